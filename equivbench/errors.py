@@ -1,0 +1,44 @@
+"""The errors a user can cause or meet, each carrying the exit code that the command line ends with."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EquivbenchError(Exception):
+    """Base class. The message is one plain sentence: what is wrong, where, what to do."""
+
+    exit_code = 3
+
+
+class UsageError(EquivbenchError, ValueError):
+    """An argument that cannot be parsed, an unknown name, a bad budget, a dirty tree."""
+
+    exit_code = 2
+
+
+class FailedError(EquivbenchError, RuntimeError):
+    """Something that should be there is missing, broken, empty or diverged."""
+
+    exit_code = 3
+
+
+class IncomparableError(EquivbenchError, ValueError):
+    """Two results that must not be compared: other hardware, rules, data, preset or budget."""
+
+    exit_code = 4
+
+
+class InterruptedRunError(EquivbenchError):
+    """The user stopped a run; its state is saved and the message says how to resume."""
+
+    exit_code = 130
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """A :class:`UsageError` for an unregistered ``name``, with the close matches among ``known``."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
+    return UsageError(f"unknown {kind} {name!r}; {hint}")

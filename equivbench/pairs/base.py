@@ -1,0 +1,99 @@
+"""What a pair, an arm and a recipe are. Pure data: declaring one imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+PRESETS = ("dev", "small", "paper")
+Augmentation = Literal["none", "haar"]
+Precision = Literal["float32", "tf32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an arm is trained. AdamW, linear warm-up then a constant rate, EMA min(ema, (1+n)/(10+n))."""
+
+    learning_rate: float
+    batch_size: int
+    augmentation: Augmentation
+    weight_decay: float = 0.01
+    warmup_steps: int = 50
+    clip_norm: float | None = 10.0
+    ema: float = 0.999
+    precision: Precision = "float32"
+    compile: bool = False
+    optimizer: Literal["adamw"] = "adamw"
+    tuned_at: str | None = None
+    """The budget per trial at which ``equivbench tune`` chose rate and batch size, e.g. ``"20s"``."""
+    tuning_log_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class ArmPreset:
+    """An arm at one size: the model's config and its recipe."""
+
+    config: Mapping[str, Any]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A model and how it gets its symmetry.
+
+    ``wrapper`` is None, or ``twirl-N`` (average over N rotations when evaluated), ``frames`` or ``canonical``
+    (:mod:`equivbench.symmetry.wrappers`).
+    """
+
+    name: str
+    model: str
+    presets: Mapping[str, ArmPreset]
+    wrapper: str | None = None
+
+
+@dataclass(frozen=True)
+class MatchStatement:
+    """Why the pair is fair: what the arms share, what is equalised, and what was measured where."""
+
+    what: str
+    target: str
+    hardware: str | None = None
+    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """preset -> arm -> the matched quantity."""
+
+
+@dataclass(frozen=True)
+class PairPreset:
+    """What both arms share at one preset."""
+
+    dataset: str
+    budget: str
+    """Default budget per arm, as ``--budget`` takes it."""
+    evaluations: int = 12
+    """Log-spaced evaluations over the budget, the last at its end."""
+    rotations: int = 4
+    """Haar draws per test sample in each evaluation."""
+    test_samples: int | None = None
+    """Test samples evaluated (a fixed spread over all test groups); None is all."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two arms (or more) of one task under one statement of what is matched."""
+
+    name: str
+    task: str
+    summary: str
+    arms: tuple[Arm, ...]
+    matching: MatchStatement
+    presets: Mapping[str, PairPreset]
+
+    def arm(self, name: str) -> Arm:
+        """The arm called ``name``; raises ``UsageError`` with the close matches."""
+        from equivbench.errors import unknown_name
+
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise unknown_name(f"arm of {self.task}/{self.name}", name, [arm.name for arm in self.arms])

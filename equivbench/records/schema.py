@@ -1,0 +1,202 @@
+"""The run record, field by field, as contract section 3 has it; the JSON Schema is generated from these types."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+RULES_VERSION = 1
+
+Status = Literal["completed", "diverged", "failed", "interrupted"]
+Number = float | None
+
+
+class _Part(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
+    """A piece of a record; unknown fields are refused so that a typing error cannot pass as a measurement."""
+
+
+class DatasetRecord(_Part):
+    name: str
+    version: str
+    sha256: str
+    sizes: dict[str, int]
+    """Samples in each split, and ``fraction`` of the training split in parts per thousand where it was cut."""
+
+
+class Matching(_Part):
+    what: str
+    """What the two arms share or are matched on, and why that is fair."""
+    hardware: str | None
+    target: str
+    measured: dict[str, float]
+    """The matched quantity per arm, as measured on ``hardware``."""
+
+
+class ModelRecord(_Part):
+    name: str
+    symmetry: Literal["none", "octahedral", "so3", "o3"]
+    symmetry_verified: bool | None
+    parameters: int
+    kernels: str
+    config: dict[str, Any]
+    wrapper: str | None = None
+
+
+class RecipeRecord(_Part):
+    optimizer: str
+    learning_rate: float
+    batch_size: int
+    augmentation: Literal["none", "haar"]
+    precision: str
+    compile: str | None
+    ema: float
+    tuned_at: str | None
+    tuning_log_sha256: str | None
+    weight_decay: float
+    warmup_steps: int
+    clip_norm: float | None
+
+
+class Budget(_Part):
+    kind: Literal["seconds", "steps", "samples"]
+    limit: float
+    spent: float
+    overshoot: float
+    extends: float | None = None
+    """The limit of the run that this one prolongs (``--extend``), else null."""
+
+
+class ClockRecord(_Part):
+    """Seconds by part; ``wall`` is the time for which the run held the machine and equals the sum of the parts."""
+
+    train: float
+    compile: float
+    data: float
+    evaluate: float
+    checkpoint: float
+    timing: float
+    """Steps repeated in alternation with the other arm to time them, off the budget."""
+    other: float
+    wall: float
+
+
+class StepSeconds(_Part):
+    p10: float
+    p50: float
+    p90: float
+
+
+class Throughput(_Part):
+    samples_per_second: Number
+    """Batch size over mean step seconds (train + data) of the alternated timing."""
+    step_seconds: StepSeconds | None
+    alternated_with: str | None = None
+
+
+class Inference(_Part):
+    samples_per_second: Number
+    twirl: dict[str, float] = {}
+    """Samples a second of the same model averaged over n rotations at test time, by n."""
+
+
+class Memory(_Part):
+    peak_bytes: int | None
+
+
+class Test(_Part):
+    """One evaluation on the test set with the EMA weights (units: the task's board metric)."""
+
+    objective: Number
+    total: Number
+    twirled: Number
+    equivariance: Number
+    share: Number
+    floor: Number
+    group: Literal["so3", "octahedral"]
+    explained: Number
+    by: dict[str, TestPart]
+
+
+class TestPart(_Part):
+    total: Number
+    twirled: Number
+    equivariance: Number
+    share: Number
+
+
+class TracePoint(_Part):
+    step: int
+    samples: int
+    train_seconds: float
+    """Budget seconds (train + data) spent when the evaluation began."""
+    test: Test
+
+
+class GroupErrors(_Part):
+    """Errors by independent group (molecule, cluster) at each trace point: what the gap's intervals resample."""
+
+    weights: list[float]
+    """Rows behind each group (atoms of all its conformations)."""
+    total: list[list[float]]
+    """[trace point][group] mean total of the group's rows."""
+    equivariance: list[list[float]]
+
+
+class Environment(_Part):
+    machine_key: str
+    device: str
+    driver: str | None
+    cpu: str
+    threads: int
+    python: str
+    packages: dict[str, str]
+
+
+class Git(_Part):
+    commit: str | None
+    dirty: bool | None
+
+
+class RunRecord(_Part):
+    """One arm, one seed, one budget. A value that was not measured is null and its path has an entry in ``reasons``."""
+
+    schema_version: int
+    rules_version: int
+    run_id: str
+    created: str
+    status: Status
+    reason: str | None
+    preset: str
+    command: str
+    task: str
+    dataset: DatasetRecord
+    pair: str
+    arm: str
+    matching: Matching
+    model: ModelRecord
+    recipe: RecipeRecord
+    variant: dict[str, str]
+    """Switches that make runs incomparable: ``forces`` (direct, conservative) and whatever a later task adds."""
+    seed: int
+    budget: Budget
+    clock: ClockRecord
+    restarts: int
+    lost_seconds: float
+    steps: int
+    samples: int
+    epochs: float
+    throughput: Throughput
+    inference: Inference
+    memory: Memory
+    flops_per_sample: Number
+    energy_joules: Number
+    trace: list[TracePoint]
+    groups: GroupErrors | None
+    final: Test | None
+    final_raw: Test | None
+    """The same evaluation with the raw (not averaged) weights, at the end."""
+    environment: Environment
+    git: Git
+    reasons: dict[str, str]

@@ -1,0 +1,1 @@
+"""Tasks: data, objective and symmetry types of every tensor, one folder each."""

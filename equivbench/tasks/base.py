@@ -1,0 +1,162 @@
+"""The contract of a task: what the loop, the measure and the board need to know, and nothing about rotations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    Batch = Mapping[str, Tensor]
+
+Role = Literal["sample", "noise", "derived", "output"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named tensor of a batch, with its symmetry type.
+
+    ``symmetry`` is in e3nn's notation over the last axis (``"0e"``, ``"1o"``, ``"4x0e + 1o"``) or ``"voxel(IRREPS)"``
+    for a grid whose last three axes are x, y, z and the axis before them the channels. ``per`` says what the leading
+    axis counts: ``"graph"`` (one row a sample) or ``"node"`` (rows belong to the sample that the batch's index field
+    names); ``"none"`` is invariant bookkeeping such as edge lists. ``shape`` is for people: ``("atoms", 3)``.
+    """
+
+    name: str
+    shape: tuple[str | int, ...]
+    dtype: str
+    symmetry: str
+    per: Literal["graph", "node", "none"]
+    unit: str
+    role: Role
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a data set is and where it comes from, as it goes into records."""
+
+    name: str
+    version: str
+    sha256: str
+    sizes: Mapping[str, int]
+    """Samples per split."""
+
+
+class Split(Protocol):
+    """One split of a data set, held in memory on the host."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        ...
+
+    @property
+    def groups(self) -> Tensor:
+        """[samples] int64: the independent unit (molecule, cluster) of each sample, numbered from 0 in this split."""
+        ...
+
+    def collate(self, indices: Tensor) -> Batch:
+        """The samples at ``indices`` [n] as one batch of host tensors (fields of role ``sample``)."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The splits of a data set and its card."""
+
+    train: Split
+    validation: Split
+    test: Split
+    card: Card
+
+    def split(self, name: str) -> Split:
+        """The split called ``name``: train, validation or test."""
+        from equivbench.errors import unknown_name
+
+        if name not in ("train", "validation", "test"):
+            raise unknown_name("split", name, ["train", "validation", "test"])
+        split: Split = getattr(self, name)
+        return split
+
+
+class DatasetSource(Protocol):
+    """Where a data set's file comes from."""
+
+    def path(self) -> Path:
+        """Where the file is, or would be once prepared."""
+        ...
+
+    def prepare(self) -> Path:
+        """Build or fetch the file if it is missing, atomically; raises ``FailedError`` with what to do."""
+        ...
+
+    def verify(self) -> str:
+        """The file's SHA-256 after checking it against the expected one; raises ``FailedError`` on a mismatch."""
+        ...
+
+    def load(self) -> TaskData:
+        """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong content."""
+        ...
+
+
+class Task(ABC):
+    """One learning problem. Subclasses declare their fields; how a rotation acts follows from the declared types."""
+
+    name: str
+    fields: tuple[Field, ...]
+    """Every tensor: sample fields, noise, derived inputs, outputs. Targets are sample fields of the outputs' names."""
+    prediction: str
+    """The output whose squared error against the target of the same name is the board metric."""
+    index_field: str | None
+    """The field that maps node rows to samples (``batch``), or None where every field is per graph."""
+    board_unit: str
+    """Unit of the board metric, e.g. ``(eV/A)^2``."""
+    group: Literal["so3", "octahedral"] = "so3"
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Switches of the task that apply to every arm, with their values, the default first
+    (``{"forces": ("direct", "conservative")}``); a run's choice is its record's ``variant``."""
+
+    def __init_subclass__(cls) -> None:
+        missing = [name for name in ("name", "fields", "prediction", "index_field", "board_unit") if not hasattr(cls, name)]
+        if missing and not getattr(cls, "__abstractmethods__", None):
+            raise TypeError(f"task class {cls.__name__} does not declare {', '.join(missing)}")
+
+    def noise(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Random tensors of this sample batch (fields of role ``noise``); they rotate with the sample. Default none."""
+        return {}
+
+    def adapt(self, model: torch.nn.Module, variant: Mapping[str, str]) -> torch.nn.Module:
+        """The model under the chosen options, e.g. wrapped so that its forces are the energy's gradient."""
+        return model
+
+    @abstractmethod
+    def assemble(self, batch: Batch, noise: Batch, requires: Mapping[str, float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(inputs passed to the model by keyword, targets) of a sample batch that is already rotated.
+
+        Builds the derived inputs that the model ``requires`` (neighbour lists, voxel grids); timed as data.
+        """
+
+    @abstractmethod
+    def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> Tensor:
+        """The training objective, a scalar."""
+
+    @abstractmethod
+    def samples_in(self, batch: Batch) -> int:
+        """Number of samples in a batch."""
+
+    def weights(self, batch: Batch) -> Tensor | None:
+        """Weights of the prediction's rows (a mask is 0 or 1), or None for all ones."""
+        return None
+
+    def strata(self, batch: Batch) -> tuple[tuple[str, ...], Tensor] | None:
+        """(names, index of each prediction row into them) for the ``by`` part of a measurement, or None."""
+        return None
+
+    @abstractmethod
+    def baseline(self, split: Split) -> float:
+        """Board metric of the declared baseline predictor on ``split``: what ``explained`` is relative to."""
