@@ -17,6 +17,7 @@ _HOMES = {
     "register_task": "equivbench.registration",
     "register_model": "equivbench.registration",
     "register_pair": "equivbench.registration",
+    "register_dataset": "equivbench.registration",
     "register_kernel_backend": "equivbench.registration",
     "run": "equivbench.execution.api",
     "RunRecord": "equivbench.records.schema",

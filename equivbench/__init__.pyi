@@ -5,6 +5,7 @@ from equivbench.errors import EquivbenchError as EquivbenchError
 from equivbench.execution.api import run as run
 from equivbench.records.schema import RunRecord as RunRecord
 from equivbench.records.store import load_results as load_results
+from equivbench.registration import register_dataset as register_dataset
 from equivbench.registration import register_kernel_backend as register_kernel_backend
 from equivbench.registration import register_model as register_model
 from equivbench.registration import register_pair as register_pair

@@ -14,8 +14,18 @@ from equivbench.pairs.base import Pair
 
 Symmetry = Literal["none", "octahedral", "so3", "o3"]
 SYMMETRIES: tuple[Symmetry, ...] = ("none", "octahedral", "so3", "o3")
+IN_PROCESS = "this process"
+"""The origin of what user code registers directly."""
 Factory = str | Callable[..., Any]
 """A callable, or ``package.module:attribute`` so that declaring it imports nothing."""
+
+
+class DuplicateNameError(UsageError):
+    """One name registered by two owners, both named in the message."""
+
+
+class PluginWarning(UserWarning):
+    """A plug-in could not be loaded and was left out."""
 
 
 def resolve(factory: Factory) -> Any:
@@ -29,18 +39,24 @@ def resolve(factory: Factory) -> Any:
         target: Any = importlib.import_module(module)
         for name in attribute.split("."):
             target = getattr(target, name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"cannot load {factory!r}: {error}") from error
+    except Exception as error:  # the module is someone's code and may raise anything while it is imported
+        raise UsageError(f"cannot load {factory!r}: {type(error).__name__}: {error}") from error
     return target
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """A task: ``factory()`` returns an :class:`equivbench.tasks.base.Task`."""
+    """A task: ``factory()`` returns an :class:`equivbench.tasks.base.Task`.
+
+    ``fields`` (:class:`equivbench.tasks.base.Field`) and ``board_unit`` repeat what the task class declares, for commands
+    that must not import it; a task that gives them here takes its own from the same table.
+    """
 
     name: str
     summary: str
     factory: Factory
+    fields: tuple[Any, ...] = ()
+    board_unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,24 +110,21 @@ class Entry(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """Names to values of one kind; plug-ins of its entry-point group are loaded on the first look-up.
+    """Names to values of one kind, the built-in ones and those of plug-ins, which are loaded on the first look-up.
 
-    A plug-in that raises while loading is one warning that names it; a name registered twice is an error that names
-    both owners.
+    A name registered twice is a :class:`DuplicateNameError` that names both owners.
     """
 
-    def __init__(self, kind: str, group: str | None, builtin: Callable[[], Iterator[T]]) -> None:
+    def __init__(self, kind: str, builtin: Callable[[], Iterator[T]], plugins: PluginLoader) -> None:
         self.kind = kind
-        self._group = group
         self._builtin = builtin
-        self._entries: dict[str, Entry[T]] = {}
-        self._loaded = False
-        self._origin = "this process"
+        self._plugins = plugins
+        self._entries: dict[str, Entry[T]] | None = None
+        plugins.registries.append(self)
 
     def add(self, value: T) -> None:
-        """Register ``value`` under its name; raises :class:`UsageError` if the name is taken."""
-        self._load_builtin()
-        self._put(value, self._origin)
+        """Register ``value`` under its name; raises :class:`DuplicateNameError` if the name is taken."""
+        self._put(self._own(), value, self._plugins.origin)
 
     def get(self, name: str) -> T:
         """The value called ``name``; raises :class:`UsageError` with the close matches."""
@@ -126,43 +139,99 @@ class Registry(Generic[T]):
 
     def entries(self) -> dict[str, Entry[T]]:
         """Everything registered, by name, plug-ins included."""
-        self._load_builtin()
-        self._load_plugins()
-        return dict(self._entries)
+        self._plugins.load()
+        return dict(self._own())
 
-    def _put(self, value: T, origin: str) -> None:
-        name = key_of(value)
-        taken = self._entries.get(name)
-        if taken is not None:
-            raise UsageError(f"{self.kind} {name!r} is registered twice: by {taken.origin} and by {origin}")
-        self._entries[name] = Entry(value, origin)
+    def snapshot(self) -> dict[str, Entry[T]]:
+        """What is registered now, for :meth:`restore`."""
+        return dict(self._own())
 
-    def _load_builtin(self) -> None:
-        if not any(entry.origin == "equivbench" for entry in self._entries.values()):
+    def restore(self, snapshot: dict[str, Entry[T]]) -> None:
+        """Go back to a :meth:`snapshot`: a plug-in that fails half-way leaves nothing behind."""
+        self._entries = dict(snapshot)
+
+    def _own(self) -> dict[str, Entry[T]]:
+        if self._entries is None:
+            entries: dict[str, Entry[T]] = {}
             for value in self._builtin():
-                self._put(value, "equivbench")
+                self._put(entries, value, "equivbench")
+            self._entries = entries
+        return self._entries
 
-    def _load_plugins(self) -> None:
-        if self._loaded or self._group is None:
+    def _put(self, entries: dict[str, Entry[T]], value: T, origin: str) -> None:
+        name = key_of(value)
+        taken = entries.get(name)
+        if taken is not None:
+            raise DuplicateNameError(f"{self.kind} {name!r} is registered twice: by {taken.origin} and by {origin}; rename one")
+        entries[name] = Entry(value, origin)
+
+
+class PluginLoader:
+    """Loads the entry points of all groups, once, on the first look-up in any registry.
+
+    All groups at once, because one module of a plug-in may register a task, its models and a pair: what a look-up finds
+    must not depend on which look-up came first. A plug-in that raises is one :class:`PluginWarning` that names it, and
+    whatever it had registered is taken back; everything else keeps working.
+    """
+
+    def __init__(self, groups: tuple[str, ...]) -> None:
+        self.groups = groups
+        self.registries: list[Registry[Any]] = []
+        self.origin = IN_PROCESS
+        self._loaded = False
+        self._duplicate: DuplicateNameError | None = None
+
+    def load(self) -> None:
+        """Load what is not loaded yet; raises :class:`DuplicateNameError`, again on every look-up, if two plug-ins clash."""
+        if not self._loaded:
+            self._loaded = True  # before the loop: a plug-in may itself look something up while it loads
+            points = (point for group in self.groups for point in importlib.metadata.entry_points(group=group))
+            broken: set[tuple[str, str]] = set()
+            for point in sorted(points, key=lambda point: (_owner(point), point.group, point.name)):
+                if (_owner(point), point.module) not in broken and not self._load_one(point):
+                    broken.add((_owner(point), point.module))
+        if self._duplicate is not None:
+            raise self._duplicate
+
+    def _load_one(self, point: importlib.metadata.EntryPoint) -> bool:
+        before = [registry.snapshot() for registry in self.registries]
+        problem: str | None = None
+        self.origin = _owner(point)
+        try:
+            # Importing the module runs its @register_... decorators; an entry point may also name a spec or a Pair.
+            self._adopt(point.load())
+        except DuplicateNameError as error:
+            self._duplicate = self._duplicate or error
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a plug-in may raise anything at import
+            problem = f"{type(error).__name__}: {error}"
+        else:
+            return True
+        finally:
+            self.origin = IN_PROCESS
+        for registry, snapshot in zip(self.registries, before, strict=True):
+            registry.restore(snapshot)
+        if problem is not None:
+            warnings.warn(f"plug-in {point.name!r} of {_owner(point)} was not loaded: {problem}", PluginWarning, stacklevel=5)
+        return False
+
+    def _adopt(self, loaded: object) -> None:
+        kinds: dict[type, Registry[Any]] = {
+            TaskSpec: TASKS,
+            ModelSpec: MODELS,
+            Pair: PAIRS,
+            DatasetSpec: DATASETS,
+            KernelBackendSpec: KERNEL_BACKENDS,
+        }
+        registry = kinds.get(type(loaded))
+        if registry is None:
             return
-        self._loaded = True
-        for point in importlib.metadata.entry_points(group=self._group):
-            origin = point.dist.name if point.dist is not None else point.value
-            self._origin = origin
-            before = dict(self._entries)
-            try:
-                # Importing the module runs its @register_... decorators; an entry point may also name a spec itself.
-                loaded = point.load()
-                if isinstance(loaded, TaskSpec | ModelSpec | DatasetSpec | KernelBackendSpec | Pair):
-                    if key_of(loaded) not in self._entries:
-                        self._put(loaded, origin)  # type: ignore[arg-type]
-            except UsageError:
-                raise
-            except Exception as error:  # noqa: BLE001  a plug-in may raise anything at import
-                self._entries = before
-                warnings.warn(f"plug-in {point.name!r} of {origin} was not loaded: {type(error).__name__}: {error}", stacklevel=2)
-            finally:
-                self._origin = "this process"
+        known = registry.snapshot().get(key_of(loaded))  # type: ignore[arg-type]
+        if known is None or known.value is not loaded:
+            registry.add(loaded)
+
+
+def _owner(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.module
 
 
 def key_of(value: TaskSpec | ModelSpec | DatasetSpec | KernelBackendSpec | Pair) -> str:
@@ -180,8 +249,9 @@ def _from(table: str) -> Callable[[], Iterator[Any]]:
     return load
 
 
-TASKS: Registry[TaskSpec] = Registry("task", "equivbench.tasks", _from("tasks"))
-MODELS: Registry[ModelSpec] = Registry("model", "equivbench.models", _from("models"))
-PAIRS: Registry[Pair] = Registry("pair", "equivbench.pairs", _from("pairs"))
-DATASETS: Registry[DatasetSpec] = Registry("dataset", "equivbench.tasks", _from("datasets"))
-KERNEL_BACKENDS: Registry[KernelBackendSpec] = Registry("kernel backend", "equivbench.kernel_backends", _from("kernel_backends"))
+_PLUGINS = PluginLoader(("equivbench.tasks", "equivbench.models", "equivbench.pairs", "equivbench.kernel_backends"))
+TASKS: Registry[TaskSpec] = Registry("task", _from("tasks"), _PLUGINS)
+MODELS: Registry[ModelSpec] = Registry("model", _from("models"), _PLUGINS)
+PAIRS: Registry[Pair] = Registry("pair", _from("pairs"), _PLUGINS)
+DATASETS: Registry[DatasetSpec] = Registry("dataset", _from("datasets"), _PLUGINS)
+KERNEL_BACKENDS: Registry[KernelBackendSpec] = Registry("kernel backend", _from("kernel_backends"), _PLUGINS)

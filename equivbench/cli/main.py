@@ -1,0 +1,211 @@
+"""The entry point ``equivbench``: finds the command, imports only its file, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from equivbench.cli import exit_codes
+from equivbench.cli.output import message
+from equivbench.errors import EquivbenchError, UsageError, unknown_name
+
+Register = Callable[[typer.Typer], None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command: its line in ``--help`` and the file that has ``register(app)`` (None: planned, not built yet)."""
+
+    name: str
+    summary: str
+    module: str | None
+
+
+COMMANDS = (
+    Entry("list", "What is registered: tasks, pairs, models, kernels, datasets.", "equivbench.cli.list"),
+    Entry("data", "Prepare, verify or locate a data set.", "equivbench.cli.data"),
+    Entry("run", "Train both arms of a pair under one equal budget.", "equivbench.cli.run"),
+    Entry("tune", "Tune both arms of a pair with equal trials.", "equivbench.cli.tune"),
+    Entry("measure", "The symmetry decomposition of a model's error.", "equivbench.cli.measure"),
+    Entry("gap", "The efficiency gap of each pair.", "equivbench.cli.gap"),
+    Entry("leaderboard", "The board made from records.", "equivbench.cli.leaderboard"),
+    Entry("results", "Check records; print their schema and rules.", "equivbench.cli.results"),
+    Entry("doctor", "What this machine has and lacks.", "equivbench.cli.doctor"),
+    Entry("analyze", "Planned: gradients, landscape and sweep analyses.", None),
+    Entry("kernels", "Planned: times of the equivariant operations per backend.", None),
+    Entry("check", "Planned: the CI gate over two result sets.", None),
+    Entry("reproduce", "Planned: the paper's claims, one by one.", None),
+)
+_BY_NAME = {entry.name: entry for entry in COMMANDS}
+
+
+def load(name: str) -> Any:
+    """The command called ``name``, its file imported now."""
+    entry = _BY_NAME[name]
+    if entry.module is None:
+        return _planned(entry)
+    holder = typer.Typer(add_completion=False, rich_markup_mode=None)
+    holder.callback()(lambda: None)  # keeps the holder a group even with a single command in it
+    register: Register = importlib.import_module(entry.module).register
+    register(holder)
+    group = get_command(holder)
+    assert isinstance(group, TyperGroup)
+    return group.commands[name]
+
+
+def _planned(entry: Entry) -> TyperCommand:
+    def say_so(context: typer.Context) -> NoReturn:
+        """Planned, not built yet."""
+        raise UsageError(f"`equivbench {context.info_name}` is planned and not built yet; `equivbench --help` shows what is")
+
+    holder = typer.Typer(add_completion=False, rich_markup_mode=None)
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    holder.command(entry.name, help=f"{entry.summary} It exits 2 until it is built.", context_settings=settings)(say_so)
+    command = get_command(holder)
+    assert isinstance(command, TyperCommand)
+    return command
+
+
+class LazyGroup(TyperGroup):
+    """Shows every command's line in ``--help`` without importing it, and imports the one that is called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the help text."""
+        return [entry.name for entry in COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A stand-in that carries the help line; :meth:`resolve_command` swaps it for the command itself."""
+        entry = _BY_NAME.get(cmd_name)
+        return None if entry is None else TyperCommand(cmd_name, help=entry.summary, rich_markup_mode=None)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that ``args`` call; raises ``UsageError`` with the close matches if there is none."""
+        if args[0] not in _BY_NAME and not args[0].startswith("-"):
+            raise unknown_name("command", args[0], _BY_NAME)
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        return name, (stand_in if name is None else load(name)), rest
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run a command and exit with its code; every foreseen failure ends as one sentence on stderr."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            try:
+                code = super().main(*args, standalone_mode=False, **extra)
+            except Exception as error:
+                code = _report(error)
+                if code is None:
+                    raise
+        sys.exit(code if isinstance(code, int) else exit_codes.DONE)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; Ctrl-C at a point that no command handles still ends with 130 and a line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            message("error", "interrupted")
+            raise typer.Exit(exit_codes.INTERRUPTED) from error
+
+
+def _report(error: Exception) -> int | None:
+    """Say on stderr what went wrong and give the exit code; None if ``error`` is no failure that we know."""
+    if isinstance(error, EquivbenchError):
+        message("error", str(error))
+        return error.exit_code
+    if isinstance(error, BrokenPipeError):
+        return _reader_left()
+    if isinstance(error, OSError):
+        message("error", _sentence(error))
+        return exit_codes.FAILED
+    if isinstance(error, typer.Abort):
+        message("error", "interrupted")
+        return exit_codes.INTERRUPTED
+    # The argument parser's own errors. Typer is built on click or, from 0.26 on, on a copy of it, so there is no one class
+    # to name; what they share is this method.
+    if hasattr(error, "format_message") and hasattr(error, "ctx"):
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.stderr.write(error.format_message() + "\n")
+        else:
+            where = f"; see `{error.ctx.command_path} --help`" if error.ctx is not None else ""
+            message("error", error.format_message().rstrip(".") + where)
+        return exit_codes.USAGE
+    return None
+
+
+app = typer.Typer(
+    cls=LazyGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from equivbench import __version__
+
+        sys.stdout.write(f"equivbench {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def top(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+) -> None:
+    """Equivariant networks against augmented ones, under equal budgets.
+
+    `equivbench run` trains the quick-start pair; every table command takes --json.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code (contract.md section 1)."""
+    code: int | str | None
+    try:
+        command = get_command(app)
+        command(args=None if arguments is None else list(arguments), prog_name="equivbench")
+        code = exit_codes.DONE
+    except SystemExit as stop:
+        code = stop.code
+    except KeyboardInterrupt:
+        message("error", "interrupted")
+        code = exit_codes.INTERRUPTED
+    except Exception:  # noqa: BLE001  a defect of ours must not end with 1, which means "a regression"
+        traceback.print_exc()
+        message("error", "this is a defect in equivbench, please report it with the lines above")
+        code = exit_codes.FAILED
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _reader_left()
+    except OSError as error:
+        message("error", _sentence(error))
+        code = exit_codes.FAILED
+    sys.exit(code)
+
+
+def _reader_left() -> int:
+    """Point stdout at nothing, so that the interpreter's last flush stays silent too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return exit_codes.BROKEN_PIPE
+
+
+def _sentence(error: OSError) -> str:
+    where = f" {error.filename}" if error.filename is not None else ""
+    return f"cannot access{where}: {error.strerror or error}; check the path, its permissions and the free space"
+
+
+def _show_warning(text: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    message("warning", str(text))
+
+
+if __name__ == "__main__":
+    main()

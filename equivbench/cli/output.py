@@ -1,0 +1,41 @@
+"""How commands print: tables that survive a pipe, JSON, and one-line messages on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def print_json(value: Any) -> None:
+    """``value`` (plain objects or msgspec structs) as indented JSON on stdout."""
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on stdout, fitted to a terminal; in a pipe or file nothing is wrapped or cut."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=10_000)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for header in headers:
+        table.add_column(header, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(table)
+
+
+def printable(text: str) -> str:
+    """``text`` without control characters: names come from records and plug-ins and must not drive the terminal."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def message(kind: str, text: str) -> None:
+    """``kind: text`` on stderr, as one line."""
+    sys.stderr.write(f"{kind}: {printable(' '.join(text.split()))}\n")

@@ -1,0 +1,151 @@
+"""Where a run happens: machine key, versions, git state, cache folder. Imports torch only to name a GPU."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from equivbench.records.schema import Environment, Git
+
+PACKAGES = ("equivbench", "torch", "e3nn", "torch-geometric", "numpy", "scipy", "msgspec", "safetensors")
+"""Distributions whose versions can change a result."""
+
+
+def machine_key(device: str, threads: int) -> str:
+    """CPU model, thread count and, for a run on it, GPU: ``amd-epyc-7b13-2t``, ``intel-xeon-f6m85-8t-nvidia-h100-80gb-hbm3``.
+
+    Holds no host name and is safe as a folder name. ``device`` is a torch device (``cpu``, ``cuda``, ``cuda:0``).
+    """
+    parts = [_cpu_key(cpu_model(), _cpu_family()), f"{threads}t"]
+    if device.startswith("cuda"):
+        parts.append(_slug(gpu_name(device)))
+    return "-".join(parts)
+
+
+def environment(device: str, threads: int) -> Environment:
+    """The record's environment part for a run on ``device`` with ``threads`` CPU threads."""
+    on_gpu = device.startswith("cuda")
+    return Environment(
+        machine_key=machine_key(device, threads),
+        device=gpu_name(device) if on_gpu else "cpu",
+        driver=driver_version() if on_gpu else None,
+        cpu=cpu_model(),
+        threads=threads,
+        python=platform.python_version(),
+        packages=package_versions(PACKAGES),
+    )
+
+
+def package_versions(names: tuple[str, ...]) -> dict[str, str]:
+    """Versions of those of ``names`` that are installed, without importing them."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_model() -> str:
+    """The processor's name as its maker gives it, e.g. ``AMD EPYC 7B13``."""
+    named = _cpuinfo("model name")
+    if named is None and platform.system() == "Darwin":
+        named = _output(["sysctl", "-n", "machdep.cpu.brand_string"])
+    return named or platform.processor() or platform.machine() or "unknown"
+
+
+def gpu_name(device: str = "cuda") -> str:
+    """The GPU's name as torch gives it, e.g. ``NVIDIA H100 80GB HBM3`` (imports torch)."""
+    import torch
+
+    return str(torch.cuda.get_device_name(torch.device(device)))
+
+
+def driver_version() -> str | None:
+    """The NVIDIA driver's version, or None where there is no driver."""
+    try:
+        text = Path("/proc/driver/nvidia/version").read_text()
+    except OSError:
+        return _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"])
+    found = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", text)
+    return found.group(1) if found else None
+
+
+def usable_cores() -> int:
+    """CPU cores that this process may use: its affinity, cut by a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def cxx_compiler() -> str | None:
+    """The C++ compiler that ``torch.compile`` would use, or None (then arms run eager)."""
+    named = os.environ.get("CXX")
+    candidates = [named] if named else ["g++", "clang++", "c++"]
+    return next((path for path in map(shutil.which, candidates) if path), None)
+
+
+def cache_dir() -> Path:
+    """Where checkpoints and prepared data live: ``EQUIVBENCH_CACHE``, or the platform's user cache folder."""
+    named = os.environ.get("EQUIVBENCH_CACHE")
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("equivbench", appauthor=False))
+
+
+def git_state() -> Git:
+    """Commit and cleanliness of the checkout that this package is imported from; nulls where it is an installed wheel."""
+    root = Path(__file__).resolve().parent.parent
+    # A wheel in a virtual environment may lie inside someone else's repository: only a checkout of this package counts.
+    top = _output(["git", "-C", str(root), "rev-parse", "--show-toplevel"]) if (root / "pyproject.toml").is_file() else None
+    if top is None or Path(top).resolve() != root:
+        return Git(commit=None, dirty=None)
+    commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
+    changes = _output(["git", "-C", str(root), "status", "--porcelain", "--", "equivbench", "pyproject.toml"])
+    return Git(commit=commit or None, dirty=None if changes is None else bool(changes))
+
+
+def _cpu_key(model: str, family: str | None) -> str:
+    # Clouds often hide the model number ("AMD EPYC", "Intel(R) Xeon(R) CPU @ 2.20GHz"); family and model still tell
+    # generations apart, and two generations must not share a key.
+    bare = re.sub(r"\((?:r|tm|c)\)|@.*|\bcpu\b|\bprocessor\b|\b\d+-core\b", " ", model, flags=re.IGNORECASE)
+    return _slug(bare if re.search(r"\d", bare) or family is None else f"{bare} {family}")
+
+
+def _cpu_family() -> str | None:
+    family, model = _cpuinfo("cpu family"), _cpuinfo("model")
+    return f"f{family}m{model}" if family and model else None
+
+
+def _cpuinfo(key: str) -> str | None:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return None
+    found = re.search(rf"^{re.escape(key)}[ \t]*:[ \t]*(.+)$", text, flags=re.MULTILINE)
+    return found.group(1).strip() if found else None
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "unknown"
+
+
+def _output(command: list[str]) -> str | None:
+    """What ``command`` prints, stripped, or None if it is absent or fails."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True, env=clean)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
