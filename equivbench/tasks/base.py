@@ -134,6 +134,16 @@ class Task(ABC):
         """The model under the chosen options, e.g. wrapped so that its forces are the energy's gradient."""
         return model
 
+    def rotate(self, tensors: Batch, rotations: Tensor, index: Tensor | None) -> dict[str, Tensor]:
+        """``tensors`` (a batch, noise, targets or outputs) with every declared type rotated; the rest passes through.
+
+        ``rotations`` is [graphs, 3, 3] float64 (the inverse action: their transposes) or [1, 3, 3] for all graphs alike,
+        ``index`` [nodes] int64 the graph of each node, or None where no field is per node.
+        """
+        from equivbench.symmetry.types import rotate
+
+        return rotate(tensors, self.fields, rotations, index)
+
     @abstractmethod
     def assemble(self, batch: Batch, noise: Batch, requires: Mapping[str, float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """(inputs passed to the model by keyword, targets) of a sample batch that is already rotated.

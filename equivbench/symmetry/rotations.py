@@ -1,0 +1,64 @@
+"""The one sampler of rotations: Haar on SO(3), and the 24 rotations of the cube."""
+
+from __future__ import annotations
+
+import itertools
+
+import torch
+from torch import Tensor
+
+
+def random_rotations(
+    n: int,
+    *,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """``n`` independent rotations from the Haar measure on SO(3).
+
+    A unit quaternion uniform on the 3-sphere is a Haar rotation (Shoemake, Graphics Gems III, 1992); three uniform Euler
+    angles are not. Drawn in float64 whatever ``dtype``, so the same generator gives the same rotations.
+
+    Parameters
+    ----------
+    n
+        How many.
+    generator
+        Source of randomness, on any device; None is torch's global one.
+    dtype, device
+        Of the result; None is torch's default.
+
+    Returns
+    -------
+    Tensor
+        [n, 3, 3], orthogonal with determinant +1; ``rotation @ vector`` rotates.
+    """
+    drawn_on = generator.device if generator is not None else device
+    quaternions = torch.randn(n, 4, generator=generator, dtype=torch.float64, device=drawn_on)
+    w, x, y, z = (quaternions / quaternions.norm(dim=1, keepdim=True)).unbind(1)
+    rows = (
+        *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    matrices = torch.stack(rows, dim=1).reshape(n, 3, 3)
+    return matrices.to(dtype=dtype or torch.get_default_dtype(), device=device)
+
+
+def octahedral_rotations(dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Tensor:
+    """The 24 rotations of the cube: every signed permutation matrix of determinant +1, the identity first.
+
+    Returns
+    -------
+    Tensor
+        [24, 3, 3] of exact integers in ``dtype`` (None: torch's default).
+    """
+    identity = torch.eye(3, dtype=torch.float64)
+    matrices = []
+    for order in itertools.permutations(range(3)):
+        parity = (-1) ** sum(order[i] > order[j] for i, j in itertools.combinations(range(3), 2))
+        for signs in itertools.product((1, -1), repeat=3):
+            if parity * signs[0] * signs[1] * signs[2] == 1:
+                matrices.append(torch.tensor(signs, dtype=torch.float64)[:, None] * identity[list(order)])
+    return torch.stack(matrices).to(dtype=dtype or torch.get_default_dtype(), device=device)

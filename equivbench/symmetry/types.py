@@ -1,0 +1,202 @@
+"""Symmetry types in e3nn's notation, and the rotation of tensors that declare one: nothing else writes rotation code."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from equivbench.errors import UsageError
+
+_IRREP = re.compile(r"(?:(\d+)x)?(\d+)([eo])")
+_VOXEL = re.compile(r"voxel\((.*)\)")
+
+
+class Declared(Protocol):
+    """A named tensor with a symmetry type, such as :class:`equivbench.tasks.base.Field`."""
+
+    @property
+    def name(self) -> str:
+        """Key of the tensor in its batch."""
+        ...
+
+    @property
+    def symmetry(self) -> str:
+        """Its type, as :meth:`SymmetryType.parse` reads it."""
+        ...
+
+    @property
+    def per(self) -> str:
+        """What its first axis counts: ``graph``, ``node`` or ``none``."""
+        ...
+
+
+@dataclass(frozen=True)
+class SymmetryType:
+    """A direct sum of irreps over the last axis, or over the channel axis of a voxel grid.
+
+    ``irreps`` lists (multiplicity, degree l). Parity is read and dropped: rotations do not see it.
+    """
+
+    irreps: tuple[tuple[int, int], ...]
+    voxel: bool = False
+
+    @staticmethod
+    @functools.cache
+    def parse(text: str) -> SymmetryType:
+        """Read ``"1o + 2x0e"`` or ``"voxel(4x0e)"``; raises ``UsageError`` on anything else."""
+        inner = _VOXEL.fullmatch(text.strip())
+        terms = [term.strip() for term in (inner.group(1) if inner else text).split("+")]
+        matches = [_IRREP.fullmatch(term) for term in terms]
+        if not all(matches):
+            raise UsageError(f"symmetry type {text!r} cannot be read; write e3nn irreps such as '1o + 2x0e', or 'voxel(4x0e)'")
+        irreps = tuple((int(match.group(1) or 1), int(match.group(2))) for match in matches if match)
+        return SymmetryType(irreps, voxel=inner is not None)
+
+    @property
+    def dim(self) -> int:
+        """Number of components."""
+        return sum(multiplicity * (2 * degree + 1) for multiplicity, degree in self.irreps)
+
+    @property
+    def invariant(self) -> bool:
+        """Whether a rotation leaves every component where it is."""
+        return not self.voxel and all(degree == 0 for _, degree in self.irreps)
+
+    def act(self, tensor: Tensor, rotations: Tensor) -> Tensor:
+        """The rotated tensor, computed in float64 and returned in the tensor's dtype.
+
+        Parameters
+        ----------
+        tensor
+            [rows, ..., dim], or [rows, dim, x, y, z] for a voxel grid.
+        rotations
+            [rows, 3, 3], or [1, 3, 3] for one rotation of all rows.
+        """
+        if self.invariant:
+            return tensor
+        if not tensor.is_floating_point():
+            raise UsageError(f"a tensor of {tensor.dtype} cannot be rotated; declare it invariant ('0e')")
+        axis = 1 if self.voxel else -1
+        if tensor.dim() != 5 if self.voxel else tensor.dim() < 2:
+            raise UsageError(f"a tensor of shape {tuple(tensor.shape)} does not have the axes of its symmetry type")
+        if tensor.shape[axis] != self.dim:
+            raise UsageError(f"its symmetry type has {self.dim} components but the tensor has shape {tuple(tensor.shape)}")
+        values, rotations = tensor.double(), rotations.double()
+        if not self.voxel:
+            return self._mix(values, rotations).to(tensor.dtype)
+        moved = _rotate_grid(values, rotations.expand(len(values), 3, 3))
+        return self._mix(moved.movedim(1, -1), rotations).movedim(-1, 1).to(tensor.dtype)
+
+    def _mix(self, values: Tensor, rotations: Tensor) -> Tensor:
+        """[rows, ..., dim] with every irrep multiplied by its representation matrix."""
+        blocks = []
+        sizes = [multiplicity * (2 * degree + 1) for multiplicity, degree in self.irreps]
+        for block, (_, degree) in zip(torch.split(values, sizes, dim=-1), self.irreps, strict=True):
+            if degree == 0:
+                blocks.append(block)
+                continue
+            # [rows, copies, 2l+1] @ D^T: one batched product whatever axes lie between.
+            copies = block.reshape(len(block), -1, 2 * degree + 1)
+            blocks.append((copies @ representation(degree, rotations).transpose(1, 2)).reshape(block.shape))
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-1)
+
+
+def representation(degree: int, rotations: Tensor) -> Tensor:
+    """[n, 2l+1, 2l+1] real matrices D of degree l in e3nn's basis, where 1o is (x, y, z) and D is the rotation itself.
+
+    For l >= 2 from Y(R x) = D(R) Y(x) at fixed points, solved by least squares: unlike Euler angles it has no poles, so D is
+    good to rounding for every rotation.
+    """
+    if degree == 0:
+        return rotations.new_ones(len(rotations), 1, 1)
+    if degree == 1:
+        return rotations
+    from e3nn import o3
+
+    points = torch.randn(4 * degree + 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points = torch.nn.functional.normalize(points, dim=1).to(rotations.device)
+    harmonics: Tensor = o3.spherical_harmonics(degree, points, normalize=False)
+    rotated: Tensor = o3.spherical_harmonics(degree, points @ rotations.double().transpose(1, 2), normalize=False)
+    matrices: Tensor = torch.linalg.pinv(harmonics) @ rotated
+    return matrices.transpose(1, 2).to(rotations.dtype)
+
+
+def _rotate_grid(grid: Tensor, rotations: Tensor) -> Tensor:
+    """[rows, channels, x, y, z] scalars carried along: value at r becomes value at R r, about the grid's centre.
+
+    Exact for cube-group elements (axes permuted and flipped); otherwise trilinear, with zeros outside.
+    """
+    if len(set(grid.shape[2:])) != 1:
+        raise UsageError(f"a voxel grid must be cubic to be rotated, this one is {tuple(grid.shape[2:])}")
+    exact = (rotations == rotations.round()).flatten(1).all(dim=1)
+    if not bool(exact.any()):
+        return _interpolate(grid, rotations)
+    out = torch.empty_like(grid)
+    if not bool(exact.all()):
+        out[~exact] = _interpolate(grid[~exact], rotations[~exact])
+    for row in exact.nonzero().flatten().tolist():
+        source = rotations[row].abs().argmax(dim=1).tolist()
+        reversed_axes = [axis + 1 for axis in range(3) if rotations[row, axis, source[axis]] < 0]
+        out[row] = grid[row].permute(0, *(axis + 1 for axis in source)).flip(reversed_axes)
+    return out
+
+
+def _interpolate(grid: Tensor, rotations: Tensor) -> Tensor:
+    """Trilinear pull-back V'(r) = V(R^-1 r) in coordinates where the grid's outer faces lie at -1 and 1."""
+    size = grid.shape[-1]
+    centres = (2 * torch.arange(size, dtype=grid.dtype, device=grid.device) + 1) / size - 1
+    points = torch.stack(torch.meshgrid(centres, centres, centres, indexing="ij"), dim=-1).reshape(1, -1, 3)
+    sources = (points @ rotations).reshape(len(grid), size, size, size, 3)
+    # grid_sample names the last grid axis first.
+    return torch.nn.functional.grid_sample(grid, sources.flip(-1), mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def rotate(
+    tensors: Mapping[str, Tensor], fields: Iterable[Declared], rotations: Tensor, index: Tensor | None
+) -> dict[str, Tensor]:
+    """A copy of ``tensors`` in which every tensor of a declared non-invariant type is rotated with its sample.
+
+    Parameters
+    ----------
+    tensors
+        A batch, or a model's outputs; tensors without a field, or of an invariant type, pass through.
+    fields
+        The declarations, found by name.
+    rotations
+        [graphs, 3, 3], or [1, 3, 3] for one rotation of all samples; the inverse action is that of the transposes.
+    index
+        [nodes] int64, the sample of each node; None where no field is per node, or for one rotation of all.
+
+    Raises
+    ------
+    UsageError
+        If a tensor does not fit its declared type, named in the message.
+    """
+    rotated = dict(tensors)
+    rows: Tensor | None = None
+    for field in fields:
+        if field.name not in tensors:
+            continue
+        symmetry = SymmetryType.parse(field.symmetry)
+        if symmetry.invariant:
+            continue
+        if field.per == "graph" or len(rotations) == 1:
+            matrices = rotations
+        elif field.per == "node" and index is not None:
+            rows = rotations[index] if rows is None else rows
+            matrices = rows
+        else:
+            raise UsageError(
+                f"field {field.name!r} of type {field.symmetry} is per {field.per} and no index says whose rows are whose"
+            )
+        try:
+            rotated[field.name] = symmetry.act(tensors[field.name], matrices)
+        except UsageError as error:
+            raise UsageError(f"field {field.name!r} declared {field.symmetry!r}: {error}") from None
+    return rotated
