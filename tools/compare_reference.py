@@ -1,0 +1,82 @@
+"""Seconds of a training step of our arms and of reference implementations, alternated, each in its own environment.
+
+``python tools/compare_reference.py --ours PYTHON --nequip PYTHON --schnetpack PYTHON``: interpreters that hold each package.
+Same batch (16 benzenes), float32, energy-derived forces, one thread; rounds of all workers in turn (ABBA), minimum per worker.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CASES = {
+    "equivbench vector (PaiNN h64 3L)": ("ours", "ours", {"case": "vector-equivariant"}),
+    "schnetpack PaiNN h64 3L": ("schnetpack", "schnetpack", {"model": "PaiNN", "n_atom_basis": 64, "n_interactions": 3}),
+    "equivbench vector, unconstrained": ("ours", "ours", {"case": "vector-augmented"}),
+    "schnetpack SchNet h128 6L": ("schnetpack", "schnetpack", {"model": "SchNet", "n_atom_basis": 128, "n_interactions": 6}),
+    "equivbench tensor-product 3L l2 C64, compiled": ("ours", "ours", {"case": "tensor-product-l2"}),
+    "nequip 3L l2 C64 no parity, compiled": (
+        "nequip",
+        "nequip",
+        {"compile_mode": "compile", "r_max": 5.0, "num_layers": 3, "l_max": 2, "num_features": 64, "parity": False},
+    ),
+    "equivbench tensor-product, plain arm": ("ours", "ours", {"case": "tensor-product-augmented"}),
+    "equivbench tied-head": ("ours", "ours", {"case": "tied-head-equivariant"}),
+}
+SCRIPTS = {"ours": "reference_equivbench.py", "nequip": "reference_nequip.py", "schnetpack": "reference_schnetpack.py"}
+
+
+def start(python: str, script: str, config: dict[str, object]) -> subprocess.Popen[str]:
+    """A worker that has not necessarily finished warming up."""
+    command = [python, str(HERE / script), json.dumps({"threads": 1, **config})]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HERE)
+
+
+def ask(worker: subprocess.Popen[str], steps: int) -> float:
+    """Mean seconds of ``steps`` steps."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(f"{steps}\n")
+    worker.stdin.flush()
+    return float(worker.stdout.readline())
+
+
+def main() -> None:
+    """Run every case whose interpreter was given and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in SCRIPTS:
+        parser.add_argument(f"--{name}", help=f"python of the environment with {name}")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--only", default="", help="cases whose name holds this text")
+    options = vars(parser.parse_args())
+    workers, facts = {}, {}
+    for name, (environment, script, config) in CASES.items():
+        if options[environment] and options["only"] in name:
+            worker = start(options[environment], SCRIPTS[script], config)
+            assert worker.stdout is not None
+            line = worker.stdout.readline()  # one at a time: warm-up and compilation must not compete
+            if not line:
+                print(f"{name}: the worker ended without an answer")
+                continue
+            workers[name], facts[name] = worker, json.loads(line)
+    steps = {name: max(1, round(0.5 / ask(worker, 2))) for name, worker in workers.items()}
+    times: dict[str, list[float]] = {name: [] for name in workers}
+    for round_ in range(options["rounds"]):
+        for name in list(workers) if round_ % 2 == 0 else reversed(list(workers)):
+            times[name].append(ask(workers[name], steps[name]))
+    for name, values in times.items():
+        values.sort()
+        first = facts[name]["first_steps_seconds"]
+        print(
+            f"{name:48s} min {1e3 * values[0]:7.1f} ms  median {1e3 * values[len(values) // 2]:7.1f} ms"
+            f"  {int(facts[name]['parameters']):>9,} parameters  {int(facts[name]['edges'])} edges  first 3 steps {first:.1f} s"
+        )
+    for worker in workers.values():
+        worker.terminate()
+
+
+if __name__ == "__main__":
+    main()
