@@ -117,7 +117,7 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, builtin: Callable[[], Iterator[T]], plugins: PluginLoader) -> None:
         self.kind = kind
-        self._builtin = builtin
+        self._builtin: Callable[[], Iterator[T]] = builtin
         self._plugins = plugins
         self._entries: dict[str, Entry[T]] | None = None
         plugins.registries.append(self)

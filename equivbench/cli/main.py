@@ -95,14 +95,21 @@ class LazyGroup(TyperGroup):
         name, stand_in, rest = super().resolve_command(ctx, args)
         return name, (stand_in if name is None else load(name)), rest
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run a command and exit with its code; every foreseen failure ends as one sentence on stderr."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             try:
-                code = super().main(*args, standalone_mode=False, **extra)
+                code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             except Exception as error:
                 code = _report(error)
                 if code is None:
@@ -203,7 +210,7 @@ def _sentence(error: OSError) -> str:
     return f"cannot access{where}: {error.strerror or error}; check the path, its permissions and the free space"
 
 
-def _show_warning(text: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+def _show_warning(text: Warning | str, *_: object, **__: object) -> None:
     message("warning", str(text))
 
 
