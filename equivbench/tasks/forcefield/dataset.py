@@ -1,0 +1,105 @@
+"""Force-field data in memory: splits that share flat tensors, and energies referenced per element."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from equivbench.tasks.base import Card, TaskData
+from equivbench.tasks.forcefield.archive import SPLITS, Archive, read, read_card
+
+
+class Molecules:
+    """One split: a choice of samples out of flat tensors that all splits of a data set share.
+
+    Parameters
+    ----------
+    z, pos, forces
+        [atoms] uint8, [atoms, 3] float32 (A), [atoms, 3] float32 (eV/A), of all samples one after another.
+    energy, n_atoms, molecule
+        [samples] float32 (eV, referenced per element), int64, int64.
+    chosen
+        [chosen] int64, the samples of this split.
+    """
+
+    def __init__(
+        self, z: Tensor, pos: Tensor, forces: Tensor, energy: Tensor, n_atoms: Tensor, molecule: Tensor, chosen: Tensor
+    ) -> None:
+        self._z, self._pos, self._forces, self._energy, self._n_atoms = z, pos, forces, energy, n_atoms
+        self._first = n_atoms.cumsum(0) - n_atoms
+        self._chosen = chosen
+        self.molecule = molecule[chosen]
+        """[chosen] int64: the molecule of each sample, numbered over the whole data set."""
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self._chosen)
+
+    @property
+    def groups(self) -> Tensor:
+        """[samples] int64: the molecule of each sample, numbered from 0 in this split."""
+        return self.molecule.unique(return_inverse=True)[1]
+
+    def collate(self, indices: Tensor) -> dict[str, Tensor]:
+        """The samples at ``indices`` [n]: z, pos, batch and forces with molecules concatenated, energy [n]."""
+        samples = self._chosen[indices]
+        n_atoms = self._n_atoms[samples]
+        batch = torch.repeat_interleave(n_atoms)
+        # Atom a of the batch is row first[s] + (a - atoms before its molecule in the batch) of the flat tensors.
+        shift = self._first[samples] - (n_atoms.cumsum(0) - n_atoms)
+        rows = torch.arange(len(batch)) + shift[batch]
+        return {
+            "z": self._z[rows].long(),
+            "pos": self._pos[rows],
+            "batch": batch,
+            "forces": self._forces[rows],
+            "energy": self._energy[samples],
+        }
+
+
+def element_reference(archive: Archive) -> NDArray[np.float64]:
+    """[256] eV: the energy per atomic number that fits the training split's total energies best in least squares.
+
+    Elements that the training split lacks, and directions that it leaves open, get the least-norm solution.
+    """
+    chosen = archive.split == SPLITS.index("train")
+    counts = _composition(archive)[chosen]
+    present = np.flatnonzero(counts.any(0))
+    reference = np.zeros(256)
+    reference[present] = np.linalg.lstsq(counts[:, present].astype(np.float64), archive.energy[chosen], rcond=None)[0]
+    return reference
+
+
+def task_data(archive: Archive, card: Card) -> TaskData:
+    """The three splits of ``archive``, energies referenced per element on its training split."""
+    energy = archive.energy - _composition(archive) @ element_reference(archive)
+    shared = (
+        torch.from_numpy(archive.z),
+        torch.from_numpy(archive.pos),
+        torch.from_numpy(archive.forces),
+        torch.from_numpy(energy.astype(np.float32)),
+        torch.from_numpy(archive.n_atoms.astype(np.int64)),
+        torch.from_numpy(archive.molecule.astype(np.int64)),
+    )
+    train, validation, test = (
+        Molecules(*shared, chosen=torch.from_numpy(np.flatnonzero(archive.split == code))) for code in range(len(SPLITS))
+    )
+    return TaskData(train, validation, test, card)
+
+
+def load(path: Path) -> TaskData:
+    """The data set at ``path``; raises ``FailedError`` if the file or its card is missing, cut short or changed."""
+    card = read_card(path)
+    archive = read(path, card["sha256"])
+    return task_data(archive, Card(path.stem, str(card["version"]), card["sha256"], archive.sizes()))
+
+
+def _composition(archive: Archive) -> NDArray[np.int64]:
+    """[samples, 256]: atoms of each atomic number."""
+    samples = len(archive.n_atoms)
+    owner = np.repeat(np.arange(samples), archive.n_atoms)
+    return np.bincount(owner * 256 + archive.z, minlength=samples * 256).reshape(samples, 256)

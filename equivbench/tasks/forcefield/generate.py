@@ -1,0 +1,230 @@
+"""The GFN2-xTB data sets: SMILES of the rdkit wheel to labelled conformations (extra ``generate``; imports no torch).
+
+``python -m equivbench.tasks.forcefield.generate --samples 1995 --out gfn2-small.npz`` is the maintainers' command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from equivbench.tasks.forcefield.archive import Archive, write
+
+ELEMENTS = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9, "P": 15, "S": 16, "Cl": 17, "Br": 35, "I": 53}
+ATOMS = (10, 40)
+"""Fewest and most atoms, hydrogens included."""
+TEMPERATURES = (100.0, 300.0, 500.0)
+"""Kelvin: one conformation of each molecule at each."""
+STEPS, TIMESTEP, FRICTION, HYDROGEN_MASS = 200, 1.0, 0.02, 4.0
+"""0.2 ps of Langevin dynamics: steps, fs a step, friction in 1/fs, mass of H in Da (so that 1 fs is a stable step)."""
+SMILES_FILES = ("NCI/first_5K.smi", "Pains/test_data/wehi_mols.csv")
+"""Inside rdkit's data folder. The wheel's ChEMBL files (CC-BY-SA) are left out."""
+
+HARTREE = 27.211386245988
+"""eV (CODATA 2018)."""
+BOHR = 0.529177210903
+"""A (CODATA 2018)."""
+BOLTZMANN = 0.00198720425864083
+"""kcal/mol/K."""
+ACCELERATION = 4.184e-4
+"""A/fs^2 for 1 kcal/mol/A on 1 Da."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The conformations of one molecule: ``z`` [atoms]; ``pos`` (A) and ``forces`` (eV/A) [k, atoms, 3] float32;
+    ``energy`` [k] float64 (eV).
+    """
+
+    smiles: str
+    z: np.ndarray
+    pos: np.ndarray
+    forces: np.ndarray
+    energy: np.ndarray
+
+
+def digest(text: str) -> int:
+    """64 bits of the SHA-256 of ``text``: the source of every order and seed here."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def candidates(seed: int) -> list[str]:
+    """Canonical SMILES of the molecules that qualify, each once, in an order drawn from ``seed``.
+
+    One neutral, closed-shell fragment of 10-40 atoms, elements of SPICE, no isotope labels.
+    """
+    from rdkit import Chem, RDConfig, rdBase
+
+    found: set[str] = set()
+    with rdBase.BlockLogs():
+        for name in SMILES_FILES:
+            for line in (Path(RDConfig.RDDataDir) / name).read_text().splitlines():
+                text = line.split('"')[1] if line.startswith('"') else line.split()[0]
+                molecule = Chem.MolFromSmiles(text)
+                if molecule is None or len(Chem.GetMolFrags(molecule)) != 1:
+                    continue
+                molecule = Chem.AddHs(molecule)
+                atoms = list(molecule.GetAtoms())
+                if (
+                    ATOMS[0] <= len(atoms) <= ATOMS[1]
+                    and sum(atom.GetFormalCharge() for atom in atoms) == 0
+                    and all(
+                        atom.GetSymbol() in ELEMENTS and not atom.GetNumRadicalElectrons() and not atom.GetIsotope()
+                        for atom in atoms
+                    )
+                ):
+                    found.add(Chem.MolToSmiles(Chem.RemoveHs(molecule)))
+    return sorted(found, key=lambda smiles: digest(f"order {seed} {smiles}"))
+
+
+def langevin(field: Any, pos: np.ndarray, masses: np.ndarray, temperature: float, generator: np.random.Generator) -> np.ndarray:
+    """Positions [atoms, 3] after BAOAB Langevin dynamics (Leimkuhler & Matthews 2013) on rdkit's force field."""
+
+    def acceleration() -> np.ndarray:
+        flat = pos.ravel().tolist()
+        # CalcGrad alone reuses the distances of the last energy call: without this the forces belong to other positions.
+        field.CalcEnergy(flat)
+        return -ACCELERATION * np.array(field.CalcGrad(flat)).reshape(-1, 3) / masses
+
+    pos = pos.copy()
+    width = np.sqrt(BOLTZMANN * temperature * ACCELERATION / masses)
+    keep = np.exp(-FRICTION * TIMESTEP)
+    velocity = width * generator.standard_normal(pos.shape)
+    kick = acceleration()
+    for _ in range(STEPS):
+        velocity += 0.5 * TIMESTEP * kick
+        pos += 0.5 * TIMESTEP * velocity
+        velocity = keep * velocity + np.sqrt(1 - keep**2) * width * generator.standard_normal(pos.shape)
+        pos += 0.5 * TIMESTEP * velocity
+        kick = acceleration()
+        velocity += 0.5 * TIMESTEP * kick
+    return pos
+
+
+def conformations(smiles: str, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """(z [atoms] uint8, pos [temperatures, atoms, 3] float32, A), or None where rdkit cannot embed or type the molecule."""
+    from rdkit import Chem
+    from rdkit.Chem import AllChem
+
+    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    settings = AllChem.ETKDGv3()
+    settings.randomSeed = digest(f"embed {seed} {smiles}") % (2**31 - 1)
+    if AllChem.EmbedMolecule(molecule, settings) != 0:
+        return None
+    properties = AllChem.MMFFGetMoleculeProperties(molecule, mmffVariant="MMFF94s")
+    if properties is None:
+        return None
+    field = AllChem.MMFFGetMoleculeForceField(molecule, properties)
+    if field is None or field.Minimize(maxIts=2000) != 0:
+        return None
+    start = np.array(molecule.GetConformer().GetPositions())
+    z = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], dtype=np.uint8)
+    masses = np.array([HYDROGEN_MASS if atom.GetAtomicNum() == 1 else atom.GetMass() for atom in molecule.GetAtoms()])[:, None]
+    generator = np.random.default_rng(digest(f"dynamics {seed} {smiles}"))
+    ends = np.stack([langevin(field, start, masses, temperature, generator) for temperature in TEMPERATURES])
+    return z, (ends - ends.mean(1, keepdims=True)).astype(np.float32)
+
+
+def label(z: np.ndarray, pos: np.ndarray) -> tuple[float, np.ndarray]:
+    """GFN2-xTB (energy in eV, forces [atoms, 3] in eV/A) at ``pos`` in A; tblite speaks Hartree and bohr."""
+    from tblite.interface import Calculator
+
+    calculator = Calculator("GFN2-xTB", z.astype(int), pos.astype(np.float64) / BOHR)
+    calculator.set("verbosity", 0)
+    result = calculator.singlepoint()
+    return float(result.get("energy")) * HARTREE, -np.asarray(result.get("gradient")) * (HARTREE / BOHR)
+
+
+def process(job: tuple[str, int]) -> Labelled | None:
+    """The labelled conformations of one (SMILES, seed), or None where a step fails; a pure function of its argument."""
+    from rdkit import rdBase
+
+    smiles, seed = job
+    with rdBase.BlockLogs():
+        made = conformations(smiles, seed)
+    if made is None:
+        return None
+    z, pos = made
+    try:
+        labels = [label(z, frame) for frame in pos]
+    except RuntimeError:  # the self-consistent charges did not converge
+        return None
+    energy = np.array([e for e, _ in labels])
+    forces = np.stack([f for _, f in labels])
+    return Labelled(smiles, z, pos, forces.astype(np.float32), energy) if np.isfinite(forces).all() else None
+
+
+def _one_thread() -> None:
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
+
+def labelled(samples: int, seed: int, processes: int) -> Iterator[Labelled | None]:
+    """Molecules in their drawn order (None: failed) until they hold ``samples`` conformations, the same for any ``processes``."""
+    jobs = [(smiles, seed) for smiles in candidates(seed)]
+    have = 0
+    # A fresh interpreter for each worker, so that tblite's OpenMP reads the thread count set in it.
+    with multiprocessing.get_context("spawn").Pool(processes, _one_thread) as pool:
+        for molecule in pool.imap(process, jobs, chunksize=4):
+            have += 0 if molecule is None else len(TEMPERATURES)
+            yield molecule
+            if have >= samples:
+                return
+
+
+def generate(samples: int, out: Path, *, seed: int = 0, processes: int = 2) -> Path:
+    """Write ``samples`` labelled conformations to ``out`` (.npz) with its cards (.json, .md) beside it; returns ``out``."""
+    rows = list(labelled(samples, seed, processes))
+    kept = [row for row in rows if row is not None]
+    count = [min(len(TEMPERATURES), samples - len(TEMPERATURES) * i) for i in range(len(kept))]
+    archive = Archive.concatenate(
+        z=[row.z for row, k in zip(kept, count, strict=True) for _ in range(k)],
+        pos=[row.pos[i] for row, k in zip(kept, count, strict=True) for i in range(k)],
+        forces=[row.forces[i] for row, k in zip(kept, count, strict=True) for i in range(k)],
+        energy=[row.energy[i] for row, k in zip(kept, count, strict=True) for i in range(k)],
+        molecule=[m for m, k in enumerate(count) for _ in range(k)],
+        names=[row.smiles for row in kept],
+    )
+    return write(archive, out, recipe={**_recipe(seed), "molecules that failed a step": len(rows) - len(kept)})
+
+
+def _recipe(seed: int) -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "tools": {name: version(name) for name in ("rdkit", "tblite", "numpy")},
+        "seed": seed,
+        "smiles": [f"rdkit wheel, Data/{name}" for name in SMILES_FILES],
+        "filter": f"one neutral closed-shell fragment, {ATOMS[0]}-{ATOMS[1]} atoms with H, elements {' '.join(ELEMENTS)}, no isotopes",
+        "geometry": "ETKDGv3 embedding, MMFF94s minimisation, then MMFF94s Langevin dynamics (BAOAB) from the minimum",
+        "dynamics": {
+            "steps": STEPS,
+            "timestep_fs": TIMESTEP,
+            "friction_per_fs": FRICTION,
+            "hydrogen_mass_da": HYDROGEN_MASS,
+            "temperatures_k": list(TEMPERATURES),
+        },
+        "labels": "GFN2-xTB energy and analytical forces (tblite, default accuracy) at the stored float32 positions",
+    }
+
+
+def main() -> None:
+    """The command line of the generator."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=1995)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2, help="worker processes; the file is the same for any number")
+    parser.add_argument("--out", type=Path, required=True, help="the .npz to write; its .json and .md cards go beside it")
+    arguments = parser.parse_args()
+    print(generate(arguments.samples, arguments.out, seed=arguments.seed, processes=arguments.processes))
+
+
+if __name__ == "__main__":
+    main()

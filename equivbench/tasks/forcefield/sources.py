@@ -1,0 +1,70 @@
+"""Where each force-field data set's file comes from: shipped, generated, or converted from files the user has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from equivbench.environment import cache_dir
+from equivbench.errors import FailedError
+from equivbench.tasks.base import TaskData
+from equivbench.tasks.forcefield.archive import read_card, verified_content
+
+SHIPPED = Path(__file__).parent / "data"
+
+
+@dataclass(frozen=True)
+class ArchiveSource:
+    """A data set kept as one flat archive; ``build(path)`` writes it there, None where it is shipped."""
+
+    name: str
+    build: Callable[[Path], object] | None
+
+    def path(self) -> Path:
+        """Where the file is, or would be once prepared."""
+        folder = SHIPPED if self.build is None else cache_dir() / "datasets" / "forcefield"
+        return folder / f"{self.name}.npz"
+
+    def prepare(self) -> Path:
+        """The verified file, built first if it is missing; raises ``FailedError`` with what to do."""
+        path = self.path()
+        if self.build is not None and not path.exists():
+            self.build(path)
+        self.verify()
+        return path
+
+    def verify(self) -> str:
+        """The file's SHA-256 after checking it against its card; raises ``FailedError`` on a mismatch."""
+        expected: str = read_card(self.path())["sha256"]
+        verified_content(self.path(), expected)
+        return expected
+
+    def load(self) -> TaskData:
+        """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong content."""
+        from equivbench.tasks.forcefield.dataset import load
+
+        return load(self.path())
+
+
+def gfn2_small() -> ArchiveSource:
+    """The set shipped in the package."""
+    return ArchiveSource("gfn2-small", None)
+
+
+def gfn2_20k() -> ArchiveSource:
+    """20,000 samples by the shipped set's generator and seed: its molecules are the first of these, in the same splits."""
+    return ArchiveSource("gfn2-20k", _generate_20k)
+
+
+def _generate_20k(path: Path) -> None:
+    try:
+        import rdkit  # noqa: F401
+        import tblite  # noqa: F401
+    except ImportError as error:
+        raise FailedError(
+            f"{path.stem} is generated with rdkit and tblite, and {error.name} is not installed; pip install 'equivbench[generate]'"
+        ) from error
+    from equivbench.tasks.forcefield.generate import generate
+
+    generate(20_000, path)

@@ -1,0 +1,127 @@
+"""The force-field task: forces (and energies) of molecules from atomic numbers and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor
+
+from equivbench.errors import UsageError, unknown_name
+from equivbench.tasks.base import Field, Split, Task
+from equivbench.tasks.forcefield.neighbours import edges_within
+
+if TYPE_CHECKING:
+    from equivbench.tasks.base import Batch
+
+FORCE_WEIGHT, ENERGY_WEIGHT = 100.0, 4.0
+"""Weights of the two parts of the objective, those of EScAIP (Qu & Krishnapriyan 2024)."""
+SYMBOLS = {
+    1: "H", 3: "Li", 5: "B", 6: "C", 7: "N", 8: "O", 9: "F", 11: "Na", 12: "Mg", 14: "Si", 15: "P", 16: "S",
+    17: "Cl", 19: "K", 20: "Ca", 35: "Br", 53: "I",
+}  # fmt: skip
+"""The elements of SPICE; any other counts as ``other`` in a measurement's parts."""
+
+
+class ForceField(Task):
+    """Predict the force on every atom; the board metric is |F - F_hat|^2 in (eV/A)^2, averaged over atoms."""
+
+    name = "forcefield"
+    prediction = "forces"
+    index_field = "batch"
+    board_unit = "(eV/A)^2"
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"forces": ("direct", "conservative")}
+    fields = (
+        Field("z", ("atoms",), "int64", "0e", "node", "1", "sample", "atomic number"),
+        Field("pos", ("atoms", 3), "float32", "1o", "node", "A", "sample", "positions; models must not depend on their origin"),
+        Field("batch", ("atoms",), "int64", "0e", "none", "1", "sample", "sorted molecule index"),
+        Field(
+            "edge_index",
+            (2, "edges"),
+            "int64",
+            "0e",
+            "none",
+            "1",
+            "derived",
+            "pairs of one molecule within the required cutoff (A): row 0 the source j, row 1 the target i; "
+            "max_neighbours keeps the nearest sources of each target",
+        ),
+        Field("forces", ("atoms", 3), "float32", "1o", "node", "eV/A", "output", "minus the gradient of the energy"),
+        Field(
+            "energy",
+            ("molecules",),
+            "float32",
+            "0e",
+            "graph",
+            "eV",
+            "output",
+            "less the sum of per-element references fitted on the training split; a model may leave it out",
+        ),
+    )
+
+    def adapt(self, model: torch.nn.Module, variant: Mapping[str, str]) -> torch.nn.Module:
+        """The model itself, or with ``forces=conservative`` its forces replaced by minus its energy's gradient."""
+        chosen = variant.get("forces", "direct")
+        if chosen not in self.options["forces"]:
+            raise unknown_name("value of forces", chosen, self.options["forces"])
+        if chosen == "direct":
+            return model
+        from equivbench.tasks.forcefield.conservative import ConservativeForces
+
+        return ConservativeForces(model)
+
+    def assemble(self, batch: Batch, noise: Batch, requires: Mapping[str, float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Inputs z, pos, batch and, where required, edge_index; targets forces and energy.
+
+        ``requires`` may hold ``edge_index`` (the cutoff, A) and with it ``max_neighbours``; anything else is a ``UsageError``.
+        """
+        unknown = set(requires) - {"edge_index", "max_neighbours"}
+        if unknown:
+            raise unknown_name("derived input of task forcefield", min(unknown), ["edge_index", "max_neighbours"])
+        if "max_neighbours" in requires and "edge_index" not in requires:
+            raise UsageError("max_neighbours needs edge_index: require both, e.g. {'edge_index': 5.0, 'max_neighbours': 20}")
+        inputs = {name: batch[name] for name in ("z", "pos", "batch")}
+        if "edge_index" in requires:
+            most = requires.get("max_neighbours")
+            inputs["edge_index"] = edges_within(
+                batch["pos"], batch["batch"], float(requires["edge_index"]), None if most is None else int(most)
+            )
+        return inputs, {name: batch[name] for name in ("forces", "energy")}
+
+    def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> Tensor:
+        """100 times the mean over atoms of |F - F_hat| plus 4 times the mean over molecules of |E - E_hat| per atom.
+
+        The energy part is left out where the model gives no energy. EScAIP's weights; energy per atom is our reading.
+        """
+        loss = FORCE_WEIGHT * torch.linalg.vector_norm(outputs["forces"] - targets["forces"], dim=-1).mean()
+        if "energy" in outputs:
+            error = (outputs["energy"] - targets["energy"]).abs()
+            n_atoms = torch.zeros_like(error).index_add(0, inputs["batch"], error.new_ones(len(inputs["batch"])))
+            loss = loss + ENERGY_WEIGHT * (error / n_atoms).mean()
+        return loss
+
+    def samples_in(self, batch: Batch) -> int:
+        """Number of molecules."""
+        return len(batch["energy"])
+
+    def strata(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
+        """The atoms by element symbol."""
+        return (*SYMBOLS.values(), "other"), _stratum_of_element().to(batch["z"].device)[batch["z"]]
+
+    def baseline(self, split: Split) -> float:
+        """Mean over atoms of |F|^2: the error of predicting no force, which is the mean force of every orientation."""
+        total, atoms = 0.0, 0
+        for indices in torch.arange(len(split)).split(4096):
+            forces = split.collate(indices)["forces"].double()
+            total += float(forces.square().sum())
+            atoms += len(forces)
+        return total / atoms
+
+
+@cache
+def _stratum_of_element() -> Tensor:
+    table = torch.full((256,), len(SYMBOLS))
+    table[list(SYMBOLS)] = torch.arange(len(SYMBOLS))
+    return table
