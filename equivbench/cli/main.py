@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 import typer
@@ -101,15 +102,17 @@ class LazyGroup(TyperGroup):
         prog_name: str | None = None,
         complete_var: str | None = None,
         standalone_mode: bool = True,
+        windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
         """Run a command and exit with its code; every foreseen failure ends as one sentence on stderr."""
+        inner = partial(super().main, args, prog_name, complete_var, False, windows_expand_args, **extra)
         if not standalone_mode:
-            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            return inner()
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = lambda text, *_, **__: message("warning", str(text))
             try:
-                code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+                code = inner()
             except Exception as error:
                 code = _report(error)
                 if code is None:
@@ -208,10 +211,6 @@ def _reader_left() -> int:
 def _sentence(error: OSError) -> str:
     where = f" {error.filename}" if error.filename is not None else ""
     return f"cannot access{where}: {error.strerror or error}; check the path, its permissions and the free space"
-
-
-def _show_warning(text: Warning | str, *_: object, **__: object) -> None:
-    message("warning", str(text))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,9 @@ _DECLARED = (
     Metric("compile_seconds", "s", "lower", "mean", "compilation against an empty cache", 0.0),
     Metric("peak_bytes", "B", "lower", "max", "peak memory of the run", 0.0, low_open=True),
     Metric("energy_joules", "J", "lower", "sum", "device energy over the run", 0.0, low_open=True),
-    Metric("throughput_ratio", "1", "neither", "geometric_mean", "equivariant over augmented seconds a sample", 0.0, low_open=True),
+    Metric(
+        "throughput_ratio", "1", "neither", "geometric_mean", "equivariant over augmented seconds a sample", 0.0, low_open=True
+    ),
     Metric("loss_ratio", "1", "neither", "geometric_mean", "equivariant over augmented board metric", 0.0, low_open=True),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _DECLARED}

@@ -18,6 +18,8 @@ class _Part(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defau
 
 
 class DatasetRecord(_Part):
+    """The data that was trained and tested on."""
+
     name: str
     version: str
     sha256: str
@@ -26,6 +28,8 @@ class DatasetRecord(_Part):
 
 
 class Matching(_Part):
+    """What makes the pair fair."""
+
     what: str
     """What the two arms share or are matched on, and why that is fair."""
     hardware: str | None
@@ -35,6 +39,8 @@ class Matching(_Part):
 
 
 class ModelRecord(_Part):
+    """The network and its symmetry, declared and measured."""
+
     name: str
     symmetry: Literal["none", "octahedral", "so3", "o3"]
     symmetry_verified: bool | None
@@ -45,6 +51,8 @@ class ModelRecord(_Part):
 
 
 class RecipeRecord(_Part):
+    """How the arm was trained."""
+
     optimizer: str
     learning_rate: float
     batch_size: int
@@ -60,6 +68,8 @@ class RecipeRecord(_Part):
 
 
 class Budget(_Part):
+    """The limit in its own unit and what was used of it; seconds are ``clock.train + clock.data``."""
+
     kind: Literal["seconds", "steps", "samples"]
     limit: float
     spent: float
@@ -83,12 +93,16 @@ class ClockRecord(_Part):
 
 
 class StepSeconds(_Part):
+    """Percentiles of the seconds of a training step, data included."""
+
     p10: float
     p50: float
     p90: float
 
 
 class Throughput(_Part):
+    """Training speed, steady state: without compilation."""
+
     samples_per_second: Number
     """Batch size over mean step seconds (train + data) of the alternated timing."""
     step_seconds: StepSeconds | None
@@ -96,12 +110,16 @@ class Throughput(_Part):
 
 
 class Inference(_Part):
+    """Speed of forward passes."""
+
     samples_per_second: Number
     twirl: dict[str, float] = {}
     """Samples a second of the same model averaged over n rotations at test time, by n."""
 
 
 class Memory(_Part):
+    """Peak memory of the run: the device's on a GPU, the process's on a CPU."""
+
     peak_bytes: int | None
 
 
@@ -120,6 +138,8 @@ class Test(_Part):
 
 
 class TestPart(_Part):
+    """The same decomposition for one part of the test set (a component, a flow time)."""
+
     total: Number
     twirled: Number
     equivariance: Number
@@ -127,6 +147,8 @@ class TestPart(_Part):
 
 
 class TracePoint(_Part):
+    """One evaluation during training."""
+
     step: int
     samples: int
     train_seconds: float
@@ -145,6 +167,8 @@ class GroupErrors(_Part):
 
 
 class Environment(_Part):
+    """Where the run happened; no host name."""
+
     machine_key: str
     device: str
     driver: str | None
@@ -155,6 +179,8 @@ class Environment(_Part):
 
 
 class Git(_Part):
+    """The checkout the package was imported from; nulls for an installed wheel."""
+
     commit: str | None
     dirty: bool | None
 
@@ -173,6 +199,7 @@ class RunRecord(_Part):
     task: str
     dataset: DatasetRecord
     pair: str
+    """Its name within the task: ``vector`` for ``forcefield/vector``."""
     arm: str
     matching: Matching
     model: ModelRecord

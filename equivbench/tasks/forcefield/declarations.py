@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 from equivbench.registry import DatasetSpec, ModelSpec, TaskSpec
+from equivbench.tasks.base import Field
 
 _SOURCES = "equivbench.tasks.forcefield.sources"
+
+BOARD_UNIT = "(eV/A)^2"
+FIELDS = (
+    Field("z", ("atoms",), "int64", "0e", "node", "1", "sample", "atomic number"),
+    Field("pos", ("atoms", 3), "float32", "1o", "node", "A", "sample", "positions; models must not depend on their origin"),
+    Field("batch", ("atoms",), "int64", "0e", "none", "1", "sample", "sorted molecule index"),
+    Field(
+        "edge_index",
+        (2, "edges"),
+        "int64",
+        "0e",
+        "none",
+        "1",
+        "derived",
+        "pairs of one molecule within the required cutoff (A): row 0 the source j, row 1 the target i; "
+        "max_neighbours keeps the nearest sources of each target",
+    ),
+    Field("forces", ("atoms", 3), "float32", "1o", "node", "eV/A", "output", "minus the gradient of the energy"),
+    Field(
+        "energy",
+        ("molecules",),
+        "float32",
+        "0e",
+        "graph",
+        "eV",
+        "output",
+        "less the sum of per-element references fitted on the training split; a model may leave it out",
+    ),
+)
 
 TASK = TaskSpec(
     name="forcefield",
     summary="forces and energies of molecules from atomic numbers and positions (eV/A, eV)",
     factory="equivbench.tasks.forcefield.task:ForceField",
+    fields=FIELDS,
+    board_unit=BOARD_UNIT,
 )
 
 DATASETS: tuple[DatasetSpec, ...] = (

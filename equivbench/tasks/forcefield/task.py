@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import UsageError, unknown_name
-from equivbench.tasks.base import Field, Split, Task
+from equivbench.tasks.base import Split, Task
+from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS
 from equivbench.tasks.forcefield.neighbours import edges_within
 
 if TYPE_CHECKING:
@@ -31,35 +32,9 @@ class ForceField(Task):
     name = "forcefield"
     prediction = "forces"
     index_field = "batch"
-    board_unit = "(eV/A)^2"
+    board_unit = BOARD_UNIT
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"forces": ("direct", "conservative")}
-    fields = (
-        Field("z", ("atoms",), "int64", "0e", "node", "1", "sample", "atomic number"),
-        Field("pos", ("atoms", 3), "float32", "1o", "node", "A", "sample", "positions; models must not depend on their origin"),
-        Field("batch", ("atoms",), "int64", "0e", "none", "1", "sample", "sorted molecule index"),
-        Field(
-            "edge_index",
-            (2, "edges"),
-            "int64",
-            "0e",
-            "none",
-            "1",
-            "derived",
-            "pairs of one molecule within the required cutoff (A): row 0 the source j, row 1 the target i; "
-            "max_neighbours keeps the nearest sources of each target",
-        ),
-        Field("forces", ("atoms", 3), "float32", "1o", "node", "eV/A", "output", "minus the gradient of the energy"),
-        Field(
-            "energy",
-            ("molecules",),
-            "float32",
-            "0e",
-            "graph",
-            "eV",
-            "output",
-            "less the sum of per-element references fitted on the training split; a model may leave it out",
-        ),
-    )
+    fields = FIELDS
 
     def adapt(self, model: torch.nn.Module, variant: Mapping[str, str]) -> torch.nn.Module:
         """The model itself, or with ``forces=conservative`` its forces replaced by minus its energy's gradient."""
