@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equivbench.tasks.base import Card, TaskData
-from equivbench.tasks.forcefield.archive import SPLITS, Archive, read, read_card
+from equivbench.tasks.forcefield.archive import SPLITS, Archive
+from equivbench.tasks.forcefield.storage import read
 
 
 class Molecules:
@@ -42,7 +43,8 @@ class Molecules:
     @property
     def groups(self) -> Tensor:
         """[samples] int64: the molecule of each sample, numbered from 0 in this split."""
-        return self.molecule.unique(return_inverse=True)[1]
+        numbered: Tensor = torch.unique(self.molecule, return_inverse=True)[1]
+        return numbered
 
     def collate(self, indices: Tensor) -> dict[str, Tensor]:
         """The samples at ``indices`` [n]: z, pos, batch and forces with molecules concatenated, energy [n]."""
@@ -61,27 +63,30 @@ class Molecules:
         }
 
 
-def element_reference(archive: Archive) -> NDArray[np.float64]:
-    """[256] eV: the energy per atomic number that fits the training split's total energies best in least squares.
+def without_reference(archive: Archive) -> NDArray[np.float64]:
+    """[samples] eV: total energies less the per-element energies that fit the training split best in least squares.
 
     Elements that the training split lacks, and directions that it leaves open, get the least-norm solution.
     """
-    chosen = archive.split == SPLITS.index("train")
-    counts = _composition(archive)[chosen]
-    present = np.flatnonzero(counts.any(0))
-    reference = np.zeros(256)
-    reference[present] = np.linalg.lstsq(counts[:, present].astype(np.float64), archive.energy[chosen], rcond=None)[0]
-    return reference
+    elements = np.flatnonzero(np.bincount(archive.z, minlength=256))
+    column = np.zeros(256, dtype=np.int64)
+    column[elements] = np.arange(len(elements))
+    samples = len(archive.n_atoms)
+    owner = np.repeat(np.arange(samples), archive.n_atoms)
+    cells = np.bincount(owner * len(elements) + column[archive.z], minlength=samples * len(elements))
+    counts = cells.reshape(samples, len(elements)).astype(np.float64)
+    train = archive.split == SPLITS.index("train")
+    reference = np.linalg.lstsq(counts[train], archive.energy[train], rcond=None)[0]
+    return np.asarray(archive.energy - counts @ reference)
 
 
 def task_data(archive: Archive, card: Card) -> TaskData:
     """The three splits of ``archive``, energies referenced per element on its training split."""
-    energy = archive.energy - _composition(archive) @ element_reference(archive)
     shared = (
         torch.from_numpy(archive.z),
         torch.from_numpy(archive.pos),
         torch.from_numpy(archive.forces),
-        torch.from_numpy(energy.astype(np.float32)),
+        torch.from_numpy(without_reference(archive).astype(np.float32)),
         torch.from_numpy(archive.n_atoms.astype(np.int64)),
         torch.from_numpy(archive.molecule.astype(np.int64)),
     )
@@ -93,13 +98,5 @@ def task_data(archive: Archive, card: Card) -> TaskData:
 
 def load(path: Path) -> TaskData:
     """The data set at ``path``; raises ``FailedError`` if the file or its card is missing, cut short or changed."""
-    card = read_card(path)
-    archive = read(path, card["sha256"])
-    return task_data(archive, Card(path.stem, str(card["version"]), card["sha256"], archive.sizes()))
-
-
-def _composition(archive: Archive) -> NDArray[np.int64]:
-    """[samples, 256]: atoms of each atomic number."""
-    samples = len(archive.n_atoms)
-    owner = np.repeat(np.arange(samples), archive.n_atoms)
-    return np.bincount(owner * 256 + archive.z, minlength=samples * 256).reshape(samples, 256)
+    archive, card = read(path)
+    return task_data(archive, Card(path.stem, card["version"], card["sha256"], archive.sizes()))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from equivbench.registry import DatasetSpec, ModelSpec, TaskSpec
-from equivbench.tasks.base import Field
+from equivbench.tasks.base import DatasetSource, Field
 
 _SOURCES = "equivbench.tasks.forcefield.sources"
 
@@ -44,17 +46,38 @@ TASK = TaskSpec(
     board_unit=BOARD_UNIT,
 )
 
+MD17_MOLECULES = (
+    "aspirin",
+    "azobenzene",
+    "benzene",
+    "ethanol",
+    "malonaldehyde",
+    "naphthalene",
+    "paracetamol",
+    "salicylic-acid",
+    "toluene",
+    "uracil",
+)
+
+
+def _trajectory(kind: str, molecule: str) -> DatasetSource:
+    """The source of one MD17 (``md17``) or revised MD17 (``rmd17``) molecule, imported on use."""
+    from equivbench.tasks.forcefield import sources
+
+    return sources.md17(molecule) if kind == "md17" else sources.rmd17(molecule)
+
+
 DATASETS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
         name="gfn2-small",
         task="forcefield",
-        summary="about 2,000 conformations of 400 drug-like molecules, GFN2-xTB labels; shipped in the package",
+        summary="1,995 conformations of 665 drug-like molecules, GFN2-xTB labels; shipped in the package",
         factory=f"{_SOURCES}:gfn2_small",
     ),
     DatasetSpec(
         name="gfn2-20k",
         task="forcefield",
-        summary="20,000 conformations of 4,000 drug-like molecules, GFN2-xTB labels; generated on request (extra 'generate')",
+        summary="20,000 conformations of 6,667 drug-like molecules, GFN2-xTB labels; generated on request (extra 'generate')",
         factory=f"{_SOURCES}:gfn2_20k",
     ),
     DatasetSpec(
@@ -69,17 +92,15 @@ DATASETS: tuple[DatasetSpec, ...] = (
         summary="the MACE-OFF split of SPICE (extended XYZ, train and test files); the user gives the folder",
         factory=f"{_SOURCES}:mace_off",
     ),
-    DatasetSpec(
-        name="md17-aspirin",
-        task="forcefield",
-        summary="aspirin dynamics of MD17 (PBE+TS) through torch_geometric; split by conformation",
-        factory=f"{_SOURCES}:md17_aspirin",
-    ),
-    DatasetSpec(
-        name="rmd17-aspirin",
-        task="forcefield",
-        summary="aspirin of the revised MD17 (PBE/def2-SVP) through torch_geometric; split by conformation",
-        factory=f"{_SOURCES}:rmd17_aspirin",
+    *(
+        DatasetSpec(
+            name=f"{kind}-{molecule}",
+            task="forcefield",
+            summary=f"{molecule}: 2,000 conformations of the {title} trajectory, through torch_geometric; split by conformation",
+            factory=partial(_trajectory, kind, molecule),
+        )
+        for kind, title in (("md17", "MD17"), ("rmd17", "revised MD17"))
+        for molecule in MD17_MOLECULES
     ),
 )
 

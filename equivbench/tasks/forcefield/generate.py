@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from equivbench.tasks.forcefield.archive import Archive, write
+from equivbench.tasks.forcefield.archive import Builder
+from equivbench.tasks.forcefield.storage import write
+from equivbench.tasks.forcefield.units import BOHR, HARTREE
 
-ELEMENTS = {"H": 1, "C": 6, "N": 7, "O": 8, "F": 9, "P": 15, "S": 16, "Cl": 17, "Br": 35, "I": 53}
+ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
+"""Those of the MACE-OFF split of SPICE."""
 ATOMS = (10, 40)
 """Fewest and most atoms, hydrogens included."""
 TEMPERATURES = (100.0, 300.0, 500.0)
@@ -28,10 +32,12 @@ STEPS, TIMESTEP, FRICTION, HYDROGEN_MASS = 200, 1.0, 0.02, 4.0
 SMILES_FILES = ("NCI/first_5K.smi", "Pains/test_data/wehi_mols.csv")
 """Inside rdkit's data folder. The wheel's ChEMBL files (CC-BY-SA) are left out."""
 
-HARTREE = 27.211386245988
-"""eV (CODATA 2018)."""
-BOHR = 0.529177210903
-"""A (CODATA 2018)."""
+LICENCES = {
+    "structures": "SMILES from files of the rdkit wheel (BSD-3-Clause): the NCI open database (public domain) and the WEHI set "
+    "of the PAINS filters",
+    "labels": "computed by equivbench with rdkit (BSD-3-Clause) and tblite (LGPL-3.0-or-later; neither is shipped); MIT, as the "
+    "package",
+}
 BOLTZMANN = 0.00198720425864083
 """kcal/mol/K."""
 ACCELERATION = 4.184e-4
@@ -45,10 +51,10 @@ class Labelled:
     """
 
     smiles: str
-    z: np.ndarray
-    pos: np.ndarray
-    forces: np.ndarray
-    energy: np.ndarray
+    z: NDArray[Any]
+    pos: NDArray[Any]
+    forces: NDArray[Any]
+    energy: NDArray[Any]
 
 
 def digest(text: str) -> int:
@@ -59,7 +65,7 @@ def digest(text: str) -> int:
 def candidates(seed: int) -> list[str]:
     """Canonical SMILES of the molecules that qualify, each once, in an order drawn from ``seed``.
 
-    One neutral, closed-shell fragment of 10-40 atoms, elements of SPICE, no isotope labels.
+    One neutral, closed-shell fragment of 10-40 atoms, of ``ELEMENTS``, no isotope labels.
     """
     from rdkit import Chem, RDConfig, rdBase
 
@@ -85,14 +91,17 @@ def candidates(seed: int) -> list[str]:
     return sorted(found, key=lambda smiles: digest(f"order {seed} {smiles}"))
 
 
-def langevin(field: Any, pos: np.ndarray, masses: np.ndarray, temperature: float, generator: np.random.Generator) -> np.ndarray:
+def langevin(
+    field: Any, pos: NDArray[Any], masses: NDArray[Any], temperature: float, generator: np.random.Generator
+) -> NDArray[Any]:
     """Positions [atoms, 3] after BAOAB Langevin dynamics (Leimkuhler & Matthews 2013) on rdkit's force field."""
 
-    def acceleration() -> np.ndarray:
+    def acceleration() -> NDArray[np.float64]:
         flat = pos.ravel().tolist()
         # CalcGrad alone reuses the distances of the last energy call: without this the forces belong to other positions.
         field.CalcEnergy(flat)
-        return -ACCELERATION * np.array(field.CalcGrad(flat)).reshape(-1, 3) / masses
+        gradient = np.array(field.CalcGrad(flat), dtype=np.float64).reshape(-1, 3)
+        return np.asarray(-ACCELERATION * gradient / masses)
 
     pos = pos.copy()
     width = np.sqrt(BOLTZMANN * temperature * ACCELERATION / masses)
@@ -109,7 +118,7 @@ def langevin(field: Any, pos: np.ndarray, masses: np.ndarray, temperature: float
     return pos
 
 
-def conformations(smiles: str, seed: int) -> tuple[np.ndarray, np.ndarray] | None:
+def conformations(smiles: str, seed: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """(z [atoms] uint8, pos [temperatures, atoms, 3] float32, A), or None where rdkit cannot embed or type the molecule."""
     from rdkit import Chem
     from rdkit.Chem import AllChem
@@ -133,7 +142,7 @@ def conformations(smiles: str, seed: int) -> tuple[np.ndarray, np.ndarray] | Non
     return z, (ends - ends.mean(1, keepdims=True)).astype(np.float32)
 
 
-def label(z: np.ndarray, pos: np.ndarray) -> tuple[float, np.ndarray]:
+def label(z: NDArray[Any], pos: NDArray[Any]) -> tuple[float, NDArray[Any]]:
     """GFN2-xTB (energy in eV, forces [atoms, 3] in eV/A) at ``pos`` in A; tblite speaks Hartree and bohr."""
     from tblite.interface import Calculator
 
@@ -181,18 +190,16 @@ def labelled(samples: int, seed: int, processes: int) -> Iterator[Labelled | Non
 
 def generate(samples: int, out: Path, *, seed: int = 0, processes: int = 2) -> Path:
     """Write ``samples`` labelled conformations to ``out`` (.npz) with its cards (.json, .md) beside it; returns ``out``."""
-    rows = list(labelled(samples, seed, processes))
-    kept = [row for row in rows if row is not None]
-    count = [min(len(TEMPERATURES), samples - len(TEMPERATURES) * i) for i in range(len(kept))]
-    archive = Archive.concatenate(
-        z=[row.z for row, k in zip(kept, count, strict=True) for _ in range(k)],
-        pos=[row.pos[i] for row, k in zip(kept, count, strict=True) for i in range(k)],
-        forces=[row.forces[i] for row, k in zip(kept, count, strict=True) for i in range(k)],
-        energy=[row.energy[i] for row, k in zip(kept, count, strict=True) for i in range(k)],
-        molecule=[m for m, k in enumerate(count) for _ in range(k)],
-        names=[row.smiles for row in kept],
-    )
-    return write(archive, out, recipe={**_recipe(seed), "molecules that failed a step": len(rows) - len(kept)})
+    builder, have, failed = Builder(), 0, 0
+    for molecule in labelled(samples, seed, processes):
+        if molecule is None:
+            failed += 1
+            continue
+        k = min(len(TEMPERATURES), samples - have)
+        have += k
+        builder.add(molecule.smiles, molecule.z, molecule.pos[:k], molecule.forces[:k], molecule.energy[:k])
+    archive = builder.finish(f"{samples} samples of seed {seed}")
+    return write(archive, out, recipe={**_recipe(seed), "molecules that failed a step": failed}, licences=LICENCES)
 
 
 def _recipe(seed: int) -> dict[str, Any]:
@@ -202,7 +209,7 @@ def _recipe(seed: int) -> dict[str, Any]:
         "tools": {name: version(name) for name in ("rdkit", "tblite", "numpy")},
         "seed": seed,
         "smiles": [f"rdkit wheel, Data/{name}" for name in SMILES_FILES],
-        "filter": f"one neutral closed-shell fragment, {ATOMS[0]}-{ATOMS[1]} atoms with H, elements {' '.join(ELEMENTS)}, no isotopes",
+        "filter": f"one neutral closed-shell fragment, {ATOMS[0]}-{ATOMS[1]} atoms with H, of {' '.join(ELEMENTS)}, no isotopes",
         "geometry": "ETKDGv3 embedding, MMFF94s minimisation, then MMFF94s Langevin dynamics (BAOAB) from the minimum",
         "dynamics": {
             "steps": STEPS,

@@ -1,15 +1,18 @@
-"""Where each force-field data set's file comes from: shipped, generated, or converted from files the user has."""
+"""Where each force-field data set's file comes from: shipped, generated, or converted from files that the user has."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from equivbench.environment import cache_dir
 from equivbench.errors import FailedError
 from equivbench.tasks.base import TaskData
-from equivbench.tasks.forcefield.archive import read_card, verified_content
+from equivbench.tasks.forcefield.published import build_mace_off, build_md17, build_spice
+from equivbench.tasks.forcefield.storage import verified_content
 
 SHIPPED = Path(__file__).parent / "data"
 
@@ -36,9 +39,8 @@ class ArchiveSource:
 
     def verify(self) -> str:
         """The file's SHA-256 after checking it against its card; raises ``FailedError`` on a mismatch."""
-        expected: str = read_card(self.path())["sha256"]
-        verified_content(self.path(), expected)
-        return expected
+        digest: str = verified_content(self.path())[1]["sha256"]
+        return digest
 
     def load(self) -> TaskData:
         """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong content."""
@@ -54,17 +56,35 @@ def gfn2_small() -> ArchiveSource:
 
 def gfn2_20k() -> ArchiveSource:
     """20,000 samples by the shipped set's generator and seed: its molecules are the first of these, in the same splits."""
-    return ArchiveSource("gfn2-20k", _generate_20k)
+    return ArchiveSource("gfn2-20k", _build_20k)
 
 
-def _generate_20k(path: Path) -> None:
-    try:
-        import rdkit  # noqa: F401
-        import tblite  # noqa: F401
-    except ImportError as error:
-        raise FailedError(
-            f"{path.stem} is generated with rdkit and tblite, and {error.name} is not installed; pip install 'equivbench[generate]'"
-        ) from error
+def spice() -> ArchiveSource:
+    """SPICE as published."""
+    return ArchiveSource("spice", build_spice)
+
+
+def mace_off() -> ArchiveSource:
+    """The MACE-OFF23 split of SPICE."""
+    return ArchiveSource("mace-off", build_mace_off)
+
+
+def md17(molecule: str) -> ArchiveSource:
+    """A molecule of MD17, e.g. ``aspirin`` or ``salicylic-acid``."""
+    return ArchiveSource(f"md17-{molecule}", partial(build_md17, trajectory=molecule.replace("-", " ")))
+
+
+def rmd17(molecule: str) -> ArchiveSource:
+    """A molecule of the revised MD17."""
+    return ArchiveSource(f"rmd17-{molecule}", partial(build_md17, trajectory="revised " + molecule.replace("-", " ")))
+
+
+def _build_20k(path: Path) -> None:
+    for tool in ("rdkit", "tblite"):
+        if importlib.util.find_spec(tool) is None:
+            raise FailedError(
+                f"{path.stem} is generated with rdkit and tblite, and {tool} is not installed; pip install 'equivbench[generate]'"
+            )
     from equivbench.tasks.forcefield.generate import generate
 
     generate(20_000, path)

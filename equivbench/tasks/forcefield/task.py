@@ -12,6 +12,7 @@ from torch import Tensor
 from equivbench.errors import UsageError, unknown_name
 from equivbench.tasks.base import Split, Task
 from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS
+from equivbench.tasks.forcefield.elements import NUMBERS
 from equivbench.tasks.forcefield.neighbours import edges_within
 
 if TYPE_CHECKING:
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
 
 FORCE_WEIGHT, ENERGY_WEIGHT = 100.0, 4.0
 """Weights of the two parts of the objective, those of EScAIP (Qu & Krishnapriyan 2024)."""
-SYMBOLS = {
-    1: "H", 3: "Li", 5: "B", 6: "C", 7: "N", 8: "O", 9: "F", 11: "Na", 12: "Mg", 14: "Si", 15: "P", 16: "S",
-    17: "Cl", 19: "K", 20: "Ca", 35: "Br", 53: "I",
-}  # fmt: skip
-"""The elements of SPICE; any other counts as ``other`` in a measurement's parts."""
 
 
 class ForceField(Task):
@@ -70,7 +66,7 @@ class ForceField(Task):
 
         The energy part is left out where the model gives no energy. EScAIP's weights; energy per atom is our reading.
         """
-        loss = FORCE_WEIGHT * torch.linalg.vector_norm(outputs["forces"] - targets["forces"], dim=-1).mean()
+        loss: Tensor = FORCE_WEIGHT * torch.linalg.vector_norm(outputs["forces"] - targets["forces"], dim=-1).mean()
         if "energy" in outputs:
             error = (outputs["energy"] - targets["energy"]).abs()
             n_atoms = torch.zeros_like(error).index_add(0, inputs["batch"], error.new_ones(len(inputs["batch"])))
@@ -82,13 +78,13 @@ class ForceField(Task):
         return len(batch["energy"])
 
     def strata(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
-        """The atoms by element symbol."""
-        return (*SYMBOLS.values(), "other"), _stratum_of_element().to(batch["z"].device)[batch["z"]]
+        """The atoms by element symbol; those that SPICE lacks are ``other``."""
+        return (*NUMBERS, "other"), _stratum_of_element().to(batch["z"].device)[batch["z"]]
 
     def baseline(self, split: Split) -> float:
         """Mean over atoms of |F|^2: the error of predicting no force, which is the mean force of every orientation."""
         total, atoms = 0.0, 0
-        for indices in torch.arange(len(split)).split(4096):
+        for indices in torch.split(torch.arange(len(split)), 4096):
             forces = split.collate(indices)["forces"].double()
             total += float(forces.square().sum())
             atoms += len(forces)
@@ -97,6 +93,6 @@ class ForceField(Task):
 
 @cache
 def _stratum_of_element() -> Tensor:
-    table = torch.full((256,), len(SYMBOLS))
-    table[list(SYMBOLS)] = torch.arange(len(SYMBOLS))
+    table = torch.full((256,), len(NUMBERS))
+    table[list(NUMBERS.values())] = torch.arange(len(NUMBERS))
     return table
