@@ -178,6 +178,8 @@ class PluginLoader:
         self.groups = groups
         self.registries: list[Registry[Any]] = []
         self.origin = IN_PROCESS
+        self.problems: dict[str, str] = {}
+        """Why a plug-in was left out, by its owner."""
         self._loaded = False
         self._duplicate: DuplicateNameError | None = None
 
@@ -211,6 +213,7 @@ class PluginLoader:
         for registry, snapshot in zip(self.registries, before, strict=True):
             registry.restore(snapshot)
         if problem is not None:
+            self.problems[_owner(point)] = problem
             warnings.warn(f"plug-in {point.name!r} of {_owner(point)} was not loaded: {problem}", PluginWarning, stacklevel=5)
         return False
 
@@ -249,9 +252,9 @@ def _from(table: str) -> Callable[[], Iterator[Any]]:
     return load
 
 
-_PLUGINS = PluginLoader(("equivbench.tasks", "equivbench.models", "equivbench.pairs", "equivbench.kernel_backends"))
-TASKS: Registry[TaskSpec] = Registry("task", _from("tasks"), _PLUGINS)
-MODELS: Registry[ModelSpec] = Registry("model", _from("models"), _PLUGINS)
-PAIRS: Registry[Pair] = Registry("pair", _from("pairs"), _PLUGINS)
-DATASETS: Registry[DatasetSpec] = Registry("dataset", _from("datasets"), _PLUGINS)
-KERNEL_BACKENDS: Registry[KernelBackendSpec] = Registry("kernel backend", _from("kernel_backends"), _PLUGINS)
+PLUGINS = PluginLoader(("equivbench.tasks", "equivbench.models", "equivbench.pairs", "equivbench.kernel_backends"))
+TASKS: Registry[TaskSpec] = Registry("task", _from("tasks"), PLUGINS)
+MODELS: Registry[ModelSpec] = Registry("model", _from("models"), PLUGINS)
+PAIRS: Registry[Pair] = Registry("pair", _from("pairs"), PLUGINS)
+DATASETS: Registry[DatasetSpec] = Registry("dataset", _from("datasets"), PLUGINS)
+KERNEL_BACKENDS: Registry[KernelBackendSpec] = Registry("kernel backend", _from("kernel_backends"), PLUGINS)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from equivbench.reporting.text import printable
+
 
 def print_json(value: Any) -> None:
     """``value`` (plain objects or msgspec structs) as indented JSON on stdout."""
@@ -32,11 +34,6 @@ def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in cells:
         table.add_row(*map(Text, row))
     Console(highlight=False).print(table)
-
-
-def printable(text: str) -> str:
-    """``text`` without control characters: names come from records and plug-ins and must not drive the terminal."""
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def message(kind: str, text: str) -> None:

@@ -1,0 +1,158 @@
+"""``equivbench doctor``: device, versions, compiler, optional backends, cache and data, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from equivbench.cli import exit_codes
+from equivbench.cli.output import print_json, print_table
+
+State = Literal["ok", "absent", "broken"]
+ESSENTIAL = ("torch", "e3nn", "torch-geometric", "numpy", "scipy", "msgspec", "safetensors")
+OPTIONAL = {
+    "matplotlib": ("plots", "pip install 'equivbench[plots]'"),
+    "h5py": ("reading SPICE", "pip install 'equivbench[spice]'"),
+    "rdkit": ("generating data", "pip install 'equivbench[generate]'"),
+    "tblite": ("generating data (Linux x86-64)", "pip install 'equivbench[generate]'"),
+    "nvidia-ml-py": ("GPU energy and clocks", "pip install 'equivbench[gpu]'"),
+    "cuequivariance-torch": ("kernel backend (planned)", "pip install cuequivariance-torch"),
+    "openequivariance": ("kernel backend (planned), needs CUDA", "pip install openequivariance"),
+    "sphericart-torch": ("kernel backend (planned)", "pip install sphericart-torch"),
+}
+"""Distribution -> what it is for and how to get it."""
+ENOUGH_BYTES = 200 * 10**6
+"""Free space for the checkpoints of a run and the prepared data sets (14 MB the largest)."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; ``advice`` says what to do where it is not ok."""
+
+    name: str
+    state: State
+    detail: str
+    advice: str = ""
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``doctor`` to the command line."""
+    app.command("doctor")(doctor)
+
+
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print a list of {name, state, detail, advice}.")] = False) -> None:
+    """What this machine has and lacks. Exits 3 if something is broken that every run needs."""
+    findings = [*machine(), *packages(), *torch_works(), *storage(), *plugins(), *data()]
+    if json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        print_table(["", "state", "found", "to do"], ([each.name, each.state, each.detail, each.advice] for each in findings))
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(exit_codes.FAILED)
+
+
+def machine() -> Iterator[Finding]:
+    """Processor, cores, memory, compiler, GPU driver."""
+    import psutil
+
+    from equivbench.environment import cpu_model, cxx_compiler, driver_version, usable_cores
+
+    memory = psutil.virtual_memory()
+    yield Finding("processor", "ok", f"{cpu_model()}, {usable_cores()} of {os.cpu_count()} cores usable")
+    yield Finding("memory", "ok", f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free")
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    compiler = cxx_compiler()
+    advice = "install g++ (or set CXX): without it arms run eager, without torch.compile"
+    yield Finding("c++ compiler", *(("ok", compiler) if compiler else ("absent", "none found", advice)))
+    driver = driver_version()
+    yield Finding("gpu driver", *(("ok", driver) if driver else ("absent", "no NVIDIA driver; runs use the CPU")))
+
+
+def packages() -> Iterator[Finding]:
+    """Versions of what every run needs and of what is optional."""
+    from equivbench.environment import package_versions
+
+    found = package_versions(("equivbench", *ESSENTIAL, *OPTIONAL))
+    yield Finding("equivbench", "ok", found.get("equivbench", "run from a checkout, not installed"))
+    for name in ESSENTIAL:
+        advice = f"pip install {name}"
+        yield Finding(name, *(("ok", found[name]) if name in found else ("broken", "not installed", advice)))
+    for name, (purpose, advice) in OPTIONAL.items():
+        detail = f"{found[name]}, for {purpose}" if name in found else f"for {purpose}"
+        yield Finding(name, *(("ok", detail) if name in found else ("absent", detail, advice)))
+
+
+def torch_works() -> Iterator[Finding]:
+    """Whether torch imports and computes, and what device ``--device auto`` means here."""
+    try:
+        import torch
+
+        total = float(torch.ones(8).sum())
+        device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
+        threads = torch.get_num_threads()
+    except Exception as error:  # noqa: BLE001  a broken installation can fail in any way
+        yield Finding("device", "broken", f"torch does not work: {type(error).__name__}: {error}", "install torch again")
+        return
+    works = total == 8.0
+    yield Finding("device", "ok" if works else "broken", f"{device}, {threads} threads", "" if works else "install torch again")
+
+
+def storage() -> Iterator[Finding]:
+    """Whether the cache can be written and how much space is left."""
+    from equivbench.environment import cache_dir
+
+    cache = cache_dir()
+    existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    where = f"{cache}{'' if cache.exists() else ' (made by the first run)'}, {free / 1e9:.1f} GB free"
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        yield Finding("cache", "broken", f"{where}, cannot be written", "set EQUIVBENCH_CACHE to a folder that can be written")
+    elif free < ENOUGH_BYTES:
+        yield Finding("cache", "broken", where, "free some space or set EQUIVBENCH_CACHE to a folder on another disk")
+    else:
+        yield Finding("cache", "ok", where)
+
+
+def data() -> Iterator[Finding]:
+    """Which data sets are on this machine."""
+    from equivbench.registry import DATASETS, DuplicateNameError, resolve
+
+    try:
+        entries = DATASETS.entries()
+    except DuplicateNameError:
+        return  # what plugins() reports
+    for name, entry in sorted(entries.items()):
+        try:
+            path: Path = resolve(entry.value.factory)().path()
+            there = path.exists()
+        except Exception as error:  # noqa: BLE001  a plug-in's source may raise anything
+            yield Finding(f"data {name}", "absent", f"{type(error).__name__}: {error}")
+            continue
+        yield Finding(f"data {name}", *(("ok", str(path)) if there else ("absent", str(path), f"equivbench data prepare {name}")))
+
+
+def plugins() -> Iterator[Finding]:
+    """Distributions that register something here, and those that were left out."""
+    from equivbench.registry import PLUGINS, TASKS, DuplicateNameError
+
+    try:
+        TASKS.entries()
+    except DuplicateNameError as error:
+        yield Finding("plug-ins", "broken", str(error), "uninstall one of the two")
+    owners: dict[str, set[str]] = {}
+    for group in PLUGINS.groups:
+        for point in importlib.metadata.entry_points(group=group):
+            owners.setdefault(point.dist.name if point.dist else point.module, set()).add(point.name)
+    for owner, names in sorted(owners.items()):
+        if owner in PLUGINS.problems:
+            yield Finding(f"plug-in {owner}", "absent", f"left out: {PLUGINS.problems[owner]}", "update or uninstall it")
+        else:
+            yield Finding(f"plug-in {owner}", "ok", ", ".join(sorted(names)))

@@ -1,0 +1,45 @@
+"""``equivbench leaderboard export``: the board made from records."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``leaderboard`` to the command line."""
+    group = typer.Typer(help="The board made from records.", no_args_is_help=True, rich_markup_mode=None)
+    group.callback()(_group)
+    group.command("export")(export)
+    app.add_typer(group, name="leaderboard")
+
+
+def _group() -> None:
+    """The board made from records."""
+
+
+def export(
+    format: Annotated[str, typer.Option("--format", help="md, csv or json (html and latex are planned)")] = "md",
+    results: Annotated[Path, typer.Option("--results", help="Results folder, or one record.")] = Path("results"),
+    out: Annotated[Path | None, typer.Option("--out", help="File to write; stdout if left out.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    skip_invalid: Annotated[bool, typer.Option("--skip-invalid", help="Leave invalid records out, with a warning each.")] = False,
+) -> None:
+    """Rank the arms of each setting: same task, data, preset, hardware, budget and rules."""
+    from equivbench.records.files import write_atomically
+    from equivbench.records.store import load_results
+    from equivbench.registry import TASKS
+    from equivbench.reporting.board import build_boards
+    from equivbench.reporting.formats import check_format, render
+
+    name = check_format("json" if json else format)
+    records = load_results(results, invalid="warn" if skip_invalid else "raise")
+    units = {name: entry.value.board_unit for name, entry in TASKS.entries().items()}
+    text = render(build_boards(records, units), name)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(out, text.encode())

@@ -1,0 +1,246 @@
+"""The board: records aggregated over seeds and ranked among their like. Built once; every format shows these rows."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from equivbench.errors import FailedError
+from equivbench.records.metrics import METRICS
+from equivbench.records.schema import RunRecord
+from equivbench.reporting.text import printable
+
+DIGITS = 5
+"""Significant digits of a number on the board: beyond seed noise, and the same in every format."""
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """What rows must share to be ranked together (rules.md, section 6)."""
+
+    task: str
+    dataset: str
+    dataset_version: str
+    dataset_sha256: str
+    preset: str
+    budget: str
+    variant: str
+    group: str
+    machine_key: str
+    rules_version: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm over its seeds. Numbers are over the finished seeds; null where no finished seed measured them."""
+
+    rank: int | None
+    """Among the rows of its setting, 1 the lowest total; equal totals share a rank; null if no seed finished."""
+    pair: str
+    arm: str
+    model: str
+    setup: str
+    """Digest of model, config, kernels, wrapper and recipe: only seeds of one setup are aggregated."""
+    parameters: int
+    total: float | None
+    """Board metric: geometric mean over seeds, with its Student interval on the logarithm from two seeds on."""
+    total_low: float | None
+    total_high: float | None
+    share: float | None
+    floor: float | None
+    explained: float | None
+    samples_per_second: float | None
+    """Training throughput, steady state."""
+    samples_per_second_all_in: float | None
+    """The same with the compile seconds added to the time."""
+    compile_seconds: float | None
+    epochs: float | None
+    seeds: int
+    finished: int
+    diverged: int
+    """Seeds whose loss counts as infinite: one is enough to rank the row below every row without."""
+    note: str
+    """What a reader must know: unfinished seeds, a declared symmetry that failed its measurement."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """The ranked rows of one setting; ``unit`` is that of ``total`` where the task is known."""
+
+    setting: Setting
+    unit: str
+    rows: tuple[Row, ...]
+
+
+def build_boards(records: Sequence[RunRecord], units: dict[str, str] | None = None) -> list[Board]:
+    """Boards of ``records`` in the order of their settings; ``units`` gives each task's board unit.
+
+    Raises ``FailedError`` if there is nothing to show or a value breaks its metric's declared range.
+    """
+    if not records:
+        raise FailedError("there are no records to make a board of; `equivbench run` writes some")
+    # The group a pair is tested under, for its runs that failed before their first evaluation.
+    groups = {(record.task, record.pair): record.trace[-1].test.group for record in records if record.trace}
+    # The newest record of a seed wins, so each later one replaces the earlier.
+    seeds: dict[tuple[Setting, str, str, str], dict[int, RunRecord]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: (record.created, record.run_id)):
+        setting = _setting(record, groups.get((record.task, record.pair), ""))
+        seeds[setting, record.pair, record.arm, setup_digest(record)][record.seed] = record
+    rows: dict[Setting, list[Row]] = defaultdict(list)
+    for (setting, *_), runs in sorted(seeds.items()):
+        rows[setting].append(_row([runs[seed] for seed in sorted(runs)]))
+    return [Board(setting, (units or {}).get(setting.task, ""), _ranked(arms)) for setting, arms in rows.items()]
+
+
+def setup_digest(record: RunRecord) -> str:
+    """Eight hexadecimal digits that differ when model, config, kernels, wrapper or recipe do."""
+    model = msgspec.to_builtins(record.model)
+    del model["symmetry_verified"]  # an outcome of the run, not a setting of it
+    settings = msgspec.json.encode([model, msgspec.to_builtins(record.recipe)], order="sorted")
+    return hashlib.sha256(settings).hexdigest()[:8]
+
+
+def _setting(record: RunRecord, group: str) -> Setting:
+    return Setting(
+        task=_clean(record.task),
+        dataset=_clean(record.dataset.name),
+        dataset_version=_clean(record.dataset.version),
+        dataset_sha256=_clean(record.dataset.sha256),
+        preset=_clean(record.preset),
+        budget=f"{record.budget.limit:.12g} {record.budget.kind}",
+        variant=_clean(", ".join(f"{name}={value}" for name, value in sorted(record.variant.items()))),
+        group=record.trace[-1].test.group if record.trace else group,
+        machine_key=_clean(record.environment.machine_key),
+        rules_version=record.rules_version,
+    )
+
+
+def _row(seeds: list[RunRecord]) -> Row:
+    first = seeds[0]
+    finished = [record for record in seeds if record.status == "completed" and record.final is not None]
+
+    def over_seeds(metric: str, value: Callable[[RunRecord], float | None]) -> float | None:
+        return _aggregate(metric, _measured(metric, finished, value))
+
+    total, low, high = _log_interval(_measured("total", finished, _final("total")))
+    return Row(
+        rank=None,
+        pair=_clean(first.pair),
+        arm=_clean(first.arm),
+        model=_clean(first.model.name),
+        setup=setup_digest(first),
+        parameters=first.model.parameters,
+        total=total,
+        total_low=low,
+        total_high=high,
+        share=over_seeds("share", _final("share")),
+        floor=over_seeds("floor", _final("floor")),
+        explained=over_seeds("explained", _final("explained")),
+        samples_per_second=over_seeds("samples_per_second", lambda run: run.throughput.samples_per_second),
+        samples_per_second_all_in=over_seeds("samples_per_second", _all_in),
+        compile_seconds=over_seeds("compile_seconds", lambda run: run.clock.compile),
+        epochs=over_seeds("epochs", lambda run: run.epochs),
+        seeds=len(seeds),
+        finished=len(finished),
+        diverged=sum(record.status == "diverged" for record in seeds),
+        note=_note(seeds, len(finished)),
+    )
+
+
+def _ranked(rows: list[Row]) -> tuple[Row, ...]:
+    """Rows in order of rank: those with a diverged seed (an infinite loss) after all others, those without result last."""
+
+    def order(row: Row) -> tuple[bool, bool, float]:
+        return row.total is None, row.diverged > 0, math.inf if row.total is None else row.total
+
+    placed = sorted(rows, key=order)
+    ranked: list[Row] = []
+    for place, row in enumerate(placed, start=1):
+        tied = ranked and order(ranked[-1]) == order(row)
+        rank = None if row.total is None else (ranked[-1].rank if tied else place)
+        ranked.append(replace(row, rank=rank))
+    return tuple(ranked)
+
+
+def _note(seeds: list[RunRecord], finished: int) -> str:
+    notes = []
+    if finished < len(seeds):
+        others = Counter(record.status for record in seeds if record.status != "completed")
+        why = ", ".join(f"{count} {status}" for status, count in sorted(others.items()))
+        notes.append(f"{finished} of {len(seeds)} finished ({why or 'no result'})")
+    declared = seeds[0].model.symmetry
+    verified = {record.model.symmetry_verified for record in seeds}
+    if False in verified:
+        notes.append(f"declared {declared}, which its measurement refutes")
+    elif declared != "none" and True not in verified:
+        notes.append(f"declared {declared}, not measured")
+    return "; ".join(notes)
+
+
+def _all_in(record: RunRecord) -> float | None:
+    rate = record.throughput.samples_per_second
+    if rate is None or rate <= 0 or record.samples <= 0:
+        return None
+    return record.samples / (record.samples / rate + record.clock.compile)
+
+
+def _final(name: str) -> Callable[[RunRecord], float | None]:
+    return lambda run: None if run.final is None else getattr(run.final, name)
+
+
+def _measured(metric: str, runs: Sequence[RunRecord], value: Callable[[RunRecord], float | None]) -> list[float]:
+    """What ``runs`` measured; raises ``FailedError`` for a value that cannot be one of ``metric``."""
+    found = []
+    for run in runs:
+        measured = value(run)
+        if measured is None:
+            continue
+        problem = METRICS[metric].problem(measured)
+        if problem is not None:
+            raise FailedError(
+                f"record {run.run_id} of {run.task}/{run.pair} {run.arm}: {problem}; see `equivbench results validate`"
+            )
+        found.append(measured)
+    return found
+
+
+def _aggregate(metric: str, values: Sequence[float]) -> float | None:
+    if not values:
+        return None
+    return _rounded(max(values) if METRICS[metric].aggregate == "max" else math.fsum(values) / len(values))
+
+
+def _log_interval(values: list[float]) -> tuple[float | None, float | None, float | None]:
+    """Geometric mean of ``values`` with the Student interval of the mean logarithm; (mean, low, high)."""
+    if not values:
+        return None, None, None
+    if min(values) <= 0:
+        return 0.0, None, None
+    logs = [math.log(value) for value in values]
+    mean = math.fsum(logs) / len(logs)
+    if len(logs) == 1:
+        return _rounded(values[0]), None, None
+    from scipy.special import stdtrit
+
+    variance = math.fsum((value - mean) ** 2 for value in logs) / (len(logs) - 1)
+    half = float(stdtrit(len(logs) - 1, 0.5 + LEVEL / 2)) * math.sqrt(variance / len(logs))
+    return _rounded(math.exp(mean)), _rounded(_exp(mean - half)), _rounded(_exp(mean + half))
+
+
+def _exp(value: float) -> float | None:
+    """exp, or None where two wildly different seeds leave the interval unbounded in floating point."""
+    return math.exp(value) if value < 700 else None
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.{DIGITS}g}")
+
+
+def _clean(text: str) -> str:
+    return printable(text).strip()
