@@ -1,0 +1,24 @@
+"""The shipped data, loaded once."""
+
+import pytest
+
+from equivbench.tasks.base import TaskData
+from equivbench.tasks.forcefield.archive import Archive
+from equivbench.tasks.forcefield.sources import gfn2_small
+from equivbench.tasks.forcefield.storage import read
+from equivbench.tasks.forcefield.task import ForceField
+
+
+@pytest.fixture(scope="session")
+def shipped() -> TaskData:
+    return gfn2_small().load()
+
+
+@pytest.fixture(scope="session")
+def archive() -> Archive:
+    return read(gfn2_small().path())[0]
+
+
+@pytest.fixture(scope="session")
+def task() -> ForceField:
+    return ForceField()

@@ -1,0 +1,178 @@
+"""The shipped GFN2-xTB set: what its card says is true of it, its splits do not leak, and damage is noticed."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from equivbench.errors import FailedError, UsageError
+from equivbench.tasks.base import TaskData
+from equivbench.tasks.forcefield.archive import SPLITS, Archive, split_of
+from equivbench.tasks.forcefield.dataset import load, without_reference
+from equivbench.tasks.forcefield.sources import gfn2_small
+from equivbench.tasks.forcefield.storage import read_card
+from equivbench.tasks.fraction import with_fraction
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the shipped set, to be damaged."""
+    for suffix in (".npz", ".json"):
+        shutil.copy(gfn2_small().path().with_suffix(suffix), tmp_path)
+    return tmp_path / "gfn2-small.npz"
+
+
+def test_no_molecule_is_in_two_splits(archive: Archive) -> None:
+    held = [set(archive.molecule[archive.split == code].tolist()) for code in range(3)]
+    assert sum(map(len, held)) == len(set.union(*held)) == len(archive.names)
+    assert len(set(archive.names.tolist())) == len(archive.names)
+
+
+def test_each_molecule_is_in_the_split_that_its_name_draws(archive: Archive) -> None:
+    for molecule, code in zip(archive.molecule, archive.split, strict=True):
+        assert SPLITS[code] == split_of(archive.names[molecule].decode())
+
+
+def test_splits_are_large_enough_and_as_the_card_says(shipped: TaskData, archive: Archive) -> None:
+    card = read_card(gfn2_small().path())
+    assert card["sizes"] == {name: len(shipped.split(name)) for name in SPLITS} == dict(shipped.card.sizes)
+    assert card["molecules"] == {name: int(shipped.split(name).groups.max()) + 1 for name in SPLITS}
+    assert card["molecules"]["test"] >= 120
+    assert card["molecules"]["validation"] >= 60
+    assert card["sha256"] == shipped.card.sha256
+    assert card["atoms"] == len(archive.z)
+    assert f"SHA-256 `{card['sha256']}`" in gfn2_small().path().with_suffix(".md").read_text()
+    assert gfn2_small().path().stat().st_size < 1.5e6
+
+
+def test_molecules_are_what_the_recipe_allows(archive: Archive) -> None:
+    assert archive.n_atoms.min() >= 10
+    assert archive.n_atoms.max() <= 40
+    assert set(np.unique(archive.z)) <= {1, 6, 7, 8, 9, 15, 16, 17, 35, 53}
+    first = archive.n_atoms.cumsum() - archive.n_atoms
+    nearest = []
+    for start, n in zip(first, archive.n_atoms, strict=True):
+        pos = archive.pos[start : start + n].astype(np.float64)
+        distances = np.linalg.norm(pos[:, None] - pos[None], axis=-1) + np.diag(np.full(n, np.inf))
+        nearest.append(distances.min())
+    # The shortest bond of such molecules, O-H, is .96 A at rest and swings by about .15 A at 500 K (H mass 4).
+    assert min(nearest) > 0.7
+
+
+def test_an_isolated_molecule_feels_no_net_force_and_no_net_torque(archive: Archive) -> None:
+    owner = np.repeat(np.arange(len(archive.n_atoms)), archive.n_atoms)
+    for rows in (archive.forces, np.cross(archive.pos.astype(np.float64), archive.forces)):
+        net = np.zeros((len(archive.n_atoms), 3))
+        np.add.at(net, owner, rows.astype(np.float64))
+        # tblite's gradient at default accuracy is good to about 1e-4 Hartree/bohr, 5e-3 eV/A, over the molecule; arms up to 10 A.
+        assert np.abs(net).max() < 0.05
+
+
+def test_forces_have_the_size_that_the_recipe_gave_before(archive: Archive) -> None:
+    norms = np.linalg.norm(archive.forces, axis=1)
+    # Measured on another draw of the same recipe (1.00; 1.23, 2.75, 4.43 eV/A): 10% covers the choice of molecules.
+    assert np.sqrt(np.mean(archive.forces.astype(np.float64) ** 2)) == pytest.approx(1.00, rel=0.1)
+    assert np.quantile(norms, [0.5, 0.9, 0.99]) == pytest.approx([1.23, 2.75, 4.43], rel=0.1)
+
+
+def test_collate_gathers_the_samples_one_after_another(shipped: TaskData, archive: Archive) -> None:
+    indices = torch.tensor([7, 2, 2, 30])
+    batch = shipped.validation.collate(indices)
+    samples = np.flatnonzero(archive.split == SPLITS.index("validation"))[indices]
+    first = archive.n_atoms.cumsum() - archive.n_atoms
+    spans = [slice(first[s], first[s] + archive.n_atoms[s]) for s in samples]
+    for name in ("z", "pos", "forces"):
+        assert np.array_equal(batch[name].numpy(), np.concatenate([getattr(archive, name)[span] for span in spans]))
+    assert torch.bincount(batch["batch"]).tolist() == archive.n_atoms[samples].tolist()
+    assert batch["batch"].diff().min() >= 0
+    assert np.allclose(batch["energy"].numpy(), without_reference(archive)[samples])
+
+
+def test_energies_are_referenced_on_the_training_split_alone(archive: Archive) -> None:
+    train = archive.split == SPLITS.index("train")
+    energy = without_reference(archive)
+    counts = np.zeros((len(archive.n_atoms), 256))
+    np.add.at(counts, (np.repeat(np.arange(len(archive.n_atoms)), archive.n_atoms), archive.z), 1)
+    # Least squares leaves residuals orthogonal to the composition; sums of 1e4 values near 1 eV, float64 lstsq of -1e3 eV.
+    assert np.abs(counts[train].T @ energy[train]).max() < 1e-3
+    assert energy[train].std() < 2.0 < archive.energy.std()
+    changed = Archive(**{**vars(archive), "energy": archive.energy + np.where(train, 0.0, 5.0)})
+    assert np.allclose(without_reference(changed), energy + np.where(train, 0.0, 5.0))
+
+
+def test_fractions_of_the_data_are_nested_and_cut_training_molecules_only(shipped: TaskData) -> None:
+    kept = {fraction: with_fraction(shipped, fraction) for fraction in (0.1, 0.5)}
+    molecules = {}
+    for fraction, data in kept.items():
+        assert data.test is shipped.test
+        assert data.card.sizes["train"] == len(data.train)
+        assert data.card.sizes["fraction"] == 1000 * fraction
+        assert int(data.train.groups.max()) + 1 == round(fraction * (int(shipped.train.groups.max()) + 1))
+        # Positions tell conformations apart.
+        molecules[fraction] = set(map(tuple, data.train.collate(torch.arange(len(data.train)))["pos"].tolist()))
+    assert molecules[0.1] < molecules[0.5]
+    assert with_fraction(shipped, 1.0) is shipped
+
+
+@pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5, float("nan")])
+def test_absurd_fractions_are_usage_errors(shipped: TaskData, fraction: float) -> None:
+    with pytest.raises(UsageError, match="fraction"):
+        with_fraction(shipped, fraction)
+
+
+def test_a_copy_loads(copy: Path, shipped: TaskData) -> None:
+    assert load(copy).card == shipped.card
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])
+def test_a_file_that_is_cut_short_is_one_clear_sentence(copy: Path, kept: float) -> None:
+    content = copy.read_bytes()
+    copy.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(FailedError, match=r"gfn2-small\.npz .*cut short or changed.*data prepare gfn2-small"):
+        load(copy)
+
+
+def test_a_changed_byte_is_noticed(copy: Path) -> None:
+    content = bytearray(copy.read_bytes())
+    content[len(content) // 2] ^= 1
+    copy.write_bytes(content)
+    with pytest.raises(FailedError, match="changed"):
+        load(copy)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_a_missing_file_is_named(copy: Path, suffix: str) -> None:
+    copy.with_suffix(suffix).unlink()
+    with pytest.raises(FailedError, match=f"{suffix} cannot be read"):
+        load(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"sha256": 1}'])
+def test_a_broken_card_is_named(copy: Path, text: str) -> None:
+    copy.with_suffix(".json").write_text(text)
+    with pytest.raises(FailedError, match=r"gfn2-small\.json is not"):
+        load(copy)
+
+
+@pytest.mark.parametrize("arrays", [{"z": np.zeros(3)}, {"pos": np.array([{}], dtype=object)}])
+def test_a_file_of_the_wrong_content_is_refused_even_with_the_right_checksum(copy: Path, arrays: dict[str, np.ndarray]) -> None:
+    import hashlib
+
+    np.savez(copy, **arrays)
+    card = {**json.loads(copy.with_suffix(".json").read_text()), "sha256": hashlib.sha256(copy.read_bytes()).hexdigest()}
+    copy.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(FailedError, match="not a force-field archive"):
+        load(copy)
+
+
+def test_declarations_and_checks_of_the_data_import_no_torch() -> None:
+    code = (
+        "import sys, equivbench.tasks.forcefield.generate; from equivbench.tasks.forcefield.sources import gfn2_small; "
+        "import equivbench.tasks.forcefield.declarations; gfn2_small().verify(); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
