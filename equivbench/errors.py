@@ -36,6 +36,10 @@ class InterruptedRunError(EquivbenchError):
     exit_code = 130
 
 
+class EquivbenchWarning(UserWarning):
+    """Something was left out and the rest goes on; the command line shows it as one line."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """A :class:`UsageError` for an unregistered ``name``, with the close matches among ``known``."""
     names = sorted(known)

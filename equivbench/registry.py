@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from equivbench.errors import UsageError, unknown_name
+from equivbench.errors import EquivbenchWarning, UsageError, unknown_name
 from equivbench.pairs.base import Pair
 
 Symmetry = Literal["none", "octahedral", "so3", "o3"]
@@ -24,7 +24,7 @@ class DuplicateNameError(UsageError):
     """One name registered by two owners, both named in the message."""
 
 
-class PluginWarning(UserWarning):
+class PluginWarning(EquivbenchWarning):
     """A plug-in could not be loaded and was left out."""
 
 
@@ -142,13 +142,13 @@ class Registry(Generic[T]):
         self._plugins.load()
         return dict(self._own())
 
-    def snapshot(self) -> dict[str, Entry[T]]:
-        """What is registered now, for :meth:`restore`."""
-        return dict(self._own())
+    def snapshot(self) -> dict[str, Entry[T]] | None:
+        """What is registered now, for :meth:`restore`; None if nothing has been looked at yet."""
+        return None if self._entries is None else dict(self._entries)
 
-    def restore(self, snapshot: dict[str, Entry[T]]) -> None:
+    def restore(self, snapshot: dict[str, Entry[T]] | None) -> None:
         """Go back to a :meth:`snapshot`: a plug-in that fails half-way leaves nothing behind."""
-        self._entries = dict(snapshot)
+        self._entries = snapshot
 
     def _own(self) -> dict[str, Entry[T]]:
         if self._entries is None:
@@ -228,8 +228,8 @@ class PluginLoader:
         registry = kinds.get(type(loaded))
         if registry is None:
             return
-        known = registry.snapshot().get(key_of(loaded))  # type: ignore[arg-type]
-        if known is None or known.value is not loaded:
+        # The module may have registered the very object itself, with register_pair for one.
+        if all(entry.value is not loaded for entry in (registry.snapshot() or {}).values()):
             registry.add(loaded)
 
 

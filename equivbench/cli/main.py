@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from equivbench.cli import exit_codes
 from equivbench.cli.output import message
-from equivbench.errors import EquivbenchError, UsageError, unknown_name
+from equivbench.errors import EquivbenchError, EquivbenchWarning, UsageError, unknown_name
 
 Register = Callable[[typer.Typer], None]
 
@@ -110,6 +110,7 @@ class LazyGroup(TyperGroup):
         if not standalone_mode:
             return inner()
         with warnings.catch_warnings():
+            warnings.simplefilter("always", EquivbenchWarning)
             warnings.showwarning = lambda text, *_, **__: message("warning", str(text))
             try:
                 code = inner()

@@ -12,14 +12,14 @@ from typing import Any, Literal
 
 import msgspec
 
-from equivbench.errors import FailedError, UsageError
+from equivbench.errors import EquivbenchWarning, FailedError, UsageError
 from equivbench.records.files import write_atomically
 from equivbench.records.schema import SCHEMA_VERSION, RunRecord
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}")
 
 
-class InvalidRecordWarning(UserWarning):
+class InvalidRecordWarning(EquivbenchWarning):
     """A file that is not a valid record was left out."""
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields
 import msgspec
 
 from equivbench.errors import UsageError, unknown_name
-from equivbench.reporting.board import DIGITS, Board, Row, Setting
+from equivbench.reporting.board import DIGITS, LEVEL, Board, Row, Setting
 from equivbench.reporting.text import csv_cell, markdown_cell
 
 SETTING = tuple(field.name for field in fields(Setting))
@@ -63,9 +63,10 @@ def _section(board: Board) -> str:
         "",
         f"Data {markdown_cell(setting.dataset)} {markdown_cell(setting.dataset_version)}"
         f" (SHA-256 {markdown_cell(setting.dataset_sha256[:12])}), test group {markdown_cell(setting.group or 'unknown')},"
-        f" rules {setting.rules_version}. `total` in {markdown_cell(board.unit or 'the unit of the task')}.",
+        f" rules {setting.rules_version}. `total` in {markdown_cell(board.unit or 'the unit of the task')},"
+        f" with its {LEVEL:.0%} interval over seeds.",
         "",
-        _line(COLUMNS),
+        _line(HEADERS.get(column, column) for column in COLUMNS),
         _line("---:" if column in NUMBERS else "---" for column in COLUMNS),
     ]
     lines += [_line(_cell(value, markdown_cell, null="n/a") for value in asdict(row).values()) for row in board.rows]
@@ -84,6 +85,13 @@ def _cell(value: Value, escape: Callable[[str], str], *, null: str) -> str:
     return str(value) if isinstance(value, int) else f"{value:.{DIGITS}g}"
 
 
+HEADERS = {
+    "total_low": "low",
+    "total_high": "high",
+    "samples_per_second": "samples/s",
+    "samples_per_second_all_in": "samples/s all-in",
+    "compile_seconds": "compile s",
+}
 NUMBERS = frozenset(COLUMNS) - {"pair", "arm", "model", "setup", "note"}
 FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {"md": to_markdown, "csv": to_csv, "json": to_json}
 PLANNED = ("html", "latex")

@@ -1,0 +1,83 @@
+"""``leaderboard export``: formats, files and exit codes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories import make_record
+
+from equivbench.cli.main import main
+from equivbench.records.store import load_results, write_record
+from equivbench.reporting.board import build_boards
+from equivbench.reporting.formats import FORMATS, PLANNED, render
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["leaderboard", "export", *arguments])
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    for arm in ("equivariant", "augmented"):
+        for seed in range(2):
+            write_record(make_record(arm=arm, seed=seed), tmp_path / "results")
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_out_holds_what_stdout_shows(name: str, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, shown, err = run(capsys, "--format", name, "--results", str(results))
+    assert (code, err) == (0, "")
+    assert shown == render(build_boards(load_results(results)), name)
+    file = tmp_path / "board"
+    assert run(capsys, "--format", name, "--results", str(results), "--out", str(file)) == (0, "", "")
+    assert file.read_text() == shown
+
+
+def test_results_are_those_of_the_working_folder_by_default(
+    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(results.parent)
+    code, shown, _ = run(capsys, "--json")
+    assert code == 0
+    assert len(json.loads(shown)[0]["rows"]) == 2
+
+
+@pytest.mark.parametrize("name", PLANNED)
+def test_planned_format_exits_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "--format", name)
+    assert (code, out) == (2, "")
+    assert "planned" in err
+
+
+def test_unknown_format_exits_2_with_the_close_match(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "--format", "cvs")
+    assert code == 2
+    assert "did you mean csv" in err
+
+
+def test_no_records_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--results", str(tmp_path))[0] == 3
+    assert run(capsys, "--results", str(tmp_path / "nowhere"))[0] == 3
+
+
+def test_invalid_record_exits_3_or_is_left_out(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = run(capsys, "--results", str(results))[1]
+    (results / "cut.json").write_text("{")
+    code, out, err = run(capsys, "--results", str(results))
+    assert (code, out) == (3, "")
+    assert "cut.json" in err
+    code, out, err = run(capsys, "--results", str(results), "--skip-invalid")
+    assert (code, out) == (0, whole)
+    assert err.startswith("warning: left out")
+    assert err.count("\n") == 1
+
+
+def test_out_that_cannot_be_written_exits_3(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "--results", str(results), "--out", str(results))
+    assert code == 3
+    assert err.startswith("error: cannot write")

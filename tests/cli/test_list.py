@@ -1,0 +1,46 @@
+"""``list``: what is registered, as a table and as JSON."""
+
+import json
+
+import pytest
+
+from equivbench.cli.main import main
+from equivbench.registry import DATASETS, KERNEL_BACKENDS, MODELS, PAIRS, TASKS, resolve
+
+REGISTRIES = {"tasks": TASKS, "pairs": PAIRS, "models": MODELS, "kernels": KERNEL_BACKENDS, "datasets": DATASETS}
+
+
+def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(["list", *arguments])
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", REGISTRIES)
+def test_every_registered_name_is_listed_with_its_origin(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    entries = REGISTRIES[kind].entries()
+    rows = json.loads(listed(capsys, kind, "--json"))
+    assert {row["name"]: row["origin"] for row in rows} == {name: entry.origin for name, entry in entries.items()}
+    table = listed(capsys, kind).splitlines()
+    assert table[0].split()[0] == "name"
+    assert [line.split()[0] for line in table[1:]] == sorted(entries)
+
+
+def test_task_documents_its_fields_without_being_imported(capsys: pytest.CaptureFixture[str]) -> None:
+    (task,) = (row for row in json.loads(listed(capsys, "tasks", "--json")) if row["name"] == "forcefield")
+    fields = {field["name"]: field for field in task["fields"]}
+    assert fields["pos"]["shape"] == ["atoms", 3]
+    assert fields["pos"]["unit"] == "A"
+    assert fields["pos"]["symmetry"] == fields["forces"]["symmetry"] == "1o"
+    assert fields["forces"]["unit"] == "eV/A"
+    assert fields["z"]["dtype"] == "int64"
+    assert "gfn2-small" in task["datasets"]
+
+
+@pytest.mark.parametrize("name", TASKS.entries())
+def test_spec_repeats_what_the_task_declares(name: str) -> None:
+    spec = TASKS.get(name)
+    task = resolve(spec.factory)()
+    assert spec.fields == task.fields
+    assert spec.board_unit == task.board_unit

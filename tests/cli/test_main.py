@@ -1,0 +1,158 @@
+"""The frame of the command line: laziness, help, exit codes, one plain sentence for every failure."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import permutations
+
+import pytest
+import typer
+
+from equivbench import __version__
+from equivbench.cli import exit_codes
+from equivbench.cli import main as frame
+from equivbench.cli.main import COMMANDS, Entry, main
+from equivbench.errors import EquivbenchError, FailedError, IncomparableError, InterruptedRunError, UsageError
+
+PLANNED = [entry.name for entry in COMMANDS if entry.module is None]
+BUILT = [entry.name for entry in COMMANDS if entry.module is not None]
+
+
+def run(*arguments: str) -> int | str | None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    return stop.value.code
+
+
+def test_help_shows_every_command_and_imports_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "load", lambda name: pytest.fail(f"{name} was imported"))
+    assert run("--help") == 0
+    shown = capsys.readouterr().out
+    assert all(entry.name in shown for entry in COMMANDS)
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in COMMANDS])
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(name, "--help") == 0
+    assert f"equivbench {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", PLANNED)
+@pytest.mark.parametrize("arguments", [[], ["anything", "--at", "all", "-x"]])
+def test_planned_command_says_so(name: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(name, *arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"error: `equivbench {name}` is planned and not built yet")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"equivbench {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["lsit"], "did you mean list?"),
+        (["--nope"], "--nope"),
+        (["list"], "KIND"),
+        (["list", "taks"], "did you mean tasks"),
+        (["list", "tasks", "--nope"], "--nope"),
+        (["leaderboard", "exprot"], "exprot"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert sentence in captured.err
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
+    """Makes a command ``fail`` that raises what it is given."""
+
+    def install(error: BaseException) -> None:
+        holder = typer.Typer()
+
+        @holder.command("fail")
+        def fail() -> None:
+            raise error
+
+        monkeypatch.setitem(frame._BY_NAME, "fail", Entry("fail", "", "nowhere"))
+        monkeypatch.setattr(frame, "load", lambda name: typer.main.get_command(holder))
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (UsageError("no such thing"), 2, "no such thing"),
+        (FailedError("a file\nis broken"), 3, "a file is broken"),
+        (IncomparableError("other hardware"), 4, "other hardware"),
+        (InterruptedRunError("go on with --resume"), 130, "go on with --resume"),
+        (EquivbenchError("something"), 3, "something"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (OSError(28, "No space left on device", "/data/x"), 3, "/data/x: No space left on device"),
+        (PermissionError(13, "Permission denied", "results"), 3, "results: Permission denied"),
+        (FileNotFoundError(2, "No such file or directory", "x"), 3, "x: No such file"),
+    ],
+)
+def test_failure_is_one_sentence_and_its_code(
+    error: BaseException, code: int, sentence: str, failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(error)
+    assert run("fail") == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert sentence in captured.err
+
+
+def test_defect_of_ours_never_reads_as_a_regression(
+    failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(ZeroDivisionError("a defect"))
+    assert run("fail") == exit_codes.FAILED
+    assert "ZeroDivisionError" in capsys.readouterr().err, "a defect is reported with its traceback"
+
+
+def test_message_cannot_drive_the_terminal(failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]) -> None:
+    failing(UsageError("name \x1b[2J\x07 is odd"))
+    run("fail")
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_reader_that_leaves_early_ends_the_command_quietly() -> None:
+    command = f"{sys.executable} -m equivbench.cli.main results schema"
+    script = f'set -o pipefail; {command} | head -c 1 > /dev/null; echo "${{PIPESTATUS[0]}}"'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stderr == ""
+    # The schema may fit into the pipe's buffer before the reader leaves; then all is done.
+    assert int(done.stdout) in (exit_codes.DONE, exit_codes.BROKEN_PIPE)
+
+
+def test_full_disk_under_stdout_is_a_failure() -> None:
+    script = f"{sys.executable} -m equivbench.cli.main results schema > /dev/full"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == exit_codes.FAILED
+    assert done.stderr.splitlines()[0].startswith("error: ")
+    assert "No space left on device" in done.stderr
+
+
+def test_first_of_2_4_3_1_5_0_wins() -> None:
+    order = (2, 4, 3, 1, 5, 0)
+    for codes in permutations(order, 2):
+        assert exit_codes.overall(codes) == min(codes, key=order.index)
+    assert exit_codes.overall(order) == 2
+    assert exit_codes.overall([]) == 0
+
+
+def test_unknown_code_is_refused() -> None:
+    with pytest.raises(ValueError, match="7"):
+        exit_codes.overall([0, 7])

@@ -1,0 +1,259 @@
+"""Registration and plug-ins, with real distributions on the path: what breaks is named, the rest keeps working."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from equivbench import registration
+from equivbench.errors import UsageError
+from equivbench.pairs.base import MatchStatement, Pair
+from equivbench.registry import DatasetSpec, DuplicateNameError, ModelSpec, PluginLoader, Registry, TaskSpec, resolve
+
+
+def distribution(folder: Path, name: str, module: str, source: str, *points: str) -> None:
+    """A distribution ``name`` in ``folder``: one module and its entry points, ``group: entry = target``."""
+    (folder / f"{module}.py").write_text(textwrap.dedent(source))
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    groups: dict[str, list[str]] = {}
+    for point in points:
+        group, entry = point.split(": ")
+        groups.setdefault(group, []).append(entry)
+    (info / "entry_points.txt").write_text("".join(f"[{group}]\n" + "\n".join(rows) + "\n" for group, rows in groups.items()))
+
+
+def python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` in a fresh interpreter that sees the distributions in ``folder``."""
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(folder)}, timeout=120)
+
+
+def equivbench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line likewise."""
+    command = [sys.executable, "-m", "equivbench.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(folder)}, timeout=120)
+
+
+MODEL = """
+    import equivbench as eb
+
+    @eb.register_model("{name}", task="forcefield", symmetry="none", requires={{"edge_index": 5.0}})
+    def build(config):
+        "A model of another package."
+"""
+BROKEN = """
+    import equivbench as eb
+
+    @eb.register_model("half-done", task="forcefield", symmetry="none")
+    def build(config): ...
+
+    raise RuntimeError("no licence found")
+"""
+
+
+def test_plugin_model_is_listed_with_its_origin(tmp_path: Path) -> None:
+    distribution(tmp_path, "other-package", "other", MODEL.format(name="theirs"), "equivbench.models: theirs = other")
+    done = equivbench(tmp_path, "list", "models")
+    assert (done.returncode, done.stderr) == (0, "")
+    row = next(line for line in done.stdout.splitlines() if line.startswith("theirs"))
+    assert "other-package" in row
+    assert "A model of another package." in row
+
+
+@pytest.mark.parametrize(
+    "failure", ["raise RuntimeError('no licence found')", "import sys; sys.exit(7)", "import nowhere", "def"]
+)
+def test_broken_plugin_is_one_warning_and_the_rest_works(tmp_path: Path, failure: str) -> None:
+    source = textwrap.dedent(BROKEN).replace('raise RuntimeError("no licence found")', failure)
+    groups = [f"equivbench.{group}: bad = broken" for group in ("models", "tasks", "pairs")]
+    distribution(tmp_path, "broken-package", "broken", source, *groups)
+    distribution(tmp_path, "other-package", "other", MODEL.format(name="theirs"), "equivbench.models: theirs = other")
+    done = equivbench(tmp_path, "list", "models")
+    assert done.returncode == 0
+    assert "theirs" in done.stdout
+    assert "half-done" not in done.stdout, "what a plug-in registered before it failed is taken back"
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("warning: ")
+    assert "broken-package" in lines[0]
+
+
+def test_broken_plugin_is_one_python_warning_in_a_library(tmp_path: Path) -> None:
+    distribution(tmp_path, "broken-package", "broken", BROKEN, "equivbench.models: bad = broken")
+    code = """
+        import warnings
+        from equivbench.registry import DATASETS, MODELS, TASKS, PluginWarning
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            found = [registry.entries() for registry in (MODELS, TASKS, DATASETS, MODELS)]
+        assert [warning.category for warning in seen] == [PluginWarning], seen
+        assert "no licence found" in str(seen[0].message) and "broken-package" in str(seen[0].message)
+        assert found[0] == found[3] and "half-done" not in found[0]
+    """
+    done = python(tmp_path, code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_two_plugins_with_one_name_are_an_error_that_names_both(tmp_path: Path) -> None:
+    distribution(tmp_path, "first-package", "first", MODEL.format(name="same"), "equivbench.models: same = first")
+    distribution(tmp_path, "second-package", "second", MODEL.format(name="same"), "equivbench.models: same = second")
+    done = equivbench(tmp_path, "list", "models")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "first-package" in done.stderr
+    assert "second-package" in done.stderr
+
+
+def test_name_taken_from_a_builtin_is_an_error_on_every_look_up(tmp_path: Path) -> None:
+    source = """
+        from equivbench.registry import TaskSpec
+        TASK = TaskSpec("forcefield", "a rival", "rival:Task")
+    """
+    distribution(tmp_path, "rival-package", "rival", source, "equivbench.tasks: rival = rival:TASK")
+    code = """
+        from equivbench.registry import DATASETS, TASKS, DuplicateNameError
+        for registry in (TASKS, TASKS, DATASETS):
+            try:
+                registry.entries()
+            except DuplicateNameError as error:
+                assert "rival-package" in str(error) and "by equivbench" in str(error), error
+            else:
+                raise AssertionError("accepted")
+    """
+    done = python(tmp_path, code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_is_found_does_not_depend_on_the_look_up_that_came_first(tmp_path: Path) -> None:
+    source = """
+        import equivbench as eb
+        from equivbench.pairs.base import MatchStatement, Pair
+        from equivbench.registry import ModelSpec
+
+        @eb.register_task("ising")
+        class Ising: "Spins on a lattice."
+
+        @eb.register_dataset("ising-small", task="ising")
+        def spins(): "A small lattice."
+
+        @eb.register_pair
+        def pair():
+            return Pair("flip", "ising", "two arms", (), MatchStatement("all", "none"), {})
+
+        MODEL = ModelSpec("spin-net", "ising", "none", "nowhere:build")
+    """
+    distribution(tmp_path, "ising-package", "ising", source, "equivbench.models: ising = ising:MODEL")
+    expected = {"TASKS": "ising", "DATASETS": "ising-small", "PAIRS": "ising/flip", "MODELS": "spin-net"}
+    for name, entry in expected.items():
+        code = f"from equivbench.registry import {name} as R; e = R.entry({entry!r}); assert e.origin == 'ising-package', e"
+        done = python(tmp_path, code)
+        assert done.returncode == 0, done.stderr
+
+
+def test_task_that_cannot_be_loaded_does_not_hide_the_others(tmp_path: Path) -> None:
+    source = """
+        from equivbench.registry import TaskSpec
+        TASK = TaskSpec("ising", "spins", "nowhere:Ising")
+    """
+    distribution(tmp_path, "ising-package", "ising", source, "equivbench.tasks: ising = ising:TASK")
+    done = equivbench(tmp_path, "list", "tasks")
+    assert done.returncode == 0
+    assert "forcefield" in done.stdout
+    assert len(done.stderr.splitlines()) == 1
+    assert "ising" in done.stderr
+
+
+@pytest.fixture
+def models() -> Registry[ModelSpec]:
+    """A registry of its own with one built-in model and no plug-ins."""
+    return Registry("model", lambda: iter([ModelSpec("built-in", "toy", "none", "a:b")]), PluginLoader(()))
+
+
+def test_duplicate_names_both_owners(models: Registry[ModelSpec]) -> None:
+    models.add(ModelSpec("mine", "toy", "none", "a:b"))
+    for name, owner in (("mine", "this process"), ("built-in", "equivbench")):
+        with pytest.raises(DuplicateNameError, match=f"{name!r} is registered twice: by {owner} and by this process"):
+            models.add(ModelSpec(name, "toy", "none", "c:d"))
+    assert sorted(models.entries()) == ["built-in", "mine"]
+
+
+def test_unknown_name_gives_the_close_matches(models: Registry[ModelSpec]) -> None:
+    with pytest.raises(UsageError, match=r"unknown model 'build-in'; did you mean built-in\?"):
+        models.get("build-in")
+
+
+def test_builtin_table_that_fails_can_be_tried_again() -> None:
+    attempts = []
+
+    def table():
+        yield ModelSpec("first", "toy", "none", "a:b")
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise OSError("a passing fault")
+
+    registry = Registry("model", table, PluginLoader(()))
+    with pytest.raises(OSError, match="passing"):
+        registry.entries()
+    assert list(registry.entries()) == ["first"]
+
+
+@pytest.fixture
+def private(monkeypatch: pytest.MonkeyPatch) -> dict[str, Registry]:
+    """Empty registries in place of the global ones."""
+    loader = PluginLoader(())
+    names = ("TASKS", "MODELS", "PAIRS", "DATASETS", "KERNEL_BACKENDS")
+    registries = {name: Registry(name.lower(), lambda: iter(()), loader) for name in names}
+    for name, registry in registries.items():
+        monkeypatch.setattr(registration.registry, name, registry)
+    return registries
+
+
+def test_decorators_return_what_they_decorate_and_register_it(private: dict[str, Registry]) -> None:
+    def build(config):
+        """Build a toy.
+
+        More text.
+        """
+
+    assert registration.register_task("toy", summary="a toy", board_unit="m")(build) is build
+    assert registration.register_model("net", task="toy", symmetry="so3", requires={"edge_index": 5.0})(build) is build
+    assert registration.register_dataset("toys", task="toy")(build) is build
+    assert registration.register_kernel_backend("fast")(build) is build
+    assert private["TASKS"].get("toy") == TaskSpec("toy", "a toy", build, (), "m")
+    assert private["MODELS"].get("net") == ModelSpec("net", "toy", "so3", build, {"edge_index": 5.0}, "Build a toy.")
+    assert private["DATASETS"].get("toys") == DatasetSpec("toys", "toy", "Build a toy.", build)
+    assert private["KERNEL_BACKENDS"].get("fast").factory is build
+
+
+def test_pair_is_registered_whole_or_by_a_function(private: dict[str, Registry]) -> None:
+    first, second = (Pair(name, "toy", "", (), MatchStatement("", ""), {}) for name in ("first", "second"))
+    assert registration.register_pair(first) is first
+
+    def function() -> Pair:
+        return second
+
+    assert registration.register_pair(function) is function
+    assert [entry.value for entry in private["PAIRS"].entries().values()] == [first, second]
+    with pytest.raises(UsageError, match="register_pair needs"):
+        registration.register_pair(lambda: "toy/third")
+
+
+@pytest.mark.usefixtures("private")
+def test_symmetry_must_be_a_known_one() -> None:
+    with pytest.raises(UsageError, match="symmetry 'su2' is not one of none, octahedral, so3, o3"):
+        registration.register_model("net", task="toy", symmetry="su2")(lambda config: None)
+
+
+@pytest.mark.parametrize("factory", ["no-colon", "a:", ":b", "nowhere:x", "os:nothing", "os.path:join.nothing"])
+def test_bad_factory_is_a_usage_error_that_names_it(factory: str) -> None:
+    with pytest.raises(UsageError, match=factory):
+        resolve(factory)
+
+
+def test_factory_is_resolved_or_passed_through() -> None:
+    assert resolve("pathlib:Path.cwd") == Path.cwd
+    assert resolve(len) is len
