@@ -1,0 +1,230 @@
+"""From what the user asked to a list of jobs, torch-free: which arms, seeds and budgets, and where all of it is kept."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import psutil
+
+from equivbench.catalogue import QUICK_START_PAIR
+from equivbench.environment import usable_cores
+from equivbench.errors import FailedError, UsageError, unknown_name
+from equivbench.execution.state import identify
+from equivbench.pairs.base import PRESETS, Arm, Pair
+from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
+from equivbench.training.budget import Budget
+from equivbench.training.job import Job
+
+T = TypeVar("T")
+DEFAULT_KERNELS = "e3nn"
+"""Each network's own operations, built on e3nn where they are equivariant."""
+FORCES = ("direct", "conservative")
+_OVERHEAD = 1.3
+"""Wall over budget seconds: evaluations, checkpoints and timing rounds, as measured on two cores."""
+_START_SECONDS = 20.0
+"""Imports, data and first steps of a contest's workers."""
+_MAX_SEED = 2**31 - 1
+_MAX_EXTENSION = 1000
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What ``equivbench run`` was asked for; what is left None takes the pair's or the machine's default."""
+
+    pairs: tuple[str, ...] = ()
+    arms: tuple[str, ...] = ()
+    budget: str | None = None
+    seeds: tuple[int, ...] = (0,)
+    preset: str = "small"
+    device: str = "auto"
+    threads: int | None = None
+    kernels: str | None = None
+    forces: str | None = None
+    extend: float | None = None
+    out: str = "results"
+    resume: bool = False
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for the same, as it goes into records and into hints on resuming."""
+        words = ["equivbench", "run", *self.pairs]
+        for arm in self.arms:
+            words += ["--arm", arm]
+        default = RunRequest()
+        for option in ("budget", "preset", "device", "threads", "kernels", "forces", "out"):
+            value = getattr(self, option)
+            if value != getattr(default, option):
+                words += [f"--{option}", str(value)]
+        if self.seeds != default.seeds:
+            words += ["--seeds", ",".join(map(str, self.seeds))]
+        if self.extend is not None:
+            words += ["--extend", f"{self.extend:g}"]
+        return shlex.join([*words, "--resume"] if self.resume else words)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """The arms of one pair with one seed: trained in turn by slices, timed in alternation."""
+
+    pair: str
+    seed: int
+    budget: Budget
+    dataset: str
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All contests of a request, in the order they are held."""
+
+    request: RunRequest
+    contests: tuple[Contest, ...]
+    device: str
+    threads: int
+
+
+def make_plan(request: RunRequest, now: datetime | None = None) -> Plan:
+    """Expand ``request``; raises :class:`UsageError` for unknown names, bad budgets and bad numbers."""
+    if request.preset not in PRESETS:
+        raise unknown_name("preset", request.preset, PRESETS)
+    if not request.seeds:
+        raise UsageError("no seeds: give at least one, such as --seeds 0")
+    for seed in request.seeds:
+        if not 0 <= seed <= _MAX_SEED:
+            raise UsageError(f"a seed must be between 0 and {_MAX_SEED}, not {seed}")
+    if request.extend is not None and not 1 < request.extend <= _MAX_EXTENSION:
+        raise UsageError(f"--extend must be a factor above 1 and at most {_MAX_EXTENSION}, not {request.extend:g}")
+    if request.forces is not None and request.forces not in FORCES:
+        raise unknown_name("kind of forces", request.forces, FORCES)
+    _check_kernels(request.kernels)
+    if request.threads is not None and not 1 <= request.threads <= 1024:
+        raise UsageError(f"--threads must be between 1 and 1024, not {request.threads}")
+    threads = request.threads if request.threads is not None else default_threads()
+    device = resolve_device(request.device)
+    now = now or datetime.now(UTC)
+    pairs = [PAIRS.get(name) for name in unique(request.pairs or (QUICK_START_PAIR,))]
+    return Plan(
+        request,
+        tuple(_contest(pair, seed, request, device, threads, now) for pair in pairs for seed in unique(request.seeds)),
+        device,
+        threads,
+    )
+
+
+def extension(job: Job, factor: float) -> Job:
+    """The job that takes the run of ``job`` on, from its last checkpoint, to ``factor`` times its budget."""
+    base = Budget.parse(job.budget)
+    longer = base.times(factor).text
+    run_id = f"{job.run_id}-extended-{longer}"
+    return msgspec.structs.replace(job, budget=longer, extends=base.text, run_id=run_id, resume=True)
+
+
+def default_threads() -> int:
+    """Physical cores that this process may use: a second hyper-thread of a core slows dense arithmetic down."""
+    usable = usable_cores()
+    return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` becomes ``cuda`` where there is a driver and a usable GPU, else ``cpu``; a named device must be there."""
+    kind, _, index = device.partition(":")
+    if device != "auto" and (kind not in ("cpu", "cuda") or (kind == "cpu" and index) or (":" in device and not index.isdigit())):
+        raise unknown_name("device", device, ["auto", "cpu", "cuda"])
+    if device == "cpu" or (device == "auto" and shutil.which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists()):
+        return "cpu"
+    # Only a machine with a driver, or a user who names a GPU, pays for this import.
+    import torch
+
+    if torch.cuda.is_available() and (not index or int(index) < torch.cuda.device_count()):
+        return "cuda" if device == "auto" else device
+    if device == "auto":
+        return "cpu"
+    raise FailedError(
+        f"device {device} is not available: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices"
+    )
+
+
+def unique(values: Iterable[T]) -> list[T]:
+    """``values`` without repetitions, in order."""
+    return list(dict.fromkeys(values))
+
+
+def _check_kernels(name: str | None) -> None:
+    if name in (None, DEFAULT_KERNELS):
+        return
+    if name in KERNEL_BACKENDS.entries():
+        raise UsageError(f"training with the kernel backend {name!r} is planned and not built yet; use {DEFAULT_KERNELS}")
+    raise unknown_name("kernel backend", str(name), [DEFAULT_KERNELS, *KERNEL_BACKENDS.entries()])
+
+
+def _contest(pair: Pair, seed: int, request: RunRequest, device: str, threads: int, now: datetime) -> Contest:
+    name = f"{pair.task}/{pair.name}"
+    TASKS.get(pair.task)
+    if request.preset not in pair.presets:
+        raise unknown_name(f"preset of {name}", request.preset, pair.presets)
+    preset = pair.presets[request.preset]
+    budget = Budget.parse(request.budget if request.budget is not None else preset.budget)
+    arms = [pair.arm(arm) for arm in unique(request.arms)] if request.arms else list(pair.arms)
+    if request.extend is not None:
+        budget.times(request.extend)
+        if len(arms) < 2:
+            raise UsageError(f"--extend prolongs the arm of {name} that is behind, so it needs two arms")
+    # Direct forces are every model's own output: asking for them is asking for no option of the task.
+    variant = {"forces": request.forces} if request.forces not in (None, "direct") else {}
+    run_id = "-".join([request.preset, budget.text, f"seed{seed}", *variant.values(), f"{now:%Y%m%dT%H%M%SZ}"])
+    jobs = []
+    for arm in arms:
+        job = Job(
+            pair=name,
+            arm=arm.name,
+            preset=request.preset,
+            budget=budget.text,
+            seed=seed,
+            run_id=run_id,
+            created=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            command=request.command,
+            out=request.out,
+            state_dir="",
+            device=device,
+            threads=threads,
+            variant={key: str(value) for key, value in variant.items()},
+            resume=request.resume,
+        )
+        jobs.append(identify(job, _settings(arm, request.preset) | {"data": asdict(preset)}))
+    return Contest(name, seed, budget, preset.dataset, tuple(jobs))
+
+
+def _settings(arm: Arm, preset: str) -> dict[str, object]:
+    if preset not in arm.presets:
+        raise unknown_name(f"preset of arm {arm.name!r}", preset, arm.presets)
+    sized = arm.presets[preset]
+    model = MODELS.get(arm.model)
+    requires = dict(model.requires)
+    return {
+        "model": arm.model,
+        "wrapper": arm.wrapper,
+        "config": dict(sized.config),
+        "recipe": asdict(sized.recipe),
+        "requires": requires,
+    }
+
+
+def resume_command(request: RunRequest) -> str:
+    """The command line that goes on with what ``request`` began."""
+    return replace(request, resume=True).command
+
+
+def estimated_seconds(plan: Plan) -> float | None:
+    """About how long the plan takes, or None where budgets are not in seconds."""
+    if any(contest.budget.kind != "seconds" for contest in plan.contests):
+        return None
+    longest = plan.request.extend or 1.0
+    training = sum(contest.budget.limit * (len(contest.jobs) + longest - 1) for contest in plan.contests)
+    return _OVERHEAD * training + _START_SECONDS * len(plan.contests)

@@ -1,0 +1,160 @@
+"""What a request expands to, and which requests are refused before anything is trained."""
+
+from __future__ import annotations
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from factories import make_record
+
+from equivbench.catalogue import QUICK_START_PAIR
+from equivbench.cli.run import parse_seeds
+from equivbench.errors import UsageError
+from equivbench.execution.plan import RunRequest, estimated_seconds, extension, make_plan, resolve_device, resume_command
+from equivbench.execution.state import finished_record, open_state, read_state, remember_record
+from equivbench.records.store import write_record
+
+NOW = datetime(2026, 11, 23, 16, 14, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def jobs(**request):
+    return make_plan(RunRequest(**{"device": "cpu", "threads": 1, **request}), NOW).jobs
+
+
+def test_by_default_both_arms_of_the_quick_start_pair_with_one_seed():
+    plan = make_plan(RunRequest(), NOW)
+    assert [(job.pair, job.arm, job.seed, job.preset) for job in plan.jobs] == [
+        (QUICK_START_PAIR, "equivariant", 0, "small"),
+        (QUICK_START_PAIR, "augmented", 0, "small"),
+    ]
+    assert len({job.budget for job in plan.jobs}) == 1
+
+
+def test_every_pair_meets_every_seed_once_however_often_it_is_named():
+    found = jobs(pairs=(QUICK_START_PAIR, QUICK_START_PAIR), seeds=(3, 1, 3))
+    assert [(job.seed, job.arm) for job in found] == [(3, "equivariant"), (3, "augmented"), (1, "equivariant"), (1, "augmented")]
+
+
+def test_a_run_id_says_preset_budget_seed_options_and_time():
+    assert jobs(budget="60s")[0].run_id == "small-60s-seed0-20261123T161400Z"
+    assert jobs(budget="60s", forces="conservative")[0].run_id == "small-60s-seed0-conservative-20261123T161400Z"
+    assert jobs(budget="60s", forces="conservative")[0].variant == {"forces": "conservative"}
+
+
+def test_runs_share_state_exactly_if_they_are_the_same_run():
+    base = {"budget": "60s", "out": "here"}
+    same = jobs(**base)[0].state_dir
+    assert jobs(**base, resume=True)[0].state_dir == same
+    assert jobs(**base, forces="direct")[0].state_dir == same
+    assert jobs(**{**base, "budget": "1min"})[0].state_dir == same
+    others = [{"seeds": (1,)}, {"budget": "61s"}, {"out": "there"}, {"threads": 2}, {"preset": "dev"}, {"forces": "conservative"}]
+    folders = {jobs(**{**base, **other})[0].state_dir for other in others} | {same, jobs(**base)[1].state_dir}
+    assert len(folders) == len(others) + 2
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        ({"pairs": ("forcefield/vectr",)}, "forcefield/vector"),
+        ({"arms": ("equivarant",)}, "equivariant"),
+        ({"preset": "smal"}, "small"),
+        ({"kernels": "e3n"}, "e3nn"),
+        ({"forces": "conservativ"}, "conservative"),
+        ({"device": "gpu"}, "device"),
+        ({"device": "cuda:x"}, "device"),
+        ({"budget": "0s"}, "positive"),
+        ({"budget": "-5steps"}, "budget"),
+        ({"budget": "nans"}, "budget"),
+        ({"budget": "1e9h"}, "30 days"),
+        ({"budget": "sixty"}, "60s"),
+        ({"seeds": ()}, "seed"),
+        ({"seeds": (-1,)}, "seed"),
+        ({"seeds": (2**31,)}, "seed"),
+        ({"extend": 1.0}, "extend"),
+        ({"extend": float("nan")}, "extend"),
+        ({"extend": 2.0, "arms": ("equivariant",)}, "two arms"),
+        ({"budget": "29h", "extend": 1000.0}, "30 days"),
+        ({"threads": 0}, "threads"),
+    ],
+)
+def test_what_makes_no_sense_is_a_usage_error_that_names_it(request_, says):
+    with pytest.raises(UsageError, match=says):
+        make_plan(RunRequest(**{"device": "cpu", **request_}), NOW)
+
+
+def test_seeds_of_the_command_line():
+    assert parse_seeds(None, None) == (0,)
+    assert parse_seeds("2,0,1", None) == (2, 0, 1)
+    assert parse_seeds(None, 3) == (0, 1, 2)
+    for seeds, count in (("0", 2), ("a", None), ("", None), (None, 0), (None, -1)):
+        with pytest.raises(UsageError):
+            parse_seeds(seeds, count)
+
+
+def test_the_resume_command_asks_for_the_same_plan():
+    request = RunRequest(
+        pairs=(QUICK_START_PAIR,), budget="60s", seeds=(0, 2), threads=1, forces="conservative", extend=4, out="a b"
+    )
+    words = shlex.split(resume_command(request))
+    assert words[:3] == ["equivbench", "run", QUICK_START_PAIR]
+    assert words[-1] == "--resume"
+    assert words[words.index("--seeds") + 1] == "0,2"
+    assert words[words.index("--out") + 1] == "a b"
+    assert words[words.index("--extend") + 1] == "4"
+
+
+def test_an_extension_is_a_run_of_its_own_from_the_same_state():
+    job = jobs(budget="60s")[0]
+    longer = extension(job, 2.5)
+    assert (longer.budget, longer.extends, longer.resume) == ("150s", "60s", True)
+    assert longer.run_id == job.run_id + "-extended-150s"
+    assert longer.state_dir == job.state_dir
+
+
+def test_a_resumed_job_takes_over_its_run_id_and_a_fresh_one_starts_over(tmp_path):
+    first = jobs()[0]
+    assert jobs(resume=True)[0].run_id == first.run_id
+    open_state(first)
+    (Path(first.state_dir) / "weights").write_text("x")
+    later = make_plan(RunRequest(device="cpu", threads=1, resume=True), datetime(2027, 1, 1, tzinfo=UTC)).jobs[0]
+    assert (later.run_id, later.created) == (first.run_id, first.created)
+    open_state(later)
+    assert (Path(first.state_dir) / "weights").exists()
+    fresh = make_plan(RunRequest(device="cpu", threads=1), datetime(2027, 1, 1, tzinfo=UTC)).jobs[0]
+    open_state(fresh)
+    assert not (Path(first.state_dir) / "weights").exists()
+    assert read_state(fresh).run_id == fresh.run_id != first.run_id
+
+
+def test_only_a_record_that_came_to_its_end_and_is_still_there_counts_as_finished(tmp_path):
+    job = jobs()[0]
+    open_state(job)
+    assert finished_record(job) is None
+    interrupted = write_record(make_record(status="interrupted", reason="stopped"), tmp_path / "interrupted")
+    remember_record(job, interrupted)
+    assert finished_record(job) is None
+    path = write_record(make_record(), tmp_path / "completed")
+    remember_record(job, path)
+    assert finished_record(job) == path
+    path.write_bytes(path.read_bytes()[:100])
+    assert finished_record(job) is None
+    path.unlink()
+    assert finished_record(job) is None
+
+
+def test_the_estimate_knows_seconds_only():
+    assert estimated_seconds(make_plan(RunRequest(budget="60s"), NOW)) > 120
+    assert estimated_seconds(make_plan(RunRequest(budget="60steps"), NOW)) is None
+
+
+def test_a_machine_without_a_driver_runs_on_its_cpu(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    if not Path("/dev/nvidiactl").exists():
+        assert resolve_device("auto") == "cpu"

@@ -1,0 +1,90 @@
+"""Messages survive the pipe, whatever libraries print; a half-written line is no message."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+
+import msgspec
+import pytest
+
+from equivbench.errors import FailedError, InterruptedRunError, UsageError
+from equivbench.execution.protocol import (
+    Begin,
+    Concluded,
+    Note,
+    Problem,
+    Slice,
+    Standing,
+    TurnOver,
+    as_error,
+    receive_answer,
+    receive_command,
+    send,
+)
+from equivbench.pairs.base import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
+from equivbench.training.job import Job
+
+JOB = Job(
+    pair="toy/plain", arm="a", preset="dev", budget="5steps", seed=0, run_id="r", created="c", command="x", out="o", state_dir="s"
+)
+PAIR = Pair(
+    "plain",
+    "toy",
+    "a pair of this process",
+    (Arm("a", "m", {"dev": ArmPreset({"width": 3}, Recipe(1e-3, 8, "none"))}),),
+    MatchStatement("all", "none"),
+    {"dev": PairPreset("points", "5steps")},
+)
+
+
+@pytest.mark.parametrize("command", [Begin(JOB), Begin(JOB, ["m"], PAIR), Slice(1.5)])
+def test_commands_survive_the_pipe(command):
+    pipe = io.BytesIO()
+    send(pipe, command)
+    assert receive_command(io.BytesIO(pipe.getvalue())) == command
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [TurnOver(Standing(3, 1.0, 2.0, False, loss=0.5)), Note("line\nbreak"), Problem("no", 3), Concluded(msgspec.Raw(b"{}"), "p")],
+)
+def test_answers_survive_the_pipe(answer):
+    pipe = io.BytesIO()
+    send(pipe, answer)
+    assert pipe.getvalue().count(b"\n") == 1
+    assert receive_answer(io.BytesIO(pipe.getvalue())) == answer
+
+
+@pytest.mark.parametrize("cut", [0, 1, 10, -1])
+def test_a_line_cut_short_by_a_death_reads_as_gone(cut):
+    pipe = io.BytesIO()
+    send(pipe, Note("something"))
+    assert receive_answer(io.BytesIO(pipe.getvalue()[:cut])) is None
+
+
+def test_prints_of_libraries_do_not_reach_the_messages():
+    program = (
+        "import os, sys, subprocess\n"
+        "from equivbench.execution.protocol import *\n"
+        "commands, answers = claim_standard_streams()\n"
+        "print('python print'); os.write(1, b'native print'); subprocess.run(['echo', 'child print'])\n"
+        "assert sys.stdin.read() == ''\n"
+        "assert isinstance(receive_command(commands), Slice)\n"
+        "send(answers, Note('hello'))\n"
+    )
+    pipe = io.BytesIO()
+    send(pipe, Slice(1.0))
+    done = subprocess.run([sys.executable, "-c", program], input=pipe.getvalue(), capture_output=True, env=os.environ, check=True)
+    assert receive_answer(io.BytesIO(done.stdout)) == Note("hello")
+    assert done.stdout.count(b"\n") == 1
+    assert all(text in done.stderr for text in (b"python print", b"native print", b"child print"))
+
+
+@pytest.mark.parametrize(("code", "kind"), [(2, UsageError), (3, FailedError), (130, InterruptedRunError)])
+def test_a_problem_becomes_the_error_of_its_exit_code(code, kind):
+    error = as_error("why", code)
+    assert type(error) is kind
+    assert error.exit_code == code
