@@ -9,6 +9,8 @@ import argparse
 import hashlib
 import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +173,9 @@ def process(job: tuple[str, int]) -> Labelled | None:
     return Labelled(smiles, z, pos, forces.astype(np.float32), energy) if np.isfinite(forces).all() else None
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    # Ctrl-C is the parent's to handle: it ends the pool.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 
@@ -180,7 +184,7 @@ def labelled(samples: int, seed: int, processes: int) -> Iterator[Labelled | Non
     jobs = [(smiles, seed) for smiles in candidates(seed)]
     have = 0
     # A fresh interpreter for each worker, so that tblite's OpenMP reads the thread count set in it.
-    with multiprocessing.get_context("spawn").Pool(processes, _one_thread) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes, _start_worker) as pool:
         for molecule in pool.imap(process, jobs, chunksize=4):
             have += 0 if molecule is None else len(TEMPERATURES)
             yield molecule
@@ -197,6 +201,8 @@ def generate(samples: int, out: Path, *, seed: int = 0, processes: int = 2) -> P
             continue
         k = min(len(TEMPERATURES), samples - have)
         have += k
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{have}/{samples} samples" + ("\n" if have == samples else ""))
         builder.add(molecule.smiles, molecule.z, molecule.pos[:k], molecule.forces[:k], molecule.energy[:k])
     archive = builder.finish(f"{samples} samples of seed {seed}")
     return write(archive, out, recipe={**_recipe(seed), "molecules that failed a step": failed}, licences=LICENCES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -86,4 +87,4 @@ def _build_20k(path: Path) -> None:
             )
     from equivbench.tasks.forcefield.generate import generate
 
-    generate(20_000, path)
+    generate(20_000, path, processes=os.cpu_count() or 1)

@@ -66,11 +66,13 @@ def test_molecules_are_what_the_recipe_allows(archive: Archive) -> None:
 
 def test_an_isolated_molecule_feels_no_net_force_and_no_net_torque(archive: Archive) -> None:
     owner = np.repeat(np.arange(len(archive.n_atoms)), archive.n_atoms)
-    for rows in (archive.forces, np.cross(archive.pos.astype(np.float64), archive.forces)):
+    torque = np.cross(archive.pos.astype(np.float64), archive.forces)
+    # Analytical gradients: the net force is float32 rounding of up to 40 forces near 10 eV/A (8e-7 seen); the torque is that
+    # times arms of 10 A, and the labels' own 1.5e-4 eV.
+    for rows, tolerance in ((archive.forces, 1e-5), (torque, 1e-3)):
         net = np.zeros((len(archive.n_atoms), 3))
         np.add.at(net, owner, rows.astype(np.float64))
-        # tblite's gradient at default accuracy is good to about 1e-4 Hartree/bohr, 5e-3 eV/A, over the molecule; arms up to 10 A.
-        assert np.abs(net).max() < 0.05
+        assert np.abs(net).max() < tolerance
 
 
 def test_forces_have_the_size_that_the_recipe_gave_before(archive: Archive) -> None:
