@@ -1,0 +1,73 @@
+"""A model's forward passes under rotation: in evaluation mode, in its precision, its prediction taken back in float64."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from equivbench.analysis.rotated_set import Chunk, Precision
+from equivbench.errors import UsageError
+from equivbench.tasks.base import Task
+
+if TYPE_CHECKING:
+    from equivbench.tasks.base import Batch
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Calls a model as its task says and checks what comes back."""
+
+    task: Task
+    model: nn.Module
+    precision: Precision
+    device: torch.device
+
+    def outputs(self, inputs: Mapping[str, Tensor]) -> Batch:
+        """The model's outputs; raises ``UsageError`` if the prediction is not among them."""
+        reduced = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else contextlib.nullcontext()
+        with reduced:
+            outputs = self.model(**inputs)
+        if isinstance(outputs, Mapping) and self.task.prediction in outputs:
+            return outputs
+        found = f"the outputs {', '.join(outputs)}" if isinstance(outputs, Mapping) else f"a {type(outputs).__name__}"
+        raise UsageError(f"the model returned {found}; task {self.task.name!r} needs a mapping with {self.task.prediction!r}")
+
+    def taken_back(self, outputs: Batch, inverse: Tensor, chunk: Chunk) -> Tensor:
+        """[rows, ...] float64: the prediction in the sample's own orientation, with no rounding but the model's."""
+        name = self.task.prediction
+        found, wanted = tuple(outputs[name].shape), tuple(chunk.target.shape)
+        if found != wanted:
+            raise UsageError(f"the model's {name!r} has shape {found}, but task {self.task.name!r} needs {wanted} here")
+        return self.task.rotate({name: outputs[name].double()}, inverse, chunk.index)[name]
+
+    def predictions(self, chunk: Chunk) -> Tensor:
+        """[draws, rows, ...] float64: every draw's prediction, taken back."""
+        pairs = zip(chunk.inputs, chunk.inverses, strict=True)
+        return torch.stack([self.taken_back(self.outputs(inputs), inverse, chunk) for inputs, inverse in pairs])
+
+    def check_inputs(self, inputs: Mapping[str, Tensor]) -> None:
+        """Raise ``UsageError`` if the model cannot be called with these keywords."""
+        try:
+            inspect.signature(self.model.forward).bind(**inputs)
+        except TypeError as error:
+            given = ", ".join(inputs)
+            raise UsageError(f"the model cannot be called with the inputs {given} of task {self.task.name!r}: {error}") from None
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients inside the block; afterwards every module is in the mode that it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

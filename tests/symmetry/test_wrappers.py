@@ -1,0 +1,157 @@
+"""The wrappers make a network on raw coordinates equivariant, whatever its weights."""
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from toy_task import Clouds, Raw, clouds
+
+from equivbench.errors import UsageError
+from equivbench.symmetry.decomposition import decompose
+from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
+from equivbench.symmetry.wrappers import Canonical, Twirl, principal_axes, wrap
+
+TASK = Clouds()
+
+
+def haar(n: int, seed: int) -> Tensor:
+    return random_rotations(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def inputs_of(count: int, seed: int) -> dict[str, Tensor]:
+    batch = clouds(count, seed=seed).collate(torch.arange(count))
+    return {"z": batch["z"], "pos": batch["pos"].double(), "batch": batch["batch"]}
+
+
+def wrapped(name: str, seed: int = 0) -> nn.Module:
+    return wrap(name, Raw(seed=seed).double(), TASK.fields, TASK.index_field).eval()
+
+
+def moved_then_back(model: nn.Module, inputs: dict[str, Tensor], rotations: Tensor) -> Tensor:
+    outputs = model(**TASK.rotate(inputs, rotations, inputs["batch"]))
+    return TASK.rotate(outputs, rotations.transpose(1, 2), inputs["batch"])["pull"]
+
+
+@pytest.mark.parametrize("name", ["frames", "canonical"])
+@given(seed=st.integers(0, 2**31), turn=st.integers(0, 2**31))
+def test_frames_make_any_network_equivariant(name: str, seed: int, turn: int) -> None:
+    inputs = inputs_of(3, seed)
+    moments, skewness = spectra(inputs)
+    gap = (moments[:, 1:] - moments[:, :-1]).min() / moments.max()
+    # Near a tie the frame itself is ill-conditioned: rounding of 1e-16 turns axes by 1e-16 / gap.
+    assume(gap > 1e-3)
+    assume(name == "frames" or skewness[:, :2].abs().min() > 1e-3)
+    model = wrapped(name, seed % 7)
+    plain = model(**inputs)["pull"]
+    # Outputs of size ~1, coordinates ~1, Lipschitz constant below ~10: 1e-16 / 1e-3 x 10 is 1e-12; ten times that.
+    torch.testing.assert_close(moved_then_back(model, inputs, haar(3, turn)), plain, atol=1e-11, rtol=0)
+
+
+def spectra(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    pos = inputs["pos"].reshape(3, -1, 3)
+    centred = pos - pos.mean(1, keepdim=True)
+    return torch.linalg.eigvalsh(centred.transpose(1, 2) @ centred), principal_axes(inputs["pos"], inputs["batch"], 3)[1]
+
+
+@pytest.mark.parametrize("name", ["frames", "canonical"])
+def test_a_graph_does_not_see_the_rest_of_its_batch(name: str) -> None:
+    inputs, model = inputs_of(3, 0), wrapped(name)
+    alone = {key: value[6:12] for key, value in inputs.items()}
+    alone["batch"] = torch.zeros(6, dtype=torch.int64)
+    # Batched linear algebra may sum in another order: a few eps.
+    torch.testing.assert_close(model(**alone)["pull"], model(**inputs)["pull"][6:12], atol=1e-13, rtol=0)
+
+
+def test_principal_axes_are_ordered_and_orthonormal() -> None:
+    generator = torch.Generator().manual_seed(0)
+    points = torch.randn(40, 3, generator=generator, dtype=torch.float64) * torch.tensor([1.0, 5.0, 0.2])
+    axes, skewness = principal_axes(torch.cat([points + 7, points]), torch.arange(2).repeat_interleave(40), 2)
+    assert axes[0, :, 0].abs().argmax() == 1
+    torch.testing.assert_close(axes.transpose(1, 2) @ axes, torch.eye(3, dtype=torch.float64).expand(2, 3, 3), atol=1e-14, rtol=0)
+    # A shift changes nothing but rounding: 40 third powers of numbers up to 15, eps 1e-16.
+    torch.testing.assert_close(skewness[0], skewness[1], atol=1e-9, rtol=0)
+
+
+def test_frames_survive_degenerate_graphs() -> None:
+    for points in (torch.zeros(1, 3), torch.tensor([[0.0, 0, 1], [0, 0, -1]]), torch.eye(3)):
+        inputs = {"z": torch.ones(len(points)), "pos": points.double(), "batch": torch.zeros(len(points), dtype=torch.int64)}
+        for name in ("frames", "canonical"):
+            model = wrap(name, Raw(points=len(points)).double(), TASK.fields, TASK.index_field)
+            assert torch.isfinite(model(**inputs)["pull"]).all()
+
+
+@pytest.mark.parametrize("name", ["frames", "canonical", "twirl-2"])
+def test_an_equivariant_model_is_left_as_it_is(name: str) -> None:
+    class Spring(nn.Module):
+        requires = {"edge_index": 5.0}
+
+        def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> dict[str, Tensor]:
+            return {"pull": -pos * z[:, None], "energy": pos.square().sum(1), "note": torch.ones(1)}
+
+    inputs = inputs_of(2, 0)
+    model = wrap(name, Spring(), TASK.fields, TASK.index_field).eval()
+    for key, value in Spring()(**inputs).items():
+        torch.testing.assert_close(model(**inputs)[key], value, atol=1e-13, rtol=0)  # a few eps of numbers up to ~10
+    assert model.requires == {"edge_index": 5.0}
+    assert model(**{**inputs, "pos": inputs["pos"].float()})["pull"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_twirling_leaves_the_twirled_error_and_an_nth_of_the_equivariance_error(n: int) -> None:
+    inputs, target = inputs_of(1, 0), clouds(1).collate(torch.arange(1))["pull"].double()
+    model = Raw().double().requires_grad_(False)
+    draws = 20_000
+    many = {
+        "z": inputs["z"].repeat(draws),
+        "pos": inputs["pos"].repeat(draws, 1),
+        "batch": torch.arange(draws).repeat_interleave(6),
+    }
+    truth = decompose(moved_then_back(model, many, haar(draws, 1)).reshape(draws, 6, 3), target)
+    m, v = float(truth.twirled.sum()), float(truth.equivariance.sum())
+    errors = []
+    for seed in range(800):
+        twirl = Twirl(model, TASK.fields, TASK.index_field, haar(n, 100_000 + seed)).eval()
+        errors.append((twirl(**inputs)["pull"] - target).square().sum())
+    mean, error = torch.stack(errors).mean(), torch.stack(errors).std() / 800**0.5
+    # Five standard errors; those of m and v, from 25 times as many draws, are smaller still.
+    assert abs(float(mean) - (m + v / n)) < 5 * float(error)
+
+
+def test_twirl_is_plain_in_training_and_fixed_in_evaluation() -> None:
+    inputs, model = inputs_of(2, 0), Raw().double()
+    twirl = wrap("twirl-4", model, TASK.fields, TASK.index_field)
+    assert torch.equal(twirl.train()(**inputs)["pull"], model(**inputs)["pull"])
+    first = twirl.eval()(**inputs)["pull"]
+    assert torch.equal(first, wrap("twirl-4", model, TASK.fields, TASK.index_field).eval()(**inputs)["pull"])
+    assert not torch.equal(first, model(**inputs)["pull"])
+    by_hand = torch.stack([moved_then_back(model, inputs, rotation[None]) for rotation in haar(4, 0)]).mean(0)
+    torch.testing.assert_close(first, by_hand, atol=1e-14, rtol=0)  # the same sum in another order
+
+
+def test_twirling_over_the_cube_group_is_exactly_octahedral() -> None:
+    inputs, model = inputs_of(2, 0), wrapped("twirl-octahedral")
+    plain = model(**inputs)["pull"]
+    for rotation in octahedral_rotations(torch.float64):
+        # The same 24 numbers of size ~1 in another order.
+        torch.testing.assert_close(moved_then_back(model, inputs, rotation[None]), plain, atol=1e-14, rtol=0)
+
+
+def test_gradients_reach_the_weights_through_frames() -> None:
+    model = wrapped("frames").train()
+    model(**inputs_of(2, 0))["pull"].square().sum().backward()
+    # A constant vector averages to 0 over the four frames, so the last bias gets no gradient.
+    for parameter in list(model.parameters())[:-1]:
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["twirl", "twirl-0", "twirl-x", "frame", ""])
+def test_unknown_wrappers_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="is not one of"):
+        wrap(name, Raw(), TASK.fields, TASK.index_field)
+
+
+def test_frames_without_points_are_refused() -> None:
+    with pytest.raises(UsageError, match="per node"):
+        Canonical(Raw(), TASK.fields, TASK.index_field)(z=torch.ones(6))
