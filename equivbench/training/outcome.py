@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
 import msgspec
 
 from equivbench.records.schema import (
@@ -26,7 +30,28 @@ from equivbench.records.schema import (
     Throughput,
     TracePoint,
 )
+from equivbench.registry import Symmetry
 from equivbench.training.job import Job
+from equivbench.training.probes import peak_memory
+
+if TYPE_CHECKING:
+    from equivbench.training.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an arm is, as its record says it."""
+
+    task: str
+    dataset: DatasetRecord
+    matching: Matching
+    model: str
+    symmetry: Symmetry
+    config: Mapping[str, Any]
+    wrapper: str | None
+    kernels: str
+    variant: Mapping[str, str]
+    job: Mapping[str, Any]
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -55,7 +80,81 @@ class Outcome(msgspec.Struct, kw_only=True):
     final_raw: Test | None
     diverged: str | None
     reasons: dict[str, str]
+    """Why a value is null, by its path in the record."""
     notes: list[str]
+
+
+def outcome_of(trainer: Trainer, inference: Inference, final_raw: Test | None, flops: float | None) -> Outcome:
+    """Everything the run's record needs, from where the trainer stands now."""
+    facts, about, arm, clock = trainer.facts, trainer.description, trainer.arm, trainer.clock.seconds()
+    return Outcome(
+        task=about.task,
+        dataset=about.dataset,
+        matching=about.matching,
+        model=ModelRecord(
+            name=about.model,
+            symmetry=about.symmetry,
+            symmetry_verified=facts.verified,
+            parameters=sum(parameter.numel() for parameter in arm.model.parameters()),
+            kernels=about.kernels,
+            config=dict(about.config),
+            wrapper=about.wrapper,
+        ),
+        recipe=RecipeRecord(
+            **{name: getattr(arm.recipe, name) for name in RecipeRecord.__struct_fields__ if name != "compile"},
+            compile=trainer.preparation.backend,
+        ),
+        variant=dict(about.variant),
+        budget=Budget(
+            kind=trainer.budget.kind,
+            limit=trainer.budget.limit,
+            spent=trainer.spent,
+            overshoot=max(0.0, trainer.spent - trainer.budget.limit),
+            extends=None if facts.extends is None else type(trainer.budget).parse(facts.extends).limit,
+        ),
+        clock=ClockRecord(**clock, wall=sum(clock.values())),
+        restarts=facts.restarts,
+        lost_seconds=facts.lost_seconds,
+        steps=facts.step,
+        samples=facts.samples,
+        epochs=facts.samples / len(arm.split),
+        inference=inference,
+        memory=peak_memory(arm.device),
+        flops_per_sample=flops,
+        energy_joules=trainer.energy.joules,
+        trace=facts.trace,
+        groups=GroupErrors(**msgspec.structs.asdict(facts.groups)) if facts.groups.total else None,
+        final=facts.final,
+        final_raw=final_raw,
+        diverged=facts.diverged,
+        reasons=_reasons(trainer, inference, final_raw, flops),
+        notes=trainer.notes,
+    )
+
+
+def _reasons(trainer: Trainer, inference: Inference, final_raw: Test | None, flops: float | None) -> dict[str, str]:
+    """One line for each value that was not measured, by its path."""
+    facts, about, recipe = trainer.facts, trainer.description, trainer.arm.recipe
+    early = "the arm diverged" if facts.diverged is not None else "the run was stopped before its end"
+    absent = {
+        "model.symmetry_verified": (facts.verified, "no symmetry is declared" if about.symmetry == "none" else early),
+        "recipe.compile": (trainer.preparation.backend, trainer.preparation.why_eager),
+        "recipe.tuned_at": (recipe.tuned_at, "the recipe was not tuned by equivbench tune"),
+        "recipe.tuning_log_sha256": (recipe.tuning_log_sha256, "the recipe was not tuned by equivbench tune"),
+        "recipe.clip_norm": (recipe.clip_norm, "the recipe does not clip gradients"),
+        "matching.hardware": (about.matching.hardware, "the match does not depend on the hardware"),
+        "inference.samples_per_second": (inference.samples_per_second, early),
+        "flops_per_sample": (flops, "the model gives no formula for its FLOPs"),
+        "energy_joules": (trainer.energy.joules, trainer.energy.reason),
+        "groups": (facts.groups.total or None, early),
+        "final": (facts.final, early),
+        "final_raw": (final_raw, early),
+    }
+    reasons = {path: str(reason) for path, (value, reason) in absent.items() if value is None}
+    for index, point in enumerate(facts.trace):
+        if point.test.floor is None:
+            reasons[f"trace.{index}.test.floor"] = "the floor is measured at the last evaluation of a budget"
+    return reasons
 
 
 def throughput(step_seconds: list[float], batch_size: int, alternated_with: str | None) -> Throughput:

@@ -1,0 +1,55 @@
+"""The data part of a step: samples in their order, rotated if the recipe augments, with noise and derived inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from equivbench.pairs.base import Recipe
+from equivbench.symmetry.rotations import random_rotations
+from equivbench.tasks.base import Split, Task
+from equivbench.training.order import Order
+from equivbench.training.streams import generator
+
+Assembled = tuple[dict[str, Tensor], dict[str, Tensor]]
+"""(inputs, targets) on the device."""
+
+
+class Batches:
+    """Training batches of one arm. What is at a position of the sample order depends on the seed and the position alone."""
+
+    def __init__(
+        self, task: Task, split: Split, recipe: Recipe, requires: Mapping[str, float], seed: int, device: torch.device
+    ) -> None:
+        self._task = task
+        self._split = split
+        self._rotate = recipe.augmentation == "haar"
+        self._requires = requires
+        self._seed = seed
+        self._device = device
+        self._order = Order(seed, len(split))
+
+    def at(self, start: int, count: int) -> Assembled:
+        """The ``count`` samples from position ``start`` of the order on, augmented and assembled."""
+        batch: Mapping[str, Tensor] = self._split.collate(self._order.take(start, count))
+        if self._rotate:
+            rotations = random_rotations(count, generator=generator(self._seed, "rotations", start), dtype=torch.float64)
+            index = None if self._task.index_field is None else batch[self._task.index_field]
+            batch = self._task.rotate(batch, rotations, index)
+        return self._assemble(batch, generator(self._seed, "noise", start))
+
+    def canonical(self, count: int, start: int = 0) -> Assembled:
+        """``count`` stored samples as they are, the same in every run: what compilation is traced and checked on."""
+        indices = torch.arange(start, start + count) % len(self._split)
+        return self._assemble(self._split.collate(indices), generator(0, "canonical noise", start))
+
+    def _assemble(self, batch: Mapping[str, Tensor], random: torch.Generator) -> Assembled:
+        noise = self._task.noise(batch, random)
+        return self._task.assemble(self._moved(batch), self._moved(noise), self._requires)
+
+    def _moved(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        if self._device.type == "cpu":
+            return tensors
+        return {name: tensor.to(self._device, non_blocking=True) for name, tensor in tensors.items()}

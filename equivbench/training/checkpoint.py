@@ -1,0 +1,130 @@
+"""Checkpoints that are safe to load: one safetensors file, no pickle, written atomically, the previous one kept."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from equivbench.errors import FailedError
+from equivbench.training.state import Facts
+
+FORMAT = "equivbench-checkpoint-1"
+CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run at one step, read from ``path``: tensors on the host and the facts beside them."""
+
+    path: Path
+    tensors: dict[str, Tensor]
+    facts: Facts
+
+    def weights(self, kind: str = "ema") -> dict[str, Tensor]:
+        """A state dict for the model: averaged weights (``ema``) over the raw ones (``model``), buffers included."""
+        chosen = _under(self.tensors, "model")
+        return chosen if kind == "model" else {**chosen, **_under(self.tensors, kind)}
+
+
+class Checkpoints:
+    """The current and the previous checkpoint of one run, in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.current = folder / CURRENT
+        self.previous = folder / PREVIOUS
+
+    def write(self, tensors: Mapping[str, Tensor], facts: Facts) -> Path:
+        """Write a new current checkpoint; what was current becomes the previous one.
+
+        The file appears whole or not at all. A full disk, or a folder that cannot be written, is a ``FailedError`` and
+        leaves the old checkpoints as they were.
+        """
+        # One contiguous host copy each: safetensors refuses views and shared storage.
+        host = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        metadata = {"format": FORMAT, "crc32": f"{_checksum(host):08x}", "facts": msgspec.json.encode(facts).decode()}
+        partial = self.folder / f"{CURRENT}.{os.getpid()}.partial"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with open(partial, "wb") as file:
+                file.write(safetensors.torch.save(host, metadata))
+                file.flush()
+                os.fsync(file.fileno())
+            if self.current.exists():
+                os.replace(self.current, self.previous)
+            os.replace(partial, self.current)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise FailedError(
+                f"cannot write a checkpoint in {self.folder}: {error.strerror}; the checkpoint before it is intact, "
+                "so free some space and run again with --resume"
+            ) from error
+        return self.current
+
+    def read(self, warnings: list[str]) -> Checkpoint | None:
+        """The newest checkpoint that can be read, or None where there is none at all.
+
+        A current checkpoint that is cut short or foreign costs one line in ``warnings`` and the previous one is used;
+        raises ``FailedError`` where no remaining one is readable.
+        """
+        found = [path for path in (self.current, self.previous) if path.exists()]
+        problems: list[str] = []
+        for path in found:
+            try:
+                checkpoint = read_checkpoint(path)
+            except FailedError as error:
+                problems.append(str(error))
+                continue
+            warnings.extend(
+                f"{problem}; went back to the previous checkpoint, at step {checkpoint.facts.step}" for problem in problems
+            )
+            return checkpoint
+        if problems:
+            raise FailedError(f"{' and '.join(problems)}; delete {self.folder} to start this run again")
+        return None
+
+    def clear(self) -> None:
+        """Delete both: this run starts fresh."""
+        for path in (self.current, self.previous, *self.folder.glob(f"{CURRENT}.*.partial")):
+            path.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint at ``path``; raises ``FailedError`` where it is missing, cut short, damaged or something else."""
+    try:
+        with safetensors.safe_open(path, framework="pt", device="cpu") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise FailedError(f"{path} is not a checkpoint of this version of equivbench")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a mapping
+        facts = msgspec.json.decode(metadata["facts"], type=Facts)
+    except (OSError, safetensors.SafetensorError, msgspec.MsgspecError, KeyError) as error:
+        raise FailedError(f"cannot read the checkpoint {path} ({_reason(error)})") from error
+    if metadata.get("crc32") != f"{_checksum(tensors):08x}":
+        raise FailedError(f"cannot read the checkpoint {path} (its checksum is wrong)")
+    return Checkpoint(path, tensors, facts)
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> int:
+    """CRC-32 over the tensors' bytes, in order of their names."""
+    value = 0
+    for name in sorted(tensors):
+        value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, zlib.crc32(name.encode(), value))
+    return value
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _under(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}

@@ -1,0 +1,110 @@
+"""A monotonic clock with named parts that add up to its wall time; it stands still between a run's slices."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+Part = Literal["train", "compile", "data", "evaluate", "checkpoint", "timing", "other"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class Clock:
+    """Seconds by part. At each moment a running clock charges exactly one part, ``other`` unless one was opened.
+
+    ``wall`` is the sum of the parts by construction. A part opened inside another takes its time from the outer one.
+    ``now`` returns seconds and never runs backwards (tests pass a fake one); ``synchronize`` waits for the device, so
+    that work queued in a part is charged to that part. A new clock is paused.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter, synchronize: Callable[[], None] | None = None) -> None:
+        self._now = now
+        self._synchronize = synchronize
+        self._seconds: dict[Part, float] = dict.fromkeys(PARTS, 0.0)
+        self._current: Part = "other"
+        self._mark: float | None = None
+
+    def resume(self) -> None:
+        """Start counting, in part ``other``; raises ``RuntimeError`` if the clock is running."""
+        if self._mark is not None:
+            raise RuntimeError("the clock is running already")
+        self._current = "other"
+        self._mark = self._now()
+
+    def pause(self) -> None:
+        """Stop counting: what follows (the other arm's slice) is outside ``wall``."""
+        self._settle(synchronize=True)
+        self._mark = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the clock counts now."""
+        return self._mark is not None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Count inside the block only."""
+        self.resume()
+        try:
+            yield
+        finally:
+            self.pause()
+
+    @contextmanager
+    def part(self, name: Part, *, synchronize: bool = True) -> Iterator[None]:
+        """Charge the block to ``name``.
+
+        ``synchronize=False`` does not wait for the device at the block's ends: the work it queued is charged to the
+        part in which somebody next waits. The training loop does so between its readings of the clock.
+        """
+        self._settle(synchronize)
+        outer, self._current = self._current, name
+        try:
+            yield
+        finally:
+            self._settle(synchronize)
+            self._current = outer
+
+    @property
+    def spent(self) -> float:
+        """Seconds charged to a budget: train + data."""
+        self._settle(synchronize=False)
+        return self._seconds["train"] + self._seconds["data"]
+
+    @property
+    def wall(self) -> float:
+        """Seconds for which the clock ran: the sum of the parts."""
+        return sum(self.seconds().values())
+
+    def seconds(self) -> dict[Part, float]:
+        """Seconds by part so far."""
+        self._settle(synchronize=False)
+        return dict(self._seconds)
+
+    def set(self, seconds: Mapping[str, float]) -> None:
+        """Go back (or forward) to the parts of a checkpoint; parts it does not name become 0."""
+        unknown = set(seconds) - set(PARTS)
+        if unknown:
+            raise ValueError(f"unknown clock parts {sorted(unknown)}")
+        self._settle(synchronize=False)
+        self._seconds = {name: float(seconds.get(name, 0.0)) for name in PARTS}
+
+    def synchronize(self) -> None:
+        """Wait for the device, charging the wait to the current part."""
+        self._settle(synchronize=True)
+
+    def scratch(self) -> Clock:
+        """A clock of the same time and device that starts from nothing, for measurements off the record."""
+        return Clock(self._now, self._synchronize)
+
+    def _settle(self, synchronize: bool) -> None:
+        """Charge the time since the last reading to the current part."""
+        if self._mark is None:
+            return
+        if synchronize and self._synchronize is not None:
+            self._synchronize()
+        now = self._now()
+        self._seconds[self._current] += max(0.0, now - self._mark)
+        self._mark = max(self._mark, now)

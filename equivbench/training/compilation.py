@@ -1,0 +1,112 @@
+"""torch.compile by the route whose gradients are right, against an empty cache, checked against eager before training.
+
+The model is compiled in place by ``Module.compile(dynamic=True)``. A model with inner derivatives (forces from an energy)
+overrides ``compile`` to compile ``torch.func.grad_and_value(energy)`` whole: the other routes fail, or give silently wrong
+parameter gradients in double backward. That is why gradients, and not outputs, are compared here.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import torch
+import torch._dynamo
+from torch import Tensor, nn
+
+from equivbench.errors import FailedError
+from equivbench.pairs.base import Precision
+
+BACKEND = "inductor, dynamic shapes"
+"""What ``recipe.compile`` says in the record of a compiled run."""
+NO_COMPILER = "no C++ compiler was found, so the model runs eagerly; install g++ or clang, or set CXX, to compile it"
+
+# Relative error of one parameter's gradient. Kernel fusion reorders float32 sums of up to 1e5 terms (measured: to 1e-5);
+# wrong double backward was off by 0.2-1.6. TF32 and bfloat16 round each product to 2^-11 and 2^-9.
+_TOLERANCE: dict[Precision, float] = {"float32": 2e-3, "tf32": 2e-2, "bf16": 1e-1}
+# Gradients this much smaller than the largest are rounding noise relative to the sums they come from.
+_NEGLIGIBLE = 1e-3
+
+Loss = Callable[[], Tensor]
+
+
+def cpp_compiler() -> str | None:
+    """Path of the C++ compiler that inductor would use, or None."""
+    return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
+
+
+def use_empty_cache(folder: Path | None) -> None:
+    """Point every compiler cache of this process at an empty folder of its own, removed when the process ends.
+
+    Made in ``folder`` where one is given: what a killed process left there is removed first.
+    """
+    if folder is not None:
+        shutil.rmtree(folder / "compiler", ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    cache = str(folder / "compiler") if folder is not None else tempfile.mkdtemp(prefix="equivbench-compiler-")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+    os.environ["TRITON_CACHE_DIR"] = os.path.join(cache, "triton")
+    # What this process compiled before (another run in a notebook, a test) is a cache too.
+    torch.compiler.reset()
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+
+
+def compile_model(model: nn.Module) -> None:
+    """Compile ``model`` in place; tracing happens at its next calls, in train and in evaluation mode apart."""
+    model.compile(dynamic=True)
+
+
+def gradients(model: nn.Module, loss: Loss) -> dict[str, Tensor]:
+    """The parameter gradients of ``loss()``, float64 copies by name; parameters it does not reach are left out."""
+    model.zero_grad(set_to_none=True)
+    loss().backward()  # type: ignore[no-untyped-call]
+    found = {name: p.grad.detach().to("cpu", torch.float64) for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    return found
+
+
+def disagreement(eager: Mapping[str, Tensor], compiled: Mapping[str, Tensor], precision: Precision) -> str | None:
+    """Which compiled gradient departs most from its eager one, if by more than rounding explains; else None."""
+    if eager.keys() != compiled.keys():
+        return f"gradients of {', '.join(sorted(eager.keys() ^ compiled.keys()))} exist in one of the two only"
+    norms = {name: float(gradient.norm()) for name, gradient in eager.items()}
+    small = _NEGLIGIBLE * max(norms.values(), default=0.0)
+    worst, worst_error = "", 0.0
+    for name, gradient in eager.items():
+        error = float((compiled[name] - gradient).norm()) / max(norms[name], small, sys.float_info.min)
+        if not error <= worst_error:
+            worst, worst_error = name, error
+    if worst_error <= _TOLERANCE[precision]:
+        return None
+    return f"the gradient of {worst} is off by {worst_error:.1e} relative to eager (allowed: {_TOLERANCE[precision]:g})"
+
+
+def compile_failure(error: Exception) -> FailedError:
+    """The error for a model that ``torch.compile`` cannot take."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    return FailedError(f"the model cannot be compiled ({type(error).__name__}: {lines[0]}); set compile=False in its recipe")
+
+
+def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    """Whether two sets of gradients are equal to the bit: they are not where a model draws random numbers (dropout)."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def graphs_compiled() -> int:
+    """How many graphs this process has compiled: it must not grow while the clock charges ``train``."""
+    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+
+def trace_without_gradients(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> None:
+    """Compile the evaluation graph on ``batches`` of inputs; the model's mode is put back."""
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        for inputs in batches:
+            model(**inputs)
+    model.train(training)

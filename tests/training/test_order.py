@@ -1,0 +1,54 @@
+"""Random streams and the order of samples: pure functions, the same for both arms."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equivbench.errors import FailedError
+from equivbench.training.order import Order
+from equivbench.training.streams import generator, stream_seed
+
+
+def read(seed, size, total, batch):
+    order = Order(seed, size)
+    return torch.cat([order.take(start, min(batch, total - start)) for start in range(0, total, batch)])
+
+
+@given(st.integers(1, 30), st.integers(1, 50), st.integers(1, 50), st.integers(0, 3))
+def test_the_order_does_not_depend_on_the_batch_size(size, first, second, seed):
+    assert torch.equal(read(seed, size, 100, first), read(seed, size, 100, second))
+
+
+@given(st.integers(1, 30), st.integers(1, 40))
+def test_each_epoch_holds_every_sample_once(size, batch):
+    epochs = read(0, size, 3 * size, batch).reshape(3, size)
+    assert torch.equal(epochs.sort(1).values, torch.arange(size).expand(3, size))
+
+
+def test_epochs_and_seeds_differ():
+    assert not torch.equal(read(0, 30, 30, 30), read(1, 30, 30, 30))
+    first, second = read(0, 30, 60, 30).reshape(2, 30)
+    assert not torch.equal(first, second)
+
+
+def test_going_back_gives_the_same_samples():
+    order = Order(0, 7)
+    late = order.take(20, 3)
+    order.take(0, 5)
+    assert torch.equal(order.take(20, 3), late)
+
+
+def test_an_empty_split_is_refused():
+    with pytest.raises(FailedError, match="no samples"):
+        Order(0, 0)
+
+
+def test_streams_are_functions_of_seed_name_and_counters():
+    draws = {
+        key: torch.randn(4, generator=generator(*key)).tolist()
+        for key in [(0, "a", 1), (1, "a", 1), (0, "b", 1), (0, "a", 2), (0, "a", 1, 0), (0, "a")]
+    }
+    assert len({tuple(draw) for draw in draws.values()}) == len(draws)
+    assert all(torch.randn(4, generator=generator(*key)).tolist() == draw for key, draw in draws.items())
+    assert stream_seed(0, "a", 11) != stream_seed(0, "a", 1, 1)

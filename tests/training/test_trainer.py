@@ -1,0 +1,236 @@
+"""The loop: what is charged to the budget, what is evaluated when and with which weights, and when it stops."""
+
+import math
+
+import pytest
+import torch
+from toy_training import FakeTime, SlowTask, ToyNet, ToySplit, ToyTask, toy_trainer
+
+from equivbench.errors import UsageError
+from equivbench.training.budget import Budget
+from equivbench.training.clock import Clock
+
+DATA, TRAIN, EVALUATE = 1 / 64, 3 / 64, 5.0  # dyadic, so that sums are exact
+STEP = DATA + TRAIN
+
+
+def on_fake_time(budget, **options):
+    time = FakeTime()
+    task = SlowTask(time, DATA, TRAIN)
+    return time, toy_trainer(budget, task=task, clock=Clock(time), spend=lambda: time.advance(EVALUATE), **options)
+
+
+def finish(trainer, seconds=1e9, away=lambda: None):
+    while not trainer.finished:
+        trainer.train_slice(seconds)
+        away()
+
+
+def test_seconds_are_train_plus_data_and_nothing_else():
+    time, trainer = on_fake_time("2s", evaluations=5)
+    started = time()
+    waited = 0.0
+
+    def other_arm():
+        nonlocal waited
+        waited += 7.0
+        time.advance(7.0)
+
+    finish(trainer, seconds=0.5, away=other_arm)
+    clock = trainer.clock.seconds()
+    assert trainer.facts.step == math.ceil(2 / STEP)
+    assert clock == {
+        **dict.fromkeys(clock, 0.0),
+        "data": trainer.facts.step * DATA,
+        "train": trainer.facts.step * TRAIN,
+        "evaluate": 5 * EVALUATE,
+    }
+    assert trainer.clock.wall == time() - started - waited
+    assert len(trainer.trace) == 5
+
+
+@pytest.mark.parametrize("budget", ["1.97s", "33steps", "100samples", "0.01s", "1steps", "1samples"])
+def test_the_last_evaluation_is_at_the_end_and_overshoot_is_at_most_one_step(budget):
+    _, trainer = on_fake_time(budget)
+    finish(trainer)
+    step = {"seconds": STEP, "steps": 1, "samples": 8}[trainer.budget.kind]
+    assert 0 <= trainer.spent - trainer.budget.limit < step
+    assert trainer.trace[-1].step == trainer.facts.step
+    assert trainer.trace[-1].train_seconds == trainer.clock.spent
+    assert [point.test.floor is not None for point in trainer.trace] == [False] * (len(trainer.trace) - 1) + [True]
+
+
+def test_a_slice_ends_after_its_seconds():
+    _, trainer = on_fake_time("100s")
+    trainer.train_slice(0.5)
+    assert trainer.clock.spent == 0.5
+    trainer.train_slice(0.5)
+    assert trainer.clock.spent == 1.0
+
+
+def test_stop_ends_the_slice_after_the_step_at_hand():
+    _, trainer = on_fake_time("100s")
+    trainer.train_slice(50.0, report=lambda progress: trainer.stop())
+    step = trainer.facts.step
+    assert 0 < step < 20
+    trainer.train_slice(STEP)
+    assert trainer.facts.step == step + 1
+
+
+def test_evaluations_use_the_averaged_weights_and_give_the_raw_ones_back():
+    trainer = toy_trainer("20steps", evaluations=1)
+    finish(trainer)
+    raw = trainer.arm.model.layers[0].weight
+    seen = trainer.arm.evaluator.weights[-1]
+    assert torch.equal(seen, trainer.average.average["layers.0.weight"])
+    assert not torch.equal(seen, raw)
+    outcome = trainer.finalise(inference_seconds=0.0)
+    assert torch.equal(trainer.arm.evaluator.weights[-1], raw)
+    assert outcome.final is not None
+    assert outcome.final_raw is not None
+    assert outcome.final.total != outcome.final_raw.total
+
+
+def test_arms_with_other_batch_sizes_see_the_same_samples_in_the_same_order():
+    orders = []
+    for batch_size in (4, 10):
+        trainer = toy_trainer("40samples", batch_size=batch_size)
+        finish(trainer)
+        split = trainer.arm.split
+        assert isinstance(split, ToySplit)
+        orders.append([sample for batch in split.collated for sample in batch])
+    assert orders[0] == orders[1]
+    assert sorted(orders[0]) == sorted(2 * list(range(20)))
+
+
+def test_augmentation_rotates_inputs_and_targets_alike_and_differs_between_steps():
+    trainer = toy_trainer(augmentation="haar")
+    plain = toy_trainer(augmentation="none")
+    (inputs, targets), (stored, stored_targets) = trainer.batches.at(0, 8), plain.batches.at(0, 8)
+    assert not torch.allclose(inputs["a"], stored["a"], atol=0.1)
+    # float32 rounding of vectors of length about 2, three products each
+    torch.testing.assert_close(torch.linalg.cross(inputs["a"], inputs["b"]), targets["y"], atol=2e-6, rtol=1e-5)
+    torch.testing.assert_close(inputs["a"].norm(dim=1), stored["a"].norm(dim=1), atol=1e-6, rtol=1e-6)
+    assert not torch.equal(trainer.batches.at(20, 8)[0]["a"], inputs["a"])
+    assert torch.equal(trainer.batches.at(0, 8)[0]["a"], inputs["a"])
+    assert torch.equal(targets["y"].norm(dim=1).argsort(), stored_targets["y"].norm(dim=1).argsort())
+
+
+def test_training_learns():
+    trainer = toy_trainer("300steps", model=ToyNet(width=64))
+    finish(trainer)
+    assert trainer.trace[-1].test.total < 0.5 * trainer.trace[0].test.total
+
+
+class ExplodingTask(ToyTask):
+    """The toy task whose objective is multiplied by ``factor`` from objective call ``call`` on."""
+
+    name = "exploding-toy"
+
+    def __init__(self, call, factor):
+        self.calls, self.call, self.factor = 0, call, factor
+
+    def objective(self, outputs, targets, inputs):
+        self.calls += 1
+        return super().objective(outputs, targets, inputs) * (self.factor if self.calls >= self.call else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("factor", "word"), [(float("nan"), "loss is nan"), (float("inf"), "loss is inf"), (1e37, "gradient norm is inf")]
+)
+def test_divergence_ends_the_arm_and_keeps_what_was_seen(factor, word):
+    trainer = toy_trainer("40steps", task=ExplodingTask(12, factor))
+    finish(trainer)
+    assert trainer.facts.step == 12
+    assert trainer.diverged is not None
+    assert word in trainer.diverged
+    assert "step 12" in trainer.diverged
+    assert [point.step for point in trainer.trace] == [1, 3, 11]
+    outcome = trainer.finalise()
+    assert outcome.diverged == trainer.diverged
+    assert outcome.final == trainer.trace[-1].test
+    assert outcome.final_raw is None
+    assert outcome.reasons["final_raw"] == "the arm diverged"
+
+
+def test_an_evaluation_that_is_not_finite_is_divergence_and_never_a_number():
+    trainer = toy_trainer("40steps", evaluations=1)
+    trainer.arm.evaluator.split.y[3] = float("nan")
+    finish(trainer)
+    assert trainer.diverged is not None
+    assert "total is nan after 40 steps" in trainer.diverged or "objective is nan after 40 steps" in trainer.diverged
+    assert trainer.trace == []
+
+
+def test_timing_steps_is_off_the_budget_and_leaves_no_trace():
+    _, trainer = on_fake_time("40steps")
+    trainer.train_slice(10 * STEP)
+    before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
+    progress, spent = trainer.progress(), trainer.clock.spent
+    times = trainer.time_steps(1.0)
+    assert times == [STEP] * 16
+    assert trainer.clock.spent == spent
+    assert trainer.clock.seconds()["timing"] == 16 * STEP
+    assert trainer.progress() == progress
+    for name, tensor in trainer.tensors().items():
+        assert torch.equal(tensor, before[name]), name
+    finish(trainer)
+    undisturbed = toy_trainer("40steps")
+    finish(undisturbed)
+    for name, tensor in trainer.tensors().items():
+        assert torch.equal(tensor, undisturbed.tensors()[name]), name
+
+
+def test_timing_before_the_first_step_works_too():
+    _, trainer = on_fake_time("40steps")
+    assert trainer.time_steps(0.0) == [STEP]
+    assert trainer.facts.step == 0
+
+
+def test_an_extension_goes_on_as_if_the_budget_had_been_longer():
+    trainer = toy_trainer("20steps")
+    finish(trainer)
+    first = [point.step for point in trainer.trace]
+    trainer.extend(Budget.parse("60steps"))
+    assert not trainer.finished
+    finish(trainer)
+    assert [point.step for point in trainer.trace][: len(first)] == first
+    assert trainer.trace[-1].step == 60
+    assert trainer.outcome().budget.extends == 20
+    longer = toy_trainer("60steps")
+    finish(longer)
+    assert trainer.trace[-1].test == longer.trace[-1].test
+    with pytest.raises(UsageError, match="60steps cannot be extended to 50steps"):
+        trainer.extend(Budget.parse("50steps"))
+    with pytest.raises(UsageError):
+        trainer.extend(Budget.parse("100s"))
+
+
+def test_progress_is_plain_data_and_reaches_the_limit():
+    seen = []
+    _, trainer = on_fake_time("2s")
+    trainer.train_slice(1e9, report=seen.append)
+    assert [progress["finished"] for progress in seen] == [False] * (len(seen) - 1) + [True]
+    last = seen[-1]
+    assert last["spent"] == 2.0
+    assert last["seconds_left"] == 0.0
+    assert last["samples_per_second"] == 8 / STEP
+    assert last["total"] == trainer.trace[-1].test.total
+    assert seen[0]["seconds_left"] == pytest.approx(2.0 - seen[0]["spent"])
+
+
+def test_the_outcome_gives_a_reason_for_every_null():
+    trainer = toy_trainer("10steps")
+    finish(trainer)
+    outcome = trainer.finalise(inference_seconds=0.0)
+    assert outcome.recipe.compile is None
+    assert outcome.clock.wall == pytest.approx(sum(trainer.clock.seconds().values()), rel=1e-12)
+    nulls = {"recipe.compile", "energy_joules", "flops_per_sample", "matching.hardware", "model.symmetry_verified"}
+    assert nulls <= outcome.reasons.keys()
+    assert outcome.epochs == 10 * 8 / 20
+    assert outcome.memory.peak_bytes is not None
+    assert outcome.memory.peak_bytes > 1e7
+    assert outcome.inference.samples_per_second is not None
+    assert set(outcome.inference.twirl) == {"2", "4", "8"}
+    assert outcome.groups is not None
+    assert len(outcome.groups.total) == len(trainer.trace)
