@@ -1,0 +1,146 @@
+"""Imports point downwards only, and what must be light imports no torch."""
+
+import ast
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from factories import make_record
+
+import equivbench
+from equivbench.cli.main import COMMANDS
+from equivbench.records.store import write_record
+
+ROOT = Path(equivbench.__file__).parent
+LAYERS = (
+    ("errors",),
+    ("registry", "registration", "environment", "pairs", "records"),
+    ("symmetry",),
+    ("tasks",),
+    ("analysis",),
+    ("training",),
+    ("execution",),
+    ("reporting",),
+    ("cli",),
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+COMPOSITION_ROOT = ("__init__", "catalogue")
+"""These gather the others: the package's lazy front door and the tables of what is built in."""
+HEAVY = ("torch", "e3nn", "torch_geometric", "matplotlib")
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Modules that the code imports when it runs, at module level or in a function; not for type checking only."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for other in node.orelse:
+                yield from imported(other)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        else:
+            yield from imported(node)
+
+
+def layer(module: str) -> str:
+    """The first name below the package: ``records`` for ``equivbench.records.store``."""
+    return module.split(".")[1]
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_imports_point_downwards(file: Path) -> None:
+    own = file.relative_to(ROOT).with_suffix("").parts[0]
+    if own in COMPOSITION_ROOT:
+        return
+    for module in imported(ast.parse(file.read_text())):
+        if not module.startswith("equivbench.") or layer(module) in ("__version__", own):
+            continue
+        assert layer(module) in RANK or layer(module) in COMPOSITION_ROOT, f"{module} is in no layer"
+        if layer(module) == "catalogue":
+            assert RANK[own] > RANK["registry"], "below the commands the catalogue is reached through the registry only"
+            continue
+        assert RANK[layer(module)] <= RANK[own], f"{own} must not import {module}"
+
+
+def test_every_package_has_its_layer() -> None:
+    found = {file.relative_to(ROOT).with_suffix("").parts[0] for file in FILES}
+    assert found == set(RANK) | set(COMPOSITION_ROOT)
+
+
+def below(*packages: str) -> list[str]:
+    """All modules of the packages."""
+    names = []
+    for package in packages:
+        module = importlib.import_module(package)
+        names += [package, *(found.name for found in pkgutil.walk_packages(module.__path__, f"{package}."))]
+    return names
+
+
+def heavy_after(code: str, cwd: Path) -> list[str]:
+    """Which heavy packages a fresh interpreter has imported after ``code``."""
+    tail = f"\nimport json, sys\nsys.stderr.write('\\n' + json.dumps([name for name in {HEAVY} if name in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, cwd=cwd, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found: list[str] = json.loads(done.stderr.splitlines()[-1])
+    return found
+
+
+def test_light_modules_import_nothing_heavy(tmp_path: Path) -> None:
+    names = ["equivbench", "equivbench.errors", "equivbench.registry", "equivbench.catalogue", "equivbench.registration"]
+    names += ["equivbench.environment", "equivbench.analysis.gap", "equivbench.training.budget", "equivbench.training.job"]
+    names += ["equivbench.tasks.base", "equivbench.tasks.forcefield.declarations"]
+    names += below("equivbench.pairs", "equivbench.records", "equivbench.reporting", "equivbench.cli")
+    assert heavy_after(f"import {', '.join(names)}", tmp_path) == []
+
+
+LIGHT_CALLS = [
+    ["--help"],
+    ["--version"],
+    *([entry.name, "--help"] for entry in COMMANDS),
+    *(["list", kind, "--json"] for kind in ("tasks", "pairs", "models", "kernels", "datasets")),
+    *(["leaderboard", "export", "--format", name] for name in ("md", "csv", "json")),
+    ["results", "schema"],
+    ["results", "validate", "results"],
+    ["check", "a", "b"],
+]
+
+
+def test_light_commands_import_nothing_heavy(tmp_path: Path) -> None:
+    write_record(make_record(), tmp_path / "results")
+    calls = f"""
+import sys
+from equivbench.cli.main import main
+for arguments in {LIGHT_CALLS!r}:
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        assert stop.code in (0, 2, 3), (arguments, stop.code)
+    found = [name for name in {HEAVY} if name in sys.modules]
+    assert not found, (arguments, found)
+"""
+    assert heavy_after(calls, tmp_path) == []
+
+
+def test_one_command_does_not_pay_for_the_others(tmp_path: Path) -> None:
+    files = [entry.module for entry in COMMANDS if entry.module is not None]
+    code = f"""
+import sys
+from equivbench.cli.main import main
+try:
+    main(["--help"])
+except SystemExit:
+    pass
+found = [name for name in {files!r} if name in sys.modules]
+assert not found, found
+"""
+    assert heavy_after(code, tmp_path) == []
