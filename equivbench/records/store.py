@@ -6,7 +6,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import msgspec
 
 from equivbench.errors import EquivbenchWarning, FailedError, UsageError
 from equivbench.records.files import write_atomically
+from equivbench.records.paths import leaves
 from equivbench.records.schema import SCHEMA_VERSION, RunRecord
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}")
@@ -50,7 +51,7 @@ def write_record(record: RunRecord, out: str | Path) -> Path:
     """
     path = record_path(record, out)
     plain = msgspec.to_builtins(record)
-    for where, value in _leaves(plain):
+    for where, value in leaves(plain):
         if isinstance(value, float) and not math.isfinite(value):
             raise FailedError(f"record {record.run_id}: {where} is {value}; a value that was not measured is null with a reason")
     text = _format(plain) + "\n"
@@ -118,17 +119,6 @@ def load_results(path: str | Path | Iterable[str | Path], *, invalid: Literal["r
 def _order(record: RunRecord) -> tuple[str, str, str, str, str, int, str, str]:
     where = (record.environment.machine_key, record.task, record.pair, record.preset, record.arm)
     return (*where, record.seed, record.created, record.run_id)
-
-
-def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _leaves(item, f"{where}.{key}" if where else str(key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _leaves(item, f"{where}[{index}]")
-    else:
-        yield where, value
 
 
 def _format(value: Any, indent: int = 0) -> str:

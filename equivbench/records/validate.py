@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 
 from equivbench.errors import UsageError
 from equivbench.records.metrics import METRICS
+from equivbench.records.paths import leaves
 from equivbench.records.schema import RULES_VERSION, RunRecord, Test, TestPart
 from equivbench.records.store import record_path
 
@@ -213,23 +213,18 @@ def _parts(part: Test | TestPart) -> Iterator[str]:
 
 
 def _nulls(record: RunRecord) -> Iterator[str]:
-    given = {re.sub(r"\[\d+\]", "", path) for path in record.reasons}
-    missing = {re.sub(r"\[\d+\]", "", path) for path in _null_paths(msgspec.to_builtins(record))}
-    for path in sorted(missing):
-        names = path.split(".")
-        if not MEANS_NONE.fullmatch(path) and not any(".".join(names[:end]) in given for end in range(1, len(names) + 1)):
+    for path, value in leaves(msgspec.to_builtins(record)):
+        if value is None and not MEANS_NONE.fullmatch(path) and not _is_explained(path, record.reasons):
             yield f"{path} is null and reasons has no entry for it"
 
 
-def _null_paths(value: Any, where: str = "") -> Iterator[str]:
-    if value is None:
-        yield where
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _null_paths(item, f"{where}.{key}" if where else key)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _null_paths(item, f"{where}[{index}]")
+def _is_explained(path: str, reasons: dict[str, str]) -> bool:
+    """Whether there is a reason for ``path`` or for a whole that it is part of; one without list positions serves them all."""
+    names = path.split(".")
+    for parts in (names, [name for name in names if not name.isdigit()]):
+        if any(".".join(parts[:end]) in reasons for end in range(1, len(parts) + 1)):
+            return True
+    return False
 
 
 def _tests(record: RunRecord) -> Iterator[tuple[str, Test]]:

@@ -115,7 +115,7 @@ TEST_DEFECTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "negative total": (lambda test: setattr(test, "total", -1.0), "total is -1, outside"),
     "explained": (lambda test: setattr(test, "explained", 0.5), "imply baselines"),
     "explained above one": (lambda test: setattr(test, "explained", 1.5), "explained is 1.5, outside"),
-    "null": (lambda test: setattr(test, "floor", None), "trace.test.floor is null"),
+    "null": (lambda test: setattr(test, "floor", None), "trace.4.test.floor is null"),
 }
 
 
@@ -147,6 +147,15 @@ def test_null_of_a_part_is_covered_by_the_reason_of_the_whole() -> None:
     record = sound(throughput={"samples_per_second": None, "step_seconds": None})
     assert any("throughput.samples_per_second" in problem for problem in problems(record))
     record.reasons["throughput"] = "never timed"
+    assert problems(record) == []
+
+
+@pytest.mark.parametrize("path", ["trace.1.test.floor", "trace.1.test", "trace.test.floor", "trace"])
+def test_reason_serves_a_list_position_or_all_of_them(path: str) -> None:
+    record = sound()
+    record.trace[1].test.floor = None
+    assert problems(record) == ["trace.1.test.floor is null and reasons has no entry for it"]
+    record.reasons[path] = "measured at the end"
     assert problems(record) == []
 
 
