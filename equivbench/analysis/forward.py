@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.analysis.rotated_set import Chunk, Precision
-from equivbench.errors import UsageError
+from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -29,10 +29,15 @@ class Caller:
     device: torch.device
 
     def outputs(self, inputs: Mapping[str, Tensor]) -> Batch:
-        """The model's outputs; raises ``UsageError`` if the prediction is not among them."""
+        """The model's outputs; raises ``UsageError`` if the prediction is not among them, ``FailedError`` if the model raises."""
         reduced = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else contextlib.nullcontext()
-        with reduced:
-            outputs = self.model(**inputs)
+        try:
+            with reduced:
+                outputs = self.model(**inputs)
+        except EquivbenchError:
+            raise
+        except Exception as error:  # a model is someone's code and may raise anything
+            raise FailedError(f"{type(self.model).__name__} failed on a batch: {type(error).__name__}: {error}") from error
         if isinstance(outputs, Mapping) and self.task.prediction in outputs:
             return outputs
         found = f"the outputs {', '.join(outputs)}" if isinstance(outputs, Mapping) else f"a {type(outputs).__name__}"

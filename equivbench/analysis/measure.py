@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -26,14 +27,15 @@ def measure_equivariance(
     group: Group = "so3",
     seed: int = 0,
     device: torch.device | str = "auto",
+    requires: Mapping[str, float] | None = None,
+    precision: Precision | None = None,
 ) -> Measurement:
     """How much of a model's error is a symmetry error, with the numerical floor below which it could not be seen.
 
     Parameters
     ----------
     model
-        Called with the task's inputs by keyword, returns a mapping of outputs. Inputs that the data pipeline must build are
-        named by its attribute ``requires`` (``{"edge_index": 5.0}``), if it has one. Measured in the dtype of its weights.
+        Called with the task's inputs by keyword, returns a mapping of outputs.
     task
         A task, or the name of a registered one.
     split
@@ -46,6 +48,11 @@ def measure_equivariance(
         Of rotations and noise.
     device
         ``auto`` is where the model's weights are; the model is moved to any other.
+    requires
+        Inputs that the data pipeline must build, with their parameter (``{"edge_index": 5.0}``); None: those that the model's
+        attribute of this name tells, if it has one.
+    precision
+        ``float64``, ``float32``, ``tf32`` or ``bf16`` (autocast); None: that of the model's weights.
 
     Returns
     -------
@@ -64,12 +71,12 @@ def measure_equivariance(
     evaluator = Evaluator(
         chosen,
         default_dataset(chosen.name).load().split(split) if isinstance(split, str) else split,
-        requires=getattr(model, "requires", {}),
+        requires=getattr(model, "requires", {}) if requires is None else requires,
         rotations=rotations,
         group=group,
         seed=seed,
         device=where,
-        precision=_precision(model, where),
+        precision=precision or _precision(model, where),
     )
     return evaluator.evaluate(model.to(where), floor=True)
 

@@ -20,7 +20,7 @@ from equivbench.records.files import write_atomically
 from equivbench.records.store import read_record
 from equivbench.training.job import Job
 
-_FILE = "run.json"
+STATE_FILE = "run.json"
 _PATIENCE = 30.0
 """Seconds to wait for a worker of an orchestrator that was killed: it still saves at the end of its slice."""
 
@@ -50,7 +50,7 @@ def identify(job: Job, settings: dict[str, Any]) -> Job:
 def read_state(job: Job) -> RunState | None:
     """The run in the job's state folder, or None if there is none that can be read."""
     try:
-        return msgspec.json.decode((Path(job.state_dir) / _FILE).read_bytes(), type=RunState)
+        return msgspec.json.decode((Path(job.state_dir) / STATE_FILE).read_bytes(), type=RunState)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -118,4 +118,4 @@ def locked(job: Job) -> Iterator[int]:
 
 
 def _write(job: Job, state: RunState) -> None:
-    write_atomically(Path(job.state_dir) / _FILE, msgspec.json.encode(state))
+    write_atomically(Path(job.state_dir) / STATE_FILE, msgspec.json.encode(state))

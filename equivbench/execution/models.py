@@ -1,0 +1,162 @@
+"""Finds a model by what a user calls it: a run, a checkpoint, a Python name or a registered name."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from torch import nn
+
+from equivbench.environment import cache_dir
+from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
+from equivbench.execution.state import STATE_FILE, RunState
+from equivbench.pairs.base import Precision
+from equivbench.records.store import read_record
+from equivbench.registry import DATASETS, MODELS, PAIRS, ModelSpec, Symmetry, resolve
+from equivbench.tasks.base import DatasetSource
+from equivbench.training.assembly import load_model, plan, requirements
+from equivbench.training.checkpoint import CURRENT, read_checkpoint
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A model ready to be measured, and what is known about it."""
+
+    name: str
+    model: nn.Module
+    task: str | None
+    """The task it was made for, if that is known."""
+    symmetry: Symmetry | None
+    """What it declares, if it declares anything."""
+    requires: Mapping[str, float] | None
+    """None: what the model says itself."""
+    precision: Precision | None = None
+    dataset: DatasetSource | None = None
+    """What it was trained on; None: the task's default."""
+    untrained: bool = False
+
+
+def find_model(text: str) -> FoundModel:
+    """The model that ``text`` names.
+
+    A checkpoint file (``.safetensors``), a run's record (``.json``) or id, ``package.module:attribute`` (a module, or a callable
+    that returns one; modules in the current folder too), or a registered name (built with random weights).
+
+    Raises
+    ------
+    UsageError
+        For a name that nothing has, or that several runs share.
+    FailedError
+        For a run whose checkpoint is not here or cannot be read, and for a callable that raises.
+    """
+    if text.endswith(".safetensors"):
+        return _trained(Path(text))
+    if text.endswith(".json"):
+        record = read_record(text)
+        return _trained(_one(record.run_id, _checkpoints_of(record.run_id, (f"{record.task}/{record.pair}", record.arm))))
+    if ":" in text:
+        return FoundModel(name=text, model=_from_python(text), task=None, symmetry=None, requires=None)
+    entries = MODELS.entries()
+    if text in entries:
+        return _registered(entries[text].value)
+    found = _checkpoints_of(text, None)
+    if not found:
+        raise unknown_name("model", text, entries)
+    return _trained(_one(text, found))
+
+
+def _trained(checkpoint: Path) -> FoundModel:
+    """The model of a run with its averaged weights."""
+    model, task, job = load_model(checkpoint)
+    chosen = plan(job)
+    return FoundModel(
+        name=f"{job.pair} {job.arm} {job.run_id}",
+        model=model,
+        task=task.name,
+        symmetry=chosen.spec.symmetry,
+        requires=requirements(chosen, model),
+        precision=chosen.recipe.precision,
+        dataset=resolve(DATASETS.get(chosen.pair_preset.dataset).factory)(),
+    )
+
+
+def _registered(spec: ModelSpec) -> FoundModel:
+    """A registered model with random weights, in the smallest size that a pair uses."""
+    arms = [arm for entry in PAIRS.entries().values() for arm in entry.value.arms if arm.model == spec.name]
+    config = next((preset.config for arm in arms for preset in arm.presets.values()), {})
+    model = _as_module(spec.name, _call(spec.name, resolve(spec.build), config))
+    requires = getattr(model, "requires", spec.requires)
+    return FoundModel(spec.name, model, spec.task, spec.symmetry, requires, untrained=True)
+
+
+def _from_python(text: str) -> nn.Module:
+    """The module that ``package.module:attribute`` is, or returns when called (a ``build(config)`` gets an empty config)."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        value = resolve(text)
+    finally:
+        sys.path.remove(here)
+    if isinstance(value, nn.Module) or not callable(value):
+        return _as_module(text, value)
+    return _as_module(text, _call(text, value))
+
+
+def _call(name: str, build: Any, config: Mapping[str, Any] | None = None) -> Any:
+    """``build(config)``, or ``build()`` where no config is given and none is needed."""
+    try:
+        if config is None and not _needs_argument(build):
+            return build()
+        return build(config or {})
+    except EquivbenchError:
+        raise
+    except Exception as error:  # someone's code, which may raise anything
+        raise FailedError(f"{name} failed to build its model: {type(error).__name__}: {error}") from error
+
+
+def _needs_argument(build: Any) -> bool:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(build).parameters.values()
+    return any(each.kind in positional and each.default is inspect.Parameter.empty for each in parameters)
+
+
+def _as_module(name: str, value: Any) -> nn.Module:
+    if not isinstance(value, nn.Module):
+        raise UsageError(f"{name} is or returns a {type(value).__name__}, not a torch.nn.Module or a callable that returns one")
+    return value
+
+
+def _checkpoints_of(run_id: str, arm: tuple[str, str] | None) -> dict[str, Path]:
+    """Checkpoints in the cache of runs with this id, by what tells them apart; of one (pair, arm) if given."""
+    found = {}
+    for path in sorted((cache_dir() / "runs").glob(f"*/{STATE_FILE}")):
+        try:
+            state = msgspec.json.decode(path.read_bytes(), type=RunState)
+        except (OSError, msgspec.DecodeError):
+            continue
+        records = [Path(record) for record in state.records.values()]
+        if run_id != state.run_id and run_id not in [record.stem for record in records]:
+            continue
+        checkpoint = path.parent / CURRENT
+        if not checkpoint.exists():
+            continue
+        job = read_checkpoint(checkpoint).facts.job
+        if arm is None or (job["pair"], job["arm"]) == arm:
+            found[str(records[-1]) if records else str(checkpoint)] = checkpoint
+    return found
+
+
+def _one(run_id: str, found: Mapping[str, Path]) -> Path:
+    if not found:
+        raise FailedError(
+            f"run {run_id} has no checkpoint in {cache_dir() / 'runs'}; checkpoints stay in the cache of the machine"
+        )
+    if len(found) > 1:
+        raise UsageError(f"run id {run_id} is that of several arms; name one by its record or checkpoint: {', '.join(found)}")
+    return next(iter(found.values()))
