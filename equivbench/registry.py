@@ -187,7 +187,8 @@ class PluginLoader:
         """Load what is not loaded yet; raises :class:`DuplicateNameError`, again on every look-up, if two plug-ins clash."""
         if not self._loaded:
             self._loaded = True  # before the loop: a plug-in may itself look something up while it loads
-            points = (point for group in self.groups for point in importlib.metadata.entry_points(group=group))
+            installed = importlib.metadata.entry_points()
+            points = (point for group in self.groups for point in installed.select(group=group))
             broken: set[tuple[str, str]] = set()
             for point in sorted(points, key=lambda point: (_owner(point), point.group, point.name)):
                 if (_owner(point), point.module) not in broken and not self._load_one(point):

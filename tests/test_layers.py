@@ -29,8 +29,8 @@ LAYERS = (
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-COMPOSITION_ROOT = ("__init__", "catalogue")
-"""These gather the others: the package's lazy front door and the tables of what is built in."""
+COMPOSITION_ROOT = ("__init__", "__main__", "catalogue")
+"""These gather the others: the package's lazy front doors and the tables of what is built in."""
 HEAVY = ("torch", "e3nn", "torch_geometric", "matplotlib")
 
 
