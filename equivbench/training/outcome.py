@@ -154,6 +154,8 @@ def _reasons(trainer: Trainer, inference: Inference, final_raw: Test | None, flo
     for index, point in enumerate(facts.trace):
         if point.test.floor is None:
             reasons[f"trace.{index}.test.floor"] = "the floor is measured at the last evaluation of a budget"
+    if final_raw is not None and final_raw.floor is None:
+        reasons["final_raw.floor"] = "the floor is measured with the averaged weights"
     return reasons
 
 
