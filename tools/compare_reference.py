@@ -32,7 +32,9 @@ SCRIPTS = {"ours": "reference_equivbench.py", "nequip": "reference_nequip.py", "
 def start(python: str, script: str, config: dict[str, object]) -> subprocess.Popen[str]:
     """A worker that has not necessarily finished warming up."""
     command = [python, str(HERE / script), json.dumps({"threads": 1, **config})]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HERE)
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HERE
+    )
 
 
 def ask(worker: subprocess.Popen[str], steps: int) -> float:

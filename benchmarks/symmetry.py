@@ -1,0 +1,71 @@
+"""Rotations and the decomposition, at the size of one evaluation of the quick-start pair."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+
+from equivbench.symmetry.decomposition import Decomposition, decompose
+from equivbench.symmetry.rotations import random_rotations
+from equivbench.symmetry.types import SymmetryType
+
+ATOMS = 10_000
+
+
+@cache
+def predictions(rotations: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """(pulled-back predictions [rotations, atoms, 3], targets [atoms, 3], molecule of each atom [atoms])."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(ATOMS, 3, generator=generator)
+    return torch.randn(rotations, ATOMS, 3, generator=generator), target, torch.arange(ATOMS) // 25
+
+
+class Rotations:
+    """Drawing Haar rotations and applying them."""
+
+    version = "1"
+
+    def setup(self) -> None:
+        """One row a molecule."""
+        self.rotations = random_rotations(ATOMS, generator=torch.Generator().manual_seed(0))
+        self.vectors = predictions(2)[1]
+
+    def time_draw_10k(self) -> None:
+        """Ten thousand Haar rotations, ten times over (a sample is at least 10 ms)."""
+        for _ in range(10):
+            random_rotations(ATOMS)
+
+    def time_rotate_10k_vectors(self) -> None:
+        """Ten thousand vectors, in float64 and back, twenty times over."""
+        act = SymmetryType.parse("1o").act
+        for _ in range(20):
+            act(self.vectors, self.rotations)
+
+
+class Decompose:
+    """The estimators and their interval."""
+
+    version = "1"
+    params = (4, 24)
+    param_names = ("rotations",)
+
+    def setup(self, rotations: int) -> None:
+        """Predictions of 10,000 atoms in 400 molecules."""
+        self.data = predictions(rotations)
+        self.decomposition = self.split()
+
+    def split(self) -> Decomposition:
+        """The timed call."""
+        pulled_back, target, groups = self.data
+        return decompose(pulled_back, target, groups=groups)
+
+    def time_decompose(self, rotations: int) -> None:
+        """Ten times over."""
+        for _ in range(10):
+            self.split()
+
+    def time_interval(self, rotations: int) -> None:
+        """The bootstrap interval of the share."""
+        self.decomposition.interval()
