@@ -76,14 +76,16 @@ def disagreement(eager: Mapping[str, Tensor], compiled: Mapping[str, Tensor], pr
         return f"gradients of {', '.join(sorted(eager.keys() ^ compiled.keys()))} exist in one of the two only"
     norms = {name: float(gradient.norm()) for name, gradient in eager.items()}
     small = _NEGLIGIBLE * max(norms.values(), default=0.0)
-    worst, worst_error = "", 0.0
-    for name, gradient in eager.items():
-        error = float((compiled[name] - gradient).norm()) / max(norms[name], small, sys.float_info.min)
-        if not error <= worst_error:
-            worst, worst_error = name, error
-    if worst_error <= _TOLERANCE[precision]:
+    errors = {
+        name: float((compiled[name] - gradient).norm()) / max(norms[name], small, sys.float_info.min)
+        for name, gradient in eager.items()
+    }
+    # NaN compares false with everything: it counts as the worst.
+    wrong = {name: error for name, error in errors.items() if not error <= _TOLERANCE[precision]}
+    if not wrong:
         return None
-    return f"the gradient of {worst} is off by {worst_error:.1e} relative to eager (allowed: {_TOLERANCE[precision]:g})"
+    name = max(wrong, key=lambda name: wrong[name] if wrong[name] == wrong[name] else float("inf"))
+    return f"the gradient of {name} is off by {wrong[name]:.1e} relative to eager (allowed: {_TOLERANCE[precision]:g})"
 
 
 def compile_failure(error: Exception) -> FailedError:

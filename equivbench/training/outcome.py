@@ -124,7 +124,8 @@ def outcome_of(trainer: Trainer, inference: Inference, final_raw: Test | None, f
         energy_joules=trainer.energy.joules,
         trace=facts.trace,
         groups=GroupErrors(**msgspec.structs.asdict(facts.groups)) if facts.groups.total else None,
-        final=facts.final,
+        # A diverged arm has no result, whatever it had reached before.
+        final=facts.final if facts.diverged is None else None,
         final_raw=final_raw,
         diverged=facts.diverged,
         reasons=_reasons(trainer, inference, final_raw, flops),
@@ -134,9 +135,12 @@ def outcome_of(trainer: Trainer, inference: Inference, final_raw: Test | None, f
 
 def _reasons(trainer: Trainer, inference: Inference, final_raw: Test | None, flops: float | None) -> dict[str, str]:
     """One line for each value that was not measured, by its path."""
-    facts, about, recipe = trainer.facts, trainer.description, trainer.arm.recipe
+    facts, about, arm, recipe = trainer.facts, trainer.description, trainer.arm, trainer.arm.recipe
     early = "the arm diverged" if facts.diverged is not None else "the run was stopped before its end"
-    absent = {
+    final = facts.final if facts.diverged is None else None
+    floors = [point.test.floor for point in facts.trace]
+    last_only = "the floor is measured at the last evaluation of a budget, with the averaged weights"
+    absent: dict[str, tuple[object, str | None]] = {
         "model.symmetry_verified": (facts.verified, "no symmetry is declared" if about.symmetry == "none" else early),
         "recipe.compile": (trainer.preparation.backend, trainer.preparation.why_eager),
         "recipe.tuned_at": (recipe.tuned_at, "the recipe was not tuned by equivbench tune"),
@@ -144,19 +148,16 @@ def _reasons(trainer: Trainer, inference: Inference, final_raw: Test | None, flo
         "recipe.clip_norm": (recipe.clip_norm, "the recipe does not clip gradients"),
         "matching.hardware": (about.matching.hardware, "the match does not depend on the hardware"),
         "inference.samples_per_second": (inference.samples_per_second, early),
-        "flops_per_sample": (flops, "the model gives no formula for its FLOPs"),
+        "flops_per_sample": (flops, early if hasattr(arm.model, "flops") else "the model gives no formula for its FLOPs"),
         "energy_joules": (trainer.energy.joules, trainer.energy.reason),
         "groups": (facts.groups.total or None, early),
-        "final": (facts.final, early),
+        "final": (final, early),
+        "final.floor": (final is None or final.floor, last_only),
         "final_raw": (final_raw, early),
+        "final_raw.floor": (final_raw is None or final_raw.floor, last_only),
     }
-    reasons = {path: str(reason) for path, (value, reason) in absent.items() if value is None}
-    for index, point in enumerate(facts.trace):
-        if point.test.floor is None:
-            reasons[f"trace.{index}.test.floor"] = "the floor is measured at the last evaluation of a budget"
-    if final_raw is not None and final_raw.floor is None:
-        reasons["final_raw.floor"] = "the floor is measured with the averaged weights"
-    return reasons
+    absent |= {f"trace.{index}.test.floor": (floor, last_only) for index, floor in enumerate(floors)}
+    return {path: str(reason) for path, (value, reason) in absent.items() if value is None}
 
 
 def throughput(step_seconds: list[float], batch_size: int, alternated_with: str | None) -> Throughput:

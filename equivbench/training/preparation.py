@@ -58,8 +58,8 @@ class Preparation:
             arm.module.train()
         with clock.part(part):
             compilation.use_empty_cache(self._folder)
-            compilation.compile_model(arm.model)
             try:
+                compilation.compile_model(arm.model)
                 compiled = self._trace(canonical)
             except RuntimeError as error:  # every failure of dynamo and inductor is one
                 raise compilation.compile_failure(error) from error

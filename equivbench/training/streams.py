@@ -23,5 +23,11 @@ def generator(seed: int, stream: str, *counters: int) -> torch.Generator:
 
 
 def seed_global(seed: int, stream: str, *counters: int) -> None:
-    """Set torch's global generators (weight initialisation, dropout) to that draw."""
-    torch.manual_seed(stream_seed(seed, stream, *counters))
+    """Set torch's global generators (weight initialisation, dropout) to that draw.
+
+    ``torch.manual_seed`` without its queue for devices that are not there, which costs 0.2 ms a call and grows.
+    """
+    drawn = stream_seed(seed, stream, *counters)
+    torch.default_generator.manual_seed(drawn)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(drawn)

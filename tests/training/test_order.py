@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from equivbench.errors import FailedError
 from equivbench.training.order import Order
-from equivbench.training.streams import generator, stream_seed
+from equivbench.training.streams import generator, seed_global, stream_seed
 
 
 def read(seed, size, total, batch):
@@ -52,3 +52,11 @@ def test_streams_are_functions_of_seed_name_and_counters():
     assert len({tuple(draw) for draw in draws.values()}) == len(draws)
     assert all(torch.randn(4, generator=generator(*key)).tolist() == draw for key, draw in draws.items())
     assert stream_seed(0, "a", 11) != stream_seed(0, "a", 1, 1)
+
+
+def test_the_global_generators_are_set_without_a_queue_for_absent_devices():
+    seed_global(0, "dropout", 3)
+    first = torch.rand(3)
+    seed_global(0, "dropout", 3)
+    assert torch.equal(torch.rand(3), first)
+    assert torch.equal(first, torch.rand(3, generator=generator(0, "dropout", 3)))

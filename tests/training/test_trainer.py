@@ -148,7 +148,8 @@ def test_divergence_ends_the_arm_and_keeps_what_was_seen(factor, word):
     assert [point.step for point in trainer.trace] == [1, 3, 11]
     outcome = trainer.finalise()
     assert outcome.diverged == trainer.diverged
-    assert outcome.final == trainer.trace[-1].test
+    assert len(outcome.trace) == 3
+    assert outcome.final is None
     assert outcome.final_raw is None
     assert outcome.reasons["final_raw"] == "the arm diverged"
 

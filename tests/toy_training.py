@@ -88,9 +88,13 @@ class ToyMeasurement:
     objective: float
     floor: float | None
     errors: torch.Tensor
-    twirled: float = 0.0
+    explained: float
     equivariance: float = 0.0
     share: float = 0.0
+
+    @property
+    def twirled(self):
+        return self.total
 
     @property
     def group_weights(self):
@@ -113,7 +117,7 @@ class ToyMeasurement:
             share=self.share,
             floor=self.floor,
             group="so3",
-            explained=0.0,
+            explained=self.explained,
             by={},
         )
 
@@ -133,7 +137,9 @@ class ToyEvaluator:
         with torch.no_grad():
             errors = (model(a=self.split.a, b=self.split.b)["y"] - self.split.y).square().sum(1)
         model.train()
-        return ToyMeasurement(float(errors.mean()), float(errors.mean()), 0.0 if floor else None, errors[:4])
+        total = float(errors.double().mean())
+        explained = 1 - total / ToyTask().baseline(self.split)
+        return ToyMeasurement(total, total, 0.0 if floor else None, errors.double(), explained)
 
 
 class FakeTime:

@@ -1,0 +1,144 @@
+"""Compilation: charged to its own part, complete before training starts, and refused where its gradients are wrong."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from torch import nn
+from toy_training import ToyNet, toy_trainer
+
+from equivbench.errors import FailedError
+from equivbench.training import compilation
+
+needs_compiler = pytest.mark.skipif(compilation.cpp_compiler() is None, reason="no C++ compiler")
+
+
+class RaggedNet(nn.Module):
+    """A network with a data-dependent number of rows, as edges are: their count differs from batch to batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 32)
+        self.norm = nn.LayerNorm(32)
+        self.last = nn.Linear(32, 3)
+
+    def forward(self, a, b):
+        h = self.norm(torch.nn.functional.silu(self.first(torch.cat([a, b], 1))))
+        return {"y": self.last(h)}
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_every_graph_is_compiled_before_training_starts(tmp_path):
+    trainer = toy_trainer("30steps", model=RaggedNet(), compile=True, folder=tmp_path, evaluations=3, batch_size=9)
+    trainer.prepare()
+    seconds = trainer.clock.seconds()
+    assert seconds["compile"] > 0
+    assert seconds["train"] == seconds["data"] == 0
+    graphs = compilation.graphs_compiled()
+    assert graphs >= 2
+    assert any((tmp_path / "compiler").rglob("*"))
+    trainer.train_slice(1e9)
+    trainer.time_steps(0.0)
+    outcome = trainer.finalise(inference_seconds=0.0)
+    assert trainer.finished
+    assert compilation.graphs_compiled() == graphs
+    assert outcome.recipe.compile == compilation.BACKEND
+    assert outcome.clock.compile == seconds["compile"]
+    assert "recipe.compile" not in outcome.reasons
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_resumed_run_compiles_again_but_is_not_charged_twice(tmp_path):
+    options = {"model": None, "compile": True, "folder": tmp_path}
+    first = toy_trainer("30steps", **options)
+    first.train_slice(0.0)
+    first.save()
+    charged = first.clock.seconds()["compile"]
+    again = toy_trainer("30steps", **options)
+    assert again.restore()
+    again.train_slice(1e9)
+    assert again.clock.seconds()["compile"] == charged
+    assert again.clock.seconds()["other"] > first.clock.seconds()["other"]
+    eager = toy_trainer("30steps")
+    eager.train_slice(1e9)
+    # Thirty steps apart by float32 rounding in fused kernels.
+    assert again.trace[-1].test.total == pytest.approx(eager.trace[-1].test.total, rel=1e-3)
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_dropout_is_checked_in_evaluation_mode():
+    trainer = toy_trainer("4steps", model=ToyNet(dropout=0.5), compile=True)
+    trainer.train_slice(1e9)
+    assert trainer.finished
+    assert trainer.preparation.backend is not None
+
+
+class WronglyCompiled(RaggedNet):
+    """Its ``compile`` changes one gradient by ten percent, as a wrong double backward would."""
+
+    def compile(self, **options):
+        self.norm.weight.register_hook(lambda gradient: 1.1 * gradient)
+
+
+@needs_compiler
+def test_wrong_gradients_end_the_run_with_the_parameter_named():
+    trainer = toy_trainer("4steps", model=WronglyCompiled(), compile=True)
+    with pytest.raises(FailedError, match=r"gradient of norm.weight is off by 1.0e-01") as caught:
+        trainer.train_slice(1e9)
+    assert "\n" not in str(caught.value)
+
+
+class Uncompilable(RaggedNet):
+    def compile(self, **options):
+        raise torch._dynamo.exc.Unsupported("no route through this")
+
+
+@needs_compiler
+def test_a_model_that_cannot_be_compiled_is_one_sentence():
+    trainer = toy_trainer("4steps", model=Uncompilable(), compile=True)
+    with pytest.raises(FailedError, match=r"cannot be compiled .*compile=False") as caught:
+        trainer.prepare()
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_compiler_training_is_eager_and_says_so(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert compilation.cpp_compiler() is None
+    trainer = toy_trainer("4steps", compile=True)
+    trainer.train_slice(1e9)
+    outcome = trainer.outcome()
+    assert outcome.recipe.compile is None
+    assert outcome.notes == [compilation.NO_COMPILER]
+    assert outcome.reasons["recipe.compile"] == compilation.NO_COMPILER
+    assert outcome.clock.compile == 0
+
+
+def test_the_compilers_caches_are_empty_at_the_start(tmp_path, monkeypatch):
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        monkeypatch.setenv(name, "elsewhere")
+    (tmp_path / "compiler").mkdir()
+    (tmp_path / "compiler" / "left-by-a-killed-run").touch()
+    compilation.use_empty_cache(tmp_path)
+    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiler")
+    assert not (tmp_path / "compiler").exists()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_disagreement_scales_with_each_parameter(precision):
+    eager = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([0.5]), "noise": torch.tensor([1e-9])}
+    tolerance = compilation._TOLERANCE[precision]
+    near = {"a": eager["a"] * (1 + 0.5 * tolerance), "b": eager["b"], "noise": torch.tensor([2e-9])}
+    far = {**near, "b": eager["b"] * (1 + 2 * tolerance)}
+    assert compilation.disagreement(eager, near, precision) is None
+    assert "gradient of b" in str(compilation.disagreement(eager, far, precision))
+    assert "one of the two" in str(compilation.disagreement(eager, {"a": eager["a"]}, precision))
+    assert "gradient of a" in str(compilation.disagreement(eager, {**near, "a": eager["a"] * float("nan")}, precision))
+
+
+def test_shutil_finds_what_inductor_would_use(monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    assert compilation.cpp_compiler() == shutil.which("g++" if os.uname().sysname != "Darwin" else "clang++")

@@ -1,0 +1,79 @@
+"""What a run reports is a valid record, however it ended."""
+
+import pytest
+import torch
+from factories import make_record
+from toy_training import ToyTask, toy_trainer
+
+from equivbench.records.validate import problems
+from equivbench.training.job import Job
+from equivbench.training.outcome import throughput, to_record
+
+JOB = Job(
+    pair="toy-cross/toys",
+    arm="augmented",
+    preset="dev",
+    budget="20steps",
+    seed=0,
+    run_id="dev-seed0",
+    created="2026-01-01T00:00:00+00:00",
+    command="equivbench run toy-cross/toys",
+    out="results",
+    state_dir="state",
+)
+
+
+class NanTask(ToyTask):
+    name = "nan-toy"
+
+    def objective(self, outputs, targets, inputs):
+        self.calls = getattr(self, "calls", 0) + 1
+        return super().objective(outputs, targets, inputs) * (float("nan") if self.calls > 9 else 1.0)
+
+
+def as_record(trainer, outcome, status, reason, step_seconds):
+    example = make_record()
+    timing = throughput(step_seconds, trainer.arm.recipe.batch_size, "equivariant" if step_seconds else None)
+    return to_record(JOB, outcome, status=status, reason=reason, timing=timing, environment=example.environment, git=example.git)
+
+
+def test_a_completed_run_is_a_valid_record(tmp_path):
+    trainer = toy_trainer("20steps", folder=tmp_path)
+    trainer.train_slice(1e9)
+    times = trainer.time_steps(0.01)
+    record = as_record(trainer, trainer.finalise(inference_seconds=0.0), "completed", None, times)
+    assert problems(record) == []
+    assert record.final == record.trace[-1].test
+    assert record.pair == "toys"
+    assert record.clock.timing >= sum(times)
+    assert record.throughput.samples_per_second == pytest.approx(8 * len(times) / sum(times))
+
+
+def test_an_interrupted_run_is_a_valid_record():
+    trainer = toy_trainer("10000steps")
+    trainer.train_slice(0.5, report=lambda progress: trainer.stop() if progress["total"] is not None else None)
+    record = as_record(trainer, trainer.outcome(), "interrupted", "stopped by the user", [])
+    assert problems(record) == []
+    assert record.throughput.samples_per_second is None
+
+
+def test_a_diverged_run_is_a_valid_record_without_a_result():
+    trainer = toy_trainer("20steps", task=NanTask())
+    trainer.train_slice(1e9)
+    record = as_record(trainer, trainer.finalise(), "diverged", trainer.diverged, [])
+    assert problems(record) == []
+    assert record.final is None
+    assert len(record.trace) > 0
+
+
+def test_throughput_is_batch_over_the_mean_step_with_its_spread():
+    timing = throughput([0.1] * 10 + [0.3] * 10, 4, "other")
+    assert timing.samples_per_second == pytest.approx(20.0)
+    assert timing.step_seconds is not None
+    assert (timing.step_seconds.p10, timing.step_seconds.p90) == (0.1, 0.3)
+    assert timing.step_seconds.p50 == pytest.approx(0.2)
+    ordered = torch.rand(17, generator=torch.Generator().manual_seed(0))
+    spread = throughput(ordered.tolist(), 4, None).step_seconds
+    assert spread is not None
+    expected = ordered.double().quantile(torch.tensor([0.1, 0.5, 0.9]).double())
+    assert [spread.p10, spread.p50, spread.p90] == pytest.approx(expected.tolist())
