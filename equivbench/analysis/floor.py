@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from equivbench.analysis.forward import Caller, evaluating
-from equivbench.analysis.rotated_set import Chunk, Group, Precision, rows_of, strata_of
+from equivbench.analysis.rotated_set import Chunk, Group, Precision, cast, rows_of, strata_of
 from equivbench.symmetry.decomposition import Decomposition, decompose
 
 FLOOR_SAMPLES = 64
@@ -36,17 +37,19 @@ def measure_floor(caller: Caller, chunks: Sequence[Chunk], group: Group) -> Floo
 
     ``so3``: the chunks hold inputs after the round trip R^-1 cast(R x) under Haar rotations; they differ by rounding alone,
     and so do the predictions. (Identity rotations would give exactly 0: they round nothing.) ``octahedral``: rotations of the
-    cube are exact in floating point, so the model in its precision is compared with the same model in float64.
+    cube are exact in floating point, so the model in its precision is compared with the same model in float64 (one in float64
+    with the same in float32, scaled to float64's eps).
     """
     parts, power = [], 0.0
-    exact = _in_float64(caller) if group == "octahedral" else None
+    other = _in_other_precision(caller) if group == "octahedral" else None
+    scale = (_EPS[caller.precision] / max(_EPS[caller.precision], _EPS["float32"])) ** 2
     for chunk in chunks:
         predictions = caller.predictions(chunk)
         errors = decompose(predictions, chunk.target, weights=chunk.weights, groups=chunk.groups)
         zero = torch.zeros_like(chunk.target)
         power += float(decompose(predictions, zero, weights=chunk.weights).total.sum())
-        if exact is not None:
-            rounding = decompose(predictions - _predictions(exact, chunk), zero, weights=chunk.weights).total
+        if other is not None:
+            rounding = scale * decompose(predictions - _predictions(other, chunk), zero, weights=chunk.weights).total
             errors = Decomposition(errors.total, errors.total - rounding, rounding, errors.groups)
         parts.append(errors)
     errors = rows_of(parts)
@@ -55,11 +58,16 @@ def measure_floor(caller: Caller, chunks: Sequence[Chunk], group: Group) -> Floo
     return Floor(errors.share, {name: errors.rows(rows).share for name, rows in strata_of(chunks)}, resolution)
 
 
-def _in_float64(caller: Caller) -> Caller:
-    return Caller(caller.task, copy.deepcopy(caller.model).double(), "float64", caller.device)
+def _in_other_precision(caller: Caller) -> Caller:
+    model = copy.deepcopy(caller.model)
+    if caller.precision == "float64":
+        return Caller(caller.task, model.float(), "float32", caller.device)
+    return Caller(caller.task, model.double(), "float64", caller.device)
 
 
-def _predictions(exact: Caller, chunk: Chunk) -> torch.Tensor:
-    raised = tuple({k: t.double() if t.is_floating_point() else t for k, t in inputs.items()} for inputs in chunk.inputs)
-    with evaluating(exact.model):
-        return exact.predictions(dataclasses.replace(chunk, inputs=raised))
+def _predictions(other: Caller, chunk: Chunk) -> Tensor:
+    """What ``other`` predicts from the inputs of ``chunk`` in its own precision."""
+    dtype = torch.float64 if other.precision == "float64" else torch.float32
+    inputs = tuple(cast(each, dtype) for each in chunk.inputs)
+    with evaluating(other.model):
+        return other.predictions(dataclasses.replace(chunk, inputs=inputs))

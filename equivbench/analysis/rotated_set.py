@@ -83,7 +83,7 @@ class Placement:
             moved = task.rotate({**batch, **noise}, rotation, index)
             if round_trip:
                 moved = task.rotate(self._rounded(moved), rotation.transpose(1, 2), index)
-            moved = _cast(moved, self.dtype)
+            moved = cast(moved, self.dtype)
             drawn.append(
                 task.assemble({name: moved[name] for name in batch}, {name: moved[name] for name in noise}, self.requires)
             )
@@ -196,8 +196,9 @@ ROUNDINGS: Mapping[Precision, Callable[[Tensor], Tensor]] = {
 def _exact(batch: Batch, device: torch.device) -> dict[str, Tensor]:
     """The batch on the device, floating point in float64, in which all rotations are made."""
     moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-    return _cast(moved, torch.float64)
+    return cast(moved, torch.float64)
 
 
-def _cast(batch: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+def cast(batch: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The batch with its floating-point tensors in ``dtype``."""
     return {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in batch.items()}

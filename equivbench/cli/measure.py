@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -99,8 +100,6 @@ def _as_object(found: FoundModel, task: str, split: str, rotations: int, measure
 
 
 def _extra(part: Part) -> dict[str, Any]:
-    import math
-
     interval = part.interval()
     floor = part.floor if part.floor is not None and math.isfinite(part.floor) else None
     return {"interval": list(interval) if all(map(math.isfinite, interval)) else None, "floor": floor}
@@ -108,9 +107,10 @@ def _extra(part: Part) -> dict[str, Any]:
 
 def _row(label: str, part: Part) -> list[str]:
     low, high = part.interval()
+    interval = f"{low:.3g} to {high:.3g}" if math.isfinite(low) and math.isfinite(high) else "-"
     numbers = (part.total, part.twirled, part.equivariance, part.share)
-    floor = "" if part.floor is None else f"{part.floor:.1e}"
-    return [label, *(f"{number:.4g}" for number in numbers), f"{low:.3g} to {high:.3g}", floor]
+    floor = "-" if part.floor is None else f"{part.floor:.1e}"
+    return [label, *(f"{number:.4g}" for number in numbers), interval, floor]
 
 
 def _at_floor(measured: Measurement) -> bool:

@@ -65,6 +65,11 @@ def test_whole_cube_group_is_exact_and_a_cube_symmetric_model_sits_at_its_floor(
     assert is_verified(r)
     assert r.floor is not None
     assert 0 < r.floor < 1e-10
+    double = measure_equivariance(symmetric.double(), TASK, split=split, rotations=24, group="octahedral")
+    assert is_verified(double)
+    assert double.floor is not None
+    assert 0 < double.floor < 1e-25
+    symmetric.float()
     assert not is_verified(measure_equivariance(symmetric, TASK, split=split, group="so3"))
 
 
