@@ -1,0 +1,238 @@
+"""From a job to a trainer: names resolved, weights from the seed, the wrapper round the model, the checkpoint found again."""
+
+import dataclasses
+
+import msgspec
+import pytest
+import torch
+from torch import nn
+from toy_training import ToyNet, ToySplit, ToyTask
+
+from equivbench.errors import FailedError, UsageError
+from equivbench.pairs.base import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
+from equivbench.registry import DatasetSpec, ModelSpec, PluginLoader, Registry, TaskSpec
+from equivbench.symmetry.wrappers import Twirl
+from equivbench.tasks.base import Card, TaskData
+from equivbench.training import assembly
+from equivbench.training.assembly import build_trainer, load_model
+from equivbench.training.job import Job
+
+RECIPE = Recipe(learning_rate=1e-2, batch_size=4, augmentation="haar", warmup_steps=2)
+
+
+class OptionTask(ToyTask):
+    name = "option-toy"
+    options = {"sign": ("plain", "flipped")}
+
+    def adapt(self, model, variant):
+        return Flipped(model) if variant["sign"] == "flipped" else model
+
+
+class Flipped(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs):
+        return {name: -value for name, value in self.model(**inputs).items()}
+
+
+class CrossNet(nn.Module):
+    """Exactly equivariant: a learned multiple of the cross product."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, a, b):
+        return {"y": self.scale * torch.linalg.cross(a, b)}
+
+
+class Source:
+    def load(self):
+        card = Card("option-toy", "1", "a" * 64, {"train": 20, "validation": 6, "test": 16})
+        return TaskData(ToySplit(20, 1), ToySplit(6, 2), ToySplit(16, 3), card)
+
+
+def arm(name, model, wrapper=None, **recipe):
+    preset = ArmPreset(config={}, recipe=dataclasses.replace(RECIPE, **recipe))
+    return Arm(name, model, {"dev": preset}, wrapper)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    pair = Pair(
+        name="toys",
+        task="option-toy",
+        summary="two toys",
+        arms=(
+            arm("equivariant", "cross", augmentation="none"),
+            arm("augmented", "plain"),
+            arm("twirled", "plain", "twirl-2"),
+            arm("liar", "lying"),
+        ),
+        matching=MatchStatement(what="nothing", target="none"),
+        presets={"dev": PairPreset(dataset="option-toy", budget="12steps", evaluations=3, rotations=2)},
+    )
+    tables = {
+        "PAIRS": [pair],
+        "TASKS": [TaskSpec("option-toy", "", OptionTask)],
+        "DATASETS": [DatasetSpec("option-toy", "option-toy", "", Source)],
+        "MODELS": [
+            ModelSpec("plain", "option-toy", "none", lambda config: ToyNet()),
+            ModelSpec("cross", "option-toy", "so3", lambda config: CrossNet()),
+            ModelSpec("lying", "option-toy", "so3", lambda config: ToyNet()),
+        ],
+    }
+    for table, values in tables.items():
+        monkeypatch.setattr(assembly, table, Registry(table.lower()[:-1], lambda values=values: iter(values), PluginLoader(())))
+
+
+@pytest.fixture
+def job(tmp_path):
+    return Job(
+        pair="option-toy/toys",
+        arm="augmented",
+        preset="dev",
+        budget="12steps",
+        seed=3,
+        run_id="dev-seed3",
+        created="2026-01-01T00:00:00+00:00",
+        command="",
+        out=str(tmp_path / "out"),
+        state_dir=str(tmp_path / "state"),
+    )
+
+
+def weights(trainer):
+    return [parameter.detach().clone() for parameter in trainer.arm.model.parameters()]
+
+
+def test_a_job_survives_json(job):
+    assert msgspec.json.decode(msgspec.json.encode(job), type=Job) == job
+
+
+def test_initial_weights_are_a_function_of_the_seed(job):
+    torch.manual_seed(0)
+    first = weights(build_trainer(job))
+    torch.manual_seed(1)
+    second = weights(build_trainer(job))
+    other = weights(build_trainer(msgspec.structs.replace(job, seed=4)))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_building_is_on_the_clock_but_not_on_the_budget(job):
+    trainer = build_trainer(job)
+    seconds = trainer.clock.seconds()
+    assert seconds["evaluate"] > 0  # the test set is rotated and assembled once
+    assert seconds["other"] > 0
+    assert trainer.clock.spent == 0
+    assert not trainer.clock.is_running
+
+
+def test_a_whole_run_reports_what_it_is(job):
+    trainer = build_trainer(job)
+    trainer.train_slice(1e9)
+    outcome = trainer.finalise(inference_seconds=0.0)
+    assert (outcome.model.name, outcome.model.symmetry, outcome.model.symmetry_verified) == ("plain", "none", None)
+    assert outcome.variant == {"sign": "plain"}
+    assert outcome.dataset.sizes["train"] == 20
+    assert [point.step for point in outcome.trace] == [1, 2, 12]
+    assert outcome.final is not None
+    assert outcome.final.floor is not None
+    assert outcome.final.share is not None
+    assert outcome.final.share > 1e-4
+
+
+@pytest.mark.parametrize(("name", "verified"), [("equivariant", True), ("liar", False)])
+def test_a_declared_symmetry_is_measured(job, name, verified):
+    trainer = build_trainer(msgspec.structs.replace(job, arm=name))
+    trainer.train_slice(1e9)
+    assert trainer.outcome().model.symmetry_verified is verified
+
+
+def test_a_wrapped_arm_trains_the_plain_model_and_is_judged_wrapped(job):
+    trainer = build_trainer(msgspec.structs.replace(job, arm="twirled"))
+    assert isinstance(trainer.arm.module, Twirl)
+    assert isinstance(trainer.arm.model, ToyNet)
+    trainer.train_slice(1e9)
+    plain = build_trainer(msgspec.structs.replace(job, state_dir=job.state_dir + "2"))
+    plain.train_slice(1e9)
+    assert all(torch.equal(a, b) for a, b in zip(weights(trainer), weights(plain), strict=True))
+    assert trainer.trace[-1].test.equivariance < plain.trace[-1].test.equivariance
+
+
+def test_resume_goes_on_and_without_it_the_run_starts_afresh(job):
+    trainer = build_trainer(job)
+    trainer.train_slice(1e9)
+    resume = msgspec.structs.replace(job, resume=True)
+    assert build_trainer(resume).finished
+    assert build_trainer(job).facts.step == 0
+    assert build_trainer(resume).facts.step == 0
+
+
+def test_an_extension_continues_a_finished_run_or_a_fresh_one(job):
+    build_trainer(job).train_slice(1e9)
+    longer = msgspec.structs.replace(job, budget="24steps", extends="12steps", resume=True)
+    trainer = build_trainer(longer)
+    assert (trainer.facts.step, trainer.finished, trainer.budget.text) == (12, False, "24steps")
+    trainer.train_slice(1e9)
+    fresh = build_trainer(msgspec.structs.replace(longer, resume=False, state_dir=job.state_dir + "2"))
+    fresh.train_slice(1e9)
+    # The resumed run measured its floor at 12 steps as well.
+    assert [(p.step, p.test.total) for p in fresh.trace] == [(p.step, p.test.total) for p in trainer.trace]
+    assert fresh.outcome().budget.extends == 12
+    assert build_trainer(longer).finished
+
+
+def test_tune_overrides_the_recipe_and_judges_on_validation(job):
+    tuned = msgspec.structs.replace(job, recipe={"learning_rate": 0.5, "batch_size": 2}, split="validation")
+    trainer = build_trainer(tuned)
+    assert (trainer.arm.recipe.learning_rate, trainer.arm.recipe.batch_size) == (0.5, 2)
+    trainer.train_slice(1e9)
+    trainer.finalise(inference_seconds=0.0)
+    assert len(trainer.facts.groups.weights) == 3  # the validation split's groups
+
+
+def test_a_checkpoint_gives_its_model_back(job):
+    trainer = build_trainer(msgspec.structs.replace(job, arm="twirled", variant={"sign": "flipped"}))
+    trainer.train_slice(1e9)
+    path = trainer.save()
+    model, task, found = load_model(path)
+    assert (task.name, found.arm) == ("option-toy", "twirled")
+    assert not model.training
+    inputs, _ = trainer.batches.canonical(5)
+    trainer.arm.module.eval()
+    with trainer.average.swapped_in(), torch.no_grad():
+        averaged = trainer.arm.module(**inputs)["y"]
+    with torch.no_grad():
+        assert torch.equal(model(**inputs)["y"], averaged)
+        raw, _, _ = load_model(path, weights="model")
+        assert torch.equal(raw(**inputs)["y"], trainer.arm.module(**inputs)["y"])
+    with pytest.raises(FailedError, match="cannot read"):
+        load_model(path.parent / "absent.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"arm": "augmentd"}, "did you mean augmented"),
+        ({"preset": "tiny"}, "unknown preset of option-toy/toys 'tiny'"),
+        ({"pair": "option-toy/toy"}, "did you mean option-toy/toys"),
+        ({"variant": {"sing": "plain"}}, "did you mean sign"),
+        ({"variant": {"sign": "fliped"}}, "did you mean flipped"),
+        ({"recipe": {"learning_rat": 1.0}}, "did you mean learning_rate"),
+        ({"budget": "0s"}, "positive number of seconds"),
+    ],
+)
+def test_unknown_names_are_usage_errors_with_the_close_matches(job, change, sentence):
+    with pytest.raises(UsageError) as caught:
+        build_trainer(msgspec.structs.replace(job, **change))
+    assert sentence in str(caught.value)
+
+
+def test_another_recipe_does_not_go_on_from_this_ones_checkpoint(job):
+    build_trainer(job).train_slice(1e9)
+    with pytest.raises(FailedError, match="differs in recipe"):
+        build_trainer(msgspec.structs.replace(job, resume=True, recipe={"learning_rate": 0.5}))
