@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+
 from equivbench.records.schema import RunRecord
 
 BASELINE = 10.0
@@ -66,7 +67,7 @@ def make_run(
     batch_size: int = 32,
     compile_seconds: float = 0.0,
     share: float = 0.1,
-    budget: float = 100.0,
+    limit: float = 100.0,
     **overrides: Any,
 ) -> RunRecord:
     """A run of ``arm`` evaluated at ``steps``, where its loss was ``loss(step)``, at ``tau`` seconds a step."""
@@ -78,7 +79,7 @@ def make_run(
         "trace": trace,
         "steps": steps[-1],
         "samples": steps[-1] * batch_size,
-        "budget": {"limit": budget, "spent": spent, "overshoot": max(0.0, spent - budget)},
+        "budget": {"limit": limit, "spent": spent, "overshoot": max(0.0, spent - limit)},
         "clock": clock,
         "recipe": {"batch_size": batch_size, "augmentation": "haar" if arm == "augmented" else "none"},
         "throughput": {"samples_per_second": batch_size / tau, "step_seconds": {"p10": tau, "p50": tau, "p90": tau}},
