@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,25 +51,23 @@ def measure(
     if task is not None:
         TASKS.get(task)
     where = resolve_device(device)
-    found = find_model(model)
-    name = task or found.task
-    if name is None:
-        raise UsageError(f"say which task {model} is for, with --task")
-    if found.task not in (None, name):
-        raise UsageError(f"{model} is for task {found.task}, not {name}")
+    # Someone's model may print as it is built or called; stdout is for the result.
+    with contextlib.redirect_stdout(sys.stderr):
+        found = find_model(model)
+        name = _task_of(found, model, task)
+        measured = measure_equivariance(
+            found.model,
+            name,
+            split=split if found.dataset is None else found.dataset.load().split(split),
+            rotations=rotations,
+            group="octahedral" if group == "octahedral" else "so3",
+            seed=seed,
+            device=where,
+            requires=found.requires,
+            precision=found.precision,
+        )
     if found.untrained:
         message("note", f"{model} has random weights: this measures its symmetry, not its accuracy")
-    measured = measure_equivariance(
-        found.model,
-        name,
-        split=split if found.dataset is None else found.dataset.load().split(split),
-        rotations=rotations,
-        group="octahedral" if group == "octahedral" else "so3",
-        seed=seed,
-        device=where,
-        requires=found.requires,
-        precision=found.precision,
-    )
     if as_json:
         print_json(_as_object(found, name, split, rotations, measured))
         return
@@ -77,6 +77,19 @@ def measure(
         [_row(label, part) for label, part in {"all": measured, **measured.by}.items()],
     )
     typer.echo(f"explained {measured.explained:.4f} of the baseline; {_verdict(found, measured)}")
+
+
+def _task_of(found: FoundModel, model: str, task: str | None) -> str:
+    """The task that the user named, or the one that the model was made for; they must agree."""
+    from equivbench.errors import UsageError
+
+    if found.task is not None and task in (None, found.task):
+        return found.task
+    if found.task is not None:
+        raise UsageError(f"{model} is for task {found.task}, not {task}")
+    if task is None:
+        raise UsageError(f"say which task {model} is for, with --task")
+    return task
 
 
 def _as_object(found: FoundModel, task: str, split: str, rotations: int, measured: Measurement) -> dict[str, Any]:

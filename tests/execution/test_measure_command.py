@@ -1,0 +1,159 @@
+"""``equivbench measure``: every way to name a model, and what is said of its declared symmetry."""
+
+import json
+from pathlib import Path
+
+import pytest
+from running import Bench, Ran
+from torch import nn
+
+from equivbench.errors import FailedError, UsageError
+from equivbench.execution.models import find_model
+
+MODELS = """
+import torch
+
+class Right(torch.nn.Module):
+    def forward(self, x):
+        return {"y": x * (1 + x.square().sum(-1, keepdim=True))}
+
+class Skew(Right):
+    def forward(self, x):
+        return {"y": super().forward(x)["y"] * torch.tensor([1.0, 1.0, 1.1])}
+
+def build(config):
+    return Skew()
+
+class Fails(torch.nn.Module):
+    def forward(self, x):
+        return x[:, 7]
+
+instance = Right()
+number = 3
+
+def raises():
+    raise KeyError("width")
+"""
+
+
+# Many calls in one process: most of a call is the import of torch.
+CALLS = """
+import contextlib, io, json, sys
+from equivbench.cli.main import main
+for arguments in json.loads(sys.argv[1]):
+    out, err, code = io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(["measure", *arguments])
+        except SystemExit as stop:
+            code = stop.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+
+
+def measure(bench: Bench, *calls: list[str]) -> list[Ran]:
+    """``equivbench measure`` with each of the argument lists, in one process."""
+    ran = bench.finish(bench.start_python("-c", CALLS, json.dumps(calls)))
+    assert ran.code == 0, ran.err
+    return [Ran(*json.loads(line)) for line in ran.out.splitlines()]
+
+
+@pytest.fixture
+def models(bench: Bench) -> Bench:
+    """A bench with a file of models in the current folder."""
+    (bench.folder / "mine.py").write_text(MODELS)
+    return bench
+
+
+def test_models_of_the_users_own_and_registered_ones(models: Bench) -> None:
+    skew, table, cube, liar, honest = measure(
+        models,
+        ["mine:build", "--task", "toy", "--json", "--rotations", "8"],
+        ["mine:instance", "--task", "toy"],
+        ["mine:Right", "--task", "toy", "--group", "octahedral", "--rotations", "24"],
+        ["toy-liar"],
+        ["toy-radial", "--task", "toy", "--json"],
+    )
+    assert (skew.code, skew.err) == (0, "")
+    found = skew.json
+    assert found["model"] == "mine:build"
+    # The error is 0.1 in one of three components, 0.01 |y|^2 / 3, of which the twirl (0.1 / 3 y) keeps a third.
+    assert found["share"] == pytest.approx(2 / 3, abs=0.05)  # 128 points, 8 draws
+    low, high = found["interval"]
+    assert low < found["share"] < high
+    assert not found["at_floor"]
+    assert found["total"] == pytest.approx(found["twirled"] + found["equivariance"], rel=1e-9)
+    assert "at its numerical floor" in table.out
+    assert cube.code == 0
+    assert "random weights" in liar.err
+    assert "so3 DOES NOT HOLD" in liar.out
+    assert honest.json["symmetry"] == "o3"
+    assert honest.json["symmetry_verified"] is True
+
+
+@pytest.mark.slow
+def test_trained_runs_by_record_id_and_checkpoint(models: Bench) -> None:
+    assert models("run", "toy/plain", "--budget", "40steps", "--preset", "dev").code == 0
+    records = sorted(models.results.rglob("*.json"))
+    checkpoints = [str(path) for path in sorted(models.folder.rglob("checkpoint.safetensors"))]
+    assert (len(records), len(checkpoints)) == (2, 2)
+    *by_record, by_id, by_file, wrong_task = measure(
+        models,
+        *([str(record), "--json"] for record in records),
+        [records[0].stem],
+        [checkpoints[0]],
+        [checkpoints[0], "--task", "forcefield"],
+    )
+    for record, measured in zip(records, by_record, strict=True):
+        final = json.loads(record.read_text())
+        assert measured.code == 0
+        # The same weights, samples and rotations as in the run's last evaluation.
+        assert measured.json["total"] == pytest.approx(final["final"]["total"], rel=1e-6)  # batches of another size
+        assert measured.json["symmetry_verified"] == final["model"]["symmetry_verified"]
+    # Both arms of a run share their id.
+    assert by_id.code == 2
+    assert all(str(record) in by_id.err for record in records)
+    assert (by_file.code, wrong_task.code) == (0, 2)
+    Path(checkpoints[0]).write_bytes(Path(checkpoints[0]).read_bytes()[:-100])
+    Path(checkpoints[1]).unlink()
+    cut, gone = measure(models, [checkpoints[0]], [records[0].stem])
+    assert (cut.code, gone.code) == (3, 3)
+    for ran in (by_id, wrong_task, cut, gone):
+        assert ran.err.splitlines()[-1].startswith("error: ")
+        assert "Traceback" not in ran.err
+
+
+def test_mistakes_are_one_sentence(models: Bench) -> None:
+    mistakes = [
+        (["mine:instance"], 2, "--task"),
+        (["mine:instance", "--task", "tyo"], 2, "did you mean toy"),
+        (["mine:instance", "--task", "toy", "--rotations", "1"], 2, "at least 2"),
+        (["mine:instance", "--task", "toy", "--group", "o3"], 2, "not one of so3, octahedral"),
+        (["mine:instance", "--task", "toy", "--split", "tset"], 2, "did you mean test"),
+        (["mine:instance", "--task", "forcefield"], 2, "cannot be called with the inputs z, pos, batch"),
+        (["mine:nothing", "--task", "toy"], 2, "no attribute"),
+        (["mine:number", "--task", "toy"], 2, "not a torch.nn.Module"),
+        (["mine:raises", "--task", "toy"], 3, "KeyError"),
+        (["mine:Fails", "--task", "toy"], 3, "Fails failed on a batch: IndexError"),
+        (["toy-radail", "--task", "toy"], 2, "did you mean toy-radial"),
+        (["none.json"], 3, "none.json"),
+        (["none.safetensors"], 3, "none.safetensors"),
+    ]
+    for (arguments, code, says), ran in zip(mistakes, measure(models, *(each[0] for each in mistakes)), strict=True):
+        assert ran.code == code, arguments
+        assert says in ran.err
+        assert ran.err.count("\n") == 1
+        assert ran.out == ""
+
+
+def test_find_model_takes_modules_and_callables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "found_here.py").write_text(
+        "import torch\nnet = torch.nn.Linear(3, 3)\ndef build(config=None):\n    return net\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert isinstance(find_model("found_here:net").model, nn.Linear)
+    assert find_model("found_here:build").model is find_model("found_here:net").model
+    with pytest.raises(UsageError):
+        find_model("found_here:torch")
+    with pytest.raises(FailedError):
+        find_model(str(tmp_path / "no.safetensors"))
