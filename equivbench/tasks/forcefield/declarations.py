@@ -25,6 +25,16 @@ FIELDS = (
         "pairs of one molecule within the required cutoff (A): row 0 the source j, row 1 the target i; "
         "max_neighbours keeps the nearest sources of each target",
     ),
+    Field(
+        "n_atoms",
+        ("molecules",),
+        "int64",
+        "0e",
+        "none",
+        "1",
+        "derived",
+        "atoms of each molecule; its length is the number of molecules",
+    ),
     Field("forces", ("atoms", 3), "float32", "1o", "node", "eV/A", "output", "minus the gradient of the energy"),
     Field(
         "energy",
@@ -104,4 +114,57 @@ DATASETS: tuple[DatasetSpec, ...] = (
     ),
 )
 
-MODELS: tuple[ModelSpec, ...] = ()
+_NETWORKS = "equivbench.tasks.forcefield.networks"
+_REQUIRES = {"edge_index": 5.0, "n_atoms": 1.0}
+"""What the networks ask for with their default cutoff; a built network carries its own ``requires``."""
+
+MODELS: tuple[ModelSpec, ...] = (
+    ModelSpec(
+        name="painn",
+        task="forcefield",
+        symmetry="o3",
+        build=f"{_NETWORKS}.painn:build",
+        requires=_REQUIRES,
+        summary="PaiNN: first-order scalar and vector features, gated vector readout",
+    ),
+    ModelSpec(
+        name="plain-vectors",
+        task="forcefield",
+        symmetry="none",
+        build=f"{_NETWORKS}.plain_vectors:build",
+        requires=_REQUIRES,
+        summary="PaiNN's trunk with x, y, z as ordinary channels",
+    ),
+    ModelSpec(
+        name="escaip-tied",
+        task="forcefield",
+        symmetry="o3",
+        build=f"{_NETWORKS}.escaip:build_tied",
+        requires={**_REQUIRES, "max_neighbours": 20.0},
+        summary="EScAIP neighbour attention, one row of force weights for x, y and z",
+    ),
+    ModelSpec(
+        name="escaip",
+        task="forcefield",
+        symmetry="none",
+        build=f"{_NETWORKS}.escaip:build_untied",
+        requires={**_REQUIRES, "max_neighbours": 20.0},
+        summary="EScAIP neighbour attention, three rows of force weights as published",
+    ),
+    ModelSpec(
+        name="nequip",
+        task="forcefield",
+        symmetry="o3",
+        build=f"{_NETWORKS}.nequip:build",
+        requires=_REQUIRES,
+        summary="NequIP: tensor-product message passing, direct forces",
+    ),
+    ModelSpec(
+        name="vector-transformer",
+        task="forcefield",
+        symmetry="none",
+        build=f"{_NETWORKS}.transformer:build",
+        requires=_REQUIRES,
+        summary="transformer over neighbours with filters of raw relative vectors",
+    ),
+)

@@ -44,13 +44,15 @@ class ForceField(Task):
         return ConservativeForces(model)
 
     def assemble(self, batch: Batch, noise: Batch, requires: Mapping[str, float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Inputs z, pos, batch and, where required, edge_index; targets forces and energy.
+        """Inputs z, pos, batch and, where required, edge_index and n_atoms; targets forces and energy.
 
-        ``requires`` may hold ``edge_index`` (the cutoff, A) and with it ``max_neighbours``; anything else is a ``UsageError``.
+        ``requires`` may hold ``edge_index`` (the cutoff, A), with it ``max_neighbours``, and ``n_atoms`` (which has no
+        parameter: any
+        number asks for it); anything else is a ``UsageError``.
         """
-        unknown = set(requires) - {"edge_index", "max_neighbours"}
+        unknown = set(requires) - {"edge_index", "max_neighbours", "n_atoms"}
         if unknown:
-            raise unknown_name("derived input of task forcefield", min(unknown), ["edge_index", "max_neighbours"])
+            raise unknown_name("derived input of task forcefield", min(unknown), ["edge_index", "max_neighbours", "n_atoms"])
         if "max_neighbours" in requires and "edge_index" not in requires:
             raise UsageError("max_neighbours needs edge_index: require both, e.g. {'edge_index': 5.0, 'max_neighbours': 20}")
         inputs = {name: batch[name] for name in ("z", "pos", "batch")}
@@ -59,6 +61,11 @@ class ForceField(Task):
             inputs["edge_index"] = edges_within(
                 batch["pos"], batch["batch"], float(requires["edge_index"]), None if most is None else int(most)
             )
+        if "n_atoms" in requires:
+            # With it a model knows the number of molecules from a shape: batch.max() + 1 waits for a GPU and
+            # breaks a compiled graph.
+            molecules = torch.zeros_like(batch["energy"], dtype=torch.int64)
+            inputs["n_atoms"] = molecules.index_add(0, batch["batch"], torch.ones_like(batch["batch"]))
         return inputs, {name: batch[name] for name in ("forces", "energy")}
 
     def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> Tensor:

@@ -1,0 +1,128 @@
+"""NequIP: message passing by tensor products of spherical features (Batzner et al. 2022, 2101.03164), with direct forces.
+
+Each layer maps channels, convolves with spherical harmonics weighted by a radial MLP, maps again, adds a species-dependent
+self-connection and applies a gated nonlinearity. Features have natural parity, (-1)^l, so the network is O(3)-equivariant;
+``parity=False`` adds the paths of the other parity, as NequIP's option of that name does, and leaves SO(3).
+
+Departures: the self-connection scales channels by a species embedding before its linear map, in place of one matrix for each
+species; direct forces come from one more gated 1o output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from e3nn import o3
+from torch import Tensor, nn
+from torch.nn import functional
+
+from equivbench.tasks.forcefield.networks.graph import ELEMENTS, edge_vectors, mlp, radial_basis, sum_by
+from equivbench.tasks.forcefield.networks.spherical import Convolution, coupling_paths, degree_map
+
+
+class Layer(nn.Module):
+    """One interaction: features of degree up to ``source_lmax`` in, up to ``target_lmax`` out."""
+
+    def __init__(
+        self,
+        channels: int,
+        source_lmax: int,
+        edge_lmax: int,
+        target_lmax: int,
+        radial: int,
+        hidden: int,
+        neighbours: float,
+        *,
+        parity: bool,
+    ) -> None:
+        super().__init__()
+        paths = coupling_paths(source_lmax, edge_lmax, target_lmax, parity=parity)
+        self.targets = tuple(
+            tuple(n for n, path in enumerate(paths) if path.target == degree) for degree in range(target_lmax + 1)
+        )
+        self.target_lmax, self.paths, self.scale = target_lmax, len(paths), neighbours**-0.5
+        self.before = nn.ModuleList(degree_map(channels, channels) for _ in range(source_lmax + 1))
+        self.convolution = Convolution(paths)
+        self.weights = nn.Sequential(
+            nn.Linear(radial + 1, hidden, bias=False),
+            nn.SiLU(),
+            nn.Linear(hidden, hidden),
+            nn.SiLU(),
+            degree_map(hidden, len(paths) * channels),
+        )
+        # Scalars also carry one gate for each channel of each higher degree.
+        widths = [channels * (1 + target_lmax)] + [channels] * target_lmax
+        self.after = nn.ModuleList(
+            degree_map(len(chosen) * channels, width) for chosen, width in zip(self.targets, widths, strict=True)
+        )
+        self.kept = min(source_lmax, target_lmax) + 1
+        self.species = nn.Embedding(ELEMENTS, self.kept * channels)
+        self.connection = nn.ModuleList(degree_map(channels, width) for width in widths[: self.kept])
+
+    def forward(self, x: Sequence[Tensor], z: Tensor, harmonics: Tensor, basis: Tensor, edge_index: Tensor) -> list[Tensor]:
+        """New features, one [atoms, 2 l + 1, C] a degree up to target_lmax, from x, the same up to source_lmax."""
+        mapped = [linear(one) for one, linear in zip(x, self.before, strict=True)]
+        weights = self.weights(basis).unflatten(-1, (self.paths, -1)) * self.scale
+        sums = self.convolution(mapped, harmonics, weights, edge_index)
+        species = self.species(z).unsqueeze(1).chunk(self.kept, dim=-1)
+        new = [
+            linear(torch.cat([sums[path] for path in chosen], dim=-1))
+            for chosen, linear in zip(self.targets, self.after, strict=True)
+        ]
+        for degree, linear in enumerate(self.connection):
+            new[degree] = new[degree] + linear(x[degree] * species[degree])
+        scalars, *gates = functional.silu(new[0]).chunk(1 + self.target_lmax, dim=-1)
+        return [scalars, *(gate * one for gate, one in zip(gates, new[1:], strict=True))]
+
+
+class NequIP(nn.Module):
+    """``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and ``energy`` [molecules] eV."""
+
+    def __init__(
+        self,
+        channels: int,
+        layers: int,
+        lmax: int,
+        radial: int,
+        hidden: int,
+        cutoff: float,
+        neighbours: float,
+        *,
+        parity: bool = True,
+    ) -> None:
+        super().__init__()
+        self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
+        self.cutoff, self.radial, self.degrees = cutoff, radial, list(range(lmax + 1))
+        self.embedding = nn.Embedding(ELEMENTS, channels)
+        # The first layer sees scalars only, the last one makes what the heads read: scalars and vectors.
+        lmaxes = [0] + [lmax] * (layers - 1) + [1]
+        self.layers = nn.ModuleList(
+            Layer(channels, source, lmax, target, radial, hidden, neighbours, parity=parity)
+            for source, target in pairwise(lmaxes)
+        )
+        self.energy = mlp(channels, channels, 1)
+        self.gate = mlp(channels, channels, channels)
+        self.force = degree_map(channels, 1)
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor) -> dict[str, Tensor]:
+        """Forces [atoms, 3] eV/A and energies [molecules] eV."""
+        vectors, distance = edge_vectors(pos, edge_index)
+        harmonics = o3.spherical_harmonics(self.degrees, vectors, normalize=True, normalization="component")
+        basis = radial_basis(distance, self.cutoff, self.radial)
+        x = [self.embedding(z).unsqueeze(1)]
+        for layer in self.layers:
+            x = layer(x, z, harmonics, basis, edge_index)
+        scalars, vectors = x[0].squeeze(1), x[1]
+        forces = self.force(vectors * self.gate(scalars).unsqueeze(1)).squeeze(-1)
+        return {"forces": forces, "energy": sum_by(batch, self.energy(scalars).squeeze(-1), n_atoms.shape[0])}
+
+
+def build(config: Mapping[str, Any]) -> NequIP:
+    """Config: ``channels`` of each degree, ``layers``, ``lmax``, ``radial`` functions, ``hidden`` width of the radial MLP,
+    ``cutoff`` (A),
+    ``neighbours`` (the mean number, for normalisation), ``parity``.
+    """
+    return NequIP(**config)
