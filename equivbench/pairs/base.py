@@ -86,6 +86,7 @@ class Pair:
     task: str
     summary: str
     arms: tuple[Arm, ...]
+    """The first two are the contestants, trained by default; further ones are trained when asked for by name."""
     matching: MatchStatement
     presets: Mapping[str, PairPreset]
 
