@@ -12,7 +12,7 @@ from torch import Tensor
 def benzene_batch(molecules: int = 16, cutoff: float = 5.0, jitter: float = 0.01) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(pos [atoms, 3] A, z [atoms], batch [atoms], edge_index [2, edges] with row 0 the source and row 1 the target)."""
     # numpy's legacy stream is the same in every version, so that each environment times the same batch.
-    displacement = torch.from_numpy(np.random.RandomState(0).normal(scale=jitter, size=(molecules, 12, 3))).float()  # noqa: NPY002
+    displacement = torch.from_numpy(np.random.RandomState(0).normal(scale=jitter, size=(molecules, 12, 3))).float()
     angles = torch.arange(6) * math.pi / 3
     ring = torch.stack([angles.cos(), angles.sin(), torch.zeros(6)], dim=1)
     one = torch.cat([1.397 * ring, 2.481 * ring])

@@ -171,8 +171,7 @@ def _contest(pair: Pair, seed: int, request: RunRequest, device: str, threads: i
         raise unknown_name(f"preset of {name}", request.preset, pair.presets)
     preset = pair.presets[request.preset]
     budget = Budget.parse(request.budget if request.budget is not None else preset.budget)
-    # Further arms (frames, ...) are there to be asked for: by default a pair is its two contestants.
-    arms = [pair.arm(arm) for arm in unique(request.arms)] if request.arms else list(pair.arms[:2])
+    arms = [pair.arm(arm) for arm in unique(request.arms)] if request.arms else list(pair.contestants)
     if request.extend is not None:
         budget.times(request.extend)
         if len(arms) < 2:

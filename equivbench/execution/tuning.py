@@ -84,26 +84,26 @@ class Study:
         if request.fresh:
             path.unlink(missing_ok=True)
         self.log = TrialLog(path)
-        for arm in self.pair.arms:
+        for arm in self.pair.contestants:
             self.log.require_same_study(self._trial(arm, (1.0, 1), Standing(0, 0, 1, finished=True)))
 
     def tune(self) -> Tuned:
         """Search the grid, and grow it for every arm alike while an arm's best lies at its edge."""
-        recipes = [arm.presets[self.request.preset].recipe for arm in self.pair.arms]
+        recipes = [arm.presets[self.request.preset].recipe for arm in self.pair.contestants]
         grid = first_grid([r.learning_rate for r in recipes], [r.batch_size for r in recipes], self.request.trials)
         left = self.request.extensions
         with Interrupt() as interrupt:
             while True:
                 self._run(grid, interrupt)
-                sides = list(dict.fromkeys(side for arm in self.pair.arms for side in self._edges(grid, arm)))[:left]
+                sides = list(dict.fromkeys(side for arm in self.pair.contestants for side in self._edges(grid, arm)))[:left]
                 if not sides:
                     break
                 for side in sides:
                     self._say(f"an arm's best trial is at the {side} edge of the grid, which grows by a step there for every arm")
                     grid = grid.extended(side)
                 left -= len(sides)
-        best = {arm.name: self._best(grid, arm) for arm in self.pair.arms}
-        at_edge = {arm.name: self._edges(grid, arm) for arm in self.pair.arms}
+        best = {arm.name: self._best(grid, arm) for arm in self.pair.contestants}
+        at_edge = {arm.name: self._edges(grid, arm) for arm in self.pair.contestants}
         return Tuned(grid, best, at_edge, self.log.path, self.log.sha256(), self.budget.text)
 
     def _default_budget(self) -> Budget:
@@ -121,7 +121,7 @@ class Study:
 
     def _run(self, grid: Grid, interrupt: Interrupt) -> None:
         done = {(trial.arm, trial.point) for trial in self.log.trials}
-        todo = [(point, [arm for arm in self.pair.arms if (arm.name, point) not in done]) for point in grid.points]
+        todo = [(point, [arm for arm in self.pair.contestants if (arm.name, point) not in done]) for point in grid.points]
         if self.request.jobs == 1:
             for point, arms in todo:
                 self._race(point, arms, 0, interrupt)

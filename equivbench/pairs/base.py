@@ -90,6 +90,11 @@ class Pair:
     matching: MatchStatement
     presets: Mapping[str, PairPreset]
 
+    @property
+    def contestants(self) -> tuple[Arm, ...]:
+        """The two arms that the pair compares; further arms (frames, ...) are there to be asked for by name."""
+        return self.arms[:2]
+
     def arm(self, name: str) -> Arm:
         """The arm called ``name``; raises ``UsageError`` with the close matches."""
         from equivbench.errors import unknown_name
