@@ -78,7 +78,8 @@ def build_trainer(job: Job) -> Trainer:
         trainer = Trainer(
             arm,
             base,
-            evaluations=chosen.pair_preset.evaluations,
+            # A trial of a tuning is judged at its end alone.
+            evaluations=1 if job.split == "validation" else chosen.pair_preset.evaluations,
             seed=job.seed,
             clock=clock,
             description=_description(chosen, job, data, model),
