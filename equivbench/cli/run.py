@@ -25,7 +25,7 @@ def run(
     pairs: Annotated[
         list[str] | None, typer.Argument(metavar="[PAIR]...", help="task/pair; default the quick-start pair.")
     ] = None,
-    arm: Annotated[list[str] | None, typer.Option(help="Only this arm (may be repeated).")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="This arm instead of the pair's first two (may be repeated).")] = None,
     budget: Annotated[str | None, typer.Option(help="Per arm: 60s, 5min, 0.5h, 2000steps, 1e6samples.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2 (default 0).")] = None,
     n_seeds: Annotated[int | None, typer.Option(help="As many seeds from 0 on.")] = None,
@@ -169,6 +169,8 @@ def _print_result(result: Result, json: bool) -> None:
         from equivbench.reporting.summary import print_summary
 
         console = Console()
+        if not console.is_terminal:
+            console = Console(width=10_000)  # in a pipe or file nothing is wrapped or cut
         print_summary(records, gaps, console)
         for kept in result.kept:
             console.print(f"{'kept' if kept.reused else 'wrote'} {kept.path}", highlight=False, soft_wrap=True, markup=False)

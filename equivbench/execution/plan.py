@@ -89,6 +89,11 @@ class Plan:
     device: str
     threads: int
 
+    @property
+    def jobs(self) -> list[Job]:
+        """Every job, in order."""
+        return [job for contest in self.contests for job in contest.jobs]
+
 
 def make_plan(request: RunRequest, now: datetime | None = None) -> Plan:
     """Expand ``request``; raises :class:`UsageError` for unknown names, bad budgets and bad numbers."""

@@ -1,0 +1,272 @@
+"""Runs that are killed, stopped, starved of disk or lied to: the documented exit code, one sentence, nothing else lost.
+
+Every test drives the real command line in processes of its own, with the toy package found through its entry points.
+"""
+
+from __future__ import annotations
+
+import resource
+import signal
+import sys
+from typing import Any
+
+import pytest
+from many_kills import curve, kill_often, weights
+from running import Bench, Ran, wait_for, workers_of
+
+from equivbench.environment import machine_key
+from equivbench.records.store import load_results
+
+pytestmark = pytest.mark.slow
+QUICK = ("--preset", "dev", "--device", "cpu", "--threads", "1", "--quiet")
+SLOW = ("run", "toy/slow", *QUICK, "--budget", "400steps")
+
+
+def by_arm(bench: Bench) -> dict[str, dict[str, Any]]:
+    records = {record["arm"]: record for record in bench.records()}
+    assert len(records) == len(bench.records())
+    return records
+
+
+def one_sentence(ran: Ran) -> str:
+    """The only error line; there is no traceback."""
+    assert "Traceback" not in ran.err
+    errors = [line for line in ran.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, ran.err
+    return errors[0]
+
+
+def test_a_plug_in_pair_runs_with_no_change_here_and_its_records_are_valid(bench):
+    ran = bench("run", "toy/plain", *QUICK, "--json")
+    assert ran.code == 0, ran.err
+    assert {entry["arm"] for entry in ran.json["records"]} == {"equivariant", "augmented"}
+    for record in load_results(bench.results):
+        assert record.status == "completed"
+        assert record.throughput.alternated_with not in (None, record.arm)
+        assert record.budget.spent == 200 == record.steps
+        parts = ("train", "compile", "data", "evaluate", "checkpoint", "timing", "other")
+        # The parts are read from one clock, so they add up to rounding.
+        assert sum(getattr(record.clock, part) for part in parts) == pytest.approx(record.clock.wall, rel=1e-9)
+    by = {record.arm: record for record in load_results(bench.results)}
+    assert by["equivariant"].model.symmetry_verified is True
+    assert by["augmented"].model.symmetry_verified is None
+
+
+def test_a_false_claim_of_symmetry_is_recorded_and_flagged(bench):
+    ran = bench("run", "toy/liar", *QUICK, "--arm", "equivariant")
+    assert ran.code == 0, ran.err
+    assert by_arm(bench)["equivariant"]["model"]["symmetry_verified"] is False
+    assert "symmetry" in ran.out
+
+
+def test_killed_at_20_50_and_80_percent_it_ends_like_an_unbroken_run(bench, tmp_path_factory):
+    whole = Bench(tmp_path_factory.mktemp("whole"))
+    (whole.folder / "site").symlink_to(bench.folder / "site")
+    assert whole(*SLOW, "--arm", "equivariant").code == 0
+    lost = kill_often(bench, (*SLOW, "--arm", "equivariant"), "equivariant", [80, 200, 320])
+    ended = bench(*SLOW, "--arm", "equivariant", "--resume")
+    assert ended.code == 0, ended.err
+    (record,), (expected,) = bench.records(), whole.records()
+    assert record["status"] == "completed"
+    assert record["restarts"] == 3
+    # Both sides add the same few doubles.
+    assert record["lost_seconds"] == pytest.approx(lost, abs=1e-9)
+    assert curve(record) == curve(expected)
+    assert weights(bench.states()[0]) == weights(whole.states()[0])
+
+
+def test_when_one_arm_is_killed_the_other_ends_and_resume_repeats_only_the_killed_one(bench):
+    process = bench.start(*SLOW)
+    wait_for(lambda: bool(workers_of(process, "augmented")) and bench.furthest() > 20)
+    workers_of(process, "augmented")[0].kill()
+    ran = bench.finish(process)
+    assert ran.code == 3
+    assert "augmented seed 0" in one_sentence(ran)
+    (kept,) = bench.records()
+    assert (kept["arm"], kept["status"]) == ("equivariant", "completed")
+    again = bench(*SLOW, "--resume", "--json")
+    assert again.code == 0, again.err
+    assert {entry["arm"]: entry["reused"] for entry in again.json["records"]} == {"equivariant": True, "augmented": False}
+    assert by_arm(bench)["equivariant"] == kept
+    assert by_arm(bench)["augmented"]["status"] == "completed"
+
+
+def test_ctrl_c_saves_says_how_to_resume_and_resume_goes_on(bench):
+    process = bench.start(*SLOW, "--seeds", "5")
+    wait_for(lambda: len(bench.states()) == 2 and bench.hindmost() > 20)
+    process.send_signal(signal.SIGINT)
+    ran = bench.finish(process)
+    assert ran.code == 130
+    command = one_sentence(ran).partition("go on with: ")[2].split()
+    assert command[0] == "equivbench"
+    assert command[-1] == "--resume"
+    interrupted = by_arm(bench)
+    assert {record["status"] for record in interrupted.values()} == {"interrupted"}
+    assert all(record["reason"] for record in interrupted.values())
+    again = bench(*command[1:])
+    assert again.code == 0, again.err
+    for arm, record in by_arm(bench).items():
+        assert record["status"] == "completed"
+        assert record["run_id"] == interrupted[arm]["run_id"]
+        # All was saved at the interruption, so the clock and the steps go on from there.
+        assert record["steps"] == 400 > interrupted[arm]["steps"] > 0
+        assert record["clock"]["train"] > interrupted[arm]["clock"]["train"]
+    before = by_arm(bench)
+    once_more = bench(*SLOW, "--seeds", "5", "--resume", "--json")
+    assert once_more.code == 0
+    assert all(entry["reused"] for entry in once_more.json["records"])
+    assert by_arm(bench) == before
+
+
+def test_workers_do_not_outlive_an_orchestrator_that_is_killed_and_save_what_they_have(bench):
+    process = bench.start(*SLOW, "--arm", "augmented", "--budget", "2000steps")
+    wait_for(lambda: bench.furthest() > 50)
+    (worker,) = workers_of(process, "augmented")
+    process.kill()
+    bench.finish(process)
+    wait_for(lambda: not worker.is_running())
+    (state,) = bench.states()
+    assert (state / "checkpoint.safetensors").exists()
+    # The budget is another one now, so this is another run: it must not be disturbed by what the killed one left.
+    assert bench(*SLOW, "--arm", "augmented", "--budget", "20steps", "--resume").code == 0
+
+
+@pytest.mark.parametrize(
+    ("pair", "status", "says"),
+    [("toy/diverges", "diverged", "diverged"), ("toy/raises", None, "told to raise"), ("toy/dies", None, "SIGKILL")],
+)
+def test_an_arm_that_fails_leaves_the_other_alone(bench, pair, status, says):
+    ran = bench("run", pair, *QUICK)
+    assert ran.code == 3
+    error = one_sentence(ran)
+    assert f"{pair} equivariant seed 0" in error
+    assert says in error
+    records = by_arm(bench)
+    assert records["augmented"]["status"] == "completed"
+    assert records.get("equivariant", {}).get("status") == status
+    if status == "diverged":
+        assert records["equivariant"]["steps"] == 50
+        assert records["equivariant"]["throughput"]["samples_per_second"] is None
+
+
+def test_a_record_that_cannot_be_written_costs_one_sentence_and_resume_loses_nothing(bench):
+    blocked = bench.results / machine_key("cpu", 1)
+    blocked.parent.mkdir()
+    blocked.write_text("a file where the records' folder should be")
+    command = ("run", "toy/plain", *QUICK, "--arm", "equivariant")
+    ran = bench(*command)
+    assert ran.code == 3
+    assert f"cannot write {blocked.relative_to(bench.folder)}" in one_sentence(ran)
+    blocked.unlink()
+    again = bench(*command, "--resume")
+    assert again.code == 0, again.err
+    (record,) = bench.records()
+    # Training was over and saved before the record was due: nothing is trained again.
+    assert (record["status"], record["steps"], record["restarts"], record["lost_seconds"]) == ("completed", 200, 0, 0.0)
+
+
+def test_a_disk_too_full_for_checkpoints_ends_with_one_sentence_and_resume_goes_on(bench):
+    def tiny_files() -> None:
+        # As on a full disk, the kernel refuses to let a file grow.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+
+    command = ("run", "toy/plain", *QUICK, "--arm", "equivariant")
+    ran = bench.finish(bench.start(*command, preexec_fn=tiny_files))
+    assert ran.code == 3
+    assert "cannot write" in one_sentence(ran)
+    assert bench(*command, "--resume").code == 0
+
+
+def test_a_broken_plug_in_is_one_warning_and_everything_else_works(bench):
+    (bench.folder / "site" / "broken_arms.py").write_text("raise RuntimeError('broken on purpose')\n")
+    bench.entry_point("broken_arms", "broken-arms")
+    ran = bench("run", "toy/plain", *QUICK, "--budget", "10steps")
+    assert ran.code == 0, ran.err
+    assert len([line for line in ran.err.splitlines() if "broken-arms" in line]) == 1
+    assert set(by_arm(bench)) == {"equivariant", "augmented"}
+
+
+def test_the_arm_behind_is_extended_as_a_second_record(bench):
+    ran = bench("run", "toy/plain", *QUICK, "--budget", "40steps", "--extend", "2", "--json")
+    assert ran.code == 0, ran.err
+    records = bench.records()
+    longer = [record for record in records if record["budget"]["extends"] is not None]
+    base = {record["arm"]: record for record in records if record["budget"]["extends"] is None}
+    (longer,) = longer
+    behind = max(base.values(), key=lambda record: record["final"]["total"])
+    assert longer["arm"] == behind["arm"]
+    assert (longer["budget"]["extends"], longer["budget"]["limit"], longer["steps"]) == (40, 80, 80)
+    assert longer["run_id"].startswith(behind["run_id"])
+    # The prolonged curve begins with the one it prolongs.
+    assert longer["trace"][: len(behind["trace"])] == behind["trace"]
+    again = bench("run", "toy/plain", *QUICK, "--budget", "40steps", "--extend", "2", "--resume", "--json")
+    assert [entry["reused"] for entry in again.json["records"]] == [True] * 3
+
+
+def test_what_a_script_registers_from_a_module_runs_through_the_function(bench):
+    script = bench.folder / "script.py"
+    (bench.folder / "mine.py").write_text((bench.folder / "site" / "toy_arms.py").read_text())
+    for leftover in sorted((bench.folder / "site").rglob("*"), reverse=True):
+        leftover.rmdir() if leftover.is_dir() else leftover.unlink()
+    script.write_text(
+        "import mine\nimport equivbench as eb\n"
+        "records = eb.run('toy/plain', budget='10steps', seeds=[1], device='cpu', out='results', preset='dev')\n"
+        "print([(record.arm, record.seed, record.status) for record in records])\n"
+    )
+    done = bench.finish(bench.start_python(str(script)))
+    assert done.code == 0, done.err
+    assert done.out.strip() == "[('equivariant', 1, 'completed'), ('augmented', 1, 'completed')]"
+    assert len(bench.records()) == 2
+
+
+def test_equal_trials_are_logged_resumed_and_extended_for_both_arms(bench):
+    command = (
+        "tune",
+        "toy/plain",
+        "--trials",
+        "4",
+        "--preset",
+        "dev",
+        "--budget",
+        "15steps",
+        "--device",
+        "cpu",
+        "--extensions",
+        "1",
+    )
+    ran = bench(*command, "--json")
+    assert ran.code == 0, ran.err
+    tuned = ran.json
+    log = bench.results / "tuning" / "toy" / "plain-dev.jsonl"
+    lines = log.read_text().splitlines()
+    points = len(tuned["grid"]["learning_rates"]) * len(tuned["grid"]["batch_sizes"])
+    assert points in (4, 5)
+    assert len(lines) == 2 * points
+    assert sum('"arm":"equivariant"' in line for line in lines) == points
+    log.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
+    assert bench(*command, "--seed", "7").code == 2, "another seed is another study"
+    again = bench(*command, "--jobs", "2", "--json")
+    assert again.code == 0, again.err
+    assert again.json["grid"] == tuned["grid"]
+    assert sorted(log.read_text().splitlines())[0].split('"seconds"')[0] == sorted(lines)[0].split('"seconds"')[0]
+    assert len(log.read_text().splitlines()) == 2 * points
+
+
+def test_a_dry_run_trains_nothing_and_needs_no_torch(bench):
+    (bench.folder / "site" / "torch.py").write_text("raise ImportError('torch must not be needed here')\n")
+    for leftover in (bench.folder / "site").glob("toy*/*"):
+        leftover.unlink()
+    ran = bench("run", "--dry-run", "--budget", "60s", "--seeds", "0,1", "--device", "cpu")
+    assert ran.code == 0, ran.err
+    assert "4 runs" in ran.out
+    assert not bench.results.exists()
+    assert not (bench.folder / "cache").exists()
+
+
+if sys.platform == "linux":
+
+    def test_a_results_folder_that_cannot_be_written_is_found_before_training(bench):
+        ran = bench("run", "toy/slow", *QUICK, "--out", "/proc/results")
+        assert ran.code == 3
+        assert "/proc/results" in one_sentence(ran)
+        assert not (bench.folder / "cache").exists()
