@@ -71,7 +71,6 @@ class Bars(Quiet):
         self._console = console
         self._progress: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
-        self._title = ""
         self._drawn = 0.0
 
     def begin(self, contest: Contest, jobs: list[Job]) -> None:
@@ -84,8 +83,8 @@ class Bars(Quiet):
             _Figures(),
         )
         self._progress = Progress(*columns, console=self._console, auto_refresh=False)
-        self._title = printable(f"{contest.pair} seed {contest.seed}, {jobs[0].budget} an arm")
-        self._tasks = {job.arm: self._progress.add_task(printable(job.arm), total=1.0, standing=None) for job in jobs}
+        self._tasks = {job.arm: self._progress.add_task(printable(job.arm), total=1.0, standing=None, phase="") for job in jobs}
+        self._console.print(Text(printable(f"{contest.pair} seed {contest.seed}, {jobs[0].budget} an arm")))
         self._progress.start()
 
     def show(self, job: Job, standing: Standing) -> None:
@@ -98,9 +97,10 @@ class Bars(Quiet):
                 self._drawn = time.monotonic()
 
     def phase(self, text: str) -> None:
-        """Say it above the bars."""
+        """Say it beside the bars."""
         if self._progress is not None:
-            self._progress.console.print(Text(f"{self._title}: {text}", style="dim"))
+            for task in self._tasks.values():
+                self._progress.update(task, phase=text)
             self._progress.refresh()
 
     def note(self, text: str) -> None:
@@ -112,7 +112,7 @@ class Bars(Quiet):
     def end(self) -> None:
         """Leave the bars as they stand."""
         if self._progress is not None:
-            self._progress.refresh()
+            self.phase("")
             self._progress.stop()
             self._progress = None
 
@@ -120,7 +120,9 @@ class Bars(Quiet):
 class _Figures(ProgressColumn):
     def render(self, task: Task) -> Text:
         standing: Standing | None = task.fields["standing"]
-        return Text("" if standing is None else _figures(standing))
+        phase = task.fields["phase"]
+        words = [] if phase in ("", "training") else [f"[{phase}]"]
+        return Text("  ".join(words if standing is None else [_figures(standing), *words]))
 
 
 def _figures(standing: Standing) -> str:

@@ -120,17 +120,14 @@ def _print_plan(plan: Plan, json: bool) -> None:
             {"jobs": rows, "device": plan.device, "threads": plan.threads, "out": plan.request.out, "estimated_seconds": seconds}
         )
         return
+    options = [" ".join(f"{name} {value}" for name, value in job.variant.items()) for job in plan.jobs]
+    datasets = [contest.dataset for contest in plan.contests for _ in contest.jobs]
     cells = [
-        [job.pair, job.arm, str(job.seed), job.preset, job.budget, contest.dataset]
-        for contest in plan.contests
-        for job in contest.jobs
+        [job.pair, job.arm, str(job.seed), job.preset, job.budget, dataset, option]
+        for job, dataset, option in zip(plan.jobs, datasets, options, strict=True)
     ]
-    print_table(["pair", "arm", "seed", "preset", "budget", "data set"], cells)
-    about = (
-        "a time that depends on the machine (the budget is not in seconds)"
-        if seconds is None
-        else f"about {seconds / 60:.0f} min"
-    )
+    print_table(["pair", "arm", "seed", "preset", "budget", "data set", "options" if any(options) else ""], cells)
+    about = "how long they take depends on the machine" if seconds is None else f"about {seconds / 60:.0f} min in all"
     where = f"{len(cells)} runs on {plan.device} with {plan.threads} threads, {about}; records go to {plan.request.out}"
     Console(highlight=False, soft_wrap=True).print(where)
 

@@ -81,6 +81,8 @@ class Study:
             raise UsageError(f"--threads must be at least 1, not {self.threads}")
         self._writing = threading.Lock()
         path = Path(request.out) / "tuning" / self.pair.task / f"{self.pair.name}-{request.preset}.jsonl"
+        recipes = [arm.presets[request.preset].recipe for arm in self.pair.contestants]
+        self.first = first_grid([r.learning_rate for r in recipes], [r.batch_size for r in recipes], request.trials)
         if request.fresh:
             path.unlink(missing_ok=True)
         self.log = TrialLog(path)
@@ -89,8 +91,7 @@ class Study:
 
     def tune(self) -> Tuned:
         """Search the grid, and grow it for every arm alike while an arm's best lies at its edge."""
-        recipes = [arm.presets[self.request.preset].recipe for arm in self.pair.contestants]
-        grid = first_grid([r.learning_rate for r in recipes], [r.batch_size for r in recipes], self.request.trials)
+        grid = self.first
         left = self.request.extensions
         with Interrupt() as interrupt:
             while True:

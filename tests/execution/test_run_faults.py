@@ -229,8 +229,8 @@ def test_equal_trials_are_logged_resumed_and_extended_for_both_arms(bench):
         "dev",
         "--budget",
         "15steps",
-        "--device",
-        "cpu",
+        "--threads",
+        "1",
         "--extensions",
         "1",
     )
