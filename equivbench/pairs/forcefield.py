@@ -35,7 +35,7 @@ _PAINN: dict[str, dict[str, Any]] = {
 # Mixing 4 F channels with one MLP takes more weights than mixing F scalars and F vectors: fewer channels, the same parameters.
 _PLAIN = {preset: {**config, "features": {16: 14, 64: 56, 128: 112}[config["features"]]} for preset, config in _PAINN.items()}
 
-_VECTOR_SMALL = Recipe(learning_rate=2e-3, batch_size=16, augmentation="none")
+_VECTOR_SMALL = Recipe(learning_rate=4e-3, batch_size=16, augmentation="none")
 _VECTOR_PAPER = Recipe(learning_rate=5e-4, batch_size=64, augmentation="none", warmup_steps=1000, precision="tf32", compile=True)
 
 VECTOR = Pair(
@@ -107,20 +107,20 @@ _ESCAIP: dict[str, Mapping[str, Any]] = {
         "direction": 4,
     },
     "small": {
-        "hidden": 64,
+        "hidden": 48,
         "layers": 2,
         "heads": 4,
         "cutoff": 4.0,
         "max_neighbours": 12,
-        "radial": 32,
+        "radial": 24,
         "distance": 32,
-        "atom": 32,
+        "atom": 24,
         "orders": 6,
-        "direction": 16,
+        "direction": 12,
     },
     "paper": ESCAIP_SIZES["6M"],
 }
-_TIED_SMALL = Recipe(learning_rate=1e-3, batch_size=8, augmentation="none")
+_TIED_SMALL = Recipe(learning_rate=2e-3, batch_size=8, augmentation="none")
 # Published: 1e-5 over 445,000 steps. An hour is about a tenth of that, hence a higher rate.
 _TIED_PAPER = Recipe(learning_rate=2e-4, batch_size=64, augmentation="none", warmup_steps=1000, precision="tf32", compile=True)
 
@@ -160,7 +160,7 @@ _NEQUIP: dict[str, dict[str, Any]] = {
 }
 _TRANSFORMER: dict[str, dict[str, Any]] = {
     "dev": {"width": 24, "layers": 2, "heads": 4, "radial": 8, "cutoff": 4.0, "neighbours": 12.0},
-    "small": {"width": 96, "layers": 4, "heads": 8, "radial": 12, "cutoff": 4.0, "neighbours": 12.0},
+    "small": {"width": 128, "layers": 4, "heads": 8, "radial": 12, "cutoff": 4.0, "neighbours": 12.0},
     "paper": {"width": 256, "layers": 8, "heads": 8, "radial": 20, "cutoff": 5.0, "neighbours": 17.0},
 }
 
@@ -173,7 +173,7 @@ TENSOR_PRODUCT = Pair(
             "equivariant",
             "nequip",
             _NEQUIP,
-            Recipe(learning_rate=5e-3, batch_size=8, augmentation="none"),
+            Recipe(learning_rate=4e-3, batch_size=8, augmentation="none"),
             Recipe(learning_rate=2e-3, batch_size=32, augmentation="none", warmup_steps=1000, precision="tf32", compile=True),
         ),
         _arm(
