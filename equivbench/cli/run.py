@@ -156,7 +156,7 @@ def _print_result(result: Result, json: bool) -> None:
             {
                 "records": rows,
                 "gap": [gap.to_json() for gap in gaps],
-                "missing": result.missing,
+                "failures": result.failures,
                 "interrupted": result.interrupted,
             }
         )
@@ -182,7 +182,7 @@ def _raise_failures(result: Result, again: str) -> None:
     from equivbench.cli.output import message
 
     errors: list[EquivbenchError] = [FailedError(text) for text in result.diverged]
-    errors += [FailedError(f"{text}; {again}") for text in result.missing]
+    errors += [FailedError(f"{text}; {again}") for text in result.failures]
     for error in errors[:-1]:
         message("error", str(error))
     if errors:

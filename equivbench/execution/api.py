@@ -51,6 +51,6 @@ def run(
     result = hold(plan, watcher or Nobody())
     if result.interrupted:
         raise InterruptedRunError("the run was interrupted; its state is saved, resume=True goes on")
-    if result.missing:
-        raise FailedError(f"{'; '.join(result.missing)}; resume=True goes on from the last checkpoints")
+    if result.failures:
+        raise FailedError(f"{'; '.join(result.failures)}; resume=True goes on from the last checkpoints")
     return [kept.record for kept in result.kept]

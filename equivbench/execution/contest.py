@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
-from equivbench.errors import EquivbenchError
+from equivbench.errors import EquivbenchError, FailedError
 from equivbench.execution.interrupt import Interrupt
 from equivbench.execution.plan import Contest, extension
-from equivbench.execution.protocol import Conclude, Concluded, Extend, Standing
+from equivbench.execution.protocol import Conclude, Concluded, Extend, FailedRunError, Standing
 from equivbench.execution.race import Race
 from equivbench.execution.state import finished_record, remember_record
 from equivbench.execution.watching import Watcher
@@ -36,8 +35,8 @@ class Result:
     """What came of a plan."""
 
     kept: list[Kept] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    """One plain sentence for each arm and seed that has no record: killed, failed, not writable."""
+    failures: list[str] = field(default_factory=list)
+    """One plain sentence for each arm and seed that did not come to its end: killed, failed, not writable."""
     interrupted: bool = False
 
     @property
@@ -106,9 +105,8 @@ class ContestHolder:
 
     def _record(self, worker: Worker, alternated_with: str | None) -> None:
         concluded = worker.ask(Conclude(alternated_with, interrupted=self._interrupt.asked), Concluded)
-        record = msgspec.json.decode(concluded.record, type=RunRecord)
-        path = write_record(record, worker.job.out)
-        self._keep(worker.job, Kept(record, path, Path(concluded.checkpoint)))
+        path = write_record(concluded.record, worker.job.out)
+        self._keep(worker.job, Kept(concluded.record, path, Path(concluded.checkpoint)))
         remember_record(worker.job, path)
 
     def _has_record(self, job: Job) -> bool:
@@ -124,5 +122,11 @@ class ContestHolder:
             self._finished[job.arm] = kept
 
     def _miss(self, error: EquivbenchError) -> None:
-        if str(error) not in self._result.missing:
-            self._result.missing.append(str(error))
+        """Note a failure, and keep the record of a run that failed on its way."""
+        if str(error) not in self._result.failures:
+            self._result.failures.append(str(error))
+        if isinstance(error, FailedRunError) and error.record is not None:
+            # What made the run fail (a full disk) may fail its record too; the sentence above has said it.
+            with contextlib.suppress(FailedError):
+                path = write_record(error.record, self._contest.jobs[0].out)
+                self._result.kept.append(Kept(error.record, path, None))

@@ -10,6 +10,7 @@ import msgspec
 
 from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError, UsageError
 from equivbench.pairs.base import Pair
+from equivbench.records.schema import RunRecord
 from equivbench.training.job import Job
 
 # --- what the orchestrator asks ---------------------------------------------------------------------------------------
@@ -99,9 +100,9 @@ class TurnOver(msgspec.Struct, tag="turn_over", frozen=True):
 
 
 class Concluded(msgspec.Struct, tag="concluded", frozen=True):
-    """The run's record, encoded; ``checkpoint`` is the file of its weights."""
+    """The run's record; ``checkpoint`` is the file of its weights."""
 
-    record: msgspec.Raw
+    record: RunRecord
     checkpoint: str
 
 
@@ -112,10 +113,11 @@ class Note(msgspec.Struct, tag="note", frozen=True):
 
 
 class Problem(msgspec.Struct, tag="problem", frozen=True):
-    """The command failed and the worker ends; ``text`` is one plain sentence."""
+    """The command failed and the worker ends; ``text`` is one plain sentence, ``record`` what was seen until then."""
 
     text: str
     exit_code: int
+    record: RunRecord | None = None
 
 
 Answer = Ready | Standing | TurnOver | Concluded | Note | Problem
@@ -158,7 +160,17 @@ def claim_standard_streams() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(commands, "rb"), os.fdopen(answers, "wb")
 
 
-def as_error(text: str, exit_code: int) -> EquivbenchError:
-    """The error of :mod:`equivbench.errors` that ends the command line with ``exit_code``."""
+class FailedRunError(FailedError):
+    """A worker met an error; ``record`` is the run as far as it got, if it got anywhere."""
+
+    def __init__(self, text: str, record: RunRecord | None) -> None:
+        super().__init__(text)
+        self.record = record
+
+
+def as_error(problem: Problem) -> EquivbenchError:
+    """The error of :mod:`equivbench.errors` that ends the command line with the problem's exit code."""
+    if problem.exit_code == FailedError.exit_code:
+        return FailedRunError(problem.text, problem.record)
     kinds: dict[int, type[EquivbenchError]] = {2: UsageError, 130: InterruptedRunError}
-    return kinds.get(exit_code, FailedError)(text)
+    return kinds[problem.exit_code](problem.text)

@@ -10,14 +10,20 @@ from equivbench.training.trainer import Trainer
 
 
 def make_record(
-    job: Job, trainer: Trainer, step_seconds: list[float], alternated_with: str | None, *, interrupted: bool
+    job: Job,
+    trainer: Trainer,
+    step_seconds: list[float],
+    alternated_with: str | None,
+    *,
+    interrupted: bool = False,
+    failed: str | None = None,
 ) -> RunRecord:
     """The record of ``trainer``'s run of ``job``.
 
     ``step_seconds`` are those of the alternated timing. A completed run is finalised (raw weights, inference,
-    twirling); an interrupted or diverged one reports what is known.
+    twirling); an interrupted, diverged or ``failed`` one (why) reports what is known.
     """
-    status, reason = _status(trainer, interrupted)
+    status, reason = _status(trainer, interrupted, failed)
     outcome = trainer.finalise() if status == "completed" else trainer.outcome()
     timing = throughput(step_seconds, outcome.recipe.batch_size, alternated_with)
     return to_record(
@@ -31,7 +37,9 @@ def make_record(
     )
 
 
-def _status(trainer: Trainer, interrupted: bool) -> tuple[Status, str | None]:
+def _status(trainer: Trainer, interrupted: bool, failed: str | None) -> tuple[Status, str | None]:
+    if failed is not None:
+        return "failed", failed
     if trainer.diverged is not None:
         return "diverged", trainer.diverged
     if interrupted:

@@ -9,8 +9,6 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, BinaryIO
 
-import msgspec
-
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.execution.protocol import (
     Answer,
@@ -31,6 +29,7 @@ from equivbench.execution.protocol import (
     receive_command,
     send,
 )
+from equivbench.records.schema import RunRecord
 from equivbench.registry import PAIRS
 from equivbench.training.job import Job
 
@@ -109,6 +108,16 @@ class Desk:
         """Write a checkpoint."""
         self.trainer.save()
 
+    def record_failure(self, why: str) -> RunRecord | None:
+        """The run as far as it got, as a failed one; None if training had not begun or its state tells nothing any more."""
+        from equivbench.execution.report import make_record
+
+        try:
+            return None if self._trainer is None else make_record(self._job, self._trainer, [], None, failed=why)
+        except Exception:  # noqa: BLE001  the first failure is what matters, not what it did to the trainer
+            traceback.print_exc()
+            return None
+
     def _prepare(self) -> None:
         from equivbench.training.assembly import build_trainer
 
@@ -129,7 +138,7 @@ class Desk:
         record = make_record(
             self._job, self.trainer, self._step_seconds, command.alternated_with, interrupted=command.interrupted
         )
-        return Concluded(msgspec.Raw(msgspec.json.encode(record)), str(checkpoint))
+        return Concluded(record, str(checkpoint))
 
 
 def explain(error: BaseException, job: Job | None) -> Problem:
@@ -165,8 +174,11 @@ def serve(commands: BinaryIO, answers: BinaryIO) -> int:
             if desk.alone:
                 break
     except BaseException as error:  # noqa: BLE001  whatever happened must reach the orchestrator as a sentence
+        problem = explain(error, job)
+        if desk is not None and problem.exit_code == FailedError.exit_code:
+            problem = Problem(problem.text, problem.exit_code, desk.record_failure(problem.text))
         with contextlib.suppress(BrokenPipeError):
-            send(answers, explain(error, job))
+            send(answers, problem)
         return 1
     if desk is not None and unsaved:
         desk.save()

@@ -129,7 +129,7 @@ class Worker:
                     self._note(answer.text)
                 case Problem():
                     self.stop()
-                    raise as_error(answer.text, answer.exit_code)
+                    raise as_error(answer)
                 case None:
                     raise self._obituary()
                 case _:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import psutil
 
 from equivbench.training.checkpoint import Checkpoints
-from equivbench.training.heartbeat import Heartbeat
+from equivbench.training.clock import PARTS
+from equivbench.training.heartbeat import _FORM
 
 
 @dataclass(frozen=True)
@@ -104,19 +104,23 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 
 def step_of(job_folder: Path) -> int:
     """The step that the heartbeat in a run's state folder is at (0: there is none yet)."""
-    try:
-        return int(struct.unpack_from("<8sq", (job_folder / "heartbeat").read_bytes())[1])
-    except (OSError, struct.error):
-        return 0
+    beat = _beat(job_folder)
+    return 0 if beat is None else int(beat[1])
 
 
 def lost_at(job_folder: Path) -> float:
-    """Seconds of training (train + data) that the last checkpoint in a state folder does not hold, but its heartbeat does."""
-    checkpoint = Checkpoints(job_folder).read([])
-    if checkpoint is None:
-        return float("nan")
-    identity = msgspec.json.encode(checkpoint.facts.identity, order="deterministic").decode()
-    beat = Heartbeat(job_folder / "heartbeat", identity).read()
+    """Seconds of training (train + data) that the heartbeat in a state folder holds and its last checkpoint does not."""
+    beat = _beat(job_folder)
     assert beat is not None
-    saved = checkpoint.facts.clock
-    return beat.spent - saved["train"] - saved["data"]
+    clock = dict(zip(PARTS, beat[4:], strict=True))
+    checkpoint = Checkpoints(job_folder).read([])
+    saved = {"train": 0.0, "data": 0.0} if checkpoint is None else checkpoint.facts.clock
+    return clock["train"] + clock["data"] - (saved["train"] + saved["data"])
+
+
+def _beat(job_folder: Path) -> tuple[Any, ...] | None:
+    """(owner, step, restarts, lost seconds, parts of the clock ...), whoever the owner is."""
+    try:
+        return _FORM.unpack_from((job_folder / "heartbeat").read_bytes())
+    except (OSError, struct.error):
+        return None

@@ -7,8 +7,8 @@ import os
 import subprocess
 import sys
 
-import msgspec
 import pytest
+from factories import make_record
 
 from equivbench.errors import FailedError, InterruptedRunError, UsageError
 from equivbench.execution.protocol import (
@@ -49,7 +49,13 @@ def test_commands_survive_the_pipe(command):
 
 @pytest.mark.parametrize(
     "answer",
-    [TurnOver(Standing(3, 1.0, 2.0, False, loss=0.5)), Note("line\nbreak"), Problem("no", 3), Concluded(msgspec.Raw(b"{}"), "p")],
+    [
+        TurnOver(Standing(3, 1.0, 2.0, False, loss=0.5)),
+        Note("line\nbreak"),
+        Problem("no", 3),
+        Concluded(make_record(), "p"),
+        Problem("no", 3, make_record()),
+    ],
 )
 def test_answers_survive_the_pipe(answer):
     pipe = io.BytesIO()
@@ -85,6 +91,7 @@ def test_prints_of_libraries_do_not_reach_the_messages():
 
 @pytest.mark.parametrize(("code", "kind"), [(2, UsageError), (3, FailedError), (130, InterruptedRunError)])
 def test_a_problem_becomes_the_error_of_its_exit_code(code, kind):
-    error = as_error("why", code)
-    assert type(error) is kind
+    error = as_error(Problem("why", code))
+    assert isinstance(error, kind)
+    assert str(error) == "why"
     assert error.exit_code == code
