@@ -55,7 +55,7 @@ class Bench:
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, start_new_session=True, **{**pipes, **options})
 
     def finish(self, process: subprocess.Popen[str]) -> Ran:
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=900)
         return Ran(process.returncode, out, err)
 
     def __call__(self, *arguments: str) -> Ran:
