@@ -13,23 +13,26 @@ from equivbench.reporting.gaps import headline, reading, setting, show
 if TYPE_CHECKING:
     from rich.console import Console
 
-COLUMNS = ("pair", "arm", "seeds", "test loss", "explained", "equiv. share", "samples/s", "steps", "epochs", "compile s", "")
+COLUMNS = ("arm", "seeds", "loss", "explained", "share", "floor", "samples/s", "steps", "compile", "")
+"""Narrow enough for 80 columns; the last holds what is wrong with a row, and goes where nothing is."""
 
 
 def print_summary(records: Sequence[RunRecord], gaps: Sequence[PairGap], console: Console) -> None:
-    """Print a row per pair and arm of ``records`` (means over finished seeds) and a paragraph per gap.
+    """Print a table per pair of ``records`` (means over finished seeds) and a paragraph per gap.
 
     Rows of an arm whose declared symmetry failed its measurement, or with diverged or unfinished seeds, say so.
     """
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column in ("pair", "arm", "") else "right")
-    for row in summary_rows(records):
-        table.add_row(*map(Text, row))
-    console.print(table)
+    for pair, rows in summary_rows(records).items():
+        kept = [k for k, name in enumerate(COLUMNS) if name or any(row[k] for row in rows)]
+        table = Table(title=Text(pair), title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+        for k in kept:
+            table.add_column(COLUMNS[k], justify="left" if COLUMNS[k] in ("arm", "") else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(row[k]) for k in kept))
+        console.print(table)
     for gap in gaps:
         console.print()
         console.print(Text.assemble((f"{gap.task}/{gap.pair}", "bold"), f"  {setting(gap)}"))
@@ -37,13 +40,16 @@ def print_summary(records: Sequence[RunRecord], gaps: Sequence[PairGap], console
             console.print(Text(f"  {line}"))
 
 
-def summary_rows(records: Sequence[RunRecord]) -> list[tuple[str, ...]]:
-    """The rows under ``COLUMNS``: one per pair, preset, budget and arm, in the order of ``records``."""
+def summary_rows(records: Sequence[RunRecord]) -> dict[str, list[tuple[str, ...]]]:
+    """Rows under ``COLUMNS`` by ``task/pair``: one per preset, budget and arm, in the order of ``records``."""
     arms: dict[tuple[object, ...], list[RunRecord]] = defaultdict(list)
     for record in records:
         budget = (record.budget.kind, record.budget.limit)
         arms[record.task, record.pair, record.preset, budget, tuple(record.variant.items()), record.arm].append(record)
-    return [_row(runs) for runs in arms.values()]
+    tables: dict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for runs in arms.values():
+        tables[f"{runs[0].task}/{runs[0].pair}"].append(_row(runs))
+    return dict(tables)
 
 
 def gap_lines(gap: PairGap) -> list[str]:
@@ -69,16 +75,15 @@ def _row(runs: Sequence[RunRecord]) -> tuple[str, ...]:
     done = [run for run in runs if run.status == "completed" and run.final is not None]
     finals = [run.final for run in done if run.final is not None]
     return (
-        f"{first.task}/{first.pair}",
         first.arm if first.budget.extends is None else f"{first.arm}, extended",
         str(len(runs)) if len(done) == len(runs) else f"{len(done)} of {len(runs)}",
         _mean([final.total for final in finals], "{:.3g}"),
         _mean([final.explained for final in finals], "{:.1%}"),
         _mean([final.share for final in finals], "{:.1e}"),
+        _mean([final.floor for final in finals], "{:.0e}"),
         _mean([run.throughput.samples_per_second for run in done], "{:.0f}"),
         _mean([float(run.steps) for run in done], "{:.0f}"),
-        _mean([run.epochs for run in done], "{:.2g}"),
-        _mean([run.clock.compile for run in done], "{:.1f}"),
+        _mean([run.clock.compile for run in done], "{:.1f}s"),
         _flags(runs),
     )
 

@@ -12,6 +12,7 @@ from equivbench.analysis.gap import PairGap, efficiency_gap
 from equivbench.analysis.quantities import Quantity
 from equivbench.records.schema import RunRecord
 from equivbench.reporting.gaps import COLUMNS, gap_rows, headline, reading, scaling_lines, show
+from equivbench.reporting.summary import COLUMNS as SUMMARY_COLUMNS
 from equivbench.reporting.summary import print_summary, summary_rows
 
 STEPS = [10, 20, 50, 100, 200, 500, 1000]
@@ -96,10 +97,20 @@ def test_the_summary_has_a_row_per_arm_with_its_figures() -> None:
 def test_a_false_symmetry_and_unfinished_seeds_are_flagged() -> None:
     records = runs(2.0, 4.0, seeds=2, model={"symmetry_verified": False})
     records[0] = make_run("equivariant", lambda step: 1.0, STEPS, tau=0.1, seed=0, status="interrupted", final=None)
-    rows = summary_rows(records)
-    assert "NOT confirmed" in rows[0][-1]
-    assert "seed 0 interrupted" in rows[0][-1]
-    assert rows[0][2] == "1 of 2"
+    first, *_ = summary_rows(records)["toy/pair"]
+    row = dict(zip(SUMMARY_COLUMNS, first, strict=True))
+    assert "NOT confirmed" in row[""]
+    assert "seed 0 interrupted" in row[""]
+    assert row["seeds"] == "1 of 2"
+
+
+def test_the_table_fits_a_terminal_of_80_columns() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    print_summary(runs(2.0, 4.0), [], console)
+    title, header, *rows = console.file.getvalue().splitlines()
+    assert title.strip() == "toy/pair"
+    assert header.split() == [word for column in SUMMARY_COLUMNS for word in column.split()]
+    assert len(rows) == 2
 
 
 def test_square_brackets_in_names_are_no_markup() -> None:
