@@ -60,7 +60,7 @@ class MatchStatement:
     target: str
     hardware: str | None = None
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    """preset -> arm -> the matched quantity."""
+    """By preset: ``"ARM parameters"``, and where step times are matched ``"ARM step_seconds"`` on ``hardware``."""
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,11 @@ class Layer(nn.Module):
         self.target_lmax, self.paths, self.scale = target_lmax, len(paths), neighbours**-0.5
         self.before = nn.ModuleList(degree_map(channels, channels) for _ in range(source_lmax + 1))
         self.convolution = Convolution(paths)
+        # Without biases, so that the weights vanish with the basis at the cutoff.
         self.weights = nn.Sequential(
             nn.Linear(radial + 1, hidden, bias=False),
             nn.SiLU(),
-            nn.Linear(hidden, hidden),
+            nn.Linear(hidden, hidden, bias=False),
             nn.SiLU(),
             degree_map(hidden, len(paths) * channels),
         )
