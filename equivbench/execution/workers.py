@@ -181,6 +181,10 @@ def last_words(log: Path) -> str | None:
     return next((line.strip() for line in reversed(lines) if line.strip() and not line[0].isspace()), None)
 
 
+_KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+"""glibc keeps freed memory instead of giving it back: page faults took a third of a CPU training step (PaiNN: 58 to 40 ms)."""
+
+
 def _environment(job: Job) -> dict[str, str]:
     """The worker's environment: the same importable modules, and as many threads in every library."""
     threads = str(job.threads)
@@ -192,4 +196,5 @@ def _environment(job: Job) -> dict[str, str]:
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",
+        **_KEPT_MEMORY,
     }

@@ -29,7 +29,7 @@ from equivbench.training.checkpoint import read_checkpoint
 from equivbench.training.clock import Clock
 from equivbench.training.job import Job
 from equivbench.training.outcome import Description
-from equivbench.training.preparation import EVALUATED_AT_ONCE
+from equivbench.training.preparation import evaluated_at_once
 from equivbench.training.streams import seed_global
 from equivbench.training.trainer import Trainer
 
@@ -137,7 +137,7 @@ def _arm(chosen: Plan, job: Job, data: TaskData, model: nn.Module, device: torch
             seed=0,
             device=device,
             samples=chosen.pair_preset.test_samples,
-            batch_size=EVALUATED_AT_ONCE,
+            batch_size=evaluated_at_once(device),
             precision=recipe.precision,
         )
     return Arm(

@@ -15,7 +15,7 @@ from equivbench.records.schema import Inference, Memory
 from equivbench.symmetry.wrappers import wrap
 from equivbench.training import precision
 from equivbench.training.clock import Clock
-from equivbench.training.preparation import EVALUATED_AT_ONCE
+from equivbench.training.preparation import evaluated_at_once
 from equivbench.training.state import put_back, snapshot
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ def inference(trainer: Trainer, seconds: float) -> Inference:
     All four are timed in turn, on the same batch of stored samples, until ``seconds`` have passed; the median counts.
     """
     arm, clock = trainer.arm, trainer.clock.scratch()
+    at_once = evaluated_at_once(arm.device)
     with trainer.holding_the_device(), trainer.clock.part("timing"), trainer.average.swapped_in():
-        inputs, _ = trainer.batches.canonical(EVALUATED_AT_ONCE)
+        inputs, _ = trainer.batches.canonical(at_once)
         modules: dict[str, nn.Module] = {"plain": arm.module}
         for n in TWIRLS:
             modules[str(n)] = wrap(f"twirl-{n}", arm.model, arm.task.fields, arm.task.index_field)
@@ -72,7 +73,7 @@ def inference(trainer: Trainer, seconds: float) -> Inference:
                     times[name].append(_forward_seconds(module, inputs, clock))
         arm.module.train()
     # The first round is warm-up.
-    rates = {name: EVALUATED_AT_ONCE / statistics.median(rounds[1:]) for name, rounds in times.items()}
+    rates = {name: at_once / statistics.median(rounds[1:]) for name, rounds in times.items()}
     return Inference(samples_per_second=rates.pop("plain"), twirl=rates)
 
 
@@ -89,8 +90,9 @@ def flops_per_sample(trainer: Trainer) -> float | None:
     formula = getattr(trainer.arm.model, "flops", None)
     if formula is None:
         return None
-    inputs, _ = trainer.batches.canonical(EVALUATED_AT_ONCE)
-    return float(formula(inputs)) / EVALUATED_AT_ONCE
+    at_once = evaluated_at_once(trainer.arm.device)
+    inputs, _ = trainer.batches.canonical(at_once)
+    return float(formula(inputs)) / at_once
 
 
 def _forward_seconds(module: nn.Module, inputs: Mapping[str, Tensor], clock: Clock) -> float:
