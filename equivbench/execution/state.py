@@ -71,6 +71,8 @@ def open_state(job: Job) -> None:
     """Make the job's state folder: emptied for a fresh run, kept for one that is resumed."""
     folder = Path(job.state_dir)
     if job.resume and read_state(job) is not None:
+        for half_written in folder.glob("*.partial"):  # by a worker that was killed; the lock says that none writes now
+            half_written.unlink(missing_ok=True)
         return
     try:
         shutil.rmtree(folder, ignore_errors=True)

@@ -123,10 +123,12 @@ def test_a_resumed_job_takes_over_its_run_id_and_a_fresh_one_starts_over(tmp_pat
     assert jobs(resume=True)[0].run_id == first.run_id
     open_state(first)
     (Path(first.state_dir) / "weights").write_text("x")
+    (Path(first.state_dir) / "weights.123.partial").write_text("left by a kill in the middle of a write")
     later = make_plan(RunRequest(device="cpu", threads=1, resume=True), datetime(2027, 1, 1, tzinfo=UTC)).jobs[0]
     assert (later.run_id, later.created) == (first.run_id, first.created)
     open_state(later)
     assert (Path(first.state_dir) / "weights").exists()
+    assert not list(Path(first.state_dir).glob("*.partial"))
     fresh = make_plan(RunRequest(device="cpu", threads=1), datetime(2027, 1, 1, tzinfo=UTC)).jobs[0]
     open_state(fresh)
     assert not (Path(first.state_dir) / "weights").exists()
