@@ -95,7 +95,7 @@ _ESCAIP_PUBLISHED: dict[str, Any] = {
     "elements": 110,
 }
 ESCAIP_SIZES: Mapping[str, Mapping[str, Any]] = {
-    "1M": {**_ESCAIP_PUBLISHED, "hidden": 48, "layers": 4, "atom": 64, "distance": 128, "direction": 24},
+    "1M": {**_ESCAIP_PUBLISHED, "hidden": 64, "layers": 4, "atom": 64, "distance": 128, "direction": 32},
     "4M": {**_ESCAIP_PUBLISHED, "layers": 4},
     "6M": _ESCAIP_PUBLISHED,
 }

@@ -1,8 +1,9 @@
 """NequIP: message passing by tensor products of spherical features (Batzner et al. 2022, 2101.03164), with direct forces.
 
 Each layer maps channels, convolves with spherical harmonics weighted by a radial MLP, maps again, adds a species-dependent
-self-connection and applies a gated nonlinearity. Features have natural parity, (-1)^l, so the network is O(3)-equivariant;
-``parity=False`` adds the paths of the other parity, as NequIP's option of that name does, and leaves SO(3).
+self-connection and applies a gated nonlinearity. Features have natural parity, (-1)^l, so the network is O(3)-equivariant
+(what NequIP's own option ``parity=False`` means). Here ``parity=False`` also lets in the paths of the other parity, and
+leaves SO(3).
 
 Departures: the self-connection scales channels by a species embedding before its linear map, in place of one matrix for each
 species; direct forces come from one more gated 1o output.

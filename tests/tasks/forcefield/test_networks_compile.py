@@ -1,0 +1,50 @@
+"""Every network compiles whole, for batches of any size, and its gradients stay right."""
+
+import pytest
+import torch
+from molecules import alone, inputs_for, molecules
+from test_forcefield_networks import NAMES, build
+
+from equivbench.tasks.forcefield.conservative import ConservativeForces
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("conservative", [False, True], ids=["direct", "conservative"])
+@pytest.mark.parametrize("name", NAMES)
+def test_one_graph_serves_every_batch_with_the_gradients_of_eager(name: str, conservative: bool) -> None:
+    """Traced by torch.compile and differentiated by AOT autograd, without the slow C++ back end."""
+    torch.compiler.reset()
+    network = build(name)
+    model = ConservativeForces(network) if conservative else network
+    frames = first = 0
+
+    def backend(graph: torch.fx.GraphModule, example: list[torch.Tensor]) -> object:
+        nonlocal frames
+        frames += 1
+        return torch._dynamo.backends.debugging.aot_eager(graph, example)
+
+    compiled = build(name)
+    compiled_model = ConservativeForces(compiled) if conservative else compiled
+    compiled_model.compile(backend=backend, dynamic=True, fullgraph=True)
+    for sample in (molecules(), molecules(seed=1), alone_pair()):
+        inputs = inputs_for(network, sample)
+        for one in (model, compiled_model):
+            one.zero_grad()
+            out = one(**inputs)
+            (out["forces"].square().sum() + out["energy"].square().sum()).backward()
+        for (key, expected), found in zip(network.named_parameters(), compiled.parameters(), strict=True):
+            if expected.grad is None:
+                assert found.grad is None, key
+                continue
+            # float64, sums in another order.
+            torch.testing.assert_close(found.grad, expected.grad, atol=1e-9, rtol=1e-7, msg=key)
+        first = first or frames
+    assert 0 < first == frames  # later batches, of other sizes, brought no graph of their own
+
+
+def alone_pair() -> dict[str, torch.Tensor]:
+    """Two molecules: another number of molecules, atoms and edges."""
+    sample = molecules(seed=2)
+    first, second = alone(sample, 0), alone(sample, 1)
+    second["batch"] = second["batch"] + 1
+    return {key: torch.cat([first[key], second[key]]) for key in first}
