@@ -1,6 +1,11 @@
 """Settings shared by all tests. Being here, it also puts ``tests/`` on the import path: ``from factories import make_record``."""
 
 from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# Shapes and dtypes that annotations promise are checked at every call while tests run, and cost nothing otherwise.
+for checked in ("equivbench.symmetry", "equivbench.tasks.forcefield.neighbours"):
+    install_import_hook(checked, "beartype.beartype")
 
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 settings.register_profile("reproducible", derandomize=True, deadline=None, database=None)

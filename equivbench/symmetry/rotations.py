@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
@@ -14,7 +15,7 @@ def random_rotations(
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
-) -> Tensor:
+) -> Float[Tensor, "{n} 3 3"]:
     """``n`` independent rotations from the Haar measure on SO(3).
 
     A unit quaternion uniform on the 3-sphere is a Haar rotation (Shoemake, Graphics Gems III, 1992); three uniform Euler
@@ -46,7 +47,7 @@ def random_rotations(
     return matrices.to(dtype=dtype or torch.get_default_dtype(), device=device)
 
 
-def octahedral_rotations(dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Tensor:
+def octahedral_rotations(dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Float[Tensor, "24 3 3"]:
     """The 24 rotations of the cube: every signed permutation matrix of determinant +1, the identity first.
 
     Returns

@@ -6,9 +6,10 @@ import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from equivbench.errors import UsageError
@@ -17,6 +18,7 @@ _IRREP = re.compile(r"(?:(\d+)x)?(\d+)([eo])")
 _VOXEL = re.compile(r"voxel\((.*)\)")
 
 
+@runtime_checkable
 class Declared(Protocol):
     """A named tensor with a symmetry type, such as :class:`equivbench.tasks.base.Field`."""
 
@@ -107,7 +109,7 @@ class SymmetryType:
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-1)
 
 
-def representation(degree: int, rotations: Tensor) -> Tensor:
+def representation(degree: int, rotations: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n {2*degree+1} {2*degree+1}"]:
     """[n, 2l+1, 2l+1] real matrices D of degree l in e3nn's basis, where 1o is (x, y, z) and D is the rotation itself.
 
     For l >= 2 from Y(R x) = D(R) Y(x) at fixed points, solved by least squares: unlike Euler angles it has no poles, so D is

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 
-def edges_within(pos: Tensor, batch: Tensor, cutoff: float, max_neighbours: int | None = None) -> Tensor:
+def edges_within(
+    pos: Float[Tensor, "atoms 3"], batch: Int64[Tensor, " atoms"], cutoff: float, max_neighbours: int | None = None
+) -> Int64[Tensor, "2 edges"]:
     """Directed edges between atoms of one molecule that are closer than ``cutoff``.
 
     Parameters
