@@ -21,7 +21,6 @@ SPHERICAL = {
     "hidden": 128,
     "cutoff": 5.0,
     "neighbours": 11.0,
-    "parity": False,
 }
 NEQUIP = {"r_max": 5.0, "num_layers": 3, "l_max": 2, "num_features": 64, "parity": False, "compile_mode": "compile"}
 PLAIN = {"width": 64, "layers": 4, "heads": 8, "radial": 12, "cutoff": 5.0, "neighbours": 11.0}
@@ -65,16 +64,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--only", default="", help="cases whose name holds this text")
     options = vars(parser.parse_args())
-    workers, facts = {}, {}
-    for name, (environment, config) in CASES.items():
-        if options[environment] and options["only"] in name:
-            worker = start(options[environment], SCRIPTS[environment], config)
-            assert worker.stdout is not None
-            line = worker.stdout.readline()  # one at a time: warm-up and compilation must not compete
-            if not line:
-                print(f"{name}: the worker ended without an answer")
-                continue
-            workers[name], facts[name] = worker, json.loads(line)
+    chosen = {name: case for name, case in CASES.items() if options[case[0]] and options["only"] in name}
+    workers = {name: start(options[environment], SCRIPTS[environment], config) for name, (environment, config) in chosen.items()}
+    facts = {}
+    for name, worker in list(workers.items()):
+        assert worker.stdout is not None
+        line = worker.stdout.readline()  # after warm-up and compilation
+        if line:
+            facts[name] = json.loads(line)
+        else:
+            print(f"{name}: the worker ended without an answer")
+            del workers[name]
     steps = {name: max(1, round(0.5 / ask(worker, 2))) for name, worker in workers.items()}
     times: dict[str, list[float]] = {name: [] for name in workers}
     for round_ in range(options["rounds"]):

@@ -50,6 +50,11 @@ def _claim(band: Band, seeds: int, p_holm: float | None) -> Lead:
     if p_holm is None:
         return Lead(None, p, None, "no seed tells the arms apart")
     if p_holm >= 1 - LEVEL:
-        return Lead(None, p, p_holm, f"p = {p_holm:.2g} after Holm's correction over pairs, not below {1 - LEVEL:.2g}")
+        return Lead(None, p, p_holm, f"{_shown(p_holm)} after Holm's correction over pairs, not below {1 - LEVEL:.2g}")
     leader: Literal["equivariant", "augmented"] = "augmented" if band.mid[0] > 0 else "equivariant"
-    return Lead(leader, p, p_holm, f"{seeds} seeds, p = {p_holm:.2g} after Holm's correction over pairs")
+    return Lead(leader, p, p_holm, f"{seeds} seeds, {_shown(p_holm)} after Holm's correction over pairs")
+
+
+def _shown(p: float) -> str:
+    """In words no more precise than a Student test of a few seeds can be."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

@@ -32,7 +32,7 @@ def run(
     preset: Annotated[str, typer.Option(help="dev, small or paper.")] = "small",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads (default: the physical cores).")] = None,
-    kernels: Annotated[str | None, typer.Option(help="Backend of the equivariant operations (default e3nn).")] = None,
+    kernels: Annotated[str | None, typer.Option(help="Backend of the equivariant operations (default torch, our own).")] = None,
     forces: Annotated[str | None, typer.Option(help="direct, or conservative: the energy's gradient, in every arm.")] = None,
     extend: Annotated[float | None, typer.Option(help="Take the arm that is behind on to K times the budget.")] = None,
     out: Annotated[str, typer.Option(help="Results folder.")] = "results",

@@ -23,12 +23,12 @@ from equivbench.training.budget import Budget
 from equivbench.training.job import Job
 
 T = TypeVar("T")
-DEFAULT_KERNELS = "e3nn"
+DEFAULT_KERNELS = "torch"
 """Each network's own operations, built on e3nn where they are equivariant."""
 FORCES = ("direct", "conservative")
 _OVERHEAD = 1.3
 """Wall over budget seconds: evaluations, checkpoints and timing rounds, as measured on two cores."""
-_START_SECONDS = 20.0
+_START_SECONDS = 10.0
 """Imports, data and first steps of a contest's workers."""
 _MAX_SEED = 2**31 - 1
 _MAX_EXTENSION = 1000

@@ -65,7 +65,7 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
         ({"pairs": ("forcefield/vectr",)}, "forcefield/vector"),
         ({"arms": ("equivarant",)}, "equivariant"),
         ({"preset": "smal"}, "small"),
-        ({"kernels": "e3n"}, "e3nn"),
+        ({"kernels": "troch"}, "torch"),
         ({"forces": "conservativ"}, "conservative"),
         ({"device": "gpu"}, "device"),
         ({"device": "cuda:x"}, "device"),
