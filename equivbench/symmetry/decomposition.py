@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from equivbench.errors import UsageError
@@ -22,13 +21,13 @@ _CHUNK = 4_000_000
 class Decomposition:
     """The parts of the error, row by row, in float64; ``total == twirled + equivariance`` to rounding, never clipped."""
 
-    total: Float64[Tensor, " batch"]
+    total: Tensor
     """[batch] error of the predictions."""
-    twirled: Float64[Tensor, " batch"]
+    twirled: Tensor
     """[batch] error of the prediction averaged over all rotations; unbiased, so a single row may be below 0."""
-    equivariance: Float64[Tensor, " batch"]
+    equivariance: Tensor
     """[batch] what the predictions lose by differing from their average."""
-    groups: Int64[Tensor, " batch"]
+    groups: Tensor
     """[batch] int64: the independent unit of each row."""
 
     @property
@@ -117,15 +116,13 @@ def decompose(
     return Decomposition(total, twirled, equivariance, rows.to(total.device))
 
 
-def sum_by_group(values: Float[Tensor, " batch"], groups: Int64[Tensor, " batch"]) -> Float[Tensor, " groups"]:
+def sum_by_group(values: Tensor, groups: Tensor) -> Tensor:
     """[G] sums of ``values`` [batch] over each of the groups [batch], in ascending order of group; no gradient."""
     names, index = torch.unique(groups, return_inverse=True)
     return values.new_zeros(len(names)).index_add(0, index, values.detach())
 
 
-def ratio_interval(
-    numerator: Float[Tensor, " groups"], denominator: Float[Tensor, " groups"], level: float = 0.95
-) -> tuple[float, float]:
+def ratio_interval(numerator: Tensor, denominator: Tensor, level: float = 0.95) -> tuple[float, float]:
     """(low, high) of sum(numerator) / sum(denominator), resampling their shared entries [G]: the independent groups.
 
     A bootstrap of the t statistic on the cube-root scale, symmetric in |t|. Sums of squares are skewed, and their cube root is
@@ -151,7 +148,7 @@ def ratio_interval(
     return float((_cbrt(ratio) - reach) ** 3), float((_cbrt(ratio) + reach) ** 3)
 
 
-def _resample(columns: Float[Tensor, "groups k"]) -> Float[Tensor, "resamples k"]:
+def _resample(columns: Tensor) -> Tensor:
     """[RESAMPLES, k] column sums of [G, k] over G entries drawn with replacement, as count matrices times columns."""
     count = len(columns)
     generator = torch.Generator().manual_seed(0)

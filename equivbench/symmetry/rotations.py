@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 
@@ -47,7 +47,7 @@ def random_rotations(
     return matrices.to(dtype=dtype or torch.get_default_dtype(), device=device)
 
 
-def octahedral_rotations(dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Float[Tensor, "24 3 3"]:
+def octahedral_rotations(dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Shaped[Tensor, "24 3 3"]:
     """The 24 rotations of the cube: every signed permutation matrix of determinant +1, the identity first.
 
     Returns
