@@ -7,10 +7,13 @@ from test_forcefield_networks import NAMES, build
 
 from equivbench.tasks.forcefield.conservative import ConservativeForces
 
+# escaip differs from escaip-tied in the number of rows of one matrix only.
+COMPILED = [name for name in NAMES if name != "escaip"]
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("conservative", [False, True], ids=["direct", "conservative"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", COMPILED)
 def test_one_graph_serves_every_batch_with_the_gradients_of_eager(name: str, conservative: bool) -> None:
     """Traced by torch.compile and differentiated by AOT autograd, without the slow C++ back end."""
     torch.compiler.reset()

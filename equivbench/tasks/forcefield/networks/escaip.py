@@ -68,9 +68,22 @@ class Inputs:
         return (edges * self.weight.unsqueeze(-1)).sum(1) / (self.weight.sum(1, keepdim=True) + 1e-5)
 
 
+class Linear(nn.Linear):
+    """nn.Linear that flattens the leading axes of its input first.
+
+    Otherwise ``torch.compile`` of ``torch.func.grad`` through three axes and a bias fixes the number of atoms (torch 2.13), and
+    each batch is compiled anew.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., outputs] from [..., inputs]."""
+        out: Tensor = super().forward(input.flatten(0, -2)).unflatten(0, input.shape[:-1])
+        return out
+
+
 def feed_forward(width: int, multiplier: int = 2) -> nn.Sequential:
     """Linear, GELU, Linear."""
-    return nn.Sequential(nn.Linear(width, multiplier * width), nn.GELU(), nn.Linear(multiplier * width, width))
+    return nn.Sequential(Linear(width, multiplier * width), nn.GELU(), Linear(multiplier * width, width))
 
 
 class EdgeFeatures(nn.Module):
@@ -79,9 +92,9 @@ class EdgeFeatures(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.elements = nn.ModuleList(nn.Embedding(sizes.elements, sizes.atom) for _ in range(2))
-        self.orders = nn.ModuleList(nn.Linear(sizes.orders, sizes.direction) for _ in range(2))
-        self.ends = nn.ModuleList(nn.Linear(sizes.atom + sizes.direction, sizes.hidden, bias=False) for _ in range(2))
-        self.distance = nn.Sequential(nn.Linear(sizes.radial, sizes.distance), nn.GELU(), nn.Linear(sizes.distance, sizes.hidden))
+        self.orders = nn.ModuleList(Linear(sizes.orders, sizes.direction) for _ in range(2))
+        self.ends = nn.ModuleList(Linear(sizes.atom + sizes.direction, sizes.hidden, bias=False) for _ in range(2))
+        self.distance = nn.Sequential(Linear(sizes.radial, sizes.distance), nn.GELU(), Linear(sizes.distance, sizes.hidden))
 
     def forward(self, inputs: Inputs) -> Tensor:
         """The features, after a GELU."""
@@ -100,11 +113,11 @@ class Attention(nn.Module):
         width = sizes.hidden
         self.heads = sizes.heads
         self.edges = EdgeFeatures(sizes)
-        self.source = nn.Linear(width, width, bias=False)
-        self.target = nn.Linear(width, width)
-        self.message = nn.Linear(2 * width, width)
-        self.project = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.source = Linear(width, width, bias=False)
+        self.target = Linear(width, width)
+        self.message = Linear(2 * width, width)
+        self.project = Linear(width, 3 * width)
+        self.out = Linear(width, width)
         self.angle = nn.Parameter(torch.ones(()))
 
     def forward(self, inputs: Inputs, nodes: Tensor) -> tuple[Tensor, Tensor]:
@@ -146,7 +159,7 @@ class Readout(nn.Module):
         width, depths = sizes.hidden, sizes.layers + 1
         self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(depths))
         self.layers = nn.ModuleList(feed_forward(width) for _ in range(depths))
-        self.project = nn.Sequential(nn.RMSNorm(depths * width), nn.Linear(depths * width, width), nn.GELU(), nn.RMSNorm(width))
+        self.project = nn.Sequential(nn.RMSNorm(depths * width), Linear(depths * width, width), nn.GELU(), nn.RMSNorm(width))
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """[..., H] from the features [..., H] of every depth."""
@@ -161,7 +174,7 @@ class Head(nn.Module):
     def __init__(self, width: int, rows: int) -> None:
         super().__init__()
         self.layer = feed_forward(width)
-        self.rows = nn.Linear(width, rows, bias=False)
+        self.rows = Linear(width, rows, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """[..., rows]."""
