@@ -82,11 +82,11 @@ def main() -> None:
             times[name].append(ask(workers[name], steps[name]))
     for name, values in times.items():
         values.sort()
-        first = facts[name]["first_steps_seconds"]
-        print(
-            f"{name:48s} min {1e3 * values[0]:7.1f} ms  median {1e3 * values[len(values) // 2]:7.1f} ms"
-            f"  {int(facts[name]['parameters']):>9,} parameters  {int(facts[name]['edges'])} edges  first 3 steps {first:.1f} s"
-        )
+        first, error = facts[name]["first_steps_seconds"], facts[name].get("gradient_error")
+        checked = "" if error is None else f"  gradients off eager's by {error:.0e}"
+        size = f"{int(facts[name]['parameters']):>9,} parameters  {int(facts[name]['edges'])} edges"
+        least, median = 1e3 * values[0], 1e3 * values[len(values) // 2]
+        print(f"{name:53s} min {least:7.1f} ms  median {median:7.1f} ms  {size}  first 3 steps {first:.1f} s{checked}")
     for worker in workers.values():
         worker.terminate()
 
