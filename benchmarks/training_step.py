@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 
 from equivbench.registry import PAIRS
 from equivbench.training.assembly import build_trainer
 from equivbench.training.job import Job
-from equivbench.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    # Not at run time: asv takes every class with a time_... method for a benchmark, and Trainer has time_steps.
+    from equivbench.training.trainer import Trainer
 
 ARMS = tuple(f"{name}/{arm.name}" for name, entry in PAIRS.entries().items() for arm in entry.value.contestants)
 
