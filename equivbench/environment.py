@@ -89,9 +89,7 @@ def usable_cores() -> int:
 
 def cxx_compiler() -> str | None:
     """The C++ compiler that ``torch.compile`` would use, or None (then arms run eager)."""
-    named = os.environ.get("CXX")
-    candidates = [named] if named else ["g++", "clang++", "c++"]
-    return next((path for path in map(shutil.which, candidates) if path), None)
+    return shutil.which(os.environ.get("CXX") or ("clang++" if platform.system() == "Darwin" else "g++"))
 
 
 def cache_dir() -> Path:

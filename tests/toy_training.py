@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
@@ -223,3 +224,17 @@ def toy_trainer(
         folder=folder,
         identity={"model": "toy"},
     )
+
+
+def run_and_kill(trainer, step):
+    """Train and die at ``step``: nothing in the loop handles the exception, so nothing is saved on the way out."""
+    real = trainer.step
+
+    def step_or_die(clock):
+        if trainer.facts.step == step:
+            raise KeyboardInterrupt
+        real(clock)
+
+    trainer.step = step_or_die
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train_slice(1e9)

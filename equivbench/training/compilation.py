@@ -35,11 +35,6 @@ _NEGLIGIBLE = 1e-3
 Loss = Callable[[], Tensor]
 
 
-def cpp_compiler() -> str | None:
-    """Path of the C++ compiler that inductor would use, or None."""
-    return shutil.which(os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++"))
-
-
 def use_empty_cache(folder: Path | None) -> None:
     """Point every compiler cache of this process at an empty folder of its own, removed when the process ends.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError
 from equivbench.training import compilation, precision
 from equivbench.training.arm import Arm
@@ -42,7 +43,7 @@ class Preparation:
         self._done = True
         if not self._arm.recipe.compile:
             return
-        if compilation.cpp_compiler() is None:
+        if cxx_compiler() is None:
             self.why_eager = compilation.NO_COMPILER
             notes.append(compilation.NO_COMPILER)
             return

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from toy_training import ToyNet, toy_trainer
 
+from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError
 from equivbench.training import compilation
 
-needs_compiler = pytest.mark.skipif(compilation.cpp_compiler() is None, reason="no C++ compiler")
+needs_compiler = pytest.mark.skipif(cxx_compiler() is None, reason="no C++ compiler")
 
 
 class RaggedNet(nn.Module):
@@ -107,7 +108,7 @@ def test_a_model_that_cannot_be_compiled_is_one_sentence():
 
 def test_without_a_compiler_training_is_eager_and_says_so(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
-    assert compilation.cpp_compiler() is None
+    assert cxx_compiler() is None
     trainer = toy_trainer("4steps", compile=True)
     trainer.train_slice(1e9)
     outcome = trainer.outcome()
@@ -141,4 +142,4 @@ def test_disagreement_scales_with_each_parameter(precision):
 
 def test_shutil_finds_what_inductor_would_use(monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
-    assert compilation.cpp_compiler() == shutil.which("g++" if os.uname().sysname != "Darwin" else "clang++")
+    assert cxx_compiler() == shutil.which("g++" if os.uname().sysname != "Darwin" else "clang++")

@@ -3,7 +3,9 @@
 import msgspec
 import pytest
 import torch
+from toy_training import run_and_kill
 
+from equivbench.environment import cxx_compiler
 from equivbench.registry import PAIRS
 from equivbench.training import compilation
 from equivbench.training.assembly import build_trainer
@@ -48,19 +50,6 @@ def job_of(folder, pair, arm, **change):
     return msgspec.structs.replace(job, **change)
 
 
-def die_at(trainer, step):
-    real = trainer.step
-
-    def step_or_die(clock):
-        if trainer.facts.step == step:
-            raise KeyboardInterrupt
-        real(clock)
-
-    trainer.step = step_or_die
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train_slice(1e9)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("pair", "arm", "forces", "threads"), CASES)
 def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(tmp_path, use_threads, pair, arm, forces, threads):
@@ -68,7 +57,7 @@ def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(tmp_path, use_threads, 
     options = {"variant": {"forces": forces}, "threads": threads}
     unbroken = build_trainer(job_of(tmp_path / "unbroken", pair, arm, **options))
     unbroken.train_slice(1e9)
-    die_at(build_trainer(job_of(tmp_path / "killed", pair, arm, **options)), 7)
+    run_and_kill(build_trainer(job_of(tmp_path / "killed", pair, arm, **options)), 7)
     trainer = build_trainer(job_of(tmp_path / "killed", pair, arm, resume=True, **options))
     assert trainer.facts.step == 7
     trainer.train_slice(1e9)
@@ -79,7 +68,7 @@ def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(tmp_path, use_threads, 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(compilation.cpp_compiler() is None, reason="no C++ compiler")
+@pytest.mark.skipif(cxx_compiler() is None, reason="no C++ compiler")
 def test_a_compiled_network_passes_the_gradient_check_and_never_compiles_while_training(tmp_path):
     # Not with conservative forces: inductor of torch 2.13 gets their gradients wrong on a CPU by 0.7%, which the check refuses.
     trainer = build_trainer(job_of(tmp_path, "forcefield/vector", "equivariant", recipe={"compile": True}))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_training import FakeTime, SlowTask, ToyNet, toy_trainer
+from toy_training import FakeTime, SlowTask, ToyNet, run_and_kill, toy_trainer
 
 from equivbench.errors import FailedError
 from equivbench.training.budget import Budget
@@ -40,20 +40,6 @@ def assert_same_end(trainer, reference):
     assert untimed(trainer) == untimed(reference)
     for name, tensor in reference.tensors().items():
         assert torch.equal(trainer.tensors()[name], tensor), name
-
-
-def run_and_kill(trainer, step):
-    """Train and die at ``step``: nothing in the loop handles the exception, so nothing is saved on the way out."""
-    real = trainer.step
-
-    def step_or_die(clock):
-        if trainer.facts.step == step:
-            raise KeyboardInterrupt
-        real(clock)
-
-    trainer.step = step_or_die
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train_slice(1e9)
 
 
 def resumed(folder, **options):
