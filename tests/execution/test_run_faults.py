@@ -20,6 +20,8 @@ from equivbench.records.store import load_results
 pytestmark = pytest.mark.slow
 QUICK = ("--preset", "dev", "--device", "cpu", "--threads", "1", "--quiet")
 SLOW = ("run", "toy/slow", *QUICK, "--budget", "400steps")
+# A slice takes 2 s and a step at least 4 ms, so no arm can end such a run within its first slice, however fast the machine.
+SEVERAL_SLICES = ("run", "toy/slow", *QUICK, "--budget", "900steps")
 
 
 def by_arm(bench: Bench) -> dict[str, dict[str, Any]]:
@@ -92,7 +94,7 @@ def test_when_one_arm_is_killed_the_other_ends_and_resume_repeats_only_the_kille
 
 
 def test_ctrl_c_saves_says_how_to_resume_and_resume_goes_on(bench):
-    process = bench.start(*SLOW, "--seeds", "5")
+    process = bench.start(*SEVERAL_SLICES, "--seeds", "5")
     wait_for(lambda: len(bench.states()) == 2 and bench.hindmost() > 20)
     process.send_signal(signal.SIGINT)
     ran = bench.finish(process)
@@ -109,10 +111,10 @@ def test_ctrl_c_saves_says_how_to_resume_and_resume_goes_on(bench):
         assert record["status"] == "completed"
         assert record["run_id"] == interrupted[arm]["run_id"]
         # All was saved at the interruption, so the clock and the steps go on from there.
-        assert record["steps"] == 400 > interrupted[arm]["steps"] > 0
+        assert record["steps"] == 900 > interrupted[arm]["steps"] > 0
         assert record["clock"]["train"] > interrupted[arm]["clock"]["train"]
     before = by_arm(bench)
-    once_more = bench(*SLOW, "--seeds", "5", "--resume", "--json")
+    once_more = bench(*SEVERAL_SLICES, "--seeds", "5", "--resume", "--json")
     assert once_more.code == 0
     assert all(entry["reused"] for entry in once_more.json["records"])
     assert by_arm(bench) == before
