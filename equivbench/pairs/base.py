@@ -76,6 +76,10 @@ class PairPreset:
     """Haar draws per test sample in each evaluation."""
     test_samples: int | None = None
     """Test samples evaluated (a fixed spread over all test groups); None is all."""
+    group: Literal["so3", "octahedral"] | None = None
+    """The group of the equivariance error; None is the task's own."""
+    evaluated_at_once: int | None = None
+    """Samples in a forward pass of an evaluation; None: 16 on a CPU, 256 on a GPU."""
 
 
 @dataclass(frozen=True)

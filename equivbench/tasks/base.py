@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Batch = Mapping[str, Tensor]
 
 Role = Literal["sample", "noise", "derived", "output"]
+Group = Literal["so3", "octahedral"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,20 @@ class DatasetSource(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Feedback:
+    """An input that is the model's own earlier output on the same sample (self-conditioning, Chen et al. 2023).
+
+    ``assemble`` gives zeros for ``input``. In training a pass without gradients comes first for a part ``probability`` of the
+    batches and its ``output`` goes in as ``input``. In a measurement that pass is made once, on the sample as it is, and what
+    it gives rotates with the sample under the type that ``input`` declares.
+    """
+
+    input: str
+    output: str
+    probability: float
+
+
 class Task(ABC):
     """One learning problem. Subclasses declare their fields; how a rotation acts follows from the declared types."""
 
@@ -116,10 +131,18 @@ class Task(ABC):
     """The field that maps node rows to samples (``batch``), or None where every field is per graph."""
     board_unit: str
     """Unit of the board metric, e.g. ``(eV/A)^2``."""
-    group: Literal["so3", "octahedral"] = "so3"
+    group: Group = "so3"
+    """The group of the equivariance error in records; a pair's preset may choose another."""
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Switches of the task that apply to every arm, with their values, the default first
     (``{"forces": ("direct", "conservative")}``); a run's choice is its record's ``variant``."""
+
+    test_points: ClassVar[int] = 1
+    """How often each test sample is judged, each time under conditions of its own (:meth:`test_noise`), such as flow times."""
+    feedback: ClassVar[Feedback | None] = None
+    interpolates: ClassVar[bool] = False
+    """Whether a general rotation acts on outputs by interpolation (grids). The floor of a measurement on SO(3) is then the
+    equivariance error of :meth:`linear_baseline`, which is equivariant but for the interpolation."""
 
     def __init_subclass__(cls) -> None:
         missing = [name for name in ("name", "fields", "prediction", "index_field", "board_unit") if not hasattr(cls, name)]
@@ -127,8 +150,15 @@ class Task(ABC):
             raise TypeError(f"task class {cls.__name__} does not declare {', '.join(missing)}")
 
     def noise(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Random tensors of this sample batch (fields of role ``noise``); they rotate with the sample. Default none."""
+        """Random tensors of this sample batch (fields of role ``noise``); they rotate with the sample. Default none.
+
+        Drawn on ``generator.device``, which may be another than the batch's.
+        """
         return {}
+
+    def test_noise(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Like :meth:`noise`, for a measurement: the batch holds every sample ``test_points`` times in a row."""
+        return self.noise(batch, generator)
 
     def adapt(self, model: torch.nn.Module, variant: Mapping[str, str]) -> torch.nn.Module:
         """The model under the chosen options, e.g. wrapped so that its forces are the energy's gradient."""
@@ -160,7 +190,12 @@ class Task(ABC):
         """Number of samples in a batch."""
 
     def weights(self, batch: Batch) -> Tensor | None:
-        """Weights of the prediction's rows (a mask is 0 or 1), or None for all ones."""
+        """Weights of the squared errors, broadcast over the prediction (a mask is 0 or 1), or None for one a row.
+
+        The board metric is the weighted sum of squared errors over the sum of the weights *as given*: a mask
+        [samples, residues, 1] makes it a mean over residues of |error|^2, one of the prediction's own shape a mean over
+        all components.
+        """
         return None
 
     def strata(self, batch: Batch) -> tuple[tuple[str, ...], Tensor] | None:
@@ -169,4 +204,12 @@ class Task(ABC):
 
     @abstractmethod
     def baseline(self, split: Split) -> float:
-        """Board metric of the declared baseline predictor on ``split``: what ``explained`` is relative to."""
+        """Board metric of the zero predictor on ``split``: what ``explained`` is relative to."""
+
+    def linear_baseline(self, data: TaskData, seed: int = 0) -> torch.nn.Module | None:
+        """The best linear (or isotropic Gaussian) predictor, fitted on the training split; None if the task has none.
+
+        Called and judged like any model, so that a share can be read beside what needs no learning of more than two-point
+        statistics. Exactly equivariant, but for the interpolation of grids.
+        """
+        return None
