@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NoReturn
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
 from equivbench.cli import exit_codes
+from equivbench.cli.lazy import Entry, LazyGroup
 from equivbench.cli.output import message
-from equivbench.errors import EquivbenchError, EquivbenchWarning, UsageError, unknown_name
-
-Register = Callable[[typer.Typer], None]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A command: its line in ``--help`` and the file that has ``register(app)`` (None: planned, not built yet)."""
-
-    name: str
-    summary: str
-    module: str | None
-
+from equivbench.errors import EquivbenchError, EquivbenchWarning
 
 COMMANDS = (
     Entry("list", "What is registered: tasks, pairs, models, kernels, datasets.", "equivbench.cli.list"),
@@ -42,7 +28,7 @@ COMMANDS = (
     Entry("leaderboard", "The board made from records.", "equivbench.cli.leaderboard"),
     Entry("results", "Check records; print their schema and rules.", "equivbench.cli.results"),
     Entry("doctor", "What this machine has and lacks.", "equivbench.cli.doctor"),
-    Entry("analyze", "Planned: gradients, landscape and sweep analyses.", None),
+    Entry("analyze", "Sweeps, baselines and what the trained models are like.", "equivbench.cli.analyze"),
     Entry("kernels", "Planned: times of the equivariant operations per backend.", None),
     Entry("check", "Planned: the CI gate over two result sets.", None),
     Entry("reproduce", "Planned: the paper's claims, one by one.", None),
@@ -50,51 +36,10 @@ COMMANDS = (
 _BY_NAME = {entry.name: entry for entry in COMMANDS}
 
 
-def load(name: str) -> Any:
-    """The command called ``name``, its file imported now."""
-    entry = _BY_NAME[name]
-    if entry.module is None:
-        return _planned(entry)
-    holder = typer.Typer(add_completion=False, rich_markup_mode=None)
-    holder.callback()(lambda: None)  # keeps the holder a group even with a single command in it
-    register: Register = importlib.import_module(entry.module).register
-    register(holder)
-    group = get_command(holder)
-    assert isinstance(group, TyperGroup)
-    return group.commands[name]
+class Commands(LazyGroup):
+    """All of ``equivbench``: ends every foreseen failure as a sentence and an exit code."""
 
-
-def _planned(entry: Entry) -> TyperCommand:
-    def say_so(context: typer.Context) -> NoReturn:
-        """Planned, not built yet."""
-        raise UsageError(f"`equivbench {context.info_name}` is planned and not built yet; `equivbench --help` shows what is")
-
-    holder = typer.Typer(add_completion=False, rich_markup_mode=None)
-    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
-    holder.command(entry.name, help=f"{entry.summary} It exits 2 until it is built.", context_settings=settings)(say_so)
-    command = get_command(holder)
-    assert isinstance(command, TyperCommand)
-    return command
-
-
-class LazyGroup(TyperGroup):
-    """Shows every command's line in ``--help`` without importing it, and imports the one that is called."""
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """Names in the order of the help text."""
-        return [entry.name for entry in COMMANDS]
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A stand-in that carries the help line; :meth:`resolve_command` swaps it for the command itself."""
-        entry = _BY_NAME.get(cmd_name)
-        return None if entry is None else TyperCommand(cmd_name, help=entry.summary, rich_markup_mode=None)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """The command that ``args`` call; raises ``UsageError`` with the close matches if there is none."""
-        if args[0] not in _BY_NAME and not args[0].startswith("-"):
-            raise unknown_name("command", args[0], _BY_NAME)
-        name, stand_in, rest = super().resolve_command(ctx, args)
-        return name, (stand_in if name is None else load(name)), rest
+    table = _BY_NAME
 
     def main(
         self,
@@ -154,9 +99,7 @@ def _report(error: Exception) -> int | None:
     return None
 
 
-app = typer.Typer(
-    cls=LazyGroup, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
-)
+app = typer.Typer(cls=Commands, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 def _version(wanted: bool) -> None:

@@ -9,12 +9,15 @@ import pytest
 import typer
 
 from equivbench import __version__
-from equivbench.cli import exit_codes
+from equivbench.cli import exit_codes, lazy
 from equivbench.cli import main as frame
-from equivbench.cli.main import COMMANDS, Entry, main
+from equivbench.cli.analyze import ANALYSES
+from equivbench.cli.lazy import Entry
+from equivbench.cli.main import COMMANDS, main
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError, InterruptedRunError, UsageError
 
-PLANNED = [entry.name for entry in COMMANDS if entry.module is None]
+PLANNED = [(entry.name,) for entry in COMMANDS if entry.module is None]
+PLANNED += [("analyze", entry.name) for entry in ANALYSES if entry.module is None]
 BUILT = [entry.name for entry in COMMANDS if entry.module is not None]
 
 
@@ -25,7 +28,7 @@ def run(*arguments: str) -> int | str | None:
 
 
 def test_help_shows_every_command_and_imports_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame, "load", lambda name: pytest.fail(f"{name} was imported"))
+    monkeypatch.setattr(lazy, "load", lambda entry: pytest.fail(f"{entry.name} was imported"))
     assert run("--help") == 0
     shown = capsys.readouterr().out
     assert all(entry.name in shown for entry in COMMANDS)
@@ -37,13 +40,13 @@ def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -
     assert f"equivbench {name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", PLANNED)
+@pytest.mark.parametrize("words", PLANNED, ids=" ".join)
 @pytest.mark.parametrize("arguments", [[], ["anything", "--at", "all", "-x"]])
-def test_planned_command_says_so(name: str, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(name, *arguments) == 2
+def test_planned_command_says_so(words: tuple[str, ...], arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words, *arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith(f"error: `equivbench {name}` is planned and not built yet")
+    assert captured.err.startswith(f"error: `equivbench {' '.join(words)}` is planned and not built yet")
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,6 +63,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["list", "taks"], "did you mean tasks"),
         (["list", "tasks", "--nope"], "--nope"),
         (["leaderboard", "exprot"], "exprot"),
+        (["analyze", "swep"], "did you mean sweep?"),
     ],
 )
 def test_wrong_usage_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,7 +87,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
             raise error
 
         monkeypatch.setitem(frame._BY_NAME, "fail", Entry("fail", "", "nowhere"))
-        monkeypatch.setattr(frame, "load", lambda name: typer.main.get_command(holder))
+        monkeypatch.setattr(lazy, "load", lambda entry: typer.main.get_command(holder))
 
     return install
 

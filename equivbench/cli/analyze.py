@@ -1,0 +1,36 @@
+"""``equivbench analyze``: the analyses, each in a file of its own that is imported when it is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import typer
+
+from equivbench.cli.lazy import Entry, LazyGroup
+
+ANALYSES = (
+    Entry("sweep", "A pair over model size, data, learning rate, optimizer or augmentation.", None),
+    Entry("baselines", "Zero and linear predictors, and the share at matched loss.", None),
+    Entry("samples", "Planned: backbones sampled from a flow model, and their structure.", None),
+    Entry("handedness", "Planned: the loss on mirrored backbones against the native ones.", None),
+    Entry("gradients", "Planned: how the arms' gradients see a rotation.", None),
+    Entry("landscape", "Planned: the loss around the trained weights.", None),
+)
+
+
+class Analyses(LazyGroup):
+    """The commands below ``analyze``."""
+
+    table: ClassVar[Mapping[str, Entry]] = {entry.name: entry for entry in ANALYSES}
+
+
+def register(app: typer.Typer) -> None:
+    """Add ``analyze`` to the command line."""
+    group = typer.Typer(cls=Analyses, no_args_is_help=True, rich_markup_mode=None)
+    group.callback()(_group)
+    app.add_typer(group, name="analyze")
+
+
+def _group() -> None:
+    """Analyses of pairs, records and trained models."""
