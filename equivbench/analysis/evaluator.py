@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from equivbench.analysis.floor import FLOOR_ROTATIONS, FLOOR_SAMPLES, Floor, measure_floor
+from equivbench.analysis.floor import FLOOR_ROTATIONS, FLOOR_SAMPLES, Floor, interpolation_floor, rounding_floor
 from equivbench.analysis.forward import Caller, evaluating
 from equivbench.analysis.measurement import Measurement, part_of
 from equivbench.analysis.rotated_set import (
     Chunk,
-    Group,
     Placement,
     Precision,
+    RotatedSet,
     draw_rotations,
     rows_of,
     spread,
@@ -23,7 +24,19 @@ from equivbench.analysis.rotated_set import (
 )
 from equivbench.errors import UsageError
 from equivbench.symmetry.decomposition import Decomposition, decompose
-from equivbench.tasks.base import Split, Task
+from equivbench.tasks.base import Group, Split, Task
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one pass over the test set gives."""
+
+    objective: float
+    errors: Decomposition
+    weights: Tensor
+    """[rows] how much each row counts in a mean."""
+    strata: Mapping[str, Tensor]
+    """[rows] mask of each stratum."""
 
 
 class Evaluator:
@@ -49,6 +62,8 @@ class Evaluator:
         Samples a forward pass.
     precision
         The arithmetic of the forward passes: ``bf16`` is autocast here; ``tf32`` expects it to be switched on by the caller.
+    reference
+        The task's linear baseline: for :meth:`baselines`, and for the floor of a task that interpolates.
     """
 
     def __init__(
@@ -64,67 +79,99 @@ class Evaluator:
         samples: int | None = None,
         batch_size: int = 64,
         precision: Precision = "float32",
+        reference: nn.Module | None = None,
     ) -> None:
         if len(split) == 0:
             raise UsageError(f"the split of task {task.name!r} to measure on is empty")
         self.task, self.split, self.group = task, split, group
-        self._seed, self._batch_size = seed, batch_size
+        self._seed, self._batch_size = seed, max(1, batch_size // task.test_points)
         self._placement = Placement(task, requires, torch.device(device), precision)
+        self._reference = None if reference is None else reference.to(device)
         self._samples = spread(split.groups, samples)
-        drawn, self._exhaustive = draw_rotations(group, rotations, len(self._samples), seed)
-        self._chunks = list(self._placement.chunks(split, self._samples, drawn, batch_size, seed))
+        drawn, self._exhaustive = draw_rotations(group, rotations, len(self._samples) * task.test_points, seed)
+        self._chunks = RotatedSet(self._placement, split, self._samples, drawn, self._batch_size, seed).kept()
 
     def evaluate(self, model: nn.Module, floor: bool = True) -> Measurement:
         """Measure ``model`` (called with the inputs by keyword, in evaluation mode, without gradients).
 
-        ``floor``: also the numerical floor, on at most 64 of the samples. Every module's mode is put back as it was. Raises
-        ``UsageError`` if the model does not take the inputs or does not give the prediction that the task declares.
+        ``floor``: also the floor of its share; that of rounding takes at most 64 of the samples. Every module's mode is put
+        back as it was. Raises ``UsageError`` if the model does not take the inputs or does not give the prediction that the
+        task declares.
         """
-        caller = Caller(self.task, model, self._placement.precision, self._placement.device)
-        caller.check_inputs(self._chunks[0].inputs[0])
+        caller = self._caller(model)
+        caller.check_inputs(next(iter(next(iter(self._chunks)).draws)).inputs)
         with evaluating(model):
-            objective, errors = self._pass(caller)
-            measured = measure_floor(caller, self._floor_chunks, self.group) if floor else None
-        return self._measurement(objective, errors, measured)
+            judged = self._judge(caller)
+            measured = self._floor(caller, judged) if floor else None
+        return self._measurement(judged, measured)
 
-    def _pass(self, caller: Caller) -> tuple[float, Decomposition]:
-        """(objective, errors of every row): each chunk under each of its draws."""
+    def baselines(self) -> dict[str, float]:
+        """Board metric of the predictors that need no training: ``zero``, and ``linear`` where the task has one."""
+        found = {"zero": self._baseline}
+        judged = self._judged_reference
+        if judged is not None:
+            found["linear"] = float(judged.errors.total.sum() / judged.weights.sum())
+        return found
+
+    def _caller(self, model: nn.Module) -> Caller:
+        return Caller(self.task, model, self._placement.precision, self._placement.device)
+
+    def _judge(self, caller: Caller) -> Judged:
+        """Each chunk under each of its draws."""
         objective = torch.zeros((), dtype=torch.float64, device=self._placement.device)
-        parts = []
+        parts, weights, strata, samples = [], [], [], 0
         for chunk in self._chunks:
-            predictions = []
-            for inputs, targets, inverse in zip(chunk.inputs, chunk.targets, chunk.inverses, strict=True):
-                outputs = caller.outputs(inputs)
-                objective += self.task.objective(outputs, targets, inputs) * (chunk.samples / len(chunk.inputs))
-                predictions.append(caller.taken_back(outputs, inverse, chunk))
+            predictions, objectives = [], []
+            for draw, inputs, outputs in caller.runs(chunk):
+                objectives.append(self.task.objective(outputs, draw.targets, inputs).double())
+                predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
+            objective += torch.stack(objectives).mean() * chunk.samples
+            samples += chunk.samples
             stacked = torch.stack(predictions)
             parts.append(
                 decompose(stacked, chunk.target, weights=chunk.weights, groups=chunk.groups, exhaustive=self._exhaustive)
             )
-        return float(objective) / sum(chunk.samples for chunk in self._chunks), rows_of(parts)
+            weights.append(chunk.row_weights)
+            strata.append(chunk.strata)
+        return Judged(float(objective) / samples, rows_of(parts), torch.cat(weights), dict(strata_of(strata)))
 
-    def _measurement(self, objective: float, errors: Decomposition, floor: Floor | None) -> Measurement:
-        weights = torch.cat([chunk.row_weights for chunk in self._chunks])
+    def _floor(self, caller: Caller, judged: Judged) -> Floor | None:
+        if self.group == "so3" and self.task.interpolates:
+            reference = self._judged_reference
+            if reference is None:
+                return None
+            return interpolation_floor(reference.errors, judged.errors, judged.strata)
+        return rounding_floor(caller, self._floor_chunks, self.group)
+
+    def _measurement(self, judged: Judged, floor: Floor | None) -> Measurement:
+        errors, weights = judged.errors, judged.weights
         whole = part_of(errors, weights, None if floor is None else floor.share)
         by = {
             name: part_of(errors.rows(rows), weights[rows], None if floor is None else floor.by.get(name))
-            for name, rows in strata_of(self._chunks)
+            for name, rows in judged.strata.items()
         }
         return Measurement(
             **vars(whole),
-            objective=objective,
+            objective=judged.objective,
             explained=1 - whole.total / self._baseline if self._baseline else float("nan"),
             group=self.group,
-            resolution=None if floor is None else floor.resolution,
+            allowed=None if floor is None else floor.allowed,
             by=by,
         )
 
     @cached_property
-    def _floor_chunks(self) -> list[Chunk]:
-        chosen = self._samples[spread(self.split.groups[self._samples], FLOOR_SAMPLES)]
-        drawn, _ = draw_rotations(self.group, FLOOR_ROTATIONS, len(chosen), self._seed)
+    def _judged_reference(self) -> Judged | None:
+        if self._reference is None:
+            return None
+        with evaluating(self._reference):
+            return self._judge(self._caller(self._reference))
+
+    @cached_property
+    def _floor_chunks(self) -> Iterable[Chunk]:
+        chosen = self._samples[spread(self.split.groups[self._samples], FLOOR_SAMPLES // self.task.test_points)]
+        drawn, _ = draw_rotations(self.group, FLOOR_ROTATIONS, len(chosen) * self.task.test_points, self._seed)
         round_trip = self.group == "so3"
-        return list(self._placement.chunks(self.split, chosen, drawn, self._batch_size, self._seed, round_trip))
+        return RotatedSet(self._placement, self.split, chosen, drawn, self._batch_size, self._seed, round_trip).kept()
 
     @cached_property
     def _baseline(self) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from equivbench.analysis.rotated_set import Chunk, Precision
+from equivbench.analysis.rotated_set import Chunk, Draw, Precision, cast
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.tasks.base import Task
 
@@ -33,7 +33,7 @@ class Caller:
         reduced = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else contextlib.nullcontext()
         try:
             with reduced:
-                outputs = self.model(**inputs)
+                outputs = self.model(**cast(inputs, torch.float64 if self.precision == "float64" else torch.float32))
         except EquivbenchError:
             raise
         except Exception as error:  # a model is someone's code and may raise anything
@@ -51,10 +51,22 @@ class Caller:
             raise UsageError(f"the model's {name!r} has shape {found}, but task {self.task.name!r} needs {wanted} here")
         return self.task.rotate({name: outputs[name].double()}, inverse, chunk.index)[name]
 
+    def runs(self, chunk: Chunk) -> Iterator[tuple[Draw, Mapping[str, Tensor], Batch]]:
+        """(draw, inputs, outputs) of every draw of ``chunk``.
+
+        With feedback, what a first pass over the samples as they are gives goes in, placed like the other inputs.
+        """
+        first: dict[str, Tensor] = {}
+        feedback = self.task.feedback
+        if feedback is not None and chunk.plain is not None:
+            first = {feedback.input: self.outputs(chunk.plain)[feedback.output].double()}
+        for draw in chunk.draws:
+            inputs = {**draw.inputs, **draw.place(first)}
+            yield draw, inputs, self.outputs(inputs)
+
     def predictions(self, chunk: Chunk) -> Tensor:
         """[draws, rows, ...] float64: every draw's prediction, taken back."""
-        pairs = zip(chunk.inputs, chunk.inverses, strict=True)
-        return torch.stack([self.taken_back(self.outputs(inputs), inverse, chunk) for inputs, inverse in pairs])
+        return torch.stack([self.taken_back(outputs, draw.inverse, chunk) for draw, _, outputs in self.runs(chunk)])
 
     def check_inputs(self, inputs: Mapping[str, Tensor]) -> None:
         """Raise ``UsageError`` if the model cannot be called with these keywords."""

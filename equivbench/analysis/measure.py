@@ -12,10 +12,10 @@ from equivbench.analysis.evaluator import Evaluator
 from equivbench.analysis.measurement import Measurement as Measurement
 from equivbench.analysis.measurement import Part as Part
 from equivbench.analysis.measurement import is_verified as is_verified
-from equivbench.analysis.rotated_set import Group, Precision
+from equivbench.analysis.rotated_set import Precision
 from equivbench.errors import UsageError
 from equivbench.registry import DATASETS, TASKS, resolve
-from equivbench.tasks.base import DatasetSource, Split, Task
+from equivbench.tasks.base import DatasetSource, Group, Split, Task, TaskData
 
 
 def measure_equivariance(
@@ -29,6 +29,7 @@ def measure_equivariance(
     device: torch.device | str = "auto",
     requires: Mapping[str, float] | None = None,
     precision: Precision | None = None,
+    data: TaskData | None = None,
 ) -> Measurement:
     """How much of a model's error is a symmetry error, with the numerical floor below which it could not be seen.
 
@@ -39,7 +40,7 @@ def measure_equivariance(
     task
         A task, or the name of a registered one.
     split
-        ``test``, ``validation`` or ``train`` of the task's default data set (the first registered), or a split itself.
+        ``test``, ``validation`` or ``train`` of ``data``, or a split itself.
     rotations
         Draws per sample, at least 2; for ``octahedral`` 24 or more is the whole group, whose averages are exact.
     group
@@ -53,6 +54,9 @@ def measure_equivariance(
         attribute of this name tells, if it has one.
     precision
         ``float64``, ``float32``, ``tf32`` or ``bf16`` (autocast); None: that of the model's weights.
+    data
+        The data set; None: the task's default (the first registered). On grids under SO(3) its training split gives the floor:
+        with a split itself and no data, the floor is not measured.
 
     Returns
     -------
@@ -68,15 +72,19 @@ def measure_equivariance(
     """
     chosen = cast(Task, resolve(TASKS.get(task).factory)()) if isinstance(task, str) else task
     where = _device(model) if device == "auto" else torch.device(device)
+    if data is None and isinstance(split, str):
+        data = default_dataset(chosen.name).load()
+    interpolated = chosen.interpolates and group == "so3" and data is not None
     evaluator = Evaluator(
         chosen,
-        default_dataset(chosen.name).load().split(split) if isinstance(split, str) else split,
+        data.split(split) if data is not None and isinstance(split, str) else cast(Split, split),
         requires=getattr(model, "requires", {}) if requires is None else requires,
         rotations=rotations,
         group=group,
         seed=seed,
         device=where,
         precision=precision or _precision(model, where),
+        reference=chosen.linear_baseline(data) if interpolated and data is not None else None,
     )
     return evaluator.evaluate(model.to(where), floor=True)
 

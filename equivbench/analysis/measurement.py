@@ -8,12 +8,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from equivbench.analysis.rotated_set import Group
 from equivbench.records.schema import Number, Test, TestPart
 from equivbench.symmetry.decomposition import Decomposition, ratio_interval, sum_by_group
-
-FLOOR_FACTOR = 25.0
-"""How far above its numerical floor a model that holds its symmetry may lie; :func:`is_verified` says why."""
+from equivbench.tasks.base import Group
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +45,8 @@ class Measurement(Part):
     explained: float
     """1 - total / baseline, with the task's declared baseline; NaN where that is 0."""
     group: Group
-    resolution: float | None
-    """The share that one rounding of the predictions would cause: eps^2 sum |p|^2 / sum total; measured with the floor."""
+    allowed: float | None
+    """The share up to which a declared symmetry holds (:mod:`equivbench.analysis.floor`); measured with the floor."""
     by: Mapping[str, Part] = field(default_factory=dict)
     """The same by stratum (element, flow time), in the task's order; strata without a row are left out."""
 
@@ -69,20 +66,14 @@ class Measurement(Part):
 
 
 def is_verified(measurement: Measurement) -> bool:
-    """Whether a declared symmetry holds: the share is at most ``FLOOR_FACTOR`` times what rounding must cause.
+    """Whether a declared symmetry holds: the share is at most what rounding, or the grid, explains.
 
-    What rounding must cause is the larger of the floor (the inputs rounded once) and the resolution (the predictions rounded
-    once). A network rounds after each of its operations as well: shares of 1 to 3 times the floor were measured for the
-    networks here and for wide perceptrons. 25 allows five times the amplitude. A symmetry broken by a relative 1e-3 has a share
-    near 1e-7, in float32 some five orders above the bound; bfloat16 cannot tell it from rounding. Without a measured floor
-    nothing is verified: False.
+    Without a measured floor nothing is verified: False.
     """
-    if measurement.floor is None or measurement.resolution is None:
+    if measurement.allowed is None:
         return False
     # No error at all, so none of symmetry.
-    if measurement.equivariance == 0:
-        return True
-    return measurement.share <= FLOOR_FACTOR * max(measurement.floor, measurement.resolution)
+    return measurement.equivariance == 0 or measurement.share <= measurement.allowed
 
 
 def part_of(errors: Decomposition, row_weights: Tensor, floor: float | None) -> Part:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -13,25 +14,38 @@ from equivbench.errors import UsageError
 from equivbench.symmetry.decomposition import Decomposition
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 from equivbench.symmetry.types import SymmetryType
-from equivbench.tasks.base import Field, Split, Task
+from equivbench.tasks.base import Field, Group, Split, Task
 
 if TYPE_CHECKING:
     from equivbench.tasks.base import Batch
 
-Group = Literal["so3", "octahedral"]
 Precision = Literal["float32", "tf32", "bf16", "float64"]
+
+KEPT_BYTES = 1 << 29
+"""A test set whose inputs take more is assembled anew in each evaluation (voxel grids under 24 rotations)."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The samples of a chunk under one draw of the group, as the model takes them."""
+
+    inputs: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor]
+    """Rotated like the inputs: what the objective compares with."""
+    inverse: Tensor
+    """[graphs, 3, 3] float64, what takes predictions back."""
+    place: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    """Does to further tensors, given in float64 for the sample as it is, what was done to the inputs."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some samples under every draw, as the model takes them."""
+    """Some samples under every draw."""
 
-    inputs: tuple[dict[str, Tensor], ...]
-    """One mapping a draw."""
-    targets: tuple[dict[str, Tensor], ...]
-    """Rotated like the inputs: what the objective compares with."""
-    inverses: Tensor
-    """[draws, graphs, 3, 3] float64, what takes predictions back."""
+    draws: Iterable[Draw]
+    """Assembled as they are asked for, or kept (a tuple)."""
+    plain: Mapping[str, Tensor] | None
+    """The inputs of the samples as they are, for tasks with feedback."""
     index: Tensor | None
     """[nodes] the graph of each node."""
     target: Tensor
@@ -47,7 +61,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Placement:
-    """How the samples of a chunk reach the model: the rotations, the arithmetic, the device and the derived inputs."""
+    """How the samples of a chunk reach the model: the arithmetic, the device and the derived inputs."""
 
     task: Task
     requires: Mapping[str, float]
@@ -59,61 +73,112 @@ class Placement:
         """Of the model's floating-point inputs; reduced precisions start from float32."""
         return torch.float64 if self.precision == "float64" else torch.float32
 
-    def chunks(
-        self, split: Split, samples: Tensor, rotations: Tensor, batch_size: int, seed: int, round_trip: bool = False
-    ) -> Iterator[Chunk]:
-        """The samples [n] of ``split``, ``batch_size`` at a time, under ``rotations`` [draws, n, 3, 3].
+    def assembled(self, batch: Batch, noise: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(inputs, targets) in the working precision."""
+        return self.task.assemble(cast(batch, self.dtype), cast(noise, self.dtype), self.requires)
 
-        Noise is drawn once a sample and rotates with it. ``round_trip``: the inputs are rotated, rounded to the working
-        precision and rotated back, so that they differ from the sample by rounding alone, and predictions stay where they are.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        for start in range(0, len(samples), batch_size):
-            part = slice(start, start + batch_size)
-            batch = split.collate(samples[part])
-            noise = self.task.noise(batch, generator)
-            yield self._chunk(batch, noise, rotations[:, part].to(self.device), split.groups[samples[part]], round_trip)
-
-    def _chunk(self, host_batch: Batch, host_noise: Batch, rotations: Tensor, groups: Tensor, round_trip: bool) -> Chunk:
-        task = self.task
-        batch, noise = _exact(host_batch, self.device), _exact(host_noise, self.device)
-        index = None if task.index_field is None else batch[task.index_field]
-        drawn = []
-        for rotation in rotations:
-            moved = task.rotate({**batch, **noise}, rotation, index)
-            if round_trip:
-                moved = task.rotate(self._rounded(moved), rotation.transpose(1, 2), index)
-            moved = cast(moved, self.dtype)
-            drawn.append(
-                task.assemble({name: moved[name] for name in batch}, {name: moved[name] for name in noise}, self.requires)
-            )
-        target = task.assemble(batch, noise, {})[1][task.prediction]
-        inverses = rotations.transpose(2, 3)
-        weights = task.weights({**batch, **noise})
-        return Chunk(
-            inputs=tuple(inputs for inputs, _ in drawn),
-            targets=tuple(targets for _, targets in drawn),
-            inverses=torch.eye(3, dtype=torch.float64, device=self.device).expand_as(inverses) if round_trip else inverses,
-            index=index,
-            target=target,
-            weights=weights,
-            row_weights=target.new_ones(len(target)) if weights is None else weights.double().reshape(len(target), -1).sum(1),
-            groups=self._per_row(groups.to(self.device), index),
-            strata=task.strata({**batch, **noise}),
-            samples=task.samples_in(batch),
-        )
-
-    def _rounded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def rounded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every tensor that a rotation moves, rounded to the working precision and given back in float64."""
         moving = {field.name for field in self.task.fields if not SymmetryType.parse(field.symmetry).invariant}
         rounding = ROUNDINGS[self.precision]
         return {name: rounding(tensor).double() if name in moving else tensor for name, tensor in tensors.items()}
 
-    def _per_row(self, per_sample: Tensor, index: Tensor | None) -> Tensor:
-        field = prediction_field(self.task)
-        if field.per == "node" and index is not None:
-            return per_sample[index]
-        return per_sample
+
+@dataclass(frozen=True)
+class RotatedSet:
+    """Samples under fixed draws of a group; iterating it assembles them chunk by chunk, each time alike.
+
+    ``samples`` [n] of ``split`` are judged ``task.test_points`` times each; ``rotations`` [draws, n * test_points, 3, 3]. Noise
+    is drawn once for each judged sample and rotates with it. ``round_trip``: the inputs are rotated, rounded to the working
+    precision and rotated back, so that they differ from the sample by rounding alone, and predictions stay where they are.
+    """
+
+    placement: Placement
+    split: Split
+    samples: Tensor
+    rotations: Tensor
+    batch_size: int
+    seed: int
+    round_trip: bool = False
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """The chunks, of ``batch_size`` samples (the last of fewer)."""
+        for start in range(0, len(self.samples), self.batch_size):
+            yield self._chunk(start)
+
+    def kept(self) -> Iterable[Chunk]:
+        """The chunks in memory if they are small, else the set itself."""
+        first = next(iter(self))
+        draw = next(iter(first.draws))
+        held = (*draw.inputs.values(), *draw.targets.values())
+        each = sum(tensor.numel() * tensor.element_size() for tensor in held) / min(self.batch_size, len(self.samples))
+        if each * len(self.samples) * len(self.rotations) > KEPT_BYTES:
+            return self
+        return [replace(chunk, draws=tuple(chunk.draws)) for chunk in self]
+
+    def _chunk(self, start: int) -> Chunk:
+        placement, task = self.placement, self.placement.task
+        device, points = placement.device, task.test_points
+        picked = self.samples[start : start + self.batch_size].repeat_interleave(points)
+        rotations = self.rotations[:, points * start : points * start + len(picked)].to(device)
+        host_batch = self.split.collate(picked)
+        # A function of the position, so that a chunk assembled again is the same.
+        generator = torch.Generator().manual_seed(self.seed + start)
+        batch, noise = _exact(host_batch, device), _exact(task.test_noise(host_batch, generator), device)
+        everything = {**batch, **noise}
+        index = None if task.index_field is None else batch[task.index_field]
+        target = task.assemble(batch, noise, {})[1][task.prediction]
+        weights = task.weights(everything)
+        return Chunk(
+            draws=_Draws(self, batch, noise, rotations, index),
+            plain=None if task.feedback is None else placement.assembled(batch, noise)[0],
+            index=index,
+            target=target,
+            weights=weights,
+            row_weights=target.new_ones(len(target)) if weights is None else _row_sums(weights),
+            groups=_per_row(task, self.split.groups[picked].to(device), index),
+            strata=task.strata(everything),
+            samples=task.samples_in(batch),
+        )
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """The draws of one chunk, assembled as they are asked for."""
+
+    of: RotatedSet
+    batch: Mapping[str, Tensor]
+    noise: Mapping[str, Tensor]
+    rotations: Tensor
+    index: Tensor | None
+
+    def __iter__(self) -> Iterator[Draw]:
+        for rotation in self.rotations:
+            place = partial(self._place, rotation)
+            moved = place({**self.batch, **self.noise})
+            inputs, targets = self.of.placement.assembled(
+                {name: moved[name] for name in self.batch}, {name: moved[name] for name in self.noise}
+            )
+            inverse = rotation.transpose(1, 2)
+            if self.of.round_trip:
+                inverse = torch.eye(3, dtype=torch.float64, device=rotation.device).expand_as(inverse)
+            yield Draw(inputs, targets, inverse, place)
+
+    def _place(self, rotation: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        placement = self.of.placement
+        moved = placement.task.rotate(tensors, rotation, self.index)
+        if self.of.round_trip:
+            moved = placement.task.rotate(placement.rounded(moved), rotation.transpose(1, 2), self.index)
+        return cast(moved, placement.dtype)
+
+
+def _row_sums(weights: Tensor) -> Tensor:
+    """[rows] float64, without unfolding an expanded tensor."""
+    return weights.sum(dim=tuple(range(1, weights.dim())), dtype=torch.float64) if weights.dim() > 1 else weights.double()
+
+
+def _per_row(task: Task, per_sample: Tensor, index: Tensor | None) -> Tensor:
+    return per_sample[index] if prediction_field(task).per == "node" and index is not None else per_sample
 
 
 def rows_of(parts: Sequence[Decomposition]) -> Decomposition:
@@ -126,10 +191,10 @@ def rows_of(parts: Sequence[Decomposition]) -> Decomposition:
     )
 
 
-def strata_of(chunks: Sequence[Chunk]) -> Iterator[tuple[str, Tensor]]:
-    """(name, [rows] mask over all chunks) of each stratum that has a row."""
-    known = [chunk.strata for chunk in chunks if chunk.strata is not None]
-    if len(known) < len(chunks):
+def strata_of(strata: Sequence[tuple[tuple[str, ...], Tensor] | None]) -> Iterator[tuple[str, Tensor]]:
+    """(name, [rows] mask over all chunks) of each stratum that has a row; ``strata`` are those of the chunks."""
+    known = [each for each in strata if each is not None]
+    if len(known) < len(strata):
         return
     names, index = known[0][0], torch.cat([index for _, index in known])
     for position, count in enumerate(torch.bincount(index, minlength=len(names)).tolist()):

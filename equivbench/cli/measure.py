@@ -58,13 +58,14 @@ def measure(
         measured = measure_equivariance(
             found.model,
             name,
-            split=split if found.dataset is None else found.dataset.load().split(split),
+            split=split,
             rotations=rotations,
             group="octahedral" if group == "octahedral" else "so3",
             seed=seed,
             device=where,
             requires=found.requires,
             precision=found.precision,
+            data=None if found.dataset is None else found.dataset.load(),
         )
     if found.untrained:
         message("note", f"{model} has random weights: this measures its symmetry, not its accuracy")

@@ -145,7 +145,7 @@ def test_groups_are_means_that_add_up() -> None:
     assert float((r.group_weights * r.group_equivariance).sum() / r.group_weights.sum()) == pytest.approx(
         r.equivariance, rel=1e-12
     )
-    assert (r.floor, r.resolution) == (None, None)
+    assert (r.floor, r.allowed) == (None, None)
     assert not is_verified(r)
 
 
