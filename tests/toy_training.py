@@ -142,6 +142,9 @@ class ToyEvaluator:
         explained = 1 - total / ToyTask().baseline(self.split)
         return ToyMeasurement(total, total, 0.0 if floor else None, errors.double(), explained)
 
+    def baselines(self) -> dict[str, float]:
+        return {"zero": ToyTask().baseline(self.split)}
+
 
 class FakeTime:
     """A clock's ``now`` that moves only when told to."""
@@ -213,6 +216,7 @@ def toy_trainer(
         evaluator=ToyEvaluator(ToySplit(16, 2), spend),
         verify=None,
         device=torch.device("cpu"),
+        evaluated_at_once=16,
     )
     return Trainer(
         arm,

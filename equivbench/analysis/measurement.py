@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from equivbench.records.schema import Number, Test, TestPart
+from equivbench.registry import Symmetry
 from equivbench.symmetry.decomposition import Decomposition, ratio_interval, sum_by_group
 from equivbench.tasks.base import Group
 
@@ -74,6 +75,11 @@ def is_verified(measurement: Measurement) -> bool:
         return False
     # No error at all, so none of symmetry.
     return measurement.equivariance == 0 or measurement.share <= measurement.allowed
+
+
+def covers(symmetry: Symmetry, group: Group) -> bool:
+    """Whether a model declared ``symmetry`` promises anything about rotations drawn from ``group``."""
+    return symmetry in ("so3", "o3") or (symmetry == "octahedral" and group == "octahedral")
 
 
 def part_of(errors: Decomposition, row_weights: Tensor, floor: float | None) -> Part:

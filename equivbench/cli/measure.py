@@ -135,7 +135,9 @@ def _at_floor(measured: Measurement) -> bool:
 
 def _verified(found: FoundModel, measured: Measurement) -> bool | None:
     """Whether the declared symmetry holds; None where none is declared, or the group measured is larger than it."""
-    if found.symmetry in (None, "none") or (found.symmetry == "octahedral" and measured.group == "so3"):
+    from equivbench.analysis.measurement import covers
+
+    if found.symmetry is None or not covers(found.symmetry, measured.group):
         return None
     return _at_floor(measured)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 PRESETS = ("dev", "small", "paper")
 Augmentation = Literal["none", "haar"]
 Precision = Literal["float32", "tf32", "bf16"]
+Optimizer = Literal["adamw", "adam", "nadam", "radam", "adamax", "rmsprop", "sgd"]
+OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How an arm is trained. AdamW, linear warm-up then a constant rate, EMA min(ema, (1+n)/(10+n))."""
+    """How an arm is trained: by default AdamW; linear warm-up then a constant rate, EMA min(ema, (1+n)/(10+n))."""
 
     learning_rate: float
     batch_size: int
@@ -24,7 +26,10 @@ class Recipe:
     ema: float = 0.999
     precision: Precision = "float32"
     compile: bool = False
-    optimizer: Literal["adamw"] = "adamw"
+    optimizer: Optimizer = "adamw"
+    """What each does: :mod:`equivbench.training.optimiser`."""
+    augmentation_fraction: float = 1.0
+    """Probability with which a sample of a batch is rotated, where the recipe augments."""
     tuned_at: str | None = None
     """The budget per trial at which ``equivbench tune`` chose rate and batch size, e.g. ``"20s"``."""
     tuning_log_sha256: str | None = None
@@ -50,6 +55,9 @@ class Arm:
     model: str
     presets: Mapping[str, ArmPreset]
     wrapper: str | None = None
+    widths: Mapping[str, int | str] = field(default_factory=dict)
+    """The config's widths, which a size sweep multiplies, each with what it must stay a multiple of: a number, or the name
+    of another config key (``{"width": "heads"}``). A width may be a number or a list of them."""
 
 
 @dataclass(frozen=True)

@@ -227,3 +227,6 @@ class RunRecord(_Part):
     environment: Environment
     git: Git
     reasons: dict[str, str]
+    baselines: dict[str, float] = {}
+    """Board metric on the same test set of predictors that need no training: ``zero``, ``linear`` (the best linear or isotropic
+    Gaussian one, fitted on the training split)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from equivbench.pairs.base import Recipe
 from equivbench.tasks.base import Split, Task
@@ -20,7 +20,11 @@ class Evaluates(Protocol):
     """What the trainer asks of :class:`equivbench.analysis.evaluator.Evaluator`."""
 
     def evaluate(self, model: nn.Module, floor: bool) -> Measurement:
-        """Measure ``model`` on the fixed, rotated test set; ``floor``: with the numerical floor of the share."""
+        """Measure ``model`` on the fixed, rotated test set; ``floor``: with the floor of the share."""
+        ...
+
+    def baselines(self) -> dict[str, float]:
+        """Board metric of the predictors that need no training, by name."""
         ...
 
 
@@ -40,3 +44,12 @@ class Arm:
     verify: Callable[[Measurement], bool] | None
     """Whether a measurement bears out the declared symmetry; None where none is declared."""
     device: torch.device
+    evaluated_at_once: int
+    """Samples in a forward pass without gradients: the evaluation graph is traced at this size."""
+
+    def with_feedback(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``inputs`` with the task's feedback from a pass without gradients."""
+        feedback = self.task.feedback
+        assert feedback is not None
+        with torch.no_grad():
+            return {**inputs, feedback.input: self.module(**inputs)[feedback.output].detach()}

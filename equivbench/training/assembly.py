@@ -14,7 +14,7 @@ import torch._dynamo
 from torch import nn
 
 from equivbench.analysis.evaluator import Evaluator
-from equivbench.analysis.measure import is_verified
+from equivbench.analysis.measurement import covers, is_verified
 from equivbench.errors import UsageError, unknown_name
 from equivbench.pairs.base import Arm as DeclaredArm
 from equivbench.pairs.base import ArmPreset, Pair, PairPreset, Recipe
@@ -127,29 +127,34 @@ def load_model(path: Path, weights: str = "ema") -> tuple[nn.Module, Task, Job]:
 def _arm(chosen: Plan, job: Job, data: TaskData, model: nn.Module, device: torch.device, clock: Clock) -> Arm:
     requires = requirements(chosen, model)
     recipe = dataclasses.replace(chosen.recipe, precision=precision.effective(chosen.recipe.precision, device))
+    preset, task = chosen.pair_preset, chosen.task
+    group = preset.group or task.group
+    at_once = preset.evaluated_at_once or evaluated_at_once(device)
     with clock.part("evaluate"):
         evaluator = Evaluator(
-            chosen.task,
+            task,
             data.split(job.split),
             requires=requires,
-            rotations=chosen.pair_preset.rotations,
-            group=chosen.task.group,
+            rotations=preset.rotations,
+            group=group,
             seed=0,
             device=device,
-            samples=chosen.pair_preset.test_samples,
-            batch_size=evaluated_at_once(device),
+            samples=preset.test_samples,
+            batch_size=at_once,
             precision=recipe.precision,
+            reference=task.linear_baseline(data),
         )
     return Arm(
-        task=chosen.task,
+        task=task,
         split=data.train,
         model=model,
         module=_wrapped(chosen, model),
         requires=requires,
         recipe=recipe,
         evaluator=evaluator,
-        verify=None if chosen.spec.symmetry == "none" else is_verified,
+        verify=is_verified if covers(chosen.spec.symmetry, group) else None,
         device=device,
+        evaluated_at_once=at_once,
     )
 
 

@@ -38,16 +38,25 @@ class Batches:
             rotations = random_rotations(count, generator=generator(self._seed, "rotations", start), dtype=torch.float64)
             index = None if self._task.index_field is None else batch[self._task.index_field]
             batch = self._task.rotate(batch, rotations, index)
-        return self._assemble(batch, generator(self._seed, "noise", start))
+        return self._assemble(batch, self._seed, "noise", start)
 
     def canonical(self, count: int, start: int = 0) -> Assembled:
         """``count`` stored samples as they are, the same in every run: what compilation is traced and checked on."""
         indices = torch.arange(start, start + count) % len(self._split)
-        return self._assemble(self._split.collate(indices), generator(0, "canonical noise", start))
+        return self._assemble(self._split.collate(indices), 0, "canonical noise", start)
 
-    def _assemble(self, batch: Mapping[str, Tensor], random: torch.Generator) -> Assembled:
-        noise = self._task.noise(batch, random)
-        return self._task.assemble(self._moved(batch), self._moved(noise), self._requires)
+    def feeds_back(self, start: int) -> bool:
+        """Whether the batch from position ``start`` on has its feedback from a first pass (else it is zeros)."""
+        feedback = self._task.feedback
+        if feedback is None:
+            return False
+        return float(torch.rand((), generator=generator(self._seed, "feedback", start))) < feedback.probability
+
+    def _assemble(self, batch: Mapping[str, Tensor], seed: int, stream: str, start: int) -> Assembled:
+        moved = self._moved(batch)
+        # Large noise (a grid) is drawn where it is used.
+        noise = self._task.noise(moved, generator(seed, stream, start, device=self._device))
+        return self._task.assemble(moved, self._moved(noise), self._requires)
 
     def _moved(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if self._device.type == "cpu":

@@ -35,10 +35,22 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     kernels: str | None = None
     """Kernel backend, passed to the model as ``config["kernels"]``; None leaves the model its own default."""
     recipe: dict[str, Any] = {}
-    """Fields of :class:`equivbench.pairs.base.Recipe` that replace the preset's (``tune``)."""
+    """Fields of :class:`equivbench.pairs.base.Recipe` that replace the preset's (``tune``, sweeps)."""
+    config: dict[str, Any] = {}
+    """Entries that replace those of the model's config (sweeps over model size)."""
+    fraction: float = 1.0
+    """Part of the training groups that is trained on (:func:`equivbench.tasks.fraction.with_fraction`)."""
+    labels: dict[str, str] = {}
+    """What sets the run apart from the pair as declared, such as a sweep's axis and value; the record's ``variant`` has it."""
     split: Literal["test", "validation"] = "test"
     """What evaluations are made on; ``tune`` uses the validation split."""
     resume: bool = False
     """Go on from the last checkpoint in ``state_dir``; with none there, start fresh."""
     extends: str | None = None
     """The budget that ``budget`` prolongs (``--extend``): evaluations up to it fall as in the run without extension."""
+
+    @property
+    def title(self) -> str:
+        """What it is, for progress and messages: ``forcefield/vector equivariant seed 0 (sweep data, value 0.25)``."""
+        labels = ", ".join(f"{name} {value}" for name, value in self.labels.items())
+        return f"{self.pair} {self.arm} seed {self.seed}" + (f" ({labels})" if labels else "")

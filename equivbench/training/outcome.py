@@ -78,13 +78,16 @@ class Outcome(msgspec.Struct, kw_only=True):
     groups: GroupErrors | None
     final: Test | None
     final_raw: Test | None
+    baselines: dict[str, float]
     diverged: str | None
     reasons: dict[str, str]
     """Why a value is null, by its path in the record."""
     notes: list[str]
 
 
-def outcome_of(trainer: Trainer, inference: Inference, final_raw: Test | None, flops: float | None) -> Outcome:
+def outcome_of(
+    trainer: Trainer, inference: Inference, final_raw: Test | None, flops: float | None, baselines: dict[str, float]
+) -> Outcome:
     """Everything the run's record needs, from where the trainer stands now."""
     facts, about, arm, clock = trainer.facts, trainer.description, trainer.arm, trainer.clock.seconds()
     return Outcome(
@@ -127,6 +130,7 @@ def outcome_of(trainer: Trainer, inference: Inference, final_raw: Test | None, f
         # A diverged arm has no result, whatever it had reached before.
         final=facts.final if facts.diverged is None else None,
         final_raw=final_raw,
+        baselines=baselines,
         diverged=facts.diverged,
         reasons=_reasons(trainer, inference, final_raw, flops),
         notes=trainer.notes,
@@ -141,7 +145,7 @@ def _reasons(trainer: Trainer, inference: Inference, final_raw: Test | None, flo
     floors = [point.test.floor for point in facts.trace]
     last_only = "the floor is measured at the last evaluation of a budget, with the averaged weights"
     absent: dict[str, tuple[object, str | None]] = {
-        "model.symmetry_verified": (facts.verified, "no symmetry is declared" if about.symmetry == "none" else early),
+        "model.symmetry_verified": (facts.verified, _why_unverified(about.symmetry) if arm.verify is None else early),
         "recipe.compile": (trainer.preparation.backend, trainer.preparation.why_eager),
         "recipe.tuned_at": (recipe.tuned_at, "the recipe was not tuned by equivbench tune"),
         "recipe.tuning_log_sha256": (recipe.tuning_log_sha256, "the recipe was not tuned by equivbench tune"),
@@ -158,6 +162,10 @@ def _reasons(trainer: Trainer, inference: Inference, final_raw: Test | None, flo
     }
     absent |= {f"trace.{index}.test.floor": (floor, last_only) for index, floor in enumerate(floors)}
     return {path: str(reason) for path, (value, reason) in absent.items() if value is None}
+
+
+def _why_unverified(symmetry: Symmetry) -> str:
+    return "no symmetry is declared" if symmetry == "none" else f"{symmetry} is declared and a larger group was measured"
 
 
 def throughput(step_seconds: list[float], batch_size: int, alternated_with: str | None) -> Throughput:

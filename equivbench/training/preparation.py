@@ -17,7 +17,7 @@ from equivbench.training.state import put_back, snapshot
 
 
 def evaluated_at_once(device: torch.device) -> int:
-    """Samples in a forward pass without gradients, of either arm: the evaluation graph is traced at this size.
+    """Samples in a forward pass without gradients, of either arm, where the pair's preset does not say.
 
     Few on a CPU, whose caches they then fit (PaiNN, two cores: 16 at once take 0.43 s for the test set where 64 take 0.59 s).
     """
@@ -84,7 +84,7 @@ class Preparation:
         compiled = self._gradients(canonical)
         for start in (count, 2 * count):
             self._gradients(self._batches.canonical(count, start))
-        size = evaluated_at_once(arm.device)
+        size = arm.evaluated_at_once
         evaluated = [self._batches.canonical(count)[0] for count in (size, size // 2)]
         with precision.autocast(arm.recipe.precision, arm.device):
             compilation.trace_without_gradients(arm.module, evaluated)

@@ -15,7 +15,6 @@ from equivbench.records.schema import Inference, Memory
 from equivbench.symmetry.wrappers import wrap
 from equivbench.training import precision
 from equivbench.training.clock import Clock
-from equivbench.training.preparation import evaluated_at_once
 from equivbench.training.state import put_back, snapshot
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def inference(trainer: Trainer, seconds: float) -> Inference:
     All four are timed in turn, on the same batch of stored samples, until ``seconds`` have passed; the median counts.
     """
     arm, clock = trainer.arm, trainer.clock.scratch()
-    at_once = evaluated_at_once(arm.device)
+    at_once = arm.evaluated_at_once
     with trainer.holding_the_device(), trainer.clock.part("timing"), trainer.average.swapped_in():
         inputs, _ = trainer.batches.canonical(at_once)
         modules: dict[str, nn.Module] = {"plain": arm.module}
@@ -90,7 +89,7 @@ def flops_per_sample(trainer: Trainer) -> float | None:
     formula = getattr(trainer.arm.model, "flops", None)
     if formula is None:
         return None
-    at_once = evaluated_at_once(trainer.arm.device)
+    at_once = trainer.arm.evaluated_at_once
     inputs, _ = trainer.batches.canonical(at_once)
     return float(formula(inputs)) / at_once
 

@@ -73,7 +73,7 @@ def live_tensors(model: nn.Module, average: Average, optimizer: torch.optim.Opti
     parts: dict[str, Mapping[str, Tensor]] = {
         "model": {**weights, **buffers},
         "ema": average.average,
-        "adamw": named_state(optimizer, model),
+        "optimizer": named_state(optimizer, model),
     }
     return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 

@@ -17,9 +17,9 @@ def stream_seed(seed: int, stream: str, *counters: int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
 
 
-def generator(seed: int, stream: str, *counters: int) -> torch.Generator:
-    """A CPU generator at the start of that draw; two calls with the same arguments give the same numbers."""
-    return torch.Generator().manual_seed(stream_seed(seed, stream, *counters))
+def generator(seed: int, stream: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator on ``device`` at the start of that draw; two calls with the same arguments give the same numbers."""
+    return torch.Generator(device).manual_seed(stream_seed(seed, stream, *counters))
 
 
 def seed_global(seed: int, stream: str, *counters: int) -> None:

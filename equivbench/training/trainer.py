@@ -21,7 +21,7 @@ from equivbench.training.divergence import DivergenceWatch
 from equivbench.training.ema import Average
 from equivbench.training.energy import energy_meter
 from equivbench.training.keeping import Keeper
-from equivbench.training.optimiser import adamw, set_rate
+from equivbench.training.optimiser import build_optimizer, set_rate
 from equivbench.training.outcome import Description, Outcome, outcome_of
 from equivbench.training.preparation import Preparation
 from equivbench.training.progress import Progress, progress
@@ -71,7 +71,7 @@ class Trainer:
         self.facts = Facts(identity=identity, job=dict(description.job), budget=budget.text, points=points)
         precision.use(self.arm.recipe.precision)
         self.batches = Batches(arm.task, arm.split, arm.recipe, arm.requires, seed, arm.device)
-        self.optimizer = adamw(arm.model, arm.recipe)
+        self.optimizer = build_optimizer(arm.model, arm.recipe)
         self.average = Average(arm.model, arm.recipe.ema)
         self.preparation = Preparation(self.arm, self.batches, folder)
         self.energy = energy_meter(arm.device)
@@ -116,6 +116,8 @@ class Trainer:
         with clock.part("train", synchronize=False):
             seed_global(self.seed, "dropout", facts.step)
             with precision.autocast(recipe.precision, arm.device):
+                if self.batches.feeds_back(facts.samples):
+                    inputs = arm.with_feedback(inputs)
                 outputs = arm.module(**inputs)
                 loss = arm.task.objective(outputs, targets, inputs)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -198,12 +200,14 @@ class Trainer:
             self.prepare()
             raw = self.evaluate(floor=False)
             diverged = DivergenceWatch.of_measurement(raw, self.facts.step)
+            with self.clock.part("evaluate"):
+                baselines = self.arm.evaluator.baselines()
             inference, flops = probes.inference(self, inference_seconds), probes.flops_per_sample(self)
-        return outcome_of(self, inference, raw.to_record() if diverged is None else None, flops)
+        return outcome_of(self, inference, raw.to_record() if diverged is None else None, flops, baselines)
 
     def outcome(self) -> Outcome:
         """What is known so far (an interrupted or diverged run), without further measurement."""
-        return outcome_of(self, Inference(samples_per_second=None), None, None)
+        return outcome_of(self, Inference(samples_per_second=None), None, None, {})
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
