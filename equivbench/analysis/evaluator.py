@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -63,7 +63,8 @@ class Evaluator:
     precision
         The arithmetic of the forward passes: ``bf16`` is autocast here; ``tf32`` expects it to be switched on by the caller.
     reference
-        The task's linear baseline: for :meth:`baselines`, and for the floor of a task that interpolates.
+        Makes the task's linear baseline, when first needed: for :meth:`baselines`, and for the floor of a task that
+        interpolates.
     """
 
     def __init__(
@@ -79,14 +80,14 @@ class Evaluator:
         samples: int | None = None,
         batch_size: int = 64,
         precision: Precision = "float32",
-        reference: nn.Module | None = None,
+        reference: Callable[[], nn.Module | None] = lambda: None,
     ) -> None:
         if len(split) == 0:
             raise UsageError(f"the split of task {task.name!r} to measure on is empty")
         self.task, self.split, self.group = task, split, group
         self._seed, self._batch_size = seed, max(1, batch_size // task.test_points)
         self._placement = Placement(task, requires, torch.device(device), precision)
-        self._reference = None if reference is None else reference.to(device)
+        self._reference = reference
         self._samples = spread(split.groups, samples)
         drawn, self._exhaustive = draw_rotations(group, rotations, len(self._samples) * task.test_points, seed)
         self._chunks = RotatedSet(self._placement, split, self._samples, drawn, self._batch_size, seed).kept()
@@ -161,10 +162,12 @@ class Evaluator:
 
     @cached_property
     def _judged_reference(self) -> Judged | None:
-        if self._reference is None:
+        reference = self._reference()
+        if reference is None:
             return None
-        with evaluating(self._reference):
-            return self._judge(self._caller(self._reference))
+        reference = reference.to(self._placement.device)
+        with evaluating(reference):
+            return self._judge(self._caller(reference))
 
     @cached_property
     def _floor_chunks(self) -> Iterable[Chunk]:

@@ -74,7 +74,6 @@ def measure_equivariance(
     where = _device(model) if device == "auto" else torch.device(device)
     if data is None and isinstance(split, str):
         data = default_dataset(chosen.name).load()
-    interpolated = chosen.interpolates and group == "so3" and data is not None
     evaluator = Evaluator(
         chosen,
         data.split(split) if data is not None and isinstance(split, str) else cast(Split, split),
@@ -84,7 +83,7 @@ def measure_equivariance(
         seed=seed,
         device=where,
         precision=precision or _precision(model, where),
-        reference=chosen.linear_baseline(data) if interpolated and data is not None else None,
+        reference=lambda: None if data is None else chosen.linear_baseline(data),
     )
     return evaluator.evaluate(model.to(where), floor=True)
 

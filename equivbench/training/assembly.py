@@ -22,6 +22,7 @@ from equivbench.records.schema import DatasetRecord, Matching
 from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, ModelSpec, resolve
 from equivbench.symmetry.wrappers import wrap
 from equivbench.tasks.base import DatasetSource, Task, TaskData
+from equivbench.tasks.fraction import with_fraction
 from equivbench.training import precision
 from equivbench.training.arm import Arm
 from equivbench.training.budget import Budget
@@ -56,7 +57,7 @@ def plan(job: Job) -> Plan:
         raise unknown_name(f"preset of {job.pair}", job.preset, pair.presets.keys() & arm.presets.keys())
     preset: ArmPreset = arm.presets[job.preset]
     task = cast(Task, resolve(TASKS.get(pair.task).factory)())
-    config = {**preset.config, **({} if job.kernels is None else {"kernels": job.kernels})}
+    config = {**preset.config, **_config(preset, job.config), **({} if job.kernels is None else {"kernels": job.kernels})}
     recipe = _recipe(preset.recipe, job.recipe)
     return Plan(pair, pair.presets[job.preset], arm, MODELS.get(arm.model), config, recipe, _variant(task, job.variant), task)
 
@@ -71,7 +72,7 @@ def build_trainer(job: Job) -> Trainer:
     clock = Clock(synchronize=(lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None)
     with clock.running():
         source: DatasetSource = resolve(DATASETS.get(chosen.pair_preset.dataset).factory)()
-        data = source.load()
+        data = with_fraction(source.load(), job.fraction)
         model = build_model(chosen, job.seed).to(device)
         arm = _arm(chosen, job, data, model, device, clock)
         base = Budget.parse(job.extends or job.budget)
@@ -142,7 +143,7 @@ def _arm(chosen: Plan, job: Job, data: TaskData, model: nn.Module, device: torch
             samples=preset.test_samples,
             batch_size=at_once,
             precision=recipe.precision,
-            reference=task.linear_baseline(data),
+            reference=lambda: task.linear_baseline(data),
         )
     return Arm(
         task=task,
@@ -172,6 +173,13 @@ def _recipe(preset: Recipe, override: Mapping[str, Any]) -> Recipe:
     return dataclasses.replace(preset, **override)
 
 
+def _config(preset: ArmPreset, override: Mapping[str, Any]) -> dict[str, Any]:
+    for name in override:
+        if name not in preset.config:
+            raise unknown_name("entry of the model's config", name, preset.config)
+    return dict(override)
+
+
 def _variant(task: Task, chosen: Mapping[str, str]) -> dict[str, str]:
     """Every option of the task with its value, the default where none was chosen."""
     for name, value in chosen.items():
@@ -188,14 +196,18 @@ def _description(chosen: Plan, job: Job, data: TaskData, model: nn.Module) -> De
         task=chosen.task.name,
         dataset=DatasetRecord(name=card.name, version=card.version, sha256=card.sha256, sizes=dict(card.sizes)),
         matching=Matching(
-            what=match.what, hardware=match.hardware, target=match.target, measured=dict(match.measured.get(job.preset, {}))
+            what=match.what,
+            hardware=match.hardware,
+            target=match.target,
+            # What was measured of the declared sizes says nothing of others.
+            measured={} if job.config else dict(match.measured.get(job.preset, {})),
         ),
         model=chosen.spec.name,
         symmetry=chosen.spec.symmetry,
         config=chosen.config,
         wrapper=chosen.arm.wrapper,
         kernels=str(getattr(model, "kernels", job.kernels or "torch")),
-        variant=chosen.variant,
+        variant={**chosen.variant, **job.labels},
         job=msgspec.to_builtins(job),
     )
 
@@ -212,6 +224,8 @@ def _identity(chosen: Plan, job: Job, data: TaskData, device: torch.device) -> d
         "recipe": hashlib.sha256(recipe).hexdigest(),
         "config": msgspec.json.encode(chosen.config, order="deterministic").decode(),
         "dataset": data.card.sha256,
+        "fraction": job.fraction,
+        "labels": job.labels,
         "split": job.split,
         "device": device.type,
         "threads": job.threads,

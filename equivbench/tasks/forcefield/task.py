@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import UsageError, unknown_name
-from equivbench.tasks.base import Split, Task
+from equivbench.tasks.base import Split, Task, TaskData
 from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS
 from equivbench.tasks.forcefield.elements import NUMBERS
 from equivbench.tasks.forcefield.neighbours import edges_within
@@ -96,6 +96,12 @@ class ForceField(Task):
             total += float(forces.square().sum())
             atoms += len(forces)
         return total / atoms
+
+    def linear_baseline(self, data: TaskData, seed: int = 0) -> torch.nn.Module:
+        """Central pair forces, linear in a radial basis: :class:`equivbench.tasks.forcefield.baseline.PairForces`."""
+        from equivbench.tasks.forcefield.baseline import fit_pair_forces
+
+        return fit_pair_forces(data.train, seed)
 
 
 @cache
