@@ -6,10 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import multiprocessing
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.tasks.conformers import SMILES_FILES, STRUCTURES_LICENCE, digest, in_processes, minimised, pool
 from equivbench.tasks.forcefield.archive import Builder
 from equivbench.tasks.forcefield.storage import write
 from equivbench.tasks.forcefield.units import BOHR, HARTREE
@@ -31,12 +28,9 @@ TEMPERATURES = (100.0, 300.0, 500.0)
 """Kelvin: one conformation of each molecule at each."""
 STEPS, TIMESTEP, FRICTION, HYDROGEN_MASS = 200, 1.0, 0.02, 4.0
 """0.2 ps of Langevin dynamics: steps, fs a step, friction in 1/fs, mass of H in Da (so that 1 fs is a stable step)."""
-SMILES_FILES = ("NCI/first_5K.smi", "Pains/test_data/wehi_mols.csv")
-"""Inside rdkit's data folder. The wheel's ChEMBL files (CC-BY-SA) are left out."""
 
 LICENCES = {
-    "structures": "SMILES from files of the rdkit wheel (BSD-3-Clause): the NCI open database (public domain) and the WEHI set "
-    "of the PAINS filters",
+    "structures": STRUCTURES_LICENCE,
     "labels": "computed by equivbench with rdkit (BSD-3-Clause) and tblite (LGPL-3.0-or-later; neither is shipped); MIT, as the "
     "package",
 }
@@ -57,40 +51,6 @@ class Labelled:
     pos: NDArray[Any]
     forces: NDArray[Any]
     energy: NDArray[Any]
-
-
-def digest(text: str) -> int:
-    """64 bits of the SHA-256 of ``text``: the source of every order and seed here."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
-
-
-def candidates(seed: int) -> list[str]:
-    """Canonical SMILES of the molecules that qualify, each once, in an order drawn from ``seed``.
-
-    One neutral, closed-shell fragment of 10-40 atoms, of ``ELEMENTS``, no isotope labels.
-    """
-    from rdkit import Chem, RDConfig, rdBase
-
-    found: set[str] = set()
-    with rdBase.BlockLogs():
-        for name in SMILES_FILES:
-            for line in (Path(RDConfig.RDDataDir) / name).read_text().splitlines():
-                text = line.split('"')[1] if line.startswith('"') else line.split()[0]
-                molecule = Chem.MolFromSmiles(text)
-                if molecule is None or len(Chem.GetMolFrags(molecule)) != 1:
-                    continue
-                molecule = Chem.AddHs(molecule)
-                atoms = list(molecule.GetAtoms())
-                if (
-                    ATOMS[0] <= len(atoms) <= ATOMS[1]
-                    and sum(atom.GetFormalCharge() for atom in atoms) == 0
-                    and all(
-                        atom.GetSymbol() in ELEMENTS and not atom.GetNumRadicalElectrons() and not atom.GetIsotope()
-                        for atom in atoms
-                    )
-                ):
-                    found.add(Chem.MolToSmiles(Chem.RemoveHs(molecule)))
-    return sorted(found, key=lambda smiles: digest(f"order {seed} {smiles}"))
 
 
 def langevin(
@@ -122,20 +82,10 @@ def langevin(
 
 def conformations(smiles: str, seed: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """(z [atoms] uint8, pos [temperatures, atoms, 3] float32, A), or None where rdkit cannot embed or type the molecule."""
-    from rdkit import Chem
-    from rdkit.Chem import AllChem
-
-    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    settings = AllChem.ETKDGv3()
-    settings.randomSeed = digest(f"embed {seed} {smiles}") % (2**31 - 1)
-    if AllChem.EmbedMolecule(molecule, settings) != 0:
+    found = minimised(smiles, f"embed {seed} {smiles}")
+    if found is None:
         return None
-    properties = AllChem.MMFFGetMoleculeProperties(molecule, mmffVariant="MMFF94s")
-    if properties is None:
-        return None
-    field = AllChem.MMFFGetMoleculeForceField(molecule, properties)
-    if field is None or field.Minimize(maxIts=2000) != 0:
-        return None
+    molecule, field = found
     start = np.array(molecule.GetConformer().GetPositions())
     z = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], dtype=np.uint8)
     masses = np.array([HYDROGEN_MASS if atom.GetAtomicNum() == 1 else atom.GetMass() for atom in molecule.GetAtoms()])[:, None]
@@ -173,19 +123,12 @@ def process(job: tuple[str, int]) -> Labelled | None:
     return Labelled(smiles, z, pos, forces.astype(np.float32), energy) if np.isfinite(forces).all() else None
 
 
-def _start_worker() -> None:
-    # Ctrl-C is the parent's to handle: it ends the pool.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
-
-
 def labelled(samples: int, seed: int, processes: int) -> Iterator[Labelled | None]:
     """Molecules in their drawn order (None: failed) until they hold ``samples`` conformations, the same for any ``processes``."""
-    jobs = [(smiles, seed) for smiles in candidates(seed)]
+    jobs = [(smiles, seed) for smiles in pool(seed, ELEMENTS, ATOMS)]
     have = 0
-    # A fresh interpreter for each worker, so that tblite's OpenMP reads the thread count set in it.
-    with multiprocessing.get_context("spawn").Pool(processes, _start_worker) as pool:
-        for molecule in pool.imap(process, jobs, chunksize=4):
+    with in_processes(process, jobs, processes) as made:
+        for molecule in made:
             have += 0 if molecule is None else len(TEMPERATURES)
             yield molecule
             if have >= samples:
