@@ -60,7 +60,7 @@ class Lines(Quiet):
         if standing.finished and key not in self._done:
             self._done.add(key)
             ended = f"diverged: {standing.diverged}" if standing.diverged else _figures(standing)
-            message(f"{job.pair} {job.arm} seed {job.seed}", f"{standing.step} steps, {ended}")
+            message(job.title, f"{standing.step} steps, {ended}")
 
 
 class Bars(Quiet):
@@ -84,7 +84,8 @@ class Bars(Quiet):
         )
         self._progress = Progress(*columns, console=self._console, auto_refresh=False)
         self._tasks = {job.arm: self._progress.add_task(printable(job.arm), total=1.0, standing=None, phase="") for job in jobs}
-        self._console.print(Text(printable(f"{contest.pair} seed {contest.seed}, {jobs[0].budget} an arm")))
+        labels = "".join(f", {name} {value}" for name, value in jobs[0].labels.items())
+        self._console.print(Text(printable(f"{contest.pair} seed {contest.seed}{labels}, {jobs[0].budget} an arm")))
         self._progress.start()
 
     def show(self, job: Job, standing: Standing) -> None:

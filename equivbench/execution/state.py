@@ -40,6 +40,7 @@ def identify(job: Job, settings: dict[str, Any]) -> Job:
     another run. With ``job.resume`` and a run in that folder, the job takes over its run id and date.
     """
     named = ("pair", "arm", "preset", "budget", "seed", "device", "threads", "variant", "kernels")
+    named += ("recipe", "config", "fraction", "labels")
     identity = {name: getattr(job, name) for name in named} | {"out": os.path.abspath(job.out), "settings": settings}
     digest = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:20]
     job = msgspec.structs.replace(job, state_dir=str(cache_dir() / "runs" / digest))
@@ -111,8 +112,7 @@ def locked(job: Job) -> Iterator[int]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    named = f"{job.pair} {job.arm} seed {job.seed}"
-                    raise FailedError(f"another process is running {named} with these settings; wait for it to end") from None
+                    raise FailedError(f"another process is running {job.title} with these settings; wait for it to end") from None
                 time.sleep(0.2)
         yield descriptor
     finally:

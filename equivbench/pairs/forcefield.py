@@ -17,12 +17,24 @@ _PRESETS = {
 _DEV = Recipe(learning_rate=5e-3, batch_size=8, augmentation="none", warmup_steps=10)
 
 
+_WIDTHS: Mapping[str, Mapping[str, int | str]] = {
+    "painn": {"features": 1},
+    "plain-vectors": {"features": 1},
+    "escaip": {"hidden": "heads", "atom": 1, "distance": 1, "direction": 1},
+    "escaip-tied": {"hidden": "heads", "atom": 1, "distance": 1, "direction": 1},
+    "nequip": {"channels": 1, "hidden": 1},
+    "vector-transformer": {"width": "heads"},
+}
+"""By model. Bases of distances and angles (radial, orders) are resolutions, not widths."""
+
+
 def _arm(
     name: str, model: str, configs: Mapping[str, Mapping[str, Any]], small: Recipe, paper: Recipe, *, wrapper: str | None = None
 ) -> Arm:
     """An arm with its three presets; ``dev`` uses one recipe for all arms, with the augmentation of ``small``."""
     recipes = {"dev": replace(_DEV, augmentation=small.augmentation), "small": small, "paper": paper}
-    return Arm(name, model, {preset: ArmPreset(configs[preset], recipe) for preset, recipe in recipes.items()}, wrapper)
+    presets = {preset: ArmPreset(configs[preset], recipe) for preset, recipe in recipes.items()}
+    return Arm(name, model, presets, wrapper, _WIDTHS[model])
 
 
 _UNTUNED: dict[str, Any] = {"tuned_at": None, "tuning_log_sha256": None}

@@ -65,6 +65,8 @@ class RecipeRecord(_Part):
     weight_decay: float
     warmup_steps: int
     clip_norm: float | None
+    augmentation_fraction: float = 1.0
+    """Probability with which a sample was rotated, where ``augmentation`` is not none."""
 
 
 class Budget(_Part):

@@ -25,7 +25,7 @@ class Batches:
     ) -> None:
         self._task = task
         self._split = split
-        self._rotate = recipe.augmentation == "haar"
+        self._rotated = recipe.augmentation_fraction if recipe.augmentation == "haar" else 0.0
         self._requires = requires
         self._seed = seed
         self._device = device
@@ -34,8 +34,11 @@ class Batches:
     def at(self, start: int, count: int) -> Assembled:
         """The ``count`` samples from position ``start`` of the order on, augmented and assembled."""
         batch: Mapping[str, Tensor] = self._split.collate(self._order.take(start, count))
-        if self._rotate:
+        if self._rotated > 0:
             rotations = random_rotations(count, generator=generator(self._seed, "rotations", start), dtype=torch.float64)
+            # The rotations of those that are rotated do not depend on how many are: fractions differ in nothing else.
+            left = torch.rand(count, generator=generator(self._seed, "augmented", start)) >= self._rotated
+            rotations[left] = torch.eye(3, dtype=torch.float64)
             index = None if self._task.index_field is None else batch[self._task.index_field]
             batch = self._task.rotate(batch, rotations, index)
         return self._assemble(batch, self._seed, "noise", start)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from equivbench.pairs.base import OPTIMIZERS, Optimizer, Recipe
+from equivbench.pairs.base import Optimizer, Recipe
 
 Make = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
 """(parameters, weight decay) to an optimiser at rate zero."""
