@@ -154,10 +154,19 @@ def _proper(axes: Tensor, signs: Tensor) -> Tensor:
 
 
 def _points(inputs: Mapping[str, Tensor], fields: Sequence[Field], index_field: str | None) -> tuple[Tensor, Tensor, int]:
-    """(points [nodes, 3], graph of each [nodes], number of graphs): the first input declared as one vector per node."""
+    """(points [nodes, 3], graph of each [nodes], number of graphs): the first input declared as vectors that make up a graph.
+
+    One vector per node, or [graphs, points, 3] per graph: there points of padding must be 0 and the others centred, so that
+    padding moves neither mean nor moments.
+    """
     for field in fields:
-        if field.name in inputs and field.per == "node" and SymmetryType.parse(field.symmetry) == SymmetryType(((1, 1),)):
-            points = inputs[field.name]
+        if field.name not in inputs or SymmetryType.parse(field.symmetry) != SymmetryType(((1, 1),)):
+            continue
+        points = inputs[field.name]
+        if field.per == "graph" and points.dim() == 3:
+            graphs = torch.arange(len(points), device=points.device)
+            return points.flatten(0, 1), graphs.repeat_interleave(points.shape[1]), len(points)
+        if field.per == "node":
             index = points.new_zeros(len(points), dtype=torch.int64) if index_field is None else inputs[index_field]
             return points, index, int(index.max()) + 1
-    raise UsageError("frames need an input of type '1o' per node, and none is declared; use twirl-N instead")
+    raise UsageError("frames need an input of type '1o' that makes up a point cloud, and none is declared; use twirl-N instead")

@@ -10,7 +10,9 @@ from toy_task import Clouds, Raw, clouds
 from equivbench.errors import UsageError
 from equivbench.symmetry.decomposition import decompose
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
+from equivbench.symmetry.types import rotate
 from equivbench.symmetry.wrappers import Canonical, Twirl, principal_axes, wrap
+from equivbench.tasks.base import Field
 
 TASK = Clouds()
 
@@ -153,5 +155,25 @@ def test_unknown_wrappers_are_refused(name: str) -> None:
 
 
 def test_frames_without_points_are_refused() -> None:
-    with pytest.raises(UsageError, match="per node"):
+    with pytest.raises(UsageError, match="makes up a point cloud"):
         Canonical(Raw(), TASK.fields, TASK.index_field)(z=torch.ones(6))
+
+
+@pytest.mark.parametrize("name", ["frames", "canonical"])
+def test_padded_clouds_have_frames_that_padding_does_not_move(name: str) -> None:
+    fields = (Field("x", ("samples", "points", 3), "float64", "1o", "graph", "1", "sample"),)
+
+    class Plain(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            return {"x": x.abs() * x.new_tensor([1.0, 2.0, 3.0])}
+
+    model = wrap(name, Plain(), fields, None).eval()
+    x = torch.randn(4, 7, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = x - x.mean(1, keepdim=True)
+    plain = model(x=x)["x"]
+    turn = haar(4, 2)
+    # Outputs of size ~10; four frames of well-separated moments.
+    moved = model(x=rotate({"x": x}, fields, turn, None)["x"])
+    torch.testing.assert_close(rotate(moved, fields, turn.transpose(1, 2), None)["x"], plain, atol=1e-11, rtol=0)
+    padded = torch.cat([x, x.new_zeros(4, 3, 3)], dim=1)
+    torch.testing.assert_close(model(x=padded)["x"][:, :7], plain, atol=1e-11, rtol=0)
