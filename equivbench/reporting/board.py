@@ -55,6 +55,8 @@ class Row:
     share: float | None
     floor: float | None
     explained: float | None
+    of_linear: float | None
+    """``total`` relative to that of the best linear predictor on the same test set, which needs no training."""
     samples_per_second: float | None
     """Training throughput, steady state."""
     samples_per_second_all_in: float | None
@@ -142,6 +144,7 @@ def _row(seeds: list[RunRecord]) -> Row:
         share=over_seeds("share", _final("share")),
         floor=over_seeds("floor", _final("floor")),
         explained=over_seeds("explained", _final("explained")),
+        of_linear=over_seeds("of_linear", _of_linear),
         samples_per_second=over_seeds("samples_per_second", lambda run: run.throughput.samples_per_second),
         samples_per_second_all_in=over_seeds("samples_per_second", _all_in),
         compile_seconds=over_seeds("compile_seconds", lambda run: run.clock.compile),
@@ -188,6 +191,13 @@ def _all_in(record: RunRecord) -> float | None:
     if rate is None or rate <= 0 or record.samples <= 0:
         return None
     return record.samples / (record.samples / rate + record.clock.compile)
+
+
+def _of_linear(record: RunRecord) -> float | None:
+    linear = record.baselines.get("linear")
+    if record.final is None or record.final.total is None or not linear:
+        return None
+    return record.final.total / linear
 
 
 def _final(name: str) -> Callable[[RunRecord], float | None]:

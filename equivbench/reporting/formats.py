@@ -88,6 +88,7 @@ def _cell(value: Value, escape: Callable[[str], str], *, null: str) -> str:
 HEADERS = {
     "total_low": "low",
     "total_high": "high",
+    "of_linear": "of linear",
     "samples_per_second": "samples/s",
     "samples_per_second_all_in": "samples/s all-in",
     "compile_seconds": "compile s",

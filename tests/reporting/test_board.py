@@ -69,6 +69,16 @@ def test_one_seed_has_no_interval() -> None:
     assert (board.rows[0].total_low, board.rows[0].total_high) == (None, None)
 
 
+def test_total_is_shown_relative_to_the_linear_baseline_of_its_own_test_set() -> None:
+    records = [run(total, seed=seed) for seed, total in enumerate((0.4, 0.6))]
+    for record in records:
+        record.baselines = {"zero": 4.0, "linear": 2.0}
+    (board,) = build_boards(records)
+    assert board.rows[0].of_linear == pytest.approx(0.25, rel=1e-9)
+    (board,) = build_boards([run(0.5)])
+    assert board.rows[0].of_linear is None  # a record from before there were baselines
+
+
 def test_equal_totals_share_a_rank() -> None:
     (board,) = build_boards([run(total, arm=arm) for arm, total in (("a", 0.5), ("b", 0.5), ("c", 0.6))])
     assert [row.rank for row in board.rows] == [1, 1, 3]
