@@ -10,7 +10,7 @@ import typer
 from equivbench.cli.lazy import Entry, LazyGroup
 
 ANALYSES = (
-    Entry("sweep", "A pair over model size, data, learning rate, optimizer or augmentation.", None),
+    Entry("sweep", "Train a pair over size, data, rate, optimizer or augmentation.", "equivbench.cli.analyze_sweep"),
     Entry("baselines", "Zero and linear predictors, and the share at matched loss.", None),
     Entry("samples", "Planned: backbones sampled from a flow model, and their structure.", None),
     Entry("handedness", "Planned: the loss on mirrored backbones against the native ones.", None),
