@@ -48,7 +48,8 @@ def voxelise(
     reach = width * math.sqrt(-math.log(NEGLIGIBLE)) / grid.resolution
     window = torch.arange(min(math.floor(2 * reach) + 1, size), device=pos.device)
     # log prod_a (1 - V_a) gathers by addition; where an atom sits on a voxel it is -inf, and the density exactly 1.
-    vacancy = pos.new_zeros(n_samples * channels * size**3)
+    logarithm = pos.new_zeros(n_samples * channels * size**3)
+    touched = []
     first = (batch * channels + channel) * size**3
     chunk = max(1, _WINDOW_VALUES[pos.device.type] // len(window) ** 3)
     for start in range(0, len(pos), chunk):
@@ -64,5 +65,10 @@ def voxelise(
         density = x[:, :, None, None] * (y[:, None, :, None] * z[:, None, None, :])
         i, j, k = voxel.unbind(1)
         index = (first[part, None] + i * size**2)[:, :, None, None] + ((j * size)[:, :, None] + k[:, None, :])[:, None]
-        vacancy.index_add_(0, index.flatten(), torch.log1p(-density).flatten())
-    return vacancy.expm1_().neg_().view(n_samples, channels, size, size, size)
+        touched.append(index.flatten())
+        logarithm.index_add_(0, touched[-1], torch.log1p(-density).flatten())
+    if touched:
+        # Windows fill a small part of the grid, and where two overlap both write the same value.
+        windows = torch.cat(touched)
+        logarithm[windows] = -torch.expm1(logarithm[windows])
+    return logarithm.view(n_samples, channels, size, size, size)

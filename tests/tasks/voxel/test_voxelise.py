@@ -35,8 +35,12 @@ def atoms(seed: int, count: int, spread: float, samples: int, channels: int) -> 
 
 
 grids = st.builds(
-    Grid, size=st.integers(1, 20), resolution=st.sampled_from([0.2, 0.25, 0.5, 0.9]), radius=st.sampled_from([0.5, 0.8]), sigma=st.just(1.0)
-)  # fmt: skip
+    Grid,
+    size=st.integers(1, 20),
+    resolution=st.sampled_from([0.2, 0.25, 0.5, 0.9]),
+    radius=st.sampled_from([0.5, 0.8]),
+    sigma=st.just(1.0),
+)
 
 
 @given(
