@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -92,8 +93,8 @@ def _job(job: Job, axis: Axis, value: str, request: SweepRequest) -> Job:
         resume=True,
         **axis.change(value, PAIRS.get(job.pair).arm(job.arm), job.preset),
     )
-    # The folder of the run as declared is a digest of all that it is; the rest is how this one departs from it.
-    return identify(moved, {"departs_from": job.state_dir})
+    # The name of that run's folder is a digest of all that it is; the rest is how this one departs from it.
+    return identify(moved, {"departs_from": Path(job.state_dir).name})
 
 
 def _augments(job: Job) -> bool:

@@ -79,6 +79,8 @@ def draw_sweep(sweep: Sweep, *, title: str) -> Figure:
         _label_values(ends, sweep, numbers, title)
     above[0].legend(frameon=False)
     handles = [below[2].plot([], [], color=shade[value], label=value)[0] for value in values]
+    styles = zip(sweep.arms, _LINES, strict=False)
+    handles += [below[2].plot([], [], color="black", linestyle=style, label=arm)[0] for arm, style in styles]
     below[2].legend(handles=handles, title=title, frameon=False, fontsize="small")
     figure.suptitle(f"{sweep.task}/{sweep.pair}, {sweep.preset}, {sweep.budget} an arm, {sweep.machine_key}")
     return figure
@@ -108,7 +110,7 @@ def _label_values(axes: Axes, sweep: Sweep, numbers: dict[str, float], title: st
     elif min(numbers.values()) > 0 and len(numbers) > 1:
         axes.set(xscale="log")
         axes.set_xticks(list(numbers.values()), list(numbers))
-        axes.minorticks_off()
+        axes.xaxis.minorticks_off()
 
 
 def _ends(

@@ -236,3 +236,23 @@ def test_another_recipe_does_not_go_on_from_this_ones_checkpoint(job):
     build_trainer(job).train_slice(1e9)
     with pytest.raises(FailedError, match="differs in recipe"):
         build_trainer(msgspec.structs.replace(job, resume=True, recipe={"learning_rate": 0.5}))
+
+
+def test_a_job_may_depart_from_its_pair_in_data_size_and_name(job, monkeypatch):
+    trainer = build_trainer(msgspec.structs.replace(job, fraction=0.5, labels={"sweep": "data", "value": "0.5"}))
+    assert 0 < len(trainer.arm.split) < 20
+    trainer.train_slice(1e9)
+    outcome = trainer.outcome()
+    assert outcome.dataset.sizes == {"train": len(trainer.arm.split), "validation": 6, "test": 16, "fraction": 500}
+    assert outcome.epochs == outcome.samples / len(trainer.arm.split)
+    assert outcome.variant == {"sign": "plain", "sweep": "data", "value": "0.5"}
+    with pytest.raises(UsageError, match="widht"):
+        build_trainer(msgspec.structs.replace(job, config={"widht": 3}))
+
+
+def test_other_data_or_labels_do_not_go_on_from_this_ones_checkpoint(job):
+    trainer = build_trainer(job)
+    trainer.save()
+    for change in ({"fraction": 0.5}, {"labels": {"sweep": "data", "value": "1"}}):
+        with pytest.raises(FailedError):
+            build_trainer(msgspec.structs.replace(job, resume=True, **change))

@@ -116,6 +116,19 @@ def test_augmentation_rotates_inputs_and_targets_alike_and_differs_between_steps
     assert torch.equal(targets["y"].norm(dim=1).argsort(), stored_targets["y"].norm(dim=1).argsort())
 
 
+def test_a_fraction_of_the_samples_is_rotated_each_by_the_rotation_it_would_have_had():
+    stored, every, half = (
+        toy_trainer(augmentation=kind, augmentation_fraction=part).batches.at(0, 400)[0]["a"]
+        for kind, part in (("none", 1.0), ("haar", 1.0), ("haar", 0.5))
+    )
+    as_stored, as_rotated = (half == stored).all(1), (half == every).all(1)
+    assert bool((as_stored ^ as_rotated).all())
+    # Five standard deviations of a binomial count of 400 at one half.
+    assert abs(int(as_rotated.sum()) - 200) < 50
+    none = toy_trainer(augmentation="haar", augmentation_fraction=0.0).batches.at(0, 400)[0]["a"]
+    assert torch.equal(none, stored)
+
+
 def test_training_learns():
     trainer = toy_trainer("300steps", model=ToyNet(width=64))
     finish(trainer)
