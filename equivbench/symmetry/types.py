@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from equivbench.errors import UsageError
+from equivbench.symmetry.grids import rotate_grid
 
 _IRREP = re.compile(r"(?:(\d+)x)?(\d+)([eo])")
 _VOXEL = re.compile(r"voxel\((.*)\)")
@@ -92,7 +93,7 @@ class SymmetryType:
         values, rotations = tensor.double(), rotations.double()
         if not self.voxel:
             return self._mix(values, rotations).to(tensor.dtype)
-        moved = _rotate_grid(values, rotations.expand(len(values), 3, 3))
+        moved = rotate_grid(values, rotations.expand(len(values), 3, 3))
         return self._mix(moved.movedim(1, -1), rotations).movedim(-1, 1).to(tensor.dtype)
 
     def _mix(self, values: Tensor, rotations: Tensor) -> Tensor:
@@ -127,36 +128,6 @@ def representation(degree: int, rotations: Float[Tensor, "n 3 3"]) -> Float[Tens
     rotated: Tensor = o3.spherical_harmonics(degree, points @ rotations.double().transpose(1, 2), normalize=False)
     matrices: Tensor = torch.linalg.pinv(harmonics) @ rotated
     return matrices.transpose(1, 2).to(rotations.dtype)
-
-
-def _rotate_grid(grid: Tensor, rotations: Tensor) -> Tensor:
-    """[rows, channels, x, y, z] scalars carried along: value at r becomes value at R r, about the grid's centre.
-
-    Exact for cube-group elements (axes permuted and flipped); otherwise trilinear, with zeros outside.
-    """
-    if len(set(grid.shape[2:])) != 1:
-        raise UsageError(f"a voxel grid must be cubic to be rotated, this one is {tuple(grid.shape[2:])}")
-    exact = (rotations == rotations.round()).flatten(1).all(dim=1)
-    if not bool(exact.any()):
-        return _interpolate(grid, rotations)
-    out = torch.empty_like(grid)
-    if not bool(exact.all()):
-        out[~exact] = _interpolate(grid[~exact], rotations[~exact])
-    for row in exact.nonzero().flatten().tolist():
-        source = rotations[row].abs().argmax(dim=1).tolist()
-        reversed_axes = [axis + 1 for axis in range(3) if rotations[row, axis, source[axis]] < 0]
-        out[row] = grid[row].permute(0, *(axis + 1 for axis in source)).flip(reversed_axes)
-    return out
-
-
-def _interpolate(grid: Tensor, rotations: Tensor) -> Tensor:
-    """Trilinear pull-back V'(r) = V(R^-1 r) in coordinates where the grid's outer faces lie at -1 and 1."""
-    size = grid.shape[-1]
-    centres = (2 * torch.arange(size, dtype=grid.dtype, device=grid.device) + 1) / size - 1
-    points = torch.stack(torch.meshgrid(centres, centres, centres, indexing="ij"), dim=-1).reshape(1, -1, 3)
-    sources = (points @ rotations).reshape(len(grid), size, size, size, 3)
-    # grid_sample names the last grid axis first.
-    return torch.nn.functional.grid_sample(grid, sources.flip(-1), mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def rotate(
