@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
+from equivbench.tasks.splits import SPLITS, split_of
 
-SPLITS = ("train", "validation", "test")
-"""In the order of an archive's ``split`` codes."""
 SPLIT_RULE = (
     "by molecule: u = draw(name), the first 8 bytes (big-endian) of SHA-256('split ' + name) over 2^64, where name is the "
     "canonical SMILES or the name that the source gives; test where u < 0.2, validation where 0.2 <= u < 0.3, else train"
@@ -98,14 +96,3 @@ class Builder:
                 f"{source} gives no usable sample for {' and '.join(empty)}; check that it is the whole published file"
             )
         return archive
-
-
-def draw(name: str) -> float:
-    """A number in [0, 1) that is a pure function of a molecule's name."""
-    return int.from_bytes(hashlib.sha256(f"split {name}".encode()).digest()[:8], "big") / 2**64
-
-
-def split_of(name: str) -> str:
-    """The split of a molecule, by ``SPLIT_RULE``."""
-    u = draw(name)
-    return "test" if u < 0.2 else "validation" if u < 0.3 else "train"

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equivbench.tasks.base import Card, TaskData
-from equivbench.tasks.forcefield.archive import SPLITS, Archive
+from equivbench.tasks.forcefield.archive import Archive
 from equivbench.tasks.forcefield.storage import read
+from equivbench.tasks.splits import SPLITS
 
 
 class Molecules:

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from equivbench.environment import cache_dir
 from equivbench.errors import FailedError
-from equivbench.tasks.forcefield.archive import Builder, draw
+from equivbench.tasks.forcefield.archive import Builder
 from equivbench.tasks.forcefield.extxyz import frames
 from equivbench.tasks.forcefield.storage import write
 from equivbench.tasks.forcefield.units import BOHR, HARTREE, KCAL_PER_MOL
+from equivbench.tasks.sources import location, must_exist, sha256_of
+from equivbench.tasks.splits import draw
 
 MACE_OFF_FILES = {"train": "train_large_neut_no_bad_clean.xyz", "test": "test_large_neut_all.xyz"}
 LICENCES = {"data": "as its publisher states; this is the user's own copy, and equivbench does not distribute it"}
 MD17_SIZES = {"train": 950, "validation": 50, "test": 1000}
 """Conformations of an MD17 set: 1,000 to learn from, as its authors ask (Christensen & von Lilienfeld 2020), 1,000 to test."""
-
-
-def location(name: str, default: str) -> Path:
-    """Where the user has the published files: ``EQUIVBENCH_DATA_<NAME>``, or ``default`` under the cache's ``sources``."""
-    given = os.environ.get(f"EQUIVBENCH_DATA_{name}")
-    return Path(given).expanduser() if given else cache_dir() / "sources" / default
 
 
 def build_spice(out: Path) -> None:
@@ -37,7 +30,7 @@ def build_spice(out: Path) -> None:
     except ImportError as error:
         raise FailedError("SPICE is read with h5py, which is not installed; pip install 'equivbench[spice]'") from error
     source = location("SPICE", "SPICE.hdf5")
-    _must_exist(source, "SPICE", "the file from github.com/openmm/spice-dataset/releases")
+    must_exist(source, "SPICE", "the file from github.com/openmm/spice-dataset/releases")
     builder = Builder()
     subsets: dict[str, int] = {}
     try:
@@ -57,7 +50,7 @@ def build_spice(out: Path) -> None:
     except (OSError, KeyError, ValueError) as error:
         raise FailedError(f"{source} is not SPICE as published, or is cut short ({error}); fetch it again") from error
     recipe = {
-        "source": f"SPICE (Eastman et al. 2023), {source.name}, SHA-256 {_sha256(source)}",
+        "source": f"SPICE (Eastman et al. 2023), {source.name}, SHA-256 {sha256_of(source)}",
         "labels": "wB97M-D3(BJ)/def2-TZVPPD; force = minus dft_total_gradient",
         "conformations per subset, before leaving out NaN": subsets,
     }
@@ -69,7 +62,7 @@ def build_mace_off(out: Path) -> None:
     folder = location("MACE_OFF", "mace-off")
     builder = Builder()
     for split, file in MACE_OFF_FILES.items():
-        _must_exist(folder / file, "MACE_OFF", f"the folder with {' and '.join(MACE_OFF_FILES.values())} (10.17863/CAM.107498)")
+        must_exist(folder / file, "MACE_OFF", f"the folder with {' and '.join(MACE_OFF_FILES.values())} (10.17863/CAM.107498)")
         for index, frame in enumerate(frames(folder / file)):
             name = frame.info.get("smiles", f"{split} frame {index}")
             own = "validation" if split == "train" and draw(name) < 0.05 else split
@@ -78,7 +71,7 @@ def build_mace_off(out: Path) -> None:
             builder.add(label, frame.z, frame.pos[None], frame.forces[None], np.array([frame.energy]), own)
     recipe = {
         "source": "MACE-OFF23 (Kovacs et al. 2023), "
-        + ", ".join(f"{file} SHA-256 {_sha256(folder / file)}" for file in MACE_OFF_FILES.values()),
+        + ", ".join(f"{file} SHA-256 {sha256_of(folder / file)}" for file in MACE_OFF_FILES.values()),
         "labels": "wB97M-D3(BJ)/def2-TZVPPD, those of SPICE, in eV",
     }
     rule = (
@@ -126,13 +119,3 @@ def build_md17(out: Path, trajectory: str) -> None:
         "intervals hold for this trajectory and say nothing about other molecules"
     )
     write(builder.finish(f"MD17 {trajectory!r}"), out, recipe=recipe, licences=LICENCES, split_rule=rule)
-
-
-def _must_exist(path: Path, variable: str, what: str) -> None:
-    if not path.is_file():
-        raise FailedError(f"{path} is not there; set EQUIVBENCH_DATA_{variable} to {what}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

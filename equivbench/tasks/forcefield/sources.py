@@ -5,78 +5,55 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from equivbench.environment import cache_dir
 from equivbench.errors import FailedError
 from equivbench.tasks.base import TaskData
 from equivbench.tasks.forcefield.published import build_mace_off, build_md17, build_spice
-from equivbench.tasks.forcefield.storage import verified_content
+from equivbench.tasks.sources import ArchiveSource
 
 SHIPPED = Path(__file__).parent / "data"
 
 
-@dataclass(frozen=True)
-class ArchiveSource:
-    """A data set kept as one flat archive; ``build(path)`` writes it there, None where it is shipped."""
+def _load(path: Path) -> TaskData:
+    from equivbench.tasks.forcefield.dataset import load
 
-    name: str
-    build: Callable[[Path], object] | None
+    return load(path)
 
-    def path(self) -> Path:
-        """Where the file is, or would be once prepared."""
-        folder = SHIPPED if self.build is None else cache_dir() / "datasets" / "forcefield"
-        return folder / f"{self.name}.npz"
 
-    def prepare(self) -> Path:
-        """The file, built first if it is missing; raises ``FailedError`` with what to do. Reading it checks it."""
-        path = self.path()
-        if self.build is not None and not path.exists():
-            self.build(path)
-        return path
-
-    def verify(self) -> str:
-        """The file's SHA-256 after checking it against its card; raises ``FailedError`` on a mismatch."""
-        digest: str = verified_content(self.path())[1]["sha256"]
-        return digest
-
-    def load(self) -> TaskData:
-        """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong content."""
-        from equivbench.tasks.forcefield.dataset import load
-
-        return load(self.path())
+def _source(name: str, build: Callable[[Path], object] | None = None) -> ArchiveSource:
+    return ArchiveSource(name, "forcefield", SHIPPED, _load, build)
 
 
 def gfn2_small() -> ArchiveSource:
     """The set shipped in the package."""
-    return ArchiveSource("gfn2-small", None)
+    return _source("gfn2-small")
 
 
 def gfn2_20k() -> ArchiveSource:
     """20,000 samples by the shipped set's generator and seed: its molecules are the first of these, in the same splits."""
-    return ArchiveSource("gfn2-20k", _build_20k)
+    return _source("gfn2-20k", _build_20k)
 
 
 def spice() -> ArchiveSource:
     """SPICE as published."""
-    return ArchiveSource("spice", build_spice)
+    return _source("spice", build_spice)
 
 
 def mace_off() -> ArchiveSource:
     """The MACE-OFF23 split of SPICE."""
-    return ArchiveSource("mace-off", build_mace_off)
+    return _source("mace-off", build_mace_off)
 
 
 def md17(molecule: str) -> ArchiveSource:
     """A molecule of MD17, e.g. ``aspirin`` or ``salicylic-acid``."""
-    return ArchiveSource(f"md17-{molecule}", partial(build_md17, trajectory=molecule.replace("-", " ")))
+    return _source(f"md17-{molecule}", partial(build_md17, trajectory=molecule.replace("-", " ")))
 
 
 def rmd17(molecule: str) -> ArchiveSource:
     """A molecule of the revised MD17."""
-    return ArchiveSource(f"rmd17-{molecule}", partial(build_md17, trajectory="revised " + molecule.replace("-", " ")))
+    return _source(f"rmd17-{molecule}", partial(build_md17, trajectory="revised " + molecule.replace("-", " ")))
 
 
 def _build_20k(path: Path) -> None:

@@ -1,11 +1,7 @@
-"""An archive on disk: one .npz with a card for programs (.json, its SHA-256 inside) and one for people (.md)."""
+"""Force-field archives on disk: what their cards say, and the checks that their arrays agree."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from equivbench.errors import FailedError
-from equivbench.records.files import write_atomically
-from equivbench.tasks.forcefield.archive import SPLIT_RULE, SPLITS, Archive
+from equivbench.tasks.forcefield.archive import SPLIT_RULE, Archive
+from equivbench.tasks.splits import SPLITS
+from equivbench.tasks.storage import plain, read_archive, remedy, write_archive
 
-VERSION = "1"
 UNITS = {"pos": "A", "forces": "eV/A", "energy": "eV (total)", "z": "atomic number"}
 
 
@@ -28,16 +24,9 @@ def write(
 
     Raises ``FailedError`` if the folder cannot be written.
     """
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{item.name: getattr(archive, item.name) for item in fields(archive)})
-    content = buffer.getvalue()
     norms = np.linalg.norm(archive.forces, axis=1)
     numbers = np.bincount(archive.z)
     card = {
-        "name": out.stem,
-        "version": VERSION,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
         "sizes": archive.sizes(),
         "molecules": archive.molecules(),
         "atoms": len(archive.z),
@@ -49,93 +38,29 @@ def write(
         "licences": dict(licences),
         "recipe": dict(recipe),
     }
-    write_atomically(out, content)
-    write_atomically(out.with_suffix(".md"), _markdown(card).encode())
-    write_atomically(out.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
-    return out
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """The .json card beside the data file ``path``; raises ``FailedError`` if it is missing or broken."""
-    where = path.with_suffix(".json")
-    try:
-        card = json.loads(where.read_bytes())
-    except OSError as error:
-        raise FailedError(f"{where} cannot be read ({error.strerror}); {_remedy(path)}") from error
-    except ValueError as error:
-        raise FailedError(f"{where} is not valid JSON; {_remedy(path)}") from error
-    if not (isinstance(card, dict) and isinstance(card.get("sha256"), str) and isinstance(card.get("version"), str)):
-        raise FailedError(f"{where} is not the card of a data set; {_remedy(path)}")
-    return card
-
-
-def verified_content(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """(bytes, card) of ``path``; raises ``FailedError`` if it is missing or its SHA-256 is not the card's."""
-    card = read_card(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise FailedError(f"{path} cannot be read ({error.strerror}); {_remedy(path)}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != card["sha256"]:
-        raise FailedError(
-            f"{path} ({len(content)} bytes, SHA-256 {found[:12]}...) is cut short or changed: "
-            f"its card says {card['sha256'][:12]}...; {_remedy(path)}"
-        )
-    return content, card
+    return write_archive(out, {item.name: getattr(archive, item.name) for item in fields(archive)}, card, _markdown(card))
 
 
 def read(path: Path) -> tuple[Archive, dict[str, Any]]:
     """(archive, card) of ``path``; raises ``FailedError`` if a file is missing, cut short, or of the wrong content."""
-    content, card = verified_content(path)
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            archive = Archive(**{item.name: arrays[item.name] for item in fields(Archive)})
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise FailedError(f"{path} is not a force-field archive ({error}); {_remedy(path)}") from error
+    arrays, card = read_archive(path, [item.name for item in fields(Archive)], "force-field")
+    archive = Archive(**arrays)
     atoms, samples = len(archive.z), len(archive.n_atoms)
     shapes = (archive.pos.shape, archive.forces.shape, archive.energy.shape, archive.molecule.shape, archive.split.shape)
     if archive.n_atoms.sum() != atoms or shapes != ((atoms, 3), (atoms, 3), (samples,), (samples,), (samples,)):
-        raise FailedError(f"the arrays of {path} disagree in length; {_remedy(path)}")
+        raise FailedError(f"the arrays of {path} disagree in length; {remedy(path)}")
     return archive, card
 
 
-def _remedy(path: Path) -> str:
-    return f"delete it if it is there and run `equivbench data prepare {path.stem}` (a shipped set: reinstall equivbench)"
-
-
 def _markdown(card: Mapping[str, Any]) -> str:
-    recipe = "\n".join(f"- **{key}**: {_plain(value)}" for key, value in card["recipe"].items())
-    licences = "\n".join(f"- **{key}**: {value}" for key, value in card["licences"].items())
     counts = "\n".join(f"| {split} | {card['molecules'][split]} | {card['sizes'][split]} |" for split in SPLITS)
     p50, p90, p99, most = card["force_norm_p50_p90_p99_max"]
-    return f"""# {card["name"]} (version {card["version"]})
-
-Written together with the data; the same facts for programs are in the `.json` file.
-
+    return f"""
 | split | molecules | conformations |
 |---|---|---|
 {counts}
 
-{card["atoms"]} atoms, {card["bytes"]} bytes, SHA-256 `{card["sha256"]}`.
-Atoms per atomic number: {_plain(card["elements"])}.
+{card["atoms"]} atoms, {{bytes}} bytes, SHA-256 `{{sha256}}`.
+Atoms per atomic number: {plain(card["elements"])}.
 Force component RMS {card["force_component_rms"]} eV/A; |F| p50/p90/p99/max {p50}/{p90}/{p99}/{most} eV/A.
-
-## Recipe
-{recipe}
-
-## Units
-{_plain(card["units"])}.
-
-## Split
-{card["split_rule"][0].upper() + card["split_rule"][1:]}.
-
-## Licence
-{licences}
 """
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

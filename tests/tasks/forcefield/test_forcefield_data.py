@@ -12,11 +12,12 @@ import torch
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.tasks.base import TaskData
-from equivbench.tasks.forcefield.archive import SPLITS, Archive, split_of
+from equivbench.tasks.forcefield.archive import Archive
 from equivbench.tasks.forcefield.dataset import load, without_reference
 from equivbench.tasks.forcefield.sources import gfn2_small
-from equivbench.tasks.forcefield.storage import read_card
 from equivbench.tasks.fraction import with_fraction
+from equivbench.tasks.splits import SPLITS, split_of
+from equivbench.tasks.storage import read_card
 
 
 @pytest.fixture

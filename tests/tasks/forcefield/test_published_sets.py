@@ -7,10 +7,12 @@ import pytest
 
 from equivbench.errors import FailedError
 from equivbench.tasks.forcefield import published
-from equivbench.tasks.forcefield.archive import SPLITS, Builder, draw, split_of
+from equivbench.tasks.forcefield.archive import Builder
 from equivbench.tasks.forcefield.extxyz import frames
 from equivbench.tasks.forcefield.sources import mace_off, md17, rmd17, spice
-from equivbench.tasks.forcefield.storage import read, read_card
+from equivbench.tasks.forcefield.storage import read
+from equivbench.tasks.splits import SPLITS, draw, split_of
+from equivbench.tasks.storage import read_card
 
 HARTREE_EV, BOHR_A, KCAL_EV = 27.2113862460, 0.5291772109, 0.0433641043
 """Written out again, so that a slip in the library's constants shows."""

@@ -1,0 +1,1 @@
+"""Flow matching on protein backbones: data, objective, networks."""

@@ -1,0 +1,94 @@
+"""What the flow-matching task registers: the task, its data sets and its models. Imports no torch."""
+
+from __future__ import annotations
+
+from equivbench.registry import DatasetSpec, ModelSpec, TaskSpec
+from equivbench.tasks.base import Field
+
+BOARD_UNIT = "nm^2"
+FIELDS: tuple[Field, ...] = (
+    Field(
+        "x1",
+        ("samples", "residues", 3),
+        "float32",
+        "1o",
+        "graph",
+        "nm",
+        "output",
+        "CA positions about the mean of the residues, 0 in the padding; the output is the predicted end point of the flow",
+    ),
+    Field("mask", ("samples", "residues"), "bool", "0e", "none", "1", "sample", "the residues that exist; the rest is padding"),
+    Field("residue", ("samples", "residues"), "int64", "0e", "none", "1", "sample", "index along the chain, 0 in the padding"),
+    Field("x0", ("samples", "residues", 3), "float32", "1o", "graph", "nm", "noise", "standard normal, centred like x1"),
+    Field("t", ("samples",), "float32", "0e", "graph", "1", "noise", "flow time, 0 at the noise and 1 at the data"),
+    Field("weight", ("samples",), "float32", "0e", "graph", "nm^-2", "noise", "of a sample's squared error in the objective"),
+    Field("quadrature", ("samples",), "float32", "0e", "graph", "1", "noise", "of a sample's squared error in the mean over t"),
+    Field("x_t", ("samples", "residues", 3), "float32", "1o", "graph", "nm", "derived", "(1 - t) x0 + t x1"),
+    Field(
+        "x_sc",
+        ("samples", "residues", 3),
+        "float32",
+        "1o",
+        "graph",
+        "nm",
+        "derived",
+        "the model's own first prediction of x1 (self-conditioning), or zeros",
+    ),
+)
+
+TASK = TaskSpec(
+    name="flow",
+    summary="the end point of noisy protein backbones (CA, nm) along a linear flow, v-prediction with self-conditioning",
+    factory="equivbench.tasks.flow.task:FlowMatching",
+    fields=FIELDS,
+    board_unit=BOARD_UNIT,
+)
+
+_SOURCES = "equivbench.tasks.flow.sources"
+
+DATASETS: tuple[DatasetSpec, ...] = (
+    DatasetSpec(
+        name="ca-small",
+        task="flow",
+        summary="CA traces of protein chains of 40-256 residues, and crops of longer ones, from CC0 entries of the PDB; shipped",
+        factory=f"{_SOURCES}:ca_small",
+    ),
+    DatasetSpec(
+        name="ca-crops-64",
+        task="flow",
+        summary="ca-small cut into windows of 40-64 residues; shipped",
+        factory=f"{_SOURCES}:ca_crops_64",
+    ),
+    DatasetSpec(
+        name="ca-folder",
+        task="flow",
+        summary="the same chains and crops from any folder of mmCIF or PDB files; the user gives the folder (extra 'structures')",
+        factory=f"{_SOURCES}:ca_folder",
+    ),
+)
+
+_NETWORKS = "equivbench.tasks.flow.networks"
+
+MODELS: tuple[ModelSpec, ...] = (
+    ModelSpec(
+        name="backbone-transformer",
+        task="flow",
+        symmetry="none",
+        build=f"{_NETWORKS}.plain:build",
+        summary="Proteina-style transformer on raw coordinates, attention biased by pair features",
+    ),
+    ModelSpec(
+        name="vector-head",
+        task="flow",
+        symmetry="so3",
+        build=f"{_NETWORKS}.vector_head:build",
+        summary="the same transformer on invariants, velocity as invariant sums of vectors and cross products",
+    ),
+    ModelSpec(
+        name="backbone-frames",
+        task="flow",
+        symmetry="so3",
+        build=f"{_NETWORKS}.invariant_points:build",
+        summary="invariant point attention between frames of CA triplets, velocity in local frames",
+    ),
+)
