@@ -152,7 +152,7 @@ def _kernel_pairs(equivariant: set[str], augmented: set[str]) -> list[tuple[str,
 
 def _compare(setting: Setting, kernels: dict[str, str], records: dict[str, list[RunRecord]]) -> Comparison:
     notes: list[str] = []
-    runs = {arm: _runs(arm, records[arm], notes) for arm in ARMS}
+    runs = {arm: arm_runs(arm, records[arm], notes) for arm in ARMS}
     common = sorted(set(runs[EQUIVARIANT]) & set(runs[AUGMENTED]))
     if not common:
         seeds = " and ".join(f"{sorted(runs[arm]) or 'none'} ({arm})" for arm in ARMS)
@@ -179,7 +179,7 @@ def _compare(setting: Setting, kernels: dict[str, str], records: dict[str, list[
     )
 
 
-def _runs(arm: str, records: list[RunRecord], notes: list[str]) -> dict[int, ArmRun]:
+def arm_runs(arm: str, records: list[RunRecord], notes: list[str]) -> dict[int, ArmRun]:
     """The arm's runs by seed: one recipe (the newest), the newest record of each seed, its extension joined on."""
     usable = sorted((record for record in records if _usable(record)), key=lambda record: (record.created, record.run_id))
     unusable = len(records) - len(usable)

@@ -11,7 +11,7 @@ from equivbench.cli.lazy import Entry, LazyGroup
 
 ANALYSES = (
     Entry("sweep", "Train a pair over size, data, rate, optimizer or augmentation.", "equivbench.cli.analyze_sweep"),
-    Entry("baselines", "Zero and linear predictors, and the share at matched loss.", None),
+    Entry("baselines", "Losses against simple predictors, shares at matched losses.", "equivbench.cli.analyze_baselines"),
     Entry("samples", "Planned: backbones sampled from a flow model, and their structure.", None),
     Entry("handedness", "Planned: the loss on mirrored backbones against the native ones.", None),
     Entry("gradients", "Planned: how the arms' gradients see a rotation.", None),

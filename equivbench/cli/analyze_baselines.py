@@ -1,0 +1,48 @@
+"""``equivbench analyze baselines``: losses against the zero and linear predictors, and shares at matched losses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("baselines")(baselines)
+
+
+def baselines(
+    results: Annotated[Path, typer.Argument(help="A results folder or a record file.")] = Path("results"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> None:
+    """Each arm against the zero and the best linear predictor, and the arms' shares where their losses agree.
+
+    A share changes as a model learns, so that it compares with the other arm's only at the same loss. "Not reached" is
+    said where an arm did not come down to a loss; nothing is extrapolated.
+    """
+    from equivbench.analysis.matched import make_readable
+    from equivbench.cli.output import message, print_json, print_table
+    from equivbench.errors import FailedError
+    from equivbench.records.store import load_results
+    from equivbench.registry import TASKS
+    from equivbench.reporting.baselines import STANDING_COLUMNS, level_columns, level_rows, standing_rows
+    from equivbench.reporting.text import printable
+
+    found = make_readable(load_results(results, invalid="warn"))
+    if not found:
+        raise FailedError(f"{results} has no finished run; `equivbench run` makes some")
+    if as_json:
+        print_json(found)
+        return
+    units = {name: entry.value.board_unit for name, entry in TASKS.entries().items()}
+    for each in found:
+        unit = units.get(each.setting.task)
+        typer.echo(printable(each.setting.text + (f", loss in {unit}" if unit else "")))
+        print_table(STANDING_COLUMNS, standing_rows(each))
+        if each.levels:
+            print_table(level_columns(each), level_rows(each.levels))
+        for note in each.notes:
+            message("note", f"{each.setting.text}: {note}")
+        typer.echo()
