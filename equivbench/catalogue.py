@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import ModuleType
 
 from equivbench.pairs.base import Pair
 from equivbench.registry import DatasetSpec, KernelBackendSpec, ModelSpec, TaskSpec
@@ -10,32 +11,37 @@ from equivbench.registry import DatasetSpec, KernelBackendSpec, ModelSpec, TaskS
 QUICK_START_PAIR = "forcefield/vector"
 
 
+def _declarations() -> tuple[ModuleType, ...]:
+    from equivbench.tasks.flow import declarations as flow
+    from equivbench.tasks.forcefield import declarations as forcefield
+
+    return forcefield, flow
+
+
 def tasks() -> Iterator[TaskSpec]:
     """Every built-in task."""
-    from equivbench.tasks.forcefield.declarations import TASK
-
-    yield TASK
+    for declared in _declarations():
+        yield declared.TASK
 
 
 def models() -> Iterator[ModelSpec]:
     """Every built-in model."""
-    from equivbench.tasks.forcefield.declarations import MODELS
-
-    yield from MODELS
+    for declared in _declarations():
+        yield from declared.MODELS
 
 
 def datasets() -> Iterator[DatasetSpec]:
     """Every built-in data set."""
-    from equivbench.tasks.forcefield.declarations import DATASETS
-
-    yield from DATASETS
+    for declared in _declarations():
+        yield from declared.DATASETS
 
 
 def pairs() -> Iterator[Pair]:
     """Every built-in pair."""
-    from equivbench.pairs import forcefield
+    from equivbench.pairs import flow, forcefield
 
-    yield from forcefield.PAIRS
+    for declared in (forcefield, flow):
+        yield from declared.PAIRS
 
 
 def kernel_backends() -> Iterator[KernelBackendSpec]:
