@@ -62,6 +62,8 @@ class Evaluator:
         Samples a forward pass.
     precision
         The arithmetic of the forward passes: ``bf16`` is autocast here; ``tf32`` expects it to be switched on by the caller.
+    mirrored
+        Test on the mirror images x -> -x of the same samples, under the same noise (mirrored too) and rotations.
     reference
         Makes the task's linear baseline, when first needed: for :meth:`baselines`, and for the floor of a task that
         interpolates.
@@ -80,6 +82,7 @@ class Evaluator:
         samples: int | None = None,
         batch_size: int = 64,
         precision: Precision = "float32",
+        mirrored: bool = False,
         reference: Callable[[], nn.Module | None] = lambda: None,
     ) -> None:
         if len(split) == 0:
@@ -87,10 +90,10 @@ class Evaluator:
         self.task, self.split, self.group = task, split, group
         self._seed, self._batch_size = seed, max(1, batch_size // task.test_points)
         self._placement = Placement(task, requires, torch.device(device), precision)
-        self._reference = reference
+        self._mirrored, self._reference = mirrored, reference
         self._samples = spread(split.groups, samples)
         drawn, self._exhaustive = draw_rotations(group, rotations, len(self._samples) * task.test_points, seed)
-        self._chunks = RotatedSet(self._placement, split, self._samples, drawn, self._batch_size, seed).kept()
+        self._chunks = self._rotated(self._samples, drawn).kept()
 
     def evaluate(self, model: nn.Module, floor: bool = True) -> Measurement:
         """Measure ``model`` (called with the inputs by keyword, in evaluation mode, without gradients).
@@ -116,6 +119,10 @@ class Evaluator:
 
     def _caller(self, model: nn.Module) -> Caller:
         return Caller(self.task, model, self._placement.precision, self._placement.device)
+
+    def _rotated(self, samples: Tensor, rotations: Tensor, round_trip: bool = False) -> RotatedSet:
+        size, seed = self._batch_size, self._seed
+        return RotatedSet(self._placement, self.split, samples, rotations, size, seed, round_trip, self._mirrored)
 
     def _judge(self, caller: Caller) -> Judged:
         """Each chunk under each of its draws."""
@@ -173,8 +180,7 @@ class Evaluator:
     def _floor_chunks(self) -> Iterable[Chunk]:
         chosen = self._samples[spread(self.split.groups[self._samples], FLOOR_SAMPLES // self.task.test_points)]
         drawn, _ = draw_rotations(self.group, FLOOR_ROTATIONS, len(chosen) * self.task.test_points, self._seed)
-        round_trip = self.group == "so3"
-        return RotatedSet(self._placement, self.split, chosen, drawn, self._batch_size, self._seed, round_trip).kept()
+        return self._rotated(chosen, drawn, round_trip=self.group == "so3").kept()
 
     @cached_property
     def _baseline(self) -> float:

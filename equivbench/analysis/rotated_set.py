@@ -12,6 +12,7 @@ from torch import Tensor
 
 from equivbench.errors import UsageError
 from equivbench.symmetry.decomposition import Decomposition
+from equivbench.symmetry.mirror import mirror
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 from equivbench.symmetry.types import SymmetryType
 from equivbench.tasks.base import Field, Group, Split, Task
@@ -91,6 +92,7 @@ class RotatedSet:
     ``samples`` [n] of ``split`` are judged ``task.test_points`` times each; ``rotations`` [draws, n * test_points, 3, 3]. Noise
     is drawn once for each judged sample and rotates with it. ``round_trip``: the inputs are rotated, rounded to the working
     precision and rotated back, so that they differ from the sample by rounding alone, and predictions stay where they are.
+    ``mirrored``: it is the samples' mirror images, noise included, that are rotated and judged.
     """
 
     placement: Placement
@@ -100,6 +102,7 @@ class RotatedSet:
     batch_size: int
     seed: int
     round_trip: bool = False
+    mirrored: bool = False
 
     def __iter__(self) -> Iterator[Chunk]:
         """The chunks, of ``batch_size`` samples (the last of fewer)."""
@@ -125,6 +128,8 @@ class RotatedSet:
         # A function of the position, so that a chunk assembled again is the same.
         generator = torch.Generator().manual_seed(self.seed + start)
         batch, noise = _exact(host_batch, device), _exact(task.test_noise(host_batch, generator), device)
+        if self.mirrored:
+            batch, noise = mirror(batch, task.fields), mirror(noise, task.fields)
         everything = {**batch, **noise}
         index = None if task.index_field is None else batch[task.index_field]
         target = task.assemble(batch, noise, {})[1][task.prediction]

@@ -1,0 +1,150 @@
+"""Statistics of CA traces, in Angstrom: bond lengths, clashes, size and handedness, of samples and of real chains alike.
+
+Traces are [chains, residues, 3] with a mask [chains, residues] of the residues that exist, first to last without a gap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equivbench.errors import UsageError
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+BOND, BOND_TOLERANCE = 3.8, 0.1
+"""A: the CA-CA distance over a trans peptide bond (3.80-3.82 +- .05 in the shipped chains), and what counts as near it."""
+CLASH = 3.0
+"""A: two CAs more than two residues apart never come this near in a real chain; the shipped chains show how rarely."""
+CLASH_SEPARATION = 3
+"""Least |i - j| of a pair that can clash."""
+HELIX_DIHEDRAL, HELIX_DIHEDRAL_TOLERANCE = 50.0, 20.0
+HELIX_SPAN, HELIX_SPAN_TOLERANCE = 5.3, 0.5
+"""Degrees and A: CA dihedral of four residues, and distance of the first to the fourth, in a right-handed alpha helix
+(P-SEA, Labesse et al., CABIOS 1997)."""
+SIZE_FACTOR, SIZE_EXPONENT = 2.2, 0.38
+"""Radius of gyration of globular proteins: 2.2 N^0.38 A (Skolnick, Kolinski and Ortiz, J. Mol. Biol. 1997)."""
+
+
+@dataclass(frozen=True)
+class StructureStatistics:
+    """What a set of CA traces looks like. A fraction of nothing (no chain of four residues) is NaN."""
+
+    chains: int
+    residues: int
+    """Over all chains."""
+    bond_mean: float
+    """CA-CA distance of neighbours in the chain, A."""
+    bond_std: float
+    bond_near: float
+    """Fraction of neighbours within ``BOND`` +- ``BOND_TOLERANCE``."""
+    clashes: float
+    """Pairs nearer than ``CLASH`` per 100 residues, of those at least ``CLASH_SEPARATION`` apart in the chain."""
+    clashing: float
+    """Fraction of chains with a clash."""
+    radius: float
+    """Mean radius of gyration, A."""
+    relative_radius: float
+    """Mean of the radius of gyration over that of a globular protein of its length: 1 is as compact as those."""
+    helix_right: float
+    """Fraction of four successive residues in the shape of a right-handed alpha helix."""
+    helix_left: float
+    """The same of its mirror image."""
+    chirality: float
+    """Mean over four successive residues of their normalised triple product, -1 to 1: the mirror image has its negative."""
+
+
+def structure_statistics(positions: Array, mask: Mask) -> StructureStatistics:
+    """Statistics of ``positions`` [chains, residues, 3] in A.
+
+    Raises ``UsageError`` for shapes that do not fit, for no chains, and for chains with gaps or without numbers.
+    """
+    _check(positions, mask)
+    bonds = bond_lengths(positions, mask)
+    lengths = mask.sum(1)
+    clashes = clash_counts(positions, mask)
+    radii = radii_of_gyration(positions, mask)
+    angles, spans, triples = quadruplets(positions, mask)
+    helical = np.abs(spans - HELIX_SPAN) <= HELIX_SPAN_TOLERANCE
+    right, left = (helical & (np.abs(sign * angles - HELIX_DIHEDRAL) <= HELIX_DIHEDRAL_TOLERANCE) for sign in (1, -1))
+    return StructureStatistics(
+        chains=len(positions),
+        residues=int(lengths.sum()),
+        bond_mean=_mean(bonds),
+        bond_std=float(bonds.std()) if len(bonds) else float("nan"),
+        bond_near=_mean(np.abs(bonds - BOND) <= BOND_TOLERANCE),
+        clashes=float(100 * clashes.sum() / lengths.sum()),
+        clashing=_mean(clashes > 0),
+        radius=_mean(radii),
+        relative_radius=_mean(radii / globular_radius(lengths)),
+        helix_right=_mean(right),
+        helix_left=_mean(left),
+        chirality=_mean(triples),
+    )
+
+
+def bond_lengths(positions: Array, mask: Mask) -> Array:
+    """[bonds] A, of neighbours in the chain, chain after chain."""
+    return np.asarray(np.linalg.norm(np.diff(positions, axis=1), axis=-1)[mask[:, 1:]])
+
+
+def clash_counts(positions: Array, mask: Mask) -> NDArray[np.int64]:
+    """[chains] pairs at least ``CLASH_SEPARATION`` apart in the chain and nearer than ``CLASH``."""
+    residue = np.arange(positions.shape[1])
+    apart = residue[None, :] - residue[:, None] >= CLASH_SEPARATION
+    counts = np.zeros(len(positions), dtype=np.int64)
+    # One chain at a time: all pairs of a long chain are a large array already.
+    for chain, (trace, exists) in enumerate(zip(positions, mask, strict=True)):
+        near = np.square(trace[:, None] - trace[None]).sum(-1) < CLASH**2
+        counts[chain] = (near & apart & exists[:, None] & exists).sum()
+    return counts
+
+
+def radii_of_gyration(positions: Array, mask: Mask) -> Array:
+    """[chains] A: root mean square distance of the CAs from their mean."""
+    weight = mask[..., None] / mask.sum(1)[:, None, None]
+    present = np.where(mask[..., None], positions, 0.0)
+    centred = present - (weight * present).sum(1, keepdims=True)
+    return np.asarray(np.sqrt((weight * np.square(centred)).sum((1, 2))))
+
+
+def globular_radius(lengths: NDArray[np.int64]) -> Array:
+    """Radius of gyration in A expected of globular proteins of ``lengths`` residues."""
+    return np.asarray(SIZE_FACTOR * lengths.astype(np.float64) ** SIZE_EXPONENT)
+
+
+def quadruplets(positions: Array, mask: Mask) -> tuple[Array, Array, Array]:
+    """(dihedrals in degrees, distances first to fourth in A, normalised triple products), each [quadruplets].
+
+    Of every four successive residues. The dihedral is positive for a right-handed twist (IUPAC). A triple product
+    b1 . (b2 x b3) / (|b1| |b2| |b3|) of the three bonds changes its sign, and nothing else, in the mirror image -x: exactly,
+    in floating point too. Where a bond has no length it is 0.
+    """
+    bonds = np.diff(positions, axis=1)
+    first, second, third = (bonds[:, start : bonds.shape[1] - 2 + start][mask[:, 3:]] for start in range(3))
+    normals = np.cross(first, second), np.cross(second, third)
+    triple = (first * normals[1]).sum(-1)
+    lengths = [np.linalg.norm(bond, axis=-1) for bond in (first, second, third)]
+    angles = np.degrees(np.arctan2(lengths[1] * triple, (normals[0] * normals[1]).sum(-1)))
+    volume = lengths[0] * lengths[1] * lengths[2]
+    spans = np.linalg.norm(first + second + third, axis=-1)
+    return angles, spans, triple / np.where(volume > 0, volume, 1.0)
+
+
+def _mean(values: NDArray[np.bool_] | Array) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _check(positions: Array, mask: Mask) -> None:
+    if positions.ndim != 3 or positions.shape[2] != 3 or mask.shape != positions.shape[:2]:
+        raise UsageError(
+            f"CA traces are [chains, residues, 3] with a mask of the same chains and residues, not "
+            f"{positions.shape} and {mask.shape}"
+        )
+    if not mask.size or not mask[:, 0].all() or (np.diff(mask.astype(np.int8), axis=1) > 0).any():
+        raise UsageError("CA traces need at least one chain, and each mask must be its first residues without a gap")
+    if not np.isfinite(positions[mask]).all():
+        raise UsageError("CA traces hold positions that are not finite numbers; the sampler or the file that made them is broken")
