@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import msgspec
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution.grid import Point
+from equivbench.pairs.base import Recipe
 
 
 class Trial(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -95,5 +97,7 @@ class TrialLog:
 
 
 def _study(trial: Trial) -> dict[str, Any]:
-    names = ("pair", "preset", "arm", "seed", "budget", "device", "threads", "config", "recipe")
-    return {name: getattr(trial, name) for name in names}
+    names = ("pair", "preset", "arm", "seed", "budget", "device", "threads", "config")
+    # A log from before a recipe had a field was made under what is now its default.
+    defaults = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
+    return {name: getattr(trial, name) for name in names} | {"recipe": defaults | trial.recipe}

@@ -125,6 +125,8 @@ def _counts(record: RunRecord) -> Iterator[str]:
         "environment.threads": record.environment.threads,
     }
     yield from (f"{name} is {value}" for name, value in positive.items() if value <= 0)
+    if not 0 <= record.recipe.augmentation_fraction <= 1:
+        yield f"recipe.augmentation_fraction is {record.recipe.augmentation_fraction:g}, not a fraction"
     if record.steps < 0 or not 0 <= record.samples <= record.steps * record.recipe.batch_size:
         yield f"{record.samples} samples do not fit {record.steps} steps of {record.recipe.batch_size}"
     train = record.dataset.sizes.get("train")

@@ -23,7 +23,7 @@ def plot_curves(records: Sequence[RunRecord], path: str | Path, *, unit: str = "
     """Draw the records of one pair into ``path`` (the suffix chooses the format) and return it. Needs the extra ``plots``.
 
     Raises ``FailedError`` if there is nothing to draw or matplotlib is missing, ``IncomparableError`` if the records are
-    of several pairs, presets, machines or kinds of budget, ``UsageError`` for a format that matplotlib does not know.
+    of several pairs, presets, machines, variants or kinds of budget, ``UsageError`` for a format that matplotlib does not know.
     """
     figure = draw_curves(records, unit=unit)
     path = Path(path)
@@ -43,9 +43,14 @@ def draw_curves(records: Sequence[RunRecord], *, unit: str = "") -> Figure:
     shown = [record for record in records if record.trace]
     if not shown:
         raise FailedError("no record has a trace to draw; run a pair first")
-    settings = {(each.task, each.pair, each.preset, each.environment.machine_key, each.budget.kind) for each in shown}
+    settings = {
+        (each.task, each.pair, each.preset, each.environment.machine_key, each.budget.kind, *sorted(each.variant.items()))
+        for each in shown
+    }
     if len(settings) > 1:
-        raise IncomparableError(f"cannot draw {len(settings)} settings in one figure; choose one pair, preset and machine")
+        raise IncomparableError(
+            f"cannot draw {len(settings)} settings in one figure; choose one pair, preset, machine and variant"
+        )
     arms: dict[str, list[RunRecord]] = defaultdict(list)
     for record in shown:
         arms[record.arm].append(record)

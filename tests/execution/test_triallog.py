@@ -65,7 +65,9 @@ def test_something_else_is_not_a_log(tmp_path):
         TrialLog(path)
 
 
-@pytest.mark.parametrize("change", [{"config": {"width": 4}}, {"budget": "60steps"}, {"recipe": {}}, {"threads": 2}, {"seed": 1}])
+@pytest.mark.parametrize(
+    "change", [{"config": {"width": 4}}, {"budget": "60steps"}, {"recipe": {"ema": 0.9}}, {"threads": 2}, {"seed": 1}]
+)
 def test_trials_under_other_settings_are_refused_by_name(tmp_path, change):
     log = TrialLog(tmp_path / "log.jsonl")
     log.add(TRIAL)
@@ -73,3 +75,11 @@ def test_trials_under_other_settings_are_refused_by_name(tmp_path, change):
     log.require_same_study(replace(arm="augmented", **change))
     with pytest.raises(UsageError, match=next(iter(change))):
         log.require_same_study(replace(**change))
+
+
+def test_a_recipe_field_that_a_log_is_too_old_to_have_had_its_default(tmp_path):
+    log = TrialLog(tmp_path / "log.jsonl")
+    log.add(TRIAL)
+    log.require_same_study(replace(recipe={**TRIAL.recipe, "augmentation_fraction": 1.0}))
+    with pytest.raises(UsageError, match="recipe"):
+        log.require_same_study(replace(recipe={**TRIAL.recipe, "augmentation_fraction": 0.5}))

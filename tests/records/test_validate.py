@@ -65,6 +65,7 @@ def test_reference_record_has_no_problem(file: Path) -> None:
 DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "clock parts": ({"clock": {"wall": 103.1}}, "add up"),
     "negative part": ({"clock": {"checkpoint": -0.5, "wall": 102.0}}, "clock.checkpoint is -0.5"),
+    "augmented more than all": ({"recipe": {"augmentation_fraction": 1.5}}, "augmentation_fraction"),
     "compile unmeasured": ({"recipe": {"compile": "default"}}, "clock.compile is zero"),
     "lost without restart": ({"lost_seconds": 3.0}, "restarts"),
     "spent": ({"budget": {"spent": 90.0}}, "budget.spent is 90"),

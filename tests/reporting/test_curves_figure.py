@@ -38,5 +38,6 @@ def test_it_writes_the_format_that_the_suffix_names(tmp_path: Path) -> None:
 def test_it_refuses_nothing_and_mixtures() -> None:
     with pytest.raises(FailedError, match="no record"):
         draw_curves([make_record(trace=[])])
-    with pytest.raises(IncomparableError):
-        draw_curves([*records(), make_record(preset="dev")])
+    for other in ({"preset": "dev"}, {"variant": {"sweep": "data", "value": "0.5"}}):
+        with pytest.raises(IncomparableError):
+            draw_curves([*records(), make_record(**other)])
