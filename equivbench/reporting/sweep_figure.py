@@ -75,6 +75,9 @@ def draw_sweep(sweep: Sweep, *, title: str) -> Figure:
             axes.set(ylabel=label + unit, yscale=scale)
             axes.grid(alpha=0.3)
             axes.spines[["top", "right"]].set_visible(False)
+            if label == "explained variance":
+                # As in the picture of a run: how much worse than the baseline a model is tells nothing.
+                axes.set_ylim(max(-0.5, min(0.0, axes.get_ylim()[0])), 1.0)
         ways.set(xlabel="budget spent [s]", xscale="log")
         _label_values(ends, sweep, numbers, title)
     above[0].legend(frameon=False)
