@@ -12,8 +12,8 @@ from equivbench.cli.lazy import Entry, LazyGroup
 ANALYSES = (
     Entry("sweep", "Train a pair over size, data, rate, optimizer or augmentation.", "equivbench.cli.analyze_sweep"),
     Entry("baselines", "Losses against simple predictors, shares at matched losses.", "equivbench.cli.analyze_baselines"),
-    Entry("samples", "Planned: backbones sampled from a flow model, and their structure.", None),
-    Entry("handedness", "Planned: the loss on mirrored backbones against the native ones.", None),
+    Entry("samples", "Backbones sampled from a flow model, and their structure.", "equivbench.cli.analyze_samples"),
+    Entry("handedness", "A model's loss on mirror images against that on the samples.", "equivbench.cli.analyze_handedness"),
     Entry("gradients", "Planned: how the arms' gradients see a rotation.", None),
     Entry("landscape", "Planned: the loss around the trained weights.", None),
 )

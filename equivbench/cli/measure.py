@@ -54,7 +54,7 @@ def measure(
     # Someone's model may print as it is built or called; stdout is for the result.
     with contextlib.redirect_stdout(sys.stderr):
         found = find_model(model)
-        name = _task_of(found, model, task)
+        name = task_of(found, model, task)
         measured = measure_equivariance(
             found.model,
             name,
@@ -80,7 +80,7 @@ def measure(
     typer.echo(f"explained {measured.explained:.4f} of the baseline; {_verdict(found, measured)}")
 
 
-def _task_of(found: FoundModel, model: str, task: str | None) -> str:
+def task_of(found: FoundModel, model: str, task: str | None) -> str:
     """The task that the user named, or the one that the model was made for; they must agree."""
     from equivbench.errors import UsageError
 

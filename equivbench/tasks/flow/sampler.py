@@ -59,8 +59,9 @@ def sample_backbones(
     steps: int = 100,
     method: Method = "euler",
     schedule: Schedule = "log",
+    batch_size: int = 32,
 ) -> Samples:
-    """Backbones of the given ``lengths`` in residues, drawn from noise of ``generator`` on its device.
+    """Backbones of the given ``lengths`` in residues, drawn from noise of ``generator`` on its device, ``batch_size`` at once.
 
     ``model`` is called as in training, in evaluation mode and without gradients where the caller sees to it; Heun's method
     calls it twice a step but for the last. Raises ``UsageError`` for a length below 1 and for an unknown method or schedule.
@@ -72,7 +73,8 @@ def sample_backbones(
     padded = -(-max(lengths) // _MULTIPLE) * _MULTIPLE
     mask = torch.arange(padded, device=device) < torch.tensor(lengths, device=device)[:, None]
     noise = centred(torch.randn(len(lengths), padded, 3, generator=generator, device=device), mask)
-    return Samples(integrate(model, noise, mask, times, method), mask)
+    parts = zip(torch.split(noise, batch_size), torch.split(mask, batch_size), strict=True)
+    return Samples(torch.cat([integrate(model, x0, exists, times, method) for x0, exists in parts]), mask)
 
 
 def integrate(model: Model, x0: Tensor, mask: Tensor, times: Tensor, method: Method = "euler") -> Tensor:

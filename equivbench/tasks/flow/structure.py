@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 BOND, BOND_TOLERANCE = 3.8, 0.1
 """A: the CA-CA distance over a trans peptide bond (3.80-3.82 +- .05 in the shipped chains), and what counts as near it."""
 CLASH = 3.0
-"""A: two CAs more than two residues apart never come this near in a real chain; the shipped chains show how rarely."""
+"""A: nearer than this no two CAs more than two residues apart come in any of the shipped chains (42,000 residues)."""
 CLASH_SEPARATION = 3
 """Least |i - j| of a pair that can clash."""
 HELIX_DIHEDRAL, HELIX_DIHEDRAL_TOLERANCE = 50.0, 20.0
@@ -111,7 +111,7 @@ def radii_of_gyration(positions: Array, mask: Mask) -> Array:
     return np.asarray(np.sqrt((weight * np.square(centred)).sum((1, 2))))
 
 
-def globular_radius(lengths: NDArray[np.int64]) -> Array:
+def globular_radius(lengths: NDArray[np.int64] | Array) -> Array:
     """Radius of gyration in A expected of globular proteins of ``lengths`` residues."""
     return np.asarray(SIZE_FACTOR * lengths.astype(np.float64) ** SIZE_EXPONENT)
 
