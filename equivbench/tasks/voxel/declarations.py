@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
-from equivbench.registry import DatasetSpec
+from equivbench.registry import DatasetSpec, ModelSpec, TaskSpec
+from equivbench.tasks.base import Field
+
+# Task
+
+BOARD_UNIT = "1"
+_GRID = ("samples", 8, "size", "size", "size")
+FIELDS = (
+    Field("pos", ("atoms", 3), "float32", "1o", "node", "A", "sample", "positions from the centre of the smallest ball"),
+    Field("channel", ("atoms",), "int64", "0e", "node", "1", "sample", "element: H C N O F S Cl Br"),
+    Field("batch", ("atoms",), "int64", "0e", "none", "1", "sample", "sorted molecule index"),
+    Field("n_atoms", ("samples",), "int64", "0e", "graph", "1", "sample", "atoms of each molecule"),
+    Field(
+        "grid", ("samples", 4), "float64", "4x0e", "graph", "1", "sample", "size, resolution (A), radius (A), sigma of the noise"
+    ),
+    Field("noise", _GRID, "float32", "voxel(8x0e)", "graph", "1", "noise", "unit normal"),
+    Field("noisy", _GRID, "float32", "voxel(8x0e)", "graph", "1", "derived", "density + sigma * noise"),
+    Field("density", _GRID, "float32", "voxel(8x0e)", "graph", "1", "output", "of the atoms of each element, in [0, 1]"),
+)
+
+TASK = TaskSpec(
+    name="voxel",
+    summary="densities of molecules on voxel grids from noisy ones, one channel an element",
+    factory="equivbench.tasks.voxel.task:VoxelDenoising",
+    fields=FIELDS,
+    board_unit=BOARD_UNIT,
+)
 
 # Data sets
 
@@ -38,5 +64,33 @@ DATASETS: tuple[DatasetSpec, ...] = (
         task="voxel",
         summary="GEOM-drugs (MiDi's split) on 64^3 voxels of .25 A; the user gives the folder (extra 'generate')",
         factory=f"{_SOURCES}:geom_drugs",
+    ),
+)
+
+# Models
+
+_NETWORKS = "equivbench.tasks.voxel.networks"
+
+MODELS: tuple[ModelSpec, ...] = (
+    ModelSpec(
+        name="unet",
+        task="voxel",
+        symmetry="none",
+        build=f"{_NETWORKS}.plain:build",
+        summary="VoxMol's 3D U-Net",
+    ),
+    ModelSpec(
+        name="octahedral-unet",
+        task="voxel",
+        symmetry="octahedral",
+        build=f"{_NETWORKS}.octahedral:build",
+        summary="3D U-Net of group convolutions: features in the regular representation of the 24 cube rotations",
+    ),
+    ModelSpec(
+        name="steerable-unet",
+        task="voxel",
+        symmetry="so3",
+        build=f"{_NETWORKS}.steerable:build",
+        summary="3D U-Net of e3nn's voxel convolutions: features in irreps, kernels in spherical harmonics",
     ),
 )

@@ -1,0 +1,1 @@
+"""U-Nets on voxel grids: one skeleton, three kinds of layers."""

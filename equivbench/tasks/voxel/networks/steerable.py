@@ -1,0 +1,156 @@
+"""A U-Net of e3nn's voxel convolutions: features in irreps of SO(3), exact on the cube group, approximate between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from e3nn import o3
+from e3nn.nn.models.v2104.voxel_convolution import Convolution
+from torch import Tensor, nn
+
+from equivbench.errors import UsageError
+from equivbench.tasks.voxel.grid import ELEMENTS
+from equivbench.tasks.voxel.networks.plain import HEAD_SCALE
+from equivbench.tasks.voxel.networks.skeleton import UNet
+
+
+class IrrepNorm(nn.Module):
+    """Each irrep divided by its root mean square length over voxels and copies; scalars are first centred.
+
+    Statistics are invariants of a whole sample, weights one a copy, shared by its 2l + 1 components.
+    """
+
+    def __init__(self, irreps: o3.Irreps) -> None:
+        super().__init__()
+        self.irreps = irreps
+        self.weight = nn.Parameter(torch.ones(irreps.num_irreps))
+        self.bias = nn.Parameter(torch.zeros(sum(multiplicity for multiplicity, irrep in irreps if irrep.l == 0)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[samples, irreps, size, size, size]."""
+        weights = torch.split(self.weight, [multiplicity for multiplicity, _ in self.irreps])
+        biases = iter(torch.split(self.bias, [multiplicity for multiplicity, irrep in self.irreps if irrep.l == 0]))
+        out = []
+        for part, weight, (_, irrep) in zip(
+            torch.split(x, [part.dim for part in self.irreps], dim=1), weights, self.irreps, strict=True
+        ):
+            copies = torch.unflatten(part, 1, (-1, irrep.dim))
+            if irrep.l == 0:
+                copies = copies - copies.mean(dim=(1, 2, 3, 4, 5), keepdim=True)
+            scale = (copies.square().mean(dim=(1, 2, 3, 4, 5), keepdim=True) + 1e-5).rsqrt()
+            copies = copies * (scale * weight[:, None, None, None, None])
+            if irrep.l == 0:
+                copies = copies + next(biases)[:, None, None, None, None]
+            out.append(copies.flatten(1, 2))
+        return torch.cat(out, dim=1)
+
+
+class NormGate(nn.Module):
+    """SiLU of scalars; other irreps times a sigmoid of their own length, with a learned slope and offset a copy."""
+
+    def __init__(self, irreps: o3.Irreps) -> None:
+        super().__init__()
+        self.irreps = irreps
+        gated = sum(multiplicity for multiplicity, irrep in irreps if irrep.l > 0)
+        self.slope, self.offset = nn.Parameter(torch.ones(gated)), nn.Parameter(torch.zeros(gated))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[samples, irreps, size, size, size]."""
+        counts = [multiplicity for multiplicity, irrep in self.irreps if irrep.l > 0]
+        gates = iter(zip(torch.split(self.slope, counts), torch.split(self.offset, counts), strict=True))
+        out = []
+        for part, (_, irrep) in zip(torch.split(x, [part.dim for part in self.irreps], dim=1), self.irreps, strict=True):
+            if irrep.l == 0:
+                out.append(nn.functional.silu(part))
+                continue
+            slope, offset = next(gates)
+            copies = torch.unflatten(part, 1, (-1, irrep.dim))
+            length = (copies.square().sum(dim=2, keepdim=True) + 1e-6).sqrt()
+            gate = torch.sigmoid(length * slope[:, None, None, None, None] + offset[:, None, None, None, None])
+            out.append((copies * gate).flatten(1, 2))
+        return torch.cat(out, dim=1)
+
+
+class Mix(nn.Module):
+    """e3nn's linear map of irreps at each voxel."""
+
+    def __init__(self, irreps: o3.Irreps, out: o3.Irreps) -> None:
+        super().__init__()
+        self.linear = o3.Linear(irreps, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[samples, irreps, size, size, size]."""
+        mixed: Tensor = self.linear(x.movedim(1, -1)).movedim(-1, 1)
+        return mixed
+
+
+@dataclass(frozen=True)
+class SteerableLayers:
+    """e3nn's layers; a width is a direct sum of irreps, ``channels`` copies of each degree times ``copies``."""
+
+    copies: tuple[int, ...]
+    """Copies of l = 0, 1, 2, ... at multiple 1."""
+    diameter: float
+    """Of the kernels, in voxels of the level."""
+    radial: int
+    """Radial basis functions of the kernels."""
+
+    def width(self, multiple: int) -> o3.Irreps:
+        """Irreps of parity (-1)^l, as spherical harmonics have it."""
+        return o3.Irreps([(multiple * copies, (degree, (-1) ** degree)) for degree, copies in enumerate(self.copies) if copies])
+
+    def joined(self, first: o3.Irreps, second: o3.Irreps) -> o3.Irreps:
+        """One after the other."""
+        return first + second
+
+    def stem(self, out: o3.Irreps) -> nn.Module:
+        """Elements, which are scalars, to irreps."""
+        return self.conv(o3.Irreps([(len(ELEMENTS), (0, 1))]), out)
+
+    def head(self, width: o3.Irreps) -> nn.Module:
+        """Irreps to scalars, with small weights."""
+        head = self.conv(width, o3.Irreps([(len(ELEMENTS), (0, 1))]))
+        with torch.no_grad():
+            for parameter in head.parameters():
+                parameter.mul_(HEAD_SCALE)
+        return head
+
+    def norm(self, width: o3.Irreps) -> nn.Module:
+        """By irrep."""
+        return IrrepNorm(width)
+
+    def activation(self, width: o3.Irreps) -> nn.Module:
+        """Gated by length."""
+        return NormGate(width)
+
+    def conv(self, width: o3.Irreps, out: o3.Irreps) -> nn.Module:
+        """e3nn's convolution: kernels of a radial basis times spherical harmonics, and a linear map of the voxel itself."""
+        harmonics = o3.Irreps.spherical_harmonics(len(self.copies) - 1)
+        convolution: nn.Module = Convolution(width, out, harmonics, self.diameter, self.radial)
+        return convolution
+
+    def mix(self, width: o3.Irreps, out: o3.Irreps) -> nn.Module:
+        """e3nn's linear map."""
+        return Mix(width, out)
+
+    def down(self, width: o3.Irreps) -> nn.Module:
+        """Means of 2^3 voxels."""
+        return nn.AvgPool3d(2)
+
+    def up(self, width: o3.Irreps) -> nn.Module:
+        """Trilinear, which is symmetric about the centre of an even grid."""
+        return nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False)
+
+    def attention(self, width: o3.Irreps) -> nn.Module:
+        """None."""
+        raise UsageError("the steerable U-Net has no attention; set attention to false at every level")
+
+
+def build(config: Mapping[str, Any]) -> UNet[o3.Irreps]:
+    """Config: ``copies`` by degree, ``diameter`` (voxels), ``radial``, and ``mults`` and ``blocks`` by level."""
+    mults = config["mults"]
+    layers = SteerableLayers(tuple(config["copies"]), config["diameter"], config["radial"])
+    return UNet(layers, mults, config["blocks"], [False] * len(mults))
