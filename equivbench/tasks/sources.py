@@ -36,7 +36,8 @@ class ArchiveSource:
     def prepare(self) -> Path:
         """The file, built first if it is missing; raises ``FailedError`` with what to do. Reading it checks it."""
         path = self.path()
-        if self.build is not None and not path.exists():
+        # The card is written last: without it the file was not finished.
+        if self.build is not None and not path.with_suffix(".json").exists():
             self.build(path)
         return path
 

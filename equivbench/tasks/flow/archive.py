@@ -26,8 +26,8 @@ PER_ANGSTROM = 100
 """Coordinates are stored in hundredths of an A."""
 SPLIT_RULE = (
     f"by cluster of sequences ({IDENTITY:.0%} identity over the shorter one, greedy from the longest down; parts of one chain "
-    "are in one cluster): u = draw(name), the first 8 bytes (big-endian) of SHA-256('split ' + name) over 2^64, where name is the "
-    "sequence of the cluster's representative; test where u < 0.2, validation where 0.2 <= u < 0.3, else train"
+    "are in one cluster): u = draw(name), the first 8 bytes (big-endian) of SHA-256('split ' + name) over 2^64, where name is "
+    "the sequence of the cluster's representative; test where u < 0.2, validation where 0.2 <= u < 0.3, else train"
 )
 
 

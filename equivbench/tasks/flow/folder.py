@@ -49,7 +49,8 @@ class FolderSource:
         Raises ``FailedError``, naming the folder, if it is missing or nothing in it can be used.
         """
         path = self.path()
-        if not path.exists():
+        # The card is written last: without it the archive was not finished.
+        if not path.with_suffix(".json").exists():
             build(path)
         return path
 

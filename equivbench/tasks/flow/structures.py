@@ -24,7 +24,7 @@ MOST_BYTES = 200_000_000
 SHORTEST = 40
 """Residues of an unbroken stretch that is worth keeping."""
 STEP = (2.7, 4.3)
-"""A between neighbouring CA atoms of an unbroken chain: cis peptides have 2.9-3.0, trans 3.8, a missing residue gives 5 or more."""
+"""A between neighbouring CA of an unbroken chain: cis peptides have 2.9-3.0, trans 3.8, a missing residue gives 5 or more."""
 
 
 class UnusableFileError(Exception):
