@@ -1,6 +1,7 @@
 """The flow pairs are what their statements say."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -17,8 +18,14 @@ SPECS = {spec.name: spec for spec in MODELS}
 
 def build(arm: Arm, preset: str) -> torch.nn.Module:
     """The network without memory behind its weights."""
+    return _built(arm.model, preset)
+
+
+@cache
+def _built(name: str, preset: str) -> torch.nn.Module:
+    arm = next(arm for pair in PAIRS for arm in pair.arms if arm.model == name)
     with torch.device("meta"):
-        model: torch.nn.Module = resolve(SPECS[arm.model].build)(arm.presets[preset].config)
+        model: torch.nn.Module = resolve(SPECS[name].build)(arm.presets[preset].config)
     return model
 
 

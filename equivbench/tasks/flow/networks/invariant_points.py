@@ -12,7 +12,7 @@ from torch.nn import functional
 from equivbench.tasks.flow.networks.denoiser import Denoiser
 from equivbench.tasks.flow.networks.embedding import PairEmbedding, ResidueEmbedding, TimeEmbedding
 from equivbench.tasks.flow.networks.frames import frames_along, to_global, to_local
-from equivbench.tasks.flow.networks.invariants import STRIDES, length, steps_along
+from equivbench.tasks.flow.networks.invariants import VECTORS, length, vectors_of
 from equivbench.tasks.flow.networks.transformer import Block, PairBias, zero_initialised
 
 
@@ -81,7 +81,7 @@ class FrameNetwork(nn.Module):
         super().__init__()
         self.time = TimeEmbedding(time)
         self.residue = ResidueEmbedding(dim)
-        self.local = nn.Linear(2 * 3 * (2 * len(STRIDES) + 1), dim)
+        self.local = nn.Linear(3 * VECTORS, dim)
         self.pair = PairEmbedding(pair, bins, time)
         self.bias = PairBias(pair, layers, heads)
         self.blocks = nn.ModuleList(
@@ -96,11 +96,7 @@ class FrameNetwork(nn.Module):
         time = self.time(t)
         with torch.autocast(x_t.device.type, enabled=False):
             frames = frames_along(x_t, mask)
-            vectors = [guess, x_sc]
-            for x in (guess, x_sc):
-                for stride in STRIDES:
-                    vectors += steps_along(x, mask, residue, stride)
-            x = self.local(to_local(frames, torch.stack(vectors, dim=2)).flatten(2)) + self.residue(residue)
+            x = self.local(to_local(frames, vectors_of(guess, x_sc, mask, residue)).flatten(2)) + self.residue(residue)
         pair = self.pair(x_t, x_sc, residue, time)
         for block, bias in zip(self.blocks, self.bias(pair, mask), strict=True):
             x = block(x, time, bias, frames, guess)

@@ -1,4 +1,4 @@
-"""Invariants of a chain about each residue: those that a mirror leaves alone, and those whose sign it changes."""
+"""A chain about each residue: steps along it, their invariants that a mirror leaves alone, and those whose sign it changes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 STRIDES = (1, 2, 4)
 """Bonds and vectors from each residue to those this far on in the chain; 1-4 residues make a helix's turn."""
+VECTORS = 2 * (2 * len(STRIDES) + 1)
+"""How many vectors :func:`vectors_of` gives a residue."""
 _SOFT = 1e-6
 """nm^2: keeps the direction of a bond of no length finite, far below the bonds' .14 nm^2."""
 
@@ -29,6 +31,15 @@ def direction(x: Tensor) -> Tensor:
 def length(x: Tensor) -> Tensor:
     """[..., 1] nm, with finite gradients at 0."""
     return (x.square().sum(-1, keepdim=True) + 1e-12).sqrt()
+
+
+def vectors_of(guess: Tensor, x_sc: Tensor, mask: Tensor, residue: Tensor) -> Tensor:
+    """[samples, residues, VECTORS, 3] nm: each residue from the centre, and its steps along the chain, in both positions."""
+    vectors = [guess, x_sc]
+    for x in (guess, x_sc):
+        for stride in STRIDES:
+            vectors += steps_along(x, mask, residue, stride)
+    return torch.stack(vectors, dim=2)
 
 
 class EvenInvariants(nn.Module):
