@@ -78,7 +78,7 @@ class _Skipped:
 
     def sentence(self, folder: Path, files: int) -> str:
         number = self.reasons.total()
-        counts = ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common())
+        counts = ", ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common())
         more = f" and {number - len(self.first)} more" if number > len(self.first) else ""
         return f"{number} of {files} files in {folder} are left out ({counts}): {', '.join(self.first)}{more}"
 

@@ -1,0 +1,66 @@
+"""Archives of any task: what is written is read back, the cards agree, an unfinished file is built again."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from equivbench.errors import FailedError
+from equivbench.tasks.base import TaskData
+from equivbench.tasks.sources import ArchiveSource
+from equivbench.tasks.splits import draw, split_of
+from equivbench.tasks.storage import read_archive, read_card, write_archive
+
+ARRAYS: dict[str, np.ndarray] = {"pos": np.arange(6, dtype=np.int16).reshape(2, 3), "name": np.array([b"a", b"bc"])}
+CARD = {"sizes": {"train": 2}, "units": {"pos": "A"}, "split_rule": "none", "licences": {"data": "MIT"}, "recipe": {"seed": 0}}
+
+
+def write(out: Path) -> Path:
+    return write_archive(out, ARRAYS, CARD, "Has {bytes} bytes, `{sha256}`.")
+
+
+def test_what_is_written_is_read_back_and_both_cards_name_its_checksum(tmp_path: Path) -> None:
+    path = write(tmp_path / "new" / "set.npz")
+    arrays, card = read_archive(path, ["name", "pos"])
+    assert all(np.array_equal(arrays[name], ARRAYS[name]) for name in ARRAYS)
+    assert list(card) == ["name", "version", "sha256", "bytes", *CARD]
+    assert card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert f"Has {path.stat().st_size} bytes, `{card['sha256']}`." in path.with_suffix(".md").read_text()
+    assert write(tmp_path / "again" / "set.npz").read_bytes() == path.read_bytes()
+
+
+def test_an_archive_that_lacks_an_array_is_named_with_its_kind(tmp_path: Path) -> None:
+    path = write(tmp_path / "set.npz")
+    with pytest.raises(FailedError, match=r"set\.npz is not a backbone archive.*data prepare set"):
+        read_archive(path, ["pos", "charge"], "backbone")
+
+
+def test_a_file_without_its_card_was_not_finished_and_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
+    built: list[Path] = []
+
+    def build(path: Path) -> None:
+        built.append(write(path))
+
+    def read(path: Path) -> TaskData:
+        raise NotImplementedError
+
+    source = ArchiveSource("set", "toy", tmp_path, read, build)
+    source.prepare()
+    source.path().with_suffix(".json").unlink()
+    for _ in range(2):
+        source.prepare()
+    assert len(built) == 2
+    card: dict[str, Any] = read_card(source.path())
+    assert source.verify() == card["sha256"]
+
+
+def test_splits_are_a_fifth_and_a_tenth_of_the_names() -> None:
+    names = [f"unit {index}" for index in range(20_000)]
+    drawn = np.array([draw(name) for name in names])
+    # Uniform: the largest gap of 20,000 draws' distribution function is beyond .014 once in 2,000 draws of names; these are fixed.
+    assert np.abs(np.sort(drawn) - np.linspace(0, 1, len(drawn))).max() < 0.014
+    for name, u in zip(names[:200], drawn, strict=False):
+        assert split_of(name) == ("test" if u < 0.2 else "validation" if u < 0.3 else "train")
