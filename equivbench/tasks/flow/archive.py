@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
 from equivbench.tasks.flow.clusters import IDENTITY, cluster, distinct, merged
-from equivbench.tasks.flow.structures import SHORTEST, Chain
+from equivbench.tasks.flow.traces import SHORTEST, Chain
 from equivbench.tasks.splits import SPLITS, split_of
 from equivbench.tasks.storage import plain, read_archive, remedy, write_archive
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.tasks.flow.structures import gemmi
+from equivbench.tasks.flow.traces import gemmi
 
 IDENTITY = 0.5
 """Identical residues of an alignment over the length of the shorter sequence, at which two belong together."""

@@ -14,7 +14,7 @@ from equivbench.environment import cache_dir
 from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.tasks.base import TaskData
 from equivbench.tasks.flow.archive import MOST_SPREAD, RESIDUES, digest, gather, write
-from equivbench.tasks.flow.structures import Chain, UnusableFileError, chains_of, content_of, gemmi, suffix_of
+from equivbench.tasks.flow.traces import Chain, UnusableFileError, chains_of, content_of, gemmi, suffix_of
 from equivbench.tasks.sources import location
 from equivbench.tasks.storage import verified_content
 

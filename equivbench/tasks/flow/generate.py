@@ -20,7 +20,7 @@ from pathlib import Path
 from equivbench.errors import FailedError
 from equivbench.tasks.flow.archive import MOST_SPREAD, RESIDUES, gather, write
 from equivbench.tasks.flow.clusters import IDENTITY
-from equivbench.tasks.flow.structures import STEP, Chain, UnusableFileError, chains_of, gemmi, unpacked
+from equivbench.tasks.flow.traces import STEP, Chain, UnusableFileError, chains_of, gemmi, unpacked
 from equivbench.tasks.sources import sha256_of
 
 

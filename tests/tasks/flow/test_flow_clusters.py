@@ -14,7 +14,7 @@ from structure_files import THREE, pdb, sequence, trace
 from equivbench.tasks.flow import generate
 from equivbench.tasks.flow.archive import RESIDUES, gather, read, windows
 from equivbench.tasks.flow.clusters import cluster, distinct, merged
-from equivbench.tasks.flow.structures import Chain
+from equivbench.tasks.flow.traces import Chain
 
 
 def mutated(letters: str, share: float, seed: int) -> str:

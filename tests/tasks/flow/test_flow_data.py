@@ -15,7 +15,7 @@ from equivbench.tasks.base import TaskData
 from equivbench.tasks.flow.archive import MOST_SPREAD, PER_ANGSTROM, RESIDUES, Archive, read, spread
 from equivbench.tasks.flow.dataset import CROP, Backbones
 from equivbench.tasks.flow.sources import ca_crops_64, ca_small
-from equivbench.tasks.flow.structures import STEP
+from equivbench.tasks.flow.traces import STEP
 from equivbench.tasks.splits import SPLITS, split_of
 
 

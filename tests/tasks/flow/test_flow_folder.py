@@ -11,7 +11,7 @@ import torch
 from structure_files import fill, mmcif, pdb, pdb_atoms, rna, sequence, trace
 
 from equivbench.errors import EquivbenchWarning, FailedError
-from equivbench.tasks.flow import structures
+from equivbench.tasks.flow import traces
 from equivbench.tasks.flow.archive import PER_ANGSTROM, read
 from equivbench.tasks.flow.sources import ca_folder
 from equivbench.tasks.storage import read_card
@@ -98,17 +98,17 @@ def test_each_kind_of_unusable_file_says_what_is_wrong_with_it(tmp_path: Path, n
     (tmp_path / name).write_bytes(content)
     if reason is None:
         # A place that is not a number is a gap: 59 residues are left.
-        (chain,) = structures.chains_of(structures.content_of(tmp_path / name), name, "X")
+        (chain,) = traces.chains_of(traces.content_of(tmp_path / name), name, "X")
         assert (chain.start, len(chain.sequence)) == (1, 59)
         return
-    with pytest.raises(structures.UnusableFileError, match=reason):
-        structures.chains_of(structures.content_of(tmp_path / name), name, "X")
+    with pytest.raises(traces.UnusableFileError, match=reason):
+        traces.chains_of(traces.content_of(tmp_path / name), name, "X")
 
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_an_enormous_file_is_left_out_unread(folder: Path, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
     fill(folder)
-    monkeypatch.setattr(structures, "MOST_BYTES", 20_000)
+    monkeypatch.setattr(traces, "MOST_BYTES", 20_000)
     enormous = b"REMARK\n" * 10_000
     (folder / ("big.pdb.gz" if packed else "big.pdb")).write_bytes(gzip.compress(enormous) if packed else enormous)
     with pytest.warns(EquivbenchWarning, match=r"1 of 31 files .* left out \(larger than 0.02 MB: 1\): big\.pdb"):
@@ -118,14 +118,14 @@ def test_an_enormous_file_is_left_out_unread(folder: Path, monkeypatch: pytest.M
 def test_of_several_models_the_first_counts(tmp_path: Path) -> None:
     first, second = (pdb_atoms(sequence(50, 1), trace(50, seed)) for seed in (1, 2))
     text = f"MODEL        1\n{first}TER\nENDMDL\nMODEL        2\n{second}TER\nENDMDL\nEND\n"
-    (chain,) = structures.chains_of(text.encode(), "two.pdb", "two")
+    (chain,) = traces.chains_of(text.encode(), "two.pdb", "two")
     assert np.allclose(chain.ca, trace(50, 1), atol=1e-3)
 
 
 def test_a_gap_ends_a_stretch_and_both_sides_count(tmp_path: Path) -> None:
     letters, ca = sequence(100, 3), trace(100, 3)
     text = pdb_atoms(letters[:45], ca[:45]) + pdb_atoms(letters[55:], ca[55:] + 30.0, first=56)
-    chains = structures.chains_of(text.encode(), "gap.pdb", "gap")
+    chains = traces.chains_of(text.encode(), "gap.pdb", "gap")
     assert [(chain.start, chain.sequence) for chain in chains] == [(0, letters[:45]), (45, letters[55:])]
 
 
@@ -137,7 +137,7 @@ def test_ligands_water_and_other_places_of_an_atom_are_no_residues() -> None:
     calcium = "HETATM   99 CA    CA A 301       0.000   0.000   0.000  1.00  0.00          CA  \n"
     water = "HETATM  100  O   HOH A 302       5.000   0.000   0.000  1.00  0.00           O  \n"
     text = "".join([*lines[:11], other, *lines[11:], "TER\n", calcium, water])
-    (chain,) = structures.chains_of(text.encode(), "full.pdb", "full")
+    (chain,) = traces.chains_of(text.encode(), "full.pdb", "full")
     assert chain.sequence == letters
     assert np.allclose(chain.ca, ca, atol=1e-3)
 
@@ -145,7 +145,7 @@ def test_ligands_water_and_other_places_of_an_atom_are_no_residues() -> None:
 def test_modified_residues_keep_their_parents_letter() -> None:
     letters = "M" * 50
     text = pdb_atoms(letters, trace(50, 5)).replace("ATOM  ", "HETATM").replace("MET", "MSE") + "TER\n"
-    (chain,) = structures.chains_of(text.encode(), "mse.pdb", "mse")
+    (chain,) = traces.chains_of(text.encode(), "mse.pdb", "mse")
     assert chain.sequence == letters
 
 
@@ -201,10 +201,10 @@ def test_an_interrupted_build_leaves_nothing(folder: Path, cache: Path, monkeypa
     fill(folder)
     calls = iter(range(10))
 
-    def stop(content: bytes, name: str, entry: str) -> list[structures.Chain]:
+    def stop(content: bytes, name: str, entry: str) -> list[traces.Chain]:
         if next(calls) == 5:
             raise KeyboardInterrupt
-        return structures.chains_of(content, name, entry)
+        return traces.chains_of(content, name, entry)
 
     monkeypatch.setattr("equivbench.tasks.flow.folder.chains_of", stop)
     with pytest.raises(KeyboardInterrupt):
