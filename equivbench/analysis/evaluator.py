@@ -121,8 +121,17 @@ class Evaluator:
         return Caller(self.task, model, self._placement.precision, self._placement.device)
 
     def _rotated(self, samples: Tensor, rotations: Tensor, round_trip: bool = False) -> RotatedSet:
-        size, seed = self._batch_size, self._seed
-        return RotatedSet(self._placement, self.split, samples, rotations, size, seed, round_trip, self._mirrored)
+        return RotatedSet(
+            self._placement,
+            self.split,
+            samples,
+            rotations,
+            self._batch_size,
+            self._seed,
+            round_trip,
+            self._mirrored,
+            posed=self.group == "octahedral",
+        )
 
     def _judge(self, caller: Caller) -> Judged:
         """Each chunk under each of its draws."""

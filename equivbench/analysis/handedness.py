@@ -51,19 +51,37 @@ class Handedness(Comparison):
         return {name: Comparison(part, self.mirrored.by[name]) for name, part in self.native.by.items()}
 
     @property
-    def resolution(self) -> float:
-        """How far from 1 the ratio of a model of O(3) may come to lie by rounding, or by interpolation on a grid.
+    def objective_ratio(self) -> float:
+        """Training objective on mirror images over that on the samples: of a flow, the times near the data rule it."""
+        return self.mirrored.objective / self.native.objective if self.native.objective else math.nan
 
-        A share f of the loss due to those changes the loss by at most 2 sqrt(f) of it (Cauchy-Schwarz); f is the largest
-        share that a model that holds its symmetry may show.
+    def resolution(self, part: Comparison) -> float:
+        """How far from 1 the ratio of ``part`` may come to lie in a model of O(3), by rounding or by interpolation on a grid.
+
+        Errors that make up a share f of a loss change it by at most 2 sqrt(f) of it (Cauchy-Schwarz). f is the largest share
+        that a model that holds its symmetry may show, taken to be as large an error in every part.
         """
-        allowed = self.native.allowed
-        return math.nan if allowed is None else 2 * math.sqrt(max(allowed, 0.0))
+        if self.native.allowed is None or not part.native.total:
+            return math.nan
+        return 2 * math.sqrt(max(self.native.allowed, 0.0) * self.native.total / part.native.total)
+
+    def told_apart(self, level: float = 0.95) -> dict[str, Comparison]:
+        """The parts (``all`` and the strata) whose ratio differs from 1, by more than the resolution.
+
+        ``level`` holds for all parts together (Bonferroni): a model of O(3) is found to differ anywhere in 1 - level of cases.
+        """
+        parts: dict[str, Comparison] = {"all": self, **self.by}
+        each = 1 - (1 - level) / len(parts)
+        found = {}
+        for name, part in parts.items():
+            low, high = part.interval(each)
+            if low > 1 + self.resolution(part) or high < 1 - self.resolution(part):
+                found[name] = part
+        return found
 
     def tells_hands(self, level: float = 0.95) -> bool:
-        """Whether the interval of the ratio excludes 1, by more than the resolution."""
-        low, high = self.interval(level)
-        return low > 1 + self.resolution or high < 1 - self.resolution
+        """Whether any part is told apart. Where most of the loss is noise that has no hand, only a stratum may show it."""
+        return bool(self.told_apart(level))
 
 
 def handedness(

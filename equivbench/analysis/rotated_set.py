@@ -25,6 +25,9 @@ Precision = Literal["float32", "tf32", "bf16", "float64"]
 KEPT_BYTES = 1 << 29
 """A test set whose inputs take more is assembled anew in each evaluation (voxel grids under 24 rotations)."""
 
+_POSE_SEED = 1 << 30
+"""Keeps poses apart from noise, whose generator starts at the seed itself (torch keeps 32 bits of a seed)."""
+
 
 @dataclass(frozen=True)
 class Draw:
@@ -92,7 +95,9 @@ class RotatedSet:
     ``samples`` [n] of ``split`` are judged ``task.test_points`` times each; ``rotations`` [draws, n * test_points, 3, 3]. Noise
     is drawn once for each judged sample and rotates with it. ``round_trip``: the inputs are rotated, rounded to the working
     precision and rotated back, so that they differ from the sample by rounding alone, and predictions stay where they are.
-    ``mirrored``: it is the samples' mirror images, noise included, that are rotated and judged.
+    ``mirrored``: it is the samples' mirror images, noise included, that are rotated and judged. ``posed``: each sample is
+    first turned by a Haar rotation of its own, the same in every draw, so that a test under a finite group does not rest on
+    the orientations in which samples happen to be stored.
     """
 
     placement: Placement
@@ -103,6 +108,7 @@ class RotatedSet:
     seed: int
     round_trip: bool = False
     mirrored: bool = False
+    posed: bool = False
 
     def __iter__(self) -> Iterator[Chunk]:
         """The chunks, of ``batch_size`` samples (the last of fewer)."""
@@ -130,8 +136,10 @@ class RotatedSet:
         batch, noise = _exact(host_batch, device), _exact(task.test_noise(host_batch, generator), device)
         if self.mirrored:
             batch, noise = mirror(batch, task.fields), mirror(noise, task.fields)
-        everything = {**batch, **noise}
         index = None if task.index_field is None else batch[task.index_field]
+        if self.posed:
+            batch = task.rotate(batch, self._poses(picked, start).to(device), index)
+        everything = {**batch, **noise}
         target = task.assemble(batch, noise, {})[1][task.prediction]
         weights = task.weights(everything)
         return Chunk(
@@ -145,6 +153,11 @@ class RotatedSet:
             strata=task.strata(everything),
             samples=task.samples_in(batch),
         )
+
+
+    def _poses(self, picked: Tensor, start: int) -> Tensor:
+        generator = torch.Generator().manual_seed(_POSE_SEED + self.seed + start)
+        return random_rotations(len(picked), generator=generator, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

@@ -172,3 +172,30 @@ def test_untrained_baselines() -> None:
 def test_what_a_declaration_promises() -> None:
     assert [covers(symmetry, "so3") for symmetry in ("none", "octahedral", "so3", "o3")] == [False, False, True, True]
     assert [covers(symmetry, "octahedral") for symmetry in ("none", "octahedral", "so3", "o3")] == [False, True, True, True]
+
+
+def test_a_finite_group_is_tested_in_random_poses_not_in_stored_ones() -> None:
+    split = Arrows(400)
+    split.y[:, 1:] = 0.0  # all stored along x
+    seen: list[Tensor] = []
+
+    class Looking(nn.Module):
+        def forward(self, s: Tensor, guess: Tensor, t: Tensor) -> dict[str, Tensor]:
+            seen.append(s)
+            return {"y": s}
+
+    class Noiseless(Arrow):
+        name = "toy-noiseless"
+        feedback = None
+
+        def assemble(self, batch: Mapping[str, Tensor], noise: Mapping[str, Tensor], requires: Mapping[str, float]):
+            inputs, targets = super().assemble(batch, noise, requires)
+            return {**inputs, "s": batch["y"]}, targets
+
+    r = Evaluator(Noiseless(), split, requires={}, group="octahedral", rotations=24).evaluate(Looking(), floor=False)
+    assert r.total == pytest.approx(0.0, abs=1e-12)
+    # The first element is the identity; chunks are of 64 // 3 samples, 24 draws each.
+    poses = torch.cat(seen[::24])
+    along_x = poses[:, 0].square().sum() / poses.square().sum()
+    # Heavy-tailed weights y^2 of 1,200 poses: a standard error of about .3 sqrt(3 / 1200) = .015.
+    assert along_x == pytest.approx(1 / 3, abs=0.06)
