@@ -49,9 +49,7 @@ _DECLARED = (
     Metric("twirled", "task unit", "lower", "mean", "error of the rotation-averaged prediction"),
     Metric("equivariance", "task unit", "lower", "mean", "mean squared deviation from the averaged prediction"),
     Metric("share", "1", "lower", "mean", "equivariance error as a share of the total", -1.0, 2.0),
-    Metric(
-        "floor", "1", "neither", "max", "share that rounding of rotated inputs (on grids, interpolation) alone causes", 0.0
-    ),
+    Metric("floor", "1", "neither", "max", "share that rounding of rotated inputs (on grids, interpolation) alone causes", 0.0),
     Metric("explained", "1", "higher", "mean", "1 - total / baseline", high=1.0),
     Metric("of_linear", "1", "lower", "mean", "total over that of the best linear predictor on the same test set", 0.0),
     Metric("objective", "task unit", "lower", "mean", "training objective on the test set"),

@@ -48,12 +48,12 @@ class PairForces(nn.Module):
 def fit_pair_forces(split: Split, seed: int) -> PairForces:
     """Least squares over the force components of at most 512 samples of ``split``, drawn with ``seed``."""
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:_FITTED]
-    elements = torch.unique(torch.cat([split.collate(indices)["z"] for indices in order.split(64)]))
+    elements = torch.unique(torch.cat([split.collate(indices)["z"] for indices in torch.split(order, 64)]))
     kinds = torch.full((256,), len(elements))
     kinds[elements] = torch.arange(len(elements))
     size = (len(elements) + 1) * (len(elements) + 2) // 2 * _CENTRES
     normal, right = torch.zeros(size, size, dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
-    for indices in order.split(64):
+    for indices in torch.split(order, 64):
         batch = split.collate(indices)
         target, column, values, directions = _terms(kinds[batch["z"]], batch["pos"].double(), batch["batch"])
         forces = batch["forces"].double()
