@@ -56,7 +56,7 @@ def permute_grid(grid: Tensor, rotations: Tensor) -> Tensor:
     # Rows that share an element move together: an exhaustive measurement has 24 elements, whatever the number of rows.
     elements, which = torch.unique(rotations.round().to(torch.int8).flatten(1), dim=0, return_inverse=True)
     for number, element in enumerate(elements.reshape(-1, 3, 3).tolist()):
-        sources = [max(range(3), key=lambda axis, row=row: abs(row[axis])) for row in element]
+        sources = [next(axis for axis in range(3) if row[axis]) for row in element]
         flipped = [axis + 2 for axis in range(3) if element[axis][sources[axis]] < 0]
         rows = which == number
         out[rows] = grid[rows].permute(0, 1, *(axis + 2 for axis in sources)).flip(flipped)
@@ -135,6 +135,6 @@ def _shift_matrices(shifts: Tensor, size: int) -> Tensor:
     turns = -2 * torch.pi / size * frequencies * shifts[..., None]
     if size % 2 == 0:
         turns = torch.cat([turns[..., :-1], torch.zeros_like(turns[..., -1:])], dim=-1)
-    kernel = torch.fft.irfft(torch.polar(torch.ones_like(turns), turns), n=size)
+    kernel: Tensor = torch.fft.irfft(torch.polar(torch.ones_like(turns), turns), n=size)
     place = torch.arange(size, device=shifts.device)
     return kernel[..., (place[:, None] - place) % size]

@@ -58,8 +58,13 @@ class GroupConv(nn.Module):
             return nn.functional.conv_transpose3d(x, bank, bias, stride=self.stride, padding=padding)
         return nn.functional.conv3d(x, bank, bias, stride=self.stride, padding=padding)
 
+    def train(self, mode: bool = True) -> GroupConv:
+        """Switch the mode, and forget the bank: writes through ``.data`` leave no trace in a weight's version."""
+        self._bank = None
+        return super().train(mode)
+
     def bank(self) -> Tensor:
-        """The expanded filters; kept while no gradients are taken and the weights stay."""
+        """The expanded filters; kept while no gradients are taken, the mode and the weights stay."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._expanded()
         weight = self.weight
