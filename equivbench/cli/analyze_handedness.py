@@ -69,7 +69,8 @@ def handedness(
     if as_json:
         settings = {"model": found.name, "task": name, "split": split, "samples": samples, "rotations": rotations, "seed": seed}
         by = {label: _as_object(part) for label, part in result.by.items()}
-        print_json({**settings, **_as_object(result), "tells_hands": result.tells_hands(), "by": by})
+        verdict = {"objective_ratio": result.objective_ratio, "told_apart": list(result.told_apart())}
+        print_json({**settings, **_as_object(result), **verdict, "by": by})
         return
     unit = judged.board_unit
     print_table(
@@ -94,6 +95,12 @@ def _as_object(part: Comparison) -> dict[str, Any]:
 
 
 def _verdict(result: Handedness) -> str:
-    if not result.tells_hands():
-        return "the losses on both hands do not differ beyond the interval and rounding"
-    return f"the loss on mirror images is {'higher' if result.ratio > 1 else 'LOWER'}: the model tells the hands apart"
+    objective = f"training objective mirrored / native {result.objective_ratio:.4g}"
+    told = result.told_apart()
+    if not told:
+        return f"{objective}; the losses on both hands do not differ beyond their intervals (95% for all rows together)"
+    higher = all(part.ratio > 1 for part in told.values())
+    return (
+        f"{objective}; the loss on mirror images is {'higher' if higher else 'NOT HIGHER'} in {', '.join(told)} "
+        "(95% for all rows together): the model tells the hands apart"
+    )

@@ -72,9 +72,7 @@ def draw_structures(samples: Traces, real: Traces, *, title: str) -> Figure:
     panels = grid[2].subgridspec(1, 3)
     bonds, angles, sizes = (figure.add_subplot(panels[column]) for column in range(3))
     _densities(bonds, [(each, bond_lengths(each.positions, each.mask)) for each in (samples, real)], (3.0, 4.6))
-    bonds.set(
-        xlabel="CA-CA distance [A], others in the end bins", ylabel="density, logarithmic", yscale="log"
-    )
+    bonds.set(xlabel="CA-CA distance [A], others in the end bins", ylabel="density, logarithmic", yscale="log")
     _densities(angles, [(each, quadruplets(each.positions, each.mask)[0]) for each in (samples, real)], (-180.0, 180.0))
     for sign, name in ((1, "right"), (-1, "left")):
         angles.axvline(sign * HELIX_DIHEDRAL, color="black", linewidth=0.8, linestyle=":")
@@ -100,8 +98,8 @@ def draw_structures(samples: Traces, real: Traces, *, title: str) -> Figure:
     for axes in (bonds, angles, sizes):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in (bonds, sizes):
-        axes.legend(frameon=False, fontsize=8)
+    bonds.legend(frameon=False, fontsize=8)
+    sizes.legend(edgecolor="none", fontsize=8)
     return figure
 
 
@@ -134,7 +132,7 @@ def _draw_trace(axes: Any, trace: Array, reach: float) -> None:
     axes.add_collection3d(Line3DCollection(segments, colors=colours, linewidths=2.4, capstyle="round"))
     height = _FLATNESS * reach
     axes.set(xlim=(-reach, reach), ylim=(-height, height), zlim=(-height, height))
-    axes.set_box_aspect((1, _FLATNESS, _FLATNESS), zoom=1.35)
+    axes.set_box_aspect((1, _FLATNESS, _FLATNESS), zoom=1.2)
     axes.view_init(elev=12, azim=-90)
     axes.set_proj_type("ortho")
     axes.set_axis_off()

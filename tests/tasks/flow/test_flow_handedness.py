@@ -72,7 +72,10 @@ def test_a_model_that_prefers_right_handed_chains_is_found_out() -> None:
     found = judged(RightHanded())
     assert found.tells_hands()
     low, _ = found.interval()
-    assert low > 1 + found.resolution
+    assert low > 1 + found.resolution(found)
+    assert "t=0.99" in found.told_apart()
+    assert "t=0" not in found.told_apart()
+    assert found.objective_ratio > found.ratio > 1
     # At the end of the flow it is the chain itself that is judged: nearly right, and not at all.
     assert found.by["t=0.99"].ratio > 10
     assert found.by["t=0"].ratio == 1
