@@ -66,16 +66,15 @@ VECTOR_HEAD = Pair(
     matching=MatchStatement(
         what=(
             "One trunk, layer for layer: the same pair features, biases, attention and transitions. The augmented arm reads "
-            "positions in x_t and x_sc and the steps to residues near in the chain as ordinary numbers and writes three; the "
-            "equivariant arm reads the lengths, angles and signed volumes of the same vectors and writes sums of attended "
-            "vectors and cross products. It is equivariant under rotations and not under "
+            "x_t and x_sc as six numbers a residue and writes three; the equivariant arm reads distances, angles and signed "
+            "volumes and writes sums of attended vectors and cross products. It is equivariant under rotations and not under "
             "mirrors, as proteins ask. Both predict the velocity about the same Gaussian prior."
         ),
         target="the trunk; seconds of a training step (forward, backward, optimiser) within 15%",
         measured={
-            "dev": {"equivariant parameters": 37546, "augmented parameters": 35015},
-            "small": {"equivariant parameters": 588586, "augmented parameters": 580915},
-            "paper": {"equivariant parameters": 61534578, "augmented parameters": 61204051},
+            "dev": {"equivariant parameters": 37546, "augmented parameters": 33863},
+            "small": {"equivariant parameters": 588586, "augmented parameters": 577459},
+            "paper": {"equivariant parameters": 61534578, "augmented parameters": 61185619},
         },
     ),
     presets=_PRESETS,
@@ -94,9 +93,9 @@ FRAMES = Pair(
         ),
         target="seconds of a training step (forward, backward, optimiser) within 15%",
         measured={
-            "dev": {"equivariant parameters": 33835, "augmented parameters": 35015},
-            "small": {"equivariant parameters": 539939, "augmented parameters": 580915},
-            "paper": {"equivariant parameters": 65123491, "augmented parameters": 61204051},
+            "dev": {"equivariant parameters": 33835, "augmented parameters": 33863},
+            "small": {"equivariant parameters": 539939, "augmented parameters": 577459},
+            "paper": {"equivariant parameters": 65123491, "augmented parameters": 61185619},
         },
     ),
     presets=_PRESETS,

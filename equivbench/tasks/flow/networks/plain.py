@@ -10,17 +10,16 @@ from torch import Tensor, nn
 
 from equivbench.tasks.flow.networks.denoiser import Denoiser
 from equivbench.tasks.flow.networks.embedding import PairEmbedding, ResidueEmbedding, TimeEmbedding
-from equivbench.tasks.flow.networks.invariants import VECTORS, vectors_of
 from equivbench.tasks.flow.networks.transformer import Trunk, zero_initialised
 
 
 class CoordinateNetwork(nn.Module):
-    """Coordinates and steps along the chain, which the equivariant arms are given too, as ordinary numbers in, three out."""
+    """Coordinates as six ordinary numbers in, three out."""
 
     def __init__(self, dim: int, layers: int, heads: int, expansion: int, pair: int, time: int, bins: int) -> None:
         super().__init__()
         self.time = TimeEmbedding(time)
-        self.residue, self.position = ResidueEmbedding(dim), nn.Linear(3 * VECTORS, dim)
+        self.residue, self.position = ResidueEmbedding(dim), nn.Linear(6, dim)
         self.pair = PairEmbedding(pair, bins, time)
         self.trunk = Trunk(dim, layers, heads, expansion, pair, time)
         self.head = zero_initialised(nn.Linear(dim, 3))
@@ -29,7 +28,7 @@ class CoordinateNetwork(nn.Module):
         """[samples, residues, 3], no unit, from positions in nm."""
         time = self.time(t)
         with torch.autocast(x_t.device.type, enabled=False):
-            x = self.position(vectors_of(guess, x_sc, mask, residue).flatten(2)) + self.residue(residue)
+            x = self.position(torch.cat([guess, x_sc], dim=-1)) + self.residue(residue)
         x = self.trunk(x, self.pair(x_t, x_sc, residue, time), time, mask)
         with torch.autocast(x_t.device.type, enabled=False):
             out: Tensor = self.head(x.to(x_t.dtype))
