@@ -67,7 +67,8 @@ class _Wrapper(nn.Module):
 
     def average(self, inputs: Mapping[str, Tensor], rotations: Sequence[Tensor]) -> dict[str, Tensor]:
         """Mean over ``rotations`` (each [graphs, 3, 3] or [1, 3, 3] float64) of the outputs on rotated inputs, rotated back."""
-        index = None if self.index_field is None else inputs[self.index_field]
+        # A model whose inputs are all per sample (a grid) is not given the index.
+        index = None if self.index_field is None else inputs.get(self.index_field)
         sums: dict[str, Tensor] = {}
         dtypes: dict[str, torch.dtype] = {}
         for rotation in rotations:
