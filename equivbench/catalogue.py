@@ -14,8 +14,9 @@ QUICK_START_PAIR = "forcefield/vector"
 def _declarations() -> tuple[ModuleType, ...]:
     from equivbench.tasks.flow import declarations as flow
     from equivbench.tasks.forcefield import declarations as forcefield
+    from equivbench.tasks.voxel import declarations as voxel
 
-    return forcefield, flow
+    return forcefield, flow, voxel
 
 
 def tasks() -> Iterator[TaskSpec]:
@@ -38,9 +39,9 @@ def datasets() -> Iterator[DatasetSpec]:
 
 def pairs() -> Iterator[Pair]:
     """Every built-in pair."""
-    from equivbench.pairs import flow, forcefield
+    from equivbench.pairs import flow, forcefield, voxel
 
-    for declared in (forcefield, flow):
+    for declared in (forcefield, flow, voxel):
         yield from declared.PAIRS
 
 
