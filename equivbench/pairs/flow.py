@@ -9,15 +9,15 @@ from typing import Any
 from equivbench.pairs.base import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
 
 _PRESETS = {
-    "dev": PairPreset(dataset="ca-crops-64", budget="40steps", evaluations=3, rotations=2, test_samples=8),
-    "small": PairPreset(dataset="ca-crops-64", budget="5min", evaluations=10, rotations=2),
+    "dev": PairPreset(dataset="ca-crops-64", budget="40steps", evaluations=3, rotations=2, test_samples=8, evaluated_at_once=16),
+    "small": PairPreset(dataset="ca-crops-64", budget="60s", evaluations=7, rotations=2, test_samples=68, evaluated_at_once=16),
     "paper": PairPreset(dataset="ca-folder", budget="1h", evaluations=12, rotations=4),
 }
 
 # Published: Adam 1e-4, batch 4, about a million rows. An hour is a small part of that, hence a higher rate and larger batch.
 _RECIPES = {
     "dev": Recipe(learning_rate=2e-3, batch_size=4, augmentation="none", warmup_steps=10),
-    "small": Recipe(learning_rate=2e-3, batch_size=16, augmentation="none"),
+    "small": Recipe(learning_rate=3e-3, batch_size=16, augmentation="none"),
     "paper": Recipe(
         learning_rate=2e-4,
         batch_size=16,
@@ -36,7 +36,7 @@ _PLAIN: dict[str, dict[str, Any]] = {
 }
 _VECTORS: dict[str, dict[str, int]] = {
     "dev": {"vectors": 4, "products": 4},
-    "small": {"vectors": 4, "products": 8},
+    "small": {"vectors": 2, "products": 4},
     "paper": {"vectors": 32, "products": 32},
 }
 _POINTS: dict[str, dict[str, int]] = {

@@ -11,7 +11,7 @@ from equivbench.pairs.base import Arm, ArmPreset, MatchStatement, Pair, PairPres
 # VoxMol's rate is 2e-5 over days; an hour needs more. Its dropout of .1 is left out: every evaluation is of the same function.
 _RECIPES = {
     "dev": Recipe(learning_rate=3e-3, batch_size=4, augmentation="none", warmup_steps=10),
-    "small": Recipe(learning_rate=3e-3, batch_size=4, augmentation="none", warmup_steps=20, ema=0.99),
+    "small": Recipe(learning_rate=4e-3, batch_size=4, augmentation="none", warmup_steps=20, ema=0.99),
     "paper": Recipe(learning_rate=2e-4, batch_size=32, augmentation="none", warmup_steps=1000, precision="bf16", compile=True),
 }
 
@@ -100,7 +100,7 @@ OCTAHEDRAL = Pair(
             dataset="conformers-16", budget="40steps", evaluations=3, rotations=24, test_samples=4, group="octahedral"
         ),
         "small": PairPreset(
-            dataset="conformers-small", budget="120s", evaluations=8, rotations=24, test_samples=16, group="octahedral"
+            dataset="conformers-small", budget="90s", evaluations=6, rotations=24, test_samples=20, group="octahedral"
         ),
         "paper": PairPreset(
             dataset="conformers-10k",
@@ -126,7 +126,7 @@ STEERABLE = Pair(
             "steerable-unet",
             {
                 "dev": {"copies": (4, 2), "diameter": 3.9, "radial": 2, **_TINY},
-                "small": {"copies": (8, 4, 2), "diameter": 3.9, "radial": 3, **_SHALLOW},
+                "small": {"copies": (8, 3, 1), "diameter": 3.9, "radial": 3, **_SHALLOW},
                 "paper": {"copies": (8, 4, 2), "diameter": 5.0, "radial": 3, **_DEEP},
             },
             {"copies": 1},
@@ -159,7 +159,7 @@ STEERABLE = Pair(
     ),
     presets={
         "dev": PairPreset(dataset="conformers-16", budget="40steps", evaluations=3, rotations=2, test_samples=8, group="so3"),
-        "small": PairPreset(dataset="conformers-small", budget="120s", evaluations=8, rotations=2, test_samples=64, group="so3"),
+        "small": PairPreset(dataset="conformers-small", budget="90s", evaluations=6, rotations=2, test_samples=64, group="so3"),
         "paper": PairPreset(
             dataset="conformers-10k",
             budget="1h",
