@@ -25,6 +25,7 @@ from equivbench.analysis.rotated_set import (
 from equivbench.errors import UsageError
 from equivbench.symmetry.decomposition import Decomposition, decompose
 from equivbench.tasks.base import Group, Split, Task
+from equivbench.tasks.fraction import Subset
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ class Evaluator:
         The arithmetic of the forward passes: ``bf16`` is autocast here; ``tf32`` expects it to be switched on by the caller.
     mirrored
         Test on the mirror images x -> -x of the same samples, under the same noise (mirrored too) and rotations.
-    reference
-        Makes the task's linear baseline, when first needed: for :meth:`baselines`, and for the floor of a task that
+    untrained
+        Makes the task's untrained predictors, when first needed: for :meth:`baselines`, and for the floor of a task that
         interpolates.
     """
 
@@ -83,14 +84,14 @@ class Evaluator:
         batch_size: int = 64,
         precision: Precision = "float32",
         mirrored: bool = False,
-        reference: Callable[[], nn.Module | None] = lambda: None,
+        untrained: Callable[[], Mapping[str, nn.Module]] = dict,
     ) -> None:
         if len(split) == 0:
             raise UsageError(f"the split of task {task.name!r} to measure on is empty")
         self.task, self.split, self.group = task, split, group
         self._seed, self._batch_size = seed, max(1, batch_size // task.test_points)
         self._placement = Placement(task, requires, torch.device(device), precision)
-        self._mirrored, self._reference = mirrored, reference
+        self._mirrored, self._untrained = mirrored, untrained
         self._samples = spread(split.groups, samples)
         drawn, self._exhaustive = draw_rotations(group, rotations, len(self._samples) * task.test_points, seed)
         self._chunks = self._rotated(self._samples, drawn).kept()
@@ -110,12 +111,17 @@ class Evaluator:
         return self._measurement(judged, measured)
 
     def baselines(self) -> dict[str, float]:
-        """Board metric of the predictors that need no training: ``zero``, and ``linear`` where the task has one."""
-        found = {"zero": self._baseline}
-        judged = self._judged_reference
-        if judged is not None:
-            found["linear"] = float(judged.errors.total.sum() / judged.weights.sum())
-        return found
+        """Board metric on this test set of the ``zero`` predictor and of the task's untrained ones, by name."""
+        weight, power = 0.0, 0.0
+        for chunk in self._chunks:
+            weight += float(chunk.row_weights.sum())
+            power += float(
+                decompose(
+                    torch.zeros_like(chunk.target).expand(2, *chunk.target.shape), chunk.target, weights=chunk.weights
+                ).total.sum()
+            )
+        judged = {name: float(each.errors.total.sum() / each.weights.sum()) for name, each in self._judged_untrained.items()}
+        return {"zero": power / weight, **judged}
 
     def _caller(self, model: nn.Module) -> Caller:
         return Caller(self.task, model, self._placement.precision, self._placement.device)
@@ -154,10 +160,8 @@ class Evaluator:
 
     def _floor(self, caller: Caller, judged: Judged) -> Floor | None:
         if self.group == "so3" and self.task.interpolates:
-            reference = self._judged_reference
-            if reference is None:
-                return None
-            return interpolation_floor(reference.errors, judged.errors, judged.strata)
+            linear = self._judged_untrained.get("linear")
+            return None if linear is None else interpolation_floor(linear.errors, judged.errors, judged.strata)
         return rounding_floor(caller, self._floor_chunks, self.group)
 
     def _measurement(self, judged: Judged, floor: Floor | None) -> Measurement:
@@ -177,13 +181,12 @@ class Evaluator:
         )
 
     @cached_property
-    def _judged_reference(self) -> Judged | None:
-        reference = self._reference()
-        if reference is None:
-            return None
-        reference = reference.to(self._placement.device)
-        with evaluating(reference):
-            return self._judge(self._caller(reference))
+    def _judged_untrained(self) -> dict[str, Judged]:
+        judged = {}
+        for name, predictor in self._untrained().items():
+            with evaluating(predictor):
+                judged[name] = self._judge(self._caller(predictor.to(self._placement.device)))
+        return judged
 
     @cached_property
     def _floor_chunks(self) -> Iterable[Chunk]:
@@ -193,4 +196,5 @@ class Evaluator:
 
     @cached_property
     def _baseline(self) -> float:
-        return self.task.baseline(self.split)
+        whole = len(self._samples) == len(self.split)
+        return self.task.baseline(self.split if whole else Subset(self.split, self._samples))

@@ -72,7 +72,9 @@ class Readable:
     zero: float | None
     """Board metric of the zero predictor on the same test set."""
     linear: float | None
-    """That of the best linear (isotropic Gaussian) one; None where no record has it."""
+    """That of the best linear one; None where no record has it."""
+    others: dict[str, float]
+    """Those of further predictors that need no training, by name."""
     arms: dict[str, Standing]
     levels: list[Level]
     """Empty where fewer than two arms have a finished run."""
@@ -131,6 +133,7 @@ def _readable(setting: Setting, arms: dict[str, list[ArmRun]], notes: list[str])
         setting=setting,
         zero=zero,
         linear=linear,
+        others={name: value for name, value in records[0].baselines.items() if name not in ("zero", "linear")},
         arms={arm: _standing(runs, zero, linear) for arm, runs in arms.items()},
         levels=_levels({arm: runs for arm, runs in finished.items() if runs}, zero),
         notes=notes,

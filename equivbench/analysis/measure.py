@@ -83,7 +83,7 @@ def measure_equivariance(
         seed=seed,
         device=where,
         precision=precision or _precision(model, where),
-        reference=lambda: None if data is None else chosen.linear_baseline(data),
+        untrained=lambda: {} if data is None else chosen.untrained(data),
     )
     return evaluator.evaluate(model.to(where), floor=True)
 

@@ -154,7 +154,6 @@ class RotatedSet:
             samples=task.samples_in(batch),
         )
 
-
     def _poses(self, picked: Tensor, start: int) -> Tensor:
         generator = torch.Generator().manual_seed(_POSE_SEED + self.seed + start)
         return random_rotations(len(picked), generator=generator, dtype=torch.float64)

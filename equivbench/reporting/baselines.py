@@ -19,10 +19,12 @@ def standing_rows(readable: Readable) -> list[list[str]]:
         seeds = f"{standing.finished} of {standing.seeds}"
         rows.append([printable(arm), *map(quantity_text, measured), seeds])
     zero, linear = readable.zero, readable.linear
-    for name, loss in (("linear baseline", linear), ("zero baseline", zero)):
+    losses = {"linear": linear, **readable.others, "zero": zero}
+    for name, loss in losses.items():
         if loss is not None:
             of_zero, explained = ("-", "-") if not zero else (f"{loss / zero:.4g}", f"{1 - loss / zero:.4g}")
-            rows.append([name, f"{loss:.4g}", of_zero, f"{loss / linear:.4g}" if linear else "-", explained, "", ""])
+            of_linear = f"{loss / linear:.4g}" if linear else "-"
+            rows.append([f"{printable(name)} baseline", f"{loss:.4g}", of_zero, of_linear, explained, "", ""])
     return rows
 
 

@@ -142,7 +142,7 @@ class Task(ABC):
     feedback: ClassVar[Feedback | None] = None
     interpolates: ClassVar[bool] = False
     """Whether a general rotation acts on outputs by interpolation (grids). The floor of a measurement on SO(3) is then the
-    equivariance error of :meth:`linear_baseline`, which is equivariant but for the interpolation."""
+    equivariance error of the ``linear`` one of :meth:`untrained`, which is equivariant but for the interpolation."""
 
     def __init_subclass__(cls) -> None:
         missing = [name for name in ("name", "fields", "prediction", "index_field", "board_unit") if not hasattr(cls, name)]
@@ -206,10 +206,10 @@ class Task(ABC):
     def baseline(self, split: Split) -> float:
         """Board metric of the zero predictor on ``split``: what ``explained`` is relative to."""
 
-    def linear_baseline(self, data: TaskData, seed: int = 0) -> torch.nn.Module | None:
-        """The best linear (or isotropic Gaussian) predictor, fitted on the training split; None if the task has none.
+    def untrained(self, data: TaskData, seed: int = 0) -> Mapping[str, torch.nn.Module]:
+        """Predictors that know no more than two-point statistics of the training split, by name; none by default.
 
-        Called and judged like any model, so that a share can be read beside what needs no learning of more than two-point
-        statistics. Exactly equivariant, but for the interpolation of grids.
+        ``linear`` is the best linear one; others are there for what they leave out. Called and judged like any model, so that
+        an error and its share can be read beside them. Exactly equivariant, but for the interpolation of grids.
         """
-        return None
+        return {}

@@ -143,7 +143,7 @@ def _arm(chosen: Plan, job: Job, data: TaskData, model: nn.Module, device: torch
             samples=preset.test_samples,
             batch_size=at_once,
             precision=recipe.precision,
-            reference=lambda: task.linear_baseline(data),
+            untrained=lambda: task.untrained(data),
         )
     return Arm(
         task=task,

@@ -65,9 +65,6 @@ class Arrow(Task):
     def baseline(self, split: object) -> float:
         return 3.0
 
-    def linear_baseline(self, data: object, seed: int = 0) -> nn.Module:
-        return Fixed(0.0, 0.0)
-
 
 class Arrows:
     def __init__(self, count: int) -> None:
@@ -145,7 +142,7 @@ def test_the_floor_of_a_grid_is_the_error_of_the_linear_baseline_in_the_total_of
 
     split = Arrows(200)
     reference = Fixed(0.0, 0.0, constant=0.3)
-    evaluator = Evaluator(Gridded(), split, requires={}, reference=lambda: reference)
+    evaluator = Evaluator(Gridded(), split, requires={}, untrained=lambda: {"linear": reference})
     r = evaluator.evaluate(Fixed(1.0, 0.0, constant=0.1))
     v = evaluator.evaluate(reference).equivariance
     assert r.floor == pytest.approx(v / r.total, rel=1e-9)
@@ -162,10 +159,13 @@ def test_the_floor_of_a_grid_is_the_error_of_the_linear_baseline_in_the_total_of
 
 
 def test_untrained_baselines() -> None:
-    evaluator = Evaluator(Arrow(), Arrows(300), requires={}, reference=lambda: Fixed(0.0, 0.0))
+    evaluator = Evaluator(
+        Arrow(), Arrows(300), requires={}, untrained=lambda: {"linear": Fixed(0.0, 0.0), "other": Fixed(1.0, 0.0)}
+    )
     found = evaluator.baselines()
-    assert found["zero"] == 3.0
-    assert found["linear"] == pytest.approx(evaluator.evaluate(Fixed(0.0, 0.0)).total, rel=1e-12)
+    assert found["zero"] == pytest.approx(evaluator.evaluate(Fixed(0.0, 0.0)).total, rel=1e-6)
+    assert found["linear"] == pytest.approx(found["zero"], rel=1e-6)
+    assert found["other"] == pytest.approx(evaluator.evaluate(Fixed(1.0, 0.0)).total, rel=1e-12)
     assert set(Evaluator(Arrow(), Arrows(4), requires={}).baselines()) == {"zero"}
 
 

@@ -46,6 +46,12 @@ class GaussianChain(nn.Module):
         known = int((count > 0).sum())
         return cls(total[:known] / count[:known])
 
+    @classmethod
+    def unbonded(cls, mean_square: float) -> GaussianChain:
+        """Residues that know nothing of each other but their common centre, ``mean_square`` nm^2 about it: isotropic normal."""
+        # Independent points of variance c about their centre lie 2 c apart in the mean square, whatever their separation.
+        return cls(torch.tensor([0.0, 2 * mean_square]))
+
     def covariance(self, length: int) -> Tensor:
         """[length, length] float64 nm^2: that of one coordinate of a centred chain."""
         index = torch.arange(length, device=self.squared_distances.device)

@@ -112,8 +112,8 @@ class FlowMatching(Task):
             residues += int(batch["mask"].sum())
         return total / residues
 
-    def linear_baseline(self, data: TaskData, seed: int = 0) -> torch.nn.Module:
-        """The posterior mean of an isotropic Gaussian chain with the training split's mean squared distances; see there."""
+    def untrained(self, data: TaskData, seed: int = 0) -> dict[str, torch.nn.Module]:
+        """``linear``: a Gaussian chain with the training split's mean squared distances; ``isotropic``: one without bonds."""
         from equivbench.tasks.flow.baseline import GaussianChain
 
-        return GaussianChain.fit(data.train)
+        return {"linear": GaussianChain.fit(data.train), "isotropic": GaussianChain.unbonded(self.baseline(data.train))}

@@ -97,11 +97,11 @@ class ForceField(Task):
             atoms += len(forces)
         return total / atoms
 
-    def linear_baseline(self, data: TaskData, seed: int = 0) -> torch.nn.Module:
-        """Central pair forces, linear in a radial basis: :class:`equivbench.tasks.forcefield.baseline.PairForces`."""
+    def untrained(self, data: TaskData, seed: int = 0) -> dict[str, torch.nn.Module]:
+        """``linear``: central pair forces (:class:`equivbench.tasks.forcefield.baseline.PairForces`)."""
         from equivbench.tasks.forcefield.baseline import fit_pair_forces
 
-        return fit_pair_forces(data.train, seed)
+        return {"linear": fit_pair_forces(data.train, seed)}
 
 
 @cache

@@ -12,7 +12,7 @@ from equivbench.errors import unknown_name
 from equivbench.tasks.base import Split, Task, TaskData
 from equivbench.tasks.voxel.declarations import BOARD_UNIT, FIELDS
 from equivbench.tasks.voxel.grid import ELEMENTS, Grid
-from equivbench.tasks.voxel.linear import LinearDenoiser, fit_linear_denoiser
+from equivbench.tasks.voxel.linear import fit_linear_denoiser
 from equivbench.tasks.voxel.voxelise import voxelise
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ class VoxelDenoising(Task):
             total += float(density.double().square().mean()) * len(indices)
         return total / samples
 
-    def linear_baseline(self, data: TaskData, seed: int = 0) -> LinearDenoiser:
-        """The best isotropic linear denoiser, fitted on the training split in random orientations."""
-        return fit_linear_denoiser(self, data.train, seed)
+    def untrained(self, data: TaskData, seed: int = 0) -> dict[str, torch.nn.Module]:
+        """``linear``: the best isotropic linear denoiser, fitted on the training split in random orientations."""
+        return {"linear": fit_linear_denoiser(self, data.train, seed)}
 
     def _density(self, batch: Batch) -> Tensor:
         return voxelise(batch["pos"], batch["channel"], batch["batch"], self.samples_in(batch), grid_of(batch))

@@ -78,3 +78,15 @@ def test_it_commutes_with_rotations_and_reflections_and_skips_padding() -> None:
     torch.testing.assert_close(turned, out @ matrix.T, rtol=0, atol=1e-12)  # float64 rounding
     filled = batch["x1"].masked_fill(~mask[..., None], float("nan"))
     assert torch.equal(chain(x_t=filled, t=t, mask=mask)["x1"], out)
+
+
+def test_without_bonds_each_residue_is_filtered_by_itself() -> None:
+    mean_square, t = 1.5, torch.tensor([0.0, 0.3, 0.8, 1.0], dtype=torch.float64)
+    random = torch.Generator().manual_seed(4)
+    mask = torch.ones(4, 9, dtype=torch.bool)
+    x_t = centred(torch.randn(4, 9, 3, generator=random, dtype=torch.float64), mask)
+    found = GaussianChain.unbonded(mean_square)(x_t=x_t, t=t, mask=mask)["x1"]
+    # The scalar posterior mean, at a variance of a third of the mean square.
+    variance = mean_square / 3
+    gain = t * variance / (t**2 * variance + (1 - t) ** 2)
+    torch.testing.assert_close(found, gain[:, None, None] * x_t, atol=1e-12, rtol=0)

@@ -71,7 +71,7 @@ def test_the_zero_predictor_s_error_is_the_objective_at_zero(data) -> None:
 
 def test_the_linear_denoiser_beats_empty_space_and_every_rescaling_of_itself(data) -> None:
     task = VoxelDenoising()
-    linear = task.linear_baseline(data)
+    linear = task.untrained(data)["linear"]
     everything = data.train.collate(torch.arange(len(data.train)))
     turned = task.rotate(
         everything, random_rotations(len(data.train), generator=torch.Generator().manual_seed(0)).double(), everything["batch"]
