@@ -68,7 +68,10 @@ _VECTOR_HEAD_TUNING = {
     "tuned_at": "3200samples",
     "tuning_log_sha256": "61b079f80a3474184cf7abe5701184bd7dfe968b619db1132440dd1b85d3e3c7",
 }
-_FRAMES_TUNING = {"tuned_at": "3200samples", "tuning_log_sha256": "FRAMES_SHA"}
+_FRAMES_TUNING = {
+    "tuned_at": "3200samples",
+    "tuning_log_sha256": "fac05700ca54bf1455d6fe97241db3594ab2d24566927d3d4b6ad7a65e6cc34a",
+}
 
 VECTOR_HEAD = Pair(
     name="vector-head",
@@ -106,7 +109,7 @@ FRAMES = Pair(
     task="flow",
     summary="invariant point attention between frames of CA triplets, against a pair-biased transformer on raw coordinates",
     arms=(
-        _arm("equivariant", "backbone-frames", _POINTS, {"learning_rate": 3e-3, **_FRAMES_TUNING}),
+        _arm("equivariant", "backbone-frames", _POINTS, {"learning_rate": 1.2e-2, **_FRAMES_TUNING}),
         _augmented({"learning_rate": 3e-3, **_FRAMES_TUNING}),
     ),
     matching=MatchStatement(

@@ -137,7 +137,10 @@ OCTAHEDRAL = Pair(
 
 # voxel/steerable ------------------------------------------------------------------------------------------------------
 
-_STEERABLE_TUNING = {"tuned_at": "600samples", "tuning_log_sha256": "STEERABLE_SHA"}
+_STEERABLE_TUNING = {
+    "tuned_at": "600samples",
+    "tuning_log_sha256": "142ed2c15eca153891f0c59fcf9f9bd981f8996550cc512cdc6d308032157fcb",
+}
 
 STEERABLE = Pair(
     name="steerable",
@@ -153,7 +156,7 @@ STEERABLE = Pair(
                 "paper": {"copies": (8, 4, 2), "diameter": 5.0, "radial": 3, **_DEEP},
             },
             {"copies": 1},
-            {"learning_rate": 1e-3, **_STEERABLE_TUNING},
+            {"learning_rate": 6.4e-2, **_STEERABLE_TUNING},
         ),
         _arm(
             "augmented",
