@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from equivbench.analysis.draws import draw_rotations, spread
 from equivbench.analysis.floor import FLOOR_ROTATIONS, FLOOR_SAMPLES, Floor, interpolation_floor, rounding_floor
 from equivbench.analysis.forward import Caller, evaluating
 from equivbench.analysis.measurement import Measurement, part_of
@@ -17,15 +18,16 @@ from equivbench.analysis.rotated_set import (
     Placement,
     Precision,
     RotatedSet,
-    draw_rotations,
     rows_of,
-    spread,
     strata_of,
 )
 from equivbench.errors import UsageError
 from equivbench.symmetry.decomposition import Decomposition, decompose
 from equivbench.tasks.base import Group, Split, Task
 from equivbench.tasks.fraction import Subset
+
+_VALUES_AT_ONCE = 1 << 22
+"""Predicted numbers that are decomposed together: 32 MiB in float64, and as much again for each of a few temporaries."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ class Evaluator:
     def _judge(self, caller: Caller) -> Judged:
         """Each chunk under each of its draws."""
         objective = torch.zeros((), dtype=torch.float64, device=self._placement.device)
-        parts, weights, strata, samples = [], [], [], 0
+        parts: list[Decomposition] = []
+        weights, strata, samples = [], [], 0
         for chunk in self._chunks:
             predictions, objectives = [], []
             for draw, inputs, outputs in caller.runs(chunk):
@@ -150,13 +153,23 @@ class Evaluator:
                 predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
             objective += torch.stack(objectives).mean() * chunk.samples
             samples += chunk.samples
-            stacked = torch.stack(predictions)
-            parts.append(
-                decompose(stacked, chunk.target, weights=chunk.weights, groups=chunk.groups, exhaustive=self._exhaustive)
-            )
+            parts += self._decomposed(predictions, chunk)
             weights.append(chunk.row_weights)
             strata.append(chunk.strata)
         return Judged(float(objective) / samples, rows_of(parts), torch.cat(weights), dict(strata_of(strata)))
+
+    def _decomposed(self, predictions: Sequence[Tensor], chunk: Chunk) -> Iterator[Decomposition]:
+        """The errors of the chunk's rows from each draw's ``predictions``, a few rows at a time: 24 draws of a grid are large."""
+        at_once = max(1, _VALUES_AT_ONCE // (len(predictions) * chunk.target[0].numel()))
+        for start in range(0, len(chunk.target), at_once):
+            rows = slice(start, start + at_once)
+            yield decompose(
+                torch.stack([prediction[rows] for prediction in predictions]),
+                chunk.target[rows],
+                weights=None if chunk.weights is None else chunk.weights[rows],
+                groups=chunk.groups[rows],
+                exhaustive=self._exhaustive,
+            )
 
     def _floor(self, caller: Caller, judged: Judged) -> Floor | None:
         if self.group == "so3" and self.task.interpolates:

@@ -67,7 +67,7 @@ def samples(
     if out is not None and out.suffix not in (".pdb", ".npz"):
         raise UsageError(f"--out {out} must end in .pdb or .npz")
     if plot is not None:
-        from equivbench.reporting.sweep_figure import require_drawable
+        from equivbench.reporting.figures import require_drawable
 
         require_drawable(plot)
     where = resolve_device(device)

@@ -65,7 +65,7 @@ def sweep(
     request = SweepRequest(shared, over, tuple(values.split(",")))
     plan = make_sweep(request)
     if plot is not None:
-        from equivbench.reporting.sweep_figure import require_drawable
+        from equivbench.reporting.figures import require_drawable
 
         require_drawable(plot)
     if dry_run:

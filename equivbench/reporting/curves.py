@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from equivbench.errors import FailedError, IncomparableError, UsageError
+from equivbench.errors import FailedError, IncomparableError
 from equivbench.records.schema import RunRecord, Test
+from equivbench.reporting.figures import empty_figure, require_drawable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,21 +26,14 @@ def plot_curves(records: Sequence[RunRecord], path: str | Path, *, unit: str = "
     Raises ``FailedError`` if there is nothing to draw or matplotlib is missing, ``IncomparableError`` if the records are
     of several pairs, presets, machines, variants or kinds of budget, ``UsageError`` for a format that matplotlib does not know.
     """
-    figure = draw_curves(records, unit=unit)
     path = Path(path)
-    known = figure.canvas.get_supported_filetypes()
-    if path.suffix.lstrip(".") not in known:
-        raise UsageError(f"cannot draw into {path}: its suffix is not one of {', '.join(sorted(known))}")
-    figure.savefig(path, dpi=150)
+    require_drawable(path)
+    draw_curves(records, unit=unit).savefig(path, dpi=150)
     return path
 
 
 def draw_curves(records: Sequence[RunRecord], *, unit: str = "") -> Figure:
     """The figure: loss on top, share and explained variance side by side below; a thin line per seed, a bold mean."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise FailedError("drawing curves needs matplotlib; pip install 'equivbench[plots]'") from error
     shown = [record for record in records if record.trace]
     if not shown:
         raise FailedError("no record has a trace to draw; run a pair first")
@@ -54,7 +48,7 @@ def draw_curves(records: Sequence[RunRecord], *, unit: str = "") -> Figure:
     arms: dict[str, list[RunRecord]] = defaultdict(list)
     for record in shown:
         arms[record.arm].append(record)
-    figure = Figure(figsize=(7.5, 6.0), layout="constrained")
+    figure = empty_figure(7.5, 6.0)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.6, 1.0))
     loss, share, explained = (figure.add_subplot(grid[where]) for where in ((0, slice(None)), (1, 0), (1, 1)))
     colours = dict(COLOURS)

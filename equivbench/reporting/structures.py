@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from equivbench.errors import FailedError
 from equivbench.reporting.curves import COLOURS
+from equivbench.reporting.figures import empty_figure
 from equivbench.tasks.flow.structure import (
     HELIX_DIHEDRAL,
     Array,
@@ -53,11 +53,7 @@ def draw_structures(samples: Traces, real: Traces, *, title: str) -> Figure:
     Every trace is turned, never mirrored, so that its longest axis lies across; all are to one scale. Raises ``FailedError``
     without matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise FailedError("drawing structures needs matplotlib; pip install 'equivbench[plots]'") from error
-    figure = Figure(figsize=(10.5, 6.8), layout="constrained")
+    figure = empty_figure(10.5, 6.8)
     figure.suptitle(title)
     grid = figure.add_gridspec(3, 1, height_ratios=(1.0, 1.0, 1.35))
     rows = [(each, _chosen(each)) for each in (samples, real)]

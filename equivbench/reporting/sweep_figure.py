@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from equivbench.analysis.quantities import Quantity
-from equivbench.errors import FailedError, UsageError
+from equivbench.errors import FailedError
 from equivbench.reporting.curves import COLOURS, OTHER_COLOURS
+from equivbench.reporting.figures import empty_figure
 from equivbench.reporting.sweeps import Figures, Sweep, SweepPoint
 
 if TYPE_CHECKING:
@@ -24,18 +25,6 @@ _MEASURES: tuple[tuple[str, str, Callable[[Figures], Quantity]], ...] = (
 )
 
 
-def require_drawable(path: Path) -> None:
-    """Raise before any training what would stop :func:`plot_sweep` after it.
-
-    ``FailedError`` without matplotlib, ``UsageError`` for a suffix that it does not know or a folder that is not there.
-    """
-    known = _empty_figure().canvas.get_supported_filetypes()
-    if path.suffix.lstrip(".") not in known:
-        raise UsageError(f"cannot draw into {path}: its suffix is not one of {', '.join(sorted(known))}")
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"cannot draw into {path}: there is no folder {path.parent}")
-
-
 def plot_sweep(sweep: Sweep, path: Path, *, title: str) -> Path:
     """Draw ``sweep`` into ``path`` (the suffix chooses the format); ``title`` labels its axis. Needs the extra ``plots``."""
     draw_sweep(sweep, title=title).savefig(path, dpi=150)
@@ -48,7 +37,7 @@ def draw_sweep(sweep: Sweep, *, title: str) -> Figure:
 
     if not any(point.finished for point in sweep.points):
         raise FailedError(f"no point of the sweep of {sweep.task}/{sweep.pair} has a finished run to draw")
-    figure = _empty_figure()
+    figure = empty_figure(11.0, 6.5)
     above, below = figure.subplots(2, 3)
     numbers = _positions(sweep)
     colours = dict(COLOURS)
@@ -87,14 +76,6 @@ def draw_sweep(sweep: Sweep, *, title: str) -> Figure:
     below[2].legend(handles=handles, title=title, frameon=False, fontsize="small")
     figure.suptitle(f"{sweep.task}/{sweep.pair}, {sweep.preset}, {sweep.budget} an arm, {sweep.machine_key}")
     return figure
-
-
-def _empty_figure() -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise FailedError("drawing a sweep needs matplotlib; pip install 'equivbench[plots]'") from error
-    return Figure(figsize=(11.0, 6.5), layout="constrained")
 
 
 def _positions(sweep: Sweep) -> dict[str, float]:

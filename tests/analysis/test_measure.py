@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from toy_task import Broken, Central, Clouds, CloudSplit, Raw, clouds
 
 import equivbench as eb
+from equivbench.analysis.draws import draw_rotations, spread
 from equivbench.analysis.evaluator import Evaluator
 from equivbench.analysis.measure import is_verified, measure_equivariance
-from equivbench.analysis.rotated_set import draw_rotations, spread
 from equivbench.errors import UsageError
 from equivbench.symmetry.wrappers import wrap
 

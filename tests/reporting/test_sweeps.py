@@ -15,7 +15,8 @@ from equivbench.analysis.quantities import Quantity
 from equivbench.errors import UsageError
 from equivbench.records.schema import RunRecord
 from equivbench.reporting.board import build_boards
-from equivbench.reporting.sweep_figure import draw_sweep, plot_sweep, require_drawable
+from equivbench.reporting.figures import require_drawable
+from equivbench.reporting.sweep_figure import draw_sweep, plot_sweep
 from equivbench.reporting.sweeps import COLUMNS, gather_sweeps, quantity_text, sweep_rows
 
 
