@@ -106,7 +106,6 @@ class Evaluator:
         task declares.
         """
         caller = self._caller(model)
-        caller.check_inputs(next(iter(next(iter(self._chunks)).draws)).inputs)
         with evaluating(model):
             judged = self._judge(caller)
             measured = self._floor(caller, judged) if floor else None
@@ -117,11 +116,9 @@ class Evaluator:
         weight, power = 0.0, 0.0
         for chunk in self._chunks:
             weight += float(chunk.row_weights.sum())
-            power += float(
-                decompose(
-                    torch.zeros_like(chunk.target).expand(2, *chunk.target.shape), chunk.target, weights=chunk.weights
-                ).total.sum()
-            )
+            # Two draws of it, as few as can be decomposed.
+            zeros = [torch.zeros_like(chunk.target)] * 2
+            power += sum(float(part.total.sum()) for part in self._decomposed(zeros, chunk))
         judged = {name: float(each.errors.total.sum() / each.weights.sum()) for name, each in self._judged_untrained.items()}
         return {"zero": power / weight, **judged}
 

@@ -29,7 +29,12 @@ class Caller:
     device: torch.device
 
     def outputs(self, inputs: Mapping[str, Tensor]) -> Batch:
-        """The model's outputs; raises ``UsageError`` if the prediction is not among them, ``FailedError`` if the model raises."""
+        """The model's outputs.
+
+        Raises ``UsageError`` if it cannot be called with these keywords or the prediction is not among what it returns,
+        ``FailedError`` if it raises.
+        """
+        self._check(inputs)
         reduced = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else contextlib.nullcontext()
         try:
             with reduced:
@@ -68,8 +73,7 @@ class Caller:
         """[draws, rows, ...] float64: every draw's prediction, taken back."""
         return torch.stack([self.taken_back(outputs, draw.inverse, chunk) for draw, _, outputs in self.runs(chunk)])
 
-    def check_inputs(self, inputs: Mapping[str, Tensor]) -> None:
-        """Raise ``UsageError`` if the model cannot be called with these keywords."""
+    def _check(self, inputs: Mapping[str, Tensor]) -> None:
         try:
             inspect.signature(self.model.forward).bind(**inputs)
         except TypeError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+from equivbench.tasks.splits import digest
 
 SMILES_FILES = ("NCI/first_5K.smi", "Pains/test_data/wehi_mols.csv")
 """Inside rdkit's data folder. The wheel's ChEMBL files (CC-BY-SA) are left out."""
@@ -20,11 +21,6 @@ STRUCTURES_LICENCE = (
 
 Job = TypeVar("Job")
 Made = TypeVar("Made")
-
-
-def digest(text: str) -> int:
-    """64 bits of the SHA-256 of ``text``: the source of every order and seed in generated sets."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def pool(seed: int, elements: Sequence[str], atoms: tuple[int, int]) -> list[str]:

@@ -31,10 +31,9 @@ class Subset:
     @property
     def groups(self) -> Tensor:
         """[samples] int64: the group of each sample, numbered from 0 in this subset."""
-        import torch
+        from equivbench.tasks.molecules import numbered
 
-        numbered: Tensor = torch.unique(self.split.groups[self.chosen], return_inverse=True)[1]
-        return numbered
+        return numbered(self.split.groups[self.chosen])
 
     def collate(self, indices: Tensor) -> Batch:
         """The samples at ``indices`` [n] of this subset as one batch."""

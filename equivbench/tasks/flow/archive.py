@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from equivbench.errors import FailedError
 from equivbench.tasks.flow.clusters import IDENTITY, cluster, distinct, merged
 from equivbench.tasks.flow.traces import SHORTEST, Chain
-from equivbench.tasks.splits import SPLITS, split_of
+from equivbench.tasks.splits import SPLITS, rule, samples_in, split_of, units_in, without_samples
 from equivbench.tasks.storage import plain, read_archive, remedy, write_archive
 
 RESIDUES = (SHORTEST, 256)
@@ -24,10 +24,10 @@ MOST_SPREAD = 3.6
 """A: radius of gyration over N^(1/3) must be below; compact folds have 2.2-3.2, long helices and ribosomal tails more."""
 PER_ANGSTROM = 100
 """Coordinates are stored in hundredths of an A."""
-SPLIT_RULE = (
+SPLIT_RULE = rule(
     f"by cluster of sequences ({IDENTITY:.0%} identity over the shorter one, greedy from the longest down; parts of one chain "
-    "are in one cluster): u = draw(name), the first 8 bytes (big-endian) of SHA-256('split ' + name) over 2^64, where name is "
-    "the sequence of the cluster's representative; test where u < 0.2, validation where 0.2 <= u < 0.3, else train"
+    "are in one cluster)",
+    "the sequence of the cluster's representative",
 )
 
 
@@ -52,11 +52,11 @@ class Archive:
 
     def sizes(self) -> dict[str, int]:
         """Samples per split."""
-        return {name: int((self.split == code).sum()) for code, name in enumerate(SPLITS)}
+        return samples_in(self.split)
 
     def clusters(self) -> dict[str, int]:
         """Clusters per split."""
-        return {name: len(np.unique(self.cluster[self.split == code])) for code, name in enumerate(SPLITS)}
+        return units_in(self.cluster, self.split)
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def gather(chains: Iterable[Chain], source: str) -> tuple[Archive, dict[str, int
         split=np.array([SPLITS.index(split_of(sequences[label])) for label in labels.tolist()], dtype=np.uint8),
         name=np.array([sample.chain.name.encode() for sample in compact], dtype=np.bytes_),
     )
-    empty = [name for name, size in archive.sizes().items() if size == 0]
+    empty = without_samples(archive.split)
     if empty:
         raise FailedError(
             f"{source} gives {len(compact)} usable backbones and none for {' and '.join(empty)}; give more or other chains "
@@ -154,7 +154,7 @@ def write(
         "licences": dict(licences),
         "recipe": dict(recipe),
     }
-    return write_archive(out, {item.name: getattr(archive, item.name) for item in fields(archive)}, card, _markdown(card))
+    return write_archive(out, vars(archive), card, _markdown(card))
 
 
 def read(path: Path) -> tuple[Archive, dict[str, Any]]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from equivbench.tasks.base import Card, TaskData
 from equivbench.tasks.flow.archive import PER_ANGSTROM, RESIDUES, Archive, read
+from equivbench.tasks.molecules import numbered
 from equivbench.tasks.splits import SPLITS
 
 PAD = 8
@@ -49,8 +50,7 @@ class Backbones:
     @property
     def groups(self) -> Tensor:
         """[samples] int64: the cluster of each sample, numbered from 0 in this split."""
-        numbered: Tensor = torch.unique(self.cluster, return_inverse=True)[1]
-        return numbered
+        return numbered(self.cluster)
 
     def collate(self, indices: Tensor) -> dict[str, Tensor]:
         """The samples at ``indices`` [n], padded to L, the longest of them rounded up to a multiple of 8.

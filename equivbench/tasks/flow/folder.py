@@ -6,17 +6,14 @@ import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from equivbench.environment import cache_dir
 from equivbench.errors import EquivbenchWarning, FailedError
-from equivbench.tasks.base import TaskData
 from equivbench.tasks.flow.archive import MOST_SPREAD, RESIDUES, digest, gather, write
 from equivbench.tasks.flow.traces import Chain, UnusableFileError, chains_of, content_of, gemmi, suffix_of
-from equivbench.tasks.sources import location
-from equivbench.tasks.storage import verified_content
+from equivbench.tasks.sources import ArchiveSource, location
 
 NAME = "ca-folder"
 LICENCES = {"structures": "as their source states; these are the user's own files, and equivbench does not distribute them"}
@@ -26,42 +23,19 @@ _VERSION = "1"
 """Of the rules by which files become backbones: part of the cache's key."""
 
 
-@dataclass(frozen=True)
-class FolderSource:
+class FolderSource(ArchiveSource):
     """The backbones of the folder that EQUIVBENCH_DATA_CA_FOLDER names, as one archive in the cache per state of the folder.
 
-    ``read(path)`` gives the splits.
+    Files that cannot be used are left out when it is prepared, with one :class:`EquivbenchWarning` that says how many, why,
+    and names some; a ``FailedError`` names the folder if it is missing or nothing in it can be used.
     """
-
-    read: Callable[[Path], TaskData]
 
     def path(self) -> Path:
         """Where the archive of the folder as it is now is, or would be; raises ``FailedError`` if there is no folder."""
         folder, files = _listing()
         state = [f"{file.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files]
         key = digest([_VERSION, str(folder.resolve()), *state])
-        return cache_dir() / "datasets" / "flow" / key / f"{NAME}.npz"
-
-    def prepare(self) -> Path:
-        """The archive, gathered first if the folder is new or has changed.
-
-        Files that cannot be used are left out, with one :class:`EquivbenchWarning` that says how many, why, and names some.
-        Raises ``FailedError``, naming the folder, if it is missing or nothing in it can be used.
-        """
-        path = self.path()
-        # The card is written last: without it the archive was not finished.
-        if not path.with_suffix(".json").exists():
-            build(path)
-        return path
-
-    def verify(self) -> str:
-        """The file's SHA-256 after checking it against its card; raises ``FailedError`` on a mismatch."""
-        sha256: str = verified_content(self.path())[1]["sha256"]
-        return sha256
-
-    def load(self) -> TaskData:
-        """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong content."""
-        return self.read(self.path())
+        return super().path().parent / key / f"{self.name}.npz"
 
 
 @dataclass
@@ -84,7 +58,7 @@ class _Skipped:
 
 
 def build(out: Path) -> None:
-    """Gather the user's folder into ``out`` and its cards; see :meth:`FolderSource.prepare`."""
+    """Gather the user's folder into ``out`` and its cards; see :class:`FolderSource`."""
     module = gemmi()
     folder, files = _listing()
     skipped = _Skipped()

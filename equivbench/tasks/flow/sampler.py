@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import UsageError
+from equivbench.tasks.flow.dataset import PAD
 from equivbench.tasks.flow.schedule import centred
 
 Method = Literal["euler", "heun"]
@@ -19,8 +20,6 @@ METHODS: tuple[Method, ...] = ("euler", "heun")
 SCHEDULES: tuple[Schedule, ...] = ("log", "uniform")
 _LOG_DECADES = 2.0
 """The published schedule's parameter."""
-_MULTIPLE = 8
-"""Lengths are padded to a multiple of this, as in training."""
 
 Model = Callable[..., Mapping[str, Tensor]]
 
@@ -70,7 +69,7 @@ def sample_backbones(
     if not lengths or min(lengths) < 1:
         raise UsageError("every backbone to sample needs a length of at least 1 residue")
     device = generator.device
-    padded = -(-max(lengths) // _MULTIPLE) * _MULTIPLE
+    padded = -(-max(lengths) // PAD) * PAD
     mask = torch.arange(padded, device=device) < torch.tensor(lengths, device=device)[:, None]
     noise = centred(torch.randn(len(lengths), padded, 3, generator=generator, device=device), mask)
     parts = zip(torch.split(noise, batch_size), torch.split(mask, batch_size), strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from equivbench.tasks.base import TaskData
-from equivbench.tasks.flow.folder import FolderSource
+from equivbench.tasks.flow.folder import NAME, FolderSource, build
 from equivbench.tasks.sources import ArchiveSource
 
 SHIPPED = Path(__file__).parent / "data"
@@ -23,7 +23,7 @@ def ca_crops_64() -> ArchiveSource:
 
 def ca_folder() -> FolderSource:
     """The user's own structures."""
-    return FolderSource(_load)
+    return FolderSource(NAME, "flow", SHIPPED, _load, build)
 
 
 def _load(path: Path) -> TaskData:

@@ -8,12 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
-from equivbench.tasks.splits import SPLITS, split_of
+from equivbench.tasks.splits import SPLITS, rule, samples_in, split_of, units_in, without_samples
 
-SPLIT_RULE = (
-    "by molecule: u = draw(name), the first 8 bytes (big-endian) of SHA-256('split ' + name) over 2^64, where name is the "
-    "canonical SMILES or the name that the source gives; test where u < 0.2, validation where 0.2 <= u < 0.3, else train"
-)
+SPLIT_RULE = rule("by molecule", "the canonical SMILES or the name that the source gives")
 
 
 @dataclass(frozen=True)
@@ -36,11 +33,11 @@ class Archive:
 
     def sizes(self) -> dict[str, int]:
         """Samples per split."""
-        return {name: int((self.split == code).sum()) for code, name in enumerate(SPLITS)}
+        return samples_in(self.split)
 
     def molecules(self) -> dict[str, int]:
         """Distinct molecules per split."""
-        return {name: len(np.unique(self.molecule[self.split == code])) for code, name in enumerate(SPLITS)}
+        return units_in(self.molecule, self.split)
 
 
 class Builder:
@@ -90,7 +87,7 @@ class Builder:
             split=np.concatenate([np.zeros(0, dtype=np.uint8), *self._split]),
             names=np.array([name.encode() for name in self._names], dtype=np.bytes_),
         )
-        empty = [name for name, samples in archive.sizes().items() if samples == 0]
+        empty = without_samples(archive.split)
         if empty:
             raise FailedError(
                 f"{source} gives no usable sample for {' and '.join(empty)}; check that it is the whole published file"

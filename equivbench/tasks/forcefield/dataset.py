@@ -12,11 +12,12 @@ from torch import Tensor
 from equivbench.tasks.base import Card, TaskData
 from equivbench.tasks.forcefield.archive import Archive
 from equivbench.tasks.forcefield.storage import read
+from equivbench.tasks.molecules import MoleculeSplit
 from equivbench.tasks.splits import SPLITS
 
 
-class Molecules:
-    """One split: a choice of samples out of flat tensors that all splits of a data set share.
+class Molecules(MoleculeSplit):
+    """One split of molecules with their forces and energies.
 
     Parameters
     ----------
@@ -31,30 +32,12 @@ class Molecules:
     def __init__(
         self, z: Tensor, pos: Tensor, forces: Tensor, energy: Tensor, n_atoms: Tensor, molecule: Tensor, chosen: Tensor
     ) -> None:
-        self._z, self._pos, self._forces, self._energy, self._n_atoms = z, pos, forces, energy, n_atoms
-        self._first = n_atoms.cumsum(0) - n_atoms
-        self._chosen = chosen
-        self.molecule = molecule[chosen]
-        """[chosen] int64: the molecule of each sample, numbered over the whole data set."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self._chosen)
-
-    @property
-    def groups(self) -> Tensor:
-        """[samples] int64: the molecule of each sample, numbered from 0 in this split."""
-        numbered: Tensor = torch.unique(self.molecule, return_inverse=True)[1]
-        return numbered
+        super().__init__(n_atoms, molecule, chosen)
+        self._z, self._pos, self._forces, self._energy = z, pos, forces, energy
 
     def collate(self, indices: Tensor) -> dict[str, Tensor]:
         """The samples at ``indices`` [n]: z, pos, batch and forces with molecules concatenated, energy [n]."""
-        samples = self._chosen[indices]
-        n_atoms = self._n_atoms[samples]
-        batch = torch.repeat_interleave(n_atoms)
-        # Atom a of the batch is row first[s] + (a - atoms before its molecule in the batch) of the flat tensors.
-        shift = self._first[samples] - (n_atoms.cumsum(0) - n_atoms)
-        rows = torch.arange(len(batch)) + shift[batch]
+        samples, batch, rows = self._atoms_of(indices)
         return {
             "z": self._z[rows].long(),
             "pos": self._pos[rows],

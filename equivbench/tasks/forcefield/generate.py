@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.tasks.conformers import SMILES_FILES, STRUCTURES_LICENCE, digest, in_processes, minimised, pool
+from equivbench.tasks.conformers import SMILES_FILES, STRUCTURES_LICENCE, in_processes, minimised, pool
 from equivbench.tasks.forcefield.archive import Builder
 from equivbench.tasks.forcefield.storage import write
 from equivbench.tasks.forcefield.units import BOHR, HARTREE
+from equivbench.tasks.splits import digest
 
 ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
 """Those of the MACE-OFF split of SPICE."""

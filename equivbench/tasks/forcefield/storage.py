@@ -38,7 +38,7 @@ def write(
         "licences": dict(licences),
         "recipe": dict(recipe),
     }
-    return write_archive(out, {item.name: getattr(archive, item.name) for item in fields(archive)}, card, _markdown(card))
+    return write_archive(out, vars(archive), card, _markdown(card))
 
 
 def read(path: Path) -> tuple[Archive, dict[str, Any]]:

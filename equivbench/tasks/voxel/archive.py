@@ -12,17 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
-from equivbench.tasks.splits import SPLITS, split_of
+from equivbench.tasks.splits import SPLITS, rule, samples_in, split_of, units_in, without_samples
 from equivbench.tasks.storage import plain, read_archive, remedy, write_archive
 from equivbench.tasks.voxel.ball import smallest_ball
 from equivbench.tasks.voxel.grid import ELEMENTS, MARGIN, NUMBERS, Grid
 
 UNIT = 1e-3
 """A: one step of the stored positions."""
-SPLIT_RULE = (
-    "by molecule: u = draw(name), the first 8 bytes (big-endian) of SHA-256('split ' + name) over 2^64, where name is the "
-    "canonical SMILES; test where u < 0.2, validation where 0.2 <= u < 0.3, else train"
-)
+SPLIT_RULE = rule("by molecule", "the canonical SMILES")
 
 
 @dataclass(frozen=True)
@@ -43,11 +40,11 @@ class Archive:
 
     def sizes(self) -> dict[str, int]:
         """Samples per split."""
-        return {name: int((self.split == code).sum()) for code, name in enumerate(SPLITS)}
+        return samples_in(self.split)
 
     def molecules(self) -> dict[str, int]:
         """Distinct molecules per split."""
-        return {name: len(np.unique(self.molecule[self.split == code])) for code, name in enumerate(SPLITS)}
+        return units_in(self.molecule, self.split)
 
     def bounding_radii(self) -> NDArray[np.float64]:
         """[samples] A: of the sphere about the origin that holds the conformer."""
@@ -101,7 +98,7 @@ class Builder:
             split=np.array(self._split, dtype=np.uint8),
             names=np.array([name.encode() for name in self._names], dtype=np.bytes_),
         )
-        empty = [name for name, samples in archive.sizes().items() if samples == 0]
+        empty = without_samples(archive.split)
         if empty:
             raise FailedError(
                 f"{source} gives no usable conformer for {' and '.join(empty)}"
@@ -149,7 +146,7 @@ def write(
 Atoms per element: {plain(card["elements"])}.
 Radius of the smallest ball p50/p90/max {p50}/{p90}/{most} A; chosen for a box of {card["box"]}.
 """
-    return write_archive(out, {item.name: getattr(archive, item.name) for item in fields(archive)}, card, markdown)
+    return write_archive(out, vars(archive), card, markdown)
 
 
 def read(path: Path) -> tuple[Archive, dict[str, Any]]:

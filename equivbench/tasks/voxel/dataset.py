@@ -10,13 +10,14 @@ from torch import Tensor
 
 from equivbench.errors import FailedError
 from equivbench.tasks.base import Card, TaskData
+from equivbench.tasks.molecules import MoleculeSplit
 from equivbench.tasks.splits import SPLITS
 from equivbench.tasks.voxel.archive import UNIT, Archive, read
 from equivbench.tasks.voxel.grid import MARGIN, Grid
 
 
-class Molecules:
-    """One split: a choice of conformers out of flat tensors that all splits of a data set share.
+class Molecules(MoleculeSplit):
+    """One split of conformers, with the grid that they are shown on.
 
     Parameters
     ----------
@@ -31,23 +32,10 @@ class Molecules:
     """
 
     def __init__(self, pos: Tensor, channel: Tensor, n_atoms: Tensor, molecule: Tensor, chosen: Tensor, grid: Grid) -> None:
-        self._pos, self._channel, self._n_atoms = pos, channel, n_atoms
-        self._first = n_atoms.cumsum(0) - n_atoms
-        self._chosen = chosen
+        super().__init__(n_atoms, molecule, chosen)
+        self._pos, self._channel = pos, channel
         self.grid = grid
         """The same for every sample."""
-        self.molecule = molecule[chosen]
-        """[chosen] int64: the molecule of each sample, numbered over the whole data set."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self._chosen)
-
-    @property
-    def groups(self) -> Tensor:
-        """[samples] int64: the molecule of each sample, numbered from 0 in this split."""
-        numbered: Tensor = torch.unique(self.molecule, return_inverse=True)[1]
-        return numbered
 
     def collate(self, indices: Tensor) -> dict[str, Tensor]:
         """The samples at ``indices`` [n], atoms concatenated.
@@ -55,17 +43,12 @@ class Molecules:
         ``pos`` [atoms, 3] float32 A, ``channel`` and ``batch`` [atoms] int64, ``n_atoms`` [n] int64, and ``grid`` [n, 4]
         float64, each row :meth:`Grid.numbers`.
         """
-        samples = self._chosen[indices]
-        n_atoms = self._n_atoms[samples]
-        batch = torch.repeat_interleave(n_atoms)
-        # Atom a of the batch is row first[s] + (a - atoms before its molecule in the batch) of the flat tensors.
-        shift = self._first[samples] - (n_atoms.cumsum(0) - n_atoms)
-        rows = torch.arange(len(batch)) + shift[batch]
+        samples, batch, rows = self._atoms_of(indices)
         return {
             "pos": self._pos[rows].float() * UNIT,
             "channel": self._channel[rows].long(),
             "batch": batch,
-            "n_atoms": n_atoms,
+            "n_atoms": self._n_atoms[samples],
             "grid": torch.tensor(self.grid.numbers(), dtype=torch.float64).expand(len(samples), -1),
         }
 
