@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from equivbench.cli.options import Arms, Device, Forces, Preset, Quiet, SeedCount, Seeds, Threads, parse_seeds
 from equivbench.errors import FailedError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -26,19 +27,19 @@ def sweep(
     pair: Annotated[str, typer.Argument(help="task/pair.")],
     over: Annotated[str, typer.Option("--over", help="size, data, learning-rate, optimizer or augmentation.")],
     values: Annotated[str, typer.Option(help="Points, e.g. 0.25,0.5,1; optimizers as adamw,sgd:0.1 (a rate of its own).")],
-    arm: Annotated[list[str] | None, typer.Option(help="This arm instead of the pair's first two (may be repeated).")] = None,
+    arm: Arms = None,
     budget: Annotated[str | None, typer.Option(help="Per arm and point: 60s, 5min, 2000steps, 1e6samples.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2 (default 0).")] = None,
-    n_seeds: Annotated[int | None, typer.Option(help="As many seeds from 0 on.")] = None,
-    preset: Annotated[str, typer.Option(help="dev, small or paper.")] = "small",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default: the physical cores).")] = None,
-    forces: Annotated[str | None, typer.Option(help="direct, or conservative: the energy's gradient, in every arm.")] = None,
+    seeds: Seeds = None,
+    n_seeds: SeedCount = None,
+    preset: Preset = "small",
+    device: Device = "auto",
+    threads: Threads = None,
+    forces: Forces = None,
     out: Annotated[str, typer.Option(help="Folder of the sweep's records.")] = "sweeps",
     plot: Annotated[Path | None, typer.Option(help="Draw the curves into this file (.png, .pdf, .svg).")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List the points and train nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the curves as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train PAIR at each value of one axis and report loss, share and explained signal of each arm.
 
@@ -47,7 +48,6 @@ def sweep(
     finished are not repeated: after Ctrl-C, or with more values or seeds, the same command goes on.
     """
     from equivbench.cli.progress import watcher
-    from equivbench.cli.run import parse_seeds
     from equivbench.execution.plan import RunRequest
     from equivbench.execution.sweep import SweepRequest, make_sweep
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from equivbench.cli.options import Arms, Device, Forces, Preset, Quiet, SeedCount, Seeds, Threads, parse_seeds
 from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError, UsageError, unknown_name
 
 if TYPE_CHECKING:
@@ -25,22 +26,22 @@ def run(
     pairs: Annotated[
         list[str] | None, typer.Argument(metavar="[PAIR]...", help="task/pair; default the quick-start pair.")
     ] = None,
-    arm: Annotated[list[str] | None, typer.Option(help="This arm instead of the pair's first two (may be repeated).")] = None,
+    arm: Arms = None,
     budget: Annotated[str | None, typer.Option(help="Per arm: 60s, 5min, 0.5h, 2000steps, 1e6samples.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2 (default 0).")] = None,
-    n_seeds: Annotated[int | None, typer.Option(help="As many seeds from 0 on.")] = None,
-    preset: Annotated[str, typer.Option(help="dev, small or paper.")] = "small",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads (default: the physical cores).")] = None,
+    seeds: Seeds = None,
+    n_seeds: SeedCount = None,
+    preset: Preset = "small",
+    device: Device = "auto",
+    threads: Threads = None,
     kernels: Annotated[str | None, typer.Option(help="Backend of the equivariant operations (default torch, our own).")] = None,
-    forces: Annotated[str | None, typer.Option(help="direct, or conservative: the energy's gradient, in every arm.")] = None,
+    forces: Forces = None,
     extend: Annotated[float | None, typer.Option(help="Take the arm that is behind on to K times the budget.")] = None,
     out: Annotated[str, typer.Option(help="Results folder.")] = "results",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished runs of the same request.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and train nothing.")] = False,
     executor: Annotated[str, typer.Option(help="local; ray and slurm are planned.")] = "local",
     json: Annotated[bool, typer.Option("--json", help="Print records and gap as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train both arms of each PAIR under one equal budget, in turn, and record every arm and seed.
 
@@ -79,20 +80,6 @@ def run(
     if result.interrupted:
         raise InterruptedRunError(f"interrupted; the state is saved, {again}")
     _raise_failures(result, again)
-
-
-def parse_seeds(seeds: str | None, n_seeds: int | None) -> tuple[int, ...]:
-    """Seeds of ``--seeds 0,1,2`` or ``--n-seeds 3``; (0,) if neither is given. Raises ``UsageError``."""
-    if seeds is not None and n_seeds is not None:
-        raise UsageError("--seeds and --n-seeds exclude each other; give one of them")
-    if n_seeds is not None:
-        if not 1 <= n_seeds <= 1000:
-            raise UsageError(f"--n-seeds must be between 1 and 1000, not {n_seeds}")
-        return tuple(range(n_seeds))
-    try:
-        return tuple(int(seed) for seed in seeds.split(",")) if seeds is not None else (0,)
-    except ValueError:
-        raise UsageError(f"cannot read the seeds {seeds!r}; write whole numbers such as 0,1,2") from None
 
 
 def _print_plan(plan: Plan, json: bool) -> None:

@@ -51,6 +51,19 @@ _NO_ATTENTION = {"attention": (False, False, False)}
 _PLAIN_DEV = {"channels": 8, "groups": 4, **_TINY, "attention": (False, False)}
 _PLAIN_WIDTHS: dict[str, int | str] = {"channels": "groups"}
 
+
+def _unet(
+    name: str,
+    small: Mapping[str, Any],
+    tuned: Mapping[str, Any],
+    dev: Mapping[str, Any] = _PLAIN_DEV,
+    paper: Mapping[str, Any] = _PUBLISHED,
+) -> Arm:
+    """An augmented arm with the ordinary U-Net."""
+    configs = {"dev": dev, "small": {**small, **_NO_ATTENTION}, "paper": paper}
+    return _arm(name, "unet", configs, _PLAIN_WIDTHS, tuned, augmentation="haar")
+
+
 # voxel/octahedral -----------------------------------------------------------------------------------------------------
 
 _OCTAHEDRAL_TUNING = {
@@ -65,29 +78,17 @@ OCTAHEDRAL = Pair(
     summary="3D U-Net of cube-group convolutions against the ordinary one",
     arms=(
         _arm("equivariant", "octahedral-unet", _OCTAHEDRAL, {"features": 1}, {"learning_rate": 5e-4, **_OCTAHEDRAL_TUNING}),
-        _arm(
+        _unet(
             "augmented",
-            "unet",
-            {
-                "dev": _PLAIN_DEV,
-                "small": {"channels": 16, "groups": 8, "mults": (1, 2, 2), "blocks": (0, 2, 1), **_NO_ATTENTION},
-                "paper": _PUBLISHED,
-            },
-            _PLAIN_WIDTHS,
+            {"channels": 16, "groups": 8, "mults": (1, 2, 2), "blocks": (0, 2, 1)},
             {"learning_rate": 1e-3, **_OCTAHEDRAL_TUNING},
-            augmentation="haar",
         ),
-        _arm(
+        _unet(
             "parameter-matched",
-            "unet",
-            {
-                "dev": {**_PLAIN_DEV, "channels": 5, "groups": 5},
-                "small": {"channels": 5, "groups": 5, **_SHALLOW, **_NO_ATTENTION},
-                "paper": {**_PUBLISHED, "channels": 5, "groups": 5},
-            },
-            _PLAIN_WIDTHS,
+            {"channels": 5, "groups": 5, **_SHALLOW},
             {"learning_rate": 1e-3},
-            augmentation="haar",
+            dev={**_PLAIN_DEV, "channels": 5, "groups": 5},
+            paper={**_PUBLISHED, "channels": 5, "groups": 5},
         ),
     ),
     matching=MatchStatement(
@@ -158,17 +159,10 @@ STEERABLE = Pair(
             {"copies": 1},
             {"learning_rate": 6.4e-2, **_STEERABLE_TUNING},
         ),
-        _arm(
+        _unet(
             "augmented",
-            "unet",
-            {
-                "dev": _PLAIN_DEV,
-                "small": {"channels": 24, "groups": 8, "mults": (1, 2, 2), "blocks": (0, 1, 1), **_NO_ATTENTION},
-                "paper": _PUBLISHED,
-            },
-            _PLAIN_WIDTHS,
+            {"channels": 24, "groups": 8, "mults": (1, 2, 2), "blocks": (0, 1, 1)},
             {"learning_rate": 1e-3, **_STEERABLE_TUNING},
-            augmentation="haar",
         ),
     ),
     matching=MatchStatement(

@@ -10,7 +10,7 @@ import pytest
 from factories import make_record
 
 from equivbench.catalogue import QUICK_START_PAIR
-from equivbench.cli.run import parse_seeds
+from equivbench.cli.options import parse_seeds
 from equivbench.errors import UsageError
 from equivbench.execution.plan import RunRequest, estimated_seconds, extension, make_plan, resolve_device, resume_command
 from equivbench.execution.state import finished_record, open_state, read_state, remember_record
