@@ -46,5 +46,7 @@ def pairs() -> Iterator[Pair]:
 
 
 def kernel_backends() -> Iterator[KernelBackendSpec]:
-    """Every built-in kernel backend (none yet)."""
-    return iter(())
+    """Every built-in kernel backend."""
+    from equivbench.kernels import declarations as kernels
+
+    yield from kernels.BACKENDS

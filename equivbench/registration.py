@@ -56,11 +56,19 @@ def register_dataset(name: str, *, task: str, summary: str = "") -> Callable[[F]
     return decorate
 
 
-def register_kernel_backend(name: str, *, summary: str = "") -> Callable[[F], F]:
-    """Register a function that returns a kernel backend as ``name``."""
+def register_kernel_backend(
+    name: str, *, summary: str = "", needs: tuple[str, ...] = (), install: str = "", devices: tuple[str, ...] = ("cpu", "cuda")
+) -> Callable[[F], F]:
+    """Register a function (or class) that returns an :class:`equivbench.kernels.backend.Backend` as ``name``.
+
+    ``needs``: modules that must be importable, ``install``: the command that brings them, ``devices``: where it runs. Raises
+    ``UsageError`` if the name is taken.
+    """
 
     def decorate(factory: F) -> F:
-        registry.KERNEL_BACKENDS.add(KernelBackendSpec(name, summary or _first_line(factory), factory))
+        registry.KERNEL_BACKENDS.add(
+            KernelBackendSpec(name, summary or _first_line(factory), factory, tuple(needs), install, tuple(devices))
+        )
         return factory
 
     return decorate

@@ -91,11 +91,18 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class KernelBackendSpec:
-    """A library that provides equivariant operations (issue 4 gives it its contract)."""
+    """A library that provides equivariant operations: ``factory()`` returns an :class:`equivbench.kernels.backend.Backend`.
+
+    ``needs`` names the modules that must be importable and ``install`` the command that brings them; ``devices`` the kinds
+    of device it runs on. Its own ``missing`` has the last word.
+    """
 
     name: str
     summary: str
     factory: Factory
+    needs: tuple[str, ...] = ()
+    install: str = ""
+    devices: tuple[str, ...] = ("cpu", "cuda")
 
 
 T = TypeVar("T", TaskSpec, ModelSpec, DatasetSpec, KernelBackendSpec, Pair)

@@ -21,10 +21,12 @@ LAYERS = (
     ("errors",),
     ("registry", "registration", "environment", "pairs", "records"),
     ("symmetry",),
+    ("kernels",),
     ("tasks",),
     ("analysis",),
     ("training",),
     ("execution",),
+    ("gate",),
     ("reporting",),
     ("cli",),
 )

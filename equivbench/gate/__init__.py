@@ -1,0 +1,1 @@
+"""Two result sets compared: noise floors, interleaved rounds, verdicts and the exit code that CI reads."""

@@ -1,0 +1,1 @@
+"""One file a backend: a library, or code of ours, that provides some of the operations."""

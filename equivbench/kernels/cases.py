@@ -1,0 +1,42 @@
+"""The named problems that `equivbench kernels`, asv, pytest-benchmark and the gate draw on. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from equivbench.errors import unknown_name
+from equivbench.kernels.operations import Convolution, Operation
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operation at a size that people run."""
+
+    name: str
+    operation: Operation
+    sizes: Mapping[str, int]
+    """What the operation leaves open, such as ``nodes`` and ``edges``."""
+    derivatives: int
+    """How often networks differentiate it: 2 where forces come from an energy."""
+    source: str
+    """Which network, and where its sizes are published."""
+
+
+CASES: tuple[Case, ...] = (
+    Case(
+        "convolution-c64-l2",
+        Convolution((64, 64, 64), 2, 2),
+        {"nodes": 500, "edges": 10_000},
+        2,
+        "NequIP, 64 channels to l = 2 (2101.03164)",
+    ),
+)
+
+
+def case(name: str) -> Case:
+    """The case called ``name``; raises ``UsageError`` with the close matches."""
+    for one in CASES:
+        if one.name == name:
+            return one
+    raise unknown_name("kernel case", name, [one.name for one in CASES])
