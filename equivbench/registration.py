@@ -29,18 +29,24 @@ def register_task(name: str, *, summary: str = "", board_unit: str = "") -> Call
 
 
 def register_model(
-    name: str, *, task: str, symmetry: Symmetry, requires: Mapping[str, float] | None = None, summary: str = ""
+    name: str,
+    *,
+    task: str,
+    symmetry: Symmetry,
+    requires: Mapping[str, float] | None = None,
+    summary: str = "",
+    kernels: bool = False,
 ) -> Callable[[F], F]:
     """Register ``build(config) -> torch.nn.Module`` as the model ``name`` of ``task``.
 
     ``symmetry`` (none, octahedral, so3, o3) is a declaration that every run measures. ``requires`` names inputs that the
     data pipeline builds, with their parameter (``{"edge_index": 5.0}``: a cutoff in A). ``summary`` defaults to the first
-    line of the docstring. Raises ``UsageError`` for another symmetry or a name that is taken.
+    line of the docstring. ``kernels``: whether ``config["kernels"]`` names the backend of its operations. Raises ``UsageError`` for another symmetry or a name that is taken.
     """
 
     def decorate(build: F) -> F:
         line = summary or _first_line(build)
-        registry.MODELS.add(ModelSpec(name, task, symmetry, build, dict(requires or {}), line))
+        registry.MODELS.add(ModelSpec(name, task, symmetry, build, dict(requires or {}), line, kernels))
         return build
 
     return decorate

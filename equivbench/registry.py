@@ -73,6 +73,8 @@ class ModelSpec:
     build: Factory
     requires: Mapping[str, float] = field(default_factory=dict)
     summary: str = ""
+    kernels: bool = False
+    """Whether ``config["kernels"]`` names the backend of its equivariant operations (``run --kernels``)."""
 
     def __post_init__(self) -> None:
         if self.symmetry not in SYMMETRIES:

@@ -100,6 +100,7 @@ def models() -> Rows:
             "task": entry.value.task,
             "symmetry": entry.value.symmetry,
             "requires": dict(entry.value.requires),
+            "kernels": entry.value.kernels,
             "summary": entry.value.summary,
             "origin": entry.origin,
         }
@@ -109,10 +110,17 @@ def models() -> Rows:
 
 def kernels() -> Rows:
     """Every kernel backend."""
+    from equivbench.kernels.availability import absent
     from equivbench.registry import KERNEL_BACKENDS
 
     return [
-        {"name": name, "summary": entry.value.summary, "origin": entry.origin}
+        {
+            "name": name,
+            "devices": list(entry.value.devices),
+            "absent": absent(entry.value),
+            "summary": entry.value.summary,
+            "origin": entry.origin,
+        }
         for name, entry in sorted(KERNEL_BACKENDS.entries().items())
     ]
 
@@ -131,6 +139,6 @@ KINDS: dict[str, tuple[Callable[[], Rows], tuple[str, ...]]] = {
     "tasks": (tasks, ("name", "board_unit")),
     "pairs": (pairs, ("name",)),
     "models": (models, ("name", "task", "symmetry")),
-    "kernels": (kernels, ("name",)),
+    "kernels": (kernels, ("name", "absent")),
     "datasets": (datasets, ("name", "task")),
 }

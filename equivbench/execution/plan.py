@@ -18,13 +18,14 @@ from equivbench.environment import usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.state import identify
 from equivbench.pairs.base import PRESETS, Arm, Pair
+from equivbench.kernels.availability import absent
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.training.budget import Budget
 from equivbench.training.job import Job
 
 T = TypeVar("T")
 DEFAULT_KERNELS = "torch"
-"""Each network's own operations, built on e3nn where they are equivariant."""
+"""What a network's operations run on where nothing else is asked for."""
 FORCES = ("direct", "conservative")
 _OVERHEAD = 1.3
 """Wall over budget seconds: evaluations, checkpoints and timing rounds, as measured on two cores."""
@@ -108,13 +109,14 @@ def make_plan(request: RunRequest, now: datetime | None = None) -> Plan:
         raise UsageError(f"--extend must be a factor above 1 and at most {_MAX_EXTENSION}, not {request.extend:g}")
     if request.forces is not None and request.forces not in FORCES:
         raise unknown_name("kind of forces", request.forces, FORCES)
-    _check_kernels(request.kernels)
     if request.threads is not None and not 1 <= request.threads <= 1024:
         raise UsageError(f"--threads must be between 1 and 1024, not {request.threads}")
     threads = request.threads if request.threads is not None else default_threads()
     device = resolve_device(request.device)
     now = now or datetime.now(UTC)
     pairs = [PAIRS.get(name) for name in unique(request.pairs or (QUICK_START_PAIR,))]
+    if request.kernels is not None:
+        _check_kernels(request.kernels, pairs, request.arms, device)
     return Plan(
         request,
         tuple(_contest(pair, seed, request, device, threads, now) for pair in pairs for seed in unique(request.seeds)),
@@ -161,12 +163,17 @@ def unique(values: Iterable[T]) -> list[T]:
     return list(dict.fromkeys(values))
 
 
-def _check_kernels(name: str | None) -> None:
-    if name in (None, DEFAULT_KERNELS):
-        return
-    if name in KERNEL_BACKENDS.entries():
-        raise UsageError(f"training with the kernel backend {name!r} is planned and not built yet; use {DEFAULT_KERNELS}")
-    raise unknown_name("kernel backend", str(name), [DEFAULT_KERNELS, *KERNEL_BACKENDS.entries()])
+def _check_kernels(name: str, pairs: Iterable[Pair], arms: tuple[str, ...], device: str) -> None:
+    reason = absent(KERNEL_BACKENDS.get(name), device)
+    if reason is not None:
+        raise FailedError(f"--kernels {name}: {reason}")
+    for pair in pairs:
+        chosen = [pair.arm(arm) for arm in arms] if arms else list(pair.contestants)
+        if name != DEFAULT_KERNELS and not any(MODELS.get(arm.model).kernels for arm in chosen):
+            raise UsageError(
+                f"--kernels {name}: no chosen arm of {pair.task}/{pair.name} takes its operations from a kernel backend; "
+                "leave the option out or choose another pair"
+            )
 
 
 def _contest(pair: Pair, seed: int, request: RunRequest, device: str, threads: int, now: datetime) -> Contest:
@@ -183,7 +190,9 @@ def _contest(pair: Pair, seed: int, request: RunRequest, device: str, threads: i
             raise UsageError(f"--extend prolongs the arm of {name} that is behind, so it needs two arms")
     # Direct forces are every model's own output: asking for them is asking for no option of the task.
     variant = {"forces": request.forces} if request.forces not in (None, "direct") else {}
-    run_id = "-".join([request.preset, budget.text, f"seed{seed}", *variant.values(), f"{now:%Y%m%dT%H%M%SZ}"])
+    kernels = None if request.kernels == DEFAULT_KERNELS else request.kernels
+    options = [*variant.values(), *([] if kernels is None else [kernels])]
+    run_id = "-".join([request.preset, budget.text, f"seed{seed}", *options, f"{now:%Y%m%dT%H%M%SZ}"])
     jobs = []
     for arm in arms:
         job = Job(
@@ -200,6 +209,7 @@ def _contest(pair: Pair, seed: int, request: RunRequest, device: str, threads: i
             device=device,
             threads=threads,
             variant={key: str(value) for key, value in variant.items()},
+            kernels=kernels if MODELS.get(arm.model).kernels else None,
             resume=request.resume,
         )
         jobs.append(identify(job, _settings(arm, request.preset) | {"data": asdict(preset)}))

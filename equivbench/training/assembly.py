@@ -57,9 +57,12 @@ def plan(job: Job) -> Plan:
         raise unknown_name(f"preset of {job.pair}", job.preset, pair.presets.keys() & arm.presets.keys())
     preset: ArmPreset = arm.presets[job.preset]
     task = cast(Task, resolve(TASKS.get(pair.task).factory)())
+    spec = MODELS.get(arm.model)
+    if job.kernels is not None and not spec.kernels:
+        raise UsageError(f"model {spec.name!r} takes no kernel backend; leave out kernels={job.kernels!r}")
     config = {**preset.config, **_config(preset, job.config), **({} if job.kernels is None else {"kernels": job.kernels})}
     recipe = _recipe(preset.recipe, job.recipe)
-    return Plan(pair, pair.presets[job.preset], arm, MODELS.get(arm.model), config, recipe, _variant(task, job.variant), task)
+    return Plan(pair, pair.presets[job.preset], arm, spec, config, recipe, _variant(task, job.variant), task)
 
 
 def build_trainer(job: Job) -> Trainer:

@@ -11,7 +11,7 @@ from factories import make_record
 
 from equivbench.catalogue import QUICK_START_PAIR
 from equivbench.cli.options import parse_seeds
-from equivbench.errors import UsageError
+from equivbench.errors import FailedError, UsageError
 from equivbench.execution.plan import RunRequest, estimated_seconds, extension, make_plan, resolve_device, resume_command
 from equivbench.execution.state import finished_record, open_state, read_state, remember_record
 from equivbench.records.store import write_record
@@ -66,6 +66,8 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
         ({"arms": ("equivarant",)}, "equivariant"),
         ({"preset": "smal"}, "small"),
         ({"kernels": "troch"}, "torch"),
+        ({"kernels": "fused"}, "no chosen arm of forcefield/vector"),
+        ({"kernels": "fused", "pairs": ("forcefield/tensor-product",), "arms": ("augmented",)}, "no chosen arm"),
         ({"forces": "conservativ"}, "conservative"),
         ({"device": "gpu"}, "device"),
         ({"device": "cuda:x"}, "device"),
@@ -87,6 +89,21 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
 def test_what_makes_no_sense_is_a_usage_error_that_names_it(request_, says):
     with pytest.raises(UsageError, match=says):
         make_plan(RunRequest(**{"device": "cpu", **request_}), NOW)
+
+
+def test_a_kernel_backend_goes_to_the_arms_that_take_one_and_into_the_run_id():
+    tensor_product = {"pairs": ("forcefield/tensor-product",), "budget": "60s"}
+    equivariant, augmented = jobs(**tensor_product, kernels="fused")
+    assert (equivariant.kernels, augmented.kernels) == ("fused", None)
+    assert equivariant.run_id == "small-60s-seed0-fused-20261123T161400Z"
+    plain, torch = jobs(**tensor_product), jobs(**tensor_product, kernels="torch")
+    assert [job.state_dir for job in torch] == [job.state_dir for job in plain]
+    assert equivariant.state_dir != plain[0].state_dir
+
+
+def test_a_kernel_backend_that_cannot_be_here_is_a_failure_that_says_why():
+    with pytest.raises(FailedError, match="openequivariance runs on cuda only"):
+        make_plan(RunRequest(pairs=("forcefield/tensor-product",), kernels="openequivariance", device="cpu"), NOW)
 
 
 def test_seeds_of_the_command_line():

@@ -158,6 +158,7 @@ MODELS: tuple[ModelSpec, ...] = (
         build=f"{_NETWORKS}.nequip:build",
         requires=_REQUIRES,
         summary="NequIP: tensor-product message passing, direct forces",
+        kernels=True,
     ),
     ModelSpec(
         name="vector-transformer",
