@@ -48,6 +48,8 @@ class Kernel:
     restore: Callable[[Tensor], Tensor] = as_is
     compiles: bool = False
     """Whether the first calls compile; they are timed apart."""
+    max_derivatives: int = 2
+    """How often it can be differentiated; more is not asked of it, and said to be unsupported."""
 
     def __call__(self, **inputs: Tensor) -> Tensor:
         """The operation on the stated inputs."""

@@ -1,7 +1,7 @@
 """What a backend is asked for: equivariant operations as pure functions of named tensors, stated without torch.
 
 Irreps lie in blocks by degree l, and in a block channels are innermost: [..., 2 l + 1, C], flattened. Components are in
-e3nn's order (for l = 1: y, z, x) and the spherical harmonics are e3nn's with ``normalization="component"``. This is the
+e3nn's order (for l = 1: x, y, z) and the spherical harmonics are e3nn's with ``normalization="component"``. This is the
 layout of the stated tensors; a backend that wants another says how to change them (:class:`equivbench.kernels.backend.Kernel`).
 """
 

@@ -1,0 +1,1 @@
+"""The references of the operations, a file for each family."""
