@@ -24,9 +24,6 @@ OPTIONAL = {
     "rdkit": ("generating data", "pip install 'equivbench[generate]'"),
     "tblite": ("generating data (Linux x86-64)", "pip install 'equivbench[generate]'"),
     "nvidia-ml-py": ("GPU energy and clocks", "pip install 'equivbench[gpu]'"),
-    "cuequivariance-torch": ("kernel backend (planned)", "pip install cuequivariance-torch"),
-    "openequivariance": ("kernel backend (planned), needs CUDA", "pip install openequivariance"),
-    "sphericart-torch": ("kernel backend (planned)", "pip install sphericart-torch"),
 }
 """Distribution -> what it is for and how to get it."""
 ENOUGH_BYTES = 200 * 10**6
@@ -50,7 +47,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="Print a list of {name, state, detail, advice}.")] = False) -> None:
     """What this machine has and lacks. Exits 3 if something is broken that every run needs."""
-    findings = [*machine(), *packages(), *torch_works(), *storage(), *plugins(), *data()]
+    findings = [*machine(), *packages(), *torch_works(), *kernel_backends(), *storage(), *plugins(), *data()]
     if json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -103,6 +100,17 @@ def torch_works() -> Iterator[Finding]:
         return
     works = total == 8.0
     yield Finding("device", "ok" if works else "broken", f"{device}, {threads} threads", "" if works else "install torch again")
+
+
+def kernel_backends() -> Iterator[Finding]:
+    """Which kernel backends can run here."""
+    from equivbench.kernels.availability import absent
+    from equivbench.registry import KERNEL_BACKENDS
+
+    for name, entry in sorted(KERNEL_BACKENDS.entries().items()):
+        reason, spec = absent(entry.value), entry.value
+        device = "" if "cpu" in spec.devices else ", needs CUDA"
+        yield Finding(f"kernels: {name}", "absent" if reason else "ok", spec.summary + device, spec.install if reason else "")
 
 
 def storage() -> Iterator[Finding]:
