@@ -1,0 +1,170 @@
+"""The fused convolution as differentiable torch operators, for eager mode, torch.func and torch.compile alike.
+
+With S = sum over edges, paths and channels of C x_j Y_ij w_ij g_i, linear in each of its four arguments, the output is
+dS/dg, the first derivatives are dS/dx, dS/dY and dS/dw, and the second ones are sums of the same terms with one argument
+replaced by its cotangent. Three kernels do all of it, each in one pass over the edges: no intermediate has an edge's size.
+The operators hold no state: an operation goes in as plain numbers, and the edges are grouped by centre anew in each call,
+which costs about a hundredth of it and leaves no cache that could go stale.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equivbench.kernels.operations import Convolution
+
+Description = tuple[list[int], int, int, bool]
+"""A :class:`Convolution` in the types that an operator's schema knows: channels, edge_lmax, target_lmax, parity."""
+
+_SCHEMA = "int[] channels, int edge_lmax, int target_lmax, bool parity"
+_INPUTS = "Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index"
+FORWARD = "equivbench::fused_convolution"
+BACKWARD = "equivbench::fused_convolution_backward"
+DOUBLE_BACKWARD = "equivbench::fused_convolution_double_backward"
+
+torch.library.define(FORWARD, f"({_INPUTS}, {_SCHEMA}) -> Tensor")
+torch.library.define(BACKWARD, f"(bool[] needs, Tensor grad, {_INPUTS}, {_SCHEMA}) -> (Tensor, Tensor, Tensor)")
+torch.library.define(
+    DOUBLE_BACKWARD,
+    f"(bool[] needs, Tensor? by_x, Tensor? by_harmonics, Tensor? by_weights, Tensor grad, {_INPUTS}, {_SCHEMA})"
+    " -> (Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+def convolve(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> Tensor:
+    """The convolution of :class:`Convolution`'s docstring: [nodes, target_size], twice differentiable by its three inputs.
+
+    Float32 or float64, all three of the same type. Raises ``ValueError`` for tensors of other shapes and ``IndexError`` for
+    an edge to a node that is not there. Results are the same bits at the same number of threads.
+    """
+    description = list(operation.channels), operation.edge_lmax, operation.target_lmax, operation.parity
+    output: Tensor = torch.ops.equivbench.fused_convolution(x, harmonics, weights, edge_index, *description)
+    return output
+
+
+@lru_cache(maxsize=256)
+def _operation(channels: tuple[int, ...], edge_lmax: int, target_lmax: int, parity: bool) -> Convolution:
+    return Convolution(channels, edge_lmax, target_lmax, parity)
+
+
+def _described(channels: list[int], edge_lmax: int, target_lmax: int, parity: bool) -> Convolution:
+    return _operation(tuple(channels), edge_lmax, target_lmax, parity)
+
+
+def _launcher(x: Tensor) -> Any:
+    # Imported here: Triton is optional, and each of the two is needed on its own device only.
+    if x.is_cuda:
+        from equivbench.kernels.fused import triton_launch
+
+        return triton_launch
+    from equivbench.kernels.fused import native_launch
+
+    return native_launch
+
+
+@torch.library.impl(FORWARD, ("cpu", "cuda"))
+def _forward(x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any) -> Tensor:
+    output: Tensor = _launcher(x).launch_forward(_described(*description), x, harmonics, weights, edge_index)
+    return output
+
+
+@torch.library.impl(BACKWARD, ("cpu", "cuda"))
+def _backward(
+    needs: list[bool], grad: Tensor, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    gradients: tuple[Tensor, Tensor, Tensor] = _launcher(x).launch_backward(
+        _described(*description), tuple(needs), grad, x, harmonics, weights, edge_index
+    )
+    return gradients
+
+
+@torch.library.impl(DOUBLE_BACKWARD, ("cpu", "cuda"))
+def _double_backward(
+    needs: list[bool],
+    by_x: Tensor | None,
+    by_harmonics: Tensor | None,
+    by_weights: Tensor | None,
+    grad: Tensor,
+    x: Tensor,
+    harmonics: Tensor,
+    weights: Tensor,
+    edge_index: Tensor,
+    *description: Any,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    gradients: tuple[Tensor, Tensor, Tensor, Tensor] = _launcher(x).launch_double_backward(
+        _described(*description), tuple(needs), (by_x, by_harmonics, by_weights), grad, x, harmonics, weights, edge_index
+    )
+    return gradients
+
+
+@torch.library.register_fake(FORWARD)
+def _forward_fake(x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any) -> Tensor:
+    return x.new_empty(x.shape[0], _described(*description).target_size)
+
+
+def _like(needs: list[bool], tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What the kernels return: a contiguous tensor for each gradient that is needed and an empty one for the others."""
+    return tuple(
+        one.new_empty(one.shape) if needed else one.new_empty(0) for needed, one in zip(needs, tensors, strict=True)
+    )
+
+
+@torch.library.register_fake(BACKWARD)
+def _backward_fake(
+    needs: list[bool], grad: Tensor, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any
+) -> tuple[Tensor, ...]:
+    return _like(needs, (x, harmonics, weights))
+
+
+@torch.library.register_fake(DOUBLE_BACKWARD)
+def _double_backward_fake(
+    needs: list[bool],
+    by_x: Tensor | None,
+    by_harmonics: Tensor | None,
+    by_weights: Tensor | None,
+    grad: Tensor,
+    x: Tensor,
+    harmonics: Tensor,
+    weights: Tensor,
+    edge_index: Tensor,
+    *description: Any,
+) -> tuple[Tensor, ...]:
+    return _like(needs, (grad, x, harmonics, weights))
+
+
+def _kept(needs: list[bool], gradients: tuple[Tensor, ...]) -> list[Tensor | None]:
+    return [one if needed else None for needed, one in zip(needs, gradients, strict=True)]
+
+
+def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.description = inputs[4:]
+
+
+def _differentiate_forward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    needs = list(ctx.needs_input_grad[:3])
+    gradients = torch.ops.equivbench.fused_convolution_backward(needs, grad, *ctx.saved_tensors, *ctx.description)
+    return *_kept(needs, gradients), *[None] * 5
+
+
+def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    # Gradients that nobody asks for stay None rather than zeros of an edge tensor's size.
+    ctx.set_materialize_grads(False)
+    ctx.needs = inputs[0]
+    ctx.save_for_backward(*inputs[1:6])
+    ctx.description = inputs[6:]
+
+
+def _differentiate_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+    needs = list(ctx.needs_input_grad[1:5])
+    given = [one if needed else None for needed, one in zip(ctx.needs, cotangents, strict=True)]
+    gradients = torch.ops.equivbench.fused_convolution_double_backward(needs, *given, *ctx.saved_tensors, *ctx.description)
+    return None, *_kept(needs, gradients), *[None] * 5
+
+
+torch.library.register_autograd(FORWARD, _differentiate_forward, setup_context=_save_forward)
+torch.library.register_autograd(BACKWARD, _differentiate_backward, setup_context=_save_backward)

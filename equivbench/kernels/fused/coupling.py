@@ -1,0 +1,68 @@
+"""The Clebsch-Gordan coefficients of a convolution, without their zeros and repetitions: what the code generators unroll.
+
+On an edge, path p takes x to t[m3] = sum over m1 of M[m3, m1] x[m1], where M[m3, m1] = sum over m2 of C[m3, m1, m2] Y[m2]
+is the same for all channels. Many entries of M are zero and many are the same combination of the Y[m2] (all of the diagonal
+where the edge's degree is 0, both halves of a symmetric M): each different combination is a slot, computed once an edge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from equivbench.kernels.operations import Convolution
+
+Combination = tuple[tuple[int, float], ...]
+"""(row of the harmonics, coefficient) pairs, by row."""
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """One path: where its features and weights begin, and its matrix M by slots."""
+
+    source: int
+    target: int
+    weights: int
+    """The first of its weights in an edge's row."""
+    output: int
+    """The first of its features in a node's row of the output; row m3 begins (m3 times channels) after it."""
+    entries: tuple[tuple[int, int, int], ...]
+    """(m3, m1, slot) for each entry of M that is not zero."""
+
+
+@dataclass(frozen=True)
+class Couplings:
+    """All paths of an operation."""
+
+    operation: Convolution
+    slots: tuple[Combination, ...]
+    paths: tuple[Coupling, ...]
+
+    def source_offset(self, degree: int) -> int:
+        """Where the features of ``degree`` begin in a node's row of x."""
+        return sum((2 * lower + 1) * self.operation.channels[lower] for lower in range(degree))
+
+
+@lru_cache(maxsize=64)
+def couplings(operation: Convolution) -> Couplings:
+    """The sparse coefficients of ``operation``; e3nn's Wigner 3j in float64 times (2 l + 1)^1/2 of the target degree."""
+    import torch
+    from e3nn import o3
+
+    slots: dict[Combination, int] = {}
+    paths: list[Coupling] = []
+    weights = output = 0
+    for path in operation.paths:
+        channels = operation.channels[path.source]
+        coefficients = o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64) * (2 * path.target + 1) ** 0.5
+        entries: list[tuple[int, int, int]] = []
+        for m3, matrix in enumerate(coefficients.tolist()):
+            for m1, row in enumerate(matrix):
+                # e3nn's table holds exact zeros as rounding noise; 12 digits also merge equal combinations.
+                combination = tuple((path.edge**2 + m2, round(value, 12)) for m2, value in enumerate(row) if abs(value) > 1e-12)
+                if combination:
+                    entries.append((m3, m1, slots.setdefault(combination, len(slots))))
+        paths.append(Coupling(path.source, path.target, weights, output, tuple(entries)))
+        weights += channels
+        output += (2 * path.target + 1) * channels
+    return Couplings(operation, tuple(slots), tuple(paths))
