@@ -1,0 +1,175 @@
+"""The asv suite: its settings are ones that asv knows, and no benchmark falls into one of asv's traps (see docs/trackers.md)."""
+
+import importlib
+import json
+import math
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from factories import make_record
+
+pytest.importorskip("asv", reason="asv is in the dev extra")
+pytest.importorskip("asv_runner", reason="asv_runner is in the dev extra")
+
+from asv.config import Config
+from asv.environment import iter_matrix
+from asv_runner._aux import SpecificImporter
+from asv_runner.discovery import disc_benchmarks
+
+ROOT = Path(__file__).parent.parent
+SUITE = ROOT / "benchmarks"
+SETTINGS: dict[str, Any] = json.loads((ROOT / "asv.conf.json").read_text())
+READ_ELSEWHERE = {"version", "build_cache_size"}
+"""Settings that asv reads without declaring them in its Config."""
+
+
+@pytest.fixture(scope="module")
+def suite() -> Iterator[ModuleType]:
+    """The package ``benchmarks``, found as asv finds it: by its folder, with nothing else of the repository on the path."""
+    importer = SpecificImporter("benchmarks", str(ROOT))
+    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "benchmarks"}
+    for name in before:
+        del sys.modules[name]
+    sys.meta_path.insert(0, importer)
+    yield importlib.import_module("benchmarks")
+    sys.meta_path.remove(importer)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "benchmarks"]:
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+@pytest.fixture(scope="module")
+def benchmarks(suite: ModuleType) -> list[Any]:
+    """Every benchmark that asv finds."""
+    return list(disc_benchmarks(str(SUITE)))
+
+
+# --- asv.conf.json ----------------------------------------------------------------------------------------------------
+
+
+def test_asv_knows_every_setting() -> None:
+    # asv takes a misspelt key without a word and goes on with its default.
+    assert set(SETTINGS) <= set(vars(Config())) | READ_ELSEWHERE
+    assert set(SETTINGS["matrix"]) <= {"req", "env", "env_nobuild"}
+    for pattern, threshold in SETTINGS["regressions_thresholds"].items():
+        re.compile(pattern)
+        assert 0 < threshold < 1
+
+
+def test_there_is_one_environment() -> None:
+    config = Config.from_json(SETTINGS)
+    assert len(list(iter_matrix(config.environment_type, config.pythons, config))) == 1
+
+
+def test_a_commit_brings_its_own_wheel_and_nothing_else() -> None:
+    # asv's defaults would build and reinstall torch for every commit.
+    for command in (*SETTINGS["build_command"], *SETTINGS["install_command"]):
+        assert "--no-deps" in command
+
+
+def test_the_environment_holds_what_the_package_needs_at_the_tested_versions() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in project["dependencies"]}
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line and not line.startswith("#")]
+    pins = {name.lower(): version for name, version in (line.split("==") for line in lines)}
+    required = {name.removeprefix("pip+"): versions for name, versions in SETTINGS["matrix"]["req"].items()}
+    assert needed <= set(required)
+    assert required == {name: [pins[name]] for name in required}
+
+
+# --- every benchmark --------------------------------------------------------------------------------------------------
+
+
+def test_every_module_is_found(benchmarks: list[Any]) -> None:
+    # A file whose import fails, or whose methods are misnamed, would vanish without a trace.
+    scripts = {"__init__", "harness_overhead"}
+    assert {benchmark.name.split(".")[0] for benchmark in benchmarks} == {file.stem for file in SUITE.glob("*.py")} - scripts
+
+
+def test_identity_and_time_limits_are_set_by_hand(benchmarks: list[Any]) -> None:
+    for benchmark in benchmarks:
+        # Otherwise the source text is the identity, and a changed comment starts a new history.
+        assert benchmark.version_alts == (), benchmark.name
+        assert len(benchmark.version) < 10, benchmark.name
+        if benchmark.setup_cache_key is not None:
+            assert benchmark.setup_cache_timeout is not None, f"{benchmark.name}: asv's own limit of setup_cache is too short"
+        if benchmark.type == "track":
+            assert benchmark.unit != "unit", benchmark.name
+
+
+def test_what_only_reads_the_cache_starts_fast() -> None:
+    # asv starts a process for every value: importing torch in each would cost more than all measurements.
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import benchmarks.pairs
+sys.exit("torch" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+# --- benchmarks/pairs.py ----------------------------------------------------------------------------------------------
+
+PAIR = "forcefield/vector"
+
+
+@pytest.fixture
+def pairs(suite: ModuleType) -> ModuleType:
+    return importlib.import_module("benchmarks.pairs")
+
+
+def run_of(arm: str, total: float, seconds: float, share: float) -> Any:
+    return make_record(
+        task="forcefield",
+        pair="vector",
+        arm=arm,
+        recipe={"batch_size": 4},
+        throughput={"step_seconds": {"p10": seconds, "p50": 2 * seconds, "p90": 3 * seconds}},
+        final={"total": total, "share": share},
+    )
+
+
+def values_of_both(pairs: ModuleType) -> Any:
+    records = [run_of("equivariant", 0.5, 0.8, -1e-15), run_of("augmented", 2.0, 0.2, 0.25)]
+    return {f"{PAIR}/{record.arm}": pairs.values_of(record) for record in records}
+
+
+def test_a_record_becomes_positive_floats(pairs: ModuleType) -> None:
+    values = values_of_both(pairs)
+    arms, contests = pairs.Arms(), pairs.Pairs()
+    assert arms.track_test_loss(values, f"{PAIR}/equivariant") == 0.5
+    assert arms.track_seconds_per_sample(values, f"{PAIR}/augmented") == 0.2 / 4
+    assert arms.track_equivariance_error(values, f"{PAIR}/augmented") == 0.25
+    # What rounding leaves of an exact symmetry, below zero by chance here, is shown as the floor.
+    assert arms.track_equivariance_error(values, f"{PAIR}/equivariant") == pairs.EQUIVARIANCE_FLOOR
+    assert contests.track_loss_ratio(values, PAIR) == 0.25
+    assert contests.track_step_time_ratio(values, PAIR) == 4.0
+
+
+@pytest.mark.parametrize("total", [math.nan, math.inf, 0.0, -1.0])
+def test_an_impossible_value_is_an_error(pairs: ModuleType, total: float) -> None:
+    with pytest.raises(ValueError, match="test_loss of forcefield/vector/augmented"):
+        pairs.values_of(run_of("augmented", total, 0.2, 0.25))
+
+
+def test_a_run_without_an_end_is_an_error(pairs: ModuleType) -> None:
+    record = make_record(arm="augmented", status="diverged", reason="the loss is nan", final=None)
+    with pytest.raises(ValueError, match="is diverged: the loss is nan"):
+        pairs.values_of(record)
+
+
+def test_a_pair_that_was_not_measured_fails_alone(pairs: ModuleType) -> None:
+    values = values_of_both(pairs)
+    values["flow/frames/equivariant"] = values["flow/frames/augmented"] = "no data"
+    with pytest.raises(RuntimeError, match="no data"):
+        pairs.Arms().track_test_loss(values, "flow/frames/augmented")
+    with pytest.raises(RuntimeError, match="no data"):
+        pairs.Pairs().track_loss_ratio(values, "flow/frames")
+    assert pairs.Pairs().track_loss_ratio(values, PAIR) > 0
