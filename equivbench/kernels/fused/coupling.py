@@ -16,6 +16,10 @@ Combination = tuple[tuple[int, float], ...]
 """(row of the harmonics, coefficient) pairs, by row."""
 
 
+_NOISE = 1e-12
+"""Far above the rounding of e3nn's float64 table and far below its smallest coefficient."""
+
+
 @dataclass(frozen=True)
 class Coupling:
     """One path: where its features and weights begin, and its matrix M by slots."""
@@ -49,7 +53,7 @@ def couplings(operation: Convolution) -> Couplings:
     import torch
     from e3nn import o3
 
-    slots: dict[Combination, int] = {}
+    slots: dict[tuple[tuple[int, int], ...], tuple[int, Combination]] = {}
     paths: list[Coupling] = []
     weights = output = 0
     for path in operation.paths:
@@ -58,11 +62,13 @@ def couplings(operation: Convolution) -> Couplings:
         entries: list[tuple[int, int, int]] = []
         for m3, matrix in enumerate(coefficients.tolist()):
             for m1, row in enumerate(matrix):
-                # e3nn's table holds exact zeros as rounding noise; 12 digits also merge equal combinations.
-                combination = tuple((path.edge**2 + m2, round(value, 12)) for m2, value in enumerate(row) if abs(value) > 1e-12)
+                # e3nn's table holds zeros as rounding noise, and equal coefficients differ by it.
+                combination = tuple((path.edge**2 + m2, value) for m2, value in enumerate(row) if abs(value) > _NOISE)
                 if combination:
-                    entries.append((m3, m1, slots.setdefault(combination, len(slots))))
+                    known = tuple((m2, round(value / _NOISE)) for m2, value in combination)
+                    slot, _ = slots.setdefault(known, (len(slots), combination))
+                    entries.append((m3, m1, slot))
         paths.append(Coupling(path.source, path.target, weights, output, tuple(entries)))
         weights += channels
         output += (2 * path.target + 1) * channels
-    return Couplings(operation, tuple(slots), tuple(paths))
+    return Couplings(operation, tuple(combination for _, combination in slots.values()), tuple(paths))

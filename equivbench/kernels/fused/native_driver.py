@@ -1,0 +1,226 @@
+"""The part of the C++ text that is the same for all operations: vectors, grouping edges by centre, threads, the loops."""
+
+PRELUDE = r"""
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#if defined(__AVX512F__)
+enum { VECTOR = 64 / sizeof(real) };
+#elif defined(__AVX__)
+enum { VECTOR = 32 / sizeof(real) };
+#else
+enum { VECTOR = 16 / sizeof(real) };
+#endif
+// M of this many edges is computed at once; M of all of them must stay in the first-level cache.
+enum { EDGES = SLOTS > 128 ? 4 : 8 };
+typedef real many __attribute__((vector_size(EDGES * sizeof(real))));
+
+#if defined(__clang__)
+#define ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define ROLLED _Pragma("GCC unroll 1")
+#endif
+
+// Lanes for so many channels: the machine's, or the power of two that holds them, of at least two.
+static constexpr int width(int channels, int lanes = VECTOR) {
+  return lanes > 2 && lanes / 2 >= channels ? width(channels, lanes / 2) : lanes;
+}
+
+template <int N> struct lanes {
+  typedef real type __attribute__((vector_size(N * sizeof(real))));
+  static inline real total(type v) {
+    typename lanes<N / 2>::type low, high;
+    memcpy(&low, &v, sizeof low);
+    memcpy(&high, (const char *)&v + sizeof low, sizeof high);
+    return lanes<N / 2>::total(low + high);
+  }
+};
+template <> struct lanes<1> {
+  typedef real type;
+  static inline real total(type v) { return v; }
+};
+
+template <class V, int n> static inline V load(const real *p) {
+  V v = {};
+  memcpy(&v, p, n * sizeof(real));
+  return v;
+}
+template <class V, int n> static inline void store(real *p, V v) { memcpy(p, &v, n * sizeof(real)); }
+template <class V, int n> static inline void add(real *p, V v) { store<V, n>(p, load<V, n>(p) + v); }
+
+// What a kernel sees of one edge: rows of the tensors, and M of its harmonics at m[slot * EDGES].
+struct Edge {
+  const real *x, *w, *g, *m, *u_x, *u_w, *m_u;
+  real *out, *by_x, *by_w, *by_y;
+};
+
+// The tensors; null: not given or not asked for.
+struct Tensors {
+  const real *x, *y, *w, *g, *u_x, *u_y, *u_w;
+  real *out, *by_x, *by_y, *by_w;
+};
+"""
+
+DRIVER = r"""
+// Edges sorted by centre, and each thread's share: whole centres, about equally many edges.
+struct Order {
+  int64_t nodes, edges, threads;
+  const int64_t *neighbour, *centre;
+  int64_t *first;             // [nodes + 1] where a centre's edges begin in `edge`
+  int64_t *edge;              // [edges]
+  int64_t *node;              // [threads + 1]
+  int64_t *low, *high;        // [threads] the neighbours that a thread's edges touch: low <= j < high
+  real **part;                // [threads] where a thread adds up its gradient by x, row `low` first
+};
+
+// 0, or 1: no memory, 2: an edge to a node that is not there
+static int arrange(Order &o) {
+  for (int64_t n = 0; n <= o.nodes; n++) o.first[n] = 0;
+  for (int64_t e = 0; e < o.edges; e++) {
+    const uint64_t i = (uint64_t)o.centre[e], j = (uint64_t)o.neighbour[e];
+    if (i >= (uint64_t)o.nodes || j >= (uint64_t)o.nodes) return 2;
+    o.first[i + 1]++;
+  }
+  for (int64_t n = 0; n < o.nodes; n++) o.first[n + 1] += o.first[n];
+  for (int64_t e = 0; e < o.edges; e++) o.edge[o.first[o.centre[e]]++] = e;
+  for (int64_t n = o.nodes; n > 0; n--) o.first[n] = o.first[n - 1];
+  o.first[0] = 0;
+  o.node[0] = 0;
+  for (int64_t t = 1; t < o.threads; t++) {
+    int64_t n = o.node[t - 1];
+    while (n < o.nodes && o.first[n] < o.edges * t / o.threads) n++;
+    o.node[t] = n;
+  }
+  o.node[o.threads] = o.nodes;
+  for (int64_t t = 0; t < o.threads; t++) {
+    o.low[t] = o.nodes, o.high[t] = 0;
+    for (int64_t s = o.first[o.node[t]]; s < o.first[o.node[t + 1]]; s++) {
+      const int64_t j = o.neighbour[o.edge[s]];
+      if (j < o.low[t]) o.low[t] = j;
+      if (j >= o.high[t]) o.high[t] = j + 1;
+    }
+  }
+  return 0;
+}
+
+static void harmonics_of(const Order &o, const real *y, int64_t s, int64_t count, many *m) {
+  many rows[ROWS];
+  real *at = (real *)rows;
+  memset(rows, 0, sizeof rows);
+  for (int64_t k = 0; k < count; k++)
+    for (int row = 0; row < ROWS; row++) at[row * EDGES + k] = y[o.edge[s + k] * ROWS + row];
+  couple(rows, m);
+}
+
+// One thread's edges. `kind` is a constant in each call: 0 the output, 1 first derivatives, 2 second derivatives.
+template <int kind> static void sweep(const Order &o, const Tensors &a, int64_t t) {
+  static const real zeros[SOURCE > WEIGHTS ? SOURCE : WEIGHTS] = {};
+  many m[SLOTS + 1], m_u[SLOTS + 1];
+  int64_t cleared = o.node[t];
+  const int64_t last = o.first[o.node[t + 1]];
+  memset(m_u, 0, sizeof m_u);
+  for (int64_t s = o.first[o.node[t]]; s < last; s += EDGES) {
+    const int64_t count = last - s < EDGES ? last - s : EDGES;
+    harmonics_of(o, a.y, s, count, m);
+    if (kind == 2 && a.u_y) harmonics_of(o, a.u_y, s, count, m_u);
+    for (int64_t k = 0; k < count; k++) {
+      const int64_t edge = o.edge[s + k], i = o.centre[edge], j = o.neighbour[edge];
+      for (; a.out && cleared <= i; cleared++) memset(a.out + cleared * TARGET, 0, sizeof(real) * TARGET);
+      real by_y[ROWS] = {};
+      Edge e;
+      e.x = a.x + j * SOURCE;
+      e.w = a.w + edge * WEIGHTS;
+      e.m = (const real *)m + k;
+      e.m_u = (const real *)m_u + k;
+      e.g = kind ? a.g + i * TARGET : 0;
+      e.u_x = kind == 2 && a.u_x ? a.u_x + j * SOURCE : zeros;
+      e.u_w = kind == 2 && a.u_w ? a.u_w + edge * WEIGHTS : zeros;
+      e.out = a.out ? a.out + i * TARGET : 0;
+      e.by_x = a.by_x ? o.part[t] + (j - o.low[t]) * SOURCE : 0;
+      e.by_w = a.by_w ? a.by_w + edge * WEIGHTS : 0;
+      e.by_y = by_y;
+      if (kind == 0) forward(e);
+      if (kind == 1 && a.by_w) by_weights(e);
+      if (kind == 1 && a.by_x) by_x(e);
+      if (kind == 1 && a.by_y) by_harmonics(e);
+      if (kind == 2 && (a.out || a.by_w)) second_forward(e);
+      if (kind == 2 && a.by_x) second_by_x(e);
+      if (kind == 2 && a.by_y) second_by_harmonics(e);
+      if (a.by_y) memcpy(a.by_y + edge * ROWS, by_y, sizeof by_y);
+    }
+  }
+  for (; a.out && cleared < o.node[t + 1]; cleared++) memset(a.out + cleared * TARGET, 0, sizeof(real) * TARGET);
+}
+
+// The rows of the gradient by x that are thread t's to finish: the parts added up in the order of the threads.
+static void gather(const Order &o, real *by_x, int64_t t) {
+  for (int64_t j = o.nodes * t / o.threads; j < o.nodes * (t + 1) / o.threads; j++) {
+    real *row = by_x + j * SOURCE;
+    if (j < o.low[0] || j >= o.high[0]) memset(row, 0, sizeof(real) * SOURCE);
+    for (int64_t p = 1; p < o.threads; p++)
+      if (j >= o.low[p] && j < o.high[p]) {
+        const real *other = o.part[p] + (j - o.low[p]) * SOURCE;
+        for (int n = 0; n < SOURCE; n++) row[n] += other[n];
+      }
+  }
+}
+
+template <int kind> static int run(Order &o, const Tensors &a) {
+  const int64_t count = o.nodes + 1 + o.edges + o.threads + 1 + 2 * o.threads;
+  int64_t *space = (int64_t *)malloc(sizeof(int64_t) * count + sizeof(real *) * o.threads);
+  if (!space) return 1;
+  o.first = space;
+  o.edge = o.first + o.nodes + 1;
+  o.node = o.edge + o.edges;
+  o.low = o.node + o.threads + 1;
+  o.high = o.low + o.threads;
+  o.part = (real **)(o.high + o.threads);
+  int problem = arrange(o);
+  real *parts = 0;
+  if (!problem && a.by_x) {
+    // The first thread adds straight into the result, the others into parts of their own.
+    int64_t rows = 0;
+    for (int64_t t = 1; t < o.threads; t++) rows += o.high[t] > o.low[t] ? o.high[t] - o.low[t] : 0;
+    parts = (real *)malloc(sizeof(real) * SOURCE * rows + 1);
+    if (!parts) problem = 1;
+    o.part[0] = a.by_x + (o.high[0] > o.low[0] ? o.low[0] : 0) * SOURCE;
+    rows = 0;
+    for (int64_t t = 1; t < o.threads; t++) {
+      o.part[t] = parts + rows * SOURCE;
+      rows += o.high[t] > o.low[t] ? o.high[t] - o.low[t] : 0;
+    }
+  }
+  if (!problem) {
+#ifdef _OPENMP
+#pragma omp parallel num_threads((int)o.threads)
+    {
+#pragma omp for schedule(static, 1)
+#endif
+      for (int64_t t = 0; t < o.threads; t++) {
+        if (a.by_x && o.high[t] > o.low[t]) memset(o.part[t], 0, sizeof(real) * SOURCE * (o.high[t] - o.low[t]));
+        sweep<kind>(o, a, t);
+      }
+#ifdef _OPENMP
+#pragma omp for schedule(static, 1)
+#endif
+      for (int64_t t = 0; t < o.threads; t++)
+        if (a.by_x) gather(o, a.by_x, t);
+#ifdef _OPENMP
+    }
+#endif
+  }
+  free(parts);
+  free(space);
+  return problem;
+}
+
+extern "C" int launch(int kind, int64_t nodes, int64_t edges, int64_t threads, const int64_t *edge_index, const Tensors *a) {
+  Order o = {};
+  o.nodes = nodes, o.edges = edges, o.threads = threads, o.neighbour = edge_index, o.centre = edge_index + edges;
+  return kind == 0 ? run<0>(o, *a) : kind == 1 ? run<1>(o, *a) : run<2>(o, *a);
+}
+"""
