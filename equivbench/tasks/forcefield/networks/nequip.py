@@ -20,8 +20,10 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch.nn import functional
 
+from equivbench.kernels.module import OnBackend
+from equivbench.kernels.operations import Convolution
 from equivbench.tasks.forcefield.networks.graph import ELEMENTS, edge_vectors, mlp, radial_basis, sum_by
-from equivbench.tasks.forcefield.networks.spherical import Convolution, coupling_paths, degree_map
+from equivbench.tasks.forcefield.networks.spherical import degree_map
 
 
 class Layer(nn.Module):
@@ -38,15 +40,18 @@ class Layer(nn.Module):
         neighbours: float,
         *,
         parity: bool,
+        kernels: str,
     ) -> None:
         super().__init__()
-        paths = coupling_paths(source_lmax, edge_lmax, target_lmax, parity=parity)
+        convolution = Convolution((channels,) * (source_lmax + 1), edge_lmax, target_lmax, parity)
+        paths = convolution.paths
         self.targets = tuple(
             tuple(n for n, path in enumerate(paths) if path.target == degree) for degree in range(target_lmax + 1)
         )
-        self.target_lmax, self.paths, self.scale = target_lmax, len(paths), neighbours**-0.5
+        self.target_lmax, self.scale = target_lmax, neighbours**-0.5
+        self.heights = tuple(2 * path.target + 1 for path in paths)
         self.before = nn.ModuleList(degree_map(channels, channels) for _ in range(source_lmax + 1))
-        self.convolution = Convolution(paths)
+        self.convolution = OnBackend(convolution, kernels)
         # Without biases, so that the weights vanish with the basis at the cutoff.
         self.weights = nn.Sequential(
             nn.Linear(radial + 1, hidden, bias=False),
@@ -66,9 +71,11 @@ class Layer(nn.Module):
 
     def forward(self, x: Sequence[Tensor], z: Tensor, harmonics: Tensor, basis: Tensor, edge_index: Tensor) -> list[Tensor]:
         """New features, one [atoms, 2 l + 1, C] a degree up to target_lmax, from x, the same up to source_lmax."""
-        mapped = [linear(one) for one, linear in zip(x, self.before, strict=True)]
-        weights = self.weights(basis).unflatten(-1, (self.paths, -1)) * self.scale
-        sums = self.convolution(mapped, harmonics, weights, edge_index)
+        mapped = torch.cat([linear(one) for one, linear in zip(x, self.before, strict=True)], dim=1)
+        convolved = self.convolution(
+            x=mapped.flatten(1), harmonics=harmonics, weights=self.weights(basis) * self.scale, edge_index=edge_index
+        )
+        sums = convolved.unflatten(-1, (sum(self.heights), -1)).split(self.heights, dim=1)
         species = self.species(z).unsqueeze(1).chunk(self.kept, dim=-1)
         new = [
             linear(torch.cat([sums[path] for path in chosen], dim=-1))
@@ -94,15 +101,17 @@ class NequIP(nn.Module):
         neighbours: float,
         *,
         parity: bool = True,
+        kernels: str = "torch",
     ) -> None:
         super().__init__()
+        self.kernels = kernels
         self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
         self.cutoff, self.radial, self.degrees = cutoff, radial, list(range(lmax + 1))
         self.embedding = nn.Embedding(ELEMENTS, channels)
         # The first layer sees scalars only, the last one makes what the heads read: scalars and vectors.
         lmaxes = [0] + [lmax] * (layers - 1) + [1]
         self.layers = nn.ModuleList(
-            Layer(channels, source, lmax, target, radial, hidden, neighbours, parity=parity)
+            Layer(channels, source, lmax, target, radial, hidden, neighbours, parity=parity, kernels=kernels)
             for source, target in pairwise(lmaxes)
         )
         self.energy = mlp(channels, channels, 1)
@@ -125,6 +134,6 @@ class NequIP(nn.Module):
 def build(config: Mapping[str, Any]) -> NequIP:
     """Config: ``channels`` of each degree, ``layers``, ``lmax``, ``radial`` functions, ``hidden`` width of the radial MLP,
     ``cutoff`` (A),
-    ``neighbours`` (the mean number, for normalisation), ``parity``.
+    ``neighbours`` (the mean number, for normalisation), ``parity``, ``kernels`` (the backend of the convolutions).
     """
     return NequIP(**config)
