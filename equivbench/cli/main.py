@@ -30,7 +30,7 @@ COMMANDS = (
     Entry("doctor", "What this machine has and lacks.", "equivbench.cli.doctor"),
     Entry("analyze", "Sweeps, baselines and what the trained models are like.", "equivbench.cli.analyze"),
     Entry("kernels", "Planned: times of the equivariant operations per backend.", None),
-    Entry("check", "Planned: the CI gate over two result sets.", None),
+    Entry("check", "The CI gate over two result sets, or two revisions measured here.", "equivbench.cli.check"),
     Entry("reproduce", "Planned: the paper's claims, one by one.", None),
 )
 _BY_NAME = {entry.name: entry for entry in COMMANDS}

@@ -56,6 +56,7 @@ _DECLARED = (
     Metric("samples_per_second", "samples/s", "higher", "mean", "training throughput, data included", 0.0, low_open=True),
     Metric("inference_samples_per_second", "samples/s", "higher", "mean", "forward passes", 0.0, low_open=True),
     Metric("step_seconds", "s", "lower", "mean", "seconds a training step, data included", 0.0, low_open=True),
+    Metric("seconds", "s", "lower", "mean", "seconds a call of a kernel, a step or a command", 0.0, low_open=True),
     Metric("compile_seconds", "s", "lower", "mean", "compilation against an empty cache", 0.0),
     Metric("epochs", "1", "neither", "mean", "passes over the training split", 0.0),
     Metric("peak_bytes", "B", "lower", "max", "peak memory of the run", 0.0, low_open=True),

@@ -1,0 +1,137 @@
+"""What `check --interleave` measures: a control, the command line, kernels and training steps. Imports torch only when built."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from equivbench.gate.sampling import Round, looped
+
+STEPS = 8
+"""Training steps that make up one call: the first ones after the start, the same on both sides."""
+
+
+class AbsentBenchmark(Exception):
+    """The benchmark cannot run on this machine, and why: no error, both sides leave it out."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """``build()``, called once in each worker process, returns what measures one round.
+
+    ``version`` is set by hand: raise it when the benchmark itself changes, so that it is not compared with its former self.
+    """
+
+    name: str
+    build: Callable[[], Round]
+    version: str = "1"
+    control: bool = False
+
+
+def _control() -> Round:
+    """Work that no revision of this package can change: the interpreter's, and numpy's in cache and out of it."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    small, large = generator.random((128, 128)), generator.random(2_000_000)
+
+    def work() -> None:
+        words = {str(number): number for number in range(4_000)}
+        sorted(words, key=lambda word: -words[word])
+        for _ in range(4):
+            small @ small
+        np.add(large, 1.0, out=large)
+        large.sum()
+
+    return looped(work)
+
+
+def _command_line() -> Round:
+    """A command that must import nothing heavy, from the start of its process to its end."""
+    command = [sys.executable, "-m", "equivbench", "list", "pairs", "--json"]
+
+    def run() -> None:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    return looped(run)
+
+
+def _kernel(case_name: str, mode: str, backend: str) -> Callable[[], Round]:
+    def build() -> Round:
+        from typing import cast
+
+        from equivbench.kernels.cases import case
+        from equivbench.kernels.measuring import AbsentError, prepare
+        from equivbench.records.kernels import Mode
+
+        try:
+            return prepare(case(case_name), cast(Mode, mode), backend).round
+        except AbsentError as error:
+            raise AbsentBenchmark(str(error)) from error
+
+    return build
+
+
+def _training_step(pair: str, arm: str) -> Callable[[], Round]:
+    def build() -> Round:
+        import tempfile
+
+        from equivbench.training.assembly import build_trainer
+        from equivbench.training.job import Job
+
+        trainer = build_trainer(
+            Job(
+                pair=pair,
+                arm=arm,
+                preset="dev",
+                budget="1000000steps",
+                seed=0,
+                run_id="dev-seed0",
+                created="",
+                command="",
+                out="",
+                state_dir=tempfile.mkdtemp(prefix="equivbench-gate-"),
+                device="cpu",
+                threads=1,
+            )
+        )
+        return lambda seconds: least_of_each(trainer.time_steps, seconds)
+
+    return build
+
+
+def least_of_each(replay: Callable[[float], list[float]], seconds: float) -> float:
+    """Mean over the first ``STEPS`` steps of the least seconds that each took in about ``seconds`` of replays.
+
+    ``replay(s)`` takes the same steps from the same state every time, for at least ``s`` seconds, and returns their seconds.
+    """
+    stretch, spent = seconds / 3, 0.0
+    least = [math.inf] * STEPS
+    while spent < seconds or not all(map(math.isfinite, least)):
+        times = replay(stretch)
+        spent += sum(times)
+        least = [min(old, new) for old, new in zip_longest(least, times[:STEPS], fillvalue=math.inf)]
+        if len(times) < STEPS:
+            stretch *= 2
+    return math.fsum(least) / STEPS
+
+
+KERNELS = (
+    ("convolution-c8-l2", "double_backward", "torch"),
+    ("convolution-c32-l2", "forward", "torch"),
+    ("convolution-c32-l2", "double_backward", "torch"),
+    ("convolution-c32-l2", "forward", "fused"),
+    ("convolution-c32-l2", "double_backward", "fused"),
+)
+STEPPED = ("forcefield/vector", "forcefield/tensor-product")
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark("control", _control, control=True),
+    Benchmark("list-pairs", _command_line),
+    *(Benchmark(f"{case} {mode} {backend}", _kernel(case, mode, backend)) for case, mode, backend in KERNELS),
+    *(Benchmark(f"{pair} {arm} dev step", _training_step(pair, arm)) for pair in STEPPED for arm in ("equivariant", "augmented")),
+)

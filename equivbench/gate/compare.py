@@ -1,0 +1,167 @@
+"""Two sides compared: what belongs together, what is missing or incomparable, and the verdict on each benchmark."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from equivbench.gate.measurement import Measurement, Side
+from equivbench.gate.noise import FloorTable, noise_floor
+from equivbench.gate.thresholds import Thresholds
+from equivbench.gate.verdict import Limits, Verdict, judge, shown
+
+CONTROL_THRESHOLD = 0.025
+"""Half of the default threshold: a machine that moves code that cannot change by this much moves all else too."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One line of the report. What is not known is None; nothing is infinite or NaN."""
+
+    benchmark: str
+    metric: str
+    verdict: Verdict
+    reason: str
+    unit: str = ""
+    baseline: float | None = None
+    """Geometric mean over rounds or seeds (plain mean where the metric's noise rules)."""
+    candidate: float | None = None
+    change: float | None = None
+    """Candidate over baseline less 1, in the metric's own sense: +0.1 is a value 10% larger."""
+    low: float | None = None
+    high: float | None = None
+    """99% interval of ``change``; None with a single round or seed."""
+    threshold: float | None = None
+    noise_floor: float | None = None
+    repeats: str = ""
+    """Such as ``8 rounds`` or ``3 seeds``."""
+    control: bool = False
+
+
+def compare(
+    baseline: Side, candidate: Side, *, thresholds: Thresholds, floors: FloorTable, allow_dirty: bool = False
+) -> list[Judgement]:
+    """Every benchmark of either side with its verdict, worst first within each kind as read.
+
+    Fails closed: what one side lacks, cannot be read or was measured elsewhere has a verdict of its own, and so has a
+    comparison that holds nothing at all.
+    """
+    judgements = [
+        Judgement(benchmark=each.source, metric="", verdict="failed", reason=each.reason)
+        for side in (baseline, candidate)
+        for each in side.unreadable
+    ]
+    pairs = list(_match(baseline.measurements, candidate.measurements))
+    judged = [_judge(*pair, thresholds, floors, allow_dirty) for pair in pairs]
+    judgements += _heed_control(judged, pairs)
+    if not any(one is not None and other is not None for one, other in pairs) and not judgements:
+        judgements.append(
+            Judgement(benchmark="all", metric="", verdict="failed", reason="neither side holds anything to compare")
+        )
+    return judgements
+
+
+Pair = tuple[Measurement | None, Measurement | None]
+
+
+def _match(baseline: Sequence[Measurement], candidate: Sequence[Measurement]) -> Iterator[Pair]:
+    """Baseline and candidate of the same name and metric: those of one context first, what is left against what is left."""
+    sides: list[dict[tuple[str, str], list[Measurement]]] = [defaultdict(list), defaultdict(list)]
+    for side, measurements in zip(sides, (baseline, candidate), strict=True):
+        for each in measurements:
+            side[each.key].append(each)
+    for key in dict.fromkeys([*sides[0], *sides[1]]):
+        ours, theirs = sides[0].get(key, []), list(sides[1].get(key, []))
+        alone: list[Measurement] = []
+        for one in ours:
+            partner = next((other for other in theirs if other.context == one.context), None)
+            if partner is None:
+                alone.append(one)
+            else:
+                theirs.remove(partner)
+                yield one, partner
+        for place, one in enumerate(alone):
+            yield one, (theirs[min(place, len(theirs) - 1)] if theirs else None)
+        if not alone:
+            yield from ((None, other) for other in theirs)
+
+
+def _judge(
+    baseline: Measurement | None, candidate: Measurement | None, thresholds: Thresholds, floors: FloorTable, allow_dirty: bool
+) -> Judgement:
+    if baseline is None:
+        assert candidate is not None
+        defect = candidate.defect()
+        verdict: Verdict = "new" if defect is None else "failed"
+        return _line(candidate, verdict, "not in the baseline" if defect is None else f"in the candidate, {defect}")
+    if candidate is None:
+        return _line(baseline, "missing", "in the baseline and not in the candidate")
+    for name, side in (("baseline", baseline), ("candidate", candidate)):
+        defect = side.defect()
+        if defect is not None:
+            return _line(baseline, "failed", f"in the {name}, {defect}")
+    unlike = [
+        f"{name} {baseline.context.get(name)} against {candidate.context.get(name)}"
+        for name in dict.fromkeys([*baseline.context, *candidate.context])
+        if baseline.context.get(name) != candidate.context.get(name)
+    ]
+    if unlike:
+        return _line(baseline, "incomparable", "; ".join(unlike))
+    if baseline.unit == "seed":
+        vanished = sorted(set(baseline.values) - set(candidate.values))
+        if vanished:
+            return _line(baseline, "missing", f"seeds {', '.join(map(str, vanished))} of the baseline are not in the candidate")
+    dirty = [name for name, side in (("baseline", baseline), ("candidate", candidate)) if side.dirty]
+    if dirty and not allow_dirty:
+        return _line(
+            baseline, "dirty", f"the {' and the '.join(dirty)} had uncommitted changes; commit them or use --allow-dirty"
+        )
+    return _figures(baseline, candidate, thresholds, floors)
+
+
+def _figures(baseline: Measurement, candidate: Measurement, thresholds: Thresholds, floors: FloorTable) -> Judgement:
+    floor = noise_floor(baseline, candidate, floors)
+    threshold = CONTROL_THRESHOLD if baseline.control else thresholds.of(baseline.metric.name)
+    verdict, reason, found = judge(baseline, candidate, Limits(threshold, floor))
+    ends = (found.low, found.high)
+    higher = baseline.metric.direction == "higher"
+    low, high = (None, None) if None in ends else sorted((1 / end if higher else end) - 1 for end in ends if end is not None)
+    return replace(
+        _line(baseline, verdict, reason),
+        baseline=shown(baseline),
+        candidate=shown(candidate),
+        change=(1 / found.ratio if higher else found.ratio) - 1,
+        low=low,
+        high=high,
+        threshold=threshold,
+        noise_floor=floor,
+        repeats=f"{found.pairs} {baseline.unit}{'s' * (found.pairs != 1)}",
+    )
+
+
+def _line(measurement: Measurement, verdict: Verdict, reason: str) -> Judgement:
+    return Judgement(
+        benchmark=measurement.name,
+        metric=measurement.metric.name,
+        unit=measurement.metric.unit,
+        verdict=verdict,
+        reason=reason,
+        control=measurement.control,
+    )
+
+
+def _heed_control(judged: Sequence[Judgement], pairs: Sequence[Pair]) -> list[Judgement]:
+    """Where the control moved, nothing that was timed beside it says anything: those verdicts become inconclusive."""
+    moved = next(
+        (each for each in judged if each.control and each.verdict in ("regression", "improvement", "inconclusive")), None
+    )
+    if moved is None or moved.change is None:
+        return list(judged)
+    why = f"the control, which cannot change, moved by {moved.change:+.1%}: the machine did"
+    heeded = []
+    for each, (baseline, _) in zip(judged, pairs, strict=True):
+        beside = baseline is not None and baseline.session is not None
+        told = each.verdict in ("regression", "improvement", "unchanged", "inconclusive")
+        heeded.append(replace(each, verdict="inconclusive", reason=why) if beside and told else each)
+    return heeded

@@ -1,0 +1,167 @@
+"""Two revisions measured in alternation on this machine: a fresh process a side in each round, in the order A B B A."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from equivbench.errors import FailedError, InterruptedRunError, UsageError, unknown_name
+from equivbench.execution.workers import KEPT_MEMORY, last_words
+from equivbench.gate.benchmarks import BENCHMARKS
+from equivbench.gate.measurement import Side
+from equivbench.gate.reading import of_gate_samples
+from equivbench.gate.samples import GateSamples, RoundResult, write_gate_samples
+from equivbench.gate.verdict import MIN_ROUNDS
+from equivbench.gate.worker import selected
+from equivbench.gate.worktrees import checked_out, commit_of, refuse_changes, repository
+from equivbench.records.schema import Git
+
+SIDES = ("baseline", "candidate")
+_PATIENCE = 1800.0
+"""Seconds after which a round is taken to hang."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to measure and how long."""
+
+    baseline: str
+    candidate: str
+    rounds: int = 8
+    seconds: float = 0.4
+    """For each benchmark in each process."""
+    only: tuple[str, ...] = ()
+    """Patterns of benchmark names; none: all."""
+    allow_dirty: bool = False
+
+    def check(self) -> None:
+        """Raise ``UsageError`` for what cannot be measured."""
+        if self.rounds < MIN_ROUNDS:
+            raise UsageError(f"--rounds {self.rounds} cannot give a bound; use at least {MIN_ROUNDS}")
+        if not 0 < self.seconds <= 60:
+            raise UsageError(f"--seconds must be between 0 and 60, not {self.seconds:g}")
+        if self.only and all(each.control for each in selected(self.only)):
+            raise unknown_name("benchmark", self.only[0], [each.name for each in BENCHMARKS if not each.control])
+
+
+def interleave(request: Request, *, progress: Callable[[str], None], out: Path | None = None) -> tuple[Side, Side]:
+    """Both revisions' measurements; with ``out`` their samples are kept as ``baseline.jsonl`` and ``candidate.jsonl`` there.
+
+    Raises ``UsageError`` (unknown revision, uncommitted changes), ``FailedError`` (a revision without a worker, a worker that
+    died) and on Ctrl-C ``InterruptedRunError``, with what was measured kept.
+    """
+    request.check()
+    root = repository(Path.cwd())
+    revisions = (request.baseline, request.candidate)
+    commits = (commit_of(root, request.baseline), commit_of(root, request.candidate))
+    if not request.allow_dirty:
+        refuse_changes(root)
+    results: tuple[list[RoundResult], list[RoundResult]] = ([], [])
+    command, session = shlex.join(["equivbench", *sys.argv[1:]]), secrets.token_hex(8)
+
+    def gathered() -> list[list[GateSamples]]:
+        made = {"created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "command": command, "session": session}
+        return [
+            _gather(rounds, Git(commit=commit, dirty=False), revision, **made)
+            for rounds, commit, revision in zip(results, commits, revisions, strict=True)
+        ]
+
+    try:
+        with checked_out(root, commits) as trees:
+            for index in range(request.rounds):
+                for side in (0, 1) if index % 2 == 0 else (1, 0):
+                    progress(f"round {index + 1} of {request.rounds}: {SIDES[side]} ({revisions[side]})")
+                    results[side].append(_round(trees[side], request))
+    except KeyboardInterrupt:
+        kept = f"; what was measured is in {_keep(gathered(), out)}" if out is not None and all(results) else ""
+        raise InterruptedRunError(f"interrupted after {min(map(len, results))} of {request.rounds} rounds{kept}") from None
+    samples = gathered()
+    where = str(_keep(samples, out)) if out is not None else session
+    first, second = (
+        Side(tuple(of_gate_samples(one, f"{where}/{name}") for one in each)) for name, each in zip(SIDES, samples, strict=True)
+    )
+    return first, second
+
+
+def _keep(samples: list[list[GateSamples]], out: Path) -> Path:
+    for name, each in zip(SIDES, samples, strict=True):
+        write_gate_samples(each, out / f"{name}.jsonl")
+    return out
+
+
+def _round(tree: Path, request: Request) -> RoundResult:
+    """Measure in a fresh process that imports the package from ``tree``; raises ``FailedError`` if it dies or imports another."""
+    answer, log = tree.parent / "round.json", tree.parent / "worker.log"
+    answer.unlink(missing_ok=True)
+    arguments = ["--seconds", str(request.seconds), "--out", str(answer)]
+    for pattern in request.only:
+        arguments += ["--only", pattern]
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    with open(log, "wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "equivbench.gate.worker", *arguments],
+            cwd=tree,
+            env={**os.environ, **threads, **KEPT_MEMORY, "PYTHONPATH": str(tree)},
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise FailedError(f"the worker of the {tree.name} did not end within {_PATIENCE:g} s") from None
+        finally:
+            _end(process)
+    if code or not answer.exists():
+        raise FailedError(f"the worker of the {tree.name} ended with code {code}: {last_words(log) or 'it said nothing'}")
+    result = msgspec.json.decode(answer.read_bytes(), type=RoundResult)
+    if Path(result.package) != (tree / "equivbench").resolve():
+        raise FailedError(
+            f"the worker of the {tree.name} imported {result.package}, not its own tree; install equivbench editable"
+        )
+    return result
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End the worker and whatever it started, where it is still there."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _gather(rounds: list[RoundResult], git: Git, revision: str, *, created: str, command: str, session: str) -> list[GateSamples]:
+    """One line a benchmark from all rounds of a side; a round that failed makes the benchmark fail."""
+    names = dict.fromkeys(line.benchmark for result in rounds for line in result.lines)
+    gathered = []
+    for name in names:
+        lines = [line for result in rounds for line in result.lines if line.benchmark == name]
+        problem = next((line.problem for line in lines if line.problem is not None), None)
+        if problem is None and len(lines) < len(rounds):
+            problem = f"it ran in {len(lines)} of {len(rounds)} rounds only"
+        gathered.append(
+            GateSamples(
+                created=created,
+                command=command,
+                session=session,
+                revision=revision,
+                benchmark=name,
+                version=lines[0].version,
+                control=lines[0].control,
+                rounds=[line.seconds for line in lines if line.seconds is not None],
+                problem=problem,
+                environment=rounds[0].environment,
+                git=git,
+            )
+        )
+    return gathered

@@ -1,0 +1,66 @@
+"""Noise floors: how much the ratio of two sides of identical code scatters, by machine and benchmark.
+
+Floors of known machines are committed (``data/noise_floors.json``, made by ``tools/gate_floors.py``); elsewhere the floor is
+estimated from the rounds at hand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+import msgspec
+import numpy as np
+
+from equivbench.gate.measurement import Measurement
+
+SPREAD_OF_UNKNOWN = 0.01
+"""Relative spread between processes that a machine is given on top of what its rounds show, until floors are committed for it:
+fresh processes lay out memory anew, which no round of one process reveals."""
+
+
+class MachineFloors(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What ``tools/gate_floors.py`` measured on one machine."""
+
+    created: str
+    commit: str | None
+    rounds: int
+    """Null rounds that the spreads come from."""
+    spread: dict[str, float]
+    """Relative standard deviation of one round, by benchmark; the ratio of R against R rounds has sqrt(2 / R) of it."""
+
+
+FloorTable = Mapping[str, MachineFloors]
+
+
+@cache
+def committed_floors() -> FloorTable:
+    """The table shipped with the package, by machine key."""
+    data = files("equivbench.gate").joinpath("data/noise_floors.json").read_bytes()
+    return msgspec.json.decode(data, type=dict[str, MachineFloors])
+
+
+def noise_floor(baseline: Measurement, candidate: Measurement, table: FloorTable) -> float:
+    """Relative standard deviation of the ratio of both sides under identical code.
+
+    Rounds on a machine of ``table``: the committed spread over the root of the rounds. Otherwise the standard error that the
+    rounds (or the differences of seeds) show themselves, and for rounds ``SPREAD_OF_UNKNOWN``.
+    """
+    if baseline.unit == "seed":
+        common = sorted(set(baseline.values) & set(candidate.values))
+        steps = [candidate.level(index) - baseline.level(index) for index in common]
+        return float(np.std(steps, ddof=1)) / math.sqrt(len(steps)) if len(steps) > 1 else 0.0
+    counts = [len(side.values) for side in (baseline, candidate)]
+    machine = table.get(baseline.context.get("machine", ""))
+    if machine is not None and baseline.name in machine.spread:
+        return machine.spread[baseline.name] * math.sqrt(sum(1 / count for count in counts))
+    return math.sqrt(_squared_error(baseline) + _squared_error(candidate))
+
+
+def _squared_error(side: Measurement) -> float:
+    """Variance of the side's mean: what its rounds show, and what they cannot show."""
+    levels = [side.level(index) for index in side.values]
+    shown = float(np.var(levels, ddof=1)) if len(levels) > 1 else 0.0
+    return shown / len(levels) + (side.spread**2 if side.spread else SPREAD_OF_UNKNOWN**2 / len(levels))

@@ -1,0 +1,227 @@
+"""Reading one side of a comparison: run records, kernel samples and the gate's own samples, in files or folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from equivbench.errors import FailedError
+from equivbench.gate.measurement import Measurement, Side, Unreadable
+from equivbench.gate.run_metrics import RUN_METRICS, RunMetric
+from equivbench.gate.samples import GATE_SCHEMA_VERSION, GateSamples
+from equivbench.records.kernels import KERNEL_SCHEMA_VERSION, KernelSamples
+from equivbench.records.metrics import METRICS
+from equivbench.records.schema import RunRecord
+from equivbench.records.store import read_record
+from equivbench.records.validate import problems
+
+SECONDS = METRICS["seconds"]
+PROCESS_SPREAD = 0.015
+"""Relative spread between processes of one kernel on one machine: the rounds of a kernel sample share a process and its memory
+layout, and do not show it."""
+
+
+class _Line(msgspec.Struct):
+    """The fields that tell the kinds of lines apart."""
+
+    benchmark: str | None = None
+    case: str | None = None
+    learning_rate: float | None = None
+
+
+def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
+    """All that is measured at or below ``path``; what cannot be read is listed, nothing is skipped silently.
+
+    ``metrics`` are gated in addition to those that are by default. Tuning logs in a folder of records are no measurements.
+    """
+    try:
+        found = sorted(_files(path))
+    except OSError as error:
+        return Side((), (Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}"),))
+    if not found:
+        what = "holds no records and no samples" if path.exists() else "does not exist"
+        advice = "`equivbench run`, `equivbench kernels --out` and `equivbench check --interleave --out` write some"
+        return Side((), (Unreadable(str(path), f"{path} {what}; {advice}"),))
+    reader = _Reader(set(metrics), lenient=path.is_dir())
+    for file in found:
+        reader.read(file)
+    return reader.side()
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    for file in path.rglob("*") if path.is_dir() else ():
+        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+        if file.suffix in (".json", ".jsonl") and file.is_file() and not hidden:
+            yield file
+
+
+class _Reader:
+    """Gathers what several files say about the same thing."""
+
+    def __init__(self, metrics: set[str], lenient: bool) -> None:
+        self.metrics = metrics
+        self.lenient = lenient
+        self.unreadable: list[Unreadable] = []
+        self.runs: dict[tuple[tuple[str, str], ...], dict[int, tuple[RunRecord, str]]] = {}
+        self.timed: dict[tuple[object, ...], Measurement] = {}
+
+    def read(self, file: Path) -> None:
+        try:
+            if file.suffix == ".jsonl":
+                self._lines(file)
+            else:
+                self._record(read_record(file), file)
+        except FailedError as error:
+            self.unreadable.append(Unreadable(str(file), str(error)))
+        except OSError as error:
+            self.unreadable.append(Unreadable(str(file), f"cannot read {file}: {error.strerror or error}"))
+
+    def side(self) -> Side:
+        runs = (measurement for seeds in self.runs.values() for measurement in _of_runs(seeds, self.metrics))
+        return Side((*runs, *self.timed.values()), tuple(self.unreadable))
+
+    def _lines(self, file: Path) -> None:
+        lines = [(number, line) for number, line in enumerate(file.read_bytes().splitlines(), 1) if line.strip()]
+        if not lines:
+            raise FailedError(f"{file} is empty: it holds no samples; measure again")
+        for number, line in lines:
+            try:
+                kind = msgspec.json.decode(line, type=_Line)
+                if kind.benchmark is not None:
+                    self._pool(of_gate_samples(msgspec.json.decode(line, type=GateSamples), str(file)))
+                elif kind.case is not None:
+                    self._pool(_of_kernel(msgspec.json.decode(line, type=KernelSamples), str(file)))
+                elif kind.learning_rate is not None and self.lenient:
+                    return
+                else:
+                    raise FailedError(f"{file}, line {number}, is neither a kernel sample nor one of the gate; measure again")
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise FailedError(f"{file}, line {number}, is not a sample: {error}; measure again") from error
+
+    def _pool(self, found: Measurement) -> None:
+        """Join rounds of the same thing from several files: each file is a process of its own."""
+        key = (*found.key, tuple(sorted(found.context.items())))
+        before = self.timed.get(key)
+        if before is None:
+            self.timed[key] = found
+            return
+        start = max(before.values, default=-1) + 1
+        values = {**before.values, **{start + index: value for index, value in found.values.items()}}
+        # Rounds that come from more than one session are no neighbours any more.
+        self.timed[key] = replace(
+            before,
+            values=values,
+            session=None,
+            dirty=bool(before.dirty or found.dirty),
+            problem=before.problem or found.problem,
+            source=f"{before.source}, {found.source}",
+        )
+
+    def _record(self, record: RunRecord, file: Path) -> None:
+        """Keep the newest record of each seed, as the rules say."""
+        seeds = self.runs.setdefault(tuple(_run_identity(record).items()), {})
+        known = seeds.get(record.seed)
+        if known is None or (known[0].created, known[0].run_id) < (record.created, record.run_id):
+            seeds[record.seed] = (record, str(file))
+
+
+def _run_identity(record: RunRecord) -> dict[str, str]:
+    variant = "".join(f" {name}={value}" for name, value in sorted(record.variant.items()))
+    return {
+        "name": f"{record.task}/{record.pair} {record.arm}{variant}",
+        "kernels": record.model.kernels,
+        "machine": record.environment.machine_key,
+        "preset": record.preset,
+        "budget": f"{record.budget.limit:g} {record.budget.kind}",
+        "data": f"{record.dataset.name} {record.dataset.version} {record.dataset.sha256[:12]}",
+        "samples": " ".join(f"{name}={size}" for name, size in sorted(record.dataset.sizes.items())),
+        "rules version": str(record.rules_version),
+    }
+
+
+def _of_runs(seeds: dict[int, tuple[RunRecord, str]], metrics: set[str]) -> Iterator[Measurement]:
+    records = {seed: record for seed, (record, _) in sorted(seeds.items())}
+    sources = sorted({source for _, source in seeds.values()})
+    first = next(iter(records.values()))
+    context = _run_identity(first)
+    name = context.pop("name")
+    problem = next((clause for record in records.values() if (clause := _defect(record)) is not None), None)
+    for one in RUN_METRICS:
+        if not (one.by_default or one.metric.name in metrics):
+            continue
+        values, unmeasured = _values(records, one)
+        group = sorted({record.final.group for record in records.values() if record.final is not None and one.by_group})
+        yield Measurement(
+            name=name,
+            metric=one.metric,
+            unit="seed",
+            values=values,
+            context={**context, "test group": group[0]} if group else context,
+            source=sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more",
+            deterministic=not one.timing and first.budget.kind != "seconds",
+            dirty=any(bool(record.git.dirty) for record in records.values()),
+            clip=one.clip,
+            resolution=one.resolution,
+            problem=problem or unmeasured,
+        )
+
+
+def _values(records: dict[int, RunRecord], one: RunMetric) -> tuple[dict[int, float], str | None]:
+    """The values by seed, and why one is lacking."""
+    values: dict[int, float] = {}
+    lacking: str | None = None
+    for seed, record in records.items():
+        value = one.value(record)
+        if value is None:
+            lacking = lacking or f"{one.metric.name} of seed {seed} was not measured"
+        else:
+            values[seed] = float(value)
+    return values, lacking
+
+
+def _defect(record: RunRecord) -> str | None:
+    if record.status != "completed":
+        return f"seed {record.seed} {record.status}: {record.reason or 'no reason was recorded'}"
+    found = problems(record)
+    return f"the record of seed {record.seed} is not valid: {found[0]}" if found else None
+
+
+def _of_kernel(one: KernelSamples, source: str) -> Measurement:
+    _check_version("kernel samples", one.schema_version, KERNEL_SCHEMA_VERSION, source)
+    return Measurement(
+        name=f"{one.case} {one.mode} {one.backend}",
+        metric=SECONDS,
+        unit="round",
+        values=dict(enumerate(one.rounds)),
+        context={"machine": one.environment.machine_key, "dtype": one.dtype, "method": one.method},
+        source=source,
+        dirty=one.git.dirty,
+        spread=PROCESS_SPREAD,
+    )
+
+
+def of_gate_samples(one: GateSamples, source: str) -> Measurement:
+    """The measurement that a line of the gate's own samples stands for."""
+    _check_version("gate samples", one.schema_version, GATE_SCHEMA_VERSION, source)
+    return Measurement(
+        name=one.benchmark,
+        metric=SECONDS,
+        unit="round",
+        values=dict(enumerate(one.rounds)),
+        context={"machine": one.environment.machine_key, "benchmark version": one.version},
+        source=source,
+        session=one.session,
+        control=one.control,
+        dirty=one.git.dirty,
+        problem=one.problem,
+    )
+
+
+def _check_version(what: str, found: int, known: int, source: str) -> None:
+    if found != known:
+        raise FailedError(f"{source}: {what} of schema version {found}, this equivbench reads version {known}")

@@ -1,0 +1,144 @@
+"""The judgement of one benchmark: the ratio of both sides, its bootstrap interval, and the verdict that follows.
+
+``ratio`` above 1 is worse, whatever the metric's direction. A change counts only where the ratio exceeds both the threshold
+and three times the noise floor, the 99% bound over rounds (or seeds) is on the same side of 1, and the difference is one that
+matters at all. What exceeds the threshold without all of that is inconclusive, never unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equivbench.analysis.resampling import draw_seeds
+from equivbench.gate.measurement import Measurement
+
+Array = NDArray[np.float64]
+Verdict = Literal["regression", "improvement", "unchanged", "inconclusive", "missing", "failed", "incomparable", "dirty", "new"]
+
+LEVEL = 0.99
+REPLICATES = 9_999
+FLOORS = 3.0
+"""Noise floors that a change must exceed."""
+MIN_ROUNDS = 4
+"""Fewer rounds cannot give a 99% bound: of 3 rounds one draw in 27 is all one round, of 4 one in 256."""
+BLIND = 2.0
+"""Thresholds of slow-down that ``unchanged`` must be able to exclude."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Candidate over baseline (inverted where higher is better) with its 99% interval; None: unknown bounds."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+    pairs: int
+    """Rounds or seeds of the smaller side."""
+
+
+def estimate(baseline: Measurement, candidate: Measurement) -> Estimate:
+    """The ratio of geometric means over rounds or seeds; the interval resamples whole rounds or seeds.
+
+    Seeds, and rounds of one session, are resampled as pairs; other rounds each side apart.
+    """
+    sign = -1.0 if baseline.metric.direction == "higher" else 1.0
+    common = sorted(set(baseline.values) & set(candidate.values))
+    if baseline.unit == "seed" or (baseline.session is not None and baseline.session == candidate.session):
+        steps = np.array([sign * (candidate.level(index) - baseline.level(index)) for index in common])
+        return _interval(float(steps.mean()), [steps])
+    sides = [np.array([sign * side.level(index) for index in sorted(side.values)]) for side in (candidate, baseline)]
+    return _interval(float(sides[0].mean() - sides[1].mean()), [sides[0], -sides[1]])
+
+
+def _interval(mid: float, terms: Sequence[Array]) -> Estimate:
+    count = min(len(term) for term in terms)
+    if count < 2:
+        return Estimate(math.exp(mid), None, None, count)
+    # The same number of rounds on both sides must not draw the same rounds: each term takes its own part of the draws.
+    replicates = np.zeros(REPLICATES)
+    for place, term in enumerate(terms):
+        draws = draw_seeds(len(term), len(terms) * REPLICATES)[1:]
+        replicates += term[draws[place :: len(terms)]].mean(axis=1)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
+    return Estimate(math.exp(mid), math.exp(min(float(low), mid)), math.exp(max(float(high), mid)), count)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a change must exceed: relative ``threshold`` and ``floor`` (the noise of the ratio), as fractions."""
+
+    threshold: float
+    floor: float
+
+    @property
+    def tolerance(self) -> float:
+        """The larger of the threshold and three noise floors."""
+        return max(self.threshold, FLOORS * self.floor)
+
+
+def judge(baseline: Measurement, candidate: Measurement, limits: Limits) -> tuple[Verdict, str, Estimate]:
+    """Verdict, its reason in one clause, and the figures, for two measurements without defect under one context."""
+    found = estimate(baseline, candidate)
+    ratio = found.ratio
+    worse = ratio > 1
+    change = ratio - 1 if worse else 1 / ratio - 1
+    kind: Verdict = "regression" if worse else "improvement"
+    lone = found.low is None or found.high is None
+    if change <= limits.threshold:
+        if baseline.unit == "round" and found.pairs < MIN_ROUNDS:
+            return "inconclusive", _too_few(found), found
+        blind = 1 + BLIND * limits.tolerance
+        if found.high is not None and found.high > blind:
+            return "inconclusive", f"a change of {found.high - 1:+.1%} for the worse cannot be excluded", found
+        return "unchanged", f"within {percent(limits.threshold)} of the baseline", found
+    if _difference(baseline, candidate) < baseline.resolution:
+        return (
+            "unchanged",
+            f"the difference is below {baseline.resolution:g} {baseline.metric.unit}, which does not matter",
+            found,
+        )
+    if baseline.unit == "round" and found.pairs < MIN_ROUNDS:
+        return "inconclusive", _too_few(found), found
+    if lone and not (baseline.deterministic and candidate.deterministic):
+        return "inconclusive", "one seed says nothing about the noise of training; run more", found
+    if found.low is not None and found.high is not None and found.low <= 1 <= found.high:
+        return "inconclusive", f"the {LEVEL:.0%} interval holds no change", found
+    if change <= limits.tolerance:
+        return "inconclusive", f"beyond the threshold, within {FLOORS:g} noise floors of {percent(limits.floor)}", found
+    return (
+        kind,
+        f"{'worse' if worse else 'better'} by more than {percent(limits.tolerance)}, and the {LEVEL:.0%} bound agrees",
+        found,
+    )
+
+
+def percent(fraction: float) -> str:
+    """``0.05`` as ``5%``, ``0.0234`` as ``2.3%``."""
+    return f"{100 * fraction:.2g}%" if fraction < 1 else f"{100 * fraction:.0f}%"
+
+
+def _too_few(found: Estimate) -> str:
+    return f"{found.pairs} rounds are too few to judge timings by; measure at least {MIN_ROUNDS}"
+
+
+def _difference(baseline: Measurement, candidate: Measurement) -> float:
+    """Between the geometric means, in the metric's unit."""
+    return abs(centre(candidate) - centre(baseline))
+
+
+def shown(measurement: Measurement) -> float:
+    """What a report shows of the values: their :func:`centre`, or their plain mean where all lie under the clip."""
+    values = list(measurement.values.values())
+    return centre(measurement) if max(values) > measurement.clip else math.fsum(values) / len(values)
+
+
+def centre(measurement: Measurement) -> float:
+    """Geometric mean over rounds or seeds, clipped from below."""
+    return math.exp(math.fsum(map(measurement.level, measurement.values)) / len(measurement.values))
