@@ -1,18 +1,17 @@
 """Each pair at its ``dev`` preset: trained once, as ``equivbench run`` trains it, and tracked many times.
 
 ``dev`` has a budget in steps, so losses, errors and their ratio are functions of the code alone; seconds come from the run's
-alternated timing rounds. A value that is no positive number, and a pair that did not come to its end, is an error: asv would
-read NaN as "skipped" and say nothing. Importing this imports no torch, as every value tracked is read in a process of its own.
+alternated timing rounds. Importing this imports no torch, as asv reads every value in a process of its own.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.tracked import Values, positive, read
 from equivbench.errors import EquivbenchError
 from equivbench.registry import PAIRS
 
@@ -24,9 +23,6 @@ ARMS = tuple(f"{name}/{arm.name}" for name, entry in ENTRIES.items() for arm in 
 EQUIVARIANCE_FLOOR = 1e-6
 """Shares below it are rounding (float32 leaves 1e-14 to 1e-9), whose ups and downs are no change of the code; a share can
 come out negative by chance, and asv wants what is positive."""
-
-Values = dict[str, dict[str, float] | str]
-"""By arm (``task/pair/arm``) what was measured, or why nothing was."""
 
 
 def setup_cache() -> Values:
@@ -66,21 +62,6 @@ def values_of(record: RunRecord) -> dict[str, float]:
         "seconds_per_sample": steps.p10 / record.recipe.batch_size,
     }
     return {key: positive(value, f"{key} of {title}") for key, value in values.items()}
-
-
-def positive(value: float, what: str) -> float:
-    """``value`` as a plain float; raises ``ValueError`` where it is no finite number above zero."""
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{what} is {value}, which is no positive number")
-    return float(value)
-
-
-def read(values: Values, arm: str, key: str) -> float:
-    """One tracked value of ``arm``; raises ``RuntimeError`` with the reason where its pair was not measured."""
-    found = values[arm]
-    if isinstance(found, str):
-        raise RuntimeError(found)
-    return found[key]
 
 
 class Arms:

@@ -89,7 +89,7 @@ def test_the_environment_holds_what_the_package_needs_at_the_tested_versions() -
 
 def test_every_module_is_found(benchmarks: list[Any]) -> None:
     # A file whose import fails, or whose methods are misnamed, would vanish without a trace.
-    scripts = {"__init__", "harness_overhead"}
+    scripts = {"__init__", "harness_overhead", "tracked"}
     assert {benchmark.name.split(".")[0] for benchmark in benchmarks} == {file.stem for file in SUITE.glob("*.py")} - scripts
 
 
@@ -109,10 +109,80 @@ def test_what_only_reads_the_cache_starts_fast() -> None:
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-import benchmarks.pairs
+import benchmarks.kernels, benchmarks.pairs
 sys.exit("torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+# --- benchmarks/kernels.py --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kernels(suite: ModuleType) -> ModuleType:
+    return importlib.import_module("benchmarks.kernels")
+
+
+def test_every_operation_is_timed_where_it_is_provided(kernels: ModuleType) -> None:
+    import torch
+
+    from equivbench.errors import UsageError
+    from equivbench.kernels.backend import UnsupportedError, backend
+
+    assert {one.operation.name for one in kernels.QUICK} == {one.operation.name for one in kernels.CASES}
+    device = torch.device("cpu")
+    for one in kernels.QUICK:
+        for name in kernels.PROVIDED:
+            provider = backend(name)
+            if provider.missing(device) is not None:
+                continue
+            try:
+                provided = bool(provider.build(one.operation, dtype=torch.float32, device=device))
+            except (UnsupportedError, UsageError):
+                provided = False
+            assert provided == (name in kernels.backends_of(one)), f"benchmarks/kernels.py, PROVIDED: {one.name} on {name}"
+
+
+def test_an_absent_backend_is_skipped_and_a_wrong_one_fails(kernels: ModuleType) -> None:
+    one, other = kernels.COMPARED[:2]
+    values = {one: {"seconds": 0.5}, other: f"{kernels.ABSENT}no compiler"}
+    benchmark = kernels.Kernels()
+    benchmark.setup(values, one)
+    assert benchmark.track_seconds(values, one) == 0.5
+    with pytest.raises(NotImplementedError, match="no compiler"):
+        benchmark.setup(values, other)
+    values[other] = "it is wrong and not timed"
+    benchmark.setup(values, other)
+    with pytest.raises(RuntimeError, match="wrong and not timed"):
+        benchmark.track_seconds(values, other)
+    with pytest.raises(RuntimeError, match="not measured"):
+        kernels.AgainstE3nn().track_time_ratio(values, one)
+
+
+def test_a_case_is_timed_on_all_its_backends_in_one_go(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    measuring = importlib.import_module("equivbench.kernels.measuring")
+    log = []
+
+    class Prepared:
+        def __init__(self, case: Any, mode: str, backend: str) -> None:
+            if backend == "gone":
+                raise measuring.AbsentError("gone is not here")
+            self.backend = backend
+
+        def round(self, seconds: float) -> float:
+            log.append(self.backend)
+            if self.backend == "wrong":
+                raise measuring.WrongKernelError("wrong is wrong")
+            return 2.0 if self.backend == kernels.REFERENCE else 1.0 + log.count(self.backend)
+
+    monkeypatch.setattr(measuring, "prepare", Prepared)
+    name = kernels.QUICK[0].name
+    values = kernels.measured(name, "forward", ("torch", "wrong", "gone", kernels.REFERENCE))
+    assert values[f"{name}/forward/gone"].startswith(kernels.ABSENT)
+    assert values[f"{name}/forward/wrong"] == "wrong is wrong"
+    assert values[f"{name}/forward/torch"]["seconds"] == 2.0
+    assert values[f"{name}/forward/torch"]["of_reference"] == 2.75, "the median of 1, 1.5, ..., 4.5"
+    assert [one for one in log if one != "wrong"][:4] == ["torch", kernels.REFERENCE, kernels.REFERENCE, "torch"]
 
 
 # --- benchmarks/pairs.py ----------------------------------------------------------------------------------------------
