@@ -1,0 +1,176 @@
+"""Launches the generated Triton kernels of the convolution and of its first and second gradients, on plain tensors.
+
+Products and sums are in float32 (float64 for float64 inputs) and no tensor core takes part, so no TF32 either.
+"""
+
+from __future__ import annotations
+
+import importlib
+import linecache
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equivbench.errors import FailedError
+from equivbench.kernels.fused.coupling import couplings
+from equivbench.kernels.fused.triton_grouping import CENTRE, NEIGHBOUR, groups
+from equivbench.kernels.fused.triton_source import INPUTS, Kind, Request, parts, write
+from equivbench.kernels.operations import Convolution
+
+BLOCK = 64
+"""Most channels of a program: two for each lane of its warp, read eight bytes at once."""
+
+
+def launch_forward(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> Tensor:
+    """The convolution: [nodes, target_size]."""
+    inputs = _checked(operation, x, harmonics, weights, edge_index)
+    return _centres(operation, inputs, {}, edge_index)
+
+
+def launch_backward(
+    operation: Convolution,
+    needs: Sequence[bool],
+    grad: Tensor,
+    x: Tensor,
+    harmonics: Tensor,
+    weights: Tensor,
+    edge_index: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradients of <grad, convolution> by x, harmonics and weights in one kernel; empty [0] where ``needs`` is False.
+
+    ``grad`` [nodes, target_size].
+    """
+    inputs = _checked(operation, x, harmonics, weights, edge_index)
+    return _neighbours(operation, needs, grad, inputs, {}, edge_index)
+
+
+def launch_double_backward(
+    operation: Convolution,
+    needs: Sequence[bool],
+    cotangents: Sequence[Tensor | None],
+    grad: Tensor,
+    x: Tensor,
+    harmonics: Tensor,
+    weights: Tensor,
+    edge_index: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of the sum over inputs of <cotangent, gradient by it>, by grad, x, harmonics and weights, in two kernels.
+
+    ``cotangents`` of the gradients by x, harmonics and weights, shaped as these, or None; empty [0] where ``needs`` is False.
+    """
+    inputs = _checked(operation, x, harmonics, weights, edge_index)
+    tangents = {name: given for name, given in zip(INPUTS, cotangents, strict=True) if given is not None}
+    if not tangents:
+        zeros = [
+            torch.zeros_like(one) if need else x.new_empty(0) for need, one in zip(needs, (grad, *inputs.values()), strict=True)
+        ]
+        return zeros[0], zeros[1], zeros[2], zeros[3]
+    by_grad = _centres(operation, inputs, tangents, edge_index) if needs[0] else x.new_empty(0)
+    return by_grad, *_neighbours(operation, needs[1:], grad, inputs, tangents, edge_index)
+
+
+def _centres(operation: Convolution, inputs: Mapping[str, Tensor], tangents: Mapping[str, Tensor], edge_index: Tensor) -> Tensor:
+    x = inputs["x"]
+    output = x.new_empty(x.shape[0], operation.target_size)
+    request = _request(operation, "centres", tangents, frozenset(), x.dtype)
+    _launch(request, [*_pointers(inputs, tangents), output], edge_index, CENTRE, x.shape[0])
+    return output
+
+
+def _neighbours(
+    operation: Convolution,
+    needs: Sequence[bool],
+    grad: Tensor,
+    inputs: Mapping[str, Tensor],
+    tangents: Mapping[str, Tensor],
+    edge_index: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    x, harmonics, weights = inputs["x"], inputs["harmonics"], inputs["weights"]
+    wanted = frozenset(name for name, need in zip(INPUTS, needs, strict=True) if need)
+    request = _request(operation, "neighbours", tangents, wanted, x.dtype)
+    made: dict[str, Tensor] = {}
+    if "x" in wanted:
+        every_degree = len({path.source for path in operation.paths}) == len(operation.channels)
+        made["x"] = torch.empty_like(x) if every_degree else torch.zeros_like(x)
+    if "harmonics" in wanted:
+        # Every part writes a share of its own, so that their sum has one order.
+        new = torch.empty if _every_harmonic(operation) else torch.zeros
+        shape = (harmonics.shape[0], len(parts(operation, request.block)), harmonics.shape[1])
+        made["harmonics"] = new(shape, dtype=getattr(torch, request.accumulate), device=x.device)
+    if "weights" in wanted:
+        made["weights"] = torch.empty_like(weights)
+    if wanted:
+        pointers = [grad.contiguous(), *_pointers(inputs, tangents), *made.values()]
+        _launch(request, pointers, edge_index, NEIGHBOUR, x.shape[0])
+    if "harmonics" in wanted:
+        made["harmonics"] = made["harmonics"].sum(1).to(harmonics.dtype)
+    empty = x.new_empty(0)
+    return made.get("x", empty), made.get("harmonics", empty), made.get("weights", empty)
+
+
+def _checked(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> dict[str, Tensor]:
+    """The inputs, contiguous; raises ``ValueError`` for other shapes, since a kernel would read past the end."""
+    edges = edge_index.shape[-1]
+    stated = {
+        "x": (x, (x.shape[0], operation.source_size)),
+        "harmonics": (harmonics, (edges, (operation.edge_lmax + 1) ** 2)),
+        "weights": (weights, (edges, operation.weight_size)),
+        "edge_index": (edge_index, (2, edges)),
+    }
+    for name, (tensor, shape) in stated.items():
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} of the convolution is {list(tensor.shape)}; it must be {list(shape)}")
+    return {"x": x.contiguous(), "harmonics": harmonics.contiguous(), "weights": weights.contiguous()}
+
+
+def _pointers(inputs: Mapping[str, Tensor], tangents: Mapping[str, Tensor]) -> list[Tensor]:
+    return [*inputs.values(), *(tensor.contiguous() for tensor in tangents.values())]
+
+
+def _request(
+    operation: Convolution, kind: Kind, tangents: Mapping[str, Tensor], wanted: frozenset[str], dtype: torch.dtype
+) -> Request:
+    # A power of two, as Triton wants it, and no more than there are.
+    block = min(BLOCK, 1 << (max(operation.channels) - 1).bit_length())
+    accumulate = "float64" if dtype == torch.float64 else "float32"
+    return Request(operation, kind, frozenset(tangents), wanted, accumulate, block)  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=64)
+def _every_harmonic(operation: Convolution) -> bool:
+    """Whether every part reads every harmonic, and so writes a whole row of its share."""
+    found = couplings(operation)
+    read: dict[int, set[int]] = {}
+    for path in found.paths:
+        read.setdefault(path.source, set()).update(k for _, _, slot in path.entries for k, _ in found.slots[slot])
+    return all(len(rows) == (operation.edge_lmax + 1) ** 2 for rows in read.values())
+
+
+def _launch(request: Request, pointers: Sequence[Tensor], edge_index: Tensor, row: int, nodes: int) -> None:
+    programs = nodes * len(parts(request.operation, request.block))
+    if programs:
+        made = groups(edge_index, row, nodes)
+        # Products and sums fused: what the accuracy of a sum gains and what Triton's default will no longer do.
+        kernel(request)[(programs,)](*pointers, *made, num_warps=1, enable_fp_fusion=True)
+
+
+@lru_cache(maxsize=256)
+def kernel(request: Request) -> Any:
+    """The Triton function for ``request``; it is compiled in its first call for each kind of argument.
+
+    Raises ``FailedError`` where triton is absent.
+    """
+    try:
+        triton, tl = importlib.import_module("triton"), importlib.import_module("triton.language")
+    except ImportError as error:
+        raise FailedError("the Triton kernels need triton, not installed here: pip install triton") from error
+    source = write(request)
+    # Triton reads a function's source through inspect, which finds code without a file in linecache.
+    name = f"<convolution {hash(request) & 0xFFFFFFFFFFFF:x}>"
+    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+    namespace: dict[str, Any] = {"triton": triton, "tl": tl, "__name__": f"{__name__}.generated"}
+    exec(compile(source, name, "exec"), namespace)
+    return namespace["kernel"]

@@ -1,0 +1,261 @@
+"""Writes the Triton source of one convolution: sparse Clebsch-Gordan sums unrolled with their constants.
+
+The convolution, its gradient and its second gradient are derivatives of one form, linear in each argument,
+
+    S = sum over edges j -> i, paths p, channels of w_p sum_rs M_p[r, s] g_i[p, r] x_j[s],    M_p[r, s] = sum_k C_p[r, s, k] Y[k].
+
+A *term* says which of x, Y and w are replaced by their tangents: the plain form has one term with none replaced, the form
+whose derivatives are the second gradient has one term for each tangent given. Two kernels take derivatives of such a sum:
+
+- ``centres``: by g, for the centre of the edges: the convolution itself. A program sums the edges that end at one node.
+- ``neighbours``: by x, Y and w. A program takes the edges that leave one node, whose x it keeps in registers.
+
+So nothing of size [edges, channels] is written but the gradient by the weights, nothing needs atomics, and the order of every
+sum is fixed. A program is one warp: it does the paths of one source degree for one block of channels, so that no value is
+read twice for having been split, a lane keeps its sums in registers, and no warp waits for another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from equivbench.kernels.fused.coupling import Coupling, couplings
+from equivbench.kernels.operations import Convolution
+
+Kind = Literal["centres", "neighbours"]
+Accumulate = Literal["float32", "float64"]
+INPUTS = ("x", "harmonics", "weights")
+LETTERS = {"x": "x", "harmonics": "y", "weights": "w"}
+GROUPS = ("order", "others", "starts")
+"""The pointers of :class:`equivbench.kernels.fused.triton_grouping.Groups`."""
+Term = frozenset[str]
+"""The inputs replaced by their tangents."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which kernel: ``tangents`` empty is the plain form; ``wanted`` are the gradients that ``neighbours`` writes."""
+
+    operation: Convolution
+    kind: Kind
+    tangents: frozenset[str]
+    wanted: frozenset[str]
+    accumulate: Accumulate
+    block: int
+    """Channels of a program, a power of two."""
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """The terms of the form, in the order of the inputs."""
+        return tuple(frozenset((name,)) for name in INPUTS if name in self.tangents) or (frozenset(),)
+
+    @property
+    def pointers(self) -> list[str]:
+        """The kernel's arguments, in order."""
+        given = [*INPUTS, *(f"tangent_{name}" for name in INPUTS if name in self.tangents)]
+        if self.kind == "centres":
+            return [*given, "output", *GROUPS]
+        return ["cotangent", *given, *(f"gradient_{name}" for name in INPUTS if name in self.wanted), *GROUPS]
+
+
+def parts(operation: Convolution, block: int) -> tuple[tuple[int, int], ...]:
+    """What is to be done for a node, a program each: (source degree, number of the block of channels)."""
+    return tuple(
+        (degree, number)
+        for degree in sorted({path.source for path in operation.paths})
+        for number in range(-(-operation.channels[degree] // block))
+    )
+
+
+def write(request: Request) -> str:
+    """The source of a module that defines ``kernel``; it is launched on nodes times parts programs of one warp."""
+    todo = parts(request.operation, request.block)
+    lines = [f"# {request.kind} of {request.operation}, tangents {sorted(request.tangents)}, {sorted(request.wanted)}"]
+    for degree in dict.fromkeys(degree for degree, _ in todo):
+        lines += [*_Degree(request, degree, len(todo)).function(), ""]
+    arguments = ", ".join(request.pointers)
+    lines += ["@triton.jit", f"def kernel({arguments}):", f"    part = tl.program_id(0) % {len(todo)}"]
+    # 64 bits: rows times columns outgrow 32 from three million edges on.
+    lines += [f"    node = (tl.program_id(0) // {len(todo)}).to(tl.int64)"]
+    lines += ["    first = tl.load(starts + node)", "    last = tl.load(starts + node + 1)"]
+    for part, (degree, number) in enumerate(todo):
+        lines += [f"    {'elif' if part else 'if'} part == {part}:"]
+        lines += [f"        degree{degree}({arguments}, node, first, last, {number}, {part})"]
+    return "\n".join(lines) + "\n"
+
+
+class _Degree:
+    """Writes the function for the paths from one source degree."""
+
+    def __init__(self, request: Request, degree: int, parts: int) -> None:
+        found = couplings(request.operation)
+        self.request, self.degree, self.parts, self.slots = request, degree, parts, found.slots
+        self.terms = request.terms
+        self.paths = [path for path in found.paths if path.source == degree]
+        self.channels = request.operation.channels[degree]
+        self.first = found.source_offset(degree)
+        self.columns = (request.operation.edge_lmax + 1) ** 2
+        self.harmonics = sorted({k for path in self.paths for k in self.rows(path)})
+        self.mask = "" if self.channels % request.block == 0 else "inside"
+
+    def function(self) -> Iterator[str]:
+        """The lines of the function."""
+        arguments = ", ".join(self.request.pointers)
+        yield "@triton.jit"
+        yield f"def degree{self.degree}({arguments}, node, first, last, NUMBER: tl.constexpr, PART: tl.constexpr):"
+        yield f"    channel = NUMBER * {self.request.block} + tl.arange(0, {self.request.block})"
+        if self.mask:
+            yield f"    inside = channel < {self.channels}"
+        body = self.centres() if self.request.kind == "centres" else self.neighbours()
+        yield from (f"    {line}" for line in body)
+
+    def centres(self) -> Iterator[str]:
+        """Derivative by g: the convolution."""
+        target_size = self.request.operation.target_size
+        for n, path in enumerate(self.paths):
+            yield from (self.zero(f"a{n}_{r}") for r in range(2 * path.target + 1))
+        body = [*self.load_harmonics(), *self.load_source("other")]
+        body += self.matrices((variant for variant, _ in self.variants("harmonics")), self.paths)
+        for n, path in enumerate(self.paths):
+            body += self.load_weights(path)
+            for r in range(2 * path.target + 1):
+                body.append(f"a{n}_{r} += {_sum(self.weighted_row(path, r))}")
+        yield from self.loop(body)
+        for n, path in enumerate(self.paths):
+            for r in range(2 * path.target + 1):
+                yield self.store(f"output + node * {target_size} + {path.output + r * self.channels}", f"a{n}_{r}")
+
+    def weighted_row(self, path: Coupling, r: int) -> Iterator[str]:
+        """w (M x)[r] for each variant of w, summed over the terms with it."""
+        for variant, _ in self.variants("weights"):
+            products = [
+                f"m{_variable('harmonics', term)}{slot} * {_variable('x', term)}{s}"
+                for term in self.terms
+                if _variable("weights", term) == variant
+                for row, s, slot in path.entries
+                if row == r
+            ]
+            yield f"{variant} * ({_sum(products)})"
+
+    def neighbours(self) -> Iterator[str]:
+        """Derivatives by x, Y and w: the gradients."""
+        operation, wanted = self.request.operation, self.request.wanted
+        rows = range(2 * self.degree + 1)
+        yield from self.load_source("node")
+        if "x" in wanted:
+            yield from (self.zero(f"a{s}") for s in rows)
+        body = list(self.load_harmonics())
+        by_x = [_variable("harmonics", term) for term in self.by("x")]
+        body += self.matrices(dict.fromkeys(by_x), self.paths)
+        if "harmonics" in wanted:
+            body += [self.zero(f"b{k}") for k in self.harmonics]
+        for path in self.paths:
+            body += self.load_weights(path)
+            for r in range(2 * path.target + 1):
+                place = f"cotangent + other * {operation.target_size} + {path.output + r * self.channels}"
+                body.append(self.load(f"g{r}", place))
+            body += self.path_gradients(path)
+        for k in self.harmonics if "harmonics" in wanted else ():
+            place = f"gradient_harmonics + (edge * {self.parts} + PART) * {self.columns} + {k}"
+            body.append(f"tl.store({place}, tl.sum(b{k}, axis=0))")
+        yield from self.loop(body)
+        for s in rows if "x" in wanted else ():
+            yield self.store(f"gradient_x + node * {operation.source_size} + {self.first + s * self.channels}", f"a{s}")
+
+    def path_gradients(self, path: Coupling) -> Iterator[str]:
+        """What one path adds to the gradients of an edge."""
+        for term in self.by("x"):
+            for s in range(2 * self.degree + 1):
+                column = (f"m{_variable('harmonics', term)}{slot} * g{r}" for r, at, slot in path.entries if at == s)
+                yield f"a{s} += {_variable('weights', term)} * ({_sum(column)})"
+        # q[k] = sum_rs C[r, s, k] g[r] x[s] gives the gradients by w (times Y) and by Y (times w) alike.
+        rows = self.rows(path)
+        for variant in dict.fromkeys(_variable("x", term) for term in (*self.by("harmonics"), *self.by("weights"))):
+            shares: dict[int, list[str]] = {}
+            for r, s, slot in path.entries:
+                shares.setdefault(slot, []).append(f"g{r} * {variant}{s}")
+            yield from (f"p{slot} = {_sum(products)}" for slot, products in shares.items())
+            for k in rows:
+                scaled = (f"{value!r} * p{slot}" for slot in shares for row, value in self.slots[slot] if row == k)
+                yield f"q{variant}{k} = {_sum(scaled)}"
+        for term in self.by("harmonics"):
+            yield from (f"b{k} += {_variable('weights', term)} * q{_variable('x', term)}{k}" for k in rows)
+        if self.by("weights"):
+            pairs = [(_variable("harmonics", term), _variable("x", term)) for term in self.by("weights")]
+            products = [f"{harmonic}{k} * q{x}{k}" for harmonic, x in pairs for k in rows]
+            place = f"gradient_weights + edge * {self.request.operation.weight_size} + {path.weights}"
+            yield self.store(place, _sum(products))
+
+    def by(self, name: str) -> list[Term]:
+        """The terms whose derivative by ``name`` is asked for and not zero."""
+        return [term for term in self.terms if name not in term] if name in self.request.wanted else []
+
+    def rows(self, path: Coupling) -> list[int]:
+        """The harmonics that a path reads."""
+        return sorted({k for _, _, slot in path.entries for k, _ in self.slots[slot]})
+
+    def variants(self, name: str) -> list[tuple[str, str]]:
+        """(variable, pointer) of an input and of its tangent, those that some term reads."""
+        plain = [(LETTERS[name], name)] if any(name not in term for term in self.terms) else []
+        return plain + ([(f"v{LETTERS[name]}", f"tangent_{name}")] if name in self.request.tangents else [])
+
+    def matrices(self, variants: Iterable[str], paths: Iterable[Coupling]) -> Iterator[str]:
+        """The different entries of the matrices, numbers of one edge, for each variant of the harmonics."""
+        slots = sorted({slot for path in paths for _, _, slot in path.entries})
+        for variant in variants:
+            for slot in slots:
+                yield f"m{variant}{slot} = {_sum(f'{value!r} * {variant}{k}' for k, value in self.slots[slot])}"
+
+    def loop(self, body: Iterable[str]) -> Iterator[str]:
+        """The loop over the edges of a node; the next indices are on their way while this edge is worked on."""
+        yield "next_edge = tl.load(order + first, mask=first < last, other=0)"
+        yield "next_other = tl.load(others + first, mask=first < last, other=0)"
+        yield "for step in tl.range(first, last):"
+        yield "    edge = next_edge"
+        yield "    other = next_other"
+        yield "    next_edge = tl.load(order + step + 1, mask=step + 1 < last, other=0)"
+        yield "    next_other = tl.load(others + step + 1, mask=step + 1 < last, other=0)"
+        yield from (f"    {line}" for line in body)
+
+    def load_harmonics(self) -> Iterator[str]:
+        """Numbers of one edge."""
+        for variant, pointer in self.variants("harmonics"):
+            for k in self.harmonics:
+                place = f"{pointer} + edge * {self.columns} + {k}"
+                yield f"{variant}{k} = tl.load({place}).to(tl.{self.request.accumulate})"
+
+    def load_source(self, row: str) -> Iterator[str]:
+        """The features of one node, a block of channels for each component."""
+        for variant, pointer in self.variants("x"):
+            for s in range(2 * self.degree + 1):
+                place = f"{pointer} + {row} * {self.request.operation.source_size} + {self.first + s * self.channels}"
+                yield self.load(f"{variant}{s}", place)
+
+    def load_weights(self, path: Coupling) -> Iterator[str]:
+        """The weights of one edge and path, a block of channels."""
+        for variant, pointer in self.variants("weights"):
+            yield self.load(variant, f"{pointer} + edge * {self.request.operation.weight_size} + {path.weights}")
+
+    def zero(self, name: str) -> str:
+        """A sum to begin with, a block of channels."""
+        return f"{name} = tl.zeros([{self.request.block}], tl.{self.request.accumulate})"
+
+    def load(self, name: str, place: str) -> str:
+        """A block of channels from ``place`` on."""
+        masked = f", mask={self.mask}, other=0" if self.mask else ""
+        return f"{name} = tl.load({place} + channel{masked}).to(tl.{self.request.accumulate})"
+
+    def store(self, place: str, value: str) -> str:
+        """A block of channels to ``place`` on."""
+        return f"tl.store({place} + channel, {value}{f', mask={self.mask}' if self.mask else ''})"
+
+
+def _variable(name: str, term: Term) -> str:
+    """What an input is called in a term."""
+    return ("v" if name in term else "") + LETTERS[name]
+
+
+def _sum(terms: Iterable[str]) -> str:
+    return " + ".join(terms)
