@@ -55,9 +55,9 @@ def compare(
     pairs = list(_match(baseline.measurements, candidate.measurements))
     judged = [_judge(*pair, thresholds, floors, allow_dirty) for pair in pairs]
     judgements += _heed_control(judged, pairs)
-    if not any(one is not None and other is not None for one, other in pairs) and not judgements:
+    if not baseline.measurements and not baseline.unreadable:
         judgements.append(
-            Judgement(benchmark="all", metric="", verdict="failed", reason="neither side holds anything to compare")
+            Judgement(benchmark="all", metric="", verdict="failed", reason="the baseline holds nothing to compare with")
         )
     return judgements
 

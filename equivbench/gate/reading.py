@@ -41,14 +41,15 @@ def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
         found = sorted(_files(path))
     except OSError as error:
         return Side((), (Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}"),))
-    if not found:
-        what = "holds no records and no samples" if path.exists() else "does not exist"
-        advice = "`equivbench run`, `equivbench kernels --out` and `equivbench check --interleave --out` write some"
-        return Side((), (Unreadable(str(path), f"{path} {what}; {advice}"),))
     reader = _Reader(set(metrics), lenient=path.is_dir())
     for file in found:
         reader.read(file)
-    return reader.side()
+    side = reader.side()
+    if side.measurements or side.unreadable:
+        return side
+    what = "holds no records and no samples" if path.exists() else "does not exist"
+    advice = "`equivbench run`, `equivbench kernels --out` and `equivbench check --interleave --out` write some"
+    return Side((), (Unreadable(str(path), f"{path} {what}; {advice}"),))
 
 
 def _files(path: Path) -> Iterator[Path]:
