@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from equivbench.kernels.fused.differentiable import differentiable
 from equivbench.kernels.operations import Convolution
 
 Description = tuple[list[int], int, int, bool]
@@ -22,17 +23,10 @@ Description = tuple[list[int], int, int, bool]
 
 _SCHEMA = "int[] channels, int edge_lmax, int target_lmax, bool parity"
 _INPUTS = "Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index"
-FORWARD = "equivbench::fused_convolution"
-BACKWARD = "equivbench::fused_convolution_backward"
-DOUBLE_BACKWARD = "equivbench::fused_convolution_double_backward"
 
-torch.library.define(FORWARD, f"({_INPUTS}, {_SCHEMA}) -> Tensor")
-torch.library.define(BACKWARD, f"(bool[] needs, Tensor grad, {_INPUTS}, {_SCHEMA}) -> (Tensor, Tensor, Tensor)")
-torch.library.define(
-    DOUBLE_BACKWARD,
-    f"(bool[] needs, Tensor? by_x, Tensor? by_harmonics, Tensor? by_weights, Tensor grad, {_INPUTS}, {_SCHEMA})"
-    " -> (Tensor, Tensor, Tensor, Tensor)",
-)
+FORWARD = "fused_convolution"
+BACKWARD = "fused_convolution_backward"
+DOUBLE_BACKWARD = "fused_convolution_double_backward"
 
 
 def convolve(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> Tensor:
@@ -66,13 +60,11 @@ def _launcher(x: Tensor) -> Any:
     return native_launch
 
 
-@torch.library.impl(FORWARD, ("cpu", "cuda"))
 def _forward(x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any) -> Tensor:
     output: Tensor = _launcher(x).launch_forward(_described(*description), x, harmonics, weights, edge_index)
     return output
 
 
-@torch.library.impl(BACKWARD, ("cpu", "cuda"))
 def _backward(
     needs: list[bool], grad: Tensor, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -82,7 +74,6 @@ def _backward(
     return gradients
 
 
-@torch.library.impl(DOUBLE_BACKWARD, ("cpu", "cuda"))
 def _double_backward(
     needs: list[bool],
     by_x: Tensor | None,
@@ -101,26 +92,21 @@ def _double_backward(
     return gradients
 
 
-@torch.library.register_fake(FORWARD)
 def _forward_fake(x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any) -> Tensor:
     return x.new_empty(x.shape[0], _described(*description).target_size)
 
 
 def _like(needs: list[bool], tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """What the kernels return: a contiguous tensor for each gradient that is needed and an empty one for the others."""
-    return tuple(
-        one.new_empty(one.shape) if needed else one.new_empty(0) for needed, one in zip(needs, tensors, strict=True)
-    )
+    return tuple(one.new_empty(one.shape) if needed else one.new_empty(0) for needed, one in zip(needs, tensors, strict=True))
 
 
-@torch.library.register_fake(BACKWARD)
 def _backward_fake(
     needs: list[bool], grad: Tensor, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any
 ) -> tuple[Tensor, ...]:
     return _like(needs, (x, harmonics, weights))
 
 
-@torch.library.register_fake(DOUBLE_BACKWARD)
 def _double_backward_fake(
     needs: list[bool],
     by_x: Tensor | None,
@@ -145,26 +131,41 @@ def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.description = inputs[4:]
 
 
-def _differentiate_forward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    needs = list(ctx.needs_input_grad[:3])
-    gradients = torch.ops.equivbench.fused_convolution_backward(needs, grad, *ctx.saved_tensors, *ctx.description)
-    return *_kept(needs, gradients), *[None] * 5
+def _differentiate_forward(ctx: Any, needs: tuple[bool, ...], grad: Tensor) -> tuple[Any, ...]:
+    wanted = list(needs[:3])
+    gradients = torch.ops.equivbench.fused_convolution_backward(wanted, grad, *ctx.saved_tensors, *ctx.description)
+    return *_kept(wanted, gradients), *[None] * 5
 
 
 def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     # Gradients that nobody asks for stay None rather than zeros of an edge tensor's size.
     ctx.set_materialize_grads(False)
-    ctx.needs = inputs[0]
+    ctx.given = inputs[0]
     ctx.save_for_backward(*inputs[1:6])
     ctx.description = inputs[6:]
 
 
-def _differentiate_backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-    needs = list(ctx.needs_input_grad[1:5])
-    given = [one if needed else None for needed, one in zip(ctx.needs, cotangents, strict=True)]
-    gradients = torch.ops.equivbench.fused_convolution_double_backward(needs, *given, *ctx.saved_tensors, *ctx.description)
-    return None, *_kept(needs, gradients), *[None] * 5
+def _differentiate_backward(ctx: Any, needs: tuple[bool, ...], *cotangents: Tensor | None) -> tuple[Any, ...]:
+    wanted = list(needs[1:5])
+    given = [one if needed else None for needed, one in zip(ctx.given, cotangents, strict=True)]
+    gradients = torch.ops.equivbench.fused_convolution_double_backward(wanted, *given, *ctx.saved_tensors, *ctx.description)
+    return None, *_kept(wanted, gradients), *[None] * 5
 
 
-torch.library.register_autograd(FORWARD, _differentiate_forward, setup_context=_save_forward)
-torch.library.register_autograd(BACKWARD, _differentiate_backward, setup_context=_save_backward)
+_LIBRARY = torch.library.Library("equivbench", "FRAGMENT")
+for _name, _arguments, _results, _kernel, _fake in (
+    (FORWARD, _INPUTS, "Tensor", _forward, _forward_fake),
+    (BACKWARD, f"bool[] needs, Tensor grad, {_INPUTS}", "(Tensor, Tensor, Tensor)", _backward, _backward_fake),
+    (
+        DOUBLE_BACKWARD,
+        f"bool[] needs, Tensor? by_x, Tensor? by_harmonics, Tensor? by_weights, Tensor grad, {_INPUTS}",
+        "(Tensor, Tensor, Tensor, Tensor)",
+        _double_backward,
+        _double_backward_fake,
+    ),
+):
+    _LIBRARY.define(f"{_name}({_arguments}, {_SCHEMA}) -> {_results}")
+    _LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"equivbench::{_name}", _fake, lib=_LIBRARY)
+differentiable(_LIBRARY, FORWARD, _save_forward, _differentiate_forward)
+differentiable(_LIBRARY, BACKWARD, _save_backward, _differentiate_backward)

@@ -22,9 +22,7 @@ EDGES_A_THREAD = 64
 class _Tensors(ctypes.Structure):
     """The struct of the same name in the C++ text."""
 
-    _fields_ = tuple(
-        (name, ctypes.c_void_p) for name in ("x", "y", "w", "g", "u_x", "u_y", "u_w", "out", "by_x", "by_y", "by_w")
-    )
+    _fields_ = tuple((name, ctypes.c_void_p) for name in ("x", "y", "w", "g", "u_x", "u_y", "u_w", "out", "by_x", "by_y", "by_w"))
 
 
 @lru_cache(maxsize=64)

@@ -16,8 +16,6 @@ from equivbench.kernels.fused.native_driver import DRIVER, PRELUDE
 ACCUMULATORS = 20
 """Vectors that a loop over channels adds up in registers: of 32 (or 16, where the compiler spills some to the stack)."""
 
-Terms = list[tuple[int, str]]
-
 
 def source(table: Couplings, real: str) -> str:
     """The translation unit for ``table`` in ``real`` (``float`` or ``double``); it exports what PRELUDE declares."""
@@ -30,13 +28,13 @@ def source(table: Couplings, real: str) -> str:
             PRELUDE,
             *_couple(table),
             *(line for degree in _degrees(table) for line in _degree(table, degree)),
-            *_edge(table, "forward", "const Edge &e"),
-            *_edge(table, "by_weights", "const Edge &e"),
-            *_edge(table, "by_x", "const Edge &e"),
-            *_edge(table, "by_harmonics", "const Edge &e"),
-            *_edge(table, "second_forward", "const Edge &e"),
-            *_edge(table, "second_by_x", "const Edge &e"),
-            *_edge(table, "second_by_harmonics", "const Edge &e"),
+            *_edge(table, "forward"),
+            *_edge(table, "by_weights"),
+            *_edge(table, "by_x"),
+            *_edge(table, "by_harmonics"),
+            *_edge(table, "second_forward"),
+            *_edge(table, "second_by_x"),
+            *_edge(table, "second_by_harmonics"),
             DRIVER,
         ]
     )
@@ -159,7 +157,9 @@ def _degree(table: Couplings, degree: int) -> Iterator[str]:
                             yield f"      const V u{m1} = load<V, {count}>(e.u_x + c + {begin + m1 * channels});"
                     for m3, members in groupby(group, key=lambda entry: entry[0]):
                         at = path.output + m3 * channels
-                        yield f"      {{ const V g = load<V, {count}>(e.g + c + {at}), wg = w * g{', vg = v * g' if second else ''};"
+                        yield f"      {{ const V g = load<V, {count}>(e.g + c + {at}), wg = w * g;"
+                        if second:
+                            yield "        const V vg = v * g;"
                         for _, m1, slot in members:
                             yield f"        q{slot} += wg * u{m1} + vg * x{m1};" if second else f"        q{slot} += wg * x{m1};"
                         yield "      }"
@@ -186,9 +186,9 @@ def _groups(path: Coupling) -> Iterator[list[tuple[int, int, int]]]:
         yield part
 
 
-def _edge(table: Couplings, name: str, argument: str) -> Iterator[str]:
+def _edge(table: Couplings, name: str) -> Iterator[str]:
     """One edge: the parts of all source degrees."""
-    yield f"static inline void {name}({argument}) {{"
+    yield f"static inline void {name}(const Edge &e) {{"
     for degree in _degrees(table):
         if name.endswith("by_harmonics"):
             yield f"  {name}_{degree}(e);"
