@@ -29,7 +29,7 @@ COMMANDS = (
     Entry("results", "Check records; print their schema and rules.", "equivbench.cli.results"),
     Entry("doctor", "What this machine has and lacks.", "equivbench.cli.doctor"),
     Entry("analyze", "Sweeps, baselines and what the trained models are like.", "equivbench.cli.analyze"),
-    Entry("kernels", "Planned: times of the equivariant operations per backend.", None),
+    Entry("kernels", "Times of the equivariant operations on each backend, checked.", "equivbench.cli.kernels"),
     Entry("check", "The CI gate over two result sets, or two revisions measured here.", "equivbench.cli.check"),
     Entry("reproduce", "Planned: the paper's claims, one by one.", None),
 )

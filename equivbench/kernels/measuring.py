@@ -33,6 +33,11 @@ class AbsentError(FailedError):
     """The backend cannot run here; the message says why and how to get it."""
 
 
+def why_absent(backend_name: str, device: torch.device) -> str | None:
+    """Why the backend cannot run on ``device`` here and how to get it; None if it can. Raises ``UsageError`` for no backend."""
+    return absent(KERNEL_BACKENDS.get(backend_name), str(device)) or backend(backend_name).missing(device)
+
+
 def prepare(
     case: Case,
     mode: Mode,
@@ -119,14 +124,10 @@ class Prepared:
             return self._clock.reduce(samples)
 
     def _built(self) -> Kernel:
-        spec, device = KERNEL_BACKENDS.get(self.backend), self.problem.device
-        reason = absent(spec, str(device))
-        if reason is None:
-            provider = backend(self.backend)
-            reason = provider.missing(device)
+        reason = why_absent(self.backend, self.problem.device)
         if reason is not None:
-            raise AbsentError(f"kernel backend {self.backend} is not here: {reason}")
-        kernel = provider.build(self.case.operation, dtype=self.problem.dtype, device=device)
+            raise AbsentError(f"kernel backend {self.backend} is absent: {reason}")
+        kernel = backend(self.backend).build(self.case.operation, dtype=self.problem.dtype, device=self.problem.device)
         if MODES.index(self.mode) > kernel.max_derivatives:
             raise UnsupportedError(f"{self.backend} does not support {self.mode} of {self.case.name}")
         return kernel

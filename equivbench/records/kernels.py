@@ -57,6 +57,21 @@ class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         """(case, mode, backend): what a later measurement of the same thing shares."""
         return self.case, self.mode, self.backend
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What the sample is of, and where: of two with the same identity in one file the newer one counts."""
+        return (*self.key, self.dtype, self.environment.machine_key)
+
+
+def merge_samples(samples: Iterable[KernelSamples], path: Path) -> Path:
+    """Write ``samples`` into ``path``, in place of those of the same things; what else the file holds stays.
+
+    Raises ``FailedError`` where the file holds anything but samples or the disk refuses.
+    """
+    new = {one.identity: one for one in samples}
+    old = {one.identity: one for one in read_samples(path)} if path.exists() else {}
+    return write_samples((old | new).values(), path)
+
 
 def write_samples(samples: Iterable[KernelSamples], path: Path) -> Path:
     """Write ``samples`` atomically, a line each; raises ``FailedError`` where the disk refuses."""

@@ -1,0 +1,211 @@
+"""Backends timed against each other: each case and mode in rounds that alternate over the backends."""
+
+from __future__ import annotations
+
+import datetime
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from equivbench.environment import environment, git_state, package_versions
+from equivbench.errors import EquivbenchError
+from equivbench.kernels.backend import UnsupportedError
+from equivbench.kernels.bandwidth import copy_bandwidth
+from equivbench.kernels.cases import Case
+from equivbench.kernels.checking import WrongKernelError
+from equivbench.kernels.costs import costs
+from equivbench.kernels.gpu_state import GpuState, reader, summary
+from equivbench.kernels.measuring import AbsentError, Prepared
+from equivbench.kernels.problem import pose
+from equivbench.records.kernels import MODES, KernelSamples, Mode
+from equivbench.registry import KERNEL_BACKENDS
+
+Kind = Literal["absent", "unsupported", "wrong", "failed"]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why there are no times of a backend."""
+
+    case: str
+    mode: Mode
+    backend: str
+    kind: Kind
+    reason: str
+
+
+@dataclass
+class Comparison:
+    """One case and mode on all backends."""
+
+    case: Case
+    mode: Mode
+    samples: list[KernelSamples] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    interrupted: bool = False
+    """Ctrl-C came between rounds; ``samples`` have those until then."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is timed, and where."""
+
+    rounds: int = 10
+    seconds: float = 0.2
+    """Of a round, at least."""
+    dtype: torch.dtype = torch.float32
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    seed: int = 0
+    command: str = ""
+
+
+def measure(
+    cases: Sequence[Case],
+    backends: Sequence[str],
+    modes: Sequence[Mode] = MODES,
+    *,
+    rounds: int = 10,
+    seconds: float = 0.2,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device = torch.device("cpu"),  # noqa: B008  immutable
+    command: str = "",
+) -> list[KernelSamples]:
+    """Times of ``cases`` on ``backends``, alternated; the modes that a case's networks do not need are left out.
+
+    What a backend does not do is left out; raises its error where one is absent, wrong or fails.
+    """
+    found = []
+    for comparison in comparisons(cases, backends, modes, Plan(rounds, seconds, dtype, device, command=command)):
+        if comparison.interrupted:
+            raise KeyboardInterrupt
+        for refusal in comparison.refusals:
+            if refusal.kind != "unsupported":
+                raise _ERRORS[refusal.kind](refusal.reason)
+        found += comparison.samples
+    return found
+
+
+def comparisons(
+    cases: Sequence[Case],
+    backends: Sequence[str],
+    modes: Sequence[Mode],
+    plan: Plan,
+    *,
+    said: Callable[[str], None] = lambda text: None,
+) -> Iterator[Comparison]:
+    """One :class:`Comparison` after the other; ends after one that was interrupted. ``said`` is told what happens now.
+
+    Raises ``KeyboardInterrupt`` where there is nothing yet to keep of a comparison.
+    """
+    bandwidth = 0.0
+    for case in cases:
+        wanted = [mode for mode in MODES if mode in modes and MODES.index(mode) <= case.derivatives]
+        if not wanted:
+            continue
+        said(f"{case.name}: inputs, float64 reference, bandwidth")
+        # The best of all tries: a floor is what the machine can do, and noise only lowers it.
+        bandwidth = max(bandwidth, copy_bandwidth(plan.device))
+        problem = pose(case, wanted[-1], dtype=plan.dtype, device=plan.device, seed=plan.seed)
+        for mode in wanted:
+            result = Comparison(case, mode)
+            prepared = []
+            for name in backends:
+                said(f"{case.name} {mode}: {name}")
+                try:
+                    prepared.append(Prepared(problem, mode, name))
+                except EquivbenchError as error:
+                    result.refusals.append(_refusal(case, mode, name, error))
+            _race(prepared, plan, result, bandwidth)
+            yield result
+            if result.interrupted:
+                return
+            del prepared
+            gc.collect()
+            # Compiled code counts against a limit in torch, and none of it is used again.
+            torch.compiler.reset()
+
+
+def order(number: int, round_number: int) -> list[int]:
+    """In which order ``number`` sides are timed in a round: forwards, then backwards, so that a drift cancels (ABBA)."""
+    forwards = list(range(number))
+    return forwards if round_number % 2 == 0 else forwards[::-1]
+
+
+def _race(prepared: Sequence[Prepared], plan: Plan, result: Comparison, bandwidth: float) -> None:
+    """Fill ``result`` with the samples of ``prepared``; one that turns out wrong or fails is refused, the others go on."""
+    state = reader(plan.device)
+    seconds: list[list[float]] = [[] for _ in prepared]
+    states: list[list[tuple[GpuState, GpuState]]] = [[] for _ in prepared]
+    out: set[int] = set()
+    try:
+        for number in range(plan.rounds):
+            for side in order(len(prepared), number):
+                if side in out:
+                    continue
+                before = None if isinstance(state, str) else state()
+                try:
+                    taken = prepared[side].round(plan.seconds)
+                except EquivbenchError as error:
+                    out.add(side)
+                    result.refusals.append(_refusal(result.case, result.mode, prepared[side].backend, error))
+                    continue
+                seconds[side].append(taken)
+                if before is not None and not isinstance(state, str):
+                    states[side].append((before, state()))
+    except KeyboardInterrupt:
+        result.interrupted = True
+        if not any(seconds):
+            raise
+    for side, one in enumerate(prepared):
+        if side not in out and seconds[side]:
+            what = summary(states[side])
+            if isinstance(state, str) and plan.device.type == "cuda":
+                what = {"unknown": state}
+            result.samples.append(_samples(one, seconds[side], what, plan, bandwidth))
+
+
+def _samples(
+    prepared: Prepared, rounds: list[float], state: dict[str, float | str], plan: Plan, bandwidth: float
+) -> KernelSamples:
+    threads = torch.get_num_threads()
+    where = environment(str(plan.device), threads)
+    # Modules, not distributions, but most share their name up to the dash.
+    needs = tuple(module.partition(".")[0].replace("_", "-") for module in KERNEL_BACKENDS.get(prepared.backend).needs)
+    where.packages |= package_versions(tuple(name for need in needs for name in (need, f"{need}-torch")))
+    cost = costs(prepared.case, prepared.mode, plan.dtype.itemsize)
+    return KernelSamples(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=plan.command,
+        case=prepared.case.name,
+        mode=prepared.mode,
+        backend=prepared.backend,
+        method=prepared.method,
+        dtype=str(plan.dtype).removeprefix("torch."),
+        rounds=rounds,
+        compile_seconds=prepared.compile_seconds,
+        errors=prepared.errors,
+        bytes_fused=float(cost.bytes_fused),
+        bytes_unfused=float(cost.bytes_unfused),
+        operations=float(cost.operations),
+        bandwidth=bandwidth,
+        fraction_of_floor=cost.bytes_fused / bandwidth / min(rounds),
+        device_state=state,
+        environment=where,
+        git=git_state(),
+    )
+
+
+_KINDS: tuple[tuple[type[EquivbenchError], Kind], ...] = (
+    (AbsentError, "absent"),
+    (UnsupportedError, "unsupported"),
+    (WrongKernelError, "wrong"),
+)
+_ERRORS: dict[Kind, type[EquivbenchError]] = {kind: error for error, kind in _KINDS} | {"failed": EquivbenchError}
+
+
+def _refusal(case: Case, mode: Mode, backend: str, error: EquivbenchError) -> Refusal:
+    kind: Kind = next((kind for known, kind in _KINDS if isinstance(error, known)), "failed")
+    return Refusal(case.name, mode, backend, kind, str(error))
