@@ -1,4 +1,4 @@
-"""A U-Net of e3nn's voxel convolutions: features in irreps of SO(3), exact on the cube group, approximate between."""
+"""A U-Net of e3nn's voxel convolutions between isotropic filters: exact on the cube group, SO(3) as the grid resolves it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from equivbench.errors import UsageError
 from equivbench.tasks.voxel.grid import ELEMENTS
 from equivbench.tasks.voxel.networks.plain import HEAD_SCALE
 from equivbench.tasks.voxel.networks.skeleton import UNet
+from equivbench.tasks.voxel.networks.spectrum import LowPass, Resample
 
 
 class IrrepNorm(nn.Module):
@@ -49,7 +50,11 @@ class IrrepNorm(nn.Module):
 
 
 class NormGate(nn.Module):
-    """SiLU of scalars; other irreps times a sigmoid of their own length, with a learned slope and offset a copy."""
+    """SiLU of scalars; other irreps times a sigmoid of sqrt(1 + length^2), with a learned slope and offset a copy.
+
+    The length itself has a cusp at zero, so a gate by it has harmonics of every order, which the grid folds back; this root
+    is smooth on the scale of normalised features.
+    """
 
     def __init__(self, irreps: o3.Irreps) -> None:
         super().__init__()
@@ -68,7 +73,7 @@ class NormGate(nn.Module):
                 continue
             slope, offset = next(gates)
             copies = torch.unflatten(part, 1, (-1, irrep.dim))
-            length = (copies.square().sum(dim=2, keepdim=True) + 1e-6).sqrt()
+            length = (copies.square().sum(dim=2, keepdim=True) + 1).sqrt()
             gate = torch.sigmoid(length * slope[:, None, None, None, None] + offset[:, None, None, None, None])
             out.append((copies * gate).flatten(1, 2))
         return torch.cat(out, dim=1)
@@ -107,16 +112,16 @@ class SteerableLayers:
         return first + second
 
     def stem(self, out: o3.Irreps) -> nn.Module:
-        """Elements, which are scalars, to irreps."""
-        return self.conv(o3.Irreps([(len(ELEMENTS), (0, 1))]), out)
+        """Elements, which are scalars, to irreps, without the corners of the noise's spectrum."""
+        return nn.Sequential(LowPass(), self.conv(o3.Irreps([(len(ELEMENTS), (0, 1))]), out))
 
     def head(self, width: o3.Irreps) -> nn.Module:
-        """Irreps to scalars, with small weights."""
+        """Irreps to scalars, with small weights; the corners of the spectrum stay empty."""
         head = self.conv(width, o3.Irreps([(len(ELEMENTS), (0, 1))]))
         with torch.no_grad():
             for parameter in head.parameters():
                 parameter.mul_(HEAD_SCALE)
-        return head
+        return nn.Sequential(head, LowPass())
 
     def norm(self, width: o3.Irreps) -> nn.Module:
         """By irrep."""
@@ -137,12 +142,12 @@ class SteerableLayers:
         return Mix(width, out)
 
     def down(self, width: o3.Irreps) -> nn.Module:
-        """Means of 2^3 voxels."""
-        return nn.AvgPool3d(2)
+        """What the coarser grid resolves."""
+        return Resample(finer=False)
 
     def up(self, width: o3.Irreps) -> nn.Module:
-        """Trilinear, which is symmetric about the centre of an even grid."""
-        return nn.Upsample(scale_factor=2, mode="trilinear", align_corners=False)
+        """The same field on the finer grid."""
+        return Resample(finer=True)
 
     def attention(self, width: o3.Irreps) -> nn.Module:
         """None."""
