@@ -38,7 +38,8 @@ def seeds(values: Sequence[float], metric: str = "total", **changes: Any) -> Mea
 
 def noisy(level: float, spread: float, count: int, seed: int) -> list[float]:
     """``count`` positive values around ``level`` with relative spread ``spread``."""
-    return list(level * np.exp(spread * np.random.default_rng(seed).standard_normal(count)))
+    values: list[float] = (level * np.exp(spread * np.random.default_rng(seed).standard_normal(count))).tolist()
+    return values
 
 
 def side(*measurements: Measurement) -> Side:
