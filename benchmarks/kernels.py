@@ -10,11 +10,11 @@ import statistics
 from typing import TYPE_CHECKING
 
 from benchmarks.tracked import Values, positive, read
-from equivbench.kernels.cases import CASES, Case, case
+from equivbench.kernels.cases import CASES, Case
 from equivbench.records.kernels import MODES, Mode
 
 if TYPE_CHECKING:
-    from equivbench.kernels.measuring import Prepared
+    from equivbench.kernels.comparing import Comparison
 
 REFERENCE = "e3nn"
 PROVIDED = {
@@ -54,47 +54,30 @@ def setup_cache() -> Values:
     """Time every combination; asv calls this once for all classes below and keeps what it returns."""
     import torch
 
+    from equivbench.kernels.comparing import Plan, comparisons
+
     torch.set_num_threads(1)
-    values: Values = {}
-    for one in QUICK:
-        for mode in modes_of(one):
-            values |= measured(one.name, mode, backends_of(one))
+    values: Values = dict.fromkeys(TIMED, "it was not timed")
+    for comparison in comparisons(QUICK, tuple(PROVIDED), MODES, Plan(rounds=ROUNDS, seconds=SECONDS)):
+        values |= values_of(comparison)
     return values
 
 
 setup_cache.timeout = 1200  # type: ignore[attr-defined]
 
 
-def measured(name: str, mode: Mode, backends: tuple[str, ...]) -> Values:
-    """Seconds of the case called ``name`` by backend, or why there are none: a wrong kernel must not hide the others."""
-    from equivbench.errors import EquivbenchError
-    from equivbench.kernels.measuring import AbsentError, prepare
-
+def values_of(comparison: Comparison) -> Values:
+    """What is tracked of one case and mode, and why there is nothing of a backend: a wrong kernel must not hide the others."""
+    title = f"{comparison.case.name}/{comparison.mode}"
+    rounds = {sample.backend: sample.rounds for sample in comparison.samples}
     values: Values = {}
-    prepared: dict[str, Prepared] = {}
-    rounds: dict[str, list[float]] = {}
-    for backend in backends:
-        try:
-            prepared[backend] = prepare(case(name), mode, backend)
-        except AbsentError as error:
-            values[f"{name}/{mode}/{backend}"] = f"{ABSENT}{error}"
-        except EquivbenchError as error:
-            values[f"{name}/{mode}/{backend}"] = str(error)
-    order = list(prepared)
-    for _ in range(ROUNDS):
-        for backend in list(order):
-            try:
-                rounds.setdefault(backend, []).append(prepared[backend].round(SECONDS))
-            except EquivbenchError as error:
-                values[f"{name}/{mode}/{backend}"] = str(error)
-                order.remove(backend)
-        order.reverse()
-    for backend in order:
-        title = f"{name}/{mode}/{backend}"
-        values[title] = found = {"seconds": positive(min(rounds[backend]), f"seconds of {title}")}
-        if REFERENCE in order and backend != REFERENCE:
-            ratios = [ours / theirs for ours, theirs in zip(rounds[backend], rounds[REFERENCE], strict=True)]
-            found["of_reference"] = positive(statistics.median(ratios), f"time of {title} over {REFERENCE}'s")
+    for name, seconds in rounds.items():
+        values[f"{title}/{name}"] = found = {"seconds": positive(min(seconds), f"seconds of {title}/{name}")}
+        if REFERENCE in rounds and name != REFERENCE:
+            ratios = [ours / theirs for ours, theirs in zip(seconds, rounds[REFERENCE], strict=True)]
+            found["of_reference"] = positive(statistics.median(ratios), f"time of {title}/{name} over {REFERENCE}'s")
+    for refusal in comparison.refusals:
+        values[f"{title}/{refusal.backend}"] = f"{ABSENT}{refusal.reason}" if refusal.kind == "absent" else refusal.reason
     return values
 
 

@@ -9,7 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -159,30 +159,25 @@ def test_an_absent_backend_is_skipped_and_a_wrong_one_fails(kernels: ModuleType)
         kernels.AgainstE3nn().track_time_ratio(values, one)
 
 
-def test_a_case_is_timed_on_all_its_backends_in_one_go(kernels: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    measuring = importlib.import_module("equivbench.kernels.measuring")
-    log = []
-
-    class Prepared:
-        def __init__(self, case: Any, mode: str, backend: str) -> None:
-            if backend == "gone":
-                raise measuring.AbsentError("gone is not here")
-            self.backend = backend
-
-        def round(self, seconds: float) -> float:
-            log.append(self.backend)
-            if self.backend == "wrong":
-                raise measuring.WrongKernelError("wrong is wrong")
-            return 2.0 if self.backend == kernels.REFERENCE else 1.0 + log.count(self.backend)
-
-    monkeypatch.setattr(measuring, "prepare", Prepared)
-    name = kernels.QUICK[0].name
-    values = kernels.measured(name, "forward", ("torch", "wrong", "gone", kernels.REFERENCE))
-    assert values[f"{name}/forward/gone"].startswith(kernels.ABSENT)
-    assert values[f"{name}/forward/wrong"] == "wrong is wrong"
-    assert values[f"{name}/forward/torch"]["seconds"] == 2.0
-    assert values[f"{name}/forward/torch"]["of_reference"] == 2.75, "the median of 1, 1.5, ..., 4.5"
-    assert [one for one in log if one != "wrong"][:4] == ["torch", kernels.REFERENCE, kernels.REFERENCE, "torch"]
+def test_times_and_refusals_of_a_comparison(kernels: ModuleType) -> None:
+    comparing = importlib.import_module("equivbench.kernels.comparing")
+    one = kernels.QUICK[0]
+    comparison = comparing.Comparison(one, "forward")
+    times = {kernels.REFERENCE: [2.0, 2.0, 4.0], "torch": [1.0, 3.0, 1.0]}
+    comparison.samples += [SimpleNamespace(backend=name, rounds=rounds) for name, rounds in times.items()]
+    comparison.refusals += [
+        comparing.Refusal(one.name, "forward", "wrong", "wrong", "wrong is wrong"),
+        comparing.Refusal(one.name, "forward", "gone", "absent", "gone is not here"),
+    ]
+    assert kernels.values_of(comparison) == {
+        f"{one.name}/forward/{kernels.REFERENCE}": {"seconds": 2.0},
+        f"{one.name}/forward/torch": {"seconds": 1.0, "of_reference": 0.5},
+        f"{one.name}/forward/wrong": "wrong is wrong",
+        f"{one.name}/forward/gone": f"{kernels.ABSENT}gone is not here",
+    }
+    comparison.samples[1].rounds[0] = math.nan
+    with pytest.raises(ValueError, match="no positive number"):
+        kernels.values_of(comparison)
 
 
 # --- benchmarks/pairs.py ----------------------------------------------------------------------------------------------
