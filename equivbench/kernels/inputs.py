@@ -8,18 +8,31 @@ import torch
 from torch import Generator, Tensor
 
 from equivbench.errors import UsageError
+from equivbench.kernels.attention_operations import InvariantPointAttention, PairBiasAttention
 from equivbench.kernels.cases import Case
-from equivbench.kernels.operations import Convolution, Operation
+from equivbench.kernels.grid_operations import CubeConvolution, SteerableConvolution
+from equivbench.kernels.operations import (
+    Convolution,
+    EdgeProduct,
+    Linear,
+    NeighbourSearch,
+    Operation,
+    RadialBasis,
+    SO2Convolution,
+    SphericalHarmonics,
+)
+from equivbench.symmetry.rotations import random_rotations
 
 
 def make_inputs(case: Case, *, dtype: torch.dtype, device: torch.device, seed: int = 0) -> dict[str, Tensor]:
     """The inputs that ``case.operation`` states, of order one, none of which requires a gradient.
 
-    They are drawn in float64 on the CPU and fixed by ``seed`` alone; floating-point ones are then cast to ``dtype``.
+    They are drawn in float64 on the CPU and fixed by ``seed`` alone, then rounded to numbers that float32 holds, so that a
+    float32 kernel and its float64 reference see the same ones, and cast to ``dtype``.
     """
     drawn = draw(case.operation, case, torch.Generator().manual_seed(seed))
     return {
-        name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else tensor.dtype)
+        name: tensor.float().to(device=device, dtype=dtype) if tensor.is_floating_point() else tensor.to(device)
         for name, tensor in drawn.items()
     }
 
@@ -42,6 +55,115 @@ def _convolution(operation: Convolution, case: Case, generator: Generator) -> di
         "weights": normal(generator, edges, operation.weight_size),
         "edge_index": neighbour_pairs(generator, nodes, edges),
     }
+
+
+@draw.register
+def _spherical_harmonics(operation: SphericalHarmonics, case: Case, generator: Generator) -> dict[str, Tensor]:
+    return {"vectors": _bonds(generator, case.sizes["edges"])}
+
+
+@draw.register
+def _linear(operation: Linear, case: Case, generator: Generator) -> dict[str, Tensor]:
+    rows = sum((2 * degree + 1) * count for degree, count in enumerate(operation.inputs))
+    size = sum(inputs * outputs for inputs, outputs in zip(operation.inputs, operation.outputs, strict=True))
+    # Outputs of order one, as in a network.
+    return {
+        "x": normal(generator, case.sizes["nodes"], rows),
+        "weights": normal(generator, size) * max(operation.inputs) ** -0.5,
+    }
+
+
+@draw.register
+def _radial_basis(operation: RadialBasis, case: Case, generator: Generator) -> dict[str, Tensor]:
+    # From a short bond to beyond the cutoff, where all is zero.
+    unit = torch.rand(case.sizes["edges"], generator=generator, dtype=torch.float64)
+    return {"distances": 0.8 + unit * (1.1 * operation.cutoff - 0.8)}
+
+
+@draw.register
+def _neighbour_search(operation: NeighbourSearch, case: Case, generator: Generator) -> dict[str, Tensor]:
+    molecules, atoms = case.sizes["molecules"], case.sizes["atoms"]
+    # A normal cloud about as dense as a molecule: 10 A^3 an atom within two standard deviations.
+    width = (10 * atoms * 3 / (4 * torch.pi)) ** (1 / 3) / 2
+    return {
+        "pos": normal(generator, molecules * atoms, 3) * width,
+        "batch": torch.arange(molecules).repeat_interleave(atoms),
+    }
+
+
+@draw.register
+def _edge_product(operation: EdgeProduct, case: Case, generator: Generator) -> dict[str, Tensor]:
+    edges, degrees = case.sizes["edges"], operation.lmax + 1
+    return {
+        "x": normal(generator, edges, degrees**2 * operation.channels),
+        "harmonics": normal(generator, edges, degrees**2),
+        "environment": normal(generator, edges, degrees * operation.channels),
+        "weights": normal(generator, len(operation.paths), operation.channels),
+        "edge_index": neighbour_pairs(generator, case.sizes["nodes"], edges),
+    }
+
+
+@draw.register
+def _so2_convolution(operation: SO2Convolution, case: Case, generator: Generator) -> dict[str, Tensor]:
+    nodes, edges = case.sizes["nodes"], case.sizes["edges"]
+    fan_in = operation.channels * (operation.lmax + 1)
+    return {
+        "x": normal(generator, nodes, (operation.lmax + 1) ** 2 * operation.channels),
+        "vectors": _bonds(generator, edges),
+        "weights": normal(generator, edges, sum(operation.degrees) * operation.channels),
+        "mixing": normal(generator, operation.mixing_size) * fan_in**-0.5,
+        "edge_index": neighbour_pairs(generator, nodes, edges),
+    }
+
+
+@draw.register
+def _pair_bias_attention(operation: PairBiasAttention, case: Case, generator: Generator) -> dict[str, Tensor]:
+    shape = case.sizes["samples"], operation.heads, case.sizes["residues"]
+    drawn = {name: normal(generator, *shape, operation.width) for name in ("query", "key", "value")}
+    return {**drawn, "bias": normal(generator, *shape, shape[-1])}
+
+
+@draw.register
+def _invariant_point_attention(operation: InvariantPointAttention, case: Case, generator: Generator) -> dict[str, Tensor]:
+    samples, residues, heads = case.sizes["samples"], case.sizes["residues"], operation.heads
+    drawn = {name: normal(generator, samples, residues, heads, operation.scalars) for name in ("query", "key", "value")}
+    points = {"query": operation.query_points, "key": operation.query_points, "value": operation.value_points}
+    for name, count in points.items():
+        drawn[f"{name}_points"] = normal(generator, samples, residues, heads, count, 3)
+    return {
+        **drawn,
+        "bias": normal(generator, samples, heads, residues, residues),
+        "point_weight": 0.1 + torch.rand(heads, generator=generator, dtype=torch.float64) / operation.query_points,
+        "frames": random_rotations(samples * residues, generator=generator, dtype=torch.float64).view(samples, residues, 3, 3),
+        "positions": normal(generator, samples, residues, 3),
+    }
+
+
+@draw.register
+def _steerable_convolution(operation: SteerableConvolution, case: Case, generator: Generator) -> dict[str, Tensor]:
+    rows = sum((2 * degree + 1) * count for degree, count in enumerate(operation.inputs))
+    size = sum(operation.inputs[path.source] * operation.outputs[path.target] for path in operation.paths)
+    return {
+        "x": normal(generator, case.sizes["samples"], rows, *(case.sizes["size"],) * 3),
+        "weights": normal(generator, operation.radial, size) * rows**-0.5,
+    }
+
+
+@draw.register
+def _cube_convolution(operation: CubeConvolution, case: Case, generator: Generator) -> dict[str, Tensor]:
+    taps = 24 * operation.kernel**3
+    return {
+        "x": normal(generator, case.sizes["samples"], 24 * operation.inputs, *(case.sizes["size"],) * 3),
+        "weights": normal(generator, operation.outputs, operation.inputs, taps) * (taps * operation.inputs) ** -0.5,
+    }
+
+
+def _bonds(generator: Generator, edges: int) -> Tensor:
+    """[edges, 3] vectors of 1 to 5 A in all directions."""
+    vectors = normal(generator, edges, 3)
+    length = 1 + 4 * torch.rand(edges, 1, generator=generator, dtype=torch.float64)
+    unit: Tensor = vectors / vectors.norm(dim=1, keepdim=True)
+    return unit * length
 
 
 def normal(generator: Generator, *shape: int) -> Tensor:

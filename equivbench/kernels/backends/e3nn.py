@@ -8,12 +8,14 @@ from importlib.metadata import version
 
 import torch
 from e3nn import get_optimization_defaults, o3
+from e3nn.nn.models.v2104.voxel_convolution import Convolution as VoxelConvolution
 from torch import Tensor
 
 from equivbench.environment import cxx_compiler
 from equivbench.kernels.backend import Kernel, Tensors, UnsupportedError
 from equivbench.kernels.backends.layout import channels_innermost, channels_outermost, degree_blocks
-from equivbench.kernels.operations import Convolution, Operation
+from equivbench.kernels.grid_operations import SteerableConvolution
+from equivbench.kernels.operations import Convolution, Linear, Operation, SphericalHarmonics
 
 
 class E3nn:
@@ -80,5 +82,68 @@ def _convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.de
         x, edge_index = inputs["x"], inputs["edge_index"]
         messages = product(x.index_select(0, edge_index[0]), inputs["harmonics"], inputs["weights"])
         return x.new_zeros((x.shape[0], messages.shape[1])).index_add(0, edge_index[1], messages)
+
+    return Kernel(run, _method(), adapt, lambda output: channels_innermost(output, target_blocks))
+
+
+@_build.register
+def _spherical_harmonics(operation: SphericalHarmonics, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+    degrees = list(range(operation.lmax + 1))
+
+    def run(inputs: Tensors) -> Tensor:
+        out: Tensor = o3.spherical_harmonics(degrees, inputs["vectors"], normalize=True, normalization="component")
+        return out
+
+    return Kernel(run, _method())
+
+
+@_build.register
+def _linear(operation: Linear, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+    """o3.Linear with given weights, which it divides by the root of the number of inputs."""
+    inputs_, outputs = (
+        o3.Irreps([(count, (degree, 1)) for degree, count in enumerate(channels)])
+        for channels in (operation.inputs, operation.outputs)
+    )
+    linear = o3.Linear(inputs_, outputs, internal_weights=False, shared_weights=True).to(dtype=dtype, device=device)
+    pairs = [one * other for one, other in zip(operation.inputs, operation.outputs, strict=True)]
+    source_blocks, target_blocks = degree_blocks(operation.inputs), degree_blocks(operation.outputs)
+
+    def adapt(inputs: Tensors) -> Tensors:
+        parts = torch.split(inputs["weights"], pairs)
+        scaled = [part * count**0.5 for part, count in zip(parts, operation.inputs, strict=True)]
+        return {"x": channels_outermost(inputs["x"], source_blocks), "weights": torch.cat(scaled)}
+
+    def run(inputs: Tensors) -> Tensor:
+        out: Tensor = linear(inputs["x"], inputs["weights"])
+        return out
+
+    return Kernel(run, _method(), adapt, lambda output: channels_innermost(output, target_blocks))
+
+
+@_build.register
+def _steerable_convolution(operation: SteerableConvolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+    """The kernel of e3nn's voxel convolution, without its linear map of the voxel itself."""
+    inputs_, outputs = (
+        o3.Irreps([(count, (degree, (-1) ** degree)) for degree, count in enumerate(channels)])
+        for channels in (operation.inputs, operation.outputs)
+    )
+    harmonics = o3.Irreps.spherical_harmonics(operation.edge_lmax)
+    layer = VoxelConvolution(inputs_, outputs, harmonics, operation.diameter, operation.radial).to(dtype=dtype, device=device)
+    product, radial, angular = layer.tp, layer.emb, layer.sh
+    # e3nn divides by the voxels of the kernel and by the root of what comes together in an output; paths are in our order.
+    factors = []
+    for path in operation.paths:
+        together = sum(operation.inputs[other.source] for other in operation.paths if other.target == path.target)
+        pairs = operation.inputs[path.source] * operation.outputs[path.target]
+        factors.append(torch.full((pairs,), together**0.5, dtype=dtype, device=device))
+    scale = torch.cat(factors)
+    source_blocks, target_blocks = degree_blocks(operation.inputs), degree_blocks(operation.outputs)
+
+    def adapt(inputs: Tensors) -> Tensors:
+        return {"x": channels_outermost(inputs["x"], source_blocks), "weights": inputs["weights"] * scale}
+
+    def run(inputs: Tensors) -> Tensor:
+        kernel = product.right(angular, radial @ inputs["weights"])
+        return torch.nn.functional.conv3d(inputs["x"], kernel.permute(4, 3, 0, 1, 2), padding=operation.reach)
 
     return Kernel(run, _method(), adapt, lambda output: channels_innermost(output, target_blocks))
