@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.library import Library
 
 from equivbench.kernels.fused.differentiable import differentiable
 from equivbench.kernels.operations import Convolution
@@ -49,6 +50,25 @@ def _described(channels: list[int], edge_lmax: int, target_lmax: int, parity: bo
     return _operation(tuple(channels), edge_lmax, target_lmax, parity)
 
 
+def _check(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> None:
+    """Raises ``ValueError`` where a kernel would read past the end of a tensor or take it for another type."""
+    edges = edge_index.shape[-1]
+    stated = {
+        "x": (x, [x.shape[0], operation.source_size]),
+        "harmonics": (harmonics, [edges, (operation.edge_lmax + 1) ** 2]),
+        "weights": (weights, [edges, operation.weight_size]),
+        "edge_index": (edge_index, [2, edges]),
+    }
+    for name, (tensor, shape) in stated.items():
+        if list(tensor.shape) != shape:
+            raise ValueError(f"{name} of the convolution is {list(tensor.shape)}; it must be {shape}")
+    if edge_index.dtype != torch.int64:
+        raise ValueError(f"edge_index of the convolution is {edge_index.dtype}; it must be torch.int64")
+    if x.dtype not in (torch.float32, torch.float64) or not x.dtype == harmonics.dtype == weights.dtype:
+        found = f"{x.dtype}, {harmonics.dtype} and {weights.dtype}"
+        raise ValueError(f"x, harmonics and weights of the convolution are {found}; all must be torch.float32 or torch.float64")
+
+
 def _launcher(x: Tensor) -> Any:
     # Imported here: Triton is optional, and each of the two is needed on its own device only.
     if x.is_cuda:
@@ -61,7 +81,9 @@ def _launcher(x: Tensor) -> Any:
 
 
 def _forward(x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any) -> Tensor:
-    output: Tensor = _launcher(x).launch_forward(_described(*description), x, harmonics, weights, edge_index)
+    operation = _described(*description)
+    _check(operation, x, harmonics, weights, edge_index)
+    output: Tensor = _launcher(x).launch_forward(operation, x, harmonics, weights, edge_index)
     return output
 
 
@@ -152,7 +174,7 @@ def _differentiate_backward(ctx: Any, needs: tuple[bool, ...], *cotangents: Tens
     return None, *_kept(wanted, gradients), *[None] * 5
 
 
-_LIBRARY = torch.library.Library("equivbench", "FRAGMENT")
+_LIBRARY = Library("equivbench", "FRAGMENT")  # type: ignore[no-untyped-call]
 for _name, _arguments, _results, _kernel, _fake in (
     (FORWARD, _INPUTS, "Tensor", _forward, _forward_fake),
     (BACKWARD, f"bool[] needs, Tensor grad, {_INPUTS}", "(Tensor, Tensor, Tensor)", _backward, _backward_fake),
@@ -164,8 +186,8 @@ for _name, _arguments, _results, _kernel, _fake in (
         _double_backward_fake,
     ),
 ):
-    _LIBRARY.define(f"{_name}({_arguments}, {_SCHEMA}) -> {_results}")
-    _LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")
+    _LIBRARY.define(f"{_name}({_arguments}, {_SCHEMA}) -> {_results}")  # type: ignore[no-untyped-call]
+    _LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"equivbench::{_name}", _fake, lib=_LIBRARY)
 differentiable(_LIBRARY, FORWARD, _save_forward, _differentiate_forward)
 differentiable(_LIBRARY, BACKWARD, _save_backward, _differentiate_backward)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch._functorch.autograd_function import enable_single_level_autograd_function
+from torch._functorch.autograd_function import enable_single_level_autograd_function  # type: ignore[attr-defined]
 from torch.library import Library
 
 
@@ -41,7 +41,7 @@ def differentiable(library: Library, name: str, save: Callable[..., None], backw
     def recorded(keys: Any, *arguments: Any) -> Any:
         if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
             with enable_single_level_autograd_function():
-                return Node.apply(keys, *arguments)
+                return Node.apply(keys, *arguments)  # type: ignore[attr-defined]
         return hand_on(keys, arguments)
 
-    library.impl(name, recorded, "Autograd", with_keyset=True)
+    library.impl(name, recorded, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]

@@ -1,0 +1,63 @@
+"""Compiling and caching of generated code, and the couplings it is generated from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from equivbench.errors import FailedError
+from equivbench.kernels.fused import native
+from equivbench.kernels.fused.coupling import couplings
+from equivbench.kernels.operations import Convolution
+from equivbench.kernels.references.convolution import coupling
+
+SOURCE = 'extern "C" int answer() { return 42; }'
+needs_compiler = pytest.mark.skipif(native.no_compiler() is not None, reason=str(native.no_compiler()))
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache, on disk and in memory."""
+    monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
+    native.library.cache_clear()
+    native._target.cache_clear()
+
+
+@needs_compiler
+def test_a_source_is_compiled_once_a_machine(tmp_path: Path) -> None:
+    library, seconds = native.library(SOURCE)
+    assert library.answer() == 42
+    assert seconds > 0
+    native.library.cache_clear()
+    _, again = native.library(SOURCE)
+    assert again == 0
+    # No leftovers of the compilation beside it.
+    assert [path.suffix for path in (tmp_path / "kernels").iterdir()] == [".so"]
+
+
+@needs_compiler
+def test_a_source_that_does_not_compile_says_why() -> None:
+    with pytest.raises(FailedError, match="could not compile"):
+        native.library("int answer() { return unknown; }")
+
+
+def test_without_a_compiler_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    assert "install g++" in str(native.no_compiler())
+    with pytest.raises(FailedError, match="no C\\+\\+ compiler"):
+        native.library(SOURCE)
+
+
+@pytest.mark.parametrize("operation", [Convolution((1, 1, 1), 2, 2), Convolution((2, 3), 1, 2, parity=False)])
+def test_slots_rebuild_the_wigner_coefficients(operation: Convolution) -> None:
+    table = couplings(operation)
+    assert len(set(table.slots)) == len(table.slots)
+    for path, found in zip(operation.paths, table.paths, strict=True):
+        rebuilt = torch.zeros(2 * path.target + 1, 2 * path.source + 1, 2 * path.edge + 1, dtype=torch.float64)
+        for m3, m1, slot in found.entries:
+            for row, value in table.slots[slot]:
+                rebuilt[m3, m1, row - path.edge**2] = value
+        # Entries that agree to the rounding of the table share a slot.
+        torch.testing.assert_close(rebuilt, coupling(path), rtol=0, atol=2e-12)
