@@ -25,7 +25,7 @@ class Judgement:
     reason: str
     unit: str = ""
     baseline: float | None = None
-    """Geometric mean over rounds or seeds (plain mean where the metric's noise rules)."""
+    """Median over rounds, geometric mean over seeds (plain mean where the metric's noise rules)."""
     candidate: float | None = None
     change: float | None = None
     """Candidate over baseline less 1, in the metric's own sense: +0.1 is a value 10% larger."""

@@ -66,6 +66,13 @@ class Measurement:
         return math.log(max(self.values[index], self.clip))
 
 
+def steps(baseline: Measurement, candidate: Measurement) -> list[float] | None:
+    """log(candidate / baseline) of each seed, or of each round where round i of both sides were neighbours; None: no pairs."""
+    if baseline.unit == "round" and (baseline.session is None or baseline.session != candidate.session):
+        return None
+    return [candidate.level(index) - baseline.level(index) for index in sorted(set(baseline.values) & set(candidate.values))]
+
+
 @dataclass(frozen=True)
 class Unreadable:
     """A file or folder that holds no measurement: ``reason`` is one sentence."""

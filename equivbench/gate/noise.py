@@ -7,14 +7,14 @@ estimated from the rounds at hand.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 
 import msgspec
 import numpy as np
 
-from equivbench.gate.measurement import Measurement
+from equivbench.gate.measurement import Measurement, steps
 
 SPREAD_OF_UNKNOWN = 0.01
 """Relative spread between processes that a machine is given on top of what its rounds show, until floors are committed for it:
@@ -48,19 +48,31 @@ def noise_floor(baseline: Measurement, candidate: Measurement, table: FloorTable
     Rounds on a machine of ``table``: the committed spread over the root of the rounds. Otherwise the standard error that the
     rounds (or the differences of seeds) show themselves, and for rounds ``SPREAD_OF_UNKNOWN``.
     """
+    pairs = steps(baseline, candidate)
     if baseline.unit == "seed":
-        common = sorted(set(baseline.values) & set(candidate.values))
-        steps = [candidate.level(index) - baseline.level(index) for index in common]
-        return float(np.std(steps, ddof=1)) / math.sqrt(len(steps)) if len(steps) > 1 else 0.0
-    counts = [len(side.values) for side in (baseline, candidate)]
+        return float(np.std(pairs, ddof=1)) / math.sqrt(len(pairs)) if pairs is not None and len(pairs) > 1 else 0.0
+    shares = [1 / len(side.values) for side in (baseline, candidate)]
     machine = table.get(baseline.context.get("machine", ""))
     if machine is not None and baseline.name in machine.spread:
-        return machine.spread[baseline.name] * math.sqrt(sum(1 / count for count in counts))
-    return math.sqrt(_squared_error(baseline) + _squared_error(candidate))
+        return machine.spread[baseline.name] * math.sqrt(sum(shares))
+    shown = (
+        _error_of_median(pairs) ** 2
+        if pairs is not None
+        else sum(_error_of_median(_levels(s)) ** 2 for s in (baseline, candidate))
+    )
+    hidden = sum(
+        side.spread**2 if side.spread else SPREAD_OF_UNKNOWN**2 * share
+        for side, share in zip((baseline, candidate), shares, strict=True)
+    )
+    return math.sqrt(shown + hidden)
 
 
-def _squared_error(side: Measurement) -> float:
-    """Variance of the side's mean: what its rounds show, and what they cannot show."""
-    levels = [side.level(index) for index in side.values]
-    shown = float(np.var(levels, ddof=1)) if len(levels) > 1 else 0.0
-    return shown / len(levels) + (side.spread**2 if side.spread else SPREAD_OF_UNKNOWN**2 / len(levels))
+def _levels(side: Measurement) -> list[float]:
+    return [side.level(index) for index in side.values]
+
+
+def _error_of_median(values: Sequence[float]) -> float:
+    """Standard error of the median of normal values with outliers: 1.4826 of their median deviation is the standard deviation,
+    and the median scatters by sqrt(pi / 2) more than the mean."""
+    deviations = np.abs(np.array(values) - np.median(values))
+    return math.sqrt(math.pi / 2 / len(values)) * 1.4826 * float(np.median(deviations))

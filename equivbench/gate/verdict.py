@@ -8,7 +8,7 @@ matters at all. What exceeds the threshold without all of that is inconclusive, 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.analysis.resampling import draw_seeds
-from equivbench.gate.measurement import Measurement
+from equivbench.gate.measurement import Measurement, steps
 
 Array = NDArray[np.float64]
 Verdict = Literal["regression", "improvement", "unchanged", "inconclusive", "missing", "failed", "incomparable", "dirty", "new"]
@@ -43,28 +43,39 @@ class Estimate:
 
 
 def estimate(baseline: Measurement, candidate: Measurement) -> Estimate:
-    """The ratio of geometric means over rounds or seeds; the interval resamples whole rounds or seeds.
+    """The ratio of both sides; the interval resamples whole rounds or seeds.
 
-    Seeds, and rounds of one session, are resampled as pairs; other rounds each side apart.
+    Rounds: the median of the ratios of neighbouring rounds, or the ratio of medians where there are no neighbours; a round
+    that met a disturbance then counts for no more than any other. Seeds: the geometric mean of the ratios, seed by seed.
     """
     sign = -1.0 if baseline.metric.direction == "higher" else 1.0
-    common = sorted(set(baseline.values) & set(candidate.values))
-    if baseline.unit == "seed" or (baseline.session is not None and baseline.session == candidate.session):
-        steps = np.array([sign * (candidate.level(index) - baseline.level(index)) for index in common])
-        return _interval(float(steps.mean()), [steps])
-    sides = [np.array([sign * side.level(index) for index in sorted(side.values)]) for side in (candidate, baseline)]
-    return _interval(float(sides[0].mean() - sides[1].mean()), [sides[0], -sides[1]])
+    pairs = steps(baseline, candidate)
+    middle = _mean if baseline.unit == "seed" else _median
+    if pairs is not None:
+        return _interval([sign * np.array(pairs)], middle)
+    levels = [np.array([side.level(index) for index in sorted(side.values)]) for side in (candidate, baseline)]
+    return _interval([sign * levels[0], -sign * levels[1]], middle)
 
 
-def _interval(mid: float, terms: Sequence[Array]) -> Estimate:
+def _mean(values: Array) -> Array:
+    return np.asarray(values.mean(axis=-1))
+
+
+def _median(values: Array) -> Array:
+    return np.asarray(np.median(values, axis=-1))
+
+
+def _interval(terms: Sequence[Array], middle: Callable[[Array], Array]) -> Estimate:
+    """Of the sum of the middles of all ``terms``, each resampled apart."""
     count = min(len(term) for term in terms)
+    mid = float(sum(middle(term) for term in terms))
     if count < 2:
         return Estimate(math.exp(mid), None, None, count)
     # The same number of rounds on both sides must not draw the same rounds: each term takes its own part of the draws.
     replicates = np.zeros(REPLICATES)
     for place, term in enumerate(terms):
         draws = draw_seeds(len(term), len(terms) * REPLICATES)[1:]
-        replicates += term[draws[place :: len(terms)]].mean(axis=1)
+        replicates += middle(term[draws[place :: len(terms)]])
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
     return Estimate(math.exp(mid), math.exp(min(float(low), mid)), math.exp(max(float(high), mid)), count)
@@ -129,7 +140,7 @@ def _too_few(found: Estimate) -> str:
 
 
 def _difference(baseline: Measurement, candidate: Measurement) -> float:
-    """Between the geometric means, in the metric's unit."""
+    """Between the centres, in the metric's unit."""
     return abs(centre(candidate) - centre(baseline))
 
 
@@ -140,5 +151,6 @@ def shown(measurement: Measurement) -> float:
 
 
 def centre(measurement: Measurement) -> float:
-    """Geometric mean over rounds or seeds, clipped from below."""
-    return math.exp(math.fsum(map(measurement.level, measurement.values)) / len(measurement.values))
+    """Median over rounds or geometric mean over seeds, clipped from below."""
+    levels = np.array([measurement.level(index) for index in measurement.values])
+    return math.exp(float(_mean(levels) if measurement.unit == "seed" else _median(levels)))

@@ -119,13 +119,23 @@ def test_what_lies_under_the_clip_does_not_matter() -> None:
     assert judge(seeds([1e-3, 1e-3], **clip), seeds([4e-3, 4e-3], **clip), LIMITS)[0] == "regression"
 
 
+def test_one_disturbed_round_is_no_change() -> None:
+    steady = noisy(1.0, 0.005, 8, 5)
+    disturbed = [3.0 * steady[0], *steady[1:]]
+    assert estimate(rounds(steady), rounds(disturbed)).ratio == pytest.approx(1.0, abs=0.005)
+    assert verdict(steady, disturbed) in ("unchanged", "inconclusive")
+    assert verdict(disturbed, steady) in ("unchanged", "inconclusive")
+    assert verdict(steady, [1.1 * value for value in disturbed]) == "regression"
+
+
 def test_results_do_not_change_from_call_to_call() -> None:
     pair = rounds(noisy(1.0, 0.1, 8, 3)), rounds(noisy(1.0, 0.1, 8, 4))
     assert estimate(*pair) == estimate(*pair)
 
 
-def test_centre_is_the_geometric_mean() -> None:
-    assert centre(rounds([1.0, 4.0])) == pytest.approx(2.0, rel=1e-12)
+def test_centre_is_the_median_of_rounds_and_the_geometric_mean_of_seeds() -> None:
+    assert centre(rounds([1.0, 100.0, 2.0])) == pytest.approx(2.0, rel=1e-12)
+    assert centre(seeds([1.0, 4.0])) == pytest.approx(2.0, rel=1e-12)
     assert math.isclose(centre(seeds([0.0, 1e-9], metric="share", clip=1e-3)), 1e-3)
 
 
