@@ -20,7 +20,7 @@ REFERENCE = "e3nn"
 PROVIDED = {
     "torch": {one.operation.name for one in CASES},
     "fused": {"convolution"},
-    REFERENCE: {"convolution"},
+    REFERENCE: {"convolution", "spherical-harmonics", "linear", "steerable-convolution"},
 }
 """The operations of each backend. Stated here, not asked for: asv has no way to leave a combination out but to start a process
 for it and to write down NaN."""
@@ -77,6 +77,8 @@ def values_of(comparison: Comparison) -> Values:
             ratios = [ours / theirs for ours, theirs in zip(seconds, rounds[REFERENCE], strict=True)]
             found["of_reference"] = positive(statistics.median(ratios), f"time of {title}/{name} over {REFERENCE}'s")
     for refusal in comparison.refusals:
+        if refusal.kind == "unsupported":
+            continue
         values[f"{title}/{refusal.backend}"] = f"{ABSENT}{refusal.reason}" if refusal.kind == "absent" else refusal.reason
     return values
 

@@ -168,6 +168,7 @@ def test_times_and_refusals_of_a_comparison(kernels: ModuleType) -> None:
     comparison.refusals += [
         comparing.Refusal(one.name, "forward", "wrong", "wrong", "wrong is wrong"),
         comparing.Refusal(one.name, "forward", "gone", "absent", "gone is not here"),
+        comparing.Refusal(one.name, "forward", "narrow", "unsupported", "narrow has no convolution"),
     ]
     assert kernels.values_of(comparison) == {
         f"{one.name}/forward/{kernels.REFERENCE}": {"seconds": 2.0},
