@@ -143,6 +143,19 @@ def choose_backends(names: Sequence[str], device: Any) -> list[str]:
     return list(dict.fromkeys(names)) or list(KERNEL_BACKENDS.entries())
 
 
+def left_out(refusals: Sequence[Refusal]) -> list[str]:
+    """A line for each backend that does not do something: which cases, and which modes of them."""
+    missed: dict[str, dict[str, list[str]]] = {}
+    for refusal in refusals:
+        if refusal.kind == "unsupported":
+            missed.setdefault(refusal.backend, {}).setdefault(refusal.case, []).append(refusal.mode)
+    lines = []
+    for name, cases in missed.items():
+        what = (f"{case} ({', '.join(modes)})" for case, modes in cases.items())
+        lines.append(f"{name} does not do {', '.join(what)}")
+    return lines
+
+
 def _output_to_stderr() -> contextlib.redirect_stdout[Any]:
     """Someone's backend may print as it is built or run; stdout is for the result."""
     return contextlib.redirect_stdout(sys.stderr)
@@ -187,10 +200,10 @@ class _Report:
 
         self._show()
         self.say("")
-        absent = {refusal.backend: refusal.reason for refusal in self.refusals if refusal.kind == "absent"}
-        unsupported = dict.fromkeys(refusal.reason for refusal in self.refusals if refusal.kind == "unsupported")
-        for reason in (*unsupported, *absent.values()):
+        for reason in dict.fromkeys(refusal.reason for refusal in self.refusals if refusal.kind == "absent"):
             message("note", reason)
+        for line in left_out(self.refusals):
+            message("note", line)
         for refusal in self.refusals:
             if refusal.kind in ("wrong", "failed"):
                 message("error", refusal.reason)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sys
+import os
+import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -26,7 +28,9 @@ from equivbench.registry import KERNEL_BACKENDS
 SAMPLE = 0.01
 """Least seconds of a sample: below, the clock and the scheduler show."""
 _WARM_UP_CALLS = 3
-_MOST_CALLS = 10**7
+_ENOUGH_CALLS = 100
+"""No clock stands still over so many calls."""
+_INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 class AbsentError(FailedError):
@@ -36,6 +40,33 @@ class AbsentError(FailedError):
 def why_absent(backend_name: str, device: torch.device) -> str | None:
     """Why the backend cannot run on ``device`` here and how to get it; None if it can. Raises ``UsageError`` for no backend."""
     return absent(KERNEL_BACKENDS.get(backend_name), str(device)) or backend(backend_name).missing(device)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A backend's kernel for a case, of which nothing has run yet."""
+
+    backend: str
+    kernel: Kernel
+    seconds: float
+    """What building it took."""
+
+
+def build(case: Case, mode: Mode, backend_name: str, *, dtype: torch.dtype, device: torch.device) -> Built:
+    """The kernel of ``case`` on the backend called ``backend_name``, to be differentiated as ``mode`` does.
+
+    Raises ``UsageError`` for an unknown backend, ``AbsentError`` for one that is not here, ``UnsupportedError`` for what it does
+    not do and ``FailedError`` if it raises anything else.
+    """
+    with _told(backend_name, case, mode):
+        begin = time.perf_counter()
+        reason = why_absent(backend_name, device)
+        if reason is not None:
+            raise AbsentError(f"kernel backend {backend_name} is absent: {reason}")
+        kernel = backend(backend_name).build(case.operation, dtype=dtype, device=device)
+        if MODES.index(mode) > kernel.max_derivatives:
+            raise UnsupportedError(f"{backend_name} does not support {mode} of {case.name}")
+        return Built(backend_name, kernel, time.perf_counter() - begin)
 
 
 def prepare(
@@ -49,10 +80,11 @@ def prepare(
 ) -> Prepared:
     """``case`` on the backend called ``backend_name``, right and warm.
 
-    Raises ``UsageError`` for an unknown backend, ``AbsentError`` for one that is not here, ``UnsupportedError`` for what it does
-    not do, ``WrongKernelError`` if a result is not the reference's, ``FailedError`` if it raises anything itself.
+    Raises as :func:`build`; ``UnsupportedError`` too for derivatives of an operation that has none, ``WrongKernelError`` if a
+    result is not the reference's, ``FailedError`` if the kernel raises anything itself.
     """
-    return Prepared(pose(case, mode, dtype=dtype, device=device, seed=seed), mode, backend_name)
+    built = build(case, mode, backend_name, dtype=dtype, device=device)
+    return Prepared(pose(case, mode, dtype=dtype, device=device, seed=seed), mode, built)
 
 
 class Prepared:
@@ -63,33 +95,42 @@ class Prepared:
     are as they were.
     """
 
-    def __init__(self, problem: Problem, mode: Mode, backend_name: str, *, clock: Timer | None = None) -> None:
+    def __init__(self, problem: Problem, mode: Mode, built: Built, *, clock: Timer | None = None) -> None:
         tolerance(problem.dtype)
-        self.problem, self.case, self.mode, self.backend = problem, problem.case, mode, backend_name
+        self.problem, self.case, self.mode = problem, problem.case, mode
+        self.backend, self.method = built.backend, built.kernel.method
         self._clock = clock or timer(problem.device)
-        self.compile_seconds = 0.0
-        """What building and the first calls took more than later calls; 0 for a kernel that does not compile."""
-        self._last: tuple[Slot, Results] | None = None
         self._calls = 1
+        self._last: tuple[Slot, Results] | None = None
         self.errors: dict[str, float] = {}
         """Largest relative error of each result so far (:func:`equivbench.kernels.checking.relative_error`)."""
+        self.compile_seconds = 0.0
+        """What building and the first calls took more than later calls; 0 for a kernel that does not compile."""
         with self._told():
-            self._prepare()
+            first = self._first_calls(built.kernel)
+            self._check_strided(built.kernel)
+            warm = min(self._sample()[0] for _ in range(_WARM_UP_CALLS))
+            self._calls = max(1, math.ceil(SAMPLE / warm)) if warm > 0 else 1
+            if built.kernel.compiles:
+                self.compile_seconds = max(0.0, built.seconds + first - warm)
 
-    def _prepare(self) -> None:
-        begin = time.perf_counter()
-        kernel = self._built()
-        self.method = kernel.method
+    def _first_calls(self, kernel: Kernel) -> float:
+        """Check three calls: one, the same memory with other numbers, other memory. Seconds until the first one's end."""
         with _fresh_compilation(kernel):
+            begin = time.perf_counter()
             self._operands = Operands(kernel, self.problem, self.mode, cache_bytes(self.problem.device))
-            first = self._operands.slots[0]
+            first, other = self._operands.slots[:2]
             results = self._operands.call(first)
-            self._synchronize()
-            to_first = time.perf_counter() - begin
+            if self.problem.device.type == "cuda":
+                torch.cuda.synchronize(self.problem.device)
+            seconds = time.perf_counter() - begin
             self._accept(first, results)
-            # The same memory with other numbers, then other memory.
-            for slot in (first, self._operands.slots[1]):
+            for slot in (first, other):
                 self._accept(slot, self._operands.call(slot))
+        return seconds
+
+    def _check_strided(self, kernel: Kernel) -> None:
+        """Check a call whose arguments are not contiguous."""
         strided = self._operands.strided()
         # What torch.compile makes is guarded on strides; it would compile again, and prefer the new code afterwards.
         with torch.compiler.set_stance("force_eager") if kernel.compiles else contextlib.nullcontext():
@@ -97,10 +138,6 @@ class Prepared:
                 self._operands.check(strided, self._operands.call(strided))
             except WrongKernelError as error:
                 raise WrongKernelError(f"for arguments that are not contiguous, {error}") from None
-        warm = min(self._sample()[0] for _ in range(_WARM_UP_CALLS))
-        self._calls = max(1, math.ceil(SAMPLE / warm)) if warm > 0 else 1
-        if kernel.compiles:
-            self.compile_seconds = max(0.0, to_first - warm)
 
     def round(self, seconds: float = 0.1) -> float:
         """Seconds a call over about ``seconds`` of calls: the least of the samples on a CPU, their 10th percentile on a GPU.
@@ -118,19 +155,28 @@ class Prepared:
                     samples.append(taken / calls)
                 else:
                     self._lengthen(taken)
-            assert self._last is not None
-            self._accept(*self._last)
-            self._last = None
+            self._verify()
             return self._clock.reduce(samples)
 
-    def _built(self) -> Kernel:
-        reason = why_absent(self.backend, self.problem.device)
-        if reason is not None:
-            raise AbsentError(f"kernel backend {self.backend} is absent: {reason}")
-        kernel = backend(self.backend).build(self.case.operation, dtype=self.problem.dtype, device=self.problem.device)
-        if MODES.index(self.mode) > kernel.max_derivatives:
-            raise UnsupportedError(f"{self.backend} does not support {self.mode} of {self.case.name}")
-        return kernel
+    @property
+    def calls(self) -> int:
+        """Calls of a sample of 10 ms or more, as far as is known."""
+        return self._calls
+
+    def once(self) -> None:
+        """One call, on the next arguments of the rotation, for a clock of the caller's; :meth:`verify` when it has stopped."""
+        (slot,) = self._operands.take(1)
+        self._last = slot, self._operands.call(slot)
+
+    def verify(self) -> None:
+        """Check the last call, where that is still to do; raises as :meth:`round`."""
+        with self._told():
+            self._verify()
+
+    def _verify(self) -> None:
+        if self._last is not None:
+            last, self._last = self._last, None
+            self._accept(*last)
 
     def _sample(self) -> tuple[float, int]:
         """Seconds of ``_calls`` calls, and their number; no slot is visited twice without having been filled anew."""
@@ -162,9 +208,9 @@ class Prepared:
 
     def _lengthen(self, taken: float) -> None:
         """More calls a sample, after one of ``taken`` seconds was too short."""
-        self._calls = math.ceil(self._calls * min(100.0, 1.2 * SAMPLE / taken if taken > 0 else 100.0)) + 1
-        if self._calls > _MOST_CALLS:
-            raise FailedError(f"{self.backend} on {self.case.name}: {_MOST_CALLS} calls take no time by the clock; it is broken")
+        if taken <= 0.0 and self._calls >= _ENOUGH_CALLS:
+            raise FailedError(f"{self._calls} calls take no time by the clock of {self.problem.device}; it is broken")
+        self._calls = math.ceil(self._calls * (min(100.0, 1.2 * SAMPLE / taken) if taken > 0.0 else 100.0)) + 1
 
     def _accept(self, slot: Slot, results: Results) -> None:
         """Check a call's results and arguments, and turn its slot."""
@@ -173,35 +219,42 @@ class Prepared:
         self._operands.turn(slot, results)
         self.errors = {name: max(error, self.errors.get(name, 0.0)) for name, error in errors.items()}
 
-    def _synchronize(self) -> None:
-        if self.problem.device.type == "cuda":
-            torch.cuda.synchronize(self.problem.device)
+    def _told(self) -> contextlib.AbstractContextManager[None]:
+        return _told(self.backend, self.case, self.mode)
 
-    @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
-        """TF32 off, and whatever goes wrong as one sentence that names backend, case and mode."""
-        where = f"{self.backend} on {self.case.name} ({self.mode})"
-        convolutions = torch.backends.cudnn
-        before = convolutions.allow_tf32
-        convolutions.allow_tf32 = False
+
+@contextlib.contextmanager
+def _told(backend_name: str, case: Case, mode: Mode) -> Iterator[None]:
+    """TF32 off, and whatever goes wrong as one sentence that names backend, case and mode."""
+    where = f"{backend_name} on {case.name} ({mode})"
+    convolutions = torch.backends.cudnn
+    before = convolutions.allow_tf32
+    convolutions.allow_tf32 = False
+    try:
+        yield
+    except WrongKernelError as error:
+        raise WrongKernelError(f"{where} is wrong and not timed: {error}") from error
+    except EquivbenchError:
+        raise
+    except Exception as error:  # a backend may raise anything
+        what = (str(error).strip() or "no message").splitlines()[0]
+        raise FailedError(f"{where} fails: {type(error).__name__}: {what}") from error
+    finally:
+        convolutions.allow_tf32 = before
+
+
+@contextlib.contextmanager
+def _fresh_compilation(kernel: Kernel) -> Iterator[None]:
+    """An empty folder for what inductor keeps, where ``kernel`` compiles: compile seconds mean compilation."""
+    if not kernel.compiles:
+        yield
+        return
+    before = os.environ.get(_INDUCTOR_CACHE)
+    with tempfile.TemporaryDirectory(prefix="equivbench-compiler-", ignore_cleanup_errors=True) as folder:
+        os.environ[_INDUCTOR_CACHE] = folder
         try:
             yield
-        except WrongKernelError as error:
-            raise WrongKernelError(f"{where} is wrong and not timed: {error}") from error
-        except EquivbenchError:
-            raise
-        except Exception as error:  # a backend may raise anything
-            what = (str(error).strip() or "no message").splitlines()[0]
-            raise FailedError(f"{where} fails: {type(error).__name__}: {what}") from error
         finally:
-            convolutions.allow_tf32 = before
-
-
-def _fresh_compilation(kernel: Kernel) -> contextlib.AbstractContextManager[object]:
-    """Inductor without its caches, where ``kernel`` uses it: compile seconds mean compilation."""
-    if not kernel.compiles or "torch._dynamo" not in sys.modules:
-        return contextlib.nullcontext()
-    import torch._inductor.config as inductor
-
-    patched: contextlib.AbstractContextManager[object] = inductor.patch(force_disable_caches=True)
-    return patched
+            os.environ.pop(_INDUCTOR_CACHE)
+            if before is not None:
+                os.environ[_INDUCTOR_CACHE] = before
