@@ -116,6 +116,11 @@ static void harmonics_of(const Order &o, const real *y, int64_t s, int64_t count
   couple(rows, m);
 }
 
+static inline void fetch(const real *weights, int64_t edge) {
+  if (weights)
+    for (int64_t n = 0; n < WEIGHTS; n += 64 / sizeof(real)) __builtin_prefetch(weights + edge * WEIGHTS + n);
+}
+
 // One thread's edges. `kind` is a constant in each call: 0 the output, 1 first derivatives, 2 second derivatives.
 template <int kind> static void sweep(const Order &o, const Tensors &a, int64_t t) {
   static const real zeros[SOURCE > WEIGHTS ? SOURCE : WEIGHTS] = {};
@@ -129,6 +134,11 @@ template <int kind> static void sweep(const Order &o, const Tensors &a, int64_t 
     if (kind == 2 && a.u_y) harmonics_of(o, a.u_y, s, count, m_u);
     for (int64_t k = 0; k < count; k++) {
       const int64_t edge = o.edge[s + k], i = o.centre[edge], j = o.neighbour[edge];
+      if (s + k + 1 < last && o.edge[s + k + 1] != edge + 1) {
+        // The next row is not the one that the processor expects.
+        fetch(a.w, o.edge[s + k + 1]);
+        if (kind == 2) fetch(a.u_w, o.edge[s + k + 1]);
+      }
       for (; a.out && cleared <= i; cleared++) memset(a.out + cleared * TARGET, 0, sizeof(real) * TARGET);
       real by_y[ROWS] = {};
       Edge e;
@@ -144,11 +154,10 @@ template <int kind> static void sweep(const Order &o, const Tensors &a, int64_t 
       e.by_w = a.by_w ? a.by_w + edge * WEIGHTS : 0;
       e.by_y = by_y;
       if (kind == 0) forward(e);
-      if (kind == 1 && a.by_w) by_weights(e);
-      if (kind == 1 && a.by_x) by_x(e);
+      if (kind == 1 && (a.by_x || a.by_w)) first(e);
       if (kind == 1 && a.by_y) by_harmonics(e);
-      if (kind == 2 && (a.out || a.by_w)) second_forward(e);
-      if (kind == 2 && a.by_x) second_by_x(e);
+      if (kind == 2 && a.out) second_forward(e);
+      if (kind == 2 && (a.by_x || a.by_w)) second(e);
       if (kind == 2 && a.by_y) second_by_harmonics(e);
       if (a.by_y) memcpy(a.by_y + edge * ROWS, by_y, sizeof by_y);
     }
