@@ -1,0 +1,123 @@
+"""Backends against each other: alternation, refusals told apart, and what is kept when something ends early."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import bad_kernels as bad
+import pytest
+import torch
+from bad_kernels import TOY, registered, right
+
+from equivbench.errors import FailedError
+from equivbench.kernels import comparing, measuring
+from equivbench.kernels.backend import Kernel
+from equivbench.kernels.comparing import Plan, comparisons, measure, order
+from equivbench.kernels.costs import costs
+
+PLAN = Plan(rounds=4, seconds=0.01)
+SPEED = 1e9
+
+
+@pytest.fixture(autouse=True)
+def light(monkeypatch):
+    """A small cache and a known bandwidth."""
+    monkeypatch.setattr(measuring, "cache_bytes", lambda device: 20_000)
+    monkeypatch.setattr(comparing, "copy_bandwidth", lambda device: SPEED)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_drift_that_is_linear_in_time_cancels(number):
+    places = [[order(number, turn).index(side) + turn * number for turn in range(4)] for side in range(number)]
+    assert len({sum(times) for times in places}) == 1
+
+
+def test_a_sample_says_what_it_is_and_how_far_from_the_floor():
+    with registered(mine=right):
+        (sample,) = measure([TOY], ["mine"], ["backward"], rounds=3, seconds=0.01, command="a test")
+    assert sample.key == ("toy", "backward", "mine")
+    assert (sample.dtype, sample.method, sample.command) == ("float32", "by hand", "a test")
+    assert len(sample.rounds) == 3
+    assert min(sample.rounds) > 0
+    assert set(sample.errors) == {"output", "gradient x", "gradient harmonics", "gradient weights"}
+    cost = costs(TOY, "backward")
+    assert (sample.bytes_fused, sample.bytes_unfused, sample.operations) == (
+        cost.bytes_fused,
+        cost.bytes_unfused,
+        cost.operations,
+    )
+    assert sample.fraction_of_floor == pytest.approx(cost.bytes_fused / SPEED / min(sample.rounds))
+    assert sample.environment.threads == 1
+
+
+def test_a_wrong_backend_is_refused_and_the_others_are_timed():
+    backends = {
+        "good": right,
+        "wrong": bad.wrong_sign,
+        "broken": bad.raises_an_error,
+        "once": lambda operation: Kernel(right(operation), "by hand", max_derivatives=1),
+    }
+    with registered(**backends):
+        found = list(comparisons([TOY], [*backends, "openequivariance"], ("forward", "double_backward"), PLAN))
+    kinds = [{refusal.backend: refusal.kind for refusal in comparison.refusals} for comparison in found]
+    others = {"wrong": "wrong", "broken": "failed", "openequivariance": "absent"}
+    assert kinds == [others, others | {"once": "unsupported"}]
+    assert [[sample.backend for sample in comparison.samples] for comparison in found] == [["good", "once"], ["good"]]
+    with registered(wrong=bad.wrong_sign), pytest.raises(FailedError, match="wrong on toy"):
+        measure([TOY], ["wrong"])
+
+
+def turns(event, calls):
+    def change(operation):
+        run, count = right(operation), itertools.count()
+
+        def once_too_often(inputs):
+            if next(count) >= calls:
+                event()
+            return run(inputs)
+
+        return once_too_often
+
+    return change
+
+
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def break_down():
+    raise RuntimeError("out of order")
+
+
+def test_a_backend_that_fails_in_a_round_is_refused_then():
+    # Seven calls are made before the first round.
+    with registered(good=right, mine=turns(break_down, 9)):
+        (found,) = comparisons([TOY], ["good", "mine"], ["forward"], PLAN)
+    assert [sample.backend for sample in found.samples] == ["good"]
+    assert [(one.backend, one.kind) for one in found.refusals] == [("mine", "failed")]
+    assert "out of order" in found.refusals[0].reason
+
+
+def test_rounds_until_an_interruption_are_kept_and_nothing_more_is_begun():
+    with registered(good=right, mine=turns(interrupt, 9)):
+        found = list(comparisons([TOY, TOY], ["good", "mine"], ["forward", "backward"], PLAN))
+    assert len(found) == 1
+    assert found[0].interrupted
+    assert [sample.backend for sample in found[0].samples] == ["good"]
+    assert len(found[0].samples[0].rounds) >= 1
+
+
+def test_an_interruption_before_any_round_has_nothing_to_keep():
+    with registered(mine=turns(interrupt, 0)), pytest.raises(KeyboardInterrupt):
+        list(comparisons([TOY], ["mine"], ["forward"], PLAN))
+
+
+def test_modes_that_a_case_does_not_need_are_left_out():
+    with registered(mine=right):
+        found = list(comparisons([replace(TOY, derivatives=0)], ["mine"], ("forward", "backward"), PLAN))
+    assert [comparison.mode for comparison in found] == ["forward"]
