@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import msgspec
 
-from equivbench.errors import FailedError, InterruptedRunError, UsageError, unknown_name
+from equivbench.environment import usable_cores
+from equivbench.errors import EquivbenchWarning, FailedError, InterruptedRunError, UsageError, unknown_name
 from equivbench.execution.workers import KEPT_MEMORY, last_words
 from equivbench.gate.benchmarks import BENCHMARKS
 from equivbench.gate.measurement import Side
@@ -27,6 +29,8 @@ from equivbench.gate.worktrees import checked_out, commit_of, refuse_changes, re
 from equivbench.records.schema import Git
 
 SIDES = ("baseline", "candidate")
+BUSY = 0.75
+"""Load a core, before anything is measured, from which on a warning is due."""
 _PATIENCE = 1800.0
 """Seconds after which a round is taken to hang."""
 
@@ -66,6 +70,7 @@ def interleave(request: Request, *, progress: Callable[[str], None], out: Path |
     commits = (commit_of(root, request.baseline), commit_of(root, request.candidate))
     if not request.allow_dirty:
         refuse_changes(root)
+    _warn_if_busy()
     results: tuple[list[RoundResult], list[RoundResult]] = ([], [])
     command, session = shlex.join(["equivbench", *sys.argv[1:]]), secrets.token_hex(8)
 
@@ -91,6 +96,14 @@ def interleave(request: Request, *, progress: Callable[[str], None], out: Path |
         Side(tuple(of_gate_samples(one, f"{where}/{name}") for one in each)) for name, each in zip(SIDES, samples, strict=True)
     )
     return first, second
+
+
+def _warn_if_busy() -> None:
+    """Other work on the machine makes every verdict inconclusive; better to know before than after."""
+    load, cores = os.getloadavg()[0], usable_cores()
+    if load > BUSY * cores:
+        text = f"the machine is busy (load {load:.1f} on {cores} cores): verdicts may come out inconclusive"
+        warnings.warn(text, EquivbenchWarning, stacklevel=3)
 
 
 def _keep(samples: list[list[GateSamples]], out: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from equivbench.errors import FailedError, InterruptedRunError, UsageError
+from equivbench.errors import EquivbenchWarning, FailedError, InterruptedRunError, UsageError
 from equivbench.gate.compare import compare
 from equivbench.gate.interleave import Request, interleave
 from equivbench.gate.measurement import Side
@@ -58,6 +59,7 @@ class Repository:
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.0, 0.0, 0.0))
     root = tmp_path / "repository"
     root.mkdir()
     monkeypatch.chdir(root)
@@ -90,6 +92,13 @@ def test_the_sides_alternate(repository: Repository) -> None:
     interleave(Request("HEAD", "HEAD", rounds=4), progress=said.append)
     order = ["baseline" if ": baseline" in line else "candidate" for line in said]
     assert order == ["baseline", "candidate", "candidate", "baseline"] * 2
+
+
+def test_a_busy_machine_is_a_warning(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository.commit({"control": 1.0})
+    monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 0.0, 0.0))
+    with pytest.warns(EquivbenchWarning, match="busy"):
+        measure("HEAD", "HEAD")
 
 
 def test_an_unknown_revision_is_a_usage_error(repository: Repository) -> None:
