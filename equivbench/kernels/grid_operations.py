@@ -12,8 +12,9 @@ from equivbench.kernels.operations import Operation, Path
 class SteerableConvolution(Operation):
     """out(r) = sum over offsets s of K(s) x(r + s), K an SO(3)-steerable kernel (Weiler et al. 2018, 1807.02547).
 
-    K(s)_tv,su = sum over paths and radial functions k of w_k,p,u,v R_k(|s|) [C_p Y(s)]_t,s: R_k e3nn's ``smooth_finite`` basis
-    on [0, diameter / 2], C_p as in :class:`equivbench.kernels.operations.Convolution`, paths of natural parity; at s = 0 only
+    K(s)_tv,su = sum over paths and radial functions k of w_k,p,u,v R_k(|s|) [C_p Y(s)]_t,s: R_k(d) = 1.14136
+    exp(2 - 2 / (1 - t^2)) for |t| < 1, t = d / h - k, k = 1 ... radial, h = diameter / 2 / (radial + 1), which is e3nn's
+    ``smooth_finite`` basis; C_p as in :class:`equivbench.kernels.operations.Convolution`, paths of natural parity; at s = 0 only
     Y_0 = 1 is not 0. The grid is padded with zeros.
 
     Inputs: ``x`` [samples, sum_l (2 l + 1) inputs_l, size, size, size]; ``weights`` [radial, sum_p inputs_p outputs_p], path

@@ -109,7 +109,7 @@ def _so2_convolution(operation: SO2Convolution, case: Case, generator: Generator
     fan_in = operation.channels * (operation.lmax + 1)
     return {
         "x": normal(generator, nodes, (operation.lmax + 1) ** 2 * operation.channels),
-        "vectors": _bonds(generator, edges),
+        "vectors": _away_from_axis(_bonds(generator, edges)),
         "weights": normal(generator, edges, sum(operation.degrees) * operation.channels),
         "mixing": normal(generator, operation.mixing_size) * fan_in**-0.5,
         "edge_index": neighbour_pairs(generator, nodes, edges),
@@ -164,6 +164,15 @@ def _bonds(generator: Generator, edges: int) -> Tensor:
     length = 1 + 4 * torch.rand(edges, 1, generator=generator, dtype=torch.float64)
     unit: Tensor = vectors / vectors.norm(dim=1, keepdim=True)
     return unit * length
+
+
+def _away_from_axis(vectors: Tensor) -> Tensor:
+    """``vectors`` with x, y, z turned to y, z, x where y is more than .9 of the length.
+
+    The published way to Wigner matrices is by angles; near the polar axis y its derivatives lose digits in float32.
+    """
+    near = vectors[:, 1].abs() > 0.9 * vectors.norm(dim=1)
+    return torch.where(near[:, None], vectors.roll(1, dims=1), vectors)
 
 
 def normal(generator: Generator, *shape: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import singledispatch
 from importlib.metadata import version
@@ -27,7 +29,8 @@ class E3nn:
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
         """``operation`` by e3nn; raises ``UnsupportedError`` for what it does not have."""
-        return _build(operation, dtype=dtype, device=device)
+        with _constants_of(dtype):
+            return _build(operation, dtype=dtype, device=device)
 
 
 class E3nnCompiled:
@@ -41,10 +44,21 @@ class E3nnCompiled:
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
         """``operation`` by e3nn, compiled in the first calls; raises ``UnsupportedError`` for what e3nn does not have."""
-        eager = _build(operation, dtype=dtype, device=device)
+        eager = E3nn().build(operation, dtype=dtype, device=device)
         compiled = torch.compile(eager.run, fullgraph=True, dynamic=True)
         # AOTAutograd refuses a backward of the backward.
         return replace(eager, run=compiled, method=f"e3nn {version('e3nn')} inductor", compiles=True, max_derivatives=1)
+
+
+@contextmanager
+def _constants_of(dtype: torch.dtype) -> Iterator[None]:
+    """e3nn rounds the coefficients of its modules to the default dtype of when they are made."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @singledispatch

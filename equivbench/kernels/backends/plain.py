@@ -10,9 +10,11 @@ from equivbench.kernels.attention_operations import InvariantPointAttention, Pai
 from equivbench.kernels.backend import Kernel, UnsupportedError
 from equivbench.kernels.backends import plain_attention as attention
 from equivbench.kernels.backends import plain_irreps as irreps
-from equivbench.kernels.backends import plain_voxel as voxel
 from equivbench.kernels.backends.plain_convolution import convolution
+from equivbench.kernels.backends.plain_cube import cube_kernel
+from equivbench.kernels.backends.plain_neighbours import neighbour_kernel
 from equivbench.kernels.backends.plain_so2 import so2_kernel
+from equivbench.kernels.backends.plain_steerable import steerable_kernel
 from equivbench.kernels.grid_operations import CubeConvolution, SteerableConvolution
 from equivbench.kernels.operations import (
     Convolution,
@@ -47,10 +49,10 @@ _build.register(Convolution, convolution)
 _build.register(SphericalHarmonics, irreps.harmonics_kernel)
 _build.register(Linear, irreps.linear_kernel)
 _build.register(RadialBasis, irreps.radial_kernel)
-_build.register(NeighbourSearch, irreps.neighbour_kernel)
+_build.register(NeighbourSearch, neighbour_kernel)
 _build.register(EdgeProduct, irreps.edge_product_kernel)
 _build.register(SO2Convolution, so2_kernel)
 _build.register(PairBiasAttention, attention.pair_bias_kernel)
 _build.register(InvariantPointAttention, attention.point_kernel)
-_build.register(SteerableConvolution, voxel.steerable_kernel)
-_build.register(CubeConvolution, voxel.cube_kernel)
+_build.register(SteerableConvolution, steerable_kernel)
+_build.register(CubeConvolution, cube_kernel)

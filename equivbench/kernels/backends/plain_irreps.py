@@ -1,4 +1,4 @@
-"""Operations on irreps of nodes and edges in plain torch: maps, harmonics, radial functions, neighbours, Allegro's product."""
+"""Operations on irreps of nodes and edges in plain torch: maps, harmonics, radial functions, Allegro's product."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from e3nn.math import soft_one_hot_linspace
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, Tensors
-from equivbench.kernels.operations import EdgeProduct, Linear, NeighbourSearch, RadialBasis, SphericalHarmonics
+from equivbench.kernels.operations import EdgeProduct, Linear, RadialBasis, SphericalHarmonics
 
 METHOD = "torch"
 
@@ -31,57 +31,9 @@ def radial_basis(distance: Tensor, cutoff: float, number: int) -> Tensor:
     return torch.cat([bessel * smooth, smooth], dim=-1)
 
 
-def edges_within(pos: Tensor, batch: Tensor, cutoff: float, max_neighbours: int | None = None) -> Tensor:
-    """Directed edges between atoms of one molecule that are closer than ``cutoff``: masked pairs of padded molecules.
-
-    Parameters
-    ----------
-    pos
-        [atoms, 3] positions in A.
-    batch
-        [atoms] int64, sorted molecule index.
-    cutoff
-        In A; a pair at exactly this distance is left out.
-    max_neighbours
-        Keep only the nearest so many sources of each target (ties: the lower atom index), or all if None.
-
-    Returns
-    -------
-    edge_index [2, edges] int64: row 0 the source (sender) j, row 1 the target (receiver) i, sorted by target, then source.
-    Distances are computed in float64. Memory is molecules * widest^2, not atoms^2.
-    """
-    if len(pos) == 0:
-        return batch.new_empty(2, 0)
-    n_atoms = torch.bincount(batch)
-    first = n_atoms.cumsum(0) - n_atoms
-    widest = int(n_atoms.max())
-    atom = torch.arange(len(pos), device=pos.device)
-    place = batch * widest + atom - first[batch]
-    # Empty places are NaN: no comparison with NaN holds, so they never make an edge.
-    padded = pos.new_full((3, len(n_atoms) * widest), torch.nan, dtype=torch.float64)
-    padded[:, place] = pos.detach().double().T
-    padded = padded.view(3, -1, widest)
-    distance2 = torch.zeros((), dtype=torch.float64, device=pos.device)
-    for coordinate in padded:
-        distance2 = distance2 + (coordinate[:, :, None] - coordinate[:, None, :]).square_()
-    distance2.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-    close = distance2 < cutoff * cutoff
-    if max_neighbours is not None and max_neighbours < widest - 1:
-        nearest = distance2.argsort(dim=2, stable=True)[..., :max_neighbours]
-        close &= torch.zeros_like(close).scatter_(2, nearest, True)
-    molecule, target, source = close.nonzero(as_tuple=True)
-    start = first[molecule]
-    return torch.stack([start + source, start + target])
-
-
 def radial_kernel(operation: RadialBasis, *, dtype: torch.dtype, device: torch.device) -> Kernel:
     """The networks' radial basis."""
     return Kernel(lambda inputs: radial_basis(inputs["distances"], operation.cutoff, operation.number), METHOD)
-
-
-def neighbour_kernel(operation: NeighbourSearch, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-    """The data pipeline's neighbour search."""
-    return Kernel(lambda inputs: edges_within(inputs["pos"], inputs["batch"], operation.cutoff), METHOD)
 
 
 def harmonics_kernel(operation: SphericalHarmonics, *, dtype: torch.dtype, device: torch.device) -> Kernel:
@@ -132,7 +84,7 @@ def edge_product_kernel(operation: EdgeProduct, *, dtype: torch.dtype, device: t
         centres, place = torch.unique(centre, return_inverse=True)
         sums = weighted.new_zeros(len(centres), *weighted.shape[1:]).index_add(0, place, weighted)
         around = torch.split(sums.index_select(0, place), heights, dim=1)
-        features = torch.split(inputs["x"].view(edges, -1, operation.channels), heights, dim=1)
+        features = torch.split(inputs["x"].view(edges, sum(heights), operation.channels), heights, dim=1)
         out: list[Tensor | None] = [None] * len(heights)
         for (source, edge), found in pairs.items():
             outer = (features[source].unsqueeze(2) * around[edge].unsqueeze(1)).flatten(1, 2)

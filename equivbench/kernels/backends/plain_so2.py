@@ -30,13 +30,14 @@ def so2_kernel(operation: SO2Convolution, *, dtype: torch.dtype, device: torch.d
     def run(inputs: Tensors) -> Tensor:
         x, edge_index = inputs["x"], inputs["edge_index"]
         turns = wigner(inputs["vectors"])
-        gathered = x.index_select(0, edge_index[0]).view(edge_index.shape[1], -1, channels)
+        gathered = x.index_select(0, edge_index[0]).view(edge_index.shape[1], sum(heights), channels)
         turned = [turn @ part for turn, part in zip(turns, torch.split(gathered, heights, dim=1), strict=True)]
         z = torch.split(torch.cat(turned, dim=1).index_select(1, to_orders), row_counts, dim=1)
         scales = torch.split(inputs["weights"], weight_sizes, dim=1)
         maps = torch.split(inputs["mixing"], mixing_sizes)
         mixed = [
-            _mixed(m, counts[m], *one).view(len(gathered), -1, hidden) for m, one in enumerate(zip(z, scales, maps, strict=True))
+            _mixed(m, counts[m], *one).view(len(gathered), row_counts[m], hidden)
+            for m, one in enumerate(zip(z, scales, maps, strict=True))
         ]
         y = torch.split(torch.cat(mixed, dim=1).index_select(1, to_degrees), kept, dim=1)
         messages = torch.cat([turn.mT @ part for turn, part in zip(turns, y, strict=True)], dim=1).flatten(1)
@@ -66,11 +67,10 @@ class WignerToAxis:
     """
 
     def __init__(self, lmax: int, mmax: int, dtype: torch.dtype, device: torch.device) -> None:
-        quarter = torch.tensor([[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
         self.lmax = lmax
         self.quarters, self.patterns, self.kept = [], [], []
         for degree in range(lmax + 1):
-            turn = o3.Irrep(degree, 1).D_from_matrix(quarter).to(dtype=dtype, device=device)
+            turn = _quarter_turn(degree).to(dtype=dtype, device=device)
             pattern = torch.zeros(2 * lmax + 1, 2 * degree + 1, 2 * degree + 1)
             for m in range(-degree, degree + 1):
                 pattern[lmax + abs(m), degree + m, degree + m] = 1.0
@@ -104,3 +104,12 @@ class WignerToAxis:
             cosines.append(cosines[-1] * cosine - sines[-1] * sine)
             sines.append(sines[-1] * cosine + cosines[-2] * sine)
         return torch.stack([*sines[:0:-1], *cosines], dim=1)
+
+
+def _quarter_turn(degree: int) -> Tensor:
+    """Wigner matrix in float64 of the turn about z that takes y to x, from harmonics: e3nn's own is good to float32 only."""
+    points = torch.randn(4 * degree + 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    turned = torch.stack([points[:, 1], -points[:, 0], points[:, 2]], dim=1)
+    before, after = (o3.spherical_harmonics(degree, one, normalize=True) for one in (points, turned))
+    solved: Tensor = torch.linalg.lstsq(before, after).solution.T
+    return solved

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from itertools import product
 
 import torch
 from e3nn import o3
-from e3nn.math import soft_one_hot_linspace
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -19,15 +19,20 @@ from equivbench.symmetry.rotations import octahedral_rotations
 
 def steerable_convolution(operation: SteerableConvolution, x: Tensor, weights: Tensor) -> Tensor:
     """A dense matrix for one offset after the other."""
-    half = operation.diameter / 2
     steps = range(-operation.reach, operation.reach + 1)
     matrices = []
     for offset in product(steps, repeat=3):
         vector = x.new_tensor(offset)
-        radial = soft_one_hot_linspace(vector.norm(), 0.0, half, operation.radial, basis="smooth_finite", cutoff=True)
-        matrices.append(_matrix(operation, vector, radial @ weights))
+        matrices.append(_matrix(operation, vector, x.new_tensor(_radial(operation, math.hypot(*offset))) @ weights))
     kernel = torch.unflatten(torch.stack(matrices, dim=2), 2, (len(steps),) * 3)
     return _convolved(x, kernel)
+
+
+def _radial(operation: SteerableConvolution, distance: float) -> list[float]:
+    """R_1, R_2, ... at ``distance``."""
+    step = operation.diameter / 2 / (operation.radial + 1)
+    offsets = [distance / step - number for number in range(1, operation.radial + 1)]
+    return [1.14136 * math.exp(2 - 2 / (1 - one**2)) if abs(one) < 1 else 0.0 for one in offsets]
 
 
 def _matrix(operation: SteerableConvolution, vector: Tensor, weights: Tensor) -> Tensor:

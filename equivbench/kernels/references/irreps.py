@@ -68,8 +68,8 @@ def edge_product(
 ) -> Tensor:
     """One coefficient at a time, so that autograd keeps views only."""
     channels, centre = operation.channels, edge_index[1]
-    features = x.reshape(len(x), -1, channels)
-    by_degree = environment.reshape(len(x), -1, channels)
+    features = x.reshape(len(x), (operation.lmax + 1) ** 2, channels)
+    by_degree = environment.reshape(len(x), operation.lmax + 1, channels)
     degree_of_row = [degree for degree in range(operation.lmax + 1) for _ in range(2 * degree + 1)]
     weighted = by_degree[:, degree_of_row] * harmonics[:, :, None]
     nodes = int(edge_index.max()) + 1 if len(x) else 0
@@ -90,7 +90,7 @@ def so2_convolution(
     """With Wigner matrices as matrix exponentials of the shortest rotation to the axis, and dense maps of all rows."""
     lmax, channels, hidden = operation.lmax, operation.channels, operation.hidden
     turn = _wigner(lmax, vectors)
-    turned = turn @ x.reshape(len(x), -1, channels)[edge_index[0]]
+    turned = turn @ x.reshape(len(x), (lmax + 1) ** 2, channels)[edge_index[0]]
     rows = {m: [degree**2 + degree + m for degree in range(abs(m), lmax + 1)] for m in range(-operation.mmax, operation.mmax + 1)}
     mixed = turned.new_zeros(*turned.shape[:2], hidden)
     first = start = 0
@@ -120,10 +120,19 @@ def _wigner(lmax: int, vectors: Tensor) -> Tensor:
     angle = torch.atan2(sine, y)
     # unit cross y, over its length.
     axis = torch.stack([-z, torch.zeros_like(y), x], dim=1) / sine[:, None]
-    out = unit.new_zeros(len(unit), (lmax + 1) ** 2, (lmax + 1) ** 2)
-    for degree in range(lmax + 1):
-        generators = o3.so3_generators(degree).to(unit)
+    size = (lmax + 1) ** 2
+    out = torch.nn.functional.pad(torch.ones_like(unit[:, :1, None]), (0, size - 1) * 2)
+    for degree in range(1, lmax + 1):
+        generators = _generators(degree).to(unit)
         block = torch.linalg.matrix_exp(torch.einsum("nk,kij->nij", axis * angle[:, None], generators))
-        pad = (degree**2, (lmax + 1) ** 2 - (degree + 1) ** 2)
+        pad = (degree**2, size - (degree + 1) ** 2)
         out = out + torch.nn.functional.pad(block, pad * 2)
     return out
+
+
+def _generators(degree: int) -> Tensor:
+    """[3, 2 l + 1, 2 l + 1] float64 generators of rotations about x, y, z: the Wigner 3j symbols of l, 1, l, scaled."""
+    found: Tensor = o3.wigner_3j(1, degree, degree, dtype=torch.float64) * (degree * (degree + 1) * (2 * degree + 1)) ** 0.5
+    # Of the two signs only one has [x, y] = z.
+    sign = torch.einsum("ij,ij->", found[0] @ found[1] - found[1] @ found[0], found[2]).sign()
+    return found * sign

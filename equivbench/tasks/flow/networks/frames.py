@@ -27,13 +27,3 @@ def frames_along(x: Tensor, mask: Tensor) -> Tensor:
 def _at(x: Tensor, index: Tensor) -> Tensor:
     """x [samples, residues, 3] at ``index`` [samples, residues], the last residue for what lies beyond."""
     return x.gather(1, index.clamp(max=x.shape[1] - 1)[..., None].expand(-1, -1, 3))
-
-
-def to_local(frames: Tensor, vectors: Tensor) -> Tensor:
-    """Components [samples, residues, n, 3] in each residue's frame of vectors [samples, residues, n, 3]."""
-    return vectors @ frames.transpose(-1, -2)
-
-
-def to_global(frames: Tensor, components: Tensor) -> Tensor:
-    """The vectors of which ``components`` [samples, residues, n, 3] are the components in each residue's frame."""
-    return components @ frames

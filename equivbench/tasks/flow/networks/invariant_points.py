@@ -9,19 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from equivbench.kernels.backends.plain_attention import length, point_attention, to_global, to_local
 from equivbench.tasks.flow.networks.denoiser import Denoiser
 from equivbench.tasks.flow.networks.embedding import PairEmbedding, ResidueEmbedding, TimeEmbedding
-from equivbench.tasks.flow.networks.frames import frames_along, to_global, to_local
-from equivbench.tasks.flow.networks.invariants import VECTORS, length, vectors_of
+from equivbench.tasks.flow.networks.frames import frames_along
+from equivbench.tasks.flow.networks.invariants import VECTORS, vectors_of
 from equivbench.tasks.flow.networks.transformer import Block, PairBias, zero_initialised
 
 
 class InvariantPointAttention(nn.Module):
     """Attention whose logits also count the distances of points that residues place in their frames, and that moves points.
 
-    As a residue's own points shift all its logits alike, |q - k|^2 needs only 2 q.k - |k|^2, so scalars and points are one
-    product of longer queries and keys. The sums of pair features over the attention, which algorithm 22 also returns, are
-    left out.
+    The sums of pair features over the attention, which algorithm 22 also returns, are left out.
 
     Parameters
     ----------
@@ -47,15 +46,9 @@ class InvariantPointAttention(nn.Module):
             q, k, v = self.projection(x).reshape(*x.shape[:2], self.heads, -1).chunk(3, dim=-1)
             rows = x.shape[:2]
             placed = to_global(frames, self.points(x).reshape(*rows, -1, 3)) + positions[:, :, None]
-            counts = [3 * self.query_points, 3 * self.query_points, 3 * self.value_points]
-            q_points, k_points, v_points = torch.split(placed.reshape(*rows, self.heads, -1), counts, dim=-1)
-            weight = functional.softplus(self.point_weight)[:, None] * (2 / (9 * self.query_points)) ** 0.5
-            query = torch.cat([q * self.scalars**-0.5, weight * q_points, (-weight / 2).expand(*q.shape[:3], 1)], dim=-1)
-            key = torch.cat([k, k_points, k_points.square().sum(-1, keepdim=True)], dim=-1)
-            value = torch.cat([v, v_points], dim=-1)
-            query, key, value = (part.transpose(1, 2) for part in (query, key, value))
-            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=1.0).transpose(1, 2)
-            scalars, points = torch.split(mixed, [self.scalars, 3 * self.value_points], dim=-1)
+            counts = (self.query_points, self.query_points, self.value_points)
+            weight = functional.softplus(self.point_weight) * (2 / (9 * self.query_points)) ** 0.5
+            scalars, points = point_attention(q, k, v, placed.reshape(*rows, self.heads, -1), counts, weight, bias)
             relative = points.reshape(*rows, -1, 3) - positions[:, :, None]
             local = to_local(frames, relative)
             out: Tensor = self.out(torch.cat([scalars.flatten(2), local.flatten(2), length(relative).flatten(2)], dim=-1))

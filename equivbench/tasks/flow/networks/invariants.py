@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from equivbench.kernels.backends.plain_attention import length
+
 STRIDES = (1, 2, 4)
 """Bonds and vectors from each residue to those this far on in the chain; 1-4 residues make a helix's turn."""
 VECTORS = 2 * (2 * len(STRIDES) + 1)
@@ -26,11 +28,6 @@ def steps_along(x: Tensor, mask: Tensor, residue: Tensor, stride: int) -> tuple[
 def direction(x: Tensor) -> Tensor:
     """x [..., 3] over its length, softly: 0 at 0."""
     return x / (x.square().sum(-1, keepdim=True) + _SOFT).sqrt()
-
-
-def length(x: Tensor) -> Tensor:
-    """[..., 1] nm, with finite gradients at 0."""
-    return (x.square().sum(-1, keepdim=True) + 1e-12).sqrt()
 
 
 def vectors_of(guess: Tensor, x_sc: Tensor, mask: Tensor, residue: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from equivbench.kernels.backends.plain_attention import biased_attention
+
 ABSENT = -1e9
 """Logit of a residue that does not exist: its weight is exactly 0 in every precision, and a row of nothing else stays finite."""
 
@@ -37,8 +39,7 @@ class PairBiasedAttention(nn.Module):
         query, key = self.query_norm(query), self.key_norm(key)
         # Layer norms leave autocast in float32.
         q, k, v = (part.to(value.dtype).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2) for part in (query, key, value))
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(v.dtype))
-        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2) * torch.sigmoid(gate))
+        out: Tensor = self.out(biased_attention(q, k, v, bias.to(v.dtype)) * torch.sigmoid(gate))
         return out
 
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
-from equivbench.symmetry.grids import permute_grid
-from equivbench.symmetry.rotations import octahedral_rotations
+from equivbench.kernels.backends.plain_cube import ORDER as ORDER
+from equivbench.kernels.backends.plain_cube import Kind, cube_bank, cube_places
 from equivbench.tasks.voxel.grid import ELEMENTS
 from equivbench.tasks.voxel.networks.plain import HEAD_SCALE
 from equivbench.tasks.voxel.networks.skeleton import UNet
-
-ORDER = 24
-"""Copies of each feature: one for each rotation of the cube."""
-Kind = Literal["lift", "group", "project"]
 
 
 class GroupConv(nn.Module):
@@ -46,7 +42,7 @@ class GroupConv(nn.Module):
         fan_in = width * kernel**3 * (1 if kind == "lift" else ORDER) / (stride**3 if transposed else 1)
         self.weight = nn.Parameter(torch.empty(self.first, self.second, copies * kernel**3).uniform_(-1, 1) / fan_in**0.5)
         self.bias = nn.Parameter(torch.zeros(out))
-        self.register_buffer("place", _places(kernel, copies), persistent=False)
+        self.register_buffer("place", cube_places(kernel, copies), persistent=False)
         self._bank: tuple[object, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -74,27 +70,7 @@ class GroupConv(nn.Module):
         return self._bank[1]
 
     def _expanded(self) -> Tensor:
-        cube = (self.kernel,) * 3
-        filters = self.weight.index_select(2, self.place.flatten())
-        if self.kind == "group":
-            bank = filters.view(self.first, self.second, ORDER, ORDER, -1).permute(0, 2, 1, 3, 4)
-            return bank.reshape(ORDER * self.first, ORDER * self.second, *cube)
-        if self.kind == "lift":
-            bank = filters.view(self.first, self.second, ORDER, -1).permute(0, 2, 1, 3)
-            return bank.reshape(ORDER * self.first, self.second, *cube)
-        return filters.view(self.first, ORDER * self.second, *cube)
-
-
-def _places(kernel: int, copies: int) -> Tensor:
-    """[24 g, (24 h,) k^3] int64: of bank entry (g, h, s), the place of (g^-1 h, g^-1 s) in a filter [copies, k^3]."""
-    elements = octahedral_rotations(torch.float64)
-    voxels = torch.arange(kernel**3).reshape(1, 1, kernel, kernel, kernel).expand(ORDER, -1, -1, -1, -1)
-    moved = permute_grid(voxels, elements).reshape(ORDER, kernel**3)
-    if copies == 1:
-        return moved
-    relative = torch.einsum("gji,hjk->ghik", elements, elements)
-    table = torch.cdist(relative.flatten(2).flatten(0, 1), elements.flatten(1)).argmin(1).reshape(ORDER, ORDER)
-    return table[:, :, None] * kernel**3 + moved[:, None, :]
+        return cube_bank(self.weight, self.place, self.kernel, self.kind)
 
 
 class CopyNorm(nn.Module):

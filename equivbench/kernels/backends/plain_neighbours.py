@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from equivbench.kernels.backend import Kernel
+from equivbench.kernels.operations import NeighbourSearch
+
 
 def edges_within(
     pos: Float[Tensor, "atoms 3"], batch: Int64[Tensor, " atoms"], cutoff: float, max_neighbours: int | None = None
@@ -50,3 +53,8 @@ def edges_within(
     molecule, target, source = close.nonzero(as_tuple=True)
     start = first[molecule]
     return torch.stack([start + source, start + target])
+
+
+def neighbour_kernel(operation: NeighbourSearch, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+    """The data pipeline's neighbour search."""
+    return Kernel(lambda inputs: edges_within(inputs["pos"], inputs["batch"], operation.cutoff), "torch masked pairs")

@@ -1,24 +1,21 @@
-"""The voxel convolutions in plain torch: a kernel is expanded, then one dense convolution runs."""
+"""The cube-group voxel convolution in plain torch: the filters are expanded, then one dense convolution runs."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 import torch
-from e3nn import o3
-from e3nn.math import soft_one_hot_linspace
 from torch import Tensor
 from torch.nn import functional
 
 from equivbench.kernels.backend import Kernel, Tensors
-from equivbench.kernels.grid_operations import CubeConvolution, SteerableConvolution
+from equivbench.kernels.grid_operations import CubeConvolution
 from equivbench.symmetry.grids import permute_grid
 from equivbench.symmetry.rotations import octahedral_rotations
 
 ORDER = 24
 """Rotations of the cube."""
 Kind = Literal["lift", "group", "project"]
-METHOD = "torch conv3d"
 
 
 def cube_places(kernel: int, copies: int) -> Tensor:
@@ -55,33 +52,4 @@ def cube_kernel(operation: CubeConvolution, *, dtype: torch.dtype, device: torch
         bank = cube_bank(inputs["weights"], place, operation.kernel, "group")
         return functional.conv3d(inputs["x"], bank, padding=padding)
 
-    return Kernel(run, METHOD)
-
-
-def steerable_kernel(operation: SteerableConvolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-    """The kernel as one matrix product a path: fixed functions of the offset times weights."""
-    reach, half = operation.reach, operation.diameter / 2
-    line = torch.arange(-reach, reach + 1, dtype=torch.float64)
-    lattice = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1)
-    basis = soft_one_hot_linspace(lattice.norm(dim=-1), 0.0, half, operation.radial, basis="smooth_finite", cutoff=True)
-    fixed = []
-    for path in operation.paths:
-        harmonics = o3.spherical_harmonics(path.edge, lattice, normalize=True, normalization="component")
-        wigner = o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64) * (2 * path.target + 1) ** 0.5
-        fixed.append(torch.einsum("tse,xyze,xyzk->ktsxyz", wigner, harmonics, basis).to(dtype=dtype, device=device))
-    sizes = [operation.inputs[path.source] * operation.outputs[path.target] for path in operation.paths]
-
-    def run(inputs: Tensors) -> Tensor:
-        blocks: dict[tuple[int, int], Tensor] = {}
-        for path, functions, weights in zip(operation.paths, fixed, torch.split(inputs["weights"], sizes, dim=1), strict=True):
-            where = path.target, path.source
-            pairs = weights.view(-1, operation.inputs[path.source], operation.outputs[path.target])
-            block = torch.einsum("ktsxyz,kuv->tvsuxyz", functions, pairs)
-            blocks[where] = blocks[where] + block if where in blocks else block
-        rows = [
-            torch.cat([blocks[target, source].flatten(2, 3).flatten(0, 1) for source in range(len(operation.inputs))], dim=1)
-            for target in range(len(operation.outputs))
-        ]
-        return functional.conv3d(inputs["x"], torch.cat(rows), padding=reach)
-
-    return Kernel(run, METHOD)
+    return Kernel(run, "torch conv3d")
