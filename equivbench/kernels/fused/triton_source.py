@@ -197,9 +197,13 @@ class _Degree:
         return sorted({k for _, _, slot in path.entries for k, _ in self.slots[slot]})
 
     def variants(self, name: str) -> list[tuple[str, str]]:
-        """(variable, pointer) of an input and of its tangent, those that some term reads."""
-        plain = [(LETTERS[name], name)] if any(name not in term for term in self.terms) else []
-        return plain + ([(f"v{LETTERS[name]}", f"tangent_{name}")] if name in self.request.tangents else [])
+        """(variable, pointer) of an input and of its tangent, those that are read."""
+        # The gradient by an input does not read it: the form is linear.
+        read = [term for other in INPUTS if other != name for term in self.by(other)]
+        if self.request.kind == "centres":
+            read = list(self.terms)
+        given = [(LETTERS[name], name)] if any(name not in term for term in read) else []
+        return given + ([(f"v{LETTERS[name]}", f"tangent_{name}")] if any(name in term for term in read) else [])
 
     def matrices(self, variants: Iterable[str], paths: Iterable[Coupling]) -> Iterator[str]:
         """The different entries of the matrices, numbers of one edge, for each variant of the harmonics."""

@@ -1,0 +1,50 @@
+"""The written Triton source: what is not asked for is neither read nor written, and every part is done once."""
+
+import ast
+
+import pytest
+
+from equivbench.kernels.fused.triton_source import INPUTS, Request, parts, write
+from equivbench.kernels.operations import Convolution
+
+OPERATION = Convolution((128, 64, 32), 2, 2)
+
+
+def request(kind: str = "neighbours", tangents: tuple[str, ...] = (), wanted: tuple[str, ...] = INPUTS) -> Request:
+    return Request(OPERATION, kind, frozenset(tangents), frozenset(wanted), "float32", 64)  # type: ignore[arg-type]
+
+
+def names(source: str) -> set[str]:
+    """The names that are used, arguments of functions apart."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.startswith("degree"):
+            node.args = []
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+
+
+def test_parts_cover_all_channels_once() -> None:
+    assert parts(OPERATION, 64) == ((0, 0), (0, 1), (1, 0), (2, 0))
+
+
+@pytest.mark.parametrize("wanted", INPUTS)
+def test_gradients_that_nobody_wants_cost_nothing(wanted: str) -> None:
+    used = names(write(request(wanted=(wanted,))))
+    assert {name for name in used if name.startswith("gradient_")} == {f"gradient_{wanted}"}
+    # The gradient by an input does not read that input: the form is linear in it.
+    assert wanted not in used
+
+
+def test_the_convolution_reads_no_cotangent_and_writes_one_output() -> None:
+    used = names(write(request("centres", wanted=())))
+    assert {*INPUTS, "output"} <= used
+    assert not {name for name in used if name.startswith(("gradient_", "tangent_", "cotangent"))}
+
+
+def test_every_tangent_that_is_given_is_read() -> None:
+    used = names(write(request(tangents=INPUTS)))
+    assert {f"tangent_{name}" for name in INPUTS} <= used
+
+
+def test_the_same_request_gives_the_same_source() -> None:
+    assert write(request(tangents=("x", "weights"))) == write(request(tangents=("weights", "x")))
