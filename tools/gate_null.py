@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fnmatch
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from equivbench.gate.noise import committed_floors
 from equivbench.gate.reading import read_side
 from equivbench.gate.thresholds import Thresholds
 
-SPIN = '''
+SPIN = """
 
 import time as _time
 
@@ -38,9 +37,9 @@ def _spin(start: float) -> None:
     end = _time.perf_counter() + {share} * (_time.perf_counter() - start)
     while _time.perf_counter() < end:
         pass
-'''
+"""
 PLANTS = {
-    "equivbench/training/trainer.py": '''
+    "equivbench/training/trainer.py": """
 _plain_step = Trainer.step
 
 
@@ -52,8 +51,8 @@ def _slower_step(self, clock):
 
 
 Trainer.step = _slower_step
-''',
-    "equivbench/kernels/backends/plain.py": '''
+""",
+    "equivbench/kernels/backends/plain.py": """
 import dataclasses as _dataclasses
 
 _plain_build = PlainTorch.build
@@ -72,14 +71,14 @@ def _slower_build(self, operation, **options):
 
 
 PlainTorch.build = _slower_build
-''',
-    "equivbench/cli/list.py": '''
+""",
+    "equivbench/cli/list.py": """
 import atexit as _atexit
 
 import psutil as _psutil
 
 _atexit.register(lambda: _spin(_time.perf_counter() - (_time.time() - _psutil.Process().create_time())))
-''',
+""",
 }
 PLANTED = ("*dev step", "* forward torch", "list-pairs")
 """Benchmarks that the planted work slows by the full share (of derivatives, only the forward pass is slowed)."""
@@ -130,11 +129,16 @@ def main() -> None:
         while counted < options.comparisons:
             folder, start = options.out / f"{kind}-{number}", time.monotonic()
             if not (folder / "candidate.jsonl").exists():
-                request = Request("HEAD", revision, rounds=options.rounds, seconds=options.seconds, allow_dirty=True)
+                request = Request(
+                    "HEAD",
+                    revision,
+                    rounds=options.rounds,
+                    seconds=options.seconds,
+                    only=PLANTED if options.plant else (),
+                    allow_dirty=True,
+                )
                 interleave(request, progress=lambda line: print(line, file=sys.stderr, flush=True), out=folder)
             found = judged(folder)
-            if options.plant:
-                found = [each for each in found if any(fnmatch.fnmatch(each.benchmark, name) for name in PLANTED)]
             verdicts.update(each.verdict for each in found)
             counted, number = verdicts.total(), number + 1
             wanted = verdicts["regression"] + (0 if options.plant else verdicts["improvement"])

@@ -59,13 +59,15 @@ def check(
     Exits 0: unchanged or improved; 1: a regression; 2: uncommitted changes; 3: missing, failed or empty; 4: incomparable;
     5 (with --strict): inconclusive. A change counts where it exceeds 5% and three noise floors and the 99% bound agrees.
     """
-    from equivbench.errors import unknown_name
+    from equivbench.errors import UsageError, unknown_name
     from equivbench.gate.run_metrics import GATED
     from equivbench.gate.thresholds import Thresholds
 
     if output not in FORMATS:
         raise unknown_name("format", output, FORMATS)
     thresholds = Thresholds.parse(fail_on or [], GATED)
+    if not interleave and (only or out is not None):
+        raise UsageError("--only and --out belong to --interleave; stored samples are compared as they are")
     if interleave:
         sides = _measure(baseline, candidate, rounds, seconds, only or [], out, allow_dirty)
     else:

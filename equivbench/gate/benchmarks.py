@@ -121,11 +121,13 @@ def least_of_each(replay: Callable[[float], list[float]], seconds: float) -> flo
 
 
 KERNELS = (
-    ("convolution-c8-l2", "double_backward", "torch"),
     ("convolution-c32-l2", "forward", "torch"),
     ("convolution-c32-l2", "double_backward", "torch"),
     ("convolution-c32-l2", "forward", "fused"),
     ("convolution-c32-l2", "double_backward", "fused"),
+    ("harmonics-l2", "double_backward", "torch"),
+    ("so2-c16-l2", "double_backward", "torch"),
+    ("point-attention-64", "backward", "torch"),
 )
 STEPPED = ("forcefield/vector", "forcefield/tensor-product")
 

@@ -124,6 +124,9 @@ def _figures(baseline: Measurement, candidate: Measurement, thresholds: Threshol
     floor = noise_floor(baseline, candidate, floors)
     threshold = CONTROL_THRESHOLD if baseline.control else thresholds.of(baseline.metric.name)
     verdict, reason, found = judge(baseline, candidate, Limits(threshold, floor))
+    disturbed = baseline.disturbed or candidate.disturbed
+    if disturbed is not None:
+        verdict, reason = "inconclusive", disturbed
     ends = (found.low, found.high)
     higher = baseline.metric.direction == "higher"
     low, high = (None, None) if None in ends else sorted((1 / end if higher else end) - 1 for end in ends if end is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from equivbench.records.metrics import Metric
@@ -40,7 +40,8 @@ class Measurement:
     """Relative spread of the whole side that its rounds do not show, where they all come from one process; 0: they do not."""
     problem: str | None = None
     """Why the measurement failed as a whole (a diverged run), one clause."""
-    notes: tuple[str, ...] = field(default=())
+    disturbed: str | None = None
+    """Why the values say little although they are valid (a throttled GPU), one clause."""
 
     @property
     def key(self) -> tuple[str, str]:

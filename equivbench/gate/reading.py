@@ -120,6 +120,7 @@ class _Reader:
             session=None,
             dirty=bool(before.dirty or found.dirty),
             problem=before.problem or found.problem,
+            disturbed=before.disturbed or found.disturbed,
             source=f"{before.source}, {found.source}",
         )
 
@@ -203,7 +204,17 @@ def _of_kernel(one: KernelSamples, source: str) -> Measurement:
         source=source,
         dirty=one.git.dirty,
         spread=PROCESS_SPREAD,
+        disturbed=_throttling(one),
     )
+
+
+def _throttling(one: KernelSamples) -> str | None:
+    """Said where the GPU was throttled in more than half of the rounds: their median is then the throttle's."""
+    count = one.device_state.get("throttled_rounds")
+    if not isinstance(count, float | int) or 2 * count <= len(one.rounds):
+        return None
+    cause = one.device_state.get("throttled_by", "reason unknown")
+    return f"the GPU was throttled in {count:.0f} of {len(one.rounds)} rounds ({cause})"
 
 
 def of_gate_samples(one: GateSamples, source: str) -> Measurement:

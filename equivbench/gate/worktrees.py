@@ -61,10 +61,10 @@ def checked_out(root: Path, commits: tuple[str, str]) -> Iterator[tuple[Path, Pa
                 raise FailedError(f"git cannot check out {commit[:12]}: {' '.join(done.stderr.split())}")
         yield trees
     finally:
-        for tree in trees:
-            _git(root, "worktree", "remove", "--force", str(tree))
+        removed = [_git(root, "worktree", "remove", "--force", str(tree)).returncode == 0 for tree in trees]
         shutil.rmtree(folder, ignore_errors=True)
-        _git(root, "worktree", "prune")
+        if not all(removed):
+            _git(root, "worktree", "prune")
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

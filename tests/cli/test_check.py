@@ -98,7 +98,15 @@ def test_a_threshold_can_be_given(baseline: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--fail-on", "speed:5"], ["--fail-on", "seconds:no"], ["--format", "yaml"], ["--nonsense"]]
+    "arguments",
+    [
+        ["--fail-on", "speed:5"],
+        ["--fail-on", "seconds:no"],
+        ["--format", "yaml"],
+        ["--nonsense"],
+        ["--only", "x"],
+        ["--out", "x"],
+    ],
 )
 def test_bad_arguments_end_with_2(arguments: list[str], baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(baseline, baseline, *arguments) == 2

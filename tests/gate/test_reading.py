@@ -168,6 +168,14 @@ def test_kernel_samples_of_another_kind_are_incomparable(change: dict[str, Any],
     assert verdicts(before, after) == {"seconds": "incomparable"}
 
 
+def test_a_throttled_gpu_decides_nothing(tmp_path: Path) -> None:
+    hot = {"device_state": {"throttled_rounds": 3.0, "throttled_by": "power"}}
+    before = write_samples([kernel_samples([1.0] * 4)], tmp_path / "a.jsonl")
+    after = write_samples([kernel_samples([1.5] * 4, **hot)], tmp_path / "b.jsonl")
+    assert verdicts(before, after) == {"seconds": "inconclusive"}
+    assert verdicts(after, after) == {"seconds": "inconclusive"}
+
+
 def test_samples_of_one_session_stay_pairs_on_disk(tmp_path: Path) -> None:
     before = write_gate_samples([gate_samples([1.0, 2.0, 4.0, 8.0])], tmp_path / "a.jsonl")
     after = write_gate_samples([gate_samples([1.1, 2.2, 4.4, 8.8])], tmp_path / "b.jsonl")
