@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
-import bad_kernels as bad
 import pytest
 import torch
-from bad_kernels import TOY, registered, right
+import toy_kernels as bad
+from toy_kernels import TOY, registered, right
 
 from equivbench.errors import FailedError
 from equivbench.kernels import comparing, measuring
@@ -72,31 +71,8 @@ def test_a_wrong_backend_is_refused_and_the_others_are_timed():
         measure([TOY], ["wrong"])
 
 
-def turns(event, calls):
-    def change(operation):
-        run, count = right(operation), itertools.count()
-
-        def once_too_often(inputs):
-            if next(count) >= calls:
-                event()
-            return run(inputs)
-
-        return once_too_often
-
-    return change
-
-
-def interrupt():
-    raise KeyboardInterrupt
-
-
-def break_down():
-    raise RuntimeError("out of order")
-
-
 def test_a_backend_that_fails_in_a_round_is_refused_then():
-    # Seven calls are made before the first round.
-    with registered(good=right, mine=turns(break_down, 9)):
+    with registered(good=right, mine=bad.breaks_later):
         (found,) = comparisons([TOY], ["good", "mine"], ["forward"], PLAN)
     assert [sample.backend for sample in found.samples] == ["good"]
     assert [(one.backend, one.kind) for one in found.refusals] == [("mine", "failed")]
@@ -104,7 +80,7 @@ def test_a_backend_that_fails_in_a_round_is_refused_then():
 
 
 def test_rounds_until_an_interruption_are_kept_and_nothing_more_is_begun():
-    with registered(good=right, mine=turns(interrupt, 9)):
+    with registered(good=right, mine=bad.interrupted_later):
         found = list(comparisons([TOY, TOY], ["good", "mine"], ["forward", "backward"], PLAN))
     assert len(found) == 1
     assert found[0].interrupted
@@ -113,7 +89,7 @@ def test_rounds_until_an_interruption_are_kept_and_nothing_more_is_begun():
 
 
 def test_an_interruption_before_any_round_has_nothing_to_keep():
-    with registered(mine=turns(interrupt, 0)), pytest.raises(KeyboardInterrupt):
+    with registered(mine=bad.interrupted_at_once), pytest.raises(KeyboardInterrupt):
         list(comparisons([TOY], ["mine"], ["forward"], PLAN))
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 
-import bad_kernels as bad
 import pytest
 import torch
-from bad_kernels import MANY_EDGES, TOY, registered, right
+import toy_kernels as bad
+from toy_kernels import MANY_EDGES, TOY, registered, right
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.kernels import measuring

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -285,3 +286,24 @@ def transposed(operation: Operation) -> Kernel:
         return 3.0 * run({**stated, "edge_index": inputs["edge_index"].flip(0)}).t()
 
     return Kernel(own_layout, "by hand, transposed", adapt, lambda output: output.t() / 3.0)
+
+
+def _after(calls: int, error: Callable[[], BaseException]) -> Change:
+    """Right for so many calls, of which seven come before the first round; then ``error`` is raised."""
+
+    def change(operation: Operation) -> Run:
+        run, count = right(operation), itertools.count()
+
+        def once_too_often(inputs: Inputs) -> Tensor:
+            if next(count) >= calls:
+                raise error()
+            return run(inputs)
+
+        return once_too_often
+
+    return change
+
+
+breaks_later = _after(9, lambda: RuntimeError("out of order"))
+interrupted_later = _after(9, KeyboardInterrupt)
+interrupted_at_once = _after(0, KeyboardInterrupt)
