@@ -128,5 +128,5 @@ class AgainstE3nn:
         return read(values, name, "of_reference")
 
 
-Kernels.track_seconds.unit = "s"  # type: ignore[attr-defined]
+Kernels.track_seconds.unit = "seconds"  # type: ignore[attr-defined]
 AgainstE3nn.track_time_ratio.unit = "ratio"  # type: ignore[attr-defined]

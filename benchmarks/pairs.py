@@ -109,6 +109,6 @@ class Pairs:
 
 Arms.track_test_loss.unit = "task unit"  # type: ignore[attr-defined]
 Arms.track_equivariance_error.unit = "share"  # type: ignore[attr-defined]
-Arms.track_seconds_per_sample.unit = "s"  # type: ignore[attr-defined]
+Arms.track_seconds_per_sample.unit = "seconds"  # type: ignore[attr-defined]
 Pairs.track_loss_ratio.unit = "ratio"  # type: ignore[attr-defined]
 Pairs.track_step_time_ratio.unit = "ratio"  # type: ignore[attr-defined]
