@@ -65,7 +65,7 @@ CASES: tuple[Case, ...] = (
         Convolution((128, 128), 3, 2),
         {"nodes": 500, "edges": 10_000},
         2,
-        "MACE, 128 channels of l <= 1, harmonics to l = 3",
+        "128 channels of l <= 1 with harmonics to l = 3, as MACE's, messages to l = 2",
     ),
     Case(
         "convolution-c64-l3",
@@ -73,6 +73,20 @@ CASES: tuple[Case, ...] = (
         {"nodes": 500, "edges": 10_000},
         2,
         "NequIP, 64 channels to l = 3 (2101.03164)",
+    ),
+    Case(
+        "convolution-mace-128",
+        Convolution((128, 128), 3, 3),
+        {"nodes": 500, "edges": 10_000},
+        2,
+        "MACE-MP-0 medium: 128x0e+128x1o, harmonics and messages to l = 3 (2401.00096)",
+    ),
+    Case(
+        "convolution-sevennet-0",
+        Convolution((128, 64, 32), 2, 2, parity=False),
+        {"nodes": 500, "edges": 10_000},
+        2,
+        "SevenNet-0: 128x0e+64x1e+32x2e, is_parity: False (MDIL-SNU/SevenNet, pretrained_potentials/SevenNet_0/fine_tune.yaml)",
     ),
     *(
         Case(
