@@ -134,6 +134,14 @@ def test_the_same_bits_at_the_same_threads_and_close_at_others() -> None:
     assert_close(derivatives(fused(UNEVEN), inputs), once, ROUNDING)
 
 
+def test_a_third_derivative_is_an_error_not_nothing() -> None:
+    inputs = make(CHIRAL)
+    first = torch.autograd.grad(convolve(CHIRAL, **inputs).square().sum(), inputs["x"], create_graph=True)[0]
+    second = torch.autograd.grad(first.square().sum(), inputs["weights"], create_graph=True)[0]
+    with pytest.raises(NotImplementedError, match="first and second derivatives only"):
+        second.square().sum().backward()
+
+
 def test_inputs_are_left_as_they_are() -> None:
     inputs = make(UNEVEN)
     before = {name: one.detach().clone() for name, one in inputs.items()}

@@ -43,6 +43,29 @@ def test_a_source_that_does_not_compile_says_why() -> None:
         native.library("int answer() { return unknown; }")
 
 
+@needs_compiler
+def test_a_library_cut_short_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    native.library(SOURCE)
+    (whole,) = (tmp_path / "kernels").iterdir()
+    # In another folder: what this process has loaded from a path it would be given again.
+    broken = tmp_path / "other" / "kernels" / whole.name
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(whole.read_bytes()[:64])
+    monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path / "other"))
+    native.library.cache_clear()
+    library, seconds = native.library(SOURCE)
+    assert library.answer() == 42
+    assert seconds > 0
+
+
+@needs_compiler
+def test_a_cache_that_takes_no_files_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path / "file"))
+    with pytest.raises(FailedError, match="EQUIVBENCH_CACHE"):
+        native.library(SOURCE)
+
+
 def test_without_a_compiler_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "install g++" in str(native.no_compiler())

@@ -174,6 +174,15 @@ def _differentiate_backward(ctx: Any, needs: tuple[bool, ...], *cotangents: Tens
     return None, *_kept(wanted, gradients), *[None] * 5
 
 
+def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    pass
+
+
+def _differentiate_double_backward(ctx: Any, needs: tuple[bool, ...], *cotangents: Tensor) -> tuple[Any, ...]:
+    # Without this torch would leave the third derivatives out with no more than a warning.
+    raise NotImplementedError("the fused convolution has first and second derivatives only; use the torch backend for third ones")
+
+
 _LIBRARY = Library("equivbench", "FRAGMENT")  # type: ignore[no-untyped-call]
 for _name, _arguments, _results, _kernel, _fake in (
     (FORWARD, _INPUTS, "Tensor", _forward, _forward_fake),
@@ -191,3 +200,4 @@ for _name, _arguments, _results, _kernel, _fake in (
     torch.library.register_fake(f"equivbench::{_name}", _fake, lib=_LIBRARY)
 differentiable(_LIBRARY, FORWARD, _save_forward, _differentiate_forward)
 differentiable(_LIBRARY, BACKWARD, _save_backward, _differentiate_backward)
+differentiable(_LIBRARY, DOUBLE_BACKWARD, _save_nothing, _differentiate_double_backward)

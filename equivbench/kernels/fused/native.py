@@ -45,19 +45,30 @@ def _target() -> tuple[tuple[str, ...], str]:
 def library(source: str) -> tuple[ctypes.CDLL, float]:
     """``source`` as a loaded library, and the seconds that compiling took (0 where it lay in the cache folder).
 
-    Raises ``FailedError`` where there is no compiler or it fails.
+    Raises ``FailedError`` where there is no compiler, where it fails, and where the cache folder takes no library.
     """
     if (problem := no_compiler()) is not None:
         raise FailedError(problem)
     flags, macros = _target()
     key = hashlib.sha256("\0".join([source, *ALWAYS, *flags, macros]).encode()).hexdigest()[:32]
     path = cache_dir() / "kernels" / f"{key}.so"
-    seconds = 0.0
-    if not path.exists():
-        start = time.perf_counter()
+    start = time.perf_counter()
+    try:
+        if path.exists() and (found := _loaded(path)) is not None:
+            return found, 0.0
         _compile(source, flags, path)
-        seconds = time.perf_counter() - start
-    return ctypes.CDLL(str(path)), seconds
+        return ctypes.CDLL(str(path)), time.perf_counter() - start
+    except OSError as error:
+        advice = "name a folder that can be written to and run from in EQUIVBENCH_CACHE"
+        raise FailedError(f"a fused kernel could not be kept in {path.parent}: {error}; {advice}") from error
+
+
+def _loaded(path: Path) -> ctypes.CDLL | None:
+    """The library at ``path``; None for a broken file, such as one that a full disk cut short."""
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
 
 
 def _compile(source: str, flags: tuple[str, ...], path: Path) -> None:
