@@ -169,20 +169,21 @@ STEERABLE = Pair(
         what=(
             "One skeleton, VoxMol's. The equivariant arm's features are irreps up to l = 2 and its filters radial functions "
             "times spherical harmonics, equivariant under SO(3) as far as the grid resolves them and exactly under the "
-            "cube's rotations. The augmented arm spends the same seconds a step on ordinary filters. `paper` is the published "
-            "U-Net, with attention, which the equivariant arm does not have."
+            "cube's rotations; it resamples by Fourier series, so that its levels fold no frequency back. The augmented arm "
+            "spends the same seconds a step on ordinary filters. `paper` is the published U-Net, with attention, which the "
+            "equivariant arm does not have."
         ),
         target="seconds of a training step (forward, backward, optimiser) within 15%",
         hardware="amd-epyc-f25m17-2t",
         measured={
-            "dev": {"equivariant parameters": 1622, "augmented parameters": 30608},
+            "dev": {"equivariant parameters": 1618, "augmented parameters": 30608},
             "small": {
-                "equivariant parameters": 27458,
+                "equivariant parameters": 27450,
                 "augmented parameters": 3020264,
                 "equivariant step_seconds": 0.233,
                 "augmented step_seconds": 0.220,
             },
-            "paper": {"equivariant parameters": 2835534, "augmented parameters": 111520424},
+            "paper": {"equivariant parameters": 2835522, "augmented parameters": 111520424},
         },
     ),
     presets={

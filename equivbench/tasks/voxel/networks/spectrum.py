@@ -17,37 +17,54 @@ class LowPass(nn.Module):
 
     def forward(self, x: Grids) -> Grids:
         """The same shape and dtype; computed in at least float32."""
-        size = x.shape[-1]
-        ball = Ball(size, x.device)
-        return ball.series(ball.modes(x), size).to(x.dtype)
+        return resample(x, x.shape[-1])
 
 
 class Resample(nn.Module):
-    """The same field, as far as the coarser grid's ball of frequencies holds it, on voxels half or twice as wide.
+    """The same field, as far as the coarser grid's ball of frequencies holds it, on narrower or wider voxels.
 
     Sampled exactly at the new centres, for grids have their centre in common and not their first voxel. It commutes with
     shifts and rotations that keep the ball; means of 2^3 voxels and trilinear interpolation do so at low frequencies only.
 
     Parameters
     ----------
-    finer
-        Whether to double the size (an even size is halved otherwise).
+    factor
+        New size over old, rounded to a whole number of voxels.
     """
 
-    def __init__(self, finer: bool) -> None:
+    def __init__(self, factor: float) -> None:
         super().__init__()
-        self.finer = finer
+        self.factor = factor
 
     def forward(self, x: Grids) -> Float[Tensor, "samples channels new new new"]:
         """[samples, channels, new, new, new] in ``x``'s dtype; computed in at least float32."""
-        size = x.shape[-1]
-        new = 2 * size if self.finer else size // 2
-        ball = Ball(min(size, new), x.device)
-        return ball.series(ball.modes(x), new).to(x.dtype)
+        return resample(x, round(x.shape[-1] * self.factor))
 
     def extra_repr(self) -> str:
         """For ``print``."""
-        return f"finer={self.finer}"
+        return f"factor={self.factor}"
+
+
+class Oversampled(nn.Module):
+    """A nonlinearity of each voxel, on a grid half as fine again: what it makes beyond the band is left out, not folded back.
+
+    Exact for products of two fields (Orszag's rule of two thirds, 1971).
+    """
+
+    def __init__(self, nonlinearity: nn.Module) -> None:
+        super().__init__()
+        self.nonlinearity = nonlinearity
+
+    def forward(self, x: Grids) -> Float[Tensor, "samples out size size size"]:
+        """[samples, out, size, size, size]."""
+        size = x.shape[-1]
+        return resample(self.nonlinearity(resample(x, round(1.5 * size))), size)
+
+
+def resample(x: Grids, size: int) -> Float[Tensor, "samples channels {size} {size} {size}"]:
+    """``x`` on ``size``^3 voxels of the same box, as far as the coarser grid's ball of frequencies holds it."""
+    ball = Ball(min(x.shape[-1], size), x.device)
+    return ball.series(ball.modes(x), size).to(x.dtype)
 
 
 class Ball:

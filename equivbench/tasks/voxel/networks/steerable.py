@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 from e3nn import o3
-from e3nn.nn.models.v2104.voxel_convolution import Convolution
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
 from equivbench.tasks.voxel.grid import ELEMENTS
 from equivbench.tasks.voxel.networks.plain import HEAD_SCALE
 from equivbench.tasks.voxel.networks.skeleton import UNet
-from equivbench.tasks.voxel.networks.spectrum import LowPass, Resample
+from equivbench.tasks.voxel.networks.spectrum import LowPass, Oversampled, Resample
+from equivbench.tasks.voxel.networks.steerable_convolution import SteerableConvolution
 
 
 class IrrepNorm(nn.Module):
@@ -79,6 +79,23 @@ class NormGate(nn.Module):
         return torch.cat(out, dim=1)
 
 
+class LastActivation(nn.Module):
+    """SiLU of the scalars, oversampled; other irreps pass, for the head to take their gradients, divergences and the like.
+
+    What a nonlinearity folds back here goes straight into the outputs: a :class:`NormGate` in this place makes a third of the
+    trained network's equivariance error. Oversampling scalars alone costs a fifth of what a gate of all irreps would.
+    """
+
+    def __init__(self, irreps: o3.Irreps) -> None:
+        super().__init__()
+        self.scalars = irreps.count("0e")
+        self.activation = Oversampled(nn.SiLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[samples, irreps, size, size, size], the scalars first."""
+        return torch.cat([self.activation(x[:, : self.scalars]), x[:, self.scalars :]], dim=1)
+
+
 class Mix(nn.Module):
     """e3nn's linear map of irreps at each voxel."""
 
@@ -133,9 +150,7 @@ class SteerableLayers:
 
     def conv(self, width: o3.Irreps, out: o3.Irreps) -> nn.Module:
         """e3nn's convolution: kernels of a radial basis times spherical harmonics, and a linear map of the voxel itself."""
-        harmonics = o3.Irreps.spherical_harmonics(len(self.copies) - 1)
-        convolution: nn.Module = Convolution(width, out, harmonics, self.diameter, self.radial)
-        return convolution
+        return SteerableConvolution(width, out, len(self.copies) - 1, self.diameter, self.radial)
 
     def mix(self, width: o3.Irreps, out: o3.Irreps) -> nn.Module:
         """e3nn's linear map."""
@@ -143,11 +158,11 @@ class SteerableLayers:
 
     def down(self, width: o3.Irreps) -> nn.Module:
         """What the coarser grid resolves."""
-        return Resample(finer=False)
+        return Resample(1 / 2)
 
     def up(self, width: o3.Irreps) -> nn.Module:
         """The same field on the finer grid."""
-        return Resample(finer=True)
+        return Resample(2)
 
     def attention(self, width: o3.Irreps) -> nn.Module:
         """None."""
@@ -158,4 +173,6 @@ def build(config: Mapping[str, Any]) -> UNet[o3.Irreps]:
     """Config: ``copies`` by degree, ``diameter`` (voxels), ``radial``, and ``mults`` and ``blocks`` by level."""
     mults = config["mults"]
     layers = SteerableLayers(tuple(config["copies"]), config["diameter"], config["radial"])
-    return UNet(layers, mults, config["blocks"], [False] * len(mults))
+    network = UNet(layers, mults, config["blocks"], [False] * len(mults))
+    network.out[1] = LastActivation(layers.width(1))
+    return network
