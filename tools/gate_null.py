@@ -1,6 +1,6 @@
 """Live experiments of the gate on this machine: identical code compared with itself, and code that does a little more work.
 
-    python tools/gate_null.py --out FOLDER [--comparisons 60] [--rounds 8] [--seconds 0.4] [--plant PERCENT]
+    python tools/gate_null.py --out FOLDER [--comparisons 60] [--rounds 10] [--seconds 0.4] [--plant PERCENT]
 
 Without --plant, HEAD is compared with HEAD until there are that many benchmark comparisons; any regression or improvement is a
 false alarm. With --plant, HEAD is compared with a scratch commit in which training steps, the plain convolution's forward pass
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--comparisons", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seconds", type=float, default=0.4)
     parser.add_argument("--plant", type=float, default=0.0, metavar="PERCENT")
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """False alarms and found changes of the gate in comparisons replayed from recorded rounds of identical code.
 
-    python tools/gate_replay.py FOLDER ... [--comparisons 1000] [--rounds 8] [--plant 10] [--without-floors]
+    python tools/gate_replay.py FOLDER ... [--comparisons 1000] [--rounds 10] [--plant 10] [--without-floors]
 
 Each FOLDER holds the baseline.jsonl and candidate.jsonl of `equivbench check --interleave HEAD HEAD --out FOLDER`.
 """
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--comparisons", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--plant", type=float, default=10.0, metavar="PERCENT")
     parser.add_argument("--without-floors", action="store_true", help="judge as on a machine without committed floors")
     options = parser.parse_args()

@@ -49,7 +49,7 @@ def check(
     output: Annotated[str, typer.Option("--format", help="text, json or github.")] = "text",
     strict: Annotated[bool, typer.Option("--strict", help="An inconclusive benchmark fails the check (exit 5).")] = False,
     allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Accept uncommitted changes.")] = False,
-    rounds: Annotated[int, typer.Option(help="With --interleave: fresh processes a side.")] = 8,
+    rounds: Annotated[int, typer.Option(help="With --interleave: fresh processes a side.")] = 10,
     seconds: Annotated[float, typer.Option(help="With --interleave: seconds a benchmark in each process.")] = 0.4,
     only: Annotated[list[str] | None, typer.Option(help="With --interleave: benchmarks that match this pattern (*, ?).")] = None,
     out: Annotated[Path | None, typer.Option(help="With --interleave: keep baseline.jsonl and candidate.jsonl here.")] = None,

@@ -31,7 +31,7 @@ class Judgement:
     """Candidate over baseline less 1, in the metric's own sense: +0.1 is a value 10% larger."""
     low: float | None = None
     high: float | None = None
-    """99% interval of ``change``; None with a single round or seed."""
+    """99% bounds of ``change``; None with a single round or seed."""
     threshold: float | None = None
     noise_floor: float | None = None
     repeats: str = ""
@@ -156,9 +156,7 @@ def _line(measurement: Measurement, verdict: Verdict, reason: str) -> Judgement:
 
 def _heed_control(judged: Sequence[Judgement], pairs: Sequence[Pair]) -> list[Judgement]:
     """Where the control moved, nothing that was timed beside it says anything: those verdicts become inconclusive."""
-    moved = next(
-        (each for each in judged if each.control and each.verdict in ("regression", "improvement", "inconclusive")), None
-    )
+    moved = next((each for each in judged if each.control and abs(each.change or 0.0) > CONTROL_THRESHOLD), None)
     if moved is None or moved.change is None:
         return list(judged)
     why = f"the control, which cannot change, moved by {moved.change:+.1%}: the machine did"

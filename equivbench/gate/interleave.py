@@ -41,7 +41,8 @@ class Request:
 
     baseline: str
     candidate: str
-    rounds: int = 8
+    rounds: int = 10
+    """Of 10, one round may be disturbed without hiding a change: the bound then rests on the others."""
     seconds: float = 0.4
     """For each benchmark in each process."""
     only: tuple[str, ...] = ()

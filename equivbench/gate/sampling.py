@@ -10,7 +10,7 @@ Round = Callable[[float], float]
 """Measures for about so many seconds and returns seconds a call, the least that was seen."""
 SAMPLE = 0.01
 """Seconds below which the clock and the scheduler show in a sample."""
-FEWEST = 5
+FEWEST = 3
 """Samples of which the least is taken, however long they are."""
 
 

@@ -1,4 +1,4 @@
-"""The judgement of one benchmark: the ratio of both sides, its bootstrap interval, and the verdict that follows.
+"""The judgement of one benchmark: the ratio of both sides, its bootstrap bounds, and the verdict that follows.
 
 ``ratio`` above 1 is worse, whatever the metric's direction. A change counts only where the ratio exceeds both the threshold
 and three times the noise floor, the 99% bound over rounds (or seeds) is on the same side of 1, and the difference is one that
@@ -22,6 +22,7 @@ Array = NDArray[np.float64]
 Verdict = Literal["regression", "improvement", "unchanged", "inconclusive", "missing", "failed", "incomparable", "dirty", "new"]
 
 LEVEL = 0.99
+"""Of each bound by itself: one change in a hundred that lies below the lower bound is the noise's."""
 REPLICATES = 9_999
 FLOORS = 3.0
 """Noise floors that a change must exceed."""
@@ -33,7 +34,7 @@ BLIND = 2.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """Candidate over baseline (inverted where higher is better) with its 99% interval; None: unknown bounds."""
+    """Candidate over baseline (inverted where higher is better) with its 99% bounds, each by itself; None: unknown."""
 
     ratio: float
     low: float | None
@@ -43,7 +44,7 @@ class Estimate:
 
 
 def estimate(baseline: Measurement, candidate: Measurement) -> Estimate:
-    """The ratio of both sides; the interval resamples whole rounds or seeds.
+    """The ratio of both sides; the bounds resample whole rounds or seeds.
 
     Rounds: the median of the ratios of neighbouring rounds, or the ratio of medians where there are no neighbours; a round
     that met a disturbance then counts for no more than any other. Seeds: the geometric mean of the ratios, seed by seed.
@@ -76,8 +77,7 @@ def _interval(terms: Sequence[Array], middle: Callable[[Array], Array]) -> Estim
     for place, term in enumerate(terms):
         draws = draw_seeds(len(term), len(terms) * REPLICATES)[1:]
         replicates += middle(term[draws[place :: len(terms)]])
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
+    low, high = np.quantile(replicates, [1 - LEVEL, LEVEL], method="inverted_cdf")
     return Estimate(math.exp(mid), math.exp(min(float(low), mid)), math.exp(max(float(high), mid)), count)
 
 
@@ -120,7 +120,7 @@ def judge(baseline: Measurement, candidate: Measurement, limits: Limits) -> tupl
     if lone and not (baseline.deterministic and candidate.deterministic):
         return "inconclusive", "one seed says nothing about the noise of training; run more", found
     if found.low is not None and found.high is not None and found.low <= 1 <= found.high:
-        return "inconclusive", f"the {LEVEL:.0%} interval holds no change", found
+        return "inconclusive", f"the {LEVEL:.0%} bounds hold no change", found
     if change <= limits.tolerance:
         return "inconclusive", f"beyond the threshold, within {FLOORS:g} noise floors of {percent(limits.floor)}", found
     return (

@@ -20,7 +20,7 @@ from equivbench.gate.samples import RoundLine, RoundResult
 from equivbench.gate.sampling import Round
 from equivbench.records.files import write_atomically
 
-PASSES = 2
+PASSES = 3
 """Times that a round goes through all benchmarks: a disturbance of some seconds then meets only part of each one's samples."""
 
 

@@ -21,7 +21,7 @@ ORDER: tuple[Verdict, ...] = (
     "new",
 )
 """Worst first: as the exit codes rank them."""
-COLUMNS = ("benchmark", "metric", "baseline", "candidate", "change", "99% interval", "noise", "repeats", "verdict", "why")
+COLUMNS = ("benchmark", "metric", "baseline", "candidate", "change", "99% bounds", "noise", "repeats", "verdict", "why")
 _ERRORS = frozenset({"dirty", "incomparable", "failed", "missing", "regression"})
 
 
@@ -78,7 +78,7 @@ def _sentence(each: Judgement) -> str:
     if each.baseline is None or each.candidate is None or each.change is None:
         return each.reason
     values = f"{_quantity(each.baseline, each.unit)} to {_quantity(each.candidate, each.unit)}"
-    interval = "" if each.low is None or each.high is None else f", 99% interval {each.low:+.1%} to {each.high:+.1%}"
+    interval = "" if each.low is None or each.high is None else f", 99% bounds {each.low:+.1%} to {each.high:+.1%}"
     return f"{values} ({each.change:+.1%}{interval}): {each.reason}"
 
 

@@ -100,6 +100,12 @@ def test_a_control_that_stays_lets_the_verdicts_stand() -> None:
     assert verdicts(side(control, rounds(STEADY)), side(control, rounds([1.5] * 8)))["work"] == "regression"
 
 
+def test_a_control_with_one_disturbed_round_has_not_moved() -> None:
+    control = rounds(STEADY, name="control", control=True)
+    disturbed = rounds([1.5, *STEADY[1:]], name="control", control=True)
+    assert verdicts(side(control, rounds(STEADY)), side(disturbed, rounds([1.2] * 8)))["work"] == "regression"
+
+
 def test_a_vanished_control_is_missing() -> None:
     control = rounds(STEADY, name="control", control=True)
     assert verdicts(side(control, rounds(STEADY)), side(rounds(STEADY)))["control"] == "missing"

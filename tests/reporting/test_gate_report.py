@@ -63,7 +63,7 @@ def test_rows_show_times_in_readable_units() -> None:
         "baseline": "10 ms",
         "candidate": "12 ms",
         "change": "+20.0%",
-        "99% interval": "+18.0% to +22.0%",
+        "99% bounds": "+18.0% to +22.0%",
         "noise": "1%",
         "repeats": "",
         "verdict": "regression",
