@@ -144,14 +144,15 @@ def choose_backends(names: Sequence[str], device: Any) -> list[str]:
 
 
 def left_out(refusals: Sequence[Refusal]) -> list[str]:
-    """A line for each backend that does not do something: which cases, and which modes of them."""
+    """A line for each backend that does not do something: which cases, or which derivatives of them."""
     missed: dict[str, dict[str, list[str]]] = {}
     for refusal in refusals:
         if refusal.kind == "unsupported":
             missed.setdefault(refusal.backend, {}).setdefault(refusal.case, []).append(refusal.mode)
     lines = []
     for name, cases in missed.items():
-        what = (f"{case} ({', '.join(modes)})" for case, modes in cases.items())
+        # Without the forward pass there is nothing of the case.
+        what = (case if "forward" in modes else f"{case} ({', '.join(modes)})" for case, modes in cases.items())
         lines.append(f"{name} does not do {', '.join(what)}")
     return lines
 

@@ -36,7 +36,7 @@ class CpuTimer:
 
 
 class CudaTimer:
-    """Events on the device's current stream, after all else on it has ended. A round is the 10th percentile of its samples.
+    """Events on the current stream, after all else on the device has ended. A round is the 10th percentile of its samples.
 
     A GPU's clock moves both ways, so the least sample is an outlier there.
     """
@@ -47,10 +47,11 @@ class CudaTimer:
     def seconds(self, work: Callable[[], None]) -> float:
         """Seconds between two events around ``work``; gaps in which the device waits for the host count."""
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        stream = torch.cuda.current_stream(self._device)
         torch.cuda.synchronize(self._device)
-        begin.record()
+        begin.record(stream)
         work()
-        end.record()
+        end.record(stream)
         end.synchronize()
         return float(begin.elapsed_time(end)) / 1e3
 
