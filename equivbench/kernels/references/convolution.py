@@ -16,8 +16,8 @@ from torch import Tensor
 
 from equivbench.kernels.operations import Convolution, Path
 
-CHUNK = 1024
-"""Edges at once."""
+CHUNK = 256
+"""Edges at once: what lies between fits a cache of a few MB."""
 
 
 class Form(NamedTuple):

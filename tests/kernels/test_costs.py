@@ -1,0 +1,44 @@
+"""The cost formulas against what the coefficients and sizes really are."""
+
+import pytest
+from e3nn import o3
+
+from equivbench.errors import UsageError
+from equivbench.kernels.cases import Case, case
+from equivbench.kernels.costs import costs, coupled_orders
+from equivbench.kernels.operations import Convolution, Linear, Operation
+
+
+def test_coupled_orders_are_the_coefficients_that_are_not_zero() -> None:
+    for path in Convolution((1, 1, 1), 2, 2, parity=False).paths:
+        nonzero = o3.wigner_3j(path.target, path.source, path.edge).abs() > 1e-6  # the least is above .1
+        assert sum(coupled_orders(path)) == int(nonzero.sum())
+        assert len(coupled_orders(path)) == int(nonzero.any(-1).sum())
+
+
+def test_a_linear_map_costs_its_arguments_result_and_products() -> None:
+    one = Case("test", Linear((4, 2), (3, 5)), {"nodes": 10}, 2, "")
+    found = costs(one, "forward")
+    assert found.bytes_fused == found.bytes_unfused == 4 * (10 * (4 + 3 * 2) + 4 * 3 + 2 * 5 + 10 * (3 + 3 * 5))
+    assert found.operations == 2 * 10 * (4 * 3 + 3 * 2 * 5)
+
+
+def test_a_scalar_convolution_costs_what_is_counted_by_hand() -> None:
+    one = Case("test", Convolution((2,), 0, 0), {"nodes": 3, "edges": 4}, 2, "")
+    found = costs(one, "forward")
+    # x, harmonics, weights and output, and two int64 an edge.
+    assert found.bytes_fused == 4 * (3 * 2 + 4 + 4 * 2 + 3 * 2) + 4 * 16
+    # Two products and one sum would do; the count has one product more for the matrix of the harmonics.
+    assert found.operations == 4 * 2 * 4
+
+
+def test_the_floor_of_the_64_channel_case_is_mostly_its_weights() -> None:
+    one = case("convolution-c64-l2")
+    assert isinstance(one.operation, Convolution)
+    weights = 4 * one.sizes["edges"] * one.operation.weight_size
+    assert weights < costs(one, "forward").bytes_fused < 1.3 * weights
+
+
+def test_an_operation_without_formulas_is_said() -> None:
+    with pytest.raises(UsageError, match="no cost formulas"):
+        costs(Case("test", type("Foreign", (Operation,), {"name": "foreign"})(), {}, 0, ""), "forward")
