@@ -22,6 +22,7 @@ def run(
     preset: str = "small",
     arms: Sequence[str] = (),
     threads: int | None = None,
+    kernels: str | None = None,
     forces: str | None = None,
     extend: float | None = None,
     resume: bool = False,
@@ -29,7 +30,8 @@ def run(
 ) -> list[RunRecord]:
     """Train the arms of ``pair`` (``task/pair``, or several) under one equal budget each and record every arm and seed.
 
-    ``budget`` is as on the command line (``60s``, ``2000steps``; None: the pair's own); ``watcher`` is shown how the
+    ``budget`` is as on the command line (``60s``, ``2000steps``; None: the pair's own); ``kernels`` names the backend of the
+    equivariant operations; ``watcher`` is shown how the
     runs go. The records are on disk below ``out`` too. A diverged arm is a record with that status.
     Raises ``UsageError`` for names and numbers that make no sense, ``FailedError`` where a record could not be made (the
     others are on disk), ``InterruptedRunError`` on Ctrl-C; ``resume=True`` then goes on.
@@ -42,6 +44,7 @@ def run(
         preset=preset,
         device=device,
         threads=threads,
+        kernels=kernels,
         forces=forces,
         extend=extend,
         out=str(out),
