@@ -104,13 +104,17 @@ def torch_works() -> Iterator[Finding]:
 
 def kernel_backends() -> Iterator[Finding]:
     """Which kernel backends can run here."""
+    import torch
+
+    from equivbench.kernels.backend import backend
     from equivbench.kernels.availability import absent
     from equivbench.registry import KERNEL_BACKENDS
 
     for name, entry in sorted(KERNEL_BACKENDS.entries().items()):
-        reason, spec = absent(entry.value), entry.value
-        device = "" if "cpu" in spec.devices else ", needs CUDA"
-        yield Finding(f"kernels: {name}", "absent" if reason else "ok", spec.summary + device, spec.install if reason else "")
+        spec, reason = entry.value, absent(entry.value)
+        if reason is None and "cpu" in spec.devices:
+            reason = backend(name).missing(torch.device("cpu"))
+        yield Finding(f"kernels: {name}", "absent" if reason else "ok", spec.summary, reason or "")
 
 
 def storage() -> Iterator[Finding]:

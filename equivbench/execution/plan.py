@@ -17,8 +17,8 @@ from equivbench.catalogue import QUICK_START_PAIR
 from equivbench.environment import usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.state import identify
-from equivbench.pairs.base import PRESETS, Arm, Pair
 from equivbench.kernels.availability import absent
+from equivbench.pairs.base import PRESETS, Arm, Pair
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.training.budget import Budget
 from equivbench.training.job import Job
