@@ -83,7 +83,7 @@ class LastActivation(nn.Module):
     """SiLU of the scalars, oversampled; other irreps pass, for the head to take their gradients, divergences and the like.
 
     What a nonlinearity folds back here goes straight into the outputs: without oversampling the trained network's equivariance
-    error is twice as large. For scalars alone it costs a fifth of what it would for a gate of all irreps.
+    error is twice as large. For scalars alone it costs a third of what it would for a gate of all irreps.
     """
 
     def __init__(self, irreps: o3.Irreps) -> None:
