@@ -88,7 +88,7 @@ def usable_cores() -> int:
 
 
 def cxx_compiler() -> str | None:
-    """The C++ compiler that ``torch.compile`` would use, or None (then arms run eager)."""
+    """The C++ compiler that ``torch.compile`` and the ``fused`` kernels use, or None (then arms run eager)."""
     return shutil.which(os.environ.get("CXX") or ("clang++" if platform.system() == "Darwin" else "g++"))
 
 

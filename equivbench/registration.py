@@ -41,7 +41,8 @@ def register_model(
 
     ``symmetry`` (none, octahedral, so3, o3) is a declaration that every run measures. ``requires`` names inputs that the
     data pipeline builds, with their parameter (``{"edge_index": 5.0}``: a cutoff in A). ``summary`` defaults to the first
-    line of the docstring. ``kernels``: whether ``config["kernels"]`` names the backend of its operations. Raises ``UsageError`` for another symmetry or a name that is taken.
+    line of the docstring. ``kernels``: whether ``config["kernels"]`` names the backend of its operations. Raises ``UsageError``
+    for another symmetry or a name that is taken.
     """
 
     def decorate(build: F) -> F:
@@ -63,17 +64,25 @@ def register_dataset(name: str, *, task: str, summary: str = "") -> Callable[[F]
 
 
 def register_kernel_backend(
-    name: str, *, summary: str = "", needs: tuple[str, ...] = (), install: str = "", devices: tuple[str, ...] = ("cpu", "cuda")
+    name: str,
+    *,
+    summary: str = "",
+    needs: tuple[str, ...] = (),
+    install: str = "",
+    devices: tuple[str, ...] = ("cpu", "cuda"),
+    slow_to_build: bool = False,
 ) -> Callable[[F], F]:
     """Register a function (or class) that returns an :class:`equivbench.kernels.backend.Backend` as ``name``.
 
-    ``needs``: modules that must be importable, ``install``: the command that brings them, ``devices``: where it runs. Raises
-    ``UsageError`` if the name is taken.
+    ``needs``: modules that must be importable, ``install``: the command that brings them, ``devices``: where it runs,
+    ``slow_to_build``: whether it compiles for tens of seconds a case. Raises ``UsageError`` if the name is taken.
     """
 
     def decorate(factory: F) -> F:
         registry.KERNEL_BACKENDS.add(
-            KernelBackendSpec(name, summary or _first_line(factory), factory, tuple(needs), install, tuple(devices))
+            KernelBackendSpec(
+                name, summary or _first_line(factory), factory, tuple(needs), install, tuple(devices), slow_to_build
+            )
         )
         return factory
 

@@ -105,6 +105,8 @@ class KernelBackendSpec:
     needs: tuple[str, ...] = ()
     install: str = ""
     devices: tuple[str, ...] = ("cpu", "cuda")
+    slow_to_build: bool = False
+    """Whether it compiles for tens of seconds a case: quick looks leave it out unless it is named."""
 
 
 T = TypeVar("T", TaskSpec, ModelSpec, DatasetSpec, KernelBackendSpec, Pair)

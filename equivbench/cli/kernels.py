@@ -44,7 +44,12 @@ def kernels(
     threads: Threads = None,
     dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = "float32",
     rounds: Annotated[int, typer.Option(min=1, max=1000, help="Rounds, which alternate over the backends.")] = 10,
-    quick: Annotated[bool, typer.Option("--quick", help="3 short rounds, whatever --rounds says: a look, not a result.")] = False,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick", help="3 short rounds, without backends that compile for long unless named: a look, not a result."
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Where samples go: a .jsonl file, or a folder (then <machine-key>/kernels.jsonl below it)."),
@@ -78,7 +83,7 @@ def kernels(
             device=torch.device(where),
             command=shlex.join(["equivbench", *sys.argv[1:]]),
         )
-        names = choose_backends(backends or [], plan.device)
+        names = choose_backends(backends or [], plan.device, quick=quick)
     measured = comparisons(chosen, names, wanted, plan, said=report.say)
     interrupted = False
     try:
@@ -125,8 +130,8 @@ def choose_modes(names: Sequence[str]) -> list[Mode]:
     return [mode for mode in MODES if not names or mode in names]
 
 
-def choose_backends(names: Sequence[str], device: Any) -> list[str]:
-    """The backends called ``names``, each once, or all registered ones.
+def choose_backends(names: Sequence[str], device: Any, *, quick: bool = False) -> list[str]:
+    """The backends called ``names``, each once, or all registered ones (``quick``: but those that compile for long).
 
     Raises ``UsageError`` for an unknown name and ``FailedError`` for one that was named and is absent on ``device``.
     """
@@ -140,7 +145,9 @@ def choose_backends(names: Sequence[str], device: Any) -> list[str]:
         reason = why_absent(name, device)
         if reason is not None:
             raise FailedError(f"kernel backend {name} is absent: {reason}")
-    return list(dict.fromkeys(names)) or list(KERNEL_BACKENDS.entries())
+    return list(dict.fromkeys(names)) or [
+        name for name, entry in KERNEL_BACKENDS.entries().items() if not (quick and entry.value.slow_to_build)
+    ]
 
 
 def left_out(refusals: Sequence[Refusal]) -> list[str]:

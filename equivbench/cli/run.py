@@ -33,7 +33,9 @@ def run(
     preset: Preset = "small",
     device: Device = "auto",
     threads: Threads = None,
-    kernels: Annotated[str | None, typer.Option(help="Backend of the equivariant operations: a name of `list kernels` (default torch).")] = None,
+    kernels: Annotated[
+        str | None, typer.Option(help="Backend of the equivariant operations: a name of `list kernels` (default torch).")
+    ] = None,
     forces: Forces = None,
     extend: Annotated[float | None, typer.Option(help="Take the arm that is behind on to K times the budget.")] = None,
     out: Annotated[str, typer.Option(help="Results folder.")] = "results",

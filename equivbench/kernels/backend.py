@@ -37,8 +37,9 @@ class Kernel:
     """An operation, ready to run.
 
     ``run`` takes the backend's own layout and is what is timed; ``adapt`` brings the stated inputs
-    (:mod:`equivbench.kernels.operations`) into it and ``restore`` the output back. Both are differentiable by torch, and off
-    the clock: networks keep one layout throughout. ``restore(run(adapt(inputs)))`` is the operation.
+    (:mod:`equivbench.kernels.operations`) into it and ``restore`` the output back. Both are linear in what is differentiated
+    (reorderings, scalings) and off the clock: networks keep one layout throughout. ``restore(run(adapt(inputs)))`` is the
+    operation.
     """
 
     run: Callable[[Tensors], Tensor]

@@ -28,6 +28,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         summary="e3nn's operations through torch.compile",
         factory=f"{_BACKENDS}.e3nn:E3nnCompiled",
         needs=("e3nn",),
+        slow_to_build=True,
     ),
     KernelBackendSpec(
         name="cuequivariance",
