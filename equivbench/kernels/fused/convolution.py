@@ -33,8 +33,8 @@ DOUBLE_BACKWARD = "fused_convolution_double_backward"
 def convolve(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> Tensor:
     """The convolution of :class:`Convolution`'s docstring: [nodes, target_size], twice differentiable by its three inputs.
 
-    Float32 or float64, all three of the same type. Raises ``ValueError`` for tensors of other shapes and, on a CPU, ``IndexError`` for
-    an edge to a node that is not there. Results are the same bits at the same number of threads.
+    Float32 or float64, all three of the same type. Raises ``ValueError`` for tensors of other shapes and, on a CPU,
+    ``IndexError`` for an edge to a node that is not there. Results are the same bits at the same number of threads.
     """
     description = list(operation.channels), operation.edge_lmax, operation.target_lmax, operation.parity
     output: Tensor = torch.ops.equivbench.fused_convolution(x, harmonics, weights, edge_index, *description)
