@@ -198,6 +198,8 @@ _TENSOR_SMALL = Recipe(
     tuning_log_sha256="fc1bc23211f719bed5370fe17d3d8a05c48e6deab8087c37f428048b40fc92d1",
 )
 
+_TENSOR_PAPER = Recipe(learning_rate=2e-3, batch_size=32, augmentation="none", warmup_steps=1000, precision="tf32", compile=True)
+
 TENSOR_PRODUCT = Pair(
     name="tensor-product",
     task="forcefield",
@@ -208,14 +210,14 @@ TENSOR_PRODUCT = Pair(
             "nequip",
             _NEQUIP,
             _TENSOR_SMALL,
-            Recipe(learning_rate=2e-3, batch_size=32, augmentation="none", warmup_steps=1000, precision="tf32", compile=True),
+            _TENSOR_PAPER,
         ),
         _arm(
             "augmented",
             "vector-transformer",
             _TRANSFORMER,
             replace(_TENSOR_SMALL, learning_rate=1.41e-3, augmentation="haar"),
-            Recipe(learning_rate=5e-4, batch_size=32, augmentation="haar", warmup_steps=1000, precision="tf32", compile=True),
+            replace(_TENSOR_PAPER, learning_rate=5e-4, augmentation="haar"),
         ),
     ),
     matching=MatchStatement(
@@ -248,18 +250,24 @@ _NARROW: dict[str, dict[str, Any]] = {
     "paper": {**_TRANSFORMER["paper"], "width": 80},
 }
 
+_PARAMETERS_SMALL = replace(
+    _TENSOR_SMALL,
+    learning_rate=5.65e-3,
+    tuning_log_sha256="0ee7f9c7a6960236b8620877930b2e02b3b2b16a35b6eee3a5ba7a56d8aa306d",
+)
+
 TENSOR_PRODUCT_PARAMETERS = Pair(
     name="tensor-product-parameters",
     task="forcefield",
     summary="the tensor-product pair with as many parameters on both sides: where the gap is read per kernel backend",
     arms=(
-        TENSOR_PRODUCT.arms[0],
+        _arm("equivariant", "nequip", _NEQUIP, _PARAMETERS_SMALL, _TENSOR_PAPER),
         _arm(
             "augmented",
             "vector-transformer",
             _NARROW,
-            replace(_TENSOR_SMALL, learning_rate=1.41e-3, augmentation="haar", **_UNTUNED),
-            TENSOR_PRODUCT.arms[1].presets["paper"].recipe,
+            replace(_PARAMETERS_SMALL, learning_rate=2.82e-3, augmentation="haar"),
+            replace(_TENSOR_PAPER, learning_rate=5e-4, augmentation="haar"),
         ),
     ),
     matching=MatchStatement(
