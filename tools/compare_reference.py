@@ -34,6 +34,14 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
         "ours",
         {"network": "nequip", "config": SPHERICAL, "compile": True},
     ),
+    "equivbench tensor-product: NequIP 3L l2 C64, fused, eager": (
+        "ours",
+        {"network": "nequip", "config": {**SPHERICAL, "kernels": "fused"}, "compile": False},
+    ),
+    "equivbench tensor-product: NequIP 3L l2 C64, fused, compiled": (
+        "ours",
+        {"network": "nequip", "config": {**SPHERICAL, "kernels": "fused"}, "compile": True},
+    ),
     "nequip 3L l2 C64 no parity, compiled": ("nequip", NEQUIP),
 }
 SCRIPTS = {"ours": "reference_equivbench.py", "nequip": "reference_nequip.py", "schnetpack": "reference_schnetpack.py"}
