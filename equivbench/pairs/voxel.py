@@ -140,7 +140,7 @@ OCTAHEDRAL = Pair(
 
 _STEERABLE_TUNING = {
     "tuned_at": "600samples",
-    "tuning_log_sha256": "142ed2c15eca153891f0c59fcf9f9bd981f8996550cc512cdc6d308032157fcb",
+    "tuning_log_sha256": "71f0ac0d95fb358b2b881d5464832ee271a88952de81a0b4b49570dc9cb2a867",
 }
 
 STEERABLE = Pair(
