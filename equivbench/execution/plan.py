@@ -54,7 +54,7 @@ class RunRequest:
 
     @property
     def command(self) -> str:
-        """The command line that asks for the same, as it goes into records and into hints on resuming."""
+        """The command line that asks for the same, as it goes into hints on resuming."""
         words = ["equivbench", "run", *self.pairs]
         for arm in self.arms:
             words += ["--arm", arm]
@@ -68,6 +68,11 @@ class RunRequest:
         if self.extend is not None:
             words += ["--extend", f"{self.extend:g}"]
         return shlex.join([*words, "--resume"] if self.resume else words)
+
+    @property
+    def recorded(self) -> str:
+        """The command line as records keep it: without the folder, which changes nothing and may name a user's paths."""
+        return replace(self, out=RunRequest.out).command
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,7 @@ def _contest(pair: Pair, seed: int, request: RunRequest, device: str, threads: i
             seed=seed,
             run_id=run_id,
             created=f"{now:%Y-%m-%dT%H:%M:%SZ}",
-            command=request.command,
+            command=request.recorded,
             out=request.out,
             state_dir="",
             device=device,

@@ -88,7 +88,7 @@ def _job(job: Job, axis: Axis, value: str, request: SweepRequest) -> Job:
     moved = msgspec.structs.replace(
         job,
         run_id=f"{head}-{request.axis}-{value.replace(':', '-')}-{time}",
-        command=request.command,
+        command=replace(request, run=replace(request.run, out=RunRequest.out)).command,
         labels={"sweep": request.axis, "value": value},
         resume=True,
         **axis.change(value, PAIRS.get(job.pair).arm(job.arm), job.preset),

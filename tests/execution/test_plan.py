@@ -91,6 +91,10 @@ def test_what_makes_no_sense_is_a_usage_error_that_names_it(request_, says):
         make_plan(RunRequest(**{"device": "cpu", **request_}), NOW)
 
 
+def test_a_record_says_what_was_run_and_not_where_it_went():
+    assert jobs(budget="60s", out="/somebody/results")[0].command == "equivbench run --budget 60s --device cpu --threads 1"
+
+
 def test_a_kernel_backend_goes_to_the_arms_that_take_one_and_into_the_run_id():
     tensor_product = {"pairs": ("forcefield/tensor-product",), "budget": "60s"}
     equivariant, augmented = jobs(**tensor_product, kernels="fused")
