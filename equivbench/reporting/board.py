@@ -45,6 +45,8 @@ class Row:
     pair: str
     arm: str
     model: str
+    kernels: str
+    """The backend of its equivariant operations."""
     setup: str
     """Digest of model, config, kernels, wrapper and recipe: only seeds of one setup are aggregated."""
     parameters: int
@@ -136,6 +138,7 @@ def _row(seeds: list[RunRecord]) -> Row:
         pair=_clean(first.pair),
         arm=_clean(first.arm),
         model=_clean(first.model.name),
+        kernels=_clean(first.model.kernels),
         setup=setup_digest(first),
         parameters=first.model.parameters,
         total=total,

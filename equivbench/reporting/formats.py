@@ -93,6 +93,6 @@ HEADERS = {
     "samples_per_second_all_in": "samples/s all-in",
     "compile_seconds": "compile s",
 }
-NUMBERS = frozenset(COLUMNS) - {"pair", "arm", "model", "setup", "note"}
+NUMBERS = frozenset(COLUMNS) - {"pair", "arm", "model", "kernels", "setup", "note"}
 FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {"md": to_markdown, "csv": to_csv, "json": to_json}
 PLANNED = ("html", "latex")

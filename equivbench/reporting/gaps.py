@@ -11,6 +11,7 @@ from equivbench.training.budget import Budget
 OTHER = {"equivariant": "augmented", "augmented": "equivariant"}
 COLUMNS = (
     "pair",
+    "kernels",
     "preset",
     "budget",
     "seeds",
@@ -69,9 +70,8 @@ def reading(gap: PairGap) -> str:
 
 def setting(gap: PairGap) -> str:
     """What the gap was measured under, in words."""
-    kernels = sorted(set(gap.kernels.values()))
     parts = [gap.preset, budget_text(gap), *(f"{name} {value}" for name, value in sorted(gap.variant.items()))]
-    parts += [f"kernels {' / '.join(kernels)}", gap.machine_key]
+    parts += [f"kernels {_kernels(gap)}", gap.machine_key]
     epochs = ", ".join(f"{arm} {value:.3g}" for arm, value in gap.epochs.items())
     return f"{', '.join(parts)}; epochs: {epochs}"
 
@@ -106,6 +106,11 @@ def show(quantity: Quantity, *, interval: bool = True, digits: int = 3) -> str:
     return text
 
 
+def _kernels(gap: PairGap) -> str:
+    """One name where both arms run on it, else the equivariant arm's and the other's."""
+    return " / ".join(dict.fromkeys(gap.kernels[arm] for arm in ("equivariant", "augmented")))
+
+
 def _row(gap: PairGap) -> tuple[str, ...]:
     found = headline(gap)
     behind, steady, all_in, slack = "-", "-", "-", "-"
@@ -118,6 +123,7 @@ def _row(gap: PairGap) -> tuple[str, ...]:
     finished = f"{gap.n_seeds - gap.n_diverged} of {gap.n_seeds}" if gap.n_diverged else str(gap.n_seeds)
     return (
         f"{gap.task}/{gap.pair}",
+        _kernels(gap),
         gap.preset,
         budget_text(gap),
         finished,
