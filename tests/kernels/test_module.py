@@ -22,7 +22,7 @@ def inputs(dtype: torch.dtype) -> dict[str, torch.Tensor]:
 
 def test_each_precision_has_a_kernel_of_its_own():
     module = OnBackend(OPERATION, "torch")
-    single, double = module(**inputs(torch.float32)), module(**inputs(torch.float64))
+    single, double = module(**inputs(torch.float32)), module.double()(**inputs(torch.float64))
     assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
     # float32 rounding of sums of a few terms of order one.
     assert torch.allclose(single.double(), double, atol=1e-5)
@@ -32,13 +32,19 @@ def test_kernels_are_neither_copied_nor_pickled_nor_saved():
     module = OnBackend(OPERATION, "torch")
     expected = module(**inputs(torch.float32))
     for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert not twin._kernels
+        assert not {id(kernel) for kernel in twin._kernels.values()} & {id(kernel) for kernel in module._kernels.values()}
         assert torch.equal(twin(**inputs(torch.float32)), expected)
     assert module.state_dict() == {}
 
 
-def test_a_backend_that_is_not_there_says_so_when_it_is_called_for():
+def test_a_network_is_compiled_whole_whatever_was_called_before():
+    module = torch.nn.Sequential(OnBackend(OPERATION, "torch"))
+    compiled = torch.compile(lambda **tensors: module[0](**tensors), backend="eager", fullgraph=True)
+    assert torch.equal(compiled(**inputs(torch.float32)), module[0](**inputs(torch.float32)))
+
+
+def test_a_backend_that_is_not_there_says_so_as_the_network_is_built():
     with pytest.raises(UsageError, match="torch"):
         OnBackend(OPERATION, "trch")
     with pytest.raises(FailedError, match="openequivariance cannot run on cpu"):
-        OnBackend(OPERATION, "openequivariance")(**inputs(torch.float32))
+        OnBackend(OPERATION, "openequivariance")

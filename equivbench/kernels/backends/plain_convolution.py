@@ -9,6 +9,7 @@ tensor with zeros. ``index_select`` and ``index_add`` are written out because on
 from __future__ import annotations
 
 import torch
+import torch._dynamo
 from e3nn import o3
 from torch import Tensor
 
@@ -33,6 +34,8 @@ def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.dev
                 counts.append(channels)
         heights.append([len(full) for full in stacked])
         couplings.append(torch.cat(stacked).flatten(0, 1).T.contiguous().to(dtype=dtype, device=device))
+        # A constant: with dynamic shapes, a batch that happens to have as many molecules as it has rows would share its size.
+        torch._dynamo.mark_static(couplings[-1])
     sizes = [(2 * degree + 1) * channels for degree, channels in enumerate(operation.channels)]
 
     def run(inputs: Tensors) -> Tensor:
