@@ -5,17 +5,13 @@ Seconds of a training step are tracked in :mod:`benchmarks.pairs`, where the arm
 
 from __future__ import annotations
 
-import atexit
-import shutil
-import tempfile
 from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
 
 from equivbench.registry import PAIRS
-from equivbench.training.assembly import build_trainer
-from equivbench.training.job import Job
+from equivbench.training.stepping import dev_trainer
 
 if TYPE_CHECKING:
     # Not at run time: asv takes every class with a time_... method for a benchmark, and Trainer has time_steps.
@@ -30,22 +26,7 @@ def trainer(name: str) -> Trainer:
     """A trainer that has taken its first steps (asv repeats ``setup`` before every sample)."""
     torch.set_num_threads(1)
     pair, _, arm = name.rpartition("/")
-    folder = tempfile.mkdtemp(prefix="equivbench-asv-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    made = build_trainer(
-        Job(
-            pair=pair,
-            arm=arm,
-            preset="dev",
-            budget="1000000steps",
-            seed=0,
-            run_id="dev-seed0",
-            created="",
-            command="",
-            out="",
-            state_dir=folder,
-        )
-    )
+    made = dev_trainer(pair, arm)
     made.time_steps(0.1)
     return made
 

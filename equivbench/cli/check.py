@@ -95,13 +95,13 @@ def _report(sides: tuple[Side, Side], thresholds: Thresholds, output: str, stric
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.gate.compare import compare
     from equivbench.gate.noise import committed_floors
-    from equivbench.reporting.gate import COLUMNS, markdown, rows, summary_line, workflow_commands, worst_first
+    from equivbench.reporting.gate import COLUMNS, markdown, rows, subject, summary_line, workflow_commands, worst_first
 
     judgements = compare(*sides, thresholds=thresholds, floors=committed_floors(), allow_dirty=allow_dirty)
     code = exit_code(judgements, strict)
     if code:
         worst = worst_first(judgements)[0]
-        message("error", f"{summary_line(judgements)}; first {worst.benchmark} {worst.metric}: {worst.reason}")
+        message("error", f"{summary_line(judgements)}; first {subject(worst)}: {worst.reason}")
     if output == "json":
         print_json({"exit_code": code, "benchmarks": list(map(_plain, worst_first(judgements)))})
         return code

@@ -78,27 +78,9 @@ def _kernel(case_name: str, mode: str, backend: str) -> Callable[[], Round]:
 
 def _training_step(pair: str, arm: str) -> Callable[[], Round]:
     def build() -> Round:
-        import tempfile
+        from equivbench.training.stepping import dev_trainer
 
-        from equivbench.training.assembly import build_trainer
-        from equivbench.training.job import Job
-
-        trainer = build_trainer(
-            Job(
-                pair=pair,
-                arm=arm,
-                preset="dev",
-                budget="1000000steps",
-                seed=0,
-                run_id="dev-seed0",
-                created="",
-                command="",
-                out="",
-                state_dir=tempfile.mkdtemp(prefix="equivbench-gate-"),
-                device="cpu",
-                threads=1,
-            )
-        )
+        trainer = dev_trainer(pair, arm)
         return lambda seconds: least_of_each(trainer.time_steps, seconds)
 
     return build

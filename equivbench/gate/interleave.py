@@ -22,10 +22,11 @@ from equivbench.execution.workers import KEPT_MEMORY, last_words
 from equivbench.gate.benchmarks import BENCHMARKS
 from equivbench.gate.measurement import Side
 from equivbench.gate.reading import of_gate_samples
-from equivbench.gate.samples import GateSamples, RoundResult, write_gate_samples
+from equivbench.gate.samples import GateSamples, RoundResult
 from equivbench.gate.verdict import MIN_ROUNDS
 from equivbench.gate.worker import selected
 from equivbench.gate.worktrees import checked_out, commit_of, refuse_changes, repository
+from equivbench.records.files import write_lines
 from equivbench.records.schema import Git
 
 SIDES = ("baseline", "candidate")
@@ -109,7 +110,7 @@ def _warn_if_busy() -> None:
 
 def _keep(samples: list[list[GateSamples]], out: Path) -> Path:
     for name, each in zip(SIDES, samples, strict=True):
-        write_gate_samples(each, out / f"{name}.jsonl")
+        write_lines(each, out / f"{name}.jsonl")
     return out
 
 

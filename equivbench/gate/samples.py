@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-
 import msgspec
 
-from equivbench.records.files import write_atomically
 from equivbench.records.schema import Environment, Git
 
 GATE_SCHEMA_VERSION = 1
@@ -34,12 +30,6 @@ class GateSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Why it could not be measured; ``rounds`` is then short or empty."""
     environment: Environment
     git: Git
-
-
-def write_gate_samples(samples: Iterable[GateSamples], path: Path) -> Path:
-    """Write ``samples`` atomically, a line each; raises ``FailedError`` where the disk refuses."""
-    write_atomically(path, b"".join(msgspec.json.encode(one) + b"\n" for one in samples))
-    return path
 
 
 class RoundLine(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

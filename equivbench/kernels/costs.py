@@ -19,6 +19,7 @@ from equivbench.kernels.operations import (
     RadialBasis,
     SO2Convolution,
     SphericalHarmonics,
+    features,
 )
 from equivbench.records.kernels import MODES, Mode
 
@@ -229,10 +230,7 @@ def _attention(itemsize: int, rows: int, residues: int, query: int, value: int, 
 
 @passes.register
 def _steerable_convolution(operation: SteerableConvolution, case: Case, itemsize: int) -> tuple[Costs, ...]:
-    inputs, outputs = (
-        sum((2 * degree + 1) * count for degree, count in enumerate(channels))
-        for channels in (operation.inputs, operation.outputs)
-    )
+    inputs, outputs = features(operation.inputs), features(operation.outputs)
     weights = operation.radial * sum(operation.inputs[path.source] * operation.outputs[path.target] for path in operation.paths)
     return _grid(itemsize, case, inputs, outputs, weights, 2 * operation.reach + 1)
 

@@ -20,6 +20,7 @@ from equivbench.kernels.operations import (
     RadialBasis,
     SO2Convolution,
     SphericalHarmonics,
+    features,
 )
 from equivbench.symmetry.rotations import random_rotations
 
@@ -64,7 +65,7 @@ def _spherical_harmonics(operation: SphericalHarmonics, case: Case, generator: G
 
 @draw.register
 def _linear(operation: Linear, case: Case, generator: Generator) -> dict[str, Tensor]:
-    rows = sum((2 * degree + 1) * count for degree, count in enumerate(operation.inputs))
+    rows = features(operation.inputs)
     size = sum(inputs * outputs for inputs, outputs in zip(operation.inputs, operation.outputs, strict=True))
     # Outputs of order one, as in a network.
     return {
@@ -141,7 +142,7 @@ def _invariant_point_attention(operation: InvariantPointAttention, case: Case, g
 
 @draw.register
 def _steerable_convolution(operation: SteerableConvolution, case: Case, generator: Generator) -> dict[str, Tensor]:
-    rows = sum((2 * degree + 1) * count for degree, count in enumerate(operation.inputs))
+    rows = features(operation.inputs)
     size = sum(operation.inputs[path.source] * operation.outputs[path.target] for path in operation.paths)
     return {
         "x": normal(generator, case.sizes["samples"], rows, *(case.sizes["size"],) * 3),

@@ -7,9 +7,15 @@ layout of the stated tensors; a backend that wants another says how to change th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
+
+
+def features(channels: Sequence[int]) -> int:
+    """Numbers in blocks of degrees 0, 1, ... with so many ``channels``."""
+    return sum((2 * degree + 1) * count for degree, count in enumerate(channels))
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class Convolution(Operation):
     @property
     def source_size(self) -> int:
         """Features of a node of ``x``."""
-        return sum((2 * degree + 1) * count for degree, count in enumerate(self.channels))
+        return features(self.channels)
 
     @property
     def target_size(self) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
+
+import msgspec
 
 from equivbench.errors import FailedError
 
@@ -39,3 +42,9 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_lines(values: Iterable[msgspec.Struct], path: Path) -> Path:
+    """Write ``values`` atomically, a line of JSON each, and return ``path``; raises as :func:`write_atomically`."""
+    write_atomically(path, b"".join(msgspec.json.encode(value) + b"\n" for value in values))
+    return path

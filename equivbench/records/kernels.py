@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from equivbench.errors import FailedError
-from equivbench.records.files import write_atomically
+from equivbench.records.files import write_lines
 from equivbench.records.schema import Environment, Git
 
 KERNEL_SCHEMA_VERSION = 1
@@ -70,14 +70,7 @@ def merge_samples(samples: Iterable[KernelSamples], path: Path) -> Path:
     """
     new = {one.identity: one for one in samples}
     old = {one.identity: one for one in read_samples(path)} if path.exists() else {}
-    return write_samples((old | new).values(), path)
-
-
-def write_samples(samples: Iterable[KernelSamples], path: Path) -> Path:
-    """Write ``samples`` atomically, a line each; raises ``FailedError`` where the disk refuses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, b"".join(msgspec.json.encode(one) + b"\n" for one in samples))
-    return path
+    return write_lines((old | new).values(), path)
 
 
 def read_samples(path: Path) -> list[KernelSamples]:

@@ -47,7 +47,7 @@ def workflow_commands(judgements: Sequence[Judgement], strict: bool) -> Iterator
         errs = each.verdict in _ERRORS or (strict and each.verdict == "inconclusive")
         kind = "error" if errs else {"inconclusive": "warning", "improvement": "notice"}.get(each.verdict)
         if kind is not None:
-            title = _property(f"{each.verdict}: {_subject(each)}")
+            title = _property(f"{each.verdict}: {subject(each)}")
             yield f"::{kind} title={title}::{_data(_sentence(each))}"
 
 
@@ -82,7 +82,8 @@ def _sentence(each: Judgement) -> str:
     return f"{values} ({each.change:+.1%}{interval}): {each.reason}"
 
 
-def _subject(each: Judgement) -> str:
+def subject(each: Judgement) -> str:
+    """What was judged: the benchmark and its metric, where it has one."""
     return f"{each.benchmark} {each.metric}".strip()
 
 

@@ -12,7 +12,8 @@ import pytest
 from toy_samples import environment, gate_samples, noisy
 
 from equivbench.cli.main import main
-from equivbench.gate.samples import GateSamples, write_gate_samples
+from equivbench.gate.samples import GateSamples
+from equivbench.records.files import write_lines
 from equivbench.records.schema import Git
 
 STEADY = noisy(0.01, 0.002, 8, 1)
@@ -21,7 +22,7 @@ CONTROL = gate_samples(STEADY, benchmark="control", control=True)
 
 
 def write(path: Path, *samples: GateSamples) -> Path:
-    return write_gate_samples([CONTROL, *samples], path)
+    return write_lines([CONTROL, *samples], path)
 
 
 def check(*arguments: object) -> int:

@@ -13,9 +13,8 @@ from toy_samples import environment, gate_samples, kernel_samples
 from equivbench.gate.compare import compare
 from equivbench.gate.measurement import Measurement, Side
 from equivbench.gate.reading import read_side
-from equivbench.gate.samples import write_gate_samples
 from equivbench.gate.thresholds import Thresholds
-from equivbench.records.kernels import write_samples
+from equivbench.records.files import write_lines
 from equivbench.records.schema import Git, RunRecord
 from equivbench.records.store import write_record
 
@@ -148,37 +147,37 @@ def test_a_broken_file_does_not_hide_the_others(tmp_path: Path) -> None:
 
 def test_kernel_samples_of_several_processes_are_pooled(tmp_path: Path) -> None:
     for name, level in (("a", 1.0), ("b", 2.0)):
-        write_samples([kernel_samples([level] * 4)], tmp_path / f"{name}.jsonl")
+        write_lines([kernel_samples([level] * 4)], tmp_path / f"{name}.jsonl")
     (found,) = read_side(tmp_path).measurements
     assert sorted(found.values.values()) == [1.0] * 4 + [2.0] * 4
     assert found.name == "convolution-c64-l2 forward fused"
 
 
 def test_a_kernel_that_slows_down_is_found(tmp_path: Path) -> None:
-    before = write_samples([kernel_samples([1.0, 1.01, 1.0, 1.02, 1.0])], tmp_path / "a.jsonl")
-    after = write_samples([kernel_samples([1.2, 1.21, 1.2, 1.22, 1.2])], tmp_path / "b.jsonl")
+    before = write_lines([kernel_samples([1.0, 1.01, 1.0, 1.02, 1.0])], tmp_path / "a.jsonl")
+    after = write_lines([kernel_samples([1.2, 1.21, 1.2, 1.22, 1.2])], tmp_path / "b.jsonl")
     assert verdicts(before, after) == {"seconds": "regression"}
     assert verdicts(before, before) == {"seconds": "unchanged"}
 
 
 @pytest.mark.parametrize("change", [{"dtype": "float64"}, {"method": "naive"}, {"environment": environment("other")}], ids=str)
 def test_kernel_samples_of_another_kind_are_incomparable(change: dict[str, Any], tmp_path: Path) -> None:
-    before = write_samples([kernel_samples([1.0] * 4)], tmp_path / "a.jsonl")
-    after = write_samples([kernel_samples([1.0] * 4, **change)], tmp_path / "b.jsonl")
+    before = write_lines([kernel_samples([1.0] * 4)], tmp_path / "a.jsonl")
+    after = write_lines([kernel_samples([1.0] * 4, **change)], tmp_path / "b.jsonl")
     assert verdicts(before, after) == {"seconds": "incomparable"}
 
 
 def test_a_throttled_gpu_decides_nothing(tmp_path: Path) -> None:
     hot = {"device_state": {"throttled_rounds": 3.0, "throttled_by": "power"}}
-    before = write_samples([kernel_samples([1.0] * 4)], tmp_path / "a.jsonl")
-    after = write_samples([kernel_samples([1.5] * 4, **hot)], tmp_path / "b.jsonl")
+    before = write_lines([kernel_samples([1.0] * 4)], tmp_path / "a.jsonl")
+    after = write_lines([kernel_samples([1.5] * 4, **hot)], tmp_path / "b.jsonl")
     assert verdicts(before, after) == {"seconds": "inconclusive"}
     assert verdicts(after, after) == {"seconds": "inconclusive"}
 
 
 def test_samples_of_one_session_stay_pairs_on_disk(tmp_path: Path) -> None:
-    before = write_gate_samples([gate_samples([1.0, 2.0, 4.0, 8.0])], tmp_path / "a.jsonl")
-    after = write_gate_samples([gate_samples([1.1, 2.2, 4.4, 8.8])], tmp_path / "b.jsonl")
+    before = write_lines([gate_samples([1.0, 2.0, 4.0, 8.0])], tmp_path / "a.jsonl")
+    after = write_lines([gate_samples([1.1, 2.2, 4.4, 8.8])], tmp_path / "b.jsonl")
     sides = read_side(before), read_side(after)
     assert [each.session for side in sides for each in side.measurements] == ["one", "one"]
     (found,) = compare(*sides, thresholds=Thresholds(), floors={})
@@ -189,8 +188,8 @@ def test_samples_of_one_session_stay_pairs_on_disk(tmp_path: Path) -> None:
     "change", [{"problem": "RuntimeError: no"}, {"git": Git(commit=None, dirty=True)}], ids=["problem", "dirty"]
 )
 def test_what_went_wrong_on_one_side_reaches_the_verdict(change: dict[str, Any], tmp_path: Path) -> None:
-    before = write_gate_samples([gate_samples([1.0] * 8)], tmp_path / "a.jsonl")
-    after = write_gate_samples([gate_samples([1.0] * 8, **change)], tmp_path / "b.jsonl")
+    before = write_lines([gate_samples([1.0] * 8)], tmp_path / "a.jsonl")
+    after = write_lines([gate_samples([1.0] * 8, **change)], tmp_path / "b.jsonl")
     assert verdicts(before, after)["seconds"] in ("failed", "dirty")
 
 

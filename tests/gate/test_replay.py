@@ -11,13 +11,14 @@ from equivbench.errors import FailedError, IncomparableError
 from equivbench.gate.compare import compare
 from equivbench.gate.measurement import Side
 from equivbench.gate.replay import recorded, replayed
-from equivbench.gate.samples import GateSamples, write_gate_samples
+from equivbench.gate.samples import GateSamples
 from equivbench.gate.thresholds import Thresholds
+from equivbench.records.files import write_lines
 
 
 def record(folder: Path, baseline: list[GateSamples], candidate: list[GateSamples]) -> Path:
-    write_gate_samples(baseline, folder / "baseline.jsonl")
-    write_gate_samples(candidate, folder / "candidate.jsonl")
+    write_lines(baseline, folder / "baseline.jsonl")
+    write_lines(candidate, folder / "candidate.jsonl")
     return folder
 
 

@@ -9,7 +9,8 @@ import pytest
 from factories import make_record
 
 from equivbench.errors import FailedError
-from equivbench.records.kernels import KernelSamples, merge_samples, read_samples, write_samples
+from equivbench.records.files import write_lines
+from equivbench.records.kernels import KernelSamples, merge_samples, read_samples
 
 
 def sample(backend: str, seconds: float = 1.0, dtype: str = "float32") -> KernelSamples:
@@ -37,7 +38,7 @@ def sample(backend: str, seconds: float = 1.0, dtype: str = "float32") -> Kernel
 
 def test_samples_come_back_as_they_went(tmp_path: Path) -> None:
     samples = [sample("a"), sample("b", 2.0)]
-    assert read_samples(write_samples(samples, tmp_path / "new" / "kernels.jsonl")) == samples
+    assert read_samples(write_lines(samples, tmp_path / "new" / "kernels.jsonl")) == samples
 
 
 def test_the_newer_of_two_alike_counts_and_the_rest_stays(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.library import Library
 
 from equivbench.kernels.fused.differentiable import differentiable
+from equivbench.kernels.fused.shapes import check_shapes
 from equivbench.kernels.operations import Convolution
 
 Description = tuple[list[int], int, int, bool]
@@ -52,16 +53,7 @@ def _described(channels: list[int], edge_lmax: int, target_lmax: int, parity: bo
 
 def _check(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> None:
     """Raises ``ValueError`` where a kernel would read past the end of a tensor or take it for another type."""
-    edges = edge_index.shape[-1]
-    stated = {
-        "x": (x, [x.shape[0], operation.source_size]),
-        "harmonics": (harmonics, [edges, (operation.edge_lmax + 1) ** 2]),
-        "weights": (weights, [edges, operation.weight_size]),
-        "edge_index": (edge_index, [2, edges]),
-    }
-    for name, (tensor, shape) in stated.items():
-        if list(tensor.shape) != shape:
-            raise ValueError(f"{name} of the convolution is {list(tensor.shape)}; it must be {shape}")
+    check_shapes(operation, x, harmonics, weights, edge_index)
     if edge_index.dtype != torch.int64:
         raise ValueError(f"edge_index of the convolution is {edge_index.dtype}; it must be torch.int64")
     if x.dtype not in (torch.float32, torch.float64) or not x.dtype == harmonics.dtype == weights.dtype:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from equivbench.errors import FailedError
 from equivbench.kernels.fused.coupling import couplings
+from equivbench.kernels.fused.shapes import check_shapes
 from equivbench.kernels.fused.triton_grouping import CENTRE, NEIGHBOUR, groups
 from equivbench.kernels.fused.triton_source import INPUTS, Kind, Request, parts, write
 from equivbench.kernels.operations import Convolution
@@ -114,16 +115,7 @@ def _neighbours(
 
 def _checked(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> dict[str, Tensor]:
     """The inputs, contiguous; raises ``ValueError`` for other shapes, since a kernel would read past the end."""
-    edges = edge_index.shape[-1]
-    stated = {
-        "x": (x, (x.shape[0], operation.source_size)),
-        "harmonics": (harmonics, (edges, (operation.edge_lmax + 1) ** 2)),
-        "weights": (weights, (edges, operation.weight_size)),
-        "edge_index": (edge_index, (2, edges)),
-    }
-    for name, (tensor, shape) in stated.items():
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} of the convolution is {list(tensor.shape)}; it must be {list(shape)}")
+    check_shapes(operation, x, harmonics, weights, edge_index)
     return {"x": x.contiguous(), "harmonics": harmonics.contiguous(), "weights": weights.contiguous()}
 
 

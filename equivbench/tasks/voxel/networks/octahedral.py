@@ -120,6 +120,10 @@ class OctahedralLayers:
         """SiLU, on each copy."""
         return nn.SiLU()
 
+    def last_activation(self, width: int) -> nn.Module:
+        """As everywhere."""
+        return self.activation(width)
+
     def conv(self, width: int, out: int) -> nn.Module:
         """3^3 group convolution."""
         return GroupConv(width, out, 3)

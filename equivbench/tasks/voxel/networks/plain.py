@@ -70,6 +70,10 @@ class PlainLayers:
         """SiLU."""
         return nn.SiLU()
 
+    def last_activation(self, width: int) -> nn.Module:
+        """As everywhere."""
+        return self.activation(width)
+
     def conv(self, width: int, out: int) -> nn.Module:
         """3^3 convolution."""
         return nn.Conv3d(width, out, 3, padding=1)

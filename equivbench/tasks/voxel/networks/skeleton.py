@@ -40,6 +40,10 @@ class Layers(Protocol[W]):
         """Pointwise nonlinearity."""
         ...
 
+    def last_activation(self, width: W) -> nn.Module:
+        """The nonlinearity before the head, at full resolution."""
+        ...
+
     def conv(self, width: W, out: W) -> nn.Module:
         """A convolution that keeps the size."""
         ...
@@ -135,7 +139,7 @@ class UNet(nn.Module, Generic[W]):
         last = widths[-1]
         middle = [Residual(layers, last, last), Residual(layers, last, last)]
         self.middle = nn.Sequential(middle[0], *([layers.attention(last)] if any(attention) else []), middle[1])
-        self.out = nn.Sequential(layers.norm(widths[0]), layers.activation(widths[0]), layers.head(widths[0]))
+        self.out = nn.Sequential(layers.norm(widths[0]), layers.last_activation(widths[0]), layers.head(widths[0]))
 
     def forward(self, noisy: Tensor) -> dict[str, Tensor]:
         """``density`` in the shape of ``noisy`` [samples, channels, size, size, size].

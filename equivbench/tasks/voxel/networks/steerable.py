@@ -148,6 +148,10 @@ class SteerableLayers:
         """Gated by length."""
         return NormGate(width)
 
+    def last_activation(self, width: o3.Irreps) -> nn.Module:
+        """Of scalars, oversampled."""
+        return LastActivation(width)
+
     def conv(self, width: o3.Irreps, out: o3.Irreps) -> nn.Module:
         """e3nn's convolution: kernels of a radial basis times spherical harmonics, and a linear map of the voxel itself."""
         return SteerableConvolution(width, out, len(self.copies) - 1, self.diameter, self.radial)
@@ -173,6 +177,4 @@ def build(config: Mapping[str, Any]) -> UNet[o3.Irreps]:
     """Config: ``copies`` by degree, ``diameter`` (voxels), ``radial``, and ``mults`` and ``blocks`` by level."""
     mults = config["mults"]
     layers = SteerableLayers(tuple(config["copies"]), config["diameter"], config["radial"])
-    network = UNet(layers, mults, config["blocks"], [False] * len(mults))
-    network.out[1] = LastActivation(layers.width(1))
-    return network
+    return UNet(layers, mults, config["blocks"], [False] * len(mults))
