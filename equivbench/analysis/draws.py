@@ -29,9 +29,9 @@ def draw_rotations(group: Group, draws: int, samples: int, seed: int) -> tuple[T
     return elements[torch.randint(len(elements), (draws, samples), generator=generator)], False
 
 
-def spread(groups: Tensor, samples: int | None) -> Tensor:
-    """Indices [n] of a fixed choice of ``samples``: every group once, in a fixed random order, before any twice. None: all."""
-    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(0))
+def spread(groups: Tensor, samples: int | None, seed: int = 0) -> Tensor:
+    """Indices [n] of ``samples`` chosen by ``seed``: every group once, in a random order, before any twice. None: all."""
+    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed))
     if samples is None or samples >= len(groups):
         return torch.arange(len(groups))
     if samples < 1:

@@ -39,6 +39,7 @@ def run(
     forces: Forces = None,
     extend: Annotated[float | None, typer.Option(help="Take the arm that is behind on to K times the budget.")] = None,
     out: Annotated[str, typer.Option(help="Results folder.")] = "results",
+    snapshots: Annotated[bool, typer.Option("--snapshots", help="Keep the weights of every evaluation, for `analyze`.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished runs of the same request.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and train nothing.")] = False,
     executor: Annotated[str, typer.Option(help="local; ray and slurm are planned.")] = "local",
@@ -68,6 +69,7 @@ def run(
         forces=forces,
         extend=extend,
         out=out,
+        snapshots=snapshots,
         resume=resume,
     )
     plan = make_plan(request)

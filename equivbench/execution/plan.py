@@ -50,6 +50,7 @@ class RunRequest:
     forces: str | None = None
     extend: float | None = None
     out: str = "results"
+    snapshots: bool = False
     resume: bool = False
 
     @property
@@ -67,7 +68,8 @@ class RunRequest:
             words += ["--seeds", ",".join(map(str, self.seeds))]
         if self.extend is not None:
             words += ["--extend", f"{self.extend:g}"]
-        return shlex.join([*words, "--resume"] if self.resume else words)
+        words += [f"--{flag}" for flag in ("snapshots", "resume") if getattr(self, flag)]
+        return shlex.join(words)
 
     @property
     def recorded(self) -> str:
@@ -215,6 +217,7 @@ def _contest(pair: Pair, seed: int, request: RunRequest, device: str, threads: i
             threads=threads,
             variant={key: str(value) for key, value in variant.items()},
             kernels=kernels if MODELS.get(arm.model).kernels else None,
+            snapshots=request.snapshots,
             resume=request.resume,
         )
         jobs.append(identify(job, _settings(arm, request.preset) | {"data": asdict(preset)}))

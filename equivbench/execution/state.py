@@ -40,7 +40,7 @@ def identify(job: Job, settings: dict[str, Any]) -> Job:
     another run. With ``job.resume`` and a run in that folder, the job takes over its run id and date.
     """
     named = ["pair", "arm", "preset", "budget", "seed", "device", "threads", "variant", "kernels"]
-    named += ["recipe", "config", "fraction", "labels"]
+    named += ["recipe", "config", "fraction", "labels", "snapshots"]
     identity = {name: getattr(job, name) for name in named} | {"out": os.path.abspath(job.out), "settings": settings}
     digest = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:20]
     job = msgspec.structs.replace(job, state_dir=str(cache_dir() / "runs" / digest))

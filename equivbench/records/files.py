@@ -1,15 +1,29 @@
-"""Writing a file so that a reader, or a crash, never meets half of it."""
+"""Writing a file so that a reader, or a crash, never meets half of it; files of one JSON object a line."""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import msgspec
 
 from equivbench.errors import FailedError
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Identified(Protocol):
+    """A measurement that knows what it is of."""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What it is of, and where it was made: of two with the same identity in one file the newer one counts."""
+
+
+I = TypeVar("I", bound=Identified)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -44,7 +58,39 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_lines(values: Iterable[msgspec.Struct], path: Path) -> Path:
+def write_lines(values: Iterable[object], path: Path) -> Path:
     """Write ``values`` atomically, a line of JSON each, and return ``path``; raises as :func:`write_atomically`."""
     write_atomically(path, b"".join(msgspec.json.encode(value) + b"\n" for value in values))
     return path
+
+
+def read_lines(path: Path, kind: type[T], what: str) -> list[T]:
+    """The values of type ``kind`` in ``path``; raises ``FailedError`` naming file and line if there are none or one is not valid.
+
+    ``what`` names one of them in messages, such as ``kernel sample``.
+    """
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise FailedError(f"cannot read {path}: {error.strerror or error}") from error
+    values = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            values.append(msgspec.json.decode(line, type=kind))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise FailedError(f"{path}, line {number}, is not a {what}: {error}; measure again") from error
+    if not values:
+        raise FailedError(f"{path} is empty: it holds no {what}s; measure again")
+    return values
+
+
+def merge_lines(values: Iterable[I], path: Path, read: Callable[[Path], Iterable[I]]) -> Path:
+    """Write ``values`` into ``path``, in place of those of the same identity; what else ``read`` finds there stays.
+
+    Raises ``FailedError`` where the file holds anything else or the disk refuses.
+    """
+    new = {one.identity: one for one in values}
+    old = {one.identity: one for one in read(path)} if path.exists() else {}
+    return write_lines((old | new).values(), path)

@@ -8,8 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from equivbench.errors import FailedError
-from equivbench.records.files import write_lines
+from equivbench.records.files import merge_lines, read_lines
 from equivbench.records.schema import Environment, Git
 
 KERNEL_SCHEMA_VERSION = 1
@@ -68,25 +67,9 @@ def merge_samples(samples: Iterable[KernelSamples], path: Path) -> Path:
 
     Raises ``FailedError`` where the file holds anything but samples or the disk refuses.
     """
-    new = {one.identity: one for one in samples}
-    old = {one.identity: one for one in read_samples(path)} if path.exists() else {}
-    return write_lines((old | new).values(), path)
+    return merge_lines(samples, path, read_samples)
 
 
 def read_samples(path: Path) -> list[KernelSamples]:
     """The samples in ``path``; raises ``FailedError`` naming file and line if there are none or one is not valid."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise FailedError(f"cannot read {path}: {error.strerror or error}") from error
-    samples = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            samples.append(msgspec.json.decode(line, type=KernelSamples))
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise FailedError(f"{path}, line {number}, is not a kernel sample: {error}; measure again") from error
-    if not samples:
-        raise FailedError(f"{path} is empty: it holds no kernel samples; measure again")
-    return samples
+    return read_lines(path, KernelSamples, "kernel sample")

@@ -89,6 +89,7 @@ def build_trainer(job: Job) -> Trainer:
             description=_description(chosen, job, data, model),
             folder=Path(job.state_dir),
             identity=_identity(chosen, job, data, device),
+            snapshots=job.snapshots,
         )
         if not job.resume:
             trainer.clear()

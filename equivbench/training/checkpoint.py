@@ -15,10 +15,15 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import FailedError
+from equivbench.records.files import write_atomically
 from equivbench.training.state import Facts
 
 FORMAT = "equivbench-checkpoint-1"
 CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+SNAPSHOTS = "snapshots"
+"""Folder, beside a run's checkpoints, of the weights kept from along it."""
+WEIGHTS = ("model.", "ema.")
+"""How the names of tensors begin that are weights, not the optimiser's state."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,12 @@ class Checkpoints:
         The file appears whole or not at all. A full disk, or a folder that cannot be written, is a ``FailedError`` and
         leaves the old checkpoints as they were.
         """
-        # One contiguous host copy each: safetensors refuses views and shared storage.
-        host = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-        metadata = {"format": FORMAT, "crc32": f"{_checksum(host):08x}", "facts": msgspec.json.encode(facts).decode()}
         partial = self.folder / f"{CURRENT}.{os.getpid()}.partial"
+        content = _encoded(tensors, facts)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(partial, "wb") as file:
-                file.write(safetensors.torch.save(host, metadata))
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             if self.current.exists():
@@ -98,6 +101,29 @@ class Checkpoints:
             path.unlink(missing_ok=True)
 
 
+class Snapshots:
+    """Weights kept from along a run, for analyses afterwards: a checkpoint of weights alone for each step, in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, tensors: Mapping[str, Tensor], facts: Facts) -> Path:
+        """Keep raw and averaged weights of ``tensors`` as those of step ``facts.step``; raises ``FailedError`` on a full disk."""
+        kept = {name: tensor for name, tensor in tensors.items() if name.startswith(WEIGHTS)}
+        path = self.folder / f"step-{facts.step:09d}.safetensors"
+        write_atomically(path, _encoded(kept, facts))
+        return path
+
+    def paths(self) -> list[Path]:
+        """Those that are there, in order of their steps."""
+        return sorted(self.folder.glob("step-*.safetensors"))
+
+    def clear(self) -> None:
+        """Delete them: this run starts fresh."""
+        for path in self.paths():
+            path.unlink(missing_ok=True)
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint at ``path``; raises ``FailedError`` where it is missing, cut short, damaged or something else."""
     try:
@@ -114,6 +140,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if metadata.get("crc32") != f"{_checksum(tensors):08x}":
         raise FailedError(f"cannot read the checkpoint {path} (its checksum is wrong)")
     return Checkpoint(path, tensors, facts)
+
+
+def _encoded(tensors: Mapping[str, Tensor], facts: Facts) -> bytes:
+    # One contiguous host copy each: safetensors refuses views and shared storage.
+    host = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+    metadata = {"format": FORMAT, "crc32": f"{_checksum(host):08x}", "facts": msgspec.json.encode(facts).decode()}
+    return safetensors.torch.save(host, metadata)
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> int:

@@ -46,6 +46,8 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     """What evaluations are made on; ``tune`` uses the validation split."""
     resume: bool = False
     """Go on from the last checkpoint in ``state_dir``; with none there, start fresh."""
+    snapshots: bool = False
+    """Keep the weights of every evaluation beside the checkpoints, for the analyses along training."""
     extends: str | None = None
     """The budget that ``budget`` prolongs (``--extend``): evaluations up to it fall as in the run without extension."""
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from equivbench.errors import FailedError
 from equivbench.training.budget import Budget
-from equivbench.training.checkpoint import Checkpoints
+from equivbench.training.checkpoint import SNAPSHOTS, Checkpoints, Snapshots
 from equivbench.training.clock import Clock
 from equivbench.training.heartbeat import Beat, Heartbeat
 from equivbench.training.schedule import checkpoint_due
@@ -24,6 +24,7 @@ class Keeper:
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self.folder = folder
         self.checkpoints = Checkpoints(folder)
+        self.snapshots = Snapshots(folder / SNAPSHOTS)
         self.heartbeat = Heartbeat(folder / "heartbeat", msgspec.json.encode(identity, order="deterministic").decode())
         self._saved_spent = 0.0
         self._saved_seconds = 0.0
@@ -45,6 +46,11 @@ class Keeper:
         self._cost = clock.seconds()["checkpoint"] - before
         self.saved(spent, clock)
         return path
+
+    def snapshot(self, tensors: Mapping[str, Tensor], facts: Facts, clock: Clock) -> Path:
+        """Keep the weights among ``tensors`` as those of this step, in clock part ``checkpoint``; returns their path."""
+        with clock.part("checkpoint"):
+            return self.snapshots.write(tensors, facts)
 
     def saved(self, spent: float, clock: Clock) -> None:
         """Count from here to the next checkpoint."""
@@ -76,6 +82,7 @@ class Keeper:
     def clear(self) -> None:
         """Forget what an earlier run left here."""
         self.checkpoints.clear()
+        self.snapshots.clear()
         self.heartbeat.clear()
 
     def _check_identity(self, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:

@@ -43,7 +43,8 @@ class Trainer:
     """Trains one arm with one seed.
 
     The clock runs only inside the methods below; the time between two calls belongs to the other arm. ``folder`` keeps
-    checkpoints and the heartbeat (None: nothing is kept); ``identity`` says which run they belong to.
+    checkpoints and the heartbeat (None: nothing is kept); ``identity`` says which run they belong to. ``snapshots``: the weights
+    of every evaluation are kept there too.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Trainer:
         description: Description,
         folder: Path | None = None,
         identity: Mapping[str, Any] | None = None,
+        snapshots: bool = False,
     ) -> None:
         self.arm = replace(arm, recipe=replace(arm.recipe, precision=precision.effective(arm.recipe.precision, arm.device)))
         self.budget = budget
@@ -76,6 +78,7 @@ class Trainer:
         self.preparation = Preparation(self.arm, self.batches, folder)
         self.energy = energy_meter(arm.device)
         self.keeper = Keeper(folder, identity) if folder is not None else None
+        self._snapshots = snapshots
         self._watch = DivergenceWatch()
         self._reading = 1 if arm.device.type == "cpu" else _CUDA_READING
         self._stopping = False
@@ -273,6 +276,8 @@ class Trainer:
         test = measurement.to_record()
         facts.trace.append(TracePoint(step=facts.step, samples=facts.samples, train_seconds=spent_seconds, test=test))
         facts.groups.add(measurement)
+        if self._snapshots and self.keeper is not None:
+            self.keeper.snapshot(self.tensors(), facts, self.clock)
         if last and self.arm.verify is not None:
             facts.verified = self.arm.verify(measurement)
 

@@ -1,0 +1,170 @@
+"""What the analyses of trained models leave on disk: gradients along a run, the landscape around its weights; a JSON line each.
+
+They lie beside the run records of a machine, as ``results/<machine-key>/gradients.jsonl`` and ``landscapes.jsonl``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from equivbench.records.files import merge_lines, read_lines
+from equivbench.records.schema import Environment, Git
+
+ANALYSIS_SCHEMA_VERSION = 1
+GRADIENTS, LANDSCAPES = "gradients.jsonl", "landscapes.jsonl"
+Number = float | None
+Part = Literal["total", "twirled", "equivariance"]
+PARTS: tuple[Part, ...] = ("total", "twirled", "equivariance")
+
+
+class Estimate(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A value with its 95% interval; null where it was not measured or an end is open (``reasons`` say why)."""
+
+    value: Number
+    low: Number = None
+    high: Number = None
+
+
+class Analysed(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which run was analysed, on what, and by which command."""
+
+    schema_version: int = ANALYSIS_SCHEMA_VERSION
+    created: str
+    """UTC, ISO 8601."""
+    command: str
+    run_id: str
+    task: str
+    pair: str
+    arm: str
+    model: str
+    preset: str
+    seed: int
+    """Of the run."""
+    variant: dict[str, str]
+    dataset_sha256: str
+    weights: Literal["ema", "model"]
+    """Averaged, or raw."""
+    split: str
+    samples: int
+    rotations: int
+    group: Literal["so3", "octahedral"]
+    analysis_seed: int
+    """Of samples, noise and rotations."""
+    seconds: float
+    """What the analysis took."""
+    reasons: dict[str, str] = {}
+    """Why a value is null, by its path, such as ``points.3.ratio``."""
+    environment: Environment
+    git: Git
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What of two analyses with the same one in a file makes the newer count."""
+        where = (self.environment.machine_key, self.task, self.pair, self.arm, self.run_id)
+        return (*where, self.weights, self.split, self.group, str(self.analysis_seed))
+
+
+class GradientPoint(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Norms of the gradients by all trained parameters at one snapshot, each the root of an unbiased estimate of its square."""
+
+    step: int
+    samples: int
+    train_seconds: float
+    total: Number
+    """Board metric at this step, from the run's own evaluation; ``share`` likewise."""
+    share: Number
+    twirled_norm: Estimate
+    equivariance_norm: Estimate
+    ratio: Estimate
+    """``equivariance_norm / twirled_norm``."""
+    deviation: Number
+    """Relative squared distance of the symmetry-breaking parameters from their symmetric projection; null without one."""
+
+
+class Gradients(Analysed, kw_only=True, forbid_unknown_fields=True):
+    """The gradients of the parts of the error along one run."""
+
+    kind: Literal["gradients"] = "gradients"
+    points: list[GradientPoint]
+    correlations: dict[str, Estimate]
+    """With the share, over the points, in logarithms: ``ratio``, ``ratio detrended``, ``deviation``, ``deviation detrended``."""
+
+
+class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The Hessian of one part of the error at one point of parameter space, and its shape in the slice."""
+
+    value: float
+    """The part itself there."""
+    largest: list[float]
+    """Eigenvalues, the largest first."""
+    smallest: list[float]
+    """Eigenvalues, the smallest (most negative) first."""
+    residual: float
+    """Largest |H v - lambda v| / |lambda_max| of the eigenpairs."""
+    trace: Estimate
+    effective_condition: Number
+    """Largest eigenvalue over the mean one, trace / number of parameters; null where the trace is not positive."""
+    in_plane_condition: Number
+    """Ratio of the two curvatures of the quadratic fitted to the slice; null where one is not positive."""
+    quadratic_r2: float
+    """Of the quadratic fitted to the slice: 1 is a perfect bowl."""
+    roughness: float
+    """Root mean square residual of that fit over the standard deviation in the slice."""
+    fresh_r2: Number
+    """The same fit where every point of the slice draws its rotations, noise and samples anew, as in the published grids."""
+    repeated: Number
+    """Correlation of this slice with one of other samples, noise and rotations: what is landscape, not noise."""
+
+
+class Landscape(Analysed, kw_only=True, forbid_unknown_fields=True):
+    """A two-dimensional slice of each part of the error around trained weights."""
+
+    kind: Literal["landscape"] = "landscape"
+    step: int
+    layers: str
+    """Pattern of the parameters that are varied; ``*`` is all."""
+    parameters: int
+    """How many numbers they hold."""
+    along: Part
+    """Whose Hessian's extreme eigenvectors span the slice."""
+    axes: list[list[float]]
+    """[2][n] distances along the two unit vectors."""
+    grids: dict[str, list[list[float]]]
+    """[n][n] of each part: first axis by row."""
+    parts: dict[str, Curvature]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """As of every analysis, with the step and the slice."""
+        return (*super().identity, str(self.step), self.layers, self.along)
+
+
+def read_gradients(path: Path) -> list[Gradients]:
+    """The gradient analyses in ``path``; raises ``FailedError`` naming file and line where it holds none or anything else."""
+    return read_lines(path, Gradients, "gradient analysis")
+
+
+def read_landscapes(path: Path) -> list[Landscape]:
+    """The landscapes in ``path``; raises ``FailedError`` naming file and line where it holds none or anything else."""
+    return read_lines(path, Landscape, "landscape")
+
+
+def keep_gradients(analyses: Iterable[Gradients], results: Path) -> list[Path]:
+    """Add ``analyses`` to the files of their machines below ``results``, in place of earlier ones of the same."""
+    return _keep(analyses, results, GRADIENTS, read_gradients)
+
+
+def keep_landscapes(analyses: Iterable[Landscape], results: Path) -> list[Path]:
+    """Add ``analyses`` to the files of their machines below ``results``, in place of earlier ones of the same."""
+    return _keep(analyses, results, LANDSCAPES, read_landscapes)
+
+
+def _keep(analyses: Iterable[Any], results: Path, name: str, read: Any) -> list[Path]:
+    machines: dict[str, list[Any]] = {}
+    for analysis in analyses:
+        machines.setdefault(analysis.environment.machine_key, []).append(analysis)
+    return [merge_lines(found, results / machine / name, read) for machine, found in machines.items()]
