@@ -95,7 +95,11 @@ class Gradients(Analysed, kw_only=True, forbid_unknown_fields=True):
 
 
 class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The Hessian of one part of the error at one point of parameter space, and its shape in the slice."""
+    """The Hessian of one part of the error at one point of parameter space, and the shape of that part in the slice.
+
+    Curvatures are in the board metric's unit over the square of the parameters' distance. A part that is rounding alone (the
+    equivariance error of an exactly equivariant model) has no Hessian to speak of: no eigenvalues, the rest null.
+    """
 
     value: float
     """The part itself there."""
@@ -103,17 +107,24 @@ class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Eigenvalues, the largest first."""
     smallest: list[float]
     """Eigenvalues, the smallest (most negative) first."""
-    residual: float
+    residual: Number
     """Largest |H v - lambda v| / |lambda_max| of the eigenpairs."""
+    products: int
+    """Hessian-vector products that eigenvalues and trace took."""
     trace: Estimate
-    effective_condition: Number
-    """Largest eigenvalue over the mean one, trace / number of parameters; null where the trace is not positive."""
+    """Hutchinson's, with its Student interval over the probes."""
+    effective_condition: Estimate
+    """Largest eigenvalue over the mean one, trace / number of parameters; null where the trace is not positive, and open above
+    where its interval reaches 0. The plain ratio of extreme eigenvalues says nothing here: the smallest is negative or 0."""
+    in_plane: list[float]
+    """The two curvatures of the quadratic fitted to the slice, the larger first."""
     in_plane_condition: Number
-    """Ratio of the two curvatures of the quadratic fitted to the slice; null where one is not positive."""
-    quadratic_r2: float
-    """Of the quadratic fitted to the slice: 1 is a perfect bowl."""
-    roughness: float
-    """Root mean square residual of that fit over the standard deviation in the slice."""
+    """Their ratio; null where one is not positive."""
+    quadratic_r2: Number
+    """Of the quadratic fitted to the slice: 1 is a perfect bowl; null where the slice is flat to rounding."""
+    roughness: Number
+    """Of what that quadratic leaves: mean square difference of neighbouring points over twice its variance (von Neumann's ratio,
+    halved). 1 for white noise, near 0 for a smooth shape, whatever its size (which ``quadratic_r2`` tells)."""
     fresh_r2: Number
     """The same fit where every point of the slice draws its rotations, noise and samples anew, as in the published grids."""
     repeated: Number
@@ -129,10 +140,12 @@ class Landscape(Analysed, kw_only=True, forbid_unknown_fields=True):
     """Pattern of the parameters that are varied; ``*`` is all."""
     parameters: int
     """How many numbers they hold."""
+    precision: Literal["float64", "float32"]
+    """Of the model's arithmetic in the analysis."""
     along: Part
     """Whose Hessian's extreme eigenvectors span the slice."""
     axes: list[list[float]]
-    """[2][n] distances along the two unit vectors."""
+    """[2][n] distances along the two unit vectors: of its largest eigenvalue, and of its smallest."""
     grids: dict[str, list[list[float]]]
     """[n][n] of each part: first axis by row."""
     parts: dict[str, Curvature]
