@@ -10,18 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from torch import nn
 
-from equivbench.environment import cache_dir
 from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
-from equivbench.execution.state import STATE_FILE, RunState
+from equivbench.execution.checkpoints import checkpoint_of, checkpoints_of, the_one
 from equivbench.pairs.base import Precision
-from equivbench.records.store import read_record
 from equivbench.registry import DATASETS, MODELS, PAIRS, ModelSpec, Symmetry, resolve
 from equivbench.tasks.base import DatasetSource
 from equivbench.training.assembly import load_model, plan, requirements
-from equivbench.training.checkpoint import CURRENT, read_checkpoint
 
 
 @dataclass(frozen=True)
@@ -55,20 +51,17 @@ def find_model(text: str) -> FoundModel:
     FailedError
         For a run whose checkpoint is not here or cannot be read, and for a callable that raises.
     """
-    if text.endswith(".safetensors"):
-        return _trained(Path(text))
-    if text.endswith(".json"):
-        record = read_record(text)
-        return _trained(_one(record.run_id, _checkpoints_of(record.run_id, (f"{record.task}/{record.pair}", record.arm))))
+    if text.endswith((".safetensors", ".json")):
+        return _trained(checkpoint_of(text))
     if ":" in text:
         return FoundModel(name=text, model=_from_python(text), task=None, symmetry=None, requires=None)
     entries = MODELS.entries()
     if text in entries:
         return _registered(entries[text].value)
-    found = _checkpoints_of(text, None)
+    found = checkpoints_of(text)
     if not found:
         raise unknown_name("model", text, entries)
-    return _trained(_one(text, found))
+    return _trained(the_one(text, found))
 
 
 def _trained(checkpoint: Path) -> FoundModel:
@@ -130,33 +123,3 @@ def _as_module(name: str, value: Any) -> nn.Module:
     if not isinstance(value, nn.Module):
         raise UsageError(f"{name} is or returns a {type(value).__name__}, not a torch.nn.Module or a callable that returns one")
     return value
-
-
-def _checkpoints_of(run_id: str, arm: tuple[str, str] | None) -> dict[str, Path]:
-    """Checkpoints in the cache of runs with this id, by what tells them apart; of one (pair, arm) if given."""
-    found = {}
-    for path in sorted((cache_dir() / "runs").glob(f"*/{STATE_FILE}")):
-        try:
-            state = msgspec.json.decode(path.read_bytes(), type=RunState)
-        except (OSError, msgspec.DecodeError):
-            continue
-        records = [Path(record) for record in state.records.values()]
-        if run_id != state.run_id and run_id not in [record.stem for record in records]:
-            continue
-        checkpoint = path.parent / CURRENT
-        if not checkpoint.exists():
-            continue
-        job = read_checkpoint(checkpoint).facts.job
-        if arm is None or (job["pair"], job["arm"]) == arm:
-            found[str(records[-1]) if records else str(checkpoint)] = checkpoint
-    return found
-
-
-def _one(run_id: str, found: Mapping[str, Path]) -> Path:
-    if not found:
-        raise FailedError(
-            f"run {run_id} has no checkpoint in {cache_dir() / 'runs'}; checkpoints stay in the cache of the machine"
-        )
-    if len(found) > 1:
-        raise UsageError(f"run id {run_id} is that of several arms; name one by its record or checkpoint: {', '.join(found)}")
-    return next(iter(found.values()))

@@ -118,10 +118,16 @@ class Snapshots:
         """Those that are there, in order of their steps."""
         return sorted(self.folder.glob("step-*.safetensors"))
 
-    def clear(self) -> None:
-        """Delete them: this run starts fresh."""
+    def clear(self, after: int = -1) -> None:
+        """Delete those of steps beyond ``after``: the run starts fresh, or went back to that step and goes another way on."""
         for path in self.paths():
-            path.unlink(missing_ok=True)
+            if step_of(path) > after:
+                path.unlink(missing_ok=True)
+
+
+def step_of(snapshot: Path) -> int:
+    """The step that a snapshot's file is named for."""
+    return int(snapshot.stem.removeprefix("step-"))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -72,6 +72,8 @@ class Keeper:
         if checkpoint is not None:
             self._check_identity(facts.identity, found.identity)
             put_back(tensors, checkpoint.tensors)
+        # With a budget in seconds the evaluations to come fall on other steps than those that are lost.
+        self.snapshots.clear(after=found.step)
         clock.set({**found.clock, "other": found.clock.get("other", 0.0) + clock.wall})
         if beat is not None:
             found.lost_seconds = beat.lost_seconds + max(0.0, beat.spent - clock.spent)
