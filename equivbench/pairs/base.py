@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 PRESETS = ("dev", "small", "paper")
@@ -115,3 +115,45 @@ class Pair:
             if arm.name == name:
                 return arm
         raise unknown_name(f"arm of {self.task}/{self.name}", name, [arm.name for arm in self.arms])
+
+    def with_model(self, model: str, *, name: str, arm: str = "augmented", config: Mapping[str, Any] | None = None) -> Pair:
+        """The pair ``name``: the same contest, with the registered ``model`` (and its ``config``) in place of that of ``arm``.
+
+        Recipe, data, budget and presets stay; what was matched was matched for the other model, so nothing is said to be.
+        """
+        replaced = self.arm(arm)
+        presets = {size: replace(preset, config=dict(config or {})) for size, preset in replaced.presets.items()}
+        mine = Arm(replaced.name, model, presets, replaced.wrapper)
+        statement = MatchStatement(f"The {arm} arm of {self.task}/{self.name} with another model, {model}.", "nothing")
+        arms = tuple(mine if each is replaced else each for each in self.contestants)
+        return replace(self, name=name, summary=f"{model} in {self.name}", arms=arms, matching=statement)
+
+
+def simple_pair(
+    name: str,
+    *,
+    dataset: str,
+    equivariant: str,
+    augmented: str,
+    learning_rate: float = 1e-3,
+    batch_size: int = 32,
+    budget: str = "60s",
+) -> Pair:
+    """A pair of two registered models, ``name`` as ``task/pair``, with one recipe for both, as presets ``dev`` and ``small``.
+
+    A start: before its gap means anything, `equivbench tune` both arms and state what is matched.
+    """
+
+    def arm(label: str, model: str, augmentation: Augmentation) -> Arm:
+        preset = ArmPreset({}, Recipe(learning_rate, batch_size, augmentation))
+        return Arm(label, model, {"dev": preset, "small": preset})
+
+    task, _, short = name.partition("/")
+    return Pair(
+        name=short,
+        task=task,
+        summary=f"{equivariant} against {augmented}",
+        arms=(arm("equivariant", equivariant, "none"), arm("augmented", augmented, "haar")),
+        matching=MatchStatement("Nothing is matched yet.", "nothing"),
+        presets={"dev": PairPreset(dataset, "200steps", evaluations=4), "small": PairPreset(dataset, budget)},
+    )

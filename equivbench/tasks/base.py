@@ -144,9 +144,11 @@ class Task(ABC):
     """Whether a general rotation acts on outputs by interpolation (grids). The floor of a measurement on SO(3) is then the
     equivariance error of the ``linear`` one of :meth:`untrained`, which is equivariant but for the interpolation."""
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(cls, abstract: bool = False) -> None:
+        if abstract:
+            return
         missing = [name for name in ("name", "fields", "prediction", "index_field", "board_unit") if not hasattr(cls, name)]
-        if missing and not getattr(cls, "__abstractmethods__", None):
+        if missing:
             raise TypeError(f"task class {cls.__name__} does not declare {', '.join(missing)}")
 
     def noise(self, batch: Batch, generator: torch.Generator) -> Batch:
