@@ -7,12 +7,14 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import msgspec
 
 from equivbench.errors import FailedError
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord
+from equivbench.reporting.provenance import Provenance, provenance
 from equivbench.reporting.text import printable
 
 DIGITS = 5
@@ -69,8 +71,13 @@ class Row:
     finished: int
     diverged: int
     """Seeds whose loss counts as infinite: one is enough to rank the row below every row without."""
+    status: Literal["complete", "partial", "no result"]
+    """Whether all, some or none of the seeds finished."""
     note: str
     """What a reader must know: unfinished seeds, a declared symmetry that failed its measurement."""
+    unfinished: tuple[str, ...]
+    """``seed 2 failed: out of memory``, for each seed without a result."""
+    provenance: Provenance
 
 
 @dataclass(frozen=True)
@@ -89,17 +96,26 @@ def build_boards(records: Sequence[RunRecord], units: dict[str, str] | None = No
     """
     if not records:
         raise FailedError("there are no records to make a board of; `equivbench run` writes some")
+    return [
+        Board(setting, (units or {}).get(setting.task, ""), tuple(row for row, _ in ranked))
+        for setting, ranked in rank_runs(records).items()
+    ]
+
+
+def rank_runs(records: Sequence[RunRecord]) -> dict[Setting, list[tuple[Row, list[RunRecord]]]]:
+    """The rows of each setting in order of rank, each with its runs in order of seeds; of several runs of a seed the newest."""
     # The group a pair is tested under, for its runs that failed before their first evaluation.
     groups = {(record.task, record.pair): record.trace[-1].test.group for record in records if record.trace}
-    # The newest record of a seed wins, so each later one replaces the earlier.
     seeds: dict[tuple[Setting, str, str, str], dict[int, RunRecord]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: (record.created, record.run_id)):
         setting = _setting(record, groups.get((record.task, record.pair), ""))
         seeds[setting, record.pair, record.arm, setup_digest(record)][record.seed] = record
-    rows: dict[Setting, list[Row]] = defaultdict(list)
-    for (setting, *_), runs in sorted(seeds.items()):
-        rows[setting].append(_row([runs[seed] for seed in sorted(runs)]))
-    return [Board(setting, (units or {}).get(setting.task, ""), _ranked(arms)) for setting, arms in rows.items()]
+    rows: dict[Setting, list[tuple[Row, list[RunRecord]]]] = defaultdict(list)
+    for setting, pair, arm, setup in sorted(seeds):
+        newest = seeds[setting, pair, arm, setup]
+        runs = [newest[seed] for seed in sorted(newest)]
+        rows[setting].append((_row(runs, setup), runs))
+    return {setting: _ranked(arms) for setting, arms in rows.items()}
 
 
 def setup_digest(record: RunRecord) -> str:
@@ -125,9 +141,14 @@ def _setting(record: RunRecord, group: str) -> Setting:
     )
 
 
-def _row(seeds: list[RunRecord]) -> Row:
+def finished_runs(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Those that have a result."""
+    return [record for record in runs if record.status == "completed" and record.final is not None]
+
+
+def _row(seeds: list[RunRecord], setup: str) -> Row:
     first = seeds[0]
-    finished = [record for record in seeds if record.status == "completed" and record.final is not None]
+    finished = finished_runs(seeds)
 
     def over_seeds(metric: str, value: Callable[[RunRecord], float | None]) -> float | None:
         return _aggregate(metric, _measured(metric, finished, value))
@@ -139,7 +160,7 @@ def _row(seeds: list[RunRecord]) -> Row:
         arm=_clean(first.arm),
         model=_clean(first.model.name),
         kernels=_clean(first.model.kernels),
-        setup=setup_digest(first),
+        setup=setup,
         parameters=first.model.parameters,
         total=total,
         total_low=low,
@@ -155,23 +176,26 @@ def _row(seeds: list[RunRecord]) -> Row:
         seeds=len(seeds),
         finished=len(finished),
         diverged=sum(record.status == "diverged" for record in seeds),
+        status="complete" if len(finished) == len(seeds) else "partial" if finished else "no result",
         note=_note(seeds, len(finished)),
+        unfinished=tuple(map(_unfinished, (record for record in seeds if record not in finished))),
+        provenance=provenance(seeds),
     )
 
 
-def _ranked(rows: list[Row]) -> tuple[Row, ...]:
+def _ranked(rows: list[tuple[Row, list[RunRecord]]]) -> list[tuple[Row, list[RunRecord]]]:
     """Rows in order of rank: those with a diverged seed (an infinite loss) after all others, those without result last."""
 
     def order(row: Row) -> tuple[bool, bool, float]:
         return row.total is None, row.diverged > 0, math.inf if row.total is None else row.total
 
-    placed = sorted(rows, key=order)
-    ranked: list[Row] = []
-    for place, row in enumerate(placed, start=1):
-        tied = ranked and order(ranked[-1]) == order(row)
-        rank = None if row.total is None else (ranked[-1].rank if tied else place)
-        ranked.append(replace(row, rank=rank))
-    return tuple(ranked)
+    ranked: list[tuple[Row, list[RunRecord]]] = []
+    for place, (row, runs) in enumerate(sorted(rows, key=lambda each: order(each[0])), start=1):
+        above = ranked[-1][0] if ranked else None
+        tied = above is not None and order(above) == order(row)
+        rank = None if row.total is None else above.rank if tied and above is not None else place
+        ranked.append((replace(row, rank=rank), runs))
+    return ranked
 
 
 def _note(seeds: list[RunRecord], finished: int) -> str:
@@ -187,6 +211,11 @@ def _note(seeds: list[RunRecord], finished: int) -> str:
     elif declared != "none" and True not in verified:
         notes.append(f"declared {declared}, not measured")
     return "; ".join(notes)
+
+
+def _unfinished(record: RunRecord) -> str:
+    what = "without a result" if record.status == "completed" else record.status
+    return _clean(f"seed {record.seed} {what}: {record.reason or 'no reason given'}")
 
 
 def _all_in(record: RunRecord) -> float | None:

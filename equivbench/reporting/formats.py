@@ -14,7 +14,9 @@ from equivbench.reporting.board import DIGITS, LEVEL, Board, Row, Setting
 from equivbench.reporting.text import csv_cell, markdown_cell
 
 SETTING = tuple(field.name for field in fields(Setting))
-COLUMNS = tuple(field.name for field in fields(Row))
+DETAILS = ("unfinished", "provenance")
+COLUMNS = tuple(field.name for field in fields(Row) if field.name not in DETAILS)
+"""What a table shows of a row; the rest goes below it."""
 Value = str | int | float | None
 
 
@@ -45,7 +47,7 @@ def to_csv(boards: Sequence[Board]) -> str:
     writer.writerow([*SETTING, "unit", *COLUMNS])
     for board in boards:
         for row in board.rows:
-            values = [*asdict(board.setting).values(), board.unit, *asdict(row).values()]
+            values = [*asdict(board.setting).values(), board.unit, *_values(row)]
             writer.writerow([_cell(value, csv_cell, null="") for value in values])
     return sheet.getvalue()
 
@@ -69,8 +71,13 @@ def _section(board: Board) -> str:
         _line(HEADERS.get(column, column) for column in COLUMNS),
         _line("---:" if column in NUMBERS else "---" for column in COLUMNS),
     ]
-    lines += [_line(_cell(value, markdown_cell, null="n/a") for value in asdict(row).values()) for row in board.rows]
+    lines += [_line(_cell(value, markdown_cell, null="n/a") for value in _values(row)) for row in board.rows]
     return "\n".join(lines) + "\n"
+
+
+def _values(row: Row) -> list[Value]:
+    """Those of ``COLUMNS``."""
+    return [getattr(row, column) for column in COLUMNS]
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -93,6 +100,6 @@ HEADERS = {
     "samples_per_second_all_in": "samples/s all-in",
     "compile_seconds": "compile s",
 }
-NUMBERS = frozenset(COLUMNS) - {"pair", "arm", "model", "kernels", "setup", "note"}
+NUMBERS = frozenset(COLUMNS) - {"pair", "arm", "model", "kernels", "setup", "status", "note"}
 FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {"md": to_markdown, "csv": to_csv, "json": to_json}
 PLANNED = ("html", "latex")

@@ -24,7 +24,7 @@ def number(cell: str, null: str) -> float | None:
 
 
 def from_json(text: str) -> Rows:
-    return [row for board in json.loads(text) for row in board["rows"]]
+    return [{name: row[name] for name in COLUMNS} for board in json.loads(text) for row in board["rows"]]
 
 
 def from_csv(text: str) -> Rows:
