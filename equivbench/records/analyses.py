@@ -75,8 +75,9 @@ class GradientPoint(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     samples: int
     train_seconds: float
     total: Number
-    """Board metric at this step, from the run's own evaluation; ``share`` likewise."""
+    """Board metric at this step, by the run's evaluation of its averaged weights; of raw ones, on the analysis's samples."""
     share: Number
+    """Of the same evaluation."""
     twirled_norm: Estimate
     equivariance_norm: Estimate
     ratio: Estimate
@@ -89,9 +90,14 @@ class Gradients(Analysed, kw_only=True, forbid_unknown_fields=True):
     """The gradients of the parts of the error along one run."""
 
     kind: Literal["gradients"] = "gradients"
+    chunks: int
+    """Independent parts of the samples whose gradients are multiplied."""
     points: list[GradientPoint]
     correlations: dict[str, Estimate]
-    """With the share, over the points, in logarithms: ``ratio``, ``ratio detrended``, ``deviation``, ``deviation detrended``."""
+    """With the share, over the points, in logarithms: ``ratio``, ``ratio detrended``, ``deviation``, ``deviation detrended``.
+
+    Detrended: between the residuals of both after a quadratic in log step (:mod:`equivbench.analysis.trends`).
+    """
 
 
 class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

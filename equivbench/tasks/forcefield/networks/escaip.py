@@ -226,6 +226,11 @@ class EScAIP(nn.Module):
         forces = self.magnitude(nodes) * pull.sum(1)
         return {"forces": forces, "energy": sum_by(batch, self.energy(nodes).squeeze(-1), n_atoms.shape[0])}
 
+    def symmetric_projection(self) -> dict[str, Tensor]:
+        """The rows of the force head at their mean: with them the model is its own exact twirl (``analysis/deviation.py``)."""
+        rows = self.direction.rows.weight
+        return {"direction.rows.weight": rows.mean(0, keepdim=True).expand_as(rows)}
+
 
 def build_tied(config: Mapping[str, Any]) -> EScAIP:
     """The equivariant head: one row for x, y and z. Config: the fields of :class:`Sizes` but ``head_rows``."""

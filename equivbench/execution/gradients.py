@@ -1,0 +1,189 @@
+"""The gradients of both parts of the error along a run that kept snapshots, as what an analysis leaves on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Literal
+
+import torch
+
+from equivbench.analysis.deviation import deviation
+from equivbench.analysis.fixed_loss import FixedLoss
+from equivbench.analysis.gradients import PartGradients, part_gradients
+from equivbench.analysis.quantities import Quantity
+from equivbench.analysis.trends import correlations
+from equivbench.environment import environment, git_state
+from equivbench.errors import unknown_name
+from equivbench.execution.plan import resolve_device
+from equivbench.execution.snapshots import find_snapshots
+from equivbench.records.analyses import Estimate, GradientPoint, Gradients
+from equivbench.records.schema import TracePoint
+from equivbench.registry import DATASETS, resolve
+from equivbench.tasks.base import TaskData
+from equivbench.tasks.fraction import with_fraction
+from equivbench.training.assembly import load_model, plan, requirements
+from equivbench.training.checkpoint import read_checkpoint
+
+Weights = Literal["ema", "model"]
+WEIGHTS: tuple[Weights, ...] = ("ema", "model")
+SAMPLES, CHUNKS, ROTATIONS = 256, 8, 2
+"""Defaults: few rotations and many samples, since two draws already make both parts unbiased."""
+
+
+def analyse_gradients(
+    run: str,
+    *,
+    weights: str = "ema",
+    split: str = "test",
+    samples: int | None = None,
+    chunks: int = CHUNKS,
+    rotations: int = ROTATIONS,
+    seed: int = 0,
+    device: str = "auto",
+) -> Gradients:
+    """Gradients of the twirled and the equivariance error at every snapshot of ``run``.
+
+    Parameters
+    ----------
+    run
+        A record, run id, checkpoint or snapshot, as :func:`equivbench.execution.snapshots.find_snapshots` takes it.
+    weights
+        ``ema`` (averaged, what the board judges) or ``model`` (raw, what the optimiser moves).
+    split, samples, chunks, rotations, seed
+        What the error is of: ``samples`` (default :data:`SAMPLES`, or as many as there are) dealt into ``chunks`` that are
+        independent of each other, under ``rotations`` Haar draws each. The same at every snapshot.
+    device
+        As ``run`` takes it. Threads are the run's, so that the analysis lies beside the record of the run.
+
+    Raises
+    ------
+    UsageError
+        For names that do not exist and numbers that do not fit.
+    FailedError
+        For a run without snapshots, or files that cannot be read.
+    """
+    kind: Weights = "model" if weights == "model" else "ema"
+    if weights not in WEIGHTS:
+        raise unknown_name("kind of weights", weights, WEIGHTS)
+    began = time.monotonic()
+    found = find_snapshots(run)
+    job, where = found.job, resolve_device(device)
+    chosen = plan(job)
+    group = chosen.pair_preset.group or chosen.task.group
+    points, reasons = [], {}
+    with _threads(job.threads):
+        data: TaskData = with_fraction(resolve(DATASETS.get(chosen.pair_preset.dataset).factory)().load(), job.fraction)
+        part = data.split(split)
+        loss: FixedLoss | None = None
+        for index, path in enumerate(found.snapshots):
+            model, task, _ = load_model(path, kind)
+            model = model.to(where)
+            if loss is None:
+                loss = FixedLoss(
+                    task,
+                    part,
+                    requires=requirements(chosen, model),
+                    samples=min(SAMPLES, len(part)) if samples is None else samples,
+                    chunks=chunks,
+                    rotations=rotations,
+                    group=group,
+                    seed=seed,
+                    device=where,
+                )
+            measured = part_gradients(model, loss)
+            point, missing = _point(read_checkpoint(path).facts.trace[-1], measured, deviation(model, measured.unused), kind)
+            points.append(point)
+            reasons.update({f"points.{index}.{name}": reason for name, reason in missing.items()})
+    assert loss is not None  # a run that was found has at least one snapshot
+    machine = environment(where, job.threads)
+    analysis = Gradients(
+        created=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        command=_command(
+            f"results/{machine.machine_key}/{found.name}.json",
+            {"weights": kind, "split": split, "samples": samples, "chunks": chunks, "rotations": rotations, "seed": seed},
+        ),
+        run_id=job.run_id,
+        task=chosen.task.name,
+        pair=chosen.pair.name,
+        arm=job.arm,
+        model=chosen.spec.name,
+        preset=job.preset,
+        seed=job.seed,
+        variant={**chosen.variant, **job.labels},
+        dataset_sha256=found.dataset_sha256,
+        weights=kind,
+        split=split,
+        samples=loss.samples,
+        chunks=chunks,
+        rotations=rotations,
+        group=group,
+        analysis_seed=seed,
+        seconds=time.monotonic() - began,
+        reasons=reasons,
+        environment=machine,
+        git=git_state(),
+        points=points,
+        correlations={},
+    )
+    for name, judged in correlations([analysis]).items():
+        analysis.correlations[name] = _estimate(judged.quantity)
+        if judged.reason is not None:
+            reasons[f"correlations.{name}"] = judged.reason
+    return analysis
+
+
+def _point(
+    at: TracePoint, measured: PartGradients, apart: float | None, weights: Weights
+) -> tuple[GradientPoint, dict[str, str]]:
+    """The point, and why what it lacks is missing."""
+    judged = {
+        "twirled_norm": measured.twirled_norm,
+        "equivariance_norm": measured.equivariance_norm,
+        "ratio": measured.ratio,
+    }
+    reasons = {name: each.reason for name, each in judged.items() if each.reason is not None}
+    if apart is None:
+        reasons["deviation"] = "the model gives no symmetric projection of parameters that the error depends on"
+    # Runs judge their averaged weights only; what raw ones come to is measured here, on the analysis's own samples.
+    judged_by_run = weights == "ema"
+    point = GradientPoint(
+        step=at.step,
+        samples=at.samples,
+        train_seconds=at.train_seconds,
+        total=at.test.total if judged_by_run else measured.total,
+        share=at.test.share if judged_by_run else measured.equivariance / measured.total,
+        twirled_norm=_estimate(judged["twirled_norm"].quantity),
+        equivariance_norm=_estimate(judged["equivariance_norm"].quantity),
+        ratio=_estimate(judged["ratio"].quantity),
+        deviation=apart,
+    )
+    return point, reasons
+
+
+def _estimate(quantity: Quantity) -> Estimate:
+    return Estimate(value=quantity.value, low=quantity.low, high=quantity.high)
+
+
+def _command(record: str, options: Mapping[str, object]) -> str:
+    """The command line that asks for the same; options at their defaults are left out."""
+    defaults = {"weights": "ema", "split": "test", "samples": None, "chunks": CHUNKS, "rotations": ROTATIONS, "seed": 0}
+    words = ["equivbench", "analyze", "gradients", record]
+    for name, value in options.items():
+        if value != defaults[name]:
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """As many intra-op threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
