@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,34 +49,38 @@ class Curve:
 def make_curve(setting: Setting, row: Row, finished: Sequence[RunRecord]) -> Curve:
     """The curve over the runs ``finished`` of ``row``, which ends at its ``total``.
 
-    Seeds that were evaluated as often as each other are averaged evaluation by evaluation (the rules put evaluations at the
-    same points of the budget); else all are interpolated, in logarithms, at the evaluations of the seed that has the fewest,
-    as far as every seed reaches.
+    The rules put evaluations at the same points of the budget, so seeds are averaged evaluation by evaluation, counted from
+    the end: one whose first step was slow has fewer at the start.
     """
-    traces = [trace for trace in (ArmRun(run).trace()[0] for run in finished) if trace]
+    traces = [trace for trace in map(_trace, finished) if trace]
     if not traces:
         return Curve(setting, row, ())
-    at = [np.log([[point.train_seconds, point.samples, point.step] for point in trace]) for trace in traces]
-    loss = [np.log(np.array([point.test.total for point in trace], dtype=np.float64)) for trace in traces]
-    share = [_shares(trace) for trace in traces]
-    if len({len(each) for each in loss}) > 1:
-        grid = min(at, key=len)[:, 0]
-        grid = grid[(grid >= max(each[0, 0] for each in at)) & (grid <= min(each[-1, 0] for each in at))]
-        loss = [np.interp(grid, where[:, 0], each) for where, each in zip(at, loss, strict=True)]
-        share = [np.interp(grid, where[:, 0], each) for where, each in zip(at, share, strict=True)]
-        at = [np.stack([np.interp(grid, where[:, 0], axis) for axis in where.T], axis=1) for where in at]
-    coordinates = np.exp(np.mean(at, axis=0))
-    totals = [each.map(lambda log: float(np.exp(log))) for each in _over_seeds(np.stack(loss))]
-    points = zip(coordinates.tolist(), totals, _over_seeds(np.stack(share)), strict=True)
-    return Curve(setting, row, tuple(CurvePoint(where[0], where[1], where[2], total, parts) for where, total, parts in points))
+    fewest = min(map(len, traces))
+    points = [trace[-fewest:] for trace in traces]
+    where = np.exp(np.mean([[np.log([p.train_seconds, p.samples, p.step]) for p in seed] for seed in points], axis=0))
+    loss = _over_seeds(np.array([[_number(point.test.total) for point in seed] for seed in points]), geometric=True)
+    share = _over_seeds(np.array([[_number(point.test.share) for point in seed] for seed in points]))
+    together = zip(where.tolist(), loss, share, strict=True)
+    return Curve(setting, row, tuple(CurvePoint(at[0], at[1], at[2], total, part) for at, total, part in together))
 
 
-def _shares(trace: Sequence[TracePoint]) -> Array:
-    return np.array([np.nan if point.test.share is None else point.test.share for point in trace], dtype=np.float64)
+def _trace(run: RunRecord) -> list[TracePoint]:
+    """What has a place on logarithmic axes."""
+    return [point for point in ArmRun(run).trace()[0] if point.train_seconds > 0 and point.samples > 0]
 
 
-def _over_seeds(values: Array) -> list[Quantity]:
-    """The mean of each column of ``values`` [seeds, points] with its Student interval; NaN is unknown."""
-    band = student(values.mean(axis=0), values, None)
-    known = [[float(each) if np.isfinite(each) else None for each in end] for end in (band.mid, band.low, band.high)]
-    return [Quantity(*each) for each in zip(*known, strict=True)]
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _over_seeds(values: Array, *, geometric: bool = False) -> list[Quantity]:
+    """The mean of each column of ``values`` [seeds, points] with its Student interval; NaN is unknown.
+
+    :func:`equivbench.analysis.seeds.over_seeds` for many points at once, which is what makes a page of a thousand runs quick.
+    """
+    shown = np.log(values) if geometric else values
+    band = student(shown.mean(axis=0), shown, None)
+    ends = np.stack([band.mid, band.low, band.high])
+    with np.errstate(over="ignore"):  # seeds that differ wildly leave an end open
+        ends = np.exp(ends) if geometric else ends
+    return [Quantity(*(end if math.isfinite(end) else None for end in point)) for point in ends.T.tolist()]
