@@ -231,6 +231,15 @@ def test_a_run_without_an_end_is_an_error(pairs: ModuleType) -> None:
         pairs.values_of(record)
 
 
+@pytest.mark.slow
+def test_a_pair_is_trained_and_tracked(pairs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EQUIVBENCH_CACHE", "elsewhere")  # `measured` sets one of its own; this puts the old one back
+    values = pairs.measured(PAIR)
+    assert values.keys() == {f"{PAIR}/equivariant", f"{PAIR}/augmented"}
+    assert pairs.Pairs().track_loss_ratio(values, PAIR) > 0
+    assert pairs.Arms().track_equivariance_error(values, f"{PAIR}/equivariant") == pairs.EQUIVARIANCE_FLOOR
+
+
 def test_a_pair_that_was_not_measured_fails_alone(pairs: ModuleType) -> None:
     values = values_of_both(pairs)
     values["flow/frames/equivariant"] = values["flow/frames/augmented"] = "no data"
