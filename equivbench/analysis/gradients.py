@@ -65,7 +65,7 @@ def part_gradients(model: nn.Module, loss: FixedLoss) -> PartGradients:
             parts = loss.parts(model, chunk)
             twirled.append(_gradient(parts.twirled, trained, keep=True))
             equivariance.append(_gradient(parts.equivariance, trained, keep=False))
-            values.append((float(parts.total), float(parts.equivariance)))
+            values.append((float(parts.total.detach()), float(parts.equivariance.detach())))
     weights = np.array(loss.weights())
     total, breaking = (weights @ np.array(values)).tolist()
     pairs = zip(trained, zip(*twirled, strict=True), zip(*equivariance, strict=True), strict=True)

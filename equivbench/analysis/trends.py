@@ -84,6 +84,45 @@ def correlations(analyses: Sequence[Gradients]) -> dict[str, Judged]:
     return found
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """The correlations over all runs of one kind: the seeds of one arm under one setting."""
+
+    task: str
+    pair: str
+    arm: str
+    preset: str
+    machine_key: str
+    variant: Mapping[str, str]
+    weights: str
+    split: str
+    runs: int
+    correlations: Mapping[str, Judged]
+
+
+def pool(analyses: Sequence[Gradients]) -> list[Pooled]:
+    """:func:`correlations` over the runs of each kind among ``analyses``, in the order in which the kinds appear."""
+    kinds: dict[tuple[object, ...], list[Gradients]] = {}
+    for each in analyses:
+        where = (each.task, each.pair, each.arm, each.preset, each.environment.machine_key)
+        kinds.setdefault((*where, tuple(sorted(each.variant.items())), each.weights, each.split), []).append(each)
+    return [
+        Pooled(
+            task=members[0].task,
+            pair=members[0].pair,
+            arm=members[0].arm,
+            preset=members[0].preset,
+            machine_key=members[0].environment.machine_key,
+            variant=dict(members[0].variant),
+            weights=members[0].weights,
+            split=members[0].split,
+            runs=len(members),
+            correlations=correlations(members),
+        )
+        for members in kinds.values()
+    ]
+
+
 def _series(analysis: Gradients, quantity: str) -> Series:
     points = []
     for point in analysis.points:

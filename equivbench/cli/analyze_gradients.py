@@ -1,0 +1,116 @@
+"""``equivbench analyze gradients``: gradients of both parts of the error along runs that kept snapshots."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from equivbench.cli.options import Device
+
+if TYPE_CHECKING:
+    from equivbench.records.analyses import Gradients
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("gradients")(gradients)
+
+
+def gradients(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="A record, run id or checkpoint of a run with --snapshots.")
+    ],
+    weights: Annotated[str, typer.Option(help="ema (averaged) or model (raw).")] = "ema",
+    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    samples: Annotated[int | None, typer.Option(help="How many, spread over all groups (default: by the task's cost).")] = None,
+    chunks: Annotated[int, typer.Option(help="Independent parts whose gradients are multiplied.")] = 8,
+    rotations: Annotated[int, typer.Option(help="Draws per sample.")] = 2,
+    seed: Annotated[int, typer.Option(help="Seed of samples, noise and rotations.")] = 0,
+    device: Device = "auto",
+    out: Annotated[Path | None, typer.Option(help="Keep the analyses in this results folder.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw them into this file (.png, .pdf, .svg).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Norms of the gradients of the twirled error M and the equivariance error V along each RUN, and their ratio.
+
+    The norms are unbiased: products of independent chunks of the samples. The correlations with the share are given as they
+    are and with each run's trend in time taken out (a quadratic in log step), over all runs of the same kind.
+    """
+    from equivbench.analysis.trends import pool
+    from equivbench.cli.output import message, print_json
+    from equivbench.errors import UsageError
+    from equivbench.execution.gradients import analyse_gradients
+    from equivbench.records.analyses import keep_gradients
+
+    if chunks < 2:
+        raise UsageError(f"--chunks must be at least 2, not {chunks}: a norm is a product of two independent chunks")
+    if rotations < 2:
+        raise UsageError(f"--rotations must be at least 2, not {rotations}: one rotation shows no difference")
+    if plot is not None:
+        from equivbench.reporting.figures import require_drawable
+
+        require_drawable(plot)
+    found, kept = [], []
+    for run in dict.fromkeys(runs):
+        # A model may print as it is built or called; stdout is for the result.
+        with contextlib.redirect_stdout(sys.stderr):
+            analysis = analyse_gradients(
+                run,
+                weights=weights,
+                split=split,
+                samples=samples,
+                chunks=chunks,
+                rotations=rotations,
+                seed=seed,
+                device=device,
+            )
+        found.append(analysis)
+        if out is not None:
+            # As each is done, so that an interruption loses no more than the one under way.
+            kept += keep_gradients([analysis], out)
+        if not as_json:
+            _print(analysis)
+    if as_json:
+        print_json({"analyses": found, "pooled": pool(found)})
+    else:
+        _print_correlations(found)
+    if plot is not None:
+        from equivbench.reporting.gradients_figure import plot_gradients
+
+        kept.append(plot_gradients(found, plot))
+    for path in dict.fromkeys(kept):
+        message("written", str(path))
+
+
+def _print(analysis: Gradients) -> None:
+    from equivbench.cli.output import message, print_table
+    from equivbench.reporting.gradients import COLUMNS, gradient_rows, notes
+    from equivbench.reporting.text import printable
+
+    where = f"{analysis.task}/{analysis.pair} {analysis.arm}, {analysis.run_id}"
+    how = f"{analysis.weights} weights, {analysis.samples} {analysis.split} samples in {analysis.chunks} chunks"
+    typer.echo(printable(f"{where}: {how}, {analysis.rotations} rotations ({analysis.group})"))
+    print_table(COLUMNS, gradient_rows(analysis))
+    for note in notes(analysis):
+        message("note", note)
+    typer.echo()
+
+
+def _print_correlations(found: Sequence[Gradients]) -> None:
+    from equivbench.analysis.trends import pool
+    from equivbench.cli.output import message, print_table
+    from equivbench.reporting.gradients import CORRELATION_COLUMNS, correlation_notes, correlation_rows, kind
+
+    pooled = pool(found)
+    for each in pooled:
+        rows = correlation_rows(each)
+        if rows:
+            typer.echo(kind(each))
+            print_table(CORRELATION_COLUMNS, rows)
+    for note in correlation_notes(pooled):
+        message("note", note)
