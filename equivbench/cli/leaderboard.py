@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -22,7 +22,7 @@ def _group() -> None:
 
 
 def export(
-    format: Annotated[str, typer.Option("--format", help="md, csv or json (html and latex are planned)")] = "md",
+    format: Annotated[str, typer.Option("--format", help="md, csv, json, html or latex.")] = "md",
     results: Annotated[Path, typer.Option("--results", help="Results folder, or one record.")] = Path("results"),
     out: Annotated[Path | None, typer.Option("--out", help="File to write; stdout if left out.")] = None,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
@@ -30,16 +30,26 @@ def export(
 ) -> None:
     """Rank the arms of each setting: same task, data, preset, hardware, budget and rules."""
     from equivbench.records.files import write_atomically
-    from equivbench.records.store import load_results
     from equivbench.registry import TASKS
-    from equivbench.reporting.board import build_boards
-    from equivbench.reporting.formats import check_format, render
+    from equivbench.reporting.formats import check_format
 
     name = check_format("json" if json else format)
-    records = load_results(results, invalid="warn" if skip_invalid else "raise")
     units = {name: entry.value.board_unit for name, entry in TASKS.entries().items()}
-    text = render(build_boards(records, units), name)
+    text = _text(name, results, units, "warn" if skip_invalid else "raise")
     if out is None:
         sys.stdout.write(text)
     else:
         write_atomically(out, text.encode())
+
+
+def _text(name: str, results: Path, units: dict[str, str], invalid: Literal["raise", "warn"]) -> str:
+    from equivbench.records.store import load_results
+    from equivbench.reporting.board import build_boards
+    from equivbench.reporting.formats import FORMATS, PAGE
+
+    if name != PAGE:
+        return FORMATS[name](build_boards(load_results(results, invalid=invalid), units))
+    from equivbench.reporting.html.page import to_html
+    from equivbench.reporting.publication import publish
+
+    return to_html(publish(results, units=units, invalid=invalid))

@@ -10,7 +10,7 @@ from factories import make_record
 from equivbench.cli.main import main
 from equivbench.records.store import load_results, write_record
 from equivbench.reporting.board import build_boards
-from equivbench.reporting.formats import FORMATS, PLANNED, render
+from equivbench.reporting.formats import FORMATS, PAGE
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str, str]:
@@ -28,11 +28,12 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", [*FORMATS, PAGE])
 def test_out_holds_what_stdout_shows(name: str, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, shown, err = run(capsys, "--format", name, "--results", str(results))
     assert (code, err) == (0, "")
-    assert shown == render(build_boards(load_results(results)), name)
+    if name in FORMATS:
+        assert shown == FORMATS[name](build_boards(load_results(results)))
     file = tmp_path / "board"
     assert run(capsys, "--format", name, "--results", str(results), "--out", str(file)) == (0, "", "")
     assert file.read_text() == shown
@@ -47,11 +48,19 @@ def test_results_are_those_of_the_working_folder_by_default(
     assert len(json.loads(shown)[0]["rows"]) == 2
 
 
-@pytest.mark.parametrize("name", PLANNED)
-def test_planned_format_exits_2(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "--format", name)
-    assert (code, out) == (2, "")
-    assert "planned" in err
+def test_page_shows_the_kernels_of_the_folder_and_skips_broken_ones_when_asked(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ("--format", PAGE, "--results", str(results))
+    (results / "toy-cpu-2t" / "kernels.jsonl").write_text("{\n")
+    code, out, err = run(capsys, *page)
+    assert (code, out) == (3, "")
+    assert "kernels.jsonl" in err
+    code, out, err = run(capsys, *page, "--skip-invalid")
+    assert code == 0
+    assert out.lower().startswith("<!doctype html>")
+    assert err.startswith("warning: left out")
+    assert err.count("\n") == 1
 
 
 def test_unknown_format_exits_2_with_the_close_match(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 
 from equivbench.errors import UsageError
 from equivbench.reporting.board import Board, build_boards
-from equivbench.reporting.formats import COLUMNS, FORMATS, NUMBERS, PLANNED, SETTING, render
+from equivbench.reporting.board_text import COLUMNS, NUMBERS, SETTING, remarks
+from equivbench.reporting.formats import FORMATS, PAGE, check_format
+from equivbench.reporting.latex import TABULARS, from_latex_number, from_latex_text, latex_text
 from equivbench.reporting.text import csv_cell, from_csv_cell, from_markdown_cell, markdown_cell, printable
 
 Rows = list[dict[str, Any]]
@@ -43,7 +46,27 @@ def from_markdown(text: str) -> Rows:
     return rows
 
 
-PARSERS = {"json": from_json, "csv": from_csv, "md": from_markdown}
+def from_latex(text: str) -> Rows:
+    rows: Rows = []
+    for table in text.split("\\begin{table}")[1:]:
+        halves = []
+        for columns, tabular in zip(TABULARS, table.split("\\begin{tabular}")[1:], strict=True):
+            body = tabular.partition("\\midrule\n")[2].partition("\n\\bottomrule")[0].splitlines()
+            cells = [[cell.strip() for cell in re.split(r"(?<!\\)&", line.removesuffix("\\\\"))] for line in body]
+            halves.append(
+                [
+                    {
+                        name: (from_latex_number if name in NUMBERS else from_latex_text)(cell)
+                        for name, cell in zip(columns, row, strict=True)
+                    }
+                    for row in cells
+                ]
+            )
+        rows += [{name: (first | second)[name] for name in COLUMNS} for first, second in zip(*halves, strict=True)]
+    return rows
+
+
+PARSERS = {"json": from_json, "csv": from_csv, "md": from_markdown, "latex": from_latex}
 names = st.text(min_size=1, max_size=12) | st.sampled_from(
     [
         "=1+1",
@@ -90,15 +113,15 @@ def boards(draw: st.DrawFn) -> list[Board]:
 def test_formats_hold_the_same_numbers_names_and_ranks(built: list[Board]) -> None:
     expected = [{name: getattr(row, name) for name in COLUMNS} for board in built for row in board.rows]
     for name, parse in PARSERS.items():
-        assert parse(render(built, name)) == expected, name
+        assert parse(FORMATS[name](built)) == expected, name
 
 
 @given(built=boards())
 def test_settings_are_the_same_too(built: list[Board]) -> None:
-    in_json = [board["setting"] for board in json.loads(render(built, "json")) for _ in board["rows"]]
+    in_json = [board["setting"] for board in json.loads(FORMATS["json"](built)) for _ in board["rows"]]
     in_csv = [
         {name: from_csv_cell(row[name]) for name in SETTING}
-        for row in csv.DictReader(io.StringIO(render(built, "csv"), newline=""))
+        for row in csv.DictReader(io.StringIO(FORMATS["csv"](built), newline=""))
     ]
     assert [{name: str(value) for name, value in setting.items()} for setting in in_json] == in_csv
 
@@ -125,8 +148,47 @@ def test_printable_text_has_no_control_characters(text: str) -> None:
 
 
 def test_formats_are_those_of_the_contract() -> None:
-    assert set(FORMATS) | set(PLANNED) == {"md", "csv", "json", "html", "latex"}
-    with pytest.raises(UsageError, match="planned"):
-        render([], "html")
+    assert {*FORMATS, PAGE} == {"md", "csv", "json", "html", "latex"}
+    assert [check_format(name) for name in (*FORMATS, PAGE)] == [*FORMATS, PAGE]
     with pytest.raises(UsageError, match="unknown format"):
-        render([], "xml")
+        check_format("xml")
+
+
+def test_settings_and_ranks_come_first_in_every_sheet() -> None:
+    """Readers of older sheets find their columns where they were; where rows come from is behind them."""
+    header = FORMATS["csv"](build_boards([make_record()])).splitlines()[0].split(",")
+    assert header[: len(SETTING) + 1 + len(COLUMNS)] == [*SETTING, "unit", *COLUMNS]
+    assert header[-8:] == ["unfinished", "run_ids", "commands", "commits", "first", "last", "device", "packages"]
+
+
+COMMAND = "equivbench run toy/pair --seeds 0,1 | tee `x`"
+FAILED = "out of memory & <b>more</b>"
+
+
+@pytest.mark.parametrize(
+    ("name", "escape"),
+    [("md", markdown_cell), ("latex", latex_text), ("json", str), ("csv", str)],
+    ids=["md", "latex", "json", "csv"],
+)
+def test_every_format_says_which_command_and_commit_a_row_comes_from(name: str, escape: Callable[[str], str]) -> None:
+    dirty = {"commit": "abcdef0123456789", "dirty": True}
+    good = make_record(command=COMMAND, git=dirty)
+    lost = make_record(command=COMMAND, git=dirty, seed=1, status="failed", reason=FAILED, final=None)
+    text = FORMATS[name](build_boards([good, lost]))
+    assert escape(COMMAND) in text
+    assert re.search(r"abcdef012345(6789)?-dirty", text)
+    assert escape(f"seed 1 failed: {FAILED}") in text
+
+
+def test_rows_of_one_command_share_a_remark() -> None:
+    (board,) = build_boards([make_record(arm=arm, seed=seed) for arm in ("augmented", "equivariant") for seed in range(3)])
+    (line,) = remarks(board)
+    assert line.count("equivbench run toy/pair") == 1
+    assert "pair augmented" in line
+    assert "pair equivariant" in line
+
+
+def test_installed_package_has_no_commit() -> None:
+    (board,) = build_boards([make_record(git={"commit": None, "dirty": None})])
+    assert board.rows[0].provenance.commits == ()
+    assert "an installed package" in remarks(board)[0]
