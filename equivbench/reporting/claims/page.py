@@ -1,0 +1,102 @@
+"""The claims in a table, and the Markdown page that shows for each what was measured, by which commands, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from equivbench.reporting.claims.findings import Finding, Measurement, Part, distinct
+from equivbench.reporting.claims.statements import CLAIMS, CURVES, PAPER, Claim, claim
+from equivbench.reporting.text import markdown_cell, printable
+
+COLUMNS = ("claim", "", "hardware", "preset", "verdict", "why")
+MEASURED_COLUMNS = ("", "measured", "95% interval", "")
+
+
+def claims_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    """A row under ``COLUMNS`` for each finding."""
+    return [
+        (each.claim, claim(each.claim).title, _hardware(each), each.preset or "-", each.verdict, each.reason) for each in findings
+    ]
+
+
+def render_claims(findings: Sequence[Finding], notes: Sequence[str] = ()) -> str:
+    """The page on ``findings``; ``notes`` are what was left out of the evidence.
+
+    Text from records is escaped, and commands stand in indented code blocks, in which nothing is active.
+    """
+    shown = [each for each in CLAIMS if any(finding.claim == each.id for finding in findings)]
+    lines = [
+        "# The claims, and what the records say",
+        "",
+        f"The paper is {_text(PAPER)}; its claims are in our words, and *published* is {_text(CURVES)}. Rules were fixed before"
+        " anything was measured, and every verdict follows from the records alone: `equivbench reproduce --report-only` makes"
+        " this page from them, `equivbench reproduce` makes the records.",
+        "",
+        *_table(COLUMNS, claims_rows(findings)),
+        "",
+        "Not measured means just that. A CPU's time is never read as a GPU's, and no two machines or presets are mixed.",
+    ]
+    for each in shown:
+        lines += ["", *_section(each, [finding for finding in findings if finding.claim == each.id])]
+    if notes:
+        lines += ["", "## Left out", "", *(f"- {_text(note)}" for note in notes)]
+    return "\n".join(lines) + "\n"
+
+
+def measurement_text(measurement: Measurement) -> tuple[str, str]:
+    """The value with its unit, and its interval; ``-`` where there is none."""
+    unit = measurement.unit if measurement.unit in ("", "%") else f" {measurement.unit}"
+    value = "-" if measurement.value is None else f"{measurement.value:.4g}{unit}"
+    if measurement.low is None and measurement.high is None:
+        return value, "-"
+    ends = (".." if end is None else f"{end:.3g}" for end in (measurement.low, measurement.high))
+    return value, " to ".join(ends)
+
+
+def _section(each: Claim, findings: Sequence[Finding]) -> list[str]:
+    published = "; ".join(text if task == "all" else f"{task}: {text}" for task, text in each.published.items())
+    lines = [
+        f"## {each.id}: {_text(each.title)}",
+        "",
+        _text(each.statement),
+        "",
+        f"**Measured.** {_text(each.measured)} Enough: {_text(each.suffices)}.",
+        "",
+        f"**Rule.** {_text(each.rule)}",
+        "",
+        f"**Published.** {_text(published)}.",
+    ]
+    for finding in findings:
+        lines += ["", f"### {each.id} on {_text(_hardware(finding))}: {finding.verdict}", "", f"{_text(finding.reason)}."]
+        for part in finding.parts:
+            lines += ["", *_part(part)]
+        commands = distinct(command for part in finding.parts for command in part.commands)
+        if commands:
+            lines += ["", "Made by", "", *(f"    {printable(command)}" for command in commands)]
+    return lines
+
+
+def _part(part: Part) -> list[str]:
+    rows = [(each.what, *measurement_text(each), each.note) for each in part.measurements]
+    return [
+        f"**{_text(part.subject)}: {part.verdict}**, {_text(part.reason)}. Published: {_text(part.published)}."
+        f" {len(part.runs)} run{'s' * (len(part.runs) != 1)}: {_text(', '.join(part.runs))}.",
+        "",
+        *_table(MEASURED_COLUMNS, rows),
+    ]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return lines + [f"| {' | '.join(map(markdown_cell, row))} |" for row in rows]
+
+
+def _hardware(finding: Finding) -> str:
+    if finding.machine_key is None or finding.hardware is None:
+        return "no machine"
+    return f"{finding.hardware}, {finding.machine_key}"
+
+
+def _text(text: str) -> str:
+    """``text`` as literal text in a paragraph, headings included."""
+    return markdown_cell(text)
