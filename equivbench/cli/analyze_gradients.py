@@ -22,9 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def gradients(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="A record, run id or checkpoint of a run with --snapshots.")
-    ],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="A record, run id or checkpoint of a run with --snapshots.")],
     weights: Annotated[str, typer.Option(help="ema (averaged) or model (raw).")] = "ema",
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     samples: Annotated[int | None, typer.Option(help="How many, spread over all groups (default: by the task's cost).")] = None,
@@ -43,14 +41,9 @@ def gradients(
     """
     from equivbench.analysis.trends import pool
     from equivbench.cli.output import message, print_json
-    from equivbench.errors import UsageError
     from equivbench.execution.gradients import analyse_gradients
     from equivbench.records.analyses import keep_gradients
 
-    if chunks < 2:
-        raise UsageError(f"--chunks must be at least 2, not {chunks}: a norm is a product of two independent chunks")
-    if rotations < 2:
-        raise UsageError(f"--rotations must be at least 2, not {rotations}: one rotation shows no difference")
     if plot is not None:
         from equivbench.reporting.figures import require_drawable
 
@@ -89,12 +82,14 @@ def gradients(
 
 def _print(analysis: Gradients) -> None:
     from equivbench.cli.output import message, print_table
+    from equivbench.registry import TASKS
     from equivbench.reporting.gradients import COLUMNS, gradient_rows, notes
     from equivbench.reporting.text import printable
 
     where = f"{analysis.task}/{analysis.pair} {analysis.arm}, {analysis.run_id}"
+    unit = TASKS.get(analysis.task).board_unit
     how = f"{analysis.weights} weights, {analysis.samples} {analysis.split} samples in {analysis.chunks} chunks"
-    typer.echo(printable(f"{where}: {how}, {analysis.rotations} rotations ({analysis.group})"))
+    typer.echo(printable(f"{where}: {how}, {analysis.rotations} rotations ({analysis.group}), loss in {unit}"))
     print_table(COLUMNS, gradient_rows(analysis))
     for note in notes(analysis):
         message("note", note)

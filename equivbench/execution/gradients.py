@@ -17,21 +17,23 @@ from equivbench.analysis.gradients import PartGradients, part_gradients
 from equivbench.analysis.quantities import Quantity
 from equivbench.analysis.trends import correlations
 from equivbench.environment import environment, git_state
-from equivbench.errors import unknown_name
+from equivbench.errors import UsageError, unknown_name
 from equivbench.execution.plan import resolve_device
 from equivbench.execution.snapshots import find_snapshots
 from equivbench.records.analyses import Estimate, GradientPoint, Gradients
 from equivbench.records.schema import TracePoint
 from equivbench.registry import DATASETS, resolve
-from equivbench.tasks.base import TaskData
+from equivbench.tasks.base import DatasetSource, TaskData
 from equivbench.tasks.fraction import with_fraction
-from equivbench.training.assembly import load_model, plan, requirements
+from equivbench.training.assembly import Plan, load_model, plan, requirements
 from equivbench.training.checkpoint import read_checkpoint
 
 Weights = Literal["ema", "model"]
 WEIGHTS: tuple[Weights, ...] = ("ema", "model")
-SAMPLES, CHUNKS, ROTATIONS = 256, 8, 2
+CHUNKS, ROTATIONS = 8, 2
 """Defaults: few rotations and many samples, since two draws already make both parts unbiased."""
+SAMPLES, JUDGED = 128, 512
+"""Most samples by default, and most times that they are judged in all (a flow sample is, once for each flow time)."""
 
 
 def analyse_gradients(
@@ -54,7 +56,7 @@ def analyse_gradients(
     weights
         ``ema`` (averaged, what the board judges) or ``model`` (raw, what the optimiser moves).
     split, samples, chunks, rotations, seed
-        What the error is of: ``samples`` (default :data:`SAMPLES`, or as many as there are) dealt into ``chunks`` that are
+        What the error is of: ``samples`` (default by :data:`SAMPLES` and :data:`JUDGED`) dealt into ``chunks`` that are
         independent of each other, under ``rotations`` Haar draws each. The same at every snapshot.
     device
         As ``run`` takes it. Threads are the run's, so that the analysis lies beside the record of the run.
@@ -69,36 +71,32 @@ def analyse_gradients(
     kind: Weights = "model" if weights == "model" else "ema"
     if weights not in WEIGHTS:
         raise unknown_name("kind of weights", weights, WEIGHTS)
+    if chunks < 2:
+        raise UsageError(f"a norm without bias is a product of independent chunks: it takes at least 2, not {chunks}")
     began = time.monotonic()
     found = find_snapshots(run)
     job, where = found.job, resolve_device(device)
     chosen = plan(job)
-    group = chosen.pair_preset.group or chosen.task.group
     points, reasons = [], {}
     with _threads(job.threads):
-        data: TaskData = with_fraction(resolve(DATASETS.get(chosen.pair_preset.dataset).factory)().load(), job.fraction)
-        part = data.split(split)
-        loss: FixedLoss | None = None
+        part = with_fraction(_data(chosen), job.fraction).split(split)
+        loss = FixedLoss(
+            chosen.task,
+            part,
+            requires=requirements(chosen, load_model(found.at(None), kind)[0]),
+            samples=min(SAMPLES, JUDGED // chosen.task.test_points, len(part)) if samples is None else samples,
+            chunks=chunks,
+            rotations=rotations,
+            group=chosen.pair_preset.group or chosen.task.group,
+            seed=seed,
+            device=where,
+        )
         for index, path in enumerate(found.snapshots):
-            model, task, _ = load_model(path, kind)
-            model = model.to(where)
-            if loss is None:
-                loss = FixedLoss(
-                    task,
-                    part,
-                    requires=requirements(chosen, model),
-                    samples=min(SAMPLES, len(part)) if samples is None else samples,
-                    chunks=chunks,
-                    rotations=rotations,
-                    group=group,
-                    seed=seed,
-                    device=where,
-                )
+            model = load_model(path, kind)[0].to(where)
             measured = part_gradients(model, loss)
             point, missing = _point(read_checkpoint(path).facts.trace[-1], measured, deviation(model, measured.unused), kind)
             points.append(point)
             reasons.update({f"points.{index}.{name}": reason for name, reason in missing.items()})
-    assert loss is not None  # a run that was found has at least one snapshot
     machine = environment(where, job.threads)
     analysis = Gradients(
         created=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
@@ -120,7 +118,7 @@ def analyse_gradients(
         samples=loss.samples,
         chunks=chunks,
         rotations=rotations,
-        group=group,
+        group=loss.group,
         analysis_seed=seed,
         seconds=time.monotonic() - began,
         reasons=reasons,
@@ -134,6 +132,11 @@ def analyse_gradients(
         if judged.reason is not None:
             reasons[f"correlations.{name}"] = judged.reason
     return analysis
+
+
+def _data(chosen: Plan) -> TaskData:
+    source: DatasetSource = resolve(DATASETS.get(chosen.pair_preset.dataset).factory)()
+    return source.load()
 
 
 def _point(
