@@ -51,6 +51,15 @@ class Side:
         """[S]: each seed's log seconds a step against the mean; zeros where there is no timing."""
         return np.zeros(len(self.finished)) if self.log_tau is None else self.log_tau - self.log_tau.mean()
 
+    def log_steps_within(self, log_seconds: Array, *, all_in: bool = False) -> Array:
+        """[P]: log of the steps that budgets of exp(``log_seconds``) [P] allow; ``all_in``, after the compile seconds."""
+        assert self.tau is not None
+        if not all_in or self.compile_seconds == 0:
+            return log_seconds - math.log(self.tau)
+        # Not one step is made while it compiles; a curve is read at its first point from any smaller number of steps on.
+        left = np.maximum(np.exp(log_seconds) - self.compile_seconds, np.finfo(np.float64).tiny)
+        return np.asarray(np.log(left) - math.log(self.tau))
+
     @cached_property
     def fits(self) -> Array:
         """[R, K]: isotonic fits of the mean over seeds; rows after the first have test groups (and many seeds) drawn anew."""
@@ -65,9 +74,9 @@ class Side:
     def fits_at(self, log_steps: Array, shift: Array) -> Array:
         """[R, P]: the fits at ``log_steps`` [P], moved by the mean ``shift`` [S] of the seeds in each replicate."""
         assert self.curves is not None
-        points = np.broadcast_to(log_steps, (len(self.fits), len(log_steps)))
+        points = log_steps
         if len(self.finished) > FEW_SEEDS:
-            points = points + shift[draw_seeds(len(self.finished), REPLICATES)].mean(axis=1, keepdims=True)
+            points = log_steps + shift[draw_seeds(len(self.finished), REPLICATES)].mean(axis=1, keepdims=True)
         return evaluate(self.curves.log_steps, self.fits, points)
 
     def seeds_at(self, log_steps: Array, shift: Array, *, fitted: bool = False) -> Array:
@@ -79,12 +88,20 @@ class Side:
             values[self.finished] = evaluate(self.curves.log_steps, rows, points)
         return values
 
+    def log_loss_within(self, log_seconds: Array, *, all_in: bool = False) -> Array:
+        """[P]: the log loss after budgets of exp(``log_seconds``) [P]; the median over seeds where some diverged."""
+        here = self.log_steps_within(log_seconds, all_in=all_in)
+        if not self.finished.all():
+            return np.asarray(np.median(self.seeds_at(here, np.zeros(len(self.finished)), fitted=True), axis=0))
+        assert self.curves is not None
+        return np.asarray(evaluate(self.curves.log_steps, self.fits[:1], here)[0])
+
     def loss(self) -> Band:
         """The log loss at the budget (one point)."""
         here, still = np.array([math.log(self.steps)]), np.zeros(len(self.finished))
         if not self.finished.all():
             return ranked(self.seeds_at(here, still, fitted=True))
-        return _interval(self.fits_at(here, still), self.seeds_at(here, still), self.groups)
+        return interval(self.fits_at(here, still), self.seeds_at(here, still), self.groups)
 
 
 @dataclass(frozen=True)
@@ -139,6 +156,19 @@ class Contest:
         turned = self.exchanged.at_equal_time()
         return Band(-turned.mid, -turned.high, -turned.low, turned.p)
 
+    def at_equal_seconds(self, log_seconds: Array, *, all_in: bool = False) -> Band:
+        """Log of the chaser's over the target's loss when each has had budgets of exp(``log_seconds``) [P] of its device.
+
+        ``all_in`` takes each arm's compile seconds out of the budget first; budgets within which an arm only compiles leave it
+        at the first point of its curve. At the end of a budget in seconds this is :meth:`loss_ratio`. ``ValueError`` without step
+        times.
+        """
+        if self.chaser.tau is None or self.target.tau is None:
+            raise ValueError("no step time was measured, so there is no budget in seconds to compare at")
+        steps = [side.log_steps_within(log_seconds, all_in=all_in) for side in (self.chaser, self.target)]
+        # A seed that was timed slower is read earlier: what is held fixed is the time.
+        return self._band(steps[0], -self.chaser.jitter, steps[1], -self.target.jitter)
+
     def difference(self, log_steps: Array, *, in_time: bool = False) -> Band:
         """The chaser's log loss at ``log_steps`` [P] minus the target's at its budget.
 
@@ -150,21 +180,25 @@ class Contest:
         if in_time:
             chaser_shift = -self.chaser.jitter + (0.0 if self.timed_budget else self.target.jitter)
         at = np.array([math.log(self.target.steps)])
+        return self._band(log_steps, chaser_shift, at, target_shift)
+
+    def _band(self, chaser_at: Array, chaser_shift: Array, target_at: Array, target_shift: Array) -> Band:
+        """The chaser's log loss at ``chaser_at`` [P] minus the target's at ``target_at`` [P or 1], seeds moved by shifts [S]."""
         if not (self.chaser.finished.all() and self.target.finished.all()):
             # A seed that both arms failed says nothing about which is better.
             known = self.chaser.finished | self.target.finished
-            chaser = self.chaser.seeds_at(log_steps, chaser_shift, fitted=True)[known]
-            target = self.target.seeds_at(at, target_shift, fitted=True)[known]
+            chaser = self.chaser.seeds_at(chaser_at, chaser_shift, fitted=True)[known]
+            target = self.target.seeds_at(target_at, target_shift, fitted=True)[known]
             if not known.any():
-                nothing = np.full(len(log_steps), np.nan)
+                nothing = np.full(len(chaser_at), np.nan)
                 return Band(nothing, nothing, nothing, nothing)
             return ranked(chaser - target)
-        seeds = self.chaser.seeds_at(log_steps, chaser_shift) - self.target.seeds_at(at, target_shift)
-        fits = self.chaser.fits_at(log_steps, chaser_shift) - self.target.fits_at(at, target_shift)
-        return _interval(fits, seeds, self.chaser.groups)
+        seeds = self.chaser.seeds_at(chaser_at, chaser_shift) - self.target.seeds_at(target_at, target_shift)
+        fits = self.chaser.fits_at(chaser_at, chaser_shift) - self.target.fits_at(target_at, target_shift)
+        return interval(fits, seeds, self.chaser.groups)
 
 
-def _interval(fits: Array, seeds: Array, groups: int) -> Band:
+def interval(fits: Array, seeds: Array, groups: int) -> Band:
     """The first row of ``fits`` [R, P], with the interval that the other rows and the ``seeds`` [S, P] give it."""
     if len(seeds) > FEW_SEEDS:
         return percentile(fits[0], len(seeds), fits[1:])

@@ -83,14 +83,26 @@ def evaluate(grid: Array, rows: Array, points: Array) -> Array:
         return np.broadcast_to(rows, shape).copy()
     right = np.clip(np.searchsorted(grid, points, side="right"), 1, len(grid) - 1)
     fraction = np.clip((points - grid[right - 1]) / (grid[right] - grid[right - 1]), 0.0, 1.0)
-    before = np.take_along_axis(rows, np.broadcast_to(right - 1, shape), axis=1)
-    after = np.take_along_axis(rows, np.broadcast_to(right, shape), axis=1)
+    if points.ndim == 1:
+        return np.asarray((1.0 - fraction) * rows[:, right - 1] + fraction * rows[:, right])
+    before = np.take_along_axis(rows, right - 1, axis=1)
+    after = np.take_along_axis(rows, right, axis=1)
     return np.asarray((1.0 - fraction) * before + fraction * after)
 
 
 def decreasing(rows: Array) -> Array:
-    """The least-squares non-increasing fit of each row of ``rows`` [M, K]."""
-    return np.stack([np.asarray(isotonic_regression(row, increasing=False).x) for row in rows])
+    """The least-squares non-increasing fit of each row of ``rows`` [M, K].
+
+    All rows are pooled in one pass: laid end to end, each so far below the one before it that no two are ever pooled. That
+    pass only says which neighbours belong together; the levels are means of the rows as they are, which no offset has rounded.
+    """
+    count, length = rows.shape
+    apart = 1.0 + float(np.ptp(rows)) if rows.size else 1.0
+    starts = isotonic_regression((rows - apart * np.arange(count)[:, None]).ravel(), increasing=False).blocks
+    sizes = np.diff(starts)
+    levels = np.repeat(np.add.reduceat(rows.ravel(), starts[:-1]) / sizes, sizes).reshape(count, length)
+    # Neighbours equal but for rounding may come out in either order.
+    return np.asarray(np.minimum.accumulate(levels, axis=1))
 
 
 def last_crossing(grid: Array, difference: Array) -> tuple[float, Censored]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.analysis.breakeven import Contest, Side
+from equivbench.analysis.lead_changes import Course, LeadChange, follow
 from equivbench.analysis.leads import NO_LEAD, Lead, behind_at, claim_leads
 from equivbench.analysis.pairing import ARMS, AUGMENTED, EQUIVARIANT, ArmRun, Comparison, pair_up
 from equivbench.analysis.quantities import UNKNOWN, UNTIMED, Quantity, Timed, exponential, plain
@@ -74,6 +75,8 @@ class PairGap:
     behind: Literal["equivariant", "augmented"] | None
     """The arm whose s* is the headline: the one that the interval at equal time puts behind, if it decides."""
     lead: Lead
+    lead_changes: list[LeadChange]
+    """Budgets below this one at which the lead changes hands, compilation left out."""
     scaling: dict[str, Scaling] | None
     notes: list[str]
     reasons: dict[str, str]
@@ -91,13 +94,29 @@ def efficiency_gap(records: Sequence[RunRecord]) -> list[PairGap]:
     Pairs of which only one arm (or no common seed) is there are left out; :func:`equivbench.analysis.pairing.pair_up`
     says why. Leads are corrected over all gaps that are returned (Holm).
     """
+    return [each.gap for each in weigh(records)]
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """A gap, the contest it was read from (the equivariant arm as chaser) and its course over the budget, compilation left out
+    (None without step times or curves)."""
+
+    gap: PairGap
+    comparison: Comparison
+    contest: Contest
+    course: Course | None
+
+
+def weigh(records: Sequence[RunRecord]) -> list[Weighed]:
+    """The gaps of :func:`efficiency_gap`, in the same order, with what they were read from."""
     measured = [_gap(comparison) for comparison in pair_up(records).comparisons]
-    leads = claim_leads([(equal_time, gap.n_seeds) for gap, equal_time in measured])
-    gaps = [replace(gap, lead=lead) for (gap, _), lead in zip(measured, leads, strict=True)]
-    return fit_scaling(gaps)
+    leads = claim_leads([(equal_time, each.gap.n_seeds) for each, equal_time in measured])
+    gaps = fit_scaling([replace(each.gap, lead=lead) for (each, _), lead in zip(measured, leads, strict=True)])
+    return [replace(each, gap=gap) for (each, _), gap in zip(measured, gaps, strict=True)]
 
 
-def _gap(comparison: Comparison) -> tuple[PairGap, Band]:
+def _gap(comparison: Comparison) -> tuple[Weighed, Band]:
     setting = comparison.setting
     runs = {EQUIVARIANT: comparison.equivariant, AUGMENTED: comparison.augmented}
     notes, reasons = list(comparison.notes), dict[str, str]()
@@ -118,6 +137,7 @@ def _gap(comparison: Comparison) -> tuple[PairGap, Band]:
         if contest.timed_budget:
             reasons["sample_efficiency"] = reasons["sample_efficiency_augmented"] = reasons["speed"]
     equal_time = contest.at_equal_time()
+    course = follow(contest)
     gap = PairGap(
         task=setting.task,
         pair=setting.pair,
@@ -147,6 +167,7 @@ def _gap(comparison: Comparison) -> tuple[PairGap, Band]:
         twirl={n: _twirl(n, comparison, draws, reasons) for n in TWIRLS},
         behind=behind_at(equal_time),
         lead=NO_LEAD,
+        lead_changes=[] if course is None else course.changes,
         scaling=None,
         notes=notes,
         reasons=reasons,
@@ -156,7 +177,7 @@ def _gap(comparison: Comparison) -> tuple[PairGap, Band]:
         notes.append("with compilation counted the order of the arms turns round")
     if gap.symmetry_penalty == UNKNOWN:
         reasons["symmetry_penalty"] = "no finished run of the augmented arm has a share"
-    return gap, equal_time
+    return Weighed(gap, comparison, contest, course), equal_time
 
 
 def _break_even(contest: Contest) -> tuple[Timed, Quantity, Timed]:

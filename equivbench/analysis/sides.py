@@ -60,8 +60,8 @@ def seed_curve(points: Sequence[TracePoint], errors: GroupErrors | None, draws: 
 
 def group_means(values: Sequence[Sequence[float]], weights: Sequence[float], draws: Array) -> Array:
     """[R, K]: the weighted mean over groups of ``values`` [K][G] in each of ``draws`` [R, G]."""
-    drawn = draws * np.asarray(weights)
-    return np.asarray(drawn @ np.asarray(values).T / drawn.sum(axis=1, keepdims=True))
+    rows = np.asarray(weights)
+    return np.asarray(draws @ (np.asarray(values) * rows).T / (draws @ rows)[:, None])
 
 
 def final_groups(record: RunRecord) -> GroupErrors | None:

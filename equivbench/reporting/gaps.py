@@ -106,6 +106,21 @@ def show(quantity: Quantity, *, interval: bool = True, digits: int = 3) -> str:
     return text
 
 
+def turn_text(seconds: Quantity) -> str:
+    """A budget in seconds with its interval."""
+    assert seconds.value is not None
+    low, high = (".." if end is None else duration(end) for end in (seconds.low, seconds.high))
+    doubt = "" if seconds.low is not None and seconds.high is not None else "?"
+    return f"{duration(seconds.value)}{doubt} ({low} to {high})"
+
+
+def duration(seconds: float) -> str:
+    """Seconds, from two minutes or two hours on in those, to two digits or whole numbers."""
+    size, unit = next(((size, unit) for size, unit in ((3600.0, "h"), (60.0, "min")) if seconds >= 2 * size), (1.0, "s"))
+    value = seconds / size
+    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
+
+
 def _kernels(gap: PairGap) -> str:
     """One name where both arms run on it, else the equivariant arm's and the other's."""
     return " / ".join(dict.fromkeys(gap.kernels[arm] for arm in ("equivariant", "augmented")))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from equivbench.analysis.gap import PairGap
 from equivbench.records.schema import RunRecord
-from equivbench.reporting.gaps import headline, reading, setting, show
+from equivbench.reporting.gaps import headline, reading, setting, show, turn_text
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +66,9 @@ def gap_lines(gap: PairGap) -> list[str]:
         efficiency = gap.sample_efficiency if arm == "equivariant" else gap.sample_efficiency_augmented
         speed = gap.speed.steady if arm == "equivariant" else gap.speed.steady.map(lambda value: 1 / value, falling=True)
         lines.append(f"  = sample efficiency {show(efficiency, interval=False)} x speed {show(speed, interval=False)}")
+    for change in gap.lead_changes:
+        hands = "the lead changes hands" if change.decided else "the lead may change hands, the intervals do not decide it,"
+        lines.append(f"{hands} to the {change.to} arm at {turn_text(change.seconds)} of budget, loss {change.loss:.3g}")
     lines += [f"note: {note}" for note in gap.notes]
     return lines
 
