@@ -51,8 +51,8 @@ def _drawn(quantity: Quantity, scale: LogScale) -> str:
         return ""
     at = scale(value)
     if quantity.censored is not None:  # the true value lies beyond the bound
-        end, tip = {"above": (RIGHT, -6), "below": (LEFT, 6)}[quantity.censored]
-        return f'<path class="bound" d="M{at:.1f} 5V17M{at:.1f} {MIDDLE}H{end}m{tip} -4l{-tip} 4l{tip} 4"/>'
+        edge, tip = {"above": (RIGHT, -6), "below": (LEFT, 6)}[quantity.censored]
+        return f'<path class="bound" d="M{at:.1f} 5V17M{at:.1f} {MIDDLE}H{edge}m{tip} -4l{-tip} 4l{tip} 4"/>'
     low, high = quantity.low, quantity.high
     if low is None and high is None:
         return f'<circle class="dot" cx="{at:.1f}" cy="{MIDDLE}" r="4"/>'
