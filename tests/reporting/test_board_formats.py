@@ -4,19 +4,24 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from factories import make_record, make_trace
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from equivbench.analysis.pairing import ARMS
 from equivbench.errors import UsageError
+from equivbench.records.schema import RunRecord
 from equivbench.reporting.board import Board, build_boards
 from equivbench.reporting.board_text import COLUMNS, NUMBERS, SETTING, remarks
 from equivbench.reporting.formats import FORMATS, PAGE, check_format
+from equivbench.reporting.html.page import to_html
 from equivbench.reporting.latex import TABULARS, from_latex_number, from_latex_text, latex_text
+from equivbench.reporting.publication import make_publication
 from equivbench.reporting.text import csv_cell, from_csv_cell, from_markdown_cell, markdown_cell, printable
 
 Rows = list[dict[str, Any]]
@@ -66,6 +71,38 @@ def from_latex(text: str) -> Rows:
     return rows
 
 
+class _Page(HTMLParser):
+    """The text of what carries ``data-field``, row by row."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.rows: list[dict[str, str]] = []
+        self.field: str | None = None
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        named = dict(attributes)
+        if tag == "tbody" and named.get("class") == "row":
+            self.rows.append({})
+        self.field = named.get("data-field")
+        if self.field is not None:
+            self.rows[-1][self.field] = ""
+
+    def handle_endtag(self, tag: str) -> None:
+        self.field = None
+
+    def handle_data(self, data: str) -> None:
+        if self.field is not None:
+            self.rows[-1][self.field] += data
+
+
+def from_html(text: str) -> Rows:
+    page = _Page()
+    page.feed(text)
+    # The page sets thousands apart by commas, for readers.
+    plain = [{name: text.replace(",", "") if name in NUMBERS else text for name, text in row.items()} for row in page.rows]
+    return [{name: number(row[name], "n/a") if name in NUMBERS else row[name] for name in COLUMNS} for row in plain]
+
+
 PARSERS = {"json": from_json, "csv": from_csv, "md": from_markdown, "latex": from_latex}
 names = st.text(min_size=1, max_size=12) | st.sampled_from(
     [
@@ -89,10 +126,10 @@ totals = st.floats(0, 1e300) | st.sampled_from([0.0, 1e-300, 123456.789])
 
 
 @st.composite
-def boards(draw: st.DrawFn) -> list[Board]:
+def hostile(draw: st.DrawFn) -> list[RunRecord]:
     records = [
         make_record(
-            arm=draw(names),
+            arm=draw(names | st.sampled_from(ARMS)),
             pair=draw(names),
             seed=seed,
             trace=make_trace(dict.fromkeys([10, 1000], draw(totals)).__getitem__, [10, 1000], 0.1, 32),
@@ -106,17 +143,29 @@ def boards(draw: st.DrawFn) -> list[Board]:
     for record in records:
         assert record.final is not None
         record.final.explained = draw(st.none() | st.floats(-10, 1))
-    return build_boards(records)
+    return records
 
 
-@given(built=boards())
+boards = hostile().map(build_boards)
+
+
+def cells(built: Sequence[Board]) -> Rows:
+    return [{name: getattr(row, name) for name in COLUMNS} for board in built for row in board.rows]
+
+
+@given(built=boards)
 def test_formats_hold_the_same_numbers_names_and_ranks(built: list[Board]) -> None:
-    expected = [{name: getattr(row, name) for name in COLUMNS} for board in built for row in board.rows]
     for name, parse in PARSERS.items():
-        assert parse(FORMATS[name](built)) == expected, name
+        assert parse(FORMATS[name](built)) == cells(built), name
 
 
-@given(built=boards())
+@settings(max_examples=25)  # a page takes some ten milliseconds
+@given(records=hostile())
+def test_page_holds_the_same_numbers_names_and_ranks(records: list[RunRecord]) -> None:
+    assert from_html(to_html(make_publication(records))) == cells(build_boards(records))
+
+
+@given(built=boards)
 def test_settings_are_the_same_too(built: list[Board]) -> None:
     in_json = [board["setting"] for board in json.loads(FORMATS["json"](built)) for _ in board["rows"]]
     in_csv = [
