@@ -32,8 +32,8 @@ Weights = Literal["ema", "model"]
 WEIGHTS: tuple[Weights, ...] = ("ema", "model")
 CHUNKS, ROTATIONS = 8, 2
 """Defaults: few rotations and many samples, since two draws already make both parts unbiased."""
-SAMPLES, JUDGED = 128, 512
-"""Most samples by default, and most times that they are judged in all (a flow sample is, once for each flow time)."""
+SAMPLES = 128
+"""Most samples by default. A pair whose evaluations judge few, because each costs much, is given half of those."""
 
 
 def analyse_gradients(
@@ -56,7 +56,7 @@ def analyse_gradients(
     weights
         ``ema`` (averaged, what the board judges) or ``model`` (raw, what the optimiser moves).
     split, samples, chunks, rotations, seed
-        What the error is of: ``samples`` (default by :data:`SAMPLES` and :data:`JUDGED`) dealt into ``chunks`` that are
+        What the error is of: ``samples`` (default: see :data:`SAMPLES`) dealt into ``chunks`` that are
         independent of each other, under ``rotations`` Haar draws each. The same at every snapshot.
     device
         As ``run`` takes it. Threads are the run's, so that the analysis lies beside the record of the run.
@@ -84,7 +84,7 @@ def analyse_gradients(
             chosen.task,
             part,
             requires=requirements(chosen, load_model(found.at(None), kind)[0]),
-            samples=min(SAMPLES, JUDGED // chosen.task.test_points, len(part)) if samples is None else samples,
+            samples=_affordable(chosen, len(part), chunks) if samples is None else samples,
             chunks=chunks,
             rotations=rotations,
             group=chosen.pair_preset.group or chosen.task.group,
@@ -132,6 +132,12 @@ def analyse_gradients(
         if judged.reason is not None:
             reasons[f"correlations.{name}"] = judged.reason
     return analysis
+
+
+def _affordable(chosen: Plan, there: int, chunks: int) -> int:
+    """How many of the samples that are ``there`` are judged by default: at least two a chunk."""
+    evaluated = chosen.pair_preset.test_samples or there
+    return min(there, max(2 * chunks, min(SAMPLES, evaluated // 2)))
 
 
 def _data(chosen: Plan) -> TaskData:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,7 +70,8 @@ def _line(
     shown = [(step, each.value, each) for step, each in known if each.value is not None and each.value > 0]
     if not shown:
         return
-    low = [middle - (middle if each.low is None else each.low) for _, middle, each in shown]
-    high = [(middle if each.high is None else each.high) - middle for _, middle, each in shown]
+    # An end that is open has no bar: one of no length would look like certainty.
+    low = [math.nan if each.low is None else middle - each.low for _, middle, each in shown]
+    high = [math.nan if each.high is None else each.high - middle for _, middle, each in shown]
     xs, ys = [step for step, _, _ in shown], [middle for _, middle, _ in shown]
     axes.errorbar(xs, ys, yerr=[low, high], color=colour, linestyle=style, marker="o", markersize=3, capsize=2, label=label)
