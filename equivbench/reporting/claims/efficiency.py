@@ -57,7 +57,7 @@ def _part(claim: Claim, scene: Scene, gap: PairGap) -> Part:
 
 def _verdict(scene: Scene, gap: PairGap) -> tuple[Verdict, str]:
     if scene.hardware == "CPU":
-        return "not measured", "no GPU-hours; on a CPU the loss of the equivariant arm over that of the augmented one is"
+        return "not measured", "no GPU-hours; on a CPU the loss of the equivariant arm over that of the augmented one"
     if gap.lead.arm is None:
         return "not measured", "no lead is claimed"
     return ("held" if gap.lead.arm == AUGMENTED else "did not hold"), f"the {gap.lead.arm} arm leads"

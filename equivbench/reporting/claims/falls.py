@@ -82,7 +82,7 @@ def _fall_part(claim: Claim, arm: Augmented) -> Part:
     falls = [each for each in map(fall, arm.runs.values()) if each is not None]
     states = {each.state for each in falls}
     end = over_seeds([each.end for each in falls])
-    detail = f"{_percent(end)} at the end, {_steps(falls)} steps, {_seeds(len(falls), arm.started)}" if falls else ""
+    detail = f"{_percent(end)} at {_steps(falls)} steps{_seeds(len(falls), arm.started)}" if falls else ""
     verdict: Verdict = "not measured"
     if not falls:
         reason = "no finished seed has a share"
@@ -95,10 +95,10 @@ def _fall_part(claim: Claim, arm: Augmented) -> Part:
     elif "crossed" in states:
         verdict, reason = "held", "as a first crossing, not as an end state"
     else:
-        verdict, reason = "held", f"and is at most {SMALL_SHARE:.0%} at the end"
+        verdict, reason = "held", f"at most {SMALL_SHARE:.0%} at the end too"
     crossings = [float(each.crossed) for each in falls if each.crossed is not None]
     came = len(crossings) == len(falls) and bool(falls)
-    what = f"first evaluation at or below {SMALL_SHARE:.0%}"
+    what = f"first evaluation that can be read, at or below {SMALL_SHARE:.0%}"
     measured = (
         percent("share at the end", end),
         percent("learned by the end", over_seeds([each.learned for each in falls])),
@@ -116,7 +116,7 @@ def _percent(quantity: Quantity) -> str:
 
 
 def _seeds(finished: int, started: int) -> str:
-    return f"{finished} seed{'s' * (finished != 1)}" if finished == started else f"{finished} of {started} seeds"
+    return "" if finished == started else f", {finished} of {started} seeds"
 
 
 def _steps(falls: Sequence[Fall]) -> str:

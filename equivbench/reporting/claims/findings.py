@@ -99,17 +99,17 @@ def total(claim: Claim, parts: Sequence[Part]) -> tuple[Verdict, str]:
     else:
         verdict = "held" if of["held"] and not (claim.every_task and lacking) else "not measured"
     against = [f"did not hold, {each}" for each in _grouped(of["did not hold"])]
-    held = [f"held {each}" for each in _grouped(of["held"])]
+    held = [f"held, {each}" for each in _grouped(of["held"])]
     order = {"held": [*held, *lacking], "did not hold": [*against, *held, *lacking], "not measured": [*lacking, *held]}
-    return verdict, "; ".join(order[verdict])
+    return verdict, ". ".join(each[:1].upper() + each[1:] for each in order[verdict])
 
 
 def _grouped(parts: Sequence[Part]) -> list[str]:
     """A clause for each reason, with the pairs and figures that it is about."""
     reasons: dict[str, list[str]] = {}
     for part in parts:
-        reasons.setdefault(part.reason, []).append(f"{part.pair} ({part.detail})" if part.detail else part.pair)
-    return [f"{reason}: {', '.join(pairs)}" for reason, pairs in reasons.items()]
+        reasons.setdefault(part.reason, []).append(f"{part.pair} {part.detail}".rstrip())
+    return [f"{reason}: {'; '.join(pairs)}" for reason, pairs in reasons.items()]
 
 
 def within(quantity: Quantity, bound: float) -> bool:

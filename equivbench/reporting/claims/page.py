@@ -28,7 +28,7 @@ def render_claims(findings: Sequence[Finding], notes: Sequence[str] = ()) -> str
     lines = [
         "# The claims, and what the records say",
         "",
-        f"The paper is {_text(PAPER)}; its claims are in our words, and *published* is {_text(CURVES)}. Rules were fixed before"
+        f"The paper is {PAPER}; its claims are in our words, and *published* is {CURVES}. Rules were fixed before"
         " anything was measured, and every verdict follows from the records alone: `equivbench reproduce --report-only` makes"
         " this page from them, `equivbench reproduce` makes the records.",
         "",
@@ -44,46 +44,48 @@ def render_claims(findings: Sequence[Finding], notes: Sequence[str] = ()) -> str
 
 
 def measurement_text(measurement: Measurement) -> tuple[str, str]:
-    """The value with its unit, and its interval; ``-`` where there is none."""
-    unit = measurement.unit if measurement.unit in ("", "%") else f" {measurement.unit}"
-    value = "-" if measurement.value is None else f"{measurement.value:.4g}{unit}"
+    """The value with its unit, and its interval; ``-`` where there is none, ``..`` for an open end."""
+    if measurement.value is None:
+        return "-", "-"
+    value = _number(measurement.value) + ("%" if measurement.unit == "%" else f" {measurement.unit}".rstrip())
     if measurement.low is None and measurement.high is None:
         return value, "-"
-    ends = (".." if end is None else f"{end:.3g}" for end in (measurement.low, measurement.high))
-    return value, " to ".join(ends)
+    return value, " to ".join(".." if end is None else _number(end) for end in (measurement.low, measurement.high))
 
 
 def _section(each: Claim, findings: Sequence[Finding]) -> list[str]:
     published = "; ".join(text if task == "all" else f"{task}: {text}" for task, text in each.published.items())
     lines = [
-        f"## {each.id}: {_text(each.title)}",
+        f"## {each.id}: {each.title}",
         "",
-        _text(each.statement),
+        each.statement,
         "",
-        f"**Measured.** {_text(each.measured)} Enough: {_text(each.suffices)}.",
+        f"**Measured.** {each.measured} Enough: {each.suffices}.",
         "",
-        f"**Rule.** {_text(each.rule)}",
+        f"**Rule.** {each.rule}",
         "",
-        f"**Published.** {_text(published)}.",
+        f"**Published.** {published}.",
     ]
     for finding in findings:
-        lines += ["", f"### {each.id} on {_text(_hardware(finding))}: {finding.verdict}", "", f"{_text(finding.reason)}."]
+        lines += [
+            "",
+            f"### {each.id} on {_text(_hardware(finding))}: {finding.verdict}",
+            "",
+            f"{_text(finding.reason)}.",
+        ]
         for part in finding.parts:
             lines += ["", *_part(part)]
         commands = distinct(command for part in finding.parts for command in part.commands)
         if commands:
-            lines += ["", "Made by", "", *(f"    {printable(command)}" for command in commands)]
+            runs = len({run for part in finding.parts for run in part.runs})
+            lines += ["", f"{runs} run{'s' * (runs != 1)}, made by", "", *(f"    {printable(each)}" for each in commands)]
     return lines
 
 
 def _part(part: Part) -> list[str]:
     rows = [(each.what, *measurement_text(each), each.note) for each in part.measurements]
-    return [
-        f"**{_text(part.subject)}: {part.verdict}**, {_text(part.reason)}. Published: {_text(part.published)}."
-        f" {len(part.runs)} run{'s' * (len(part.runs) != 1)}: {_text(', '.join(part.runs))}.",
-        "",
-        *_table(MEASURED_COLUMNS, rows),
-    ]
+    what = f"**{_text(part.subject)}: {part.verdict}**, {_text(part.reason)} (published: {_text(part.published)})"
+    return [what, "", *_table(MEASURED_COLUMNS, rows)]
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -95,6 +97,10 @@ def _hardware(finding: Finding) -> str:
     if finding.machine_key is None or finding.hardware is None:
         return "no machine"
     return f"{finding.hardware}, {finding.machine_key}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _text(text: str) -> str:

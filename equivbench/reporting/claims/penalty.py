@@ -17,9 +17,11 @@ from equivbench.reporting.claims.statements import LEARNT, SMALL_PENALTY, Claim
 
 def costs_little(claim: Claim, scene: Scene) -> list[Part]:
     """C4: a part for each pair, over the levels of loss that all seeds of its augmented arm come down to."""
-    chosen = {(arm.setting, arm.kernels): arm for arm in longest(augmented_arms(scene.declared))}
-    readable = {each.setting: each for each in make_readable(scene.declared)}
-    return [_penalty_part(claim, readable[arm.setting], arm, _gap_of(arm, scene.gaps)) for arm in chosen.values()]
+    split = [record for record in scene.declared if any(point.test.share is not None for point in record.trace)]
+    readable = {each.setting: each for each in make_readable(split)}
+    return [
+        _penalty_part(claim, readable[arm.setting], arm, _gap_of(arm, scene.gaps)) for arm in longest(augmented_arms(split))
+    ]
 
 
 def _penalty_part(claim: Claim, readable: Readable, arm: Augmented, gap: PairGap | None) -> Part:
@@ -49,21 +51,17 @@ def _beside(gap: PairGap | None) -> list[Measurement]:
     if gap is None:
         return [missing("loss, equivariant over augmented", "the equivariant arm was not run under this setting")]
     measured = [figure("loss, equivariant over augmented", gap.loss_ratio)]
-    accounted = _accounted(gap)
+    accounted, what = _accounted(gap), "part of that difference that the symmetry error accounts for"
     if accounted is None:
-        why = "the equivariant arm is not surely ahead"
-        return [*measured, missing("part of that difference that the symmetry error accounts for", why)]
-    return [
-        *measured,
-        percent("part of that difference that the symmetry error accounts for", Quantity(accounted), "of the logarithm"),
-    ]
+        return [*measured, missing(what, "the equivariant arm is not surely ahead")]
+    return [*measured, percent(what, Quantity(accounted), "of the logarithm")]
 
 
 def _but(gap: PairGap | None) -> str:
     accounted = None if gap is None else _accounted(gap)
-    if gap is None or accounted is None or gap.loss_ratio.value is None:
+    if accounted is None:
         return ""
-    return f", {accounted:.0%} of the way down to the equivariant arm's {gap.loss_ratio.value:.2f} of the loss"
+    return f", {accounted:.0%} of the equivariant arm's lead"
 
 
 def _accounted(gap: PairGap) -> float | None:

@@ -14,6 +14,8 @@ from equivbench.reporting.claims.falls import fall
 from equivbench.reporting.claims.findings import Part, Verdict, above, figure, percent, within
 from equivbench.reporting.claims.statements import LEARNT, ROBUST_FACTOR, SMALL_SHARE, Claim
 
+AXES = ("size", "data")
+
 
 def whatever_the_size(claim: Claim, scene: Scene) -> list[Part]:
     """C2: a part for each pair and axis of a sweep that the pair as declared was run beside."""
@@ -21,7 +23,7 @@ def whatever_the_size(claim: Claim, scene: Scene) -> list[Part]:
     sweeps: dict[tuple[tuple[object, ...], str], list[Augmented]] = defaultdict(list)
     for arm in augmented_arms(scene.records):
         axis = dict(arm.setting.variant).get("sweep")
-        if axis in ("size", "data"):
+        if axis in AXES and _factor(arm) not in (None, 1.0):
             sweeps[_apart_from_sweep(arm), axis].append(arm)
     return [_sweep_part(claim, axis, bases[where], points) for (where, axis), points in sweeps.items() if where in bases]
 
@@ -30,9 +32,7 @@ def _sweep_part(claim: Claim, axis: str, base: Augmented, points: Sequence[Augme
     before = {seed: each for seed, run in base.runs.items() if (each := fall(run)) is not None}
     measured = [percent(f"share at {axis} 1", over_seeds([each.end for each in before.values()]))]
     harmful, undecided, figures = [], [], []
-    for point in sorted(points, key=lambda each: float(_value(each))):
-        if float(_value(point)) == 1:
-            continue
+    for point in sorted(points, key=lambda each: _factor(each) or 0.0):
         after = {seed: each for seed, run in point.runs.items() if (each := fall(run)) is not None}
         name = f"{axis} {_value(point)}"
         share = over_seeds([each.end for each in after.values()])
@@ -56,8 +56,8 @@ def _sweep_part(claim: Claim, axis: str, base: Augmented, points: Sequence[Augme
     if harmful:
         verdict = "did not hold"
         reason = f"at {' and '.join(harmful)} the share is above {SMALL_SHARE:.0%} and more than {ROBUST_FACTOR:g} times as large"
-    elif undecided or not figures:
-        verdict, reason = "not measured", " and ".join(undecided) or "no value besides 1"
+    elif undecided:
+        verdict, reason = "not measured", " and ".join(undecided)
     records = [record for point in points for record in point.records]
     return part_of(claim, base, axis, verdict, reason, ", ".join(figures), tuple(measured), records)
 
@@ -69,8 +69,16 @@ def _apart_from_sweep(arm: Augmented) -> tuple[object, ...]:
     return (*where, switches, arm.kernels)
 
 
+def _factor(arm: Augmented) -> float | None:
+    """The value as a number; None where a stranger's record names something else, which is no point of these axes."""
+    try:
+        return float(_value(arm))
+    except ValueError:
+        return None
+
+
 def _value(arm: Augmented) -> str:
-    return dict(arm.setting.variant)["value"]
+    return dict(arm.setting.variant).get("value", "")
 
 
 def _times(quantity: Quantity) -> str:

@@ -116,7 +116,7 @@ CLAIMS = (
         " fit leaves (1 is white noise, 0 a smooth shape). Grids drawn anew at every point, as the published ones, are"
         f" shown and never judged. A slice counts where, for both parts, it correlates at least {LANDSCAPE:g} with one of"
         " another draw.",
-        suffices="`analyze landscape` of one run",
+        suffices="one landscape, from equivbench analyze landscape",
         rule="Of each slice, three comparisons: effective condition (by the whole 95% intervals), in-plane condition (a"
         f" bowl is better than a saddle, two saddles are not compared), roughness (both below {SMOOTH:g} are alike). Held:"
         " none speaks against, and a condition number speaks for. Did not hold: one speaks against.",
@@ -164,7 +164,7 @@ CLAIMS = (
         measured="At snapshots along the augmented arm's runs: the ratio of the gradient norms of equivariance and twirled"
         " error (unbiased, from independent parts), the weights' deviation where a symmetric projection is known, and the"
         " correlation of each with the share in logarithms, raw and with the common trend over steps taken out.",
-        suffices="`analyze gradients` of two seeds of a pair",
+        suffices="the gradients along the runs of two seeds of a pair, from equivbench analyze gradients",
         rule="Judged on the detrended correlation over all seeds, each with a trend of its own: two series that both fall"
         " correlate whatever they are. Held: it is above 0 by its whole 95% interval. Did not hold: its interval holds 0"
         f" and ends below {TRACKS:g}. Else undecided.",

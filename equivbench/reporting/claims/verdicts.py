@@ -11,7 +11,7 @@ from equivbench.reporting.claims.falls import falls_early
 from equivbench.reporting.claims.findings import Finding, Part, Verdict, total
 from equivbench.reporting.claims.follows import follows
 from equivbench.reporting.claims.penalty import costs_little
-from equivbench.reporting.claims.sizes import whatever_the_size
+from equivbench.reporting.claims.sizes import AXES, whatever_the_size
 from equivbench.reporting.claims.statements import CLAIMS, Claim
 
 _PARTS: dict[str, Callable[[Claim, Scene], list[Part]]] = {
@@ -22,7 +22,7 @@ _PARTS: dict[str, Callable[[Claim, Scene], list[Part]]] = {
     "C5": wins_per_hour,
     "C6": follows,
 }
-NOTHING = "there are no runs; `equivbench reproduce` makes them"
+NOTHING = "There are no runs; `equivbench reproduce` makes them"
 
 
 def judge(evidence: Evidence, claims: Sequence[Claim] = CLAIMS) -> list[Finding]:
@@ -34,7 +34,7 @@ def judge(evidence: Evidence, claims: Sequence[Claim] = CLAIMS) -> list[Finding]
 
 def _finding(claim: Claim, scene: Scene) -> Finding:
     parts = _PARTS[claim.id](claim, scene)
-    verdict, reason = total(claim, parts) if parts else ("not measured", f"no such records: {claim.suffices}")
+    verdict, reason = total(claim, parts) if parts else ("not measured", f"No such records: {claim.suffices}")
     if claim.id == "C2" and verdict == "held":
         verdict, reason = _both_axes(parts, reason)
     return Finding(claim.id, scene.machine_key, scene.hardware, scene.preset, verdict, reason, tuple(parts))
@@ -43,5 +43,5 @@ def _finding(claim: Claim, scene: Scene) -> Finding:
 def _both_axes(parts: Sequence[Part], reason: str) -> tuple[Verdict, str]:
     """The claim is about size and data: one of them alone does not make it."""
     held = {part.pair.rpartition(", ")[2] for part in parts if part.verdict == "held"}
-    lacking = sorted({"size", "data"} - held)
-    return ("not measured", f"nothing decided on {lacking[0]}; {reason}") if lacking else ("held", reason)
+    lacking = sorted(set(AXES) - held)
+    return ("not measured", f"Nothing decided on {lacking[0]}. {reason}") if lacking else ("held", reason)
