@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
 from equivbench.records.kernels import MODES, KernelSamples
 from equivbench.reporting.html.frame import BOTTOM, COLOURS, LEFT, MARKERS, RIGHT, TOP, Key, chart, marker
-from equivbench.reporting.html.scale import LogScale, log_scale
+from equivbench.reporting.html.scale import LogScale, log_scale, span
 
 X_LABEL = "useful operations per byte that must move"
 Y_LABEL = "useful operations per second"
@@ -30,10 +31,12 @@ def roofline(title: str, samples: Sequence[KernelSamples], keys: Mapping[tuple[s
     drawn = [(one, *_place(one)) for one in samples if one.bytes_fused > 0 and one.operations > 0 and min(one.rounds) > 0]
     roofs = [one.bandwidth for one, _, _ in drawn if one.bandwidth > 0]
     x = log_scale((intensity for _, intensity, _ in drawn), LEFT, RIGHT, room=0.12, least=0.5)
-    rates = [rate for _, _, rate in drawn]
-    y = log_scale([*rates, *(roof * intensity for roof in roofs for _, intensity, _ in drawn)], BOTTOM, TOP)
-    if x is None or y is None:
+    if x is None:
         return None
+    # The whole roof is on the axes, or its ends would be bent onto them.
+    corners = [math.log10(roof) + end for roof in roofs for end in (x.low, x.high)]
+    y = span([*(math.log10(rate) for _, _, rate in drawn), *corners], BOTTOM, TOP, room=0.04, least=0.5)
+    assert y is not None  # it holds the rates
     points = [
         marker(
             keys[one.backend, one.mode],
@@ -54,11 +57,11 @@ def _place(sample: KernelSamples) -> tuple[float, float]:
 def _roof(bandwidths: Sequence[float], x: LogScale, y: LogScale) -> list[str]:
     if not bandwidths:
         return []
-    left, right = 10**x.low, 10**x.high
     low, high = min(bandwidths), max(bandwidths)
-    sides = [f"{LEFT} {y(high * left):.1f}", f"{RIGHT} {y(high * right):.1f}", f"{RIGHT} {y(low * right):.1f}"]
+    places = ((LEFT, high, x.low), (RIGHT, high, x.high), (RIGHT, low, x.high), (LEFT, low, x.low))
+    sides = [f"{at} {y.at(math.log10(bandwidth) + intensity):.1f}" for at, bandwidth, intensity in places]
     return [
-        f'<path class="roof-band" d="M{"L".join([*sides, f"{LEFT} {y(low * left):.1f}"])}z"/>',
+        f'<path class="roof-band" d="M{"L".join(sides)}z"/>',
         f'<path class="roof" d="M{sides[0]}L{sides[1]}"/>',
         f'<text class="roof-name" x="{LEFT + 8}" y="{TOP + 12}">a copy runs at up to {high / 1e9:.3g} GB/s</text>',
     ]

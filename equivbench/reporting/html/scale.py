@@ -67,7 +67,12 @@ def log_scale(values: Iterable[float], start: float, end: float, *, room: float 
 
     The span is at least ``least`` decades, so that rounding noise does not fill the axis.
     """
-    logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
+    return span((math.log10(value) for value in values if value > 0 and math.isfinite(value)), start, end, room=room, least=least)
+
+
+def span(decimal_logs: Iterable[float], start: float, end: float, *, room: float, least: float) -> LogScale | None:
+    """As :func:`log_scale`, from the logarithms of the values."""
+    logs = list(decimal_logs)
     if not logs:
         return None
     low, high = min(logs), max(logs)
