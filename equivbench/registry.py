@@ -83,12 +83,19 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A data set: ``factory()`` returns an :class:`equivbench.tasks.base.DatasetSource`."""
+    """A data set: ``factory()`` returns an :class:`equivbench.tasks.base.DatasetSource`.
+
+    What records of it are held against (:mod:`equivbench.records.plausibility`): ``checksums``, the SHA-256 by version where
+    the content is the same for everybody, and ``lowest_loss``, the board metric that the rounding of the stored labels leaves
+    to whoever knows them exactly: a network below it would predict digits that are not there.
+    """
 
     name: str
     task: str
     summary: str
     factory: Factory
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    lowest_loss: float | None = None
 
 
 @dataclass(frozen=True)

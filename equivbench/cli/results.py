@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from equivbench.cli import exit_codes
 from equivbench.cli.output import message, print_json
-from equivbench.errors import FailedError
+
+if TYPE_CHECKING:
+    from equivbench.records.submission import Report
 
 
 def register(app: typer.Typer) -> None:
@@ -23,44 +25,40 @@ def register(app: typer.Typer) -> None:
 
 
 def validate(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH ...", help="Results folders or record files.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH ...", help="Results folders or files.")],
     json: Annotated[bool, typer.Option("--json", help="Print a list of {path, valid, problems, remarks}.")] = False,
 ) -> None:
-    """Check records against the schema and for plausibility.
+    """Check a folder of results: schema, plausibility, hostile content; kernel samples and analyses too (docs/submitting.md).
 
-    Exits 3 if a record is missing, invalid or implausible, 4 if one follows another version of the rules.
+    Exits 3 if a file is missing, invalid or implausible, 4 if a record follows another version of the rules.
     """
-    from equivbench.records.store import record_files
+    from equivbench.records.submission import review
 
-    reports = [check(file) for file in record_files(paths)]
+    reports = review(paths)
     if json:
-        print_json([report for report, _ in reports])
+        print_json([_plain(report) for report in reports])
     else:
-        for report, _ in reports:
-            for kind in ("problems", "remarks"):
-                for text in report[kind]:
-                    sys.stdout.write(f"{report['path']}: {'' if kind == 'problems' else 'remark: '}{text}\n")
-        invalid = sum(not report["valid"] for report, _ in reports)
-        sys.stdout.write(f"{len(reports)} {'record' if len(reports) == 1 else 'records'}, {invalid} invalid\n")
-    code = exit_codes.overall(code for _, code in reports)
+        for report in reports:
+            for text in report.problems:
+                sys.stdout.write(f"{report.path}: {text}\n")
+            for text in report.remarks:
+                sys.stdout.write(f"{report.path}: remark: {text}\n")
+        sys.stdout.write(f"{_count(reports)}, {sum(not report.valid for report in reports)} invalid\n")
+    code = exit_codes.overall(code for report in reports for code in report.exit_codes)
     if code:
-        message("error", f"{sum(not report['valid'] for report, _ in reports)} of {len(reports)} records are not valid")
+        message("error", f"{sum(not report.valid for report in reports)} of {len(reports)} files are not valid")
     raise typer.Exit(code)
 
 
-def check(file: Path) -> tuple[dict[str, Any], int]:
-    """The report on one record file and the exit code that it asks for."""
-    from equivbench.records.store import read_record
-    from equivbench.records.validate import incomparable, problems, remarks
+def _plain(report: Report) -> dict[str, Any]:
+    return {"path": report.path, "valid": report.valid, "problems": report.problems, "remarks": report.remarks}
 
-    try:
-        record = read_record(file)
-    except FailedError as error:
-        return {"path": str(file), "valid": False, "problems": [str(error)], "remarks": []}, exit_codes.FAILED
-    found, other_rules = problems(record), incomparable(record)
-    codes = [exit_codes.FAILED] * bool(found) + [exit_codes.INCOMPARABLE] * bool(other_rules)
-    found += [other_rules] if other_rules else []
-    return {"path": str(file), "valid": not found, "problems": found, "remarks": remarks(record)}, exit_codes.overall(codes)
+
+def _count(reports: list[Report]) -> str:
+    records = sum(report.path.endswith(".json") for report in reports)
+    others = len(reports) - records
+    counts = [f"{records} {'record' if records == 1 else 'records'}"]
+    return " and ".join([*counts, *([f"{others} other {'file' if others == 1 else 'files'}"] if others else [])])
 
 
 def schema() -> None:

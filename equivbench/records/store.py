@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ import msgspec
 from equivbench.errors import EquivbenchWarning, FailedError, UsageError
 from equivbench.records.files import write_atomically
 from equivbench.records.paths import leaves
+from equivbench.records.reading import not_json, read_bounded, shown
 from equivbench.records.schema import SCHEMA_VERSION, RunRecord
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}")
@@ -62,61 +64,79 @@ def write_record(record: RunRecord, out: str | Path) -> Path:
 
 def decode_record(data: bytes, name: str) -> RunRecord:
     """The record in ``data``; raises ``FailedError`` that says what is wrong with ``name``."""
+    name = shown(name)
     if not data.strip():
         raise FailedError(f"{name} is empty: it holds no record; delete it or run again")
+    reason = not_json(data)
+    if reason is not None:
+        raise FailedError(f"{name} is not a valid record: {reason}")
     try:
         version = msgspec.json.decode(data, type=_Versioned).schema_version
         if version != SCHEMA_VERSION:
             raise FailedError(f"{name} has schema version {version}, this equivbench reads version {SCHEMA_VERSION}")
         return msgspec.json.decode(data, type=RunRecord)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise FailedError(f"{name} is not a valid record: {error}; delete it or run again") from error
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise FailedError(f"{name} is not a valid record: {shown(error)}; delete it or run again") from error
 
 
-def read_record(path: str | Path) -> RunRecord:
-    """The record in one file; raises ``FailedError`` naming the file if there is none or it is not valid."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise FailedError(f"cannot read {path}: {error.strerror or error}") from error
-    return decode_record(data, str(path))
+def read_record(path: str | Path, *, follow: bool = True) -> RunRecord:
+    """The record in one file; raises ``FailedError`` naming the file if there is none or it is not valid.
+
+    ``follow``: whether a symbolic link is followed; one in a folder of results is not.
+    """
+    return decode_record(read_bounded(Path(path), follow=follow), str(path))
 
 
-def record_files(path: str | Path | Iterable[str | Path]) -> list[Path]:
-    """The files ``*.json`` at or below ``path`` (hidden ones left out), sorted; raises ``FailedError`` if there are none."""
+def record_files(path: str | Path | Iterable[str | Path], *, endings: tuple[str, ...] = (".json",)) -> list[Path]:
+    """What is called ``*.json`` (or ends as ``endings`` say) at or below ``path``, hidden ones left out, sorted.
+
+    Raises ``FailedError`` if there is nothing. Below a folder links are not followed, but named: a folder, pipe or link called
+    ``*.json`` is an invalid record.
+    """
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
     files: set[Path] = set()
     for each in paths:
         if each.is_dir():
-            below = (file for file in each.rglob("*.json") if file.is_file())
-            found = [file for file in below if not any(part.startswith(".") for part in file.relative_to(each).parts)]
+            found = _below(each, endings)
             if not found:
-                raise FailedError(f"{each} holds no records; `equivbench run` writes some")
+                raise FailedError(f"{shown(each)} holds no records; `equivbench run` writes some")
             files.update(found)
         elif each.exists():
-            files.add(each)
+            # A link that the user names is meant; its target is a plain file from here on.
+            files.add(each.resolve() if each.is_symlink() else each)
         else:
-            raise FailedError(f"{each} does not exist; name a results folder or record files")
+            raise FailedError(f"{shown(each)} does not exist; name a results folder or record files")
     return sorted(files)
+
+
+def _below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    """Everything not hidden below ``folder`` whose name ends so, whatever it is; links to folders are not entered."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        found += [Path(place, name) for name in (*folders, *names) if name.endswith(endings) and not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".")]
+    return found
 
 
 def load_results(path: str | Path | Iterable[str | Path], *, invalid: Literal["raise", "warn"] = "raise") -> list[RunRecord]:
     """The records at or below ``path`` (a folder, a file, or several), in an order that does not depend on the disk.
 
     An invalid, cut or empty file raises ``FailedError`` naming it, or with ``invalid="warn"`` is left out with a warning.
+    Whether a record is plausible is another question: :func:`equivbench.records.submission.admitted`.
     """
     records = []
     for file in record_files(path):
         try:
-            records.append(read_record(file))
+            records.append(read_record(file, follow=False))
         except FailedError as error:
             if invalid == "raise":
                 raise
             warnings.warn(f"left out: {error}", InvalidRecordWarning, stacklevel=2)
-    return sorted(records, key=_order)
+    return sorted(records, key=record_order)
 
 
-def _order(record: RunRecord) -> tuple[str, str, str, str, str, int, str, str]:
+def record_order(record: RunRecord) -> tuple[str, str, str, str, str, int, str, str]:
+    """What records are sorted by: machine, task, pair, preset, arm and seed first."""
     where = (record.environment.machine_key, record.task, record.pair, record.preset, record.arm)
     return (*where, record.seed, record.created, record.run_id)
 

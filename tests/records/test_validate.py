@@ -32,7 +32,8 @@ def with_groups(total: float = 5.0 * 1000**-0.5) -> dict[str, Any]:
 
 def test_sound_record_has_no_problem() -> None:
     assert problems(sound()) == []
-    assert remarks(sound()) == []
+    # The data set of the tests is nobody's.
+    assert all("'toy-set' is not known here" in remark for remark in remarks(sound()))
     assert incomparable(sound()) is None
 
 
@@ -163,12 +164,12 @@ def test_reason_serves_a_list_position_or_all_of_them(path: str) -> None:
 def test_unusual_is_remarked_not_refused() -> None:
     record = sound(
         clock={"other": 10.0, "wall": 112.9},
-        throughput={"samples_per_second": 40.0, "step_seconds": {"p10": 0.8, "p50": 0.8, "p90": 0.8}},
+        throughput={"samples_per_second": 120.0, "step_seconds": {"p10": 0.25, "p50": 0.25, "p90": 0.3}},
         model={"symmetry_verified": False},
         git={"dirty": True},
     )
     assert problems(record) == []
-    assert len(remarks(record)) == 4
+    assert len(remarks(record)) == 5
 
 
 def test_other_rules_are_incomparable() -> None:

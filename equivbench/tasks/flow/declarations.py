@@ -45,6 +45,9 @@ TASK = TaskSpec(
 )
 
 _SOURCES = "equivbench.tasks.flow.sources"
+_CHECKSUMS = {"1": "ad7309eb641f4f5f17f7c9a0f81ab7ac97adf9fc068431e3dcd6f1e20766f167"}
+_LOWEST = 3 * 1e-3**2 / 12
+"""nm^2: three coordinates stored in hundredths of an A, each rounded with a variance of a twelfth of the squared step."""
 
 DATASETS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
@@ -52,18 +55,23 @@ DATASETS: tuple[DatasetSpec, ...] = (
         task="flow",
         summary="CA traces of protein chains of 40-256 residues, and crops of longer ones, from CC0 entries of the PDB; shipped",
         factory=f"{_SOURCES}:ca_small",
+        checksums=_CHECKSUMS,
+        lowest_loss=_LOWEST,
     ),
     DatasetSpec(
         name="ca-crops-64",
         task="flow",
         summary="ca-small cut into windows of 40-64 residues; shipped",
         factory=f"{_SOURCES}:ca_crops_64",
+        checksums=_CHECKSUMS,
+        lowest_loss=_LOWEST,
     ),
     DatasetSpec(
         name="ca-folder",
         task="flow",
         summary="the same chains and crops from any folder of mmCIF or PDB files; the user gives the folder (extra 'structures')",
         factory=f"{_SOURCES}:ca_folder",
+        lowest_loss=_LOWEST,
     ),
 )
 

@@ -83,6 +83,7 @@ DATASETS: tuple[DatasetSpec, ...] = (
         task="forcefield",
         summary="1,995 conformations of 665 drug-like molecules, GFN2-xTB labels; shipped in the package",
         factory=f"{_SOURCES}:gfn2_small",
+        checksums={"1": "5ef2a9b7e6f3e5fb81273461fa7236f9dd02db603029d803a3c8816b4dc10b83"},
     ),
     DatasetSpec(
         name="gfn2-20k",

@@ -33,6 +33,10 @@ TASK = TaskSpec(
 # Data sets
 
 _SOURCES = "equivbench.tasks.voxel.sources"
+_CHECKSUMS = {"1": "e050a32755a58d9dd05a1663dc50abe941e2ad64928586bcfb5852fcbc978919"}
+_LOWEST = 1e-10
+"""Mean squared density between positions that round to the same thousandths of an A: 7e-10 on 16^3 voxels of .5 A, 4e-10 on
+24^3, and in proportion to the volume of the box 2e-10 on 64^3 voxels of .25 A; rounded down."""
 
 DATASETS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
@@ -40,24 +44,31 @@ DATASETS: tuple[DatasetSpec, ...] = (
         task="voxel",
         summary="2,000 drug-like molecules, one MMFF94s conformer each, on 24^3 voxels of .5 A; shipped in the package",
         factory=f"{_SOURCES}:conformers_small",
+        checksums=_CHECKSUMS,
+        lowest_loss=_LOWEST,
     ),
     DatasetSpec(
         name="conformers-16",
         task="voxel",
         summary="those of the shipped molecules that fit 16^3 voxels of .5 A, for tests",
         factory=f"{_SOURCES}:conformers_16",
+        checksums=_CHECKSUMS,
+        lowest_loss=_LOWEST,
     ),
     DatasetSpec(
         name="conformers-64",
         task="voxel",
         summary="the 2,000 shipped molecules on the published grid, 64^3 voxels of .25 A",
         factory=f"{_SOURCES}:conformers_64",
+        checksums=_CHECKSUMS,
+        lowest_loss=_LOWEST,
     ),
     DatasetSpec(
         name="conformers-10k",
         task="voxel",
         summary="10,000 drug-like molecules on 64^3 voxels of .25 A; generated on request (extra 'generate')",
         factory=f"{_SOURCES}:conformers_10k",
+        lowest_loss=_LOWEST,
     ),
     DatasetSpec(
         name="geom-drugs",

@@ -1,0 +1,193 @@
+"""A folder of results from a stranger, looked through as a whole: what is wrong with each file, and which records to admit."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from equivbench.errors import FailedError, IncomparableError, UsageError
+from equivbench.records.analyses import GRADIENTS, LANDSCAPES, Gradients, Landscape
+from equivbench.records.kernels import KernelSamples
+from equivbench.records.plausible_lines import line_problems
+from equivbench.records.reading import hidden, not_json, read_bounded, shown
+from equivbench.records.schema import RunRecord
+from equivbench.records.store import InvalidRecordWarning, decode_record, record_files, record_order, record_path
+from equivbench.records.validate import incomparable, problems, remarks
+
+MOST_SHOWN = 20
+"""Problems named of one file; a broken one can have thousands."""
+KINDS: dict[str, type[KernelSamples | Gradients | Landscape]] = {
+    "kernels.jsonl": KernelSamples,
+    GRADIENTS: Gradients,
+    LANDSCAPES: Landscape,
+}
+
+
+@dataclass
+class Report:
+    """What was found in one file: its problems (it is refused) and remarks (it deserves a look)."""
+
+    path: str
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    incomparable: bool = False
+    """Whether another version of the rules is among the problems."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def exit_codes(self) -> list[int]:
+        """The exit codes that the problems ask for."""
+        refused = len(self.problems) > self.incomparable
+        return [FailedError.exit_code] * refused + [IncomparableError.exit_code] * self.incomparable
+
+
+def review(paths: Sequence[Path]) -> list[Report]:
+    """A report on every file of results at or below ``paths``, in their order; raises ``FailedError`` if there is none.
+
+    Records are ``*.json``, kernel samples and analyses the ``*.jsonl`` of ``KINDS``; other ``*.jsonl`` (logs of tuning) are
+    looked at for hostile content only.
+    """
+    folders = [path for path in paths if path.is_dir()]
+    files = record_files(paths, endings=(".json", ".jsonl"))
+    found = [(file, *_record(file, folders)) for file in files if file.suffix == ".json"]
+    _mark_copies([(report, record) for _, report, record in found if record is not None])
+    reports = {file: report for file, report, _ in found}
+    for file in files:
+        if file.suffix != ".json":
+            reports[file] = _lines(file)
+    return [reports[file] for file in files]
+
+
+def admitted(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -> list[RunRecord]:
+    """The records at or below ``path`` that :func:`review` finds nothing wrong with, sorted as ``load_results`` sorts them.
+
+    A file that is refused raises ``FailedError`` naming it and the first reason, or with ``invalid="warn"`` is left out with a
+    warning. A record under other rules is no wrong one: the board keeps it apart.
+    """
+    folders = [each for each in [Path(path)] if each.is_dir()]
+    found = [_record(file, folders) for file in record_files(path)]
+    _mark_copies([(report, record) for report, record in found if record is not None])
+    records = []
+    for report, record in found:
+        if not report.exit_codes or report.exit_codes == [IncomparableError.exit_code]:
+            records += [record] if record is not None else []
+            continue
+        reason = report.problems[0]
+        sentence = reason if reason.startswith(report.path) or report.path in reason else f"{report.path}: {reason}"
+        if invalid == "raise":
+            raise FailedError(f"{sentence}; `equivbench results validate` says all that is wrong")
+        warnings.warn(f"left out: {sentence}", InvalidRecordWarning, stacklevel=2)
+    return sorted(records, key=record_order)
+
+
+def _record(file: Path, folders: list[Path]) -> tuple[Report, RunRecord | None]:
+    report = Report(shown(file))
+    try:
+        data = read_bounded(file, follow=False)
+        record = decode_record(data, str(file))
+    except FailedError as error:
+        report.problems.append(str(error))
+        return report, None
+    found = [*islice(hidden(data), MOST_SHOWN)] or problems(record)
+    if not found and any(file.is_relative_to(folder) for folder in folders):
+        found += _misplaced(record, file)
+    report.problems = _at_most(found)
+    if not found:
+        report.remarks = [shown(remark) for remark in remarks(record)]
+        other = incomparable(record)
+        report.incomparable = other is not None
+        report.problems += [other] if other else []
+    return report, None if found else record
+
+
+def _misplaced(record: RunRecord, file: Path) -> list[str]:
+    """A file in a folder of results must lie where its content says, or one could pass for another or be overwritten by it."""
+    try:
+        expected = record_path(record, "")
+    except UsageError as error:
+        return [str(error)]
+    if file.absolute().parts[-len(expected.parts) :] == expected.parts:
+        return []
+    return [f"the file's place does not fit its content, which belongs to {expected}"]
+
+
+def _mark_copies(found: list[tuple[Report, RunRecord]]) -> None:
+    """Refuse what repeats an earlier record: one run twice, or one run's curve as that of another seed or arm."""
+    runs: dict[tuple[object, ...], Report] = {}
+    curves: dict[tuple[object, ...], tuple[Report, RunRecord]] = {}
+    for report, record in sorted(found, key=lambda each: (each[1].created, each[0].path)):
+        where = record.environment.machine_key
+        first = runs.setdefault((where, record.task, record.pair, record.arm, record.run_id), report)
+        if first is not report:
+            report.problems.append(f"it is the same run as {first.path}")
+            continue
+        # A seed decides the initial weights and the order of the samples: with two of them no two losses agree.
+        curve = tuple(point.test.total for point in record.trace)
+        if len(curve) < 2 or None in curve:
+            continue
+        other, its = curves.setdefault((record.task, record.dataset.sha256, curve), (report, record))
+        if other is report:
+            continue
+        timed = [[point.train_seconds for point in one.trace] for one in (record, its)]
+        if (record.seed, record.arm) != (its.seed, its.arm) or timed[0] == timed[1]:
+            report.problems.append(f"its losses are those of {other.path}, number for number: one run cannot count twice")
+
+
+def _lines(file: Path) -> Report:
+    report = Report(shown(file))
+    kind = KINDS.get(file.name)
+    try:
+        data = read_bounded(file, follow=False)
+    except FailedError as error:
+        report.problems.append(str(error))
+        return report
+    reason = not_json(data)
+    if reason is not None or not data.strip():
+        report.problems.append(f"it is not a file of results: {reason or 'it is empty'}")
+        return report
+    seen: dict[tuple[str, ...], int] = {}
+    found: list[str] = []
+    for number, line in enumerate(data.splitlines(), 1):
+        if line.strip() and len(found) <= MOST_SHOWN:
+            found += [f"line {number}: {problem}" for problem in _line(line, number, kind, file, seen)]
+    report.problems = _at_most(found)
+    return report
+
+
+def _line(
+    line: bytes,
+    number: int,
+    kind: type[KernelSamples | Gradients | Landscape] | None,
+    file: Path,
+    seen: dict[tuple[str, ...], int],
+) -> list[str]:
+    try:
+        value = msgspec.json.decode(line) if kind is None else msgspec.json.decode(line, type=kind)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        return [str(error)]
+    found = [*islice(hidden(line), MOST_SHOWN)]
+    if found or not isinstance(value, KernelSamples | Gradients | Landscape):
+        return found
+    found = line_problems(value)
+    first = seen.setdefault(value.identity, number)
+    if first != number:
+        found.append(f"it measures the same thing as line {first}")
+    machine = value.environment.machine_key
+    if file.absolute().parent.name != machine:
+        found.append(f"it belongs into the folder {machine!r} of its machine")
+    return found
+
+
+def _at_most(found: list[str]) -> list[str]:
+    texts = [shown(text) for text in found[:MOST_SHOWN]]
+    return texts if len(found) <= MOST_SHOWN else [*texts, f"and more ({len(found) - MOST_SHOWN} at least)"]
