@@ -46,16 +46,17 @@ def draw_headline(headlines: Sequence[Headline]) -> Figure:
     first = shown[0][0]
     figure = empty_figure(7.5, 4.5)
     axes = figure.add_subplot()
-    fractions = sorted({each.fraction or 0.0 for each, _ in shown}, reverse=True)
+    shown.sort(key=lambda item: -(item[0].fraction or 0.0))
     shades = colormaps["viridis"]
-    for each, steady in shown:
+    for place, (each, steady) in enumerate(shown):
         # The whole data set is the darkest; the palest end of the map would vanish on white.
-        colour = shades(0.8 * fractions.index(each.fraction or 0.0) / max(len(fractions) - 1, 1))
+        colour = shades(0.8 * place / max(len(shown) - 1, 1))
         _draw(axes, steady, colour, label=_label(each, shown), linestyle="-")
         if each.all_in is not None and each.all_in != steady and _finite(each.all_in):
             _draw(axes, each.all_in, colour, label=None, linestyle="--")
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.set(xscale="log", yscale="log", xlabel=f"budget of each arm [{first.unit}]", ylabel="test loss, equivariant / augmented")
+    axes.secondary_xaxis("top", functions=(lambda hours: 3600 * hours, lambda seconds: seconds / 3600)).set_xlabel("[s]")
     _round_ticks(axes)
     for where, va, text in ((0.98, "top", "augmented arm ahead"), (0.02, "bottom", "equivariant arm ahead")):
         axes.text(0.01, where, text, transform=axes.transAxes, ha="left", va=va, fontsize="small", color="0.35")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.optimize import isotonic_regression
 
 from equivbench.analysis.curves import SeedCurve, decreasing, evaluate, gather, last_crossing
 from equivbench.analysis.scaling import power_law
@@ -40,6 +41,14 @@ def test_the_fit_never_rises_keeps_the_mean_and_is_idempotent(row: np.ndarray) -
     assert (np.diff(fit, axis=1) <= 1e-12).all()
     assert fit.mean() == pytest.approx(row.mean(), abs=1e-12)
     np.testing.assert_allclose(decreasing(fit), fit, atol=1e-12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(arrays(np.float64, st.tuples(st.integers(1, 5), st.integers(1, 8)), elements=st.floats(-50, 50)))
+def test_rows_fitted_together_are_rows_fitted_one_by_one(many: np.ndarray) -> None:
+    alone = [isotonic_regression(row, increasing=False).x for row in many]
+    # Sums of eight numbers up to 50 in two orders, and where neighbours are equal but for rounding.
+    np.testing.assert_allclose(decreasing(many), alone, atol=1e-10)
 
 
 @settings(max_examples=50, deadline=None)
