@@ -43,12 +43,12 @@ def export(
 
 
 def _text(name: str, results: Path, units: dict[str, str], invalid: Literal["raise", "warn"]) -> str:
-    from equivbench.records.store import load_results
+    from equivbench.records.submission import admitted
     from equivbench.reporting.board import build_boards
     from equivbench.reporting.formats import FORMATS, PAGE
 
     if name != PAGE:
-        return FORMATS[name](build_boards(load_results(results, invalid=invalid), units))
+        return FORMATS[name](build_boards(admitted(results, invalid=invalid), units))
     from equivbench.reporting.html.page import to_html
     from equivbench.reporting.publication import publish
 

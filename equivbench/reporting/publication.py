@@ -13,7 +13,8 @@ from equivbench.analysis.pairing import pair_up
 from equivbench.errors import FailedError
 from equivbench.records.kernels import KernelSamples, read_samples
 from equivbench.records.schema import RunRecord
-from equivbench.records.store import InvalidRecordWarning, load_results
+from equivbench.records.store import InvalidRecordWarning
+from equivbench.records.submission import admitted
 from equivbench.reporting.board import Board, build_boards, finished_runs, rank_runs
 from equivbench.reporting.curves_data import Curve, make_curve
 from equivbench.reporting.provenance import Provenance, provenance
@@ -55,7 +56,7 @@ def publish(
     ``units`` gives the board unit of each task. An invalid file raises ``FailedError`` naming it, or with
     ``invalid="warn"`` is left out with a warning.
     """
-    return make_publication(load_results(results, invalid=invalid), load_kernels(Path(results), invalid=invalid), units=units)
+    return make_publication(admitted(results, invalid=invalid), load_kernels(Path(results), invalid=invalid), units=units)
 
 
 def make_publication(
