@@ -128,7 +128,8 @@ def both_arms(share: float, spread: float = 0.01, ratio: float = 0.5) -> list[Ru
             shares = [(step, share * (1 + spread * (seed - 1))) for step in (10, 100, 1000)]
             records.append(make_shared(shares, task=task, seed=seed))
             even: Callable[[float], float] = lambda place: ratio * (8.0 - 7.0 * place)  # noqa: E731
-            records.append(make_shared([(step, 1e-10) for step in (10, 100, 1000)], task=task, seed=seed, arm="equivariant", loss=even))
+            exact = [(step, 1e-10) for step, _ in shares]
+            records.append(make_shared(exact, task=task, seed=seed, arm="equivariant", loss=even))
     return records
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from equivbench.analysis.gap import PairGap, efficiency_gap
+from equivbench.analysis.gap import PairGap
 from equivbench.errors import FailedError
 from equivbench.records.analyses import GRADIENTS, LANDSCAPES, Analysed, Gradients, Landscape, read_gradients, read_landscapes
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning, load_results
 from equivbench.reporting.claims.findings import Hardware
 from equivbench.reporting.claims.statements import TASKS
+from equivbench.reporting.headline import Headline, make_headline
 
 A = TypeVar("A", bound=Analysed)
 TRIAL_PRESET = "dev"
@@ -29,7 +30,7 @@ class Scene:
     hardware: Hardware
     preset: str
     records: list[RunRecord]
-    gaps: list[PairGap]
+    headlines: list[Headline]
     gradients: list[Gradients]
     landscapes: list[Landscape]
 
@@ -37,6 +38,11 @@ class Scene:
     def declared(self) -> list[RunRecord]:
         """The records of pairs as declared, points of sweeps left out."""
         return [record for record in self.records if "sweep" not in record.variant]
+
+    @property
+    def gaps(self) -> list[PairGap]:
+        """Those of pairs as declared."""
+        return [each.gap for each in self.headlines if "sweep" not in each.gap.variant]
 
     def record_of(self, analysis: Analysed) -> RunRecord:
         """The run that was analysed."""
@@ -85,7 +91,7 @@ def gather_evidence(
         notes.append(f"{len(records) - len(used)} records {others} are no evidence")
     known = {_run(record) for record in used if record.status == "completed"}
     kept_gradients, kept_landscapes = _kept(gradients, known, notes), _kept(landscapes, known, notes)
-    gaps = efficiency_gap([record for record in used if "sweep" not in record.variant])
+    headlines = make_headline(used)
     scenes = []
     for machine_key, preset in sorted({(record.environment.machine_key, record.preset) for record in used}):
         own = [record for record in used if (record.environment.machine_key, record.preset) == (machine_key, preset)]
@@ -95,7 +101,7 @@ def gather_evidence(
                 hardware=hardware_of(own[0]),
                 preset=preset,
                 records=own,
-                gaps=[gap for gap in gaps if (gap.machine_key, gap.preset) == (machine_key, preset)],
+                headlines=[each for each in headlines if (each.gap.machine_key, each.gap.preset) == (machine_key, preset)],
                 gradients=[each for each in kept_gradients if _place(each) == (machine_key, preset)],
                 landscapes=[each for each in kept_landscapes if _place(each) == (machine_key, preset)],
             )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from equivbench.analysis.curves import Censored
 from equivbench.analysis.quantities import UNKNOWN, Quantity
 from equivbench.reporting.claims.statements import TASKS, Claim
 
@@ -16,7 +17,10 @@ Hardware = Literal["CPU", "GPU"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """One figure: ``value`` with its 95% interval ``low`` to ``high``, in ``unit``; None with the reason in ``note``."""
+    """One figure: ``value`` with its 95% interval ``low`` to ``high``, in ``unit``; None with the reason in ``note``.
+
+    ``censored`` says that the true value lies ``above`` or ``below``, and ``value`` is then the bound.
+    """
 
     what: str
     value: float | None
@@ -24,6 +28,7 @@ class Measurement:
     high: float | None
     unit: str
     note: str = ""
+    censored: Censored = None
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,8 @@ class Finding:
 
 
 def figure(what: str, quantity: Quantity, unit: str = "", note: str = "") -> Measurement:
-    """``quantity`` as a measurement; of a bound (censored) the note says so."""
-    if quantity.censored is not None:
-        note = f"a bound: the true value lies {quantity.censored}" + (f"; {note}" if note else "")
-    return Measurement(what, quantity.value, quantity.low, quantity.high, unit, note)
+    """``quantity`` as a measurement."""
+    return Measurement(what, quantity.value, quantity.low, quantity.high, unit, note, quantity.censored)
 
 
 def percent(what: str, quantity: Quantity, note: str = "") -> Measurement:

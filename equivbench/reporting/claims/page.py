@@ -44,10 +44,11 @@ def render_claims(findings: Sequence[Finding], notes: Sequence[str] = ()) -> str
 
 
 def measurement_text(measurement: Measurement) -> tuple[str, str]:
-    """The value with its unit, and its interval; ``-`` where there is none, ``..`` for an open end."""
+    """The value with its unit (``> 3`` for a bound), and its interval; ``-`` where there is none, ``..`` for an open end."""
     if measurement.value is None:
         return "-", "-"
-    value = _number(measurement.value) + ("%" if measurement.unit == "%" else f" {measurement.unit}".rstrip())
+    sign = {"above": "> ", "below": "< ", None: ""}[measurement.censored]
+    value = sign + _number(measurement.value) + ("%" if measurement.unit == "%" else f" {measurement.unit}".rstrip())
     if measurement.low is None and measurement.high is None:
         return value, "-"
     return value, " to ".join(".." if end is None else _number(end) for end in (measurement.low, measurement.high))

@@ -19,9 +19,7 @@ def costs_little(claim: Claim, scene: Scene) -> list[Part]:
     """C4: a part for each pair, over the levels of loss that all seeds of its augmented arm come down to."""
     split = [record for record in scene.declared if any(point.test.share is not None for point in record.trace)]
     readable = {each.setting: each for each in make_readable(split)}
-    return [
-        _penalty_part(claim, readable[arm.setting], arm, _gap_of(arm, scene.gaps)) for arm in longest(augmented_arms(split))
-    ]
+    return [_penalty_part(claim, readable[arm.setting], arm, _gap_of(arm, scene.gaps)) for arm in longest(augmented_arms(split))]
 
 
 def _penalty_part(claim: Claim, readable: Readable, arm: Augmented, gap: PairGap | None) -> Part:
