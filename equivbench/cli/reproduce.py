@@ -13,7 +13,6 @@ from equivbench.errors import FailedError, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from equivbench.execution.reproduction import Outcome, Piece, Reproduction
-    from equivbench.reporting.claims.findings import Finding
 
 DEFAULT_SEEDS, FULL_SEEDS = 3, 6
 
@@ -53,8 +52,10 @@ def reproduce(
     chosen = read_claims(claims)
     if report_only and dry_run:
         raise UsageError("--report-only and --dry-run exclude each other; give one of them")
+    if page is not None:
+        _check_page(page)
     if report_only:
-        _print_findings(_judge(out, chosen), page, json, {})
+        _report(out, chosen, page, json, {})
         return
     from equivbench.execution.reproduction import ReproduceRequest, make_reproduction
 
@@ -79,9 +80,17 @@ def reproduce(
     outcome = _gather(reproduction, quiet)
     if outcome.interrupted:
         raise InterruptedRunError(f"interrupted; what is finished is kept, go on with: {request.command}")
-    done = {"parts": _parts(make_reproduction(request)), "failures": outcome.failures}
-    _print_findings(_judge(out, chosen), page, json, done)
+    _report(out, chosen, page, json, {"parts": _parts(make_reproduction(request)), "failures": outcome.failures})
     _raise_failures(outcome, request.command)
+
+
+def _check_page(page: Path) -> None:
+    """Before hours of training, not after them."""
+    from equivbench.execution.local import check_writable
+
+    if page.is_dir():
+        raise UsageError(f"--page {page} is a folder; name a file, such as {page / 'claims.md'}")
+    check_writable(str(page.parent), "folder of the page", "--page")
 
 
 def _gather(reproduction: Reproduction, quiet: bool) -> Outcome:
@@ -92,30 +101,25 @@ def _gather(reproduction: Reproduction, quiet: bool) -> Outcome:
     return gather(reproduction, watcher(quiet), lambda text: None if quiet else message("part", text))
 
 
-def _judge(out: str, claims: Sequence[str]) -> list[Finding]:
-    """The findings on ``claims`` (none named: all) that the files below ``out`` give; what was left out is said."""
-    from equivbench.cli.output import message
+def _report(out: str, claims: Sequence[str], page: Path | None, json: bool, gathered: dict[str, Any]) -> None:
+    """Judge ``claims`` (none named: all) on the files below ``out``, say so, and write the page."""
+    from equivbench.cli.output import message, print_json, print_table
+    from equivbench.records.files import write_atomically
     from equivbench.reporting.claims.evidence import load_evidence
+    from equivbench.reporting.claims.page import COLUMNS, claims_rows, render_claims
     from equivbench.reporting.claims.verdicts import judge
 
     evidence = load_evidence(Path(out))
+    findings = [finding for finding in judge(evidence) if not claims or finding.claim in claims]
     for text in evidence.warnings:
         message("warning", text)
-    return [finding for finding in judge(evidence) if not claims or finding.claim in claims]
-
-
-def _print_findings(findings: Sequence[Finding], page: Path | None, json: bool, done: dict[str, Any]) -> None:
-    from equivbench.cli.output import message, print_json, print_table
-    from equivbench.records.files import write_atomically
-    from equivbench.reporting.claims.page import COLUMNS, claims_rows, render_claims
-
     if page is not None:
-        write_atomically(page, render_claims(findings).encode())
+        write_atomically(page, render_claims(findings, evidence.warnings).encode())
         message("note", f"wrote {page}")
     if json:
-        print_json({**done, "findings": findings})
-        return
-    print_table(COLUMNS, claims_rows(findings))
+        print_json({**gathered, "findings": findings, "warnings": evidence.warnings})
+    else:
+        print_table(COLUMNS, claims_rows(findings))
 
 
 def _print_parts(reproduction: Reproduction, json: bool, to_stderr: bool = False) -> None:
@@ -128,9 +132,7 @@ def _print_parts(reproduction: Reproduction, json: bool, to_stderr: bool = False
         seconds = None if reproduction.open_ended else reproduction.seconds
         print_json({"parts": _parts(reproduction), **about, "estimated_seconds": seconds, "command": request.command})
         return
-    todo = sum(len(piece.todo) for piece in reproduction.pieces)
-    at_least = "at least " if reproduction.open_ended else "about "
-    total = f"{at_least}{reproduction.seconds / 60:.0f} min" if todo else "nothing is left to do"
+    total = _total(reproduction)
     where = f"on {reproduction.device} with {reproduction.threads} threads; records go to {request.out}"
     if to_stderr:
         message("note", f"{total} {where}")
@@ -138,6 +140,15 @@ def _print_parts(reproduction: Reproduction, json: bool, to_stderr: bool = False
     rows = [[piece.part.title, ", ".join(piece.part.claims), *_state(piece)] for piece in reproduction.pieces]
     print_table(["part", "claims", "runs", "finished", "minutes"], rows)
     typer.echo(f"{total} {where}")
+
+
+def _total(reproduction: Reproduction) -> str:
+    if not any(piece.todo for piece in reproduction.pieces):
+        return "nothing is left to do"
+    minutes = f"{reproduction.seconds / 60:.0f} min"
+    if not reproduction.open_ended:
+        return f"about {minutes}"
+    return f"at least {minutes}" if reproduction.seconds else "nothing here says how long this takes,"
 
 
 def _state(piece: Piece) -> tuple[str, str, str]:

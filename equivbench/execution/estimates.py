@@ -27,6 +27,11 @@ OFF_BUDGET: Mapping[str, float] = {
 }
 """Wall seconds beyond the budget of an arm of the preset ``small`` (evaluations, timing rounds, checkpoints): means of
 ``clock.wall - budget.spent`` over the records of two cores in `results/`; 60 s an arm, 30 s of tensor-product-parameters."""
+ANALYSIS_SECONDS: Mapping[Kind, Mapping[str, float]] = {
+    "gradients": {"forcefield/vector": 25.0, "forcefield/tied-head": 70.0},
+    "landscape": {"forcefield/vector": 120.0, "flow/vector-head": 120.0, "voxel/steerable": 120.0},
+}
+"""Of one run of the preset ``small`` on the same two cores."""
 
 
 class Experience:
@@ -89,7 +94,3 @@ def _seconds(budget: Budget, like: Sequence[RunRecord]) -> float | None:
     done = [(record.steps if budget.kind == "steps" else record.samples, record) for record in like]
     paces = [(record.clock.train + record.clock.data) / count for count, record in done if count]
     return budget.limit * median(paces) if paces else None
-
-
-ANALYSIS_SECONDS: Mapping[Kind, Mapping[str, float]] = {"gradients": {}, "landscape": {}}
-"""Of one run of the preset ``small`` on two cores."""

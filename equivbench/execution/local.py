@@ -34,11 +34,14 @@ def hold(plan: Plan, watcher: Watcher) -> Result:
     return result
 
 
-def check_writable(folder: str) -> None:
-    """Raise :class:`FailedError` unless a file can be written in ``folder``, which is made if it is missing."""
+def check_writable(folder: str, what: str = "results folder", option: str = "--out") -> None:
+    """Raise :class:`FailedError` unless a file can be written in ``folder``, which is made if it is missing.
+
+    ``what`` it is and the ``option`` that names another go into the message.
+    """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\n")
     except OSError as error:
-        raise FailedError(f"the results folder {folder} cannot be written: {error.strerror}; name another with --out") from error
+        raise FailedError(f"the {what} {folder} cannot be written: {error.strerror}; name another with {option}") from error

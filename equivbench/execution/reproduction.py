@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,20 +12,17 @@ from equivbench.environment import machine_key
 from equivbench.errors import EquivbenchError, FailedError
 from equivbench.execution.contest import Result
 from equivbench.execution.estimates import Experience
-from equivbench.execution.interrupt import Interrupt
 from equivbench.execution.local import check_writable, hold
 from equivbench.execution.parts import DEFAULT, FULL, Analysis, Kind, Part, Training, chosen_parts
 from equivbench.execution.plan import Plan, RunRequest, make_plan
 from equivbench.execution.state import finished_record
+from equivbench.execution.subcommand import call, path_from_here
 from equivbench.execution.sweep import SweepRequest, make_sweep
 from equivbench.execution.watching import Watcher
 from equivbench.records.analyses import GRADIENTS, LANDSCAPES, Analysed, read_gradients, read_landscapes
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results, read_record
 from equivbench.training.job import Job
-
-_PATIENCE = 10.0
-"""Seconds an analysis that is told to stop gets before it is killed; it keeps nothing on its way."""
 
 
 @dataclass(frozen=True)
@@ -191,53 +186,19 @@ def _analyse(piece: Piece, reproduction: Reproduction, watcher: Watcher, outcome
             continue
         if read_record(path).status == "diverged":
             continue  # said with the runs; it has no weights to analyse
-        words = ["analyze", piece.part.work.kind, _short(path), "--device", job.device, "--out", reproduction.request.out]
+        words = ["analyze", piece.part.work.kind, path_from_here(path), "--device", job.device, "--out", reproduction.request.out]
         try:
-            _call(words, watcher)
+            call(words, watcher)
         except FailedError as error:
             outcome.failures.append(f"{piece.part.title}: {error}")
 
 
-def _call(words: Sequence[str], watcher: Watcher) -> None:
-    """Run ``equivbench WORDS``; raises :class:`FailedError` with its last line where it fails.
-
-    It has a session of its own, so that Ctrl-C in a terminal reaches this process alone, which ends it.
-    """
-    command = [sys.executable, "-m", "equivbench", *words]
-    with Interrupt() as interrupt, interrupt.at_once():
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            _, said = child.communicate()
-        except KeyboardInterrupt:
-            child.terminate()
-            try:
-                child.communicate(timeout=_PATIENCE)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.communicate()
-            raise
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    if child.returncode:
-        why = lines[-1].removeprefix("error: ") if lines else f"it ended with {child.returncode}"
-        raise FailedError(f"`{shlex.join(['equivbench', *words])}` failed: {why}")
-    for line in lines:
-        if line.startswith("warning: "):
-            watcher.note(line.removeprefix("warning: "))
-
-
 def _records(out: str) -> list[RunRecord]:
-    """The valid records below ``out``; none where there is no such folder."""
+    """The valid records below the folder ``out``; none where there is no such folder."""
     try:
-        return load_results(out, invalid="warn")
+        return load_results(out, invalid="warn") if Path(out).is_dir() else []
     except FailedError:
-        return []
+        return []  # an empty folder
 
 
 def _analyses(out: Path) -> Iterable[tuple[Kind, Analysed]]:
@@ -256,9 +217,3 @@ def _is_made(kind: Kind, job: Job, made: Iterable[tuple[Kind, Analysed]]) -> boo
     """Whether this very run was analysed; a run that was trained anew has another id."""
     own = (kind, job.pair, job.arm, job.run_id)
     return any((what, f"{each.task}/{each.pair}", each.arm, each.run_id) == own for what, each in made)
-
-
-def _short(path: Path) -> str:
-    """``path`` from the current folder where it lies below it, so that the recorded command names no machine's folders."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from factories import make_record
+from running import Bench, wait_for
 
 from equivbench.environment import machine_key
 from equivbench.errors import FailedError, UsageError
@@ -168,7 +170,7 @@ class Gathering:
         self.diverges: set[str] = set()
         self.interrupt_at: str | None = None
         monkeypatch.setattr(reproduction, "hold", self.hold)
-        monkeypatch.setattr(reproduction, "_call", self.call)
+        monkeypatch.setattr(reproduction, "call", self.call)
 
     def hold(self, plan, watcher) -> Result:
         result = Result()
@@ -241,3 +243,49 @@ def test_a_results_folder_that_cannot_be_written_is_said_before_anything_starts(
     with pytest.raises(FailedError, match="cannot be written"):
         gather(expand(out="file/results"), Nobody(), lambda text: None)
     assert gathering.trained == []
+
+
+# --- the real thing, with a toy -----------------------------------------------------------------------------------------
+
+GATHER = """
+from dataclasses import asdict
+import json, sys
+from equivbench.execution.parts import Analysis, Part, Training
+from equivbench.execution.reproduction import ReproduceRequest, gather, make_reproduction
+from equivbench.execution.watching import Nobody
+parts = [
+    Part("base", ("C6",), Training("toy/slow")),
+    Part("half", ("C2",), Training("toy/plain", ("augmented",), "data", ("0.5",))),
+    Part("gradients", ("C6",), Analysis("gradients", "toy/slow")),
+]
+request = ReproduceRequest(preset="dev", budget="400steps", seeds=(0,), device="cpu", threads=1)
+before = make_reproduction(request, parts)
+outcome = gather(before, Nobody(), lambda text: None)
+after = make_reproduction(request, parts)
+outcome.failures += gather(after, Nobody(), lambda text: None).failures
+todo = [[len(piece.todo) for piece in each.pieces] for each in (before, after)]
+print(json.dumps({"todo": todo, "seconds": [each.seconds for each in (before, after)], **asdict(outcome)}))
+"""
+
+
+@pytest.mark.slow
+def test_what_was_killed_goes_on_where_it_was_and_nothing_is_done_twice(bench: Bench) -> None:
+    first = bench.start_python("-c", GATHER)
+    # Both arms have passed an evaluation, which keeps a snapshot, and the pair's 400 steps are not done.
+    wait_for(lambda: bench.hindmost() > 100)
+    first.kill()
+    first.communicate()
+    assert bench.records() == []
+    ran = bench.finish(bench.start_python("-c", GATHER))
+    assert ran.code == 0, ran.err
+    said = json.loads(ran.out.splitlines()[-1])
+    assert said["todo"] == [[2, 1, 1], [0, 0, 0]]
+    assert said["failures"] == []
+    assert not said["interrupted"]
+    assert said["seconds"][1] == 0, "what is finished takes no time"
+    records = bench.records()
+    assert sorted((record["pair"], record["restarts"]) for record in records) == [("plain", 0), ("slow", 1), ("slow", 1)]
+    (analysis,) = bench.results.glob("*/gradients.jsonl")
+    (line,) = [json.loads(text) for text in analysis.read_text().splitlines()]  # one, though it was gathered twice
+    assert [point["step"] for point in line["points"]] == [point["step"] for point in records[-1]["trace"]]
+    assert str(bench.folder) not in analysis.read_text(), "no machine's folders"

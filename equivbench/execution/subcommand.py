@@ -1,0 +1,56 @@
+"""An ordinary command of equivbench in a process of its own, which gives its memory back when it ends."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from equivbench.errors import FailedError
+from equivbench.execution.interrupt import Interrupt
+from equivbench.execution.watching import Watcher
+
+_PATIENCE = 10.0
+"""Seconds a command that is told to stop gets before it is killed; an analysis keeps nothing on its way."""
+
+
+def call(words: Sequence[str], watcher: Watcher) -> None:
+    """Run ``equivbench WORDS``; raises :class:`FailedError` with its last line where it fails.
+
+    It has a session of its own, so that Ctrl-C in a terminal reaches this process alone, which ends it.
+    """
+    command = [sys.executable, "-m", "equivbench", *words]
+    with Interrupt() as interrupt, interrupt.at_once():
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            _, said = child.communicate()
+        except KeyboardInterrupt:
+            child.terminate()
+            try:
+                child.communicate(timeout=_PATIENCE)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.communicate()
+            raise
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if child.returncode:
+        why = lines[-1].removeprefix("error: ") if lines else f"it ended with {child.returncode}"
+        raise FailedError(f"`{shlex.join(['equivbench', *words])}` failed: {why}")
+    for line in lines:
+        if line.startswith("warning: "):
+            watcher.note(line.removeprefix("warning: "))
+
+
+def path_from_here(path: Path) -> str:
+    """``path`` from the current folder where it lies below it, so that a recorded command names no machine's folders."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
