@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from equivbench.analysis.curves import Censored
 from equivbench.analysis.resampling import Band
@@ -42,16 +43,22 @@ class Timed:
 
 
 UNKNOWN = Quantity()
+LARGEST_LOG = math.log(sys.float_info.max)
 UNTIMED = Timed(UNKNOWN, UNKNOWN)
 
 
 def exponential(band: Band) -> Quantity:
-    """The quantity whose logarithm ``band`` (one point) estimates; an infinite one, of diverged seeds, has no bound."""
+    """The quantity whose logarithm ``band`` (one point) estimates; an infinite one, of diverged seeds, has no bound.
+
+    An end of the interval that no float can hold is open: seeds of 1e-300 and 1e300 must not stop everybody's tables.
+    """
     mid = float(band.mid[0])
     if math.isnan(mid):
         return UNKNOWN
-    censored: Censored = None if math.isfinite(mid) else ("above" if mid > 0 else "below")
-    return replace(plain(band).map(math.exp), censored=censored)
+    censored: Censored = None if abs(mid) < LARGEST_LOG else ("above" if mid > 0 else "below")
+    ends = (float(each[0]) for each in (band.mid, band.low, band.high))
+    value, low, high = (math.exp(end) if abs(end) < LARGEST_LOG else None for end in ends)
+    return Quantity(value, low, high, censored)
 
 
 def plain(band: Band) -> Quantity:

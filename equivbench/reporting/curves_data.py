@@ -81,6 +81,7 @@ def _over_seeds(values: Array, *, geometric: bool = False) -> list[Quantity]:
     shown = np.log(values) if geometric else values
     band = student(shown.mean(axis=0), shown, None)
     ends = np.stack([band.mid, band.low, band.high])
-    with np.errstate(over="ignore"):  # seeds that differ wildly leave an end open
-        ends = np.exp(ends) if geometric else ends
+    if geometric:
+        with np.errstate(over="ignore"):  # seeds that differ wildly leave an end open
+            ends = np.where(np.isfinite(ends), np.exp(ends), np.inf)
     return [Quantity(*(end if math.isfinite(end) else None for end in point)) for point in ends.T.tolist()]

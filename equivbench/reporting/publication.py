@@ -12,9 +12,10 @@ from equivbench.analysis.gap import PairGap, efficiency_gap
 from equivbench.analysis.pairing import pair_up
 from equivbench.errors import FailedError
 from equivbench.records.kernels import KernelSamples, read_samples
+from equivbench.records.reading import read_bounded
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning
-from equivbench.records.submission import admitted
+from equivbench.records.submission import admitted, review
 from equivbench.reporting.board import Board, build_boards, finished_runs, rank_runs
 from equivbench.reporting.curves_data import Curve, make_curve
 from equivbench.reporting.provenance import Provenance, provenance
@@ -82,18 +83,30 @@ def make_publication(
 
 
 def load_kernels(results: Path, *, invalid: Literal["raise", "warn"] = "raise") -> list[KernelSamples]:
-    """The samples of every ``kernels.jsonl`` below the folder ``results`` (none below a file), hidden ones left out."""
+    """The samples of every ``kernels.jsonl`` below the folder ``results`` (none below a file), hidden ones left out.
+
+    A file in which :func:`equivbench.records.submission.review` finds anything wrong raises ``FailedError``, or with
+    ``invalid="warn"`` is left out with a warning; a link is not followed.
+    """
     samples: list[KernelSamples] = []
     for file in sorted(results.rglob(KERNELS)):
         if any(part.startswith(".") for part in file.relative_to(results).parts):
             continue
         try:
-            samples += read_samples(file)
+            samples += _admitted_samples(file)
         except FailedError as error:
             if invalid == "raise":
                 raise
             warnings.warn(f"left out: {error}", InvalidRecordWarning, stacklevel=2)
     return samples
+
+
+def _admitted_samples(file: Path) -> list[KernelSamples]:
+    read_bounded(file, follow=False)
+    (report,) = review([file])
+    if report.problems:
+        raise FailedError(f"{report.path}: {report.problems[0]}; `equivbench results validate` says all that is wrong")
+    return read_samples(file)
 
 
 def _place(sample: KernelSamples) -> tuple[str, ...]:
