@@ -3,7 +3,7 @@ have to be to tie (design.md, "The efficiency gap")."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,27 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.analysis.breakeven import Contest, Side
+from equivbench.analysis.finals import TWIRLS, Final, Twirl, log_mean, twirl_at
 from equivbench.analysis.lead_changes import Course, LeadChange, follow
 from equivbench.analysis.leads import NO_LEAD, Lead, behind_at, claim_leads
-from equivbench.analysis.pairing import ARMS, AUGMENTED, EQUIVARIANT, ArmRun, Comparison, pair_up
-from equivbench.analysis.quantities import UNKNOWN, UNTIMED, Quantity, Timed, exponential, plain
-from equivbench.analysis.resampling import Band, Resampled, student
+from equivbench.analysis.pairing import ARMS, AUGMENTED, EQUIVARIANT, Comparison, pair_up
+from equivbench.analysis.quantities import UNKNOWN, UNTIMED, Quantity, Timed, exponential
+from equivbench.analysis.resampling import Band
 from equivbench.analysis.scaling import Scaling, fit_scaling
-from equivbench.analysis.sides import caveats, final_groups, group_draws, group_means, side
+from equivbench.analysis.sides import caveats, group_draws, side
 from equivbench.records.schema import RunRecord
 
 Array = NDArray[np.float64]
-TWIRLS = (2, 4, 8)
-
-
-@dataclass(frozen=True)
-class Twirl:
-    """The augmented arm averaged over n random rotations at test time."""
-
-    loss: Quantity
-    """M + V/n, in the unit of the board metric."""
-    cost: Quantity
-    """Its seconds a sample over those of the equivariant arm, both at inference."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +128,7 @@ def _gap(comparison: Comparison) -> tuple[Weighed, Band]:
             reasons["sample_efficiency"] = reasons["sample_efficiency_augmented"] = reasons["speed"]
     equal_time = contest.at_equal_time()
     course = follow(contest)
+    final = Final.of(comparison.augmented, draws)
     gap = PairGap(
         task=setting.task,
         pair=setting.pair,
@@ -161,10 +152,10 @@ def _gap(comparison: Comparison) -> tuple[Weighed, Band]:
         sample_efficiency=sample_efficiency,
         sample_efficiency_augmented=sample_efficiency_augmented,
         speed=speed,
-        symmetry_penalty=_final(comparison.augmented, draws, lambda total, equivariance: equivariance / total),
+        symmetry_penalty=final.mean(lambda total, equivariance: equivariance / total),
         explained={arm: _mean([run.record.final.explained for run in runs[arm] if run.record.final]) for arm in ARMS},
         epochs={arm: float(np.mean([run.record.epochs for run in runs[arm]])) for arm in ARMS},
-        twirl={n: _twirl(n, comparison, draws, reasons) for n in TWIRLS},
+        twirl={n: twirl_at(n, comparison, final, reasons) for n in TWIRLS},
         behind=behind_at(equal_time),
         lead=NO_LEAD,
         lead_changes=[] if course is None else course.changes,
@@ -193,7 +184,7 @@ def _break_even(contest: Contest) -> tuple[Timed, Quantity, Timed]:
         crossing.time.map(lambda log_steps: float(np.exp(log_steps)) * tau / budget),
         crossing.time.map(lambda log_steps: (float(np.exp(log_steps)) * tau + chaser.compile_seconds) / spread),
     )
-    steady = _log_mean(chaser.jitter - target.jitter).map(lambda ratio: ratio * tau / (budget / target.steps))
+    steady = log_mean(chaser.jitter - target.jitter).map(lambda ratio: ratio * tau / (budget / target.steps))
     if chaser.compile_seconds > 0:
         # The later the crossing, the thinner the compile seconds are spread: speed falls where steps rise.
         all_in = crossing.steps.map(
@@ -208,55 +199,12 @@ def _throughput_ratio(equivariant: Side, augmented: Side) -> Timed:
     if equivariant.tau is None or augmented.tau is None:
         return UNTIMED
     per_sample = (equivariant.tau / equivariant.batch_size) / (augmented.tau / augmented.batch_size)
-    steady = _log_mean(equivariant.jitter - augmented.jitter).map(lambda ratio: ratio * per_sample)
+    steady = log_mean(equivariant.jitter - augmented.jitter).map(lambda ratio: ratio * per_sample)
     overhead = [
         1 + each.compile_seconds / (each.steps * tau)
         for each, tau in ((equivariant, equivariant.tau), (augmented, augmented.tau))
     ]
     return Timed(steady, steady.map(lambda ratio: ratio * overhead[0] / overhead[1]))
-
-
-def _log_mean(logs: Array) -> Quantity:
-    """exp of the mean of ``logs`` [S], with its Student interval."""
-    return exponential(student(logs.mean(keepdims=True), logs[:, None], None))
-
-
-def _final(runs: Sequence[ArmRun], draws: Array | None, function: Callable[[Array, Array], Array]) -> Quantity:
-    """Mean over finished seeds of ``function(total, equivariance)`` of the final evaluation."""
-    parts = [
-        (run.record, run.record.final.total, run.record.final.equivariance)
-        for run in runs
-        if not run.diverged and run.record.final
-    ]
-    known = [(record, total, equivariance) for record, total, equivariance in parts if total and equivariance is not None]
-    if not known:
-        return UNKNOWN
-    values = np.array([function(np.array(total), np.array(equivariance)) for _, total, equivariance in known])
-    resampled = None
-    groups = [final_groups(record) for record, _, _ in known]
-    if draws is not None and all(each is not None for each in groups):
-        drawn = [
-            function(group_means(each.total, each.weights, draws), group_means(each.equivariance, each.weights, draws))
-            for each in groups
-            if each is not None
-        ]
-        resampled = Resampled(np.mean(drawn, axis=0)[1:], draws.shape[1])
-    return plain(student(values.mean(keepdims=True), values[:, None], resampled))
-
-
-def _twirl(n: int, comparison: Comparison, draws: Array | None, reasons: dict[str, str]) -> Twirl:
-    loss = _final(comparison.augmented, draws, lambda total, equivariance: total - equivariance + equivariance / n)
-    if loss == UNKNOWN:
-        reasons[f"twirl.{n}.loss"] = "no finished run of the augmented arm has a decomposed final evaluation"
-    rates = [
-        (first.record.inference.samples_per_second, second.record.inference.twirl.get(str(n)))
-        for first, second in zip(comparison.equivariant, comparison.augmented, strict=True)
-    ]
-    logs = np.array([np.log(first / second) for first, second in rates if first and second])
-    if not len(logs):
-        reasons[f"twirl.{n}.cost"] = f"no seed has the inference rates of both arms (augmented: averaged over {n} rotations)"
-        return Twirl(loss, UNKNOWN)
-    return Twirl(loss, _log_mean(logs))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

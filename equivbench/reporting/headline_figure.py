@@ -13,6 +13,7 @@ from equivbench.reporting.headline import Headline
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 
@@ -33,6 +34,7 @@ def draw_headline(headlines: Sequence[Headline]) -> Figure:
 
     A dot marks where the lead changes hands, open where the intervals do not decide it.
     """
+    import numpy as np
     from matplotlib import colormaps
 
     shown = [(each, each.steady) for each in headlines if each.steady is not None and _finite(each.steady)]
@@ -56,8 +58,12 @@ def draw_headline(headlines: Sequence[Headline]) -> Figure:
             _draw(axes, each.all_in, colour, label=None, linestyle="--")
     axes.axhline(1.0, color="black", linewidth=0.8)
     axes.set(xscale="log", yscale="log", xlabel=f"budget of each arm [{first.unit}]", ylabel="test loss, equivariant / augmented")
-    axes.secondary_xaxis("top", functions=(lambda hours: 3600 * hours, lambda seconds: seconds / 3600)).set_xlabel("[s]")
-    _round_ticks(axes)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, 0.8), max(high, 1.25))
+    _plain_numbers(axes.yaxis, (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0, 8.0, 9.0))
+    seconds = axes.secondary_xaxis("top", functions=(lambda x: np.multiply(x, 3600), lambda x: np.divide(x, 3600)))
+    seconds.set_xlabel("[s]")
+    _plain_numbers(seconds.xaxis, (1.0, 2.0, 5.0))
     for where, va, text in ((0.98, "top", "augmented arm ahead"), (0.02, "bottom", "equivariant arm ahead")):
         axes.text(0.01, where, text, transform=axes.transAxes, ha="left", va=va, fontsize="small", color="0.35")
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
@@ -84,15 +90,13 @@ def _draw(axes: Axes, course: Course, colour: tuple[float, ...], *, label: str |
         axes.plot([change.seconds.value / 3600], [1.0], marker="o", color=colour, markerfacecolor=face, zorder=3)
 
 
-def _round_ticks(axes: Axes) -> None:
-    """Ratios as plain numbers, for an axis of less than a decade has no power of ten on it."""
+def _plain_numbers(axis: Axis, digits: Sequence[float]) -> None:
+    """Ticks at ``digits`` of each decade as plain numbers, for an axis of about a decade has few powers of ten on it."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(low, 0.8), max(high, 1.25))
-    axes.yaxis.set_major_locator(LogLocator(subs=(0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=digits))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _finite(course: Course) -> bool:
