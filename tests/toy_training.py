@@ -201,6 +201,7 @@ def toy_trainer(
     clock: Clock | None = None,
     evaluations: int = 4,
     spend=lambda: None,
+    snapshots: bool = False,
     **recipe,
 ) -> Trainer:
     """A trainer of the toy network; recipe fields by keyword."""
@@ -227,6 +228,7 @@ def toy_trainer(
         description=DESCRIPTION,
         folder=folder,
         identity={"model": "toy"},
+        snapshots=snapshots,
     )
 
 
