@@ -97,7 +97,7 @@ def gradients(record: RunRecord, points: Sequence[tuple[int, float, float]]) -> 
         )
         for step, share, ratio in points
     ]
-    return Gradients(**_analysed(record, "equivbench analyze gradients"), points=made, correlations={})
+    return Gradients(**_analysed(record, "equivbench analyze gradients"), chunks=8, points=made, correlations={})
 
 
 def _analysed(record: RunRecord, command: str) -> dict[str, Any]:

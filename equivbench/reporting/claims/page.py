@@ -70,7 +70,7 @@ def _section(each: Claim, findings: Sequence[Finding]) -> list[str]:
     for finding in findings:
         lines += [
             "",
-            f"### {each.id} on {_text(_hardware(finding))}: {finding.verdict}",
+            f"### {each.id}, {_text(_hardware(finding))}{_preset(finding)}: {finding.verdict}",
             "",
             f"{_text(finding.reason)}.",
         ]
@@ -102,6 +102,10 @@ def _hardware(finding: Finding) -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _preset(finding: Finding) -> str:
+    return "" if finding.preset is None else f", preset {_text(finding.preset)}"
 
 
 def _text(text: str) -> str:
