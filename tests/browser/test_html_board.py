@@ -1,0 +1,296 @@
+"""The board in a real browser: it sorts, filters, keeps its address, fits a phone, reads in the dark, and lets nothing in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from factories import make_record, make_run
+from toy_samples import kernel_samples
+
+from equivbench.reporting.html.page import to_html
+from equivbench.reporting.publication import make_publication
+
+if TYPE_CHECKING:
+    from conftest import Browser
+
+LOSSES = {"birch": 0.9, "cedar": 0.7, "maple": 0.5}
+"""Exponents of the pairs' learning curves: the larger, the lower the loss."""
+HOSTILE = '"\'><img src=x onerror="window.pwned=1"></script><script>window.pwned=1;alert(1)</script><b id=injected>'
+OPEN_ALL = "document.querySelectorAll('details').forEach((each) => { each.open = true; })"
+AA = 4.5
+"""Least contrast of text (WCAG 2, level AA)."""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two tasks and two machines, a pair with a failed seed, one without any result, kernel samples."""
+    runs = [
+        make_run(
+            arm,
+            lambda step, p=exponent + (arm == "equivariant") / 30: 5.0 * step**-p,
+            [10, 30, 100, 300],
+            tau=0.1,
+            seed=seed,
+            pair=pair,
+            task=task,
+            environment={"machine_key": machine},
+        )
+        for task, machine in (("alpha", "cpu-a"), ("alpha", "cpu-b"), ("beta", "cpu-a"))
+        for pair, exponent in LOSSES.items()
+        for arm in ("equivariant", "augmented")
+        for seed in (0, 1)
+    ]
+    lost: dict[str, Any] = {"trace": [], "final": None, "task": "beta", "environment": {"machine_key": "cpu-a"}}
+    runs.append(make_record(pair="birch", arm="lost", status="failed", reason="no memory", **lost))
+    samples = [kernel_samples([seconds], backend=name) for name, seconds in (("fast", 1e-3), ("slow", 1e-2))]
+    return write(tmp_path_factory, make_publication(runs, samples, units={"alpha": "nm^2"}))
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = [
+        make_run(arm, lambda step: 1 / step, [10, 100], tau=0.1, task=HOSTILE, pair=HOSTILE, command=HOSTILE)
+        for arm in ("equivariant", "augmented", HOSTILE)
+    ]
+    return write(tmp_path_factory, make_publication(runs, [kernel_samples([1e-3], case=HOSTILE, backend=HOSTILE)]))
+
+
+def write(folder: pytest.TempPathFactory, publication: Any) -> Path:
+    path = folder.mktemp("board") / "board.html"
+    path.write_text(to_html(publication), encoding="utf-8")
+    return path
+
+
+def column(browser: Browser, table: str, name: str) -> list[str]:
+    """The texts of a column, from the top."""
+    return browser.shown(f"#{table} tbody.row [data-column={name}]")
+
+
+def heading(browser: Browser, table: str, name: str) -> Any:
+    return browser.one(f"#{table} thead [data-column={name}]")
+
+
+def first_table(browser: Browser) -> str:
+    return str(browser.all(".board table[data-sortable]")[0].get_attribute("id"))
+
+
+def test_nothing_is_asked_for_and_the_console_is_silent(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    assert [url for url in browser.requests() if not url.startswith("data:image/svg+xml,")] == [page.as_uri()]
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("width", [320, 360, 1280])
+def test_no_width_scrolls_the_page_sideways(browser: Browser, page: Path, hostile: Path, width: int) -> None:
+    for each in (page, hostile):
+        browser.open(each, width=width)
+        browser.js(OPEN_ALL)
+        inside, content = browser.js("[innerWidth, document.documentElement.scrollWidth]")
+        assert inside == width
+        assert content <= width
+
+
+def test_tables_scroll_in_their_box_and_keep_the_names_of_their_rows(browser: Browser, page: Path) -> None:
+    browser.open(page, width=360)
+    table = first_table(browser)
+    box = f"document.querySelector('#{table}').parentElement"
+    name, loss = (
+        f"document.querySelector('#{table} tbody [data-column={each}]').getBoundingClientRect()" for each in ("pair", "total")
+    )
+    before = browser.js(f"{loss}.left")
+    assert browser.js(f"{box}.scrollWidth > {box}.clientWidth")
+    browser.js(f"({box}.scrollLeft = 250)")
+    assert browser.js(f"{loss}.left") == before - 250
+    assert browser.js(f"Math.abs({name}.left - {box}.getBoundingClientRect().left) < 1")
+
+
+def test_a_click_sorts_and_the_next_turns_round(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    table = first_table(browser)
+    ranks = column(browser, table, "rank")
+    assert ranks == ["1", "2", "3", "4", "5", "6"]
+    assert heading(browser, table, "rank").get_attribute("aria-sort") == "ascending"
+    for direction in ("ascending", "descending"):
+        heading(browser, table, "explained").find_element("css selector", "button").click()
+        values = [float(each) for each in column(browser, table, "explained")]
+        assert values == sorted(values, reverse=direction == "descending")
+        assert heading(browser, table, "explained").get_attribute("aria-sort") == direction
+        assert [each.get_attribute("data-column") for each in browser.all(f"#{table} [aria-sort]")] == ["explained"]
+    heading(browser, table, "pair").find_element("css selector", "button").click()
+    assert column(browser, table, "pair") == sorted(column(browser, table, "pair"))
+
+
+@pytest.mark.parametrize("key", ["ENTER", "SPACE"])
+def test_keys_sort_too_and_what_was_not_measured_stays_last(browser: Browser, page: Path, key: str) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(page)
+    table = str(browser.all(".board table[data-sortable]")[-1].get_attribute("id"))
+    button = heading(browser, table, "total").find_element("css selector", "button")
+    for turned in (False, True):
+        button.send_keys(getattr(Keys, key))
+        *values, last = column(browser, table, "total")
+        assert last == "n/a"
+        assert list(map(float, values)) == sorted(map(float, values), reverse=turned)
+    assert browser.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"  # the focus is seen
+
+
+def test_words_and_choices_filter_rows_boxes_and_curves(browser: Browser, page: Path) -> None:
+    from selenium.webdriver.support.select import Select
+
+    browser.open(page)
+    everything = len(browser.shown("tbody.row > tr:first-child"))
+    assert browser.js("document.querySelector('#count').value") == f"{everything} of {everything} rows shown"
+    browser.one("#query").send_keys("cedar augm")
+    assert browser.shown(".board tbody [data-field=pair]") == ["cedar"] * 3
+    assert len(browser.shown(".board .by-seconds .series")) == 2 * 3
+    assert browser.shown("#kernels-name") == []
+    Select(browser.one("#task")).select_by_value("alpha")
+    Select(browser.one("#machine")).select_by_value("cpu-b")
+    assert browser.shown(".board tbody [data-field=pair]") == ["cedar"]
+    assert len(browser.shown(".board h3")) == 1
+    assert [name.split()[0] for name in browser.shown("#gap tbody.row th")] == ["alpha/cedar"]
+    browser.one("#query").send_keys(" nowhere")
+    assert browser.shown("#nothing") != []
+    browser.one("#filters button").click()
+    assert len(browser.shown("tbody.row > tr:first-child")) == everything
+
+
+def test_the_address_brings_the_view_back(browser: Browser, page: Path) -> None:
+    from selenium.webdriver.support.select import Select
+
+    browser.open(page)
+    table = first_table(browser)
+    browser.one("#query").send_keys("birch")
+    Select(browser.one("#task")).select_by_value("alpha")
+    heading(browser, table, "share").find_element("css selector", "button").click()
+    browser.js("document.querySelector('.board .x-steps').click()")
+    browser.js("document.querySelector('nav a').click()")  # going to a section loses nothing of the address
+    hash = browser.js("location.hash")
+    view = (
+        "[...document.querySelectorAll('tbody.row, .panels')].filter((e) => e.checkVisibility()).map((e) => e.id + e.className)"
+    )
+    before = browser.js(view)
+    browser.open(page, hash)
+    assert browser.js(view) == before
+    assert browser.js("location.hash") == hash
+    assert browser.one("#query").get_attribute("value") == "birch"
+    browser.js("(location.hash = '')")
+    browser.js("new Promise((done) => setTimeout(done))")
+    assert column(browser, table, "rank") == ["1", "2", "3", "4", "5", "6"]
+
+
+@pytest.mark.parametrize("hash", ["#task=__proto__&machine=&x=constructor&q=%F0%9F%98%80", "#q=%", "#gap=x.y&none", "#=&&&"])
+def test_a_bad_address_does_no_harm(browser: Browser, page: Path, hash: str) -> None:
+    browser.open(page, hash)
+    assert browser.complaints() == []
+    assert column(browser, first_table(browser), "rank") in ([], ["1", "2", "3", "4", "5", "6"])
+
+
+def test_one_switch_changes_the_axis_of_all_curves(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    for axis in ("samples", "steps", "seconds"):
+        browser.js(f"document.querySelector('.board .x-{axis}').click()")
+        kinds = browser.js("[...document.querySelectorAll('.panels')].filter((e) => e.checkVisibility()).map((e) => e.className)")
+        assert kinds == [f"panels by-{axis}"] * len(browser.all(".board"))
+
+
+def test_hostile_names_are_inert(browser: Browser, hostile: Path) -> None:
+    from selenium.common.exceptions import NoAlertPresentException
+
+    browser.open(hostile)
+    browser.one("#query").send_keys("img onerror")
+    with pytest.raises(NoAlertPresentException):
+        _ = browser.driver.switch_to.alert
+    assert browser.js("[window.pwned, document.images.length, document.scripts.length]") == [None, 0, 1]
+    assert browser.all("#injected") == []
+    assert browser.complaints() == []
+    assert HOSTILE in browser.shown(".board [data-field=pair]")  # it is there, as text
+
+
+def test_without_its_script_the_page_is_plain_tables_with_curves(browser: Browser, page: Path, tmp_path: Path) -> None:
+    # A script that was changed is not the one whose hash the policy allows: it does not run, which shows the policy too.
+    changed = tmp_path / "changed.html"
+    changed.write_text(
+        page.read_text(encoding="utf-8").replace('"use strict";', '"use strict"; window.pwned = 1;', 1), encoding="utf-8"
+    )
+    browser.open(changed)
+    assert any("Content Security Policy" in each for each in browser.complaints())
+    assert browser.js("window.pwned") is None
+    assert browser.all("thead button") == []
+    assert browser.shown("#filters") == []
+    assert column(browser, first_table(browser), "rank") == ["1", "2", "3", "4", "5", "6"]
+    browser.all(".board .x-samples")[0].click()
+    assert len(browser.shown(".panels.by-samples")) == 1
+    browser.all("tbody summary")[0].click()
+    assert len(browser.shown("tbody .provenance")) == 1
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_all_text_stands_out_in_both_colour_schemes(browser: Browser, page: Path, dark: bool) -> None:
+    browser.open(page, dark=dark)
+    browser.js(OPEN_ALL)
+    weak, paper = browser.js(f"({CONTRASTS})({AA})")
+    assert weak == []
+    assert (paper < 0.05) is dark
+    assert (paper > 0.8) is not dark
+
+
+CONTRASTS = """(least) => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+  const pixel = canvas.getContext("2d", { willReadFrequently: true });
+  const known = new Map();
+  const rgba = (colour) => { // whatever notation it is in: by painting with it
+    if (!known.has(colour)) {
+      pixel.clearRect(0, 0, 1, 1);
+      pixel.fillStyle = colour;
+      pixel.fillRect(0, 0, 1, 1);
+      known.set(colour, [...pixel.getImageData(0, 0, 1, 1).data]);
+    }
+    return known.get(colour);
+  };
+  const linear = (byte) => (byte / 255 <= 0.04045 ? byte / 255 / 12.92 : ((byte / 255 + 0.055) / 1.055) ** 2.4);
+  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const behind = (e) => {
+    const colour = rgba(getComputedStyle(e).backgroundColor);
+    return colour[3] === 255 ? colour : behind(e.parentElement);
+  };
+  const weak = new Set();
+  for (const e of document.body.querySelectorAll("*")) {
+    const hasText = [...e.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    if (!hasText || !e.checkVisibility() || ["SCRIPT", "OPTION", "title"].includes(e.tagName)) continue;
+    const style = getComputedStyle(e);
+    const text = luminance(rgba(e instanceof SVGElement ? style.fill : style.color));
+    const [light, dark] = [text, luminance(behind(e))].sort((a, b) => b - a);
+    const contrast = (light + 0.05) / (dark + 0.05);
+    if (contrast < least) weak.add(`${e.tagName} ${e.getAttribute("class")}: ${contrast.toFixed(2)}`);
+  }
+  return [[...weak], luminance(behind(document.body))];
+}"""
+
+
+def test_the_keyboard_gets_past_the_head_and_reduced_motion_is_kept(browser: Browser, page: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    browser.open(page)
+    assert browser.js("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
+    ActionChains(browser.driver).send_keys(Keys.TAB).perform()
+    assert browser.js("document.activeElement.textContent") == "Skip to the results"
+    assert browser.js("document.activeElement.getBoundingClientRect().top >= 0")
+    ActionChains(browser.driver).send_keys(Keys.ENTER).perform()
+    assert browser.js("document.activeElement.id") == "content"
+
+
+def test_the_page_says_what_it_is_to_a_screen_reader(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    nodes = browser.cdp("Accessibility.getFullAXTree")["nodes"]
+    named = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+    roles = {role for role, _ in named}
+    assert {"banner", "navigation", "search", "main", "contentinfo"} <= roles
+    assert browser.js("document.documentElement.lang") == "en"
+    # Whatever can be operated, seen as a picture or scrolled to has a name.
+    operable = {"button", "link", "textbox", "searchbox", "combobox", "radio", "img", "image", "region", "DisclosureTriangle"}
+    assert [role for role, name in named if role in operable and not name.strip()] == []
