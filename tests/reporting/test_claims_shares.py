@@ -139,6 +139,8 @@ def test_the_penalty_is_judged_at_losses_that_all_seeds_reach() -> None:
     assert found("C4", both_arms(0.15)).verdict == "did not hold"
     # Intervals that hold the bound: two seeds below it, one above.
     assert "do not decide" in found("C4", both_arms(SMALL_PENALTY, spread=0.3)).reason
+    # The augmented arm alone has no common losses; it does not stand in the way of the pairs that have.
+    assert found("C4", [*both_arms(0.05), make_shared(pair="tied-head")]).verdict == "held"
     nothing = found("C4", [record for record in both_arms(0.05) if record.arm == "equivariant"])
     assert (nothing.verdict, nothing.parts) == ("not measured", ())
 

@@ -109,6 +109,8 @@ def _apart_from_budget(gap: PairGap) -> str:
 
 def _of(record: RunRecord, gap: PairGap) -> bool:
     """Whether ``gap`` rests on ``record``."""
+    if (record.task, record.pair) != (gap.task, gap.pair):
+        return False
     own = Setting.of(record)
     same = (own.task, own.pair, dict(own.variant), own.budget_kind, own.budget_limit, own.dataset_sha256)
     where = (gap.task, gap.pair, dict(gap.variant), gap.budget["kind"], gap.budget["limit"], gap.dataset["sha256"])

@@ -16,13 +16,14 @@ from equivbench.reporting.claims.statements import LEARNT, SMALL_PENALTY, Claim
 
 
 def costs_little(claim: Claim, scene: Scene) -> list[Part]:
-    """C4: a part for each pair, over the levels of loss that all seeds of its augmented arm come down to."""
+    """C4: a part for each pair of which both arms were run, over the levels of loss that all seeds of the augmented one reach."""
     split = [record for record in scene.declared if any(point.test.share is not None for point in record.trace)]
     readable = {each.setting: each for each in make_readable(split)}
-    return [_penalty_part(claim, readable[arm.setting], arm, _gap_of(arm, scene.gaps)) for arm in longest(augmented_arms(split))]
+    arms = [(arm, _gap_of(arm, scene.gaps)) for arm in longest(augmented_arms(split))]
+    return [_penalty_part(claim, readable[arm.setting], arm, gap) for arm, gap in arms if gap is not None]
 
 
-def _penalty_part(claim: Claim, readable: Readable, arm: Augmented, gap: PairGap | None) -> Part:
+def _penalty_part(claim: Claim, readable: Readable, arm: Augmented, gap: PairGap) -> Part:
     blind = min((loss for loss in (readable.zero, *readable.others.values()) if loss), default=None)
     known = [(level, share) for level in readable.levels if (share := _share_at(level, arm)).value is not None]
     read = [(level, share) for level, share in known if blind and level.loss <= (1 - LEARNT) * blind]
@@ -44,10 +45,8 @@ def _penalty_part(claim: Claim, readable: Readable, arm: Augmented, gap: PairGap
     return part_of(claim, arm, "", verdict, reason, detail, tuple(measured))
 
 
-def _beside(gap: PairGap | None) -> list[Measurement]:
+def _beside(gap: PairGap) -> list[Measurement]:
     """What the symmetry error is worth beside the difference between the arms."""
-    if gap is None:
-        return [missing("loss, equivariant over augmented", "the equivariant arm was not run under this setting")]
     measured = [figure("loss, equivariant over augmented", gap.loss_ratio)]
     accounted, what = _accounted(gap), "part of that difference that the symmetry error accounts for"
     if accounted is None:
@@ -55,11 +54,9 @@ def _beside(gap: PairGap | None) -> list[Measurement]:
     return [*measured, percent(what, Quantity(accounted), "of the logarithm")]
 
 
-def _but(gap: PairGap | None) -> str:
-    accounted = None if gap is None else _accounted(gap)
-    if accounted is None:
-        return ""
-    return f", {accounted:.0%} of the equivariant arm's lead"
+def _but(gap: PairGap) -> str:
+    accounted = _accounted(gap)
+    return "" if accounted is None else f", {accounted:.0%} of the equivariant arm's lead"
 
 
 def _accounted(gap: PairGap) -> float | None:
