@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 from equivbench.analysis.breakeven import Contest, Side
 from equivbench.analysis.curves import decreasing, last_crossing
-from equivbench.analysis.quantities import Quantity, exponential
+from equivbench.analysis.quantities import UNKNOWN, Quantity, exponential
 from equivbench.analysis.resampling import Band
 
 Array = NDArray[np.float64]
 Arm = Literal["equivariant", "augmented"]
 POINTS = 32
 """Budgets at which the ratio is read, evenly spaced in the logarithm; between them it is interpolated."""
+
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,31 @@ class Course:
     ratio: list[Quantity]
     changes: list[LeadChange]
 
-    def ahead(self, place: int = -1) -> Arm | None:
-        """The arm that the interval of the ratio puts ahead at ``seconds[place]``; None where it does not decide."""
-        quantity = self.ratio[place]
+    def at(self, seconds: float) -> Quantity:
+        """The ratio at a budget of ``seconds``, interpolated; unknown beyond what both arms cover.
+
+        Raises ``ValueError`` for a budget that is not positive.
+        """
+        if seconds <= 0:
+            raise ValueError(f"a budget must be positive, not {seconds:g} seconds")
+        # A budget in seconds is the last one but for the rounding of its logarithm.
+        if not self.seconds[0] * (1 - ROUNDING) <= seconds <= self.seconds[-1] * (1 + ROUNDING):
+            return UNKNOWN
+        grid, here = np.log(self.seconds), math.log(seconds)
+        right = int(np.searchsorted(grid, here).clip(min(1, len(grid) - 1), len(grid) - 1))
+        neighbours = self.ratio[max(right - 1, 0)], self.ratio[right]
+        ends = grid[max(right - 1, 0)], grid[right]
+
+        def between(parts: list[float | None]) -> float | None:
+            known = [part for part in parts if part is not None]
+            return math.exp(np.interp(here, ends, np.log(known))) if len(known) == len(parts) else None
+
+        value, low, high = (between([getattr(each, name) for each in neighbours]) for name in ("value", "low", "high"))
+        return Quantity(value, low, high, neighbours[1].censored)
+
+    def ahead(self, seconds: float) -> Arm | None:
+        """The arm that the interval of the ratio puts ahead at a budget of ``seconds``; None where it does not decide."""
+        quantity = self.at(seconds)
         if quantity.high is not None and quantity.high < 1:
             return "equivariant"
         return "augmented" if quantity.low is not None and quantity.low > 1 else None

@@ -15,11 +15,15 @@ from equivbench.analysis.curve_scaling import CurveScaling, scale
 from equivbench.analysis.gap import PairGap, Weighed, weigh
 from equivbench.analysis.lead_changes import Arm, Course, LeadChange, follow
 from equivbench.analysis.pairing import Comparison
+from equivbench.analysis.quantities import UNKNOWN
 from equivbench.records.schema import RunRecord
 from equivbench.reporting.gaps import OTHER, duration, headline, show, turn_text
 from equivbench.training.budget import Budget
 
 COLUMNS = ("pair", "hardware", "device-hours", "data", "loss ratio", "ahead", "s* of the other", "lead changes at", "seeds")
+BUDGET_COLUMNS = ("pair", "hardware", "data", "budget", "device-hours", "loss ratio", "ahead")
+PARTS = (16, 4, 1)
+"""The budgets of :func:`budget_rows`: the longest one divided by these."""
 DATA = "data"
 """The sweep whose points are fractions of the training split."""
 
@@ -84,6 +88,27 @@ def headline_rows(headlines: Sequence[Headline]) -> list[tuple[str, ...]]:
     alone has a question mark.
     """
     return [_row(each) for each in headlines]
+
+
+def budget_rows(headlines: Sequence[Headline]) -> list[tuple[str, ...]]:
+    """Rows under :data:`BUDGET_COLUMNS`: the loss ratio of each headline at budgets a factor of four apart, shortest first.
+
+    The arm ahead is the one that the interval at that budget says, in brackets because it is no claimed lead. Budgets before the
+    first evaluation are left out, and headlines without step times.
+    """
+    rows: list[tuple[str, ...]] = []
+    for each in headlines:
+        if each.steady is None or each.seconds is None:
+            continue
+        for part in PARTS:
+            seconds = each.seconds / part
+            ratio = each.steady.at(seconds)
+            if ratio != UNKNOWN:
+                ahead = each.steady.ahead(seconds)
+                hours = f"{seconds / 3600:.3g} {each.hardware}-h"
+                leader = "not decided" if ahead is None else f"({ahead})"
+                rows.append((_name(each.gap), _hardware(each), _data(each), duration(seconds), hours, show(ratio), leader))
+    return rows
 
 
 def changes_text(each: Headline) -> str:
@@ -176,15 +201,23 @@ def _row(each: Headline) -> tuple[str, ...]:
     finished = f"{gap.n_seeds - gap.n_diverged} of {gap.n_seeds}" if gap.n_diverged else str(gap.n_seeds)
     return (
         _name(gap),
-        f"{gap.machine_key} ({each.hardware})",
+        _hardware(each),
         "-" if each.device_hours is None else f"{each.device_hours:.3g} {each.hardware}-h",
-        "-" if each.fraction is None else f"{each.fraction:.3g}",
+        _data(each),
         show(gap.loss_ratio),
         "-" if found is None else _ahead(gap, OTHER[found[0]]),
         "-" if found is None else show(found[1].steady),
         changes_text(each),
         finished,
     )
+
+
+def _hardware(each: Headline) -> str:
+    return f"{each.gap.machine_key} ({each.hardware})"
+
+
+def _data(each: Headline) -> str:
+    return "-" if each.fraction is None else f"{each.fraction:.3g}"
 
 
 def _ahead(gap: PairGap, leader: str) -> str:

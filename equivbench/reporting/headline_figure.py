@@ -10,6 +10,7 @@ from equivbench.analysis.lead_changes import Course
 from equivbench.errors import FailedError, IncomparableError
 from equivbench.reporting.figures import empty_figure, require_drawable
 from equivbench.reporting.headline import Headline
+from equivbench.reporting.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +70,8 @@ def draw_headline(headlines: Sequence[Headline]) -> Figure:
     axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_title(f"{first.gap.task}/{first.gap.pair}, {first.gap.preset}, {first.gap.machine_key}", parse_math=False)
+    title = f"{first.gap.task}/{first.gap.pair}, {first.gap.preset}, {first.gap.machine_key}"
+    axes.set_title(printable(title), parse_math=False)
     return figure
 
 
@@ -122,4 +124,7 @@ def _label(each: Headline, shown: Sequence[tuple[Headline, Course]]) -> str:
     """The fraction of the data, and the kernels where they tell curves apart."""
     data = "all data" if each.fraction == 1 else f"{each.fraction:.3g} of the data" if each.fraction else "part of the data"
     kernels = {tuple(sorted(other.gap.kernels.items())) for other, _ in shown}
-    return data if len(kernels) == 1 else f"{data}, {' / '.join(dict.fromkeys(each.gap.kernels.values()))}"
+    if len(kernels) == 1:
+        return data
+    # A legend takes what stands between dollars for mathematics.
+    return printable(f"{data}, {' / '.join(dict.fromkeys(each.gap.kernels.values()))}").replace("$", r"\$")

@@ -15,6 +15,7 @@ from scipy.optimize import brentq
 
 from equivbench.analysis.gap import Weighed, weigh
 from equivbench.analysis.lead_changes import follow, lead_changes
+from equivbench.analysis.quantities import Quantity
 from equivbench.analysis.resampling import Band
 from equivbench.records.schema import RunRecord
 
@@ -34,7 +35,7 @@ def test_the_course_ends_with_the_gap() -> None:
         # The same numbers by two ways of writing the budget's logarithm.
         assert getattr(course.ratio[-1], name) == pytest.approx(getattr(gap.loss_ratio, name), rel=1e-9)
     assert gap.behind is not None
-    assert course.ahead() != gap.behind
+    assert course.ahead(LIMIT) not in (None, gap.behind)
     assert gap.lead_changes == course.changes
 
 
@@ -47,6 +48,21 @@ def test_the_ratio_is_that_of_the_curves_at_every_budget() -> None:
     for seconds, ratio in zip(course.seconds, course.ratio, strict=True):
         # A straight line in logarithms is interpolated exactly.
         assert ratio.value == pytest.approx(CROSSING["equivariant"](seconds) / CROSSING["augmented"](seconds), rel=1e-9)
+
+
+def test_between_its_budgets_the_ratio_is_interpolated_and_beyond_them_unknown() -> None:
+    course = only(runs(CROSSING, seeds=3, noise=0.1, generator=np.random.default_rng(6))).course
+    assert course is not None
+    assert course.at(course.seconds[0]) == course.ratio[0]
+    middle = course.at(math.sqrt(course.seconds[3] * course.seconds[4]))
+    for name in ("value", "low", "high"):
+        ends = [getattr(course.ratio[k], name) for k in (3, 4)]
+        # Half way in logarithms is the geometric mean.
+        assert getattr(middle, name) == pytest.approx(math.sqrt(ends[0] * ends[1]), rel=1e-9)
+    assert course.at(LIMIT).value == pytest.approx(course.ratio[-1].value, rel=1e-9)
+    assert course.at(2 * LIMIT) == course.at(course.seconds[0] / 2) == Quantity()
+    with pytest.raises(ValueError, match="positive"):
+        course.at(0.0)
 
 
 def test_the_lead_changes_hands_where_the_laws_cross() -> None:
@@ -80,7 +96,7 @@ def test_parallel_laws_never_change_hands() -> None:
     weighed = only(runs({"equivariant": law(4.0, 0.5), "augmented": law(5.0, 0.5)}, seeds=6))
     assert weighed.gap.lead_changes == []
     assert weighed.course is not None
-    assert {weighed.course.ahead(k) for k in range(len(weighed.course.seconds))} == {"equivariant"}
+    assert {weighed.course.ahead(seconds) for seconds in weighed.course.seconds} == {"equivariant"}
 
 
 def test_exchanged_arms_turn_the_change_round() -> None:
@@ -158,6 +174,14 @@ def test_without_step_times_there_is_no_course() -> None:
     assert weighed.gap.lead_changes == []
     with pytest.raises(ValueError, match="no step time"):
         weighed.contest.at_equal_seconds(np.zeros(1))
+
+
+def test_losses_that_no_float_can_set_in_relation_leave_the_ratio_open() -> None:
+    apart = {"equivariant": lambda seconds: 1e300 / seconds, "augmented": lambda seconds: 1e-300 / seconds}
+    weighed = only(runs(apart, seeds=2, noise=0.1, generator=np.random.default_rng(7)))
+    assert weighed.gap.loss_ratio.censored == "above"
+    assert weighed.gap.loss_ratio.value is None
+    assert weighed.gap.behind == "equivariant"
 
 
 def test_an_arm_that_diverged_at_every_seed_leaves_no_change() -> None:

@@ -15,7 +15,15 @@ from equivbench.analysis.gap import efficiency_gap
 from equivbench.errors import FailedError, IncomparableError, UsageError
 from equivbench.records.schema import RunRecord
 from equivbench.reporting.gaps import duration
-from equivbench.reporting.headline import COLUMNS, Headline, headline_rows, make_headline, scaling_text
+from equivbench.reporting.headline import (
+    BUDGET_COLUMNS,
+    COLUMNS,
+    Headline,
+    budget_rows,
+    headline_rows,
+    make_headline,
+    scaling_text,
+)
 from equivbench.reporting.headline_figure import draw_headline, plot_headline
 from equivbench.reporting.summary import gap_lines
 
@@ -99,6 +107,16 @@ def test_the_table_says_at_which_budget_the_lead_changes_hands() -> None:
     assert any("may change hands" in line for line in gap_lines(unsure.gap))
     never = one(runs({"equivariant": law(4.0, 0.5), "augmented": law(5.0, 0.5)}))
     assert cell(never, "lead changes at") == "never from 2 s to 100 s"
+
+
+def test_the_ratio_is_given_by_budget_too() -> None:
+    found = one(runs(CROSSING, seeds=5, noise=0.01, generator=np.random.default_rng(2)))
+    rows = [dict(zip(BUDGET_COLUMNS, row, strict=True)) for row in budget_rows([found])]
+    assert [row["budget"] for row in rows] == ["6.2 s", "25 s", "100 s"]
+    # The lead changes hands at 32 s; at 25 s the ratio is 32^.4 / 25^.4 = 1.1, seen by seeds .01 apart.
+    assert [row["ahead"] for row in rows] == ["(augmented)", "(augmented)", "(equivariant)"]
+    assert rows[-1]["loss ratio"] == cell(found, "loss ratio")
+    assert all(row["device-hours"].endswith("CPU-h") for row in rows)
 
 
 def test_an_extrapolation_is_called_one() -> None:
