@@ -113,6 +113,11 @@ class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Eigenvalues, the largest first."""
     smallest: list[float]
     """Eigenvalues, the smallest (most negative) first."""
+    largest_again: list[float] = []
+    """v^T H v of the eigenvectors of ``largest``, H being that on other samples, noise and rotations; ``smallest_again`` likewise.
+    An eigenvalue of a sampled matrix overshoots on average (an extreme over vectors that know the sample), this undershoots: the
+    true one lies between. Where the two are far apart, the eigenvector is one of the draw. Empty without a repeat."""
+    smallest_again: list[float] = []
     residual: Number
     """Largest |H v - lambda v| / |lambda_max| of the eigenpairs."""
     products: int
@@ -121,7 +126,8 @@ class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Hutchinson's, with its Student interval over the probes."""
     effective_condition: Estimate
     """Largest eigenvalue over the mean one, trace / number of parameters; null where the trace is not positive, and open above
-    where its interval reaches 0. The plain ratio of extreme eigenvalues says nothing here: the smallest is negative or 0."""
+    where its interval reaches 0. The interval: ``largest_again`` over the trace's upper end to ``largest`` over its lower one.
+    The plain ratio of extreme eigenvalues says nothing here: the smallest is negative or 0."""
     in_plane: list[float]
     """The two curvatures of the quadratic fitted to the slice, the larger first."""
     in_plane_condition: Number
