@@ -3,7 +3,7 @@
     python tools/bench_board.py [RECORDS]
 
 Prints wall seconds of the whole command in a fresh process, the best of three, and the size of what came out. Records are
-those of ``results/`` in size: 12 evaluations, 100 test groups, 5 seeds an arm, 2 arms a pair; one run in fifty failed.
+those of ``results/`` in size: 12 evaluations, 100 test groups, 3 seeds an arm, 2 arms a pair; one run in fifty failed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from equivbench.records.schema import GroupErrors, RunRecord, Test, TracePoint
+from equivbench.records.schema import Budget, ClockRecord, GroupErrors, RunRecord, StepSeconds, Test, Throughput, TracePoint
 from equivbench.records.store import load_results, write_record
 from equivbench.reporting.formats import FORMATS, PAGE
 
 ROOT = Path(__file__).resolve().parent.parent
-EVALUATIONS, GROUPS, SEEDS = 12, 100, 5
+EVALUATIONS, GROUPS, SEEDS = 12, 100, 3
 ARMS = ("equivariant", "augmented")
 BUDGET_SECONDS = 60.0
+BASELINE = 10.0
+"""Loss of the constant predictor."""
 FAILED_EVERY = 50
 
 
@@ -54,12 +56,18 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
                 share=float(part),
                 floor=1e-13,
                 group="so3",
-                explained=float(1 - loss / 10),
+                explained=float(1 - loss / BASELINE),
                 by={},
             ),
         )
         for step, at, loss, part in zip(steps, seconds, mean, share, strict=True)
     ]
+    spent, samples = trace[-1].train_seconds, trace[-1].samples
+    rate = samples / spent * generator.uniform(0.98, 1.02)
+    step_seconds = template.recipe.batch_size / rate
+    clock = ClockRecord(
+        train=0.9 * spent, compile=0.0, data=0.1 * spent, evaluate=3.0, checkpoint=0.2, timing=2.0, other=0.1, wall=spent + 5.3
+    )
     failed = number % FAILED_EVERY == FAILED_EVERY - 1
     return msgspec.structs.replace(
         template,
@@ -71,14 +79,22 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
         seed=seed,
         command=f"equivbench run {template.task}/pair-{pair:03d} --n-seeds {SEEDS}",
         recipe=msgspec.structs.replace(template.recipe, augmentation="haar" if ARMS[arm] == "augmented" else "none"),
-        throughput=msgspec.structs.replace(
-            template.throughput, samples_per_second=float(curve[2] * template.recipe.batch_size * generator.uniform(0.95, 1.05))
+        budget=Budget(kind="seconds", limit=BUDGET_SECONDS, spent=spent, overshoot=spent - BUDGET_SECONDS),
+        clock=clock,
+        throughput=Throughput(
+            samples_per_second=rate,
+            step_seconds=StepSeconds(p10=0.9 * step_seconds, p50=step_seconds, p90=1.1 * step_seconds),
+            alternated_with=ARMS[1 - arm],
         ),
         steps=trace[-1].step,
-        samples=trace[-1].samples,
+        samples=samples,
+        epochs=samples / template.dataset.sizes["train"],
         trace=trace,
         groups=GroupErrors(weights=weights.tolist(), total=total.tolist(), equivariance=(total * share[:, None]).tolist()),
         final=None if failed else trace[-1].test,
+        final_raw=None if failed else trace[-1].test,
+        reasons=template.reasons | (dict.fromkeys(("final", "final_raw"), "synthetic failure") if failed else {}),
+        baselines={"zero": BASELINE},
     )
 
 

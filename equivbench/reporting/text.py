@@ -10,6 +10,8 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "'")
 
 def printable(text: str) -> str:
     """``text`` without control characters, which could drive a terminal or break a line."""
+    if text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
