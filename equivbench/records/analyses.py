@@ -114,7 +114,7 @@ class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     smallest: list[float]
     """Eigenvalues, the smallest (most negative) first."""
     largest_again: list[float] = []
-    """v^T H v of the eigenvectors of ``largest``, H being that on other samples, noise and rotations; ``smallest_again`` likewise.
+    """v^T H v of the eigenvectors of ``largest``, H being on other samples, noise and rotations; ``smallest_again`` likewise.
     An eigenvalue of a sampled matrix overshoots on average (an extreme over vectors that know the sample), this undershoots: the
     true one lies between. Where the two are far apart, the eigenvector is one of the draw. Empty without a repeat."""
     smallest_again: list[float] = []
