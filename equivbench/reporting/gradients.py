@@ -17,7 +17,7 @@ COLUMNS = (
     "share",
     "|grad M|",
     "|grad V|",
-    "ratio |grad V| / |grad M|",
+    "|grad V| / |grad M|",
     "deviation",
     "deviation / share",
 )
