@@ -14,8 +14,8 @@ ANALYSES = (
     Entry("baselines", "Losses against simple predictors, shares at matched losses.", "equivbench.cli.analyze_baselines"),
     Entry("samples", "Backbones sampled from a flow model, and their structure.", "equivbench.cli.analyze_samples"),
     Entry("handedness", "A model's loss on mirror images against that on the samples.", "equivbench.cli.analyze_handedness"),
-    Entry("gradients", "Planned: how the arms' gradients see a rotation.", None),
-    Entry("landscape", "Planned: the loss around the trained weights.", None),
+    Entry("gradients", "Gradients of both parts of the error along a run.", "equivbench.cli.analyze_gradients"),
+    Entry("landscape", "A slice of the loss around trained weights, and its curvature.", "equivbench.cli.analyze_landscape"),
 )
 
 

@@ -5,30 +5,28 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from equivbench.errors import UsageError, unknown_name
+from equivbench.errors import unknown_name
 
 Register = Callable[[typer.Typer], None]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A command: its line in ``--help`` and the file that has ``register(app)`` (None: planned, not built yet)."""
+    """A command: its line in ``--help`` and the file that has ``register(app)``."""
 
     name: str
     summary: str
-    module: str | None
+    module: str
 
 
 def load(entry: Entry) -> Any:
     """The command of ``entry``, its file imported now."""
-    if entry.module is None:
-        return _planned(entry)
     holder = typer.Typer(add_completion=False, rich_markup_mode=None)
     holder.callback()(lambda: None)  # keeps the holder a group even with a single command in it
     register: Register = importlib.import_module(entry.module).register
@@ -36,20 +34,6 @@ def load(entry: Entry) -> Any:
     group = get_command(holder)
     assert isinstance(group, TyperGroup)
     return group.commands[entry.name]
-
-
-def _planned(entry: Entry) -> TyperCommand:
-    def say_so(context: typer.Context) -> NoReturn:
-        """Planned, not built yet."""
-        above = context.parent.command_path if context.parent is not None else "equivbench"
-        raise UsageError(f"`{above} {context.info_name}` is planned and not built yet; `{above} --help` shows what is")
-
-    holder = typer.Typer(add_completion=False, rich_markup_mode=None)
-    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
-    holder.command(entry.name, help=f"{entry.summary} It exits 2 until it is built.", context_settings=settings)(say_so)
-    command = get_command(holder)
-    assert isinstance(command, TyperCommand)
-    return command
 
 
 class LazyGroup(TyperGroup):
