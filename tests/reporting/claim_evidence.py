@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from factories import make_record, make_test
+from factories import make_run, make_test
 
 from equivbench.records.analyses import Curvature, Estimate, GradientPoint, Gradients, Landscape
 from equivbench.records.schema import RunRecord
@@ -21,19 +21,19 @@ def make_shared(
 ) -> RunRecord:
     """A run with ``shares`` at its steps; its loss falls from 8 to 1 (explained: 20 to 90%) unless ``loss(place)`` says else."""
     fall = loss or (lambda place: 8.0 - 7.0 * place)
+    losses = {step: fall(k / max(len(shares) - 1, 1)) for k, (step, _) in enumerate(shares)}
+    tau, batch = 0.1, 32
     trace = [
-        {
-            "step": step,
-            "samples": 32 * step,
-            "train_seconds": 0.1 * step,
-            "test": make_test(fall(k / max(len(shares) - 1, 1)), share),
-        }
-        for k, (step, share) in enumerate(shares)
+        {"step": step, "samples": batch * step, "train_seconds": tau * step, "test": make_test(losses[step], share)}
+        for step, share in shares
     ]
-    seed, arm = more.get("seed", 0), more.setdefault("arm", "augmented")
-    more.setdefault("run_id", f"{task}-{arm}-seed{seed}-{'-'.join(more.get('variant', {}).values())}")
-    last = trace[-1]["step"]
-    return make_record(task=task, pair=more.pop("pair", PAIRS.get(task, "pair")), trace=trace, steps=last, **more)
+    more = {"limit": tau * shares[-1][0], "epochs": batch * shares[-1][0] / 1000, **more}
+    seed, arm = more.get("seed", 0), more.pop("arm", "augmented")
+    more.setdefault(
+        "run_id", f"{more.get('preset', 'small')}-seed{seed}-{task}-{arm}-{'-'.join(more.get('variant', {}).values())}"
+    )
+    pair = more.pop("pair", PAIRS.get(task, "pair"))
+    return make_run(arm, losses.__getitem__, list(losses), tau=tau, batch_size=batch, task=task, pair=pair, trace=trace, **more)
 
 
 def all_tasks(shares: Shares = FALLS, seeds: Sequence[int] = (0, 1, 2), **more: Any) -> list[RunRecord]:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from claim_evidence import FALLS, GPU, all_tasks, curvature, landscape, make_shared
+from claim_evidence import FALLS, GPU, all_tasks, curvature, gradients, landscape, make_shared
 from factories import make_run
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.records.analyses import keep_landscapes
+from equivbench.records.files import write_lines
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import write_record
 from equivbench.reporting.claims.evidence import gather_evidence, load_evidence
@@ -106,13 +107,22 @@ def test_an_empty_folder_measures_nothing_and_a_missing_one_is_a_mistake(tmp_pat
 
 
 def test_trial_runs_other_tasks_and_broken_files_are_left_out_and_said(tmp_path: Path) -> None:
-    for record in (make_shared(preset="dev", run_id="trial"), make_shared(task="toy", pair="pair"), make_shared()):
+    trial = make_shared(preset="dev", loss=lambda place: 2.0 - place)  # no two runs have one curve
+    for record in (trial, make_shared(task="toy", pair="pair"), make_shared()):
         write_record(record, tmp_path)
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "toy-cpu-2t" / "landscapes.jsonl").write_text("[]\n")
+    write_lines(
+        [msgspec.structs.replace(gradients(make_shared(), [(10, 0.1, 0.1)]), samples=0)], tmp_path / "a" / "gradients.jsonl"
+    )
     evidence = load_evidence(tmp_path)
     assert [(scene.preset, len(scene.records)) for scene in evidence.scenes] == [("small", 1)]
-    for said in ("2 records of the preset dev or of tasks", "broken.json", "landscapes.jsonl, line 1"):
+    for said in (
+        "2 records of the preset dev or of tasks",
+        "broken.json",
+        "landscapes.jsonl, line 1",
+        "gradients.jsonl: samples is 0",
+    ):
         assert any(said in each for each in evidence.warnings), said
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,13 +11,15 @@ from typing import TypeVar
 from equivbench.analysis.gap import PairGap
 from equivbench.errors import FailedError
 from equivbench.records.analyses import GRADIENTS, LANDSCAPES, Analysed, Gradients, Landscape, read_gradients, read_landscapes
+from equivbench.records.plausible_lines import line_problems
 from equivbench.records.schema import RunRecord
-from equivbench.records.store import InvalidRecordWarning, load_results
+from equivbench.records.store import InvalidRecordWarning
+from equivbench.records.submission import admitted
 from equivbench.reporting.claims.findings import Hardware
 from equivbench.reporting.claims.statements import TASKS
 from equivbench.reporting.headline import Headline, make_headline
 
-A = TypeVar("A", bound=Analysed)
+A = TypeVar("A", Gradients, Landscape)
 TRIAL_PRESET = "dev"
 """Runs of seconds, for tests and the gate: no evidence for anything."""
 
@@ -58,7 +60,7 @@ class Evidence:
 
 
 def load_evidence(results: Path) -> Evidence:
-    """The evidence below ``results``; an empty folder holds none. Files that cannot be read are left out with a warning.
+    """The evidence below ``results``; an empty folder holds none. What `results validate` refuses is left out with a warning.
 
     Raises ``FailedError`` where the folder does not exist. Records of the preset ``dev`` and of tasks other than the paper's
     take no part; an analysis counts while the record of its run is there and was made on the same data.
@@ -69,11 +71,8 @@ def load_evidence(results: Path) -> Evidence:
     records = _records(results, left_out)
     gradients, landscapes = list[Gradients](), list[Landscape]()
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        try:
-            gradients += read_gradients(folder / GRADIENTS) if (folder / GRADIENTS).is_file() else []
-            landscapes += read_landscapes(folder / LANDSCAPES) if (folder / LANDSCAPES).is_file() else []
-        except FailedError as error:
-            left_out.append(f"left out: {error}")
+        gradients += _sound(folder / GRADIENTS, read_gradients, left_out)
+        landscapes += _sound(folder / LANDSCAPES, read_landscapes, left_out)
     return gather_evidence(records, gradients, landscapes, left_out)
 
 
@@ -118,12 +117,25 @@ def _records(results: Path, left_out: list[str]) -> list[RunRecord]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InvalidRecordWarning)
         try:
-            records = load_results(results, invalid="warn")
+            records = admitted(results, invalid="warn")
         except FailedError:
             # An empty folder: every claim is then not measured.
             records = []
     left_out += [str(each.message) for each in caught if issubclass(each.category, InvalidRecordWarning)]
     return records
+
+
+def _sound(path: Path, read: Callable[[Path], list[A]], left_out: list[str]) -> list[A]:
+    """The analyses in ``path``, where there is one, that can be right."""
+    if not path.is_file():
+        return []
+    try:
+        found = [(each, line_problems(each)) for each in read(path)]
+    except FailedError as error:
+        left_out.append(f"left out: {error}")
+        return []
+    left_out += [f"left out: an analysis in {path}: {problems[0]}" for _, problems in found if problems]
+    return [each for each, problems in found if not problems]
 
 
 def _kept(analyses: Sequence[A], known: set[tuple[str, ...]], notes: list[str]) -> list[A]:
