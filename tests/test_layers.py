@@ -110,7 +110,7 @@ LIGHT_CALLS = [
     ["--version"],
     *([entry.name, "--help"] for entry in COMMANDS),
     *(["list", kind, "--json"] for kind in ("tasks", "pairs", "models", "kernels", "datasets")),
-    *(["leaderboard", "export", "--format", name] for name in ("md", "csv", "json")),
+    *(["leaderboard", "export", "--format", name] for name in ("md", "csv", "json", "html", "latex")),
     ["results", "schema"],
     ["results", "validate", "results"],
     ["check", "a", "b"],

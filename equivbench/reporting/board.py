@@ -12,14 +12,12 @@ from typing import Literal
 import msgspec
 
 from equivbench.errors import FailedError
-from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord
+from equivbench.reporting.aggregates import DIGITS as DIGITS
+from equivbench.reporting.aggregates import LEVEL as LEVEL
+from equivbench.reporting.aggregates import aggregate, all_in, final, log_interval, measured, of_linear
 from equivbench.reporting.provenance import Provenance, provenance
 from equivbench.reporting.text import printable
-
-DIGITS = 5
-"""Significant digits of a number on the board: beyond seed noise, and the same in every format."""
-LEVEL = 0.95
 
 
 @dataclass(frozen=True, order=True)
@@ -151,9 +149,9 @@ def _row(seeds: list[RunRecord], setup: str) -> Row:
     finished = finished_runs(seeds)
 
     def over_seeds(metric: str, value: Callable[[RunRecord], float | None]) -> float | None:
-        return _aggregate(metric, _measured(metric, finished, value))
+        return aggregate(metric, measured(metric, finished, value))
 
-    total, low, high = _log_interval(_measured("total", finished, _final("total")))
+    total, low, high = log_interval(measured("total", finished, final("total")))
     return Row(
         rank=None,
         pair=_clean(first.pair),
@@ -165,12 +163,12 @@ def _row(seeds: list[RunRecord], setup: str) -> Row:
         total=total,
         total_low=low,
         total_high=high,
-        share=over_seeds("share", _final("share")),
-        floor=over_seeds("floor", _final("floor")),
-        explained=over_seeds("explained", _final("explained")),
-        of_linear=over_seeds("of_linear", _of_linear),
+        share=over_seeds("share", final("share")),
+        floor=over_seeds("floor", final("floor")),
+        explained=over_seeds("explained", final("explained")),
+        of_linear=over_seeds("of_linear", of_linear),
         samples_per_second=over_seeds("samples_per_second", lambda run: run.throughput.samples_per_second),
-        samples_per_second_all_in=over_seeds("samples_per_second", _all_in),
+        samples_per_second_all_in=over_seeds("samples_per_second", all_in),
         compile_seconds=over_seeds("compile_seconds", lambda run: run.clock.compile),
         epochs=over_seeds("epochs", lambda run: run.epochs),
         seeds=len(seeds),
@@ -216,72 +214,6 @@ def _note(seeds: list[RunRecord], finished: int) -> str:
 def _unfinished(record: RunRecord) -> str:
     what = "without a result" if record.status == "completed" else record.status
     return _clean(f"seed {record.seed} {what}: {record.reason or 'no reason given'}")
-
-
-def _all_in(record: RunRecord) -> float | None:
-    rate = record.throughput.samples_per_second
-    if rate is None or rate <= 0 or record.samples <= 0:
-        return None
-    return record.samples / (record.samples / rate + record.clock.compile)
-
-
-def _of_linear(record: RunRecord) -> float | None:
-    linear = record.baselines.get("linear")
-    if record.final is None or record.final.total is None or not linear:
-        return None
-    return record.final.total / linear
-
-
-def _final(name: str) -> Callable[[RunRecord], float | None]:
-    return lambda run: None if run.final is None else getattr(run.final, name)
-
-
-def _measured(metric: str, runs: Sequence[RunRecord], value: Callable[[RunRecord], float | None]) -> list[float]:
-    """What ``runs`` measured; raises ``FailedError`` for a value that cannot be one of ``metric``."""
-    found = []
-    for run in runs:
-        measured = value(run)
-        if measured is None:
-            continue
-        problem = METRICS[metric].problem(measured)
-        if problem is not None:
-            raise FailedError(
-                f"record {run.run_id} of {run.task}/{run.pair} {run.arm}: {problem}; see `equivbench results validate`"
-            )
-        found.append(measured)
-    return found
-
-
-def _aggregate(metric: str, values: Sequence[float]) -> float | None:
-    if not values:
-        return None
-    return _rounded(max(values) if METRICS[metric].aggregate == "max" else math.fsum(values) / len(values))
-
-
-def _log_interval(values: list[float]) -> tuple[float | None, float | None, float | None]:
-    """Geometric mean of ``values`` with the Student interval of the mean logarithm; (mean, low, high)."""
-    if not values:
-        return None, None, None
-    if min(values) <= 0:
-        return 0.0, None, None
-    logs = [math.log(value) for value in values]
-    mean = math.fsum(logs) / len(logs)
-    if len(logs) == 1:
-        return _rounded(values[0]), None, None
-    from scipy.special import stdtrit
-
-    variance = math.fsum((value - mean) ** 2 for value in logs) / (len(logs) - 1)
-    half = float(stdtrit(len(logs) - 1, 0.5 + LEVEL / 2)) * math.sqrt(variance / len(logs))
-    return _rounded(math.exp(mean)), _rounded(_exp(mean - half)), _rounded(_exp(mean + half))
-
-
-def _exp(value: float) -> float | None:
-    """exp, or None where two wildly different seeds leave the interval unbounded in floating point."""
-    return math.exp(value) if value < 700 else None
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{DIGITS}g}")
 
 
 def _clean(text: str) -> str:
