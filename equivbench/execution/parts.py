@@ -13,13 +13,21 @@ Kind = Literal["gradients", "landscape"]
 
 @dataclass(frozen=True)
 class Training:
-    """Runs of one pair with every seed: as declared, with snapshots; or at points of a sweep, without."""
+    """Runs of one pair: as declared, with snapshots; or at points of a sweep or under a budget of its own, without."""
 
     pair: str
     arms: tuple[str, ...] = ()
     """None named: both contestants."""
     axis: str | None = None
     values: tuple[str, ...] = ()
+    budget: str | None = None
+    """None: the pair's, or the one that was asked for, which stands before this one too."""
+    first_seed_only: bool = False
+
+    @property
+    def as_declared(self) -> bool:
+        """Whether these are the runs that analyses are about."""
+        return self.axis is None and self.budget is None
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,11 @@ def _sweep(pair: str, axis: str, values: tuple[str, ...], *claims: str, arms: tu
     return Part(f"{pair}{_of(arms)} at {axis} {', '.join(values)}", claims, Training(pair, arms, axis, values))
 
 
+def _long(pair: str, budget: str, *claims: str) -> Part:
+    work = Training(pair, ("augmented",), budget=budget, first_seed_only=True)
+    return Part(f"{pair}, augmented, {budget}, first seed", claims, work)
+
+
 def _gradients(pair: str) -> Part:
     return Part(f"gradients of {pair}, augmented", ("C6",), Analysis("gradients", pair))
 
@@ -75,17 +88,19 @@ DEFAULT: tuple[Part, ...] = (
     _runs("forcefield/vector", "C1", "C2", "C3", "C4", "C5", "C6"),
     _runs("flow/vector-head", "C1", "C3", "C4", "C5"),
     _runs("voxel/steerable", "C1", "C3", "C4", "C5"),
-    _runs("forcefield/tied-head", "C1", "C6", arms=("augmented",)),
+    _runs("forcefield/tied-head", "C1", "C4", "C5", "C6"),
+    _long("forcefield/vector", "10000steps", "C1"),
     _sweep("forcefield/vector", "data", ("0.25",), "C2", "C5"),
     _sweep("forcefield/vector", "size", ("0.5",), "C2", arms=("augmented",)),
     _gradients("forcefield/vector"),
     _gradients("forcefield/tied-head"),
     *(_landscape(pair) for pair in SWEPT),
 )
-"""One pair a task, the three-row head for parameter space, one further point of data and of size."""
+"""One pair a task, the three-row head for parameter space, one run as long as the claim, a further point of data and of size."""
 FULL: tuple[Part, ...] = (
     *(_runs(pair, "C1", "C2", "C3", "C4", "C5", "C6") for pair in SWEPT),
     *(_runs(pair, "C1", "C3", "C4", "C5", "C6") for pair in REST),
+    *(_long(pair, "10000steps", "C1") for pair in (*SWEPT, *REST)),
     *(_sweep(pair, "data", ("0.1", "0.25", "0.5"), "C2", "C5") for pair in SWEPT),
     *(_sweep(pair, "size", ("0.5", "2"), "C2", arms=("augmented",)) for pair in SWEPT),
     *(_gradients(pair) for pair in (*SWEPT, *REST)),

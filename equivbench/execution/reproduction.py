@@ -106,7 +106,7 @@ def make_reproduction(
     first = next(iter(plans.values()))
     made = list(_analyses(Path(request.out)))
     experience = Experience(machine_key(first.device, first.threads), request.preset, _records(request.out), made)
-    declared = [plan for part, plan in plans.items() if isinstance(part.work, Training) and part.work.axis is None]
+    declared = [plan for part, plan in plans.items() if isinstance(part.work, Training) and part.work.as_declared]
     pieces = []
     for part in chosen:
         if isinstance(part.work, Training):
@@ -150,14 +150,14 @@ def _plan(work: Training, request: ReproduceRequest, now: datetime) -> Plan:
     shared = RunRequest(
         pairs=(work.pair,),
         arms=work.arms,
-        budget=request.budget,
-        seeds=request.seeds,
+        budget=request.budget or work.budget,
+        seeds=request.seeds[:1] if work.first_seed_only else request.seeds,
         preset=request.preset,
         device=request.device,
         threads=request.threads,
         out=request.out,
         # A sweep always goes on with what is there, and its points are not analysed.
-        snapshots=work.axis is None,
+        snapshots=work.as_declared,
         resume=work.axis is None,
     )
     return make_plan(shared, now) if work.axis is None else make_sweep(SweepRequest(shared, work.axis, work.values), now)

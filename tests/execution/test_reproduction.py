@@ -53,7 +53,7 @@ def finish(job: Job, status: str = "completed") -> None:
 
 @pytest.mark.parametrize("parts", [DEFAULT, FULL], ids=["default", "full"])
 def test_what_an_analysis_needs_is_trained_for_the_same_claims(parts: tuple[Part, ...]) -> None:
-    declared = {part.work.pair: part for part in parts if isinstance(part.work, Training) and part.work.axis is None}
+    declared = {part.work.pair: part for part in parts if isinstance(part.work, Training) and part.work.as_declared}
     for part in parts:
         base = declared[part.work.pair]
         assert isinstance(base.work, Training)
@@ -65,7 +65,7 @@ def test_what_an_analysis_needs_is_trained_for_the_same_claims(parts: tuple[Part
 
 
 def test_the_whole_holds_every_built_in_pair_and_every_part_of_the_default() -> None:
-    trained = {part.work.pair for part in FULL if isinstance(part.work, Training) and part.work.axis is None}
+    trained = {part.work.pair for part in FULL if isinstance(part.work, Training) and part.work.as_declared}
     assert trained == {name for name, entry in PAIRS.entries().items() if entry.origin == "equivbench"}
     assert trained == set(OFF_BUDGET), "what each takes is known"
     for part in DEFAULT:
