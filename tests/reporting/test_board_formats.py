@@ -203,8 +203,7 @@ def test_formats_are_those_of_the_contract() -> None:
         check_format("xml")
 
 
-def test_settings_and_ranks_come_first_in_every_sheet() -> None:
-    """Readers of older sheets find their columns where they were; where rows come from is behind them."""
+def test_where_rows_come_from_stands_behind_the_numbers_of_a_sheet() -> None:
     header = FORMATS["csv"](build_boards([make_record()])).splitlines()[0].split(",")
     assert header[: len(SETTING) + 1 + len(COLUMNS)] == [*SETTING, "unit", *COLUMNS]
     assert header[-8:] == ["unfinished", "run_ids", "commands", "commits", "first", "last", "device", "packages"]
