@@ -132,4 +132,4 @@ def test_few_points_decide_nothing() -> None:
     short = gradients(make_shared(), [(p.step, p.share or 0.0, p.ratio.value or 0.0) for p in whole.points[:5]])
     finding = follows(short)
     assert finding.verdict == "not measured"
-    assert finding.parts[0].runs == (short.run_id,)
+    assert finding.parts[0].runs == (f"forcefield/vector/augmented/{short.run_id}",)

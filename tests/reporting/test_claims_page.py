@@ -113,7 +113,8 @@ def test_trial_runs_other_tasks_and_broken_files_are_left_out_and_said(tmp_path:
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "toy-cpu-2t" / "landscapes.jsonl").write_text("[]\n")
     write_lines(
-        [msgspec.structs.replace(gradients(make_shared(), [(10, 0.1, 0.1)]), samples=0)], tmp_path / "a" / "gradients.jsonl"
+        [msgspec.structs.replace(gradients(make_shared(), [(10, 0.1, 0.1)]), samples=0)],
+        tmp_path / "toy-cpu-2t" / "gradients.jsonl",
     )
     evidence = load_evidence(tmp_path)
     assert [(scene.preset, len(scene.records)) for scene in evidence.scenes] == [("small", 1)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from equivbench.analysis.pairing import AUGMENTED, ArmRun, Setting, arm_runs
 from equivbench.records.schema import RunRecord
-from equivbench.reporting.claims.findings import Measurement, Part, Verdict, distinct
+from equivbench.reporting.claims.findings import Measurement, Part, Verdict, distinct, run_name
 from equivbench.reporting.claims.statements import Claim
 
 
@@ -89,6 +89,6 @@ def part_of(
         detail=detail,
         measurements=measured,
         published=claim.published_on(arm.setting.task),
-        runs=distinct(record.run_id for record in records),
+        runs=distinct(map(run_name, records)),
         commands=distinct(record.command for record in records),
     )

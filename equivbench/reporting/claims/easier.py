@@ -9,7 +9,7 @@ from equivbench.analysis.pairing import AUGMENTED
 from equivbench.analysis.quantities import Quantity
 from equivbench.records.analyses import Curvature, Estimate, Landscape
 from equivbench.reporting.claims.evidence import Scene
-from equivbench.reporting.claims.findings import Measurement, Part, Verdict, figure
+from equivbench.reporting.claims.findings import Measurement, Part, Verdict, figure, run_name
 from equivbench.reporting.claims.statements import LANDSCAPE, SMOOTH, Claim
 
 Sign = Literal["for", "against", "neither"]
@@ -50,7 +50,7 @@ def _part(claim: Claim, scene: Scene, landscape: Landscape) -> Part:
         detail=detail,
         measurements=tuple(each for part, title in _SHOWN for each in _figures(landscape.parts[part], title)),
         published=claim.published_on(landscape.task),
-        runs=(landscape.run_id,),
+        runs=(run_name(landscape),),
         commands=(record.command, landscape.command),
     )
 

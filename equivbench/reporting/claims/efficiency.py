@@ -10,7 +10,7 @@ from equivbench.analysis.pairing import AUGMENTED, EQUIVARIANT, Setting
 from equivbench.analysis.quantities import Quantity
 from equivbench.records.schema import RunRecord
 from equivbench.reporting.claims.evidence import Scene
-from equivbench.reporting.claims.findings import Measurement, Part, Verdict, distinct, figure, missing
+from equivbench.reporting.claims.findings import Measurement, Part, Verdict, distinct, figure, missing, run_name
 from equivbench.reporting.claims.statements import Claim
 from equivbench.reporting.gaps import duration, headline, setting, show
 from equivbench.reporting.headline import Headline, changes_text
@@ -63,7 +63,7 @@ def _part(claim: Claim, scene: Scene, chosen: Headline, fewer: Sequence[Headline
         detail=f"{show(gap.loss_ratio)} at {duration(gap.budget['limit'])}{_turns(chosen)}",
         measurements=tuple(measured),
         published=claim.published_on(gap.task),
-        runs=distinct(record.run_id for record in records),
+        runs=distinct(map(run_name, records)),
         commands=distinct(record.command for record in records),
     )
 

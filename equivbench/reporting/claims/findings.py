@@ -8,6 +8,8 @@ from typing import Literal
 
 from equivbench.analysis.curves import Censored
 from equivbench.analysis.quantities import UNKNOWN, Quantity
+from equivbench.records.analyses import Analysed
+from equivbench.records.schema import RunRecord
 from equivbench.reporting.claims.statements import TASKS, Claim
 
 Verdict = Literal["held", "did not hold", "not measured"]
@@ -47,9 +49,9 @@ class Part:
     """The figures behind it, in short."""
     measurements: tuple[Measurement, ...]
     published: str
-    """What the published curves say of the same task."""
+    """What the published curves say of the same task; empty where they do not tell tasks apart."""
     runs: tuple[str, ...]
-    """Run ids."""
+    """``task/pair/arm/run-id``: where the records lie below their machine's folder."""
     commands: tuple[str, ...]
     """What makes the records that this rests on, each once."""
 
@@ -123,6 +125,11 @@ def within(quantity: Quantity, bound: float) -> bool:
 def above(quantity: Quantity, bound: float) -> bool:
     """Wholly above ``bound``."""
     return quantity.low is not None and quantity.low > bound
+
+
+def run_name(run: RunRecord | Analysed) -> str:
+    """``task/pair/arm/run-id`` of a run, or of the one that was analysed."""
+    return f"{run.task}/{run.pair}/{run.arm}/{run.run_id}"
 
 
 def distinct(texts: Iterable[str]) -> tuple[str, ...]:

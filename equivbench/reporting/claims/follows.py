@@ -11,7 +11,7 @@ from equivbench.analysis.trends import QUANTITIES, correlations
 from equivbench.analysis.ustatistics import Judged
 from equivbench.records.analyses import Gradients
 from equivbench.reporting.claims.evidence import Scene
-from equivbench.reporting.claims.findings import Part, Verdict, above, distinct, figure
+from equivbench.reporting.claims.findings import Part, Verdict, above, distinct, figure, run_name
 from equivbench.reporting.claims.statements import TRACKS, Claim
 
 TITLES = {"ratio": "gradient-norm ratio", "deviation": "deviation of the weights"}
@@ -55,7 +55,7 @@ def _parts(claim: Claim, scene: Scene, analyses: Sequence[Gradients]) -> list[Pa
                     figure("snapshots", Quantity(float(sum(len(each.points) for each in analyses)))),
                 ),
                 published=claim.published_on(first.task),
-                runs=distinct(each.run_id for each in analyses),
+                runs=distinct(map(run_name, analyses)),
                 commands=distinct(text for each in analyses for text in (scene.record_of(each).command, each.command)),
             )
         )

@@ -85,7 +85,8 @@ def _section(each: Claim, findings: Sequence[Finding]) -> list[str]:
 
 def _part(part: Part) -> list[str]:
     rows = [(each.what, *measurement_text(each), each.note) for each in part.measurements]
-    what = f"**{_text(part.subject)}: {part.verdict}**, {_text(part.reason)} (published: {_text(part.published)})"
+    what = f"**{_text(part.subject)}: {part.verdict}**, {_text(part.reason)}"
+    what += f" (published: {_text(part.published)})" if part.published else ""
     return [what, "", *_table(MEASURED_COLUMNS, rows)]
 
 

@@ -59,8 +59,8 @@ class Claim:
     else it held on what was measured, and the finding says on what that is."""
 
     def published_on(self, task: str) -> str:
-        """What the published curves say of ``task``."""
-        return self.published.get(task) or self.published.get("all", "")
+        """What the published curves say of ``task``; empty where they do not tell tasks apart."""
+        return self.published.get(task, "")
 
 
 _READABLE = (
