@@ -48,7 +48,8 @@ def gradients(
         from equivbench.reporting.figures import require_drawable
 
         require_drawable(plot)
-    found, kept = [], []
+    found: dict[tuple[str, ...], Gradients] = {}
+    kept = []
     for run in dict.fromkeys(runs):
         # A model may print as it is built or called; stdout is for the result.
         with contextlib.redirect_stdout(sys.stderr):
@@ -62,20 +63,22 @@ def gradients(
                 seed=seed,
                 device=device,
             )
-        found.append(analysis)
+        # A run may be named twice, by its id and its record; it counts once.
+        found[analysis.identity] = analysis
         if out is not None:
             # As each is done, so that an interruption loses no more than the one under way.
             kept += keep_gradients([analysis], out)
         if not as_json:
             _print(analysis)
+    analyses = list(found.values())
     if as_json:
-        print_json({"analyses": found, "pooled": pool(found)})
+        print_json({"analyses": analyses, "pooled": pool(analyses)})
     else:
-        _print_correlations(found)
+        _print_correlations(analyses)
     if plot is not None:
         from equivbench.reporting.gradients_figure import plot_gradients
 
-        kept.append(plot_gradients(found, plot))
+        kept.append(plot_gradients(analyses, plot))
     for path in dict.fromkeys(kept):
         message("written", str(path))
 
