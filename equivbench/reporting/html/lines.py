@@ -11,6 +11,8 @@ from markupsafe import Markup
 from equivbench.reporting.html.frame import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Key, chart, marker
 from equivbench.reporting.html.scale import LogScale, log_scale
 
+MOST_BANDS = 12
+
 
 @dataclass(frozen=True)
 class Point:
@@ -45,18 +47,16 @@ def line_chart(
     shown = [one for one in shown if one.points]
     x = log_scale((p.x for one in shown for p in one.points), LEFT, RIGHT)
     heights = [p.y for one in shown for p in one.points]
-    y = log_scale([height for height in heights if _reaches(height, max(heights), decades)], BOTTOM, TOP)
+    lowest = 0.0 if decades is None else max(heights, default=0.0) * 10**-decades
+    y = log_scale([height for height in heights if height >= lowest], BOTTOM, TOP)
     if x is None or y is None:
         return None
-    # Bands first: they must not hide another series' line.
-    body = [_band(one, x, y) for one in shown] + [_curve(one, x, y, x_label, y_label) for one in shown]
+    # Bands first: they must not hide another series' line. Of many, one on the other, none could be told apart.
+    bands = [_band(one, x, y) for one in shown] if len(shown) <= MOST_BANDS else []
+    body = bands + [_curve(one, x, y, x_label, y_label) for one in shown]
     if any(math.log10(height) < y.low for height in heights):
         body.append(f'<text x="2" y="{HEIGHT - 6}">lines along the axis lie below it</text>')
     return chart(title, x_label, y_label, x, y, body)
-
-
-def _reaches(height: float, highest: float, decades: float | None) -> bool:
-    return decades is None or math.log10(height) >= math.log10(highest) - decades
 
 
 def _curve(series: Series, x: LogScale, y: LogScale, x_label: str, y_label: str) -> str:

@@ -10,6 +10,7 @@
   const tables = new Map(all("table[data-sortable]").map((table) => [table.id, table]));
   const rows = all("tbody.row").map((row) => ({ row, block: row.closest("[data-block]"), text: row.textContent.toLowerCase() }));
   const original = new Map();
+  const ofRows = all("[data-row]"); // curves, legends and numbers
   const AXES = ["seconds", "samples", "steps"];
 
   // ---- sorting: every sortable heading holds a button, so the keyboard sorts as the mouse does
@@ -71,10 +72,8 @@
     }
     for (const block of all("[data-block]")) block.hidden = all("tbody.row", block).every((row) => row.hidden);
     for (const part of all("[data-part]")) part.hidden = all("[data-block]", part).every((block) => block.hidden);
-    for (const drawn of all("[data-row]")) {
-      const row = document.getElementById(drawn.dataset.row);
-      drawn.toggleAttribute("hidden", Boolean(row?.hidden));
-    }
+    const out = new Set(rows.filter(({ row }) => row.hidden).map(({ row }) => row.id));
+    for (const drawn of ofRows) drawn.toggleAttribute("hidden", out.has(drawn.dataset.row));
     const text = `${shown} of ${rows.length} rows shown`;
     if (count.value !== text) count.value = text;
     one("#nothing").hidden = shown > 0;
@@ -131,9 +130,11 @@
   window.addEventListener("hashchange", restore);
 
   // ---- pointing at a row picks out its curve
+  const curves = new Map(all("[data-block]").map((block) => [block, all(".series, .band, .keys [data-row]", block)]));
+  const withCurve = new Set(all(".series").map((each) => each.dataset.row));
   for (const { row, block } of rows) {
-    const drawn = all("[data-row]", block);
-    if (!drawn.some((each) => each.dataset.row === row.id)) continue;
+    if (!withCurve.has(row.id)) continue;
+    const drawn = curves.get(block);
     const dim = (on) => drawn.forEach((each) => each.classList.toggle("dim", on && each.dataset.row !== row.id));
     for (const name of ["mouseenter", "focusin"]) row.addEventListener(name, () => dim(true));
     for (const name of ["mouseleave", "focusout"]) row.addEventListener(name, () => dim(false));
