@@ -16,7 +16,7 @@ from equivbench.environment import machine_key
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution import reproduction
 from equivbench.execution.contest import Kept, Result
-from equivbench.execution.estimates import OFF_BUDGET, START_SECONDS, Experience
+from equivbench.execution.estimates import OFF_BUDGET, START_SECONDS, STEP_SECONDS, Experience
 from equivbench.execution.parts import CLAIMS, DEFAULT, FULL, Analysis, Part, Training, chosen_parts, read_claims
 from equivbench.execution.plan import RunRequest, make_plan
 from equivbench.execution.reproduction import ReproduceRequest, Reproduction, gather, make_reproduction
@@ -94,8 +94,8 @@ def test_claims_are_read_in_any_case_and_unknown_ones_refused() -> None:
 
 def test_lengths_add_up_and_what_is_finished_takes_no_time() -> None:
     before = expand(claims=("C5",), seeds=(0, 1))
-    assert [len(piece.todo) for piece in before.pieces] == [4, 4, 4, 4]
-    base, _, _, quarter = before.pieces
+    assert [len(piece.todo) for piece in before.pieces] == [4, 4, 4, 4, 4]
+    base, *_, quarter = before.pieces
     # Two seeds of two arms: a start each seed, then budget and what comes on top for each run.
     assert base.seconds == pytest.approx(2 * START_SECONDS + 4 * (60 + OFF_BUDGET["forcefield/vector"]))
     assert quarter.seconds == base.seconds
@@ -104,7 +104,7 @@ def test_lengths_add_up_and_what_is_finished_takes_no_time() -> None:
     for job in base.jobs:
         finish(job)
     after = expand(claims=("C5",), seeds=(0, 1, 2))
-    assert [len(piece.todo) for piece in after.pieces] == [2, 6, 6, 6]
+    assert [len(piece.todo) for piece in after.pieces] == [2, 6, 6, 6, 6]
     assert {job.seed for job in after.pieces[0].todo} == {2}
 
 
@@ -114,7 +114,8 @@ def test_runs_that_are_there_say_how_long_the_next_ones_take() -> None:
     clock = {"train": 90.0, "data": 10.0, "wall": 130.0}
     like = {"task": "forcefield", "pair": "vector", "environment": {"machine_key": key}, "clock": clock, "steps": 1000}
     both = [make_record(arm=arm, **like) for arm in ("equivariant", "augmented")]
-    assert Experience(key, "small").of_plan(plan, plan.jobs) is None, "nothing says how long a step is"
+    known = START_SECONDS + 2 * (500 * STEP_SECONDS["forcefield/vector"] + OFF_BUDGET["forcefield/vector"])
+    assert Experience(key, "small").of_plan(plan, plan.jobs) == pytest.approx(known), "as on the machine of results/"
     expected = START_SECONDS + 2 * (500 * 0.1 + 30.0)
     assert Experience(key, "small", both).of_plan(plan, plan.jobs) == pytest.approx(expected)
     # Neither another machine nor another size nor a run that was resumed tells anything.
@@ -125,7 +126,7 @@ def test_runs_that_are_there_say_how_long_the_next_ones_take() -> None:
         {"restarts": 1},
     ):
         others = [make_record(arm=arm, **{**like, **other}) for arm in ("equivariant", "augmented")]
-        assert Experience(key, "small", others).of_plan(plan, plan.jobs) is None
+        assert Experience(key, "small", others).of_plan(plan, plan.jobs) == pytest.approx(known)
     assert Experience(key, "small", both).of_plan(plan, []) == 0
 
 
@@ -203,13 +204,13 @@ def gathering(monkeypatch: pytest.MonkeyPatch) -> Gathering:
 def test_every_piece_is_gathered_once_and_analyses_follow_their_runs(gathering: Gathering) -> None:
     said: list[str] = []
     outcome = gather(expand(seeds=(0,)), Nobody(), said.append)
-    assert len(gathering.trained) == 2 + 2 + 2 + 1 + 2 + 1
+    assert len(gathering.trained) == 2 + 2 + 2 + 2 + 1 + 2 + 1
     assert [words[:2] for words in gathering.called] == 2 * [["analyze", "gradients"]] + 3 * [["analyze", "landscape"]]
     for words in gathering.called:
         assert words[3:] == ["--device", "cpu", "--out", "results"]
         assert not Path(words[2]).is_absolute(), "a recorded command names no machine's folders"
         assert Path(words[2]).is_file()
-    assert [text.split(":")[0] for text in said] == [f"{k} of 11" for k in range(1, 12)]
+    assert [text.split(":")[0] for text in said] == [f"{k} of 12" for k in range(1, 13)]
     assert outcome.failures == ["landscape of flow/vector-head, augmented, first seed: no memory"]
     gathering.trained.clear()
     gather(expand(seeds=(0,)), Nobody(), said.append)
@@ -220,11 +221,13 @@ def test_a_piece_that_fails_leaves_the_others_alone(gathering: Gathering) -> Non
     gathering.fails.add("voxel/steerable")
     gathering.diverges.add("forcefield/tied-head")
     outcome = gather(expand(seeds=(0,)), Nobody(), lambda text: None)
-    assert len(gathering.trained) == 2 + 2 + 1 + 2 + 1
+    assert len(gathering.trained) == 2 + 2 + 2 + 1 + 2 + 1
     assert [words[2].split("/")[-4] for words in gathering.called] == ["forcefield", "forcefield", "flow"]
     assert sum("was killed" in text for text in outcome.failures) == 2
     assert any("voxel/steerable augmented seed 0 has no finished run to analyse" in text for text in outcome.failures)
-    (diverged,) = [text for text in outcome.failures if "tied-head" in text]
+    both = [text for text in outcome.failures if "tied-head" in text]
+    (diverged,) = [text for text in both if "augmented" in text]
+    assert len(both) == 2
     assert "forcefield/tied-head augmented seed 0 diverged: the loss is not finite" in diverged
     again = gather(expand(seeds=(0,)), Nobody(), lambda text: None)
     assert diverged in again.failures, "a run that diverged is said every time"
