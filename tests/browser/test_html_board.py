@@ -197,6 +197,17 @@ def test_one_switch_changes_the_axis_of_all_curves(browser: Browser, page: Path)
         assert kinds == [f"panels by-{axis}"] * len(browser.all(".board"))
 
 
+def test_pointing_at_a_row_picks_out_its_curve(browser: Browser, page: Path) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    browser.open(page)
+    row = browser.all(".board tbody.row")[1]
+    ActionChains(browser.driver).move_to_element(row.find_element("css selector", "th")).perform()
+    clear = browser.js("[...document.querySelectorAll('.board .series:not(.dim)')].map((e) => e.dataset.row)")
+    in_the_box = [each for each in clear if each.split("-")[0] == row.get_attribute("id").split("-")[0]]
+    assert set(in_the_box) == {row.get_attribute("id")}
+
+
 def test_hostile_names_are_inert(browser: Browser, hostile: Path) -> None:
     from selenium.common.exceptions import NoAlertPresentException
 
