@@ -25,7 +25,7 @@ def landscape(
     layers: Annotated[str, typer.Option(help="Parameters to vary, by name, as in a shell: '*head*'.")] = "*",
     along: Annotated[str, typer.Option(help="total, twirled or equivariance: whose eigenvectors span the slice.")] = "total",
     step: Annotated[int | None, typer.Option(help="Of a snapshot (run --snapshots); default: the end.")] = None,
-    points: Annotated[int | None, typer.Option(min=4, help="Along each axis of the slice (default: 15, or 9 by cost).")] = None,
+    points: Annotated[int | None, typer.Option(min=6, help="Along each axis of the slice (default: 15, or 9 by cost).")] = None,
     radius: Annotated[float | None, typer.Option(help="Of the slice (default: curvature changes the error by half).")] = None,
     samples: Annotated[int | None, typer.Option(min=1, help="How many (default: by their cost).")] = None,
     rotations: Annotated[int | None, typer.Option(min=2, help="Draws per sample (default: 4, or 2 by cost).")] = None,

@@ -135,8 +135,8 @@ class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     quadratic_r2: Number
     """Of the quadratic fitted to the slice: 1 is a perfect bowl; null where the slice is flat to rounding."""
     roughness: Number
-    """Of what that quadratic leaves: mean square difference of neighbouring points over twice its variance (von Neumann's ratio,
-    halved). 1 for white noise, near 0 for a smooth shape, whatever its size (which ``quadratic_r2`` tells)."""
+    """Part of the variance that the quadratic leaves, by degrees of freedom, that a quartic leaves too: 1 for white noise, near 0
+    for a smooth shape that is no quadratic, whatever its size (which ``quadratic_r2`` tells)."""
     fresh_r2: Number
     """The same fit where every point of the slice draws its rotations, noise and samples anew, as in the published grids."""
     repeated: Number

@@ -63,6 +63,6 @@ _ROWS: tuple[tuple[str, _Text], ...] = (
     ("condition in the slice", lambda part: _number(part.in_plane_condition)),
     ("quadratic fit R2", lambda part: _number(part.quadratic_r2)),
     ("  drawn anew at every point", lambda part: _number(part.fresh_r2)),
-    ("roughness of what it leaves", lambda part: _number(part.roughness)),
+    ("roughness of what it leaves (1: noise)", lambda part: _number(part.roughness)),
     ("correlation with another draw", lambda part: _number(part.repeated)),
 )
