@@ -204,10 +204,10 @@ def _data(record: RunRecord) -> Iterator[str]:
 def _lowest_loss(record: RunRecord) -> float | None:
     known = DATASETS.entries().get(record.dataset.name)
     declared = None if known is None else known.value.lowest_loss
-    zero = record.baselines.get("zero")
-    if zero is None and record.final is not None:
-        total, explained = record.final.total, record.final.explained
-        zero = total / (1 - explained) if total is not None and explained is not None and explained < 1 else None
+    # The mean squared target: as recorded, or as total and explained imply it at any point.
+    tests = [point.test for point in record.trace]
+    implied = [t.total / (1 - t.explained) for t in tests if t.total is not None and t.explained is not None and t.explained < 1]
+    zero = record.baselines.get("zero", max(implied, default=None))
     bounds = [bound for bound in (declared, None if zero is None else FLOAT32_VARIANCE * zero) if bound is not None]
     return max(bounds, default=None)
 

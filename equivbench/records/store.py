@@ -110,12 +110,12 @@ def record_files(path: str | Path | Iterable[str | Path], *, endings: tuple[str,
 
 
 def _below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Everything not hidden below ``folder`` whose name ends so, whatever it is; links to folders are not entered."""
+    """Everything not hidden below ``folder`` whose name ends so, whatever it is, sorted; links to folders are not entered."""
     found = []
     for place, folders, names in os.walk(folder):
         found += [Path(place, name) for name in (*folders, *names) if name.endswith(endings) and not name.startswith(".")]
         folders[:] = [name for name in folders if not name.startswith(".")]
-    return found
+    return sorted(found)
 
 
 def load_results(path: str | Path | Iterable[str | Path], *, invalid: Literal["raise", "warn"] = "raise") -> list[RunRecord]:

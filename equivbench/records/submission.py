@@ -22,7 +22,8 @@ from equivbench.records.validate import incomparable, problems, remarks
 
 MOST_SHOWN = 20
 """Problems named of one file; a broken one can have thousands."""
-KINDS: dict[str, type[KernelSamples | Gradients | Landscape]] = {
+Line = KernelSamples | Gradients | Landscape
+KINDS: dict[str, type[Line]] = {
     "kernels.jsonl": KernelSamples,
     GRADIENTS: Gradients,
     LANDSCAPES: Landscape,
@@ -60,7 +61,9 @@ def review(paths: Sequence[Path]) -> list[Report]:
     folders = [path for path in paths if path.is_dir()]
     files = record_files(paths, endings=(".json", ".jsonl"))
     found = [(file, *_record(file, folders)) for file in files if file.suffix == ".json"]
-    _mark_copies([(report, record) for _, report, record in found if record is not None])
+    # What is named first comes first: `validate results theirs` finds theirs to be copies, whatever date they bear.
+    order = {file: next((index for index, path in enumerate(paths) if file.is_relative_to(path)), 0) for file in files}
+    _mark_copies([(order[file], report, record) for file, report, record in found if record is not None])
     reports = {file: report for file, report, _ in found}
     for file in files:
         if file.suffix != ".json":
@@ -76,18 +79,22 @@ def admitted(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -
     """
     folders = [each for each in [Path(path)] if each.is_dir()]
     found = [_record(file, folders) for file in record_files(path)]
-    _mark_copies([(report, record) for report, record in found if record is not None])
+    _mark_copies([(0, report, record) for report, record in found if record is not None])
     records = []
     for report, record in found:
-        if not report.exit_codes or report.exit_codes == [IncomparableError.exit_code]:
-            records += [record] if record is not None else []
-            continue
-        reason = report.problems[0]
-        sentence = reason if reason.startswith(report.path) or report.path in reason else f"{report.path}: {reason}"
-        if invalid == "raise":
-            raise FailedError(f"{sentence}; `equivbench results validate` says all that is wrong")
-        warnings.warn(f"left out: {sentence}", InvalidRecordWarning, stacklevel=2)
+        if record is not None and report.exit_codes in ([], [IncomparableError.exit_code]):
+            records.append(record)
+        else:
+            _refuse(report, invalid)
     return sorted(records, key=record_order)
+
+
+def _refuse(report: Report, invalid: Literal["raise", "warn"]) -> None:
+    reason = report.problems[0]
+    sentence = reason if report.path in reason else f"{report.path}: {reason}"
+    if invalid == "raise":
+        raise FailedError(f"{sentence}; `equivbench results validate` says all that is wrong")
+    warnings.warn(f"left out: {sentence}", InvalidRecordWarning, stacklevel=3)
 
 
 def _record(file: Path, folders: list[Path]) -> tuple[Report, RunRecord | None]:
@@ -121,11 +128,15 @@ def _misplaced(record: RunRecord, file: Path) -> list[str]:
     return [f"the file's place does not fit its content, which belongs to {expected}"]
 
 
-def _mark_copies(found: list[tuple[Report, RunRecord]]) -> None:
-    """Refuse what repeats an earlier record: one run twice, or one run's curve as that of another seed or arm."""
+def _mark_copies(found: list[tuple[int, Report, RunRecord]]) -> None:
+    """Refuse what repeats an earlier record (rank, report, record): one run twice, or its curve as another seed's or arm's.
+
+    Of a lower rank is earlier, then what was created first, then what lies first in the folder.
+    """
     runs: dict[tuple[object, ...], Report] = {}
     curves: dict[tuple[object, ...], tuple[Report, RunRecord]] = {}
-    for report, record in sorted(found, key=lambda each: (each[1].created, each[0].path)):
+    ranked = sorted(found, key=lambda each: (each[0], each[2].created, Path(each[1].path).with_suffix("").parts))
+    for _, report, record in ranked:
         where = record.environment.machine_key
         first = runs.setdefault((where, record.task, record.pair, record.arm, record.run_id), report)
         if first is not report:
@@ -164,13 +175,7 @@ def _lines(file: Path) -> Report:
     return report
 
 
-def _line(
-    line: bytes,
-    number: int,
-    kind: type[KernelSamples | Gradients | Landscape] | None,
-    file: Path,
-    seen: dict[tuple[str, ...], int],
-) -> list[str]:
+def _line(line: bytes, number: int, kind: type[Line] | None, file: Path, seen: dict[tuple[str, ...], int]) -> list[str]:
     try:
         value = msgspec.json.decode(line) if kind is None else msgspec.json.decode(line, type=kind)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:

@@ -1,0 +1,280 @@
+"""Submissions from strangers: what is shipped holds up; every bad one is refused with its reason and changes nothing else."""
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from spoil import MACHINE, Spoiled, from_records, place_of
+from spoil_files import GRADIENT_CHANGES, KERNEL_CHANGES, LANDSCAPE_CHANGES, from_bytes, from_lines, from_things
+
+from equivbench.cli.main import main
+from equivbench.errors import FailedError
+from equivbench.records.analyses import Curvature, Estimate, GradientPoint, Gradients, Landscape
+from equivbench.records.reading import hidden, shown
+from equivbench.records.schema import RunRecord
+from equivbench.records.store import InvalidRecordWarning, read_record
+from equivbench.records.submission import admitted, review
+from equivbench.records.validate import problems
+
+RESULTS = Path(__file__).parents[2] / "results"
+PAIRS = ("flow/frames", "forcefield/vector", "voxel/octahedral")
+
+
+def good_files() -> list[Path]:
+    """Both arms' seed 0 of a pair a task."""
+    return [
+        next((RESULTS / MACHINE / pair / arm).glob("*-seed0-*.json")) for pair in PAIRS for arm in ("augmented", "equivariant")
+    ]
+
+
+def analysed(record: RunRecord) -> dict[str, Any]:
+    return {
+        **{name: getattr(record, name) for name in ("created", "run_id", "task", "pair", "arm", "preset", "seed", "variant")},
+        "command": "equivbench analyze",
+        "model": record.model.name,
+        "dataset_sha256": record.dataset.sha256,
+        "weights": "ema",
+        "split": "test",
+        "samples": 8,
+        "rotations": 2,
+        "group": "so3",
+        "analysis_seed": 0,
+        "seconds": 1.0,
+        "environment": record.environment,
+        "git": record.git,
+    }
+
+
+def gradients_of(record: RunRecord) -> Gradients:
+    def at(value: float) -> Estimate:
+        return Estimate(value=value, low=0.9 * value, high=1.1 * value)
+
+    points = [
+        GradientPoint(
+            step=point.step,
+            samples=point.samples,
+            train_seconds=point.train_seconds,
+            total=point.test.total,
+            share=point.test.share,
+            twirled_norm=at(4.0),
+            equivariance_norm=at(2.0),
+            ratio=at(0.5),
+            deviation=0.1,
+        )
+        for point in record.trace[:3]
+    ]
+    return Gradients(**analysed(record), chunks=8, points=points, correlations={"ratio": Estimate(value=0.5, low=-0.1, high=0.8)})
+
+
+def landscape_of(record: RunRecord) -> Landscape:
+    part = Curvature(
+        value=1.0,
+        largest=[2.0, 1.0],
+        smallest=[-1.0, -0.5],
+        residual=1e-4,
+        products=60,
+        trace=Estimate(value=5.0, low=4.0, high=6.0),
+        effective_condition=Estimate(value=40.0, low=30.0, high=50.0),
+        in_plane=[2.0, 1.0],
+        in_plane_condition=2.0,
+        quadratic_r2=0.99,
+        roughness=0.01,
+        fresh_r2=0.1,
+        repeated=0.9,
+    )
+    return Landscape(
+        **analysed(record),
+        step=10,
+        layers="*",
+        parameters=100,
+        precision="float64",
+        along="total",
+        axes=[[0.0, 1.0], [0.0, 1.0]],
+        grids={"total": [[1.0, 2.0], [2.0, 3.0]]},
+        parts={"total": part},
+    )
+
+
+def submissions() -> list[Spoiled]:
+    good = [json.loads(file.read_bytes()) for file in good_files()]
+    record = read_record(good_files()[0])
+    kernel = json.loads((RESULTS / MACHINE / "kernels.jsonl").read_text().splitlines()[0])
+    return [
+        *from_records(good),
+        *from_bytes(good),
+        *from_things(good),
+        *from_lines("kernels.jsonl", kernel, KERNEL_CHANGES),
+        *from_lines("gradients.jsonl", msgspec.to_builtins(gradients_of(record)), GRADIENT_CHANGES),
+        *from_lines("landscapes.jsonl", msgspec.to_builtins(landscape_of(record)), LANDSCAPE_CHANGES),
+    ]
+
+
+def copy_good(out: Path) -> Path:
+    for file in good_files():
+        target = out / file.relative_to(RESULTS)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    shutil.copy(RESULTS / MACHINE / "kernels.jsonl", out / MACHINE)
+    return out
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_good(tmp_path_factory.mktemp("good"))
+
+
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, tuple[str, Path]]]:
+    """A folder of good records and all bad submissions: (folder, {name: (reason, path)})."""
+    out = copy_good(tmp_path_factory.mktemp("bad"))
+    return out, {one.name: (one.reason, one.write(out)) for one in submissions()}
+
+
+def export(results: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[Any, str, str]:
+    with pytest.raises(SystemExit) as stop:
+        main(["leaderboard", "export", "--results", str(results), *options])
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+def test_what_is_shipped_holds_up() -> None:
+    assert {report.path: report.problems for report in review([RESULTS]) if not report.valid} == {}
+
+
+def test_what_bad_ones_are_made_from_holds_up(good: Path, tmp_path: Path) -> None:
+    record = read_record(good_files()[0])
+    folder = tmp_path / record.environment.machine_key
+    folder.mkdir()
+    (folder / "gradients.jsonl").write_bytes(msgspec.json.encode(gradients_of(record)))
+    (folder / "landscapes.jsonl").write_bytes(msgspec.json.encode(landscape_of(record)))
+    assert [report.problems for report in review([good, tmp_path])] == [[]] * 9
+
+
+def test_every_bad_submission_is_refused_with_its_reason(spoiled: tuple[Path, dict[str, tuple[str, Path]]]) -> None:
+    out, bad = spoiled
+    assert len(bad) >= 200, "that many different ones are asked for"
+    reports = {report.path: report for report in review([out])}
+    unnamed = {}
+    for name, (reason, path) in bad.items():
+        found = reports.pop(shown(path)).problems
+        if not any(reason in problem for problem in found):
+            unnamed[name] = found
+    assert unnamed == {}
+    assert {path: report.problems for path, report in reports.items() if not report.valid} == {}, "good ones stay good"
+
+
+def test_the_refusals_can_be_printed(
+    spoiled: tuple[Path, dict[str, tuple[str, Path]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, bad = spoiled
+    with pytest.raises(SystemExit) as stop:
+        main(["results", "validate", str(out)])
+    shown_text = capsys.readouterr().out
+    assert stop.value.code == 3
+    assert shown_text.replace("\n", "").isprintable(), "nothing that drives a terminal comes through"
+    assert f", {len(bad)} invalid" in shown_text
+    assert max(map(len, shown_text.splitlines())) < 2000
+
+
+@pytest.mark.parametrize("name", ["json", "html"])
+def test_bad_submissions_change_no_row(
+    name: str, good: Path, spoiled: tuple[Path, dict[str, tuple[str, Path]]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = export(good, capsys, "--format", name)
+    assert expected[0] == 0
+    code, out, err = export(spoiled[0], capsys, "--format", name, "--skip-invalid")
+    assert (code, out) == (0, expected[1])
+    assert "left out" in err
+    code, out, err = export(spoiled[0], capsys, "--format", name)
+    assert (code, out) == (3, "")
+    assert any(str(path) in err for _, path in spoiled[1].values())
+
+
+def test_one_bad_submission_is_enough_and_is_named(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = copy_good(tmp_path / "results")
+    bad = next(one for one in submissions() if one.name == "ten times the speed").write(out)
+    code, _, err = export(out, capsys)
+    assert (code, str(bad) in err, "throughput x time" in err) == (3, True, True)
+    with pytest.warns(InvalidRecordWarning, match="throughput x time"):
+        assert admitted(out, invalid="warn") == admitted(good)
+
+
+def test_what_is_named_first_is_no_copy(good: Path, tmp_path: Path) -> None:
+    """A copy that bears an earlier date does not push out the record that the reviewer has."""
+    forged = json.loads(good_files()[0].read_bytes())
+    forged["created"], forged["run_id"] = "2026-01-01T00:00:00Z", "small-60s-seed0-first"
+    path = place_of(forged, tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(forged))
+    assert {report.path for report in review([good, tmp_path]) if not report.valid} == {str(path)}
+
+
+def things() -> Iterator[Spoiled]:
+    return from_things([json.loads(good_files()[0].read_bytes())])
+
+
+@pytest.mark.parametrize("name", ["a pipe", "a socket", "a link to a device", "a folder", "a sparse terabyte"])
+def test_things_named_outright_are_refused_without_waiting(name: str, tmp_path: Path) -> None:
+    path = next(one for one in things() if one.name == name).write(tmp_path)
+    start = time.monotonic()
+    with pytest.raises(FailedError, match=r"x\.json"):
+        read_record(path)
+    if not path.is_dir():
+        assert not review([path])[0].valid
+    # Opening a pipe for reading waits for its writer for ever; a minute is far from both.
+    assert time.monotonic() - start < 60
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everywhere")
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
+    out = copy_good(tmp_path)
+    file = next(out.rglob("*.json"))
+    file.chmod(0)
+    assert "Permission denied" in next(report for report in review([out]) if report.path == str(file)).problems[0]
+
+
+def test_a_link_that_the_user_names_is_followed(good: Path, tmp_path: Path) -> None:
+    file = next(good.rglob("*.json"))
+    (tmp_path / "mine.json").symlink_to(file)
+    assert review([tmp_path / "mine.json"])[0].valid
+
+
+def test_hostile_file_names_are_shown_harmlessly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("\x1b[2J.json", "\u202egnp.json", os.fsdecode(b"\xff.json"), "a\nb.json"):
+        (tmp_path / name).write_text("{")
+    with pytest.raises(SystemExit):
+        main(["results", "validate", str(tmp_path)])
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).replace("\n", "").isprintable()
+    assert len(captured.out.splitlines()) == 5
+
+
+def test_a_peak_is_held_against_each_device() -> None:
+    """The same claim is possible on an H100 and impossible on a T4."""
+    record = read_record(good_files()[0])
+    rate = record.throughput.samples_per_second
+    assert rate is not None
+    for device, possible in (("NVIDIA H100 80GB HBM3", True), ("Tesla T4", False)):
+        # 100 Tera-operations a second in 32 bits.
+        changed = msgspec.structs.replace(
+            record, flops_per_sample=1e14 / rate, environment=msgspec.structs.replace(record.environment, device=device)
+        )
+        assert (not any("operations a second" in problem for problem in problems(changed))) is possible
+
+
+def test_keys_given_twice_are_found_wherever_they_hide() -> None:
+    assert list(hidden(b'{"a": {"b": 1}, "c": [{"b": ": x"}]}')) == []
+    twice = (
+        b'{"a": 1, "a": 1}',
+        b'{"a": 1 ,"\\u0061" : 1}',
+        b'[{"x": {"a": 1, "a": 2}}]',
+        b'{"a": ":", "b": {"a": 1,\n"a"\n:1}}',
+    )
+    for data in twice:
+        assert any("'a' is given twice" in problem for problem in hidden(data))
