@@ -19,6 +19,7 @@ LOSSES = {"birch": 0.9, "cedar": 0.7, "maple": 0.5}
 """Exponents of the pairs' learning curves: the larger, the lower the loss."""
 HOSTILE = '"\'><img src=x onerror="window.pwned=1"></script><script>window.pwned=1;alert(1)</script><b id=injected>'
 OPEN_ALL = "document.querySelectorAll('details').forEach((each) => { each.open = true; })"
+CONTRASTS = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 AA = 4.5
 """Least contrast of text (WCAG 2, level AA)."""
 
@@ -247,39 +248,6 @@ def test_all_text_stands_out_in_both_colour_schemes(browser: Browser, page: Path
     assert weak == []
     assert (paper < 0.05) is dark
     assert (paper > 0.8) is not dark
-
-
-CONTRASTS = """(least) => {
-  const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
-  const pixel = canvas.getContext("2d", { willReadFrequently: true });
-  const known = new Map();
-  const rgba = (colour) => { // whatever notation it is in: by painting with it
-    if (!known.has(colour)) {
-      pixel.clearRect(0, 0, 1, 1);
-      pixel.fillStyle = colour;
-      pixel.fillRect(0, 0, 1, 1);
-      known.set(colour, [...pixel.getImageData(0, 0, 1, 1).data]);
-    }
-    return known.get(colour);
-  };
-  const linear = (byte) => (byte / 255 <= 0.04045 ? byte / 255 / 12.92 : ((byte / 255 + 0.055) / 1.055) ** 2.4);
-  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-  const behind = (e) => {
-    const colour = rgba(getComputedStyle(e).backgroundColor);
-    return colour[3] === 255 ? colour : behind(e.parentElement);
-  };
-  const weak = new Set();
-  for (const e of document.body.querySelectorAll("*")) {
-    const hasText = [...e.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
-    if (!hasText || !e.checkVisibility() || ["SCRIPT", "OPTION", "title"].includes(e.tagName)) continue;
-    const style = getComputedStyle(e);
-    const text = luminance(rgba(e instanceof SVGElement ? style.fill : style.color));
-    const [light, dark] = [text, luminance(behind(e))].sort((a, b) => b - a);
-    const contrast = (light + 0.05) / (dark + 0.05);
-    if (contrast < least) weak.add(`${e.tagName} ${e.getAttribute("class")}: ${contrast.toFixed(2)}`);
-  }
-  return [[...weak], luminance(behind(document.body))];
-}"""
 
 
 def test_the_keyboard_gets_past_the_head_and_reduced_motion_is_kept(browser: Browser, page: Path) -> None:
