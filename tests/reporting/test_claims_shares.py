@@ -20,7 +20,7 @@ def found(identity: str, records: Sequence[RunRecord]) -> Finding:
     return finding
 
 
-UP_AGAIN: Shares = ((100, 0.5), (1000, 0.01), (5000, 0.07))
+UP_AGAIN: Shares = ((100, 0.5), (500, 0.3), (1000, 0.01), (5000, 0.07))
 NEVER: Shares = ((100, 0.5), (1000, 0.3), (10_000, 0.1), (20_000, 0.001))
 TOO_SHORT: Shares = ((100, 0.5), (9999, 0.021))
 
@@ -50,6 +50,9 @@ def test_a_share_that_is_small_because_nothing_is_learned_is_no_fall() -> None:
     late: Callable[[float], float] = lambda place: 9.9 if place == 0 else 2.0  # noqa: E731
     rises = found("C1", all_tasks(((10, 0.001), (100, 0.03), (1000, 0.05)), loss=late))
     assert (rises.verdict, "ends above 2%" in rises.reason.lower()) == ("not measured", True)
+    # Nor does a fall count that is over before anything is learned: what is left to read begins below and rises.
+    odd: Callable[[float], float] = lambda place: 9.9 if place == 0 else 2.0  # noqa: E731
+    assert found("C1", all_tasks(((10, 0.5), (100, 0.01), (1000, 0.05)), loss=odd)).verdict == "not measured"
 
 
 def test_learned_is_beyond_the_best_predictor_that_sees_no_shape() -> None:

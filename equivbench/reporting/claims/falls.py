@@ -57,21 +57,21 @@ def fall(run: ArmRun) -> Fall | None:
     points = [(point, point.test.share) for point in run.trace()[0] if point.test.share is not None]
     if not points:
         return None
-    crossed, above = None, False
-    for point, share in points:
-        if point.step > HORIZON:
-            break
-        readable = _learned(run, point) >= LEARNT
-        if share > SMALL_SHARE:
-            above = True
-        elif above and readable and crossed is None:
-            crossed = point.step
-    first = next((point.step for point, _ in points if _learned(run, point) >= LEARNT), None)
-    # A share that was never above the bound is below it from the first evaluation that can be read.
-    crossed = first if crossed is None and not above and first is not None and first <= HORIZON else crossed
+    # What comes before anything is learned says nothing, in either direction.
+    readable = [(point.step, share) for point, share in points if _learned(run, point) >= LEARNT]
     last, end = points[-1]
-    readable_shares = [share for point, share in points if _learned(run, point) >= LEARNT]
-    return Fall(crossed, last.step, end, _learned(run, last), max(readable_shares, default=end))
+    highest = max((share for _, share in readable), default=end)
+    return Fall(_crossing([each for each in readable if each[0] <= HORIZON]), last.step, end, _learned(run, last), highest)
+
+
+def _crossing(readable: Sequence[tuple[int, float]]) -> int | None:
+    """Of (step, share): the first step at or below the bound after one above it, or the very first if none is above."""
+    above = False
+    for step, share in readable:
+        if above and share <= SMALL_SHARE:
+            return step
+        above = above or share > SMALL_SHARE
+    return None if above or not readable else readable[0][0]
 
 
 def _learned(run: ArmRun, point: TracePoint) -> float:

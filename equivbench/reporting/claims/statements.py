@@ -76,10 +76,10 @@ CLAIMS = (
         measured="The augmented arm's share of the test error at every evaluation, all finished seeds of every pair (its"
         f" longest budget). {_READABLE}.",
         suffices="runs of one pair per task that fall to 2%, or of 10,000 steps",
-        rule="A crossing is a fall from above 2% to at most 2% within 10,000 steps, or staying at or below 2% all along."
-        " Held: every seed crosses; if one ends above 2% it is said to have held as a first crossing, not as an end state."
-        " Did not hold: 10,000 steps and no crossing. A run that ends earlier above 2%, or with too little learned, is no"
-        " measurement.",
+        rule="A crossing is a fall from above 2% to at most 2% within 10,000 steps, or staying at or below 2% all along, over"
+        " the evaluations that count; a share that begins below and rises has not fallen. Held: every seed crosses; if one"
+        " ends above 2% it is said to have held as a first crossing, not as an end state. Did not hold: 10,000 steps and no"
+        " crossing. A run that ends earlier above 2%, or with too little learned, is no measurement.",
         published={
             "forcefield": "5.0 / .096 / .20% at 1k / 5k / 10k steps, ends at .05 to .075%; crosses 2% with no force variance"
             " explained",
