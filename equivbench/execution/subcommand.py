@@ -43,7 +43,9 @@ def call(words: Sequence[str], watcher: Watcher) -> None:
             raise
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if child.returncode:
-        why = lines[-1].removeprefix("error: ") if lines else f"it ended with {child.returncode}"
+        # After a defect the last line asks to report the lines above it, which are not shown here: the one before says what.
+        told = [line for line in lines if not line.endswith("with the lines above")]
+        why = told[-1].removeprefix("error: ") if told else f"it ended with {child.returncode}"
         raise FailedError(f"`{shlex.join(['equivbench', *words])}` failed: {why}")
     for line in lines:
         if line.startswith("warning: "):

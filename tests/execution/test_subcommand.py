@@ -46,6 +46,10 @@ def test_it_is_the_ordinary_command_and_its_warnings_are_passed_on(monkeypatch: 
     ("script", "says"),
     [
         ("echo 'warning: odd' >&2; echo 'error: no snapshots' >&2; exit 3", r"`equivbench analyze x` failed: no snapshots$"),
+        (
+            "echo 'KeyError: 1' >&2; echo 'error: a defect, please report it with the lines above' >&2; exit 3",
+            "failed: KeyError: 1$",
+        ),
         ("kill -9 $$", r"`equivbench analyze x` failed: it ended with -9$"),
     ],
 )
