@@ -107,12 +107,12 @@ def measure_landscape(
     fixed = draw(FIXED)
     with still(model):
         curved = _curved(model, varied, fixed, eigenvalues, seed, rounding)
-        again = _again(model, varied, draw(REPEAT), curved) if repeat else {}
         plane = _plane(varied, curved[along], along, points, radius)
         grids = slice_parts(lambda _: _parts(model, fixed), varied, plane)
-        others, fresh = dict[str, Array](), dict[str, Array]()
+        again, others, fresh = dict[str, tuple[Array, Array]](), dict[str, Array](), dict[str, Array]()
         if repeat:
             other = draw(REPEAT)
+            again = _again(model, varied, other, curved)
             others = slice_parts(lambda _: _parts(model, other), varied, plane)
             fresh = slice_parts(lambda index: _parts(model, draw(FRESH + index)), varied, plane)
     shapes = {}
