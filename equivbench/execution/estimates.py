@@ -28,11 +28,21 @@ OFF_BUDGET: Mapping[str, float] = {
 """Wall seconds beyond the budget of an arm of the preset ``small`` (evaluations, timing rounds, checkpoints): means of
 ``clock.wall - budget.spent`` over the records of two cores in `results/`; 60 s an arm, 30 s of tensor-product-parameters."""
 ANALYSIS_SECONDS: Mapping[Kind, Mapping[str, float]] = {
-    "gradients": {"forcefield/vector": 25.0, "forcefield/tied-head": 70.0},
-    "landscape": {"forcefield/vector": 120.0, "flow/vector-head": 120.0, "voxel/steerable": 120.0},
+    "gradients": {
+        "forcefield/vector": 25.0,
+        "forcefield/tied-head": 70.0,
+        "forcefield/tensor-product": 55.0,
+        "forcefield/tensor-product-parameters": 25.0,
+        "flow/vector-head": 75.0,
+        "flow/frames": 70.0,
+        "voxel/octahedral": 30.0,
+        "voxel/steerable": 75.0,
+    },
+    "landscape": dict.fromkeys(OFF_BUDGET, 120.0),
 }
-"""Of one run of the preset ``small`` on the same two cores."""
-
+"""Of one run of the preset ``small`` on the same two cores. Gradients: the first two as timed, which is 2 and 4 times what the
+evaluations of the run take (``clock.evaluate``); the others three times that, for as many rotations. Landscapes: what their
+numbers of samples are chosen for (:mod:`equivbench.analysis.landscape_draws`)."""
 STEP_SECONDS: Mapping[str, float] = {
     "forcefield/vector": 0.040,
     "forcefield/tied-head": 0.059,

@@ -60,9 +60,15 @@ def test_it_says_beforehand_what_each_part_takes_and_trains_nothing(capsys: pyte
     assert not (tmp_path / "results").exists()
 
 
+def test_the_whole_is_said_to_take_less_than_two_hours_on_two_cores(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("reproduce", "--device", "cpu", "--threads", "2", "--dry-run", "--json") == 0
+    assert 3600 / 2 < json.loads(capsys.readouterr().out)["estimated_seconds"] < 2 * 3600
+
+
 def test_in_full_all_pairs_and_six_seeds(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("reproduce", "--device", "cpu", "--full", "--dry-run", "--json") == 0
     parts = json.loads(capsys.readouterr().out)["parts"]
+    assert all(part["estimated_seconds"] for part in parts), "how long each takes is known"
     pairs = [part for part in parts if part["part"].startswith("runs of ")]
     assert len(pairs) == 8
     assert {part["runs"] for part in pairs} == {12}
