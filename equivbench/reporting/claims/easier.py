@@ -10,7 +10,7 @@ from equivbench.analysis.quantities import Quantity
 from equivbench.records.analyses import Curvature, Estimate, Landscape
 from equivbench.reporting.claims.evidence import Scene
 from equivbench.reporting.claims.findings import Measurement, Part, Verdict, figure, run_name
-from equivbench.reporting.claims.statements import LANDSCAPE, SMOOTH, Claim
+from equivbench.reporting.claims.statements import LANDSCAPE, ROUGHER, SMOOTH, Claim
 
 Sign = Literal["for", "against", "neither"]
 _SHOWN = (("equivariance", "equivariance error"), ("twirled", "twirled error"))
@@ -48,7 +48,7 @@ def _part(claim: Claim, scene: Scene, landscape: Landscape) -> Part:
         verdict=verdict,
         reason=reason,
         detail=detail,
-        measurements=tuple(each for part, title in _SHOWN for each in _figures(landscape.parts[part], title)),
+        measurements=tuple(each for part, title in _SHOWN for each in _figures(landscape, part, title)),
         published=claim.published_on(landscape.task),
         runs=(run_name(landscape),),
         commands=(record.command, landscape.command),
@@ -70,18 +70,25 @@ def _verdict(landscape: Landscape, found: dict[str, Sign]) -> tuple[Verdict, str
         return "did not hold", f"the equivariance error is the worse one in {_listed(against)}", detail
     if "effective condition" in supporting or "in-plane condition" in supporting:
         return "held", "the equivariance error is the worse one in nothing", detail
-    return "not measured", "the condition numbers are not told apart", ""
+    return "not measured", "no condition numbers that could be told apart", ""
 
 
-def _figures(part: Curvature, title: str) -> list[Measurement]:
-    saddle = "a saddle: one curvature in the plane is not positive" if part.in_plane_condition is None else ""
+def _figures(landscape: Landscape, name: str, title: str) -> list[Measurement]:
+    part = landscape.parts[name]
+
+    def shown(what: str, field: str, quantity: Quantity) -> Measurement:
+        return figure(f"{title}: {what}", quantity, note=landscape.reasons.get(f"parts.{name}.{field}", ""))
+
+    fresh = figure(
+        f"{title}: quadratic fit R2, drawn anew at every point", Quantity(part.fresh_r2), note="as published; not judged"
+    )
     return [
-        figure(f"{title}: effective condition", _quantity(part.effective_condition)),
-        figure(f"{title}: in-plane condition", Quantity(part.in_plane_condition), note=saddle),
-        figure(f"{title}: roughness", Quantity(part.roughness)),
-        figure(f"{title}: quadratic fit R2, everything fixed", Quantity(part.quadratic_r2)),
-        figure(f"{title}: quadratic fit R2, drawn anew at every point", Quantity(part.fresh_r2), note="as published; not judged"),
-        figure(f"{title}: correlation with another draw", Quantity(part.repeated)),
+        shown("effective condition", "effective_condition", _quantity(part.effective_condition)),
+        shown("in-plane condition", "in_plane_condition", Quantity(part.in_plane_condition)),
+        shown("roughness", "roughness", Quantity(part.roughness)),
+        shown("quadratic fit R2, everything fixed", "quadratic_r2", Quantity(part.quadratic_r2)),
+        fresh,
+        shown("correlation with another draw", "repeated", Quantity(part.repeated)),
     ]
 
 
@@ -107,7 +114,7 @@ def _planes(first: Curvature, second: Curvature) -> Sign:
 def _roughness(first: float | None, second: float | None) -> Sign:
     if first is None or second is None or max(first, second) < SMOOTH:
         return "neither"
-    return "for" if first < second else "against" if first > second else "neither"
+    return "for" if ROUGHER * first < second else "against" if first > ROUGHER * second else "neither"
 
 
 def _quantity(estimate: Estimate) -> Quantity:

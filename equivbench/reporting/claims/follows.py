@@ -14,6 +14,7 @@ from equivbench.reporting.claims.evidence import Scene
 from equivbench.reporting.claims.findings import Part, Verdict, above, distinct, figure, run_name
 from equivbench.reporting.claims.statements import TRACKS, Claim
 
+FEWEST_SEEDS = 2
 TITLES = {"ratio": "gradient-norm ratio", "deviation": "deviation of the weights"}
 
 
@@ -38,7 +39,7 @@ def _parts(claim: Claim, scene: Scene, analyses: Sequence[Gradients]) -> list[Pa
         if quantity == "deviation" and all(point.deviation is None for each in analyses for point in each.points):
             continue
         raw, detrended = found[quantity], found[f"{quantity} detrended"]
-        verdict, reason, detail = _verdict(raw, detrended)
+        verdict, reason, detail = _verdict(len(analyses), raw, detrended)
         title = TITLES[quantity]
         parts.append(
             Part(
@@ -62,15 +63,17 @@ def _parts(claim: Claim, scene: Scene, analyses: Sequence[Gradients]) -> list[Pa
     return parts
 
 
-def _verdict(raw: Judged, detrended: Judged) -> tuple[Verdict, str, str]:
+def _verdict(seeds: int, raw: Judged, detrended: Judged) -> tuple[Verdict, str, str]:
     """The verdict, its reason and the figures behind it."""
     partial = detrended.quantity
     if partial.value is None or partial.low is None or partial.high is None:
         return "not measured", detrended.reason or "the detrended correlation has no interval", ""
-    detail = f"correlation {partial.value:.2f} ({partial.low:.2f} to {partial.high:.2f}) detrended"
+    detail = f"{partial.value:.2f} ({partial.low:.2f} to {partial.high:.2f}) detrended"
     detail += "" if raw.quantity.value is None else f", {raw.quantity.value:.2f} raw"
+    if seeds < FEWEST_SEEDS:
+        return "not measured", "one seed is one curve, whatever its points", detail
     if above(partial, 0.0):
-        return "held", "beyond the common trend", detail
+        return "held", "correlated beyond the common trend", detail
     if partial.high < TRACKS:
-        return "did not hold", "not beyond the common trend", detail
+        return "did not hold", "not correlated beyond the common trend", detail
     return "not measured", "the interval does not decide", detail
