@@ -10,7 +10,7 @@ from torch import nn
 
 from equivbench.analysis.fixed_loss import ErrorParts, FixedLoss, still
 from equivbench.analysis.hessian import Array, Hessian, Spectrum, Varied, choose, outer_spectrum, probed_trace
-from equivbench.analysis.plane import Plane, natural_radius, plane_of, slice_parts
+from equivbench.analysis.plane import Plane, fitting_radius, natural_radius, plane_of, require_finite, slice_parts
 from equivbench.analysis.quadratic import LEAST_POINTS, Bowl, fit_bowl
 from equivbench.errors import UsageError
 
@@ -59,9 +59,9 @@ def measure_landscape(
     *,
     layers: str = "*",
     along: str = "total",
-    points: int = 15,
+    points: int = 11,
     radius: float | None = None,
-    eigenvalues: int = 2,
+    eigenvalues: int = 1,
     seed: int = 0,
     repeat: bool = True,
     rounding: float = 1e-20,
@@ -82,7 +82,8 @@ def measure_landscape(
     points
         Along each axis of the slice.
     radius
-        Of both axes; None: each as :func:`equivbench.analysis.plane.natural_radius` says of the part ``along``.
+        Of both axes; None: each as :func:`equivbench.analysis.plane.natural_radius` says of the part ``along``, or less
+        (:func:`equivbench.analysis.plane.fitting_radius`).
     eigenvalues
         At each end of each spectrum.
     seed
@@ -107,7 +108,7 @@ def measure_landscape(
     fixed = draw(FIXED)
     with still(model):
         curved = _curved(model, varied, fixed, eigenvalues, seed, rounding)
-        plane = _plane(varied, curved[along], along, points, radius)
+        plane = _plane(model, varied, fixed, curved[along], along, points, radius)
         grids = slice_parts(lambda _: _parts(model, fixed), varied, plane)
         again, others, fresh = dict[str, tuple[Array, Array]](), dict[str, Array](), dict[str, Array]()
         if repeat:
@@ -115,6 +116,8 @@ def measure_landscape(
             again = _again(model, varied, other, curved)
             others = slice_parts(lambda _: _parts(model, other), varied, plane)
             fresh = slice_parts(lambda index: _parts(model, draw(FRESH + index)), varied, plane)
+    for slices in (grids, others, fresh):
+        require_finite(slices)
     shapes = {}
     for name in PARTS:
         part = curved[name]
@@ -170,15 +173,25 @@ def _again(model: nn.Module, varied: Varied, loss: FixedLoss, curved: dict[str, 
     return found
 
 
-def _plane(varied: Varied, curved: _Curved, along: str, points: int, radius: float | None) -> Plane:
+def _plane(
+    model: nn.Module, varied: Varied, loss: FixedLoss, curved: _Curved, along: str, points: int, radius: float | None
+) -> Plane:
     spectrum = curved.spectrum
     if spectrum is None:
         raise UsageError(f"the {along} error of this model is rounding alone and spans no slice; choose another part")
     centre = varied.read()
     # The first of each end: rows 0 and k of 2 k.
     directions = spectrum.vectors[[0, len(spectrum.largest)]]
-    ends = (spectrum.largest[0], spectrum.smallest[0])
-    radii = [natural_radius(curved.value, float(end), centre) if radius is None else radius for end in ends]
+    radii = []
+    for direction, end in zip(directions, (spectrum.largest[0], spectrum.smallest[0]), strict=True):
+
+        def change(distance: float, direction: Array = direction) -> float:
+            ends = Plane(centre, np.stack([direction, direction]), (np.array([-distance, distance]), np.zeros(1)))
+            values = slice_parts(lambda _: _parts(model, loss), varied, ends)[along]
+            return float(np.abs(values - curved.value).max())
+
+        natural = natural_radius(curved.value, float(end), centre)
+        radii.append(fitting_radius(change, curved.value, natural) if radius is None else radius)
     return plane_of(centre, directions, (radii[0], radii[1]), points)
 
 

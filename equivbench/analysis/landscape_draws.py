@@ -15,12 +15,12 @@ from equivbench.analysis.landscape import DRAWS
 from equivbench.analysis.rotated_set import Precision
 from equivbench.tasks.base import Group, Split, Task
 
-WORK = 2.5e9
-"""Floating-point operations of one pass over the set, by default: an analysis is some 1,500 passes, two minutes on two cores."""
+WORK = 2e9
+"""Floating-point operations of a pass over the set, by default (one sample may take twice that); an analysis is some 1,200."""
 ROTATIONS = 4
 """By default. Few rotations leave some of the equivariance error's curvature in the sampled twirled error, with either sign; it
 falls as 1 / rotations."""
-POINTS, FEW_POINTS = 15, 9
+POINTS, FEW_POINTS = 11, 9
 _COUNTED_ROTATIONS = 2
 
 
@@ -71,6 +71,6 @@ class Draws:
             one.parts(model, one.chunks[0])
         # A network of element-wise operations alone has none that are counted.
         each = max(counter.get_total_flops(), 1) / _COUNTED_ROTATIONS
-        rotations = ROTATIONS if ROTATIONS * each <= WORK else 2
+        rotations = ROTATIONS if ROTATIONS * each <= 2 * WORK else 2
         samples = int(min(max(1, WORK // (rotations * each)), len(self.split)))
-        return Size(samples, rotations, POINTS if samples * rotations * each <= 1.2 * WORK else FEW_POINTS)
+        return Size(samples, rotations, POINTS if samples * rotations * each <= 2 * WORK else FEW_POINTS)

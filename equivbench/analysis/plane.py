@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -15,6 +15,9 @@ from equivbench.analysis.hessian import Varied
 from equivbench.errors import FailedError
 
 Array: TypeAlias = NDArray[np.float64]
+
+_HALVINGS = 40
+"""By then a step is lost in the rounding of float32 weights."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,22 @@ def natural_radius(value: float, curvature: float, weights: Array) -> float:
     return min(float(np.sqrt(abs(value / curvature))), longest) if curvature != 0 else longest
 
 
+def fitting_radius(change: Callable[[float], float], value: float, radius: float) -> float:
+    """``radius``, halved until ``change(radius)``, the most that an error really changes that far out, is at most its ``value``.
+
+    Where the curvature is next to nothing, :func:`natural_radius` leads far beyond what curvature describes.
+    """
+    for _ in range(_HALVINGS):
+        if change(radius) <= abs(value):
+            break
+        radius /= 2
+    return radius
+
+
 def slice_parts(errors: Callable[[int], ErrorParts], varied: Varied, plane: Plane) -> dict[str, Array]:
     """[n, m] of each part at the points of ``plane``; ``errors(i)`` judges the model as it is at the i-th point, row by row.
 
-    The weights are as they were afterwards. Raises ``FailedError`` where an error is not finite.
+    The weights are as they were afterwards.
     """
     first, second = plane.axes
     rows = []
@@ -61,6 +76,10 @@ def slice_parts(errors: Callable[[int], ErrorParts], varied: Varied, plane: Plan
     finally:
         varied.write(plane.centre)
     values = np.asarray(rows).reshape(len(first), len(second), 3)
-    if not np.isfinite(values).all():
-        raise FailedError("the error is not finite everywhere on the slice; take a smaller --radius")
     return {name: values[..., column] for column, name in enumerate(("total", "twirled", "equivariance"))}
+
+
+def require_finite(grids: Mapping[str, Array]) -> None:
+    """Raise ``FailedError`` where an error on a slice is not finite."""
+    if not all(np.isfinite(grid).all() for grid in grids.values()):
+        raise FailedError("the error is not finite everywhere on the slice; take a smaller --radius")
