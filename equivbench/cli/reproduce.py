@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equivbench.cli.options import Device, Preset, Quiet, SeedCount, Seeds, Threads, parse_seeds
+from equivbench.cli.options import Device, Preset, Quiet, SeedCount, Threads, parse_seeds
 from equivbench.errors import FailedError, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def reproduce(
     budget: Annotated[
         str | None, typer.Option(help="Per arm, for every pair: 60s, 5min, 2000steps (default: the pair's).")
     ] = None,
-    seeds: Seeds = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds (default 0,1,2; with --full 0,1,2,3,4,5).")] = None,
     n_seeds: SeedCount = None,
     device: Device = "auto",
     threads: Threads = None,
