@@ -137,8 +137,10 @@ CLAIMS = (
         f" the worse arm) that every seed reaches, read off the curve and never extrapolated. {_READABLE}. Beside it, how"
         " much of the difference between the arms' losses the symmetry error accounts for.",
         suffices="both arms of one pair per task, two seeds",
-        rule=f"Held: at every level the share is at most {SMALL_PENALTY:.0%} by its whole 95% interval, on all three tasks."
-        " Did not hold: it is above by its whole interval at some level. Else the intervals do not decide.",
+        rule=f"Held: at every level the share is at most {SMALL_PENALTY:.0%} by its whole 95% interval, on all three tasks. Did"
+        " not hold: it is above by its whole interval at some level. Else the intervals do not decide. This is about the"
+        " symmetry error itself: the equivariant arm may lead by far more than it, and how much of that lead it makes up is"
+        " shown.",
         published={
             "forcefield": "share 2% at about no explained force variance, .05 to .075% at the end",
             "flow": "about 3% of the t-weighted loss at the end, 6.5% at t=.9",
