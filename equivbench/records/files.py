@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from equivbench.errors import FailedError
+from equivbench.records.reading import read_bounded, shown
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -69,20 +70,17 @@ def read_lines(path: Path, kind: type[T], what: str) -> list[T]:
 
     ``what`` names one of them in messages, such as ``kernel sample``.
     """
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise FailedError(f"cannot read {path}: {error.strerror or error}") from error
+    lines = read_bounded(path).splitlines()
     values = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             values.append(msgspec.json.decode(line, type=kind))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise FailedError(f"{path}, line {number}, is not a {what}: {error}; measure again") from error
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise FailedError(f"{shown(path)}, line {number}, is not a {what}: {shown(error)}; measure again") from error
     if not values:
-        raise FailedError(f"{path} is empty: it holds no {what}s; measure again")
+        raise FailedError(f"{shown(path)} is empty: it holds no {what}s; measure again")
     return values
 
 

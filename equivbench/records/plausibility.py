@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from equivbench.records.peaks import Peak, peak_of, width_of
+from equivbench.records.reading import NUMBERS
 from equivbench.records.schema import RunRecord, Test, TestPart
 from equivbench.registry import DATASETS
 
@@ -35,7 +33,6 @@ AVERAGING_GAIN = 2.0
 """Averaging over n rotations makes n passes; on a GPU that waits for its host they may cost no more than one. Never half."""
 ROTATIONS_LIMIT = 2.0
 """The share is at most n / (n - 1) for n rotations, n = 2 or more."""
-_MAYBE_LARGE = re.compile(rb"[eE]\+?(?:[3-9][0-9]|[0-9]{3})|[0-9]{31}")
 
 
 def impossible(record: RunRecord, *, now: datetime | None = None) -> Iterator[str]:
@@ -70,22 +67,24 @@ def date_problems(created: str, *, now: datetime | None = None) -> Iterator[str]
         yield f"created {created!r} is no time at which it can have been made"
 
 
-def too_large(record: Any) -> str | None:
-    """The first number of ``record`` (any struct) that is beyond ``LARGEST``: none of the other checks could be computed then."""
-    # Thousands of numbers: their digits are looked through first.
-    if _MAYBE_LARGE.search(msgspec.json.encode(record)) is None:
-        return None
-    stack: list[tuple[str, Any]] = [("", msgspec.to_builtins(record))]
+def too_large(plain: Any) -> str | None:
+    """The first number of ``plain`` (dicts and lists) beyond ``LARGEST``: none of the other checks could be computed then."""
+    stack: list[tuple[str, Any]] = [("", plain)]
     while stack:
         path, value = stack.pop()
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in items:
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             kind = type(item)
             if kind is float or kind is int:
-                if not -LARGEST <= item <= LARGEST:
-                    return f"{path}{key} is beyond {LARGEST:g} either way, which measures nothing"
-            elif kind is dict or kind is list:
-                stack.append((f"{path}{key}.", item))
+                beyond = not -LARGEST <= item <= LARGEST
+            elif kind is list and item and NUMBERS.issuperset(map(type, item)):
+                # Thousands of numbers, in one go.
+                beyond = min(item) < -LARGEST or max(item) > LARGEST
+            else:
+                beyond = False
+                if kind is dict or kind is list:
+                    stack.append((f"{path}{key}.", item))
+            if beyond:
+                return f"{path}{key} is beyond {LARGEST:g} either way, which measures nothing"
     return None
 
 

@@ -23,7 +23,7 @@ COPY_SLACK = 1.1
 
 def line_problems(line: KernelSamples | Gradients | Landscape) -> list[str]:
     """Why ``line`` of a file of kernel samples or analyses cannot be right, one sentence each."""
-    beyond = too_large(line)
+    beyond = too_large(msgspec.to_builtins(line))
     if beyond is not None:
         return [beyond]
     found = [*_version(line), *date_problems(line.created)]

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,13 +96,12 @@ def hidden(data: bytes) -> Iterator[str]:
     except RecursionError:
         yield f"it nests deeper than {DEPTH_LIMIT} levels"
         return
+    # Most files are plain ASCII, where only the length of a text is left to look at.
+    plain = data.isascii() and b"\\" not in data and b"\x7f" not in data
     keys = 0
-    stack: list[tuple[Any, str, int]] = [(value, "", 0)]
+    stack: list[tuple[Any, str, int]] = [({"": value} if isinstance(value, str) else value, "", 0)]
     while stack:
         value, path, depth = stack.pop()
-        if isinstance(value, str):
-            yield from _text(value, f"{path or 'the text'}")
-            continue
         if depth > DEPTH_LIMIT:
             yield f"it nests deeper than {DEPTH_LIMIT} levels at {shown(path)}"
             return
@@ -111,14 +110,20 @@ def hidden(data: bytes) -> Iterator[str]:
             if len(value) > OBJECT_LIMIT:
                 yield f"{path or 'it'} has {len(value)} entries, more than {OBJECT_LIMIT}"
                 return
-            for key, item in value.items():
-                yield from _text(key, f"a key of {path or 'the record'}")
-                if type(item) not in NUMBERS:
-                    stack.append((item, f"{path}.{key}" if path else key, depth + 1))
-        elif isinstance(value, list):
-            stack.extend(
-                (item, f"{path}.{index}", depth + 1) for index, item in enumerate(value) if type(item) not in (float, int)
-            )
+            for key in value:
+                if not plain or len(key) > STRING_LIMIT:
+                    yield from _text(key, f"a key of {path or 'the record'}")
+            items: Iterable[tuple[Any, Any]] = value.items()
+        elif isinstance(value, list) and not NUMBERS.issuperset(map(type, value)):
+            items = enumerate(value)
+        else:
+            continue
+        for key, item in items:
+            kind = type(item)
+            if kind is dict or kind is list:
+                stack.append((item, f"{path}.{key}" if path else str(key), depth + 1))
+            elif kind is str and (not plain or len(item) > STRING_LIMIT):
+                yield from _text(item, f"{path}.{key}" if path else str(key))
     # Where no string holds an escape, what looks like a key is one, or lies in a text such as ": so": at most too many are found.
     if b"\\" in data or len(_KEY.findall(data)) != keys:
         yield from (f"the key {shown(key)!r} is given twice in one object" for key in _repeated(data))

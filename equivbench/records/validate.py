@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
@@ -30,14 +31,15 @@ MEANS_NONE = re.compile(
 
 def problems(record: RunRecord) -> list[str]:
     """Why ``record`` cannot be right, one sentence each; empty if nothing contradicts itself, the device or the data."""
-    beyond = too_large(record)
+    plain = msgspec.to_builtins(record)
+    beyond = too_large(plain)
     if beyond is not None:
         return [beyond]
-    checks = (_names, _status, _clock, _budget, _counts, _throughput, _trace, _groups, _nulls)
+    checks = (_names, _status, _clock, _budget, _counts, _throughput, _trace, _groups)
     found = [problem for check in checks for problem in check(record)]
     for where, test in _tests(record):
         found.extend(f"{where}: {problem}" for problem in _test(test))
-    return [*found, *impossible(record)]
+    return [*found, *_nulls(plain, record.reasons), *impossible(record)]
 
 
 def remarks(record: RunRecord) -> list[str]:
@@ -191,7 +193,7 @@ def _groups(record: RunRecord) -> Iterator[str]:
         for point, row in zip(record.trace, rows, strict=True):
             whole: float | None = getattr(point.test, name)
             mean = _weighted_mean(row, groups.weights)
-            scale = _weighted_mean([abs(value) for value in row], groups.weights)
+            scale = _weighted_mean(list(map(abs, row)), groups.weights)
             if whole is not None and abs(mean - whole) > SUM_TOLERANCE * max(scale, abs(whole)):
                 yield f"groups.{name} at step {point.step} average to {mean:.9g}, the test says {whole:.9g}"
 
@@ -215,9 +217,9 @@ def _parts(part: Test | TestPart) -> Iterator[str]:
         yield f"share {share:.9g} is not equivariance / total, {equivariance / total:.9g}"
 
 
-def _nulls(record: RunRecord) -> Iterator[str]:
-    for path in _null_paths(msgspec.to_builtins(record)):
-        if not MEANS_NONE.fullmatch(path) and not _is_explained(path, record.reasons):
+def _nulls(plain: dict[str, Any], reasons: dict[str, str]) -> Iterator[str]:
+    for path in _null_paths(plain):
+        if not MEANS_NONE.fullmatch(path) and not _is_explained(path, reasons):
             yield f"{path} is null and reasons has no entry for it"
 
 
@@ -255,7 +257,8 @@ def _out_of_range(values: dict[str, float | None]) -> Iterator[str]:
 
 
 def _weighted_mean(values: Sequence[float], weights: Sequence[float]) -> float:
-    return sum(value * weight for value, weight in zip(values, weights, strict=True)) / sum(weights)
+    weighted: float = sum(map(operator.mul, values, weights))
+    return weighted / sum(weights)
 
 
 def _close(first: float, second: float) -> bool:
