@@ -7,14 +7,13 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
 
 import msgspec
 
 from equivbench.errors import UsageError
 from equivbench.records.metrics import METRICS
+from equivbench.records.nulls import unexplained
 from equivbench.records.plausibility import impossible, odd, too_large
-from equivbench.records.reading import NUMBERS
 from equivbench.records.schema import RULES_VERSION, RunRecord, Test, TestPart
 from equivbench.records.store import record_path
 
@@ -22,11 +21,6 @@ SUM_TOLERANCE = 1e-6
 """Relative: parts are added up in float64 over at most some 1e9 terms, and a defect is far larger."""
 OTHER_LIMIT = 0.05
 """Share of wall time that no named clock part accounts for, above which a record deserves a look."""
-MEANS_NONE = re.compile(
-    r"reason|recipe\..*|model\.wrapper|model\.config\..*|budget\.extends|throughput\.alternated_with|throughput\.step_seconds"
-    r"|matching\.hardware|environment\.driver|git\..*"
-)
-"""Fields whose null says "none" or follows from another field; every other null is a missing measurement."""
 
 
 def problems(record: RunRecord) -> list[str]:
@@ -39,7 +33,7 @@ def problems(record: RunRecord) -> list[str]:
     found = [problem for check in checks for problem in check(record)]
     for where, test in _tests(record):
         found.extend(f"{where}: {problem}" for problem in _test(test))
-    return [*found, *_nulls(plain, record.reasons), *impossible(record)]
+    return [*found, *unexplained(plain, record.reasons), *impossible(record)]
 
 
 def remarks(record: RunRecord) -> list[str]:
@@ -215,30 +209,6 @@ def _parts(part: Test | TestPart) -> Iterator[str]:
         yield f"total {total:.9g} is not twirled {twirled:.9g} + equivariance {equivariance:.9g}"
     if share is not None and total > 0 and abs(share * total - equivariance) > SUM_TOLERANCE * scale:
         yield f"share {share:.9g} is not equivariance / total, {equivariance / total:.9g}"
-
-
-def _nulls(plain: dict[str, Any], reasons: dict[str, str]) -> Iterator[str]:
-    for path in _null_paths(plain):
-        if not MEANS_NONE.fullmatch(path) and not _is_explained(path, reasons):
-            yield f"{path} is null and reasons has no entry for it"
-
-
-def _null_paths(value: Any, path: str = "") -> Iterator[str]:
-    """Where ``value`` holds null. Numbers, of which a record has thousands, are passed over."""
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        if item is None:
-            yield f"{path}{key}"
-        elif type(item) is dict or (type(item) is list and not NUMBERS.issuperset(map(type, item))):
-            yield from _null_paths(item, f"{path}{key}.")
-
-
-def _is_explained(path: str, reasons: dict[str, str]) -> bool:
-    """Whether there is a reason for ``path`` or for a whole that it is part of; one without list positions serves them all."""
-    names = path.split(".")
-    for parts in (names, [name for name in names if not name.isdigit()]):
-        if any(".".join(parts[:end]) in reasons for end in range(1, len(parts) + 1)):
-            return True
-    return False
 
 
 def _tests(record: RunRecord) -> Iterator[tuple[str, Test]]:

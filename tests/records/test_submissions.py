@@ -2,103 +2,22 @@
 
 import json
 import os
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from good_results import RESULTS, copy_good, good_files, gradients_of, landscape_of
 from spoil import MACHINE, Spoiled, from_records, place_of
 from spoil_files import GRADIENT_CHANGES, KERNEL_CHANGES, LANDSCAPE_CHANGES, from_bytes, from_lines, from_things
 
 from equivbench.cli.main import main
 from equivbench.errors import FailedError
-from equivbench.records.analyses import Curvature, Estimate, GradientPoint, Gradients, Landscape
 from equivbench.records.reading import hidden, shown
-from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning, read_record
 from equivbench.records.submission import admitted, review
 from equivbench.records.validate import problems
-
-RESULTS = Path(__file__).parents[2] / "results"
-PAIRS = ("flow/frames", "forcefield/vector", "voxel/octahedral")
-
-
-def good_files() -> list[Path]:
-    """Both arms' seed 0 of a pair a task."""
-    return [
-        next((RESULTS / MACHINE / pair / arm).glob("*-seed0-*.json")) for pair in PAIRS for arm in ("augmented", "equivariant")
-    ]
-
-
-def analysed(record: RunRecord) -> dict[str, Any]:
-    return {
-        **{name: getattr(record, name) for name in ("created", "run_id", "task", "pair", "arm", "preset", "seed", "variant")},
-        "command": "equivbench analyze",
-        "model": record.model.name,
-        "dataset_sha256": record.dataset.sha256,
-        "weights": "ema",
-        "split": "test",
-        "samples": 8,
-        "rotations": 2,
-        "group": "so3",
-        "analysis_seed": 0,
-        "seconds": 1.0,
-        "environment": record.environment,
-        "git": record.git,
-    }
-
-
-def gradients_of(record: RunRecord) -> Gradients:
-    def at(value: float) -> Estimate:
-        return Estimate(value=value, low=0.9 * value, high=1.1 * value)
-
-    points = [
-        GradientPoint(
-            step=point.step,
-            samples=point.samples,
-            train_seconds=point.train_seconds,
-            total=point.test.total,
-            share=point.test.share,
-            twirled_norm=at(4.0),
-            equivariance_norm=at(2.0),
-            ratio=at(0.5),
-            deviation=0.1,
-        )
-        for point in record.trace[:3]
-    ]
-    return Gradients(**analysed(record), chunks=8, points=points, correlations={"ratio": Estimate(value=0.5, low=-0.1, high=0.8)})
-
-
-def landscape_of(record: RunRecord) -> Landscape:
-    part = Curvature(
-        value=1.0,
-        largest=[2.0, 1.0],
-        smallest=[-1.0, -0.5],
-        residual=1e-4,
-        products=60,
-        trace=Estimate(value=5.0, low=4.0, high=6.0),
-        effective_condition=Estimate(value=40.0, low=30.0, high=50.0),
-        in_plane=[2.0, 1.0],
-        in_plane_condition=2.0,
-        quadratic_r2=0.99,
-        roughness=0.01,
-        fresh_r2=0.1,
-        repeated=0.9,
-    )
-    return Landscape(
-        **analysed(record),
-        step=10,
-        layers="*",
-        parameters=100,
-        precision="float64",
-        along="total",
-        axes=[[0.0, 1.0], [0.0, 1.0]],
-        grids={"total": [[1.0, 2.0], [2.0, 3.0]]},
-        parts={"total": part},
-    )
 
 
 def submissions() -> list[Spoiled]:
@@ -113,15 +32,6 @@ def submissions() -> list[Spoiled]:
         *from_lines("gradients.jsonl", msgspec.to_builtins(gradients_of(record)), GRADIENT_CHANGES),
         *from_lines("landscapes.jsonl", msgspec.to_builtins(landscape_of(record)), LANDSCAPE_CHANGES),
     ]
-
-
-def copy_good(out: Path) -> Path:
-    for file in good_files():
-        target = out / file.relative_to(RESULTS)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, target)
-    shutil.copy(RESULTS / MACHINE / "kernels.jsonl", out / MACHINE)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -222,13 +132,10 @@ def things() -> Iterator[Spoiled]:
 @pytest.mark.parametrize("name", ["a pipe", "a socket", "a link to a device", "a folder", "a sparse terabyte"])
 def test_things_named_outright_are_refused_without_waiting(name: str, tmp_path: Path) -> None:
     path = next(one for one in things() if one.name == name).write(tmp_path)
-    start = time.monotonic()
     with pytest.raises(FailedError, match=r"x\.json"):
         read_record(path)
     if not path.is_dir():
         assert not review([path])[0].valid
-    # Opening a pipe for reading waits for its writer for ever; a minute is far from both.
-    assert time.monotonic() - start < 60
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may read everywhere")
