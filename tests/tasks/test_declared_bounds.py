@@ -1,0 +1,47 @@
+"""What records are held against: the declared checksums are the cards', the declared lowest losses what rounding leaves."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import equivbench.tasks
+from equivbench.registry import DATASETS, resolve
+from equivbench.tasks.flow.archive import PER_ANGSTROM
+from equivbench.tasks.storage import read_card
+from equivbench.tasks.voxel.archive import UNIT
+from equivbench.tasks.voxel.task import grid_of
+from equivbench.tasks.voxel.voxelise import voxelise
+
+CARDS = sorted(Path(equivbench.tasks.__file__).parent.glob("*/data/*.npz"))
+DECLARED = {name: entry.value for name, entry in DATASETS.entries().items() if entry.value.checksums}
+
+
+def test_every_shipped_archive_has_its_checksum_declared() -> None:
+    shipped = {(card["version"], card["sha256"]) for card in map(read_card, CARDS)}
+    assert {pair for spec in DECLARED.values() for pair in spec.checksums.items()} == shipped
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_declared_checksums_are_those_that_records_get(name: str) -> None:
+    card = read_card(resolve(DECLARED[name].factory)().path())
+    assert DECLARED[name].checksums[card["version"]] == card["sha256"]
+
+
+def test_flow_rounding_is_that_of_the_stored_coordinates() -> None:
+    step = 0.1 / PER_ANGSTROM  # nm
+    assert DECLARED["ca-small"].lowest_loss == pytest.approx(3 * step**2 / 12)
+
+
+@pytest.mark.parametrize("name", ["conformers-16", "conformers-small"])
+def test_voxel_rounding_is_above_what_is_declared_and_of_its_order(name: str) -> None:
+    split = resolve(DATASETS.get(name).factory)().load().test
+    batch = split.collate(torch.arange(8))
+    generator = torch.Generator().manual_seed(0)
+    pos = batch["pos"].double()
+    moved = pos + UNIT * (torch.rand(pos.shape, generator=generator, dtype=pos.dtype) - 0.5)
+    first, second = (voxelise(each, batch["channel"], batch["batch"], 8, grid_of(batch)) for each in (pos, moved))
+    left, lowest = float((first - second).square().mean()), DATASETS.get(name).lowest_loss
+    assert lowest is not None
+    # Rounded down for all grids at once: molecules and grids differ by less than ten.
+    assert lowest < left < 10 * lowest
