@@ -15,7 +15,7 @@ from equivbench.analysis.landscape import DRAWS
 from equivbench.analysis.rotated_set import Precision
 from equivbench.tasks.base import Group, Split, Task
 
-WORK = 2e9
+WORK = 3e9
 """Floating-point operations of a pass over the set, by default (one sample may take twice that); an analysis is some 1,200."""
 ROTATIONS = 4
 """By default. Few rotations leave some of the equivariance error's curvature in the sampled twirled error, with either sign; it
