@@ -20,6 +20,8 @@ from equivbench.pairs.widths import resized
 from equivbench.registry import PAIRS
 from equivbench.training.job import Job
 
+FOLDER = "sweeps"
+"""Where a sweep's records go unless another folder is named."""
 _MAX_VALUES = 100
 _UNTUNED: Mapping[str, Any] = {"tuned_at": None, "tuning_log_sha256": None}
 """A rate that the sweep sets was not chosen by tuning."""
@@ -49,7 +51,13 @@ class SweepRequest:
     @property
     def command(self) -> str:
         """The command line that asks for the same, and goes on with it after an interruption."""
-        shared = shlex.split(self.run.command)[3:]  # after "equivbench run PAIR"
+        where = [] if self.run.out == FOLDER else ["--out", self.run.out]
+        return shlex.join([*shlex.split(self.recorded), *where])
+
+    @property
+    def recorded(self) -> str:
+        """The command line as records keep it: without the folder."""
+        shared = shlex.split(self.run.recorded)[3:]  # after "equivbench run PAIR"
         swept = ["--over", self.axis, "--values", ",".join(self.values)]
         return shlex.join(["equivbench", "analyze", "sweep", *self.run.pairs, *swept, *shared])
 
@@ -88,7 +96,7 @@ def _job(job: Job, axis: Axis, value: str, request: SweepRequest) -> Job:
     moved = msgspec.structs.replace(
         job,
         run_id=f"{head}-{request.axis}-{value.replace(':', '-')}-{time}",
-        command=replace(request, run=replace(request.run, out=RunRequest.out)).command,
+        command=request.recorded,
         labels={"sweep": request.axis, "value": value},
         resume=True,
         **axis.change(value, PAIRS.get(job.pair).arm(job.arm), job.preset),
