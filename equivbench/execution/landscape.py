@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
@@ -22,12 +21,13 @@ from equivbench.errors import UsageError, unknown_name
 from equivbench.execution.checkpoints import checkpoint_of
 from equivbench.execution.plan import resolve_device
 from equivbench.execution.snapshots import find_snapshots
+from equivbench.execution.threads import with_threads
 from equivbench.records.analyses import PARTS, Curvature, Estimate, Landscape, Part
 from equivbench.registry import DATASETS, resolve
 from equivbench.tasks.base import DatasetSource, Split
 from equivbench.tasks.fraction import with_fraction
 from equivbench.training.assembly import Plan, load_model, plan, requirements
-from equivbench.training.checkpoint import read_checkpoint
+from equivbench.training.checkpoint import SNAPSHOTS, read_checkpoint
 from equivbench.training.job import Job
 
 Precision = Literal["float32", "float64"]
@@ -107,12 +107,13 @@ def analyse_landscape(
     chosen = plan(job)
     group = chosen.pair_preset.group or chosen.task.group
     exact = cast(Precision, precision)
-    with _threads(job.threads):
+    with with_threads(job.threads):
         model = load_model(path, weights)[0].to(where, torch.float64 if exact == "float64" else torch.float32)
         part = _split(chosen, job, split)
         draws = Draws(chosen.task, part, requirements(chosen, model), group, where, exact, seed)
         size = draws.affordable(model)
-        given = {name: value for name, value in (("samples", samples), ("rotations", rotations), ("points", points)) if value}
+        asked = {"samples": samples, "rotations": rotations, "points": points}
+        given = {name: value for name, value in asked.items() if value is not None}
         size = dataclasses.replace(size, **given)
         measured = measure_landscape(
             model,
@@ -128,7 +129,9 @@ def analyse_landscape(
         )
         judged = draws.draw(FIXED, size).samples
     machine = environment(where, job.threads)
-    settings = {"layers": layers, "along": along, "step": step, "radius": radius, **given, "seed": seed}
+    # The command names the run by its record, from where a snapshot is found by its step.
+    at = facts.step if path.parent.name == SNAPSHOTS else None
+    settings = {"layers": layers, "along": along, "step": at, "radius": radius, **given, "seed": seed}
     settings |= {"eigenvalues": eigenvalues, "weights": weights, "split": split, "precision": precision}
     reasons: dict[str, str] = {}
     return Landscape(
@@ -235,14 +238,3 @@ def _command(record: str, settings: Mapping[str, Any], repeat: bool) -> str:
         if value is not None and value != _DEFAULTS.get(name):
             words += [f"--{name}", str(value)]
     return shlex.join([*words, *([] if repeat else ["--no-repeat"])])
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """As many intra-op threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

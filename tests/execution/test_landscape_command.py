@@ -87,6 +87,7 @@ def test_a_run_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
     assert layer.json["reasons"]["parts.total.fresh_r2"] == "without a repeat"
     # The last snapshot is the end of the run.
     assert at_step.json["grids"] == found["grids"]
+    assert "--step 200" in at_step.json["command"]
     assert equivariant.json["parts"]["equivariance"]["largest"] == []
     assert "rounding" in equivariant.json["reasons"]["parts.equivariance.trace"]
     wanted = (
