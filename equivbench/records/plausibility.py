@@ -20,9 +20,9 @@ FIRST, MADE = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UT
 """No record is older than this format; and a clock that is behind the day on which this was written is not believed."""
 FUTURE = timedelta(days=365)
 """How far ahead a date is an error for certain, where a day is odd: clocks of machines are wrong, and so may be the reader's."""
-TIMING_FACTOR, TIMING_SECONDS = 5.0, 10.0
+TIMING_FACTOR, TIMING_STEPS = 20.0, 100
 """Steps timed in alternation and steps of a run differ by what else a machine does: under 1.4 times in 60 records of two shared
-cores. Runs below ten seconds may be all warm-up."""
+cores; 27 times in an honest run of 60 steps beside eight other jobs, so that short runs are let off."""
 ROUNDING = 1e-12
 """Relative: means of squares are added up in float64, all of one sign, so that a sum is below zero by nothing but rounding."""
 FLOAT32_VARIANCE = 2.0**-48 / 12
@@ -127,8 +127,8 @@ def _speed(record: RunRecord) -> Iterator[str]:
 
 
 def _throughput(record: RunRecord) -> Iterator[str]:
-    ratio, busy = _timing_ratio(record), record.clock.train + record.clock.data
-    if ratio is not None and busy >= TIMING_SECONDS and not 1 / TIMING_FACTOR <= ratio <= TIMING_FACTOR:
+    ratio = _timing_ratio(record)
+    if ratio is not None and record.steps >= TIMING_STEPS and not 1 / TIMING_FACTOR <= ratio <= TIMING_FACTOR:
         yield (
             f"throughput x time is {ratio * record.samples:.0f} samples, the record has {record.samples}: "
             f"more than a factor of {TIMING_FACTOR:g} apart"

@@ -26,10 +26,10 @@ def _negative_share(record: Plain) -> None:
 
 
 def _fast(record: Plain) -> None:
-    """Ten times the speed, consistently in what is timed."""
-    record["throughput"]["samples_per_second"] *= 10
+    """Fifty times the speed, consistently in what is timed."""
+    record["throughput"]["samples_per_second"] *= 50
     for name in ("p10", "p50", "p90"):
-        record["throughput"]["step_seconds"][name] /= 10
+        record["throughput"]["step_seconds"][name] /= 50
 
 
 def _twice_the_samples(record: Plain) -> None:
@@ -67,7 +67,7 @@ def _late_trace(record: Plain) -> None:
 FORGED: dict[str, tuple[str, Callable[[Plain], None]]] = {
     "loss below the labels' rounding": ("rounding of the stored labels", lambda record: _scale_loss(record, 1e-17)),
     "negative share, consistently": ("a mean of squares", _negative_share),
-    "ten times the speed": ("throughput x time", _fast),
+    "fifty times the speed": ("throughput x time", _fast),
     "twice the samples": ("do not fit", _twice_the_samples),
     "verified without being so": ("is said to hold", _says_verified),
     "none declared and verified": ("no symmetry is declared", _none_verified),

@@ -108,7 +108,7 @@ def test_bad_submissions_change_no_row(
 
 def test_one_bad_submission_is_enough_and_is_named(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = copy_good(tmp_path / "results")
-    bad = next(one for one in submissions() if one.name == "ten times the speed").write(out)
+    bad = next(one for one in submissions() if one.name == "fifty times the speed").write(out)
     code, _, err = export(out, capsys)
     assert (code, str(bad) in err, "throughput x time" in err) == (3, True, True)
     with pytest.warns(InvalidRecordWarning, match="throughput x time"):
