@@ -166,7 +166,7 @@ def _levels(arms: dict[str, list[ArmRun]], zero: float | None) -> list[Level]:
     chosen = contestants or [run for runs in arms.values() for run in runs]
     levels = [] if zero is None else [(f"explained {part:.0%}", math.log((1 - part) * zero)) for part in EXPLAINED]
     ends = [_end(run.trace()[0]) for run in chosen]
-    levels.append((END, max(end for end in ends if end is not None)))
+    levels += [(END, max(known))] if (known := [end for end in ends if end is not None]) else []
     return [
         Level(name, math.exp(log_loss), {arm: _reading(runs, log_loss) for arm, runs in arms.items()})
         for name, log_loss in levels

@@ -25,12 +25,12 @@ def baselines(
     from equivbench.analysis.matched import make_readable
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.errors import FailedError
-    from equivbench.records.store import load_results
+    from equivbench.records.submission import admitted
     from equivbench.registry import TASKS
     from equivbench.reporting.baselines import STANDING_COLUMNS, level_columns, level_rows, standing_rows
     from equivbench.reporting.text import printable
 
-    found = make_readable(load_results(results, invalid="warn"))
+    found = make_readable(admitted(results, invalid="warn"))
     if not found:
         raise FailedError(f"{results} has no finished run; `equivbench run` makes some")
     if as_json:

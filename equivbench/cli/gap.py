@@ -26,10 +26,10 @@ def gap(
     from equivbench.analysis.pairing import ARMS, pair_up
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.errors import FailedError, IncomparableError
-    from equivbench.records.store import load_results
+    from equivbench.records.submission import admitted
     from equivbench.reporting.gaps import COLUMNS, gap_rows
 
-    records = load_results(results, invalid="warn")
+    records = admitted(results, invalid="warn")
     problems = pair_up(records).problems
     gaps = efficiency_gap(records)
     if not gaps:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Literal
-
-import torch
 
 from equivbench.analysis.deviation import deviation
 from equivbench.analysis.fixed_loss import FixedLoss
@@ -20,6 +17,7 @@ from equivbench.environment import environment, git_state
 from equivbench.errors import UsageError, unknown_name
 from equivbench.execution.plan import resolve_device
 from equivbench.execution.snapshots import find_snapshots
+from equivbench.execution.threads import with_threads
 from equivbench.records.analyses import Estimate, GradientPoint, Gradients
 from equivbench.records.schema import TracePoint
 from equivbench.registry import DATASETS, resolve
@@ -78,7 +76,7 @@ def analyse_gradients(
     job, where = found.job, resolve_device(device)
     chosen = plan(job)
     points, reasons = [], {}
-    with _threads(job.threads):
+    with with_threads(job.threads):
         part = with_fraction(_data(chosen), job.fraction).split(split)
         loss = FixedLoss(
             chosen.task,
@@ -185,14 +183,3 @@ def _command(record: str, options: Mapping[str, object]) -> str:
         if value != defaults[name]:
             words += [f"--{name}", str(value)]
     return shlex.join(words)
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """As many intra-op threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

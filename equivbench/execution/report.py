@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from equivbench.environment import environment, git_state
+from equivbench.records.reading import shown
 from equivbench.records.schema import RunRecord, Status
 from equivbench.training.job import Job
 from equivbench.training.outcome import throughput, to_record
 from equivbench.training.trainer import Trainer
+
+_REASON = 2000
+"""Most characters of the reason of a failed run."""
 
 
 def make_record(
@@ -39,7 +43,7 @@ def make_record(
 
 def _status(trainer: Trainer, interrupted: bool, failed: str | None) -> tuple[Status, str | None]:
     if failed is not None:
-        return "failed", failed
+        return "failed", shown(failed, _REASON)  # someone's exception may hold anything
     if trainer.diverged is not None:
         return "diverged", trainer.diverged
     if interrupted:

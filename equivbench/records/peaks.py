@@ -1,4 +1,4 @@
-"""What devices can do at most, from their makers' data sheets: a record that claims more is wrong."""
+"""What devices can do at most: a record that claims more is wrong."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ def _gpu(double: float, single: float, half: float, bandwidth: float) -> Peak:
 
 # Tera-operations a second in 64, 32 (TF32 or matrix units where there are, since torch may use them) and 16 bits, without
 # sparsity, and TB/s, by pattern of the name that torch gives. The first that matches counts; of variants under one name the
-# fastest stands here. NVIDIA: data sheets of the product (V100 2020, T4 2019, A100 2021, A10 2021, A30, A40, L4, L40S 2023,
-# H100 2023, H200 2024, Blackwell 2024) and the Ada and Ampere GA102 whitepapers; AMD: data sheets of MI250X, MI300X, MI325X.
+# fastest stands here. H100, H200, A100, A10, L4, L40S, V100, T4 and P100 agree with collections of NVIDIA's data sheets
+# (glennklockwood.com/garden/processors/h100, github.com/winston-zhang-orz/gpu-specs); B200 is the larger of two that differ.
+# The other rows were not looked up: compare them with the maker's sheet before a record is refused for one of them.
 GPUS: tuple[tuple[str, Peak], ...] = (
-    (r"\bGB200\b|\bGB300\b|\bB200\b|\bB300\b", _gpu(45, 1250, 2500, 8.0)),
+    (r"\bGB200\b|\bGB300\b|\bB200\b|\bB300\b", _gpu(90, 1250, 2500, 8.0)),
     (r"\bGH200\b|\bH200\b", _gpu(67, 495, 990, 4.9)),
     (r"\bH100\b|\bH800\b", _gpu(67, 495, 990, 3.9)),
     (r"\bH20\b", _gpu(67, 495, 990, 4.0)),

@@ -83,7 +83,8 @@ def test_an_arm_of_which_every_seed_diverged_ends_with_3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = pair()
-    first.status, first.reason = "diverged", "loss is NaN"
+    first.status, first.reason, first.final, first.final_raw = "diverged", "loss is NaN", None, None
+    first.reasons |= {"final": "it diverged", "final_raw": "it diverged"}
     assert gap(monkeypatch, write(tmp_path, first, second), "--json") == 3
     streams = capsys.readouterr()
     assert json.loads(streams.out)[0]["s_star_equivariant"]["steady"]["censored"] == "above"
