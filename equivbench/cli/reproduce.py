@@ -108,18 +108,24 @@ def _report(out: str, claims: Sequence[str], page: Path | None, json: bool, gath
     from equivbench.reporting.claims.evidence import load_evidence
     from equivbench.reporting.claims.page import COLUMNS, claims_rows, render_claims
     from equivbench.reporting.claims.verdicts import judge
+    from equivbench.reporting.headline import COLUMNS as HEADLINE_COLUMNS
+    from equivbench.reporting.headline import headline_rows
 
     evidence = load_evidence(Path(out))
     findings = [finding for finding in judge(evidence) if not claims or finding.claim in claims]
     for text in evidence.warnings:
         message("warning", text)
+    headlines = [each for scene in evidence.scenes for each in scene.headlines if not claims or "C5" in claims]
     if page is not None:
-        write_atomically(page, render_claims(findings, evidence.warnings).encode())
+        write_atomically(page, render_claims(findings, headlines, evidence.warnings).encode())
         message("note", f"wrote {page}")
     if json:
         print_json({**gathered, "findings": findings, "warnings": evidence.warnings})
     else:
         print_table(COLUMNS, claims_rows(findings))
+        if headlines:
+            typer.echo()
+            print_table(HEADLINE_COLUMNS, headline_rows(headlines))
 
 
 def _print_parts(reproduction: Reproduction, json: bool, to_stderr: bool = False) -> None:

@@ -134,5 +134,7 @@ assert "torch" not in sys.modules
 def test_the_table_has_a_row_for_each_finding(capsys: pytest.CaptureFixture[str]) -> None:
     some_results()
     assert run("reproduce", "--report-only") == 0
-    rows = capsys.readouterr().out.splitlines()
-    assert [row.split()[0] for row in rows[1:]] == list(CLAIMS)
+    claims, headlines = (text.splitlines() for text in capsys.readouterr().out.split("\n\n"))
+    assert [row.split()[0] for row in claims[1:]] == list(CLAIMS)
+    assert headlines[0].startswith("pair")
+    assert [row.split()[0] for row in headlines[1:]] == ["forcefield/vector"]

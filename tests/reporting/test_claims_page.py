@@ -20,6 +20,7 @@ from equivbench.reporting.claims.findings import Finding, Measurement
 from equivbench.reporting.claims.page import COLUMNS, claims_rows, measurement_text, render_claims
 from equivbench.reporting.claims.statements import CLAIMS, TASKS, claim
 from equivbench.reporting.claims.verdicts import judge
+from equivbench.reporting.headline import budget_rows, headline_rows, make_headline
 from equivbench.reporting.text import from_markdown_cell
 
 STEPS = (10, 30, 100, 300, 1000)
@@ -134,7 +135,9 @@ def test_hostile_text_stays_text_on_the_page() -> None:
     records = all_tasks(
         FALLS, pair=HOSTILE, command=f"equivbench {HOSTILE}", run_id=HOSTILE, variant={HOSTILE: HOSTILE}, preset=HOSTILE
     )
-    page = render_claims(judge(gather_evidence(records)), [HOSTILE])
+    gaps = make_headline(contest(0.5, pair=HOSTILE, variant={HOSTILE: HOSTILE}))
+    assert gaps
+    page = render_claims(judge(gather_evidence(records)), gaps, [HOSTILE])
     lines = page.splitlines()
     assert all(line.startswith("    ") for line in lines if "<script" in line.replace(r"\<", "")), "outside of code blocks"
     assert not any(line.startswith(("# not", "| x")) for line in lines)
@@ -153,6 +156,16 @@ def test_rows_and_page_say_the_same_and_json_takes_it() -> None:
     assert "    equivbench run toy/pair" in page
     plain = msgspec.json.decode(msgspec.json.encode(findings))
     assert [each["verdict"] for each in plain] == [each.verdict for each in findings]
+
+
+def test_the_headline_stands_on_the_page_at_every_budget_and_fraction() -> None:
+    headlines = make_headline([*contest(0.8), *contest(0.4, variant={"sweep": "data", "value": "0.25"})])
+    lines = render_claims([], headlines).splitlines()
+    cells = [tuple(map(from_markdown_cell, line[2:-2].split(" | "))) for line in lines if line.startswith("| forcefield")]
+    assert cells == [*headline_rows(headlines), *budget_rows(headlines)]
+    assert {row[3] for row in headline_rows(headlines)} == {"1", "0.25"}
+    assert sum(line.startswith("- forcefield/vector, kernels default, data ") for line in lines) == len(headlines)
+    assert "## The headline" not in render_claims(judge(gather_evidence(contest(0.8))))
 
 
 def test_figures_are_shown_with_unit_interval_and_bound() -> None:

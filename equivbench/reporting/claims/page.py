@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from equivbench.reporting.claims.findings import Finding, Measurement, Part, distinct
 from equivbench.reporting.claims.statements import CLAIMS, CURVES, PAPER, Claim, claim
+from equivbench.reporting.headline import BUDGET_COLUMNS, Headline, budget_rows, headline_rows, scaling_text
+from equivbench.reporting.headline import COLUMNS as HEADLINE_COLUMNS
 from equivbench.reporting.text import markdown_cell, printable
 
 COLUMNS = ("claim", "", "hardware", "preset", "verdict", "why")
@@ -19,8 +21,8 @@ def claims_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
     ]
 
 
-def render_claims(findings: Sequence[Finding], notes: Sequence[str] = ()) -> str:
-    """The page on ``findings``; ``notes`` are what was left out of the evidence.
+def render_claims(findings: Sequence[Finding], headlines: Sequence[Headline] = (), notes: Sequence[str] = ()) -> str:
+    """The page on ``findings``, with the ``headlines`` that C5 rests on; ``notes`` are what was left out of the evidence.
 
     Text from records is escaped, and commands stand in indented code blocks, in which nothing is active.
     """
@@ -36,6 +38,8 @@ def render_claims(findings: Sequence[Finding], notes: Sequence[str] = ()) -> str
         "",
         "Not measured means just that. A CPU's time is never read as a GPU's, and no two machines or presets are mixed.",
     ]
+    if headlines:
+        lines += ["", *_headline(headlines)]
     for each in shown:
         lines += ["", *_section(each, [finding for finding in findings if finding.claim == each.id])]
     if notes:
@@ -52,6 +56,34 @@ def measurement_text(measurement: Measurement) -> tuple[str, str]:
     if measurement.low is None and measurement.high is None:
         return value, "-"
     return value, " to ".join(".." if end is None else _number(end) for end in (measurement.low, measurement.high))
+
+
+def _headline(headlines: Sequence[Headline]) -> list[str]:
+    timed = [each for each in headlines if each.steady is not None]
+    return [
+        "## The headline: loss per device-hour",
+        "",
+        "Loss of the equivariant arm over that of the augmented one, each at its budget; *data* is the fraction of the training"
+        " split. An arm in brackets is ahead by the interval, but few seeds or the correction over all pairs forbid to claim a"
+        " lead; with a question mark by the estimate alone. s* is how much faster the other arm would have to be to tie. An hour"
+        " is one of the whole machine: CPU-h are no GPU-h.",
+        "",
+        *_table(HEADLINE_COLUMNS, headline_rows(headlines)),
+        "",
+        "At smaller budgets, read off the same curves (constant rate with averaged weights, so that each point is the result of"
+        " that budget, up to tuning):",
+        "",
+        *_table(BUDGET_COLUMNS, budget_rows(timed)),
+        "",
+        *(f"- {_text(_of(each))}: {_text(scaling_text(each))}" for each in timed),
+    ]
+
+
+def _of(each: Headline) -> str:
+    kernels = " / ".join(dict.fromkeys(each.gap.kernels.values()))
+    return f"{each.gap.task}/{each.gap.pair}, kernels {kernels}" + (
+        "" if each.fraction is None else f", data {each.fraction:.3g}"
+    )
 
 
 def _section(each: Claim, findings: Sequence[Finding]) -> list[str]:
