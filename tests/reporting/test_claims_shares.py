@@ -143,6 +143,9 @@ def test_the_penalty_is_judged_at_losses_that_all_seeds_reach() -> None:
     assert "do not decide" in found("C4", both_arms(SMALL_PENALTY, spread=0.3)).reason
     # The augmented arm alone has no common losses; it does not stand in the way of the pairs that have.
     assert found("C4", [*both_arms(0.05), make_shared(pair="tied-head")]).verdict == "held"
+    alone = make_shared([(step, 0.05) for step in (10, 100, 10_000)])
+    alone.budget.limit *= 10
+    assert len(found("C4", [*both_arms(0.05), alone]).parts) == 3, "nor does a longer run of one arm, for its own pair"
     nothing = found("C4", [record for record in both_arms(0.05) if record.arm == "equivariant"])
     assert (nothing.verdict, nothing.parts) == ("not measured", ())
 

@@ -19,7 +19,9 @@ def costs_little(claim: Claim, scene: Scene) -> list[Part]:
     """C4: a part for each pair of which both arms were run, over the levels of loss that all seeds of the augmented one reach."""
     split = [record for record in scene.declared if any(point.test.share is not None for point in record.trace)]
     readable = {each.setting: each for each in make_readable(split)}
-    arms = [(arm, _gap_of(arm, scene.gaps)) for arm in longest(augmented_arms(split))]
+    # An arm that ran alone, however long, has no other's losses to be matched with.
+    contests = [arm for arm in augmented_arms(split) if _gap_of(arm, scene.gaps) is not None]
+    arms = [(arm, _gap_of(arm, scene.gaps)) for arm in longest(contests)]
     return [_penalty_part(claim, readable[arm.setting], arm, gap) for arm, gap in arms if gap is not None]
 
 
