@@ -19,6 +19,8 @@ from equivbench.records.store import read_record
 from equivbench.records.validate import problems
 
 SECONDS = METRICS["seconds"]
+ANALYSES = ("gradients", "landscape")
+"""What lines of :mod:`equivbench.records.analyses` call their kind."""
 PROCESS_SPREAD = 0.015
 """Relative spread between processes of one kernel on one machine: the rounds of a kernel sample share a process and its memory
 layout, and do not show it."""
@@ -30,12 +32,19 @@ class _Line(msgspec.Struct):
     benchmark: str | None = None
     case: str | None = None
     learning_rate: float | None = None
+    kind: str | None = None
+
+    @property
+    def is_no_measurement(self) -> bool:
+        """Whether it is of a file that lies among measurements: a tuning log, gradients or landscapes of runs."""
+        return self.learning_rate is not None or self.kind in ANALYSES
 
 
 def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
     """All that is measured at or below ``path``; what cannot be read is listed, nothing is skipped silently.
 
-    ``metrics`` are gated in addition to those that are by default. Tuning logs in a folder of records are no measurements.
+    ``metrics`` are gated in addition to those that are by default. Tuning logs and analyses in a folder of records are no
+    measurements.
     """
     try:
         found = sorted(_files(path))
@@ -97,7 +106,7 @@ class _Reader:
                     self._pool(of_gate_samples(msgspec.json.decode(line, type=GateSamples), str(file)))
                 elif kind.case is not None:
                     self._pool(_of_kernel(msgspec.json.decode(line, type=KernelSamples), str(file)))
-                elif kind.learning_rate is not None and self.lenient:
+                elif kind.is_no_measurement and self.lenient:
                     return
                 else:
                     raise FailedError(f"{file}, line {number}, is neither a kernel sample nor one of the gate; measure again")

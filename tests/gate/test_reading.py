@@ -132,6 +132,20 @@ def test_what_is_no_measurement_is_named(name: str, content: bytes, tmp_path: Pa
         assert name in reasons(side)
 
 
+def test_analyses_and_tuning_logs_beside_records_are_no_measurements(tmp_path: Path) -> None:
+    written(tmp_path, run())
+    alone = read_side(tmp_path)
+    for name, line in (
+        ("gradients", '{"kind":"gradients"}'),
+        ("landscapes", '{"kind":"landscape"}'),
+        ("log", '{"learning_rate":0.1}'),
+    ):
+        (tmp_path / f"{name}.jsonl").write_text(line + "\n")
+        # Named by itself such a file is a mistake.
+        assert f"{name}.jsonl" in reasons(read_side(tmp_path / f"{name}.jsonl"))
+    assert read_side(tmp_path) == alone
+
+
 def test_nothing_there_is_said(tmp_path: Path) -> None:
     assert "does not exist" in reasons(read_side(tmp_path / "nowhere"))
     assert "holds no records" in reasons(read_side(tmp_path))
