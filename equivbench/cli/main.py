@@ -31,7 +31,7 @@ COMMANDS = (
     Entry("analyze", "Sweeps, baselines and what the trained models are like.", "equivbench.cli.analyze"),
     Entry("kernels", "Times of the equivariant operations on each backend, checked.", "equivbench.cli.kernels"),
     Entry("check", "The CI gate over two result sets, or two revisions measured here.", "equivbench.cli.check"),
-    Entry("reproduce", "The paper's claims, one by one: what was measured, and whether it held.", "equivbench.cli.reproduce"),
+    Entry("reproduce", "The paper's claims, one by one: did they hold?", "equivbench.cli.reproduce"),
 )
 _BY_NAME = {entry.name: entry for entry in COMMANDS}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Literal
 
 from equivbench.analysis.deviation import deviation
@@ -13,16 +12,14 @@ from equivbench.analysis.fixed_loss import FixedLoss
 from equivbench.analysis.gradients import PartGradients, part_gradients
 from equivbench.analysis.quantities import Quantity
 from equivbench.analysis.trends import correlations
-from equivbench.environment import environment, git_state
+from equivbench.environment import environment
 from equivbench.errors import UsageError, unknown_name
+from equivbench.execution.analysed import analysed_run, split_of
 from equivbench.execution.plan import resolve_device
 from equivbench.execution.snapshots import find_snapshots
 from equivbench.execution.threads import with_threads
 from equivbench.records.analyses import Estimate, GradientPoint, Gradients
 from equivbench.records.schema import TracePoint
-from equivbench.registry import DATASETS, resolve
-from equivbench.tasks.base import DatasetSource, TaskData
-from equivbench.tasks.fraction import with_fraction
 from equivbench.training.assembly import Plan, load_model, plan, requirements
 from equivbench.training.checkpoint import read_checkpoint
 
@@ -77,7 +74,7 @@ def analyse_gradients(
     chosen = plan(job)
     points, reasons = [], {}
     with with_threads(job.threads):
-        part = with_fraction(_data(chosen), job.fraction).split(split)
+        part = split_of(chosen, job, split)
         loss = FixedLoss(
             chosen.task,
             part,
@@ -97,19 +94,11 @@ def analyse_gradients(
             reasons.update({f"points.{index}.{name}": reason for name, reason in missing.items()})
     machine = environment(where, job.threads)
     analysis = Gradients(
-        created=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        **analysed_run(chosen, job, machine),
         command=_command(
             f"results/{machine.machine_key}/{found.name}.json",
             {"weights": kind, "split": split, "samples": samples, "chunks": chunks, "rotations": rotations, "seed": seed},
         ),
-        run_id=job.run_id,
-        task=chosen.task.name,
-        pair=chosen.pair.name,
-        arm=job.arm,
-        model=chosen.spec.name,
-        preset=job.preset,
-        seed=job.seed,
-        variant={**chosen.variant, **job.labels},
         dataset_sha256=found.dataset_sha256,
         weights=kind,
         split=split,
@@ -120,8 +109,6 @@ def analyse_gradients(
         analysis_seed=seed,
         seconds=time.monotonic() - began,
         reasons=reasons,
-        environment=machine,
-        git=git_state(),
         points=points,
         correlations={},
     )
@@ -136,11 +123,6 @@ def _affordable(chosen: Plan, there: int, chunks: int) -> int:
     """How many of the samples that are ``there`` are judged by default: at least two a chunk."""
     evaluated = chosen.pair_preset.test_samples or there
     return min(there, max(2 * chunks, min(SAMPLES, evaluated // 2)))
-
-
-def _data(chosen: Plan) -> TaskData:
-    source: DatasetSource = resolve(DATASETS.get(chosen.pair_preset.dataset).factory)()
-    return source.load()
 
 
 def _point(

@@ -6,7 +6,6 @@ import dataclasses
 import shlex
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, Literal, cast
 
 import msgspec
@@ -16,17 +15,15 @@ from scipy import special
 
 from equivbench.analysis.landscape import FIXED, PROBES, Measured, Shape, measure_landscape
 from equivbench.analysis.landscape_draws import Draws
-from equivbench.environment import environment, git_state
+from equivbench.environment import environment
 from equivbench.errors import UsageError, unknown_name
+from equivbench.execution.analysed import analysed_run, split_of
 from equivbench.execution.checkpoints import checkpoint_of
 from equivbench.execution.plan import resolve_device
 from equivbench.execution.snapshots import find_snapshots
 from equivbench.execution.threads import with_threads
 from equivbench.records.analyses import PARTS, Curvature, Estimate, Landscape, Part
-from equivbench.registry import DATASETS, resolve
-from equivbench.tasks.base import DatasetSource, Split
-from equivbench.tasks.fraction import with_fraction
-from equivbench.training.assembly import Plan, load_model, plan, requirements
+from equivbench.training.assembly import load_model, plan, requirements
 from equivbench.training.checkpoint import SNAPSHOTS, read_checkpoint
 from equivbench.training.job import Job
 
@@ -109,7 +106,7 @@ def analyse_landscape(
     exact = cast(Precision, precision)
     with with_threads(job.threads):
         model = load_model(path, weights)[0].to(where, torch.float64 if exact == "float64" else torch.float32)
-        part = _split(chosen, job, split)
+        part = split_of(chosen, job, split)
         draws = Draws(chosen.task, part, requirements(chosen, model), group, where, exact, seed)
         size = draws.affordable(model)
         asked = {"samples": samples, "rotations": rotations, "points": points}
@@ -135,16 +132,8 @@ def analyse_landscape(
     settings |= {"eigenvalues": eigenvalues, "weights": weights, "split": split, "precision": precision}
     reasons: dict[str, str] = {}
     return Landscape(
-        created=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        **analysed_run(chosen, job, machine),
         command=_command(f"results/{machine.machine_key}/{job.pair}/{job.arm}/{job.run_id}.json", settings, repeat),
-        run_id=job.run_id,
-        task=chosen.task.name,
-        pair=chosen.pair.name,
-        arm=job.arm,
-        model=chosen.spec.name,
-        preset=job.preset,
-        seed=job.seed,
-        variant={**chosen.variant, **job.labels},
         dataset_sha256=str(facts.identity["dataset"]),
         weights=cast(Any, weights),
         split=split,
@@ -154,8 +143,6 @@ def analyse_landscape(
         analysis_seed=seed,
         seconds=time.monotonic() - began,
         reasons=reasons,
-        environment=machine,
-        git=git_state(),
         step=facts.step,
         layers=layers,
         parameters=measured.size,
@@ -165,11 +152,6 @@ def analyse_landscape(
         grids={name: grid.tolist() for name, grid in measured.grids.items()},
         parts={name: _curvature(name, measured, repeat, reasons) for name in PARTS},
     )
-
-
-def _split(chosen: Plan, job: Job, name: str) -> Split:
-    source: DatasetSource = resolve(DATASETS.get(chosen.pair_preset.dataset).factory)()
-    return with_fraction(source.load(), job.fraction).split(name)
 
 
 def _curvature(name: str, measured: Measured, repeat: bool, reasons: dict[str, str]) -> Curvature:
