@@ -1,4 +1,5 @@
-"""An evaluation of the first pair of each task, at the ``dev`` size, through the trainer that ``run`` uses.
+"""An evaluation of the first pair of each task, at the ``dev`` size, through the trainer that
+``run`` uses.
 
 Seconds of a training step are tracked in :mod:`benchmarks.pairs`, where the arms take turns.
 """
@@ -14,11 +15,14 @@ from equivbench.registry import PAIRS
 from equivbench.training.stepping import dev_trainer
 
 if TYPE_CHECKING:
-    # Not at run time: asv takes every class with a time_... method for a benchmark, and Trainer has time_steps.
+    # Not at run time: asv takes every class with a time_... method for a benchmark, and Trainer has
+    # time_steps.
     from equivbench.training.trainer import Trainer
 
 FIRST = {entry.value.task: name for name, entry in reversed(PAIRS.entries().items())}
-ARMS = tuple(f"{name}/{arm.name}" for name in reversed(FIRST.values()) for arm in PAIRS.get(name).contestants)
+ARMS = tuple(
+    f"{name}/{arm.name}" for name in reversed(FIRST.values()) for arm in PAIRS.get(name).contestants
+)
 
 
 @cache

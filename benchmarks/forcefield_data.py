@@ -17,7 +17,9 @@ BATCH = 32
 def shipped() -> tuple[Task, TaskData]:
     """The task and its shipped data."""
     torch.set_num_threads(1)
-    return resolve(TASKS.get("forcefield").factory)(), resolve(DATASETS.get("gfn2-small").factory)().load()
+    return resolve(TASKS.get("forcefield").factory)(), resolve(
+        DATASETS.get("gfn2-small").factory
+    )().load()
 
 
 class Load:

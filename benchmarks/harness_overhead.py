@@ -1,10 +1,13 @@
-"""What the harness adds to a training step: the loop's step against the same step in a bare loop, in alternation.
+"""What the harness adds to a training step: the loop's step against the same step in a bare loop,
+in alternation.
 
-    python benchmarks/harness_overhead.py [--pair forcefield/vector] [--arm augmented] [--preset small] [--rounds 12]
+    python benchmarks/harness_overhead.py [--pair forcefield/vector] [--arm augmented] [--preset
+    small] [--rounds 12]
 
-Each round runs the same batches through both loops, in the order ABBA, and keeps the least seconds a step of each; the
-figure is the median over rounds of their ratio. The harness side is ``Trainer.train_slice`` as ``equivbench run`` uses it:
-clock, random streams, divergence watch, heartbeat on disk. Checkpoints and evaluations have clock parts of their own.
+Each round runs the same batches through both loops, in the order ABBA, and keeps the least seconds
+a step of each; the figure is the median over rounds of their ratio. The harness side is
+``Trainer.train_slice`` as ``equivbench run`` uses it: clock, random streams, divergence watch,
+heartbeat on disk. Checkpoints and evaluations have clock parts of their own.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from equivbench.training.job import Job
 from equivbench.training.order import Order
 
 if TYPE_CHECKING:
-    # Not at run time: asv takes every class with a time_... method for a benchmark, and Trainer has time_steps.
+    # Not at run time: asv takes every class with a time_... method for a benchmark, and Trainer has
+    # time_steps.
     from equivbench.training.trainer import Trainer
 
 STEPS = 4
@@ -37,11 +41,14 @@ STEPS = 4
 
 
 def bare_loop(trainer: Trainer, seed: int) -> Callable[[int], None]:
-    """A function that makes the step from a position of the sample order on, with nothing round it."""
+    """A function that makes the step from a position of the sample order on, with nothing round
+    it."""
     arm, recipe = trainer.arm, trainer.arm.recipe
     model = copy.deepcopy(arm.module).train()
     parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
     averages = [parameter.detach().clone() for parameter in parameters]
     order = Order(seed, len(arm.split))
     generator = torch.Generator().manual_seed(seed)
@@ -50,7 +57,9 @@ def bare_loop(trainer: Trainer, seed: int) -> Callable[[int], None]:
     def step(position: int) -> None:
         batch = arm.split.collate(order.take(position, recipe.batch_size))
         if recipe.augmentation == "haar":
-            rotations = random_rotations(recipe.batch_size, generator=generator, dtype=torch.float64)
+            rotations = random_rotations(
+                recipe.batch_size, generator=generator, dtype=torch.float64
+            )
             index = None if arm.task.index_field is None else batch[arm.task.index_field]
             batch = arm.task.rotate(batch, rotations, index)
         inputs, targets = arm.task.assemble(batch, arm.task.noise(batch, generator), arm.requires)
@@ -60,13 +69,16 @@ def bare_loop(trainer: Trainer, seed: int) -> Callable[[int], None]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
-            torch._foreach_lerp_(averages, parameters, 1.0 - decay_at(position // recipe.batch_size, recipe.ema))
+            torch._foreach_lerp_(
+                averages, parameters, 1.0 - decay_at(position // recipe.batch_size, recipe.ema)
+            )
 
     return step
 
 
 class Stamps:
-    """Seconds of each pass of a trainer's loop: from the start of a step to the start of the next."""
+    """Seconds of each pass of a trainer's loop: from the start of a step to the start of the
+    next."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -82,14 +94,16 @@ class Stamps:
         self._real(clock)
 
     def run(self, steps: int) -> list[float]:
-        """``steps`` passes from the trainer's present position on (one more is run, to see the last one end)."""
+        """``steps`` passes from the trainer's present position on (one more is run, to see the last
+        one end)."""
         self._starts, self._until = [], steps
         self.trainer.train_slice(1e9)
         return [end - start for start, end in zip(self._starts, self._starts[1:], strict=False)]
 
 
 def compare(trainer: Trainer, rounds: int) -> dict[str, float | list[float]]:
-    """Median over ``rounds`` of (least harness step) / (least bare step), and what it was made of."""
+    """Median over ``rounds`` of (least harness step) / (least bare step), and what it was made
+    of."""
     bare, harness = bare_loop(trainer, trainer.seed), Stamps(trainer)
     trainer.prepare()
 
@@ -124,7 +138,9 @@ def compare(trainer: Trainer, rounds: int) -> dict[str, float | list[float]]:
 
 def main() -> None:
     """Measure and print one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pair", default="forcefield/vector")
     parser.add_argument("--arm", default="augmented")
     parser.add_argument("--preset", default="small")

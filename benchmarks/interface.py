@@ -22,4 +22,8 @@ class CommandLine:
 
     def call(self, *arguments: str) -> None:
         """Run the command line; a failure is an error, not a fast time."""
-        subprocess.run([sys.executable, "-m", "equivbench.cli.main", *arguments], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "equivbench.cli.main", *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )

@@ -1,7 +1,8 @@
-"""The quick kernel cases on our backends and on e3nn: checked and timed once, in turn, and tracked many times.
+"""The quick kernel cases on our backends and on e3nn: checked and timed once, in turn, and tracked
+many times.
 
-The cases, their names and the check against the float64 reference are those of ``equivbench kernels``. Importing this imports
-no torch, as asv reads every value in a process of its own.
+The cases, their names and the check against the float64 reference are those of ``equivbench
+kernels``. Importing this imports no torch, as asv reads every value in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ PROVIDED = {
     "fused": {"convolution"},
     REFERENCE: {"convolution", "spherical-harmonics", "linear", "steerable-convolution"},
 }
-"""The operations of each backend. Stated here, not asked for: asv has no way to leave a combination out but to start a process
-for it and to write down NaN."""
+"""The operations of each backend. Stated here, not asked for: asv has no way to leave a combination
+out but to start a process for it and to write down NaN."""
 ROUNDS = 8
 SECONDS = 0.05
 """Of each round; the rounds of a case's backends alternate, and each gives its least sample."""
@@ -46,19 +47,29 @@ def compared(one: Case) -> tuple[str, ...]:
 
 
 QUICK = tuple(one for one in CASES if one.quick)
-TIMED = tuple(f"{one.name}/{mode}/{name}" for one in QUICK for mode in modes_of(one) for name in backends_of(one))
-COMPARED = tuple(f"{one.name}/{mode}/{name}" for one in QUICK for mode in modes_of(one) for name in compared(one))
+TIMED = tuple(
+    f"{one.name}/{mode}/{name}"
+    for one in QUICK
+    for mode in modes_of(one)
+    for name in backends_of(one)
+)
+COMPARED = tuple(
+    f"{one.name}/{mode}/{name}" for one in QUICK for mode in modes_of(one) for name in compared(one)
+)
 
 
 def setup_cache() -> Values:
-    """Time every combination; asv calls this once for all classes below and keeps what it returns."""
+    """Time every combination; asv calls this once for all classes below and keeps what it
+    returns."""
     import torch
 
     from equivbench.kernels.comparing import Plan, comparisons
 
     torch.set_num_threads(1)
     values: Values = dict.fromkeys(TIMED, "it was not timed")
-    for comparison in comparisons(QUICK, tuple(PROVIDED), MODES, Plan(rounds=ROUNDS, seconds=SECONDS)):
+    for comparison in comparisons(
+        QUICK, tuple(PROVIDED), MODES, Plan(rounds=ROUNDS, seconds=SECONDS)
+    ):
         values |= values_of(comparison)
     return values
 
@@ -67,19 +78,28 @@ setup_cache.timeout = 1200  # type: ignore[attr-defined]
 
 
 def values_of(comparison: Comparison) -> Values:
-    """What is tracked of one case and mode, and why there is nothing of a backend: a wrong kernel must not hide the others."""
+    """What is tracked of one case and mode, and why there is nothing of a backend: a wrong kernel
+    must not hide the others."""
     title = f"{comparison.case.name}/{comparison.mode}"
     rounds = {sample.backend: sample.rounds for sample in comparison.samples}
     values: Values = {}
     for name, seconds in rounds.items():
-        values[f"{title}/{name}"] = found = {"seconds": positive(min(seconds), f"seconds of {title}/{name}")}
+        values[f"{title}/{name}"] = found = {
+            "seconds": positive(min(seconds), f"seconds of {title}/{name}")
+        }
         if REFERENCE in rounds and name != REFERENCE:
-            ratios = [ours / theirs for ours, theirs in zip(seconds, rounds[REFERENCE], strict=True)]
-            found["of_reference"] = positive(statistics.median(ratios), f"time of {title}/{name} over {REFERENCE}'s")
+            ratios = [
+                ours / theirs for ours, theirs in zip(seconds, rounds[REFERENCE], strict=True)
+            ]
+            found["of_reference"] = positive(
+                statistics.median(ratios), f"time of {title}/{name} over {REFERENCE}'s"
+            )
     for refusal in comparison.refusals:
         if refusal.kind == "unsupported":
             continue
-        values[f"{title}/{refusal.backend}"] = f"{ABSENT}{refusal.reason}" if refusal.kind == "absent" else refusal.reason
+        values[f"{title}/{refusal.backend}"] = (
+            f"{ABSENT}{refusal.reason}" if refusal.kind == "absent" else refusal.reason
+        )
     return values
 
 
@@ -88,7 +108,8 @@ ABSENT = "absent: "
 
 
 def skip_absent(values: Values, name: str) -> None:
-    """Raise ``NotImplementedError``, asv's word for "skipped", where the backend of ``name`` is not there."""
+    """Raise ``NotImplementedError``, asv's word for "skipped", where the backend of ``name`` is not
+    there."""
     found = values[name]
     if isinstance(found, str) and found.startswith(ABSENT):
         raise NotImplementedError(found)
@@ -112,7 +133,8 @@ class Kernels:
 
 
 class AgainstE3nn:
-    """Each combination over e3nn's time in the same rounds, which what else the machine does can hardly move."""
+    """Each combination over e3nn's time in the same rounds, which what else the machine does can
+    hardly move."""
 
     version = "1"
     params = COMPARED

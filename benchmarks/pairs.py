@@ -1,7 +1,9 @@
-"""Each pair at its ``dev`` preset: trained once, as ``equivbench run`` trains it, and tracked many times.
+"""Each pair at its ``dev`` preset: trained once, as ``equivbench run`` trains it, and tracked many
+times.
 
-``dev`` has a budget in steps, so losses, errors and their ratio are functions of the code alone; seconds come from the run's
-alternated timing rounds. Importing this imports no torch, as asv reads every value in a process of its own.
+``dev`` has a budget in steps, so losses, errors and their ratio are functions of the code alone;
+seconds come from the run's alternated timing rounds. Importing this imports no torch, as asv reads
+every value in a process of its own.
 """
 
 from __future__ import annotations
@@ -19,10 +21,12 @@ if TYPE_CHECKING:
     from equivbench.records.schema import RunRecord
 
 ENTRIES = PAIRS.entries()
-ARMS = tuple(f"{name}/{arm.name}" for name, entry in ENTRIES.items() for arm in entry.value.contestants)
+ARMS = tuple(
+    f"{name}/{arm.name}" for name, entry in ENTRIES.items() for arm in entry.value.contestants
+)
 EQUIVARIANCE_FLOOR = 1e-6
-"""Shares below it are rounding (float32 leaves 1e-14 to 1e-9), whose ups and downs are no change of the code; a share can
-come out negative by chance, and asv wants what is positive."""
+"""Shares below it are rounding (float32 leaves 1e-14 to 1e-9), whose ups and downs are no change of
+the code; a share can come out negative by chance, and asv wants what is positive."""
 
 
 def setup_cache() -> Values:
@@ -37,11 +41,13 @@ setup_cache.timeout = 1500  # type: ignore[attr-defined]
 
 
 def measured(name: str) -> Values:
-    """The values of both arms of the pair ``name``, or why there are none: one broken pair must not hide the others."""
+    """The values of both arms of the pair ``name``, or why there are none: one broken pair must not
+    hide the others."""
     from equivbench.execution.api import run
 
     with tempfile.TemporaryDirectory(prefix="equivbench-asv-") as folder:
-        # Checkpoints of a benchmark are nobody's: they go with the folder, and no earlier run is found.
+        # Checkpoints of a benchmark are nobody's: they go with the folder, and no earlier run is
+        # found.
         os.environ["EQUIVBENCH_CACHE"] = str(Path(folder) / "cache")
         try:
             records = run(name, preset="dev", device="cpu", threads=1, out=Path(folder) / "results")
@@ -51,14 +57,28 @@ def measured(name: str) -> Values:
 
 
 def values_of(record: RunRecord) -> dict[str, float]:
-    """What is tracked of one run; raises ``ValueError`` naming the arm where a part of it is missing or impossible."""
-    title, final, steps = f"{record.task}/{record.pair}/{record.arm}", record.final, record.throughput.step_seconds
-    if record.status != "completed" or final is None or steps is None or final.total is None or final.share is None:
-        raise ValueError(f"{title} is {record.status}: {record.reason or 'it was not evaluated and timed to its end'}")
+    """What is tracked of one run; raises ``ValueError`` naming the arm where a part of it is
+    missing or impossible."""
+    title, final, steps = (
+        f"{record.task}/{record.pair}/{record.arm}",
+        record.final,
+        record.throughput.step_seconds,
+    )
+    if (
+        record.status != "completed"
+        or final is None
+        or steps is None
+        or final.total is None
+        or final.share is None
+    ):
+        raise ValueError(
+            f"{title} is {record.status}: {record.reason or 'it was not evaluated and timed to its end'}"
+        )
     values = {
         "test_loss": final.total,
         "equivariance_error": max(final.share, EQUIVARIANCE_FLOOR),
-        # The fastest tenth of the alternated steps: what the code needs, not what the machine's other guests took.
+        # The fastest tenth of the alternated steps: what the code needs, not what the machine's
+        # other guests took.
         "seconds_per_sample": steps.p10 / record.recipe.batch_size,
     }
     return {key: positive(value, f"{key} of {title}") for key, value in values.items()}
@@ -103,7 +123,9 @@ class Pairs:
 
     def ratio(self, values: Values, pair: str, key: str) -> float:
         """The first contestant's value over the second's."""
-        first, second = (read(values, f"{pair}/{arm.name}", key) for arm in ENTRIES[pair].value.contestants)
+        first, second = (
+            read(values, f"{pair}/{arm.name}", key) for arm in ENTRIES[pair].value.contestants
+        )
         return positive(first / second, f"ratio of {key} of {pair}")
 
 

@@ -15,7 +15,8 @@ ATOMS = 10_000
 
 @cache
 def predictions(rotations: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(pulled-back predictions [rotations, atoms, 3], targets [atoms, 3], molecule of each atom [atoms])."""
+    """(pulled-back predictions [rotations, atoms, 3], targets [atoms, 3], molecule of each atom
+    [atoms])."""
     torch.set_num_threads(1)
     generator = torch.Generator().manual_seed(0)
     target = torch.randn(ATOMS, 3, generator=generator)

@@ -1,7 +1,8 @@
 """Values that a ``setup_cache`` measured, and how the ``track_...`` methods hand them to asv.
 
-asv takes every value for finite, positive and better when lower; NaN it reads as "skipped" and says nothing. So what is no
-such number is an error, and what could not be measured is kept as the reason, for its own benchmarks alone to fail with.
+asv takes every value for finite, positive and better when lower; NaN it reads as "skipped" and says
+nothing. So what is no such number is an error, and what could not be measured is kept as the
+reason, for its own benchmarks alone to fail with.
 """
 
 from __future__ import annotations

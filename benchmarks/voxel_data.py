@@ -76,4 +76,6 @@ class Voxelise:
     def time_voxelise(self, size: int) -> None:
         """Four times over."""
         for _ in range(4):
-            voxelise(self.batch["pos"], self.batch["channel"], self.batch["batch"], BATCH, self.grid)
+            voxelise(
+                self.batch["pos"], self.batch["channel"], self.batch["batch"], BATCH, self.grid
+            )

@@ -1,4 +1,5 @@
-"""Sphinx configuration of the documentation site: the Markdown pages of this folder, and the board made from ``results/``."""
+"""Sphinx configuration of the documentation site: the Markdown pages of this folder, and the board
+made from ``results/``."""
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ def _export_board(app: Sphinx, error: Exception | None) -> None:
     if error is None and app.builder.format == "html":
         from equivbench.cli.leaderboard import export
 
-        export(format="html", results=Path(app.srcdir).parent / "results", out=Path(app.outdir) / "board-of-results.html")
+        export(
+            format="html",
+            results=Path(app.srcdir).parent / "results",
+            out=Path(app.outdir) / "board-of-results.html",
+        )
 
 
 def setup(app: Sphinx) -> None:

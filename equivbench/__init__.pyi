@@ -1,8 +1,8 @@
-from equivbench.analysis.gap import efficiency_gap as efficiency_gap
-from equivbench.analysis.measure import Measurement as Measurement
-from equivbench.analysis.measure import measure_equivariance as measure_equivariance
 from equivbench.errors import EquivbenchError as EquivbenchError
 from equivbench.execution.api import run as run
+from equivbench.gap.efficiency import efficiency_gap as efficiency_gap
+from equivbench.measure.equivariance import Measurement as Measurement
+from equivbench.measure.equivariance import measure_equivariance as measure_equivariance
 from equivbench.records.schema import RunRecord as RunRecord
 from equivbench.records.store import load_results as load_results
 from equivbench.registration import register_dataset as register_dataset

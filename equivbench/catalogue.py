@@ -1,11 +1,12 @@
-"""The built-in tasks, models, pairs and data sets: torch-free tables gathered from each task's folder."""
+"""The built-in tasks, models, pairs and data sets: torch-free tables gathered from each task's
+folder."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from types import ModuleType
 
-from equivbench.pairs.base import Pair
+from equivbench.pairs import Pair
 from equivbench.registry import DatasetSpec, KernelBackendSpec, ModelSpec, TaskSpec
 
 QUICK_START_PAIR = "forcefield/vector"
@@ -39,7 +40,9 @@ def datasets() -> Iterator[DatasetSpec]:
 
 def pairs() -> Iterator[Pair]:
     """Every built-in pair."""
-    from equivbench.pairs import flow, forcefield, voxel
+    from equivbench.tasks.flow import pairs as flow
+    from equivbench.tasks.forcefield import pairs as forcefield
+    from equivbench.tasks.voxel import pairs as voxel
 
     for declared in (forcefield, flow, voxel):
         yield from declared.PAIRS

@@ -1,4 +1,5 @@
-"""Where a run happens: machine key, versions, git state, cache folder. Imports torch only to name a GPU."""
+"""Where a run happens: machine key, versions, git state, cache folder. Imports torch only to name a
+GPU."""
 
 from __future__ import annotations
 
@@ -12,14 +13,25 @@ from pathlib import Path
 
 from equivbench.records.schema import Environment, Git
 
-PACKAGES = ("equivbench", "torch", "e3nn", "torch-geometric", "numpy", "scipy", "msgspec", "safetensors")
+PACKAGES = (
+    "equivbench",
+    "torch",
+    "e3nn",
+    "torch-geometric",
+    "numpy",
+    "scipy",
+    "msgspec",
+    "safetensors",
+)
 """Distributions whose versions can change a result."""
 
 
 def machine_key(device: str, threads: int) -> str:
-    """CPU model, thread count and, for a run on it, GPU: ``amd-epyc-7b13-2t``, ``intel-xeon-f6m85-8t-nvidia-h100-80gb-hbm3``.
+    """CPU model, thread count and, for a run on it, GPU: ``amd-epyc-7b13-2t``,
+    ``intel-xeon-f6m85-8t-nvidia-h100-80gb-hbm3``.
 
-    Holds no host name and is safe as a folder name. ``device`` is a torch device (``cpu``, ``cuda``, ``cuda:0``).
+    Holds no host name and is safe as a folder name. ``device`` is a torch device (``cpu``,
+    ``cuda``, ``cuda:0``).
     """
     parts = [_cpu_key(cpu_model(), _cpu_family()), f"{threads}t"]
     if device.startswith("cuda"):
@@ -72,14 +84,18 @@ def driver_version() -> str | None:
     try:
         text = Path("/proc/driver/nvidia/version").read_text()
     except OSError:
-        return _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"])
+        return _output(
+            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+        )
     found = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", text)
     return found.group(1) if found else None
 
 
 def usable_cores() -> int:
     """CPU cores that this process may use: its affinity, cut by a container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -88,12 +104,16 @@ def usable_cores() -> int:
 
 
 def cxx_compiler() -> str | None:
-    """The C++ compiler that ``torch.compile`` and the ``fused`` kernels use, or None (then arms run eager)."""
-    return shutil.which(os.environ.get("CXX") or ("clang++" if platform.system() == "Darwin" else "g++"))
+    """The C++ compiler that ``torch.compile`` and the ``fused`` kernels use, or None (then arms run
+    eager)."""
+    return shutil.which(
+        os.environ.get("CXX") or ("clang++" if platform.system() == "Darwin" else "g++")
+    )
 
 
 def cache_dir() -> Path:
-    """Where checkpoints and prepared data live: ``EQUIVBENCH_CACHE``, or the platform's user cache folder."""
+    """Where checkpoints and prepared data live: ``EQUIVBENCH_CACHE``, or the platform's user cache
+    folder."""
     named = os.environ.get("EQUIVBENCH_CACHE")
     if named:
         return Path(named).expanduser()
@@ -103,21 +123,31 @@ def cache_dir() -> Path:
 
 
 def git_state() -> Git:
-    """Commit and cleanliness of the checkout that this package is imported from; nulls where it is an installed wheel."""
+    """Commit and cleanliness of the checkout that this package is imported from; nulls where it is
+    an installed wheel."""
     root = Path(__file__).resolve().parent.parent
-    # A wheel in a virtual environment may lie inside someone else's repository: only a checkout of this package counts.
-    top = _output(["git", "-C", str(root), "rev-parse", "--show-toplevel"]) if (root / "pyproject.toml").is_file() else None
+    # A wheel in a virtual environment may lie inside someone else's repository: only a checkout of
+    # this package counts.
+    top = (
+        _output(["git", "-C", str(root), "rev-parse", "--show-toplevel"])
+        if (root / "pyproject.toml").is_file()
+        else None
+    )
     if top is None or Path(top).resolve() != root:
         return Git(commit=None, dirty=None)
     commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
-    changes = _output(["git", "-C", str(root), "status", "--porcelain", "--", "equivbench", "pyproject.toml"])
+    changes = _output(
+        ["git", "-C", str(root), "status", "--porcelain", "--", "equivbench", "pyproject.toml"]
+    )
     return Git(commit=commit or None, dirty=None if changes is None else bool(changes))
 
 
 def _cpu_key(model: str, family: str | None) -> str:
-    # Clouds often hide the model number ("AMD EPYC", "Intel(R) Xeon(R) CPU @ 2.20GHz"); family and model still tell
-    # generations apart, and two generations must not share a key.
-    bare = re.sub(r"\((?:r|tm|c)\)|@.*|\bcpu\b|\bprocessor\b|\b\d+-core\b", " ", model, flags=re.IGNORECASE)
+    # Clouds often hide the model number ("AMD EPYC", "Intel(R) Xeon(R) CPU @ 2.20GHz"); family and
+    # model still tell generations apart, and two generations must not share a key.
+    bare = re.sub(
+        r"\((?:r|tm|c)\)|@.*|\bcpu\b|\bprocessor\b|\b\d+-core\b", " ", model, flags=re.IGNORECASE
+    )
     return _slug(bare if re.search(r"\d", bare) or family is None else f"{bare} {family}")
 
 
@@ -143,7 +173,9 @@ def _output(command: list[str]) -> str | None:
     """What ``command`` prints, stripped, or None if it is absent or fails."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True, env=clean)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=20, check=True, env=clean
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

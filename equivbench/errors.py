@@ -1,4 +1,5 @@
-"""The errors a user can cause or meet, each carrying the exit code that the command line ends with."""
+"""The errors a user can cause or meet, each carrying the exit code that the command line ends
+with."""
 
 from __future__ import annotations
 
@@ -41,8 +42,11 @@ class EquivbenchWarning(UserWarning):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """A :class:`UsageError` for an unregistered ``name``, with the close matches among ``known``."""
+    """A :class:`UsageError` for an unregistered ``name``, with the close matches among
+    ``known``."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
+    hint = (
+        f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
+    )
     return UsageError(f"unknown {kind} {name!r}; {hint}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from equivbench.errors import EquivbenchWarning, UsageError, unknown_name
-from equivbench.pairs.base import Pair
+from equivbench.pairs import Pair
 
 Symmetry = Literal["none", "octahedral", "so3", "o3"]
 SYMMETRIES: tuple[Symmetry, ...] = ("none", "octahedral", "so3", "o3")
@@ -39,7 +39,9 @@ def resolve(factory: Factory) -> Any:
         target: Any = importlib.import_module(module)
         for name in attribute.split("."):
             target = getattr(target, name)
-    except Exception as error:  # the module is someone's code and may raise anything while it is imported
+    except (
+        Exception
+    ) as error:  # the module is someone's code and may raise anything while it is imported
         raise UsageError(f"cannot load {factory!r}: {type(error).__name__}: {error}") from error
     return target
 
@@ -48,8 +50,9 @@ def resolve(factory: Factory) -> Any:
 class TaskSpec:
     """A task: ``factory()`` returns an :class:`equivbench.tasks.base.Task`.
 
-    ``fields`` (:class:`equivbench.tasks.base.Field`) and ``board_unit`` repeat what the task class declares, for commands
-    that must not import it; a task that gives them here takes its own from the same table.
+    ``fields`` (:class:`equivbench.tasks.base.Field`) and ``board_unit`` repeat what the task class
+    declares, for commands that must not import it; a task that gives them here takes its own from
+    the same table.
     """
 
     name: str
@@ -63,8 +66,9 @@ class TaskSpec:
 class ModelSpec:
     """A network for one task: ``build(config)`` returns a ``torch.nn.Module``.
 
-    ``requires`` names derived inputs the data pipeline must build, with their parameter (``{"edge_index": 5.0}``: a
-    cutoff in A). ``symmetry`` is a declaration; it is measured in every run.
+    ``requires`` names derived inputs the data pipeline must build, with their parameter
+    (``{"edge_index": 5.0}``: a cutoff in A). ``symmetry`` is a declaration; it is measured in every
+    run.
     """
 
     name: str
@@ -74,20 +78,24 @@ class ModelSpec:
     requires: Mapping[str, float] = field(default_factory=dict)
     summary: str = ""
     kernels: bool = False
-    """Whether ``config["kernels"]`` names the backend of its equivariant operations (``run --kernels``)."""
+    """Whether ``config["kernels"]`` names the backend of its equivariant operations (``run
+    --kernels``)."""
 
     def __post_init__(self) -> None:
         if self.symmetry not in SYMMETRIES:
-            raise UsageError(f"model {self.name!r}: symmetry {self.symmetry!r} is not one of {', '.join(SYMMETRIES)}")
+            raise UsageError(
+                f"model {self.name!r}: symmetry {self.symmetry!r} is not one of {', '.join(SYMMETRIES)}"
+            )
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
     """A data set: ``factory()`` returns an :class:`equivbench.tasks.base.DatasetSource`.
 
-    What records of it are held against (:mod:`equivbench.records.plausibility`): ``checksums``, the SHA-256 by version where
-    the content is the same for everybody, and ``lowest_loss``, the board metric that the rounding of the stored labels leaves
-    to whoever knows them exactly: a network below it would predict digits that are not there.
+    What records of it are held against (:mod:`equivbench.records.plausibility`): ``checksums``, the
+    SHA-256 by version where the content is the same for everybody, and ``lowest_loss``, the board
+    metric that the rounding of the stored labels leaves to whoever knows them exactly: a network
+    below it would predict digits that are not there.
     """
 
     name: str
@@ -100,10 +108,11 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class KernelBackendSpec:
-    """A library that provides equivariant operations: ``factory()`` returns an :class:`equivbench.kernels.backend.Backend`.
+    """A library that provides equivariant operations: ``factory()`` returns an
+    :class:`equivbench.kernels.backend.Backend`.
 
-    ``needs`` names the modules that must be importable and ``install`` the command that brings them; ``devices`` the kinds
-    of device it runs on. Its own ``missing`` has the last word.
+    ``needs`` names the modules that must be importable and ``install`` the command that brings
+    them; ``devices`` the kinds of device it runs on. Its own ``missing`` has the last word.
     """
 
     name: str
@@ -113,7 +122,8 @@ class KernelBackendSpec:
     install: str = ""
     devices: tuple[str, ...] = ("cpu", "cuda")
     slow_to_build: bool = False
-    """Whether it compiles for tens of seconds a case: quick looks leave it out unless it is named."""
+    """Whether it compiles for tens of seconds a case: quick looks leave it out unless it is
+    named."""
 
 
 T = TypeVar("T", TaskSpec, ModelSpec, DatasetSpec, KernelBackendSpec, Pair)
@@ -128,12 +138,15 @@ class Entry(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """Names to values of one kind, the built-in ones and those of plug-ins, which are loaded on the first look-up.
+    """Names to values of one kind, the built-in ones and those of plug-ins, which are loaded on the
+    first look-up.
 
     A name registered twice is a :class:`DuplicateNameError` that names both owners.
     """
 
-    def __init__(self, kind: str, builtin: Callable[[], Iterator[T]], plugins: PluginLoader) -> None:
+    def __init__(
+        self, kind: str, builtin: Callable[[], Iterator[T]], plugins: PluginLoader
+    ) -> None:
         self.kind = kind
         self._builtin: Callable[[], Iterator[T]] = builtin
         self._plugins = plugins
@@ -141,7 +154,8 @@ class Registry(Generic[T]):
         plugins.registries.append(self)
 
     def add(self, value: T) -> None:
-        """Register ``value`` under its name; raises :class:`DuplicateNameError` if the name is taken."""
+        """Register ``value`` under its name; raises :class:`DuplicateNameError` if the name is
+        taken."""
         self._put(self._own(), value, self._plugins.origin)
 
     def get(self, name: str) -> T:
@@ -149,7 +163,8 @@ class Registry(Generic[T]):
         return self.entry(name).value
 
     def entry(self, name: str) -> Entry[T]:
-        """The value called ``name`` with its origin; raises :class:`UsageError` with the close matches."""
+        """The value called ``name`` with its origin; raises :class:`UsageError` with the close
+        matches."""
         entries = self.entries()
         if name not in entries:
             raise unknown_name(self.kind, name, entries)
@@ -180,16 +195,19 @@ class Registry(Generic[T]):
         name = key_of(value)
         taken = entries.get(name)
         if taken is not None:
-            raise DuplicateNameError(f"{self.kind} {name!r} is registered twice: by {taken.origin} and by {origin}; rename one")
+            raise DuplicateNameError(
+                f"{self.kind} {name!r} is registered twice: by {taken.origin} and by {origin}; rename one"
+            )
         entries[name] = Entry(value, origin)
 
 
 class PluginLoader:
     """Loads the entry points of all groups, once, on the first look-up in any registry.
 
-    All groups at once, because one module of a plug-in may register a task, its models and a pair: what a look-up finds
-    must not depend on which look-up came first. A plug-in that raises is one :class:`PluginWarning` that names it, and
-    whatever it had registered is taken back; everything else keeps working.
+    All groups at once, because one module of a plug-in may register a task, its models and a pair:
+    what a look-up finds must not depend on which look-up came first. A plug-in that raises is one
+    :class:`PluginWarning` that names it, and whatever it had registered is taken back; everything
+    else keeps working.
     """
 
     def __init__(self, groups: tuple[str, ...]) -> None:
@@ -202,9 +220,12 @@ class PluginLoader:
         self._duplicate: DuplicateNameError | None = None
 
     def load(self) -> None:
-        """Load what is not loaded yet; raises :class:`DuplicateNameError`, again on every look-up, if two plug-ins clash."""
+        """Load what is not loaded yet; raises :class:`DuplicateNameError`, again on every look-up,
+        if two plug-ins clash."""
         if not self._loaded:
-            self._loaded = True  # before the loop: a plug-in may itself look something up while it loads
+            self._loaded = (
+                True  # before the loop: a plug-in may itself look something up while it loads
+            )
             installed = importlib.metadata.entry_points()
             points = (point for group in self.groups for point in installed.select(group=group))
             broken: set[tuple[str, str]] = set()
@@ -219,7 +240,8 @@ class PluginLoader:
         problem: str | None = None
         self.origin = _owner(point)
         try:
-            # Importing the module runs its @register_... decorators; an entry point may also name a spec or a Pair.
+            # Importing the module runs its @register_... decorators; an entry point may also name a
+            # spec or a Pair.
             self._adopt(point.load())
         except DuplicateNameError as error:
             self._duplicate = self._duplicate or error
@@ -233,7 +255,11 @@ class PluginLoader:
             registry.restore(snapshot)
         if problem is not None:
             self.problems[_owner(point)] = problem
-            warnings.warn(f"plug-in {point.name!r} of {_owner(point)} was not loaded: {problem}", PluginWarning, stacklevel=5)
+            warnings.warn(
+                f"plug-in {point.name!r} of {_owner(point)} was not loaded: {problem}",
+                PluginWarning,
+                stacklevel=5,
+            )
         return False
 
     def _adopt(self, loaded: object) -> None:
@@ -262,7 +288,8 @@ def key_of(value: TaskSpec | ModelSpec | DatasetSpec | KernelBackendSpec | Pair)
 
 
 def _from(table: str) -> Callable[[], Iterator[Any]]:
-    """The built-in values of one kind, read from the torch-free tables of ``equivbench.catalogue`` on first use."""
+    """The built-in values of one kind, read from the torch-free tables of ``equivbench.catalogue``
+    on first use."""
 
     def load() -> Iterator[Any]:
         catalogue = importlib.import_module("equivbench.catalogue")
@@ -271,9 +298,13 @@ def _from(table: str) -> Callable[[], Iterator[Any]]:
     return load
 
 
-PLUGINS = PluginLoader(("equivbench.tasks", "equivbench.models", "equivbench.pairs", "equivbench.kernel_backends"))
+PLUGINS = PluginLoader(
+    ("equivbench.tasks", "equivbench.models", "equivbench.pairs", "equivbench.kernel_backends")
+)
 TASKS: Registry[TaskSpec] = Registry("task", _from("tasks"), PLUGINS)
 MODELS: Registry[ModelSpec] = Registry("model", _from("models"), PLUGINS)
 PAIRS: Registry[Pair] = Registry("pair", _from("pairs"), PLUGINS)
 DATASETS: Registry[DatasetSpec] = Registry("dataset", _from("datasets"), PLUGINS)
-KERNEL_BACKENDS: Registry[KernelBackendSpec] = Registry("kernel backend", _from("kernel_backends"), PLUGINS)
+KERNEL_BACKENDS: Registry[KernelBackendSpec] = Registry(
+    "kernel backend", _from("kernel_backends"), PLUGINS
+)

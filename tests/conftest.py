@@ -1,9 +1,10 @@
-"""Settings shared by all tests. Being here, it also puts ``tests/`` on the import path: ``from factories import make_record``."""
+"""Settings shared by all tests; the helpers that tests import lie in ``tests/support``."""
 
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-# Shapes and dtypes that annotations promise are checked at every call while tests run, and cost nothing otherwise.
+# Shapes and dtypes that annotations promise are checked at every call while tests run, and cost
+# nothing otherwise.
 for checked in (
     "equivbench.symmetry.rotations",
     "equivbench.symmetry.types",

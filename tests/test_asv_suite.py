@@ -1,4 +1,5 @@
-"""The asv suite: its settings are ones that asv knows, and no benchmark falls into one of asv's traps (see docs/trackers.md)."""
+"""The asv suite: its settings are ones that asv knows, and no benchmark falls into one of asv's
+traps (see docs/trackers.md)."""
 
 import importlib
 import json
@@ -32,9 +33,14 @@ READ_ELSEWHERE = {"version", "build_cache_size"}
 
 @pytest.fixture(scope="module")
 def suite() -> Iterator[ModuleType]:
-    """The package ``benchmarks``, found as asv finds it: by its folder, with nothing else of the repository on the path."""
+    """The package ``benchmarks``, found as asv finds it: by its folder, with nothing else of the
+    repository on the path."""
     importer = SpecificImporter("benchmarks", str(ROOT))
-    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "benchmarks"}
+    before = {
+        name: module
+        for name, module in sys.modules.items()
+        if name.partition(".")[0] == "benchmarks"
+    }
     for name in before:
         del sys.modules[name]
     sys.meta_path.insert(0, importer)
@@ -51,7 +57,8 @@ def benchmarks(suite: ModuleType) -> list[Any]:
     return list(disc_benchmarks(str(SUITE)))
 
 
-# --- asv.conf.json ----------------------------------------------------------------------------------------------------
+# --- asv.conf.json
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_asv_knows_every_setting() -> None:
@@ -76,21 +83,32 @@ def test_a_commit_brings_its_own_wheel_and_nothing_else() -> None:
 
 def test_the_environment_holds_what_the_package_needs_at_the_tested_versions() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = {re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in project["dependencies"]}
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line and not line.startswith("#")]
+    needed = {
+        re.split(r"[\[<>=!~; ]", requirement)[0].lower() for requirement in project["dependencies"]
+    }
+    lines = [
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line and not line.startswith("#")
+    ]
     pins = {name.lower(): version for name, version in (line.split("==") for line in lines)}
-    required = {name.removeprefix("pip+"): versions for name, versions in SETTINGS["matrix"]["req"].items()}
+    required = {
+        name.removeprefix("pip+"): versions for name, versions in SETTINGS["matrix"]["req"].items()
+    }
     assert needed <= set(required)
     assert required == {name: [pins[name]] for name in required}
 
 
-# --- every benchmark --------------------------------------------------------------------------------------------------
+# --- every benchmark
+# --------------------------------------------------------------------------------------------------
 
 
 def test_every_module_is_found(benchmarks: list[Any]) -> None:
     # A file whose import fails, or whose methods are misnamed, would vanish without a trace.
     scripts = {"__init__", "harness_overhead", "tracked"}
-    assert {benchmark.name.split(".")[0] for benchmark in benchmarks} == {file.stem for file in SUITE.glob("*.py")} - scripts
+    assert {benchmark.name.split(".")[0] for benchmark in benchmarks} == {
+        file.stem for file in SUITE.glob("*.py")
+    } - scripts
 
 
 def test_identity_and_time_limits_are_set_by_hand(benchmarks: list[Any]) -> None:
@@ -99,13 +117,16 @@ def test_identity_and_time_limits_are_set_by_hand(benchmarks: list[Any]) -> None
         assert benchmark.version_alts == (), benchmark.name
         assert len(benchmark.version) < 10, benchmark.name
         if benchmark.setup_cache_key is not None:
-            assert benchmark.setup_cache_timeout is not None, f"{benchmark.name}: asv's own limit of setup_cache is too short"
+            assert benchmark.setup_cache_timeout is not None, (
+                f"{benchmark.name}: asv's own limit of setup_cache is too short"
+            )
         if benchmark.type == "track":
             assert benchmark.unit != "unit", benchmark.name
 
 
 def test_what_only_reads_the_cache_starts_fast() -> None:
-    # asv starts a process for every value: importing torch in each would cost more than all measurements.
+    # asv starts a process for every value: importing torch in each would cost more than all
+    # measurements.
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -115,7 +136,8 @@ sys.exit("torch" in sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-# --- benchmarks/kernels.py --------------------------------------------------------------------------------------------
+# --- benchmarks/kernels.py
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -129,7 +151,9 @@ def test_every_operation_is_timed_where_it_is_provided(kernels: ModuleType) -> N
     from equivbench.errors import UsageError
     from equivbench.kernels.backend import UnsupportedError, backend
 
-    assert {one.operation.name for one in kernels.QUICK} == {one.operation.name for one in kernels.CASES}
+    assert {one.operation.name for one in kernels.QUICK} == {
+        one.operation.name for one in kernels.CASES
+    }
     device = torch.device("cpu")
     for one in kernels.QUICK:
         for name in kernels.PROVIDED:
@@ -140,7 +164,9 @@ def test_every_operation_is_timed_where_it_is_provided(kernels: ModuleType) -> N
                 provided = bool(provider.build(one.operation, dtype=torch.float32, device=device))
             except (UnsupportedError, UsageError):
                 provided = False
-            assert provided == (name in kernels.backends_of(one)), f"benchmarks/kernels.py, PROVIDED: {one.name} on {name}"
+            assert provided == (name in kernels.backends_of(one)), (
+                f"benchmarks/kernels.py, PROVIDED: {one.name} on {name}"
+            )
 
 
 def test_an_absent_backend_is_skipped_and_a_wrong_one_fails(kernels: ModuleType) -> None:
@@ -164,11 +190,15 @@ def test_times_and_refusals_of_a_comparison(kernels: ModuleType) -> None:
     one = kernels.QUICK[0]
     comparison = comparing.Comparison(one, "forward")
     times = {kernels.REFERENCE: [2.0, 2.0, 4.0], "torch": [1.0, 3.0, 1.0]}
-    comparison.samples += [SimpleNamespace(backend=name, rounds=rounds) for name, rounds in times.items()]
+    comparison.samples += [
+        SimpleNamespace(backend=name, rounds=rounds) for name, rounds in times.items()
+    ]
     comparison.refusals += [
         comparing.Refusal(one.name, "forward", "wrong", "wrong", "wrong is wrong"),
         comparing.Refusal(one.name, "forward", "gone", "absent", "gone is not here"),
-        comparing.Refusal(one.name, "forward", "narrow", "unsupported", "narrow has no convolution"),
+        comparing.Refusal(
+            one.name, "forward", "narrow", "unsupported", "narrow has no convolution"
+        ),
     ]
     assert kernels.values_of(comparison) == {
         f"{one.name}/forward/{kernels.REFERENCE}": {"seconds": 2.0},
@@ -181,7 +211,8 @@ def test_times_and_refusals_of_a_comparison(kernels: ModuleType) -> None:
         kernels.values_of(comparison)
 
 
-# --- benchmarks/pairs.py ----------------------------------------------------------------------------------------------
+# --- benchmarks/pairs.py
+# ----------------------------------------------------------------------------------------------
 
 PAIR = "forcefield/vector"
 
@@ -233,11 +264,16 @@ def test_a_run_without_an_end_is_an_error(pairs: ModuleType) -> None:
 
 @pytest.mark.slow
 def test_a_pair_is_trained_and_tracked(pairs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EQUIVBENCH_CACHE", "elsewhere")  # `measured` sets one of its own; this puts the old one back
+    monkeypatch.setenv(
+        "EQUIVBENCH_CACHE", "elsewhere"
+    )  # `measured` sets one of its own; this puts the old one back
     values = pairs.measured(PAIR)
     assert values.keys() == {f"{PAIR}/equivariant", f"{PAIR}/augmented"}
     assert pairs.Pairs().track_loss_ratio(values, PAIR) > 0
-    assert pairs.Arms().track_equivariance_error(values, f"{PAIR}/equivariant") == pairs.EQUIVARIANCE_FLOOR
+    assert (
+        pairs.Arms().track_equivariance_error(values, f"{PAIR}/equivariant")
+        == pairs.EQUIVARIANCE_FLOOR
+    )
 
 
 def test_a_pair_that_was_not_measured_fails_alone(pairs: ModuleType) -> None:

@@ -1,4 +1,5 @@
-"""The ready-made workflow: it is valid, and every command of ours in it is one that the command line takes."""
+"""The ready-made workflow: it is valid, and every command of ours in it is one that the command
+line takes."""
 
 import re
 import shlex
@@ -29,7 +30,9 @@ def commands(steps: list[dict[str, Any]], program: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if shlex.split(line)[:1] == [program]]
 
 
-def test_the_gate_is_called_with_options_that_it_has(steps: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_gate_is_called_with_options_that_it_has(
+    steps: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
     (arguments,) = commands(steps, "equivbench")
     with pytest.raises(SystemExit) as stop:
         main([arguments[0], "--help"])
@@ -40,7 +43,9 @@ def test_the_gate_is_called_with_options_that_it_has(steps: list[dict[str, Any]]
             assert re.search(rf"{option}\b", help_text), option
 
 
-def test_both_revisions_are_there_and_the_versions_are_the_tested_ones(steps: list[dict[str, Any]]) -> None:
+def test_both_revisions_are_there_and_the_versions_are_the_tested_ones(
+    steps: list[dict[str, Any]],
+) -> None:
     (checkout,) = [step for step in steps if step.get("uses", "").startswith("actions/checkout")]
     assert checkout["with"]["fetch-depth"] == 0
     (install,) = commands(steps, "python")

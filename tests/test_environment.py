@@ -26,7 +26,9 @@ from equivbench import environment as env
         ("unknown", None, "unknown"),
     ],
 )
-def test_key_names_the_generation_of_the_processor(model: str, family: str | None, key: str) -> None:
+def test_key_names_the_generation_of_the_processor(
+    model: str, family: str | None, key: str
+) -> None:
     assert env._cpu_key(model, family) == key
 
 
@@ -86,7 +88,11 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "equivbench").mkdir()
     (tmp_path / "equivbench" / "environment.py").write_text("")
     (tmp_path / "pyproject.toml").write_text("")
-    for command in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "-m", "first"]):
+    for command in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "-m", "first"],
+    ):
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     monkeypatch.setattr(env, "__file__", str(tmp_path / "equivbench" / "environment.py"))
     return tmp_path
@@ -98,7 +104,9 @@ def test_git_state_of_a_clean_checkout(checkout: Path) -> None:
     assert state.dirty is False
 
 
-@pytest.mark.parametrize("name", ["equivbench/environment.py", "equivbench/new.py", "pyproject.toml"])
+@pytest.mark.parametrize(
+    "name", ["equivbench/environment.py", "equivbench/new.py", "pyproject.toml"]
+)
 def test_changed_code_is_dirty(checkout: Path, name: str) -> None:
     (checkout / name).write_text("changed")
     assert env.git_state().dirty is True
@@ -110,13 +118,17 @@ def test_new_results_do_not_make_the_code_dirty(checkout: Path) -> None:
     assert env.git_state().dirty is False
 
 
-def test_git_variables_of_a_hook_do_not_mislead(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_git_variables_of_a_hook_do_not_mislead(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = env.git_state()
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     assert env.git_state() == expected
 
 
-def test_wheel_inside_someone_elses_checkout_has_no_git_state(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wheel_inside_someone_elses_checkout_has_no_git_state(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inside = checkout / "venv" / "site-packages" / "equivbench"
     inside.mkdir(parents=True)
     monkeypatch.setattr(env, "__file__", str(inside / "environment.py"))

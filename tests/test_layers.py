@@ -23,12 +23,13 @@ LAYERS = (
     ("symmetry",),
     ("kernels",),
     ("tasks",),
-    ("analysis",),
+    ("measure", "gap"),
     ("training",),
     ("execution",),
     ("gate",),
-    ("reporting",),
+    ("report",),
     ("cli",),
+    ("studies",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 COMPOSITION_ROOT = ("__init__", "__main__", "catalogue")
@@ -37,7 +38,8 @@ HEAVY = ("torch", "e3nn", "torch_geometric", "matplotlib")
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
-    """Modules that the code imports when it runs, at module level or in a function; not for type checking only."""
+    """Modules that the code imports when it runs, at module level or in a function; not for type
+    checking only."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             for other in node.orelse:
@@ -67,9 +69,13 @@ def test_imports_point_downwards(file: Path) -> None:
     for module in imported(ast.parse(file.read_text())):
         if not module.startswith("equivbench.") or layer(module) in ("__version__", own):
             continue
-        assert layer(module) in RANK or layer(module) in COMPOSITION_ROOT, f"{module} is in no layer"
+        assert layer(module) in RANK or layer(module) in COMPOSITION_ROOT, (
+            f"{module} is in no layer"
+        )
         if layer(module) == "catalogue":
-            assert RANK[own] > RANK["registry"], "below the commands the catalogue is reached through the registry only"
+            assert RANK[own] > RANK["registry"], (
+                "below the commands the catalogue is reached through the registry only"
+            )
             continue
         assert RANK[layer(module)] <= RANK[own], f"{own} must not import {module}"
 
@@ -84,24 +90,41 @@ def below(*packages: str) -> list[str]:
     names = []
     for package in packages:
         module = importlib.import_module(package)
-        names += [package, *(found.name for found in pkgutil.walk_packages(module.__path__, f"{package}."))]
+        names += [
+            package,
+            *(found.name for found in pkgutil.walk_packages(module.__path__, f"{package}.")),
+        ]
     return names
 
 
 def heavy_after(code: str, cwd: Path) -> list[str]:
     """Which heavy packages a fresh interpreter has imported after ``code``."""
     tail = f"\nimport json, sys\nsys.stderr.write('\\n' + json.dumps([name for name in {HEAVY} if name in sys.modules]))"
-    done = subprocess.run([sys.executable, "-c", code + tail], capture_output=True, text=True, cwd=cwd, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code + tail], capture_output=True, text=True, cwd=cwd, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     found: list[str] = json.loads(done.stderr.splitlines()[-1])
     return found
 
 
 def test_light_modules_import_nothing_heavy(tmp_path: Path) -> None:
-    names = ["equivbench", "equivbench.errors", "equivbench.registry", "equivbench.catalogue", "equivbench.registration"]
-    names += ["equivbench.environment", "equivbench.analysis.gap", "equivbench.training.budget", "equivbench.training.job"]
+    names = [
+        "equivbench",
+        "equivbench.errors",
+        "equivbench.registry",
+        "equivbench.catalogue",
+        "equivbench.registration",
+    ]
+    names += [
+        "equivbench.environment",
+        "equivbench.gap.efficiency",
+        "equivbench.pairs",
+        "equivbench.training.budget",
+        "equivbench.training.job",
+    ]
     names += ["equivbench.tasks.base", "equivbench.tasks.forcefield.declarations"]
-    names += below("equivbench.pairs", "equivbench.records", "equivbench.reporting", "equivbench.cli")
+    names += below("equivbench.records", "equivbench.report", "equivbench.cli")
     assert heavy_after(f"import {', '.join(names)}", tmp_path) == []
 
 
@@ -110,7 +133,10 @@ LIGHT_CALLS = [
     ["--version"],
     *([entry.name, "--help"] for entry in COMMANDS),
     *(["list", kind, "--json"] for kind in ("tasks", "pairs", "models", "kernels", "datasets")),
-    *(["leaderboard", "export", "--format", name] for name in ("md", "csv", "json", "html", "latex")),
+    *(
+        ["leaderboard", "export", "--format", name]
+        for name in ("md", "csv", "json", "html", "latex")
+    ),
     ["results", "schema"],
     ["results", "validate", "results"],
     ["check", "a", "b"],

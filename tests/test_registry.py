@@ -1,4 +1,5 @@
-"""Registration and plug-ins, with real distributions on the path: what breaks is named, the rest keeps working."""
+"""Registration and plug-ins, with real distributions on the path: what breaks is named, the rest
+keeps working."""
 
 import subprocess
 import sys
@@ -9,12 +10,21 @@ import pytest
 
 from equivbench import registration
 from equivbench.errors import UsageError
-from equivbench.pairs.base import MatchStatement, Pair
-from equivbench.registry import DatasetSpec, DuplicateNameError, ModelSpec, PluginLoader, Registry, TaskSpec, resolve
+from equivbench.pairs import MatchStatement, Pair
+from equivbench.registry import (
+    DatasetSpec,
+    DuplicateNameError,
+    ModelSpec,
+    PluginLoader,
+    Registry,
+    TaskSpec,
+    resolve,
+)
 
 
 def distribution(folder: Path, name: str, module: str, source: str, *points: str) -> None:
-    """A distribution ``name`` in ``folder``: one module and its entry points, ``group: entry = target``."""
+    """A distribution ``name`` in ``folder``: one module and its entry points, ``group: entry =
+    target``."""
     (folder / f"{module}.py").write_text(textwrap.dedent(source))
     info = folder / f"{name}-1.0.dist-info"
     info.mkdir()
@@ -23,19 +33,35 @@ def distribution(folder: Path, name: str, module: str, source: str, *points: str
     for point in points:
         group, entry = point.split(": ")
         groups.setdefault(group, []).append(entry)
-    (info / "entry_points.txt").write_text("".join(f"[{group}]\n" + "\n".join(rows) + "\n" for group, rows in groups.items()))
+    (info / "entry_points.txt").write_text(
+        "".join(f"[{group}]\n" + "\n".join(rows) + "\n" for group, rows in groups.items())
+    )
 
 
 def python(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` in a fresh interpreter that sees the distributions in ``folder``."""
     command = [sys.executable, "-c", textwrap.dedent(code)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(folder)}, timeout=120)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(folder)},
+        timeout=120,
+    )
 
 
 def equivbench(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line likewise."""
     command = [sys.executable, "-m", "equivbench.cli.main", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env={"PYTHONPATH": str(folder)}, timeout=120)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={"PYTHONPATH": str(folder)},
+        timeout=120,
+    )
 
 
 MODEL = """
@@ -56,7 +82,13 @@ BROKEN = """
 
 
 def test_plugin_model_is_listed_with_its_origin(tmp_path: Path) -> None:
-    distribution(tmp_path, "other-package", "other", MODEL.format(name="theirs"), "equivbench.models: theirs = other")
+    distribution(
+        tmp_path,
+        "other-package",
+        "other",
+        MODEL.format(name="theirs"),
+        "equivbench.models: theirs = other",
+    )
     done = equivbench(tmp_path, "list", "models")
     assert (done.returncode, done.stderr) == (0, "")
     row = next(line for line in done.stdout.splitlines() if line.startswith("theirs"))
@@ -65,17 +97,26 @@ def test_plugin_model_is_listed_with_its_origin(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "failure", ["raise RuntimeError('no licence found')", "import sys; sys.exit(7)", "import nowhere", "def"]
+    "failure",
+    ["raise RuntimeError('no licence found')", "import sys; sys.exit(7)", "import nowhere", "def"],
 )
 def test_broken_plugin_is_one_warning_and_the_rest_works(tmp_path: Path, failure: str) -> None:
     source = textwrap.dedent(BROKEN).replace('raise RuntimeError("no licence found")', failure)
     groups = [f"equivbench.{group}: bad = broken" for group in ("models", "tasks", "pairs")]
     distribution(tmp_path, "broken-package", "broken", source, *groups)
-    distribution(tmp_path, "other-package", "other", MODEL.format(name="theirs"), "equivbench.models: theirs = other")
+    distribution(
+        tmp_path,
+        "other-package",
+        "other",
+        MODEL.format(name="theirs"),
+        "equivbench.models: theirs = other",
+    )
     done = equivbench(tmp_path, "list", "models")
     assert done.returncode == 0
     assert "theirs" in done.stdout
-    assert "half-done" not in done.stdout, "what a plug-in registered before it failed is taken back"
+    assert "half-done" not in done.stdout, (
+        "what a plug-in registered before it failed is taken back"
+    )
     lines = done.stderr.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith("warning: ")
@@ -99,8 +140,20 @@ def test_broken_plugin_is_one_python_warning_in_a_library(tmp_path: Path) -> Non
 
 
 def test_two_plugins_with_one_name_are_an_error_that_names_both(tmp_path: Path) -> None:
-    distribution(tmp_path, "first-package", "first", MODEL.format(name="same"), "equivbench.models: same = first")
-    distribution(tmp_path, "second-package", "second", MODEL.format(name="same"), "equivbench.models: same = second")
+    distribution(
+        tmp_path,
+        "first-package",
+        "first",
+        MODEL.format(name="same"),
+        "equivbench.models: same = first",
+    )
+    distribution(
+        tmp_path,
+        "second-package",
+        "second",
+        MODEL.format(name="same"),
+        "equivbench.models: same = second",
+    )
     done = equivbench(tmp_path, "list", "models")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
@@ -131,7 +184,7 @@ def test_name_taken_from_a_builtin_is_an_error_on_every_look_up(tmp_path: Path) 
 def test_what_is_found_does_not_depend_on_the_look_up_that_came_first(tmp_path: Path) -> None:
     source = """
         import equivbench as eb
-        from equivbench.pairs.base import MatchStatement, Pair
+        from equivbench.pairs import MatchStatement, Pair
         from equivbench.registry import ModelSpec
 
         @eb.register_task("ising")
@@ -146,8 +199,15 @@ def test_what_is_found_does_not_depend_on_the_look_up_that_came_first(tmp_path: 
 
         MODEL = ModelSpec("spin-net", "ising", "none", "nowhere:build")
     """
-    distribution(tmp_path, "ising-package", "ising", source, "equivbench.models: ising = ising:MODEL")
-    expected = {"TASKS": "ising", "DATASETS": "ising-small", "PAIRS": "ising/flip", "MODELS": "spin-net"}
+    distribution(
+        tmp_path, "ising-package", "ising", source, "equivbench.models: ising = ising:MODEL"
+    )
+    expected = {
+        "TASKS": "ising",
+        "DATASETS": "ising-small",
+        "PAIRS": "ising/flip",
+        "MODELS": "spin-net",
+    }
     for name, entry in expected.items():
         code = f"from equivbench.registry import {name} as R; e = R.entry({entry!r}); assert e.origin == 'ising-package', e"
         done = python(tmp_path, code)
@@ -170,13 +230,18 @@ def test_task_that_cannot_be_loaded_does_not_hide_the_others(tmp_path: Path) -> 
 @pytest.fixture
 def models() -> Registry[ModelSpec]:
     """A registry of its own with one built-in model and no plug-ins."""
-    return Registry("model", lambda: iter([ModelSpec("built-in", "toy", "none", "a:b")]), PluginLoader(()))
+    return Registry(
+        "model", lambda: iter([ModelSpec("built-in", "toy", "none", "a:b")]), PluginLoader(())
+    )
 
 
 def test_duplicate_names_both_owners(models: Registry[ModelSpec]) -> None:
     models.add(ModelSpec("mine", "toy", "none", "a:b"))
     for name, owner in (("mine", "this process"), ("built-in", "equivbench")):
-        with pytest.raises(DuplicateNameError, match=f"{name!r} is registered twice: by {owner} and by this process"):
+        with pytest.raises(
+            DuplicateNameError,
+            match=f"{name!r} is registered twice: by {owner} and by this process",
+        ):
             models.add(ModelSpec(name, "toy", "none", "c:d"))
     assert sorted(models.entries()) == ["built-in", "mine"]
 
@@ -220,17 +285,26 @@ def test_decorators_return_what_they_decorate_and_register_it(private: dict[str,
         """
 
     assert registration.register_task("toy", summary="a toy", board_unit="m")(build) is build
-    assert registration.register_model("net", task="toy", symmetry="so3", requires={"edge_index": 5.0})(build) is build
+    assert (
+        registration.register_model(
+            "net", task="toy", symmetry="so3", requires={"edge_index": 5.0}
+        )(build)
+        is build
+    )
     assert registration.register_dataset("toys", task="toy")(build) is build
     assert registration.register_kernel_backend("fast")(build) is build
     assert private["TASKS"].get("toy") == TaskSpec("toy", "a toy", build, (), "m")
-    assert private["MODELS"].get("net") == ModelSpec("net", "toy", "so3", build, {"edge_index": 5.0}, "Build a toy.")
+    assert private["MODELS"].get("net") == ModelSpec(
+        "net", "toy", "so3", build, {"edge_index": 5.0}, "Build a toy."
+    )
     assert private["DATASETS"].get("toys") == DatasetSpec("toys", "toy", "Build a toy.", build)
     assert private["KERNEL_BACKENDS"].get("fast").factory is build
 
 
 def test_pair_is_registered_whole_or_by_a_function(private: dict[str, Registry]) -> None:
-    first, second = (Pair(name, "toy", "", (), MatchStatement("", ""), {}) for name in ("first", "second"))
+    first, second = (
+        Pair(name, "toy", "", (), MatchStatement("", ""), {}) for name in ("first", "second")
+    )
     assert registration.register_pair(first) is first
 
     def function() -> Pair:
@@ -248,7 +322,9 @@ def test_symmetry_must_be_a_known_one() -> None:
         registration.register_model("net", task="toy", symmetry="su2")(lambda config: None)
 
 
-@pytest.mark.parametrize("factory", ["no-colon", "a:", ":b", "nowhere:x", "os:nothing", "os.path:join.nothing"])
+@pytest.mark.parametrize(
+    "factory", ["no-colon", "a:", ":b", "nowhere:x", "os:nothing", "os.path:join.nothing"]
+)
 def test_bad_factory_is_a_usage_error_that_names_it(factory: str) -> None:
     with pytest.raises(UsageError, match=factory):
         resolve(factory)

@@ -1,9 +1,11 @@
-"""How long the board takes: makes a folder of synthetic records, the same each time, and times every format of the export.
+"""How long the board takes: makes a folder of synthetic records, the same each time, and times
+every format of the export.
 
     python tools/bench_board.py [RECORDS]
 
-Prints wall seconds of the whole command in a fresh process, the best of three, and the size of what came out. Records are
-those of ``results/`` in size: 12 evaluations, 100 test groups, 3 seeds an arm, 2 arms a pair; one run in fifty failed.
+Prints wall seconds of the whole command in a fresh process, the best of three, and the size of what
+came out. Records are those of ``results/`` in size: 12 evaluations, 100 test groups, 3 seeds an
+arm, 2 arms a pair; one run in fifty failed.
 """
 
 from __future__ import annotations
@@ -17,9 +19,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from equivbench.records.schema import Budget, ClockRecord, GroupErrors, RunRecord, StepSeconds, Test, Throughput, TracePoint
+from equivbench.records.schema import (
+    Budget,
+    ClockRecord,
+    GroupErrors,
+    RunRecord,
+    StepSeconds,
+    Test,
+    Throughput,
+    TracePoint,
+)
 from equivbench.records.store import load_results, write_record
-from equivbench.reporting.formats import FORMATS, PAGE
+from equivbench.report.formats import FORMATS, PAGE
 
 ROOT = Path(__file__).resolve().parent.parent
 EVALUATIONS, GROUPS, SEEDS = 12, 100, 3
@@ -31,14 +42,23 @@ FAILED_EVERY = 50
 
 
 def synthetic(template: RunRecord, number: int) -> RunRecord:
-    """Record ``number``: a power law with noise over seeds and test groups, everything else as in ``template``."""
+    """Record ``number``: a power law with noise over seeds and test groups, everything else as in
+    ``template``."""
     rest, arm = divmod(number, len(ARMS))
     pair, seed = divmod(rest, SEEDS)
     generator = np.random.default_rng([pair, seed, arm])
-    curve = np.random.default_rng([pair, arm]).uniform([0.5, 0.3, 3.0], [2.0, 0.6, 9.0])  # level, exponent, steps a second
-    seconds = np.geomspace(1.2, BUDGET_SECONDS, EVALUATIONS) * generator.uniform(1.0, 1.002, EVALUATIONS)
+    curve = np.random.default_rng([pair, arm]).uniform(
+        [0.5, 0.3, 3.0], [2.0, 0.6, 9.0]
+    )  # level, exponent, steps a second
+    seconds = np.geomspace(1.2, BUDGET_SECONDS, EVALUATIONS) * generator.uniform(
+        1.0, 1.002, EVALUATIONS
+    )
     steps = np.maximum(1, (seconds * curve[2]).astype(int))
-    mean = curve[0] * (seconds / BUDGET_SECONDS) ** -curve[1] * np.exp(0.05 * generator.standard_normal())
+    mean = (
+        curve[0]
+        * (seconds / BUDGET_SECONDS) ** -curve[1]
+        * np.exp(0.05 * generator.standard_normal())
+    )
     weights = generator.integers(20, 60, GROUPS).astype(float)
     total = mean[:, None] * np.exp(0.3 * generator.standard_normal(GROUPS))
     total *= (mean * weights.sum() / (total @ weights))[:, None]
@@ -66,7 +86,14 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
     rate = samples / spent * generator.uniform(0.98, 1.02)
     step_seconds = template.recipe.batch_size / rate
     clock = ClockRecord(
-        train=0.9 * spent, compile=0.0, data=0.1 * spent, evaluate=3.0, checkpoint=0.2, timing=2.0, other=0.1, wall=spent + 5.3
+        train=0.9 * spent,
+        compile=0.0,
+        data=0.1 * spent,
+        evaluate=3.0,
+        checkpoint=0.2,
+        timing=2.0,
+        other=0.1,
+        wall=spent + 5.3,
     )
     failed = number % FAILED_EVERY == FAILED_EVERY - 1
     return msgspec.structs.replace(
@@ -78,22 +105,33 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
         arm=ARMS[arm],
         seed=seed,
         command=f"equivbench run {template.task}/pair-{pair:03d} --n-seeds {SEEDS}",
-        recipe=msgspec.structs.replace(template.recipe, augmentation="haar" if ARMS[arm] == "augmented" else "none"),
-        budget=Budget(kind="seconds", limit=BUDGET_SECONDS, spent=spent, overshoot=spent - BUDGET_SECONDS),
+        recipe=msgspec.structs.replace(
+            template.recipe, augmentation="haar" if ARMS[arm] == "augmented" else "none"
+        ),
+        budget=Budget(
+            kind="seconds", limit=BUDGET_SECONDS, spent=spent, overshoot=spent - BUDGET_SECONDS
+        ),
         clock=clock,
         throughput=Throughput(
             samples_per_second=rate,
-            step_seconds=StepSeconds(p10=0.9 * step_seconds, p50=step_seconds, p90=1.1 * step_seconds),
+            step_seconds=StepSeconds(
+                p10=0.9 * step_seconds, p50=step_seconds, p90=1.1 * step_seconds
+            ),
             alternated_with=ARMS[1 - arm],
         ),
         steps=trace[-1].step,
         samples=samples,
         epochs=samples / template.dataset.sizes["train"],
         trace=trace,
-        groups=GroupErrors(weights=weights.tolist(), total=total.tolist(), equivariance=(total * share[:, None]).tolist()),
+        groups=GroupErrors(
+            weights=weights.tolist(),
+            total=total.tolist(),
+            equivariance=(total * share[:, None]).tolist(),
+        ),
         final=None if failed else trace[-1].test,
         final_raw=None if failed else trace[-1].test,
-        reasons=template.reasons | (dict.fromkeys(("final", "final_raw"), "synthetic failure") if failed else {}),
+        reasons=template.reasons
+        | (dict.fromkeys(("final", "final_raw"), "synthetic failure") if failed else {}),
         baselines={"zero": BASELINE},
     )
 
@@ -102,7 +140,19 @@ def export_seconds(results: Path, name: str, out: Path) -> float:
     """Wall seconds of ``equivbench leaderboard export`` in a process of its own."""
     started = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "equivbench", "leaderboard", "export", "--format", name, "--results", results, "--out", out],
+        [
+            sys.executable,
+            "-m",
+            "equivbench",
+            "leaderboard",
+            "export",
+            "--format",
+            name,
+            "--results",
+            results,
+            "--out",
+            out,
+        ],
         check=True,
     )
     return time.perf_counter() - started

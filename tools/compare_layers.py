@@ -1,7 +1,9 @@
-"""Forward seconds of each equivariant layer over a plain layer of the same shape, in alternation, one thread.
+"""Forward seconds of each equivariant layer over a plain layer of the same shape, in alternation,
+one thread.
 
-``python tools/compare_layers.py``: cube-group and steerable convolutions beside ``torch.nn.Conv3d``, invariant point and
-pair-biased attention and attended vectors beside ``scaled_dot_product_attention`` with its projections, at ``small`` sizes.
+``python tools/compare_layers.py``: cube-group and steerable convolutions beside
+``torch.nn.Conv3d``, invariant point and pair-biased attention and attended vectors beside
+``scaled_dot_product_attention`` with its projections, at ``small`` sizes.
 """
 
 from __future__ import annotations
@@ -32,20 +34,35 @@ def cases() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     steerable = SteerableLayers((8, 3, 1), 3.9, 3)
     width = steerable.width(1)
     irreps = torch.randn(SAMPLES, o3.Irreps(width).dim, SIZE, SIZE, SIZE)
-    e3nn_conv, same = steerable.conv(width, width), nn.Conv3d(irreps.shape[1], irreps.shape[1], 3, padding=1)
+    e3nn_conv, same = (
+        steerable.conv(width, width),
+        nn.Conv3d(irreps.shape[1], irreps.shape[1], 3, padding=1),
+    )
     x, bias = torch.randn(CHAINS, RESIDUES, DIM), torch.randn(CHAINS, HEADS, RESIDUES, RESIDUES)
     frames = torch.linalg.qr(torch.randn(CHAINS, RESIDUES, 3, 3))[0]
-    positions, mask = torch.randn(CHAINS, RESIDUES, 3), torch.ones(CHAINS, RESIDUES, dtype=torch.bool)
+    positions, mask = (
+        torch.randn(CHAINS, RESIDUES, 3),
+        torch.ones(CHAINS, RESIDUES, dtype=torch.bool),
+    )
     pair = torch.randn(CHAINS, RESIDUES, RESIDUES, PAIR)
-    points, attention = InvariantPointAttention(DIM, HEADS, 12, 3, 4), PairBiasedAttention(DIM, HEADS)
+    points, attention = (
+        InvariantPointAttention(DIM, HEADS, 12, 3, 4),
+        PairBiasedAttention(DIM, HEADS),
+    )
     vectors = AttendedVectors(DIM, PAIR, 2)
     return {
-        f"cube-group convolution, 24 channels, {SIZE}^3": (lambda: group(grid), lambda: plain(grid)),
+        f"cube-group convolution, 24 channels, {SIZE}^3": (
+            lambda: group(grid),
+            lambda: plain(grid),
+        ),
         f"steerable convolution, {width} ({irreps.shape[1]} channels), {SIZE}^3": (
             lambda: e3nn_conv(irreps),
             lambda: same(irreps),
         ),
-        "invariant point attention": (lambda: points(x, bias, frames, positions), lambda: attention(x, bias)),
+        "invariant point attention": (
+            lambda: points(x, bias, frames, positions),
+            lambda: attention(x, bias),
+        ),
         "attended vectors (the vector head)": (
             lambda: vectors(x, pair, positions, positions, mask),
             lambda: attention(x, bias),

@@ -1,7 +1,9 @@
-"""Seconds of a training step of our arms and of reference implementations, alternated, each in its own environment.
+"""Seconds of a training step of our arms and of reference implementations, alternated, each in its
+own environment.
 
-``python tools/compare_reference.py --ours PYTHON --nequip PYTHON --schnetpack PYTHON``: interpreters that hold each package.
-Same batch (16 benzenes), float32, energy-derived forces, one thread; rounds of all workers in turn (ABBA), minimum per worker.
+``python tools/compare_reference.py --ours PYTHON --nequip PYTHON --schnetpack PYTHON``:
+interpreters that hold each package. Same batch (16 benzenes), float32, energy-derived forces, one
+thread; rounds of all workers in turn (ABBA), minimum per worker.
 """
 
 from __future__ import annotations
@@ -22,14 +24,36 @@ SPHERICAL = {
     "cutoff": 5.0,
     "neighbours": 11.0,
 }
-NEQUIP = {"r_max": 5.0, "num_layers": 3, "l_max": 2, "num_features": 64, "parity": False, "compile_mode": "compile"}
+NEQUIP = {
+    "r_max": 5.0,
+    "num_layers": 3,
+    "l_max": 2,
+    "num_features": 64,
+    "parity": False,
+    "compile_mode": "compile",
+}
 PLAIN = {"width": 64, "layers": 4, "heads": 8, "radial": 12, "cutoff": 5.0, "neighbours": 11.0}
 CASES: dict[str, tuple[str, dict[str, object]]] = {
-    "equivbench vector: PaiNN h64 3L, eager": ("ours", {"network": "painn", "config": PAINN, "compile": False}),
-    "schnetpack PaiNN h64 3L, eager": ("schnetpack", {"model": "PaiNN", "n_atom_basis": 64, "n_interactions": 3}),
-    "equivbench vector: unconstrained h64 3L, eager": ("ours", {"network": "plain_vectors", "config": PAINN, "compile": False}),
-    "equivbench tensor-product: transformer, eager": ("ours", {"network": "transformer", "config": PLAIN, "compile": False}),
-    "schnetpack SchNet h128 6L, eager": ("schnetpack", {"model": "SchNet", "n_atom_basis": 128, "n_interactions": 6}),
+    "equivbench vector: PaiNN h64 3L, eager": (
+        "ours",
+        {"network": "painn", "config": PAINN, "compile": False},
+    ),
+    "schnetpack PaiNN h64 3L, eager": (
+        "schnetpack",
+        {"model": "PaiNN", "n_atom_basis": 64, "n_interactions": 3},
+    ),
+    "equivbench vector: unconstrained h64 3L, eager": (
+        "ours",
+        {"network": "plain_vectors", "config": PAINN, "compile": False},
+    ),
+    "equivbench tensor-product: transformer, eager": (
+        "ours",
+        {"network": "transformer", "config": PLAIN, "compile": False},
+    ),
+    "schnetpack SchNet h128 6L, eager": (
+        "schnetpack",
+        {"model": "SchNet", "n_atom_basis": 128, "n_interactions": 6},
+    ),
     "equivbench tensor-product: NequIP 3L l2 C64, compiled": (
         "ours",
         {"network": "nequip", "config": SPHERICAL, "compile": True},
@@ -44,14 +68,23 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
     ),
     "nequip 3L l2 C64 no parity, compiled": ("nequip", NEQUIP),
 }
-SCRIPTS = {"ours": "reference_equivbench.py", "nequip": "reference_nequip.py", "schnetpack": "reference_schnetpack.py"}
+SCRIPTS = {
+    "ours": "reference_equivbench.py",
+    "nequip": "reference_nequip.py",
+    "schnetpack": "reference_schnetpack.py",
+}
 
 
 def start(python: str, script: str, config: dict[str, object]) -> subprocess.Popen[str]:
     """A worker that has not necessarily finished warming up."""
     command = [python, str(HERE / script), json.dumps({"threads": 1, **config})]
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=HERE
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        cwd=HERE,
     )
 
 
@@ -72,8 +105,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--only", default="", help="cases whose name holds this text")
     options = vars(parser.parse_args())
-    chosen = {name: case for name, case in CASES.items() if options[case[0]] and options["only"] in name}
-    workers = {name: start(options[environment], SCRIPTS[environment], config) for name, (environment, config) in chosen.items()}
+    chosen = {
+        name: case for name, case in CASES.items() if options[case[0]] and options["only"] in name
+    }
+    workers = {
+        name: start(options[environment], SCRIPTS[environment], config)
+        for name, (environment, config) in chosen.items()
+    }
     facts = {}
     for name, worker in list(workers.items()):
         assert worker.stdout is not None
@@ -94,7 +132,9 @@ def main() -> None:
         checked = "" if error is None else f"  gradients off eager's by {error:.0e}"
         size = f"{int(facts[name]['parameters']):>9,} parameters  {int(facts[name]['edges'])} edges"
         least, median = 1e3 * values[0], 1e3 * values[len(values) // 2]
-        print(f"{name:53s} min {least:7.1f} ms  median {median:7.1f} ms  {size}  first 3 steps {first:.1f} s{checked}")
+        print(
+            f"{name:53s} min {least:7.1f} ms  median {median:7.1f} ms  {size}  first 3 steps {first:.1f} s{checked}"
+        )
     for worker in workers.values():
         worker.terminate()
 

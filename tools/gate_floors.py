@@ -1,8 +1,10 @@
-"""Noise floors of this machine, from recorded rounds of identical code, into the table that the package ships.
+"""Noise floors of this machine, from recorded rounds of identical code, into the table that the
+package ships.
 
     python tools/gate_floors.py FOLDER ... [--table equivbench/gate/data/noise_floors.json]
 
-Each FOLDER holds the baseline.jsonl and candidate.jsonl of `equivbench check --interleave HEAD HEAD --out FOLDER`.
+Each FOLDER holds the baseline.jsonl and candidate.jsonl of `equivbench check --interleave HEAD HEAD
+--out FOLDER`.
 """
 
 from __future__ import annotations
@@ -21,24 +23,32 @@ from equivbench.gate.replay import Recorded, recorded, replayed
 from equivbench.gate.verdict import estimate
 from equivbench.records.files import write_atomically
 
-TABLE = Path(__file__).resolve().parent.parent / "equivbench" / "gate" / "data" / "noise_floors.json"
+TABLE = (
+    Path(__file__).resolve().parent.parent / "equivbench" / "gate" / "data" / "noise_floors.json"
+)
 ROUNDS = 8
 REPLAYS = 400
 
 
 def spreads(rounds: Recorded) -> dict[str, float]:
-    """Relative standard deviation that one round of each benchmark would need to explain how the gate's ratio scatters."""
+    """Relative standard deviation that one round of each benchmark would need to explain how the
+    gate's ratio scatters."""
     ratios: dict[str, list[float]] = {name: [] for name in rounds.benchmarks}
     for seed in range(REPLAYS):
         first, second = replayed(rounds, ROUNDS, seed)
         for one, other in zip(first.measurements, second.measurements, strict=True):
             ratios[one.name].append(math.log(estimate(one, other).ratio))
-    return {name: float(f"{np.std(values) * math.sqrt(ROUNDS / 2):.3g}") for name, values in ratios.items()}
+    return {
+        name: float(f"{np.std(values) * math.sqrt(ROUNDS / 2):.3g}")
+        for name, values in ratios.items()
+    }
 
 
 def main() -> None:
     """Measure, print and store."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--table", type=Path, default=TABLE)
     options = parser.parse_args()
@@ -50,10 +60,18 @@ def main() -> None:
         spread=spreads(rounds),
     )
     for name, spread in found.spread.items():
-        print(f"{spread:7.2%} a round, {3 * spread * math.sqrt(2 / ROUNDS):7.2%} must be exceeded with {ROUNDS} rounds  {name}")
-    table = msgspec.json.decode(options.table.read_bytes(), type=dict[str, MachineFloors]) if options.table.exists() else {}
+        print(
+            f"{spread:7.2%} a round, {3 * spread * math.sqrt(2 / ROUNDS):7.2%} must be exceeded with {ROUNDS} rounds  {name}"
+        )
+    table = (
+        msgspec.json.decode(options.table.read_bytes(), type=dict[str, MachineFloors])
+        if options.table.exists()
+        else {}
+    )
     table[rounds.machine] = found
-    write_atomically(options.table, msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n")
+    write_atomically(
+        options.table, msgspec.json.format(msgspec.json.encode(table), indent=2) + b"\n"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""Live experiments of the gate on this machine: identical code compared with itself, and code that does a little more work.
+"""Live experiments of the gate on this machine: identical code compared with itself, and code that
+does a little more work.
 
-    python tools/gate_null.py --out FOLDER [--comparisons 60] [--rounds 10] [--seconds 0.4] [--plant PERCENT]
+    python tools/gate_null.py --out FOLDER [--comparisons 60] [--rounds 10] [--seconds 0.4] [--plant
+    PERCENT]
 
-Without --plant, HEAD is compared with HEAD until there are that many benchmark comparisons; any regression or improvement is a
-false alarm. With --plant, HEAD is compared with a scratch commit in which training steps, the plain convolution's forward pass
-and `list` take so many per cent longer, spinning in proportion to what they took. Every session is kept in FOLDER
-for tools/gate_replay.py and tools/gate_floors.py; a second call goes on where the first stopped.
+Without --plant, HEAD is compared with HEAD until there are that many benchmark comparisons; any
+regression or improvement is a false alarm. With --plant, HEAD is compared with a scratch commit in
+which training steps, the plain convolution's forward pass and `list` take so many per cent longer,
+spinning in proportion to what they took. Every session is kept in FOLDER for tools/gate_replay.py
+and tools/gate_floors.py; a second call goes on where the first stopped.
 """
 
 from __future__ import annotations
@@ -81,12 +84,15 @@ _atexit.register(lambda: _spin(_time.perf_counter() - (_time.time() - _psutil.Pr
 """,
 }
 PLANTED = ("*dev step", "* forward torch", "list-pairs")
-"""Benchmarks that the planted work slows by the full share (of derivatives, only the forward pass is slowed)."""
+"""Benchmarks that the planted work slows by the full share (of derivatives, only the forward pass
+is slowed)."""
 
 
 def git(folder: Path, *arguments: str) -> str:
     """What git prints; raises ``CalledProcessError``."""
-    return subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 @contextlib.contextmanager
@@ -99,8 +105,23 @@ def planted_commit(root: Path, percent: float) -> Iterator[str]:
             for name, code in PLANTS.items():
                 with open(tree / name, "a") as file:
                     file.write(SPIN.format(share=percent / 100) + code)
-            identity = ("-c", "user.name=gate", "-c", "user.email=gate@localhost", "-c", "core.hooksPath=/dev/null")
-            git(tree, *identity, "commit", "--quiet", "--no-gpg-sign", "-am", f"planted: {percent:g}% more work")
+            identity = (
+                "-c",
+                "user.name=gate",
+                "-c",
+                "user.email=gate@localhost",
+                "-c",
+                "core.hooksPath=/dev/null",
+            )
+            git(
+                tree,
+                *identity,
+                "commit",
+                "--quiet",
+                "--no-gpg-sign",
+                "-am",
+                f"planted: {percent:g}% more work",
+            )
             yield git(tree, "rev-parse", "HEAD")
         finally:
             git(root, "worktree", "remove", "--force", str(tree))
@@ -109,12 +130,18 @@ def planted_commit(root: Path, percent: float) -> Iterator[str]:
 def judged(folder: Path) -> list[Judgement]:
     """The verdicts on a kept session, the control's left out."""
     sides = (read_side(folder / f"{name}.jsonl") for name in ("baseline", "candidate"))
-    return [each for each in compare(*sides, thresholds=Thresholds(), floors=committed_floors()) if not each.control]
+    return [
+        each
+        for each in compare(*sides, thresholds=Thresholds(), floors=committed_floors())
+        if not each.control
+    ]
 
 
 def main() -> None:
     """Measure session by session, and print the rate with its 95% binomial bound after each."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--comparisons", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=10)
@@ -123,7 +150,11 @@ def main() -> None:
     options = parser.parse_args()
     root = Path(__file__).resolve().parent.parent
     kind = f"plant-{options.plant:g}" if options.plant else "null"
-    with planted_commit(root, options.plant) if options.plant else contextlib.nullcontext("HEAD") as revision:
+    with (
+        planted_commit(root, options.plant)
+        if options.plant
+        else contextlib.nullcontext("HEAD") as revision
+    ):
         number, counted = 0, 0
         verdicts: Counter[str] = Counter()
         while counted < options.comparisons:
@@ -137,18 +168,31 @@ def main() -> None:
                     only=PLANTED if options.plant else (),
                     allow_dirty=True,
                 )
-                interleave(request, progress=lambda line: print(line, file=sys.stderr, flush=True), out=folder)
+                interleave(
+                    request,
+                    progress=lambda line: print(line, file=sys.stderr, flush=True),
+                    out=folder,
+                )
             found = judged(folder)
             verdicts.update(each.verdict for each in found)
             counted, number = verdicts.total(), number + 1
             wanted = verdicts["regression"] + (0 if options.plant else verdicts["improvement"])
             interval = binomtest(wanted, counted).proportion_ci(0.95, "exact")
-            what = f"found (at least {interval.low:.1%})" if options.plant else f"false alarms (at most {interval.high:.1%})"
+            what = (
+                f"found (at least {interval.low:.1%})"
+                if options.plant
+                else f"false alarms (at most {interval.high:.1%})"
+            )
             took = f"{time.monotonic() - start:.0f} s"
-            print(f"{folder.name}: {wanted} of {counted} {what}, {dict(verdicts)}, {took}", flush=True)
+            print(
+                f"{folder.name}: {wanted} of {counted} {what}, {dict(verdicts)}, {took}", flush=True
+            )
             for each in found:
                 change = "" if each.change is None else f"{each.change:+.1%}"
-                print(f"  {each.verdict:12s} {change:>7s}  {each.benchmark}: {each.reason}", flush=True)
+                print(
+                    f"  {each.verdict:12s} {change:>7s}  {each.benchmark}: {each.reason}",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Training steps of our networks on the 16-benzene batch, energy-derived forces, for ``compare_reference.py``.
+"""Training steps of our networks on the 16-benzene batch, energy-derived forces, for
+``compare_reference.py``.
 
-``python reference_equivbench.py '{"threads": 1, "network": "painn", "compile": false, "config": {...}}'``: a module of
-``equivbench.tasks.forcefield.networks`` and the config that its ``build`` takes.
+``python reference_equivbench.py '{"threads": 1, "network": "painn", "compile": false, "config":
+{...}}'``: a module of ``equivbench.tasks.forcefield.networks`` and the config that its ``build``
+takes.
 """
 
 from __future__ import annotations
@@ -18,10 +20,18 @@ from equivbench.tasks.forcefield.conservative import ConservativeForces
 
 options = json.loads(sys.argv[1])
 torch.set_num_threads(int(options["threads"]))
-network = importlib.import_module(f"equivbench.tasks.forcefield.networks.{options['network']}").build(options["config"])
+network = importlib.import_module(
+    f"equivbench.tasks.forcefield.networks.{options['network']}"
+).build(options["config"])
 pos, z, batch, edge_index = benzene_batch(cutoff=5.0)
 energy, forces = targets(16, len(z))
-data = {"z": z, "pos": pos, "batch": batch, "edge_index": edge_index, "n_atoms": torch.full((16,), 12)}
+data = {
+    "z": z,
+    "pos": pos,
+    "batch": batch,
+    "edge_index": edge_index,
+    "n_atoms": torch.full((16,), 12),
+}
 model = ConservativeForces(network)
 parameters = list(network.parameters())
 optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
@@ -39,7 +49,9 @@ if options["compile"]:
     eager = gradients()
     model.compile(fullgraph=True, dynamic=True)
     # What is timed must be right: the largest difference to eager, relative to the whole gradient.
-    difference = torch.stack([(a - b).norm() for a, b in zip(gradients(), eager, strict=True)]).norm()
+    difference = torch.stack(
+        [(a - b).norm() for a, b in zip(gradients(), eager, strict=True)]
+    ).norm()
     error = float(difference / torch.stack([g.norm() for g in eager]).norm())
 
 
@@ -50,4 +62,11 @@ def step() -> None:
     optimizer.step()
 
 
-serve(step, {"parameters": sum(p.numel() for p in parameters), "edges": edge_index.shape[1], "gradient_error": error})
+serve(
+    step,
+    {
+        "parameters": sum(p.numel() for p in parameters),
+        "edges": edge_index.shape[1],
+        "gradient_error": error,
+    },
+)

@@ -1,6 +1,8 @@
-"""Training steps of nequip on the 16-benzene batch, for ``compare_reference.py``; runs where nequip is installed.
+"""Training steps of nequip on the 16-benzene batch, for ``compare_reference.py``; runs where nequip
+is installed.
 
-``python reference_nequip.py '{"threads": 1, "compile_mode": "compile", "num_layers": 3, ...}'``: keywords of ``NequIPGNNModel``.
+``python reference_nequip.py '{"threads": 1, "compile_mode": "compile", "num_layers": 3, ...}'``:
+keywords of ``NequIPGNNModel``.
 """
 
 from __future__ import annotations
@@ -46,4 +48,6 @@ def step() -> None:
     optimizer.step()
 
 
-serve(step, {"parameters": sum(p.numel() for p in model.parameters()), "edges": edge_index.shape[1]})
+serve(
+    step, {"parameters": sum(p.numel() for p in model.parameters()), "edges": edge_index.shape[1]}
+)

@@ -1,6 +1,8 @@
-"""Training steps of schnetpack's PaiNN or SchNet on the 16-benzene batch, for ``compare_reference.py``; runs where schnetpack is.
+"""Training steps of schnetpack's PaiNN or SchNet on the 16-benzene batch, for
+``compare_reference.py``; runs where schnetpack is.
 
-``python reference_schnetpack.py '{"threads": 1, "model": "PaiNN", "n_atom_basis": 64, "n_interactions": 3}'``.
+``python reference_schnetpack.py '{"threads": 1, "model": "PaiNN", "n_atom_basis": 64,
+"n_interactions": 3}'``.
 """
 
 from __future__ import annotations
@@ -54,4 +56,6 @@ def step() -> None:
     optimizer.step()
 
 
-serve(step, {"parameters": sum(p.numel() for p in model.parameters()), "edges": edge_index.shape[1]})
+serve(
+    step, {"parameters": sum(p.numel() for p in model.parameters()), "edges": edge_index.shape[1]}
+)

@@ -1,4 +1,5 @@
-"""The other end of ``compare_reference.py``: answers each line "N" on standard input with the mean seconds of N steps."""
+"""The other end of ``compare_reference.py``: answers each line "N" on standard input with the mean
+seconds of N steps."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from collections.abc import Callable
 
 
 def serve(step: Callable[[], None], facts: dict[str, float]) -> None:
-    """Warm ``step`` up (compilation included), announce ``facts`` and time steps on request until standard input ends."""
+    """Warm ``step`` up (compilation included), announce ``facts`` and time steps on request until
+    standard input ends."""
     start = time.perf_counter()
     for _ in range(3):
         step()

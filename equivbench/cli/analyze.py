@@ -1,4 +1,5 @@
-"""``equivbench analyze``: the analyses, each in a file of its own that is imported when it is called."""
+"""``equivbench analyze``: the analyses, each in a file of its own that is imported when it is
+called."""
 
 from __future__ import annotations
 
@@ -10,12 +11,36 @@ import typer
 from equivbench.cli.lazy import Entry, LazyGroup
 
 ANALYSES = (
-    Entry("sweep", "Train a pair over size, data, rate, optimizer or augmentation.", "equivbench.cli.analyze_sweep"),
-    Entry("baselines", "Losses against simple predictors, shares at matched losses.", "equivbench.cli.analyze_baselines"),
-    Entry("samples", "Backbones sampled from a flow model, and their structure.", "equivbench.cli.analyze_samples"),
-    Entry("handedness", "A model's loss on mirror images against that on the samples.", "equivbench.cli.analyze_handedness"),
-    Entry("gradients", "Gradients of both parts of the error along a run.", "equivbench.cli.analyze_gradients"),
-    Entry("landscape", "A slice of the loss around trained weights, and its curvature.", "equivbench.cli.analyze_landscape"),
+    Entry(
+        "sweep",
+        "Train a pair over size, data, rate, optimizer or augmentation.",
+        "equivbench.cli.analyze_sweep",
+    ),
+    Entry(
+        "baselines",
+        "Losses against simple predictors, shares at matched losses.",
+        "equivbench.cli.analyze_baselines",
+    ),
+    Entry(
+        "samples",
+        "Backbones sampled from a flow model, and their structure.",
+        "equivbench.studies.flow_samples.command",
+    ),
+    Entry(
+        "handedness",
+        "A model's loss on mirror images against that on the samples.",
+        "equivbench.studies.handedness.command",
+    ),
+    Entry(
+        "gradients",
+        "Gradients of both parts of the error along a run.",
+        "equivbench.studies.gradients.command",
+    ),
+    Entry(
+        "landscape",
+        "A slice of the loss around trained weights, and its curvature.",
+        "equivbench.studies.landscape.command",
+    ),
 )
 
 

@@ -1,4 +1,5 @@
-"""``equivbench analyze baselines``: losses against the zero and linear predictors, and shares at matched losses."""
+"""``equivbench analyze baselines``: losses against the zero and linear predictors, and shares at
+matched losses."""
 
 from __future__ import annotations
 
@@ -14,21 +15,29 @@ def register(app: typer.Typer) -> None:
 
 
 def baselines(
-    results: Annotated[Path, typer.Argument(help="A results folder or a record file.")] = Path("results"),
+    results: Annotated[Path, typer.Argument(help="A results folder or a record file.")] = Path(
+        "results"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """Each arm against the zero and the best linear predictor, and the arms' shares where their losses agree.
+    """Each arm against the zero and the best linear predictor, and the arms' shares where their
+    losses agree.
 
-    A share changes as a model learns, so that it compares with the other arm's only at the same loss. "Not reached" is
-    said where an arm did not come down to a loss; nothing is extrapolated.
+    A share changes as a model learns, so that it compares with the other arm's only at the same
+    loss. "Not reached" is said where an arm did not come down to a loss; nothing is extrapolated.
     """
-    from equivbench.analysis.matched import make_readable
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.errors import FailedError
+    from equivbench.gap.matched import make_readable
     from equivbench.records.submission import admitted
     from equivbench.registry import TASKS
-    from equivbench.reporting.baselines import STANDING_COLUMNS, level_columns, level_rows, standing_rows
-    from equivbench.reporting.text import printable
+    from equivbench.report.baselines import (
+        STANDING_COLUMNS,
+        level_columns,
+        level_rows,
+        standing_rows,
+    )
+    from equivbench.report.text import printable
 
     found = make_readable(admitted(results, invalid="warn"))
     if not found:

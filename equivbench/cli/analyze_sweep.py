@@ -1,4 +1,5 @@
-"""``equivbench analyze sweep``: a pair at several points of one axis, as resumable runs and as curves."""
+"""``equivbench analyze sweep``: a pair at several points of one axis, as resumable runs and as
+curves."""
 
 from __future__ import annotations
 
@@ -8,14 +9,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equivbench.cli.options import Arms, Device, Forces, Preset, Quiet, SeedCount, Seeds, Threads, parse_seeds
+from equivbench.cli.options import (
+    Arms,
+    Device,
+    Forces,
+    Preset,
+    Quiet,
+    SeedCount,
+    Seeds,
+    Threads,
+    parse_seeds,
+)
 from equivbench.errors import FailedError, InterruptedRunError
 
 if TYPE_CHECKING:
     from equivbench.execution.contest import Result
     from equivbench.execution.plan import Plan
     from equivbench.records.schema import RunRecord
-    from equivbench.reporting.sweeps import Sweep
+    from equivbench.report.sweeps import Sweep
 
 
 def register(app: typer.Typer) -> None:
@@ -25,10 +36,19 @@ def register(app: typer.Typer) -> None:
 
 def sweep(
     pair: Annotated[str, typer.Argument(help="task/pair.")],
-    over: Annotated[str, typer.Option("--over", help="size, data, learning-rate, optimizer or augmentation.")],
-    values: Annotated[str, typer.Option(help="Points, e.g. 0.25,0.5,1; optimizers as adamw,sgd:0.1 (a rate of its own).")],
+    over: Annotated[
+        str, typer.Option("--over", help="size, data, learning-rate, optimizer or augmentation.")
+    ],
+    values: Annotated[
+        str,
+        typer.Option(
+            help="Points, e.g. 0.25,0.5,1; optimizers as adamw,sgd:0.1 (a rate of its own)."
+        ),
+    ],
     arm: Arms = None,
-    budget: Annotated[str | None, typer.Option(help="Per arm and point: 60s, 5min, 2000steps, 1e6samples.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Per arm and point: 60s, 5min, 2000steps, 1e6samples.")
+    ] = None,
     seeds: Seeds = None,
     n_seeds: SeedCount = None,
     preset: Preset = "small",
@@ -36,16 +56,21 @@ def sweep(
     threads: Threads = None,
     forces: Forces = None,
     out: Annotated[str, typer.Option(help="Folder of the sweep's records.")] = "sweeps",
-    plot: Annotated[Path | None, typer.Option(help="Draw the curves into this file (.png, .pdf, .svg).")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the points and train nothing.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the curves into this file (.png, .pdf, .svg).")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the points and train nothing.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the curves as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train PAIR at each value of one axis and report loss, share and explained signal of each arm.
 
-    Values: size multiplies every width; data is a fraction of the training groups; learning-rate is the rate of every arm;
-    augmentation is the fraction of samples rotated (an arm that does not augment is run at one value). Runs that are
-    finished are not repeated: after Ctrl-C, or with more values or seeds, the same command goes on.
+    Values: size multiplies every width; data is a fraction of the training groups; learning-rate is
+    the rate of every arm; augmentation is the fraction of samples rotated (an arm that does not
+    augment is run at one value). Runs that are finished are not repeated: after Ctrl-C, or with
+    more values or seeds, the same command goes on.
     """
     from equivbench.cli.progress import watcher
     from equivbench.execution.plan import RunRequest
@@ -65,7 +90,7 @@ def sweep(
     request = SweepRequest(shared, over, tuple(values.split(",")))
     plan = make_sweep(request)
     if plot is not None:
-        from equivbench.reporting.figures import require_drawable
+        from equivbench.report.figures import require_drawable
 
         require_drawable(plot)
     if dry_run:
@@ -86,9 +111,11 @@ def sweep(
 
 def _gather(records: Sequence[RunRecord]) -> list[Sweep]:
     from equivbench.registry import TASKS
-    from equivbench.reporting.sweeps import gather_sweeps
+    from equivbench.report.sweeps import gather_sweeps
 
-    return gather_sweeps(records, {name: entry.value.board_unit for name, entry in TASKS.entries().items()})
+    return gather_sweeps(
+        records, {name: entry.value.board_unit for name, entry in TASKS.entries().items()}
+    )
 
 
 def _print_points(plan: Plan, json: bool) -> None:
@@ -113,46 +140,73 @@ def _print_points(plan: Plan, json: bool) -> None:
     ]
     seconds = estimated_seconds(plan)
     if json:
-        print_json({"points": points, "out": plan.request.out, "device": plan.device, "estimated_seconds": seconds})
+        print_json(
+            {
+                "points": points,
+                "out": plan.request.out,
+                "device": plan.device,
+                "estimated_seconds": seconds,
+            }
+        )
         return
     columns = ("axis", "value", "arm", "seed", "budget")
-    rows = [[*(str(point[name]) for name in columns), "finished" if point["finished"] else "to do"] for point in points]
+    rows = [
+        [*(str(point[name]) for name in columns), "finished" if point["finished"] else "to do"]
+        for point in points
+    ]
     print_table([*columns, ""], rows)
     about = "" if seconds is None else f", about {seconds / 60:.0f} min if none were finished"
-    typer.echo(f"{len(rows)} runs on {plan.device} with {plan.threads} threads{about}; records go to {plan.request.out}")
+    typer.echo(
+        f"{len(rows)} runs on {plan.device} with {plan.threads} threads{about}; records go to {plan.request.out}"
+    )
 
 
 def _print_curves(found: Sequence[Sweep], result: Result, json: bool) -> None:
     from equivbench.cli.output import print_json, print_table
-    from equivbench.reporting.sweeps import COLUMNS, sweep_rows
+    from equivbench.report.sweeps import COLUMNS, sweep_rows
 
     if json:
         paths = [{"path": str(kept.path), "reused": kept.reused} for kept in result.kept]
         failures = [*result.failures, *result.diverged]
-        print_json({"sweeps": found, "records": paths, "failures": failures, "interrupted": result.interrupted})
+        print_json(
+            {
+                "sweeps": found,
+                "records": paths,
+                "failures": failures,
+                "interrupted": result.interrupted,
+            }
+        )
         return
     for each in found:
         unit = f", loss in {each.unit}" if each.unit else ""
-        typer.echo(f"{each.task}/{each.pair} over {each.axis}: {each.preset}, {each.budget} an arm, {each.machine_key}{unit}")
+        typer.echo(
+            f"{each.task}/{each.pair} over {each.axis}: {each.preset}, {each.budget} an arm, {each.machine_key}{unit}"
+        )
         print_table(COLUMNS, sweep_rows(each))
 
 
 def _plot(found: Sweep, path: Path) -> None:
     from equivbench.cli.output import message
     from equivbench.execution.sweep import AXES
-    from equivbench.reporting.sweep_figure import plot_sweep
+    from equivbench.report.sweep_figure import plot_sweep
 
     if any(point.finished for point in found.points):
         message("note", f"drew {plot_sweep(found, path, title=AXES[found.axis].title)}")
 
 
 def _raise_failures(result: Result, found: Sequence[Sweep], again: str) -> None:
-    """A run that failed is an error; one that diverged is a finding, unless an arm did so at every point."""
+    """A run that failed is an error; one that diverged is a finding, unless an arm did so at every
+    point."""
     from equivbench.cli.output import message
 
     for text in result.diverged:
         message("note", text)
-    lost = [arm for each in found for arm in each.arms if all(point.diverged == point.seeds for point in each.of(arm))]
+    lost = [
+        arm
+        for each in found
+        for arm in each.arms
+        if all(point.diverged == point.seeds for point in each.of(arm))
+    ]
     errors = [f"{text}; {again}" for text in result.failures]
     errors += [f"the {arm} arm diverged at every point; lower its learning rate" for arm in lost]
     for text in errors[:-1]:

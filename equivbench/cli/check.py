@@ -1,4 +1,5 @@
-"""``equivbench check``: the CI gate over two result sets, or over two revisions measured in alternation."""
+"""``equivbench check``: the CI gate over two result sets, or over two revisions measured in
+alternation."""
 
 from __future__ import annotations
 
@@ -38,26 +39,51 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    baseline: Annotated[str, typer.Argument(help="Records or samples (file or folder); with --interleave a git revision.")],
+    baseline: Annotated[
+        str,
+        typer.Argument(
+            help="Records or samples (file or folder); with --interleave a git revision."
+        ),
+    ],
     candidate: Annotated[str, typer.Argument(help="The same of what is to be judged.")],
     interleave: Annotated[
-        bool, typer.Option("--interleave", help="Measure two revisions of this repository here, in alternation, and compare.")
+        bool,
+        typer.Option(
+            "--interleave",
+            help="Measure two revisions of this repository here, in alternation, and compare.",
+        ),
     ] = False,
     fail_on: Annotated[
-        list[str] | None, typer.Option(metavar="METRIC:PERCENT", help="Threshold of a metric (default 5); may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC:PERCENT", help="Threshold of a metric (default 5); may be repeated."
+        ),
     ] = None,
     output: Annotated[str, typer.Option("--format", help="text, json or github.")] = "text",
-    strict: Annotated[bool, typer.Option("--strict", help="An inconclusive benchmark fails the check (exit 5).")] = False,
-    allow_dirty: Annotated[bool, typer.Option("--allow-dirty", help="Accept uncommitted changes.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="An inconclusive benchmark fails the check (exit 5).")
+    ] = False,
+    allow_dirty: Annotated[
+        bool, typer.Option("--allow-dirty", help="Accept uncommitted changes.")
+    ] = False,
     rounds: Annotated[int, typer.Option(help="With --interleave: fresh processes a side.")] = 10,
-    seconds: Annotated[float, typer.Option(help="With --interleave: seconds a benchmark in each process.")] = 0.4,
-    only: Annotated[list[str] | None, typer.Option(help="With --interleave: benchmarks that match this pattern (*, ?).")] = None,
-    out: Annotated[Path | None, typer.Option(help="With --interleave: keep baseline.jsonl and candidate.jsonl here.")] = None,
+    seconds: Annotated[
+        float, typer.Option(help="With --interleave: seconds a benchmark in each process.")
+    ] = 0.4,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="With --interleave: benchmarks that match this pattern (*, ?)."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="With --interleave: keep baseline.jsonl and candidate.jsonl here."),
+    ] = None,
 ) -> None:
     """Compare run records or kernel samples, or with --interleave two revisions.
 
-    Exits 0: unchanged or improved; 1: a regression; 2: uncommitted changes; 3: missing, failed or empty; 4: incomparable;
-    5 (with --strict): inconclusive. A change counts where it exceeds 5% and three noise floors and the 99% bound agrees.
+    Exits 0: unchanged or improved; 1: a regression; 2: uncommitted changes; 3: missing, failed or
+    empty; 4: incomparable; 5 (with --strict): inconclusive. A change counts where it exceeds 5% and
+    three noise floors and the 99% bound agrees.
     """
     from equivbench.errors import UsageError, unknown_name
     from equivbench.gate.run_metrics import GATED
@@ -67,12 +93,16 @@ def check(
         raise unknown_name("format", output, FORMATS)
     thresholds = Thresholds.parse(fail_on or [], GATED)
     if not interleave and (only or out is not None):
-        raise UsageError("--only and --out belong to --interleave; stored samples are compared as they are")
+        raise UsageError(
+            "--only and --out belong to --interleave; stored samples are compared as they are"
+        )
     if interleave:
         sides = _measure(baseline, candidate, rounds, seconds, only or [], out, allow_dirty)
     else:
         sides = _read(baseline, candidate, thresholds)
-    raise typer.Exit(_report(sides, thresholds, output, strict, allow_dirty, f"{baseline} against {candidate}"))
+    raise typer.Exit(
+        _report(sides, thresholds, output, strict, allow_dirty, f"{baseline} against {candidate}")
+    )
 
 
 def _read(baseline: str, candidate: str, thresholds: Thresholds) -> tuple[Side, Side]:
@@ -82,22 +112,52 @@ def _read(baseline: str, candidate: str, thresholds: Thresholds) -> tuple[Side, 
 
 
 def _measure(
-    baseline: str, candidate: str, rounds: int, seconds: float, only: list[str], out: Path | None, allow_dirty: bool
+    baseline: str,
+    candidate: str,
+    rounds: int,
+    seconds: float,
+    only: list[str],
+    out: Path | None,
+    allow_dirty: bool,
 ) -> tuple[Side, Side]:
     from equivbench.gate.interleave import Request, interleave
 
-    request = Request(baseline, candidate, rounds=rounds, seconds=seconds, only=tuple(only), allow_dirty=allow_dirty)
+    request = Request(
+        baseline,
+        candidate,
+        rounds=rounds,
+        seconds=seconds,
+        only=tuple(only),
+        allow_dirty=allow_dirty,
+    )
     return interleave(request, progress=lambda line: typer.echo(line, err=True), out=out)
 
 
-def _report(sides: tuple[Side, Side], thresholds: Thresholds, output: str, strict: bool, allow_dirty: bool, title: str) -> int:
+def _report(
+    sides: tuple[Side, Side],
+    thresholds: Thresholds,
+    output: str,
+    strict: bool,
+    allow_dirty: bool,
+    title: str,
+) -> int:
     """Print the comparison and return the exit code."""
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.gate.compare import compare
     from equivbench.gate.noise import committed_floors
-    from equivbench.reporting.gate import COLUMNS, markdown, rows, subject, summary_line, workflow_commands, worst_first
+    from equivbench.report.gate import (
+        COLUMNS,
+        markdown,
+        rows,
+        subject,
+        summary_line,
+        workflow_commands,
+        worst_first,
+    )
 
-    judgements = compare(*sides, thresholds=thresholds, floors=committed_floors(), allow_dirty=allow_dirty)
+    judgements = compare(
+        *sides, thresholds=thresholds, floors=committed_floors(), allow_dirty=allow_dirty
+    )
     code = exit_code(judgements, strict)
     if code:
         worst = worst_first(judgements)[0]
@@ -119,7 +179,9 @@ def _report(sides: tuple[Side, Side], thresholds: Thresholds, output: str, stric
 def exit_code(judgements: Sequence[Judgement], strict: bool) -> int:
     """The code that the verdicts add up to, by the contract's precedence."""
     undecided = exit_codes.INCONCLUSIVE if strict else exit_codes.DONE
-    return exit_codes.overall(undecided if each.verdict == "inconclusive" else CODES[each.verdict] for each in judgements)
+    return exit_codes.overall(
+        undecided if each.verdict == "inconclusive" else CODES[each.verdict] for each in judgements
+    )
 
 
 def _plain(judgement: Judgement) -> dict[str, Any]:

@@ -31,7 +31,9 @@ By default they are looked for under `sources` in the cache.
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
-Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="A name of `equivbench list datasets`.")]
+Dataset = Annotated[
+    str, typer.Argument(metavar="DATASET", help="A name of `equivbench list datasets`.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print an object with name, path and sha256.")]
 
 
@@ -69,7 +71,9 @@ def path(dataset: Dataset, json: Json = False) -> None:
     """
     source = _source(dataset)
     if not source.path().exists():
-        raise FailedError(f"{dataset} is not at {source.path()} yet; run `equivbench data prepare {dataset}`")
+        raise FailedError(
+            f"{dataset} is not at {source.path()} yet; run `equivbench data prepare {dataset}`"
+        )
     _show(dataset, source, None, json)
 
 

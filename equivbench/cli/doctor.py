@@ -1,4 +1,5 @@
-"""``equivbench doctor``: device, versions, compiler, optional backends, cache and data, and what to do about what is missing."""
+"""``equivbench doctor``: device, versions, compiler, optional backends, cache and data, and what to
+do about what is missing."""
 
 from __future__ import annotations
 
@@ -45,13 +46,28 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print a list of {name, state, detail, advice}.")] = False) -> None:
+def doctor(
+    json: Annotated[
+        bool, typer.Option("--json", help="Print a list of {name, state, detail, advice}.")
+    ] = False,
+) -> None:
     """What this machine has and lacks. Exits 3 if something is broken that every run needs."""
-    findings = [*machine(), *packages(), *torch_works(), *kernel_backends(), *storage(), *plugins(), *data()]
+    findings = [
+        *machine(),
+        *packages(),
+        *torch_works(),
+        *kernel_backends(),
+        *storage(),
+        *plugins(),
+        *data(),
+    ]
     if json:
         print_json([asdict(finding) for finding in findings])
     else:
-        print_table(["", "state", "found", "to do"], ([each.name, each.state, each.detail, each.advice] for each in findings))
+        print_table(
+            ["", "state", "found", "to do"],
+            ([each.name, each.state, each.detail, each.advice] for each in findings),
+        )
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(exit_codes.FAILED)
 
@@ -63,14 +79,25 @@ def machine() -> Iterator[Finding]:
     from equivbench.environment import cpu_model, cxx_compiler, driver_version, usable_cores
 
     memory = psutil.virtual_memory()
-    yield Finding("processor", "ok", f"{cpu_model()}, {usable_cores()} of {os.cpu_count()} cores usable")
-    yield Finding("memory", "ok", f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free")
-    yield Finding("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    yield Finding(
+        "processor", "ok", f"{cpu_model()}, {usable_cores()} of {os.cpu_count()} cores usable"
+    )
+    yield Finding(
+        "memory", "ok", f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
+    )
+    yield Finding(
+        "python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    )
     compiler = cxx_compiler()
     advice = "install g++ (or set CXX): without it arms run eager, without torch.compile"
-    yield Finding("c++ compiler", *(("ok", compiler) if compiler else ("absent", "none found", advice)))
+    yield Finding(
+        "c++ compiler", *(("ok", compiler) if compiler else ("absent", "none found", advice))
+    )
     driver = driver_version()
-    yield Finding("gpu driver", *(("ok", driver) if driver else ("absent", "no NVIDIA driver; runs use the CPU")))
+    yield Finding(
+        "gpu driver",
+        *(("ok", driver) if driver else ("absent", "no NVIDIA driver; runs use the CPU")),
+    )
 
 
 def packages() -> Iterator[Finding]:
@@ -81,7 +108,9 @@ def packages() -> Iterator[Finding]:
     yield Finding("equivbench", "ok", found.get("equivbench", "run from a checkout, not installed"))
     for name in ESSENTIAL:
         advice = f"pip install {name}"
-        yield Finding(name, *(("ok", found[name]) if name in found else ("broken", "not installed", advice)))
+        yield Finding(
+            name, *(("ok", found[name]) if name in found else ("broken", "not installed", advice))
+        )
     for name, (purpose, advice) in OPTIONAL.items():
         detail = f"{found[name]}, for {purpose}" if name in found else f"for {purpose}"
         yield Finding(name, *(("ok", detail) if name in found else ("absent", detail, advice)))
@@ -96,10 +125,20 @@ def torch_works() -> Iterator[Finding]:
         device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
         threads = torch.get_num_threads()
     except Exception as error:  # noqa: BLE001  a broken installation can fail in any way
-        yield Finding("device", "broken", f"torch does not work: {type(error).__name__}: {error}", "install torch again")
+        yield Finding(
+            "device",
+            "broken",
+            f"torch does not work: {type(error).__name__}: {error}",
+            "install torch again",
+        )
         return
     works = total == 8.0
-    yield Finding("device", "ok" if works else "broken", f"{device}, {threads} threads", "" if works else "install torch again")
+    yield Finding(
+        "device",
+        "ok" if works else "broken",
+        f"{device}, {threads} threads",
+        "" if works else "install torch again",
+    )
 
 
 def kernel_backends() -> Iterator[Finding]:
@@ -124,11 +163,23 @@ def storage() -> Iterator[Finding]:
     cache = cache_dir()
     existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    where = f"{cache}{'' if cache.exists() else ' (made by the first run)'}, {free / 1e9:.1f} GB free"
+    where = (
+        f"{cache}{'' if cache.exists() else ' (made by the first run)'}, {free / 1e9:.1f} GB free"
+    )
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        yield Finding("cache", "broken", f"{where}, cannot be written", "set EQUIVBENCH_CACHE to a folder that can be written")
+        yield Finding(
+            "cache",
+            "broken",
+            f"{where}, cannot be written",
+            "set EQUIVBENCH_CACHE to a folder that can be written",
+        )
     elif free < ENOUGH_BYTES:
-        yield Finding("cache", "broken", where, "free some space or set EQUIVBENCH_CACHE to a folder on another disk")
+        yield Finding(
+            "cache",
+            "broken",
+            where,
+            "free some space or set EQUIVBENCH_CACHE to a folder on another disk",
+        )
     else:
         yield Finding("cache", "ok", where)
 
@@ -148,7 +199,14 @@ def data() -> Iterator[Finding]:
         except Exception as error:  # noqa: BLE001  a plug-in's source may raise anything
             yield Finding(f"data {name}", "absent", f"{type(error).__name__}: {error}")
             continue
-        yield Finding(f"data {name}", *(("ok", str(path)) if there else ("absent", str(path), f"equivbench data prepare {name}")))
+        yield Finding(
+            f"data {name}",
+            *(
+                ("ok", str(path))
+                if there
+                else ("absent", str(path), f"equivbench data prepare {name}")
+            ),
+        )
 
 
 def plugins() -> Iterator[Finding]:
@@ -162,9 +220,16 @@ def plugins() -> Iterator[Finding]:
     owners: dict[str, set[str]] = {}
     for group in PLUGINS.groups:
         for point in importlib.metadata.entry_points(group=group):
-            owners.setdefault(point.dist.name if point.dist else point.module, set()).add(point.name)
+            owners.setdefault(point.dist.name if point.dist else point.module, set()).add(
+                point.name
+            )
     for owner, names in sorted(owners.items()):
         if owner in PLUGINS.problems:
-            yield Finding(f"plug-in {owner}", "absent", f"left out: {PLUGINS.problems[owner]}", "update or uninstall it")
+            yield Finding(
+                f"plug-in {owner}",
+                "absent",
+                f"left out: {PLUGINS.problems[owner]}",
+                "update or uninstall it",
+            )
         else:
             yield Finding(f"plug-in {owner}", "ok", ", ".join(sorted(names)))

@@ -12,7 +12,8 @@ INCOMPARABLE = 4
 INCONCLUSIVE = 5
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-"""128 + SIGPIPE, as a shell reports it: the reader went away, so nothing can be said about the result."""
+"""128 + SIGPIPE, as a shell reports it: the reader went away, so nothing can be said about the
+result."""
 
 PRECEDENCE = (USAGE, INCOMPARABLE, FAILED, REGRESSION, INCONCLUSIVE, DONE)
 

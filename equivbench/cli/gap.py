@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from equivbench.analysis.gap import PairGap
+    from equivbench.gap.efficiency import PairGap
 
 
 def register(app: typer.Typer) -> None:
@@ -18,24 +18,31 @@ def register(app: typer.Typer) -> None:
 
 
 def gap(
-    results: Annotated[Path, typer.Argument(help="A results folder or a record file.")] = Path("results"),
+    results: Annotated[Path, typer.Argument(help="A results folder or a record file.")] = Path(
+        "results"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """The efficiency gap of each pair: who is behind at equal budget, and how much faster it would have to be to tie."""
-    from equivbench.analysis.gap import efficiency_gap
-    from equivbench.analysis.pairing import ARMS, pair_up
+    """The efficiency gap of each pair: who is behind at equal budget, and how much faster it would
+    have to be to tie."""
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.errors import FailedError, IncomparableError
+    from equivbench.gap.efficiency import efficiency_gap
+    from equivbench.gap.pairing import ARMS, pair_up
     from equivbench.records.submission import admitted
-    from equivbench.reporting.gaps import COLUMNS, gap_rows
+    from equivbench.report.gaps import COLUMNS, gap_rows
 
     records = admitted(results, invalid="warn")
     problems = pair_up(records).problems
     gaps = efficiency_gap(records)
     if not gaps:
         if not problems:
-            raise FailedError(f"{results} has no record of an {' or '.join(ARMS)} arm; `equivbench run` writes both")
-        raise next((problem for problem in problems if isinstance(problem, IncomparableError)), problems[0])
+            raise FailedError(
+                f"{results} has no record of an {' or '.join(ARMS)} arm; `equivbench run` writes both"
+            )
+        raise next(
+            (problem for problem in problems if isinstance(problem, IncomparableError)), problems[0]
+        )
     if as_json:
         print_json([each.to_json() for each in gaps])
     else:
@@ -46,13 +53,15 @@ def gap(
     lost = [each for each in gaps if max(each.diverged.values()) == each.n_seeds]
     if lost:
         names = ", ".join(f"{each.task}/{each.pair}" for each in lost)
-        raise FailedError(f"every seed of an arm diverged in {names}; its recipe needs another learning rate (`equivbench tune`)")
+        raise FailedError(
+            f"every seed of an arm diverged in {names}; its recipe needs another learning rate (`equivbench tune`)"
+        )
 
 
 def _print_paragraphs(gaps: Sequence[PairGap]) -> None:
-    from equivbench.reporting.gaps import scaling_lines, setting
-    from equivbench.reporting.summary import gap_lines
-    from equivbench.reporting.text import printable
+    from equivbench.report.gaps import scaling_lines, setting
+    from equivbench.report.summary import gap_lines
+    from equivbench.report.text import printable
 
     for each in gaps:
         typer.echo()

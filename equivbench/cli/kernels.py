@@ -1,4 +1,5 @@
-"""``equivbench kernels``: times of the equivariant operations on each backend, each checked in the same process."""
+"""``equivbench kernels``: times of the equivariant operations on each backend, each checked in the
+same process."""
 
 from __future__ import annotations
 
@@ -32,31 +33,48 @@ def register(app: typer.Typer) -> None:
 def kernels(
     cases: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CASE]...", help="Cases, or patterns such as 'convolution-*' (default: the quick ones)."),
+        typer.Argument(
+            metavar="[CASE]...",
+            help="Cases, or patterns such as 'convolution-*' (default: the quick ones).",
+        ),
     ] = None,
     backends: Annotated[
-        list[str] | None, typer.Option("--backend", help="This backend (may be repeated; default: all that are here).")
+        list[str] | None,
+        typer.Option(
+            "--backend", help="This backend (may be repeated; default: all that are here)."
+        ),
     ] = None,
     modes: Annotated[
-        list[str] | None, typer.Option("--mode", help="forward, backward or double_backward (default: all that networks need).")
+        list[str] | None,
+        typer.Option(
+            "--mode", help="forward, backward or double_backward (default: all that networks need)."
+        ),
     ] = None,
     device: Device = "auto",
     threads: Threads = None,
     dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = "float32",
-    rounds: Annotated[int, typer.Option(min=1, max=1000, help="Rounds, which alternate over the backends.")] = 10,
+    rounds: Annotated[
+        int, typer.Option(min=1, max=1000, help="Rounds, which alternate over the backends.")
+    ] = 10,
     quick: Annotated[
         bool,
         typer.Option(
-            "--quick", help="3 short rounds, without backends that compile for long unless named: a look, not a result."
+            "--quick",
+            help="3 short rounds, without backends that compile for long unless named: a look, not a result.",
         ),
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Where samples go: a .jsonl file, or a folder (then <machine-key>/kernels.jsonl below it)."),
+        typer.Option(
+            help="Where samples go: a .jsonl file, or a folder (then <machine-key>/kernels.jsonl below it)."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: samples and refusals.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object: samples and refusals.")
+    ] = False,
 ) -> None:
-    """Times of the equivariant operations on each backend, held against a float64 reference and a copy's bandwidth.
+    """Times of the equivariant operations on each backend, held against a float64 reference and a
+    copy's bandwidth.
 
     A backend whose results are wrong is refused: exit 3, the others are timed all the same.
     """
@@ -98,7 +116,9 @@ def kernels(
         interrupted = True
     report.finish()
     if as_json:
-        print_json({"samples": report.samples, "refused": [asdict(refusal) for refusal in report.refusals]})
+        print_json(
+            {"samples": report.samples, "refused": [asdict(refusal) for refusal in report.refusals]}
+        )
     if interrupted:
         kept = f"; {len(report.samples)} results are in {report.written}" if report.written else ""
         message("error", f"interrupted{kept}")
@@ -107,7 +127,8 @@ def kernels(
 
 
 def choose_cases(patterns: Sequence[str]) -> list[Case]:
-    """The cases that ``patterns`` name, in the order of the list; the quick ones if there are none. Raises ``UsageError``."""
+    """The cases that ``patterns`` name, in the order of the list; the quick ones if there are none.
+    Raises ``UsageError``."""
     from equivbench.errors import unknown_name
     from equivbench.kernels.cases import CASES
 
@@ -116,7 +137,9 @@ def choose_cases(patterns: Sequence[str]) -> list[Case]:
     for pattern in patterns:
         if not fnmatch.filter([one.name for one in CASES], pattern):
             raise unknown_name("kernel case", pattern, [one.name for one in CASES])
-    return [one for one in CASES if any(fnmatch.fnmatchcase(one.name, pattern) for pattern in patterns)]
+    return [
+        one for one in CASES if any(fnmatch.fnmatchcase(one.name, pattern) for pattern in patterns)
+    ]
 
 
 def choose_modes(names: Sequence[str]) -> list[Mode]:
@@ -131,9 +154,11 @@ def choose_modes(names: Sequence[str]) -> list[Mode]:
 
 
 def choose_backends(names: Sequence[str], device: Any, *, quick: bool = False) -> list[str]:
-    """The backends called ``names``, each once, or all registered ones (``quick``: but those that compile for long).
+    """The backends called ``names``, each once, or all registered ones (``quick``: but those that
+    compile for long).
 
-    Raises ``UsageError`` for an unknown name and ``FailedError`` for one that was named and is absent on ``device``.
+    Raises ``UsageError`` for an unknown name and ``FailedError`` for one that was named and is
+    absent on ``device``.
     """
     from equivbench.errors import FailedError
     from equivbench.kernels.measuring import why_absent
@@ -146,12 +171,15 @@ def choose_backends(names: Sequence[str], device: Any, *, quick: bool = False) -
         if reason is not None:
             raise FailedError(f"kernel backend {name} is absent: {reason}")
     return list(dict.fromkeys(names)) or [
-        name for name, entry in KERNEL_BACKENDS.entries().items() if not (quick and entry.value.slow_to_build)
+        name
+        for name, entry in KERNEL_BACKENDS.entries().items()
+        if not (quick and entry.value.slow_to_build)
     ]
 
 
 def left_out(refusals: Sequence[Refusal]) -> list[str]:
-    """A line for each backend that does not do something: which cases, or which derivatives of them."""
+    """A line for each backend that does not do something: which cases, or which derivatives of
+    them."""
     missed: dict[str, dict[str, list[str]]] = {}
     for refusal in refusals:
         if refusal.kind == "unsupported":
@@ -159,7 +187,10 @@ def left_out(refusals: Sequence[Refusal]) -> list[str]:
     lines = []
     for name, cases in missed.items():
         # Without the forward pass there is nothing of the case.
-        what = (case if "forward" in modes else f"{case} ({', '.join(modes)})" for case, modes in cases.items())
+        what = (
+            case if "forward" in modes else f"{case} ({', '.join(modes)})"
+            for case, modes in cases.items()
+        )
         lines.append(f"{name} does not do {', '.join(what)}")
     return lines
 
@@ -203,12 +234,15 @@ class _Report:
             self.written = merge_samples(comparison.samples, file)
 
     def finish(self) -> None:
-        """Show the last table, and what was not timed and why: absences as lines, failures on stderr."""
+        """Show the last table, and what was not timed and why: absences as lines, failures on
+        stderr."""
         from equivbench.cli.output import message
 
         self._show()
         self.say("")
-        for reason in dict.fromkeys(refusal.reason for refusal in self.refusals if refusal.kind == "absent"):
+        for reason in dict.fromkeys(
+            refusal.reason for refusal in self.refusals if refusal.kind == "absent"
+        ):
             message("note", reason)
         for line in left_out(self.refusals):
             message("note", line)
@@ -223,8 +257,8 @@ class _Report:
 
     def _show(self) -> None:
         from equivbench.cli.output import print_table
-        from equivbench.reporting.kernels import COLUMNS, heading, kernel_rows
-        from equivbench.reporting.text import printable
+        from equivbench.report.kernels import COLUMNS, heading, kernel_rows
+        from equivbench.report.text import printable
 
         if self._case is not None and self._pending and not self._quiet:
             self.say("")

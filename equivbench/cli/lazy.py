@@ -1,4 +1,5 @@
-"""Groups of commands that show every line of their help without importing a command, and import the one that is called."""
+"""Groups of commands that show every line of their help without importing a command, and import the
+one that is called."""
 
 from __future__ import annotations
 
@@ -47,12 +48,18 @@ class LazyGroup(TyperGroup):
         return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """A stand-in that carries the help line; :meth:`resolve_command` swaps it for the command itself."""
+        """A stand-in that carries the help line; :meth:`resolve_command` swaps it for the command
+        itself."""
         entry = self.table.get(cmd_name)
-        return None if entry is None else TyperCommand(cmd_name, help=entry.summary, rich_markup_mode=None)
+        return (
+            None
+            if entry is None
+            else TyperCommand(cmd_name, help=entry.summary, rich_markup_mode=None)
+        )
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
-        """The command that ``args`` call; raises ``UsageError`` with the close matches if there is none."""
+        """The command that ``args`` call; raises ``UsageError`` with the close matches if there is
+        none."""
         if args[0] not in self.table and not args[0].startswith("-"):
             raise unknown_name("command", args[0], self.table)
         name, stand_in, rest = super().resolve_command(ctx, args)

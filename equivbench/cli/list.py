@@ -1,4 +1,5 @@
-"""``equivbench list``: what is registered, plug-ins included, with a line on each and where it comes from."""
+"""``equivbench list``: what is registered, plug-ins included, with a line on each and where it
+comes from."""
 
 from __future__ import annotations
 
@@ -21,8 +22,12 @@ def register(app: typer.Typer) -> None:
 
 
 def list_registered(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="tasks, pairs, models, kernels or datasets")],
-    json: Annotated[bool, typer.Option("--json", help="Print a list of objects, each with a name.")] = False,
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="tasks, pairs, models, kernels or datasets")
+    ],
+    json: Annotated[
+        bool, typer.Option("--json", help="Print a list of objects, each with a name.")
+    ] = False,
 ) -> None:
     """What is registered, plug-ins included, with a line on each and where it comes from."""
     if kind not in KINDS:
@@ -33,7 +38,8 @@ def list_registered(
         print_json(rows)
         return
     print_table(
-        [*columns, "origin", "summary"], ([str(row[column] or "") for column in (*columns, "origin", "summary")] for row in rows)
+        [*columns, "origin", "summary"],
+        ([str(row[column] or "") for column in (*columns, "origin", "summary")] for row in rows),
     )
 
 
@@ -60,13 +66,17 @@ def tasks() -> Rows:
 
 
 def _declared(spec: TaskSpec) -> Any:
-    """What has the task's ``fields`` and ``board_unit``: the spec where it repeats them, else the task, imported now."""
+    """What has the task's ``fields`` and ``board_unit``: the spec where it repeats them, else the
+    task, imported now."""
     if spec.fields:
         return spec
     try:
         return resolve(spec.factory)()
     except Exception as error:  # noqa: BLE001  one plug-in's defect must not hide what else is registered
-        message("warning", f"task {spec.name!r} cannot say what its fields are: {type(error).__name__}: {error}")
+        message(
+            "warning",
+            f"task {spec.name!r} cannot say what its fields are: {type(error).__name__}: {error}",
+        )
         return spec
 
 
@@ -80,9 +90,13 @@ def pairs() -> Rows:
             "task": entry.value.task,
             "summary": entry.value.summary,
             "origin": entry.origin,
-            "arms": [{"name": arm.name, "model": arm.model, "wrapper": arm.wrapper} for arm in entry.value.arms],
+            "arms": [
+                {"name": arm.name, "model": arm.model, "wrapper": arm.wrapper}
+                for arm in entry.value.arms
+            ],
             "presets": {
-                preset: {"dataset": shared.dataset, "budget": shared.budget} for preset, shared in entry.value.presets.items()
+                preset: {"dataset": shared.dataset, "budget": shared.budget}
+                for preset, shared in entry.value.presets.items()
             },
             "matching": {"what": entry.value.matching.what, "target": entry.value.matching.target},
         }
@@ -130,7 +144,12 @@ def datasets() -> Rows:
     from equivbench.registry import DATASETS
 
     return [
-        {"name": name, "task": entry.value.task, "summary": entry.value.summary, "origin": entry.origin}
+        {
+            "name": name,
+            "task": entry.value.task,
+            "summary": entry.value.summary,
+            "origin": entry.origin,
+        }
         for name, entry in sorted(DATASETS.entries().items())
     ]
 

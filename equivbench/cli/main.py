@@ -1,4 +1,5 @@
-"""The entry point ``equivbench``: finds the command, imports only its file, and turns errors into exit codes."""
+"""The entry point ``equivbench``: finds the command, imports only its file, and turns errors into
+exit codes."""
 
 from __future__ import annotations
 
@@ -19,7 +20,11 @@ from equivbench.cli.output import message
 from equivbench.errors import EquivbenchError, EquivbenchWarning
 
 COMMANDS = (
-    Entry("list", "What is registered: tasks, pairs, models, kernels, datasets.", "equivbench.cli.list"),
+    Entry(
+        "list",
+        "What is registered: tasks, pairs, models, kernels, datasets.",
+        "equivbench.cli.list",
+    ),
     Entry("data", "Prepare, verify or locate a data set.", "equivbench.cli.data"),
     Entry("run", "Train both arms of a pair under one equal budget.", "equivbench.cli.run"),
     Entry("tune", "Tune both arms of a pair with equal trials.", "equivbench.cli.tune"),
@@ -28,10 +33,26 @@ COMMANDS = (
     Entry("leaderboard", "The board made from records.", "equivbench.cli.leaderboard"),
     Entry("results", "Check records; print their schema and rules.", "equivbench.cli.results"),
     Entry("doctor", "What this machine has and lacks.", "equivbench.cli.doctor"),
-    Entry("analyze", "Sweeps, baselines and what the trained models are like.", "equivbench.cli.analyze"),
-    Entry("kernels", "Times of the equivariant operations on each backend, checked.", "equivbench.cli.kernels"),
-    Entry("check", "The CI gate over two result sets, or two revisions measured here.", "equivbench.cli.check"),
-    Entry("reproduce", "The paper's claims, one by one: did they hold?", "equivbench.cli.reproduce"),
+    Entry(
+        "analyze",
+        "Sweeps, baselines and what the trained models are like.",
+        "equivbench.cli.analyze",
+    ),
+    Entry(
+        "kernels",
+        "Times of the equivariant operations on each backend, checked.",
+        "equivbench.cli.kernels",
+    ),
+    Entry(
+        "check",
+        "The CI gate over two result sets, or two revisions measured here.",
+        "equivbench.cli.check",
+    ),
+    Entry(
+        "reproduce",
+        "The paper's claims, one by one: did they hold?",
+        "equivbench.studies.claims.command",
+    ),
 )
 _BY_NAME = {entry.name: entry for entry in COMMANDS}
 
@@ -50,8 +71,11 @@ class Commands(LazyGroup):
         windows_expand_args: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run a command and exit with its code; every foreseen failure ends as one sentence on stderr."""
-        inner = partial(super().main, args, prog_name, complete_var, False, windows_expand_args, **extra)
+        """Run a command and exit with its code; every foreseen failure ends as one sentence on
+        stderr."""
+        inner = partial(
+            super().main, args, prog_name, complete_var, False, windows_expand_args, **extra
+        )
         if not standalone_mode:
             return inner()
         with warnings.catch_warnings():
@@ -66,7 +90,8 @@ class Commands(LazyGroup):
         sys.exit(code if isinstance(code, int) else exit_codes.DONE)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; Ctrl-C at a point that no command handles still ends with 130 and a line."""
+        """Run the command; Ctrl-C at a point that no command handles still ends with 130 and a
+        line."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
@@ -75,7 +100,8 @@ class Commands(LazyGroup):
 
 
 def _report(error: Exception) -> int | None:
-    """Say on stderr what went wrong and give the exit code; None if ``error`` is no failure that we know."""
+    """Say on stderr what went wrong and give the exit code; None if ``error`` is no failure that we
+    know."""
     if isinstance(error, EquivbenchError):
         message("error", str(error))
         return error.exit_code
@@ -87,8 +113,8 @@ def _report(error: Exception) -> int | None:
     if isinstance(error, typer.Abort):
         message("error", "interrupted")
         return exit_codes.INTERRUPTED
-    # The argument parser's own errors. Typer is built on click or, from 0.26 on, on a copy of it, so there is no one class
-    # to name; what they share is this method.
+    # The argument parser's own errors. Typer is built on click or, from 0.26 on, on a copy of it,
+    # so there is no one class to name; what they share is this method.
     if hasattr(error, "format_message") and hasattr(error, "ctx"):
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.stderr.write(error.format_message() + "\n")
@@ -99,7 +125,13 @@ def _report(error: Exception) -> int | None:
     return None
 
 
-app = typer.Typer(cls=Commands, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 
 
 def _version(wanted: bool) -> None:
@@ -112,7 +144,9 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def top(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
 ) -> None:
     """Equivariant networks against augmented ones, under equal budgets.
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from equivbench.analysis.measure import Measurement, Part
     from equivbench.execution.models import FoundModel
+    from equivbench.measure.equivariance import Measurement, Part
 
 
 def register(app: typer.Typer) -> None:
@@ -29,25 +29,30 @@ def measure(
         ),
     ],
     task: Annotated[str | None, typer.Option(help="The task; a run knows its own.")] = None,
-    rotations: Annotated[int, typer.Option(help="Draws per sample; 24 with octahedral is the whole group, exactly.")] = 4,
+    rotations: Annotated[
+        int, typer.Option(help="Draws per sample; 24 with octahedral is the whole group, exactly.")
+    ] = 4,
     group: Annotated[str, typer.Option(help="so3 or octahedral.")] = "so3",
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     seed: Annotated[int, typer.Option(help="Seed of rotations and noise.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """How much of a model's error comes from breaking the symmetry, with an interval and the numerical floor."""
-    from equivbench.analysis.measure import measure_equivariance
+    """How much of a model's error comes from breaking the symmetry, with an interval and the
+    numerical floor."""
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.errors import UsageError
     from equivbench.execution.models import find_model
     from equivbench.execution.plan import resolve_device
+    from equivbench.measure.equivariance import measure_equivariance
     from equivbench.registry import TASKS, resolve
 
     if group not in ("so3", "octahedral"):
         raise UsageError(f"--group {group!r} is not one of so3, octahedral")
     if rotations < 2:
-        raise UsageError(f"--rotations must be at least 2, not {rotations}: one rotation shows no difference")
+        raise UsageError(
+            f"--rotations must be at least 2, not {rotations}: one rotation shows no difference"
+        )
     if task is not None:
         TASKS.get(task)
     where = resolve_device(device)
@@ -93,7 +98,9 @@ def task_of(found: FoundModel, model: str, task: str | None) -> str:
     return task
 
 
-def _as_object(found: FoundModel, task: str, split: str, rotations: int, measured: Measurement) -> dict[str, Any]:
+def _as_object(
+    found: FoundModel, task: str, split: str, rotations: int, measured: Measurement
+) -> dict[str, Any]:
     """The measurement as in a run record, with intervals and the verdict."""
     import msgspec
 
@@ -116,7 +123,10 @@ def _as_object(found: FoundModel, task: str, split: str, rotations: int, measure
 def _extra(part: Part) -> dict[str, Any]:
     interval = part.interval()
     floor = part.floor if part.floor is not None and math.isfinite(part.floor) else None
-    return {"interval": list(interval) if all(map(math.isfinite, interval)) else None, "floor": floor}
+    return {
+        "interval": list(interval) if all(map(math.isfinite, interval)) else None,
+        "floor": floor,
+    }
 
 
 def _row(label: str, part: Part) -> list[str]:
@@ -128,14 +138,15 @@ def _row(label: str, part: Part) -> list[str]:
 
 
 def _at_floor(measured: Measurement) -> bool:
-    from equivbench.analysis.measure import is_verified
+    from equivbench.measure.equivariance import is_verified
 
     return is_verified(measured)
 
 
 def _verified(found: FoundModel, measured: Measurement) -> bool | None:
-    """Whether the declared symmetry holds; None where none is declared, or the group measured is larger than it."""
-    from equivbench.analysis.measurement import covers
+    """Whether the declared symmetry holds; None where none is declared, or the group measured is
+    larger than it."""
+    from equivbench.measure.measurement import covers
 
     if found.symmetry is None or not covers(found.symmetry, measured.group):
         return None

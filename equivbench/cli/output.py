@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from equivbench.reporting.text import printable
+from equivbench.report.text import printable
 
 
 def print_json(value: Any) -> None:
@@ -17,12 +17,20 @@ def print_json(value: Any) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout, folded to the width of a terminal; in a pipe or file every row stays one whole line."""
+    """A table on stdout, folded to the width of a terminal; in a pipe or file every row stays one
+    whole line."""
     cells = [[printable(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
-        widths = [max(len(row[column]) for row in [headers, *cells]) for column in range(len(headers))]
+        widths = [
+            max(len(row[column]) for row in [headers, *cells]) for column in range(len(headers))
+        ]
         for row in [headers, *cells]:
-            sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
+            sys.stdout.write(
+                "  ".join(
+                    cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+                ).rstrip()
+                + "\n"
+            )
         return
     from rich.console import Console
     from rich.table import Table

@@ -1,4 +1,5 @@
-"""How a run is watched from the command line: bars on a terminal, one line a finished arm elsewhere, or nothing."""
+"""How a run is watched from the command line: bars on a terminal, one line a finished arm
+elsewhere, or nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from equivbench.cli.output import message
-from equivbench.reporting.text import printable
+from equivbench.report.text import printable
 
 if TYPE_CHECKING:
     from equivbench.execution.plan import Contest
@@ -64,7 +65,8 @@ class Lines(Quiet):
 
 
 class Bars(Quiet):
-    """A bar for each arm with loss, share, explained variance, throughput and time left, redrawn without a thread."""
+    """A bar for each arm with loss, share, explained variance, throughput and time left, redrawn
+    without a thread."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -83,9 +85,14 @@ class Bars(Quiet):
             _Figures(),
         )
         self._progress = Progress(*columns, console=self._console, auto_refresh=False)
-        self._tasks = {job.arm: self._progress.add_task(printable(job.arm), total=1.0, standing=None, phase="") for job in jobs}
+        self._tasks = {
+            job.arm: self._progress.add_task(printable(job.arm), total=1.0, standing=None, phase="")
+            for job in jobs
+        }
         labels = "".join(f", {name} {value}" for name, value in jobs[0].labels.items())
-        self._console.print(Text(printable(f"{contest.pair} seed {contest.seed}{labels}, {jobs[0].budget} an arm")))
+        self._console.print(
+            Text(printable(f"{contest.pair} seed {contest.seed}{labels}, {jobs[0].budget} an arm"))
+        )
         self._progress.start()
 
     def show(self, job: Job, standing: Standing) -> None:
@@ -127,7 +134,8 @@ class _Figures(ProgressColumn):
 
 
 def _figures(standing: Standing) -> str:
-    """Every figure that is known: ``loss 41.2  explained 0.62  share 1.1e-02  930 samples/s  0:00:12 left``."""
+    """Every figure that is known: ``loss 41.2  explained 0.62  share 1.1e-02  930 samples/s
+    0:00:12 left``."""
     words = [] if standing.loss is None else [f"loss {standing.loss:.3g}"]
     if standing.explained is not None:
         words.append(f"explained {standing.explained:.3f}")

@@ -1,4 +1,5 @@
-"""``equivbench run``: trains both arms of each pair under one equal budget and writes a record per arm and seed."""
+"""``equivbench run``: trains both arms of each pair under one equal budget and writes a record per
+arm and seed."""
 
 from __future__ import annotations
 
@@ -6,8 +7,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equivbench.cli.options import Arms, Device, Forces, Preset, Quiet, SeedCount, Seeds, Threads, parse_seeds
-from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError, UsageError, unknown_name
+from equivbench.cli.options import (
+    Arms,
+    Device,
+    Forces,
+    Preset,
+    Quiet,
+    SeedCount,
+    Seeds,
+    Threads,
+    parse_seeds,
+)
+from equivbench.errors import (
+    EquivbenchError,
+    FailedError,
+    InterruptedRunError,
+    UsageError,
+    unknown_name,
+)
 
 if TYPE_CHECKING:
     from equivbench.execution.contest import Result
@@ -24,24 +41,39 @@ def register(app: typer.Typer) -> None:
 
 def run(
     pairs: Annotated[
-        list[str] | None, typer.Argument(metavar="[PAIR]...", help="task/pair; default the quick-start pair.")
+        list[str] | None,
+        typer.Argument(metavar="[PAIR]...", help="task/pair; default the quick-start pair."),
     ] = None,
     arm: Arms = None,
-    budget: Annotated[str | None, typer.Option(help="Per arm: 60s, 5min, 0.5h, 2000steps, 1e6samples.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Per arm: 60s, 5min, 0.5h, 2000steps, 1e6samples.")
+    ] = None,
     seeds: Seeds = None,
     n_seeds: SeedCount = None,
     preset: Preset = "small",
     device: Device = "auto",
     threads: Threads = None,
     kernels: Annotated[
-        str | None, typer.Option(help="Backend of the equivariant operations: a name of `list kernels` (default torch).")
+        str | None,
+        typer.Option(
+            help="Backend of the equivariant operations: a name of `list kernels` (default torch)."
+        ),
     ] = None,
     forces: Forces = None,
-    extend: Annotated[float | None, typer.Option(help="Take the arm that is behind on to K times the budget.")] = None,
+    extend: Annotated[
+        float | None, typer.Option(help="Take the arm that is behind on to K times the budget.")
+    ] = None,
     out: Annotated[str, typer.Option(help="Results folder.")] = "results",
-    snapshots: Annotated[bool, typer.Option("--snapshots", help="Keep the weights of every evaluation, for `analyze`.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with unfinished runs of the same request.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and train nothing.")] = False,
+    snapshots: Annotated[
+        bool,
+        typer.Option("--snapshots", help="Keep the weights of every evaluation, for `analyze`."),
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with unfinished runs of the same request.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and train nothing.")
+    ] = False,
     executor: Annotated[str, typer.Option(help="local; ray and slurm are planned.")] = "local",
     json: Annotated[bool, typer.Option("--json", help="Print records and gap as JSON.")] = False,
     quiet: Quiet = False,
@@ -56,7 +88,9 @@ def run(
     if executor not in EXECUTORS:
         raise unknown_name("executor", executor, EXECUTORS)
     if executor != "local":
-        raise UsageError(f"--executor {executor} is planned and not built yet; use --executor local")
+        raise UsageError(
+            f"--executor {executor} is planned and not built yet; use --executor local"
+        )
     request = RunRequest(
         pairs=tuple(pairs or ()),
         arms=tuple(arm or ()),
@@ -108,23 +142,38 @@ def _print_plan(plan: Plan, json: bool) -> None:
             for job in contest.jobs
         ]
         print_json(
-            {"jobs": rows, "device": plan.device, "threads": plan.threads, "out": plan.request.out, "estimated_seconds": seconds}
+            {
+                "jobs": rows,
+                "device": plan.device,
+                "threads": plan.threads,
+                "out": plan.request.out,
+                "estimated_seconds": seconds,
+            }
         )
         return
-    options = [" ".join(f"{name} {value}" for name, value in job.variant.items()) for job in plan.jobs]
+    options = [
+        " ".join(f"{name} {value}" for name, value in job.variant.items()) for job in plan.jobs
+    ]
     datasets = [contest.dataset for contest in plan.contests for _ in contest.jobs]
     cells = [
         [job.pair, job.arm, str(job.seed), job.preset, job.budget, dataset, option]
         for job, dataset, option in zip(plan.jobs, datasets, options, strict=True)
     ]
-    print_table(["pair", "arm", "seed", "preset", "budget", "data set", "options" if any(options) else ""], cells)
-    about = "how long they take depends on the machine" if seconds is None else f"about {seconds / 60:.0f} min in all"
+    print_table(
+        ["pair", "arm", "seed", "preset", "budget", "data set", "options" if any(options) else ""],
+        cells,
+    )
+    about = (
+        "how long they take depends on the machine"
+        if seconds is None
+        else f"about {seconds / 60:.0f} min in all"
+    )
     where = f"{len(cells)} runs on {plan.device} with {plan.threads} threads, {about}; records go to {plan.request.out}"
     Console(highlight=False, soft_wrap=True).print(where)
 
 
 def _print_result(result: Result, json: bool) -> None:
-    from equivbench.analysis.gap import efficiency_gap
+    from equivbench.gap.efficiency import efficiency_gap
 
     records = [kept.record for kept in result.kept]
     gaps = efficiency_gap(_comparable(records))
@@ -154,18 +203,24 @@ def _print_result(result: Result, json: bool) -> None:
     elif records:
         from rich.console import Console
 
-        from equivbench.reporting.summary import print_summary
+        from equivbench.report.summary import print_summary
 
         console = Console()
         if not console.is_terminal:
             console = Console(width=10_000)  # in a pipe or file nothing is wrapped or cut
         print_summary(records, gaps, console)
         for kept in result.kept:
-            console.print(f"{'kept' if kept.reused else 'wrote'} {kept.path}", highlight=False, soft_wrap=True, markup=False)
+            console.print(
+                f"{'kept' if kept.reused else 'wrote'} {kept.path}",
+                highlight=False,
+                soft_wrap=True,
+                markup=False,
+            )
 
 
 def _comparable(records: list[RunRecord]) -> list[RunRecord]:
-    """Records that can stand in a gap: ended by their budget or by diverging, not stopped by the user."""
+    """Records that can stand in a gap: ended by their budget or by diverging, not stopped by the
+    user."""
     return [record for record in records if record.status in ("completed", "diverged")]
 
 

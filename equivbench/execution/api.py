@@ -28,13 +28,15 @@ def run(
     resume: bool = False,
     watcher: Watcher | None = None,
 ) -> list[RunRecord]:
-    """Train the arms of ``pair`` (``task/pair``, or several) under one equal budget each and record every arm and seed.
+    """Train the arms of ``pair`` (``task/pair``, or several) under one equal budget each and record
+    every arm and seed.
 
-    ``budget`` is as on the command line (``60s``, ``2000steps``; None: the pair's own); ``kernels`` names the backend of the
-    equivariant operations; ``watcher`` is shown how the
-    runs go. The records are on disk below ``out`` too. A diverged arm is a record with that status.
-    Raises ``UsageError`` for names and numbers that make no sense, ``FailedError`` where a record could not be made (the
-    others are on disk), ``InterruptedRunError`` on Ctrl-C; ``resume=True`` then goes on.
+    ``budget`` is as on the command line (``60s``, ``2000steps``; None: the pair's own); ``kernels``
+    names the backend of the equivariant operations; ``watcher`` is shown how the runs go. The
+    records are on disk below ``out`` too. A diverged arm is a record with that status. Raises
+    ``UsageError`` for names and numbers that make no sense, ``FailedError`` where a record could
+    not be made (the others are on disk), ``InterruptedRunError`` on Ctrl-C; ``resume=True`` then
+    goes on.
     """
     request = RunRequest(
         pairs=(pair,) if isinstance(pair, str) else tuple(pair),
@@ -53,7 +55,11 @@ def run(
     plan = make_plan(request)
     result = hold(plan, watcher or Nobody())
     if result.interrupted:
-        raise InterruptedRunError("the run was interrupted; its state is saved, resume=True goes on")
+        raise InterruptedRunError(
+            "the run was interrupted; its state is saved, resume=True goes on"
+        )
     if result.failures:
-        raise FailedError(f"{'; '.join(result.failures)}; resume=True goes on from the last checkpoints")
+        raise FailedError(
+            f"{'; '.join(result.failures)}; resume=True goes on from the last checkpoints"
+        )
     return [kept.record for kept in result.kept]

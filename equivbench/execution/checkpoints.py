@@ -15,7 +15,8 @@ from equivbench.training.checkpoint import CURRENT, read_checkpoint
 
 
 def checkpoint_of(text: str) -> Path:
-    """The checkpoint that ``text`` names: a checkpoint file (``.safetensors``), a run's record (``.json``) or its id.
+    """The checkpoint that ``text`` names: a checkpoint file (``.safetensors``), a run's record
+    (``.json``) or its id.
 
     Raises
     ------
@@ -28,12 +29,16 @@ def checkpoint_of(text: str) -> Path:
         return Path(text)
     if text.endswith(".json"):
         record = read_record(text)
-        return the_one(record.run_id, checkpoints_of(record.run_id, (f"{record.task}/{record.pair}", record.arm)))
+        return the_one(
+            record.run_id,
+            checkpoints_of(record.run_id, (f"{record.task}/{record.pair}", record.arm)),
+        )
     return the_one(text, checkpoints_of(text))
 
 
 def checkpoints_of(run_id: str, arm: tuple[str, str] | None = None) -> dict[str, Path]:
-    """Checkpoints in the cache of runs with this id, by what tells them apart; of one (pair, arm) if given."""
+    """Checkpoints in the cache of runs with this id, by what tells them apart; of one (pair, arm)
+    if given."""
     found = {}
     for path in sorted((cache_dir() / "runs").glob(f"*/{STATE_FILE}")):
         try:
@@ -53,11 +58,14 @@ def checkpoints_of(run_id: str, arm: tuple[str, str] | None = None) -> dict[str,
 
 
 def the_one(run_id: str, found: Mapping[str, Path]) -> Path:
-    """The only checkpoint in ``found``; ``FailedError`` where there is none, ``UsageError`` where there are several."""
+    """The only checkpoint in ``found``; ``FailedError`` where there is none, ``UsageError`` where
+    there are several."""
     if not found:
         raise FailedError(
             f"run {run_id} has no checkpoint in {cache_dir() / 'runs'}; checkpoints stay in the cache of the machine"
         )
     if len(found) > 1:
-        raise UsageError(f"run id {run_id} is that of several arms; name one by its record or checkpoint: {', '.join(found)}")
+        raise UsageError(
+            f"run id {run_id} is that of several arms; name one by its record or checkpoint: {', '.join(found)}"
+        )
     return next(iter(found.values()))

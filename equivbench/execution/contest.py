@@ -22,7 +22,8 @@ from equivbench.training.job import Job
 
 @dataclass(frozen=True)
 class Kept:
-    """A record on disk and the checkpoint of its weights; ``reused`` where an earlier run had written it."""
+    """A record on disk and the checkpoint of its weights; ``reused`` where an earlier run had
+    written it."""
 
     record: RunRecord
     path: Path
@@ -36,7 +37,8 @@ class Result:
 
     kept: list[Kept] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    """One plain sentence for each arm and seed that did not come to its end: killed, failed, not writable."""
+    """One plain sentence for each arm and seed that did not come to its end: killed, failed, not
+    writable."""
     interrupted: bool = False
 
     @property
@@ -47,9 +49,12 @@ class Result:
 
 
 class ContestHolder:
-    """Holds one contest: trains and times what has no record yet, and adds the records to ``result``."""
+    """Holds one contest: trains and times what has no record yet, and adds the records to
+    ``result``."""
 
-    def __init__(self, contest: Contest, watcher: Watcher, result: Result, interrupt: Interrupt) -> None:
+    def __init__(
+        self, contest: Contest, watcher: Watcher, result: Result, interrupt: Interrupt
+    ) -> None:
         self._contest = contest
         self._watcher = watcher
         self._result = result
@@ -57,7 +62,8 @@ class ContestHolder:
         self._finished: dict[str, Kept] = {}
 
     def hold(self, extend: float | None) -> None:
-        """From start to records; with ``extend`` the arm that is behind goes on to that many times the budget."""
+        """From start to records; with ``extend`` the arm that is behind goes on to that many times
+        the budget."""
         todo = [job for job in self._contest.jobs if not self._has_record(job)]
         with Race(self._watcher, self._interrupt, self._miss) as race:
             self._run(race, todo)
@@ -73,11 +79,19 @@ class ContestHolder:
 
     def _extend(self, race: Race, factor: float) -> None:
         """Take the arm that is behind on to ``factor`` times the budget, as a second record."""
-        ended = {arm: kept for arm, kept in self._finished.items() if kept.record.status == "completed"}
-        losses = {arm: kept.record.final.total for arm, kept in ended.items() if kept.record.final is not None}
+        ended = {
+            arm: kept for arm, kept in self._finished.items() if kept.record.status == "completed"
+        }
+        losses = {
+            arm: kept.record.final.total
+            for arm, kept in ended.items()
+            if kept.record.final is not None
+        }
         known = {arm: loss for arm, loss in losses.items() if loss is not None}
         if len(known) < 2:
-            self._watcher.note(f"{self._contest.pair} seed {self._contest.seed}: fewer than two arms completed, none is extended")
+            self._watcher.note(
+                f"{self._contest.pair} seed {self._contest.seed}: fewer than two arms completed, none is extended"
+            )
             return
         behind = max(known, key=lambda arm: known[arm])
         job = extension(next(job for job in self._contest.jobs if job.arm == behind), factor)
@@ -93,7 +107,9 @@ class ContestHolder:
         self._watcher.begin(self._contest, [job])
         for worker in race.alive:
             worker.job = job
-            race.attempt(worker, lambda worker: race.note(worker, worker.ask(Extend(job), Standing)))
+            race.attempt(
+                worker, lambda worker: race.note(worker, worker.ask(Extend(job), Standing))
+            )
         race.train()
         self._conclude(race, timed)
 
@@ -104,7 +120,9 @@ class ContestHolder:
             race.attempt(worker, partial(self._record, alternated_with=others))
 
     def _record(self, worker: Worker, alternated_with: str | None) -> None:
-        concluded = worker.ask(Conclude(alternated_with, interrupted=self._interrupt.asked), Concluded)
+        concluded = worker.ask(
+            Conclude(alternated_with, interrupted=self._interrupt.asked), Concluded
+        )
         path = write_record(concluded.record, worker.job.out)
         self._keep(worker.job, Kept(concluded.record, path, Path(concluded.checkpoint)))
         remember_record(worker.job, path)
@@ -126,7 +144,8 @@ class ContestHolder:
         if str(error) not in self._result.failures:
             self._result.failures.append(str(error))
         if isinstance(error, FailedRunError) and error.record is not None:
-            # What made the run fail (a full disk) may fail its record too; the sentence above has said it.
+            # What made the run fail (a full disk) may fail its record too; the sentence above has
+            # said it.
             with contextlib.suppress(FailedError):
                 path = write_record(error.record, self._contest.jobs[0].out)
                 self._result.kept.append(Kept(error.record, path, None))

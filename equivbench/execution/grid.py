@@ -1,4 +1,5 @@
-"""The grid that both arms of a pair are tuned on: learning rates on a log scale times batch sizes."""
+"""The grid that both arms of a pair are tuned on: learning rates on a log scale times batch
+sizes."""
 
 from __future__ import annotations
 
@@ -38,7 +39,10 @@ class Grid:
         sides: list[tuple[Side, bool]] = [
             ("lower rate", rate == self.rates[0]),
             ("higher rate", rate == self.rates[-1]),
-            ("smaller batch", len(self.batches) > 1 and batch == self.batches[0] and batch >= BATCH_STEP),
+            (
+                "smaller batch",
+                len(self.batches) > 1 and batch == self.batches[0] and batch >= BATCH_STEP,
+            ),
             ("larger batch", len(self.batches) > 1 and batch == self.batches[-1]),
         ]
         return [side for side, at_edge in sides if at_edge]
@@ -59,25 +63,32 @@ class Grid:
 def first_grid(rates: Sequence[float], batches: Sequence[int], trials: int) -> Grid:
     """A grid of ``trials`` points around the geometric mean of what the arms use now.
 
-    As many batch sizes (up to three) as divide ``trials`` and leave at least four learning rates. Raises
-    :class:`UsageError` for fewer than four trials.
+    As many batch sizes (up to three) as divide ``trials`` and leave at least four learning rates.
+    Raises :class:`UsageError` for fewer than four trials.
     """
     if trials < FEWEST_RATES:
-        raise UsageError(f"--trials must be at least {FEWEST_RATES}, the fewest learning rates that make a grid, not {trials}")
+        raise UsageError(
+            f"--trials must be at least {FEWEST_RATES}, the fewest learning rates that make a grid, not {trials}"
+        )
     if trials > 400:
         raise UsageError(f"--trials {trials} is more than the 400 that an arm may have")
-    wide = next(count for count in (3, 2, 1) if trials % count == 0 and trials // count >= FEWEST_RATES)
+    wide = next(
+        count for count in (3, 2, 1) if trials % count == 0 and trials // count >= FEWEST_RATES
+    )
     rate = math.exp(sum(map(math.log, rates)) / len(rates))
     batch = 2 ** round(sum(map(math.log2, batches)) / len(batches))
     count = trials // wide
     return Grid(
         tuple(_rounded(rate * RATE_STEP ** (k - count // 2)) for k in range(count)),
-        tuple(max(1, batch // BATCH_STEP) * BATCH_STEP**k for k in range(wide)) if wide > 1 else (batch,),
+        tuple(max(1, batch // BATCH_STEP) * BATCH_STEP**k for k in range(wide))
+        if wide > 1
+        else (batch,),
     )
 
 
 def best_point(losses: Mapping[Point, float | None]) -> Point | None:
-    """The point of the lowest loss (None: the trial diverged), or None if none has one; ties go to the smaller rate."""
+    """The point of the lowest loss (None: the trial diverged), or None if none has one; ties go to
+    the smaller rate."""
     known = {point: loss for point, loss in losses.items() if loss is not None}
     return min(known, key=lambda point: (known[point], point)) if known else None
 

@@ -1,4 +1,5 @@
-"""Ctrl-C as a request: the turn under way ends, state is saved, records are written; a second one ends at once."""
+"""Ctrl-C as a request: the turn under way ends, state is saved, records are written; a second one
+ends at once."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class HasTurn(Protocol):
 
 
 class Interrupt:
-    """While entered, SIGINT and SIGTERM set :attr:`asked` and end the turn under way; a second one raises.
+    """While entered, SIGINT and SIGTERM set :attr:`asked` and end the turn under way; a second one
+    raises.
 
     Outside the main thread signals cannot be caught, and :attr:`asked` stays False.
     """

@@ -1,4 +1,5 @@
-"""Holds the contests of a plan on this machine, one after the other, and gathers what came of them."""
+"""Holds the contests of a plan on this machine, one after the other, and gathers what came of
+them."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from equivbench.execution.watching import Watcher
 def hold(plan: Plan, watcher: Watcher) -> Result:
     """Train, time and record every job of ``plan``; a job that fails leaves the others alone.
 
-    Raises :class:`FailedError` before training if the results folder cannot be written, :class:`UsageError` for what
-    only a worker can see (an option the task does not have).
+    Raises :class:`FailedError` before training if the results folder cannot be written,
+    :class:`UsageError` for what only a worker can see (an option the task does not have).
     """
     check_writable(plan.request.out)
     result = Result()
@@ -35,7 +36,8 @@ def hold(plan: Plan, watcher: Watcher) -> Result:
 
 
 def check_writable(folder: str, what: str = "results folder", option: str = "--out") -> None:
-    """Raise :class:`FailedError` unless a file can be written in ``folder``, which is made if it is missing.
+    """Raise :class:`FailedError` unless a file can be written in ``folder``, which is made if it is
+    missing.
 
     ``what`` it is and the ``option`` that names another go into the message.
     """
@@ -44,4 +46,6 @@ def check_writable(folder: str, what: str = "results folder", option: str = "--o
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(b"\n")
     except OSError as error:
-        raise FailedError(f"the {what} {folder} cannot be written: {error.strerror}; name another with {option}") from error
+        raise FailedError(
+            f"the {what} {folder} cannot be written: {error.strerror}; name another with {option}"
+        ) from error

@@ -1,4 +1,5 @@
-"""Finds a model by what a user calls it: a run, a checkpoint, a Python name or a registered name."""
+"""Finds a model by what a user calls it: a run, a checkpoint, a Python name or a registered
+name."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
 from equivbench.execution.checkpoints import checkpoint_of, checkpoints_of, the_one
-from equivbench.pairs.base import Precision
+from equivbench.pairs import Precision
 from equivbench.registry import DATASETS, MODELS, PAIRS, ModelSpec, Symmetry, resolve
 from equivbench.tasks.base import DatasetSource
 from equivbench.training.assembly import load_model, plan, requirements
@@ -41,8 +42,9 @@ class FoundModel:
 def find_model(text: str) -> FoundModel:
     """The model that ``text`` names.
 
-    A checkpoint file (``.safetensors``), a run's record (``.json``) or id, ``package.module:attribute`` (a module, or a callable
-    that returns one; modules in the current folder too), or a registered name (built with random weights).
+    A checkpoint file (``.safetensors``), a run's record (``.json``) or id,
+    ``package.module:attribute`` (a module, or a callable that returns one; modules in the current
+    folder too), or a registered name (built with random weights).
 
     Raises
     ------
@@ -54,7 +56,9 @@ def find_model(text: str) -> FoundModel:
     if text.endswith((".safetensors", ".json")):
         return _trained(checkpoint_of(text))
     if ":" in text:
-        return FoundModel(name=text, model=_from_python(text), task=None, symmetry=None, requires=None)
+        return FoundModel(
+            name=text, model=_from_python(text), task=None, symmetry=None, requires=None
+        )
     entries = MODELS.entries()
     if text in entries:
         return _registered(entries[text].value)
@@ -81,7 +85,12 @@ def _trained(checkpoint: Path) -> FoundModel:
 
 def _registered(spec: ModelSpec) -> FoundModel:
     """A registered model with random weights, in the smallest size that a pair uses."""
-    arms = [arm for entry in PAIRS.entries().values() for arm in entry.value.arms if arm.model == spec.name]
+    arms = [
+        arm
+        for entry in PAIRS.entries().values()
+        for arm in entry.value.arms
+        if arm.model == spec.name
+    ]
     config = next((preset.config for arm in arms for preset in arm.presets.values()), {})
     model = _as_module(spec.name, _call(spec.name, resolve(spec.build), config))
     requires = getattr(model, "requires", spec.requires)
@@ -89,7 +98,8 @@ def _registered(spec: ModelSpec) -> FoundModel:
 
 
 def _from_python(text: str) -> nn.Module:
-    """The module that ``package.module:attribute`` is, or returns when called (a ``build(config)`` gets an empty config)."""
+    """The module that ``package.module:attribute`` is, or returns when called (a ``build(config)``
+    gets an empty config)."""
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
@@ -110,16 +120,22 @@ def _call(name: str, build: Any, config: Mapping[str, Any] | None = None) -> Any
     except EquivbenchError:
         raise
     except Exception as error:  # someone's code, which may raise anything
-        raise FailedError(f"{name} failed to build its model: {type(error).__name__}: {error}") from error
+        raise FailedError(
+            f"{name} failed to build its model: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _needs_argument(build: Any) -> bool:
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(build).parameters.values()
-    return any(each.kind in positional and each.default is inspect.Parameter.empty for each in parameters)
+    return any(
+        each.kind in positional and each.default is inspect.Parameter.empty for each in parameters
+    )
 
 
 def _as_module(name: str, value: Any) -> nn.Module:
     if not isinstance(value, nn.Module):
-        raise UsageError(f"{name} is or returns a {type(value).__name__}, not a torch.nn.Module or a callable that returns one")
+        raise UsageError(
+            f"{name} is or returns a {type(value).__name__}, not a torch.nn.Module or a callable that returns one"
+        )
     return value

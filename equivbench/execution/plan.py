@@ -1,4 +1,5 @@
-"""From what the user asked to a list of jobs, torch-free: which arms, seeds and budgets, and where all of it is kept."""
+"""From what the user asked to a list of jobs, torch-free: which arms, seeds and budgets, and where
+all of it is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from equivbench.environment import usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.state import identify
 from equivbench.kernels.availability import absent
-from equivbench.pairs.base import PRESETS, Arm, Pair
+from equivbench.pairs import PRESETS, Arm, Pair
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.training.budget import Budget
 from equivbench.training.job import Job
@@ -28,7 +29,8 @@ DEFAULT_KERNELS = "torch"
 """What a network's operations run on where nothing else is asked for."""
 FORCES = ("direct", "conservative")
 _OVERHEAD = 1.3
-"""Wall over budget seconds: evaluations, checkpoints and timing rounds, as measured on two cores."""
+"""Wall over budget seconds: evaluations, checkpoints and timing rounds, as measured on two
+cores."""
 _START_SECONDS = 10.0
 """Imports, data and first steps of a contest's workers."""
 _MAX_SEED = 2**31 - 1
@@ -37,7 +39,8 @@ _MAX_EXTENSION = 1000
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What ``equivbench run`` was asked for; what is left None takes the pair's or the machine's default."""
+    """What ``equivbench run`` was asked for; what is left None takes the pair's or the machine's
+    default."""
 
     pairs: tuple[str, ...] = ()
     arms: tuple[str, ...] = ()
@@ -73,7 +76,8 @@ class RunRequest:
 
     @property
     def recorded(self) -> str:
-        """The command line as records keep it: without the folder, which changes nothing and may name a user's paths."""
+        """The command line as records keep it: without the folder, which changes nothing and may
+        name a user's paths."""
         return replace(self, out=RunRequest.out).command
 
 
@@ -104,7 +108,8 @@ class Plan:
 
 
 def make_plan(request: RunRequest, now: datetime | None = None) -> Plan:
-    """Expand ``request``; raises :class:`UsageError` for unknown names, bad budgets and bad numbers."""
+    """Expand ``request``; raises :class:`UsageError` for unknown names, bad budgets and bad
+    numbers."""
     if request.preset not in PRESETS:
         raise unknown_name("preset", request.preset, PRESETS)
     if not request.seeds:
@@ -113,7 +118,9 @@ def make_plan(request: RunRequest, now: datetime | None = None) -> Plan:
         if not 0 <= seed <= _MAX_SEED:
             raise UsageError(f"a seed must be between 0 and {_MAX_SEED}, not {seed}")
     if request.extend is not None and not 1 < request.extend <= _MAX_EXTENSION:
-        raise UsageError(f"--extend must be a factor above 1 and at most {_MAX_EXTENSION}, not {request.extend:g}")
+        raise UsageError(
+            f"--extend must be a factor above 1 and at most {_MAX_EXTENSION}, not {request.extend:g}"
+        )
     if request.forces is not None and request.forces not in FORCES:
         raise unknown_name("kind of forces", request.forces, FORCES)
     if request.threads is not None and not 1 <= request.threads <= 1024:
@@ -126,32 +133,49 @@ def make_plan(request: RunRequest, now: datetime | None = None) -> Plan:
         _check_kernels(request.kernels, pairs, request.arms, device)
     return Plan(
         request,
-        tuple(_contest(pair, seed, request, device, threads, now) for pair in pairs for seed in unique(request.seeds)),
+        tuple(
+            _contest(pair, seed, request, device, threads, now)
+            for pair in pairs
+            for seed in unique(request.seeds)
+        ),
         device,
         threads,
     )
 
 
 def extension(job: Job, factor: float) -> Job:
-    """The job that takes the run of ``job`` on, from its last checkpoint, to ``factor`` times its budget."""
+    """The job that takes the run of ``job`` on, from its last checkpoint, to ``factor`` times its
+    budget."""
     base = Budget.parse(job.budget)
     longer = base.times(factor).text
     run_id = f"{job.run_id}-extended-{longer}"
-    return msgspec.structs.replace(job, budget=longer, extends=base.text, run_id=run_id, resume=True)
+    return msgspec.structs.replace(
+        job, budget=longer, extends=base.text, run_id=run_id, resume=True
+    )
 
 
 def default_threads() -> int:
-    """Physical cores that this process may use: a second hyper-thread of a core slows dense arithmetic down."""
+    """Physical cores that this process may use: a second hyper-thread of a core slows dense
+    arithmetic down."""
     usable = usable_cores()
     return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
 
 
 def resolve_device(device: str) -> str:
-    """``auto`` becomes ``cuda`` where there is a driver and a usable GPU, else ``cpu``; a named device must be there."""
+    """``auto`` becomes ``cuda`` where there is a driver and a usable GPU, else ``cpu``; a named
+    device must be there."""
     kind, _, index = device.partition(":")
-    if device != "auto" and (kind not in ("cpu", "cuda") or (kind == "cpu" and index) or (":" in device and not index.isdigit())):
+    if device != "auto" and (
+        kind not in ("cpu", "cuda")
+        or (kind == "cpu" and index)
+        or (":" in device and not index.isdigit())
+    ):
         raise unknown_name("device", device, ["auto", "cpu", "cuda"])
-    if device == "cpu" or (device == "auto" and shutil.which("nvidia-smi") is None and not Path("/dev/nvidiactl").exists()):
+    if device == "cpu" or (
+        device == "auto"
+        and shutil.which("nvidia-smi") is None
+        and not Path("/dev/nvidiactl").exists()
+    ):
         return "cpu"
     # Only a machine with a driver, or a user who names a GPU, pays for this import.
     import torch
@@ -183,23 +207,32 @@ def _check_kernels(name: str, pairs: Iterable[Pair], arms: tuple[str, ...], devi
             )
 
 
-def _contest(pair: Pair, seed: int, request: RunRequest, device: str, threads: int, now: datetime) -> Contest:
+def _contest(
+    pair: Pair, seed: int, request: RunRequest, device: str, threads: int, now: datetime
+) -> Contest:
     name = f"{pair.task}/{pair.name}"
     TASKS.get(pair.task)
     if request.preset not in pair.presets:
         raise unknown_name(f"preset of {name}", request.preset, pair.presets)
     preset = pair.presets[request.preset]
     budget = Budget.parse(request.budget if request.budget is not None else preset.budget)
-    arms = [pair.arm(arm) for arm in unique(request.arms)] if request.arms else list(pair.contestants)
+    arms = (
+        [pair.arm(arm) for arm in unique(request.arms)] if request.arms else list(pair.contestants)
+    )
     if request.extend is not None:
         budget.times(request.extend)
         if len(arms) < 2:
-            raise UsageError(f"--extend prolongs the arm of {name} that is behind, so it needs two arms")
-    # Direct forces are every model's own output: asking for them is asking for no option of the task.
+            raise UsageError(
+                f"--extend prolongs the arm of {name} that is behind, so it needs two arms"
+            )
+    # Direct forces are every model's own output: asking for them is asking for no option of the
+    # task.
     variant = {"forces": request.forces} if request.forces not in (None, "direct") else {}
     kernels = None if request.kernels == DEFAULT_KERNELS else request.kernels
     options = [*variant.values(), *([] if kernels is None else [kernels])]
-    run_id = "-".join([request.preset, budget.text, f"seed{seed}", *options, f"{now:%Y%m%dT%H%M%SZ}"])
+    run_id = "-".join(
+        [request.preset, budget.text, f"seed{seed}", *options, f"{now:%Y%m%dT%H%M%SZ}"]
+    )
     jobs = []
     for arm in arms:
         job = Job(
@@ -249,5 +282,7 @@ def estimated_seconds(plan: Plan) -> float | None:
     if any(contest.budget.kind != "seconds" for contest in plan.contests):
         return None
     longest = plan.request.extend or 1.0
-    training = sum(contest.budget.limit * (len(contest.jobs) + longest - 1) for contest in plan.contests)
+    training = sum(
+        contest.budget.limit * (len(contest.jobs) + longest - 1) for contest in plan.contests
+    )
     return _OVERHEAD * training + _START_SECONDS * len(plan.contests)

@@ -1,4 +1,5 @@
-"""What the orchestrator and a worker say to each other: one JSON object a line, over the worker's stdin and stdout."""
+"""What the orchestrator and a worker say to each other: one JSON object a line, over the worker's
+stdin and stdout."""
 
 from __future__ import annotations
 
@@ -9,18 +10,19 @@ from typing import BinaryIO
 import msgspec
 
 from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError, UsageError
-from equivbench.pairs.base import Pair
+from equivbench.pairs import Pair
 from equivbench.records.schema import RunRecord
 from equivbench.training.job import Job
 
-# --- what the orchestrator asks ---------------------------------------------------------------------------------------
+# --- what the orchestrator asks
+# ---------------------------------------------------------------------------------------
 
 
 class Begin(msgspec.Struct, tag="begin", frozen=True):
     """Import all that ``job`` needs; answered by :class:`Ready`.
 
-    What the orchestrator's own process registered goes with it: ``modules`` are imported first, ``pair`` is registered
-    if it is still missing then.
+    What the orchestrator's own process registered goes with it: ``modules`` are imported first,
+    ``pair`` is registered if it is still missing then.
     """
 
     job: Job
@@ -29,20 +31,23 @@ class Begin(msgspec.Struct, tag="begin", frozen=True):
 
 
 class Prepare(msgspec.Struct, tag="prepare", frozen=True):
-    """Load the data, build the model (restored where the job says so) and compile it; answered by :class:`Standing`.
+    """Load the data, build the model (restored where the job says so) and compile it; answered by
+    :class:`Standing`.
 
     All of it is on the clock, so a worker does it with the machine to itself.
     """
 
 
 class Slice(msgspec.Struct, tag="slice", frozen=True):
-    """Train for about ``seconds``; answered by :class:`Standing` now and then and by :class:`TurnOver` at the end."""
+    """Train for about ``seconds``; answered by :class:`Standing` now and then and by
+    :class:`TurnOver` at the end."""
 
     seconds: float
 
 
 class Time(msgspec.Struct, tag="time", frozen=True):
-    """Repeat training steps for about ``seconds``, off the budget and without learning; answered by :class:`TurnOver`."""
+    """Repeat training steps for about ``seconds``, off the budget and without learning; answered by
+    :class:`TurnOver`."""
 
     seconds: float
 
@@ -50,8 +55,8 @@ class Time(msgspec.Struct, tag="time", frozen=True):
 class Conclude(msgspec.Struct, tag="conclude", frozen=True):
     """Save a checkpoint and hand in the record; answered by :class:`Concluded`.
 
-    ``alternated_with`` names the arms whose timing rounds alternated with this one's; ``interrupted`` says that the
-    user stopped the run before it was done.
+    ``alternated_with`` names the arms whose timing rounds alternated with this one's;
+    ``interrupted`` says that the user stopped the run before it was done.
     """
 
     alternated_with: str | None = None
@@ -66,7 +71,8 @@ class Extend(msgspec.Struct, tag="extend", frozen=True):
 
 Command = Begin | Prepare | Slice | Time | Conclude | Extend
 
-# --- what a worker answers --------------------------------------------------------------------------------------------
+# --- what a worker answers
+# --------------------------------------------------------------------------------------------
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
@@ -74,7 +80,8 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
 
 
 class Standing(msgspec.Struct, tag="standing", frozen=True):
-    """How far a run is: what progress bars show. ``spent`` and ``limit`` are in the budget's own unit."""
+    """How far a run is: what progress bars show. ``spent`` and ``limit`` are in the budget's own
+    unit."""
 
     step: int
     spent: float
@@ -113,7 +120,8 @@ class Note(msgspec.Struct, tag="note", frozen=True):
 
 
 class Problem(msgspec.Struct, tag="problem", frozen=True):
-    """The command failed and the worker ends; ``text`` is one plain sentence, ``record`` what was seen until then."""
+    """The command failed and the worker ends; ``text`` is one plain sentence, ``record`` what was
+    seen until then."""
 
     text: str
     exit_code: int
@@ -148,8 +156,9 @@ def receive_answer(stream: BinaryIO) -> Answer | None:
 def claim_standard_streams() -> tuple[BinaryIO, BinaryIO]:
     """(commands, answers): this process's stdin and stdout, kept for messages alone.
 
-    Whatever a library prints afterwards goes to stderr, and whatever reads stdin finds it empty. The kept descriptors
-    are not inherited by child processes, so that a compiler left running cannot keep the pipe open.
+    Whatever a library prints afterwards goes to stderr, and whatever reads stdin finds it empty.
+    The kept descriptors are not inherited by child processes, so that a compiler left running
+    cannot keep the pipe open.
     """
     sys.stdout.flush()
     commands, answers = os.dup(0), os.dup(1)
@@ -169,7 +178,8 @@ class FailedRunError(FailedError):
 
 
 def as_error(problem: Problem) -> EquivbenchError:
-    """The error of :mod:`equivbench.errors` that ends the command line with the problem's exit code."""
+    """The error of :mod:`equivbench.errors` that ends the command line with the problem's exit
+    code."""
     if problem.exit_code == FailedError.exit_code:
         return FailedRunError(problem.text, problem.record)
     kinds: dict[int, type[EquivbenchError]] = {2: UsageError, 130: InterruptedRunError}

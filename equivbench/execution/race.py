@@ -1,4 +1,5 @@
-"""Workers that share the machine: started together, prepared one by one, trained in turn, timed in alternation."""
+"""Workers that share the machine: started together, prepared one by one, trained in turn, timed in
+alternation."""
 
 from __future__ import annotations
 
@@ -15,17 +16,20 @@ from equivbench.training.budget import Budget
 from equivbench.training.job import Job
 
 TIMING_ROUNDS = 8
-"""Alternated timing rounds an arm: enough that a disturbance of seconds cannot hit one arm only (notes/harness.md)."""
+"""Alternated timing rounds an arm: enough that a disturbance of seconds cannot hit one arm only
+(notes/harness.md)."""
 
 
 class Race:
     """One worker an arm. A worker that fails leaves the race, and the others go on without it.
 
-    As a context manager it leaves no worker behind. ``miss`` is told of every failure but usage errors, which end the
-    race: they are wrong for every arm.
+    As a context manager it leaves no worker behind. ``miss`` is told of every failure but usage
+    errors, which end the race: they are wrong for every arm.
     """
 
-    def __init__(self, watcher: Watcher, interrupt: Interrupt, miss: Callable[[EquivbenchError], None]) -> None:
+    def __init__(
+        self, watcher: Watcher, interrupt: Interrupt, miss: Callable[[EquivbenchError], None]
+    ) -> None:
         self.alive: list[Worker] = []
         self.watcher = watcher
         self._interrupt = interrupt
@@ -64,10 +68,13 @@ class Race:
                 self.attempt(worker, _arrive)
             self.watcher.phase("preparing")
             for worker in list(self.alive):
-                self.attempt(worker, lambda worker: self.note(worker, worker.ask(Prepare(), Standing)))
+                self.attempt(
+                    worker, lambda worker: self.note(worker, worker.ask(Prepare(), Standing))
+                )
 
     def train(self) -> None:
-        """Slices in the order A B B A until every arm is done, so that what disturbs the machine hits both."""
+        """Slices in the order A B B A until every arm is done, so that what disturbs the machine
+        hits both."""
         self.watcher.phase("training")
         order = list(self.alive)
         while any(self._running(worker) for worker in order) and not self._interrupt.asked:
@@ -77,7 +84,8 @@ class Race:
             order.reverse()
 
     def time(self) -> list[str]:
-        """Alternated rounds of real steps, off the budget; returns the arms timed (a diverged one has no step worth it)."""
+        """Alternated rounds of real steps, off the budget; returns the arms timed (a diverged one
+        has no step worth it)."""
         self.watcher.phase("timing")
         order = [worker for worker in self.alive if self.standing(worker).diverged is None]
         for _ in range(TIMING_ROUNDS):
@@ -122,7 +130,9 @@ class Race:
     def _take_turn(self, worker: Worker, command: Slice | Time) -> None:
         def turn(worker: Worker) -> None:
             with self._interrupt.ending(worker):
-                self.note(worker, worker.take_turn(command, lambda standing: self.note(worker, standing)))
+                self.note(
+                    worker, worker.take_turn(command, lambda standing: self.note(worker, standing))
+                )
 
         self.attempt(worker, turn)
 
@@ -132,10 +142,12 @@ def _arrive(worker: Worker) -> None:
 
 
 def _slice_seconds(budget: Budget) -> float:
-    """Long enough that switching costs nothing, short enough that both arms see the same machine."""
+    """Long enough that switching costs nothing, short enough that both arms see the same
+    machine."""
     return min(4.0, max(0.25, budget.limit / 16)) if budget.kind == "seconds" else 2.0
 
 
 def _round_seconds(budget: Budget) -> float:
-    """Timing rounds take about a seventh of a short budget and four seconds an arm of a long one."""
+    """Timing rounds take about a seventh of a short budget and four seconds an arm of a long
+    one."""
     return min(0.5, max(0.1, budget.limit / 120)) if budget.kind == "seconds" else 0.25

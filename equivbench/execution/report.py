@@ -1,4 +1,5 @@
-"""From a trainer to its run record: status, verified symmetry, timing, environment and git state."""
+"""From a trainer to its run record: status, verified symmetry, timing, environment and git
+state."""
 
 from __future__ import annotations
 
@@ -24,8 +25,8 @@ def make_record(
 ) -> RunRecord:
     """The record of ``trainer``'s run of ``job``.
 
-    ``step_seconds`` are those of the alternated timing. A completed run is finalised (raw weights, inference,
-    twirling); an interrupted, diverged or ``failed`` one (why) reports what is known.
+    ``step_seconds`` are those of the alternated timing. A completed run is finalised (raw weights,
+    inference, twirling); an interrupted, diverged or ``failed`` one (why) reports what is known.
     """
     status, reason = _status(trainer, interrupted, failed)
     outcome = trainer.finalise() if status == "completed" else trainer.outcome()

@@ -1,4 +1,5 @@
-"""What the cache keeps of a run so that it can be resumed: which run it is, its checkpoints, and which records it has."""
+"""What the cache keeps of a run so that it can be resumed: which run it is, its checkpoints, and
+which records it has."""
 
 from __future__ import annotations
 
@@ -22,11 +23,13 @@ from equivbench.training.job import Job
 
 STATE_FILE = "run.json"
 _PATIENCE = 30.0
-"""Seconds to wait for a worker of an orchestrator that was killed: it still saves at the end of its slice."""
+"""Seconds to wait for a worker of an orchestrator that was killed: it still saves at the end of its
+slice."""
 
 
 class RunState(msgspec.Struct, kw_only=True):
-    """The identity of the run in a state folder, and its records by budget (a prolonged run has two)."""
+    """The identity of the run in a state folder, and its records by budget (a prolonged run has
+    two)."""
 
     run_id: str
     created: str
@@ -34,18 +37,27 @@ class RunState(msgspec.Struct, kw_only=True):
 
 
 def identify(job: Job, settings: dict[str, Any]) -> Job:
-    """``job`` with its state folder, named by a hash of everything that makes it this run and no other.
+    """``job`` with its state folder, named by a hash of everything that makes it this run and no
+    other.
 
-    ``settings`` is what the job's names stand for today (config, recipe, data set), so that a changed recipe is
-    another run. With ``job.resume`` and a run in that folder, the job takes over its run id and date.
+    ``settings`` is what the job's names stand for today (config, recipe, data set), so that a
+    changed recipe is another run. With ``job.resume`` and a run in that folder, the job takes over
+    its run id and date.
     """
     named = ["pair", "arm", "preset", "budget", "seed", "device", "threads", "variant", "kernels"]
     named += ["recipe", "config", "fraction", "labels", "snapshots"]
-    identity = {name: getattr(job, name) for name in named} | {"out": os.path.abspath(job.out), "settings": settings}
+    identity = {name: getattr(job, name) for name in named} | {
+        "out": os.path.abspath(job.out),
+        "settings": settings,
+    }
     digest = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:20]
     job = msgspec.structs.replace(job, state_dir=str(cache_dir() / "runs" / digest))
     state = read_state(job) if job.resume else None
-    return job if state is None else msgspec.structs.replace(job, run_id=state.run_id, created=state.created)
+    return (
+        job
+        if state is None
+        else msgspec.structs.replace(job, run_id=state.run_id, created=state.created)
+    )
 
 
 def read_state(job: Job) -> RunState | None:
@@ -57,9 +69,14 @@ def read_state(job: Job) -> RunState | None:
 
 
 def finished_record(job: Job) -> Path | None:
-    """The record of ``job`` at its budget, if an earlier run of it came to its end and the file is still there."""
+    """The record of ``job`` at its budget, if an earlier run of it came to its end and the file is
+    still there."""
     state = read_state(job)
-    path = Path(state.records[job.budget]) if state is not None and job.budget in state.records else None
+    path = (
+        Path(state.records[job.budget])
+        if state is not None and job.budget in state.records
+        else None
+    )
     if path is None:
         return None
     try:
@@ -72,14 +89,18 @@ def open_state(job: Job) -> None:
     """Make the job's state folder: emptied for a fresh run, kept for one that is resumed."""
     folder = Path(job.state_dir)
     if job.resume and read_state(job) is not None:
-        for half_written in folder.glob("*.partial"):  # by a worker that was killed; the lock says that none writes now
+        for half_written in folder.glob(
+            "*.partial"
+        ):  # by a worker that was killed; the lock says that none writes now
             half_written.unlink(missing_ok=True)
         return
     try:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FailedError(f"cannot make the state folder {folder}: {error.strerror}; set EQUIVBENCH_CACHE to another") from error
+        raise FailedError(
+            f"cannot make the state folder {folder}: {error.strerror}; set EQUIVBENCH_CACHE to another"
+        ) from error
     _write(job, RunState(run_id=job.run_id, created=job.created))
 
 
@@ -92,7 +113,8 @@ def remember_record(job: Job, path: Path) -> None:
 
 @contextlib.contextmanager
 def locked(job: Job) -> Iterator[int]:
-    """Hold the job's state folder; the descriptor goes to the worker, so that the lock lasts as long as either lives.
+    """Hold the job's state folder; the descriptor goes to the worker, so that the lock lasts as
+    long as either lives.
 
     Raises :class:`FailedError` if another run of the same job keeps it.
     """
@@ -112,7 +134,9 @@ def locked(job: Job) -> Iterator[int]:
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise FailedError(f"another process is running {job.title} with these settings; wait for it to end") from None
+                    raise FailedError(
+                        f"another process is running {job.title} with these settings; wait for it to end"
+                    ) from None
                 time.sleep(0.2)
         yield descriptor
     finally:

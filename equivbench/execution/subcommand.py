@@ -1,4 +1,5 @@
-"""An ordinary command of equivbench in a process of its own, which gives its memory back when it ends."""
+"""An ordinary command of equivbench in a process of its own, which gives its memory back when it
+ends."""
 
 from __future__ import annotations
 
@@ -13,13 +14,15 @@ from equivbench.execution.interrupt import Interrupt
 from equivbench.execution.watching import Watcher
 
 _PATIENCE = 10.0
-"""Seconds a command that is told to stop gets before it is killed; an analysis keeps nothing on its way."""
+"""Seconds a command that is told to stop gets before it is killed; an analysis keeps nothing on its
+way."""
 
 
 def call(words: Sequence[str], watcher: Watcher) -> None:
     """Run ``equivbench WORDS``; raises :class:`FailedError` with its last line where it fails.
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches this process alone, which ends it.
+    It has a session of its own, so that Ctrl-C in a terminal reaches this process alone, which ends
+    it.
     """
     command = [sys.executable, "-m", "equivbench", *words]
     with Interrupt() as interrupt, interrupt.at_once():
@@ -43,7 +46,8 @@ def call(words: Sequence[str], watcher: Watcher) -> None:
             raise
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if child.returncode:
-        # After a defect the last line asks to report the lines above it, which are not shown here: the one before says what.
+        # After a defect the last line asks to report the lines above it, which are not shown here:
+        # the one before says what.
         told = [line for line in lines if not line.endswith("with the lines above")]
         why = told[-1].removeprefix("error: ") if told else f"it ended with {child.returncode}"
         raise FailedError(f"`{shlex.join(['equivbench', *words])}` failed: {why}")
@@ -53,6 +57,7 @@ def call(words: Sequence[str], watcher: Watcher) -> None:
 
 
 def path_from_here(path: Path) -> str:
-    """``path`` from the current folder where it lies below it, so that a recorded command names no machine's folders."""
+    """``path`` from the current folder where it lies below it, so that a recorded command names no
+    machine's folders."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,4 +1,5 @@
-"""A sweep: one pair at several points of one axis. Each point is an ordinary run that says which point it is."""
+"""A sweep: one pair at several points of one axis. Each point is an ordinary run that says which
+point it is."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ import msgspec
 from equivbench.errors import UsageError, unknown_name
 from equivbench.execution.plan import Contest, Plan, RunRequest, make_plan, unique
 from equivbench.execution.state import identify
-from equivbench.pairs.base import OPTIMIZERS, Arm
-from equivbench.pairs.widths import resized
+from equivbench.pairs import OPTIMIZERS, Arm
 from equivbench.registry import PAIRS
+from equivbench.tasks.widths import resized
 from equivbench.training.job import Job
 
 FOLDER = "sweeps"
@@ -29,20 +30,24 @@ _UNTUNED: Mapping[str, Any] = {"tuned_at": None, "tuning_log_sha256": None}
 
 @dataclass(frozen=True)
 class Axis:
-    """What a sweep varies: ``read`` takes a value as typed to its canonical text, ``change`` gives the job's fields at it."""
+    """What a sweep varies: ``read`` takes a value as typed to its canonical text, ``change`` gives
+    the job's fields at it."""
 
     title: str
     """The label of its axis in a figure, with its unit."""
     read: Callable[[str], str]
     change: Callable[[str, Arm, str], dict[str, Any]]
-    """(value, arm, preset) to the fields of :class:`equivbench.training.job.Job` that differ from the pair's own."""
+    """(value, arm, preset) to the fields of :class:`equivbench.training.job.Job` that differ from
+    the pair's own."""
     augmenting_only: bool = False
-    """Whether the arms that do not augment are the same at every point, so that one point is enough for them."""
+    """Whether the arms that do not augment are the same at every point, so that one point is enough
+    for them."""
 
 
 @dataclass(frozen=True)
 class SweepRequest:
-    """What ``equivbench analyze sweep`` was asked for; ``run`` holds what it shares with ``equivbench run`` (one pair)."""
+    """What ``equivbench analyze sweep`` was asked for; ``run`` holds what it shares with
+    ``equivbench run`` (one pair)."""
 
     run: RunRequest
     axis: str
@@ -63,9 +68,11 @@ class SweepRequest:
 
 
 def make_sweep(request: SweepRequest, now: datetime | None = None) -> Plan:
-    """The contests of every seed at every point; a point whose runs are finished is not repeated when it is held.
+    """The contests of every seed at every point; a point whose runs are finished is not repeated
+    when it is held.
 
-    Raises :class:`UsageError` for an axis or a value that makes no sense, and for whatever an ordinary run refuses.
+    Raises :class:`UsageError` for an axis or a value that makes no sense, and for whatever an
+    ordinary run refuses.
     """
     if request.axis not in AXES:
         raise unknown_name("axis", request.axis, AXES)
@@ -74,20 +81,34 @@ def make_sweep(request: SweepRequest, now: datetime | None = None) -> Plan:
     axis = AXES[request.axis]
     values = unique(axis.read(value.strip()) for value in request.values if value.strip())
     if not 1 <= len(values) <= _MAX_VALUES:
-        raise UsageError(f"a sweep takes 1 to {_MAX_VALUES} values, not {len(values)}; write them as --values 0.25,0.5,1")
+        raise UsageError(
+            f"a sweep takes 1 to {_MAX_VALUES} values, not {len(values)}; write them as --values 0.25,0.5,1"
+        )
     request = replace(request, values=tuple(values))
     # Each point takes up its own earlier run, never that of the pair as declared.
     plan = make_plan(replace(request.run, resume=False), now)
     contests = [_at(contest, axis, value, request) for contest in plan.contests for value in values]
-    if axis.augmenting_only and not any(_augments(job) for contest in plan.contests for job in contest.jobs):
-        raise UsageError(f"no arm of {request.run.pairs[0]} that takes part augments, so there is no fraction to sweep over")
-    return replace(plan, request=replace(plan.request, resume=True), contests=tuple(each for each in contests if each.jobs))
+    if axis.augmenting_only and not any(
+        _augments(job) for contest in plan.contests for job in contest.jobs
+    ):
+        raise UsageError(
+            f"no arm of {request.run.pairs[0]} that takes part augments, so there is no fraction to sweep over"
+        )
+    return replace(
+        plan,
+        request=replace(plan.request, resume=True),
+        contests=tuple(each for each in contests if each.jobs),
+    )
 
 
 def _at(contest: Contest, axis: Axis, value: str, request: SweepRequest) -> Contest:
     """``contest`` at ``value``."""
     first = value == request.values[0]
-    jobs = [_job(job, axis, value, request) for job in contest.jobs if first or not axis.augmenting_only or _augments(job)]
+    jobs = [
+        _job(job, axis, value, request)
+        for job in contest.jobs
+        if first or not axis.augmenting_only or _augments(job)
+    ]
     return replace(contest, jobs=tuple(jobs))
 
 
@@ -101,7 +122,8 @@ def _job(job: Job, axis: Axis, value: str, request: SweepRequest) -> Job:
         resume=True,
         **axis.change(value, PAIRS.get(job.pair).arm(job.arm), job.preset),
     )
-    # The name of that run's folder is a digest of all that it is; the rest is how this one departs from it.
+    # The name of that run's folder is a digest of all that it is; the rest is how this one departs
+    # from it.
     return identify(moved, {"departs_from": Path(job.state_dir).name})
 
 
@@ -110,13 +132,16 @@ def _augments(job: Job) -> bool:
 
 
 def _number(what: str, allowed: str, is_allowed: Callable[[float], bool]) -> Callable[[str], str]:
-    """A reader of numbers; equal numbers have one text, and the text is exactly the number that is used."""
+    """A reader of numbers; equal numbers have one text, and the text is exactly the number that is
+    used."""
 
     def read(text: str) -> str:
         try:
             value = float(text)
         except ValueError:
-            raise UsageError(f"cannot read the {what} {text!r}; write a number such as 0.5") from None
+            raise UsageError(
+                f"cannot read the {what} {text!r}; write a number such as 0.5"
+            ) from None
         if not (math.isfinite(value) and is_allowed(value)):
             raise UsageError(f"a {what} must be {allowed}, not {text}")
         return f"{value:.6g}"
@@ -164,4 +189,5 @@ AXES: Mapping[str, Axis] = {
         augmenting_only=True,
     ),
 }
-"""``optimizer`` values may bring a learning rate of their own: ``sgd:0.1``; without, each arm keeps its recipe's."""
+"""``optimizer`` values may bring a learning rate of their own: ``sgd:0.1``; without, each arm keeps
+its recipe's."""

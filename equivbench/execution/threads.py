@@ -1,4 +1,5 @@
-"""How many threads an analysis computes with: those of the run it is of, so that it lies beside that run's record."""
+"""How many threads an analysis computes with: those of the run it is of, so that it lies beside
+that run's record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The log of a pair's tuning: a JSON line a trial, written as trials end, kept beside the results."""
+"""The log of a pair's tuning: a JSON line a trial, written as trials end, kept beside the
+results."""
 
 from __future__ import annotations
 
@@ -12,11 +13,12 @@ import msgspec
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution.grid import Point
-from equivbench.pairs.base import Recipe
+from equivbench.pairs import Recipe
 
 
 class Trial(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """One arm trained once with one learning rate and batch size, judged on the validation split."""
+    """One arm trained once with one learning rate and batch size, judged on the validation
+    split."""
 
     pair: str
     arm: str
@@ -30,7 +32,8 @@ class Trial(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     status: Literal["completed", "diverged"]
     reason: str | None
     total: float | None
-    """Board metric on the validation split at the end of the budget, averaged weights; null where it diverged."""
+    """Board metric on the validation split at the end of the budget, averaged weights; null where
+    it diverged."""
     explained: float | None
     share: float | None
     steps: int
@@ -69,10 +72,13 @@ class TrialLog:
         except OSError as error:
             raise FailedError(f"cannot read the tuning log {path}: {error.strerror}") from error
         except msgspec.DecodeError as error:
-            raise FailedError(f"{path} is not a tuning log: {error}; move it away or use --fresh") from error
+            raise FailedError(
+                f"{path} is not a tuning log: {error}; move it away or use --fresh"
+            ) from error
 
     def add(self, trial: Trial) -> None:
-        """Append ``trial``, on disk before this returns; raises ``FailedError`` if the disk refuses."""
+        """Append ``trial``, on disk before this returns; raises ``FailedError`` if the disk
+        refuses."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab") as file:
@@ -80,16 +86,21 @@ class TrialLog:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise FailedError(f"cannot write the tuning log {self.path}: {error.strerror}") from error
+            raise FailedError(
+                f"cannot write the tuning log {self.path}: {error.strerror}"
+            ) from error
         self.trials.append(trial)
 
     def require_same_study(self, trial: Trial) -> None:
-        """Raise ``UsageError`` if the log's trials of this arm were made under other settings than ``trial``."""
+        """Raise ``UsageError`` if the log's trials of this arm were made under other settings than
+        ``trial``."""
         for other in self.trials:
             if other.arm == trial.arm and not other.same_study(trial):
                 ours, theirs = _study(trial), _study(other)
                 differing = ", ".join(name for name in ours if ours[name] != theirs[name])
-                raise UsageError(f"{self.path} holds trials with another {differing}; --fresh starts a new log")
+                raise UsageError(
+                    f"{self.path} holds trials with another {differing}; --fresh starts a new log"
+                )
 
     def sha256(self) -> str:
         """Digest of the file."""
@@ -99,5 +110,7 @@ class TrialLog:
 def _study(trial: Trial) -> dict[str, Any]:
     names = ("pair", "preset", "arm", "seed", "budget", "device", "threads", "config")
     # A log from before a recipe had a field was made under what is now its default.
-    defaults = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
+    defaults = {
+        field.name: field.default for field in fields(Recipe) if field.default is not MISSING
+    }
     return {name: getattr(trial, name) for name in names} | {"recipe": defaults | trial.recipe}

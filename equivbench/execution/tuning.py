@@ -1,4 +1,5 @@
-"""Tunes both arms of a pair with equal trials: the same grid, budget and seed, judged on the validation split."""
+"""Tunes both arms of a pair with equal trials: the same grid, budget and seed, judged on the
+validation split."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from equivbench.execution.protocol import Standing
 from equivbench.execution.race import Race
 from equivbench.execution.triallog import Trial, TrialLog
 from equivbench.execution.watching import Nobody
-from equivbench.pairs.base import Arm, Pair
+from equivbench.pairs import Arm, Pair
 from equivbench.registry import PAIRS
 from equivbench.training.budget import Budget
 from equivbench.training.job import Job
@@ -51,7 +52,8 @@ class TuneRequest:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came of a tuning: the grid searched, each arm's best trial, and the arms whose best lies at an edge still."""
+    """What came of a tuning: the grid searched, each arm's best trial, and the arms whose best lies
+    at an edge still."""
 
     grid: Grid
     best: dict[str, Trial | None]
@@ -62,7 +64,8 @@ class Tuned:
 
 
 class Study:
-    """The trials of a pair, run as the grid asks for them; those in the log already are not repeated."""
+    """The trials of a pair, run as the grid asks for them; those in the log already are not
+    repeated."""
 
     def __init__(self, request: TuneRequest, say: Callable[[str], None]) -> None:
         self.request = request
@@ -70,24 +73,43 @@ class Study:
         self.pair: Pair = PAIRS.get(request.pair)
         if request.preset not in self.pair.presets:
             raise unknown_name(f"preset of {request.pair}", request.preset, self.pair.presets)
-        self.budget = Budget.parse(request.budget) if request.budget is not None else self._default_budget()
+        self.budget = (
+            Budget.parse(request.budget) if request.budget is not None else self._default_budget()
+        )
         if not 1 <= request.jobs <= 64:
             raise UsageError(f"--jobs must be between 1 and 64, not {request.jobs}")
         if request.jobs > 1 and self.budget.kind == "seconds":
-            raise UsageError("--jobs above 1 needs a budget in steps or samples: trials that share the machine share its seconds")
+            raise UsageError(
+                "--jobs above 1 needs a budget in steps or samples: trials that share the machine share its seconds"
+            )
         self.device = resolve_device(request.device)
-        self.threads = request.threads if request.threads is not None else 1 if request.jobs > 1 else default_threads()
+        self.threads = (
+            request.threads
+            if request.threads is not None
+            else 1
+            if request.jobs > 1
+            else default_threads()
+        )
         if self.threads < 1:
             raise UsageError(f"--threads must be at least 1, not {self.threads}")
         self._writing = threading.Lock()
-        path = Path(request.out) / "tuning" / self.pair.task / f"{self.pair.name}-{request.preset}.jsonl"
+        path = (
+            Path(request.out)
+            / "tuning"
+            / self.pair.task
+            / f"{self.pair.name}-{request.preset}.jsonl"
+        )
         recipes = [arm.presets[request.preset].recipe for arm in self.pair.contestants]
-        self.first = first_grid([r.learning_rate for r in recipes], [r.batch_size for r in recipes], request.trials)
+        self.first = first_grid(
+            [r.learning_rate for r in recipes], [r.batch_size for r in recipes], request.trials
+        )
         if request.fresh:
             path.unlink(missing_ok=True)
         self.log = TrialLog(path)
         for arm in self.pair.contestants:
-            self.log.require_same_study(self._trial(arm, (1.0, 1), Standing(0, 0, 1, finished=True)))
+            self.log.require_same_study(
+                self._trial(arm, (1.0, 1), Standing(0, 0, 1, finished=True))
+            )
 
     def tune(self) -> Tuned:
         """Search the grid, and grow it for every arm alike while an arm's best lies at its edge."""
@@ -96,11 +118,17 @@ class Study:
         with Interrupt() as interrupt:
             while True:
                 self._run(grid, interrupt)
-                sides = list(dict.fromkeys(side for arm in self.pair.contestants for side in self._edges(grid, arm)))[:left]
+                sides = list(
+                    dict.fromkeys(
+                        side for arm in self.pair.contestants for side in self._edges(grid, arm)
+                    )
+                )[:left]
                 if not sides:
                     break
                 for side in sides:
-                    self._say(f"an arm's best trial is at the {side} edge of the grid, which grows by a step there for every arm")
+                    self._say(
+                        f"an arm's best trial is at the {side} edge of the grid, which grows by a step there for every arm"
+                    )
                     grid = grid.extended(side)
                 left -= len(sides)
         best = {arm.name: self._best(grid, arm) for arm in self.pair.contestants}
@@ -112,7 +140,11 @@ class Study:
         return budget.times(1 / _DEFAULT_SHARE)
 
     def _best(self, grid: Grid, arm: Arm) -> Trial | None:
-        trials = {trial.point: trial for trial in self.log.trials if trial.arm == arm.name and trial.point in grid.points}
+        trials = {
+            trial.point: trial
+            for trial in self.log.trials
+            if trial.arm == arm.name and trial.point in grid.points
+        }
         point = best_point({point: trial.total for point, trial in trials.items()})
         return None if point is None else trials[point]
 
@@ -122,7 +154,10 @@ class Study:
 
     def _run(self, grid: Grid, interrupt: Interrupt) -> None:
         done = {(trial.arm, trial.point) for trial in self.log.trials}
-        todo = [(point, [arm for arm in self.pair.contestants if (arm.name, point) not in done]) for point in grid.points]
+        todo = [
+            (point, [arm for arm in self.pair.contestants if (arm.name, point) not in done])
+            for point in grid.points
+        ]
         if self.request.jobs == 1:
             for point, arms in todo:
                 self._race(point, arms, 0, interrupt)
@@ -156,7 +191,9 @@ class Study:
             if interrupt.asked:
                 raise KeyboardInterrupt
             if problems:
-                raise FailedError(f"a trial failed: {problems[0]}; the same command goes on with the trials that are left")
+                raise FailedError(
+                    f"a trial failed: {problems[0]}; the same command goes on with the trials that are left"
+                )
             for worker, arm in zip(race.alive, arms, strict=True):
                 trial = self._trial(arm, point, race.standing(worker))
                 with self._writing:
@@ -164,7 +201,12 @@ class Study:
                     self._say(_line(trial))
 
     def _job(self, arm: Arm, point: Point, lane: int) -> Job:
-        folder = cache_dir() / "tuning" / self.pair.task / f"{self.pair.name}-{self.request.preset}-{arm.name}-{lane}"
+        folder = (
+            cache_dir()
+            / "tuning"
+            / self.pair.task
+            / f"{self.pair.name}-{self.request.preset}-{arm.name}-{lane}"
+        )
         return Job(
             pair=self.request.pair,
             arm=arm.name,
@@ -204,7 +246,9 @@ class Study:
             steps=standing.step,
             seconds=samples / rate if rate else None,
             config=dict(sized.config),
-            recipe={name: value for name, value in asdict(sized.recipe).items() if name not in _TUNED},
+            recipe={
+                name: value for name, value in asdict(sized.recipe).items() if name not in _TUNED
+            },
         )
         # As it will be read back: tuples become lists in JSON.
         return msgspec.json.decode(msgspec.json.encode(trial), type=Trial)

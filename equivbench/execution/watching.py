@@ -1,4 +1,5 @@
-"""Who is shown how runs go: the contract of progress bars and log lines, and the watcher that shows nothing."""
+"""Who is shown how runs go: the contract of progress bars and log lines, and the watcher that shows
+nothing."""
 
 from __future__ import annotations
 

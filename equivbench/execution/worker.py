@@ -1,4 +1,5 @@
-"""A worker process: trains one arm with one seed, in turns that the orchestrator gives (``python -m``, over pipes)."""
+"""A worker process: trains one arm with one seed, in turns that the orchestrator gives (``python
+-m``, over pipes)."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 
 
 class Desk:
-    """Answers commands with one trainer. Making it imports all that the job needs; :class:`Prepare` builds the trainer."""
+    """Answers commands with one trainer. Making it imports all that the job needs; :class:`Prepare`
+    builds the trainer."""
 
     def __init__(self, begin: Begin, answers: BinaryIO) -> None:
         self.alone = False
@@ -92,7 +94,8 @@ class Desk:
         return self._trainer
 
     def say(self, answer: Answer) -> None:
-        """Send ``answer``, after any new lines of the trainer for the user; with nobody listening, end the turn."""
+        """Send ``answer``, after any new lines of the trainer for the user; with nobody listening,
+        end the turn."""
         try:
             if self._trainer is not None:
                 for text in self._trainer.notes[self._notes :]:
@@ -109,11 +112,16 @@ class Desk:
         self.trainer.save()
 
     def record_failure(self, why: str) -> RunRecord | None:
-        """The run as far as it got, as a failed one; None if training had not begun or its state tells nothing any more."""
+        """The run as far as it got, as a failed one; None if training had not begun or its state
+        tells nothing any more."""
         from equivbench.execution.report import make_record
 
         try:
-            return None if self._trainer is None else make_record(self._job, self._trainer, [], None, failed=why)
+            return (
+                None
+                if self._trainer is None
+                else make_record(self._job, self._trainer, [], None, failed=why)
+            )
         except Exception:  # noqa: BLE001  the first failure is what matters, not what it did to the trainer
             traceback.print_exc()
             return None
@@ -129,27 +137,35 @@ class Desk:
     def _standing(self) -> Standing:
         now = self.trainer.progress()
         known = {name: now[name] for name in Standing.__struct_fields__ if name in now}
-        return Standing(**known | {"finished": self.trainer.finished, "diverged": self.trainer.diverged})
+        return Standing(
+            **known | {"finished": self.trainer.finished, "diverged": self.trainer.diverged}
+        )
 
     def _conclude(self, command: Conclude) -> Concluded:
         from equivbench.execution.report import make_record
 
         checkpoint = self.trainer.save()
         record = make_record(
-            self._job, self.trainer, self._step_seconds, command.alternated_with, interrupted=command.interrupted
+            self._job,
+            self.trainer,
+            self._step_seconds,
+            command.alternated_with,
+            interrupted=command.interrupted,
         )
         return Concluded(record, str(checkpoint))
 
 
 def explain(error: BaseException, job: Job | None) -> Problem:
-    """``error`` as one plain sentence with its exit code; what is unforeseen leaves its traceback in the log."""
+    """``error`` as one plain sentence with its exit code; what is unforeseen leaves its traceback
+    in the log."""
     if isinstance(error, EquivbenchError):
         return Problem(str(error), error.exit_code)
     where = f"{job.pair} {job.arm} seed {job.seed}" if job is not None else "a worker"
     if isinstance(error, OSError) and error.strerror:
         named = f" {error.filename}" if error.filename is not None else ""
         return Problem(
-            f"{where}: cannot access{named}: {error.strerror}; check its permissions and the free space", FailedError.exit_code
+            f"{where}: cannot access{named}: {error.strerror}; check its permissions and the free space",
+            FailedError.exit_code,
         )
     traceback.print_exception(error)
     said = " ".join(f"{type(error).__name__}: {error}".split())
@@ -158,7 +174,8 @@ def explain(error: BaseException, job: Job | None) -> Problem:
 
 
 def serve(commands: BinaryIO, answers: BinaryIO) -> int:
-    """Answer commands until the orchestrator closes the pipe or is gone; then save what is unsaved and leave."""
+    """Answer commands until the orchestrator closes the pipe or is gone; then save what is unsaved
+    and leave."""
     desk: Desk | None = None
     job: Job | None = None
     unsaved = False

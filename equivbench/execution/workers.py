@@ -1,4 +1,5 @@
-"""A worker process seen from outside: started, asked, stopped, and what can be said about one that died."""
+"""A worker process seen from outside: started, asked, stopped, and what can be said about one that
+died."""
 
 from __future__ import annotations
 
@@ -42,11 +43,14 @@ class WorkerDiedError(FailedError):
 class Worker:
     """One arm and seed in a process of its own.
 
-    The process has its own session, so that Ctrl-C in a terminal reaches the orchestrator alone; it ends when its stdin
-    closes, so that it cannot outlive the orchestrator. It inherits the descriptors ``keep_open`` (the state's lock).
+    The process has its own session, so that Ctrl-C in a terminal reaches the orchestrator alone; it
+    ends when its stdin closes, so that it cannot outlive the orchestrator. It inherits the
+    descriptors ``keep_open`` (the state's lock).
     """
 
-    def __init__(self, job: Job, note: Callable[[str], None], keep_open: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, job: Job, note: Callable[[str], None], keep_open: tuple[int, ...] = ()
+    ) -> None:
         self.job = job
         self.log = Path(job.state_dir) / "worker.log"
         self._note = note
@@ -72,7 +76,8 @@ class Worker:
         return self._process.pid
 
     def begin(self) -> None:
-        """Tell the worker its job without waiting, so that several workers load at once; :meth:`answer` waits."""
+        """Tell the worker its job without waiting, so that several workers load at once;
+        :meth:`answer` waits."""
         self._send(introduce(self.job))
 
     def ask(self, command: Command, expect: type[A]) -> A:
@@ -91,7 +96,8 @@ class Worker:
                 watch(answer)
 
     def end_turn(self) -> None:
-        """Make it end the turn it has after the step at hand; safe to call from a signal handler."""
+        """Make it end the turn it has after the step at hand; safe to call from a signal
+        handler."""
         self._process.terminate()
 
     def answer(self, expect: type[A]) -> A:
@@ -102,7 +108,8 @@ class Worker:
         return answer
 
     def stop(self) -> None:
-        """Close its stdin, which makes it save and leave, and wait; one that does not leave in time is killed."""
+        """Close its stdin, which makes it save and leave, and wait; one that does not leave in time
+        is killed."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 # Closing flushes what the worker never read.
@@ -149,11 +156,14 @@ class Worker:
             return WorkerDiedError(f"the worker of {label(self.job)} was killed by {name}{hint}")
         last = last_words(self.log)
         said = f": {last}" if last else ""
-        return WorkerDiedError(f"the worker of {label(self.job)} ended with code {code}{said}; its log is {self.log}")
+        return WorkerDiedError(
+            f"the worker of {label(self.job)} ended with code {code}{said}; its log is {self.log}"
+        )
 
 
 def introduce(job: Job) -> Begin:
-    """The first command for ``job``, with what this process registered and a fresh one would not know."""
+    """The first command for ``job``, with what this process registered and a fresh one would not
+    know."""
     entry = PAIRS.entry(job.pair)
     model = MODELS.entry(entry.value.arm(job.arm).model)
     task = TASKS.entry(entry.value.task)
@@ -161,8 +171,12 @@ def introduce(job: Job) -> Begin:
     factories += [task.value.factory] if task.origin == IN_PROCESS else []
     modules = [factory.__module__ for factory in factories if not isinstance(factory, str)]
     if "__main__" in modules:
-        raise UsageError(f"{job.pair} is registered by a script; workers import it, so move what registers it to a module")
-    return Begin(job, list(dict.fromkeys(modules)), entry.value if entry.origin == IN_PROCESS else None)
+        raise UsageError(
+            f"{job.pair} is registered by a script; workers import it, so move what registers it to a module"
+        )
+    return Begin(
+        job, list(dict.fromkeys(modules)), entry.value if entry.origin == IN_PROCESS else None
+    )
 
 
 def label(job: Job) -> str:
@@ -178,19 +192,24 @@ def last_words(log: Path) -> str | None:
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return None
-    return next((line.strip() for line in reversed(lines) if line.strip() and not line[0].isspace()), None)
+    return next(
+        (line.strip() for line in reversed(lines) if line.strip() and not line[0].isspace()), None
+    )
 
 
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
-"""glibc keeps freed memory instead of giving it back: page faults took a third of a CPU training step (PaiNN: 58 to 40 ms)."""
+"""glibc keeps freed memory instead of giving it back: page faults took a third of a CPU training
+step (PaiNN: 58 to 40 ms)."""
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """The worker's environment: the same importable modules, and as many threads in every library."""
+    """The worker's environment: the same importable modules, and as many threads in every
+    library."""
     threads = str(job.threads)
     return {
         **os.environ,
-        # What this process can import, the worker can: scripts and notebooks register models of their own folder.
+        # What this process can import, the worker can: scripts and notebooks register models of
+        # their own folder.
         "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,

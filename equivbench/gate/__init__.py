@@ -1,1 +1,2 @@
-"""Two result sets compared: noise floors, interleaved rounds, verdicts and the exit code that CI reads."""
+"""Two result sets compared: noise floors, interleaved rounds, verdicts and the exit code that CI
+reads."""

@@ -1,4 +1,5 @@
-"""What `check --interleave` measures: a control, the command line, kernels and training steps. Imports torch only when built."""
+"""What `check --interleave` measures: a control, the command line, kernels and training steps.
+Imports torch only when built."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class AbsentBenchmark(Exception):
 class Benchmark:
     """``build()``, called once in each worker process, returns what measures one round.
 
-    ``version`` is set by hand: raise it when the benchmark itself changes, so that it is not compared with its former self.
+    ``version`` is set by hand: raise it when the benchmark itself changes, so that it is not
+    compared with its former self.
     """
 
     name: str
@@ -87,16 +89,20 @@ def _training_step(pair: str, arm: str) -> Callable[[], Round]:
 
 
 def least_of_each(replay: Callable[[float], list[float]], seconds: float) -> float:
-    """Mean over the first ``STEPS`` steps of the least seconds that each took in about ``seconds`` of replays.
+    """Mean over the first ``STEPS`` steps of the least seconds that each took in about ``seconds``
+    of replays.
 
-    ``replay(s)`` takes the same steps from the same state every time, for at least ``s`` seconds, and returns their seconds.
+    ``replay(s)`` takes the same steps from the same state every time, for at least ``s`` seconds,
+    and returns their seconds.
     """
     stretch, spent = seconds / 3, 0.0
     least = [math.inf] * STEPS
     while spent < seconds or not all(map(math.isfinite, least)):
         times = replay(stretch)
         spent += sum(times)
-        least = [min(old, new) for old, new in zip_longest(least, times[:STEPS], fillvalue=math.inf)]
+        least = [
+            min(old, new) for old, new in zip_longest(least, times[:STEPS], fillvalue=math.inf)
+        ]
         if len(times) < STEPS:
             stretch *= 2
     return math.fsum(least) / STEPS
@@ -116,6 +122,13 @@ STEPPED = ("forcefield/vector", "forcefield/tensor-product")
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("control", _control, control=True),
     Benchmark("list-pairs", _command_line),
-    *(Benchmark(f"{case} {mode} {backend}", _kernel(case, mode, backend)) for case, mode, backend in KERNELS),
-    *(Benchmark(f"{pair} {arm} dev step", _training_step(pair, arm)) for pair in STEPPED for arm in ("equivariant", "augmented")),
+    *(
+        Benchmark(f"{case} {mode} {backend}", _kernel(case, mode, backend))
+        for case, mode, backend in KERNELS
+    ),
+    *(
+        Benchmark(f"{pair} {arm} dev step", _training_step(pair, arm))
+        for pair in STEPPED
+        for arm in ("equivariant", "augmented")
+    ),
 )

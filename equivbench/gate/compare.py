@@ -1,4 +1,5 @@
-"""Two sides compared: what belongs together, what is missing or incomparable, and the verdict on each benchmark."""
+"""Two sides compared: what belongs together, what is missing or incomparable, and the verdict on
+each benchmark."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from equivbench.gate.thresholds import Thresholds
 from equivbench.gate.verdict import Limits, Verdict, judge, shown
 
 CONTROL_THRESHOLD = 0.025
-"""Half of the default threshold: a machine that moves code that cannot change by this much moves all else too."""
+"""Half of the default threshold: a machine that moves code that cannot change by this much moves
+all else too."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,17 @@ class Judgement:
 
 
 def compare(
-    baseline: Side, candidate: Side, *, thresholds: Thresholds, floors: FloorTable, allow_dirty: bool = False
+    baseline: Side,
+    candidate: Side,
+    *,
+    thresholds: Thresholds,
+    floors: FloorTable,
+    allow_dirty: bool = False,
 ) -> list[Judgement]:
     """Every benchmark of either side with its verdict, worst first within each kind as read.
 
-    Fails closed: what one side lacks, cannot be read or was measured elsewhere has a verdict of its own, and so has a
-    comparison that holds nothing at all.
+    Fails closed: what one side lacks, cannot be read or was measured elsewhere has a verdict of its
+    own, and so has a comparison that holds nothing at all.
     """
     judgements = [
         Judgement(benchmark=each.source, metric="", verdict="failed", reason=each.reason)
@@ -57,7 +64,12 @@ def compare(
     judgements += _heed_control(judged, pairs)
     if not baseline.measurements and not baseline.unreadable:
         judgements.append(
-            Judgement(benchmark="all", metric="", verdict="failed", reason="the baseline holds nothing to compare with")
+            Judgement(
+                benchmark="all",
+                metric="",
+                verdict="failed",
+                reason="the baseline holds nothing to compare with",
+            )
         )
     return judgements
 
@@ -66,7 +78,8 @@ Pair = tuple[Measurement | None, Measurement | None]
 
 
 def _match(baseline: Sequence[Measurement], candidate: Sequence[Measurement]) -> Iterator[Pair]:
-    """Baseline and candidate of the same name and metric: those of one context first, what is left against what is left."""
+    """Baseline and candidate of the same name and metric: those of one context first, what is left
+    against what is left."""
     sides: list[dict[tuple[str, str], list[Measurement]]] = [defaultdict(list), defaultdict(list)]
     for side, measurements in zip(sides, (baseline, candidate), strict=True):
         for each in measurements:
@@ -88,13 +101,21 @@ def _match(baseline: Sequence[Measurement], candidate: Sequence[Measurement]) ->
 
 
 def _judge(
-    baseline: Measurement | None, candidate: Measurement | None, thresholds: Thresholds, floors: FloorTable, allow_dirty: bool
+    baseline: Measurement | None,
+    candidate: Measurement | None,
+    thresholds: Thresholds,
+    floors: FloorTable,
+    allow_dirty: bool,
 ) -> Judgement:
     if baseline is None:
         assert candidate is not None
         defect = candidate.defect()
         verdict: Verdict = "new" if defect is None else "failed"
-        return _line(candidate, verdict, "not in the baseline" if defect is None else f"in the candidate, {defect}")
+        return _line(
+            candidate,
+            verdict,
+            "not in the baseline" if defect is None else f"in the candidate, {defect}",
+        )
     if candidate is None:
         return _line(baseline, "missing", "in the baseline and not in the candidate")
     for name, side in (("baseline", baseline), ("candidate", candidate)):
@@ -111,16 +132,26 @@ def _judge(
     if baseline.unit == "seed":
         vanished = sorted(set(baseline.values) - set(candidate.values))
         if vanished:
-            return _line(baseline, "missing", f"seeds {', '.join(map(str, vanished))} of the baseline are not in the candidate")
-    dirty = [name for name, side in (("baseline", baseline), ("candidate", candidate)) if side.dirty]
+            return _line(
+                baseline,
+                "missing",
+                f"seeds {', '.join(map(str, vanished))} of the baseline are not in the candidate",
+            )
+    dirty = [
+        name for name, side in (("baseline", baseline), ("candidate", candidate)) if side.dirty
+    ]
     if dirty and not allow_dirty:
         return _line(
-            baseline, "dirty", f"the {' and the '.join(dirty)} had uncommitted changes; commit them or use --allow-dirty"
+            baseline,
+            "dirty",
+            f"the {' and the '.join(dirty)} had uncommitted changes; commit them or use --allow-dirty",
         )
     return _figures(baseline, candidate, thresholds, floors)
 
 
-def _figures(baseline: Measurement, candidate: Measurement, thresholds: Thresholds, floors: FloorTable) -> Judgement:
+def _figures(
+    baseline: Measurement, candidate: Measurement, thresholds: Thresholds, floors: FloorTable
+) -> Judgement:
     floor = noise_floor(baseline, candidate, floors)
     threshold = CONTROL_THRESHOLD if baseline.control else thresholds.of(baseline.metric.name)
     verdict, reason, found = judge(baseline, candidate, Limits(threshold, floor))
@@ -129,7 +160,11 @@ def _figures(baseline: Measurement, candidate: Measurement, thresholds: Threshol
         verdict, reason = "inconclusive", disturbed
     ends = (found.low, found.high)
     higher = baseline.metric.direction == "higher"
-    low, high = (None, None) if None in ends else sorted((1 / end if higher else end) - 1 for end in ends if end is not None)
+    low, high = (
+        (None, None)
+        if None in ends
+        else sorted((1 / end if higher else end) - 1 for end in ends if end is not None)
+    )
     return replace(
         _line(baseline, verdict, reason),
         baseline=shown(baseline),
@@ -155,8 +190,12 @@ def _line(measurement: Measurement, verdict: Verdict, reason: str) -> Judgement:
 
 
 def _heed_control(judged: Sequence[Judgement], pairs: Sequence[Pair]) -> list[Judgement]:
-    """Where the control moved, nothing that was timed beside it says anything: those verdicts become inconclusive."""
-    moved = next((each for each in judged if each.control and abs(each.change or 0.0) > CONTROL_THRESHOLD), None)
+    """Where the control moved, nothing that was timed beside it says anything: those verdicts
+    become inconclusive."""
+    moved = next(
+        (each for each in judged if each.control and abs(each.change or 0.0) > CONTROL_THRESHOLD),
+        None,
+    )
     if moved is None or moved.change is None:
         return list(judged)
     why = f"the control, which cannot change, moved by {moved.change:+.1%}: the machine did"
@@ -164,5 +203,7 @@ def _heed_control(judged: Sequence[Judgement], pairs: Sequence[Pair]) -> list[Ju
     for each, (baseline, _) in zip(judged, pairs, strict=True):
         beside = baseline is not None and baseline.session is not None
         told = each.verdict in ("regression", "improvement", "unchanged", "inconclusive")
-        heeded.append(replace(each, verdict="inconclusive", reason=why) if beside and told else each)
+        heeded.append(
+            replace(each, verdict="inconclusive", reason=why) if beside and told else each
+        )
     return heeded

@@ -1,4 +1,5 @@
-"""Two revisions measured in alternation on this machine: a fresh process a side in each round, in the order A B B A."""
+"""Two revisions measured in alternation on this machine: a fresh process a side in each round, in
+the order A B B A."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ from pathlib import Path
 import msgspec
 
 from equivbench.environment import usable_cores
-from equivbench.errors import EquivbenchWarning, FailedError, InterruptedRunError, UsageError, unknown_name
+from equivbench.errors import (
+    EquivbenchWarning,
+    FailedError,
+    InterruptedRunError,
+    UsageError,
+    unknown_name,
+)
 from equivbench.execution.workers import KEPT_MEMORY, last_words
 from equivbench.gate.benchmarks import BENCHMARKS
 from equivbench.gate.measurement import Side
@@ -43,7 +50,8 @@ class Request:
     baseline: str
     candidate: str
     rounds: int = 10
-    """Of 10, one round may be disturbed without hiding a change: the bound then rests on the others."""
+    """Of 10, one round may be disturbed without hiding a change: the bound then rests on the
+    others."""
     seconds: float = 0.4
     """For each benchmark in each process."""
     only: tuple[str, ...] = ()
@@ -53,18 +61,26 @@ class Request:
     def check(self) -> None:
         """Raise ``UsageError`` for what cannot be measured."""
         if self.rounds < MIN_ROUNDS:
-            raise UsageError(f"--rounds {self.rounds} cannot give a bound; use at least {MIN_ROUNDS}")
+            raise UsageError(
+                f"--rounds {self.rounds} cannot give a bound; use at least {MIN_ROUNDS}"
+            )
         if not 0 < self.seconds <= 60:
             raise UsageError(f"--seconds must be between 0 and 60, not {self.seconds:g}")
         if self.only and all(each.control for each in selected(self.only)):
-            raise unknown_name("benchmark", self.only[0], [each.name for each in BENCHMARKS if not each.control])
+            raise unknown_name(
+                "benchmark", self.only[0], [each.name for each in BENCHMARKS if not each.control]
+            )
 
 
-def interleave(request: Request, *, progress: Callable[[str], None], out: Path | None = None) -> tuple[Side, Side]:
-    """Both revisions' measurements; with ``out`` their samples are kept as ``baseline.jsonl`` and ``candidate.jsonl`` there.
+def interleave(
+    request: Request, *, progress: Callable[[str], None], out: Path | None = None
+) -> tuple[Side, Side]:
+    """Both revisions' measurements; with ``out`` their samples are kept as ``baseline.jsonl`` and
+    ``candidate.jsonl`` there.
 
-    Raises ``UsageError`` (unknown revision, uncommitted changes), ``FailedError`` (a revision without a worker, a worker that
-    died) and on Ctrl-C ``InterruptedRunError``, with what was measured kept.
+    Raises ``UsageError`` (unknown revision, uncommitted changes), ``FailedError`` (a revision
+    without a worker, a worker that died) and on Ctrl-C ``InterruptedRunError``, with what was
+    measured kept.
     """
     request.check()
     root = repository(Path.cwd())
@@ -77,7 +93,11 @@ def interleave(request: Request, *, progress: Callable[[str], None], out: Path |
     command, session = shlex.join(["equivbench", *sys.argv[1:]]), secrets.token_hex(8)
 
     def gathered() -> list[list[GateSamples]]:
-        made = {"created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "command": command, "session": session}
+        made = {
+            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "command": command,
+            "session": session,
+        }
         return [
             _gather(rounds, Git(commit=commit, dirty=False), revision, **made)
             for rounds, commit, revision in zip(results, commits, revisions, strict=True)
@@ -87,21 +107,31 @@ def interleave(request: Request, *, progress: Callable[[str], None], out: Path |
         with checked_out(root, commits) as trees:
             for index in range(request.rounds):
                 for side in (0, 1) if index % 2 == 0 else (1, 0):
-                    progress(f"round {index + 1} of {request.rounds}: {SIDES[side]} ({revisions[side]})")
+                    progress(
+                        f"round {index + 1} of {request.rounds}: {SIDES[side]} ({revisions[side]})"
+                    )
                     results[side].append(_round(trees[side], request))
     except KeyboardInterrupt:
-        kept = f"; what was measured is in {_keep(gathered(), out)}" if out is not None and all(results) else ""
-        raise InterruptedRunError(f"interrupted after {min(map(len, results))} of {request.rounds} rounds{kept}") from None
+        kept = (
+            f"; what was measured is in {_keep(gathered(), out)}"
+            if out is not None and all(results)
+            else ""
+        )
+        raise InterruptedRunError(
+            f"interrupted after {min(map(len, results))} of {request.rounds} rounds{kept}"
+        ) from None
     samples = gathered()
     where = str(_keep(samples, out)) if out is not None else session
     first, second = (
-        Side(tuple(of_gate_samples(one, f"{where}/{name}") for one in each)) for name, each in zip(SIDES, samples, strict=True)
+        Side(tuple(of_gate_samples(one, f"{where}/{name}") for one in each))
+        for name, each in zip(SIDES, samples, strict=True)
     )
     return first, second
 
 
 def _warn_if_busy() -> None:
-    """Other work on the machine makes every verdict inconclusive; better to know before than after."""
+    """Other work on the machine makes every verdict inconclusive; better to know before than
+    after."""
     load, cores = os.getloadavg()[0], usable_cores()
     if load > BUSY * cores:
         text = f"the machine is busy (load {load:.1f} on {cores} cores): verdicts may come out inconclusive"
@@ -115,7 +145,8 @@ def _keep(samples: list[list[GateSamples]], out: Path) -> Path:
 
 
 def _round(tree: Path, request: Request) -> RoundResult:
-    """Measure in a fresh process that imports the package from ``tree``; raises ``FailedError`` if it dies or imports another."""
+    """Measure in a fresh process that imports the package from ``tree``; raises ``FailedError`` if
+    it dies or imports another."""
     answer, log = tree.parent / "round.json", tree.parent / "worker.log"
     answer.unlink(missing_ok=True)
     arguments = ["--seconds", str(request.seconds), "--out", str(answer)]
@@ -135,11 +166,15 @@ def _round(tree: Path, request: Request) -> RoundResult:
         try:
             code = process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
-            raise FailedError(f"the worker of the {tree.name} did not end within {_PATIENCE:g} s") from None
+            raise FailedError(
+                f"the worker of the {tree.name} did not end within {_PATIENCE:g} s"
+            ) from None
         finally:
             _end(process)
     if code or not answer.exists():
-        raise FailedError(f"the worker of the {tree.name} ended with code {code}: {last_words(log) or 'it said nothing'}")
+        raise FailedError(
+            f"the worker of the {tree.name} ended with code {code}: {last_words(log) or 'it said nothing'}"
+        )
     result = msgspec.json.decode(answer.read_bytes(), type=RoundResult)
     if Path(result.package) != (tree / "equivbench").resolve():
         raise FailedError(
@@ -155,8 +190,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _gather(rounds: list[RoundResult], git: Git, revision: str, *, created: str, command: str, session: str) -> list[GateSamples]:
-    """One line a benchmark from all rounds of a side; a round that failed makes the benchmark fail."""
+def _gather(
+    rounds: list[RoundResult], git: Git, revision: str, *, created: str, command: str, session: str
+) -> list[GateSamples]:
+    """One line a benchmark from all rounds of a side; a round that failed makes the benchmark
+    fail."""
     names = dict.fromkeys(line.benchmark for result in rounds for line in result.lines)
     gathered = []
     for name in names:

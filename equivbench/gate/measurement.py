@@ -1,4 +1,5 @@
-"""The common form of what the gate compares: one metric of one thing, once for each round or seed. Imports no torch."""
+"""The common form of what the gate compares: one metric of one thing, once for each round or seed.
+Imports no torch."""
 
 from __future__ import annotations
 
@@ -15,10 +16,12 @@ Unit = Literal["round", "seed"]
 
 @dataclass(frozen=True)
 class Measurement:
-    """``values`` of ``metric``, by round or seed, of the thing called ``name``, under ``context``."""
+    """``values`` of ``metric``, by round or seed, of the thing called ``name``, under
+    ``context``."""
 
     name: str
-    """Identity: what a baseline and a candidate share, such as ``convolution-c64-l2 backward fused``."""
+    """Identity: what a baseline and a candidate share, such as ``convolution-c64-l2 backward
+    fused``."""
     metric: Metric
     unit: Unit
     values: Mapping[int, float]
@@ -37,7 +40,8 @@ class Measurement:
     resolution: float = 0.0
     """A difference below this, in the metric's unit, does not matter whatever its ratio."""
     spread: float = 0.0
-    """Relative spread of the whole side that its rounds do not show, where they all come from one process; 0: they do not."""
+    """Relative spread of the whole side that its rounds do not show, where they all come from one
+    process; 0: they do not."""
     problem: str | None = None
     """Why the measurement failed as a whole (a diverged run), one clause."""
     disturbed: str | None = None
@@ -49,7 +53,8 @@ class Measurement:
         return self.name, self.metric.name
 
     def defect(self) -> str | None:
-        """Why these values cannot be compared: none at all, not finite, outside the metric's range, or no ratio of them."""
+        """Why these values cannot be compared: none at all, not finite, outside the metric's range,
+        or no ratio of them."""
         if self.problem is not None:
             return self.problem
         if not self.values:
@@ -68,10 +73,16 @@ class Measurement:
 
 
 def steps(baseline: Measurement, candidate: Measurement) -> list[float] | None:
-    """log(candidate / baseline) of each seed, or of each round where round i of both sides were neighbours; None: no pairs."""
-    if baseline.unit == "round" and (baseline.session is None or baseline.session != candidate.session):
+    """log(candidate / baseline) of each seed, or of each round where round i of both sides were
+    neighbours; None: no pairs."""
+    if baseline.unit == "round" and (
+        baseline.session is None or baseline.session != candidate.session
+    ):
         return None
-    return [candidate.level(index) - baseline.level(index) for index in sorted(set(baseline.values) & set(candidate.values))]
+    return [
+        candidate.level(index) - baseline.level(index)
+        for index in sorted(set(baseline.values) & set(candidate.values))
+    ]
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Noise floors: how much the ratio of two sides of identical code scatters, by machine and benchmark.
+"""Noise floors: how much the ratio of two sides of identical code scatters, by machine and
+benchmark.
 
-Floors of known machines are committed (``data/noise_floors.json``, made by ``tools/gate_floors.py``); elsewhere the floor is
-estimated from the rounds at hand.
+Floors of known machines are committed (``data/noise_floors.json``, made by
+``tools/gate_floors.py``); elsewhere the floor is estimated from the rounds at hand.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy as np
 from equivbench.gate.measurement import Measurement, steps
 
 SPREAD_OF_UNKNOWN = 0.01
-"""Relative spread between processes that a machine is given on top of what its rounds show, until floors are committed for it:
-fresh processes lay out memory anew, which no round of one process reveals."""
+"""Relative spread between processes that a machine is given on top of what its rounds show, until
+floors are committed for it: fresh processes lay out memory anew, which no round of one process
+reveals."""
 
 
 class MachineFloors(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +31,8 @@ class MachineFloors(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     rounds: int
     """Null rounds that the spreads come from."""
     spread: dict[str, float]
-    """Relative standard deviation of one round, by benchmark; the ratio of R against R rounds has sqrt(2 / R) of it."""
+    """Relative standard deviation of one round, by benchmark; the ratio of R against R rounds has
+    sqrt(2 / R) of it."""
 
 
 FloorTable = Mapping[str, MachineFloors]
@@ -45,12 +48,17 @@ def committed_floors() -> FloorTable:
 def noise_floor(baseline: Measurement, candidate: Measurement, table: FloorTable) -> float:
     """Relative standard deviation of the ratio of both sides under identical code.
 
-    Rounds on a machine of ``table``: the committed spread over the root of the rounds. Otherwise the standard error that the
-    rounds (or the differences of seeds) show themselves, and for rounds ``SPREAD_OF_UNKNOWN``.
+    Rounds on a machine of ``table``: the committed spread over the root of the rounds. Otherwise
+    the standard error that the rounds (or the differences of seeds) show themselves, and for rounds
+    ``SPREAD_OF_UNKNOWN``.
     """
     pairs = steps(baseline, candidate)
     if baseline.unit == "seed":
-        return float(np.std(pairs, ddof=1)) / math.sqrt(len(pairs)) if pairs is not None and len(pairs) > 1 else 0.0
+        return (
+            float(np.std(pairs, ddof=1)) / math.sqrt(len(pairs))
+            if pairs is not None and len(pairs) > 1
+            else 0.0
+        )
     shares = [1 / len(side.values) for side in (baseline, candidate)]
     machine = table.get(baseline.context.get("machine", ""))
     if machine is not None and baseline.name in machine.spread:
@@ -72,7 +80,7 @@ def _levels(side: Measurement) -> list[float]:
 
 
 def _error_of_median(values: Sequence[float]) -> float:
-    """Standard error of the median of normal values with outliers: 1.4826 of their median deviation is the standard deviation,
-    and the median scatters by sqrt(pi / 2) more than the mean."""
+    """Standard error of the median of normal values with outliers: 1.4826 of their median deviation
+    is the standard deviation, and the median scatters by sqrt(pi / 2) more than the mean."""
     deviations = np.abs(np.array(values) - np.median(values))
     return math.sqrt(math.pi / 2 / len(values)) * 1.4826 * float(np.median(deviations))

@@ -1,4 +1,5 @@
-"""Reading one side of a comparison: run records, kernel samples and the gate's own samples, in files or folders."""
+"""Reading one side of a comparison: run records, kernel samples and the gate's own samples, in
+files or folders."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ SECONDS = METRICS["seconds"]
 ANALYSES = ("gradients", "landscape")
 """What lines of :mod:`equivbench.records.analyses` call their kind."""
 PROCESS_SPREAD = 0.015
-"""Relative spread between processes of one kernel on one machine: the rounds of a kernel sample share a process and its memory
-layout, and do not show it."""
+"""Relative spread between processes of one kernel on one machine: the rounds of a kernel sample
+share a process and its memory layout, and do not show it."""
 
 
 class _Line(msgspec.Struct):
@@ -36,20 +37,24 @@ class _Line(msgspec.Struct):
 
     @property
     def is_no_measurement(self) -> bool:
-        """Whether it is of a file that lies among measurements: a tuning log, gradients or landscapes of runs."""
+        """Whether it is of a file that lies among measurements: a tuning log, gradients or
+        landscapes of runs."""
         return self.learning_rate is not None or self.kind in ANALYSES
 
 
 def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
-    """All that is measured at or below ``path``; what cannot be read is listed, nothing is skipped silently.
+    """All that is measured at or below ``path``; what cannot be read is listed, nothing is skipped
+    silently.
 
-    ``metrics`` are gated in addition to those that are by default. Tuning logs and analyses in a folder of records are no
-    measurements.
+    ``metrics`` are gated in addition to those that are by default. Tuning logs and analyses in a
+    folder of records are no measurements.
     """
     try:
         found = sorted(_files(path))
     except OSError as error:
-        return Side((), (Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}"),))
+        return Side(
+            (), (Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}"),)
+        )
     reader = _Reader(set(metrics), lenient=path.is_dir())
     for file in found:
         reader.read(file)
@@ -89,29 +94,45 @@ class _Reader:
         except FailedError as error:
             self.unreadable.append(Unreadable(str(file), str(error)))
         except OSError as error:
-            self.unreadable.append(Unreadable(str(file), f"cannot read {file}: {error.strerror or error}"))
+            self.unreadable.append(
+                Unreadable(str(file), f"cannot read {file}: {error.strerror or error}")
+            )
 
     def side(self) -> Side:
-        runs = (measurement for seeds in self.runs.values() for measurement in _of_runs(seeds, self.metrics))
+        runs = (
+            measurement
+            for seeds in self.runs.values()
+            for measurement in _of_runs(seeds, self.metrics)
+        )
         return Side((*runs, *self.timed.values()), tuple(self.unreadable))
 
     def _lines(self, file: Path) -> None:
-        lines = [(number, line) for number, line in enumerate(file.read_bytes().splitlines(), 1) if line.strip()]
+        lines = [
+            (number, line)
+            for number, line in enumerate(file.read_bytes().splitlines(), 1)
+            if line.strip()
+        ]
         if not lines:
             raise FailedError(f"{file} is empty: it holds no samples; measure again")
         for number, line in lines:
             try:
                 kind = msgspec.json.decode(line, type=_Line)
                 if kind.benchmark is not None:
-                    self._pool(of_gate_samples(msgspec.json.decode(line, type=GateSamples), str(file)))
+                    self._pool(
+                        of_gate_samples(msgspec.json.decode(line, type=GateSamples), str(file))
+                    )
                 elif kind.case is not None:
                     self._pool(_of_kernel(msgspec.json.decode(line, type=KernelSamples), str(file)))
                 elif kind.is_no_measurement and self.lenient:
                     return
                 else:
-                    raise FailedError(f"{file}, line {number}, is neither a kernel sample nor one of the gate; measure again")
+                    raise FailedError(
+                        f"{file}, line {number}, is neither a kernel sample nor one of the gate; measure again"
+                    )
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                raise FailedError(f"{file}, line {number}, is not a sample: {error}; measure again") from error
+                raise FailedError(
+                    f"{file}, line {number}, is not a sample: {error}; measure again"
+                ) from error
 
     def _pool(self, found: Measurement) -> None:
         """Join rounds of the same thing from several files: each file is a process of its own."""
@@ -121,7 +142,10 @@ class _Reader:
             self.timed[key] = found
             return
         start = max(before.values, default=-1) + 1
-        values = {**before.values, **{start + index: value for index, value in found.values.items()}}
+        values = {
+            **before.values,
+            **{start + index: value for index, value in found.values.items()},
+        }
         # Rounds that come from more than one session are no neighbours any more.
         self.timed[key] = replace(
             before,
@@ -150,7 +174,9 @@ def _run_identity(record: RunRecord) -> dict[str, str]:
         "preset": record.preset,
         "budget": f"{record.budget.limit:g} {record.budget.kind}",
         "data": f"{record.dataset.name} {record.dataset.version} {record.dataset.sha256[:12]}",
-        "samples": " ".join(f"{name}={size}" for name, size in sorted(record.dataset.sizes.items())),
+        "samples": " ".join(
+            f"{name}={size}" for name, size in sorted(record.dataset.sizes.items())
+        ),
         "rules version": str(record.rules_version),
     }
 
@@ -161,12 +187,20 @@ def _of_runs(seeds: dict[int, tuple[RunRecord, str]], metrics: set[str]) -> Iter
     first = next(iter(records.values()))
     context = _run_identity(first)
     name = context.pop("name")
-    problem = next((clause for record in records.values() if (clause := _defect(record)) is not None), None)
+    problem = next(
+        (clause for record in records.values() if (clause := _defect(record)) is not None), None
+    )
     for one in RUN_METRICS:
         if not (one.by_default or one.metric.name in metrics):
             continue
         values, unmeasured = _values(records, one)
-        group = sorted({record.final.group for record in records.values() if record.final is not None and one.by_group})
+        group = sorted(
+            {
+                record.final.group
+                for record in records.values()
+                if record.final is not None and one.by_group
+            }
+        )
         yield Measurement(
             name=name,
             metric=one.metric,
@@ -218,7 +252,8 @@ def _of_kernel(one: KernelSamples, source: str) -> Measurement:
 
 
 def _throttling(one: KernelSamples) -> str | None:
-    """Said where the GPU was throttled in more than half of the rounds: their median is then the throttle's."""
+    """Said where the GPU was throttled in more than half of the rounds: their median is then the
+    throttle's."""
     count = one.device_state.get("throttled_rounds")
     if not isinstance(count, float | int) or 2 * count <= len(one.rounds):
         return None
@@ -245,4 +280,6 @@ def of_gate_samples(one: GateSamples, source: str) -> Measurement:
 
 def _check_version(what: str, found: int, known: int, source: str) -> None:
     if found != known:
-        raise FailedError(f"{source}: {what} of schema version {found}, this equivbench reads version {known}")
+        raise FailedError(
+            f"{source}: {what} of schema version {found}, this equivbench reads version {known}"
+        )

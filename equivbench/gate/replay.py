@@ -1,4 +1,5 @@
-"""Comparisons replayed from recorded rounds of identical code: how often the gate would raise a false alarm or find a change."""
+"""Comparisons replayed from recorded rounds of identical code: how often the gate would raise a
+false alarm or find a change."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ REPLAYED = "replayed"
 
 @dataclass(frozen=True)
 class Recorded:
-    """Rounds of identical code from one machine: ``pairs[name][i]`` are the seconds of both sides in the i-th recorded round."""
+    """Rounds of identical code from one machine: ``pairs[name][i]`` are the seconds of both sides
+    in the i-th recorded round."""
 
     benchmarks: Mapping[str, Measurement]
     """One recorded measurement of each benchmark, for its name, context and control mark."""
@@ -39,7 +41,8 @@ class Recorded:
 def recorded(folders: Iterable[Path]) -> Recorded:
     """The rounds in ``folders``, each written by ``check --interleave REV REV --out FOLDER``.
 
-    Raises ``FailedError`` for a folder that does not hold both sides and ``IncomparableError`` where machines differ.
+    Raises ``FailedError`` for a folder that does not hold both sides and ``IncomparableError``
+    where machines differ.
     """
     benchmarks: dict[str, Measurement] = {}
     pairs: dict[str, list[tuple[float, float]]] = {}
@@ -52,22 +55,34 @@ def recorded(folders: Iterable[Path]) -> Recorded:
         for one in sides[0].measurements:
             other = others.get(one.name)
             if other is None or one.defect() or other.defect():
-                raise FailedError(f"{folder}: {one.name} was not measured on both sides; record these rounds again")
+                raise FailedError(
+                    f"{folder}: {one.name} was not measured on both sides; record these rounds again"
+                )
             known = benchmarks.setdefault(one.name, one)
             if not known.context == one.context == other.context:
-                raise IncomparableError(f"{folder}: {one.name} was measured on another machine, or is another version")
+                raise IncomparableError(
+                    f"{folder}: {one.name} was measured on another machine, or is another version"
+                )
             common = sorted(set(one.values) & set(other.values))
-            pairs.setdefault(one.name, []).extend((one.values[index], other.values[index]) for index in common)
+            pairs.setdefault(one.name, []).extend(
+                (one.values[index], other.values[index]) for index in common
+            )
     if not benchmarks:
-        raise FailedError("no rounds were recorded; `equivbench check --interleave HEAD HEAD --out FOLDER` records some")
+        raise FailedError(
+            "no rounds were recorded; `equivbench check --interleave HEAD HEAD --out FOLDER` records some"
+        )
     return Recorded(benchmarks, pairs)
 
 
-def replayed(rounds: Recorded, count: int, seed: int, slower: Mapping[str, float] | None = None) -> tuple[Side, Side]:
-    """A comparison of ``count`` rounds drawn with replacement from those recorded, the sides exchanged at random.
+def replayed(
+    rounds: Recorded, count: int, seed: int, slower: Mapping[str, float] | None = None
+) -> tuple[Side, Side]:
+    """A comparison of ``count`` rounds drawn with replacement from those recorded, the sides
+    exchanged at random.
 
-    All benchmarks take the same rounds, so that what disturbed one still disturbs the others, the control among them.
-    ``slower`` multiplies the candidate's seconds of the benchmarks that it names.
+    All benchmarks take the same rounds, so that what disturbed one still disturbs the others, the
+    control among them. ``slower`` multiplies the candidate's seconds of the benchmarks that it
+    names.
     """
     generator = np.random.default_rng([rounds.count, seed])
     drawn = generator.integers(0, rounds.count, size=count)

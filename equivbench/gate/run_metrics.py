@@ -16,8 +16,8 @@ class RunMetric:
     metric: Metric
     value: Callable[[RunRecord], float | None]
     by_default: bool = False
-    """Gated without being named: what fixed steps make deterministic. Timings of a run come from one process and are gated only
-    when `--fail-on` asks."""
+    """Gated without being named: what fixed steps make deterministic. Timings of a run come from
+    one process and are gated only when `--fail-on` asks."""
     timing: bool = False
     by_group: bool = False
     """Whether it depends on the group that the test rotated by."""
@@ -40,12 +40,22 @@ def _step(record: RunRecord) -> float | None:
 
 RUN_METRICS: tuple[RunMetric, ...] = (
     RunMetric(METRICS["total"], _total, by_default=True),
-    # An equivariance error under a thousandth of the total is rounding, or the noise of the rotations that were drawn.
+    # An equivariance error under a thousandth of the total is rounding, or the noise of the
+    # rotations that were drawn.
     RunMetric(METRICS["share"], _share, by_default=True, by_group=True, clip=1e-3, resolution=1e-3),
     RunMetric(METRICS["step_seconds"], _step, timing=True),
-    RunMetric(METRICS["samples_per_second"], lambda record: record.throughput.samples_per_second, timing=True),
-    RunMetric(METRICS["inference_samples_per_second"], lambda record: record.inference.samples_per_second, timing=True),
+    RunMetric(
+        METRICS["samples_per_second"],
+        lambda record: record.throughput.samples_per_second,
+        timing=True,
+    ),
+    RunMetric(
+        METRICS["inference_samples_per_second"],
+        lambda record: record.inference.samples_per_second,
+        timing=True,
+    ),
     RunMetric(METRICS["peak_bytes"], lambda record: record.memory.peak_bytes, timing=True),
 )
 GATED: tuple[str, ...] = ("seconds", *(each.metric.name for each in RUN_METRICS))
-"""Metrics that `--fail-on` may name; ``seconds`` is what kernels and the gate's own benchmarks take."""
+"""Metrics that `--fail-on` may name; ``seconds`` is what kernels and the gate's own benchmarks
+take."""

@@ -1,4 +1,5 @@
-"""What `check --interleave` measured of a revision, on disk: a JSON line a benchmark, with the least seconds of every round."""
+"""What `check --interleave` measured of a revision, on disk: a JSON line a benchmark, with the
+least seconds of every round."""
 
 from __future__ import annotations
 
@@ -10,14 +11,16 @@ GATE_SCHEMA_VERSION = 1
 
 
 class GateSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """One benchmark of one revision: entry i of ``rounds`` comes from the i-th fresh process of that side."""
+    """One benchmark of one revision: entry i of ``rounds`` comes from the i-th fresh process of
+    that side."""
 
     schema_version: int = GATE_SCHEMA_VERSION
     created: str
     """UTC, ISO 8601."""
     command: str
     session: str
-    """Names the interleaved measurement: rounds of two sides with one session were taken next to each other."""
+    """Names the interleaved measurement: rounds of two sides with one session were taken next to
+    each other."""
     revision: str
     """As the user wrote it; ``git.commit`` is what it stood for."""
     benchmark: str

@@ -15,7 +15,8 @@ FEWEST = 3
 
 
 def looped(call: Callable[[], None]) -> Round:
-    """``call`` repeated to at least ``SAMPLE`` a sample; it has been called before the first sample is taken."""
+    """``call`` repeated to at least ``SAMPLE`` a sample; it has been called before the first sample
+    is taken."""
     call()
     repeats = _repeats(call)
 
@@ -37,8 +38,11 @@ def looped(call: Callable[[], None]) -> Round:
 def _repeats(call: Callable[[], None]) -> int:
     repeats = 1
     while (taken := _sample(call, repeats)) < SAMPLE:
-        # Half as much again as seems needed, and never ten times more at once: the first calls may be slow.
-        repeats = max(repeats + 1, min(10 * repeats, int(1.5 * repeats * SAMPLE / max(taken, 1e-9))))
+        # Half as much again as seems needed, and never ten times more at once: the first calls may
+        # be slow.
+        repeats = max(
+            repeats + 1, min(10 * repeats, int(1.5 * repeats * SAMPLE / max(taken, 1e-9)))
+        )
     return repeats
 
 

@@ -14,7 +14,8 @@ DEFAULT = 0.05
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Relative thresholds by metric; a metric that is named is also gated where it is not by default."""
+    """Relative thresholds by metric; a metric that is named is also gated where it is not by
+    default."""
 
     named: Mapping[str, float] = field(default_factory=dict)
 
@@ -32,7 +33,9 @@ class Thresholds:
         for text in requests:
             metric, colon, number = text.partition(":")
             if not colon:
-                raise UsageError(f"cannot read --fail-on {text!r}; write METRIC:PERCENT, such as seconds:5")
+                raise UsageError(
+                    f"cannot read --fail-on {text!r}; write METRIC:PERCENT, such as seconds:5"
+                )
             if metric not in gated:
                 hint = f"; {metric} is shown but not gated" if metric in METRICS else ""
                 raise UsageError(f"{unknown_name('metric of the gate', metric, gated)}{hint}")
@@ -41,6 +44,8 @@ class Thresholds:
             except ValueError:
                 percent = math.nan
             if not 0 < percent < math.inf:
-                raise UsageError(f"--fail-on {text!r}: {number!r} is not a percentage above 0; write for one seconds:5")
+                raise UsageError(
+                    f"--fail-on {text!r}: {number!r} is not a percentage above 0; write for one seconds:5"
+                )
             named[metric] = percent / 100
         return cls(named)

@@ -1,8 +1,10 @@
-"""The judgement of one benchmark: the ratio of both sides, its bootstrap bounds, and the verdict that follows.
+"""The judgement of one benchmark: the ratio of both sides, its bootstrap bounds, and the verdict
+that follows.
 
-``ratio`` above 1 is worse, whatever the metric's direction. A change counts only where the ratio exceeds both the threshold
-and three times the noise floor, the 99% bound over rounds (or seeds) is on the same side of 1, and the difference is one that
-matters at all. What exceeds the threshold without all of that is inconclusive, never unchanged.
+``ratio`` above 1 is worse, whatever the metric's direction. A change counts only where the ratio
+exceeds both the threshold and three times the noise floor, the 99% bound over rounds (or seeds) is
+on the same side of 1, and the difference is one that matters at all. What exceeds the threshold
+without all of that is inconclusive, never unchanged.
 """
 
 from __future__ import annotations
@@ -15,26 +17,39 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.analysis.resampling import draw_seeds
+from equivbench.gap.resampling import draw_seeds
 from equivbench.gate.measurement import Measurement, steps
 
 Array = NDArray[np.float64]
-Verdict = Literal["regression", "improvement", "unchanged", "inconclusive", "missing", "failed", "incomparable", "dirty", "new"]
+Verdict = Literal[
+    "regression",
+    "improvement",
+    "unchanged",
+    "inconclusive",
+    "missing",
+    "failed",
+    "incomparable",
+    "dirty",
+    "new",
+]
 
 LEVEL = 0.99
-"""Of each bound by itself: one change in a hundred that lies below the lower bound is the noise's."""
+"""Of each bound by itself: one change in a hundred that lies below the lower bound is the
+noise's."""
 REPLICATES = 9_999
 FLOORS = 3.0
 """Noise floors that a change must exceed."""
 MIN_ROUNDS = 4
-"""Fewer rounds cannot give a 99% bound: of 3 rounds one draw in 27 is all one round, of 4 one in 256."""
+"""Fewer rounds cannot give a 99% bound: of 3 rounds one draw in 27 is all one round, of 4 one in
+256."""
 BLIND = 2.0
 """Thresholds of slow-down that ``unchanged`` must be able to exclude."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Candidate over baseline (inverted where higher is better) with its 99% bounds, each by itself; None: unknown."""
+    """Candidate over baseline (inverted where higher is better) with its 99% bounds, each by
+    itself; None: unknown."""
 
     ratio: float
     low: float | None
@@ -46,15 +61,19 @@ class Estimate:
 def estimate(baseline: Measurement, candidate: Measurement) -> Estimate:
     """The ratio of both sides; the bounds resample whole rounds or seeds.
 
-    Rounds: the median of the ratios of neighbouring rounds, or the ratio of medians where there are no neighbours; a round
-    that met a disturbance then counts for no more than any other. Seeds: the geometric mean of the ratios, seed by seed.
+    Rounds: the median of the ratios of neighbouring rounds, or the ratio of medians where there are
+    no neighbours; a round that met a disturbance then counts for no more than any other. Seeds: the
+    geometric mean of the ratios, seed by seed.
     """
     sign = -1.0 if baseline.metric.direction == "higher" else 1.0
     pairs = steps(baseline, candidate)
     middle = _mean if baseline.unit == "seed" else _median
     if pairs is not None:
         return _interval([sign * np.array(pairs)], middle)
-    levels = [np.array([side.level(index) for index in sorted(side.values)]) for side in (candidate, baseline)]
+    levels = [
+        np.array([side.level(index) for index in sorted(side.values)])
+        for side in (candidate, baseline)
+    ]
     return _interval([sign * levels[0], -sign * levels[1]], middle)
 
 
@@ -72,18 +91,22 @@ def _interval(terms: Sequence[Array], middle: Callable[[Array], Array]) -> Estim
     mid = float(sum(middle(term) for term in terms))
     if count < 2:
         return Estimate(math.exp(mid), None, None, count)
-    # The same number of rounds on both sides must not draw the same rounds: each term takes its own part of the draws.
+    # The same number of rounds on both sides must not draw the same rounds: each term takes its own
+    # part of the draws.
     replicates = np.zeros(REPLICATES)
     for place, term in enumerate(terms):
         draws = draw_seeds(len(term), len(terms) * REPLICATES)[1:]
         replicates += middle(term[draws[place :: len(terms)]])
     low, high = np.quantile(replicates, [1 - LEVEL, LEVEL], method="inverted_cdf")
-    return Estimate(math.exp(mid), math.exp(min(float(low), mid)), math.exp(max(float(high), mid)), count)
+    return Estimate(
+        math.exp(mid), math.exp(min(float(low), mid)), math.exp(max(float(high), mid)), count
+    )
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a change must exceed: relative ``threshold`` and ``floor`` (the noise of the ratio), as fractions."""
+    """What a change must exceed: relative ``threshold`` and ``floor`` (the noise of the ratio), as
+    fractions."""
 
     threshold: float
     floor: float
@@ -94,8 +117,11 @@ class Limits:
         return max(self.threshold, FLOORS * self.floor)
 
 
-def judge(baseline: Measurement, candidate: Measurement, limits: Limits) -> tuple[Verdict, str, Estimate]:
-    """Verdict, its reason in one clause, and the figures, for two measurements without defect under one context."""
+def judge(
+    baseline: Measurement, candidate: Measurement, limits: Limits
+) -> tuple[Verdict, str, Estimate]:
+    """Verdict, its reason in one clause, and the figures, for two measurements without defect under
+    one context."""
     found = estimate(baseline, candidate)
     ratio = found.ratio
     worse = ratio > 1
@@ -107,7 +133,11 @@ def judge(baseline: Measurement, candidate: Measurement, limits: Limits) -> tupl
             return "inconclusive", _too_few(found), found
         blind = 1 + BLIND * limits.tolerance
         if found.high is not None and found.high > blind:
-            return "inconclusive", f"a change of {found.high - 1:+.1%} for the worse cannot be excluded", found
+            return (
+                "inconclusive",
+                f"a change of {found.high - 1:+.1%} for the worse cannot be excluded",
+                found,
+            )
         return "unchanged", f"within {percent(limits.threshold)} of the baseline", found
     if _difference(baseline, candidate) < baseline.resolution:
         return (
@@ -122,7 +152,11 @@ def judge(baseline: Measurement, candidate: Measurement, limits: Limits) -> tupl
     if found.low is not None and found.high is not None and found.low <= 1 <= found.high:
         return "inconclusive", f"the {LEVEL:.0%} bounds hold no change", found
     if change <= limits.tolerance:
-        return "inconclusive", f"beyond the threshold, within {FLOORS:g} noise floors of {percent(limits.floor)}", found
+        return (
+            "inconclusive",
+            f"beyond the threshold, within {FLOORS:g} noise floors of {percent(limits.floor)}",
+            found,
+        )
     return (
         kind,
         f"{'worse' if worse else 'better'} by more than {percent(limits.tolerance)}, and the {LEVEL:.0%} bound agrees",
@@ -145,9 +179,12 @@ def _difference(baseline: Measurement, candidate: Measurement) -> float:
 
 
 def shown(measurement: Measurement) -> float:
-    """What a report shows of the values: their :func:`centre`, or their plain mean where all lie under the clip."""
+    """What a report shows of the values: their :func:`centre`, or their plain mean where all lie
+    under the clip."""
     values = list(measurement.values.values())
-    return centre(measurement) if max(values) > measurement.clip else math.fsum(values) / len(values)
+    return (
+        centre(measurement) if max(values) > measurement.clip else math.fsum(values) / len(values)
+    )
 
 
 def centre(measurement: Measurement) -> float:

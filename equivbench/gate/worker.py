@@ -1,6 +1,8 @@
-"""One round of one side: a fresh process that measures every benchmark of the revision it is imported from (``python -m``).
+"""One round of one side: a fresh process that measures every benchmark of the revision it is
+imported from (``python -m``).
 
-Its command line and :class:`equivbench.gate.samples.RoundResult` are what revisions must share to be compared.
+Its command line and :class:`equivbench.gate.samples.RoundResult` are what revisions must share to
+be compared.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ from equivbench.gate.sampling import Round
 from equivbench.records.files import write_atomically
 
 PASSES = 3
-"""Times that a round goes through all benchmarks: a disturbance of some seconds then meets only part of each one's samples."""
+"""Times that a round goes through all benchmarks: a disturbance of some seconds then meets only
+part of each one's samples."""
 
 
 def measure(benchmarks: Sequence[Benchmark], seconds: float) -> list[RoundLine]:
     """The least seconds a call of each benchmark, over ``seconds`` in ``PASSES`` passes.
 
-    One that raises is reported with its problem, and one that cannot run on this machine is left out.
+    One that raises is reported with its problem, and one that cannot run on this machine is left
+    out.
     """
     ready: dict[str, Round] = {}
     least: dict[str, float] = {}
@@ -61,9 +65,15 @@ def measure(benchmarks: Sequence[Benchmark], seconds: float) -> list[RoundLine]:
     ]
 
 
-def selected(patterns: Sequence[str], benchmarks: Sequence[Benchmark] = BENCHMARKS) -> list[Benchmark]:
+def selected(
+    patterns: Sequence[str], benchmarks: Sequence[Benchmark] = BENCHMARKS
+) -> list[Benchmark]:
     """Those whose name matches a pattern (all without patterns), and always the control."""
-    return [each for each in benchmarks if each.control or not patterns or any(fnmatch.fnmatch(each.name, p) for p in patterns)]
+    return [
+        each
+        for each in benchmarks
+        if each.control or not patterns or any(fnmatch.fnmatch(each.name, p) for p in patterns)
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,5 @@
-"""Two revisions of a repository, checked out side by side in a temporary folder for as long as a measurement takes."""
+"""Two revisions of a repository, checked out side by side in a temporary folder for as long as a
+measurement takes."""
 
 from __future__ import annotations
 
@@ -28,20 +29,30 @@ def repository(folder: Path) -> Path:
 def commit_of(root: Path, revision: str) -> str:
     """The commit that ``revision`` names, with a worker that can measure it.
 
-    Raises ``UsageError`` for an unknown revision and ``FailedError`` for one from before there was a gate.
+    Raises ``UsageError`` for an unknown revision and ``FailedError`` for one from before there was
+    a gate.
     """
-    done = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    done = _git(
+        root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+    )
     if done.returncode:
-        raise UsageError(f"{revision!r} is no revision of {root.name}; `git log --oneline` shows some")
+        raise UsageError(
+            f"{revision!r} is no revision of {root.name}; `git log --oneline` shows some"
+        )
     commit = done.stdout.strip()
     if _git(root, "cat-file", "-e", f"{commit}:{WORKER}").returncode:
-        raise FailedError(f"revision {revision} has no {WORKER}, so it cannot be measured; choose a later one")
+        raise FailedError(
+            f"revision {revision} has no {WORKER}, so it cannot be measured; choose a later one"
+        )
     return commit
 
 
 def refuse_changes(root: Path) -> None:
-    """Raise ``UsageError`` if tracked files of the package differ from the last commit: they would not be measured."""
-    done = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "equivbench", "pyproject.toml")
+    """Raise ``UsageError`` if tracked files of the package differ from the last commit: they would
+    not be measured."""
+    done = _git(
+        root, "status", "--porcelain", "--untracked-files=no", "--", "equivbench", "pyproject.toml"
+    )
     if done.returncode or done.stdout.strip():
         raise UsageError(
             "the working tree has uncommitted changes, which `check --interleave` would not measure; "
@@ -51,17 +62,32 @@ def refuse_changes(root: Path) -> None:
 
 @contextlib.contextmanager
 def checked_out(root: Path, commits: tuple[str, str]) -> Iterator[tuple[Path, Path]]:
-    """Worktrees of both commits, removed at the end; raises ``FailedError`` if git cannot make them."""
+    """Worktrees of both commits, removed at the end; raises ``FailedError`` if git cannot make
+    them."""
     folder = Path(tempfile.mkdtemp(prefix="equivbench-check-"))
     trees = (folder / "baseline", folder / "candidate")
     try:
         for tree, commit in zip(trees, commits, strict=True):
-            done = _git(root, "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--detach", "--quiet", str(tree), commit)
+            done = _git(
+                root,
+                "-c",
+                f"core.hooksPath={os.devnull}",
+                "worktree",
+                "add",
+                "--detach",
+                "--quiet",
+                str(tree),
+                commit,
+            )
             if done.returncode:
-                raise FailedError(f"git cannot check out {commit[:12]}: {' '.join(done.stderr.split())}")
+                raise FailedError(
+                    f"git cannot check out {commit[:12]}: {' '.join(done.stderr.split())}"
+                )
         yield trees
     finally:
-        removed = [_git(root, "worktree", "remove", "--force", str(tree)).returncode == 0 for tree in trees]
+        removed = [
+            _git(root, "worktree", "remove", "--force", str(tree)).returncode == 0 for tree in trees
+        ]
         shutil.rmtree(folder, ignore_errors=True)
         if not all(removed):
             _git(root, "worktree", "prune")
@@ -70,6 +96,12 @@ def checked_out(root: Path, commits: tuple[str, str]) -> Iterator[tuple[Path, Pa
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, env=clean, check=False)
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments],
+            capture_output=True,
+            text=True,
+            env=clean,
+            check=False,
+        )
     except OSError as error:
         raise FailedError(f"cannot run git: {error.strerror or error}") from error

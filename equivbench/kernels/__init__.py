@@ -1,1 +1,2 @@
-"""The operations that equivariant networks are made of: named cases, backends that provide them, and timing that checks."""
+"""The operations that equivariant networks are made of: named cases, backends that provide them,
+and timing that checks."""

@@ -10,8 +10,9 @@ from equivbench.registry import KernelBackendSpec
 def absent(spec: KernelBackendSpec, device: str | None = None) -> str | None:
     """Why ``spec`` cannot run here and how to get it; None where nothing speaks against it.
 
-    ``device`` is a torch device (``cpu``, ``cuda:0``) or None for any. What only the library itself can tell, such as a
-    missing compiler, is left to :meth:`equivbench.kernels.backend.Backend.missing`.
+    ``device`` is a torch device (``cpu``, ``cuda:0``) or None for any. What only the library itself
+    can tell, such as a missing compiler, is left to
+    :meth:`equivbench.kernels.backend.Backend.missing`.
     """
     if device is not None and device.partition(":")[0] not in spec.devices:
         return f"{spec.name} runs on {' and '.join(spec.devices)} only"
@@ -25,5 +26,8 @@ def absent(spec: KernelBackendSpec, device: str | None = None) -> str | None:
 def _importable(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # a parent package that is not there, or that breaks as it is imported
+    except (
+        ImportError,
+        ValueError,
+    ):  # a parent package that is not there, or that breaks as it is imported
         return False

@@ -17,7 +17,8 @@ Tensors = Mapping[str, Tensor]
 
 
 class UnsupportedError(EquivbenchError):
-    """A backend does not do this operation (or not at this size, dtype or device); the message says why."""
+    """A backend does not do this operation (or not at this size, dtype or device); the message says
+    why."""
 
     exit_code = 2
 
@@ -37,14 +38,15 @@ class Kernel:
     """An operation, ready to run.
 
     ``run`` takes the backend's own layout and is what is timed; ``adapt`` brings the stated inputs
-    (:mod:`equivbench.kernels.operations`) into it and ``restore`` the output back. Both are linear in what is differentiated
-    (reorderings, scalings) and off the clock: networks keep one layout throughout. ``restore(run(adapt(inputs)))`` is the
-    operation.
+    (:mod:`equivbench.kernels.operations`) into it and ``restore`` the output back. Both are linear
+    in what is differentiated (reorderings, scalings) and off the clock: networks keep one layout
+    throughout. ``restore(run(adapt(inputs)))`` is the operation.
     """
 
     run: Callable[[Tensors], Tensor]
     method: str
-    """What really runs, such as ``inductor`` or ``cuequivariance uniform_1d``; a fallback is an error, never a method."""
+    """What really runs, such as ``inductor`` or ``cuequivariance uniform_1d``; a fallback is an
+    error, never a method."""
     adapt: Callable[[Tensors], Tensors] = unchanged
     restore: Callable[[Tensor], Tensor] = as_is
     compiles: bool = False
@@ -67,8 +69,9 @@ class Backend(Protocol):
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
         """``operation`` for inputs of ``dtype`` on ``device``.
 
-        Raises ``UnsupportedError`` for what it does not do and ``FailedError`` where it would silently fall back to a slower
-        path. Nothing is timed here; compilation may happen here or in the first calls (``Kernel.compiles``).
+        Raises ``UnsupportedError`` for what it does not do and ``FailedError`` where it would
+        silently fall back to a slower path. Nothing is timed here; compilation may happen here or
+        in the first calls (``Kernel.compiles``).
         """
         ...
 

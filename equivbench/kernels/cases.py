@@ -1,4 +1,5 @@
-"""The named problems that `equivbench kernels`, asv, pytest-benchmark and the gate draw on. Imports no torch."""
+"""The named problems that `equivbench kernels`, asv, pytest-benchmark and the gate draw on. Imports
+no torch."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Case:
     source: str
     """Which network, and where its sizes are published."""
     quick: bool = False
-    """Whether it is checked and timed in about a second: what the gate, asv and pytest-benchmark take by default."""
+    """Whether it is checked and timed in about a second: what the gate, asv and pytest-benchmark
+    take by default."""
 
 
 CASES: tuple[Case, ...] = (

@@ -1,4 +1,5 @@
-"""Whether results agree with their float64 reference: relative errors of whole tensors and of single rows."""
+"""Whether results agree with their float64 reference: relative errors of whole tensors and of
+single rows."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from equivbench.kernels.derivatives import Results
 
 
 class WrongKernelError(FailedError):
-    """A backend's results disagree with the reference, so it is not timed; the message says which one and by how much."""
+    """A backend's results disagree with the reference, so it is not timed; the message says which
+    one and by how much."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,9 @@ class Tolerance:
         return self.output if result == "output" else self.derivatives
 
 
-# Sums of some tens of neighbours and some thousands of edges, in any order: measured errors are a few rounding units for
-# outputs and up to a hundred for derivatives. A dropped edge changes its centre's row by about a fifth.
+# Sums of some tens of neighbours and some thousands of edges, in any order: measured errors are a
+# few rounding units for outputs and up to a hundred for derivatives. A dropped edge changes its
+# centre's row by about a fifth.
 TOLERANCES: dict[torch.dtype, Tolerance] = {
     torch.float64: Tolerance(1e-12, 1e-11),
     torch.float32: Tolerance(1e-5, 1e-4),
@@ -40,19 +43,24 @@ TOLERANCES: dict[torch.dtype, Tolerance] = {
 
 
 def tolerance(dtype: torch.dtype) -> Tolerance:
-    """What is allowed for inputs of ``dtype``; raises ``UsageError`` for a dtype that has no rule."""
+    """What is allowed for inputs of ``dtype``; raises ``UsageError`` for a dtype that has no
+    rule."""
     if dtype not in TOLERANCES:
-        raise UsageError(f"kernels are not checked in {dtype}; choose one of {', '.join(str(one) for one in TOLERANCES)}")
+        raise UsageError(
+            f"kernels are not checked in {dtype}; choose one of {', '.join(str(one) for one in TOLERANCES)}"
+        )
     return TOLERANCES[dtype]
 
 
 def relative_error(found: Tensor, expected: Tensor) -> float:
-    """The larger of two relative errors, infinite where ``found`` is not finite; 0 to rounding for a right result.
+    """The larger of two relative errors, infinite where ``found`` is not finite; 0 to rounding for
+    a right result.
 
-    Of the whole: the norm of the difference over the norm of ``expected``. Of the worst row (all but the last axis): the
-    same, where a row smaller than the root mean square of the rows counts as that large. One wrong row of many hides in the
-    first and not in the second. Integers and booleans: the share of entries that differ.
-    Where ``expected`` is zero throughout: the root mean square of ``found``, as inputs are of order one.
+    Of the whole: the norm of the difference over the norm of ``expected``. Of the worst row (all
+    but the last axis): the same, where a row smaller than the root mean square of the rows counts
+    as that large. One wrong row of many hides in the first and not in the second. Integers and
+    booleans: the share of entries that differ. Where ``expected`` is zero throughout: the root mean
+    square of ``found``, as inputs are of order one.
     """
     if not expected.numel():
         return 0.0
@@ -71,9 +79,11 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 def check(found: Results, expected: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, float]:
-    """The relative error of every result; raises ``WrongKernelError`` that names the first that is wrong.
+    """The relative error of every result; raises ``WrongKernelError`` that names the first that is
+    wrong.
 
-    ``expected`` are float64 (or integer) references; ``dtype`` is what floating-point results must have.
+    ``expected`` are float64 (or integer) references; ``dtype`` is what floating-point results must
+    have.
     """
     allowed = tolerance(dtype)
     errors: dict[str, float] = {}
@@ -81,7 +91,11 @@ def check(found: Results, expected: Mapping[str, Tensor], dtype: torch.dtype) ->
     for name in reversed(list(expected)):
         errors[name] = _error(name, found.get(name), expected[name], dtype)
         if not errors[name] <= allowed.of(name):
-            off = "not finite" if math.isinf(errors[name]) else f"off by {errors[name]:.2g} of its size"
+            off = (
+                "not finite"
+                if math.isinf(errors[name])
+                else f"off by {errors[name]:.2g} of its size"
+            )
             raise WrongKernelError(f"{name} is {off} (allowed: {allowed.of(name):.0e})")
     return {name: errors[name] for name in expected}
 
@@ -92,22 +106,34 @@ def _error(name: str, result: Tensor | None, expected: Tensor, dtype: torch.dtyp
             raise WrongKernelError(f"{name} is missing: autograd finds no way to it")
         return 0.0
     if type(result) is not Tensor:
-        raise WrongKernelError(f"{name} is a {type(result).__name__}, which may do its work later, not a plain tensor")
+        raise WrongKernelError(
+            f"{name} is a {type(result).__name__}, which may do its work later, not a plain tensor"
+        )
     wanted = dtype if expected.is_floating_point() else expected.dtype
-    if result.shape != expected.shape or result.dtype != wanted or result.device.type != expected.device.type:
+    if (
+        result.shape != expected.shape
+        or result.dtype != wanted
+        or result.device.type != expected.device.type
+    ):
         kind = f"{list(result.shape)} {result.dtype} on {result.device.type}"
-        raise WrongKernelError(f"{name} is {kind}, not {list(expected.shape)} {wanted} on {expected.device.type}")
+        raise WrongKernelError(
+            f"{name} is {kind}, not {list(expected.shape)} {wanted} on {expected.device.type}"
+        )
     return relative_error(result.detach(), expected)
 
 
 def poison(results: Results) -> None:
-    """Overwrite ``results`` in place, so that memory handed out again holds nothing that passes for a result."""
+    """Overwrite ``results`` in place, so that memory handed out again holds nothing that passes for
+    a result."""
     for result in results.values():
         if result is None or not result.numel():
             continue
         plain = result.detach()
         # Expanded results hold a number once; a strided view of the distinct ones can be written.
-        sizes = [1 if stride == 0 else size for size, stride in zip(plain.shape, plain.stride(), strict=True)]
+        sizes = [
+            1 if stride == 0 else size
+            for size, stride in zip(plain.shape, plain.stride(), strict=True)
+        ]
         distinct = plain.as_strided(sizes, plain.stride())
         if plain.is_floating_point():
             distinct.fill_(math.nan)

@@ -1,4 +1,5 @@
-"""Backends timed against each other: each case and mode in rounds that alternate over the backends."""
+"""Backends timed against each other: each case and mode in rounds that alternate over the
+backends."""
 
 from __future__ import annotations
 
@@ -73,12 +74,15 @@ def measure(
     device: torch.device = torch.device("cpu"),  # noqa: B008  immutable
     command: str = "",
 ) -> list[KernelSamples]:
-    """Times of ``cases`` on ``backends``, alternated; the modes that a case's networks do not need are left out.
+    """Times of ``cases`` on ``backends``, alternated; the modes that a case's networks do not need
+    are left out.
 
     What a backend does not do is left out; raises its error where one is absent, wrong or fails.
     """
     found = []
-    for comparison in comparisons(cases, backends, modes, Plan(rounds, seconds, dtype, device, command=command)):
+    for comparison in comparisons(
+        cases, backends, modes, Plan(rounds, seconds, dtype, device, command=command)
+    ):
         if comparison.interrupted:
             raise KeyboardInterrupt
         for refusal in comparison.refusals:
@@ -96,7 +100,8 @@ def comparisons(
     *,
     said: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Comparison]:
-    """One :class:`Comparison` after the other; ends after one that was interrupted. ``said`` is told what happens now.
+    """One :class:`Comparison` after the other; ends after one that was interrupted. ``said`` is
+    told what happens now.
 
     Raises ``KeyboardInterrupt`` where there is nothing yet to keep of a comparison.
     """
@@ -112,8 +117,11 @@ def comparisons(
                 try:
                     built = build(case, mode, name, dtype=plan.dtype, device=plan.device)
                     if problem is None:
-                        problem = pose(case, wanted[-1], dtype=plan.dtype, device=plan.device, seed=plan.seed)
-                        # The best of all tries: a floor is what the machine can do, and noise only lowers it.
+                        problem = pose(
+                            case, wanted[-1], dtype=plan.dtype, device=plan.device, seed=plan.seed
+                        )
+                        # The best of all tries: a floor is what the machine can do, and noise only
+                        # lowers it.
                         bandwidth = max(bandwidth, copy_bandwidth(plan.device))
                     prepared.append(Prepared(problem, mode, built))
                 except EquivbenchError as error:
@@ -129,13 +137,15 @@ def comparisons(
 
 
 def order(number: int, round_number: int) -> list[int]:
-    """In which order ``number`` sides are timed in a round: forwards, then backwards, so that a drift cancels (ABBA)."""
+    """In which order ``number`` sides are timed in a round: forwards, then backwards, so that a
+    drift cancels (ABBA)."""
     forwards = list(range(number))
     return forwards if round_number % 2 == 0 else forwards[::-1]
 
 
 def _race(prepared: Sequence[Prepared], plan: Plan, result: Comparison, bandwidth: float) -> None:
-    """Fill ``result`` with the samples of ``prepared``; one that turns out wrong or fails is refused, the others go on."""
+    """Fill ``result`` with the samples of ``prepared``; one that turns out wrong or fails is
+    refused, the others go on."""
     state = reader(plan.device)
     seconds: list[list[float]] = [[] for _ in prepared]
     states: list[list[tuple[GpuState, GpuState]]] = [[] for _ in prepared]
@@ -150,7 +160,9 @@ def _race(prepared: Sequence[Prepared], plan: Plan, result: Comparison, bandwidt
                     taken = prepared[side].round(plan.seconds)
                 except EquivbenchError as error:
                     out.add(side)
-                    result.refusals.append(_refusal(result.case, result.mode, prepared[side].backend, error))
+                    result.refusals.append(
+                        _refusal(result.case, result.mode, prepared[side].backend, error)
+                    )
                     continue
                 seconds[side].append(taken)
                 if before is not None and not isinstance(state, str):
@@ -168,13 +180,22 @@ def _race(prepared: Sequence[Prepared], plan: Plan, result: Comparison, bandwidt
 
 
 def _samples(
-    prepared: Prepared, rounds: list[float], state: dict[str, float | str], plan: Plan, bandwidth: float
+    prepared: Prepared,
+    rounds: list[float],
+    state: dict[str, float | str],
+    plan: Plan,
+    bandwidth: float,
 ) -> KernelSamples:
     threads = torch.get_num_threads()
     where = environment(str(plan.device), threads)
     # Modules, not distributions, but most share their name up to the dash.
-    needs = tuple(module.partition(".")[0].replace("_", "-") for module in KERNEL_BACKENDS.get(prepared.backend).needs)
-    where.packages |= package_versions(tuple(name for need in needs for name in (need, f"{need}-torch")))
+    needs = tuple(
+        module.partition(".")[0].replace("_", "-")
+        for module in KERNEL_BACKENDS.get(prepared.backend).needs
+    )
+    where.packages |= package_versions(
+        tuple(name for need in needs for name in (need, f"{need}-torch"))
+    )
     cost = costs(prepared.case, prepared.mode, plan.dtype.itemsize)
     return KernelSamples(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -203,7 +224,9 @@ _KINDS: tuple[tuple[type[EquivbenchError], Kind], ...] = (
     (UnsupportedError, "unsupported"),
     (WrongKernelError, "wrong"),
 )
-_ERRORS: dict[Kind, type[EquivbenchError]] = {kind: error for error, kind in _KINDS} | {"failed": EquivbenchError}
+_ERRORS: dict[Kind, type[EquivbenchError]] = {kind: error for error, kind in _KINDS} | {
+    "failed": EquivbenchError
+}
 
 
 def _refusal(case: Case, mode: Mode, backend: str, error: EquivbenchError) -> Refusal:

@@ -1,4 +1,5 @@
-"""What one call of a mode is: the forward pass, with gradients, with gradients of these; the same for every backend."""
+"""What one call of a mode is: the forward pass, with gradients, with gradients of these; the same
+for every backend."""
 
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from equivbench.records.kernels import Mode
 
 Tensors = Mapping[str, Tensor]
 Results = dict[str, Tensor | None]
-"""``output``; from ``backward`` on ``gradient NAME``; in ``double_backward`` also ``second NAME`` and ``second cotangent``.
-None where autograd has none."""
+"""``output``; from ``backward`` on ``gradient NAME``; in ``double_backward`` also ``second NAME``
+and ``second cotangent``. None where autograd has none."""
 COTANGENT = "cotangent"
 
 
@@ -25,14 +26,20 @@ class Arguments:
     cotangent: Tensor | None = None
     """Of the output's shape: the gradient that arrives from above. Not needed by ``forward``."""
     directions: Tensors | None = None
-    """For each differentiable input, of its shape: the gradient that arrives at its gradient. For ``double_backward`` only."""
+    """For each differentiable input, of its shape: the gradient that arrives at its gradient. For
+    ``double_backward`` only."""
 
 
-def evaluate(run: Callable[[Tensors], Tensor], mode: Mode, arguments: Arguments, differentiable: tuple[str, ...]) -> Results:
+def evaluate(
+    run: Callable[[Tensors], Tensor],
+    mode: Mode,
+    arguments: Arguments,
+    differentiable: tuple[str, ...],
+) -> Results:
     """One call of ``run`` in ``mode``, by torch's autograd alone.
 
-    The differentiable inputs, and in ``double_backward`` the cotangent, must require gradients. A derivative that autograd
-    does not connect is None.
+    The differentiable inputs, and in ``double_backward`` the cotangent, must require gradients. A
+    derivative that autograd does not connect is None.
     """
     if mode == "forward":
         with torch.no_grad():
@@ -43,9 +50,14 @@ def evaluate(run: Callable[[Tensors], Tensor], mode: Mode, arguments: Arguments,
     if not output.requires_grad:
         return {"output": output, **{f"gradient {name}": None for name in differentiable}}
     twice = mode == "double_backward"
-    gradients = torch.autograd.grad(output, by, arguments.cotangent, create_graph=twice, allow_unused=True)
+    gradients = torch.autograd.grad(
+        output, by, arguments.cotangent, create_graph=twice, allow_unused=True
+    )
     results: Results = {"output": output}
-    results |= {f"gradient {name}": gradient for name, gradient in zip(differentiable, gradients, strict=True)}
+    results |= {
+        f"gradient {name}": gradient
+        for name, gradient in zip(differentiable, gradients, strict=True)
+    }
     if not twice:
         return results
     assert arguments.directions is not None
@@ -58,5 +70,7 @@ def evaluate(run: Callable[[Tensors], Tensor], mode: Mode, arguments: Arguments,
     seconds: tuple[Tensor | None, ...] = (None,) * len(names)
     if connected:
         targets, directions = zip(*connected, strict=True)
-        seconds = torch.autograd.grad(targets, [*by, arguments.cotangent], directions, allow_unused=True)
+        seconds = torch.autograd.grad(
+            targets, [*by, arguments.cotangent], directions, allow_unused=True
+        )
     return results | {f"second {name}": second for name, second in zip(names, seconds, strict=True)}

@@ -1,4 +1,5 @@
-"""Clocks, temperature, power and throttle reasons of a GPU, by NVML: what a slow round may be due to."""
+"""Clocks, temperature, power and throttle reasons of a GPU, by NVML: what a slow round may be due
+to."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def reader(device: torch.device) -> Reader | str:
         pynvml.nvmlInit()
         # NVML does not follow CUDA_VISIBLE_DEVICES; the UUID names the same board in both.
         uuid = str(torch.cuda.get_device_properties(device).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        handle = pynvml.nvmlDeviceGetHandleByUUID(
+            uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+        )
         read(pynvml, handle)
     except pynvml.NVMLError as error:
         return f"NVML gives no clocks for this device: {error}"
@@ -50,8 +53,16 @@ def reader(device: torch.device) -> Reader | str:
 def read(nvml: Any, handle: Any) -> GpuState:
     """The state of the board ``handle`` by ``nvml``, the module ``pynvml``."""
     bits = int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
-    known = {name.removeprefix(_PREFIX): int(getattr(nvml, name)) for name in dir(nvml) if name.startswith(_PREFIX)}
-    reasons = {name for name, bit in known.items() if bit.bit_count() == 1 and bits & bit and name not in _HARMLESS}
+    known = {
+        name.removeprefix(_PREFIX): int(getattr(nvml, name))
+        for name in dir(nvml)
+        if name.startswith(_PREFIX)
+    }
+    reasons = {
+        name
+        for name, bit in known.items()
+        if bit.bit_count() == 1 and bits & bit and name not in _HARMLESS
+    }
     return GpuState(
         sm_clock_mhz=float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
         memory_clock_mhz=float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)),
@@ -62,7 +73,8 @@ def read(nvml: Any, handle: Any) -> GpuState:
 
 
 def summary(rounds: Sequence[tuple[GpuState, GpuState]]) -> dict[str, float | str]:
-    """What a sample file says of the states before and after each of the ``rounds``; throttled ones are counted, not dropped."""
+    """What a sample file says of the states before and after each of the ``rounds``; throttled ones
+    are counted, not dropped."""
     if not rounds:
         return {}
     first, last = rounds[0][0], rounds[-1][1]
@@ -76,6 +88,8 @@ def summary(rounds: Sequence[tuple[GpuState, GpuState]]) -> dict[str, float | st
         "temperature_celsius_before": first.temperature_celsius,
         "temperature_celsius_after": last.temperature_celsius,
         "power_watts_after": last.power_watts,
-        "throttled_rounds": float(sum(any(state.throttled_by for state in pair) for pair in rounds)),
+        "throttled_rounds": float(
+            sum(any(state.throttled_by for state in pair) for pair in rounds)
+        ),
         "throttled_by": ", ".join(reasons) or "nothing",
     }

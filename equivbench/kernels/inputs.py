@@ -1,4 +1,5 @@
-"""Random inputs of a case, in the stated layout: the same numbers for every backend, dtype and device."""
+"""Random inputs of a case, in the stated layout: the same numbers for every backend, dtype and
+device."""
 
 from __future__ import annotations
 
@@ -25,22 +26,28 @@ from equivbench.kernels.operations import (
 from equivbench.symmetry.rotations import random_rotations
 
 
-def make_inputs(case: Case, *, dtype: torch.dtype, device: torch.device, seed: int = 0) -> dict[str, Tensor]:
+def make_inputs(
+    case: Case, *, dtype: torch.dtype, device: torch.device, seed: int = 0
+) -> dict[str, Tensor]:
     """The inputs that ``case.operation`` states, of order one, none of which requires a gradient.
 
-    They are drawn in float64 on the CPU and fixed by ``seed`` alone, then rounded to numbers that float32 holds, so that a
-    float32 kernel and its float64 reference see the same ones, and cast to ``dtype``.
+    They are drawn in float64 on the CPU and fixed by ``seed`` alone, then rounded to numbers that
+    float32 holds, so that a float32 kernel and its float64 reference see the same ones, and cast to
+    ``dtype``.
     """
     drawn = draw(case.operation, case, torch.Generator().manual_seed(seed))
     return {
-        name: tensor.float().to(device=device, dtype=dtype) if tensor.is_floating_point() else tensor.to(device)
+        name: tensor.float().to(device=device, dtype=dtype)
+        if tensor.is_floating_point()
+        else tensor.to(device)
         for name, tensor in drawn.items()
     }
 
 
 @singledispatch
 def draw(operation: Operation, case: Case, generator: Generator) -> dict[str, Tensor]:
-    """Float64 inputs of ``operation`` at the sizes of ``case``; ``draw.register`` adds an operation."""
+    """Float64 inputs of ``operation`` at the sizes of ``case``; ``draw.register`` adds an
+    operation."""
     raise UsageError(
         f"kernel operation {operation.name!r} has no inputs; register a function with equivbench.kernels.inputs.draw"
     )
@@ -49,7 +56,8 @@ def draw(operation: Operation, case: Case, generator: Generator) -> dict[str, Te
 @draw.register
 def _convolution(operation: Convolution, case: Case, generator: Generator) -> dict[str, Tensor]:
     nodes, edges = case.sizes["nodes"], case.sizes["edges"]
-    # Normal numbers, not the harmonics of directions: their constant first column would hide a kernel that ignores it.
+    # Normal numbers, not the harmonics of directions: their constant first column would hide a
+    # kernel that ignores it.
     return {
         "x": normal(generator, nodes, operation.source_size),
         "harmonics": normal(generator, edges, (operation.edge_lmax + 1) ** 2),
@@ -59,14 +67,19 @@ def _convolution(operation: Convolution, case: Case, generator: Generator) -> di
 
 
 @draw.register
-def _spherical_harmonics(operation: SphericalHarmonics, case: Case, generator: Generator) -> dict[str, Tensor]:
+def _spherical_harmonics(
+    operation: SphericalHarmonics, case: Case, generator: Generator
+) -> dict[str, Tensor]:
     return {"vectors": _bonds(generator, case.sizes["edges"])}
 
 
 @draw.register
 def _linear(operation: Linear, case: Case, generator: Generator) -> dict[str, Tensor]:
     rows = features(operation.inputs)
-    size = sum(inputs * outputs for inputs, outputs in zip(operation.inputs, operation.outputs, strict=True))
+    size = sum(
+        inputs * outputs
+        for inputs, outputs in zip(operation.inputs, operation.outputs, strict=True)
+    )
     # Outputs of order one, as in a network.
     return {
         "x": normal(generator, case.sizes["nodes"], rows),
@@ -82,7 +95,9 @@ def _radial_basis(operation: RadialBasis, case: Case, generator: Generator) -> d
 
 
 @draw.register
-def _neighbour_search(operation: NeighbourSearch, case: Case, generator: Generator) -> dict[str, Tensor]:
+def _neighbour_search(
+    operation: NeighbourSearch, case: Case, generator: Generator
+) -> dict[str, Tensor]:
     molecules, atoms = case.sizes["molecules"], case.sizes["atoms"]
     # A normal cloud about as dense as a molecule: 10 A^3 an atom within two standard deviations.
     width = (10 * atoms * 3 / (4 * torch.pi)) ** (1 / 3) / 2
@@ -105,7 +120,9 @@ def _edge_product(operation: EdgeProduct, case: Case, generator: Generator) -> d
 
 
 @draw.register
-def _so2_convolution(operation: SO2Convolution, case: Case, generator: Generator) -> dict[str, Tensor]:
+def _so2_convolution(
+    operation: SO2Convolution, case: Case, generator: Generator
+) -> dict[str, Tensor]:
     nodes, edges = case.sizes["nodes"], case.sizes["edges"]
     fan_in = operation.channels * (operation.lmax + 1)
     return {
@@ -118,32 +135,50 @@ def _so2_convolution(operation: SO2Convolution, case: Case, generator: Generator
 
 
 @draw.register
-def _pair_bias_attention(operation: PairBiasAttention, case: Case, generator: Generator) -> dict[str, Tensor]:
+def _pair_bias_attention(
+    operation: PairBiasAttention, case: Case, generator: Generator
+) -> dict[str, Tensor]:
     shape = case.sizes["samples"], operation.heads, case.sizes["residues"]
     drawn = {name: normal(generator, *shape, operation.width) for name in ("query", "key", "value")}
     return {**drawn, "bias": normal(generator, *shape, shape[-1])}
 
 
 @draw.register
-def _invariant_point_attention(operation: InvariantPointAttention, case: Case, generator: Generator) -> dict[str, Tensor]:
+def _invariant_point_attention(
+    operation: InvariantPointAttention, case: Case, generator: Generator
+) -> dict[str, Tensor]:
     samples, residues, heads = case.sizes["samples"], case.sizes["residues"], operation.heads
-    drawn = {name: normal(generator, samples, residues, heads, operation.scalars) for name in ("query", "key", "value")}
-    points = {"query": operation.query_points, "key": operation.query_points, "value": operation.value_points}
+    drawn = {
+        name: normal(generator, samples, residues, heads, operation.scalars)
+        for name in ("query", "key", "value")
+    }
+    points = {
+        "query": operation.query_points,
+        "key": operation.query_points,
+        "value": operation.value_points,
+    }
     for name, count in points.items():
         drawn[f"{name}_points"] = normal(generator, samples, residues, heads, count, 3)
     return {
         **drawn,
         "bias": normal(generator, samples, heads, residues, residues),
-        "point_weight": 0.1 + torch.rand(heads, generator=generator, dtype=torch.float64) / operation.query_points,
-        "frames": random_rotations(samples * residues, generator=generator, dtype=torch.float64).view(samples, residues, 3, 3),
+        "point_weight": 0.1
+        + torch.rand(heads, generator=generator, dtype=torch.float64) / operation.query_points,
+        "frames": random_rotations(
+            samples * residues, generator=generator, dtype=torch.float64
+        ).view(samples, residues, 3, 3),
         "positions": normal(generator, samples, residues, 3),
     }
 
 
 @draw.register
-def _steerable_convolution(operation: SteerableConvolution, case: Case, generator: Generator) -> dict[str, Tensor]:
+def _steerable_convolution(
+    operation: SteerableConvolution, case: Case, generator: Generator
+) -> dict[str, Tensor]:
     rows = features(operation.inputs)
-    size = sum(operation.inputs[path.source] * operation.outputs[path.target] for path in operation.paths)
+    size = sum(
+        operation.inputs[path.source] * operation.outputs[path.target] for path in operation.paths
+    )
     return {
         "x": normal(generator, case.sizes["samples"], rows, *(case.sizes["size"],) * 3),
         "weights": normal(generator, operation.radial, size) * rows**-0.5,
@@ -151,11 +186,16 @@ def _steerable_convolution(operation: SteerableConvolution, case: Case, generato
 
 
 @draw.register
-def _cube_convolution(operation: CubeConvolution, case: Case, generator: Generator) -> dict[str, Tensor]:
+def _cube_convolution(
+    operation: CubeConvolution, case: Case, generator: Generator
+) -> dict[str, Tensor]:
     taps = 24 * operation.kernel**3
     return {
-        "x": normal(generator, case.sizes["samples"], 24 * operation.inputs, *(case.sizes["size"],) * 3),
-        "weights": normal(generator, operation.outputs, operation.inputs, taps) * (taps * operation.inputs) ** -0.5,
+        "x": normal(
+            generator, case.sizes["samples"], 24 * operation.inputs, *(case.sizes["size"],) * 3
+        ),
+        "weights": normal(generator, operation.outputs, operation.inputs, taps)
+        * (taps * operation.inputs) ** -0.5,
     }
 
 
@@ -170,7 +210,8 @@ def _bonds(generator: Generator, edges: int) -> Tensor:
 def _away_from_axis(vectors: Tensor) -> Tensor:
     """``vectors`` with x, y, z turned to y, z, x where y is more than .9 of the length.
 
-    The published way to Wigner matrices is by angles; near the polar axis y its derivatives lose digits in float32.
+    The published way to Wigner matrices is by angles; near the polar axis y its derivatives lose
+    digits in float32.
     """
     near = vectors[:, 1].abs() > 0.9 * vectors.norm(dim=1)
     return torch.where(near[:, None], vectors.roll(1, dims=1), vectors)
@@ -182,19 +223,23 @@ def normal(generator: Generator, *shape: int) -> Tensor:
 
 
 def neighbour_pairs(generator: Generator, nodes: int, edges: int) -> Tensor:
-    """[2, edges] int64, like the neighbour list of molecules one after the other: near atoms only, both directions.
+    """[2, edges] int64, like the neighbour list of molecules one after the other: near atoms only,
+    both directions.
 
-    Pairs i < j in order, then the same pairs turned round, as a half list gives them: not sorted by centre. Raises
-    ``UsageError`` where there are not that many pairs.
+    Pairs i < j in order, then the same pairs turned round, as a half list gives them: not sorted by
+    centre. Raises ``UsageError`` where there are not that many pairs.
     """
     half = edges // 2
-    # Each atom may meet the atoms up to `reach` further on; twice as many candidates as pairs keep the degrees uneven.
+    # Each atom may meet the atoms up to `reach` further on; twice as many candidates as pairs keep
+    # the degrees uneven.
     reach = min(nodes - 1, max(1, -(-2 * half // max(1, nodes))))
     first = torch.arange(nodes).repeat_interleave(reach)
     second = first + torch.arange(1, reach + 1).repeat(nodes)
     candidates = torch.stack([first, second])[:, second < nodes]
     if edges % 2 or half > candidates.shape[1]:
-        raise UsageError(f"{nodes} nodes have no {edges} edges that come in both directions; choose an even, smaller number")
+        raise UsageError(
+            f"{nodes} nodes have no {edges} edges that come in both directions; choose an even, smaller number"
+        )
     chosen = torch.randperm(candidates.shape[1], generator=generator)[:half].sort().values
     pairs = candidates[:, chosen]
     return torch.cat([pairs, pairs.flip(0)], dim=1)

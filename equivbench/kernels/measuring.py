@@ -1,4 +1,5 @@
-"""A kernel built, checked against its float64 reference and warmed up, to be timed in rounds whose results are checked too."""
+"""A kernel built, checked against its float64 reference and warmed up, to be timed in rounds whose
+results are checked too."""
 
 from __future__ import annotations
 
@@ -38,8 +39,11 @@ class AbsentError(FailedError):
 
 
 def why_absent(backend_name: str, device: torch.device) -> str | None:
-    """Why the backend cannot run on ``device`` here and how to get it; None if it can. Raises ``UsageError`` for no backend."""
-    return absent(KERNEL_BACKENDS.get(backend_name), str(device)) or backend(backend_name).missing(device)
+    """Why the backend cannot run on ``device`` here and how to get it; None if it can. Raises
+    ``UsageError`` for no backend."""
+    return absent(KERNEL_BACKENDS.get(backend_name), str(device)) or backend(backend_name).missing(
+        device
+    )
 
 
 @dataclass(frozen=True)
@@ -52,11 +56,14 @@ class Built:
     """What building it took."""
 
 
-def build(case: Case, mode: Mode, backend_name: str, *, dtype: torch.dtype, device: torch.device) -> Built:
-    """The kernel of ``case`` on the backend called ``backend_name``, to be differentiated as ``mode`` does.
+def build(
+    case: Case, mode: Mode, backend_name: str, *, dtype: torch.dtype, device: torch.device
+) -> Built:
+    """The kernel of ``case`` on the backend called ``backend_name``, to be differentiated as
+    ``mode`` does.
 
-    Raises ``UsageError`` for an unknown backend, ``AbsentError`` for one that is not here, ``UnsupportedError`` for what it does
-    not do and ``FailedError`` if it raises anything else.
+    Raises ``UsageError`` for an unknown backend, ``AbsentError`` for one that is not here,
+    ``UnsupportedError`` for what it does not do and ``FailedError`` if it raises anything else.
     """
     with _told(backend_name, case, mode):
         begin = time.perf_counter()
@@ -80,8 +87,9 @@ def prepare(
 ) -> Prepared:
     """``case`` on the backend called ``backend_name``, right and warm.
 
-    Raises as :func:`build`; ``UnsupportedError`` too for derivatives of an operation that has none, ``WrongKernelError`` if a
-    result is not the reference's, ``FailedError`` if the kernel raises anything itself.
+    Raises as :func:`build`; ``UnsupportedError`` too for derivatives of an operation that has none,
+    ``WrongKernelError`` if a result is not the reference's, ``FailedError`` if the kernel raises
+    anything itself.
     """
     built = build(case, mode, backend_name, dtype=dtype, device=device)
     return Prepared(pose(case, mode, dtype=dtype, device=device, seed=seed), mode, built)
@@ -90,12 +98,14 @@ def prepare(
 class Prepared:
     """A backend's kernel for one problem and mode; :meth:`round` times it.
 
-    Before any time is taken, all results of the mode (output, gradients, second gradients) agree with the float64 reference
-    for two sets of numbers, in turn through the same memory, and for arguments that are not contiguous; and the arguments
-    are as they were.
+    Before any time is taken, all results of the mode (output, gradients, second gradients) agree
+    with the float64 reference for two sets of numbers, in turn through the same memory, and for
+    arguments that are not contiguous; and the arguments are as they were.
     """
 
-    def __init__(self, problem: Problem, mode: Mode, built: Built, *, clock: Timer | None = None) -> None:
+    def __init__(
+        self, problem: Problem, mode: Mode, built: Built, *, clock: Timer | None = None
+    ) -> None:
         tolerance(problem.dtype)
         self.problem, self.case, self.mode = problem, problem.case, mode
         self.backend, self.method = built.backend, built.kernel.method
@@ -103,9 +113,11 @@ class Prepared:
         self._calls = 1
         self._last: tuple[Slot, Results] | None = None
         self.errors: dict[str, float] = {}
-        """Largest relative error of each result so far (:func:`equivbench.kernels.checking.relative_error`)."""
+        """Largest relative error of each result so far
+        (:func:`equivbench.kernels.checking.relative_error`)."""
         self.compile_seconds = 0.0
-        """What building and the first calls took more than later calls; 0 for a kernel that does not compile."""
+        """What building and the first calls took more than later calls; 0 for a kernel that does
+        not compile."""
         with self._told():
             first = self._first_calls(built.kernel)
             self._check_strided(built.kernel)
@@ -115,10 +127,13 @@ class Prepared:
                 self.compile_seconds = max(0.0, built.seconds + first - warm)
 
     def _first_calls(self, kernel: Kernel) -> float:
-        """Check three calls: one, the same memory with other numbers, other memory. Seconds until the first one's end."""
+        """Check three calls: one, the same memory with other numbers, other memory. Seconds until
+        the first one's end."""
         with _fresh_compilation(kernel):
             begin = time.perf_counter()
-            self._operands = Operands(kernel, self.problem, self.mode, cache_bytes(self.problem.device))
+            self._operands = Operands(
+                kernel, self.problem, self.mode, cache_bytes(self.problem.device)
+            )
             first, other = self._operands.slots[:2]
             results = self._operands.call(first)
             if self.problem.device.type == "cuda":
@@ -132,18 +147,25 @@ class Prepared:
     def _check_strided(self, kernel: Kernel) -> None:
         """Check a call whose arguments are not contiguous."""
         strided = self._operands.strided()
-        # What torch.compile makes is guarded on strides; it would compile again, and prefer the new code afterwards.
-        with torch.compiler.set_stance("force_eager") if kernel.compiles else contextlib.nullcontext():
+        # What torch.compile makes is guarded on strides; it would compile again, and prefer the new
+        # code afterwards.
+        with (
+            torch.compiler.set_stance("force_eager")
+            if kernel.compiles
+            else contextlib.nullcontext()
+        ):
             try:
                 self._operands.check(strided, self._operands.call(strided))
             except WrongKernelError as error:
                 raise WrongKernelError(f"for arguments that are not contiguous, {error}") from None
 
     def round(self, seconds: float = 0.1) -> float:
-        """Seconds a call over about ``seconds`` of calls: the least of the samples on a CPU, their 10th percentile on a GPU.
+        """Seconds a call over about ``seconds`` of calls: the least of the samples on a CPU, their
+        10th percentile on a GPU.
 
-        A sample is at least 10 ms of calls, each on other memory than those before it; the results of the last one are
-        checked. Raises ``WrongKernelError`` and ``FailedError`` as :func:`prepare`.
+        A sample is at least 10 ms of calls, each on other memory than those before it; the results
+        of the last one are checked. Raises ``WrongKernelError`` and ``FailedError`` as
+        :func:`prepare`.
         """
         with self._told():
             samples: list[float] = []
@@ -164,7 +186,8 @@ class Prepared:
         return self._calls
 
     def once(self) -> None:
-        """One call, on the next arguments of the rotation, for a clock of the caller's; :meth:`verify` when it has stopped."""
+        """One call, on the next arguments of the rotation, for a clock of the caller's;
+        :meth:`verify` when it has stopped."""
         (slot,) = self._operands.take(1)
         self._last = slot, self._operands.call(slot)
 
@@ -179,7 +202,8 @@ class Prepared:
             self._accept(*last)
 
     def _sample(self) -> tuple[float, int]:
-        """Seconds of ``_calls`` calls, and their number; no slot is visited twice without having been filled anew."""
+        """Seconds of ``_calls`` calls, and their number; no slot is visited twice without having
+        been filled anew."""
         self._settle()
         seconds, left = 0.0, self._calls
         while left:
@@ -209,15 +233,22 @@ class Prepared:
     def _lengthen(self, taken: float) -> None:
         """More calls a sample, after one of ``taken`` seconds was too short."""
         if taken <= 0.0 and self._calls >= _ENOUGH_CALLS:
-            raise FailedError(f"{self._calls} calls take no time by the clock of {self.problem.device}; it is broken")
-        self._calls = math.ceil(self._calls * (min(100.0, 1.2 * SAMPLE / taken) if taken > 0.0 else 100.0)) + 1
+            raise FailedError(
+                f"{self._calls} calls take no time by the clock of {self.problem.device}; it is broken"
+            )
+        self._calls = (
+            math.ceil(self._calls * (min(100.0, 1.2 * SAMPLE / taken) if taken > 0.0 else 100.0))
+            + 1
+        )
 
     def _accept(self, slot: Slot, results: Results) -> None:
         """Check a call's results and arguments, and turn its slot."""
         errors = self._operands.check(slot, results)
         self._operands.check_untouched(slot)
         self._operands.turn(slot, results)
-        self.errors = {name: max(error, self.errors.get(name, 0.0)) for name, error in errors.items()}
+        self.errors = {
+            name: max(error, self.errors.get(name, 0.0)) for name, error in errors.items()
+        }
 
     def _told(self) -> contextlib.AbstractContextManager[None]:
         return _told(self.backend, self.case, self.mode)
@@ -245,12 +276,15 @@ def _told(backend_name: str, case: Case, mode: Mode) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _fresh_compilation(kernel: Kernel) -> Iterator[None]:
-    """An empty folder for what inductor keeps, where ``kernel`` compiles: compile seconds mean compilation."""
+    """An empty folder for what inductor keeps, where ``kernel`` compiles: compile seconds mean
+    compilation."""
     if not kernel.compiles:
         yield
         return
     before = os.environ.get(_INDUCTOR_CACHE)
-    with tempfile.TemporaryDirectory(prefix="equivbench-compiler-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="equivbench-compiler-", ignore_cleanup_errors=True
+    ) as folder:
         os.environ[_INDUCTOR_CACHE] = folder
         try:
             yield

@@ -16,9 +16,10 @@ from equivbench.kernels.operations import Operation
 class OnBackend(nn.Module):
     """``operation`` on the stated layout; it has no parameters.
 
-    Its kernel is built here and again where the module is moved or turned to another dtype, never while torch.compile traces;
-    kernels are not copied or saved with the module. Raises ``UsageError`` for an unknown backend, ``FailedError`` where it is
-    missing and ``UnsupportedError`` where it does not do the operation.
+    Its kernel is built here and again where the module is moved or turned to another dtype, never
+    while torch.compile traces; kernels are not copied or saved with the module. Raises
+    ``UsageError`` for an unknown backend, ``FailedError`` where it is missing and
+    ``UnsupportedError`` where it does not do the operation.
     """
 
     _like: Tensor

@@ -1,4 +1,5 @@
-"""A kernel's arguments in its own layout, in enough copies to pass the cache, and its results back in the stated layout."""
+"""A kernel's arguments in its own layout, in enough copies to pass the cache, and its results back
+in the stated layout."""
 
 from __future__ import annotations
 
@@ -26,11 +27,16 @@ class _Original:
         self.kernel = kernel
         given = self.instance.arguments
         by = problem.case.operation.differentiable
-        self.stated = {name: tensor.detach().requires_grad_(name in by) for name, tensor in given.inputs.items()}
+        self.stated = {
+            name: tensor.detach().requires_grad_(name in by)
+            for name, tensor in given.inputs.items()
+        }
         self.graph = kernel.adapt(self.stated)
         """The kernel's inputs, still connected to the stated ones."""
         self.by = by
-        self.differentiable = tuple(name for name, tensor in self.graph.items() if tensor.requires_grad)
+        self.differentiable = tuple(
+            name for name, tensor in self.graph.items() if tensor.requires_grad
+        )
         inputs = {name: tensor.detach() for name, tensor in self.graph.items()}
         cotangent, directions = given.cotangent, None
         if mode != "forward" and kernel.restore is not as_is:
@@ -43,15 +49,22 @@ class _Original:
 
     def _adapted_cotangent(self, inputs: dict[str, Tensor]) -> Tensor:
         """The gradient by the kernel's output that comes of the stated one by ``restore``."""
-        watched = {name: tensor.clone().requires_grad_(name in self.differentiable) for name, tensor in inputs.items()}
+        watched = {
+            name: tensor.clone().requires_grad_(name in self.differentiable)
+            for name, tensor in inputs.items()
+        }
         output = self.kernel.run(watched).detach().requires_grad_()
-        return torch.autograd.grad(self.kernel.restore(output), output, self.instance.arguments.cotangent)[0]
+        return torch.autograd.grad(
+            self.kernel.restore(output), output, self.instance.arguments.cotangent
+        )[0]
 
     def restored(self, results: Results) -> Results:
         """``results`` of the kernel as those of the operation."""
         for name, result in results.items():
             if result is not None and type(result) is not Tensor:
-                raise WrongKernelError(f"{name} is a {type(result).__name__}, which may do its work later, not a plain tensor")
+                raise WrongKernelError(
+                    f"{name} is a {type(result).__name__}, which may do its work later, not a plain tensor"
+                )
         output = results["output"]
         assert output is not None
         stated: Results = {"output": self.kernel.restore(output.detach())}
@@ -60,7 +73,9 @@ class _Original:
         if f"second {COTANGENT}" in results:
             stated |= self._pulled_back(results, "second")
             by_cotangent = results[f"second {COTANGENT}"]
-            stated[f"second {COTANGENT}"] = None if by_cotangent is None else self.kernel.restore(by_cotangent.detach())
+            stated[f"second {COTANGENT}"] = (
+                None if by_cotangent is None else self.kernel.restore(by_cotangent.detach())
+            )
         return stated
 
     def _pulled_back(self, results: Results, kind: str) -> Results:
@@ -68,12 +83,18 @@ class _Original:
         found = {name: results[f"{kind} {name}"] for name in self.differentiable}
         if self.kernel.adapt is unchanged:
             return {f"{kind} {name}": result for name, result in found.items()}
-        connected = [(self.graph[name], result.detach()) for name, result in found.items() if result is not None]
+        connected = [
+            (self.graph[name], result.detach())
+            for name, result in found.items()
+            if result is not None
+        ]
         if not connected:
             return {f"{kind} {name}": None for name in self.by}
         targets, gradients = zip(*connected, strict=True)
         stated = [self.stated[name] for name in self.by]
-        pulled = torch.autograd.grad(targets, stated, gradients, retain_graph=True, allow_unused=True)
+        pulled = torch.autograd.grad(
+            targets, stated, gradients, retain_graph=True, allow_unused=True
+        )
         return {f"{kind} {name}": result for name, result in zip(self.by, pulled, strict=True)}
 
 
@@ -88,9 +109,10 @@ class Slot:
 class Operands:
     """The arguments of calls of ``kernel``, in rotation.
 
-    There are so many slots that between two visits of one all else has gone through the cache, ``cache`` bytes large. After a
-    visit a slot is filled with the other instance: what was computed from the same memory before is then wrong. Indices
-    and whatever else the two instances share is shared by all slots, as the layers of a network share it.
+    There are so many slots that between two visits of one all else has gone through the cache,
+    ``cache`` bytes large. After a visit a slot is filled with the other instance: what was computed
+    from the same memory before is then wrong. Indices and whatever else the two instances share is
+    shared by all slots, as the layers of a network share it.
     """
 
     def __init__(self, kernel: Kernel, problem: Problem, mode: Mode, cache: int) -> None:
@@ -98,7 +120,11 @@ class Operands:
         self._originals = (_Original(kernel, problem, mode, 0), _Original(kernel, problem, mode, 1))
         first, second = (_named(original.arguments) for original in self._originals)
         self._shared = frozenset(name for name in first if torch.equal(first[name], second[name]))
-        own = sum(tensor.numel() * tensor.element_size() for name, tensor in first.items() if name not in self._shared)
+        own = sum(
+            tensor.numel() * tensor.element_size()
+            for name, tensor in first.items()
+            if name not in self._shared
+        )
         count = min(_MOST_SLOTS, max(2, -(-2 * cache // max(1, own))))
         common = {name: first[name].clone() for name in self._shared}
         self.slots = [Slot(self._copy(number % 2, common), number % 2) for number in range(count)]
@@ -111,10 +137,13 @@ class Operands:
 
     def call(self, slot: Slot) -> Results:
         """One call of the kernel on ``slot``."""
-        return evaluate(self.kernel.run, self.mode, slot.arguments, self._originals[0].differentiable)
+        return evaluate(
+            self.kernel.run, self.mode, slot.arguments, self._originals[0].differentiable
+        )
 
     def check(self, slot: Slot, results: Results) -> dict[str, float]:
-        """Relative errors of ``results`` of a call on ``slot``; raises ``WrongKernelError`` where they are too large."""
+        """Relative errors of ``results`` of a call on ``slot``; raises ``WrongKernelError`` where
+        they are too large."""
         original = self._originals[slot.holds]
         answers = {name: original.instance.answers[name] for name in self.expected}
         return check(original.restored(results), answers, self.problem.dtype)
@@ -138,23 +167,41 @@ class Operands:
                     tensor.copy_(original[name])
 
     def strided(self) -> Slot:
-        """A slot that holds the first instance in memory with gaps: no tensor in it is contiguous."""
+        """A slot that holds the first instance in memory with gaps: no tensor in it is
+        contiguous."""
         return Slot(self._copy(0, {}, _with_gaps), 0)
 
-    def _copy(self, number: int, common: dict[str, Tensor], clone: Callable[[Tensor], Tensor] = torch.clone) -> Arguments:
+    def _copy(
+        self,
+        number: int,
+        common: dict[str, Tensor],
+        clone: Callable[[Tensor], Tensor] = torch.clone,
+    ) -> Arguments:
         original = self._originals[number]
         gradients = self.mode != "forward"
 
         def copied(name: str, tensor: Tensor, differentiable: bool) -> Tensor:
-            return common[name] if name in common else clone(tensor).requires_grad_(differentiable and gradients)
+            return (
+                common[name]
+                if name in common
+                else clone(tensor).requires_grad_(differentiable and gradients)
+            )
 
         given = original.arguments
         return Arguments(
-            {name: copied(name, tensor, name in original.differentiable) for name, tensor in given.inputs.items()},
-            None if given.cotangent is None else copied(COTANGENT, given.cotangent, self.mode == "double_backward"),
+            {
+                name: copied(name, tensor, name in original.differentiable)
+                for name, tensor in given.inputs.items()
+            },
+            None
+            if given.cotangent is None
+            else copied(COTANGENT, given.cotangent, self.mode == "double_backward"),
             None
             if given.directions is None
-            else {name: copied(f"direction {name}", tensor, False) for name, tensor in given.directions.items()},
+            else {
+                name: copied(f"direction {name}", tensor, False)
+                for name, tensor in given.directions.items()
+            },
         )
 
 
@@ -163,7 +210,9 @@ def _named(arguments: Arguments) -> dict[str, Tensor]:
     found = dict(arguments.inputs)
     if arguments.cotangent is not None:
         found[COTANGENT] = arguments.cotangent
-    return found | {f"direction {name}": tensor for name, tensor in (arguments.directions or {}).items()}
+    return found | {
+        f"direction {name}": tensor for name, tensor in (arguments.directions or {}).items()
+    }
 
 
 def _with_gaps(tensor: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""A case posed: two sets of inputs, in the stated layout, with the float64 answers that every backend is held against."""
+"""A case posed: two sets of inputs, in the stated layout, with the float64 answers that every
+backend is held against."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ _SECOND_SEED = 1_000_003
 
 @dataclass(frozen=True)
 class Instance:
-    """Arguments in the stated layout, in the dtype that is timed, and the float64 results for exactly these numbers."""
+    """Arguments in the stated layout, in the dtype that is timed, and the float64 results for
+    exactly these numbers."""
 
     arguments: Arguments
     answers: dict[str, Tensor]
@@ -28,7 +30,8 @@ class Instance:
 
 @dataclass(frozen=True)
 class Problem:
-    """A case at a dtype on a device. The instances have the same indices and masks but other numbers.
+    """A case at a dtype on a device. The instances have the same indices and masks but other
+    numbers.
 
     With one instance alone a backend that returns what it returned before would be right.
     """
@@ -41,30 +44,48 @@ class Problem:
     instances: tuple[Instance, Instance]
 
 
-def pose(case: Case, mode: Mode, *, dtype: torch.dtype, device: torch.device, seed: int = 0) -> Problem:
+def pose(
+    case: Case, mode: Mode, *, dtype: torch.dtype, device: torch.device, seed: int = 0
+) -> Problem:
     """Draw the inputs of ``case`` and compute their answers for ``mode`` and those below it.
 
     Raises ``UnsupportedError`` for derivatives of an operation that has none.
     """
     if mode != "forward" and not case.operation.differentiable:
-        raise UnsupportedError(f"{case.name} has no derivatives ({case.operation.name} is not differentiable); use forward")
+        raise UnsupportedError(
+            f"{case.name} has no derivatives ({case.operation.name} is not differentiable); use forward"
+        )
     first = make_inputs(case, dtype=dtype, device=device, seed=seed)
     second = make_inputs(case, dtype=dtype, device=device, seed=seed + _SECOND_SEED)
-    # Networks use one set of neighbours in all layers: what a backend computes from indices once is not computed each call.
-    second = {name: second[name] if tensor.is_floating_point() else tensor for name, tensor in first.items()}
-    instances = (_instance(case, mode, first, seed), _instance(case, mode, second, seed + _SECOND_SEED))
+    # Networks use one set of neighbours in all layers: what a backend computes from indices once is
+    # not computed each call.
+    second = {
+        name: second[name] if tensor.is_floating_point() else tensor
+        for name, tensor in first.items()
+    }
+    instances = (
+        _instance(case, mode, first, seed),
+        _instance(case, mode, second, seed + _SECOND_SEED),
+    )
     return Problem(case, mode, dtype, device, instances)
 
 
 def names(case: Case, mode: Mode) -> tuple[str, ...]:
     """What the results of ``mode`` are called in the stated layout."""
     by = case.operation.differentiable
-    found = ["output", *(f"gradient {name}" for name in by), *(f"second {name}" for name in (*by, COTANGENT))]
+    found = [
+        "output",
+        *(f"gradient {name}" for name in by),
+        *(f"second {name}" for name in (*by, COTANGENT)),
+    ]
     return tuple(found[: (1, 1 + len(by), len(found))[MODES.index(mode)]])
 
 
 def _instance(case: Case, mode: Mode, inputs: dict[str, Tensor], seed: int) -> Instance:
-    exact = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in inputs.items()}
+    exact = {
+        name: tensor.double() if tensor.is_floating_point() else tensor
+        for name, tensor in inputs.items()
+    }
     function = reference(case.operation)
     if mode == "forward":
         arguments = Arguments(inputs)
@@ -79,16 +100,25 @@ def _instance(case: Case, mode: Mode, inputs: dict[str, Tensor], seed: int) -> I
     with torch.no_grad():
         cotangent = drawn_like(function(**exact))
     twice = mode == "double_backward"
-    directions = {name: drawn_like(inputs[name]) for name in case.operation.differentiable} if twice else None
+    directions = (
+        {name: drawn_like(inputs[name]) for name in case.operation.differentiable}
+        if twice
+        else None
+    )
     by = {name: exact[name].requires_grad_() for name in case.operation.differentiable}
     arguments = Arguments(
         exact | by,
         cotangent.double().requires_grad_(twice),
-        None if directions is None else {name: tensor.double() for name, tensor in directions.items()},
+        None
+        if directions is None
+        else {name: tensor.double() for name, tensor in directions.items()},
     )
-    results = evaluate(lambda given: function(**given), mode, arguments, case.operation.differentiable)
+    results = evaluate(
+        lambda given: function(**given), mode, arguments, case.operation.differentiable
+    )
     answers = {
-        name: torch.zeros_like(_like(name, arguments)) if result is None else result.detach() for name, result in results.items()
+        name: torch.zeros_like(_like(name, arguments)) if result is None else result.detach()
+        for name, result in results.items()
     }
     return Instance(Arguments(inputs, cotangent, directions), answers)
 

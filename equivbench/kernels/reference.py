@@ -1,4 +1,5 @@
-"""Float64 references of every operation: plain dense torch, independent of all backends, differentiable as often as cases say."""
+"""Float64 references of every operation: plain dense torch, independent of all backends,
+differentiable as often as cases say."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ Reference = Callable[..., Tensor]
 
 @singledispatch
 def reference(operation: Operation) -> Reference:
-    """A function of the operation's named inputs, for float64; ``reference.register`` adds an operation."""
+    """A function of the operation's named inputs, for float64; ``reference.register`` adds an
+    operation."""
     raise UsageError(
         f"kernel operation {operation.name!r} has no reference; register a function with equivbench.kernels.reference.reference"
     )

@@ -36,7 +36,8 @@ class CpuTimer:
 
 
 class CudaTimer:
-    """Events on the current stream, after all else on the device has ended. A round is the 10th percentile of its samples.
+    """Events on the current stream, after all else on the device has ended. A round is the 10th
+    percentile of its samples.
 
     A GPU's clock moves both ways, so the least sample is an outlier there.
     """
@@ -45,7 +46,8 @@ class CudaTimer:
         self._device = device
 
     def seconds(self, work: Callable[[], None]) -> float:
-        """Seconds between two events around ``work``; gaps in which the device waits for the host count."""
+        """Seconds between two events around ``work``; gaps in which the device waits for the host
+        count."""
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         stream = torch.cuda.current_stream(self._device)
         torch.cuda.synchronize(self._device)

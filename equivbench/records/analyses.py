@@ -1,6 +1,8 @@
-"""What the analyses of trained models leave on disk: gradients along a run, the landscape around its weights; a JSON line each.
+"""What the analyses of trained models leave on disk: gradients along a run, the landscape around
+its weights; a JSON line each.
 
-They lie beside the run records of a machine, as ``results/<machine-key>/gradients.jsonl`` and ``landscapes.jsonl``.
+They lie beside the run records of a machine, as ``results/<machine-key>/gradients.jsonl`` and
+``landscapes.jsonl``.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ PARTS: tuple[Part, ...] = ("total", "twirled", "equivariance")
 
 
 class Estimate(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A value with its 95% interval; null where it was not measured or an end is open (``reasons`` say why)."""
+    """A value with its 95% interval; null where it was not measured or an end is open (``reasons``
+    say why)."""
 
     value: Number
     low: Number = None
@@ -69,13 +72,15 @@ class Analysed(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class GradientPoint(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """Norms of the gradients by all trained parameters at one snapshot, each the root of an unbiased estimate of its square."""
+    """Norms of the gradients by all trained parameters at one snapshot, each the root of an
+    unbiased estimate of its square."""
 
     step: int
     samples: int
     train_seconds: float
     total: Number
-    """Board metric at this step, by the run's evaluation of its averaged weights; of raw ones, on the analysis's samples."""
+    """Board metric at this step, by the run's evaluation of its averaged weights; of raw ones, on
+    the analysis's samples."""
     share: Number
     """Of the same evaluation."""
     twirled_norm: Estimate
@@ -83,7 +88,8 @@ class GradientPoint(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ratio: Estimate
     """``equivariance_norm / twirled_norm``."""
     deviation: Number
-    """Relative squared distance of the symmetry-breaking parameters from their symmetric projection; null without one."""
+    """Relative squared distance of the symmetry-breaking parameters from their symmetric
+    projection; null without one."""
 
 
 class Gradients(Analysed, kw_only=True, forbid_unknown_fields=True):
@@ -94,17 +100,21 @@ class Gradients(Analysed, kw_only=True, forbid_unknown_fields=True):
     """Independent parts of the samples whose gradients are multiplied."""
     points: list[GradientPoint]
     correlations: dict[str, Estimate]
-    """With the share, over the points, in logarithms: ``ratio``, ``ratio detrended``, ``deviation``, ``deviation detrended``.
+    """With the share, over the points, in logarithms: ``ratio``, ``ratio detrended``,
+    ``deviation``, ``deviation detrended``.
 
-    Detrended: between the residuals of both after a quadratic in log step (:mod:`equivbench.analysis.trends`).
+    Detrended: between the residuals of both after a quadratic in log step
+    (:mod:`equivbench.studies.gradients.trends`).
     """
 
 
 class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The Hessian of one part of the error at one point of parameter space, and the shape of that part in the slice.
+    """The Hessian of one part of the error at one point of parameter space, and the shape of that
+    part in the slice.
 
-    Curvatures are in the board metric's unit over the square of the parameters' distance. A part that is rounding alone (the
-    equivariance error of an exactly equivariant model) has no Hessian to speak of: no eigenvalues, the rest null.
+    Curvatures are in the board metric's unit over the square of the parameters' distance. A part
+    that is rounding alone (the equivariance error of an exactly equivariant model) has no Hessian
+    to speak of: no eigenvalues, the rest null.
     """
 
     value: float
@@ -114,9 +124,10 @@ class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     smallest: list[float]
     """Eigenvalues, the smallest (most negative) first."""
     largest_again: list[float] = []
-    """v^T H v of the eigenvectors of ``largest``, H being on other samples, noise and rotations; ``smallest_again`` likewise.
-    An eigenvalue of a sampled matrix overshoots on average (an extreme over vectors that know the sample), this undershoots: the
-    true one lies between. Where the two are far apart, the eigenvector is one of the draw. Empty without a repeat."""
+    """v^T H v of the eigenvectors of ``largest``, H being on other samples, noise and rotations;
+    ``smallest_again`` likewise. An eigenvalue of a sampled matrix overshoots on average (an extreme
+    over vectors that know the sample), this undershoots: the true one lies between. Where the two
+    are far apart, the eigenvector is one of the draw. Empty without a repeat."""
     smallest_again: list[float] = []
     residual: Number
     """Largest |H v - lambda v| / |lambda_max| of the eigenpairs."""
@@ -125,22 +136,27 @@ class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     trace: Estimate
     """Hutchinson's, with its Student interval over the probes."""
     effective_condition: Estimate
-    """Largest eigenvalue over the mean one, trace / number of parameters; null where the trace is not positive, and open above
-    where its interval reaches 0. The interval: ``largest_again`` over the trace's upper end to ``largest`` over its lower one.
-    The plain ratio of extreme eigenvalues says nothing here: the smallest is negative or 0."""
+    """Largest eigenvalue over the mean one, trace / number of parameters; null where the trace is
+    not positive, and open above where its interval reaches 0. The interval: ``largest_again`` over
+    the trace's upper end to ``largest`` over its lower one. The plain ratio of extreme eigenvalues
+    says nothing here: the smallest is negative or 0."""
     in_plane: list[float]
     """The two curvatures of the quadratic fitted to the slice, the larger first."""
     in_plane_condition: Number
     """Their ratio; null where one is not positive."""
     quadratic_r2: Number
-    """Of the quadratic fitted to the slice: 1 is a perfect bowl; null where the slice is flat to rounding."""
+    """Of the quadratic fitted to the slice: 1 is a perfect bowl; null where the slice is flat to
+    rounding."""
     roughness: Number
-    """Part of the variance that the quadratic leaves, by degrees of freedom, that a quartic leaves too: 1 for white noise, near 0
-    for a smooth shape that is no quadratic, whatever its size (which ``quadratic_r2`` tells)."""
+    """Part of the variance that the quadratic leaves, by degrees of freedom, that a quartic leaves
+    too: 1 for white noise, near 0 for a smooth shape that is no quadratic, whatever its size (which
+    ``quadratic_r2`` tells)."""
     fresh_r2: Number
-    """The same fit where every point of the slice draws its rotations, noise and samples anew, as in the published grids."""
+    """The same fit where every point of the slice draws its rotations, noise and samples anew, as
+    in the published grids."""
     repeated: Number
-    """Correlation of this slice with one of other samples, noise and rotations: what is landscape, not noise."""
+    """Correlation of this slice with one of other samples, noise and rotations: what is landscape,
+    not noise."""
 
 
 class Landscape(Analysed, kw_only=True, forbid_unknown_fields=True):
@@ -157,7 +173,8 @@ class Landscape(Analysed, kw_only=True, forbid_unknown_fields=True):
     along: Part
     """Whose Hessian's extreme eigenvectors span the slice."""
     axes: list[list[float]]
-    """[2][n] distances along the two unit vectors: of its largest eigenvalue, and of its smallest."""
+    """[2][n] distances along the two unit vectors: of its largest eigenvalue, and of its
+    smallest."""
     grids: dict[str, list[list[float]]]
     """[n][n] of each part: first axis by row."""
     parts: dict[str, Curvature]
@@ -169,22 +186,26 @@ class Landscape(Analysed, kw_only=True, forbid_unknown_fields=True):
 
 
 def read_gradients(path: Path) -> list[Gradients]:
-    """The gradient analyses in ``path``; raises ``FailedError`` naming file and line where it holds none or anything else."""
+    """The gradient analyses in ``path``; raises ``FailedError`` naming file and line where it holds
+    none or anything else."""
     return read_lines(path, Gradients, "gradient analysis")
 
 
 def read_landscapes(path: Path) -> list[Landscape]:
-    """The landscapes in ``path``; raises ``FailedError`` naming file and line where it holds none or anything else."""
+    """The landscapes in ``path``; raises ``FailedError`` naming file and line where it holds none
+    or anything else."""
     return read_lines(path, Landscape, "landscape")
 
 
 def keep_gradients(analyses: Iterable[Gradients], results: Path) -> list[Path]:
-    """Add ``analyses`` to the files of their machines below ``results``, in place of earlier ones of the same."""
+    """Add ``analyses`` to the files of their machines below ``results``, in place of earlier ones
+    of the same."""
     return _keep(analyses, results, GRADIENTS, read_gradients)
 
 
 def keep_landscapes(analyses: Iterable[Landscape], results: Path) -> list[Path]:
-    """Add ``analyses`` to the files of their machines below ``results``, in place of earlier ones of the same."""
+    """Add ``analyses`` to the files of their machines below ``results``, in place of earlier ones
+    of the same."""
     return _keep(analyses, results, LANDSCAPES, read_landscapes)
 
 
@@ -192,4 +213,6 @@ def _keep(analyses: Iterable[Any], results: Path, name: str, read: Any) -> list[
     machines: dict[str, list[Any]] = {}
     for analysis in analyses:
         machines.setdefault(analysis.environment.machine_key, []).append(analysis)
-    return [merge_lines(found, results / machine / name, read) for machine, found in machines.items()]
+    return [
+        merge_lines(found, results / machine / name, read) for machine, found in machines.items()
+    ]

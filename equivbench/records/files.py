@@ -1,4 +1,5 @@
-"""Writing a file so that a reader, or a crash, never meets half of it; files of one JSON object a line."""
+"""Writing a file so that a reader, or a crash, never meets half of it; files of one JSON object a
+line."""
 
 from __future__ import annotations
 
@@ -21,14 +22,16 @@ class Identified(Protocol):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What it is of, and where it was made: of two with the same identity in one file the newer one counts."""
+        """What it is of, and where it was made: of two with the same identity in one file the newer
+        one counts."""
 
 
 I = TypeVar("I", bound=Identified)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, folders made as needed; raises ``FailedError`` and leaves no trace if it cannot.
+    """Write ``data`` to ``path``, folders made as needed; raises ``FailedError`` and leaves no
+    trace if it cannot.
 
     The bytes go to a hidden file beside ``path``, to the disk, and only then under the name.
     """
@@ -46,7 +49,9 @@ def write_atomically(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise FailedError(f"cannot write {path}: {reason}; check the folder's permissions and the free space") from error
+        raise FailedError(
+            f"cannot write {path}: {reason}; check the folder's permissions and the free space"
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:
@@ -60,13 +65,15 @@ def _sync_folder(folder: Path) -> None:
 
 
 def write_lines(values: Iterable[object], path: Path) -> Path:
-    """Write ``values`` atomically, a line of JSON each, and return ``path``; raises as :func:`write_atomically`."""
+    """Write ``values`` atomically, a line of JSON each, and return ``path``; raises as
+    :func:`write_atomically`."""
     write_atomically(path, b"".join(msgspec.json.encode(value) + b"\n" for value in values))
     return path
 
 
 def read_lines(path: Path, kind: type[T], what: str) -> list[T]:
-    """The values of type ``kind`` in ``path``; raises ``FailedError`` naming file and line if there are none or one is not valid.
+    """The values of type ``kind`` in ``path``; raises ``FailedError`` naming file and line if there
+    are none or one is not valid.
 
     ``what`` names one of them in messages, such as ``kernel sample``.
     """
@@ -78,14 +85,17 @@ def read_lines(path: Path, kind: type[T], what: str) -> list[T]:
         try:
             values.append(msgspec.json.decode(line, type=kind))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
-            raise FailedError(f"{shown(path)}, line {number}, is not a {what}: {shown(error)}; measure again") from error
+            raise FailedError(
+                f"{shown(path)}, line {number}, is not a {what}: {shown(error)}; measure again"
+            ) from error
     if not values:
         raise FailedError(f"{shown(path)} is empty: it holds no {what}s; measure again")
     return values
 
 
 def merge_lines(values: Iterable[I], path: Path, read: Callable[[Path], Iterable[I]]) -> Path:
-    """Write ``values`` into ``path``, in place of those of the same identity; what else ``read`` finds there stays.
+    """Write ``values`` into ``path``, in place of those of the same identity; what else ``read``
+    finds there stays.
 
     Raises ``FailedError`` where the file holds anything else or the disk refuses.
     """

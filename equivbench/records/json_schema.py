@@ -1,6 +1,8 @@
-"""The JSON Schema of run records, generated from the types of ``schema.py`` and shipped as ``schema.json``.
+"""The JSON Schema of run records, generated from the types of ``schema.py`` and shipped as
+``schema.json``.
 
-``python -m equivbench.records.json_schema`` writes the shipped file again after a change to the types.
+``python -m equivbench.records.json_schema`` writes the shipped file again after a change to the
+types.
 """
 
 from __future__ import annotations

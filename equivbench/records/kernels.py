@@ -1,4 +1,5 @@
-"""Kernel samples on disk: one JSON line for each case, derivative and backend, with the minimum of every round."""
+"""Kernel samples on disk: one JSON line for each case, derivative and backend, with the minimum of
+every round."""
 
 from __future__ import annotations
 
@@ -19,9 +20,10 @@ MODES: tuple[Mode, ...] = ("forward", "backward", "double_backward")
 class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What was timed of one case on one backend.
 
-    A mode is cumulative: ``backward`` is the forward pass and the gradients by every differentiable input,
-    ``double_backward`` these and the gradients of a random combination of them. ``rounds`` are seconds a call, the least (CPU)
-    or 10th percentile (GPU) of each round; ``errors`` are relative to the float64 reference, in the same process.
+    A mode is cumulative: ``backward`` is the forward pass and the gradients by every differentiable
+    input, ``double_backward`` these and the gradients of a random combination of them. ``rounds``
+    are seconds a call, the least (CPU) or 10th percentile (GPU) of each round; ``errors`` are
+    relative to the float64 reference, in the same process.
     """
 
     schema_version: int = KERNEL_SCHEMA_VERSION
@@ -36,9 +38,11 @@ class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     rounds: list[float]
     compile_seconds: float
     errors: dict[str, float]
-    """Largest relative error of ``output``, of each gradient (``gradient x``) and second gradient (``second x``)."""
+    """Largest relative error of ``output``, of each gradient (``gradient x``) and second gradient
+    (``second x``)."""
     bytes_fused: float
-    """Bytes that any implementation must move; ``bytes_unfused`` those of one operation after the other."""
+    """Bytes that any implementation must move; ``bytes_unfused`` those of one operation after the
+    other."""
     bytes_unfused: float
     operations: float
     """Useful floating-point operations."""
@@ -58,12 +62,14 @@ class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What the sample is of, and where: of two with the same identity in one file the newer one counts."""
+        """What the sample is of, and where: of two with the same identity in one file the newer one
+        counts."""
         return (*self.key, self.dtype, self.environment.machine_key)
 
 
 def merge_samples(samples: Iterable[KernelSamples], path: Path) -> Path:
-    """Write ``samples`` into ``path``, in place of those of the same things; what else the file holds stays.
+    """Write ``samples`` into ``path``, in place of those of the same things; what else the file
+    holds stays.
 
     Raises ``FailedError`` where the file holds anything but samples or the disk refuses.
     """
@@ -71,5 +77,6 @@ def merge_samples(samples: Iterable[KernelSamples], path: Path) -> Path:
 
 
 def read_samples(path: Path) -> list[KernelSamples]:
-    """The samples in ``path``; raises ``FailedError`` naming file and line if there are none or one is not valid."""
+    """The samples in ``path``; raises ``FailedError`` naming file and line if there are none or one
+    is not valid."""
     return read_lines(path, KernelSamples, "kernel sample")

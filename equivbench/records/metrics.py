@@ -1,4 +1,5 @@
-"""Every quantity that a record, table or gate shows, declared once: unit, direction, range and how it aggregates."""
+"""Every quantity that a record, table or gate shows, declared once: unit, direction, range and how
+it aggregates."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ Aggregate = Literal["mean", "geometric_mean", "sum", "last", "max"]
 class Metric:
     """One declared quantity.
 
-    ``low`` and ``high`` bound the values that are possible at all (inclusive); a value outside them, or one that is
-    not finite, is a failed measurement, never a result. ``aggregate`` says how values of several seeds combine.
+    ``low`` and ``high`` bound the values that are possible at all (inclusive); a value outside
+    them, or one that is not finite, is a failed measurement, never a result. ``aggregate`` says how
+    values of several seeds combine.
     """
 
     name: str
@@ -44,26 +46,100 @@ class Metric:
 
 
 _DECLARED = (
-    # The plug-in total can never be negative; its unbiased parts can, by chance, so they are unbounded below.
-    Metric("total", "task unit", "lower", "geometric_mean", "the task's board metric on the test set", 0.0),
+    # The plug-in total can never be negative; its unbiased parts can, by chance, so they are
+    # unbounded below.
+    Metric(
+        "total",
+        "task unit",
+        "lower",
+        "geometric_mean",
+        "the task's board metric on the test set",
+        0.0,
+    ),
     Metric("twirled", "task unit", "lower", "mean", "error of the rotation-averaged prediction"),
-    Metric("equivariance", "task unit", "lower", "mean", "mean squared deviation from the averaged prediction"),
+    Metric(
+        "equivariance",
+        "task unit",
+        "lower",
+        "mean",
+        "mean squared deviation from the averaged prediction",
+    ),
     Metric("share", "1", "lower", "mean", "equivariance error as a share of the total", -1.0, 2.0),
-    Metric("floor", "1", "neither", "max", "share that rounding of rotated inputs (on grids, interpolation) alone causes", 0.0),
+    Metric(
+        "floor",
+        "1",
+        "neither",
+        "max",
+        "share that rounding of rotated inputs (on grids, interpolation) alone causes",
+        0.0,
+    ),
     Metric("explained", "1", "higher", "mean", "1 - total / baseline", high=1.0),
-    Metric("of_linear", "1", "lower", "mean", "total over that of the best linear predictor on the same test set", 0.0),
+    Metric(
+        "of_linear",
+        "1",
+        "lower",
+        "mean",
+        "total over that of the best linear predictor on the same test set",
+        0.0,
+    ),
     Metric("objective", "task unit", "lower", "mean", "training objective on the test set"),
-    Metric("samples_per_second", "samples/s", "higher", "mean", "training throughput, data included", 0.0, low_open=True),
-    Metric("inference_samples_per_second", "samples/s", "higher", "mean", "forward passes", 0.0, low_open=True),
-    Metric("step_seconds", "s", "lower", "mean", "seconds a training step, data included", 0.0, low_open=True),
-    Metric("seconds", "s", "lower", "mean", "seconds a call of a kernel, a step or a command", 0.0, low_open=True),
+    Metric(
+        "samples_per_second",
+        "samples/s",
+        "higher",
+        "mean",
+        "training throughput, data included",
+        0.0,
+        low_open=True,
+    ),
+    Metric(
+        "inference_samples_per_second",
+        "samples/s",
+        "higher",
+        "mean",
+        "forward passes",
+        0.0,
+        low_open=True,
+    ),
+    Metric(
+        "step_seconds",
+        "s",
+        "lower",
+        "mean",
+        "seconds a training step, data included",
+        0.0,
+        low_open=True,
+    ),
+    Metric(
+        "seconds",
+        "s",
+        "lower",
+        "mean",
+        "seconds a call of a kernel, a step or a command",
+        0.0,
+        low_open=True,
+    ),
     Metric("compile_seconds", "s", "lower", "mean", "compilation against an empty cache", 0.0),
     Metric("epochs", "1", "neither", "mean", "passes over the training split", 0.0),
     Metric("peak_bytes", "B", "lower", "max", "peak memory of the run", 0.0, low_open=True),
     Metric("energy_joules", "J", "lower", "sum", "device energy over the run", 0.0, low_open=True),
     Metric(
-        "throughput_ratio", "1", "neither", "geometric_mean", "equivariant over augmented seconds a sample", 0.0, low_open=True
+        "throughput_ratio",
+        "1",
+        "neither",
+        "geometric_mean",
+        "equivariant over augmented seconds a sample",
+        0.0,
+        low_open=True,
     ),
-    Metric("loss_ratio", "1", "neither", "geometric_mean", "equivariant over augmented board metric", 0.0, low_open=True),
+    Metric(
+        "loss_ratio",
+        "1",
+        "neither",
+        "geometric_mean",
+        "equivariant over augmented board metric",
+        0.0,
+        low_open=True,
+    ),
 )
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _DECLARED}

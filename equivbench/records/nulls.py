@@ -12,11 +12,13 @@ MEANS_NONE = re.compile(
     r"reason|recipe\..*|model\.wrapper|model\.config\..*|budget\.extends|throughput\.alternated_with|throughput\.step_seconds"
     r"|matching\.hardware|environment\.driver|git\..*"
 )
-"""Fields whose null says "none" or follows from another field; every other null is a missing measurement."""
+"""Fields whose null says "none" or follows from another field; every other null is a missing
+measurement."""
 
 
 def unexplained(plain: dict[str, Any], reasons: dict[str, str]) -> Iterator[str]:
-    """What is wrong with the nulls of a record (dicts and lists): a sentence for each without an entry in ``reasons``."""
+    """What is wrong with the nulls of a record (dicts and lists): a sentence for each without an
+    entry in ``reasons``."""
     for path in _null_paths(plain):
         if not MEANS_NONE.fullmatch(path) and not _is_explained(path, reasons):
             yield f"{path} is null and reasons has no entry for it"
@@ -32,7 +34,8 @@ def _null_paths(value: Any, path: str = "") -> Iterator[str]:
 
 
 def _is_explained(path: str, reasons: dict[str, str]) -> bool:
-    """Whether there is a reason for ``path`` or for a whole that it is part of; one without list positions serves them all."""
+    """Whether there is a reason for ``path`` or for a whole that it is part of; one without list
+    positions serves them all."""
     names = path.split(".")
     for parts in (names, [name for name in names if not name.isdigit()]):
         if any(".".join(parts[:end]) in reasons for end in range(1, len(parts) + 1)):

@@ -1,4 +1,5 @@
-"""Every value of a record with its path, as the record's ``reasons`` name it: ``trace.3.test.floor``."""
+"""Every value of a record with its path, as the record's ``reasons`` name it:
+``trace.3.test.floor``."""
 
 from __future__ import annotations
 

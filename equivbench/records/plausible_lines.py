@@ -1,4 +1,5 @@
-"""What no kernel sample and no analysis can say: faster than the device, less exact than was checked, intervals inside out."""
+"""What no kernel sample and no analysis can say: faster than the device, less exact than was
+checked, intervals inside out."""
 
 from __future__ import annotations
 
@@ -8,17 +9,26 @@ from typing import Any
 
 import msgspec
 
-from equivbench.records.analyses import ANALYSIS_SCHEMA_VERSION, Analysed, Curvature, Estimate, Gradients, Landscape
+from equivbench.records.analyses import (
+    ANALYSIS_SCHEMA_VERSION,
+    Analysed,
+    Curvature,
+    Estimate,
+    Gradients,
+    Landscape,
+)
 from equivbench.records.kernels import KERNEL_SCHEMA_VERSION, KernelSamples
 from equivbench.records.peaks import CACHE_FACTOR, peak_of, width_of
 from equivbench.records.plausibility import date_problems, too_large
 
 LARGEST_ERROR = {"64": 1e-11, "32": 1e-4, "16": 1e-1}
-"""By bits: what a backend may be off the reference at most and still be timed (:mod:`equivbench.kernels.checking`)."""
+"""By bits: what a backend may be off the reference at most and still be timed
+(:mod:`equivbench.kernels.checking`)."""
 ROUNDING = 1e-9
 """Relative: one division and one product in float64."""
 COPY_SLACK = 1.1
-"""A copy may be timed a little above the data sheet's bandwidth: boost clocks of memory, and timers."""
+"""A copy may be timed a little above the data sheet's bandwidth: boost clocks of memory, and
+timers."""
 
 
 def line_problems(line: KernelSamples | Gradients | Landscape) -> list[str]:
@@ -43,9 +53,15 @@ def _kernel(sample: KernelSamples) -> Iterator[str]:
     if not sample.rounds or min(sample.rounds) <= 0:
         yield "rounds must be seconds above zero, one at least"
         return
-    positive = {name: getattr(sample, name) for name in ("bytes_fused", "bytes_unfused", "bandwidth")}
+    positive = {
+        name: getattr(sample, name) for name in ("bytes_fused", "bytes_unfused", "bandwidth")
+    }
     wrong = [f"{name} is {value:g}" for name, value in positive.items() if value <= 0]
-    wrong += [f"{name} is {getattr(sample, name):g}" for name in ("operations", "compile_seconds") if getattr(sample, name) < 0]
+    wrong += [
+        f"{name} is {getattr(sample, name):g}"
+        for name in ("operations", "compile_seconds")
+        if getattr(sample, name) < 0
+    ]
     yield from wrong
     if wrong:
         return
@@ -88,7 +104,9 @@ def _analysed(line: Analysed) -> Iterator[str]:
         yield f"seconds is {line.seconds:g}"
     for path, estimate in _estimates(line, ""):
         value, low, high = estimate.value, estimate.low, estimate.high
-        inside = value is None or ((low is None or low <= value) and (high is None or value <= high))
+        inside = value is None or (
+            (low is None or low <= value) and (high is None or value <= high)
+        )
         if not inside or (low is not None and high is not None and low > high):
             yield f"{path}: {value} does not lie in its interval from {low} to {high}"
         if value is None and not _explained(path, line.reasons):
@@ -108,13 +126,20 @@ def _gradients(line: Gradients) -> Iterator[str]:
             yield f"points.{index}.total is {point.total:g}, below zero"
         if point.deviation is not None and point.deviation < 0:
             yield f"points.{index}.deviation is {point.deviation:g}, below zero"
-        top, bottom, ratio = point.equivariance_norm.value, point.twirled_norm.value, point.ratio.value
+        top, bottom, ratio = (
+            point.equivariance_norm.value,
+            point.twirled_norm.value,
+            point.ratio.value,
+        )
         if top is None or bottom is None or ratio is None:
             continue
         if not math.isclose(ratio * bottom, top, rel_tol=1e-6, abs_tol=1e-300):
             yield f"points.{index}.ratio is {ratio:g}, the norms {top:g} and {bottom:g} make another"
     for name, estimate in line.correlations.items():
-        if any(value is not None and not -1 <= value <= 1 for value in (estimate.value, estimate.low, estimate.high)):
+        if any(
+            value is not None and not -1 <= value <= 1
+            for value in (estimate.value, estimate.low, estimate.high)
+        ):
             yield f"correlations.{name} is {estimate.value}, from {estimate.low} to {estimate.high}: outside [-1, 1]"
 
 
@@ -160,4 +185,7 @@ def _estimates(value: Any, path: str) -> Iterator[tuple[str, Estimate]]:
 
 
 def _explained(path: str, reasons: dict[str, str]) -> bool:
-    return any(reason == path or path.startswith(f"{reason}.") or reason.startswith(f"{path}.") for reason in reasons)
+    return any(
+        reason == path or path.startswith(f"{reason}.") or reason.startswith(f"{path}.")
+        for reason in reasons
+    )

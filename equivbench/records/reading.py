@@ -1,4 +1,5 @@
-"""Reading a file that a stranger wrote: it never waits, follows no link, reads no more than it should, and shows no raw text."""
+"""Reading a file that a stranger wrote: it never waits, follows no link, reads no more than it
+should, and shows no raw text."""
 
 from __future__ import annotations
 
@@ -15,9 +16,11 @@ import msgspec
 from equivbench.errors import FailedError
 
 FILE_LIMIT = 32 * 2**20
-"""Bytes of a file of results. A record with the errors of 20,000 groups at 20 points takes 16 MB, the shipped ones 0.1 MB."""
+"""Bytes of a file of results. A record with the errors of 20,000 groups at 20 points takes 16 MB,
+the shipped ones 0.1 MB."""
 BRACKET_LIMIT = 100_000
-"""Lists and objects in one file; more would take gigabytes as Python objects. The shipped records hold some hundreds."""
+"""Lists and objects in one file; more would take gigabytes as Python objects. The shipped records
+hold some hundreds."""
 DEPTH_LIMIT = 32
 """Levels of lists and objects; a record has 5, a model's config a few more."""
 STRING_LIMIT = 20_000
@@ -25,7 +28,8 @@ STRING_LIMIT = 20_000
 OBJECT_LIMIT = 10_000
 """Entries of one object; the largest in earnest are the reasons, some for every trace point."""
 NUMBERS = frozenset({int, float})
-"""The types of which lists are passed over where only texts and nulls matter: a record has thousands of numbers."""
+"""The types of which lists are passed over where only texts and nulls matter: a record has
+thousands of numbers."""
 _FORMATS = {
     b"\xef\xbb\xbf": "it begins with a byte order mark; save it as plain UTF-8",
     b"\xff\xfe": "it is UTF-16 text; save it as plain UTF-8",
@@ -39,21 +43,30 @@ _FORMATS = {
 _UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
-"""Control characters and those that hide or turn text round; tabs and line feeds are let through."""
+"""Control characters and those that hide or turn text round; tabs and line feeds are let
+through."""
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 
 
 def read_bounded(path: Path, *, follow: bool = True) -> bytes:
-    """The bytes of a regular file of at most ``FILE_LIMIT``; raises ``FailedError`` naming it for anything else.
+    """The bytes of a regular file of at most ``FILE_LIMIT``; raises ``FailedError`` naming it for
+    anything else.
 
-    A pipe, socket or device is refused without waiting for it, and a symbolic link unless ``follow``: what somebody sends must
-    not point at the reader's own files.
+    A pipe, socket or device is refused without waiting for it, and a symbolic link unless
+    ``follow``: what somebody sends must not point at the reader's own files.
     """
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
+    flags = (
+        os.O_RDONLY
+        | getattr(os, "O_NONBLOCK", 0)
+        | getattr(os, "O_NOCTTY", 0)
+        | getattr(os, "O_CLOEXEC", 0)
+    )
     name = shown(path)
     try:
         if not follow and path.is_symlink():
-            raise FailedError(f"{name} is a symbolic link, which is not followed; put the file itself there")
+            raise FailedError(
+                f"{name} is a symbolic link, which is not followed; put the file itself there"
+            )
         # What is not a regular file is not even opened: opening can act on a device.
         if not stat.S_ISREG(path.stat().st_mode):
             raise FailedError(f"{name} is not a regular file; remove it")
@@ -64,7 +77,9 @@ def read_bounded(path: Path, *, follow: bool = True) -> bytes:
                 raise FailedError(f"{name} is not a regular file; remove it")
             data = file.read(FILE_LIMIT + 1) if status.st_size <= FILE_LIMIT else b""
     except (OSError, ValueError) as error:
-        raise FailedError(f"cannot read {name}: {getattr(error, 'strerror', None) or error}") from error
+        raise FailedError(
+            f"cannot read {name}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     if status.st_size > FILE_LIMIT or len(data) > FILE_LIMIT:
         raise FailedError(
             f"{name} has {max(status.st_size, len(data))} bytes, more than the {FILE_LIMIT} that are read; split it"
@@ -73,7 +88,8 @@ def read_bounded(path: Path, *, follow: bool = True) -> bytes:
 
 
 def not_json(data: bytes) -> str | None:
-    """Why ``data`` is not worth decoding as JSON: another format, not UTF-8, or brackets without end; None if it is."""
+    """Why ``data`` is not worth decoding as JSON: another format, not UTF-8, or brackets without
+    end; None if it is."""
     for magic, reason in _FORMATS.items():
         if data.startswith(magic):
             return reason
@@ -90,7 +106,8 @@ def not_json(data: bytes) -> str | None:
 
 
 def hidden(data: bytes) -> Iterator[str]:
-    """What valid JSON in ``data`` can hide from a reader: keys given twice, unseen characters, endless text and nesting."""
+    """What valid JSON in ``data`` can hide from a reader: keys given twice, unseen characters,
+    endless text and nesting."""
     try:
         value = msgspec.json.decode(data)
     except RecursionError:
@@ -124,18 +141,25 @@ def hidden(data: bytes) -> Iterator[str]:
                 stack.append((item, f"{path}.{key}" if path else str(key), depth + 1))
             elif kind is str and (not plain or len(item) > STRING_LIMIT):
                 yield from _text(item, f"{path}.{key}" if path else str(key))
-    # Where no string holds an escape, what looks like a key is one, or lies in a text such as ": so": at most too many are found.
+    # Where no string holds an escape, what looks like a key is one, or lies in a text such as ":
+    # so": at most too many are found.
     if b"\\" in data or len(_KEY.findall(data)) != keys:
-        yield from (f"the key {shown(key)!r} is given twice in one object" for key in _repeated(data))
+        yield from (
+            f"the key {shown(key)!r} is given twice in one object" for key in _repeated(data)
+        )
 
 
 def shown(text: object, most: int = 400) -> str:
-    """``text`` on one line of at most some ``most`` characters, with what could act on a terminal or mislead an eye escaped."""
+    """``text`` on one line of at most some ``most`` characters, with what could act on a terminal
+    or mislead an eye escaped."""
     whole = str(text)
     cut = whole if len(whole) <= most else f"{whole[: most // 2]} ... {whole[-most // 2 :]}"
     if cut.isprintable() and not _UNSEEN.search(cut):
         return cut
-    return "".join(char if char.isprintable() and not _UNSEEN.match(char) else ascii(char)[1:-1] for char in cut)
+    return "".join(
+        char if char.isprintable() and not _UNSEEN.match(char) else ascii(char)[1:-1]
+        for char in cut
+    )
 
 
 def _text(text: str, where: str) -> Iterator[str]:
@@ -158,6 +182,9 @@ def _repeated(data: bytes) -> list[str]:
 
     try:
         json.loads(data, object_pairs_hook=note)
-    except (ValueError, RecursionError):  # what msgspec reads and json does not, such as integers of 5,000 digits
+    except (
+        ValueError,
+        RecursionError,
+    ):  # what msgspec reads and json does not, such as integers of 5,000 digits
         return []
     return list(repeated)

@@ -1,4 +1,5 @@
-"""The run record, field by field, as contract section 3 has it; the JSON Schema is generated from these types."""
+"""The run record, field by field, as contract section 3 has it; the JSON Schema is generated from
+these types."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ Number = float | None
 
 
 class _Part(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
-    """A piece of a record; unknown fields are refused so that a typing error cannot pass as a measurement."""
+    """A piece of a record; unknown fields are refused so that a typing error cannot pass as a
+    measurement."""
 
 
 class DatasetRecord(_Part):
@@ -24,7 +26,8 @@ class DatasetRecord(_Part):
     version: str
     sha256: str
     sizes: dict[str, int]
-    """Samples in each split, and ``fraction`` of the training split in parts per thousand where it was cut."""
+    """Samples in each split, and ``fraction`` of the training split in parts per thousand where it
+    was cut."""
 
 
 class Matching(_Part):
@@ -70,7 +73,8 @@ class RecipeRecord(_Part):
 
 
 class Budget(_Part):
-    """The limit in its own unit and what was used of it; seconds are ``clock.train + clock.data``."""
+    """The limit in its own unit and what was used of it; seconds are ``clock.train +
+    clock.data``."""
 
     kind: Literal["seconds", "steps", "samples"]
     limit: float
@@ -81,7 +85,8 @@ class Budget(_Part):
 
 
 class ClockRecord(_Part):
-    """Seconds by part; ``wall`` is the time for which the run held the machine and equals the sum of the parts."""
+    """Seconds by part; ``wall`` is the time for which the run held the machine and equals the sum
+    of the parts."""
 
     train: float
     compile: float
@@ -159,7 +164,8 @@ class TracePoint(_Part):
 
 
 class GroupErrors(_Part):
-    """Errors by independent group (molecule, cluster) at each trace point: what the gap's intervals resample."""
+    """Errors by independent group (molecule, cluster) at each trace point: what the gap's intervals
+    resample."""
 
     weights: list[float]
     """Rows behind each group (atoms of all its conformations)."""
@@ -188,7 +194,8 @@ class Git(_Part):
 
 
 class RunRecord(_Part):
-    """One arm, one seed, one budget. A value that was not measured is null and its path has an entry in ``reasons``."""
+    """One arm, one seed, one budget. A value that was not measured is null and its path has an
+    entry in ``reasons``."""
 
     schema_version: int
     rules_version: int
@@ -207,7 +214,8 @@ class RunRecord(_Part):
     model: ModelRecord
     recipe: RecipeRecord
     variant: dict[str, str]
-    """Switches that make runs incomparable: ``forces`` (direct, conservative) and whatever a later task adds."""
+    """Switches that make runs incomparable: ``forces`` (direct, conservative) and whatever a later
+    task adds."""
     seed: int
     budget: Budget
     clock: ClockRecord
@@ -230,5 +238,5 @@ class RunRecord(_Part):
     git: Git
     reasons: dict[str, str]
     baselines: dict[str, float] = {}
-    """Board metric on the same test set of predictors that need no training: ``zero``, ``linear`` (the best linear or isotropic
-    Gaussian one, fitted on the training split)."""
+    """Board metric on the same test set of predictors that need no training: ``zero``, ``linear``
+    (the best linear or isotropic Gaussian one, fitted on the training split)."""

@@ -31,7 +31,8 @@ class _Versioned(msgspec.Struct):
 
 
 def record_path(record: RunRecord, out: str | Path) -> Path:
-    """``out/<machine-key>/<task>/<pair>/<arm>/<run-id>.json``; raises ``UsageError`` for a name that is no plain name."""
+    """``out/<machine-key>/<task>/<pair>/<arm>/<run-id>.json``; raises ``UsageError`` for a name
+    that is no plain name."""
     named = {
         "machine key": record.environment.machine_key,
         "task": record.task,
@@ -41,7 +42,9 @@ def record_path(record: RunRecord, out: str | Path) -> Path:
     }
     for kind, name in named.items():
         if not _SAFE_NAME.fullmatch(name):
-            raise UsageError(f"{kind} {name!r} cannot be part of a file name; use letters, digits and . _ + = - only")
+            raise UsageError(
+                f"{kind} {name!r} cannot be part of a file name; use letters, digits and . _ + = - only"
+            )
     *folders, run_id = named.values()
     return Path(out).joinpath(*folders, f"{run_id}.json")
 
@@ -49,13 +52,16 @@ def record_path(record: RunRecord, out: str | Path) -> Path:
 def write_record(record: RunRecord, out: str | Path) -> Path:
     """Write ``record`` atomically below the folder ``out`` and return its path.
 
-    Raises ``FailedError`` if it holds a number that is not finite (JSON has none) or if the disk refuses.
+    Raises ``FailedError`` if it holds a number that is not finite (JSON has none) or if the disk
+    refuses.
     """
     path = record_path(record, out)
     plain = msgspec.to_builtins(record)
     for where, value in leaves(plain):
         if isinstance(value, float) and not math.isfinite(value):
-            raise FailedError(f"record {record.run_id}: {where} is {value}; a value that was not measured is null with a reason")
+            raise FailedError(
+                f"record {record.run_id}: {where} is {value}; a value that was not measured is null with a reason"
+            )
     text = _format(plain) + "\n"
     decode_record(text.encode(), str(path))
     write_atomically(path, text.encode())
@@ -73,25 +79,33 @@ def decode_record(data: bytes, name: str) -> RunRecord:
     try:
         version = msgspec.json.decode(data, type=_Versioned).schema_version
         if version != SCHEMA_VERSION:
-            raise FailedError(f"{name} has schema version {version}, this equivbench reads version {SCHEMA_VERSION}")
+            raise FailedError(
+                f"{name} has schema version {version}, this equivbench reads version {SCHEMA_VERSION}"
+            )
         return msgspec.json.decode(data, type=RunRecord)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise FailedError(f"{name} is not a valid record: {shown(error)}; delete it or run again") from error
+        raise FailedError(
+            f"{name} is not a valid record: {shown(error)}; delete it or run again"
+        ) from error
 
 
 def read_record(path: str | Path, *, follow: bool = True) -> RunRecord:
-    """The record in one file; raises ``FailedError`` naming the file if there is none or it is not valid.
+    """The record in one file; raises ``FailedError`` naming the file if there is none or it is not
+    valid.
 
     ``follow``: whether a symbolic link is followed; one in a folder of results is not.
     """
     return decode_record(read_bounded(Path(path), follow=follow), str(path))
 
 
-def record_files(path: str | Path | Iterable[str | Path], *, endings: tuple[str, ...] = (".json",)) -> list[Path]:
-    """What is called ``*.json`` (or ends as ``endings`` say) at or below ``path``, hidden ones left out, sorted.
+def record_files(
+    path: str | Path | Iterable[str | Path], *, endings: tuple[str, ...] = (".json",)
+) -> list[Path]:
+    """What is called ``*.json`` (or ends as ``endings`` say) at or below ``path``, hidden ones left
+    out, sorted.
 
-    Raises ``FailedError`` if there is nothing. Below a folder links are not followed, but named: a folder, pipe or link called
-    ``*.json`` is an invalid record.
+    Raises ``FailedError`` if there is nothing. Below a folder links are not followed, but named: a
+    folder, pipe or link called ``*.json`` is an invalid record.
     """
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
     files: set[Path] = set()
@@ -105,24 +119,35 @@ def record_files(path: str | Path | Iterable[str | Path], *, endings: tuple[str,
             # A link that the user names is meant; its target is a plain file from here on.
             files.add(each.resolve() if each.is_symlink() else each)
         else:
-            raise FailedError(f"{shown(each)} does not exist; name a results folder or record files")
+            raise FailedError(
+                f"{shown(each)} does not exist; name a results folder or record files"
+            )
     return sorted(files)
 
 
 def _below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Everything not hidden below ``folder`` whose name ends so, whatever it is, sorted; links to folders are not entered."""
+    """Everything not hidden below ``folder`` whose name ends so, whatever it is, sorted; links to
+    folders are not entered."""
     found = []
     for place, folders, names in os.walk(folder):
-        found += [Path(place, name) for name in (*folders, *names) if name.endswith(endings) and not name.startswith(".")]
+        found += [
+            Path(place, name)
+            for name in (*folders, *names)
+            if name.endswith(endings) and not name.startswith(".")
+        ]
         folders[:] = [name for name in folders if not name.startswith(".")]
     return sorted(found)
 
 
-def load_results(path: str | Path | Iterable[str | Path], *, invalid: Literal["raise", "warn"] = "raise") -> list[RunRecord]:
-    """The records at or below ``path`` (a folder, a file, or several), in an order that does not depend on the disk.
+def load_results(
+    path: str | Path | Iterable[str | Path], *, invalid: Literal["raise", "warn"] = "raise"
+) -> list[RunRecord]:
+    """The records at or below ``path`` (a folder, a file, or several), in an order that does not
+    depend on the disk.
 
-    An invalid, cut or empty file raises ``FailedError`` naming it, or with ``invalid="warn"`` is left out with a warning.
-    Whether a record is plausible is another question: :func:`equivbench.records.submission.admitted`.
+    An invalid, cut or empty file raises ``FailedError`` naming it, or with ``invalid="warn"`` is
+    left out with a warning. Whether a record is plausible is another question:
+    :func:`equivbench.records.submission.admitted`.
     """
     records = []
     for file in record_files(path):
@@ -142,11 +167,21 @@ def record_order(record: RunRecord) -> tuple[str, str, str, str, str, int, str, 
 
 
 def _format(value: Any, indent: int = 0) -> str:
-    """JSON, one key a line, lists of plain values on one line; the same record always gives the same bytes."""
+    """JSON, one key a line, lists of plain values on one line; the same record always gives the
+    same bytes."""
     pad = " " * (indent + 1)
     if isinstance(value, dict) and value:
-        items = [f"{pad}{json.dumps(key, ensure_ascii=False)}: {_format(item, indent + 1)}" for key, item in value.items()]
+        items = [
+            f"{pad}{json.dumps(key, ensure_ascii=False)}: {_format(item, indent + 1)}"
+            for key, item in value.items()
+        ]
         return "{\n" + ",\n".join(items) + "\n" + " " * indent + "}"
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        return "[\n" + ",\n".join(pad + _format(item, indent + 1) for item in value) + "\n" + " " * indent + "]"
+        return (
+            "[\n"
+            + ",\n".join(pad + _format(item, indent + 1) for item in value)
+            + "\n"
+            + " " * indent
+            + "]"
+        )
     return json.dumps(value, ensure_ascii=False, allow_nan=False)

@@ -1,4 +1,5 @@
-"""A folder of results from a stranger, looked through as a whole: what is wrong with each file, and which records to admit."""
+"""A folder of results from a stranger, looked through as a whole: what is wrong with each file, and
+which records to admit."""
 
 from __future__ import annotations
 
@@ -17,7 +18,13 @@ from equivbench.records.kernels import KernelSamples
 from equivbench.records.plausible_lines import line_problems
 from equivbench.records.reading import hidden, not_json, read_bounded, shown
 from equivbench.records.schema import RunRecord
-from equivbench.records.store import InvalidRecordWarning, decode_record, record_files, record_order, record_path
+from equivbench.records.store import (
+    InvalidRecordWarning,
+    decode_record,
+    record_files,
+    record_order,
+    record_path,
+)
 from equivbench.records.validate import incomparable, problems, remarks
 
 MOST_SHOWN = 20
@@ -53,17 +60,24 @@ class Report:
 
 
 def review(paths: Sequence[Path]) -> list[Report]:
-    """A report on every file of results at or below ``paths``, in their order; raises ``FailedError`` if there is none.
+    """A report on every file of results at or below ``paths``, in their order; raises
+    ``FailedError`` if there is none.
 
-    Records are ``*.json``, kernel samples and analyses the ``*.jsonl`` of ``KINDS``; other ``*.jsonl`` (logs of tuning) are
-    looked at for hostile content only.
+    Records are ``*.json``, kernel samples and analyses the ``*.jsonl`` of ``KINDS``; other
+    ``*.jsonl`` (logs of tuning) are looked at for hostile content only.
     """
     folders = [path for path in paths if path.is_dir()]
     files = record_files(paths, endings=(".json", ".jsonl"))
     found = [(file, *_record(file, folders)) for file in files if file.suffix == ".json"]
-    # What is named first comes first: `validate results theirs` finds theirs to be copies, whatever date they bear.
-    order = {file: next((index for index, path in enumerate(paths) if file.is_relative_to(path)), 0) for file in files}
-    _mark_copies([(order[file], report, record) for file, report, record in found if record is not None])
+    # What is named first comes first: `validate results theirs` finds theirs to be copies, whatever
+    # date they bear.
+    order = {
+        file: next((index for index, path in enumerate(paths) if file.is_relative_to(path)), 0)
+        for file in files
+    }
+    _mark_copies(
+        [(order[file], report, record) for file, report, record in found if record is not None]
+    )
     reports = {file: report for file, report, _ in found}
     for file in files:
         if file.suffix != ".json":
@@ -72,10 +86,12 @@ def review(paths: Sequence[Path]) -> list[Report]:
 
 
 def admitted(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -> list[RunRecord]:
-    """The records at or below ``path`` that :func:`review` finds nothing wrong with, sorted as ``load_results`` sorts them.
+    """The records at or below ``path`` that :func:`review` finds nothing wrong with, sorted as
+    ``load_results`` sorts them.
 
-    A file that is refused raises ``FailedError`` naming it and the first reason, or with ``invalid="warn"`` is left out with a
-    warning. A record under other rules is no wrong one: the board keeps it apart.
+    A file that is refused raises ``FailedError`` naming it and the first reason, or with
+    ``invalid="warn"`` is left out with a warning. A record under other rules is no wrong one: the
+    board keeps it apart.
     """
     folders = [each for each in [Path(path)] if each.is_dir()]
     found = [_record(file, folders) for file in record_files(path)]
@@ -118,7 +134,8 @@ def _record(file: Path, folders: list[Path]) -> tuple[Report, RunRecord | None]:
 
 
 def _misplaced(record: RunRecord, file: Path) -> list[str]:
-    """A file in a folder of results must lie where its content says, or one could pass for another or be overwritten by it."""
+    """A file in a folder of results must lie where its content says, or one could pass for another
+    or be overwritten by it."""
     try:
         expected = record_path(record, "")
     except UsageError as error:
@@ -129,29 +146,39 @@ def _misplaced(record: RunRecord, file: Path) -> list[str]:
 
 
 def _mark_copies(found: list[tuple[int, Report, RunRecord]]) -> None:
-    """Refuse what repeats an earlier record (rank, report, record): one run twice, or its curve as another seed's or arm's.
+    """Refuse what repeats an earlier record (rank, report, record): one run twice, or its curve as
+    another seed's or arm's.
 
     Of a lower rank is earlier, then what was created first, then what lies first in the folder.
     """
     runs: dict[tuple[object, ...], Report] = {}
     curves: dict[tuple[object, ...], tuple[Report, RunRecord]] = {}
-    ranked = sorted(found, key=lambda each: (each[0], each[2].created, Path(each[1].path).with_suffix("").parts))
+    ranked = sorted(
+        found, key=lambda each: (each[0], each[2].created, Path(each[1].path).with_suffix("").parts)
+    )
     for _, report, record in ranked:
         where = record.environment.machine_key
-        first = runs.setdefault((where, record.task, record.pair, record.arm, record.run_id), report)
+        first = runs.setdefault(
+            (where, record.task, record.pair, record.arm, record.run_id), report
+        )
         if first is not report:
             report.problems.append(f"it is the same run as {first.path}")
             continue
-        # A seed decides the initial weights and the order of the samples: with two of them no two losses agree.
+        # A seed decides the initial weights and the order of the samples: with two of them no two
+        # losses agree.
         curve = tuple(point.test.total for point in record.trace)
         if len(curve) < 2 or None in curve:
             continue
-        other, its = curves.setdefault((record.task, record.dataset.sha256, curve), (report, record))
+        other, its = curves.setdefault(
+            (record.task, record.dataset.sha256, curve), (report, record)
+        )
         if other is report:
             continue
         timed = [[point.train_seconds for point in one.trace] for one in (record, its)]
         if (record.seed, record.arm) != (its.seed, its.arm) or timed[0] == timed[1]:
-            report.problems.append(f"its losses are those of {other.path}, number for number: one run cannot count twice")
+            report.problems.append(
+                f"its losses are those of {other.path}, number for number: one run cannot count twice"
+            )
 
 
 def _lines(file: Path) -> Report:
@@ -170,12 +197,16 @@ def _lines(file: Path) -> Report:
     found: list[str] = []
     for number, line in enumerate(data.splitlines(), 1):
         if line.strip() and len(found) <= MOST_SHOWN:
-            found += [f"line {number}: {problem}" for problem in _line(line, number, kind, file, seen)]
+            found += [
+                f"line {number}: {problem}" for problem in _line(line, number, kind, file, seen)
+            ]
     report.problems = _at_most(found)
     return report
 
 
-def _line(line: bytes, number: int, kind: type[Line] | None, file: Path, seen: dict[tuple[str, ...], int]) -> list[str]:
+def _line(
+    line: bytes, number: int, kind: type[Line] | None, file: Path, seen: dict[tuple[str, ...], int]
+) -> list[str]:
     try:
         value = msgspec.json.decode(line) if kind is None else msgspec.json.decode(line, type=kind)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -195,4 +226,8 @@ def _line(line: bytes, number: int, kind: type[Line] | None, file: Path, seen: d
 
 def _at_most(found: list[str]) -> list[str]:
     texts = [shown(text) for text in found[:MOST_SHOWN]]
-    return texts if len(found) <= MOST_SHOWN else [*texts, f"and more ({len(found) - MOST_SHOWN} at least)"]
+    return (
+        texts
+        if len(found) <= MOST_SHOWN
+        else [*texts, f"and more ({len(found) - MOST_SHOWN} at least)"]
+    )

@@ -18,13 +18,16 @@ from equivbench.records.schema import RULES_VERSION, RunRecord, Test, TestPart
 from equivbench.records.store import record_path
 
 SUM_TOLERANCE = 1e-6
-"""Relative: parts are added up in float64 over at most some 1e9 terms, and a defect is far larger."""
+"""Relative: parts are added up in float64 over at most some 1e9 terms, and a defect is far
+larger."""
 OTHER_LIMIT = 0.05
-"""Share of wall time that no named clock part accounts for, above which a record deserves a look."""
+"""Share of wall time that no named clock part accounts for, above which a record deserves a
+look."""
 
 
 def problems(record: RunRecord) -> list[str]:
-    """Why ``record`` cannot be right, one sentence each; empty if nothing contradicts itself, the device or the data."""
+    """Why ``record`` cannot be right, one sentence each; empty if nothing contradicts itself, the
+    device or the data."""
     plain = msgspec.to_builtins(record)
     beyond = too_large(plain)
     if beyond is not None:
@@ -41,7 +44,9 @@ def remarks(record: RunRecord) -> list[str]:
     found = []
     wall = record.clock.wall
     if wall > 0 and record.clock.other > OTHER_LIMIT * wall:
-        found.append(f"clock.other is {record.clock.other / wall:.0%} of the wall time, more than {OTHER_LIMIT:.0%}")
+        found.append(
+            f"clock.other is {record.clock.other / wall:.0%} of the wall time, more than {OTHER_LIMIT:.0%}"
+        )
     if record.model.symmetry_verified is False:
         found.append(f"the declared symmetry {record.model.symmetry} failed its measurement")
     if record.git.dirty:
@@ -61,7 +66,9 @@ def _names(record: RunRecord) -> Iterator[str]:
         record_path(record, ".")
     except UsageError as error:
         yield str(error)
-    if record.preset not in record.run_id or not re.search(rf"(?<!\d){record.seed}(?!\d)", record.run_id):
+    if record.preset not in record.run_id or not re.search(
+        rf"(?<!\d){record.seed}(?!\d)", record.run_id
+    ):
         yield f"run_id {record.run_id!r} does not hold preset {record.preset!r} and seed {record.seed}"
     try:
         created = datetime.fromisoformat(record.created)
@@ -69,7 +76,10 @@ def _names(record: RunRecord) -> Iterator[str]:
         created = None
     if created is None or created.utcoffset() != timedelta(0):
         yield f"created {record.created!r} is not an ISO 8601 time in UTC"
-    hashes = {"dataset.sha256": record.dataset.sha256, "recipe.tuning_log_sha256": record.recipe.tuning_log_sha256}
+    hashes = {
+        "dataset.sha256": record.dataset.sha256,
+        "recipe.tuning_log_sha256": record.recipe.tuning_log_sha256,
+    }
     for where, value in hashes.items():
         if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
             yield f"{where} {value!r} is not a SHA-256 in hexadecimal digits"
@@ -90,18 +100,28 @@ def _status(record: RunRecord) -> Iterator[str]:
 def _clock(record: RunRecord) -> Iterator[str]:
     parts = msgspec.structs.asdict(record.clock)
     wall = parts.pop("wall")
-    yield from (f"clock.{name} is {value} s, below zero" for name, value in parts.items() if value < 0)
+    yield from (
+        f"clock.{name} is {value} s, below zero" for name, value in parts.items() if value < 0
+    )
     if not _close(sum(parts.values()), wall):
         yield f"the clock's parts add up to {sum(parts.values()):.9g} s, wall is {wall:.9g} s"
     if record.recipe.compile is not None and record.steps > 0 and parts["compile"] <= 0:
         yield f"recipe.compile is {record.recipe.compile!r}, but clock.compile is zero"
-    if record.restarts < 0 or record.lost_seconds < 0 or (record.restarts == 0 and record.lost_seconds > 0):
+    if (
+        record.restarts < 0
+        or record.lost_seconds < 0
+        or (record.restarts == 0 and record.lost_seconds > 0)
+    ):
         yield f"{record.restarts} restarts and {record.lost_seconds:g} lost seconds contradict each other"
 
 
 def _budget(record: RunRecord) -> Iterator[str]:
     budget, clock = record.budget, record.clock
-    counted = {"seconds": clock.train + clock.data, "steps": record.steps, "samples": record.samples}[budget.kind]
+    counted = {
+        "seconds": clock.train + clock.data,
+        "steps": record.steps,
+        "samples": record.samples,
+    }[budget.kind]
     if not _close(budget.spent, counted):
         source = "clock.train + clock.data" if budget.kind == "seconds" else budget.kind
         yield f"budget.spent is {budget.spent:.9g} {budget.kind}, {source} is {counted:.9g}"
@@ -128,7 +148,11 @@ def _counts(record: RunRecord) -> Iterator[str]:
         yield f"{record.samples} samples do not fit {record.steps} steps of {record.recipe.batch_size}"
     train = record.dataset.sizes.get("train")
     # One per cent: a cut of the training split is stated in parts per thousand.
-    if train is not None and train > 0 and abs(record.epochs * train - record.samples) > 0.01 * record.samples + 1e-6 * train:
+    if (
+        train is not None
+        and train > 0
+        and abs(record.epochs * train - record.samples) > 0.01 * record.samples + 1e-6 * train
+    ):
         yield f"{record.epochs:g} epochs of {train} samples are not {record.samples} samples"
     measured = {
         "peak_bytes": record.memory.peak_bytes,
@@ -148,26 +172,42 @@ def _throughput(record: RunRecord) -> Iterator[str]:
     if not steps.p10 <= steps.p50 <= steps.p90:
         yield f"step_seconds are not in order: p10 {steps.p10:g}, p50 {steps.p50:g}, p90 {steps.p90:g}"
     # At most a tenth of the steps is faster than p10, so the mean step cannot be below 0.9 p10.
-    if rate is not None and rate > 0 and record.recipe.batch_size / rate < 0.9 * steps.p10 * (1 - SUM_TOLERANCE):
+    if (
+        rate is not None
+        and rate > 0
+        and record.recipe.batch_size / rate < 0.9 * steps.p10 * (1 - SUM_TOLERANCE)
+    ):
         yield f"throughput {rate:g} samples/s is more than steps of {steps.p10:g} s (p10) allow"
 
 
 def _trace(record: RunRecord) -> Iterator[str]:
     trace = record.trace
     for earlier, later in pairwise(trace):
-        if later.step <= earlier.step or later.samples < earlier.samples or later.train_seconds < earlier.train_seconds:
+        if (
+            later.step <= earlier.step
+            or later.samples < earlier.samples
+            or later.train_seconds < earlier.train_seconds
+        ):
             yield f"the trace goes back between steps {earlier.step} and {later.step}"
     if record.final is not None and (not trace or record.final != trace[-1].test):
         yield "final is not the last point of the trace"
     if not trace:
         return
     last, busy = trace[-1], record.clock.train + record.clock.data
-    if last.step > record.steps or last.samples > record.samples or last.train_seconds > busy * (1 + SUM_TOLERANCE):
+    if (
+        last.step > record.steps
+        or last.samples > record.samples
+        or last.train_seconds > busy * (1 + SUM_TOLERANCE)
+    ):
         yield "the trace ends after the run"
     if record.status == "completed" and last.step != record.steps:
         yield f"the last evaluation is at step {last.step} of {record.steps}, not at the end"
     tests = [test for _, test in _tests(record)]
-    implied = [t.total / (1 - t.explained) for t in tests if t.total is not None and t.explained is not None and t.explained < 1]
+    implied = [
+        t.total / (1 - t.explained)
+        for t in tests
+        if t.total is not None and t.explained is not None and t.explained < 1
+    ]
     if implied and not _close(min(implied), max(implied)):
         yield f"explained and total imply baselines from {min(implied):.9g} to {max(implied):.9g}; there is only one"
 
@@ -193,21 +233,29 @@ def _groups(record: RunRecord) -> Iterator[str]:
 
 
 def _test(test: Test) -> Iterator[str]:
-    yield from _out_of_range({name: getattr(test, name) for name in ("objective", "floor", "explained")})
+    yield from _out_of_range(
+        {name: getattr(test, name) for name in ("objective", "floor", "explained")}
+    )
     parts: list[tuple[str, Test | TestPart]] = [("", test), *test.by.items()]
     for name, part in parts:
         yield from (f"{name}: {problem}" if name else problem for problem in _parts(part))
 
 
 def _parts(part: Test | TestPart) -> Iterator[str]:
-    yield from _out_of_range({name: getattr(part, name) for name in ("total", "twirled", "equivariance", "share")})
+    yield from _out_of_range(
+        {name: getattr(part, name) for name in ("total", "twirled", "equivariance", "share")}
+    )
     total, twirled, equivariance, share = part.total, part.twirled, part.equivariance, part.share
     if total is None or twirled is None or equivariance is None:
         return
     scale = max(abs(total), abs(twirled), abs(equivariance))
     if abs(total - twirled - equivariance) > SUM_TOLERANCE * scale:
         yield f"total {total:.9g} is not twirled {twirled:.9g} + equivariance {equivariance:.9g}"
-    if share is not None and total > 0 and abs(share * total - equivariance) > SUM_TOLERANCE * scale:
+    if (
+        share is not None
+        and total > 0
+        and abs(share * total - equivariance) > SUM_TOLERANCE * scale
+    ):
         yield f"share {share:.9g} is not equivariance / total, {equivariance / total:.9g}"
 
 

@@ -1,5 +1,7 @@
-"""Rotations, symmetry types and how a rotation acts on them, the error decomposition, and symmetrising wrappers.
+"""Rotations, symmetry types and how a rotation acts on them, the error decomposition, and
+symmetrising wrappers.
 
-``rotations`` samples the groups, ``types`` reads e3nn's notation and rotates batches of declared tensors,
-``decomposition`` splits an error into its twirled and its equivariance part, ``wrappers`` makes any model (more) equivariant.
+``rotations`` samples the groups, ``types`` reads e3nn's notation and rotates batches of declared
+tensors, ``decomposition`` splits an error into its twirled and its equivariance part, ``wrappers``
+makes any model (more) equivariant.
 """

@@ -1,4 +1,5 @@
-"""How much of an error is a symmetry error: total = twirled + equivariance, from predictions on rotated inputs."""
+"""How much of an error is a symmetry error: total = twirled + equivariance, from predictions on
+rotated inputs."""
 
 from __future__ import annotations
 
@@ -19,12 +20,14 @@ _CHUNK = 4_000_000
 
 @dataclass(frozen=True, eq=False)
 class Decomposition:
-    """The parts of the error, row by row, in float64; ``total == twirled + equivariance`` to rounding, never clipped."""
+    """The parts of the error, row by row, in float64; ``total == twirled + equivariance`` to
+    rounding, never clipped."""
 
     total: Tensor
     """[batch] error of the predictions."""
     twirled: Tensor
-    """[batch] error of the prediction averaged over all rotations; unbiased, so a single row may be below 0."""
+    """[batch] error of the prediction averaged over all rotations; unbiased, so a single row may be
+    below 0."""
     equivariance: Tensor
     """[batch] what the predictions lose by differing from their average."""
     groups: Tensor
@@ -32,20 +35,32 @@ class Decomposition:
 
     @property
     def share(self) -> float:
-        """sum(equivariance) / sum(total): a ratio of sums, not a mean of ratios. NaN where the total is 0."""
+        """sum(equivariance) / sum(total): a ratio of sums, not a mean of ratios. NaN where the
+        total is 0."""
         total = self.total.detach().sum()
         return float(self.equivariance.detach().sum() / total) if total != 0 else math.nan
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """(low, high) of the share at confidence ``level``: a studentised bootstrap over groups, the same on every call.
+        """(low, high) of the share at confidence ``level``: a studentised bootstrap over groups,
+        the same on every call.
 
-        (NaN, NaN) for fewer than two groups or a total of 0; raises ``UsageError`` for a level outside (0, 1).
+        (NaN, NaN) for fewer than two groups or a total of 0; raises ``UsageError`` for a level
+        outside (0, 1).
         """
-        return ratio_interval(sum_by_group(self.equivariance, self.groups), sum_by_group(self.total, self.groups), level)
+        return ratio_interval(
+            sum_by_group(self.equivariance, self.groups),
+            sum_by_group(self.total, self.groups),
+            level,
+        )
 
     def rows(self, selected: Tensor) -> Decomposition:
         """The same of the rows that a [batch] mask or index selects."""
-        return Decomposition(self.total[selected], self.twirled[selected], self.equivariance[selected], self.groups[selected])
+        return Decomposition(
+            self.total[selected],
+            self.twirled[selected],
+            self.equivariance[selected],
+            self.groups[selected],
+        )
 
 
 def decompose(
@@ -59,10 +74,11 @@ def decompose(
 ) -> Decomposition:
     """Split the error of predictions on rotated inputs into a twirled and an equivariance part.
 
-    With p_i = rho(g_i)^-1 f(g_i x), their mean pbar and n draws: s2 = mean_i |p_i - pbar|^2 and b = |pbar - y|^2 give
-    equivariance = n/(n-1) s2, twirled = b - s2/(n-1), total = s2 + b, each unbiased (arXiv 2512.02303, with the correction
-    that its notebooks leave out of the twirled part). Computed in float64 relative to the first prediction, so that neither a
-    large offset nor a tiny share costs accuracy. Differentiable in ``pulled_back`` and ``target``.
+    With p_i = rho(g_i)^-1 f(g_i x), their mean pbar and n draws: s2 = mean_i |p_i - pbar|^2 and b =
+    |pbar - y|^2 give equivariance = n/(n-1) s2, twirled = b - s2/(n-1), total = s2 + b, each
+    unbiased (arXiv 2512.02303, with the correction that its notebooks leave out of the twirled
+    part). Computed in float64 relative to the first prediction, so that neither a large offset nor
+    a tiny share costs accuracy. Differentiable in ``pulled_back`` and ``target``.
 
     Parameters
     ----------
@@ -71,22 +87,23 @@ def decompose(
     target
         [batch, ...]. Squared errors are summed over the trailing axes.
     weights
-        Broadcast to [batch, ...], fewer axes counting from the batch axis; a mask is 0 or 1. Entries of weight 0 may hold
-        anything, NaN included, and contribute 0.
+        Broadcast to [batch, ...], fewer axes counting from the batch axis; a mask is 0 or 1.
+        Entries of weight 0 may hold anything, NaN included, and contribute 0.
     groups
-        [batch] integers: which rows belong together (atoms of one molecule), the unit that the interval resamples. None: each
-        row by itself.
+        [batch] integers: which rows belong together (atoms of one molecule), the unit that the
+        interval resamples. None: each row by itself.
     exhaustive
-        False: rotations are iid draws. True: they are a whole finite group, and the plug-in values are exact.
+        False: rotations are iid draws. True: they are a whole finite group, and the plug-in values
+        are exact.
     loss
-        ``squared``, or ``norm``: the Euclidean norm over the last axis, its twirled part by the jackknife, which still leaves a
-        bias at small n; weights must not differ along that axis.
+        ``squared``, or ``norm``: the Euclidean norm over the last axis, its twirled part by the
+        jackknife, which still leaves a bias at small n; weights must not differ along that axis.
 
     Raises
     ------
     UsageError
-        (a ``ValueError``) for shapes that do not fit, negative weights, or fewer draws than the estimator needs: 2 for
-        ``squared``, 8 for ``norm``.
+        (a ``ValueError``) for shapes that do not fit, negative weights, or fewer draws than the
+        estimator needs: 2 for ``squared``, 8 for ``norm``.
     """
     _check(pulled_back, target, groups, exhaustive, loss)
     n = len(pulled_back)
@@ -94,7 +111,8 @@ def decompose(
     if weight is not None:
         dropped = weight == 0
         pulled_back, target = pulled_back.masked_fill(dropped, 0), target.masked_fill(dropped, 0)
-    # Differences to the first draw are exact in float64 for float32 predictions, whatever their offset.
+    # Differences to the first draw are exact in float64 for float32 predictions, whatever their
+    # offset.
     first = pulled_back[0].double()
     shifts = pulled_back.double() - first
     error, mean = first - target.double(), shifts.mean(0)
@@ -117,17 +135,22 @@ def decompose(
 
 
 def sum_by_group(values: Tensor, groups: Tensor) -> Tensor:
-    """[G] sums of ``values`` [batch] over each of the groups [batch], in ascending order of group; no gradient."""
+    """[G] sums of ``values`` [batch] over each of the groups [batch], in ascending order of group;
+    no gradient."""
     names, index = torch.unique(groups, return_inverse=True)
     return values.new_zeros(len(names)).index_add(0, index, values.detach())
 
 
-def ratio_interval(numerator: Tensor, denominator: Tensor, level: float = 0.95) -> tuple[float, float]:
-    """(low, high) of sum(numerator) / sum(denominator), resampling their shared entries [G]: the independent groups.
+def ratio_interval(
+    numerator: Tensor, denominator: Tensor, level: float = 0.95
+) -> tuple[float, float]:
+    """(low, high) of sum(numerator) / sum(denominator), resampling their shared entries [G]: the
+    independent groups.
 
-    A bootstrap of the t statistic on the cube-root scale, symmetric in |t|. Sums of squares are skewed, and their cube root is
-    close to normal (Wilson and Hilferty, PNAS 1931); plain percentiles and BCa cover 85-93% at 100 groups of log-normal size
-    where this covers 93-96%. The resamples are seeded, so equal input gives an equal interval.
+    A bootstrap of the t statistic on the cube-root scale, symmetric in |t|. Sums of squares are
+    skewed, and their cube root is close to normal (Wilson and Hilferty, PNAS 1931); plain
+    percentiles and BCa cover 85-93% at 100 groups of log-normal size where this covers 93-96%. The
+    resamples are seeded, so equal input gives an equal interval.
     """
     if not 0 < level < 1:
         raise UsageError(f"a confidence level lies between 0 and 1, not {level}")
@@ -142,14 +165,18 @@ def ratio_interval(numerator: Tensor, denominator: Tensor, level: float = 0.95) 
     ratios, errors = _ratio_and_error(_resample(columns))
     # Going from r to r^(1/3) divides an error by 3 r^(2/3); the constant cancels.
     statistic = (_cbrt(ratios) - _cbrt(ratio)).abs() * _cbrt(ratios).square() / errors
-    # A resample without spread says nothing about the size of an error: it counts as infinitely far.
-    quantile = torch.quantile(statistic.nan_to_num(nan=math.inf, posinf=math.inf), level, interpolation="higher")
+    # A resample without spread says nothing about the size of an error: it counts as infinitely
+    # far.
+    quantile = torch.quantile(
+        statistic.nan_to_num(nan=math.inf, posinf=math.inf), level, interpolation="higher"
+    )
     reach = quantile * error / _cbrt(ratio).square()
     return float((_cbrt(ratio) - reach) ** 3), float((_cbrt(ratio) + reach) ** 3)
 
 
 def _resample(columns: Tensor) -> Tensor:
-    """[RESAMPLES, k] column sums of [G, k] over G entries drawn with replacement, as count matrices times columns."""
+    """[RESAMPLES, k] column sums of [G, k] over G entries drawn with replacement, as count matrices
+    times columns."""
     count = len(columns)
     generator = torch.Generator().manual_seed(0)
     sums = []
@@ -181,7 +208,8 @@ def _row_sums(values: Tensor, weight: Tensor | None, leading: int) -> Tensor:
 
 
 def _broadcast(weights: Tensor, shape: torch.Size) -> Tensor:
-    """Weights as float64 of ``shape``, [batch] ones against [batch, ...] values counting from the batch axis."""
+    """Weights as float64 of ``shape``, [batch] ones against [batch, ...] values counting from the
+    batch axis."""
     if not bool((weights >= 0).all()):
         raise UsageError("weights must be numbers of at least 0")
     padded = weights.reshape(weights.shape + (1,) * max(0, len(shape) - weights.dim()))
@@ -190,26 +218,38 @@ def _broadcast(weights: Tensor, shape: torch.Size) -> Tensor:
             return candidate.double().broadcast_to(shape)
         except RuntimeError:
             continue
-    raise UsageError(f"weights of shape {tuple(weights.shape)} do not broadcast to predictions of shape {tuple(shape)}")
+    raise UsageError(
+        f"weights of shape {tuple(weights.shape)} do not broadcast to predictions of shape {tuple(shape)}"
+    )
 
 
 def _per_vector(weight: Tensor) -> Tensor:
     """[batch, ...] without the last axis, along which a norm has one weight."""
     if not bool((weight == weight[..., :1]).all()):
-        raise UsageError("loss='norm' takes one weight per vector, but the weights differ along the last axis")
+        raise UsageError(
+            "loss='norm' takes one weight per vector, but the weights differ along the last axis"
+        )
     return weight[..., 0]
 
 
-def _check(pulled_back: Tensor, target: Tensor, groups: Tensor | None, exhaustive: bool, loss: str) -> None:
+def _check(
+    pulled_back: Tensor, target: Tensor, groups: Tensor | None, exhaustive: bool, loss: str
+) -> None:
     if loss not in ("squared", "norm"):
         raise UsageError(f"loss {loss!r} is not one of squared, norm")
     if target.dim() < 1 or pulled_back.shape[1:] != target.shape:
         found, wanted = tuple(pulled_back.shape), ("n_rotations", *target.shape)
-        raise UsageError(f"predictions must have the target's shape behind a first axis of rotations, {wanted}: found {found}")
+        raise UsageError(
+            f"predictions must have the target's shape behind a first axis of rotations, {wanted}: found {found}"
+        )
     if loss == "norm" and target.dim() < 2:
-        raise UsageError(f"loss='norm' takes vectors along the last axis, but the target has shape {tuple(target.shape)}")
+        raise UsageError(
+            f"loss='norm' takes vectors along the last axis, but the target has shape {tuple(target.shape)}"
+        )
     if groups is not None and groups.shape != target.shape[:1]:
         raise UsageError(f"groups must be [{len(target)}], one a row, found {tuple(groups.shape)}")
     needed = 1 if exhaustive else 2 if loss == "squared" else JACKKNIFE_ROTATIONS
     if len(pulled_back) < needed:
-        raise UsageError(f"loss={loss!r} needs at least {needed} rotations, found {len(pulled_back)}")
+        raise UsageError(
+            f"loss={loss!r} needs at least {needed} rotations, found {len(pulled_back)}"
+        )

@@ -13,17 +13,27 @@ _GRID_AXES = (2, 3, 4)
 
 
 def parities(text: str) -> tuple[int, ...]:
-    """The sign, +1 (``e``) or -1 (``o``), of every component of a type as :meth:`SymmetryType.parse` reads it, under x -> -x."""
-    inner = text.strip().removeprefix("voxel(").removesuffix(")") if SymmetryType.parse(text).voxel else text
+    """The sign, +1 (``e``) or -1 (``o``), of every component of a type as
+    :meth:`SymmetryType.parse` reads it, under x -> -x."""
+    inner = (
+        text.strip().removeprefix("voxel(").removesuffix(")")
+        if SymmetryType.parse(text).voxel
+        else text
+    )
     terms = [term.strip() for term in inner.split("+")]
-    return tuple(sign for term in terms for sign in SymmetryType.parse(term).dim * (-1 if term.endswith("o") else 1,))
+    return tuple(
+        sign
+        for term in terms
+        for sign in SymmetryType.parse(term).dim * (-1 if term.endswith("o") else 1,)
+    )
 
 
 def mirror(tensors: Mapping[str, Tensor], fields: Iterable[Declared]) -> dict[str, Tensor]:
     """A copy of ``tensors`` in which every tensor of a declared type is that of the mirror image.
 
-    Components of odd parity change sign; a voxel grid is also turned inside out about its centre. Exact: no value is rounded.
-    Mirroring twice gives back what was there. Tensors without a field pass through.
+    Components of odd parity change sign; a voxel grid is also turned inside out about its centre.
+    Exact: no value is rounded. Mirroring twice gives back what was there. Tensors without a field
+    pass through.
 
     Raises
     ------
@@ -40,11 +50,17 @@ def mirror(tensors: Mapping[str, Tensor], fields: Iterable[Declared]) -> dict[st
             tensor = tensor.flip(_GRID_AXES)
         if -1 in signs:
             axis = 1 if symmetry.voxel else -1
-            # A tensor of one kind of sign needs no axis of components: [samples] of type 0o has none.
+            # A tensor of one kind of sign needs no axis of components: [samples] of type 0o has
+            # none.
             if 1 in signs and tensor.shape[axis] != len(signs):
-                raise UsageError(f"field {field.name!r} declared {field.symmetry!r} has shape {tuple(tensor.shape)}")
+                raise UsageError(
+                    f"field {field.name!r} declared {field.symmetry!r} has shape {tuple(tensor.shape)}"
+                )
             if 1 in signs:
-                shape = [len(signs) if position == axis % tensor.dim() else 1 for position in range(tensor.dim())]
+                shape = [
+                    len(signs) if position == axis % tensor.dim() else 1
+                    for position in range(tensor.dim())
+                ]
                 tensor = tensor * tensor.new_tensor(signs).reshape(shape)
             else:
                 tensor = -tensor

@@ -18,8 +18,9 @@ def random_rotations(
 ) -> Float[Tensor, "{n} 3 3"]:
     """``n`` independent rotations from the Haar measure on SO(3).
 
-    A unit quaternion uniform on the 3-sphere is a Haar rotation (Shoemake, Graphics Gems III, 1992); three uniform Euler
-    angles are not. Drawn in float64 whatever ``dtype``, so the same generator gives the same rotations.
+    A unit quaternion uniform on the 3-sphere is a Haar rotation (Shoemake, Graphics Gems III,
+    1992); three uniform Euler angles are not. Drawn in float64 whatever ``dtype``, so the same
+    generator gives the same rotations.
 
     Parameters
     ----------
@@ -47,8 +48,11 @@ def random_rotations(
     return matrices.to(dtype=dtype or torch.get_default_dtype(), device=device)
 
 
-def octahedral_rotations(dtype: torch.dtype | None = None, device: torch.device | str | None = None) -> Shaped[Tensor, "24 3 3"]:
-    """The 24 rotations of the cube: every signed permutation matrix of determinant +1, the identity first.
+def octahedral_rotations(
+    dtype: torch.dtype | None = None, device: torch.device | str | None = None
+) -> Shaped[Tensor, "24 3 3"]:
+    """The 24 rotations of the cube: every signed permutation matrix of determinant +1, the identity
+    first.
 
     Returns
     -------
@@ -61,5 +65,7 @@ def octahedral_rotations(dtype: torch.dtype | None = None, device: torch.device 
         parity = (-1) ** sum(order[i] > order[j] for i, j in itertools.combinations(range(3), 2))
         for signs in itertools.product((1, -1), repeat=3):
             if parity * signs[0] * signs[1] * signs[2] == 1:
-                matrices.append(torch.tensor(signs, dtype=torch.float64)[:, None] * identity[list(order)])
+                matrices.append(
+                    torch.tensor(signs, dtype=torch.float64)[:, None] * identity[list(order)]
+                )
     return torch.stack(matrices).to(dtype=dtype or torch.get_default_dtype(), device=device)

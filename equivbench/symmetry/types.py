@@ -1,4 +1,5 @@
-"""Symmetry types in e3nn's notation, and the rotation of tensors that declare one: nothing else writes rotation code."""
+"""Symmetry types in e3nn's notation, and the rotation of tensors that declare one: nothing else
+writes rotation code."""
 
 from __future__ import annotations
 
@@ -57,8 +58,12 @@ class SymmetryType:
         terms = [term.strip() for term in (inner.group(1) if inner else text).split("+")]
         matches = [_IRREP.fullmatch(term) for term in terms]
         if not all(matches):
-            raise UsageError(f"symmetry type {text!r} cannot be read; write e3nn irreps such as '1o + 2x0e', or 'voxel(4x0e)'")
-        irreps = tuple((int(match.group(1) or 1), int(match.group(2))) for match in matches if match)
+            raise UsageError(
+                f"symmetry type {text!r} cannot be read; write e3nn irreps such as '1o + 2x0e', or 'voxel(4x0e)'"
+            )
+        irreps = tuple(
+            (int(match.group(1) or 1), int(match.group(2))) for match in matches if match
+        )
         return SymmetryType(irreps, voxel=inner is not None)
 
     @property
@@ -84,12 +89,18 @@ class SymmetryType:
         if self.invariant:
             return tensor
         if not tensor.is_floating_point():
-            raise UsageError(f"a tensor of {tensor.dtype} cannot be rotated; declare it invariant ('0e')")
+            raise UsageError(
+                f"a tensor of {tensor.dtype} cannot be rotated; declare it invariant ('0e')"
+            )
         axis = 1 if self.voxel else -1
         if tensor.dim() != 5 if self.voxel else tensor.dim() < 2:
-            raise UsageError(f"a tensor of shape {tuple(tensor.shape)} does not have the axes of its symmetry type")
+            raise UsageError(
+                f"a tensor of shape {tuple(tensor.shape)} does not have the axes of its symmetry type"
+            )
         if tensor.shape[axis] != self.dim:
-            raise UsageError(f"its symmetry type has {self.dim} components but the tensor has shape {tuple(tensor.shape)}")
+            raise UsageError(
+                f"its symmetry type has {self.dim} components but the tensor has shape {tuple(tensor.shape)}"
+            )
         values, rotations = tensor.double(), rotations.double()
         if not self.voxel:
             return self._mix(values, rotations).to(tensor.dtype)
@@ -106,15 +117,20 @@ class SymmetryType:
                 continue
             # [rows, copies, 2l+1] @ D^T: one batched product whatever axes lie between.
             copies = block.reshape(len(block), -1, 2 * degree + 1)
-            blocks.append((copies @ representation(degree, rotations).transpose(1, 2)).reshape(block.shape))
+            blocks.append(
+                (copies @ representation(degree, rotations).transpose(1, 2)).reshape(block.shape)
+            )
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=-1)
 
 
-def representation(degree: int, rotations: Float[Tensor, "n 3 3"]) -> Float[Tensor, "n {2*degree+1} {2*degree+1}"]:
-    """[n, 2l+1, 2l+1] real matrices D of degree l in e3nn's basis, where 1o is (x, y, z) and D is the rotation itself.
+def representation(
+    degree: int, rotations: Float[Tensor, "n 3 3"]
+) -> Float[Tensor, "n {2*degree+1} {2*degree+1}"]:
+    """[n, 2l+1, 2l+1] real matrices D of degree l in e3nn's basis, where 1o is (x, y, z) and D is
+    the rotation itself.
 
-    For l >= 2 from Y(R x) = D(R) Y(x) at fixed points, solved by least squares: unlike Euler angles it has no poles, so D is
-    good to rounding for every rotation.
+    For l >= 2 from Y(R x) = D(R) Y(x) at fixed points, solved by least squares: unlike Euler angles
+    it has no poles, so D is good to rounding for every rotation.
     """
     if degree == 0:
         return rotations.new_ones(len(rotations), 1, 1)
@@ -122,29 +138,40 @@ def representation(degree: int, rotations: Float[Tensor, "n 3 3"]) -> Float[Tens
         return rotations
     from e3nn import o3
 
-    points = torch.randn(4 * degree + 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points = torch.randn(
+        4 * degree + 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     points = torch.nn.functional.normalize(points, dim=1).to(rotations.device)
     harmonics: Tensor = o3.spherical_harmonics(degree, points, normalize=False)
-    rotated: Tensor = o3.spherical_harmonics(degree, points @ rotations.double().transpose(1, 2), normalize=False)
+    rotated: Tensor = o3.spherical_harmonics(
+        degree, points @ rotations.double().transpose(1, 2), normalize=False
+    )
     matrices: Tensor = torch.linalg.pinv(harmonics) @ rotated
     return matrices.transpose(1, 2).to(rotations.dtype)
 
 
 def rotate(
-    tensors: Mapping[str, Tensor], fields: Iterable[Declared], rotations: Tensor, index: Tensor | None
+    tensors: Mapping[str, Tensor],
+    fields: Iterable[Declared],
+    rotations: Tensor,
+    index: Tensor | None,
 ) -> dict[str, Tensor]:
-    """A copy of ``tensors`` in which every tensor of a declared non-invariant type is rotated with its sample.
+    """A copy of ``tensors`` in which every tensor of a declared non-invariant type is rotated with
+    its sample.
 
     Parameters
     ----------
     tensors
-        A batch, or a model's outputs; tensors without a field, or of an invariant type, pass through.
+        A batch, or a model's outputs; tensors without a field, or of an invariant type, pass
+        through.
     fields
         The declarations, found by name.
     rotations
-        [graphs, 3, 3], or [1, 3, 3] for one rotation of all samples; the inverse action is that of the transposes.
+        [graphs, 3, 3], or [1, 3, 3] for one rotation of all samples; the inverse action is that of
+        the transposes.
     index
-        [nodes] int64, the sample of each node; None where no field is per node, or for one rotation of all.
+        [nodes] int64, the sample of each node; None where no field is per node, or for one rotation
+        of all.
 
     Raises
     ------

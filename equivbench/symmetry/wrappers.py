@@ -1,7 +1,9 @@
-"""Symmetrising wrappers round any model: averaging over rotations, over frames, or one canonical frame.
+"""Symmetrising wrappers round any model: averaging over rotations, over frames, or one canonical
+frame.
 
-Each acts through the declared fields of inputs and outputs, so it needs to know nothing of the task; derivatives of the frames
-by the positions are left out, so a conservative model goes inside the wrapper.
+Each acts through the declared fields of inputs and outputs, so it needs to know nothing of the
+task; derivatives of the frames by the positions are left out, so a conservative model goes inside
+the wrapper.
 """
 
 from __future__ import annotations
@@ -22,14 +24,16 @@ if TYPE_CHECKING:
 _TWIRL_SEED = 0
 
 
-def wrap(name: str, model: nn.Module, fields: Sequence[Field], index_field: str | None) -> nn.Module:
+def wrap(
+    name: str, model: nn.Module, fields: Sequence[Field], index_field: str | None
+) -> nn.Module:
     """``model`` in the wrapper called ``name``.
 
     Parameters
     ----------
     name
-        ``twirl-N`` (the average over N fixed Haar rotations when evaluated), ``twirl-octahedral`` (over the cube group),
-        ``frames`` or ``canonical``.
+        ``twirl-N`` (the average over N fixed Haar rotations when evaluated), ``twirl-octahedral``
+        (over the cube group), ``frames`` or ``canonical``.
     model
         Called with inputs by keyword, returns a mapping of outputs.
     fields, index_field
@@ -49,7 +53,12 @@ def wrap(name: str, model: nn.Module, fields: Sequence[Field], index_field: str 
         return Twirl(model, fields, index_field, octahedral_rotations(torch.float64))
     if kind == "twirl" and count.isdecimal() and int(count) > 0:
         generator = torch.Generator().manual_seed(_TWIRL_SEED)
-        return Twirl(model, fields, index_field, random_rotations(int(count), generator=generator, dtype=torch.float64))
+        return Twirl(
+            model,
+            fields,
+            index_field,
+            random_rotations(int(count), generator=generator, dtype=torch.float64),
+        )
     raise UsageError(f"wrapper {name!r} is not one of twirl-N, twirl-octahedral, frames, canonical")
 
 
@@ -65,8 +74,11 @@ class _Wrapper(nn.Module):
         if requires is not None:
             self.requires = requires
 
-    def average(self, inputs: Mapping[str, Tensor], rotations: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Mean over ``rotations`` (each [graphs, 3, 3] or [1, 3, 3] float64) of the outputs on rotated inputs, rotated back."""
+    def average(
+        self, inputs: Mapping[str, Tensor], rotations: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """Mean over ``rotations`` (each [graphs, 3, 3] or [1, 3, 3] float64) of the outputs on
+        rotated inputs, rotated back."""
         # A model whose inputs are all per sample (a grid) is not given the index.
         index = None if self.index_field is None else inputs.get(self.index_field)
         sums: dict[str, Tensor] = {}
@@ -75,7 +87,10 @@ class _Wrapper(nn.Module):
             outputs = self.model(**rotate(inputs, self.fields, rotation, index))
             dtypes = {name: output.dtype for name, output in outputs.items()}
             back = rotate(
-                {name: output.double() for name, output in outputs.items()}, self.fields, rotation.transpose(1, 2), index
+                {name: output.double() for name, output in outputs.items()},
+                self.fields,
+                rotation.transpose(1, 2),
+                index,
             )
             sums = {name: output + sums[name] if sums else output for name, output in back.items()}
         return {name: (total / len(rotations)).to(dtypes[name]) for name, total in sums.items()}
@@ -84,11 +99,14 @@ class _Wrapper(nn.Module):
 class Twirl(_Wrapper):
     """The average over fixed rotations [n, 3, 3] when evaluated; the model itself in training.
 
-    Over n Haar rotations the squared error is M + V/n on average over their choice (M, V: the model's twirled and equivariance
-    error). Over a whole group the wrapped model is equivariant under it.
+    Over n Haar rotations the squared error is M + V/n on average over their choice (M, V: the
+    model's twirled and equivariance error). Over a whole group the wrapped model is equivariant
+    under it.
     """
 
-    def __init__(self, model: nn.Module, fields: Sequence[Field], index_field: str | None, rotations: Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, fields: Sequence[Field], index_field: str | None, rotations: Tensor
+    ) -> None:
         super().__init__(model, fields, index_field)
         # No buffer: casting the module to a lower precision must not make the rotations inexact.
         self._rotations = rotations.double()
@@ -103,25 +121,33 @@ class Twirl(_Wrapper):
 
 
 class FrameAverage(_Wrapper):
-    """Frame averaging over the four proper PCA frames of each graph (Puny et al., ICLR 2022): exactly SO(3)-equivariant.
+    """Frame averaging over the four proper PCA frames of each graph (Puny et al., ICLR 2022):
+    exactly SO(3)-equivariant.
 
-    The frames jump where two principal moments are equal (rings, tetrahedra, single atoms): there the output is defined but not
-    continuous, and equivariant only up to the choice of frame.
+    The frames jump where two principal moments are equal (rings, tetrahedra, single atoms): there
+    the output is defined but not continuous, and equivariant only up to the choice of frame.
     """
 
     def forward(self, **inputs: Tensor) -> Mapping[str, Tensor]:
         """The outputs averaged over the frames, in training and evaluation alike."""
         axes, _ = principal_axes(*_points(inputs, self.fields, self.index_field))
         signs = ((1, 1), (1, -1), (-1, 1), (-1, -1))
-        return self.average(inputs, [_proper(axes, axes.new_tensor(sign).expand(len(axes), 2)).transpose(1, 2) for sign in signs])
+        return self.average(
+            inputs,
+            [
+                _proper(axes, axes.new_tensor(sign).expand(len(axes), 2)).transpose(1, 2)
+                for sign in signs
+            ],
+        )
 
 
 class Canonical(_Wrapper):
-    """Canonicalisation: one PCA frame per graph, each axis pointing where the third moment along it is positive.
+    """Canonicalisation: one PCA frame per graph, each axis pointing where the third moment along it
+    is positive.
 
-    SO(3)-equivariant, but discontinuous where two principal moments are equal and where the third moment along one of the first
-    two axes passes through zero; a graph with a centre of inversion, where both vanish, has no canonical frame at all. The third
-    axis follows from the other two.
+    SO(3)-equivariant, but discontinuous where two principal moments are equal and where the third
+    moment along one of the first two axes passes through zero; a graph with a centre of inversion,
+    where both vanish, has no canonical frame at all. The third axis follows from the other two.
     """
 
     def forward(self, **inputs: Tensor) -> Mapping[str, Tensor]:
@@ -132,9 +158,11 @@ class Canonical(_Wrapper):
 
 
 def principal_axes(points: Tensor, index: Tensor, graphs: int) -> tuple[Tensor, Tensor]:
-    """(axes [graphs, 3, 3], third moments [graphs, 3]) of points [nodes, 3] about the mean of each graph, in float64.
+    """(axes [graphs, 3, 3], third moments [graphs, 3]) of points [nodes, 3] about the mean of each
+    graph, in float64.
 
-    Columns are the principal axes with the largest moment first, of arbitrary sign. No gradient flows through them.
+    Columns are the principal axes with the largest moment first, of arbitrary sign. No gradient
+    flows through them.
     """
     with torch.no_grad():
         points = points.double()
@@ -149,25 +177,37 @@ def principal_axes(points: Tensor, index: Tensor, graphs: int) -> tuple[Tensor, 
 
 
 def _proper(axes: Tensor, signs: Tensor) -> Tensor:
-    """[graphs, 3, 3] frames of determinant +1: the first two axes with ``signs`` [graphs, 2], the third their cross product."""
+    """[graphs, 3, 3] frames of determinant +1: the first two axes with ``signs`` [graphs, 2], the
+    third their cross product."""
     first, second = (axes[..., :2] * signs[:, None, :]).unbind(-1)
     return torch.stack((first, second, torch.linalg.cross(first, second)), dim=-1)
 
 
-def _points(inputs: Mapping[str, Tensor], fields: Sequence[Field], index_field: str | None) -> tuple[Tensor, Tensor, int]:
-    """(points [nodes, 3], graph of each [nodes], number of graphs): the first input declared as vectors that make up a graph.
+def _points(
+    inputs: Mapping[str, Tensor], fields: Sequence[Field], index_field: str | None
+) -> tuple[Tensor, Tensor, int]:
+    """(points [nodes, 3], graph of each [nodes], number of graphs): the first input declared as
+    vectors that make up a graph.
 
-    One vector per node, or [graphs, points, 3] per graph: there points of padding must be 0 and the others centred, so that
-    padding moves neither mean nor moments.
+    One vector per node, or [graphs, points, 3] per graph: there points of padding must be 0 and the
+    others centred, so that padding moves neither mean nor moments.
     """
     for field in fields:
-        if field.name not in inputs or SymmetryType.parse(field.symmetry) != SymmetryType(((1, 1),)):
+        if field.name not in inputs or SymmetryType.parse(field.symmetry) != SymmetryType(
+            ((1, 1),)
+        ):
             continue
         points = inputs[field.name]
         if field.per == "graph" and points.dim() == 3:
             graphs = torch.arange(len(points), device=points.device)
             return points.flatten(0, 1), graphs.repeat_interleave(points.shape[1]), len(points)
         if field.per == "node":
-            index = points.new_zeros(len(points), dtype=torch.int64) if index_field is None else inputs[index_field]
+            index = (
+                points.new_zeros(len(points), dtype=torch.int64)
+                if index_field is None
+                else inputs[index_field]
+            )
             return points, index, int(index.max()) + 1
-    raise UsageError("frames need an input of type '1o' that makes up a point cloud, and none is declared; use twirl-N instead")
+    raise UsageError(
+        "frames need an input of type '1o' that makes up a point cloud, and none is declared; use twirl-N instead"
+    )

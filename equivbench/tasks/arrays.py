@@ -1,4 +1,5 @@
-"""Tasks on plain arrays: one row a sample, inputs and target as tensors in memory. The shortest way to a task of one's own."""
+"""Tasks on plain arrays: one row a sample, inputs and target as tensors in memory. The shortest way
+to a task of one's own."""
 
 from __future__ import annotations
 
@@ -22,14 +23,16 @@ _BATCH = 4096
 
 
 class ArrayTask(Task, abstract=True):
-    """Predict one tensor of each sample from its others, in squared error: the objective and the board metric.
+    """Predict one tensor of each sample from its others, in squared error: the objective and the
+    board metric.
 
     Parameters
     ----------
     name
         As it is registered.
     inputs
-        Symmetry type by name of tensors [samples, ...], in e3nn's notation (``"5x0e + 1o"``) or ``"voxel(IRREPS)"``.
+        Symmetry type by name of tensors [samples, ...], in e3nn's notation (``"5x0e + 1o"``) or
+        ``"voxel(IRREPS)"``.
     target
         Name and symmetry type of the tensor to predict; a model returns it under this name.
     units
@@ -39,28 +42,43 @@ class ArrayTask(Task, abstract=True):
     index_field = None
 
     def __init__(
-        self, name: str, *, inputs: Mapping[str, str], target: tuple[str, str], units: Mapping[str, str] | None = None
+        self,
+        name: str,
+        *,
+        inputs: Mapping[str, str],
+        target: tuple[str, str],
+        units: Mapping[str, str] | None = None,
     ) -> None:
         self.name, self.prediction = name, target[0]
         units = units or {}
-        declared: list[tuple[str, str, Role]] = [(field, symmetry, "sample") for field, symmetry in inputs.items()]
+        declared: list[tuple[str, str, Role]] = [
+            (field, symmetry, "sample") for field, symmetry in inputs.items()
+        ]
         self.fields = tuple(
-            Field(field, ("samples", "..."), "float32", symmetry, "graph", units.get(field, "1"), role)
+            Field(
+                field, ("samples", "..."), "float32", symmetry, "graph", units.get(field, "1"), role
+            )
             for field, symmetry, role in [*declared, (*target, "output")]
         )
         unit = units.get(target[0], "1")
         self.board_unit = unit if unit == "1" else f"({unit})^2"
 
-    def assemble(self, batch: Batch, noise: Batch, requires: Mapping[str, float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def assemble(
+        self, batch: Batch, noise: Batch, requires: Mapping[str, float]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The inputs, and the target."""
         if requires:
-            raise UsageError(f"task {self.name!r} derives no inputs, but a model requires {', '.join(requires)}")
+            raise UsageError(
+                f"task {self.name!r} derives no inputs, but a model requires {', '.join(requires)}"
+            )
         inputs = [field.name for field in self.fields if field.role == "sample"]
         return {name: batch[name] for name in inputs}, {self.prediction: batch[self.prediction]}
 
     def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> Tensor:
         """Squared error, summed over trailing axes, averaged over samples."""
-        return (outputs[self.prediction] - targets[self.prediction]).square().flatten(1).sum(1).mean()
+        return (
+            (outputs[self.prediction] - targets[self.prediction]).square().flatten(1).sum(1).mean()
+        )
 
     def samples_in(self, batch: Batch) -> int:
         """Rows of the target."""
@@ -71,13 +89,18 @@ class ArrayTask(Task, abstract=True):
         import torch
 
         starts = range(0, len(split), _BATCH)
-        chunks = [split.collate(torch.arange(start, min(start + _BATCH, len(split)))) for start in starts]
-        return sum(float(chunk[self.prediction].double().square().sum()) for chunk in chunks) / len(split)
+        chunks = [
+            split.collate(torch.arange(start, min(start + _BATCH, len(split)))) for start in starts
+        ]
+        return sum(float(chunk[self.prediction].double().square().sum()) for chunk in chunks) / len(
+            split
+        )
 
 
 @dataclass(frozen=True)
 class ArraySplit:
-    """Samples as tensors ``[samples, ...]`` by field, with the independent unit of each (default: each its own)."""
+    """Samples as tensors ``[samples, ...]`` by field, with the independent unit of each (default:
+    each its own)."""
 
     tensors: Mapping[str, Tensor]
     groups: Tensor
@@ -93,10 +116,12 @@ class ArraySplit:
 
 @dataclass(frozen=True)
 class ArrayData:
-    """A data set made in memory by ``make(split)`` for train, validation and test: tensors ``[samples, ...]`` by field name.
+    """A data set made in memory by ``make(split)`` for train, validation and test: tensors
+    ``[samples, ...]`` by field name.
 
-    A tensor called ``groups`` [samples] int64 says which samples belong together (molecules, clusters), numbered from 0.
-    ``make`` must give the same tensors every time: the checksum in records is that of their bytes.
+    A tensor called ``groups`` [samples] int64 says which samples belong together (molecules,
+    clusters), numbered from 0. ``make`` must give the same tensors every time: the checksum in
+    records is that of their bytes.
     """
 
     name: str
@@ -116,7 +141,8 @@ class ArrayData:
         return self.load().card.sha256
 
     def load(self) -> TaskData:
-        """The splits; raises ``FailedError`` where tensors of one split differ in length, or a split is empty."""
+        """The splits; raises ``FailedError`` where tensors of one split differ in length, or a
+        split is empty."""
         splits = {split: self._split(split) for split in SPLITS}
         digest = hashlib.sha256()
         for split in splits.values():
@@ -132,5 +158,7 @@ class ArrayData:
         groups = tensors.pop("groups", None)
         lengths = {len(tensor) for tensor in tensors.values()}
         if len(lengths) != 1 or lengths == {0} or (groups is not None and {len(groups)} != lengths):
-            raise FailedError(f"data set {self.name}: the tensors of its {name} split must have one length, above 0")
+            raise FailedError(
+                f"data set {self.name}: the tensors of its {name} split must have one length, above 0"
+            )
         return ArraySplit(tensors, torch.arange(lengths.pop()) if groups is None else groups)

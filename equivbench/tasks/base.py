@@ -1,4 +1,5 @@
-"""The contract of a task: what the loop, the measure and the board need to know, and nothing about rotations."""
+"""The contract of a task: what the loop, the measure and the board need to know, and nothing about
+rotations."""
 
 from __future__ import annotations
 
@@ -22,10 +23,11 @@ Group = Literal["so3", "octahedral"]
 class Field:
     """A named tensor of a batch, with its symmetry type.
 
-    ``symmetry`` is in e3nn's notation over the last axis (``"0e"``, ``"1o"``, ``"4x0e + 1o"``) or ``"voxel(IRREPS)"``
-    for a grid whose last three axes are x, y, z and the axis before them the channels. ``per`` says what the leading
-    axis counts: ``"graph"`` (one row a sample) or ``"node"`` (rows belong to the sample that the batch's index field
-    names); ``"none"`` is invariant bookkeeping such as edge lists. ``shape`` is for people: ``("atoms", 3)``.
+    ``symmetry`` is in e3nn's notation over the last axis (``"0e"``, ``"1o"``, ``"4x0e + 1o"``) or
+    ``"voxel(IRREPS)"`` for a grid whose last three axes are x, y, z and the axis before them the
+    channels. ``per`` says what the leading axis counts: ``"graph"`` (one row a sample) or
+    ``"node"`` (rows belong to the sample that the batch's index field names); ``"none"`` is
+    invariant bookkeeping such as edge lists. ``shape`` is for people: ``("atoms", 3)``.
     """
 
     name: str
@@ -58,11 +60,13 @@ class Split(Protocol):
 
     @property
     def groups(self) -> Tensor:
-        """[samples] int64: the independent unit (molecule, cluster) of each sample, numbered from 0 in this split."""
+        """[samples] int64: the independent unit (molecule, cluster) of each sample, numbered from 0
+        in this split."""
         ...
 
     def collate(self, indices: Tensor) -> Batch:
-        """The samples at ``indices`` [n] as one batch of host tensors (fields of role ``sample``)."""
+        """The samples at ``indices`` [n] as one batch of host tensors (fields of role
+        ``sample``)."""
         ...
 
 
@@ -93,25 +97,30 @@ class DatasetSource(Protocol):
         ...
 
     def prepare(self) -> Path:
-        """Build or fetch the file if it is missing, atomically; raises ``FailedError`` with what to do."""
+        """Build or fetch the file if it is missing, atomically; raises ``FailedError`` with what to
+        do."""
         ...
 
     def verify(self) -> str:
-        """The file's SHA-256 after checking it against the expected one; raises ``FailedError`` on a mismatch."""
+        """The file's SHA-256 after checking it against the expected one; raises ``FailedError`` on
+        a mismatch."""
         ...
 
     def load(self) -> TaskData:
-        """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong content."""
+        """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong
+        content."""
         ...
 
 
 @dataclass(frozen=True)
 class Feedback:
-    """An input that is the model's own earlier output on the same sample (self-conditioning, Chen et al. 2023).
+    """An input that is the model's own earlier output on the same sample (self-conditioning, Chen
+    et al. 2023).
 
-    ``assemble`` gives zeros for ``input``. In training a pass without gradients comes first for a part ``probability`` of the
-    batches and its ``output`` goes in as ``input``. In a measurement that pass is made once, on the sample as it is, and what
-    it gives rotates with the sample under the type that ``input`` declares.
+    ``assemble`` gives zeros for ``input``. In training a pass without gradients comes first for a
+    part ``probability`` of the batches and its ``output`` goes in as ``input``. In a measurement
+    that pass is made once, on the sample as it is, and what it gives rotates with the sample under
+    the type that ``input`` declares.
     """
 
     input: str
@@ -120,15 +129,18 @@ class Feedback:
 
 
 class Task(ABC):
-    """One learning problem. Subclasses declare their fields; how a rotation acts follows from the declared types."""
+    """One learning problem. Subclasses declare their fields; how a rotation acts follows from the
+    declared types."""
 
     name: str
     fields: tuple[Field, ...]
-    """Every tensor: sample fields, noise, derived inputs, outputs. Targets are sample fields of the outputs' names."""
+    """Every tensor: sample fields, noise, derived inputs, outputs. Targets are sample fields of the
+    outputs' names."""
     prediction: str
     """The output whose squared error against the target of the same name is the board metric."""
     index_field: str | None
-    """The field that maps node rows to samples (``batch``), or None where every field is per graph."""
+    """The field that maps node rows to samples (``batch``), or None where every field is per
+    graph."""
     board_unit: str
     """Unit of the board metric, e.g. ``(eV/A)^2``."""
     group: Group = "so3"
@@ -138,49 +150,64 @@ class Task(ABC):
     (``{"forces": ("direct", "conservative")}``); a run's choice is its record's ``variant``."""
 
     test_points: ClassVar[int] = 1
-    """How often each test sample is judged, each time under conditions of its own (:meth:`test_noise`), such as flow times."""
+    """How often each test sample is judged, each time under conditions of its own
+    (:meth:`test_noise`), such as flow times."""
     feedback: ClassVar[Feedback | None] = None
     interpolates: ClassVar[bool] = False
-    """Whether a general rotation acts on outputs by interpolation (grids). The floor of a measurement on SO(3) is then the
-    equivariance error of the ``linear`` one of :meth:`untrained`, which is equivariant but for the interpolation."""
+    """Whether a general rotation acts on outputs by interpolation (grids). The floor of a
+    measurement on SO(3) is then the equivariance error of the ``linear`` one of :meth:`untrained`,
+    which is equivariant but for the interpolation."""
 
     def __init_subclass__(cls, abstract: bool = False) -> None:
         if abstract:
             return
-        missing = [name for name in ("name", "fields", "prediction", "index_field", "board_unit") if not hasattr(cls, name)]
+        missing = [
+            name
+            for name in ("name", "fields", "prediction", "index_field", "board_unit")
+            if not hasattr(cls, name)
+        ]
         if missing:
             raise TypeError(f"task class {cls.__name__} does not declare {', '.join(missing)}")
 
     def noise(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Random tensors of this sample batch (fields of role ``noise``); they rotate with the sample. Default none.
+        """Random tensors of this sample batch (fields of role ``noise``); they rotate with the
+        sample. Default none.
 
         Drawn on ``generator.device``, which may be another than the batch's.
         """
         return {}
 
     def test_noise(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Like :meth:`noise`, for a measurement: the batch holds every sample ``test_points`` times in a row."""
+        """Like :meth:`noise`, for a measurement: the batch holds every sample ``test_points`` times
+        in a row."""
         return self.noise(batch, generator)
 
     def adapt(self, model: torch.nn.Module, variant: Mapping[str, str]) -> torch.nn.Module:
-        """The model under the chosen options, e.g. wrapped so that its forces are the energy's gradient."""
+        """The model under the chosen options, e.g. wrapped so that its forces are the energy's
+        gradient."""
         return model
 
     def rotate(self, tensors: Batch, rotations: Tensor, index: Tensor | None) -> dict[str, Tensor]:
-        """``tensors`` (a batch, noise, targets or outputs) with every declared type rotated; the rest passes through.
+        """``tensors`` (a batch, noise, targets or outputs) with every declared type rotated; the
+        rest passes through.
 
-        ``rotations`` is [graphs, 3, 3] float64 (the inverse action: their transposes) or [1, 3, 3] for all graphs alike,
-        ``index`` [nodes] int64 the graph of each node, or None where no field is per node.
+        ``rotations`` is [graphs, 3, 3] float64 (the inverse action: their transposes) or [1, 3, 3]
+        for all graphs alike, ``index`` [nodes] int64 the graph of each node, or None where no field
+        is per node.
         """
         from equivbench.symmetry.types import rotate
 
         return rotate(tensors, self.fields, rotations, index)
 
     @abstractmethod
-    def assemble(self, batch: Batch, noise: Batch, requires: Mapping[str, float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """(inputs passed to the model by keyword, targets) of a sample batch that is already rotated.
+    def assemble(
+        self, batch: Batch, noise: Batch, requires: Mapping[str, float]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(inputs passed to the model by keyword, targets) of a sample batch that is already
+        rotated.
 
-        Builds the derived inputs that the model ``requires`` (neighbour lists, voxel grids); timed as data.
+        Builds the derived inputs that the model ``requires`` (neighbour lists, voxel grids); timed
+        as data.
         """
 
     @abstractmethod
@@ -192,16 +219,18 @@ class Task(ABC):
         """Number of samples in a batch."""
 
     def weights(self, batch: Batch) -> Tensor | None:
-        """Weights of the squared errors, broadcast over the prediction (a mask is 0 or 1), or None for one a row.
+        """Weights of the squared errors, broadcast over the prediction (a mask is 0 or 1), or None
+        for one a row.
 
-        The board metric is the weighted sum of squared errors over the sum of the weights *as given*: a mask
-        [samples, residues, 1] makes it a mean over residues of |error|^2, one of the prediction's own shape a mean over
-        all components.
+        The board metric is the weighted sum of squared errors over the sum of the weights *as
+        given*: a mask [samples, residues, 1] makes it a mean over residues of |error|^2, one of the
+        prediction's own shape a mean over all components.
         """
         return None
 
     def strata(self, batch: Batch) -> tuple[tuple[str, ...], Tensor] | None:
-        """(names, index of each prediction row into them) for the ``by`` part of a measurement, or None."""
+        """(names, index of each prediction row into them) for the ``by`` part of a measurement, or
+        None."""
         return None
 
     @abstractmethod
@@ -209,9 +238,11 @@ class Task(ABC):
         """Board metric of the zero predictor on ``split``: what ``explained`` is relative to."""
 
     def untrained(self, data: TaskData, seed: int = 0) -> Mapping[str, torch.nn.Module]:
-        """Predictors that know no more than two-point statistics of the training split, by name; none by default.
+        """Predictors that know no more than two-point statistics of the training split, by name;
+        none by default.
 
-        ``linear`` is the best linear one; others are there for what they leave out. Called and judged like any model, so that
-        an error and its share can be read beside them. Exactly equivariant, but for the interpolation of grids.
+        ``linear`` is the best linear one; others are there for what they leave out. Called and
+        judged like any model, so that an error and its share can be read beside them. Exactly
+        equivariant, but for the interpolation of grids.
         """
         return {}

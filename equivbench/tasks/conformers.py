@@ -1,4 +1,5 @@
-"""Drug-like molecules and their conformers by rdkit (extra ``generate``; imports no torch): what two data sets begin with."""
+"""Drug-like molecules and their conformers by rdkit (extra ``generate``; imports no torch): what
+two data sets begin with."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ Made = TypeVar("Made")
 def pool(seed: int, elements: Sequence[str], atoms: tuple[int, int]) -> list[str]:
     """Canonical SMILES of the molecules that qualify, each once, in an order drawn from ``seed``.
 
-    One neutral, closed-shell fragment of ``atoms`` (fewest and most, hydrogens included), of ``elements``, no isotope labels.
+    One neutral, closed-shell fragment of ``atoms`` (fewest and most, hydrogens included), of
+    ``elements``, no isotope labels.
     """
     from rdkit import Chem, RDConfig, rdBase
 
@@ -44,7 +46,9 @@ def pool(seed: int, elements: Sequence[str], atoms: tuple[int, int]) -> list[str
                     atoms[0] <= len(members) <= atoms[1]
                     and sum(atom.GetFormalCharge() for atom in members) == 0
                     and all(
-                        atom.GetSymbol() in elements and not atom.GetNumRadicalElectrons() and not atom.GetIsotope()
+                        atom.GetSymbol() in elements
+                        and not atom.GetNumRadicalElectrons()
+                        and not atom.GetIsotope()
                         for atom in members
                     )
                 ):
@@ -53,10 +57,11 @@ def pool(seed: int, elements: Sequence[str], atoms: tuple[int, int]) -> list[str
 
 
 def minimised(smiles: str, draw: str) -> tuple[Any, Any] | None:
-    """(rdkit molecule with one conformer, its MMFF94s force field) at an MMFF94s minimum reached from an ETKDGv3 embedding.
+    """(rdkit molecule with one conformer, its MMFF94s force field) at an MMFF94s minimum reached
+    from an ETKDGv3 embedding.
 
-    The embedding's random numbers come from the digest of ``draw``. None where rdkit cannot embed or type the molecule, or
-    the minimisation does not converge.
+    The embedding's random numbers come from the digest of ``draw``. None where rdkit cannot embed
+    or type the molecule, or the minimisation does not converge.
     """
     from rdkit import Chem
     from rdkit.Chem import AllChem
@@ -76,9 +81,13 @@ def minimised(smiles: str, draw: str) -> tuple[Any, Any] | None:
 
 
 @contextmanager
-def in_processes(function: Callable[[Job], Made], jobs: Iterable[Job], processes: int) -> Iterator[Iterator[Made]]:
-    """``function`` of each of ``jobs``, in their order whatever the number of ``processes``, each with one thread."""
-    # A fresh interpreter for each worker, so that libraries with OpenMP read the thread count set in it.
+def in_processes(
+    function: Callable[[Job], Made], jobs: Iterable[Job], processes: int
+) -> Iterator[Iterator[Made]]:
+    """``function`` of each of ``jobs``, in their order whatever the number of ``processes``, each
+    with one thread."""
+    # A fresh interpreter for each worker, so that libraries with OpenMP read the thread count set
+    # in it.
     with multiprocessing.get_context("spawn").Pool(processes, _start_worker) as workers:
         yield workers.imap(function, jobs, chunksize=4)
 

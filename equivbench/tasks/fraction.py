@@ -1,4 +1,5 @@
-"""Less data: a task's data with a fraction of its training groups, nested from one fraction to the next."""
+"""Less data: a task's data with a fraction of its training groups, nested from one fraction to the
+next."""
 
 from __future__ import annotations
 
@@ -41,16 +42,20 @@ class Subset:
 
 
 def with_fraction(data: TaskData, fraction: float) -> TaskData:
-    """``data`` with all samples of a fraction of the training groups (molecules, clusters), at least one.
+    """``data`` with all samples of a fraction of the training groups (molecules, clusters), at
+    least one.
 
-    The groups of a smaller fraction are among those of a larger one. Validation and test splits are untouched, and so is
-    what was fitted on the whole training split (energy references): these set the zero of the labels, not a prediction.
-    The card's sizes gain ``fraction`` in parts per thousand. Raises ``UsageError`` unless 0 < fraction <= 1.
+    The groups of a smaller fraction are among those of a larger one. Validation and test splits are
+    untouched, and so is what was fitted on the whole training split (energy references): these set
+    the zero of the labels, not a prediction. The card's sizes gain ``fraction`` in parts per
+    thousand. Raises ``UsageError`` unless 0 < fraction <= 1.
     """
     import torch
 
     if not 0 < fraction <= 1:
-        raise UsageError(f"the data fraction {fraction} is not above 0 and at most 1; give for example 0.25")
+        raise UsageError(
+            f"the data fraction {fraction} is not above 0 and at most 1; give for example 0.25"
+        )
     if fraction == 1:
         return data
     groups = data.train.groups

@@ -1,4 +1,5 @@
-"""Where the file of a data set comes from: shipped in the package, or built once into the cache. Imports no torch."""
+"""Where the file of a data set comes from: shipped in the package, or built once into the cache.
+Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ from equivbench.tasks.storage import verified_content
 class ArchiveSource:
     """A data set kept as one archive (:mod:`equivbench.tasks.storage`).
 
-    ``folder`` is where a shipped archive lies; one that is built goes into the cache instead. ``read(path)`` gives the
-    splits; ``build(path)`` writes the file and its cards there, None where it is shipped.
+    ``folder`` is where a shipped archive lies; one that is built goes into the cache instead.
+    ``read(path)`` gives the splits; ``build(path)`` writes the file and its cards there, None where
+    it is shipped.
     """
 
     name: str
@@ -34,7 +36,8 @@ class ArchiveSource:
         return folder / f"{self.name}.npz"
 
     def prepare(self) -> Path:
-        """The file, built first if it is missing; raises ``FailedError`` with what to do. Reading it checks it."""
+        """The file, built first if it is missing; raises ``FailedError`` with what to do. Reading
+        it checks it."""
         path = self.path()
         # The card is written last: without it the file was not finished.
         if self.build is not None and not path.with_suffix(".json").exists():
@@ -42,17 +45,20 @@ class ArchiveSource:
         return path
 
     def verify(self) -> str:
-        """The file's SHA-256 after checking it against its card; raises ``FailedError`` on a mismatch."""
+        """The file's SHA-256 after checking it against its card; raises ``FailedError`` on a
+        mismatch."""
         digest: str = verified_content(self.path())[1]["sha256"]
         return digest
 
     def load(self) -> TaskData:
-        """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong content."""
+        """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong
+        content."""
         return self.read(self.path())
 
 
 def location(name: str, default: str) -> Path:
-    """Where the user has published files: ``EQUIVBENCH_DATA_<NAME>``, or ``default`` under the cache's ``sources``."""
+    """Where the user has published files: ``EQUIVBENCH_DATA_<NAME>``, or ``default`` under the
+    cache's ``sources``."""
     given = os.environ.get(f"EQUIVBENCH_DATA_{name}")
     return Path(given).expanduser() if given else cache_dir() / "sources" / default
 

@@ -1,4 +1,5 @@
-"""An archive on disk: one .npz with a card for programs (.json, its SHA-256 inside) and one for people (.md)."""
+"""An archive on disk: one .npz with a card for programs (.json, its SHA-256 inside) and one for
+people (.md)."""
 
 from __future__ import annotations
 
@@ -18,20 +19,27 @@ from equivbench.records.files import write_atomically
 
 
 def write_archive(
-    out: Path, arrays: Mapping[str, NDArray[Any]], card: Mapping[str, Any], markdown: str, *, version: str = "1"
+    out: Path,
+    arrays: Mapping[str, NDArray[Any]],
+    card: Mapping[str, Any],
+    markdown: str,
+    *,
+    version: str = "1",
 ) -> Path:
-    """Write ``arrays`` to ``out`` (.npz, compressed) and its cards beside it, each atomically, the .json last; returns ``out``.
+    """Write ``arrays`` to ``out`` (.npz, compressed) and its cards beside it, each atomically, the
+    .json last; returns ``out``.
 
     Parameters
     ----------
     arrays
         The contents by name; numbers and fixed-length bytes only.
     card
-        Facts for programs, in the order in which they are to be read; name, version, sha256 and bytes are put before them.
-        Must hold ``recipe``, ``units`` and ``licences`` (mappings) and ``split_rule`` (a sentence without its full stop),
-        which end the card for people too.
+        Facts for programs, in the order in which they are to be read; name, version, sha256 and
+        bytes are put before them. Must hold ``recipe``, ``units`` and ``licences`` (mappings) and
+        ``split_rule`` (a sentence without its full stop), which end the card for people too.
     markdown
-        What the card for people says between its title and the recipe; ``{bytes}`` and ``{sha256}`` in it are filled in.
+        What the card for people says between its title and the recipe; ``{bytes}`` and ``{sha256}``
+        in it are filled in.
     version
         Of the data set, raised when its content changes.
 
@@ -54,7 +62,8 @@ def write_archive(
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The .json card beside the data file ``path``; raises ``FailedError`` if it is missing or broken."""
+    """The .json card beside the data file ``path``; raises ``FailedError`` if it is missing or
+    broken."""
     where = path.with_suffix(".json")
     try:
         card = json.loads(where.read_bytes())
@@ -62,13 +71,18 @@ def read_card(path: Path) -> dict[str, Any]:
         raise FailedError(f"{where} cannot be read ({error.strerror}); {remedy(path)}") from error
     except ValueError as error:
         raise FailedError(f"{where} is not valid JSON; {remedy(path)}") from error
-    if not (isinstance(card, dict) and isinstance(card.get("sha256"), str) and isinstance(card.get("version"), str)):
+    if not (
+        isinstance(card, dict)
+        and isinstance(card.get("sha256"), str)
+        and isinstance(card.get("version"), str)
+    ):
         raise FailedError(f"{where} is not the card of a data set; {remedy(path)}")
     return card
 
 
 def verified_content(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """(bytes, card) of ``path``; raises ``FailedError`` if it is missing or its SHA-256 is not the card's."""
+    """(bytes, card) of ``path``; raises ``FailedError`` if it is missing or its SHA-256 is not the
+    card's."""
     card = read_card(path)
     try:
         content = path.read_bytes()
@@ -83,10 +97,14 @@ def verified_content(path: Path) -> tuple[bytes, dict[str, Any]]:
     return content, card
 
 
-def read_archive(path: Path, names: Sequence[str], kind: str = "data") -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """(arrays called ``names``, card) of ``path``, an archive of the given ``kind`` (for messages: ``force-field``).
+def read_archive(
+    path: Path, names: Sequence[str], kind: str = "data"
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """(arrays called ``names``, card) of ``path``, an archive of the given ``kind`` (for messages:
+    ``force-field``).
 
-    Raises ``FailedError``, naming the file, if it or its card is missing, cut short, changed or lacks an array.
+    Raises ``FailedError``, naming the file, if it or its card is missing, cut short, changed or
+    lacks an array.
     """
     content, card = verified_content(path)
     try:
@@ -102,7 +120,8 @@ def remedy(path: Path) -> str:
 
 
 def plain(value: Any) -> str:
-    """A card's value as people read it: ``key value, key value`` of a mapping, items with commas of a list."""
+    """A card's value as people read it: ``key value, key value`` of a mapping, items with commas of
+    a list."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -111,7 +130,9 @@ def plain(value: Any) -> str:
 def _for_people(card: Mapping[str, Any], markdown: str) -> str:
     recipe = "\n".join(f"- **{key}**: {plain(value)}" for key, value in card["recipe"].items())
     licences = "\n".join(f"- **{key}**: {value}" for key, value in card["licences"].items())
-    body = markdown.strip().replace("{bytes}", str(card["bytes"])).replace("{sha256}", card["sha256"])
+    body = (
+        markdown.strip().replace("{bytes}", str(card["bytes"])).replace("{sha256}", card["sha256"])
+    )
     return f"""# {card["name"]} (version {card["version"]})
 
 Written together with the data; the same facts for programs are in the `.json` file.

@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from equivbench.pairs.base import Recipe
+from equivbench.pairs import Recipe
 from equivbench.tasks.base import Split, Task
 
 if TYPE_CHECKING:
-    from equivbench.analysis.measure import Measurement
+    from equivbench.measure.equivariance import Measurement
 
 
 class Evaluates(Protocol):
-    """What the trainer asks of :class:`equivbench.analysis.evaluator.Evaluator`."""
+    """What the trainer asks of :class:`equivbench.measure.evaluator.Evaluator`."""
 
     def evaluate(self, model: nn.Module, floor: bool) -> Measurement:
-        """Measure ``model`` on the fixed, rotated test set; ``floor``: with the floor of the share."""
+        """Measure ``model`` on the fixed, rotated test set; ``floor``: with the floor of the
+        share."""
         ...
 
     def baselines(self) -> dict[str, float]:

@@ -13,11 +13,11 @@ import torch
 import torch._dynamo
 from torch import nn
 
-from equivbench.analysis.evaluator import Evaluator
-from equivbench.analysis.measurement import covers, is_verified
 from equivbench.errors import UsageError, unknown_name
-from equivbench.pairs.base import Arm as DeclaredArm
-from equivbench.pairs.base import ArmPreset, Pair, PairPreset, Recipe
+from equivbench.measure.evaluator import Evaluator
+from equivbench.measure.measurement import covers, is_verified
+from equivbench.pairs import Arm as DeclaredArm
+from equivbench.pairs import ArmPreset, Pair, PairPreset, Recipe
 from equivbench.records.schema import DatasetRecord, Matching
 from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, ModelSpec, resolve
 from equivbench.symmetry.wrappers import wrap
@@ -50,29 +50,43 @@ class Plan:
 
 
 def plan(job: Job) -> Plan:
-    """Look up what ``job`` names; raises ``UsageError`` for names, options or recipe fields that do not exist."""
+    """Look up what ``job`` names; raises ``UsageError`` for names, options or recipe fields that do
+    not exist."""
     pair = PAIRS.get(job.pair)
     arm = pair.arm(job.arm)
     if job.preset not in pair.presets or job.preset not in arm.presets:
-        raise unknown_name(f"preset of {job.pair}", job.preset, pair.presets.keys() & arm.presets.keys())
+        raise unknown_name(
+            f"preset of {job.pair}", job.preset, pair.presets.keys() & arm.presets.keys()
+        )
     preset: ArmPreset = arm.presets[job.preset]
     task = cast(Task, resolve(TASKS.get(pair.task).factory)())
     spec = MODELS.get(arm.model)
     if job.kernels is not None and not spec.kernels:
-        raise UsageError(f"model {spec.name!r} takes no kernel backend; leave out kernels={job.kernels!r}")
-    config = {**preset.config, **_config(preset, job.config), **({} if job.kernels is None else {"kernels": job.kernels})}
+        raise UsageError(
+            f"model {spec.name!r} takes no kernel backend; leave out kernels={job.kernels!r}"
+        )
+    config = {
+        **preset.config,
+        **_config(preset, job.config),
+        **({} if job.kernels is None else {"kernels": job.kernels}),
+    }
     recipe = _recipe(preset.recipe, job.recipe)
-    return Plan(pair, pair.presets[job.preset], arm, spec, config, recipe, _variant(task, job.variant), task)
+    return Plan(
+        pair, pair.presets[job.preset], arm, spec, config, recipe, _variant(task, job.variant), task
+    )
 
 
 def build_trainer(job: Job) -> Trainer:
     """The trainer of ``job``; restored from its last checkpoint if ``job.resume`` and there is one.
 
-    Raises ``UsageError`` for unknown names and ``FailedError`` for data or checkpoints that cannot be read.
+    Raises ``UsageError`` for unknown names and ``FailedError`` for data or checkpoints that cannot
+    be read.
     """
     chosen = plan(job)
     device = torch.device(job.device)
-    clock = Clock(synchronize=(lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None)
+    clock = Clock(
+        synchronize=(lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
+    )
     with clock.running():
         source: DatasetSource = resolve(DATASETS.get(chosen.pair_preset.dataset).factory)()
         data = with_fraction(source.load(), job.fraction)
@@ -102,24 +116,29 @@ def build_trainer(job: Job) -> Trainer:
 
 
 def build_model(chosen: Plan, seed: int) -> nn.Module:
-    """The arm's model under the chosen options, its initial weights a function of ``seed`` alone; without its wrapper."""
+    """The arm's model under the chosen options, its initial weights a function of ``seed`` alone;
+    without its wrapper."""
     seed_global(seed, "init")
     model = resolve(chosen.spec.build)(chosen.config)
     if not isinstance(model, nn.Module):
-        raise UsageError(f"model {chosen.spec.name!r}: its build function returned {type(model).__name__}, not a torch.nn.Module")
+        raise UsageError(
+            f"model {chosen.spec.name!r}: its build function returned {type(model).__name__}, not a torch.nn.Module"
+        )
     adapted: nn.Module = chosen.task.adapt(model, chosen.variant)
     return adapted
 
 
 def requirements(chosen: Plan, model: nn.Module) -> Mapping[str, float]:
-    """The derived inputs that ``model`` needs: its own ``requires`` where it has one, else its declaration's."""
+    """The derived inputs that ``model`` needs: its own ``requires`` where it has one, else its
+    declaration's."""
     return cast(Mapping[str, float], getattr(model, "requires", chosen.spec.requires))
 
 
 def load_model(path: Path, weights: str = "ema") -> tuple[nn.Module, Task, Job]:
     """(the model of a run's checkpoint, in its wrapper, in evaluation mode; its task; its job).
 
-    ``weights``: ``ema`` (averaged) or ``model`` (raw). Raises ``FailedError`` where the file is not a checkpoint.
+    ``weights``: ``ema`` (averaged) or ``model`` (raw). Raises ``FailedError`` where the file is not
+    a checkpoint.
     """
     checkpoint = read_checkpoint(path)
     job = msgspec.convert(checkpoint.facts.job, Job)
@@ -129,9 +148,13 @@ def load_model(path: Path, weights: str = "ema") -> tuple[nn.Module, Task, Job]:
     return _wrapped(chosen, model).eval(), chosen.task, job
 
 
-def _arm(chosen: Plan, job: Job, data: TaskData, model: nn.Module, device: torch.device, clock: Clock) -> Arm:
+def _arm(
+    chosen: Plan, job: Job, data: TaskData, model: nn.Module, device: torch.device, clock: Clock
+) -> Arm:
     requires = requirements(chosen, model)
-    recipe = dataclasses.replace(chosen.recipe, precision=precision.effective(chosen.recipe.precision, device))
+    recipe = dataclasses.replace(
+        chosen.recipe, precision=precision.effective(chosen.recipe.precision, device)
+    )
     preset, task = chosen.pair_preset, chosen.task
     group = preset.group or task.group
     at_once = preset.evaluated_at_once or evaluated_at_once(device)
@@ -198,7 +221,9 @@ def _description(chosen: Plan, job: Job, data: TaskData, model: nn.Module) -> De
     match, card = chosen.pair.matching, data.card
     return Description(
         task=chosen.task.name,
-        dataset=DatasetRecord(name=card.name, version=card.version, sha256=card.sha256, sizes=dict(card.sizes)),
+        dataset=DatasetRecord(
+            name=card.name, version=card.version, sha256=card.sha256, sizes=dict(card.sizes)
+        ),
         matching=Matching(
             what=match.what,
             hardware=match.hardware,

@@ -1,4 +1,5 @@
-"""Checkpoints that are safe to load: one safetensors file, no pickle, written atomically, the previous one kept."""
+"""Checkpoints that are safe to load: one safetensors file, no pickle, written atomically, the
+previous one kept."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Checkpoint:
     facts: Facts
 
     def weights(self, kind: str = "ema") -> dict[str, Tensor]:
-        """A state dict for the model: averaged weights (``ema``) over the raw ones (``model``), buffers included."""
+        """A state dict for the model: averaged weights (``ema``) over the raw ones (``model``),
+        buffers included."""
         chosen = _under(self.tensors, "model")
         return chosen if kind == "model" else {**chosen, **_under(self.tensors, kind)}
 
@@ -51,8 +53,8 @@ class Checkpoints:
     def write(self, tensors: Mapping[str, Tensor], facts: Facts) -> Path:
         """Write a new current checkpoint; what was current becomes the previous one.
 
-        The file appears whole or not at all. A full disk, or a folder that cannot be written, is a ``FailedError`` and
-        leaves the old checkpoints as they were.
+        The file appears whole or not at all. A full disk, or a folder that cannot be written, is a
+        ``FailedError`` and leaves the old checkpoints as they were.
         """
         partial = self.folder / f"{CURRENT}.{os.getpid()}.partial"
         content = _encoded(tensors, facts)
@@ -76,8 +78,8 @@ class Checkpoints:
     def read(self, warnings: list[str]) -> Checkpoint | None:
         """The newest checkpoint that can be read, or None where there is none at all.
 
-        A current checkpoint that is cut short or foreign costs one line in ``warnings`` and the previous one is used;
-        raises ``FailedError`` where no remaining one is readable.
+        A current checkpoint that is cut short or foreign costs one line in ``warnings`` and the
+        previous one is used; raises ``FailedError`` where no remaining one is readable.
         """
         found = [path for path in (self.current, self.previous) if path.exists()]
         problems: list[str] = []
@@ -88,11 +90,14 @@ class Checkpoints:
                 problems.append(str(error))
                 continue
             warnings.extend(
-                f"{problem}; went back to the previous checkpoint, at step {checkpoint.facts.step}" for problem in problems
+                f"{problem}; went back to the previous checkpoint, at step {checkpoint.facts.step}"
+                for problem in problems
             )
             return checkpoint
         if problems:
-            raise FailedError(f"{' and '.join(problems)}; delete {self.folder} to start this run again")
+            raise FailedError(
+                f"{' and '.join(problems)}; delete {self.folder} to start this run again"
+            )
         return None
 
     def clear(self) -> None:
@@ -102,13 +107,15 @@ class Checkpoints:
 
 
 class Snapshots:
-    """Weights kept from along a run, for analyses afterwards: a checkpoint of weights alone for each step, in ``folder``."""
+    """Weights kept from along a run, for analyses afterwards: a checkpoint of weights alone for
+    each step, in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def write(self, tensors: Mapping[str, Tensor], facts: Facts) -> Path:
-        """Keep raw and averaged weights of ``tensors`` as those of step ``facts.step``; raises ``FailedError`` on a full disk."""
+        """Keep raw and averaged weights of ``tensors`` as those of step ``facts.step``; raises
+        ``FailedError`` on a full disk."""
         kept = {name: tensor for name, tensor in tensors.items() if name.startswith(WEIGHTS)}
         path = self.folder / f"step-{facts.step:09d}.safetensors"
         write_atomically(path, _encoded(kept, facts))
@@ -119,7 +126,8 @@ class Snapshots:
         return sorted(self.folder.glob("step-*.safetensors"))
 
     def clear(self, after: int = -1) -> None:
-        """Delete those of steps beyond ``after``: the run starts fresh, or went back to that step and goes another way on."""
+        """Delete those of steps beyond ``after``: the run starts fresh, or went back to that step
+        and goes another way on."""
         for path in self.paths():
             if step_of(path) > after:
                 path.unlink(missing_ok=True)
@@ -131,9 +139,11 @@ def step_of(snapshot: Path) -> int:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint at ``path``; raises ``FailedError`` where it is missing, cut short, damaged or something else."""
+    """The checkpoint at ``path``; raises ``FailedError`` where it is missing, cut short, damaged or
+    something else."""
     try:
-        # One read of the whole file: safe_open goes by the name again for each tensor, and a run may put a newer file there.
+        # One read of the whole file: safe_open goes by the name again for each tensor, and a run
+        # may put a newer file there.
         content = path.read_bytes()
         tensors = safetensors.torch.load(content)
         header = msgspec.json.decode(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -150,8 +160,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _encoded(tensors: Mapping[str, Tensor], facts: Facts) -> bytes:
     # One contiguous host copy each: safetensors refuses views and shared storage.
-    host = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-    metadata = {"format": FORMAT, "crc32": f"{_checksum(host):08x}", "facts": msgspec.json.encode(facts).decode()}
+    host = {
+        name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()
+    }
+    metadata = {
+        "format": FORMAT,
+        "crc32": f"{_checksum(host):08x}",
+        "facts": msgspec.json.encode(facts).decode(),
+    }
     return safetensors.torch.save(host, metadata)
 
 
@@ -159,7 +175,10 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
     """CRC-32 over the tensors' bytes, in order of their names."""
     value = 0
     for name in sorted(tensors):
-        value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, zlib.crc32(name.encode(), value))
+        value = zlib.crc32(
+            tensors[name].reshape(-1).view(torch.uint8).numpy().data,
+            zlib.crc32(name.encode(), value),
+        )
     return value
 
 
@@ -168,4 +187,8 @@ def _reason(error: Exception) -> str:
 
 
 def _under(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
+    return {
+        name.removeprefix(f"{part}."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{part}.")
+    }

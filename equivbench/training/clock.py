@@ -1,4 +1,5 @@
-"""A monotonic clock with named parts that add up to its wall time; it stands still between a run's slices."""
+"""A monotonic clock with named parts that add up to its wall time; it stands still between a run's
+slices."""
 
 from __future__ import annotations
 
@@ -12,14 +13,20 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Clock:
-    """Seconds by part. At each moment a running clock charges exactly one part, ``other`` unless one was opened.
+    """Seconds by part. At each moment a running clock charges exactly one part, ``other`` unless
+    one was opened.
 
-    ``wall`` is the sum of the parts by construction. A part opened inside another takes its time from the outer one.
-    ``now`` returns seconds and never runs backwards (tests pass a fake one); ``synchronize`` waits for the device, so
-    that work queued in a part is charged to that part. A new clock is paused.
+    ``wall`` is the sum of the parts by construction. A part opened inside another takes its time
+    from the outer one. ``now`` returns seconds and never runs backwards (tests pass a fake one);
+    ``synchronize`` waits for the device, so that work queued in a part is charged to that part. A
+    new clock is paused.
     """
 
-    def __init__(self, now: Callable[[], float] = time.perf_counter, synchronize: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float] = time.perf_counter,
+        synchronize: Callable[[], None] | None = None,
+    ) -> None:
         self._now = now
         self._synchronize = synchronize
         self._seconds: dict[Part, float] = dict.fromkeys(PARTS, 0.0)
@@ -56,8 +63,9 @@ class Clock:
     def part(self, name: Part, *, synchronize: bool = True) -> Iterator[None]:
         """Charge the block to ``name``.
 
-        ``synchronize=False`` does not wait for the device at the block's ends: the work it queued is charged to the
-        part in which somebody next waits. The training loop does so between its readings of the clock.
+        ``synchronize=False`` does not wait for the device at the block's ends: the work it queued
+        is charged to the part in which somebody next waits. The training loop does so between its
+        readings of the clock.
         """
         self._settle(synchronize)
         outer, self._current = self._current, name
@@ -96,7 +104,8 @@ class Clock:
         self._settle(synchronize=True)
 
     def scratch(self) -> Clock:
-        """A clock of the same time and device that starts from nothing, for measurements off the record."""
+        """A clock of the same time and device that starts from nothing, for measurements off the
+        record."""
         return Clock(self._now, self._synchronize)
 
     def _settle(self, synchronize: bool) -> None:

@@ -1,8 +1,10 @@
-"""torch.compile by the route whose gradients are right, against an empty cache, checked against eager before training.
+"""torch.compile by the route whose gradients are right, against an empty cache, checked against
+eager before training.
 
-The model is compiled in place by ``Module.compile(dynamic=True)``. A model with inner derivatives (forces from an energy)
-overrides ``compile`` to compile ``torch.func.grad_and_value(energy)`` whole: the other routes fail, or give silently wrong
-parameter gradients in double backward. That is why gradients, and not outputs, are compared here.
+The model is compiled in place by ``Module.compile(dynamic=True)``. A model with inner derivatives
+(forces from an energy) overrides ``compile`` to compile ``torch.func.grad_and_value(energy)``
+whole: the other routes fail, or give silently wrong parameter gradients in double backward. That is
+why gradients, and not outputs, are compared here.
 """
 
 from __future__ import annotations
@@ -20,30 +22,37 @@ import torch._dynamo
 from torch import Tensor, nn
 
 from equivbench.errors import FailedError
-from equivbench.pairs.base import Precision
+from equivbench.pairs import Precision
 
 BACKEND = "inductor, dynamic shapes"
 """What ``recipe.compile`` says in the record of a compiled run."""
 NO_COMPILER = "no C++ compiler was found, so the model runs eagerly; install g++ or clang, or set CXX, to compile it"
 
-# Relative error of one parameter's gradient. Kernel fusion reorders float32 sums of up to 1e5 terms (measured: to 1e-5);
-# wrong double backward was off by 0.2-1.6. TF32 and bfloat16 round each product to 2^-11 and 2^-9.
+# Relative error of one parameter's gradient. Kernel fusion reorders float32 sums of up to 1e5 terms
+# (measured: to 1e-5); wrong double backward was off by 0.2-1.6. TF32 and bfloat16 round each
+# product to 2^-11 and 2^-9.
 _TOLERANCE: dict[Precision, float] = {"float32": 2e-3, "tf32": 2e-2, "bf16": 1e-1}
-# Gradients this much smaller than the largest are rounding noise relative to the sums they come from.
+# Gradients this much smaller than the largest are rounding noise relative to the sums they come
+# from.
 _NEGLIGIBLE = 1e-3
 
 Loss = Callable[[], Tensor]
 
 
 def use_empty_cache(folder: Path | None) -> None:
-    """Point every compiler cache of this process at an empty folder of its own, removed when the process ends.
+    """Point every compiler cache of this process at an empty folder of its own, removed when the
+    process ends.
 
     Made in ``folder`` where one is given: what a killed process left there is removed first.
     """
     if folder is not None:
         shutil.rmtree(folder / "compiler", ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-    cache = str(folder / "compiler") if folder is not None else tempfile.mkdtemp(prefix="equivbench-compiler-")
+    cache = (
+        str(folder / "compiler")
+        if folder is not None
+        else tempfile.mkdtemp(prefix="equivbench-compiler-")
+    )
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
     os.environ["TRITON_CACHE_DIR"] = os.path.join(cache, "triton")
     # What this process compiled before (another run in a notebook, a test) is a cache too.
@@ -52,27 +61,37 @@ def use_empty_cache(folder: Path | None) -> None:
 
 
 def compile_model(model: nn.Module) -> None:
-    """Compile ``model`` in place; tracing happens at its next calls, in train and in evaluation mode apart."""
+    """Compile ``model`` in place; tracing happens at its next calls, in train and in evaluation
+    mode apart."""
     model.compile(dynamic=True)
 
 
 def gradients(model: nn.Module, loss: Loss) -> dict[str, Tensor]:
-    """The parameter gradients of ``loss()``, float64 copies by name; parameters it does not reach are left out."""
+    """The parameter gradients of ``loss()``, float64 copies by name; parameters it does not reach
+    are left out."""
     model.zero_grad(set_to_none=True)
     loss().backward()  # type: ignore[no-untyped-call]
-    found = {name: p.grad.detach().to("cpu", torch.float64) for name, p in model.named_parameters() if p.grad is not None}
+    found = {
+        name: p.grad.detach().to("cpu", torch.float64)
+        for name, p in model.named_parameters()
+        if p.grad is not None
+    }
     model.zero_grad(set_to_none=True)
     return found
 
 
-def disagreement(eager: Mapping[str, Tensor], compiled: Mapping[str, Tensor], precision: Precision) -> str | None:
-    """Which compiled gradient departs most from its eager one, if by more than rounding explains; else None."""
+def disagreement(
+    eager: Mapping[str, Tensor], compiled: Mapping[str, Tensor], precision: Precision
+) -> str | None:
+    """Which compiled gradient departs most from its eager one, if by more than rounding explains;
+    else None."""
     if eager.keys() != compiled.keys():
         return f"gradients of {', '.join(sorted(eager.keys() ^ compiled.keys()))} exist in one of the two only"
     norms = {name: float(gradient.norm()) for name, gradient in eager.items()}
     small = _NEGLIGIBLE * max(norms.values(), default=0.0)
     errors = {
-        name: float((compiled[name] - gradient).norm()) / max(norms[name], small, sys.float_info.min)
+        name: float((compiled[name] - gradient).norm())
+        / max(norms[name], small, sys.float_info.min)
         for name, gradient in eager.items()
     }
     # NaN compares false with everything: it counts as the worst.
@@ -86,16 +105,22 @@ def disagreement(eager: Mapping[str, Tensor], compiled: Mapping[str, Tensor], pr
 def compile_failure(error: Exception) -> FailedError:
     """The error for a model that ``torch.compile`` cannot take."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    return FailedError(f"the model cannot be compiled ({type(error).__name__}: {lines[0]}); set compile=False in its recipe")
+    return FailedError(
+        f"the model cannot be compiled ({type(error).__name__}: {lines[0]}); set compile=False in its recipe"
+    )
 
 
 def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    """Whether two sets of gradients are equal to the bit: they are not where a model draws random numbers (dropout)."""
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    """Whether two sets of gradients are equal to the bit: they are not where a model draws random
+    numbers (dropout)."""
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name], second[name]) for name in first
+    )
 
 
 def graphs_compiled() -> int:
-    """How many graphs this process has compiled: it must not grow while the clock charges ``train``."""
+    """How many graphs this process has compiled: it must not grow while the clock charges
+    ``train``."""
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from equivbench.analysis.measure import Measurement
+    from equivbench.measure.equivariance import Measurement
 
 
 class DivergenceWatch:
-    """Collects losses and gradient norms without waiting for the device; :meth:`verdict` waits once and judges them all.
+    """Collects losses and gradient norms without waiting for the device; :meth:`verdict` waits once
+    and judges them all.
 
     NaN and inf survive summation, so a sum over the steps since the last verdict is enough.
     """
@@ -32,7 +33,8 @@ class DivergenceWatch:
         self._count += 1
 
     def verdict(self, step: int) -> str | None:
-        """Why the steps since the last verdict, which end at ``step``, mean divergence; None if they do not."""
+        """Why the steps since the last verdict, which end at ``step``, mean divergence; None if
+        they do not."""
         if self._loss is None or self._norm is None:
             return None
         loss, norm = torch.stack((self._loss.double(), self._norm.double())).tolist()
@@ -43,7 +45,11 @@ class DivergenceWatch:
             return f"the loss is {loss} {where}"
         if not math.isfinite(norm):
             return f"the gradient norm is {norm} {where}"
-        self.recent = loss / count if self.recent is None else self.recent + 0.1 * (loss / count - self.recent)
+        self.recent = (
+            loss / count
+            if self.recent is None
+            else self.recent + 0.1 * (loss / count - self.recent)
+        )
         return None
 
     def forget(self) -> None:

@@ -1,4 +1,5 @@
-"""Exponential moving average of the weights, decay min(d, (1 + n) / (10 + n)), swapped in without copying."""
+"""Exponential moving average of the weights, decay min(d, (1 + n) / (10 + n)), swapped in without
+copying."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 
 def decay_at(step: int, decay: float) -> float:
-    """min(decay, (1 + n) / (10 + n)) after update ``n`` = ``step``, counted from 0: a short run forgets its initial weights."""
+    """min(decay, (1 + n) / (10 + n)) after update ``n`` = ``step``, counted from 0: a short run
+    forgets its initial weights."""
     return min(decay, (1 + step) / (10 + step))
 
 
@@ -23,18 +25,22 @@ class Average:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self._parameters = [parameter for _, parameter in model.named_parameters()]
-        self.average = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        self.average = {
+            name: parameter.detach().clone() for name, parameter in model.named_parameters()
+        }
         self._averages = list(self.average.values())
 
     def update(self, step: int) -> None:
-        """average <- d average + (1 - d) weights, with d = ``decay_at(step)``; ``step`` counts from 0."""
+        """average <- d average + (1 - d) weights, with d = ``decay_at(step)``; ``step`` counts from
+        0."""
         if self._averages:
             weights = [parameter.data for parameter in self._parameters]
             torch._foreach_lerp_(self._averages, weights, 1.0 - decay_at(step, self.decay))
 
     @contextmanager
     def swapped_in(self) -> Iterator[None]:
-        """The model holds the averaged weights inside the block. Storage is exchanged, nothing is copied."""
+        """The model holds the averaged weights inside the block. Storage is exchanged, nothing is
+        copied."""
         self._exchange()
         try:
             yield

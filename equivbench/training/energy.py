@@ -1,4 +1,5 @@
-"""Energy that the device used while the run held it, from NVML's total energy counter where there is one."""
+"""Energy that the device used while the run held it, from NVML's total energy counter where there
+is one."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ Counter = Callable[[], float]
 
 
 class EnergyMeter:
-    """Joules over the stretches in which the run holds the device; ``reason`` says why there are none."""
+    """Joules over the stretches in which the run holds the device; ``reason`` says why there are
+    none."""
 
     def __init__(self, counter: Counter | None, reason: str | None = None) -> None:
         self._counter = counter
@@ -44,7 +46,9 @@ def energy_meter(device: torch.device) -> EnergyMeter:
         pynvml.nvmlInit()
         # NVML does not follow CUDA_VISIBLE_DEVICES; the UUID names the same board in both.
         uuid = str(torch.cuda.get_device_properties(device).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(uuid if uuid.startswith("GPU-") else f"GPU-{uuid}")
+        handle = pynvml.nvmlDeviceGetHandleByUUID(
+            uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+        )
         pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     except pynvml.NVMLError as error:
         return EnergyMeter(None, f"NVML gives no energy for this device: {error}")

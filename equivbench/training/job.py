@@ -1,4 +1,5 @@
-"""A job: all that a worker process needs to train one arm with one seed, as plain data that survives JSON."""
+"""A job: all that a worker process needs to train one arm with one seed, as plain data that
+survives JSON."""
 
 from __future__ import annotations
 
@@ -31,28 +32,35 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     threads: int = 1
     """Intra-op threads, set by the worker before it builds the trainer."""
     variant: dict[str, str] = {}
-    """The task's options that were chosen, e.g. ``{"forces": "conservative"}``; options left out take their default."""
+    """The task's options that were chosen, e.g. ``{"forces": "conservative"}``; options left out
+    take their default."""
     kernels: str | None = None
-    """Kernel backend, passed to the model as ``config["kernels"]``; None leaves the model its own default."""
+    """Kernel backend, passed to the model as ``config["kernels"]``; None leaves the model its own
+    default."""
     recipe: dict[str, Any] = {}
-    """Fields of :class:`equivbench.pairs.base.Recipe` that replace the preset's (``tune``, sweeps)."""
+    """Fields of :class:`equivbench.pairs.Recipe` that replace the preset's (``tune``, sweeps)."""
     config: dict[str, Any] = {}
     """Entries that replace those of the model's config (sweeps over model size)."""
     fraction: float = 1.0
-    """Part of the training groups that is trained on (:func:`equivbench.tasks.fraction.with_fraction`)."""
+    """Part of the training groups that is trained on
+    (:func:`equivbench.tasks.fraction.with_fraction`)."""
     labels: dict[str, str] = {}
-    """What sets the run apart from the pair as declared, such as a sweep's axis and value; the record's ``variant`` has it."""
+    """What sets the run apart from the pair as declared, such as a sweep's axis and value; the
+    record's ``variant`` has it."""
     split: Literal["test", "validation"] = "test"
     """What evaluations are made on; ``tune`` uses the validation split."""
     resume: bool = False
     """Go on from the last checkpoint in ``state_dir``; with none there, start fresh."""
     snapshots: bool = False
-    """Keep the weights of every evaluation beside the checkpoints, for the analyses along training."""
+    """Keep the weights of every evaluation beside the checkpoints, for the analyses along
+    training."""
     extends: str | None = None
-    """The budget that ``budget`` prolongs (``--extend``): evaluations up to it fall as in the run without extension."""
+    """The budget that ``budget`` prolongs (``--extend``): evaluations up to it fall as in the run
+    without extension."""
 
     @property
     def title(self) -> str:
-        """What it is, for progress and messages: ``forcefield/vector equivariant seed 0 (sweep data, value 0.25)``."""
+        """What it is, for progress and messages: ``forcefield/vector equivariant seed 0 (sweep
+        data, value 0.25)``."""
         labels = ", ".join(f"{name} {value}" for name, value in self.labels.items())
         return f"{self.pair} {self.arm} seed {self.seed}" + (f" ({labels})" if labels else "")

@@ -1,4 +1,5 @@
-"""Keeping a run: its checkpoints and heartbeat in one folder, when they are written, and going back to them."""
+"""Keeping a run: its checkpoints and heartbeat in one folder, when they are written, and going back
+to them."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ class Keeper:
         self.folder = folder
         self.checkpoints = Checkpoints(folder)
         self.snapshots = Snapshots(folder / SNAPSHOTS)
-        self.heartbeat = Heartbeat(folder / "heartbeat", msgspec.json.encode(identity, order="deterministic").decode())
+        self.heartbeat = Heartbeat(
+            folder / "heartbeat", msgspec.json.encode(identity, order="deterministic").decode()
+        )
         self._saved_spent = 0.0
         self._saved_seconds = 0.0
         self._cost = 0.0
@@ -36,19 +39,24 @@ class Keeper:
 
     def due(self, budget: Budget, spent: float, clock: Clock) -> bool:
         """Whether it is time to :meth:`save`, with ``spent`` of ``budget`` (in its unit) spent."""
-        return checkpoint_due(budget, spent - self._saved_spent, clock.spent - self._saved_seconds, self._cost)
+        return checkpoint_due(
+            budget, spent - self._saved_spent, clock.spent - self._saved_seconds, self._cost
+        )
 
     def save(self, tensors: Mapping[str, Tensor], facts: Facts, clock: Clock, spent: float) -> Path:
         """Write a checkpoint, in clock part ``checkpoint``; returns its path."""
         before = clock.seconds()["checkpoint"]
         with clock.part("checkpoint"):
-            path = self.checkpoints.write(tensors, msgspec.structs.replace(facts, clock={**clock.seconds()}))
+            path = self.checkpoints.write(
+                tensors, msgspec.structs.replace(facts, clock={**clock.seconds()})
+            )
         self._cost = clock.seconds()["checkpoint"] - before
         self.saved(spent, clock)
         return path
 
     def snapshot(self, tensors: Mapping[str, Tensor], facts: Facts, clock: Clock) -> Path:
-        """Keep the weights among ``tensors`` as those of this step, in clock part ``checkpoint``; returns their path."""
+        """Keep the weights among ``tensors`` as those of this step, in clock part ``checkpoint``;
+        returns their path."""
         with clock.part("checkpoint"):
             return self.snapshots.write(tensors, facts)
 
@@ -56,13 +64,16 @@ class Keeper:
         """Count from here to the next checkpoint."""
         self._saved_spent, self._saved_seconds = spent, clock.spent
 
-    def restore(self, tensors: Mapping[str, Tensor], facts: Facts, clock: Clock, notes: list[str]) -> Facts | None:
+    def restore(
+        self, tensors: Mapping[str, Tensor], facts: Facts, clock: Clock, notes: list[str]
+    ) -> Facts | None:
         """Put the last readable checkpoint back into ``tensors`` and ``clock``; returns its facts.
 
-        What was done since that checkpoint, in this and earlier restarts, is added to ``lost_seconds``; the time since
-        this process started stays on the clock. Without a checkpoint but with a heartbeat the run starts again from
-        nothing, its losses counted; with neither, None. Raises ``FailedError`` where the checkpoint is another run's or
-        none can be read.
+        What was done since that checkpoint, in this and earlier restarts, is added to
+        ``lost_seconds``; the time since this process started stays on the clock. Without a
+        checkpoint but with a heartbeat the run starts again from nothing, its losses counted; with
+        neither, None. Raises ``FailedError`` where the checkpoint is another run's or none can be
+        read.
         """
         beat = self.heartbeat.read()
         checkpoint = self.checkpoints.read(notes)
@@ -72,7 +83,8 @@ class Keeper:
         if checkpoint is not None:
             self._check_identity(facts.identity, found.identity)
             put_back(tensors, checkpoint.tensors)
-        # With a budget in seconds the evaluations to come fall on other steps than those that are lost.
+        # With a budget in seconds the evaluations to come fall on other steps than those that are
+        # lost.
         self.snapshots.clear(after=found.step)
         clock.set({**found.clock, "other": found.clock.get("other", 0.0) + clock.wall})
         if beat is not None:
@@ -88,7 +100,9 @@ class Keeper:
         self.heartbeat.clear()
 
     def _check_identity(self, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        differing = sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key))
+        differing = sorted(
+            key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)
+        )
         if differing:
             raise FailedError(
                 f"the checkpoint in {self.folder} belongs to another run (it differs in {', '.join(differing)}); "

@@ -1,4 +1,5 @@
-"""The optimisers that a recipe may name, as both arms use them: fused where torch has it, state laid out before step one."""
+"""The optimisers that a recipe may name, as both arms use them: fused where torch has it, state
+laid out before step one."""
 
 from __future__ import annotations
 
@@ -7,29 +8,44 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from equivbench.pairs.base import Optimizer, Recipe
+from equivbench.pairs import Optimizer, Recipe
 
 Make = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
 """(parameters, weight decay) to an optimiser at rate zero."""
 _FACTORIES: Mapping[Optimizer, Make] = {
-    "adamw": lambda parameters, decay: torch.optim.AdamW(parameters, lr=0.0, weight_decay=decay, fused=True),
-    "adam": lambda parameters, decay: torch.optim.Adam(parameters, lr=0.0, weight_decay=decay, fused=True),
-    "nadam": lambda parameters, decay: torch.optim.NAdam(parameters, lr=0.0, weight_decay=decay, decoupled_weight_decay=True),
-    "radam": lambda parameters, decay: torch.optim.RAdam(parameters, lr=0.0, weight_decay=decay, decoupled_weight_decay=True),
+    "adamw": lambda parameters, decay: torch.optim.AdamW(
+        parameters, lr=0.0, weight_decay=decay, fused=True
+    ),
+    "adam": lambda parameters, decay: torch.optim.Adam(
+        parameters, lr=0.0, weight_decay=decay, fused=True
+    ),
+    "nadam": lambda parameters, decay: torch.optim.NAdam(
+        parameters, lr=0.0, weight_decay=decay, decoupled_weight_decay=True
+    ),
+    "radam": lambda parameters, decay: torch.optim.RAdam(
+        parameters, lr=0.0, weight_decay=decay, decoupled_weight_decay=True
+    ),
     "adamax": lambda parameters, decay: torch.optim.Adamax(parameters, lr=0.0, weight_decay=decay),
-    "rmsprop": lambda parameters, decay: torch.optim.RMSprop(parameters, lr=0.0, weight_decay=decay),
-    "sgd": lambda parameters, decay: torch.optim.SGD(parameters, lr=0.0, weight_decay=decay, momentum=0.9, fused=True),
+    "rmsprop": lambda parameters, decay: torch.optim.RMSprop(
+        parameters, lr=0.0, weight_decay=decay
+    ),
+    "sgd": lambda parameters, decay: torch.optim.SGD(
+        parameters, lr=0.0, weight_decay=decay, momentum=0.9, fused=True
+    ),
 }
 _STARTS_AT_ONE = ("mu_product",)
-"""State that is a product over the steps (NAdam's momenta); all other state is a sum or a mean and starts at zero."""
+"""State that is a product over the steps (NAdam's momenta); all other state is a sum or a mean and
+starts at zero."""
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """The recipe's optimiser over all parameters alike, with torch's defaults (betas .9 and .999) and SGD's momentum .9.
+    """The recipe's optimiser over all parameters alike, with torch's defaults (betas .9 and .999)
+    and SGD's momentum .9.
 
-    Weight decay is decoupled in adamw, nadam and radam, and added to the gradient in the others. It spares no parameter:
-    equivariant layers keep their weights in flat vectors, so the usual rule "matrices only" would decay the plain arm and
-    not the other. The state exists, as it is before any step, on return, so that a checkpoint has one layout at every step.
+    Weight decay is decoupled in adamw, nadam and radam, and added to the gradient in the others. It
+    spares no parameter: equivariant layers keep their weights in flat vectors, so the usual rule
+    "matrices only" would decay the plain arm and not the other. The state exists, as it is before
+    any step, on return, so that a checkpoint has one layout at every step.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = _FACTORIES[recipe.optimizer](parameters, recipe.weight_decay)

@@ -1,4 +1,5 @@
-"""What a trained (or interrupted, or diverged) arm reports: the parts of its run record that training knows."""
+"""What a trained (or interrupted, or diverged) arm reports: the parts of its run record that
+training knows."""
 
 from __future__ import annotations
 
@@ -86,10 +87,19 @@ class Outcome(msgspec.Struct, kw_only=True):
 
 
 def outcome_of(
-    trainer: Trainer, inference: Inference, final_raw: Test | None, flops: float | None, baselines: dict[str, float]
+    trainer: Trainer,
+    inference: Inference,
+    final_raw: Test | None,
+    flops: float | None,
+    baselines: dict[str, float],
 ) -> Outcome:
     """Everything the run's record needs, from where the trainer stands now."""
-    facts, about, arm, clock = trainer.facts, trainer.description, trainer.arm, trainer.clock.seconds()
+    facts, about, arm, clock = (
+        trainer.facts,
+        trainer.description,
+        trainer.arm,
+        trainer.clock.seconds(),
+    )
     return Outcome(
         task=about.task,
         dataset=about.dataset,
@@ -104,7 +114,11 @@ def outcome_of(
             wrapper=about.wrapper,
         ),
         recipe=RecipeRecord(
-            **{name: getattr(arm.recipe, name) for name in RecipeRecord.__struct_fields__ if name != "compile"},
+            **{
+                name: getattr(arm.recipe, name)
+                for name in RecipeRecord.__struct_fields__
+                if name != "compile"
+            },
             compile=trainer.preparation.backend,
         ),
         variant=dict(about.variant),
@@ -113,7 +127,9 @@ def outcome_of(
             limit=trainer.budget.limit,
             spent=trainer.spent,
             overshoot=max(0.0, trainer.spent - trainer.budget.limit),
-            extends=None if facts.extends is None else type(trainer.budget).parse(facts.extends).limit,
+            extends=None
+            if facts.extends is None
+            else type(trainer.budget).parse(facts.extends).limit,
         ),
         clock=ClockRecord(**clock, wall=sum(clock.values())),
         restarts=facts.restarts,
@@ -137,22 +153,37 @@ def outcome_of(
     )
 
 
-def _reasons(trainer: Trainer, inference: Inference, final_raw: Test | None, flops: float | None) -> dict[str, str]:
+def _reasons(
+    trainer: Trainer, inference: Inference, final_raw: Test | None, flops: float | None
+) -> dict[str, str]:
     """One line for each value that was not measured, by its path."""
     facts, about, arm, recipe = trainer.facts, trainer.description, trainer.arm, trainer.arm.recipe
-    early = "the arm diverged" if facts.diverged is not None else "the run was stopped before its end"
+    early = (
+        "the arm diverged" if facts.diverged is not None else "the run was stopped before its end"
+    )
     final = facts.final if facts.diverged is None else None
     floors = [point.test.floor for point in facts.trace]
-    last_only = "the floor is measured at the last evaluation of a budget, with the averaged weights"
+    last_only = (
+        "the floor is measured at the last evaluation of a budget, with the averaged weights"
+    )
     absent: dict[str, tuple[object, str | None]] = {
-        "model.symmetry_verified": (facts.verified, _why_unverified(about.symmetry) if arm.verify is None else early),
+        "model.symmetry_verified": (
+            facts.verified,
+            _why_unverified(about.symmetry) if arm.verify is None else early,
+        ),
         "recipe.compile": (trainer.preparation.backend, trainer.preparation.why_eager),
         "recipe.tuned_at": (recipe.tuned_at, "the recipe was not tuned by equivbench tune"),
-        "recipe.tuning_log_sha256": (recipe.tuning_log_sha256, "the recipe was not tuned by equivbench tune"),
+        "recipe.tuning_log_sha256": (
+            recipe.tuning_log_sha256,
+            "the recipe was not tuned by equivbench tune",
+        ),
         "recipe.clip_norm": (recipe.clip_norm, "the recipe does not clip gradients"),
         "matching.hardware": (about.matching.hardware, "the match does not depend on the hardware"),
         "inference.samples_per_second": (inference.samples_per_second, early),
-        "flops_per_sample": (flops, early if hasattr(arm.model, "flops") else "the model gives no formula for its FLOPs"),
+        "flops_per_sample": (
+            flops,
+            early if hasattr(arm.model, "flops") else "the model gives no formula for its FLOPs",
+        ),
         "energy_joules": (trainer.energy.joules, trainer.energy.reason),
         "groups": (facts.groups.total or None, early),
         "final": (final, early),
@@ -160,16 +191,25 @@ def _reasons(trainer: Trainer, inference: Inference, final_raw: Test | None, flo
         "final_raw": (final_raw, early),
         "final_raw.floor": (final_raw is None or final_raw.floor, last_only),
     }
-    absent |= {f"trace.{index}.test.floor": (floor, last_only) for index, floor in enumerate(floors)}
+    absent |= {
+        f"trace.{index}.test.floor": (floor, last_only) for index, floor in enumerate(floors)
+    }
     return {path: str(reason) for path, (value, reason) in absent.items() if value is None}
 
 
 def _why_unverified(symmetry: Symmetry) -> str:
-    return "no symmetry is declared" if symmetry == "none" else f"{symmetry} is declared and a larger group was measured"
+    return (
+        "no symmetry is declared"
+        if symmetry == "none"
+        else f"{symmetry} is declared and a larger group was measured"
+    )
 
 
-def throughput(step_seconds: list[float], batch_size: int, alternated_with: str | None) -> Throughput:
-    """Throughput and its spread from the seconds of single steps, timed in alternation with ``alternated_with``."""
+def throughput(
+    step_seconds: list[float], batch_size: int, alternated_with: str | None
+) -> Throughput:
+    """Throughput and its spread from the seconds of single steps, timed in alternation with
+    ``alternated_with``."""
     if not step_seconds:
         return Throughput(samples_per_second=None, step_seconds=None, alternated_with=None)
     ordered = sorted(step_seconds)
@@ -182,18 +222,31 @@ def throughput(step_seconds: list[float], batch_size: int, alternated_with: str 
 
     spread = StepSeconds(p10=quantile(0.1), p50=quantile(0.5), p90=quantile(0.9))
     return Throughput(
-        samples_per_second=batch_size * len(ordered) / sum(ordered), step_seconds=spread, alternated_with=alternated_with
+        samples_per_second=batch_size * len(ordered) / sum(ordered),
+        step_seconds=spread,
+        alternated_with=alternated_with,
     )
 
 
 def to_record(
-    job: Job, outcome: Outcome, *, status: Status, reason: str | None, timing: Throughput, environment: Environment, git: Git
+    job: Job,
+    outcome: Outcome,
+    *,
+    status: Status,
+    reason: str | None,
+    timing: Throughput,
+    environment: Environment,
+    git: Git,
 ) -> RunRecord:
     """The run record of ``job``; a null throughput gets its reason."""
     reasons = dict(outcome.reasons)
     if timing.samples_per_second is None:
         reasons["throughput.samples_per_second"] = "the run ended before its steps were timed"
-    fields = {name: getattr(outcome, name) for name in outcome.__struct_fields__ if name not in ("diverged", "reasons", "notes")}
+    fields = {
+        name: getattr(outcome, name)
+        for name in outcome.__struct_fields__
+        if name not in ("diverged", "reasons", "notes")
+    }
     return RunRecord(
         schema_version=SCHEMA_VERSION,
         rules_version=RULES_VERSION,

@@ -6,7 +6,7 @@ import contextlib
 
 import torch
 
-from equivbench.pairs.base import Precision
+from equivbench.pairs import Precision
 
 
 def effective(precision: Precision, device: torch.device) -> Precision:
@@ -20,7 +20,9 @@ def use(precision: Precision) -> None:
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
-def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
+def autocast(
+    precision: Precision, device: torch.device
+) -> contextlib.AbstractContextManager[object]:
     """The context of a forward pass: bfloat16 autocast, or nothing."""
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)

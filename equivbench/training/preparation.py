@@ -1,4 +1,5 @@
-"""The start of a run: compilation against an empty cache, and the check of compiled against eager gradients."""
+"""The start of a run: compilation against an empty cache, and the check of compiled against eager
+gradients."""
 
 from __future__ import annotations
 
@@ -17,9 +18,11 @@ from equivbench.training.state import put_back, snapshot
 
 
 def evaluated_at_once(device: torch.device) -> int:
-    """Samples in a forward pass without gradients, of either arm, where the pair's preset does not say.
+    """Samples in a forward pass without gradients, of either arm, where the pair's preset does not
+    say.
 
-    Few on a CPU, whose caches they then fit (PaiNN, two cores: 16 at once take 0.43 s for the test set where 64 take 0.59 s).
+    Few on a CPU, whose caches they then fit (PaiNN, two cores: 16 at once take 0.43 s for the test
+    set where 64 take 0.59 s).
     """
     return 16 if device.type == "cpu" else 256
 
@@ -37,7 +40,8 @@ class Preparation:
         self.why_eager = "the recipe trains eagerly"
 
     def once(self, clock: Clock, part: Part, notes: list[str]) -> None:
-        """Compile (charged to ``part``) and check, on the first call; ``FailedError`` where the gradients disagree."""
+        """Compile (charged to ``part``) and check, on the first call; ``FailedError`` where the
+        gradients disagree."""
         if self._done:
             return
         self._done = True
@@ -56,7 +60,8 @@ class Preparation:
         buffers = dict(arm.model.named_buffers())
         saved = snapshot(buffers)
         eager = self._gradients(canonical)
-        # Two graphs that draw random numbers (dropout) cannot agree: such a model is checked in evaluation mode.
+        # Two graphs that draw random numbers (dropout) cannot agree: such a model is checked in
+        # evaluation mode.
         random = not compilation.same(eager, self._gradients(canonical, stream=1))
         if random:
             arm.module.eval()
@@ -76,10 +81,13 @@ class Preparation:
         put_back(buffers, saved)
         problem = compilation.disagreement(eager, compiled, arm.recipe.precision)
         if problem is not None:
-            raise FailedError(f"torch.compile changes this model's gradients: {problem}; set compile=False in its recipe")
+            raise FailedError(
+                f"torch.compile changes this model's gradients: {problem}; set compile=False in its recipe"
+            )
 
     def _trace(self, canonical: Assembled) -> dict[str, Tensor]:
-        """Trace every graph that training and evaluation need; returns the gradients on the canonical batch, traced first."""
+        """Trace every graph that training and evaluation need; returns the gradients on the
+        canonical batch, traced first."""
         arm, count = self._arm, self._arm.recipe.batch_size
         compiled = self._gradients(canonical)
         for start in (count, 2 * count):

@@ -1,4 +1,5 @@
-"""Measurements off the budget: seconds a step, forward passes a second, what twirling costs, peak memory."""
+"""Measurements off the budget: seconds a step, forward passes a second, what twirling costs, peak
+memory."""
 
 from __future__ import annotations
 
@@ -26,10 +27,11 @@ _ROUNDS = 3
 
 
 def time_steps(trainer: Trainer, seconds: float) -> list[float]:
-    """Seconds (data + train) of each of at least one real training step, in about ``seconds``, off the budget.
+    """Seconds (data + train) of each of at least one real training step, in about ``seconds``, off
+    the budget.
 
-    The steps are those that would come next; afterwards weights, averages, moments and counters are what they were, to
-    the bit. Charged to clock part ``timing``.
+    The steps are those that would come next; afterwards weights, averages, moments and counters are
+    what they were, to the bit. Charged to clock part ``timing``.
     """
     with trainer.holding_the_device():
         trainer.prepare()
@@ -52,9 +54,11 @@ def time_steps(trainer: Trainer, seconds: float) -> list[float]:
 
 
 def inference(trainer: Trainer, seconds: float) -> Inference:
-    """Samples a second of forward passes with the averaged weights, plain and averaged over 2, 4 and 8 rotations.
+    """Samples a second of forward passes with the averaged weights, plain and averaged over 2, 4
+    and 8 rotations.
 
-    All four are timed in turn, on the same batch of stored samples, until ``seconds`` have passed; the median counts.
+    All four are timed in turn, on the same batch of stored samples, until ``seconds`` have passed;
+    the median counts.
     """
     arm, clock = trainer.arm, trainer.clock.scratch()
     at_once = arm.evaluated_at_once
@@ -85,7 +89,8 @@ def peak_memory(device: torch.device) -> Memory:
 
 
 def flops_per_sample(trainer: Trainer) -> float | None:
-    """Forward FLOPs a sample by the model's own formula (its method ``flops(inputs)``); None where it has none."""
+    """Forward FLOPs a sample by the model's own formula (its method ``flops(inputs)``); None where
+    it has none."""
     formula = getattr(trainer.arm.model, "flops", None)
     if formula is None:
         return None

@@ -8,11 +8,15 @@ from equivbench.training.budget import Budget
 from equivbench.training.state import Facts
 
 Progress = dict[str, Any]
-"""step, samples, spent, limit, finished, loss, total, share, explained, samples_per_second, seconds_left."""
+"""step, samples, spent, limit, finished, loss, total, share, explained, samples_per_second,
+seconds_left."""
 
 
-def progress(facts: Facts, budget: Budget, spent: float, seconds: float, loss: float | None) -> Progress:
-    """The standing of a run that has ``spent`` of ``budget`` in ``seconds`` of train + data; unknown values are None."""
+def progress(
+    facts: Facts, budget: Budget, spent: float, seconds: float, loss: float | None
+) -> Progress:
+    """The standing of a run that has ``spent`` of ``budget`` in ``seconds`` of train + data;
+    unknown values are None."""
     test = facts.final
     fraction = spent / budget.limit
     return {

@@ -1,4 +1,5 @@
-"""Everything that a run is at a step: the live tensors, and the plain facts that go beside them into a checkpoint."""
+"""Everything that a run is at a step: the live tensors, and the plain facts that go beside them
+into a checkpoint."""
 
 from __future__ import annotations
 
@@ -14,11 +15,12 @@ from equivbench.training.ema import Average
 from equivbench.training.optimiser import named_state
 
 if TYPE_CHECKING:
-    from equivbench.analysis.measure import Measurement
+    from equivbench.measure.equivariance import Measurement
 
 
 class GroupTrace(msgspec.Struct):
-    """Errors by independent group at each trace point (see :class:`equivbench.records.schema.GroupErrors`)."""
+    """Errors by independent group at each trace point (see
+    :class:`equivbench.records.schema.GroupErrors`)."""
 
     weights: list[float] = []
     total: list[list[float]] = []
@@ -32,7 +34,8 @@ class GroupTrace(msgspec.Struct):
 
 
 class Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The part of a run's state that is not tensors. There is no generator state: see ``training.streams``."""
+    """The part of a run's state that is not tensors. There is no generator state: see
+    ``training.streams``."""
 
     identity: dict[str, Any]
     """What must agree for a checkpoint to belong to a run."""
@@ -65,8 +68,11 @@ class Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return self.trace[-1].test if self.trace else None
 
 
-def live_tensors(model: nn.Module, average: Average, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Weights, buffers, averaged weights and optimiser state by name; writing into them changes the run."""
+def live_tensors(
+    model: nn.Module, average: Average, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Weights, buffers, averaged weights and optimiser state by name; writing into them changes the
+    run."""
     saved = model.state_dict().keys()
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
     weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
@@ -75,7 +81,11 @@ def live_tensors(model: nn.Module, average: Average, optimizer: torch.optim.Opti
         "ema": average.average,
         "optimizer": named_state(optimizer, model),
     }
-    return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
+    return {
+        f"{part}.{name}": tensor
+        for part, tensors in parts.items()
+        for name, tensor in tensors.items()
+    }
 
 
 def snapshot(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,9 +12,11 @@ from equivbench.training.trainer import Trainer
 
 
 def dev_trainer(pair: str, arm: str) -> Trainer:
-    """The ``dev`` preset of ``arm`` of ``pair`` (``task/pair``), seed 0, on one CPU thread, its budget far away.
+    """The ``dev`` preset of ``arm`` of ``pair`` (``task/pair``), seed 0, on one CPU thread, its
+    budget far away.
 
-    Its state lies in a temporary folder that goes with the process. Raises as :func:`build_trainer`.
+    Its state lies in a temporary folder that goes with the process. Raises as
+    :func:`build_trainer`.
     """
     folder = tempfile.mkdtemp(prefix="equivbench-dev-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

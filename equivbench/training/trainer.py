@@ -1,4 +1,5 @@
-"""One arm's training under its budget: a step, a slice of steps, its evaluations, and going on after a crash."""
+"""One arm's training under its budget: a step, a slice of steps, its evaluations, and going on
+after a crash."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ from equivbench.training.state import Facts, live_tensors
 from equivbench.training.streams import seed_global
 
 if TYPE_CHECKING:
-    from equivbench.analysis.measure import Measurement
+    from equivbench.measure.equivariance import Measurement
 
 Report = Callable[[Progress], None]
 
@@ -42,9 +43,9 @@ _REPORT_SECONDS = 0.5
 class Trainer:
     """Trains one arm with one seed.
 
-    The clock runs only inside the methods below; the time between two calls belongs to the other arm. ``folder`` keeps
-    checkpoints and the heartbeat (None: nothing is kept); ``identity`` says which run they belong to. ``snapshots``: the weights
-    of every evaluation are kept there too.
+    The clock runs only inside the methods below; the time between two calls belongs to the other
+    arm. ``folder`` keeps checkpoints and the heartbeat (None: nothing is kept); ``identity`` says
+    which run they belong to. ``snapshots``: the weights of every evaluation are kept there too.
     """
 
     def __init__(
@@ -60,7 +61,12 @@ class Trainer:
         identity: Mapping[str, Any] | None = None,
         snapshots: bool = False,
     ) -> None:
-        self.arm = replace(arm, recipe=replace(arm.recipe, precision=precision.effective(arm.recipe.precision, arm.device)))
+        self.arm = replace(
+            arm,
+            recipe=replace(
+                arm.recipe, precision=precision.effective(arm.recipe.precision, arm.device)
+            ),
+        )
         self.budget = budget
         self.evaluations = evaluations
         self.seed = seed
@@ -68,9 +74,16 @@ class Trainer:
         self.description = description
         self.notes: list[str] = []
         """Lines for the user: no C++ compiler, a checkpoint that could not be read."""
-        identity = {**(identity or {}), "budget": budget.text, "evaluations": evaluations, "seed": seed}
+        identity = {
+            **(identity or {}),
+            "budget": budget.text,
+            "evaluations": evaluations,
+            "seed": seed,
+        }
         points = evaluation_points(budget, evaluations)
-        self.facts = Facts(identity=identity, job=dict(description.job), budget=budget.text, points=points)
+        self.facts = Facts(
+            identity=identity, job=dict(description.job), budget=budget.text, points=points
+        )
         precision.use(self.arm.recipe.precision)
         self.batches = Batches(arm.task, arm.split, arm.recipe, arm.requires, seed, arm.device)
         self.optimizer = build_optimizer(arm.model, arm.recipe)
@@ -84,13 +97,15 @@ class Trainer:
         self._stopping = False
         self._reported = 0.0
 
-    # --- the loop -----------------------------------------------------------------------------------------------------
+    # --- the loop
+    # -----------------------------------------------------------------------------------------------------
 
     def train_slice(self, seconds: float, report: Report | None = None) -> None:
-        """Train until ``seconds`` more of train + data are spent, the arm is finished, or :meth:`stop` was called.
+        """Train until ``seconds`` more of train + data are spent, the arm is finished, or
+        :meth:`stop` was called.
 
-        Evaluations, checkpoints and the first slice's compilation come on top. ``report`` gets :meth:`progress` about
-        twice a second and after each evaluation.
+        Evaluations, checkpoints and the first slice's compilation come on top. ``report`` gets
+        :meth:`progress` about twice a second and after each evaluation.
         """
         with self.holding_the_device():
             self.prepare()
@@ -106,7 +121,9 @@ class Trainer:
                 evaluate = self._evaluation_due() and self.facts.diverged is None
                 if evaluate:
                     self._evaluate()
-                if self.keeper is not None and (self.finished or self.keeper.due(self.budget, self.spent, self.clock)):
+                if self.keeper is not None and (
+                    self.finished or self.keeper.due(self.budget, self.spent, self.clock)
+                ):
                     self.save()
                 self._report(report, now=evaluate or self.finished)
         self._stopping = False
@@ -126,7 +143,9 @@ class Trainer:
             loss.backward()  # type: ignore[no-untyped-call]
             limit = float("inf") if recipe.clip_norm is None else recipe.clip_norm
             norm = nn.utils.clip_grad_norm_(arm.model.parameters(), limit)
-            set_rate(self.optimizer, learning_rate(facts.step, recipe.learning_rate, recipe.warmup_steps))
+            set_rate(
+                self.optimizer, learning_rate(facts.step, recipe.learning_rate, recipe.warmup_steps)
+            )
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self.average.update(facts.step)
@@ -135,9 +154,11 @@ class Trainer:
         facts.samples += recipe.batch_size
 
     def prepare(self) -> None:
-        """Compile and check gradients (clock parts ``compile`` and ``other``), once; ``FailedError`` on a mismatch."""
+        """Compile and check gradients (clock parts ``compile`` and ``other``), once;
+        ``FailedError`` on a mismatch."""
         with self.holding_the_device():
-            # After a resume compilation is not part of what the arm costs: it was charged in full before the crash.
+            # After a resume compilation is not part of what the arm costs: it was charged in full
+            # before the crash.
             first = self.facts.clock.get("compile", 0.0) == 0.0
             self.preparation.once(self.clock, "compile" if first else "other", self.notes)
             if self.keeper is not None:
@@ -165,35 +186,44 @@ class Trainer:
     @property
     def spent(self) -> float:
         """What is spent of the budget, in its own unit."""
-        return {"seconds": self.clock.spent, "steps": float(self.facts.step), "samples": float(self.facts.samples)}[
-            self.budget.kind
-        ]
+        return {
+            "seconds": self.clock.spent,
+            "steps": float(self.facts.step),
+            "samples": float(self.facts.samples),
+        }[self.budget.kind]
 
     def progress(self) -> Progress:
         """Where the run stands, as plain JSON data."""
         return progress(self.facts, self.budget, self.spent, self.clock.spent, self._watch.recent)
 
     def extend(self, budget: Budget) -> None:
-        """Go on to a larger ``budget`` of the same kind; evaluations continue as dense in log spent as before."""
+        """Go on to a larger ``budget`` of the same kind; evaluations continue as dense in log spent
+        as before."""
         if budget.kind != self.budget.kind or budget.limit <= self.budget.limit:
-            raise UsageError(f"a run with a budget of {self.budget.text} cannot be extended to {budget.text}")
+            raise UsageError(
+                f"a run with a budget of {self.budget.text} cannot be extended to {budget.text}"
+            )
         self.facts.points += extension_points(self.budget.limit, budget, self.evaluations)
         self.facts.extends = self.facts.extends or self.budget.text
         self.facts.budget = budget.text
         self.budget = budget
 
     def forget_losses(self) -> None:
-        """Leave out of :meth:`progress` and of the watch for divergence what was seen since the last reading."""
+        """Leave out of :meth:`progress` and of the watch for divergence what was seen since the
+        last reading."""
         self._watch.forget()
 
-    # --- off the budget and at the end --------------------------------------------------------------------------------
+    # --- off the budget and at the end
+    # --------------------------------------------------------------------------------
 
     def time_steps(self, seconds: float) -> list[float]:
-        """Seconds of each of at least one real training step (data + train), off the budget; state is left untouched."""
+        """Seconds of each of at least one real training step (data + train), off the budget; state
+        is left untouched."""
         return probes.time_steps(self, seconds)
 
     def finalise(self, inference_seconds: float = 1.0) -> Outcome:
-        """Evaluate the raw weights, time inference and twirling for about ``inference_seconds``, and report.
+        """Evaluate the raw weights, time inference and twirling for about ``inference_seconds``,
+        and report.
 
         A diverged arm is reported as it is, without further measurement.
         """
@@ -205,14 +235,20 @@ class Trainer:
             diverged = DivergenceWatch.of_measurement(raw, self.facts.step)
             with self.clock.part("evaluate"):
                 baselines = self.arm.evaluator.baselines()
-            inference, flops = probes.inference(self, inference_seconds), probes.flops_per_sample(self)
-        return outcome_of(self, inference, raw.to_record() if diverged is None else None, flops, baselines)
+            inference, flops = (
+                probes.inference(self, inference_seconds),
+                probes.flops_per_sample(self),
+            )
+        return outcome_of(
+            self, inference, raw.to_record() if diverged is None else None, flops, baselines
+        )
 
     def outcome(self) -> Outcome:
         """What is known so far (an interrupted or diverged run), without further measurement."""
         return outcome_of(self, Inference(samples_per_second=None), None, None, {})
 
-    # --- checkpoints --------------------------------------------------------------------------------------------------
+    # --- checkpoints
+    # --------------------------------------------------------------------------------------------------
 
     def tensors(self) -> dict[str, Tensor]:
         """The live tensors that, with ``facts``, are the whole state of the run."""
@@ -227,13 +263,18 @@ class Trainer:
             return self.keeper.save(self.tensors(), self.facts, self.clock, self.spent)
 
     def restore(self) -> bool:
-        """Go back, weights and clock together, to the last readable checkpoint; False if there is nothing to resume.
+        """Go back, weights and clock together, to the last readable checkpoint; False if there is
+        nothing to resume.
 
-        Work since that checkpoint is counted in ``lost_seconds``. Raises ``FailedError`` where the checkpoint belongs to
-        another run or none can be read.
+        Work since that checkpoint is counted in ``lost_seconds``. Raises ``FailedError`` where the
+        checkpoint belongs to another run or none can be read.
         """
         with self.holding_the_device():
-            facts = self.keeper.restore(self.tensors(), self.facts, self.clock, self.notes) if self.keeper is not None else None
+            facts = (
+                self.keeper.restore(self.tensors(), self.facts, self.clock, self.notes)
+                if self.keeper is not None
+                else None
+            )
             if facts is None or self.keeper is None:
                 return False
             self.facts = facts
@@ -248,7 +289,8 @@ class Trainer:
         if self.keeper is not None:
             self.keeper.clear()
 
-    # --- pieces -------------------------------------------------------------------------------------------------------
+    # --- pieces
+    # -------------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def holding_the_device(self) -> Iterator[None]:
@@ -274,7 +316,11 @@ class Trainer:
         if facts.diverged is not None:
             return
         test = measurement.to_record()
-        facts.trace.append(TracePoint(step=facts.step, samples=facts.samples, train_seconds=spent_seconds, test=test))
+        facts.trace.append(
+            TracePoint(
+                step=facts.step, samples=facts.samples, train_seconds=spent_seconds, test=test
+            )
+        )
         facts.groups.add(measurement)
         if self._snapshots and self.keeper is not None:
             self.keeper.snapshot(self.tensors(), facts, self.clock)

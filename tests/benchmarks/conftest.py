@@ -1,4 +1,5 @@
-"""What pytest-benchmark writes down of the machine, where it stores results, and which it refuses to compare with."""
+"""What pytest-benchmark writes down of the machine, where it stores results, and which it refuses
+to compare with."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ def device() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Store results in a folder for each machine: the default folders tell operating systems apart, not processors."""
+    """Store results in a folder for each machine: the default folders tell operating systems apart,
+    not processors."""
     key = machine_key(device(), THREADS)
     session = getattr(config, "_benchmarksession", None)
     if session is not None:  # pytest found this file late, as it does when called from the root
@@ -30,7 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.benchmark_storage = f"{config.option.benchmark_storage}/{key}"
 
 
-def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any]
+) -> None:
     """Add what changes a time and pytest-benchmark does not know: GPU, driver, torch, threads."""
     on_gpu = device() == "cuda"
     machine_info |= {
@@ -42,8 +46,12 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     }
 
 
-def pytest_benchmark_compare_machine_info(machine_info: dict[str, Any], compared_benchmark: dict[str, Any]) -> None:
+def pytest_benchmark_compare_machine_info(
+    machine_info: dict[str, Any], compared_benchmark: dict[str, Any]
+) -> None:
     """Refuse another machine's results: ``--benchmark-compare-fail`` would judge the machines."""
     before, now = compared_benchmark["machine_info"].get("machine_key"), machine_info["machine_key"]
     if before != now:
-        raise pytest.UsageError(f"the results to compare with are of machine {before}, these of {now}; measure both on one")
+        raise pytest.UsageError(
+            f"the results to compare with are of machine {before}, these of {now}; measure both on one"
+        )

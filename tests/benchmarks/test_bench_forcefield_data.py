@@ -1,4 +1,5 @@
-"""Speed of the force field's data pipeline; neighbours are checked against a float64 reference in the same call."""
+"""Speed of the force field's data pipeline; neighbours are checked against a float64 reference in
+the same call."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ BATCH = 32
 @pytest.fixture(scope="module")
 def shipped():
     torch.set_num_threads(1)
-    return resolve(TASKS.get("forcefield").factory)(), resolve(DATASETS.get("gfn2-small").factory)().load().train
+    return resolve(TASKS.get("forcefield").factory)(), resolve(
+        DATASETS.get("gfn2-small").factory
+    )().load().train
 
 
 def test_load(benchmark):
@@ -44,7 +47,11 @@ def test_whole_batch(benchmark, shipped):
 
     def batch():
         samples = train.collate(torch.arange(BATCH))
-        rotated = task.rotate(samples, random_rotations(BATCH, generator=generator, dtype=torch.float64), samples["batch"])
+        rotated = task.rotate(
+            samples,
+            random_rotations(BATCH, generator=generator, dtype=torch.float64),
+            samples["batch"],
+        )
         return task.assemble(rotated, {}, {"edge_index": 5.0})[1]
 
     targets = benchmark(batch)

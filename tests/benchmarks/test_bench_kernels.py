@@ -1,4 +1,5 @@
-"""Speed of the quick kernel cases on backends that torch need not compile, each checked before and after it is timed."""
+"""Speed of the quick kernel cases on backends that torch need not compile, each checked before and
+after it is timed."""
 
 from __future__ import annotations
 
@@ -35,7 +36,12 @@ def test_kernel(benchmark, case: Case, mode: Mode, backend: str) -> None:
     except (AbsentError, UnsupportedError) as error:
         pytest.skip(str(error))
     benchmark.group = f"{case.name} {mode}"
-    benchmark.extra_info |= {"case": case.name, "mode": mode, "backend": backend, "method": prepared.method}
+    benchmark.extra_info |= {
+        "case": case.name,
+        "mode": mode,
+        "backend": backend,
+        "method": prepared.method,
+    }
     benchmark.extra_info["errors"] = prepared.errors
 
     def call() -> None:

@@ -1,4 +1,5 @@
-"""Speed of rotations, the decomposition and a measurement, each checked against its closed form in the same call."""
+"""Speed of rotations, the decomposition and a measurement, each checked against its closed form in
+the same call."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def one_thread():
 def test_random_rotations(benchmark):
     rotations = benchmark(lambda: random_rotations(ATOMS))
     # Orthogonality holds to rounding of float32 products.
-    assert torch.allclose(rotations @ rotations.mT, torch.eye(3, dtype=rotations.dtype).expand(ATOMS, 3, 3), atol=1e-5)
+    assert torch.allclose(
+        rotations @ rotations.mT, torch.eye(3, dtype=rotations.dtype).expand(ATOMS, 3, 3), atol=1e-5
+    )
 
 
 def test_rotate_vectors(benchmark):
@@ -44,6 +47,8 @@ def test_decompose(benchmark, rotations):
 
 
 def test_interval(benchmark):
-    parts = decompose(torch.randn(4, ATOMS, 3), torch.randn(ATOMS, 3), groups=torch.arange(ATOMS) // 25)
+    parts = decompose(
+        torch.randn(4, ATOMS, 3), torch.randn(ATOMS, 3), groups=torch.arange(ATOMS) // 25
+    )
     low, high = benchmark(parts.interval)
     assert low < parts.share < high

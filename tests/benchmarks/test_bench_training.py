@@ -1,4 +1,5 @@
-"""Speed of a training step: in a bare loop and in the trainer's, and the pieces that the trainer adds.
+"""Speed of a training step: in a bare loop and in the trainer's, and the pieces that the trainer
+adds.
 
 The ratio of the two, in alternation, is what ``benchmarks/harness_overhead.py`` reports.
 """
@@ -25,7 +26,9 @@ def one_thread():
 @pytest.fixture
 def trainer(tmp_path):
     """A trainer with a step of some 10 ms, its budget far away."""
-    trainer = toy_trainer("24h", evaluations=1, folder=tmp_path, model=ToyNet(width=1000), batch_size=512)
+    trainer = toy_trainer(
+        "24h", evaluations=1, folder=tmp_path, model=ToyNet(width=1000), batch_size=512
+    )
     trainer.train_slice(0.0)
     return trainer
 
@@ -70,7 +73,10 @@ def test_random_streams_of_a_step(benchmark):
         seed_global(0, "dropout", 7)
         return generator(0, "rotations", 7)
 
-    assert torch.equal(torch.rand(2, generator=benchmark(streams)), torch.rand(2, generator=generator(0, "rotations", 7)))
+    assert torch.equal(
+        torch.rand(2, generator=benchmark(streams)),
+        torch.rand(2, generator=generator(0, "rotations", 7)),
+    )
 
 
 def test_order_of_twenty_thousand_samples(benchmark):

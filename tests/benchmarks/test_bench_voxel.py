@@ -1,4 +1,5 @@
-"""Speed of the voxel task's data pipeline; densities are checked against one float64 atom at a time in the same call."""
+"""Speed of the voxel task's data pipeline; densities are checked against one float64 atom at a time
+in the same call."""
 
 from __future__ import annotations
 
@@ -31,9 +32,14 @@ def test_collate_conformers(benchmark, train):
 @pytest.mark.parametrize("grid", [DEV, SMALL, PUBLISHED], ids=lambda grid: f"{grid.size}^3")
 def test_voxelise(benchmark, train, grid):
     batch = train.collate(torch.arange(BATCH))
-    density = benchmark(lambda: voxelise(batch["pos"], batch["channel"], batch["batch"], BATCH, grid))
+    density = benchmark(
+        lambda: voxelise(batch["pos"], batch["channel"], batch["batch"], BATCH, grid)
+    )
     own = batch["batch"] == 0
     pos, channel = batch["pos"][own].double(), batch["channel"][own]
-    alone = [voxelise(p[None], c[None], torch.zeros(1, dtype=torch.int64), 1, grid)[0] for p, c in zip(pos, channel, strict=True)]
+    alone = [
+        voxelise(p[None], c[None], torch.zeros(1, dtype=torch.int64), 1, grid)[0]
+        for p, c in zip(pos, channel, strict=True)
+    ]
     # Float32: distances rounded at 6 A, on slopes of 1.8/A.
     assert (density[0] - (1 - torch.stack([1 - a for a in alone]).prod(0))).abs().max() < 5e-6

@@ -1,4 +1,5 @@
-"""One Chromium for all browser tests; where Selenium or Debian's Chromium is missing they are skipped, saying so."""
+"""One Chromium for all browser tests; where Selenium or Debian's Chromium is missing they are
+skipped, saying so."""
 
 import json
 import shutil
@@ -16,11 +17,21 @@ class Browser:
         self.driver = driver
 
     def open(self, page: Path, hash: str = "", *, width: int = 1280, dark: bool = False) -> None:
-        """Load ``page`` anew at ``width`` pixels in a colour scheme. Motion is reduced, so that nothing moves under a click."""
-        features = {"prefers-color-scheme": "dark" if dark else "light", "prefers-reduced-motion": "reduce"}
+        """Load ``page`` anew at ``width`` pixels in a colour scheme. Motion is reduced, so that
+        nothing moves under a click."""
+        features = {
+            "prefers-color-scheme": "dark" if dark else "light",
+            "prefers-reduced-motion": "reduce",
+        }
         media = [{"name": name, "value": value} for name, value in features.items()]
         self.cdp("Emulation.setEmulatedMedia", features=media)
-        self.cdp("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 600)
+        self.cdp(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=800,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
         self.driver.get("about:blank")  # else a change of the hash alone would not load the page
         for log in ("browser", "performance"):
             self.driver.get_log(log)  # empties it
@@ -45,7 +56,8 @@ class Browser:
 
     def shown(self, selector: str) -> list[str]:
         """The texts of those that are displayed."""
-        # checkVisibility knows closed details, but says yes to a part of an SVG that is not displayed.
+        # checkVisibility knows closed details, but says yes to a part of an SVG that is not
+        # displayed.
         seen = "(e) => e.checkVisibility() && e.getClientRects().length"
         code = f"[...document.querySelectorAll(arguments[0])].filter({seen}).map((e) => e.textContent.trim())"
         return list(self.js(code, selector))
@@ -56,13 +68,21 @@ class Browser:
 
     def requests(self) -> list[str]:
         """The addresses that were asked for since the page was opened."""
-        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        events = [
+            json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")
+        ]
+        return [
+            event["params"]["request"]["url"]
+            for event in events
+            if event["method"] == "Network.requestWillBeSent"
+        ]
 
 
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (pip install selenium)")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed (pip install selenium)"
+    )
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or chromedriver is None:
         pytest.skip("Chromium is not installed (apt-get install chromium chromium-driver)")
@@ -81,7 +101,9 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=chromedriver))
+    driver = webdriver.Chrome(
+        options=options, service=webdriver.ChromeService(executable_path=chromedriver)
+    )
     try:
         yield Browser(driver)
     finally:

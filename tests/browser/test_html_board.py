@@ -1,4 +1,5 @@
-"""The board in a real browser: it sorts, filters, keeps its address, fits a phone, reads in the dark, and lets nothing in."""
+"""The board in a real browser: it sorts, filters, keeps its address, fits a phone, reads in the
+dark, and lets nothing in."""
 
 from __future__ import annotations
 
@@ -9,8 +10,8 @@ import pytest
 from factories import make_record, make_run
 from toy_samples import kernel_samples
 
-from equivbench.reporting.html.page import to_html
-from equivbench.reporting.publication import make_publication
+from equivbench.report.html.page import to_html
+from equivbench.report.publication import make_publication
 
 if TYPE_CHECKING:
     from conftest import Browser
@@ -26,7 +27,8 @@ AA = 4.5
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tasks and two machines, a pair with a failed seed, one without any result, kernel samples."""
+    """Two tasks and two machines, a pair with a failed seed, one without any result, kernel
+    samples."""
     runs = [
         make_run(
             arm,
@@ -43,19 +45,38 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for arm in ("equivariant", "augmented")
         for seed in (0, 1)
     ]
-    lost: dict[str, Any] = {"trace": [], "final": None, "task": "beta", "environment": {"machine_key": "cpu-a"}}
+    lost: dict[str, Any] = {
+        "trace": [],
+        "final": None,
+        "task": "beta",
+        "environment": {"machine_key": "cpu-a"},
+    }
     runs.append(make_record(pair="birch", arm="lost", status="failed", reason="no memory", **lost))
-    samples = [kernel_samples([seconds], backend=name) for name, seconds in (("fast", 1e-3), ("slow", 1e-2))]
+    samples = [
+        kernel_samples([seconds], backend=name)
+        for name, seconds in (("fast", 1e-3), ("slow", 1e-2))
+    ]
     return write(tmp_path_factory, make_publication(runs, samples, units={"alpha": "nm^2"}))
 
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs = [
-        make_run(arm, lambda step: 1 / step, [10, 100], tau=0.1, task=HOSTILE, pair=HOSTILE, command=HOSTILE)
+        make_run(
+            arm,
+            lambda step: 1 / step,
+            [10, 100],
+            tau=0.1,
+            task=HOSTILE,
+            pair=HOSTILE,
+            command=HOSTILE,
+        )
         for arm in ("equivariant", "augmented", HOSTILE)
     ]
-    return write(tmp_path_factory, make_publication(runs, [kernel_samples([1e-3], case=HOSTILE, backend=HOSTILE)]))
+    return write(
+        tmp_path_factory,
+        make_publication(runs, [kernel_samples([1e-3], case=HOSTILE, backend=HOSTILE)]),
+    )
 
 
 def write(folder: pytest.TempPathFactory, publication: Any) -> Path:
@@ -79,12 +100,16 @@ def first_table(browser: Browser) -> str:
 
 def test_nothing_is_asked_for_and_the_console_is_silent(browser: Browser, page: Path) -> None:
     browser.open(page)
-    assert [url for url in browser.requests() if not url.startswith("data:image/svg+xml,")] == [page.as_uri()]
+    assert [url for url in browser.requests() if not url.startswith("data:image/svg+xml,")] == [
+        page.as_uri()
+    ]
     assert browser.complaints() == []
 
 
 @pytest.mark.parametrize("width", [320, 360, 1280])
-def test_no_width_scrolls_the_page_sideways(browser: Browser, page: Path, hostile: Path, width: int) -> None:
+def test_no_width_scrolls_the_page_sideways(
+    browser: Browser, page: Path, hostile: Path, width: int
+) -> None:
     for each in (page, hostile):
         browser.open(each, width=width)
         browser.js(OPEN_ALL)
@@ -93,12 +118,15 @@ def test_no_width_scrolls_the_page_sideways(browser: Browser, page: Path, hostil
         assert content <= width
 
 
-def test_tables_scroll_in_their_box_and_keep_the_names_of_their_rows(browser: Browser, page: Path) -> None:
+def test_tables_scroll_in_their_box_and_keep_the_names_of_their_rows(
+    browser: Browser, page: Path
+) -> None:
     browser.open(page, width=360)
     table = first_table(browser)
     box = f"document.querySelector('#{table}').parentElement"
     name, loss = (
-        f"document.querySelector('#{table} tbody [data-column={each}]').getBoundingClientRect()" for each in ("pair", "total")
+        f"document.querySelector('#{table} tbody [data-column={each}]').getBoundingClientRect()"
+        for each in ("pair", "total")
     )
     before = browser.js(f"{loss}.left")
     assert browser.js(f"{box}.scrollWidth > {box}.clientWidth")
@@ -118,13 +146,17 @@ def test_a_click_sorts_and_the_next_turns_round(browser: Browser, page: Path) ->
         values = [float(each) for each in column(browser, table, "explained")]
         assert values == sorted(values, reverse=direction == "descending")
         assert heading(browser, table, "explained").get_attribute("aria-sort") == direction
-        assert [each.get_attribute("data-column") for each in browser.all(f"#{table} [aria-sort]")] == ["explained"]
+        assert [
+            each.get_attribute("data-column") for each in browser.all(f"#{table} [aria-sort]")
+        ] == ["explained"]
     heading(browser, table, "pair").find_element("css selector", "button").click()
     assert column(browser, table, "pair") == sorted(column(browser, table, "pair"))
 
 
 @pytest.mark.parametrize("key", ["ENTER", "SPACE"])
-def test_keys_sort_too_and_what_was_not_measured_stays_last(browser: Browser, page: Path, key: str) -> None:
+def test_keys_sort_too_and_what_was_not_measured_stays_last(
+    browser: Browser, page: Path, key: str
+) -> None:
     from selenium.webdriver.common.keys import Keys
 
     browser.open(page)
@@ -135,7 +167,9 @@ def test_keys_sort_too_and_what_was_not_measured_stays_last(browser: Browser, pa
         *values, last = column(browser, table, "total")
         assert last == "n/a"
         assert list(map(float, values)) == sorted(map(float, values), reverse=turned)
-    assert browser.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"  # the focus is seen
+    assert (
+        browser.js("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    )  # the focus is seen
 
 
 def test_words_and_choices_filter_rows_boxes_and_curves(browser: Browser, page: Path) -> None:
@@ -143,7 +177,10 @@ def test_words_and_choices_filter_rows_boxes_and_curves(browser: Browser, page: 
 
     browser.open(page)
     everything = len(browser.shown("tbody.row > tr:first-child"))
-    assert browser.js("document.querySelector('#count').value") == f"{everything} of {everything} rows shown"
+    assert (
+        browser.js("document.querySelector('#count').value")
+        == f"{everything} of {everything} rows shown"
+    )
     browser.one("#query").send_keys("cedar augm")
     assert browser.shown(".board tbody [data-field=pair]") == ["cedar"] * 3
     assert len(browser.shown(".board .by-seconds .series")) == 2 * 3
@@ -168,11 +205,11 @@ def test_the_address_brings_the_view_back(browser: Browser, page: Path) -> None:
     Select(browser.one("#task")).select_by_value("alpha")
     heading(browser, table, "share").find_element("css selector", "button").click()
     browser.js("document.querySelector('.board .x-steps').click()")
-    browser.js("document.querySelector('nav a').click()")  # going to a section loses nothing of the address
+    browser.js(
+        "document.querySelector('nav a').click()"
+    )  # going to a section loses nothing of the address
     hash = browser.js("location.hash")
-    view = (
-        "[...document.querySelectorAll('tbody.row, .panels')].filter((e) => e.checkVisibility()).map((e) => e.id + e.className)"
-    )
+    view = "[...document.querySelectorAll('tbody.row, .panels')].filter((e) => e.checkVisibility()).map((e) => e.id + e.className)"
     before = browser.js(view)
     browser.open(page, hash)
     assert browser.js(view) == before
@@ -183,7 +220,10 @@ def test_the_address_brings_the_view_back(browser: Browser, page: Path) -> None:
     assert column(browser, table, "rank") == ["1", "2", "3", "4", "5", "6"]
 
 
-@pytest.mark.parametrize("hash", ["#task=__proto__&machine=&x=constructor&q=%F0%9F%98%80", "#q=%", "#gap=x.y&none", "#=&&&"])
+@pytest.mark.parametrize(
+    "hash",
+    ["#task=__proto__&machine=&x=constructor&q=%F0%9F%98%80", "#q=%", "#gap=x.y&none", "#=&&&"],
+)
 def test_a_bad_address_does_no_harm(browser: Browser, page: Path, hash: str) -> None:
     browser.open(page, hash)
     assert browser.complaints() == []
@@ -194,7 +234,9 @@ def test_one_switch_changes_the_axis_of_all_curves(browser: Browser, page: Path)
     browser.open(page)
     for axis in ("samples", "steps", "seconds"):
         browser.js(f"document.querySelector('.board .x-{axis}').click()")
-        kinds = browser.js("[...document.querySelectorAll('.panels')].filter((e) => e.checkVisibility()).map((e) => e.className)")
+        kinds = browser.js(
+            "[...document.querySelectorAll('.panels')].filter((e) => e.checkVisibility()).map((e) => e.className)"
+        )
         assert kinds == [f"panels by-{axis}"] * len(browser.all(".board"))
 
 
@@ -204,8 +246,12 @@ def test_pointing_at_a_row_picks_out_its_curve(browser: Browser, page: Path) -> 
     browser.open(page)
     row = browser.all(".board tbody.row")[1]
     ActionChains(browser.driver).move_to_element(row.find_element("css selector", "th")).perform()
-    clear = browser.js("[...document.querySelectorAll('.board .series:not(.dim)')].map((e) => e.dataset.row)")
-    in_the_box = [each for each in clear if each.split("-")[0] == row.get_attribute("id").split("-")[0]]
+    clear = browser.js(
+        "[...document.querySelectorAll('.board .series:not(.dim)')].map((e) => e.dataset.row)"
+    )
+    in_the_box = [
+        each for each in clear if each.split("-")[0] == row.get_attribute("id").split("-")[0]
+    ]
     assert set(in_the_box) == {row.get_attribute("id")}
 
 
@@ -216,17 +262,27 @@ def test_hostile_names_are_inert(browser: Browser, hostile: Path) -> None:
     browser.one("#query").send_keys("img onerror")
     with pytest.raises(NoAlertPresentException):
         _ = browser.driver.switch_to.alert
-    assert browser.js("[window.pwned, document.images.length, document.scripts.length]") == [None, 0, 1]
+    assert browser.js("[window.pwned, document.images.length, document.scripts.length]") == [
+        None,
+        0,
+        1,
+    ]
     assert browser.all("#injected") == []
     assert browser.complaints() == []
     assert HOSTILE in browser.shown(".board [data-field=pair]")  # it is there, as text
 
 
-def test_without_its_script_the_page_is_plain_tables_with_curves(browser: Browser, page: Path, tmp_path: Path) -> None:
-    # A script that was changed is not the one whose hash the policy allows: it does not run, which shows the policy too.
+def test_without_its_script_the_page_is_plain_tables_with_curves(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    # A script that was changed is not the one whose hash the policy allows: it does not run, which
+    # shows the policy too.
     changed = tmp_path / "changed.html"
     changed.write_text(
-        page.read_text(encoding="utf-8").replace('"use strict";', '"use strict"; window.pwned = 1;', 1), encoding="utf-8"
+        page.read_text(encoding="utf-8").replace(
+            '"use strict";', '"use strict"; window.pwned = 1;', 1
+        ),
+        encoding="utf-8",
     )
     browser.open(changed)
     assert any("Content Security Policy" in each for each in browser.complaints())
@@ -241,7 +297,9 @@ def test_without_its_script_the_page_is_plain_tables_with_curves(browser: Browse
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_all_text_stands_out_in_both_colour_schemes(browser: Browser, page: Path, dark: bool) -> None:
+def test_all_text_stands_out_in_both_colour_schemes(
+    browser: Browser, page: Path, dark: bool
+) -> None:
     browser.open(page, dark=dark)
     browser.js(OPEN_ALL)
     weak, paper = browser.js(f"({CONTRASTS})({AA})")
@@ -250,7 +308,9 @@ def test_all_text_stands_out_in_both_colour_schemes(browser: Browser, page: Path
     assert (paper > 0.8) is not dark
 
 
-def test_the_keyboard_gets_past_the_head_and_reduced_motion_is_kept(browser: Browser, page: Path) -> None:
+def test_the_keyboard_gets_past_the_head_and_reduced_motion_is_kept(
+    browser: Browser, page: Path
+) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
@@ -266,10 +326,25 @@ def test_the_keyboard_gets_past_the_head_and_reduced_motion_is_kept(browser: Bro
 def test_the_page_says_what_it_is_to_a_screen_reader(browser: Browser, page: Path) -> None:
     browser.open(page)
     nodes = browser.cdp("Accessibility.getFullAXTree")["nodes"]
-    named = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+    named = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""))
+        for node in nodes
+        if not node["ignored"]
+    ]
     roles = {role for role, _ in named}
     assert {"banner", "navigation", "search", "main", "contentinfo"} <= roles
     assert browser.js("document.documentElement.lang") == "en"
     # Whatever can be operated, seen as a picture or scrolled to has a name.
-    operable = {"button", "link", "textbox", "searchbox", "combobox", "radio", "img", "image", "region", "DisclosureTriangle"}
+    operable = {
+        "button",
+        "link",
+        "textbox",
+        "searchbox",
+        "combobox",
+        "radio",
+        "img",
+        "image",
+        "region",
+        "DisclosureTriangle",
+    }
     assert [role for role, name in named if role in operable and not name.strip()] == []

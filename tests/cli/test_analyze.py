@@ -11,7 +11,17 @@ from factories import make_record
 from equivbench.cli.main import main
 from equivbench.records.store import write_record
 
-SWEEP = ("analyze", "sweep", "forcefield/vector", "--preset", "dev", "--device", "cpu", "--threads", "1")
+SWEEP = (
+    "analyze",
+    "sweep",
+    "forcefield/vector",
+    "--preset",
+    "dev",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +36,13 @@ def run(*arguments: str) -> int | str | None:
     return stop.value.code
 
 
-def test_a_dry_run_lists_the_points_and_trains_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert run(*SWEEP, "--over", "size", "--values", "0.5,1", "--n-seeds", "2", "--dry-run", "--json") == 0
+def test_a_dry_run_lists_the_points_and_trains_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert (
+        run(*SWEEP, "--over", "size", "--values", "0.5,1", "--n-seeds", "2", "--dry-run", "--json")
+        == 0
+    )
     points = json.loads(capsys.readouterr().out)["points"]
     assert [(point["value"], point["arm"], point["seed"]) for point in points[:2]] == [
         ("0.5", "equivariant", 0),
@@ -50,7 +65,9 @@ def test_a_dry_run_lists_the_points_and_trains_nothing(capsys: pytest.CaptureFix
         (("--over", "data", "--values", "1", "--plot", "x.docx"), "x.docx"),
     ],
 )
-def test_bad_requests_end_with_2_and_a_sentence(options: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_requests_end_with_2_and_a_sentence(
+    options: tuple[str, ...], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(*SWEEP, *options, "--dry-run") == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -63,7 +80,10 @@ def test_baselines_of_a_results_folder(capsys: pytest.CaptureFixture[str]) -> No
         write_record(make_record(arm=arm, baselines={"zero": 10.0, "linear": 5.0}), "results")
     assert run("analyze", "baselines") == 0
     shown = capsys.readouterr().out
-    assert all(words in shown for words in ("linear baseline", "of zero", "explained 90%", "end of the worse arm"))
+    assert all(
+        words in shown
+        for words in ("linear baseline", "of zero", "explained 90%", "end of the worse arm")
+    )
     assert run("analyze", "baselines", "results", "--json") == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["zero"], found["linear"]) == (10.0, 5.0)

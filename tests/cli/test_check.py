@@ -61,7 +61,10 @@ def test_each_case_has_its_verdict_and_exit_code(
     assert check(baseline, candidate, "--format", "json") == code
     report = json.loads(capsys.readouterr().out)
     assert report["exit_code"] == code
-    assert {each["benchmark"]: each["verdict"] for each in report["benchmarks"]} == {"control": "unchanged", "work": verdict}
+    assert {each["benchmark"]: each["verdict"] for each in report["benchmarks"]} == {
+        "control": "unchanged",
+        "work": verdict,
+    }
 
 
 @pytest.mark.parametrize("content", ["", "{", "NaN", '{"benchmark": "work"}'])
@@ -76,12 +79,25 @@ def test_the_first_of_the_codes_wins(baseline: Path, tmp_path: Path) -> None:
     other = gate_samples(STEADY, environment=environment("other-1t"))
     names = ("work", "more", "gone")
     both = write(tmp_path / "a.jsonl", *(gate_samples(STEADY, benchmark=name) for name in names))
-    assert check(both, write(tmp_path / "b.jsonl", gate_samples(SLOWER), gate_samples(STEADY, benchmark="more"))) == 3
-    assert check(both, write(tmp_path / "b.jsonl", other, gate_samples(SLOWER, benchmark="more"))) == 4
+    assert (
+        check(
+            both,
+            write(
+                tmp_path / "b.jsonl", gate_samples(SLOWER), gate_samples(STEADY, benchmark="more")
+            ),
+        )
+        == 3
+    )
+    assert (
+        check(both, write(tmp_path / "b.jsonl", other, gate_samples(SLOWER, benchmark="more"))) == 4
+    )
 
 
 def test_inconclusive_fails_only_when_strict(baseline: Path, tmp_path: Path) -> None:
-    candidate = write(tmp_path / "b.jsonl", gate_samples([value * (1.5 if i % 2 else 0.8) for i, value in enumerate(STEADY)]))
+    candidate = write(
+        tmp_path / "b.jsonl",
+        gate_samples([value * (1.5 if i % 2 else 0.8) for i, value in enumerate(STEADY)]),
+    )
     assert check(baseline, candidate) == 0
     assert check(baseline, candidate, "--strict") == 5
 
@@ -109,7 +125,9 @@ def test_a_threshold_can_be_given(baseline: Path, tmp_path: Path) -> None:
         ["--out", "x"],
     ],
 )
-def test_bad_arguments_end_with_2(arguments: list[str], baseline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_arguments_end_with_2(
+    arguments: list[str], baseline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert check(baseline, baseline, *arguments) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -119,18 +137,26 @@ def test_one_side_alone_ends_with_2(baseline: Path) -> None:
 
 
 def test_github_gets_annotations_and_a_summary_page(
-    baseline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    baseline: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = tmp_path / "summary.md"
     page.write_text("before\n")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(page))
-    assert check(baseline, write(tmp_path / "b.jsonl", gate_samples(SLOWER)), "--format", "github") == 1
+    assert (
+        check(baseline, write(tmp_path / "b.jsonl", gate_samples(SLOWER)), "--format", "github")
+        == 1
+    )
     assert "\n::error title=regression%3A work seconds::" in capsys.readouterr().out
     assert page.read_text().startswith("before\n### equivbench check")
     assert "| work |" in page.read_text()
 
 
-def test_the_reason_is_one_line_on_stderr(baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_reason_is_one_line_on_stderr(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     check(baseline, write(tmp_path / "b.jsonl", gate_samples(SLOWER)))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: 1 regression, 1 unchanged; first work seconds")

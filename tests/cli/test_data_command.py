@@ -23,25 +23,33 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("command", ["prepare", "verify", "path"])
-def test_the_shipped_set_is_there_and_its_path_is_printed(capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_the_shipped_set_is_there_and_its_path_is_printed(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     assert call(command, "gfn2-small") == 0
     assert capsys.readouterr().out == f"{SHIPPED / 'gfn2-small.npz'}\n"
 
 
-def test_json_is_an_object_with_the_checksum_of_the_card(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_an_object_with_the_checksum_of_the_card(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert call("verify", "gfn2-small", "--json") == 0
     card = json.loads((SHIPPED / "gfn2-small.json").read_text())
     shown = json.loads(capsys.readouterr().out)
     assert (shown["name"], shown["sha256"]) == ("gfn2-small", card["sha256"])
 
 
-def test_an_unknown_name_is_a_usage_error_with_the_close_matches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_name_is_a_usage_error_with_the_close_matches(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert call("path", "gfn2-smal") == 2
     assert "did you mean gfn2-small" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["path", "verify"])
-def test_a_set_that_is_not_prepared_exits_3_and_says_how(capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_a_set_that_is_not_prepared_exits_3_and_says_how(
+    capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     assert call(command, "gfn2-20k") == 3
     assert "equivbench data prepare gfn2-20k" in capsys.readouterr().err
 

@@ -37,7 +37,9 @@ def gap(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(end.value.code or 0)
 
 
-def test_json_is_the_list_of_gaps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_list_of_gaps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert gap(monkeypatch, write(tmp_path, *pair()), "--json") == 0
     (plain,) = json.loads(capsys.readouterr().out)
     assert plain["s_star_equivariant"]["steady"]["value"] == pytest.approx(0.25)
@@ -64,7 +66,9 @@ def test_a_folder_without_records_or_arms_ends_with_3(
     assert "only the augmented arm" in lines[2]
 
 
-def test_arms_on_different_machines_end_with_4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arms_on_different_machines_end_with_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first, second = pair()
     second.environment.machine_key = "elsewhere"
     assert gap(monkeypatch, write(tmp_path, first, second)) == 4

@@ -41,7 +41,9 @@ def test_the_table_compares_with_e3nn(capsys: pytest.CaptureFixture[str]) -> Non
     out = capsys.readouterr().out
     assert "toy: 12 nodes, 60 edges, float32; 1 threads of" in out
     assert "large" not in out, "only quick cases by default"
-    rows = {line.split()[1]: line.split() for line in out.splitlines() if line.startswith("forward")}
+    rows = {
+        line.split()[1]: line.split() for line in out.splitlines() if line.startswith("forward")
+    }
     assert float(rows["mine"][2]) > 0
     assert rows["e3nn"][3] == "1.00"
     assert "nan" not in out
@@ -50,14 +52,30 @@ def test_the_table_compares_with_e3nn(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_json_has_samples_and_refusals(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with registered(mine=right, wrong=wrong_sign):
-        assert run("toy", "--backend", "mine", "--backend", "wrong", "--quick", "--json", "--out", tmp_path) == 3
+        assert (
+            run(
+                "toy",
+                "--backend",
+                "mine",
+                "--backend",
+                "wrong",
+                "--quick",
+                "--json",
+                "--out",
+                tmp_path,
+            )
+            == 3
+        )
     captured = capsys.readouterr()
     found = json.loads(captured.out)
     assert [(one["mode"], one["backend"]) for one in found["samples"]] == [
         (mode, "mine") for mode in ("forward", "backward", "double_backward")
     ]
     assert {(one["backend"], one["kind"]) for one in found["refused"]} == {("wrong", "wrong")}
-    assert captured.err.count("error: wrong on toy (forward) is wrong and not timed: output is off by") == 1
+    assert (
+        captured.err.count("error: wrong on toy (forward) is wrong and not timed: output is off by")
+        == 1
+    )
     (file,) = tmp_path.rglob("kernels.jsonl")
     samples = read_samples(file)
     assert [one.mode for one in samples] == [one["mode"] for one in found["samples"]]
@@ -67,11 +85,32 @@ def test_json_has_samples_and_refusals(tmp_path: Path, capsys: pytest.CaptureFix
 def test_a_second_measurement_replaces_its_like_and_keeps_the_rest(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
     with registered(mine=right):
-        assert run("toy", "--backend", "mine", "--mode", "forward", "--mode", "backward", "--quick", "--out", file) == 0
+        assert (
+            run(
+                "toy",
+                "--backend",
+                "mine",
+                "--mode",
+                "forward",
+                "--mode",
+                "backward",
+                "--quick",
+                "--out",
+                file,
+            )
+            == 0
+        )
         first = read_samples(file)
-        assert run("toy", "large", "--backend", "mine", "--mode", "forward", "--quick", "--out", file) == 0
+        assert (
+            run("toy", "large", "--backend", "mine", "--mode", "forward", "--quick", "--out", file)
+            == 0
+        )
     second = read_samples(file)
-    assert [one.key for one in second] == [("toy", "forward", "mine"), ("toy", "backward", "mine"), ("large", "forward", "mine")]
+    assert [one.key for one in second] == [
+        ("toy", "forward", "mine"),
+        ("toy", "backward", "mine"),
+        ("large", "forward", "mine"),
+    ]
     assert second[1] == first[1]
     assert second[0].rounds != first[0].rounds
 
@@ -99,7 +138,9 @@ def test_a_wrong_argument_is_one_sentence(
     assert sentence in captured.err
 
 
-def test_absent_backends_are_named_once_with_how_to_get_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_absent_backends_are_named_once_with_how_to_get_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with registered(mine=right):
         entries = KERNEL_BACKENDS.entries()
         # Of all that are registered, these two: the others take their time.
@@ -109,17 +150,27 @@ def test_absent_backends_are_named_once_with_how_to_get_them(capsys: pytest.Capt
     assert err.count("openequivariance") == 2, "its name and its reason, once for all cases"
 
 
-def test_a_backend_that_breaks_leaves_the_others_their_times(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_backend_that_breaks_leaves_the_others_their_times(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with registered(mine=right, broken=breaks_later):
-        assert run("toy", "--backend", "broken", "--backend", "mine", "--mode", "forward", "--quick") == 3
+        assert (
+            run("toy", "--backend", "broken", "--backend", "mine", "--mode", "forward", "--quick")
+            == 3
+        )
     captured = capsys.readouterr()
     assert "broken on toy (forward) fails: RuntimeError: out of order" in captured.err
     assert "mine" in captured.out
 
 
-def test_an_interruption_keeps_what_is_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interruption_keeps_what_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with registered(mine=right, last=interrupted_later):
-        assert run("toy", "--backend", "mine", "--backend", "last", "--quick", "--out", tmp_path) == 130
+        assert (
+            run("toy", "--backend", "mine", "--backend", "last", "--quick", "--out", tmp_path)
+            == 130
+        )
     captured = capsys.readouterr()
     assert "interrupted; 1 results are in" in captured.err
     assert "mine" in captured.out

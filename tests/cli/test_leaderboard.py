@@ -9,8 +9,8 @@ from factories import make_record
 
 from equivbench.cli.main import main
 from equivbench.records.store import load_results, write_record
-from equivbench.reporting.board import build_boards
-from equivbench.reporting.formats import FORMATS, PAGE
+from equivbench.report.board import build_boards
+from equivbench.report.formats import FORMATS, PAGE
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str, str]:
@@ -29,13 +29,19 @@ def results(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", [*FORMATS, PAGE])
-def test_out_holds_what_stdout_shows(name: str, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_out_holds_what_stdout_shows(
+    name: str, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, shown, err = run(capsys, "--format", name, "--results", str(results))
     assert (code, err) == (0, "")
     if name in FORMATS:
         assert shown == FORMATS[name](build_boards(load_results(results)))
     file = tmp_path / "board"
-    assert run(capsys, "--format", name, "--results", str(results), "--out", str(file)) == (0, "", "")
+    assert run(capsys, "--format", name, "--results", str(results), "--out", str(file)) == (
+        0,
+        "",
+        "",
+    )
     assert file.read_text() == shown
 
 
@@ -74,7 +80,9 @@ def test_no_records_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert run(capsys, "--results", str(tmp_path / "nowhere"))[0] == 3
 
 
-def test_invalid_record_exits_3_or_is_left_out(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_record_exits_3_or_is_left_out(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     whole = run(capsys, "--results", str(results))[1]
     (results / "cut.json").write_text("{")
     code, out, err = run(capsys, "--results", str(results))
@@ -86,7 +94,9 @@ def test_invalid_record_exits_3_or_is_left_out(results: Path, capsys: pytest.Cap
     assert err.count("\n") == 1
 
 
-def test_out_that_cannot_be_written_exits_3(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_out_that_cannot_be_written_exits_3(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, _, err = run(capsys, "--results", str(results), "--out", str(results))
     assert code == 3
     assert err.startswith("error: cannot write")

@@ -7,7 +7,13 @@ import pytest
 from equivbench.cli.main import main
 from equivbench.registry import DATASETS, KERNEL_BACKENDS, MODELS, PAIRS, TASKS, resolve
 
-REGISTRIES = {"tasks": TASKS, "pairs": PAIRS, "models": MODELS, "kernels": KERNEL_BACKENDS, "datasets": DATASETS}
+REGISTRIES = {
+    "tasks": TASKS,
+    "pairs": PAIRS,
+    "models": MODELS,
+    "kernels": KERNEL_BACKENDS,
+    "datasets": DATASETS,
+}
 
 
 def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -18,17 +24,25 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 @pytest.mark.parametrize("kind", REGISTRIES)
-def test_every_registered_name_is_listed_with_its_origin(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_registered_name_is_listed_with_its_origin(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     entries = REGISTRIES[kind].entries()
     rows = json.loads(listed(capsys, kind, "--json"))
-    assert {row["name"]: row["origin"] for row in rows} == {name: entry.origin for name, entry in entries.items()}
+    assert {row["name"]: row["origin"] for row in rows} == {
+        name: entry.origin for name, entry in entries.items()
+    }
     table = listed(capsys, kind).splitlines()
     assert table[0].split()[0] == "name"
     assert [line.split()[0] for line in table[1:]] == sorted(entries)
 
 
-def test_task_documents_its_fields_without_being_imported(capsys: pytest.CaptureFixture[str]) -> None:
-    (task,) = (row for row in json.loads(listed(capsys, "tasks", "--json")) if row["name"] == "forcefield")
+def test_task_documents_its_fields_without_being_imported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (task,) = (
+        row for row in json.loads(listed(capsys, "tasks", "--json")) if row["name"] == "forcefield"
+    )
     fields = {field["name"]: field for field in task["fields"]}
     assert fields["pos"]["shape"] == ["atoms", 3]
     assert fields["pos"]["unit"] == "A"

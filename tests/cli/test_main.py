@@ -1,4 +1,5 @@
-"""The frame of the command line: laziness, help, exit codes, one plain sentence for every failure."""
+"""The frame of the command line: laziness, help, exit codes, one plain sentence for every
+failure."""
 
 import subprocess
 import sys
@@ -14,7 +15,13 @@ from equivbench.cli import main as frame
 from equivbench.cli.analyze import ANALYSES
 from equivbench.cli.lazy import Entry
 from equivbench.cli.main import COMMANDS, main
-from equivbench.errors import EquivbenchError, FailedError, IncomparableError, InterruptedRunError, UsageError
+from equivbench.errors import (
+    EquivbenchError,
+    FailedError,
+    IncomparableError,
+    InterruptedRunError,
+    UsageError,
+)
 
 
 def run(*arguments: str) -> int | str | None:
@@ -23,7 +30,9 @@ def run(*arguments: str) -> int | str | None:
     return stop.value.code
 
 
-def test_help_shows_every_command_and_imports_none(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_shows_every_command_and_imports_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lazy, "load", lambda entry: pytest.fail(f"{entry.name} was imported"))
     assert run("--help") == 0
     shown = capsys.readouterr().out
@@ -59,7 +68,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["analyze", "swep"], "did you mean sweep?"),
     ],
 )
-def test_wrong_usage_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_is_one_sentence(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(*arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -100,7 +111,11 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
     ],
 )
 def test_failure_is_one_sentence_and_its_code(
-    error: BaseException, code: int, sentence: str, failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+    error: BaseException,
+    code: int,
+    sentence: str,
+    failing: Callable[[BaseException], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     failing(error)
     assert run("fail") == code
@@ -119,7 +134,9 @@ def test_defect_of_ours_never_reads_as_a_regression(
     assert "ZeroDivisionError" in capsys.readouterr().err, "a defect is reported with its traceback"
 
 
-def test_message_cannot_drive_the_terminal(failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]) -> None:
+def test_message_cannot_drive_the_terminal(
+    failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
     failing(UsageError("name \x1b[2J\x07 is odd"))
     run("fail")
     assert "\x1b" not in capsys.readouterr().err

@@ -12,7 +12,11 @@ from equivbench.records.json_schema import shipped_text
 from equivbench.records.rules import rules_text
 from equivbench.records.store import write_record
 
-REASONS = {"flops_per_sample": "not counted", "energy_joules": "the device reports no energy", "groups": "one group only"}
+REASONS = {
+    "flops_per_sample": "not counted",
+    "energy_joules": "the device reports no energy",
+    "groups": "one group only",
+}
 
 
 def write(out: Path, **overrides: Any) -> Path:
@@ -32,7 +36,9 @@ def test_sound_records_exit_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert (code, out.splitlines()[-1], err) == (0, "1 record, 0 invalid", "")
 
 
-def test_every_invalid_record_is_named_and_the_code_is_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_invalid_record_is_named_and_the_code_is_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path)
     bad = write(tmp_path, seed=1, clock={"wall": 500.0})
     (tmp_path / "cut.json").write_text("{")
@@ -44,7 +50,8 @@ def test_every_invalid_record_is_named_and_the_code_is_3(tmp_path: Path, capsys:
     code, out, _ = run(capsys, "validate", str(tmp_path), "--json")
     assert code == 3
     assert {row["path"]: row["valid"] for row in json.loads(out)} == {
-        str(path): path not in (bad, tmp_path / "cut.json") for path in sorted(tmp_path.rglob("*.json"))
+        str(path): path not in (bad, tmp_path / "cut.json")
+        for path in sorted(tmp_path.rglob("*.json"))
     }
 
 
@@ -62,7 +69,9 @@ def test_a_remark_is_no_failure(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])
-def test_nothing_to_validate_exits_3(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_validate_exits_3(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, err = run(capsys, "validate", str(tmp_path / name))
     assert (code, out) == (3, "")
     assert err.startswith("error: ")

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import running
 from running import Bench
 
 
@@ -14,6 +15,6 @@ def bench(tmp_path: Path) -> Bench:
     """A bench with the toy package installed."""
     bench = Bench(tmp_path)
     (tmp_path / "site").mkdir()
-    shutil.copy(Path(__file__).with_name("toy_arms.py"), tmp_path / "site" / "toy_arms.py")
+    shutil.copy(Path(running.__file__).with_name("toy_arms.py"), tmp_path / "site" / "toy_arms.py")
     bench.entry_point("toy_arms", "toy-arms")
     return bench

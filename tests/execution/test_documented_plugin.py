@@ -1,4 +1,5 @@
-"""docs/plugins.md, followed to the letter: a model, a task and a kernel of another package, each in at most fifteen lines."""
+"""docs/plugins.md, followed to the letter: a model, a task and a kernel of another package, each in
+at most fifteen lines."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ import pytest
 from running import Bench
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "plugins.md"
-EXAMPLES = dict(re.findall(r"<!-- example: (\w+) -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL))
+EXAMPLES = dict(
+    re.findall(r"<!-- example: (\w+) -->\n```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+)
 NETWORK = """
 import torch
 from torch import nn
@@ -29,7 +32,7 @@ class MyNetwork(nn.Module):
 DIPOLE_MODELS = """
 
 from torch import nn
-from equivbench.pairs.base import simple_pair
+from equivbench.pairs import simple_pair
 
 
 class Vectors(nn.Module):
@@ -66,7 +69,8 @@ def linear(x, weights, inputs, outputs):
 
 
 def installed(folder: Path, code: str, **modules: str) -> Bench:
-    """A bench whose path has ``my_package`` with ``code`` as its plug-in, and what else it imports."""
+    """A bench whose path has ``my_package`` with ``code`` as its plug-in, and what else it
+    imports."""
     bench = Bench(folder)
     package = folder / "site" / "my_package"
     package.mkdir(parents=True)
@@ -80,17 +84,32 @@ def installed(folder: Path, code: str, **modules: str) -> Bench:
 
 def test_each_takes_at_most_fifteen_lines() -> None:
     assert EXAMPLES.keys() == {"model", "task", "kernel"}
-    lengths = {name: sum(bool(line.strip()) for line in code.splitlines()) for name, code in EXAMPLES.items()}
+    lengths = {
+        name: sum(bool(line.strip()) for line in code.splitlines())
+        for name, code in EXAMPLES.items()
+    }
     assert max(lengths.values()) <= 15, lengths
 
 
 @pytest.mark.slow
 def test_the_model_runs_and_is_measured(tmp_path: Path) -> None:
     bench = installed(tmp_path, EXAMPLES["model"], network=NETWORK)
-    ran = bench("run", "forcefield/mine", "--preset", "dev", "--budget", "4steps", "--threads", "1", "--json")
+    ran = bench(
+        "run",
+        "forcefield/mine",
+        "--preset",
+        "dev",
+        "--budget",
+        "4steps",
+        "--threads",
+        "1",
+        "--json",
+    )
     assert ran.code == 0, ran.err
     assert [record["status"] for record in ran.json["records"]] == ["completed", "completed"]
-    assert bench.records()[0]["matching"]["measured"] == {}, "what was matched was matched for another model"
+    assert bench.records()[0]["matching"]["measured"] == {}, (
+        "what was matched was matched for another model"
+    )
     measured = bench("measure", "my-model", "--task", "forcefield", "--rotations", "2", "--json")
     assert measured.code == 0, measured.err
     # Raw relative vectors through a general linear map: no rotation symmetry.
@@ -104,12 +123,18 @@ def test_the_task_trains_both_arms_and_knows_their_symmetry(tmp_path: Path) -> N
     assert ran.code == 0, ran.err
     found = {record["arm"]: record for record in bench.records()}
     assert found["equivariant"]["model"]["symmetry_verified"] is True
-    assert found["augmented"]["final"]["share"] > 1e-3, "a perceptron on coordinates after 200 steps"
+    assert found["augmented"]["final"]["share"] > 1e-3, (
+        "a perceptron on coordinates after 200 steps"
+    )
     for record in found.values():
-        assert record["final"]["total"] < record["trace"][0]["test"]["total"], "it has begun to learn"
+        assert record["final"]["total"] < record["trace"][0]["test"]["total"], (
+            "it has begun to learn"
+        )
     assert found["augmented"]["dataset"]["sizes"] == {"train": 500, "validation": 500, "test": 500}
     listed = bench("list", "tasks", "--json")
-    assert {"name": "dipole", "board_unit": "(e A)^2"}.items() <= next(t for t in listed.json if t["name"] == "dipole").items()
+    assert {"name": "dipole", "board_unit": "(e A)^2"}.items() <= next(
+        t for t in listed.json if t["name"] == "dipole"
+    ).items()
     prepared = bench("data", "verify", "point-charges")
     assert prepared.code == 0, prepared.err
 
@@ -117,8 +142,12 @@ def test_the_task_trains_both_arms_and_knows_their_symmetry(tmp_path: Path) -> N
 @pytest.mark.slow
 def test_the_kernel_is_held_against_the_reference(tmp_path: Path) -> None:
     bench = installed(tmp_path, EXAMPLES["kernel"], linear=LINEAR)
-    timed = bench("kernels", "linear-c64-l2", "--backend", "mine", "--quick", "--threads", "1", "--json")
+    timed = bench(
+        "kernels", "linear-c64-l2", "--backend", "mine", "--quick", "--threads", "1", "--json"
+    )
     assert timed.code == 0, timed.err
-    (tmp_path / "site" / "my_package" / "linear.py").write_text(LINEAR.replace("@ w.view(a, b)", "@ (1.001 * w.view(a, b))"))
+    (tmp_path / "site" / "my_package" / "linear.py").write_text(
+        LINEAR.replace("@ w.view(a, b)", "@ (1.001 * w.view(a, b))")
+    )
     wrong = bench("kernels", "linear-c64-l2", "--backend", "mine", "--quick", "--threads", "1")
     assert wrong.code == 3, "a kernel that is a tenth of a per cent off is no kernel"

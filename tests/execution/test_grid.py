@@ -32,7 +32,12 @@ def test_the_grid_is_centred_on_the_geometric_mean_of_what_the_arms_use():
 @given(st.sampled_from(["lower rate", "higher rate", "smaller batch", "larger batch"]))
 def test_growing_keeps_every_point_and_makes_the_old_edge_interior(side):
     grid = Grid((1e-3, 2e-3, 4e-3, 8e-3), (8, 16, 32))
-    corner = {"lower rate": (1e-3, 16), "higher rate": (8e-3, 16), "smaller batch": (2e-3, 8), "larger batch": (2e-3, 32)}[side]
+    corner = {
+        "lower rate": (1e-3, 16),
+        "higher rate": (8e-3, 16),
+        "smaller batch": (2e-3, 8),
+        "larger batch": (2e-3, 32),
+    }[side]
     assert grid.edges(corner) == [side]
     larger = grid.extended(side)
     assert set(grid.points) < set(larger.points)

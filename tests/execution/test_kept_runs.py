@@ -17,7 +17,9 @@ from equivbench.training.checkpoint import CURRENT, SNAPSHOTS, Checkpoints, Snap
 from equivbench.training.job import Job
 from equivbench.training.state import Facts
 
-REQUEST = RunRequest(pairs=("forcefield/vector",), preset="dev", device="cpu", threads=1, snapshots=True)
+REQUEST = RunRequest(
+    pairs=("forcefield/vector",), preset="dev", device="cpu", threads=1, snapshots=True
+)
 
 
 @pytest.fixture(autouse=True)
@@ -26,11 +28,18 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def left_behind(job: Job, *steps: int) -> Path:
-    """What a run of ``job`` leaves in the cache: its state, a checkpoint, snapshots at ``steps``; returns the folder."""
+    """What a run of ``job`` leaves in the cache: its state, a checkpoint, snapshots at ``steps``;
+    returns the folder."""
     open_state(job)
     folder = Path(job.state_dir)
-    tensors = {"model.w": torch.zeros(2), "ema.w": torch.ones(2), "optimizer.w.exp_avg": torch.zeros(2)}
-    facts = Facts(identity={"dataset": "a" * 64}, job=msgspec.to_builtins(job), budget=job.budget, points=[])
+    tensors = {
+        "model.w": torch.zeros(2),
+        "ema.w": torch.ones(2),
+        "optimizer.w.exp_avg": torch.zeros(2),
+    }
+    facts = Facts(
+        identity={"dataset": "a" * 64}, job=msgspec.to_builtins(job), budget=job.budget, points=[]
+    )
     for step in steps:
         Snapshots(folder / SNAPSHOTS).write(tensors, msgspec.structs.replace(facts, step=step))
     Checkpoints(folder).write(tensors, msgspec.structs.replace(facts, step=max(steps, default=0)))
@@ -50,7 +59,11 @@ def test_a_request_for_snapshots_reaches_every_job_and_is_another_run_than_witho
 def test_id_checkpoint_and_any_snapshot_name_the_run() -> None:
     augmented = make_plan(REQUEST).jobs[1]
     folder = left_behind(augmented, 30, 3, 1000000001)
-    for text in (augmented.run_id, str(folder / CURRENT), str(folder / SNAPSHOTS / "step-000000003.safetensors")):
+    for text in (
+        augmented.run_id,
+        str(folder / CURRENT),
+        str(folder / SNAPSHOTS / "step-000000003.safetensors"),
+    ):
         found = find_snapshots(text)
         assert [step_of(path) for path in found.snapshots] == [3, 30, 1000000001]
         assert found.job == augmented
@@ -71,7 +84,10 @@ def test_a_step_is_found_or_refused_with_those_that_there_are() -> None:
 def test_the_id_of_both_arms_is_refused_and_so_is_a_run_that_kept_none() -> None:
     equivariant, augmented = make_plan(REQUEST).jobs
     folder = left_behind(equivariant)
-    with pytest.raises(FailedError, match="kept no snapshots; train it with `equivbench run forcefield/vector --snapshots`"):
+    with pytest.raises(
+        FailedError,
+        match="kept no snapshots; train it with `equivbench run forcefield/vector --snapshots`",
+    ):
         find_snapshots(str(folder / CURRENT))
     left_behind(augmented, 3)
     with pytest.raises(UsageError, match="that of several arms"):

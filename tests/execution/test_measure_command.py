@@ -77,7 +77,8 @@ def test_models_of_the_users_own_and_registered_ones(models: Bench) -> None:
     assert (skew.code, skew.err) == (0, "")
     found = skew.json
     assert found["model"] == "mine:build"
-    # The error is 0.1 in one of three components, 0.01 |y|^2 / 3, of which the twirl (0.1 / 3 y) keeps a third.
+    # The error is 0.1 in one of three components, 0.01 |y|^2 / 3, of which the twirl (0.1 / 3 y)
+    # keeps a third.
     assert found["share"] == pytest.approx(2 / 3, abs=0.05)  # 128 points, 8 draws
     low, high = found["interval"]
     assert low < found["share"] < high
@@ -108,7 +109,9 @@ def test_trained_runs_by_record_id_and_checkpoint(models: Bench) -> None:
         final = json.loads(record.read_text())
         assert measured.code == 0
         # The same weights, samples and rotations as in the run's last evaluation.
-        assert measured.json["total"] == pytest.approx(final["final"]["total"], rel=1e-6)  # batches of another size
+        assert measured.json["total"] == pytest.approx(
+            final["final"]["total"], rel=1e-6
+        )  # batches of another size
         assert measured.json["symmetry_verified"] == final["model"]["symmetry_verified"]
     # Both arms of a run share their id.
     assert by_id.code == 2
@@ -130,7 +133,11 @@ def test_mistakes_are_one_sentence(models: Bench) -> None:
         (["mine:instance", "--task", "toy", "--rotations", "1"], 2, "at least 2"),
         (["mine:instance", "--task", "toy", "--group", "o3"], 2, "not one of so3, octahedral"),
         (["mine:instance", "--task", "toy", "--split", "tset"], 2, "did you mean test"),
-        (["mine:instance", "--task", "forcefield"], 2, "cannot be called with the inputs z, pos, batch"),
+        (
+            ["mine:instance", "--task", "forcefield"],
+            2,
+            "cannot be called with the inputs z, pos, batch",
+        ),
         (["mine:nothing", "--task", "toy"], 2, "no attribute"),
         (["mine:number", "--task", "toy"], 2, "not a torch.nn.Module"),
         (["mine:raises", "--task", "toy"], 3, "KeyError"),
@@ -139,14 +146,18 @@ def test_mistakes_are_one_sentence(models: Bench) -> None:
         (["none.json"], 3, "none.json"),
         (["none.safetensors"], 3, "none.safetensors"),
     ]
-    for (arguments, code, says), ran in zip(mistakes, measure(models, *(each[0] for each in mistakes)), strict=True):
+    for (arguments, code, says), ran in zip(
+        mistakes, measure(models, *(each[0] for each in mistakes)), strict=True
+    ):
         assert ran.code == code, arguments
         assert says in ran.err
         assert ran.err.count("\n") == 1
         assert ran.out == ""
 
 
-def test_find_model_takes_modules_and_callables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_model_takes_modules_and_callables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "found_here.py").write_text(
         "import torch\nnet = torch.nn.Linear(3, 3)\ndef build(config=None):\n    return net\n"
     )

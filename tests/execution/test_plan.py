@@ -12,7 +12,14 @@ from factories import make_record
 from equivbench.catalogue import QUICK_START_PAIR
 from equivbench.cli.options import parse_seeds
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution.plan import RunRequest, estimated_seconds, extension, make_plan, resolve_device, resume_command
+from equivbench.execution.plan import (
+    RunRequest,
+    estimated_seconds,
+    extension,
+    make_plan,
+    resolve_device,
+    resume_command,
+)
 from equivbench.execution.state import finished_record, open_state, read_state, remember_record
 from equivbench.records.store import write_record
 
@@ -39,12 +46,20 @@ def test_by_default_both_arms_of_the_quick_start_pair_with_one_seed():
 
 def test_every_pair_meets_every_seed_once_however_often_it_is_named():
     found = jobs(pairs=(QUICK_START_PAIR, QUICK_START_PAIR), seeds=(3, 1, 3))
-    assert [(job.seed, job.arm) for job in found] == [(3, "equivariant"), (3, "augmented"), (1, "equivariant"), (1, "augmented")]
+    assert [(job.seed, job.arm) for job in found] == [
+        (3, "equivariant"),
+        (3, "augmented"),
+        (1, "equivariant"),
+        (1, "augmented"),
+    ]
 
 
 def test_a_run_id_says_preset_budget_seed_options_and_time():
     assert jobs(budget="60s")[0].run_id == "small-60s-seed0-20261123T161400Z"
-    assert jobs(budget="60s", forces="conservative")[0].run_id == "small-60s-seed0-conservative-20261123T161400Z"
+    assert (
+        jobs(budget="60s", forces="conservative")[0].run_id
+        == "small-60s-seed0-conservative-20261123T161400Z"
+    )
     assert jobs(budget="60s", forces="conservative")[0].variant == {"forces": "conservative"}
 
 
@@ -54,8 +69,18 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
     assert jobs(**base, resume=True)[0].state_dir == same
     assert jobs(**base, forces="direct")[0].state_dir == same
     assert jobs(**{**base, "budget": "1min"})[0].state_dir == same
-    others = [{"seeds": (1,)}, {"budget": "61s"}, {"out": "there"}, {"threads": 2}, {"preset": "dev"}, {"forces": "conservative"}]
-    folders = {jobs(**{**base, **other})[0].state_dir for other in others} | {same, jobs(**base)[1].state_dir}
+    others = [
+        {"seeds": (1,)},
+        {"budget": "61s"},
+        {"out": "there"},
+        {"threads": 2},
+        {"preset": "dev"},
+        {"forces": "conservative"},
+    ]
+    folders = {jobs(**{**base, **other})[0].state_dir for other in others} | {
+        same,
+        jobs(**base)[1].state_dir,
+    }
     assert len(folders) == len(others) + 2
 
 
@@ -67,7 +92,10 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
         ({"preset": "smal"}, "small"),
         ({"kernels": "troch"}, "torch"),
         ({"kernels": "fused"}, "no chosen arm of forcefield/vector"),
-        ({"kernels": "fused", "pairs": ("forcefield/tensor-product",), "arms": ("augmented",)}, "no chosen arm"),
+        (
+            {"kernels": "fused", "pairs": ("forcefield/tensor-product",), "arms": ("augmented",)},
+            "no chosen arm",
+        ),
         ({"forces": "conservativ"}, "conservative"),
         ({"device": "gpu"}, "device"),
         ({"device": "cuda:x"}, "device"),
@@ -92,7 +120,10 @@ def test_what_makes_no_sense_is_a_usage_error_that_names_it(request_, says):
 
 
 def test_a_record_says_what_was_run_and_not_where_it_went():
-    assert jobs(budget="60s", out="/somebody/results")[0].command == "equivbench run --budget 60s --device cpu --threads 1"
+    assert (
+        jobs(budget="60s", out="/somebody/results")[0].command
+        == "equivbench run --budget 60s --device cpu --threads 1"
+    )
 
 
 def test_a_kernel_backend_goes_to_the_arms_that_take_one_and_into_the_run_id():
@@ -107,7 +138,12 @@ def test_a_kernel_backend_goes_to_the_arms_that_take_one_and_into_the_run_id():
 
 def test_a_kernel_backend_that_cannot_be_here_is_a_failure_that_says_why():
     with pytest.raises(FailedError, match="openequivariance runs on cuda only"):
-        make_plan(RunRequest(pairs=("forcefield/tensor-product",), kernels="openequivariance", device="cpu"), NOW)
+        make_plan(
+            RunRequest(
+                pairs=("forcefield/tensor-product",), kernels="openequivariance", device="cpu"
+            ),
+            NOW,
+        )
 
 
 def test_seeds_of_the_command_line():
@@ -121,7 +157,13 @@ def test_seeds_of_the_command_line():
 
 def test_the_resume_command_asks_for_the_same_plan():
     request = RunRequest(
-        pairs=(QUICK_START_PAIR,), budget="60s", seeds=(0, 2), threads=1, forces="conservative", extend=4, out="a b"
+        pairs=(QUICK_START_PAIR,),
+        budget="60s",
+        seeds=(0, 2),
+        threads=1,
+        forces="conservative",
+        extend=4,
+        out="a b",
     )
     words = shlex.split(resume_command(request))
     assert words[:3] == ["equivbench", "run", QUICK_START_PAIR]
@@ -144,8 +186,12 @@ def test_a_resumed_job_takes_over_its_run_id_and_a_fresh_one_starts_over(tmp_pat
     assert jobs(resume=True)[0].run_id == first.run_id
     open_state(first)
     (Path(first.state_dir) / "weights").write_text("x")
-    (Path(first.state_dir) / "weights.123.partial").write_text("left by a kill in the middle of a write")
-    later = make_plan(RunRequest(device="cpu", threads=1, resume=True), datetime(2027, 1, 1, tzinfo=UTC)).jobs[0]
+    (Path(first.state_dir) / "weights.123.partial").write_text(
+        "left by a kill in the middle of a write"
+    )
+    later = make_plan(
+        RunRequest(device="cpu", threads=1, resume=True), datetime(2027, 1, 1, tzinfo=UTC)
+    ).jobs[0]
     assert (later.run_id, later.created) == (first.run_id, first.created)
     open_state(later)
     assert (Path(first.state_dir) / "weights").exists()
@@ -160,7 +206,9 @@ def test_only_a_record_that_came_to_its_end_and_is_still_there_counts_as_finishe
     job = jobs()[0]
     open_state(job)
     assert finished_record(job) is None
-    interrupted = write_record(make_record(status="interrupted", reason="stopped"), tmp_path / "interrupted")
+    interrupted = write_record(
+        make_record(status="interrupted", reason="stopped"), tmp_path / "interrupted"
+    )
     remember_record(job, interrupted)
     assert finished_record(job) is None
     path = write_record(make_record(), tmp_path / "completed")

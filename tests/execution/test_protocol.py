@@ -24,11 +24,20 @@ from equivbench.execution.protocol import (
     receive_command,
     send,
 )
-from equivbench.pairs.base import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
+from equivbench.pairs import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
 from equivbench.training.job import Job
 
 JOB = Job(
-    pair="toy/plain", arm="a", preset="dev", budget="5steps", seed=0, run_id="r", created="c", command="x", out="o", state_dir="s"
+    pair="toy/plain",
+    arm="a",
+    preset="dev",
+    budget="5steps",
+    seed=0,
+    run_id="r",
+    created="c",
+    command="x",
+    out="o",
+    state_dir="s",
 )
 PAIR = Pair(
     "plain",
@@ -83,13 +92,21 @@ def test_prints_of_libraries_do_not_reach_the_messages():
     )
     pipe = io.BytesIO()
     send(pipe, Slice(1.0))
-    done = subprocess.run([sys.executable, "-c", program], input=pipe.getvalue(), capture_output=True, env=os.environ, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        input=pipe.getvalue(),
+        capture_output=True,
+        env=os.environ,
+        check=True,
+    )
     assert receive_answer(io.BytesIO(done.stdout)) == Note("hello")
     assert done.stdout.count(b"\n") == 1
     assert all(text in done.stderr for text in (b"python print", b"native print", b"child print"))
 
 
-@pytest.mark.parametrize(("code", "kind"), [(2, UsageError), (3, FailedError), (130, InterruptedRunError)])
+@pytest.mark.parametrize(
+    ("code", "kind"), [(2, UsageError), (3, FailedError), (130, InterruptedRunError)]
+)
 def test_a_problem_becomes_the_error_of_its_exit_code(code, kind):
     error = as_error(Problem("why", code))
     assert isinstance(error, kind)

@@ -1,6 +1,8 @@
-"""Runs that are killed, stopped, starved of disk or lied to: the documented exit code, one sentence, nothing else lost.
+"""Runs that are killed, stopped, starved of disk or lied to: the documented exit code, one
+sentence, nothing else lost.
 
-Every test drives the real command line in processes of its own, with the toy package found through its entry points.
+Every test drives the real command line in processes of its own, with the toy package found through
+its entry points.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from equivbench.records.store import load_results
 pytestmark = pytest.mark.slow
 QUICK = ("--preset", "dev", "--device", "cpu", "--threads", "1", "--quiet")
 SLOW = ("run", "toy/slow", *QUICK, "--budget", "400steps")
-# A slice takes 2 s and a step at least 4 ms, so no arm can end such a run within its first slice, however fast the machine.
+# A slice takes 2 s and a step at least 4 ms, so no arm can end such a run within its first slice,
+# however fast the machine.
 SEVERAL_SLICES = ("run", "toy/slow", *QUICK, "--budget", "900steps")
 
 
@@ -48,7 +51,9 @@ def test_a_plug_in_pair_runs_with_no_change_here_and_its_records_are_valid(bench
         assert record.budget.spent == 200 == record.steps
         parts = ("train", "compile", "data", "evaluate", "checkpoint", "timing", "other")
         # The parts are read from one clock, so they add up to rounding.
-        assert sum(getattr(record.clock, part) for part in parts) == pytest.approx(record.clock.wall, rel=1e-9)
+        assert sum(getattr(record.clock, part) for part in parts) == pytest.approx(
+            record.clock.wall, rel=1e-9
+        )
     by = {record.arm: record for record in load_results(bench.results)}
     assert by["equivariant"].model.symmetry_verified is True
     assert by["augmented"].model.symmetry_verified is None
@@ -88,7 +93,10 @@ def test_when_one_arm_is_killed_the_other_ends_and_resume_repeats_only_the_kille
     assert (kept["arm"], kept["status"]) == ("equivariant", "completed")
     again = bench(*SLOW, "--resume", "--json")
     assert again.code == 0, again.err
-    assert {entry["arm"]: entry["reused"] for entry in again.json["records"]} == {"equivariant": True, "augmented": False}
+    assert {entry["arm"]: entry["reused"] for entry in again.json["records"]} == {
+        "equivariant": True,
+        "augmented": False,
+    }
     assert by_arm(bench)["equivariant"] == kept
     assert by_arm(bench)["augmented"]["status"] == "completed"
 
@@ -129,13 +137,18 @@ def test_workers_do_not_outlive_an_orchestrator_that_is_killed_and_save_what_the
     wait_for(lambda: not worker.is_running())
     (state,) = bench.states()
     assert (state / "checkpoint.safetensors").exists()
-    # The budget is another one now, so this is another run: it must not be disturbed by what the killed one left.
+    # The budget is another one now, so this is another run: it must not be disturbed by what the
+    # killed one left.
     assert bench(*SLOW, "--arm", "augmented", "--budget", "20steps", "--resume").code == 0
 
 
 @pytest.mark.parametrize(
     ("pair", "status", "says"),
-    [("toy/diverges", "diverged", "diverged"), ("toy/raises", "failed", "told to raise"), ("toy/dies", None, "SIGKILL")],
+    [
+        ("toy/diverges", "diverged", "diverged"),
+        ("toy/raises", "failed", "told to raise"),
+        ("toy/dies", None, "SIGKILL"),
+    ],
 )
 def test_an_arm_that_fails_leaves_the_other_alone(bench, pair, status, says):
     ran = bench("run", pair, *QUICK)
@@ -166,7 +179,12 @@ def test_a_record_that_cannot_be_written_costs_one_sentence_and_resume_loses_not
     assert again.code == 0, again.err
     (record,) = bench.records()
     # Training was over and saved before the record was due: nothing is trained again.
-    assert (record["status"], record["steps"], record["restarts"], record["lost_seconds"]) == ("completed", 200, 0, 0.0)
+    assert (record["status"], record["steps"], record["restarts"], record["lost_seconds"]) == (
+        "completed",
+        200,
+        0,
+        0.0,
+    )
 
 
 def test_a_disk_too_full_for_checkpoints_ends_with_one_sentence_and_resume_goes_on(bench):
@@ -182,7 +200,9 @@ def test_a_disk_too_full_for_checkpoints_ends_with_one_sentence_and_resume_goes_
 
 
 def test_a_broken_plug_in_is_one_warning_and_everything_else_works(bench):
-    (bench.folder / "site" / "broken_arms.py").write_text("raise RuntimeError('broken on purpose')\n")
+    (bench.folder / "site" / "broken_arms.py").write_text(
+        "raise RuntimeError('broken on purpose')\n"
+    )
     bench.entry_point("broken_arms", "broken-arms")
     ran = bench("run", "toy/plain", *QUICK, "--budget", "10steps")
     assert ran.code == 0, ran.err
@@ -203,7 +223,9 @@ def test_the_arm_behind_is_extended_as_a_second_record(bench):
     assert longer["run_id"].startswith(behind["run_id"])
     # The prolonged curve begins with the one it prolongs.
     assert longer["trace"][: len(behind["trace"])] == behind["trace"]
-    again = bench("run", "toy/plain", *QUICK, "--budget", "40steps", "--extend", "2", "--resume", "--json")
+    again = bench(
+        "run", "toy/plain", *QUICK, "--budget", "40steps", "--extend", "2", "--resume", "--json"
+    )
     assert [entry["reused"] for entry in again.json["records"]] == [True] * 3
 
 
@@ -252,12 +274,17 @@ def test_equal_trials_are_logged_resumed_and_extended_for_both_arms(bench):
     again = bench(*command, "--jobs", "2", "--json")
     assert again.code == 0, again.err
     assert again.json["grid"] == tuned["grid"]
-    assert sorted(log.read_text().splitlines())[0].split('"seconds"')[0] == sorted(lines)[0].split('"seconds"')[0]
+    assert (
+        sorted(log.read_text().splitlines())[0].split('"seconds"')[0]
+        == sorted(lines)[0].split('"seconds"')[0]
+    )
     assert len(log.read_text().splitlines()) == 2 * points
 
 
 def test_a_dry_run_trains_nothing_and_needs_no_torch(bench):
-    (bench.folder / "site" / "torch.py").write_text("raise ImportError('torch must not be needed here')\n")
+    (bench.folder / "site" / "torch.py").write_text(
+        "raise ImportError('torch must not be needed here')\n"
+    )
     for leftover in (bench.folder / "site").glob("toy*/*"):
         leftover.unlink()
     ran = bench("run", "--dry-run", "--budget", "60s", "--seeds", "0,1", "--device", "cpu")

@@ -1,4 +1,5 @@
-"""A sweep is ordinary runs that say which point they are: what a request expands to, and that it goes on where it was."""
+"""A sweep is ordinary runs that say which point they are: what a request expands to, and that it
+goes on where it was."""
 
 from __future__ import annotations
 
@@ -14,9 +15,9 @@ from equivbench.errors import UsageError
 from equivbench.execution.plan import RunRequest, make_plan
 from equivbench.execution.state import finished_record, open_state, remember_record
 from equivbench.execution.sweep import AXES, SweepRequest, make_sweep
-from equivbench.pairs.forcefield import TENSOR_PRODUCT, VECTOR
 from equivbench.records.store import load_results, write_record
 from equivbench.records.validate import problems
+from equivbench.tasks.forcefield.pairs import TENSOR_PRODUCT, VECTOR
 
 NOW = datetime(2026, 11, 23, 16, 14, tzinfo=UTC)
 VALUES = {
@@ -34,7 +35,14 @@ def _cache(tmp_path, monkeypatch):
 
 
 def request(axis: str, *values: str, **run) -> SweepRequest:
-    shared = {"pairs": ("forcefield/vector",), "device": "cpu", "threads": 1, "preset": "dev", "out": "sweeps", **run}
+    shared = {
+        "pairs": ("forcefield/vector",),
+        "device": "cpu",
+        "threads": 1,
+        "preset": "dev",
+        "out": "sweeps",
+        **run,
+    }
     return SweepRequest(RunRequest(**shared), axis, values)
 
 
@@ -57,7 +65,9 @@ def test_every_arm_and_seed_meets_every_point_and_no_two_runs_share_state(axis: 
     declared = make_plan(request(axis).run, NOW).jobs
     assert len({job.state_dir for job in [*found, *declared]}) == len(found) + 2
     assert len({(job.arm, job.run_id) for job in [*found, *declared]}) == len(found) + 2
-    assert all(job.labels == {"sweep": axis, "value": job.labels["value"]} and job.resume for job in found)
+    assert all(
+        job.labels == {"sweep": axis, "value": job.labels["value"]} and job.resume for job in found
+    )
 
 
 def test_what_each_axis_changes() -> None:
@@ -74,7 +84,9 @@ def test_what_each_axis_changes() -> None:
 
 
 def test_a_width_stays_a_multiple_of_the_heads() -> None:
-    (job,) = points("size", "0.3", pairs=("forcefield/tensor-product",), preset="small", arms=("augmented",))
+    (job,) = points(
+        "size", "0.3", pairs=("forcefield/tensor-product",), preset="small", arms=("augmented",)
+    )
     heads = TENSOR_PRODUCT.arm("augmented").presets["small"].config["heads"]
     assert job.config["width"] % heads == 0
 
@@ -82,7 +94,10 @@ def test_a_width_stays_a_multiple_of_the_heads() -> None:
 def test_equal_numbers_are_one_point_and_the_text_is_the_number() -> None:
     found = points("data", "0.25", ".250", "2.5e-1", arms=("augmented",))
     assert [job.labels["value"] for job in found] == ["0.25"]
-    assert points("learning-rate", "0.0014142135", arms=("augmented",))[0].recipe["learning_rate"] == 0.00141421
+    assert (
+        points("learning-rate", "0.0014142135", arms=("augmented",))[0].recipe["learning_rate"]
+        == 0.00141421
+    )
 
 
 def test_run_ids_hold_the_point_and_are_file_names() -> None:
@@ -106,7 +121,9 @@ def test_run_ids_hold_the_point_and_are_file_names() -> None:
         ("augmentation", ("2",), "between 0 and 1"),
     ],
 )
-def test_what_makes_no_sense_is_a_usage_error(axis: str, values: tuple[str, ...], says: str) -> None:
+def test_what_makes_no_sense_is_a_usage_error(
+    axis: str, values: tuple[str, ...], says: str
+) -> None:
     with pytest.raises(UsageError, match=says):
         points(axis, *values)
 
@@ -118,7 +135,9 @@ def test_augmentation_needs_an_arm_that_augments() -> None:
 
 
 def test_its_command_asks_for_the_same_again() -> None:
-    words = shlex.split(request("data", "0.5", "1", seeds=(0, 1), out="a b", budget="20steps").command)
+    words = shlex.split(
+        request("data", "0.5", "1", seeds=(0, 1), out="a b", budget="20steps").command
+    )
     assert words[:4] == ["equivbench", "analyze", "sweep", "forcefield/vector"]
     given = dict(zip(words[4::2], words[5::2], strict=True))
     assert given == {
@@ -138,25 +157,45 @@ def test_a_finished_point_is_known_again_whatever_else_is_swept(tmp_path) -> Non
     open_state(job)
     record = msgspec.structs.replace(make_record(arm="augmented"), run_id=job.run_id)
     remember_record(job, write_record(record, tmp_path))
-    later = make_sweep(request("data", "1", "0.50", arms=("augmented",), out=str(tmp_path)), datetime(2027, 1, 1, tzinfo=UTC))
+    later = make_sweep(
+        request("data", "1", "0.50", arms=("augmented",), out=str(tmp_path)),
+        datetime(2027, 1, 1, tzinfo=UTC),
+    )
     assert [finished_record(each) is not None for each in later.jobs] == [False, True]
     assert later.jobs[1].run_id == job.run_id
 
 
 @pytest.mark.slow
 def test_a_sweep_goes_on_with_what_is_not_finished(bench: Bench) -> None:
-    words = ("analyze", "sweep", "toy/plain", "--over", "data", "--threads", "1", "--json", "-q", "--arm", "augmented")
+    words = (
+        "analyze",
+        "sweep",
+        "toy/plain",
+        "--over",
+        "data",
+        "--threads",
+        "1",
+        "--json",
+        "-q",
+        "--arm",
+        "augmented",
+    )
     first = bench(*words, "--values", "0.5")
     assert first.code == 0, first.err
     both = bench(*words, "--values", "0.5,1", "--plot", "sweep.svg")
     assert both.code == 0, both.err
     assert [record["reused"] for record in both.json["records"]] == [True, False]
     (sweep,) = both.json["sweeps"]
-    assert [(point["value"], point["train_samples"], point["finished"]) for point in sweep["points"]] == [
+    assert [
+        (point["value"], point["train_samples"], point["finished"]) for point in sweep["points"]
+    ] == [
         ("0.5", 128, 1),
         ("1", 256, 1),
     ]
-    assert all(len(point["trace"]) == 4 and point["final"]["total"]["value"] > 0 for point in sweep["points"])
+    assert all(
+        len(point["trace"]) == 4 and point["final"]["total"]["value"] > 0
+        for point in sweep["points"]
+    )
     assert (bench.folder / "sweep.svg").stat().st_size > 0
     records = load_results(bench.folder / "sweeps")
     assert sorted(record.variant["value"] for record in records) == ["0.5", "1"]

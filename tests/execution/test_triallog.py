@@ -1,4 +1,5 @@
-"""The tuning log: written as it goes, a cut last line is dropped, trials of other settings are refused."""
+"""The tuning log: written as it goes, a cut last line is dropped, trials of other settings are
+refused."""
 
 from __future__ import annotations
 
@@ -66,7 +67,14 @@ def test_something_else_is_not_a_log(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"config": {"width": 4}}, {"budget": "60steps"}, {"recipe": {"ema": 0.9}}, {"threads": 2}, {"seed": 1}]
+    "change",
+    [
+        {"config": {"width": 4}},
+        {"budget": "60steps"},
+        {"recipe": {"ema": 0.9}},
+        {"threads": 2},
+        {"seed": 1},
+    ],
 )
 def test_trials_under_other_settings_are_refused_by_name(tmp_path, change):
     log = TrialLog(tmp_path / "log.jsonl")

@@ -27,7 +27,11 @@ def verdicts(baseline: Side, candidate: Side, **options: object) -> dict[str, st
 
 def test_a_vanished_benchmark_is_missing_and_an_added_one_is_new() -> None:
     kept, gone, added = rounds(STEADY), rounds(STEADY, name="gone"), rounds(STEADY, name="added")
-    assert verdicts(side(kept, gone), side(kept, added)) == {"work": "unchanged", "gone": "missing", "added": "new"}
+    assert verdicts(side(kept, gone), side(kept, added)) == {
+        "work": "unchanged",
+        "gone": "missing",
+        "added": "new",
+    }
 
 
 def test_a_vanished_seed_is_missing() -> None:
@@ -55,7 +59,9 @@ def test_no_rounds_at_all_have_failed() -> None:
 
 @pytest.mark.parametrize("what", ["machine", "benchmark version"])
 def test_another_context_is_incomparable_and_says_which(what: str) -> None:
-    found = judged(side(rounds(STEADY)), side(rounds(STEADY, context={**CONTEXT, what: "other"})))["work"]
+    found = judged(side(rounds(STEADY)), side(rounds(STEADY, context={**CONTEXT, what: "other"})))[
+        "work"
+    ]
     assert found.verdict == "incomparable"
     assert what in found.reason
     assert found.change is None
@@ -75,7 +81,9 @@ def test_a_dirty_tree_is_refused_unless_allowed() -> None:
 
 
 def test_nothing_to_compare_has_failed() -> None:
-    assert [each.verdict for each in compare(Side(()), Side(()), thresholds=Thresholds(), floors={})] == ["failed"]
+    assert [
+        each.verdict for each in compare(Side(()), Side(()), thresholds=Thresholds(), floors={})
+    ] == ["failed"]
 
 
 def test_only_new_benchmarks_are_no_comparison() -> None:
@@ -89,21 +97,33 @@ def test_an_unreadable_file_has_failed_beside_what_can_be_read() -> None:
 
 @pytest.mark.parametrize("factor", [1.06, 1 / 1.06])
 def test_a_control_that_moves_makes_its_session_inconclusive(factor: float) -> None:
-    baseline = side(rounds(STEADY, name="control", control=True), rounds(STEADY), seeds([1.0], name="loss"))
+    baseline = side(
+        rounds(STEADY, name="control", control=True), rounds(STEADY), seeds([1.0], name="loss")
+    )
     moved = rounds([factor] * 8, name="control", control=True)
     candidate = side(moved, rounds([1.5] * 8), seeds([1.0], name="loss"))
-    assert verdicts(baseline, candidate) == {"control": "inconclusive", "work": "inconclusive", "loss": "unchanged"}
+    assert verdicts(baseline, candidate) == {
+        "control": "inconclusive",
+        "work": "inconclusive",
+        "loss": "unchanged",
+    }
 
 
 def test_a_control_that_stays_lets_the_verdicts_stand() -> None:
     control = rounds(noisy(1.0, 0.003, 8, 1), name="control", control=True)
-    assert verdicts(side(control, rounds(STEADY)), side(control, rounds([1.5] * 8)))["work"] == "regression"
+    assert (
+        verdicts(side(control, rounds(STEADY)), side(control, rounds([1.5] * 8)))["work"]
+        == "regression"
+    )
 
 
 def test_a_control_with_one_disturbed_round_has_not_moved() -> None:
     control = rounds(STEADY, name="control", control=True)
     disturbed = rounds([1.5, *STEADY[1:]], name="control", control=True)
-    assert verdicts(side(control, rounds(STEADY)), side(disturbed, rounds([1.2] * 8)))["work"] == "regression"
+    assert (
+        verdicts(side(control, rounds(STEADY)), side(disturbed, rounds([1.2] * 8)))["work"]
+        == "regression"
+    )
 
 
 def test_a_vanished_control_is_missing() -> None:
@@ -112,8 +132,11 @@ def test_a_vanished_control_is_missing() -> None:
 
 
 def test_a_committed_floor_stands_in_for_the_rounds() -> None:
-    # 4% a round is 2% in the ratio of 8 against 8, of which three are 6%: 5.5% is then within the noise.
-    table = {CONTEXT["machine"]: MachineFloors(created="", commit=None, rounds=40, spread={"work": 0.04})}
+    # 4% a round is 2% in the ratio of 8 against 8, of which three are 6%: 5.5% is then within the
+    # noise.
+    table = {
+        CONTEXT["machine"]: MachineFloors(created="", commit=None, rounds=40, spread={"work": 0.04})
+    }
     sides = side(rounds(STEADY)), side(rounds([1.055] * 8))
     assert judged(*sides)["work"].verdict == "regression"
     assert judged(*sides, floors=table)["work"].verdict == "inconclusive"

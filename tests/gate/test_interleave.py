@@ -1,4 +1,5 @@
-"""Two revisions measured in alternation: a toy repository whose worker reports what its commit says."""
+"""Two revisions measured in alternation: a toy repository whose worker reports what its commit
+says."""
 
 from __future__ import annotations
 
@@ -45,7 +46,10 @@ class Repository:
     def git(self, *arguments: str) -> str:
         identity = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false"]
         return subprocess.run(
-            ["git", "-C", str(self.root), *identity, *arguments], check=True, capture_output=True, text=True
+            ["git", "-C", str(self.root), *identity, *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
         ).stdout
 
     def commit(self, seconds: dict[str, float] | None, extra: str = "") -> str:
@@ -72,7 +76,9 @@ def measure(first: str, second: str, out: Path | None = None, **more: object) ->
 
 
 def verdicts(sides: tuple[Side, Side]) -> dict[str, str]:
-    return {each.benchmark: each.verdict for each in compare(*sides, thresholds=Thresholds(), floors={})}
+    return {
+        each.benchmark: each.verdict for each in compare(*sides, thresholds=Thresholds(), floors={})
+    }
 
 
 def test_each_side_is_measured_from_its_own_commit(repository: Repository, tmp_path: Path) -> None:
@@ -81,7 +87,10 @@ def test_each_side_is_measured_from_its_own_commit(repository: Repository, tmp_p
     sides = measure(first, second, tmp_path / "out")
     expected = {"control": "unchanged", "work": "regression", "gone": "missing", "added": "new"}
     assert verdicts(sides) == expected
-    stored = read_side(tmp_path / "out" / "baseline.jsonl"), read_side(tmp_path / "out" / "candidate.jsonl")
+    stored = (
+        read_side(tmp_path / "out" / "baseline.jsonl"),
+        read_side(tmp_path / "out" / "candidate.jsonl"),
+    )
     assert verdicts(stored) == expected
     assert repository.git("worktree", "list").count("\n") == 1
 
@@ -94,7 +103,9 @@ def test_the_sides_alternate(repository: Repository) -> None:
     assert order == ["baseline", "candidate", "candidate", "baseline"] * 2
 
 
-def test_a_busy_machine_is_a_warning(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_machine_is_a_warning(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repository.commit({"control": 1.0})
     monkeypatch.setattr(os, "getloadavg", lambda: (1000.0, 0.0, 0.0))
     with pytest.warns(EquivbenchWarning, match="busy"):
@@ -123,7 +134,9 @@ def test_uncommitted_changes_are_refused_unless_allowed(repository: Repository) 
     assert verdicts(measure("HEAD", "HEAD", allow_dirty=True)) == {"control": "unchanged"}
 
 
-def test_outside_a_repository_is_a_usage_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_repository_is_a_usage_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     with pytest.raises(UsageError, match="git repository"):
@@ -149,7 +162,9 @@ def test_a_worker_that_dies_says_why(repository: Repository) -> None:
     assert repository.git("worktree", "list").count("\n") == 1
 
 
-def test_an_interrupted_measurement_keeps_its_rounds(repository: Repository, tmp_path: Path) -> None:
+def test_an_interrupted_measurement_keeps_its_rounds(
+    repository: Repository, tmp_path: Path
+) -> None:
     repository.commit({"control": 1.0})
 
     def stop(after: int) -> Callable[[str], None]:
@@ -164,7 +179,10 @@ def test_an_interrupted_measurement_keeps_its_rounds(repository: Repository, tmp
 
     with pytest.raises(InterruptedRunError, match="after 2 of 4 rounds"):
         interleave(Request("HEAD", "HEAD", rounds=4), progress=stop(5), out=tmp_path / "out")
-    kept = [read_side(tmp_path / "out" / f"{name}.jsonl").measurements[0] for name in ("baseline", "candidate")]
+    kept = [
+        read_side(tmp_path / "out" / f"{name}.jsonl").measurements[0]
+        for name in ("baseline", "candidate")
+    ]
     assert [len(each.values) for each in kept] == [3, 2]
     assert repository.git("worktree", "list").count("\n") == 1
 

@@ -23,17 +23,23 @@ def test_the_floor_is_the_spread_of_the_ratio(session: str) -> None:
     ratios, floors = [], []
     for seed in range(300):
         first, second = (
-            rounds(noisy(1.0, 0.03, 16, 2 * seed + side), session=name) for side, name in enumerate(("one", session))
+            rounds(noisy(1.0, 0.03, 16, 2 * seed + side), session=name)
+            for side, name in enumerate(("one", session))
         )
         pairs = steps(first, second)
-        ratios.append(math.log(centre(second) / centre(first)) if pairs is None else float(np.median(pairs)))
+        ratios.append(
+            math.log(centre(second) / centre(first)) if pairs is None else float(np.median(pairs))
+        )
         floors.append(noise_floor(first, second, {}) ** 2 - SPREAD_OF_UNKNOWN**2 * 2 / 16)
-    # 300 draws give a standard deviation to 4%; the median deviation of 16 values is biased by some 5% on top.
+    # 300 draws give a standard deviation to 4%; the median deviation of 16 values is biased by some
+    # 5% on top.
     assert np.sqrt(np.mean(floors)) == pytest.approx(np.std(ratios), rel=0.2)
 
 
 def test_more_rounds_lower_a_committed_floor() -> None:
-    table = {CONTEXT["machine"]: MachineFloors(created="", commit=None, rounds=9, spread={"work": 0.02})}
+    table = {
+        CONTEXT["machine"]: MachineFloors(created="", commit=None, rounds=9, spread={"work": 0.02})
+    }
     few, many = ((rounds([1.0] * count),) * 2 for count in (4, 16))
     assert noise_floor(*few, table) == pytest.approx(2 * noise_floor(*many, table))
     assert noise_floor(*many, table) == pytest.approx(0.02 * np.sqrt(2 / 16))

@@ -20,7 +20,8 @@ from equivbench.records.store import write_record
 
 
 def run(total: float = 0.2, seed: int = 0, **changes: Any) -> RunRecord:
-    """A record of a step budget whose last evaluation has the given total; consistent with itself."""
+    """A record of a step budget whose last evaluation has the given total; consistent with
+    itself."""
     test = make_test(total)
     trace = [{"step": 1000, "samples": 32000, "train_seconds": 100.0, "test": test}]
     settings = {
@@ -30,7 +31,11 @@ def run(total: float = 0.2, seed: int = 0, **changes: Any) -> RunRecord:
         "budget": {"kind": "steps", "limit": 1000.0, "spent": 1000.0, "overshoot": 0.0},
         "trace": trace,
         "final": test,
-        "reasons": {"flops_per_sample": "not counted", "energy_joules": "no meter", "groups": "no independent groups"},
+        "reasons": {
+            "flops_per_sample": "not counted",
+            "energy_joules": "no meter",
+            "groups": "no independent groups",
+        },
     }
     return make_record(**{**settings, **changes})
 
@@ -56,7 +61,9 @@ def verdicts(baseline: Path, candidate: Path, *metrics: str) -> dict[str, str]:
 
 
 def test_records_of_a_folder_become_one_value_a_seed(tmp_path: Path) -> None:
-    (total,) = totals(read_side(written(tmp_path, *(run(0.1 * (seed + 1), seed) for seed in range(3)))))
+    (total,) = totals(
+        read_side(written(tmp_path, *(run(0.1 * (seed + 1), seed) for seed in range(3))))
+    )
     assert total.values == {0: pytest.approx(0.1), 1: pytest.approx(0.2), 2: pytest.approx(0.3)}
     assert total.deterministic
     assert total.name == "toy/pair equivariant"
@@ -77,7 +84,9 @@ def test_seconds_are_no_deterministic_budget(tmp_path: Path) -> None:
 def test_timings_of_runs_are_gated_only_when_named(tmp_path: Path) -> None:
     folder = written(tmp_path, run())
     assert {each.metric.name for each in read_side(folder).measurements} == {"total", "share"}
-    assert "step_seconds" in {each.metric.name for each in read_side(folder, ["step_seconds"]).measurements}
+    assert "step_seconds" in {
+        each.metric.name for each in read_side(folder, ["step_seconds"]).measurements
+    }
 
 
 def test_a_worse_loss_is_a_regression(tmp_path: Path) -> None:
@@ -99,7 +108,9 @@ def test_a_worse_loss_is_a_regression(tmp_path: Path) -> None:
     ],
     ids=["machine", "preset", "budget", "data", "rules"],
 )
-def test_records_of_another_setting_are_incomparable(change: dict[str, Any], tmp_path: Path) -> None:
+def test_records_of_another_setting_are_incomparable(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
     before, after = written(tmp_path / "a", run()), written(tmp_path / "b", run(**change))
     assert set(verdicts(before, after).values()) == {"incomparable"}
 
@@ -118,7 +129,10 @@ def test_an_implausible_record_has_failed(tmp_path: Path) -> None:
 
 
 def test_a_dirty_record_is_dirty(tmp_path: Path) -> None:
-    before, after = written(tmp_path / "a", run()), written(tmp_path / "b", run(git={"dirty": True}))
+    before, after = (
+        written(tmp_path / "a", run()),
+        written(tmp_path / "b", run(git={"dirty": True})),
+    )
     assert set(verdicts(before, after).values()) == {"dirty"}
 
 
@@ -174,8 +188,14 @@ def test_a_kernel_that_slows_down_is_found(tmp_path: Path) -> None:
     assert verdicts(before, before) == {"seconds": "unchanged"}
 
 
-@pytest.mark.parametrize("change", [{"dtype": "float64"}, {"method": "naive"}, {"environment": environment("other")}], ids=str)
-def test_kernel_samples_of_another_kind_are_incomparable(change: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [{"dtype": "float64"}, {"method": "naive"}, {"environment": environment("other")}],
+    ids=str,
+)
+def test_kernel_samples_of_another_kind_are_incomparable(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
     before = write_lines([kernel_samples([1.0] * 4)], tmp_path / "a.jsonl")
     after = write_lines([kernel_samples([1.0] * 4, **change)], tmp_path / "b.jsonl")
     assert verdicts(before, after) == {"seconds": "incomparable"}
@@ -199,9 +219,13 @@ def test_samples_of_one_session_stay_pairs_on_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"problem": "RuntimeError: no"}, {"git": Git(commit=None, dirty=True)}], ids=["problem", "dirty"]
+    "change",
+    [{"problem": "RuntimeError: no"}, {"git": Git(commit=None, dirty=True)}],
+    ids=["problem", "dirty"],
 )
-def test_what_went_wrong_on_one_side_reaches_the_verdict(change: dict[str, Any], tmp_path: Path) -> None:
+def test_what_went_wrong_on_one_side_reaches_the_verdict(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
     before = write_lines([gate_samples([1.0] * 8)], tmp_path / "a.jsonl")
     after = write_lines([gate_samples([1.0] * 8, **change)], tmp_path / "b.jsonl")
     assert verdicts(before, after)["seconds"] in ("failed", "dirty")

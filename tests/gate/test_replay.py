@@ -1,4 +1,5 @@
-"""Replayed comparisons: recorded rounds drawn anew, disturbances shared by all benchmarks as they were."""
+"""Replayed comparisons: recorded rounds drawn anew, disturbances shared by all benchmarks as they
+were."""
 
 from __future__ import annotations
 
@@ -26,7 +27,12 @@ def session(folder: Path, seed: int, **changes: object) -> Path:
     """Eight rounds of a control and a benchmark, of identical code."""
     sides = [
         [
-            gate_samples(noisy(1.0, 0.01, 8, 10 * seed + 2 * side + place), benchmark=name, control=name == "control", **changes)
+            gate_samples(
+                noisy(1.0, 0.01, 8, 10 * seed + 2 * side + place),
+                benchmark=name,
+                control=name == "control",
+                **changes,
+            )
             for place, name in enumerate(("control", "work"))
         ]
         for side in (0, 1)
@@ -35,14 +41,18 @@ def session(folder: Path, seed: int, **changes: object) -> Path:
 
 
 def verdicts(sides: tuple[Side, Side]) -> dict[str, str]:
-    return {each.benchmark: each.verdict for each in compare(*sides, thresholds=Thresholds(), floors={})}
+    return {
+        each.benchmark: each.verdict for each in compare(*sides, thresholds=Thresholds(), floors={})
+    }
 
 
 def test_what_is_drawn_was_recorded_and_stays_together(tmp_path: Path) -> None:
     rounds = recorded([session(tmp_path / str(seed), seed) for seed in range(3)])
     assert rounds.count == 24
     first, second = replayed(rounds, 10, seed=7)
-    for control, work in zip(*([each.values for each in side.measurements] for side in (first, second)), strict=True):
+    for control, work in zip(
+        *([each.values for each in side.measurements] for side in (first, second)), strict=True
+    ):
         assert len(control) == len(work) == 10
     (one, other), (partner, _) = first.measurements, second.measurements
     place = [pair for pair in rounds.pairs["control"] if one.values[0] in pair]
@@ -66,7 +76,10 @@ def test_a_planted_slow_down_is_found_and_identical_code_is_not(tmp_path: Path) 
 
 
 def test_rounds_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
-    folders = [session(tmp_path / "a", 1), session(tmp_path / "b", 2, environment=environment("other-1t"))]
+    folders = [
+        session(tmp_path / "a", 1),
+        session(tmp_path / "b", 2, environment=environment("other-1t")),
+    ]
     with pytest.raises(IncomparableError):
         recorded(folders)
 
@@ -77,4 +90,12 @@ def test_a_folder_without_both_sides_has_failed(tmp_path: Path) -> None:
     with pytest.raises(FailedError):
         recorded([])
     with pytest.raises(FailedError, match="work"):
-        recorded([record(tmp_path / "one", [gate_samples([1.0] * 8)], [gate_samples([1.0] * 8, benchmark="other")])])
+        recorded(
+            [
+                record(
+                    tmp_path / "one",
+                    [gate_samples([1.0] * 8)],
+                    [gate_samples([1.0] * 8, benchmark="other")],
+                )
+            ]
+        )

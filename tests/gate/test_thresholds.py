@@ -15,7 +15,17 @@ def test_named_metrics_have_their_own_threshold() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "seconds", "seconds:", "seconds:x", "seconds:-1", "seconds:0", "seconds:nan", "seconds:inf"]
+    "text",
+    [
+        "",
+        "seconds",
+        "seconds:",
+        "seconds:x",
+        "seconds:-1",
+        "seconds:0",
+        "seconds:nan",
+        "seconds:inf",
+    ],
 )
 def test_what_is_no_threshold_is_a_usage_error(text: str) -> None:
     with pytest.raises(UsageError):

@@ -19,10 +19,14 @@ positive = st.floats(1e-6, 1e3)
 
 @settings(max_examples=25)
 @given(st.lists(positive, min_size=1, max_size=12), st.lists(positive, min_size=1, max_size=12))
-def test_exchanging_the_sides_inverts_the_ratio_and_its_interval(first: list[float], second: list[float]) -> None:
+def test_exchanging_the_sides_inverts_the_ratio_and_its_interval(
+    first: list[float], second: list[float]
+) -> None:
     there = estimate(rounds(first, session="a"), rounds(second, session="b"))
     back = estimate(rounds(second, session="b"), rounds(first, session="a"))
-    assert there.ratio == pytest.approx(1 / back.ratio, rel=1e-9)  # logarithms of 24 numbers, in float64
+    assert there.ratio == pytest.approx(
+        1 / back.ratio, rel=1e-9
+    )  # logarithms of 24 numbers, in float64
     if there.low is not None and there.high is not None:
         assert there.low <= there.ratio <= there.high
 
@@ -54,7 +58,8 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
         assert found.low is not None
         assert found.high is not None
         covered += found.low <= 1.0 <= found.high
-    # A percentile bootstrap of 10 rounds is known to cover some 96-97% at a nominal 99%; 200 draws scatter by 1.3%.
+    # A percentile bootstrap of 10 rounds is known to cover some 96-97% at a nominal 99%; 200 draws
+    # scatter by 1.3%.
     assert covered >= 0.92 * 200
 
 
@@ -114,9 +119,16 @@ def test_a_single_seed_decides_only_what_is_deterministic() -> None:
 
 def test_what_lies_under_the_clip_does_not_matter() -> None:
     clip = {"metric": "share", "clip": 1e-3, "resolution": 1e-3}
-    assert judge(seeds([1e-13, -1e-9], **clip), seeds([1e-5, 9e-4], **clip), LIMITS)[0] == "unchanged"
-    assert judge(seeds([1e-3, 1e-3], **clip), seeds([1.9e-3, 1.9e-3], **clip), LIMITS)[0] == "unchanged"
-    assert judge(seeds([1e-3, 1e-3], **clip), seeds([4e-3, 4e-3], **clip), LIMITS)[0] == "regression"
+    assert (
+        judge(seeds([1e-13, -1e-9], **clip), seeds([1e-5, 9e-4], **clip), LIMITS)[0] == "unchanged"
+    )
+    assert (
+        judge(seeds([1e-3, 1e-3], **clip), seeds([1.9e-3, 1.9e-3], **clip), LIMITS)[0]
+        == "unchanged"
+    )
+    assert (
+        judge(seeds([1e-3, 1e-3], **clip), seeds([4e-3, 4e-3], **clip), LIMITS)[0] == "regression"
+    )
 
 
 def test_one_disturbed_round_is_no_change() -> None:
@@ -139,6 +151,9 @@ def test_centre_is_the_median_of_rounds_and_the_geometric_mean_of_seeds() -> Non
     assert math.isclose(centre(seeds([0.0, 1e-9], metric="share", clip=1e-3)), 1e-3)
 
 
-@pytest.mark.parametrize(("fraction", "text"), [(0.05, "5%"), (0.0234, "2.3%"), (0.125, "12%"), (1.5, "150%"), (0.0, "0%")])
+@pytest.mark.parametrize(
+    ("fraction", "text"),
+    [(0.05, "5%"), (0.0234, "2.3%"), (0.125, "12%"), (1.5, "150%"), (0.0, "0%")],
+)
 def test_percentages_are_short(fraction: float, text: str) -> None:
     assert percent(fraction) == text

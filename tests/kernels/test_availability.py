@@ -10,7 +10,13 @@ def test_a_backend_that_needs_nothing_is_there():
 
 
 def test_what_is_missing_is_named_with_the_command_that_brings_it():
-    spec = KernelBackendSpec("one", "", "m:f", needs=("math", "no_such_module", "no_parent.child"), install="pip install one")
+    spec = KernelBackendSpec(
+        "one",
+        "",
+        "m:f",
+        needs=("math", "no_such_module", "no_parent.child"),
+        install="pip install one",
+    )
     reason = absent(spec)
     assert reason is not None
     assert "no_such_module, no_parent.child" in reason

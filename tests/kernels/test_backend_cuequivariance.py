@@ -7,14 +7,20 @@ import torch
 
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import UnsupportedError
-from equivbench.kernels.backends.cuequivariance import CuEquivariance, convolution_polynomial, uniform
+from equivbench.kernels.backends.cuequivariance import (
+    CuEquivariance,
+    convolution_polynomial,
+    uniform,
+)
 from equivbench.kernels.cases import Case
 from equivbench.kernels.measuring import prepare
 from equivbench.kernels.operations import Convolution, RadialBasis, SphericalHarmonics
 from equivbench.kernels.reference import reference
 
 CPU = torch.device("cpu")
-needs_library = pytest.mark.skipif(find_spec("cuequivariance_torch") is None, reason="cuequivariance-torch is not installed")
+needs_library = pytest.mark.skipif(
+    find_spec("cuequivariance_torch") is None, reason="cuequivariance-torch is not installed"
+)
 SIZES = {"nodes": 12, "edges": 60}
 CASES = [
     Case("convolution", Convolution((4, 4, 4), 2, 2), SIZES, 2, "test"),
@@ -27,7 +33,9 @@ CASES = [
 @needs_library
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_value_and_both_derivatives_are_the_references(case: Case) -> None:
-    prepared = prepare(case, "double_backward", "cuequivariance", dtype=torch.float64)  # raises if one is wrong
+    prepared = prepare(
+        case, "double_backward", "cuequivariance", dtype=torch.float64
+    )  # raises if one is wrong
     assert prepared.method.endswith(" naive")
 
 
@@ -38,10 +46,19 @@ def test_what_goes_to_the_gpu_is_uniform_and_the_same_function() -> None:
     operation = Convolution((6, 4, 2), 2, 2)
     polynomial = uniform(convolution_polynomial(operation), operation.channels)
     squeezed = polynomial.squeeze_modes()
-    assert all(operand.all_same_segment_shape() and operand.ndim <= 1 for operand in squeezed.operands)
+    assert all(
+        operand.all_same_segment_shape() and operand.ndim <= 1 for operand in squeezed.operands
+    )
     generator = torch.Generator().manual_seed(0)
-    shapes = {"x": (5, operation.source_size), "harmonics": (5, 9), "weights": (5, operation.weight_size)}
-    inputs = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+    shapes = {
+        "x": (5, operation.source_size),
+        "harmonics": (5, 9),
+        "weights": (5, operation.weight_size),
+    }
+    inputs = {
+        name: torch.randn(shape, generator=generator, dtype=torch.float64)
+        for name, shape in shapes.items()
+    }
     edges = torch.arange(5).expand(2, 5)
     evaluate = SegmentedPolynomial(polynomial, method="naive", math_dtype=torch.float64)
     (found,) = evaluate([inputs["weights"], inputs["x"], inputs["harmonics"]])
@@ -49,7 +66,9 @@ def test_what_goes_to_the_gpu_is_uniform_and_the_same_function() -> None:
 
 
 @needs_library
-@pytest.mark.skipif(find_spec("cuequivariance_ops_torch") is not None, reason="the CUDA kernels are installed")
+@pytest.mark.skipif(
+    find_spec("cuequivariance_ops_torch") is not None, reason="the CUDA kernels are installed"
+)
 def test_falling_back_on_a_gpu_is_an_error() -> None:
     with pytest.raises(FailedError, match="uniform_1d"):
         CuEquivariance().build(CASES[0].operation, dtype=torch.float32, device=torch.device("cuda"))
@@ -61,6 +80,8 @@ def test_other_operations_are_unsupported() -> None:
         CuEquivariance().build(RadialBasis(8, 5.0), dtype=torch.float32, device=CPU)
 
 
-@pytest.mark.skipif(find_spec("cuequivariance_ops_torch") is not None, reason="the CUDA kernels are installed")
+@pytest.mark.skipif(
+    find_spec("cuequivariance_ops_torch") is not None, reason="the CUDA kernels are installed"
+)
 def test_absence_says_what_to_install() -> None:
     assert "pip install cuequivariance" in (CuEquivariance().missing(torch.device("cuda")) or "")

@@ -11,9 +11,17 @@ from equivbench.kernels.cases import Case, case
 DOES = ("convolution", "spherical-harmonics", "linear", "steerable-convolution")
 
 
-@pytest.mark.parametrize("one", [one for one in SMALL if one.operation.name in DOES], ids=lambda one: one.name)
-@pytest.mark.parametrize(("dtype", "allowed"), [(torch.float64, 1e-12), (torch.float32, 3e-5)], ids=["float64", "float32"])
-def test_it_is_the_operation_to_rounding_with_its_derivatives(one: Case, dtype: torch.dtype, allowed: float) -> None:
+@pytest.mark.parametrize(
+    "one", [one for one in SMALL if one.operation.name in DOES], ids=lambda one: one.name
+)
+@pytest.mark.parametrize(
+    ("dtype", "allowed"),
+    [(torch.float64, 1e-12), (torch.float32, 3e-5)],
+    ids=["float64", "float32"],
+)
+def test_it_is_the_operation_to_rounding_with_its_derivatives(
+    one: Case, dtype: torch.dtype, allowed: float
+) -> None:
     kernel = backend("e3nn").build(one.operation, dtype=dtype, device=CPU)
     # As for the torch backend.
     assert max(disagreements(kernel, one, dtype)) < allowed
@@ -27,7 +35,9 @@ def test_what_e3nn_does_not_have_is_said(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # Dynamo asks adapted inputs, which are not leaves
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor"
+)  # Dynamo asks adapted inputs, which are not leaves
 @pytest.mark.skipif(cxx_compiler() is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_it_has_right_first_derivatives_and_declares_no_second() -> None:
     one = next(one for one in SMALL if one.name == "linear-c64-l2")

@@ -1,4 +1,5 @@
-"""flashcart's Cartesian convolution is e3nn's after a change of basis; its Triton kernels need a CUDA device."""
+"""flashcart's Cartesian convolution is e3nn's after a change of basis; its Triton kernels need a
+CUDA device."""
 
 from importlib.util import find_spec
 
@@ -15,7 +16,9 @@ from equivbench.kernels.operations import Convolution
 from equivbench.kernels.reference import reference
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-needs_library = pytest.mark.skipif(find_spec("flashcart") is None, reason="flashcart is not installed")
+needs_library = pytest.mark.skipif(
+    find_spec("flashcart") is None, reason="flashcart is not installed"
+)
 OPERATION = Convolution((4, 4, 4), 2, 1)
 CASE = Case("convolution", OPERATION, {"nodes": 12, "edges": 60}, 2, "test")
 
@@ -33,14 +36,19 @@ def test_bases_span_the_same_space(degree: int) -> None:
 
 @needs_library
 def test_convolution_and_gradients_are_the_references() -> None:
-    # In plain torch, which flashcart has on a CPU: the bases, the order and the factors are the same for its kernels.
+    # In plain torch, which flashcart has on a CPU: the bases, the order and the factors are the
+    # same for its kernels.
     kernel = cartesian_kernel(OPERATION, dtype=torch.float64, device=CPU)
     inputs = make_inputs(CASE, dtype=torch.float64, device=CPU)
     leaves = {name: inputs[name].requires_grad_() for name in OPERATION.differentiable}
     found, expected = kernel(**inputs), reference(OPERATION)(**inputs)
     torch.testing.assert_close(found, expected)
-    cotangent = torch.randn(found.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    gradients = [torch.autograd.grad(one, list(leaves.values()), cotangent) for one in (found, expected)]
+    cotangent = torch.randn(
+        found.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
+    gradients = [
+        torch.autograd.grad(one, list(leaves.values()), cotangent) for one in (found, expected)
+    ]
     for mine, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(mine, theirs)
 

@@ -14,7 +14,9 @@ from equivbench.kernels.operations import Convolution, SphericalHarmonics
 CPU = torch.device("cpu")
 
 
-@pytest.mark.skipif(Sphericart().missing(CPU) is not None, reason="sphericart-torch is not installed")
+@pytest.mark.skipif(
+    Sphericart().missing(CPU) is not None, reason="sphericart-torch is not installed"
+)
 @pytest.mark.parametrize("lmax", [1, 4])
 def test_value_and_both_derivatives_are_the_references(lmax: int) -> None:
     case = Case("harmonics", SphericalHarmonics(lmax), {"edges": 60, "nodes": 12}, 2, "test")

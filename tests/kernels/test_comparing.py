@@ -1,4 +1,5 @@
-"""Backends against each other: alternation, refusals told apart, and what is kept when something ends early."""
+"""Backends against each other: alternation, refusals told apart, and what is kept when something
+ends early."""
 
 from __future__ import annotations
 
@@ -32,7 +33,10 @@ def light(monkeypatch):
 
 @pytest.mark.parametrize("number", [1, 2, 5])
 def test_a_drift_that_is_linear_in_time_cancels(number):
-    places = [[order(number, turn).index(side) + turn * number for turn in range(4)] for side in range(number)]
+    places = [
+        [order(number, turn).index(side) + turn * number for turn in range(4)]
+        for side in range(number)
+    ]
     assert len({sum(times) for times in places}) == 1
 
 
@@ -62,11 +66,20 @@ def test_a_wrong_backend_is_refused_and_the_others_are_timed():
         "once": lambda operation: Kernel(right(operation), "by hand", max_derivatives=1),
     }
     with registered(**backends):
-        found = list(comparisons([TOY], [*backends, "openequivariance"], ("forward", "double_backward"), PLAN))
-    kinds = [{refusal.backend: refusal.kind for refusal in comparison.refusals} for comparison in found]
+        found = list(
+            comparisons(
+                [TOY], [*backends, "openequivariance"], ("forward", "double_backward"), PLAN
+            )
+        )
+    kinds = [
+        {refusal.backend: refusal.kind for refusal in comparison.refusals} for comparison in found
+    ]
     others = {"wrong": "wrong", "broken": "failed", "openequivariance": "absent"}
     assert kinds == [others, others | {"once": "unsupported"}]
-    assert [[sample.backend for sample in comparison.samples] for comparison in found] == [["good", "once"], ["good"]]
+    assert [[sample.backend for sample in comparison.samples] for comparison in found] == [
+        ["good", "once"],
+        ["good"],
+    ]
     with registered(wrong=bad.wrong_sign), pytest.raises(FailedError, match="wrong on toy"):
         measure([TOY], ["wrong"])
 
@@ -95,5 +108,7 @@ def test_an_interruption_before_any_round_has_nothing_to_keep():
 
 def test_modes_that_a_case_does_not_need_are_left_out():
     with registered(mine=right):
-        found = list(comparisons([replace(TOY, derivatives=0)], ["mine"], ("forward", "backward"), PLAN))
+        found = list(
+            comparisons([replace(TOY, derivatives=0)], ["mine"], ("forward", "backward"), PLAN)
+        )
     assert [comparison.mode for comparison in found] == ["forward"]

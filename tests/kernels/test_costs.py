@@ -11,7 +11,9 @@ from equivbench.kernels.operations import Convolution, Linear, Operation
 
 def test_coupled_orders_are_the_coefficients_that_are_not_zero() -> None:
     for path in Convolution((1, 1, 1), 2, 2, parity=False).paths:
-        nonzero = o3.wigner_3j(path.target, path.source, path.edge).abs() > 1e-6  # the least is above .1
+        nonzero = (
+            o3.wigner_3j(path.target, path.source, path.edge).abs() > 1e-6
+        )  # the least is above .1
         assert sum(coupled_orders(path)) == int(nonzero.sum())
         assert len(coupled_orders(path)) == int(nonzero.any(-1).sum())
 
@@ -19,7 +21,11 @@ def test_coupled_orders_are_the_coefficients_that_are_not_zero() -> None:
 def test_a_linear_map_costs_its_arguments_result_and_products() -> None:
     one = Case("test", Linear((4, 2), (3, 5)), {"nodes": 10}, 2, "")
     found = costs(one, "forward")
-    assert found.bytes_fused == found.bytes_unfused == 4 * (10 * (4 + 3 * 2) + 4 * 3 + 2 * 5 + 10 * (3 + 3 * 5))
+    assert (
+        found.bytes_fused
+        == found.bytes_unfused
+        == 4 * (10 * (4 + 3 * 2) + 4 * 3 + 2 * 5 + 10 * (3 + 3 * 5))
+    )
     assert found.operations == 2 * 10 * (4 * 3 + 3 * 2 * 5)
 
 
@@ -28,7 +34,8 @@ def test_a_scalar_convolution_costs_what_is_counted_by_hand() -> None:
     found = costs(one, "forward")
     # x, harmonics, weights and output, and two int64 an edge.
     assert found.bytes_fused == 4 * (3 * 2 + 4 + 4 * 2 + 3 * 2) + 4 * 16
-    # Two products and one sum would do; the count has one product more for the matrix of the harmonics.
+    # Two products and one sum would do; the count has one product more for the matrix of the
+    # harmonics.
     assert found.operations == 4 * 2 * 4
 
 
@@ -41,4 +48,6 @@ def test_the_floor_of_the_64_channel_case_is_mostly_its_weights() -> None:
 
 def test_an_operation_without_formulas_is_said() -> None:
     with pytest.raises(UsageError, match="no cost formulas"):
-        costs(Case("test", type("Foreign", (Operation,), {"name": "foreign"})(), {}, 0, ""), "forward")
+        costs(
+            Case("test", type("Foreign", (Operation,), {"name": "foreign"})(), {}, 0, ""), "forward"
+        )

@@ -1,4 +1,5 @@
-"""Our convolution on a CPU: the values and derivatives of the reference, on every kind of input, under every transform."""
+"""Our convolution on a CPU: the values and derivatives of the reference, on every kind of input,
+under every transform."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from equivbench.kernels.reference import reference
 
 pytestmark = pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
 
-# Channels that fill vectors, that leave some over, and that are fewer than a vector holds; paths of both parities.
+# Channels that fill vectors, that leave some over, and that are fewer than a vector holds; paths of
+# both parities.
 UNEVEN = Convolution((17, 5, 1), 2, 2)
 CHIRAL = Convolution((3, 2), 1, 1, parity=False)
 OPERATIONS = (UNEVEN, CHIRAL)
@@ -38,12 +40,16 @@ def few_edges_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def make(operation: Convolution, nodes: int = 6, edges: int = 25, dtype: torch.dtype = torch.float64) -> Inputs:
+def make(
+    operation: Convolution, nodes: int = 6, edges: int = 25, dtype: torch.dtype = torch.float64
+) -> Inputs:
     """Random inputs with unsorted edges, repeated ones among them; the last node has none."""
     generator = torch.Generator().manual_seed(nodes + edges)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype).requires_grad_()
+        return (
+            torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype).requires_grad_()
+        )
 
     return {
         "x": normal(nodes, operation.source_size),
@@ -53,8 +59,11 @@ def make(operation: Convolution, nodes: int = 6, edges: int = 25, dtype: torch.d
     }
 
 
-def derivatives(function: Any, inputs: Inputs, by: tuple[str, ...] = ("x", "harmonics", "weights")) -> list[Tensor]:
-    """The output, its gradients by ``by``, and second gradients by these and the cotangent, for fixed random cotangents."""
+def derivatives(
+    function: Any, inputs: Inputs, by: tuple[str, ...] = ("x", "harmonics", "weights")
+) -> list[Tensor]:
+    """The output, its gradients by ``by``, and second gradients by these and the cotangent, for
+    fixed random cotangents."""
     generator = torch.Generator().manual_seed(0)
 
     def like(one: Tensor) -> Tensor:
@@ -64,7 +73,9 @@ def derivatives(function: Any, inputs: Inputs, by: tuple[str, ...] = ("x", "harm
     cotangent = like(output).requires_grad_()
     chosen = [inputs[name] for name in by]
     first = torch.autograd.grad(output, chosen, cotangent, create_graph=True)
-    second = torch.autograd.grad(first, [cotangent, *chosen], [like(one) for one in first], materialize_grads=True)
+    second = torch.autograd.grad(
+        first, [cotangent, *chosen], [like(one) for one in first], materialize_grads=True
+    )
     return [output.detach(), *(one.detach() for one in (*first, *second))]
 
 
@@ -82,13 +93,21 @@ def fused(operation: Convolution) -> Any:
 @pytest.mark.parametrize("operation", OPERATIONS, ids=("uneven", "chiral"))
 def test_values_and_derivatives_are_the_references(operation: Convolution) -> None:
     inputs = make(operation)
-    assert_close(derivatives(fused(operation), inputs), derivatives(reference(operation), inputs), ROUNDING)
+    assert_close(
+        derivatives(fused(operation), inputs), derivatives(reference(operation), inputs), ROUNDING
+    )
 
 
-@pytest.mark.parametrize("by", [("x",), ("harmonics",), ("weights",), ("x", "weights"), ("harmonics", "weights")], ids="-".join)
+@pytest.mark.parametrize(
+    "by",
+    [("x",), ("harmonics",), ("weights",), ("x", "weights"), ("harmonics", "weights")],
+    ids="-".join,
+)
 def test_each_set_of_inputs_that_need_gradients(by: tuple[str, ...]) -> None:
     inputs = {name: one.detach().requires_grad_(name in by) for name, one in make(UNEVEN).items()}
-    assert_close(derivatives(fused(UNEVEN), inputs, by), derivatives(reference(UNEVEN), inputs, by), ROUNDING)
+    assert_close(
+        derivatives(fused(UNEVEN), inputs, by), derivatives(reference(UNEVEN), inputs, by), ROUNDING
+    )
 
 
 def test_finite_differences_agree() -> None:
@@ -108,21 +127,30 @@ def test_sizes_at_the_edge(nodes: int, edges: int) -> None:
     inputs = make(UNEVEN, nodes, edges)
     # Freed memory that is not zero: a row that the kernel forgets to write would show.
     torch.full((nodes, UNEVEN.target_size), 7.0, dtype=torch.float64)
-    assert_close(derivatives(fused(UNEVEN), inputs), derivatives(reference(UNEVEN), inputs), ROUNDING)
+    assert_close(
+        derivatives(fused(UNEVEN), inputs), derivatives(reference(UNEVEN), inputs), ROUNDING
+    )
 
 
 def test_inputs_need_not_be_contiguous() -> None:
     inputs = make(UNEVEN)
-    strided = {name: one.detach().mT.contiguous().mT.requires_grad_(one.requires_grad) for name, one in inputs.items()}
+    strided = {
+        name: one.detach().mT.contiguous().mT.requires_grad_(one.requires_grad)
+        for name, one in inputs.items()
+    }
     assert not strided["weights"].is_contiguous()
     assert_close(derivatives(fused(UNEVEN), strided), derivatives(fused(UNEVEN), inputs), 0)
 
 
 def test_float32_rounds_and_no_more() -> None:
     inputs = make(UNEVEN, dtype=torch.float32)
-    exact = {name: one.detach().double().requires_grad_() if one.requires_grad else one for name, one in inputs.items()}
+    exact = {
+        name: one.detach().double().requires_grad_() if one.requires_grad else one
+        for name, one in inputs.items()
+    }
     found = [one.double() for one in derivatives(fused(UNEVEN), inputs)]
-    # Sums of tens to hundreds of products rounded to 6e-8 each; cotangents are rounded to float32 too.
+    # Sums of tens to hundreds of products rounded to 6e-8 each; cotangents are rounded to float32
+    # too.
     assert_close(found, derivatives(fused(UNEVEN), exact), 1e-6)
 
 
@@ -136,7 +164,9 @@ def test_the_same_bits_at_the_same_threads_and_close_at_others() -> None:
 
 def test_a_third_derivative_is_an_error_not_nothing() -> None:
     inputs = make(CHIRAL)
-    first = torch.autograd.grad(convolve(CHIRAL, **inputs).square().sum(), inputs["x"], create_graph=True)[0]
+    first = torch.autograd.grad(
+        convolve(CHIRAL, **inputs).square().sum(), inputs["x"], create_graph=True
+    )[0]
     second = torch.autograd.grad(first.square().sum(), inputs["weights"], create_graph=True)[0]
     with pytest.raises(NotImplementedError, match="first and second derivatives only"):
         second.square().sum().backward()
@@ -175,8 +205,12 @@ class Energy(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
-        self.scale = torch.nn.Parameter(torch.randn(CHIRAL.weight_size, dtype=torch.float64, generator=generator))
-        self.embedding = torch.nn.Parameter(torch.randn(CHIRAL.source_size, dtype=torch.float64, generator=generator))
+        self.scale = torch.nn.Parameter(
+            torch.randn(CHIRAL.weight_size, dtype=torch.float64, generator=generator)
+        )
+        self.embedding = torch.nn.Parameter(
+            torch.randn(CHIRAL.source_size, dtype=torch.float64, generator=generator)
+        )
 
     def forward(self, positions: Tensor, edge_index: Tensor) -> Tensor:
         vectors = positions[edge_index[0]] - positions[edge_index[1]]
@@ -184,11 +218,15 @@ class Energy(torch.nn.Module):
         harmonics = torch.cat([torch.ones_like(distance), vectors / distance], dim=-1)
         x = self.embedding.expand(len(positions), -1)
         for _ in range(2):
-            x = convolve(CHIRAL, x, harmonics, torch.tanh(distance) * self.scale, edge_index)[:, : CHIRAL.source_size]
+            x = convolve(CHIRAL, x, harmonics, torch.tanh(distance) * self.scale, edge_index)[
+                :, : CHIRAL.source_size
+            ]
         return x.square().sum()
 
 
-def energy_forces_gradients(model: Energy, energy_and_gradient: Any, positions: Tensor, edge_index: Tensor) -> list[Tensor]:
+def energy_forces_gradients(
+    model: Energy, energy_and_gradient: Any, positions: Tensor, edge_index: Tensor
+) -> list[Tensor]:
     """Energy, forces, and the parameters' gradients of a loss that holds both."""
     gradient, energy = energy_and_gradient(positions, edge_index)
     parameters = torch.autograd.grad(energy + gradient.square().sum(), list(model.parameters()))
@@ -217,7 +255,11 @@ def test_torch_func_gives_the_same_second_derivatives() -> None:
     model = Energy()
     for batch in batches():
         wanted = energy_forces_gradients(model, by_autograd(model), *batch)
-        assert_close(energy_forces_gradients(model, torch.func.grad_and_value(model), *batch), wanted, ROUNDING)
+        assert_close(
+            energy_forces_gradients(model, torch.func.grad_and_value(model), *batch),
+            wanted,
+            ROUNDING,
+        )
 
 
 @pytest.mark.slow
@@ -234,7 +276,9 @@ def test_a_compiled_model_gives_the_same_gradients() -> None:
     model = Energy()
     compiled = torch.compile(model, fullgraph=True, dynamic=True)
     for batch in batches():
-        wanted, found = (torch.autograd.grad(run(*batch), list(model.parameters())) for run in (model, compiled))
+        wanted, found = (
+            torch.autograd.grad(run(*batch), list(model.parameters())) for run in (model, compiled)
+        )
         assert_close(list(found), list(wanted), ROUNDING)
 
 

@@ -14,7 +14,9 @@ from equivbench.kernels.operations import Convolution
 from equivbench.kernels.references.convolution import coupling
 
 SOURCE = 'extern "C" int answer() { return 42; }'
-needs_compiler = pytest.mark.skipif(native.no_compiler() is not None, reason=str(native.no_compiler()))
+needs_compiler = pytest.mark.skipif(
+    native.no_compiler() is not None, reason=str(native.no_compiler())
+)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,9 @@ def test_a_source_that_does_not_compile_says_why() -> None:
 
 
 @needs_compiler
-def test_a_library_cut_short_is_compiled_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_library_cut_short_is_compiled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     native.library(SOURCE)
     (whole,) = (tmp_path / "kernels").iterdir()
     # In another folder: what this process has loaded from a path it would be given again.
@@ -59,7 +63,9 @@ def test_a_library_cut_short_is_compiled_again(tmp_path: Path, monkeypatch: pyte
 
 
 @needs_compiler
-def test_a_cache_that_takes_no_files_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_takes_no_files_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path / "file"))
     with pytest.raises(FailedError, match="EQUIVBENCH_CACHE"):
@@ -73,12 +79,16 @@ def test_without_a_compiler_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
         native.library(SOURCE)
 
 
-@pytest.mark.parametrize("operation", [Convolution((1, 1, 1), 2, 2), Convolution((2, 3), 1, 2, parity=False)])
+@pytest.mark.parametrize(
+    "operation", [Convolution((1, 1, 1), 2, 2), Convolution((2, 3), 1, 2, parity=False)]
+)
 def test_slots_rebuild_the_wigner_coefficients(operation: Convolution) -> None:
     table = couplings(operation)
     assert len(set(table.slots)) == len(table.slots)
     for path, found in zip(operation.paths, table.paths, strict=True):
-        rebuilt = torch.zeros(2 * path.target + 1, 2 * path.source + 1, 2 * path.edge + 1, dtype=torch.float64)
+        rebuilt = torch.zeros(
+            2 * path.target + 1, 2 * path.source + 1, 2 * path.edge + 1, dtype=torch.float64
+        )
         for m3, m1, slot in found.entries:
             for row, value in table.slots[slot]:
                 rebuilt[m3, m1, row - path.edge**2] = value

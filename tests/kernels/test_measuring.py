@@ -47,7 +47,10 @@ def test_a_right_kernel_is_timed_in_any_layout(mode, kernel):
 
 def test_in_float64_errors_are_those_of_float64():
     with registered(mine=right):
-        assert max(prepare(TOY, "double_backward", "mine", dtype=torch.float64).errors.values()) < 1e-14
+        assert (
+            max(prepare(TOY, "double_backward", "mine", dtype=torch.float64).errors.values())
+            < 1e-14
+        )
 
 
 WRONG_EVERYWHERE = (
@@ -62,7 +65,12 @@ WRONG_EVERYWHERE = (
     bad.not_a_number,
     bad.rounded,
 )
-WRONG_GRADIENTS = (bad.skipped_backward, bad.zero_backward, bad.no_backward_at_all, bad.contiguous_cotangent_only)
+WRONG_GRADIENTS = (
+    bad.skipped_backward,
+    bad.zero_backward,
+    bad.no_backward_at_all,
+    bad.contiguous_cotangent_only,
+)
 WRONG_SECONDS = (bad.zero_second_derivative,)
 
 
@@ -78,12 +86,19 @@ WRONG_SECONDS = (bad.zero_second_derivative,)
     ],
 )
 def test_a_wrong_kernel_is_refused(mode, kernel):
-    with registered(mine=kernel), pytest.raises(WrongKernelError, match=rf"mine on toy \({mode}\) is wrong and not timed: \w"):
+    with (
+        registered(mine=kernel),
+        pytest.raises(
+            WrongKernelError, match=rf"mine on toy \({mode}\) is wrong and not timed: \w"
+        ),
+    ):
         prepare(TOY, mode, "mine")
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
-@pytest.mark.parametrize("kernel", [bad.first_output, bad.other_precision, bad.wrong_shape, bad.raises_an_error])
+@pytest.mark.parametrize(
+    "kernel", [bad.first_output, bad.other_precision, bad.wrong_shape, bad.raises_an_error]
+)
 def test_a_kernel_that_autograd_stumbles_over_is_refused(mode, kernel):
     with registered(mine=kernel), pytest.raises(FailedError, match=rf"mine on toy \({mode}\)"):
         prepare(TOY, mode, "mine")
@@ -99,7 +114,9 @@ def test_a_gradient_that_cannot_be_differentiated_is_refused():
 @pytest.mark.parametrize("mode", MODES)
 def test_one_dropped_edge_of_ten_thousand_is_seen(mode):
     with registered(mine=bad.dropped_edge), pytest.raises(WrongKernelError):
-        prepare(MANY_EDGES, mode, "mine", dtype=torch.bfloat16 if mode == "forward" else torch.float32)
+        prepare(
+            MANY_EDGES, mode, "mine", dtype=torch.bfloat16 if mode == "forward" else torch.float32
+        )
 
 
 def turns_bad(calls: int) -> Callable[..., Callable[..., torch.Tensor]]:
@@ -125,7 +142,10 @@ def test_results_of_calls_under_another_clock_are_checked_too():
         prepared = prepare(TOY, "forward", "mine")
         for _ in range(12):
             prepared.once()
-        with pytest.raises(WrongKernelError, match=r"^mine on toy \(forward\) is wrong and not timed: output is off by"):
+        with pytest.raises(
+            WrongKernelError,
+            match=r"^mine on toy \(forward\) is wrong and not timed: output is off by",
+        ):
             prepared.verify()
 
 
@@ -151,9 +171,13 @@ def test_calls_rotate_past_the_cache_and_meet_new_numbers():
     own = 4 * (12 * TOY.operation.source_size + 60 * (4 + TOY.operation.weight_size))
     assert len(numbers) * own >= 2 * CACHE
     for visits in numbers.values():
-        assert all(before != after for before, after in itertools.pairwise(visits)), "the same memory held the same numbers"
+        assert all(before != after for before, after in itertools.pairwise(visits)), (
+            "the same memory held the same numbers"
+        )
     addresses = [address for address, _ in seen]
-    assert len(set(addresses[: len(numbers)])) == len(numbers), "a slot came again before all the others"
+    assert len(set(addresses[: len(numbers)])) == len(numbers), (
+        "a slot came again before all the others"
+    )
 
 
 class Scripted:

@@ -15,8 +15,15 @@ OPERATION = Convolution((2, 2), 1, 1)
 
 def inputs(dtype: torch.dtype) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
-    sizes = {"x": (3, OPERATION.source_size), "harmonics": (4, 4), "weights": (4, OPERATION.weight_size)}
-    drawn = {name: torch.randn(*size, generator=generator, dtype=torch.float64).to(dtype) for name, size in sizes.items()}
+    sizes = {
+        "x": (3, OPERATION.source_size),
+        "harmonics": (4, 4),
+        "weights": (4, OPERATION.weight_size),
+    }
+    drawn = {
+        name: torch.randn(*size, generator=generator, dtype=torch.float64).to(dtype)
+        for name, size in sizes.items()
+    }
     return {**drawn, "edge_index": torch.tensor([[0, 1, 2, 0], [1, 0, 0, 2]])}
 
 
@@ -32,14 +39,18 @@ def test_kernels_are_neither_copied_nor_pickled_nor_saved():
     module = OnBackend(OPERATION, "torch")
     expected = module(**inputs(torch.float32))
     for twin in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
-        assert not {id(kernel) for kernel in twin._kernels.values()} & {id(kernel) for kernel in module._kernels.values()}
+        assert not {id(kernel) for kernel in twin._kernels.values()} & {
+            id(kernel) for kernel in module._kernels.values()
+        }
         assert torch.equal(twin(**inputs(torch.float32)), expected)
     assert module.state_dict() == {}
 
 
 def test_a_network_is_compiled_whole_whatever_was_called_before():
     module = torch.nn.Sequential(OnBackend(OPERATION, "torch"))
-    compiled = torch.compile(lambda **tensors: module[0](**tensors), backend="eager", fullgraph=True)
+    compiled = torch.compile(
+        lambda **tensors: module[0](**tensors), backend="eager", fullgraph=True
+    )
     assert torch.equal(compiled(**inputs(torch.float32)), module[0](**inputs(torch.float32)))
 
 

@@ -27,7 +27,10 @@ def test_sizes_follow_the_channels_of_each_paths_source() -> None:
 
 
 def test_every_path_couples() -> None:
-    for path in (*Convolution((1, 1, 1), 2, 2, parity=False).paths, *SteerableConvolution((1, 1), (1, 1), 2, 3.0, 2).paths):
+    for path in (
+        *Convolution((1, 1, 1), 2, 2, parity=False).paths,
+        *SteerableConvolution((1, 1), (1, 1), 2, 3.0, 2).paths,
+    ):
         assert o3.wigner_3j(path.target, path.source, path.edge).norm() > 0.9  # its norm is 1
 
 

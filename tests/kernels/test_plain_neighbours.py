@@ -1,4 +1,5 @@
-"""Neighbour lists against a brute-force search over all pairs in float64, and the symmetries they must have."""
+"""Neighbour lists against a brute-force search over all pairs in float64, and the symmetries they
+must have."""
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ SEEDS = st.integers(0, 2**31)
 
 def molecules(sizes: list[int], seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    # All molecules lie on top of one another, so that a missing mask would show as edges between them.
+    # All molecules lie on top of one another, so that a missing mask would show as edges between
+    # them.
     pos = 2 * torch.randn(sum(sizes), 3, generator=generator)
     return pos, torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
 
@@ -36,16 +38,22 @@ def brute_force(pos: Tensor, batch: Tensor, cutoff: float, most: int | None) -> 
 
 @given(SIZES, SEEDS, st.floats(0.5, 8.0), st.none() | st.integers(1, 6))
 @settings(max_examples=60, deadline=None)
-def test_edges_are_those_of_a_search_over_all_pairs(sizes: list[int], seed: int, cutoff: float, most: int | None) -> None:
+def test_edges_are_those_of_a_search_over_all_pairs(
+    sizes: list[int], seed: int, cutoff: float, most: int | None
+) -> None:
     pos, batch = molecules(sizes, seed)
-    assert edges_within(pos, batch, cutoff, most).T.tolist() == brute_force(pos, batch, cutoff, most)
+    assert edges_within(pos, batch, cutoff, most).T.tolist() == brute_force(
+        pos, batch, cutoff, most
+    )
 
 
 @given(SIZES, SEEDS)
 @settings(max_examples=30, deadline=None)
 def test_rotating_each_molecule_leaves_the_edges_unchanged(sizes: list[int], seed: int) -> None:
     pos, batch = molecules(sizes, seed)
-    rotations = random_rotations(len(sizes), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    rotations = random_rotations(
+        len(sizes), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
     turned = torch.einsum("aij,aj->ai", rotations[batch], pos.double())
     distances = torch.cdist(pos.double(), pos.double())
     cutoff = 3.0

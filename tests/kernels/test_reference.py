@@ -1,4 +1,5 @@
-"""The references: derivatives against finite differences, and the symmetries that make each operation what it is."""
+"""The references: derivatives against finite differences, and the symmetries that make each
+operation what it is."""
 
 from dataclasses import replace
 
@@ -12,7 +13,14 @@ from equivbench.kernels.attention_operations import InvariantPointAttention
 from equivbench.kernels.cases import Case, case
 from equivbench.kernels.grid_operations import CubeConvolution, SteerableConvolution
 from equivbench.kernels.inputs import make_inputs
-from equivbench.kernels.operations import Convolution, EdgeProduct, Linear, Operation, SO2Convolution, SphericalHarmonics
+from equivbench.kernels.operations import (
+    Convolution,
+    EdgeProduct,
+    Linear,
+    Operation,
+    SO2Convolution,
+    SphericalHarmonics,
+)
 from equivbench.kernels.reference import reference
 from equivbench.symmetry.grids import permute_grid
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
@@ -37,7 +45,9 @@ def drawn(operation: Operation, sizes: dict[str, int] = SIZES) -> dict[str, Tens
     return make_inputs(Case("test", operation, sizes, 2, ""), dtype=torch.float64, device=CPU)
 
 
-@pytest.mark.parametrize(("operation", "order"), FORMULAS, ids=lambda value: getattr(value, "name", None))
+@pytest.mark.parametrize(
+    ("operation", "order"), FORMULAS, ids=lambda value: getattr(value, "name", None)
+)
 def test_derivatives_are_those_of_finite_differences(operation: Operation, order: int) -> None:
     inputs = drawn(operation)
     by = operation.differentiable
@@ -58,8 +68,13 @@ def turn(features: Tensor, blocks: list[tuple[int, int]]) -> Tensor:
     # Wigner matrices from harmonics, which e3nn has in float64.
     out = []
     for part, (degree, channels) in zip(parts, blocks, strict=True):
-        points = torch.randn(4 * degree + 4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        before, after = (o3.spherical_harmonics(degree, one, normalize=True) for one in (points, points @ ROTATION.T))
+        points = torch.randn(
+            4 * degree + 4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+        )
+        before, after = (
+            o3.spherical_harmonics(degree, one, normalize=True)
+            for one in (points, points @ ROTATION.T)
+        )
         matrix = torch.linalg.lstsq(before, after).solution.T
         out.append((matrix @ part.reshape(-1, 2 * degree + 1, channels)).flatten(1))
     return torch.cat(out, dim=1)
@@ -76,7 +91,11 @@ def test_the_convolution_turns_with_its_features_and_harmonics(parity: bool) -> 
     inputs = drawn(operation)
     source = list(enumerate(operation.channels))
     target = [(path.target, operation.channels[path.source]) for path in operation.paths]
-    turned = {**inputs, "x": turn(inputs["x"], source), "harmonics": turn(inputs["harmonics"], [(l, 1) for l in range(3)])}
+    turned = {
+        **inputs,
+        "x": turn(inputs["x"], source),
+        "harmonics": turn(inputs["harmonics"], [(l, 1) for l in range(3)]),
+    }
     function = reference(operation)
     assert_same(function(**turned), turn(function(**inputs), target))
 
@@ -86,7 +105,11 @@ def test_the_convolution_is_the_sum_written_out() -> None:
     inputs = drawn(operation)
     expected = torch.zeros(4, 2 + 6, dtype=torch.float64)
     for edge, (source, centre) in enumerate(inputs["edge_index"].T.tolist()):
-        scalars, harmonics, weights = inputs["x"][source], inputs["harmonics"][edge], inputs["weights"][edge]
+        scalars, harmonics, weights = (
+            inputs["x"][source],
+            inputs["harmonics"][edge],
+            inputs["weights"][edge],
+        )
         expected[centre, :2] += weights[:2] * scalars * harmonics[0]
         # 3j(1, 0, 1) is the identity over the root of 3, which the normalisation takes away.
         expected[centre, 2:] += (harmonics[1:, None] * weights[2:] * scalars).flatten()
@@ -97,7 +120,11 @@ def test_the_edge_product_turns_with_its_features_and_harmonics() -> None:
     operation = EdgeProduct(2, 2)
     inputs = drawn(operation)
     blocks = [(degree, 2) for degree in range(3)]
-    turned = {**inputs, "x": turn(inputs["x"], blocks), "harmonics": turn(inputs["harmonics"], [(l, 1) for l in range(3)])}
+    turned = {
+        **inputs,
+        "x": turn(inputs["x"], blocks),
+        "harmonics": turn(inputs["harmonics"], [(l, 1) for l in range(3)]),
+    }
     function = reference(operation)
     assert_same(function(**turned), turn(function(**inputs), blocks))
 
@@ -105,14 +132,20 @@ def test_the_edge_product_turns_with_its_features_and_harmonics() -> None:
 def test_the_so2_convolution_turns_with_its_features_and_vectors() -> None:
     operation = SO2Convolution(2, 3, 2, 1)
     inputs = drawn(operation)
-    turned = {**inputs, "x": turn(inputs["x"], [(l, 2) for l in range(3)]), "vectors": inputs["vectors"] @ ROTATION.T}
+    turned = {
+        **inputs,
+        "x": turn(inputs["x"], [(l, 2) for l in range(3)]),
+        "vectors": inputs["vectors"] @ ROTATION.T,
+    }
     function = reference(operation)
     assert_same(function(**turned), turn(function(**inputs), [(l, 3) for l in range(3)]))
 
 
 def test_harmonics_are_e3nns() -> None:
     vectors = drawn(SphericalHarmonics(4), {"edges": 20})["vectors"]
-    expected = o3.spherical_harmonics([0, 1, 2, 3, 4], vectors, normalize=True, normalization="component")
+    expected = o3.spherical_harmonics(
+        [0, 1, 2, 3, 4], vectors, normalize=True, normalization="component"
+    )
     assert_same(reference(SphericalHarmonics(4))(vectors=vectors), expected)
 
 
@@ -122,7 +155,8 @@ def test_point_attention_does_not_see_a_rotation_of_everything() -> None:
     turned = {
         **inputs,
         "frames": inputs["frames"] @ ROTATION.T,
-        "positions": inputs["positions"] @ ROTATION.T + torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64),
+        "positions": inputs["positions"] @ ROTATION.T
+        + torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64),
     }
     function = reference(operation)
     assert_same(function(**turned), function(**inputs))
@@ -134,7 +168,10 @@ def test_voxel_convolutions_turn_with_the_cube(number: int) -> None:
     operation = CubeConvolution(1, 2, 3)
     inputs = drawn(operation)
     function = reference(operation)
-    assert_same(function(**{**inputs, "x": regular(inputs["x"], element)}), regular(function(**inputs), element))
+    assert_same(
+        function(**{**inputs, "x": regular(inputs["x"], element)}),
+        regular(function(**inputs), element),
+    )
 
 
 def regular(x: Tensor, element: Tensor) -> Tensor:
@@ -174,6 +211,8 @@ def test_the_largest_case_has_its_second_derivatives_in_six_gib() -> None:
     inputs = make_inputs(one, dtype=torch.float64, device=CPU)
     by = [inputs[name].requires_grad_() for name in operation.differentiable]
     output = reference(operation)(**inputs)
-    first = torch.autograd.grad(output, by, torch.ones_like(output, requires_grad=True), create_graph=True)
+    first = torch.autograd.grad(
+        output, by, torch.ones_like(output, requires_grad=True), create_graph=True
+    )
     torch.autograd.grad(first, by, [torch.ones_like(part) for part in first])
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2**20  # KiB: 1 GiB

@@ -36,7 +36,9 @@ def test_groups_are_kept_while_the_edge_list_lives_and_made_anew_once_it_is_writ
     assert not torch.equal(groups(edge_index, NEIGHBOUR, 7).order, first.order)
     assert len(groups(edge_index, CENTRE, 9).starts) == 10
     edge_index.copy_(edge_index.flip(0).clone())
-    assert torch.equal(groups(edge_index, CENTRE, 7).order, groups(edge_index.clone(), CENTRE, 7).order)
+    assert torch.equal(
+        groups(edge_index, CENTRE, 7).order, groups(edge_index.clone(), CENTRE, 7).order
+    )
     assert not torch.equal(groups(edge_index, CENTRE, 7).order, first.order)
 
 

@@ -1,4 +1,5 @@
-"""The Triton convolution: in the interpreter on a CPU, compiled for GPUs that need not be there, and on one that is."""
+"""The Triton convolution: in the interpreter on a CPU, compiled for GPUs that need not be there,
+and on one that is."""
 
 import json
 import os
@@ -22,10 +23,16 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CU
 
 
 def run(*arguments: str, **environment: str) -> Any:
-    script = Path(__file__).with_name("triton_process.py")
+    script = Path(__file__).parents[1] / "support" / "triton_process.py"
     # OMP_NUM_THREADS: the interpreter works on arrays of a few numbers.
     settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    done = subprocess.run([sys.executable, str(script), *arguments], env=settings, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments],
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -38,10 +45,14 @@ def interpreted() -> Any:
 @pytest.mark.slow
 @needs_triton
 @pytest.mark.parametrize("configuration", CONFIGURATIONS)
-def test_output_and_both_derivatives_are_the_references(configuration: str, interpreted: Any) -> None:
+def test_output_and_both_derivatives_are_the_references(
+    configuration: str, interpreted: Any
+) -> None:
     # Rounding of sums of some hundred products.
     allowed = 1e-6 if configuration == "float32" else 1e-14
-    assert {name: error for name, error in interpreted[configuration].items() if not error <= allowed} == {}
+    assert {
+        name: error for name, error in interpreted[configuration].items() if not error <= allowed
+    } == {}
 
 
 @pytest.mark.slow
@@ -57,8 +68,16 @@ def test_kernels_fit_the_registers_of_a_gpu(architecture: str, tmp_path: Path) -
 def test_other_shapes_are_refused_before_a_kernel_reads_past_the_end() -> None:
     operation = Convolution((4, 4), 1, 1)
     edges = torch.zeros(2, 3, dtype=torch.int64)
-    x, harmonics, weights = torch.zeros(2, 16), torch.zeros(3, 4), torch.zeros(3, operation.weight_size)
-    for wrong in ((x[:, 1:], harmonics, weights), (x, harmonics[1:], weights), (x, harmonics, weights[:, 1:])):
+    x, harmonics, weights = (
+        torch.zeros(2, 16),
+        torch.zeros(3, 4),
+        torch.zeros(3, operation.weight_size),
+    )
+    for wrong in (
+        (x[:, 1:], harmonics, weights),
+        (x, harmonics[1:], weights),
+        (x, harmonics, weights[:, 1:]),
+    ):
         with pytest.raises(ValueError, match="must be"):
             launch_forward(operation, *wrong, edges)
 
@@ -66,9 +85,13 @@ def test_other_shapes_are_refused_before_a_kernel_reads_past_the_end() -> None:
 @pytest.mark.cuda
 @needs_gpu
 @needs_triton
-@pytest.mark.parametrize("operation", [Convolution((32, 32, 32), 2, 2), Convolution((128, 64, 32), 2, 1)], ids=str)
+@pytest.mark.parametrize(
+    "operation", [Convolution((32, 32, 32), 2, 2), Convolution((128, 64, 32), 2, 1)], ids=str
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_on_a_gpu(operation: Convolution, dtype: torch.dtype) -> None:
     case = Case("convolution", operation, {"nodes": 40, "edges": 400}, 2, "test")
-    prepared = prepare(case, "double_backward", "fused", dtype=dtype, device=torch.device("cuda"))  # raises if one is wrong
+    prepared = prepare(
+        case, "double_backward", "fused", dtype=dtype, device=torch.device("cuda")
+    )  # raises if one is wrong
     assert prepared.method == "triton"

@@ -1,4 +1,5 @@
-"""The written Triton source: what is not asked for is neither read nor written, and every part is done once."""
+"""The written Triton source: what is not asked for is neither read nor written, and every part is
+done once."""
 
 import ast
 
@@ -10,7 +11,9 @@ from equivbench.kernels.operations import Convolution
 OPERATION = Convolution((128, 64, 32), 2, 2)
 
 
-def request(kind: str = "neighbours", tangents: tuple[str, ...] = (), wanted: tuple[str, ...] = INPUTS) -> Request:
+def request(
+    kind: str = "neighbours", tangents: tuple[str, ...] = (), wanted: tuple[str, ...] = INPUTS
+) -> Request:
     return Request(OPERATION, kind, frozenset(tangents), frozenset(wanted), "float32", 64)  # type: ignore[arg-type]
 
 
@@ -18,7 +21,11 @@ def names(source: str) -> set[str]:
     """The names that are used, arguments of functions apart."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.startswith("degree"):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id.startswith("degree")
+        ):
             node.args = []
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
 

@@ -23,7 +23,9 @@ REFERENCE = sorted((Path(__file__).parents[2] / "results").rglob("*.json"))
 
 
 def test_shipped_schema_is_the_generated_one() -> None:
-    assert json_schema.shipped_text() == json_schema.generated_text(), "run `python -m equivbench.records.json_schema`"
+    assert json_schema.shipped_text() == json_schema.generated_text(), (
+        "run `python -m equivbench.records.json_schema`"
+    )
 
 
 def test_schema_is_a_schema() -> None:
@@ -46,14 +48,29 @@ def test_reference_record_is_valid(file: Path) -> None:
 
 
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    items = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return [path, *(deeper for key, item in items for deeper in _paths(item, (*path, key)))]
 
 
 PLAIN = msgspec.to_builtins(make_record())
 PATHS = [path for path in _paths(PLAIN) if path]
-# Whole floats are left out: JSON Schema takes 1.0 for an integer, msgspec takes it for one only where it is an int field.
-SCALARS = st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3) | st.just(0.5) | st.just([]) | st.just({})
+# Whole floats are left out: JSON Schema takes 1.0 for an integer, msgspec takes it for one only
+# where it is an int field.
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-5, 5)
+    | st.text(max_size=3)
+    | st.just(0.5)
+    | st.just([])
+    | st.just({})
+)
 
 
 @given(path=st.sampled_from(PATHS), value=SCALARS)

@@ -47,7 +47,10 @@ def test_the_newer_of_two_alike_counts_and_the_rest_stays(tmp_path: Path) -> Non
     elsewhere.environment = msgspec.structs.replace(elsewhere.environment, machine_key="another")
     merge_samples([sample("a"), sample("b"), elsewhere], path)
     merge_samples([sample("a", 3.0), sample("a", 4.0, dtype="float64")], path)
-    found = [(one.backend, one.rounds, one.dtype, one.environment.machine_key) for one in read_samples(path)]
+    found = [
+        (one.backend, one.rounds, one.dtype, one.environment.machine_key)
+        for one in read_samples(path)
+    ]
     here = sample("a").environment.machine_key
     assert found == [
         ("a", [3.0], "float32", here),

@@ -15,7 +15,14 @@ def test_heading_states_the_version_of_the_records() -> None:
 
 def test_rules_answer_what_they_are_asked() -> None:
     headings = " ".join(re.findall(r"^## \d+\. (.*)$", rules_text(), flags=re.MULTILINE))
-    for question in ("on the clock", "may be tuned", "pair is fair", "target and a lead", "record must hold", "incomparable"):
+    for question in (
+        "on the clock",
+        "may be tuned",
+        "pair is fair",
+        "target and a lead",
+        "record must hold",
+        "incomparable",
+    ):
         assert question in headings
 
 

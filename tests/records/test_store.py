@@ -13,13 +13,25 @@ from hypothesis import strategies as st
 from equivbench.errors import FailedError, UsageError
 from equivbench.records.files import write_atomically
 from equivbench.records.schema import RunRecord
-from equivbench.records.store import InvalidRecordWarning, load_results, read_record, record_path, write_record
+from equivbench.records.store import (
+    InvalidRecordWarning,
+    load_results,
+    read_record,
+    record_path,
+    write_record,
+)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
-@given(total=finite, twirled=st.none() | finite, config=st.dictionaries(st.text(), finite | st.text() | st.lists(finite)))
-def test_round_trip_is_exact(tmp_path_factory: pytest.TempPathFactory, total: float, twirled: float | None, config: dict) -> None:
+@given(
+    total=finite,
+    twirled=st.none() | finite,
+    config=st.dictionaries(st.text(), finite | st.text() | st.lists(finite)),
+)
+def test_round_trip_is_exact(
+    tmp_path_factory: pytest.TempPathFactory, total: float, twirled: float | None, config: dict
+) -> None:
     out = tmp_path_factory.mktemp("out")
     record = make_record(model={"config": config})
     record.trace[0].test.total, record.trace[0].test.twirled = total, twirled
@@ -40,7 +52,9 @@ def test_same_record_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("field", ["run_id", "pair", "task", "arm"])
-@pytest.mark.parametrize("name", ["../x", "..", ".", "", "a/b", "a\\b", ".hidden", "/etc", "a\0b", "x" * 300, "a\n", "é"])
+@pytest.mark.parametrize(
+    "name", ["../x", "..", ".", "", "a/b", "a\\b", ".hidden", "/etc", "a\0b", "x" * 300, "a\n", "é"]
+)
 def test_no_name_leaves_the_folder(tmp_path: Path, field: str, name: str) -> None:
     with pytest.raises(UsageError, match="cannot be part of a file name"):
         write_record(make_record(**{field: name}), tmp_path)
@@ -66,7 +80,11 @@ def test_no_number_that_is_not_finite_is_written(tmp_path: Path, value: float) -
 
 
 def test_order_does_not_depend_on_names_or_arguments(tmp_path: Path) -> None:
-    records = [make_record(seed=seed, arm=arm, run_id=f"small-seed{seed}") for seed in (2, 10, 0) for arm in ("b", "a")]
+    records = [
+        make_record(seed=seed, arm=arm, run_id=f"small-seed{seed}")
+        for seed in (2, 10, 0)
+        for arm in ("b", "a")
+    ]
     paths = [write_record(record, tmp_path) for record in records]
     expected = sorted(records, key=lambda record: (record.arm, record.seed))
     assert load_results(tmp_path) == expected
@@ -98,7 +116,9 @@ def test_broken_file_is_named(tmp_path: Path, content: bytes, sentence: str) -> 
 def test_every_truncation_is_refused(tmp_path: Path) -> None:
     whole = write_record(make_record(), tmp_path / "out").read_bytes()
     cut = tmp_path / "cut.json"
-    for length in range(0, len(whole.rstrip()), 97):  # a prime step: cuts fall everywhere in keys, numbers and strings
+    for length in range(
+        0, len(whole.rstrip()), 97
+    ):  # a prime step: cuts fall everywhere in keys, numbers and strings
         cut.write_bytes(whole[:length])
         with pytest.raises(FailedError, match=r"cut\.json"):
             read_record(cut)
@@ -133,7 +153,9 @@ def test_nothing_there_is_a_failure(tmp_path: Path) -> None:
         load_results(tmp_path / "nowhere")
 
 
-def test_failed_write_keeps_the_old_record_and_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_keeps_the_old_record_and_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_record(make_record(), tmp_path)
     before = path.read_bytes()
 
@@ -164,7 +186,9 @@ def test_read_only_folder_is_one_sentence(tmp_path: Path) -> None:
 
 
 @given(data=st.binary())
-def test_atomic_write_replaces_whole_files(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_atomic_write_replaces_whole_files(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     path = tmp_path_factory.mktemp("files") / "a" / "b.bin"
     write_atomically(path, b"old")
     write_atomically(path, data)

@@ -1,4 +1,5 @@
-"""Submissions from strangers: what is shipped holds up; every bad one is refused with its reason and changes nothing else."""
+"""Submissions from strangers: what is shipped holds up; every bad one is refused with its reason
+and changes nothing else."""
 
 import json
 import os
@@ -10,7 +11,14 @@ import msgspec
 import pytest
 from good_results import RESULTS, copy_good, good_files, gradients_of, landscape_of
 from spoil import MACHINE, Spoiled, from_records, place_of
-from spoil_files import GRADIENT_CHANGES, KERNEL_CHANGES, LANDSCAPE_CHANGES, from_bytes, from_lines, from_things
+from spoil_files import (
+    GRADIENT_CHANGES,
+    KERNEL_CHANGES,
+    LANDSCAPE_CHANGES,
+    from_bytes,
+    from_lines,
+    from_things,
+)
 
 from equivbench.cli.main import main
 from equivbench.errors import FailedError
@@ -30,7 +38,9 @@ def submissions() -> list[Spoiled]:
         *from_things(good),
         *from_lines("kernels.jsonl", kernel, KERNEL_CHANGES),
         *from_lines("gradients.jsonl", msgspec.to_builtins(gradients_of(record)), GRADIENT_CHANGES),
-        *from_lines("landscapes.jsonl", msgspec.to_builtins(landscape_of(record)), LANDSCAPE_CHANGES),
+        *from_lines(
+            "landscapes.jsonl", msgspec.to_builtins(landscape_of(record)), LANDSCAPE_CHANGES
+        ),
     ]
 
 
@@ -46,7 +56,9 @@ def spoiled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, t
     return out, {one.name: (one.reason, one.write(out)) for one in submissions()}
 
 
-def export(results: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[Any, str, str]:
+def export(
+    results: Path, capsys: pytest.CaptureFixture[str], *options: str
+) -> tuple[Any, str, str]:
     with pytest.raises(SystemExit) as stop:
         main(["leaderboard", "export", "--results", str(results), *options])
     captured = capsys.readouterr()
@@ -66,7 +78,9 @@ def test_what_bad_ones_are_made_from_holds_up(good: Path, tmp_path: Path) -> Non
     assert [report.problems for report in review([good, tmp_path])] == [[]] * 9
 
 
-def test_every_bad_submission_is_refused_with_its_reason(spoiled: tuple[Path, dict[str, tuple[str, Path]]]) -> None:
+def test_every_bad_submission_is_refused_with_its_reason(
+    spoiled: tuple[Path, dict[str, tuple[str, Path]]],
+) -> None:
     out, bad = spoiled
     assert len(bad) >= 200, "that many different ones are asked for"
     reports = {report.path: report for report in review([out])}
@@ -76,7 +90,9 @@ def test_every_bad_submission_is_refused_with_its_reason(spoiled: tuple[Path, di
         if not any(reason in problem for problem in found):
             unnamed[name] = found
     assert unnamed == {}
-    assert {path: report.problems for path, report in reports.items() if not report.valid} == {}, "good ones stay good"
+    assert {path: report.problems for path, report in reports.items() if not report.valid} == {}, (
+        "good ones stay good"
+    )
 
 
 def test_the_refusals_can_be_printed(
@@ -87,14 +103,19 @@ def test_the_refusals_can_be_printed(
         main(["results", "validate", str(out)])
     shown_text = capsys.readouterr().out
     assert stop.value.code == 3
-    assert shown_text.replace("\n", "").isprintable(), "nothing that drives a terminal comes through"
+    assert shown_text.replace("\n", "").isprintable(), (
+        "nothing that drives a terminal comes through"
+    )
     assert f", {len(bad)} invalid" in shown_text
     assert max(map(len, shown_text.splitlines())) < 2000
 
 
 @pytest.mark.parametrize("name", ["json", "html"])
 def test_bad_submissions_change_no_row(
-    name: str, good: Path, spoiled: tuple[Path, dict[str, tuple[str, Path]]], capsys: pytest.CaptureFixture[str]
+    name: str,
+    good: Path,
+    spoiled: tuple[Path, dict[str, tuple[str, Path]]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     expected = export(good, capsys, "--format", name)
     assert expected[0] == 0
@@ -106,7 +127,9 @@ def test_bad_submissions_change_no_row(
     assert any(str(path) in err for _, path in spoiled[1].values())
 
 
-def test_one_bad_submission_is_enough_and_is_named(good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bad_submission_is_enough_and_is_named(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = copy_good(tmp_path / "results")
     bad = next(one for one in submissions() if one.name == "fifty times the speed").write(out)
     code, _, err = export(out, capsys)
@@ -129,7 +152,9 @@ def things() -> Iterator[Spoiled]:
     return from_things([json.loads(good_files()[0].read_bytes())])
 
 
-@pytest.mark.parametrize("name", ["a pipe", "a socket", "a link to a device", "a folder", "a sparse terabyte"])
+@pytest.mark.parametrize(
+    "name", ["a pipe", "a socket", "a link to a device", "a folder", "a sparse terabyte"]
+)
 def test_things_named_outright_are_refused_without_waiting(name: str, tmp_path: Path) -> None:
     path = next(one for one in things() if one.name == name).write(tmp_path)
     with pytest.raises(FailedError, match=r"x\.json"):
@@ -143,7 +168,10 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
     out = copy_good(tmp_path)
     file = next(out.rglob("*.json"))
     file.chmod(0)
-    assert "Permission denied" in next(report for report in review([out]) if report.path == str(file)).problems[0]
+    assert (
+        "Permission denied"
+        in next(report for report in review([out]) if report.path == str(file)).problems[0]
+    )
 
 
 def test_a_link_that_the_user_names_is_followed(good: Path, tmp_path: Path) -> None:
@@ -152,7 +180,9 @@ def test_a_link_that_the_user_names_is_followed(good: Path, tmp_path: Path) -> N
     assert review([tmp_path / "mine.json"])[0].valid
 
 
-def test_hostile_file_names_are_shown_harmlessly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_hostile_file_names_are_shown_harmlessly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("\x1b[2J.json", "\u202egnp.json", os.fsdecode(b"\xff.json"), "a\nb.json"):
         (tmp_path / name).write_text("{")
     with pytest.raises(SystemExit):
@@ -170,9 +200,13 @@ def test_a_peak_is_held_against_each_device() -> None:
     for device, possible in (("NVIDIA H100 80GB HBM3", True), ("Tesla T4", False)):
         # 100 Tera-operations a second in 32 bits.
         changed = msgspec.structs.replace(
-            record, flops_per_sample=1e14 / rate, environment=msgspec.structs.replace(record.environment, device=device)
+            record,
+            flops_per_sample=1e14 / rate,
+            environment=msgspec.structs.replace(record.environment, device=device),
         )
-        assert (not any("operations a second" in problem for problem in problems(changed))) is possible
+        assert (
+            not any("operations a second" in problem for problem in problems(changed))
+        ) is possible
 
 
 def test_keys_given_twice_are_found_wherever_they_hide() -> None:

@@ -12,7 +12,11 @@ from equivbench.records.store import read_record
 from equivbench.records.validate import incomparable, problems, remarks
 
 REFERENCE = sorted((Path(__file__).parents[2] / "results").rglob("*.json"))
-REASONS = {"flops_per_sample": "not counted", "energy_joules": "the device reports no energy", "groups": "one group only"}
+REASONS = {
+    "flops_per_sample": "not counted",
+    "energy_joules": "the device reports no energy",
+    "groups": "one group only",
+}
 
 
 def sound(**overrides: Any) -> RunRecord:
@@ -25,8 +29,11 @@ def with_groups(total: float = 5.0 * 1000**-0.5) -> dict[str, Any]:
     trace = sound().trace
     return {
         "weights": [1.0, 3.0],
-        "total": [[0.4 * point.test.total, 1.2 * point.test.total] for point in trace[:-1]] + [[0.4 * total, 1.2 * total]],
-        "equivariance": [[0.4 * point.test.equivariance, 1.2 * point.test.equivariance] for point in trace],
+        "total": [[0.4 * point.test.total, 1.2 * point.test.total] for point in trace[:-1]]
+        + [[0.4 * total, 1.2 * total]],
+        "equivariance": [
+            [0.4 * point.test.equivariance, 1.2 * point.test.equivariance] for point in trace
+        ],
     }
 
 
@@ -66,7 +73,10 @@ def test_reference_record_has_no_problem(file: Path) -> None:
 DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "clock parts": ({"clock": {"wall": 103.1}}, "add up"),
     "negative part": ({"clock": {"checkpoint": -0.5, "wall": 102.0}}, "clock.checkpoint is -0.5"),
-    "augmented more than all": ({"recipe": {"augmentation_fraction": 1.5}}, "augmentation_fraction"),
+    "augmented more than all": (
+        {"recipe": {"augmentation_fraction": 1.5}},
+        "augmentation_fraction",
+    ),
     "compile unmeasured": ({"recipe": {"compile": "default"}}, "clock.compile is zero"),
     "lost without restart": ({"lost_seconds": 3.0}, "restarts"),
     "spent": ({"budget": {"spent": 90.0}}, "budget.spent is 90"),
@@ -78,9 +88,15 @@ DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "no parameters": ({"model": {"parameters": 0}}, "model.parameters is 0"),
     "memory": ({"memory": {"peak_bytes": 0}}, "peak_bytes"),
     "negative energy": ({"energy_joules": -1.0}, "energy_joules"),
-    "steps out of order": ({"throughput": {"step_seconds": {"p10": 0.2, "p50": 0.1, "p90": 0.3}}}, "not in order"),
+    "steps out of order": (
+        {"throughput": {"step_seconds": {"p10": 0.2, "p50": 0.1, "p90": 0.3}}},
+        "not in order",
+    ),
     "throughput": ({"throughput": {"samples_per_second": 1000.0}}, "allow"),
-    "completed without result": ({"final": None, "reasons": {**REASONS, "final": "lost"}}, "final is null"),
+    "completed without result": (
+        {"final": None, "reasons": {**REASONS, "final": "lost"}},
+        "final is null",
+    ),
     "completed with reason": ({"reason": "because"}, "reason for not completing"),
     "failed without reason": ({"status": "failed"}, "failed without a reason"),
     "diverged with result": ({"status": "diverged", "reason": "nan"}, "there is a final result"),
@@ -91,10 +107,19 @@ DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "local time": ({"created": "2026-01-02T03:04:05+02:00"}, "not an ISO 8601 time in UTC"),
     "no time": ({"created": "yesterday"}, "not an ISO 8601 time in UTC"),
     "checksum": ({"dataset": {"sha256": "abc"}}, "not a SHA-256"),
-    "null without reason": ({"reasons": {"groups": "x", "energy_joules": "x"}}, "flops_per_sample is null"),
+    "null without reason": (
+        {"reasons": {"groups": "x", "energy_joules": "x"}},
+        "flops_per_sample is null",
+    ),
     "group means": ({"groups": with_groups(0.5)}, "groups.total at step 1000"),
-    "group shape": ({"groups": {"weights": [1.0], "total": [], "equivariance": []}}, "not one row a trace point"),
-    "group weights": ({"groups": {"weights": [0.0], "total": [], "equivariance": []}}, "must be positive"),
+    "group shape": (
+        {"groups": {"weights": [1.0], "total": [], "equivariance": []}},
+        "not one row a trace point",
+    ),
+    "group weights": (
+        {"groups": {"weights": [0.0], "total": [], "equivariance": []}},
+        "must be positive",
+    ),
 }
 
 
@@ -112,11 +137,17 @@ def _break(change: Callable[[Any], None]) -> RunRecord:
 
 TEST_DEFECTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "parts": (lambda test: setattr(test, "twirled", test.twirled * 1.001), "is not twirled"),
-    "share": (lambda test: setattr(test, "share", test.share * 1.001), "is not equivariance / total"),
+    "share": (
+        lambda test: setattr(test, "share", test.share * 1.001),
+        "is not equivariance / total",
+    ),
     "range": (lambda test: setattr(test, "share", 7.0), "share is 7, outside"),
     "negative total": (lambda test: setattr(test, "total", -1.0), "total is -1, outside"),
     "explained": (lambda test: setattr(test, "explained", 0.5), "imply baselines"),
-    "explained above one": (lambda test: setattr(test, "explained", 1.5), "explained is 1.5, outside"),
+    "explained above one": (
+        lambda test: setattr(test, "explained", 1.5),
+        "explained is 1.5, outside",
+    ),
     "null": (lambda test: setattr(test, "floor", None), "trace.4.test.floor is null"),
 }
 
@@ -152,7 +183,9 @@ def test_null_of_a_part_is_covered_by_the_reason_of_the_whole() -> None:
     assert problems(record) == []
 
 
-@pytest.mark.parametrize("path", ["trace.1.test.floor", "trace.1.test", "trace.test.floor", "trace"])
+@pytest.mark.parametrize(
+    "path", ["trace.1.test.floor", "trace.1.test", "trace.test.floor", "trace"]
+)
 def test_reason_serves_a_list_position_or_all_of_them(path: str) -> None:
     record = sound()
     record.trace[1].test.floor = None
@@ -164,7 +197,10 @@ def test_reason_serves_a_list_position_or_all_of_them(path: str) -> None:
 def test_unusual_is_remarked_not_refused() -> None:
     record = sound(
         clock={"other": 10.0, "wall": 112.9},
-        throughput={"samples_per_second": 120.0, "step_seconds": {"p10": 0.25, "p50": 0.25, "p90": 0.3}},
+        throughput={
+            "samples_per_second": 120.0,
+            "step_seconds": {"p10": 0.25, "p50": 0.25, "p90": 0.3},
+        },
         model={"symmetry_verified": False},
         git={"dirty": True},
     )

@@ -26,7 +26,8 @@ def linear(rotations: Tensor, matrix: Tensor, x: Tensor) -> Tensor:
 
 
 def linear_truth(matrix: Tensor, x: Tensor, y: Tensor) -> tuple[float, float]:
-    """(M, V) of f(x) = A x under Haar: the twirl is tr(A)/3, and E |A R x|^2 = |A|_F^2 |x|^2 / 3."""
+    """(M, V) of f(x) = A x under Haar: the twirl is tr(A)/3, and E |A R x|^2 = |A|_F^2 |x|^2 /
+    3."""
     twirl = matrix.trace() / 3 * x
     m = (twirl - y).square().sum()
     v = matrix.square().sum() * x.square().sum() / 3 - twirl.square().sum()
@@ -40,7 +41,8 @@ def tied_head(rotations: Tensor, s: Tensor, d: Tensor, m: float) -> Tensor:
 
 
 def assert_means(d: Decomposition, m: float, v: float) -> None:
-    """The means over rows (independent repeats) lie within 5 standard errors: a false alarm in 2 million."""
+    """The means over rows (independent repeats) lie within 5 standard errors: a false alarm in 2
+    million."""
     for estimates, truth in ((d.twirled, m), (d.equivariance, v), (d.total, m + v)):
         error = estimates.std() / math.sqrt(len(estimates))
         assert abs(float(estimates.mean()) - truth) < 5 * float(error) + 1e-12 * (m + v)
@@ -61,8 +63,12 @@ def test_linear_map_is_unbiased(n: int) -> None:
 
 @pytest.mark.parametrize("n", [2, 4, 10])
 def test_tied_head_is_unbiased(n: int) -> None:
-    s, d = torch.randn(5, 3, generator=seeded(0)).double(), torch.randn(5, 3, generator=seeded(1)).double()
-    # The twirl replaces s by the mean of its components; E |p|^2 follows from E (R a)(R b)^T = (a.b) I / 3.
+    s, d = (
+        torch.randn(5, 3, generator=seeded(0)).double(),
+        torch.randn(5, 3, generator=seeded(1)).double(),
+    )
+    # The twirl replaces s by the mean of its components; E |p|^2 follows from E (R a)(R b)^T =
+    # (a.b) I / 3.
     twirl = 0.7 * (s.mean(1, keepdim=True) * d).sum(0)
     second = 0.49 * ((s @ s.T) * (d @ d.T)).sum() / 3
     m, v = float((twirl - Y).square().sum()), float(second - twirl.square().sum())
@@ -74,7 +80,10 @@ def test_tied_head_is_unbiased(n: int) -> None:
 
 
 def test_tied_rows_make_the_head_equivariant() -> None:
-    s, d = torch.randn(5, 1, generator=seeded(0)).double().expand(5, 3), torch.randn(5, 3, generator=seeded(1)).double()
+    s, d = (
+        torch.randn(5, 1, generator=seeded(0)).double().expand(5, 3),
+        torch.randn(5, 3, generator=seeded(1)).double(),
+    )
     predictions = tied_head(haar(4, 0), s, d, 0.7)
     # Rounding of float64 squared.
     assert decompose(predictions[:, None], Y[None]).share < 1e-28
@@ -85,7 +94,8 @@ def test_whole_group_is_exact() -> None:
     predictions = linear(group, MATRIX, X)[:, None]
     m, v = linear_truth(MATRIX, X, Y)
     d = decompose(predictions, Y[None], exhaustive=True)
-    # Vectors are irreducible under the cube group too, so it averages a linear map exactly as all of SO(3) does (Schur).
+    # Vectors are irreducible under the cube group too, so it averages a linear map exactly as all
+    # of SO(3) does (Schur).
     assert float(d.twirled) == pytest.approx(m, rel=1e-13)
     assert float(d.equivariance) == pytest.approx(v, rel=1e-13)
     assert float(d.total) == pytest.approx(m + v, rel=1e-13)
@@ -121,7 +131,9 @@ def test_weights_count_from_the_batch_axis() -> None:
     mask = torch.tensor([1.0, 0.0, 1.0])
     d = decompose(predictions, target, weights=mask)
     assert torch.equal(d.total, decompose(predictions, target, weights=mask[:, None]).total)
-    assert torch.equal(d.total, decompose(predictions, target, weights=mask[:, None].expand(3, 3)).total)
+    assert torch.equal(
+        d.total, decompose(predictions, target, weights=mask[:, None].expand(3, 3)).total
+    )
     atoms = decompose(torch.randn(2, 5, 7, 3), torch.zeros(5, 7, 3), weights=torch.ones(5, 7))
     assert atoms.total.shape == (5,)
 
@@ -130,25 +142,31 @@ def test_masked_gradient_is_finite() -> None:
     predictions = torch.randn(3, 2, 3, dtype=torch.float64)
     predictions[:, 1] = math.nan
     predictions.requires_grad_()
-    decompose(predictions, torch.zeros(2, 3), weights=torch.tensor([1, 0])).equivariance.sum().backward()
+    decompose(
+        predictions, torch.zeros(2, 3), weights=torch.tensor([1, 0])
+    ).equivariance.sum().backward()
     assert predictions.grad is not None
     assert torch.isfinite(predictions.grad).all()
 
 
 def test_float32_with_a_large_offset_loses_nothing() -> None:
-    # Deviations on float32's grid at 1024 (2^-13), so that the same numbers with and without the offset are exact.
+    # Deviations on float32's grid at 1024 (2^-13), so that the same numbers with and without the
+    # offset are exact.
     steps = torch.randint(-40, 40, (4, 100, 3), generator=seeded(0)).double() * 2.0**-13
     truth = decompose(steps, torch.zeros(100, 3))
     shifted = decompose((1024 + steps).float(), torch.full((100, 3), 1024.0))
     for name in ("total", "twirled", "equivariance"):
         # Sums of exact squares in float64.
-        torch.testing.assert_close(getattr(shifted, name), getattr(truth, name), rtol=1e-13, atol=1e-20)
+        torch.testing.assert_close(
+            getattr(shifted, name), getattr(truth, name), rtol=1e-13, atol=1e-20
+        )
 
 
 @pytest.mark.parametrize("small", [1e-6, 1e-12, 1e-20])
 @pytest.mark.parametrize("n", [2, 4, 10])
 def test_tiny_shares_are_right(n: int, small: float) -> None:
-    # f(x) = x + e A x with traceless A: V scales with e^2 exactly, down to far below the rounding of the total.
+    # f(x) = x + e A x with traceless A: V scales with e^2 exactly, down to far below the rounding
+    # of the total.
     rotations = haar(n * REPEATS, n).reshape(n, REPEATS, 3, 3)
     scale = math.sqrt(small)
     traceless = MATRIX - MATRIX.trace() / 3 * torch.eye(3, dtype=torch.float64)
@@ -164,7 +182,8 @@ def test_tiny_shares_are_right(n: int, small: float) -> None:
 
 @pytest.mark.parametrize("n", [2, 4, 10])
 def test_share_one(n: int) -> None:
-    # The target is the exact twirl: everything is equivariance error, and the twirled part scatters about 0 unclipped.
+    # The target is the exact twirl: everything is equivariance error, and the twirled part scatters
+    # about 0 unclipped.
     predictions = linear(haar(n * REPEATS, n).reshape(n, REPEATS, 3, 3), MATRIX, X)
     d = decompose(predictions, (MATRIX.trace() / 3 * X).expand(REPEATS, 3))
     assert float(d.twirled.min()) < 0
@@ -187,7 +206,8 @@ def test_norm_of_a_whole_group_is_exact_and_jackknife_approaches_it() -> None:
 
 
 def test_jackknife_of_squared_error_is_the_unbiased_twirled_part() -> None:
-    # For one-component vectors far from 0 the norm is linear there, so V vanishes; masks drop whole vectors.
+    # For one-component vectors far from 0 the norm is linear there, so V vanishes; masks drop whole
+    # vectors.
     predictions = 5 + torch.rand(8, 20, 2, 1, generator=seeded(0), dtype=torch.float64)
     target = torch.zeros(20, 2, 1, dtype=torch.float64)
     # Differences of numbers of size 8 x 6.
@@ -217,7 +237,9 @@ def test_what_cannot_be_estimated_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 0"):
         decompose(seven, target, weights=-torch.ones(5))
     with pytest.raises(ValueError, match="weights differ"):
-        decompose(torch.zeros(8, 5, 3), target, weights=torch.tensor([[1.0, 0.0, 1.0]]), loss="norm")
+        decompose(
+            torch.zeros(8, 5, 3), target, weights=torch.tensor([[1.0, 0.0, 1.0]]), loss="norm"
+        )
     with pytest.raises(ValueError, match="confidence level"):
         decompose(seven, target).interval(95)
 
@@ -228,16 +250,21 @@ def test_share_is_a_ratio_of_sums_and_nan_only_without_error() -> None:
     perfect = decompose(torch.ones(2, 4, 3), torch.ones(4, 3))
     assert math.isnan(perfect.share)
     assert all(math.isnan(end) for end in perfect.interval())
-    assert all(math.isnan(end) for end in decompose(torch.randn(2, 1, 3), torch.ones(1, 3)).interval())
+    assert all(
+        math.isnan(end) for end in decompose(torch.randn(2, 1, 3), torch.ones(1, 3)).interval()
+    )
     constant = decompose(torch.ones(2, 4, 3), torch.zeros(4, 3))
     assert constant.interval() == (0.0, 0.0)
 
 
 def synthetic(sets: int, spread: float, n: int, seed: int) -> tuple[Tensor, Tensor, float]:
-    """``sets`` sets of 100 groups of 5 rows in R^3, group sizes of error log-normal with ``spread``, and the true share."""
+    """``sets`` sets of 100 groups of 5 rows in R^3, group sizes of error log-normal with
+    ``spread``, and the true share."""
     generator = seeded(seed)
     shape = (sets, 100, 5, 3)
-    scale = torch.exp(spread * torch.randn(sets, 100, 1, 1, generator=generator, dtype=torch.float64))
+    scale = torch.exp(
+        spread * torch.randn(sets, 100, 1, 1, generator=generator, dtype=torch.float64)
+    )
     bias = scale * torch.randn(shape, generator=generator, dtype=torch.float64)
     noise = 0.3 * scale * torch.randn((n, *shape), generator=generator, dtype=torch.float64)
     return (bias + noise).reshape(n, sets, 500, 3), torch.arange(500) // 5, 0.09 / 1.09
@@ -267,5 +294,7 @@ def test_interval_widens_with_the_level_and_resamples_groups_not_rows() -> None:
     assert rows[1] - rows[0] < high - low
     # Names of groups do not matter, nor the order of rows.
     order = torch.randperm(500, generator=seeded(0))
-    shuffled = decompose(predictions[:, 0, order], torch.zeros(500, 3), groups=groups[order] * 7 - 3)
+    shuffled = decompose(
+        predictions[:, 0, order], torch.zeros(500, 3), groups=groups[order] * 7 - 3
+    )
     assert shuffled.interval() == pytest.approx((low, high), rel=1e-9)

@@ -1,4 +1,5 @@
-"""Rotations of grids: exact on the cube group, orthogonal and invertible everywhere, accurate where the grid resolves."""
+"""Rotations of grids: exact on the cube group, orthogonal and invertible everywhere, accurate where
+the grid resolves."""
 
 import pytest
 import torch
@@ -31,7 +32,9 @@ def trilinear(grid: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
     """The textbook interpolation, for comparison."""
     size = grid.shape[-1]
     centres = (2 * torch.arange(size, dtype=grid.dtype) + 1) / size - 1
-    points = torch.stack(torch.meshgrid(centres, centres, centres, indexing="ij"), -1).reshape(1, -1, 3)
+    points = torch.stack(torch.meshgrid(centres, centres, centres, indexing="ij"), -1).reshape(
+        1, -1, 3
+    )
     sources = (points @ rotations).reshape(len(grid), size, size, size, 3).flip(-1)
     return torch.nn.functional.grid_sample(grid, sources, align_corners=False)
 
@@ -40,16 +43,21 @@ def trilinear(grid: torch.Tensor, rotations: torch.Tensor) -> torch.Tensor:
 def test_norms_are_kept_and_the_transpose_undoes(size: int) -> None:
     grid, rotations = white(6, size, 2), haar(6)
     rotated = rotate_grid(grid, rotations)
-    torch.testing.assert_close(rotated.flatten(1).norm(dim=1), grid.flatten(1).norm(dim=1), atol=0, rtol=1e-12)
+    torch.testing.assert_close(
+        rotated.flatten(1).norm(dim=1), grid.flatten(1).norm(dim=1), atol=0, rtol=1e-12
+    )
     torch.testing.assert_close(rotate_grid(rotated, rotations.transpose(1, 2)), grid, **ROUNDING)
 
 
 def test_white_noise_stays_white() -> None:
-    # The covariance of rotated white noise is M M^T, M the map's matrix: the identity if and only if it stays white.
+    # The covariance of rotated white noise is M M^T, M the map's matrix: the identity if and only
+    # if it stays white.
     size = 5
     basis = torch.eye(size**3, dtype=torch.float64).reshape(-1, 1, size, size, size)
     matrix = rotate_grid(basis, haar(1).expand(len(basis), 3, 3)).flatten(1)
-    torch.testing.assert_close(matrix.T @ matrix, torch.eye(size**3, dtype=torch.float64), **ROUNDING)
+    torch.testing.assert_close(
+        matrix.T @ matrix, torch.eye(size**3, dtype=torch.float64), **ROUNDING
+    )
     assert (matrix - torch.eye(size**3, dtype=torch.float64)).abs().max() > 0.1
 
 
@@ -57,8 +65,16 @@ def test_white_noise_stays_white() -> None:
 def test_cube_rotations_compose_with_every_other(size: int) -> None:
     grid, rotations = white(24, size), haar(24)
     cube = octahedral_rotations(torch.float64)
-    torch.testing.assert_close(rotate_grid(rotate_grid(grid, rotations), cube), rotate_grid(grid, cube @ rotations), **ROUNDING)
-    torch.testing.assert_close(rotate_grid(rotate_grid(grid, cube), rotations), rotate_grid(grid, rotations @ cube), **ROUNDING)
+    torch.testing.assert_close(
+        rotate_grid(rotate_grid(grid, rotations), cube),
+        rotate_grid(grid, cube @ rotations),
+        **ROUNDING,
+    )
+    torch.testing.assert_close(
+        rotate_grid(rotate_grid(grid, cube), rotations),
+        rotate_grid(grid, rotations @ cube),
+        **ROUNDING,
+    )
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -70,7 +86,9 @@ def test_turns_about_an_axis_are_undone_too(axis: int) -> None:
     rotation[first, first] = rotation[second, second] = cosine
     rotation[second, first], rotation[first, second] = sine, -sine
     grid = white(1, 8)
-    torch.testing.assert_close(rotate_grid(rotate_grid(grid, rotation[None]), rotation.T[None]), grid, **ROUNDING)
+    torch.testing.assert_close(
+        rotate_grid(rotate_grid(grid, rotation[None]), rotation.T[None]), grid, **ROUNDING
+    )
 
 
 def test_rows_mix_cube_rotations_and_others() -> None:
@@ -79,10 +97,13 @@ def test_rows_mix_cube_rotations_and_others() -> None:
     together = rotate_grid(grid, rotations)
     for row in range(4):
         part = slice(row, row + 1)
-        torch.testing.assert_close(together[part], rotate_grid(grid[part], rotations[part]), **ROUNDING)
+        torch.testing.assert_close(
+            together[part], rotate_grid(grid[part], rotations[part]), **ROUNDING
+        )
 
 
-# A Gaussian of 1.32 voxels is VoxMol's atom (.33 A at .25 A); its spectrum is down to 2e-4 at the Nyquist frequency.
+# A Gaussian of 1.32 voxels is VoxMol's atom (.33 A at .25 A); its spectrum is down to 2e-4 at the
+# Nyquist frequency.
 @pytest.mark.parametrize(("width", "bound"), [(1.0, 0.03), (1.32, 2e-3), (2.0, 5e-3)])
 @pytest.mark.parametrize("size", [24, 25])
 def test_resolved_fields_rotate_accurately(size: int, width: float, bound: float) -> None:
@@ -90,6 +111,10 @@ def test_resolved_fields_rotate_accurately(size: int, width: float, bound: float
     at = torch.nn.functional.normalize(haar(6, seed=1)[:, 0], dim=1) * size / 4
     expected = blob(size, torch.einsum("nij,nj->ni", rotations, at), width)
     error = (rotate_grid(blob(size, at, width), rotations) - expected).norm() / expected.norm()
-    # What remains is the part of the spectrum past Nyquist (narrow blobs) or of the blob past the box (wide ones).
+    # What remains is the part of the spectrum past Nyquist (narrow blobs) or of the blob past the
+    # box (wide ones).
     assert error < bound
-    assert error < 0.2 * (trilinear(blob(size, at, width), rotations) - expected).norm() / expected.norm()
+    assert (
+        error
+        < 0.2 * (trilinear(blob(size, at, width), rotations) - expected).norm() / expected.norm()
+    )

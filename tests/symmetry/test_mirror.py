@@ -25,15 +25,20 @@ def test_signs_are_those_of_e3nn() -> None:
 
 
 @pytest.mark.parametrize(
-    ("symmetry", "shape"), [("1o + 2x0e + 1e", (4, 5, 8)), ("0o", (4,)), ("voxel(0o + 1o + 0e)", (2, 5, 6, 6, 6))]
+    ("symmetry", "shape"),
+    [("1o + 2x0e + 1e", (4, 5, 8)), ("0o", (4,)), ("voxel(0o + 1o + 0e)", (2, 5, 6, 6, 6))],
 )
-def test_twice_is_nothing_and_it_commutes_with_rotations(symmetry: str, shape: tuple[int, ...]) -> None:
+def test_twice_is_nothing_and_it_commutes_with_rotations(
+    symmetry: str, shape: tuple[int, ...]
+) -> None:
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     once = mirror({"x": x}, [field(symmetry)])
     assert not torch.equal(once["x"], x)
     assert torch.equal(mirror(once, [field(symmetry)])["x"], x)
     cube = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    haar = random_rotations(shape[0], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    haar = random_rotations(
+        shape[0], generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     for rotations in (cube[None], *([] if "voxel" in symmetry else [haar])):
         after = mirror(rotate({"x": x}, [field(symmetry)], rotations, None), [field(symmetry)])["x"]
         # Signs and places change without rounding, and the products are the same up to them.

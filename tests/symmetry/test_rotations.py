@@ -18,12 +18,20 @@ def haar() -> torch.Tensor:
 
 def test_rotations_are_orthogonal_with_determinant_one(haar: torch.Tensor) -> None:
     # A handful of products of numbers below 1: a few eps.
-    torch.testing.assert_close(haar @ haar.transpose(1, 2), torch.eye(3, dtype=torch.float64).expand(N, 3, 3), atol=1e-14, rtol=0)
-    torch.testing.assert_close(torch.linalg.det(haar), torch.ones(N, dtype=torch.float64), atol=1e-14, rtol=0)
+    torch.testing.assert_close(
+        haar @ haar.transpose(1, 2),
+        torch.eye(3, dtype=torch.float64).expand(N, 3, 3),
+        atol=1e-14,
+        rtol=0,
+    )
+    torch.testing.assert_close(
+        torch.linalg.det(haar), torch.ones(N, dtype=torch.float64), atol=1e-14, rtol=0
+    )
 
 
 def test_moments_are_those_of_haar_measure(haar: torch.Tensor) -> None:
-    # E R = 0, E R_ij R_kl = delta_ik delta_jl / 3, E R_ij^4 = 1/5. Six standard errors of N draws of numbers below 1.
+    # E R = 0, E R_ij R_kl = delta_ik delta_jl / 3, E R_ij^4 = 1/5. Six standard errors of N draws
+    # of numbers below 1.
     tolerance = 6 / math.sqrt(N)
     assert haar.mean(0).abs().max() < tolerance
     second = torch.einsum("nij,nkl->ijkl", haar, haar) / N
@@ -35,7 +43,12 @@ def test_moments_are_those_of_haar_measure(haar: torch.Tensor) -> None:
 def test_angle_follows_its_haar_density(haar: torch.Tensor) -> None:
     # The angle of a Haar rotation has density (1 - cos) / pi; three uniform Euler angles fail this.
     angle = torch.acos(((haar.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))
-    assert stats.kstest(angle.numpy(), lambda a: (a - torch.sin(torch.as_tensor(a)).numpy()) / math.pi).pvalue > 1e-3
+    assert (
+        stats.kstest(
+            angle.numpy(), lambda a: (a - torch.sin(torch.as_tensor(a)).numpy()) / math.pi
+        ).pvalue
+        > 1e-3
+    )
 
 
 def test_measure_is_left_and_right_invariant(haar: torch.Tensor) -> None:
@@ -43,12 +56,17 @@ def test_measure_is_left_and_right_invariant(haar: torch.Tensor) -> None:
     # Independent halves, one moved: every matrix element keeps its distribution.
     for moved in (fixed @ haar[N // 2 :], haar[N // 2 :] @ fixed):
         for i, j in ((0, 0), (1, 2), (2, 1)):
-            assert stats.ks_2samp(haar[: N // 2, i, j].numpy(), moved[:, i, j].numpy()).pvalue > 1e-3
+            assert (
+                stats.ks_2samp(haar[: N // 2, i, j].numpy(), moved[:, i, j].numpy()).pvalue > 1e-3
+            )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_draws_do_not_depend_on_the_dtype(dtype: torch.dtype) -> None:
-    same = [random_rotations(5, generator=torch.Generator().manual_seed(3), dtype=kind) for kind in (dtype, torch.float64)]
+    same = [
+        random_rotations(5, generator=torch.Generator().manual_seed(3), dtype=kind)
+        for kind in (dtype, torch.float64)
+    ]
     assert torch.equal(same[0], same[1].to(dtype))
 
 
@@ -69,4 +87,6 @@ def test_cube_group_is_a_group_of_24_exact_rotations() -> None:
     members = {tuple(g.flatten().tolist()) for g in group}
     assert len(members) == 24
     assert {tuple((a @ b).flatten().tolist()) for a in group for b in group} == members
-    assert torch.equal(torch.linalg.det(group.double()).round(), torch.ones(24, dtype=torch.float64))
+    assert torch.equal(
+        torch.linalg.det(group.double()).round(), torch.ones(24, dtype=torch.float64)
+    )

@@ -38,17 +38,25 @@ def test_representation_is_an_orthogonal_homomorphism_in_e3nns_basis(degree: int
     matrices = representation(degree, first)
     # Least squares on ~20 well spread points: a few tens of eps.
     exact = {"atol": 1e-13, "rtol": 0}
-    torch.testing.assert_close(representation(degree, first @ second), matrices @ representation(degree, second), **exact)
-    torch.testing.assert_close(representation(degree, first.transpose(1, 2)), matrices.transpose(1, 2), **exact)
+    torch.testing.assert_close(
+        representation(degree, first @ second), matrices @ representation(degree, second), **exact
+    )
+    torch.testing.assert_close(
+        representation(degree, first.transpose(1, 2)), matrices.transpose(1, 2), **exact
+    )
     # e3nn builds its own matrices from float32 tables: good to a few 1e-6.
-    torch.testing.assert_close(matrices, o3.Irrep(degree, 1).D_from_matrix(first), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        matrices, o3.Irrep(degree, 1).D_from_matrix(first), atol=1e-5, rtol=0
+    )
 
 
 def test_act_rotates_vectors_and_leaves_scalars() -> None:
     rotations = haar(3)
     values = torch.randn(3, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     out = SymmetryType.parse("1o + 2x0e").act(values, rotations)
-    torch.testing.assert_close(out[..., :3], torch.einsum("nij,nkj->nki", rotations, values[..., :3]))
+    torch.testing.assert_close(
+        out[..., :3], torch.einsum("nij,nkj->nki", rotations, values[..., :3])
+    )
     assert torch.equal(out[..., 3:], values[..., 3:])
 
 
@@ -64,12 +72,19 @@ def test_act_computes_in_float64() -> None:
 def test_cube_group_acts_on_grids_exactly_and_as_a_group(symmetry: str) -> None:
     kind = SymmetryType.parse(symmetry)
     group = octahedral_rotations(dtype=torch.float64)
-    grid = torch.randn(1, kind.dim, 4, 4, 4, generator=torch.Generator().manual_seed(0)).double().expand(24, -1, -1, -1, -1)
+    grid = (
+        torch.randn(1, kind.dim, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+        .double()
+        .expand(24, -1, -1, -1, -1)
+    )
     other = group.roll(5, 0)
     twice = kind.act(kind.act(grid, other), group)
-    # Axis permutations are exact; only l=2 channels are mixed by fitted matrices (a few tens of eps).
+    # Axis permutations are exact; only l=2 channels are mixed by fitted matrices (a few tens of
+    # eps).
     torch.testing.assert_close(twice, kind.act(grid, group @ other), atol=1e-13, rtol=0)
-    torch.testing.assert_close(kind.act(kind.act(grid, group), group.transpose(1, 2)), grid, atol=1e-13, rtol=0)
+    torch.testing.assert_close(
+        kind.act(kind.act(grid, group), group.transpose(1, 2)), grid, atol=1e-13, rtol=0
+    )
 
 
 @pytest.mark.parametrize("which", range(24))
@@ -79,7 +94,12 @@ def test_grid_values_move_to_the_rotated_place(which: int) -> None:
     place = torch.tensor([2, 1, -2]) + 2
     grid[0, 0, place[0], place[1], place[2]] = 1.0
     moved = (rotation @ (place - 2).double()).long() + 2
-    assert SymmetryType.parse("voxel(0e)").act(grid, rotation[None])[0, 0, moved[0], moved[1], moved[2]] == 1.0
+    assert (
+        SymmetryType.parse("voxel(0e)").act(grid, rotation[None])[
+            0, 0, moved[0], moved[1], moved[2]
+        ]
+        == 1.0
+    )
 
 
 def test_interpolation_agrees_with_the_exact_action_and_with_a_smooth_field() -> None:
@@ -93,25 +113,47 @@ def test_interpolation_agrees_with_the_exact_action_and_with_a_smooth_field() ->
 
     scalar = SymmetryType.parse("voxel(0e)")
     rotation = haar(1)
-    # Trilinear error is at most (h^2/8) sum |f''| with h = 2/24, |f''| <= 2/0.08 in each of three directions.
-    assert (scalar.act(blob(centre), rotation) - blob(rotation[0] @ centre)).abs().max() < (2 / 24) ** 2 / 8 * 3 * 25
+    # Trilinear error is at most (h^2/8) sum |f''| with h = 2/24, |f''| <= 2/0.08 in each of three
+    # directions.
+    assert (scalar.act(blob(centre), rotation) - blob(rotation[0] @ centre)).abs().max() < (
+        2 / 24
+    ) ** 2 / 8 * 3 * 25
     quarter = octahedral_rotations(dtype=torch.float64)[7][None]
-    # Off by less than rounding of a quarter turn, the interpolating path must agree with the permuting one.
+    # Off by less than rounding of a quarter turn, the interpolating path must agree with the
+    # permuting one.
     nudged = quarter + 1e-15
-    torch.testing.assert_close(scalar.act(blob(centre), nudged), scalar.act(blob(centre), quarter), atol=1e-12, rtol=0)
+    torch.testing.assert_close(
+        scalar.act(blob(centre), nudged), scalar.act(blob(centre), quarter), atol=1e-12, rtol=0
+    )
 
 
 def test_rotate_follows_the_declarations() -> None:
-    fields = [field("pos", "1o"), field("z", "0e"), field("dipole", "1o", "graph"), field("edges", "0e", "none")]
+    fields = [
+        field("pos", "1o"),
+        field("z", "0e"),
+        field("dipole", "1o", "graph"),
+        field("edges", "0e", "none"),
+    ]
     index = torch.tensor([0, 0, 1])
-    batch = {"pos": torch.randn(3, 3), "z": torch.arange(3), "dipole": torch.randn(2, 3), "extra": torch.ones(2)}
+    batch = {
+        "pos": torch.randn(3, 3),
+        "z": torch.arange(3),
+        "dipole": torch.randn(2, 3),
+        "extra": torch.ones(2),
+    }
     rotations = haar(2)
     out = rotate(batch, fields, rotations, index)
     torch.testing.assert_close(
-        out["pos"].double(), torch.einsum("nij,nj->ni", rotations[index], batch["pos"].double()), atol=1e-6, rtol=0
+        out["pos"].double(),
+        torch.einsum("nij,nj->ni", rotations[index], batch["pos"].double()),
+        atol=1e-6,
+        rtol=0,
     )
     torch.testing.assert_close(
-        out["dipole"].double(), torch.einsum("nij,nj->ni", rotations, batch["dipole"].double()), atol=1e-6, rtol=0
+        out["dipole"].double(),
+        torch.einsum("nij,nj->ni", rotations, batch["dipole"].double()),
+        atol=1e-6,
+        rtol=0,
     )
     assert out["z"] is batch["z"]
     assert out["extra"] is batch["extra"]
@@ -119,7 +161,8 @@ def test_rotate_follows_the_declarations() -> None:
     # Two roundings to float32 of numbers below ~3.
     torch.testing.assert_close(back["pos"], batch["pos"], atol=2e-6, rtol=0)
     assert torch.equal(
-        rotate(batch, fields, rotations[:1], None)["dipole"], rotate(batch, fields, rotations[[0, 0]], index)["dipole"]
+        rotate(batch, fields, rotations[:1], None)["dipole"],
+        rotate(batch, fields, rotations[[0, 0]], index)["dipole"],
     )
 
 
@@ -127,7 +170,12 @@ def test_rotate_names_the_field_that_does_not_fit() -> None:
     with pytest.raises(UsageError, match=r"'pos'.*3 components"):
         rotate({"pos": torch.randn(3, 4)}, [field("pos", "1o")], haar(3), torch.arange(3))
     with pytest.raises(UsageError, match=r"'pos'.*int64"):
-        rotate({"pos": torch.ones(3, 3, dtype=torch.int64)}, [field("pos", "1o")], haar(3), torch.arange(3))
+        rotate(
+            {"pos": torch.ones(3, 3, dtype=torch.int64)},
+            [field("pos", "1o")],
+            haar(3),
+            torch.arange(3),
+        )
     with pytest.raises(UsageError, match=r"'pos'.*no index"):
         rotate({"pos": torch.randn(3, 3)}, [field("pos", "1o")], haar(3), None)
     with pytest.raises(UsageError, match="cubic"):

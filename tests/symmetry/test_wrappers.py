@@ -46,14 +46,19 @@ def test_frames_make_any_network_equivariant(name: str, seed: int, turn: int) ->
     assume(name == "frames" or skewness[:, :2].abs().min() > 1e-3)
     model = wrapped(name, seed % 7)
     plain = model(**inputs)["pull"]
-    # Outputs of size ~1, coordinates ~1, Lipschitz constant below ~10: 1e-16 / 1e-3 x 10 is 1e-12; ten times that.
-    torch.testing.assert_close(moved_then_back(model, inputs, haar(3, turn)), plain, atol=1e-11, rtol=0)
+    # Outputs of size ~1, coordinates ~1, Lipschitz constant below ~10: 1e-16 / 1e-3 x 10 is 1e-12;
+    # ten times that.
+    torch.testing.assert_close(
+        moved_then_back(model, inputs, haar(3, turn)), plain, atol=1e-11, rtol=0
+    )
 
 
 def spectra(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
     pos = inputs["pos"].reshape(3, -1, 3)
     centred = pos - pos.mean(1, keepdim=True)
-    return torch.linalg.eigvalsh(centred.transpose(1, 2) @ centred), principal_axes(inputs["pos"], inputs["batch"], 3)[1]
+    return torch.linalg.eigvalsh(centred.transpose(1, 2) @ centred), principal_axes(
+        inputs["pos"], inputs["batch"], 3
+    )[1]
 
 
 @pytest.mark.parametrize("name", ["frames", "canonical"])
@@ -62,22 +67,37 @@ def test_a_graph_does_not_see_the_rest_of_its_batch(name: str) -> None:
     alone = {key: value[6:12] for key, value in inputs.items()}
     alone["batch"] = torch.zeros(6, dtype=torch.int64)
     # Batched linear algebra may sum in another order: a few eps.
-    torch.testing.assert_close(model(**alone)["pull"], model(**inputs)["pull"][6:12], atol=1e-13, rtol=0)
+    torch.testing.assert_close(
+        model(**alone)["pull"], model(**inputs)["pull"][6:12], atol=1e-13, rtol=0
+    )
 
 
 def test_principal_axes_are_ordered_and_orthonormal() -> None:
     generator = torch.Generator().manual_seed(0)
-    points = torch.randn(40, 3, generator=generator, dtype=torch.float64) * torch.tensor([1.0, 5.0, 0.2])
-    axes, skewness = principal_axes(torch.cat([points + 7, points]), torch.arange(2).repeat_interleave(40), 2)
+    points = torch.randn(40, 3, generator=generator, dtype=torch.float64) * torch.tensor(
+        [1.0, 5.0, 0.2]
+    )
+    axes, skewness = principal_axes(
+        torch.cat([points + 7, points]), torch.arange(2).repeat_interleave(40), 2
+    )
     assert axes[0, :, 0].abs().argmax() == 1
-    torch.testing.assert_close(axes.transpose(1, 2) @ axes, torch.eye(3, dtype=torch.float64).expand(2, 3, 3), atol=1e-14, rtol=0)
+    torch.testing.assert_close(
+        axes.transpose(1, 2) @ axes,
+        torch.eye(3, dtype=torch.float64).expand(2, 3, 3),
+        atol=1e-14,
+        rtol=0,
+    )
     # A shift changes nothing but rounding: 40 third powers of numbers up to 15, eps 1e-16.
     torch.testing.assert_close(skewness[0], skewness[1], atol=1e-9, rtol=0)
 
 
 def test_frames_survive_degenerate_graphs() -> None:
     for points in (torch.zeros(1, 3), torch.tensor([[0.0, 0, 1], [0, 0, -1]]), torch.eye(3)):
-        inputs = {"z": torch.ones(len(points)), "pos": points.double(), "batch": torch.zeros(len(points), dtype=torch.int64)}
+        inputs = {
+            "z": torch.ones(len(points)),
+            "pos": points.double(),
+            "batch": torch.zeros(len(points), dtype=torch.int64),
+        }
         for name in ("frames", "canonical"):
             model = wrap(name, Raw(points=len(points)).double(), TASK.fields, TASK.index_field)
             assert torch.isfinite(model(**inputs)["pull"]).all()
@@ -94,7 +114,9 @@ def test_an_equivariant_model_is_left_as_it_is(name: str) -> None:
     inputs = inputs_of(2, 0)
     model = wrap(name, Spring(), TASK.fields, TASK.index_field).eval()
     for key, value in Spring()(**inputs).items():
-        torch.testing.assert_close(model(**inputs)[key], value, atol=1e-13, rtol=0)  # a few eps of numbers up to ~10
+        torch.testing.assert_close(
+            model(**inputs)[key], value, atol=1e-13, rtol=0
+        )  # a few eps of numbers up to ~10
     assert model.requires == {"edge_index": 5.0}
     assert model(**{**inputs, "pos": inputs["pos"].float()})["pull"].dtype == torch.float32
 
@@ -125,9 +147,13 @@ def test_twirl_is_plain_in_training_and_fixed_in_evaluation() -> None:
     twirl = wrap("twirl-4", model, TASK.fields, TASK.index_field)
     assert torch.equal(twirl.train()(**inputs)["pull"], model(**inputs)["pull"])
     first = twirl.eval()(**inputs)["pull"]
-    assert torch.equal(first, wrap("twirl-4", model, TASK.fields, TASK.index_field).eval()(**inputs)["pull"])
+    assert torch.equal(
+        first, wrap("twirl-4", model, TASK.fields, TASK.index_field).eval()(**inputs)["pull"]
+    )
     assert not torch.equal(first, model(**inputs)["pull"])
-    by_hand = torch.stack([moved_then_back(model, inputs, rotation[None]) for rotation in haar(4, 0)]).mean(0)
+    by_hand = torch.stack(
+        [moved_then_back(model, inputs, rotation[None]) for rotation in haar(4, 0)]
+    ).mean(0)
     torch.testing.assert_close(first, by_hand, atol=1e-14, rtol=0)  # the same sum in another order
 
 
@@ -136,7 +162,9 @@ def test_twirling_over_the_cube_group_is_exactly_octahedral() -> None:
     plain = model(**inputs)["pull"]
     for rotation in octahedral_rotations(torch.float64):
         # The same 24 numbers of size ~1 in another order.
-        torch.testing.assert_close(moved_then_back(model, inputs, rotation[None]), plain, atol=1e-14, rtol=0)
+        torch.testing.assert_close(
+            moved_then_back(model, inputs, rotation[None]), plain, atol=1e-14, rtol=0
+        )
 
 
 def test_gradients_reach_the_weights_through_frames() -> None:
@@ -174,6 +202,8 @@ def test_padded_clouds_have_frames_that_padding_does_not_move(name: str) -> None
     turn = haar(4, 2)
     # Outputs of size ~10; four frames of well-separated moments.
     moved = model(x=rotate({"x": x}, fields, turn, None)["x"])
-    torch.testing.assert_close(rotate(moved, fields, turn.transpose(1, 2), None)["x"], plain, atol=1e-11, rtol=0)
+    torch.testing.assert_close(
+        rotate(moved, fields, turn.transpose(1, 2), None)["x"], plain, atol=1e-11, rtol=0
+    )
     padded = torch.cat([x, x.new_zeros(4, 3, 3)], dim=1)
     torch.testing.assert_close(model(x=padded)["x"][:, :7], plain, atol=1e-11, rtol=0)

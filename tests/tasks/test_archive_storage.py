@@ -1,4 +1,5 @@
-"""Archives of any task: what is written is read back, the cards agree, an unfinished file is built again."""
+"""Archives of any task: what is written is read back, the cards agree, an unfinished file is built
+again."""
 
 import hashlib
 from pathlib import Path
@@ -13,8 +14,17 @@ from equivbench.tasks.sources import ArchiveSource
 from equivbench.tasks.splits import draw, split_of
 from equivbench.tasks.storage import read_archive, read_card, write_archive
 
-ARRAYS: dict[str, np.ndarray] = {"pos": np.arange(6, dtype=np.int16).reshape(2, 3), "name": np.array([b"a", b"bc"])}
-CARD = {"sizes": {"train": 2}, "units": {"pos": "A"}, "split_rule": "none", "licences": {"data": "MIT"}, "recipe": {"seed": 0}}
+ARRAYS: dict[str, np.ndarray] = {
+    "pos": np.arange(6, dtype=np.int16).reshape(2, 3),
+    "name": np.array([b"a", b"bc"]),
+}
+CARD = {
+    "sizes": {"train": 2},
+    "units": {"pos": "A"},
+    "split_rule": "none",
+    "licences": {"data": "MIT"},
+    "recipe": {"seed": 0},
+}
 
 
 def write(out: Path) -> Path:
@@ -27,7 +37,10 @@ def test_what_is_written_is_read_back_and_both_cards_name_its_checksum(tmp_path:
     assert all(np.array_equal(arrays[name], ARRAYS[name]) for name in ARRAYS)
     assert list(card) == ["name", "version", "sha256", "bytes", *CARD]
     assert card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert f"Has {path.stat().st_size} bytes, `{card['sha256']}`." in path.with_suffix(".md").read_text()
+    assert (
+        f"Has {path.stat().st_size} bytes, `{card['sha256']}`."
+        in path.with_suffix(".md").read_text()
+    )
     assert write(tmp_path / "again" / "set.npz").read_bytes() == path.read_bytes()
 
 
@@ -37,7 +50,9 @@ def test_an_archive_that_lacks_an_array_is_named_with_its_kind(tmp_path: Path) -
         read_archive(path, ["pos", "charge"], "backbone")
 
 
-def test_a_file_without_its_card_was_not_finished_and_is_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_its_card_was_not_finished_and_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
     built: list[Path] = []
 
@@ -60,7 +75,8 @@ def test_a_file_without_its_card_was_not_finished_and_is_built_again(tmp_path: P
 def test_splits_are_a_fifth_and_a_tenth_of_the_names() -> None:
     names = [f"unit {index}" for index in range(20_000)]
     drawn = np.array([draw(name) for name in names])
-    # Kolmogorov and Smirnov: 20,000 uniform numbers stray further once in 1,000 sets, and these names are fixed.
+    # Kolmogorov and Smirnov: 20,000 uniform numbers stray further once in 1,000 sets, and these
+    # names are fixed.
     assert np.abs(np.sort(drawn) - np.linspace(0, 1, len(drawn))).max() < 0.014
     for name, u in zip(names[:200], drawn, strict=False):
         assert split_of(name) == ("test" if u < 0.2 else "validation" if u < 0.3 else "train")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from equivbench.analysis.measure import measure_equivariance
 from equivbench.errors import FailedError, UsageError
+from equivbench.measure.equivariance import measure_equivariance
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.arrays import ArrayData, ArrayTask
 
@@ -13,7 +13,9 @@ TASK = ArrayTask("toy-arrays", inputs={"x": "1o", "q": "0e"}, target=("y", "1o")
 
 
 def make(split: str, count: int = 40) -> dict[str, torch.Tensor]:
-    x, q = torch.randn(count, 4, generator=torch.Generator().manual_seed(len(split))).split([3, 1], dim=1)
+    x, q = torch.randn(count, 4, generator=torch.Generator().manual_seed(len(split))).split(
+        [3, 1], dim=1
+    )
     return {"x": x, "q": q, "y": q * x}
 
 
@@ -39,7 +41,8 @@ def test_the_errors_are_those_of_the_closed_form() -> None:
     assert halved.share < 1e-12
     # A constant vector averages to nothing over rotations: all of its square is equivariance error.
     tilted = measure_equivariance(Times(1.0, tilt=0.3), TASK, data=data, rotations=200)
-    # Relative error of a mean over 40 x 200 draws of |p - pbar|^2, which for 200 draws each is within .5%.
+    # Relative error of a mean over 40 x 200 draws of |p - pbar|^2, which for 200 draws each is
+    # within .5%.
     assert tilted.equivariance == pytest.approx(0.09, rel=0.01)
 
 
@@ -54,7 +57,9 @@ def test_rotations_act_as_declared() -> None:
 
 def test_the_checksum_knows_the_bytes_and_groups_are_kept() -> None:
     one, again = ArrayData("toy", make), ArrayData("toy", make)
-    other = ArrayData("toy", lambda split: {name: tensor + 1e-6 for name, tensor in make(split).items()})
+    other = ArrayData(
+        "toy", lambda split: {name: tensor + 1e-6 for name, tensor in make(split).items()}
+    )
     assert one.verify() == again.verify() != other.verify()
     assert one.path() == one.prepare()
     assert one.path().exists()
@@ -63,7 +68,11 @@ def test_the_checksum_knows_the_bytes_and_groups_are_kept() -> None:
     assert grouped.test.collate(torch.tensor([3])).keys() == {"x", "q", "y"}
 
 
-@pytest.mark.parametrize("spoil", [{"x": torch.zeros(3, 3)}, {"groups": torch.zeros(3, dtype=torch.int64)}], ids=["x", "groups"])
+@pytest.mark.parametrize(
+    "spoil",
+    [{"x": torch.zeros(3, 3)}, {"groups": torch.zeros(3, dtype=torch.int64)}],
+    ids=["x", "groups"],
+)
 def test_lengths_that_differ_are_refused(spoil: dict[str, torch.Tensor]) -> None:
     with pytest.raises(FailedError, match="train split must have one length"):
         ArrayData("toy", lambda split: make(split) | spoil).load()

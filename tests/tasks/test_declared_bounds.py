@@ -1,4 +1,5 @@
-"""What records are held against: the declared checksums are the cards', the declared lowest losses what rounding leaves."""
+"""What records are held against: the declared checksums are the cards', the declared lowest losses
+what rounding leaves."""
 
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from equivbench.tasks.voxel.task import grid_of
 from equivbench.tasks.voxel.voxelise import voxelise
 
 CARDS = sorted(Path(equivbench.tasks.__file__).parent.glob("*/data/*.npz"))
-DECLARED = {name: entry.value for name, entry in DATASETS.entries().items() if entry.value.checksums}
+DECLARED = {
+    name: entry.value for name, entry in DATASETS.entries().items() if entry.value.checksums
+}
 
 
 def test_every_shipped_archive_has_its_checksum_declared() -> None:
@@ -40,7 +43,9 @@ def test_voxel_rounding_is_above_what_is_declared_and_of_its_order(name: str) ->
     generator = torch.Generator().manual_seed(0)
     pos = batch["pos"].double()
     moved = pos + UNIT * (torch.rand(pos.shape, generator=generator, dtype=pos.dtype) - 0.5)
-    first, second = (voxelise(each, batch["channel"], batch["batch"], 8, grid_of(batch)) for each in (pos, moved))
+    first, second = (
+        voxelise(each, batch["channel"], batch["batch"], 8, grid_of(batch)) for each in (pos, moved)
+    )
     left, lowest = float((first - second).square().mean()), DATASETS.get(name).lowest_loss
     assert lowest is not None
     # Rounded down for all grids at once: molecules and grids differ by less than ten.

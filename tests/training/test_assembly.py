@@ -1,4 +1,5 @@
-"""From a job to a trainer: names resolved, weights from the seed, the wrapper round the model, the checkpoint found again."""
+"""From a job to a trainer: names resolved, weights from the seed, the wrapper round the model, the
+checkpoint found again."""
 
 import dataclasses
 
@@ -9,7 +10,7 @@ from torch import nn
 from toy_training import ToyNet, ToySplit, ToyTask
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.pairs.base import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
+from equivbench.pairs import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
 from equivbench.registry import DatasetSpec, ModelSpec, PluginLoader, Registry, TaskSpec
 from equivbench.symmetry.wrappers import Twirl
 from equivbench.tasks.base import Card, TaskData
@@ -72,7 +73,9 @@ def registered(monkeypatch):
             arm("liar", "lying"),
         ),
         matching=MatchStatement(what="nothing", target="none"),
-        presets={"dev": PairPreset(dataset="option-toy", budget="12steps", evaluations=3, rotations=2)},
+        presets={
+            "dev": PairPreset(dataset="option-toy", budget="12steps", evaluations=3, rotations=2)
+        },
     )
     tables = {
         "PAIRS": [pair],
@@ -85,7 +88,11 @@ def registered(monkeypatch):
         ],
     }
     for table, values in tables.items():
-        monkeypatch.setattr(assembly, table, Registry(table.lower()[:-1], lambda values=values: iter(values), PluginLoader(())))
+        monkeypatch.setattr(
+            assembly,
+            table,
+            Registry(table.lower()[:-1], lambda values=values: iter(values), PluginLoader(())),
+        )
 
 
 @pytest.fixture
@@ -135,7 +142,11 @@ def test_a_whole_run_reports_what_it_is(job):
     trainer = build_trainer(job)
     trainer.train_slice(1e9)
     outcome = trainer.finalise(inference_seconds=0.0)
-    assert (outcome.model.name, outcome.model.symmetry, outcome.model.symmetry_verified) == ("plain", "none", None)
+    assert (outcome.model.name, outcome.model.symmetry, outcome.model.symmetry_verified) == (
+        "plain",
+        "none",
+        None,
+    )
     assert outcome.variant == {"sign": "plain"}
     assert outcome.dataset.sizes["train"] == 20
     assert [point.step for point in outcome.trace] == [1, 2, 12]
@@ -178,16 +189,22 @@ def test_an_extension_continues_a_finished_run_or_a_fresh_one(job):
     trainer = build_trainer(longer)
     assert (trainer.facts.step, trainer.finished, trainer.budget.text) == (12, False, "24steps")
     trainer.train_slice(1e9)
-    fresh = build_trainer(msgspec.structs.replace(longer, resume=False, state_dir=job.state_dir + "2"))
+    fresh = build_trainer(
+        msgspec.structs.replace(longer, resume=False, state_dir=job.state_dir + "2")
+    )
     fresh.train_slice(1e9)
     # The resumed run measured its floor at 12 steps as well.
-    assert [(p.step, p.test.total) for p in fresh.trace] == [(p.step, p.test.total) for p in trainer.trace]
+    assert [(p.step, p.test.total) for p in fresh.trace] == [
+        (p.step, p.test.total) for p in trainer.trace
+    ]
     assert fresh.outcome().budget.extends == 12
     assert build_trainer(longer).finished
 
 
 def test_tune_overrides_the_recipe_and_judges_on_validation(job):
-    tuned = msgspec.structs.replace(job, recipe={"learning_rate": 0.5, "batch_size": 2}, split="validation")
+    tuned = msgspec.structs.replace(
+        job, recipe={"learning_rate": 0.5, "batch_size": 2}, split="validation"
+    )
     trainer = build_trainer(tuned)
     assert (trainer.arm.recipe.learning_rate, trainer.arm.recipe.batch_size) == (0.5, 2)
     trainer.train_slice(1e9)
@@ -196,7 +213,9 @@ def test_tune_overrides_the_recipe_and_judges_on_validation(job):
 
 
 def test_a_checkpoint_gives_its_model_back(job):
-    trainer = build_trainer(msgspec.structs.replace(job, arm="twirled", variant={"sign": "flipped"}))
+    trainer = build_trainer(
+        msgspec.structs.replace(job, arm="twirled", variant={"sign": "flipped"})
+    )
     trainer.train_slice(1e9)
     path = trainer.save()
     model, task, found = load_model(path)
@@ -239,11 +258,18 @@ def test_another_recipe_does_not_go_on_from_this_ones_checkpoint(job):
 
 
 def test_a_job_may_depart_from_its_pair_in_data_size_and_name(job, monkeypatch):
-    trainer = build_trainer(msgspec.structs.replace(job, fraction=0.5, labels={"sweep": "data", "value": "0.5"}))
+    trainer = build_trainer(
+        msgspec.structs.replace(job, fraction=0.5, labels={"sweep": "data", "value": "0.5"})
+    )
     assert 0 < len(trainer.arm.split) < 20
     trainer.train_slice(1e9)
     outcome = trainer.outcome()
-    assert outcome.dataset.sizes == {"train": len(trainer.arm.split), "validation": 6, "test": 16, "fraction": 500}
+    assert outcome.dataset.sizes == {
+        "train": len(trainer.arm.split),
+        "validation": 6,
+        "test": 16,
+        "fraction": 500,
+    }
     assert outcome.epochs == outcome.samples / len(trainer.arm.split)
     assert outcome.variant == {"sign": "plain", "sweep": "data", "value": "0.5"}
     with pytest.raises(UsageError, match="widht"):

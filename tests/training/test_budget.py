@@ -22,7 +22,9 @@ def test_parses_the_forms_of_the_contract(text, kind, limit):
     assert Budget.parse(text) == Budget(kind, limit)
 
 
-@pytest.mark.parametrize("text", ["60s", "0.1s", "5min", "0.3333333333h", "2000steps", "123456789samples"])
+@pytest.mark.parametrize(
+    "text", ["60s", "0.1s", "5min", "0.3333333333h", "2000steps", "123456789samples"]
+)
 def test_text_is_read_back_as_the_same_budget(text):
     assert Budget.parse(Budget.parse(text).text) == Budget.parse(text)
 
@@ -30,8 +32,30 @@ def test_text_is_read_back_as_the_same_budget(text):
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "60", "s", "sixty s", "60 sec", "60s60s", "1_0s", "--5s", "5m", "1e", "e5s"),  # unreadable
-        *("0s", "-1s", "0steps", "-0.0s", "nans", "nan s", "infs", "-inf s", "1e400s"),  # not positive and finite
+        *(
+            "",
+            "60",
+            "s",
+            "sixty s",
+            "60 sec",
+            "60s60s",
+            "1_0s",
+            "--5s",
+            "5m",
+            "1e",
+            "e5s",
+        ),  # unreadable
+        *(
+            "0s",
+            "-1s",
+            "0steps",
+            "-0.0s",
+            "nans",
+            "nan s",
+            "infs",
+            "-inf s",
+            "1e400s",
+        ),  # not positive and finite
         *("721h", "1e10s", "1e10steps", "1e13samples"),  # above the largest
         *("2.5steps", "0.5samples"),  # not whole
     ],

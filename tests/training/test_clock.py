@@ -7,7 +7,9 @@ from toy_training import FakeTime
 
 from equivbench.training.clock import PARTS, Clock
 
-DYADIC = st.integers(0, 1000).map(lambda n: n / 64)  # sums of these are exact, so equality can be asked for
+DYADIC = st.integers(0, 1000).map(
+    lambda n: n / 64
+)  # sums of these are exact, so equality can be asked for
 
 
 @given(st.lists(st.tuples(st.sampled_from(PARTS), DYADIC, DYADIC, DYADIC), max_size=20))
@@ -74,7 +76,11 @@ def test_work_queued_on_the_device_is_charged_to_the_part_that_queued_it():
             queue.append(3.0)
         with clock.part("evaluate"):
             queue.append(5.0)
-    assert (clock.seconds()["train"], clock.seconds()["evaluate"], clock.seconds()["other"]) == (3, 5, 0)
+    assert (clock.seconds()["train"], clock.seconds()["evaluate"], clock.seconds()["other"]) == (
+        3,
+        5,
+        0,
+    )
 
 
 def test_going_back_to_a_checkpoint_keeps_the_sum():

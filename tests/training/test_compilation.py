@@ -1,4 +1,5 @@
-"""Compilation: charged to its own part, complete before training starts, and refused where its gradients are wrong."""
+"""Compilation: charged to its own part, complete before training starts, and refused where its
+gradients are wrong."""
 
 import os
 import shutil
@@ -16,7 +17,8 @@ needs_compiler = pytest.mark.skipif(cxx_compiler() is None, reason="no C++ compi
 
 
 class RaggedNet(nn.Module):
-    """A network with a data-dependent number of rows, as edges are: their count differs from batch to batch."""
+    """A network with a data-dependent number of rows, as edges are: their count differs from batch
+    to batch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +34,9 @@ class RaggedNet(nn.Module):
 @needs_compiler
 @pytest.mark.slow
 def test_every_graph_is_compiled_before_training_starts(tmp_path):
-    trainer = toy_trainer("30steps", model=RaggedNet(), compile=True, folder=tmp_path, evaluations=3, batch_size=9)
+    trainer = toy_trainer(
+        "30steps", model=RaggedNet(), compile=True, folder=tmp_path, evaluations=3, batch_size=9
+    )
     trainer.prepare()
     seconds = trainer.clock.seconds()
     assert seconds["compile"] > 0
@@ -137,7 +141,9 @@ def test_disagreement_scales_with_each_parameter(precision):
     assert compilation.disagreement(eager, near, precision) is None
     assert "gradient of b" in str(compilation.disagreement(eager, far, precision))
     assert "one of the two" in str(compilation.disagreement(eager, {"a": eager["a"]}, precision))
-    assert "gradient of a" in str(compilation.disagreement(eager, {**near, "a": eager["a"] * float("nan")}, precision))
+    assert "gradient of a" in str(
+        compilation.disagreement(eager, {**near, "a": eager["a"] * float("nan")}, precision)
+    )
 
 
 def test_shutil_finds_what_inductor_would_use(monkeypatch):

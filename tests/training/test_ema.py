@@ -15,9 +15,14 @@ def test_update_is_the_recursion_of_the_design():
             parameter.data.add_(torch.randn_like(parameter))
         average.update(step)
         d = min(0.5, (1 + step) / (10 + step))
-        expected = {name: d * expected[name] + (1 - d) * p.detach().double() for name, p in model.named_parameters()}
+        expected = {
+            name: d * expected[name] + (1 - d) * p.detach().double()
+            for name, p in model.named_parameters()
+        }
     for name, value in expected.items():
-        torch.testing.assert_close(average.average[name].double(), value, rtol=1e-5, atol=1e-6)  # float32, 12 roundings
+        torch.testing.assert_close(
+            average.average[name].double(), value, rtol=1e-5, atol=1e-6
+        )  # float32, 12 roundings
 
 
 def test_a_short_run_forgets_its_initial_weights():
@@ -36,7 +41,10 @@ def test_swapping_exchanges_storage_and_comes_back_after_an_error():
     before = weight.detach().clone()
     try:
         with average.swapped_in():
-            assert (weight.data_ptr(), average.average["layers.0.weight"].data_ptr()) == (averaged, raw)
+            assert (weight.data_ptr(), average.average["layers.0.weight"].data_ptr()) == (
+                averaged,
+                raw,
+            )
             raise KeyError
     except KeyError:
         pass

@@ -42,6 +42,7 @@ def test_losses_along_a_run_are_the_same_to_rounding_on_every_backend(tmp_path, 
         other = trained(tmp_path, name, forces)
         assert other.description.kernels == name
         totals = [[point.test.total for point in run.trace] for run in (reference, other)]
-        # float32 sums in another order, 1e-7 apart at first; eight steps of AdamW, which divides by small numbers, amplify them.
+        # float32 sums in another order, 1e-7 apart at first; eight steps of AdamW, which divides by
+        # small numbers, amplify them.
         assert totals[1] == pytest.approx(totals[0], rel=1e-4)
         assert len(totals[0]) > 1

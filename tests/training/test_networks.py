@@ -1,4 +1,5 @@
-"""The force field's own networks in the loop: resumed to the bit, and compiled with the gradients of eager."""
+"""The force field's own networks in the loop: resumed to the bit, and compiled with the gradients
+of eager."""
 
 import msgspec
 import pytest
@@ -18,7 +19,8 @@ ARMS = [
 ]
 
 
-# Two threads for a network of each kind of arithmetic: what they could change is the order of a sum, which is torch's, not ours.
+# Two threads for a network of each kind of arithmetic: what they could change is the order of a
+# sum, which is torch's, not ours.
 CASES = [
     *((pair, arm, "direct", 1) for pair, arm in ARMS),
     *((pair, "equivariant", "conservative", 1) for pair in sorted({pair for pair, _ in ARMS})),
@@ -52,7 +54,9 @@ def job_of(folder, pair, arm, **change):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("pair", "arm", "forces", "threads"), CASES)
-def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(tmp_path, use_threads, pair, arm, forces, threads):
+def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(
+    tmp_path, use_threads, pair, arm, forces, threads
+):
     use_threads(threads)
     options = {"variant": {"forces": forces}, "threads": threads}
     unbroken = build_trainer(job_of(tmp_path / "unbroken", pair, arm, **options))
@@ -61,7 +65,9 @@ def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(tmp_path, use_threads, 
     trainer = build_trainer(job_of(tmp_path / "killed", pair, arm, resume=True, **options))
     assert trainer.facts.step == 7
     trainer.train_slice(1e9)
-    assert [(p.step, p.samples, p.test) for p in trainer.trace] == [(p.step, p.samples, p.test) for p in unbroken.trace]
+    assert [(p.step, p.samples, p.test) for p in trainer.trace] == [
+        (p.step, p.samples, p.test) for p in unbroken.trace
+    ]
     assert trainer.facts.groups == unbroken.facts.groups
     for name, tensor in unbroken.tensors().items():
         assert torch.equal(trainer.tensors()[name], tensor), name
@@ -70,8 +76,11 @@ def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(tmp_path, use_threads, 
 @pytest.mark.slow
 @pytest.mark.skipif(cxx_compiler() is None, reason="no C++ compiler")
 def test_a_compiled_network_passes_the_gradient_check_and_never_compiles_while_training(tmp_path):
-    # Not with conservative forces: inductor of torch 2.13 gets their gradients wrong on a CPU by 0.7%, which the check refuses.
-    trainer = build_trainer(job_of(tmp_path, "forcefield/vector", "equivariant", recipe={"compile": True}))
+    # Not with conservative forces: inductor of torch 2.13 gets their gradients wrong on a CPU by
+    # 0.7%, which the check refuses.
+    trainer = build_trainer(
+        job_of(tmp_path, "forcefield/vector", "equivariant", recipe={"compile": True})
+    )
     trainer.prepare()
     graphs = compilation.graphs_compiled()
     assert trainer.preparation.backend is not None

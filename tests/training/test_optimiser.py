@@ -1,4 +1,5 @@
-"""Every optimiser a recipe may name: a fresh start, one layout of its state at every step, resumable."""
+"""Every optimiser a recipe may name: a fresh start, one layout of its state at every step,
+resumable."""
 
 import dataclasses
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 from toy_training import RECIPE, ToyNet, toy_trainer
 
-from equivbench.pairs.base import OPTIMIZERS
+from equivbench.pairs import OPTIMIZERS
 from equivbench.training.optimiser import build_optimizer, named_state, set_rate
 
 EACH = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -56,7 +57,9 @@ def test_it_goes_as_torch_s_own_from_a_fresh_start(name: str) -> None:
 def test_its_state_has_one_layout_and_carries_it_on(name: str) -> None:
     model, recipe = net(), dataclasses.replace(RECIPE, optimizer=name)
     optimizer = build_optimizer(model, recipe)
-    layout = {key: (value.shape, value.dtype) for key, value in named_state(optimizer, model).items()}
+    layout = {
+        key: (value.shape, value.dtype) for key, value in named_state(optimizer, model).items()
+    }
     assert layout
     set_rate(optimizer, 1e-2)
     walk(model, optimizer, 0, 4)

@@ -12,7 +12,9 @@ from equivbench.training.streams import generator, seed_global, stream_seed
 
 def read(seed, size, total, batch):
     order = Order(seed, size)
-    return torch.cat([order.take(start, min(batch, total - start)) for start in range(0, total, batch)])
+    return torch.cat(
+        [order.take(start, min(batch, total - start)) for start in range(0, total, batch)]
+    )
 
 
 @given(st.integers(1, 30), st.integers(1, 50), st.integers(1, 50), st.integers(0, 3))
@@ -50,7 +52,9 @@ def test_streams_are_functions_of_seed_name_and_counters():
         for key in [(0, "a", 1), (1, "a", 1), (0, "b", 1), (0, "a", 2), (0, "a", 1, 0), (0, "a")]
     }
     assert len({tuple(draw) for draw in draws.values()}) == len(draws)
-    assert all(torch.randn(4, generator=generator(*key)).tolist() == draw for key, draw in draws.items())
+    assert all(
+        torch.randn(4, generator=generator(*key)).tolist() == draw for key, draw in draws.items()
+    )
     assert stream_seed(0, "a", 11) != stream_seed(0, "a", 1, 1)
 
 

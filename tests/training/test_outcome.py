@@ -28,13 +28,25 @@ class NanTask(ToyTask):
 
     def objective(self, outputs, targets, inputs):
         self.calls = getattr(self, "calls", 0) + 1
-        return super().objective(outputs, targets, inputs) * (float("nan") if self.calls > 9 else 1.0)
+        return super().objective(outputs, targets, inputs) * (
+            float("nan") if self.calls > 9 else 1.0
+        )
 
 
 def as_record(trainer, outcome, status, reason, step_seconds):
     example = make_record()
-    timing = throughput(step_seconds, trainer.arm.recipe.batch_size, "equivariant" if step_seconds else None)
-    return to_record(JOB, outcome, status=status, reason=reason, timing=timing, environment=example.environment, git=example.git)
+    timing = throughput(
+        step_seconds, trainer.arm.recipe.batch_size, "equivariant" if step_seconds else None
+    )
+    return to_record(
+        JOB,
+        outcome,
+        status=status,
+        reason=reason,
+        timing=timing,
+        environment=example.environment,
+        git=example.git,
+    )
 
 
 def test_a_completed_run_is_a_valid_record(tmp_path):
@@ -51,7 +63,9 @@ def test_a_completed_run_is_a_valid_record(tmp_path):
 
 def test_an_interrupted_run_is_a_valid_record():
     trainer = toy_trainer("10000steps")
-    trainer.train_slice(0.5, report=lambda progress: trainer.stop() if progress["total"] is not None else None)
+    trainer.train_slice(
+        0.5, report=lambda progress: trainer.stop() if progress["total"] is not None else None
+    )
     record = as_record(trainer, trainer.outcome(), "interrupted", "stopped by the user", [])
     assert problems(record) == []
     assert record.throughput.samples_per_second is None

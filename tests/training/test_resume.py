@@ -33,7 +33,9 @@ def dropout_net():
 
 def untimed(trainer):
     """The trace without the seconds, which differ from run to run."""
-    return [(point.step, point.samples, point.test) for point in trainer.trace], trainer.facts.groups
+    return [
+        (point.step, point.samples, point.test) for point in trainer.trace
+    ], trainer.facts.groups
 
 
 def assert_same_end(trainer, reference):
@@ -77,7 +79,11 @@ def test_lost_seconds_and_restarts_add_up_over_several_kills(tmp_path):
     trainer.train_slice(3 / 16)  # and again three steps later
     trainer = toy_trainer(clock=Clock(time), **options)
     assert trainer.restore()
-    assert (trainer.facts.step, trainer.facts.restarts, trainer.facts.lost_seconds) == (20, 3, 8 / 16)
+    assert (trainer.facts.step, trainer.facts.restarts, trainer.facts.lost_seconds) == (
+        20,
+        3,
+        8 / 16,
+    )
     trainer.train_slice(1e9)
     assert trainer.clock.spent == 100 / 16
     outcome = trainer.outcome()
@@ -90,7 +96,12 @@ def test_a_kill_before_the_first_checkpoint_starts_again_and_counts(tmp_path):
     run_and_kill(toy_trainer(clock=Clock(time), **options), 4)
     trainer = toy_trainer(clock=Clock(time), **options)
     assert trainer.restore()
-    assert (trainer.facts.step, trainer.facts.restarts, trainer.facts.lost_seconds, trainer.clock.spent) == (0, 1, 0.25, 0.0)
+    assert (
+        trainer.facts.step,
+        trainer.facts.restarts,
+        trainer.facts.lost_seconds,
+        trainer.clock.spent,
+    ) == (0, 1, 0.25, 0.0)
 
 
 def test_a_clean_stop_loses_nothing(tmp_path):
@@ -207,12 +218,15 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_checkpoint(two_checkpoin
         trainer.save()
     monkeypatch.undo()
     assert resumed(folder, budget="100steps").facts.step == current
-    assert sorted(path.name for path in folder.iterdir()) == sorted([CURRENT, PREVIOUS, "heartbeat"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [CURRENT, PREVIOUS, "heartbeat"]
+    )
 
 
 def test_no_pickle_is_in_a_checkpoint(two_checkpoints):
     folder, _ = two_checkpoints
-    # A pickle of protocol 2 and above starts with byte 0x80, a zip of torch.save with PK; safetensors with its header's length.
+    # A pickle of protocol 2 and above starts with byte 0x80, a zip of torch.save with PK;
+    # safetensors with its header's length.
     header = int.from_bytes((folder / CURRENT).read_bytes()[:8], "little")
     assert 0 < header < (folder / CURRENT).stat().st_size
 
@@ -229,8 +243,11 @@ trainer.train_slice(1e9)
 
 
 def spent_since_checkpoint(folder):
-    """Seconds of training that the heartbeat of a dead run holds and its checkpoint does not: 0 if it died right after saving."""
-    clock = dict(zip(PARTS, _FORM.unpack_from((folder / "heartbeat").read_bytes())[4:], strict=True))
+    """Seconds of training that the heartbeat of a dead run holds and its checkpoint does not: 0 if
+    it died right after saving."""
+    clock = dict(
+        zip(PARTS, _FORM.unpack_from((folder / "heartbeat").read_bytes())[4:], strict=True)
+    )
     saved = read_checkpoint(folder / CURRENT).facts.clock
     return max(0.0, sum(clock[part] - saved[part] for part in ("train", "data")))
 
@@ -243,11 +260,16 @@ def test_kill_minus_nine_in_the_middle(tmp_path):
     lost = 0.0
     for number in range(2):
         process = subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, str(tmp_path), str(torch.get_num_threads())], env=env, stdout=subprocess.PIPE
+            [sys.executable, "-c", SCRIPT, str(tmp_path), str(torch.get_num_threads())],
+            env=env,
+            stdout=subprocess.PIPE,
         )
         assert process.stdout is not None
         assert process.stdout.readline() == b"go\n"
-        while not (tmp_path / CURRENT).exists() or read_checkpoint(tmp_path / CURRENT).facts.step <= 100 * number:
+        while (
+            not (tmp_path / CURRENT).exists()
+            or read_checkpoint(tmp_path / CURRENT).facts.step <= 100 * number
+        ):
             assert process.poll() is None, "the run ended before it could be killed"
         process.send_signal(signal.SIGKILL)
         process.wait()

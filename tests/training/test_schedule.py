@@ -41,14 +41,21 @@ def test_points_are_log_spaced_from_a_small_part_of_the_budget():
     assert ratios == pytest.approx([ratios[0]] * 11)
 
 
-@given(st.floats(0.1, 2e4).map(lambda limit: Budget("seconds", limit)), st.integers(2, 40), st.floats(1.01, 100))
+@given(
+    st.floats(0.1, 2e4).map(lambda limit: Budget("seconds", limit)),
+    st.integers(2, 40),
+    st.floats(1.01, 100),
+)
 def test_an_extension_is_at_least_as_dense_and_ends_at_the_new_limit(budget, evaluations, factor):
     longer = budget.times(factor)
     points = extension_points(budget.limit, longer, evaluations)
     assert points[-1] == longer.limit
     step = math.log(1 / FIRST_FRACTION) / (evaluations - 1)
     path = [budget.limit, *points]
-    assert all(0 < math.log(second / first) < step * (1 + 1e-9) for first, second in itertools.pairwise(path))
+    assert all(
+        0 < math.log(second / first) < step * (1 + 1e-9)
+        for first, second in itertools.pairwise(path)
+    )
 
 
 def test_warm_up_is_linear_then_constant():

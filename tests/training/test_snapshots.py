@@ -1,4 +1,5 @@
-"""Weights kept from along a run: those that were judged, one for each evaluation, whatever happens to the run."""
+"""Weights kept from along a run: those that were judged, one for each evaluation, whatever happens
+to the run."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ def kept(folder: Path) -> list[int]:
     return [step_of(path) for path in Snapshots(folder / SNAPSHOTS).paths()]
 
 
-def test_each_evaluation_leaves_the_weights_that_it_judged_and_the_trace_up_to_it(tmp_path: Path) -> None:
+def test_each_evaluation_leaves_the_weights_that_it_judged_and_the_trace_up_to_it(
+    tmp_path: Path,
+) -> None:
     trainer = toy_trainer("40steps", folder=tmp_path, snapshots=True)
     trainer.train_slice(1e9)
     steps = [point.step for point in trainer.trace]
@@ -47,14 +50,19 @@ def test_a_killed_run_ends_with_the_snapshots_of_an_unbroken_one(tmp_path: Path)
     assert again.restore()
     again.train_slice(1e9)
     assert kept(tmp_path / "killed") == kept(tmp_path / "unbroken")
-    for mine, other in zip(*(Snapshots(tmp_path / each / SNAPSHOTS).paths() for each in ("killed", "unbroken")), strict=True):
+    for mine, other in zip(
+        *(Snapshots(tmp_path / each / SNAPSHOTS).paths() for each in ("killed", "unbroken")),
+        strict=True,
+    ):
         weights, expected = read_checkpoint(mine).tensors, read_checkpoint(other).tensors
         assert weights.keys() == expected.keys()
         for name, tensor in weights.items():
             assert torch.equal(tensor, expected[name]), name
 
 
-def test_snapshots_of_lost_work_do_not_stay_beside_those_of_the_way_the_run_took(tmp_path: Path) -> None:
+def test_snapshots_of_lost_work_do_not_stay_beside_those_of_the_way_the_run_took(
+    tmp_path: Path,
+) -> None:
     time = FakeTime()
     slow, fast = SlowTask(time, 1 / 64, 3 / 64), SlowTask(time, 1 / 64, 1 / 64)
     options = {"budget": "4s", "folder": tmp_path, "snapshots": True, "evaluations": 6}
@@ -65,7 +73,8 @@ def test_snapshots_of_lost_work_do_not_stay_beside_those_of_the_way_the_run_took
     run_and_kill(killed, 60)
     before = kept(tmp_path)
     assert before[-1] > saved_at
-    # Checkpoints after that one are lost with the machine; what goes on is faster, so evaluations fall on other steps.
+    # Checkpoints after that one are lost with the machine; what goes on is faster, so evaluations
+    # fall on other steps.
     again = toy_trainer(clock=Clock(time), task=fast, **options)
     assert again.restore()
     assert kept(tmp_path) == [step for step in before if step <= again.facts.step]

@@ -1,4 +1,5 @@
-"""The loop: what is charged to the budget, what is evaluated when and with which weights, and when it stops."""
+"""The loop: what is charged to the budget, what is evaluated when and with which weights, and when
+it stops."""
 
 import math
 
@@ -17,7 +18,9 @@ STEP = DATA + TRAIN
 def on_fake_time(budget, **options):
     time = FakeTime()
     task = SlowTask(time, DATA, TRAIN)
-    return time, toy_trainer(budget, task=task, clock=Clock(time), spend=lambda: time.advance(EVALUATE), **options)
+    return time, toy_trainer(
+        budget, task=task, clock=Clock(time), spend=lambda: time.advance(EVALUATE), **options
+    )
 
 
 def finish(trainer, seconds=1e9, away=lambda: None):
@@ -49,7 +52,9 @@ def test_seconds_are_train_plus_data_and_nothing_else():
     assert len(trainer.trace) == 5
 
 
-@pytest.mark.parametrize("budget", ["1.97s", "33steps", "100samples", "0.01s", "1steps", "1samples"])
+@pytest.mark.parametrize(
+    "budget", ["1.97s", "33steps", "100samples", "0.01s", "1steps", "1samples"]
+)
 def test_the_last_evaluation_is_at_the_end_and_overshoot_is_at_most_one_step(budget):
     _, trainer = on_fake_time(budget)
     finish(trainer)
@@ -57,7 +62,9 @@ def test_the_last_evaluation_is_at_the_end_and_overshoot_is_at_most_one_step(bud
     assert 0 <= trainer.spent - trainer.budget.limit < step
     assert trainer.trace[-1].step == trainer.facts.step
     assert trainer.trace[-1].train_seconds == trainer.clock.spent
-    assert [point.test.floor is not None for point in trainer.trace] == [False] * (len(trainer.trace) - 1) + [True]
+    assert [point.test.floor is not None for point in trainer.trace] == [False] * (
+        len(trainer.trace) - 1
+    ) + [True]
 
 
 def test_a_slice_ends_after_its_seconds():
@@ -109,11 +116,17 @@ def test_augmentation_rotates_inputs_and_targets_alike_and_differs_between_steps
     (inputs, targets), (stored, stored_targets) = trainer.batches.at(0, 8), plain.batches.at(0, 8)
     assert not torch.allclose(inputs["a"], stored["a"], atol=0.1)
     # float32 rounding of vectors of length about 2, three products each
-    torch.testing.assert_close(torch.linalg.cross(inputs["a"], inputs["b"]), targets["y"], atol=2e-6, rtol=1e-5)
-    torch.testing.assert_close(inputs["a"].norm(dim=1), stored["a"].norm(dim=1), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        torch.linalg.cross(inputs["a"], inputs["b"]), targets["y"], atol=2e-6, rtol=1e-5
+    )
+    torch.testing.assert_close(
+        inputs["a"].norm(dim=1), stored["a"].norm(dim=1), atol=1e-6, rtol=1e-6
+    )
     assert not torch.equal(trainer.batches.at(20, 8)[0]["a"], inputs["a"])
     assert torch.equal(trainer.batches.at(0, 8)[0]["a"], inputs["a"])
-    assert torch.equal(targets["y"].norm(dim=1).argsort(), stored_targets["y"].norm(dim=1).argsort())
+    assert torch.equal(
+        targets["y"].norm(dim=1).argsort(), stored_targets["y"].norm(dim=1).argsort()
+    )
 
 
 def test_a_fraction_of_the_samples_is_rotated_each_by_the_rotation_it_would_have_had():
@@ -145,11 +158,14 @@ class ExplodingTask(ToyTask):
 
     def objective(self, outputs, targets, inputs):
         self.calls += 1
-        return super().objective(outputs, targets, inputs) * (self.factor if self.calls >= self.call else 1.0)
+        return super().objective(outputs, targets, inputs) * (
+            self.factor if self.calls >= self.call else 1.0
+        )
 
 
 @pytest.mark.parametrize(
-    ("factor", "word"), [(float("nan"), "loss is nan"), (float("inf"), "loss is inf"), (1e37, "gradient norm is inf")]
+    ("factor", "word"),
+    [(float("nan"), "loss is nan"), (float("inf"), "loss is inf"), (1e37, "gradient norm is inf")],
 )
 def test_divergence_ends_the_arm_and_keeps_what_was_seen(factor, word):
     trainer = toy_trainer("40steps", task=ExplodingTask(12, factor))
@@ -172,7 +188,10 @@ def test_an_evaluation_that_is_not_finite_is_divergence_and_never_a_number():
     trainer.arm.evaluator.split.y[3] = float("nan")
     finish(trainer)
     assert trainer.diverged is not None
-    assert "total is nan after 40 steps" in trainer.diverged or "objective is nan after 40 steps" in trainer.diverged
+    assert (
+        "total is nan after 40 steps" in trainer.diverged
+        or "objective is nan after 40 steps" in trainer.diverged
+    )
     assert trainer.trace == []
 
 
@@ -239,7 +258,13 @@ def test_the_outcome_gives_a_reason_for_every_null():
     outcome = trainer.finalise(inference_seconds=0.0)
     assert outcome.recipe.compile is None
     assert outcome.clock.wall == pytest.approx(sum(trainer.clock.seconds().values()), rel=1e-12)
-    nulls = {"recipe.compile", "energy_joules", "flops_per_sample", "matching.hardware", "model.symmetry_verified"}
+    nulls = {
+        "recipe.compile",
+        "energy_joules",
+        "flops_per_sample",
+        "matching.hardware",
+        "model.symmetry_verified",
+    }
     assert nulls <= outcome.reasons.keys()
     assert outcome.epochs == 10 * 8 / 20
     assert outcome.memory.peak_bytes is not None

@@ -1,7 +1,8 @@
-"""The ``cuequivariance`` backend: NVIDIA's segmented polynomials, their CUDA kernels on a GPU and ``naive`` on a CPU.
+"""The ``cuequivariance`` backend: NVIDIA's segmented polynomials, their CUDA kernels on a GPU and
+``naive`` on a CPU.
 
-The library falls back to ``naive`` with a warning and nothing more; here that is an error on a GPU, and on a CPU, where it has
-nothing else, ``method`` says it. Written for version 0.13.
+The library falls back to ``naive`` with a warning and nothing more; here that is an error on a GPU,
+and on a CPU, where it has nothing else, ``method`` says it. Written for version 0.13.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from equivbench.kernels.backend import Kernel, Tensors, UnsupportedError
 from equivbench.kernels.operations import Convolution, Operation, SphericalHarmonics
 
 CUDA_METHOD = "uniform_1d"
-"""The CUDA kernel for polynomials whose segments are all of one size, which both operations can be brought to."""
+"""The CUDA kernel for polynomials whose segments are all of one size, which both operations can be
+brought to."""
 
 
 class CuEquivariance:
-    """Convolutions and spherical harmonics, in the library's own layout ``ir_mul``, which is the stated one."""
+    """Convolutions and spherical harmonics, in the library's own layout ``ir_mul``, which is the
+    stated one."""
 
     def missing(self, device: torch.device) -> str | None:
-        """The Python package; on a GPU also the package of its kernels, which has a name of its own."""
+        """The Python package; on a GPU also the package of its kernels, which has a name of its
+        own."""
         if device.type not in ("cpu", "cuda"):
             return f"cuEquivariance does not run on {device.type}: run on cpu or cuda"
         if importlib.util.find_spec("cuequivariance_torch") is None:
@@ -40,12 +44,15 @@ class CuEquivariance:
         return None
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-        """The operation; raises ``UnsupportedError`` for others, ``FailedError`` if the library would fall back on a GPU."""
+        """The operation; raises ``UnsupportedError`` for others, ``FailedError`` if the library
+        would fall back on a GPU."""
         if isinstance(operation, Convolution):
             return _convolution(operation, dtype, device)
         if isinstance(operation, SphericalHarmonics):
             return _harmonics(operation, dtype, device)
-        raise UnsupportedError(f"cuequivariance has no {operation.name!r}; choose another backend with --backend")
+        raise UnsupportedError(
+            f"cuequivariance has no {operation.name!r}; choose another backend with --backend"
+        )
 
 
 def convolution_polynomial(operation: Convolution) -> Any:
@@ -59,16 +66,25 @@ def convolution_polynomial(operation: Convolution) -> Any:
     for path in operation.paths:
         channels, height = operation.channels[path.source], 2 * path.target + 1
         # e3nn's coefficients, so that nothing hangs on which basis the library prefers.
-        coefficients = o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64) * height**0.5
-        weights, target = product.add_segment(0, (channels,)), product.add_segment(3, (height, channels))
-        product.add_path(weights, path.source, path.edge, target, c=coefficients.permute(1, 2, 0).numpy())
+        coefficients = (
+            o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64) * height**0.5
+        )
+        weights, target = (
+            product.add_segment(0, (channels,)),
+            product.add_segment(3, (height, channels)),
+        )
+        product.add_path(
+            weights, path.source, path.edge, target, c=coefficients.permute(1, 2, 0).numpy()
+        )
     return cue.SegmentedPolynomial.eval_last_operand(product)
 
 
 def uniform(polynomial: Any, channels: Sequence[int]) -> Any:
-    """The same polynomial of the same tensors with all segments of one size, as ``uniform_1d`` needs them.
+    """The same polynomial of the same tensors with all segments of one size, as ``uniform_1d``
+    needs them.
 
-    Components become segments of their own before channels are split, so that nothing changes its place.
+    Components become segments of their own before channels are split, so that nothing changes its
+    place.
     """
     apart = polynomial.flatten_coefficient_modes()
     return apart if len(set(channels)) == 1 else apart.split_mode("u", math.gcd(*channels))
@@ -98,7 +114,9 @@ def _convolution(operation: Convolution, dtype: torch.dtype, device: torch.devic
 def _harmonics(operation: SphericalHarmonics, dtype: torch.dtype, device: torch.device) -> Kernel:
     cue = importlib.import_module("cuequivariance")
     degrees = list(range(operation.lmax + 1))
-    evaluate, method = _evaluator(cue.descriptors.spherical_harmonics(cue.SO3(1), degrees).polynomial, dtype, device)
+    evaluate, method = _evaluator(
+        cue.descriptors.spherical_harmonics(cue.SO3(1), degrees).polynomial, dtype, device
+    )
 
     def run(inputs: Tensors) -> Tensor:
         output: Tensor = evaluate([torch.nn.functional.normalize(inputs["vectors"], dim=1)])[0]
@@ -116,9 +134,13 @@ def _evaluator(polynomial: Any, dtype: torch.dtype, device: torch.device) -> tup
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            module = library.SegmentedPolynomial(polynomial, method=wanted, math_dtype=math_dtype).to(device)
+            module = library.SegmentedPolynomial(
+                polynomial, method=wanted, math_dtype=math_dtype
+            ).to(device)
         except Warning as warning:
             raise FailedError(f"cuequivariance would not run {wanted}: {warning}") from warning
     if module.method != wanted:
-        raise FailedError(f"cuequivariance runs {module.method} in place of {wanted}; reinstall cuequivariance-ops-torch-cu13")
+        raise FailedError(
+            f"cuequivariance runs {module.method} in place of {wanted}; reinstall cuequivariance-ops-torch-cu13"
+        )
     return module, f"cuequivariance {version('cuequivariance-torch')} {wanted}"

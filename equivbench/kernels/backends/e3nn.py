@@ -1,4 +1,5 @@
-"""The ``e3nn`` and ``e3nn-compiled`` backends: e3nn's operations as its users run them, eager or through torch.compile."""
+"""The ``e3nn`` and ``e3nn-compiled`` backends: e3nn's operations as its users run them, eager or
+through torch.compile."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ from equivbench.kernels.operations import Convolution, Linear, Operation, Spheri
 
 
 class E3nn:
-    """Eager, in the mode that e3nn itself chooses for this torch (``script`` or ``eager``), which ``method`` says."""
+    """Eager, in the mode that e3nn itself chooses for this torch (``script`` or ``eager``), which
+    ``method`` says."""
 
     def missing(self, device: torch.device) -> str | None:
         """Never missing: the package needs e3nn."""
@@ -34,7 +36,8 @@ class E3nn:
 
 
 class E3nnCompiled:
-    """The same functions through ``torch.compile(fullgraph=True, dynamic=True)``, which has no second derivatives."""
+    """The same functions through ``torch.compile(fullgraph=True, dynamic=True)``, which has no
+    second derivatives."""
 
     def missing(self, device: torch.device) -> str | None:
         """A compiler is needed on a CPU."""
@@ -43,11 +46,18 @@ class E3nnCompiled:
         return None
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-        """``operation`` by e3nn, compiled in the first calls; raises ``UnsupportedError`` for what e3nn does not have."""
+        """``operation`` by e3nn, compiled in the first calls; raises ``UnsupportedError`` for what
+        e3nn does not have."""
         eager = E3nn().build(operation, dtype=dtype, device=device)
         compiled = torch.compile(eager.run, fullgraph=True, dynamic=True)
         # AOTAutograd refuses a backward of the backward.
-        return replace(eager, run=compiled, method=f"e3nn {version('e3nn')} inductor", compiles=True, max_derivatives=1)
+        return replace(
+            eager,
+            run=compiled,
+            method=f"e3nn {version('e3nn')} inductor",
+            compiles=True,
+            max_derivatives=1,
+        )
 
 
 @contextmanager
@@ -72,7 +82,8 @@ def _method() -> str:
 
 @_build.register
 def _convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-    """o3.TensorProduct on gathered features and index_add, as NequIP and MACE do without their own kernels."""
+    """o3.TensorProduct on gathered features and index_add, as NequIP and MACE do without their own
+    kernels."""
     source = [(count, (degree, 1)) for degree, count in enumerate(operation.channels)]
     edge = [(1, (degree, 1)) for degree in range(operation.edge_lmax + 1)]
     target = [(operation.channels[path.source], (path.target, 1)) for path in operation.paths]
@@ -81,13 +92,18 @@ def _convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.de
         o3.Irreps(edge),
         o3.Irreps(target),
         # Parity is in the choice of the paths already.
-        [(path.source, path.edge, number, "uvu", True) for number, path in enumerate(operation.paths)],
+        [
+            (path.source, path.edge, number, "uvu", True)
+            for number, path in enumerate(operation.paths)
+        ],
         shared_weights=False,
         internal_weights=False,
         path_normalization="element",
     ).to(dtype=dtype, device=device)
     source_blocks = degree_blocks(operation.channels)
-    target_blocks = [(operation.channels[path.source], 2 * path.target + 1) for path in operation.paths]
+    target_blocks = [
+        (operation.channels[path.source], 2 * path.target + 1) for path in operation.paths
+    ]
 
     def adapt(inputs: Tensors) -> Tensors:
         return {**inputs, "x": channels_outermost(inputs["x"], source_blocks)}
@@ -101,11 +117,15 @@ def _convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.de
 
 
 @_build.register
-def _spherical_harmonics(operation: SphericalHarmonics, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def _spherical_harmonics(
+    operation: SphericalHarmonics, *, dtype: torch.dtype, device: torch.device
+) -> Kernel:
     degrees = list(range(operation.lmax + 1))
 
     def run(inputs: Tensors) -> Tensor:
-        out: Tensor = o3.spherical_harmonics(degrees, inputs["vectors"], normalize=True, normalization="component")
+        out: Tensor = o3.spherical_harmonics(
+            degrees, inputs["vectors"], normalize=True, normalization="component"
+        )
         return out
 
     return Kernel(run, _method())
@@ -118,7 +138,9 @@ def _linear(operation: Linear, *, dtype: torch.dtype, device: torch.device) -> K
         o3.Irreps([(count, (degree, 1)) for degree, count in enumerate(channels)])
         for channels in (operation.inputs, operation.outputs)
     )
-    linear = o3.Linear(inputs_, outputs, internal_weights=False, shared_weights=True).to(dtype=dtype, device=device)
+    linear = o3.Linear(inputs_, outputs, internal_weights=False, shared_weights=True).to(
+        dtype=dtype, device=device
+    )
     pairs = [one * other for one, other in zip(operation.inputs, operation.outputs, strict=True)]
     source_blocks, target_blocks = degree_blocks(operation.inputs), degree_blocks(operation.outputs)
 
@@ -135,29 +157,43 @@ def _linear(operation: Linear, *, dtype: torch.dtype, device: torch.device) -> K
 
 
 @_build.register
-def _steerable_convolution(operation: SteerableConvolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def _steerable_convolution(
+    operation: SteerableConvolution, *, dtype: torch.dtype, device: torch.device
+) -> Kernel:
     """The kernel of e3nn's voxel convolution, without its linear map of the voxel itself."""
     inputs_, outputs = (
         o3.Irreps([(count, (degree, (-1) ** degree)) for degree, count in enumerate(channels)])
         for channels in (operation.inputs, operation.outputs)
     )
     harmonics = o3.Irreps.spherical_harmonics(operation.edge_lmax)
-    layer = VoxelConvolution(inputs_, outputs, harmonics, operation.diameter, operation.radial).to(dtype=dtype, device=device)
+    layer = VoxelConvolution(inputs_, outputs, harmonics, operation.diameter, operation.radial).to(
+        dtype=dtype, device=device
+    )
     product, radial, angular = layer.tp, layer.emb, layer.sh
-    # e3nn divides by the voxels of the kernel and by the root of what comes together in an output; paths are in our order.
+    # e3nn divides by the voxels of the kernel and by the root of what comes together in an output;
+    # paths are in our order.
     factors = []
     for path in operation.paths:
-        together = sum(operation.inputs[other.source] for other in operation.paths if other.target == path.target)
+        together = sum(
+            operation.inputs[other.source]
+            for other in operation.paths
+            if other.target == path.target
+        )
         pairs = operation.inputs[path.source] * operation.outputs[path.target]
         factors.append(torch.full((pairs,), together**0.5, dtype=dtype, device=device))
     scale = torch.cat(factors)
     source_blocks, target_blocks = degree_blocks(operation.inputs), degree_blocks(operation.outputs)
 
     def adapt(inputs: Tensors) -> Tensors:
-        return {"x": channels_outermost(inputs["x"], source_blocks), "weights": inputs["weights"] * scale}
+        return {
+            "x": channels_outermost(inputs["x"], source_blocks),
+            "weights": inputs["weights"] * scale,
+        }
 
     def run(inputs: Tensors) -> Tensor:
         kernel = product.right(angular, radial @ inputs["weights"])
-        return torch.nn.functional.conv3d(inputs["x"], kernel.permute(4, 3, 0, 1, 2), padding=operation.reach)
+        return torch.nn.functional.conv3d(
+            inputs["x"], kernel.permute(4, 3, 0, 1, 2), padding=operation.reach
+        )
 
     return Kernel(run, _method(), adapt, lambda output: channels_innermost(output, target_blocks))

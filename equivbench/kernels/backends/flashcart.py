@@ -1,9 +1,10 @@
-"""The ``flashcart`` backend: products of Cartesian tensors in Triton (Zaverkin et al. 2026, 2610.06409).
+"""The ``flashcart`` backend: products of Cartesian tensors in Triton (Zaverkin et al. 2026,
+2610.06409).
 
-It stores a degree as the independent components of a symmetric traceless tensor: another basis of the same space, to which a
-fixed matrix leads, and its paths differ from e3nn's by one factor each. Both are measured on its plain torch functions, which
-give the same numbers as its kernels. Written for version 0.1.0; the kernels have never been run here, where there is no CUDA
-device.
+It stores a degree as the independent components of a symmetric traceless tensor: another basis of
+the same space, to which a fixed matrix leads, and its paths differ from e3nn's by one factor each.
+Both are measured on its plain torch functions, which give the same numbers as its kernels. Written
+for version 0.1.0; the kernels have never been run here, where there is no CUDA device.
 """
 
 from __future__ import annotations
@@ -32,40 +33,57 @@ class Flashcart:
         """The package, Triton or a CUDA device, without which it runs plain torch."""
         if device.type != "cuda" or not torch.cuda.is_available():
             return f"flashcart's kernels run on a CUDA device only: {_INSTALL}"
-        absent = [name for name in ("flashcart", "triton") if importlib.util.find_spec(name) is None]
+        absent = [
+            name for name in ("flashcart", "triton") if importlib.util.find_spec(name) is None
+        ]
         return f"{' and '.join(absent)} not installed: {_INSTALL}" if absent else None
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-        """The convolution; raises ``UnsupportedError`` for what it does not do, ``FailedError`` if it is missing."""
+        """The convolution; raises ``UnsupportedError`` for what it does not do, ``FailedError`` if
+        it is missing."""
         if not isinstance(operation, Convolution):
             raise UnsupportedError(f"flashcart has no {operation.name!r} here; it does convolution")
         if len(set(operation.channels)) > 1 or not operation.parity:
-            raise UnsupportedError("flashcart has only equal channels in each degree and only the paths of natural parity")
+            raise UnsupportedError(
+                "flashcart has only equal channels in each degree and only the paths of natural parity"
+            )
         if (problem := self.missing(device)) is not None:
             raise FailedError(problem)
         most = importlib.import_module("flashcart.o3.kernel_config").kernel_l_max()
         if max(len(operation.channels) - 1, operation.edge_lmax, operation.target_lmax) > most:
-            raise UnsupportedError(f"flashcart has kernels up to degree {most}; set FLASHCART_KERNEL_L_MAX before it is imported")
+            raise UnsupportedError(
+                f"flashcart has kernels up to degree {most}; set FLASHCART_KERNEL_L_MAX before it is imported"
+            )
         return cartesian_kernel(operation, dtype=dtype, device=device)
 
 
 def cartesian_kernel(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-    """The convolution by flashcart: Triton on CUDA, plain torch on a CPU, which serves the tests only."""
+    """The convolution by flashcart: Triton on CUDA, plain torch on a CPU, which serves the tests
+    only."""
     product = _product(operation, operation.channels[0], use_triton=device.type == "cuda")
     order = path_order(operation)
-    bases = [basis(degree) for degree in range(max(len(operation.channels), operation.edge_lmax + 1, operation.target_lmax + 1))]
+    bases = [
+        basis(degree)
+        for degree in range(
+            max(len(operation.channels), operation.edge_lmax + 1, operation.target_lmax + 1)
+        )
+    ]
     scales = _scales(operation, order, bases)
     to_cartesian = [one.to(device, dtype) for one in bases]
     to_spherical = [torch.linalg.inv(one).to(device, dtype) for one in bases]
     places = [operation.paths.index(path) for path in order]
     # The factor of a path goes into its weights.
-    factors = torch.tensor([1 / scales[path] for path in order], dtype=dtype, device=device).unsqueeze(1)
+    factors = torch.tensor(
+        [1 / scales[path] for path in order], dtype=dtype, device=device
+    ).unsqueeze(1)
 
     def adapt(inputs: Tensors) -> Tensors:
         weights = torch.unflatten(inputs["weights"], 1, (len(places), -1))[:, places] * factors
         harmonics = inputs["harmonics"].unsqueeze(2)
         return {
-            "x": _changed(torch.unflatten(inputs["x"], 1, (-1, operation.channels[0])), to_cartesian).flatten(1),
+            "x": _changed(
+                torch.unflatten(inputs["x"], 1, (-1, operation.channels[0])), to_cartesian
+            ).flatten(1),
             "harmonics": _changed(harmonics, to_cartesian).flatten(1),
             "weights": weights.flatten(1),
             "edge_index": inputs["edge_index"],
@@ -73,34 +91,49 @@ def cartesian_kernel(operation: Convolution, *, dtype: torch.dtype, device: torc
 
     def run(inputs: Tensors) -> Tensor:
         neighbours, centres = inputs["edge_index"]
-        output: Tensor = product(inputs["x"], inputs["harmonics"], inputs["weights"], centres, neighbours)
+        output: Tensor = product(
+            inputs["x"], inputs["harmonics"], inputs["weights"], centres, neighbours
+        )
         return output
 
     def restore(output: Tensor) -> Tensor:
         blocks = _target_blocks(operation, order, output, operation.channels[0])
-        spherical = {path: torch.einsum("cs,ncu->nsu", to_spherical[path.target], block) for path, block in blocks.items()}
+        spherical = {
+            path: torch.einsum("cs,ncu->nsu", to_spherical[path.target], block)
+            for path, block in blocks.items()
+        }
         return torch.cat([spherical[path].flatten(1) for path in operation.paths], dim=1)
 
-    method = f"flashcart {version('flashcart')} {'triton' if device.type == 'cuda' else 'plain torch'}"
+    method = (
+        f"flashcart {version('flashcart')} {'triton' if device.type == 'cuda' else 'plain torch'}"
+    )
     return Kernel(run, method, adapt, restore, compiles=device.type == "cuda")
 
 
 def path_order(operation: Convolution) -> list[Path]:
-    """The paths as flashcart orders them: by target; those whose source has the higher degree first."""
+    """The paths as flashcart orders them: by target; those whose source has the higher degree
+    first."""
     return sorted(
         operation.paths,
-        key=lambda path: (path.target, path.source < path.edge, max(path.source, path.edge), min(path.source, path.edge)),
+        key=lambda path: (
+            path.target,
+            path.source < path.edge,
+            max(path.source, path.edge),
+            min(path.source, path.edge),
+        ),
     )
 
 
 def basis(degree: int) -> Tensor:
-    """[2 l + 1 spherical, 2 l + 1 stored Cartesian components] float64: what takes e3nn's harmonics to flashcart's."""
+    """[2 l + 1 spherical, 2 l + 1 stored Cartesian components] float64: what takes e3nn's harmonics
+    to flashcart's."""
     expand = importlib.import_module("flashcart.o3._irreps").py_irreps
     directions = torch.randn(64, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     unit = torch.nn.functional.normalize(directions, dim=1)
     harmonics = o3.spherical_harmonics(degree, unit, normalize=False, normalization="component")
     stored = expand(unit, degree)[:, degree**2 : (degree + 1) ** 2]
-    # 64 directions for at most a few unknowns a column: an exact fit, of which the tests see the residual.
+    # 64 directions for at most a few unknowns a column: an exact fit, of which the tests see the
+    # residual.
     solution: Tensor = torch.linalg.lstsq(harmonics, stored).solution
     return solution
 
@@ -108,11 +141,18 @@ def basis(degree: int) -> Tensor:
 def _product(operation: Convolution, channels: int, *, use_triton: bool) -> Any:
     library = importlib.import_module("flashcart.o3.tensor_product")
     return library.TensorProduct(
-        len(operation.channels) - 1, operation.edge_lmax, operation.target_lmax, channels, 1, use_triton=use_triton
+        len(operation.channels) - 1,
+        operation.edge_lmax,
+        operation.target_lmax,
+        channels,
+        1,
+        use_triton=use_triton,
     )
 
 
-def _scales(operation: Convolution, order: Sequence[Path], bases: Sequence[Tensor]) -> dict[Path, float]:
+def _scales(
+    operation: Convolution, order: Sequence[Path], bases: Sequence[Tensor]
+) -> dict[Path, float]:
     """flashcart's product over e3nn's, for each path."""
     generator = torch.Generator().manual_seed(0)
     x, harmonics = (
@@ -124,8 +164,14 @@ def _scales(operation: Convolution, order: Sequence[Path], bases: Sequence[Tenso
     output = product(_changed(x, bases).flatten(1), _changed(harmonics, bases).flatten(1), ones)
     scales = {}
     for path, theirs in _target_blocks(operation, order, output, 1).items():
-        coefficients = o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64) * (2 * path.target + 1) ** 0.5
-        factors = x[:, path.source**2 : (path.source + 1) ** 2], harmonics[:, path.edge**2 : (path.edge + 1) ** 2]
+        coefficients = (
+            o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64)
+            * (2 * path.target + 1) ** 0.5
+        )
+        factors = (
+            x[:, path.source**2 : (path.source + 1) ** 2],
+            harmonics[:, path.edge**2 : (path.edge + 1) ** 2],
+        )
         ours = torch.einsum("tse,nsu,neu,tc->ncu", coefficients, *factors, bases[path.target])
         scales[path] = float((theirs * ours).sum() / (ours * ours).sum())
     return scales
@@ -133,19 +179,29 @@ def _scales(operation: Convolution, order: Sequence[Path], bases: Sequence[Tenso
 
 def _changed(features: Tensor, bases: Sequence[Tensor]) -> Tensor:
     """[rows, components, channels] with the components of each degree in another basis."""
-    heights = [2 * degree + 1 for degree in range(len(bases)) if (degree + 1) ** 2 <= features.shape[1]]
+    heights = [
+        2 * degree + 1 for degree in range(len(bases)) if (degree + 1) ** 2 <= features.shape[1]
+    ]
     parts = torch.split(features, heights, dim=1)
-    return torch.cat([torch.einsum("sc,nsu->ncu", one, part) for one, part in zip(bases, parts, strict=False)], dim=1)
+    return torch.cat(
+        [torch.einsum("sc,nsu->ncu", one, part) for one, part in zip(bases, parts, strict=False)],
+        dim=1,
+    )
 
 
-def _target_blocks(operation: Convolution, order: Sequence[Path], output: Tensor, channels: int) -> dict[Path, Tensor]:
-    """[rows, 2 l + 1, channels] of each path, from [rows, per target degree: 2 l + 1, paths, channels]."""
+def _target_blocks(
+    operation: Convolution, order: Sequence[Path], output: Tensor, channels: int
+) -> dict[Path, Tensor]:
+    """[rows, 2 l + 1, channels] of each path, from [rows, per target degree: 2 l + 1, paths,
+    channels]."""
     blocks: dict[Path, Tensor] = {}
     start = 0
     for degree in range(operation.target_lmax + 1):
         paths = [path for path in order if path.target == degree]
         size = (2 * degree + 1) * len(paths) * channels
-        block = torch.unflatten(output[:, start : start + size], 1, (2 * degree + 1, len(paths), channels))
+        block = torch.unflatten(
+            output[:, start : start + size], 1, (2 * degree + 1, len(paths), channels)
+        )
         blocks.update(zip(paths, block.unbind(2), strict=True))
         start += size
     return blocks

@@ -1,4 +1,5 @@
-"""Our own kernels: the convolution in one pass over the edges, in generated C++ on a CPU and in Triton on a GPU."""
+"""Our own kernels: the convolution in one pass over the edges, in generated C++ on a CPU and in
+Triton on a GPU."""
 
 from __future__ import annotations
 
@@ -18,7 +19,11 @@ class Fused:
     def missing(self, device: torch.device) -> str | None:
         """No C++ compiler for a CPU, no Triton for a GPU."""
         if device.type == "cuda":
-            return None if importlib.util.find_spec("triton") else "Triton is not installed: pip install triton"
+            return (
+                None
+                if importlib.util.find_spec("triton")
+                else "Triton is not installed: pip install triton"
+            )
         if device.type == "cpu":
             from equivbench.kernels.fused.native import no_compiler
 
@@ -26,7 +31,8 @@ class Fused:
         return f"there is no fused kernel for {device.type}: run on cpu or cuda"
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-        """The kernel, compiled; raises ``UnsupportedError`` for other operations and types, ``FailedError`` if it is missing."""
+        """The kernel, compiled; raises ``UnsupportedError`` for other operations and types,
+        ``FailedError`` if it is missing."""
         if not isinstance(operation, Convolution):
             raise UnsupportedError(f"fused has no {operation.name}; it does convolution")
         if dtype not in (torch.float32, torch.float64):
@@ -41,6 +47,8 @@ class Fused:
             compiled(operation, dtype)
 
         def run(inputs: Tensors) -> Tensor:
-            return convolve(operation, inputs["x"], inputs["harmonics"], inputs["weights"], inputs["edge_index"])
+            return convolve(
+                operation, inputs["x"], inputs["harmonics"], inputs["weights"], inputs["edge_index"]
+            )
 
         return Kernel(run, "generated C++" if device.type == "cpu" else "triton", compiles=True)

@@ -36,13 +36,16 @@ class PlainTorch:
         return None
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-        """``operation`` in plain torch; raises ``UnsupportedError`` for one it does not know, such as a plug-in's."""
+        """``operation`` in plain torch; raises ``UnsupportedError`` for one it does not know, such
+        as a plug-in's."""
         return _build(operation, dtype=dtype, device=device)
 
 
 @singledispatch
 def _build(operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-    raise UnsupportedError(f"backend 'torch' does not do {operation.name!r}; choose another backend with --backend")
+    raise UnsupportedError(
+        f"backend 'torch' does not do {operation.name!r}; choose another backend with --backend"
+    )
 
 
 _build.register(Convolution, convolution)

@@ -1,4 +1,5 @@
-"""The cube-group voxel convolution in plain torch: the filters are expanded, then one dense convolution runs."""
+"""The cube-group voxel convolution in plain torch: the filters are expanded, then one dense
+convolution runs."""
 
 from __future__ import annotations
 
@@ -19,19 +20,27 @@ Kind = Literal["lift", "group", "project"]
 
 
 def cube_places(kernel: int, copies: int) -> Tensor:
-    """[24 g, (24 h,) k^3] int64: of bank entry (g, h, s), the place of (g^-1 h, g^-1 s) in a filter [copies, k^3]."""
+    """[24 g, (24 h,) k^3] int64: of bank entry (g, h, s), the place of (g^-1 h, g^-1 s) in a filter
+    [copies, k^3]."""
     elements = octahedral_rotations(torch.float64)
-    voxels = torch.arange(kernel**3).reshape(1, 1, kernel, kernel, kernel).expand(ORDER, -1, -1, -1, -1)
+    voxels = (
+        torch.arange(kernel**3).reshape(1, 1, kernel, kernel, kernel).expand(ORDER, -1, -1, -1, -1)
+    )
     moved = permute_grid(voxels, elements).reshape(ORDER, kernel**3)
     if copies == 1:
         return moved
     relative = torch.einsum("gji,hjk->ghik", elements, elements)
-    table = torch.cdist(relative.flatten(2).flatten(0, 1), elements.flatten(1)).argmin(1).reshape(ORDER, ORDER)
+    table = (
+        torch.cdist(relative.flatten(2).flatten(0, 1), elements.flatten(1))
+        .argmin(1)
+        .reshape(ORDER, ORDER)
+    )
     return table[:, :, None] * kernel**3 + moved[:, None, :]
 
 
 def cube_bank(weight: Tensor, place: Tensor, kernel: int, kind: Kind) -> Tensor:
-    """Filters [first, second, copies k^3] expanded by :func:`cube_places` to the weights of a plain convolution."""
+    """Filters [first, second, copies k^3] expanded by :func:`cube_places` to the weights of a plain
+    convolution."""
     first, second, cube = weight.shape[0], weight.shape[1], (kernel,) * 3
     filters = weight.index_select(2, place.flatten())
     if kind == "group":

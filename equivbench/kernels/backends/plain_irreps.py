@@ -1,4 +1,5 @@
-"""Operations on irreps of nodes and edges in plain torch: maps, harmonics, radial functions, Allegro's product."""
+"""Operations on irreps of nodes and edges in plain torch: maps, harmonics, radial functions,
+Allegro's product."""
 
 from __future__ import annotations
 
@@ -21,9 +22,11 @@ def envelope(distance: Tensor, cutoff: float) -> Tensor:
 
 
 def radial_basis(distance: Tensor, cutoff: float, number: int) -> Tensor:
-    """[edges, number + 1]: Bessel functions sin(n pi d / cutoff) / d times the cosine cutoff, then the cutoff itself.
+    """[edges, number + 1]: Bessel functions sin(n pi d / cutoff) / d times the cosine cutoff, then
+    the cutoff itself.
 
-    A linear map of it is what the literature writes as (W rbf + b) f_cut: the last column carries the bias.
+    A linear map of it is what the literature writes as (W rbf + b) f_cut: the last column carries
+    the bias.
     """
     # The basis is of order 1 / d: a factor of 2 brings it to order 1 at a bond length.
     bessel = soft_one_hot_linspace(distance, 0.0, cutoff, number, basis="bessel", cutoff=True) * 2.0
@@ -33,15 +36,21 @@ def radial_basis(distance: Tensor, cutoff: float, number: int) -> Tensor:
 
 def radial_kernel(operation: RadialBasis, *, dtype: torch.dtype, device: torch.device) -> Kernel:
     """The networks' radial basis."""
-    return Kernel(lambda inputs: radial_basis(inputs["distances"], operation.cutoff, operation.number), METHOD)
+    return Kernel(
+        lambda inputs: radial_basis(inputs["distances"], operation.cutoff, operation.number), METHOD
+    )
 
 
-def harmonics_kernel(operation: SphericalHarmonics, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def harmonics_kernel(
+    operation: SphericalHarmonics, *, dtype: torch.dtype, device: torch.device
+) -> Kernel:
     """e3nn's polynomials, which are plain torch."""
     degrees = list(range(operation.lmax + 1))
 
     def run(inputs: Tensors) -> Tensor:
-        out: Tensor = o3.spherical_harmonics(degrees, inputs["vectors"], normalize=True, normalization="component")
+        out: Tensor = o3.spherical_harmonics(
+            degrees, inputs["vectors"], normalize=True, normalization="component"
+        )
         return out
 
     return Kernel(run, METHOD)
@@ -55,7 +64,11 @@ def linear_kernel(operation: Linear, *, dtype: torch.dtype, device: torch.device
 
     def run(inputs: Tensors) -> Tensor:
         out = []
-        parts = zip(torch.split(inputs["x"], rows, dim=1), torch.split(inputs["weights"], sizes), strict=True)
+        parts = zip(
+            torch.split(inputs["x"], rows, dim=1),
+            torch.split(inputs["weights"], sizes),
+            strict=True,
+        )
         for degree, (part, weights) in enumerate(parts):
             matrix = weights.view(operation.inputs[degree], operation.outputs[degree])
             out.append((part.reshape(-1, operation.inputs[degree]) @ matrix).view(len(part), -1))
@@ -64,8 +77,11 @@ def linear_kernel(operation: Linear, *, dtype: torch.dtype, device: torch.device
     return Kernel(run, METHOD)
 
 
-def edge_product_kernel(operation: EdgeProduct, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-    """For each pair of degrees, the products of all components and one matrix product with the coefficients of their paths."""
+def edge_product_kernel(
+    operation: EdgeProduct, *, dtype: torch.dtype, device: torch.device
+) -> Kernel:
+    """For each pair of degrees, the products of all components and one matrix product with the
+    coefficients of their paths."""
     heights = [2 * degree + 1 for degree in range(operation.lmax + 1)]
     degree_of_row = torch.repeat_interleave(torch.tensor(heights)).to(device)
     pairs: dict[tuple[int, int], list[tuple[int, int]]] = {}
@@ -73,24 +89,34 @@ def edge_product_kernel(operation: EdgeProduct, *, dtype: torch.dtype, device: t
         pairs.setdefault((path.source, path.edge), []).append((number, path.target))
     couplings = {}
     for (source, edge), found in pairs.items():
-        blocks = [o3.wigner_3j(target, source, edge, dtype=torch.float64) * (2 * target + 1) ** 0.5 for _, target in found]
-        couplings[source, edge] = torch.cat([block.flatten(1) for block in blocks]).to(dtype=dtype, device=device)
+        blocks = [
+            o3.wigner_3j(target, source, edge, dtype=torch.float64) * (2 * target + 1) ** 0.5
+            for _, target in found
+        ]
+        couplings[source, edge] = torch.cat([block.flatten(1) for block in blocks]).to(
+            dtype=dtype, device=device
+        )
 
     def run(inputs: Tensors) -> Tensor:
         edges, centre = len(inputs["x"]), inputs["edge_index"][1]
         environment = inputs["environment"].view(edges, len(heights), operation.channels)
         weighted = environment.index_select(1, degree_of_row) * inputs["harmonics"].unsqueeze(2)
-        # One row an edge is enough for any centre: edges are not fewer than the centres that they have.
+        # One row an edge is enough for any centre: edges are not fewer than the centres that they
+        # have.
         centres, place = torch.unique(centre, return_inverse=True)
         sums = weighted.new_zeros(len(centres), *weighted.shape[1:]).index_add(0, place, weighted)
         around = torch.split(sums.index_select(0, place), heights, dim=1)
-        features = torch.split(inputs["x"].view(edges, sum(heights), operation.channels), heights, dim=1)
+        features = torch.split(
+            inputs["x"].view(edges, sum(heights), operation.channels), heights, dim=1
+        )
         out: list[Tensor | None] = [None] * len(heights)
         for (source, edge), found in pairs.items():
             outer = (features[source].unsqueeze(2) * around[edge].unsqueeze(1)).flatten(1, 2)
             products = couplings[source, edge] @ outer
             for (number, target), product in zip(
-                found, torch.split(products, [heights[target] for _, target in found], dim=1), strict=True
+                found,
+                torch.split(products, [heights[target] for _, target in found], dim=1),
+                strict=True,
             ):
                 term = product * inputs["weights"][number]
                 before = out[target]

@@ -1,4 +1,5 @@
-"""Neighbour lists of a batch of molecules: masked pairs of padded molecules, so never a pair of two molecules."""
+"""Neighbour lists of a batch of molecules: masked pairs of padded molecules, so never a pair of two
+molecules."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ from equivbench.kernels.operations import NeighbourSearch
 
 
 def edges_within(
-    pos: Float[Tensor, "atoms 3"], batch: Int64[Tensor, " atoms"], cutoff: float, max_neighbours: int | None = None
+    pos: Float[Tensor, "atoms 3"],
+    batch: Int64[Tensor, " atoms"],
+    cutoff: float,
+    max_neighbours: int | None = None,
 ) -> Int64[Tensor, "2 edges"]:
     """Directed edges between atoms of one molecule that are closer than ``cutoff``.
 
@@ -24,12 +28,12 @@ def edges_within(
     cutoff
         In A; a pair at exactly this distance is left out.
     max_neighbours
-        Keep only the nearest so many sources of each target (ties: the lower atom index), or all if None.
+        Keep only the nearest so many sources of each target (ties: the lower atom index), or all if
+        None.
 
-    Returns
-    -------
-    edge_index [2, edges] int64: row 0 the source (sender) j, row 1 the target (receiver) i, sorted by target, then source.
-    Distances are computed in float64. Memory is molecules * widest^2, not atoms^2.
+    Returns ------- edge_index [2, edges] int64: row 0 the source (sender) j, row 1 the target
+    (receiver) i, sorted by target, then source. Distances are computed in float64. Memory is
+    molecules * widest^2, not atoms^2.
     """
     if len(pos) == 0:
         return batch.new_empty(2, 0)
@@ -55,6 +59,11 @@ def edges_within(
     return torch.stack([start + source, start + target])
 
 
-def neighbour_kernel(operation: NeighbourSearch, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def neighbour_kernel(
+    operation: NeighbourSearch, *, dtype: torch.dtype, device: torch.device
+) -> Kernel:
     """The data pipeline's neighbour search."""
-    return Kernel(lambda inputs: edges_within(inputs["pos"], inputs["batch"], operation.cutoff), "torch masked pairs")
+    return Kernel(
+        lambda inputs: edges_within(inputs["pos"], inputs["batch"], operation.cutoff),
+        "torch masked pairs",
+    )

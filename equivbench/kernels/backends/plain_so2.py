@@ -1,4 +1,5 @@
-"""eSCN's SO(2) convolution in plain torch, Wigner matrices included (Passaro & Zitnick 2023, 2302.03655)."""
+"""eSCN's SO(2) convolution in plain torch, Wigner matrices included (Passaro & Zitnick 2023,
+2302.03655)."""
 
 from __future__ import annotations
 
@@ -11,12 +12,22 @@ from equivbench.kernels.operations import SO2Convolution
 
 
 def so2_kernel(operation: SO2Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-    """Rows |m| <= mmax of each degree are turned by a batched product, then mixed by one dense map for each m."""
-    lmax, mmax, channels, hidden = operation.lmax, operation.mmax, operation.channels, operation.hidden
+    """Rows |m| <= mmax of each degree are turned by a batched product, then mixed by one dense map
+    for each m."""
+    lmax, mmax, channels, hidden = (
+        operation.lmax,
+        operation.mmax,
+        operation.channels,
+        operation.hidden,
+    )
     heights = [2 * degree + 1 for degree in range(lmax + 1)]
     wigner = WignerToAxis(lmax, mmax, dtype, device)
     # Rows as they come from the degrees, (l, m), and as the maps take them: m after m, -m after m.
-    rows = [(degree, m) for degree in range(lmax + 1) for m in range(-min(degree, mmax), min(degree, mmax) + 1)]
+    rows = [
+        (degree, m)
+        for degree in range(lmax + 1)
+        for m in range(-min(degree, mmax), min(degree, mmax) + 1)
+    ]
     orders = [m for order in range(mmax + 1) for m in ((order, -order) if order else (0,))]
     by_order = [(degree, m) for m in orders for degree in range(abs(m), lmax + 1)]
     to_orders = torch.tensor([rows.index(row) for row in by_order], device=device)
@@ -25,13 +36,20 @@ def so2_kernel(operation: SO2Convolution, *, dtype: torch.dtype, device: torch.d
     counts = operation.degrees
     weight_sizes = [count * channels for count in counts]
     row_counts = [count * (1 if m == 0 else 2) for m, count in enumerate(counts)]
-    mixing_sizes = [(1 if m == 0 else 2) * count**2 * channels * hidden for m, count in enumerate(counts)]
+    mixing_sizes = [
+        (1 if m == 0 else 2) * count**2 * channels * hidden for m, count in enumerate(counts)
+    ]
 
     def run(inputs: Tensors) -> Tensor:
         x, edge_index = inputs["x"], inputs["edge_index"]
         turns = wigner(inputs["vectors"])
-        gathered = x.index_select(0, edge_index[0]).view(edge_index.shape[1], sum(heights), channels)
-        turned = [turn @ part for turn, part in zip(turns, torch.split(gathered, heights, dim=1), strict=True)]
+        gathered = x.index_select(0, edge_index[0]).view(
+            edge_index.shape[1], sum(heights), channels
+        )
+        turned = [
+            turn @ part
+            for turn, part in zip(turns, torch.split(gathered, heights, dim=1), strict=True)
+        ]
         z = torch.split(torch.cat(turned, dim=1).index_select(1, to_orders), row_counts, dim=1)
         scales = torch.split(inputs["weights"], weight_sizes, dim=1)
         maps = torch.split(inputs["mixing"], mixing_sizes)
@@ -40,14 +58,17 @@ def so2_kernel(operation: SO2Convolution, *, dtype: torch.dtype, device: torch.d
             for m, one in enumerate(zip(z, scales, maps, strict=True))
         ]
         y = torch.split(torch.cat(mixed, dim=1).index_select(1, to_degrees), kept, dim=1)
-        messages = torch.cat([turn.mT @ part for turn, part in zip(turns, y, strict=True)], dim=1).flatten(1)
+        messages = torch.cat(
+            [turn.mT @ part for turn, part in zip(turns, y, strict=True)], dim=1
+        ).flatten(1)
         return x.new_zeros(len(x), messages.shape[1]).index_add(0, edge_index[1], messages)
 
     return Kernel(run, "torch matmul")
 
 
 def _mixed(m: int, count: int, z: Tensor, scale: Tensor, weights: Tensor) -> Tensor:
-    """[edges, rows H] of one order, from z [edges, rows, C] with the rows of m and then those of -m."""
+    """[edges, rows H] of one order, from z [edges, rows, C] with the rows of m and then those of
+    -m."""
     if m == 0:
         return (z.flatten(1) * scale) @ weights.view(z.shape[1] * z.shape[2], -1)
     size = count * z.shape[2]
@@ -62,8 +83,9 @@ def _mixed(m: int, count: int, z: Tensor, scale: Tensor, weights: Tensor) -> Ten
 class WignerToAxis:
     """Wigner matrices of rotations that take vectors to the polar axis y, rows |m| <= mmax only.
 
-    D = J Z(-b) J^T Z(-a): turns about y are sines and cosines of multiples of an angle, and J, a quarter turn about z,
-    makes them turns about x. a = atan2(x, z) and b = acos(y) are the direction's angles; only their sines and cosines occur.
+    D = J Z(-b) J^T Z(-a): turns about y are sines and cosines of multiples of an angle, and J, a
+    quarter turn about z, makes them turns about x. a = atan2(x, z) and b = acos(y) are the
+    direction's angles; only their sines and cosines occur.
     """
 
     def __init__(self, lmax: int, mmax: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -75,7 +97,8 @@ class WignerToAxis:
             for m in range(-degree, degree + 1):
                 pattern[lmax + abs(m), degree + m, degree + m] = 1.0
                 if m:
-                    # Rows -m of the harmonics are sines of m times the angle; the turn is backwards.
+                    # Rows -m of the harmonics are sines of m times the angle; the turn is
+                    # backwards.
                     pattern[lmax - abs(m), degree + m, degree - m] = 1.0 if m > 0 else -1.0
             self.quarters.append(turn)
             self.patterns.append(pattern.flatten(1).to(dtype=dtype, device=device))
@@ -91,14 +114,17 @@ class WignerToAxis:
         first = self._multiples(z / safe + on_axis, x / safe)
         second = self._multiples(y, torch.where(squared > 0, safe, torch.zeros_like(safe)))
         out = []
-        for degree, (quarter, pattern, kept) in enumerate(zip(self.quarters, self.patterns, self.kept, strict=True)):
+        for degree, (quarter, pattern, kept) in enumerate(
+            zip(self.quarters, self.patterns, self.kept, strict=True)
+        ):
             shape = (len(vectors), 2 * degree + 1, 2 * degree + 1)
             right = quarter.T @ (first @ pattern).view(shape)
             out.append(quarter[kept] @ (second @ pattern).view(shape) @ right)
         return out
 
     def _multiples(self, cosine: Tensor, sine: Tensor) -> Tensor:
-        """[edges, 2 lmax + 1]: sines of lmax ... 1 times an angle, then cosines of 0 ... lmax times it."""
+        """[edges, 2 lmax + 1]: sines of lmax ... 1 times an angle, then cosines of 0 ... lmax times
+        it."""
         cosines, sines = [torch.ones_like(cosine)], [torch.zeros_like(sine)]
         for _ in range(self.lmax):
             cosines.append(cosines[-1] * cosine - sines[-1] * sine)
@@ -107,9 +133,14 @@ class WignerToAxis:
 
 
 def _quarter_turn(degree: int) -> Tensor:
-    """Wigner matrix in float64 of the turn about z that takes y to x, from harmonics: e3nn's own is good to float32 only."""
-    points = torch.randn(4 * degree + 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    """Wigner matrix in float64 of the turn about z that takes y to x, from harmonics: e3nn's own is
+    good to float32 only."""
+    points = torch.randn(
+        4 * degree + 4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     turned = torch.stack([points[:, 1], -points[:, 0], points[:, 2]], dim=1)
-    before, after = (o3.spherical_harmonics(degree, one, normalize=True) for one in (points, turned))
+    before, after = (
+        o3.spherical_harmonics(degree, one, normalize=True) for one in (points, turned)
+    )
     solved: Tensor = torch.linalg.lstsq(before, after).solution.T
     return solved

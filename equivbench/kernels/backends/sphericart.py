@@ -1,4 +1,5 @@
-"""The ``sphericart`` backend: spherical harmonics with derivatives by recursion (Bigi et al. 2023, 2302.08381).
+"""The ``sphericart`` backend: spherical harmonics with derivatives by recursion (Bigi et al. 2023,
+2302.08381).
 
 Written for sphericart-torch 2.0.
 """
@@ -26,7 +27,10 @@ class Sphericart:
         """Absent, or built for another torch."""
         if device.type not in ("cpu", "cuda"):
             return f"sphericart does not run on {device.type}: run on cpu or cuda"
-        if importlib.util.find_spec("sphericart") is None or importlib.util.find_spec("sphericart.torch") is None:
+        if (
+            importlib.util.find_spec("sphericart") is None
+            or importlib.util.find_spec("sphericart.torch") is None
+        ):
             return f"sphericart is not installed: {_INSTALL}"
         try:
             importlib.import_module("sphericart.torch")
@@ -37,7 +41,9 @@ class Sphericart:
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
         """The harmonics; raises ``UnsupportedError`` for other operations and types."""
         if not isinstance(operation, SphericalHarmonics):
-            raise UnsupportedError(f"sphericart has no {operation.name!r}; it does spherical-harmonics")
+            raise UnsupportedError(
+                f"sphericart has no {operation.name!r}; it does spherical-harmonics"
+            )
         if dtype not in (torch.float32, torch.float64):
             raise UnsupportedError(f"sphericart computes in float32 and float64, not in {dtype}")
         calculator = importlib.import_module("sphericart.torch").SphericalHarmonics(operation.lmax)

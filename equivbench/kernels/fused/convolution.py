@@ -1,9 +1,11 @@
-"""The fused convolution as differentiable torch operators, for eager mode, torch.func and torch.compile alike.
+"""The fused convolution as differentiable torch operators, for eager mode, torch.func and
+torch.compile alike.
 
-With S = sum over edges, paths and channels of C x_j Y_ij w_ij g_i, linear in each of its four arguments, the output is
-dS/dg, the first derivatives are dS/dx, dS/dY and dS/dw, and the second ones are sums of the same terms with one argument
-replaced by its cotangent. Three kernels do all of it, each in one pass over the edges: no intermediate has an edge's size.
-The operators hold no state: an operation goes in as plain numbers, and the edges are grouped by centre anew in each call,
+With S = sum over edges, paths and channels of C x_j Y_ij w_ij g_i, linear in each of its four
+arguments, the output is dS/dg, the first derivatives are dS/dx, dS/dY and dS/dw, and the second
+ones are sums of the same terms with one argument replaced by its cotangent. Three kernels do all of
+it, each in one pass over the edges: no intermediate has an edge's size. The operators hold no
+state: an operation goes in as plain numbers, and the edges are grouped by centre anew in each call,
 which costs about a hundredth of it and leaves no cache that could go stale.
 """
 
@@ -21,7 +23,8 @@ from equivbench.kernels.fused.shapes import check_shapes
 from equivbench.kernels.operations import Convolution
 
 Description = tuple[list[int], int, int, bool]
-"""A :class:`Convolution` in the types that an operator's schema knows: channels, edge_lmax, target_lmax, parity."""
+"""A :class:`Convolution` in the types that an operator's schema knows: channels, edge_lmax,
+target_lmax, parity."""
 
 _SCHEMA = "int[] channels, int edge_lmax, int target_lmax, bool parity"
 _INPUTS = "Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index"
@@ -31,19 +34,32 @@ BACKWARD = "fused_convolution_backward"
 DOUBLE_BACKWARD = "fused_convolution_double_backward"
 
 
-def convolve(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> Tensor:
-    """The convolution of :class:`Convolution`'s docstring: [nodes, target_size], twice differentiable by its three inputs.
+def convolve(
+    operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
+) -> Tensor:
+    """The convolution of :class:`Convolution`'s docstring: [nodes, target_size], twice
+    differentiable by its three inputs.
 
-    Float32 or float64, all three of the same type. Raises ``ValueError`` for tensors of other shapes and, on a CPU,
-    ``IndexError`` for an edge to a node that is not there. Results are the same bits at the same number of threads.
+    Float32 or float64, all three of the same type. Raises ``ValueError`` for tensors of other
+    shapes and, on a CPU, ``IndexError`` for an edge to a node that is not there. Results are the
+    same bits at the same number of threads.
     """
-    description = list(operation.channels), operation.edge_lmax, operation.target_lmax, operation.parity
-    output: Tensor = torch.ops.equivbench.fused_convolution(x, harmonics, weights, edge_index, *description)
+    description = (
+        list(operation.channels),
+        operation.edge_lmax,
+        operation.target_lmax,
+        operation.parity,
+    )
+    output: Tensor = torch.ops.equivbench.fused_convolution(
+        x, harmonics, weights, edge_index, *description
+    )
     return output
 
 
 @lru_cache(maxsize=256)
-def _operation(channels: tuple[int, ...], edge_lmax: int, target_lmax: int, parity: bool) -> Convolution:
+def _operation(
+    channels: tuple[int, ...], edge_lmax: int, target_lmax: int, parity: bool
+) -> Convolution:
     return Convolution(channels, edge_lmax, target_lmax, parity)
 
 
@@ -51,14 +67,24 @@ def _described(channels: list[int], edge_lmax: int, target_lmax: int, parity: bo
     return _operation(tuple(channels), edge_lmax, target_lmax, parity)
 
 
-def _check(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> None:
-    """Raises ``ValueError`` where a kernel would read past the end of a tensor or take it for another type."""
+def _check(
+    operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
+) -> None:
+    """Raises ``ValueError`` where a kernel would read past the end of a tensor or take it for
+    another type."""
     check_shapes(operation, x, harmonics, weights, edge_index)
     if edge_index.dtype != torch.int64:
-        raise ValueError(f"edge_index of the convolution is {edge_index.dtype}; it must be torch.int64")
-    if x.dtype not in (torch.float32, torch.float64) or not x.dtype == harmonics.dtype == weights.dtype:
+        raise ValueError(
+            f"edge_index of the convolution is {edge_index.dtype}; it must be torch.int64"
+        )
+    if (
+        x.dtype not in (torch.float32, torch.float64)
+        or not x.dtype == harmonics.dtype == weights.dtype
+    ):
         found = f"{x.dtype}, {harmonics.dtype} and {weights.dtype}"
-        raise ValueError(f"x, harmonics and weights of the convolution are {found}; all must be torch.float32 or torch.float64")
+        raise ValueError(
+            f"x, harmonics and weights of the convolution are {found}; all must be torch.float32 or torch.float64"
+        )
 
 
 def _launcher(x: Tensor) -> Any:
@@ -72,7 +98,9 @@ def _launcher(x: Tensor) -> Any:
     return native_launch
 
 
-def _forward(x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any) -> Tensor:
+def _forward(
+    x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any
+) -> Tensor:
     operation = _described(*description)
     _check(operation, x, harmonics, weights, edge_index)
     output: Tensor = _launcher(x).launch_forward(operation, x, harmonics, weights, edge_index)
@@ -80,7 +108,13 @@ def _forward(x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, 
 
 
 def _backward(
-    needs: list[bool], grad: Tensor, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any
+    needs: list[bool],
+    grad: Tensor,
+    x: Tensor,
+    harmonics: Tensor,
+    weights: Tensor,
+    edge_index: Tensor,
+    *description: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
     gradients: tuple[Tensor, Tensor, Tensor] = _launcher(x).launch_backward(
         _described(*description), tuple(needs), grad, x, harmonics, weights, edge_index
@@ -101,22 +135,41 @@ def _double_backward(
     *description: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     gradients: tuple[Tensor, Tensor, Tensor, Tensor] = _launcher(x).launch_double_backward(
-        _described(*description), tuple(needs), (by_x, by_harmonics, by_weights), grad, x, harmonics, weights, edge_index
+        _described(*description),
+        tuple(needs),
+        (by_x, by_harmonics, by_weights),
+        grad,
+        x,
+        harmonics,
+        weights,
+        edge_index,
     )
     return gradients
 
 
-def _forward_fake(x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any) -> Tensor:
+def _forward_fake(
+    x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any
+) -> Tensor:
     return x.new_empty(x.shape[0], _described(*description).target_size)
 
 
 def _like(needs: list[bool], tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What the kernels return: a contiguous tensor for each gradient that is needed and an empty one for the others."""
-    return tuple(one.new_empty(one.shape) if needed else one.new_empty(0) for needed, one in zip(needs, tensors, strict=True))
+    """What the kernels return: a contiguous tensor for each gradient that is needed and an empty
+    one for the others."""
+    return tuple(
+        one.new_empty(one.shape) if needed else one.new_empty(0)
+        for needed, one in zip(needs, tensors, strict=True)
+    )
 
 
 def _backward_fake(
-    needs: list[bool], grad: Tensor, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any
+    needs: list[bool],
+    grad: Tensor,
+    x: Tensor,
+    harmonics: Tensor,
+    weights: Tensor,
+    edge_index: Tensor,
+    *description: Any,
 ) -> tuple[Tensor, ...]:
     return _like(needs, (x, harmonics, weights))
 
@@ -147,7 +200,9 @@ def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _differentiate_forward(ctx: Any, needs: tuple[bool, ...], grad: Tensor) -> tuple[Any, ...]:
     wanted = list(needs[:3])
-    gradients = torch.ops.equivbench.fused_convolution_backward(wanted, grad, *ctx.saved_tensors, *ctx.description)
+    gradients = torch.ops.equivbench.fused_convolution_backward(
+        wanted, grad, *ctx.saved_tensors, *ctx.description
+    )
     return *_kept(wanted, gradients), *[None] * 5
 
 
@@ -159,10 +214,14 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.description = inputs[6:]
 
 
-def _differentiate_backward(ctx: Any, needs: tuple[bool, ...], *cotangents: Tensor | None) -> tuple[Any, ...]:
+def _differentiate_backward(
+    ctx: Any, needs: tuple[bool, ...], *cotangents: Tensor | None
+) -> tuple[Any, ...]:
     wanted = list(needs[1:5])
     given = [one if needed else None for needed, one in zip(ctx.given, cotangents, strict=True)]
-    gradients = torch.ops.equivbench.fused_convolution_double_backward(wanted, *given, *ctx.saved_tensors, *ctx.description)
+    gradients = torch.ops.equivbench.fused_convolution_double_backward(
+        wanted, *given, *ctx.saved_tensors, *ctx.description
+    )
     return None, *_kept(wanted, gradients), *[None] * 5
 
 
@@ -170,15 +229,25 @@ def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
     pass
 
 
-def _differentiate_double_backward(ctx: Any, needs: tuple[bool, ...], *cotangents: Tensor) -> tuple[Any, ...]:
+def _differentiate_double_backward(
+    ctx: Any, needs: tuple[bool, ...], *cotangents: Tensor
+) -> tuple[Any, ...]:
     # Without this torch would leave the third derivatives out with no more than a warning.
-    raise NotImplementedError("the fused convolution has first and second derivatives only; use the torch backend for third ones")
+    raise NotImplementedError(
+        "the fused convolution has first and second derivatives only; use the torch backend for third ones"
+    )
 
 
 _LIBRARY = Library("equivbench", "FRAGMENT")  # type: ignore[no-untyped-call]
 for _name, _arguments, _results, _kernel, _fake in (
     (FORWARD, _INPUTS, "Tensor", _forward, _forward_fake),
-    (BACKWARD, f"bool[] needs, Tensor grad, {_INPUTS}", "(Tensor, Tensor, Tensor)", _backward, _backward_fake),
+    (
+        BACKWARD,
+        f"bool[] needs, Tensor grad, {_INPUTS}",
+        "(Tensor, Tensor, Tensor)",
+        _backward,
+        _backward_fake,
+    ),
     (
         DOUBLE_BACKWARD,
         f"bool[] needs, Tensor? by_x, Tensor? by_harmonics, Tensor? by_weights, Tensor grad, {_INPUTS}",

@@ -1,8 +1,10 @@
-"""The Clebsch-Gordan coefficients of a convolution, without their zeros and repetitions: what the code generators unroll.
+"""The Clebsch-Gordan coefficients of a convolution, without their zeros and repetitions: what the
+code generators unroll.
 
-On an edge, path p takes x to t[m3] = sum over m1 of M[m3, m1] x[m1], where M[m3, m1] = sum over m2 of C[m3, m1, m2] Y[m2]
-is the same for all channels. Many entries of M are zero and many are the same combination of the Y[m2] (all of the diagonal
-where the edge's degree is 0, both halves of a symmetric M): each different combination is a slot, computed once an edge.
+On an edge, path p takes x to t[m3] = sum over m1 of M[m3, m1] x[m1], where M[m3, m1] = sum over m2
+of C[m3, m1, m2] Y[m2] is the same for all channels. Many entries of M are zero and many are the
+same combination of the Y[m2] (all of the diagonal where the edge's degree is 0, both halves of a
+symmetric M): each different combination is a slot, computed once an edge.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class Coupling:
     weights: int
     """The first of its weights in an edge's row."""
     output: int
-    """The first of its features in a node's row of the output; row m3 begins (m3 times channels) after it."""
+    """The first of its features in a node's row of the output; row m3 begins (m3 times channels)
+    after it."""
     entries: tuple[tuple[int, int, int], ...]
     """(m3, m1, slot) for each entry of M that is not zero."""
 
@@ -49,7 +52,8 @@ class Couplings:
 
 @lru_cache(maxsize=64)
 def couplings(operation: Convolution) -> Couplings:
-    """The sparse coefficients of ``operation``; e3nn's Wigner 3j in float64 times (2 l + 1)^1/2 of the target degree."""
+    """The sparse coefficients of ``operation``; e3nn's Wigner 3j in float64 times (2 l + 1)^1/2 of
+    the target degree."""
     import torch
     from e3nn import o3
 
@@ -58,12 +62,19 @@ def couplings(operation: Convolution) -> Couplings:
     weights = output = 0
     for path in operation.paths:
         channels = operation.channels[path.source]
-        coefficients = o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64) * (2 * path.target + 1) ** 0.5
+        coefficients = (
+            o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64)
+            * (2 * path.target + 1) ** 0.5
+        )
         entries: list[tuple[int, int, int]] = []
         for m3, matrix in enumerate(coefficients.tolist()):
             for m1, row in enumerate(matrix):
                 # e3nn's table holds zeros as rounding noise, and equal coefficients differ by it.
-                combination = tuple((path.edge**2 + m2, value) for m2, value in enumerate(row) if abs(value) > _NOISE)
+                combination = tuple(
+                    (path.edge**2 + m2, value)
+                    for m2, value in enumerate(row)
+                    if abs(value) > _NOISE
+                )
                 if combination:
                     known = tuple((m2, round(value / _NOISE)) for m2, value in combination)
                     slot, _ = slots.setdefault(known, (len(slots), combination))
@@ -71,4 +82,6 @@ def couplings(operation: Convolution) -> Couplings:
         paths.append(Coupling(path.source, path.target, weights, output, tuple(entries)))
         weights += channels
         output += (2 * path.target + 1) * channels
-    return Couplings(operation, tuple(combination for _, combination in slots.values()), tuple(paths))
+    return Couplings(
+        operation, tuple(combination for _, combination in slots.values()), tuple(paths)
+    )

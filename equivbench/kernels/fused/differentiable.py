@@ -10,14 +10,17 @@ from torch._functorch.autograd_function import enable_single_level_autograd_func
 from torch.library import Library
 
 
-def differentiable(library: Library, name: str, save: Callable[..., None], backward: Callable[..., tuple[Any, ...]]) -> None:
+def differentiable(
+    library: Library, name: str, save: Callable[..., None], backward: Callable[..., tuple[Any, ...]]
+) -> None:
     """Register ``backward`` as the derivative of the operator ``name`` of ``library``.
 
-    ``save(ctx, inputs, output)`` keeps what ``backward(ctx, needs, *grads)`` asks for; ``needs`` tells for each input whether
-    its gradient is wanted. ``torch.library.register_autograd`` does the same, and is not
-    used because torch.func.grad refuses what it makes, compiled or not. That refusal guards functions which call torch's own
-    operators in their forward pass. Here the forward pass only hands the operator on below autograd, as torch's own
-    operators do, so that each level of torch.func records one node and passes the operator to the next level.
+    ``save(ctx, inputs, output)`` keeps what ``backward(ctx, needs, *grads)`` asks for; ``needs``
+    tells for each input whether its gradient is wanted. ``torch.library.register_autograd`` does
+    the same, and is not used because torch.func.grad refuses what it makes, compiled or not. That
+    refusal guards functions which call torch's own operators in their forward pass. Here the
+    forward pass only hands the operator on below autograd, as torch's own operators do, so that
+    each level of torch.func records one node and passes the operator to the next level.
     """
     operator = getattr(getattr(torch.ops, library.ns), name).default
 
@@ -28,7 +31,8 @@ def differentiable(library: Library, name: str, save: Callable[..., None], backw
     class Node(torch.autograd.function._SingleLevelFunction):
         @staticmethod
         def forward(ctx: Any, keys: Any, *arguments: Any) -> Any:
-            # A node's forward pass runs without gradients, which the next level of torch.func may still want.
+            # A node's forward pass runs without gradients, which the next level of torch.func may
+            # still want.
             with torch.enable_grad():
                 output = hand_on(keys, arguments)
             save(ctx, arguments, output)

@@ -1,4 +1,5 @@
-"""Compiles generated C++ into a shared library, once a machine, and loads it: no torch headers, so that it takes seconds."""
+"""Compiles generated C++ into a shared library, once a machine, and loads it: no torch headers, so
+that it takes seconds."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from equivbench.errors import FailedError
 
 ALWAYS = ("-std=c++14", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-x", "c++")
 OPTIONAL = ("-march=native", "-fopenmp")
-"""For this machine's vectors and for threads; a compiler that knows one of them not goes without it."""
+"""For this machine's vectors and for threads; a compiler that knows one of them not goes without
+it."""
 
 
 def no_compiler() -> str | None:
@@ -28,7 +30,8 @@ def no_compiler() -> str | None:
 
 @lru_cache(maxsize=1)
 def _target() -> tuple[tuple[str, ...], str]:
-    """The flags that this compiler takes, and its predefined macros under them: its version and the machine's instructions."""
+    """The flags that this compiler takes, and its predefined macros under them: its version and the
+    machine's instructions."""
     flags: tuple[str, ...] = ()
     macros = ""
     for wanted in ((), *((flag,) for flag in OPTIONAL)):
@@ -43,9 +46,11 @@ def _target() -> tuple[tuple[str, ...], str]:
 
 @lru_cache(maxsize=64)
 def library(source: str) -> tuple[ctypes.CDLL, float]:
-    """``source`` as a loaded library, and the seconds that compiling took (0 where it lay in the cache folder).
+    """``source`` as a loaded library, and the seconds that compiling took (0 where it lay in the
+    cache folder).
 
-    Raises ``FailedError`` where there is no compiler, where it fails, and where the cache folder takes no library.
+    Raises ``FailedError`` where there is no compiler, where it fails, and where the cache folder
+    takes no library.
     """
     if (problem := no_compiler()) is not None:
         raise FailedError(problem)
@@ -60,7 +65,9 @@ def library(source: str) -> tuple[ctypes.CDLL, float]:
         return ctypes.CDLL(str(path)), time.perf_counter() - start
     except OSError as error:
         advice = "name a folder that can be written to and run from in EQUIVBENCH_CACHE"
-        raise FailedError(f"a fused kernel could not be kept in {path.parent}: {error}; {advice}") from error
+        raise FailedError(
+            f"a fused kernel could not be kept in {path.parent}: {error}; {advice}"
+        ) from error
 
 
 def _loaded(path: Path) -> ctypes.CDLL | None:
@@ -81,5 +88,7 @@ def _compile(source: str, flags: tuple[str, ...], path: Path) -> None:
             input=source, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
-            raise FailedError(f"{cxx_compiler()} could not compile a fused kernel: {done.stderr.strip()[:2000]}")
+            raise FailedError(
+                f"{cxx_compiler()} could not compile a fused kernel: {done.stderr.strip()[:2000]}"
+            )
         os.replace(built, path)

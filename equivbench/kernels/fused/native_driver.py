@@ -1,4 +1,5 @@
-"""The part of the C++ text that is the same for all operations: vectors, grouping edges by centre, threads, the loops."""
+"""The part of the C++ text that is the same for all operations: vectors, grouping edges by centre,
+threads, the loops."""
 
 PRELUDE = r"""
 #include <stdint.h>

@@ -1,4 +1,5 @@
-"""The fused convolution on a CPU: raw tensors in, raw tensors out, through the compiled library of the operation."""
+"""The fused convolution on a CPU: raw tensors in, raw tensors out, through the compiled library of
+the operation."""
 
 from __future__ import annotations
 
@@ -22,12 +23,16 @@ EDGES_A_THREAD = 64
 class _Tensors(ctypes.Structure):
     """The struct of the same name in the C++ text."""
 
-    _fields_ = tuple((name, ctypes.c_void_p) for name in ("x", "y", "w", "g", "u_x", "u_y", "u_w", "out", "by_x", "by_y", "by_w"))
+    _fields_ = tuple(
+        (name, ctypes.c_void_p)
+        for name in ("x", "y", "w", "g", "u_x", "u_y", "u_w", "out", "by_x", "by_y", "by_w")
+    )
 
 
 @lru_cache(maxsize=64)
 def compiled(operation: Convolution, dtype: torch.dtype) -> tuple[Any, float]:
-    """The function of the library for ``operation`` in ``dtype``, and the seconds that compiling it took just now."""
+    """The function of the library for ``operation`` in ``dtype``, and the seconds that compiling it
+    took just now."""
     library, seconds = native.library(source(couplings(operation), REAL[dtype]))
     launch = library.launch
     launch.argtypes = [
@@ -36,7 +41,9 @@ def compiled(operation: Convolution, dtype: torch.dtype) -> tuple[Any, float]:
     return launch, seconds
 
 
-def launch_forward(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> Tensor:
+def launch_forward(
+    operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
+) -> Tensor:
     """[nodes, target_size]: the convolution."""
     out = x.new_empty(x.shape[0], operation.target_size)
     _launch(0, operation, edge_index, {"x": x, "y": harmonics, "w": weights}, {"out": out})
@@ -52,8 +59,11 @@ def launch_backward(
     weights: Tensor,
     edge_index: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients by x, harmonics and weights of <grad, output>; an empty tensor for each that ``needs`` does not ask."""
-    by_x, by_y, by_w = (_result(one, needed) for one, needed in zip((x, harmonics, weights), needs, strict=True))
+    """The gradients by x, harmonics and weights of <grad, output>; an empty tensor for each that
+    ``needs`` does not ask."""
+    by_x, by_y, by_w = (
+        _result(one, needed) for one, needed in zip((x, harmonics, weights), needs, strict=True)
+    )
     given = {"x": x, "y": harmonics, "w": weights, "g": grad}
     _launch(1, operation, edge_index, given, {"by_x": by_x, "by_y": by_y, "by_w": by_w}, needs)
     return by_x, by_y, by_w
@@ -69,14 +79,30 @@ def launch_double_backward(
     weights: Tensor,
     edge_index: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients by grad, x, harmonics and weights of the sum of <cotangent, gradient> over :func:`launch_backward`'s three.
+    """The gradients by grad, x, harmonics and weights of the sum of <cotangent, gradient> over
+    :func:`launch_backward`'s three.
 
-    A cotangent that is None counts as zero; an empty tensor for each gradient that ``needs`` does not ask.
+    A cotangent that is None counts as zero; an empty tensor for each gradient that ``needs`` does
+    not ask.
     """
-    out, by_x, by_y, by_w = (_result(one, needed) for one, needed in zip((grad, x, harmonics, weights), needs, strict=True))
+    out, by_x, by_y, by_w = (
+        _result(one, needed)
+        for one, needed in zip((grad, x, harmonics, weights), needs, strict=True)
+    )
     given = {"x": x, "y": harmonics, "w": weights, "g": grad}
-    given |= {name: one for name, one in zip(("u_x", "u_y", "u_w"), cotangents, strict=True) if one is not None}
-    _launch(2, operation, edge_index, given, {"out": out, "by_x": by_x, "by_y": by_y, "by_w": by_w}, needs)
+    given |= {
+        name: one
+        for name, one in zip(("u_x", "u_y", "u_w"), cotangents, strict=True)
+        if one is not None
+    }
+    _launch(
+        2,
+        operation,
+        edge_index,
+        given,
+        {"out": out, "by_x": by_x, "by_y": by_y, "by_w": by_w},
+        needs,
+    )
     return out, by_x, by_y, by_w
 
 
@@ -96,14 +122,23 @@ def _launch(
     # Held in a variable until the call is over: the kernels read the rows of packed tensors.
     packed = {name: one.contiguous() for name, one in given.items()}
     edges = edge_index.contiguous()
-    wanted = [(name, one) for (name, one), needed in zip(results.items(), needs, strict=True) if needed]
+    wanted = [
+        (name, one) for (name, one), needed in zip(results.items(), needs, strict=True) if needed
+    ]
     if not wanted:
         return
-    tensors = _Tensors(**{name: one.data_ptr() for name, one in packed.items()}, **{name: one.data_ptr() for name, one in wanted})
+    tensors = _Tensors(
+        **{name: one.data_ptr() for name, one in packed.items()},
+        **{name: one.data_ptr() for name, one in wanted},
+    )
     threads = max(1, min(torch.get_num_threads(), edges.shape[1] // EDGES_A_THREAD))
     launch, _ = compiled(operation, packed["x"].dtype)
-    problem = launch(kind, packed["x"].shape[0], edges.shape[1], threads, edges.data_ptr(), ctypes.byref(tensors))
+    problem = launch(
+        kind, packed["x"].shape[0], edges.shape[1], threads, edges.data_ptr(), ctypes.byref(tensors)
+    )
     if problem == 1:
         raise MemoryError(f"no memory to group {edges.shape[1]} edges by centre")
     if problem == 2:
-        raise IndexError(f"edge_index names a node that is not among the {packed['x'].shape[0]} of x")
+        raise IndexError(
+            f"edge_index names a node that is not among the {packed['x'].shape[0]} of x"
+        )

@@ -1,9 +1,10 @@
-"""The formulas of the convolution's kernels for the paths of one source degree, as C++ text: what is unrolled.
+"""The formulas of the convolution's kernels for the paths of one source degree, as C++ text: what
+is unrolled.
 
-``x``, ``w``, ``g`` are rows of the features, weights and output gradient, ``u`` and ``v`` the cotangents of x's and w's
-gradients, M and N the matrices of the harmonics and of their gradient's cotangent. Each formula is arranged for the fewest
-products: with z = M^T g, the gradients by x and by w are w z and x . z; the second derivatives meet x and w only in
-a = w u + v x and b = w x.
+``x``, ``w``, ``g`` are rows of the features, weights and output gradient, ``u`` and ``v`` the
+cotangents of x's and w's gradients, M and N the matrices of the harmonics and of their gradient's
+cotangent. Each formula is arranged for the fewest products: with z = M^T g, the gradients by x and
+by w are w z and x . z; the second derivatives meet x and w only in a = w u + v x and b = w x.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from itertools import groupby
 from equivbench.kernels.fused.coupling import Coupling, Couplings
 
 ACCUMULATORS = 20
-"""Vectors that a loop over channels adds up in registers: of 32, or of 16, where the compiler spills some to the stack."""
+"""Vectors that a loop over channels adds up in registers: of 32, or of 16, where the compiler
+spills some to the stack."""
 
 Entry = tuple[int, int, int]
 """(m3, m1, slot) of M."""
@@ -53,7 +55,8 @@ class Part:
 
 
 def part_text(part: Part) -> Lines:
-    """All functions for ``part``: ``NAME_DEGREE<n>(e, c)`` for n channels from c on, and for the harmonics ``NAME_DEGREE(e)``."""
+    """All functions for ``part``: ``NAME_DEGREE<n>(e, c)`` for n channels from c on, and for the
+    harmonics ``NAME_DEGREE(e)``."""
     yield f"enum {{ W{part.degree} = width({part.channels}), C{part.degree} = {part.channels} }};"
     bodies: dict[str, Callable[[Part], Lines]] = {
         "forward": _forward,
@@ -71,7 +74,8 @@ def part_text(part: Part) -> Lines:
 
 
 def _product(path: Coupling, row: int, *factors: tuple[str, str], transposed: bool = False) -> str:
-    """The sum over (matrix, vector) in ``factors`` of (matrix vector)[row], or of the transposed matrix."""
+    """The sum over (matrix, vector) in ``factors`` of (matrix vector)[row], or of the transposed
+    matrix."""
     return " + ".join(
         f"{matrix}[{slot} * EDGES] * {vector}{m3 if transposed else m1}"
         for matrix, vector in factors
@@ -108,7 +112,8 @@ def _second(part: Part) -> Lines:
 
 
 def _gradients(part: Part, second: str) -> Lines:
-    """By x and by w: first ones, w z and x . z, or second ones, w N^T g + v z and x . N^T g + u . z."""
+    """By x and by w: first ones, w z and x . z, or second ones, w N^T g + v z and x . N^T g + u .
+    z."""
     rows = range(2 * part.degree + 1)
     for m1 in rows:
         yield f"  const V x{m1} = {part.source('x', m1)};"
@@ -149,12 +154,21 @@ def _second_forward(part: Part) -> Lines:
 
 
 def _by_harmonics(part: Part, name: str, *, second: bool) -> Lines:
-    """By M's entries, the products g b or g a of a path summed over the channels; only then by the rows of the harmonics.
+    """By M's entries, the products g b or g a of a path summed over the channels; only then by the
+    rows of the harmonics.
 
-    The coefficients then cost once an edge. A path with many entries takes several turns, of whole rows m3.
+    The coefficients then cost once an edge. A path with many entries takes several turns, of whole
+    rows m3.
     """
     width, channels = f"W{part.degree}", f"C{part.degree}"
-    touched = sorted({row for path in part.paths for *_, slot in path.entries for row, _ in part.table.slots[slot]})
+    touched = sorted(
+        {
+            row
+            for path in part.paths
+            for *_, slot in path.entries
+            for row, _ in part.table.slots[slot]
+        }
+    )
     yield f"static inline void {name}_{part.degree}(const Edge &e) {{"
     yield f"  typedef lanes<{width}>::type V;"
     yield "  V " + ", ".join(f"y{row} = {{}}" for row in touched) + ";"
@@ -177,7 +191,9 @@ def _by_harmonics(part: Part, name: str, *, second: bool) -> Lines:
     yield "}"
 
 
-def _channel_products(part: Part, path: Coupling, turn: list[Entry], n: str, *, second: bool) -> Lines:
+def _channel_products(
+    part: Part, path: Coupling, turn: list[Entry], n: str, *, second: bool
+) -> Lines:
     targets, sources = _rows(turn)
     yield f"      const V w = {part.weight('w', path, n)};"
     if second:
@@ -192,7 +208,8 @@ def _channel_products(part: Part, path: Coupling, turn: list[Entry], n: str, *, 
 
 
 def _turns(path: Coupling) -> Iterator[list[Entry]]:
-    """The entries in parts of whole rows m3 that need at most ACCUMULATORS vectors (a longer row is a part of its own)."""
+    """The entries in parts of whole rows m3 that need at most ACCUMULATORS vectors (a longer row is
+    a part of its own)."""
     turn: list[Entry] = []
     for _, members in groupby(path.entries, key=lambda entry: entry[0]):
         row = list(members)

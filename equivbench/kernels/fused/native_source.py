@@ -1,8 +1,10 @@
-"""The convolution's kernels as C++ text: what differs between operations, unrolled, around a driver that does not.
+"""The convolution's kernels as C++ text: what differs between operations, unrolled, around a driver
+that does not.
 
-Channels are the lanes of the vectors. A kernel reads one edge: rows of x, of its weights, of the output's gradient, and the
-matrices M of its harmonics (:mod:`equivbench.kernels.fused.coupling`), computed for several edges at once because they are
-the same for all channels. ``n`` is the number of lanes in use: whole vectors, then what is left of the channels.
+Channels are the lanes of the vectors. A kernel reads one edge: rows of x, of its weights, of the
+output's gradient, and the matrices M of its harmonics (:mod:`equivbench.kernels.fused.coupling`),
+computed for several edges at once because they are the same for all channels. ``n`` is the number
+of lanes in use: whole vectors, then what is left of the channels.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from equivbench.kernels.fused.native_parts import Part, part_text
 
 
 def source(table: Couplings, real: str) -> str:
-    """The translation unit for ``table`` in ``real`` (``float`` or ``double``); it exports ``launch``."""
+    """The translation unit for ``table`` in ``real`` (``float`` or ``double``); it exports
+    ``launch``."""
     operation = table.operation
     parts = [Part(table, degree) for degree in sorted({path.source for path in table.paths})]
     return "\n".join(
@@ -26,8 +29,16 @@ def source(table: Couplings, real: str) -> str:
             PRELUDE,
             *_couple(table),
             *(line for part in parts for line in part_text(part)),
-            *(line for name in ("forward", "first", "second_forward", "second") for line in _by_channels(parts, name)),
-            *(line for name in ("by_harmonics", "second_by_harmonics") for line in _whole(parts, name)),
+            *(
+                line
+                for name in ("forward", "first", "second_forward", "second")
+                for line in _by_channels(parts, name)
+            ),
+            *(
+                line
+                for name in ("by_harmonics", "second_by_harmonics")
+                for line in _whole(parts, name)
+            ),
             DRIVER,
         ]
     )
@@ -43,7 +54,8 @@ def _couple(table: Couplings) -> Iterator[str]:
 
 
 def _by_channels(parts: list[Part], name: str) -> Iterator[str]:
-    """One edge: the function ``name`` of each source degree, for one vector of its channels after the other."""
+    """One edge: the function ``name`` of each source degree, for one vector of its channels after
+    the other."""
     yield f"static inline void {name}(const Edge &e) {{"
     for degree in (part.degree for part in parts):
         width, channels = f"W{degree}", f"C{degree}"

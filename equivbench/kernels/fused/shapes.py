@@ -7,8 +7,11 @@ from torch import Tensor
 from equivbench.kernels.operations import Convolution
 
 
-def check_shapes(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> None:
-    """Raise ``ValueError`` that names the tensor whose shape is not that of :class:`Convolution`'s docstring."""
+def check_shapes(
+    operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
+) -> None:
+    """Raise ``ValueError`` that names the tensor whose shape is not that of :class:`Convolution`'s
+    docstring."""
     edges = edge_index.shape[-1]
     stated = {
         "x": (x, [x.shape[0], operation.source_size]),
@@ -18,4 +21,6 @@ def check_shapes(operation: Convolution, x: Tensor, harmonics: Tensor, weights: 
     }
     for name, (tensor, shape) in stated.items():
         if list(tensor.shape) != shape:
-            raise ValueError(f"{name} of the convolution is {list(tensor.shape)}; it must be {shape}")
+            raise ValueError(
+                f"{name} of the convolution is {list(tensor.shape)}; it must be {shape}"
+            )

@@ -1,4 +1,5 @@
-"""Edges grouped by one of their ends, on the device and without waiting for it; kept for as long as the edge list lives."""
+"""Edges grouped by one of their ends, on the device and without waiting for it; kept for as long as
+the edge list lives."""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ _KEPT: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 def groups(edge_index: Tensor, row: int, nodes: int) -> Groups:
     """The edges of ``edge_index`` [2, edges] grouped by ``row``.
 
-    Sorting takes longer than the convolution, so the result is kept with the tensor, and made anew once the tensor has been
-    written to.
+    Sorting takes longer than the convolution, so the result is kept with the tensor, and made anew
+    once the tensor has been written to.
     """
     if edge_index.is_inference():  # has no version by which a write could be seen
         return _group(edge_index, row, nodes)

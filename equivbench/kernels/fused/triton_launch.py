@@ -1,6 +1,8 @@
-"""Launches the generated Triton kernels of the convolution and of its first and second gradients, on plain tensors.
+"""Launches the generated Triton kernels of the convolution and of its first and second gradients,
+on plain tensors.
 
-Products and sums are in float32 (float64 for float64 inputs) and no tensor core takes part, so no TF32 either.
+Products and sums are in float32 (float64 for float64 inputs) and no tensor core takes part, so no
+TF32 either.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ BLOCK = 64
 """Most channels of a program: two for each lane of its warp, read eight bytes at once."""
 
 
-def launch_forward(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> Tensor:
+def launch_forward(
+    operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
+) -> Tensor:
     """The convolution: [nodes, target_size]."""
     inputs = _checked(operation, x, harmonics, weights, edge_index)
     return _centres(operation, inputs, {}, edge_index)
@@ -41,7 +45,8 @@ def launch_backward(
     weights: Tensor,
     edge_index: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of <grad, convolution> by x, harmonics and weights in one kernel; empty [0] where ``needs`` is False.
+    """The gradients of <grad, convolution> by x, harmonics and weights in one kernel; empty [0]
+    where ``needs`` is False.
 
     ``grad`` [nodes, target_size].
     """
@@ -59,22 +64,32 @@ def launch_double_backward(
     weights: Tensor,
     edge_index: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of the sum over inputs of <cotangent, gradient by it>, by grad, x, harmonics and weights, in two kernels.
+    """The gradients of the sum over inputs of <cotangent, gradient by it>, by grad, x, harmonics
+    and weights, in two kernels.
 
-    ``cotangents`` of the gradients by x, harmonics and weights, shaped as these, or None; empty [0] where ``needs`` is False.
+    ``cotangents`` of the gradients by x, harmonics and weights, shaped as these, or None; empty [0]
+    where ``needs`` is False.
     """
     inputs = _checked(operation, x, harmonics, weights, edge_index)
-    tangents = {name: given for name, given in zip(INPUTS, cotangents, strict=True) if given is not None}
+    tangents = {
+        name: given for name, given in zip(INPUTS, cotangents, strict=True) if given is not None
+    }
     if not tangents:
         zeros = [
-            torch.zeros_like(one) if need else x.new_empty(0) for need, one in zip(needs, (grad, *inputs.values()), strict=True)
+            torch.zeros_like(one) if need else x.new_empty(0)
+            for need, one in zip(needs, (grad, *inputs.values()), strict=True)
         ]
         return zeros[0], zeros[1], zeros[2], zeros[3]
     by_grad = _centres(operation, inputs, tangents, edge_index) if needs[0] else x.new_empty(0)
     return by_grad, *_neighbours(operation, needs[1:], grad, inputs, tangents, edge_index)
 
 
-def _centres(operation: Convolution, inputs: Mapping[str, Tensor], tangents: Mapping[str, Tensor], edge_index: Tensor) -> Tensor:
+def _centres(
+    operation: Convolution,
+    inputs: Mapping[str, Tensor],
+    tangents: Mapping[str, Tensor],
+    edge_index: Tensor,
+) -> Tensor:
     x = inputs["x"]
     output = x.new_empty(x.shape[0], operation.target_size)
     request = _request(operation, "centres", tangents, frozenset(), x.dtype)
@@ -113,10 +128,17 @@ def _neighbours(
     return made.get("x", empty), made.get("harmonics", empty), made.get("weights", empty)
 
 
-def _checked(operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor) -> dict[str, Tensor]:
-    """The inputs, contiguous; raises ``ValueError`` for other shapes, since a kernel would read past the end."""
+def _checked(
+    operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
+) -> dict[str, Tensor]:
+    """The inputs, contiguous; raises ``ValueError`` for other shapes, since a kernel would read
+    past the end."""
     check_shapes(operation, x, harmonics, weights, edge_index)
-    return {"x": x.contiguous(), "harmonics": harmonics.contiguous(), "weights": weights.contiguous()}
+    return {
+        "x": x.contiguous(),
+        "harmonics": harmonics.contiguous(),
+        "weights": weights.contiguous(),
+    }
 
 
 def _pointers(inputs: Mapping[str, Tensor], tangents: Mapping[str, Tensor]) -> list[Tensor]:
@@ -124,7 +146,11 @@ def _pointers(inputs: Mapping[str, Tensor], tangents: Mapping[str, Tensor]) -> l
 
 
 def _request(
-    operation: Convolution, kind: Kind, tangents: Mapping[str, Tensor], wanted: frozenset[str], dtype: torch.dtype
+    operation: Convolution,
+    kind: Kind,
+    tangents: Mapping[str, Tensor],
+    wanted: frozenset[str],
+    dtype: torch.dtype,
 ) -> Request:
     # A power of two, as Triton wants it, and no more than there are.
     block = min(BLOCK, 1 << (max(operation.channels) - 1).bit_length())
@@ -138,32 +164,40 @@ def _every_harmonic(operation: Convolution) -> bool:
     found = couplings(operation)
     read: dict[int, set[int]] = {}
     for path in found.paths:
-        read.setdefault(path.source, set()).update(k for _, _, slot in path.entries for k, _ in found.slots[slot])
+        read.setdefault(path.source, set()).update(
+            k for _, _, slot in path.entries for k, _ in found.slots[slot]
+        )
     return all(len(rows) == (operation.edge_lmax + 1) ** 2 for rows in read.values())
 
 
-def _launch(request: Request, pointers: Sequence[Tensor], edge_index: Tensor, row: int, nodes: int) -> None:
+def _launch(
+    request: Request, pointers: Sequence[Tensor], edge_index: Tensor, row: int, nodes: int
+) -> None:
     programs = nodes * len(parts(request.operation, request.block))
     if programs:
         made = groups(edge_index, row, nodes)
-        # Triton launches on the current device, whatever the tensors are on. Products and sums are fused: more accurate, and
-        # no longer Triton's default from 3.10 on.
+        # Triton launches on the current device, whatever the tensors are on. Products and sums are
+        # fused: more accurate, and no longer Triton's default from 3.10 on.
         with torch.cuda.device_of(edge_index):  # type: ignore[no-untyped-call]
             kernel(request)[(programs,)](*pointers, *made, num_warps=1, enable_fp_fusion=True)
 
 
 @lru_cache(maxsize=256)
 def kernel(request: Request) -> Any:
-    """The Triton function for ``request``; it is compiled in its first call for each kind of argument.
+    """The Triton function for ``request``; it is compiled in its first call for each kind of
+    argument.
 
     Raises ``FailedError`` where triton is absent.
     """
     try:
         triton, tl = importlib.import_module("triton"), importlib.import_module("triton.language")
     except ImportError as error:
-        raise FailedError("the Triton kernels need triton, not installed here: pip install triton") from error
+        raise FailedError(
+            "the Triton kernels need triton, not installed here: pip install triton"
+        ) from error
     source = write(request)
-    # Triton reads a function's source through inspect, which finds code without a file in linecache.
+    # Triton reads a function's source through inspect, which finds code without a file in
+    # linecache.
     name = f"<convolution {hashlib.sha256(source.encode()).hexdigest()[:16]}>"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     namespace: dict[str, Any] = {"triton": triton, "tl": tl, "__name__": f"{__name__}.generated"}

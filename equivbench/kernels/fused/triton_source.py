@@ -1,18 +1,25 @@
-"""Writes the Triton source of one convolution: sparse Clebsch-Gordan sums unrolled with their constants.
+"""Writes the Triton source of one convolution: sparse Clebsch-Gordan sums unrolled with their
+constants.
 
-The convolution, its gradient and its second gradient are derivatives of one form, linear in each argument,
+The convolution, its gradient and its second gradient are derivatives of one form, linear in each
+argument,
 
-    S = sum over edges j -> i, paths p, channels of w_p sum_rs M_p[r, s] g_i[p, r] x_j[s],    M_p[r, s] = sum_k C_p[r, s, k] Y[k].
+    S = sum over edges j -> i, paths p, channels of w_p sum_rs M_p[r, s] g_i[p, r] x_j[s],    M_p[r,
+    s] = sum_k C_p[r, s, k] Y[k].
 
-A *term* says which of x, Y and w are replaced by their tangents: the plain form has one term with none replaced, the form
-whose derivatives are the second gradient has one term for each tangent given. Two kernels take derivatives of such a sum:
+A *term* says which of x, Y and w are replaced by their tangents: the plain form has one term with
+none replaced, the form whose derivatives are the second gradient has one term for each tangent
+given. Two kernels take derivatives of such a sum:
 
-- ``centres``: by g, for the centre of the edges: the convolution itself. A program sums the edges that end at one node.
-- ``neighbours``: by x, Y and w. A program takes the edges that leave one node, whose x it keeps in registers.
+- ``centres``: by g, for the centre of the edges: the convolution itself. A program sums the edges
+  that end at one node.
+- ``neighbours``: by x, Y and w. A program takes the edges that leave one node, whose x it keeps in
+  registers.
 
-So nothing of size [edges, channels] is written but the gradient by the weights, nothing needs atomics, and the order of every
-sum is fixed. A program is one warp: it does the paths of one source degree for one block of channels, so that no value is
-read twice for having been split, a lane keeps its sums in registers, and no warp waits for another.
+So nothing of size [edges, channels] is written but the gradient by the weights, nothing needs
+atomics, and the order of every sum is fixed. A program is one warp: it does the paths of one source
+degree for one block of channels, so that no value is read twice for having been split, a lane keeps
+its sums in registers, and no warp waits for another.
 """
 
 from __future__ import annotations
@@ -36,7 +43,8 @@ Term = frozenset[str]
 
 @dataclass(frozen=True)
 class Request:
-    """Which kernel: ``tangents`` empty is the plain form; ``wanted`` are the gradients that ``neighbours`` writes."""
+    """Which kernel: ``tangents`` empty is the plain form; ``wanted`` are the gradients that
+    ``neighbours`` writes."""
 
     operation: Convolution
     kind: Kind
@@ -49,7 +57,9 @@ class Request:
     @property
     def terms(self) -> tuple[Term, ...]:
         """The terms of the form, in the order of the inputs."""
-        return tuple(frozenset((name,)) for name in INPUTS if name in self.tangents) or (frozenset(),)
+        return tuple(frozenset((name,)) for name in INPUTS if name in self.tangents) or (
+            frozenset(),
+        )
 
     @property
     def pointers(self) -> list[str]:
@@ -57,11 +67,17 @@ class Request:
         given = [*INPUTS, *(f"tangent_{name}" for name in INPUTS if name in self.tangents)]
         if self.kind == "centres":
             return [*given, "output", *GROUPS]
-        return ["cotangent", *given, *(f"gradient_{name}" for name in INPUTS if name in self.wanted), *GROUPS]
+        return [
+            "cotangent",
+            *given,
+            *(f"gradient_{name}" for name in INPUTS if name in self.wanted),
+            *GROUPS,
+        ]
 
 
 def parts(operation: Convolution, block: int) -> tuple[tuple[int, int], ...]:
-    """What is to be done for a node, a program each: (source degree, number of the block of channels)."""
+    """What is to be done for a node, a program each: (source degree, number of the block of
+    channels)."""
     return tuple(
         (degree, number)
         for degree in sorted({path.source for path in operation.paths})
@@ -70,13 +86,20 @@ def parts(operation: Convolution, block: int) -> tuple[tuple[int, int], ...]:
 
 
 def write(request: Request) -> str:
-    """The source of a module that defines ``kernel``; it is launched on nodes times parts programs of one warp."""
+    """The source of a module that defines ``kernel``; it is launched on nodes times parts programs
+    of one warp."""
     todo = parts(request.operation, request.block)
-    lines = [f"# {request.kind} of {request.operation}, tangents {sorted(request.tangents)}, {sorted(request.wanted)}"]
+    lines = [
+        f"# {request.kind} of {request.operation}, tangents {sorted(request.tangents)}, {sorted(request.wanted)}"
+    ]
     for degree in dict.fromkeys(degree for degree, _ in todo):
         lines += [*_Degree(request, degree, len(todo)).function(), ""]
     arguments = ", ".join(request.pointers)
-    lines += ["@triton.jit", f"def kernel({arguments}):", f"    part = tl.program_id(0) % {len(todo)}"]
+    lines += [
+        "@triton.jit",
+        f"def kernel({arguments}):",
+        f"    part = tl.program_id(0) % {len(todo)}",
+    ]
     # 64 bits: rows times columns outgrow 32 from three million edges on.
     lines += [f"    node = (tl.program_id(0) // {len(todo)}).to(tl.int64)"]
     lines += ["    first = tl.load(starts + node)", "    last = tl.load(starts + node + 1)"]
@@ -125,7 +148,10 @@ class _Degree:
         yield from self.loop(body)
         for n, path in enumerate(self.paths):
             for r in range(2 * path.target + 1):
-                yield self.store(f"output + node * {target_size} + {path.output + r * self.channels}", f"a{n}_{r}")
+                yield self.store(
+                    f"output + node * {target_size} + {path.output + r * self.channels}",
+                    f"a{n}_{r}",
+                )
 
     def weighted_row(self, path: Coupling, r: int) -> Iterator[str]:
         """w (M x)[r] for each variant of w, summed over the terms with it."""
@@ -162,35 +188,58 @@ class _Degree:
             body.append(f"tl.store({place}, tl.sum(b{k}, axis=0))")
         yield from self.loop(body)
         for s in rows if "x" in wanted else ():
-            yield self.store(f"gradient_x + node * {operation.source_size} + {self.first + s * self.channels}", f"a{s}")
+            yield self.store(
+                f"gradient_x + node * {operation.source_size} + {self.first + s * self.channels}",
+                f"a{s}",
+            )
 
     def path_gradients(self, path: Coupling) -> Iterator[str]:
         """What one path adds to the gradients of an edge."""
         for term in self.by("x"):
             for s in range(2 * self.degree + 1):
-                column = (f"m{_variable('harmonics', term)}{slot} * g{r}" for r, at, slot in path.entries if at == s)
+                column = (
+                    f"m{_variable('harmonics', term)}{slot} * g{r}"
+                    for r, at, slot in path.entries
+                    if at == s
+                )
                 yield f"a{s} += {_variable('weights', term)} * ({_sum(column)})"
-        # q[k] = sum_rs C[r, s, k] g[r] x[s] gives the gradients by w (times Y) and by Y (times w) alike.
+        # q[k] = sum_rs C[r, s, k] g[r] x[s] gives the gradients by w (times Y) and by Y (times w)
+        # alike.
         rows = self.rows(path)
-        for variant in dict.fromkeys(_variable("x", term) for term in (*self.by("harmonics"), *self.by("weights"))):
+        for variant in dict.fromkeys(
+            _variable("x", term) for term in (*self.by("harmonics"), *self.by("weights"))
+        ):
             shares: dict[int, list[str]] = {}
             for r, s, slot in path.entries:
                 shares.setdefault(slot, []).append(f"g{r} * {variant}{s}")
             yield from (f"p{slot} = {_sum(products)}" for slot, products in shares.items())
             for k in rows:
-                scaled = (f"{value!r} * p{slot}" for slot in shares for row, value in self.slots[slot] if row == k)
+                scaled = (
+                    f"{value!r} * p{slot}"
+                    for slot in shares
+                    for row, value in self.slots[slot]
+                    if row == k
+                )
                 yield f"q{variant}{k} = {_sum(scaled)}"
         for term in self.by("harmonics"):
-            yield from (f"b{k} += {_variable('weights', term)} * q{_variable('x', term)}{k}" for k in rows)
+            yield from (
+                f"b{k} += {_variable('weights', term)} * q{_variable('x', term)}{k}" for k in rows
+            )
         if self.by("weights"):
-            pairs = [(_variable("harmonics", term), _variable("x", term)) for term in self.by("weights")]
+            pairs = [
+                (_variable("harmonics", term), _variable("x", term)) for term in self.by("weights")
+            ]
             products = [f"{harmonic}{k} * q{x}{k}" for harmonic, x in pairs for k in rows]
-            place = f"gradient_weights + edge * {self.request.operation.weight_size} + {path.weights}"
+            place = (
+                f"gradient_weights + edge * {self.request.operation.weight_size} + {path.weights}"
+            )
             yield self.store(place, _sum(products))
 
     def by(self, name: str) -> list[Term]:
         """The terms whose derivative by ``name`` is asked for and not zero."""
-        return [term for term in self.terms if name not in term] if name in self.request.wanted else []
+        return (
+            [term for term in self.terms if name not in term] if name in self.request.wanted else []
+        )
 
     def rows(self, path: Coupling) -> list[int]:
         """The harmonics that a path reads."""
@@ -203,17 +252,21 @@ class _Degree:
         if self.request.kind == "centres":
             read = list(self.terms)
         given = [(LETTERS[name], name)] if any(name not in term for term in read) else []
-        return given + ([(f"v{LETTERS[name]}", f"tangent_{name}")] if any(name in term for term in read) else [])
+        return given + (
+            [(f"v{LETTERS[name]}", f"tangent_{name}")] if any(name in term for term in read) else []
+        )
 
     def matrices(self, variants: Iterable[str], paths: Iterable[Coupling]) -> Iterator[str]:
-        """The different entries of the matrices, numbers of one edge, for each variant of the harmonics."""
+        """The different entries of the matrices, numbers of one edge, for each variant of the
+        harmonics."""
         slots = sorted({slot for path in paths for _, _, slot in path.entries})
         for variant in variants:
             for slot in slots:
                 yield f"m{variant}{slot} = {_sum(f'{value!r} * {variant}{k}' for k, value in self.slots[slot])}"
 
     def loop(self, body: Iterable[str]) -> Iterator[str]:
-        """The loop over the edges of a node; the next indices are on their way while this edge is worked on."""
+        """The loop over the edges of a node; the next indices are on their way while this edge is
+        worked on."""
         yield "next_edge = tl.load(order + first, mask=first < last, other=0)"
         yield "next_other = tl.load(others + first, mask=first < last, other=0)"
         yield "for step in tl.range(first, last):"
@@ -240,7 +293,9 @@ class _Degree:
     def load_weights(self, path: Coupling) -> Iterator[str]:
         """The weights of one edge and path, a block of channels."""
         for variant, pointer in self.variants("weights"):
-            yield self.load(variant, f"{pointer} + edge * {self.request.operation.weight_size} + {path.weights}")
+            yield self.load(
+                variant, f"{pointer} + edge * {self.request.operation.weight_size} + {path.weights}"
+            )
 
     def zero(self, name: str) -> str:
         """A sum to begin with, a block of channels."""

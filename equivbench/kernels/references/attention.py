@@ -8,7 +8,9 @@ from torch import Tensor
 from equivbench.kernels.attention_operations import InvariantPointAttention, PairBiasAttention
 
 
-def pair_bias_attention(operation: PairBiasAttention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+def pair_bias_attention(
+    operation: PairBiasAttention, query: Tensor, key: Tensor, value: Tensor, bias: Tensor
+) -> Tensor:
     """Softmax of products."""
     logits = torch.einsum("bhic,bhjc->bhij", query, key) / operation.width**0.5 + bias
     return torch.einsum("bhij,bhjc->bihc", logits.softmax(-1), value).flatten(2)
@@ -33,9 +35,15 @@ def invariant_point_attention(
         for points in (query_points, key_points, value_points)
     ]
     apart = (placed[0][:, :, None] - placed[1][:, None]).square().sum((-1, -2))
-    logits = torch.einsum("bihc,bjhc->bijh", query, key) / operation.scalars**0.5 - point_weight / 2 * apart
+    logits = (
+        torch.einsum("bihc,bjhc->bijh", query, key) / operation.scalars**0.5
+        - point_weight / 2 * apart
+    )
     attention = (logits + bias.permute(0, 2, 3, 1)).softmax(2)
     scalars = torch.einsum("bijh,bjhc->bihc", attention, value)
     mean = torch.einsum("bijh,bjhpc->bihpc", attention, placed[2]) - positions[:, :, None, None]
     local = torch.einsum("bnhpc,bnac->bnhpa", mean, frames)
-    return torch.cat([scalars.flatten(2), local.flatten(2), (mean.square().sum(-1) + 1e-12).sqrt().flatten(2)], dim=2)
+    return torch.cat(
+        [scalars.flatten(2), local.flatten(2), (mean.square().sum(-1) + 1e-12).sqrt().flatten(2)],
+        dim=2,
+    )

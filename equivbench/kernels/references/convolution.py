@@ -1,8 +1,10 @@
-"""The convolution's reference: the four partial derivatives of one quadrilinear form, dense and chunked over edges.
+"""The convolution's reference: the four partial derivatives of one quadrilinear form, dense and
+chunked over edges.
 
-<g, conv(x, h, w)> is linear in each of x, h, w and g. Its derivative by one of them is a function of the other three, and the
-derivative of that is again such a function with one argument replaced: derivatives of every order are right by construction,
-and between calls nothing is kept but the arguments, so that 10,000 edges of 64 channels to l = 3 fit a few GiB.
+<g, conv(x, h, w)> is linear in each of x, h, w and g. Its derivative by one of them is a function
+of the other three, and the derivative of that is again such a function with one argument replaced:
+derivatives of every order are right by construction, and between calls nothing is kept but the
+arguments, so that 10,000 edges of 64 channels to l = 3 fit a few GiB.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ class Form(NamedTuple):
 
 
 def coupling(path: Path) -> Tensor:
-    """[2 l_target + 1, 2 l_source + 1, 2 l_edge + 1] float64: Wigner 3j, "component"-normalised as e3nn's TensorProduct."""
+    """[2 l_target + 1, 2 l_source + 1, 2 l_edge + 1] float64: Wigner 3j, "component"-normalised as
+    e3nn's TensorProduct."""
     wigner = o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64)
     scaled: Tensor = wigner * (2 * path.target + 1) ** 0.5
     return scaled
@@ -73,7 +76,8 @@ class _Partial(torch.autograd.Function):
 
 
 def partial(form: Form, by: int, arguments: tuple[Tensor, ...]) -> Tensor:
-    """The derivative of <g, conv(x, h, w)> by argument ``by`` of (x, h, w, g), over chunks of edges."""
+    """The derivative of <g, conv(x, h, w)> by argument ``by`` of (x, h, w, g), over chunks of
+    edges."""
     out = torch.zeros_like(arguments[by], memory_format=torch.contiguous_format)
     for start in range(0, form.edge_index.shape[1], CHUNK):
         rows = slice(start, start + CHUNK)
@@ -95,8 +99,11 @@ def partial(form: Form, by: int, arguments: tuple[Tensor, ...]) -> Tensor:
     return out
 
 
-def _product(by: int, coefficients: Tensor, x: Tensor, harmonics: Tensor, weights: Tensor, cotangent: Tensor) -> Tensor:
-    """One path's derivative by argument ``by``, of x [n, s, C], harmonics [n, e], weights [n, C] and cotangent [n, t, C]."""
+def _product(
+    by: int, coefficients: Tensor, x: Tensor, harmonics: Tensor, weights: Tensor, cotangent: Tensor
+) -> Tensor:
+    """One path's derivative by argument ``by``, of x [n, s, C], harmonics [n, e], weights [n, C]
+    and cotangent [n, t, C]."""
     if by == 1:
         return torch.einsum("nts,tse->ne", (cotangent * weights.unsqueeze(1)) @ x.mT, coefficients)
     matrix = torch.einsum("tse,ne->nts", coefficients, harmonics)
@@ -107,13 +114,19 @@ def _product(by: int, coefficients: Tensor, x: Tensor, harmonics: Tensor, weight
 
 
 def _views(operation: Convolution, tensor: Tensor, argument: int) -> Iterator[Tensor]:
-    """The part of one ``argument`` that belongs to each path in turn: [n, 2 l + 1, C], [n, 2 l + 1] or [n, C]."""
+    """The part of one ``argument`` that belongs to each path in turn: [n, 2 l + 1, C], [n, 2 l + 1]
+    or [n, C]."""
     weight = target = 0
     for path in operation.paths:
         count, height = operation.channels[path.source], 2 * path.target + 1
         if argument == 0:
-            first = sum((2 * degree + 1) * width for degree, width in enumerate(operation.channels[: path.source]))
-            yield tensor.narrow(1, first, (2 * path.source + 1) * count).view(len(tensor), -1, count)
+            first = sum(
+                (2 * degree + 1) * width
+                for degree, width in enumerate(operation.channels[: path.source])
+            )
+            yield tensor.narrow(1, first, (2 * path.source + 1) * count).view(
+                len(tensor), -1, count
+            )
         elif argument == 1:
             yield tensor.narrow(1, path.edge**2, 2 * path.edge + 1)
         elif argument == 2:

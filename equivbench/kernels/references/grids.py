@@ -1,4 +1,5 @@
-"""References of the voxel convolutions: kernels offset by offset, and grids turned in place of filters."""
+"""References of the voxel convolutions: kernels offset by offset, and grids turned in place of
+filters."""
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ def steerable_convolution(operation: SteerableConvolution, x: Tensor, weights: T
     matrices = []
     for offset in product(steps, repeat=3):
         vector = x.new_tensor(offset)
-        matrices.append(_matrix(operation, vector, x.new_tensor(_radial(operation, math.hypot(*offset))) @ weights))
+        matrices.append(
+            _matrix(
+                operation, vector, x.new_tensor(_radial(operation, math.hypot(*offset))) @ weights
+            )
+        )
     kernel = torch.unflatten(torch.stack(matrices, dim=2), 2, (len(steps),) * 3)
     return _convolved(x, kernel)
 
@@ -38,14 +43,22 @@ def _radial(operation: SteerableConvolution, distance: float) -> list[float]:
 def _matrix(operation: SteerableConvolution, vector: Tensor, weights: Tensor) -> Tensor:
     """[outputs, inputs] of one offset, from its weights [sum_p inputs_p outputs_p]."""
     rows = []
-    parts = torch.split(weights, [operation.inputs[path.source] * operation.outputs[path.target] for path in operation.paths])
+    parts = torch.split(
+        weights,
+        [
+            operation.inputs[path.source] * operation.outputs[path.target]
+            for path in operation.paths
+        ],
+    )
     for target, outputs in enumerate(operation.outputs):
         blocks = []
         for source, inputs in enumerate(operation.inputs):
             block = weights.new_zeros(2 * target + 1, outputs, 2 * source + 1, inputs)
             for path, part in zip(operation.paths, parts, strict=True):
                 if (path.source, path.target) == (source, target):
-                    harmonics = o3.spherical_harmonics(path.edge, vector, normalize=True, normalization="component")
+                    harmonics = o3.spherical_harmonics(
+                        path.edge, vector, normalize=True, normalization="component"
+                    )
                     factor = coupling(path).to(vector) @ harmonics
                     block = block + torch.einsum("ts,uv->tvsu", factor, part.view(inputs, outputs))
             blocks.append(block.reshape((2 * target + 1) * outputs, (2 * source + 1) * inputs))
@@ -54,7 +67,8 @@ def _matrix(operation: SteerableConvolution, vector: Tensor, weights: Tensor) ->
 
 
 def cube_convolution(operation: CubeConvolution, x: Tensor, weights: Tensor) -> Tensor:
-    """Each copy of the output from the grid turned back, by the filter as it is: out(g) = g (w * g^-1 f)."""
+    """Each copy of the output from the grid turned back, by the filter as it is: out(g) = g (w *
+    g^-1 f)."""
     elements = octahedral_rotations(torch.float64)
     fields = torch.unflatten(x, 1, (operation.inputs, 24))
     filters = weights.reshape(operation.outputs, operation.inputs, 24, *(operation.kernel,) * 3)
@@ -70,9 +84,13 @@ def cube_convolution(operation: CubeConvolution, x: Tensor, weights: Tensor) -> 
 
 
 def _convolved(x: Tensor, kernel: Tensor) -> Tensor:
-    """One matrix product of all windows, a sample at a time: torch's own float64 convolution is a hundred times as slow."""
-    # Windows are made again for the gradient: kept, they would be as many grids as the kernel has voxels.
-    return torch.stack([checkpoint(_of_windows, sample, kernel, use_reentrant=False) for sample in x])
+    """One matrix product of all windows, a sample at a time: torch's own float64 convolution is a
+    hundred times as slow."""
+    # Windows are made again for the gradient: kept, they would be as many grids as the kernel has
+    # voxels.
+    return torch.stack(
+        [checkpoint(_of_windows, sample, kernel, use_reentrant=False) for sample in x]
+    )
 
 
 def _of_windows(sample: Tensor, kernel: Tensor) -> Tensor:

@@ -9,17 +9,20 @@ from equivbench.tasks.base import Split
 
 
 class GaussianChain(nn.Module):
-    """``forward(x_t, t, mask)`` returns ``x1`` [samples, residues, 3] nm, E[x1 | x_t] if chains were Gaussian.
+    """``forward(x_t, t, mask)`` returns ``x1`` [samples, residues, 3] nm, E[x1 | x_t] if chains
+    were Gaussian.
 
-    The covariance of a chain's residues, alike in x, y and z, follows from the mean squared distances D(s) of residues s
-    apart: C = -J D J / 6 with J the projection that centres, negative eigenvalues set to 0. With centred unit noise each
-    eigenvector of C is filtered by itself, gain t l / (t^2 l + (1 - t)^2) at eigenvalue l (Wiener). Averaged over
-    orientations no linear predictor that treats residues by their distance along the chain does better.
+    The covariance of a chain's residues, alike in x, y and z, follows from the mean squared
+    distances D(s) of residues s apart: C = -J D J / 6 with J the projection that centres, negative
+    eigenvalues set to 0. With centred unit noise each eigenvector of C is filtered by itself, gain
+    t l / (t^2 l + (1 - t)^2) at eigenvalue l (Wiener). Averaged over orientations no linear
+    predictor that treats residues by their distance along the chain does better.
 
     Parameters
     ----------
     squared_distances
-        D [separations] nm^2, float64, from D(0) = 0 on; longer separations than it has take its last value.
+        D [separations] nm^2, float64, from D(0) = 0 on; longer separations than it has take its
+        last value.
     """
 
     squared_distances: Tensor
@@ -30,14 +33,18 @@ class GaussianChain(nn.Module):
 
     @classmethod
     def fit(cls, split: Split) -> GaussianChain:
-        """The chain with the mean squared distances of ``split``, each residue pair counting alike."""
+        """The chain with the mean squared distances of ``split``, each residue pair counting
+        alike."""
         total, count = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
         for indices in torch.split(torch.arange(len(split)), 64):
             batch = split.collate(indices)
             x, mask = batch["x1"].double(), batch["mask"]
             longest = mask.shape[1]
             if longest > len(total):
-                total, count = (torch.cat([sums, sums.new_zeros(longest - len(sums))]) for sums in (total, count))
+                total, count = (
+                    torch.cat([sums, sums.new_zeros(longest - len(sums))])
+                    for sums in (total, count)
+                )
             for separation in range(longest):
                 both = mask[:, separation:] & mask[:, : longest - separation]
                 steps = (x[:, separation:] - x[:, : longest - separation]).square().sum(-1)
@@ -48,8 +55,10 @@ class GaussianChain(nn.Module):
 
     @classmethod
     def unbonded(cls, mean_square: float) -> GaussianChain:
-        """Residues that know nothing of each other but their common centre, ``mean_square`` nm^2 about it: isotropic normal."""
-        # Independent points of variance c about their centre lie 2 c apart in the mean square, whatever their separation.
+        """Residues that know nothing of each other but their common centre, ``mean_square`` nm^2
+        about it: isotropic normal."""
+        # Independent points of variance c about their centre lie 2 c apart in the mean square,
+        # whatever their separation.
         return cls(torch.tensor([0.0, 2 * mean_square]))
 
     def covariance(self, length: int) -> Tensor:
@@ -57,7 +66,9 @@ class GaussianChain(nn.Module):
         index = torch.arange(length, device=self.squared_distances.device)
         apart = (index[:, None] - index).abs().clamp(max=len(self.squared_distances) - 1)
         centring = torch.eye(length, dtype=torch.float64, device=index.device) - 1 / length
-        values, vectors = torch.linalg.eigh(-centring @ self.squared_distances[apart] @ centring / 6)
+        values, vectors = torch.linalg.eigh(
+            -centring @ self.squared_distances[apart] @ centring / 6
+        )
         covariance: Tensor = (vectors * values.clamp(min=0)) @ vectors.T
         return covariance
 
@@ -71,8 +82,13 @@ class GaussianChain(nn.Module):
             values = values.clamp(min=0)
             times = t[rows, None].double()
             noise = (1 - times) ** 2
-            # At t = 1 a mode of no variance has 0 / 0: the data's modes all have gain 1, the others are absent.
-            gain = times * values / (times**2 * values + noise).clamp(min=torch.finfo(torch.float64).tiny)
+            # At t = 1 a mode of no variance has 0 / 0: the data's modes all have gain 1, the others
+            # are absent.
+            gain = (
+                times
+                * values
+                / (times**2 * values + noise).clamp(min=torch.finfo(torch.float64).tiny)
+            )
             modes = vectors.T @ x_t[rows, :length].double()
             out[rows, :length] = (vectors @ (gain[..., None] * modes)).to(x_t.dtype)
         return {"x1": out}

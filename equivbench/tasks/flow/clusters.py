@@ -1,4 +1,5 @@
-"""Protein sequences: which are parts of others, and clusters of similar ones (gemmi, extra ``structures``). Imports no torch."""
+"""Protein sequences: which are parts of others, and clusters of similar ones (gemmi, extra
+``structures``). Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,14 +13,17 @@ from numpy.typing import NDArray
 from equivbench.tasks.flow.traces import gemmi
 
 IDENTITY = 0.5
-"""Identical residues of an alignment over the length of the shorter sequence, at which two belong together."""
+"""Identical residues of an alignment over the length of the shorter sequence, at which two belong
+together."""
 WORD, MOST_CANDIDATES, LEAST_SHARED = 3, 20, 16
-"""Residues in a shared word; how many representatives are aligned with a sequence; one word in so many that they must share."""
+"""Residues in a shared word; how many representatives are aligned with a sequence; one word in so
+many that they must share."""
 _WINDOW = 12
 
 
 def distinct(sequences: Sequence[str]) -> list[int]:
-    """Indices, in order, of the sequences that are no part of another (of equal ones the first is kept)."""
+    """Indices, in order, of the sequences that are no part of another (of equal ones the first is
+    kept)."""
     holders: dict[str, list[int]] = defaultdict(list)
     kept = []
     for index in sorted(range(len(sequences)), key=lambda i: (-len(sequences[i]), i)):
@@ -36,9 +40,10 @@ def distinct(sequences: Sequence[str]) -> list[int]:
 def cluster(sequences: Sequence[str]) -> NDArray[np.int64]:
     """[sequences] the index of each sequence's representative: greedy, from the longest down.
 
-    A sequence joins the first of its candidates with which it aligns at ``IDENTITY`` (global alignment, BLOSUM62), and
-    else becomes a representative. Candidates are the ``MOST_CANDIDATES`` representatives that share most words of ``WORD``
-    residues with it, and at least a ``LEAST_SHARED``-th of its own (the idea of CD-HIT, Li & Godzik 2006): a pair of identity p
+    A sequence joins the first of its candidates with which it aligns at ``IDENTITY`` (global
+    alignment, BLOSUM62), and else becomes a representative. Candidates are the ``MOST_CANDIDATES``
+    representatives that share most words of ``WORD`` residues with it, and at least a
+    ``LEAST_SHARED``-th of its own (the idea of CD-HIT, Li & Godzik 2006): a pair of identity p
     shares p^3 of its words by its places alone, an eighth at 50%.
     """
     module = gemmi()
@@ -57,7 +62,9 @@ def cluster(sequences: Sequence[str]) -> NDArray[np.int64]:
         for other in np.argsort(-shared, kind="stable")[:MOST_CANDIDATES]:
             if shared[other] * LEAST_SHARED < len(words):
                 continue
-            aligned = module.align_string_sequences(list(sequence), list(sequences[order[other]]), [], scoring)
+            aligned = module.align_string_sequences(
+                list(sequence), list(sequences[order[other]]), [], scoring
+            )
             if aligned.match_count >= IDENTITY * len(sequence):
                 representative[index] = order[other]
                 break
@@ -68,7 +75,8 @@ def cluster(sequences: Sequence[str]) -> NDArray[np.int64]:
 
 
 def merged(labels: NDArray[np.int64], together: Sequence[object]) -> NDArray[np.int64]:
-    """``labels`` [n] made coarser until items of equal ``together`` [n] have equal labels (crops of one chain)."""
+    """``labels`` [n] made coarser until items of equal ``together`` [n] have equal labels (crops of
+    one chain)."""
     parent = {int(label): int(label) for label in labels}
 
     def root(label: int) -> int:

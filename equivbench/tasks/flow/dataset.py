@@ -1,4 +1,5 @@
-"""Backbones in memory: splits that share flat tensors, padded and centred batches, and windows of short length."""
+"""Backbones in memory: splits that share flat tensors, padded and centred batches, and windows of
+short length."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from equivbench.tasks.molecules import numbered
 from equivbench.tasks.splits import SPLITS
 
 PAD = 8
-"""Lengths are padded to a multiple: few shapes to compile for, and none that is odd for a GPU's matrix units."""
+"""Lengths are padded to a multiple: few shapes to compile for, and none that is odd for a GPU's
+matrix units."""
 CROP = 64
 """Residues of a window of ``ca-crops-64``."""
 
@@ -33,7 +35,9 @@ class Backbones:
         [chosen] int64, the samples of this split.
     """
 
-    def __init__(self, ca: Tensor, first: Tensor, length: Tensor, cluster: Tensor, chosen: Tensor) -> None:
+    def __init__(
+        self, ca: Tensor, first: Tensor, length: Tensor, cluster: Tensor, chosen: Tensor
+    ) -> None:
         self._ca, self._first, self._length = ca, first[chosen], length[chosen]
         self.cluster = cluster[chosen]
         """[chosen] int64: the cluster of each sample, numbered over the whole data set."""
@@ -53,26 +57,30 @@ class Backbones:
         return numbered(self.cluster)
 
     def collate(self, indices: Tensor) -> dict[str, Tensor]:
-        """The samples at ``indices`` [n], padded to L, the longest of them rounded up to a multiple of 8.
+        """The samples at ``indices`` [n], padded to L, the longest of them rounded up to a multiple
+        of 8.
 
-        x1 [n, L, 3] float32 nm, centred on the mean of its residues; mask [n, L] bool; residue [n, L] int64, from 0 along the
-        sample. All are 0 in the padding.
+        x1 [n, L, 3] float32 nm, centred on the mean of its residues; mask [n, L] bool; residue [n,
+        L] int64, from 0 along the sample. All are 0 in the padding.
         """
         first, length = self._first[indices], self._length[indices]
         longest = -(-int(length.max()) // PAD) * PAD
         place = torch.arange(longest)
         mask = place < length[:, None]
         residue = place * mask
-        # The rows of the padding, which residue sends to the sample's first one, are masked after the look-up.
+        # The rows of the padding, which residue sends to the sample's first one, are masked after
+        # the look-up.
         x = self._ca[first[:, None] + residue] * mask[..., None]
         centre = x.sum(1, keepdim=True) / length[:, None, None]
         return {"x1": (x - centre) * mask[..., None], "mask": mask, "residue": residue}
 
 
 def crops(archive: Archive) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """(sample, start in it, residues) of the windows of ``CROP`` residues, one after another, of every sample.
+    """(sample, start in it, residues) of the windows of ``CROP`` residues, one after another, of
+    every sample.
 
-    What is left at a sample's end, or a sample that is shorter, counts if it has the fewest residues that a sample may have.
+    What is left at a sample's end, or a sample that is shorter, counts if it has the fewest
+    residues that a sample may have.
     """
     found = [
         (sample, start, min(CROP, residues - start))
@@ -85,14 +93,18 @@ def crops(archive: Archive) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
 
 
 def load(path: Path) -> TaskData:
-    """The data set at ``path``; raises ``FailedError`` if the file or its card is missing, cut short or changed."""
+    """The data set at ``path``; raises ``FailedError`` if the file or its card is missing, cut
+    short or changed."""
     archive, card = read(path)
     sample = np.arange(len(archive.n_residues))
-    return _task_data(archive, sample, np.zeros_like(sample), archive.n_residues.astype(np.int64), path.stem, card)
+    return _task_data(
+        archive, sample, np.zeros_like(sample), archive.n_residues.astype(np.int64), path.stem, card
+    )
 
 
 def load_crops(path: Path, name: str) -> TaskData:
-    """Windows of at most 64 residues of the data set at ``path``, in the splits of the samples they come from."""
+    """Windows of at most 64 residues of the data set at ``path``, in the splits of the samples they
+    come from."""
     archive, card = read(path)
     return _task_data(archive, *crops(archive), name, card)
 
@@ -114,6 +126,9 @@ def _task_data(
         torch.from_numpy(length),
         torch.from_numpy(archive.cluster[sample].astype(np.int64)),
     )
-    train, validation, test = (Backbones(*shared, torch.from_numpy(np.flatnonzero(split == code))) for code in range(len(SPLITS)))
+    train, validation, test = (
+        Backbones(*shared, torch.from_numpy(np.flatnonzero(split == code)))
+        for code in range(len(SPLITS))
+    )
     sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
     return TaskData(train, validation, test, Card(name, card["version"], card["sha256"], sizes))

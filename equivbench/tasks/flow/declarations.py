@@ -1,4 +1,5 @@
-"""What the flow-matching task registers: the task, its data sets and its models. Imports no torch."""
+"""What the flow-matching task registers: the task, its data sets and its models. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -17,13 +18,76 @@ FIELDS: tuple[Field, ...] = (
         "output",
         "CA positions about the mean of the residues, 0 in the padding; the output is the predicted end point of the flow",
     ),
-    Field("mask", ("samples", "residues"), "bool", "0e", "none", "1", "sample", "the residues that exist; the rest is padding"),
-    Field("residue", ("samples", "residues"), "int64", "0e", "none", "1", "sample", "index along the chain, 0 in the padding"),
-    Field("x0", ("samples", "residues", 3), "float32", "1o", "graph", "nm", "noise", "standard normal, centred like x1"),
-    Field("t", ("samples",), "float32", "0e", "graph", "1", "noise", "flow time, 0 at the noise and 1 at the data"),
-    Field("weight", ("samples",), "float32", "0e", "graph", "nm^-2", "noise", "of a sample's squared error in the objective"),
-    Field("quadrature", ("samples",), "float32", "0e", "graph", "1", "noise", "of a sample's squared error in the mean over t"),
-    Field("x_t", ("samples", "residues", 3), "float32", "1o", "graph", "nm", "derived", "(1 - t) x0 + t x1"),
+    Field(
+        "mask",
+        ("samples", "residues"),
+        "bool",
+        "0e",
+        "none",
+        "1",
+        "sample",
+        "the residues that exist; the rest is padding",
+    ),
+    Field(
+        "residue",
+        ("samples", "residues"),
+        "int64",
+        "0e",
+        "none",
+        "1",
+        "sample",
+        "index along the chain, 0 in the padding",
+    ),
+    Field(
+        "x0",
+        ("samples", "residues", 3),
+        "float32",
+        "1o",
+        "graph",
+        "nm",
+        "noise",
+        "standard normal, centred like x1",
+    ),
+    Field(
+        "t",
+        ("samples",),
+        "float32",
+        "0e",
+        "graph",
+        "1",
+        "noise",
+        "flow time, 0 at the noise and 1 at the data",
+    ),
+    Field(
+        "weight",
+        ("samples",),
+        "float32",
+        "0e",
+        "graph",
+        "nm^-2",
+        "noise",
+        "of a sample's squared error in the objective",
+    ),
+    Field(
+        "quadrature",
+        ("samples",),
+        "float32",
+        "0e",
+        "graph",
+        "1",
+        "noise",
+        "of a sample's squared error in the mean over t",
+    ),
+    Field(
+        "x_t",
+        ("samples", "residues", 3),
+        "float32",
+        "1o",
+        "graph",
+        "nm",
+        "derived",
+        "(1 - t) x0 + t x1",
+    ),
     Field(
         "x_sc",
         ("samples", "residues", 3),
@@ -47,7 +111,8 @@ TASK = TaskSpec(
 _SOURCES = "equivbench.tasks.flow.sources"
 _CHECKSUMS = {"1": "ad7309eb641f4f5f17f7c9a0f81ab7ac97adf9fc068431e3dcd6f1e20766f167"}
 _LOWEST = 3 * 1e-3**2 / 12
-"""nm^2: three coordinates stored in hundredths of an A, each rounded with a variance of a twelfth of the squared step."""
+"""nm^2: three coordinates stored in hundredths of an A, each rounded with a variance of a twelfth
+of the squared step."""
 
 DATASETS: tuple[DatasetSpec, ...] = (
     DatasetSpec(

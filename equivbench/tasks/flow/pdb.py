@@ -13,14 +13,17 @@ _LARGEST = 999.0
 
 
 def write_pdb(path: Path, positions: Array, mask: Mask) -> Path:
-    """Write ``positions`` [chains, residues, 3] in A into ``path`` and return it: models 1, 2, ... of glycines' CAs.
+    """Write ``positions`` [chains, residues, 3] in A into ``path`` and return it: models 1, 2, ...
+    of glycines' CAs.
 
     Raises ``FailedError`` if a coordinate does not fit the format's columns.
     """
     lines = []
     for number, (trace, exists) in enumerate(zip(positions, mask, strict=True), start=1):
         if not (abs(trace[exists]) < _LARGEST).all():
-            raise FailedError(f"sample {number} has coordinates beyond {_LARGEST:g} A, which a PDB file cannot hold; use .npz")
+            raise FailedError(
+                f"sample {number} has coordinates beyond {_LARGEST:g} A, which a PDB file cannot hold; use .npz"
+            )
         lines.append(f"MODEL     {number:4d}")
         for residue, (x, y, z) in enumerate(trace[exists].tolist(), start=1):
             lines.append(

@@ -1,4 +1,5 @@
-"""Draws backbones from a trained flow: the ODE dx/dt = (x1_hat(x, t) - x) / (1 - t) from noise at t = 0 to samples at t = 1."""
+"""Draws backbones from a trained flow: the ODE dx/dt = (x1_hat(x, t) - x) / (1 - t) from noise at t
+= 0 to samples at t = 1."""
 
 from __future__ import annotations
 
@@ -37,8 +38,9 @@ class Samples:
 def time_grid(steps: int, schedule: Schedule = "log") -> Tensor:
     """[steps + 1] float64 flow times from 0 to 1.
 
-    ``uniform``, or ``log``: 1 - 10^(-2 k / steps) stretched to [0, 1], steps that shrink a hundredfold towards t = 1, where
-    the chain's bonds are made (Proteina's inference schedule, 2503.00710).
+    ``uniform``, or ``log``: 1 - 10^(-2 k / steps) stretched to [0, 1], steps that shrink a
+    hundredfold towards t = 1, where the chain's bonds are made (Proteina's inference schedule,
+    2503.00710).
     """
     if steps < 1:
         raise UsageError(f"the sampler takes at least 1 step, not {steps}")
@@ -60,10 +62,12 @@ def sample_backbones(
     schedule: Schedule = "log",
     batch_size: int = 32,
 ) -> Samples:
-    """Backbones of the given ``lengths`` in residues, drawn from noise of ``generator`` on its device, ``batch_size`` at once.
+    """Backbones of the given ``lengths`` in residues, drawn from noise of ``generator`` on its
+    device, ``batch_size`` at once.
 
-    ``model`` is called as in training, in evaluation mode and without gradients where the caller sees to it; Heun's method
-    calls it twice a step but for the last. Raises ``UsageError`` for a length below 1 and for an unknown method or schedule.
+    ``model`` is called as in training, in evaluation mode and without gradients where the caller
+    sees to it; Heun's method calls it twice a step but for the last. Raises ``UsageError`` for a
+    length below 1 and for an unknown method or schedule.
     """
     times = time_grid(steps, schedule)
     if not lengths or min(lengths) < 1:
@@ -73,15 +77,20 @@ def sample_backbones(
     mask = torch.arange(padded, device=device) < torch.tensor(lengths, device=device)[:, None]
     noise = centred(torch.randn(len(lengths), padded, 3, generator=generator, device=device), mask)
     parts = zip(torch.split(noise, batch_size), torch.split(mask, batch_size), strict=True)
-    return Samples(torch.cat([integrate(model, x0, exists, times, method) for x0, exists in parts]), mask)
+    return Samples(
+        torch.cat([integrate(model, x0, exists, times, method) for x0, exists in parts]), mask
+    )
 
 
-def integrate(model: Model, x0: Tensor, mask: Tensor, times: Tensor, method: Method = "euler") -> Tensor:
-    """``x1`` [samples, residues, 3] nm at the last of ``times`` from ``x0`` (centred, of the same shape) at the first.
+def integrate(
+    model: Model, x0: Tensor, mask: Tensor, times: Tensor, method: Method = "euler"
+) -> Tensor:
+    """``x1`` [samples, residues, 3] nm at the last of ``times`` from ``x0`` (centred, of the same
+    shape) at the first.
 
-    The last prediction is fed back as ``x_sc`` (zeros at first). The velocity is centred, so a chain stays where its noise was.
-    Heun's method has error O(h^2), Euler's O(h); at t = 1, where the velocity is 0 / 0, a step of either is Euler's, which
-    ends on the prediction itself.
+    The last prediction is fed back as ``x_sc`` (zeros at first). The velocity is centred, so a
+    chain stays where its noise was. Heun's method has error O(h^2), Euler's O(h); at t = 1, where
+    the velocity is 0 / 0, a step of either is Euler's, which ends on the prediction itself.
     """
     if method not in METHODS:
         raise UsageError(f"method {method!r} is not one of {', '.join(METHODS)}")
@@ -90,7 +99,9 @@ def integrate(model: Model, x0: Tensor, mask: Tensor, times: Tensor, method: Met
     grid = times.tolist()
 
     def velocity(x: Tensor, x_sc: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        x1 = model(x_t=x, x_sc=x_sc, t=x.new_full((len(x),), t), mask=mask, residue=residue)["x1"].to(x.dtype)
+        x1 = model(x_t=x, x_sc=x_sc, t=x.new_full((len(x),), t), mask=mask, residue=residue)[
+            "x1"
+        ].to(x.dtype)
         x1 = x1.masked_fill(~mask[..., None], 0.0)
         return centred(x1 - x, mask) / (1 - t), x1
 

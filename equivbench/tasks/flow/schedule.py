@@ -1,7 +1,8 @@
-"""The flow's path and its times: how t is drawn and weighted in training, and the quadrature in t of the test metric.
+"""The flow's path and its times: how t is drawn and weighted in training, and the quadrature in t
+of the test metric.
 
-Proteina's choices (Geffner et al. 2025, 2503.00710): x_t = (1 - t) x0 + t x1 in nm, v-prediction, t from
-.02 U(0, 1) + .98 Beta(1.9, 1), squared error of x1 weighted by 1 / ((1 - t)^2 + 1e-5).
+Proteina's choices (Geffner et al. 2025, 2503.00710): x_t = (1 - t) x0 + t x1 in nm, v-prediction, t
+from .02 U(0, 1) + .98 Beta(1.9, 1), squared error of x1 weighted by 1 / ((1 - t)^2 + 1e-5).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ WEIGHT_OFFSET = 1e-5
 
 
 def centred(x: Tensor, mask: Tensor) -> Tensor:
-    """``x`` [samples, residues, 3] about the mean of each sample's residues, and 0 where ``mask`` is False."""
+    """``x`` [samples, residues, 3] about the mean of each sample's residues, and 0 where ``mask``
+    is False."""
     x = x.masked_fill(~mask[..., None], 0.0)
     count = mask.sum(1).clamp(min=1).to(x.dtype)[:, None, None]
     return (x - x.sum(1, keepdim=True) / count).masked_fill(~mask[..., None], 0.0)
@@ -32,7 +34,8 @@ def interpolate(x0: Tensor, x1: Tensor, t: Tensor) -> Tensor:
 
 
 def x1_from_velocity(x_t: Tensor, t: Tensor, v: Tensor) -> Tensor:
-    """The end point x_t + (1 - t) v that a velocity v [samples, residues, 3] (nm) implies: x_t itself at t = 1."""
+    """The end point x_t + (1 - t) v that a velocity v [samples, residues, 3] (nm) implies: x_t
+    itself at t = 1."""
     return x_t + (1 - t[:, None, None]) * v
 
 
@@ -49,16 +52,18 @@ def draw_times(samples: int, generator: torch.Generator) -> Tensor:
 
 
 def objective_weight(t: Tensor) -> Tensor:
-    """1 / ((1 - t)^2 + 1e-5): the weight of the squared error of x1, which makes it one of v but for the last .003."""
+    """1 / ((1 - t)^2 + 1e-5): the weight of the squared error of x1, which makes it one of v but
+    for the last .003."""
     return 1 / ((1 - t) ** 2 + WEIGHT_OFFSET)
 
 
 @cache
 def board_quadrature() -> Tensor:
-    """[8] float64 weights of ``TIMES`` for the mean over t in [0, 1]: trapezoids, and constant above the last time.
+    """[8] float64 weights of ``TIMES`` for the mean over t in [0, 1]: trapezoids, and constant
+    above the last time.
 
-    They add up to 1. At t = 1 every v-prediction is exact, so the constant overstates the last hundredth, by 1e-6 nm^2 for
-    the published model.
+    They add up to 1. At t = 1 every v-prediction is exact, so the constant overstates the last
+    hundredth, by 1e-6 nm^2 for the published model.
     """
     times = torch.tensor([*TIMES, 1.0], dtype=torch.float64)
     gaps = times.diff()
@@ -71,11 +76,13 @@ def board_quadrature() -> Tensor:
 
 @cache
 def objective_quadrature() -> Tensor:
-    """[8] float64 weights W of the mean squared errors E(t) of x1 at ``TIMES``: sum W E is the expected training objective.
+    """[8] float64 weights W of the mean squared errors E(t) of x1 at ``TIMES``: sum W E is the
+    expected training objective.
 
-    The squared error of v, E / (1 - t)^2, is taken as linear between the times and constant above the last one, and its
-    integral with p(t) (1 - t)^2 / ((1 - t)^2 + 1e-5) is exact. The integral of E's own interpolant would be ruled by its
-    value above t = .99, where 81% of p(t) / ((1 - t)^2 + 1e-5) lies.
+    The squared error of v, E / (1 - t)^2, is taken as linear between the times and constant above
+    the last one, and its integral with p(t) (1 - t)^2 / ((1 - t)^2 + 1e-5) is exact. The integral
+    of E's own interpolant would be ruled by its value above t = .99, where 81% of p(t) / ((1 - t)^2
+    + 1e-5) lies.
     """
     nodes = torch.tensor(TIMES, dtype=torch.float64)
     weights = torch.zeros(len(TIMES), dtype=torch.float64)

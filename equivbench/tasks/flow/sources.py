@@ -1,4 +1,5 @@
-"""Where each flow data set's file comes from: shipped, cropped from the shipped one, or gathered from the user's folder."""
+"""Where each flow data set's file comes from: shipped, cropped from the shipped one, or gathered
+from the user's folder."""
 
 from __future__ import annotations
 

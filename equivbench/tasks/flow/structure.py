@@ -1,6 +1,8 @@
-"""Statistics of CA traces, in Angstrom: bond lengths, clashes, size and handedness, of samples and of real chains alike.
+"""Statistics of CA traces, in Angstrom: bond lengths, clashes, size and handedness, of samples and
+of real chains alike.
 
-Traces are [chains, residues, 3] with a mask [chains, residues] of the residues that exist, first to last without a gap.
+Traces are [chains, residues, 3] with a mask [chains, residues] of the residues that exist, first to
+last without a gap.
 """
 
 from __future__ import annotations
@@ -16,22 +18,26 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 BOND, BOND_TOLERANCE = 3.8, 0.1
-"""A: the CA-CA distance over a trans peptide bond (3.80-3.82 +- .05 in the shipped chains), and what counts as near it."""
+"""A: the CA-CA distance over a trans peptide bond (3.80-3.82 +- .05 in the shipped chains), and
+what counts as near it."""
 CLASH = 3.0
-"""A: nearer than this no two CAs more than two residues apart come in any of the shipped chains (42,000 residues)."""
+"""A: nearer than this no two CAs more than two residues apart come in any of the shipped chains
+(42,000 residues)."""
 CLASH_SEPARATION = 3
 """Least |i - j| of a pair that can clash."""
 HELIX_DIHEDRAL, HELIX_DIHEDRAL_TOLERANCE = 50.0, 20.0
 HELIX_SPAN, HELIX_SPAN_TOLERANCE = 5.3, 0.5
-"""Degrees and A: CA dihedral of four residues, and distance of the first to the fourth, in a right-handed alpha helix
-(P-SEA, Labesse et al., CABIOS 1997)."""
+"""Degrees and A: CA dihedral of four residues, and distance of the first to the fourth, in a
+right-handed alpha helix (P-SEA, Labesse et al., CABIOS 1997)."""
 SIZE_FACTOR, SIZE_EXPONENT = 2.2, 0.38
-"""Radius of gyration of globular proteins: 2.2 N^0.38 A (Skolnick, Kolinski and Ortiz, J. Mol. Biol. 1997)."""
+"""Radius of gyration of globular proteins: 2.2 N^0.38 A (Skolnick, Kolinski and Ortiz, J. Mol.
+Biol. 1997)."""
 
 
 @dataclass(frozen=True)
 class StructureStatistics:
-    """What a set of CA traces looks like. A fraction of nothing (no chain of four residues) is NaN."""
+    """What a set of CA traces looks like. A fraction of nothing (no chain of four residues) is
+    NaN."""
 
     chains: int
     residues: int
@@ -42,25 +48,29 @@ class StructureStatistics:
     bond_near: float
     """Fraction of neighbours within ``BOND`` +- ``BOND_TOLERANCE``."""
     clashes: float
-    """Pairs nearer than ``CLASH`` per 100 residues, of those at least ``CLASH_SEPARATION`` apart in the chain."""
+    """Pairs nearer than ``CLASH`` per 100 residues, of those at least ``CLASH_SEPARATION`` apart in
+    the chain."""
     clashing: float
     """Fraction of chains with a clash."""
     radius: float
     """Mean radius of gyration, A."""
     relative_radius: float
-    """Mean of the radius of gyration over that of a globular protein of its length: 1 is as compact as those."""
+    """Mean of the radius of gyration over that of a globular protein of its length: 1 is as compact
+    as those."""
     helix_right: float
     """Fraction of four successive residues in the shape of a right-handed alpha helix."""
     helix_left: float
     """The same of its mirror image."""
     chirality: float
-    """Mean over four successive residues of their normalised triple product, -1 to 1: the mirror image has its negative."""
+    """Mean over four successive residues of their normalised triple product, -1 to 1: the mirror
+    image has its negative."""
 
 
 def structure_statistics(positions: Array, mask: Mask) -> StructureStatistics:
     """Statistics of ``positions`` [chains, residues, 3] in A.
 
-    Raises ``UsageError`` for shapes that do not fit, for no chains, and for chains with gaps or without numbers.
+    Raises ``UsageError`` for shapes that do not fit, for no chains, and for chains with gaps or
+    without numbers.
     """
     _check(positions, mask)
     bonds = bond_lengths(positions, mask)
@@ -69,7 +79,10 @@ def structure_statistics(positions: Array, mask: Mask) -> StructureStatistics:
     radii = radii_of_gyration(positions, mask)
     angles, spans, triples = quadruplets(positions, mask)
     helical = np.abs(spans - HELIX_SPAN) <= HELIX_SPAN_TOLERANCE
-    right, left = (helical & (np.abs(sign * angles - HELIX_DIHEDRAL) <= HELIX_DIHEDRAL_TOLERANCE) for sign in (1, -1))
+    right, left = (
+        helical & (np.abs(sign * angles - HELIX_DIHEDRAL) <= HELIX_DIHEDRAL_TOLERANCE)
+        for sign in (1, -1)
+    )
     return StructureStatistics(
         chains=len(positions),
         residues=int(lengths.sum()),
@@ -117,14 +130,18 @@ def globular_radius(lengths: NDArray[np.int64] | Array) -> Array:
 
 
 def quadruplets(positions: Array, mask: Mask) -> tuple[Array, Array, Array]:
-    """(dihedrals in degrees, distances first to fourth in A, normalised triple products), each [quadruplets].
+    """(dihedrals in degrees, distances first to fourth in A, normalised triple products), each
+    [quadruplets].
 
-    Of every four successive residues. The dihedral is positive for a right-handed twist (IUPAC). A triple product
-    b1 . (b2 x b3) / (|b1| |b2| |b3|) of the three bonds changes its sign, and nothing else, in the mirror image -x: exactly,
-    in floating point too. Where a bond has no length it is 0.
+    Of every four successive residues. The dihedral is positive for a right-handed twist (IUPAC). A
+    triple product b1 . (b2 x b3) / (|b1| |b2| |b3|) of the three bonds changes its sign, and
+    nothing else, in the mirror image -x: exactly, in floating point too. Where a bond has no length
+    it is 0.
     """
     bonds = np.diff(positions, axis=1)
-    first, second, third = (bonds[:, start : bonds.shape[1] - 2 + start][mask[:, 3:]] for start in range(3))
+    first, second, third = (
+        bonds[:, start : bonds.shape[1] - 2 + start][mask[:, 3:]] for start in range(3)
+    )
     normals = np.cross(first, second), np.cross(second, third)
     triple = (first * normals[1]).sum(-1)
     lengths = [np.linalg.norm(bond, axis=-1) for bond in (first, second, third)]
@@ -145,6 +162,10 @@ def _check(positions: Array, mask: Mask) -> None:
             f"{positions.shape} and {mask.shape}"
         )
     if not mask.size or not mask[:, 0].all() or (np.diff(mask.astype(np.int8), axis=1) > 0).any():
-        raise UsageError("CA traces need at least one chain, and each mask must be its first residues without a gap")
+        raise UsageError(
+            "CA traces need at least one chain, and each mask must be its first residues without a gap"
+        )
     if not np.isfinite(positions[mask]).all():
-        raise UsageError("CA traces hold positions that are not finite numbers; the sampler or the file that made them is broken")
+        raise UsageError(
+            "CA traces hold positions that are not finite numbers; the sampler or the file that made them is broken"
+        )

@@ -1,4 +1,5 @@
-"""CA traces of the protein chains in a PDB or mmCIF file (gemmi, extra ``structures``). Imports no torch."""
+"""CA traces of the protein chains in a PDB or mmCIF file (gemmi, extra ``structures``). Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
 SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 """Of structure files; each also with ``.gz``."""
 MOST_BYTES = 200_000_000
-"""Of one file, unpacked: the largest entries of the PDB, whole virus capsids, are beyond; parsing takes about 5 times as much."""
+"""Of one file, unpacked: the largest entries of the PDB, whole virus capsids, are beyond; parsing
+takes about 5 times as much."""
 SHORTEST = 40
 """Residues of an unbroken stretch that is worth keeping."""
 STEP = (2.7, 4.3)
-"""A between neighbouring CA of an unbroken chain: cis peptides have 2.9-3.0, trans 3.8, a missing residue gives 5 or more."""
+"""A between neighbouring CA of an unbroken chain: cis peptides have 2.9-3.0, trans 3.8, a missing
+residue gives 5 or more."""
 
 
 class UnusableFileError(Exception):
@@ -35,8 +38,9 @@ class UnusableFileError(Exception):
 class Chain:
     """An unbroken stretch of a protein chain, from one gap to the next.
 
-    ``name`` is that of the chain, such as ``1UBI_A``; ``start`` counts the chain's residues before the stretch; ``sequence`` has
-    one letter a residue (X: unknown); ``ca`` is [residues, 3] float64 in A.
+    ``name`` is that of the chain, such as ``1UBI_A``; ``start`` counts the chain's residues before
+    the stretch; ``sequence`` has one letter a residue (X: unknown); ``ca`` is [residues, 3] float64
+    in A.
     """
 
     name: str
@@ -57,13 +61,15 @@ def gemmi() -> Any:
 
 
 def suffix_of(name: str) -> str | None:
-    """The structure suffix of a file name without ``.gz``, in lower case, or None for another file."""
+    """The structure suffix of a file name without ``.gz``, in lower case, or None for another
+    file."""
     bare = name.lower().removesuffix(".gz")
     return next((suffix for suffix in SUFFIXES if bare.endswith(suffix)), None)
 
 
 def content_of(path: Path) -> bytes:
-    """The unpacked bytes of a structure file; raises :class:`UnusableFileError` if it cannot be read or is enormous."""
+    """The unpacked bytes of a structure file; raises :class:`UnusableFileError` if it cannot be
+    read or is enormous."""
     try:
         with path.open("rb") as file:
             return unpacked(file.read(MOST_BYTES + 1), path.name)
@@ -72,7 +78,8 @@ def content_of(path: Path) -> bytes:
 
 
 def unpacked(content: bytes, name: str) -> bytes:
-    """``content``, decompressed if ``name`` ends in ``.gz``, never more than ``MOST_BYTES`` of it."""
+    """``content``, decompressed if ``name`` ends in ``.gz``, never more than ``MOST_BYTES`` of
+    it."""
     if name.lower().endswith(".gz"):
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
@@ -87,10 +94,12 @@ def unpacked(content: bytes, name: str) -> bytes:
 
 
 def chains_of(content: bytes, name: str, entry: str) -> list[Chain]:
-    """The unbroken stretches, ``SHORTEST`` or longer, of the first model's protein chains; ``entry`` starts the chains' names.
+    """The unbroken stretches, ``SHORTEST`` or longer, of the first model's protein chains;
+    ``entry`` starts the chains' names.
 
-    A gap is where neighbouring CA atoms are not ``STEP`` apart, or a residue without CA. Of alternative places the first counts.
-    Raises :class:`UnusableFileError` if the file cannot be parsed, has no protein, or no stretch that long.
+    A gap is where neighbouring CA atoms are not ``STEP`` apart, or a residue without CA. Of
+    alternative places the first counts. Raises :class:`UnusableFileError` if the file cannot be
+    parsed, has no protein, or no stretch that long.
     """
     module = gemmi()
     try:
@@ -107,11 +116,20 @@ def chains_of(content: bytes, name: str, entry: str) -> list[Chain]:
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:
         raise UnusableFileError("no atoms")
     polymers = [(chain.name, list(chain.get_polymer().first_conformer())) for chain in structure[0]]
-    traces = [(chain, residues) for chain, residues in polymers if any(_ca(residue) is not None for residue in residues)]
+    traces = [
+        (chain, residues)
+        for chain, residues in polymers
+        if any(_ca(residue) is not None for residue in residues)
+    ]
     if not traces:
         raise UnusableFileError("no protein")
     unbroken = [
-        Chain(f"{entry}_{chain}", start, "".join(_letter(module, residue.name) for residue in residues[start:stop]), ca)
+        Chain(
+            f"{entry}_{chain}",
+            start,
+            "".join(_letter(module, residue.name) for residue in residues[start:stop]),
+            ca,
+        )
         for chain, residues in traces
         for start, stop, ca in _stretches([_ca(residue) for residue in residues])
     ]
@@ -122,8 +140,14 @@ def chains_of(content: bytes, name: str, entry: str) -> list[Chain]:
 
 def _stretches(atoms: list[Any]) -> list[tuple[int, int, NDArray[np.float64]]]:
     """(start, stop, positions) of the stretches between gaps."""
-    # A residue without CA has its place nowhere, so that both its neighbours are a gap away: comparisons with NaN are false.
-    ca = np.array([(atom.pos.x, atom.pos.y, atom.pos.z) if atom is not None else (np.nan,) * 3 for atom in atoms])
+    # A residue without CA has its place nowhere, so that both its neighbours are a gap away:
+    # comparisons with NaN are false.
+    ca = np.array(
+        [
+            (atom.pos.x, atom.pos.y, atom.pos.z) if atom is not None else (np.nan,) * 3
+            for atom in atoms
+        ]
+    )
     steps = np.linalg.norm(np.diff(ca, axis=0), axis=1)
     gaps = np.flatnonzero(~((steps > STEP[0]) & (steps < STEP[1]))) + 1
     edges = [0, *gaps.tolist(), len(ca)]
@@ -135,5 +159,6 @@ def _ca(residue: Any) -> Any:
 
 
 def _letter(module: Any, residue: str) -> str:
-    # gemmi gives the parent's letter in lower case for a modified residue (selenomethionine: m) and a blank for an unknown one.
+    # gemmi gives the parent's letter in lower case for a modified residue (selenomethionine: m) and
+    # a blank for an unknown one.
     return module.find_tabulated_residue(residue).one_letter_code.upper().strip() or "X"

@@ -1,4 +1,5 @@
-"""Force-field samples as flat arrays, how they are gathered, and the split by molecule. Imports no torch."""
+"""Force-field samples as flat arrays, how they are gathered, and the split by molecule. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -17,9 +18,9 @@ SPLIT_RULE = rule("by molecule", "the canonical SMILES or the name that the sour
 class Archive:
     """Conformations with concatenated atoms; the unit of independence is the molecule.
 
-    z [atoms] uint8; pos [atoms, 3] float32 A; forces [atoms, 3] float32 eV/A; energy [samples] float64 eV;
-    n_atoms [samples] int32; molecule [samples] int32, into names [molecules] (bytes); split [samples] uint8, into
-    ``SPLITS``.
+    z [atoms] uint8; pos [atoms, 3] float32 A; forces [atoms, 3] float32 eV/A; energy [samples]
+    float64 eV; n_atoms [samples] int32; molecule [samples] int32, into names [molecules] (bytes);
+    split [samples] uint8, into ``SPLITS``.
     """
 
     z: NDArray[np.uint8]
@@ -41,7 +42,8 @@ class Archive:
 
 
 class Builder:
-    """Gathers conformations, molecule by molecule, into an :class:`Archive`; memory is that of the archive."""
+    """Gathers conformations, molecule by molecule, into an :class:`Archive`; memory is that of the
+    archive."""
 
     def __init__(self) -> None:
         self._z, self._pos, self._forces = bytearray(), bytearray(), bytearray()
@@ -60,11 +62,15 @@ class Builder:
         energy: NDArray[np.floating],
         split: str | None = None,
     ) -> None:
-        """Add k conformations of the molecule ``name``: z [atoms], pos (A) and forces (eV/A) [k, atoms, 3], energy [k] (eV).
+        """Add k conformations of the molecule ``name``: z [atoms], pos (A) and forces (eV/A) [k,
+        atoms, 3], energy [k] (eV).
 
-        ``split`` is None for the split by name. Conformations that hold a NaN or an infinity are left out.
+        ``split`` is None for the split by name. Conformations that hold a NaN or an infinity are
+        left out.
         """
-        finite = np.isfinite(pos).all((1, 2)) & np.isfinite(forces).all((1, 2)) & np.isfinite(energy)
+        finite = (
+            np.isfinite(pos).all((1, 2)) & np.isfinite(forces).all((1, 2)) & np.isfinite(energy)
+        )
         k = int(finite.sum())
         code = SPLITS.index(split_of(name) if split is None else split)
         self._z += np.tile(z.astype(np.uint8), k).tobytes()
@@ -72,11 +78,14 @@ class Builder:
         self._forces += forces[finite].astype(np.float32).tobytes()
         self._energy.append(energy[finite].astype(np.float64))
         self._n_atoms.append(np.full(k, len(z), dtype=np.int32))
-        self._molecule.append(np.full(k, self._names.setdefault(name, len(self._names)), dtype=np.int32))
+        self._molecule.append(
+            np.full(k, self._names.setdefault(name, len(self._names)), dtype=np.int32)
+        )
         self._split.append(np.full(k, code, dtype=np.uint8))
 
     def finish(self, source: str) -> Archive:
-        """All that was added; raises ``FailedError``, naming ``source``, if a split has no sample."""
+        """All that was added; raises ``FailedError``, naming ``source``, if a split has no
+        sample."""
         archive = Archive(
             z=np.frombuffer(self._z, dtype=np.uint8),
             pos=np.frombuffer(self._pos, dtype=np.float32).reshape(-1, 3),

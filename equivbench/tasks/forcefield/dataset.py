@@ -1,4 +1,5 @@
-"""Force-field data in memory: splits that share flat tensors, and energies referenced per element."""
+"""Force-field data in memory: splits that share flat tensors, and energies referenced per
+element."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class Molecules(MoleculeSplit):
     Parameters
     ----------
     z, pos, forces
-        [atoms] uint8, [atoms, 3] float32 (A), [atoms, 3] float32 (eV/A), of all samples one after another.
+        [atoms] uint8, [atoms, 3] float32 (A), [atoms, 3] float32 (eV/A), of all samples one after
+        another.
     energy, n_atoms, molecule
         [samples] float32 (eV, referenced per element), int64, int64.
     chosen
@@ -30,13 +32,21 @@ class Molecules(MoleculeSplit):
     """
 
     def __init__(
-        self, z: Tensor, pos: Tensor, forces: Tensor, energy: Tensor, n_atoms: Tensor, molecule: Tensor, chosen: Tensor
+        self,
+        z: Tensor,
+        pos: Tensor,
+        forces: Tensor,
+        energy: Tensor,
+        n_atoms: Tensor,
+        molecule: Tensor,
+        chosen: Tensor,
     ) -> None:
         super().__init__(n_atoms, molecule, chosen)
         self._z, self._pos, self._forces, self._energy = z, pos, forces, energy
 
     def collate(self, indices: Tensor) -> dict[str, Tensor]:
-        """The samples at ``indices`` [n]: z, pos, batch and forces with molecules concatenated, energy [n]."""
+        """The samples at ``indices`` [n]: z, pos, batch and forces with molecules concatenated,
+        energy [n]."""
         samples, batch, rows = self._atoms_of(indices)
         return {
             "z": self._z[rows].long(),
@@ -48,16 +58,20 @@ class Molecules(MoleculeSplit):
 
 
 def without_reference(archive: Archive) -> NDArray[np.float64]:
-    """[samples] eV: total energies less the per-element energies that fit the training split best in least squares.
+    """[samples] eV: total energies less the per-element energies that fit the training split best
+    in least squares.
 
-    Elements that the training split lacks, and directions that it leaves open, get the least-norm solution.
+    Elements that the training split lacks, and directions that it leaves open, get the least-norm
+    solution.
     """
     elements = np.flatnonzero(np.bincount(archive.z, minlength=256))
     column = np.zeros(256, dtype=np.int64)
     column[elements] = np.arange(len(elements))
     samples = len(archive.n_atoms)
     owner = np.repeat(np.arange(samples), archive.n_atoms)
-    cells = np.bincount(owner * len(elements) + column[archive.z], minlength=samples * len(elements))
+    cells = np.bincount(
+        owner * len(elements) + column[archive.z], minlength=samples * len(elements)
+    )
     counts = cells.reshape(samples, len(elements)).astype(np.float64)
     train = archive.split == SPLITS.index("train")
     reference = np.linalg.lstsq(counts[train], archive.energy[train], rcond=None)[0]
@@ -75,12 +89,14 @@ def task_data(archive: Archive, card: Card) -> TaskData:
         torch.from_numpy(archive.molecule.astype(np.int64)),
     )
     train, validation, test = (
-        Molecules(*shared, chosen=torch.from_numpy(np.flatnonzero(archive.split == code))) for code in range(len(SPLITS))
+        Molecules(*shared, chosen=torch.from_numpy(np.flatnonzero(archive.split == code)))
+        for code in range(len(SPLITS))
     )
     return TaskData(train, validation, test, card)
 
 
 def load(path: Path) -> TaskData:
-    """The data set at ``path``; raises ``FailedError`` if the file or its card is missing, cut short or changed."""
+    """The data set at ``path``; raises ``FailedError`` if the file or its card is missing, cut
+    short or changed."""
     archive, card = read(path)
     return task_data(archive, Card(path.stem, card["version"], card["sha256"], archive.sizes()))

@@ -12,7 +12,16 @@ _SOURCES = "equivbench.tasks.forcefield.sources"
 BOARD_UNIT = "(eV/A)^2"
 FIELDS = (
     Field("z", ("atoms",), "int64", "0e", "node", "1", "sample", "atomic number"),
-    Field("pos", ("atoms", 3), "float32", "1o", "node", "A", "sample", "positions; models must not depend on their origin"),
+    Field(
+        "pos",
+        ("atoms", 3),
+        "float32",
+        "1o",
+        "node",
+        "A",
+        "sample",
+        "positions; models must not depend on their origin",
+    ),
     Field("batch", ("atoms",), "int64", "0e", "none", "1", "sample", "sorted molecule index"),
     Field(
         "edge_index",
@@ -35,7 +44,16 @@ FIELDS = (
         "derived",
         "atoms of each molecule; its length is the number of molecules",
     ),
-    Field("forces", ("atoms", 3), "float32", "1o", "node", "eV/A", "output", "minus the gradient of the energy"),
+    Field(
+        "forces",
+        ("atoms", 3),
+        "float32",
+        "1o",
+        "node",
+        "eV/A",
+        "output",
+        "minus the gradient of the energy",
+    ),
     Field(
         "energy",
         ("molecules",),
@@ -117,7 +135,8 @@ DATASETS: tuple[DatasetSpec, ...] = (
 
 _NETWORKS = "equivbench.tasks.forcefield.networks"
 _REQUIRES = {"edge_index": 5.0, "n_atoms": 1.0}
-"""What the networks ask for with their default cutoff; a built network carries its own ``requires``."""
+"""What the networks ask for with their default cutoff; a built network carries its own
+``requires``."""
 
 MODELS: tuple[ModelSpec, ...] = (
     ModelSpec(

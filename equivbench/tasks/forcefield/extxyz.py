@@ -1,4 +1,5 @@
-"""A streaming reader of extended XYZ files of molecules: constant memory, where ASE would build an object a frame."""
+"""A streaming reader of extended XYZ files of molecules: constant memory, where ASE would build an
+object a frame."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _PAIR = re.compile(r"""([^\s=]+)=(?:"([^"]*)"|'([^']*)'|(\S+))""")
 
 @dataclass(frozen=True)
 class Frame:
-    """One structure: z [atoms]; pos (A) and forces (eV/A) [atoms, 3]; energy (eV); the header's other values as text."""
+    """One structure: z [atoms]; pos (A) and forces (eV/A) [atoms, 3]; energy (eV); the header's
+    other values as text."""
 
     z: NDArray[np.uint8]
     pos: NDArray[np.float64]
@@ -28,9 +30,11 @@ class Frame:
 
 
 def frames(path: Path, energy: str = "energy", forces: str = "forces") -> Iterator[Frame]:
-    """The frames of ``path``, read one at a time; ``energy`` and ``forces`` are the names the file gives to the labels.
+    """The frames of ``path``, read one at a time; ``energy`` and ``forces`` are the names the file
+    gives to the labels.
 
-    Raises ``FailedError`` with the line number for a file that is missing, cut short or not of this format.
+    Raises ``FailedError`` with the line number for a file that is missing, cut short or not of this
+    format.
     """
     try:
         with path.open(encoding="utf-8") as lines:
@@ -45,9 +49,13 @@ def frames(path: Path, energy: str = "energy", forces: str = "forces") -> Iterat
                     number += len(body) + 1
                 number += 1
     except OSError as error:
-        raise FailedError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from error
+        raise FailedError(
+            f"{path} cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
     except EOFError as error:
-        raise FailedError(f"{path} ends inside the frame that starts at line {number + 1}; fetch the file again") from error
+        raise FailedError(
+            f"{path} ends inside the frame that starts at line {number + 1}; fetch the file again"
+        ) from error
     except (ValueError, KeyError, IndexError) as error:
         raise FailedError(
             f"the frame at line {number + 1} of {path} is not extended XYZ with {energy} and {forces} "

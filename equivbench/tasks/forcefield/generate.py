@@ -1,6 +1,8 @@
-"""The GFN2-xTB data sets: SMILES of the rdkit wheel to labelled conformations (extra ``generate``; imports no torch).
+"""The GFN2-xTB data sets: SMILES of the rdkit wheel to labelled conformations (extra ``generate``;
+imports no torch).
 
-``python -m equivbench.tasks.forcefield.generate --samples 1995 --out gfn2-small.npz`` is the maintainers' command.
+``python -m equivbench.tasks.forcefield.generate --samples 1995 --out gfn2-small.npz`` is the
+maintainers' command.
 """
 
 from __future__ import annotations
@@ -15,7 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.tasks.conformers import SMILES_FILES, STRUCTURES_LICENCE, in_processes, minimised, pool
+from equivbench.tasks.conformers import (
+    SMILES_FILES,
+    STRUCTURES_LICENCE,
+    in_processes,
+    minimised,
+    pool,
+)
 from equivbench.tasks.forcefield.archive import Builder
 from equivbench.tasks.forcefield.storage import write
 from equivbench.tasks.forcefield.units import BOHR, HARTREE
@@ -28,7 +36,8 @@ ATOMS = (10, 40)
 TEMPERATURES = (100.0, 300.0, 500.0)
 """Kelvin: one conformation of each molecule at each."""
 STEPS, TIMESTEP, FRICTION, HYDROGEN_MASS = 200, 1.0, 0.02, 4.0
-"""0.2 ps of Langevin dynamics: steps, fs a step, friction in 1/fs, mass of H in Da (so that 1 fs is a stable step)."""
+"""0.2 ps of Langevin dynamics: steps, fs a step, friction in 1/fs, mass of H in Da (so that 1 fs is
+a stable step)."""
 
 LICENCES = {
     "structures": STRUCTURES_LICENCE,
@@ -43,8 +52,8 @@ ACCELERATION = 4.184e-4
 
 @dataclass(frozen=True)
 class Labelled:
-    """The conformations of one molecule: ``z`` [atoms]; ``pos`` (A) and ``forces`` (eV/A) [k, atoms, 3] float32;
-    ``energy`` [k] float64 (eV).
+    """The conformations of one molecule: ``z`` [atoms]; ``pos`` (A) and ``forces`` (eV/A) [k,
+    atoms, 3] float32; ``energy`` [k] float64 (eV).
     """
 
     smiles: str
@@ -55,13 +64,19 @@ class Labelled:
 
 
 def langevin(
-    field: Any, pos: NDArray[Any], masses: NDArray[Any], temperature: float, generator: np.random.Generator
+    field: Any,
+    pos: NDArray[Any],
+    masses: NDArray[Any],
+    temperature: float,
+    generator: np.random.Generator,
 ) -> NDArray[Any]:
-    """Positions [atoms, 3] after BAOAB Langevin dynamics (Leimkuhler & Matthews 2013) on rdkit's force field."""
+    """Positions [atoms, 3] after BAOAB Langevin dynamics (Leimkuhler & Matthews 2013) on rdkit's
+    force field."""
 
     def acceleration() -> NDArray[np.float64]:
         flat = pos.ravel().tolist()
-        # CalcGrad alone reuses the distances of the last energy call: without this the forces belong to other positions.
+        # CalcGrad alone reuses the distances of the last energy call: without this the forces
+        # belong to other positions.
         field.CalcEnergy(flat)
         gradient = np.array(field.CalcGrad(flat), dtype=np.float64).reshape(-1, 3)
         return np.asarray(-ACCELERATION * gradient / masses)
@@ -74,7 +89,9 @@ def langevin(
     for _ in range(STEPS):
         velocity += 0.5 * TIMESTEP * kick
         pos += 0.5 * TIMESTEP * velocity
-        velocity = keep * velocity + np.sqrt(1 - keep**2) * width * generator.standard_normal(pos.shape)
+        velocity = keep * velocity + np.sqrt(1 - keep**2) * width * generator.standard_normal(
+            pos.shape
+        )
         pos += 0.5 * TIMESTEP * velocity
         kick = acceleration()
         velocity += 0.5 * TIMESTEP * kick
@@ -82,31 +99,43 @@ def langevin(
 
 
 def conformations(smiles: str, seed: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
-    """(z [atoms] uint8, pos [temperatures, atoms, 3] float32, A), or None where rdkit cannot embed or type the molecule."""
+    """(z [atoms] uint8, pos [temperatures, atoms, 3] float32, A), or None where rdkit cannot embed
+    or type the molecule."""
     found = minimised(smiles, f"embed {seed} {smiles}")
     if found is None:
         return None
     molecule, field = found
     start = np.array(molecule.GetConformer().GetPositions())
     z = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], dtype=np.uint8)
-    masses = np.array([HYDROGEN_MASS if atom.GetAtomicNum() == 1 else atom.GetMass() for atom in molecule.GetAtoms()])[:, None]
+    masses = np.array(
+        [
+            HYDROGEN_MASS if atom.GetAtomicNum() == 1 else atom.GetMass()
+            for atom in molecule.GetAtoms()
+        ]
+    )[:, None]
     generator = np.random.default_rng(digest(f"dynamics {seed} {smiles}"))
-    ends = np.stack([langevin(field, start, masses, temperature, generator) for temperature in TEMPERATURES])
+    ends = np.stack(
+        [langevin(field, start, masses, temperature, generator) for temperature in TEMPERATURES]
+    )
     return z, (ends - ends.mean(1, keepdims=True)).astype(np.float32)
 
 
 def label(z: NDArray[Any], pos: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-    """GFN2-xTB (energy in eV, forces [atoms, 3] in eV/A) at ``pos`` in A; tblite speaks Hartree and bohr."""
+    """GFN2-xTB (energy in eV, forces [atoms, 3] in eV/A) at ``pos`` in A; tblite speaks Hartree and
+    bohr."""
     from tblite.interface import Calculator
 
     calculator = Calculator("GFN2-xTB", z.astype(int), pos.astype(np.float64) / BOHR)
     calculator.set("verbosity", 0)
     result = calculator.singlepoint()
-    return float(result.get("energy")) * HARTREE, -np.asarray(result.get("gradient")) * (HARTREE / BOHR)
+    return float(result.get("energy")) * HARTREE, -np.asarray(result.get("gradient")) * (
+        HARTREE / BOHR
+    )
 
 
 def process(job: tuple[str, int]) -> Labelled | None:
-    """The labelled conformations of one (SMILES, seed), or None where a step fails; a pure function of its argument."""
+    """The labelled conformations of one (SMILES, seed), or None where a step fails; a pure function
+    of its argument."""
     from rdkit import rdBase
 
     smiles, seed = job
@@ -121,11 +150,16 @@ def process(job: tuple[str, int]) -> Labelled | None:
         return None
     energy = np.array([e for e, _ in labels])
     forces = np.stack([f for _, f in labels])
-    return Labelled(smiles, z, pos, forces.astype(np.float32), energy) if np.isfinite(forces).all() else None
+    return (
+        Labelled(smiles, z, pos, forces.astype(np.float32), energy)
+        if np.isfinite(forces).all()
+        else None
+    )
 
 
 def labelled(samples: int, seed: int, processes: int) -> Iterator[Labelled | None]:
-    """Molecules in their drawn order (None: failed) until they hold ``samples`` conformations, the same for any ``processes``."""
+    """Molecules in their drawn order (None: failed) until they hold ``samples`` conformations, the
+    same for any ``processes``."""
     jobs = [(smiles, seed) for smiles in pool(seed, ELEMENTS, ATOMS)]
     have = 0
     with in_processes(process, jobs, processes) as made:
@@ -137,7 +171,8 @@ def labelled(samples: int, seed: int, processes: int) -> Iterator[Labelled | Non
 
 
 def generate(samples: int, out: Path, *, seed: int = 0, processes: int = 2) -> Path:
-    """Write ``samples`` labelled conformations to ``out`` (.npz) with its cards (.json, .md) beside it; returns ``out``."""
+    """Write ``samples`` labelled conformations to ``out`` (.npz) with its cards (.json, .md) beside
+    it; returns ``out``."""
     builder, have, failed = Builder(), 0, 0
     for molecule in labelled(samples, seed, processes):
         if molecule is None:
@@ -147,9 +182,16 @@ def generate(samples: int, out: Path, *, seed: int = 0, processes: int = 2) -> P
         have += k
         if sys.stderr.isatty():
             sys.stderr.write(f"\r{have}/{samples} samples" + ("\n" if have == samples else ""))
-        builder.add(molecule.smiles, molecule.z, molecule.pos[:k], molecule.forces[:k], molecule.energy[:k])
+        builder.add(
+            molecule.smiles, molecule.z, molecule.pos[:k], molecule.forces[:k], molecule.energy[:k]
+        )
     archive = builder.finish(f"{samples} samples of seed {seed}")
-    return write(archive, out, recipe={**_recipe(seed), "molecules that failed a step": failed}, licences=LICENCES)
+    return write(
+        archive,
+        out,
+        recipe={**_recipe(seed), "molecules that failed a step": failed},
+        licences=LICENCES,
+    )
 
 
 def _recipe(seed: int) -> dict[str, Any]:
@@ -177,10 +219,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=1995)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2, help="worker processes; the file is the same for any number")
-    parser.add_argument("--out", type=Path, required=True, help="the .npz to write; its .json and .md cards go beside it")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=2,
+        help="worker processes; the file is the same for any number",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="the .npz to write; its .json and .md cards go beside it",
+    )
     arguments = parser.parse_args()
-    print(generate(arguments.samples, arguments.out, seed=arguments.seed, processes=arguments.processes))
+    print(
+        generate(
+            arguments.samples, arguments.out, seed=arguments.seed, processes=arguments.processes
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Published sets that a user has: SPICE (HDF5), the MACE-OFF split (extended XYZ) and MD17, converted once to flat archives."""
+"""Published sets that a user has: SPICE (HDF5), the MACE-OFF split (extended XYZ) and MD17,
+converted once to flat archives."""
 
 from __future__ import annotations
 
@@ -18,17 +19,23 @@ from equivbench.tasks.sources import location, must_exist, sha256_of
 from equivbench.tasks.splits import draw
 
 MACE_OFF_FILES = {"train": "train_large_neut_no_bad_clean.xyz", "test": "test_large_neut_all.xyz"}
-LICENCES = {"data": "as its publisher states; this is the user's own copy, and equivbench does not distribute it"}
+LICENCES = {
+    "data": "as its publisher states; this is the user's own copy, and equivbench does not distribute it"
+}
 MD17_SIZES = {"train": 950, "validation": 50, "test": 1000}
-"""Conformations of an MD17 set: 1,000 to learn from, as its authors ask (Christensen & von Lilienfeld 2020), 1,000 to test."""
+"""Conformations of an MD17 set: 1,000 to learn from, as its authors ask (Christensen & von
+Lilienfeld 2020), 1,000 to test."""
 
 
 def build_spice(out: Path) -> None:
-    """``out`` from ``SPICE.hdf5``: a group a molecule, bohr, Hartree, Hartree/bohr; split by the molecule's SMILES."""
+    """``out`` from ``SPICE.hdf5``: a group a molecule, bohr, Hartree, Hartree/bohr; split by the
+    molecule's SMILES."""
     try:
         import h5py
     except ImportError as error:
-        raise FailedError("SPICE is read with h5py, which is not installed; pip install 'equivbench[spice]'") from error
+        raise FailedError(
+            "SPICE is read with h5py, which is not installed; pip install 'equivbench[spice]'"
+        ) from error
     source = location("SPICE", "SPICE.hdf5")
     must_exist(source, "SPICE", "the file from github.com/openmm/spice-dataset/releases")
     builder = Builder()
@@ -48,7 +55,9 @@ def build_spice(out: Path) -> None:
                     np.asarray(group["dft_total_energy"], dtype=np.float64) * HARTREE,
                 )
     except (OSError, KeyError, ValueError) as error:
-        raise FailedError(f"{source} is not SPICE as published, or is cut short ({error}); fetch it again") from error
+        raise FailedError(
+            f"{source} is not SPICE as published, or is cut short ({error}); fetch it again"
+        ) from error
     recipe = {
         "source": f"SPICE (Eastman et al. 2023), {source.name}, SHA-256 {sha256_of(source)}",
         "labels": "wB97M-D3(BJ)/def2-TZVPPD; force = minus dft_total_gradient",
@@ -58,20 +67,29 @@ def build_spice(out: Path) -> None:
 
 
 def build_mace_off(out: Path) -> None:
-    """``out`` from the train and test files of MACE-OFF23, in eV and A; validation is drawn from train by SMILES."""
+    """``out`` from the train and test files of MACE-OFF23, in eV and A; validation is drawn from
+    train by SMILES."""
     folder = location("MACE_OFF", "mace-off")
     builder = Builder()
     for split, file in MACE_OFF_FILES.items():
-        must_exist(folder / file, "MACE_OFF", f"the folder with {' and '.join(MACE_OFF_FILES.values())} (10.17863/CAM.107498)")
+        must_exist(
+            folder / file,
+            "MACE_OFF",
+            f"the folder with {' and '.join(MACE_OFF_FILES.values())} (10.17863/CAM.107498)",
+        )
         for index, frame in enumerate(frames(folder / file)):
             name = frame.info.get("smiles", f"{split} frame {index}")
             own = "validation" if split == "train" and draw(name) < 0.05 else split
             # A molecule may lie in both files as published: its conformations are then two groups.
             label = f"test {name}" if split == "test" else name
-            builder.add(label, frame.z, frame.pos[None], frame.forces[None], np.array([frame.energy]), own)
+            builder.add(
+                label, frame.z, frame.pos[None], frame.forces[None], np.array([frame.energy]), own
+            )
     recipe = {
         "source": "MACE-OFF23 (Kovacs et al. 2023), "
-        + ", ".join(f"{file} SHA-256 {sha256_of(folder / file)}" for file in MACE_OFF_FILES.values()),
+        + ", ".join(
+            f"{file} SHA-256 {sha256_of(folder / file)}" for file in MACE_OFF_FILES.values()
+        ),
         "labels": "wB97M-D3(BJ)/def2-TZVPPD, those of SPICE, in eV",
     }
     rule = (
@@ -82,7 +100,8 @@ def build_mace_off(out: Path) -> None:
 
 
 def build_md17(out: Path, trajectory: str) -> None:
-    """``out`` from one trajectory of MD17 as torch_geometric names it (``aspirin``, ``revised aspirin``), fetched if absent."""
+    """``out`` from one trajectory of MD17 as torch_geometric names it (``aspirin``, ``revised
+    aspirin``), fetched if absent."""
     from torch_geometric.datasets import MD17
 
     root = location("MD17", "md17")
@@ -118,4 +137,10 @@ def build_md17(out: Path, trajectory: str) -> None:
         f"train, {MD17_SIZES['validation']} validation, {MD17_SIZES['test']} test; each conformation is a group of its own, so "
         "intervals hold for this trajectory and say nothing about other molecules"
     )
-    write(builder.finish(f"MD17 {trajectory!r}"), out, recipe=recipe, licences=LICENCES, split_rule=rule)
+    write(
+        builder.finish(f"MD17 {trajectory!r}"),
+        out,
+        recipe=recipe,
+        licences=LICENCES,
+        split_rule=rule,
+    )

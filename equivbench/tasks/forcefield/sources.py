@@ -1,4 +1,5 @@
-"""Where each force-field data set's file comes from: shipped, generated, or converted from files that the user has."""
+"""Where each force-field data set's file comes from: shipped, generated, or converted from files
+that the user has."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def gfn2_small() -> ArchiveSource:
 
 
 def gfn2_20k() -> ArchiveSource:
-    """20,000 samples by the shipped set's generator and seed: its molecules are the first of these, in the same splits."""
+    """20,000 samples by the shipped set's generator and seed: its molecules are the first of these,
+    in the same splits."""
     return _source("gfn2-20k", _build_20k)
 
 
@@ -53,7 +55,9 @@ def md17(molecule: str) -> ArchiveSource:
 
 def rmd17(molecule: str) -> ArchiveSource:
     """A molecule of the revised MD17."""
-    return _source(f"rmd17-{molecule}", partial(build_md17, trajectory="revised " + molecule.replace("-", " ")))
+    return _source(
+        f"rmd17-{molecule}", partial(build_md17, trajectory="revised " + molecule.replace("-", " "))
+    )
 
 
 def _build_20k(path: Path) -> None:

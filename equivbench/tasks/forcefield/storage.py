@@ -18,7 +18,12 @@ UNITS = {"pos": "A", "forces": "eV/A", "energy": "eV (total)", "z": "atomic numb
 
 
 def write(
-    archive: Archive, out: Path, *, recipe: Mapping[str, Any], licences: Mapping[str, str], split_rule: str = SPLIT_RULE
+    archive: Archive,
+    out: Path,
+    *,
+    recipe: Mapping[str, Any],
+    licences: Mapping[str, str],
+    split_rule: str = SPLIT_RULE,
 ) -> Path:
     """Write ``out`` (.npz) and its cards, each atomically, the .json last; returns ``out``.
 
@@ -31,8 +36,12 @@ def write(
         "molecules": archive.molecules(),
         "atoms": len(archive.z),
         "elements": {str(number): int(numbers[number]) for number in np.flatnonzero(numbers)},
-        "force_component_rms": round(float(np.sqrt(np.mean(np.square(archive.forces, dtype=np.float64)))), 4),
-        "force_norm_p50_p90_p99_max": [round(float(q), 3) for q in np.quantile(norms, [0.5, 0.9, 0.99, 1.0])],
+        "force_component_rms": round(
+            float(np.sqrt(np.mean(np.square(archive.forces, dtype=np.float64)))), 4
+        ),
+        "force_norm_p50_p90_p99_max": [
+            round(float(q), 3) for q in np.quantile(norms, [0.5, 0.9, 0.99, 1.0])
+        ],
         "units": UNITS,
         "split_rule": split_rule,
         "licences": dict(licences),
@@ -42,18 +51,33 @@ def write(
 
 
 def read(path: Path) -> tuple[Archive, dict[str, Any]]:
-    """(archive, card) of ``path``; raises ``FailedError`` if a file is missing, cut short, or of the wrong content."""
+    """(archive, card) of ``path``; raises ``FailedError`` if a file is missing, cut short, or of
+    the wrong content."""
     arrays, card = read_archive(path, [item.name for item in fields(Archive)], "force-field")
     archive = Archive(**arrays)
     atoms, samples = len(archive.z), len(archive.n_atoms)
-    shapes = (archive.pos.shape, archive.forces.shape, archive.energy.shape, archive.molecule.shape, archive.split.shape)
-    if archive.n_atoms.sum() != atoms or shapes != ((atoms, 3), (atoms, 3), (samples,), (samples,), (samples,)):
+    shapes = (
+        archive.pos.shape,
+        archive.forces.shape,
+        archive.energy.shape,
+        archive.molecule.shape,
+        archive.split.shape,
+    )
+    if archive.n_atoms.sum() != atoms or shapes != (
+        (atoms, 3),
+        (atoms, 3),
+        (samples,),
+        (samples,),
+        (samples,),
+    ):
         raise FailedError(f"the arrays of {path} disagree in length; {remedy(path)}")
     return archive, card
 
 
 def _markdown(card: Mapping[str, Any]) -> str:
-    counts = "\n".join(f"| {split} | {card['molecules'][split]} | {card['sizes'][split]} |" for split in SPLITS)
+    counts = "\n".join(
+        f"| {split} | {card['molecules'][split]} | {card['sizes'][split]} |" for split in SPLITS
+    )
     p50, p90, p99, most = card["force_norm_p50_p90_p99_max"]
     return f"""
 | split | molecules | conformations |

@@ -23,7 +23,8 @@ FORCE_WEIGHT, ENERGY_WEIGHT = 100.0, 4.0
 
 
 class ForceField(Task):
-    """Predict the force on every atom; the board metric is |F - F_hat|^2 in (eV/A)^2, averaged over atoms."""
+    """Predict the force on every atom; the board metric is |F - F_hat|^2 in (eV/A)^2, averaged over
+    atoms."""
 
     name = "forcefield"
     prediction = "forces"
@@ -33,7 +34,8 @@ class ForceField(Task):
     fields = FIELDS
 
     def adapt(self, model: torch.nn.Module, variant: Mapping[str, str]) -> torch.nn.Module:
-        """The model itself, or with ``forces=conservative`` its forces replaced by minus its energy's gradient."""
+        """The model itself, or with ``forces=conservative`` its forces replaced by minus its
+        energy's gradient."""
         chosen = variant.get("forces", "direct")
         if chosen not in self.options["forces"]:
             raise unknown_name("value of forces", chosen, self.options["forces"])
@@ -43,40 +45,61 @@ class ForceField(Task):
 
         return ConservativeForces(model)
 
-    def assemble(self, batch: Batch, noise: Batch, requires: Mapping[str, float]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Inputs z, pos, batch and, where required, edge_index and n_atoms; targets forces and energy.
+    def assemble(
+        self, batch: Batch, noise: Batch, requires: Mapping[str, float]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Inputs z, pos, batch and, where required, edge_index and n_atoms; targets forces and
+        energy.
 
-        ``requires`` may hold ``edge_index`` (the cutoff, A), with it ``max_neighbours``, and ``n_atoms`` (which has no
-        parameter: any
-        number asks for it); anything else is a ``UsageError``.
+        ``requires`` may hold ``edge_index`` (the cutoff, A), with it ``max_neighbours``, and
+        ``n_atoms`` (which has no parameter: any number asks for it); anything else is a
+        ``UsageError``.
         """
         unknown = set(requires) - {"edge_index", "max_neighbours", "n_atoms"}
         if unknown:
-            raise unknown_name("derived input of task forcefield", min(unknown), ["edge_index", "max_neighbours", "n_atoms"])
+            raise unknown_name(
+                "derived input of task forcefield",
+                min(unknown),
+                ["edge_index", "max_neighbours", "n_atoms"],
+            )
         if "max_neighbours" in requires and "edge_index" not in requires:
-            raise UsageError("max_neighbours needs edge_index: require both, e.g. {'edge_index': 5.0, 'max_neighbours': 20}")
+            raise UsageError(
+                "max_neighbours needs edge_index: require both, e.g. {'edge_index': 5.0, 'max_neighbours': 20}"
+            )
         inputs = {name: batch[name] for name in ("z", "pos", "batch")}
         if "edge_index" in requires:
             most = requires.get("max_neighbours")
             inputs["edge_index"] = edges_within(
-                batch["pos"], batch["batch"], float(requires["edge_index"]), None if most is None else int(most)
+                batch["pos"],
+                batch["batch"],
+                float(requires["edge_index"]),
+                None if most is None else int(most),
             )
         if "n_atoms" in requires:
-            # With it a model knows the number of molecules from a shape: batch.max() + 1 waits for a GPU and
-            # breaks a compiled graph.
+            # With it a model knows the number of molecules from a shape: batch.max() + 1 waits for
+            # a GPU and breaks a compiled graph.
             molecules = torch.zeros_like(batch["energy"], dtype=torch.int64)
-            inputs["n_atoms"] = molecules.index_add(0, batch["batch"], torch.ones_like(batch["batch"]))
+            inputs["n_atoms"] = molecules.index_add(
+                0, batch["batch"], torch.ones_like(batch["batch"])
+            )
         return inputs, {name: batch[name] for name in ("forces", "energy")}
 
     def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> Tensor:
-        """100 times the mean over atoms of |F - F_hat| plus 4 times the mean over molecules of |E - E_hat| per atom.
+        """100 times the mean over atoms of |F - F_hat| plus 4 times the mean over molecules of |E -
+        E_hat| per atom.
 
-        The energy part is left out where the model gives no energy. EScAIP's weights; energy per atom is our reading.
+        The energy part is left out where the model gives no energy. EScAIP's weights; energy per
+        atom is our reading.
         """
-        loss: Tensor = FORCE_WEIGHT * torch.linalg.vector_norm(outputs["forces"] - targets["forces"], dim=-1).mean()
+        loss: Tensor = (
+            FORCE_WEIGHT
+            * torch.linalg.vector_norm(outputs["forces"] - targets["forces"], dim=-1).mean()
+        )
         if "energy" in outputs:
             error = (outputs["energy"] - targets["energy"]).abs()
-            n_atoms = torch.zeros_like(error).index_add(0, inputs["batch"], error.new_ones(len(inputs["batch"])))
+            n_atoms = torch.zeros_like(error).index_add(
+                0, inputs["batch"], error.new_ones(len(inputs["batch"]))
+            )
             loss = loss + ENERGY_WEIGHT * (error / n_atoms).mean()
         return loss
 
@@ -89,7 +112,8 @@ class ForceField(Task):
         return (*NUMBERS, "other"), _stratum_of_element().to(batch["z"].device)[batch["z"]]
 
     def baseline(self, split: Split) -> float:
-        """Mean over atoms of |F|^2: the error of predicting no force, which is the mean force of every orientation."""
+        """Mean over atoms of |F|^2: the error of predicting no force, which is the mean force of
+        every orientation."""
         total, atoms = 0.0, 0
         for indices in torch.split(torch.arange(len(split)), 4096):
             forces = split.collate(indices)["forces"].double()
@@ -98,7 +122,8 @@ class ForceField(Task):
         return total / atoms
 
     def untrained(self, data: TaskData, seed: int = 0) -> dict[str, torch.nn.Module]:
-        """``linear``: central pair forces (:class:`equivbench.tasks.forcefield.baseline.PairForces`)."""
+        """``linear``: central pair forces
+        (:class:`equivbench.tasks.forcefield.baseline.PairForces`)."""
         from equivbench.tasks.forcefield.baseline import fit_pair_forces
 
         return {"linear": fit_pair_forces(data.train, seed)}

@@ -1,1 +1,2 @@
-"""Voxel denoising: molecules as grids of atomic densities with normal noise, and the grid that takes the noise away."""
+"""Voxel denoising: molecules as grids of atomic densities with normal noise, and the grid that
+takes the noise away."""

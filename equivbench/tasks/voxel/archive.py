@@ -1,4 +1,5 @@
-"""Conformers as flat arrays on disk and in memory, and how they are gathered for a grid. Imports no torch."""
+"""Conformers as flat arrays on disk and in memory, and how they are gathered for a grid. Imports no
+torch."""
 
 from __future__ import annotations
 
@@ -26,9 +27,9 @@ SPLIT_RULE = rule("by molecule", "the canonical SMILES")
 class Archive:
     """Conformers with concatenated atoms; the unit of independence is the molecule.
 
-    pos [atoms, 3] int16, in ``UNIT``, from the centre of the conformer's smallest ball; channel [atoms] uint8, into
-    ``ELEMENTS``; n_atoms [samples] int16; molecule [samples] int32, into names [molecules] (bytes); split [samples] uint8,
-    into ``SPLITS``.
+    pos [atoms, 3] int16, in ``UNIT``, from the centre of the conformer's smallest ball; channel
+    [atoms] uint8, into ``ELEMENTS``; n_atoms [samples] int16; molecule [samples] int32, into names
+    [molecules] (bytes); split [samples] uint8, into ``SPLITS``.
     """
 
     pos: NDArray[np.int16]
@@ -54,7 +55,8 @@ class Archive:
 
 
 class Builder:
-    """Gathers conformers into an :class:`Archive`; those that ``grid`` cannot show at every rotation are left out, counted."""
+    """Gathers conformers into an :class:`Archive`; those that ``grid`` cannot show at every
+    rotation are left out, counted."""
 
     def __init__(self, grid: Grid) -> None:
         self._grid = grid
@@ -66,8 +68,11 @@ class Builder:
         self.left_out: Counter[str] = Counter()
         """Conformers left out, by reason."""
 
-    def add(self, name: str, z: NDArray[np.integer], pos: NDArray[np.floating], split: str | None = None) -> bool:
-        """Add a conformer of the molecule ``name``: z [atoms], pos [atoms, 3] A; whether it was kept.
+    def add(
+        self, name: str, z: NDArray[np.integer], pos: NDArray[np.floating], split: str | None = None
+    ) -> bool:
+        """Add a conformer of the molecule ``name``: z [atoms], pos [atoms, 3] A; whether it was
+        kept.
 
         ``split`` is None for the split by name.
         """
@@ -79,7 +84,9 @@ class Builder:
             return False
         centre, radius = smallest_ball(pos)
         if not self._grid.holds(radius + UNIT):
-            self.left_out[f"too large for the {self._grid.box:g} A box less {MARGIN:g} A of margin"] += 1
+            self.left_out[
+                f"too large for the {self._grid.box:g} A box less {MARGIN:g} A of margin"
+            ] += 1
             return False
         self._pos += np.rint((pos - centre) / UNIT).astype(np.int16).tobytes()
         self._channel += np.searchsorted(NUMBERS, z).astype(np.uint8).tobytes()
@@ -89,7 +96,8 @@ class Builder:
         return True
 
     def finish(self, source: str) -> Archive:
-        """All that was kept; raises ``FailedError``, naming ``source``, if a split has no sample."""
+        """All that was kept; raises ``FailedError``, naming ``source``, if a split has no
+        sample."""
         archive = Archive(
             pos=np.frombuffer(self._pos, dtype=np.int16).reshape(-1, 3),
             channel=np.frombuffer(self._channel, dtype=np.uint8),
@@ -121,21 +129,29 @@ def write(
     licences: Mapping[str, str],
     split_rule: str = SPLIT_RULE,
 ) -> Path:
-    """Write ``out`` (.npz) and its cards, each atomically; returns ``out``. Raises ``FailedError`` if it cannot be written."""
+    """Write ``out`` (.npz) and its cards, each atomically; returns ``out``. Raises ``FailedError``
+    if it cannot be written."""
     counts = np.bincount(archive.channel, minlength=len(ELEMENTS))
     card: dict[str, Any] = {
         "sizes": archive.sizes(),
         "molecules": archive.molecules(),
         "atoms": len(archive.channel),
         "elements": dict(zip(ELEMENTS, counts.tolist(), strict=True)),
-        "bounding_radius_p50_p90_max": [round(float(q), 3) for q in np.quantile(archive.bounding_radii(), [0.5, 0.9, 1.0])],
+        "bounding_radius_p50_p90_max": [
+            round(float(q), 3) for q in np.quantile(archive.bounding_radii(), [0.5, 0.9, 1.0])
+        ],
         "box": f"{grid.box:g} A; smallest ball plus {MARGIN:g} A of margin fits it",
-        "units": {"pos": "0.001 A, from the centre of the smallest ball", "channel": "element: " + " ".join(ELEMENTS)},
+        "units": {
+            "pos": "0.001 A, from the centre of the smallest ball",
+            "channel": "element: " + " ".join(ELEMENTS),
+        },
         "split_rule": split_rule,
         "licences": dict(licences),
         "recipe": dict(recipe),
     }
-    rows = "\n".join(f"| {split} | {card['molecules'][split]} | {card['sizes'][split]} |" for split in SPLITS)
+    rows = "\n".join(
+        f"| {split} | {card['molecules'][split]} | {card['sizes'][split]} |" for split in SPLITS
+    )
     p50, p90, most = card["bounding_radius_p50_p90_max"]
     markdown = f"""
 | split | molecules | conformers |
@@ -150,7 +166,8 @@ Radius of the smallest ball p50/p90/max {p50}/{p90}/{most} A; chosen for a box o
 
 
 def read(path: Path) -> tuple[Archive, dict[str, Any]]:
-    """(archive, card) of ``path``; raises ``FailedError`` if a file is missing, cut short, or of the wrong content."""
+    """(archive, card) of ``path``; raises ``FailedError`` if a file is missing, cut short, or of
+    the wrong content."""
     arrays, card = read_archive(path, [item.name for item in fields(Archive)], "conformer")
     archive = Archive(**arrays)
     atoms, samples = len(archive.channel), len(archive.n_atoms)

@@ -1,4 +1,5 @@
-"""The splits of a voxel data set: molecules that share flat tensors, with the grid that they are shown on."""
+"""The splits of a voxel data set: molecules that share flat tensors, with the grid that they are
+shown on."""
 
 from __future__ import annotations
 
@@ -31,7 +32,15 @@ class Molecules(MoleculeSplit):
         What they are voxelised on.
     """
 
-    def __init__(self, pos: Tensor, channel: Tensor, n_atoms: Tensor, molecule: Tensor, chosen: Tensor, grid: Grid) -> None:
+    def __init__(
+        self,
+        pos: Tensor,
+        channel: Tensor,
+        n_atoms: Tensor,
+        molecule: Tensor,
+        chosen: Tensor,
+        grid: Grid,
+    ) -> None:
         super().__init__(n_atoms, molecule, chosen)
         self._pos, self._channel = pos, channel
         self.grid = grid
@@ -40,8 +49,8 @@ class Molecules(MoleculeSplit):
     def collate(self, indices: Tensor) -> dict[str, Tensor]:
         """The samples at ``indices`` [n], atoms concatenated.
 
-        ``pos`` [atoms, 3] float32 A, ``channel`` and ``batch`` [atoms] int64, ``n_atoms`` [n] int64, and ``grid`` [n, 4]
-        float64, each row :meth:`Grid.numbers`.
+        ``pos`` [atoms, 3] float32 A, ``channel`` and ``batch`` [atoms] int64, ``n_atoms`` [n]
+        int64, and ``grid`` [n, 4] float64, each row :meth:`Grid.numbers`.
         """
         samples, batch, rows = self._atoms_of(indices)
         return {
@@ -54,7 +63,8 @@ class Molecules(MoleculeSplit):
 
 
 def task_data(archive: Archive, card: Card, grid: Grid) -> TaskData:
-    """The three splits of ``archive`` on ``grid``, without the conformers that it does not hold; the card counts the rest.
+    """The three splits of ``archive`` on ``grid``, without the conformers that it does not hold;
+    the card counts the rest.
 
     Raises ``FailedError`` if a split is left empty.
     """
@@ -66,7 +76,11 @@ def task_data(archive: Archive, card: Card, grid: Grid) -> TaskData:
         torch.from_numpy(archive.molecule.astype(np.int64)),
     )
     splits = [
-        Molecules(*shared, chosen=torch.from_numpy(np.flatnonzero(fits & (archive.split == code))), grid=grid)
+        Molecules(
+            *shared,
+            chosen=torch.from_numpy(np.flatnonzero(fits & (archive.split == code))),
+            grid=grid,
+        )
         for code in range(len(SPLITS))
     ]
     sizes = {name: len(split) for name, split in zip(SPLITS, splits, strict=True)}
@@ -83,7 +97,8 @@ def task_data(archive: Archive, card: Card, grid: Grid) -> TaskData:
 def load(path: Path, name: str, grid: Grid) -> TaskData:
     """The data set ``name``: the archive at ``path`` on ``grid``.
 
-    Raises ``FailedError`` if the file or its card is missing, cut short or changed, or too few conformers fit.
+    Raises ``FailedError`` if the file or its card is missing, cut short or changed, or too few
+    conformers fit.
     """
     archive, card = read(path)
     return task_data(archive, Card(name, card["version"], card["sha256"], archive.sizes()), grid)

@@ -10,16 +10,45 @@ from equivbench.tasks.base import Field
 BOARD_UNIT = "1"
 _GRID = ("samples", 8, "size", "size", "size")
 FIELDS = (
-    Field("pos", ("atoms", 3), "float32", "1o", "node", "A", "sample", "positions from the centre of the smallest ball"),
-    Field("channel", ("atoms",), "int64", "0e", "node", "1", "sample", "element: H C N O F S Cl Br"),
+    Field(
+        "pos",
+        ("atoms", 3),
+        "float32",
+        "1o",
+        "node",
+        "A",
+        "sample",
+        "positions from the centre of the smallest ball",
+    ),
+    Field(
+        "channel", ("atoms",), "int64", "0e", "node", "1", "sample", "element: H C N O F S Cl Br"
+    ),
     Field("batch", ("atoms",), "int64", "0e", "none", "1", "sample", "sorted molecule index"),
     Field("n_atoms", ("samples",), "int64", "0e", "graph", "1", "sample", "atoms of each molecule"),
     Field(
-        "grid", ("samples", 4), "float64", "4x0e", "graph", "1", "sample", "size, resolution (A), radius (A), sigma of the noise"
+        "grid",
+        ("samples", 4),
+        "float64",
+        "4x0e",
+        "graph",
+        "1",
+        "sample",
+        "size, resolution (A), radius (A), sigma of the noise",
     ),
     Field("noise", _GRID, "float32", "voxel(8x0e)", "graph", "1", "noise", "unit normal"),
-    Field("noisy", _GRID, "float32", "voxel(8x0e)", "graph", "1", "derived", "density + sigma * noise"),
-    Field("density", _GRID, "float32", "voxel(8x0e)", "graph", "1", "output", "of the atoms of each element, in [0, 1]"),
+    Field(
+        "noisy", _GRID, "float32", "voxel(8x0e)", "graph", "1", "derived", "density + sigma * noise"
+    ),
+    Field(
+        "density",
+        _GRID,
+        "float32",
+        "voxel(8x0e)",
+        "graph",
+        "1",
+        "output",
+        "of the atoms of each element, in [0, 1]",
+    ),
 )
 
 TASK = TaskSpec(
@@ -35,8 +64,9 @@ TASK = TaskSpec(
 _SOURCES = "equivbench.tasks.voxel.sources"
 _CHECKSUMS = {"1": "e050a32755a58d9dd05a1663dc50abe941e2ad64928586bcfb5852fcbc978919"}
 _LOWEST = 1e-10
-"""Mean squared density between positions that round to the same thousandths of an A: 7e-10 on 16^3 voxels of .5 A, 4e-10 on
-24^3, and in proportion to the volume of the box 2e-10 on 64^3 voxels of .25 A; rounded down."""
+"""Mean squared density between positions that round to the same thousandths of an A: 7e-10 on 16^3
+voxels of .5 A, 4e-10 on 24^3, and in proportion to the volume of the box 2e-10 on 64^3 voxels of
+.25 A; rounded down."""
 
 DATASETS: tuple[DatasetSpec, ...] = (
     DatasetSpec(

@@ -1,6 +1,8 @@
-"""The conformer sets: SMILES of the rdkit wheel to MMFF94s minima that fit a box (extra ``generate``; imports no torch).
+"""The conformer sets: SMILES of the rdkit wheel to MMFF94s minima that fit a box (extra
+``generate``; imports no torch).
 
-``python -m equivbench.tasks.voxel.generate --samples 2000 --grid small --out conformers-small.npz`` is the maintainers' command.
+``python -m equivbench.tasks.voxel.generate --samples 2000 --grid small --out conformers-small.npz``
+is the maintainers' command.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
-from equivbench.tasks.conformers import SMILES_FILES, STRUCTURES_LICENCE, in_processes, minimised, pool
+from equivbench.tasks.conformers import (
+    SMILES_FILES,
+    STRUCTURES_LICENCE,
+    in_processes,
+    minimised,
+    pool,
+)
 from equivbench.tasks.voxel.archive import Builder, write
 from equivbench.tasks.voxel.grid import ELEMENTS, MARGIN, PUBLISHED, SMALL, Grid
 
@@ -28,7 +36,8 @@ LICENCES = {
 
 
 def process(job: tuple[str, int]) -> tuple[str, NDArray[np.uint8], NDArray[np.float64]] | None:
-    """(SMILES, z [atoms], pos [atoms, 3] A) of one (SMILES, seed), or None where a step fails; pure in its argument."""
+    """(SMILES, z [atoms], pos [atoms, 3] A) of one (SMILES, seed), or None where a step fails; pure
+    in its argument."""
     from rdkit import rdBase
 
     smiles, seed = job
@@ -42,7 +51,8 @@ def process(job: tuple[str, int]) -> tuple[str, NDArray[np.uint8], NDArray[np.fl
 
 
 def generate(samples: int, out: Path, *, grid: Grid, seed: int = 0, processes: int = 2) -> Path:
-    """Write the first ``samples`` molecules that fit ``grid`` to ``out`` (.npz) with its cards beside it; returns ``out``.
+    """Write the first ``samples`` molecules that fit ``grid`` to ``out`` (.npz) with its cards
+    beside it; returns ``out``.
 
     Raises ``FailedError`` if the pool holds fewer.
     """
@@ -55,11 +65,15 @@ def generate(samples: int, out: Path, *, grid: Grid, seed: int = 0, processes: i
             elif builder.add(*conformer):
                 kept += 1
             if sys.stderr.isatty():
-                sys.stderr.write(f"\r{kept}/{samples} molecules" + ("\n" if kept == samples else ""))
+                sys.stderr.write(
+                    f"\r{kept}/{samples} molecules" + ("\n" if kept == samples else "")
+                )
             if kept == samples:
                 break
     if kept < samples:
-        raise FailedError(f"the pool of {len(candidates)} molecules holds {kept} that fit {grid.box:g} A; ask for at most these")
+        raise FailedError(
+            f"the pool of {len(candidates)} molecules holds {kept} that fit {grid.box:g} A; ask for at most these"
+        )
     counts = {
         "pool": len(candidates),
         "molecules tried": kept + failed + builder.left_out.total(),
@@ -88,12 +102,32 @@ def main() -> None:
     """The command line of the generator."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=2000)
-    parser.add_argument("--grid", choices=GRIDS, default="small", help="whose box every molecule must fit")
+    parser.add_argument(
+        "--grid", choices=GRIDS, default="small", help="whose box every molecule must fit"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=2, help="worker processes; the file is the same for any number")
-    parser.add_argument("--out", type=Path, required=True, help="the .npz to write; its .json and .md cards go beside it")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=2,
+        help="worker processes; the file is the same for any number",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        help="the .npz to write; its .json and .md cards go beside it",
+    )
     asked = parser.parse_args()
-    print(generate(asked.samples, asked.out, grid=GRIDS[asked.grid], seed=asked.seed, processes=asked.processes))
+    print(
+        generate(
+            asked.samples,
+            asked.out,
+            grid=GRIDS[asked.grid],
+            seed=asked.seed,
+            processes=asked.processes,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""GEOM-drugs as MiDi splits it: pickles of (SMILES, conformers) read without running what a pickle may ask for. No torch."""
+"""GEOM-drugs as MiDi splits it: pickles of (SMILES, conformers) read without running what a pickle
+may ask for. No torch."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ FILES = {"train": "train_data.pickle", "validation": "val_data.pickle", "test": 
 """Names as published with MiDi (Vignac et al. 2023)."""
 CONFORMERS = 5
 """Of each molecule, the first in its list, as MiDi and VoxMol take."""
-LICENCES = {"data": "as its publisher states; this is the user's own copy, and equivbench does not distribute it"}
+LICENCES = {
+    "data": "as its publisher states; this is the user's own copy, and equivbench does not distribute it"
+}
 UNDECODABLE = "that rdkit cannot decode"
 
 Decoded = tuple[NDArray[np.integer], NDArray[np.floating]]
@@ -45,7 +48,8 @@ def _latin1(text: str, encoding: str) -> bytes:
 
 
 class _Reader(pickle.Unpickler):
-    """Admits the two names that pickles of rdkit molecules hold, each replaced by its harmless stand-in."""
+    """Admits the two names that pickles of rdkit molecules hold, each replaced by its harmless
+    stand-in."""
 
     _admitted: ClassVar[dict[tuple[str, str], Callable[..., Any]]] = {
         ("rdkit.Chem.rdchem", "Mol"): _PickledMolecule,
@@ -57,14 +61,17 @@ class _Reader(pickle.Unpickler):
         try:
             return self._admitted[module, name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no molecule needs") from None
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which no molecule needs"
+            ) from None
 
 
 def molecules(path: Path) -> Iterator[tuple[str, list[bytes]]]:
     """(SMILES, rdkit's binary of each conformer) of the molecules in one of MiDi's files.
 
-    Needs about the file's size in memory. Raises ``FailedError``, naming the file, if it is cut short, holds anything else,
-    or names a class or function that such a file does not need; nothing that a pickle names is run.
+    Needs about the file's size in memory. Raises ``FailedError``, naming the file, if it is cut
+    short, holds anything else, or names a class or function that such a file does not need; nothing
+    that a pickle names is run.
     """
     try:
         with path.open("rb") as file:
@@ -74,43 +81,63 @@ def molecules(path: Path) -> Iterator[tuple[str, list[bytes]]]:
             f"{path} is not GEOM-drugs as published with MiDi, or is cut short ({error or type(error).__name__}); fetch it again"
         ) from error
     if not isinstance(content, list):
-        raise FailedError(f"{path} holds a {type(content).__name__}, not MiDi's list of (SMILES, conformers); fetch it again")
+        raise FailedError(
+            f"{path} holds a {type(content).__name__}, not MiDi's list of (SMILES, conformers); fetch it again"
+        )
     for number, item in enumerate(content):
         match item:
-            case (str() as smiles, list() as conformers) if all(isinstance(c, _PickledMolecule) for c in conformers):
+            case (str() as smiles, list() as conformers) if all(
+                isinstance(c, _PickledMolecule) for c in conformers
+            ):
                 yield smiles, [conformer.binary for conformer in conformers]
             case _:
-                raise FailedError(f"entry {number} of {path} is not (SMILES, list of molecules); fetch it again")
+                raise FailedError(
+                    f"entry {number} of {path} is not (SMILES, list of molecules); fetch it again"
+                )
 
 
 def decode(binary: bytes) -> Decoded | None:
-    """(z [atoms], pos [atoms, 3] A) of rdkit's binary of a molecule with a conformer, or None where rdkit cannot read it."""
+    """(z [atoms], pos [atoms, 3] A) of rdkit's binary of a molecule with a conformer, or None where
+    rdkit cannot read it."""
     from rdkit import Chem, rdBase
 
     with rdBase.BlockLogs():
         try:
             molecule = Chem.Mol(binary)
             pos = np.array(molecule.GetConformer().GetPositions())
-        except (RuntimeError, TypeError, ValueError):  # rdkit's words for a broken binary and for one without conformer
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):  # rdkit's words for a broken binary and for one without conformer
             return None
         return np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()]), pos
 
 
 def build_geom_drugs(out: Path) -> None:
-    """``out`` from MiDi's three files, with rdkit; their folder is named by ``EQUIVBENCH_DATA_GEOM_DRUGS``."""
+    """``out`` from MiDi's three files, with rdkit; their folder is named by
+    ``EQUIVBENCH_DATA_GEOM_DRUGS``."""
     if importlib.util.find_spec("rdkit") is None:
-        raise FailedError("GEOM-drugs is read with rdkit, which is not installed; pip install 'equivbench[generate]'")
+        raise FailedError(
+            "GEOM-drugs is read with rdkit, which is not installed; pip install 'equivbench[generate]'"
+        )
     convert(location("GEOM_DRUGS", "geom-drugs"), out, decode)
 
 
-def convert(folder: Path, out: Path, decode: Callable[[bytes], Decoded | None], grid: Grid = PUBLISHED) -> None:
+def convert(
+    folder: Path, out: Path, decode: Callable[[bytes], Decoded | None], grid: Grid = PUBLISHED
+) -> None:
     """Write the conformers in ``folder`` that ``grid`` holds to ``out``, in the published split.
 
-    One ``EquivbenchWarning`` counts those left out. Raises ``FailedError`` before anything is written if a file is missing
-    or broken.
+    One ``EquivbenchWarning`` counts those left out. Raises ``FailedError`` before anything is
+    written if a file is missing or broken.
     """
     for file in FILES.values():
-        must_exist(folder / file, "GEOM_DRUGS", f"the folder with {', '.join(FILES.values())} (github.com/cvignac/MiDi)")
+        must_exist(
+            folder / file,
+            "GEOM_DRUGS",
+            f"the folder with {', '.join(FILES.values())} (github.com/cvignac/MiDi)",
+        )
     builder = Builder(grid)
     for split, file in FILES.items():
         for smiles, conformers in molecules(folder / file):

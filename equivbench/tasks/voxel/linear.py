@@ -1,4 +1,5 @@
-"""The best isotropic linear denoiser: a Wiener filter for every spatial frequency, over all channels at once."""
+"""The best isotropic linear denoiser: a Wiener filter for every spatial frequency, over all
+channels at once."""
 
 from __future__ import annotations
 
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
     from equivbench.tasks.base import Task
 
 BINS_PER_FREQUENCY = 2
-"""Bins of |k| per 1 / box: fine against the width of an atom's spectrum, coarse enough to hold many modes each."""
+"""Bins of |k| per 1 / box: fine against the width of an atom's spectrum, coarse enough to hold many
+modes each."""
 _FITTED_VOXELS = 2**23
-"""Voxels that spectra are estimated from (600 molecules at 24^3, 32 at 64^3, more modes a bin there)."""
+"""Voxels that spectra are estimated from (600 molecules at 24^3, 32 at 64^3, more modes a bin
+there)."""
 
 
 class LinearDenoiser(nn.Module):
-    """H(|k|) F[noisy](k) on a periodic grid, with one real matrix H [channels, channels] a bin of |k|.
+    """H(|k|) F[noisy](k) on a periodic grid, with one real matrix H [channels, channels] a bin of
+    |k|.
 
-    Being a function of |k| alone it commutes with every rotation of the grid, up to what a rotation interpolates.
+    Being a function of |k| alone it commutes with every rotation of the grid, up to what a rotation
+    interpolates.
     """
 
     filters: Tensor
@@ -41,7 +46,11 @@ class LinearDenoiser(nn.Module):
         gains = self.filters.to(spectrum.dtype)[frequency_bins(size, noisy.device)]
         # [samples, x, y, z, channels, 1]: one small product a frequency.
         filtered = (gains @ spectrum.movedim(1, -1).unsqueeze(-1)).squeeze(-1).movedim(-1, 1)
-        return {"density": torch.fft.irfftn(filtered, s=(size, size, size), dim=(2, 3, 4)).to(noisy.dtype)}
+        return {
+            "density": torch.fft.irfftn(filtered, s=(size, size, size), dim=(2, 3, 4)).to(
+                noisy.dtype
+            )
+        }
 
 
 def frequency_bins(size: int, device: torch.device | str = "cpu") -> Tensor:
@@ -53,9 +62,11 @@ def frequency_bins(size: int, device: torch.device | str = "cpu") -> Tensor:
 
 
 def fit_linear_denoiser(task: Task, split: Split, seed: int) -> LinearDenoiser:
-    """H = S (S + sigma^2)^-1 with S(|k|) the channels' cross spectra over ``split`` under random rotations.
+    """H = S (S + sigma^2)^-1 with S(|k|) the channels' cross spectra over ``split`` under random
+    rotations.
 
-    It minimises the expected squared error among the linear maps that commute with shifts and rotations.
+    It minimises the expected squared error among the linear maps that commute with shifts and
+    rotations.
     """
     generator = torch.Generator().manual_seed(seed)
     grid = Grid.of(*split.collate(torch.tensor([0]))["grid"][0].tolist())
@@ -82,7 +93,9 @@ def fit_linear_denoiser(task: Task, split: Split, seed: int) -> LinearDenoiser:
             power = products.new_zeros(n_bins, *products.shape[1:])
         power.index_add_(0, bins.flatten(), products)
     assert power is not None
-    modes = torch.zeros(n_bins, dtype=torch.float64).index_add(0, bins.flatten(), multiplicity.flatten())
+    modes = torch.zeros(n_bins, dtype=torch.float64).index_add(
+        0, bins.flatten(), multiplicity.flatten()
+    )
     covariance = power / (modes.clamp(min=1) * samples * grid.size**3)[:, None, None]
     noise = grid.sigma**2 * torch.eye(covariance.shape[1], dtype=torch.float64)
     return LinearDenoiser(torch.linalg.solve(covariance + noise, covariance))

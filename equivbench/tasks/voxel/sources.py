@@ -1,4 +1,5 @@
-"""Where each voxel data set's file comes from: shipped, generated, or converted from files that the user has."""
+"""Where each voxel data set's file comes from: shipped, generated, or converted from files that the
+user has."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def conformers_64() -> ArchiveSource:
 
 
 def conformers_10k() -> ArchiveSource:
-    """10,000 molecules by the shipped set's generator and seed, for the published grid; those that both sets hold are equal."""
+    """10,000 molecules by the shipped set's generator and seed, for the published grid; those that
+    both sets hold are equal."""
     return _source("conformers-10k", "conformers-10k", PUBLISHED, _build_10k)
 
 
@@ -41,7 +43,9 @@ def geom_drugs() -> ArchiveSource:
     return _source("geom-drugs", "geom-drugs", PUBLISHED, build_geom_drugs)
 
 
-def _source(name: str, file: str, grid: Grid, build: Callable[[Path], object] | None = None) -> ArchiveSource:
+def _source(
+    name: str, file: str, grid: Grid, build: Callable[[Path], object] | None = None
+) -> ArchiveSource:
     def read(path: Path) -> TaskData:
         from equivbench.tasks.voxel.dataset import load
 
@@ -52,7 +56,9 @@ def _source(name: str, file: str, grid: Grid, build: Callable[[Path], object] | 
 
 def _build_10k(path: Path) -> None:
     if importlib.util.find_spec("rdkit") is None:
-        raise FailedError(f"{path.stem} is generated with rdkit, which is not installed; pip install 'equivbench[generate]'")
+        raise FailedError(
+            f"{path.stem} is generated with rdkit, which is not installed; pip install 'equivbench[generate]'"
+        )
     from equivbench.tasks.voxel.generate import generate
 
     generate(10_000, path, grid=PUBLISHED, processes=os.cpu_count() or 1)

@@ -1,4 +1,5 @@
-"""Atoms to density grids, on any device: each Gaussian is evaluated only in the window where it is not negligible."""
+"""Atoms to density grids, on any device: each Gaussian is evaluated only in the window where it is
+not negligible."""
 
 from __future__ import annotations
 
@@ -11,11 +12,13 @@ from torch import Tensor
 from equivbench.tasks.voxel.grid import ELEMENTS, Grid
 
 WIDTH = 0.93
-"""Of an atom's Gaussian, in its radii (Li et al. 2014, doi 10.1142/S0219633614400021, as PyUUL has it)."""
+"""Of an atom's Gaussian, in its radii (Li et al. 2014, doi 10.1142/S0219633614400021, as PyUUL has
+it)."""
 NEGLIGIBLE = 1e-8
 """Densities below this are left out: those of a hundred atoms together stay below 1e-6."""
 _WINDOW_VALUES = {"cpu": 2**17, "cuda": 2**24}
-"""Values worked on at once: on a CPU about what its caches hold, on a GPU half a GiB of temporaries."""
+"""Values worked on at once: on a CPU about what its caches hold, on a GPU half a GiB of
+temporaries."""
 
 
 def voxelise(
@@ -26,45 +29,59 @@ def voxelise(
     grid: Grid,
     channels: int = len(ELEMENTS),
 ) -> Float[Tensor, "{n_samples} {channels} {grid.size} {grid.size} {grid.size}"]:
-    """The density 1 - prod_a (1 - exp(-d_a^2 / (.93 radius)^2)) over the atoms a of each sample and channel.
+    """The density 1 - prod_a (1 - exp(-d_a^2 / (.93 radius)^2)) over the atoms a of each sample and
+    channel.
 
-    That is VoxMol's (Pinheiro et al. 2023; its code calls PyUUL's ``VolumeMaker``): the probability that a voxel lies in
-    some atom, a sum of Gaussians where atoms of one channel are far apart, at most 1 everywhere. VoxMol cuts each atom off
-    five voxels away (at .25 A: densities below .003); here nothing above ``NEGLIGIBLE`` is left out.
+    That is VoxMol's (Pinheiro et al. 2023; its code calls PyUUL's ``VolumeMaker``): the probability
+    that a voxel lies in some atom, a sum of Gaussians where atoms of one channel are far apart, at
+    most 1 everywhere. VoxMol cuts each atom off five voxels away (at .25 A: densities below .003);
+    here nothing above ``NEGLIGIBLE`` is left out.
 
     Parameters
     ----------
     pos
-        A, float32 or float64, from the grid's centre; atoms outside the box count as far as they reach into it.
+        A, float32 or float64, from the grid's centre; atoms outside the box count as far as they
+        reach into it.
     channel, batch
         int64, in [0, channels) and [0, n_samples), in any order.
 
     Returns
     -------
     Tensor
-        [n_samples, channels, size, size, size] in ``pos``'s dtype and on its device, last axes x, y, z.
+        [n_samples, channels, size, size, size] in ``pos``'s dtype and on its device, last axes x,
+        y, z.
     """
     size, width = grid.size, WIDTH * grid.radius
     reach = width * math.sqrt(-math.log(NEGLIGIBLE)) / grid.resolution
     window = torch.arange(min(math.floor(2 * reach) + 1, size), device=pos.device)
-    # log prod_a (1 - V_a) gathers by addition; where an atom sits on a voxel it is -inf, and the density exactly 1.
+    # log prod_a (1 - V_a) gathers by addition; where an atom sits on a voxel it is -inf, and the
+    # density exactly 1.
     logarithm = pos.new_zeros(n_samples * channels * size**3)
     touched = []
     first = (batch * channels + channel) * size**3
     chunk = max(1, _WINDOW_VALUES[pos.device.type] // len(window) ** 3)
     for start in range(0, len(pos), chunk):
         part = slice(start, start + chunk)
-        # [a, 3, window] voxel indices along each axis, the window moved into the grid where it would leave it.
-        low = torch.ceil(pos[part] / grid.resolution + ((size - 1) / 2 - reach)).clamp(0, size - len(window)).long()
+        # [a, 3, window] voxel indices along each axis, the window moved into the grid where it
+        # would leave it.
+        low = (
+            torch.ceil(pos[part] / grid.resolution + ((size - 1) / 2 - reach))
+            .clamp(0, size - len(window))
+            .long()
+        )
         voxel = low[:, :, None] + window
-        # Centres are exact multiples of the resolution, so that a flip of the axis changes no distance, not even by rounding.
+        # Centres are exact multiples of the resolution, so that a flip of the axis changes no
+        # distance, not even by rounding.
         distance = (voxel - (size - 1) / 2).to(pos.dtype) * grid.resolution - pos[part, :, None]
-        # The window may hold a voxel beyond reach on one side only: without it, mirrored atoms give mirrored densities.
+        # The window may hold a voxel beyond reach on one side only: without it, mirrored atoms give
+        # mirrored densities.
         near = distance.abs() <= reach * grid.resolution
         x, y, z = (torch.exp(-((distance / width) ** 2)) * near).unbind(1)
         density = x[:, :, None, None] * (y[:, None, :, None] * z[:, None, None, :])
         i, j, k = voxel.unbind(1)
-        index = (first[part, None] + i * size**2)[:, :, None, None] + ((j * size)[:, :, None] + k[:, None, :])[:, None]
+        index = (first[part, None] + i * size**2)[:, :, None, None] + (
+            (j * size)[:, :, None] + k[:, None, :]
+        )[:, None]
         touched.append(index.flatten())
         logarithm.index_add_(0, touched[-1], torch.log1p(-density).flatten())
     if touched:

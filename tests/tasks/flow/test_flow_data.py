@@ -1,4 +1,5 @@
-"""The shipped backbones: what their card says is true of them, their splits do not leak, and batches are padded and centred."""
+"""The shipped backbones: what their card says is true of them, their splits do not leak, and
+batches are padded and centred."""
 
 import shutil
 import subprocess
@@ -53,7 +54,9 @@ def test_the_card_is_true_of_the_file(archive: Archive) -> None:
     assert ca_small().path().stat().st_size < 1e6
 
 
-def test_samples_are_unbroken_compact_and_of_the_sizes_that_the_recipe_allows(archive: Archive) -> None:
+def test_samples_are_unbroken_compact_and_of_the_sizes_that_the_recipe_allows(
+    archive: Archive,
+) -> None:
     assert archive.n_residues.min() >= RESIDUES[0]
     assert archive.n_residues.max() <= RESIDUES[1]
     for span in spans(archive):
@@ -68,8 +71,14 @@ def test_samples_are_unbroken_compact_and_of_the_sizes_that_the_recipe_allows(ar
 
 
 def test_neighbours_are_as_far_apart_as_in_proteins(archive: Archive) -> None:
-    steps = np.concatenate([np.linalg.norm(np.diff(archive.ca[span] / PER_ANGSTROM, axis=0), axis=1) for span in spans(archive)])
-    # Trans peptides: 3.80 A by the covalent geometry (Engh & Huber 1991); 99 of 100 residues follow a trans peptide.
+    steps = np.concatenate(
+        [
+            np.linalg.norm(np.diff(archive.ca[span] / PER_ANGSTROM, axis=0), axis=1)
+            for span in spans(archive)
+        ]
+    )
+    # Trans peptides: 3.80 A by the covalent geometry (Engh & Huber 1991); 99 of 100 residues follow
+    # a trans peptide.
     assert np.median(steps) == pytest.approx(3.80, abs=0.02)
     assert np.mean(np.abs(steps - 3.80) < 0.15) > 0.98
 
@@ -113,10 +122,14 @@ def test_each_cluster_is_in_the_split_that_one_of_its_sequences_draws(archive: A
 def test_no_test_backbone_aligns_at_half_identity_with_one_of_training(archive: Archive) -> None:
     found = sequences(archive)
     scoring = gemmi.AlignmentScoring("b")
-    test, train = (np.flatnonzero(archive.split == SPLITS.index(name)) for name in ("test", "train"))
+    test, train = (
+        np.flatnonzero(archive.split == SPLITS.index(name)) for name in ("test", "train")
+    )
     for one in test:
         for other in train:
-            aligned = gemmi.align_string_sequences(list(found[one]), list(found[other]), [], scoring)
+            aligned = gemmi.align_string_sequences(
+                list(found[one]), list(found[other]), [], scoring
+            )
             assert aligned.match_count < 0.5 * min(len(found[one]), len(found[other]))
 
 
@@ -133,12 +146,16 @@ def test_crops_are_windows_of_at_most_64_residues_in_the_splits_of_their_chains(
         expected = sum(n // CROP + (n % CROP >= RESIDUES[0]) for n in one.lengths.tolist())
         assert len(other) == expected == crops.card.sizes[name]
     # The first crop of the first chain is that chain's beginning, up to where its centre is.
-    chain, crop = (split.collate(torch.tensor([0]))["x1"][0, :CROP] for split in (whole.train, crops.train))
+    chain, crop = (
+        split.collate(torch.tensor([0]))["x1"][0, :CROP] for split in (whole.train, crops.train)
+    )
     # float32 sums of 256 positions of a few nm.
     assert torch.allclose(chain - chain[:1], crop - crop[:1], atol=1e-5)
 
 
-def test_batches_are_centred_padded_to_a_multiple_of_8_and_zero_in_the_padding(data: TaskData) -> None:
+def test_batches_are_centred_padded_to_a_multiple_of_8_and_zero_in_the_padding(
+    data: TaskData,
+) -> None:
     indices = torch.tensor([3, 0, 5, 5])
     split = data.train
     assert isinstance(split, Backbones)
@@ -180,7 +197,9 @@ def test_a_file_that_is_cut_short_is_a_failure_that_names_it(tmp_path: Path, kep
         shutil.copy(ca_small().path().with_suffix(suffix), tmp_path)
     copy = tmp_path / "ca-small.npz"
     copy.write_bytes(copy.read_bytes()[: int(kept * copy.stat().st_size)])
-    with pytest.raises(FailedError, match=r"ca-small\.npz .*cut short or changed.*data prepare ca-small"):
+    with pytest.raises(
+        FailedError, match=r"ca-small\.npz .*cut short or changed.*data prepare ca-small"
+    ):
         ca_small().read(copy)
 
 

@@ -1,4 +1,5 @@
-"""A user's folder of structures: what is read, what is left out and how that is said, and what the cache holds."""
+"""A user's folder of structures: what is read, what is left out and how that is said, and what the
+cache holds."""
 
 import gzip
 import sys
@@ -65,14 +66,19 @@ BAD = {
     "cut.pdb": (GOOD.encode()[: 50 * 81 + 40], "not valid"),
     "binary.pdb": (bytes(range(256)) * 20, "no atoms"),
     "nan.pdb": (GOOD.replace(GOOD[30:54], "     nan     nan     nan").encode(), None),
-    "half.cif.gz": (gzip.compress(mmcif(sequence(60, 8), trace(60, 8)).encode())[:-300], "broken gzip"),
+    "half.cif.gz": (
+        gzip.compress(mmcif(sequence(60, 8), trace(60, 8)).encode())[:-300],
+        "broken gzip",
+    ),
     "text.pdb.gz": (GOOD.encode(), "broken gzip"),
     "short.pdb": (pdb(sequence(39, 9), trace(39, 9)).encode(), "no unbroken chain"),
     "gaps.pdb": (pdb(sequence(60, 10), 2 * trace(60, 10)).encode(), "no unbroken chain"),
 }
 
 
-def test_unusable_files_are_left_out_with_one_warning_that_names_them_and_the_rest_is_used(folder: Path) -> None:
+def test_unusable_files_are_left_out_with_one_warning_that_names_them_and_the_rest_is_used(
+    folder: Path,
+) -> None:
     written = fill(folder)
     bad = {name: (content, reason) for name, (content, reason) in BAD.items() if reason is not None}
     for name, (content, _) in bad.items():
@@ -93,7 +99,9 @@ def test_unusable_files_are_left_out_with_one_warning_that_names_them_and_the_re
 
 
 @pytest.mark.parametrize(("name", "case"), BAD.items())
-def test_each_kind_of_unusable_file_says_what_is_wrong_with_it(tmp_path: Path, name: str, case: tuple[bytes, str | None]) -> None:
+def test_each_kind_of_unusable_file_says_what_is_wrong_with_it(
+    tmp_path: Path, name: str, case: tuple[bytes, str | None]
+) -> None:
     content, reason = case
     (tmp_path / name).write_bytes(content)
     if reason is None:
@@ -106,12 +114,18 @@ def test_each_kind_of_unusable_file_says_what_is_wrong_with_it(tmp_path: Path, n
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_an_enormous_file_is_left_out_unread(folder: Path, monkeypatch: pytest.MonkeyPatch, packed: bool) -> None:
+def test_an_enormous_file_is_left_out_unread(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
     fill(folder)
     monkeypatch.setattr(traces, "MOST_BYTES", 20_000)
     enormous = b"REMARK\n" * 10_000
-    (folder / ("big.pdb.gz" if packed else "big.pdb")).write_bytes(gzip.compress(enormous) if packed else enormous)
-    with pytest.warns(EquivbenchWarning, match=r"1 of 31 files .* left out \(larger than 0.02 MB: 1\): big\.pdb"):
+    (folder / ("big.pdb.gz" if packed else "big.pdb")).write_bytes(
+        gzip.compress(enormous) if packed else enormous
+    )
+    with pytest.warns(
+        EquivbenchWarning, match=r"1 of 31 files .* left out \(larger than 0.02 MB: 1\): big\.pdb"
+    ):
         ca_folder().prepare()
 
 
@@ -126,7 +140,10 @@ def test_a_gap_ends_a_stretch_and_both_sides_count(tmp_path: Path) -> None:
     letters, ca = sequence(100, 3), trace(100, 3)
     text = pdb_atoms(letters[:45], ca[:45]) + pdb_atoms(letters[55:], ca[55:] + 30.0, first=56)
     chains = traces.chains_of(text.encode(), "gap.pdb", "gap")
-    assert [(chain.start, chain.sequence) for chain in chains] == [(0, letters[:45]), (45, letters[55:])]
+    assert [(chain.start, chain.sequence) for chain in chains] == [
+        (0, letters[:45]),
+        (45, letters[55:]),
+    ]
 
 
 def test_ligands_water_and_other_places_of_an_atom_are_no_residues() -> None:
@@ -144,7 +161,9 @@ def test_ligands_water_and_other_places_of_an_atom_are_no_residues() -> None:
 
 def test_modified_residues_keep_their_parents_letter() -> None:
     letters = "M" * 50
-    text = pdb_atoms(letters, trace(50, 5)).replace("ATOM  ", "HETATM").replace("MET", "MSE") + "TER\n"
+    text = (
+        pdb_atoms(letters, trace(50, 5)).replace("ATOM  ", "HETATM").replace("MET", "MSE") + "TER\n"
+    )
     (chain,) = traces.chains_of(text.encode(), "mse.pdb", "mse")
     assert chain.sequence == letters
 
@@ -197,7 +216,9 @@ def test_too_few_clusters_for_three_splits_is_a_failure(folder: Path, cache: Pat
     assert files_in(cache) == []
 
 
-def test_an_interrupted_build_leaves_nothing(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_leaves_nothing(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(folder)
     calls = iter(range(10))
 
@@ -212,7 +233,9 @@ def test_an_interrupted_build_leaves_nothing(folder: Path, cache: Path, monkeypa
     assert files_in(cache) == []
 
 
-def test_without_gemmi_the_message_says_how_to_install_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_gemmi_the_message_says_how_to_install_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fill(folder, 1)
     monkeypatch.setitem(sys.modules, "gemmi", None)
     with pytest.raises(FailedError, match=r"pip install 'equivbench\[structures\]'"):

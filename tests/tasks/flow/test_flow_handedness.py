@@ -1,4 +1,5 @@
-"""Mirrored backbones with mirrored noise: the same loss in an O(3) network, another where a network knows a hand."""
+"""Mirrored backbones with mirrored noise: the same loss in an O(3) network, another where a network
+knows a hand."""
 
 from __future__ import annotations
 
@@ -7,13 +8,23 @@ import torch
 from chains import Chains, backbones
 from torch import Tensor, nn
 
-from equivbench.analysis.handedness import Handedness, handedness
+from equivbench.studies.handedness.measuring import Handedness, handedness
 from equivbench.tasks.flow.networks.invariants import OddInvariants
 from equivbench.tasks.flow.networks.vector_head import build
 from equivbench.tasks.flow.schedule import centred
 from equivbench.tasks.flow.task import FlowMatching
 
-TINY = {"dim": 16, "layers": 1, "heads": 2, "expansion": 2, "pair": 8, "time": 8, "bins": 8, "vectors": 4, "products": 4}
+TINY = {
+    "dim": 16,
+    "layers": 1,
+    "heads": 2,
+    "expansion": 2,
+    "pair": 8,
+    "time": 8,
+    "bins": 8,
+    "vectors": 4,
+    "products": 4,
+}
 SPLIT = Chains(tuple(chain for seed in range(4) for chain in backbones(seed).chains))
 
 
@@ -32,7 +43,8 @@ class NoAxialVectors(nn.Module):
 
 
 def network(odd: bool) -> nn.Module:
-    """The vector-head network with random weights; without its parity-odd parts it is one of O(3)."""
+    """The vector-head network with random weights; without its parity-odd parts it is one of
+    O(3)."""
     torch.manual_seed(0)
     model = build({**TINY, "data_scale": 0.8})
     with torch.no_grad():
@@ -46,7 +58,9 @@ def network(odd: bool) -> nn.Module:
 class RightHanded(nn.Module):
     """Predicts t x_t for a chain that twists to the right, and nothing for one that does not."""
 
-    def forward(self, x_t: Tensor, x_sc: Tensor, t: Tensor, mask: Tensor, residue: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, x_t: Tensor, x_sc: Tensor, t: Tensor, mask: Tensor, residue: Tensor
+    ) -> dict[str, Tensor]:
         bond = x_t[:, 1:] - x_t[:, :-1]
         volumes = (bond[:, :-2] * torch.linalg.cross(bond[:, 1:-1], bond[:, 2:])).sum(-1)
         twist = volumes.masked_fill(~mask[:, 3:], 0.0).sum(1)
@@ -85,10 +99,13 @@ def test_each_side_feeds_on_its_own_first_prediction() -> None:
     class Repeats(nn.Module):
         """Gives back what it is fed; the first prediction has an axial part."""
 
-        def forward(self, x_t: Tensor, x_sc: Tensor, t: Tensor, mask: Tensor, residue: Tensor) -> dict[str, Tensor]:
+        def forward(
+            self, x_t: Tensor, x_sc: Tensor, t: Tensor, mask: Tensor, residue: Tensor
+        ) -> dict[str, Tensor]:
             step = (x_t.roll(-1, 1) - x_t).masked_fill(~mask[..., None], 0.0)
             first = centred(x_t + torch.linalg.cross(step, step.roll(-1, 1)), mask)
             return {"x1": x_sc if x_sc.any() else first}
 
-    # Fed the mirror image of the other side's prediction, the mirrored side would have the very loss of the other.
+    # Fed the mirror image of the other side's prediction, the mirrored side would have the very
+    # loss of the other.
     assert abs(judged(Repeats()).ratio - 1) > 1e-3

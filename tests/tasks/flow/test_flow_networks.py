@@ -5,24 +5,26 @@ import torch
 from chains import LENGTHS, PADDED, inputs
 from torch import Tensor, nn
 
-from equivbench.pairs.flow import PAIRS
 from equivbench.registry import resolve
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.flow.declarations import MODELS
 from equivbench.tasks.flow.networks.denoiser import prior_deviation, prior_mean, prior_velocity
+from equivbench.tasks.flow.pairs import PAIRS
 
 SPECS = {spec.name: spec for spec in MODELS}
 CONFIGS = {arm.model: arm.presets["dev"].config for pair in PAIRS for arm in pair.arms}
 NAMES = sorted(CONFIGS)
 EQUIVARIANT = [name for name in NAMES if SPECS[name].symmetry == "so3"]
-# float64 rounding through a few layers and sums over 24 residues of nm, far below what any real dependence gives.
+# float64 rounding through a few layers and sums over 24 residues of nm, far below what any real
+# dependence gives.
 EXACT = 1e-10
 # What is no rounding: a real dependence of a network with random weights.
 VISIBLE = 1e-4
 
 
 def build(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
-    """The dev network with all weights random: what starts at zero would hide what it multiplies."""
+    """The dev network with all weights random: what starts at zero would hide what it
+    multiplies."""
     torch.manual_seed(3)
     model = resolve(SPECS[name].build)(CONFIGS[name])
     for parameter in model.parameters():
@@ -65,18 +67,29 @@ def test_outputs_have_their_shape_and_precision_and_are_centred(name: str) -> No
 @pytest.mark.parametrize("name", EQUIVARIANT)
 def test_equivariant_networks_commute_with_rotations(name: str) -> None:
     model, sample, matrix = build(name), inputs(), rotation()
-    assert float((x1(model, moved(sample, matrix)) - x1(model, sample) @ matrix.T).abs().max()) < EXACT
+    assert (
+        float((x1(model, moved(sample, matrix)) - x1(model, sample) @ matrix.T).abs().max()) < EXACT
+    )
 
 
 @pytest.mark.parametrize("name", EQUIVARIANT)
 def test_equivariant_networks_tell_a_chain_from_its_mirror_image(name: str) -> None:
-    model, sample, mirror = build(name), inputs(), torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64))
-    assert float((x1(model, moved(sample, mirror)) - x1(model, sample) @ mirror).abs().max()) > VISIBLE
+    model, sample, mirror = (
+        build(name),
+        inputs(),
+        torch.diag(torch.tensor([1.0, 1.0, -1.0], dtype=torch.float64)),
+    )
+    assert (
+        float((x1(model, moved(sample, mirror)) - x1(model, sample) @ mirror).abs().max()) > VISIBLE
+    )
 
 
 def test_the_plain_network_is_not_equivariant() -> None:
     model, sample, matrix = build("backbone-transformer"), inputs(), rotation()
-    assert float((x1(model, moved(sample, matrix)) - x1(model, sample) @ matrix.T).abs().max()) > VISIBLE
+    assert (
+        float((x1(model, moved(sample, matrix)) - x1(model, sample) @ matrix.T).abs().max())
+        > VISIBLE
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -108,7 +121,12 @@ def test_a_sample_is_predicted_alike_in_any_batch_and_order(name: str) -> None:
 def test_every_input_matters(name: str) -> None:
     model, sample = build(name), inputs()
     out = x1(model, sample)
-    changes = {"x_t": 1.1 * sample["x_t"], "x_sc": 1.1 * sample["x_sc"], "t": sample["t"] * 0.9, "residue": 2 * sample["residue"]}
+    changes = {
+        "x_t": 1.1 * sample["x_t"],
+        "x_sc": 1.1 * sample["x_sc"],
+        "t": sample["t"] * 0.9,
+        "residue": 2 * sample["residue"],
+    }
     for field, value in changes.items():
         assert float((x1(model, {**sample, field: value}) - out).abs().max()) > VISIBLE, field
 
@@ -120,13 +138,20 @@ def test_at_the_end_of_the_flow_x1_is_x_t(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("case", ["collapsed", "straight", "no time", "last instant", "two residues", "one residue"])
+@pytest.mark.parametrize(
+    "case", ["collapsed", "straight", "no time", "last instant", "two residues", "one residue"]
+)
 def test_gradients_are_finite_wherever_chains_and_times_are_extreme(name: str, case: str) -> None:
-    sample = inputs(torch.float32, times={"no time": (0.0,) * 3, "last instant": (1 - 1e-7,) * 3}.get(case, (0.1, 0.5, 0.95)))
+    sample = inputs(
+        torch.float32,
+        times={"no time": (0.0,) * 3, "last instant": (1 - 1e-7,) * 3}.get(case, (0.1, 0.5, 0.95)),
+    )
     if case == "collapsed":
         sample |= {"x_t": torch.zeros_like(sample["x_t"]), "x_sc": torch.zeros_like(sample["x_sc"])}
     if case == "straight":
-        line = torch.arange(PADDED, dtype=torch.float32)[None, :, None] * torch.tensor([0.38, 0.0, 0.0])
+        line = torch.arange(PADDED, dtype=torch.float32)[None, :, None] * torch.tensor(
+            [0.38, 0.0, 0.0]
+        )
         sample |= {"x_t": line.expand(3, -1, -1), "x_sc": line.expand(3, -1, -1)}
     if case.endswith(("residue", "residues")):
         sample["mask"] = torch.arange(PADDED).expand(3, -1) < (1 if case == "one residue" else 2)
@@ -134,7 +159,11 @@ def test_gradients_are_finite_wherever_chains_and_times_are_extreme(name: str, c
     for field in ("x_t", "x_sc"):
         sample[field] = sample[field].clone().requires_grad_()
     model(**sample)["x1"].square().sum().backward()
-    for gradient in [sample["x_t"].grad, sample["x_sc"].grad, *(parameter.grad for parameter in model.parameters())]:
+    for gradient in [
+        sample["x_t"].grad,
+        sample["x_sc"].grad,
+        *(parameter.grad for parameter in model.parameters()),
+    ]:
         assert gradient is None or bool(gradient.isfinite().all())
 
 
@@ -148,13 +177,19 @@ def test_an_untrained_network_gives_the_priors_guess(name: str) -> None:
 
 
 def test_the_prior_is_the_posterior_of_two_normal_numbers() -> None:
-    generator, scale, t = torch.Generator().manual_seed(2), 0.7, torch.tensor([0.35], dtype=torch.float64)
+    generator, scale, t = (
+        torch.Generator().manual_seed(2),
+        0.7,
+        torch.tensor([0.35], dtype=torch.float64),
+    )
     x0 = torch.randn(1, 400_000, 1, generator=generator, dtype=torch.float64)
     end = scale * torch.randn(1, 400_000, 1, generator=generator, dtype=torch.float64)
     x_t = (1 - t) * x0 + t * end
     slope = float((x_t * (end - x0)).sum() / x_t.square().sum())
     # Standard errors of a regression slope and of a variance from 400,000 draws are about .003.
-    assert float(prior_velocity(torch.ones(1, 1, 1).double(), t, scale)) == pytest.approx(slope, abs=0.012)
+    assert float(prior_velocity(torch.ones(1, 1, 1).double(), t, scale)) == pytest.approx(
+        slope, abs=0.012
+    )
     residual = end - x0 - prior_velocity(x_t, t, scale)
     assert float(prior_deviation(t, scale)) == pytest.approx(float(residual.std()), abs=0.012)
 
@@ -166,7 +201,9 @@ def test_bfloat16_keeps_positions_in_float32(name: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         reduced = x1(model, sample)
     assert reduced.dtype == torch.float32
-    # The step from x_t to x1 is (1 - t) times a velocity of order 1 nm with bfloat16's 2^-8, ten layers' worth; positions
-    # rounded to bfloat16 would be off by .004 nm at every t.
-    bound = 0.1 * (1 - sample["t"])[:, None, None] * (1 + (exact - sample["x_t"]).abs().amax() / 1e-2)
+    # The step from x_t to x1 is (1 - t) times a velocity of order 1 nm with bfloat16's 2^-8, ten
+    # layers' worth; positions rounded to bfloat16 would be off by .004 nm at every t.
+    bound = (
+        0.1 * (1 - sample["t"])[:, None, None] * (1 + (exact - sample["x_t"]).abs().amax() / 1e-2)
+    )
     assert bool(((reduced - exact).abs() < bound).all())

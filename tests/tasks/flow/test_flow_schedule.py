@@ -21,7 +21,9 @@ from equivbench.tasks.flow.schedule import (
 
 def grid() -> tuple[torch.Tensor, torch.Tensor]:
     """(t, dt): midpoints that crowd towards t = 1, where the weight is only .003 wide."""
-    edges = 1 - torch.cat([torch.logspace(0, -8, 400_001, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)])
+    edges = 1 - torch.cat(
+        [torch.logspace(0, -8, 400_001, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)]
+    )
     return (edges[1:] + edges[:-1]) / 2, edges.diff()
 
 
@@ -37,7 +39,9 @@ def test_times_are_drawn_from_their_density() -> None:
     for edge in (0.01, 0.2, 0.5, 0.9, 0.99):
         expected = 0.02 * edge + 0.98 * edge**1.9
         # Five standard errors of a frequency among 200,000 draws.
-        assert float((drawn < edge).double().mean()) == pytest.approx(expected, abs=5 * math.sqrt(expected / 200_000))
+        assert float((drawn < edge).double().mean()) == pytest.approx(
+            expected, abs=5 * math.sqrt(expected / 200_000)
+        )
 
 
 def test_81_percent_of_the_objectives_weight_lies_above_the_last_time() -> None:
@@ -60,19 +64,29 @@ def test_the_board_rule_is_a_mean_and_exact_for_lines_up_to_the_last_time() -> N
 
 @pytest.mark.parametrize(
     "velocity_error",
-    [lambda t: torch.ones_like(t), lambda t: t.clamp(max=TIMES[-1]), lambda t: (t - 0.4).abs().clamp(max=TIMES[-1] - 0.4)],
+    [
+        lambda t: torch.ones_like(t),
+        lambda t: t.clamp(max=TIMES[-1]),
+        lambda t: (t - 0.4).abs().clamp(max=TIMES[-1] - 0.4),
+    ],
     ids=["constant", "line", "kink at a node"],
 )
-def test_the_objectives_rule_is_exact_for_velocity_errors_linear_between_the_times(velocity_error) -> None:
+def test_the_objectives_rule_is_exact_for_velocity_errors_linear_between_the_times(
+    velocity_error,
+) -> None:
     t, dt = grid()
-    expected = float((density(t) * objective_weight(t) * (1 - t) ** 2 * velocity_error(t) * dt).sum())
+    expected = float(
+        (density(t) * objective_weight(t) * (1 - t) ** 2 * velocity_error(t) * dt).sum()
+    )
     times = torch.tensor(TIMES, dtype=torch.float64)
     found = float((objective_quadrature() * (1 - times) ** 2 * velocity_error(times)).sum())
     assert found == pytest.approx(expected, rel=1e-6)  # the midpoint sums' own error
 
 
 def test_the_path_runs_from_noise_to_data_and_its_velocity_leads_to_the_end() -> None:
-    x0, x1 = torch.randn(2, 4, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x0, x1 = torch.randn(
+        2, 4, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     t = torch.tensor([0.0, 0.3, 0.9, 1.0], dtype=torch.float64)
     x_t = interpolate(x0, x1, t)
     assert torch.equal(x_t[0], x0[0])

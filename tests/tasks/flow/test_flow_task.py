@@ -8,7 +8,12 @@ from torch import Tensor
 from equivbench.errors import UsageError
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.flow.declarations import TASK
-from equivbench.tasks.flow.schedule import TIMES, board_quadrature, objective_quadrature, objective_weight
+from equivbench.tasks.flow.schedule import (
+    TIMES,
+    board_quadrature,
+    objective_quadrature,
+    objective_weight,
+)
 from equivbench.tasks.flow.task import FlowMatching
 
 FLOW = FlowMatching()
@@ -59,10 +64,15 @@ def test_each_chain_is_judged_once_at_each_time_with_noise_of_its_own() -> None:
 
 def test_the_metric_is_the_quadrature_over_times_of_the_mean_over_residues() -> None:
     rows, noise = judged()
-    errors = torch.rand(rows["x1"].shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    errors = torch.rand(
+        rows["x1"].shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64
+    )
     weights = FLOW.weights({**rows, **noise})
     found = (weights * errors.square()).sum() / weights.sum()
-    by_time = [(errors[k::8].square().sum(-1)[rows["mask"][k::8]]).mean() * weight for k, weight in enumerate(board_quadrature())]
+    by_time = [
+        (errors[k::8].square().sum(-1)[rows["mask"][k::8]]).mean() * weight
+        for k, weight in enumerate(board_quadrature())
+    ]
     assert float(found) == pytest.approx(float(sum(by_time)), rel=1e-6)  # the weights are float32
 
 
@@ -71,13 +81,18 @@ def test_the_objective_judged_is_its_expectation_by_quadrature() -> None:
     inputs, targets = FLOW.assemble(rows, noise, {})
     shift = torch.linspace(0.1, 0.8, 8).repeat(3)[:, None, None].double()
     found = FLOW.objective({"x1": targets["x1"] + shift}, targets, inputs)
-    expected = sum(weight * 3 * (0.1 * (k + 1)) ** 2 for k, weight in enumerate(objective_quadrature().tolist()))
+    expected = sum(
+        weight * 3 * (0.1 * (k + 1)) ** 2
+        for k, weight in enumerate(objective_quadrature().tolist())
+    )
     assert float(found) == pytest.approx(expected, rel=1e-5)  # float32 weights and times
 
 
 def test_the_objective_sees_no_padding_and_counts_samples_alike() -> None:
     sample = batch()
-    inputs, targets = FLOW.assemble(sample, FLOW.noise(sample, torch.Generator().manual_seed(3)), {})
+    inputs, targets = FLOW.assemble(
+        sample, FLOW.noise(sample, torch.Generator().manual_seed(3)), {}
+    )
     predicted = (targets["x1"] + 0.1).masked_fill(~sample["mask"][..., None], float("nan"))
     loss = FLOW.objective({"x1": predicted}, targets, inputs)
     assert float(loss) == pytest.approx(float(0.03 * targets["weight"].mean()), rel=1e-5)
@@ -87,11 +102,17 @@ def test_a_perfect_velocity_has_no_error_and_a_rotation_changes_nothing() -> Non
     rows, noise = judged()
     inputs, targets = FLOW.assemble(rows, noise, {})
     assert float(FLOW.objective({"x1": targets["x1"]}, targets, inputs)) == 0
-    rotations = random_rotations(len(rows["mask"]), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    rotations = random_rotations(
+        len(rows["mask"]), generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     moved = FLOW.rotate({**rows, **noise}, rotations, None)
-    turned, _ = FLOW.assemble({name: moved[name] for name in rows}, {name: moved[name] for name in noise}, {})
+    turned, _ = FLOW.assemble(
+        {name: moved[name] for name in rows}, {name: moved[name] for name in noise}, {}
+    )
     # x_t mixes float32 noise and float64 chains: rounding of the rotated noise.
-    torch.testing.assert_close(turned["x_t"], inputs["x_t"] @ rotations.transpose(1, 2), rtol=0, atol=1e-6)
+    torch.testing.assert_close(
+        turned["x_t"], inputs["x_t"] @ rotations.transpose(1, 2), rtol=0, atol=1e-6
+    )
     assert torch.equal(turned["t"], inputs["t"])
 
 

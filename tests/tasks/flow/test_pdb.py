@@ -24,11 +24,15 @@ def test_chains_come_back_from_the_columns_of_the_format(tmp_path: Path) -> None
         read = [[float(line[start : start + 8]) for start in (30, 38, 46)] for line in atoms]
         np.testing.assert_allclose(read, trace[exists], atol=5.001e-4)
         assert [int(line[22:26]) for line in atoms] == list(range(1, 1 + exists.sum()))
-        assert {(line[12:16], line[17:20], line[76:78]) for line in atoms} == {(" CA ", "GLY", " C")}
+        assert {(line[12:16], line[17:20], line[76:78]) for line in atoms} == {
+            (" CA ", "GLY", " C")
+        }
     assert text.endswith("ENDMDL\nEND\n")
 
 
-def test_a_coordinate_too_large_for_its_columns_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+def test_a_coordinate_too_large_for_its_columns_is_refused_and_nothing_is_written(
+    tmp_path: Path,
+) -> None:
     positions = np.zeros((2, 4, 3))
     positions[1, 2, 0] = -1e4
     with pytest.raises(FailedError, match="sample 2 has coordinates beyond"):

@@ -1,4 +1,5 @@
-"""The flow's sampler: exact on Gaussians to its order, equivariant with its model, blind to padding."""
+"""The flow's sampler: exact on Gaussians to its order, equivariant with its model, blind to
+padding."""
 
 from __future__ import annotations
 
@@ -14,13 +15,26 @@ from equivbench.tasks.flow.networks.vector_head import build
 from equivbench.tasks.flow.sampler import integrate, sample_backbones, time_grid
 from equivbench.tasks.flow.schedule import centred
 
-TINY = {"dim": 16, "layers": 1, "heads": 2, "expansion": 2, "pair": 8, "time": 8, "bins": 8, "vectors": 4, "products": 4}
+TINY = {
+    "dim": 16,
+    "layers": 1,
+    "heads": 2,
+    "expansion": 2,
+    "pair": 8,
+    "time": 8,
+    "bins": 8,
+    "vectors": 4,
+    "products": 4,
+}
 
 
 def gaussian(mean: Tensor, scale: float):
-    """E[x1 | x_t] for x1 = mean + scale * normal: the field whose flow is x0 -> mean + scale * x0, exactly."""
+    """E[x1 | x_t] for x1 = mean + scale * normal: the field whose flow is x0 -> mean + scale * x0,
+    exactly."""
 
-    def model(x_t: Tensor, x_sc: Tensor, t: Tensor, mask: Tensor, residue: Tensor) -> dict[str, Tensor]:
+    def model(
+        x_t: Tensor, x_sc: Tensor, t: Tensor, mask: Tensor, residue: Tensor
+    ) -> dict[str, Tensor]:
         t = t[:, None, None]
         return {"x1": mean + scale**2 * t / ((1 - t) ** 2 + scale**2 * t**2) * (x_t - t * mean)}
 
@@ -31,7 +45,9 @@ def starts(lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
     """(centred float64 noise, mask) of backbones of these lengths."""
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
     generator = torch.Generator().manual_seed(seed)
-    return centred(torch.randn(*mask.shape, 3, generator=generator, dtype=torch.float64), mask), mask
+    return centred(
+        torch.randn(*mask.shape, 3, generator=generator, dtype=torch.float64), mask
+    ), mask
 
 
 def trained_like() -> nn.Module:
@@ -46,12 +62,18 @@ def trained_like() -> nn.Module:
 
 @pytest.mark.parametrize(("method", "order"), [("euler", 1), ("heun", 2)])
 @pytest.mark.parametrize("schedule", ["log", "uniform"])
-def test_gaussians_are_transported_with_the_order_of_the_method(method: str, order: int, schedule: str) -> None:
+def test_gaussians_are_transported_with_the_order_of_the_method(
+    method: str, order: int, schedule: str
+) -> None:
     x0, mask = starts([6, 6])
     mean = centred(torch.linspace(-1, 2, 18, dtype=torch.float64).reshape(1, 6, 3), mask[:1])
     exact = mean + 0.4 * x0
     errors = [
-        float((integrate(gaussian(mean, 0.4), x0, mask, time_grid(steps, schedule), method) - exact).abs().max())  # type: ignore[arg-type]
+        float(
+            (integrate(gaussian(mean, 0.4), x0, mask, time_grid(steps, schedule), method) - exact)
+            .abs()
+            .max()
+        )  # type: ignore[arg-type]
         for steps in (50, 100, 200)
     ]
     for coarse, fine in itertools.pairwise(errors):
@@ -67,10 +89,14 @@ def test_time_grids_run_from_noise_to_data() -> None:
         assert (times.diff() > 0).all()
     steps = time_grid(100, "log").diff()
     # Geometric, a factor of a hundred over all but one step.
-    torch.testing.assert_close(steps[1:] / steps[:-1], torch.full_like(steps[1:], 10 ** (-2 / 100)), rtol=1e-9, atol=0.0)
+    torch.testing.assert_close(
+        steps[1:] / steps[:-1], torch.full_like(steps[1:], 10 ** (-2 / 100)), rtol=1e-9, atol=0.0
+    )
 
 
-def test_a_rotated_noise_gives_the_rotated_sample_and_a_mirrored_one_does_not_give_its_mirror() -> None:
+def test_a_rotated_noise_gives_the_rotated_sample_and_a_mirrored_one_does_not_give_its_mirror() -> (
+    None
+):
     model = trained_like()
     x0, mask = starts([7, 12])
     times = time_grid(8)
@@ -104,7 +130,9 @@ def test_the_last_prediction_is_fed_back_and_the_last_step_ends_on_it() -> None:
     seen: list[Tensor] = []
     given: list[Tensor] = []
 
-    def model(x_t: Tensor, x_sc: Tensor, t: Tensor, mask: Tensor, residue: Tensor) -> dict[str, Tensor]:
+    def model(
+        x_t: Tensor, x_sc: Tensor, t: Tensor, mask: Tensor, residue: Tensor
+    ) -> dict[str, Tensor]:
         seen.append(x_sc)
         given.append(centred(x_t.square() + 0.1 * x_sc, mask))
         return {"x1": given[-1]}
@@ -126,7 +154,9 @@ def test_samples_are_centred_padded_and_repeatable() -> None:
     def draw(seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            return sample_backbones(trained_like().float(), [11, 5], generator=generator, steps=3).x1
+            return sample_backbones(
+                trained_like().float(), [11, 5], generator=generator, steps=3
+            ).x1
 
     samples = draw(0)
     assert samples.shape == (2, 16, 3)

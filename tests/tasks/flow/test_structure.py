@@ -1,4 +1,5 @@
-"""Structure statistics on chains whose values are known in closed form, and on the shipped chains."""
+"""Structure statistics on chains whose values are known in closed form, and on the shipped
+chains."""
 
 from __future__ import annotations
 
@@ -9,10 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from equivbench.analysis.measure import default_dataset
 from equivbench.errors import UsageError
+from equivbench.measure.equivariance import default_dataset
 from equivbench.symmetry.rotations import random_rotations
-from equivbench.tasks.flow.structure import Array, Mask, clash_counts, quadruplets, structure_statistics
+from equivbench.tasks.flow.structure import (
+    Array,
+    Mask,
+    clash_counts,
+    quadruplets,
+    structure_statistics,
+)
 
 
 def helix(residues: int, turn: float = 100.0, rise: float = 1.5, radius: float = 2.3) -> Array:
@@ -24,7 +31,9 @@ def helix(residues: int, turn: float = 100.0, rise: float = 1.5, radius: float =
 
 def line(residues: int) -> Array:
     """[1, residues, 3]: bonds of 3.8 A along x."""
-    return np.stack([3.8 * np.arange(residues), np.zeros(residues), np.zeros(residues)], axis=-1)[None]
+    return np.stack([3.8 * np.arange(residues), np.zeros(residues), np.zeros(residues)], axis=-1)[
+        None
+    ]
 
 
 def whole(positions: Array) -> Mask:
@@ -39,7 +48,15 @@ def test_an_alpha_helix_is_right_handed_and_its_mirror_image_exactly_left_handed
     assert right.chirality > 0.5
     # Signs of floating-point numbers change without rounding.
     assert left.chirality == -right.chirality
-    same = ("bond_mean", "bond_std", "bond_near", "clashes", "clashing", "radius", "relative_radius")
+    same = (
+        "bond_mean",
+        "bond_std",
+        "bond_near",
+        "clashes",
+        "clashing",
+        "radius",
+        "relative_radius",
+    )
     assert all(getattr(left, name) == getattr(right, name) for name in same)
     bond = math.hypot(2 * 2.3 * math.sin(math.radians(50)), 1.5)
     assert right.bond_mean == pytest.approx(bond, rel=1e-12)
@@ -50,14 +67,20 @@ def test_an_alpha_helix_is_right_handed_and_its_mirror_image_exactly_left_handed
 def test_dihedrals_of_a_helix_have_their_closed_form() -> None:
     turn, rise, radius = math.radians(100), 1.5, 2.3
     angles, spans, _ = quadruplets(helix(12), whole(helix(12)))
-    # For residues at angles k turn: b1 . (b2 x b3) and (b1 x b2) . (b2 x b3) from the chord c, the rise and the turn.
+    # For residues at angles k turn: b1 . (b2 x b3) and (b1 x b2) . (b2 x b3) from the chord c, the
+    # rise and the turn.
     chord = 2 * radius * math.sin(turn / 2)
     bond = math.hypot(chord, rise)
     cross = chord**2 * math.sin(turn)
     triple = rise * chord**2 * (2 * math.sin(turn) - math.sin(2 * turn))
-    cosine = chord**2 * rise**2 * ((math.cos(turn) - 1) ** 2 + math.sin(turn) ** 2) * math.cos(turn) + cross**2
+    cosine = (
+        chord**2 * rise**2 * ((math.cos(turn) - 1) ** 2 + math.sin(turn) ** 2) * math.cos(turn)
+        + cross**2
+    )
     np.testing.assert_allclose(angles, math.degrees(math.atan2(bond * triple, cosine)), rtol=1e-10)
-    np.testing.assert_allclose(spans, math.hypot(2 * radius * math.sin(1.5 * turn), 3 * rise), rtol=1e-12)
+    np.testing.assert_allclose(
+        spans, math.hypot(2 * radius * math.sin(1.5 * turn), 3 * rise), rtol=1e-12
+    )
     assert abs(angles[0] - 50) < 2
 
 
@@ -88,15 +111,24 @@ def test_statistics_ignore_place_orientation_and_padding_and_pool_the_chains() -
     for chain, length in enumerate((40, 25)):
         chains[chain, :length] = np.cumsum(generator.normal(size=(length, 3)), axis=0)
     found = structure_statistics(chains, mask)
-    rotation = random_rotations(1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)[0].numpy()
+    rotation = random_rotations(1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)[
+        0
+    ].numpy()
     moved = structure_statistics(chains @ rotation.T + [3.0, -50.0, 8.0], mask)
     for name, value in dataclasses.asdict(found).items():
         # Positions of order 50 A in float64, whose differences lose two digits.
         assert getattr(moved, name) == pytest.approx(value, rel=1e-9), name
-    alone = [structure_statistics(chains[i : i + 1, : mask[i].sum()], mask[i : i + 1, : mask[i].sum()]) for i in range(2)]
+    alone = [
+        structure_statistics(chains[i : i + 1, : mask[i].sum()], mask[i : i + 1, : mask[i].sum()])
+        for i in range(2)
+    ]
     assert found.residues == 65
-    assert found.bond_mean == pytest.approx((39 * alone[0].bond_mean + 24 * alone[1].bond_mean) / 63, rel=1e-12)
-    assert found.chirality == pytest.approx((37 * alone[0].chirality + 22 * alone[1].chirality) / 59, rel=1e-12)
+    assert found.bond_mean == pytest.approx(
+        (39 * alone[0].bond_mean + 24 * alone[1].bond_mean) / 63, rel=1e-12
+    )
+    assert found.chirality == pytest.approx(
+        (37 * alone[0].chirality + 22 * alone[1].chirality) / 59, rel=1e-12
+    )
     assert found.radius == pytest.approx((alone[0].radius + alone[1].radius) / 2, rel=1e-12)
 
 
@@ -123,7 +155,8 @@ def test_the_shipped_chains_look_like_proteins() -> None:
     data = default_dataset("flow").load()
     batch = data.train.collate(torch.arange(len(data.train)))
     found = structure_statistics(10 * batch["x1"].double().numpy(), batch["mask"].numpy())
-    # Measured when the set was made: 3.80-3.82 +- .05 A, 35-47% in helices (DSSP, which also counts their ends).
+    # Measured when the set was made: 3.80-3.82 +- .05 A, 35-47% in helices (DSSP, which also counts
+    # their ends).
     assert 3.79 < found.bond_mean < 3.83
     assert found.bond_std < 0.1
     assert found.bond_near > 0.97

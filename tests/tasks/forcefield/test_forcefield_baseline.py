@@ -1,16 +1,18 @@
-"""The linear baseline finds pair forces where there are some, and is equivariant whatever it was fitted on."""
+"""The linear baseline finds pair forces where there are some, and is equivariant whatever it was
+fitted on."""
 
 import pytest
 import torch
 
-from equivbench.analysis.evaluator import Evaluator
-from equivbench.analysis.measurement import is_verified
+from equivbench.measure.evaluator import Evaluator
+from equivbench.measure.measurement import is_verified
 from equivbench.tasks.forcefield.baseline import PairForces, fit_pair_forces
 from equivbench.tasks.forcefield.task import ForceField
 
 
 class PairSplit:
-    """Small random molecules of two elements whose forces are central pair forces (10 - r) / 10 along r, or noise."""
+    """Small random molecules of two elements whose forces are central pair forces (10 - r) / 10
+    along r, or noise."""
 
     def __init__(self, count: int, noise: float, seed: int) -> None:
         random = torch.Generator().manual_seed(seed)
@@ -21,7 +23,9 @@ class PairSplit:
         apart = self.pos[:, :, None] - self.pos[:, None]
         lengths = apart.norm(dim=-1, keepdim=True) + torch.eye(8)[None, :, :, None]
         strength = (self.z[:, :, None] * self.z[:, None])[..., None] / 6 * (10 - lengths) / 10
-        self.forces = (strength * apart / lengths).sum(2) + noise * torch.randn(count, 8, 3, generator=random)
+        self.forces = (strength * apart / lengths).sum(2) + noise * torch.randn(
+            count, 8, 3, generator=random
+        )
 
     def __len__(self) -> int:
         return len(self.pos)

@@ -1,4 +1,5 @@
-"""The shipped GFN2-xTB set: what its card says is true of it, its splits do not leak, and damage is noticed."""
+"""The shipped GFN2-xTB set: what its card says is true of it, its splits do not leak, and damage is
+noticed."""
 
 import json
 import shutil
@@ -41,7 +42,11 @@ def test_each_molecule_is_in_the_split_that_its_name_draws(archive: Archive) -> 
 
 def test_splits_are_large_enough_and_as_the_card_says(shipped: TaskData, archive: Archive) -> None:
     card = read_card(gfn2_small().path())
-    assert card["sizes"] == {name: len(shipped.split(name)) for name in SPLITS} == dict(shipped.card.sizes)
+    assert (
+        card["sizes"]
+        == {name: len(shipped.split(name)) for name in SPLITS}
+        == dict(shipped.card.sizes)
+    )
     assert card["molecules"] == {name: int(shipped.split(name).groups.max()) + 1 for name in SPLITS}
     assert card["molecules"]["test"] >= 120
     assert card["molecules"]["validation"] >= 60
@@ -61,15 +66,16 @@ def test_molecules_are_what_the_recipe_allows(archive: Archive) -> None:
         pos = archive.pos[start : start + n].astype(np.float64)
         distances = np.linalg.norm(pos[:, None] - pos[None], axis=-1) + np.diag(np.full(n, np.inf))
         nearest.append(distances.min())
-    # The shortest bond of such molecules, O-H, is .96 A at rest and swings by about .15 A at 500 K (H mass 4).
+    # The shortest bond of such molecules, O-H, is .96 A at rest and swings by about .15 A at 500 K
+    # (H mass 4).
     assert min(nearest) > 0.7
 
 
 def test_an_isolated_molecule_feels_no_net_force_and_no_net_torque(archive: Archive) -> None:
     owner = np.repeat(np.arange(len(archive.n_atoms)), archive.n_atoms)
     torque = np.cross(archive.pos.astype(np.float64), archive.forces)
-    # Analytical gradients: the net force is float32 rounding of up to 40 forces near 10 eV/A (8e-7 seen); the torque is that
-    # times arms of 10 A, and the labels' own 1.5e-4 eV.
+    # Analytical gradients: the net force is float32 rounding of up to 40 forces near 10 eV/A (8e-7
+    # seen); the torque is that times arms of 10 A, and the labels' own 1.5e-4 eV.
     for rows, tolerance in ((archive.forces, 1e-5), (torque, 1e-3)):
         net = np.zeros((len(archive.n_atoms), 3))
         np.add.at(net, owner, rows.astype(np.float64))
@@ -78,7 +84,8 @@ def test_an_isolated_molecule_feels_no_net_force_and_no_net_torque(archive: Arch
 
 def test_forces_have_the_size_that_the_recipe_gave_before(archive: Archive) -> None:
     norms = np.linalg.norm(archive.forces, axis=1)
-    # Measured on another draw of the same recipe (1.00; 1.23, 2.75, 4.43 eV/A): 10% covers the choice of molecules.
+    # Measured on another draw of the same recipe (1.00; 1.23, 2.75, 4.43 eV/A): 10% covers the
+    # choice of molecules.
     assert np.sqrt(np.mean(archive.forces.astype(np.float64) ** 2)) == pytest.approx(1.00, rel=0.1)
     assert np.quantile(norms, [0.5, 0.9, 0.99]) == pytest.approx([1.23, 2.75, 4.43], rel=0.1)
 
@@ -90,7 +97,9 @@ def test_collate_gathers_the_samples_one_after_another(shipped: TaskData, archiv
     first = archive.n_atoms.cumsum() - archive.n_atoms
     spans = [slice(first[s], first[s] + archive.n_atoms[s]) for s in samples]
     for name in ("z", "pos", "forces"):
-        assert np.array_equal(batch[name].numpy(), np.concatenate([getattr(archive, name)[span] for span in spans]))
+        assert np.array_equal(
+            batch[name].numpy(), np.concatenate([getattr(archive, name)[span] for span in spans])
+        )
     assert torch.bincount(batch["batch"]).tolist() == archive.n_atoms[samples].tolist()
     assert batch["batch"].diff().min() >= 0
     assert np.allclose(batch["energy"].numpy(), without_reference(archive)[samples])
@@ -101,23 +110,30 @@ def test_energies_are_referenced_on_the_training_split_alone(archive: Archive) -
     energy = without_reference(archive)
     counts = np.zeros((len(archive.n_atoms), 256))
     np.add.at(counts, (np.repeat(np.arange(len(archive.n_atoms)), archive.n_atoms), archive.z), 1)
-    # Least squares leaves residuals orthogonal to the composition; sums of 1e4 values near 1 eV, float64 lstsq of -1e3 eV.
+    # Least squares leaves residuals orthogonal to the composition; sums of 1e4 values near 1 eV,
+    # float64 lstsq of -1e3 eV.
     assert np.abs(counts[train].T @ energy[train]).max() < 1e-3
     assert energy[train].std() < 2.0 < archive.energy.std()
     changed = Archive(**{**vars(archive), "energy": archive.energy + np.where(train, 0.0, 5.0)})
     assert np.allclose(without_reference(changed), energy + np.where(train, 0.0, 5.0))
 
 
-def test_fractions_of_the_data_are_nested_and_cut_training_molecules_only(shipped: TaskData) -> None:
+def test_fractions_of_the_data_are_nested_and_cut_training_molecules_only(
+    shipped: TaskData,
+) -> None:
     kept = {fraction: with_fraction(shipped, fraction) for fraction in (0.1, 0.5)}
     molecules = {}
     for fraction, data in kept.items():
         assert data.test is shipped.test
         assert data.card.sizes["train"] == len(data.train)
         assert data.card.sizes["fraction"] == 1000 * fraction
-        assert int(data.train.groups.max()) + 1 == round(fraction * (int(shipped.train.groups.max()) + 1))
+        assert int(data.train.groups.max()) + 1 == round(
+            fraction * (int(shipped.train.groups.max()) + 1)
+        )
         # Positions tell conformations apart.
-        molecules[fraction] = set(map(tuple, data.train.collate(torch.arange(len(data.train)))["pos"].tolist()))
+        molecules[fraction] = set(
+            map(tuple, data.train.collate(torch.arange(len(data.train)))["pos"].tolist())
+        )
     assert molecules[0.1] < molecules[0.5]
     assert with_fraction(shipped, 1.0) is shipped
 
@@ -136,7 +152,9 @@ def test_a_copy_loads(copy: Path, shipped: TaskData) -> None:
 def test_a_file_that_is_cut_short_is_one_clear_sentence(copy: Path, kept: float) -> None:
     content = copy.read_bytes()
     copy.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(FailedError, match=r"gfn2-small\.npz .*cut short or changed.*data prepare gfn2-small"):
+    with pytest.raises(
+        FailedError, match=r"gfn2-small\.npz .*cut short or changed.*data prepare gfn2-small"
+    ):
         load(copy)
 
 
@@ -163,11 +181,16 @@ def test_a_broken_card_is_named(copy: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("arrays", [{"z": np.zeros(3)}, {"pos": np.array([{}], dtype=object)}])
-def test_a_file_of_the_wrong_content_is_refused_even_with_the_right_checksum(copy: Path, arrays: dict[str, np.ndarray]) -> None:
+def test_a_file_of_the_wrong_content_is_refused_even_with_the_right_checksum(
+    copy: Path, arrays: dict[str, np.ndarray]
+) -> None:
     import hashlib
 
     np.savez(copy, **arrays)
-    card = {**json.loads(copy.with_suffix(".json").read_text()), "sha256": hashlib.sha256(copy.read_bytes()).hexdigest()}
+    card = {
+        **json.loads(copy.with_suffix(".json").read_text()),
+        "sha256": hashlib.sha256(copy.read_bytes()).hexdigest(),
+    }
     copy.with_suffix(".json").write_text(json.dumps(card))
     with pytest.raises(FailedError, match="not a force-field archive"):
         load(copy)

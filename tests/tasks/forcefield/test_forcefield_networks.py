@@ -5,16 +5,17 @@ import torch
 from molecules import ATOMS, alone, call, inputs_for, molecules
 from torch import nn
 
-from equivbench.pairs.forcefield import PAIRS
 from equivbench.registry import MODELS, resolve
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.forcefield.conservative import ConservativeForces
+from equivbench.tasks.forcefield.pairs import PAIRS
 
 CONFIGS = {arm.model: arm.presets["dev"].config for pair in PAIRS for arm in pair.arms}
 NAMES = sorted(CONFIGS)
 EQUIVARIANT = [name for name in NAMES if MODELS.get(name).symmetry == "o3"]
 PLAIN = [name for name in NAMES if MODELS.get(name).symmetry == "none"]
-# float64 rounding through some ten layers of sums over up to 14 neighbours, relative to the largest force.
+# float64 rounding through some ten layers of sums over up to 14 neighbours, relative to the largest
+# force.
 EXACT = 1e-10
 
 
@@ -53,7 +54,9 @@ def test_outputs_have_their_shapes_and_precision(name: str) -> None:
 
 @pytest.mark.parametrize("name", EQUIVARIANT)
 @pytest.mark.parametrize("sign", [1.0, -1.0], ids=["rotation", "reflection"])
-def test_equivariant_networks_commute_with_rotations_and_reflections(name: str, sign: float) -> None:
+def test_equivariant_networks_commute_with_rotations_and_reflections(
+    name: str, sign: float
+) -> None:
     model, sample, matrix = build(name), molecules(), sign * rotation()
     out, turned = call(model, sample), call(model, moved(sample, matrix))
     assert relative(turned["forces"], out["forces"] @ matrix.T) < EXACT
@@ -64,7 +67,8 @@ def test_equivariant_networks_commute_with_rotations_and_reflections(name: str, 
 def test_augmented_networks_have_no_symmetry_of_their_own(name: str) -> None:
     model, sample, matrix = build(name), molecules(), rotation()
     out, turned = call(model, sample), call(model, moved(sample, matrix))
-    # Untrained, the plain networks are off by 10% and more; 1% is far above rounding and far below that.
+    # Untrained, the plain networks are off by 10% and more; 1% is far above rounding and far below
+    # that.
     assert relative(turned["forces"], out["forces"] @ matrix.T) > 0.01
 
 
@@ -72,7 +76,10 @@ def test_augmented_networks_have_no_symmetry_of_their_own(name: str) -> None:
 def test_networks_do_not_see_the_origin(name: str) -> None:
     model, sample = build(name), molecules()
     out = call(model, sample)
-    shifted = call(model, {**sample, "pos": sample["pos"] + torch.tensor([3.0, -2.0, 5.0], dtype=torch.float64)})
+    shifted = call(
+        model,
+        {**sample, "pos": sample["pos"] + torch.tensor([3.0, -2.0, 5.0], dtype=torch.float64)},
+    )
     assert relative(shifted["forces"], out["forces"]) < EXACT
     assert relative(shifted["energy"], out["energy"]) < EXACT
 
@@ -82,7 +89,10 @@ def test_networks_do_not_see_the_order_of_atoms(name: str) -> None:
     model, sample = build(name), molecules()
     generator = torch.Generator().manual_seed(8)
     order = torch.cat(
-        [torch.nonzero(sample["batch"] == m)[:, 0][torch.randperm(n, generator=generator)] for m, n in enumerate(ATOMS)]
+        [
+            torch.nonzero(sample["batch"] == m)[:, 0][torch.randperm(n, generator=generator)]
+            for m, n in enumerate(ATOMS)
+        ]
     )
     out = call(model, sample)
     permuted = call(model, {**sample, "z": sample["z"][order], "pos": sample["pos"][order]})
@@ -108,7 +118,9 @@ def test_networks_see_the_elements(name: str) -> None:
     first, second = call(model, sample), call(model, {**sample, "z": changed})
     here = sample["batch"] == 0
     # Not only the atom that was changed: its neighbours feel it too.
-    assert ((first["forces"] - second["forces"]).abs().amax(1)[here][1:] > 1e-9).all()  # far above float64 rounding
+    assert (
+        (first["forces"] - second["forces"]).abs().amax(1)[here][1:] > 1e-9
+    ).all()  # far above float64 rounding
     assert torch.equal(first["forces"][~here], second["forces"][~here])
 
 
@@ -130,13 +142,16 @@ def test_every_parameter_learns_from_direct_forces_and_energies(name: str) -> No
     model = build(name)
     out = call(model, molecules())
     (out["forces"].square().sum() + out["energy"].square().sum()).backward()
-    dead = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()]
+    dead = [
+        key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()
+    ]
     assert not dead
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_forces_fade_with_the_last_neighbour(name: str) -> None:
-    """A pair that crosses the cutoff changes nothing at the crossing: no jump for rounding to decide."""
+    """A pair that crosses the cutoff changes nothing at the crossing: no jump for rounding to
+    decide."""
     model = build(name)
     cutoff = model.requires["edge_index"]
     here, beyond = (
@@ -144,14 +159,18 @@ def test_forces_fade_with_the_last_neighbour(name: str) -> None:
             model,
             {
                 "z": torch.tensor([8, 6, 6, 1]),
-                "pos": torch.tensor([[0.0, 1.2, 0], [0, 0, 0], [-distance, 0, 0], [-distance, 0, 1]], dtype=torch.float64),
+                "pos": torch.tensor(
+                    [[0.0, 1.2, 0], [0, 0, 0], [-distance, 0, 0], [-distance, 0, 1]],
+                    dtype=torch.float64,
+                ),
                 "batch": torch.zeros(4, dtype=torch.int64),
                 "n_atoms": torch.tensor([4]),
             },
         )
         for distance in (cutoff - 1e-7, cutoff + 1e-7)
     )
-    # The cutoff function is quadratic at its end: (1e-7)^2 at most, and first order where a network divides by its sum.
+    # The cutoff function is quadratic at its end: (1e-7)^2 at most, and first order where a network
+    # divides by its sum.
     assert float((here["forces"] - beyond["forces"]).detach().abs().max()) < 1e-6
     assert float((here["energy"] - beyond["energy"]).detach().abs().max()) < 1e-6
 
@@ -167,15 +186,20 @@ def test_conservative_forces_are_the_slope_of_the_energy(name: str) -> None:
         for atom, axis in ((0, 0), (12, 1), (28, 2)):
             shift = torch.zeros_like(sample["pos"])
             shift[atom, axis] = step
-            up, down = (network(**{**inputs, "pos": sample["pos"] + s * shift})["energy"].sum() for s in (1, -1))
+            up, down = (
+                network(**{**inputs, "pos": sample["pos"] + s * shift})["energy"].sum()
+                for s in (1, -1)
+            )
             slope = float((up - down) / (2 * step))
-            # Central differences: rounding 1e-16 |E| / step = 1e-11, curvature step^2 = 1e-10 times a third derivative.
+            # Central differences: rounding 1e-16 |E| / step = 1e-11, curvature step^2 = 1e-10 times
+            # a third derivative.
             assert float(forces[atom, axis]) == pytest.approx(-slope, abs=1e-7)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_conservative_forces_train_the_energy(name: str) -> None:
-    """Parameter gradients through the forces agree with finite differences of the loss along a random direction."""
+    """Parameter gradients through the forces agree with finite differences of the loss along a
+    random direction."""
     network = build(name)
     model = ConservativeForces(network)
     inputs = inputs_for(network, molecules())
@@ -195,5 +219,6 @@ def test_conservative_forces_train_the_energy(name: str) -> None:
             for p, d in zip(trained, direction, strict=True):
                 p.add_(d, alpha=sign * step)
             values.append(float(loss()))
-    # Central difference of a sum of squares in float64: about 1e-6 relative; wrong double backward is off by 0.2 and more.
+    # Central difference of a sum of squares in float64: about 1e-6 relative; wrong double backward
+    # is off by 0.2 and more.
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(expected, rel=1e-4)

@@ -21,17 +21,23 @@ def test_forces_are_minus_the_gradient_of_the_energy() -> None:
     for atom, axis in ((0, 0), (3, 1), (9, 2)):
         shift = np.zeros_like(frame)
         shift[atom, axis] = step
-        slope = (generate.label(z, frame + shift)[0] - generate.label(z, frame - shift)[0]) / (2 * step)
-        # Central differences err by step^2 times a third derivative (some 100 eV/A^3), and the energies by 1e-6 eV.
+        slope = (generate.label(z, frame + shift)[0] - generate.label(z, frame - shift)[0]) / (
+            2 * step
+        )
+        # Central differences err by step^2 times a third derivative (some 100 eV/A^3), and the
+        # energies by 1e-6 eV.
         assert forces[atom, axis] == pytest.approx(-slope, abs=2e-3)
 
 
 @pytest.mark.slow
-def test_the_file_is_the_same_for_one_or_two_processes_and_begins_the_shipped_set(tmp_path: Path) -> None:
+def test_the_file_is_the_same_for_one_or_two_processes_and_begins_the_shipped_set(
+    tmp_path: Path,
+) -> None:
     one, two = (generate.generate(12, tmp_path / f"{n}" / "set.npz", processes=n) for n in (1, 2))
     assert one.read_bytes() == two.read_bytes()
     made, shipped = read(one)[0], read(gfn2_small().path())[0]
     atoms = len(made.z)
-    # Another processor may round the dynamics differently in the last place; 200 chaotic steps widen that by far less than this.
+    # Another processor may round the dynamics differently in the last place; 200 chaotic steps
+    # widen that by far less than this.
     assert np.allclose(made.pos, shipped.pos[:atoms], atol=1e-3)
     assert np.allclose(made.forces, shipped.forces[:atoms], atol=2e-2)

@@ -14,7 +14,9 @@ COMPILED = [name for name in NAMES if name != "escaip"]
 @pytest.mark.slow
 @pytest.mark.parametrize("conservative", [False, True], ids=["direct", "conservative"])
 @pytest.mark.parametrize("name", COMPILED)
-def test_one_graph_serves_every_batch_with_the_gradients_of_eager(name: str, conservative: bool) -> None:
+def test_one_graph_serves_every_batch_with_the_gradients_of_eager(
+    name: str, conservative: bool
+) -> None:
     """Traced by torch.compile and differentiated by AOT autograd, without the slow C++ back end."""
     torch.compiler.reset()
     network = build(name)
@@ -35,7 +37,9 @@ def test_one_graph_serves_every_batch_with_the_gradients_of_eager(name: str, con
             one.zero_grad()
             out = one(**inputs)
             (out["forces"].square().sum() + out["energy"].square().sum()).backward()
-        for (key, expected), found in zip(network.named_parameters(), compiled.parameters(), strict=True):
+        for (key, expected), found in zip(
+            network.named_parameters(), compiled.parameters(), strict=True
+        ):
             if expected.grad is None:
                 assert found.grad is None, key
                 continue

@@ -5,10 +5,10 @@ import torch
 from e3nn import o3
 from molecules import inputs_for, molecules
 
-from equivbench.pairs.forcefield import ESCAIP_SIZES, TIED_HEAD
 from equivbench.symmetry.rotations import octahedral_rotations
 from equivbench.tasks.forcefield.networks.escaip import build_tied, build_untied
 from equivbench.tasks.forcefield.networks.neighbourhood import bond_order, neighbourhood
+from equivbench.tasks.forcefield.pairs import ESCAIP_SIZES, TIED_HEAD
 
 DEV = TIED_HEAD.arms[0].presets["dev"].config
 
@@ -22,7 +22,9 @@ def test_the_table_holds_the_edges_of_each_atom() -> None:
         found = near.source[atom][near.distance[atom] < 4.0]
         assert torch.equal(found, sources)
         towards = inputs["pos"][sources] - inputs["pos"][atom]
-        torch.testing.assert_close(near.direction[atom, : len(sources)], towards / towards.norm(dim=1, keepdim=True))
+        torch.testing.assert_close(
+            near.direction[atom, : len(sources)], towards / towards.norm(dim=1, keepdim=True)
+        )
         assert not near.weight[atom, len(sources) :].any()
 
 
@@ -38,20 +40,26 @@ def test_edges_beyond_the_table_are_left_out_and_the_last_one_kept_weighs_nothin
 
 def test_bond_orders_are_those_of_spherical_harmonics() -> None:
     generator = torch.Generator().manual_seed(0)
-    directions = torch.nn.functional.normalize(torch.randn(5, 7, 3, dtype=torch.float64, generator=generator), dim=-1)
+    directions = torch.nn.functional.normalize(
+        torch.randn(5, 7, 3, dtype=torch.float64, generator=generator), dim=-1
+    )
     weight = torch.rand(5, 7, dtype=torch.float64, generator=generator)
     orders = bond_order(directions @ directions.transpose(1, 2), weight, 6)
     share = (weight / weight.sum(1, keepdim=True)).unsqueeze(-1)
     for degree in range(6):
         # "norm": |Y_l|^2 = 1, that is 4 pi / (2 l + 1) times the square of orthonormal harmonics.
-        harmonics = o3.spherical_harmonics(degree, directions, normalize=False, normalization="norm")
+        harmonics = o3.spherical_harmonics(
+            degree, directions, normalize=False, normalization="norm"
+        )
         mean = (share * harmonics).sum(1)
-        # Both 1e-6 that keep the square root and the mean smooth move an order by 1e-3 at most where it is near zero.
+        # Both 1e-6 that keep the square root and the mean smooth move an order by 1e-3 at most
+        # where it is near zero.
         torch.testing.assert_close(orders[:, degree], mean.norm(dim=-1), atol=1e-3, rtol=1e-5)
 
 
 def test_the_twirl_of_three_rows_is_the_model_with_their_mean() -> None:
-    """f_i = m_i sum_j s_ij (*) d_ij: over the cube group, as over SO(3), diag(s) averages to (s_x + s_y + s_z) / 3."""
+    """f_i = m_i sum_j s_ij (*) d_ij: over the cube group, as over SO(3), diag(s) averages to (s_x +
+    s_y + s_z) / 3."""
     torch.manual_seed(1)
     three, one = build_untied(DEV).double(), build_tied(DEV).double()
     state = three.state_dict()
@@ -68,7 +76,10 @@ def test_the_twirl_of_three_rows_is_the_model_with_their_mean() -> None:
 
 
 def test_the_published_sizes() -> None:
-    counts = {name: sum(p.numel() for p in build_untied(config).parameters()) / 1e6 for name, config in ESCAIP_SIZES.items()}
+    counts = {
+        name: sum(p.numel() for p in build_untied(config).parameters()) / 1e6
+        for name, config in ESCAIP_SIZES.items()
+    }
     # The paper's names are rounded; its largest model has 6.1M parameters.
     assert counts["6M"] == pytest.approx(6.1, abs=0.05)
     assert counts["4M"] == pytest.approx(4, abs=0.5)

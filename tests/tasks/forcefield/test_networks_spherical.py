@@ -3,9 +3,9 @@
 import torch
 from molecules import call, molecules
 
-from equivbench.pairs.forcefield import TENSOR_PRODUCT
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.forcefield.networks.nequip import build
+from equivbench.tasks.forcefield.pairs import TENSOR_PRODUCT
 
 DEV = TENSOR_PRODUCT.arms[0].presets["dev"].config
 

@@ -1,4 +1,5 @@
-"""Readers of published force-field sets, on small files that these tests write in the published formats."""
+"""Readers of published force-field sets, on small files that these tests write in the published
+formats."""
 
 from pathlib import Path
 
@@ -27,8 +28,11 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def write_spice(path: Path, molecules: int = 30) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """A file like SPICE-1.1.4.hdf5: a group a molecule, with conformations, energies and gradients in atomic units."""
+def write_spice(
+    path: Path, molecules: int = 30
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """A file like SPICE-1.1.4.hdf5: a group a molecule, with conformations, energies and gradients
+    in atomic units."""
     h5py = pytest.importorskip("h5py")
     generator = np.random.default_rng(0)
     written = {}
@@ -39,7 +43,11 @@ def write_spice(path: Path, molecules: int = 30) -> dict[str, tuple[np.ndarray, 
             pos, gradient = generator.standard_normal((2, 4, 3, 3)).astype(np.float32)
             energy = generator.standard_normal(4) - 76
             group.create_dataset("smiles", data=[smiles], dtype=h5py.string_dtype())
-            group.create_dataset("subset", data=["SPICE PubChem Set 1 Single Points Dataset v1.2"], dtype=h5py.string_dtype())
+            group.create_dataset(
+                "subset",
+                data=["SPICE PubChem Set 1 Single Points Dataset v1.2"],
+                dtype=h5py.string_dtype(),
+            )
             group.create_dataset("atomic_numbers", data=Z.astype(np.int16))
             group.create_dataset("conformations", data=pos)
             group.create_dataset("dft_total_energy", data=energy)
@@ -49,7 +57,9 @@ def write_spice(path: Path, molecules: int = 30) -> dict[str, tuple[np.ndarray, 
     return written
 
 
-def test_spice_is_converted_to_ev_and_a_and_split_by_molecule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spice_is_converted_to_ev_and_a_and_split_by_molecule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = write_spice(tmp_path / "SPICE.hdf5")
     monkeypatch.setenv("EQUIVBENCH_DATA_SPICE", str(tmp_path / "SPICE.hdf5"))
     archive, card = read(spice().prepare())
@@ -59,9 +69,15 @@ def test_spice_is_converted_to_ev_and_a_and_split_by_molecule(tmp_path: Path, mo
         rows = np.repeat(archive.molecule, archive.n_atoms) == index
         # float32 storage.
         assert np.allclose(archive.pos[rows].reshape(4, 3, 3), pos * BOHR_A, rtol=1e-6)
-        assert np.allclose(archive.forces[rows].reshape(4, 3, 3), -gradient * HARTREE_EV / BOHR_A, rtol=1e-6)
-        assert np.allclose(archive.energy[archive.molecule == index], energy * HARTREE_EV, rtol=1e-9)
-        assert {SPLITS[code] for code in archive.split[archive.molecule == index]} == {split_of(name.decode())}
+        assert np.allclose(
+            archive.forces[rows].reshape(4, 3, 3), -gradient * HARTREE_EV / BOHR_A, rtol=1e-6
+        )
+        assert np.allclose(
+            archive.energy[archive.molecule == index], energy * HARTREE_EV, rtol=1e-9
+        )
+        assert {SPLITS[code] for code in archive.split[archive.molecule == index]} == {
+            split_of(name.decode())
+        }
     assert "SPICE PubChem Set 1" in str(card["recipe"])
     data = spice().load()
     assert sum(len(data.split(name)) for name in SPLITS) == 120
@@ -71,14 +87,18 @@ def test_a_conformation_with_a_nan_label_is_left_out() -> None:
     builder = Builder()
     names = ["train", "validation", "test"]
     for name in names:
-        builder.add(name, Z, np.zeros((2, 3, 3)), np.zeros((2, 3, 3)), np.array([0.0, np.nan]), name)
+        builder.add(
+            name, Z, np.zeros((2, 3, 3)), np.zeros((2, 3, 3)), np.array([0.0, np.nan]), name
+        )
     archive = builder.finish("here")
     assert archive.sizes() == dict.fromkeys(SPLITS, 1)
     assert len(archive.z) == 9
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
-def test_a_cut_spice_file_is_a_failure_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: float) -> None:
+def test_a_cut_spice_file_is_a_failure_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: float
+) -> None:
     source = tmp_path / "SPICE.hdf5"
     write_spice(source)
     source.write_bytes(source.read_bytes()[: int(kept * source.stat().st_size)])
@@ -91,19 +111,28 @@ def test_a_cut_spice_file_is_a_failure_that_names_it(tmp_path: Path, monkeypatch
 def write_mace_off(folder: Path, *, extra_columns: bool = False) -> None:
     """Files like those of MACE-OFF23: extended XYZ in eV and A with smiles and config_type."""
     generator = np.random.default_rng(1)
-    for count, file in ((120, "train_large_neut_no_bad_clean.xyz"), (10, "test_large_neut_all.xyz")):
+    for count, file in (
+        (120, "train_large_neut_no_bad_clean.xyz"),
+        (10, "test_large_neut_all.xyz"),
+    ):
         lines = []
         for index in range(count):
             properties = "species:S:1:pos:R:3:forces:R:3" + (":mbis:R:2" if extra_columns else "")
             header = f'Properties={properties} config_type="DES370K Monomers" smiles="[O:1]([H:2])[H:3].{file[:5]}{index // 2}" '
             lines += ["3", header + f'total_charge=0 energy={-2081.5 - index} pbc="F F F"']
             for symbol, row in zip("OHH", generator.standard_normal((3, 6)), strict=True):
-                lines.append(f"{symbol} " + " ".join(f"{value:.8f}" for value in row) + (" 0.5 0.25" if extra_columns else ""))
+                lines.append(
+                    f"{symbol} "
+                    + " ".join(f"{value:.8f}" for value in row)
+                    + (" 0.5 0.25" if extra_columns else "")
+                )
         (folder / file).write_text("\n".join(lines) + "\n")
 
 
 @pytest.mark.parametrize("extra_columns", [False, True])
-def test_the_mace_off_split_is_kept_as_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra_columns: bool) -> None:
+def test_the_mace_off_split_is_kept_as_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extra_columns: bool
+) -> None:
     write_mace_off(tmp_path, extra_columns=extra_columns)
     monkeypatch.setenv("EQUIVBENCH_DATA_MACE_OFF", str(tmp_path))
     archive, card = read(mace_off().prepare())
@@ -116,8 +145,14 @@ def test_the_mace_off_split_is_kept_as_published(tmp_path: Path, monkeypatch: py
     assert archive.energy[0] == -2081.5
     assert archive.z[:3].tolist() == Z.tolist()
     assert first.info["config_type"] == "DES370K Monomers"
-    validation = {name for name in archive.names.tolist() if draw(name.decode()) < 0.05 and not name.startswith(b"test")}
-    assert validation == {archive.names[i] for i in archive.molecule[archive.split == SPLITS.index("validation")]}
+    validation = {
+        name
+        for name in archive.names.tolist()
+        if draw(name.decode()) < 0.05 and not name.startswith(b"test")
+    }
+    assert validation == {
+        archive.names[i] for i in archive.molecule[archive.split == SPLITS.index("validation")]
+    }
     assert "published test file" in card["split_rule"]
     assert len(mace_off().load().train) == sizes["train"]
 
@@ -125,15 +160,23 @@ def test_the_mace_off_split_is_kept_as_published(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("3\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\nO 0 0 0 0 0 0\n", "ends inside the frame that starts at line 1"),
-        ("1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\nO 0 0 0 0 0\n", "the frame at line 1"),
+        (
+            "3\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\nO 0 0 0 0 0 0\n",
+            "ends inside the frame that starts at line 1",
+        ),
+        (
+            "1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\nO 0 0 0 0 0\n",
+            "the frame at line 1",
+        ),
         ("1\nProperties=species:S:1:pos:R:3 energy=1\nO 0 0 0\n", "forces"),
         ("1\nProperties=species:S:1:pos:R:3:forces:R:3\nO 0 0 0 0 0 0\n", "energy"),
         ("1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\nQq 0 0 0 0 0 0\n", "Qq"),
         ("hello\n", "line 1"),
     ],
 )
-def test_a_broken_extended_xyz_file_is_named_with_its_line(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_broken_extended_xyz_file_is_named_with_its_line(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
     path = tmp_path / "broken.xyz"
     path.write_text(text)
     with pytest.raises(FailedError, match=complaint):

@@ -34,8 +34,12 @@ def test_a_conformer_is_at_a_minimum() -> None:
 
 
 @pytest.mark.slow
-def test_the_file_is_the_same_for_one_or_two_processes_and_begins_the_shipped_set(tmp_path: Path) -> None:
-    one, two = (generate(12, tmp_path / f"{n}" / "set.npz", grid=SMALL, processes=n) for n in (1, 2))
+def test_the_file_is_the_same_for_one_or_two_processes_and_begins_the_shipped_set(
+    tmp_path: Path,
+) -> None:
+    one, two = (
+        generate(12, tmp_path / f"{n}" / "set.npz", grid=SMALL, processes=n) for n in (1, 2)
+    )
     assert one.read_bytes() == two.read_bytes()
     made, shipped = read(one)[0], read(conformers_small().path())[0]
     atoms = len(made.channel)

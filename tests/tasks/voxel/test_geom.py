@@ -1,4 +1,5 @@
-"""The reader of MiDi's GEOM-drugs files, on small pickles in the published format; only one test needs rdkit."""
+"""The reader of MiDi's GEOM-drugs files, on small pickles in the published format; only one test
+needs rdkit."""
 
 import io
 import os
@@ -24,7 +25,8 @@ Content = list[tuple[str, list[object]]]
 
 @pytest.fixture
 def mol(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], object]:
-    """A class that pickles as rdkit's molecule does: the class's name, its binary, a state of ({},)."""
+    """A class that pickles as rdkit's molecule does: the class's name, its binary, a state of
+    ({},)."""
 
     class Mol:
         def __init__(self, binary: bytes) -> None:
@@ -49,7 +51,9 @@ def decoded(data: bytes) -> geom.Decoded | None:
     if data == b"broken":
         return None
     (n,) = struct.unpack_from("<i", data)
-    return np.frombuffer(data, "<i4", n, 4), np.frombuffer(data, "<f8", 3 * n, 4 + 4 * n).reshape(n, 3)
+    return np.frombuffer(data, "<i4", n, 4), np.frombuffer(data, "<f8", 3 * n, 4 + 4 * n).reshape(
+        n, 3
+    )
 
 
 def molecule(seed: int, atoms: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -57,11 +61,17 @@ def molecule(seed: int, atoms: int = 12) -> tuple[np.ndarray, np.ndarray]:
     return generator.choice(NUMBERS, atoms), generator.uniform(-2, 2, (atoms, 3)) + 20
 
 
-def write_midi(folder: Path, mol: Callable[[bytes], object], *, protocol: int = 4, extra: Content | None = None) -> None:
+def write_midi(
+    folder: Path, mol: Callable[[bytes], object], *, protocol: int = 4, extra: Content | None = None
+) -> None:
     """The three files, each with four molecules of two conformers."""
     for part, file in enumerate(geom.FILES.values()):
         content: Content = [
-            (f"C{part}{index}", [mol(binary(*molecule(100 * part + 10 * index + k))) for k in range(2)]) for index in range(4)
+            (
+                f"C{part}{index}",
+                [mol(binary(*molecule(100 * part + 10 * index + k))) for k in range(2)],
+            )
+            for index in range(4)
         ]
         (folder / file).write_bytes(pickle.dumps(content + (extra or []), protocol=protocol))
 
@@ -75,12 +85,16 @@ def test_the_published_split_is_kept_and_molecules_are_centred(
     archive, card = read(tmp_path / "out.npz")
     assert card["sizes"] == dict.fromkeys(SPLITS, 8)
     assert card["molecules"] == dict.fromkeys(SPLITS, 4)
-    assert archive.names.tolist() == [f"C{part}{index}".encode() for part in range(3) for index in range(4)]
+    assert archive.names.tolist() == [
+        f"C{part}{index}".encode() for part in range(3) for index in range(4)
+    ]
     z, pos = molecule(0)
     assert np.array(NUMBERS)[archive.channel[:12]].tolist() == z.tolist()
     # Distances survive the shift; two positions rounded to 1 mA along three axes.
     stored = archive.pos[:12] * UNIT
-    assert np.allclose(np.linalg.norm(stored - stored[0], axis=1), np.linalg.norm(pos - pos[0], axis=1), atol=2e-3)
+    assert np.allclose(
+        np.linalg.norm(stored - stored[0], axis=1), np.linalg.norm(pos - pos[0], axis=1), atol=2e-3
+    )
     assert archive.bounding_radii().max() < 2 * np.sqrt(3)
 
 
@@ -121,10 +135,15 @@ def test_what_cannot_be_shown_is_left_out_counted_once_and_the_rest_is_used(
     assert all(PUBLISHED.holds(radius) for radius in archive.bounding_radii())
 
 
-def test_a_set_without_a_usable_conformer_is_a_failure_that_says_why(tmp_path: Path, mol: Callable[[bytes], object]) -> None:
+def test_a_set_without_a_usable_conformer_is_a_failure_that_says_why(
+    tmp_path: Path, mol: Callable[[bytes], object]
+) -> None:
     for file in geom.FILES.values():
         (tmp_path / file).write_bytes(pickle.dumps([("C", [mol(b"broken")])]))
-    with pytest.raises(FailedError, match=r"no usable conformer for train and validation and test \(3 that rdkit cannot decode"):
+    with pytest.raises(
+        FailedError,
+        match=r"no usable conformer for train and validation and test \(3 that rdkit cannot decode",
+    ):
         geom.convert(tmp_path, tmp_path / "out.npz", decoded)
     assert not list(tmp_path.glob("out*"))
 
@@ -137,7 +156,9 @@ def test_a_file_cut_short_is_named_and_nothing_is_written(
     write_midi(tmp_path, mol)
     whole = (tmp_path / file).read_bytes()
     (tmp_path / file).write_bytes(whole[: int(kept * len(whole))])
-    with pytest.raises(FailedError, match=f"{file} is not GEOM-drugs as published with MiDi, or is cut short"):
+    with pytest.raises(
+        FailedError, match=f"{file} is not GEOM-drugs as published with MiDi, or is cut short"
+    ):
         geom.convert(tmp_path, tmp_path / "out.npz", decoded)
     assert not list(tmp_path.glob("out*"))
 
@@ -191,11 +212,16 @@ def test_no_other_name_is_looked_up(tmp_path: Path, name: str) -> None:
         (pickle.dumps([("C", ["no molecule"])]), "entry 0"),
         (pickle.dumps([("C", []), ("C", [], 1)]), "entry 1"),
         (pickle.dumps([(b"C", [])]), "entry 0"),
-        (b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00CX\x03\x00\x00\x00rot\x86R.", "encodes text as 'rot'"),
+        (
+            b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00CX\x03\x00\x00\x00rot\x86R.",
+            "encodes text as 'rot'",
+        ),
     ],
     ids=["text", "enormous", "dict", "entry", "triple", "bytes", "codec"],
 )
-def test_other_content_is_a_failure_that_names_the_file(tmp_path: Path, content: bytes, complaint: str) -> None:
+def test_other_content_is_a_failure_that_names_the_file(
+    tmp_path: Path, content: bytes, complaint: str
+) -> None:
     path = tmp_path / "val_data.pickle"
     path.write_bytes(content)
     with pytest.raises(FailedError, match=complaint) as caught:
@@ -209,11 +235,15 @@ def test_a_set_that_the_user_lacks_says_where_to_name_it(
     monkeypatch.setenv("EQUIVBENCH_DATA_GEOM_DRUGS", str(tmp_path))
     write_midi(tmp_path, mol)
     (tmp_path / "val_data.pickle").unlink()
-    with pytest.raises(FailedError, match=r"val_data\.pickle is not there; set EQUIVBENCH_DATA_GEOM_DRUGS"):
+    with pytest.raises(
+        FailedError, match=r"val_data\.pickle is not there; set EQUIVBENCH_DATA_GEOM_DRUGS"
+    ):
         geom.convert(tmp_path, tmp_path / "out.npz", decoded)
 
 
-def test_without_rdkit_the_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_rdkit_the_sentence_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(geom.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FailedError, match=r"pip install 'equivbench\[generate\]'"):

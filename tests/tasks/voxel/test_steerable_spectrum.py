@@ -1,4 +1,5 @@
-"""Low-pass filters and resampling: exact on what the coarser grid resolves, isotropic in what they leave out."""
+"""Low-pass filters and resampling: exact on what the coarser grid resolves, isotropic in what they
+leave out."""
 
 import pytest
 import torch
@@ -22,7 +23,9 @@ def test_resolved_waves_are_sampled_at_the_new_centres(k: tuple[int, int, int], 
     if 4 * sum(part**2 for part in k) >= size**2:
         pytest.skip("the coarser grid does not hold this wave")
     torch.testing.assert_close(Resample(2)(wave(k, size)), wave(k, 2 * size), rtol=0, atol=1e-12)
-    torch.testing.assert_close(Resample(1 / 2)(wave(k, 2 * size)), wave(k, size), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        Resample(1 / 2)(wave(k, 2 * size)), wave(k, size), rtol=0, atol=1e-12
+    )
     torch.testing.assert_close(LowPass()(wave(k, size)), wave(k, size), rtol=0, atol=1e-12)
 
 
@@ -34,15 +37,26 @@ def test_waves_from_the_ball_s_surface_on_are_left_out(k: tuple[int, int, int]) 
 
 
 def test_halving_undoes_doubling_of_filtered_fields() -> None:
-    field = LowPass()(torch.randn(2, 3, 8, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    field = LowPass()(
+        torch.randn(2, 3, 8, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    )
     torch.testing.assert_close(Resample(1 / 2)(Resample(2)(field)), field, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("layer", [LowPass(), Resample(1 / 2), Resample(2)], ids=["low-pass", "half", "double"])
+@pytest.mark.parametrize(
+    "layer", [LowPass(), Resample(1 / 2), Resample(2)], ids=["low-pass", "half", "double"]
+)
 def test_cube_rotations_commute(layer: torch.nn.Module) -> None:
-    field = torch.randn(1, 2, 8, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    field = torch.randn(
+        1, 2, 8, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
     for element in octahedral_rotations(torch.float64)[:, None]:
-        torch.testing.assert_close(layer(permute_grid(field, element)), permute_grid(layer(field), element), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            layer(permute_grid(field, element)),
+            permute_grid(layer(field), element),
+            rtol=0,
+            atol=1e-12,
+        )
 
 
 class Square(torch.nn.Module):
@@ -51,14 +65,26 @@ class Square(torch.nn.Module):
 
 
 def test_products_are_not_folded_back() -> None:
-    # cos^2 has the frequency 6, beyond the 4 of eight voxels: sampled there, it would appear at 2. On 11 voxels it appears at 5.
+    # cos^2 has the frequency 6, beyond the 4 of eight voxels: sampled there, it would appear at 2.
+    # On 11 voxels it appears at 5.
     field = wave((3, 0, 0), 8)
-    torch.testing.assert_close(Oversampled(Square())(field), torch.full_like(field, 0.5), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        Oversampled(Square())(field), torch.full_like(field, 0.5), rtol=0, atol=1e-12
+    )
     assert float((Square()(field) - 0.5).abs().max()) > 0.1
 
 
 def test_gradients_are_those_of_a_linear_map_and_the_dtype_is_kept() -> None:
-    x = torch.randn(1, 1, 4, 4, 4, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(
+        1,
+        1,
+        4,
+        4,
+        4,
+        dtype=torch.float64,
+        requires_grad=True,
+        generator=torch.Generator().manual_seed(0),
+    )
     for layer in (LowPass(), Resample(1 / 2), Resample(2), Oversampled(torch.nn.SiLU())):
         assert torch.autograd.gradcheck(layer, (x,))
         assert layer(x.detach().bfloat16()).dtype == torch.bfloat16

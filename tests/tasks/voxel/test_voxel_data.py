@@ -1,4 +1,5 @@
-"""The shipped conformers: what their card says is true of them, their splits do not leak, and damage is noticed."""
+"""The shipped conformers: what their card says is true of them, their splits do not leak, and
+damage is noticed."""
 
 import json
 import shutil
@@ -17,8 +18,22 @@ from equivbench.tasks.storage import read_card
 from equivbench.tasks.voxel.archive import UNIT, Archive, Builder, read
 from equivbench.tasks.voxel.dataset import load, task_data
 from equivbench.tasks.voxel.declarations import DATASETS
-from equivbench.tasks.voxel.grid import DEV, ELEMENTS, MARGIN, NUMBERS, PUBLISHED, SMALL, Grid, standard
-from equivbench.tasks.voxel.sources import conformers_10k, conformers_16, conformers_64, conformers_small
+from equivbench.tasks.voxel.grid import (
+    DEV,
+    ELEMENTS,
+    MARGIN,
+    NUMBERS,
+    PUBLISHED,
+    SMALL,
+    Grid,
+    standard,
+)
+from equivbench.tasks.voxel.sources import (
+    conformers_10k,
+    conformers_16,
+    conformers_64,
+    conformers_small,
+)
 
 SHIPPED = conformers_small().path()
 
@@ -50,7 +65,12 @@ def test_every_molecule_is_in_the_one_split_that_its_name_draws(archive: Archive
 
 def test_sizes_are_as_the_card_says(shipped: TaskData, archive: Archive) -> None:
     card = read_card(SHIPPED)
-    assert card["sizes"] == card["molecules"] == {name: len(shipped.split(name)) for name in SPLITS} == dict(shipped.card.sizes)
+    assert (
+        card["sizes"]
+        == card["molecules"]
+        == {name: len(shipped.split(name)) for name in SPLITS}
+        == dict(shipped.card.sizes)
+    )
     assert card["sizes"]["test"] >= 200
     assert card["sha256"] == shipped.card.sha256 == conformers_small().verify()
     assert card["atoms"] == len(archive.channel) == sum(card["elements"].values())
@@ -68,7 +88,9 @@ def test_bond_lengths_are_those_of_molecules(archive: Archive) -> None:
     first = archive.n_atoms.cumsum() - archive.n_atoms
     for start, n in zip(first[::10], archive.n_atoms[::10], strict=True):
         pos = UNIT * archive.pos[start : start + n].astype(np.float64)
-        nearest = (np.linalg.norm(pos[:, None] - pos[None], axis=-1) + np.diag(np.full(n, np.inf))).min(1)
+        nearest = (
+            np.linalg.norm(pos[:, None] - pos[None], axis=-1) + np.diag(np.full(n, np.inf))
+        ).min(1)
         # O-H is .96 A; the longest bond of these elements to the nearest neighbour, C-Br, 1.95 A.
         assert nearest.min() > 0.93
         assert nearest.max() < 2.0
@@ -80,9 +102,17 @@ def test_collate_gathers_the_samples_one_after_another(shipped: TaskData, archiv
     samples = np.flatnonzero(archive.split == SPLITS.index("validation"))[indices]
     first = archive.n_atoms.cumsum() - archive.n_atoms
     spans = [slice(first[s], first[s] + archive.n_atoms[s]) for s in samples]
-    assert np.allclose(batch["pos"].numpy(), UNIT * np.concatenate([archive.pos[span] for span in spans]))
-    assert np.array_equal(batch["channel"].numpy(), np.concatenate([archive.channel[span] for span in spans]))
-    assert batch["n_atoms"].tolist() == torch.bincount(batch["batch"]).tolist() == archive.n_atoms[samples].tolist()
+    assert np.allclose(
+        batch["pos"].numpy(), UNIT * np.concatenate([archive.pos[span] for span in spans])
+    )
+    assert np.array_equal(
+        batch["channel"].numpy(), np.concatenate([archive.channel[span] for span in spans])
+    )
+    assert (
+        batch["n_atoms"].tolist()
+        == torch.bincount(batch["batch"]).tolist()
+        == archive.n_atoms[samples].tolist()
+    )
     assert batch["batch"].diff().min() >= 0
     assert {name: tensor.dtype for name, tensor in batch.items()} == {
         "pos": torch.float32,
@@ -98,7 +128,11 @@ def test_collate_gathers_the_samples_one_after_another(shipped: TaskData, archiv
 def test_the_same_molecules_are_shown_on_other_grids(shipped: TaskData) -> None:
     published, dev = conformers_64().load(), conformers_16().load()
     assert published.card.sizes == shipped.card.sizes
-    assert {data.card.name for data in (shipped, published, dev)} == {"conformers-small", "conformers-64", "conformers-16"}
+    assert {data.card.name for data in (shipped, published, dev)} == {
+        "conformers-small",
+        "conformers-64",
+        "conformers-16",
+    }
     assert {data.card.sha256 for data in (shipped, published, dev)} == {shipped.card.sha256}
     for data, grid in ((published, PUBLISHED), (dev, DEV)):
         for name in SPLITS:
@@ -111,7 +145,10 @@ def test_the_same_molecules_are_shown_on_other_grids(shipped: TaskData) -> None:
 
 
 def test_a_grid_that_shows_nothing_is_a_failure_that_says_so(archive: Archive) -> None:
-    with pytest.raises(FailedError, match=r"no conformer of toy in train and validation and test fits the 4 A box of 8\^3"):
+    with pytest.raises(
+        FailedError,
+        match=r"no conformer of toy in train and validation and test fits the 4 A box of 8\^3",
+    ):
         task_data(archive, Card("toy", "1", "", {}), standard(8, 0.5))
 
 
@@ -155,7 +192,10 @@ def test_a_file_of_the_wrong_content_is_refused_even_with_the_right_checksum(cop
         ({name: array[:-1] for name, array in np.load(SHIPPED).items()}, "disagree in length"),
     ):
         np.savez(copy, **arrays)
-        card = {**json.loads(copy.with_suffix(".json").read_text()), "sha256": hashlib.sha256(copy.read_bytes()).hexdigest()}
+        card = {
+            **json.loads(copy.with_suffix(".json").read_text()),
+            "sha256": hashlib.sha256(copy.read_bytes()).hexdigest(),
+        }
         copy.with_suffix(".json").write_text(json.dumps(card))
         with pytest.raises(FailedError, match=complaint):
             load(copy, "conformers-small", SMALL)
@@ -169,11 +209,15 @@ def test_declarations_and_checks_of_the_data_import_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_without_rdkit_the_large_set_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_rdkit_the_large_set_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     from equivbench.tasks.voxel import sources
 
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
     monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(FailedError, match=r"conformers-10k is generated with rdkit.*equivbench\[generate\]"):
+    with pytest.raises(
+        FailedError, match=r"conformers-10k is generated with rdkit.*equivbench\[generate\]"
+    ):
         conformers_10k().prepare()
     assert not conformers_10k().path().exists()

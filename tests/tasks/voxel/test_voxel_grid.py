@@ -14,7 +14,12 @@ from equivbench.tasks.voxel.grid import DEV, ELEMENTS, NUMBERS, PUBLISHED, SMALL
 
 
 def test_the_published_grid_and_noise() -> None:
-    assert (PUBLISHED.size, PUBLISHED.resolution, PUBLISHED.radius, PUBLISHED.sigma) == (64, 0.25, 0.5, 0.9)
+    assert (PUBLISHED.size, PUBLISHED.resolution, PUBLISHED.radius, PUBLISHED.sigma) == (
+        64,
+        0.25,
+        0.5,
+        0.9,
+    )
     assert PUBLISHED.box == 16
     assert (DEV.box, SMALL.box) == (8, 12)
     assert SMALL.sigma == pytest.approx(0.318, abs=5e-4)
@@ -49,7 +54,8 @@ clouds = st.lists(st.tuples(*[st.floats(-9, 9)] * 3), min_size=1, max_size=8).ma
 def test_the_ball_holds_all_points_and_no_smaller_one_does(points: np.ndarray) -> None:
     centre, radius = smallest_ball(points)
     assert np.linalg.norm(points - centre, axis=1).max() == pytest.approx(radius, rel=1e-12)
-    # Jung's theorem in three dimensions, and half the largest distance: the bounds of any smallest ball.
+    # Jung's theorem in three dimensions, and half the largest distance: the bounds of any smallest
+    # ball.
     diameter = max((np.linalg.norm(a - b) for a, b in combinations(points, 2)), default=0.0)
     # 1e-8: the slack of "inside" in a ball of 10 A.
     assert diameter / 2 - 1e-8 <= radius <= np.sqrt(3 / 8) * diameter + 1e-8
@@ -77,7 +83,9 @@ def test_balls_known_by_hand(points: list[list[float]], centre: list[float], rad
 def test_the_ball_turns_with_its_points() -> None:
     points = np.random.default_rng(0).standard_normal((60, 3)) * 3
     centre, radius = smallest_ball(points)
-    for rotation in random_rotations(5, generator=torch.Generator().manual_seed(0)).double().numpy():
+    for rotation in (
+        random_rotations(5, generator=torch.Generator().manual_seed(0)).double().numpy()
+    ):
         turned = smallest_ball(points @ rotation.T + [1, -2, 3])
         # Rotation matrices are given in float32.
         assert turned[1] == pytest.approx(radius, rel=1e-6)

@@ -1,4 +1,5 @@
-"""The U-Nets: exact under the cube's rotations where declared, also after training, on every shipped grid size."""
+"""The U-Nets: exact under the cube's rotations where declared, also after training, on every
+shipped grid size."""
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from equivbench.tasks.voxel.networks import octahedral, plain, steerable
 TINY = {"mults": (1, 1), "blocks": (0, 1)}
 BUILT = {
     "octahedral": lambda: octahedral.build({"features": 1, **TINY}),
-    "steerable": lambda: steerable.build({"copies": (2, 1, 1), "diameter": 3.9, "radial": 2, **TINY}),
+    "steerable": lambda: steerable.build(
+        {"copies": (2, 1, 1), "diameter": 3.9, "radial": 2, **TINY}
+    ),
     "plain": lambda: plain.build({"channels": 8, "groups": 4, **TINY, "attention": (False, True)}),
 }
 EXACT = pytest.mark.parametrize("name", ["octahedral", "steerable"])
@@ -32,7 +35,10 @@ def worst_error(model: torch.nn.Module, size: int) -> float:
     with torch.no_grad():
         plainly = model(x)["density"]
         return max(
-            float((model(permute_grid(x, g[None]))["density"] - permute_grid(plainly, g[None])).norm() / plainly.norm())
+            float(
+                (model(permute_grid(x, g[None]))["density"] - permute_grid(plainly, g[None])).norm()
+                / plainly.norm()
+            )
             for g in octahedral_rotations()
         )
 
@@ -46,7 +52,8 @@ def train(model: torch.nn.Module, steps: int = 3) -> None:
         optimiser.step()
 
 
-# Float32 sums over up to some thousand terms in another order: about 1e-6; the bound is the issue's.
+# Float32 sums over up to some thousand terms in another order: about 1e-6; the bound is the
+# issue's.
 @EXACT
 @pytest.mark.parametrize("size", [16, pytest.param(24, marks=pytest.mark.slow)])
 def test_all_24_cube_rotations_are_exact_untrained_and_trained(name: str, size: int) -> None:
@@ -67,19 +74,27 @@ def test_the_plain_network_is_not_equivariant() -> None:
 
 
 def test_off_the_cube_the_steerable_network_errs_less_than_the_plain_one() -> None:
-    # On fields that the grid resolves and that end well before its faces, where padding would break the symmetry.
+    # On fields that the grid resolves and that end well before its faces, where padding would break
+    # the symmetry.
     size, rows = 16, 3
     centres = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
     points = torch.stack(torch.meshgrid(centres, centres, centres, indexing="ij"), -1)
-    at = 2 * torch.randn(rows, 8, 1, 1, 1, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    at = 2 * torch.randn(
+        rows, 8, 1, 1, 1, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
     smooth = torch.exp(-((points - at) ** 2).sum(-1) / (2 * 1.5**2))
-    rotations = random_rotations(rows, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rotations = random_rotations(
+        rows, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
 
     def error(name: str) -> float:
         model = built(name).eval().double()
         with torch.no_grad():
             expected = rotate_grid(model(smooth)["density"], rotations)
-            return float((model(rotate_grid(smooth, rotations))["density"] - expected).norm() / expected.norm())
+            return float(
+                (model(rotate_grid(smooth, rotations))["density"] - expected).norm()
+                / expected.norm()
+            )
 
     assert error("steerable") < 0.5 * error("plain")
 
@@ -101,7 +116,11 @@ def test_expanded_filters_follow_the_weights() -> None:
 
 def test_the_published_sizes() -> None:
     # 111.5M, 27.9M and 7.0M, as published for 32, 16 and 8 channels.
-    published = {"mults": (1, 2, 2, 4), "blocks": (2, 2, 2, 2), "attention": (False, False, True, True)}
+    published = {
+        "mults": (1, 2, 2, 4),
+        "blocks": (2, 2, 2, 2),
+        "attention": (False, False, True, True),
+    }
     counts = []
     for channels in (32, 16, 8):
         with torch.device("meta"):
@@ -119,7 +138,15 @@ def test_a_grid_too_small_for_the_depth_is_named(size: int, levels: int) -> None
 
 def test_levels_must_agree() -> None:
     with pytest.raises(UsageError, match="each level one"):
-        plain.build({"channels": 8, "groups": 4, "mults": (1, 1), "blocks": (1,), "attention": (False, False)})
+        plain.build(
+            {
+                "channels": 8,
+                "groups": 4,
+                "mults": (1, 1),
+                "blocks": (1,),
+                "attention": (False, False),
+            }
+        )
     with pytest.raises(UsageError, match="cannot change the width"):
         octahedral.build({"features": 1, "mults": (2, 1), "blocks": (0, 1)})
     with pytest.raises(UsageError, match="attention"):

@@ -15,8 +15,11 @@ MAX_SEPARATION = 63
 
 
 def sinusoids(values: Tensor, size: int, longest: float) -> Tensor:
-    """[..., size] cosines and sines of ``values`` [...] with wavelengths 2 pi / ``longest`` ... 2 pi, geometric."""
-    steps = torch.arange(size // 2, device=values.device, dtype=values.dtype) / max(1, size // 2 - 1)
+    """[..., size] cosines and sines of ``values`` [...] with wavelengths 2 pi / ``longest`` ... 2
+    pi, geometric."""
+    steps = torch.arange(size // 2, device=values.device, dtype=values.dtype) / max(
+        1, size // 2 - 1
+    )
     angles = values[..., None] * torch.exp(steps * math.log(longest))
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -51,10 +54,11 @@ class ResidueEmbedding(nn.Module):
 
 
 def soft_bins(distance: Tensor, bins: int) -> Tensor:
-    """[..., bins]: Gaussians of ``distance`` [...] nm about evenly spaced centres in .1-3 nm, as wide as their spacing.
+    """[..., bins]: Gaussians of ``distance`` [...] nm about evenly spaced centres in .1-3 nm, as
+    wide as their spacing.
 
-    Proteina's bins are hard. Those jump when rounding moves a distance over an edge, which would be read as an error of
-    equivariance.
+    Proteina's bins are hard. Those jump when rounding moves a distance over an edge, which would be
+    read as an error of equivariance.
     """
     spacing = (FARTHEST - NEAREST) / (bins - 1)
     centres = NEAREST + spacing * torch.arange(bins, device=distance.device, dtype=distance.dtype)
@@ -63,14 +67,17 @@ def soft_bins(distance: Tensor, bins: int) -> Tensor:
 
 
 def distances(x: Tensor) -> Tensor:
-    """[samples, residues, residues] distances of ``x`` [samples, residues, 3], with finite gradients where points coincide."""
+    """[samples, residues, residues] distances of ``x`` [samples, residues, 3], with finite
+    gradients where points coincide."""
     return ((x[:, :, None] - x[:, None]).square().sum(-1) + 1e-12).sqrt()
 
 
 class PairEmbedding(nn.Module):
-    """[samples, residues, residues, dim] features: distances in x_t and x_sc, separation along the chain, and the time.
+    """[samples, residues, residues, dim] features: distances in x_t and x_sc, separation along the
+    chain, and the time.
 
-    One hidden layer mixes them; they stay the same through the trunk, as in Proteina's model without triangle updates.
+    One hidden layer mixes them; they stay the same through the trunk, as in Proteina's model
+    without triangle updates.
     """
 
     def __init__(self, dim: int, bins: int, time: int) -> None:
@@ -83,10 +90,13 @@ class PairEmbedding(nn.Module):
         self.mix = nn.Linear(dim, dim)
 
     def forward(self, x_t: Tensor, x_sc: Tensor, residue: Tensor, time: Tensor) -> Tensor:
-        """From positions [samples, residues, 3] nm, residue numbers [samples, residues] and time features [samples, T]."""
+        """From positions [samples, residues, 3] nm, residue numbers [samples, residues] and time
+        features [samples, T]."""
         with torch.autocast(x_t.device.type, enabled=False):
             binned = torch.cat([soft_bins(distances(x), self.bins) for x in (x_t, x_sc)], dim=-1)
-        apart = (residue[:, :, None] - residue[:, None]).clamp(-MAX_SEPARATION, MAX_SEPARATION) + MAX_SEPARATION
+        apart = (residue[:, :, None] - residue[:, None]).clamp(
+            -MAX_SEPARATION, MAX_SEPARATION
+        ) + MAX_SEPARATION
         pair = self.distance(binned) + self.separation(apart) + self.time(time)[:, None, None]
         out: Tensor = functional.silu(self.mix(functional.silu(self.norm(pair))))
         return out

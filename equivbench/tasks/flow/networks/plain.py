@@ -1,4 +1,5 @@
-"""A Proteina-style transformer on raw coordinates: nothing in it is equivariant under rotations but its features of pairs."""
+"""A Proteina-style transformer on raw coordinates: nothing in it is equivariant under rotations but
+its features of pairs."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ from equivbench.tasks.flow.networks.transformer import Trunk, zero_initialised
 class CoordinateNetwork(nn.Module):
     """Coordinates as six ordinary numbers in, three out."""
 
-    def __init__(self, dim: int, layers: int, heads: int, expansion: int, pair: int, time: int, bins: int) -> None:
+    def __init__(
+        self, dim: int, layers: int, heads: int, expansion: int, pair: int, time: int, bins: int
+    ) -> None:
         super().__init__()
         self.time = TimeEmbedding(time)
         self.residue, self.position = ResidueEmbedding(dim), nn.Linear(6, dim)
@@ -24,7 +27,9 @@ class CoordinateNetwork(nn.Module):
         self.trunk = Trunk(dim, layers, heads, expansion, pair, time)
         self.head = zero_initialised(nn.Linear(dim, 3))
 
-    def forward(self, x_t: Tensor, guess: Tensor, x_sc: Tensor, t: Tensor, mask: Tensor, residue: Tensor) -> Tensor:
+    def forward(
+        self, x_t: Tensor, guess: Tensor, x_sc: Tensor, t: Tensor, mask: Tensor, residue: Tensor
+    ) -> Tensor:
         """[samples, residues, 3], no unit, from positions in nm."""
         time = self.time(t)
         with torch.autocast(x_t.device.type, enabled=False):
@@ -36,7 +41,8 @@ class CoordinateNetwork(nn.Module):
 
 
 def build(config: Mapping[str, Any]) -> Denoiser:
-    """Config: ``dim``, ``layers``, ``heads``, ``expansion``, ``pair``, ``time``, distance ``bins``, ``data_scale`` (nm)."""
+    """Config: ``dim``, ``layers``, ``heads``, ``expansion``, ``pair``, ``time``, distance ``bins``,
+    ``data_scale`` (nm)."""
     sizes = dict(config)
     scale = sizes.pop("data_scale")
     return Denoiser(CoordinateNetwork(**sizes), scale)

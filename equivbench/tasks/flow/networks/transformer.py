@@ -1,8 +1,9 @@
-"""The trunk: transformer blocks with adaptive layer norms, the attention of each biased by features of pairs of residues.
+"""The trunk: transformer blocks with adaptive layer norms, the attention of each biased by features
+of pairs of residues.
 
-After Proteina (Geffner et al. 2025, 2503.00710, its layers after AlphaFold 3): normalised queries and keys, gated attention,
-SwiGLU transitions. The time enters through scales, shifts and gates of every layer, and each residual branch starts at zero
-(Peebles & Xie 2023, 2212.09748).
+After Proteina (Geffner et al. 2025, 2503.00710, its layers after AlphaFold 3): normalised queries
+and keys, gated attention, SwiGLU transitions. The time enters through scales, shifts and gates of
+every layer, and each residual branch starts at zero (Peebles & Xie 2023, 2212.09748).
 """
 
 from __future__ import annotations
@@ -14,17 +15,20 @@ from torch.nn import functional
 from equivbench.kernels.backends.plain_attention import biased_attention
 
 ABSENT = -1e9
-"""Logit of a residue that does not exist: its weight is exactly 0 in every precision, and a row of nothing else stays finite."""
+"""Logit of a residue that does not exist: its weight is exactly 0 in every precision, and a row of
+nothing else stays finite."""
 
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Layer norm of x [samples, residues, dim], scaled and shifted by functions of the time [samples, 1, dim]."""
+    """Layer norm of x [samples, residues, dim], scaled and shifted by functions of the time
+    [samples, 1, dim]."""
     normalised: Tensor = functional.layer_norm(x, x.shape[-1:])
     return normalised * (1 + scale) + shift
 
 
 class PairBiasedAttention(nn.Module):
-    """Self-attention with normalised queries and keys, logits biased by ``bias``, and gated values."""
+    """Self-attention with normalised queries and keys, logits biased by ``bias``, and gated
+    values."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -38,7 +42,10 @@ class PairBiasedAttention(nn.Module):
         query, key, value, gate = self.projection(x).chunk(4, dim=-1)
         query, key = self.query_norm(query), self.key_norm(key)
         # Layer norms leave autocast in float32.
-        q, k, v = (part.to(value.dtype).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2) for part in (query, key, value))
+        q, k, v = (
+            part.to(value.dtype).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
+            for part in (query, key, value)
+        )
         out: Tensor = self.out(biased_attention(q, k, v, bias.to(v.dtype)) * torch.sigmoid(gate))
         return out
 
@@ -59,7 +66,8 @@ class Transition(nn.Module):
 
 
 class Block(nn.Module):
-    """An attention (any module called with x and what ``forward`` passes on) and a transition, both under the time's control."""
+    """An attention (any module called with x and what ``forward`` passes on) and a transition, both
+    under the time's control."""
 
     def __init__(self, attention: nn.Module, dim: int, expansion: int, time: int) -> None:
         super().__init__()
@@ -68,14 +76,17 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, *geometry: Tensor) -> Tensor:
         """New features [samples, residues, dim] from x and the time's features [samples, T]."""
-        scale_a, shift_a, gate_a, scale_t, shift_t, gate_t = self.modulation(time)[:, None].chunk(6, dim=-1)
+        scale_a, shift_a, gate_a, scale_t, shift_t, gate_t = self.modulation(time)[:, None].chunk(
+            6, dim=-1
+        )
         x = x + (1 + gate_a) * self.attention(modulate(x, scale_a, shift_a), *geometry)
         out: Tensor = x + (1 + gate_t) * self.transition(modulate(x, scale_t, shift_t))
         return out
 
 
 class PairBias(nn.Module):
-    """Attention biases of all layers from the features of pairs, minus infinity for residues that do not exist."""
+    """Attention biases of all layers from the features of pairs, minus infinity for residues that
+    do not exist."""
 
     def __init__(self, pair: int, layers: int, heads: int) -> None:
         super().__init__()
@@ -83,7 +94,8 @@ class PairBias(nn.Module):
         self.linear = nn.Linear(pair, layers * heads)
 
     def forward(self, pair: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """One [samples, heads, residues, residues] a layer, from pair [samples, residues, residues, P]."""
+        """One [samples, heads, residues, residues] a layer, from pair [samples, residues, residues,
+        P]."""
         bias: Tensor = self.linear(pair).permute(0, 3, 1, 2)
         return torch.chunk(bias.masked_fill(~mask[:, None, None], ABSENT), self.layers, dim=1)
 
@@ -94,15 +106,20 @@ class Trunk(nn.Module):
     Parameters
     ----------
     dim, layers, heads, expansion
-        Width of the residues' features, blocks, heads of each, and width of the transitions over ``dim``.
+        Width of the residues' features, blocks, heads of each, and width of the transitions over
+        ``dim``.
     pair, time
         Widths of the features of pairs and of the time.
     """
 
-    def __init__(self, dim: int, layers: int, heads: int, expansion: int, pair: int, time: int) -> None:
+    def __init__(
+        self, dim: int, layers: int, heads: int, expansion: int, pair: int, time: int
+    ) -> None:
         super().__init__()
         self.bias = PairBias(pair, layers, heads)
-        self.blocks = nn.ModuleList(Block(PairBiasedAttention(dim, heads), dim, expansion, time) for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            Block(PairBiasedAttention(dim, heads), dim, expansion, time) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, x: Tensor, pair: Tensor, time: Tensor, mask: Tensor) -> Tensor:

@@ -1,12 +1,15 @@
-"""EScAIP: attention over the neighbours of each atom on invariant features; its force head may break the symmetry.
+"""EScAIP: attention over the neighbours of each atom on invariant features; its force head may
+break the symmetry.
 
-Qu & Krishnapriyan 2024 (2410.24169), version 1 of their code. Everything before the head is invariant under rotations and
-reflections. The head gives an edge ij a triple s_ij and predicts f_i = m_i sum_j s_ij (*) d_ij with d_ij the direction to the
-neighbour: three independent rows break the symmetry, one row used for x, y and z ("tied") is exactly O(3)-equivariant.
+Qu & Krishnapriyan 2024 (2410.24169), version 1 of their code. Everything before the head is
+invariant under rotations and reflections. The head gives an edge ij a triple s_ij and predicts f_i
+= m_i sum_j s_ij (*) d_ij with d_ij the direction to the neighbour: three independent rows break the
+symmetry, one row used for x, y and z ("tied") is exactly O(3)-equivariant.
 
-Departures: no dropout (runs must be reproducible step by step); neighbours carry a smooth cutoff weight, as in version 2 of
-their code (see :mod:`equivbench.tasks.forcefield.networks.neighbourhood`); linear maps of concatenated atom and edge features
-are summed from their parts, which is the same function and cheaper.
+Departures: no dropout (runs must be reproducible step by step); neighbours carry a smooth cutoff
+weight, as in version 2 of their code (see
+:mod:`equivbench.tasks.forcefield.networks.neighbourhood`); linear maps of concatenated atom and
+edge features are summed from their parts, which is the same function and cheaper.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ from equivbench.tasks.forcefield.networks.neighbourhood import bond_order, neigh
 
 @dataclass(frozen=True)
 class Sizes:
-    """Widths, by their names in the published configuration; ``elements`` rows in each of the element embeddings."""
+    """Widths, by their names in the published configuration; ``elements`` rows in each of the
+    element embeddings."""
 
     hidden: int
     layers: int
@@ -49,7 +53,8 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What layers read: z [atoms], distances [atoms, K, radial], orders [atoms, orders], cosines [atoms, K, K], neighbours."""
+    """What layers read: z [atoms], distances [atoms, K, radial], orders [atoms, orders], cosines
+    [atoms, K, K], neighbours."""
 
     z: Tensor
     radial: Tensor
@@ -65,14 +70,16 @@ class Inputs:
 
     def mean(self, edges: Tensor) -> Tensor:
         """[atoms, H]: weighted mean over the neighbours of ``edges`` [atoms, K, H]."""
-        return (edges * self.weight.unsqueeze(-1)).sum(1) / (self.weight.sum(1, keepdim=True) + 1e-5)
+        return (edges * self.weight.unsqueeze(-1)).sum(1) / (
+            self.weight.sum(1, keepdim=True) + 1e-5
+        )
 
 
 class Linear(nn.Linear):
     """nn.Linear that flattens the leading axes of its input first.
 
-    Otherwise ``torch.compile`` of ``torch.func.grad`` through three axes and a bias fixes the number of atoms (torch 2.13), and
-    each batch is compiled anew.
+    Otherwise ``torch.compile`` of ``torch.func.grad`` through three axes and a bias fixes the
+    number of atoms (torch 2.13), and each batch is compiled anew.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -83,7 +90,9 @@ class Linear(nn.Linear):
 
 def feed_forward(width: int, multiplier: int = 2) -> nn.Sequential:
     """Linear, GELU, Linear."""
-    return nn.Sequential(Linear(width, multiplier * width), nn.GELU(), Linear(multiplier * width, width))
+    return nn.Sequential(
+        Linear(width, multiplier * width), nn.GELU(), Linear(multiplier * width, width)
+    )
 
 
 class EdgeFeatures(nn.Module):
@@ -93,8 +102,12 @@ class EdgeFeatures(nn.Module):
         super().__init__()
         self.elements = nn.ModuleList(nn.Embedding(sizes.elements, sizes.atom) for _ in range(2))
         self.orders = nn.ModuleList(Linear(sizes.orders, sizes.direction) for _ in range(2))
-        self.ends = nn.ModuleList(Linear(sizes.atom + sizes.direction, sizes.hidden, bias=False) for _ in range(2))
-        self.distance = nn.Sequential(Linear(sizes.radial, sizes.distance), nn.GELU(), Linear(sizes.distance, sizes.hidden))
+        self.ends = nn.ModuleList(
+            Linear(sizes.atom + sizes.direction, sizes.hidden, bias=False) for _ in range(2)
+        )
+        self.distance = nn.Sequential(
+            Linear(sizes.radial, sizes.distance), nn.GELU(), Linear(sizes.distance, sizes.hidden)
+        )
 
     def forward(self, inputs: Inputs) -> Tensor:
         """The features, after a GELU."""
@@ -102,11 +115,14 @@ class EdgeFeatures(nn.Module):
             end(torch.cat([element(inputs.z), functional.gelu(order(inputs.orders))], dim=-1))
             for end, element, order in zip(self.ends, self.elements, self.orders, strict=True)
         )
-        return functional.gelu(self.distance(inputs.radial) + inputs.of_source(source) + target.unsqueeze(1))
+        return functional.gelu(
+            self.distance(inputs.radial) + inputs.of_source(source) + target.unsqueeze(1)
+        )
 
 
 class Attention(nn.Module):
-    """Self-attention among the neighbours of each atom, biased by the cosine of the angle between them."""
+    """Self-attention among the neighbours of each atom, biased by the cosine of the angle between
+    them."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -122,12 +138,21 @@ class Attention(nn.Module):
 
     def forward(self, inputs: Inputs, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """(change of the atoms [atoms, H], change of the edges [atoms, K, H])."""
-        ends = functional.gelu(inputs.of_source(self.source(nodes)) + self.target(nodes).unsqueeze(1))
+        ends = functional.gelu(
+            inputs.of_source(self.source(nodes)) + self.target(nodes).unsqueeze(1)
+        )
         message = functional.gelu(self.message(torch.cat([self.edges(inputs), ends], dim=-1)))
-        query, key, value = self.project(message).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + (self.angle * inputs.cosines).unsqueeze(1)
-        # A softmax in which each neighbour counts with its cutoff weight; written out because it must be twice differentiable.
-        weights = (scores - scores.detach().amax(-1, keepdim=True)).exp() * inputs.weight[:, None, None, :]
+        query, key, value = (
+            self.project(message).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        )
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + (
+            self.angle * inputs.cosines
+        ).unsqueeze(1)
+        # A softmax in which each neighbour counts with its cutoff weight; written out because it
+        # must be twice differentiable.
+        weights = (scores - scores.detach().amax(-1, keepdim=True)).exp() * inputs.weight[
+            :, None, None, :
+        ]
         mixed = (weights / (weights.sum(-1, keepdim=True) + 1e-12)) @ value
         edges = self.out(mixed.transpose(1, 2).flatten(2))
         return inputs.mean(edges), edges
@@ -148,22 +173,30 @@ class Block(nn.Module):
         """The new features of atoms and edges."""
         node_change, edge_change = self.attention(inputs, self.before_attention(nodes))
         nodes, edges = nodes + node_change, edges + edge_change
-        return nodes + self.nodes(self.before_nodes(nodes)), edges + self.edges(self.before_edges(edges))
+        return nodes + self.nodes(self.before_nodes(nodes)), edges + self.edges(
+            self.before_edges(edges)
+        )
 
 
 class Readout(nn.Module):
-    """One set of features (of atoms or of edges) from all layers, read out and projected to one width."""
+    """One set of features (of atoms or of edges) from all layers, read out and projected to one
+    width."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         width, depths = sizes.hidden, sizes.layers + 1
         self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(depths))
         self.layers = nn.ModuleList(feed_forward(width) for _ in range(depths))
-        self.project = nn.Sequential(nn.RMSNorm(depths * width), Linear(depths * width, width), nn.GELU(), nn.RMSNorm(width))
+        self.project = nn.Sequential(
+            nn.RMSNorm(depths * width), Linear(depths * width, width), nn.GELU(), nn.RMSNorm(width)
+        )
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """[..., H] from the features [..., H] of every depth."""
-        read = [one + layer(norm(one)) for one, layer, norm in zip(features, self.layers, self.norms, strict=True)]
+        read = [
+            one + layer(norm(one))
+            for one, layer, norm in zip(features, self.layers, self.norms, strict=True)
+        ]
         out: Tensor = self.project(torch.cat(read, dim=-1))
         return out
 
@@ -183,12 +216,22 @@ class Head(nn.Module):
 
 
 class EScAIP(nn.Module):
-    """``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and ``energy`` [molecules] eV."""
+    """``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and
+    ``energy`` [molecules] eV."""
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.requires = {"edge_index": sizes.cutoff, "max_neighbours": float(sizes.max_neighbours), "n_atoms": 1.0}
-        self.cutoff, self.places, self.orders, self.radial = sizes.cutoff, sizes.max_neighbours, sizes.orders, sizes.radial
+        self.requires = {
+            "edge_index": sizes.cutoff,
+            "max_neighbours": float(sizes.max_neighbours),
+            "n_atoms": 1.0,
+        }
+        self.cutoff, self.places, self.orders, self.radial = (
+            sizes.cutoff,
+            sizes.max_neighbours,
+            sizes.orders,
+            sizes.radial,
+        )
         self.edges = EdgeFeatures(sizes)
         self.edge_layer = nn.Sequential(nn.RMSNorm(sizes.hidden), feed_forward(sizes.hidden, 1))
         self.node_norm, self.edge_norm = nn.RMSNorm(sizes.hidden), nn.RMSNorm(sizes.hidden)
@@ -204,15 +247,27 @@ class EScAIP(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        # Energies start near zero, as published: the reference per element already holds most of them.
+        # Energies start near zero, as published: the reference per element already holds most of
+        # them.
         nn.init.xavier_uniform_(self.energy.rows.weight, gain=0.01)
 
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
+    ) -> dict[str, Tensor]:
         """Forces [atoms, 3] eV/A and energies [molecules] eV."""
         near = neighbourhood(pos, edge_index, self.cutoff, self.places)
         cosines = near.cosines()
-        radial = soft_one_hot_linspace(near.distance, 0.0, self.cutoff, self.radial, basis="gaussian", cutoff=False)
-        inputs = Inputs(z, radial, bond_order(cosines, near.weight, self.orders), cosines, near.source, near.weight)
+        radial = soft_one_hot_linspace(
+            near.distance, 0.0, self.cutoff, self.radial, basis="gaussian", cutoff=False
+        )
+        inputs = Inputs(
+            z,
+            radial,
+            bond_order(cosines, near.weight, self.orders),
+            cosines,
+            near.source,
+            near.weight,
+        )
         edges = self.edges(inputs)
         edges = edges + self.edge_layer(edges)
         nodes, edges = self.node_norm(inputs.mean(edges)), self.edge_norm(edges)
@@ -224,16 +279,21 @@ class EScAIP(nn.Module):
         nodes, edges = self.read_nodes(all_nodes), self.read_edges(all_edges)
         pull = self.direction(edges) * near.direction * near.weight.unsqueeze(-1)
         forces = self.magnitude(nodes) * pull.sum(1)
-        return {"forces": forces, "energy": sum_by(batch, self.energy(nodes).squeeze(-1), n_atoms.shape[0])}
+        return {
+            "forces": forces,
+            "energy": sum_by(batch, self.energy(nodes).squeeze(-1), n_atoms.shape[0]),
+        }
 
     def symmetric_projection(self) -> dict[str, Tensor]:
-        """The rows of the force head at their mean: with them the model is its own exact twirl (``analysis/deviation.py``)."""
+        """The rows of the force head at their mean: with them the model is its own exact twirl
+        (``studies/gradients/deviation.py``)."""
         rows = self.direction.rows.weight
         return {"direction.rows.weight": rows.mean(0, keepdim=True).expand_as(rows)}
 
 
 def build_tied(config: Mapping[str, Any]) -> EScAIP:
-    """The equivariant head: one row for x, y and z. Config: the fields of :class:`Sizes` but ``head_rows``."""
+    """The equivariant head: one row for x, y and z. Config: the fields of :class:`Sizes` but
+    ``head_rows``."""
     return EScAIP(Sizes(head_rows=1, **config))
 
 

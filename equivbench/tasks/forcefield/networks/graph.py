@@ -1,6 +1,8 @@
-"""Gather and sum on a molecular graph: source j is row 0 of ``edge_index``, target i is row 1, edges sorted by i.
+"""Gather and sum on a molecular graph: source j is row 0 of ``edge_index``, target i is row 1,
+edges sorted by i.
 
-``index_select`` and ``index_add`` are written out because on a CPU they are 5-10 times as fast as ``x[index]`` and its backward.
+``index_select`` and ``index_add`` are written out because on a CPU they are 5-10 times as fast as
+``x[index]`` and its backward.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""NequIP: message passing by tensor products of spherical features (Batzner et al. 2022, 2101.03164), with direct forces.
+"""NequIP: message passing by tensor products of spherical features (Batzner et al. 2022,
+2101.03164), with direct forces.
 
-Each layer maps channels, convolves with spherical harmonics weighted by a radial MLP, maps again, adds a species-dependent
-self-connection and applies a gated nonlinearity. Features have natural parity, (-1)^l, so the network is O(3)-equivariant
-(what NequIP's own option ``parity=False`` means). Here ``parity=False`` also lets in the paths of the other parity, and
-leaves SO(3).
+Each layer maps channels, convolves with spherical harmonics weighted by a radial MLP, maps again,
+adds a species-dependent self-connection and applies a gated nonlinearity. Features have natural
+parity, (-1)^l, so the network is O(3)-equivariant (what NequIP's own option ``parity=False``
+means). Here ``parity=False`` also lets in the paths of the other parity, and leaves SO(3).
 
-Departures: the self-connection scales channels by a species embedding before its linear map, in place of one matrix for each
-species; direct forces come from one more gated 1o output.
+Departures: the self-connection scales channels by a species embedding before its linear map, in
+place of one matrix for each species; direct forces come from one more gated 1o output.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ from torch.nn import functional
 
 from equivbench.kernels.module import OnBackend
 from equivbench.kernels.operations import Convolution
-from equivbench.tasks.forcefield.networks.graph import ELEMENTS, edge_vectors, mlp, radial_basis, sum_by
+from equivbench.tasks.forcefield.networks.graph import (
+    ELEMENTS,
+    edge_vectors,
+    mlp,
+    radial_basis,
+    sum_by,
+)
 from equivbench.tasks.forcefield.networks.spherical import degree_map
 
 
@@ -46,7 +53,8 @@ class Layer(nn.Module):
         convolution = Convolution((channels,) * (source_lmax + 1), edge_lmax, target_lmax, parity)
         paths = convolution.paths
         self.targets = tuple(
-            tuple(n for n, path in enumerate(paths) if path.target == degree) for degree in range(target_lmax + 1)
+            tuple(n for n, path in enumerate(paths) if path.target == degree)
+            for degree in range(target_lmax + 1)
         )
         self.target_lmax, self.scale = target_lmax, neighbours**-0.5
         self.heights = tuple(2 * path.target + 1 for path in paths)
@@ -63,17 +71,26 @@ class Layer(nn.Module):
         # Scalars also carry one gate for each channel of each higher degree.
         widths = [channels * (1 + target_lmax)] + [channels] * target_lmax
         self.after = nn.ModuleList(
-            degree_map(len(chosen) * channels, width) for chosen, width in zip(self.targets, widths, strict=True)
+            degree_map(len(chosen) * channels, width)
+            for chosen, width in zip(self.targets, widths, strict=True)
         )
         self.kept = min(source_lmax, target_lmax) + 1
         self.species = nn.Embedding(ELEMENTS, self.kept * channels)
-        self.connection = nn.ModuleList(degree_map(channels, width) for width in widths[: self.kept])
+        self.connection = nn.ModuleList(
+            degree_map(channels, width) for width in widths[: self.kept]
+        )
 
-    def forward(self, x: Sequence[Tensor], z: Tensor, harmonics: Tensor, basis: Tensor, edge_index: Tensor) -> list[Tensor]:
-        """New features, one [atoms, 2 l + 1, C] a degree up to target_lmax, from x, the same up to source_lmax."""
+    def forward(
+        self, x: Sequence[Tensor], z: Tensor, harmonics: Tensor, basis: Tensor, edge_index: Tensor
+    ) -> list[Tensor]:
+        """New features, one [atoms, 2 l + 1, C] a degree up to target_lmax, from x, the same up to
+        source_lmax."""
         mapped = torch.cat([linear(one) for one, linear in zip(x, self.before, strict=True)], dim=1)
         convolved = self.convolution(
-            x=mapped.flatten(1), harmonics=harmonics, weights=self.weights(basis) * self.scale, edge_index=edge_index
+            x=mapped.flatten(1),
+            harmonics=harmonics,
+            weights=self.weights(basis) * self.scale,
+            edge_index=edge_index,
         )
         sums = convolved.unflatten(-1, (sum(self.heights), -1)).split(self.heights, dim=1)
         species = self.species(z).unsqueeze(1).chunk(self.kept, dim=-1)
@@ -88,7 +105,8 @@ class Layer(nn.Module):
 
 
 class NequIP(nn.Module):
-    """``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and ``energy`` [molecules] eV."""
+    """``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and
+    ``energy`` [molecules] eV."""
 
     def __init__(
         self,
@@ -108,32 +126,50 @@ class NequIP(nn.Module):
         self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
         self.cutoff, self.radial, self.degrees = cutoff, radial, list(range(lmax + 1))
         self.embedding = nn.Embedding(ELEMENTS, channels)
-        # The first layer sees scalars only, the last one makes what the heads read: scalars and vectors.
+        # The first layer sees scalars only, the last one makes what the heads read: scalars and
+        # vectors.
         lmaxes = [0] + [lmax] * (layers - 1) + [1]
         self.layers = nn.ModuleList(
-            Layer(channels, source, lmax, target, radial, hidden, neighbours, parity=parity, kernels=kernels)
+            Layer(
+                channels,
+                source,
+                lmax,
+                target,
+                radial,
+                hidden,
+                neighbours,
+                parity=parity,
+                kernels=kernels,
+            )
             for source, target in pairwise(lmaxes)
         )
         self.energy = mlp(channels, channels, 1)
         self.gate = mlp(channels, channels, channels)
         self.force = degree_map(channels, 1)
 
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
+    ) -> dict[str, Tensor]:
         """Forces [atoms, 3] eV/A and energies [molecules] eV."""
         vectors, distance = edge_vectors(pos, edge_index)
-        harmonics = o3.spherical_harmonics(self.degrees, vectors, normalize=True, normalization="component")
+        harmonics = o3.spherical_harmonics(
+            self.degrees, vectors, normalize=True, normalization="component"
+        )
         basis = radial_basis(distance, self.cutoff, self.radial)
         x = [self.embedding(z).unsqueeze(1)]
         for layer in self.layers:
             x = layer(x, z, harmonics, basis, edge_index)
         scalars, vectors = x[0].squeeze(1), x[1]
         forces = self.force(vectors * self.gate(scalars).unsqueeze(1)).squeeze(-1)
-        return {"forces": forces, "energy": sum_by(batch, self.energy(scalars).squeeze(-1), n_atoms.shape[0])}
+        return {
+            "forces": forces,
+            "energy": sum_by(batch, self.energy(scalars).squeeze(-1), n_atoms.shape[0]),
+        }
 
 
 def build(config: Mapping[str, Any]) -> NequIP:
-    """Config: ``channels`` of each degree, ``layers``, ``lmax``, ``radial`` functions, ``hidden`` width of the radial MLP,
-    ``cutoff`` (A),
-    ``neighbours`` (the mean number, for normalisation), ``parity``, ``kernels`` (the backend of the convolutions).
+    """Config: ``channels`` of each degree, ``layers``, ``lmax``, ``radial`` functions, ``hidden``
+    width of the radial MLP, ``cutoff`` (A), ``neighbours`` (the mean number, for normalisation),
+    ``parity``, ``kernels`` (the backend of the convolutions).
     """
     return NequIP(**config)

@@ -1,4 +1,5 @@
-"""PaiNN: a cheap first-order O(3)-equivariant network with scalar and vector features (Schuett et al. 2021, 2102.03150)."""
+"""PaiNN: a cheap first-order O(3)-equivariant network with scalar and vector features (Schuett et
+al. 2021, 2102.03150)."""
 
 from __future__ import annotations
 
@@ -8,7 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equivbench.tasks.forcefield.networks.graph import ELEMENTS, edge_vectors, mlp, radial_basis, sum_by
+from equivbench.tasks.forcefield.networks.graph import (
+    ELEMENTS,
+    edge_vectors,
+    mlp,
+    radial_basis,
+    sum_by,
+)
 
 
 def vector_norm(v: Tensor) -> Tensor:
@@ -17,7 +24,8 @@ def vector_norm(v: Tensor) -> Tensor:
 
 
 class Message(nn.Module):
-    """Equations 7 and 8: scalars and vectors gathered from the neighbours through filters of the distance."""
+    """Equations 7 and 8: scalars and vectors gathered from the neighbours through filters of the
+    distance."""
 
     def __init__(self, features: int, radial: int, *, first: bool) -> None:
         super().__init__()
@@ -26,7 +34,9 @@ class Message(nn.Module):
         self.context = mlp(features, features, self.gates * features)
         self.filter = nn.Linear(radial + 1, self.gates * features, bias=False)
 
-    def forward(self, s: Tensor, v: Tensor | None, basis: Tensor, direction: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, s: Tensor, v: Tensor | None, basis: Tensor, direction: Tensor, edge_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(change of s [atoms, F], change of v [atoms, 3, F])."""
         source, target = edge_index[0], edge_index[1]
         gates = self.context(s).index_select(0, source) * self.filter(basis)
@@ -38,7 +48,8 @@ class Message(nn.Module):
 
 
 class Update(nn.Module):
-    """Equations 9 and 10: scalars and vectors of one atom exchange information through norms and inner products."""
+    """Equations 9 and 10: scalars and vectors of one atom exchange information through norms and
+    inner products."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -48,14 +59,17 @@ class Update(nn.Module):
     def forward(self, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """(change of s [atoms, F], change of v [atoms, 3, F])."""
         left, right = self.mix(v).chunk(2, dim=-1)
-        scalar, inner, vector = self.gate(torch.cat([s, vector_norm(right)], dim=-1)).chunk(3, dim=-1)
+        scalar, inner, vector = self.gate(torch.cat([s, vector_norm(right)], dim=-1)).chunk(
+            3, dim=-1
+        )
         return scalar + inner * (left * right).sum(1), vector.unsqueeze(1) * left
 
 
 class PaiNN(nn.Module):
     """Energies and direct forces from a gated equivariant readout.
 
-    ``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and ``energy`` [molecules] eV.
+    ``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and
+    ``energy`` [molecules] eV.
     """
 
     def __init__(self, features: int, layers: int, radial: int, cutoff: float) -> None:
@@ -63,14 +77,18 @@ class PaiNN(nn.Module):
         self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
         self.cutoff, self.radial = cutoff, radial
         self.embedding = nn.Embedding(ELEMENTS, features)
-        self.messages = nn.ModuleList(Message(features, radial, first=layer == 0) for layer in range(layers))
+        self.messages = nn.ModuleList(
+            Message(features, radial, first=layer == 0) for layer in range(layers)
+        )
         self.updates = nn.ModuleList(Update(features) for _ in range(layers))
         self.energy = mlp(features, features // 2, 1)
         self.mix = nn.Linear(features, 2 * features, bias=False)
         self.gate = mlp(2 * features, features, features)
         self.force = nn.Linear(features, 1, bias=False)
 
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
+    ) -> dict[str, Tensor]:
         """Forces [atoms, 3] eV/A and energies [molecules] eV."""
         vectors, distance = edge_vectors(pos, edge_index)
         basis = radial_basis(distance, self.cutoff, self.radial)
@@ -86,7 +104,10 @@ class PaiNN(nn.Module):
         left, right = self.mix(v).chunk(2, dim=-1)
         gate = self.gate(torch.cat([s, vector_norm(right)], dim=-1))
         forces = self.force(gate.unsqueeze(1) * left).squeeze(-1)
-        return {"forces": forces, "energy": sum_by(batch, self.energy(s).squeeze(-1), n_atoms.shape[0])}
+        return {
+            "forces": forces,
+            "energy": sum_by(batch, self.energy(s).squeeze(-1), n_atoms.shape[0]),
+        }
 
 
 def build(config: Mapping[str, Any]) -> PaiNN:

@@ -1,8 +1,10 @@
-"""PaiNN's trunk with unconstrained vectors: x, y, z are ordinary channels, and the operations on them are general ones.
+"""PaiNN's trunk with unconstrained vectors: x, y, z are ordinary channels, and the operations on
+them are general ones.
 
-Layer by layer the twin of :mod:`equivbench.tasks.forcefield.networks.painn`: the same embedding, radial basis, gated messages
-with the direction r_ij, residual updates and readouts; but gates and filters see raw vectors, and one MLP mixes the 4 F scalar
-and vector channels of an atom in place of norms, inner products and component-blind maps. Rotations must be learned.
+Layer by layer the twin of :mod:`equivbench.tasks.forcefield.networks.painn`: the same embedding,
+radial basis, gated messages with the direction r_ij, residual updates and readouts; but gates and
+filters see raw vectors, and one MLP mixes the 4 F scalar and vector channels of an atom in place of
+norms, inner products and component-blind maps. Rotations must be learned.
 """
 
 from __future__ import annotations
@@ -13,7 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equivbench.tasks.forcefield.networks.graph import ELEMENTS, edge_vectors, mlp, radial_basis, sum_by
+from equivbench.tasks.forcefield.networks.graph import (
+    ELEMENTS,
+    edge_vectors,
+    mlp,
+    radial_basis,
+    sum_by,
+)
 
 
 class Message(nn.Module):
@@ -25,7 +33,9 @@ class Message(nn.Module):
         self.context = mlp(features if first else 4 * features, features, self.gates * features)
         self.filter = nn.Linear(radial + 4, self.gates * features, bias=False)
 
-    def forward(self, s: Tensor, v: Tensor | None, basis: Tensor, direction: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, s: Tensor, v: Tensor | None, basis: Tensor, direction: Tensor, edge_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """(change of s [atoms, F], change of v [atoms, 3, F])."""
         source, target = edge_index[0], edge_index[1]
         state = s if v is None else torch.cat([s, v.flatten(1)], dim=-1)
@@ -45,12 +55,18 @@ class PlainVectors(nn.Module):
         self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
         self.cutoff, self.radial = cutoff, radial
         self.embedding = nn.Embedding(ELEMENTS, features)
-        self.messages = nn.ModuleList(Message(features, radial, first=layer == 0) for layer in range(layers))
-        self.updates = nn.ModuleList(mlp(4 * features, features, 4 * features) for _ in range(layers))
+        self.messages = nn.ModuleList(
+            Message(features, radial, first=layer == 0) for layer in range(layers)
+        )
+        self.updates = nn.ModuleList(
+            mlp(4 * features, features, 4 * features) for _ in range(layers)
+        )
         self.energy = mlp(4 * features, features // 2, 1)
         self.force = mlp(4 * features, features, 3)
 
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
+    ) -> dict[str, Tensor]:
         """Forces [atoms, 3] eV/A and energies [molecules] eV."""
         vectors, distance = edge_vectors(pos, edge_index)
         direction = vectors / distance.unsqueeze(-1)
@@ -64,7 +80,10 @@ class PlainVectors(nn.Module):
             state = torch.cat([s + ds, (dv if v is None else v + dv).flatten(1)], dim=-1)
             state = state + update(state)
             s, v = state[:, : s.shape[1]], state[:, s.shape[1] :].unflatten(-1, (3, -1))
-        return {"forces": self.force(state), "energy": sum_by(batch, self.energy(state).squeeze(-1), n_atoms.shape[0])}
+        return {
+            "forces": self.force(state),
+            "energy": sum_by(batch, self.energy(state).squeeze(-1), n_atoms.shape[0]),
+        }
 
 
 def build(config: Mapping[str, Any]) -> PlainVectors:

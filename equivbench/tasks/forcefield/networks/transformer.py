@@ -1,8 +1,10 @@
-"""A plain transformer on raw relative vectors: attention over neighbours, keys and values modulated by filters of r_ij.
+"""A plain transformer on raw relative vectors: attention over neighbours, keys and values modulated
+by filters of r_ij.
 
-The trunk is that of TorchMD-NET's Equivariant Transformer (Thoelke & De Fabritiis 2022, 2202.02541) without its vector
-features: filters of the distance become filters of the whole relative vector, and forces are read from the atoms' features as
-three ordinary numbers. Nothing is rotation-equivariant.
+The trunk is that of TorchMD-NET's Equivariant Transformer (Thoelke & De Fabritiis 2022, 2202.02541)
+without its vector features: filters of the distance become filters of the whole relative vector,
+and forces are read from the atoms' features as three ordinary numbers. Nothing is
+rotation-equivariant.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equivbench.tasks.forcefield.networks.graph import ELEMENTS, edge_vectors, mlp, radial_basis, sum_by
+from equivbench.tasks.forcefield.networks.graph import (
+    ELEMENTS,
+    edge_vectors,
+    mlp,
+    radial_basis,
+    sum_by,
+)
 
 
 class Layer(nn.Module):
@@ -31,13 +39,17 @@ class Layer(nn.Module):
         self.feed_forward = mlp(width, 2 * width, width)
 
     def forward(self, x: Tensor, geometry: Tensor, smooth: Tensor, edge_index: Tensor) -> Tensor:
-        """New features [atoms, H] from x [atoms, H], geometry [edges, G] and the cutoff's value [edges, 1]."""
+        """New features [atoms, H] from x [atoms, H], geometry [edges, G] and the cutoff's value
+        [edges, 1]."""
         source, target = edge_index[0], edge_index[1]
         at = self.before_attention(x)
-        key, value = (self.key_value(at).index_select(0, source) * self.filter(geometry)).chunk(2, dim=-1)
+        key, value = (self.key_value(at).index_select(0, source) * self.filter(geometry)).chunk(
+            2, dim=-1
+        )
         query = self.query(at).index_select(0, target)
         scores = (query * key).unflatten(-1, (self.heads, -1)).sum(-1)
-        # SiLU times the cutoff instead of a softmax, as in TorchMD-NET: smooth where a neighbour enters.
+        # SiLU times the cutoff instead of a softmax, as in TorchMD-NET: smooth where a neighbour
+        # enters.
         weights = functional.silu(scores) * (smooth * self.scale)
         message = (value.unflatten(-1, (self.heads, -1)) * weights.unsqueeze(-1)).flatten(1)
         x = x + self.out(sum_by(target, message, x.shape[0]))
@@ -46,9 +58,12 @@ class Layer(nn.Module):
 
 
 class VectorTransformer(nn.Module):
-    """``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and ``energy`` [molecules] eV."""
+    """``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and
+    ``energy`` [molecules] eV."""
 
-    def __init__(self, width: int, layers: int, heads: int, radial: int, cutoff: float, neighbours: float) -> None:
+    def __init__(
+        self, width: int, layers: int, heads: int, radial: int, cutoff: float, neighbours: float
+    ) -> None:
         super().__init__()
         self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
         self.cutoff, self.radial = cutoff, radial
@@ -59,20 +74,28 @@ class VectorTransformer(nn.Module):
         self.energy = mlp(width, width, 1)
         self.force = mlp(width, width, 3)
 
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
+    ) -> dict[str, Tensor]:
         """Forces [atoms, 3] eV/A and energies [molecules] eV."""
         vectors, distance = edge_vectors(pos, edge_index)
         basis = radial_basis(distance, self.cutoff, self.radial)
         direction = vectors / distance.unsqueeze(-1)
         # Radial functions alone and times x, y, z of the direction.
-        geometry = self.geometry(torch.cat([basis, (basis.unsqueeze(1) * direction.unsqueeze(-1)).flatten(1)], dim=-1))
+        geometry = self.geometry(
+            torch.cat([basis, (basis.unsqueeze(1) * direction.unsqueeze(-1)).flatten(1)], dim=-1)
+        )
         x = self.embedding(z)
         for layer in self.layers:
             x = layer(x, geometry, basis[:, -1:], edge_index)
         x = self.norm(x)
-        return {"forces": self.force(x), "energy": sum_by(batch, self.energy(x).squeeze(-1), n_atoms.shape[0])}
+        return {
+            "forces": self.force(x),
+            "energy": sum_by(batch, self.energy(x).squeeze(-1), n_atoms.shape[0]),
+        }
 
 
 def build(config: Mapping[str, Any]) -> VectorTransformer:
-    """Config: ``width``, ``layers``, ``heads``, ``radial`` functions, ``cutoff`` (A), ``neighbours`` (their mean number)."""
+    """Config: ``width``, ``layers``, ``heads``, ``radial`` functions, ``cutoff`` (A),
+    ``neighbours`` (their mean number)."""
     return VectorTransformer(**config)

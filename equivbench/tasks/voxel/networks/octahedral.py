@@ -1,4 +1,5 @@
-"""A U-Net that commutes with the 24 rotations of the cube, to rounding: group convolutions (Cohen & Welling 2016)."""
+"""A U-Net that commutes with the 24 rotations of the cube, to rounding: group convolutions (Cohen &
+Welling 2016)."""
 
 from __future__ import annotations
 
@@ -20,27 +21,39 @@ from equivbench.tasks.voxel.networks.skeleton import UNet
 class GroupConv(nn.Module):
     """A convolution between grids whose features turn with the cube, run as one plain convolution.
 
-    ``lift`` goes from scalars to features in the regular representation, ``group`` from such to such, ``project`` from such
-    to scalars. With f(h, r) for feature copy h in O at voxel r, which g takes to f(g^-1 h, g^-1 r):
-    out(g, r) = sum_h sum_s w(g^-1 h, g^-1 s) f(h, r + s). The filters are expanded from w [out, in, 24, k, k, k] to a bank
-    [24 out, 24 in, k, k, k] (without the axes that scalars lack); channels are ordered feature by feature, 24 copies each.
+    ``lift`` goes from scalars to features in the regular representation, ``group`` from such to
+    such, ``project`` from such to scalars. With f(h, r) for feature copy h in O at voxel r, which g
+    takes to f(g^-1 h, g^-1 r): out(g, r) = sum_h sum_s w(g^-1 h, g^-1 s) f(h, r + s). The filters
+    are expanded from w [out, in, 24, k, k, k] to a bank [24 out, 24 in, k, k, k] (without the axes
+    that scalars lack); channels are ordered feature by feature, 24 copies each.
 
-    ``stride`` 2 needs an even kernel: its windows then lie symmetrically in a grid of even size. ``transposed``: the adjoint
-    of the convolution from ``out`` to ``width``, equivariant like it.
+    ``stride`` 2 needs an even kernel: its windows then lie symmetrically in a grid of even size.
+    ``transposed``: the adjoint of the convolution from ``out`` to ``width``, equivariant like it.
     """
 
     place: Tensor
     """Where in a filter each entry of the bank comes from."""
 
     def __init__(
-        self, width: int, out: int, kernel: int, kind: Kind = "group", stride: int = 1, *, transposed: bool = False
+        self,
+        width: int,
+        out: int,
+        kernel: int,
+        kind: Kind = "group",
+        stride: int = 1,
+        *,
+        transposed: bool = False,
     ) -> None:
         super().__init__()
         self.kind, self.kernel, self.stride, self.transposed = kind, kernel, stride, transposed
         self.first, self.second = (width, out) if transposed else (out, width)
         copies = ORDER if kind == "group" else 1
-        fan_in = width * kernel**3 * (1 if kind == "lift" else ORDER) / (stride**3 if transposed else 1)
-        self.weight = nn.Parameter(torch.empty(self.first, self.second, copies * kernel**3).uniform_(-1, 1) / fan_in**0.5)
+        fan_in = (
+            width * kernel**3 * (1 if kind == "lift" else ORDER) / (stride**3 if transposed else 1)
+        )
+        self.weight = nn.Parameter(
+            torch.empty(self.first, self.second, copies * kernel**3).uniform_(-1, 1) / fan_in**0.5
+        )
         self.bias = nn.Parameter(torch.zeros(out))
         self.register_buffer("place", cube_places(kernel, copies), persistent=False)
         self._bank: tuple[object, Tensor] | None = None
@@ -51,16 +64,20 @@ class GroupConv(nn.Module):
         bank = self.bank()
         padding = (self.kernel - 1) // 2
         if self.transposed:
-            return nn.functional.conv_transpose3d(x, bank, bias, stride=self.stride, padding=padding)
+            return nn.functional.conv_transpose3d(
+                x, bank, bias, stride=self.stride, padding=padding
+            )
         return nn.functional.conv3d(x, bank, bias, stride=self.stride, padding=padding)
 
     def train(self, mode: bool = True) -> GroupConv:
-        """Switch the mode, and forget the bank: writes through ``.data`` leave no trace in a weight's version."""
+        """Switch the mode, and forget the bank: writes through ``.data`` leave no trace in a
+        weight's version."""
         self._bank = None
         return super().train(mode)
 
     def bank(self) -> Tensor:
-        """The expanded filters; kept while no gradients are taken, the mode and the weights stay."""
+        """The expanded filters; kept while no gradients are taken, the mode and the weights
+        stay."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._expanded()
         weight = self.weight
@@ -74,7 +91,8 @@ class GroupConv(nn.Module):
 
 
 class CopyNorm(nn.Module):
-    """Group normalisation with statistics and affine weights shared by the 24 copies of a feature."""
+    """Group normalisation with statistics and affine weights shared by the 24 copies of a
+    feature."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -133,7 +151,8 @@ class OctahedralLayers:
         return GroupConv(width, out, 1)
 
     def down(self, width: int) -> nn.Module:
-        """4^3 group convolution of stride 2: an odd kernel would sample an even grid off its centre."""
+        """4^3 group convolution of stride 2: an odd kernel would sample an even grid off its
+        centre."""
         return GroupConv(width, width, 4, stride=2)
 
     def up(self, width: int) -> nn.Module:
@@ -142,7 +161,9 @@ class OctahedralLayers:
 
     def attention(self, width: int) -> nn.Module:
         """None."""
-        raise UsageError("the cube-group U-Net has no attention; set attention to false at every level")
+        raise UsageError(
+            "the cube-group U-Net has no attention; set attention to false at every level"
+        )
 
 
 def build(config: Mapping[str, Any]) -> UNet[int]:

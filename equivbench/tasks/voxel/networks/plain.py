@@ -14,11 +14,13 @@ from equivbench.tasks.voxel.grid import ELEMENTS
 from equivbench.tasks.voxel.networks.skeleton import UNet
 
 HEAD_SCALE = 0.002
-"""Of the last layer's first weights: an untrained network predicts next to empty space, which is what most voxels are."""
+"""Of the last layer's first weights: an untrained network predicts next to empty space, which is
+what most voxels are."""
 
 
 class Attention(nn.Module):
-    """One head of self-attention over all voxels. Published with a normalisation that is built and not used; used here."""
+    """One head of self-attention over all voxels. Published with a normalisation that is built and
+    not used; used here."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -96,6 +98,7 @@ class PlainLayers:
 
 
 def build(config: Mapping[str, Any]) -> UNet[int]:
-    """Config: ``channels``, ``groups`` (of the normalisation), and ``mults``, ``blocks``, ``attention`` by level."""
+    """Config: ``channels``, ``groups`` (of the normalisation), and ``mults``, ``blocks``,
+    ``attention`` by level."""
     layers = PlainLayers(config["channels"], config["groups"])
     return UNet(layers, config["mults"], config["blocks"], config["attention"])

@@ -14,7 +14,8 @@ W = TypeVar("W")
 
 
 class Layers(Protocol[W]):
-    """The layers of one kind of network. A width ``W`` is what it calls the type of a feature grid (channels, irreps)."""
+    """The layers of one kind of network. A width ``W`` is what it calls the type of a feature grid
+    (channels, irreps)."""
 
     def width(self, multiple: int) -> W:
         """``multiple`` times the base width."""
@@ -94,22 +95,32 @@ class UNet(nn.Module, Generic[W]):
     layers
         The kind of network.
     mults
-        How much wider each level is than the one above it (so widths multiply: 1, 2, 2, 4 is up to 16 times the first).
+        How much wider each level is than the one above it (so widths multiply: 1, 2, 2, 4 is up to
+        16 times the first).
     blocks
-        Residual blocks of each level of the encoder; the decoder has one more, each joined to an output of the encoder. A
-        level of 0 blocks has none in the decoder either: its grid is added, a saving where full resolution is what costs.
+        Residual blocks of each level of the encoder; the decoder has one more, each joined to an
+        output of the encoder. A level of 0 blocks has none in the decoder either: its grid is
+        added, a saving where full resolution is what costs.
     attention
         Whether attention follows the blocks of each level; the bottom has it if any level has.
     """
 
-    def __init__(self, layers: Layers[W], mults: Sequence[int], blocks: Sequence[int], attention: Sequence[bool]) -> None:
+    def __init__(
+        self,
+        layers: Layers[W],
+        mults: Sequence[int],
+        blocks: Sequence[int],
+        attention: Sequence[bool],
+    ) -> None:
         super().__init__()
         if not len(mults) == len(blocks) == len(attention):
             raise UsageError(
                 f"mults, blocks and attention name {len(mults)}, {len(blocks)} and {len(attention)} levels; give each level one"
             )
         if any(mult != 1 for mult, count in zip(mults, blocks, strict=True) if count == 0):
-            raise UsageError("a level without blocks cannot change the width; give it the multiple 1")
+            raise UsageError(
+                "a level without blocks cannot change the width; give it the multiple 1"
+            )
         self.levels = len(mults)
         multiples = [1]
         for mult in mults:
@@ -126,7 +137,10 @@ class UNet(nn.Module, Generic[W]):
         for level, (count, attends) in enumerate(zip(blocks, attention, strict=True)):
             above, width = widths[level], widths[level + 1]
             self.encoder.append(
-                nn.ModuleList(block(above if position == 0 else width, width, attends) for position in range(count))
+                nn.ModuleList(
+                    block(above if position == 0 else width, width, attends)
+                    for position in range(count)
+                )
             )
             decoded = [block(layers.joined(width, width), width, attends) for _ in range(count)]
             if count:
@@ -138,8 +152,12 @@ class UNet(nn.Module, Generic[W]):
                 self.ups.append(layers.up(width))
         last = widths[-1]
         middle = [Residual(layers, last, last), Residual(layers, last, last)]
-        self.middle = nn.Sequential(middle[0], *([layers.attention(last)] if any(attention) else []), middle[1])
-        self.out = nn.Sequential(layers.norm(widths[0]), layers.last_activation(widths[0]), layers.head(widths[0]))
+        self.middle = nn.Sequential(
+            middle[0], *([layers.attention(last)] if any(attention) else []), middle[1]
+        )
+        self.out = nn.Sequential(
+            layers.norm(widths[0]), layers.last_activation(widths[0]), layers.head(widths[0])
+        )
 
     def forward(self, noisy: Tensor) -> dict[str, Tensor]:
         """``density`` in the shape of ``noisy`` [samples, channels, size, size, size].
@@ -170,7 +188,8 @@ class UNet(nn.Module, Generic[W]):
 
 
 def check_depth(size: int, halvings: int) -> None:
-    """Raise ``UsageError`` unless a grid of ``size`` can be halved ``halvings`` times and leave at least two voxels."""
+    """Raise ``UsageError`` unless a grid of ``size`` can be halved ``halvings`` times and leave at
+    least two voxels."""
     if size % 2**halvings or size // 2**halvings < 2:
         raise UsageError(
             f"a grid of {size}^3 voxels cannot be halved {halvings} times to 2^3 voxels or more, as a U-Net of {halvings + 1} "

@@ -1,4 +1,5 @@
-"""e3nn's voxel convolution with its kernel expanded by one matrix product for each pair of degrees."""
+"""e3nn's voxel convolution with its kernel expanded by one matrix product for each pair of
+degrees."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from torch import Tensor, nn
 
 
 class SteerableConvolution(nn.Module):
-    """``e3nn.nn.models.v2104.voxel_convolution.Convolution``, the same functions with the same initial distribution.
+    """``e3nn.nn.models.v2104.voxel_convolution.Convolution``, the same functions with the same
+    initial distribution.
 
-    A kernel is a sum over radial functions times spherical harmonics times Clebsch-Gordan coefficients, and a linear map of
-    the voxel itself, which here is the kernel's centre. All but the weights is tabulated: e3nn's own layer spends a quarter of
-    a training step on the hundreds of small operations that expand its kernels and on a second pass over the grid.
+    A kernel is a sum over radial functions times spherical harmonics times Clebsch-Gordan
+    coefficients, and a linear map of the voxel itself, which here is the kernel's centre. All but
+    the weights is tabulated: e3nn's own layer spends a quarter of a training step on the hundreds
+    of small operations that expand its kernels and on a second pass over the grid.
 
     Parameters
     ----------
@@ -34,29 +37,47 @@ class SteerableConvolution(nn.Module):
     order_out: Tensor
     """[dim] int64: where each component stands once its irreps are sorted by degree."""
 
-    def __init__(self, irreps: o3.Irreps, out: o3.Irreps, lmax: int, diameter: float, radial: int) -> None:
+    def __init__(
+        self, irreps: o3.Irreps, out: o3.Irreps, lmax: int, diameter: float, radial: int
+    ) -> None:
         super().__init__()
         self.copies, self.copies_out = _by_degree(irreps), _by_degree(out)
         reach = math.floor(diameter / 2)
         line = torch.arange(-reach, reach + 1, dtype=torch.float64)
         self.size = len(line)
-        lattice = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1).reshape(-1, 3)
-        bumps = soft_one_hot_linspace(lattice.norm(dim=-1), 0.0, diameter / 2, radial, basis="smooth_finite", cutoff=True)
+        lattice = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1).reshape(
+            -1, 3
+        )
+        bumps = soft_one_hot_linspace(
+            lattice.norm(dim=-1), 0.0, diameter / 2, radial, basis="smooth_finite", cutoff=True
+        )
         bumps = bumps / len(lattice)
         centre = (lattice == 0).all(dim=1).double()
-        # Lists of weights and tables go by target, then source; of functions by path, then the voxel itself.
+        # Lists of weights and tables go by target, then source; of functions by path, then the
+        # voxel itself.
         self.counts: list[int] = []
         for target in self.copies_out:
-            fan_in = sum(copies * len(_paths(source, target, lmax)) for source, copies in self.copies.items())
+            fan_in = sum(
+                copies * len(_paths(source, target, lmax)) for source, copies in self.copies.items()
+            )
             for source in self.copies:
                 functions = [
-                    math.sqrt((2 * target + 1) / fan_in) * table for table in _tables(source, target, lmax, lattice, bumps)
+                    math.sqrt((2 * target + 1) / fan_in) * table
+                    for table in _tables(source, target, lmax, lattice, bumps)
                 ]
                 if source == target:
-                    itself = torch.eye(2 * target + 1, dtype=torch.float64)[None, :, :, None] * centre
+                    itself = (
+                        torch.eye(2 * target + 1, dtype=torch.float64)[None, :, :, None] * centre
+                    )
                     functions.append(itself / math.sqrt(self.copies[source]))
-                table = torch.cat(functions) if functions else lattice.new_zeros(0, 2 * target + 1, 2 * source + 1, len(lattice))
-                self.register_buffer(f"table_{target}_{source}", table.flatten(1).float(), persistent=False)
+                table = (
+                    torch.cat(functions)
+                    if functions
+                    else lattice.new_zeros(0, 2 * target + 1, 2 * source + 1, len(lattice))
+                )
+                self.register_buffer(
+                    f"table_{target}_{source}", table.flatten(1).float(), persistent=False
+                )
                 self.counts.append(len(table) * self.copies_out[target] * self.copies[source])
         self.register_buffer("order", _places(irreps), persistent=False)
         self.register_buffer("order_out", _places(out), persistent=False)
@@ -86,7 +107,9 @@ class SteerableConvolution(nn.Module):
 def _by_degree(irreps: o3.Irreps) -> dict[int, int]:
     """Copies of each degree, in rising order."""
     degrees = sorted({irrep.l for _, irrep in irreps})
-    return {degree: sum(copies for copies, irrep in irreps if irrep.l == degree) for degree in degrees}
+    return {
+        degree: sum(copies for copies, irrep in irreps if irrep.l == degree) for degree in degrees
+    }
 
 
 def _places(irreps: o3.Irreps) -> Tensor:
@@ -104,7 +127,9 @@ def _tables(source: int, target: int, lmax: int, lattice: Tensor, bumps: Tensor)
     """[radial, 2 target + 1, 2 source + 1, voxels] of each path, float64."""
     tables = []
     for degree in _paths(source, target, lmax):
-        harmonics = o3.spherical_harmonics(degree, lattice, normalize=True, normalization="component")
+        harmonics = o3.spherical_harmonics(
+            degree, lattice, normalize=True, normalization="component"
+        )
         wigner = o3.wigner_3j(source, degree, target, dtype=torch.float64)
         tables.append(torch.einsum("sht,vh,vr->rtsv", wigner, harmonics, bumps))
     return tables

@@ -1,0 +1,257 @@
+"""What makes a share readable: each arm's loss against predictors that know nothing or little, and
+its share at a matched loss.
+
+A share changes as a model learns, so that two arms' shares compare only where their losses agree.
+The losses at which they are read are those at which a quarter, a half, ... of the signal is
+explained, and the highest final loss of a contestant's run, which all of them reach.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equivbench.gap.curves import Censored, decreasing, last_crossing
+from equivbench.gap.pairing import ARMS, ArmRun, Setting, arm_runs
+from equivbench.gap.quantities import UNKNOWN, Quantity
+from equivbench.gap.seeds import over_seeds
+from equivbench.records.schema import RunRecord, TracePoint
+
+Array = NDArray[np.float64]
+EXPLAINED = (0.25, 0.5, 0.75, 0.9)
+"""Parts of the signal at which shares are read."""
+END = "end of the worse arm"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An arm's share at one loss: known only where every finished seed came down to that loss
+    during its training."""
+
+    share: Quantity
+    seeds: int
+    """Finished seeds."""
+    reached: int
+    """Those that came down to it."""
+    began_below: int
+    """Those that were below it at their first evaluation, so that nothing is known of when they
+    passed it."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A loss and what each arm's share was there."""
+
+    name: str
+    """``explained 50%``, or :data:`END`."""
+    loss: float
+    """Board metric."""
+    arms: dict[str, Reading]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One arm at its end. ``of_zero`` and ``of_linear`` are its loss over that of the baseline:
+    below 1 is better."""
+
+    seeds: int
+    finished: int
+    total: Quantity
+    of_zero: Quantity
+    of_linear: Quantity
+    explained: Quantity
+    share: Quantity
+
+
+@dataclass(frozen=True)
+class Readable:
+    """All arms of a pair under one setting."""
+
+    setting: Setting
+    zero: float | None
+    """Board metric of the zero predictor on the same test set."""
+    linear: float | None
+    """That of the best linear one; None where no record has it."""
+    others: dict[str, float]
+    """Those of further predictors that need no training, by name."""
+    arms: dict[str, Standing]
+    levels: list[Level]
+    """Empty where fewer than two arms have a finished run."""
+    notes: list[str]
+
+
+def make_readable(records: Sequence[RunRecord]) -> list[Readable]:
+    """One entry for each setting (task, pair, preset, machine, data, budget, variant) that has a
+    finished run."""
+    settings: dict[Setting, dict[tuple[str, str], list[RunRecord]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for record in records:
+        settings[Setting.of(record)][record.arm, record.model.kernels].append(record)
+    found = []
+    for setting in sorted(settings):
+        notes: list[str] = []
+        arms: dict[str, list[ArmRun]] = {}
+        for (arm, kernels), runs in sorted(
+            settings[setting].items(), key=lambda item: _order(item[0])
+        ):
+            alone = sum(name == arm for name, _ in settings[setting]) == 1
+            arms[arm if alone else f"{arm} on {kernels}"] = list(
+                arm_runs(arm, runs, notes).values()
+            )
+        if any(not run.diverged for runs in arms.values() for run in runs):
+            found.append(_readable(setting, arms, notes))
+    return found
+
+
+def share_at(points: Sequence[TracePoint], log_loss: float) -> tuple[float | None, Censored]:
+    """The share where a run's loss came down to exp(``log_loss``) for good, or why it is unknown.
+
+    The loss over log steps is fitted by the non-increasing curve nearest to it (as for the gap) and
+    its last crossing taken; the share there is interpolated between the evaluations before and
+    after, in logarithms where both are positive (at the numerical floor an unbiased share may come
+    out below zero) and linearly else. Nothing is extrapolated: ``above`` means that the run never
+    came down to that loss, ``below`` that it was below it at its first evaluation.
+    """
+    known = [
+        (math.log(p.step), p.test.total, p.test.share)
+        for p in points
+        if p.step > 0 and p.test.share is not None
+    ]
+    usable = [
+        (log_step, math.log(total), share)
+        for log_step, total, share in known
+        if total is not None and total > 0
+    ]
+    if not usable:
+        return None, "above"
+    log_steps, log_losses, shares = np.array(usable, dtype=np.float64).T
+    where, censored = last_crossing(log_steps, decreasing(log_losses[None])[0] - log_loss)
+    if censored is not None:
+        return None, censored
+    after = int(np.searchsorted(log_steps, where))
+    before = after if log_steps[after] == where else after - 1
+    ends = shares[[before, after]]
+    if (ends > 0).all():
+        return float(np.exp(np.interp(where, log_steps[[before, after]], np.log(ends)))), None
+    return float(np.interp(where, log_steps[[before, after]], ends)), None
+
+
+def _readable(setting: Setting, arms: dict[str, list[ArmRun]], notes: list[str]) -> Readable:
+    records = [run.record for runs in arms.values() for run in runs if not run.diverged]
+    zero = next((value for value in map(_zero, records) if value is not None), None)
+    linear = next(
+        (
+            value
+            for value in (record.baselines.get("linear") for record in records)
+            if value is not None
+        ),
+        None,
+    )
+    if linear is None:
+        notes.append("no record has the loss of the linear baseline")
+    finished = {arm: [run for run in runs if not run.diverged] for arm, runs in arms.items()}
+    return Readable(
+        setting=setting,
+        zero=zero,
+        linear=linear,
+        others={
+            name: value
+            for name, value in records[0].baselines.items()
+            if name not in ("zero", "linear")
+        },
+        arms={arm: _standing(runs, zero, linear) for arm, runs in arms.items()},
+        levels=_levels({arm: runs for arm, runs in finished.items() if runs}, zero),
+        notes=notes,
+    )
+
+
+def _standing(runs: Sequence[ArmRun], zero: float | None, linear: float | None) -> Standing:
+    finals = [run.record.final for run in runs if not run.diverged and run.record.final is not None]
+    totals = [test.total for test in finals if test.total is not None]
+
+    def relative(baseline: float | None) -> Quantity:
+        return (
+            UNKNOWN
+            if not baseline
+            else over_seeds([total / baseline for total in totals], geometric=True)
+        )
+
+    return Standing(
+        seeds=len(runs),
+        finished=len(finals),
+        total=over_seeds(totals, geometric=True),
+        of_zero=relative(zero),
+        of_linear=relative(linear),
+        explained=over_seeds([test.explained for test in finals if test.explained is not None]),
+        share=over_seeds([test.share for test in finals if test.share is not None]),
+    )
+
+
+def _levels(arms: dict[str, list[ArmRun]], zero: float | None) -> list[Level]:
+    """``arms``: the finished runs of those that have any."""
+    if len(arms) < 2:
+        return []
+    contestants = [
+        run for arm, runs in arms.items() if arm.partition(" ")[0] in ARMS for run in runs
+    ]
+    chosen = contestants or [run for runs in arms.values() for run in runs]
+    levels = (
+        []
+        if zero is None
+        else [(f"explained {part:.0%}", math.log((1 - part) * zero)) for part in EXPLAINED]
+    )
+    ends = [_end(run.trace()[0]) for run in chosen]
+    levels += [(END, max(known))] if (known := [end for end in ends if end is not None]) else []
+    return [
+        Level(
+            name, math.exp(log_loss), {arm: _reading(runs, log_loss) for arm, runs in arms.items()}
+        )
+        for name, log_loss in levels
+    ]
+
+
+def _reading(runs: Sequence[ArmRun], log_loss: float) -> Reading:
+    found = [share_at(run.trace()[0], log_loss) for run in runs]
+    shares = [share for share, _ in found if share is not None]
+    return Reading(
+        # A mean over the seeds that happen to reach a loss would be one over the lucky ones.
+        share=over_seeds(shares) if len(shares) == len(runs) else UNKNOWN,
+        seeds=len(runs),
+        reached=sum(censored != "above" for _, censored in found),
+        began_below=sum(censored == "below" for _, censored in found),
+    )
+
+
+def _end(points: Sequence[TracePoint]) -> float | None:
+    """Log of the loss that the non-increasing fit of a run ends with."""
+    logs = [
+        math.log(p.test.total)
+        for p in points
+        if p.step > 0 and p.test.total and p.test.share is not None
+    ]
+    return float(decreasing(np.array([logs], dtype=np.float64))[0, -1]) if logs else None
+
+
+def _zero(record: RunRecord) -> float | None:
+    """The loss that ``explained`` is relative to."""
+    if "zero" in record.baselines:
+        return record.baselines["zero"]
+    tests = [point.test for point in record.trace]
+    implied = [
+        t.total / (1 - t.explained)
+        for t in tests
+        if t.total is not None and t.explained is not None and t.explained < 1
+    ]
+    return implied[0] if implied else None
+
+
+def _order(arm: tuple[str, str]) -> tuple[int, str, str]:
+    """Contestants first."""
+    name, kernels = arm
+    return (ARMS.index(name) if name in ARMS else len(ARMS), name, kernels)

@@ -1,0 +1,159 @@
+"""From run records to the two sides of a contest: curves with their replicates, step times, budgets
+in steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equivbench.gap.breakeven import Side
+from equivbench.gap.curves import SeedCurve, gather
+from equivbench.gap.pairing import ArmRun, Setting
+from equivbench.gap.resampling import draw_groups
+from equivbench.records.schema import GroupErrors, RunRecord, TracePoint
+
+Array = NDArray[np.float64]
+REACH = 0.9
+"""A curve that ends before this fraction of the steps that the budget allows is pointed out."""
+
+RISE = 0.05
+"""A last point this much above the non-increasing fit is pointed out: the arm did better with less
+training."""
+
+
+def group_draws(runs: Sequence[ArmRun]) -> Array | None:
+    """[R, G]: draws of the test groups that all finished ``runs`` share, or None if they do not
+    share (or report) any."""
+    errors = [run.trace()[1] for run in runs if not run.diverged]
+    known = [each for each in errors if each is not None]
+    if (
+        not known
+        or len(known) < len(errors)
+        or any(each.weights != known[0].weights for each in known)
+    ):
+        return None
+    return draw_groups(len(known[0].weights)) if len(known[0].weights) > 1 else None
+
+
+def side(runs: Sequence[ArmRun], setting: Setting, draws: Array | None) -> Side:
+    """One arm's side, seeds in the order of ``runs``."""
+    finished = np.array([not run.diverged for run in runs])
+    curves = [seed_curve(*run.trace(), draws) for run in runs if not run.diverged]
+    batch_size = float(runs[0].record.recipe.batch_size)
+    log_tau = _log_tau(runs)
+    steps = _steps(runs, setting, batch_size, log_tau)
+    return Side(
+        curves=gather(curves).reaching(math.log(steps)) if curves else None,
+        finished=finished,
+        log_tau=log_tau,
+        steps=steps,
+        batch_size=batch_size,
+        compile_seconds=float(np.mean([run.record.clock.compile for run in runs])),
+        groups=0 if draws is None else draws.shape[1],
+    )
+
+
+def seed_curve(
+    points: Sequence[TracePoint], errors: GroupErrors | None, draws: Array | None
+) -> SeedCurve:
+    """The curve of one seed with a replicate for each row of ``draws`` (the first of which is the
+    measured set)."""
+    log_loss = np.log(np.array([[point.test.total for point in points]], dtype=np.float64))
+    if draws is not None and errors is not None:
+        replicates = np.log(group_means(errors.total, errors.weights, draws))
+        log_loss = log_loss + replicates - replicates[:1]
+    return SeedCurve(np.log([float(point.step) for point in points]), log_loss)
+
+
+def group_means(values: Sequence[Sequence[float]], weights: Sequence[float], draws: Array) -> Array:
+    """[R, K]: the weighted mean over groups of ``values`` [K][G] in each of ``draws`` [R, G]."""
+    rows = np.asarray(weights)
+    return np.asarray(draws @ (np.asarray(values) * rows).T / (draws @ rows)[:, None])
+
+
+def final_groups(record: RunRecord) -> GroupErrors | None:
+    """The group errors of the final evaluation alone, or None if they were not kept."""
+    groups = record.groups
+    if groups is None or not groups.total or len(groups.equivariance) != len(groups.total):
+        return None
+    return GroupErrors(
+        weights=groups.weights, total=groups.total[-1:], equivariance=groups.equivariance[-1:]
+    )
+
+
+def caveats(sides: Mapping[str, Side], draws: Array | None) -> list[str]:
+    """What a reader must know about the curves and intervals of the two ``sides``, as sentences."""
+    notes = []
+    arms = list(sides)
+    seeds = len(sides[arms[0]].finished)
+    failed = [
+        f"{int((~each.finished).sum())} of the {arm} arm"
+        for arm, each in sides.items()
+        if not each.finished.all()
+    ]
+    if failed:
+        notes.append(
+            f"diverged: {', '.join(failed)}; medians and rank intervals over seeds stand for means"
+        )
+    elif draws is None and seeds > 1:
+        notes.append("no test groups shared by all runs: the intervals cover seeds only")
+    if seeds == 1:
+        notes.append(
+            "one seed: "
+            + ("no intervals" if draws is None else "the intervals cover the test set only")
+        )
+    for arm, each in sides.items():
+        if each.log_tau is None:
+            notes.append(f"the step time of the {arm} arm was not measured")
+        reached = 1.0 if each.curves is None else math.exp(each.curves.measured_to) / each.steps
+        if reached < REACH:
+            notes.append(
+                f"the {arm} curve ends at {reached:.0%} of the budget's steps as timed; its last value stands for the rest"
+            )
+        if each.curves is not None:
+            measured = float(each.curves.log_loss[0, :, -1].mean())
+            rise = math.exp(measured - float(each.fits[0, -1])) - 1
+            if rise > RISE:
+                notes.append(
+                    f"the {arm} arm's test loss rises at the end and lies {rise:.0%} above its non-increasing fit"
+                )
+    return notes
+
+
+def _log_tau(runs: Sequence[ArmRun]) -> Array | None:
+    """[S] log seconds a step; a seed without timing (it diverged first) takes the mean of the
+    others; None if none has it."""
+    rates = [run.record.throughput.samples_per_second for run in runs]
+    known = [
+        math.log(run.record.recipe.batch_size / rate)
+        for run, rate in zip(runs, rates, strict=True)
+        if rate
+    ]
+    if not known or any(
+        not rate and not run.diverged for run, rate in zip(runs, rates, strict=True)
+    ):
+        return None
+    mean = float(np.mean(known))
+    return np.array(
+        [
+            math.log(run.record.recipe.batch_size / rate) if rate else mean
+            for run, rate in zip(runs, rates, strict=True)
+        ]
+    )
+
+
+def _steps(
+    runs: Sequence[ArmRun], setting: Setting, batch_size: float, log_tau: Array | None
+) -> float:
+    """The steps that the budget allows: B / tau, N, or samples / batch size. Without timing, the
+    steps that were made."""
+    if setting.budget_kind == "steps":
+        return setting.budget_limit
+    if setting.budget_kind == "samples":
+        return setting.budget_limit / batch_size
+    if log_tau is not None:
+        return setting.budget_limit / math.exp(float(log_tau.mean()))
+    return math.exp(float(np.mean([math.log(max(run.record.steps, 1)) for run in runs])))

@@ -1,0 +1,139 @@
+"""``measure_equivariance``: the symmetry decomposition of any model of a task, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import nn
+
+from equivbench.errors import UsageError
+from equivbench.measure.evaluator import Evaluator
+from equivbench.measure.measurement import Measurement as Measurement
+from equivbench.measure.measurement import Part as Part
+from equivbench.measure.measurement import is_verified as is_verified
+from equivbench.measure.rotated_set import Precision
+from equivbench.registry import DATASETS, TASKS, resolve
+from equivbench.tasks.base import DatasetSource, Group, Split, Task, TaskData
+
+
+def measure_equivariance(
+    model: nn.Module,
+    task: Task | str,
+    *,
+    split: str | Split = "test",
+    rotations: int = 4,
+    group: Group = "so3",
+    seed: int = 0,
+    device: torch.device | str = "auto",
+    requires: Mapping[str, float] | None = None,
+    precision: Precision | None = None,
+    data: TaskData | None = None,
+) -> Measurement:
+    """How much of a model's error is a symmetry error, with the numerical floor below which it
+    could not be seen.
+
+    Parameters
+    ----------
+    model
+        Called with the task's inputs by keyword, returns a mapping of outputs.
+    task
+        A task, or the name of a registered one.
+    split
+        ``test``, ``validation`` or ``train`` of ``data``, or a split itself.
+    rotations
+        Draws per sample, at least 2; for ``octahedral`` 24 or more is the whole group, whose
+        averages are exact.
+    group
+        ``so3`` or ``octahedral``.
+    seed
+        Of rotations and noise.
+    device
+        ``auto`` is where the model's weights are; the model is moved to any other.
+    requires
+        Inputs that the data pipeline must build, with their parameter (``{"edge_index": 5.0}``);
+        None: those that the model's attribute of this name tells, if it has one.
+    precision
+        ``float64``, ``float32``, ``tf32`` or ``bf16`` (autocast); None: that of the model's
+        weights.
+    data
+        The data set; None: the task's default (the first registered). On grids under SO(3) its
+        training split gives the floor: with a split itself and no data, the floor is not measured.
+
+    Returns
+    -------
+    Measurement
+        In the task's board unit, averaged over the prediction's rows.
+
+    Raises
+    ------
+    UsageError
+        For unknown names, and for models that do not take the task's inputs or give its prediction.
+    FailedError
+        If the data set is missing or broken.
+    """
+    chosen = cast(Task, resolve(TASKS.get(task).factory)()) if isinstance(task, str) else task
+    where = _device(model) if device == "auto" else torch.device(device)
+    if data is None and isinstance(split, str):
+        data = default_dataset(chosen.name).load()
+    evaluator = Evaluator(
+        chosen,
+        data.split(split) if data is not None and isinstance(split, str) else cast(Split, split),
+        requires=getattr(model, "requires", {}) if requires is None else requires,
+        rotations=rotations,
+        group=group,
+        seed=seed,
+        device=where,
+        precision=precision or _precision(model, where),
+        untrained=lambda: {} if data is None else chosen.untrained(data),
+    )
+    return evaluator.evaluate(model.to(where), floor=True)
+
+
+def default_dataset(task: str) -> DatasetSource:
+    """The first data set registered for ``task``; raises ``UsageError`` if there is none."""
+    for name, entry in DATASETS.entries().items():
+        if entry.value.task == task:
+            return cast(DatasetSource, resolve(DATASETS.get(name).factory)())
+    raise UsageError(
+        f"no data set is registered for task {task!r}; register one, or pass a split instead of its name"
+    )
+
+
+def _weights(model: nn.Module) -> torch.Tensor | None:
+    return next(
+        (
+            tensor
+            for tensor in (*model.parameters(), *model.buffers())
+            if tensor.is_floating_point()
+        ),
+        None,
+    )
+
+
+def _device(model: nn.Module) -> torch.device:
+    weights = _weights(model)
+    return torch.device("cpu") if weights is None else weights.device
+
+
+def _precision(model: nn.Module, device: torch.device) -> Precision:
+    """The model's own arithmetic: its weights' dtype, and TF32 where this process uses it."""
+    weights = _weights(model)
+    dtype = torch.get_default_dtype() if weights is None else weights.dtype
+    if (
+        dtype == torch.float32
+        and device.type == "cuda"
+        and torch.get_float32_matmul_precision() != "highest"
+    ):
+        return "tf32"
+    known: dict[torch.dtype, Precision] = {
+        torch.float64: "float64",
+        torch.float32: "float32",
+        torch.bfloat16: "bf16",
+    }
+    if dtype not in known:
+        raise UsageError(
+            f"a model of {dtype} cannot be measured; use float64, float32 or bfloat16 weights"
+        )
+    return known[dtype]

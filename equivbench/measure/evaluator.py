@@ -1,0 +1,241 @@
+"""Judges models on a fixed, rotated test set: forward passes and the decomposition, nothing
+else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from equivbench.errors import UsageError
+from equivbench.measure.draws import draw_rotations, spread
+from equivbench.measure.floor import (
+    FLOOR_ROTATIONS,
+    FLOOR_SAMPLES,
+    Floor,
+    interpolation_floor,
+    rounding_floor,
+)
+from equivbench.measure.forward import Caller, evaluating
+from equivbench.measure.measurement import Measurement, part_of
+from equivbench.measure.rotated_set import (
+    Chunk,
+    Placement,
+    Precision,
+    RotatedSet,
+    rows_of,
+    strata_of,
+)
+from equivbench.symmetry.decomposition import Decomposition, decompose
+from equivbench.tasks.base import Group, Split, Task
+from equivbench.tasks.fraction import Subset
+
+_VALUES_AT_ONCE = 1 << 22
+"""Predicted numbers that are decomposed together: 32 MiB in float64, and as much again for each of
+a few temporaries."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What one pass over the test set gives."""
+
+    objective: float
+    errors: Decomposition
+    weights: Tensor
+    """[rows] how much each row counts in a mean."""
+    strata: Mapping[str, Tensor]
+    """[rows] mask of each stratum."""
+
+
+class Evaluator:
+    """A test set under fixed rotations, and the measurement of models on it.
+
+    Parameters
+    ----------
+    task, split
+        The task, and the samples of it to test on.
+    requires
+        Derived inputs that the models take, with their parameter.
+    rotations
+        Draws per sample, at least 2 (for ``octahedral``, 24 or more is the whole group, whose
+        averages are exact).
+    group
+        ``so3`` or ``octahedral``.
+    seed
+        Of rotations and noise: equal seeds give equal test sets, whatever the model.
+    device
+        Where everything is kept and the models run.
+    samples
+        How many samples, spread over all groups; None is all.
+    batch_size
+        Samples a forward pass.
+    precision
+        The arithmetic of the forward passes: ``bf16`` is autocast here; ``tf32`` expects it to be
+        switched on by the caller.
+    mirrored
+        Test on the mirror images x -> -x of the same samples, under the same noise (mirrored too)
+        and rotations.
+    untrained
+        Makes the task's untrained predictors, when first needed: for :meth:`baselines`, and for the
+        floor of a task that interpolates.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        split: Split,
+        *,
+        requires: Mapping[str, float],
+        rotations: int = 4,
+        group: Group = "so3",
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        samples: int | None = None,
+        batch_size: int = 64,
+        precision: Precision = "float32",
+        mirrored: bool = False,
+        untrained: Callable[[], Mapping[str, nn.Module]] = dict,
+    ) -> None:
+        if len(split) == 0:
+            raise UsageError(f"the split of task {task.name!r} to measure on is empty")
+        self.task, self.split, self.group = task, split, group
+        self._seed, self._batch_size = seed, max(1, batch_size // task.test_points)
+        self._placement = Placement(task, requires, torch.device(device), precision)
+        self._mirrored, self._untrained = mirrored, untrained
+        self._samples = spread(split.groups, samples)
+        drawn, self._exhaustive = draw_rotations(
+            group, rotations, len(self._samples) * task.test_points, seed
+        )
+        self._chunks = self._rotated(self._samples, drawn).kept()
+
+    def evaluate(self, model: nn.Module, floor: bool = True) -> Measurement:
+        """Measure ``model`` (called with the inputs by keyword, in evaluation mode, without
+        gradients).
+
+        ``floor``: also the floor of its share; that of rounding takes at most 64 of the samples.
+        Every module's mode is put back as it was. Raises ``UsageError`` if the model does not take
+        the inputs or does not give the prediction that the task declares.
+        """
+        caller = self._caller(model)
+        with evaluating(model):
+            judged = self._judge(caller)
+            measured = self._floor(caller, judged) if floor else None
+        return self._measurement(judged, measured)
+
+    def baselines(self) -> dict[str, float]:
+        """Board metric on this test set of the ``zero`` predictor and of the task's untrained ones,
+        by name."""
+        weight, power = 0.0, 0.0
+        for chunk in self._chunks:
+            weight += float(chunk.row_weights.sum())
+            # Two draws of it, as few as can be decomposed.
+            zeros = [torch.zeros_like(chunk.target)] * 2
+            power += sum(float(part.total.sum()) for part in self._decomposed(zeros, chunk))
+        judged = {
+            name: float(each.errors.total.sum() / each.weights.sum())
+            for name, each in self._judged_untrained.items()
+        }
+        return {"zero": power / weight, **judged}
+
+    def _caller(self, model: nn.Module) -> Caller:
+        return Caller(self.task, model, self._placement.precision, self._placement.device)
+
+    def _rotated(self, samples: Tensor, rotations: Tensor, round_trip: bool = False) -> RotatedSet:
+        return RotatedSet(
+            self._placement,
+            self.split,
+            samples,
+            rotations,
+            self._batch_size,
+            self._seed,
+            round_trip,
+            self._mirrored,
+            posed=self.group == "octahedral",
+        )
+
+    def _judge(self, caller: Caller) -> Judged:
+        """Each chunk under each of its draws."""
+        objective = torch.zeros((), dtype=torch.float64, device=self._placement.device)
+        parts: list[Decomposition] = []
+        weights, strata, samples = [], [], 0
+        for chunk in self._chunks:
+            predictions, objectives = [], []
+            for draw, inputs, outputs in caller.runs(chunk):
+                objectives.append(self.task.objective(outputs, draw.targets, inputs).double())
+                predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
+            objective += torch.stack(objectives).mean() * chunk.samples
+            samples += chunk.samples
+            parts += self._decomposed(predictions, chunk)
+            weights.append(chunk.row_weights)
+            strata.append(chunk.strata)
+        return Judged(
+            float(objective) / samples, rows_of(parts), torch.cat(weights), dict(strata_of(strata))
+        )
+
+    def _decomposed(self, predictions: Sequence[Tensor], chunk: Chunk) -> Iterator[Decomposition]:
+        """The errors of the chunk's rows from each draw's ``predictions``, a few rows at a time: 24
+        draws of a grid are large."""
+        at_once = max(1, _VALUES_AT_ONCE // (len(predictions) * chunk.target[0].numel()))
+        for start in range(0, len(chunk.target), at_once):
+            rows = slice(start, start + at_once)
+            yield decompose(
+                torch.stack([prediction[rows] for prediction in predictions]),
+                chunk.target[rows],
+                weights=None if chunk.weights is None else chunk.weights[rows],
+                groups=chunk.groups[rows],
+                exhaustive=self._exhaustive,
+            )
+
+    def _floor(self, caller: Caller, judged: Judged) -> Floor | None:
+        if self.group == "so3" and self.task.interpolates:
+            linear = self._judged_untrained.get("linear")
+            return (
+                None
+                if linear is None
+                else interpolation_floor(linear.errors, judged.errors, judged.strata)
+            )
+        return rounding_floor(caller, self._floor_chunks, self.group)
+
+    def _measurement(self, judged: Judged, floor: Floor | None) -> Measurement:
+        errors, weights = judged.errors, judged.weights
+        whole = part_of(errors, weights, None if floor is None else floor.share)
+        by = {
+            name: part_of(
+                errors.rows(rows), weights[rows], None if floor is None else floor.by.get(name)
+            )
+            for name, rows in judged.strata.items()
+        }
+        return Measurement(
+            **vars(whole),
+            objective=judged.objective,
+            explained=1 - whole.total / self._baseline if self._baseline else float("nan"),
+            group=self.group,
+            allowed=None if floor is None else floor.allowed,
+            by=by,
+        )
+
+    @cached_property
+    def _judged_untrained(self) -> dict[str, Judged]:
+        judged = {}
+        for name, predictor in self._untrained().items():
+            with evaluating(predictor):
+                judged[name] = self._judge(self._caller(predictor.to(self._placement.device)))
+        return judged
+
+    @cached_property
+    def _floor_chunks(self) -> Iterable[Chunk]:
+        chosen = self._samples[
+            spread(self.split.groups[self._samples], FLOOR_SAMPLES // self.task.test_points)
+        ]
+        drawn, _ = draw_rotations(
+            self.group, FLOOR_ROTATIONS, len(chosen) * self.task.test_points, self._seed
+        )
+        return self._rotated(chosen, drawn, round_trip=self.group == "so3").kept()
+
+    @cached_property
+    def _baseline(self) -> float:
+        whole = len(self._samples) == len(self.split)
+        return self.task.baseline(self.split if whole else Subset(self.split, self._samples))

@@ -1,0 +1,123 @@
+"""What a measurement of a model says: its error, how much of it is a symmetry error, and whether a
+declared symmetry holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from equivbench.records.schema import Number, Test, TestPart
+from equivbench.registry import Symmetry
+from equivbench.symmetry.decomposition import Decomposition, ratio_interval, sum_by_group
+from equivbench.tasks.base import Group
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The error of some rows (a stratum, or all of them) in the task's board unit."""
+
+    total: float
+    twirled: float
+    equivariance: float
+    share: float
+    """equivariance / total; NaN where the total is 0."""
+    floor: float | None
+    """The share that rounding the rotated inputs alone would cause; None if it was not measured."""
+    group_weights: Tensor
+    """[G] rows behind each independent group (molecule), on the host."""
+    group_total: Tensor
+    """[G] mean total of each group's rows."""
+    group_equivariance: Tensor
+    """[G] mean equivariance error of each group's rows."""
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """(low, high) of the share, by bootstrap over the groups; (NaN, NaN) for fewer than two
+        groups."""
+        return ratio_interval(
+            self.group_equivariance * self.group_weights,
+            self.group_total * self.group_weights,
+            level,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement(Part):
+    """The symmetry decomposition of a model's error on a fixed, rotated test set."""
+
+    objective: float
+    """The training objective, averaged over samples and draws."""
+    explained: float
+    """1 - total / baseline, with the task's declared baseline; NaN where that is 0."""
+    group: Group
+    allowed: float | None
+    """The share up to which a declared symmetry holds (:mod:`equivbench.measure.floor`); measured
+    with the floor."""
+    by: Mapping[str, Part] = field(default_factory=dict)
+    """The same by stratum (element, flow time), in the task's order; strata without a row are left
+    out."""
+
+    def to_record(self) -> Test:
+        """As it goes into a run record; what is not a finite number becomes null."""
+        return Test(
+            objective=_number(self.objective),
+            total=_number(self.total),
+            twirled=_number(self.twirled),
+            equivariance=_number(self.equivariance),
+            share=_number(self.share),
+            floor=_number(self.floor),
+            group=self.group,
+            explained=_number(self.explained),
+            by={name: _part_record(part) for name, part in self.by.items()},
+        )
+
+
+def is_verified(measurement: Measurement) -> bool:
+    """Whether a declared symmetry holds: the share is at most what rounding, or the grid, explains.
+
+    Without a measured floor nothing is verified: False.
+    """
+    if measurement.allowed is None:
+        return False
+    # No error at all, so none of symmetry.
+    return measurement.equivariance == 0 or measurement.share <= measurement.allowed
+
+
+def covers(symmetry: Symmetry, group: Group) -> bool:
+    """Whether a model declared ``symmetry`` promises anything about rotations drawn from
+    ``group``."""
+    return symmetry in ("so3", "o3") or (symmetry == "octahedral" and group == "octahedral")
+
+
+def part_of(errors: Decomposition, row_weights: Tensor, floor: float | None) -> Part:
+    """The part that the rows of ``errors`` make up, each counting with its ``row_weights`` [rows]
+    in the means."""
+    weight = row_weights.sum()
+    weights = sum_by_group(row_weights, errors.groups)
+    # A group whose rows all have weight 0 has no error either: 0 / 1.
+    divisor = weights.where(weights > 0, 1.0)
+    return Part(
+        total=float(errors.total.sum() / weight),
+        twirled=float(errors.twirled.sum() / weight),
+        equivariance=float(errors.equivariance.sum() / weight),
+        share=errors.share,
+        floor=floor,
+        group_weights=weights.cpu(),
+        group_total=(sum_by_group(errors.total, errors.groups) / divisor).cpu(),
+        group_equivariance=(sum_by_group(errors.equivariance, errors.groups) / divisor).cpu(),
+    )
+
+
+def _number(value: float | None) -> Number:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _part_record(part: Part) -> TestPart:
+    return TestPart(
+        total=_number(part.total),
+        twirled=_number(part.twirled),
+        equivariance=_number(part.equivariance),
+        share=_number(part.share),
+    )

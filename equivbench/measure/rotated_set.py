@@ -1,0 +1,292 @@
+"""The fixed test set: drawn, rotated and assembled once, kept on the device, the same for every
+model that it judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor
+
+from equivbench.errors import UsageError
+from equivbench.symmetry.decomposition import Decomposition
+from equivbench.symmetry.mirror import mirror
+from equivbench.symmetry.rotations import random_rotations
+from equivbench.symmetry.types import SymmetryType
+from equivbench.tasks.base import Field, Split, Task
+
+if TYPE_CHECKING:
+    from equivbench.tasks.base import Batch
+
+Precision = Literal["float32", "tf32", "bf16", "float64"]
+
+KEPT_BYTES = 1 << 28
+"""A test set whose inputs take more is assembled anew in each evaluation (voxel grids under 24
+rotations)."""
+
+_POSE_SEED = 1 << 30
+"""Keeps poses apart from noise, whose generator starts at the seed itself (torch keeps 32 bits of a
+seed)."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The samples of a chunk under one draw of the group, as the model takes them."""
+
+    inputs: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor]
+    """Rotated like the inputs: what the objective compares with."""
+    inverse: Tensor
+    """[graphs, 3, 3] float64, what takes predictions back."""
+    place: Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+    """Does to further tensors, given in float64 for the sample as it is, what was done to the
+    inputs."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some samples under every draw."""
+
+    draws: Iterable[Draw]
+    """Assembled as they are asked for, or kept (a tuple)."""
+    plain: Mapping[str, Tensor] | None
+    """The inputs of the samples as they are, for tasks with feedback."""
+    index: Tensor | None
+    """[nodes] the graph of each node."""
+    target: Tensor
+    """[rows, ...] of the prediction, unrotated."""
+    weights: Tensor | None
+    row_weights: Tensor
+    """[rows] float64: how much each row counts in a mean."""
+    groups: Tensor
+    """[rows] the independent unit of each row."""
+    strata: tuple[tuple[str, ...], Tensor] | None
+    samples: int
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How the samples of a chunk reach the model: the arithmetic, the device and the derived
+    inputs."""
+
+    task: Task
+    requires: Mapping[str, float]
+    device: torch.device
+    precision: Precision
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the model's floating-point inputs; reduced precisions start from float32."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    def assembled(self, batch: Batch, noise: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """(inputs, targets) in the working precision."""
+        return self.task.assemble(cast(batch, self.dtype), cast(noise, self.dtype), self.requires)
+
+    def rounded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Every tensor that a rotation moves, rounded to the working precision and given back in
+        float64."""
+        moving = {
+            field.name
+            for field in self.task.fields
+            if not SymmetryType.parse(field.symmetry).invariant
+        }
+        rounding = ROUNDINGS[self.precision]
+        return {
+            name: rounding(tensor).double() if name in moving else tensor
+            for name, tensor in tensors.items()
+        }
+
+
+@dataclass(frozen=True)
+class RotatedSet:
+    """Samples under fixed draws of a group; iterating it assembles them chunk by chunk, each time
+    alike.
+
+    ``samples`` [n] of ``split`` are judged ``task.test_points`` times each; ``rotations`` [draws, n
+    * test_points, 3, 3]. Noise is drawn once for each judged sample and rotates with it.
+    ``round_trip``: the inputs are rotated, rounded to the working precision and rotated back, so
+    that they differ from the sample by rounding alone, and predictions stay where they are.
+    ``mirrored``: it is the samples' mirror images, noise included, that are rotated and judged.
+    ``posed``: each sample is first turned by a Haar rotation of its own, the same in every draw, so
+    that a test under a finite group does not rest on the orientations in which samples happen to be
+    stored.
+    """
+
+    placement: Placement
+    split: Split
+    samples: Tensor
+    rotations: Tensor
+    batch_size: int
+    seed: int
+    round_trip: bool = False
+    mirrored: bool = False
+    posed: bool = False
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """The chunks, of ``batch_size`` samples (the last of fewer)."""
+        for start in range(0, len(self.samples), self.batch_size):
+            yield self._chunk(start)
+
+    def kept(self) -> Iterable[Chunk]:
+        """The chunks in memory if they are small, else the set itself."""
+        first = next(iter(self))
+        draw = next(iter(first.draws))
+        held = (*draw.inputs.values(), *draw.targets.values())
+        each = sum(tensor.numel() * tensor.element_size() for tensor in held) / min(
+            self.batch_size, len(self.samples)
+        )
+        if each * len(self.samples) * len(self.rotations) > KEPT_BYTES:
+            return self
+        return [replace(chunk, draws=tuple(chunk.draws)) for chunk in self]
+
+    def _chunk(self, start: int) -> Chunk:
+        placement, task = self.placement, self.placement.task
+        device, points = placement.device, task.test_points
+        picked = self.samples[start : start + self.batch_size].repeat_interleave(points)
+        rotations = self.rotations[:, points * start : points * start + len(picked)].to(device)
+        host_batch = self.split.collate(picked)
+        # A function of the position, so that a chunk assembled again is the same.
+        generator = torch.Generator().manual_seed(self.seed + start)
+        batch, noise = (
+            _exact(host_batch, device),
+            _exact(task.test_noise(host_batch, generator), device),
+        )
+        if self.mirrored:
+            batch, noise = mirror(batch, task.fields), mirror(noise, task.fields)
+        index = None if task.index_field is None else batch[task.index_field]
+        if self.posed:
+            batch = task.rotate(batch, self._poses(picked, start).to(device), index)
+        everything = {**batch, **noise}
+        target = task.assemble(batch, noise, {})[1][task.prediction]
+        weights = task.weights(everything)
+        return Chunk(
+            draws=_Draws(self, batch, noise, rotations, index),
+            plain=None if task.feedback is None else placement.assembled(batch, noise)[0],
+            index=index,
+            target=target,
+            weights=weights,
+            row_weights=target.new_ones(len(target)) if weights is None else _row_sums(weights),
+            groups=_per_row(task, self.split.groups[picked].to(device), index),
+            strata=task.strata(everything),
+            samples=task.samples_in(batch),
+        )
+
+    def _poses(self, picked: Tensor, start: int) -> Tensor:
+        generator = torch.Generator().manual_seed(_POSE_SEED + self.seed + start)
+        return random_rotations(len(picked), generator=generator, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """The draws of one chunk, assembled as they are asked for."""
+
+    of: RotatedSet
+    batch: Mapping[str, Tensor]
+    noise: Mapping[str, Tensor]
+    rotations: Tensor
+    index: Tensor | None
+
+    def __iter__(self) -> Iterator[Draw]:
+        for rotation in self.rotations:
+            place = partial(self._place, rotation)
+            moved = place({**self.batch, **self.noise})
+            inputs, targets = self.of.placement.assembled(
+                {name: moved[name] for name in self.batch},
+                {name: moved[name] for name in self.noise},
+            )
+            inverse = rotation.transpose(1, 2)
+            if self.of.round_trip:
+                inverse = torch.eye(3, dtype=torch.float64, device=rotation.device).expand_as(
+                    inverse
+                )
+            yield Draw(inputs, targets, inverse, place)
+
+    def _place(self, rotation: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        placement = self.of.placement
+        moved = placement.task.rotate(tensors, rotation, self.index)
+        if self.of.round_trip:
+            moved = placement.task.rotate(
+                placement.rounded(moved), rotation.transpose(1, 2), self.index
+            )
+        return cast(moved, placement.dtype)
+
+
+def _row_sums(weights: Tensor) -> Tensor:
+    """[rows] float64, without unfolding an expanded tensor."""
+    return (
+        weights.sum(dim=tuple(range(1, weights.dim())), dtype=torch.float64)
+        if weights.dim() > 1
+        else weights.double()
+    )
+
+
+def _per_row(task: Task, per_sample: Tensor, index: Tensor | None) -> Tensor:
+    return (
+        per_sample[index]
+        if prediction_field(task).per == "node" and index is not None
+        else per_sample
+    )
+
+
+def rows_of(parts: Sequence[Decomposition]) -> Decomposition:
+    """The rows of several chunks as one."""
+    return Decomposition(
+        torch.cat([part.total for part in parts]),
+        torch.cat([part.twirled for part in parts]),
+        torch.cat([part.equivariance for part in parts]),
+        torch.cat([part.groups for part in parts]),
+    )
+
+
+def strata_of(
+    strata: Sequence[tuple[tuple[str, ...], Tensor] | None],
+) -> Iterator[tuple[str, Tensor]]:
+    """(name, [rows] mask over all chunks) of each stratum that has a row; ``strata`` are those of
+    the chunks."""
+    known = [each for each in strata if each is not None]
+    if len(known) < len(strata):
+        return
+    names, index = known[0][0], torch.cat([index for _, index in known])
+    for position, count in enumerate(torch.bincount(index, minlength=len(names)).tolist()):
+        if count:
+            yield names[position], index == position
+
+
+def prediction_field(task: Task) -> Field:
+    """The declaration of the task's prediction; raises ``UsageError`` if there is none."""
+    for field in task.fields:
+        if field.name == task.prediction:
+            return field
+    raise UsageError(f"task {task.name!r} declares no field for its prediction {task.prediction!r}")
+
+
+def _to_tf32(values: Tensor) -> Tensor:
+    """Rounded to the 10 explicit mantissa bits that TF32 keeps of a float32."""
+    bits = values.float().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+ROUNDINGS: Mapping[Precision, Callable[[Tensor], Tensor]] = {
+    "float64": lambda values: values,
+    "float32": lambda values: values.float(),
+    "tf32": _to_tf32,
+    "bf16": lambda values: values.bfloat16(),
+}
+
+
+def _exact(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """The batch on the device, floating point in float64, in which all rotations are made."""
+    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+    return cast(moved, torch.float64)
+
+
+def cast(batch: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """The batch with its floating-point tensors in ``dtype``."""
+    return {
+        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+        for name, tensor in batch.items()
+    }

@@ -1,0 +1,243 @@
+"""The board: records aggregated over seeds and ranked among their like. Built once; every format
+shows these rows."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import msgspec
+
+from equivbench.errors import FailedError
+from equivbench.records.schema import RunRecord
+from equivbench.report.aggregates import DIGITS as DIGITS
+from equivbench.report.aggregates import LEVEL as LEVEL
+from equivbench.report.aggregates import aggregate, all_in, final, log_interval, measured, of_linear
+from equivbench.report.provenance import Provenance, provenance
+from equivbench.report.text import printable
+
+
+@dataclass(frozen=True, order=True)
+class Setting:
+    """What rows must share to be ranked together (rules.md, section 6)."""
+
+    task: str
+    dataset: str
+    dataset_version: str
+    dataset_sha256: str
+    preset: str
+    budget: str
+    variant: str
+    group: str
+    machine_key: str
+    rules_version: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm over its seeds. Numbers are over the finished seeds; null where no finished seed
+    measured them."""
+
+    rank: int | None
+    """Among the rows of its setting, 1 the lowest total; equal totals share a rank; null if no seed
+    finished."""
+    pair: str
+    arm: str
+    model: str
+    kernels: str
+    """The backend of its equivariant operations."""
+    setup: str
+    """Digest of model, config, kernels, wrapper and recipe: only seeds of one setup are
+    aggregated."""
+    parameters: int
+    total: float | None
+    """Board metric: geometric mean over seeds, with its Student interval on the logarithm from two
+    seeds on."""
+    total_low: float | None
+    total_high: float | None
+    share: float | None
+    floor: float | None
+    explained: float | None
+    of_linear: float | None
+    """``total`` relative to that of the best linear predictor on the same test set, which needs no
+    training."""
+    samples_per_second: float | None
+    """Training throughput, steady state."""
+    samples_per_second_all_in: float | None
+    """The same with the compile seconds added to the time."""
+    compile_seconds: float | None
+    epochs: float | None
+    seeds: int
+    finished: int
+    diverged: int
+    """Seeds whose loss counts as infinite: one is enough to rank the row below every row
+    without."""
+    status: Literal["complete", "partial", "no result"]
+    """Whether all, some or none of the seeds finished."""
+    note: str
+    """What a reader must know: unfinished seeds, a declared symmetry that failed its
+    measurement."""
+    unfinished: tuple[str, ...]
+    """``seed 2 failed: out of memory``, for each seed without a result."""
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Board:
+    """The ranked rows of one setting; ``unit`` is that of ``total`` where the task is known."""
+
+    setting: Setting
+    unit: str
+    rows: tuple[Row, ...]
+
+
+def build_boards(records: Sequence[RunRecord], units: dict[str, str] | None = None) -> list[Board]:
+    """Boards of ``records`` in the order of their settings; ``units`` gives each task's board unit.
+
+    Raises ``FailedError`` if there is nothing to show or a value breaks its metric's declared
+    range.
+    """
+    if not records:
+        raise FailedError("there are no records to make a board of; `equivbench run` writes some")
+    return [
+        Board(setting, (units or {}).get(setting.task, ""), tuple(row for row, _ in ranked))
+        for setting, ranked in rank_runs(records).items()
+    ]
+
+
+def rank_runs(records: Sequence[RunRecord]) -> dict[Setting, list[tuple[Row, list[RunRecord]]]]:
+    """The rows of each setting in order of rank, each with its runs in order of seeds; of several
+    runs of a seed the newest."""
+    # The group a pair is tested under, for its runs that failed before their first evaluation.
+    groups = {
+        (record.task, record.pair): record.trace[-1].test.group
+        for record in records
+        if record.trace
+    }
+    seeds: dict[tuple[Setting, str, str, str], dict[int, RunRecord]] = defaultdict(dict)
+    for record in sorted(records, key=lambda record: (record.created, record.run_id)):
+        setting = _setting(record, groups.get((record.task, record.pair), ""))
+        seeds[setting, record.pair, record.arm, setup_digest(record)][record.seed] = record
+    rows: dict[Setting, list[tuple[Row, list[RunRecord]]]] = defaultdict(list)
+    for setting, pair, arm, setup in sorted(seeds):
+        newest = seeds[setting, pair, arm, setup]
+        runs = [newest[seed] for seed in sorted(newest)]
+        rows[setting].append((_row(runs, setup), runs))
+    return {setting: _ranked(arms) for setting, arms in rows.items()}
+
+
+def setup_digest(record: RunRecord) -> str:
+    """Eight hexadecimal digits that differ when model, config, kernels, wrapper or recipe do."""
+    model = msgspec.to_builtins(record.model)
+    del model["symmetry_verified"]  # an outcome of the run, not a setting of it
+    settings = msgspec.json.encode([model, msgspec.to_builtins(record.recipe)], order="sorted")
+    return hashlib.sha256(settings).hexdigest()[:8]
+
+
+def _setting(record: RunRecord, group: str) -> Setting:
+    return Setting(
+        task=_clean(record.task),
+        dataset=_clean(record.dataset.name),
+        dataset_version=_clean(record.dataset.version),
+        dataset_sha256=_clean(record.dataset.sha256),
+        preset=_clean(record.preset),
+        budget=f"{record.budget.limit:.12g} {record.budget.kind}",
+        variant=_clean(
+            ", ".join(f"{name}={value}" for name, value in sorted(record.variant.items()))
+        ),
+        group=record.trace[-1].test.group if record.trace else group,
+        machine_key=_clean(record.environment.machine_key),
+        rules_version=record.rules_version,
+    )
+
+
+def finished_runs(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Those that have a result."""
+    return [record for record in runs if record.status == "completed" and record.final is not None]
+
+
+def _row(seeds: list[RunRecord], setup: str) -> Row:
+    first = seeds[0]
+    finished = finished_runs(seeds)
+
+    def over_seeds(metric: str, value: Callable[[RunRecord], float | None]) -> float | None:
+        return aggregate(metric, measured(metric, finished, value))
+
+    total, low, high = log_interval(measured("total", finished, final("total")))
+    return Row(
+        rank=None,
+        pair=_clean(first.pair),
+        arm=_clean(first.arm),
+        model=_clean(first.model.name),
+        kernels=_clean(first.model.kernels),
+        setup=setup,
+        parameters=first.model.parameters,
+        total=total,
+        total_low=low,
+        total_high=high,
+        share=over_seeds("share", final("share")),
+        floor=over_seeds("floor", final("floor")),
+        explained=over_seeds("explained", final("explained")),
+        of_linear=over_seeds("of_linear", of_linear),
+        samples_per_second=over_seeds(
+            "samples_per_second", lambda run: run.throughput.samples_per_second
+        ),
+        samples_per_second_all_in=over_seeds("samples_per_second", all_in),
+        compile_seconds=over_seeds("compile_seconds", lambda run: run.clock.compile),
+        epochs=over_seeds("epochs", lambda run: run.epochs),
+        seeds=len(seeds),
+        finished=len(finished),
+        diverged=sum(record.status == "diverged" for record in seeds),
+        status="complete"
+        if len(finished) == len(seeds)
+        else "partial"
+        if finished
+        else "no result",
+        note=_note(seeds, len(finished)),
+        unfinished=tuple(map(_unfinished, (record for record in seeds if record not in finished))),
+        provenance=provenance(seeds),
+    )
+
+
+def _ranked(rows: list[tuple[Row, list[RunRecord]]]) -> list[tuple[Row, list[RunRecord]]]:
+    """Rows in order of rank: those with a diverged seed (an infinite loss) after all others, those
+    without result last."""
+
+    def order(row: Row) -> tuple[bool, bool, float]:
+        return row.total is None, row.diverged > 0, math.inf if row.total is None else row.total
+
+    ranked: list[tuple[Row, list[RunRecord]]] = []
+    for place, (row, runs) in enumerate(sorted(rows, key=lambda each: order(each[0])), start=1):
+        above = ranked[-1][0] if ranked else None
+        tied = above is not None and order(above) == order(row)
+        rank = None if row.total is None else above.rank if tied and above is not None else place
+        ranked.append((replace(row, rank=rank), runs))
+    return ranked
+
+
+def _note(seeds: list[RunRecord], finished: int) -> str:
+    notes = []
+    if finished < len(seeds):
+        others = Counter(record.status for record in seeds if record.status != "completed")
+        why = ", ".join(f"{count} {status}" for status, count in sorted(others.items()))
+        notes.append(f"{finished} of {len(seeds)} finished ({why or 'no result'})")
+    declared = seeds[0].model.symmetry
+    verified = {record.model.symmetry_verified for record in seeds}
+    if False in verified:
+        notes.append(f"declared {declared}, which its measurement refutes")
+    elif declared != "none" and True not in verified:
+        notes.append(f"declared {declared}, not measured")
+    return "; ".join(notes)
+
+
+def _unfinished(record: RunRecord) -> str:
+    what = "without a result" if record.status == "completed" else record.status
+    return _clean(f"seed {record.seed} {what}: {record.reason or 'no reason given'}")
+
+
+def _clean(text: str) -> str:
+    return printable(text).strip()

@@ -1,0 +1,201 @@
+"""The evidence that a results folder holds: records, gaps and analyses, sorted by machine and
+preset. Nothing else is read."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from equivbench.errors import FailedError
+from equivbench.gap.efficiency import PairGap
+from equivbench.records.analyses import (
+    GRADIENTS,
+    LANDSCAPES,
+    Analysed,
+    Gradients,
+    Landscape,
+    read_gradients,
+    read_landscapes,
+)
+from equivbench.records.plausible_lines import line_problems
+from equivbench.records.schema import RunRecord
+from equivbench.records.store import InvalidRecordWarning
+from equivbench.records.submission import admitted
+from equivbench.studies.claims.findings import Hardware
+from equivbench.studies.claims.headline import Headline, make_headline
+from equivbench.studies.claims.statements import TASKS
+
+A = TypeVar("A", Gradients, Landscape)
+TRIAL_PRESET = "dev"
+"""Runs of seconds, for tests and the gate: no evidence for anything."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything from one machine under one preset; only within it are numbers compared."""
+
+    machine_key: str
+    hardware: Hardware
+    preset: str
+    records: list[RunRecord]
+    headlines: list[Headline]
+    gradients: list[Gradients]
+    landscapes: list[Landscape]
+
+    @property
+    def declared(self) -> list[RunRecord]:
+        """The records of pairs as declared, points of sweeps left out."""
+        return [record for record in self.records if "sweep" not in record.variant]
+
+    @property
+    def gaps(self) -> list[PairGap]:
+        """Those of pairs as declared."""
+        return [each.gap for each in self.headlines if "sweep" not in each.gap.variant]
+
+    def record_of(self, analysis: Analysed) -> RunRecord:
+        """The run that was analysed."""
+        return next(record for record in self.records if _run(record) == _analysed(analysis))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims are judged on, and what was left out of it (``warnings``)."""
+
+    scenes: list[Scene]
+    warnings: list[str]
+
+
+def load_evidence(results: Path) -> Evidence:
+    """The evidence below ``results``; an empty folder holds none. What `results validate` refuses
+    is left out with a warning.
+
+    Raises ``FailedError`` where the folder does not exist. Records of the preset ``dev`` and of
+    tasks other than the paper's take no part; an analysis counts while the record of its run is
+    there and was made on the same data.
+    """
+    if not results.is_dir():
+        raise FailedError(
+            f"{results} is no folder; name a results folder, or make one with `equivbench reproduce`"
+        )
+    left_out: list[str] = []
+    records = _records(results, left_out)
+    gradients, landscapes = list[Gradients](), list[Landscape]()
+    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
+        gradients += _sound(folder / GRADIENTS, read_gradients, left_out)
+        landscapes += _sound(folder / LANDSCAPES, read_landscapes, left_out)
+    return gather_evidence(records, gradients, landscapes, left_out)
+
+
+def gather_evidence(
+    records: Sequence[RunRecord],
+    gradients: Sequence[Gradients] = (),
+    landscapes: Sequence[Landscape] = (),
+    left_out: Sequence[str] = (),
+) -> Evidence:
+    """The evidence in what was read; ``left_out`` are warnings of the reading."""
+    notes = list(left_out)
+    used = [record for record in records if record.preset != TRIAL_PRESET and record.task in TASKS]
+    if len(used) < len(records):
+        others = f"of the preset {TRIAL_PRESET} or of tasks that the paper does not have"
+        notes.append(f"{len(records) - len(used)} records {others} are no evidence")
+    known = {_run(record) for record in used if record.status == "completed"}
+    kept_gradients, kept_landscapes = (
+        _kept(gradients, known, notes),
+        _kept(landscapes, known, notes),
+    )
+    headlines = make_headline(used)
+    scenes = []
+    for machine_key, preset in sorted(
+        {(record.environment.machine_key, record.preset) for record in used}
+    ):
+        own = [
+            record
+            for record in used
+            if (record.environment.machine_key, record.preset) == (machine_key, preset)
+        ]
+        scenes.append(
+            Scene(
+                machine_key=machine_key,
+                hardware=hardware_of(own[0]),
+                preset=preset,
+                records=own,
+                headlines=[
+                    each
+                    for each in headlines
+                    if (each.gap.machine_key, each.gap.preset) == (machine_key, preset)
+                ],
+                gradients=[
+                    each for each in kept_gradients if _place(each) == (machine_key, preset)
+                ],
+                landscapes=[
+                    each for each in kept_landscapes if _place(each) == (machine_key, preset)
+                ],
+            )
+        )
+    return Evidence(scenes, notes)
+
+
+def hardware_of(record: RunRecord) -> Hardware:
+    """What class of device trained it."""
+    return "CPU" if record.environment.device.lower() == "cpu" else "GPU"
+
+
+def _records(results: Path, left_out: list[str]) -> list[RunRecord]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InvalidRecordWarning)
+        try:
+            records = admitted(results, invalid="warn")
+        except FailedError:
+            # An empty folder: every claim is then not measured.
+            records = []
+    left_out += [
+        str(each.message) for each in caught if issubclass(each.category, InvalidRecordWarning)
+    ]
+    return records
+
+
+def _sound(path: Path, read: Callable[[Path], list[A]], left_out: list[str]) -> list[A]:
+    """The analyses in ``path``, where there is one, that can be right."""
+    if not path.is_file():
+        return []
+    try:
+        found = [(each, line_problems(each)) for each in read(path)]
+    except FailedError as error:
+        left_out.append(f"left out: {error}")
+        return []
+    left_out += [
+        f"left out: an analysis in {path}: {problems[0]}" for _, problems in found if problems
+    ]
+    return [each for each, problems in found if not problems]
+
+
+def _kept(analyses: Sequence[A], known: set[tuple[str, ...]], notes: list[str]) -> list[A]:
+    kept = [each for each in analyses if _analysed(each) in known and each.preset != TRIAL_PRESET]
+    if len(kept) < len(analyses):
+        notes.append(
+            f"{len(analyses) - len(kept)} analyses of runs whose finished records are not here are left out"
+        )
+    return kept
+
+
+def _run(record: RunRecord) -> tuple[str, ...]:
+    where = (record.environment.machine_key, record.task, record.pair, record.arm, record.run_id)
+    return (*where, record.dataset.sha256, repr(sorted(record.variant.items())))
+
+
+def _analysed(analysis: Analysed) -> tuple[str, ...]:
+    where = (
+        analysis.environment.machine_key,
+        analysis.task,
+        analysis.pair,
+        analysis.arm,
+        analysis.run_id,
+    )
+    return (*where, analysis.dataset_sha256, repr(sorted(analysis.variant.items())))
+
+
+def _place(analysis: Analysed) -> tuple[str, str]:
+    return analysis.environment.machine_key, analysis.preset

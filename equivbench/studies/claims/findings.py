@@ -1,0 +1,153 @@
+"""What is found on a claim: figures with their intervals and runs, parts with a verdict each, and
+how they add up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from equivbench.gap.curves import Censored
+from equivbench.gap.quantities import UNKNOWN, Quantity
+from equivbench.records.analyses import Analysed
+from equivbench.records.schema import RunRecord
+from equivbench.studies.claims.statements import TASKS, Claim
+
+Verdict = Literal["held", "did not hold", "not measured"]
+VERDICTS: tuple[Verdict, ...] = ("held", "did not hold", "not measured")
+Hardware = Literal["CPU", "GPU"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One figure: ``value`` with its 95% interval ``low`` to ``high``, in ``unit``; None with the
+    reason in ``note``.
+
+    ``censored`` says that the true value lies ``above`` or ``below``, and ``value`` is then the
+    bound.
+    """
+
+    what: str
+    value: float | None
+    low: float | None
+    high: float | None
+    unit: str
+    note: str = ""
+    censored: Censored = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was found on one subject (a pair under its setting, an axis of a sweep, a slice)."""
+
+    task: str
+    pair: str
+    """``task/pair``, with what tells it from other parts of the same pair."""
+    subject: str
+    """The pair under its whole setting."""
+    verdict: Verdict
+    reason: str
+    """In words that parts with the same reason share."""
+    detail: str
+    """The figures behind it, in short."""
+    measurements: tuple[Measurement, ...]
+    published: str
+    """What the published curves say of the same task; empty where they do not tell tasks apart."""
+    runs: tuple[str, ...]
+    """``task/pair/arm/run-id``: where the records lie below their machine's folder."""
+    commands: tuple[str, ...]
+    """What makes the records that this rests on, each once."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A claim on one machine under one preset; without a machine where there is no evidence at
+    all."""
+
+    claim: str
+    machine_key: str | None
+    hardware: Hardware | None
+    preset: str | None
+    verdict: Verdict
+    reason: str
+    """Where it held, on which tasks; where not, why; where nothing was measured, what is
+    missing."""
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def measurements(self) -> tuple[Measurement, ...]:
+        """The figures of all parts."""
+        return tuple(each for part in self.parts for each in part.measurements)
+
+
+def figure(what: str, quantity: Quantity, unit: str = "", note: str = "") -> Measurement:
+    """``quantity`` as a measurement."""
+    return Measurement(
+        what, quantity.value, quantity.low, quantity.high, unit, note, quantity.censored
+    )
+
+
+def percent(what: str, quantity: Quantity, note: str = "") -> Measurement:
+    """A fraction as a measurement in percent."""
+    return figure(what, quantity.map(lambda value: 100 * value), "%", note)
+
+
+def missing(what: str, why: str, unit: str = "") -> Measurement:
+    """What was not measured."""
+    return figure(what, UNKNOWN, unit, why)
+
+
+def total(claim: Claim, parts: Sequence[Part]) -> tuple[Verdict, str]:
+    """The verdict on ``claim`` that its parts add up to, and why.
+
+    One part that did not hold is enough against it. For it, a claim on every task needs every part
+    of every task; another holds on what was decided, and the reason names that and what was not.
+    """
+    of: dict[Verdict, list[Part]] = {
+        verdict: [part for part in parts if part.verdict == verdict] for verdict in VERDICTS
+    }
+    absent = [task for task in TASKS if all(part.task != task for part in parts)]
+    lacking = [
+        *_grouped(of["not measured"]),
+        *([f"no evidence on {' and '.join(absent)}"] if absent else []),
+    ]
+    if of["did not hold"]:
+        verdict: Verdict = "did not hold"
+    else:
+        verdict = "held" if of["held"] and not (claim.every_task and lacking) else "not measured"
+    against = [f"did not hold, {each}" for each in _grouped(of["did not hold"])]
+    held = [f"held, {each}" for each in _grouped(of["held"])]
+    order = {
+        "held": [*held, *lacking],
+        "did not hold": [*against, *held, *lacking],
+        "not measured": [*lacking, *held],
+    }
+    return verdict, ". ".join(each[:1].upper() + each[1:] for each in order[verdict])
+
+
+def _grouped(parts: Sequence[Part]) -> list[str]:
+    """A clause for each reason, with the pairs and figures that it is about."""
+    reasons: dict[str, list[str]] = {}
+    for part in parts:
+        reasons.setdefault(part.reason, []).append(f"{part.pair} {part.detail}".rstrip())
+    return [f"{reason}: {'; '.join(pairs)}" for reason, pairs in reasons.items()]
+
+
+def within(quantity: Quantity, bound: float) -> bool:
+    """Wholly at or below ``bound``."""
+    return quantity.high is not None and quantity.high <= bound
+
+
+def above(quantity: Quantity, bound: float) -> bool:
+    """Wholly above ``bound``."""
+    return quantity.low is not None and quantity.low > bound
+
+
+def run_name(run: RunRecord | Analysed) -> str:
+    """``task/pair/arm/run-id`` of a run, or of the one that was analysed."""
+    return f"{run.task}/{run.pair}/{run.arm}/{run.run_id}"
+
+
+def distinct(texts: Iterable[str]) -> tuple[str, ...]:
+    """``texts`` in order, each once."""
+    return tuple(dict.fromkeys(texts))

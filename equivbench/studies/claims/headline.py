@@ -1,0 +1,295 @@
+"""The headline: the efficiency gap per device-hour, by pair, machine and fraction of the training
+data, and where the lead turns.
+
+An hour is one of the whole machine that the machine key names (all its threads, or its GPU), and is
+called by the device that it was measured on: an hour of a CPU says nothing about one of a GPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from equivbench.gap.curve_scaling import CurveScaling, scale
+from equivbench.gap.efficiency import PairGap, Weighed, weigh
+from equivbench.gap.lead_changes import Arm, Course, LeadChange, follow
+from equivbench.gap.pairing import Comparison
+from equivbench.gap.quantities import UNKNOWN
+from equivbench.records.schema import RunRecord
+from equivbench.report.gaps import OTHER, duration, headline, show, turn_text
+from equivbench.training.budget import Budget
+
+COLUMNS = (
+    "pair",
+    "hardware",
+    "device-hours",
+    "data",
+    "loss ratio",
+    "ahead",
+    "s* of the other",
+    "lead changes at",
+    "seeds",
+)
+BUDGET_COLUMNS = ("pair", "hardware", "data", "budget", "device-hours", "loss ratio", "ahead")
+PARTS = (16, 4, 1)
+"""The budgets of :func:`budget_rows`: the longest one divided by these."""
+DATA = "data"
+"""The sweep whose points are fractions of the training split."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One pair on one machine, trained on one fraction of the data.
+
+    ``steady`` and ``all_in`` hold the loss ratio (equivariant over augmented) at every budget that
+    both arms cover, without and with compile seconds; None without step times. ``scaling`` is None
+    with the reason in ``unfitted``.
+    """
+
+    gap: PairGap
+    hardware: Literal["CPU", "GPU"]
+    device: str
+    threads: int
+    fraction: float | None
+    """Of the training split, 1 where it was not cut; None where the record says something else than
+    a number."""
+    seconds: float | None
+    """The longest budget that both arms cover; None without step times."""
+    baseline: float | None
+    """The loss that ``explained`` is relative to."""
+    steady: Course | None
+    all_in: Course | None
+    scaling: CurveScaling | None
+    unfitted: str | None
+
+    @property
+    def device_hours(self) -> float | None:
+        """``seconds`` in hours of the machine, for each arm."""
+        return None if self.seconds is None else self.seconds / 3600
+
+    @property
+    def unit(self) -> str:
+        """What kind of hours these are."""
+        return f"{self.hardware}-hours"
+
+    @property
+    def ahead(self) -> Arm | None:
+        """The arm that the interval at equal time puts ahead; None where it does not decide. A
+        claimed lead is ``gap.lead``."""
+        return None if self.gap.behind is None else _other(self.gap.behind)
+
+    def explained(self, change: LeadChange) -> float | None:
+        """How much of the signal both arms explain where the lead changes: near or below 0 it says
+        little."""
+        return None if self.baseline is None else 1 - change.loss / self.baseline
+
+
+def make_headline(records: Sequence[RunRecord]) -> list[Headline]:
+    """A headline for each gap of a pair as declared or of a data sweep, sorted by pair, machine and
+    fraction.
+
+    Sweeps over anything else (sizes, optimisers) change the arms or their recipes and take no part.
+    What differs in preset, data, budget, switches, kernels or rules stays apart, as in
+    :func:`equivbench.gap.efficiency.efficiency_gap`.
+    """
+    taking_part = [record for record in records if record.variant.get("sweep", DATA) == DATA]
+    return sorted((_headline(each) for each in weigh(taking_part)), key=_order)
+
+
+def headline_rows(headlines: Sequence[Headline]) -> list[tuple[str, ...]]:
+    """A row per headline under :data:`COLUMNS`.
+
+    A lead that the interval shows but the rules do not let be claimed (seeds, Holm) is in brackets;
+    what rests on the estimate alone has a question mark.
+    """
+    return [_row(each) for each in headlines]
+
+
+def budget_rows(headlines: Sequence[Headline]) -> list[tuple[str, ...]]:
+    """Rows under :data:`BUDGET_COLUMNS`: the loss ratio of each headline at budgets a factor of
+    four apart, shortest first.
+
+    The arm ahead is the one that the interval at that budget says, in brackets because it is no
+    claimed lead. Budgets before the first evaluation are left out, and headlines without step
+    times.
+    """
+    rows: list[tuple[str, ...]] = []
+    for each in headlines:
+        if each.steady is None or each.seconds is None:
+            continue
+        for part in PARTS:
+            seconds = each.seconds / part
+            ratio = each.steady.at(seconds)
+            if ratio != UNKNOWN:
+                ahead = each.steady.ahead(seconds)
+                hours = f"{seconds / 3600:.3g} {each.hardware}-h"
+                leader = "not decided" if ahead is None else f"({ahead})"
+                rows.append(
+                    (
+                        _name(each.gap),
+                        _hardware(each),
+                        _data(each),
+                        duration(seconds),
+                        hours,
+                        show(ratio),
+                        leader,
+                    )
+                )
+    return rows
+
+
+def changes_text(each: Headline) -> str:
+    """The budgets at which the lead changes hands, in words."""
+    if each.steady is None:
+        return "-"
+    first, last = each.steady.seconds[0], each.steady.seconds[-1]
+    if not each.steady.changes:
+        return f"never from {duration(first)} to {duration(last)}"
+    return "; ".join(change_text(change, each.explained(change)) for change in each.steady.changes)
+
+
+def change_text(change: LeadChange, explained: float | None) -> str:
+    """``12 s (9 s to 17 s) to equivariant, 31% explained``; an open end as ``..``, and ``?`` unless
+    the intervals decide it."""
+    text = f"{turn_text(change.seconds)} to {change.to}"
+    return text if explained is None else f"{text}, {explained:.0%} explained"
+
+
+def scaling_text(each: Headline) -> str:
+    """The fits of both arms in a sentence, and what they extrapolate to, said to be that."""
+    if each.scaling is None:
+        return f"no scaling fit: {each.unfitted}"
+    fits = each.scaling
+    falls = ", ".join(
+        f"{arm} seconds^-{show(fall.exponent, digits=2)}"
+        for arm, fall in (("equivariant", fits.equivariant), ("augmented", fits.augmented))
+    )
+    text = f"from {duration(fits.since)} to {duration(fits.until)} the loss falls as: {falls}"
+    if fits.extrapolated is None:
+        return f"{text}; nothing extrapolated: {fits.reason}"
+    where = turn_text(fits.extrapolated.log_seconds.map(math.exp))
+    return f"{text}; extrapolated, not measured: the lead would go to the {fits.extrapolated.to} arm at {where}"
+
+
+def _headline(weighed: Weighed) -> Headline:
+    gap, course = weighed.gap, weighed.course
+    environment = weighed.comparison.equivariant[0].record.environment
+    fits = scale(weighed.contest, weighed.comparison)
+    # Without compilation the two courses are one and the same.
+    compiled = any(
+        side.compile_seconds > 0 for side in (weighed.contest.chaser, weighed.contest.target)
+    )
+    return Headline(
+        gap=gap,
+        hardware="CPU" if environment.device.lower() == "cpu" else "GPU",
+        device=environment.cpu if environment.device.lower() == "cpu" else environment.device,
+        threads=environment.threads,
+        fraction=_fraction(gap.variant),
+        seconds=None if course is None else course.seconds[-1],
+        baseline=_baseline(weighed.comparison),
+        steady=course,
+        all_in=follow(weighed.contest, all_in=True) if compiled else course,
+        scaling=None if isinstance(fits, str) else fits,
+        unfitted=fits if isinstance(fits, str) else None,
+    )
+
+
+def _fraction(variant: dict[str, str]) -> float | None:
+    if variant.get("sweep") != DATA:
+        return 1.0
+    try:
+        fraction = float(variant["value"])
+    except (KeyError, ValueError):
+        return None
+    return fraction if 0 < fraction <= 1 else None
+
+
+def _baseline(comparison: Comparison) -> float | None:
+    """The board metric of the zero predictor: as recorded, else what loss and explained signal
+    imply."""
+    for run in (*comparison.equivariant, *comparison.augmented):
+        if "zero" in run.record.baselines:
+            return run.record.baselines["zero"]
+        final = run.record.final
+        if (
+            final is not None
+            and final.total is not None
+            and final.explained is not None
+            and final.explained < 1
+        ):
+            return final.total / (1 - final.explained)
+    return None
+
+
+def _order(each: Headline) -> tuple[object, ...]:
+    gap = each.gap
+    where = (
+        gap.task,
+        gap.pair,
+        each.hardware,
+        gap.machine_key,
+        gap.preset,
+        repr(gap.dataset["name"]),
+        gap.rules_version,
+    )
+    return (
+        *where,
+        -(each.fraction or 0.0),
+        gap.budget["kind"],
+        gap.budget["limit"],
+        repr(gap.kernels),
+    )
+
+
+def _other(arm: Arm) -> Arm:
+    return "augmented" if arm == "equivariant" else "equivariant"
+
+
+def _row(each: Headline) -> tuple[str, ...]:
+    gap = each.gap
+    found = headline(gap)
+    finished = (
+        f"{gap.n_seeds - gap.n_diverged} of {gap.n_seeds}" if gap.n_diverged else str(gap.n_seeds)
+    )
+    return (
+        _name(gap),
+        _hardware(each),
+        "-" if each.device_hours is None else f"{each.device_hours:.3g} {each.hardware}-h",
+        _data(each),
+        show(gap.loss_ratio),
+        "-" if found is None else _ahead(gap, OTHER[found[0]]),
+        "-" if found is None else show(found[1].steady),
+        changes_text(each),
+        finished,
+    )
+
+
+def _hardware(each: Headline) -> str:
+    return f"{each.gap.machine_key} ({each.hardware})"
+
+
+def _data(each: Headline) -> str:
+    return "-" if each.fraction is None else f"{each.fraction:.3g}"
+
+
+def _ahead(gap: PairGap, leader: str) -> str:
+    """``equivariant`` for a claimed lead, ``(equivariant)`` where the interval says so,
+    ``(equivariant?)`` for the estimate."""
+    if gap.lead.arm is not None:
+        return gap.lead.arm
+    return f"({leader})" if gap.behind is not None else f"({leader}?)"
+
+
+def _name(gap: PairGap) -> str:
+    """The pair, and what tells its rows apart."""
+    switches = [
+        f"{name} {value}"
+        for name, value in sorted(gap.variant.items())
+        if name not in ("sweep", "value")
+    ]
+    kernels = " / ".join(dict.fromkeys(gap.kernels.values()))
+    budget = Budget(gap.budget["kind"], gap.budget["limit"]).text
+    details = ", ".join([gap.preset, budget, *switches, kernels])
+    return f"{gap.task}/{gap.pair} ({details})"

@@ -1,0 +1,182 @@
+"""The claims in a table, and the Markdown page that shows for each what was measured, by which
+commands, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from equivbench.report.text import markdown_cell, printable
+from equivbench.studies.claims.findings import Finding, Measurement, Part, distinct
+from equivbench.studies.claims.headline import (
+    BUDGET_COLUMNS,
+    Headline,
+    budget_rows,
+    headline_rows,
+    scaling_text,
+)
+from equivbench.studies.claims.headline import COLUMNS as HEADLINE_COLUMNS
+from equivbench.studies.claims.statements import CLAIMS, CURVES, PAPER, Claim, claim
+
+COLUMNS = ("claim", "", "hardware", "preset", "verdict", "why")
+MEASURED_COLUMNS = ("", "measured", "95% interval", "")
+
+
+def claims_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+    """A row under ``COLUMNS`` for each finding."""
+    return [
+        (
+            each.claim,
+            claim(each.claim).title,
+            _hardware(each),
+            each.preset or "-",
+            each.verdict,
+            each.reason,
+        )
+        for each in findings
+    ]
+
+
+def render_claims(
+    findings: Sequence[Finding], headlines: Sequence[Headline] = (), notes: Sequence[str] = ()
+) -> str:
+    """The page on ``findings``, with the ``headlines`` that C5 rests on; ``notes`` are what was
+    left out of the evidence.
+
+    Text from records is escaped, and commands stand in indented code blocks, in which nothing is
+    active.
+    """
+    shown = [each for each in CLAIMS if any(finding.claim == each.id for finding in findings)]
+    lines = [
+        "# The claims, and what the records say",
+        "",
+        f"The paper is {PAPER}; its claims are in our words, and *published* is {CURVES}. Rules were fixed before"
+        " anything was measured, and every verdict follows from the records alone: `equivbench reproduce --report-only` makes"
+        " this page from them, `equivbench reproduce` makes the records.",
+        "",
+        *_table(COLUMNS, claims_rows(findings)),
+        "",
+        "Not measured means just that. A CPU's time is never read as a GPU's, and no two machines or presets are mixed.",
+    ]
+    if headlines:
+        lines += ["", *_headline(headlines)]
+    for each in shown:
+        lines += [
+            "",
+            *_section(each, [finding for finding in findings if finding.claim == each.id]),
+        ]
+    if notes:
+        lines += ["", "## Left out", "", *(f"- {_text(note)}" for note in notes)]
+    return "\n".join(lines) + "\n"
+
+
+def measurement_text(measurement: Measurement) -> tuple[str, str]:
+    """The value with its unit (``> 3`` for a bound), and its interval; ``-`` where there is none,
+    ``..`` for an open end."""
+    if measurement.value is None:
+        return "-", "-"
+    sign = {"above": "> ", "below": "< ", None: ""}[measurement.censored]
+    value = (
+        sign
+        + _number(measurement.value)
+        + ("%" if measurement.unit == "%" else f" {measurement.unit}".rstrip())
+    )
+    if measurement.low is None and measurement.high is None:
+        return value, "-"
+    return value, " to ".join(
+        ".." if end is None else _number(end) for end in (measurement.low, measurement.high)
+    )
+
+
+def _headline(headlines: Sequence[Headline]) -> list[str]:
+    timed = [each for each in headlines if each.steady is not None]
+    return [
+        "## The headline: loss per device-hour",
+        "",
+        "Loss of the equivariant arm over that of the augmented one, each at its budget; *data* is the fraction of the training"
+        " split. An arm in brackets is ahead by the interval, but few seeds or the correction over all pairs forbid to claim a"
+        " lead; with a question mark by the estimate alone. s* is how much faster the other arm would have to be to tie. An hour"
+        " is one of the whole machine: CPU-h are no GPU-h.",
+        "",
+        *_table(HEADLINE_COLUMNS, headline_rows(headlines)),
+        "",
+        "At smaller budgets, read off the same curves (constant rate with averaged weights, so that each point is the result of"
+        " that budget, up to tuning):",
+        "",
+        *_table(BUDGET_COLUMNS, budget_rows(timed)),
+        "",
+        *(f"- {_text(_of(each))}: {_text(scaling_text(each))}" for each in timed),
+    ]
+
+
+def _of(each: Headline) -> str:
+    kernels = " / ".join(dict.fromkeys(each.gap.kernels.values()))
+    return f"{each.gap.task}/{each.gap.pair}, kernels {kernels}" + (
+        "" if each.fraction is None else f", data {each.fraction:.3g}"
+    )
+
+
+def _section(each: Claim, findings: Sequence[Finding]) -> list[str]:
+    published = "; ".join(
+        text if task == "all" else f"{task}: {text}" for task, text in each.published.items()
+    )
+    lines = [
+        f"## {each.id}: {each.title}",
+        "",
+        each.statement,
+        "",
+        f"**Measured.** {each.measured} Enough: {each.suffices}.",
+        "",
+        f"**Rule.** {each.rule}",
+        "",
+        f"**Published.** {published}.",
+    ]
+    for finding in findings:
+        lines += [
+            "",
+            f"### {each.id}, {_text(_hardware(finding))}{_preset(finding)}: {finding.verdict}",
+            "",
+            f"{_text(finding.reason)}.",
+        ]
+        for part in finding.parts:
+            lines += ["", *_part(part)]
+        commands = distinct(command for part in finding.parts for command in part.commands)
+        if commands:
+            runs = len({run for part in finding.parts for run in part.runs})
+            lines += [
+                "",
+                f"{runs} run{'s' * (runs != 1)}, made by",
+                "",
+                *(f"    {printable(each)}" for each in commands),
+            ]
+    return lines
+
+
+def _part(part: Part) -> list[str]:
+    rows = [(each.what, *measurement_text(each), each.note) for each in part.measurements]
+    what = f"**{_text(part.subject)}: {part.verdict}**, {_text(part.reason)}"
+    what += f" (published: {_text(part.published)})" if part.published else ""
+    return [what, "", *_table(MEASURED_COLUMNS, rows)]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    return lines + [f"| {' | '.join(map(markdown_cell, row))} |" for row in rows]
+
+
+def _hardware(finding: Finding) -> str:
+    if finding.machine_key is None or finding.hardware is None:
+        return "no machine"
+    return f"{finding.hardware}, {finding.machine_key}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _preset(finding: Finding) -> str:
+    return "" if finding.preset is None else f", preset {_text(finding.preset)}"
+
+
+def _text(text: str) -> str:
+    """``text`` as literal text in a paragraph, headings included."""
+    return markdown_cell(text)

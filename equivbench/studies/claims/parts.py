@@ -1,0 +1,147 @@
+"""What `equivbench reproduce` gathers, as data: the runs and analyses that each claim rests on, by
+default and in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from equivbench.errors import UsageError, unknown_name
+
+Kind = Literal["gradients", "landscape"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """Runs of one pair: as declared, with snapshots; or at points of a sweep or under a budget of
+    its own, without."""
+
+    pair: str
+    arms: tuple[str, ...] = ()
+    """None named: both contestants."""
+    axis: str | None = None
+    values: tuple[str, ...] = ()
+    budget: str | None = None
+    """None: the pair's, or the one that was asked for, which stands before this one too."""
+    first_seed_only: bool = False
+
+    @property
+    def as_declared(self) -> bool:
+        """Whether these are the runs that analyses are about."""
+        return self.axis is None and self.budget is None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """An analysis of the runs of one arm that the reproduction trains as declared."""
+
+    kind: Kind
+    pair: str
+    arm: str = "augmented"
+    first_seed_only: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of evidence and the claims that need it (ids as in notes and
+    ``equivbench.studies.claims``)."""
+
+    title: str
+    claims: tuple[str, ...]
+    work: Training | Analysis
+
+
+def _runs(pair: str, *claims: str, arms: tuple[str, ...] = ()) -> Part:
+    return Part(f"runs of {pair}{_of(arms)}", claims, Training(pair, arms))
+
+
+def _sweep(
+    pair: str, axis: str, values: tuple[str, ...], *claims: str, arms: tuple[str, ...] = ()
+) -> Part:
+    return Part(
+        f"{pair}{_of(arms)} at {axis} {', '.join(values)}",
+        claims,
+        Training(pair, arms, axis, values),
+    )
+
+
+def _long(pair: str, budget: str, *claims: str) -> Part:
+    work = Training(pair, ("augmented",), budget=budget, first_seed_only=True)
+    return Part(f"{pair}, augmented, {budget}, first seed", claims, work)
+
+
+def _gradients(pair: str) -> Part:
+    return Part(f"gradients of {pair}, augmented", ("C6",), Analysis("gradients", pair))
+
+
+def _landscape(pair: str) -> Part:
+    return Part(
+        f"landscape of {pair}, augmented, first seed",
+        ("C3",),
+        Analysis("landscape", pair, first_seed_only=True),
+    )
+
+
+def _of(arms: tuple[str, ...]) -> str:
+    return f", {' and '.join(arms)}" if arms else ""
+
+
+SWEPT = ("forcefield/vector", "flow/vector-head", "voxel/steerable")
+"""One pair a task."""
+REST = (
+    "forcefield/tied-head",
+    "forcefield/tensor-product",
+    "forcefield/tensor-product-parameters",
+    "flow/frames",
+    "voxel/octahedral",
+)
+
+DEFAULT: tuple[Part, ...] = (
+    _runs("forcefield/vector", "C1", "C2", "C3", "C4", "C5", "C6"),
+    _runs("flow/vector-head", "C1", "C3", "C4", "C5"),
+    _runs("voxel/steerable", "C1", "C3", "C4", "C5"),
+    _runs("forcefield/tied-head", "C1", "C4", "C5", "C6"),
+    _long("forcefield/vector", "10000steps", "C1"),
+    _sweep("forcefield/vector", "data", ("0.25",), "C2", "C5"),
+    _sweep("forcefield/vector", "size", ("0.5",), "C2", arms=("augmented",)),
+    _gradients("forcefield/vector"),
+    _gradients("forcefield/tied-head"),
+    *(_landscape(pair) for pair in SWEPT),
+)
+"""One pair a task, the three-row head for parameter space, one run as long as the claim, a further
+point of data and of size."""
+FULL: tuple[Part, ...] = (
+    *(_runs(pair, "C1", "C2", "C3", "C4", "C5", "C6") for pair in SWEPT),
+    *(_runs(pair, "C1", "C3", "C4", "C5", "C6") for pair in REST),
+    *(_long(pair, "10000steps", "C1") for pair in (*SWEPT, *REST)),
+    *(_sweep(pair, "data", ("0.1", "0.25", "0.5"), "C2", "C5") for pair in SWEPT),
+    *(_sweep(pair, "size", ("0.5", "2"), "C2", arms=("augmented",)) for pair in SWEPT),
+    *(_gradients(pair) for pair in (*SWEPT, *REST)),
+    *(_landscape(pair) for pair in (*SWEPT, *REST)),
+)
+"""Every built-in pair with both arms, wider sweeps on one pair a task, gradients and landscapes of
+every pair."""
+CLAIMS = tuple(sorted({claim for part in DEFAULT for claim in part.claims}))
+
+
+def chosen_parts(parts: Iterable[Part], claims: Iterable[str]) -> tuple[Part, ...]:
+    """Those of ``parts`` that serve one of ``claims`` (none named: all); raises ``UsageError`` for
+    a claim nobody makes."""
+    parts, wanted = tuple(parts), tuple(claims)
+    for claim in wanted:
+        if claim not in CLAIMS:
+            raise unknown_name("claim", claim, CLAIMS)
+    return tuple(part for part in parts if not wanted or set(wanted) & set(part.claims))
+
+
+def read_claims(text: str | None) -> tuple[str, ...]:
+    """The ids in ``C1,C5``, in order and without repetitions; none where nothing was given. Raises
+    ``UsageError``."""
+    if text is None:
+        return ()
+    named = dict.fromkeys(word.strip().upper() for word in text.split(",") if word.strip())
+    if not named:
+        raise UsageError(f"no claims in {text!r}; name some of {','.join(CLAIMS)}")
+    chosen_parts((), named)
+    return tuple(named)

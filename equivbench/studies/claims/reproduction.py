@@ -1,0 +1,279 @@
+"""Gathers the evidence for the claims, part by part: runs that are finished and analyses that are
+made are not repeated."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from equivbench.environment import machine_key
+from equivbench.errors import EquivbenchError, FailedError
+from equivbench.execution.contest import Result
+from equivbench.execution.local import check_writable, hold
+from equivbench.execution.plan import Plan, RunRequest, make_plan
+from equivbench.execution.state import finished_record
+from equivbench.execution.subcommand import call, path_from_here
+from equivbench.execution.sweep import SweepRequest, make_sweep
+from equivbench.execution.watching import Watcher
+from equivbench.records.analyses import (
+    GRADIENTS,
+    LANDSCAPES,
+    Analysed,
+    read_gradients,
+    read_landscapes,
+)
+from equivbench.records.schema import RunRecord
+from equivbench.records.store import load_results, read_record
+from equivbench.studies.claims.estimates import Experience
+from equivbench.studies.claims.parts import (
+    DEFAULT,
+    FULL,
+    Analysis,
+    Kind,
+    Part,
+    Training,
+    chosen_parts,
+)
+from equivbench.training.job import Job
+
+
+@dataclass(frozen=True)
+class ReproduceRequest:
+    """What ``equivbench reproduce`` was asked for; what is left None takes the pair's or the
+    machine's default."""
+
+    preset: str = "small"
+    full: bool = False
+    claims: tuple[str, ...] = ()
+    budget: str | None = None
+    seeds: tuple[int, ...] = (0, 1, 2)
+    device: str = "auto"
+    threads: int | None = None
+    out: str = "results"
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for the same, and goes on with it after an interruption."""
+        words, default = ["equivbench", "reproduce"], ReproduceRequest()
+        for option in ("preset", "budget", "device", "threads", "out"):
+            if getattr(self, option) != getattr(default, option):
+                words += [f"--{option}", str(getattr(self, option))]
+        words += ["--full"] if self.full else []
+        words += ["--claims", ",".join(self.claims)] if self.claims else []
+        words += ["--seeds", ",".join(map(str, self.seeds))] if self.seeds != default.seeds else []
+        return shlex.join(words)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part with the runs it trains or analyses, those that are still to do, and what they are
+    expected to take."""
+
+    part: Part
+    plan: Plan | None
+    """Of the runs that are trained; None for an analysis."""
+    jobs: tuple[Job, ...]
+    todo: tuple[Job, ...]
+    seconds: float | None
+    """Of ``todo``; None where nothing says how long."""
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Every piece of a request, in the order they are gathered."""
+
+    request: ReproduceRequest
+    pieces: tuple[Piece, ...]
+    device: str
+    threads: int
+
+    @property
+    def seconds(self) -> float:
+        """What is to do takes at least this long; pieces of unknown length are left out."""
+        return sum(piece.seconds or 0.0 for piece in self.pieces)
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether a piece's length is unknown."""
+        return any(piece.seconds is None for piece in self.pieces)
+
+
+@dataclass
+class Outcome:
+    """What came of a reproduction: one plain sentence for each piece that is missing."""
+
+    failures: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def make_reproduction(
+    request: ReproduceRequest, parts: Sequence[Part] | None = None, now: datetime | None = None
+) -> Reproduction:
+    """Expand ``request`` over ``parts`` (default: those of :mod:`equivbench.studies.claims.parts`),
+    and see what is there.
+
+    Raises :class:`UsageError` for names and numbers that make no sense, :class:`FailedError` where
+    a file of analyses in the results folder cannot be read.
+    """
+    now = now or datetime.now(UTC)
+    chosen = chosen_parts(parts or (FULL if request.full else DEFAULT), request.claims)
+    plans = {
+        part: _plan(part.work, request, now) for part in chosen if isinstance(part.work, Training)
+    }
+    first = next(iter(plans.values()))
+    made = list(_analyses(Path(request.out)))
+    experience = Experience(
+        machine_key(first.device, first.threads), request.preset, _records(request.out), made
+    )
+    declared = [
+        plan
+        for part, plan in plans.items()
+        if isinstance(part.work, Training) and part.work.as_declared
+    ]
+    pieces = []
+    for part in chosen:
+        if isinstance(part.work, Training):
+            plan = plans[part]
+            todo = tuple(job for job in plan.jobs if finished_record(job) is None)
+            pieces.append(Piece(part, plan, tuple(plan.jobs), todo, experience.of_plan(plan, todo)))
+        else:
+            jobs = tuple(_analysed_jobs(part.work, declared))
+            todo = tuple(job for job in jobs if not _is_made(part.work.kind, job, made))
+            each = experience.of_analysis(part.work.kind, part.work.pair, first.device)
+            pieces.append(
+                Piece(
+                    part,
+                    None,
+                    jobs,
+                    todo,
+                    0.0 if not todo else None if each is None else each * len(todo),
+                )
+            )
+    return Reproduction(request, tuple(pieces), first.device, first.threads)
+
+
+def gather(
+    reproduction: Reproduction, watcher: Watcher, announce: Callable[[str], None]
+) -> Outcome:
+    """Train and analyse what is not there yet, one thing at a time; a piece that fails leaves the
+    others alone.
+
+    ``announce`` is told each piece as it begins. Raises :class:`FailedError` before anything starts
+    if the results folder cannot be written.
+    """
+    check_writable(reproduction.request.out)
+    outcome = Outcome()
+    for number, piece in enumerate(reproduction.pieces, 1):
+        if piece.todo:
+            announce(f"{number} of {len(reproduction.pieces)}: {piece.part.title}")
+        try:
+            if piece.plan is not None:
+                _train(piece.plan, watcher, outcome)
+            else:
+                _analyse(piece, reproduction, watcher, outcome)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
+        except EquivbenchError as error:
+            outcome.failures.append(f"{piece.part.title}: {error}")
+        if outcome.interrupted:
+            break
+    return outcome
+
+
+def _plan(work: Training, request: ReproduceRequest, now: datetime) -> Plan:
+    shared = RunRequest(
+        pairs=(work.pair,),
+        arms=work.arms,
+        budget=request.budget or work.budget,
+        seeds=request.seeds[:1] if work.first_seed_only else request.seeds,
+        preset=request.preset,
+        device=request.device,
+        threads=request.threads,
+        out=request.out,
+        # A sweep always goes on with what is there, and its points are not analysed.
+        snapshots=work.as_declared,
+        resume=work.axis is None,
+    )
+    return (
+        make_plan(shared, now)
+        if work.axis is None
+        else make_sweep(SweepRequest(shared, work.axis, work.values), now)
+    )
+
+
+def _train(plan: Plan, watcher: Watcher, outcome: Outcome) -> None:
+    # Also where all is finished: that a run diverged is said every time.
+    result: Result = hold(plan, watcher)
+    outcome.failures += [*result.failures, *result.diverged]
+    outcome.interrupted = result.interrupted
+
+
+def _analysed_jobs(work: Analysis, plans: Iterable[Plan]) -> Iterable[Job]:
+    """The runs that ``work`` is about, by seed."""
+    jobs = [
+        job for plan in plans for job in plan.jobs if job.pair == work.pair and job.arm == work.arm
+    ]
+    return jobs[:1] if work.first_seed_only else jobs
+
+
+def _analyse(piece: Piece, reproduction: Reproduction, watcher: Watcher, outcome: Outcome) -> None:
+    """Each run by the ordinary command in a process of its own, which gives its memory back."""
+    assert isinstance(piece.part.work, Analysis)
+    for job in piece.todo:
+        path = finished_record(job)
+        if path is None:
+            outcome.failures.append(
+                f"{piece.part.title}: {job.title} has no finished run to analyse"
+            )
+            continue
+        if read_record(path).status == "diverged":
+            continue  # said with the runs; it has no weights to analyse
+        words = [
+            "analyze",
+            piece.part.work.kind,
+            path_from_here(path),
+            "--device",
+            job.device,
+            "--out",
+            reproduction.request.out,
+        ]
+        try:
+            call(words, watcher)
+        except FailedError as error:
+            outcome.failures.append(f"{piece.part.title}: {error}")
+
+
+def _records(out: str) -> list[RunRecord]:
+    """The valid records below the folder ``out``; none where there is no such folder."""
+    try:
+        return load_results(out, invalid="warn") if Path(out).is_dir() else []
+    except FailedError:
+        return []  # an empty folder
+
+
+def _analyses(out: Path) -> Iterable[tuple[Kind, Analysed]]:
+    """Every analysis below ``out`` of what a reproduction asks for: averaged weights, the test
+    split, all parameters."""
+    for path in sorted(out.glob(f"*/{GRADIENTS}")):
+        yield from (("gradients", each) for each in read_gradients(path) if _is_usual(each))
+    for path in sorted(out.glob(f"*/{LANDSCAPES}")):
+        yield from (
+            ("landscape", each)
+            for each in read_landscapes(path)
+            if _is_usual(each) and each.layers == "*"
+        )
+
+
+def _is_usual(analysis: Analysed) -> bool:
+    return analysis.weights == "ema" and analysis.split == "test"
+
+
+def _is_made(kind: Kind, job: Job, made: Iterable[tuple[Kind, Analysed]]) -> bool:
+    """Whether this very run was analysed; a run that was trained anew has another id."""
+    own = (kind, job.pair, job.arm, job.run_id)
+    return any(
+        (what, f"{each.task}/{each.pair}", each.arm, each.run_id) == own for what, each in made
+    )

@@ -1,0 +1,195 @@
+"""The paper's claims in our words: what each says, what is measured for it, when it held, and what
+its published curves show.
+
+The rules are fixed here, before anything is measured; the verdicts follow from them and from
+records alone. Numbers of the published curves were computed from its public plotting data; none is
+quoted from its text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from equivbench.errors import unknown_name
+from equivbench.gap.leads import LEAD_SEEDS
+from equivbench.gap.matched import EXPLAINED
+
+PAPER = (
+    '"Training Dynamics of Learning 3D-Rotational Equivariance", arXiv 2512.02303 (TMLR 12/2025)'
+)
+CURVES = "its public plotting data, github.com/genentech/equivariance_learning, recomputed"
+TASKS = ("forcefield", "flow", "voxel")
+"""The paper's three tasks; its networks there: EScAIP, Proteina, VoxMol."""
+
+SMALL_SHARE = 0.02
+"""C1's bound on the equivariance error's share of the test loss."""
+HORIZON = 10_000
+"""Steps within which C1 says that the share falls."""
+LEARNT = EXPLAINED[0]
+"""A share is read where the loss is at least this part below that of the best predictor that knows
+nothing of the input's shape: before that it is small because the predictions are."""
+ROBUST_FACTOR = 2.0
+"""C2: by how much a share may grow as the model or the data shrink and still count as the same."""
+SMALL_PENALTY = 0.10
+"""C4: an error of which symmetry makes up at most this part is one that symmetry cannot much
+improve. The published curves lie on both sides of it."""
+LANDSCAPE = 0.8
+"""C3: least correlation of a slice with one of other samples, noise and rotations: above it more
+than .8^2 = 64% of its variance belongs to the loss and not to the draw."""
+SMOOTH = 0.1
+"""C3: below this roughness a slice is a resolved smooth shape, and how far below says nothing."""
+ROUGHER = 2.0
+"""C3: the factor from which one slice is said to be rougher than the other."""
+TRACKS = 0.5
+"""C6: a detrended correlation that is surely below this explains less than a quarter of the
+variance: it does not track."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim, and the rule by which records decide it."""
+
+    id: str
+    title: str
+    statement: str
+    measured: str
+    """What is measured."""
+    suffices: str
+    """Which records are enough for a verdict."""
+    rule: str
+    """When it held, when it did not, and what is left undecided."""
+    published: Mapping[str, str]
+    """What the published curves say when recomputed, by task, or ``all``."""
+    every_task: bool = False
+    """Whether the statement is about all of :data:`TASKS`, so that it held only where every pair of
+    every one of them agrees; else it held on what was measured, and the finding says on what that
+    is."""
+
+    def published_on(self, task: str) -> str:
+        """What the published curves say of ``task``; empty where they do not tell tasks apart."""
+        return self.published.get(task, "")
+
+
+_READABLE = (
+    f"A share counts where the loss is at least {LEARNT:.0%} below that of the best predictor that sees no shape (zero,"
+    " on flows the isotropic normal); the part below is called learned"
+)
+CLAIMS = (
+    Claim(
+        id="C1",
+        title="The symmetry is learned early",
+        statement="With rotation augmentation, the equivariance error falls to at most 2% of the held-out loss within 1,000"
+        " to 10,000 steps, on all three tasks.",
+        measured="The augmented arm's share of the test error at every evaluation, all finished seeds of every pair (its"
+        f" longest budget). {_READABLE}.",
+        suffices="runs of one pair per task that fall to 2%, or of 10,000 steps",
+        rule="A crossing is a fall from above 2% to at most 2% within 10,000 steps, or staying at or below 2% all along, over"
+        " the evaluations that count; a share that begins below and rises has not fallen. Held: every seed crosses; if one"
+        " ends above 2% it is said to have held as a first crossing, not as an end state. Did not hold: 10,000 steps and no"
+        " crossing. A run that ends earlier above 2%, or with too little learned, is no measurement.",
+        published={
+            "forcefield": "5.0 / .096 / .20% at 1k / 5k / 10k steps, ends at .05 to .075%; crosses 2% with no force variance"
+            " explained",
+            "flow": "t=.4: 2.1 / .20 / .19% at 1k / 5k / 10k steps; t=.9: 1.6 / 7.4 / 17%; ends at .05% (t=0) to 6.5% (t=.9)",
+            "voxel": "87% at 729 steps, 1.5% at 6.6k, 10% at 43k (10% of the data); ends at 7 to 20% and rises",
+            "all": "true as a first crossing, not always as an end state",
+        },
+        every_task=True,
+    ),
+    Claim(
+        id="C2",
+        title="It does so whatever the size of model and data",
+        statement="How small the equivariance error becomes depends little on the size of the model and on the amount of data.",
+        measured="The augmented arm's share at the end of sweeps over the width (`--over size`) and over the training"
+        " groups (`--over data`), against the same seeds of the pair as declared under the same budget.",
+        suffices="two seeds and one further value on each axis",
+        rule=f"A value harms where the share there is above 2% and more than {ROBUST_FACTOR:g} times that of the pair as"
+        " declared, both by their whole 95% intervals; it is harmless where one of the two is wholly not so. Held: both"
+        " axes measured, all values harmless. Did not hold: a value harms. Else the intervals do not decide.",
+        published={
+            "forcefield": "50k / 5k / 500 structures end at .12 / .81 / 5.5%, the last rising",
+            "flow": "1% of the data: up to 8%",
+            "voxel": "111M / 28M / 7M parameters end at 12.6 / 20.4 / 20.4%",
+        },
+    ),
+    Claim(
+        id="C3",
+        title="Equivariance is the easier task",
+        statement="The loss landscape of the equivariance error is smoother and better conditioned than that of the rest of"
+        " the error.",
+        measured="Slices of both parts of the error along the Hessian's extreme eigenvectors at the augmented arm's trained"
+        " weights, with samples, noise and rotations fixed and dropout off: the effective condition number (largest"
+        " eigenvalue over the mean one), the condition of the quadratic fitted in the plane, and the roughness of what that"
+        " fit leaves (1 is white noise, 0 a smooth shape). Grids drawn anew at every point, as the published ones, are"
+        f" shown and never judged. A slice counts where, for both parts, it correlates at least {LANDSCAPE:g} with one of"
+        " another draw.",
+        suffices="one landscape, from equivbench analyze landscape",
+        rule="Of each slice, three comparisons: effective condition (by the whole 95% intervals), in-plane condition (a bowl is"
+        f" better than a saddle, two saddles are not compared), roughness (both below {SMOOTH:g}, or within a factor of"
+        f" {ROUGHER:g}, are alike). Held: none speaks against, and a condition number speaks for. Did not hold: one speaks"
+        " against.",
+        published={
+            "forcefield": "L_equiv: quadratic fit R2 .95, in-plane condition about 52; L_mean: R2 .04",
+            "flow": "L_equiv: quadratic fit R2 .97, in-plane condition about 16; L_mean: R2 .04",
+            "all": "not shown: both L_mean grids are white noise, as if every point had drawn fresh rotations and noise",
+        },
+    ),
+    Claim(
+        id="C4",
+        title="The penalty is small all along",
+        statement="The part of the loss that a network pays for not being equivariant is small throughout training.",
+        measured="The augmented arm's share where its loss is down to fixed levels (25, 50, 75, 90% explained, the end of"
+        f" the worse arm) that every seed reaches, read off the curve and never extrapolated. {_READABLE}. Beside it, how"
+        " much of the difference between the arms' losses the symmetry error accounts for.",
+        suffices="both arms of one pair per task, two seeds",
+        rule=f"Held: at every level the share is at most {SMALL_PENALTY:.0%} by its whole 95% interval, on all three tasks. Did"
+        " not hold: it is above by its whole interval at some level. Else the intervals do not decide. This is about the"
+        " symmetry error itself: the equivariant arm may lead by far more than it, and how much of that lead it makes up is"
+        " shown.",
+        published={
+            "forcefield": "share 2% at about no explained force variance, .05 to .075% at the end",
+            "flow": "about 3% of the t-weighted loss at the end, 6.5% at t=.9",
+            "voxel": "7 to 20% at the end and rising",
+        },
+        every_task=True,
+    ),
+    Claim(
+        id="C5",
+        title="Who wins per GPU-hour",
+        statement="Plain networks trained with augmentation may therefore reach the lower test loss per GPU-hour, unless"
+        " equivariant networks become more efficient.",
+        measured="Both arms under one budget of device seconds, tuned alike, on the same test set: the ratio of their"
+        " losses against the budget and the data fraction, and the budget at which the lead changes hands.",
+        suffices=f"runs of both arms on a GPU, {LEAD_SEEDS} seeds",
+        rule=f"Judged on a GPU only, at each pair's longest budget, by the lead that the gap claims (at least {LEAD_SEEDS}"
+        " seeds, Holm's correction over pairs). Held: the augmented arm leads wherever one leads. Did not hold: an"
+        " equivariant arm leads. A CPU's figures are shown as CPU time and decide nothing.",
+        published={
+            "all": "never measured: there is no wall-clock or equal-loss comparison with an equivariant model"
+        },
+    ),
+    Claim(
+        id="C6",
+        title="What the share goes with",
+        statement="The share follows the ratio of the gradient norms of its two parts, and the distance of the weights from"
+        " symmetric ones.",
+        measured="At snapshots along the augmented arm's runs: the ratio of the gradient norms of equivariance and twirled"
+        " error (unbiased, from independent parts), the weights' deviation where a symmetric projection is known, and the"
+        " correlation of each with the share in logarithms, raw and with the common trend over steps taken out.",
+        suffices="the gradients along the runs of two seeds of a pair, from equivbench analyze gradients",
+        rule="Judged on the detrended correlation over all seeds, each with a trend of its own: two series that both fall"
+        " correlate whatever they are. Held: it is above 0 by its whole 95% interval. Did not hold: its interval holds 0"
+        f" and ends below {TRACKS:g}. Else, and with one seed only, undecided.",
+        published={"all": "log-log correlations .2 to .95, most of it a shared trend in time"},
+    ),
+)
+
+
+def claim(identity: str) -> Claim:
+    """The claim called ``identity``, such as ``C5``; raises ``UsageError`` with the close matches
+    for any other."""
+    for each in CLAIMS:
+        if each.id == identity.strip().upper():
+            return each
+    raise unknown_name("claim", identity, [each.id for each in CLAIMS])

@@ -1,0 +1,1 @@
+"""The backbones that a trained flow model draws."""

@@ -1,0 +1,1 @@
+"""Which part of the error drives training: gradients of both parts along a run."""

@@ -1,0 +1,1 @@
+"""Whether a trained flow model tells left from right."""

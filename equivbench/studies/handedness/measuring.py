@@ -1,0 +1,150 @@
+"""Whether a model knows left from right: its loss on mirrored samples against that on the same
+samples as they are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from equivbench.measure.evaluator import Evaluator
+from equivbench.measure.measurement import Measurement, Part
+from equivbench.measure.rotated_set import Precision
+from equivbench.symmetry.decomposition import ratio_interval
+from equivbench.tasks.base import Split, Task
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The board metric on samples as they are (``native``) and on their mirror images, sample by
+    sample alike otherwise."""
+
+    native: Part
+    mirrored: Part
+
+    @property
+    def difference(self) -> float:
+        """Mirrored minus native, in the task's board unit."""
+        return self.mirrored.total - self.native.total
+
+    @property
+    def ratio(self) -> float:
+        """Mirrored over native: 1 for a model of O(3); NaN where the native loss is 0."""
+        return self.mirrored.total / self.native.total if self.native.total else math.nan
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """(low, high) of the ratio, by a bootstrap over the groups, each drawn with its mirror
+        image; NaN for fewer than two."""
+        weights = self.native.group_weights
+        return ratio_interval(
+            self.mirrored.group_total * weights, self.native.group_total * weights, level
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Handedness(Comparison):
+    """What :func:`handedness` finds."""
+
+    native: Measurement
+    mirrored: Measurement
+
+    @property
+    def by(self) -> dict[str, Comparison]:
+        """The same by stratum (flow time, element), in the task's order."""
+        return {
+            name: Comparison(part, self.mirrored.by[name]) for name, part in self.native.by.items()
+        }
+
+    @property
+    def objective_ratio(self) -> float:
+        """Training objective on mirror images over that on the samples: of a flow, the times near
+        the data rule it."""
+        return (
+            self.mirrored.objective / self.native.objective if self.native.objective else math.nan
+        )
+
+    def resolution(self, part: Comparison) -> float:
+        """How far from 1 the ratio of ``part`` may come to lie in a model of O(3), by rounding or
+        by interpolation on a grid.
+
+        Errors that make up a share f of a loss change it by at most 2 sqrt(f) of it
+        (Cauchy-Schwarz). f is the largest share that a model that holds its symmetry may show,
+        taken to be as large an error in every part.
+        """
+        if self.native.allowed is None or not part.native.total:
+            return math.nan
+        return 2 * math.sqrt(max(self.native.allowed, 0.0) * self.native.total / part.native.total)
+
+    def told_apart(self, level: float = 0.95) -> dict[str, Comparison]:
+        """The parts (``all`` and the strata) whose ratio differs from 1, by more than the
+        resolution.
+
+        ``level`` holds for all parts together (Bonferroni): a model of O(3) is found to differ
+        anywhere in 1 - level of cases.
+        """
+        parts: dict[str, Comparison] = {"all": self, **self.by}
+        each = 1 - (1 - level) / len(parts)
+        found = {}
+        for name, part in parts.items():
+            low, high = part.interval(each)
+            if low > 1 + self.resolution(part) or high < 1 - self.resolution(part):
+                found[name] = part
+        return found
+
+    def tells_hands(self, level: float = 0.95) -> bool:
+        """Whether any part is told apart. Where most of the loss is noise that has no hand, only a
+        stratum may show it."""
+        return bool(self.told_apart(level))
+
+
+def handedness(
+    model: nn.Module,
+    task: Task,
+    split: Split,
+    *,
+    requires: Mapping[str, float],
+    seed: int = 0,
+    device: str = "cpu",
+    samples: int | None = None,
+    rotations: int = 2,
+    batch_size: int = 64,
+    precision: Precision = "float32",
+) -> Handedness:
+    """Judge ``model`` on the samples of ``split`` and on their mirror images x -> -x.
+
+    Every declared tensor, noise included, is mirrored by the parity of its type (``o`` or ``e``),
+    and both sides share noise, conditions and rotations: the difference is the model's alone. A
+    model that feeds on its own first prediction makes one on each side.
+
+    Parameters
+    ----------
+    requires
+        Derived inputs that the model takes, with their parameter.
+    samples
+        How many samples, spread over all groups; None is all.
+    rotations
+        Haar draws per sample, at least 2; for a model of SO(3) they make no difference.
+
+    Raises
+    ------
+    UsageError
+        As :class:`Evaluator` does.
+    """
+    native, mirrored = (
+        Evaluator(
+            task,
+            split,
+            requires=requires,
+            rotations=rotations,
+            seed=seed,
+            device=device,
+            samples=samples,
+            batch_size=batch_size,
+            precision=precision,
+            mirrored=side,
+        ).evaluate(model, floor=not side)
+        for side in (False, True)
+    )
+    return Handedness(native, mirrored)

@@ -1,0 +1,1 @@
+"""The loss landscape of both parts of the error around trained weights."""

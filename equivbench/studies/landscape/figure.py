@@ -1,0 +1,64 @@
+"""The picture of a landscape: the slice of each part of the error as a surface, and below it as
+contours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from equivbench.records.analyses import PARTS, Landscape
+from equivbench.report.figures import empty_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plot_landscape(found: Landscape, path: Path) -> Path:
+    """Draw ``found`` into ``path`` (the suffix chooses the format) and return it. Needs the extra
+    ``plots``."""
+    draw_landscape(found).savefig(path, dpi=150)
+    return path
+
+
+def draw_landscape(found: Landscape) -> Figure:
+    """The figure: each part relative to what it is at the weights, which the cross marks;
+    ``FailedError`` without matplotlib."""
+    from matplotlib.ticker import MaxNLocator
+
+    figure = empty_figure(12.0, 7.4)
+    grid = figure.add_gridspec(2, len(PARTS), height_ratios=(1.25, 1.0))
+    first, second = (np.asarray(axis) for axis in found.axes)
+    x, y = np.meshgrid(first, second, indexing="ij")
+    for column, part in enumerate(PARTS):
+        shape = found.parts[part]
+        values = np.asarray(found.grids[part]) / (abs(shape.value) or 1.0)
+        surface: Any = figure.add_subplot(grid[0, column], projection="3d")
+        surface.plot_surface(
+            x, y, values, cmap="viridis", linewidth=0.2, edgecolor="#00000040", rstride=1, cstride=1
+        )
+        surface.tick_params(labelsize=6, pad=0)
+        surface.xaxis.set_major_locator(MaxNLocator(3))
+        surface.set_xlabel("largest", fontsize=7, labelpad=-4)
+        surface.set_ylabel("smallest", fontsize=7, labelpad=-4)
+        said = (
+            "flat" if shape.quadratic_r2 is None else f"quadratic fit R2 {shape.quadratic_r2:.3f}"
+        )
+        fresh = (
+            "" if shape.fresh_r2 is None else f"\ndrawn anew at every point {shape.fresh_r2:.2f}"
+        )
+        surface.set_title(
+            f"{part} error, {shape.value:.3g} at the weights\n{said}{fresh}", fontsize=9
+        )
+        contours = figure.add_subplot(grid[1, column])
+        if np.ptp(values) > 0:
+            drawn = contours.contourf(first, second, values.T, levels=16, cmap="viridis")
+            figure.colorbar(drawn, ax=contours).ax.tick_params(labelsize=7)
+        contours.plot(0.0, 0.0, "+", color="white", markersize=10, markeredgewidth=2)
+        contours.set(xlabel="along the largest eigenvalue's vector", ylabel="along the smallest's")
+        contours.tick_params(labelsize=7)
+        contours.xaxis.set_major_locator(MaxNLocator(5))
+    title = f"{found.task}/{found.pair} {found.arm}, seed {found.seed}, step {found.step}: slice along the {found.along} error"
+    figure.suptitle(title, fontsize="medium", parse_math=False)
+    return figure

@@ -1,0 +1,88 @@
+"""How much of a two-dimensional slice is a bowl: a quadratic fitted to it, and how rough what it
+leaves is. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equivbench.errors import UsageError
+
+Array: TypeAlias = NDArray[np.float64]
+
+LEAST_POINTS = 6
+"""Along each axis: more than determine the quartic that the roughness compares with."""
+_ROUNDING = 1e-11
+"""Of the largest value of the slice: what varies by less is flat, a residual below it is none
+(float64, errors summed over thousands of entries)."""
+
+
+@dataclass(frozen=True)
+class Bowl:
+    """The least-squares quadratic c + b x + x A x / 2 of a slice."""
+
+    curvatures: tuple[float, float]
+    """Eigenvalues of A, the larger first."""
+    r2: float | None
+    """Part of the slice's variance that it explains; None where the slice is flat to rounding."""
+    roughness: float | None
+    """Part of the residual's variance, by degrees of freedom, that a quartic leaves too: about 1
+    for white noise, near 0 for a smooth shape that is merely no quadratic, on coarse grids and fine
+    ones. None where nothing but rounding is left."""
+
+    @property
+    def condition(self) -> float | None:
+        """Ratio of the curvatures; None where one is not positive."""
+        larger, smaller = self.curvatures
+        return larger / smaller if smaller > 0 else None
+
+
+def fit_bowl(first: Array, second: Array, values: Array) -> Bowl:
+    """Fit the slice ``values`` [n, m] at distances ``first`` [n] and ``second`` [m] along two
+    perpendicular unit vectors.
+
+    Raises ``UsageError`` for fewer than ``LEAST_POINTS`` along an axis.
+    """
+    if min(values.shape) < LEAST_POINTS:
+        raise UsageError(
+            f"a slice takes at least {LEAST_POINTS} points along each axis, not {min(values.shape)}"
+        )
+    # Scaled to unit reach, so that axes of very different length do not spoil the fit's
+    # conditioning.
+    scale = float(np.abs(first).max()), float(np.abs(second).max())
+    x, y = np.meshgrid(first / scale[0], second / scale[1], indexing="ij")
+    level = values.mean()
+    coefficients, residual = _fitted(x, y, values - level, degree=2)
+    xx, xy, yy = 2 * coefficients[2, 0], coefficients[1, 1], 2 * coefficients[0, 2]
+    smaller, larger = np.linalg.eigvalsh(np.array([[xx, xy], [xy, yy]]) / np.outer(scale, scale))
+    tiny = (_ROUNDING * np.abs(values).max()) ** 2
+    spread, left = float((values - level).var()), float(np.square(residual).mean())
+    return Bowl(
+        curvatures=(float(larger), float(smaller)),
+        r2=1 - left / spread if spread > tiny else None,
+        roughness=_roughness(x, y, values - level, left) if left > tiny else None,
+    )
+
+
+def _fitted(x: Array, y: Array, values: Array, degree: int) -> tuple[Array, Array]:
+    """(coefficients [degree + 1, degree + 1] of x^i y^j with i + j <= degree, what the fit
+    leaves)."""
+    powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
+    columns = np.stack([(x**i * y**j).reshape(-1) for i, j in powers], axis=1)
+    found, *_ = np.linalg.lstsq(columns, values.reshape(-1), rcond=None)
+    coefficients = np.zeros((degree + 1, degree + 1))
+    for (i, j), value in zip(powers, found, strict=True):
+        coefficients[i, j] = value
+    return coefficients, values - (columns @ found).reshape(values.shape)
+
+
+def _roughness(x: Array, y: Array, values: Array, left: float) -> float:
+    _, residual = _fitted(x, y, values, degree=4)
+    # Coefficients of a quadratic and of a quartic in two variables.
+    quadratic, quartic = 6, 15
+    return float(
+        np.square(residual).mean() / left * (values.size - quadratic) / (values.size - quartic)
+    )

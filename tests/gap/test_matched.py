@@ -1,0 +1,224 @@
+"""Shares at a matched loss: closed forms on power laws, what is not reached, means over seeds; and
+the baselines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from factories import BASELINE, make_record, make_run, make_test
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from equivbench.gap.matched import END, make_readable, share_at
+from equivbench.gap.seeds import over_seeds
+from equivbench.records.schema import RunRecord, TracePoint
+from equivbench.report.baselines import level_columns, level_rows, standing_rows
+
+STEPS = (10, 30, 100, 300, 1000)
+
+
+def trace(
+    loss: Callable[[float], float], share: Callable[[float], float], steps: Sequence[int] = STEPS
+) -> list[Any]:
+    return [
+        {
+            "step": n,
+            "samples": 32 * n,
+            "train_seconds": 0.1 * n,
+            "test": make_test(loss(n), share(n)),
+        }
+        for n in steps
+    ]
+
+
+def points(
+    losses: Sequence[float], shares: Sequence[float], steps: Sequence[int] = STEPS
+) -> list[TracePoint]:
+    values = dict(zip(steps, zip(losses, shares, strict=True), strict=True))
+    raw = trace(lambda n: values[int(n)][0], lambda n: values[int(n)][1], steps)
+    return msgspec.convert(raw, list[TracePoint])
+
+
+def power_run(
+    arm: str,
+    start: float,
+    power: float,
+    share: float,
+    share_power: float,
+    seed: int = 0,
+    **more: Any,
+) -> RunRecord:
+    """A run with loss ``start`` n^-``power`` and share ``share`` n^-``share_power``."""
+    run = make_run(arm, lambda n: start * n**-power, STEPS, tau=0.1, seed=seed)
+    curve = trace(lambda n: start * n**-power, lambda n: share * n**-share_power)
+    return msgspec.convert(
+        msgspec.to_builtins(run) | {"trace": curve, "final": curve[-1]["test"]} | more, RunRecord
+    )
+
+
+powers = st.floats(0.1, 1.0)
+
+
+@settings(max_examples=50, deadline=None)
+@given(powers, st.floats(-0.5, 0.5), st.floats(0.02, 0.98))
+def test_on_power_laws_the_share_at_a_loss_is_the_closed_form(
+    power: float, share_power: float, part: float
+) -> None:
+    at = 10 * 100**part  # steps, between the first and the last evaluation
+    curve = points([5 * n**-power for n in STEPS], [0.01 * n**-share_power for n in STEPS])
+    found, censored = share_at(curve, math.log(5 * at**-power))
+    assert censored is None
+    # Straight lines in logarithms: only rounding, magnified by 1 / power where the crossing is
+    # found.
+    assert found == pytest.approx(0.01 * at**-share_power, rel=1e-9)
+
+
+def test_nothing_is_extrapolated() -> None:
+    curve = points([5, 4, 3, 2, 1], [0.1] * 5)
+    assert share_at(curve, math.log(0.99)) == (None, "above")
+    assert share_at(curve, math.log(5.01)) == (None, "below")
+    assert share_at([], 0.0) == (None, "above")
+    # Both ends are evaluations, not extrapolations.
+    assert share_at(curve, math.log(1)) == (pytest.approx(0.1), None)
+    assert share_at(curve, math.log(5)) == (pytest.approx(0.1), None)
+
+
+def test_a_loss_that_comes_back_is_read_where_it_is_passed_for_good() -> None:
+    shares = [0.5, 0.4, 0.3, 0.2, 0.1]
+    dipped, plain = (
+        points([5, 2, 4, 1.5, 1], shares),
+        points([5, math.sqrt(8), math.sqrt(8), 1.5, 1], shares),
+    )
+    # The nearest non-increasing curve levels the dip at its mean in logarithms.
+    assert share_at(dipped, math.log(2)) == share_at(plain, math.log(2))
+    assert 0.2 < share_at(dipped, math.log(2))[0] < 0.3
+
+
+def test_shares_round_zero_are_interpolated_linearly() -> None:
+    curve = points([4, 1], [1e-9, -3e-9], steps=(10, 1000))
+    assert share_at(curve, math.log(2))[0] == pytest.approx(-1e-9)
+
+
+def test_points_without_a_share_are_passed_over() -> None:
+    whole, holed = (
+        points([4, 2, 1], [0.1, 0.9, 0.1], (10, 100, 1000)),
+        points([4, 2, 1], [0.1, 0.9, 0.1], (10, 100, 1000)),
+    )
+    holed[1].test.share = None
+    assert share_at(whole, math.log(2))[0] == pytest.approx(0.9)
+    assert share_at(holed, math.log(2))[0] == pytest.approx(0.1)
+
+
+def three_seeds(arm: str, start: float, power: float = 0.5, share: float = 0.01) -> list[RunRecord]:
+    return [
+        power_run(arm, start, power, share * factor, 0.0, seed)
+        for seed, factor in enumerate((1.0, 2.0, 3.0))
+    ]
+
+
+def test_the_mean_over_seeds_comes_with_its_student_interval() -> None:
+    (found,) = make_readable(
+        [*three_seeds("equivariant", 4.0, share=1e-8), *three_seeds("augmented", 8.0)]
+    )
+    assert list(found.arms) == ["equivariant", "augmented"]
+    level = found.levels[-1]
+    assert level.name == END
+    assert level.loss == pytest.approx(8.0 / math.sqrt(1000))
+    reading = level.arms["augmented"]
+    assert (reading.seeds, reading.reached, reading.began_below) == (3, 3, 0)
+    assert reading.share.value == pytest.approx(0.02)
+    # Student's 97.5% point at two degrees of freedom, 4.3027, times sd 0.01 over the root of three.
+    assert reading.share.high == pytest.approx(0.02 + 4.302653 * 0.01 / math.sqrt(3), rel=1e-5)
+    assert level.arms["equivariant"].share.value == pytest.approx(2e-8)
+
+
+def test_a_level_that_one_seed_does_not_reach_has_no_mean() -> None:
+    poor = power_run("augmented", 30.0, 0.3, 0.01, 0.0, seed=3)
+    (found,) = make_readable(
+        [*three_seeds("equivariant", 4.0), *three_seeds("augmented", 8.0), poor]
+    )
+    deep = {level.name: level for level in found.levels}["explained 90%"]
+    assert deep.loss == pytest.approx(BASELINE / 10)
+    assert (deep.arms["augmented"].share.value, deep.arms["augmented"].reached) == (None, 3)
+    assert deep.arms["equivariant"].share.value is not None
+    end = found.levels[-1]
+    assert end.loss == pytest.approx(30.0 * 1000**-0.3)
+    assert end.arms["augmented"].reached == 4
+    text = {row[0]: row for row in level_rows(found.levels)}
+    assert level_columns(found) == ["share at", "loss", "equivariant", "augmented"]
+    assert text["explained 90%"][3] == "reached by 3 of 4 seeds only"
+    assert text["explained 25%"][2] == "passed before the first evaluation"
+
+
+def test_a_level_that_nobody_reaches_is_said() -> None:
+    (found,) = make_readable(
+        [
+            power_run("equivariant", 30.0, 0.3, 1e-9, 0.0),
+            power_run("augmented", 30.0, 0.3, 0.1, 0.0),
+        ]
+    )
+    assert {row[0]: row[2:] for row in level_rows(found.levels)}["explained 90%"] == [
+        "not reached",
+        "not reached",
+    ]
+
+
+def test_each_arm_stands_against_both_baselines() -> None:
+    baselines = {"zero": BASELINE, "linear": 4.0}
+    runs = [
+        power_run(arm, 8.0, 0.5, 0.01, 0.0, baselines=baselines)
+        for arm in ("equivariant", "augmented", "frames")
+    ]
+    (found,) = make_readable(runs)
+    assert (found.zero, found.linear, found.notes) == (BASELINE, 4.0, [])
+    total = 8.0 / math.sqrt(1000)
+    for standing in found.arms.values():
+        assert standing.total.value == pytest.approx(total)
+        assert standing.of_zero.value == pytest.approx(total / BASELINE)
+        assert standing.of_linear.value == pytest.approx(total / 4)
+        assert standing.explained.value == pytest.approx(1 - total / BASELINE)
+        assert standing.total.low is None  # one seed
+    rows = {row[0]: row for row in standing_rows(found)}
+    assert list(rows) == ["equivariant", "augmented", "frames", "linear baseline", "zero baseline"]
+    assert rows["linear baseline"][2:5] == ["0.4", "1", "0.6"]
+    assert rows["zero baseline"][2:5] == ["1", "2.5", "0"]
+
+
+def test_without_a_recorded_baseline_zero_follows_from_what_is_explained() -> None:
+    (found,) = make_readable([make_record()])
+    assert found.zero == pytest.approx(BASELINE)
+    assert found.linear is None
+    assert found.arms["equivariant"].of_linear.value is None
+    assert found.levels == []
+    assert len(found.notes) == 1
+
+
+def test_settings_and_kernels_are_kept_apart_and_diverged_seeds_counted() -> None:
+    swept = make_record(variant={"sweep": "data", "value": "0.5"}, run_id="small-seed0-data")
+    fast = make_record(model={"kernels": "fast"}, run_id="small-seed0-fast")
+    lost = make_record(seed=1, status="diverged", reason="nan", final=None)
+    found = make_readable([make_record(), swept, fast, lost])
+    assert len(found) == 2
+    assert [list(each.arms) for each in found] == [
+        ["equivariant on default", "equivariant on fast"],
+        ["equivariant"],
+    ]
+    default = found[0].arms["equivariant on default"]
+    assert (default.seeds, default.finished) == (2, 1)
+    assert make_readable([lost]) == []
+
+
+def test_means_over_seeds() -> None:
+    assert over_seeds([]).value is None
+    one = over_seeds([2.0])
+    assert (one.value, one.low, one.high) == (2.0, None, None)
+    logs = over_seeds([1.0, 4.0], geometric=True)
+    assert logs.value == pytest.approx(2.0)
+    assert logs.low * logs.high == pytest.approx(4.0)
+    assert over_seeds([0.0, 1.0], geometric=True).value == pytest.approx(0.5)
+    assert np.isfinite(over_seeds([-1e-12, 1e-12]).low)

@@ -1,0 +1,74 @@
+"""The table of kernel times: order, ratios over alternated rounds, nothing that is not a number."""
+
+from __future__ import annotations
+
+import pytest
+from factories import make_record
+
+from equivbench.records.kernels import KernelSamples
+from equivbench.report.kernels import COLUMNS, heading, kernel_rows, speed_up
+
+
+def sample(backend: str, rounds: list[float], **changes: object) -> KernelSamples:
+    record = make_record()
+    settings = {
+        "created": "2026-01-02T03:04:05+00:00",
+        "command": "equivbench kernels",
+        "case": "toy",
+        "mode": "forward",
+        "backend": backend,
+        "method": "by hand",
+        "dtype": "float32",
+        "rounds": rounds,
+        "compile_seconds": 0.0,
+        "errors": {"output": 3e-7},
+        "bytes_fused": 1e6,
+        "bytes_unfused": 4e6,
+        "operations": 1e6,
+        "bandwidth": 1e9,
+        "fraction_of_floor": 1e6 / 1e9 / min(rounds),
+        "environment": record.environment,
+        "git": record.git,
+    }
+    return KernelSamples(**{**settings, **changes})
+
+
+def test_rows_go_by_mode_and_then_from_fast_to_slow():
+    samples = [
+        sample("e3nn", [4.0]),
+        sample("slow", [8.0]),
+        sample("fast", [2.0]),
+        sample("fast", [9.0], mode="backward"),
+    ]
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in kernel_rows(samples)]
+    order = [("forward", "fast"), ("forward", "e3nn"), ("forward", "slow"), ("backward", "fast")]
+    assert [(row["mode"], row["backend"]) for row in rows] == order
+    assert [row["x e3nn"] for row in rows] == ["2.00", "1.00", "0.50", "-"]
+    assert rows[0]["ms"] == "2000"
+    assert rows[0]["of floor"] == "0%"
+    assert rows[0]["error"] == "3e-07"
+
+
+def test_the_ratio_is_of_rounds_side_by_side():
+    drifting = [1.0, 2.0, 4.0, 8.0]
+    # Both sides drift alike; their least rounds agree with the ratio of each round.
+    assert speed_up(
+        sample("mine", drifting), sample("e3nn", [3 * value for value in drifting])
+    ) == pytest.approx(3.0)
+    # One lucky round, on one side, does not make the ratio.
+    assert speed_up(
+        sample("mine", [0.1, 1.0, 1.0]), sample("e3nn", [2.0, 2.0, 2.0])
+    ) == pytest.approx(2.0)
+
+
+def test_throttled_rounds_are_told():
+    state = {"throttled_rounds": 2.0, "throttled_by": "SwPowerCap"}
+    (row,) = kernel_rows([sample("mine", [1.0, 1.0, 1.0], device_state=state)])
+    assert "throttled in 2 of 3 rounds: SwPowerCap" in row[-1]
+
+
+def test_the_heading_says_what_and_where():
+    text = heading("a paper", {"nodes": 5, "edges": 7}, sample("mine", [1.0]))
+    assert text.startswith("toy: 5 nodes, 7 edges, float32; ")
+    assert "a copy runs at 1 GB/s" in text
+    assert text.endswith("a paper")

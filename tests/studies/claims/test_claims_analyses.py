@@ -1,0 +1,168 @@
+"""C3 and C6: slices are compared only where they repeat, correlations only beyond the common
+trend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from claim_evidence import curvature, gradients, landscape, make_shared
+
+from equivbench.records.analyses import Curvature, Estimate, Gradients, Landscape
+from equivbench.records.schema import RunRecord
+from equivbench.studies.claims.evidence import gather_evidence
+from equivbench.studies.claims.findings import Finding
+from equivbench.studies.claims.statements import claim
+from equivbench.studies.claims.verdicts import judge
+
+RUN = make_shared()
+
+
+def easier(*slices: Landscape, records: Sequence[RunRecord] = (RUN,)) -> Finding:
+    (finding,) = judge(gather_evidence(records, landscapes=slices), [claim("C3")])
+    return finding
+
+
+def one(equivariance: Curvature, twirled: Curvature, **more: Any) -> Finding:
+    return easier(landscape(RUN, equivariance, twirled, **more))
+
+
+def test_easier_is_better_conditioned_and_in_nothing_worse() -> None:
+    assert one(curvature(5.0), curvature(50.0)).verdict == "held"
+    assert one(curvature(50.0), curvature(5.0)).verdict == "did not hold"
+    mixed = one(curvature(5.0, in_plane_condition=90.0, in_plane=[90.0, 1.0]), curvature(50.0))
+    assert mixed.verdict == "did not hold"
+    assert (
+        "worse one in in-plane condition: forcefield/vector better in effective condition"
+        in mixed.reason
+    )
+
+
+def test_condition_numbers_whose_intervals_meet_are_not_told_apart() -> None:
+    open_above = Estimate(value=5.0, low=4.0, high=None)
+    planes = {"in_plane": [3.0, 1.0], "in_plane_condition": 3.0}
+    unsure = one(
+        curvature(5.0, effective_condition=open_above, **planes), curvature(50.0, **planes)
+    )
+    assert (unsure.verdict, "could be told apart" in unsure.reason) == ("not measured", True)
+
+
+def test_a_bowl_is_better_than_a_saddle_and_two_saddles_are_not_compared() -> None:
+    saddle = {
+        "in_plane": [3.0, -1.0],
+        "in_plane_condition": None,
+        "effective_condition": Estimate(value=None),
+    }
+    bowl = {"effective_condition": Estimate(value=None)}
+    assert one(curvature(5.0, **bowl), curvature(5.0, **saddle)).verdict == "held"
+    assert one(curvature(5.0, **saddle), curvature(5.0, **bowl)).verdict == "did not hold"
+    assert one(curvature(5.0, **saddle), curvature(5.0, **saddle)).verdict == "not measured"
+
+
+def test_roughness_counts_where_one_of_the_slices_is_not_smooth() -> None:
+    assert one(curvature(5.0, roughness=0.09), curvature(50.0, roughness=0.001)).verdict == "held"
+    assert (
+        one(curvature(5.0, roughness=0.6), curvature(50.0, roughness=0.001)).verdict
+        == "did not hold"
+    )
+    assert (
+        one(curvature(5.0, roughness=0.3), curvature(50.0, roughness=0.2)).verdict == "held"
+    )  # less than twice as rough
+
+
+@pytest.mark.parametrize("part", ["equivariance", "twirled"])
+@pytest.mark.parametrize("fresh", [None, -0.1, 1.0])
+def test_grids_drawn_anew_are_shown_and_never_judged(fresh: float | None, part: str) -> None:
+    parts = {"equivariance": curvature(5.0), "twirled": curvature(50.0)}
+    usual = one(**parts)
+    parts[part] = curvature(5.0 if part == "equivariance" else 50.0, fresh_r2=fresh)
+    changed = one(**parts)
+    assert (changed.verdict, changed.reason) == (usual.verdict, usual.reason)
+    assert fresh in [each.value for each in changed.measurements if "drawn anew" in each.what]
+
+
+def test_a_slice_that_does_not_repeat_is_no_measurement() -> None:
+    noise = one(curvature(5.0), curvature(50.0, repeated=0.3))
+    assert (noise.verdict, "correlation 0.30" in noise.reason) == ("not measured", True)
+    assert one(curvature(5.0, repeated=None), curvature(50.0)).verdict == "not measured"
+
+
+def test_every_slice_counts_the_newest_of_each() -> None:
+    good, bad = (curvature(5.0), curvature(50.0)), (curvature(50.0), curvature(5.0))
+    assert (
+        easier(landscape(RUN, *good), landscape(RUN, *bad, layers="head*")).verdict
+        == "did not hold"
+    )
+    newer = landscape(RUN, *good, created="2026-02-02T03:04:05Z")
+    assert easier(newer, landscape(RUN, *bad)).verdict == "held"
+    assert len(easier(newer, landscape(RUN, *bad)).parts) == 1
+    assert easier(landscape(RUN, *good), landscape(RUN, *bad, weights="model")).verdict == "held"
+
+
+def test_an_analysis_counts_only_while_its_run_is_there() -> None:
+    slice_ = landscape(RUN, curvature(5.0), curvature(50.0))
+    assert easier(slice_).verdict == "held"
+    others = [
+        make_shared(seed=1),
+        make_shared(dataset={"sha256": "1" * 64}),
+        make_shared(status="failed", reason="killed"),
+    ]
+    for other in others:
+        evidence = gather_evidence([other], landscapes=[slice_])
+        (finding,) = judge(evidence, [claim("C3")])
+        assert (finding.verdict, finding.parts) == ("not measured", ())
+        assert (
+            "1 analyses of runs whose finished records are not here are left out"
+            in evidence.warnings
+        )
+
+
+def test_the_equivariant_arm_says_nothing_about_what_is_learned() -> None:
+    exact = make_shared(arm="equivariant")
+    assert easier(landscape(exact, curvature(5.0), curvature(50.0)), records=[exact]).parts == ()
+
+
+STEPS = np.unique(np.geomspace(10, 10_000, 24).round()).astype(int)
+
+
+def along(seed: int, tied: float) -> Gradients:
+    """Share and ratio both fall as 1 / step, with scatter that they have in common to the part
+    ``tied``."""
+    draws = np.random.default_rng(seed)
+    scatter, own = 0.5 * draws.standard_normal((2, len(STEPS)))
+    share = np.exp(scatter) / STEPS
+    ratio = np.exp(tied * scatter + np.sqrt(1 - tied**2) * own) / STEPS
+    points = [
+        (int(step), float(a), float(b)) for step, a, b in zip(STEPS, share, ratio, strict=True)
+    ]
+    return gradients(make_shared(seed=seed), points)
+
+
+def follows(*analyses: Gradients) -> Finding:
+    records = [make_shared(seed=each.seed) for each in analyses]
+    (finding,) = judge(gather_evidence(records, gradients=analyses), [claim("C6")])
+    return finding
+
+
+def test_a_shared_trend_is_no_relation() -> None:
+    finding = follows(*(along(seed, 0.0) for seed in range(4)))
+    assert finding.verdict == "did not hold"
+    raw, detrended, *_ = finding.measurements
+    # Both fall as 1 / step over three decades, so that the trend rules the raw correlation.
+    assert (raw.value or 0.0) > 0.9
+    assert (detrended.low or 0.0) < 0 < (detrended.high or 0.0)
+    assert follows(*(along(seed, 0.95) for seed in range(4))).verdict == "held"
+
+
+def test_few_points_decide_nothing() -> None:
+    whole = along(0, 0.6)
+    short = gradients(
+        make_shared(), [(p.step, p.share or 0.0, p.ratio.value or 0.0) for p in whole.points[:5]]
+    )
+    finding = follows(short)
+    assert finding.verdict == "not measured"
+    alone = follows(along(0, 0.95))
+    assert (alone.verdict, "one seed" in alone.reason.lower()) == ("not measured", True)
+    assert finding.parts[0].runs == (f"forcefield/vector/augmented/{short.run_id}",)

@@ -1,0 +1,223 @@
+"""The evidence of a folder, C5 on CPUs and GPUs, and the page: escaped, complete, and changed by
+every record that goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import pytest
+from claim_evidence import FALLS, GPU, all_tasks, curvature, gradients, landscape, make_shared
+from factories import make_run
+
+from equivbench.errors import FailedError, UsageError
+from equivbench.records.analyses import keep_landscapes
+from equivbench.records.files import write_lines
+from equivbench.records.schema import RunRecord
+from equivbench.records.store import write_record
+from equivbench.report.text import from_markdown_cell
+from equivbench.studies.claims.evidence import gather_evidence, load_evidence
+from equivbench.studies.claims.findings import Finding, Measurement
+from equivbench.studies.claims.headline import budget_rows, headline_rows, make_headline
+from equivbench.studies.claims.page import COLUMNS, claims_rows, measurement_text, render_claims
+from equivbench.studies.claims.statements import CLAIMS, TASKS, claim
+from equivbench.studies.claims.verdicts import judge
+
+STEPS = (10, 30, 100, 300, 1000)
+
+
+def contest(ratio: float, seeds: int = 6, **more: object) -> list[RunRecord]:
+    """Both arms of a pair under one budget of seconds, the equivariant one at ``ratio`` times the
+    other's loss."""
+    records = []
+    for seed in range(seeds):
+        for arm, factor in (("equivariant", ratio * (1 + 0.01 * seed)), ("augmented", 1.0)):
+            own = {"task": "forcefield", "pair": "vector", "seed": seed, **more}
+            records.append(
+                make_run(
+                    arm, lambda step, factor=factor: factor * 5 * step**-0.5, STEPS, tau=0.1, **own
+                )
+            )
+    return records
+
+
+def on(hardware: dict[str, str], records: Sequence[RunRecord]) -> list[RunRecord]:
+    return [
+        msgspec.structs.replace(
+            each, environment=msgspec.structs.replace(each.environment, **hardware)
+        )
+        for each in records
+    ]
+
+
+def efficiency(records: Sequence[RunRecord]) -> list[Finding]:
+    return judge(gather_evidence(records), [claim("C5")])
+
+
+@pytest.mark.parametrize("ratio", [0.3, 1.0, 3.0])
+def test_a_cpu_decides_nothing_about_gpu_hours(ratio: float) -> None:
+    (finding,) = efficiency(contest(ratio))
+    assert (finding.hardware, finding.verdict) == ("CPU", "not measured")
+    assert "no gpu-hours" in finding.reason.lower()
+    figures = {each.what: each for each in finding.measurements}
+    assert figures["loss, equivariant over augmented"].value == pytest.approx(ratio, rel=0.05)
+    assert figures["budget of each arm"].unit == "CPU-hours"
+
+
+def test_a_gpu_decides_by_the_lead_that_the_gap_claims() -> None:
+    assert [each.verdict for each in efficiency(on(GPU, contest(2.0)))] == ["held"]
+    assert [each.verdict for each in efficiency(on(GPU, contest(0.5)))] == ["did not hold"]
+    (few,) = efficiency(on(GPU, contest(2.0, seeds=3)))
+    assert (few.verdict, "no lead is claimed" in few.reason.lower()) == ("not measured", True)
+
+
+def test_machines_and_presets_are_never_mixed() -> None:
+    findings = efficiency([*contest(0.5), *on(GPU, contest(2.0)), *contest(3.0, preset="paper")])
+    assert [(each.machine_key, each.preset, each.verdict) for each in findings] == [
+        ("toy-cpu-2t", "paper", "not measured"),
+        ("toy-cpu-2t", "small", "not measured"),
+        ("toy-gpu", "small", "held"),
+    ]
+
+
+def test_the_data_fraction_stands_beside_the_whole() -> None:
+    fewer = contest(0.4, variant={"sweep": "data", "value": "0.25"})
+    (finding,) = efficiency([*contest(0.8), *fewer])
+    (part,) = finding.parts
+    figures = {each.what: each.value for each in part.measurements}
+    assert figures["loss, equivariant over augmented"] == pytest.approx(0.8, rel=0.05)
+    assert figures["loss, equivariant over augmented with 0.25 of the data"] == pytest.approx(
+        0.4, rel=0.05
+    )
+
+
+def verdicts(results: Path) -> dict[str, str]:
+    return {each.claim: each.verdict for each in judge(load_evidence(results))}
+
+
+def test_every_verdict_goes_with_its_evidence(tmp_path: Path) -> None:
+    records = all_tasks(FALLS)
+    paths = [write_record(record, tmp_path) for record in records]
+    keep_landscapes([landscape(records[0], curvature(5.0), curvature(50.0))], tmp_path)
+    assert verdicts(tmp_path) | {"C1": "held", "C3": "held"} == verdicts(tmp_path)
+    paths[0].unlink()
+    assert verdicts(tmp_path)["C3"] == "not measured"  # of its run only the analysis is left
+    assert verdicts(tmp_path)["C1"] == "held"  # two other seeds
+    for path in paths:
+        if "voxel" in path.parts:
+            path.unlink()
+    assert verdicts(tmp_path)["C1"] == "not measured"
+
+
+def test_an_empty_folder_measures_nothing_and_a_missing_one_is_a_mistake(tmp_path: Path) -> None:
+    findings = judge(load_evidence(tmp_path))
+    assert [(each.claim, each.verdict, each.machine_key) for each in findings] == [
+        (each.id, "not measured", None) for each in CLAIMS
+    ]
+    assert "C6" in render_claims(findings)
+    with pytest.raises(FailedError, match="is no folder"):
+        load_evidence(tmp_path / "absent")
+
+
+def test_trial_runs_other_tasks_and_broken_files_are_left_out_and_said(tmp_path: Path) -> None:
+    trial = make_shared(preset="dev", loss=lambda place: 2.0 - place)  # no two runs have one curve
+    for record in (trial, make_shared(task="toy", pair="pair"), make_shared()):
+        write_record(record, tmp_path)
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "toy-cpu-2t" / "landscapes.jsonl").write_text("[]\n")
+    write_lines(
+        [msgspec.structs.replace(gradients(make_shared(), [(10, 0.1, 0.1)]), samples=0)],
+        tmp_path / "toy-cpu-2t" / "gradients.jsonl",
+    )
+    evidence = load_evidence(tmp_path)
+    assert [(scene.preset, len(scene.records)) for scene in evidence.scenes] == [("small", 1)]
+    for said in (
+        "2 records of the preset dev or of tasks",
+        "broken.json",
+        "landscapes.jsonl, line 1",
+        "gradients.jsonl: samples is 0",
+    ):
+        assert any(said in each for each in evidence.warnings), said
+
+
+HOSTILE = "a|b`<script>alert(1)</script>\n# not a heading\n| x |"
+
+
+def test_hostile_text_stays_text_on_the_page() -> None:
+    records = all_tasks(
+        FALLS,
+        pair=HOSTILE,
+        command=f"equivbench {HOSTILE}",
+        run_id=HOSTILE,
+        variant={HOSTILE: HOSTILE},
+        preset=HOSTILE,
+    )
+    gaps = make_headline(contest(0.5, pair=HOSTILE, variant={HOSTILE: HOSTILE}))
+    assert gaps
+    page = render_claims(judge(gather_evidence(records)), gaps, [HOSTILE])
+    lines = page.splitlines()
+    assert all(line.startswith("    ") for line in lines if "<script" in line.replace(r"\<", "")), (
+        "outside of code blocks"
+    )
+    assert not any(line.startswith(("# not", "| x")) for line in lines)
+    # No cell is opened or closed by what a record says.
+    wide = [line for line in lines if line.startswith("| C")]
+    assert wide
+    assert all(line.replace(r"\|", "").count("|") == len(COLUMNS) + 1 for line in wide)
+
+
+def test_rows_and_page_say_the_same_and_json_takes_it() -> None:
+    findings = judge(gather_evidence([*all_tasks(FALLS), *contest(0.5)]))
+    page = render_claims(findings)
+    table = [line for line in page.splitlines() if line.startswith("| C")]
+    assert [
+        tuple(map(from_markdown_cell, line[2:-2].split(" | "))) for line in table
+    ] == claims_rows(findings)
+    assert [row[0] for row in claims_rows(findings)] == [each.id for each in CLAIMS]
+    assert "    equivbench run toy/pair" in page
+    plain = msgspec.json.decode(msgspec.json.encode(findings))
+    assert [each["verdict"] for each in plain] == [each.verdict for each in findings]
+
+
+def test_the_headline_stands_on_the_page_at_every_budget_and_fraction() -> None:
+    headlines = make_headline(
+        [*contest(0.8), *contest(0.4, variant={"sweep": "data", "value": "0.25"})]
+    )
+    lines = render_claims([], headlines).splitlines()
+    cells = [
+        tuple(map(from_markdown_cell, line[2:-2].split(" | ")))
+        for line in lines
+        if line.startswith("| forcefield")
+    ]
+    assert cells == [*headline_rows(headlines), *budget_rows(headlines)]
+    assert {row[3] for row in headline_rows(headlines)} == {"1", "0.25"}
+    assert sum(
+        line.startswith("- forcefield/vector, kernels default, data ") for line in lines
+    ) == len(headlines)
+    assert "## The headline" not in render_claims(judge(gather_evidence(contest(0.8))))
+
+
+def test_figures_are_shown_with_unit_interval_and_bound() -> None:
+    assert measurement_text(Measurement("steps", 1234.5, 1000.0, None, "steps")) == (
+        "1,234 steps",
+        "1,000 to ..",
+    )
+    assert measurement_text(Measurement("share", 4.5, None, None, "%")) == ("4.5%", "-")
+    assert measurement_text(Measurement("s*", 1.03, 1.03, None, "", censored="above")) == (
+        "> 1.03",
+        "1.03 to ..",
+    )
+    assert measurement_text(Measurement("none", None, None, None, "s", "why")) == ("-", "-")
+
+
+def test_claims_are_complete_data() -> None:
+    assert [each.id for each in CLAIMS] == ["C1", "C2", "C3", "C4", "C5", "C6"]
+    for each in CLAIMS:
+        assert all(
+            (each.title, each.statement, each.measured, each.suffices, each.rule, each.published)
+        )
+        assert set(each.published) <= {*TASKS, "all"}
+    assert claim(" c5 ").id == "C5"
+    with pytest.raises(UsageError, match="unknown claim 'C7'"):
+        claim("C7")

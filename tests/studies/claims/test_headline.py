@@ -1,0 +1,209 @@
+"""The headline: what it puts side by side and keeps apart, its words, its figure, and that it asks
+for no torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from power_laws import CROSSING, LIMIT, T_STAR, law, runs
+
+from equivbench.errors import FailedError, IncomparableError, UsageError
+from equivbench.gap.efficiency import efficiency_gap
+from equivbench.records.schema import RunRecord
+from equivbench.report.gaps import duration
+from equivbench.report.summary import gap_lines
+from equivbench.studies.claims.headline import (
+    BUDGET_COLUMNS,
+    COLUMNS,
+    Headline,
+    budget_rows,
+    headline_rows,
+    make_headline,
+    scaling_text,
+)
+from equivbench.studies.claims.headline_figure import draw_headline, plot_headline
+
+GPU = {"environment": {"device": "NVIDIA H100", "machine_key": "epyc-2t-h100"}}
+
+
+def one(records: list[RunRecord]) -> Headline:
+    (headline,) = make_headline(records)
+    return headline
+
+
+def cell(headline: Headline, column: str) -> str:
+    (row,) = headline_rows([headline])
+    assert len(row) == len(COLUMNS)
+    return row[COLUMNS.index(column)]
+
+
+def at_fraction(value: str, **more: object) -> list[RunRecord]:
+    return runs(CROSSING, variant={"sweep": "data", "value": value}, **more)
+
+
+def test_hours_are_of_the_device_that_was_measured() -> None:
+    cpu, gpu = one(runs(CROSSING)), one(runs(CROSSING, **GPU))
+    assert (cpu.hardware, cpu.unit, cpu.device) == ("CPU", "CPU-hours", "Toy CPU")
+    assert (gpu.hardware, gpu.unit, gpu.device) == ("GPU", "GPU-hours", "NVIDIA H100")
+    assert cell(cpu, "device-hours").endswith("CPU-h")
+    assert cell(gpu, "device-hours").endswith("GPU-h")
+    assert cpu.device_hours == pytest.approx(LIMIT / 3600)
+    assert "GPU" not in " ".join(headline_rows([cpu])[0])
+    assert len(make_headline(runs(CROSSING) + runs(CROSSING, **GPU))) == 2
+
+
+def test_the_data_fraction_is_an_axis_and_nothing_is_mixed() -> None:
+    faster = {"equivariant": law(2.0, 0.7), "augmented": law(5.0, 0.3)}
+    records = (
+        runs(CROSSING)
+        + at_fraction("0.25")
+        + runs(faster, variant={"sweep": "data", "value": "0.5"})
+    )
+    found = make_headline(records)
+    assert [each.fraction for each in found] == [1.0, 0.5, 0.25]
+    alone = make_headline(runs(CROSSING))[0]
+    assert found[0] == alone
+    assert found[1].gap.loss_ratio.value < found[0].gap.loss_ratio.value
+    # The order of the records is of no matter.
+    assert make_headline(list(reversed(records))) == found
+
+
+def test_other_sweeps_take_no_part_and_a_value_that_is_no_number_has_no_fraction() -> None:
+    assert make_headline(runs(CROSSING, variant={"sweep": "size", "value": "0.5"})) == []
+    for value in ("much", "nan", "-1", "inf"):
+        odd = one(at_fraction(value))
+        assert odd.fraction is None
+        assert cell(odd, "data") == "-"
+
+
+def test_the_gaps_are_those_of_the_gap_command() -> None:
+    generator = np.random.default_rng(0)
+    records = runs(CROSSING, seeds=6, noise=0.05, generator=generator) + at_fraction(
+        "0.25", seeds=2
+    )
+    assert sorted(map(repr, efficiency_gap(records))) == sorted(
+        repr(each.gap) for each in make_headline(records)
+    )
+
+
+def test_who_is_ahead_is_bracketed_until_the_rules_let_it_be_claimed() -> None:
+    apart = {"equivariant": law(2.0, 0.5), "augmented": law(4.0, 0.5)}
+    generator = np.random.default_rng(1)
+    claimed = one(runs(apart, seeds=6, noise=0.01, generator=generator))
+    shown = one(runs(apart, seeds=3, noise=0.01, generator=generator))
+    guessed = one(runs(apart, seeds=1))
+    assert [cell(each, "ahead") for each in (claimed, shown, guessed)] == [
+        "equivariant",
+        "(equivariant)",
+        "(equivariant?)",
+    ]
+    assert [each.ahead for each in (claimed, shown, guessed)] == [
+        "equivariant",
+        "equivariant",
+        None,
+    ]
+
+
+def test_the_table_says_at_which_budget_the_lead_changes_hands() -> None:
+    generator = np.random.default_rng(2)
+    decided = one(runs(CROSSING, seeds=5, noise=0.01, generator=generator))
+    text = cell(decided, "lead changes at")
+    assert text.startswith(f"{duration(decided.steady.changes[0].seconds.value)} (")
+    assert "to equivariant" in text
+    # 5 * 32^-.3 = 1.77 of a baseline of 10.
+    assert text.endswith("82% explained")
+    assert decided.steady.changes[0].seconds.value == pytest.approx(T_STAR, rel=0.1)
+    assert any(
+        "lead changes hands to the equivariant arm" in line for line in gap_lines(decided.gap)
+    )
+    unsure = one(runs(CROSSING))
+    assert "? (.. to ..)" in cell(unsure, "lead changes at")
+    assert any("may change hands" in line for line in gap_lines(unsure.gap))
+    never = one(runs({"equivariant": law(4.0, 0.5), "augmented": law(5.0, 0.5)}))
+    assert cell(never, "lead changes at") == "never from 2 s to 100 s"
+
+
+def test_the_ratio_is_given_by_budget_too() -> None:
+    found = one(runs(CROSSING, seeds=5, noise=0.01, generator=np.random.default_rng(2)))
+    rows = [dict(zip(BUDGET_COLUMNS, row, strict=True)) for row in budget_rows([found])]
+    assert [row["budget"] for row in rows] == ["6.2 s", "25 s", "100 s"]
+    # The lead changes hands at 32 s; at 25 s the ratio is 32^.4 / 25^.4 = 1.1, seen by seeds .01
+    # apart.
+    assert [row["ahead"] for row in rows] == ["(augmented)", "(augmented)", "(equivariant)"]
+    assert rows[-1]["loss ratio"] == cell(found, "loss ratio")
+    assert all(row["device-hours"].endswith("CPU-h") for row in rows)
+
+
+def test_an_extrapolation_is_called_one() -> None:
+    laws = {"equivariant": law(3.0 * 300**0.6, 0.6), "augmented": law(3.0 * 300**0.3, 0.3)}
+    found = one(runs(laws, seeds=5, noise=0.01, generator=np.random.default_rng(3)))
+    assert cell(found, "lead changes at").startswith("never from")
+    assert (
+        "extrapolated, not measured: the lead would go to the equivariant arm at 5 min"
+        in scaling_text(found)
+    )
+    assert "seconds^-0.6" in scaling_text(found)
+    assert "nothing extrapolated" in scaling_text(one(runs(CROSSING)))
+
+
+def test_without_step_times_the_row_is_full_of_gaps_and_still_a_row() -> None:
+    untimed = {"samples_per_second": None, "step_seconds": None}
+    found = one(runs(CROSSING, throughput=untimed, budget={"kind": "steps", "limit": 500.0}))
+    assert found.device_hours is None
+    assert cell(found, "device-hours") == cell(found, "lead changes at") == "-"
+    assert scaling_text(found) == "no scaling fit: an arm has no curve or no step time"
+    with pytest.raises(FailedError, match="no headline has a loss ratio"):
+        draw_headline([found])
+
+
+def test_headlines_are_plain_data() -> None:
+    plain = msgspec.json.decode(msgspec.json.encode(one(runs(CROSSING, seeds=2))))
+    assert plain["steady"]["changes"][0]["to"] == "equivariant"
+    assert plain["fraction"] == 1.0
+
+
+def test_the_figure_has_a_curve_per_fraction_and_only_one_setting(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    noisy = {"seeds": 3, "noise": 0.05, "generator": np.random.default_rng(4)}
+    headlines = make_headline(runs(CROSSING, compiled=True, **noisy) + at_fraction("0.25", **noisy))
+    axes = draw_headline(headlines).axes[0]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["all data", "0.25 of the data"]
+    assert axes.get_xlabel() == "budget of each arm [CPU-hours]"
+    drawn = {line.get_label(): line for line in axes.lines}
+    np.testing.assert_allclose(
+        drawn["all data"].get_ydata(), [each.value for each in headlines[0].steady.ratio]
+    )
+    # With compilation counted only where there was any.
+    assert [line.get_linestyle() for line in axes.lines].count("--") == 1
+    assert plot_headline(headlines, tmp_path / "headline.svg").stat().st_size > 0
+    with pytest.raises(IncomparableError, match="2 settings"):
+        draw_headline([*headlines, one(runs(CROSSING, **GPU))])
+    with pytest.raises(UsageError, match="suffix"):
+        plot_headline(headlines, tmp_path / "headline.txt")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0123, "0.012 s"),
+        (9.96, "10 s"),
+        (99.6, "100 s"),
+        (119.0, "119 s"),
+        (120.0, "2 min"),
+        (6000.0, "100 min"),
+        (9000.0, "2.5 h"),
+    ],
+)
+def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_the_headline_needs_no_torch() -> None:
+    code = "import sys, equivbench.studies.claims.headline, equivbench.studies.claims.headline_figure; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,112 @@
+"""``run --snapshots`` and ``analyze gradients``, as a user's shell sees them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from running import Bench, Ran
+
+from equivbench.environment import machine_key
+from equivbench.records.analyses import read_gradients
+
+# One process trains and makes all calls: most of a call is the import of torch.
+CALLS = """
+import contextlib, io, json, sys
+from datetime import UTC, datetime
+from equivbench.cli.main import main
+from equivbench.execution.plan import RunRequest, make_plan
+from equivbench.execution.report import make_record
+from equivbench.execution.state import open_state, remember_record
+from equivbench.records.store import write_record
+from equivbench.training.assembly import build_trainer
+
+shared = dict(pairs=("toy/plain",), preset="dev", device="cpu", threads=1)
+for second, request in enumerate((RunRequest(**shared, snapshots=True), RunRequest(**shared, seeds=(1,), arms=("augmented",)))):
+    for job in make_plan(request, datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)).jobs:
+        with contextlib.redirect_stdout(io.StringIO()):
+            open_state(job)
+            trainer = build_trainer(job)
+            trainer.train_slice(1e9)
+            remember_record(job, write_record(make_record(job, trainer, [1e-3], None), job.out))
+for arguments in json.loads(sys.argv[1]):
+    out, err, code = io.StringIO(), io.StringIO(), None
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(["analyze", "gradients", *arguments])
+        except SystemExit as stop:
+            code = stop.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
+    when = "20260101T000000Z"
+    record = f"results/{machine_key('cpu', 1)}/toy/plain/augmented/dev-200steps-seed0-{when}.json"
+    plain = record.replace("seed0", "seed1").replace("000000Z", "000001Z")
+    few = ["--samples", "64", "--chunks", "4"]
+    kept = ["--out", "results"]
+    calls = [
+        [record, *few, *kept, "--json"],
+        [record, *few, *kept],
+        [record, f"./{record}", *few, *kept, "--weights", "model", "--json"],
+        [record, "--samples", "3", "--chunks", "4"],
+        [Path(record).stem],
+        [plain],
+        ["nothing"],
+        [record, "--weights", "emma"],
+        [record, "--chunks", "1"],
+    ]
+    done = bench.finish(bench.start_python("-c", CALLS, json.dumps(calls)))
+    assert done.code == 0, done.err
+    first, again, raw, *refused = [Ran(*json.loads(line)) for line in done.out.splitlines()]
+    (analysis,) = first.json["analyses"]
+    trace = json.loads((bench.folder / record).read_text())["trace"]
+    assert [point["step"] for point in analysis["points"]] == [point["step"] for point in trace]
+    assert [point["share"] for point in analysis["points"]] == [
+        point["test"]["share"] for point in trace
+    ]
+    assert [point["ratio"]["value"] is not None for point in analysis["points"]] == [True] * len(
+        trace
+    )
+    assert set(analysis["correlations"]) == {
+        "ratio",
+        "ratio detrended",
+        "deviation",
+        "deviation detrended",
+    }
+    assert first.json["pooled"][0]["runs"] == 1
+    assert analysis["command"] == f"equivbench analyze gradients {record} --samples 64 --chunks 4"
+    assert str(bench.folder) not in json.dumps(analysis)
+    for index, point in enumerate(analysis["points"]):
+        assert point["deviation"] is None
+        assert "symmetric projection" in analysis["reasons"][f"points.{index}.deviation"]
+    for row, point in zip(again.out.splitlines()[2:], analysis["points"], strict=False):
+        assert row.split()[0] == str(point["step"])
+        assert f"{point['ratio']['value']:.3g} (" in row
+    (raw_analysis,) = raw.json["analyses"]  # one run, by whatever names it was given
+    raw_points = raw_analysis["points"]
+    assert [point["ratio"] for point in raw_points] != [
+        point["ratio"] for point in analysis["points"]
+    ]
+    assert all(0 < point["share"] < 1 for point in raw_points)
+    # The same seed again is the same to the bit and takes the place of the first.
+    lines = read_gradients(bench.results / machine_key("cpu", 1) / "gradients.jsonl")
+    assert [line.weights for line in lines] == ["ema", "model"]
+    assert msgspec.to_builtins(lines[0].points) == analysis["points"]
+    wanted = (
+        (2, "cannot be dealt into 4 chunks"),
+        (2, "that of several arms"),
+        (3, "kept no snapshots; train it with `equivbench run toy/plain --snapshots`"),
+        (3, "run nothing has no checkpoint"),
+        (2, "did you mean ema?"),
+        (2, "takes at least 2, not 1"),
+    )
+    for ran, (code, says) in zip(refused, wanted, strict=True):
+        assert (ran.code, ran.out) == (code, "")
+        assert says in ran.err
+        # The toy prints a line of its own as it is built.
+        assert ran.err.replace("a library that prints to stdout\n", "").count("\n") == 1

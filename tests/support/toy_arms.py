@@ -1,0 +1,193 @@
+"""A tiny task in a package of its own, as a third party would write it: vectors from vectors, in
+microseconds a step.
+
+Fixtures copy this file to a folder on PYTHONPATH beside a .dist-info with entry points; nothing in
+equivbench knows it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import equivbench as eb
+from equivbench.pairs import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
+from equivbench.registration import register_dataset
+from equivbench.tasks.base import Card, Field, Task, TaskData
+
+
+@eb.register_task("toy", summary="a vector field to be learned", board_unit="1")
+class Toy(Task):
+    """y = x (1 + |x|^2) + noise-free, so that an equivariant map can be exact."""
+
+    name = "toy"
+    fields = (
+        Field("x", ("samples", 3), "float32", "1o", "graph", "1", "sample"),
+        Field("y", ("samples", 3), "float32", "1o", "graph", "1", "output"),
+    )
+    prediction = "y"
+    index_field = None
+    board_unit = "1"
+
+    def assemble(
+        self,
+        batch: Mapping[str, Tensor],
+        noise: Mapping[str, Tensor],
+        requires: Mapping[str, float],
+    ) -> Any:
+        return {"x": batch["x"]}, {"y": batch["y"]}
+
+    def objective(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+    ) -> Tensor:
+        return (outputs["y"] - targets["y"]).square().sum(-1).mean()
+
+    def samples_in(self, batch: Mapping[str, Tensor]) -> int:
+        return len(batch["x"])
+
+    def baseline(self, split: Any) -> float:
+        return float(split.y.square().sum(-1).mean())
+
+
+class ToySplit:
+    """``count`` points of a normal distribution."""
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.x = torch.randn(count, 3, generator=torch.Generator().manual_seed(seed))
+        self.y = self.x * (1 + self.x.square().sum(-1, keepdim=True))
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def groups(self) -> Tensor:
+        return torch.arange(len(self))
+
+    def collate(self, indices: Tensor) -> dict[str, Tensor]:
+        return {"x": self.x[indices], "y": self.y[indices]}
+
+
+class ToySource:
+    """Made in memory: there is no file."""
+
+    def path(self) -> Path:
+        return Path(__file__)
+
+    def prepare(self) -> Path:
+        return self.path()
+
+    def verify(self) -> str:
+        return "0" * 64
+
+    def load(self) -> TaskData:
+        splits = {
+            "train": ToySplit(256, 0),
+            "validation": ToySplit(64, 1),
+            "test": ToySplit(128, 2),
+        }
+        card = Card(
+            "toy-points", "1", self.verify(), {name: len(split) for name, split in splits.items()}
+        )
+        return TaskData(**splits, card=card)
+
+
+@register_dataset("toy-points", task="toy", summary="points")
+def toy_points() -> ToySource:
+    return ToySource()
+
+
+class Radial(nn.Module):
+    """x times a function of |x|: equivariant. ``config`` can make it misbehave on purpose."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.scale = nn.Sequential(nn.Linear(1, 16), nn.SiLU(), nn.Linear(16, 1))
+        self.config = dict(config)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        self.calls += self.training
+        time.sleep(self.config.get("sleep", 0.0))
+        if self.training and self.calls == self.config.get("raise_at"):
+            raise ValueError("the toy model was told to raise")
+        if self.training and self.calls == self.config.get("die_at"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        y = x * self.scale(x.square().sum(-1, keepdim=True))
+        return {"y": y * float("nan") if self.calls == self.config.get("nan_at") else y}
+
+
+class Plain(nn.Module):
+    """A perceptron on raw coordinates."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(3, 16), nn.SiLU(), nn.Linear(16, 3))
+        self.pause = config.get("sleep", 0.0)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        time.sleep(self.pause)
+        return {"y": self.net(x)}
+
+
+@eb.register_model("toy-radial", task="toy", symmetry="o3")
+def radial(config: Mapping[str, Any]) -> nn.Module:
+    return Radial(config)
+
+
+@eb.register_model("toy-plain", task="toy", symmetry="none")
+def plain(config: Mapping[str, Any]) -> nn.Module:
+    print("a library that prints to stdout")
+    return Plain(config)
+
+
+@eb.register_model("toy-liar", task="toy", symmetry="so3")
+def liar(config: Mapping[str, Any]) -> nn.Module:
+    return Plain(config)
+
+
+def pair(
+    name: str,
+    first: str = "toy-radial",
+    second: str = "toy-plain",
+    rate: float = 1e-3,
+    **config: Any,
+) -> Pair:
+    def arm(label: str, model: str, settings: Mapping[str, Any]) -> Arm:
+        recipe = Recipe(rate, 32, "none" if label == "equivariant" else "haar", warmup_steps=5)
+        return Arm(
+            label, model, {preset: ArmPreset(dict(settings), recipe) for preset in ("dev", "small")}
+        )
+
+    slow = {"sleep": config["sleep"]} if "sleep" in config else {}
+    return Pair(
+        name=name,
+        task="toy",
+        summary="a toy",
+        arms=(arm("equivariant", first, config), arm("augmented", second, slow)),
+        matching=MatchStatement("nothing", "nothing"),
+        presets={
+            preset: PairPreset("toy-points", "200steps", evaluations=4)
+            for preset in ("dev", "small")
+        },
+    )
+
+
+for each in (
+    pair("plain"),
+    pair("slow", sleep=0.004),
+    pair("liar", first="toy-liar"),
+    pair("raises", raise_at=50),
+    pair("dies", die_at=50),
+    pair("diverges", nan_at=50),
+):
+    eb.register_pair(each)

@@ -1,0 +1,255 @@
+"""A toy task, network and evaluator for the tests of training: small enough that a step takes well
+under a millisecond."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from equivbench.pairs import Recipe
+from equivbench.records.schema import DatasetRecord, Matching, Test
+from equivbench.tasks.base import Field, Task
+from equivbench.training.arm import Arm
+from equivbench.training.budget import Budget
+from equivbench.training.clock import Clock
+from equivbench.training.outcome import Description
+from equivbench.training.streams import generator, seed_global
+from equivbench.training.trainer import Trainer
+
+
+class ToySplit:
+    """Vectors ``a``, ``b`` and the target ``y`` = a x b."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.a, self.b = torch.randn(2, size, 3, generator=generator(seed, "toy"))
+        self.y = torch.linalg.cross(self.a, self.b)
+        self.collated: list[list[int]] = []
+
+    def __len__(self) -> int:
+        return len(self.a)
+
+    @property
+    def groups(self) -> torch.Tensor:
+        return torch.arange(len(self)) // 2
+
+    def collate(self, indices: torch.Tensor) -> dict[str, torch.Tensor]:
+        self.collated.append(indices.tolist())
+        return {"a": self.a[indices], "b": self.b[indices], "y": self.y[indices]}
+
+
+class ToyTask(Task):
+    """Learn the cross product."""
+
+    name = "toy-cross"
+    fields = (
+        Field("a", ("n", 3), "float32", "1o", "graph", "1", "sample"),
+        Field("b", ("n", 3), "float32", "1o", "graph", "1", "sample"),
+        Field("y", ("n", 3), "float32", "1o", "graph", "1", "output"),
+    )
+    prediction = "y"
+    index_field = None
+    board_unit = "1"
+
+    def assemble(self, batch, noise, requires):
+        return {"a": batch["a"], "b": batch["b"]}, {"y": batch["y"]}
+
+    def objective(self, outputs, targets, inputs):
+        return (outputs["y"] - targets["y"]).square().sum(1).mean()
+
+    def samples_in(self, batch):
+        return len(batch["a"])
+
+    def baseline(self, split):
+        return float(split.y.square().sum(1).mean())
+
+
+class ToyNet(nn.Module):
+    """A plain network on the concatenated vectors."""
+
+    def __init__(self, width: int = 16, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(6, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, 3)
+        )
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, a, b):
+        if self.training:
+            self.calls += 1
+        return {"y": self.layers(torch.cat([a, b], 1))}
+
+
+@dataclass
+class ToyMeasurement:
+    """What the trainer reads of a Measurement."""
+
+    total: float
+    objective: float
+    floor: float | None
+    errors: torch.Tensor
+    explained: float
+    equivariance: float = 0.0
+    share: float = 0.0
+
+    @property
+    def twirled(self):
+        return self.total
+
+    @property
+    def group_weights(self):
+        return torch.ones(len(self.errors))
+
+    @property
+    def group_total(self):
+        return self.errors
+
+    @property
+    def group_equivariance(self):
+        return torch.zeros_like(self.errors)
+
+    def to_record(self) -> Test:
+        return Test(
+            objective=self.objective,
+            total=self.total,
+            twirled=self.twirled,
+            equivariance=self.equivariance,
+            share=self.share,
+            floor=self.floor,
+            group="so3",
+            explained=self.explained,
+            by={},
+        )
+
+
+class ToyEvaluator:
+    """Mean squared error on a fixed split; ``cost`` advances a fake time."""
+
+    def __init__(self, split: ToySplit, spend=lambda: None) -> None:
+        self.split = split
+        self.spend = spend
+        self.weights: list[torch.Tensor] = []
+
+    def evaluate(self, model: nn.Module, floor: bool) -> ToyMeasurement:
+        model.eval()
+        self.spend()
+        self.weights.append(next(model.parameters()).detach().clone())
+        with torch.no_grad():
+            errors = (model(a=self.split.a, b=self.split.b)["y"] - self.split.y).square().sum(1)
+        model.train()
+        total = float(errors.double().mean())
+        explained = 1 - total / ToyTask().baseline(self.split)
+        return ToyMeasurement(total, total, 0.0 if floor else None, errors.double(), explained)
+
+    def baselines(self) -> dict[str, float]:
+        return {"zero": ToyTask().baseline(self.split)}
+
+
+class FakeTime:
+    """A clock's ``now`` that moves only when told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+class SlowTask(ToyTask):
+    """The toy task on a fake time: assembling a batch takes ``data`` seconds, the objective
+    ``train``."""
+
+    name = "slow-toy"
+
+    def __init__(self, time: FakeTime, data: float, train: float) -> None:
+        self.time, self.data, self.train = time, data, train
+
+    def assemble(self, batch, noise, requires):
+        self.time.advance(self.data)
+        return super().assemble(batch, noise, requires)
+
+    def objective(self, outputs, targets, inputs):
+        self.time.advance(self.train)
+        return super().objective(outputs, targets, inputs)
+
+
+RECIPE = Recipe(
+    learning_rate=1e-2, batch_size=8, augmentation="haar", warmup_steps=5, clip_norm=1.0
+)
+DESCRIPTION = Description(
+    task="toy-cross",
+    dataset=DatasetRecord(
+        name="toy", version="1", sha256="0" * 64, sizes={"train": 20, "validation": 2, "test": 16}
+    ),
+    matching=Matching(what="nothing", hardware=None, target="none", measured={}),
+    model="toy-net",
+    symmetry="none",
+    config={},
+    wrapper=None,
+    kernels="torch",
+    variant={},
+    job={},
+)
+
+
+def toy_trainer(
+    budget: str = "40steps",
+    *,
+    folder: Path | None = None,
+    seed: int = 0,
+    task: Task | None = None,
+    model: nn.Module | None = None,
+    clock: Clock | None = None,
+    evaluations: int = 4,
+    spend=lambda: None,
+    snapshots: bool = False,
+    **recipe,
+) -> Trainer:
+    """A trainer of the toy network; recipe fields by keyword."""
+    seed_global(seed, "init")
+    model = ToyNet() if model is None else model
+    arm = Arm(
+        task=task or ToyTask(),
+        split=ToySplit(20, 1),
+        model=model,
+        module=model,
+        requires={},
+        recipe=dataclasses.replace(RECIPE, **recipe),
+        evaluator=ToyEvaluator(ToySplit(16, 2), spend),
+        verify=None,
+        device=torch.device("cpu"),
+        evaluated_at_once=16,
+    )
+    return Trainer(
+        arm,
+        Budget.parse(budget),
+        evaluations=evaluations,
+        seed=seed,
+        clock=clock or Clock(),
+        description=DESCRIPTION,
+        folder=folder,
+        identity={"model": "toy"},
+        snapshots=snapshots,
+    )
+
+
+def run_and_kill(trainer, step):
+    """Train and die at ``step``: nothing in the loop handles the exception, so nothing is saved on
+    the way out."""
+    real = trainer.step
+
+    def step_or_die(clock):
+        if trainer.facts.step == step:
+            raise KeyboardInterrupt
+        real(clock)
+
+    trainer.step = step_or_die
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train_slice(1e9)

@@ -1,0 +1,170 @@
+"""Runs the Triton kernels without a GPU, in a process of its own: whether they are interpreted is
+settled as triton is imported.
+
+``python triton_process.py interpret`` prints {configuration: {result: relative error}} and
+``compile ARCHITECTURE`` prints {kernel: registers}, as JSON.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from equivbench.kernels.fused.triton_launch import (
+    kernel,
+    launch_backward,
+    launch_double_backward,
+    launch_forward,
+)
+from equivbench.kernels.fused.triton_source import GROUPS, INPUTS, Request
+from equivbench.kernels.operations import Convolution
+from equivbench.kernels.reference import reference
+
+RESULTS = ("grad", *INPUTS)
+SMALL = Convolution((3, 2), 1, 1)
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "float64": {"operation": Convolution((4, 4, 4), 2, 1), "dtype": torch.float64},
+    "float32": {"operation": Convolution((2, 3), 2, 2), "dtype": torch.float32},
+    "no parity": {"operation": Convolution((2, 2), 1, 1, parity=False)},
+    "a degree that no path reads": {"operation": Convolution((2, 2, 2), 1, 0)},
+    "channels in two blocks": {"operation": Convolution((70,), 1, 0), "edges": 4},
+    "no edges": {"edges": 0},
+    "one node": {"nodes": 1},
+    "not contiguous": {"strided": True},
+    "some gradients": {"needs": ("x",)},
+    "gradients by harmonics": {"needs": ("harmonics",)},
+    "a cotangent of x alone": {"cotangents": ("x",)},
+    "cotangents of the edges": {
+        "cotangents": ("harmonics", "weights"),
+        "needs": ("grad", "weights"),
+    },
+    "no cotangent": {"cotangents": ()},
+}
+
+
+def errors(
+    operation: Convolution = SMALL,
+    dtype: torch.dtype = torch.float64,
+    nodes: int = 5,
+    edges: int = 9,
+    strided: bool = False,
+    needs: tuple[str, ...] = RESULTS,
+    cotangents: tuple[str, ...] = INPUTS,
+) -> dict[str, float]:
+    """Of the output, the gradients and the second gradients, relative to the reference; 0 for what
+    must be empty and is."""
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        drawn = torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+        return drawn.repeat_interleave(2, 1)[:, ::2] if strided else drawn
+
+    # The last node has no edges where there is more than one.
+    edge_index = torch.randint(0, max(1, nodes - 1), (2, edges), generator=generator)
+    shapes = {
+        "grad": (nodes, operation.target_size),
+        "x": (nodes, operation.source_size),
+        "harmonics": (edges, (operation.edge_lmax + 1) ** 2),
+        "weights": (edges, operation.weight_size),
+    }
+    given = {name: normal(*shape) for name, shape in shapes.items()}
+    tangents = {name: normal(*shapes[name]) for name in INPUTS if name in cotangents}
+    leaves = {name: tensor.double().requires_grad_() for name, tensor in given.items()}
+    inputs = [leaves[name] for name in INPUTS]
+    output = reference(operation)(*inputs, edge_index)
+    first = dict(
+        zip(
+            INPUTS,
+            torch.autograd.grad(output, inputs, leaves["grad"], create_graph=True),
+            strict=True,
+        )
+    )
+    total = sum(
+        ((first[name] * tangent.double()).sum() for name, tangent in tangents.items()),
+        output.sum() * 0,
+    )
+    second = dict(
+        zip(
+            RESULTS,
+            torch.autograd.grad(total, list(leaves.values()), materialize_grads=True),
+            strict=True,
+        )
+    )
+
+    arguments = [given[name] for name in INPUTS]
+    wanted = [name in needs for name in RESULTS]
+    found = {"output": launch_forward(operation, *arguments, edge_index)}
+    gradients = launch_backward(operation, wanted[1:], given["grad"], *arguments, edge_index)
+    found |= {f"gradient {name}": one for name, one in zip(INPUTS, gradients, strict=True)}
+    given_tangents = [tangents.get(name) for name in INPUTS]
+    seconds = launch_double_backward(
+        operation, wanted, given_tangents, given["grad"], *arguments, edge_index
+    )
+    found |= {f"second {name}": one for name, one in zip(RESULTS, seconds, strict=True)}
+
+    expected = {"output": output} | {f"gradient {name}": one for name, one in first.items()}
+    expected |= {f"second {name}": one for name, one in second.items()}
+    return {
+        name: relative(found[name], one)
+        if name == "output" or name.split()[1] in needs
+        else float(found[name].numel())
+        for name, one in expected.items()
+    }
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """The norm of the difference over that of the reference, or the norm alone where the reference
+    is zero."""
+    assert found.shape == expected.shape
+    assert found.is_contiguous()
+    scale = float(expected.detach().norm()) or 1.0
+    return float((found.double() - expected.detach()).norm()) / scale
+
+
+def registers(architecture: int) -> dict[str, dict[str, int]]:
+    """Registers a thread and bytes in local memory, compiled for a GPU that need not be there."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    reader = next(
+        path for path in Path(triton.__file__).parent.rglob("cuobjdump") if path.is_file()
+    )
+    operation = Convolution((64, 64), 1, 1)
+    options = {"num_warps": 1, "enable_fp_fusion": True}
+    found = {}
+    for kind in ("centres", "neighbours"):
+        request = Request(operation, kind, frozenset(), frozenset(INPUTS), "float32", 64)
+        signature = {name: "*i64" if name in GROUPS else "*fp32" for name in request.pointers}
+        aligned = {(n,): [["tt.divisibility", 16]] for n in range(len(signature))}
+        source = ASTSource(kernel(request), signature, constexprs={}, attrs=aligned)
+        code = triton.compile(
+            source, target=GPUTarget("cuda", architecture, 32), options=options
+        ).asm["cubin"]
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "code.cubin").write_bytes(code)
+            command = [str(reader), "--dump-resource-usage", "code.cubin"]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        used = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", done.stdout))
+        found[kind] = {
+            "registers": int(used["REG"]),
+            "spilled": int(used["STACK"]) + int(used["LOCAL"]),
+        }
+    return found
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "interpret":
+        print(
+            json.dumps(
+                {name: errors(**configuration) for name, configuration in CONFIGURATIONS.items()}
+            )
+        )
+    else:
+        print(json.dumps(registers(int(sys.argv[2]))))
