@@ -8,7 +8,7 @@ import importlib
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.execution.protocol import (
@@ -136,10 +136,10 @@ class Desk:
 
     def _standing(self) -> Standing:
         now = self.trainer.progress()
-        known = {name: now[name] for name in Standing.__struct_fields__ if name in now}
-        return Standing(
-            **known | {"finished": self.trainer.finished, "diverged": self.trainer.diverged}
-        )
+        known: dict[str, Any] = {
+            name: getattr(now, name, None) for name in Standing.__struct_fields__
+        }
+        return Standing(**known)
 
     def _conclude(self, command: Conclude) -> Concluded:
         from equivbench.execution.report import make_record

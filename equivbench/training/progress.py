@@ -1,34 +1,27 @@
-"""Where a run stands, as plain JSON data for progress bars."""
+"""How far a run is, as it is shown while it trains; imports no torch."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from equivbench.training.budget import Budget
-from equivbench.training.state import Facts
-
-Progress = dict[str, Any]
-"""step, samples, spent, limit, finished, loss, total, share, explained, samples_per_second,
-seconds_left."""
+import msgspec
 
 
-def progress(
-    facts: Facts, budget: Budget, spent: float, seconds: float, loss: float | None
-) -> Progress:
-    """The standing of a run that has ``spent`` of ``budget`` in ``seconds`` of train + data;
-    unknown values are None."""
-    test = facts.final
-    fraction = spent / budget.limit
-    return {
-        "step": facts.step,
-        "samples": facts.samples,
-        "spent": spent,
-        "limit": budget.limit,
-        "finished": facts.finished,
-        "loss": loss,
-        "total": None if test is None else test.total,
-        "share": None if test is None else test.share,
-        "explained": None if test is None else test.explained,
-        "samples_per_second": facts.samples / seconds if facts.samples and seconds > 0 else None,
-        "seconds_left": max(0.0, seconds / fraction - seconds) if fraction > 0 else None,
-    }
+class Progress(msgspec.Struct, tag="progress", frozen=True):
+    """How far one arm's training is. ``spent`` and ``limit`` are in the budget's own unit."""
+
+    step: int
+    spent: float
+    limit: float
+    finished: bool
+    """The budget is spent, or the arm diverged."""
+    samples: int = 0
+    diverged: str | None = None
+    """Why the arm diverged, if it did."""
+    loss: float | None = None
+    """Training objective, averaged over recent steps."""
+    total: float | None = None
+    """Board metric of the last evaluation; ``share`` and ``explained`` belong to it."""
+    share: float | None = None
+    explained: float | None = None
+    samples_per_second: float | None = None
+    seconds_left: float | None = None
+    """Seconds of training and data at the speed so far; None before the first step."""

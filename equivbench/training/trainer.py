@@ -25,7 +25,7 @@ from equivbench.training.keeping import Keeper
 from equivbench.training.optimiser import build_optimizer, set_rate
 from equivbench.training.outcome import Description, Outcome, outcome_of
 from equivbench.training.preparation import Preparation
-from equivbench.training.progress import Progress, progress
+from equivbench.training.progress import Progress
 from equivbench.training.schedule import evaluation_points, extension_points, learning_rate
 from equivbench.training.state import Facts, live_tensors
 from equivbench.training.streams import seed_global
@@ -193,8 +193,24 @@ class Trainer:
         }[self.budget.kind]
 
     def progress(self) -> Progress:
-        """Where the run stands, as plain JSON data."""
-        return progress(self.facts, self.budget, self.spent, self.clock.spent, self._watch.recent)
+        """How far the run is."""
+        facts, test = self.facts, self.facts.final
+        spent, seconds = self.spent, self.clock.spent
+        fraction = spent / self.budget.limit
+        return Progress(
+            step=facts.step,
+            spent=spent,
+            limit=self.budget.limit,
+            finished=facts.finished,
+            samples=facts.samples,
+            diverged=facts.diverged,
+            loss=self._watch.recent,
+            total=None if test is None else test.total,
+            share=None if test is None else test.share,
+            explained=None if test is None else test.explained,
+            samples_per_second=facts.samples / seconds if facts.samples and seconds > 0 else None,
+            seconds_left=max(0.0, seconds / fraction - seconds) if fraction > 0 else None,
+        )
 
     def extend(self, budget: Budget) -> None:
         """Go on to a larger ``budget`` of the same kind; evaluations continue as dense in log spent

@@ -64,7 +64,7 @@ def test_a_completed_run_is_a_valid_record(tmp_path):
 def test_an_interrupted_run_is_a_valid_record():
     trainer = toy_trainer("10000steps")
     trainer.train_slice(
-        0.5, report=lambda progress: trainer.stop() if progress["total"] is not None else None
+        0.5, report=lambda progress: trainer.stop() if progress.total is not None else None
     )
     record = as_record(trainer, trainer.outcome(), "interrupted", "stopped by the user", [])
     assert problems(record) == []

@@ -243,13 +243,13 @@ def test_progress_is_plain_data_and_reaches_the_limit():
     seen = []
     _, trainer = on_fake_time("2s")
     trainer.train_slice(1e9, report=seen.append)
-    assert [progress["finished"] for progress in seen] == [False] * (len(seen) - 1) + [True]
+    assert [progress.finished for progress in seen] == [False] * (len(seen) - 1) + [True]
     last = seen[-1]
-    assert last["spent"] == 2.0
-    assert last["seconds_left"] == 0.0
-    assert last["samples_per_second"] == 8 / STEP
-    assert last["total"] == trainer.trace[-1].test.total
-    assert seen[0]["seconds_left"] == pytest.approx(2.0 - seen[0]["spent"])
+    assert last.spent == 2.0
+    assert last.seconds_left == 0.0
+    assert last.samples_per_second == 8 / STEP
+    assert last.total == trainer.trace[-1].test.total
+    assert seen[0].seconds_left == pytest.approx(2.0 - seen[0].spent)
 
 
 def test_the_outcome_gives_a_reason_for_every_null():
