@@ -3,51 +3,30 @@ called."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
-
 import typer
 
-from equivbench.cli.lazy import Entry, LazyGroup
+from equivbench.cli.lazy import CommandEntry, LazyGroup
 
 ANALYSES = (
-    Entry(
+    CommandEntry(
         "sweep",
         "Train a pair over size, data, rate, optimizer or augmentation.",
         "equivbench.cli.analyze_sweep",
     ),
-    Entry(
+    CommandEntry(
         "baselines",
         "Losses against simple predictors, shares at matched losses.",
         "equivbench.cli.analyze_baselines",
     ),
-    Entry(
-        "samples",
-        "Backbones sampled from a flow model, and their structure.",
-        "equivbench.studies.flow_samples.command",
-    ),
-    Entry(
-        "handedness",
-        "A model's loss on mirror images against that on the samples.",
-        "equivbench.studies.handedness.command",
-    ),
-    Entry(
-        "gradients",
-        "Gradients of both parts of the error along a run.",
-        "equivbench.studies.gradients.command",
-    ),
-    Entry(
-        "landscape",
-        "A slice of the loss around trained weights, and its curvature.",
-        "equivbench.studies.landscape.command",
-    ),
 )
+"""The analyses of the core; those of the studies come by entry point."""
 
 
 class Analyses(LazyGroup):
     """The commands below ``analyze``."""
 
-    table: ClassVar[Mapping[str, Entry]] = {entry.name: entry for entry in ANALYSES}
+    own = ANALYSES
+    group = "equivbench.analyses"
 
 
 def register(app: typer.Typer) -> None:

@@ -3,9 +3,11 @@ one that is called."""
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any, ClassVar
 
 import typer
@@ -18,7 +20,7 @@ Register = Callable[[typer.Typer], None]
 
 
 @dataclass(frozen=True)
-class Entry:
+class CommandEntry:
     """A command: its line in ``--help`` and the file that has ``register(app)``."""
 
     name: str
@@ -26,7 +28,27 @@ class Entry:
     module: str
 
 
-def load(entry: Entry) -> Any:
+@functools.cache
+def command_table(own: tuple[CommandEntry, ...], group: str) -> dict[str, CommandEntry]:
+    """The commands of this package by name: ``own``, then those that studies declare.
+
+    A study declares its command as an entry point in ``group``, which names a
+    :class:`CommandEntry` in the study's ``__init__``; that file imports nothing else, so that a
+    help text stays quick. Only the entry points of equivbench itself count, because the ones of
+    other distributions could import anything to show a line of help.
+    """
+    table = {entry.name: entry for entry in own}
+    try:
+        declared = distribution("equivbench").entry_points.select(group=group)
+    except PackageNotFoundError:  # run from a folder that was never installed
+        return table
+    for point in declared:
+        entry: CommandEntry = point.load()
+        table[entry.name] = entry
+    return table
+
+
+def load(entry: CommandEntry) -> Any:
     """The command of ``entry``, its file imported now."""
     holder = typer.Typer(add_completion=False, rich_markup_mode=None)
     holder.callback()(lambda: None)  # keeps the holder a group even with a single command in it
@@ -38,19 +60,25 @@ def load(entry: Entry) -> Any:
 
 
 class LazyGroup(TyperGroup):
-    """A group whose subclass names its commands in ``table``."""
+    """A group whose subclass names its commands: its ``own``, and an entry-point ``group``."""
 
-    table: ClassVar[Mapping[str, Entry]] = {}
-    """Commands by name, in the order of the help text."""
+    own: ClassVar[tuple[CommandEntry, ...]] = ()
+    """In the order of the help text."""
+    group: ClassVar[str] = ""
+
+    @classmethod
+    def table(cls) -> dict[str, CommandEntry]:
+        """Commands by name, in the order of the help text."""
+        return command_table(cls.own, cls.group)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names in the order of the help text."""
-        return list(self.table)
+        return list(self.table())
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A stand-in that carries the help line; :meth:`resolve_command` swaps it for the command
         itself."""
-        entry = self.table.get(cmd_name)
+        entry = self.table().get(cmd_name)
         return (
             None
             if entry is None
@@ -60,7 +88,7 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that ``args`` call; raises ``UsageError`` with the close matches if there is
         none."""
-        if args[0] not in self.table and not args[0].startswith("-"):
-            raise unknown_name("command", args[0], self.table)
+        if args[0] not in self.table() and not args[0].startswith("-"):
+            raise unknown_name("command", args[0], self.table())
         name, stand_in, rest = super().resolve_command(ctx, args)
-        return name, (stand_in if name is None else load(self.table[name])), rest
+        return name, (stand_in if name is None else load(self.table()[name])), rest

@@ -15,52 +15,52 @@ import typer
 from typer.main import get_command
 
 from equivbench.cli import exit_codes
-from equivbench.cli.lazy import Entry, LazyGroup
+from equivbench.cli.lazy import CommandEntry, LazyGroup
 from equivbench.cli.output import message
 from equivbench.errors import EquivbenchError, EquivbenchWarning
 
 COMMANDS = (
-    Entry(
+    CommandEntry(
         "list",
         "What is registered: tasks, pairs, models, kernels, datasets.",
         "equivbench.cli.list",
     ),
-    Entry("data", "Prepare, verify or locate a data set.", "equivbench.cli.data"),
-    Entry("run", "Train both arms of a pair under one equal budget.", "equivbench.cli.run"),
-    Entry("tune", "Tune both arms of a pair with equal trials.", "equivbench.cli.tune"),
-    Entry("measure", "The symmetry decomposition of a model's error.", "equivbench.cli.measure"),
-    Entry("gap", "The efficiency gap of each pair.", "equivbench.cli.gap"),
-    Entry("leaderboard", "The board made from records.", "equivbench.cli.leaderboard"),
-    Entry("results", "Check records; print their schema and rules.", "equivbench.cli.results"),
-    Entry("doctor", "What this machine has and lacks.", "equivbench.cli.doctor"),
-    Entry(
+    CommandEntry("data", "Prepare, verify or locate a data set.", "equivbench.cli.data"),
+    CommandEntry("run", "Train both arms of a pair under one equal budget.", "equivbench.cli.run"),
+    CommandEntry("tune", "Tune both arms of a pair with equal trials.", "equivbench.cli.tune"),
+    CommandEntry(
+        "measure", "The symmetry decomposition of a model's error.", "equivbench.cli.measure"
+    ),
+    CommandEntry("gap", "The efficiency gap of each pair.", "equivbench.cli.gap"),
+    CommandEntry("leaderboard", "The board made from records.", "equivbench.cli.leaderboard"),
+    CommandEntry(
+        "results", "Check records; print their schema and rules.", "equivbench.cli.results"
+    ),
+    CommandEntry("doctor", "What this machine has and lacks.", "equivbench.cli.doctor"),
+    CommandEntry(
         "analyze",
         "Sweeps, baselines and what the trained models are like.",
         "equivbench.cli.analyze",
     ),
-    Entry(
+    CommandEntry(
         "kernels",
         "Times of the equivariant operations on each backend, checked.",
         "equivbench.cli.kernels",
     ),
-    Entry(
+    CommandEntry(
         "check",
         "The CI gate over two result sets, or two revisions measured here.",
         "equivbench.cli.check",
     ),
-    Entry(
-        "reproduce",
-        "The paper's claims, one by one: did they hold?",
-        "equivbench.studies.claims.command",
-    ),
 )
-_BY_NAME = {entry.name: entry for entry in COMMANDS}
+"""The commands of the core; those of the studies come by entry point."""
 
 
 class Commands(LazyGroup):
     """All of ``equivbench``: ends every foreseen failure as a sentence and an exit code."""
 
-    table = _BY_NAME
+    own = COMMANDS
+    group = "equivbench.commands"
 
     def main(
         self,

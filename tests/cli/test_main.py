@@ -12,9 +12,9 @@ import typer
 from equivbench import __version__
 from equivbench.cli import exit_codes, lazy
 from equivbench.cli import main as frame
-from equivbench.cli.analyze import ANALYSES
-from equivbench.cli.lazy import Entry
-from equivbench.cli.main import COMMANDS, main
+from equivbench.cli.analyze import Analyses
+from equivbench.cli.lazy import CommandEntry
+from equivbench.cli.main import Commands, main
 from equivbench.errors import (
     EquivbenchError,
     FailedError,
@@ -36,16 +36,16 @@ def test_help_shows_every_command_and_imports_none(
     monkeypatch.setattr(lazy, "load", lambda entry: pytest.fail(f"{entry.name} was imported"))
     assert run("--help") == 0
     shown = capsys.readouterr().out
-    assert all(entry.name in shown for entry in COMMANDS)
+    assert all(name in shown for name in Commands.table())
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in COMMANDS])
+@pytest.mark.parametrize("name", [*Commands.table()])
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(name, "--help") == 0
     assert f"equivbench {name}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in ANALYSES])
+@pytest.mark.parametrize("name", [*Analyses.table()])
 def test_every_analysis_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("analyze", name, "--help") == 0
     assert f"equivbench analyze {name}" in capsys.readouterr().out
@@ -90,7 +90,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], None]:
         def fail() -> None:
             raise error
 
-        monkeypatch.setitem(frame._BY_NAME, "fail", Entry("fail", "", "nowhere"))
+        monkeypatch.setitem(frame.Commands.table(), "fail", CommandEntry("fail", "", "nowhere"))
         monkeypatch.setattr(lazy, "load", lambda entry: typer.main.get_command(holder))
 
     return install
