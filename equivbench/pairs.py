@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
-PRESETS = ("dev", "small", "paper")
+Preset = Literal["dev", "small", "paper"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
 Augmentation = Literal["none", "haar"]
 Precision = Literal["float32", "tf32", "bf16"]
 Optimizer = Literal["adamw", "adam", "nadam", "radam", "adamax", "rmsprop", "sgd"]

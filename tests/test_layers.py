@@ -19,7 +19,7 @@ from equivbench.records.store import write_record
 ROOT = Path(equivbench.__file__).parent
 LAYERS = (
     ("errors",),
-    ("registry", "registration", "environment", "pairs", "records"),
+    ("registry", "registration", "request", "budget", "environment", "pairs", "records"),
     ("symmetry",),
     ("kernels",),
     ("tasks",),
@@ -120,7 +120,7 @@ def test_light_modules_import_nothing_heavy(tmp_path: Path) -> None:
         "equivbench.environment",
         "equivbench.gap.efficiency",
         "equivbench.pairs",
-        "equivbench.training.budget",
+        "equivbench.budget",
         "equivbench.training.job",
     ]
     names += ["equivbench.tasks.base", "equivbench.tasks.forcefield.declarations"]

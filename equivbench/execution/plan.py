@@ -21,7 +21,7 @@ from equivbench.execution.state import identify
 from equivbench.kernels.availability import absent
 from equivbench.pairs import PRESETS, Arm, Pair
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 from equivbench.training.job import Job
 
 T = TypeVar("T")

@@ -12,7 +12,7 @@ from equivbench.execution.protocol import Prepare, Ready, Slice, Standing, Time
 from equivbench.execution.state import locked, open_state
 from equivbench.execution.watching import Watcher
 from equivbench.execution.workers import Worker
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 from equivbench.training.job import Job
 
 TIMING_ROUNDS = 8

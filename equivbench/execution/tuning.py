@@ -23,7 +23,7 @@ from equivbench.execution.triallog import Trial, TrialLog
 from equivbench.execution.watching import Nobody
 from equivbench.pairs import Arm, Pair
 from equivbench.registry import PAIRS
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 from equivbench.training.job import Job
 
 _TUNED = ("learning_rate", "batch_size", "tuned_at", "tuning_log_sha256")

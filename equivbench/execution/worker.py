@@ -80,7 +80,7 @@ class Desk:
             case Conclude():
                 return self._conclude(command)
             case Extend(job):
-                from equivbench.training.budget import Budget
+                from equivbench.budget import Budget
 
                 self._job = job
                 self.trainer.extend(Budget.parse(job.budget))

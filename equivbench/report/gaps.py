@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.quantities import Quantity, Timed
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 
 OTHER = {"equivariant": "augmented", "augmented": "equivariant"}
 COLUMNS = (

@@ -25,7 +25,7 @@ from equivbench.tasks.base import DatasetSource, Task, TaskData
 from equivbench.tasks.fraction import with_fraction
 from equivbench.training import precision
 from equivbench.training.arm import Arm
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 from equivbench.training.checkpoint import read_checkpoint
 from equivbench.training.clock import Clock
 from equivbench.training.job import Job

@@ -11,7 +11,7 @@ import msgspec
 from torch import Tensor
 
 from equivbench.errors import FailedError
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 from equivbench.training.checkpoint import SNAPSHOTS, Checkpoints, Snapshots
 from equivbench.training.clock import Clock
 from equivbench.training.heartbeat import Beat, Heartbeat

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 
 FIRST_FRACTION = 0.02
 """The first evaluation falls at 2% of the budget: the curve then spans a factor 50 in n, enough for

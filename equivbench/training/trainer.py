@@ -16,7 +16,7 @@ from equivbench.records.schema import Inference, TracePoint
 from equivbench.training import precision, probes
 from equivbench.training.arm import Arm
 from equivbench.training.batches import Batches
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 from equivbench.training.clock import Clock
 from equivbench.training.divergence import DivergenceWatch
 from equivbench.training.ema import Average

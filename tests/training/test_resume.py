@@ -11,7 +11,7 @@ import torch
 from toy_training import FakeTime, SlowTask, ToyNet, run_and_kill, toy_trainer
 
 from equivbench.errors import FailedError
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 from equivbench.training.checkpoint import CURRENT, PREVIOUS, read_checkpoint
 from equivbench.training.clock import PARTS, Clock
 from equivbench.training.heartbeat import _FORM

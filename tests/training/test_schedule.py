@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 from equivbench.training.schedule import (
     FIRST_FRACTION,
     checkpoint_due,

@@ -19,7 +19,7 @@ from equivbench.gap.pairing import Comparison
 from equivbench.gap.quantities import UNKNOWN
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import OTHER, duration, headline, show, turn_text
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 
 COLUMNS = (
     "pair",

@@ -7,7 +7,7 @@ import pytest
 from equivbench.pairs import PRESETS
 from equivbench.registry import DATASETS, MODELS, resolve
 from equivbench.tasks.forcefield.pairs import PAIRS, TIED_HEAD, VECTOR
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 
 EACH = pytest.mark.parametrize("pair", PAIRS, ids=[pair.name for pair in PAIRS])
 

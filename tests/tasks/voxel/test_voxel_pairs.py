@@ -9,7 +9,7 @@ from equivbench.pairs import PRESETS
 from equivbench.registry import resolve
 from equivbench.tasks.voxel.declarations import DATASETS, MODELS
 from equivbench.tasks.voxel.pairs import OCTAHEDRAL, PAIRS
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 
 EACH = pytest.mark.parametrize("pair", PAIRS, ids=[pair.name for pair in PAIRS])
 SPECS = {model.name: model for model in MODELS}

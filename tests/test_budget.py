@@ -3,7 +3,7 @@
 import pytest
 
 from equivbench.errors import UsageError
-from equivbench.training.budget import Budget
+from equivbench.budget import Budget
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,333 @@
+"""What a command is asked for, declared once: its options, its keywords and its command line.
+
+A request is a frozen dataclass whose fields are made by :func:`option`. From these fields follow
+the options of the command (:mod:`equivbench.cli.options`), the keywords of ``equivbench.run``, and
+the command line that a record keeps. A new option of ``equivbench run`` is one field of
+:class:`RunRequest` and the place that uses it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from equivbench.errors import UsageError, unknown_name
+from equivbench.pairs import Preset
+
+Forces = Literal["direct", "conservative"]
+_MOST_SEEDS = 1000
+_RANGE = re.compile(r"(\d+)-(\d+)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One thing that a command can be asked for, as its help, its command line and Python see it.
+
+    Parameters
+    ----------
+    name
+        The field of the request, which is also the keyword in Python.
+    flag
+        How the command line spells it: ``--n-seeds``; None for a positional argument.
+    type
+        The annotation of the field.
+    default
+        The value where nothing is asked for; ``dataclasses.MISSING`` where one must be given.
+    help
+        A plain sentence for ``--help``.
+    metavar
+        What stands for the value in ``--help``; None leaves it to typer.
+    read, write
+        From the text of the command line to a value, and back.
+    implied
+        The value that leaving the option out amounts to, where the default is None.
+    identity
+        Whether two runs that differ in it are different runs, which share no saved state.
+    recorded
+        Whether the command line in a record names it.
+    """
+
+    name: str
+    flag: str | None
+    type: Any
+    default: Any
+    help: str
+    metavar: str | None = None
+    read: Callable[[str], Any] | None = None
+    write: Callable[[Any], str] = str
+    implied: Any = None
+    identity: bool = False
+    recorded: bool = True
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it takes several values."""
+        return any(get_origin(each) is tuple for each in _members(self.type))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that it can have; empty where they are not a fixed set."""
+        literals = [each for each in _members(self.type) if get_origin(each) is Literal]
+        return tuple(value for literal in literals for value in get_args(literal))
+
+    def value(self, given: Any) -> Any:
+        """``given`` as the field keeps it: text is read, a list becomes a tuple, a path its text.
+
+        Raises
+        ------
+        UsageError
+            For text that cannot be read and for a value that is not among the choices.
+        """
+        if given is None:
+            return None if self.default is MISSING else self.default
+        if self.read is not None and isinstance(given, str):
+            return self.read(given)
+        if self.is_list:
+            return (given,) if isinstance(given, str) else tuple(given)
+        if self.choices and given not in self.choices:
+            raise unknown_name(self.name.replace("_", " "), str(given), self.choices)
+        return os.fspath(given) if isinstance(given, os.PathLike) else given
+
+    def words(self, value: Any) -> list[str]:
+        """The words of a command line that ask for ``value``; none for the default."""
+        if value == self.default or value is None or value is False:
+            return []
+        if value is True:
+            return [str(self.flag)]
+        several = self.is_list and self.read is None
+        texts = [self.write(each) for each in value] if several else [self.write(value)]
+        return [word for text in texts for word in ([self.flag] if self.flag else []) + [text]]
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    flag: str | None = "",
+    metavar: str | None = None,
+    read: Callable[[str], Any] | None = None,
+    write: Callable[[Any], str] = str,
+    implied: Any = None,
+    identity: bool = False,
+    recorded: bool = True,
+) -> Any:
+    """A field of a request; the parameters are those of :class:`Option`.
+
+    ``flag`` is by default the field's name: ``n_seeds`` is ``--n-seeds``.
+    """
+    about = {
+        "flag": flag,
+        "help": help,
+        "metavar": metavar,
+        "read": read,
+        "write": write,
+        "implied": implied,
+        "identity": identity,
+        "recorded": recorded,
+    }
+    return field(default=default, metadata={"option": about})
+
+
+def options_of(request: type[Request]) -> Mapping[str, Option]:
+    """Every option of ``request`` by its field's name, in the order of the fields."""
+    hints = get_type_hints(request)
+    found = {}
+    for each in fields(request):
+        about = dict(each.metadata["option"])
+        if about["flag"] == "":
+            about["flag"] = f"--{each.name.replace('_', '-')}"
+        found[each.name] = Option(each.name, type=hints[each.name], default=each.default, **about)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What one command is asked for. Subclasses add fields, each made by :func:`option`."""
+
+    program: ClassVar[tuple[str, ...]] = ()
+    """The words of the command itself: ``("run",)``."""
+
+    @classmethod
+    def of(cls, **given: Any) -> Self:
+        """The request for ``given`` options, by field name or by option name (``arm`` is ``arms``).
+
+        A value may be text as on the command line; None takes the default.
+
+        Raises
+        ------
+        UsageError
+            For an option that does not exist and for a value that cannot be read.
+        """
+        options = options_of(cls)
+        by_flag = {str(each.flag).lstrip("-").replace("-", "_"): each for each in options.values()}
+        values = {}
+        for name, value in given.items():
+            found = options.get(name) or by_flag.get(name)
+            if found is None:
+                raise unknown_name("option", name, options)
+            values[found.name] = found.value(value)
+        return cls(**values)
+
+    def command(self, *, recorded: bool = False) -> str:
+        """The command line that asks for the same; options at their default are left out.
+
+        Parameters
+        ----------
+        recorded
+            Whether the command is for a record: without the results folder, which changes nothing
+            and may name a user's folders.
+        """
+        words = ["equivbench", *self.program]
+        for name, each in options_of(type(self)).items():
+            if each.recorded or not recorded:
+                words += each.words(getattr(self, name))
+        return shlex.join(words)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes a run of this request this run and no other, by option."""
+        found = {}
+        for name, each in options_of(type(self)).items():
+            if each.identity:
+                value = getattr(self, name)
+                found[name] = None if value == each.implied else value
+        return found
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """The seeds that ``text`` names: whole numbers and ranges, ``0,1,2`` or ``0-5`` or ``0-2,7``.
+
+    Raises
+    ------
+    UsageError
+        For anything else, and for more than 1000 seeds.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        between = _RANGE.fullmatch(part.strip())
+        try:
+            first, last = map(int, between.groups()) if between else (int(part), int(part))
+        except ValueError:
+            raise UsageError(
+                f"cannot read the seeds {text!r}; write whole numbers or a range, such as 0,1,2 or 0-5"
+            ) from None
+        if last < first:
+            raise UsageError(f"the range of seeds {part.strip()!r} ends before it begins")
+        if last - first >= _MOST_SEEDS:
+            raise UsageError(f"--seeds {text} names more than {_MOST_SEEDS} seeds")
+        seeds += range(first, last + 1)
+    return tuple(seeds)
+
+
+def write_seeds(seeds: Sequence[int]) -> str:
+    """``seeds`` as :func:`read_seeds` takes them."""
+    return ",".join(map(str, seeds))
+
+
+def write_number(value: float) -> str:
+    """``value`` as short as it reads back exactly: ``4`` for 4.0."""
+    return f"{value:.0f}" if abs(value) < 1e15 and value == int(value) else repr(float(value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest(Request):
+    """What ``equivbench run`` is asked for; None takes the pair's or the machine's default."""
+
+    program: ClassVar[tuple[str, ...]] = ("run",)
+
+    pairs: tuple[str, ...] = option(
+        (),
+        "The pairs to train, as task/pair. Without one, the quick-start pair is trained.",
+        flag=None,
+        metavar="[PAIR]...",
+    )
+    arms: tuple[str, ...] = option(
+        (),
+        "Train this arm instead of the pair's first two. May be repeated.",
+        flag="--arm",
+    )
+    budget: str | None = option(
+        None,
+        "The budget of each arm: 60s, 5min, 0.5h, 2000steps or 1e6samples. "
+        "The default is the preset's.",
+        identity=True,
+    )
+    seeds: tuple[int, ...] | None = option(
+        None,
+        "The seeds, such as 0,1,2 or 0-5. The default is 0.",
+        read=read_seeds,
+        write=write_seeds,
+    )
+    n_seeds: int | None = option(None, "Train with this many seeds, from 0 on.")
+    preset: Preset = option("small", "How large data, models and budgets are.", identity=True)
+    device: str = option("auto", "Where to compute: auto, cpu, cuda or cuda:N.", identity=True)
+    threads: int | None = option(
+        None,
+        "How many CPU threads to use. The default is one for each physical core.",
+        identity=True,
+    )
+    kernels: str | None = option(
+        None,
+        "The backend of the equivariant operations, a name of `list kernels`. "
+        "The default is torch.",
+        implied="torch",
+        identity=True,
+    )
+    forces: Forces | None = option(
+        None,
+        "How every arm predicts forces: as an output of the network (direct, the default), or as "
+        "the gradient of its energy (conservative).",
+        implied="direct",
+        identity=True,
+    )
+    extend: float | None = option(
+        None,
+        "Train the arm that is behind further, to this many times the budget.",
+        write=write_number,
+    )
+    out: str = option("results", "The results folder.", identity=True, recorded=False)
+    snapshots: bool = option(
+        False,
+        "Keep the weights of every evaluation, which `analyze` can then look at.",
+        identity=True,
+    )
+    resume: bool = option(False, "Go on with the unfinished runs of the same request.")
+    dry_run: bool = option(False, "Check the request and print the plan without training.")
+    executor: str = option("local", "What runs the plan: local. ray and slurm are planned.")
+
+    @property
+    def chosen_seeds(self) -> tuple[int, ...]:
+        """The seeds of ``seeds`` or ``n_seeds``; seed 0 where neither is given.
+
+        Raises
+        ------
+        UsageError
+            Where both are given, and for a number of seeds that makes no sense.
+        """
+        if self.n_seeds is None:
+            return (0,) if self.seeds is None else self.seeds
+        if self.seeds is not None:
+            raise UsageError("--seeds and --n-seeds exclude each other; give one of them")
+        if not 1 <= self.n_seeds <= _MOST_SEEDS:
+            raise UsageError(f"--n-seeds must be between 1 and {_MOST_SEEDS}, not {self.n_seeds}")
+        return tuple(range(self.n_seeds))
+
+    @property
+    def variant(self) -> dict[str, str]:
+        """The options of the task that are asked for, where they differ from every model's own."""
+        # Direct forces are every model's output: asking for them is asking for no option.
+        return {} if self.forces in (None, "direct") else {"forces": str(self.forces)}
+
+    def resuming(self) -> Self:
+        """The request that goes on with what this one began."""
+        return replace(self, resume=True)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union; ``annotation`` alone where it is none."""
+    union = get_origin(annotation) in (Union, types.UnionType)
+    return get_args(annotation) if union else (annotation,)
