@@ -2,8 +2,8 @@
 
 import pytest
 
-from equivbench.errors import UsageError
 from equivbench.budget import Budget
+from equivbench.errors import UsageError
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import TypeVar
 import msgspec
 import psutil
 
+from equivbench.budget import Budget
 from equivbench.catalogue import QUICK_START_PAIR
 from equivbench.environment import usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
@@ -21,7 +22,6 @@ from equivbench.execution.state import identify
 from equivbench.kernels.availability import absent
 from equivbench.pairs import PRESETS, Arm, Pair
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
-from equivbench.budget import Budget
 from equivbench.training.job import Job
 
 T = TypeVar("T")

@@ -6,13 +6,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 
+from equivbench.budget import Budget
 from equivbench.errors import EquivbenchError, UsageError
 from equivbench.execution.interrupt import Interrupt
 from equivbench.execution.protocol import Prepare, Ready, Slice, Standing, Time
 from equivbench.execution.state import locked, open_state
 from equivbench.execution.watching import Watcher
 from equivbench.execution.workers import Worker
-from equivbench.budget import Budget
 from equivbench.training.job import Job
 
 TIMING_ROUNDS = 8

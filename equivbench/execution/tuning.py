@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from equivbench.budget import Budget
 from equivbench.environment import cache_dir
 from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
 from equivbench.execution.grid import Grid, Point, Side, best_point, first_grid
@@ -23,7 +24,6 @@ from equivbench.execution.triallog import Trial, TrialLog
 from equivbench.execution.watching import Nobody
 from equivbench.pairs import Arm, Pair
 from equivbench.registry import PAIRS
-from equivbench.budget import Budget
 from equivbench.training.job import Job
 
 _TUNED = ("learning_rate", "batch_size", "tuned_at", "tuning_log_sha256")

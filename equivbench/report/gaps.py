@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from equivbench.budget import Budget
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.quantities import Quantity, Timed
-from equivbench.budget import Budget
 
 OTHER = {"equivariant": "augmented", "augmented": "equivariant"}
 COLUMNS = (
@@ -115,7 +115,7 @@ def show(quantity: Quantity, *, interval: bool = True, digits: int = 3) -> str:
     nothing was measured."""
     number: Callable[[float | None], str] = lambda value: (
         ".." if value is None else f"{value:.{digits}g}"
-    )  # noqa: E731
+    )
     if quantity.value is None:
         return {"above": "> any", "below": "< any", None: "-"}[quantity.censored]
     sign = {"above": "> ", "below": "< ", None: ""}[quantity.censored]

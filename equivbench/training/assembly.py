@@ -13,6 +13,7 @@ import torch
 import torch._dynamo
 from torch import nn
 
+from equivbench.budget import Budget
 from equivbench.errors import UsageError, unknown_name
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import covers, is_verified
@@ -25,7 +26,6 @@ from equivbench.tasks.base import DatasetSource, Task, TaskData
 from equivbench.tasks.fraction import with_fraction
 from equivbench.training import precision
 from equivbench.training.arm import Arm
-from equivbench.budget import Budget
 from equivbench.training.checkpoint import read_checkpoint
 from equivbench.training.clock import Clock
 from equivbench.training.job import Job

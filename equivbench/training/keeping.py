@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 from torch import Tensor
 
-from equivbench.errors import FailedError
 from equivbench.budget import Budget
+from equivbench.errors import FailedError
 from equivbench.training.checkpoint import SNAPSHOTS, Checkpoints, Snapshots
 from equivbench.training.clock import Clock
 from equivbench.training.heartbeat import Beat, Heartbeat

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from equivbench.budget import Budget
 from equivbench.errors import FailedError, UsageError
 from equivbench.records.schema import Inference, TracePoint
 from equivbench.training import precision, probes
 from equivbench.training.arm import Arm
 from equivbench.training.batches import Batches
-from equivbench.budget import Budget
 from equivbench.training.clock import Clock
 from equivbench.training.divergence import DivergenceWatch
 from equivbench.training.ema import Average

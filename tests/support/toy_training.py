@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+from equivbench.budget import Budget
 from equivbench.pairs import Recipe
 from equivbench.records.schema import DatasetRecord, Matching, Test
 from equivbench.tasks.base import Field, Task
 from equivbench.training.arm import Arm
-from equivbench.budget import Budget
 from equivbench.training.clock import Clock
 from equivbench.training.outcome import Description
 from equivbench.training.streams import generator, seed_global

@@ -10,8 +10,8 @@ import pytest
 import torch
 from toy_training import FakeTime, SlowTask, ToyNet, run_and_kill, toy_trainer
 
-from equivbench.errors import FailedError
 from equivbench.budget import Budget
+from equivbench.errors import FailedError
 from equivbench.training.checkpoint import CURRENT, PREVIOUS, read_checkpoint
 from equivbench.training.clock import PARTS, Clock
 from equivbench.training.heartbeat import _FORM

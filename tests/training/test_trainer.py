@@ -7,8 +7,8 @@ import pytest
 import torch
 from toy_training import FakeTime, SlowTask, ToyNet, ToySplit, ToyTask, toy_trainer
 
-from equivbench.errors import UsageError
 from equivbench.budget import Budget
+from equivbench.errors import UsageError
 from equivbench.training.clock import Clock
 
 DATA, TRAIN, EVALUATE = 1 / 64, 3 / 64, 5.0  # dyadic, so that sums are exact

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
+from equivbench.budget import Budget
 from equivbench.execution.plan import Contest, Plan, estimated_seconds
 from equivbench.records.analyses import Analysed
 from equivbench.records.schema import RunRecord
 from equivbench.studies.claims.parts import Kind
-from equivbench.budget import Budget
 from equivbench.training.job import Job
 
 START_SECONDS = 10.0

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from equivbench.budget import Budget
 from equivbench.gap.curve_scaling import CurveScaling, scale
 from equivbench.gap.efficiency import PairGap, Weighed, weigh
 from equivbench.gap.lead_changes import Arm, Course, LeadChange, follow
@@ -19,7 +20,6 @@ from equivbench.gap.pairing import Comparison
 from equivbench.gap.quantities import UNKNOWN
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import OTHER, duration, headline, show, turn_text
-from equivbench.budget import Budget
 
 COLUMNS = (
     "pair",

@@ -6,11 +6,11 @@ from functools import cache
 import pytest
 import torch
 
+from equivbench.budget import Budget
 from equivbench.pairs import PRESETS, Arm
 from equivbench.registry import resolve
 from equivbench.tasks.flow.declarations import DATASETS, MODELS
 from equivbench.tasks.flow.pairs import PAIRS, VECTOR_HEAD
-from equivbench.budget import Budget
 
 EACH = pytest.mark.parametrize("pair", PAIRS, ids=[pair.name for pair in PAIRS])
 SPECS = {spec.name: spec for spec in MODELS}

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from equivbench.budget import Budget
 from equivbench.pairs import PRESETS
 from equivbench.registry import resolve
 from equivbench.tasks.voxel.declarations import DATASETS, MODELS
 from equivbench.tasks.voxel.pairs import OCTAHEDRAL, PAIRS
-from equivbench.budget import Budget
 
 EACH = pytest.mark.parametrize("pair", PAIRS, ids=[pair.name for pair in PAIRS])
 SPECS = {model.name: model for model in MODELS}
