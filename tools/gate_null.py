@@ -26,10 +26,10 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from equivbench.gate.compare import Judgement, compare
-from equivbench.gate.interleave import Request, interleave
+from equivbench.gate.interleave import InterleaveRequest, interleave
+from equivbench.gate.metrics import Thresholds
 from equivbench.gate.noise import committed_floors
 from equivbench.gate.reading import read_side
-from equivbench.gate.thresholds import Thresholds
 
 SPIN = """
 
@@ -160,7 +160,7 @@ def main() -> None:
         while counted < options.comparisons:
             folder, start = options.out / f"{kind}-{number}", time.monotonic()
             if not (folder / "candidate.jsonl").exists():
-                request = Request(
+                request = InterleaveRequest(
                     "HEAD",
                     revision,
                     rounds=options.rounds,

@@ -17,9 +17,9 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from equivbench.gate.compare import compare
+from equivbench.gate.metrics import Thresholds
 from equivbench.gate.noise import committed_floors
 from equivbench.gate.replay import Recorded, recorded, replayed
-from equivbench.gate.thresholds import Thresholds
 
 
 def tally(

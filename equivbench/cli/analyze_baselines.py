@@ -28,7 +28,7 @@ def baselines(
     """
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.errors import FailedError
-    from equivbench.gap.matched import make_readable
+    from equivbench.gap.matched import matched_shares
     from equivbench.records.submission import admitted
     from equivbench.registry import TASKS
     from equivbench.report.baselines import (
@@ -39,7 +39,7 @@ def baselines(
     )
     from equivbench.report.text import printable
 
-    found = make_readable(admitted(results, invalid="warn"))
+    found = matched_shares(admitted(results, invalid="warn"))
     if not found:
         raise FailedError(f"{results} has no finished run; `equivbench run` makes some")
     if as_json:

@@ -15,8 +15,8 @@ from equivbench.cli import exit_codes
 
 if TYPE_CHECKING:
     from equivbench.gate.compare import Judgement
-    from equivbench.gate.measurement import Side
-    from equivbench.gate.thresholds import Thresholds
+    from equivbench.gate.metrics import Thresholds
+    from equivbench.gate.samples import Side
 
 Format = Literal["text", "json", "github"]
 FORMATS: tuple[Format, ...] = ("text", "json", "github")
@@ -86,8 +86,7 @@ def check(
     three noise floors and the 99% bound agrees.
     """
     from equivbench.errors import UsageError, unknown_name
-    from equivbench.gate.run_metrics import GATED
-    from equivbench.gate.thresholds import Thresholds
+    from equivbench.gate.metrics import GATED, Thresholds
 
     if output not in FORMATS:
         raise unknown_name("format", output, FORMATS)
@@ -120,9 +119,9 @@ def _measure(
     out: Path | None,
     allow_dirty: bool,
 ) -> tuple[Side, Side]:
-    from equivbench.gate.interleave import Request, interleave
+    from equivbench.gate.interleave import InterleaveRequest, interleave
 
-    request = Request(
+    request = InterleaveRequest(
         baseline,
         candidate,
         rounds=rounds,

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
+from equivbench.environment import last_log_line, worker_environment
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.execution.protocol import (
     Answer,
@@ -154,7 +155,7 @@ class Worker:
             name = signal.Signals(-code).name
             hint = " (the system may have run out of memory)" if -code == signal.SIGKILL else ""
             return WorkerDiedError(f"the worker of {label(self.job)} was killed by {name}{hint}")
-        last = last_words(self.log)
+        last = last_log_line(self.log)
         said = f": {last}" if last else ""
         return WorkerDiedError(
             f"the worker of {label(self.job)} ended with code {code}{said}; its log is {self.log}"
@@ -184,36 +185,8 @@ def label(job: Job) -> str:
     return f"{job.pair} {job.arm} seed {job.seed}"
 
 
-def last_words(log: Path) -> str | None:
-    """The last line of ``log`` that says something: not blank, not indented code of a traceback."""
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(0, log.stat().st_size - 20_000))
-            lines = file.read().decode(errors="replace").splitlines()
-    except OSError:
-        return None
-    return next(
-        (line.strip() for line in reversed(lines) if line.strip() and not line[0].isspace()), None
-    )
-
-
-KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
-"""glibc keeps freed memory instead of giving it back: page faults took a third of a CPU training
-step (PaiNN: 58 to 40 ms)."""
-
-
 def _environment(job: Job) -> dict[str, str]:
-    """The worker's environment: the same importable modules, and as many threads in every
-    library."""
-    threads = str(job.threads)
-    return {
-        **os.environ,
-        # What this process can import, the worker can: scripts and notebooks register models of
-        # their own folder.
-        "PYTHONPATH": os.pathsep.join(os.path.abspath(entry) for entry in sys.path),
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OPENBLAS_NUM_THREADS": threads,
-        "PYTHONUNBUFFERED": "1",
-        **KEPT_MEMORY,
-    }
+    # What this process can import, the worker can: scripts and notebooks register models of their
+    # own folder.
+    import_path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+    return worker_environment(job.threads, import_path)

@@ -13,128 +13,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.gap.curves import ArmCurves, Censored, decreasing, evaluate, last_crossing
-from equivbench.gap.quantities import UNKNOWN, Quantity
-from equivbench.gap.resampling import (
-    FEW_SEEDS,
-    REPLICATES,
+from equivbench.gap.arm_curve import ArmCurve
+from equivbench.gap.curves import last_crossing
+from equivbench.gap.intervals import (
+    UNKNOWN,
     Band,
-    Resampled,
-    draw_seeds,
-    percentile,
+    Censored,
+    Quantity,
+    interval,
     ranked,
-    student,
 )
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Side:
-    """One arm: its curves and how fast it steps.
-
-    ``curves`` holds the finished seeds in order (None if there are none), ``finished`` [S] says
-    which of the S paired seeds these are; ``log_tau`` [S] are the log seconds a step of each seed
-    (None where they were not timed), ``steps`` the steps that the budget allows,
-    ``compile_seconds`` the mean over seeds. ``groups`` counts the test groups that the curves'
-    replicates are drawn from, 0 without replicates.
-    """
-
-    curves: ArmCurves | None
-    finished: NDArray[np.bool_]
-    log_tau: Array | None
-    steps: float
-    batch_size: float
-    compile_seconds: float
-    groups: int
-
-    @property
-    def tau(self) -> float | None:
-        """Steady-state seconds a step, geometric mean over seeds."""
-        return None if self.log_tau is None else math.exp(float(self.log_tau.mean()))
-
-    @property
-    def jitter(self) -> Array:
-        """[S]: each seed's log seconds a step against the mean; zeros where there is no timing."""
-        return (
-            np.zeros(len(self.finished))
-            if self.log_tau is None
-            else self.log_tau - self.log_tau.mean()
-        )
-
-    def log_steps_within(self, log_seconds: Array, *, all_in: bool = False) -> Array:
-        """[P]: log of the steps that budgets of exp(``log_seconds``) [P] allow; ``all_in``, after
-        the compile seconds."""
-        assert self.tau is not None
-        if not all_in or self.compile_seconds == 0:
-            return log_seconds - math.log(self.tau)
-        # Not one step is made while it compiles; a curve is read at its first point from any
-        # smaller number of steps on.
-        left = np.maximum(np.exp(log_seconds) - self.compile_seconds, np.finfo(np.float64).tiny)
-        return np.asarray(np.log(left) - math.log(self.tau))
-
-    @cached_property
-    def fits(self) -> Array:
-        """[R, K]: isotonic fits of the mean over seeds; rows after the first have test groups (and
-        many seeds) drawn anew."""
-        assert self.curves is not None
-        log_loss = self.curves.log_loss
-        if len(self.finished) <= FEW_SEEDS:
-            return self.curves.fits()
-        drawn = draw_seeds(len(self.finished), REPLICATES)
-        groups = np.arange(len(drawn)) if len(log_loss) > 1 else np.zeros(len(drawn), dtype=np.intp)
-        return decreasing(
-            np.stack(
-                [
-                    log_loss[row, seeds].mean(axis=0)
-                    for row, seeds in zip(groups, drawn, strict=True)
-                ]
-            )
-        )
-
-    def fits_at(self, log_steps: Array, shift: Array) -> Array:
-        """[R, P]: the fits at ``log_steps`` [P], moved by the mean ``shift`` [S] of the seeds in
-        each replicate."""
-        assert self.curves is not None
-        points = log_steps
-        if len(self.finished) > FEW_SEEDS:
-            points = log_steps + shift[draw_seeds(len(self.finished), REPLICATES)].mean(
-                axis=1, keepdims=True
-            )
-        return evaluate(self.curves.log_steps, self.fits, points)
-
-    def seeds_at(self, log_steps: Array, shift: Array, *, fitted: bool = False) -> Array:
-        """[S, P]: each seed's log loss at ``log_steps`` [P] moved by its own ``shift`` [S];
-        infinite where it diverged."""
-        values = np.full((len(self.finished), len(log_steps)), np.inf)
-        if self.curves is not None:
-            points = log_steps[None] + shift[self.finished, None]
-            rows = self.curves.seed_fits() if fitted else self.curves.log_loss[0]
-            values[self.finished] = evaluate(self.curves.log_steps, rows, points)
-        return values
-
-    def log_loss_within(self, log_seconds: Array, *, all_in: bool = False) -> Array:
-        """[P]: the log loss after budgets of exp(``log_seconds``) [P]; the median over seeds where
-        some diverged."""
-        here = self.log_steps_within(log_seconds, all_in=all_in)
-        if not self.finished.all():
-            return np.asarray(
-                np.median(self.seeds_at(here, np.zeros(len(self.finished)), fitted=True), axis=0)
-            )
-        assert self.curves is not None
-        return np.asarray(evaluate(self.curves.log_steps, self.fits[:1], here)[0])
-
-    def loss(self) -> Band:
-        """The log loss at the budget (one point)."""
-        here, still = np.array([math.log(self.steps)]), np.zeros(len(self.finished))
-        if not self.finished.all():
-            return ranked(self.seeds_at(here, still, fitted=True))
-        return interval(self.fits_at(here, still), self.seeds_at(here, still), self.groups)
 
 
 @dataclass(frozen=True)
@@ -150,18 +44,18 @@ class BreakEven:
 
 
 @dataclass(frozen=True)
-class Contest:
+class CurvePair:
     """``chaser`` against ``target`` under a budget; ``timed_budget`` says that the budget is in
     seconds."""
 
-    chaser: Side
-    target: Side
+    chaser: ArmCurve
+    target: ArmCurve
     timed_budget: bool
 
     @property
-    def exchanged(self) -> Contest:
+    def exchanged(self) -> CurvePair:
         """The same with the arms exchanged."""
-        return Contest(self.target, self.chaser, self.timed_budget)
+        return CurvePair(self.target, self.chaser, self.timed_budget)
 
     def break_even(self) -> BreakEven:
         """Where the chaser's curve comes down to the target's loss."""
@@ -254,14 +148,6 @@ class Contest:
             target_at, target_shift
         )
         return interval(fits, seeds, self.chaser.groups)
-
-
-def interval(fits: Array, seeds: Array, groups: int) -> Band:
-    """The first row of ``fits`` [R, P], with the interval that the other rows and the ``seeds`` [S,
-    P] give it."""
-    if len(seeds) > FEW_SEEDS:
-        return percentile(fits[0], len(seeds), fits[1:])
-    return student(fits[0], seeds, Resampled(fits[1:], groups) if groups > 0 else None)
 
 
 def _crossing(grid: Array, band: Band) -> Quantity:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
+from equivbench.gap.intervals import Censored
+
 Array = NDArray[np.float64]
-Censored = Literal["above", "below"] | None
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SeedCurve:
 
 
 @dataclass(frozen=True)
-class ArmCurves:
+class GriddedCurves:
     """The finished seeds' curves on one grid: ``log_steps`` [K], ``log_loss`` [R, S, K]."""
 
     log_steps: Array
@@ -37,7 +37,7 @@ class ArmCurves:
     measured_to: float
     """The last log steps that were evaluated; beyond, the last value stands."""
 
-    def reaching(self, log_steps: float) -> ArmCurves:
+    def reaching(self, log_steps: float) -> GriddedCurves:
         """The same curves, held at their last value up to ``log_steps`` if they end before it.
 
         Steps timed apart from the run allow a few more steps in the budget than the run made; what
@@ -57,7 +57,7 @@ class ArmCurves:
         return decreasing(self.log_loss[0])
 
 
-def gather(curves: Sequence[SeedCurve]) -> ArmCurves:
+def gather(curves: Sequence[SeedCurve]) -> GriddedCurves:
     """Bring the curves of all seeds to one grid, the union of their points.
 
     The grid starts where every seed has begun and ends at the last point that more than half of the
@@ -80,7 +80,7 @@ def gather(curves: Sequence[SeedCurve]) -> ArmCurves:
             log_loss[:, ~present, k] = log_loss[:, ~present, k - 1] + slope.mean(
                 axis=1, keepdims=True
             )
-    return ArmCurves(grid, log_loss, last)
+    return GriddedCurves(grid, log_loss, last)
 
 
 def evaluate(grid: Array, rows: Array, points: Array) -> Array:

@@ -3,23 +3,22 @@ faster the other would have to be to tie (design.md, "The efficiency gap")."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.gap.breakeven import Contest, Side
-from equivbench.gap.finals import TWIRLS, Final, Twirl, log_mean, twirl_at
-from equivbench.gap.lead_changes import Course, LeadChange, follow
-from equivbench.gap.leads import NO_LEAD, Lead, behind_at, claim_leads
-from equivbench.gap.pairing import ARMS, AUGMENTED, EQUIVARIANT, Comparison, pair_up
-from equivbench.gap.quantities import UNKNOWN, UNTIMED, Quantity, Timed, exponential
-from equivbench.gap.resampling import Band
-from equivbench.gap.scaling import Scaling, fit_scaling
-from equivbench.gap.sides import caveats, group_draws, side
+from equivbench.gap.arm_curve import ArmCurve, arm_curve, caveats, group_draws
+from equivbench.gap.breakeven import CurvePair
+from equivbench.gap.finals import TWIRLS, Final, TwirledLoss, log_mean, twirl_at
+from equivbench.gap.intervals import UNKNOWN, UNTIMED, Band, Quantity, Timed, exponential
+from equivbench.gap.leads import NO_LEAD, Course, Lead, LeadChange, behind_at, claim_leads, follow
+from equivbench.gap.pairing import ARMS, AUGMENTED, EQUIVARIANT, Contestant, MatchedRuns, pair_up
+from equivbench.gap.power_laws import ENOUGH, PowerLaw, power_law
 from equivbench.records.schema import RunRecord
 
 Array = NDArray[np.float64]
@@ -65,14 +64,14 @@ class PairGap:
     """The augmented arm's equivariance error as a share of its total, at the end."""
     explained: dict[str, float | None]
     epochs: dict[str, float]
-    twirl: dict[int, Twirl]
-    behind: Literal["equivariant", "augmented"] | None
+    twirl: dict[int, TwirledLoss]
+    behind: Contestant | None
     """The arm whose s* is the headline: the one that the interval at equal time puts behind, if it
     decides."""
     lead: Lead
     lead_changes: list[LeadChange]
     """Budgets below this one at which the lead changes hands, compilation left out."""
-    scaling: dict[str, Scaling] | None
+    scaling: dict[str, PowerLaw] | None
     notes: list[str]
     reasons: dict[str, str]
     """Why a quantity was not measured, by its name."""
@@ -91,23 +90,23 @@ def efficiency_gap(records: Sequence[RunRecord]) -> list[PairGap]:
     :func:`equivbench.gap.pairing.pair_up` says why. Leads are corrected over all gaps that are
     returned (Holm).
     """
-    return [each.gap for each in weigh(records)]
+    return [each.gap for each in measure_gaps(records)]
 
 
 @dataclass(frozen=True)
-class Weighed:
+class MeasuredGap:
     """A gap, the contest it was read from (the equivariant arm as chaser) and its course over the
     budget, compilation left out (None without step times or curves)."""
 
     gap: PairGap
-    comparison: Comparison
-    contest: Contest
+    runs: MatchedRuns
+    curves: CurvePair
     course: Course | None
 
 
-def weigh(records: Sequence[RunRecord]) -> list[Weighed]:
+def measure_gaps(records: Sequence[RunRecord]) -> list[MeasuredGap]:
     """The gaps of :func:`efficiency_gap`, in the same order, with what they were read from."""
-    measured = [_gap(comparison) for comparison in pair_up(records).comparisons]
+    measured = [_gap(comparison) for comparison in pair_up(records).matched]
     leads = claim_leads([(equal_time, each.gap.n_seeds) for each, equal_time in measured])
     gaps = fit_scaling(
         [replace(each.gap, lead=lead) for (each, _), lead in zip(measured, leads, strict=True)]
@@ -115,13 +114,13 @@ def weigh(records: Sequence[RunRecord]) -> list[Weighed]:
     return [replace(each, gap=gap) for (each, _), gap in zip(measured, gaps, strict=True)]
 
 
-def _gap(comparison: Comparison) -> tuple[Weighed, Band]:
+def _gap(comparison: MatchedRuns) -> tuple[MeasuredGap, Band]:
     setting = comparison.setting
     runs = {EQUIVARIANT: comparison.equivariant, AUGMENTED: comparison.augmented}
     notes, reasons = list(comparison.notes), dict[str, str]()
     draws = group_draws([*comparison.equivariant, *comparison.augmented])
-    equivariant, augmented = (side(runs[arm], setting, draws) for arm in ARMS)
-    contest = Contest(equivariant, augmented, setting.budget_kind == "seconds")
+    equivariant, augmented = (arm_curve(runs[arm], setting, draws) for arm in ARMS)
+    contest = CurvePair(equivariant, augmented, setting.budget_kind == "seconds")
     diverged = {arm: sum(run.diverged for run in runs[arm]) for arm in ARMS}
     pairs = zip(comparison.equivariant, comparison.augmented, strict=True)
     n_diverged = sum(first.diverged or second.diverged for first, second in pairs)
@@ -190,10 +189,10 @@ def _gap(comparison: Comparison) -> tuple[Weighed, Band]:
         notes.append("with compilation counted the order of the arms turns round")
     if gap.symmetry_penalty == UNKNOWN:
         reasons["symmetry_penalty"] = "no finished run of the augmented arm has a share"
-    return Weighed(gap, comparison, contest, course), equal_time
+    return MeasuredGap(gap, comparison, contest, course), equal_time
 
 
-def _break_even(contest: Contest) -> tuple[Timed, Quantity, Timed]:
+def _break_even(contest: CurvePair) -> tuple[Timed, Quantity, Timed]:
     """The chaser's s*, its sample efficiency, and the speed that is the quotient of the two."""
     chaser, target = contest.chaser, contest.target
     crossing = contest.break_even()
@@ -225,7 +224,7 @@ def _break_even(contest: Contest) -> tuple[Timed, Quantity, Timed]:
     return s_star, efficiency, Timed(steady, all_in)
 
 
-def _throughput_ratio(equivariant: Side, augmented: Side) -> Timed:
+def _throughput_ratio(equivariant: ArmCurve, augmented: ArmCurve) -> Timed:
     if equivariant.tau is None or augmented.tau is None:
         return UNTIMED
     per_sample = (equivariant.tau / equivariant.batch_size) / (augmented.tau / augmented.batch_size)
@@ -240,3 +239,31 @@ def _throughput_ratio(equivariant: Side, augmented: Side) -> Timed:
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
+
+
+def fit_scaling(gaps: Sequence[PairGap]) -> list[PairGap]:
+    """``gaps`` with ``scaling`` filled in where the same setting was run at three or more budgets
+    of one kind."""
+    series: dict[str, list[PairGap]] = defaultdict(list)
+    for gap in gaps:
+        if gap.loss_equivariant.value is not None and gap.loss_augmented.value is not None:
+            series[_apart_from_budget(gap)].append(gap)
+    fits = {name: _fit(members) for name, members in series.items() if len(members) >= ENOUGH}
+    return [replace(gap, scaling=fits.get(_apart_from_budget(gap))) for gap in gaps]
+
+
+def _fit(members: Sequence[PairGap]) -> dict[str, PowerLaw]:
+    budgets = [float(gap.budget["limit"]) for gap in members]
+    losses = {
+        "equivariant": [gap.loss_equivariant.value for gap in members],
+        "augmented": [gap.loss_augmented.value for gap in members],
+    }
+    return {
+        arm: power_law(budgets, [value for value in values if value is not None])
+        for arm, values in losses.items()
+    }
+
+
+def _apart_from_budget(gap: PairGap) -> str:
+    where = (gap.task, gap.pair, gap.preset, gap.machine_key, gap.rules_version, gap.budget["kind"])
+    return repr((where, gap.dataset, sorted(gap.variant.items()), sorted(gap.kernels.items())))

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.gap.pairing import ArmRun, Comparison
-from equivbench.gap.quantities import UNKNOWN, Quantity, exponential, plain
-from equivbench.gap.resampling import Resampled, student
-from equivbench.gap.sides import final_groups, group_means
+from equivbench.gap.arm_curve import final_groups, group_means
+from equivbench.gap.intervals import UNKNOWN, Quantity, Resampled, exponential, plain, student
+from equivbench.gap.pairing import ArmRun, MatchedRuns
 
 Array = NDArray[np.float64]
 TWIRLS = (2, 4, 8)
 
 
 @dataclass(frozen=True)
-class Twirl:
+class TwirledLoss:
     """The augmented arm averaged over n random rotations at test time."""
 
     loss: Quantity
@@ -77,7 +76,7 @@ class Final:
         return plain(student(values.mean(keepdims=True), values[:, None], resampled))
 
 
-def twirl_at(n: int, comparison: Comparison, final: Final, reasons: dict[str, str]) -> Twirl:
+def twirl_at(n: int, comparison: MatchedRuns, final: Final, reasons: dict[str, str]) -> TwirledLoss:
     """The augmented arm, ``final`` at its end, averaged over ``n`` rotations; what was not measured
     is put into ``reasons``."""
     loss = final.mean(lambda total, equivariance: total - equivariance + equivariance / n)
@@ -94,8 +93,8 @@ def twirl_at(n: int, comparison: Comparison, final: Final, reasons: dict[str, st
         reasons[f"twirl.{n}.cost"] = (
             f"no seed has the inference rates of both arms (augmented: averaged over {n} rotations)"
         )
-        return Twirl(loss, UNKNOWN)
-    return Twirl(loss, log_mean(logs))
+        return TwirledLoss(loss, UNKNOWN)
+    return TwirledLoss(loss, log_mean(logs))
 
 
 def log_mean(logs: Array) -> Quantity:

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.gap.curves import Censored, decreasing, last_crossing
+from equivbench.gap.curves import decreasing, last_crossing
+from equivbench.gap.intervals import UNKNOWN, Censored, Quantity, over_seeds
 from equivbench.gap.pairing import ARMS, ArmRun, Setting, arm_runs
-from equivbench.gap.quantities import UNKNOWN, Quantity
-from equivbench.gap.seeds import over_seeds
 from equivbench.records.schema import RunRecord, TracePoint
 
 Array = NDArray[np.float64]
@@ -55,7 +54,7 @@ class Level:
 
 
 @dataclass(frozen=True)
-class Standing:
+class ArmEnd:
     """One arm at its end. ``of_zero`` and ``of_linear`` are its loss over that of the baseline:
     below 1 is better."""
 
@@ -69,7 +68,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Readable:
+class MatchedShares:
     """All arms of a pair under one setting."""
 
     setting: Setting
@@ -79,13 +78,13 @@ class Readable:
     """That of the best linear one; None where no record has it."""
     others: dict[str, float]
     """Those of further predictors that need no training, by name."""
-    arms: dict[str, Standing]
+    arms: dict[str, ArmEnd]
     levels: list[Level]
     """Empty where fewer than two arms have a finished run."""
     notes: list[str]
 
 
-def make_readable(records: Sequence[RunRecord]) -> list[Readable]:
+def matched_shares(records: Sequence[RunRecord]) -> list[MatchedShares]:
     """One entry for each setting (task, pair, preset, machine, data, budget, variant) that has a
     finished run."""
     settings: dict[Setting, dict[tuple[str, str], list[RunRecord]]] = defaultdict(
@@ -142,7 +141,7 @@ def share_at(points: Sequence[TracePoint], log_loss: float) -> tuple[float | Non
     return float(np.interp(where, log_steps[[before, after]], ends)), None
 
 
-def _readable(setting: Setting, arms: dict[str, list[ArmRun]], notes: list[str]) -> Readable:
+def _readable(setting: Setting, arms: dict[str, list[ArmRun]], notes: list[str]) -> MatchedShares:
     records = [run.record for runs in arms.values() for run in runs if not run.diverged]
     zero = next((value for value in map(_zero, records) if value is not None), None)
     linear = next(
@@ -156,7 +155,7 @@ def _readable(setting: Setting, arms: dict[str, list[ArmRun]], notes: list[str])
     if linear is None:
         notes.append("no record has the loss of the linear baseline")
     finished = {arm: [run for run in runs if not run.diverged] for arm, runs in arms.items()}
-    return Readable(
+    return MatchedShares(
         setting=setting,
         zero=zero,
         linear=linear,
@@ -171,7 +170,7 @@ def _readable(setting: Setting, arms: dict[str, list[ArmRun]], notes: list[str])
     )
 
 
-def _standing(runs: Sequence[ArmRun], zero: float | None, linear: float | None) -> Standing:
+def _standing(runs: Sequence[ArmRun], zero: float | None, linear: float | None) -> ArmEnd:
     finals = [run.record.final for run in runs if not run.diverged and run.record.final is not None]
     totals = [test.total for test in finals if test.total is not None]
 
@@ -182,7 +181,7 @@ def _standing(runs: Sequence[ArmRun], zero: float | None, linear: float | None) 
             else over_seeds([total / baseline for total in totals], geometric=True)
         )
 
-    return Standing(
+    return ArmEnd(
         seeds=len(runs),
         finished=len(finals),
         total=over_seeds(totals, geometric=True),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import msgspec
 
@@ -15,6 +16,8 @@ from equivbench.records.schema import GroupErrors, RunRecord, TracePoint
 EQUIVARIANT = "equivariant"
 AUGMENTED = "augmented"
 ARMS = (EQUIVARIANT, AUGMENTED)
+Contestant = Literal["equivariant", "augmented"]
+"""The two arms that are compared; a pair may have further ones, which are shown beside them."""
 
 
 @dataclass(frozen=True, order=True)
@@ -112,7 +115,7 @@ class ArmRun:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MatchedRuns:
     """Both arms under one setting, paired by seed: entry i of ``equivariant`` and of ``augmented``
     has seed ``seeds[i]``."""
 
@@ -129,7 +132,7 @@ class Pairing:
     """What can be compared, and for everything that was left over an error that says why (not
     raised)."""
 
-    comparisons: tuple[Comparison, ...]
+    matched: tuple[MatchedRuns, ...]
     problems: tuple[EquivbenchError, ...]
 
 
@@ -147,7 +150,7 @@ def pair_up(records: Sequence[RunRecord]) -> Pairing:
     for record in records:
         if record.arm in ARMS:
             settings[Setting.of(record)][record.arm][record.model.kernels].append(record)
-    comparisons: list[Comparison] = []
+    comparisons: list[MatchedRuns] = []
     problems: list[EquivbenchError] = []
     for setting in sorted(settings):
         arms = settings[setting]
@@ -176,7 +179,7 @@ def _kernel_pairs(equivariant: set[str], augmented: set[str]) -> list[tuple[str,
 
 def _compare(
     setting: Setting, kernels: dict[str, str], records: dict[str, list[RunRecord]]
-) -> Comparison:
+) -> MatchedRuns:
     notes: list[str] = []
     runs = {arm: arm_runs(arm, records[arm], notes) for arm in ARMS}
     common = sorted(set(runs[EQUIVARIANT]) & set(runs[AUGMENTED]))
@@ -201,7 +204,7 @@ def _compare(
         notes.append(
             f"the runs used different torch versions: {_listed(sorted(map(str, torch_versions)))}"
         )
-    return Comparison(
+    return MatchedRuns(
         setting=setting,
         kernels=kernels,
         seeds=tuple(common),

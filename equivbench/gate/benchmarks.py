@@ -1,16 +1,67 @@
-"""What `check --interleave` measures: a control, the command line, kernels and training steps.
-Imports torch only when built."""
+"""What ``check --interleave`` measures: a control, the command line, kernels and training steps; and how one
+round of it is timed. Imports torch only when a benchmark is built."""
 
 from __future__ import annotations
 
+import gc
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from equivbench.gate.sampling import Round, looped
+Round = Callable[[float], float]
+"""Measures for about so many seconds and returns seconds a call, the least that was seen."""
+
+
+SAMPLE = 0.01
+"""Seconds below which the clock and the scheduler show in a sample."""
+
+
+FEWEST = 3
+"""Samples of which the least is taken, however long they are."""
+
+
+def looped(call: Callable[[], None]) -> Round:
+    """``call`` repeated to at least ``SAMPLE`` a sample; it has been called before the first sample
+    is taken."""
+    call()
+    repeats = _repeats(call)
+
+    def measure(seconds: float) -> float:
+        end = time.perf_counter() + seconds
+        samples: list[float] = []
+        gc.collect()
+        gc.disable()
+        try:
+            while len(samples) < FEWEST or time.perf_counter() < end:
+                samples.append(_sample(call, repeats) / repeats)
+        finally:
+            gc.enable()
+        return min(samples)
+
+    return measure
+
+
+def _repeats(call: Callable[[], None]) -> int:
+    repeats = 1
+    while (taken := _sample(call, repeats)) < SAMPLE:
+        # Half as much again as seems needed, and never ten times more at once: the first calls may
+        # be slow.
+        repeats = max(
+            repeats + 1, min(10 * repeats, int(1.5 * repeats * SAMPLE / max(taken, 1e-9)))
+        )
+    return repeats
+
+
+def _sample(call: Callable[[], None], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return time.perf_counter() - start
+
 
 STEPS = 8
 """Training steps that make up one call: the first ones after the start, the same on both sides."""
@@ -117,7 +168,10 @@ KERNELS = (
     ("so2-c16-l2", "double_backward", "torch"),
     ("point-attention-64", "backward", "torch"),
 )
+
+
 STEPPED = ("forcefield/vector", "forcefield/tensor-product")
+
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("control", _control, control=True),

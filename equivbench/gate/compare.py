@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from equivbench.gate.measurement import Measurement, Side
+from equivbench.gate.metrics import Thresholds
 from equivbench.gate.noise import FloorTable, noise_floor
-from equivbench.gate.thresholds import Thresholds
-from equivbench.gate.verdict import Limits, Verdict, judge, shown
+from equivbench.gate.samples import Samples, Side
+from equivbench.gate.verdict import GateVerdict, Limits, judge, shown
 
 CONTROL_THRESHOLD = 0.025
 """Half of the default threshold: a machine that moves code that cannot change by this much moves
@@ -23,7 +23,7 @@ class Judgement:
 
     benchmark: str
     metric: str
-    verdict: Verdict
+    verdict: GateVerdict
     reason: str
     unit: str = ""
     baseline: float | None = None
@@ -74,19 +74,19 @@ def compare(
     return judgements
 
 
-Pair = tuple[Measurement | None, Measurement | None]
+MatchedSamples = tuple[Samples | None, Samples | None]
 
 
-def _match(baseline: Sequence[Measurement], candidate: Sequence[Measurement]) -> Iterator[Pair]:
+def _match(baseline: Sequence[Samples], candidate: Sequence[Samples]) -> Iterator[MatchedSamples]:
     """Baseline and candidate of the same name and metric: those of one context first, what is left
     against what is left."""
-    sides: list[dict[tuple[str, str], list[Measurement]]] = [defaultdict(list), defaultdict(list)]
+    sides: list[dict[tuple[str, str], list[Samples]]] = [defaultdict(list), defaultdict(list)]
     for side, measurements in zip(sides, (baseline, candidate), strict=True):
         for each in measurements:
             side[each.key].append(each)
     for key in dict.fromkeys([*sides[0], *sides[1]]):
         ours, theirs = sides[0].get(key, []), list(sides[1].get(key, []))
-        alone: list[Measurement] = []
+        alone: list[Samples] = []
         for one in ours:
             partner = next((other for other in theirs if other.context == one.context), None)
             if partner is None:
@@ -101,8 +101,8 @@ def _match(baseline: Sequence[Measurement], candidate: Sequence[Measurement]) ->
 
 
 def _judge(
-    baseline: Measurement | None,
-    candidate: Measurement | None,
+    baseline: Samples | None,
+    candidate: Samples | None,
     thresholds: Thresholds,
     floors: FloorTable,
     allow_dirty: bool,
@@ -110,7 +110,7 @@ def _judge(
     if baseline is None:
         assert candidate is not None
         defect = candidate.defect()
-        verdict: Verdict = "new" if defect is None else "failed"
+        verdict: GateVerdict = "new" if defect is None else "failed"
         return _line(
             candidate,
             verdict,
@@ -150,7 +150,7 @@ def _judge(
 
 
 def _figures(
-    baseline: Measurement, candidate: Measurement, thresholds: Thresholds, floors: FloorTable
+    baseline: Samples, candidate: Samples, thresholds: Thresholds, floors: FloorTable
 ) -> Judgement:
     floor = noise_floor(baseline, candidate, floors)
     threshold = CONTROL_THRESHOLD if baseline.control else thresholds.of(baseline.metric.name)
@@ -178,7 +178,7 @@ def _figures(
     )
 
 
-def _line(measurement: Measurement, verdict: Verdict, reason: str) -> Judgement:
+def _line(measurement: Samples, verdict: GateVerdict, reason: str) -> Judgement:
     return Judgement(
         benchmark=measurement.name,
         metric=measurement.metric.name,
@@ -189,7 +189,7 @@ def _line(measurement: Measurement, verdict: Verdict, reason: str) -> Judgement:
     )
 
 
-def _heed_control(judged: Sequence[Judgement], pairs: Sequence[Pair]) -> list[Judgement]:
+def _heed_control(judged: Sequence[Judgement], pairs: Sequence[MatchedSamples]) -> list[Judgement]:
     """Where the control moved, nothing that was timed beside it says anything: those verdicts
     become inconclusive."""
     moved = next(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from equivbench.environment import usable_cores
+from equivbench.environment import last_log_line, usable_cores, worker_environment
 from equivbench.errors import (
     EquivbenchWarning,
     FailedError,
@@ -25,11 +25,9 @@ from equivbench.errors import (
     UsageError,
     unknown_name,
 )
-from equivbench.execution.workers import KEPT_MEMORY, last_words
 from equivbench.gate.benchmarks import BENCHMARKS
-from equivbench.gate.measurement import Side
 from equivbench.gate.reading import of_gate_samples
-from equivbench.gate.samples import GateSamples, RoundResult
+from equivbench.gate.samples import GateSamples, RoundResult, Side
 from equivbench.gate.verdict import MIN_ROUNDS
 from equivbench.gate.worker import selected
 from equivbench.gate.worktrees import checked_out, commit_of, refuse_changes, repository
@@ -44,7 +42,7 @@ _PATIENCE = 1800.0
 
 
 @dataclass(frozen=True)
-class Request:
+class InterleaveRequest:
     """What to measure and how long."""
 
     baseline: str
@@ -73,7 +71,7 @@ class Request:
 
 
 def interleave(
-    request: Request, *, progress: Callable[[str], None], out: Path | None = None
+    request: InterleaveRequest, *, progress: Callable[[str], None], out: Path | None = None
 ) -> tuple[Side, Side]:
     """Both revisions' measurements; with ``out`` their samples are kept as ``baseline.jsonl`` and
     ``candidate.jsonl`` there.
@@ -144,7 +142,7 @@ def _keep(samples: list[list[GateSamples]], out: Path) -> Path:
     return out
 
 
-def _round(tree: Path, request: Request) -> RoundResult:
+def _round(tree: Path, request: InterleaveRequest) -> RoundResult:
     """Measure in a fresh process that imports the package from ``tree``; raises ``FailedError`` if
     it dies or imports another."""
     answer, log = tree.parent / "round.json", tree.parent / "worker.log"
@@ -152,12 +150,11 @@ def _round(tree: Path, request: Request) -> RoundResult:
     arguments = ["--seconds", str(request.seconds), "--out", str(answer)]
     for pattern in request.only:
         arguments += ["--only", pattern]
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     with open(log, "wb") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "equivbench.gate.worker", *arguments],
             cwd=tree,
-            env={**os.environ, **threads, **KEPT_MEMORY, "PYTHONPATH": str(tree)},
+            env=worker_environment(1, str(tree)),
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
@@ -173,7 +170,7 @@ def _round(tree: Path, request: Request) -> RoundResult:
             _end(process)
     if code or not answer.exists():
         raise FailedError(
-            f"the worker of the {tree.name} ended with code {code}: {last_words(log) or 'it said nothing'}"
+            f"the worker of the {tree.name} ended with code {code}: {last_log_line(log) or 'it said nothing'}"
         )
     result = msgspec.json.decode(answer.read_bytes(), type=RoundResult)
     if Path(result.package) != (tree / "equivbench").resolve():

@@ -15,7 +15,7 @@ from importlib.resources import files
 import msgspec
 import numpy as np
 
-from equivbench.gate.measurement import Measurement, steps
+from equivbench.gate.samples import Samples, steps
 
 SPREAD_OF_UNKNOWN = 0.01
 """Relative spread between processes that a machine is given on top of what its rounds show, until
@@ -45,7 +45,7 @@ def committed_floors() -> FloorTable:
     return msgspec.json.decode(data, type=dict[str, MachineFloors])
 
 
-def noise_floor(baseline: Measurement, candidate: Measurement, table: FloorTable) -> float:
+def noise_floor(baseline: Samples, candidate: Samples, table: FloorTable) -> float:
     """Relative standard deviation of the ratio of both sides under identical code.
 
     Rounds on a machine of ``table``: the committed spread over the root of the rounds. Otherwise
@@ -75,7 +75,7 @@ def noise_floor(baseline: Measurement, candidate: Measurement, table: FloorTable
     return math.sqrt(shown + hidden)
 
 
-def _levels(side: Measurement) -> list[float]:
+def _levels(side: Samples) -> list[float]:
     return [side.level(index) for index in side.values]
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import msgspec
 
 from equivbench.errors import FailedError
-from equivbench.gate.measurement import Measurement, Side, Unreadable
-from equivbench.gate.run_metrics import RUN_METRICS, RunMetric
-from equivbench.gate.samples import GATE_SCHEMA_VERSION, GateSamples
+from equivbench.gate.metrics import RUN_METRICS, RunMetric
+from equivbench.gate.samples import GATE_SCHEMA_VERSION, GateSamples, Samples, Side, Unreadable
 from equivbench.records.kernels import KERNEL_SCHEMA_VERSION, KernelSamples
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord
@@ -55,7 +54,7 @@ def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
         return Side(
             (), (Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}"),)
         )
-    reader = _Reader(set(metrics), lenient=path.is_dir())
+    reader = _SideReader(set(metrics), lenient=path.is_dir())
     for file in found:
         reader.read(file)
     side = reader.side()
@@ -75,7 +74,7 @@ def _files(path: Path) -> Iterator[Path]:
             yield file
 
 
-class _Reader:
+class _SideReader:
     """Gathers what several files say about the same thing."""
 
     def __init__(self, metrics: set[str], lenient: bool) -> None:
@@ -83,7 +82,7 @@ class _Reader:
         self.lenient = lenient
         self.unreadable: list[Unreadable] = []
         self.runs: dict[tuple[tuple[str, str], ...], dict[int, tuple[RunRecord, str]]] = {}
-        self.timed: dict[tuple[object, ...], Measurement] = {}
+        self.timed: dict[tuple[object, ...], Samples] = {}
 
     def read(self, file: Path) -> None:
         try:
@@ -134,7 +133,7 @@ class _Reader:
                     f"{file}, line {number}, is not a sample: {error}; measure again"
                 ) from error
 
-    def _pool(self, found: Measurement) -> None:
+    def _pool(self, found: Samples) -> None:
         """Join rounds of the same thing from several files: each file is a process of its own."""
         key = (*found.key, tuple(sorted(found.context.items())))
         before = self.timed.get(key)
@@ -181,7 +180,7 @@ def _run_identity(record: RunRecord) -> dict[str, str]:
     }
 
 
-def _of_runs(seeds: dict[int, tuple[RunRecord, str]], metrics: set[str]) -> Iterator[Measurement]:
+def _of_runs(seeds: dict[int, tuple[RunRecord, str]], metrics: set[str]) -> Iterator[Samples]:
     records = {seed: record for seed, (record, _) in sorted(seeds.items())}
     sources = sorted({source for _, source in seeds.values()})
     first = next(iter(records.values()))
@@ -201,7 +200,7 @@ def _of_runs(seeds: dict[int, tuple[RunRecord, str]], metrics: set[str]) -> Iter
                 if record.final is not None and one.by_group
             }
         )
-        yield Measurement(
+        yield Samples(
             name=name,
             metric=one.metric,
             unit="seed",
@@ -236,9 +235,9 @@ def _defect(record: RunRecord) -> str | None:
     return f"the record of seed {record.seed} is not valid: {found[0]}" if found else None
 
 
-def _of_kernel(one: KernelSamples, source: str) -> Measurement:
+def _of_kernel(one: KernelSamples, source: str) -> Samples:
     _check_version("kernel samples", one.schema_version, KERNEL_SCHEMA_VERSION, source)
-    return Measurement(
+    return Samples(
         name=f"{one.case} {one.mode} {one.backend}",
         metric=SECONDS,
         unit="round",
@@ -261,10 +260,10 @@ def _throttling(one: KernelSamples) -> str | None:
     return f"the GPU was throttled in {count:.0f} of {len(one.rounds)} rounds ({cause})"
 
 
-def of_gate_samples(one: GateSamples, source: str) -> Measurement:
+def of_gate_samples(one: GateSamples, source: str) -> Samples:
     """The measurement that a line of the gate's own samples stands for."""
     _check_version("gate samples", one.schema_version, GATE_SCHEMA_VERSION, source)
-    return Measurement(
+    return Samples(
         name=one.benchmark,
         metric=SECONDS,
         unit="round",

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from equivbench.errors import FailedError, IncomparableError
-from equivbench.gate.measurement import Measurement, Side
 from equivbench.gate.reading import read_side
+from equivbench.gate.samples import Samples, Side
 
 SIDES = ("baseline", "candidate")
 REPLAYED = "replayed"
@@ -23,7 +23,7 @@ class Recorded:
     """Rounds of identical code from one machine: ``pairs[name][i]`` are the seconds of both sides
     in the i-th recorded round."""
 
-    benchmarks: Mapping[str, Measurement]
+    benchmarks: Mapping[str, Samples]
     """One recorded measurement of each benchmark, for its name, context and control mark."""
     pairs: Mapping[str, Sequence[tuple[float, float]]]
 
@@ -44,7 +44,7 @@ def recorded(folders: Iterable[Path]) -> Recorded:
     Raises ``FailedError`` for a folder that does not hold both sides and ``IncomparableError``
     where machines differ.
     """
-    benchmarks: dict[str, Measurement] = {}
+    benchmarks: dict[str, Samples] = {}
     pairs: dict[str, list[tuple[float, float]]] = {}
     for folder in folders:
         sides = [read_side(folder / f"{name}.jsonl") for name in SIDES]
@@ -87,7 +87,7 @@ def replayed(
     generator = np.random.default_rng([rounds.count, seed])
     drawn = generator.integers(0, rounds.count, size=count)
     swapped = generator.integers(0, 2, size=count)
-    sides: tuple[list[Measurement], list[Measurement]] = ([], [])
+    sides: tuple[list[Samples], list[Samples]] = ([], [])
     for name, one in rounds.benchmarks.items():
         for place, side in enumerate(sides):
             factor = (slower or {}).get(name, 1.0) if place else 1.0

@@ -17,11 +17,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.gap.resampling import draw_seeds
-from equivbench.gate.measurement import Measurement, steps
+from equivbench.gap.intervals import draw_seeds
+from equivbench.gate.samples import Samples, steps
 
 Array = NDArray[np.float64]
-Verdict = Literal[
+GateVerdict = Literal[
     "regression",
     "improvement",
     "unchanged",
@@ -47,7 +47,7 @@ BLIND = 2.0
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RatioEstimate:
     """Candidate over baseline (inverted where higher is better) with its 99% bounds, each by
     itself; None: unknown."""
 
@@ -58,7 +58,7 @@ class Estimate:
     """Rounds or seeds of the smaller side."""
 
 
-def estimate(baseline: Measurement, candidate: Measurement) -> Estimate:
+def estimate(baseline: Samples, candidate: Samples) -> RatioEstimate:
     """The ratio of both sides; the bounds resample whole rounds or seeds.
 
     Rounds: the median of the ratios of neighbouring rounds, or the ratio of medians where there are
@@ -85,12 +85,12 @@ def _median(values: Array) -> Array:
     return np.asarray(np.median(values, axis=-1))
 
 
-def _interval(terms: Sequence[Array], middle: Callable[[Array], Array]) -> Estimate:
+def _interval(terms: Sequence[Array], middle: Callable[[Array], Array]) -> RatioEstimate:
     """Of the sum of the middles of all ``terms``, each resampled apart."""
     count = min(len(term) for term in terms)
     mid = float(sum(middle(term) for term in terms))
     if count < 2:
-        return Estimate(math.exp(mid), None, None, count)
+        return RatioEstimate(math.exp(mid), None, None, count)
     # The same number of rounds on both sides must not draw the same rounds: each term takes its own
     # part of the draws.
     replicates = np.zeros(REPLICATES)
@@ -98,7 +98,7 @@ def _interval(terms: Sequence[Array], middle: Callable[[Array], Array]) -> Estim
         draws = draw_seeds(len(term), len(terms) * REPLICATES)[1:]
         replicates += middle(term[draws[place :: len(terms)]])
     low, high = np.quantile(replicates, [1 - LEVEL, LEVEL], method="inverted_cdf")
-    return Estimate(
+    return RatioEstimate(
         math.exp(mid), math.exp(min(float(low), mid)), math.exp(max(float(high), mid)), count
     )
 
@@ -118,15 +118,15 @@ class Limits:
 
 
 def judge(
-    baseline: Measurement, candidate: Measurement, limits: Limits
-) -> tuple[Verdict, str, Estimate]:
+    baseline: Samples, candidate: Samples, limits: Limits
+) -> tuple[GateVerdict, str, RatioEstimate]:
     """Verdict, its reason in one clause, and the figures, for two measurements without defect under
     one context."""
     found = estimate(baseline, candidate)
     ratio = found.ratio
     worse = ratio > 1
     change = ratio - 1 if worse else 1 / ratio - 1
-    kind: Verdict = "regression" if worse else "improvement"
+    kind: GateVerdict = "regression" if worse else "improvement"
     lone = found.low is None or found.high is None
     if change <= limits.threshold:
         if baseline.unit == "round" and found.pairs < MIN_ROUNDS:
@@ -169,16 +169,16 @@ def percent(fraction: float) -> str:
     return f"{100 * fraction:.2g}%" if fraction < 1 else f"{100 * fraction:.0f}%"
 
 
-def _too_few(found: Estimate) -> str:
+def _too_few(found: RatioEstimate) -> str:
     return f"{found.pairs} rounds are too few to judge timings by; measure at least {MIN_ROUNDS}"
 
 
-def _difference(baseline: Measurement, candidate: Measurement) -> float:
+def _difference(baseline: Samples, candidate: Samples) -> float:
     """Between the centres, in the metric's unit."""
     return abs(centre(candidate) - centre(baseline))
 
 
-def shown(measurement: Measurement) -> float:
+def shown(measurement: Samples) -> float:
     """What a report shows of the values: their :func:`centre`, or their plain mean where all lie
     under the clip."""
     values = list(measurement.values.values())
@@ -187,7 +187,7 @@ def shown(measurement: Measurement) -> float:
     )
 
 
-def centre(measurement: Measurement) -> float:
+def centre(measurement: Samples) -> float:
     """Median over rounds or geometric mean over seeds, clipped from below."""
     levels = np.array([measurement.level(index) for index in measurement.values])
     return math.exp(float(_mean(levels) if measurement.unit == "seed" else _median(levels)))

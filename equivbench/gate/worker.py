@@ -17,9 +17,8 @@ import msgspec
 
 import equivbench
 from equivbench.environment import environment
-from equivbench.gate.benchmarks import BENCHMARKS, AbsentBenchmark, Benchmark
+from equivbench.gate.benchmarks import BENCHMARKS, AbsentBenchmark, Benchmark, Round
 from equivbench.gate.samples import RoundLine, RoundResult
-from equivbench.gate.sampling import Round
 from equivbench.records.files import write_atomically
 
 PASSES = 3

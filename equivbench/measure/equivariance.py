@@ -13,7 +13,7 @@ from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Measurement as Measurement
 from equivbench.measure.measurement import Part as Part
 from equivbench.measure.measurement import is_verified as is_verified
-from equivbench.measure.rotated_set import Precision
+from equivbench.measure.rotated_set import EvaluationPrecision
 from equivbench.registry import DATASETS, TASKS, resolve
 from equivbench.tasks.base import DatasetSource, Group, Split, Task, TaskData
 
@@ -28,7 +28,7 @@ def measure_equivariance(
     seed: int = 0,
     device: torch.device | str = "auto",
     requires: Mapping[str, float] | None = None,
-    precision: Precision | None = None,
+    precision: EvaluationPrecision | None = None,
     data: TaskData | None = None,
 ) -> Measurement:
     """How much of a model's error is a symmetry error, with the numerical floor below which it
@@ -117,7 +117,7 @@ def _device(model: nn.Module) -> torch.device:
     return torch.device("cpu") if weights is None else weights.device
 
 
-def _precision(model: nn.Module, device: torch.device) -> Precision:
+def _precision(model: nn.Module, device: torch.device) -> EvaluationPrecision:
     """The model's own arithmetic: its weights' dtype, and TF32 where this process uses it."""
     weights = _weights(model)
     dtype = torch.get_default_dtype() if weights is None else weights.dtype
@@ -127,7 +127,7 @@ def _precision(model: nn.Module, device: torch.device) -> Precision:
         and torch.get_float32_matmul_precision() != "highest"
     ):
         return "tf32"
-    known: dict[torch.dtype, Precision] = {
+    known: dict[torch.dtype, EvaluationPrecision] = {
         torch.float64: "float64",
         torch.float32: "float32",
         torch.bfloat16: "bf16",

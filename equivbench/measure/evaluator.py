@@ -23,8 +23,8 @@ from equivbench.measure.forward import Caller, evaluating
 from equivbench.measure.measurement import Measurement, part_of
 from equivbench.measure.rotated_set import (
     Chunk,
+    EvaluationPrecision,
     Placement,
-    Precision,
     RotatedSet,
     rows_of,
     strata_of,
@@ -39,7 +39,7 @@ a few temporaries."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class PassErrors:
     """What one pass over the test set gives."""
 
     objective: float
@@ -95,7 +95,7 @@ class Evaluator:
         device: torch.device | str = "cpu",
         samples: int | None = None,
         batch_size: int = 64,
-        precision: Precision = "float32",
+        precision: EvaluationPrecision = "float32",
         mirrored: bool = False,
         untrained: Callable[[], Mapping[str, nn.Module]] = dict,
     ) -> None:
@@ -156,7 +156,7 @@ class Evaluator:
             posed=self.group == "octahedral",
         )
 
-    def _judge(self, caller: Caller) -> Judged:
+    def _judge(self, caller: Caller) -> PassErrors:
         """Each chunk under each of its draws."""
         objective = torch.zeros((), dtype=torch.float64, device=self._placement.device)
         parts: list[Decomposition] = []
@@ -171,7 +171,7 @@ class Evaluator:
             parts += self._decomposed(predictions, chunk)
             weights.append(chunk.row_weights)
             strata.append(chunk.strata)
-        return Judged(
+        return PassErrors(
             float(objective) / samples, rows_of(parts), torch.cat(weights), dict(strata_of(strata))
         )
 
@@ -189,7 +189,7 @@ class Evaluator:
                 exhaustive=self._exhaustive,
             )
 
-    def _floor(self, caller: Caller, judged: Judged) -> Floor | None:
+    def _floor(self, caller: Caller, judged: PassErrors) -> Floor | None:
         if self.group == "so3" and self.task.interpolates:
             linear = self._judged_untrained.get("linear")
             return (
@@ -199,7 +199,7 @@ class Evaluator:
             )
         return rounding_floor(caller, self._floor_chunks, self.group)
 
-    def _measurement(self, judged: Judged, floor: Floor | None) -> Measurement:
+    def _measurement(self, judged: PassErrors, floor: Floor | None) -> Measurement:
         errors, weights = judged.errors, judged.weights
         whole = part_of(errors, weights, None if floor is None else floor.share)
         by = {
@@ -218,7 +218,7 @@ class Evaluator:
         )
 
     @cached_property
-    def _judged_untrained(self) -> dict[str, Judged]:
+    def _judged_untrained(self) -> dict[str, PassErrors]:
         judged = {}
         for name, predictor in self._untrained().items():
             with evaluating(predictor):

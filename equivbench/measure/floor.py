@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from equivbench.measure.forward import Caller, evaluating
-from equivbench.measure.rotated_set import Chunk, Precision, rows_of, strata_of
+from equivbench.measure.rotated_set import Chunk, EvaluationPrecision, rows_of, strata_of
 from equivbench.symmetry.decomposition import Decomposition, decompose
 from equivbench.tasks.base import Group
 
 FLOOR_SAMPLES = 64
 """Samples of the test set on which the floor is measured."""
 FLOOR_ROTATIONS = 4
-_EPS: Mapping[Precision, float] = {
+_EPS: Mapping[EvaluationPrecision, float] = {
     "float64": 2.0**-52,
     "float32": 2.0**-23,
     "tf32": 2.0**-10,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import EquivbenchError, FailedError, UsageError
-from equivbench.measure.rotated_set import Chunk, Draw, Precision, cast
+from equivbench.measure.rotated_set import Chunk, Draw, EvaluationPrecision, cast
 from equivbench.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Caller:
 
     task: Task
     model: nn.Module
-    precision: Precision
+    precision: EvaluationPrecision
     device: torch.device
 
     def outputs(self, inputs: Mapping[str, Tensor]) -> Batch:

@@ -21,7 +21,7 @@ from equivbench.tasks.base import Field, Split, Task
 if TYPE_CHECKING:
     from equivbench.tasks.base import Batch
 
-Precision = Literal["float32", "tf32", "bf16", "float64"]
+EvaluationPrecision = Literal["float32", "tf32", "bf16", "float64"]
 
 KEPT_BYTES = 1 << 28
 """A test set whose inputs take more is assembled anew in each evaluation (voxel grids under 24
@@ -75,7 +75,7 @@ class Placement:
     task: Task
     requires: Mapping[str, float]
     device: torch.device
-    precision: Precision
+    precision: EvaluationPrecision
 
     @property
     def dtype(self) -> torch.dtype:
@@ -270,7 +270,7 @@ def _to_tf32(values: Tensor) -> Tensor:
     return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
 
 
-ROUNDINGS: Mapping[Precision, Callable[[Tensor], Tensor]] = {
+ROUNDINGS: Mapping[EvaluationPrecision, Callable[[Tensor], Tensor]] = {
     "float64": lambda values: values,
     "float32": lambda values: values.float(),
     "tf32": _to_tf32,

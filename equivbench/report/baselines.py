@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from equivbench.gap.matched import Level, Readable, Reading
+from equivbench.gap.matched import Level, MatchedShares, Reading
 from equivbench.report.sweeps import quantity_text
 from equivbench.report.text import printable
 
 STANDING_COLUMNS = ("arm", "loss", "of zero", "of linear", "explained", "share at the end", "seeds")
 
 
-def standing_rows(readable: Readable) -> list[list[str]]:
+def standing_rows(readable: MatchedShares) -> list[list[str]]:
     """Rows of :data:`STANDING_COLUMNS`: a row an arm, and one for each baseline."""
     rows = []
     for arm, standing in readable.arms.items():
@@ -47,7 +47,7 @@ def standing_rows(readable: Readable) -> list[list[str]]:
     return rows
 
 
-def level_columns(readable: Readable) -> list[str]:
+def level_columns(readable: MatchedShares) -> list[str]:
     """Headers of :func:`level_rows`: an arm a column."""
     return [
         "share at",

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.gap.intervals import Quantity, student
 from equivbench.gap.pairing import ArmRun
-from equivbench.gap.quantities import Quantity
-from equivbench.gap.resampling import student
 from equivbench.records.schema import RunRecord, TracePoint
 from equivbench.report.board import Row, Setting
 
@@ -96,7 +95,7 @@ def _over_seeds(values: Array, *, geometric: bool = False) -> list[Quantity]:
     """The mean of each column of ``values`` [seeds, points] with its Student interval; NaN is
     unknown.
 
-    :func:`equivbench.gap.seeds.over_seeds` for many points at once, which is what makes a page of a
+    :func:`equivbench.gap.intervals.over_seeds` for many points at once, which is what makes a page of a
     thousand runs quick.
     """
     shown = np.log(values) if geometric else values

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from equivbench.budget import Budget
 from equivbench.gap.efficiency import PairGap
-from equivbench.gap.quantities import Quantity, Timed
+from equivbench.gap.intervals import Quantity, Timed
 
 OTHER = {"equivariant": "augmented", "augmented": "equivariant"}
 COLUMNS = (

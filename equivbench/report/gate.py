@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from equivbench.gate.compare import Judgement
-from equivbench.gate.verdict import Verdict, percent
+from equivbench.gate.verdict import GateVerdict, percent
 from equivbench.report.text import markdown_cell, printable
 
-ORDER: tuple[Verdict, ...] = (
+ORDER: tuple[GateVerdict, ...] = (
     "dirty",
     "incomparable",
     "failed",

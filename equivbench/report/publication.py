@@ -95,7 +95,7 @@ def make_publication(
             units.get(gap.task, ""),
             provenance([run.record for run in (*comparison.equivariant, *comparison.augmented)]),
         )
-        for gap, comparison in zip(efficiency_gap(records), pairing.comparisons, strict=True)
+        for gap, comparison in zip(efficiency_gap(records), pairing.matched, strict=True)
     ]
     return Publication(
         tuple(boards),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from equivbench.errors import FailedError
-from equivbench.gap.quantities import Quantity
+from equivbench.gap.intervals import Quantity
 from equivbench.report.curves import COLOURS, OTHER_COLOURS
 from equivbench.report.figures import empty_figure
 from equivbench.report.sweeps import Figures, Sweep, SweepPoint

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from equivbench.gap.quantities import Quantity
-from equivbench.gap.seeds import over_seeds
+from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.records.schema import RunRecord, Test, TracePoint
 from equivbench.report.text import printable
 

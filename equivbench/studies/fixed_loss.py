@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from equivbench.errors import UsageError
 from equivbench.measure.draws import draw_rotations, spread
 from equivbench.measure.forward import Caller
-from equivbench.measure.rotated_set import Chunk, Placement, Precision, RotatedSet
+from equivbench.measure.rotated_set import Chunk, EvaluationPrecision, Placement, RotatedSet
 from equivbench.symmetry.decomposition import decompose
 from equivbench.tasks.base import Group, Split, Task
 
@@ -67,7 +67,7 @@ class FixedLoss:
         group: Group = "so3",
         seed: int = 0,
         device: torch.device | str = "cpu",
-        precision: Precision = "float32",
+        precision: EvaluationPrecision = "float32",
     ) -> None:
         if rotations < 2:
             raise UsageError(f"the parts of an error take at least 2 rotations, not {rotations}")

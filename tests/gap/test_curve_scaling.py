@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from power_laws import LIMIT, law, runs
 
-from equivbench.gap.curve_scaling import CurveScaling, scale
-from equivbench.gap.efficiency import Weighed, weigh
+from equivbench.gap.efficiency import MeasuredGap, measure_gaps
+from equivbench.gap.power_laws import CurveScaling, fit_within_run
 from equivbench.records.schema import RunRecord
 
 
-def only(records: list[RunRecord]) -> Weighed:
-    (weighed,) = weigh(records)
+def only(records: list[RunRecord]) -> MeasuredGap:
+    (weighed,) = measure_gaps(records)
     return weighed
 
 
 def fits(records: list[RunRecord]) -> CurveScaling:
     weighed = only(records)
-    found = scale(weighed.contest, weighed.comparison)
+    found = fit_within_run(weighed.curves, weighed.runs)
     assert isinstance(found, CurveScaling), found
     return found
 
@@ -66,7 +66,7 @@ def test_a_crossing_beyond_the_data_is_extrapolated_from_straight_lines() -> Non
     generator = np.random.default_rng(3)
     weighed = only(runs(laws, seeds=5, noise=0.01, generator=generator))
     assert weighed.gap.lead_changes == []
-    found = scale(weighed.contest, weighed.comparison)
+    found = fit_within_run(weighed.curves, weighed.runs)
     assert isinstance(found, CurveScaling)
     assert found.reason is None
     assert found.extrapolated.to == "equivariant"
@@ -123,10 +123,10 @@ def test_equal_exponents_are_not_extrapolated() -> None:
 
 def test_why_there_is_no_fit() -> None:
     few = only(runs({"equivariant": law(2.0, 0.5), "augmented": law(2.0, 0.5)}, every=12))
-    assert "fewer than 3 evaluations" in scale(few.contest, few.comparison)
+    assert "fewer than 3 evaluations" in fit_within_run(few.curves, few.runs)
     records = runs({"equivariant": law(2.0, 0.5)}, seeds=3) + runs(
         {"augmented": law(2.0, 0.5)}, seeds=2
     )
     records += runs({"augmented": law(2.0, 0.5)}, first_seed=2, status="diverged")
     lost = only(records)
-    assert "diverged" in scale(lost.contest, lost.comparison)
+    assert "diverged" in fit_within_run(lost.curves, lost.runs)

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.optimize import isotonic_regression
 
 from equivbench.gap.curves import SeedCurve, decreasing, evaluate, gather, last_crossing
-from equivbench.gap.scaling import power_law
+from equivbench.gap.power_laws import power_law
 
 
 def curve(steps: list[float], log_loss: list[float]) -> SeedCurve:

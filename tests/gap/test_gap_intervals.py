@@ -10,15 +10,15 @@ import pytest
 from factories import make_run
 
 from equivbench.gap.efficiency import efficiency_gap
-from equivbench.gap.resampling import (
+from equivbench.gap.intervals import (
     REPLICATES,
     Resampled,
     draw_groups,
-    holm,
     percentile,
     ranked,
     student,
 )
+from equivbench.gap.leads import holm
 from equivbench.records.schema import RunRecord
 
 BUDGET = 100.0

@@ -50,7 +50,7 @@ def test_settings_are_kept_apart(other: dict[str, object]) -> None:
 )
 def test_arms_under_different_settings_are_incomparable(other: dict[str, object]) -> None:
     pairing = pair_up([make_record(arm="equivariant"), make_record(arm="augmented", **other)])
-    assert not pairing.comparisons
+    assert not pairing.matched
     assert all(isinstance(problem, IncomparableError) for problem in pairing.problems)
     assert "against" in str(pairing.problems[0])
 
@@ -64,7 +64,7 @@ def test_one_arm_alone_is_a_missing_run() -> None:
 def test_seeds_are_paired_and_the_others_left_out_with_a_note() -> None:
     records = [make_record(arm="equivariant", seed=seed) for seed in (0, 1, 2)]
     records += [make_record(arm="augmented", seed=seed) for seed in (1, 2, 3)]
-    (comparison,) = pair_up(records).comparisons
+    (comparison,) = pair_up(records).matched
     assert comparison.seeds == (1, 2)
     assert len(comparison.notes) == 2
 
@@ -73,7 +73,7 @@ def test_no_common_seed_is_a_missing_run() -> None:
     pairing = pair_up(
         [make_record(arm="equivariant", seed=0), make_record(arm="augmented", seed=1)]
     )
-    assert not pairing.comparisons
+    assert not pairing.matched
     assert "same seeds" in str(pairing.problems[0])
 
 
@@ -86,13 +86,13 @@ def test_unfinished_runs_take_no_part(status: str) -> None:
             make_record(arm="augmented", seed=1),
         ]
     )
-    assert pairing.comparisons[0].seeds == (0,)
-    assert any("left out" in note for note in pairing.comparisons[0].notes)
+    assert pairing.matched[0].seeds == (0,)
+    assert any("left out" in note for note in pairing.matched[0].notes)
 
 
 def test_a_rerun_replaces_the_older_record_of_its_seed() -> None:
     newer = make_record(arm="equivariant", created="2026-02-01T00:00:00Z", run_id="newer")
-    (comparison,) = pair_up([newer, *both()]).comparisons
+    (comparison,) = pair_up([newer, *both()]).matched
     assert comparison.equivariant[0].record.run_id == "newer"
 
 
@@ -102,7 +102,7 @@ def test_recipes_are_not_mixed_over_seeds() -> None:
         make_record(arm=arm, seed=0, created="2026-02-01T00:00:00Z", recipe={"learning_rate": 3e-3})
         for arm in ("equivariant", "augmented")
     ]
-    (comparison,) = pair_up([*old, *new]).comparisons
+    (comparison,) = pair_up([*old, *new]).matched
     assert comparison.seeds == (0,)
     assert any("another recipe" in note for note in comparison.notes)
 
@@ -112,12 +112,12 @@ def test_a_network_without_kernels_is_compared_with_every_backend_of_the_other_a
     records += [
         make_record(arm="equivariant", model={"kernels": name}) for name in ("e3nn", "fused")
     ]
-    kernels = [comparison.kernels for comparison in pair_up(records).comparisons]
+    kernels = [comparison.kernels for comparison in pair_up(records).matched]
     assert kernels == [{"equivariant": name, "augmented": "none"} for name in ("e3nn", "fused")]
 
 
 def test_third_arms_take_no_part() -> None:
-    assert len(pair_up([*both(), make_record(arm="twirled")]).comparisons) == 1
+    assert len(pair_up([*both(), make_record(arm="twirled")]).matched) == 1
     assert not pair_up([make_record(arm="twirled")]).problems
 
 
@@ -127,7 +127,7 @@ def test_an_extension_prolongs_the_curve_without_replacing_it() -> None:
         budget={"limit": 200.0, "extends": 100.0},
         trace=make_trace(lambda step: 4.0 * step**-0.5, [10, 1000, 2000], 0.1, 32),
     )
-    (comparison,) = pair_up([*both(), longer]).comparisons
+    (comparison,) = pair_up([*both(), longer]).matched
     points, _ = comparison.equivariant[0].trace()
     assert [point.step for point in points] == [10, 30, 100, 300, 1000, 2000]
     assert points[0].test.total == pytest.approx(5.0 * 10**-0.5)
@@ -136,5 +136,5 @@ def test_an_extension_prolongs_the_curve_without_replacing_it() -> None:
 def test_points_without_a_logarithm_are_left_out() -> None:
     trace = make_trace(lambda step: 1.0, [0, 1, 2], 0.1, 32)
     trace[1]["test"]["total"] = None
-    (comparison,) = pair_up([make_record(trace=trace), make_record(arm="augmented")]).comparisons
+    (comparison,) = pair_up([make_record(trace=trace), make_record(arm="augmented")]).matched
     assert [point.step for point in comparison.equivariant[0].trace()[0]] == [2]

@@ -14,15 +14,14 @@ from hypothesis import strategies as st
 from power_laws import COMPILE, CROSSING, LIMIT, STEPS, T_STAR, TAU, law, runs
 from scipy.optimize import brentq
 
-from equivbench.gap.efficiency import Weighed, weigh
-from equivbench.gap.lead_changes import follow, lead_changes
-from equivbench.gap.quantities import Quantity
-from equivbench.gap.resampling import Band
+from equivbench.gap.efficiency import MeasuredGap, measure_gaps
+from equivbench.gap.intervals import Band, Quantity
+from equivbench.gap.leads import follow, lead_changes
 from equivbench.records.schema import RunRecord
 
 
-def only(records: list[RunRecord]) -> Weighed:
-    (weighed,) = weigh(records)
+def only(records: list[RunRecord]) -> MeasuredGap:
+    (weighed,) = measure_gaps(records)
     return weighed
 
 
@@ -91,7 +90,7 @@ def test_the_lead_changes_hands_where_the_laws_cross() -> None:
 
 def test_with_compilation_counted_each_curve_is_moved_by_its_own_seconds() -> None:
     weighed = only(runs(CROSSING, compiled=True))
-    course = follow(weighed.contest, all_in=True)
+    course = follow(weighed.curves, all_in=True)
     assert course is not None
     moved = {arm: lambda t, arm=arm: CROSSING[arm](t - COMPILE[arm]) for arm in CROSSING}
     where = brentq(lambda t: math.log(moved["equivariant"](t) / moved["augmented"](t)), 31.0, 110.0)
@@ -197,7 +196,7 @@ def test_without_step_times_there_is_no_course() -> None:
     assert weighed.course is None
     assert weighed.gap.lead_changes == []
     with pytest.raises(ValueError, match="no step time"):
-        weighed.contest.at_equal_seconds(np.zeros(1))
+        weighed.curves.at_equal_seconds(np.zeros(1))
 
 
 def test_losses_that_no_float_can_set_in_relation_leave_the_ratio_open() -> None:

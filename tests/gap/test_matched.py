@@ -14,8 +14,8 @@ from factories import BASELINE, make_record, make_run, make_test
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equivbench.gap.matched import END, make_readable, share_at
-from equivbench.gap.seeds import over_seeds
+from equivbench.gap.intervals import over_seeds
+from equivbench.gap.matched import END, matched_shares, share_at
 from equivbench.records.schema import RunRecord, TracePoint
 from equivbench.report.baselines import level_columns, level_rows, standing_rows
 
@@ -122,7 +122,7 @@ def three_seeds(arm: str, start: float, power: float = 0.5, share: float = 0.01)
 
 
 def test_the_mean_over_seeds_comes_with_its_student_interval() -> None:
-    (found,) = make_readable(
+    (found,) = matched_shares(
         [*three_seeds("equivariant", 4.0, share=1e-8), *three_seeds("augmented", 8.0)]
     )
     assert list(found.arms) == ["equivariant", "augmented"]
@@ -139,7 +139,7 @@ def test_the_mean_over_seeds_comes_with_its_student_interval() -> None:
 
 def test_a_level_that_one_seed_does_not_reach_has_no_mean() -> None:
     poor = power_run("augmented", 30.0, 0.3, 0.01, 0.0, seed=3)
-    (found,) = make_readable(
+    (found,) = matched_shares(
         [*three_seeds("equivariant", 4.0), *three_seeds("augmented", 8.0), poor]
     )
     deep = {level.name: level for level in found.levels}["explained 90%"]
@@ -156,7 +156,7 @@ def test_a_level_that_one_seed_does_not_reach_has_no_mean() -> None:
 
 
 def test_a_level_that_nobody_reaches_is_said() -> None:
-    (found,) = make_readable(
+    (found,) = matched_shares(
         [
             power_run("equivariant", 30.0, 0.3, 1e-9, 0.0),
             power_run("augmented", 30.0, 0.3, 0.1, 0.0),
@@ -174,7 +174,7 @@ def test_each_arm_stands_against_both_baselines() -> None:
         power_run(arm, 8.0, 0.5, 0.01, 0.0, baselines=baselines)
         for arm in ("equivariant", "augmented", "frames")
     ]
-    (found,) = make_readable(runs)
+    (found,) = matched_shares(runs)
     assert (found.zero, found.linear, found.notes) == (BASELINE, 4.0, [])
     total = 8.0 / math.sqrt(1000)
     for standing in found.arms.values():
@@ -190,7 +190,7 @@ def test_each_arm_stands_against_both_baselines() -> None:
 
 
 def test_without_a_recorded_baseline_zero_follows_from_what_is_explained() -> None:
-    (found,) = make_readable([make_record()])
+    (found,) = matched_shares([make_record()])
     assert found.zero == pytest.approx(BASELINE)
     assert found.linear is None
     assert found.arms["equivariant"].of_linear.value is None
@@ -202,7 +202,7 @@ def test_settings_and_kernels_are_kept_apart_and_diverged_seeds_counted() -> Non
     swept = make_record(variant={"sweep": "data", "value": "0.5"}, run_id="small-seed0-data")
     fast = make_record(model={"kernels": "fast"}, run_id="small-seed0-fast")
     lost = make_record(seed=1, status="diverged", reason="nan", final=None)
-    found = make_readable([make_record(), swept, fast, lost])
+    found = matched_shares([make_record(), swept, fast, lost])
     assert len(found) == 2
     assert [list(each.arms) for each in found] == [
         ["equivariant on default", "equivariant on fast"],
@@ -210,7 +210,7 @@ def test_settings_and_kernels_are_kept_apart_and_diverged_seeds_counted() -> Non
     ]
     default = found[0].arms["equivariant on default"]
     assert (default.seeds, default.finished) == (2, 1)
-    assert make_readable([lost]) == []
+    assert matched_shares([lost]) == []
 
 
 def test_means_over_seeds() -> None:

@@ -8,9 +8,9 @@ import pytest
 from toy_samples import CONTEXT, noisy, rounds, seeds, side
 
 from equivbench.gate.compare import Judgement, compare
-from equivbench.gate.measurement import Side, Unreadable
+from equivbench.gate.metrics import Thresholds
 from equivbench.gate.noise import MachineFloors
-from equivbench.gate.thresholds import Thresholds
+from equivbench.gate.samples import Side, Unreadable
 
 STEADY = [1.0] * 8
 

@@ -13,10 +13,10 @@ import pytest
 
 from equivbench.errors import EquivbenchWarning, FailedError, InterruptedRunError, UsageError
 from equivbench.gate.compare import compare
-from equivbench.gate.interleave import Request, interleave
-from equivbench.gate.measurement import Side
+from equivbench.gate.interleave import InterleaveRequest, interleave
+from equivbench.gate.metrics import Thresholds
 from equivbench.gate.reading import read_side
-from equivbench.gate.thresholds import Thresholds
+from equivbench.gate.samples import Side
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -71,7 +71,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
 
 
 def measure(first: str, second: str, out: Path | None = None, **more: object) -> tuple[Side, Side]:
-    request = Request(first, second, **{"rounds": 4, **more})  # type: ignore[arg-type]
+    request = InterleaveRequest(first, second, **{"rounds": 4, **more})  # type: ignore[arg-type]
     return interleave(request, progress=lambda line: None, out=out)
 
 
@@ -98,7 +98,7 @@ def test_each_side_is_measured_from_its_own_commit(repository: Repository, tmp_p
 def test_the_sides_alternate(repository: Repository) -> None:
     repository.commit({"control": 1.0})
     said: list[str] = []
-    interleave(Request("HEAD", "HEAD", rounds=4), progress=said.append)
+    interleave(InterleaveRequest("HEAD", "HEAD", rounds=4), progress=said.append)
     order = ["baseline" if ": baseline" in line else "candidate" for line in said]
     assert order == ["baseline", "candidate", "candidate", "baseline"] * 2
 
@@ -146,12 +146,12 @@ def test_outside_a_repository_is_a_usage_error(
 @pytest.mark.parametrize(("rounds", "seconds"), [(3, 0.4), (0, 0.4), (8, 0.0), (8, float("nan"))])
 def test_what_cannot_give_a_bound_is_a_usage_error(rounds: int, seconds: float) -> None:
     with pytest.raises(UsageError):
-        Request("a", "b", rounds=rounds, seconds=seconds).check()
+        InterleaveRequest("a", "b", rounds=rounds, seconds=seconds).check()
 
 
 def test_a_pattern_that_matches_nothing_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="list-pairs"):
-        Request("a", "b", only=("list-pair",)).check()
+        InterleaveRequest("a", "b", only=("list-pair",)).check()
 
 
 def test_a_worker_that_dies_says_why(repository: Repository) -> None:
@@ -178,7 +178,9 @@ def test_an_interrupted_measurement_keeps_its_rounds(
         return progress
 
     with pytest.raises(InterruptedRunError, match="after 2 of 4 rounds"):
-        interleave(Request("HEAD", "HEAD", rounds=4), progress=stop(5), out=tmp_path / "out")
+        interleave(
+            InterleaveRequest("HEAD", "HEAD", rounds=4), progress=stop(5), out=tmp_path / "out"
+        )
     kept = [
         read_side(tmp_path / "out" / f"{name}.jsonl").measurements[0]
         for name in ("baseline", "candidate")

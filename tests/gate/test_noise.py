@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from toy_samples import CONTEXT, noisy, rounds, seeds
 
-from equivbench.gate.measurement import steps
 from equivbench.gate.noise import SPREAD_OF_UNKNOWN, MachineFloors, committed_floors, noise_floor
+from equivbench.gate.samples import steps
 from equivbench.gate.verdict import centre
 
 

@@ -11,9 +11,9 @@ from factories import make_record, make_test
 from toy_samples import environment, gate_samples, kernel_samples
 
 from equivbench.gate.compare import compare
-from equivbench.gate.measurement import Measurement, Side
+from equivbench.gate.metrics import Thresholds
 from equivbench.gate.reading import read_side
-from equivbench.gate.thresholds import Thresholds
+from equivbench.gate.samples import Samples, Side
 from equivbench.records.files import write_lines
 from equivbench.records.schema import Git, RunRecord
 from equivbench.records.store import write_record
@@ -46,7 +46,7 @@ def written(folder: Path, *records: RunRecord) -> Path:
     return folder
 
 
-def totals(side: Side) -> list[Measurement]:
+def totals(side: Side) -> list[Samples]:
     return [each for each in side.measurements if each.metric.name == "total"]
 
 

@@ -10,10 +10,9 @@ from toy_samples import environment, gate_samples, noisy
 
 from equivbench.errors import FailedError, IncomparableError
 from equivbench.gate.compare import compare
-from equivbench.gate.measurement import Side
+from equivbench.gate.metrics import Thresholds
 from equivbench.gate.replay import recorded, replayed
-from equivbench.gate.samples import GateSamples
-from equivbench.gate.thresholds import Thresholds
+from equivbench.gate.samples import GateSamples, Side
 from equivbench.records.files import write_lines
 
 

@@ -7,9 +7,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from equivbench.gate import sampling
-from equivbench.gate.benchmarks import BENCHMARKS, STEPS, AbsentBenchmark, Benchmark, least_of_each
-from equivbench.gate.sampling import FEWEST, SAMPLE, Round, looped
+from equivbench.gate import benchmarks
+from equivbench.gate.benchmarks import (
+    BENCHMARKS,
+    FEWEST,
+    SAMPLE,
+    STEPS,
+    AbsentBenchmark,
+    Benchmark,
+    Round,
+    least_of_each,
+    looped,
+)
 from equivbench.gate.worker import PASSES, measure, selected
 
 
@@ -20,7 +29,7 @@ class Time:
         self.now = 0.0
         self.calls = 0
         self._costs = costs
-        monkeypatch.setattr(sampling.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(benchmarks.time, "perf_counter", lambda: self.now)
 
     def call(self) -> None:
         self.calls += 1

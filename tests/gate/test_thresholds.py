@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from equivbench.errors import UsageError
-from equivbench.gate.run_metrics import GATED
-from equivbench.gate.thresholds import DEFAULT, Thresholds
+from equivbench.gate.metrics import DEFAULT, GATED, Thresholds
 
 
 def test_named_metrics_have_their_own_threshold() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_samples import noisy, rounds, seeds
 
-from equivbench.gate.verdict import Limits, Verdict, centre, estimate, judge, percent
+from equivbench.gate.verdict import GateVerdict, Limits, centre, estimate, judge, percent
 
 LIMITS = Limits(threshold=0.05, floor=0.002)
 positive = st.floats(1e-6, 1e3)
@@ -63,7 +63,7 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
     assert covered >= 0.92 * 200
 
 
-def verdict(baseline: list[float], candidate: list[float], limits: Limits = LIMITS) -> Verdict:
+def verdict(baseline: list[float], candidate: list[float], limits: Limits = LIMITS) -> GateVerdict:
     return judge(rounds(baseline), rounds(candidate), limits)[0]
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markupsafe import escape
 from toy_samples import kernel_samples
 
-from equivbench.gap.quantities import Quantity
+from equivbench.gap.intervals import Quantity
 from equivbench.report.html.frame import BOTTOM, LEFT, RIGHT, TOP, Key
 from equivbench.report.html.intervals import bar, ratio_scale
 from equivbench.report.html.lines import Point, Series, line_chart

@@ -9,7 +9,7 @@ from factories import make_run
 from rich.console import Console
 
 from equivbench.gap.efficiency import PairGap, efficiency_gap
-from equivbench.gap.quantities import Quantity
+from equivbench.gap.intervals import Quantity
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import COLUMNS, gap_rows, headline, reading, scaling_lines, show
 from equivbench.report.summary import COLUMNS as SUMMARY_COLUMNS

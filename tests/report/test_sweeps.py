@@ -13,7 +13,7 @@ from factories import make_record, make_test
 
 from equivbench.errors import UsageError
 from equivbench.gap.efficiency import efficiency_gap
-from equivbench.gap.quantities import Quantity
+from equivbench.gap.intervals import Quantity
 from equivbench.records.schema import RunRecord
 from equivbench.report.board import build_boards
 from equivbench.report.figures import require_drawable

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from equivbench.gate.measurement import Measurement, Side
-from equivbench.gate.samples import GateSamples
+from equivbench.gate.samples import GateSamples, Samples, Side
 from equivbench.records.kernels import KernelSamples
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import Environment, Git
@@ -16,7 +15,7 @@ from equivbench.records.schema import Environment, Git
 CONTEXT = {"machine": "toy-cpu-1t", "benchmark version": "1"}
 
 
-def rounds(values: Sequence[float], name: str = "work", **changes: Any) -> Measurement:
+def rounds(values: Sequence[float], name: str = "work", **changes: Any) -> Samples:
     """Seconds of one benchmark, one value a round."""
     settings: dict[str, Any] = {
         "name": name,
@@ -28,10 +27,10 @@ def rounds(values: Sequence[float], name: str = "work", **changes: Any) -> Measu
         "session": "one",
         "dirty": False,
     }
-    return Measurement(**{**settings, **changes})
+    return Samples(**{**settings, **changes})
 
 
-def seeds(values: Sequence[float], metric: str = "total", **changes: Any) -> Measurement:
+def seeds(values: Sequence[float], metric: str = "total", **changes: Any) -> Samples:
     """Values of a training metric, one a seed."""
     return rounds(
         values,
@@ -53,7 +52,7 @@ def noisy(level: float, spread: float, count: int, seed: int) -> list[float]:
     return values
 
 
-def side(*measurements: Measurement) -> Side:
+def side(*measurements: Samples) -> Side:
     return Side(measurements)
 
 

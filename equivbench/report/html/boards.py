@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from equivbench.gap.quantities import Quantity
+from equivbench.gap.intervals import Quantity
 from equivbench.report.board import Board, Row, Setting
 from equivbench.report.curves_data import Curve, CurvePoint
 from equivbench.report.html.frame import COLOURS, MARKERS, Key, swatch

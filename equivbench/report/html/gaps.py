@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from equivbench.gap.efficiency import PairGap
-from equivbench.gap.quantities import Quantity
+from equivbench.gap.intervals import Quantity
 from equivbench.report.gaps import COLUMNS, gap_rows, headline, reading, setting, show
 from equivbench.report.html.intervals import axis, bar, ratio_scale
 from equivbench.report.provenance import Provenance

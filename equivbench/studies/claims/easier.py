@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED
-from equivbench.gap.quantities import Quantity
 from equivbench.records.analyses import Curvature, Estimate, Landscape
 from equivbench.studies.claims.evidence import Scene
 from equivbench.studies.claims.findings import Measurement, Part, Verdict, figure, run_name

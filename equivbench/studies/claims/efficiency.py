@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from equivbench.gap.efficiency import PairGap
+from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Setting
-from equivbench.gap.quantities import Quantity
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import duration, headline, setting, show
 from equivbench.studies.claims.evidence import Scene

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.gap.pairing import ArmRun
-from equivbench.gap.quantities import Quantity
-from equivbench.gap.seeds import over_seeds
 from equivbench.records.schema import RunRecord, TracePoint
 from equivbench.studies.claims.arms import Augmented, augmented_arms, longest, part_of
 from equivbench.studies.claims.evidence import Scene

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from equivbench.gap.curves import Censored
-from equivbench.gap.quantities import UNKNOWN, Quantity
+from equivbench.gap.intervals import UNKNOWN, Censored, Quantity
 from equivbench.records.analyses import Analysed
 from equivbench.records.schema import RunRecord
 from equivbench.studies.claims.statements import TASKS, Claim

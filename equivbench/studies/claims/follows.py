@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED
-from equivbench.gap.quantities import Quantity
 from equivbench.records.analyses import Gradients
 from equivbench.studies.claims.evidence import Scene
 from equivbench.studies.claims.findings import Part, Verdict, above, distinct, figure, run_name

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from equivbench.budget import Budget
-from equivbench.gap.curve_scaling import CurveScaling, scale
-from equivbench.gap.efficiency import PairGap, Weighed, weigh
-from equivbench.gap.lead_changes import Arm, Course, LeadChange, follow
-from equivbench.gap.pairing import Comparison
-from equivbench.gap.quantities import UNKNOWN
+from equivbench.gap.efficiency import MeasuredGap, PairGap, measure_gaps
+from equivbench.gap.intervals import UNKNOWN
+from equivbench.gap.leads import Course, LeadChange, follow
+from equivbench.gap.pairing import Contestant, MatchedRuns
+from equivbench.gap.power_laws import CurveScaling, fit_within_run
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import OTHER, duration, headline, show, turn_text
 
@@ -75,7 +75,7 @@ class Headline:
         return f"{self.hardware}-hours"
 
     @property
-    def ahead(self) -> Arm | None:
+    def ahead(self) -> Contestant | None:
         """The arm that the interval at equal time puts ahead; None where it does not decide. A
         claimed lead is ``gap.lead``."""
         return None if self.gap.behind is None else _other(self.gap.behind)
@@ -95,7 +95,7 @@ def make_headline(records: Sequence[RunRecord]) -> list[Headline]:
     :func:`equivbench.gap.efficiency.efficiency_gap`.
     """
     taking_part = [record for record in records if record.variant.get("sweep", DATA) == DATA]
-    return sorted((_headline(each) for each in weigh(taking_part)), key=_order)
+    return sorted((_headline(each) for each in measure_gaps(taking_part)), key=_order)
 
 
 def headline_rows(headlines: Sequence[Headline]) -> list[tuple[str, ...]]:
@@ -173,13 +173,13 @@ def scaling_text(each: Headline) -> str:
     return f"{text}; extrapolated, not measured: the lead would go to the {fits.extrapolated.to} arm at {where}"
 
 
-def _headline(weighed: Weighed) -> Headline:
+def _headline(weighed: MeasuredGap) -> Headline:
     gap, course = weighed.gap, weighed.course
-    environment = weighed.comparison.equivariant[0].record.environment
-    fits = scale(weighed.contest, weighed.comparison)
+    environment = weighed.runs.equivariant[0].record.environment
+    fits = fit_within_run(weighed.curves, weighed.runs)
     # Without compilation the two courses are one and the same.
     compiled = any(
-        side.compile_seconds > 0 for side in (weighed.contest.chaser, weighed.contest.target)
+        side.compile_seconds > 0 for side in (weighed.curves.chaser, weighed.curves.target)
     )
     return Headline(
         gap=gap,
@@ -188,9 +188,9 @@ def _headline(weighed: Weighed) -> Headline:
         threads=environment.threads,
         fraction=_fraction(gap.variant),
         seconds=None if course is None else course.seconds[-1],
-        baseline=_baseline(weighed.comparison),
+        baseline=_baseline(weighed.runs),
         steady=course,
-        all_in=follow(weighed.contest, all_in=True) if compiled else course,
+        all_in=follow(weighed.curves, all_in=True) if compiled else course,
         scaling=None if isinstance(fits, str) else fits,
         unfitted=fits if isinstance(fits, str) else None,
     )
@@ -206,7 +206,7 @@ def _fraction(variant: dict[str, str]) -> float | None:
     return fraction if 0 < fraction <= 1 else None
 
 
-def _baseline(comparison: Comparison) -> float | None:
+def _baseline(comparison: MatchedRuns) -> float | None:
     """The board metric of the zero predictor: as recorded, else what loss and explained signal
     imply."""
     for run in (*comparison.equivariant, *comparison.augmented):
@@ -243,7 +243,7 @@ def _order(each: Headline) -> tuple[object, ...]:
     )
 
 
-def _other(arm: Arm) -> Arm:
+def _other(arm: Contestant) -> Contestant:
     return "augmented" if arm == "equivariant" else "equivariant"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from equivbench.errors import FailedError, IncomparableError
-from equivbench.gap.lead_changes import Course
+from equivbench.gap.leads import Course
 from equivbench.report.figures import empty_figure, require_drawable
 from equivbench.report.text import printable
 from equivbench.studies.claims.headline import Headline

@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 
 from equivbench.gap.efficiency import PairGap
-from equivbench.gap.matched import Level, Readable, make_readable
+from equivbench.gap.intervals import UNKNOWN, Quantity
+from equivbench.gap.matched import Level, MatchedShares, matched_shares
 from equivbench.gap.pairing import AUGMENTED
-from equivbench.gap.quantities import UNKNOWN, Quantity
 from equivbench.studies.claims.arms import Augmented, augmented_arms, longest, part_of
 from equivbench.studies.claims.evidence import Scene
 from equivbench.studies.claims.findings import (
@@ -33,7 +33,7 @@ def costs_little(claim: Claim, scene: Scene) -> list[Part]:
         for record in scene.declared
         if any(point.test.share is not None for point in record.trace)
     ]
-    readable = {each.setting: each for each in make_readable(split)}
+    readable = {each.setting: each for each in matched_shares(split)}
     # An arm that ran alone, however long, has no other's losses to be matched with.
     contests = [arm for arm in augmented_arms(split) if _gap_of(arm, scene.gaps) is not None]
     arms = [(arm, _gap_of(arm, scene.gaps)) for arm in longest(contests)]
@@ -44,7 +44,7 @@ def costs_little(claim: Claim, scene: Scene) -> list[Part]:
     ]
 
 
-def _penalty_part(claim: Claim, readable: Readable, arm: Augmented, gap: PairGap) -> Part:
+def _penalty_part(claim: Claim, readable: MatchedShares, arm: Augmented, gap: PairGap) -> Part:
     blind = min((loss for loss in (readable.zero, *readable.others.values()) if loss), default=None)
     known = [
         (level, share)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.gap.pairing import Setting
-from equivbench.gap.quantities import Quantity
-from equivbench.gap.seeds import over_seeds
 from equivbench.studies.claims.arms import Augmented, augmented_arms, part_of
 from equivbench.studies.claims.evidence import Scene
 from equivbench.studies.claims.falls import fall

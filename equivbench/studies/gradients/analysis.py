@@ -13,7 +13,7 @@ from equivbench.errors import UsageError, unknown_name
 from equivbench.execution.plan import resolve_device
 from equivbench.execution.snapshots import find_snapshots
 from equivbench.execution.threads import with_threads
-from equivbench.gap.quantities import Quantity
+from equivbench.gap.intervals import Quantity
 from equivbench.records.analyses import Estimate, GradientPoint, Gradients
 from equivbench.records.schema import TracePoint
 from equivbench.studies.analysed import analysed_run, split_of

@@ -25,8 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from equivbench.gap.quantities import UNKNOWN, Quantity
-from equivbench.gap.resampling import LEVEL
+from equivbench.gap.intervals import LEVEL, UNKNOWN, Quantity
 from equivbench.records.analyses import Gradients
 from equivbench.studies.gradients.ustatistics import Judged
 

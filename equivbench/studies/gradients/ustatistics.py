@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from equivbench.gap.quantities import UNKNOWN, Quantity
-from equivbench.gap.resampling import LEVEL
+from equivbench.gap.intervals import LEVEL, UNKNOWN, Quantity
 
 Array = NDArray[np.float64]
 FEWEST_PARTS = 3

@@ -11,7 +11,7 @@ from torch import nn
 
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Measurement, Part
-from equivbench.measure.rotated_set import Precision
+from equivbench.measure.rotated_set import EvaluationPrecision
 from equivbench.symmetry.decomposition import ratio_interval
 from equivbench.tasks.base import Split, Task
 
@@ -110,7 +110,7 @@ def handedness(
     samples: int | None = None,
     rotations: int = 2,
     batch_size: int = 64,
-    precision: Precision = "float32",
+    precision: EvaluationPrecision = "float32",
 ) -> Handedness:
     """Judge ``model`` on the samples of ``split`` and on their mirror images x -> -x.
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from equivbench.measure.forward import evaluating
-from equivbench.measure.rotated_set import Precision
+from equivbench.measure.rotated_set import EvaluationPrecision
 from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.landscape.measuring import DRAWS
 from equivbench.tasks.base import Group, Split, Task
@@ -46,7 +46,7 @@ class Draws:
     requires: Mapping[str, float]
     group: Group
     device: torch.device | str
-    precision: Precision
+    precision: EvaluationPrecision
     seed: int
 
     def draw(self, index: int, size: Size) -> FixedLoss:

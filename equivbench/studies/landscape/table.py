@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from equivbench.gap.quantities import Quantity
+from equivbench.gap.intervals import Quantity
 from equivbench.records.analyses import PARTS, Curvature, Estimate, Landscape
 from equivbench.report.gaps import show
 from equivbench.report.text import printable

@@ -1,7 +1,7 @@
 """How the loss falls with the budget within a run: a power law through the last decade of each
 arm's curve, and what it implies.
 
-Where the same pair was run at several budgets, :mod:`equivbench.gap.scaling` fits those instead.
+Where the same pair was run at several budgets, :mod:`equivbench.gap.power_laws` fits those instead.
 """
 
 from __future__ import annotations
@@ -12,25 +12,61 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
-from equivbench.gap.breakeven import Contest, Side, interval
-from equivbench.gap.lead_changes import POINTS, Turn, coverage, lead_changes
-from equivbench.gap.pairing import ArmRun, Comparison
-from equivbench.gap.quantities import Quantity, plain
-from equivbench.gap.resampling import Band
-from equivbench.gap.scaling import ENOUGH
+from equivbench.gap.arm_curve import ArmCurve
+from equivbench.gap.breakeven import CurvePair
+from equivbench.gap.intervals import LEVEL, Band, Quantity, interval, plain
+from equivbench.gap.leads import POINTS, SignChange, coverage, lead_changes
+from equivbench.gap.pairing import ArmRun, MatchedRuns
+
+ENOUGH = 3
+"""Budgets from which a slope has an interval (two points leave no residual)."""
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """loss = ``prefactor`` * budget ** -``exponent``, with the 95% interval of the exponent."""
+
+    exponent: float
+    low: float
+    high: float
+    prefactor: float
+    budgets: list[float]
+
+
+def power_law(budgets: Sequence[float], losses: Sequence[float]) -> PowerLaw:
+    """Least squares of log loss on log budget, Student interval with len - 2 degrees of freedom.
+
+    Raises ``ValueError`` below three different budgets.
+    """
+    if len(set(budgets)) < ENOUGH:
+        raise ValueError(
+            f"a scaling fit needs {ENOUGH} different budgets, got {sorted(set(budgets))}"
+        )
+    fit = stats.linregress(np.log(budgets), np.log(losses))
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(budgets) - 2) * fit.stderr)
+    exponent = -float(fit.slope)
+    return PowerLaw(
+        exponent, exponent - half, exponent + half, math.exp(float(fit.intercept)), sorted(budgets)
+    )
+
 
 Array = NDArray[np.float64]
+
+
 DECADE = math.log(10.0)
 """The later part of a curve that is fitted, and how far beyond its end a fit is followed, in log
 seconds."""
+
+
 STRAIGHT = 0.1
 """A change of the ratio's exponent over the part, as a fraction of the exponent, below which the
 ratio is a power law for our purpose even where the intervals are narrow enough to see it bend."""
 
 
 @dataclass(frozen=True)
-class Fall:
+class PowerLawFit:
     """An arm's loss ~ seconds ** -``exponent`` over the later part of its curve."""
 
     exponent: Quantity
@@ -46,18 +82,18 @@ class CurveScaling:
     """The fits of both arms over budgets of ``since`` to ``until`` seconds, compilation left out.
 
     ``extrapolated`` is where the fits, followed beyond the measured range, say that the lead
-    changes hands: a ``Turn`` in log seconds, or None with the ``reason``. It is no measurement.
+    changes hands: a ``SignChange`` in log seconds, or None with the ``reason``. It is no measurement.
     """
 
     since: float
     until: float
-    equivariant: Fall
-    augmented: Fall
-    extrapolated: Turn | None
+    equivariant: PowerLawFit
+    augmented: PowerLawFit
+    extrapolated: SignChange | None
     reason: str | None
 
 
-def scale(contest: Contest, comparison: Comparison) -> CurveScaling | str:
+def fit_within_run(contest: CurvePair, comparison: MatchedRuns) -> CurveScaling | str:
     """The fits over the last decade of the budgets that both arms cover, or in words why there are
     none.
 
@@ -84,9 +120,9 @@ def scale(contest: Contest, comparison: Comparison) -> CurveScaling | str:
         * (until - since)
         * np.linalg.pinv(np.stack([np.ones(POINTS), centred, centred**2], axis=1))[2]
     )
-    read = [_Read.of(side, x) for side in sides]
+    read = [_Reads.of(side, x) for side in sides]
     equivariant, augmented = (
-        Fall(plain(arm.weighed(-slope[:, None])), plain(arm.weighed(-bend[:, None])), count)
+        PowerLawFit(plain(arm.weighed(-slope[:, None])), plain(arm.weighed(-bend[:, None])), count)
         for arm, count in zip(read, counts, strict=True)
     )
     ratio = read[0] - read[1]
@@ -103,7 +139,7 @@ def scale(contest: Contest, comparison: Comparison) -> CurveScaling | str:
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Reads:
     """Log losses, or their differences, at the P budgets of the part: ``fits`` [R, P], ``seeds``
     [S, P]; number of ``groups``."""
 
@@ -112,12 +148,12 @@ class _Read:
     groups: int
 
     @classmethod
-    def of(cls, side: Side, log_seconds: Array) -> _Read:
+    def of(cls, side: ArmCurve, log_seconds: Array) -> _Reads:
         here = side.log_steps_within(log_seconds)
         return cls(side.fits_at(here, -side.jitter), side.seeds_at(here, -side.jitter), side.groups)
 
-    def __sub__(self, other: _Read) -> _Read:
-        return _Read(self.fits - other.fits, self.seeds - other.seeds, self.groups)
+    def __sub__(self, other: _Reads) -> _Reads:
+        return _Reads(self.fits - other.fits, self.seeds - other.seeds, self.groups)
 
     def weighed(self, weights: Array) -> Band:
         """``weights`` [P, X] applied to the P values, with the interval of the result [X]."""
@@ -134,16 +170,16 @@ def _crooked(slope: Band, bend: Band) -> str | None:
     return None
 
 
-def _first_turn(turns: Sequence[Turn]) -> tuple[Turn | None, str | None]:
+def _first_turn(turns: Sequence[SignChange]) -> tuple[SignChange | None, str | None]:
     if not turns:
         return None, "the fits do not cross within another decade"
-    turn: Turn = turns[0]
+    turn: SignChange = turns[0]
     if turn.log_seconds.low is None:
         return None, "the fits do not say who is ahead at the end of the measured range"
     return turn, None
 
 
-def _evaluations(side: Side, runs: Sequence[ArmRun], since: float, until: float) -> int:
+def _evaluations(side: ArmCurve, runs: Sequence[ArmRun], since: float, until: float) -> int:
     """Fewest evaluations of a seed between budgets of exp(since) and exp(until) seconds, told from
     their steps as in the gap."""
     assert side.tau is not None

@@ -11,17 +11,27 @@ order statistics over seeds; bounds that so few seeds cannot give are infinite.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
 Array = NDArray[np.float64]
+Censored = Literal["above", "below"] | None
+
+
 LEVEL = 0.95
+
+
 FEW_SEEDS = 10
+
+
 REPLICATES = 999
 
 
@@ -115,16 +125,6 @@ def ranked(seeds: Array) -> Band:
     return Band(mid, low, high, np.where(above + below > 0, p, 1.0))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given (Holm 1979)."""
-    adjusted = [0.0] * len(p_values)
-    running = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
-    return adjusted
-
-
 def _two_sided(mid: Array, error: Array, freedom: Array) -> Array:
     """The p-values of Student's test; by the bare functions, for scipy's distribution objects take
     a millisecond to make."""
@@ -132,3 +132,97 @@ def _two_sided(mid: Array, error: Array, freedom: Array) -> Array:
         score = np.abs(mid) / error
     score = np.where((error == 0) & (mid == 0), 0.0, score)
     return np.asarray(2 * special.stdtr(freedom, -score), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """``value`` with the 95% interval ``low`` to ``high``.
+
+    ``censored`` says that the true value lies ``above`` or ``below``, and ``value`` is then the
+    bound (None where there is not even a bound, as for the loss of a diverged arm). A None in
+    ``low`` or ``high`` is an end that the data leave open. All None: not measured; the gap's
+    ``reasons`` say why.
+    """
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    censored: Censored = None
+
+    def map(self, function: Callable[[float], float], *, falling: bool = False) -> Quantity:
+        """The quantity under a monotone ``function``; ``falling`` turns the interval and the
+        censoring round."""
+        value, low, high = (
+            None if each is None else function(each) for each in (self.value, self.low, self.high)
+        )
+        if not falling:
+            return Quantity(value, low, high, self.censored)
+        turned: dict[Censored, Censored] = {"above": "below", "below": "above", None: None}
+        return Quantity(value, high, low, turned[self.censored])
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A quantity that depends on time: at steady state, and with the compile seconds of both arms
+    counted."""
+
+    steady: Quantity
+    all_in: Quantity
+
+
+UNKNOWN = Quantity()
+
+
+LARGEST_LOG = math.log(sys.float_info.max)
+
+
+UNTIMED = Timed(UNKNOWN, UNKNOWN)
+
+
+def exponential(band: Band) -> Quantity:
+    """The quantity whose logarithm ``band`` (one point) estimates; an infinite one, of diverged
+    seeds, has no bound.
+
+    An end of the interval that no float can hold is open: seeds of 1e-300 and 1e300 must not stop
+    everybody's tables.
+    """
+    mid = float(band.mid[0])
+    if math.isnan(mid):
+        return UNKNOWN
+    censored: Censored = None if abs(mid) < LARGEST_LOG else ("above" if mid > 0 else "below")
+    ends = (float(each[0]) for each in (band.mid, band.low, band.high))
+    value, low, high = (math.exp(end) if abs(end) < LARGEST_LOG else None for end in ends)
+    return Quantity(value, low, high, censored)
+
+
+def plain(band: Band) -> Quantity:
+    """The quantity that ``band`` (one point) estimates; ends that are infinite are open."""
+    value, low, high = (
+        float(each[0]) if math.isfinite(each[0]) else None
+        for each in (band.mid, band.low, band.high)
+    )
+    return Quantity(value, low, high)
+
+
+def interval(fits: Array, seeds: Array, groups: int) -> Band:
+    """The first row of ``fits`` [R, P], with the interval that the other rows and the ``seeds`` [S,
+    P] give it."""
+    if len(seeds) > FEW_SEEDS:
+        return percentile(fits[0], len(seeds), fits[1:])
+    return student(fits[0], seeds, Resampled(fits[1:], groups) if groups > 0 else None)
+
+
+def over_seeds(values: Sequence[float], *, geometric: bool = False) -> Quantity:
+    """The mean of ``values`` [seeds] with its 95% Student interval, open with one seed, unknown
+    with none.
+
+    ``geometric``: mean and interval of the logarithms, for losses; a loss that is not positive has
+    none, and the plain mean is taken then.
+    """
+    if not values:
+        return UNKNOWN
+    array = np.asarray(values, dtype=np.float64)
+    logarithmic = geometric and bool((array > 0).all())
+    each = np.log(array) if logarithmic else array
+    band = student(each.mean(keepdims=True), each[:, None], None)
+    return exponential(band) if logarithmic else plain(band)
