@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from equivbench.report.render import to_json, to_plain, to_rich
+from equivbench.report.table import Column, Table
 from equivbench.report.text import printable
 
 
@@ -16,32 +18,30 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
-def print_table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on stdout, folded to the width of a terminal; in a pipe or file every row stays one
-    whole line."""
-    cells = [[printable(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        widths = [
-            max(len(row[column]) for row in [headers, *cells]) for column in range(len(headers))
-        ]
-        for row in [headers, *cells]:
-            sys.stdout.write(
-                "  ".join(
-                    cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-                ).rstrip()
-                + "\n"
-            )
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def print_table(
+    table: Table | Sequence[str], rows: Iterable[Sequence[str]] = (), *, json: bool = False
+) -> None:
+    """Print a table on stdout: title, caption, rows and notes.
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for header in headers:
-        table.add_column(header, overflow="fold")
-    for row in cells:
-        table.add_row(*map(Text, row))
-    Console(highlight=False).print(table)
+    On a terminal it is folded to the width; in a pipe or a file every row stays one whole line.
+    With ``json`` a list of objects, one a row, is printed instead.
+    """
+    if not isinstance(table, Table):  # the old way, which goes as soon as nobody uses it
+        table = Table("", [Column(name) for name in table], list(rows))
+    if json:
+        print_json(to_json(table))
+        return
+    for line in (table.title, table.caption):
+        if line:
+            sys.stdout.write(printable(line) + "\n")
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console(highlight=False).print(to_rich(table))
+    else:
+        sys.stdout.write(to_plain(table))
+    for note in table.notes:
+        sys.stdout.write(printable(note) + "\n")
 
 
 def message(kind: str, text: str) -> None:

@@ -1,21 +1,121 @@
-"""Text that came from records or plug-ins, made safe for a terminal, a Markdown table and a
-spreadsheet."""
+"""How a value is written for a reader, everywhere: numbers, quantities with intervals, times, and
+foreign text."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-_MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>|~&$#!])")
-_FORMULA_STARTS = ("=", "+", "-", "@", "'")
+if TYPE_CHECKING:
+    from equivbench.gap.quantities import Quantity
+
+TIME_UNITS = (
+    (7200.0, 3600.0, "h"),
+    (120.0, 60.0, "min"),
+    (1.0, 1.0, "s"),
+    (1e-3, 1e-3, "ms"),
+    (1e-6, 1e-6, "us"),
+)
+"""From how many seconds on a unit is used, its seconds, and its name."""
 
 
 def printable(text: str) -> str:
-    """``text`` without control characters, which could drive a terminal or break a line."""
+    """Return ``text`` without control characters, which could drive a terminal or break a line."""
     if text.isprintable():
         return text
     return "".join(
         character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
     )
+
+
+def number_text(value: float, digits: int = 3) -> str:
+    """Write ``value`` with ``digits`` significant digits: ``0.500``, ``12.3``, ``3.10e-10``.
+
+    Whole numbers of a size that people read, up to a million, are never written with an exponent.
+    An ``int`` is exact and written in full.
+    """
+    if isinstance(value, int):
+        return str(value)
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.{digits}g}")
+    if 10 ** (digits - 1) <= abs(rounded) < 1e6:
+        return f"{value:.0f}"
+    # The # keeps trailing zeros, which say how well a number is known, but also a lone point.
+    return f"{value:#.{digits}g}".removesuffix(".").replace(".e", "e")
+
+
+def percent_text(value: float, digits: int = 3, *, sign: bool = False) -> str:
+    """Write a fraction as a percentage with ``digits`` significant digits: ``4.56%``."""
+    plus = "+" if sign and value > 0 else ""
+    return f"{plus}{number_text(100.0 * value, digits)}%"
+
+
+def seconds_text(seconds: float, digits: int = 3) -> str:
+    """Write a time with its unit, the largest that keeps the number at least 1 (minutes and hours
+    from two on)."""
+    for least, size, unit in TIME_UNITS:
+        if seconds >= least:
+            return f"{number_text(seconds / size, digits)} {unit}"
+    return "0 s" if seconds == 0 else f"{number_text(seconds / 1e-9, digits)} ns"
+
+
+WRITERS = {"number": number_text, "percent": percent_text, "seconds": seconds_text}
+
+
+def quantity_text(
+    quantity: Quantity,
+    digits: int = 3,
+    *,
+    kind: str = "number",
+    interval: bool = True,
+    why: str | None = None,
+) -> str:
+    """Write a quantity with its interval: ``0.498 (0.465 to 0.534)``.
+
+    Parameters
+    ----------
+    quantity
+        The value with the ends of its interval, and on which side of it the truth lies if the
+        value is only a bound.
+    digits
+        Significant digits of the value and of both ends.
+    kind
+        ``number``, ``percent`` or ``seconds``.
+    interval
+        Whether the interval is written. An end that the data leave open is written as ``0.235 or
+        more`` or ``1.76 or less``.
+    why
+        For sentences: a bound is written in words with this reason behind it, ``more than 1.62 (it
+        never tied within the budget)``, instead of as ``> 1.62`` (the short form, for cells).
+
+    Returns
+    -------
+    str
+        ``-`` where nothing was measured, ``infinite`` for a bound without a value (a diverged arm).
+    """
+    write = WRITERS[kind]
+    if quantity.value is None:
+        return {"above": "infinite", "below": "below any bound", None: "-"}[quantity.censored]
+    value = write(quantity.value, digits)
+    if quantity.censored is not None and why is not None:
+        more = "more" if quantity.censored == "above" else "less"
+        return f"{more} than {value}" + (f" ({why})" if why else "")
+    text = {"above": "> ", "below": "< ", None: ""}[quantity.censored] + value
+    low, high = (
+        None if end is None else write(end, digits) for end in (quantity.low, quantity.high)
+    )
+    # The open side of a bound says nothing new where the interval only repeats the bound.
+    repeats = quantity.censored is not None and (low, high) in ((value, None), (None, value))
+    if not interval or repeats or (low is None and high is None):
+        return text
+    if low is None:
+        return f"{text} ({high} or less)"
+    return f"{text} ({low} or more)" if high is None else f"{text} ({low} to {high})"
+
+
+_MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>|~&$#!])")
+_FORMULA_STARTS = ("=", "+", "-", "@", "'")
 
 
 def markdown_cell(text: str) -> str:
