@@ -13,14 +13,13 @@ from equivbench.errors import FailedError
 from equivbench.gate.metrics import RUN_METRICS, RunMetric
 from equivbench.gate.samples import GATE_SCHEMA_VERSION, GateSamples, Samples, Side, Unreadable
 from equivbench.records.kernels import KERNEL_SCHEMA_VERSION, KernelSamples
+from equivbench.records.line_files import line_files
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import read_record
 from equivbench.records.validate import problems
 
 SECONDS = METRICS["seconds"]
-ANALYSES = ("gradients", "landscape")
-"""What lines of :mod:`equivbench.records.analyses` call their kind."""
 PROCESS_SPREAD = 0.015
 """Relative spread between processes of one kernel on one machine: the rounds of a kernel sample
 share a process and its memory layout, and do not show it."""
@@ -32,13 +31,6 @@ class _Line(msgspec.Struct):
     benchmark: str | None = None
     case: str | None = None
     learning_rate: float | None = None
-    kind: str | None = None
-
-    @property
-    def is_no_measurement(self) -> bool:
-        """Whether it is of a file that lies among measurements: a tuning log, gradients or
-        landscapes of runs."""
-        return self.learning_rate is not None or self.kind in ANALYSES
 
 
 def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
@@ -122,8 +114,8 @@ class _SideReader:
                     )
                 elif kind.case is not None:
                     self._pool(_of_kernel(msgspec.json.decode(line, type=KernelSamples), str(file)))
-                elif kind.is_no_measurement and self.lenient:
-                    return
+                elif self.lenient and (kind.learning_rate is not None or file.name in line_files()):
+                    return  # a tuning log or an analysis of runs, which lie among measurements
                 else:
                     raise FailedError(
                         f"{file}, line {number}, is neither a kernel sample nor one of the gate; measure again"

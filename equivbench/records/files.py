@@ -14,7 +14,7 @@ import msgspec
 from equivbench.errors import FailedError
 from equivbench.records.reading import read_bounded, shown
 
-T = TypeVar("T", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 class Identified(Protocol):

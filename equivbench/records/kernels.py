@@ -3,18 +3,29 @@ every round."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from equivbench.records.files import merge_lines, read_lines
+from equivbench.records.line_files import LineFile
+from equivbench.records.peaks import CACHE_FACTOR, peak_of, width_of
 from equivbench.records.schema import Environment, Git
 
 KERNEL_SCHEMA_VERSION = 1
 Mode = Literal["forward", "backward", "double_backward"]
 MODES: tuple[Mode, ...] = ("forward", "backward", "double_backward")
+LARGEST_ERROR = {"64": 1e-11, "32": 1e-4, "16": 1e-1}
+"""By bits: what a backend may be off the reference at most and still be timed
+(:mod:`equivbench.kernels.checking`)."""
+ROUNDING = 1e-9
+"""Relative: one division and one product in float64."""
+COPY_SLACK = 1.1
+"""A copy may be timed a little above the data sheet's bandwidth: boost clocks of memory, and
+timers."""
 
 
 class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -80,3 +91,57 @@ def read_samples(path: Path) -> list[KernelSamples]:
     """The samples in ``path``; raises ``FailedError`` naming file and line if there are none or one
     is not valid."""
     return read_lines(path, KernelSamples, "kernel sample")
+
+
+def sample_problems(sample: KernelSamples) -> Iterator[str]:
+    """Why ``sample`` cannot be right: faster than the device, or less exact than was checked."""
+    if not sample.rounds or min(sample.rounds) <= 0:
+        yield "rounds must be seconds above zero, one at least"
+        return
+    positive = {
+        name: getattr(sample, name) for name in ("bytes_fused", "bytes_unfused", "bandwidth")
+    }
+    wrong = [f"{name} is {value:g}" for name, value in positive.items() if value <= 0]
+    wrong += [
+        f"{name} is {getattr(sample, name):g}"
+        for name in ("operations", "compile_seconds")
+        if getattr(sample, name) < 0
+    ]
+    yield from wrong
+    if wrong:
+        return
+    least = min(sample.rounds)
+    fraction = sample.bytes_fused / sample.bandwidth / least
+    if not math.isclose(fraction, sample.fraction_of_floor, rel_tol=ROUNDING):
+        yield f"fraction_of_floor is {sample.fraction_of_floor:g}, bytes, bandwidth and rounds make it {fraction:g}"
+    if sample.bytes_unfused < sample.bytes_fused * (1 - ROUNDING):
+        yield f"bytes_unfused {sample.bytes_unfused:g} are fewer than bytes_fused {sample.bytes_fused:g}"
+    most = LARGEST_ERROR[width_of(sample.dtype)]
+    for name, error in sample.errors.items():
+        if not 0 <= error <= most:
+            yield f"the error of {name!r} is {error:g}, outside [0, {most:g}]: such a kernel is not timed"
+    if not sample.errors:
+        yield "errors is empty: a kernel is timed only after it was checked"
+    yield from _within_peak(sample, least)
+
+
+def _within_peak(sample: KernelSamples, least: float) -> Iterator[str]:
+    where = sample.environment
+    peak = peak_of(where.device, where.cpu, where.threads)
+    if peak is None:
+        return
+    width = width_of(sample.dtype)
+    if sample.operations / least > peak.operations[width]:
+        yield (
+            f"{sample.operations / least:.3g} operations a second are more than the {peak.operations[width]:.3g} that "
+            f"{where.device!r} with {where.threads} threads can do in {width} bits"
+        )
+    if sample.bandwidth > COPY_SLACK * peak.bandwidth:
+        yield f"bandwidth {sample.bandwidth:.3g} B/s is more than the {peak.bandwidth:.3g} of {where.device!r}"
+    if sample.bytes_fused / least > CACHE_FACTOR * peak.bandwidth:
+        yield f"{sample.bytes_fused / least:.3g} bytes a second are more than any cache of {where.device!r} gives"
+
+
+KERNEL_FILE = LineFile(
+    "kernels.jsonl", KernelSamples, "kernel sample", KERNEL_SCHEMA_VERSION, sample_problems
+)

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from equivbench.errors import FailedError, IncomparableError, UsageError
-from equivbench.records.analyses import GRADIENTS, LANDSCAPES, Gradients, Landscape
-from equivbench.records.kernels import KernelSamples
-from equivbench.records.plausible_lines import line_problems
+from equivbench.records.line_files import LineFile, line_files
 from equivbench.records.reading import hidden, not_json, read_bounded, shown
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import (
@@ -29,12 +27,6 @@ from equivbench.records.validate import incomparable, problems, remarks
 
 MOST_SHOWN = 20
 """Problems named of one file; a broken one can have thousands."""
-Line = KernelSamples | Gradients | Landscape
-KINDS: dict[str, type[Line]] = {
-    "kernels.jsonl": KernelSamples,
-    GRADIENTS: Gradients,
-    LANDSCAPES: Landscape,
-}
 
 
 @dataclass
@@ -63,7 +55,7 @@ def review(paths: Sequence[Path]) -> list[Report]:
     """A report on every file of results at or below ``paths``, in their order; raises
     ``FailedError`` if there is none.
 
-    Records are ``*.json``, kernel samples and analyses the ``*.jsonl`` of ``KINDS``; other
+    Records are ``*.json``, kernel samples and analyses the ``*.jsonl`` of :func:`line_files`; other
     ``*.jsonl`` (logs of tuning) are looked at for hostile content only.
     """
     folders = [path for path in paths if path.is_dir()]
@@ -183,7 +175,7 @@ def _mark_copies(found: list[tuple[int, Report, RunRecord]]) -> None:
 
 def _lines(file: Path) -> Report:
     report = Report(shown(file))
-    kind = KINDS.get(file.name)
+    kind = line_files().get(file.name)
     try:
         data = read_bounded(file, follow=False)
     except FailedError as error:
@@ -205,16 +197,20 @@ def _lines(file: Path) -> Report:
 
 
 def _line(
-    line: bytes, number: int, kind: type[Line] | None, file: Path, seen: dict[tuple[str, ...], int]
+    line: bytes,
+    number: int,
+    kind: LineFile[Any] | None,
+    file: Path,
+    seen: dict[tuple[str, ...], int],
 ) -> list[str]:
     try:
-        value = msgspec.json.decode(line) if kind is None else msgspec.json.decode(line, type=kind)
+        value: Any = msgspec.json.decode(line, type=Any if kind is None else kind.kind)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         return [str(error)]
     found = [*islice(hidden(line), MOST_SHOWN)]
-    if found or not isinstance(value, KernelSamples | Gradients | Landscape):
+    if found or kind is None:
         return found
-    found = line_problems(value)
+    found = kind.problems_of(value)
     first = seen.setdefault(value.identity, number)
     if first != number:
         found.append(f"it measures the same thing as line {first}")

@@ -22,7 +22,7 @@ def split_of(chosen: Plan, job: Job, name: str) -> Split:
 
 
 def analysed_run(chosen: Plan, job: Job, machine: Environment) -> dict[str, Any]:
-    """The fields of :class:`equivbench.records.analyses.Analysed` that say which run was analysed,
+    """The fields of :class:`equivbench.studies.record.RunAnalysis` that say which run was analysed,
     where, and by what code."""
     return {
         "created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",

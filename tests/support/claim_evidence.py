@@ -8,8 +8,10 @@ from typing import Any
 
 from factories import make_run, make_test
 
-from equivbench.records.analyses import Curvature, Estimate, GradientPoint, Gradients, Landscape
 from equivbench.records.schema import RunRecord
+from equivbench.studies.gradients.record import GradientPoint, Gradients
+from equivbench.studies.landscape.record import Curvature, Landscape
+from equivbench.studies.record import Estimate
 
 PAIRS = {"forcefield": "vector", "flow": "vector-head", "voxel": "steerable"}
 GPU = {"machine_key": "toy-gpu", "device": "NVIDIA Toy"}

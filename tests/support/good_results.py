@@ -9,8 +9,10 @@ from typing import Any
 
 from spoil import MACHINE
 
-from equivbench.records.analyses import Curvature, Estimate, GradientPoint, Gradients, Landscape
 from equivbench.records.schema import RunRecord
+from equivbench.studies.gradients.record import GradientPoint, Gradients
+from equivbench.studies.landscape.record import Curvature, Landscape
+from equivbench.studies.record import Estimate
 
 RESULTS = Path(__file__).parents[2] / "results"
 PAIRS = ("flow/frames", "forcefield/vector", "voxel/octahedral")

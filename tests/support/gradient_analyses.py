@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from factories import make_record
 
-from equivbench.records.analyses import Estimate, GradientPoint, Gradients
+from equivbench.studies.gradients.record import GradientPoint, Gradients
+from equivbench.studies.record import Estimate
 
 
 def point(step: int, **changes: Any) -> GradientPoint:

@@ -8,10 +8,11 @@ from typing import Literal
 
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED
-from equivbench.records.analyses import Curvature, Estimate, Landscape
 from equivbench.studies.claims.evidence import Scene
 from equivbench.studies.claims.findings import Measurement, Part, Verdict, figure, run_name
 from equivbench.studies.claims.statements import LANDSCAPE, ROUGHER, SMOOTH, Claim
+from equivbench.studies.landscape.record import Curvature, Landscape
+from equivbench.studies.record import Estimate
 
 Sign = Literal["for", "against", "neither"]
 _SHOWN = (("equivariance", "equivariance error"), ("twirled", "twirled error"))

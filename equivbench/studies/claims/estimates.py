@@ -9,9 +9,9 @@ from statistics import median
 
 from equivbench.budget import Budget
 from equivbench.execution.plan import Contest, Plan, estimated_seconds
-from equivbench.records.analyses import Analysed
 from equivbench.records.schema import RunRecord
 from equivbench.studies.claims.parts import Kind
+from equivbench.studies.record import RunAnalysis
 from equivbench.training.job import Job
 
 START_SECONDS = 10.0
@@ -70,7 +70,7 @@ class Experience:
         machine_key: str,
         preset: str,
         records: Iterable[RunRecord] = (),
-        analyses: Iterable[tuple[Kind, Analysed]] = (),
+        analyses: Iterable[tuple[Kind, RunAnalysis]] = (),
     ) -> None:
         self._preset = preset
         self._runs: dict[tuple[str, str], list[RunRecord]] = {}

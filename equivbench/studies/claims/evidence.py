@@ -4,29 +4,23 @@ preset. Nothing else is read."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import PairGap
-from equivbench.records.analyses import (
-    GRADIENTS,
-    LANDSCAPES,
-    Analysed,
-    Gradients,
-    Landscape,
-    read_gradients,
-    read_landscapes,
-)
-from equivbench.records.plausible_lines import line_problems
+from equivbench.records.line_files import LineFile
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning
 from equivbench.records.submission import admitted
 from equivbench.studies.claims.findings import Hardware
 from equivbench.studies.claims.headline import Headline, make_headline
 from equivbench.studies.claims.statements import TASKS
+from equivbench.studies.gradients.record import GRADIENTS, Gradients
+from equivbench.studies.landscape.record import LANDSCAPES, Landscape
+from equivbench.studies.record import RunAnalysis
 
 A = TypeVar("A", Gradients, Landscape)
 TRIAL_PRESET = "dev"
@@ -55,7 +49,7 @@ class Scene:
         """Those of pairs as declared."""
         return [each.gap for each in self.headlines if "sweep" not in each.gap.variant]
 
-    def record_of(self, analysis: Analysed) -> RunRecord:
+    def record_of(self, analysis: RunAnalysis) -> RunRecord:
         """The run that was analysed."""
         return next(record for record in self.records if _run(record) == _analysed(analysis))
 
@@ -84,8 +78,8 @@ def load_evidence(results: Path) -> Evidence:
     records = _records(results, left_out)
     gradients, landscapes = list[Gradients](), list[Landscape]()
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
-        gradients += _sound(folder / GRADIENTS, read_gradients, left_out)
-        landscapes += _sound(folder / LANDSCAPES, read_landscapes, left_out)
+        gradients += _sound(folder, GRADIENTS, left_out)
+        landscapes += _sound(folder, LANDSCAPES, left_out)
     return gather_evidence(records, gradients, landscapes, left_out)
 
 
@@ -157,12 +151,13 @@ def _records(results: Path, left_out: list[str]) -> list[RunRecord]:
     return records
 
 
-def _sound(path: Path, read: Callable[[Path], list[A]], left_out: list[str]) -> list[A]:
-    """The analyses in ``path``, where there is one, that can be right."""
+def _sound(folder: Path, file: LineFile[A], left_out: list[str]) -> list[A]:
+    """The analyses in the ``file`` of ``folder``, where there is one, that can be right."""
+    path = folder / file.name
     if not path.is_file():
         return []
     try:
-        found = [(each, line_problems(each)) for each in read(path)]
+        found = [(each, file.problems_of(each)) for each in file.read(path)]
     except FailedError as error:
         left_out.append(f"left out: {error}")
         return []
@@ -186,7 +181,7 @@ def _run(record: RunRecord) -> tuple[str, ...]:
     return (*where, record.dataset.sha256, repr(sorted(record.variant.items())))
 
 
-def _analysed(analysis: Analysed) -> tuple[str, ...]:
+def _analysed(analysis: RunAnalysis) -> tuple[str, ...]:
     where = (
         analysis.environment.machine_key,
         analysis.task,
@@ -197,5 +192,5 @@ def _analysed(analysis: Analysed) -> tuple[str, ...]:
     return (*where, analysis.dataset_sha256, repr(sorted(analysis.variant.items())))
 
 
-def _place(analysis: Analysed) -> tuple[str, str]:
+def _place(analysis: RunAnalysis) -> tuple[str, str]:
     return analysis.environment.machine_key, analysis.preset

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from equivbench.gap.intervals import UNKNOWN, Censored, Quantity
-from equivbench.records.analyses import Analysed
 from equivbench.records.schema import RunRecord
 from equivbench.studies.claims.statements import TASKS, Claim
+from equivbench.studies.record import RunAnalysis
 
 Verdict = Literal["held", "did not hold", "not measured"]
 VERDICTS: tuple[Verdict, ...] = ("held", "did not hold", "not measured")
@@ -142,7 +142,7 @@ def above(quantity: Quantity, bound: float) -> bool:
     return quantity.low is not None and quantity.low > bound
 
 
-def run_name(run: RunRecord | Analysed) -> str:
+def run_name(run: RunRecord | RunAnalysis) -> str:
     """``task/pair/arm/run-id`` of a run, or of the one that was analysed."""
     return f"{run.task}/{run.pair}/{run.arm}/{run.run_id}"
 

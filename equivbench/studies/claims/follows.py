@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED
-from equivbench.records.analyses import Gradients
 from equivbench.studies.claims.evidence import Scene
 from equivbench.studies.claims.findings import Part, Verdict, above, distinct, figure, run_name
 from equivbench.studies.claims.statements import TRACKS, Claim
+from equivbench.studies.gradients.record import Gradients
 from equivbench.studies.gradients.trends import QUANTITIES, correlations
 from equivbench.studies.gradients.ustatistics import Judged
 

@@ -18,13 +18,6 @@ from equivbench.execution.state import finished_record
 from equivbench.execution.subcommand import call, path_from_here
 from equivbench.execution.sweep import SweepRequest, make_sweep
 from equivbench.execution.watching import Watcher
-from equivbench.records.analyses import (
-    GRADIENTS,
-    LANDSCAPES,
-    Analysed,
-    read_gradients,
-    read_landscapes,
-)
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results, read_record
 from equivbench.studies.claims.estimates import Experience
@@ -37,6 +30,9 @@ from equivbench.studies.claims.parts import (
     Training,
     chosen_parts,
 )
+from equivbench.studies.gradients.record import GRADIENTS
+from equivbench.studies.landscape.record import LANDSCAPES
+from equivbench.studies.record import RunAnalysis
 from equivbench.training.job import Job
 
 
@@ -254,24 +250,24 @@ def _records(out: str) -> list[RunRecord]:
         return []  # an empty folder
 
 
-def _analyses(out: Path) -> Iterable[tuple[Kind, Analysed]]:
+def _analyses(out: Path) -> Iterable[tuple[Kind, RunAnalysis]]:
     """Every analysis below ``out`` of what a reproduction asks for: averaged weights, the test
     split, all parameters."""
-    for path in sorted(out.glob(f"*/{GRADIENTS}")):
-        yield from (("gradients", each) for each in read_gradients(path) if _is_usual(each))
-    for path in sorted(out.glob(f"*/{LANDSCAPES}")):
+    for path in sorted(out.glob(f"*/{GRADIENTS.name}")):
+        yield from (("gradients", each) for each in GRADIENTS.read(path) if _is_usual(each))
+    for path in sorted(out.glob(f"*/{LANDSCAPES.name}")):
         yield from (
             ("landscape", each)
-            for each in read_landscapes(path)
+            for each in LANDSCAPES.read(path)
             if _is_usual(each) and each.layers == "*"
         )
 
 
-def _is_usual(analysis: Analysed) -> bool:
+def _is_usual(analysis: RunAnalysis) -> bool:
     return analysis.weights == "ema" and analysis.split == "test"
 
 
-def _is_made(kind: Kind, job: Job, made: Iterable[tuple[Kind, Analysed]]) -> bool:
+def _is_made(kind: Kind, job: Job, made: Iterable[tuple[Kind, RunAnalysis]]) -> bool:
     """Whether this very run was analysed; a run that was trained anew has another id."""
     own = (kind, job.pair, job.arm, job.run_id)
     return any(

@@ -14,13 +14,14 @@ from equivbench.execution.plan import resolve_device
 from equivbench.execution.snapshots import find_snapshots
 from equivbench.execution.threads import with_threads
 from equivbench.gap.intervals import Quantity
-from equivbench.records.analyses import Estimate, GradientPoint, Gradients
 from equivbench.records.schema import TracePoint
 from equivbench.studies.analysed import analysed_run, split_of
 from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.gradients.deviation import deviation
 from equivbench.studies.gradients.measuring import PartGradients, part_gradients
+from equivbench.studies.gradients.record import GradientPoint, Gradients
 from equivbench.studies.gradients.trends import correlations
+from equivbench.studies.record import Estimate
 from equivbench.training.assembly import Plan, load_model, plan, requirements
 from equivbench.training.checkpoint import read_checkpoint
 

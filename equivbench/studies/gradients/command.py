@@ -14,7 +14,7 @@ import typer
 from equivbench.cli.options import Device
 
 if TYPE_CHECKING:
-    from equivbench.records.analyses import Gradients
+    from equivbench.studies.gradients.record import Gradients
 
 
 def register(app: typer.Typer) -> None:
@@ -57,8 +57,8 @@ def gradients(
     step), over all runs of the same kind.
     """
     from equivbench.cli.output import message, print_json
-    from equivbench.records.analyses import keep_gradients
     from equivbench.studies.gradients.analysis import analyse_gradients
+    from equivbench.studies.gradients.record import GRADIENTS
     from equivbench.studies.gradients.trends import pool
 
     if plot is not None:
@@ -84,7 +84,7 @@ def gradients(
         found[analysis.identity] = analysis
         if out is not None:
             # As each is done, so that an interruption loses no more than the one under way.
-            kept += keep_gradients([analysis], out)
+            kept += GRADIENTS.keep([analysis], out)
         if not as_json:
             _print(analysis)
     analyses = list(found.values())

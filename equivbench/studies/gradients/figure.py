@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from equivbench.errors import FailedError
-from equivbench.records.analyses import Estimate, GradientPoint, Gradients
 from equivbench.report.curves import OTHER_COLOURS
 from equivbench.report.figures import empty_figure
+from equivbench.studies.gradients.record import GradientPoint, Gradients
+from equivbench.studies.record import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

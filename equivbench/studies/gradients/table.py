@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from equivbench.gap.intervals import Quantity
-from equivbench.records.analyses import Estimate, GradientPoint, Gradients
 from equivbench.report.gaps import show
 from equivbench.report.text import printable
+from equivbench.studies.gradients.record import GradientPoint, Gradients
 from equivbench.studies.gradients.trends import Pooled
+from equivbench.studies.record import Estimate
 
 COLUMNS = (
     "step",

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from equivbench.gap.intervals import LEVEL, UNKNOWN, Quantity
-from equivbench.records.analyses import Gradients
+from equivbench.studies.gradients.record import Gradients
 from equivbench.studies.gradients.ustatistics import Judged
 
 Array = NDArray[np.float64]
@@ -83,7 +83,7 @@ def correlations(analyses: Sequence[Gradients]) -> dict[str, Judged]:
     """Of the gradient ratio and of the deviation with the share, raw and detrended, over the points
     of all ``analyses``.
 
-    Keys as :attr:`equivbench.records.analyses.Gradients.correlations` has them. Each analysis is
+    Keys as :attr:`equivbench.studies.gradients.record.Gradients.correlations` has them. Each analysis is
     one run, with a mean and a trend of its own; give it those of one kind of run. Points at which
     either is null, zero or negative are left out.
     """

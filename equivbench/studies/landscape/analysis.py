@@ -19,10 +19,11 @@ from equivbench.execution.checkpoints import checkpoint_of
 from equivbench.execution.plan import resolve_device
 from equivbench.execution.snapshots import find_snapshots
 from equivbench.execution.threads import with_threads
-from equivbench.records.analyses import PARTS, Curvature, Estimate, Landscape, Part
 from equivbench.studies.analysed import analysed_run, split_of
 from equivbench.studies.landscape.draws import Draws
 from equivbench.studies.landscape.measuring import FIXED, PROBES, Measured, Shape, measure_landscape
+from equivbench.studies.landscape.record import Curvature, Landscape
+from equivbench.studies.record import ERROR_PARTS, ErrorPart, Estimate
 from equivbench.training.assembly import load_model, plan, requirements
 from equivbench.training.checkpoint import SNAPSHOTS, read_checkpoint
 from equivbench.training.job import Job
@@ -93,7 +94,7 @@ def analyse_landscape(
     """
     for what, name, known in (
         ("kind of weights", weights, ("ema", "model")),
-        ("part of the error", along, PARTS),
+        ("part of the error", along, ERROR_PARTS),
         ("precision", precision, tuple(ROUNDING)),
     ):
         if name not in known:
@@ -168,10 +169,10 @@ def analyse_landscape(
         layers=layers,
         parameters=measured.size,
         precision=exact,
-        along=cast(Part, along),
+        along=cast(ErrorPart, along),
         axes=[axis.tolist() for axis in measured.plane.axes],
         grids={name: grid.tolist() for name, grid in measured.grids.items()},
-        parts={name: _curvature(name, measured, repeat, reasons) for name in PARTS},
+        parts={name: _curvature(name, measured, repeat, reasons) for name in ERROR_PARTS},
     )
 
 

@@ -13,7 +13,7 @@ import typer
 from equivbench.cli.options import Device
 
 if TYPE_CHECKING:
-    from equivbench.records.analyses import Landscape
+    from equivbench.studies.landscape.record import Landscape
 
 
 def register(app: typer.Typer) -> None:
@@ -74,8 +74,8 @@ def landscape(
     draws and, as published, with a draw of its own at each point.
     """
     from equivbench.cli.output import message, print_json
-    from equivbench.records.analyses import keep_landscapes
     from equivbench.studies.landscape.analysis import analyse_landscape
+    from equivbench.studies.landscape.record import LANDSCAPES
 
     if plot is not None:
         from equivbench.report.figures import require_drawable
@@ -100,7 +100,7 @@ def landscape(
             device=device,
             repeat=not no_repeat,
         )
-    written = keep_landscapes([found], out) if out is not None else []
+    written = LANDSCAPES.keep([found], out) if out is not None else []
     if as_json:
         print_json(found)
     else:

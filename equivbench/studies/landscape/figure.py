@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from equivbench.records.analyses import PARTS, Landscape
 from equivbench.report.figures import empty_figure
+from equivbench.studies.landscape.record import Landscape
+from equivbench.studies.record import ERROR_PARTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,10 +29,10 @@ def draw_landscape(found: Landscape) -> Figure:
     from matplotlib.ticker import MaxNLocator
 
     figure = empty_figure(12.0, 7.4)
-    grid = figure.add_gridspec(2, len(PARTS), height_ratios=(1.25, 1.0))
+    grid = figure.add_gridspec(2, len(ERROR_PARTS), height_ratios=(1.25, 1.0))
     first, second = (np.asarray(axis) for axis in found.axes)
     x, y = np.meshgrid(first, second, indexing="ij")
-    for column, part in enumerate(PARTS):
+    for column, part in enumerate(ERROR_PARTS):
         shape = found.parts[part]
         values = np.asarray(found.grids[part]) / (abs(shape.value) or 1.0)
         surface: Any = figure.add_subplot(grid[0, column], projection="3d")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from equivbench.gap.intervals import Quantity
-from equivbench.records.analyses import PARTS, Curvature, Estimate, Landscape
 from equivbench.report.gaps import show
 from equivbench.report.text import printable
+from equivbench.studies.landscape.record import Curvature, Landscape
+from equivbench.studies.record import ERROR_PARTS, Estimate
 
 COLUMNS = ("", "total", "twirled", "equivariance")
 
@@ -27,7 +28,7 @@ def landscape_title(found: Landscape, unit: str) -> str:
 
 def landscape_rows(found: Landscape) -> list[list[str]]:
     """Rows of :data:`COLUMNS`."""
-    return [[label, *(text(found.parts[part]) for part in PARTS)] for label, text in _ROWS]
+    return [[label, *(text(found.parts[part]) for part in ERROR_PARTS)] for label, text in _ROWS]
 
 
 def landscape_notes(found: Landscape) -> list[str]:

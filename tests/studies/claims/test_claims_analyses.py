@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from claim_evidence import curvature, gradients, landscape, make_shared
 
-from equivbench.records.analyses import Curvature, Estimate, Gradients, Landscape
 from equivbench.records.schema import RunRecord
 from equivbench.studies.claims.evidence import gather_evidence
 from equivbench.studies.claims.findings import Finding
 from equivbench.studies.claims.statements import claim
 from equivbench.studies.claims.verdicts import judge
+from equivbench.studies.gradients.record import Gradients
+from equivbench.studies.landscape.record import Curvature, Landscape
+from equivbench.studies.record import Estimate
 
 RUN = make_shared()
 

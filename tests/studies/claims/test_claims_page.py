@@ -12,7 +12,6 @@ from claim_evidence import FALLS, GPU, all_tasks, curvature, gradients, landscap
 from factories import make_run
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.records.analyses import keep_landscapes
 from equivbench.records.files import write_lines
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import write_record
@@ -23,6 +22,7 @@ from equivbench.studies.claims.headline import budget_rows, headline_rows, make_
 from equivbench.studies.claims.page import COLUMNS, claims_rows, measurement_text, render_claims
 from equivbench.studies.claims.statements import CLAIMS, TASKS, claim
 from equivbench.studies.claims.verdicts import judge
+from equivbench.studies.landscape.record import LANDSCAPES
 
 STEPS = (10, 30, 100, 300, 1000)
 
@@ -99,7 +99,7 @@ def verdicts(results: Path) -> dict[str, str]:
 def test_every_verdict_goes_with_its_evidence(tmp_path: Path) -> None:
     records = all_tasks(FALLS)
     paths = [write_record(record, tmp_path) for record in records]
-    keep_landscapes([landscape(records[0], curvature(5.0), curvature(50.0))], tmp_path)
+    LANDSCAPES.keep([landscape(records[0], curvature(5.0), curvature(50.0))], tmp_path)
     assert verdicts(tmp_path) | {"C1": "held", "C3": "held"} == verdicts(tmp_path)
     paths[0].unlink()
     assert verdicts(tmp_path)["C3"] == "not measured"  # of its run only the analysis is left

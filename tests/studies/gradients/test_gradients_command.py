@@ -10,7 +10,7 @@ import pytest
 from running import Bench, Ran
 
 from equivbench.environment import machine_key
-from equivbench.records.analyses import read_gradients
+from equivbench.studies.gradients.record import GRADIENTS
 
 # One process trains and makes all calls: most of a call is the import of torch.
 CALLS = """
@@ -94,7 +94,7 @@ def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Benc
     ]
     assert all(0 < point["share"] < 1 for point in raw_points)
     # The same seed again is the same to the bit and takes the place of the first.
-    lines = read_gradients(bench.results / machine_key("cpu", 1) / "gradients.jsonl")
+    lines = GRADIENTS.read(bench.results / machine_key("cpu", 1) / "gradients.jsonl")
     assert [line.weights for line in lines] == ["ema", "model"]
     assert msgspec.to_builtins(lines[0].points) == analysis["points"]
     wanted = (

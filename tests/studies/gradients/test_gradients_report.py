@@ -10,7 +10,6 @@ import pytest
 from gradient_analyses import analysis, point
 
 from equivbench.errors import FailedError
-from equivbench.records.analyses import Estimate
 from equivbench.studies.gradients.table import (
     COLUMNS,
     CORRELATION_COLUMNS,
@@ -21,6 +20,7 @@ from equivbench.studies.gradients.table import (
     notes,
 )
 from equivbench.studies.gradients.trends import pool
+from equivbench.studies.record import Estimate
 
 
 def test_a_row_holds_a_point_and_the_deviation_relative_to_the_share() -> None:

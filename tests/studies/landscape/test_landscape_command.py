@@ -10,7 +10,7 @@ import pytest
 from running import Bench, Ran
 
 from equivbench.environment import machine_key
-from equivbench.records.analyses import read_landscapes
+from equivbench.studies.landscape.record import LANDSCAPES
 
 # One process trains and makes all calls: most of a call is the import of torch.
 CALLS = """
@@ -87,7 +87,7 @@ def test_a_run_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
     # another landscape.
     lines = [
         msgspec.to_builtins(line)
-        for line in read_landscapes(bench.results / machine_key("cpu", 1) / "landscapes.jsonl")
+        for line in LANDSCAPES.read(bench.results / machine_key("cpu", 1) / "landscapes.jsonl")
     ]
     assert [line["layers"] for line in lines] == ["*", "net.2.*"]
     assert {name: lines[0][name] for name in lines[0] if name not in TIMES} == {

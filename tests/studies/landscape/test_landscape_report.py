@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from claim_evidence import all_tasks, curvature, landscape
 
-from equivbench.records.analyses import PARTS, Estimate, Landscape
+from equivbench.studies.landscape.record import Landscape
 from equivbench.studies.landscape.table import (
     COLUMNS,
     landscape_notes,
     landscape_rows,
     landscape_title,
 )
+from equivbench.studies.record import ERROR_PARTS, Estimate
 
 AXIS = np.linspace(-1, 1, 7)
 
@@ -36,7 +37,7 @@ def bowl(**more: object) -> Landscape:
 
 def test_every_part_has_its_column() -> None:
     rows = {row[0]: row[1:] for row in landscape_rows(bowl())}
-    assert COLUMNS[1:] == PARTS
+    assert COLUMNS[1:] == ERROR_PARTS
     assert rows["largest eigenvalues"] == ["50", "50", "3"]
     assert rows["effective condition"] == ["50 (45 to 55)", "50 (45 to 55)", "3 (2.7 to 3.3)"]
     assert rows["trace"] == ["2 (1 to 3)", "2 (1 to 3)", "1"]
@@ -52,7 +53,7 @@ def test_the_title_says_on_what_and_hostile_names_are_inert() -> None:
 
 
 def test_a_reason_is_said_once() -> None:
-    reasons = {f"parts.{part}.fresh_r2": "without a repeat" for part in PARTS} | {
+    reasons = {f"parts.{part}.fresh_r2": "without a repeat" for part in ERROR_PARTS} | {
         "parts.total.in_plane_condition": "a saddle"
     }
     assert landscape_notes(bowl(reasons=reasons)) == [
@@ -68,7 +69,7 @@ def test_the_figure_draws_the_slice_it_was_given(tmp_path: Path) -> None:
     found = bowl(pair="$x_$")
     figure = draw_landscape(found)
     surfaces = [axes for axes in figure.axes if axes.name == "3d"]
-    assert [axes.get_title().split()[0] for axes in surfaces] == list(PARTS)
+    assert [axes.get_title().split()[0] for axes in surfaces] == list(ERROR_PARTS)
     # A grid of 7 by 7 points has 36 faces; the total error reaches 1 + 4 at the corners.
     assert len(surfaces[0].collections[0].get_facecolors()) == 36  # type: ignore[attr-defined]
     low, high = surfaces[0].get_zlim()  # type: ignore[attr-defined]

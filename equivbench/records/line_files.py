@@ -1,0 +1,90 @@
+"""The files of one JSON object a line that may lie beside run records, and what makes a line of
+each right. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from equivbench.records.files import Identified, merge_lines, read_lines
+from equivbench.records.plausibility import date_problems, too_large
+from equivbench.records.schema import Environment
+
+
+class Line(Identified, Protocol):
+    """What the struct of every line has."""
+
+    schema_version: int
+    created: str
+    environment: Environment
+
+
+L = TypeVar("L", bound=Line)
+
+
+@dataclass(frozen=True)
+class LineFile(Generic[L]):
+    """One kind of file, ``results/<machine-key>/<name>``, with a line for each measurement."""
+
+    name: str
+    """File name, such as ``gradients.jsonl``."""
+    kind: type[L]
+    """The struct of a line."""
+    what: str
+    """What messages call a line, such as ``gradient analysis``."""
+    schema_version: int
+    problems: Callable[[L], Iterator[str]]
+    """Why a line cannot be right, one sentence each, beyond what every kind is checked for."""
+
+    def read(self, path: Path) -> list[L]:
+        """The lines of ``path``; raises ``FailedError`` naming file and line where it holds none
+        or anything else."""
+        return read_lines(path, self.kind, self.what)
+
+    def keep(self, lines: Iterable[L], results: Path) -> list[Path]:
+        """Add ``lines`` to the files of their machines below the folder ``results``, in place of
+        earlier ones of the same identity, and return these files."""
+        machines: dict[str, list[L]] = {}
+        for line in lines:
+            machines.setdefault(line.environment.machine_key, []).append(line)
+        return [
+            merge_lines(found, results / machine / self.name, self.read)
+            for machine, found in machines.items()
+        ]
+
+    def problems_of(self, line: L) -> list[str]:
+        """Why ``line`` cannot be right, one sentence each; empty for a line that can."""
+        beyond = too_large(msgspec.to_builtins(line))
+        if beyond is not None:
+            return [beyond]
+        found = []
+        if line.schema_version != self.schema_version:
+            found.append(
+                f"schema version {line.schema_version}, "
+                f"this equivbench reads version {self.schema_version}"
+            )
+        return [*found, *date_problems(line.created), *self.problems(line)]
+
+
+@functools.cache
+def line_files() -> Mapping[str, LineFile[Any]]:
+    """Every kind of file by its name: kernel samples, and what the studies declare.
+
+    A study declares its files in the entry-point group ``equivbench.result_files``. Only those of
+    equivbench itself are loaded: validating someone's records never runs code of a plug-in.
+    """
+    from equivbench.records.kernels import KERNEL_FILE
+
+    files: list[LineFile[Any]] = [KERNEL_FILE]
+    # Without metadata equivbench runs from a folder that was never installed.
+    with contextlib.suppress(PackageNotFoundError):
+        declared = distribution("equivbench").entry_points.select(group="equivbench.result_files")
+        files += [point.load() for point in declared]
+    return {file.name: file for file in files}

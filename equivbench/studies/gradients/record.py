@@ -1,0 +1,93 @@
+"""The record of gradients along a run, a line of ``gradients.jsonl`` beside the run records of a
+machine, and what makes such a line right. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from equivbench.records.line_files import LineFile
+from equivbench.studies.record import (
+    ANALYSIS_SCHEMA_VERSION,
+    Estimate,
+    Number,
+    RunAnalysis,
+    analysis_problems,
+)
+
+
+class GradientPoint(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Norms of the gradients by all trained parameters at one snapshot, each the root of an
+    unbiased estimate of its square."""
+
+    step: int
+    samples: int
+    train_seconds: float
+    total: Number
+    """Board metric at this step, by the run's evaluation of its averaged weights; of raw ones, on
+    the analysis's samples."""
+    share: Number
+    """Of the same evaluation."""
+    twirled_norm: Estimate
+    equivariance_norm: Estimate
+    ratio: Estimate
+    """``equivariance_norm / twirled_norm``."""
+    deviation: Number
+    """Relative squared distance of the symmetry-breaking parameters from their symmetric
+    projection; null without one."""
+
+
+class Gradients(RunAnalysis, kw_only=True, forbid_unknown_fields=True):
+    """The gradients of the parts of the error along one run."""
+
+    kind: Literal["gradients"] = "gradients"
+    chunks: int
+    """Independent parts of the samples whose gradients are multiplied."""
+    points: list[GradientPoint]
+    correlations: dict[str, Estimate]
+    """With the share, over the points, in logarithms: ``ratio``, ``ratio detrended``,
+    ``deviation``, ``deviation detrended``.
+
+    Detrended: between the residuals of both after a quadratic in log step
+    (:mod:`equivbench.studies.gradients.trends`).
+    """
+
+
+def gradient_problems(line: Gradients) -> Iterator[str]:
+    """Why ``line`` cannot be right, one sentence each."""
+    yield from analysis_problems(line)
+    steps = [point.step for point in line.points]
+    if not steps or steps != sorted(set(steps)) or steps[0] < 0:
+        yield f"the points are not at ascending steps: {steps[:10]}"
+    for index, point in enumerate(line.points):
+        for name in ("twirled_norm", "equivariance_norm", "ratio"):
+            value = getattr(point, name).value
+            if value is not None and value < 0:
+                yield f"points.{index}.{name} is {value:g}, below zero"
+        if point.total is not None and point.total < 0:
+            yield f"points.{index}.total is {point.total:g}, below zero"
+        if point.deviation is not None and point.deviation < 0:
+            yield f"points.{index}.deviation is {point.deviation:g}, below zero"
+        top, bottom, ratio = (
+            point.equivariance_norm.value,
+            point.twirled_norm.value,
+            point.ratio.value,
+        )
+        if top is None or bottom is None or ratio is None:
+            continue
+        if not math.isclose(ratio * bottom, top, rel_tol=1e-6, abs_tol=1e-300):
+            yield f"points.{index}.ratio is {ratio:g}, the norms {top:g} and {bottom:g} make another"
+    for name, estimate in line.correlations.items():
+        if any(
+            value is not None and not -1 <= value <= 1
+            for value in (estimate.value, estimate.low, estimate.high)
+        ):
+            yield f"correlations.{name} is {estimate.value}, from {estimate.low} to {estimate.high}: outside [-1, 1]"
+
+
+GRADIENTS = LineFile(
+    "gradients.jsonl", Gradients, "gradient analysis", ANALYSIS_SCHEMA_VERSION, gradient_problems
+)

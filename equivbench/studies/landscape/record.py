@@ -1,0 +1,136 @@
+"""The record of the landscape around a run's weights, a line of ``landscapes.jsonl`` beside the run
+records of a machine, and what makes such a line right. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import msgspec
+
+from equivbench.records.line_files import LineFile
+from equivbench.studies.record import (
+    ANALYSIS_SCHEMA_VERSION,
+    ErrorPart,
+    Estimate,
+    Number,
+    RunAnalysis,
+    analysis_problems,
+)
+
+ROUNDING = 1e-9
+"""Relative: one division and one product in float64."""
+
+
+class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The Hessian of one part of the error at one point of parameter space, and the shape of that
+    part in the slice.
+
+    Curvatures are in the board metric's unit over the square of the parameters' distance. A part
+    that is rounding alone (the equivariance error of an exactly equivariant model) has no Hessian
+    to speak of: no eigenvalues, the rest null.
+    """
+
+    value: float
+    """The part itself there."""
+    largest: list[float]
+    """Eigenvalues, the largest first."""
+    smallest: list[float]
+    """Eigenvalues, the smallest (most negative) first."""
+    largest_again: list[float] = []
+    """v^T H v of the eigenvectors of ``largest``, H being on other samples, noise and rotations;
+    ``smallest_again`` likewise. An eigenvalue of a sampled matrix overshoots on average (an extreme
+    over vectors that know the sample), this undershoots: the true one lies between. Where the two
+    are far apart, the eigenvector is one of the draw. Empty without a repeat."""
+    smallest_again: list[float] = []
+    residual: Number
+    """Largest |H v - lambda v| / |lambda_max| of the eigenpairs."""
+    products: int
+    """Hessian-vector products that eigenvalues and trace took."""
+    trace: Estimate
+    """Hutchinson's, with its Student interval over the probes."""
+    effective_condition: Estimate
+    """Largest eigenvalue over the mean one, trace / number of parameters; null where the trace is
+    not positive, and open above where its interval reaches 0. The interval: ``largest_again`` over
+    the trace's upper end to ``largest`` over its lower one. The plain ratio of extreme eigenvalues
+    says nothing here: the smallest is negative or 0."""
+    in_plane: list[float]
+    """The two curvatures of the quadratic fitted to the slice, the larger first."""
+    in_plane_condition: Number
+    """Their ratio; null where one is not positive."""
+    quadratic_r2: Number
+    """Of the quadratic fitted to the slice: 1 is a perfect bowl; null where the slice is flat to
+    rounding."""
+    roughness: Number
+    """Part of the variance that the quadratic leaves, by degrees of freedom, that a quartic leaves
+    too: 1 for white noise, near 0 for a smooth shape that is no quadratic, whatever its size (which
+    ``quadratic_r2`` tells)."""
+    fresh_r2: Number
+    """The same fit where every point of the slice draws its rotations, noise and samples anew, as
+    in the published grids."""
+    repeated: Number
+    """Correlation of this slice with one of other samples, noise and rotations: what is landscape,
+    not noise."""
+
+
+class Landscape(RunAnalysis, kw_only=True, forbid_unknown_fields=True):
+    """A two-dimensional slice of each part of the error around trained weights."""
+
+    kind: Literal["landscape"] = "landscape"
+    step: int
+    layers: str
+    """Pattern of the parameters that are varied; ``*`` is all."""
+    parameters: int
+    """How many numbers they hold."""
+    precision: Literal["float64", "float32"]
+    """Of the model's arithmetic in the analysis."""
+    along: ErrorPart
+    """Whose Hessian's extreme eigenvectors span the slice."""
+    axes: list[list[float]]
+    """[2][n] distances along the two unit vectors: of its largest eigenvalue, and of its
+    smallest."""
+    grids: dict[str, list[list[float]]]
+    """[n][n] of each part: first axis by row."""
+    parts: dict[str, Curvature]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """As of every analysis, with the step and the slice."""
+        return (*super().identity, str(self.step), self.layers, self.along)
+
+
+def landscape_problems(line: Landscape) -> Iterator[str]:
+    """Why ``line`` cannot be right, one sentence each."""
+    yield from analysis_problems(line)
+    if line.parameters < 1:
+        yield f"parameters is {line.parameters}"
+    sides = [len(axis) for axis in line.axes]
+    if len(sides) != 2:
+        yield f"axes has {len(sides)} axes, a slice has 2"
+    for name, grid in line.grids.items():
+        if [len(grid), *{len(row) for row in grid}] != sides:
+            yield f"grids.{name} does not have the shape of the axes, {sides}"
+    for name, part in line.parts.items():
+        yield from (f"parts.{name}: {problem}" for problem in _curvature(part))
+
+
+def _curvature(part: Curvature) -> Iterator[str]:
+    for name, values in (("largest", part.largest), ("smallest", part.smallest)):
+        if values != sorted(values, reverse=name == "largest"):
+            yield f"{name} is not in order"
+    if part.largest and part.smallest and part.largest[0] < part.smallest[0]:
+        yield f"the largest eigenvalue {part.largest[0]:g} is below the smallest, {part.smallest[0]:g}"
+    bounds = {"quadratic_r2": 1.0, "fresh_r2": 1.0, "repeated": 1.0}
+    for name, most in bounds.items():
+        value = getattr(part, name)
+        if value is not None and value > most * (1 + ROUNDING):
+            yield f"{name} is {value:g}, above {most:g}"
+    for name in ("residual", "roughness"):
+        value = getattr(part, name)
+        if value is not None and value < 0:
+            yield f"{name} is {value:g}, below zero"
+
+
+LANDSCAPES = LineFile(
+    "landscapes.jsonl", Landscape, "landscape", ANALYSIS_SCHEMA_VERSION, landscape_problems
+)

@@ -1,0 +1,99 @@
+"""What every analysis of a trained run leaves on disk: which run it was, how it was analysed, and
+values with their intervals. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import msgspec
+
+from equivbench.records.schema import Environment, Git
+
+ANALYSIS_SCHEMA_VERSION = 1
+Number = float | None
+ErrorPart = Literal["total", "twirled", "equivariance"]
+ERROR_PARTS: tuple[ErrorPart, ...] = ("total", "twirled", "equivariance")
+
+
+class Estimate(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A value with its 95% interval; null where it was not measured or an end is open (``reasons``
+    say why)."""
+
+    value: Number
+    low: Number = None
+    high: Number = None
+
+
+class RunAnalysis(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Which run was analysed, on what, and by which command."""
+
+    schema_version: int = ANALYSIS_SCHEMA_VERSION
+    created: str
+    """UTC, ISO 8601."""
+    command: str
+    run_id: str
+    task: str
+    pair: str
+    arm: str
+    model: str
+    preset: str
+    seed: int
+    """Of the run."""
+    variant: dict[str, str]
+    dataset_sha256: str
+    weights: Literal["ema", "model"]
+    """Averaged, or raw."""
+    split: str
+    samples: int
+    rotations: int
+    group: Literal["so3", "octahedral"]
+    analysis_seed: int
+    """Of samples, noise and rotations."""
+    seconds: float
+    """What the analysis took."""
+    reasons: dict[str, str] = {}
+    """Why a value is null, by its path, such as ``points.3.ratio``."""
+    environment: Environment
+    git: Git
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What of two analyses with the same one in a file makes the newer count."""
+        where = (self.environment.machine_key, self.task, self.pair, self.arm, self.run_id)
+        return (*where, self.weights, self.split, self.group, str(self.analysis_seed))
+
+
+def analysis_problems(line: RunAnalysis) -> Iterator[str]:
+    """Why ``line`` cannot be right, whatever it measured: counts, times, intervals, reasons."""
+    counts = {name: getattr(line, name) for name in ("samples", "rotations")}
+    yield from (f"{name} is {count}" for name, count in counts.items() if count < 1)
+    if line.seconds < 0:
+        yield f"seconds is {line.seconds:g}"
+    for path, estimate in _estimates(line, ""):
+        value, low, high = estimate.value, estimate.low, estimate.high
+        inside = value is None or (
+            (low is None or low <= value) and (high is None or value <= high)
+        )
+        if not inside or (low is not None and high is not None and low > high):
+            yield f"{path}: {value} does not lie in its interval from {low} to {high}"
+        if value is None and not _explained(path, line.reasons):
+            yield f"{path} is null and reasons has no entry for it"
+
+
+def _estimates(value: Any, path: str) -> Iterator[tuple[str, Estimate]]:
+    if isinstance(value, Estimate):
+        yield path, value
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from _estimates(getattr(value, name), f"{path}.{name}" if path else name)
+    elif isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _estimates(item, f"{path}.{key}")
+
+
+def _explained(path: str, reasons: dict[str, str]) -> bool:
+    return any(
+        reason == path or path.startswith(f"{reason}.") or reason.startswith(f"{path}.")
+        for reason in reasons
+    )
