@@ -11,11 +11,11 @@ import statistics
 from typing import TYPE_CHECKING
 
 from benchmarks.tracked import Values, positive, read
-from equivbench.kernels.cases import CASES, Case
+from equivbench.kernels.operations import CASES, Case
 from equivbench.records.kernels import MODES, Mode
 
 if TYPE_CHECKING:
-    from equivbench.kernels.comparing import Comparison
+    from equivbench.kernels.comparing import BackendComparison
 
 REFERENCE = "e3nn"
 PROVIDED = {
@@ -63,12 +63,12 @@ def setup_cache() -> Values:
     returns."""
     import torch
 
-    from equivbench.kernels.comparing import Plan, comparisons
+    from equivbench.kernels.comparing import BackendPlan, comparisons
 
     torch.set_num_threads(1)
     values: Values = dict.fromkeys(TIMED, "it was not timed")
     for comparison in comparisons(
-        QUICK, tuple(PROVIDED), MODES, Plan(rounds=ROUNDS, seconds=SECONDS)
+        QUICK, tuple(PROVIDED), MODES, BackendPlan(rounds=ROUNDS, seconds=SECONDS)
     ):
         values |= values_of(comparison)
     return values
@@ -77,7 +77,7 @@ def setup_cache() -> Values:
 setup_cache.timeout = 1200  # type: ignore[attr-defined]
 
 
-def values_of(comparison: Comparison) -> Values:
+def values_of(comparison: BackendComparison) -> Values:
     """What is tracked of one case and mode, and why there is nothing of a backend: a wrong kernel
     must not hide the others."""
     title = f"{comparison.case.name}/{comparison.mode}"

@@ -50,6 +50,6 @@ def pairs() -> Iterator[Pair]:
 
 def kernel_backends() -> Iterator[KernelBackendSpec]:
     """Every built-in kernel backend."""
-    from equivbench.kernels import declarations as kernels
+    from equivbench.kernels import backends as kernels
 
     yield from kernels.BACKENDS

@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 for checked in (
     "equivbench.symmetry.rotations",
     "equivbench.symmetry.types",
-    "equivbench.kernels.backends.plain_neighbours",
+    "equivbench.kernels.neighbours",
     "equivbench.tasks.voxel.voxelise",
 ):
     install_import_hook(checked, "beartype.beartype")

@@ -188,7 +188,7 @@ def test_an_absent_backend_is_skipped_and_a_wrong_one_fails(kernels: ModuleType)
 def test_times_and_refusals_of_a_comparison(kernels: ModuleType) -> None:
     comparing = importlib.import_module("equivbench.kernels.comparing")
     one = kernels.QUICK[0]
-    comparison = comparing.Comparison(one, "forward")
+    comparison = comparing.BackendComparison(one, "forward")
     times = {kernels.REFERENCE: [2.0, 2.0, 4.0], "torch": [1.0, 3.0, 1.0]}
     comparison.samples += [
         SimpleNamespace(backend=name, rounds=rounds) for name, rounds in times.items()

@@ -55,7 +55,7 @@ def _slower_step(self, clock):
 
 Trainer.step = _slower_step
 """,
-    "equivbench/kernels/backends/plain.py": """
+    "equivbench/kernels/backends/plain/__init__.py": """
 import dataclasses as _dataclasses
 
 _plain_build = PlainTorch.build

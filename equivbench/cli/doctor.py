@@ -145,8 +145,8 @@ def kernel_backends() -> Iterator[Finding]:
     """Which kernel backends can run here."""
     import torch
 
-    from equivbench.kernels.availability import absent
     from equivbench.kernels.backend import backend
+    from equivbench.kernels.backends import absent
     from equivbench.registry import KERNEL_BACKENDS
 
     for name, entry in sorted(KERNEL_BACKENDS.entries().items()):

@@ -18,8 +18,8 @@ from equivbench.cli import exit_codes
 from equivbench.cli.options import Device, Threads
 
 if TYPE_CHECKING:
-    from equivbench.kernels.cases import Case
-    from equivbench.kernels.comparing import Comparison, Refusal
+    from equivbench.kernels.comparing import BackendComparison, Refusal
+    from equivbench.kernels.operations import Case
     from equivbench.records.kernels import KernelSamples, Mode
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -91,10 +91,10 @@ def kernels(
     with _output_to_stderr():
         import torch
 
-        from equivbench.kernels.comparing import Plan, comparisons
+        from equivbench.kernels.comparing import BackendPlan, comparisons
 
         torch.set_num_threads(threads if threads is not None else default_threads())
-        plan = Plan(
+        plan = BackendPlan(
             rounds=3 if quick else rounds,
             seconds=0.05 if quick else 0.2,
             dtype=getattr(torch, dtype),
@@ -130,7 +130,7 @@ def choose_cases(patterns: Sequence[str]) -> list[Case]:
     """The cases that ``patterns`` name, in the order of the list; the quick ones if there are none.
     Raises ``UsageError``."""
     from equivbench.errors import unknown_name
-    from equivbench.kernels.cases import CASES
+    from equivbench.kernels.operations import CASES
 
     if not patterns:
         return [one for one in CASES if one.quick]
@@ -218,7 +218,7 @@ class _Report:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
 
-    def add(self, comparison: Comparison) -> None:
+    def add(self, comparison: BackendComparison) -> None:
         """Keep ``comparison``; the table of the case before is shown when another begins."""
         if self._case is not comparison.case:
             self._show()

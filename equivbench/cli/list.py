@@ -124,7 +124,7 @@ def models() -> Rows:
 
 def kernels() -> Rows:
     """Every kernel backend."""
-    from equivbench.kernels.availability import absent
+    from equivbench.kernels.backends import absent
     from equivbench.registry import KERNEL_BACKENDS
 
     return [

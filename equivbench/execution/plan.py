@@ -19,7 +19,7 @@ from equivbench.catalogue import QUICK_START_PAIR
 from equivbench.environment import usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.state import identify
-from equivbench.kernels.availability import absent
+from equivbench.kernels.backends import absent
 from equivbench.pairs import PRESETS, Arm, Pair
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.training.job import Job

@@ -117,8 +117,8 @@ def _kernel(case_name: str, mode: str, backend: str) -> Callable[[], Round]:
     def build() -> Round:
         from typing import cast
 
-        from equivbench.kernels.cases import case
         from equivbench.kernels.measuring import AbsentError, prepare
+        from equivbench.kernels.operations import case
         from equivbench.records.kernels import Mode
 
         try:

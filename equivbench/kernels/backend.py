@@ -1,15 +1,16 @@
-"""The contract of a kernel backend, and how one is found."""
+"""The contract of a kernel backend, how one is found, and an operation on one as a module of a
+network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from equivbench.errors import EquivbenchError
+from equivbench.errors import EquivbenchError, FailedError
 from equivbench.kernels.operations import Operation
 from equivbench.registry import KERNEL_BACKENDS, resolve
 
@@ -79,3 +80,49 @@ class Backend(Protocol):
 def backend(name: str) -> Backend:
     """The registered backend ``name``; raises ``UsageError`` with the close matches."""
     return cast(Backend, resolve(KERNEL_BACKENDS.get(name).factory)())
+
+
+class OnBackend(nn.Module):
+    """``operation`` on the stated layout; it has no parameters.
+
+    Its kernel is built here and again where the module is moved or turned to another dtype, never
+    while torch.compile traces; kernels are not copied or saved with the module. Raises
+    ``UsageError`` for an unknown backend, ``FailedError`` where it is missing and
+    ``UnsupportedError`` where it does not do the operation.
+    """
+
+    _like: Tensor
+    """Empty: moved with the network's tensors, it tells their dtype and device."""
+
+    def __init__(self, operation: Operation, name: str) -> None:
+        super().__init__()
+        self.operation, self.name = operation, name
+        self.backend = backend(name)
+        self._kernels: dict[tuple[torch.dtype, torch.device], Kernel] = {}
+        self.register_buffer("_like", torch.empty(0), persistent=False)
+        self._prepare()
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """The operation's output; its docstring says what ``inputs`` are."""
+        return self._kernels[self._like.dtype, self._like.device](**inputs)
+
+    def _prepare(self) -> None:
+        dtype, device = key = self._like.dtype, self._like.device
+        if key in self._kernels:
+            return
+        reason = self.backend.missing(device)
+        if reason is not None:
+            raise FailedError(f"the kernel backend {self.name} cannot run on {device}: {reason}")
+        self._kernels[key] = self.backend.build(self.operation, dtype=dtype, device=device)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OnBackend:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._prepare()
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kernels": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        self._prepare()

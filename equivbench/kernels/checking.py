@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.kernels.derivatives import Results
+from equivbench.kernels.problem import Results
 
 
 class WrongKernelError(FailedError):
@@ -27,7 +27,7 @@ class Tolerance:
     derivatives: float
 
     def of(self, result: str) -> float:
-        """For the result called ``result`` (:data:`equivbench.kernels.derivatives.Results`)."""
+        """For the result called ``result`` (:data:`equivbench.kernels.problem.Results`)."""
         return self.output if result == "output" else self.derivatives
 
 

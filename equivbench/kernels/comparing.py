@@ -14,17 +14,16 @@ import torch
 from equivbench.environment import environment, git_state, package_versions
 from equivbench.errors import EquivbenchError
 from equivbench.kernels.backend import UnsupportedError
-from equivbench.kernels.bandwidth import copy_bandwidth
-from equivbench.kernels.cases import Case
 from equivbench.kernels.checking import WrongKernelError
-from equivbench.kernels.costs import costs
 from equivbench.kernels.gpu_state import GpuState, reader, summary
 from equivbench.kernels.measuring import AbsentError, Prepared, build
-from equivbench.kernels.problem import Problem, pose
+from equivbench.kernels.operations import Case, costs
+from equivbench.kernels.problem import KernelProblem, pose
+from equivbench.kernels.timing import copy_bandwidth
 from equivbench.records.kernels import MODES, KernelSamples, Mode
 from equivbench.registry import KERNEL_BACKENDS
 
-Kind = Literal["absent", "unsupported", "wrong", "failed"]
+RefusalKind = Literal["absent", "unsupported", "wrong", "failed"]
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,12 @@ class Refusal:
     case: str
     mode: Mode
     backend: str
-    kind: Kind
+    kind: RefusalKind
     reason: str
 
 
 @dataclass
-class Comparison:
+class BackendComparison:
     """One case and mode on all backends."""
 
     case: Case
@@ -51,7 +50,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BackendPlan:
     """How much is timed, and where."""
 
     rounds: int = 10
@@ -63,54 +62,25 @@ class Plan:
     command: str = ""
 
 
-def measure(
-    cases: Sequence[Case],
-    backends: Sequence[str],
-    modes: Sequence[Mode] = MODES,
-    *,
-    rounds: int = 10,
-    seconds: float = 0.2,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device = torch.device("cpu"),  # noqa: B008  immutable
-    command: str = "",
-) -> list[KernelSamples]:
-    """Times of ``cases`` on ``backends``, alternated; the modes that a case's networks do not need
-    are left out.
-
-    What a backend does not do is left out; raises its error where one is absent, wrong or fails.
-    """
-    found = []
-    for comparison in comparisons(
-        cases, backends, modes, Plan(rounds, seconds, dtype, device, command=command)
-    ):
-        if comparison.interrupted:
-            raise KeyboardInterrupt
-        for refusal in comparison.refusals:
-            if refusal.kind != "unsupported":
-                raise _ERRORS[refusal.kind](refusal.reason)
-        found += comparison.samples
-    return found
-
-
 def comparisons(
     cases: Sequence[Case],
     backends: Sequence[str],
     modes: Sequence[Mode],
-    plan: Plan,
+    plan: BackendPlan,
     *,
     said: Callable[[str], None] = lambda text: None,
-) -> Iterator[Comparison]:
-    """One :class:`Comparison` after the other; ends after one that was interrupted. ``said`` is
+) -> Iterator[BackendComparison]:
+    """One :class:`BackendComparison` after the other; ends after one that was interrupted. ``said`` is
     told what happens now.
 
     Raises ``KeyboardInterrupt`` where there is nothing yet to keep of a comparison.
     """
     bandwidth = 0.0
     for case in cases:
-        problem: Problem | None = None
+        problem: KernelProblem | None = None
         wanted = [mode for mode in MODES if mode in modes and MODES.index(mode) <= case.derivatives]
         for mode in wanted:
-            result = Comparison(case, mode)
+            result = BackendComparison(case, mode)
             prepared = []
             for name in backends:
                 said(f"{case.name} {mode}: {name}")
@@ -143,7 +113,9 @@ def order(number: int, round_number: int) -> list[int]:
     return forwards if round_number % 2 == 0 else forwards[::-1]
 
 
-def _race(prepared: Sequence[Prepared], plan: Plan, result: Comparison, bandwidth: float) -> None:
+def _race(
+    prepared: Sequence[Prepared], plan: BackendPlan, result: BackendComparison, bandwidth: float
+) -> None:
     """Fill ``result`` with the samples of ``prepared``; one that turns out wrong or fails is
     refused, the others go on."""
     state = reader(plan.device)
@@ -183,7 +155,7 @@ def _samples(
     prepared: Prepared,
     rounds: list[float],
     state: dict[str, float | str],
-    plan: Plan,
+    plan: BackendPlan,
     bandwidth: float,
 ) -> KernelSamples:
     threads = torch.get_num_threads()
@@ -219,16 +191,13 @@ def _samples(
     )
 
 
-_KINDS: tuple[tuple[type[EquivbenchError], Kind], ...] = (
+_KINDS: tuple[tuple[type[EquivbenchError], RefusalKind], ...] = (
     (AbsentError, "absent"),
     (UnsupportedError, "unsupported"),
     (WrongKernelError, "wrong"),
 )
-_ERRORS: dict[Kind, type[EquivbenchError]] = {kind: error for error, kind in _KINDS} | {
-    "failed": EquivbenchError
-}
 
 
 def _refusal(case: Case, mode: Mode, backend: str, error: EquivbenchError) -> Refusal:
-    kind: Kind = next((kind for known, kind in _KINDS if isinstance(error, known)), "failed")
+    kind: RefusalKind = next((kind for known, kind in _KINDS if isinstance(error, known)), "failed")
     return Refusal(case.name, mode, backend, kind, str(error))

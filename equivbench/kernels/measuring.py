@@ -14,15 +14,13 @@ from dataclasses import dataclass
 import torch
 
 from equivbench.errors import EquivbenchError, FailedError
-from equivbench.kernels.availability import absent
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
-from equivbench.kernels.bandwidth import cache_bytes
-from equivbench.kernels.cases import Case
+from equivbench.kernels.backends import absent
 from equivbench.kernels.checking import WrongKernelError, tolerance
-from equivbench.kernels.derivatives import Results
 from equivbench.kernels.operands import Operands, Slot
-from equivbench.kernels.problem import Problem, pose
-from equivbench.kernels.timers import Timer, timer
+from equivbench.kernels.operations import Case
+from equivbench.kernels.problem import KernelProblem, Results, pose
+from equivbench.kernels.timing import Timer, cache_bytes, timer
 from equivbench.records.kernels import MODES, Mode
 from equivbench.registry import KERNEL_BACKENDS
 
@@ -104,7 +102,7 @@ class Prepared:
     """
 
     def __init__(
-        self, problem: Problem, mode: Mode, built: Built, *, clock: Timer | None = None
+        self, problem: KernelProblem, mode: Mode, built: Built, *, clock: Timer | None = None
     ) -> None:
         tolerance(problem.dtype)
         self.problem, self.case, self.mode = problem, problem.case, mode

@@ -11,8 +11,14 @@ from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, as_is, unchanged
 from equivbench.kernels.checking import WrongKernelError, check, poison
-from equivbench.kernels.derivatives import COTANGENT, Arguments, Results, evaluate
-from equivbench.kernels.problem import Problem, names
+from equivbench.kernels.problem import (
+    COTANGENT,
+    Arguments,
+    KernelProblem,
+    Results,
+    evaluate,
+    names,
+)
 from equivbench.records.kernels import Mode
 
 _MOST_SLOTS = 4096
@@ -22,7 +28,7 @@ _MOST_SLOTS = 4096
 class _Original:
     """One instance of the problem in the kernel's layout, and the way back."""
 
-    def __init__(self, kernel: Kernel, problem: Problem, mode: Mode, number: int) -> None:
+    def __init__(self, kernel: Kernel, problem: KernelProblem, mode: Mode, number: int) -> None:
         self.instance = problem.instances[number]
         self.kernel = kernel
         given = self.instance.arguments
@@ -115,7 +121,7 @@ class Operands:
     shared by all slots, as the layers of a network share it.
     """
 
-    def __init__(self, kernel: Kernel, problem: Problem, mode: Mode, cache: int) -> None:
+    def __init__(self, kernel: Kernel, problem: KernelProblem, mode: Mode, cache: int) -> None:
         self.kernel, self.mode, self.problem = kernel, mode, problem
         self._originals = (_Original(kernel, problem, mode, 0), _Original(kernel, problem, mode, 1))
         first, second = (_named(original.arguments) for original in self._originals)

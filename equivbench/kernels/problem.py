@@ -1,19 +1,81 @@
 """A case posed: two sets of inputs, in the stated layout, with the float64 answers that every
-backend is held against."""
+backend is held against, and what one call of a mode is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from equivbench.kernels.backend import UnsupportedError
-from equivbench.kernels.cases import Case
-from equivbench.kernels.derivatives import COTANGENT, Arguments, evaluate
-from equivbench.kernels.inputs import make_inputs
-from equivbench.kernels.reference import reference
+from equivbench.kernels.backend import Tensors, UnsupportedError
+from equivbench.kernels.operations import Case
 from equivbench.records.kernels import MODES, Mode
+
+Results = dict[str, Tensor | None]
+"""``output``; from ``backward`` on ``gradient NAME``; in ``double_backward`` also ``second NAME``
+and ``second cotangent``. None where autograd has none."""
+COTANGENT = "cotangent"
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """What a call of a mode is given."""
+
+    inputs: Tensors
+    cotangent: Tensor | None = None
+    """Of the output's shape: the gradient that arrives from above. Not needed by ``forward``."""
+    directions: Tensors | None = None
+    """For each differentiable input, of its shape: the gradient that arrives at its gradient. For
+    ``double_backward`` only."""
+
+
+def evaluate(
+    run: Callable[[Tensors], Tensor],
+    mode: Mode,
+    arguments: Arguments,
+    differentiable: tuple[str, ...],
+) -> Results:
+    """One call of ``run`` in ``mode``, by torch's autograd alone.
+
+    The differentiable inputs, and in ``double_backward`` the cotangent, must require gradients. A
+    derivative that autograd does not connect is None.
+    """
+    if mode == "forward":
+        with torch.no_grad():
+            return {"output": run(arguments.inputs)}
+    output = run(arguments.inputs)
+    by = [arguments.inputs[name] for name in differentiable]
+    assert arguments.cotangent is not None
+    if not output.requires_grad:
+        return {"output": output, **{f"gradient {name}": None for name in differentiable}}
+    twice = mode == "double_backward"
+    gradients = torch.autograd.grad(
+        output, by, arguments.cotangent, create_graph=twice, allow_unused=True
+    )
+    results: Results = {"output": output}
+    results |= {
+        f"gradient {name}": gradient
+        for name, gradient in zip(differentiable, gradients, strict=True)
+    }
+    if not twice:
+        return results
+    assert arguments.directions is not None
+    connected = [
+        (gradient, arguments.directions[name])
+        for name, gradient in zip(differentiable, gradients, strict=True)
+        if gradient is not None and gradient.requires_grad
+    ]
+    names = [*differentiable, COTANGENT]
+    seconds: tuple[Tensor | None, ...] = (None,) * len(names)
+    if connected:
+        targets, directions = zip(*connected, strict=True)
+        seconds = torch.autograd.grad(
+            targets, [*by, arguments.cotangent], directions, allow_unused=True
+        )
+    return results | {f"second {name}": second for name, second in zip(names, seconds, strict=True)}
+
 
 _SECOND_SEED = 1_000_003
 """Added to the seed for the second set of inputs and for what is drawn beside the inputs."""
@@ -29,7 +91,7 @@ class Instance:
 
 
 @dataclass(frozen=True)
-class Problem:
+class KernelProblem:
     """A case at a dtype on a device. The instances have the same indices and masks but other
     numbers.
 
@@ -44,9 +106,28 @@ class Problem:
     instances: tuple[Instance, Instance]
 
 
+def make_inputs(
+    case: Case, *, dtype: torch.dtype, device: torch.device, seed: int = 0
+) -> dict[str, Tensor]:
+    """The inputs that ``case.operation`` states, of order one, none of which requires a gradient:
+    the same numbers for every backend, dtype and device.
+
+    They are drawn in float64 on the CPU and fixed by ``seed`` alone, then rounded to numbers that
+    float32 holds, so that a float32 kernel and its float64 reference see the same ones, and cast to
+    ``dtype``.
+    """
+    drawn = case.operation.draw(case.sizes, torch.Generator().manual_seed(seed))
+    return {
+        name: tensor.float().to(device=device, dtype=dtype)
+        if tensor.is_floating_point()
+        else tensor.to(device)
+        for name, tensor in drawn.items()
+    }
+
+
 def pose(
     case: Case, mode: Mode, *, dtype: torch.dtype, device: torch.device, seed: int = 0
-) -> Problem:
+) -> KernelProblem:
     """Draw the inputs of ``case`` and compute their answers for ``mode`` and those below it.
 
     Raises ``UnsupportedError`` for derivatives of an operation that has none.
@@ -67,7 +148,7 @@ def pose(
         _instance(case, mode, first, seed),
         _instance(case, mode, second, seed + _SECOND_SEED),
     )
-    return Problem(case, mode, dtype, device, instances)
+    return KernelProblem(case, mode, dtype, device, instances)
 
 
 def names(case: Case, mode: Mode) -> tuple[str, ...]:
@@ -86,7 +167,7 @@ def _instance(case: Case, mode: Mode, inputs: dict[str, Tensor], seed: int) -> I
         name: tensor.double() if tensor.is_floating_point() else tensor
         for name, tensor in inputs.items()
     }
-    function = reference(case.operation)
+    function = case.operation.reference
     if mode == "forward":
         arguments = Arguments(inputs)
         return Instance(arguments, {"output": function(**exact)})

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from equivbench.kernels.backend import UnsupportedError
-from equivbench.kernels.cases import CASES, Case
 from equivbench.kernels.measuring import AbsentError, prepare
+from equivbench.kernels.operations import CASES, Case
 from equivbench.records.kernels import MODES, Mode
 
 BACKENDS = ("fused", "torch", "e3nn")

@@ -12,7 +12,7 @@ import torch
 from toy_kernels import TOY, breaks_later, interrupted_later, registered, right, wrong_sign
 
 from equivbench.cli.main import main
-from equivbench.kernels import cases, comparing, measuring
+from equivbench.kernels import comparing, measuring, operations
 from equivbench.kernels.backend import Kernel
 from equivbench.records.kernels import read_samples
 from equivbench.registry import KERNEL_BACKENDS
@@ -23,7 +23,7 @@ def light(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two toy cases, a small cache, a known bandwidth, one thread."""
     monkeypatch.setattr(measuring, "cache_bytes", lambda device: 20_000)
     monkeypatch.setattr(comparing, "copy_bandwidth", lambda device: 1e9)
-    monkeypatch.setattr(cases, "CASES", (TOY, replace(TOY, name="large", quick=False)))
+    monkeypatch.setattr(operations, "CASES", (TOY, replace(TOY, name="large", quick=False)))
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

@@ -1,6 +1,6 @@
 """Whether a backend can be there, told from its declaration alone."""
 
-from equivbench.kernels.availability import absent
+from equivbench.kernels.backends import absent
 from equivbench.registry import KernelBackendSpec
 
 

@@ -12,10 +12,8 @@ from equivbench.kernels.backends.cuequivariance import (
     convolution_polynomial,
     uniform,
 )
-from equivbench.kernels.cases import Case
 from equivbench.kernels.measuring import prepare
-from equivbench.kernels.operations import Convolution, RadialBasis, SphericalHarmonics
-from equivbench.kernels.reference import reference
+from equivbench.kernels.operations import Case, Convolution, RadialBasis, SphericalHarmonics
 
 CPU = torch.device("cpu")
 needs_library = pytest.mark.skipif(
@@ -62,7 +60,7 @@ def test_what_goes_to_the_gpu_is_uniform_and_the_same_function() -> None:
     edges = torch.arange(5).expand(2, 5)
     evaluate = SegmentedPolynomial(polynomial, method="naive", math_dtype=torch.float64)
     (found,) = evaluate([inputs["weights"], inputs["x"], inputs["harmonics"]])
-    torch.testing.assert_close(found, reference(operation)(**inputs, edge_index=edges))
+    torch.testing.assert_close(found, operation.reference(**inputs, edge_index=edges))
 
 
 @needs_library

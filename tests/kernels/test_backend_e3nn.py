@@ -6,7 +6,7 @@ from test_backend_plain import CPU, SMALL, disagreements
 
 from equivbench.environment import cxx_compiler
 from equivbench.kernels.backend import UnsupportedError, backend
-from equivbench.kernels.cases import Case, case
+from equivbench.kernels.operations import Case, case
 
 DOES = ("convolution", "spherical-harmonics", "linear", "steerable-convolution")
 

@@ -9,11 +9,9 @@ import torch
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import UnsupportedError
 from equivbench.kernels.backends.flashcart import Flashcart, basis, cartesian_kernel, path_order
-from equivbench.kernels.cases import Case
-from equivbench.kernels.inputs import make_inputs
 from equivbench.kernels.measuring import prepare
-from equivbench.kernels.operations import Convolution
-from equivbench.kernels.reference import reference
+from equivbench.kernels.operations import Case, Convolution
+from equivbench.kernels.problem import make_inputs
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 needs_library = pytest.mark.skipif(
@@ -41,7 +39,7 @@ def test_convolution_and_gradients_are_the_references() -> None:
     kernel = cartesian_kernel(OPERATION, dtype=torch.float64, device=CPU)
     inputs = make_inputs(CASE, dtype=torch.float64, device=CPU)
     leaves = {name: inputs[name].requires_grad_() for name in OPERATION.differentiable}
-    found, expected = kernel(**inputs), reference(OPERATION)(**inputs)
+    found, expected = kernel(**inputs), OPERATION.reference(**inputs)
     torch.testing.assert_close(found, expected)
     cotangent = torch.randn(
         found.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64

@@ -7,9 +7,8 @@ from e3nn import o3
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import UnsupportedError
 from equivbench.kernels.backends.openequivariance import OpenEquivariance, irreps
-from equivbench.kernels.cases import Case
 from equivbench.kernels.measuring import prepare
-from equivbench.kernels.operations import Convolution, SphericalHarmonics
+from equivbench.kernels.operations import Case, Convolution, SphericalHarmonics
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 needs_library = pytest.mark.skipif(

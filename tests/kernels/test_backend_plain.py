@@ -7,10 +7,8 @@ import torch
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
-from equivbench.kernels.cases import CASES, Case, case
-from equivbench.kernels.inputs import make_inputs
-from equivbench.kernels.operations import Operation
-from equivbench.kernels.reference import reference
+from equivbench.kernels.operations import CASES, Case, Operation, case
+from equivbench.kernels.problem import make_inputs
 
 CPU = torch.device("cpu")
 FEW = {"nodes": 12, "edges": 40, "molecules": 3, "atoms": 7, "samples": 1, "residues": 9, "size": 5}
@@ -48,7 +46,7 @@ def disagreements(kernel: Kernel, one: Case, dtype: torch.dtype) -> list[float]:
     order = min(one.derivatives, kernel.max_derivatives)
     found = derivatives(kernel, make_inputs(one, dtype=dtype, device=CPU), one.operation, order)
     exact = derivatives(
-        reference(one.operation),
+        one.operation.reference,
         make_inputs(one, dtype=torch.float64, device=CPU),
         one.operation,
         order,
@@ -98,7 +96,7 @@ def test_no_edges_give_zeros(name: str) -> None:
     output = backend("torch").build(one.operation, dtype=torch.float64, device=CPU)(**empty)
     assert output.shape[0] == len(empty["x"])
     assert output.norm() == 0
-    assert reference(one.operation)(**empty).shape == output.shape
+    assert one.operation.reference(**empty).shape == output.shape
 
 
 def test_a_direction_on_the_polar_axis_has_finite_derivatives() -> None:

@@ -7,9 +7,8 @@ import torch
 
 from equivbench.kernels.backend import UnsupportedError
 from equivbench.kernels.backends.sphericart import Sphericart
-from equivbench.kernels.cases import Case
 from equivbench.kernels.measuring import prepare
-from equivbench.kernels.operations import Convolution, SphericalHarmonics
+from equivbench.kernels.operations import Case, Convolution, SphericalHarmonics
 
 CPU = torch.device("cpu")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from equivbench.errors import FailedError
-from equivbench.kernels import bandwidth
-from equivbench.kernels.bandwidth import cache_bytes, copy_bandwidth
+from equivbench.kernels import timing
 from equivbench.kernels.gpu_state import GpuState, read, reader, summary
+from equivbench.kernels.timing import cache_bytes, copy_bandwidth
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,7 @@ def test_the_largest_cache_counts(tmp_path):
 
 
 def test_bandwidth_is_of_bytes_read_and_written_in_the_best_try(monkeypatch):
-    monkeypatch.setattr(bandwidth, "cache_bytes", lambda device: 2**20)
+    monkeypatch.setattr(timing, "cache_bytes", lambda device: 2**20)
     copied = 2 * 64 * 2**20
     assert copy_bandwidth(CPU, clock=Clock(4.0, 2.0, 8.0, 2.5, 3.0)) == pytest.approx(copied / 2.0)
     with pytest.raises(FailedError, match="took no time"):

@@ -4,9 +4,8 @@ import pytest
 from e3nn import o3
 
 from equivbench.errors import UsageError
-from equivbench.kernels.cases import Case, case
-from equivbench.kernels.costs import costs, coupled_orders
-from equivbench.kernels.operations import Convolution, Linear, Operation
+from equivbench.kernels.operations import Case, Convolution, Linear, Operation, case, costs
+from equivbench.kernels.operations.paths import coupled_orders
 
 
 def test_coupled_orders_are_the_coefficients_that_are_not_zero() -> None:

@@ -16,7 +16,6 @@ from equivbench.kernels.fused import native_launch
 from equivbench.kernels.fused.convolution import convolve
 from equivbench.kernels.fused.native import no_compiler
 from equivbench.kernels.operations import Convolution, SphericalHarmonics
-from equivbench.kernels.reference import reference
 
 pytestmark = pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
 
@@ -94,7 +93,7 @@ def fused(operation: Convolution) -> Any:
 def test_values_and_derivatives_are_the_references(operation: Convolution) -> None:
     inputs = make(operation)
     assert_close(
-        derivatives(fused(operation), inputs), derivatives(reference(operation), inputs), ROUNDING
+        derivatives(fused(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
     )
 
 
@@ -106,7 +105,7 @@ def test_values_and_derivatives_are_the_references(operation: Convolution) -> No
 def test_each_set_of_inputs_that_need_gradients(by: tuple[str, ...]) -> None:
     inputs = {name: one.detach().requires_grad_(name in by) for name, one in make(UNEVEN).items()}
     assert_close(
-        derivatives(fused(UNEVEN), inputs, by), derivatives(reference(UNEVEN), inputs, by), ROUNDING
+        derivatives(fused(UNEVEN), inputs, by), derivatives(UNEVEN.reference, inputs, by), ROUNDING
     )
 
 
@@ -128,7 +127,7 @@ def test_sizes_at_the_edge(nodes: int, edges: int) -> None:
     # Freed memory that is not zero: a row that the kernel forgets to write would show.
     torch.full((nodes, UNEVEN.target_size), 7.0, dtype=torch.float64)
     assert_close(
-        derivatives(fused(UNEVEN), inputs), derivatives(reference(UNEVEN), inputs), ROUNDING
+        derivatives(fused(UNEVEN), inputs), derivatives(UNEVEN.reference, inputs), ROUNDING
     )
 
 

@@ -11,7 +11,7 @@ from equivbench.errors import FailedError
 from equivbench.kernels.fused import native
 from equivbench.kernels.fused.coupling import couplings
 from equivbench.kernels.operations import Convolution
-from equivbench.kernels.references.convolution import coupling
+from equivbench.kernels.operations.paths import coupling
 
 SOURCE = 'extern "C" int answer() { return 42; }'
 needs_compiler = pytest.mark.skipif(

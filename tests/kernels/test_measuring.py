@@ -16,7 +16,7 @@ from equivbench.kernels.backend import Kernel, UnsupportedError
 from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.measuring import AbsentError, Prepared, build, prepare
 from equivbench.kernels.problem import names, pose
-from equivbench.kernels.timers import CpuTimer, CudaTimer
+from equivbench.kernels.timing import CpuTimer, CudaTimer
 from equivbench.records.kernels import MODES
 
 CACHE = 20_000

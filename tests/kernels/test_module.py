@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.kernels.module import OnBackend
+from equivbench.kernels.backend import OnBackend
 from equivbench.kernels.operations import Convolution
 
 OPERATION = Convolution((2, 2), 1, 1)

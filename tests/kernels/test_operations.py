@@ -6,10 +6,17 @@ import pytest
 import torch
 from e3nn import o3
 
-from equivbench.kernels.cases import CASES, case
-from equivbench.kernels.costs import costs
-from equivbench.kernels.grid_operations import SteerableConvolution
-from equivbench.kernels.operations import Convolution, EdgeProduct, Operation, Path, SO2Convolution
+from equivbench.kernels.operations import (
+    CASES,
+    Convolution,
+    EdgeProduct,
+    Operation,
+    Path,
+    SO2Convolution,
+    SteerableConvolution,
+    case,
+    costs,
+)
 
 
 def test_paths_are_those_of_the_triangle_rule() -> None:

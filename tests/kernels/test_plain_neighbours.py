@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from equivbench.kernels.backends.plain_neighbours import edges_within
+from equivbench.kernels.neighbours import edges_within
 from equivbench.symmetry.rotations import random_rotations
 
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=5)

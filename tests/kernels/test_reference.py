@@ -9,19 +9,20 @@ from e3nn import o3
 from test_backend_plain import CPU, SMALL
 from torch import Tensor
 
-from equivbench.kernels.attention_operations import InvariantPointAttention
-from equivbench.kernels.cases import Case, case
-from equivbench.kernels.grid_operations import CubeConvolution, SteerableConvolution
-from equivbench.kernels.inputs import make_inputs
 from equivbench.kernels.operations import (
+    Case,
     Convolution,
+    CubeConvolution,
     EdgeProduct,
+    InvariantPointAttention,
     Linear,
     Operation,
     SO2Convolution,
     SphericalHarmonics,
+    SteerableConvolution,
+    case,
 )
-from equivbench.kernels.reference import reference
+from equivbench.kernels.problem import make_inputs
 from equivbench.symmetry.grids import permute_grid
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 
@@ -54,7 +55,7 @@ def test_derivatives_are_those_of_finite_differences(operation: Operation, order
     fixed = {name: value for name, value in inputs.items() if name not in by}
 
     def function(*values: Tensor) -> Tensor:
-        return reference(operation)(**dict(zip(by, values, strict=True)), **fixed)
+        return operation.reference(**dict(zip(by, values, strict=True)), **fixed)
 
     arguments = tuple(inputs[name].requires_grad_() for name in by)
     # Random projections of the Jacobian: all its entries would take minutes.
@@ -96,7 +97,7 @@ def test_the_convolution_turns_with_its_features_and_harmonics(parity: bool) -> 
         "x": turn(inputs["x"], source),
         "harmonics": turn(inputs["harmonics"], [(l, 1) for l in range(3)]),
     }
-    function = reference(operation)
+    function = operation.reference
     assert_same(function(**turned), turn(function(**inputs), target))
 
 
@@ -113,7 +114,7 @@ def test_the_convolution_is_the_sum_written_out() -> None:
         expected[centre, :2] += weights[:2] * scalars * harmonics[0]
         # 3j(1, 0, 1) is the identity over the root of 3, which the normalisation takes away.
         expected[centre, 2:] += (harmonics[1:, None] * weights[2:] * scalars).flatten()
-    assert_same(reference(operation)(**inputs), expected)
+    assert_same(operation.reference(**inputs), expected)
 
 
 def test_the_edge_product_turns_with_its_features_and_harmonics() -> None:
@@ -125,7 +126,7 @@ def test_the_edge_product_turns_with_its_features_and_harmonics() -> None:
         "x": turn(inputs["x"], blocks),
         "harmonics": turn(inputs["harmonics"], [(l, 1) for l in range(3)]),
     }
-    function = reference(operation)
+    function = operation.reference
     assert_same(function(**turned), turn(function(**inputs), blocks))
 
 
@@ -137,7 +138,7 @@ def test_the_so2_convolution_turns_with_its_features_and_vectors() -> None:
         "x": turn(inputs["x"], [(l, 2) for l in range(3)]),
         "vectors": inputs["vectors"] @ ROTATION.T,
     }
-    function = reference(operation)
+    function = operation.reference
     assert_same(function(**turned), turn(function(**inputs), [(l, 3) for l in range(3)]))
 
 
@@ -146,7 +147,7 @@ def test_harmonics_are_e3nns() -> None:
     expected = o3.spherical_harmonics(
         [0, 1, 2, 3, 4], vectors, normalize=True, normalization="component"
     )
-    assert_same(reference(SphericalHarmonics(4))(vectors=vectors), expected)
+    assert_same(SphericalHarmonics(4).reference(vectors=vectors), expected)
 
 
 def test_point_attention_does_not_see_a_rotation_of_everything() -> None:
@@ -158,7 +159,7 @@ def test_point_attention_does_not_see_a_rotation_of_everything() -> None:
         "positions": inputs["positions"] @ ROTATION.T
         + torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64),
     }
-    function = reference(operation)
+    function = operation.reference
     assert_same(function(**turned), function(**inputs))
 
 
@@ -167,7 +168,7 @@ def test_voxel_convolutions_turn_with_the_cube(number: int) -> None:
     element = octahedral_rotations(torch.float64)[number]
     operation = CubeConvolution(1, 2, 3)
     inputs = drawn(operation)
-    function = reference(operation)
+    function = operation.reference
     assert_same(
         function(**{**inputs, "x": regular(inputs["x"], element)}),
         regular(function(**inputs), element),
@@ -210,7 +211,7 @@ def test_the_largest_case_has_its_second_derivatives_in_six_gib() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     inputs = make_inputs(one, dtype=torch.float64, device=CPU)
     by = [inputs[name].requires_grad_() for name in operation.differentiable]
-    output = reference(operation)(**inputs)
+    output = operation.reference(**inputs)
     first = torch.autograd.grad(
         output, by, torch.ones_like(output, requires_grad=True), create_graph=True
     )

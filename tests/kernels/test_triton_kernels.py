@@ -13,10 +13,9 @@ import pytest
 import torch
 from triton_process import CONFIGURATIONS
 
-from equivbench.kernels.cases import Case
 from equivbench.kernels.fused.triton_launch import launch_forward
 from equivbench.kernels.measuring import prepare
-from equivbench.kernels.operations import Convolution
+from equivbench.kernels.operations import Case, Convolution
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from equivbench.kernels.backends.plain_neighbours import edges_within
+from equivbench.kernels.neighbours import edges_within
 
 ATOMS = (9, 14, 6, 10)
 # Four: with three, torch.compile would take the number of molecules for the number of coordinates.

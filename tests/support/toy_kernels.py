@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel
-from equivbench.kernels.cases import Case
-from equivbench.kernels.operations import Convolution, Operation
-from equivbench.kernels.reference import reference
+from equivbench.kernels.operations import Case, Convolution, Operation
 from equivbench.registration import register_kernel_backend
 from equivbench.registry import KERNEL_BACKENDS
 
@@ -35,7 +33,7 @@ Change = Callable[[Operation], Run]
 
 def right(operation: Operation) -> Run:
     """The reference itself, in the dtype it is given."""
-    function = reference(operation)
+    function = operation.reference
     return lambda inputs: function(**inputs)
 
 

@@ -24,7 +24,6 @@ from equivbench.kernels.fused.triton_launch import (
 )
 from equivbench.kernels.fused.triton_source import GROUPS, INPUTS, Request
 from equivbench.kernels.operations import Convolution
-from equivbench.kernels.reference import reference
 
 RESULTS = ("grad", *INPUTS)
 SMALL = Convolution((3, 2), 1, 1)
@@ -77,7 +76,7 @@ def errors(
     tangents = {name: normal(*shapes[name]) for name in INPUTS if name in cotangents}
     leaves = {name: tensor.double().requires_grad_() for name, tensor in given.items()}
     inputs = [leaves[name] for name in INPUTS]
-    output = reference(operation)(*inputs, edge_index)
+    output = operation.reference(*inputs, edge_index)
     first = dict(
         zip(
             INPUTS,

@@ -1,1 +1,94 @@
-"""One file a backend: a library, or code of ours, that provides some of the operations."""
+"""The built-in kernel backends, one file each, as the registry lists them, and whether one can be
+there. Imports no torch."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from equivbench.registry import KernelBackendSpec
+
+_FOLDER = "equivbench.kernels.backends"
+
+BACKENDS: tuple[KernelBackendSpec, ...] = (
+    KernelBackendSpec(
+        name="torch",
+        summary="plain torch operations, channels innermost, one matrix product for each source"
+        " degree: the networks' default",
+        factory=f"{_FOLDER}.plain:PlainTorch",
+    ),
+    KernelBackendSpec(
+        name="fused",
+        summary="our own: unrolled sparse Clebsch-Gordan sums, gather and scatter fused; C on a CPU,"
+        " Triton on a GPU",
+        factory=f"{_FOLDER}.fused:Fused",
+    ),
+    KernelBackendSpec(
+        name="e3nn",
+        summary="e3nn's operations, eager",
+        factory=f"{_FOLDER}.e3nn:E3nn",
+        needs=("e3nn",),
+    ),
+    KernelBackendSpec(
+        name="e3nn-compiled",
+        summary="e3nn's operations through torch.compile",
+        factory=f"{_FOLDER}.e3nn:E3nnCompiled",
+        needs=("e3nn",),
+        slow_to_build=True,
+    ),
+    KernelBackendSpec(
+        name="cuequivariance",
+        summary="NVIDIA cuEquivariance: CUDA kernels on a GPU, its `naive` method on a CPU",
+        factory=f"{_FOLDER}.cuequivariance:CuEquivariance",
+        needs=("cuequivariance_torch",),
+        install="pip install cuequivariance-torch, on a GPU also cuequivariance-ops-torch-cu13",
+    ),
+    KernelBackendSpec(
+        name="openequivariance",
+        summary="OpenEquivariance: just-in-time CUDA kernels",
+        factory=f"{_FOLDER}.openequivariance:OpenEquivariance",
+        needs=("openequivariance",),
+        install="pip install openequivariance, with a CUDA toolkit",
+        devices=("cuda",),
+    ),
+    KernelBackendSpec(
+        name="sphericart",
+        summary="sphericart: spherical harmonics with analytic derivatives",
+        factory=f"{_FOLDER}.sphericart:Sphericart",
+        needs=("sphericart.torch",),
+        install="pip install sphericart-torch",
+    ),
+    KernelBackendSpec(
+        name="flashcart",
+        summary="flashcart: Cartesian tensor products in Triton",
+        factory=f"{_FOLDER}.flashcart:Flashcart",
+        needs=("flashcart",),
+        install="pip install flashcart, with a CUDA device",
+        devices=("cuda",),
+    ),
+)
+
+
+def absent(spec: KernelBackendSpec, device: str | None = None) -> str | None:
+    """Why ``spec`` cannot run here and how to get it; None where nothing speaks against it.
+
+    ``device`` is a torch device (``cpu``, ``cuda:0``) or None for any. What only the library itself
+    can tell, such as a missing compiler, is left to
+    :meth:`equivbench.kernels.backend.Backend.missing`.
+    """
+    if device is not None and device.partition(":")[0] not in spec.devices:
+        return f"{spec.name} runs on {' and '.join(spec.devices)} only"
+    missing = [module for module in spec.needs if not _importable(module)]
+    if not missing:
+        return None
+    advice = f": {spec.install}" if spec.install else ""
+    return f"{spec.name} needs {', '.join(missing)}, not installed here{advice}"
+
+
+def _importable(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (
+        ImportError,
+        ValueError,
+    ):  # a parent package that is not there, or that breaks as it is imported
+        return False

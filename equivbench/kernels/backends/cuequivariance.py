@@ -16,12 +16,12 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
-from e3nn import o3
 from torch import Tensor
 
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import Kernel, Tensors, UnsupportedError
 from equivbench.kernels.operations import Convolution, Operation, SphericalHarmonics
+from equivbench.kernels.operations.paths import coupling
 
 CUDA_METHOD = "uniform_1d"
 """The CUDA kernel for polynomials whose segments are all of one size, which both operations can be
@@ -66,9 +66,7 @@ def convolution_polynomial(operation: Convolution) -> Any:
     for path in operation.paths:
         channels, height = operation.channels[path.source], 2 * path.target + 1
         # e3nn's coefficients, so that nothing hangs on which basis the library prefers.
-        coefficients = (
-            o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64) * height**0.5
-        )
+        coefficients = coupling(path)
         weights, target = (
             product.add_segment(0, (channels,)),
             product.add_segment(3, (height, channels)),

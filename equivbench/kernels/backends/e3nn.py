@@ -3,7 +3,7 @@ through torch.compile."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import singledispatch
@@ -16,9 +16,16 @@ from torch import Tensor
 
 from equivbench.environment import cxx_compiler
 from equivbench.kernels.backend import Kernel, Tensors, UnsupportedError
-from equivbench.kernels.backends.layout import channels_innermost, channels_outermost, degree_blocks
-from equivbench.kernels.grid_operations import SteerableConvolution
-from equivbench.kernels.operations import Convolution, Linear, Operation, SphericalHarmonics
+from equivbench.kernels.operations import (
+    Convolution,
+    Linear,
+    Operation,
+    SphericalHarmonics,
+    SteerableConvolution,
+)
+
+Blocks = Sequence[tuple[int, int]]
+"""(channels, 2 l + 1) of each block of features."""
 
 
 class E3nn:
@@ -197,3 +204,32 @@ def _steerable_convolution(
         )
 
     return Kernel(run, _method(), adapt, lambda output: channels_innermost(output, target_blocks))
+
+
+# e3nn keeps channels outermost in each block, the stated layout innermost.
+
+
+def channels_outermost(features: Tensor, blocks: Blocks) -> Tensor:
+    """[rows, features, ...] with each block turned from [2 l + 1, channels] into [channels, 2 l +
+    1]."""
+    return _turned(features, [(height, channels) for channels, height in blocks])
+
+
+def channels_innermost(features: Tensor, blocks: Blocks) -> Tensor:
+    """[rows, features, ...] with each block turned from [channels, 2 l + 1] into [2 l + 1,
+    channels]."""
+    return _turned(features, blocks)
+
+
+def _turned(features: Tensor, shapes: Blocks) -> Tensor:
+    parts = torch.split(features, [first * second for first, second in shapes], dim=1)
+    turned = [
+        torch.unflatten(part, 1, shape).transpose(1, 2).flatten(1, 2)
+        for part, shape in zip(parts, shapes, strict=True)
+    ]
+    return torch.cat(turned, dim=1)
+
+
+def degree_blocks(channels: Sequence[int]) -> Blocks:
+    """Blocks of degrees 0, 1, ... with so many ``channels``."""
+    return [(count, 2 * degree + 1) for degree, count in enumerate(channels)]

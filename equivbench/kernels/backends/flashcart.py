@@ -22,6 +22,7 @@ from torch import Tensor
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import Kernel, Tensors, UnsupportedError
 from equivbench.kernels.operations import Convolution, Operation, Path
+from equivbench.kernels.operations.paths import coupling
 
 _INSTALL = "pip install flashcart, with a CUDA device"
 
@@ -164,15 +165,11 @@ def _scales(
     output = product(_changed(x, bases).flatten(1), _changed(harmonics, bases).flatten(1), ones)
     scales = {}
     for path, theirs in _target_blocks(operation, order, output, 1).items():
-        coefficients = (
-            o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64)
-            * (2 * path.target + 1) ** 0.5
-        )
         factors = (
             x[:, path.source**2 : (path.source + 1) ** 2],
             harmonics[:, path.edge**2 : (path.edge + 1) ** 2],
         )
-        ours = torch.einsum("tse,nsu,neu,tc->ncu", coefficients, *factors, bases[path.target])
+        ours = torch.einsum("tse,nsu,neu,tc->ncu", coupling(path), *factors, bases[path.target])
         scales[path] = float((theirs * ours).sum() / (ours * ours).sum())
     return scales
 

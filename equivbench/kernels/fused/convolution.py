@@ -19,7 +19,6 @@ from torch import Tensor
 from torch.library import Library
 
 from equivbench.kernels.fused.differentiable import differentiable
-from equivbench.kernels.fused.shapes import check_shapes
 from equivbench.kernels.operations import Convolution
 
 Description = tuple[list[int], int, int, bool]
@@ -72,7 +71,7 @@ def _check(
 ) -> None:
     """Raises ``ValueError`` where a kernel would read past the end of a tensor or take it for
     another type."""
-    check_shapes(operation, x, harmonics, weights, edge_index)
+    operation.check_shapes(x, harmonics, weights, edge_index)
     if edge_index.dtype != torch.int64:
         raise ValueError(
             f"edge_index of the convolution is {edge_index.dtype}; it must be torch.int64"

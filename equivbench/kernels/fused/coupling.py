@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from equivbench.kernels.operations import Convolution
+from equivbench.kernels.operations.paths import coupling
 
 Combination = tuple[tuple[int, float], ...]
 """(row of the harmonics, coefficient) pairs, by row."""
@@ -54,20 +55,13 @@ class Couplings:
 def couplings(operation: Convolution) -> Couplings:
     """The sparse coefficients of ``operation``; e3nn's Wigner 3j in float64 times (2 l + 1)^1/2 of
     the target degree."""
-    import torch
-    from e3nn import o3
-
     slots: dict[tuple[tuple[int, int], ...], tuple[int, Combination]] = {}
     paths: list[Coupling] = []
     weights = output = 0
     for path in operation.paths:
         channels = operation.channels[path.source]
-        coefficients = (
-            o3.wigner_3j(path.target, path.source, path.edge, dtype=torch.float64)
-            * (2 * path.target + 1) ** 0.5
-        )
         entries: list[tuple[int, int, int]] = []
-        for m3, matrix in enumerate(coefficients.tolist()):
+        for m3, matrix in enumerate(coupling(path).tolist()):
             for m1, row in enumerate(matrix):
                 # e3nn's table holds zeros as rounding noise, and equal coefficients differ by it.
                 combination = tuple(

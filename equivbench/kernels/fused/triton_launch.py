@@ -19,7 +19,6 @@ from torch import Tensor
 
 from equivbench.errors import FailedError
 from equivbench.kernels.fused.coupling import couplings
-from equivbench.kernels.fused.shapes import check_shapes
 from equivbench.kernels.fused.triton_grouping import CENTRE, NEIGHBOUR, groups
 from equivbench.kernels.fused.triton_source import INPUTS, Kind, Request, parts, write
 from equivbench.kernels.operations import Convolution
@@ -133,7 +132,7 @@ def _checked(
 ) -> dict[str, Tensor]:
     """The inputs, contiguous; raises ``ValueError`` for other shapes, since a kernel would read
     past the end."""
-    check_shapes(operation, x, harmonics, weights, edge_index)
+    operation.check_shapes(x, harmonics, weights, edge_index)
     return {
         "x": x.contiguous(),
         "harmonics": harmonics.contiguous(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from equivbench.kernels.backends.plain_neighbours import edges_within
+from equivbench.kernels.neighbours import edges_within
 
 if TYPE_CHECKING:
     from equivbench.tasks.base import Split

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import UsageError, unknown_name
-from equivbench.kernels.backends.plain_neighbours import edges_within
+from equivbench.kernels.neighbours import edges_within
 from equivbench.tasks.base import Split, Task, TaskData
 from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS
 from equivbench.tasks.forcefield.elements import NUMBERS

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equivbench.kernels.backends.plain_attention import length, point_attention, to_global, to_local
+from equivbench.kernels.backends.plain.attention import length, point_attention, to_global, to_local
 from equivbench.tasks.flow.networks.denoiser import Denoiser
 from equivbench.tasks.flow.networks.embedding import PairEmbedding, ResidueEmbedding, TimeEmbedding
 from equivbench.tasks.flow.networks.frames import frames_along

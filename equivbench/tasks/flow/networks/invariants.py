@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from equivbench.kernels.backends.plain_attention import length
+from equivbench.kernels.backends.plain.attention import length
 
 STRIDES = (1, 2, 4)
 """Bonds and vectors from each residue to those this far on in the chain; 1-4 residues make a

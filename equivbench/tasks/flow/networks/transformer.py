@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equivbench.kernels.backends.plain_attention import biased_attention
+from equivbench.kernels.backends.plain.attention import biased_attention
 
 ABSENT = -1e9
 """Logit of a residue that does not exist: its weight is exactly 0 in every precision, and a row of

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from equivbench.kernels.backends.plain_irreps import envelope as envelope
-from equivbench.kernels.backends.plain_irreps import radial_basis as radial_basis
+from equivbench.kernels.backends.plain.irreps import envelope as envelope
+from equivbench.kernels.backends.plain.irreps import radial_basis as radial_basis
 
 ELEMENTS = 100
 """Rows of an element embedding: atomic numbers 0 to 99."""

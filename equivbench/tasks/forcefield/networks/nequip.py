@@ -21,7 +21,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equivbench.kernels.module import OnBackend
+from equivbench.kernels.backend import OnBackend
 from equivbench.kernels.operations import Convolution
 from equivbench.tasks.forcefield.networks.graph import (
     ELEMENTS,

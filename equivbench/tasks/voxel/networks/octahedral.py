@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
-from equivbench.kernels.backends.plain_cube import ORDER as ORDER
-from equivbench.kernels.backends.plain_cube import Kind, cube_bank, cube_places
+from equivbench.kernels.backends.plain.grids import CubeLayer, cube_bank, cube_places
+from equivbench.kernels.operations.cube_convolution import ORDER as ORDER
 from equivbench.tasks.voxel.grid import ELEMENTS
 from equivbench.tasks.voxel.networks.plain import HEAD_SCALE
 from equivbench.tasks.voxel.networks.skeleton import UNet
@@ -39,7 +39,7 @@ class GroupConv(nn.Module):
         width: int,
         out: int,
         kernel: int,
-        kind: Kind = "group",
+        kind: CubeLayer = "group",
         stride: int = 1,
         *,
         transposed: bool = False,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, Tensors
 from equivbench.kernels.operations import EdgeProduct, Linear, RadialBasis, SphericalHarmonics
+from equivbench.kernels.operations.paths import coupling
 
 METHOD = "torch"
 
@@ -60,7 +61,7 @@ def linear_kernel(operation: Linear, *, dtype: torch.dtype, device: torch.device
     """A matrix product a degree."""
     degrees = range(len(operation.inputs))
     rows = [(2 * degree + 1) * operation.inputs[degree] for degree in degrees]
-    sizes = [operation.inputs[degree] * operation.outputs[degree] for degree in degrees]
+    sizes = list(operation.weight_sizes)
 
     def run(inputs: Tensors) -> Tensor:
         out = []
@@ -85,17 +86,13 @@ def edge_product_kernel(
     heights = [2 * degree + 1 for degree in range(operation.lmax + 1)]
     degree_of_row = torch.repeat_interleave(torch.tensor(heights)).to(device)
     pairs: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    blocks: dict[tuple[int, int], list[Tensor]] = {}
     for number, path in enumerate(operation.paths):
         pairs.setdefault((path.source, path.edge), []).append((number, path.target))
-    couplings = {}
-    for (source, edge), found in pairs.items():
-        blocks = [
-            o3.wigner_3j(target, source, edge, dtype=torch.float64) * (2 * target + 1) ** 0.5
-            for _, target in found
-        ]
-        couplings[source, edge] = torch.cat([block.flatten(1) for block in blocks]).to(
-            dtype=dtype, device=device
-        )
+        blocks.setdefault((path.source, path.edge), []).append(coupling(path).flatten(1))
+    couplings = {
+        pair: torch.cat(found).to(dtype=dtype, device=device) for pair, found in blocks.items()
+    }
 
     def run(inputs: Tensors) -> Tensor:
         edges, centre = len(inputs["x"]), inputs["edge_index"][1]

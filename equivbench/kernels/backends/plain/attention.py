@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from equivbench.kernels.attention_operations import InvariantPointAttention, PairBiasAttention
 from equivbench.kernels.backend import Kernel, Tensors
+from equivbench.kernels.operations import InvariantPointAttention, PairBiasAttention
 
 METHOD = "torch scaled_dot_product_attention"
 

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import torch
 import torch._dynamo
-from e3nn import o3
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, Tensors
 from equivbench.kernels.operations import Convolution
+from equivbench.kernels.operations.paths import coupling
 
 
-def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def convolution_kernel(
+    operation: Convolution, *, dtype: torch.dtype, device: torch.device
+) -> Kernel:
     """Twice differentiable, and traced whole by torch.compile."""
     # Plain ints and lists: torch.compile does not trace Irreps. For each source degree, the heights
     # of its products.
@@ -32,12 +34,7 @@ def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.dev
                 full = torch.zeros(
                     2 * path.target + 1, 2 * source + 1, edge_rows, dtype=torch.float64
                 )
-                # "component" normalisation of the output, as e3nn's TensorProduct has by default.
-                coefficients = (
-                    o3.wigner_3j(path.target, source, path.edge, dtype=torch.float64)
-                    * (2 * path.target + 1) ** 0.5
-                )
-                full[..., path.edge**2 : (path.edge + 1) ** 2] = coefficients
+                full[..., path.edge**2 : (path.edge + 1) ** 2] = coupling(path)
                 stacked.append(full)
                 counts.append(channels)
         heights.append([len(full) for full in stacked])

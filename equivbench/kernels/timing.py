@@ -1,12 +1,24 @@
-"""Clocks for kernels: a CPU's own, and device events on a GPU."""
+"""Clocks for kernels, a CPU's own and device events on a GPU, and what their times are held
+against: how fast memory is copied, and how large the cache is."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
+
+from equivbench.errors import FailedError
+
+_CPU_CACHE = 32 * 2**20
+"""Assumed where the system does not tell; large for a desktop."""
+_LARGEST = 256 * 2**20
+"""Servers share larger caches among many cores; passing this much is enough and keeps memory in
+bounds."""
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "": 1}
 
 
 class Timer(Protocol):
@@ -65,3 +77,43 @@ class CudaTimer:
 def timer(device: torch.device) -> Timer:
     """The clock of ``device``."""
     return CudaTimer(device) if device.type == "cuda" else CpuTimer()
+
+
+def cache_bytes(
+    device: torch.device, folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")
+) -> int:
+    """Bytes of the last cache before memory, at most 256 MiB. ``folder`` is where Linux tells it
+    for CPUs."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).L2_cache_size)
+    sizes = []
+    for file in folder.glob("index*/size"):
+        found = re.fullmatch(r"(\d+)([KMG]?)\s*", file.read_text())
+        if found:
+            sizes.append(int(found[1]) * _UNITS[found[2]])
+    return min(max(sizes, default=_CPU_CACHE), _LARGEST)
+
+
+def copy_bandwidth(device: torch.device, *, clock: Timer | None = None) -> float:
+    """Bytes a second, read and written, of a copy much larger than the cache, at torch's number of
+    threads: the best of five.
+
+    Raises ``FailedError`` where the clock does not move.
+    """
+    clock = clock or timer(device)
+    numbers = max(64 * 2**20, 4 * cache_bytes(device)) // 4
+    source = torch.ones(numbers, device=device)
+    target = torch.zeros_like(source)
+    # The first writes map the memory.
+    target.copy_(source)
+    seconds = min(clock.seconds(lambda: _copy(source, target)) for _ in range(5))
+    if seconds <= 0.0:
+        raise FailedError(
+            f"a copy of {4 * numbers} bytes took no time by the clock of {device};"
+            " its bandwidth is not known"
+        )
+    return 2 * 4 * numbers / seconds
+
+
+def _copy(source: torch.Tensor, target: torch.Tensor) -> None:
+    target.copy_(source)

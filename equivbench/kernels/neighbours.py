@@ -1,14 +1,11 @@
-"""Neighbour lists of a batch of molecules: masked pairs of padded molecules, so never a pair of two
-molecules."""
+"""Neighbour lists of a batch of molecules, as the data pipeline makes them: masked pairs of padded
+molecules, so never a pair of two molecules."""
 
 from __future__ import annotations
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-
-from equivbench.kernels.backend import Kernel
-from equivbench.kernels.operations import NeighbourSearch
 
 
 def edges_within(
@@ -31,9 +28,15 @@ def edges_within(
         Keep only the nearest so many sources of each target (ties: the lower atom index), or all if
         None.
 
-    Returns ------- edge_index [2, edges] int64: row 0 the source (sender) j, row 1 the target
-    (receiver) i, sorted by target, then source. Distances are computed in float64. Memory is
-    molecules * widest^2, not atoms^2.
+    Returns
+    -------
+    edge_index
+        [2, edges] int64: row 0 the source (sender) j, row 1 the target (receiver) i, sorted by
+        target, then source.
+
+    Notes
+    -----
+    Distances are computed in float64. Memory is molecules * widest^2, not atoms^2.
     """
     if len(pos) == 0:
         return batch.new_empty(2, 0)
@@ -57,13 +60,3 @@ def edges_within(
     molecule, target, source = close.nonzero(as_tuple=True)
     start = first[molecule]
     return torch.stack([start + source, start + target])
-
-
-def neighbour_kernel(
-    operation: NeighbourSearch, *, dtype: torch.dtype, device: torch.device
-) -> Kernel:
-    """The data pipeline's neighbour search."""
-    return Kernel(
-        lambda inputs: edges_within(inputs["pos"], inputs["batch"], operation.cutoff),
-        "torch masked pairs",
-    )

@@ -1,0 +1,113 @@
+"""The voxel convolutions in plain torch: the kernel is expanded from its weights, then one dense
+convolution runs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from e3nn import o3
+from torch import Tensor
+from torch.nn import functional
+
+from equivbench.kernels.backend import Kernel, Tensors
+from equivbench.kernels.operations import CubeConvolution, SteerableConvolution
+from equivbench.kernels.operations.cube_convolution import ORDER
+from equivbench.kernels.operations.paths import coupling
+from equivbench.symmetry.grids import permute_grid
+from equivbench.symmetry.rotations import octahedral_rotations
+
+CubeLayer = Literal["lift", "group", "project"]
+"""From a grid to the 24 copies, between copies, and from copies to a grid."""
+
+
+def cube_places(kernel: int, copies: int) -> Tensor:
+    """[24 g, (24 h,) k^3] int64: of bank entry (g, h, s), the place of (g^-1 h, g^-1 s) in a filter
+    [copies, k^3]."""
+    elements = octahedral_rotations(torch.float64)
+    voxels = (
+        torch.arange(kernel**3).reshape(1, 1, kernel, kernel, kernel).expand(ORDER, -1, -1, -1, -1)
+    )
+    moved = permute_grid(voxels, elements).reshape(ORDER, kernel**3)
+    if copies == 1:
+        return moved
+    relative = torch.einsum("gji,hjk->ghik", elements, elements)
+    table = (
+        torch.cdist(relative.flatten(2).flatten(0, 1), elements.flatten(1))
+        .argmin(1)
+        .reshape(ORDER, ORDER)
+    )
+    return table[:, :, None] * kernel**3 + moved[:, None, :]
+
+
+def cube_bank(weight: Tensor, place: Tensor, kernel: int, kind: CubeLayer) -> Tensor:
+    """Filters [first, second, copies k^3] expanded by :func:`cube_places` to the weights of a plain
+    convolution."""
+    first, second, cube = weight.shape[0], weight.shape[1], (kernel,) * 3
+    filters = weight.index_select(2, place.flatten())
+    if kind == "group":
+        bank = filters.view(first, second, ORDER, ORDER, -1).permute(0, 2, 1, 3, 4)
+        return bank.reshape(ORDER * first, ORDER * second, *cube)
+    if kind == "lift":
+        bank = filters.view(first, second, ORDER, -1).permute(0, 2, 1, 3)
+        return bank.reshape(ORDER * first, second, *cube)
+    return filters.view(first, ORDER * second, *cube)
+
+
+def cube_kernel(operation: CubeConvolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+    """The cube-group network's convolution."""
+    place = cube_places(operation.kernel, ORDER).to(device)
+    padding = (operation.kernel - 1) // 2
+
+    def run(inputs: Tensors) -> Tensor:
+        bank = cube_bank(inputs["weights"], place, operation.kernel, "group")
+        return functional.conv3d(inputs["x"], bank, padding=padding)
+
+    return Kernel(run, "torch conv3d")
+
+
+def steerable_kernel(
+    operation: SteerableConvolution, *, dtype: torch.dtype, device: torch.device
+) -> Kernel:
+    """The kernel as one matrix product a path: fixed functions of the offset times weights."""
+    reach, half = operation.reach, operation.diameter / 2
+    line = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    lattice = torch.stack(torch.meshgrid(line, line, line, indexing="ij"), dim=-1)
+    # e3nn's own function rounds a constant to the default dtype.
+    offsets = lattice.norm(dim=-1, keepdim=True) * ((operation.radial + 1) / half) - torch.arange(
+        1, operation.radial + 1
+    )
+    basis = torch.where(
+        offsets.abs() < 1, 1.14136 * torch.exp(2 - 1 / (1 - offsets) - 1 / (1 + offsets)), 0.0
+    )
+    fixed = []
+    for path in operation.paths:
+        harmonics = o3.spherical_harmonics(
+            path.edge, lattice, normalize=True, normalization="component"
+        )
+        functions = torch.einsum("tse,xyze,xyzk->ktsxyz", coupling(path), harmonics, basis)
+        fixed.append(functions.to(dtype=dtype, device=device))
+    sizes = operation.weight_sizes
+
+    def run(inputs: Tensors) -> Tensor:
+        blocks: dict[tuple[int, int], Tensor] = {}
+        for path, functions, weights in zip(
+            operation.paths, fixed, torch.split(inputs["weights"], sizes, dim=1), strict=True
+        ):
+            where = path.target, path.source
+            pairs = weights.view(-1, operation.inputs[path.source], operation.outputs[path.target])
+            block = torch.einsum("ktsxyz,kuv->tvsuxyz", functions, pairs)
+            blocks[where] = blocks[where] + block if where in blocks else block
+        rows = [
+            torch.cat(
+                [
+                    blocks[target, source].flatten(2, 3).flatten(0, 1)
+                    for source in range(len(operation.inputs))
+                ],
+                dim=1,
+            )
+            for target in range(len(operation.outputs))
+        ]
+        return functional.conv3d(inputs["x"], torch.cat(rows), padding=reach)
+
+    return Kernel(run, "torch conv3d")

@@ -1,0 +1,147 @@
+"""What every operation states about itself, and the named cases of one. Imports no torch.
+
+An operation is one file beside this one: a frozen dataclass of plain numbers whose docstring states
+the formula, the inputs and their shapes, and whose methods draw random inputs, evaluate the formula
+in float64 and count bytes and operations; below it ``CASES``, the sizes that people run. Backends
+are held against it and nothing else needs to know of it but the list in ``__init__.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from equivbench.errors import UsageError
+from equivbench.records.kernels import MODES, Mode
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+INDEX_BYTES = 8
+"""int64 indices."""
+Sizes = Mapping[str, int]
+"""What an operation leaves open, such as ``nodes`` and ``edges``."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one call of a mode costs at least."""
+
+    bytes_fused: float
+    """Each pass of autograd reads its arguments once and writes its results once, and recomputes
+    what lies between."""
+    bytes_unfused: float
+    """One operation after the other, each through memory."""
+    operations: float
+    """Useful floating-point operations: coefficients that are zero, and what is recomputed, do not
+    count."""
+
+    def __add__(self, other: Costs) -> Costs:
+        return Costs(
+            self.bytes_fused + other.bytes_fused,
+            self.bytes_unfused + other.bytes_unfused,
+            self.operations + other.operations,
+        )
+
+
+@dataclass(frozen=True)
+class Operation:
+    """The base of all operations; a subclass is a frozen dataclass of plain numbers.
+
+    Irreps lie in blocks by degree l, and in a block channels are innermost: [..., 2 l + 1, C],
+    flattened. Components are in e3nn's order (for l = 1: x, y, z) and the spherical harmonics are
+    e3nn's with ``normalization="component"``. This is the layout of the stated tensors; a backend
+    that wants another says how to change them (:class:`equivbench.kernels.backend.Kernel`).
+    """
+
+    name: ClassVar[str]
+    """What it is called in ``equivbench kernels`` and by :meth:`Backend.build`."""
+    differentiable: ClassVar[tuple[str, ...]] = ()
+    """The inputs that gradients are taken by."""
+
+    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+        """Random inputs of order one, in float64 on the CPU."""
+        raise self._lacks("inputs", "draw")
+
+    def reference(self, *_: Any, **inputs: Any) -> Tensor:
+        """The formula on the named inputs in float64: plain dense torch, independent of all
+        backends.
+
+        It is differentiable as often as the cases say.
+        """
+        raise self._lacks("reference", "reference")
+
+    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
+        """Costs of the forward, backward and double-backward pass, each alone, with numbers of
+        ``itemsize`` bytes."""
+        raise self._lacks("cost formulas", "passes")
+
+    def _lacks(self, what: str, method: str) -> UsageError:
+        return UsageError(
+            f"kernel operation {self.name!r} has no {what}; give {type(self).__name__} a method"
+            f" {method!r}"
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """An operation at a size that people run."""
+
+    name: str
+    operation: Operation
+    sizes: Sizes
+    derivatives: int
+    """How often networks differentiate it: 2 where forces come from an energy."""
+    source: str
+    """Which network, and where its sizes are published."""
+    quick: bool = False
+    """Whether it is checked and timed in about a second: what the gate, asv and pytest-benchmark
+    take by default."""
+
+
+def costs(case: Case, mode: Mode, itemsize: int = 4) -> Costs:
+    """The costs of one call of ``case`` in ``mode``, which is cumulative.
+
+    Parameters
+    ----------
+    case
+        Operation and sizes.
+    mode
+        ``double_backward`` holds the forward and the backward pass too.
+    itemsize
+        Bytes of a number.
+
+    Returns
+    -------
+    Costs
+        The floor that measured times are held against.
+
+    Raises
+    ------
+    UsageError
+        The operation has no formulas.
+    """
+    total = Costs(0.0, 0.0, 0.0)
+    for one in case.operation.passes(case.sizes, itemsize)[: MODES.index(mode) + 1]:
+        total = total + one
+    return total
+
+
+def bilinear_passes(
+    itemsize: int, arguments: int, output: int, between: int, operations: float, index: int = 0
+) -> tuple[Costs, ...]:
+    """The three passes of what is linear in each of two factors: one product forward, two backward,
+    four for second derivatives.
+
+    ``arguments``, ``output`` and what lies ``between`` (stored by one operation and read by the
+    next) are in numbers, ``index`` in bytes. Pointwise functions are counted by the same rule.
+    """
+    return tuple(
+        Costs(
+            itemsize * (reads * arguments + writes * output) + index,
+            itemsize * (reads * arguments + writes * output + 2 * products * between) + index,
+            products * operations,
+        )
+        for reads, writes, products in ((1, 1, 1), (2, 1, 2), (3, 2, 4))
+    )

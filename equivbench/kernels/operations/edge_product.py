@@ -1,0 +1,125 @@
+"""Allegro's tensor product of an edge's features with what surrounds its centre."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from equivbench.kernels.operations.base import (
+    INDEX_BYTES,
+    Case,
+    Costs,
+    Operation,
+    Sizes,
+    bilinear_passes,
+)
+from equivbench.kernels.operations.paths import Path, coupled_orders, coupling, triangle_paths
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class EdgeProduct(Operation):
+    """Allegro's tensor product ("uuu"): an edge's features times the environment of its centre,
+    channel by channel.
+
+    env_i = sum over edges j -> i of v_l(ij) Y_l(r_ij); out_ij,t = sum over paths into degree t of
+    w_p [x_ij (x) env_i]_p (Musaelian et al. 2022, 2204.05249). Paths are those of natural parity,
+    ordered by source, edge and target degree, with the coefficients of
+    :class:`equivbench.kernels.operations.Convolution`.
+
+    Inputs: ``x`` [edges, (lmax + 1)^2 C]; ``harmonics`` [edges, (lmax + 1)^2]; ``environment``
+    [edges, (lmax + 1) C], the v of degree after degree; ``weights`` [paths, C]; ``edge_index`` [2,
+    edges] int64. Output: [edges, (lmax + 1)^2 C].
+    """
+
+    name: ClassVar[str] = "edge-product"
+    differentiable: ClassVar[tuple[str, ...]] = ("x", "harmonics", "environment", "weights")
+
+    channels: int
+    lmax: int
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The paths, ordered by source, edge and target degree."""
+        return triangle_paths(self.lmax, self.lmax, self.lmax)
+
+    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+        """Normal numbers and the edges of molecules."""
+        from equivbench.kernels.operations.drawing import neighbour_pairs, normal
+
+        edges, degrees = sizes["edges"], self.lmax + 1
+        return {
+            "x": normal(generator, edges, degrees**2 * self.channels),
+            "harmonics": normal(generator, edges, degrees**2),
+            "environment": normal(generator, edges, degrees * self.channels),
+            "weights": normal(generator, len(self.paths), self.channels),
+            "edge_index": neighbour_pairs(generator, sizes["nodes"], edges),
+        }
+
+    def reference(
+        self,
+        x: Tensor,
+        harmonics: Tensor,
+        environment: Tensor,
+        weights: Tensor,
+        edge_index: Tensor,
+    ) -> Tensor:
+        """One coefficient at a time, so that autograd keeps views only."""
+        import torch
+
+        channels, centre = self.channels, edge_index[1]
+        features = x.reshape(len(x), (self.lmax + 1) ** 2, channels)
+        by_degree = environment.reshape(len(x), self.lmax + 1, channels)
+        degree_of_row = [degree for degree in range(self.lmax + 1) for _ in range(2 * degree + 1)]
+        weighted = by_degree[:, degree_of_row] * harmonics[:, :, None]
+        nodes = int(edge_index.max()) + 1 if len(x) else 0
+        sums = weighted.new_zeros(nodes, *weighted.shape[1:]).index_add(0, centre, weighted)
+        around = sums[centre]
+        out: list[Tensor] = [torch.zeros_like(features[:, 0]) for _ in degree_of_row]
+        for path, weight in zip(self.paths, weights, strict=True):
+            coefficients = coupling(path)
+            for t, s, e in coefficients.abs().gt(1e-9).nonzero().tolist():
+                product = features[:, path.source**2 + s] * around[:, path.edge**2 + e]
+                row = path.target**2 + t
+                out[row] = out[row] + float(coefficients[t, s, e]) * product * weight
+        return torch.stack(out, dim=1).flatten(1)
+
+    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
+        """Two operations a row for the environment, three a coefficient, two a component of each
+        path's product."""
+        edges, channels, rows = sizes["edges"], self.channels, (self.lmax + 1) ** 2
+        features = edges * rows * channels
+        per_edge = rows + (self.lmax + 1) * channels
+        arguments = features + edges * per_edge + len(self.paths) * channels
+        outer = sum((2 * path.source + 1) * (2 * path.edge + 1) for path in self.paths)
+        coefficients = sum(sum(coupled_orders(path)) for path in self.paths)
+        heights = sum(2 * path.target + 1 for path in self.paths)
+        return bilinear_passes(
+            itemsize,
+            arguments,
+            features,
+            2 * features + outer * edges * channels,
+            edges * channels * (2 * rows + 3 * coefficients + 2 * heights),
+            2 * edges * INDEX_BYTES,
+        )
+
+
+CASES = (
+    Case(
+        "edge-product-c16-l2",
+        EdgeProduct(16, 2),
+        {"nodes": 160, "edges": 1_920},
+        2,
+        "Allegro's product at the tensor-product pair's edge count",
+        quick=True,
+    ),
+    Case(
+        "edge-product-c64-l2",
+        EdgeProduct(64, 2),
+        {"nodes": 500, "edges": 10_000},
+        2,
+        "Allegro, 64 tensor features to l = 2 (2204.05249)",
+    ),
+)

@@ -1,0 +1,195 @@
+"""The SO(2) convolution of eSCN and eSEN, with the Wigner matrices that it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from equivbench.kernels.operations.base import (
+    INDEX_BYTES,
+    Case,
+    Costs,
+    Operation,
+    Sizes,
+    bilinear_passes,
+)
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class SO2Convolution(Operation):
+    """eSCN's convolution: turn each edge to the axis, mix orders m by SO(2) maps, turn back, and
+    sum over the neighbours.
+
+    z = D x_j with D the Wigner matrix that takes r_ij to the harmonics' polar axis (y); z_lm is
+    scaled by the edge's weight of (l, |m|); y_0 = z_0 W_0, y_m = z_m A_m - z_-m B_m and y_-m = z_-m
+    A_m + z_m B_m for 0 < m <= mmax, each over the degrees l >= m and channels together; out_i = sum
+    over j of D^T y (Passaro & Zitnick 2023, 2302.03655). The angle about the edge that D leaves
+    open does not matter. The Wigner matrices are part of the operation.
+
+    Inputs: ``x`` [nodes, (lmax + 1)^2 C]; ``vectors`` [edges, 3]; ``weights`` [edges, sum_m (lmax +
+    1 - m) C], m after m; ``mixing`` [n]: W_0 [(lmax + 1) C, (lmax + 1) H], then A_m and B_m [(lmax
+    + 1 - m) C, (lmax + 1 - m) H] for each m; ``edge_index`` [2, edges] int64. Output: [nodes, (lmax
+    + 1)^2 H].
+    """
+
+    name: ClassVar[str] = "so2-convolution"
+    differentiable: ClassVar[tuple[str, ...]] = ("x", "vectors", "weights", "mixing")
+
+    channels: int
+    hidden: int
+    lmax: int
+    mmax: int
+
+    @property
+    def degrees(self) -> tuple[int, ...]:
+        """Degrees that have each order m = 0, 1, ... mmax."""
+        return tuple(self.lmax + 1 - m for m in range(self.mmax + 1))
+
+    @property
+    def mixing_sizes(self) -> tuple[int, ...]:
+        """Numbers in W_0, then in A_m and B_m together."""
+        pairs = self.channels * self.hidden
+        return tuple((1 if m == 0 else 2) * n**2 * pairs for m, n in enumerate(self.degrees))
+
+    @property
+    def mixing_size(self) -> int:
+        """Numbers in ``mixing``."""
+        return sum(self.mixing_sizes)
+
+    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+        """Normal numbers, bonds and the edges of molecules."""
+        from equivbench.kernels.operations.drawing import bonds, neighbour_pairs, normal
+
+        nodes, edges = sizes["nodes"], sizes["edges"]
+        fan_in = self.channels * (self.lmax + 1)
+        return {
+            "x": normal(generator, nodes, (self.lmax + 1) ** 2 * self.channels),
+            "vectors": _away_from_axis(bonds(generator, edges)),
+            "weights": normal(generator, edges, sum(self.degrees) * self.channels),
+            "mixing": normal(generator, self.mixing_size) * fan_in**-0.5,
+            "edge_index": neighbour_pairs(generator, nodes, edges),
+        }
+
+    def reference(
+        self, x: Tensor, vectors: Tensor, weights: Tensor, mixing: Tensor, edge_index: Tensor
+    ) -> Tensor:
+        """With Wigner matrices as matrix exponentials of the shortest rotation to the axis, and
+        dense maps of all rows."""
+        import torch
+
+        lmax, channels, hidden = self.lmax, self.channels, self.hidden
+        turn = _wigner(lmax, vectors)
+        turned = turn @ x.reshape(len(x), (lmax + 1) ** 2, channels)[edge_index[0]]
+        rows = {
+            m: [degree**2 + degree + m for degree in range(abs(m), lmax + 1)]
+            for m in range(-self.mmax, self.mmax + 1)
+        }
+        mixed = turned.new_zeros(*turned.shape[:2], hidden)
+        first = start = 0
+        for m, count in enumerate(self.degrees):
+            scale = weights[:, first : first + count * channels]
+            maps = mixing[start : start + self.mixing_sizes[m]].reshape(
+                -1, count * channels, count * hidden
+            )
+            plus = turned[:, rows[m]].flatten(1) * scale
+            if m == 0:
+                places, parts = rows[0], plus @ maps[0]
+            else:
+                minus = turned[:, rows[-m]].flatten(1) * scale
+                cosine, sine = plus @ maps[0] - minus @ maps[1], minus @ maps[0] + plus @ maps[1]
+                places, parts = rows[m] + rows[-m], torch.cat([cosine, sine], dim=1)
+            index = x.new_tensor(places, dtype=torch.int64)
+            mixed = mixed.index_copy(1, index, parts.view(-1, len(places), hidden))
+            first, start = first + count * channels, start + self.mixing_sizes[m]
+        messages = (turn.mT @ mixed).flatten(1)
+        zeros = messages.new_zeros(len(x), messages.shape[1])
+        out: Tensor = zeros.index_add(0, edge_index[1], messages)
+        return out
+
+    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
+        """Two rotations of the kept rows, the maps of each order, and the Wigner matrices."""
+        nodes, edges, mmax = sizes["nodes"], sizes["edges"], self.mmax
+        channels, hidden, degrees = self.channels, self.hidden, range(self.lmax + 1)
+        rows, kept = (self.lmax + 1) ** 2, sum(2 * min(degree, mmax) + 1 for degree in degrees)
+        wigner = edges * sum((2 * min(degree, mmax) + 1) * (2 * degree + 1) for degree in degrees)
+        counts = sum((1 if m == 0 else 4) * count**2 for m, count in enumerate(self.degrees))
+        maps = counts * channels * hidden
+        set_up = edges * sum(4 * (2 * degree + 1) ** 3 for degree in degrees)
+        scales = edges * sum(self.degrees) * channels
+        return bilinear_passes(
+            itemsize,
+            nodes * rows * channels + 3 * edges + scales + self.mixing_size,
+            nodes * rows * hidden,
+            wigner + edges * (rows + kept) * (channels + hidden),
+            2 * wigner * (channels + hidden) + 2 * edges * maps + set_up,
+            2 * edges * INDEX_BYTES,
+        )
+
+
+def _away_from_axis(vectors: Tensor) -> Tensor:
+    """``vectors`` with x, y, z turned to y, z, x where y is more than 0.9 of the length.
+
+    The published way to Wigner matrices is by angles; near the polar axis y its derivatives lose
+    digits in float32.
+    """
+    import torch
+
+    near = vectors[:, 1].abs() > 0.9 * vectors.norm(dim=1)
+    return torch.where(near[:, None], vectors.roll(1, dims=1), vectors)
+
+
+def _wigner(lmax: int, vectors: Tensor) -> Tensor:
+    """[edges, (lmax + 1)^2, (lmax + 1)^2]: Wigner matrices of the shortest rotation from each
+    vector to y, not from -y."""
+    import torch
+    from torch.nn import functional
+
+    unit = vectors / vectors.square().sum(1, keepdim=True).sqrt()
+    x, y, z = unit.unbind(1)
+    sine = (x.square() + z.square()).sqrt()
+    angle = torch.atan2(sine, y)
+    # unit cross y, over its length.
+    axis = torch.stack([-z, torch.zeros_like(y), x], dim=1) / sine[:, None]
+    size = (lmax + 1) ** 2
+    out = functional.pad(torch.ones_like(unit[:, :1, None]), (0, size - 1) * 2)
+    for degree in range(1, lmax + 1):
+        generators = _generators(degree).to(unit)
+        turns = torch.einsum("nk,kij->nij", axis * angle[:, None], generators)
+        pad = (degree**2, size - (degree + 1) ** 2)
+        out = out + functional.pad(torch.linalg.matrix_exp(turns), pad * 2)
+    return out
+
+
+def _generators(degree: int) -> Tensor:
+    """[3, 2 l + 1, 2 l + 1] float64 generators of rotations about x, y, z: the Wigner 3j symbols of
+    l, 1, l, scaled."""
+    import torch
+    from e3nn import o3
+
+    wigner = o3.wigner_3j(1, degree, degree, dtype=torch.float64)
+    found: Tensor = wigner * (degree * (degree + 1) * (2 * degree + 1)) ** 0.5
+    # Of the two signs only one has [x, y] = z.
+    sign = torch.einsum("ij,ij->", found[0] @ found[1] - found[1] @ found[0], found[2]).sign()
+    return found * sign
+
+
+CASES = (
+    Case(
+        "so2-c16-l2",
+        SO2Convolution(16, 16, 2, 2),
+        {"nodes": 160, "edges": 1_920},
+        2,
+        "eSCN's convolution at the tensor-product pair's edge count",
+        quick=True,
+    ),
+    Case(
+        "so2-c128-l3-m2",
+        SO2Convolution(128, 128, 3, 2),
+        {"nodes": 100, "edges": 2_000},
+        2,
+        "eSEN-30M: 128 channels, l = 3, m = 2 (2502.12147)",
+    ),
+)

@@ -1,0 +1,69 @@
+"""Real spherical harmonics of directions, which every network on irreps begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from equivbench.kernels.operations.base import Case, Costs, Operation, Sizes, bilinear_passes
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+
+@dataclass(frozen=True)
+class SphericalHarmonics(Operation):
+    """Real spherical harmonics of directions, of degrees 0 to ``lmax``.
+
+    Inputs: ``vectors`` [edges, 3], of any length but 0. Output: [edges, (lmax + 1)^2].
+    """
+
+    name: ClassVar[str] = "spherical-harmonics"
+    differentiable: ClassVar[tuple[str, ...]] = ("vectors",)
+
+    lmax: int
+
+    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+        """Bonds in all directions."""
+        from equivbench.kernels.operations.drawing import bonds
+
+        return {"vectors": bonds(generator, sizes["edges"])}
+
+    def reference(self, vectors: Tensor) -> Tensor:
+        """By recursion: Y_l+1 is the top component of Y_l (x) Y_1, with norm (2 l + 3)^1/2 and
+        positive on the polar axis, y."""
+        import torch
+        from e3nn import o3
+
+        unit = vectors / vectors.square().sum(1, keepdim=True).sqrt()
+        degrees = [torch.ones_like(unit[:, :1])]
+        pole = [unit.new_ones(1)]
+        for degree in range(1, self.lmax + 1):
+            wigner = o3.wigner_3j(degree, degree - 1, 1, dtype=torch.float64).to(unit)
+            top = torch.einsum("abc,b,c->a", wigner, pole[-1], unit.new_tensor([0.0, 1.0, 0.0]))
+            # On the pole only the component of order 0 is there.
+            scale = (2 * degree + 1) ** 0.5 / top[degree]
+            pole.append(top * scale)
+            degrees.append(torch.einsum("abc,nb,nc->na", wigner, degrees[-1], unit) * scale)
+        return torch.cat(degrees, dim=1)
+
+    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
+        """Ten operations for the direction, then two products and a sum a harmonic, by recursion
+        over degrees."""
+        edges, size = sizes["edges"], (self.lmax + 1) ** 2
+        return bilinear_passes(
+            itemsize, 3 * edges, size * edges, 3 * edges, (10 + 3 * size) * edges
+        )
+
+
+CASES = tuple(
+    Case(
+        f"harmonics-l{lmax}",
+        SphericalHarmonics(lmax),
+        {"edges": 10_000},
+        2,
+        "every network on harmonics; the edges of the convolution cases",
+        quick=True,
+    )
+    for lmax in (1, 2, 3, 4)
+)

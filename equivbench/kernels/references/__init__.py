@@ -1,1 +1,0 @@
-"""The references of the operations, a file for each family."""
