@@ -14,7 +14,7 @@ import typer
 if TYPE_CHECKING:
     from equivbench.execution.models import FoundModel
     from equivbench.studies.flow_samples.figure import Traces
-    from equivbench.tasks.flow.structure import StructureStatistics
+    from equivbench.studies.flow_samples.structure import StructureStatistics
 
 _ANGSTROM = 10.0
 """Per nm, the unit that models of the task see."""
@@ -71,7 +71,7 @@ def samples(
     from equivbench.errors import UsageError
     from equivbench.execution.models import find_model
     from equivbench.execution.plan import resolve_device
-    from equivbench.tasks.flow.structure import structure_statistics
+    from equivbench.studies.flow_samples.structure import structure_statistics
 
     if count < 1:
         raise UsageError(f"--count must be at least 1, not {count}")
@@ -169,7 +169,7 @@ def _draw(
     from equivbench.measure.forward import Caller, evaluating
     from equivbench.registry import TASKS, resolve
     from equivbench.studies.flow_samples.figure import Traces
-    from equivbench.tasks.flow.sampler import sample_backbones
+    from equivbench.studies.flow_samples.sampler import sample_backbones
 
     where = torch.device(device)
     caller = Caller(
@@ -188,7 +188,7 @@ def _draw(
 
 def _write(path: Path, drawn: Traces) -> None:
     if path.suffix == ".pdb":
-        from equivbench.tasks.flow.pdb import write_pdb
+        from equivbench.studies.flow_samples.structure import write_pdb
 
         write_pdb(path, drawn.positions, drawn.mask)
         return

@@ -12,7 +12,7 @@ import numpy as np
 
 from equivbench.report.curves import COLOURS
 from equivbench.report.figures import empty_figure
-from equivbench.tasks.flow.structure import (
+from equivbench.studies.flow_samples.structure import (
     HELIX_DIHEDRAL,
     Array,
     Mask,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from equivbench.studies.flow_samples.figure import Traces, draw_structures, plot_structures
-from equivbench.tasks.flow.structure import structure_statistics
+from equivbench.studies.flow_samples.structure import structure_statistics
 
 pytest.importorskip("matplotlib")
 

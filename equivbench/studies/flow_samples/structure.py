@@ -1,5 +1,5 @@
 """Statistics of CA traces, in Angstrom: bond lengths, clashes, size and handedness, of samples and
-of real chains alike.
+of real chains alike; and the PDB file that any molecular viewer shows.
 
 Traces are [chains, residues, 3] with a mask [chains, residues] of the residues that exist, first to
 last without a gap.
@@ -8,11 +8,13 @@ last without a gap.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.errors import UsageError
+from equivbench.errors import FailedError, UsageError
+from equivbench.records.files import write_atomically
 
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -32,6 +34,8 @@ right-handed alpha helix (P-SEA, Labesse et al., CABIOS 1997)."""
 SIZE_FACTOR, SIZE_EXPONENT = 2.2, 0.38
 """Radius of gyration of globular proteins: 2.2 N^0.38 A (Skolnick, Kolinski and Ortiz, J. Mol.
 Biol. 1997)."""
+_LARGEST = 999.0
+"""A: a coordinate in a PDB file has three digits, a sign and a point before its three decimals."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,28 @@ def quadruplets(positions: Array, mask: Mask) -> tuple[Array, Array, Array]:
     volume = lengths[0] * lengths[1] * lengths[2]
     spans = np.linalg.norm(first + second + third, axis=-1)
     return angles, spans, triple / np.where(volume > 0, volume, 1.0)
+
+
+def write_pdb(path: Path, positions: Array, mask: Mask) -> Path:
+    """Write ``positions`` [chains, residues, 3] in A into ``path`` and return it: models 1, 2, ...
+    of glycines' CAs.
+
+    Raises ``FailedError`` if a coordinate does not fit the format's columns.
+    """
+    lines = []
+    for number, (trace, exists) in enumerate(zip(positions, mask, strict=True), start=1):
+        if not (abs(trace[exists]) < _LARGEST).all():
+            raise FailedError(
+                f"sample {number} has coordinates beyond {_LARGEST:g} A, which a PDB file cannot hold; use .npz"
+            )
+        lines.append(f"MODEL     {number:4d}")
+        for residue, (x, y, z) in enumerate(trace[exists].tolist(), start=1):
+            lines.append(
+                f"ATOM  {residue:5d}  CA  GLY A{residue:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C  ",
+            )
+        lines += ["TER", "ENDMDL"]
+    write_atomically(path, ("\n".join([*lines, "END"]) + "\n").encode())
+    return path
 
 
 def _mean(values: NDArray[np.bool_] | Array) -> float:

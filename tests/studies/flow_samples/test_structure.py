@@ -12,14 +12,14 @@ import torch
 
 from equivbench.errors import UsageError
 from equivbench.measure.equivariance import default_dataset
-from equivbench.symmetry.rotations import random_rotations
-from equivbench.tasks.flow.structure import (
+from equivbench.studies.flow_samples.structure import (
     Array,
     Mask,
     clash_counts,
     quadruplets,
     structure_statistics,
 )
+from equivbench.symmetry.rotations import random_rotations
 
 
 def helix(residues: int, turn: float = 100.0, rise: float = 1.5, radius: float = 2.3) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from equivbench.errors import FailedError
-from equivbench.tasks.flow.pdb import write_pdb
+from equivbench.studies.flow_samples.structure import write_pdb
 
 
 def test_chains_come_back_from_the_columns_of_the_format(tmp_path: Path) -> None:

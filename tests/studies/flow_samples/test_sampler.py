@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
+from equivbench.studies.flow_samples.sampler import integrate, sample_backbones, time_grid
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.flow.networks.vector_head import build
-from equivbench.tasks.flow.sampler import integrate, sample_backbones, time_grid
 from equivbench.tasks.flow.schedule import centred
 
 TINY = {
