@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from factories import make_record, make_run
 from toy_samples import kernel_samples
+from waiting import comes_to
 
 from equivbench.report.html.page import to_html
 from equivbench.report.publication import make_publication
@@ -94,6 +95,24 @@ def heading(browser: Browser, table: str, name: str) -> Any:
     return browser.one(f"#{table} thead [data-column={name}]")
 
 
+def click_on_heading(browser: Browser, table: str, name: str) -> None:
+    heading(browser, table, name).find_element("css selector", "button").click()
+
+
+def sorted_as(browser: Browser, table: str, name: str) -> str | None:
+    """What the table says of its order by a column: ascending, descending or None."""
+    said: str | None = heading(browser, table, name).get_attribute("aria-sort")
+    return said
+
+
+def rows_shown(browser: Browser) -> int:
+    return len(browser.shown("tbody.row > tr:first-child"))
+
+
+def pairs_shown(browser: Browser) -> list[str]:
+    return browser.shown(".board tbody [data-field=pair]")
+
+
 def first_table(browser: Browser) -> str:
     return str(browser.all(".board table[data-sortable]")[0].get_attribute("id"))
 
@@ -142,14 +161,15 @@ def test_a_click_sorts_and_the_next_turns_round(browser: Browser, page: Path) ->
     assert ranks == ["1", "2", "3", "4", "5", "6"]
     assert heading(browser, table, "rank").get_attribute("aria-sort") == "ascending"
     for direction in ("ascending", "descending"):
-        heading(browser, table, "explained").find_element("css selector", "button").click()
+        click_on_heading(browser, table, "explained")
+        assert comes_to(lambda: sorted_as(browser, table, "explained"), direction) == direction
         values = [float(each) for each in column(browser, table, "explained")]
         assert values == sorted(values, reverse=direction == "descending")
-        assert heading(browser, table, "explained").get_attribute("aria-sort") == direction
         assert [
             each.get_attribute("data-column") for each in browser.all(f"#{table} [aria-sort]")
         ] == ["explained"]
-    heading(browser, table, "pair").find_element("css selector", "button").click()
+    click_on_heading(browser, table, "pair")
+    assert comes_to(lambda: sorted_as(browser, table, "pair"), "ascending") == "ascending"
     assert column(browser, table, "pair") == sorted(column(browser, table, "pair"))
 
 
@@ -164,6 +184,8 @@ def test_keys_sort_too_and_what_was_not_measured_stays_last(
     button = heading(browser, table, "total").find_element("css selector", "button")
     for turned in (False, True):
         button.send_keys(getattr(Keys, key))
+        direction = "descending" if turned else "ascending"
+        assert comes_to(lambda: sorted_as(browser, table, "total"), direction) == direction  # noqa: B023
         *values, last = column(browser, table, "total")
         assert last == "n/a"
         assert list(map(float, values)) == sorted(map(float, values), reverse=turned)
@@ -176,24 +198,39 @@ def test_words_and_choices_filter_rows_boxes_and_curves(browser: Browser, page: 
     from selenium.webdriver.support.select import Select
 
     browser.open(page)
-    everything = len(browser.shown("tbody.row > tr:first-child"))
+    everything = rows_shown(browser)
     assert (
         browser.js("document.querySelector('#count').value")
         == f"{everything} of {everything} rows shown"
     )
     browser.one("#query").send_keys("cedar augm")
-    assert browser.shown(".board tbody [data-field=pair]") == ["cedar"] * 3
+    assert comes_to(lambda: pairs_shown(browser), ["cedar"] * 3) == ["cedar"] * 3
     assert len(browser.shown(".board .by-seconds .series")) == 2 * 3
     assert browser.shown("#kernels-name") == []
     Select(browser.one("#task")).select_by_value("alpha")
     Select(browser.one("#machine")).select_by_value("cpu-b")
-    assert browser.shown(".board tbody [data-field=pair]") == ["cedar"]
+    assert comes_to(lambda: pairs_shown(browser), ["cedar"]) == ["cedar"]
     assert len(browser.shown(".board h3")) == 1
     assert [name.split()[0] for name in browser.shown("#gap tbody.row th")] == ["alpha/cedar"]
     browser.one("#query").send_keys(" nowhere")
-    assert browser.shown("#nothing") != []
+    assert comes_to(lambda: browser.shown("#nothing") != [], True)
     browser.one("#filters button").click()
-    assert len(browser.shown("tbody.row > tr:first-child")) == everything
+    assert comes_to(lambda: rows_shown(browser), everything) == everything
+    assert browser.shown("#nothing") == []
+    assert browser.one("#query").get_attribute("value") == ""
+    assert [browser.one(each).get_attribute("value") for each in ("#task", "#machine")] == ["", ""]
+
+
+def test_clearing_is_done_within_the_click(browser: Browser, page: Path) -> None:
+    """Else a slow machine shows the cleared fields above the rows of the search before them."""
+    browser.open(page)
+    everything = rows_shown(browser)
+    type_in = "(q, text) => { q.value = text; q.dispatchEvent(new Event('input')); }"
+    browser.js(f"({type_in})(document.querySelector('#query'), 'nowhere')")
+    assert rows_shown(browser) == 0
+    count = "document.querySelector('#count').value"
+    clear = "document.querySelector('#filters button').click()"
+    assert browser.js(f"({clear}, {count})") == f"{everything} of {everything} rows shown"
 
 
 def test_the_address_brings_the_view_back(browser: Browser, page: Path) -> None:
@@ -203,7 +240,8 @@ def test_the_address_brings_the_view_back(browser: Browser, page: Path) -> None:
     table = first_table(browser)
     browser.one("#query").send_keys("birch")
     Select(browser.one("#task")).select_by_value("alpha")
-    heading(browser, table, "share").find_element("css selector", "button").click()
+    click_on_heading(browser, table, "share")
+    assert comes_to(lambda: sorted_as(browser, table, "share"), "ascending") == "ascending"
     browser.js("document.querySelector('.board .x-steps').click()")
     browser.js(
         "document.querySelector('nav a').click()"
@@ -216,8 +254,8 @@ def test_the_address_brings_the_view_back(browser: Browser, page: Path) -> None:
     assert browser.js("location.hash") == hash
     assert browser.one("#query").get_attribute("value") == "birch"
     browser.js("(location.hash = '')")
-    browser.js("new Promise((done) => setTimeout(done))")
-    assert column(browser, table, "rank") == ["1", "2", "3", "4", "5", "6"]
+    ranked = ["1", "2", "3", "4", "5", "6"]
+    assert comes_to(lambda: column(browser, table, "rank"), ranked) == ranked
 
 
 @pytest.mark.parametrize(
@@ -234,10 +272,10 @@ def test_one_switch_changes_the_axis_of_all_curves(browser: Browser, page: Path)
     browser.open(page)
     for axis in ("samples", "steps", "seconds"):
         browser.js(f"document.querySelector('.board .x-{axis}').click()")
-        kinds = browser.js(
-            "[...document.querySelectorAll('.panels')].filter((e) => e.checkVisibility()).map((e) => e.className)"
-        )
-        assert kinds == [f"panels by-{axis}"] * len(browser.all(".board"))
+        panels = "[...document.querySelectorAll('.panels')]"
+        kinds = f"{panels}.filter((e) => e.checkVisibility()).map((e) => e.className)"
+        wanted = [f"panels by-{axis}"] * len(browser.all(".board"))
+        assert comes_to(lambda: browser.js(kinds), wanted) == wanted  # noqa: B023
 
 
 def test_pointing_at_a_row_picks_out_its_curve(browser: Browser, page: Path) -> None:
@@ -246,13 +284,14 @@ def test_pointing_at_a_row_picks_out_its_curve(browser: Browser, page: Path) -> 
     browser.open(page)
     row = browser.all(".board tbody.row")[1]
     ActionChains(browser.driver).move_to_element(row.find_element("css selector", "th")).perform()
-    clear = browser.js(
-        "[...document.querySelectorAll('.board .series:not(.dim)')].map((e) => e.dataset.row)"
-    )
-    in_the_box = [
-        each for each in clear if each.split("-")[0] == row.get_attribute("id").split("-")[0]
-    ]
-    assert set(in_the_box) == {row.get_attribute("id")}
+    drawn = "[...document.querySelectorAll('.board .series:not(.dim)')]"
+    own: str = row.get_attribute("id")
+
+    def clear_in_the_box() -> set[str]:
+        clear = browser.js(f"{drawn}.map((e) => e.dataset.row)")
+        return {each for each in clear if each.split("-")[0] == own.split("-")[0]}
+
+    assert comes_to(clear_in_the_box, {own}) == {own}
 
 
 def test_hostile_names_are_inert(browser: Browser, hostile: Path) -> None:
@@ -260,6 +299,7 @@ def test_hostile_names_are_inert(browser: Browser, hostile: Path) -> None:
 
     browser.open(hostile)
     browser.one("#query").send_keys("img onerror")
+    assert comes_to(lambda: pairs_shown(browser) != [], True)
     with pytest.raises(NoAlertPresentException):
         _ = browser.driver.switch_to.alert
     assert browser.js("[window.pwned, document.images.length, document.scripts.length]") == [
@@ -291,9 +331,9 @@ def test_without_its_script_the_page_is_plain_tables_with_curves(
     assert browser.shown("#filters") == []
     assert column(browser, first_table(browser), "rank") == ["1", "2", "3", "4", "5", "6"]
     browser.all(".board .x-samples")[0].click()
-    assert len(browser.shown(".panels.by-samples")) == 1
+    assert comes_to(lambda: len(browser.shown(".panels.by-samples")), 1) == 1
     browser.all("tbody summary")[0].click()
-    assert len(browser.shown("tbody .provenance")) == 1
+    assert comes_to(lambda: len(browser.shown("tbody .provenance")), 1) == 1
 
 
 @pytest.mark.parametrize("dark", [False, True])
@@ -317,10 +357,12 @@ def test_the_keyboard_gets_past_the_head_and_reduced_motion_is_kept(
     browser.open(page)
     assert browser.js("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
     ActionChains(browser.driver).send_keys(Keys.TAB).perform()
-    assert browser.js("document.activeElement.textContent") == "Skip to the results"
-    assert browser.js("document.activeElement.getBoundingClientRect().top >= 0")
+    focused = "document.activeElement"
+    skip = "Skip to the results"
+    assert comes_to(lambda: browser.js(f"{focused}.textContent"), skip) == skip
+    assert comes_to(lambda: browser.js(f"{focused}.getBoundingClientRect().top >= 0"), True)
     ActionChains(browser.driver).send_keys(Keys.ENTER).perform()
-    assert browser.js("document.activeElement.id") == "content"
+    assert comes_to(lambda: browser.js(f"{focused}.id"), "content") == "content"
 
 
 def test_the_page_says_what_it_is_to_a_screen_reader(browser: Browser, page: Path) -> None:

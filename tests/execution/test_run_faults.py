@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from many_kills import curve, kill_often, weights
-from running import Bench, Ran, wait_for, workers_of
+from running import Bench, Ran, workers_of
+from waiting import wait_for
 
 from equivbench.environment import machine_key
 from equivbench.records.store import load_results

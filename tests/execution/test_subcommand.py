@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from running import wait_for
+from waiting import wait_for
 
 from equivbench.errors import FailedError
 from equivbench.execution import subcommand

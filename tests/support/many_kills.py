@@ -16,8 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from running import Bench, lost_at, wait_for, workers_of
+from running import Bench, lost_at, workers_of
 from safetensors.numpy import load_file
+from waiting import wait_for
 
 
 def curve(record: dict[str, Any]) -> list[Any]:

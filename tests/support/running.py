@@ -8,8 +8,6 @@ import os
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -108,14 +106,6 @@ def workers_of(process: subprocess.Popen[str], arm: str) -> list[psutil.Process]
         return [child for child in children if f" {arm} " in child.cmdline()[-1]]
     except (psutil.NoSuchProcess, IndexError):
         return []
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Return when ``condition`` holds; fail after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def step_of(job_folder: Path) -> int:

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from factories import make_record
-from running import Bench, wait_for
+from running import Bench
+from waiting import wait_for
 
 from equivbench.environment import machine_key
 from equivbench.errors import FailedError, UsageError

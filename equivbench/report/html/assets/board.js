@@ -116,7 +116,13 @@
   query.addEventListener("input", changed);
   for (const select of Object.values(selects)) select.addEventListener("change", changed);
   filters.addEventListener("submit", (event) => event.preventDefault());
-  filters.addEventListener("reset", () => setTimeout(changed));
+  filters.addEventListener("reset", (event) => {
+    // Cleared within the click. A timer would wait for the next frame, which may be long in coming on a slow machine.
+    event.preventDefault();
+    query.value = "";
+    for (const select of Object.values(selects)) select.value = "";
+    changed();
+  });
   for (const radio of all(".switch input")) radio.addEventListener("change", () => { against(radio.value); keep(); });
   for (const link of all('a[href^="#"]')) {
     link.addEventListener("click", (event) => { // go there without losing the address of the view
