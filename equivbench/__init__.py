@@ -1,4 +1,8 @@
-"""equivbench: equivariant networks against augmented ones, under equal budgets."""
+"""equivbench: equivariant networks against augmented ones, under equal budgets.
+
+Every public name, imported on first use (PEP 562), so that ``import equivbench`` itself imports no
+torch. ``__init__.pyi`` says the same to type checkers.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +11,57 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "random_rotations": "equivbench.symmetry.rotations",
-    "octahedral_rotations": "equivbench.symmetry.rotations",
-    "decompose": "equivbench.symmetry.decomposition",
-    "Decomposition": "equivbench.symmetry.decomposition",
-    "measure_equivariance": "equivbench.measure.equivariance",
-    "Measurement": "equivbench.measure.equivariance",
-    "register_task": "equivbench.registration",
-    "register_model": "equivbench.registration",
-    "register_pair": "equivbench.registration",
-    "register_dataset": "equivbench.registration",
-    "register_kernel_backend": "equivbench.registration",
-    "run": "equivbench.execution.api",
-    "RunRecord": "equivbench.records.schema",
-    "load_results": "equivbench.records.store",
-    "efficiency_gap": "equivbench.gap.efficiency",
-    "EquivbenchError": "equivbench.errors",
+_PUBLIC: dict[str, tuple[str, ...]] = {
+    # Rotations, and how symmetric a prediction is.
+    "equivbench.symmetry.rotations": ("random_rotations", "octahedral_rotations"),
+    "equivbench.symmetry.decomposition": ("decompose", "Decomposition"),
+    "equivbench.measure.equivariance": ("measure_equivariance", "Measurement"),
+    # Runs and what follows from their records.
+    "equivbench.execution.api": ("run",),
+    "equivbench.records.schema": ("RunRecord",),
+    "equivbench.records.store": ("load_results",),
+    "equivbench.gap.efficiency": ("efficiency_gap",),
+    # A task, data set, model, pair or kernel backend of one's own.
+    "equivbench.registration": (
+        "register_task",
+        "register_dataset",
+        "register_model",
+        "register_pair",
+        "register_kernel_backend",
+    ),
+    "equivbench.specs": (
+        "Field",
+        "TaskSpec",
+        "DatasetSpec",
+        "ModelSpec",
+        "KernelBackendSpec",
+        "PairSpec",
+        "ArmSpec",
+        "ArmPreset",
+        "Recipe",
+        "PairPreset",
+        "MatchSpec",
+        "simple_pair",
+    ),
+    "equivbench.tasks.base": ("Task", "TaskData", "Split", "Card", "DatasetSource", "Feedback"),
+    "equivbench.tasks.arrays": ("ArrayTask", "ArrayData"),
+    "equivbench.kernels.backend": ("Backend", "Kernel", "UnsupportedError"),
+    # What can go wrong.
+    "equivbench.errors": (
+        "EquivbenchError",
+        "UsageError",
+        "FailedError",
+        "IncomparableError",
+        "InterruptedRunError",
+        "EquivbenchWarning",
+    ),
 }
+_HOMES = {name: module for module, names in _PUBLIC.items() for name in names}
 __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name's home on first use (PEP 562), so that ``import equivbench`` stays free
-    of torch."""
+    """Import a public name's home on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'equivbench' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,6 +1,14 @@
 from equivbench.errors import EquivbenchError as EquivbenchError
+from equivbench.errors import EquivbenchWarning as EquivbenchWarning
+from equivbench.errors import FailedError as FailedError
+from equivbench.errors import IncomparableError as IncomparableError
+from equivbench.errors import InterruptedRunError as InterruptedRunError
+from equivbench.errors import UsageError as UsageError
 from equivbench.execution.api import run as run
 from equivbench.gap.efficiency import efficiency_gap as efficiency_gap
+from equivbench.kernels.backend import Backend as Backend
+from equivbench.kernels.backend import Kernel as Kernel
+from equivbench.kernels.backend import UnsupportedError as UnsupportedError
 from equivbench.measure.equivariance import Measurement as Measurement
 from equivbench.measure.equivariance import measure_equivariance as measure_equivariance
 from equivbench.records.schema import RunRecord as RunRecord
@@ -10,9 +18,29 @@ from equivbench.registration import register_kernel_backend as register_kernel_b
 from equivbench.registration import register_model as register_model
 from equivbench.registration import register_pair as register_pair
 from equivbench.registration import register_task as register_task
+from equivbench.specs import ArmPreset as ArmPreset
+from equivbench.specs import ArmSpec as ArmSpec
+from equivbench.specs import DatasetSpec as DatasetSpec
+from equivbench.specs import Field as Field
+from equivbench.specs import KernelBackendSpec as KernelBackendSpec
+from equivbench.specs import MatchSpec as MatchSpec
+from equivbench.specs import ModelSpec as ModelSpec
+from equivbench.specs import PairPreset as PairPreset
+from equivbench.specs import PairSpec as PairSpec
+from equivbench.specs import Recipe as Recipe
+from equivbench.specs import TaskSpec as TaskSpec
+from equivbench.specs import simple_pair as simple_pair
 from equivbench.symmetry.decomposition import Decomposition as Decomposition
 from equivbench.symmetry.decomposition import decompose as decompose
 from equivbench.symmetry.rotations import octahedral_rotations as octahedral_rotations
 from equivbench.symmetry.rotations import random_rotations as random_rotations
+from equivbench.tasks.arrays import ArrayData as ArrayData
+from equivbench.tasks.arrays import ArrayTask as ArrayTask
+from equivbench.tasks.base import Card as Card
+from equivbench.tasks.base import DatasetSource as DatasetSource
+from equivbench.tasks.base import Feedback as Feedback
+from equivbench.tasks.base import Split as Split
+from equivbench.tasks.base import Task as Task
+from equivbench.tasks.base import TaskData as TaskData
 
 __version__: str

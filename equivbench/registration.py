@@ -1,20 +1,18 @@
-"""The decorators with which tasks, models, pairs, data sets and kernel backends are registered,
-here and in other packages."""
+"""The decorators that register tasks, data sets, models, pairs and kernel backends."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar, overload
 
 from equivbench import registry
 from equivbench.errors import UsageError
-from equivbench.pairs import Pair
-from equivbench.registry import (
+from equivbench.specs import (
     DatasetSpec,
-    Factory,
     KernelBackendSpec,
     ModelSpec,
+    PairSpec,
     Symmetry,
     TaskSpec,
 )
@@ -23,21 +21,49 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 def register_task(name: str, *, summary: str = "", board_unit: str = "") -> Callable[[F], F]:
-    """Register a :class:`equivbench.tasks.base.Task` subclass, or a function that returns a task,
-    as ``name``.
+    """Register a :class:`equivbench.tasks.base.Task` subclass, or a function that returns a task.
 
-    ``board_unit`` is the unit of its board metric, shown by the board. Raises ``UsageError`` if the
-    name is taken.
+    Parameters
+    ----------
+    name
+        The name under which it is asked for.
+    summary
+        A line for people; by default the first of the docstring.
+    board_unit
+        Unit of its board metric, which the board shows.
+
+    Raises
+    ------
+    UsageError
+        If the name is taken.
     """
 
     def decorate(factory: F) -> F:
-        spec = TaskSpec(
-            name=name,
-            summary=summary or _first_line(factory),
-            factory=factory,
-            board_unit=board_unit,
-        )
-        registry.TASKS.add(spec)
+        line = summary or _first_line(factory)
+        registry.TASKS.add(TaskSpec(name, line, factory, board_unit=board_unit))
+        return factory
+
+    return decorate
+
+
+def register_dataset(name: str, *, task: str, summary: str = "") -> Callable[[F], F]:
+    """Register a function that returns a :class:`equivbench.tasks.base.DatasetSource`.
+
+    Parameters
+    ----------
+    name, task
+        The name under which it is asked for, and the task whose data it holds.
+    summary
+        A line for people; by default the first of the docstring.
+
+    Raises
+    ------
+    UsageError
+        If the name is taken.
+    """
+
+    def decorate(factory: F) -> F:
+        registry.DATASETS.add(DatasetSpec(name, task, summary or _first_line(factory), factory))
         return factory
 
     return decorate
@@ -52,13 +78,26 @@ def register_model(
     summary: str = "",
     kernels: bool = False,
 ) -> Callable[[F], F]:
-    """Register ``build(config) -> torch.nn.Module`` as the model ``name`` of ``task``.
+    """Register a function ``build(config) -> torch.nn.Module``.
 
-    ``symmetry`` (none, octahedral, so3, o3) is a declaration that every run measures. ``requires``
-    names inputs that the data pipeline builds, with their parameter (``{"edge_index": 5.0}``: a
-    cutoff in A). ``summary`` defaults to the first line of the docstring. ``kernels``: whether
-    ``config["kernels"]`` names the backend of its operations. Raises ``UsageError`` for another
-    symmetry or a name that is taken.
+    Parameters
+    ----------
+    name, task
+        The name under which it is asked for, and the task that it is a network for.
+    symmetry
+        ``none``, ``octahedral``, ``so3`` or ``o3``: a declaration that every run measures.
+    requires
+        Inputs that the data pipeline builds, with their parameter (``{"edge_index": 5.0}``: a
+        cutoff in A).
+    summary
+        A line for people; by default the first of the docstring.
+    kernels
+        Whether ``config["kernels"]`` names the backend of its equivariant operations.
+
+    Raises
+    ------
+    UsageError
+        For another symmetry, or if the name is taken.
     """
 
     def decorate(build: F) -> F:
@@ -71,44 +110,67 @@ def register_model(
     return decorate
 
 
-def register_dataset(name: str, *, task: str, summary: str = "") -> Callable[[F], F]:
-    """Register a function that returns a :class:`equivbench.tasks.base.DatasetSource` as the data
-    set ``name`` of ``task``."""
+@overload
+def register_pair(pair: PairSpec) -> PairSpec: ...
+@overload
+def register_pair(pair: Callable[[], PairSpec]) -> Callable[[], PairSpec]: ...
 
-    def decorate(factory: F) -> F:
-        registry.DATASETS.add(DatasetSpec(name, task, summary or _first_line(factory), factory))
-        return factory
 
-    return decorate
+def register_pair(
+    pair: PairSpec | Callable[[], PairSpec],
+) -> PairSpec | Callable[[], PairSpec]:
+    """Register a pair as ``task/pair``; also a decorator of a function that returns one.
+
+    Raises
+    ------
+    UsageError
+        For anything that is neither, and if the name is taken.
+    """
+    value = pair if isinstance(pair, PairSpec) else pair()
+    if not isinstance(value, PairSpec):
+        raise UsageError(
+            "register_pair needs an equivbench.PairSpec or a function that returns one, not "
+            f"{value!r}"
+        )
+    registry.PAIRS.add(value)
+    return pair
 
 
 def register_kernel_backend(
     name: str,
     *,
     summary: str = "",
-    needs: tuple[str, ...] = (),
+    needs: Iterable[str] = (),
     install: str = "",
-    devices: tuple[str, ...] = ("cpu", "cuda"),
+    devices: Iterable[str] = ("cpu", "cuda"),
     slow_to_build: bool = False,
 ) -> Callable[[F], F]:
-    """Register a function (or class) that returns an :class:`equivbench.kernels.backend.Backend` as
-    ``name``.
+    """Register a function (or class) that returns an :class:`equivbench.kernels.backend.Backend`.
 
-    ``needs``: modules that must be importable, ``install``: the command that brings them,
-    ``devices``: where it runs, ``slow_to_build``: whether it compiles for tens of seconds a case.
-    Raises ``UsageError`` if the name is taken.
+    Parameters
+    ----------
+    name
+        The name under which it is asked for.
+    summary
+        A line for people; by default the first of the docstring.
+    needs, install
+        Modules that must be importable, and the command that brings them.
+    devices
+        Kinds of device that it runs on.
+    slow_to_build
+        Whether it compiles for tens of seconds a case.
+
+    Raises
+    ------
+    UsageError
+        If the name is taken.
     """
 
     def decorate(factory: F) -> F:
+        line = summary or _first_line(factory)
         registry.KERNEL_BACKENDS.add(
             KernelBackendSpec(
-                name,
-                summary or _first_line(factory),
-                factory,
-                tuple(needs),
-                install,
-                tuple(devices),
-                slow_to_build,
+                name, line, factory, tuple(needs), install, tuple(devices), slow_to_build
             )
         )
         return factory
@@ -116,27 +178,6 @@ def register_kernel_backend(
     return decorate
 
 
-@overload
-def register_pair(pair: Pair) -> Pair: ...
-@overload
-def register_pair(pair: Callable[[], Pair]) -> Callable[[], Pair]: ...
-
-
-def register_pair(pair: Pair | Callable[[], Pair]) -> Pair | Callable[[], Pair]:
-    """Register a :class:`equivbench.pairs.Pair` as ``task/pair``; also a decorator of a function
-    that returns one.
-
-    Raises ``UsageError`` for anything else and if the name is taken.
-    """
-    value = pair if isinstance(pair, Pair) else pair()
-    if not isinstance(value, Pair):
-        raise UsageError(
-            f"register_pair needs an equivbench.pairs.Pair or a function that returns one, not {value!r}"
-        )
-    registry.PAIRS.add(value)
-    return pair
-
-
-def _first_line(factory: Factory) -> str:
+def _first_line(factory: object) -> str:
     documented = inspect.getdoc(factory)
     return documented.strip().splitlines()[0] if documented else ""

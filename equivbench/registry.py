@@ -1,23 +1,35 @@
-"""What is registered, built in or by plug-in, and how it is found by name. Imports no torch."""
+"""What is registered under which name, and how plug-ins are found.
+
+The built-in tasks, data sets, models, pairs and kernel backends come in through the entry points of
+this package's own metadata (pyproject.toml), exactly as those of any other package do. Imports no
+torch.
+"""
 
 from __future__ import annotations
 
 import importlib
 import importlib.metadata
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any, Generic, TypeVar
 
-from equivbench.errors import EquivbenchWarning, UsageError, unknown_name
-from equivbench.pairs import Pair
+from equivbench.errors import EquivbenchWarning, FailedError, UsageError, unknown_name
+from equivbench.specs import (
+    DatasetSpec,
+    Factory,
+    KernelBackendSpec,
+    ModelSpec,
+    PairSpec,
+    TaskSpec,
+)
 
-Symmetry = Literal["none", "octahedral", "so3", "o3"]
-SYMMETRIES: tuple[Symmetry, ...] = ("none", "octahedral", "so3", "o3")
+BUILT_IN = "equivbench"
+"""The distribution, and so the origin, of what this package registers itself."""
 IN_PROCESS = "this process"
 """The origin of what user code registers directly."""
-Factory = str | Callable[..., Any]
-"""A callable, or ``package.module:attribute`` so that declaring it imports nothing."""
 
 
 class DuplicateNameError(UsageError):
@@ -29,7 +41,8 @@ class PluginWarning(EquivbenchWarning):
 
 
 def resolve(factory: Factory) -> Any:
-    """The object that ``factory`` names (imported now) or is."""
+    """The object that ``factory`` names (imported now) or is; raises ``UsageError`` if it cannot be
+    loaded."""
     if not isinstance(factory, str):
         return factory
     module, _, attribute = factory.partition(":")
@@ -39,98 +52,17 @@ def resolve(factory: Factory) -> Any:
         target: Any = importlib.import_module(module)
         for name in attribute.split("."):
             target = getattr(target, name)
-    except (
-        Exception
-    ) as error:  # the module is someone's code and may raise anything while it is imported
+    # The module is someone's code and may raise anything while it is imported.
+    except Exception as error:
         raise UsageError(f"cannot load {factory!r}: {type(error).__name__}: {error}") from error
     return target
 
 
-@dataclass(frozen=True)
-class TaskSpec:
-    """A task: ``factory()`` returns an :class:`equivbench.tasks.base.Task`.
-
-    ``fields`` (:class:`equivbench.tasks.base.Field`) and ``board_unit`` repeat what the task class
-    declares, for commands that must not import it; a task that gives them here takes its own from
-    the same table.
-    """
-
-    name: str
-    summary: str
-    factory: Factory
-    fields: tuple[Any, ...] = ()
-    board_unit: str = ""
+T = TypeVar("T", TaskSpec, DatasetSpec, ModelSpec, PairSpec, KernelBackendSpec)
 
 
 @dataclass(frozen=True)
-class ModelSpec:
-    """A network for one task: ``build(config)`` returns a ``torch.nn.Module``.
-
-    ``requires`` names derived inputs the data pipeline must build, with their parameter
-    (``{"edge_index": 5.0}``: a cutoff in A). ``symmetry`` is a declaration; it is measured in every
-    run.
-    """
-
-    name: str
-    task: str
-    symmetry: Symmetry
-    build: Factory
-    requires: Mapping[str, float] = field(default_factory=dict)
-    summary: str = ""
-    kernels: bool = False
-    """Whether ``config["kernels"]`` names the backend of its equivariant operations (``run
-    --kernels``)."""
-
-    def __post_init__(self) -> None:
-        if self.symmetry not in SYMMETRIES:
-            raise UsageError(
-                f"model {self.name!r}: symmetry {self.symmetry!r} is not one of {', '.join(SYMMETRIES)}"
-            )
-
-
-@dataclass(frozen=True)
-class DatasetSpec:
-    """A data set: ``factory()`` returns an :class:`equivbench.tasks.base.DatasetSource`.
-
-    What records of it are held against (:mod:`equivbench.records.plausibility`): ``checksums``, the
-    SHA-256 by version where the content is the same for everybody, and ``lowest_loss``, the board
-    metric that the rounding of the stored labels leaves to whoever knows them exactly: a network
-    below it would predict digits that are not there.
-    """
-
-    name: str
-    task: str
-    summary: str
-    factory: Factory
-    checksums: Mapping[str, str] = field(default_factory=dict)
-    lowest_loss: float | None = None
-
-
-@dataclass(frozen=True)
-class KernelBackendSpec:
-    """A library that provides equivariant operations: ``factory()`` returns an
-    :class:`equivbench.kernels.backend.Backend`.
-
-    ``needs`` names the modules that must be importable and ``install`` the command that brings
-    them; ``devices`` the kinds of device it runs on. Its own ``missing`` has the last word.
-    """
-
-    name: str
-    summary: str
-    factory: Factory
-    needs: tuple[str, ...] = ()
-    install: str = ""
-    devices: tuple[str, ...] = ("cpu", "cuda")
-    slow_to_build: bool = False
-    """Whether it compiles for tens of seconds a case: quick looks leave it out unless it is
-    named."""
-
-
-T = TypeVar("T", TaskSpec, ModelSpec, DatasetSpec, KernelBackendSpec, Pair)
-
-
-@dataclass(frozen=True)
-class Entry(Generic[T]):
+class Registered(Generic[T]):
     """A registered value and the distribution it comes from."""
 
     value: T
@@ -138,74 +70,73 @@ class Entry(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """Names to values of one kind, the built-in ones and those of plug-ins, which are loaded on the
-    first look-up.
+    """Names to values of one kind; plug-ins are loaded on the first look-up.
 
     A name registered twice is a :class:`DuplicateNameError` that names both owners.
     """
 
-    def __init__(
-        self, kind: str, builtin: Callable[[], Iterator[T]], plugins: PluginLoader
-    ) -> None:
+    def __init__(self, kind: str, holds: type[T], plugins: PluginLoader) -> None:
         self.kind = kind
-        self._builtin: Callable[[], Iterator[T]] = builtin
+        self.holds: type[T] = holds
+        """The class of its values."""
         self._plugins = plugins
-        self._entries: dict[str, Entry[T]] | None = None
+        self._entries: dict[str, Registered[T]] = {}
         plugins.registries.append(self)
 
     def add(self, value: T) -> None:
         """Register ``value`` under its name; raises :class:`DuplicateNameError` if the name is
         taken."""
-        self._put(self._own(), value, self._plugins.origin)
+        # First what the package itself provides, so that a clash names the newcomer second.
+        self._plugins.load_built_in()
+        name = value.key if isinstance(value, PairSpec) else value.name
+        origin, taken = self._plugins.origin, self._entries.get(name)
+        if taken is not None:
+            raise DuplicateNameError(
+                f"{self.kind} {name!r} is registered twice: by {taken.origin} and by {origin}; "
+                "rename one"
+            )
+        self._entries[name] = Registered(value, origin)
 
     def get(self, name: str) -> T:
-        """The value called ``name``; raises :class:`UsageError` with the close matches."""
+        """The value called ``name``; raises ``UsageError`` with the close matches."""
         return self.entry(name).value
 
-    def entry(self, name: str) -> Entry[T]:
-        """The value called ``name`` with its origin; raises :class:`UsageError` with the close
+    def entry(self, name: str) -> Registered[T]:
+        """The value called ``name`` with its origin; raises ``UsageError`` with the close
         matches."""
         entries = self.entries()
         if name not in entries:
             raise unknown_name(self.kind, name, entries)
         return entries[name]
 
-    def entries(self) -> dict[str, Entry[T]]:
+    def entries(self) -> dict[str, Registered[T]]:
         """Everything registered, by name, plug-ins included."""
         self._plugins.load()
-        return dict(self._own())
+        return dict(self._entries)
 
-    def snapshot(self) -> dict[str, Entry[T]] | None:
-        """What is registered now, for :meth:`restore`; None if nothing has been looked at yet."""
-        return None if self._entries is None else dict(self._entries)
+    def without_plugins(self) -> dict[str, Registered[T]]:
+        """What is built in, and what this process has registered or loaded already.
 
-    def restore(self, snapshot: dict[str, Entry[T]] | None) -> None:
+        For code that reads other people's files: it must not run code that they might have brought.
+        """
+        self._plugins.load_built_in()
+        return dict(self._entries)
+
+    def snapshot(self) -> dict[str, Registered[T]]:
+        """What is registered now, for :meth:`restore`."""
+        return dict(self._entries)
+
+    def restore(self, snapshot: dict[str, Registered[T]]) -> None:
         """Go back to a :meth:`snapshot`: a plug-in that fails half-way leaves nothing behind."""
-        self._entries = snapshot
-
-    def _own(self) -> dict[str, Entry[T]]:
-        if self._entries is None:
-            entries: dict[str, Entry[T]] = {}
-            for value in self._builtin():
-                self._put(entries, value, "equivbench")
-            self._entries = entries
-        return self._entries
-
-    def _put(self, entries: dict[str, Entry[T]], value: T, origin: str) -> None:
-        name = key_of(value)
-        taken = entries.get(name)
-        if taken is not None:
-            raise DuplicateNameError(
-                f"{self.kind} {name!r} is registered twice: by {taken.origin} and by {origin}; rename one"
-            )
-        entries[name] = Entry(value, origin)
+        self._entries = dict(snapshot)
 
 
 class PluginLoader:
     """Loads the entry points of all groups, once, on the first look-up in any registry.
 
     All groups at once, because one module of a plug-in may register a task, its models and a pair:
-    what a look-up finds must not depend on which look-up came first. A plug-in that raises is one
+    what a look-up finds must not depend on which look-up came first. Those of this package come
+    first; one that cannot be loaded is an error. A plug-in that raises is one
     :class:`PluginWarning` that names it, and whatever it had registered is taken back; everything
     else keeps working.
     """
@@ -214,97 +145,130 @@ class PluginLoader:
         self.groups = groups
         self.registries: list[Registry[Any]] = []
         self.origin = IN_PROCESS
+        """Who registers what is added now."""
         self.problems: dict[str, str] = {}
         """Why a plug-in was left out, by its owner."""
+        self._built_in_loaded = not groups
         self._loaded = False
         self._duplicate: DuplicateNameError | None = None
+
+    def load_built_in(self) -> None:
+        """Register what this package provides, unless that was done; raises ``FailedError`` where
+        its metadata is missing or older than its code."""
+        if self._built_in_loaded:
+            return
+        try:
+            points = importlib.metadata.distribution(BUILT_IN).entry_points
+        except importlib.metadata.PackageNotFoundError:
+            points = importlib.metadata.EntryPoints()
+        mine = [point for point in points if point.group in self.groups]
+        if not mine:
+            raise FailedError(
+                "equivbench finds none of its own tasks: it is imported from a folder in which it "
+                "is not installed, or was installed before its tasks became entry points; install "
+                "it with pip install -e ."
+            )
+        self._built_in_loaded = True  # before the loop: the modules may register something
+        try:
+            with self._taken_back_on_failure(BUILT_IN):
+                for point in mine:
+                    self._adopt(point.load())
+        except (ImportError, AttributeError) as error:
+            self._built_in_loaded = False
+            raise FailedError(
+                f"equivbench cannot load its own entry points ({error}); the installed metadata "
+                "may be older than the code, so install it again with pip install -e ."
+            ) from error
+        except BaseException:
+            self._built_in_loaded = False
+            raise
 
     def load(self) -> None:
         """Load what is not loaded yet; raises :class:`DuplicateNameError`, again on every look-up,
         if two plug-ins clash."""
+        self.load_built_in()
         if not self._loaded:
-            self._loaded = (
-                True  # before the loop: a plug-in may itself look something up while it loads
-            )
-            installed = importlib.metadata.entry_points()
-            points = (point for group in self.groups for point in installed.select(group=group))
+            self._loaded = True  # before the loop: a plug-in may look something up while it loads
             broken: set[tuple[str, str]] = set()
-            for point in sorted(points, key=lambda point: (_owner(point), point.group, point.name)):
-                if (_owner(point), point.module) not in broken and not self._load_one(point):
-                    broken.add((_owner(point), point.module))
+            for owner, point in self.installed():
+                if (owner, point.module) not in broken and not self._load_one(owner, point):
+                    broken.add((owner, point.module))
         if self._duplicate is not None:
             raise self._duplicate
 
-    def _load_one(self, point: importlib.metadata.EntryPoint) -> bool:
-        before = [registry.snapshot() for registry in self.registries]
+    def installed(self) -> list[tuple[str, EntryPoint]]:
+        """(distribution, entry point) of every plug-in, in order; this package's own are left
+        out."""
+        points = importlib.metadata.entry_points()
+        found = [
+            (point.dist.name if point.dist is not None else point.module, point)
+            for group in self.groups
+            for point in points.select(group=group)
+        ]
+        plugins = (item for item in found if item[0] != BUILT_IN)
+        return sorted(plugins, key=lambda item: (item[0], item[1].group, item[1].name))
+
+    def _load_one(self, owner: str, point: EntryPoint) -> bool:
         problem: str | None = None
-        self.origin = _owner(point)
         try:
-            # Importing the module runs its @register_... decorators; an entry point may also name a
-            # spec or a Pair.
-            self._adopt(point.load())
+            with self._taken_back_on_failure(owner):
+                self._adopt(point.load())
         except DuplicateNameError as error:
             self._duplicate = self._duplicate or error
-        except (Exception, SystemExit) as error:  # noqa: BLE001  a plug-in may raise anything at import
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a plug-in may raise anything
             problem = f"{type(error).__name__}: {error}"
         else:
             return True
-        finally:
-            self.origin = IN_PROCESS
-        for registry, snapshot in zip(self.registries, before, strict=True):
-            registry.restore(snapshot)
         if problem is not None:
-            self.problems[_owner(point)] = problem
+            self.problems[owner] = problem
             warnings.warn(
-                f"plug-in {point.name!r} of {_owner(point)} was not loaded: {problem}",
+                f"plug-in {point.name!r} of {owner} was not loaded: {problem}",
                 PluginWarning,
                 stacklevel=5,
             )
         return False
 
     def _adopt(self, loaded: object) -> None:
-        kinds: dict[type, Registry[Any]] = {
-            TaskSpec: TASKS,
-            ModelSpec: MODELS,
-            Pair: PAIRS,
-            DatasetSpec: DATASETS,
-            KernelBackendSpec: KERNEL_BACKENDS,
-        }
-        registry = kinds.get(type(loaded))
-        if registry is None:
+        """Register what an entry point names: a spec or several.
+
+        A module or function has registered what it wants with its decorators while it was imported.
+        """
+        if isinstance(loaded, tuple | list):
+            for each in loaded:
+                self._adopt(each)
             return
-        # The module may have registered the very object itself, with register_pair for one.
-        if all(entry.value is not loaded for entry in (registry.snapshot() or {}).values()):
-            registry.add(loaded)
+        for registry in self.registries:
+            if isinstance(loaded, registry.holds):
+                # The module may have registered the very object itself, with register_pair say.
+                if all(entry.value is not loaded for entry in registry.snapshot().values()):
+                    registry.add(loaded)
+                return
 
-
-def _owner(point: importlib.metadata.EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else point.module
-
-
-def key_of(value: TaskSpec | ModelSpec | DatasetSpec | KernelBackendSpec | Pair) -> str:
-    """The name a value is registered under: ``task/pair`` for pairs."""
-    return f"{value.task}/{value.name}" if isinstance(value, Pair) else value.name
-
-
-def _from(table: str) -> Callable[[], Iterator[Any]]:
-    """The built-in values of one kind, read from the torch-free tables of ``equivbench.catalogue``
-    on first use."""
-
-    def load() -> Iterator[Any]:
-        catalogue = importlib.import_module("equivbench.catalogue")
-        yield from getattr(catalogue, table)()
-
-    return load
+    @contextmanager
+    def _taken_back_on_failure(self, owner: str) -> Iterator[None]:
+        before = [(registry, registry.snapshot()) for registry in self.registries]
+        self.origin = owner
+        try:
+            yield
+        except BaseException:
+            for registry, snapshot in before:
+                registry.restore(snapshot)
+            raise
+        finally:
+            self.origin = IN_PROCESS
 
 
 PLUGINS = PluginLoader(
-    ("equivbench.tasks", "equivbench.models", "equivbench.pairs", "equivbench.kernel_backends")
+    (
+        "equivbench.tasks",
+        "equivbench.datasets",
+        "equivbench.models",
+        "equivbench.pairs",
+        "equivbench.kernel_backends",
+    )
 )
-TASKS: Registry[TaskSpec] = Registry("task", _from("tasks"), PLUGINS)
-MODELS: Registry[ModelSpec] = Registry("model", _from("models"), PLUGINS)
-PAIRS: Registry[Pair] = Registry("pair", _from("pairs"), PLUGINS)
-DATASETS: Registry[DatasetSpec] = Registry("dataset", _from("datasets"), PLUGINS)
-KERNEL_BACKENDS: Registry[KernelBackendSpec] = Registry(
-    "kernel backend", _from("kernel_backends"), PLUGINS
-)
+TASKS = Registry("task", TaskSpec, PLUGINS)
+DATASETS = Registry("dataset", DatasetSpec, PLUGINS)
+MODELS = Registry("model", ModelSpec, PLUGINS)
+PAIRS = Registry("pair", PairSpec, PLUGINS)
+KERNEL_BACKENDS = Registry("kernel backend", KernelBackendSpec, PLUGINS)

@@ -17,7 +17,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from equivbench.errors import UsageError, unknown_name
-from equivbench.pairs import Preset
+from equivbench.specs import Preset
 
 Forces = Literal["direct", "conservative"]
 _MOST_SEEDS = 1000

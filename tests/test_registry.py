@@ -4,22 +4,23 @@ keeps working."""
 import subprocess
 import sys
 import textwrap
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from equivbench import registration
-from equivbench.errors import UsageError
-from equivbench.pairs import MatchStatement, Pair
+from equivbench.errors import FailedError, UsageError
 from equivbench.registry import (
-    DatasetSpec,
+    PLUGINS,
     DuplicateNameError,
-    ModelSpec,
     PluginLoader,
+    Registered,
     Registry,
-    TaskSpec,
     resolve,
 )
+from equivbench.specs import DatasetSpec, MatchSpec, ModelSpec, PairSpec, TaskSpec
 
 
 def distribution(folder: Path, name: str, module: str, source: str, *points: str) -> None:
@@ -163,7 +164,7 @@ def test_two_plugins_with_one_name_are_an_error_that_names_both(tmp_path: Path) 
 
 def test_name_taken_from_a_builtin_is_an_error_on_every_look_up(tmp_path: Path) -> None:
     source = """
-        from equivbench.registry import TaskSpec
+        from equivbench.specs import TaskSpec
         TASK = TaskSpec("forcefield", "a rival", "rival:Task")
     """
     distribution(tmp_path, "rival-package", "rival", source, "equivbench.tasks: rival = rival:TASK")
@@ -184,8 +185,8 @@ def test_name_taken_from_a_builtin_is_an_error_on_every_look_up(tmp_path: Path) 
 def test_what_is_found_does_not_depend_on_the_look_up_that_came_first(tmp_path: Path) -> None:
     source = """
         import equivbench as eb
-        from equivbench.pairs import MatchStatement, Pair
-        from equivbench.registry import ModelSpec
+        from equivbench.specs import MatchSpec, PairSpec
+        from equivbench.specs import ModelSpec
 
         @eb.register_task("ising")
         class Ising: "Spins on a lattice."
@@ -195,7 +196,7 @@ def test_what_is_found_does_not_depend_on_the_look_up_that_came_first(tmp_path: 
 
         @eb.register_pair
         def pair():
-            return Pair("flip", "ising", "two arms", (), MatchStatement("all", "none"), {})
+            return PairSpec("flip", "ising", "two arms", (), MatchSpec("all", "none"), {})
 
         MODEL = ModelSpec("spin-net", "ising", "none", "nowhere:build")
     """
@@ -216,7 +217,7 @@ def test_what_is_found_does_not_depend_on_the_look_up_that_came_first(tmp_path: 
 
 def test_task_that_cannot_be_loaded_does_not_hide_the_others(tmp_path: Path) -> None:
     source = """
-        from equivbench.registry import TaskSpec
+        from equivbench.specs import TaskSpec
         TASK = TaskSpec("ising", "spins", "nowhere:Ising")
     """
     distribution(tmp_path, "ising-package", "ising", source, "equivbench.tasks: ising = ising:TASK")
@@ -230,9 +231,10 @@ def test_task_that_cannot_be_loaded_does_not_hide_the_others(tmp_path: Path) -> 
 @pytest.fixture
 def models() -> Registry[ModelSpec]:
     """A registry of its own with one built-in model and no plug-ins."""
-    return Registry(
-        "model", lambda: iter([ModelSpec("built-in", "toy", "none", "a:b")]), PluginLoader(())
-    )
+    registry = Registry("model", ModelSpec, PluginLoader(()))
+    built_in = Registered(ModelSpec("built-in", "toy", "none", "a:b"), "equivbench")
+    registry.restore({"built-in": built_in})
+    return registry
 
 
 def test_duplicate_names_both_owners(models: Registry[ModelSpec]) -> None:
@@ -251,27 +253,93 @@ def test_unknown_name_gives_the_close_matches(models: Registry[ModelSpec]) -> No
         models.get("build-in")
 
 
-def test_builtin_table_that_fails_can_be_tried_again() -> None:
-    attempts = []
+class Fragile:
+    """An entry point that cannot be loaded the first time."""
 
-    def table():
-        yield ModelSpec("first", "toy", "none", "a:b")
-        attempts.append(1)
-        if len(attempts) == 1:
-            raise OSError("a passing fault")
+    group = "toys"
 
-    registry = Registry("model", table, PluginLoader(()))
-    with pytest.raises(OSError, match="passing"):
+    def __init__(self, failure: Exception) -> None:
+        self.failures = [failure]
+
+    def load(self) -> tuple[ModelSpec, ...]:
+        if self.failures:
+            raise self.failures.pop()
+        return (ModelSpec("second", "toy", "none", "a:b"),)
+
+
+class Sound(Fragile):
+    """One that can."""
+
+    def __init__(self) -> None:
+        self.failures = []
+
+    def load(self) -> ModelSpec:
+        return ModelSpec("first", "toy", "none", "a:b")
+
+
+@pytest.mark.parametrize(
+    ("failure", "seen"),
+    [(OSError("a passing fault"), OSError), (ImportError("no module toys"), FailedError)],
+)
+def test_built_in_that_fails_can_be_tried_again(
+    failure: Exception, seen: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = SimpleNamespace(entry_points=[Sound(), Fragile(failure)])
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: own)
+    registry = Registry("model", ModelSpec, PluginLoader(("toys",)))
+    with pytest.raises(seen, match=str(failure)):
         registry.entries()
-    assert list(registry.entries()) == ["first"]
+    assert registry.snapshot() == {}
+    found = registry.entries()
+    assert {name: entry.origin for name, entry in found.items()} == {
+        "first": "equivbench",
+        "second": "equivbench",
+    }
+
+
+def test_what_is_built_in_comes_from_the_entry_points_of_the_package() -> None:
+    declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    groups = declared["project"]["entry-points"]
+    assert set(groups) >= set(PLUGINS.groups)
+    for registry, group in zip(PLUGINS.registries, PLUGINS.groups, strict=True):
+        listed = {spec for target in groups[group].values() for spec in map(id, resolve(target))}
+        registered = [
+            entry.value for entry in registry.entries().values() if entry.origin == "equivbench"
+        ]
+        assert {id(spec) for spec in registered} == listed
+
+
+def test_an_uninstalled_checkout_says_what_to_do(tmp_path: Path) -> None:
+    info = tmp_path / "equivbench.egg-info"
+    info.mkdir()
+    (info / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: equivbench\nVersion: 0\n")
+    done = equivbench(tmp_path, "list", "models")
+    assert done.returncode == 3
+    assert len(done.stderr.splitlines()) == 1
+    assert "pip install -e ." in done.stderr
+
+
+def test_reading_records_runs_no_plugin(tmp_path: Path) -> None:
+    distribution(tmp_path, "other-package", "other", BROKEN, "equivbench.models: theirs = other")
+    code = """
+        import sys
+        from equivbench.registry import DATASETS
+        assert "gfn2-small" in DATASETS.without_plugins()
+        assert "other" not in sys.modules
+    """
+    done = python(tmp_path, code)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.fixture
 def private(monkeypatch: pytest.MonkeyPatch) -> dict[str, Registry]:
     """Empty registries in place of the global ones."""
     loader = PluginLoader(())
-    names = ("TASKS", "MODELS", "PAIRS", "DATASETS", "KERNEL_BACKENDS")
-    registries = {name: Registry(name.lower(), lambda: iter(()), loader) for name in names}
+    registries = {
+        name: Registry(registry.kind, registry.holds, loader)
+        for name, registry in vars(registration.registry).items()
+        if isinstance(registry, Registry)
+    }
     for name, registry in registries.items():
         monkeypatch.setattr(registration.registry, name, registry)
     return registries
@@ -303,11 +371,11 @@ def test_decorators_return_what_they_decorate_and_register_it(private: dict[str,
 
 def test_pair_is_registered_whole_or_by_a_function(private: dict[str, Registry]) -> None:
     first, second = (
-        Pair(name, "toy", "", (), MatchStatement("", ""), {}) for name in ("first", "second")
+        PairSpec(name, "toy", "", (), MatchSpec("", ""), {}) for name in ("first", "second")
     )
     assert registration.register_pair(first) is first
 
-    def function() -> Pair:
+    def function() -> PairSpec:
         return second
 
     assert registration.register_pair(function) is function

@@ -3,7 +3,6 @@ do about what is missing."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -218,11 +217,8 @@ def plugins() -> Iterator[Finding]:
     except DuplicateNameError as error:
         yield Finding("plug-ins", "broken", str(error), "uninstall one of the two")
     owners: dict[str, set[str]] = {}
-    for group in PLUGINS.groups:
-        for point in importlib.metadata.entry_points(group=group):
-            owners.setdefault(point.dist.name if point.dist else point.module, set()).add(
-                point.name
-            )
+    for owner, point in PLUGINS.installed():
+        owners.setdefault(owner, set()).add(point.name)
     for owner, names in sorted(owners.items()):
         if owner in PLUGINS.problems:
             yield Finding(

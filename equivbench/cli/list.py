@@ -11,7 +11,8 @@ import typer
 
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import unknown_name
-from equivbench.registry import TaskSpec, resolve
+from equivbench.registry import resolve
+from equivbench.specs import TaskSpec
 
 Rows = list[dict[str, Any]]
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
 from equivbench.execution.checkpoints import checkpoint_of, checkpoints_of, the_one
-from equivbench.pairs import Precision
-from equivbench.registry import DATASETS, MODELS, PAIRS, ModelSpec, Symmetry, resolve
+from equivbench.registry import DATASETS, MODELS, PAIRS, resolve
+from equivbench.specs import ModelSpec, Precision, Symmetry
 from equivbench.tasks.base import DatasetSource
 from equivbench.training.assembly import load_model, plan, requirements
 

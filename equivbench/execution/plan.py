@@ -15,16 +15,17 @@ import msgspec
 import psutil
 
 from equivbench.budget import Budget
-from equivbench.catalogue import QUICK_START_PAIR
 from equivbench.environment import usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.state import identify
 from equivbench.kernels.backends import absent
-from equivbench.pairs import PRESETS, Arm, Pair
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
+from equivbench.specs import PRESETS, ArmSpec, PairSpec
 from equivbench.training.job import Job
 
 T = TypeVar("T")
+QUICK_START_PAIR = "forcefield/vector"
+"""What is run where no pair is named."""
 DEFAULT_KERNELS = "torch"
 """What a network's operations run on where nothing else is asked for."""
 FORCES = ("direct", "conservative")
@@ -194,7 +195,9 @@ def unique(values: Iterable[T]) -> list[T]:
     return list(dict.fromkeys(values))
 
 
-def _check_kernels(name: str, pairs: Iterable[Pair], arms: tuple[str, ...], device: str) -> None:
+def _check_kernels(
+    name: str, pairs: Iterable[PairSpec], arms: tuple[str, ...], device: str
+) -> None:
     reason = absent(KERNEL_BACKENDS.get(name), device)
     if reason is not None:
         raise FailedError(f"--kernels {name}: {reason}")
@@ -208,7 +211,7 @@ def _check_kernels(name: str, pairs: Iterable[Pair], arms: tuple[str, ...], devi
 
 
 def _contest(
-    pair: Pair, seed: int, request: RunRequest, device: str, threads: int, now: datetime
+    pair: PairSpec, seed: int, request: RunRequest, device: str, threads: int, now: datetime
 ) -> Contest:
     name = f"{pair.task}/{pair.name}"
     TASKS.get(pair.task)
@@ -257,7 +260,7 @@ def _contest(
     return Contest(name, seed, budget, preset.dataset, tuple(jobs))
 
 
-def _settings(arm: Arm, preset: str) -> dict[str, object]:
+def _settings(arm: ArmSpec, preset: str) -> dict[str, object]:
     if preset not in arm.presets:
         raise unknown_name(f"preset of arm {arm.name!r}", preset, arm.presets)
     sized = arm.presets[preset]

@@ -10,8 +10,8 @@ from typing import BinaryIO
 import msgspec
 
 from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError, UsageError
-from equivbench.pairs import Pair
 from equivbench.records.schema import RunRecord
+from equivbench.specs import PairSpec
 from equivbench.training.job import Job
 
 # --- what the orchestrator asks
@@ -27,7 +27,7 @@ class Begin(msgspec.Struct, tag="begin", frozen=True):
 
     job: Job
     modules: list[str] = []
-    pair: Pair | None = None
+    pair: PairSpec | None = None
 
 
 class Prepare(msgspec.Struct, tag="prepare", frozen=True):

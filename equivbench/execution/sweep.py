@@ -16,9 +16,8 @@ import msgspec
 from equivbench.errors import UsageError, unknown_name
 from equivbench.execution.plan import Contest, Plan, RunRequest, make_plan, unique
 from equivbench.execution.state import identify
-from equivbench.pairs import OPTIMIZERS, Arm
 from equivbench.registry import PAIRS
-from equivbench.tasks.widths import resized
+from equivbench.specs import OPTIMIZERS, ArmSpec
 from equivbench.training.job import Job
 
 FOLDER = "sweeps"
@@ -36,7 +35,7 @@ class Axis:
     title: str
     """The label of its axis in a figure, with its unit."""
     read: Callable[[str], str]
-    change: Callable[[str, Arm, str], dict[str, Any]]
+    change: Callable[[str, ArmSpec, str], dict[str, Any]]
     """(value, arm, preset) to the fields of :class:`equivbench.training.job.Job` that differ from
     the pair's own."""
     augmenting_only: bool = False
@@ -159,7 +158,7 @@ def _optimizer(text: str) -> str:
     return f"{name}:{_rate(rate)}" if colon else name
 
 
-def _with_optimizer(value: str, arm: Arm, preset: str) -> dict[str, Any]:
+def _with_optimizer(value: str, arm: ArmSpec, preset: str) -> dict[str, Any]:
     name, _, rate = value.partition(":")
     recipe: dict[str, Any] = {"optimizer": name, **_UNTUNED}
     return {"recipe": {**recipe, "learning_rate": float(rate)} if rate else recipe}
@@ -169,7 +168,7 @@ AXES: Mapping[str, Axis] = {
     "size": Axis(
         title="factor on every width",
         read=_number("size factor", "above 0 and at most 64", lambda value: 0 < value <= 64),
-        change=lambda value, arm, preset: {"config": resized(arm, preset, float(value))},
+        change=lambda value, arm, preset: {"config": arm.resized(preset, float(value))},
     ),
     "data": Axis(
         title="fraction of the training groups",

@@ -13,7 +13,7 @@ import msgspec
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution.grid import Point
-from equivbench.pairs import Recipe
+from equivbench.specs import Recipe
 
 
 class Trial(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -22,8 +22,8 @@ from equivbench.execution.protocol import Standing
 from equivbench.execution.race import Race
 from equivbench.execution.triallog import Trial, TrialLog
 from equivbench.execution.watching import Nobody
-from equivbench.pairs import Arm, Pair
 from equivbench.registry import PAIRS
+from equivbench.specs import ArmSpec, PairSpec
 from equivbench.training.job import Job
 
 _TUNED = ("learning_rate", "batch_size", "tuned_at", "tuning_log_sha256")
@@ -70,7 +70,7 @@ class Study:
     def __init__(self, request: TuneRequest, say: Callable[[str], None]) -> None:
         self.request = request
         self._say = say
-        self.pair: Pair = PAIRS.get(request.pair)
+        self.pair: PairSpec = PAIRS.get(request.pair)
         if request.preset not in self.pair.presets:
             raise unknown_name(f"preset of {request.pair}", request.preset, self.pair.presets)
         self.budget = (
@@ -139,7 +139,7 @@ class Study:
         budget = Budget.parse(self.pair.presets[self.request.preset].budget)
         return budget.times(1 / _DEFAULT_SHARE)
 
-    def _best(self, grid: Grid, arm: Arm) -> Trial | None:
+    def _best(self, grid: Grid, arm: ArmSpec) -> Trial | None:
         trials = {
             trial.point: trial
             for trial in self.log.trials
@@ -148,7 +148,7 @@ class Study:
         point = best_point({point: trial.total for point, trial in trials.items()})
         return None if point is None else trials[point]
 
-    def _edges(self, grid: Grid, arm: Arm) -> list[Side]:
+    def _edges(self, grid: Grid, arm: ArmSpec) -> list[Side]:
         best = self._best(grid, arm)
         return [] if best is None else grid.edges(best.point)
 
@@ -164,7 +164,7 @@ class Study:
             return
         free = list(range(self.request.jobs))
 
-        def run(point: Point, arm: Arm) -> None:
+        def run(point: Point, arm: ArmSpec) -> None:
             lane = free.pop()
             try:
                 self._race(point, [arm], lane, interrupt)
@@ -180,7 +180,7 @@ class Study:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _race(self, point: Point, arms: Sequence[Arm], lane: int, interrupt: Interrupt) -> None:
+    def _race(self, point: Point, arms: Sequence[ArmSpec], lane: int, interrupt: Interrupt) -> None:
         """Train ``arms`` at ``point``, in turn by slices, and log how each did."""
         if not arms:
             return
@@ -200,7 +200,7 @@ class Study:
                     self.log.add(trial)
                     self._say(_line(trial))
 
-    def _job(self, arm: Arm, point: Point, lane: int) -> Job:
+    def _job(self, arm: ArmSpec, point: Point, lane: int) -> Job:
         folder = (
             cache_dir()
             / "tuning"
@@ -224,7 +224,7 @@ class Study:
             split="validation",
         )
 
-    def _trial(self, arm: Arm, point: Point, standing: Standing) -> Trial:
+    def _trial(self, arm: ArmSpec, point: Point, standing: Standing) -> Trial:
         sized = arm.presets[self.request.preset]
         samples, rate = standing.step * point[1], standing.samples_per_second
         diverged = standing.diverged is not None

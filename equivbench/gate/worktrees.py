@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,6 +84,7 @@ def checked_out(root: Path, commits: tuple[str, str]) -> Iterator[tuple[Path, Pa
                 raise FailedError(
                     f"git cannot check out {commit[:12]}: {' '.join(done.stderr.split())}"
                 )
+            _write_entry_points(tree)
         yield trees
     finally:
         removed = [
@@ -91,6 +93,24 @@ def checked_out(root: Path, commits: tuple[str, str]) -> Iterator[tuple[Path, Pa
         shutil.rmtree(folder, ignore_errors=True)
         if not all(removed):
             _git(root, "worktree", "prune")
+
+
+def _write_entry_points(tree: Path) -> None:
+    """Give ``tree`` the package metadata that says what this revision registers.
+
+    It is imported from there by ``PYTHONPATH`` and not installed: without metadata of its own it
+    would look for what the revision that is installed registers.
+    """
+    declared = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
+    lines: list[str] = []
+    for group, points in declared.get("entry-points", {}).items():
+        lines += [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
+    metadata = tree / f"{declared['name']}.egg-info"
+    metadata.mkdir()
+    (metadata / "PKG-INFO").write_text(
+        f"Metadata-Version: 2.1\nName: {declared['name']}\nVersion: 0\n"
+    )
+    (metadata / "entry_points.txt").write_text("\n".join([*lines, ""]))
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

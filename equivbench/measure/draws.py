@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import UsageError
+from equivbench.specs import Group
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
-from equivbench.tasks.base import Group
 
 
 def draw_rotations(group: Group, draws: int, samples: int, seed: int) -> tuple[Tensor, bool]:

@@ -15,7 +15,8 @@ from equivbench.measure.measurement import Part as Part
 from equivbench.measure.measurement import is_verified as is_verified
 from equivbench.measure.rotated_set import EvaluationPrecision
 from equivbench.registry import DATASETS, TASKS, resolve
-from equivbench.tasks.base import DatasetSource, Group, Split, Task, TaskData
+from equivbench.specs import Group
+from equivbench.tasks.base import DatasetSource, Split, Task, TaskData
 
 
 def measure_equivariance(

@@ -29,8 +29,9 @@ from equivbench.measure.rotated_set import (
     rows_of,
     strata_of,
 )
+from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition, decompose
-from equivbench.tasks.base import Group, Split, Task
+from equivbench.tasks.base import Split, Task
 from equivbench.tasks.fraction import Subset
 
 _VALUES_AT_ONCE = 1 << 22

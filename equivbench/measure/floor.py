@@ -13,8 +13,8 @@ from torch import Tensor
 
 from equivbench.measure.forward import Caller, evaluating
 from equivbench.measure.rotated_set import Chunk, EvaluationPrecision, rows_of, strata_of
+from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition, decompose
-from equivbench.tasks.base import Group
 
 FLOOR_SAMPLES = 64
 """Samples of the test set on which the floor is measured."""

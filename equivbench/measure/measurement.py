@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from equivbench.records.schema import Number, Test, TestPart
-from equivbench.registry import Symmetry
+from equivbench.specs import Group, Symmetry
 from equivbench.symmetry.decomposition import Decomposition, ratio_interval, sum_by_group
-from equivbench.tasks.base import Group
 
 
 @dataclass(frozen=True, eq=False)

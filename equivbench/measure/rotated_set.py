@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import UsageError
+from equivbench.specs import Field
 from equivbench.symmetry.decomposition import Decomposition
 from equivbench.symmetry.mirror import mirror
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.symmetry.types import SymmetryType
-from equivbench.tasks.base import Field, Split, Task
+from equivbench.tasks.base import Split, Task
 
 if TYPE_CHECKING:
     from equivbench.tasks.base import Batch

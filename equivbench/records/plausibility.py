@@ -66,7 +66,7 @@ def odd(record: RunRecord, *, now: datetime | None = None) -> Iterator[str]:
     for name, rate in record.inference.twirl.items():
         if single is not None and AVERAGING_GAIN * single < rate:
             yield f"averaging over {name} rotations is said to be {rate / single:.1f} times as fast as a single pass"
-    known = DATASETS.entries().get(record.dataset.name)
+    known = DATASETS.without_plugins().get(record.dataset.name)
     if known is None:
         yield f"the data set {record.dataset.name!r} is not known here, so its checksum cannot be checked"
     elif known.value.checksums and record.dataset.version not in known.value.checksums:
@@ -221,7 +221,7 @@ def _symmetry(record: RunRecord) -> Iterator[str]:
 
 
 def _data(record: RunRecord) -> Iterator[str]:
-    known = DATASETS.entries().get(record.dataset.name)
+    known = DATASETS.without_plugins().get(record.dataset.name)
     if known is not None:
         expected = known.value.checksums.get(record.dataset.version)
         if expected is not None and record.dataset.sha256 != expected:
@@ -237,7 +237,7 @@ def _data(record: RunRecord) -> Iterator[str]:
 
 
 def _lowest_loss(record: RunRecord) -> float | None:
-    known = DATASETS.entries().get(record.dataset.name)
+    known = DATASETS.without_plugins().get(record.dataset.name)
     declared = None if known is None else known.value.lowest_loss
     # The mean squared target: as recorded, or as total and explained imply it at any point.
     tests = [point.test for point in record.trace]

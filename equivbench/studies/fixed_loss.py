@@ -14,8 +14,9 @@ from equivbench.errors import UsageError
 from equivbench.measure.draws import draw_rotations, spread
 from equivbench.measure.forward import Caller
 from equivbench.measure.rotated_set import Chunk, EvaluationPrecision, Placement, RotatedSet
+from equivbench.specs import Group
 from equivbench.symmetry.decomposition import decompose
-from equivbench.tasks.base import Group, Split, Task
+from equivbench.tasks.base import Split, Task
 
 _ROTATIONS = 1 << 29
 """Keeps the generator of rotations apart from that of noise."""

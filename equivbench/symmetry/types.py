@@ -22,7 +22,7 @@ _VOXEL = re.compile(r"voxel\((.*)\)")
 
 @runtime_checkable
 class Declared(Protocol):
-    """A named tensor with a symmetry type, such as :class:`equivbench.tasks.base.Field`."""
+    """A named tensor with a symmetry type, such as :class:`equivbench.specs.Field`."""
 
     @property
     def name(self) -> str:

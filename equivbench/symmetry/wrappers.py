@@ -19,7 +19,7 @@ from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 from equivbench.symmetry.types import SymmetryType, rotate
 
 if TYPE_CHECKING:
-    from equivbench.tasks.base import Field
+    from equivbench.specs import Field
 
 _TWIRL_SEED = 0
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.tasks.base import Card, Field, Role, Split, Task, TaskData
+from equivbench.specs import Field, Role
+from equivbench.tasks.base import Card, Split, Task, TaskData
 from equivbench.tasks.splits import SPLITS
 
 if TYPE_CHECKING:

@@ -7,37 +7,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from equivbench.specs import Field, Group
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     Batch = Mapping[str, Tensor]
-
-Role = Literal["sample", "noise", "derived", "output"]
-Group = Literal["so3", "octahedral"]
-
-
-@dataclass(frozen=True)
-class Field:
-    """A named tensor of a batch, with its symmetry type.
-
-    ``symmetry`` is in e3nn's notation over the last axis (``"0e"``, ``"1o"``, ``"4x0e + 1o"``) or
-    ``"voxel(IRREPS)"`` for a grid whose last three axes are x, y, z and the axis before them the
-    channels. ``per`` says what the leading axis counts: ``"graph"`` (one row a sample) or
-    ``"node"`` (rows belong to the sample that the batch's index field names); ``"none"`` is
-    invariant bookkeeping such as edge lists. ``shape`` is for people: ``("atoms", 3)``.
-    """
-
-    name: str
-    shape: tuple[str | int, ...]
-    dtype: str
-    symmetry: str
-    per: Literal["graph", "node", "none"]
-    unit: str
-    role: Role
-    summary: str = ""
 
 
 @dataclass(frozen=True)

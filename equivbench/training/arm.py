@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from equivbench.pairs import Recipe
+from equivbench.specs import Recipe
 from equivbench.tasks.base import Split, Task
 
 if TYPE_CHECKING:

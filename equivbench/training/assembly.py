@@ -17,10 +17,9 @@ from equivbench.budget import Budget
 from equivbench.errors import UsageError, unknown_name
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import covers, is_verified
-from equivbench.pairs import Arm as DeclaredArm
-from equivbench.pairs import ArmPreset, Pair, PairPreset, Recipe
 from equivbench.records.schema import DatasetRecord, Matching
-from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, ModelSpec, resolve
+from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, resolve
+from equivbench.specs import ArmPreset, ArmSpec, ModelSpec, PairPreset, PairSpec, Recipe
 from equivbench.symmetry.wrappers import wrap
 from equivbench.tasks.base import DatasetSource, Task, TaskData
 from equivbench.tasks.fraction import with_fraction
@@ -39,9 +38,9 @@ from equivbench.training.trainer import Trainer
 class Plan:
     """The declarations that a job names, and the recipe that follows from them."""
 
-    pair: Pair
+    pair: PairSpec
     pair_preset: PairPreset
-    arm: DeclaredArm
+    arm: ArmSpec
     spec: ModelSpec
     config: Mapping[str, Any]
     recipe: Recipe

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from equivbench.pairs import Recipe
+from equivbench.specs import Recipe
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.base import Split, Task
 from equivbench.training.order import Order

@@ -22,7 +22,7 @@ import torch._dynamo
 from torch import Tensor, nn
 
 from equivbench.errors import FailedError
-from equivbench.pairs import Precision
+from equivbench.specs import Precision
 
 BACKEND = "inductor, dynamic shapes"
 """What ``recipe.compile`` says in the record of a compiled run."""

@@ -38,7 +38,7 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     """Kernel backend, passed to the model as ``config["kernels"]``; None leaves the model its own
     default."""
     recipe: dict[str, Any] = {}
-    """Fields of :class:`equivbench.pairs.Recipe` that replace the preset's (``tune``, sweeps)."""
+    """Fields of :class:`equivbench.specs.Recipe` that replace the preset's (``tune``, sweeps)."""
     config: dict[str, Any] = {}
     """Entries that replace those of the model's config (sweeps over model size)."""
     fraction: float = 1.0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from equivbench.pairs import Optimizer, Recipe
+from equivbench.specs import Optimizer, Recipe
 
 Make = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
 """(parameters, weight decay) to an optimiser at rate zero."""

@@ -31,7 +31,7 @@ from equivbench.records.schema import (
     Throughput,
     TracePoint,
 )
-from equivbench.registry import Symmetry
+from equivbench.specs import Symmetry
 from equivbench.training.job import Job
 from equivbench.training.probes import peak_memory
 

@@ -6,7 +6,7 @@ import contextlib
 
 import torch
 
-from equivbench.pairs import Precision
+from equivbench.specs import Precision
 
 
 def effective(precision: Precision, device: torch.device) -> Precision:

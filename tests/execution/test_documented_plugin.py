@@ -32,7 +32,7 @@ class MyNetwork(nn.Module):
 DIPOLE_MODELS = """
 
 from torch import nn
-from equivbench.pairs import simple_pair
+from equivbench.specs import simple_pair
 
 
 class Vectors(nn.Module):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from factories import make_record
 
-from equivbench.catalogue import QUICK_START_PAIR
 from equivbench.cli.options import parse_seeds
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution.plan import (
+    QUICK_START_PAIR,
     RunRequest,
     estimated_seconds,
     extension,

@@ -24,7 +24,7 @@ from equivbench.execution.protocol import (
     receive_command,
     send,
 )
-from equivbench.pairs import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
+from equivbench.specs import ArmPreset, ArmSpec, MatchSpec, PairPreset, PairSpec, Recipe
 from equivbench.training.job import Job
 
 JOB = Job(
@@ -39,12 +39,12 @@ JOB = Job(
     out="o",
     state_dir="s",
 )
-PAIR = Pair(
+PAIR = PairSpec(
     "plain",
     "toy",
     "a pair of this process",
-    (Arm("a", "m", {"dev": ArmPreset({"width": 3}, Recipe(1e-3, 8, "none"))}),),
-    MatchStatement("all", "none"),
+    (ArmSpec("a", "m", {"dev": ArmPreset({"width": 3}, Recipe(1e-3, 8, "none"))}),),
+    MatchSpec("all", "none"),
     {"dev": PairPreset("points", "5steps")},
 )
 

@@ -1,7 +1,7 @@
 """Whether a backend can be there, told from its declaration alone."""
 
 from equivbench.kernels.backends import absent
-from equivbench.registry import KernelBackendSpec
+from equivbench.specs import KernelBackendSpec
 
 
 def test_a_backend_that_needs_nothing_is_there():

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from equivbench.measure import rotated_set
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import covers, is_verified
-from equivbench.tasks.base import Feedback, Field, Task
+from equivbench.specs import Field
+from equivbench.tasks.base import Feedback, Task
 
 TIMES = (0.0, 0.5, 1.0)
 QUADRATURE = (0.5, 1.0, 1.5)

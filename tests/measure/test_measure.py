@@ -182,7 +182,7 @@ def test_masked_rows_do_not_count() -> None:
 
 
 def test_noise_is_drawn_once_and_rotates_with_its_sample() -> None:
-    from equivbench.tasks.base import Field
+    from equivbench.specs import Field
 
     class Noisy(Clouds):
         fields = (

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 import equivbench as eb
-from equivbench.pairs import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
 from equivbench.registration import register_dataset
-from equivbench.tasks.base import Card, Field, Task, TaskData
+from equivbench.specs import ArmPreset, ArmSpec, Field, MatchSpec, PairPreset, PairSpec, Recipe
+from equivbench.tasks.base import Card, Task, TaskData
 
 
 @eb.register_task("toy", summary="a vector field to be learned", board_unit="1")
@@ -161,20 +161,20 @@ def pair(
     second: str = "toy-plain",
     rate: float = 1e-3,
     **config: Any,
-) -> Pair:
-    def arm(label: str, model: str, settings: Mapping[str, Any]) -> Arm:
+) -> PairSpec:
+    def arm(label: str, model: str, settings: Mapping[str, Any]) -> ArmSpec:
         recipe = Recipe(rate, 32, "none" if label == "equivariant" else "haar", warmup_steps=5)
-        return Arm(
+        return ArmSpec(
             label, model, {preset: ArmPreset(dict(settings), recipe) for preset in ("dev", "small")}
         )
 
     slow = {"sleep": config["sleep"]} if "sleep" in config else {}
-    return Pair(
+    return PairSpec(
         name=name,
         task="toy",
         summary="a toy",
         arms=(arm("equivariant", first, config), arm("augmented", second, slow)),
-        matching=MatchStatement("nothing", "nothing"),
+        matching=MatchSpec("nothing", "nothing"),
         presets={
             preset: PairPreset("toy-points", "200steps", evaluations=4)
             for preset in ("dev", "small")

@@ -41,10 +41,7 @@ def right(operation: Operation) -> Run:
 def registered(**changes: Change | Callable[[Operation], Kernel]) -> Iterator[None]:
     """Backends by name, made of functions from an operation to ``run`` or to a kernel; taken back
     at the end."""
-    before = KERNEL_BACKENDS.snapshot()
-    KERNEL_BACKENDS.entries()
-    if before is None:
-        before = KERNEL_BACKENDS.snapshot()
+    before = KERNEL_BACKENDS.entries()
     try:
         for name, change in changes.items():
             register_kernel_backend(name, summary="for a test")(

@@ -9,7 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from equivbench.tasks.base import Field, Task
+from equivbench.specs import Field
+from equivbench.tasks.base import Task
 
 SLOPE = 2.0
 """Of the target, k."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from equivbench.tasks.base import Field, Split, Task
+from equivbench.specs import Field
+from equivbench.tasks.base import Split, Task
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from equivbench.budget import Budget
-from equivbench.pairs import Recipe
 from equivbench.records.schema import DatasetRecord, Matching, Test
-from equivbench.tasks.base import Field, Task
+from equivbench.specs import Field, Recipe
+from equivbench.tasks.base import Task
 from equivbench.training.arm import Arm
 from equivbench.training.clock import Clock
 from equivbench.training.outcome import Description

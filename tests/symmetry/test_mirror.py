@@ -7,10 +7,10 @@ import torch
 from e3nn import o3
 
 from equivbench.errors import UsageError
+from equivbench.specs import Field
 from equivbench.symmetry.mirror import mirror, parities
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.symmetry.types import rotate
-from equivbench.tasks.base import Field
 
 
 def field(symmetry: str) -> Field:

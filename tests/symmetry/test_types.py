@@ -5,9 +5,9 @@ import torch
 from e3nn import o3
 
 from equivbench.errors import UsageError
+from equivbench.specs import Field
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 from equivbench.symmetry.types import SymmetryType, representation, rotate
-from equivbench.tasks.base import Field
 
 
 def haar(n: int, seed: int = 0) -> torch.Tensor:

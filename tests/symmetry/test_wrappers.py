@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from toy_task import Clouds, Raw, clouds
 
 from equivbench.errors import UsageError
+from equivbench.specs import Field
 from equivbench.symmetry.decomposition import decompose
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 from equivbench.symmetry.types import rotate
 from equivbench.symmetry.wrappers import Canonical, Twirl, principal_axes, wrap
-from equivbench.tasks.base import Field
 
 TASK = Clouds()
 

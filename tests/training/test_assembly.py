@@ -10,8 +10,18 @@ from torch import nn
 from toy_training import ToyNet, ToySplit, ToyTask
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.pairs import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
-from equivbench.registry import DatasetSpec, ModelSpec, PluginLoader, Registry, TaskSpec
+from equivbench.registry import PluginLoader, Registry
+from equivbench.specs import (
+    ArmPreset,
+    ArmSpec,
+    DatasetSpec,
+    MatchSpec,
+    ModelSpec,
+    PairPreset,
+    PairSpec,
+    Recipe,
+    TaskSpec,
+)
 from equivbench.symmetry.wrappers import Twirl
 from equivbench.tasks.base import Card, TaskData
 from equivbench.training import assembly
@@ -57,12 +67,12 @@ class Source:
 
 def arm(name, model, wrapper=None, **recipe):
     preset = ArmPreset(config={}, recipe=dataclasses.replace(RECIPE, **recipe))
-    return Arm(name, model, {"dev": preset}, wrapper)
+    return ArmSpec(name, model, {"dev": preset}, wrapper)
 
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    pair = Pair(
+    pair = PairSpec(
         name="toys",
         task="option-toy",
         summary="two toys",
@@ -72,7 +82,7 @@ def registered(monkeypatch):
             arm("twirled", "plain", "twirl-2"),
             arm("liar", "lying"),
         ),
-        matching=MatchStatement(what="nothing", target="none"),
+        matching=MatchSpec(what="nothing", target="none"),
         presets={
             "dev": PairPreset(dataset="option-toy", budget="12steps", evaluations=3, rotations=2)
         },
@@ -88,11 +98,10 @@ def registered(monkeypatch):
         ],
     }
     for table, values in tables.items():
-        monkeypatch.setattr(
-            assembly,
-            table,
-            Registry(table.lower()[:-1], lambda values=values: iter(values), PluginLoader(())),
-        )
+        registry = Registry(table.lower()[:-1], type(values[0]), PluginLoader(()))
+        for value in values:
+            registry.add(value)
+        monkeypatch.setattr(assembly, table, registry)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy_training import RECIPE, ToyNet, toy_trainer
 
-from equivbench.pairs import OPTIMIZERS
+from equivbench.specs import OPTIMIZERS
 from equivbench.training.optimiser import build_optimizer, named_state, set_rate
 
 EACH = pytest.mark.parametrize("name", OPTIMIZERS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from equivbench.registry import KernelBackendSpec
+from equivbench.specs import KernelBackendSpec
 
 _FOLDER = "equivbench.kernels.backends"
 

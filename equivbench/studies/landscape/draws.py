@@ -12,9 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from equivbench.measure.forward import evaluating
 from equivbench.measure.rotated_set import EvaluationPrecision
+from equivbench.specs import Group
 from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.landscape.measuring import DRAWS
-from equivbench.tasks.base import Group, Split, Task
+from equivbench.tasks.base import Split, Task
 
 WORK = 3e9
 """Floating-point operations of a pass over the set, by default (one sample may take twice that); an

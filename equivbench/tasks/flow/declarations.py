@@ -3,8 +3,7 @@ torch."""
 
 from __future__ import annotations
 
-from equivbench.registry import DatasetSpec, ModelSpec, TaskSpec
-from equivbench.tasks.base import Field
+from equivbench.specs import DatasetSpec, Field, ModelSpec, TaskSpec
 
 BOARD_UNIT = "nm^2"
 FIELDS: tuple[Field, ...] = (
@@ -100,12 +99,14 @@ FIELDS: tuple[Field, ...] = (
     ),
 )
 
-TASK = TaskSpec(
-    name="flow",
-    summary="the end point of noisy protein backbones (CA, nm) along a linear flow, v-prediction with self-conditioning",
-    factory="equivbench.tasks.flow.task:FlowMatching",
-    fields=FIELDS,
-    board_unit=BOARD_UNIT,
+TASKS: tuple[TaskSpec, ...] = (
+    TaskSpec(
+        name="flow",
+        summary="the end point of noisy protein backbones (CA, nm) along a linear flow, v-prediction with self-conditioning",
+        factory="equivbench.tasks.flow.task:FlowMatching",
+        fields=FIELDS,
+        board_unit=BOARD_UNIT,
+    ),
 )
 
 _SOURCES = "equivbench.tasks.flow.sources"

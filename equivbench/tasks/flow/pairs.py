@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from equivbench.pairs import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
+from equivbench.specs import ArmPreset, ArmSpec, MatchSpec, PairPreset, PairSpec, Recipe
 
 _PRESETS = {
     "dev": PairPreset(
@@ -95,7 +95,7 @@ def _arm(
     extra: Mapping[str, Mapping[str, int]],
     tuned: Mapping[str, Any],
     **recipe: Any,
-) -> Arm:
+) -> ArmSpec:
     """An arm of the plain network's sizes with its own ``extra`` entries.
 
     ``recipe`` changes all presets' recipes, ``tuned`` that of ``small``.
@@ -105,10 +105,10 @@ def _arm(
         for preset, base in _RECIPES.items()
     }
     presets["small"] = replace(presets["small"], recipe=replace(presets["small"].recipe, **tuned))
-    return Arm(name, model, presets, widths=_WIDTHS)
+    return ArmSpec(name, model, presets, widths=_WIDTHS)
 
 
-def _augmented(tuned: Mapping[str, Any]) -> Arm:
+def _augmented(tuned: Mapping[str, Any]) -> ArmSpec:
     return _arm("augmented", "backbone-transformer", {}, tuned, augmentation="haar")
 
 
@@ -121,7 +121,7 @@ _FRAMES_TUNING = {
     "tuning_log_sha256": "fac05700ca54bf1455d6fe97241db3594ab2d24566927d3d4b6ad7a65e6cc34a",
 }
 
-VECTOR_HEAD = Pair(
+VECTOR_HEAD = PairSpec(
     name="vector-head",
     task="flow",
     summary="pair-biased transformer on invariants with an SO(3) vector head, against the same transformer on raw coordinates",
@@ -131,7 +131,7 @@ VECTOR_HEAD = Pair(
         ),
         _augmented({"learning_rate": 3e-3, **_VECTOR_HEAD_TUNING}),
     ),
-    matching=MatchStatement(
+    matching=MatchSpec(
         what=(
             "One trunk, layer for layer: the same pair features, biases, attention and transitions. The augmented arm reads "
             "x_t and x_sc as six numbers a residue and writes three; the equivariant arm reads distances, angles and signed "
@@ -154,7 +154,7 @@ VECTOR_HEAD = Pair(
     presets=_PRESETS,
 )
 
-FRAMES = Pair(
+FRAMES = PairSpec(
     name="frames",
     task="flow",
     summary="invariant point attention between frames of CA triplets, against a pair-biased transformer on raw coordinates",
@@ -164,7 +164,7 @@ FRAMES = Pair(
         ),
         _augmented({"learning_rate": 3e-3, **_FRAMES_TUNING}),
     ),
-    matching=MatchStatement(
+    matching=MatchSpec(
         what=(
             "What each side would run given the same device-seconds a step: attention over points in local frames with the "
             "velocity read in them, against plain attention on coordinates. Same width, depth, pair features, transitions, "
@@ -186,4 +186,4 @@ FRAMES = Pair(
     presets=_PRESETS,
 )
 
-PAIRS: tuple[Pair, ...] = (VECTOR_HEAD, FRAMES)
+PAIRS: tuple[PairSpec, ...] = (VECTOR_HEAD, FRAMES)

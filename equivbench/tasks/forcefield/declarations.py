@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from equivbench.registry import DatasetSpec, ModelSpec, TaskSpec
-from equivbench.tasks.base import DatasetSource, Field
+from equivbench.specs import DatasetSpec, Field, ModelSpec, TaskSpec
+from equivbench.tasks.base import DatasetSource
 
 _SOURCES = "equivbench.tasks.forcefield.sources"
 
@@ -66,12 +66,14 @@ FIELDS = (
     ),
 )
 
-TASK = TaskSpec(
-    name="forcefield",
-    summary="forces and energies of molecules from atomic numbers and positions (eV/A, eV)",
-    factory="equivbench.tasks.forcefield.task:ForceField",
-    fields=FIELDS,
-    board_unit=BOARD_UNIT,
+TASKS: tuple[TaskSpec, ...] = (
+    TaskSpec(
+        name="forcefield",
+        summary="forces and energies of molecules from atomic numbers and positions (eV/A, eV)",
+        factory="equivbench.tasks.forcefield.task:ForceField",
+        fields=FIELDS,
+        board_unit=BOARD_UNIT,
+    ),
 )
 
 MD17_MOLECULES = (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from equivbench.pairs import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
+from equivbench.specs import ArmPreset, ArmSpec, MatchSpec, PairPreset, PairSpec, Recipe
 
 _PRESETS = {
     "dev": PairPreset(
@@ -38,7 +38,7 @@ def _arm(
     paper: Recipe,
     *,
     wrapper: str | None = None,
-) -> Arm:
+) -> ArmSpec:
     """An arm with its three presets; ``dev`` uses one recipe for all arms, with the augmentation of
     ``small``."""
     recipes = {
@@ -47,7 +47,7 @@ def _arm(
         "paper": paper,
     }
     presets = {preset: ArmPreset(configs[preset], recipe) for preset, recipe in recipes.items()}
-    return Arm(name, model, presets, wrapper, _WIDTHS[model])
+    return ArmSpec(name, model, presets, wrapper, _WIDTHS[model])
 
 
 _UNTUNED: dict[str, Any] = {"tuned_at": None, "tuning_log_sha256": None}
@@ -83,7 +83,7 @@ _VECTOR_PAPER = Recipe(
     compile=True,
 )
 
-VECTOR = Pair(
+VECTOR = PairSpec(
     name="vector",
     task="forcefield",
     summary="PaiNN (first-order equivariant) against the same trunk with unconstrained vectors",
@@ -105,7 +105,7 @@ VECTOR = Pair(
             wrapper="frames",
         ),
     ),
-    matching=MatchStatement(
+    matching=MatchSpec(
         what=(
             "One trunk: embedding, radial basis, gated messages along r_ij, residual updates and readouts, layer for layer. "
             "The augmented arm treats x, y, z as ordinary channels: its gates and filters see raw vectors and one MLP mixes "
@@ -197,7 +197,7 @@ _TIED_PAPER = Recipe(
     compile=True,
 )
 
-TIED_HEAD = Pair(
+TIED_HEAD = PairSpec(
     name="tied-head",
     task="forcefield",
     summary="EScAIP attention on invariants: tied force head (equivariant) against the published three-row head",
@@ -211,7 +211,7 @@ TIED_HEAD = Pair(
             replace(_TIED_PAPER, augmentation="haar"),
         ),
     ),
-    matching=MatchStatement(
+    matching=MatchSpec(
         what=(
             "The same network to the last layer: the augmented arm's force head has three rows, one for each of x, y, z, the "
             "equivariant arm's one row for all three. Nothing else differs, so symmetry costs nothing here and removes 2 x "
@@ -297,7 +297,7 @@ _TENSOR_PAPER = Recipe(
     compile=True,
 )
 
-TENSOR_PRODUCT = Pair(
+TENSOR_PRODUCT = PairSpec(
     name="tensor-product",
     task="forcefield",
     summary="NequIP tensor-product message passing to l = 2 against a plain transformer on raw relative vectors",
@@ -317,7 +317,7 @@ TENSOR_PRODUCT = Pair(
             replace(_TENSOR_PAPER, learning_rate=5e-4, augmentation="haar"),
         ),
     ),
-    matching=MatchStatement(
+    matching=MatchSpec(
         what=(
             "What each side would run given the same device-seconds a step: higher-order equivariant features against a wider "
             "plain transformer whose attention sees raw relative vectors. Same cutoff, batch size and objective; parameters "
@@ -354,7 +354,7 @@ _PARAMETERS_SMALL = replace(
     tuning_log_sha256="0ee7f9c7a6960236b8620877930b2e02b3b2b16a35b6eee3a5ba7a56d8aa306d",
 )
 
-TENSOR_PRODUCT_PARAMETERS = Pair(
+TENSOR_PRODUCT_PARAMETERS = PairSpec(
     name="tensor-product-parameters",
     task="forcefield",
     summary="the tensor-product pair with as many parameters on both sides: where the gap is read per kernel backend",
@@ -368,7 +368,7 @@ TENSOR_PRODUCT_PARAMETERS = Pair(
             replace(_TENSOR_PAPER, learning_rate=5e-4, augmentation="haar"),
         ),
     ),
-    matching=MatchStatement(
+    matching=MatchSpec(
         what=(
             "The networks of forcefield/tensor-product, the transformer narrowed to the equivariant network's number of "
             "parameters. Step times are left as they are, so a faster kernel backend (`--kernels`) moves the gap and leaves the "
@@ -384,4 +384,4 @@ TENSOR_PRODUCT_PARAMETERS = Pair(
     presets=_PRESETS,
 )
 
-PAIRS: tuple[Pair, ...] = (VECTOR, TIED_HEAD, TENSOR_PRODUCT, TENSOR_PRODUCT_PARAMETERS)
+PAIRS: tuple[PairSpec, ...] = (VECTOR, TIED_HEAD, TENSOR_PRODUCT, TENSOR_PRODUCT_PARAMETERS)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from equivbench.registry import DatasetSpec, ModelSpec, TaskSpec
-from equivbench.tasks.base import Field
+from equivbench.specs import DatasetSpec, Field, ModelSpec, TaskSpec
 
 # Task
 
@@ -51,12 +50,14 @@ FIELDS = (
     ),
 )
 
-TASK = TaskSpec(
-    name="voxel",
-    summary="densities of molecules on voxel grids from noisy ones, one channel an element",
-    factory="equivbench.tasks.voxel.task:VoxelDenoising",
-    fields=FIELDS,
-    board_unit=BOARD_UNIT,
+TASKS: tuple[TaskSpec, ...] = (
+    TaskSpec(
+        name="voxel",
+        summary="densities of molecules on voxel grids from noisy ones, one channel an element",
+        factory="equivbench.tasks.voxel.task:VoxelDenoising",
+        fields=FIELDS,
+        board_unit=BOARD_UNIT,
+    ),
 )
 
 # Data sets

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from equivbench.pairs import Arm, ArmPreset, MatchStatement, Pair, PairPreset, Recipe
+from equivbench.specs import ArmPreset, ArmSpec, MatchSpec, PairPreset, PairSpec, Recipe
 
 # VoxMol's rate is 2e-5 over days; an hour needs more. Its dropout of .1 is left out: every
 # evaluation is of the same function.
@@ -33,7 +33,7 @@ def _arm(
     widths: Mapping[str, int | str],
     tuned: Mapping[str, Any],
     **recipe: Any,
-) -> Arm:
+) -> ArmSpec:
     """An arm with its three presets; ``recipe`` changes all presets' recipes, ``tuned`` that of
     ``small``."""
     presets = {
@@ -41,7 +41,7 @@ def _arm(
         for preset, base in _RECIPES.items()
     }
     presets["small"] = replace(presets["small"], recipe=replace(presets["small"].recipe, **tuned))
-    return Arm(name, model, presets, widths=widths)
+    return ArmSpec(name, model, presets, widths=widths)
 
 
 _PUBLISHED: dict[str, Any] = {
@@ -72,7 +72,7 @@ def _unet(
     tuned: Mapping[str, Any],
     dev: Mapping[str, Any] = _PLAIN_DEV,
     paper: Mapping[str, Any] = _PUBLISHED,
-) -> Arm:
+) -> ArmSpec:
     """An augmented arm with the ordinary U-Net."""
     configs = {"dev": dev, "small": {**small, **_NO_ATTENTION}, "paper": paper}
     return _arm(name, "unet", configs, _PLAIN_WIDTHS, tuned, augmentation="haar")
@@ -91,7 +91,7 @@ _OCTAHEDRAL = {
     "paper": {"features": 1, **_DEEP},
 }
 
-OCTAHEDRAL = Pair(
+OCTAHEDRAL = PairSpec(
     name="octahedral",
     task="voxel",
     summary="3D U-Net of cube-group convolutions against the ordinary one",
@@ -116,7 +116,7 @@ OCTAHEDRAL = Pair(
             paper={**_PUBLISHED, "channels": 5, "groups": 5},
         ),
     ),
-    matching=MatchStatement(
+    matching=MatchSpec(
         what=(
             "One skeleton, VoxMol's: residual blocks joined across the levels of a U-Net. The equivariant arm holds 24 copies "
             "of each feature, one for each rotation of the cube, and shares its filters among them; its strided filters are "
@@ -183,7 +183,7 @@ _STEERABLE_TUNING = {
     "tuning_log_sha256": "71f0ac0d95fb358b2b881d5464832ee271a88952de81a0b4b49570dc9cb2a867",
 }
 
-STEERABLE = Pair(
+STEERABLE = PairSpec(
     name="steerable",
     task="voxel",
     summary="3D U-Net of e3nn's steerable voxel convolutions against the ordinary one",
@@ -205,7 +205,7 @@ STEERABLE = Pair(
             {"learning_rate": 1e-3, **_STEERABLE_TUNING},
         ),
     ),
-    matching=MatchStatement(
+    matching=MatchSpec(
         what=(
             "One skeleton, VoxMol's. The equivariant arm's features are irreps up to l = 2 and its filters radial functions "
             "times spherical harmonics, equivariant under SO(3) as far as the grid resolves them and exactly under the "
@@ -255,4 +255,4 @@ STEERABLE = Pair(
     },
 )
 
-PAIRS: tuple[Pair, ...] = (OCTAHEDRAL, STEERABLE)
+PAIRS: tuple[PairSpec, ...] = (OCTAHEDRAL, STEERABLE)

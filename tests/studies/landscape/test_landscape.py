@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from toy_task import Central, Clouds, Raw, clouds
 
 from equivbench.errors import FailedError, UsageError
+from equivbench.specs import Field
 from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.landscape import draws as landscape_draws
 from equivbench.studies.landscape.draws import Draws, Size
 from equivbench.studies.landscape.measuring import DRAWS, FIXED, REPEAT, measure_landscape
 from equivbench.studies.landscape.plane import natural_radius
-from equivbench.tasks.base import Field, Task
+from equivbench.tasks.base import Task
 
 SIGMA = 0.8
 ROUNDING = 1e-10

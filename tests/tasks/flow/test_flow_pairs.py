@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from equivbench.budget import Budget
-from equivbench.pairs import PRESETS, Arm
 from equivbench.registry import resolve
+from equivbench.specs import PRESETS, ArmSpec
 from equivbench.tasks.flow.declarations import DATASETS, MODELS
 from equivbench.tasks.flow.pairs import PAIRS, VECTOR_HEAD
 
@@ -16,7 +16,7 @@ EACH = pytest.mark.parametrize("pair", PAIRS, ids=[pair.name for pair in PAIRS])
 SPECS = {spec.name: spec for spec in MODELS}
 
 
-def build(arm: Arm, preset: str) -> torch.nn.Module:
+def build(arm: ArmSpec, preset: str) -> torch.nn.Module:
     """The network without memory behind its weights."""
     return _built(arm.model, preset)
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from equivbench.budget import Budget
-from equivbench.pairs import PRESETS
 from equivbench.registry import DATASETS, MODELS, resolve
+from equivbench.specs import PRESETS
 from equivbench.tasks.forcefield.pairs import PAIRS, TIED_HEAD, VECTOR
 
 EACH = pytest.mark.parametrize("pair", PAIRS, ids=[pair.name for pair in PAIRS])

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from equivbench.budget import Budget
-from equivbench.pairs import PRESETS
 from equivbench.registry import resolve
+from equivbench.specs import PRESETS
 from equivbench.tasks.voxel.declarations import DATASETS, MODELS
 from equivbench.tasks.voxel.pairs import OCTAHEDRAL, PAIRS
 

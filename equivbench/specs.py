@@ -1,0 +1,337 @@
+"""What a task, data set, model, pair and kernel backend are, as they are declared to the registry.
+
+Pure data: importing this file, or a file that only declares things, imports no torch, so that
+commands which list names stay fast.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from equivbench.errors import UsageError, unknown_name
+
+Preset = Literal["dev", "small", "paper"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+Augmentation = Literal["none", "haar"]
+Precision = Literal["float32", "tf32", "bf16"]
+Optimizer = Literal["adamw", "adam", "nadam", "radam", "adamax", "rmsprop", "sgd"]
+OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
+Symmetry = Literal["none", "octahedral", "so3", "o3"]
+SYMMETRIES: tuple[Symmetry, ...] = get_args(Symmetry)
+Role = Literal["sample", "noise", "derived", "output"]
+Group = Literal["so3", "octahedral"]
+Factory = str | Callable[..., Any]
+"""A callable, or ``package.module:attribute`` so that declaring it imports nothing."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named tensor of a batch, with its symmetry type.
+
+    ``symmetry`` is in e3nn's notation over the last axis (``"0e"``, ``"1o"``, ``"4x0e + 1o"``) or
+    ``"voxel(IRREPS)"`` for a grid whose last three axes are x, y, z and the axis before them the
+    channels. ``per`` says what the leading axis counts: ``"graph"`` (one row a sample) or
+    ``"node"`` (rows belong to the sample that the batch's index field names); ``"none"`` is
+    invariant bookkeeping such as edge lists. ``shape`` is for people: ``("atoms", 3)``.
+    """
+
+    name: str
+    shape: tuple[str | int, ...]
+    dtype: str
+    symmetry: str
+    per: Literal["graph", "node", "none"]
+    unit: str
+    role: Role
+    summary: str = ""
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A task: ``factory()`` returns an :class:`equivbench.tasks.base.Task`.
+
+    ``fields`` and ``board_unit`` repeat what the task class declares, for commands that must not
+    import it; a task that gives them here takes its own from the same table.
+    """
+
+    name: str
+    summary: str
+    factory: Factory
+    fields: tuple[Field, ...] = ()
+    board_unit: str = ""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A network for one task: ``build(config)`` returns a ``torch.nn.Module``.
+
+    ``requires`` names derived inputs the data pipeline must build, with their parameter
+    (``{"edge_index": 5.0}``: a cutoff in A). ``symmetry`` is a declaration; it is measured in every
+    run.
+    """
+
+    name: str
+    task: str
+    symmetry: Symmetry
+    build: Factory
+    requires: Mapping[str, float] = field(default_factory=dict)
+    summary: str = ""
+    kernels: bool = False
+    """Whether ``config["kernels"]`` names the backend of its equivariant operations (``run
+    --kernels``)."""
+
+    def __post_init__(self) -> None:
+        if self.symmetry not in SYMMETRIES:
+            raise UsageError(
+                f"model {self.name!r}: symmetry {self.symmetry!r} is not one of "
+                f"{', '.join(SYMMETRIES)}"
+            )
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set: ``factory()`` returns an :class:`equivbench.tasks.base.DatasetSource`.
+
+    What records of it are held against (:mod:`equivbench.records.plausibility`): ``checksums``, the
+    SHA-256 by version where the content is the same for everybody, and ``lowest_loss``, the board
+    metric that the rounding of the stored labels leaves to whoever knows them exactly: a network
+    below it would predict digits that are not there.
+    """
+
+    name: str
+    task: str
+    summary: str
+    factory: Factory
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    lowest_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class KernelBackendSpec:
+    """A library that provides equivariant operations: ``factory()`` returns an
+    :class:`equivbench.kernels.backend.Backend`.
+
+    ``needs`` names the modules that must be importable and ``install`` the command that brings
+    them; ``devices`` the kinds of device it runs on. Its own ``missing`` has the last word.
+    """
+
+    name: str
+    summary: str
+    factory: Factory
+    needs: tuple[str, ...] = ()
+    install: str = ""
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    slow_to_build: bool = False
+    """Whether it compiles for tens of seconds a case: quick looks leave it out unless it is
+    named."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an arm is trained: by default AdamW; linear warm-up then a constant rate, EMA min(ema,
+    (1+n)/(10+n))."""
+
+    learning_rate: float
+    batch_size: int
+    augmentation: Augmentation
+    weight_decay: float = 0.01
+    warmup_steps: int = 50
+    clip_norm: float | None = 10.0
+    ema: float = 0.999
+    precision: Precision = "float32"
+    compile: bool = False
+    optimizer: Optimizer = "adamw"
+    """What each does: :mod:`equivbench.training.optimiser`."""
+    augmentation_fraction: float = 1.0
+    """Probability with which a sample of a batch is rotated, where the recipe augments."""
+    tuned_at: str | None = None
+    """The budget per trial at which ``equivbench tune`` chose rate and batch size, e.g.
+    ``"20s"``."""
+    tuning_log_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class ArmPreset:
+    """An arm at one size: the model's config and its recipe."""
+
+    config: Mapping[str, Any]
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class ArmSpec:
+    """A model and how it gets its symmetry.
+
+    ``wrapper`` is None, or ``twirl-N`` (average over N rotations when evaluated), ``frames`` or
+    ``canonical`` (:mod:`equivbench.symmetry.wrappers`).
+    """
+
+    name: str
+    model: str
+    presets: Mapping[str, ArmPreset]
+    wrapper: str | None = None
+    widths: Mapping[str, int | str] = field(default_factory=dict)
+    """The config's widths, which a size sweep multiplies, each with what it must stay a multiple
+    of: a number, or the name of another config key (``{"width": "heads"}``). A width may be a
+    number or a list of them."""
+
+    def resized(self, preset: str, factor: float) -> dict[str, Any]:
+        """The entries of the config that change where all widths are multiplied by ``factor``.
+
+        Each width is rounded to the nearest multiple that the arm declares, ties upwards, and is at
+        least one such multiple. Nothing changes at factor 1. Raises ``UsageError`` for an arm that
+        declares no widths and for a factor that is no positive number.
+        """
+        if not (math.isfinite(factor) and factor > 0):
+            raise UsageError(
+                f"a size factor must be a positive number, not {factor:g}; give for example 0.5"
+            )
+        if not self.widths:
+            raise UsageError(
+                f"the arm {self.name!r} declares no widths (ArmSpec.widths), so its size cannot be "
+                "changed"
+            )
+        if factor == 1:
+            return {}
+        config = self.presets[preset].config
+        changed: dict[str, Any] = {}
+        for name, step in self.widths.items():
+            multiple = int(config[step]) if isinstance(step, str) else step
+            width = config[name]
+            if isinstance(width, int):
+                changed[name] = _nearest_multiple(factor * width, multiple)
+            else:
+                sizes = (_nearest_multiple(factor * each, multiple) for each in width)
+                changed[name] = type(width)(sizes)
+        return changed
+
+
+def _nearest_multiple(width: float, multiple: int) -> int:
+    return multiple * max(1, math.floor(width / multiple + 0.5))
+
+
+@dataclass(frozen=True)
+class MatchSpec:
+    """Why the pair is fair: what the arms share, what is equalised, and what was measured where."""
+
+    what: str
+    target: str
+    hardware: str | None = None
+    measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By preset: ``"ARM parameters"``, and where step times are matched ``"ARM step_seconds"`` on
+    ``hardware``."""
+
+
+@dataclass(frozen=True)
+class PairPreset:
+    """What both arms share at one preset."""
+
+    dataset: str
+    budget: str
+    """Default budget per arm, as ``--budget`` takes it."""
+    evaluations: int = 12
+    """Log-spaced evaluations over the budget, the last at its end."""
+    rotations: int = 4
+    """Haar draws per test sample in each evaluation."""
+    test_samples: int | None = None
+    """Test samples evaluated (a fixed spread over all test groups); None is all."""
+    group: Group | None = None
+    """The group of the equivariance error; None is the task's own."""
+    evaluated_at_once: int | None = None
+    """Samples in a forward pass of an evaluation; None: 16 on a CPU, 256 on a GPU."""
+
+
+@dataclass(frozen=True)
+class PairSpec:
+    """Two arms (or more) of one task under one statement of what is matched."""
+
+    name: str
+    task: str
+    summary: str
+    arms: tuple[ArmSpec, ...]
+    """The first two are the contestants, trained by default; further ones are trained when asked
+    for by name."""
+    matching: MatchSpec
+    presets: Mapping[str, PairPreset]
+
+    @property
+    def key(self) -> str:
+        """The name under which the pair is registered and asked for: ``task/pair``."""
+        return f"{self.task}/{self.name}"
+
+    @property
+    def contestants(self) -> tuple[ArmSpec, ...]:
+        """The two arms that the pair compares; further arms (frames, ...) are there to be asked for
+        by name."""
+        return self.arms[:2]
+
+    def arm(self, name: str) -> ArmSpec:
+        """The arm called ``name``; raises ``UsageError`` with the close matches."""
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise unknown_name(f"arm of {self.key}", name, [arm.name for arm in self.arms])
+
+    def with_model(
+        self,
+        model: str,
+        *,
+        name: str,
+        arm: str = "augmented",
+        config: Mapping[str, Any] | None = None,
+    ) -> PairSpec:
+        """The pair ``name``: the same contest, with the registered ``model`` (and its ``config``)
+        in place of that of ``arm``.
+
+        Recipe, data, budget and presets stay; what was matched was matched for the other model, so
+        nothing is said to be.
+        """
+        replaced = self.arm(arm)
+        presets = {
+            size: replace(preset, config=dict(config or {}))
+            for size, preset in replaced.presets.items()
+        }
+        mine = ArmSpec(replaced.name, model, presets, replaced.wrapper)
+        statement = MatchSpec(
+            f"The {arm} arm of {self.key} with another model, {model}.", "nothing"
+        )
+        arms = tuple(mine if each is replaced else each for each in self.contestants)
+        return replace(
+            self, name=name, summary=f"{model} in {self.name}", arms=arms, matching=statement
+        )
+
+
+def simple_pair(
+    name: str,
+    *,
+    dataset: str,
+    equivariant: str,
+    augmented: str,
+    learning_rate: float = 1e-3,
+    batch_size: int = 32,
+    budget: str = "60s",
+) -> PairSpec:
+    """A pair of two registered models, ``name`` as ``task/pair``, with one recipe for both, as
+    presets ``dev`` and ``small``.
+
+    A start: before its gap means anything, `equivbench tune` both arms and state what is matched.
+    """
+
+    def arm(label: str, model: str, augmentation: Augmentation) -> ArmSpec:
+        preset = ArmPreset({}, Recipe(learning_rate, batch_size, augmentation))
+        return ArmSpec(label, model, {"dev": preset, "small": preset})
+
+    task, _, short = name.partition("/")
+    return PairSpec(
+        name=short,
+        task=task,
+        summary=f"{equivariant} against {augmented}",
+        arms=(arm("equivariant", equivariant, "none"), arm("augmented", augmented, "haar")),
+        matching=MatchSpec("Nothing is matched yet.", "nothing"),
+        presets={
+            "dev": PairPreset(dataset, "200steps", evaluations=4),
+            "small": PairPreset(dataset, budget),
+        },
+    )
