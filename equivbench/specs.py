@@ -255,6 +255,11 @@ class PairSpec:
     for by name."""
     matching: MatchSpec
     presets: Mapping[str, PairPreset]
+    seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By preset, what work on one arm takes on two cores of a CPU, for estimates before anything
+    was run: ``step`` (budget seconds of a training step), ``off_budget`` (wall seconds of a run
+    beyond its budget: evaluations, timing, checkpoints), and an analysis of a run by the name of
+    its command (``gradients``). What is left out is not estimated."""
 
     @property
     def key(self) -> str:
@@ -298,8 +303,9 @@ class PairSpec:
             f"The {arm} arm of {self.key} with another model, {model}.", "nothing"
         )
         arms = tuple(mine if each is replaced else each for each in self.contestants)
+        summary = f"{model} in {self.name}"
         return replace(
-            self, name=name, summary=f"{model} in {self.name}", arms=arms, matching=statement
+            self, name=name, summary=summary, arms=arms, matching=statement, seconds={}
         )
 
 

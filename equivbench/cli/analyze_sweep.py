@@ -120,7 +120,7 @@ def _gather(records: Sequence[RunRecord]) -> list[Sweep]:
 
 def _print_points(plan: Plan, json: bool) -> None:
     from equivbench.cli.output import print_json, print_table
-    from equivbench.execution.plan import estimated_seconds
+    from equivbench.execution.estimates import estimated_seconds
     from equivbench.execution.state import finished_record
 
     points = [

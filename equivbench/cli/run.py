@@ -124,7 +124,7 @@ def _print_plan(plan: Plan, json: bool) -> None:
     from rich.console import Console
 
     from equivbench.cli.output import print_json, print_table
-    from equivbench.execution.plan import estimated_seconds
+    from equivbench.execution.estimates import estimated_seconds
 
     seconds = estimated_seconds(plan)
     if json:

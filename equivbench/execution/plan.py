@@ -29,11 +29,6 @@ QUICK_START_PAIR = "forcefield/vector"
 DEFAULT_KERNELS = "torch"
 """What a network's operations run on where nothing else is asked for."""
 FORCES = ("direct", "conservative")
-_OVERHEAD = 1.3
-"""Wall over budget seconds: evaluations, checkpoints and timing rounds, as measured on two
-cores."""
-_START_SECONDS = 10.0
-"""Imports, data and first steps of a contest's workers."""
 _MAX_SEED = 2**31 - 1
 _MAX_EXTENSION = 1000
 
@@ -278,14 +273,3 @@ def _settings(arm: ArmSpec, preset: str) -> dict[str, object]:
 def resume_command(request: RunRequest) -> str:
     """The command line that goes on with what ``request`` began."""
     return replace(request, resume=True).command
-
-
-def estimated_seconds(plan: Plan) -> float | None:
-    """About how long the plan takes, or None where budgets are not in seconds."""
-    if any(contest.budget.kind != "seconds" for contest in plan.contests):
-        return None
-    longest = plan.request.extend or 1.0
-    training = sum(
-        contest.budget.limit * (len(contest.jobs) + longest - 1) for contest in plan.contests
-    )
-    return _OVERHEAD * training + _START_SECONDS * len(plan.contests)

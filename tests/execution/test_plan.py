@@ -11,10 +11,10 @@ from factories import make_record
 
 from equivbench.cli.options import parse_seeds
 from equivbench.errors import FailedError, UsageError
+from equivbench.execution.estimates import START_SECONDS, estimated_seconds
 from equivbench.execution.plan import (
     QUICK_START_PAIR,
     RunRequest,
-    estimated_seconds,
     extension,
     make_plan,
     resolve_device,
@@ -22,6 +22,7 @@ from equivbench.execution.plan import (
 )
 from equivbench.execution.state import finished_record, open_state, read_state, remember_record
 from equivbench.records.store import write_record
+from equivbench.registry import PAIRS
 
 NOW = datetime(2026, 11, 23, 16, 14, tzinfo=UTC)
 
@@ -220,9 +221,13 @@ def test_only_a_record_that_came_to_its_end_and_is_still_there_counts_as_finishe
     assert finished_record(job) is None
 
 
-def test_the_estimate_knows_seconds_only():
+def test_the_estimate_knows_seconds_and_what_pairs_declare():
     assert estimated_seconds(make_plan(RunRequest(budget="60s"), NOW)) > 120
-    assert estimated_seconds(make_plan(RunRequest(budget="60steps"), NOW)) is None
+    assert estimated_seconds(make_plan(RunRequest(budget="60steps", preset="dev"), NOW)) is None
+    steps = make_plan(RunRequest(budget="1000steps", device="cpu", threads=1), NOW)
+    declared = PAIRS.get("forcefield/vector").seconds["small"]
+    each = 1000 * declared["step"] + declared["off_budget"]
+    assert estimated_seconds(steps) == pytest.approx(START_SECONDS + 2 * each)
 
 
 def test_a_machine_without_a_driver_runs_on_its_cpu(monkeypatch):

@@ -8,19 +8,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
-from equivbench.environment import machine_key
 from equivbench.errors import EquivbenchError, FailedError
 from equivbench.execution.contest import Result
+from equivbench.execution.estimates import PastRuns, records_in
 from equivbench.execution.local import check_writable, hold
 from equivbench.execution.plan import Plan, RunRequest, make_plan
 from equivbench.execution.state import finished_record
 from equivbench.execution.subcommand import call, path_from_here
 from equivbench.execution.sweep import SweepRequest, make_sweep
 from equivbench.execution.watching import Watcher
-from equivbench.records.schema import RunRecord
-from equivbench.records.store import load_results, read_record
-from equivbench.studies.claims.estimates import Experience
+from equivbench.records.store import read_record
 from equivbench.studies.claims.parts import (
     DEFAULT,
     FULL,
@@ -121,9 +120,7 @@ def make_reproduction(
     }
     first = next(iter(plans.values()))
     made = list(_analyses(Path(request.out)))
-    experience = Experience(
-        machine_key(first.device, first.threads), request.preset, _records(request.out), made
-    )
+    past = PastRuns(first, records_in(request.out))
     declared = [
         plan
         for part, plan in plans.items()
@@ -134,11 +131,11 @@ def make_reproduction(
         if isinstance(part.work, Training):
             plan = plans[part]
             todo = tuple(job for job in plan.jobs if finished_record(job) is None)
-            pieces.append(Piece(part, plan, tuple(plan.jobs), todo, experience.of_plan(plan, todo)))
+            pieces.append(Piece(part, plan, tuple(plan.jobs), todo, past.seconds(plan, todo)))
         else:
             jobs = tuple(_analysed_jobs(part.work, declared))
             todo = tuple(job for job in jobs if not _is_made(part.work.kind, job, made))
-            each = experience.of_analysis(part.work.kind, part.work.pair, first.device)
+            each = _analysis_seconds(part.work, made, past)
             pieces.append(
                 Piece(
                     part,
@@ -242,12 +239,18 @@ def _analyse(piece: Piece, reproduction: Reproduction, watcher: Watcher, outcome
             outcome.failures.append(f"{piece.part.title}: {error}")
 
 
-def _records(out: str) -> list[RunRecord]:
-    """The valid records below the folder ``out``; none where there is no such folder."""
-    try:
-        return load_results(out, invalid="warn") if Path(out).is_dir() else []
-    except FailedError:
-        return []  # an empty folder
+def _analysis_seconds(
+    work: Analysis, made: Iterable[tuple[Kind, RunAnalysis]], past: PastRuns
+) -> float | None:
+    """Wall seconds of one analysis, from those made on this machine, else from the declaration of
+    the pair; None where neither says."""
+    own = (work.kind, work.pair, past.machine_key, past.preset)
+    taken = [
+        each.seconds
+        for kind, each in made
+        if (kind, f"{each.task}/{each.pair}", each.environment.machine_key, each.preset) == own
+    ]
+    return median(taken) if taken else past.declared(work.pair, work.kind)
 
 
 def _analyses(out: Path) -> Iterable[tuple[Kind, RunAnalysis]]:

@@ -120,6 +120,9 @@ VECTOR = PairSpec(
             "paper": {"equivariant parameters": 652161, "augmented parameters": 625748},
         },
     ),
+    seconds={
+        "small": {"step": 0.04, "off_budget": 18.0, "gradients": 16.0, "landscape": 160.0},
+    },
     presets=_PRESETS,
 )
 
@@ -225,6 +228,9 @@ TIED_HEAD = PairSpec(
             "paper": {"equivariant parameters": 6136966, "augmented parameters": 6137222},
         },
     ),
+    seconds={
+        "small": {"step": 0.059, "off_budget": 23.0, "gradients": 36.0, "landscape": 160.0},
+    },
     presets=_PRESETS,
 )
 
@@ -336,6 +342,9 @@ TENSOR_PRODUCT = PairSpec(
             "paper": {"equivariant parameters": 533569, "augmented parameters": 5449988},
         },
     ),
+    seconds={
+        "small": {"step": 0.042, "off_budget": 24.0, "gradients": 55.0, "landscape": 160.0},
+    },
     presets=_PRESETS,
 )
 
@@ -381,6 +390,9 @@ TENSOR_PRODUCT_PARAMETERS = PairSpec(
             "paper": {"equivariant parameters": 533569, "augmented parameters": 548564},
         },
     ),
+    seconds={
+        "small": {"step": 0.025, "off_budget": 24.0, "gradients": 25.0, "landscape": 160.0},
+    },
     presets=_PRESETS,
 )
 

@@ -17,13 +17,13 @@ from waiting import wait_for
 from equivbench.environment import machine_key
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution.contest import Kept, Result
+from equivbench.execution.estimates import START_SECONDS, PastRuns
 from equivbench.execution.plan import RunRequest, make_plan
 from equivbench.execution.state import finished_record, open_state, remember_record
 from equivbench.execution.watching import Nobody
 from equivbench.records.store import read_record, write_record
 from equivbench.registry import PAIRS
 from equivbench.studies.claims import reproduction
-from equivbench.studies.claims.estimates import OFF_BUDGET, START_SECONDS, STEP_SECONDS, Experience
 from equivbench.studies.claims.parts import (
     CLAIMS,
     DEFAULT,
@@ -42,6 +42,7 @@ from equivbench.studies.claims.reproduction import (
 )
 from equivbench.training.job import Job
 
+DECLARED = PAIRS.get("forcefield/vector").seconds["small"]
 NOW = datetime(2026, 11, 23, 16, 14, tzinfo=UTC)
 
 
@@ -102,7 +103,9 @@ def test_the_whole_holds_every_built_in_pair_and_every_part_of_the_default() -> 
     assert trained == {
         name for name, entry in PAIRS.entries().items() if entry.origin == "equivbench"
     }
-    assert trained == set(OFF_BUDGET), "what each takes is known"
+    declared = {"step", "off_budget", "gradients", "landscape"}
+    for name in trained:
+        assert set(PAIRS.get(name).seconds["small"]) == declared, "what each takes is known"
     for part in DEFAULT:
         alike = [
             each
@@ -137,9 +140,7 @@ def test_lengths_add_up_and_what_is_finished_takes_no_time() -> None:
     assert [len(piece.todo) for piece in before.pieces] == [4, 4, 4, 4, 4]
     base, *_, quarter = before.pieces
     # Two seeds of two arms: a start each seed, then budget and what comes on top for each run.
-    assert base.seconds == pytest.approx(
-        2 * START_SECONDS + 4 * (60 + OFF_BUDGET["forcefield/vector"])
-    )
+    assert base.seconds == pytest.approx(2 * START_SECONDS + 4 * (60 + DECLARED["off_budget"]))
     assert quarter.seconds == base.seconds
     assert before.seconds == pytest.approx(sum(piece.seconds or 0 for piece in before.pieces))
     assert not before.open_ended
@@ -164,14 +165,10 @@ def test_runs_that_are_there_say_how_long_the_next_ones_take() -> None:
         "steps": 1000,
     }
     both = [make_record(arm=arm, **like) for arm in ("equivariant", "augmented")]
-    known = START_SECONDS + 2 * (
-        500 * STEP_SECONDS["forcefield/vector"] + OFF_BUDGET["forcefield/vector"]
-    )
-    assert Experience(key, "small").of_plan(plan, plan.jobs) == pytest.approx(known), (
-        "as on the machine of results/"
-    )
+    known = START_SECONDS + 2 * (500 * DECLARED["step"] + DECLARED["off_budget"])
+    assert PastRuns(plan).seconds(plan) == pytest.approx(known), "as on the machine of results/"
     expected = START_SECONDS + 2 * (500 * 0.1 + 30.0)
-    assert Experience(key, "small", both).of_plan(plan, plan.jobs) == pytest.approx(expected)
+    assert PastRuns(plan, both).seconds(plan, plan.jobs) == pytest.approx(expected)
     # Neither another machine nor another size nor a run that was resumed tells anything.
     for other in (
         {"environment": {"machine_key": "other"}},
@@ -180,8 +177,8 @@ def test_runs_that_are_there_say_how_long_the_next_ones_take() -> None:
         {"restarts": 1},
     ):
         others = [make_record(arm=arm, **{**like, **other}) for arm in ("equivariant", "augmented")]
-        assert Experience(key, "small", others).of_plan(plan, plan.jobs) == pytest.approx(known)
-    assert Experience(key, "small", both).of_plan(plan, []) == 0
+        assert PastRuns(plan, others).seconds(plan, plan.jobs) == pytest.approx(known)
+    assert PastRuns(plan, both).seconds(plan, []) == 0
 
 
 def test_its_command_asks_for_the_same_again() -> None:

@@ -1,0 +1,120 @@
+"""How long a plan will take: from finished runs like those it asks for, else from what the pair
+declares of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+
+from equivbench.budget import Budget
+from equivbench.environment import machine_key
+from equivbench.errors import FailedError
+from equivbench.execution.plan import Contest, Plan
+from equivbench.records.schema import RunRecord
+from equivbench.records.store import load_results
+from equivbench.registry import PAIRS
+from equivbench.training.job import Job
+
+START_SECONDS = 10.0
+"""Imports, data and first steps of a contest's workers, which no run's clock counts."""
+OFF_BUDGET_PART = 0.3
+"""Of a budget in seconds: what a run takes beyond it where neither a run nor the pair says."""
+
+
+def estimated_seconds(plan: Plan) -> float | None:
+    """Wall seconds of all runs of ``plan``, as the records in its results folder and its pairs
+    say; None where a budget is in steps or samples and nothing tells how fast they go."""
+    records = records_in(plan.request.out)
+    return PastRuns(plan, records).seconds(plan)
+
+
+def records_in(folder: str) -> list[RunRecord]:
+    """The valid records below ``folder``; none where there is no such folder or it is empty."""
+    try:
+        return load_results(folder, invalid="warn") if Path(folder).is_dir() else []
+    except FailedError:
+        return []
+
+
+class PastRuns:
+    """What runs took that are finished: the experience that an estimate rests on.
+
+    Parameters
+    ----------
+    like
+        A plan. Runs count that were made on its machine, with its preset and number of threads.
+    records
+        The runs. Points of a sweep differ in size, and the clock of a resumed run holds work that
+        was done twice; both are left out.
+    """
+
+    def __init__(self, like: Plan, records: Iterable[RunRecord] = ()) -> None:
+        self.machine_key = machine_key(like.device, like.threads)
+        self.preset = like.request.preset
+        self._on_cpu = like.device == "cpu"
+        self._runs: dict[tuple[str, str], list[RunRecord]] = {}
+        for record in records:
+            alike = (
+                record.environment.machine_key == self.machine_key
+                and record.preset == self.preset
+                and record.status == "completed"
+            )
+            if alike and "sweep" not in record.variant and not record.restarts:
+                arm = (f"{record.task}/{record.pair}", record.arm)
+                self._runs.setdefault(arm, []).append(record)
+
+    def seconds(self, plan: Plan, todo: Collection[Job] | None = None) -> float | None:
+        """Wall seconds of those jobs of ``plan`` that are in ``todo`` (None: all); None where the
+        length of one cannot be known."""
+        wanted = {job.state_dir for job in (plan.jobs if todo is None else todo)}
+        total = 0.0
+        for contest in plan.contests:
+            jobs = [job for job in contest.jobs if job.state_dir in wanted]
+            lengths = [self._of_job(job) for job in jobs]
+            known = [length for length in lengths if length is not None]
+            if len(known) < len(lengths):
+                return None
+            total += START_SECONDS * bool(jobs) + sum(known)
+            total += self._of_extension(plan, contest, jobs)
+        return total
+
+    def declared(self, pair: str, what: str) -> float | None:
+        """What ``pair`` says that the work called ``what`` takes; None where it does not, and on
+        anything but a CPU, of which the declarations are."""
+        seconds = PAIRS.get(pair).seconds.get(self.preset, {})
+        return seconds.get(what) if self._on_cpu else None
+
+    def _of_job(self, job: Job) -> float | None:
+        budget = Budget.parse(job.budget)
+        like = self._runs.get((job.pair, job.arm), [])
+        spent = self._spent(job, budget, like)
+        if spent is None:
+            return None
+        if like:
+            clocks = [record.clock for record in like]
+            return spent + median(each.wall - each.train - each.data for each in clocks)
+        declared = self.declared(job.pair, "off_budget")
+        if declared is not None:
+            return spent + declared
+        return spent * (1 + OFF_BUDGET_PART) if budget.kind == "seconds" else None
+
+    def _spent(self, job: Job, budget: Budget, like: Sequence[RunRecord]) -> float | None:
+        """Device seconds that ``budget`` stands for, at the pace of runs like it."""
+        if budget.kind == "seconds":
+            return budget.limit
+        done = [(each.steps if budget.kind == "steps" else each.samples, each) for each in like]
+        paces = [(each.clock.train + each.clock.data) / count for count, each in done if count]
+        if paces:
+            return budget.limit * median(paces)
+        step = self.declared(job.pair, "step") if budget.kind == "steps" else None
+        return None if step is None else budget.limit * step
+
+    def _of_extension(self, plan: Plan, contest: Contest, jobs: Sequence[Job]) -> float:
+        """The budget that the arm behind trains for on top, once both are finished."""
+        if plan.request.extend is None or not jobs:
+            return 0.0
+        spent = self._spent(
+            jobs[0], contest.budget, self._runs.get((jobs[0].pair, jobs[0].arm), [])
+        )
+        return (1 + OFF_BUDGET_PART) * (plan.request.extend - 1) * (spent or 0.0)
