@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from equivbench.gate.benchmarks import dev_trainer
 from equivbench.registry import PAIRS
-from equivbench.training.stepping import dev_trainer
 
 if TYPE_CHECKING:
     # Not at run time: asv takes every class with a time_... method for a benchmark, and Trainer has
     # time_steps.
-    from equivbench.training.trainer import Trainer
+    from equivbench.training.loop import Trainer
 
 FIRST = {entry.value.task: name for name, entry in reversed(PAIRS.entries().items())}
 ARMS = tuple(
@@ -51,5 +51,5 @@ class Evaluation:
 
     def time_evaluation(self, name: str) -> None:
         """Loss and its two parts, as after every part of a run but the last."""
-        with self.trainer.holding_the_device():
+        with self.trainer.running():
             self.trainer.evaluate(floor=False)

@@ -27,14 +27,14 @@ import torch
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.training.assembly import build_trainer
 from equivbench.training.clock import Clock
-from equivbench.training.ema import decay_at
+from equivbench.training.data import Order
 from equivbench.training.job import Job
-from equivbench.training.order import Order
+from equivbench.training.optim import decay_at
 
 if TYPE_CHECKING:
     # Not at run time: asv takes every class with a time_... method for a benchmark, and Trainer has
     # time_steps.
-    from equivbench.training.trainer import Trainer
+    from equivbench.training.loop import Trainer
 
 STEPS = 4
 """Steps of each loop in half a round."""

@@ -143,7 +143,7 @@ class Recipe:
     precision: Precision = "float32"
     compile: bool = False
     optimizer: Optimizer = "adamw"
-    """What each does: :mod:`equivbench.training.optimiser`."""
+    """What each does: :mod:`equivbench.training.optim`."""
     augmentation_fraction: float = 1.0
     """Probability with which a sample of a batch is rotated, where the recipe augments."""
     tuned_at: str | None = None

@@ -15,10 +15,11 @@ from torch import nn
 
 from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
 from equivbench.execution.checkpoints import checkpoint_of, checkpoints_of, the_one
-from equivbench.registry import DATASETS, MODELS, PAIRS, resolve
+from equivbench.registry import MODELS, PAIRS, resolve
 from equivbench.specs import ModelSpec, Precision, Symmetry
 from equivbench.tasks.base import DatasetSource
-from equivbench.training.assembly import load_model, plan, requirements
+from equivbench.training.arm import resolve_arm
+from equivbench.training.assembly import load_model
 
 
 @dataclass(frozen=True)
@@ -71,15 +72,15 @@ def find_model(text: str) -> FoundModel:
 def _trained(checkpoint: Path) -> FoundModel:
     """The model of a run with its averaged weights."""
     model, task, job = load_model(checkpoint)
-    chosen = plan(job)
+    declared = resolve_arm(job)
     return FoundModel(
         name=f"{job.pair} {job.arm} {job.run_id}",
         model=model,
         task=task.name,
-        symmetry=chosen.spec.symmetry,
-        requires=requirements(chosen, model),
-        precision=chosen.recipe.precision,
-        dataset=resolve(DATASETS.get(chosen.pair_preset.dataset).factory)(),
+        symmetry=declared.spec.symmetry,
+        requires=declared.requires(model),
+        precision=declared.recipe.precision,
+        dataset=declared.dataset(),
     )
 
 

@@ -35,7 +35,7 @@ from equivbench.registry import PAIRS
 from equivbench.training.job import Job
 
 if TYPE_CHECKING:
-    from equivbench.training.trainer import Trainer
+    from equivbench.training.loop import Trainer
 
 
 class Desk:
@@ -114,7 +114,7 @@ class Desk:
     def record_failure(self, why: str) -> RunRecord | None:
         """The run as far as it got, as a failed one; None if training had not begun or its state
         tells nothing any more."""
-        from equivbench.execution.report import make_record
+        from equivbench.training.record import make_record
 
         try:
             return (
@@ -142,7 +142,7 @@ class Desk:
         return Standing(**known)
 
     def _conclude(self, command: Conclude) -> Concluded:
-        from equivbench.execution.report import make_record
+        from equivbench.training.record import make_record
 
         checkpoint = self.trainer.save()
         record = make_record(

@@ -4,13 +4,20 @@ round of it is timed. Imports torch only when a benchmark is built."""
 from __future__ import annotations
 
 import gc
+import atexit
 import math
+import shutil
 import subprocess
 import sys
 import time
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from equivbench.training.loop import Trainer
 
 Round = Callable[[float], float]
 """Measures for about so many seconds and returns seconds a call, the least that was seen."""
@@ -129,10 +136,36 @@ def _kernel(case_name: str, mode: str, backend: str) -> Callable[[], Round]:
     return build
 
 
+def dev_trainer(pair: str, arm: str) -> Trainer:
+    """The trainer of the ``dev`` preset of ``arm`` of ``pair`` (``task/pair``), seed 0, on one CPU
+    thread, its budget far away.
+
+    Its state lies in a temporary folder that is removed with the process. Raises as
+    :func:`equivbench.training.assembly.build_trainer`.
+    """
+    from equivbench.training.assembly import build_trainer
+    from equivbench.training.job import Job
+
+    folder = tempfile.mkdtemp(prefix="equivbench-dev-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return build_trainer(
+        Job(
+            pair=pair,
+            arm=arm,
+            preset="dev",
+            budget="1000000steps",
+            seed=0,
+            run_id="dev-seed0",
+            created="",
+            command="",
+            out="",
+            state_dir=folder,
+        )
+    )
+
+
 def _training_step(pair: str, arm: str) -> Callable[[], Round]:
     def build() -> Round:
-        from equivbench.training.stepping import dev_trainer
-
         trainer = dev_trainer(pair, arm)
         return lambda seconds: least_of_each(trainer.time_steps, seconds)
 

@@ -14,6 +14,13 @@ Status = Literal["completed", "diverged", "failed", "interrupted"]
 Number = float | None
 
 
+class NotMeasured(msgspec.Struct, frozen=True):
+    """Stands in for a value that was not measured and says why; in a record the value is null and
+    the reason stands in ``reasons``."""
+
+    reason: str
+
+
 class _Part(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
     """A piece of a record; unknown fields are refused so that a typing error cannot pass as a
     measurement."""
@@ -72,7 +79,7 @@ class RecipeRecord(_Part):
     """Probability with which a sample was rotated, where ``augmentation`` is not none."""
 
 
-class Budget(_Part):
+class BudgetRecord(_Part):
     """The limit in its own unit and what was used of it; seconds are ``clock.train +
     clock.data``."""
 
@@ -217,7 +224,7 @@ class RunRecord(_Part):
     """Switches that make runs incomparable: ``forces`` (direct, conservative) and whatever a later
     task adds."""
     seed: int
-    budget: Budget
+    budget: BudgetRecord
     clock: ClockRecord
     restarts: int
     lost_seconds: float

@@ -1,19 +1,113 @@
-"""What is trained: a model with its recipe, on a task's training split, judged by an evaluator."""
+"""An arm: what a job's names stand for (:class:`ResolvedArm`), and the live thing that is trained
+(:class:`Arm`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-from equivbench.specs import Recipe
-from equivbench.tasks.base import Split, Task
+from equivbench.errors import UsageError, unknown_name
+from equivbench.measure.measurement import Measurement
+from equivbench.records.schema import NotMeasured
+from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, resolve
+from equivbench.specs import ArmSpec, ModelSpec, PairPreset, PairSpec, Precision, Recipe
+from equivbench.symmetry.wrappers import wrap
+from equivbench.tasks.base import Card, DatasetSource, Split, Task
+from equivbench.training.data import seed_global
+from equivbench.training.job import Job
 
-if TYPE_CHECKING:
-    from equivbench.measure.equivariance import Measurement
+
+@dataclass(frozen=True)
+class ResolvedArm:
+    """The declarations that a job names, and what follows from them and from its overrides."""
+
+    pair: PairSpec
+    pair_preset: PairPreset
+    arm: ArmSpec
+    spec: ModelSpec
+    config: Mapping[str, Any]
+    recipe: Recipe
+    variant: Mapping[str, str]
+    """Every option of the task with its value, the default where none was chosen."""
+    task: Task
+
+    def dataset(self) -> DatasetSource:
+        """The data set that the pair trains on at this preset."""
+        source: DatasetSource = resolve(DATASETS.get(self.pair_preset.dataset).factory)()
+        return source
+
+    def build_model(self, seed: int) -> nn.Module:
+        """The model without its wrapper, its initial weights a function of ``seed`` alone."""
+        seed_global(seed, "init")
+        model = resolve(self.spec.build)(self.config)
+        if not isinstance(model, nn.Module):
+            raise UsageError(
+                f"model {self.spec.name!r}: its build function returned {type(model).__name__}, "
+                "not a torch.nn.Module"
+            )
+        adapted: nn.Module = self.task.adapt(model, self.variant)
+        return adapted
+
+    def wrapped(self, model: nn.Module) -> nn.Module:
+        """``model`` in the arm's symmetrising wrapper, or itself where the arm has none."""
+        if self.arm.wrapper is None:
+            return model
+        return wrap(self.arm.wrapper, model, self.task.fields, self.task.index_field)
+
+    def requires(self, model: nn.Module) -> Mapping[str, float]:
+        """The derived inputs that ``model`` needs: its own ``requires`` where it has one, else its
+        declaration's."""
+        return cast(Mapping[str, float], getattr(model, "requires", self.spec.requires))
+
+
+def resolve_arm(job: Job) -> ResolvedArm:
+    """Look up what ``job`` names.
+
+    Raises
+    ------
+    UsageError
+        For a name, an option of the task, an entry of the config or a field of the recipe that
+        does not exist, with the close matches.
+    """
+    pair = PAIRS.get(job.pair)
+    arm = pair.arm(job.arm)
+    if job.preset not in pair.presets or job.preset not in arm.presets:
+        presets = pair.presets.keys() & arm.presets.keys()
+        raise unknown_name(f"preset of {job.pair}", job.preset, presets)
+    preset = arm.presets[job.preset]
+    task = cast(Task, resolve(TASKS.get(pair.task).factory)())
+    spec = MODELS.get(arm.model)
+    if job.kernels is not None and not spec.kernels:
+        raise UsageError(
+            f"model {spec.name!r} takes no kernel backend; leave out kernels={job.kernels!r}"
+        )
+    _check_names("entry of the model's config", job.config, preset.config)
+    _check_names("recipe field", job.recipe, [field.name for field in fields(Recipe)])
+    _check_names(f"option of {task.name}", job.variant, task.options)
+    for name, value in job.variant.items():
+        _check_names(f"value of {name}", [value], task.options[name])
+    kernels = {} if job.kernels is None else {"kernels": job.kernels}
+    return ResolvedArm(
+        pair=pair,
+        pair_preset=pair.presets[job.preset],
+        arm=arm,
+        spec=spec,
+        config={**preset.config, **job.config, **kernels},
+        recipe=replace(preset.recipe, **job.recipe),
+        variant={name: job.variant.get(name, values[0]) for name, values in task.options.items()},
+        task=task,
+    )
+
+
+def _check_names(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise unknown_name(kind, name, known)
 
 
 class Evaluates(Protocol):
@@ -33,20 +127,39 @@ class Evaluates(Protocol):
 class Arm:
     """One arm, ready to be trained on ``device``."""
 
-    task: Task
+    declared: ResolvedArm
+    card: Card
+    """What its data is."""
     split: Split
+    """The training split."""
     model: nn.Module
     """Owns the weights; compiled in place where the recipe says so."""
     module: nn.Module
     """What is called: the model in its symmetrising wrapper, or the model itself."""
-    requires: Mapping[str, float]
     recipe: Recipe
+    """The declared recipe, with the precision that the device has."""
     evaluator: Evaluates
-    verify: Callable[[Measurement], bool] | None
-    """Whether a measurement bears out the declared symmetry; None where none is declared."""
+    verify: Callable[[Measurement], bool] | NotMeasured
+    """Whether a measurement bears out the declared symmetry, or why that cannot be asked."""
     device: torch.device
     evaluated_at_once: int
     """Samples in a forward pass without gradients: the evaluation graph is traced at this size."""
+
+    @property
+    def task(self) -> Task:
+        """The task that is learned."""
+        return self.declared.task
+
+    @property
+    def requires(self) -> Mapping[str, float]:
+        """The derived inputs that the model needs."""
+        return self.declared.requires(self.model)
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """The context of a forward pass: bfloat16 autocast where the recipe says so, or nothing."""
+        if self.recipe.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
 
     def with_feedback(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """``inputs`` with the task's feedback from a pass without gradients."""
@@ -54,3 +167,14 @@ class Arm:
         assert feedback is not None
         with torch.no_grad():
             return {**inputs, feedback.input: self.module(**inputs)[feedback.output].detach()}
+
+
+def effective_precision(precision: Precision, device: torch.device) -> Precision:
+    """What ``precision`` amounts to on ``device``: TF32 exists on CUDA only."""
+    return "float32" if precision == "tf32" and device.type != "cuda" else precision
+
+
+def use_precision(precision: Precision) -> None:
+    """Set this process's matrix products to TF32 or to full float32 (convolutions included)."""
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"

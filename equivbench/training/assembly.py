@@ -2,135 +2,63 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import torch
-import torch._dynamo
 from torch import nn
 
 from equivbench.budget import Budget
-from equivbench.errors import UsageError, unknown_name
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import covers, is_verified
-from equivbench.records.schema import DatasetRecord, Matching
-from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, resolve
-from equivbench.specs import ArmPreset, ArmSpec, ModelSpec, PairPreset, PairSpec, Recipe
-from equivbench.symmetry.wrappers import wrap
-from equivbench.tasks.base import DatasetSource, Task, TaskData
+from equivbench.records.schema import NotMeasured
+from equivbench.tasks.base import Task, TaskData
 from equivbench.tasks.fraction import with_fraction
-from equivbench.training import precision
-from equivbench.training.arm import Arm
+from equivbench.training.arm import Arm, ResolvedArm, effective_precision, resolve_arm
 from equivbench.training.checkpoint import read_checkpoint
-from equivbench.training.clock import Clock
+from equivbench.training.clock import Clock, clock_of
 from equivbench.training.job import Job
-from equivbench.training.outcome import Description
-from equivbench.training.preparation import evaluated_at_once
-from equivbench.training.streams import seed_global
-from equivbench.training.trainer import Trainer
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """The declarations that a job names, and the recipe that follows from them."""
-
-    pair: PairSpec
-    pair_preset: PairPreset
-    arm: ArmSpec
-    spec: ModelSpec
-    config: Mapping[str, Any]
-    recipe: Recipe
-    variant: Mapping[str, str]
-    task: Task
-
-
-def plan(job: Job) -> Plan:
-    """Look up what ``job`` names; raises ``UsageError`` for names, options or recipe fields that do
-    not exist."""
-    pair = PAIRS.get(job.pair)
-    arm = pair.arm(job.arm)
-    if job.preset not in pair.presets or job.preset not in arm.presets:
-        raise unknown_name(
-            f"preset of {job.pair}", job.preset, pair.presets.keys() & arm.presets.keys()
-        )
-    preset: ArmPreset = arm.presets[job.preset]
-    task = cast(Task, resolve(TASKS.get(pair.task).factory)())
-    spec = MODELS.get(arm.model)
-    if job.kernels is not None and not spec.kernels:
-        raise UsageError(
-            f"model {spec.name!r} takes no kernel backend; leave out kernels={job.kernels!r}"
-        )
-    config = {
-        **preset.config,
-        **_config(preset, job.config),
-        **({} if job.kernels is None else {"kernels": job.kernels}),
-    }
-    recipe = _recipe(preset.recipe, job.recipe)
-    return Plan(
-        pair, pair.presets[job.preset], arm, spec, config, recipe, _variant(task, job.variant), task
-    )
+from equivbench.training.loop import Trainer
 
 
 def build_trainer(job: Job) -> Trainer:
     """The trainer of ``job``; restored from its last checkpoint if ``job.resume`` and there is one.
 
-    Raises ``UsageError`` for unknown names and ``FailedError`` for data or checkpoints that cannot
-    be read.
+    Raises
+    ------
+    UsageError
+        For names that are not registered, and a budget that cannot be read.
+    FailedError
+        For data or checkpoints that cannot be read.
     """
-    chosen = plan(job)
-    device = torch.device(job.device)
-    clock = Clock(
-        synchronize=(lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else None
-    )
+    declared = resolve_arm(job)
+    clock = clock_of(torch.device(job.device))
     with clock.running():
-        source: DatasetSource = resolve(DATASETS.get(chosen.pair_preset.dataset).factory)()
-        data = with_fraction(source.load(), job.fraction)
-        model = build_model(chosen, job.seed).to(device)
-        arm = _arm(chosen, job, data, model, device, clock)
-        base = Budget.parse(job.extends or job.budget)
+        data = with_fraction(declared.dataset().load(), job.fraction)
+        arm = _build_arm(declared, job, data, clock)
         trainer = Trainer(
             arm,
-            base,
+            Budget.parse(job.extends or job.budget),
             # A trial of a tuning is judged at its end alone.
-            evaluations=1 if job.split == "validation" else chosen.pair_preset.evaluations,
+            evaluations=1 if job.split == "validation" else declared.pair_preset.evaluations,
             seed=job.seed,
             clock=clock,
-            description=_description(chosen, job, data, model),
+            job=msgspec.to_builtins(job),
+            identity=_identity(job, arm),
             folder=Path(job.state_dir),
-            identity=_identity(chosen, job, data, device),
             snapshots=job.snapshots,
         )
-        if not job.resume:
-            trainer.clear()
-        else:
+        if job.resume:
             trainer.restore()
+        else:
+            trainer.clear()
         budget = Budget.parse(job.budget)
         if budget != trainer.budget:
             trainer.extend(budget)
     return trainer
-
-
-def build_model(chosen: Plan, seed: int) -> nn.Module:
-    """The arm's model under the chosen options, its initial weights a function of ``seed`` alone;
-    without its wrapper."""
-    seed_global(seed, "init")
-    model = resolve(chosen.spec.build)(chosen.config)
-    if not isinstance(model, nn.Module):
-        raise UsageError(
-            f"model {chosen.spec.name!r}: its build function returned {type(model).__name__}, not a torch.nn.Module"
-        )
-    adapted: nn.Module = chosen.task.adapt(model, chosen.variant)
-    return adapted
-
-
-def requirements(chosen: Plan, model: nn.Module) -> Mapping[str, float]:
-    """The derived inputs that ``model`` needs: its own ``requires`` where it has one, else its
-    declaration's."""
-    return cast(Mapping[str, float], getattr(model, "requires", chosen.spec.requires))
 
 
 def load_model(path: Path, weights: str = "ema") -> tuple[nn.Module, Task, Job]:
@@ -141,120 +69,78 @@ def load_model(path: Path, weights: str = "ema") -> tuple[nn.Module, Task, Job]:
     """
     checkpoint = read_checkpoint(path)
     job = msgspec.convert(checkpoint.facts.job, Job)
-    chosen = plan(job)
-    model = build_model(chosen, job.seed)
+    declared = resolve_arm(job)
+    model = declared.build_model(job.seed)
     model.load_state_dict(checkpoint.weights(weights), strict=False)
-    return _wrapped(chosen, model).eval(), chosen.task, job
+    return declared.wrapped(model).eval(), declared.task, job
 
 
-def _arm(
-    chosen: Plan, job: Job, data: TaskData, model: nn.Module, device: torch.device, clock: Clock
-) -> Arm:
-    requires = requirements(chosen, model)
-    recipe = dataclasses.replace(
-        chosen.recipe, precision=precision.effective(chosen.recipe.precision, device)
-    )
-    preset, task = chosen.pair_preset, chosen.task
+def _build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> Arm:
+    device = torch.device(job.device)
+    preset, task, symmetry = declared.pair_preset, declared.task, declared.spec.symmetry
+    model = declared.build_model(job.seed).to(device)
+    precision = effective_precision(declared.recipe.precision, device)
     group = preset.group or task.group
-    at_once = preset.evaluated_at_once or evaluated_at_once(device)
+    at_once = preset.evaluated_at_once or _evaluated_at_once(device)
     with clock.part("evaluate"):
         evaluator = Evaluator(
             task,
             data.split(job.split),
-            requires=requires,
+            requires=declared.requires(model),
             rotations=preset.rotations,
             group=group,
             seed=0,
             device=device,
             samples=preset.test_samples,
             batch_size=at_once,
-            precision=recipe.precision,
+            precision=precision,
             untrained=lambda: task.untrained(data),
         )
+    undeclared = (
+        "no symmetry is declared"
+        if symmetry == "none"
+        else f"{symmetry} is declared and a larger group was measured"
+    )
     return Arm(
-        task=task,
+        declared=declared,
+        card=data.card,
         split=data.train,
         model=model,
-        module=_wrapped(chosen, model),
-        requires=requires,
-        recipe=recipe,
+        module=declared.wrapped(model),
+        recipe=replace(declared.recipe, precision=precision),
         evaluator=evaluator,
-        verify=is_verified if covers(chosen.spec.symmetry, group) else None,
+        verify=is_verified if covers(symmetry, group) else NotMeasured(undeclared),
         device=device,
         evaluated_at_once=at_once,
     )
 
 
-def _wrapped(chosen: Plan, model: nn.Module) -> nn.Module:
-    if chosen.arm.wrapper is None:
-        return model
-    return wrap(chosen.arm.wrapper, model, chosen.task.fields, chosen.task.index_field)
+def _evaluated_at_once(device: torch.device) -> int:
+    """Samples in a forward pass without gradients, of either arm, where the pair's preset does not
+    say.
+
+    Few on a CPU, whose caches they then fit (PaiNN, two cores: 16 at once take 0.43 s for the test
+    set where 64 take 0.59 s).
+    """
+    return 16 if device.type == "cpu" else 256
 
 
-def _recipe(preset: Recipe, override: Mapping[str, Any]) -> Recipe:
-    known = {field.name for field in dataclasses.fields(Recipe)}
-    for name in override:
-        if name not in known:
-            raise unknown_name("recipe field", name, known)
-    return dataclasses.replace(preset, **override)
-
-
-def _config(preset: ArmPreset, override: Mapping[str, Any]) -> dict[str, Any]:
-    for name in override:
-        if name not in preset.config:
-            raise unknown_name("entry of the model's config", name, preset.config)
-    return dict(override)
-
-
-def _variant(task: Task, chosen: Mapping[str, str]) -> dict[str, str]:
-    """Every option of the task with its value, the default where none was chosen."""
-    for name, value in chosen.items():
-        if name not in task.options:
-            raise unknown_name(f"option of {task.name}", name, task.options)
-        if value not in task.options[name]:
-            raise unknown_name(f"value of {name}", value, task.options[name])
-    return {name: chosen.get(name, values[0]) for name, values in task.options.items()}
-
-
-def _description(chosen: Plan, job: Job, data: TaskData, model: nn.Module) -> Description:
-    match, card = chosen.pair.matching, data.card
-    return Description(
-        task=chosen.task.name,
-        dataset=DatasetRecord(
-            name=card.name, version=card.version, sha256=card.sha256, sizes=dict(card.sizes)
-        ),
-        matching=Matching(
-            what=match.what,
-            hardware=match.hardware,
-            target=match.target,
-            # What was measured of the declared sizes says nothing of others.
-            measured={} if job.config else dict(match.measured.get(job.preset, {})),
-        ),
-        model=chosen.spec.name,
-        symmetry=chosen.spec.symmetry,
-        config=chosen.config,
-        wrapper=chosen.arm.wrapper,
-        kernels=str(getattr(model, "kernels", job.kernels or "torch")),
-        variant={**chosen.variant, **job.labels},
-        job=msgspec.to_builtins(job),
-    )
-
-
-def _identity(chosen: Plan, job: Job, data: TaskData, device: torch.device) -> dict[str, Any]:
+def _identity(job: Job, arm: Arm) -> dict[str, Any]:
     """What must agree for a checkpoint to go on in this run."""
-    recipe = msgspec.json.encode(dataclasses.asdict(chosen.recipe))
+    declared = arm.declared
+    recipe = msgspec.json.encode(asdict(declared.recipe))
     return {
         "pair": job.pair,
         "arm": job.arm,
         "preset": job.preset,
-        "variant": dict(chosen.variant),
+        "variant": dict(declared.variant),
         "kernels": job.kernels,
         "recipe": hashlib.sha256(recipe).hexdigest(),
-        "config": msgspec.json.encode(chosen.config, order="deterministic").decode(),
-        "dataset": data.card.sha256,
+        "config": msgspec.json.encode(declared.config, order="deterministic").decode(),
+        "dataset": arm.card.sha256,
         "fraction": job.fraction,
         "labels": job.labels,
         "split": job.split,
-        "device": device.type,
+        "device": arm.device.type,
         "threads": job.threads,
     }

@@ -1,5 +1,5 @@
-"""Checkpoints that are safe to load: one safetensors file, no pickle, written atomically, the
-previous one kept."""
+"""Everything that a run is at a step, and the file that holds it: one safetensors file, safe to
+load (no pickle), written atomically, the previous one kept."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equivbench.errors import FailedError
+from equivbench.measure.measurement import Measurement
 from equivbench.records.files import write_atomically
-from equivbench.training.state import Facts
+from equivbench.records.schema import GroupErrors, Test, TracePoint
+from equivbench.training.optim import Average, named_state
 
 FORMAT = "equivbench-checkpoint-1"
 CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
@@ -25,6 +28,89 @@ SNAPSHOTS = "snapshots"
 """Folder, beside a run's checkpoints, of the weights kept from along it."""
 WEIGHTS = ("model.", "ema.")
 """How the names of tensors begin that are weights, not the optimiser's state."""
+
+
+class Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The part of a run's state that is not tensors. There is no generator state: see
+    ``training.data``."""
+
+    identity: dict[str, Any]
+    """What must agree for a checkpoint to belong to a run."""
+    job: dict[str, Any]
+    """The :class:`equivbench.training.job.Job` that wrote it, for rebuilding the model."""
+    step: int = 0
+    samples: int = 0
+    clock: dict[str, float] = {}
+    budget: str
+    extends: str | None = None
+    points: list[float]
+    """Spent budget of the evaluations still to come."""
+    trace: list[TracePoint] = []
+    groups: GroupErrors = msgspec.field(
+        default_factory=lambda: GroupErrors(weights=[], total=[], equivariance=[])
+    )
+    verified: bool | None = None
+    """Whether the declared symmetry held at the last evaluation."""
+    diverged: str | None = None
+    restarts: int = 0
+    lost_seconds: float = 0.0
+    joules: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """The budget is spent and the last evaluation made, or the arm diverged."""
+        return self.diverged is not None or not self.points
+
+    @property
+    def final(self) -> Test | None:
+        """The last evaluation, if there was one."""
+        return self.trace[-1].test if self.trace else None
+
+    def add(self, measurement: Measurement, train_seconds: float) -> None:
+        """Append one evaluation, made after ``train_seconds`` of train + data."""
+        self.trace.append(
+            TracePoint(
+                step=self.step,
+                samples=self.samples,
+                train_seconds=train_seconds,
+                test=measurement.to_record(),
+            )
+        )
+        self.groups.weights = measurement.group_weights.tolist()
+        self.groups.total.append(measurement.group_total.tolist())
+        self.groups.equivariance.append(measurement.group_equivariance.tolist())
+
+
+def live_tensors(
+    model: nn.Module, average: Average, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Weights, buffers, averaged weights and optimiser state by name; writing into them changes the
+    run."""
+    saved = model.state_dict().keys()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    parts: dict[str, Mapping[str, Tensor]] = {
+        "model": {**weights, **buffers},
+        "ema": average.average,
+        "optimizer": named_state(optimizer, model),
+    }
+    return {
+        f"{part}.{name}": tensor
+        for part, tensors in parts.items()
+        for name, tensor in tensors.items()
+    }
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, on the same device."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def put_back(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Write ``values`` into the live ``tensors`` of the same names."""
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(values[name])
 
 
 @dataclass(frozen=True)
@@ -70,8 +156,8 @@ class Checkpoints:
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise FailedError(
-                f"cannot write a checkpoint in {self.folder}: {error.strerror}; the checkpoint before it is intact, "
-                "so free some space and run again with --resume"
+                f"cannot write a checkpoint in {self.folder}: {error.strerror}; the checkpoint before "
+                "it is intact, so free some space and run again with --resume"
             ) from error
         return self.current
 

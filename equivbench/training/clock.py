@@ -1,5 +1,5 @@
-"""A monotonic clock with named parts that add up to its wall time; it stands still between a run's
-slices."""
+"""What a run uses of its machine: seconds, on a monotonic clock with named parts that add up to its
+wall time, and joules, where the device counts them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal, get_args
 
-Part = Literal["train", "compile", "data", "evaluate", "checkpoint", "timing", "other"]
-PARTS: tuple[Part, ...] = get_args(Part)
+import torch
+
+from equivbench.records.schema import NotMeasured
+
+ClockPart = Literal["train", "compile", "data", "evaluate", "checkpoint", "timing", "other"]
+PARTS: tuple[ClockPart, ...] = get_args(ClockPart)
 
 
 class Clock:
@@ -29,8 +33,8 @@ class Clock:
     ) -> None:
         self._now = now
         self._synchronize = synchronize
-        self._seconds: dict[Part, float] = dict.fromkeys(PARTS, 0.0)
-        self._current: Part = "other"
+        self._seconds: dict[ClockPart, float] = dict.fromkeys(PARTS, 0.0)
+        self._current: ClockPart = "other"
         self._mark: float | None = None
 
     def resume(self) -> None:
@@ -60,7 +64,7 @@ class Clock:
             self.pause()
 
     @contextmanager
-    def part(self, name: Part, *, synchronize: bool = True) -> Iterator[None]:
+    def part(self, name: ClockPart, *, synchronize: bool = True) -> Iterator[None]:
         """Charge the block to ``name``.
 
         ``synchronize=False`` does not wait for the device at the block's ends: the work it queued
@@ -86,7 +90,7 @@ class Clock:
         """Seconds for which the clock ran: the sum of the parts."""
         return sum(self.seconds().values())
 
-    def seconds(self) -> dict[Part, float]:
+    def seconds(self) -> dict[ClockPart, float]:
         """Seconds by part so far."""
         self._settle(synchronize=False)
         return dict(self._seconds)
@@ -117,3 +121,62 @@ class Clock:
         now = self._now()
         self._seconds[self._current] += max(0.0, now - self._mark)
         self._mark = max(self._mark, now)
+
+
+def clock_of(device: torch.device) -> Clock:
+    """A new clock that waits for the work queued on ``device`` before it is read."""
+    if device.type != "cuda":
+        return Clock()
+    return Clock(synchronize=lambda: torch.cuda.synchronize(device))
+
+
+class EnergyMeter:
+    """Joules that the device used while the run had it.
+
+    ``counter`` returns the joules since some fixed moment, or is a :class:`NotMeasured` that says
+    why the device gives none.
+    """
+
+    def __init__(self, counter: Callable[[], float] | NotMeasured) -> None:
+        self._counter = counter
+        self.joules: float | NotMeasured = counter if isinstance(counter, NotMeasured) else 0.0
+
+    @contextmanager
+    def metered(self) -> Iterator[None]:
+        """Count the block."""
+        if isinstance(self._counter, NotMeasured) or isinstance(self.joules, NotMeasured):
+            yield
+            return
+        before = self._counter()
+        try:
+            yield
+        finally:
+            self.joules += self._counter() - before
+
+    def restore(self, joules: float | None) -> None:
+        """Go on from the joules of a checkpoint; None where they were not measured then."""
+        if isinstance(self._counter, NotMeasured):
+            return
+        before = NotMeasured("the energy was not measured before the run was resumed")
+        self.joules = before if joules is None else joules
+
+
+def energy_meter(device: torch.device) -> EnergyMeter:
+    """The meter of ``device``: the total energy counter of NVML, where there is one."""
+    if device.type != "cuda":
+        return EnergyMeter(NotMeasured("no energy counter is read on a CPU"))
+    try:
+        import pynvml
+    except ImportError:
+        return EnergyMeter(NotMeasured("nvidia-ml-py is not installed (extra gpu)"))
+    try:
+        pynvml.nvmlInit()
+        # NVML does not follow CUDA_VISIBLE_DEVICES; the UUID names the same board in both.
+        uuid = str(torch.cuda.get_device_properties(device).uuid)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(
+            uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+        )
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+    except pynvml.NVMLError as error:
+        return EnergyMeter(NotMeasured(f"NVML gives no energy for this device: {error}"))
+    return EnergyMeter(lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000.0)

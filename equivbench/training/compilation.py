@@ -4,7 +4,8 @@ eager before training.
 The model is compiled in place by ``Module.compile(dynamic=True)``. A model with inner derivatives
 (forces from an energy) overrides ``compile`` to compile ``torch.func.grad_and_value(energy)``
 whole: the other routes fail, or give silently wrong parameter gradients in double backward. That is
-why gradients, and not outputs, are compared here.
+why gradients, and not outputs, are compared here. Arms whose recipe does not compile need nothing
+of this file.
 """
 
 from __future__ import annotations
@@ -21,12 +22,21 @@ import torch
 import torch._dynamo
 from torch import Tensor, nn
 
+from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError
 from equivbench.specs import Precision
+from equivbench.records.schema import NotMeasured
+from equivbench.training.arm import Arm
+from equivbench.training.checkpoint import copied, put_back
+from equivbench.training.clock import Clock, ClockPart
+from equivbench.training.data import Assembled, Batches
 
 BACKEND = "inductor, dynamic shapes"
 """What ``recipe.compile`` says in the record of a compiled run."""
-NO_COMPILER = "no C++ compiler was found, so the model runs eagerly; install g++ or clang, or set CXX, to compile it"
+NO_COMPILER = (
+    "no C++ compiler was found, so the model runs eagerly; install g++ or clang, or set CXX, to "
+    "compile it"
+)
 
 # Relative error of one parameter's gradient. Kernel fusion reorders float32 sums of up to 1e5 terms
 # (measured: to 1e-5); wrong double backward was off by 0.2-1.6. TF32 and bfloat16 round each
@@ -37,6 +47,93 @@ _TOLERANCE: dict[Precision, float] = {"float32": 2e-3, "tf32": 2e-2, "bf16": 1e-
 _NEGLIGIBLE = 1e-3
 
 Loss = Callable[[], Tensor]
+
+
+class Compilation:
+    """Compiles one arm's model if its recipe says so, and says how."""
+
+    def __init__(self, arm: Arm, batches: Batches, folder: Path | None) -> None:
+        self._arm = arm
+        self._batches = batches
+        self._folder = folder
+        self._done = False
+        self.backend: str | NotMeasured = NotMeasured("the recipe trains eagerly")
+        """How the model was compiled, as the record has it, or why it was not."""
+
+    def once(self, clock: Clock, part: ClockPart, notes: list[str]) -> None:
+        """Compile (charged to ``part``) and check the gradients, on the first call.
+
+        Where there is no compiler the model stays eager and ``notes`` gets a line for the user.
+        Raises ``FailedError`` where torch cannot compile the model or the gradients disagree.
+        """
+        if self._done:
+            return
+        self._done = True
+        if not self._arm.recipe.compile:
+            return
+        if cxx_compiler() is None:
+            self.backend = NotMeasured(NO_COMPILER)
+            notes.append(NO_COMPILER)
+            return
+        self._compile(clock, part)
+        self.backend = BACKEND
+
+    def _compile(self, clock: Clock, part: ClockPart) -> None:
+        arm, count = self._arm, self._arm.recipe.batch_size
+        canonical = self._batches.canonical(count)
+        buffers = dict(arm.model.named_buffers())
+        saved = copied(buffers)
+        eager = self._gradients(canonical)
+        # Two graphs that draw random numbers (dropout) cannot agree: such a model is checked in
+        # evaluation mode.
+        random = not same(eager, self._gradients(canonical, stream=1))
+        if random:
+            eager = self._gradients_in_evaluation_mode(canonical)
+        with clock.part(part):
+            use_empty_cache(self._folder)
+            try:
+                compile_model(arm.model)
+                compiled = self._trace(canonical)
+            except RuntimeError as error:  # every failure of dynamo and inductor is one
+                raise compile_failure(error) from error
+        if random:
+            compiled = self._gradients_in_evaluation_mode(canonical)
+        put_back(buffers, saved)
+        problem = disagreement(eager, compiled, arm.recipe.precision)
+        if problem is not None:
+            raise FailedError(
+                f"torch.compile changes this model's gradients: {problem}; "
+                "set compile=False in its recipe"
+            )
+
+    def _trace(self, canonical: Assembled) -> dict[str, Tensor]:
+        """Trace every graph that training and evaluation need; returns the gradients on the
+        canonical batch, traced first."""
+        arm, count = self._arm, self._arm.recipe.batch_size
+        compiled = self._gradients(canonical)
+        for start in (count, 2 * count):
+            self._gradients(self._batches.canonical(count, start))
+        size = arm.evaluated_at_once
+        evaluated = [self._batches.canonical(count)[0] for count in (size, size // 2)]
+        with arm.autocast():
+            trace_without_gradients(arm.module, evaluated)
+        return compiled
+
+    def _gradients(self, batch: Assembled, stream: int = 0) -> dict[str, Tensor]:
+        arm, (inputs, targets) = self._arm, batch
+
+        def loss() -> Tensor:
+            torch.manual_seed(stream)
+            with arm.autocast():
+                return arm.task.objective(arm.module(**inputs), targets, inputs)
+
+        return gradients(arm.model, loss)
+
+    def _gradients_in_evaluation_mode(self, batch: Assembled) -> dict[str, Tensor]:
+        self._arm.module.eval()
+        found = self._gradients(batch)
+        self._arm.module.train()
+        return found
 
 
 def use_empty_cache(folder: Path | None) -> None:
@@ -86,7 +183,8 @@ def disagreement(
     """Which compiled gradient departs most from its eager one, if by more than rounding explains;
     else None."""
     if eager.keys() != compiled.keys():
-        return f"gradients of {', '.join(sorted(eager.keys() ^ compiled.keys()))} exist in one of the two only"
+        names = ", ".join(sorted(eager.keys() ^ compiled.keys()))
+        return f"gradients of {names} exist in one of the two only"
     norms = {name: float(gradient.norm()) for name, gradient in eager.items()}
     small = _NEGLIGIBLE * max(norms.values(), default=0.0)
     errors = {
@@ -99,14 +197,18 @@ def disagreement(
     if not wrong:
         return None
     name = max(wrong, key=lambda name: wrong[name] if wrong[name] == wrong[name] else float("inf"))
-    return f"the gradient of {name} is off by {wrong[name]:.1e} relative to eager (allowed: {_TOLERANCE[precision]:g})"
+    return (
+        f"the gradient of {name} is off by {wrong[name]:.1e} relative to eager "
+        f"(allowed: {_TOLERANCE[precision]:g})"
+    )
 
 
 def compile_failure(error: Exception) -> FailedError:
     """The error for a model that ``torch.compile`` cannot take."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return FailedError(
-        f"the model cannot be compiled ({type(error).__name__}: {lines[0]}); set compile=False in its recipe"
+        f"the model cannot be compiled ({type(error).__name__}: {lines[0]}); "
+        "set compile=False in its recipe"
     )
 
 

@@ -11,8 +11,7 @@ import torch
 from toy_training import ToyNet, toy_trainer
 
 from equivbench.training.clock import Clock
-from equivbench.training.order import Order
-from equivbench.training.streams import generator, seed_global
+from equivbench.training.data import Order, generator, seed_global
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,15 @@ from equivbench.errors import FailedError, UsageError
 from equivbench.execution.plan import RunRequest, make_plan
 from equivbench.execution.snapshots import find_snapshots
 from equivbench.execution.state import open_state
-from equivbench.training.checkpoint import CURRENT, SNAPSHOTS, Checkpoints, Snapshots, step_of
+from equivbench.training.checkpoint import (
+    CURRENT,
+    SNAPSHOTS,
+    Checkpoints,
+    Facts,
+    Snapshots,
+    step_of,
+)
 from equivbench.training.job import Job
-from equivbench.training.state import Facts
 
 REQUEST = RunRequest(
     pairs=("forcefield/vector",), preset="dev", device="cpu", threads=1, snapshots=True

@@ -16,7 +16,7 @@ import psutil
 
 from equivbench.training.checkpoint import Checkpoints
 from equivbench.training.clock import PARTS
-from equivbench.training.heartbeat import _FORM
+from equivbench.training.keeper import _FORM
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,33 @@ under a millisecond."""
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import nn
 
 from equivbench.budget import Budget
-from equivbench.records.schema import DatasetRecord, Matching, Test
-from equivbench.specs import Field, Recipe
-from equivbench.tasks.base import Task
-from equivbench.training.arm import Arm
+from equivbench.measure.measurement import Measurement
+from equivbench.records.schema import NotMeasured, RunRecord
+from equivbench.specs import (
+    ArmPreset,
+    ArmSpec,
+    Field,
+    MatchSpec,
+    ModelSpec,
+    PairPreset,
+    PairSpec,
+    Recipe,
+)
+from equivbench.tasks.base import Card, Task
+from equivbench.training.arm import Arm, ResolvedArm
 from equivbench.training.clock import Clock
-from equivbench.training.outcome import Description
-from equivbench.training.streams import generator, seed_global
-from equivbench.training.trainer import Trainer
+from equivbench.training.data import generator, seed_global
+from equivbench.training.job import Job
+from equivbench.training.loop import Trainer
+from equivbench.training.record import make_record
 
 
 class ToySplit:
@@ -84,48 +95,6 @@ class ToyNet(nn.Module):
         return {"y": self.layers(torch.cat([a, b], 1))}
 
 
-@dataclass
-class ToyMeasurement:
-    """What the trainer reads of a Measurement."""
-
-    total: float
-    objective: float
-    floor: float | None
-    errors: torch.Tensor
-    explained: float
-    equivariance: float = 0.0
-    share: float = 0.0
-
-    @property
-    def twirled(self):
-        return self.total
-
-    @property
-    def group_weights(self):
-        return torch.ones(len(self.errors))
-
-    @property
-    def group_total(self):
-        return self.errors
-
-    @property
-    def group_equivariance(self):
-        return torch.zeros_like(self.errors)
-
-    def to_record(self) -> Test:
-        return Test(
-            objective=self.objective,
-            total=self.total,
-            twirled=self.twirled,
-            equivariance=self.equivariance,
-            share=self.share,
-            floor=self.floor,
-            group="so3",
-            explained=self.explained,
-            by={},
-        )
-
-
 class ToyEvaluator:
     """Mean squared error on a fixed split; ``cost`` advances a fake time."""
 
@@ -134,7 +103,7 @@ class ToyEvaluator:
         self.spend = spend
         self.weights: list[torch.Tensor] = []
 
-    def evaluate(self, model: nn.Module, floor: bool) -> ToyMeasurement:
+    def evaluate(self, model: nn.Module, floor: bool) -> Measurement:
         model.eval()
         self.spend()
         self.weights.append(next(model.parameters()).detach().clone())
@@ -143,7 +112,20 @@ class ToyEvaluator:
         model.train()
         total = float(errors.double().mean())
         explained = 1 - total / ToyTask().baseline(self.split)
-        return ToyMeasurement(total, total, 0.0 if floor else None, errors.double(), explained)
+        return Measurement(
+            total=total,
+            twirled=total,
+            equivariance=0.0,
+            share=0.0,
+            floor=0.0 if floor else None,
+            group_weights=torch.ones(len(errors)),
+            group_total=errors.double(),
+            group_equivariance=torch.zeros_like(errors.double()),
+            objective=total,
+            explained=explained,
+            group="so3",
+            allowed=None,
+        )
 
     def baselines(self) -> dict[str, float]:
         return {"zero": ToyTask().baseline(self.split)}
@@ -183,20 +165,37 @@ class SlowTask(ToyTask):
 RECIPE = Recipe(
     learning_rate=1e-2, batch_size=8, augmentation="haar", warmup_steps=5, clip_norm=1.0
 )
-DESCRIPTION = Description(
-    task="toy-cross",
-    dataset=DatasetRecord(
-        name="toy", version="1", sha256="0" * 64, sizes={"train": 20, "validation": 2, "test": 16}
-    ),
-    matching=Matching(what="nothing", hardware=None, target="none", measured={}),
-    model="toy-net",
-    symmetry="none",
-    config={},
-    wrapper=None,
-    kernels="torch",
-    variant={},
-    job={},
+JOB = Job(
+    pair="toy-cross/toys",
+    arm="augmented",
+    preset="dev",
+    budget="20steps",
+    seed=0,
+    run_id="dev-seed0",
+    created="2026-01-01T00:00:00+00:00",
+    command="equivbench run toy-cross/toys",
+    out="results",
+    state_dir="state",
 )
+
+
+def declared(task: Task, recipe: Recipe) -> ResolvedArm:
+    """The declarations of an arm that trains the toy network."""
+    arm = ArmSpec("augmented", "toy-net", {"dev": ArmPreset({}, recipe)})
+    preset = PairPreset("toy", "20steps", evaluations=4)
+    pair = PairSpec(
+        "toys", task.name, "toys", (arm,), MatchSpec("nothing", "none"), {"dev": preset}
+    )
+    return ResolvedArm(
+        pair=pair,
+        pair_preset=preset,
+        arm=arm,
+        spec=ModelSpec("toy-net", task.name, "none", lambda config: ToyNet()),
+        config={},
+        recipe=recipe,
+        variant={},
+        task=task,
+    )
 
 
 def toy_trainer(
@@ -215,15 +214,16 @@ def toy_trainer(
     """A trainer of the toy network; recipe fields by keyword."""
     seed_global(seed, "init")
     model = ToyNet() if model is None else model
+    chosen = dataclasses.replace(RECIPE, **recipe)
     arm = Arm(
-        task=task or ToyTask(),
+        declared=declared(task or ToyTask(), chosen),
+        card=Card("toy", "1", "0" * 64, {"train": 20, "validation": 2, "test": 16}),
         split=ToySplit(20, 1),
         model=model,
         module=model,
-        requires={},
-        recipe=dataclasses.replace(RECIPE, **recipe),
+        recipe=chosen,
         evaluator=ToyEvaluator(ToySplit(16, 2), spend),
-        verify=None,
+        verify=NotMeasured("no symmetry is declared"),
         device=torch.device("cpu"),
         evaluated_at_once=16,
     )
@@ -233,11 +233,21 @@ def toy_trainer(
         evaluations=evaluations,
         seed=seed,
         clock=clock or Clock(),
-        description=DESCRIPTION,
-        folder=folder,
+        job=msgspec.to_builtins(JOB),
         identity={"model": "toy"},
+        folder=folder,
         snapshots=snapshots,
     )
+
+
+def record_at_end(trainer: Trainer) -> RunRecord:
+    """The record of a completed run, measured as quickly as possible."""
+    return make_record(JOB, trainer, [], None, inference_seconds=0.0)
+
+
+def record_so_far(trainer: Trainer) -> RunRecord:
+    """The record of a run that is stopped here."""
+    return make_record(JOB, trainer, [], None, interrupted=True)
 
 
 def run_and_kill(trainer, step):

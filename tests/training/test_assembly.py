@@ -24,9 +24,10 @@ from equivbench.specs import (
 )
 from equivbench.symmetry.wrappers import Twirl
 from equivbench.tasks.base import Card, TaskData
-from equivbench.training import assembly
+from equivbench.training import arm as resolving
 from equivbench.training.assembly import build_trainer, load_model
 from equivbench.training.job import Job
+from equivbench.training.record import make_record
 
 RECIPE = Recipe(learning_rate=1e-2, batch_size=4, augmentation="haar", warmup_steps=2)
 
@@ -101,7 +102,7 @@ def registered(monkeypatch):
         registry = Registry(table.lower()[:-1], type(values[0]), PluginLoader(()))
         for value in values:
             registry.add(value)
-        monkeypatch.setattr(assembly, table, registry)
+        monkeypatch.setattr(resolving, table, registry)
 
 
 @pytest.fixture
@@ -150,26 +151,27 @@ def test_building_is_on_the_clock_but_not_on_the_budget(job):
 def test_a_whole_run_reports_what_it_is(job):
     trainer = build_trainer(job)
     trainer.train_slice(1e9)
-    outcome = trainer.finalise(inference_seconds=0.0)
-    assert (outcome.model.name, outcome.model.symmetry, outcome.model.symmetry_verified) == (
+    record = make_record(job, trainer, [], None, inference_seconds=0.0)
+    assert (record.model.name, record.model.symmetry, record.model.symmetry_verified) == (
         "plain",
         "none",
         None,
     )
-    assert outcome.variant == {"sign": "plain"}
-    assert outcome.dataset.sizes["train"] == 20
-    assert [point.step for point in outcome.trace] == [1, 2, 12]
-    assert outcome.final is not None
-    assert outcome.final.floor is not None
-    assert outcome.final.share is not None
-    assert outcome.final.share > 1e-4
+    assert record.variant == {"sign": "plain"}
+    assert record.dataset.sizes["train"] == 20
+    assert [point.step for point in record.trace] == [1, 2, 12]
+    assert record.final is not None
+    assert record.final.floor is not None
+    assert record.final.share is not None
+    assert record.final.share > 1e-4
 
 
 @pytest.mark.parametrize(("name", "verified"), [("equivariant", True), ("liar", False)])
 def test_a_declared_symmetry_is_measured(job, name, verified):
     trainer = build_trainer(msgspec.structs.replace(job, arm=name))
     trainer.train_slice(1e9)
-    assert trainer.outcome().model.symmetry_verified is verified
+    record = make_record(job, trainer, [], None, interrupted=True)
+    assert record.model.symmetry_verified is verified
 
 
 def test_a_wrapped_arm_trains_the_plain_model_and_is_judged_wrapped(job):
@@ -206,7 +208,7 @@ def test_an_extension_continues_a_finished_run_or_a_fresh_one(job):
     assert [(p.step, p.test.total) for p in fresh.trace] == [
         (p.step, p.test.total) for p in trainer.trace
     ]
-    assert fresh.outcome().budget.extends == 12
+    assert make_record(longer, fresh, [], None, interrupted=True).budget.extends == 12
     assert build_trainer(longer).finished
 
 
@@ -217,7 +219,7 @@ def test_tune_overrides_the_recipe_and_judges_on_validation(job):
     trainer = build_trainer(tuned)
     assert (trainer.arm.recipe.learning_rate, trainer.arm.recipe.batch_size) == (0.5, 2)
     trainer.train_slice(1e9)
-    trainer.finalise(inference_seconds=0.0)
+    make_record(tuned, trainer, [], None, inference_seconds=0.0)
     assert len(trainer.facts.groups.weights) == 3  # the validation split's groups
 
 
@@ -267,20 +269,19 @@ def test_another_recipe_does_not_go_on_from_this_ones_checkpoint(job):
 
 
 def test_a_job_may_depart_from_its_pair_in_data_size_and_name(job, monkeypatch):
-    trainer = build_trainer(
-        msgspec.structs.replace(job, fraction=0.5, labels={"sweep": "data", "value": "0.5"})
-    )
+    smaller = msgspec.structs.replace(job, fraction=0.5, labels={"sweep": "data", "value": "0.5"})
+    trainer = build_trainer(smaller)
     assert 0 < len(trainer.arm.split) < 20
     trainer.train_slice(1e9)
-    outcome = trainer.outcome()
-    assert outcome.dataset.sizes == {
+    record = make_record(smaller, trainer, [], None, interrupted=True)
+    assert record.dataset.sizes == {
         "train": len(trainer.arm.split),
         "validation": 6,
         "test": 16,
         "fraction": 500,
     }
-    assert outcome.epochs == outcome.samples / len(trainer.arm.split)
-    assert outcome.variant == {"sign": "plain", "sweep": "data", "value": "0.5"}
+    assert record.epochs == record.samples / len(trainer.arm.split)
+    assert record.variant == {"sign": "plain", "sweep": "data", "value": "0.5"}
     with pytest.raises(UsageError, match="widht"):
         build_trainer(msgspec.structs.replace(job, config={"widht": 3}))
 

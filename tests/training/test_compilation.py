@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from torch import nn
-from toy_training import ToyNet, toy_trainer
+from toy_training import ToyNet, record_at_end, record_so_far, toy_trainer
 
 from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError
@@ -46,12 +46,12 @@ def test_every_graph_is_compiled_before_training_starts(tmp_path):
     assert any((tmp_path / "compiler").rglob("*"))
     trainer.train_slice(1e9)
     trainer.time_steps(0.0)
-    outcome = trainer.finalise(inference_seconds=0.0)
+    record = record_at_end(trainer)
     assert trainer.finished
     assert compilation.graphs_compiled() == graphs
-    assert outcome.recipe.compile == compilation.BACKEND
-    assert outcome.clock.compile == seconds["compile"]
-    assert "recipe.compile" not in outcome.reasons
+    assert record.recipe.compile == compilation.BACKEND
+    assert record.clock.compile == seconds["compile"]
+    assert "recipe.compile" not in record.reasons
 
 
 @needs_compiler
@@ -79,7 +79,7 @@ def test_dropout_is_checked_in_evaluation_mode():
     trainer = toy_trainer("4steps", model=ToyNet(dropout=0.5), compile=True)
     trainer.train_slice(1e9)
     assert trainer.finished
-    assert trainer.preparation.backend is not None
+    assert trainer.compilation.backend == compilation.BACKEND
 
 
 class WronglyCompiled(RaggedNet):
@@ -115,11 +115,11 @@ def test_without_a_compiler_training_is_eager_and_says_so(monkeypatch):
     assert cxx_compiler() is None
     trainer = toy_trainer("4steps", compile=True)
     trainer.train_slice(1e9)
-    outcome = trainer.outcome()
-    assert outcome.recipe.compile is None
-    assert outcome.notes == [compilation.NO_COMPILER]
-    assert outcome.reasons["recipe.compile"] == compilation.NO_COMPILER
-    assert outcome.clock.compile == 0
+    record = record_so_far(trainer)
+    assert record.recipe.compile is None
+    assert trainer.notes == [compilation.NO_COMPILER]
+    assert record.reasons["recipe.compile"] == compilation.NO_COMPILER
+    assert record.clock.compile == 0
 
 
 def test_the_compilers_caches_are_empty_at_the_start(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import torch
 from toy_training import ToyNet
 
-from equivbench.training.ema import Average, decay_at
+from equivbench.training.optim import Average, decay_at
 
 
 def test_update_is_the_recursion_of_the_design():

@@ -40,7 +40,7 @@ def test_losses_along_a_run_are_the_same_to_rounding_on_every_backend(tmp_path, 
         if reason is not None:
             pytest.skip(reason)
         other = trained(tmp_path, name, forces)
-        assert other.description.kernels == name
+        assert other.arm.model.kernels == name
         totals = [[point.test.total for point in run.trace] for run in (reference, other)]
         # float32 sums in another order, 1e-7 apart at first; eight steps of AdamW, which divides by
         # small numbers, amplify them.

@@ -83,7 +83,7 @@ def test_a_compiled_network_passes_the_gradient_check_and_never_compiles_while_t
     )
     trainer.prepare()
     graphs = compilation.graphs_compiled()
-    assert trainer.preparation.backend is not None
+    assert trainer.compilation.backend == compilation.BACKEND
     trainer.train_slice(1e9)
     assert trainer.finished
     assert trainer.diverged is None

@@ -5,10 +5,10 @@ import dataclasses
 
 import pytest
 import torch
-from toy_training import RECIPE, ToyNet, toy_trainer
+from toy_training import RECIPE, ToyNet, record_so_far, toy_trainer
 
 from equivbench.specs import OPTIMIZERS
-from equivbench.training.optimiser import build_optimizer, named_state, set_rate
+from equivbench.training.optim import build_optimizer, named_state, set_rate
 
 EACH = pytest.mark.parametrize("name", OPTIMIZERS)
 TORCH = {
@@ -81,6 +81,6 @@ def test_its_state_has_one_layout_and_carries_it_on(name: str) -> None:
 def test_it_trains_and_its_record_says_which(name: str) -> None:
     trainer = toy_trainer("200steps", optimizer=name)
     trainer.train_slice(1e9)
-    outcome = trainer.outcome()
-    assert outcome.recipe.optimizer == name
-    assert outcome.trace[-1].test.total < outcome.trace[0].test.total
+    record = record_so_far(trainer)
+    assert record.recipe.optimizer == name
+    assert record.trace[-1].test.total < record.trace[0].test.total

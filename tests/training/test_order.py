@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivbench.errors import FailedError
-from equivbench.training.order import Order
-from equivbench.training.streams import generator, seed_global, stream_seed
+from equivbench.training.data import Order, generator, seed_global, stream_seed
 
 
 def read(seed, size, total, batch):

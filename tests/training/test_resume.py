@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy_training import FakeTime, SlowTask, ToyNet, run_and_kill, toy_trainer
+from toy_training import FakeTime, SlowTask, ToyNet, record_so_far, run_and_kill, toy_trainer
 
 from equivbench.budget import Budget
 from equivbench.errors import FailedError
 from equivbench.training.checkpoint import CURRENT, PREVIOUS, read_checkpoint
 from equivbench.training.clock import PARTS, Clock
-from equivbench.training.heartbeat import _FORM
-from equivbench.training.streams import seed_global
+from equivbench.training.data import seed_global
+from equivbench.training.keeper import _FORM
 
 
 @pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"])
@@ -86,8 +86,8 @@ def test_lost_seconds_and_restarts_add_up_over_several_kills(tmp_path):
     )
     trainer.train_slice(1e9)
     assert trainer.clock.spent == 100 / 16
-    outcome = trainer.outcome()
-    assert (outcome.restarts, outcome.lost_seconds) == (3, 0.5)
+    record = record_so_far(trainer)
+    assert (record.restarts, record.lost_seconds) == (3, 0.5)
 
 
 def test_a_kill_before_the_first_checkpoint_starts_again_and_counts(tmp_path):

@@ -8,13 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivbench.budget import Budget
-from equivbench.training.schedule import (
-    FIRST_FRACTION,
-    checkpoint_due,
-    evaluation_points,
-    extension_points,
-    learning_rate,
-)
+from equivbench.training.keeper import checkpoint_due
+from equivbench.training.optim import learning_rate
+from equivbench.training.progress import FIRST_FRACTION, evaluation_points, extension_points
 
 BUDGETS = st.one_of(
     st.floats(0.1, 1e6).map(lambda limit: Budget("seconds", limit)),

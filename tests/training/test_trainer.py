@@ -5,7 +5,16 @@ import math
 
 import pytest
 import torch
-from toy_training import FakeTime, SlowTask, ToyNet, ToySplit, ToyTask, toy_trainer
+from toy_training import (
+    FakeTime,
+    SlowTask,
+    ToyNet,
+    ToySplit,
+    ToyTask,
+    record_at_end,
+    record_so_far,
+    toy_trainer,
+)
 
 from equivbench.budget import Budget
 from equivbench.errors import UsageError
@@ -91,11 +100,11 @@ def test_evaluations_use_the_averaged_weights_and_give_the_raw_ones_back():
     seen = trainer.arm.evaluator.weights[-1]
     assert torch.equal(seen, trainer.average.average["layers.0.weight"])
     assert not torch.equal(seen, raw)
-    outcome = trainer.finalise(inference_seconds=0.0)
+    record = record_at_end(trainer)
     assert torch.equal(trainer.arm.evaluator.weights[-1], raw)
-    assert outcome.final is not None
-    assert outcome.final_raw is not None
-    assert outcome.final.total != outcome.final_raw.total
+    assert record.final is not None
+    assert record.final_raw is not None
+    assert record.final.total != record.final_raw.total
 
 
 def test_arms_with_other_batch_sizes_see_the_same_samples_in_the_same_order():
@@ -175,12 +184,12 @@ def test_divergence_ends_the_arm_and_keeps_what_was_seen(factor, word):
     assert word in trainer.diverged
     assert "step 12" in trainer.diverged
     assert [point.step for point in trainer.trace] == [1, 3, 11]
-    outcome = trainer.finalise()
-    assert outcome.diverged == trainer.diverged
-    assert len(outcome.trace) == 3
-    assert outcome.final is None
-    assert outcome.final_raw is None
-    assert outcome.reasons["final_raw"] == "the arm diverged"
+    record = record_at_end(trainer)
+    assert (record.status, record.reason) == ("diverged", trainer.diverged)
+    assert len(record.trace) == 3
+    assert record.final is None
+    assert record.final_raw is None
+    assert record.reasons["final_raw"] == "the arm diverged"
 
 
 def test_an_evaluation_that_is_not_finite_is_divergence_and_never_a_number():
@@ -229,7 +238,7 @@ def test_an_extension_goes_on_as_if_the_budget_had_been_longer():
     finish(trainer)
     assert [point.step for point in trainer.trace][: len(first)] == first
     assert trainer.trace[-1].step == 60
-    assert trainer.outcome().budget.extends == 20
+    assert record_so_far(trainer).budget.extends == 20
     longer = toy_trainer("60steps")
     finish(longer)
     assert trainer.trace[-1].test == longer.trace[-1].test
@@ -252,12 +261,12 @@ def test_progress_is_plain_data_and_reaches_the_limit():
     assert seen[0].seconds_left == pytest.approx(2.0 - seen[0].spent)
 
 
-def test_the_outcome_gives_a_reason_for_every_null():
+def test_the_record_gives_a_reason_for_every_null():
     trainer = toy_trainer("10steps")
     finish(trainer)
-    outcome = trainer.finalise(inference_seconds=0.0)
-    assert outcome.recipe.compile is None
-    assert outcome.clock.wall == pytest.approx(sum(trainer.clock.seconds().values()), rel=1e-12)
+    record = record_at_end(trainer)
+    assert record.recipe.compile is None
+    assert record.clock.wall == pytest.approx(sum(trainer.clock.seconds().values()), rel=1e-12)
     nulls = {
         "recipe.compile",
         "energy_joules",
@@ -265,11 +274,11 @@ def test_the_outcome_gives_a_reason_for_every_null():
         "matching.hardware",
         "model.symmetry_verified",
     }
-    assert nulls <= outcome.reasons.keys()
-    assert outcome.epochs == 10 * 8 / 20
-    assert outcome.memory.peak_bytes is not None
-    assert outcome.memory.peak_bytes > 1e7
-    assert outcome.inference.samples_per_second is not None
-    assert set(outcome.inference.twirl) == {"2", "4", "8"}
-    assert outcome.groups is not None
-    assert len(outcome.groups.total) == len(trainer.trace)
+    assert nulls <= record.reasons.keys()
+    assert record.epochs == 10 * 8 / 20
+    assert record.memory.peak_bytes is not None
+    assert record.memory.peak_bytes > 1e7
+    assert record.inference.samples_per_second is not None
+    assert set(record.inference.twirl) == {"2", "4", "8"}
+    assert record.groups is not None
+    assert len(record.groups.total) == len(trainer.trace)

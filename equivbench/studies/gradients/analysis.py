@@ -22,7 +22,8 @@ from equivbench.studies.gradients.measuring import PartGradients, part_gradients
 from equivbench.studies.gradients.record import GradientPoint, Gradients
 from equivbench.studies.gradients.trends import correlations
 from equivbench.studies.record import Estimate
-from equivbench.training.assembly import Plan, load_model, plan, requirements
+from equivbench.training.arm import ResolvedArm, resolve_arm
+from equivbench.training.assembly import load_model
 from equivbench.training.checkpoint import read_checkpoint
 
 Weights = Literal["ema", "model"]
@@ -79,18 +80,18 @@ def analyse_gradients(
     began = time.monotonic()
     found = find_snapshots(run)
     job, where = found.job, resolve_device(device)
-    chosen = plan(job)
+    declared = resolve_arm(job)
     points, reasons = [], {}
     with with_threads(job.threads):
-        part = split_of(chosen, job, split)
+        part = split_of(declared, job, split)
         loss = FixedLoss(
-            chosen.task,
+            declared.task,
             part,
-            requires=requirements(chosen, load_model(found.at(None), kind)[0]),
-            samples=_affordable(chosen, len(part), chunks) if samples is None else samples,
+            requires=declared.requires(load_model(found.at(None), kind)[0]),
+            samples=_affordable(declared, len(part), chunks) if samples is None else samples,
             chunks=chunks,
             rotations=rotations,
-            group=chosen.pair_preset.group or chosen.task.group,
+            group=declared.pair_preset.group or declared.task.group,
             seed=seed,
             device=where,
         )
@@ -107,7 +108,7 @@ def analyse_gradients(
             reasons.update({f"points.{index}.{name}": reason for name, reason in missing.items()})
     machine = environment(where, job.threads)
     analysis = Gradients(
-        **analysed_run(chosen, job, machine),
+        **analysed_run(declared, job, machine),
         command=_command(
             f"results/{machine.machine_key}/{found.name}.json",
             {
@@ -139,9 +140,9 @@ def analyse_gradients(
     return analysis
 
 
-def _affordable(chosen: Plan, there: int, chunks: int) -> int:
+def _affordable(declared: ResolvedArm, there: int, chunks: int) -> int:
     """How many of the samples that are ``there`` are judged by default: at least two a chunk."""
-    evaluated = chosen.pair_preset.test_samples or there
+    evaluated = declared.pair_preset.test_samples or there
     return min(there, max(2 * chunks, min(SAMPLES, evaluated // 2)))
 
 

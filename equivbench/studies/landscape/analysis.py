@@ -24,7 +24,8 @@ from equivbench.studies.landscape.draws import Draws
 from equivbench.studies.landscape.measuring import FIXED, PROBES, Measured, Shape, measure_landscape
 from equivbench.studies.landscape.record import Curvature, Landscape
 from equivbench.studies.record import ERROR_PARTS, ErrorPart, Estimate
-from equivbench.training.assembly import load_model, plan, requirements
+from equivbench.training.arm import resolve_arm
+from equivbench.training.assembly import load_model
 from equivbench.training.checkpoint import SNAPSHOTS, read_checkpoint
 from equivbench.training.job import Job
 
@@ -105,15 +106,15 @@ def analyse_landscape(
     path = checkpoint_of(run) if step is None else find_snapshots(run).at(step)
     facts = read_checkpoint(path).facts
     job, where = msgspec.convert(facts.job, Job), resolve_device(device)
-    chosen = plan(job)
-    group = chosen.pair_preset.group or chosen.task.group
+    declared = resolve_arm(job)
+    group = declared.pair_preset.group or declared.task.group
     exact = cast(Precision, precision)
     with with_threads(job.threads):
         model = load_model(path, weights)[0].to(
             where, torch.float64 if exact == "float64" else torch.float32
         )
-        part = split_of(chosen, job, split)
-        draws = Draws(chosen.task, part, requirements(chosen, model), group, where, exact, seed)
+        part = split_of(declared, job, split)
+        draws = Draws(declared.task, part, declared.requires(model), group, where, exact, seed)
         size = draws.affordable(model)
         asked = {"samples": samples, "rotations": rotations, "points": points}
         given = {name: value for name, value in asked.items() if value is not None}
@@ -150,7 +151,7 @@ def analyse_landscape(
     }
     reasons: dict[str, str] = {}
     return Landscape(
-        **analysed_run(chosen, job, machine),
+        **analysed_run(declared, job, machine),
         command=_command(
             f"results/{machine.machine_key}/{job.pair}/{job.arm}/{job.run_id}.json",
             settings,

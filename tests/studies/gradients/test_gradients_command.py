@@ -18,7 +18,7 @@ import contextlib, io, json, sys
 from datetime import UTC, datetime
 from equivbench.cli.main import main
 from equivbench.execution.plan import RunRequest, make_plan
-from equivbench.execution.report import make_record
+from equivbench.training.record import make_record
 from equivbench.execution.state import open_state, remember_record
 from equivbench.records.store import write_record
 from equivbench.training.assembly import build_trainer

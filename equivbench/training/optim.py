@@ -1,9 +1,10 @@
-"""The optimisers that a recipe may name, as both arms use them: fused where torch has it, state
-laid out before step one."""
+"""How the weights move: the optimisers that a recipe may name, the learning rate of a step, and the
+moving average of the weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -74,3 +75,53 @@ def named_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str,
         if parameter in optimizer.state
         for key, value in optimizer.state[parameter].items()
     }
+
+
+def learning_rate(step: int, rate: float, warmup_steps: int) -> float:
+    """The rate of ``step`` (from 0): linear over ``warmup_steps``, then constant, so that a curve's
+    every point is a result."""
+    return rate * min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else rate
+
+
+def decay_at(step: int, decay: float) -> float:
+    """min(decay, (1 + n) / (10 + n)) after update ``n`` = ``step``, counted from 0: a short run
+    forgets its initial weights."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+class Average:
+    """The averaged weights of a model's parameters; buffers are taken as they are.
+
+    ``average`` has the parameters' names, shapes and dtypes.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._parameters = [parameter for _, parameter in model.named_parameters()]
+        self.average = {
+            name: parameter.detach().clone() for name, parameter in model.named_parameters()
+        }
+        self._averages = list(self.average.values())
+
+    def update(self, step: int) -> None:
+        """average <- d average + (1 - d) weights, with d = ``decay_at(step)``; ``step`` counts from
+        0."""
+        if self._averages:
+            weights = [parameter.data for parameter in self._parameters]
+            torch._foreach_lerp_(self._averages, weights, 1.0 - decay_at(step, self.decay))
+
+    @contextmanager
+    def swapped_in(self) -> Iterator[None]:
+        """The model holds the averaged weights inside the block. Storage is exchanged, nothing is
+        copied."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for parameter, average in zip(self._parameters, self._averages, strict=True):
+            weights: Tensor = parameter.data
+            parameter.data = average.data
+            average.data = weights

@@ -2,25 +2,10 @@
 
 import pytest
 import torch
-from factories import make_record
-from toy_training import ToyTask, toy_trainer
+from toy_training import JOB, ToyTask, record_at_end, record_so_far, toy_trainer
 
 from equivbench.records.validate import problems
-from equivbench.training.job import Job
-from equivbench.training.outcome import throughput, to_record
-
-JOB = Job(
-    pair="toy-cross/toys",
-    arm="augmented",
-    preset="dev",
-    budget="20steps",
-    seed=0,
-    run_id="dev-seed0",
-    created="2026-01-01T00:00:00+00:00",
-    command="equivbench run toy-cross/toys",
-    out="results",
-    state_dir="state",
-)
+from equivbench.training.record import make_record, throughput
 
 
 class NanTask(ToyTask):
@@ -33,27 +18,12 @@ class NanTask(ToyTask):
         )
 
 
-def as_record(trainer, outcome, status, reason, step_seconds):
-    example = make_record()
-    timing = throughput(
-        step_seconds, trainer.arm.recipe.batch_size, "equivariant" if step_seconds else None
-    )
-    return to_record(
-        JOB,
-        outcome,
-        status=status,
-        reason=reason,
-        timing=timing,
-        environment=example.environment,
-        git=example.git,
-    )
-
-
 def test_a_completed_run_is_a_valid_record(tmp_path):
     trainer = toy_trainer("20steps", folder=tmp_path)
     trainer.train_slice(1e9)
     times = trainer.time_steps(0.01)
-    record = as_record(trainer, trainer.finalise(inference_seconds=0.0), "completed", None, times)
+    record = make_record(JOB, trainer, times, "equivariant", inference_seconds=0.0)
+    assert record.status == "completed"
     assert problems(record) == []
     assert record.final == record.trace[-1].test
     assert record.pair == "toys"
@@ -66,7 +36,8 @@ def test_an_interrupted_run_is_a_valid_record():
     trainer.train_slice(
         0.5, report=lambda progress: trainer.stop() if progress.total is not None else None
     )
-    record = as_record(trainer, trainer.outcome(), "interrupted", "stopped by the user", [])
+    record = record_so_far(trainer)
+    assert record.status == "interrupted"
     assert problems(record) == []
     assert record.throughput.samples_per_second is None
 
@@ -74,7 +45,8 @@ def test_an_interrupted_run_is_a_valid_record():
 def test_a_diverged_run_is_a_valid_record_without_a_result():
     trainer = toy_trainer("20steps", task=NanTask())
     trainer.train_slice(1e9)
-    record = as_record(trainer, trainer.finalise(), "diverged", trainer.diverged, [])
+    record = record_at_end(trainer)
+    assert (record.status, record.reason) == ("diverged", trainer.diverged)
     assert problems(record) == []
     assert record.final is None
     assert len(record.trace) > 0

@@ -1,37 +1,35 @@
-"""One arm's training under its budget: a step, a slice of steps, its evaluations, and going on
-after a crash."""
+"""The training loop of one arm under its budget, from top to bottom: slices of steps, one step, the
+evaluations on the way, and going on after a crash.
+
+The clock runs only inside the methods of :class:`Trainer`; the time between two calls belongs to
+the other arm. Everything that a run is at a step is in :meth:`Trainer.tensors` and
+:attr:`Trainer.facts`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from equivbench.budget import Budget
 from equivbench.errors import FailedError, UsageError
-from equivbench.records.schema import Inference, TracePoint
-from equivbench.training import precision, probes
-from equivbench.training.arm import Arm
-from equivbench.training.batches import Batches
-from equivbench.training.clock import Clock
-from equivbench.training.divergence import DivergenceWatch
-from equivbench.training.ema import Average
-from equivbench.training.energy import energy_meter
-from equivbench.training.keeping import Keeper
-from equivbench.training.optimiser import build_optimizer, set_rate
-from equivbench.training.outcome import Description, Outcome, outcome_of
-from equivbench.training.preparation import Preparation
-from equivbench.training.progress import Progress
-from equivbench.training.schedule import evaluation_points, extension_points, learning_rate
-from equivbench.training.state import Facts, live_tensors
-from equivbench.training.streams import seed_global
-
-if TYPE_CHECKING:
-    from equivbench.measure.equivariance import Measurement
+from equivbench.measure.measurement import Measurement
+from equivbench.records.schema import NotMeasured, TracePoint
+from equivbench.training import probes
+from equivbench.training.arm import Arm, use_precision
+from equivbench.training.checkpoint import Facts, copied, live_tensors, put_back
+from equivbench.training.clock import Clock, energy_meter
+from equivbench.training.compilation import Compilation
+from equivbench.training.data import Batches, seed_global
+from equivbench.training.keeper import Keeper
+from equivbench.training.optim import Average, build_optimizer, learning_rate, set_rate
+from equivbench.training.progress import Progress, evaluation_points, extension_points
 
 Report = Callable[[Progress], None]
 
@@ -43,9 +41,24 @@ _REPORT_SECONDS = 0.5
 class Trainer:
     """Trains one arm with one seed.
 
-    The clock runs only inside the methods below; the time between two calls belongs to the other
-    arm. ``folder`` keeps checkpoints and the heartbeat (None: nothing is kept); ``identity`` says
-    which run they belong to. ``snapshots``: the weights of every evaluation are kept there too.
+    Parameters
+    ----------
+    arm
+        What is trained, on which device.
+    budget
+        How far; ``evaluations`` are spread over it, log-spaced, the last at its end.
+    seed
+        Of everything random: order, rotations, noise, dropout.
+    clock
+        Paused; runs while the arm has the machine.
+    job
+        The job as plain data, kept in checkpoints so that the model can be built again.
+    identity
+        What must agree for a checkpoint in ``folder`` to belong to this run.
+    folder
+        Where checkpoints and the heartbeat are kept; None: nowhere.
+    snapshots
+        Whether the weights of every evaluation are kept in ``folder`` too.
     """
 
     def __init__(
@@ -56,39 +69,31 @@ class Trainer:
         evaluations: int,
         seed: int,
         clock: Clock,
-        description: Description,
+        job: Mapping[str, Any],
+        identity: Mapping[str, Any],
         folder: Path | None = None,
-        identity: Mapping[str, Any] | None = None,
         snapshots: bool = False,
     ) -> None:
-        self.arm = replace(
-            arm,
-            recipe=replace(
-                arm.recipe, precision=precision.effective(arm.recipe.precision, arm.device)
-            ),
-        )
+        self.arm = arm
         self.budget = budget
         self.evaluations = evaluations
         self.seed = seed
         self.clock = clock
-        self.description = description
-        self.notes: list[str] = []
-        """Lines for the user: no C++ compiler, a checkpoint that could not be read."""
         identity = {
-            **(identity or {}),
+            **identity,
             "budget": budget.text,
             "evaluations": evaluations,
             "seed": seed,
         }
         points = evaluation_points(budget, evaluations)
-        self.facts = Facts(
-            identity=identity, job=dict(description.job), budget=budget.text, points=points
-        )
-        precision.use(self.arm.recipe.precision)
+        self.facts = Facts(identity=identity, job=dict(job), budget=budget.text, points=points)
+        self.notes: list[str] = []
+        """Lines for the user: no C++ compiler, a checkpoint that could not be read."""
+        use_precision(arm.recipe.precision)
         self.batches = Batches(arm.task, arm.split, arm.recipe, arm.requires, seed, arm.device)
         self.optimizer = build_optimizer(arm.model, arm.recipe)
         self.average = Average(arm.model, arm.recipe.ema)
-        self.preparation = Preparation(self.arm, self.batches, folder)
+        self.compilation = Compilation(arm, self.batches, folder)
         self.energy = energy_meter(arm.device)
         self.keeper = Keeper(folder, identity) if folder is not None else None
         self._snapshots = snapshots
@@ -97,9 +102,6 @@ class Trainer:
         self._stopping = False
         self._reported = 0.0
 
-    # --- the loop
-    # -----------------------------------------------------------------------------------------------------
-
     def train_slice(self, seconds: float, report: Report | None = None) -> None:
         """Train until ``seconds`` more of train + data are spent, the arm is finished, or
         :meth:`stop` was called.
@@ -107,25 +109,26 @@ class Trainer:
         Evaluations, checkpoints and the first slice's compilation come on top. ``report`` gets
         :meth:`progress` about twice a second and after each evaluation.
         """
-        with self.holding_the_device():
+        with self.running():
             self.prepare()
             end = self.clock.spent + seconds
             while not self.finished and not self._stopping and self.clock.spent < end:
                 self.step(self.clock)
+                # Reading the clock waits for the device, so it is not read after every step there.
                 if self.facts.step % self._reading and not self._evaluation_due():
                     continue
                 self.clock.synchronize()
                 self.facts.diverged = self._watch.verdict(self.facts.step)
                 if self.keeper is not None:
                     self.keeper.beat(self.facts, self.clock)
-                evaluate = self._evaluation_due() and self.facts.diverged is None
-                if evaluate:
-                    self._evaluate()
+                evaluated = self._evaluation_due() and self.facts.diverged is None
+                if evaluated:
+                    self._evaluate_average()
                 if self.keeper is not None and (
                     self.finished or self.keeper.due(self.budget, self.spent, self.clock)
                 ):
                     self.save()
-                self._report(report, now=evaluate or self.finished)
+                self._report(report, now=evaluated or self.finished)
         self._stopping = False
 
     def step(self, clock: Clock) -> None:
@@ -135,17 +138,16 @@ class Trainer:
             inputs, targets = self.batches.at(facts.samples, recipe.batch_size)
         with clock.part("train", synchronize=False):
             seed_global(self.seed, "dropout", facts.step)
-            with precision.autocast(recipe.precision, arm.device):
+            with arm.autocast():
                 if self.batches.feeds_back(facts.samples):
                     inputs = arm.with_feedback(inputs)
                 outputs = arm.module(**inputs)
                 loss = arm.task.objective(outputs, targets, inputs)
             loss.backward()  # type: ignore[no-untyped-call]
-            limit = float("inf") if recipe.clip_norm is None else recipe.clip_norm
+            limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
             norm = nn.utils.clip_grad_norm_(arm.model.parameters(), limit)
-            set_rate(
-                self.optimizer, learning_rate(facts.step, recipe.learning_rate, recipe.warmup_steps)
-            )
+            rate = learning_rate(facts.step, recipe.learning_rate, recipe.warmup_steps)
+            set_rate(self.optimizer, rate)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self.average.update(facts.step)
@@ -153,20 +155,44 @@ class Trainer:
         facts.step += 1
         facts.samples += recipe.batch_size
 
+    def evaluate(self, floor: bool) -> Measurement:
+        """Measure the arm with the weights it holds now, in clock part ``evaluate``; ``floor``:
+        with the floor of the share."""
+        with self.clock.part("evaluate"):
+            return self.arm.evaluator.evaluate(self.arm.module, floor=floor)
+
+    def _evaluate_average(self) -> None:
+        """Measure the averaged weights and append what was measured to the trace."""
+        facts, spent_seconds = self.facts, self.clock.spent
+        facts.points = [point for point in facts.points if point > self.spent]
+        last = not facts.points
+        with self.average.swapped_in():
+            measurement = self.evaluate(floor=last)
+        facts.diverged = divergence_of(measurement, facts.step)
+        if facts.diverged is not None:
+            return
+        facts.add(measurement, spent_seconds)
+        if self._snapshots and self.keeper is not None:
+            self.keeper.snapshot(self.tensors(), facts, self.clock)
+        if last and not isinstance(self.arm.verify, NotMeasured):
+            facts.verified = self.arm.verify(measurement)
+
     def prepare(self) -> None:
-        """Compile and check gradients (clock parts ``compile`` and ``other``), once;
-        ``FailedError`` on a mismatch."""
-        with self.holding_the_device():
+        """Compile the model and check its gradients (clock parts ``compile`` and ``other``), once;
+        raises ``FailedError`` on a mismatch."""
+        with self.running():
             # After a resume compilation is not part of what the arm costs: it was charged in full
             # before the crash.
             first = self.facts.clock.get("compile", 0.0) == 0.0
-            self.preparation.once(self.clock, "compile" if first else "other", self.notes)
+            self.compilation.once(self.clock, "compile" if first else "other", self.notes)
             if self.keeper is not None:
                 self.keeper.beat(self.facts, self.clock)
 
     def stop(self) -> None:
         """End the slice under way after the step at hand (safe to call from a signal handler)."""
         self._stopping = True
+
+    # --- where the run stands
 
     @property
     def finished(self) -> bool:
@@ -212,6 +238,17 @@ class Trainer:
             seconds_left=max(0.0, seconds / fraction - seconds) if fraction > 0 else None,
         )
 
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The clock and the energy meter run inside the block (blocks may nest)."""
+        if self.clock.is_running:
+            yield
+            return
+        with self.clock.running(), self.energy.metered():
+            yield
+
+    # --- off the budget
+
     def extend(self, budget: Budget) -> None:
         """Go on to a larger ``budget`` of the same kind; evaluations continue as dense in log spent
         as before."""
@@ -224,47 +261,27 @@ class Trainer:
         self.facts.budget = budget.text
         self.budget = budget
 
-    def forget_losses(self) -> None:
-        """Leave out of :meth:`progress` and of the watch for divergence what was seen since the
-        last reading."""
+    def time_steps(self, seconds: float) -> list[float]:
+        """Seconds (data + train) of each of at least one real step, in about ``seconds``, in clock
+        part ``timing``; the steps are undone."""
+        with self.running():
+            self.prepare()
+            with self.clock.part("timing"), self.undone():
+                return probes.time_steps(self.step, self.clock.scratch(), seconds)
+
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[None]:
+        """The steps made inside the block are those that would come next; afterwards weights,
+        averages, moments and counters are what they were, to the bit."""
+        live = self.tensors()
+        saved = copied(live)
+        step, samples = self.facts.step, self.facts.samples
+        yield
+        put_back(live, saved)
+        self.facts.step, self.facts.samples = step, samples
         self._watch.forget()
 
-    # --- off the budget and at the end
-    # --------------------------------------------------------------------------------
-
-    def time_steps(self, seconds: float) -> list[float]:
-        """Seconds of each of at least one real training step (data + train), off the budget; state
-        is left untouched."""
-        return probes.time_steps(self, seconds)
-
-    def finalise(self, inference_seconds: float = 1.0) -> Outcome:
-        """Evaluate the raw weights, time inference and twirling for about ``inference_seconds``,
-        and report.
-
-        A diverged arm is reported as it is, without further measurement.
-        """
-        if self.facts.diverged is not None:
-            return self.outcome()
-        with self.holding_the_device():
-            self.prepare()
-            raw = self.evaluate(floor=False)
-            diverged = DivergenceWatch.of_measurement(raw, self.facts.step)
-            with self.clock.part("evaluate"):
-                baselines = self.arm.evaluator.baselines()
-            inference, flops = (
-                probes.inference(self, inference_seconds),
-                probes.flops_per_sample(self),
-            )
-        return outcome_of(
-            self, inference, raw.to_record() if diverged is None else None, flops, baselines
-        )
-
-    def outcome(self) -> Outcome:
-        """What is known so far (an interrupted or diverged run), without further measurement."""
-        return outcome_of(self, Inference(samples_per_second=None), None, None, {})
-
-    # --- checkpoints
-    # --------------------------------------------------------------------------------------------------
+    # --- the state of the run, kept and put back
 
     def tensors(self) -> dict[str, Tensor]:
         """The live tensors that, with ``facts``, are the whole state of the run."""
@@ -274,8 +291,9 @@ class Trainer:
         """Write a checkpoint in the run's folder, keeping the one before; returns its path."""
         if self.keeper is None:
             raise FailedError("this run keeps no checkpoints: it was given no folder for its state")
-        with self.holding_the_device():
-            self.facts.joules = self.energy.joules
+        with self.running():
+            joules = self.energy.joules
+            self.facts.joules = None if isinstance(joules, NotMeasured) else joules
             return self.keeper.save(self.tensors(), self.facts, self.clock, self.spent)
 
     def restore(self) -> bool:
@@ -285,16 +303,14 @@ class Trainer:
         Work since that checkpoint is counted in ``lost_seconds``. Raises ``FailedError`` where the
         checkpoint belongs to another run or none can be read.
         """
-        with self.holding_the_device():
-            facts = (
-                self.keeper.restore(self.tensors(), self.facts, self.clock, self.notes)
-                if self.keeper is not None
-                else None
-            )
-            if facts is None or self.keeper is None:
+        if self.keeper is None:
+            return False
+        with self.running():
+            facts = self.keeper.restore(self.tensors(), self.facts, self.clock, self.notes)
+            if facts is None:
                 return False
             self.facts = facts
-            self.energy.joules = facts.joules
+            self.energy.restore(facts.joules)
             self.budget = Budget.parse(facts.budget)
             self.keeper.saved(self.spent, self.clock)
             self.keeper.beat(facts, self.clock)
@@ -305,44 +321,6 @@ class Trainer:
         if self.keeper is not None:
             self.keeper.clear()
 
-    # --- pieces
-    # -------------------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def holding_the_device(self) -> Iterator[None]:
-        """The clock and the energy meter run inside the block (blocks may nest)."""
-        if self.clock.is_running:
-            yield
-            return
-        with self.clock.running(), self.energy.metered():
-            yield
-
-    def evaluate(self, floor: bool) -> Measurement:
-        """Measure the arm with the weights it holds now, in clock part ``evaluate``."""
-        with self.clock.part("evaluate"):
-            return self.arm.evaluator.evaluate(self.arm.module, floor=floor)
-
-    def _evaluate(self) -> None:
-        facts, spent_seconds = self.facts, self.clock.spent
-        facts.points = [point for point in facts.points if point > self.spent]
-        last = not facts.points
-        with self.average.swapped_in():
-            measurement = self.evaluate(floor=last)
-        facts.diverged = DivergenceWatch.of_measurement(measurement, facts.step)
-        if facts.diverged is not None:
-            return
-        test = measurement.to_record()
-        facts.trace.append(
-            TracePoint(
-                step=facts.step, samples=facts.samples, train_seconds=spent_seconds, test=test
-            )
-        )
-        facts.groups.add(measurement)
-        if self._snapshots and self.keeper is not None:
-            self.keeper.snapshot(self.tensors(), facts, self.clock)
-        if last and self.arm.verify is not None:
-            facts.verified = self.arm.verify(measurement)
-
     def _evaluation_due(self) -> bool:
         return bool(self.facts.points) and self.spent >= self.facts.points[0]
 
@@ -351,3 +329,58 @@ class Trainer:
         if report is not None and (now or wall - self._reported >= _REPORT_SECONDS):
             self._reported = wall
             report(self.progress())
+
+
+class DivergenceWatch:
+    """Collects losses and gradient norms without waiting for the device; :meth:`verdict` waits once
+    and judges them all.
+
+    NaN and inf survive summation, so a sum over the steps since the last verdict is enough.
+    """
+
+    def __init__(self) -> None:
+        self._loss: Tensor | None = None
+        self._norm: Tensor | None = None
+        self._count = 0
+        self.recent: float | None = None
+        """Mean training objective of recent steps."""
+
+    def see(self, loss: Tensor, norm: Tensor) -> None:
+        """Take note of one step."""
+        self._loss = loss if self._loss is None else self._loss + loss
+        self._norm = norm if self._norm is None else self._norm + norm
+        self._count += 1
+
+    def verdict(self, step: int) -> str | None:
+        """Why the steps since the last verdict, which end at ``step``, mean divergence; None if
+        they do not."""
+        if self._loss is None or self._norm is None:
+            return None
+        loss, norm = torch.stack((self._loss.double(), self._norm.double())).tolist()
+        count = self._count
+        self.forget()
+        where = f"at step {step}" if count == 1 else f"in steps {step - count + 1} to {step}"
+        if not math.isfinite(loss):
+            return f"the loss is {loss} {where}"
+        if not math.isfinite(norm):
+            return f"the gradient norm is {norm} {where}"
+        self.recent = (
+            loss / count
+            if self.recent is None
+            else self.recent + 0.1 * (loss / count - self.recent)
+        )
+        return None
+
+    def forget(self) -> None:
+        """Drop what was seen since the last verdict."""
+        self._loss = self._norm = None
+        self._count = 0
+
+
+def divergence_of(measurement: Measurement, step: int) -> str | None:
+    """Why an evaluation after ``step`` steps means divergence; None if it does not."""
+    for name in ("objective", "total", "twirled", "equivariance"):
+        value = getattr(measurement, name)
+        if value is not None and not math.isfinite(value):
+            return f"the evaluation's {name} is {value} after {step} steps"
+    return None

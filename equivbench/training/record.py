@@ -1,0 +1,280 @@
+"""The run record, filled from a trainer: each field where it is known, each null with its reason."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import msgspec
+
+from equivbench.budget import Budget
+from equivbench.environment import environment, git_state
+from equivbench.records.reading import shown
+from equivbench.records.schema import (
+    RULES_VERSION,
+    SCHEMA_VERSION,
+    BudgetRecord,
+    ClockRecord,
+    DatasetRecord,
+    Inference,
+    Matching,
+    Memory,
+    ModelRecord,
+    NotMeasured,
+    RecipeRecord,
+    RunRecord,
+    Status,
+    StepSeconds,
+    Test,
+    Throughput,
+)
+from equivbench.training import probes
+from equivbench.training.arm import Arm
+from equivbench.training.checkpoint import Facts
+from equivbench.training.compilation import Compilation
+from equivbench.training.job import Job
+from equivbench.training.loop import Trainer, divergence_of
+
+T = TypeVar("T")
+
+_LONGEST_REASON = 2000
+"""Most characters of the reason of a failed run."""
+
+
+class Reasons(dict[str, str]):
+    """Why values of a record are null, by their path in the record."""
+
+    def or_null(self, path: str, value: T | NotMeasured | None, why: str = "") -> T | None:
+        """``value`` for the field at ``path``; what is not measured becomes null there, with its
+        own reason, and None with the reason ``why``."""
+        if isinstance(value, NotMeasured):
+            self[path] = value.reason
+            return None
+        if value is None:
+            self[path] = why
+        return value
+
+
+def make_record(
+    job: Job,
+    trainer: Trainer,
+    step_seconds: list[float],
+    alternated_with: str | None,
+    *,
+    interrupted: bool = False,
+    failed: str | None = None,
+    inference_seconds: float = 1.0,
+) -> RunRecord:
+    """The record of ``trainer``'s run of ``job``.
+
+    A completed run is measured once more here, off its budget: its raw weights, forward passes,
+    FLOPs and untrained predictors. Any other reports what is known.
+
+    Parameters
+    ----------
+    job
+        What the run was asked for.
+    trainer
+        Where the run stands.
+    step_seconds
+        Seconds of single steps from the alternated timing; empty where there was none.
+    alternated_with
+        The arms whose timing alternated with this one's.
+    interrupted
+        Whether the user stopped the run.
+    failed
+        Why the run failed, if it did.
+    inference_seconds
+        About how long forward passes are timed.
+    """
+    arm, facts = trainer.arm, trainer.facts
+    status, reason = _status(trainer, interrupted, failed)
+    ended = "the arm diverged" if trainer.diverged else "the run was stopped before its end"
+    # Some values exist at the end of a run only: ``early or measured(...)`` measures none before.
+    early = None if status == "completed" else NotMeasured(ended)
+    reasons = Reasons()
+
+    final = None if trainer.diverged else facts.final  # whatever a diverged arm had reached before
+    final_raw = early or _raw_weights(trainer)
+    baselines = {} if early else _baselines(trainer)
+    rates = early or _forward_rates(trainer, inference_seconds)
+    flops = early or _flops_per_sample(trainer)
+    timing = throughput(step_seconds, arm.recipe.batch_size, alternated_with)
+    untimed = "the run ended before its steps were timed"
+    reasons.or_null("throughput.samples_per_second", timing.samples_per_second, untimed)
+    seconds = trainer.clock.seconds()
+    record = RunRecord(
+        schema_version=SCHEMA_VERSION,
+        rules_version=RULES_VERSION,
+        run_id=job.run_id,
+        created=job.created,
+        status=status,
+        reason=reason,
+        preset=job.preset,
+        command=job.command,
+        task=arm.task.name,
+        dataset=msgspec.convert(arm.card, DatasetRecord, from_attributes=True),
+        pair=job.pair.partition("/")[2],
+        arm=job.arm,
+        matching=_matching(job, arm, reasons),
+        model=_model(job, arm, facts, reasons, ended),
+        recipe=_recipe(arm, trainer.compilation, reasons),
+        variant={**arm.declared.variant, **job.labels},
+        seed=job.seed,
+        budget=_budget(trainer),
+        clock=ClockRecord(**seconds, wall=sum(seconds.values())),
+        restarts=facts.restarts,
+        lost_seconds=facts.lost_seconds,
+        steps=facts.step,
+        samples=facts.samples,
+        epochs=facts.samples / len(arm.split),
+        throughput=timing,
+        inference=_inference(rates, reasons),
+        memory=Memory(
+            peak_bytes=reasons.or_null("memory.peak_bytes", probes.peak_memory(arm.device))
+        ),
+        flops_per_sample=reasons.or_null("flops_per_sample", flops),
+        energy_joules=reasons.or_null("energy_joules", trainer.energy.joules),
+        trace=facts.trace,
+        groups=reasons.or_null("groups", facts.groups if facts.trace else None, ended),
+        final=reasons.or_null("final", final, ended),
+        final_raw=reasons.or_null("final_raw", final_raw),
+        environment=environment(job.device, job.threads),
+        git=git_state(),
+        reasons=reasons,
+        baselines=baselines,
+    )
+    _explain_floors(record)
+    return record
+
+
+def throughput(
+    step_seconds: list[float], batch_size: int, alternated_with: str | None
+) -> Throughput:
+    """Throughput and its spread from the seconds of single steps, timed in alternation with
+    ``alternated_with``."""
+    if not step_seconds:
+        return Throughput(samples_per_second=None, step_seconds=None, alternated_with=None)
+    ordered = sorted(step_seconds)
+
+    def quantile(q: float) -> float:
+        position = q * (len(ordered) - 1)
+        low = int(position)
+        high = min(low + 1, len(ordered) - 1)
+        return ordered[low] + (position - low) * (ordered[high] - ordered[low])
+
+    return Throughput(
+        samples_per_second=batch_size * len(ordered) / sum(ordered),
+        step_seconds=StepSeconds(p10=quantile(0.1), p50=quantile(0.5), p90=quantile(0.9)),
+        alternated_with=alternated_with,
+    )
+
+
+# --- what is measured once, at the end of a completed run
+
+
+def _raw_weights(trainer: Trainer) -> Test | NotMeasured:
+    """An evaluation of the weights themselves, not of their average."""
+    with trainer.running():
+        trainer.prepare()
+        measurement = trainer.evaluate(floor=False)
+    diverged = divergence_of(measurement, trainer.facts.step)
+    return measurement.to_record() if diverged is None else NotMeasured(diverged)
+
+
+def _baselines(trainer: Trainer) -> dict[str, float]:
+    with trainer.running(), trainer.clock.part("evaluate"):
+        return trainer.arm.evaluator.baselines()
+
+
+def _forward_rates(trainer: Trainer, seconds: float) -> dict[str, float]:
+    """Samples a second with the averaged weights, on stored samples."""
+    with trainer.running(), trainer.clock.part("timing"), trainer.average.swapped_in():
+        inputs, _ = trainer.batches.canonical(trainer.arm.evaluated_at_once)
+        return probes.forward_rates(trainer.arm, inputs, trainer.clock.scratch(), seconds)
+
+
+def _flops_per_sample(trainer: Trainer) -> float | NotMeasured:
+    with trainer.running():
+        inputs, _ = trainer.batches.canonical(trainer.arm.evaluated_at_once)
+        return probes.flops_per_sample(trainer.arm, inputs)
+
+
+# --- parts of the record that are more than one field
+
+
+def _status(trainer: Trainer, interrupted: bool, failed: str | None) -> tuple[Status, str | None]:
+    if failed is not None:
+        # Someone's exception may hold anything.
+        return "failed", shown(failed, _LONGEST_REASON)
+    if trainer.diverged is not None:
+        return "diverged", trainer.diverged
+    if interrupted:
+        done = "before its steps were timed" if trainer.finished else "before its budget was spent"
+        return "interrupted", f"stopped by the user {done}"
+    return "completed", None
+
+
+def _matching(job: Job, arm: Arm, reasons: Reasons) -> Matching:
+    statement = arm.declared.pair.matching
+    anywhere = "the match does not depend on the hardware"
+    return Matching(
+        what=statement.what,
+        hardware=reasons.or_null("matching.hardware", statement.hardware, anywhere),
+        target=statement.target,
+        # What was measured of the declared sizes says nothing of others.
+        measured={} if job.config else dict(statement.measured.get(job.preset, {})),
+    )
+
+
+def _model(job: Job, arm: Arm, facts: Facts, reasons: Reasons, ended: str) -> ModelRecord:
+    unverified = arm.verify if isinstance(arm.verify, NotMeasured) else NotMeasured(ended)
+    verified = unverified if facts.verified is None else facts.verified
+    return ModelRecord(
+        name=arm.declared.spec.name,
+        symmetry=arm.declared.spec.symmetry,
+        symmetry_verified=reasons.or_null("model.symmetry_verified", verified),
+        parameters=sum(parameter.numel() for parameter in arm.model.parameters()),
+        kernels=str(getattr(arm.model, "kernels", job.kernels or "torch")),
+        config=dict(arm.declared.config),
+        wrapper=arm.declared.arm.wrapper,
+    )
+
+
+def _recipe(arm: Arm, compilation: Compilation, reasons: Reasons) -> RecipeRecord:
+    """The fields of the recipe by their names; ``compile`` says how."""
+    fields = {name: getattr(arm.recipe, name) for name in RecipeRecord.__struct_fields__}
+    fields["compile"] = reasons.or_null("recipe.compile", compilation.backend)
+    not_tuned = "the recipe was not tuned by equivbench tune"
+    reasons.or_null("recipe.tuned_at", arm.recipe.tuned_at, not_tuned)
+    reasons.or_null("recipe.tuning_log_sha256", arm.recipe.tuning_log_sha256, not_tuned)
+    unclipped = "the recipe does not clip gradients"
+    reasons.or_null("recipe.clip_norm", arm.recipe.clip_norm, unclipped)
+    return RecipeRecord(**fields)
+
+
+def _budget(trainer: Trainer) -> BudgetRecord:
+    budget, extends = trainer.budget, trainer.facts.extends
+    return BudgetRecord(
+        kind=budget.kind,
+        limit=budget.limit,
+        spent=trainer.spent,
+        overshoot=max(0.0, trainer.spent - budget.limit),
+        extends=None if extends is None else Budget.parse(extends).limit,
+    )
+
+
+def _inference(rates: dict[str, float] | NotMeasured, reasons: Reasons) -> Inference:
+    path = "inference.samples_per_second"
+    if isinstance(rates, NotMeasured):
+        return Inference(samples_per_second=reasons.or_null(path, rates))
+    twirl = {name: rate for name, rate in rates.items() if name != "plain"}
+    return Inference(samples_per_second=rates["plain"], twirl=twirl)
+
+
+def _explain_floors(record: RunRecord) -> None:
+    """Say why evaluations without a floor have none."""
+    evaluations = {f"trace.{index}.test": point.test for index, point in enumerate(record.trace)}
+    why = "the floor is measured at the last evaluation of a budget, with the averaged weights"
+    for path, test in {**evaluations, "final": record.final, "final_raw": record.final_raw}.items():
+        if test is not None and test.floor is None:
+            record.reasons[f"{path}.floor"] = why
