@@ -3,14 +3,14 @@ round of it is timed. Imports torch only when a benchmark is built."""
 
 from __future__ import annotations
 
-import gc
 import atexit
+import gc
 import math
 import shutil
 import subprocess
 import sys
-import time
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
