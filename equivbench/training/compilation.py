@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError
-from equivbench.specs import Precision
 from equivbench.records.schema import NotMeasured
+from equivbench.specs import Precision
 from equivbench.training.arm import Arm
 from equivbench.training.checkpoint import copied, put_back
 from equivbench.training.clock import Clock, ClockPart
