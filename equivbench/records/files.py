@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from equivbench.errors import FailedError
-from equivbench.records.reading import read_bounded, shown
+from equivbench.records.untrusted import read_bounded, shown
 
 T = TypeVar("T")
 

@@ -13,6 +13,7 @@ import msgspec
 from equivbench.records.files import merge_lines, read_lines
 from equivbench.records.line_files import LineFile
 from equivbench.records.peaks import CACHE_FACTOR, peak_of, width_of
+from equivbench.records.rule import Rule
 from equivbench.records.schema import Environment, Git
 
 KERNEL_SCHEMA_VERSION = 1
@@ -93,55 +94,74 @@ def read_samples(path: Path) -> list[KernelSamples]:
     return read_lines(path, KernelSamples, "kernel sample")
 
 
-def sample_problems(sample: KernelSamples) -> Iterator[str]:
-    """Why ``sample`` cannot be right: faster than the device, or less exact than was checked."""
+def _not_positive(sample: KernelSamples) -> Iterator[str]:
     if not sample.rounds or min(sample.rounds) <= 0:
         yield "rounds must be seconds above zero, one at least"
         return
-    positive = {
-        name: getattr(sample, name) for name in ("bytes_fused", "bytes_unfused", "bandwidth")
-    }
-    wrong = [f"{name} is {value:g}" for name, value in positive.items() if value <= 0]
-    wrong += [
-        f"{name} is {getattr(sample, name):g}"
-        for name in ("operations", "compile_seconds")
-        if getattr(sample, name) < 0
-    ]
-    yield from wrong
-    if wrong:
+    for name in ("bytes_fused", "bytes_unfused", "bandwidth"):
+        if getattr(sample, name) <= 0:
+            yield f"{name} is {getattr(sample, name):g}"
+    for name in ("operations", "compile_seconds"):
+        if getattr(sample, name) < 0:
+            yield f"{name} is {getattr(sample, name):g}"
+
+
+def _floor(sample: KernelSamples) -> Iterator[str]:
+    if any(_not_positive(sample)):
         return
-    least = min(sample.rounds)
-    fraction = sample.bytes_fused / sample.bandwidth / least
+    fraction = sample.bytes_fused / sample.bandwidth / min(sample.rounds)
     if not math.isclose(fraction, sample.fraction_of_floor, rel_tol=ROUNDING):
-        yield f"fraction_of_floor is {sample.fraction_of_floor:g}, bytes, bandwidth and rounds make it {fraction:g}"
+        yield (
+            f"fraction_of_floor is {sample.fraction_of_floor:g}, "
+            f"bytes, bandwidth and rounds make it {fraction:g}"
+        )
     if sample.bytes_unfused < sample.bytes_fused * (1 - ROUNDING):
-        yield f"bytes_unfused {sample.bytes_unfused:g} are fewer than bytes_fused {sample.bytes_fused:g}"
+        yield (
+            f"bytes_unfused {sample.bytes_unfused:g} are fewer than "
+            f"bytes_fused {sample.bytes_fused:g}"
+        )
+
+
+def _errors(sample: KernelSamples) -> Iterator[str]:
     most = LARGEST_ERROR[width_of(sample.dtype)]
     for name, error in sample.errors.items():
         if not 0 <= error <= most:
-            yield f"the error of {name!r} is {error:g}, outside [0, {most:g}]: such a kernel is not timed"
+            yield (
+                f"the error of {name!r} is {error:g}, outside [0, {most:g}]: "
+                "such a kernel is not timed"
+            )
     if not sample.errors:
         yield "errors is empty: a kernel is timed only after it was checked"
-    yield from _within_peak(sample, least)
 
 
-def _within_peak(sample: KernelSamples, least: float) -> Iterator[str]:
+def _peak(sample: KernelSamples) -> Iterator[str]:
     where = sample.environment
     peak = peak_of(where.device, where.cpu, where.threads)
-    if peak is None:
+    if peak is None or any(_not_positive(sample)):
         return
-    width = width_of(sample.dtype)
-    if sample.operations / least > peak.operations[width]:
+    least, width = min(sample.rounds), width_of(sample.dtype)
+    operations, most = sample.operations / least, peak.operations[width]
+    if operations > most:
         yield (
-            f"{sample.operations / least:.3g} operations a second are more than the {peak.operations[width]:.3g} that "
+            f"{operations:.3g} operations a second are more than the {most:.3g} that "
             f"{where.device!r} with {where.threads} threads can do in {width} bits"
         )
     if sample.bandwidth > COPY_SLACK * peak.bandwidth:
-        yield f"bandwidth {sample.bandwidth:.3g} B/s is more than the {peak.bandwidth:.3g} of {where.device!r}"
-    if sample.bytes_fused / least > CACHE_FACTOR * peak.bandwidth:
-        yield f"{sample.bytes_fused / least:.3g} bytes a second are more than any cache of {where.device!r} gives"
+        yield (
+            f"bandwidth {sample.bandwidth:.3g} B/s is more than the {peak.bandwidth:.3g} "
+            f"of {where.device!r}"
+        )
+    moved = sample.bytes_fused / least
+    if moved > CACHE_FACTOR * peak.bandwidth:
+        yield f"{moved:.3g} bytes a second are more than any cache of {where.device!r} gives"
 
 
+KERNEL_RULES: tuple[Rule[KernelSamples], ...] = (
+    Rule("seconds, bytes and operations are above zero", KernelSamples, _not_positive),
+    Rule("the fraction of the floor follows from bytes, bandwidth and time", KernelSamples, _floor),
+    Rule("a kernel is timed only if it agrees with its reference", KernelSamples, _errors),
+    Rule("no faster than the device's arithmetic, memory and caches", KernelSamples, _peak),
+)
 KERNEL_FILE = LineFile(
-    "kernels.jsonl", KernelSamples, "kernel sample", KERNEL_SCHEMA_VERSION, sample_problems
+    "kernels.jsonl", KernelSamples, "kernel sample", KERNEL_SCHEMA_VERSION, KERNEL_RULES
 )

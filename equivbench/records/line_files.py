@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-import msgspec
-
 from equivbench.records.files import Identified, merge_lines, read_lines
-from equivbench.records.plausibility import date_problems, too_large
+from equivbench.records.plausibility import date_problems
+from equivbench.records.rule import Rule, broken_rules
 from equivbench.records.schema import Environment
 
 
@@ -40,8 +39,8 @@ class LineFile(Generic[L]):
     what: str
     """What messages call a line, such as ``gradient analysis``."""
     schema_version: int
-    problems: Callable[[L], Iterator[str]]
-    """Why a line cannot be right, one sentence each, beyond what every kind is checked for."""
+    rules: tuple[Rule[Any], ...]
+    """What an honest line keeps, beyond the version and the date, which every kind is held to."""
 
     def read(self, path: Path) -> list[L]:
         """The lines of ``path``; raises ``FailedError`` naming file and line where it holds none
@@ -61,16 +60,21 @@ class LineFile(Generic[L]):
 
     def problems_of(self, line: L) -> list[str]:
         """Why ``line`` cannot be right, one sentence each; empty for a line that can."""
-        beyond = too_large(msgspec.to_builtins(line))
-        if beyond is not None:
-            return [beyond]
-        found = []
-        if line.schema_version != self.schema_version:
-            found.append(
-                f"schema version {line.schema_version}, "
-                f"this equivbench reads version {self.schema_version}"
-            )
-        return [*found, *date_problems(line.created), *self.problems(line)]
+        return broken_rules(line, (*self._common_rules(), *self.rules))
+
+    def _common_rules(self) -> Iterator[Rule[L]]:
+        def version(line: L) -> Iterator[str]:
+            if line.schema_version != self.schema_version:
+                yield (
+                    f"schema version {line.schema_version}, "
+                    f"this equivbench reads version {self.schema_version}"
+                )
+
+        def date(line: L) -> Iterator[str]:
+            yield from date_problems(line.created)
+
+        yield Rule("the schema version is the one that is read", self.kind, version)
+        yield Rule("it was made when it can have been made", self.kind, date)
 
 
 @functools.cache

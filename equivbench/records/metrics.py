@@ -29,13 +29,17 @@ class Metric:
     high: float = math.inf
     low_open: bool = False
 
-    def problem(self, value: float) -> str | None:
-        """Why ``value`` cannot be a measurement of this metric, or None if it can."""
+    def problem(self, value: float | None) -> str | None:
+        """Why ``value`` cannot be a measurement of this metric, or None if it can; None, what was
+        not measured, is no measurement at all."""
+        if value is None:
+            return None
         if not math.isfinite(value):
             return f"{self.name} is {value}, which is not a number"
         if value < self.low or value > self.high or (self.low_open and value == self.low):
             left = "(" if self.low_open else "["
-            return f"{self.name} is {value:g}, outside {left}{self.low:g}, {self.high:g}] {self.unit}".rstrip()
+            bounds = f"{left}{self.low:g}, {self.high:g}]"
+            return f"{self.name} is {value:g}, outside {bounds} {self.unit}".rstrip()
         return None
 
     def better(self, first: float, second: float) -> bool:

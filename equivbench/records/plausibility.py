@@ -1,28 +1,27 @@
-"""What no run can have done: faster than its device, better than its labels, before or after its
-time, on other data."""
+"""Rules on what no run can have done: faster than its device, better than its labels, before or
+after its time, on other data; and what is only unusual and deserves a look."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
+from equivbench.records.consistency import evaluations, implied_baseline
 from equivbench.records.peaks import Peak, peak_of, width_of
-from equivbench.records.reading import NUMBERS
+from equivbench.records.rule import Rule
 from equivbench.records.schema import RunRecord, Test, TestPart
 from equivbench.registry import DATASETS
+from equivbench.specs import DatasetSpec
 
-LARGEST = 1e30
-"""Beyond it a number measures nothing here; sums and products of such numbers still are finite."""
 MOST_POINTS = 10_000
 """Trace points of a run; they are log-spaced and some tens."""
 FIRST, MADE = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
 """No record is older than this format; and a clock that is behind the day on which this was written
 is not believed."""
 FUTURE = timedelta(days=365)
-"""How far ahead a date is an error for certain, where a day is odd: clocks of machines are wrong,
-and so may be the reader's."""
+"""How far ahead a date is an error for certain, where a day is unusual: clocks of machines are
+wrong, and so may be the reader's."""
 TIMING_FACTOR, TIMING_STEPS = 20.0, 100
 """Steps timed in alternation and steps of a run differ by what else a machine does: under 1.4 times
 in 60 records of two shared cores; 27 times in an honest run of 60 steps beside eight other jobs, so
@@ -38,102 +37,53 @@ VERIFIED_FACTOR, VERIFIED_SHARE = 1000.0, 1e-6
 one."""
 AVERAGING_GAIN = 2.0
 """Averaging over n rotations makes n passes; on a GPU that waits for its host they may cost no more
-than one. Faster than this is odd; milliseconds timed beside other jobs were 3.5 times off, so that
-it takes ``TIMING_FACTOR`` to be wrong."""
+than one. Faster than this is unusual; milliseconds timed beside other jobs were 3.5 times off, so
+that it takes ``TIMING_FACTOR`` to be wrong."""
 ROTATIONS_LIMIT = 2.0
 """The share is at most n / (n - 1) for n rotations, n = 2 or more."""
+OTHER_LIMIT = 0.05
+"""Share of wall time that no named clock part accounts for, above which a record deserves a
+look."""
 
 
-def impossible(record: RunRecord, *, now: datetime | None = None) -> Iterator[str]:
-    """Why ``record`` cannot be the outcome of a run, one sentence each; ``now`` is the reader's
-    time (for tests)."""
-    yield from date_problems(record.created, now=now)
-    for check in (_steps, _speed, _throughput, _twirl, _losses, _symmetry, _data):
-        yield from check(record)
-
-
-def odd(record: RunRecord, *, now: datetime | None = None) -> Iterator[str]:
-    """What may be right and deserves a look."""
-    created = _time(record.created)
-    if created is not None and timedelta(days=1) < created - _today(now) <= FUTURE:
-        yield f"created {record.created!r} lies in the future"
-    ratio = _timing_ratio(record)
-    # Timed steps and trained steps differ by warm-up and by what else the machine does, not by a
-    # factor of two.
-    if ratio is not None and not 0.5 <= ratio <= 2:
-        yield f"throughput says {ratio * record.samples:.0f} samples in the time spent, the record has {record.samples}"
-    single = record.inference.samples_per_second
-    for name, rate in record.inference.twirl.items():
-        if single is not None and AVERAGING_GAIN * single < rate:
-            yield f"averaging over {name} rotations is said to be {rate / single:.1f} times as fast as a single pass"
-    known = DATASETS.without_plugins().get(record.dataset.name)
-    if known is None:
-        yield f"the data set {record.dataset.name!r} is not known here, so its checksum cannot be checked"
-    elif known.value.checksums and record.dataset.version not in known.value.checksums:
-        yield f"version {record.dataset.version!r} of {record.dataset.name} is not known here, so its checksum cannot be checked"
-    if record.environment.device != "cpu" and _peak(record) is None:
-        yield f"the peak of {record.environment.device!r} is not known here, so its speed cannot be checked"
-
-
-def date_problems(created: str, *, now: datetime | None = None) -> Iterator[str]:
+def date_problems(created: str) -> Iterator[str]:
     """Why nothing of this kind can have been made at ``created``; a text that is no time is left to
     others."""
     time = _time(created)
-    if time is not None and not FIRST <= time <= _today(now) + FUTURE:
+    if time is not None and not FIRST <= time <= _today() + FUTURE:
         yield f"created {created!r} is no time at which it can have been made"
 
 
-def too_large(plain: Any) -> str | None:
-    """The first number of ``plain`` (dicts and lists) beyond ``LARGEST``: none of the other checks
-    could be computed then."""
-    stack: list[tuple[str, Any]] = [("", plain)]
-    while stack:
-        path, value = stack.pop()
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            kind = type(item)
-            if kind is float or kind is int:
-                beyond = not -LARGEST <= item <= LARGEST
-            elif kind is list and item and NUMBERS.issuperset(map(type, item)):
-                # Thousands of numbers, in one go.
-                beyond = min(item) < -LARGEST or max(item) > LARGEST
-            else:
-                beyond = False
-                if kind is dict or kind is list:
-                    stack.append((f"{path}{key}.", item))
-            if beyond:
-                return f"{path}{key} is beyond {LARGEST:g} either way, which measures nothing"
-    return None
+def _date(record: RunRecord) -> Iterator[str]:
+    yield from date_problems(record.created)
 
 
 def _steps(record: RunRecord) -> Iterator[str]:
     batch = record.recipe.batch_size
-    points = {
-        f"trace at step {point.step}": (point.step, point.samples)
-        for point in record.trace[:MOST_POINTS]
-    }
-    for where, (steps, samples) in points.items():
+    # By step, so that a point that is there twice is named once.
+    points = {point.step: point.samples for point in record.trace[:MOST_POINTS]}
+    for steps, samples in points.items():
         if samples != steps * batch or steps < 0:
-            yield f"{where}: {samples} samples are not {steps} steps of {batch}"
+            yield f"trace at step {steps}: {samples} samples are not {steps} steps of {batch}"
     if len(record.trace) > MOST_POINTS:
         yield f"the trace has {len(record.trace)} points, more than {MOST_POINTS}"
     if any(point.train_seconds < 0 for point in record.trace):
         yield "the trace has a time below zero"
     elif record.status == "completed" and record.trace:
-        last, busy = record.trace[-1].train_seconds, record.clock.train + record.clock.data
+        last, busy = record.trace[-1].train_seconds, _busy(record)
         # The last evaluation begins when the budget is spent.
         if not math.isclose(last, busy, rel_tol=1e-3, abs_tol=1e-3):
             yield f"the last evaluation began after {last:g} s, the run spent {busy:g} s"
 
 
 def _speed(record: RunRecord) -> Iterator[str]:
-    flops, peak = record.flops_per_sample, _peak(record)
+    flops, peak, busy = record.flops_per_sample, _peak(record), _busy(record)
     if flops is not None and flops <= 0:
         yield f"flops_per_sample is {flops:g}"
     if flops is None or flops <= 0 or peak is None:
         return
     width = width_of(record.recipe.precision)
     most = peak.operations[width]
-    busy = record.clock.train + record.clock.data
     rates = {
         "throughput": record.throughput.samples_per_second,
         "the run": record.samples / busy if busy > 0 else None,
@@ -141,25 +91,24 @@ def _speed(record: RunRecord) -> Iterator[str]:
     for name, rate in rates.items():
         if rate is not None and flops * rate > most:
             yield (
-                f"{name} makes {flops * rate:.3g} operations a second, more than the {most:.3g} that "
-                f"{record.environment.device!r} with {record.environment.threads} threads can do in {width} bits"
+                f"{name} makes {flops * rate:.3g} operations a second, more than the {most:.3g} "
+                f"that {record.environment.device!r} with {record.environment.threads} threads "
+                f"can do in {width} bits"
             )
 
 
 def _throughput(record: RunRecord) -> Iterator[str]:
     ratio = _timing_ratio(record)
-    if (
-        ratio is not None
-        and record.steps >= TIMING_STEPS
-        and not 1 / TIMING_FACTOR <= ratio <= TIMING_FACTOR
-    ):
+    if ratio is None or record.steps < TIMING_STEPS:
+        return
+    if not 1 / TIMING_FACTOR <= ratio <= TIMING_FACTOR:
         yield (
-            f"throughput x time is {ratio * record.samples:.0f} samples, the record has {record.samples}: "
-            f"more than a factor of {TIMING_FACTOR:g} apart"
+            f"throughput x time is {ratio * record.samples:.0f} samples, the record has "
+            f"{record.samples}: more than a factor of {TIMING_FACTOR:g} apart"
         )
 
 
-def _twirl(record: RunRecord) -> Iterator[str]:
+def _averaging(record: RunRecord) -> Iterator[str]:
     single = record.inference.samples_per_second
     for name, rate in record.inference.twirl.items():
         if not (name.isascii() and name.isdigit() and int(name[:9]) >= 2 and len(name) < 9):
@@ -167,41 +116,38 @@ def _twirl(record: RunRecord) -> Iterator[str]:
         elif rate <= 0:
             yield f"inference.twirl.{name} is {rate:g} samples/s"
         elif single is not None and rate > TIMING_FACTOR * single:
-            yield f"averaging over {name} rotations runs at {rate:g} samples/s, faster than a single pass at {single:g}"
+            yield (
+                f"averaging over {name} rotations runs at {rate:g} samples/s, "
+                f"faster than a single pass at {single:g}"
+            )
 
 
 def _losses(record: RunRecord) -> Iterator[str]:
     lowest = _lowest_loss(record)
-    tests = [(f"trace at step {point.step}", point.test) for point in record.trace]
-    tests += [
-        (name, test)
-        for name, test in (("final", record.final), ("final_raw", record.final_raw))
-        if test is not None
-    ]
-    for where, test in tests:
+    for where, test in evaluations(record):
         if test.total is not None and lowest is not None and test.total < lowest:
-            yield f"{where}: total {test.total:g} is below {lowest:g}, which rounding of the stored labels alone leaves"
-        parts: list[tuple[str, Test | TestPart]] = [
-            (where, test),
-            *((f"{where}: {key!r}", part) for key, part in test.by.items()),
-        ]
-        for name, part in parts:
-            yield from _shares(name, part)
+            yield (
+                f"{where}: total {test.total:g} is below {lowest:g}, "
+                "which rounding of the stored labels alone leaves"
+            )
+        yield from _mean_squares(where, test)
+        for key, part in test.by.items():
+            yield from _mean_squares(f"{where}: {key!r}", part)
     for name, value in record.baselines.items():
         if value < 0:
             yield f"baselines.{name} is {value:g}"
 
 
-def _shares(where: str, part: Test | TestPart) -> Iterator[str]:
+def _mean_squares(where: str, part: Test | TestPart) -> Iterator[str]:
     total, equivariance, share = part.total, part.equivariance, part.share
     if equivariance is not None and equivariance < -ROUNDING * abs(total or 0.0):
         yield f"{where}: equivariance is {equivariance:g}, below zero; it is a mean of squares"
-    if (
-        equivariance is not None
-        and total is not None
-        and equivariance > ROTATIONS_LIMIT * total * (1 + ROUNDING)
-    ):
-        yield f"{where}: equivariance {equivariance:g} is more than {ROTATIONS_LIMIT:g} times the total {total:g}"
+    most = None if total is None else ROTATIONS_LIMIT * total * (1 + ROUNDING)
+    if equivariance is not None and most is not None and equivariance > most:
+        yield (
+            f"{where}: equivariance {equivariance:g} is more than {ROTATIONS_LIMIT:g} times "
+            f"the total {total:g}"
+        )
     if share is not None and share < -ROUNDING:
         yield f"{where}: share is {share:g}, below zero; it is a ratio of means of squares"
 
@@ -210,59 +156,122 @@ def _symmetry(record: RunRecord) -> Iterator[str]:
     model = record.model
     if model.symmetry == "none" and model.symmetry_verified is not None:
         yield "model.symmetry_verified is given, but no symmetry is declared"
-    if model.symmetry_verified and record.final is not None:
-        share, floor = record.final.share, record.final.floor
-        if (
-            share is not None
-            and floor is not None
-            and share > max(VERIFIED_FACTOR * floor, VERIFIED_SHARE)
-        ):
-            yield f"the declared symmetry {model.symmetry} is said to hold, but the share is {share:g}, the floor {floor:g}"
+    if not model.symmetry_verified or record.final is None:
+        return
+    share, floor = record.final.share, record.final.floor
+    if share is None or floor is None:
+        return
+    if share > max(VERIFIED_FACTOR * floor, VERIFIED_SHARE):
+        yield (
+            f"the declared symmetry {model.symmetry} is said to hold, "
+            f"but the share is {share:g}, the floor {floor:g}"
+        )
 
 
 def _data(record: RunRecord) -> Iterator[str]:
-    known = DATASETS.without_plugins().get(record.dataset.name)
+    known = _dataset(record)
     if known is not None:
-        expected = known.value.checksums.get(record.dataset.version)
-        if expected is not None and record.dataset.sha256 != expected:
+        name, version, found = record.dataset.name, record.dataset.version, record.dataset.sha256
+        expected = known.checksums.get(version)
+        if expected is not None and found != expected:
             yield (
-                f"dataset.sha256 is {record.dataset.sha256[:12]}..., but {record.dataset.name} version "
-                f"{record.dataset.version} has {expected[:12]}...: other data"
+                f"dataset.sha256 is {found[:12]}..., but {name} version {version} has "
+                f"{expected[:12]}...: other data"
             )
-        if known.value.task != record.task:
-            yield f"the data set {record.dataset.name} belongs to the task {known.value.task}, not {record.task!r}"
+        if known.task != record.task:
+            yield f"the data set {name} belongs to the task {known.task}, not {record.task!r}"
     for split, size in record.dataset.sizes.items():
         if size <= 0:
             yield f"dataset.sizes.{split} is {size}"
 
 
-def _lowest_loss(record: RunRecord) -> float | None:
+def _unnamed_time(record: RunRecord) -> Iterator[str]:
+    other, wall = record.clock.other, record.clock.wall
+    if wall > 0 and other > OTHER_LIMIT * wall:
+        yield f"clock.other is {other / wall:.0%} of the wall time, more than {OTHER_LIMIT:.0%}"
+
+
+def _broken_symmetry(record: RunRecord) -> Iterator[str]:
+    if record.model.symmetry_verified is False:
+        yield f"the declared symmetry {record.model.symmetry} failed its measurement"
+
+
+def _dirty(record: RunRecord) -> Iterator[str]:
+    if record.git.dirty:
+        yield "the code had uncommitted changes"
+
+
+def _future(record: RunRecord) -> Iterator[str]:
+    created = _time(record.created)
+    if created is not None and timedelta(days=1) < created - _today() <= FUTURE:
+        yield f"created {record.created!r} lies in the future"
+
+
+def _uneven_timing(record: RunRecord) -> Iterator[str]:
+    ratio = _timing_ratio(record)
+    # Timed steps and trained steps differ by warm-up and by what else the machine does, not by a
+    # factor of two.
+    if ratio is not None and not 0.5 <= ratio <= 2:
+        yield (
+            f"throughput says {ratio * record.samples:.0f} samples in the time spent, "
+            f"the record has {record.samples}"
+        )
+
+
+def _fast_averaging(record: RunRecord) -> Iterator[str]:
+    single = record.inference.samples_per_second
+    for name, rate in record.inference.twirl.items():
+        if single is not None and AVERAGING_GAIN * single < rate:
+            yield (
+                f"averaging over {name} rotations is said to be {rate / single:.1f} times as fast "
+                "as a single pass"
+            )
+
+
+def _unknown_data(record: RunRecord) -> Iterator[str]:
+    known, name, version = _dataset(record), record.dataset.name, record.dataset.version
+    if known is None:
+        yield f"the data set {name!r} is not known here, so its checksum cannot be checked"
+    elif known.checksums and version not in known.checksums:
+        yield (
+            f"version {version!r} of {name} is not known here, so its checksum cannot be checked"
+        )
+
+
+def _unknown_device(record: RunRecord) -> Iterator[str]:
+    device = record.environment.device
+    if device != "cpu" and _peak(record) is None:
+        yield f"the peak of {device!r} is not known here, so its speed cannot be checked"
+
+
+def _dataset(record: RunRecord) -> DatasetSpec | None:
     known = DATASETS.without_plugins().get(record.dataset.name)
-    declared = None if known is None else known.value.lowest_loss
-    # The mean squared target: as recorded, or as total and explained imply it at any point.
-    tests = [point.test for point in record.trace]
-    implied = [
-        t.total / (1 - t.explained)
-        for t in tests
-        if t.total is not None and t.explained is not None and t.explained < 1
-    ]
+    return None if known is None else known.value
+
+
+def _lowest_loss(record: RunRecord) -> float | None:
+    """The loss that rounding leaves to whoever knows the labels exactly: as the data set declares
+    it, or by float32 from the mean squared target (the zero predictor's loss)."""
+    known = _dataset(record)
+    declared = None if known is None else known.lowest_loss
+    baselines = [implied_baseline(point.test) for point in record.trace]
+    implied = [baseline for baseline in baselines if baseline is not None]
     zero = record.baselines.get("zero", max(implied, default=None))
-    bounds = [
-        bound
-        for bound in (declared, None if zero is None else FLOAT32_VARIANCE * zero)
-        if bound is not None
-    ]
-    return max(bounds, default=None)
+    rounding = None if zero is None else FLOAT32_VARIANCE * zero
+    return max((bound for bound in (declared, rounding) if bound is not None), default=None)
+
+
+def _busy(record: RunRecord) -> float:
+    """Seconds of training with its data."""
+    return record.clock.train + record.clock.data
 
 
 def _timing_ratio(record: RunRecord) -> float | None:
     """Samples that the timed throughput gives in the time spent, over those of the record."""
-    rate, busy = record.throughput.samples_per_second, record.clock.train + record.clock.data
-    return (
-        rate * busy / record.samples
-        if rate is not None and busy > 0 and record.samples > 0
-        else None
-    )
+    rate, busy = record.throughput.samples_per_second, _busy(record)
+    if rate is None or busy <= 0 or record.samples <= 0:
+        return None
+    return rate * busy / record.samples
 
 
 def _peak(record: RunRecord) -> Peak | None:
@@ -278,5 +287,28 @@ def _time(text: str) -> datetime | None:
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
-def _today(now: datetime | None) -> datetime:
-    return max(now or datetime.now(UTC), MADE)
+def _today() -> datetime:
+    return max(datetime.now(UTC), MADE)
+
+
+PLAUSIBILITY: tuple[Rule[RunRecord], ...] = (
+    Rule("it was made when it can have been made", RunRecord, _date),
+    Rule("every evaluation is at a step that the run made", RunRecord, _steps),
+    Rule("no more operations a second than the device can do", RunRecord, _speed),
+    Rule("the throughput gives the samples of the run in its time", RunRecord, _throughput),
+    Rule("averaging over rotations costs at least a pass", RunRecord, _averaging),
+    Rule("no loss is below what rounding of the labels leaves", RunRecord, _losses),
+    Rule("a symmetry that holds has a share near its floor", RunRecord, _symmetry),
+    Rule("the data are those of the data set that is named", RunRecord, _data),
+)
+UNUSUAL: tuple[Rule[RunRecord], ...] = (
+    Rule("the clock's named parts are nearly all of its time", RunRecord, _unnamed_time),
+    Rule("a declared symmetry holds", RunRecord, _broken_symmetry),
+    Rule("the code is that of a commit", RunRecord, _dirty),
+    Rule("it was made before today", RunRecord, _future),
+    Rule("timed steps are about as fast as trained ones", RunRecord, _uneven_timing),
+    Rule("averaging over rotations is slower than a pass", RunRecord, _fast_averaging),
+    Rule("the data set is registered here", RunRecord, _unknown_data),
+    Rule("the device's peak is known here", RunRecord, _unknown_device),
+)
+"""Rules that an honest record may break; what breaks them is remarked, not refused."""

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +15,8 @@ import msgspec
 
 from equivbench.errors import EquivbenchWarning, FailedError, UsageError
 from equivbench.records.files import write_atomically
-from equivbench.records.paths import leaves
-from equivbench.records.reading import not_json, read_bounded, shown
 from equivbench.records.schema import SCHEMA_VERSION, RunRecord
+from equivbench.records.untrusted import not_json, read_bounded, shown
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}")
 
@@ -43,7 +42,8 @@ def record_path(record: RunRecord, out: str | Path) -> Path:
     for kind, name in named.items():
         if not _SAFE_NAME.fullmatch(name):
             raise UsageError(
-                f"{kind} {name!r} cannot be part of a file name; use letters, digits and . _ + = - only"
+                f"{kind} {name!r} cannot be part of a file name; "
+                "use letters, digits and . _ + = - only"
             )
     *folders, run_id = named.values()
     return Path(out).joinpath(*folders, f"{run_id}.json")
@@ -57,11 +57,11 @@ def write_record(record: RunRecord, out: str | Path) -> Path:
     """
     path = record_path(record, out)
     plain = msgspec.to_builtins(record)
-    for where, value in leaves(plain):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise FailedError(
-                f"record {record.run_id}: {where} is {value}; a value that was not measured is null with a reason"
-            )
+    for where, value in _not_finite(plain):
+        raise FailedError(
+            f"record {record.run_id}: {where} is {value}; "
+            "a value that was not measured is null with a reason"
+        )
     text = _format(plain) + "\n"
     decode_record(text.encode(), str(path))
     write_atomically(path, text.encode())
@@ -80,7 +80,8 @@ def decode_record(data: bytes, name: str) -> RunRecord:
         version = msgspec.json.decode(data, type=_Versioned).schema_version
         if version != SCHEMA_VERSION:
             raise FailedError(
-                f"{name} has schema version {version}, this equivbench reads version {SCHEMA_VERSION}"
+                f"{name} has schema version {version}, "
+                f"this equivbench reads version {SCHEMA_VERSION}"
             )
         return msgspec.json.decode(data, type=RunRecord)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -164,6 +165,16 @@ def record_order(record: RunRecord) -> tuple[str, str, str, str, str, int, str, 
     """What records are sorted by: machine, task, pair, preset, arm and seed first."""
     where = (record.environment.machine_key, record.task, record.pair, record.preset, record.arm)
     return (*where, record.seed, record.created, record.run_id)
+
+
+def _not_finite(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """(path, number) of everything in nested dicts and lists that is NaN or infinite, with the path
+    as the record's ``reasons`` write it: ``trace.3.test.floor``."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _not_finite(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path, value
 
 
 def _format(value: Any, indent: int = 0) -> str:

@@ -14,7 +14,6 @@ import msgspec
 
 from equivbench.errors import FailedError, IncomparableError, UsageError
 from equivbench.records.line_files import LineFile, line_files
-from equivbench.records.reading import hidden, not_json, read_bounded, shown
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import (
     InvalidRecordWarning,
@@ -23,6 +22,7 @@ from equivbench.records.store import (
     record_order,
     record_path,
 )
+from equivbench.records.untrusted import hidden, not_json, read_bounded, shown
 from equivbench.records.validate import incomparable, problems, remarks
 
 MOST_SHOWN = 20
@@ -169,7 +169,8 @@ def _mark_copies(found: list[tuple[int, Report, RunRecord]]) -> None:
         timed = [[point.train_seconds for point in one.trace] for one in (record, its)]
         if (record.seed, record.arm) != (its.seed, its.arm) or timed[0] == timed[1]:
             report.problems.append(
-                f"its losses are those of {other.path}, number for number: one run cannot count twice"
+                f"its losses are those of {other.path}, number for number: "
+                "one run cannot count twice"
             )
 
 

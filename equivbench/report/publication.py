@@ -13,10 +13,10 @@ from equivbench.errors import FailedError
 from equivbench.gap.efficiency import PairGap, efficiency_gap
 from equivbench.gap.pairing import pair_up
 from equivbench.records.kernels import KernelSamples, read_samples
-from equivbench.records.reading import read_bounded
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning
 from equivbench.records.submission import admitted, review
+from equivbench.records.untrusted import read_bounded
 from equivbench.report.board import Board, build_boards, finished_runs, rank_runs
 from equivbench.report.curves_data import Curve, make_curve
 from equivbench.report.provenance import Provenance, provenance

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from equivbench.gap.quantities import Quantity
+    from equivbench.gap.intervals import Quantity
 
 ColumnKind = Literal["text", "number", "percent", "seconds"]
 """How the numbers of a column are written; ``seconds`` chooses the unit that fits each cell."""

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from equivbench.gap.quantities import Quantity
+    from equivbench.gap.intervals import Quantity
 
 TIME_UNITS = (
     (7200.0, 3600.0, "h"),

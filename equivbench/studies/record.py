@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from equivbench.records.rule import Rule
 from equivbench.records.schema import Environment, Git
 
 ANALYSIS_SCHEMA_VERSION = 1
@@ -64,20 +65,24 @@ class RunAnalysis(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return (*where, self.weights, self.split, self.group, str(self.analysis_seed))
 
 
-def analysis_problems(line: RunAnalysis) -> Iterator[str]:
-    """Why ``line`` cannot be right, whatever it measured: counts, times, intervals, reasons."""
+def _counts(line: RunAnalysis) -> Iterator[str]:
     counts = {name: getattr(line, name) for name in ("samples", "rotations")}
     yield from (f"{name} is {count}" for name, count in counts.items() if count < 1)
     if line.seconds < 0:
         yield f"seconds is {line.seconds:g}"
+
+
+def _intervals(line: RunAnalysis) -> Iterator[str]:
     for path, estimate in _estimates(line, ""):
         value, low, high = estimate.value, estimate.low, estimate.high
-        inside = value is None or (
-            (low is None or low <= value) and (high is None or value <= high)
-        )
-        if not inside or (low is not None and high is not None and low > high):
+        known = [number for number in (low, value, high) if number is not None]
+        if known != sorted(known):
             yield f"{path}: {value} does not lie in its interval from {low} to {high}"
-        if value is None and not _explained(path, line.reasons):
+
+
+def _nulls(line: RunAnalysis) -> Iterator[str]:
+    for path, estimate in _estimates(line, ""):
+        if estimate.value is None and not _explained(path, line.reasons):
             yield f"{path} is null and reasons has no entry for it"
 
 
@@ -97,3 +102,11 @@ def _explained(path: str, reasons: dict[str, str]) -> bool:
         reason == path or path.startswith(f"{reason}.") or reason.startswith(f"{path}.")
         for reason in reasons
     )
+
+
+ANALYSIS_RULES: tuple[Rule[RunAnalysis], ...] = (
+    Rule("samples, rotations and seconds can be counted", RunAnalysis, _counts),
+    Rule("every estimate lies in its interval", RunAnalysis, _intervals),
+    Rule("a value that was not measured is null with a reason", RunAnalysis, _nulls),
+)
+"""What every analysis keeps, whatever it measured."""

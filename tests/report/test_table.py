@@ -8,10 +8,10 @@ import re
 
 import msgspec
 import pytest
-from equivbench.gap.quantities import Quantity
 from hypothesis import given
 from hypothesis import strategies as st
 
+from equivbench.gap.intervals import Quantity
 from equivbench.report.render import to_csv, to_json, to_latex, to_markdown, to_plain
 from equivbench.report.table import (
     Amount,

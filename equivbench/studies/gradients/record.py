@@ -5,17 +5,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from equivbench.records.line_files import LineFile
+from equivbench.records.rule import Rule
 from equivbench.studies.record import (
+    ANALYSIS_RULES,
     ANALYSIS_SCHEMA_VERSION,
     Estimate,
     Number,
     RunAnalysis,
-    analysis_problems,
 )
 
 
@@ -56,38 +57,52 @@ class Gradients(RunAnalysis, kw_only=True, forbid_unknown_fields=True):
     """
 
 
-def gradient_problems(line: Gradients) -> Iterator[str]:
-    """Why ``line`` cannot be right, one sentence each."""
-    yield from analysis_problems(line)
+def _steps(line: Gradients) -> Iterator[str]:
     steps = [point.step for point in line.points]
     if not steps or steps != sorted(set(steps)) or steps[0] < 0:
         yield f"the points are not at ascending steps: {steps[:10]}"
+
+
+def _norms(line: Gradients) -> Iterator[str]:
     for index, point in enumerate(line.points):
-        for name in ("twirled_norm", "equivariance_norm", "ratio"):
-            value = getattr(point, name).value
+        values = {
+            "twirled_norm": point.twirled_norm.value,
+            "equivariance_norm": point.equivariance_norm.value,
+            "ratio": point.ratio.value,
+            "total": point.total,
+            "deviation": point.deviation,
+        }
+        for name, value in values.items():
             if value is not None and value < 0:
                 yield f"points.{index}.{name} is {value:g}, below zero"
-        if point.total is not None and point.total < 0:
-            yield f"points.{index}.total is {point.total:g}, below zero"
-        if point.deviation is not None and point.deviation < 0:
-            yield f"points.{index}.deviation is {point.deviation:g}, below zero"
-        top, bottom, ratio = (
-            point.equivariance_norm.value,
-            point.twirled_norm.value,
-            point.ratio.value,
-        )
+
+
+def _ratios(line: Gradients) -> Iterator[str]:
+    for index, point in enumerate(line.points):
+        top, bottom = point.equivariance_norm.value, point.twirled_norm.value
+        ratio = point.ratio.value
         if top is None or bottom is None or ratio is None:
             continue
         if not math.isclose(ratio * bottom, top, rel_tol=1e-6, abs_tol=1e-300):
-            yield f"points.{index}.ratio is {ratio:g}, the norms {top:g} and {bottom:g} make another"
+            yield (
+                f"points.{index}.ratio is {ratio:g}, the norms {top:g} and {bottom:g} make another"
+            )
+
+
+def _correlations(line: Gradients) -> Iterator[str]:
     for name, estimate in line.correlations.items():
-        if any(
-            value is not None and not -1 <= value <= 1
-            for value in (estimate.value, estimate.low, estimate.high)
-        ):
-            yield f"correlations.{name} is {estimate.value}, from {estimate.low} to {estimate.high}: outside [-1, 1]"
+        value, low, high = estimate.value, estimate.low, estimate.high
+        if any(number is not None and not -1 <= number <= 1 for number in (value, low, high)):
+            yield f"correlations.{name} is {value}, from {low} to {high}: outside [-1, 1]"
 
 
+GRADIENT_RULES: tuple[Rule[Any], ...] = (
+    *ANALYSIS_RULES,
+    Rule("the points are at ascending steps", Gradients, _steps),
+    Rule("norms, losses and distances are not below zero", Gradients, _norms),
+    Rule("the ratio is that of the two norms", Gradients, _ratios),
+    Rule("a correlation lies in [-1, 1]", Gradients, _correlations),
+)
 GRADIENTS = LineFile(
-    "gradients.jsonl", Gradients, "gradient analysis", ANALYSIS_SCHEMA_VERSION, gradient_problems
+    "gradients.jsonl", Gradients, "gradient analysis", ANALYSIS_SCHEMA_VERSION, GRADIENT_RULES
 )

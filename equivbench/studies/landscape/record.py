@@ -4,18 +4,19 @@ records of a machine, and what makes such a line right. Imports no torch."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from equivbench.records.line_files import LineFile
+from equivbench.records.rule import Rule
 from equivbench.studies.record import (
+    ANALYSIS_RULES,
     ANALYSIS_SCHEMA_VERSION,
     ErrorPart,
     Estimate,
     Number,
     RunAnalysis,
-    analysis_problems,
 )
 
 ROUNDING = 1e-9
@@ -99,17 +100,21 @@ class Landscape(RunAnalysis, kw_only=True, forbid_unknown_fields=True):
         return (*super().identity, str(self.step), self.layers, self.along)
 
 
-def landscape_problems(line: Landscape) -> Iterator[str]:
-    """Why ``line`` cannot be right, one sentence each."""
-    yield from analysis_problems(line)
+def _parameters(line: Landscape) -> Iterator[str]:
     if line.parameters < 1:
         yield f"parameters is {line.parameters}"
+
+
+def _shape(line: Landscape) -> Iterator[str]:
     sides = [len(axis) for axis in line.axes]
     if len(sides) != 2:
         yield f"axes has {len(sides)} axes, a slice has 2"
     for name, grid in line.grids.items():
         if [len(grid), *{len(row) for row in grid}] != sides:
             yield f"grids.{name} does not have the shape of the axes, {sides}"
+
+
+def _curvatures(line: Landscape) -> Iterator[str]:
     for name, part in line.parts.items():
         yield from (f"parts.{name}: {problem}" for problem in _curvature(part))
 
@@ -119,18 +124,26 @@ def _curvature(part: Curvature) -> Iterator[str]:
         if values != sorted(values, reverse=name == "largest"):
             yield f"{name} is not in order"
     if part.largest and part.smallest and part.largest[0] < part.smallest[0]:
-        yield f"the largest eigenvalue {part.largest[0]:g} is below the smallest, {part.smallest[0]:g}"
-    bounds = {"quadratic_r2": 1.0, "fresh_r2": 1.0, "repeated": 1.0}
-    for name, most in bounds.items():
+        yield (
+            f"the largest eigenvalue {part.largest[0]:g} is below the smallest, "
+            f"{part.smallest[0]:g}"
+        )
+    for name in ("quadratic_r2", "fresh_r2", "repeated"):
         value = getattr(part, name)
-        if value is not None and value > most * (1 + ROUNDING):
-            yield f"{name} is {value:g}, above {most:g}"
+        if value is not None and value > 1 + ROUNDING:
+            yield f"{name} is {value:g}, above 1"
     for name in ("residual", "roughness"):
         value = getattr(part, name)
         if value is not None and value < 0:
             yield f"{name} is {value:g}, below zero"
 
 
+LANDSCAPE_RULES: tuple[Rule[Any], ...] = (
+    *ANALYSIS_RULES,
+    Rule("at least one parameter is varied", Landscape, _parameters),
+    Rule("every grid has the shape of the two axes", Landscape, _shape),
+    Rule("eigenvalues are in order, coefficients in their range", Landscape, _curvatures),
+)
 LANDSCAPES = LineFile(
-    "landscapes.jsonl", Landscape, "landscape", ANALYSIS_SCHEMA_VERSION, landscape_problems
+    "landscapes.jsonl", Landscape, "landscape", ANALYSIS_SCHEMA_VERSION, LANDSCAPE_RULES
 )

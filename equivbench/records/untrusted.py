@@ -82,7 +82,8 @@ def read_bounded(path: Path, *, follow: bool = True) -> bytes:
         ) from error
     if status.st_size > FILE_LIMIT or len(data) > FILE_LIMIT:
         raise FailedError(
-            f"{name} has {max(status.st_size, len(data))} bytes, more than the {FILE_LIMIT} that are read; split it"
+            f"{name} has {max(status.st_size, len(data))} bytes, "
+            f"more than the {FILE_LIMIT} that are read; split it"
         )
     return data
 

@@ -1,0 +1,316 @@
+"""Rules that a run record does not contradict itself: what its types cannot say and a reader takes
+for granted."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from equivbench.errors import UsageError
+from equivbench.records.metrics import METRICS, Metric
+from equivbench.records.rule import Rule
+from equivbench.records.schema import RunRecord, Test, TestPart
+from equivbench.records.store import record_path
+from equivbench.records.untrusted import NUMBERS
+
+SUM_TOLERANCE = 1e-6
+"""Relative: parts are added up in float64 over at most some 1e9 terms, and a defect is far
+larger."""
+
+OF_A_PART = tuple(METRICS[name] for name in ("total", "twirled", "equivariance", "share"))
+OF_A_TEST = tuple(METRICS[name] for name in ("objective", "floor", "explained"))
+"""Metrics of a part of an evaluation, and those that only the whole has."""
+
+MEANS_NONE = re.compile(
+    r"reason|recipe\..*|model\.wrapper|model\.config\..*|budget\.extends"
+    r"|throughput\.alternated_with|throughput\.step_seconds"
+    r"|matching\.hardware|environment\.driver|git\..*"
+)
+"""Fields whose null says "none" or follows from another field; every other null is a missing
+measurement and needs a reason."""
+
+
+def evaluations(record: RunRecord) -> Iterator[tuple[str, Test]]:
+    """(where, evaluation) of every evaluation in ``record``, those of the trace first."""
+    yield from ((f"trace at step {point.step}", point.test) for point in record.trace)
+    if record.final is not None:
+        yield "final", record.final
+    if record.final_raw is not None:
+        yield "final_raw", record.final_raw
+
+
+def implied_baseline(test: Test) -> float | None:
+    """The loss of the baseline that ``explained = 1 - total / baseline`` implies, or None."""
+    if test.total is None or test.explained is None or test.explained >= 1:
+        return None
+    return test.total / (1 - test.explained)
+
+
+def _names(record: RunRecord) -> Iterator[str]:
+    try:
+        record_path(record, ".")
+    except UsageError as error:
+        yield str(error)
+    seed_is_named = re.search(rf"(?<!\d){record.seed}(?!\d)", record.run_id)
+    if record.preset not in record.run_id or not seed_is_named:
+        yield (
+            f"run_id {record.run_id!r} does not hold preset {record.preset!r} "
+            f"and seed {record.seed}"
+        )
+    try:
+        created = datetime.fromisoformat(record.created)
+    except ValueError:
+        created = None
+    if created is None or created.utcoffset() != timedelta(0):
+        yield f"created {record.created!r} is not an ISO 8601 time in UTC"
+    hashes = {
+        "dataset.sha256": record.dataset.sha256,
+        "recipe.tuning_log_sha256": record.recipe.tuning_log_sha256,
+    }
+    for where, value in hashes.items():
+        if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
+            yield f"{where} {value!r} is not a SHA-256 in hexadecimal digits"
+
+
+def _status(record: RunRecord) -> Iterator[str]:
+    if record.status == "completed":
+        if record.final is None:
+            yield "status is completed, but final is null"
+        if record.reason is not None:
+            yield "status is completed, but a reason for not completing is given"
+    elif not record.reason:
+        yield f"status is {record.status} without a reason"
+    if record.status == "diverged" and record.final is not None:
+        yield "status is diverged, but there is a final result"
+
+
+def _clock(record: RunRecord) -> Iterator[str]:
+    parts = msgspec.structs.asdict(record.clock)
+    wall = parts.pop("wall")
+    for name, value in parts.items():
+        if value < 0:
+            yield f"clock.{name} is {value} s, below zero"
+    total = sum(parts.values())
+    if not _close(total, wall):
+        yield f"the clock's parts add up to {total:.9g} s, wall is {wall:.9g} s"
+    if record.recipe.compile is not None and record.steps > 0 and parts["compile"] <= 0:
+        yield f"recipe.compile is {record.recipe.compile!r}, but clock.compile is zero"
+    restarts, lost = record.restarts, record.lost_seconds
+    if restarts < 0 or lost < 0 or (restarts == 0 and lost > 0):
+        yield f"{restarts} restarts and {lost:g} lost seconds contradict each other"
+
+
+def _budget(record: RunRecord) -> Iterator[str]:
+    budget, clock = record.budget, record.clock
+    counted = {
+        "seconds": clock.train + clock.data,
+        "steps": record.steps,
+        "samples": record.samples,
+    }[budget.kind]
+    if not _close(budget.spent, counted):
+        source = "clock.train + clock.data" if budget.kind == "seconds" else budget.kind
+        yield f"budget.spent is {budget.spent:.9g} {budget.kind}, {source} is {counted:.9g}"
+    if budget.limit <= 0:
+        yield f"budget.limit is {budget.limit:g}"
+    over = max(0.0, budget.spent - budget.limit)
+    if abs(budget.overshoot - over) > SUM_TOLERANCE * abs(budget.limit):
+        yield f"budget.overshoot is {budget.overshoot:.9g}, spent less limit is {over:.9g}"
+    if record.status == "completed" and budget.spent < budget.limit * (1 - SUM_TOLERANCE):
+        yield (
+            f"status is completed, but {budget.spent:g} of {budget.limit:g} {budget.kind} are spent"
+        )
+
+
+def _counts(record: RunRecord) -> Iterator[str]:
+    positive = {
+        "model.parameters": record.model.parameters,
+        "recipe.batch_size": record.recipe.batch_size,
+        "recipe.learning_rate": record.recipe.learning_rate,
+        "environment.threads": record.environment.threads,
+    }
+    yield from (f"{name} is {value}" for name, value in positive.items() if value <= 0)
+    fraction = record.recipe.augmentation_fraction
+    if not 0 <= fraction <= 1:
+        yield f"recipe.augmentation_fraction is {fraction:g}, not a fraction"
+    if record.steps < 0 or record.samples != record.steps * record.recipe.batch_size:
+        yield (
+            f"{record.samples} samples do not fit {record.steps} steps of "
+            f"{record.recipe.batch_size}"
+        )
+    train = record.dataset.sizes.get("train", 0)
+    # One per cent: a cut of the training split is stated in parts per thousand.
+    slack = 0.01 * record.samples + 1e-6 * train
+    if train > 0 and abs(record.epochs * train - record.samples) > slack:
+        yield f"{record.epochs:g} epochs of {train} samples are not {record.samples} samples"
+
+
+def _measured(record: RunRecord) -> Iterator[str]:
+    steps = record.throughput.step_seconds
+    measured = {
+        "peak_bytes": record.memory.peak_bytes,
+        "energy_joules": record.energy_joules,
+        "compile_seconds": record.clock.compile,
+        "samples_per_second": record.throughput.samples_per_second,
+        "inference_samples_per_second": record.inference.samples_per_second,
+        "step_seconds": None if steps is None else steps.p10,
+    }
+    for name, value in measured.items():
+        problem = METRICS[name].problem(value)
+        if problem is not None:
+            yield problem
+
+
+def _throughput(record: RunRecord) -> Iterator[str]:
+    steps, rate = record.throughput.step_seconds, record.throughput.samples_per_second
+    if steps is None:
+        return
+    if not steps.p10 <= steps.p50 <= steps.p90:
+        yield (
+            "step_seconds are not in order: "
+            f"p10 {steps.p10:g}, p50 {steps.p50:g}, p90 {steps.p90:g}"
+        )
+    # At most a tenth of the steps is faster than p10, so the mean step cannot be below 0.9 p10.
+    least = 0.9 * steps.p10 * (1 - SUM_TOLERANCE)
+    if rate is not None and rate > 0 and record.recipe.batch_size / rate < least:
+        yield f"throughput {rate:g} samples/s is more than steps of {steps.p10:g} s (p10) allow"
+
+
+def _trace(record: RunRecord) -> Iterator[str]:
+    trace = record.trace
+    for earlier, later in pairwise(trace):
+        if (
+            later.step <= earlier.step
+            or later.samples < earlier.samples
+            or later.train_seconds < earlier.train_seconds
+        ):
+            yield f"the trace goes back between steps {earlier.step} and {later.step}"
+    if record.final is not None and (not trace or record.final != trace[-1].test):
+        yield "final is not the last point of the trace"
+    if not trace:
+        return
+    last, busy = trace[-1], record.clock.train + record.clock.data
+    if (
+        last.step > record.steps
+        or last.samples > record.samples
+        or last.train_seconds > busy * (1 + SUM_TOLERANCE)
+    ):
+        yield "the trace ends after the run"
+    if record.status == "completed" and last.step != record.steps:
+        yield f"the last evaluation is at step {last.step} of {record.steps}, not at the end"
+    baselines = [implied_baseline(test) for _, test in evaluations(record)]
+    implied = [baseline for baseline in baselines if baseline is not None]
+    if implied and not _close(min(implied), max(implied)):
+        yield (
+            f"explained and total imply baselines from {min(implied):.9g} to {max(implied):.9g}; "
+            "there is only one"
+        )
+
+
+def _groups(record: RunRecord) -> Iterator[str]:
+    groups = record.groups
+    if groups is None:
+        return
+    width = len(groups.weights)
+    if not width or any(weight <= 0 for weight in groups.weights):
+        yield "groups.weights must be positive, one for each group"
+        return
+    for name, rows in (("total", groups.total), ("equivariance", groups.equivariance)):
+        if len(rows) != len(record.trace) or any(len(row) != width for row in rows):
+            yield f"groups.{name} is not one row a trace point with one value a group"
+            continue
+        for point, row in zip(record.trace, rows, strict=True):
+            whole: float | None = getattr(point.test, name)
+            mean = _weighted_mean(row, groups.weights)
+            scale = _weighted_mean(list(map(abs, row)), groups.weights)
+            if whole is not None and abs(mean - whole) > SUM_TOLERANCE * max(scale, abs(whole)):
+                yield (
+                    f"groups.{name} at step {point.step} average to {mean:.9g}, "
+                    f"the test says {whole:.9g}"
+                )
+
+
+def _evaluations(record: RunRecord) -> Iterator[str]:
+    for where, test in evaluations(record):
+        for problem in (*_out_of_range(test, OF_A_TEST), *_decomposition(test)):
+            yield f"{where}: {problem}"
+        for name, part in test.by.items():
+            for problem in _decomposition(part):
+                yield f"{where}: {name}: {problem}"
+
+
+def _decomposition(part: Test | TestPart) -> Iterator[str]:
+    """total = twirled + equivariance, and share = equivariance / total."""
+    yield from _out_of_range(part, OF_A_PART)
+    total, twirled, equivariance, share = part.total, part.twirled, part.equivariance, part.share
+    if total is None or twirled is None or equivariance is None:
+        return
+    slack = SUM_TOLERANCE * max(abs(total), abs(twirled), abs(equivariance))
+    if abs(total - twirled - equivariance) > slack:
+        yield f"total {total:.9g} is not twirled {twirled:.9g} + equivariance {equivariance:.9g}"
+    if share is not None and total > 0 and abs(share * total - equivariance) > slack:
+        yield f"share {share:.9g} is not equivariance / total, {equivariance / total:.9g}"
+
+
+def _nulls(record: RunRecord) -> Iterator[str]:
+    for path in _null_paths(msgspec.to_builtins(record)):
+        if not MEANS_NONE.fullmatch(path) and not _is_explained(path, record.reasons):
+            yield f"{path} is null and reasons has no entry for it"
+
+
+def _null_paths(value: Any, path: str = "") -> Iterator[str]:
+    """Where ``value`` holds null. Numbers, of which a record has thousands, are passed over."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if item is None:
+            yield f"{path}{key}"
+        elif type(item) is dict or (type(item) is list and not NUMBERS.issuperset(map(type, item))):
+            yield from _null_paths(item, f"{path}{key}.")
+
+
+def _is_explained(path: str, reasons: Mapping[str, str]) -> bool:
+    """Whether there is a reason for ``path`` or for a whole that it is part of; one without list
+    positions serves them all."""
+    names = path.split(".")
+    for parts in (names, [name for name in names if not name.isdigit()]):
+        if any(".".join(parts[:end]) in reasons for end in range(1, len(parts) + 1)):
+            return True
+    return False
+
+
+def _out_of_range(values: Test | TestPart, metrics: Iterable[Metric]) -> Iterator[str]:
+    for metric in metrics:
+        problem = metric.problem(getattr(values, metric.name))
+        if problem is not None:
+            yield problem
+
+
+def _weighted_mean(values: Sequence[float], weights: Sequence[float]) -> float:
+    weighted: float = sum(map(operator.mul, values, weights))
+    return weighted / sum(weights)
+
+
+def _close(first: float, second: float) -> bool:
+    # The absolute part is a nanosecond: below it a clock has nothing to say.
+    return abs(first - second) <= SUM_TOLERANCE * max(abs(first), abs(second)) + 1e-9
+
+
+CONSISTENCY: tuple[Rule[RunRecord], ...] = (
+    Rule(
+        "names are plain and hold what they should, times and checksums are such", RunRecord, _names
+    ),
+    Rule("the status fits what was measured", RunRecord, _status),
+    Rule("the clock's parts add up to its wall time", RunRecord, _clock),
+    Rule("the budget that was spent is the one on the clock", RunRecord, _budget),
+    Rule("steps, samples and epochs count the same training", RunRecord, _counts),
+    Rule("every measured value is one that its metric can have", RunRecord, _measured),
+    Rule("the throughput fits the seconds of the steps", RunRecord, _throughput),
+    Rule("the trace goes forward and ends with the run", RunRecord, _trace),
+    Rule("the errors by group average to those of the test set", RunRecord, _groups),
+    Rule("every evaluation decomposes into its parts", RunRecord, _evaluations),
+    Rule("a value that was not measured is null with a reason", RunRecord, _nulls),
+)
