@@ -1,72 +1,131 @@
-"""The convolution's kernels as C++ text: what differs between operations, unrolled, around a driver
-that does not.
+"""The convolution's kernels as one C++ text: the template in ``cpp/`` filled in with the sizes and
+the Clebsch-Gordan coefficients of an operation.
 
-Channels are the lanes of the vectors. A kernel reads one edge: rows of x, of its weights, of the
-output's gradient, and the matrices M of its harmonics (:mod:`equivbench.kernels.fused.coupling`),
-computed for several edges at once because they are the same for all channels. ``n`` is the number
-of lanes in use: whole vectors, then what is left of the channels.
+The C++, formulas and all, is in the template; here stand the sums over coefficients, which are what
+differs between operations (:mod:`equivbench.kernels.fused.coupling`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 
-from equivbench.kernels.fused.coupling import Couplings
-from equivbench.kernels.fused.native_driver import DRIVER, PRELUDE
-from equivbench.kernels.fused.native_parts import Part, part_text
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from equivbench.kernels.fused.coupling import Coupling, Couplings
+
+ACCUMULATORS = 20
+"""Vectors that a loop over channels adds up in registers: of 32, or of 16, where the compiler
+spills some to the stack."""
+
+Entry = tuple[int, int, int]
+"""(m3, m1, slot) of M."""
 
 
 def source(table: Couplings, real: str) -> str:
     """The translation unit for ``table`` in ``real`` (``float`` or ``double``); it exports
     ``launch``."""
-    operation = table.operation
-    parts = [Part(table, degree) for degree in sorted({path.source for path in table.paths})]
-    return "\n".join(
-        [
-            f"typedef {real} real;",
-            f"enum {{ SOURCE = {operation.source_size}, TARGET = {operation.target_size}, WEIGHTS = {operation.weight_size},",
-            f"       ROWS = {(operation.edge_lmax + 1) ** 2}, SLOTS = {len(table.slots)} }};",
-            PRELUDE,
-            *_couple(table),
-            *(line for part in parts for line in part_text(part)),
-            *(
-                line
-                for name in ("forward", "first", "second_forward", "second")
-                for line in _by_channels(parts, name)
-            ),
-            *(
-                line
-                for name in ("by_harmonics", "second_by_harmonics")
-                for line in _whole(parts, name)
-            ),
-            DRIVER,
-        ]
+    degrees = sorted({path.source for path in table.paths})
+    return _template().render(
+        operation=table.operation,
+        slots=table.slots,
+        real=real,
+        parts=[SourceDegree(table, degree) for degree in degrees],
+        row_of=row_of,
+        column_of=column_of,
+        targets=targets,
+        sources=sources,
+        slots_of=slots_of,
+        turns=turns,
     )
 
 
-def _couple(table: Couplings) -> Iterator[str]:
-    """M of EDGES edges from their harmonics: each slot's combination, one lane an edge."""
-    yield "static void couple(const many *y, many *m) {"
-    for slot, combination in enumerate(table.slots):
-        terms = " + ".join(f"y[{row}] * (real){value!r}" for row, value in combination)
-        yield f"  m[{slot}] = {terms};"
-    yield "}"
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("equivbench.kernels.fused", "cpp"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("convolution.cpp.jinja")
 
 
-def _by_channels(parts: list[Part], name: str) -> Iterator[str]:
-    """One edge: the function ``name`` of each source degree, for one vector of its channels after
-    the other."""
-    yield f"static inline void {name}(const Edge &e) {{"
-    for degree in (part.degree for part in parts):
-        width, channels = f"W{degree}", f"C{degree}"
-        yield f"  ROLLED for (int c = 0; c + {width} <= {channels}; c += {width}) {name}_{degree}<{width}>(e, c);"
-        yield f"  if ({channels} % {width}) {name}_{degree}<{channels} % {width}>(e, {channels} - {channels} % {width});"
-    yield "}"
+@dataclass(frozen=True)
+class SourceDegree:
+    """One source degree of an operation: where its rows lie."""
+
+    table: Couplings
+    degree: int
+
+    @property
+    def channels(self) -> int:
+        """Channels of this degree."""
+        return self.table.operation.channels[self.degree]
+
+    @property
+    def paths(self) -> list[Coupling]:
+        """The paths from this degree."""
+        return [path for path in self.table.paths if path.source == self.degree]
+
+    @property
+    def harmonics(self) -> list[int]:
+        """The rows of the harmonics that the paths read."""
+        slots = {slot for path in self.paths for *_, slot in path.entries}
+        return sorted({row for slot in slots for row, _ in self.table.slots[slot]})
+
+    def source(self, m1: int) -> int:
+        """Where row m1 begins in a node's row of x."""
+        return self.table.source_offset(self.degree) + m1 * self.channels
+
+    def target(self, path: Coupling, m3: int) -> int:
+        """Where row m3 of the path begins in a node's row of the output."""
+        return path.output + m3 * self.channels
 
 
-def _whole(parts: list[Part], name: str) -> Iterator[str]:
-    """One edge: the function ``name`` of each source degree, for all of its channels at once."""
-    yield f"static inline void {name}(const Edge &e) {{"
-    for part in parts:
-        yield f"  {name}_{part.degree}(e);"
-    yield "}"
+def row_of(path: Coupling, row: int, *factors: tuple[str, str]) -> str:
+    """The sum over (matrix, vector) in ``factors`` of (matrix vector)[row], as C++."""
+    return " + ".join(
+        f"{matrix}[{slot} * EDGES] * {vector}{m1}"
+        for matrix, vector in factors
+        for m3, m1, slot in path.entries
+        if m3 == row
+    )
+
+
+def column_of(path: Coupling, column: int, matrix: str) -> str:
+    """(matrix^T g)[column], as C++."""
+    return " + ".join(
+        f"{matrix}[{slot} * EDGES] * g{m3}" for m3, m1, slot in path.entries if m1 == column
+    )
+
+
+def targets(entries: Iterable[Entry]) -> list[int]:
+    """The m3 that occur."""
+    return sorted({m3 for m3, _, _ in entries})
+
+
+def sources(entries: Iterable[Entry]) -> list[int]:
+    """The m1 that occur."""
+    return sorted({m1 for _, m1, _ in entries})
+
+
+def slots_of(entries: Iterable[Entry]) -> list[int]:
+    """The slots that occur."""
+    return sorted({slot for *_, slot in entries})
+
+
+def turns(path: Coupling) -> Iterator[list[Entry]]:
+    """The entries in parts of whole rows m3 that need at most ACCUMULATORS vectors; a longer row is
+    a part of its own."""
+    turn: list[Entry] = []
+    for _, members in groupby(path.entries, key=lambda entry: entry[0]):
+        row = list(members)
+        if turn and len(slots_of(turn + row)) > ACCUMULATORS:
+            yield turn
+            turn = []
+        turn = turn + row
+    if turn:
+        yield turn

@@ -1,0 +1,69 @@
+// Vectors of channels: how wide they are here, and how rows of tensors come into them and back.
+// `real` (float or double) and SLOTS are defined by the file that includes this one.
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#if defined(__AVX512F__)
+enum { VECTOR = 64 / sizeof(real) };
+#elif defined(__AVX__)
+enum { VECTOR = 32 / sizeof(real) };
+#else
+enum { VECTOR = 16 / sizeof(real) };
+#endif
+// M of this many edges is computed at once; M of all of them must stay in the first-level cache.
+enum { EDGES = SLOTS > 128 ? 4 : 8 };
+typedef real many __attribute__((vector_size(EDGES * sizeof(real))));
+
+#if defined(__clang__)
+#define ROLLED _Pragma("clang loop unroll(disable)")
+#else
+#define ROLLED _Pragma("GCC unroll 1")
+#endif
+
+// Lanes for so many channels: the machine's, or the power of two that holds them, of at least two.
+static constexpr int width(int channels, int lanes = VECTOR) {
+  return lanes > 2 && lanes / 2 >= channels ? width(channels, lanes / 2) : lanes;
+}
+
+template <int N> struct lanes {
+  typedef real type __attribute__((vector_size(N * sizeof(real))));
+  static inline real total(type v) {
+    typename lanes<N / 2>::type low, high;
+    memcpy(&low, &v, sizeof low);
+    memcpy(&high, (const char *)&v + sizeof low, sizeof high);
+    return lanes<N / 2>::total(low + high);
+  }
+};
+template <> struct lanes<1> {
+  typedef real type;
+  static inline real total(type v) { return v; }
+};
+
+template <class V, int n> static inline V load(const real *p) {
+  V v = {};
+  memcpy(&v, p, n * sizeof(real));
+  return v;
+}
+template <class V, int n> static inline void store(real *p, V v) {
+  memcpy(p, &v, n * sizeof(real));
+}
+template <class V, int n> static inline void add(real *p, V v) {
+  store<V, n>(p, load<V, n>(p) + v);
+}
+
+// What a kernel sees of one edge: rows of the tensors, and M of its harmonics at m[slot * EDGES].
+struct Edge {
+  const real *x, *w, *g, *m, *u_x, *u_w, *m_u;
+  real *out, *by_x, *by_w, *by_y;
+};
+
+// The tensors; null: not given or not asked for.
+struct Tensors {
+  const real *x, *y, *w, *g, *u_x, *u_y, *u_w;
+  real *out, *by_x, *by_y, *by_w;
+};
