@@ -9,9 +9,13 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from equivbench.records.schema import Environment, Git
+
+T = TypeVar("T")
 
 PACKAGES = (
     "equivbench",
@@ -92,6 +96,39 @@ def driver_version() -> str | None:
         )
     found = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", text)
     return found.group(1) if found else None
+
+
+def nvml_reader(device: str, read: Callable[[Any, Any], T], what: str) -> Callable[[], T] | str:
+    """What reads ``what`` off the board that ``device`` is, or why there is nothing to read.
+
+    It imports torch.
+
+    Parameters
+    ----------
+    device
+        A CUDA device as torch names it, such as ``cuda:0``.
+    read
+        ``read(nvml, handle)`` with the module ``pynvml`` and its handle of the board; it is tried
+        once here.
+    what
+        The noun in that reason, such as ``clocks``.
+    """
+    try:
+        import pynvml
+    except ImportError:
+        return "nvidia-ml-py is not installed: pip install 'equivbench[gpu]'"
+    import torch
+
+    try:
+        pynvml.nvmlInit()
+        # NVML does not follow CUDA_VISIBLE_DEVICES; the UUID names the same board in both.
+        uuid = str(torch.cuda.get_device_properties(torch.device(device)).uuid)
+        name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
+        handle = pynvml.nvmlDeviceGetHandleByUUID(name)
+        read(pynvml, handle)
+    except pynvml.NVMLError as error:
+        return f"NVML gives no {what} for this device: {error}"
+    return lambda: read(pynvml, handle)
 
 
 def usable_cores() -> int:

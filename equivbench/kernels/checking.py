@@ -47,7 +47,8 @@ def tolerance(dtype: torch.dtype) -> Tolerance:
     rule."""
     if dtype not in TOLERANCES:
         raise UsageError(
-            f"kernels are not checked in {dtype}; choose one of {', '.join(str(one) for one in TOLERANCES)}"
+            f"kernels are not checked in {dtype};"
+            f" choose one of {', '.join(str(one) for one in TOLERANCES)}"
         )
     return TOLERANCES[dtype]
 
@@ -106,9 +107,7 @@ def _error(name: str, result: Tensor | None, expected: Tensor, dtype: torch.dtyp
             raise WrongKernelError(f"{name} is missing: autograd finds no way to it")
         return 0.0
     if type(result) is not Tensor:
-        raise WrongKernelError(
-            f"{name} is a {type(result).__name__}, which may do its work later, not a plain tensor"
-        )
+        raise not_plain(name, result)
     wanted = dtype if expected.is_floating_point() else expected.dtype
     if (
         result.shape != expected.shape
@@ -120,6 +119,13 @@ def _error(name: str, result: Tensor | None, expected: Tensor, dtype: torch.dtyp
             f"{name} is {kind}, not {list(expected.shape)} {wanted} on {expected.device.type}"
         )
     return relative_error(result.detach(), expected)
+
+
+def not_plain(name: str, result: Tensor) -> WrongKernelError:
+    """The error for a result that is not exactly a tensor."""
+    return WrongKernelError(
+        f"{name} is a {type(result).__name__}, which may do its work later, not a plain tensor"
+    )
 
 
 def poison(results: Results) -> None:

@@ -70,8 +70,8 @@ def comparisons(
     *,
     said: Callable[[str], None] = lambda text: None,
 ) -> Iterator[BackendComparison]:
-    """One :class:`BackendComparison` after the other; ends after one that was interrupted. ``said`` is
-    told what happens now.
+    """One :class:`BackendComparison` after the other; ends after one that was interrupted. ``said``
+    is told what happens now.
 
     Raises ``KeyboardInterrupt`` where there is nothing yet to keep of a comparison.
     """

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from equivbench.environment import nvml_reader
+
 _HARMLESS = ("GpuIdle", "ApplicationsClocksSetting", "None")
 """Reasons for a low clock that are no throttling: nothing to do, or set so by the user."""
 _PREFIX = "nvmlClocksThrottleReason"
@@ -26,28 +28,11 @@ class GpuState:
     """NVML's names of what holds the clocks down, such as ``SwPowerCap``; empty if nothing does."""
 
 
-Reader = Callable[[], GpuState]
-
-
-def reader(device: torch.device) -> Reader | str:
+def reader(device: torch.device) -> Callable[[], GpuState] | str:
     """What reads the state of ``device``, or why there is nothing to read."""
     if device.type != "cuda":
         return "no clocks are read on a CPU"
-    try:
-        import pynvml
-    except ImportError:
-        return "nvidia-ml-py is not installed: pip install 'equivbench[gpu]'"
-    try:
-        pynvml.nvmlInit()
-        # NVML does not follow CUDA_VISIBLE_DEVICES; the UUID names the same board in both.
-        uuid = str(torch.cuda.get_device_properties(device).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(
-            uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
-        )
-        read(pynvml, handle)
-    except pynvml.NVMLError as error:
-        return f"NVML gives no clocks for this device: {error}"
-    return lambda: read(pynvml, handle)
+    return nvml_reader(str(device), read, "clocks")
 
 
 def read(nvml: Any, handle: Any) -> GpuState:

@@ -232,7 +232,8 @@ class Prepared:
         """More calls a sample, after one of ``taken`` seconds was too short."""
         if taken <= 0.0 and self._calls >= _ENOUGH_CALLS:
             raise FailedError(
-                f"{self._calls} calls take no time by the clock of {self.problem.device}; it is broken"
+                f"{self._calls} calls take no time by the clock of {self.problem.device};"
+                " it is broken"
             )
         self._calls = (
             math.ceil(self._calls * (min(100.0, 1.2 * SAMPLE / taken) if taken > 0.0 else 100.0))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, as_is, unchanged
-from equivbench.kernels.checking import WrongKernelError, check, poison
+from equivbench.kernels.checking import WrongKernelError, check, not_plain, poison
 from equivbench.kernels.problem import (
     COTANGENT,
     Arguments,
@@ -68,9 +68,7 @@ class _Original:
         """``results`` of the kernel as those of the operation."""
         for name, result in results.items():
             if result is not None and type(result) is not Tensor:
-                raise WrongKernelError(
-                    f"{name} is a {type(result).__name__}, which may do its work later, not a plain tensor"
-                )
+                raise not_plain(name, result)
         output = results["output"]
         assert output is not None
         stated: Results = {"output": self.kernel.restore(output.detach())}

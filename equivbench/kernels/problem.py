@@ -134,7 +134,8 @@ def pose(
     """
     if mode != "forward" and not case.operation.differentiable:
         raise UnsupportedError(
-            f"{case.name} has no derivatives ({case.operation.name} is not differentiable); use forward"
+            f"{case.name} has no derivatives ({case.operation.name} is not differentiable);"
+            " use forward"
         )
     first = make_inputs(case, dtype=dtype, device=device, seed=seed)
     second = make_inputs(case, dtype=dtype, device=device, seed=seed + _SECOND_SEED)

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 import torch
 
+from equivbench.environment import nvml_reader
 from equivbench.records.schema import NotMeasured
 
 ClockPart = Literal["train", "compile", "data", "evaluate", "checkpoint", "timing", "other"]
@@ -165,18 +166,9 @@ def energy_meter(device: torch.device) -> EnergyMeter:
     """The meter of ``device``: the total energy counter of NVML, where there is one."""
     if device.type != "cuda":
         return EnergyMeter(NotMeasured("no energy counter is read on a CPU"))
-    try:
-        import pynvml
-    except ImportError:
-        return EnergyMeter(NotMeasured("nvidia-ml-py is not installed (extra gpu)"))
-    try:
-        pynvml.nvmlInit()
-        # NVML does not follow CUDA_VISIBLE_DEVICES; the UUID names the same board in both.
-        uuid = str(torch.cuda.get_device_properties(device).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(
-            uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
-        )
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError as error:
-        return EnergyMeter(NotMeasured(f"NVML gives no energy for this device: {error}"))
-    return EnergyMeter(lambda: float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000.0)
+    counter = nvml_reader(
+        str(device),
+        lambda nvml, handle: float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000.0,
+        "energy",
+    )
+    return EnergyMeter(NotMeasured(counter) if isinstance(counter, str) else counter)

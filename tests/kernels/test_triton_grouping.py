@@ -5,8 +5,8 @@ import gc
 import pytest
 import torch
 
-from equivbench.kernels.fused import triton_grouping
-from equivbench.kernels.fused.triton_grouping import CENTRE, NEIGHBOUR, groups
+from equivbench.kernels.fused import triton_launch
+from equivbench.kernels.fused.triton_launch import CENTRE, NEIGHBOUR, groups
 
 
 def edge_list(edges: int = 40, nodes: int = 7) -> torch.Tensor:
@@ -44,13 +44,13 @@ def test_groups_are_kept_while_the_edge_list_lives_and_made_anew_once_it_is_writ
 
 def test_nothing_outlives_its_edge_list() -> None:
     gc.collect()
-    before = len(triton_grouping._KEPT)
+    before = len(triton_launch._KEPT)
     edge_index = edge_list()
     groups(edge_index, CENTRE, 7)
-    assert len(triton_grouping._KEPT) == before + 1
+    assert len(triton_launch._KEPT) == before + 1
     del edge_index
     gc.collect()
-    assert len(triton_grouping._KEPT) == before
+    assert len(triton_launch._KEPT) == before
 
 
 def test_inference_tensors_have_no_version_and_are_grouped_each_time() -> None:

@@ -5,7 +5,7 @@ import ast
 
 import pytest
 
-from equivbench.kernels.fused.triton_source import INPUTS, Request, parts, write
+from equivbench.kernels.fused.triton_source import INPUTS, TritonRequest, parts, write
 from equivbench.kernels.operations import Convolution
 
 OPERATION = Convolution((128, 64, 32), 2, 2)
@@ -13,8 +13,8 @@ OPERATION = Convolution((128, 64, 32), 2, 2)
 
 def request(
     kind: str = "neighbours", tangents: tuple[str, ...] = (), wanted: tuple[str, ...] = INPUTS
-) -> Request:
-    return Request(OPERATION, kind, frozenset(tangents), frozenset(wanted), "float32", 64)  # type: ignore[arg-type]
+) -> TritonRequest:
+    return TritonRequest(OPERATION, kind, frozenset(tangents), frozenset(wanted), "float32", 64)  # type: ignore[arg-type]
 
 
 def names(source: str) -> set[str]:

@@ -22,7 +22,7 @@ from equivbench.kernels.fused.triton_launch import (
     launch_double_backward,
     launch_forward,
 )
-from equivbench.kernels.fused.triton_source import GROUPS, INPUTS, Request
+from equivbench.kernels.fused.triton_source import GROUPS, INPUTS, TritonRequest
 from equivbench.kernels.operations import Convolution
 
 RESULTS = ("grad", *INPUTS)
@@ -139,7 +139,7 @@ def registers(architecture: int) -> dict[str, dict[str, int]]:
     options = {"num_warps": 1, "enable_fp_fusion": True}
     found = {}
     for kind in ("centres", "neighbours"):
-        request = Request(operation, kind, frozenset(), frozenset(INPUTS), "float32", 64)
+        request = TritonRequest(operation, kind, frozenset(), frozenset(INPUTS), "float32", 64)
         signature = {name: "*i64" if name in GROUPS else "*fp32" for name in request.pointers}
         aligned = {(n,): [["tt.divisibility", 16]] for n in range(len(signature))}
         source = ASTSource(kernel(request), signature, constexprs={}, attrs=aligned)

@@ -18,8 +18,8 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
     ),
     KernelBackendSpec(
         name="fused",
-        summary="our own: unrolled sparse Clebsch-Gordan sums, gather and scatter fused; C on a CPU,"
-        " Triton on a GPU",
+        summary="our own: unrolled sparse Clebsch-Gordan sums, gather and scatter fused;"
+        " C on a CPU, Triton on a GPU",
         factory=f"{_FOLDER}.fused:Fused",
     ),
     KernelBackendSpec(

@@ -23,6 +23,7 @@ from equivbench.kernels.backend import Kernel, Tensors, UnsupportedError
 from equivbench.kernels.operations import Convolution, Operation, SphericalHarmonics
 from equivbench.kernels.operations.paths import coupling
 
+_CUDA_KERNELS = "cuequivariance-ops-torch-cu13"
 CUDA_METHOD = "uniform_1d"
 """The CUDA kernel for polynomials whose segments are all of one size, which both operations can be
 brought to."""
@@ -40,7 +41,7 @@ class CuEquivariance:
         if importlib.util.find_spec("cuequivariance_torch") is None:
             return "cuEquivariance is not installed: pip install cuequivariance-torch"
         if device.type == "cuda" and importlib.util.find_spec("cuequivariance_ops_torch") is None:
-            return "cuEquivariance's CUDA kernels are not installed: pip install cuequivariance-ops-torch-cu13"
+            return f"cuEquivariance's CUDA kernels are not installed: pip install {_CUDA_KERNELS}"
         return None
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
@@ -139,6 +140,6 @@ def _evaluator(polynomial: Any, dtype: torch.dtype, device: torch.device) -> tup
             raise FailedError(f"cuequivariance would not run {wanted}: {warning}") from warning
     if module.method != wanted:
         raise FailedError(
-            f"cuequivariance runs {module.method} in place of {wanted}; reinstall cuequivariance-ops-torch-cu13"
+            f"cuequivariance runs {module.method} in place of {wanted}; reinstall {_CUDA_KERNELS}"
         )
     return module, f"cuequivariance {version('cuequivariance-torch')} {wanted}"

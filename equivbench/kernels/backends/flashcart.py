@@ -46,14 +46,16 @@ class Flashcart:
             raise UnsupportedError(f"flashcart has no {operation.name!r} here; it does convolution")
         if len(set(operation.channels)) > 1 or not operation.parity:
             raise UnsupportedError(
-                "flashcart has only equal channels in each degree and only the paths of natural parity"
+                "flashcart has only equal channels in each degree"
+                " and only the paths of natural parity"
             )
         if (problem := self.missing(device)) is not None:
             raise FailedError(problem)
         most = importlib.import_module("flashcart.o3.kernel_config").kernel_l_max()
         if max(len(operation.channels) - 1, operation.edge_lmax, operation.target_lmax) > most:
             raise UnsupportedError(
-                f"flashcart has kernels up to degree {most}; set FLASHCART_KERNEL_L_MAX before it is imported"
+                f"flashcart has kernels up to degree {most};"
+                " set FLASHCART_KERNEL_L_MAX before it is imported"
             )
         return cartesian_kernel(operation, dtype=dtype, device=device)
 

@@ -41,7 +41,10 @@ class OpenEquivariance:
         ) as error:  # it asserts that torch was built for a GPU
             return f"OpenEquivariance does not load ({error}): {_INSTALL}"
         if not library.BUILT_EXTENSION:
-            return f"OpenEquivariance has no extension for torch {torch.__version__} ({library.BUILT_EXTENSION_ERROR}): {_INSTALL}"
+            return (
+                f"OpenEquivariance has no extension for torch {torch.__version__}"
+                f" ({library.BUILT_EXTENSION_ERROR}): {_INSTALL}"
+            )
         return None
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:

@@ -82,7 +82,8 @@ def _check(
     ):
         found = f"{x.dtype}, {harmonics.dtype} and {weights.dtype}"
         raise ValueError(
-            f"x, harmonics and weights of the convolution are {found}; all must be torch.float32 or torch.float64"
+            f"x, harmonics and weights of the convolution are {found};"
+            " all must be torch.float32 or torch.float64"
         )
 
 
@@ -233,7 +234,8 @@ def _differentiate_double_backward(
 ) -> tuple[Any, ...]:
     # Without this torch would leave the third derivatives out with no more than a warning.
     raise NotImplementedError(
-        "the fused convolution has first and second derivatives only; use the torch backend for third ones"
+        "the fused convolution has first and second derivatives only;"
+        " use the torch backend for third ones"
     )
 
 
@@ -249,7 +251,8 @@ for _name, _arguments, _results, _kernel, _fake in (
     ),
     (
         DOUBLE_BACKWARD,
-        f"bool[] needs, Tensor? by_x, Tensor? by_harmonics, Tensor? by_weights, Tensor grad, {_INPUTS}",
+        "bool[] needs, Tensor? by_x, Tensor? by_harmonics, Tensor? by_weights,"
+        f" Tensor grad, {_INPUTS}",
         "(Tensor, Tensor, Tensor, Tensor)",
         _double_backward,
         _double_backward_fake,

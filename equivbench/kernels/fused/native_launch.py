@@ -35,9 +35,8 @@ def compiled(operation: Convolution, dtype: torch.dtype) -> tuple[Any, float]:
     took just now."""
     library, seconds = native.library(source(couplings(operation), REAL[dtype]))
     launch = library.launch
-    launch.argtypes = [
-        ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.POINTER(_Tensors)
-    ]  # fmt: skip
+    sizes = [ctypes.c_int64] * 3
+    launch.argtypes = [ctypes.c_int, *sizes, ctypes.c_void_p, ctypes.POINTER(_Tensors)]
     return launch, seconds
 
 

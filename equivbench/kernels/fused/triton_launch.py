@@ -12,17 +12,25 @@ import importlib
 import linecache
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from equivbench.errors import FailedError
 from equivbench.kernels.fused.coupling import couplings
-from equivbench.kernels.fused.triton_grouping import CENTRE, NEIGHBOUR, groups
-from equivbench.kernels.fused.triton_source import INPUTS, Kind, Request, parts, write
+from equivbench.kernels.fused.triton_source import (
+    INPUTS,
+    TritonKernelKind,
+    TritonRequest,
+    parts,
+    write,
+)
 from equivbench.kernels.operations import Convolution
 
+NEIGHBOUR, CENTRE = 0, 1
+"""Rows of ``edge_index``."""
 BLOCK = 64
 """Most channels of a program: two for each lane of its warp, read eight bytes at once."""
 
@@ -146,15 +154,15 @@ def _pointers(inputs: Mapping[str, Tensor], tangents: Mapping[str, Tensor]) -> l
 
 def _request(
     operation: Convolution,
-    kind: Kind,
+    kind: TritonKernelKind,
     tangents: Mapping[str, Tensor],
     wanted: frozenset[str],
     dtype: torch.dtype,
-) -> Request:
+) -> TritonRequest:
     # A power of two, as Triton wants it, and no more than there are.
     block = min(BLOCK, 1 << (max(operation.channels) - 1).bit_length())
     accumulate = "float64" if dtype == torch.float64 else "float32"
-    return Request(operation, kind, frozenset(tangents), wanted, accumulate, block)  # type: ignore[arg-type]
+    return TritonRequest(operation, kind, frozenset(tangents), wanted, accumulate, block)  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=64)
@@ -170,7 +178,7 @@ def _every_harmonic(operation: Convolution) -> bool:
 
 
 def _launch(
-    request: Request, pointers: Sequence[Tensor], edge_index: Tensor, row: int, nodes: int
+    request: TritonRequest, pointers: Sequence[Tensor], edge_index: Tensor, row: int, nodes: int
 ) -> None:
     programs = nodes * len(parts(request.operation, request.block))
     if programs:
@@ -182,7 +190,7 @@ def _launch(
 
 
 @lru_cache(maxsize=256)
-def kernel(request: Request) -> Any:
+def kernel(request: TritonRequest) -> Any:
     """The Triton function for ``request``; it is compiled in its first call for each kind of
     argument.
 
@@ -202,3 +210,44 @@ def kernel(request: Request) -> Any:
     namespace: dict[str, Any] = {"triton": triton, "tl": tl, "__name__": f"{__name__}.generated"}
     exec(compile(source, name, "exec"), namespace)
     return namespace["kernel"]
+
+
+# Edges grouped by one of their ends, on the device and without waiting for it; kept for as long as
+# the edge list lives.
+
+
+class Groups(NamedTuple):
+    """The edges of node n are ``order[starts[n] : starts[n + 1]]``, in their own order."""
+
+    order: Tensor
+    """[edges] int64."""
+    others: Tensor
+    """[edges] int64: the node at the other end of each of ``order``."""
+    starts: Tensor
+    """[nodes + 1] int64."""
+
+
+_KEPT: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+"""Edge list -> its version and the groups made at that version, by (row, nodes)."""
+
+
+def groups(edge_index: Tensor, row: int, nodes: int) -> Groups:
+    """The edges of ``edge_index`` [2, edges] grouped by ``row``.
+
+    Sorting takes longer than the convolution, so the result is kept with the tensor, and made anew
+    once the tensor has been written to.
+    """
+    if edge_index.is_inference():  # has no version by which a write could be seen
+        return _group(edge_index, row, nodes)
+    if edge_index not in _KEPT or _KEPT[edge_index][0] != edge_index._version:
+        _KEPT[edge_index] = (edge_index._version, {})
+    made: dict[tuple[int, int], Groups] = _KEPT[edge_index][1]
+    if (row, nodes) not in made:
+        made[row, nodes] = _group(edge_index, row, nodes)
+    return made[row, nodes]
+
+
+def _group(edge_index: Tensor, row: int, nodes: int) -> Groups:
+    keys, order = edge_index[row].sort(stable=True)
+    starts = torch.searchsorted(keys, torch.arange(nodes + 1, device=keys.device))
+    return Groups(order, edge_index[1 - row].index_select(0, order), starts)

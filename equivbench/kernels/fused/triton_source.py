@@ -31,23 +31,23 @@ from typing import Literal
 from equivbench.kernels.fused.coupling import Coupling, couplings
 from equivbench.kernels.operations import Convolution
 
-Kind = Literal["centres", "neighbours"]
+TritonKernelKind = Literal["centres", "neighbours"]
 Accumulate = Literal["float32", "float64"]
 INPUTS = ("x", "harmonics", "weights")
 LETTERS = {"x": "x", "harmonics": "y", "weights": "w"}
 GROUPS = ("order", "others", "starts")
-"""The pointers of :class:`equivbench.kernels.fused.triton_grouping.Groups`."""
+"""The pointers of :class:`equivbench.kernels.fused.triton_launch.Groups`."""
 Term = frozenset[str]
 """The inputs replaced by their tangents."""
 
 
 @dataclass(frozen=True)
-class Request:
+class TritonRequest:
     """Which kernel: ``tangents`` empty is the plain form; ``wanted`` are the gradients that
     ``neighbours`` writes."""
 
     operation: Convolution
-    kind: Kind
+    kind: TritonKernelKind
     tangents: frozenset[str]
     wanted: frozenset[str]
     accumulate: Accumulate
@@ -85,12 +85,13 @@ def parts(operation: Convolution, block: int) -> tuple[tuple[int, int], ...]:
     )
 
 
-def write(request: Request) -> str:
+def write(request: TritonRequest) -> str:
     """The source of a module that defines ``kernel``; it is launched on nodes times parts programs
     of one warp."""
     todo = parts(request.operation, request.block)
     lines = [
-        f"# {request.kind} of {request.operation}, tangents {sorted(request.tangents)}, {sorted(request.wanted)}"
+        f"# {request.kind} of {request.operation},"
+        f" tangents {sorted(request.tangents)}, {sorted(request.wanted)}"
     ]
     for degree in dict.fromkeys(degree for degree, _ in todo):
         lines += [*_Degree(request, degree, len(todo)).function(), ""]
@@ -112,7 +113,7 @@ def write(request: Request) -> str:
 class _Degree:
     """Writes the function for the paths from one source degree."""
 
-    def __init__(self, request: Request, degree: int, parts: int) -> None:
+    def __init__(self, request: TritonRequest, degree: int, parts: int) -> None:
         found = couplings(request.operation)
         self.request, self.degree, self.parts, self.slots = request, degree, parts, found.slots
         self.terms = request.terms
@@ -127,7 +128,8 @@ class _Degree:
         """The lines of the function."""
         arguments = ", ".join(self.request.pointers)
         yield "@triton.jit"
-        yield f"def degree{self.degree}({arguments}, node, first, last, NUMBER: tl.constexpr, PART: tl.constexpr):"
+        constants = "NUMBER: tl.constexpr, PART: tl.constexpr"
+        yield f"def degree{self.degree}({arguments}, node, first, last, {constants}):"
         yield f"    channel = NUMBER * {self.request.block} + tl.arange(0, {self.request.block})"
         if self.mask:
             yield f"    inside = channel < {self.channels}"
@@ -180,7 +182,8 @@ class _Degree:
         for path in self.paths:
             body += self.load_weights(path)
             for r in range(2 * path.target + 1):
-                place = f"cotangent + other * {operation.target_size} + {path.output + r * self.channels}"
+                column = path.output + r * self.channels
+                place = f"cotangent + other * {operation.target_size} + {column}"
                 body.append(self.load(f"g{r}", place))
             body += self.path_gradients(path)
         for k in self.harmonics if "harmonics" in wanted else ():
@@ -262,7 +265,8 @@ class _Degree:
         slots = sorted({slot for path in paths for _, _, slot in path.entries})
         for variant in variants:
             for slot in slots:
-                yield f"m{variant}{slot} = {_sum(f'{value!r} * {variant}{k}' for k, value in self.slots[slot])}"
+                terms = (f"{value!r} * {variant}{k}" for k, value in self.slots[slot])
+                yield f"m{variant}{slot} = {_sum(terms)}"
 
     def loop(self, body: Iterable[str]) -> Iterator[str]:
         """The loop over the edges of a node; the next indices are on their way while this edge is
@@ -287,7 +291,8 @@ class _Degree:
         """The features of one node, a block of channels for each component."""
         for variant, pointer in self.variants("x"):
             for s in range(2 * self.degree + 1):
-                place = f"{pointer} + {row} * {self.request.operation.source_size} + {self.first + s * self.channels}"
+                column = self.first + s * self.channels
+                place = f"{pointer} + {row} * {self.request.operation.source_size} + {column}"
                 yield self.load(f"{variant}{s}", place)
 
     def load_weights(self, path: Coupling) -> Iterator[str]:

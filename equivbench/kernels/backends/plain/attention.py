@@ -50,8 +50,8 @@ def point_attention(
 
     ``placed`` [samples, residues, heads, 3 (a + b + c)] are query, key and value points (``counts``
     each) in space and ``weight`` [heads] that of their squared distances over two. As a residue's
-    own points shift all its logits alike,
-    |q - k|^2 needs only 2 q.k - |k|^2, so scalars and points are one product of longer queries and keys.
+    own points shift all its logits alike, |q - k|^2 needs only 2 q.k - |k|^2, so scalars and
+    points are one product of longer queries and keys.
     """
     scalars = q.shape[-1]
     q_points, k_points, v_points = torch.split(placed, [3 * count for count in counts], dim=-1)
