@@ -145,14 +145,13 @@ def _report(
     from equivbench.gate.compare import compare
     from equivbench.gate.noise import committed_floors
     from equivbench.report.gate import (
-        COLUMNS,
-        markdown,
-        rows,
+        gate_table,
         subject,
         summary_line,
         workflow_commands,
         worst_first,
     )
+    from equivbench.report.render import to_markdown
 
     judgements = compare(
         *sides, thresholds=thresholds, floors=committed_floors(), allow_dirty=allow_dirty
@@ -164,14 +163,14 @@ def _report(
     if output == "json":
         print_json({"exit_code": code, "benchmarks": list(map(_plain, worst_first(judgements)))})
         return code
-    print_table(COLUMNS, rows(judgements))
+    print_table(gate_table(judgements))
     sys.stdout.write(summary_line(judgements) + "\n")
     if output == "github":
         sys.stdout.write("".join(f"{line}\n" for line in workflow_commands(judgements, strict)))
         page = os.environ.get("GITHUB_STEP_SUMMARY")
         if page:
             with open(page, "a", encoding="utf-8") as file:
-                file.write(markdown(judgements, f"equivbench check: {title}"))
+                file.write(to_markdown(gate_table(judgements, f"equivbench check: {title}")))
     return code
 
 

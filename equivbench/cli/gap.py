@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from equivbench.gap.efficiency import PairGap
+    from equivbench.records.schema import RunRecord
 
 
 def register(app: typer.Typer) -> None:
@@ -30,7 +31,7 @@ def gap(
     from equivbench.gap.efficiency import efficiency_gap
     from equivbench.gap.pairing import ARMS, pair_up
     from equivbench.records.submission import admitted
-    from equivbench.report.gaps import COLUMNS, gap_rows
+    from equivbench.report.gaps import gap_table
 
     records = admitted(results, invalid="warn")
     problems = pair_up(records).problems
@@ -38,7 +39,8 @@ def gap(
     if not gaps:
         if not problems:
             raise FailedError(
-                f"{results} has no record of an {' or '.join(ARMS)} arm; `equivbench run` writes both"
+                f"{results} has no record of an {' or '.join(ARMS)} arm; "
+                "`equivbench run` writes both"
             )
         raise next(
             (problem for problem in problems if isinstance(problem, IncomparableError)), problems[0]
@@ -46,7 +48,7 @@ def gap(
     if as_json:
         print_json([each.to_json() for each in gaps])
     else:
-        print_table(COLUMNS, gap_rows(gaps))
+        print_table(gap_table(gaps))
         _print_paragraphs(gaps)
     for problem in problems:
         message("left out", str(problem))
@@ -54,19 +56,25 @@ def gap(
     if lost:
         names = ", ".join(f"{each.task}/{each.pair}" for each in lost)
         raise FailedError(
-            f"every seed of an arm diverged in {names}; its recipe needs another learning rate (`equivbench tune`)"
+            f"every seed of an arm diverged in {names}; its recipe needs another learning rate "
+            "(`equivbench tune`)"
         )
 
 
+def print_summary(records: Sequence[RunRecord], gaps: Sequence[PairGap]) -> None:
+    """Print what ``run`` ends with: a table of the arms of each pair, and a paragraph on each
+    gap."""
+    from equivbench.cli.output import print_table
+    from equivbench.report.summary import summary_tables
+
+    for table in summary_tables(records):
+        print_table(table)
+    _print_paragraphs(gaps)
+
+
 def _print_paragraphs(gaps: Sequence[PairGap]) -> None:
-    from equivbench.report.gaps import scaling_lines, setting
-    from equivbench.report.summary import gap_lines
+    from equivbench.report.gaps import paragraphs
     from equivbench.report.text import printable
 
-    for each in gaps:
-        typer.echo()
-        typer.echo(printable(f"{each.task}/{each.pair}: {setting(each)}"))
-        for line in gap_lines(each):
-            typer.echo("  " + printable(line))
-    for line in scaling_lines(gaps):
+    for line in paragraphs(gaps):
         typer.echo(printable(line))

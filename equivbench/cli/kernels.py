@@ -257,12 +257,11 @@ class _Report:
 
     def _show(self) -> None:
         from equivbench.cli.output import print_table
-        from equivbench.report.kernels import COLUMNS, heading, kernel_rows
-        from equivbench.report.text import printable
+        from equivbench.report.kernels import heading, kernel_table
 
         if self._case is not None and self._pending and not self._quiet:
             self.say("")
-            typer.echo(printable(heading(self._case.source, self._case.sizes, self._pending[0])))
-            print_table(COLUMNS, kernel_rows(self._pending))
+            title = heading(self._case.source, self._case.sizes, self._pending[0])
+            print_table(kernel_table(self._pending, title))
             typer.echo()
         self._pending = []

@@ -201,21 +201,11 @@ def _print_result(result: Result, json: bool) -> None:
             }
         )
     elif records:
-        from rich.console import Console
+        from equivbench.cli.gap import print_summary
 
-        from equivbench.report.summary import print_summary
-
-        console = Console()
-        if not console.is_terminal:
-            console = Console(width=10_000)  # in a pipe or file nothing is wrapped or cut
-        print_summary(records, gaps, console)
+        print_summary(records, gaps)
         for kept in result.kept:
-            console.print(
-                f"{'kept' if kept.reused else 'wrote'} {kept.path}",
-                highlight=False,
-                soft_wrap=True,
-                markup=False,
-            )
+            typer.echo(f"{'kept' if kept.reused else 'wrote'} {kept.path}")
 
 
 def _comparable(records: list[RunRecord]) -> list[RunRecord]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from equivbench.gate.metrics import Thresholds
 from equivbench.gate.noise import FloorTable, noise_floor
@@ -39,6 +39,8 @@ class Judgement:
     repeats: str = ""
     """Such as ``8 rounds`` or ``3 seeds``."""
     control: bool = False
+    context: dict[str, str] = field(default_factory=dict)
+    """What else was compared like with like: the machine, kernels, budget, data, ..."""
 
 
 def compare(
@@ -186,6 +188,7 @@ def _line(measurement: Samples, verdict: GateVerdict, reason: str) -> Judgement:
         verdict=verdict,
         reason=reason,
         control=measurement.control,
+        context=dict(measurement.context),
     )
 
 

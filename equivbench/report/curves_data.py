@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from equivbench.gap.intervals import Quantity, student
 from equivbench.gap.pairing import ArmRun
 from equivbench.records.schema import RunRecord, TracePoint
-from equivbench.report.board import Row, Setting
+from equivbench.report.board import BoardSetting, Row
 
 Array = NDArray[np.float64]
 AXES = ("seconds", "samples", "steps")
@@ -44,12 +44,12 @@ class Curve:
     """The learning curve of the row ``row`` of the board of ``setting``; no points where no seed
     finished."""
 
-    setting: Setting
+    setting: BoardSetting
     row: Row
     points: tuple[CurvePoint, ...]
 
 
-def make_curve(setting: Setting, row: Row, finished: Sequence[RunRecord]) -> Curve:
+def make_curve(setting: BoardSetting, row: Row, finished: Sequence[RunRecord]) -> Curve:
     """The curve over the runs ``finished`` of ``row``, which ends at its ``total``.
 
     The rules put evaluations at the same points of the budget, so seeds are averaged evaluation by

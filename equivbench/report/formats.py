@@ -2,33 +2,147 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import astuple, fields
 
 import msgspec
 
 from equivbench.errors import unknown_name
-from equivbench.report.board import DIGITS, Board, Row
-from equivbench.report.board_text import COLUMNS, HEADERS, NUMBERS, SETTING, remarks, summary, title
-from equivbench.report.latex import PREAMBLE, board_table
+from equivbench.report import render
+from equivbench.report.board import DIGITS, LEVEL, Board, BoardSetting, Row
 from equivbench.report.provenance import Provenance
-from equivbench.report.text import csv_cell, markdown_cell
+from equivbench.report.table import Column, Table
 
-Value = str | int | float | None
-SOURCES = tuple(field.name for field in fields(Provenance))
-"""The last columns of a sheet, several values of one row joined by semicolons."""
+SHORT = 12
+"""Characters of a digest or commit that a person reads; json and csv have all."""
 PAGE = "html"
 """The format that needs more than the boards: :func:`equivbench.report.html.page.to_html` of a
 whole publication."""
 
 
-def check_format(name: str) -> str:
-    """``name``; raises ``UsageError`` for an unknown format."""
-    if name not in FORMATS and name != PAGE:
-        raise unknown_name("format", name, [*FORMATS, PAGE])
-    return name
+def _number(name: str, heading: str = "") -> Column:
+    return Column(name, "number", heading, digits=DIGITS)
+
+
+COLUMNS = (
+    _number("rank"),
+    Column("pair", key=True),
+    Column("arm", key=True),
+    Column("model"),
+    Column("kernels", key=True),
+    Column("setup", key=True),
+    _number("parameters"),
+    Column("total", "number", digits=DIGITS, better="lower"),
+    _number("total_low", "low"),
+    _number("total_high", "high"),
+    _number("share"),
+    _number("floor"),
+    Column("explained", "number", digits=DIGITS, better="higher"),
+    _number("of_linear", "of linear"),
+    _number("samples_per_second", "samples/s"),
+    _number("samples_per_second_all_in", "samples/s all-in"),
+    _number("compile_seconds", "compile s"),
+    _number("epochs"),
+    _number("seeds"),
+    _number("finished"),
+    _number("diverged"),
+    Column("status"),
+    Column("note"),
+)
+"""What a table shows of a row, by its fields; where the row comes from goes below the table."""
+SETTING = tuple(Column(field.name, key=True) for field in fields(BoardSetting))
+SOURCES = tuple(Column(field.name) for field in fields(Provenance))
+"""The last columns of a sheet, several values of one row joined by semicolons."""
+
+PREAMBLE = (
+    "% Needs \\usepackage{booktabs} in the preamble; the tables are wide: landscape pages, or "
+    "\\tiny in place of \\scriptsize.\n"
+)
+_SAME = ("rank", "pair", "arm", "kernels", "setup")
+_RESULTS = ("total", "total_low", "total_high", "share", "floor", "explained", "of_linear")
+_COUNTS = ("samples_per_second", "samples_per_second_all_in", "compile_seconds", "epochs", "seeds")
+TABULARS = (
+    (*_SAME, "model", *_RESULTS, "status", "note"),
+    (*_SAME, "parameters", *_COUNTS, "finished", "diverged"),
+)
+"""What stands side by side in LaTeX: each board makes two tables on top of each other, rows in the
+same order."""
+
+
+def board_table(board: Board) -> Table:
+    """Make the table of one board: the setting above it, the commands that made the rows below."""
+    return Table(
+        setting_text(board.setting),
+        COLUMNS,
+        [[getattr(row, column.name) for column in COLUMNS] for row in board.rows],
+        notes=remarks(board),
+        caption=summary(board),
+    )
+
+
+def sheet(boards: Sequence[Board]) -> Table:
+    """Make one table of all rows, their settings in front and their provenance behind."""
+    columns = (*SETTING, Column("unit"), *COLUMNS, Column("unfinished"), *SOURCES)
+    rows = [
+        [
+            *astuple(board.setting),
+            board.unit,
+            *(getattr(row, column.name) for column in COLUMNS),
+            row.unfinished,
+            *astuple(row.provenance),
+        ]
+        for board in boards
+        for row in board.rows
+    ]
+    return Table("", columns, rows)
+
+
+def setting_text(setting: BoardSetting) -> str:
+    """Task, preset, budget, variant and machine."""
+    parts = (setting.task, setting.preset, setting.budget, setting.variant, setting.machine_key)
+    return ", ".join(part for part in parts if part)
+
+
+def summary(board: Board) -> str:
+    """What else the rows share, and what the first number of each is."""
+    setting = board.setting
+    digest = setting.dataset_sha256[:SHORT]
+    unit = board.unit or "the unit of the task"
+    return (
+        f"Data {setting.dataset} {setting.dataset_version} (SHA-256 {digest}), "
+        f"test group {setting.group or 'unknown'}, rules {setting.rules_version}; "
+        f"total in {unit}, low and high its {LEVEL:.0%} interval over seeds."
+    )
+
+
+def remarks(board: Board) -> list[str]:
+    """Below the table: the command behind every row, once for rows that share it, and why seeds
+    have no result."""
+    together: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    for row in board.rows:
+        source = row.provenance
+        key = (source.commands, source.commits, source.first, source.last, source.device)
+        together[key].append(row)
+    lines = [
+        f"{', '.join(map(_name, rows))}: {_source(rows[0].provenance)}"
+        for rows in together.values()
+    ]
+    return lines + [f"{_name(row)}, {why}" for row in board.rows for why in row.unfinished]
+
+
+def _name(row: Row) -> str:
+    return f"{row.pair} {row.arm} ({row.setup})"
+
+
+def _source(source: Provenance) -> str:
+    commits = ", ".join(map(_short, source.commits)) or "none, an installed package"
+    when = source.first if source.first == source.last else f"{source.first} to {source.last}"
+    return f"{'; '.join(source.commands)} (commit {commits}; {when}; {source.device})"
+
+
+def _short(commit: str) -> str:
+    return commit[:SHORT] + "-dirty" * commit.endswith("-dirty")
 
 
 def to_json(boards: Sequence[Board]) -> str:
@@ -39,72 +153,18 @@ def to_json(boards: Sequence[Board]) -> str:
 def to_csv(boards: Sequence[Board]) -> str:
     """One line a row, its setting repeated in front and its provenance behind; an empty cell is
     null."""
-    sheet = io.StringIO()
-    writer = csv.writer(sheet, lineterminator="\n")
-    writer.writerow([*SETTING, "unit", *COLUMNS, "unfinished", *SOURCES])
-    for board in boards:
-        for row in board.rows:
-            details = [_joined(row.unfinished), *map(_joined, astuple(row.provenance))]
-            values = [*astuple(board.setting), board.unit, *_values(row), *details]
-            writer.writerow([_cell(value, csv_cell, null="") for value in values])
-    return sheet.getvalue()
+    return render.to_csv(sheet(boards))
 
 
 def to_markdown(boards: Sequence[Board]) -> str:
     """A heading, a table and the commands behind it for each setting."""
-    return "\n".join(map(_section, boards))
+    return "\n".join(render.to_markdown(board_table(board)) for board in boards)
 
 
 def to_latex(boards: Sequence[Board]) -> str:
     """A fragment for ``\\input``: a table with the commands behind it for each setting."""
-    return "\n".join(
-        [
-            PREAMBLE,
-            *(
-                board_table(board, title(board.setting), summary(board), remarks(board))
-                for board in boards
-            ),
-        ]
-    )
-
-
-def _section(board: Board) -> str:
-    lines = [
-        f"### {markdown_cell(title(board.setting))}",
-        "",
-        markdown_cell(summary(board)),
-        "",
-        _line(HEADERS.get(column, column) for column in COLUMNS),
-        _line("---:" if column in NUMBERS else "---" for column in COLUMNS),
-        *(
-            _line(_cell(value, markdown_cell, null="n/a") for value in _values(row))
-            for row in board.rows
-        ),
-        "",
-        *(f"- {markdown_cell(remark)}" for remark in remarks(board)),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _values(row: Row) -> list[Value]:
-    """Those of ``COLUMNS``."""
-    return [getattr(row, column) for column in COLUMNS]
-
-
-def _joined(value: str | tuple[str, ...]) -> str:
-    return value if isinstance(value, str) else "; ".join(value)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _cell(value: Value, escape: Callable[[str], str], *, null: str) -> str:
-    if value is None:
-        return null
-    if isinstance(value, str):
-        return escape(value)
-    return str(value) if isinstance(value, int) else f"{value:.{DIGITS}g}"
+    tables = [render.to_latex(board_table(board), TABULARS) for board in boards]
+    return "\n".join([PREAMBLE, *tables])
 
 
 FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {
@@ -113,3 +173,10 @@ FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {
     "json": to_json,
     "latex": to_latex,
 }
+
+
+def check_format(name: str) -> str:
+    """``name``; raises ``UsageError`` for an unknown format."""
+    if name not in FORMATS and name != PAGE:
+        raise unknown_name("format", name, [*FORMATS, PAGE])
+    return name

@@ -1,43 +1,83 @@
-"""The efficiency gap in a table and in plain words."""
+"""The efficiency gap for a reader: a table of all gaps, and a paragraph on each in plain words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 from equivbench.budget import Budget
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity, Timed
+from equivbench.report.table import Cell, Column, Table
+from equivbench.report.text import number_text, quantity_text, seconds_text
 
 OTHER = {"equivariant": "augmented", "augmented": "equivariant"}
-COLUMNS = (
-    "pair",
-    "kernels",
-    "preset",
-    "budget",
-    "seeds",
-    "equiv. loss",
-    "augm. loss",
-    "loss ratio",
-    "s/sample ratio",
-    "behind",
-    "s* steady",
-    "s* all-in",
-    "leader's slack",
-)
-"""Ratios are equivariant over augmented; the slack is how much slower the other arm could be and
-still tie (1 / its s*)."""
 BARELY = 1.05
 """A bound on the speed-up below this says no more than that the arm is behind."""
+NEVER_TIED = "it did not reach the other model's loss within the budget"
+
+COLUMNS = (
+    Column("pair", key=True),
+    Column("kernels", key=True),
+    Column("preset", key=True),
+    Column("budget", key=True),
+    Column("variant", key=True, show="differs"),
+    Column("data", key=True, show="needed"),
+    Column("training samples", key=True, show="needed"),
+    Column("machine", key=True, show="differs"),
+    Column("rules", key=True, show="differs"),
+    Column("data digest", key=True, show="needed"),
+    Column("seeds"),
+    Column("loss_equivariant", "number", "equiv. loss", better="lower", interval=False),
+    Column("loss_augmented", "number", "augm. loss", better="lower", interval=False),
+    Column("loss_ratio", "number", "loss ratio"),
+    Column("throughput_ratio", "number", "s/sample ratio", interval=False),
+    Column("behind"),
+    Column("s_star_steady", "number", "s* steady"),
+    Column("s_star_all_in", "number", "s* all-in"),
+    Column("slowdown_margin", "number", "slowdown margin"),
+)
+LEGEND = (
+    "Ratios are equivariant over augmented. s*: how much faster the arm behind must become to tie; "
+    f"after a > {NEVER_TIED}. Slowdown margin: how much slower the better model could be and still "
+    "tie."
+)
 
 
-def gap_rows(gaps: Sequence[PairGap]) -> list[tuple[str, ...]]:
-    """A row per gap under ``COLUMNS``; the s* is that of the arm behind (of the one that seems so,
-    in brackets).
+def gap_table(gaps: Sequence[PairGap]) -> Table:
+    """Make the table of ``gaps``, a row each.
 
+    s* is that of the arm behind, or of the one that seems to be where the intervals do not decide.
     Until it is extended, the arm behind has not reached the other within its budget, so its s* is a
-    bound; the leader's slack is measured within the budget.
+    bound; the slowdown margin of the other is measured within the budget.
     """
-    return [_row(gap) for gap in gaps]
+    return Table("", COLUMNS, [_row(gap) for gap in gaps], notes=[LEGEND])
+
+
+def _row(gap: PairGap) -> list[Cell]:
+    found = headline(gap)
+    s_star = found[1] if found is not None else None
+    undecided = "-" if found is None else f"undecided ({found[0]}?)"
+    return [
+        f"{gap.task}/{gap.pair}",
+        kernels_text(gap),
+        gap.preset,
+        budget_text(gap),
+        variant_text(gap.variant),
+        gap.dataset["name"],
+        gap.dataset["sizes"].get("train"),
+        gap.machine_key,
+        gap.rules_version,
+        gap.dataset["sha256"][:12],
+        seeds_text(gap.n_seeds - gap.n_diverged, gap.n_seeds),
+        gap.loss_equivariant,
+        gap.loss_augmented,
+        gap.loss_ratio,
+        gap.throughput_ratio.steady,
+        gap.behind or undecided,
+        None if s_star is None else s_star.steady,
+        None if s_star is None else s_star.all_in,
+        slowdown_margin(gap),
+    ]
 
 
 def headline(gap: PairGap) -> tuple[str, Timed] | None:
@@ -53,42 +93,105 @@ def headline(gap: PairGap) -> tuple[str, Timed] | None:
     return arm, gap.s_star_equivariant if arm == "equivariant" else gap.s_star_augmented
 
 
+def slowdown_margin(gap: PairGap) -> Quantity:
+    """How much slower the better model could be and still tie: 1 / its s*."""
+    found = headline(gap)
+    if found is None:
+        return Quantity()
+    leader = gap.s_star_augmented if found[0] == "equivariant" else gap.s_star_equivariant
+    return leader.steady.map(lambda value: 1 / value, falling=True)
+
+
+def paragraphs(gaps: Sequence[PairGap]) -> list[str]:
+    """The lines below the table: a paragraph on each gap with its setting, then how losses fall."""
+    lines: list[str] = []
+    for gap in gaps:
+        lines += ["", f"{gap.task}/{gap.pair}: {setting(gap)}"]
+        lines += [f"  {line}" for line in gap_lines(gap)]
+    return lines + scaling_lines(gaps)
+
+
+def gap_lines(gap: PairGap) -> list[str]:
+    """The paragraph on one gap: the reading, the figures behind it, and what to know about them."""
+    lines = [reading(gap)]
+    ratio = quantity_text(gap.loss_ratio)
+    cost = quantity_text(gap.throughput_ratio.steady, interval=False)
+    lines.append(
+        f"loss equivariant/augmented {ratio}; seconds a sample equivariant/augmented {cost}"
+    )
+    found = headline(gap)
+    if found is not None:
+        lines += _break_even_lines(gap, *found)
+    for change in gap.lead_changes:
+        hands = (
+            "the lead changes hands"
+            if change.decided
+            else "the lead may change hands, the intervals do not decide it,"
+        )
+        lines.append(
+            f"{hands} to the {change.to} arm at {turn_text(change.seconds)} of budget, "
+            f"loss {number_text(change.loss)}"
+        )
+    return lines + [f"note: {note}" for note in gap.notes]
+
+
+def _break_even_lines(gap: PairGap, arm: str, s_star: Timed) -> list[str]:
+    """The break-even speed-up of ``arm`` and its two factors."""
+    if arm == "equivariant":
+        efficiency, speed = gap.sample_efficiency, gap.speed.steady
+    else:
+        efficiency = gap.sample_efficiency_augmented
+        speed = gap.speed.steady.map(lambda value: 1 / value, falling=True)
+    steady, all_in = (quantity_text(each, why="") for each in (s_star.steady, s_star.all_in))
+    factors = [quantity_text(each, interval=False) for each in (efficiency, speed)]
+    return [
+        f"break-even speed-up of the {arm} arm: {steady} steady, {all_in} with compilation",
+        f"  = sample efficiency {factors[0]} x speed {factors[1]}",
+    ]
+
+
 def reading(gap: PairGap) -> str:
     """The gap in one or two plain sentences."""
     finished = gap.n_seeds - gap.n_diverged
-    count = (
-        f"{finished} of {gap.n_seeds} seeds finished"
-        if gap.n_diverged
-        else f"{gap.n_seeds} seed{'s' * (gap.n_seeds != 1)}"
-    )
+    plural = "s" * (gap.n_seeds != 1)
+    count = f"{seeds_text(finished, gap.n_seeds)} seed{plural}" + " finished" * bool(gap.n_diverged)
     if gap.behind is None:
         return f"The intervals do not decide which arm is behind ({count})."
     behind, leader = gap.behind, OTHER[gap.behind]
     s_star = gap.s_star_equivariant if behind == "equivariant" else gap.s_star_augmented
     spare = gap.s_star_augmented if behind == "equivariant" else gap.s_star_equivariant
-    sentences = [
-        f"The {behind} arm is behind ({count})"
-        + _faster(s_star.steady)
-        + _slower(leader, spare.steady)
-        + "."
-    ]
+    first = f"The {behind} arm is behind ({count})"
+    first += _faster(s_star.steady) + _slower(leader, spare.steady) + "."
     if gap.lead.arm is None:
-        sentences.append(f"Not a claimed lead: {gap.lead.reason}.")
-    else:
-        sentences.append(f"The {gap.lead.arm} arm leads ({gap.lead.reason}).")
-    return " ".join(sentences)
+        return f"{first} Not a claimed lead: {gap.lead.reason}."
+    return f"{first} The {gap.lead.arm} arm leads ({gap.lead.reason})."
+
+
+def _faster(s_star: Quantity) -> str:
+    """How much faster the arm behind must become, as the end of a sentence about it."""
+    if s_star.value is None:
+        return " and no speed-up seen would make it tie" if s_star.censored == "above" else ""
+    if s_star.censored == "above" and s_star.value < BARELY:
+        return f": {NEVER_TIED}, `run --extend K` shows how much faster it would have to be to tie"
+    more = "more than " if s_star.censored == "above" else ""
+    return f": it would have to be {more}{number_text(s_star.value, 2)}x faster to tie"
+
+
+def _slower(leader: str, s_star: Quantity) -> str:
+    """How much slower the better model could be, as the end of that sentence."""
+    if s_star.value is None or s_star.value <= 0 or s_star.censored == "above":
+        return ""
+    more = "more than " if s_star.censored == "below" else ""
+    factor = number_text(1 / s_star.value, 2)
+    return f"; the {leader} arm could be {more}{factor}x slower and still tie"
 
 
 def setting(gap: PairGap) -> str:
     """What the gap was measured under, in words."""
-    parts = [
-        gap.preset,
-        budget_text(gap),
-        *(f"{name} {value}" for name, value in sorted(gap.variant.items())),
-    ]
-    parts += [f"kernels {_kernels(gap)}", gap.machine_key]
-    epochs = ", ".join(f"{arm} {value:.3g}" for arm, value in gap.epochs.items())
-    return f"{', '.join(parts)}; epochs: {epochs}"
+    parts = [gap.preset, budget_text(gap), variant_text(gap.variant)]
+    parts += [f"kernels {kernels_text(gap)}", gap.machine_key]
+    epochs = ", ".join(f"{arm} {number_text(value)}" for arm, value in gap.epochs.items())
+    return f"{', '.join(filter(None, parts))}; epochs: {epochs}"
 
 
 def budget_text(gap: PairGap) -> str:
@@ -96,99 +199,57 @@ def budget_text(gap: PairGap) -> str:
     return Budget(gap.budget["kind"], gap.budget["limit"]).text
 
 
-def scaling_lines(gaps: Sequence[PairGap]) -> list[str]:
-    """How each arm's loss falls with the budget, a line per arm of each pair that was run at three
-    or more budgets."""
-    lines: list[str] = []
-    for gap in gaps:
-        for arm, fit in (gap.scaling or {}).items():
-            budgets = ", ".join(f"{budget:g}" for budget in fit.budgets)
-            falls = f"loss falls as budget^-{fit.exponent:.2f} ({fit.low:.2f} to {fit.high:.2f})"
-            line = f"scaling, {gap.task}/{gap.pair} {gap.preset}, {arm}: {falls} over {budgets} {gap.budget['kind']}"
-            if line not in lines:
-                lines.append(line)
-    return lines
-
-
-def show(quantity: Quantity, *, interval: bool = True, digits: int = 3) -> str:
-    """``1.8 (1.5 to 2.3)``; a bound as ``> 3``; an open end of the interval as ``..``; ``-`` where
-    nothing was measured."""
-    number: Callable[[float | None], str] = lambda value: (
-        ".." if value is None else f"{value:.{digits}g}"
-    )
-    if quantity.value is None:
-        return {"above": "> any", "below": "< any", None: "-"}[quantity.censored]
-    sign = {"above": "> ", "below": "< ", None: ""}[quantity.censored]
-    text = sign + number(quantity.value)
-    if interval and (quantity.low is not None or quantity.high is not None):
-        text += f" ({number(quantity.low)} to {number(quantity.high)})"
-    return text
-
-
-def turn_text(seconds: Quantity) -> str:
-    """A budget in seconds with its interval."""
-    assert seconds.value is not None
-    low, high = (".." if end is None else duration(end) for end in (seconds.low, seconds.high))
-    doubt = "" if seconds.low is not None and seconds.high is not None else "?"
-    return f"{duration(seconds.value)}{doubt} ({low} to {high})"
-
-
-def duration(seconds: float) -> str:
-    """Seconds, from two minutes or two hours on in those, to two digits or whole numbers."""
-    size, unit = next(
-        ((size, unit) for size, unit in ((3600.0, "h"), (60.0, "min")) if seconds >= 2 * size),
-        (1.0, "s"),
-    )
-    value = seconds / size
-    return f"{value:.0f} {unit}" if value >= 10 else f"{value:.2g} {unit}"
-
-
-def _kernels(gap: PairGap) -> str:
+def kernels_text(gap: PairGap) -> str:
     """One name where both arms run on it, else the equivariant arm's and the other's."""
     return " / ".join(dict.fromkeys(gap.kernels[arm] for arm in ("equivariant", "augmented")))
 
 
-def _row(gap: PairGap) -> tuple[str, ...]:
-    found = headline(gap)
-    behind, steady, all_in, slack = "-", "-", "-", "-"
-    if found is not None:
-        leader = gap.s_star_augmented if found[0] == "equivariant" else gap.s_star_equivariant
-        slack = show(leader.steady.map(lambda value: 1 / value, falling=True))
-        behind, steady, all_in = found[0], show(found[1].steady), show(found[1].all_in)
-        if gap.behind is None:
-            behind = f"({behind}?)"
-    finished = (
-        f"{gap.n_seeds - gap.n_diverged} of {gap.n_seeds}" if gap.n_diverged else str(gap.n_seeds)
-    )
-    return (
-        f"{gap.task}/{gap.pair}",
-        _kernels(gap),
-        gap.preset,
-        budget_text(gap),
-        finished,
-        show(gap.loss_equivariant, interval=False),
-        show(gap.loss_augmented, interval=False),
-        show(gap.loss_ratio),
-        show(gap.throughput_ratio.steady, interval=False),
-        behind,
-        steady,
-        all_in,
-        slack,
-    )
+def variant_text(variant: Mapping[str, str]) -> str:
+    """How a run differs from the pair as declared: ``forces direct, sweep of data at 0.25``."""
+    parts = [
+        f"{name} {value}"
+        for name, value in sorted(variant.items())
+        if name not in ("sweep", "value")
+    ]
+    if "sweep" in variant:
+        parts.append(f"sweep of {variant['sweep']} at {variant.get('value', '?')}")
+    return ", ".join(parts)
 
 
-def _faster(s_star: Quantity) -> str:
-    if s_star.value is None:
-        return " and no speed-up seen would make it tie" if s_star.censored == "above" else ""
-    if s_star.censored == "above" and s_star.value < BARELY:
-        return ": it never got there, `run --extend K` shows how much faster it would have to be to tie"
-    if s_star.censored == "above":
-        return f": it would have to be more than {s_star.value:.2g}x faster to tie"
-    return f": it would have to be {s_star.value:.2g}x faster to tie"
+def seeds_text(finished: int, seeds: int) -> str:
+    """How many seeds there are, and how many of them finished if not all did: ``2 of 3``."""
+    return str(seeds) if finished == seeds else f"{finished} of {seeds}"
 
 
-def _slower(leader: str, s_star: Quantity) -> str:
-    if s_star.value is None or s_star.value <= 0 or s_star.censored == "above":
-        return ""
-    more = "more than " if s_star.censored == "below" else ""
-    return f"; the {leader} arm could be {more}{1 / s_star.value:.2g}x slower and still tie"
+def scaling_lines(gaps: Sequence[PairGap]) -> list[str]:
+    """How each arm's loss falls with the budget, a line per arm of each pair that was run at three
+    or more budgets."""
+    lines: dict[str, None] = {}
+    for gap in gaps:
+        for arm, fit in (gap.scaling or {}).items():
+            budgets = ", ".join(f"{budget:g}" for budget in fit.budgets)
+            exponent = f"{fit.exponent:.2f} ({fit.low:.2f} to {fit.high:.2f})"
+            lines[
+                f"scaling, {gap.task}/{gap.pair} {gap.preset}, {arm}: loss falls as "
+                f"budget^-{exponent} over {budgets} {gap.budget['kind']}"
+            ] = None
+    return list(lines)
+
+
+def turn_text(seconds: Quantity) -> str:
+    """A budget in seconds with its interval, and a question mark where one end of it is open."""
+    text = quantity_text(seconds, 2, kind="seconds")
+    if seconds.low is not None and seconds.high is not None:
+        return text
+    value, _, interval = text.partition(" (")
+    return f"{value}?" + f" ({interval}" * bool(interval)
+
+
+def show(quantity: Quantity, *, interval: bool = True, digits: int = 3) -> str:
+    """The old name of :func:`equivbench.report.text.quantity_text`."""
+    return quantity_text(quantity, digits, interval=interval)
+
+
+def duration(seconds: float) -> str:
+    """The old name of :func:`equivbench.report.text.seconds_text`."""
+    return seconds_text(seconds, 2)

@@ -6,9 +6,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from equivbench.gap.intervals import Quantity
 from equivbench.gate.compare import Judgement
-from equivbench.gate.verdict import GateVerdict, percent
-from equivbench.report.text import markdown_cell, printable
+from equivbench.gate.verdict import GateVerdict
+from equivbench.report.render import cell_text
+from equivbench.report.table import Amount, Cell, Column, Table
+from equivbench.report.text import printable
 
 ORDER: tuple[GateVerdict, ...] = (
     "dirty",
@@ -22,24 +25,38 @@ ORDER: tuple[GateVerdict, ...] = (
     "new",
 )
 """Worst first: as the exit codes rank them."""
+SUBJECT = (Column("benchmark", key=True), Column("metric", key=True))
 COLUMNS = (
-    "benchmark",
-    "metric",
-    "baseline",
-    "candidate",
-    "change",
-    "99% bounds",
-    "noise",
-    "repeats",
-    "verdict",
-    "why",
+    Column("baseline", "number", digits=4),
+    Column("candidate", "number", digits=4),
+    Column("change", "change", "change (99% bounds)"),
+    Column("noise", "percent", digits=2),
+    Column("repeats"),
+    Column("verdict"),
+    Column("why"),
 )
 _ERRORS = frozenset({"dirty", "incomparable", "failed", "missing", "regression"})
 
 
-def rows(judgements: Sequence[Judgement]) -> list[tuple[str, ...]]:
-    """A row of text a judgement, worst verdicts first."""
-    return [_row(each) for each in worst_first(judgements)]
+def gate_table(judgements: Sequence[Judgement], title: str = "") -> Table:
+    """Make the table of ``judgements``, the worst verdicts first.
+
+    Of what else tells benchmarks apart (kernels, budget, data, ...) it shows what readers need.
+    """
+    contexts = dict.fromkeys(name for each in judgements for name in each.context)
+    columns = [Column(name, key=True, show="needed") for name in contexts]
+    rows = [
+        (*subject, *map(each.context.get, contexts), *found)
+        for each in worst_first(judgements)
+        for subject, found in [_row(each)]
+    ]
+    # A file that both sides read and that cannot be judged is said once.
+    return Table(
+        title,
+        [*SUBJECT, *columns, *COLUMNS],
+        list(dict.fromkeys(rows)),
+        caption=summary_line(judgements) if title else "",
+    )
 
 
 def worst_first(judgements: Sequence[Judgement]) -> list[Judgement]:
@@ -71,56 +88,38 @@ def workflow_commands(judgements: Sequence[Judgement], strict: bool) -> Iterator
             yield f"::{kind} title={title}::{_data(_sentence(each))}"
 
 
-def markdown(judgements: Sequence[Judgement], heading: str) -> str:
-    """A heading, the counts and a table, for the summary page of a workflow run."""
-    lines = [f"### {markdown_cell(heading)}", "", markdown_cell(summary_line(judgements)), ""]
-    lines += [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
-    lines += [f"| {' | '.join(markdown_cell(cell) for cell in row)} |" for row in rows(judgements)]
-    return "\n".join(lines) + "\n"
-
-
-def _row(each: Judgement) -> tuple[str, ...]:
-    return (
-        each.benchmark + (" (control)" if each.control else ""),
-        each.metric,
-        _quantity(each.baseline, each.unit),
-        _quantity(each.candidate, each.unit),
-        "" if each.change is None else f"{each.change:+.1%}",
-        "" if each.low is None or each.high is None else f"{each.low:+.1%} to {each.high:+.1%}",
-        "" if each.noise_floor is None else percent(each.noise_floor),
+def _row(each: Judgement) -> tuple[tuple[str, str], tuple[Cell, ...]]:
+    """The cells under :data:`SUBJECT` and those under :data:`COLUMNS`."""
+    bounds = each.low, each.high
+    subject = each.benchmark + (" (control)" if each.control else ""), each.metric
+    return subject, (
+        _amount(each.baseline, each.unit),
+        _amount(each.candidate, each.unit),
+        None if each.change is None else Quantity(each.change, *bounds),
+        each.noise_floor,
         each.repeats,
         each.verdict,
         each.reason,
     )
 
 
+def _amount(value: float | None, unit: str) -> Amount | None:
+    return None if value is None else Amount(value, "" if unit in ("1", "task unit") else unit)
+
+
 def _sentence(each: Judgement) -> str:
-    if each.baseline is None or each.candidate is None or each.change is None:
+    """What was measured and why it was judged so, for an annotation."""
+    _, found = _row(each)
+    cells = dict(zip((column.name for column in COLUMNS), found, strict=True))
+    if None in (cells["baseline"], cells["candidate"], cells["change"]):
         return each.reason
-    values = f"{_quantity(each.baseline, each.unit)} to {_quantity(each.candidate, each.unit)}"
-    interval = (
-        ""
-        if each.low is None or each.high is None
-        else f", 99% bounds {each.low:+.1%} to {each.high:+.1%}"
-    )
-    return f"{values} ({each.change:+.1%}{interval}): {each.reason}"
+    texts = {column.name: cell_text(cells[column.name], column) for column in COLUMNS}
+    return "{baseline} to {candidate}, changed by {change}: {why}".format(**texts)
 
 
 def subject(each: Judgement) -> str:
     """What was judged: the benchmark and its metric, where it has one."""
     return f"{each.benchmark} {each.metric}".strip()
-
-
-def _quantity(value: float | None, unit: str) -> str:
-    if value is None:
-        return ""
-    if unit == "s":
-        scale, name = next(
-            ((s, n) for s, n in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")) if value >= s),
-            (1e-9, "ns"),
-        )
-        return f"{value / scale:.4g} {name}"
-    return f"{value:.4g}" if unit in ("1", "", "task unit") else f"{value:.4g} {unit}"
 
 
 def _data(text: str) -> str:

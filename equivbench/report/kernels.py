@@ -7,17 +7,56 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from equivbench.records.kernels import MODES, KernelSamples
+from equivbench.report.table import Cell, Column, Table
+from equivbench.report.text import number_text
 
-COLUMNS = ("mode", "backend", "ms", "x e3nn", "of floor", "error", "compile s", "method")
+COLUMNS = (
+    Column("mode", key=True),
+    Column("backend", key=True),
+    Column("ms", "number", digits=4, better="lower"),
+    Column("x e3nn", "number", better="higher"),
+    Column("of floor", "percent", digits=2, better="higher"),
+    Column("error", "number", digits=1, better="lower"),
+    Column("compile", "seconds", better="lower"),
+    Column("method"),
+)
 BASE = "e3nn"
 """The backend that the others are compared with: what the field runs by default."""
 
 
-def kernel_rows(samples: Sequence[KernelSamples]) -> list[list[str]]:
-    """A row for each sample of one case, by mode and, in it, from the fastest to the slowest."""
-    ordered = sorted(samples, key=lambda one: (MODES.index(one.mode), min(one.rounds)))
+def kernel_table(samples: Sequence[KernelSamples], title: str = "") -> Table:
+    """Make the table of the samples of one case, by mode and, in it, from the fastest to the
+    slowest."""
     base = {one.mode: one for one in samples if one.backend == BASE}
-    return [_row(one, base.get(one.mode)) for one in ordered]
+    rows = [_row(one, base.get(one.mode)) for one in in_order(samples)]
+    return Table(title, COLUMNS, rows)
+
+
+def in_order(samples: Sequence[KernelSamples]) -> list[KernelSamples]:
+    """The samples of one case in the order of its table."""
+    return sorted(samples, key=lambda one: (MODES.index(one.mode), min(one.rounds)))
+
+
+def _row(sample: KernelSamples, base: KernelSamples | None) -> list[Cell]:
+    return [
+        sample.mode,
+        sample.backend,
+        1e3 * min(sample.rounds),
+        None if base is None else speed_up(sample, base),
+        sample.fraction_of_floor,
+        max(sample.errors.values(), default=0.0),
+        sample.compile_seconds or None,
+        _method(sample),
+    ]
+
+
+def _method(sample: KernelSamples) -> str:
+    """How the sample was timed, and whether the GPU was throttled meanwhile."""
+    throttled = sample.device_state.get("throttled_rounds")
+    if not isinstance(throttled, float) or throttled <= 0:
+        return sample.method
+    rounds, cause = len(sample.rounds), sample.device_state["throttled_by"]
+    return f"{sample.method} (throttled in {throttled:.0f} of {rounds} rounds: {cause})"
 
 
 def speed_up(sample: KernelSamples, base: KernelSamples) -> float:
@@ -34,23 +73,5 @@ def heading(source: str, sizes: Mapping[str, int], sample: KernelSamples) -> str
     size = ", ".join(f"{count} {name}" for name, count in sizes.items())
     where = sample.environment
     device = f"{where.threads} threads of {where.cpu}" if where.device == "cpu" else where.device
-    copied = f"a copy runs at {sample.bandwidth / 1e9:.3g} GB/s"
+    copied = f"a copy runs at {number_text(sample.bandwidth / 1e9)} GB/s"
     return f"{sample.case}: {size}, {sample.dtype}; {device}, {copied}; {source}"
-
-
-def _row(sample: KernelSamples, base: KernelSamples | None) -> list[str]:
-    worst = max(sample.errors.values(), default=0.0)
-    method = sample.method
-    throttled = sample.device_state.get("throttled_rounds")
-    if isinstance(throttled, float) and throttled > 0:
-        method += f" (throttled in {throttled:.0f} of {len(sample.rounds)} rounds: {sample.device_state['throttled_by']})"
-    return [
-        sample.mode,
-        sample.backend,
-        f"{1e3 * min(sample.rounds):.4g}",
-        "-" if base is None else f"{speed_up(sample, base):.2f}",
-        f"{sample.fraction_of_floor:.0%}",
-        f"{worst:.0e}",
-        f"{sample.compile_seconds:.1f}" if sample.compile_seconds else "-",
-        method,
-    ]

@@ -133,7 +133,8 @@ def _admitted_samples(file: Path) -> list[KernelSamples]:
     (report,) = review([file])
     if report.problems:
         raise FailedError(
-            f"{report.path}: {report.problems[0]}; `equivbench results validate` says all that is wrong"
+            f"{report.path}: {report.problems[0]}; "
+            "`equivbench results validate` says all that is wrong"
         )
     return read_samples(file)
 

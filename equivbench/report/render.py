@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from equivbench.report.table import Amount, Cell, Column, Missing, Table
@@ -286,10 +286,3 @@ def to_latex(table: Table, parts: Sequence[Sequence[str]] = ()) -> str:
     # Commands are long words: ragged, and with an empty line in front of each.
     lines += [r"\raggedright", *(rf"\par {latex_text(note)}" for note in table.notes)]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-FORMATS: dict[str, Callable[[Table], str]] = {
-    "md": to_markdown,
-    "csv": to_csv,
-    "latex": to_latex,
-}

@@ -1,153 +1,99 @@
-"""The table that ``run`` ends with: each arm's test error, symmetry error and speed, then the gap
-in plain words."""
+"""The tables that ``run`` ends with: each arm's test error, symmetry error and speed, a table a
+pair."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from equivbench.gap.efficiency import PairGap
+from equivbench.budget import Budget
 from equivbench.records.schema import RunRecord
-from equivbench.report.gaps import headline, reading, setting, show, turn_text
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from equivbench.report.gaps import seeds_text, variant_text
+from equivbench.report.table import Cell, Column, Table
 
 COLUMNS = (
-    "arm",
-    "seeds",
-    "loss",
-    "explained",
-    "share",
-    "floor",
-    "samples/s",
-    "steps",
-    "compile",
-    "",
+    Column("arm", key=True),
+    Column("preset", key=True, show="differs"),
+    Column("budget", key=True, show="differs"),
+    Column("variant", key=True, show="differs"),
+    Column("kernels", key=True, show="needed"),
+    Column("machine", key=True, show="differs"),
+    Column("data", key=True, show="needed"),
+    Column("model", key=True, show="needed"),
+    Column("rules", key=True, show="differs"),
+    Column("seeds"),
+    Column("loss", "number", better="lower"),
+    Column("explained", "percent", better="higher"),
+    Column("share", "number", better="lower", digits=2),
+    Column("floor", "number", digits=1),
+    Column("samples/s", "number", better="higher"),
+    Column("steps", "number"),
+    Column("compile", "seconds"),
+    Column("remarks", show="filled"),
 )
-"""Narrow enough for 80 columns; the last holds what is wrong with a row, and goes where nothing
-is."""
+"""Narrow enough for 80 columns where the rows are the two arms of one pair."""
+KEYS = sum(column.key for column in COLUMNS)
 
 
-def print_summary(records: Sequence[RunRecord], gaps: Sequence[PairGap], console: Console) -> None:
-    """Print a table per pair of ``records`` (means over finished seeds) and a paragraph per gap.
+def summary_tables(records: Sequence[RunRecord]) -> list[Table]:
+    """Make a table for each pair of ``records``, rows in their order: means over finished seeds.
 
-    Rows of an arm whose declared symmetry failed its measurement, or with diverged or unfinished
-    seeds, say so.
+    A row of an arm whose declared symmetry failed its measurement, or with diverged or unfinished
+    seeds, says so.
     """
-    from rich.table import Table
-    from rich.text import Text
-
-    for pair, rows in summary_rows(records).items():
-        kept = [k for k, name in enumerate(COLUMNS) if name or any(row[k] for row in rows)]
-        table = Table(
-            title=Text(pair),
-            title_justify="left",
-            box=None,
-            pad_edge=False,
-            header_style="bold",
-            padding=(0, 2, 0, 0),
-        )
-        for k in kept:
-            table.add_column(
-                COLUMNS[k],
-                justify="left" if COLUMNS[k] in ("arm", "") else "right",
-                overflow="fold",
-            )
-        for row in rows:
-            table.add_row(*(Text(row[k]) for k in kept))
-        console.print(table)
-    for gap in gaps:
-        console.print()
-        console.print(Text.assemble((f"{gap.task}/{gap.pair}", "bold"), f"  {setting(gap)}"))
-        for line in gap_lines(gap):
-            console.print(Text(f"  {line}"))
-
-
-def summary_rows(records: Sequence[RunRecord]) -> dict[str, list[tuple[str, ...]]]:
-    """Rows under ``COLUMNS`` by ``task/pair``: one per preset, budget and arm, in the order of
-    ``records``."""
-    arms: dict[tuple[object, ...], list[RunRecord]] = defaultdict(list)
-    for record in records:
-        budget = (record.budget.kind, record.budget.limit)
-        arms[
-            record.task,
-            record.pair,
-            record.preset,
-            budget,
-            tuple(record.variant.items()),
-            record.arm,
-        ].append(record)
-    tables: dict[str, list[tuple[str, ...]]] = defaultdict(list)
-    for runs in arms.values():
-        tables[f"{runs[0].task}/{runs[0].pair}"].append(_row(runs))
-    return dict(tables)
-
-
-def gap_lines(gap: PairGap) -> list[str]:
-    """The paragraph on one gap: the reading, the figures behind it, and what to know about them."""
-    lines = [reading(gap)]
-    ratio, cost = show(gap.loss_ratio), show(gap.throughput_ratio.steady, interval=False)
-    lines.append(
-        f"loss equivariant/augmented {ratio}; seconds a sample equivariant/augmented {cost}"
+    arms: dict[str, dict[tuple[Cell, ...], list[RunRecord]]] = defaultdict(
+        lambda: defaultdict(list)
     )
-    found = headline(gap)
-    if found is not None:
-        arm, s_star = found
-        lines.append(
-            f"break-even speed-up of the {arm} arm: {show(s_star.steady)} steady, {show(s_star.all_in)} with compilation"
-        )
-        efficiency = (
-            gap.sample_efficiency if arm == "equivariant" else gap.sample_efficiency_augmented
-        )
-        speed = (
-            gap.speed.steady
-            if arm == "equivariant"
-            else gap.speed.steady.map(lambda value: 1 / value, falling=True)
-        )
-        lines.append(
-            f"  = sample efficiency {show(efficiency, interval=False)} x speed {show(speed, interval=False)}"
-        )
-    for change in gap.lead_changes:
-        hands = (
-            "the lead changes hands"
-            if change.decided
-            else "the lead may change hands, the intervals do not decide it,"
-        )
-        lines.append(
-            f"{hands} to the {change.to} arm at {turn_text(change.seconds)} of budget, loss {change.loss:.3g}"
-        )
-    lines += [f"note: {note}" for note in gap.notes]
-    return lines
+    for record in records:
+        arms[f"{record.task}/{record.pair}"][_key(record)].append(record)
+    return [
+        Table(pair, COLUMNS, [[*key, *_figures(runs)] for key, runs in rows.items()])
+        for pair, rows in arms.items()
+    ]
 
 
-def _row(runs: Sequence[RunRecord]) -> tuple[str, ...]:
-    first = runs[0]
+def _key(record: RunRecord) -> tuple[Cell, ...]:
+    """What only runs share that are averaged: the cells of the columns that are keys."""
+    budget = record.budget
+    return (
+        record.arm if budget.extends is None else f"{record.arm}, extended",
+        record.preset,
+        Budget(budget.kind, budget.limit).text,
+        variant_text(record.variant),
+        record.model.kernels,
+        record.environment.machine_key,
+        f"{record.dataset.name} {record.dataset.sha256[:12]}",
+        record.model.name,
+        record.rules_version,
+    )
+
+
+def _figures(runs: Sequence[RunRecord]) -> list[Cell]:
+    """The other cells of a row."""
     done = [run for run in runs if run.status == "completed" and run.final is not None]
     finals = [run.final for run in done if run.final is not None]
-    return (
-        first.arm if first.budget.extends is None else f"{first.arm}, extended",
-        str(len(runs)) if len(done) == len(runs) else f"{len(done)} of {len(runs)}",
-        _mean([final.total for final in finals], "{:.3g}"),
-        _mean([final.explained for final in finals], "{:.1%}"),
-        _mean([final.share for final in finals], "{:.1e}"),
-        _mean([final.floor for final in finals], "{:.0e}"),
-        _mean([run.throughput.samples_per_second for run in done], "{:.0f}"),
-        _mean([float(run.steps) for run in done], "{:.0f}"),
-        _mean([run.clock.compile for run in done], "{:.1f}s"),
-        _flags(runs),
-    )
+    return [
+        seeds_text(len(done), len(runs)),
+        _mean([final.total for final in finals]),
+        _mean([final.explained for final in finals]),
+        _mean([final.share for final in finals]),
+        _mean([final.floor for final in finals]),
+        _mean([run.throughput.samples_per_second for run in done]),
+        _mean([float(run.steps) for run in done]),
+        _mean([run.clock.compile for run in done]),
+        _remarks(runs),
+    ]
 
 
-def _flags(runs: Sequence[RunRecord]) -> str:
-    flags = []
+def _remarks(runs: Sequence[RunRecord]) -> str:
+    """What is wrong with a row."""
+    remarks = []
     if any(run.model.symmetry_verified is False for run in runs):
-        flags.append(f"declared {runs[0].model.symmetry} symmetry NOT confirmed")
-    flags += [f"seed {run.seed} {run.status}" for run in runs if run.status != "completed"]
-    return "; ".join(flags)
+        remarks.append(f"declared {runs[0].model.symmetry} symmetry NOT confirmed")
+    remarks += [f"seed {run.seed} {run.status}" for run in runs if run.status != "completed"]
+    return "; ".join(remarks)
 
 
-def _mean(values: Sequence[float | None], form: str) -> str:
+def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return form.format(sum(known) / len(known)) if known else "-"
+    return sum(known) / len(known) if known else None

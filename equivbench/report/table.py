@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 if TYPE_CHECKING:
     from equivbench.gap.intervals import Quantity
 
-ColumnKind = Literal["text", "number", "percent", "seconds"]
+ColumnKind = Literal["text", "number", "percent", "change", "seconds"]
 """How the numbers of a column are written; ``seconds`` chooses the unit that fits each cell."""
 
 
@@ -65,8 +65,9 @@ class Column:
     name
         The name of the column in csv and json, and its heading unless ``heading`` is given.
     kind
-        How numbers are written: ``number``, ``percent`` (of a fraction) or ``seconds``. Integers
-        are written in full whatever the kind.
+        How numbers are written: ``number``, ``percent`` (of a fraction), ``change`` (a fraction as
+        a percentage with its sign) or ``seconds``. Integers are written in full whatever the
+        kind.
     unit
         Written in brackets behind the heading.
     digits
@@ -127,7 +128,8 @@ class Table:
         if alike:
             first, second = alike[0]
             warnings.warn(
-                f"rows {first + 1} and {second + 1} of the table {self.title!r} look the same: "
+                f"rows {first + 1} and {second + 1} of the table "
+                f"{self.title or self.columns[0].title!r} look the same: "
                 "they agree in every column that tells rows apart",
                 IndistinguishableRowsWarning,
                 stacklevel=3,

@@ -3,7 +3,6 @@ foreign text."""
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -45,10 +44,14 @@ def number_text(value: float, digits: int = 3) -> str:
     return f"{value:#.{digits}g}".removesuffix(".").replace(".e", "e")
 
 
-def percent_text(value: float, digits: int = 3, *, sign: bool = False) -> str:
+def percent_text(value: float, digits: int = 3) -> str:
     """Write a fraction as a percentage with ``digits`` significant digits: ``4.56%``."""
-    plus = "+" if sign and value > 0 else ""
-    return f"{plus}{number_text(100.0 * value, digits)}%"
+    return f"{number_text(100.0 * value, digits)}%"
+
+
+def change_text(value: float, digits: int = 3) -> str:
+    """Write a relative change as a percentage with its sign: ``+4.56%``."""
+    return ("+" if value > 0 else "") + percent_text(value, digits)
 
 
 def seconds_text(seconds: float, digits: int = 3) -> str:
@@ -60,7 +63,13 @@ def seconds_text(seconds: float, digits: int = 3) -> str:
     return "0 s" if seconds == 0 else f"{number_text(seconds / 1e-9, digits)} ns"
 
 
-WRITERS = {"number": number_text, "percent": percent_text, "seconds": seconds_text}
+WRITERS = {
+    "number": number_text,
+    "percent": percent_text,
+    "change": change_text,
+    "seconds": seconds_text,
+}
+"""How the numbers of each kind of column are written."""
 
 
 def quantity_text(
@@ -81,7 +90,7 @@ def quantity_text(
     digits
         Significant digits of the value and of both ends.
     kind
-        ``number``, ``percent`` or ``seconds``.
+        ``number``, ``percent``, ``change`` or ``seconds``.
     interval
         Whether the interval is written. An end that the data leave open is written as ``0.235 or
         more`` or ``1.76 or less``.
@@ -112,31 +121,3 @@ def quantity_text(
     if low is None:
         return f"{text} ({high} or less)"
     return f"{text} ({low} or more)" if high is None else f"{text} ({low} to {high})"
-
-
-_MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>|~&$#!])")
-_FORMULA_STARTS = ("=", "+", "-", "@", "'")
-
-
-def markdown_cell(text: str) -> str:
-    """``text`` as literal text in a cell of a Markdown table; :func:`from_markdown_cell` is the
-    inverse."""
-    return _MARKDOWN_ACTIVE.sub(r"\\\1", printable(text)).strip()
-
-
-def from_markdown_cell(cell: str) -> str:
-    """The text that :func:`markdown_cell` wrote."""
-    return re.sub(r"\\(.)", r"\1", cell.strip())
-
-
-def csv_cell(text: str) -> str:
-    """``text`` so that no spreadsheet reads it as a formula (a leading quote);
-    :func:`from_csv_cell` is the inverse."""
-    clean = printable(text)
-    # Spreadsheets skip leading blanks before they look for a formula.
-    return f"'{clean}" if clean.lstrip().startswith(_FORMULA_STARTS) else clean
-
-
-def from_csv_cell(cell: str) -> str:
-    """The text that :func:`csv_cell` wrote."""
-    return cell.removeprefix("'")

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+import read_back
 from factories import make_record, make_trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,20 +18,18 @@ from equivbench.errors import UsageError
 from equivbench.gap.pairing import ARMS
 from equivbench.records.schema import RunRecord
 from equivbench.report.board import Board, build_boards
-from equivbench.report.board_text import COLUMNS, NUMBERS, SETTING, remarks
-from equivbench.report.formats import FORMATS, PAGE, check_format
+from equivbench.report.formats import COLUMNS as BOARD_COLUMNS
+from equivbench.report.formats import FORMATS, PAGE, TABULARS, check_format, remarks
+from equivbench.report.formats import SETTING as SETTING_COLUMNS
 from equivbench.report.html.page import to_html
-from equivbench.report.latex import TABULARS, from_latex_number, from_latex_text, latex_text
 from equivbench.report.publication import make_publication
-from equivbench.report.text import (
-    csv_cell,
-    from_csv_cell,
-    from_markdown_cell,
-    markdown_cell,
-    printable,
-)
+from equivbench.report.render import csv_text, latex_text, markdown_text
+from equivbench.report.text import printable
 
 Rows = list[dict[str, Any]]
+COLUMNS = tuple(column.name for column in BOARD_COLUMNS)
+NUMBERS = {column.name for column in BOARD_COLUMNS if column.kind == "number"}
+SETTING = tuple(column.name for column in SETTING_COLUMNS)
 
 
 def number(cell: str, null: str) -> float | None:
@@ -47,7 +46,7 @@ def from_csv(text: str) -> Rows:
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     return [
         {
-            name: number(row[name], "") if name in NUMBERS else from_csv_cell(row[name])
+            name: number(row[name], "") if name in NUMBERS else read_back.from_csv(row[name])
             for name in COLUMNS
         }
         for row in rows
@@ -63,7 +62,7 @@ def from_markdown(text: str) -> Rows:
             named = zip(COLUMNS, (cell.strip() for cell in cells), strict=True)
             rows.append(
                 {
-                    name: number(cell, "n/a") if name in NUMBERS else from_markdown_cell(cell)
+                    name: number(cell, "n/a") if name in NUMBERS else read_back.from_markdown(cell)
                     for name, cell in named
                 }
             )
@@ -83,7 +82,9 @@ def from_latex(text: str) -> Rows:
             halves.append(
                 [
                     {
-                        name: (from_latex_number if name in NUMBERS else from_latex_text)(cell)
+                        name: (
+                            read_back.number_from_latex if name in NUMBERS else read_back.from_latex
+                        )(cell)
                         for name, cell in zip(columns, row, strict=True)
                     }
                     for row in cells
@@ -204,7 +205,7 @@ def test_settings_are_the_same_too(built: list[Board]) -> None:
         board["setting"] for board in json.loads(FORMATS["json"](built)) for _ in board["rows"]
     ]
     in_csv = [
-        {name: from_csv_cell(row[name]) for name in SETTING}
+        {name: read_back.from_csv(row[name]) for name in SETTING}
         for row in csv.DictReader(io.StringIO(FORMATS["csv"](built), newline=""))
     ]
     assert [{name: str(value) for name, value in setting.items()} for setting in in_json] == in_csv
@@ -212,17 +213,17 @@ def test_settings_are_the_same_too(built: list[Board]) -> None:
 
 @given(text=st.text())
 def test_no_cell_of_a_sheet_is_a_formula(text: str) -> None:
-    cell = csv_cell(text)
+    cell = csv_text(text)
     assert not cell.lstrip().startswith(("=", "+", "-", "@"))
-    assert from_csv_cell(cell) == printable(text)
+    assert read_back.from_csv(cell) == printable(text)
 
 
 @given(text=st.text())
 def test_markdown_cell_stays_one_cell_of_literal_text(text: str) -> None:
-    cell = markdown_cell(text)
+    cell = markdown_text(text)
     assert "\n" not in cell
     assert not re.search(r"(?<!\\)(?:\\\\)*[|<>\[\]`*]", cell)
-    assert from_markdown_cell(cell) == printable(text).strip()
+    assert read_back.from_markdown(cell) == printable(text).strip()
 
 
 @given(text=st.text())
@@ -259,7 +260,7 @@ FAILED = "out of memory & <b>more</b>"
 
 @pytest.mark.parametrize(
     ("name", "escape"),
-    [("md", markdown_cell), ("latex", latex_text), ("json", str), ("csv", str)],
+    [("md", markdown_text), ("latex", latex_text), ("json", str), ("csv", str)],
     ids=["md", "latex", "json", "csv"],
 )
 def test_every_format_says_which_command_and_commit_a_row_comes_from(

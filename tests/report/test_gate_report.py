@@ -7,12 +7,12 @@ import pytest
 from equivbench.gate.compare import Judgement
 from equivbench.report.gate import (
     COLUMNS,
-    markdown,
-    rows,
+    gate_table,
     summary_line,
     workflow_commands,
     worst_first,
 )
+from equivbench.report.render import cell_text, to_markdown, to_plain
 
 FIGURES = {
     "unit": "s",
@@ -93,15 +93,15 @@ def test_a_name_cannot_smuggle_in_a_command() -> None:
 
 
 def test_rows_show_times_in_readable_units() -> None:
-    (row,) = rows([one("regression", **FIGURES)])
-    assert dict(zip(COLUMNS, row, strict=True)) == {
+    table = gate_table([one("regression", **FIGURES)])
+    cells = zip(table.columns, table.rows[0], strict=True)
+    assert {column.name: cell_text(cell, column) for column, cell in cells} == {
         "benchmark": "work",
         "metric": "seconds",
-        "baseline": "10 ms",
-        "candidate": "12 ms",
-        "change": "+20.0%",
-        "99% bounds": "+18.0% to +22.0%",
-        "noise": "1%",
+        "baseline": "10.00 ms",
+        "candidate": "12.00 ms",
+        "change": "+20.0% (+18.0% to +22.0%)",
+        "noise": "1.0%",
         "repeats": "",
         "verdict": "regression",
         "why": "because",
@@ -109,7 +109,19 @@ def test_rows_show_times_in_readable_units() -> None:
 
 
 def test_markdown_is_a_table_whatever_the_names() -> None:
-    page = markdown([one("failed", benchmark="a|b"), one("regression", **FIGURES)], "A | B")
+    judged = [one("failed", benchmark="a|b"), one("regression", **FIGURES)]
+    page = to_markdown(gate_table(judged, "A | B"))
     table = [line for line in page.splitlines() if line.startswith("|")]
     assert len(table) == 2 + 2
-    assert {line.replace("\\|", "").count("|") for line in table} == {len(COLUMNS) + 1}
+    assert {line.replace("\\|", "").count("|") for line in table} == {2 + len(COLUMNS) + 1}
+
+
+def test_what_tells_two_benchmarks_apart_is_shown_and_nothing_else_of_their_context() -> None:
+    context = {"machine": "cpu", "preset": "small"}
+    judged = [
+        one("unchanged", **FIGURES, context={**context, "kernels": kernels})
+        for kernels in ("torch", "fused")
+    ]
+    header = to_plain(gate_table(judged)).splitlines()[0].split()
+    assert "kernels" in header
+    assert not {"machine", "preset"} & set(header)

@@ -12,10 +12,19 @@ from markupsafe import escape
 from toy_samples import kernel_samples
 
 from equivbench.gap.intervals import Quantity
-from equivbench.report.html.frame import BOTTOM, LEFT, RIGHT, TOP, Key
-from equivbench.report.html.intervals import bar, ratio_scale
-from equivbench.report.html.lines import Point, Series, line_chart
-from equivbench.report.html.roofline import backend_keys, roofline
+from equivbench.report.html.charts import (
+    BOTTOM,
+    LEFT,
+    RIGHT,
+    TOP,
+    Key,
+    Point,
+    Series,
+    bar,
+    line_chart,
+    ratio_scale,
+)
+from equivbench.report.html.kernels import backend_keys, roofline
 from equivbench.report.html.scale import TIMES, LogScale, label, log_scale
 
 KEY = Key(0, "disc", "solid")

@@ -6,7 +6,8 @@ import pytest
 from factories import make_record
 
 from equivbench.records.kernels import KernelSamples
-from equivbench.report.kernels import COLUMNS, heading, kernel_rows, speed_up
+from equivbench.report.kernels import COLUMNS, heading, kernel_table, speed_up
+from equivbench.report.render import cell_text
 
 
 def sample(backend: str, rounds: list[float], **changes: object) -> KernelSamples:
@@ -40,12 +41,15 @@ def test_rows_go_by_mode_and_then_from_fast_to_slow():
         sample("fast", [2.0]),
         sample("fast", [9.0], mode="backward"),
     ]
-    rows = [dict(zip(COLUMNS, row, strict=True)) for row in kernel_rows(samples)]
+    rows = [
+        {column.name: cell_text(cell, column) for column, cell in zip(COLUMNS, row, strict=True)}
+        for row in kernel_table(samples).rows
+    ]
     order = [("forward", "fast"), ("forward", "e3nn"), ("forward", "slow"), ("backward", "fast")]
     assert [(row["mode"], row["backend"]) for row in rows] == order
-    assert [row["x e3nn"] for row in rows] == ["2.00", "1.00", "0.50", "-"]
+    assert [row["x e3nn"] for row in rows] == ["2.00", "1.00", "0.500", "-"]
     assert rows[0]["ms"] == "2000"
-    assert rows[0]["of floor"] == "0%"
+    assert rows[0]["of floor"] == "0.050%"
     assert rows[0]["error"] == "3e-07"
 
 
@@ -63,12 +67,12 @@ def test_the_ratio_is_of_rounds_side_by_side():
 
 def test_throttled_rounds_are_told():
     state = {"throttled_rounds": 2.0, "throttled_by": "SwPowerCap"}
-    (row,) = kernel_rows([sample("mine", [1.0, 1.0, 1.0], device_state=state)])
-    assert "throttled in 2 of 3 rounds: SwPowerCap" in row[-1]
+    (row,) = kernel_table([sample("mine", [1.0, 1.0, 1.0], device_state=state)]).rows
+    assert "throttled in 2 of 3 rounds: SwPowerCap" in str(row[-1])
 
 
 def test_the_heading_says_what_and_where():
     text = heading("a paper", {"nodes": 5, "edges": 7}, sample("mine", [1.0]))
     assert text.startswith("toy: 5 nodes, 7 edges, float32; ")
-    assert "a copy runs at 1 GB/s" in text
+    assert "a copy runs at 1.00 GB/s" in text
     assert text.endswith("a paper")

@@ -11,17 +11,12 @@ import pytest
 from factories import make_record
 from hypothesis import given
 from hypothesis import strategies as st
+from read_back import from_latex, number_from_latex
 
 from equivbench.report.board import DIGITS, build_boards
-from equivbench.report.board_text import COLUMNS
-from equivbench.report.formats import to_latex
-from equivbench.report.latex import (
-    TABULARS,
-    from_latex_number,
-    from_latex_text,
-    latex_number,
-    latex_text,
-)
+from equivbench.report.formats import COLUMNS, TABULARS, to_latex
+from equivbench.report.render import latex_cell, latex_text
+from equivbench.report.table import Column
 from equivbench.report.text import printable
 
 HOSTILE = [
@@ -39,7 +34,7 @@ HOSTILE = [
 @given(text=st.text() | st.sampled_from(HOSTILE))
 def test_text_is_literal_and_comes_back(text: str) -> None:
     latex = latex_text(text)
-    assert from_latex_text(latex) == printable(text).strip()
+    assert from_latex(latex) == printable(text).strip()
     # Nothing is left that LaTeX acts on: taking away what the escapes are made of leaves plain
     # characters.
     bare = re.sub(r"\\[&%$#_{}]|\\[a-z]+(34)?\{\}|[-,]\{\}|\{[\[\]]\}|\{U\+[0-9A-F]+\}", "", latex)
@@ -49,7 +44,7 @@ def test_text_is_literal_and_comes_back(text: str) -> None:
 
 @given(value=st.none() | st.integers(-(10**9), 10**9) | st.floats(-1e300, 1e300))
 def test_number_keeps_its_digits(value: float | None) -> None:
-    back = from_latex_number(latex_number(value))
+    back = number_from_latex(latex_cell(value, Column("value", "number", digits=DIGITS)))
     if isinstance(value, float):
         # Rounded to DIGITS significant digits; the smallest floats have fewer.
         assert back is not None
@@ -60,8 +55,8 @@ def test_number_keeps_its_digits(value: float | None) -> None:
 
 def test_the_two_tables_of_a_board_hold_every_column() -> None:
     first, second = map(set, TABULARS)
-    assert first | second == set(COLUMNS)
-    assert first & second == {"rank", "pair", "arm"}
+    assert first | second == {column.name for column in COLUMNS}
+    assert first & second == {"rank", "pair", "arm", "kernels", "setup"}
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")

@@ -11,9 +11,11 @@ from rich.console import Console
 from equivbench.gap.efficiency import PairGap, efficiency_gap
 from equivbench.gap.intervals import Quantity
 from equivbench.records.schema import RunRecord
-from equivbench.report.gaps import COLUMNS, gap_rows, headline, reading, scaling_lines, show
-from equivbench.report.summary import COLUMNS as SUMMARY_COLUMNS
-from equivbench.report.summary import print_summary, summary_rows
+from equivbench.report.gaps import gap_table, headline, paragraphs, reading, scaling_lines
+from equivbench.report.render import cell_text, to_plain, to_rich
+from equivbench.report.summary import summary_tables
+from equivbench.report.table import Column, Table
+from equivbench.report.text import quantity_text
 
 STEPS = [10, 20, 50, 100, 200, 500, 1000]
 
@@ -41,9 +43,13 @@ def only(records: list[RunRecord]) -> PairGap:
 
 
 def printed(records: list[RunRecord]) -> str:
-    console = Console(file=io.StringIO(), width=400)
-    print_summary(records, efficiency_gap(records), console)
-    return console.file.getvalue()
+    tables = [table.title + "\n" + to_plain(table) for table in summary_tables(records)]
+    return "\n".join([*tables, *paragraphs(efficiency_gap(records))])
+
+
+def first_row(table: Table) -> dict[str, str]:
+    cells = zip(table.columns, table.rows[0], strict=True)
+    return {column.name: cell_text(cell, column) for column, cell in cells}
 
 
 def test_the_reading_names_the_arm_behind_and_how_much_faster_it_must_become() -> None:
@@ -52,7 +58,7 @@ def test_the_reading_names_the_arm_behind_and_how_much_faster_it_must_become() -
     # four times slower.
     assert "augmented arm is behind" in text
     assert "--extend" in text
-    assert "equivariant arm could be 4x slower" in text
+    assert "equivariant arm could be 4.0x slower" in text
     assert "equivariant arm leads" in text
 
 
@@ -80,29 +86,28 @@ def test_the_reading_counts_the_seeds_that_finished() -> None:
         status="diverged",
     )
     assert "2 of 3 seeds finished" in reading(only(records))
-    assert "2 of 3" in gap_rows(efficiency_gap(records))[0]
+    assert first_row(gap_table(efficiency_gap(records)))["seeds"] == "2 of 3"
 
 
 @pytest.mark.parametrize(
     ("quantity", "text"),
     [
-        (Quantity(1.8, 1.5, 2.25), "1.8 (1.5 to 2.25)"),
-        (Quantity(3.0, 2.0, None, "above"), "> 3 (2 to ..)"),
-        (Quantity(0.01, None, None, "below"), "< 0.01"),
-        (Quantity(None, None, None, "above"), "> any"),
+        (Quantity(1.8, 1.5, 2.25), "1.80 (1.50 to 2.25)"),
+        (Quantity(3.0, 2.0, None, "above"), "> 3.00 (2.00 or more)"),
+        (Quantity(0.01, None, None, "below"), "< 0.0100"),
+        (Quantity(None, None, None, "above"), "infinite"),
         (Quantity(), "-"),
     ],
 )
 def test_quantities_show_bounds_as_bounds(quantity: Quantity, text: str) -> None:
-    assert show(quantity) == text
+    assert quantity_text(quantity) == text
 
 
 def test_every_gap_has_a_full_row() -> None:
-    (row,) = gap_rows(efficiency_gap(runs(2.0, 4.0)))
-    assert len(row) == len(COLUMNS)
-    assert row[COLUMNS.index("behind")] == "augmented"
-    assert row[COLUMNS.index("s* steady")].startswith("> 1")
-    assert row[COLUMNS.index("leader's slack")].startswith("4 ")
+    row = first_row(gap_table(efficiency_gap(runs(2.0, 4.0))))
+    assert row["behind"] == "augmented"
+    assert row["s_star_steady"].startswith("> 1")
+    assert row["slowdown_margin"].startswith("4.00 ")
 
 
 def test_the_summary_has_a_row_per_arm_with_its_figures() -> None:
@@ -124,25 +129,29 @@ def test_a_false_symmetry_and_unfinished_seeds_are_flagged() -> None:
     records[0] = make_run(
         "equivariant", lambda step: 1.0, STEPS, tau=0.1, seed=0, status="interrupted", final=None
     )
-    first, *_ = summary_rows(records)["toy/pair"]
-    row = dict(zip(SUMMARY_COLUMNS, first, strict=True))
-    assert "NOT confirmed" in row[""]
-    assert "seed 0 interrupted" in row[""]
+    (table,) = summary_tables(records)
+    row = first_row(table)
+    assert "NOT confirmed" in row["remarks"]
+    assert "seed 0 interrupted" in row["remarks"]
     assert row["seeds"] == "1 of 2"
 
 
 def test_the_table_fits_a_terminal_of_80_columns() -> None:
-    console = Console(file=io.StringIO(), width=80)
-    print_summary(runs(2.0, 4.0), [], console)
-    title, header, *rows = console.file.getvalue().splitlines()
-    assert title.strip() == "toy/pair"
-    assert header.split() == [word for column in SUMMARY_COLUMNS for word in column.split()]
+    (table,) = summary_tables(runs(2.0, 4.0))
+    assert table.title == "toy/pair"
+    header, *rows = to_plain(table).splitlines()
+    shown = ["arm", "seeds", "loss", "explained", "share", "floor", "samples/s", "steps", "compile"]
+    assert header.split() == shown
     assert len(rows) == 2
+    assert max(map(len, (header, *rows))) <= 80
 
 
 def test_square_brackets_in_names_are_no_markup() -> None:
     records = runs(2.0, 4.0, seeds=1, pair="[red]pair[/]")
     assert "[red]pair[/]" in printed(records)
+    console = Console(file=io.StringIO(), width=400)
+    console.print(to_rich(Table("", (Column("pair"),), [("[red]pair[/]",)])))
+    assert "[red]pair[/]" in console.file.getvalue()
 
 
 def test_scaling_is_a_line_per_arm() -> None:

@@ -21,7 +21,13 @@ from equivbench.report.table import (
     Missing,
     Table,
 )
-from equivbench.report.text import number_text, percent_text, quantity_text, seconds_text
+from equivbench.report.text import (
+    change_text,
+    number_text,
+    percent_text,
+    quantity_text,
+    seconds_text,
+)
 
 FINITE = st.floats(-1e300, 1e300)
 
@@ -53,7 +59,7 @@ def test_times_have_the_unit_that_fits(seconds: float, text: str) -> None:
 
 def test_percentages() -> None:
     assert percent_text(0.0456) == "4.56%"
-    assert percent_text(0.05, 2, sign=True) == "+5.0%"
+    assert change_text(0.05, 2) == "+5.0%"
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from equivbench.gap.intervals import Quantity
-from equivbench.report.board import Board, Row, Setting
+from equivbench.report.board import Board, BoardSetting, Row
 from equivbench.report.curves_data import Curve, CurvePoint
-from equivbench.report.html.frame import COLOURS, MARKERS, Key, swatch
-from equivbench.report.html.lines import Point, Series, line_chart
+from equivbench.report.html.charts import (
+    COLOURS,
+    MARKERS,
+    Key,
+    Point,
+    Series,
+    line_chart,
+    swatch,
+)
 
 AXES = {"seconds": "device seconds", "samples": "training samples", "steps": "training steps"}
 SHARE_DECADES = 4.0
@@ -51,7 +58,7 @@ class ShownBoard:
     """A board with its element id, rows and charts."""
 
     id: str
-    setting: Setting
+    setting: BoardSetting
     unit: str
     rows: tuple[ShownRow, ...]
     panels: tuple[Panels, ...]

@@ -9,11 +9,21 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from equivbench.gap.efficiency import PairGap
-from equivbench.gap.intervals import Quantity
-from equivbench.report.gaps import COLUMNS, gap_rows, headline, reading, setting, show
-from equivbench.report.html.intervals import axis, bar, ratio_scale
+from equivbench.gap.intervals import Quantity, Timed
+from equivbench.report.gaps import (
+    NEVER_TIED,
+    gap_table,
+    headline,
+    reading,
+    setting,
+    slowdown_margin,
+)
+from equivbench.report.html.charts import axis, bar, ratio_scale
 from equivbench.report.provenance import Provenance
 from equivbench.report.publication import PublishedGap
+from equivbench.report.render import cell_text
+from equivbench.report.table import Table
+from equivbench.report.text import number_text, quantity_text
 
 
 @dataclass(frozen=True)
@@ -22,13 +32,15 @@ class ShownGap:
 
     gap: PairGap
     unit: str
+    label: str
+    """What tells the row from others of its pair."""
     cells: dict[str, str]
-    """The cells of the terminal's table, by its columns."""
+    """The cells of the terminal's table, by the names of its columns."""
     ratio: Markup
-    slack: Markup
+    margin: Markup
     s_star: Quantity
-    """Of the arm behind, steady; ``slack_value`` is how much slower the leader could be."""
-    slack_value: float | None
+    """Of the arm behind, steady; ``margin_value`` is how much slower the leader could be."""
+    margin_value: float | None
     setting: str
     reading: str
     more: list[tuple[str, str]]
@@ -42,43 +54,69 @@ class GapTable:
 
     rows: list[ShownGap]
     ratio_axis: Markup
-    slack_axis: Markup
+    margin_axis: Markup
 
 
 def show_gaps(gaps: Sequence[PublishedGap]) -> GapTable:
     """The table of ``gaps``, each drawn column on one axis."""
-    slacks = [_slack(published.gap) for published in gaps]
-    ratios, spare = ratio_scale(one.gap.loss_ratio for one in gaps), ratio_scale(slacks)
+    table = gap_table([one.gap for one in gaps])
+    margins = [slowdown_margin(one.gap) for one in gaps]
+    ratios, spare = ratio_scale(one.gap.loss_ratio for one in gaps), ratio_scale(margins)
     rows = [
         ShownGap(
             gap=one.gap,
             unit=one.unit,
-            cells=dict(zip(COLUMNS, gap_rows([one.gap])[0], strict=True)),
+            label=label,
+            cells=cells,
             ratio=bar(one.gap.loss_ratio, ratios, lead=_side(one.gap.loss_ratio)),
-            slack=bar(slack, spare, lead=_leader(one.gap)),
+            margin=bar(margin, spare, lead=_leader(one.gap)),
             s_star=_s_star(one.gap),
-            slack_value=slack.value,
+            margin_value=margin.value,
             setting=setting(one.gap),
             reading=reading(one.gap),
             more=_more(one.gap),
             provenance=one.provenance,
         )
-        for one, slack in zip(gaps, slacks, strict=True)
+        for one, margin, cells, label in zip(
+            gaps, margins, _cells(table), row_labels(table, "pair"), strict=True
+        )
     ]
     return GapTable(rows, axis(ratios), axis(spare))
+
+
+def row_labels(table: Table, *named: str) -> list[str]:
+    """What tells each row of ``table`` from the others, but for the columns ``named``, which stand
+    beside it: ``torch kernels, small, 60s``."""
+    shown = table.shown()
+    keys = [
+        place
+        for place, column in enumerate(shown.columns)
+        if column.key and column.name not in named
+    ]
+    labels = []
+    for row in shown.rows:
+        texts = [
+            f"{text} kernels" if shown.columns[key].name == "kernels" else text
+            for key in keys
+            if (text := cell_text(row[key], shown.columns[key], ""))
+        ]
+        labels.append(", ".join(texts))
+    return labels
+
+
+def _cells(table: Table) -> list[dict[str, str]]:
+    return [
+        {
+            column.name: cell_text(cell, column)
+            for column, cell in zip(table.columns, row, strict=True)
+        }
+        for row in table.rows
+    ]
 
 
 def _s_star(gap: PairGap) -> Quantity:
     found = headline(gap)
     return Quantity() if found is None else found[1].steady
-
-
-def _slack(gap: PairGap) -> Quantity:
-    found = headline(gap)
-    if found is None:
-        return Quantity()
-    leader = gap.s_star_augmented if found[0] == "equivariant" else gap.s_star_equivariant
-    return leader.steady.map(lambda value: 1 / value, falling=True)
 
 
 def _side(ratio: Quantity) -> str:
@@ -93,42 +131,31 @@ def _leader(gap: PairGap) -> str:
 
 
 def _more(gap: PairGap) -> list[tuple[str, str]]:
-    epochs = ", ".join(f"{arm} {value:.3g}" for arm, value in gap.epochs.items())
+    epochs = ", ".join(f"{arm} {number_text(value)}" for arm, value in gap.epochs.items())
     explained = ", ".join(
-        f"{arm} {value:.3g}" for arm, value in gap.explained.items() if value is not None
+        f"{arm} {number_text(value)}" for arm, value in gap.explained.items() if value is not None
     )
+    efficiency, speed = quantity_text(gap.sample_efficiency), quantity_text(gap.speed.steady)
+    lead = f"{gap.lead.arm}: " if gap.lead.arm else "none claimed: "
     facts = [
-        (
-            "s* of the equivariant arm",
-            _timed(gap.s_star_equivariant.steady, gap.s_star_equivariant.all_in),
-        ),
-        (
-            "s* of the augmented arm",
-            _timed(gap.s_star_augmented.steady, gap.s_star_augmented.all_in),
-        ),
-        (
-            "sample efficiency, times speed",
-            f"{show(gap.sample_efficiency)}, {show(gap.speed.steady)} (equivariant arm)",
-        ),
-        *(
-            (
-                f"augmented arm averaged over {n} rotations",
-                f"loss {show(twirl.loss)}, {show(twirl.cost)} times the cost",
-            )
-            for n, twirl in gap.twirl.items()
-        ),
+        ("s* of the equivariant arm", _timed(gap.s_star_equivariant)),
+        ("s* of the augmented arm", _timed(gap.s_star_augmented)),
+        ("sample efficiency, times speed", f"{efficiency}, {speed} (equivariant arm)"),
+    ]
+    for n, twirl in gap.twirl.items():
+        loss, cost = quantity_text(twirl.loss), quantity_text(twirl.cost)
+        facts.append(
+            (f"augmented arm averaged over {n} rotations", f"loss {loss}, {cost} times the cost")
+        )
+    facts += [
         ("explained variance", explained or "not measured"),
         ("epochs", epochs),
-        (
-            "lead",
-            f"{gap.lead.arm}: {gap.lead.reason}"
-            if gap.lead.arm
-            else f"none claimed: {gap.lead.reason}",
-        ),
+        ("lead", lead + gap.lead.reason),
+        *(("note", note) for note in gap.notes),
     ]
-    facts += [("note", note) for note in gap.notes]
     return facts + [(f"not measured: {name}", reason) for name, reason in gap.reasons.items()]
 
 
-def _timed(steady: Quantity, all_in: Quantity) -> str:
-    return f"{show(steady)} steady, {show(all_in)} with compilation counted"
+def _timed(quantity: Timed) -> str:
+    steady = quantity_text(quantity.steady, why=NEVER_TIED)
+    return f"{steady} steady, {quantity_text(quantity.all_in, why='')} with compilation counted"

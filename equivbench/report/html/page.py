@@ -5,25 +5,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from equivbench.report.board import DIGITS, LEVEL
-from equivbench.report.gaps import show
 from equivbench.report.html.boards import AXES, show_boards, show_unit
 from equivbench.report.html.gaps import show_gaps
 from equivbench.report.html.kernels import show_kernels
-from equivbench.report.html.prose import code, rules
 from equivbench.report.publication import Publication
-from equivbench.report.text import printable
+from equivbench.report.text import number_text, printable, quantity_text
 
 NULL = "n/a"
 POLICY = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
+
+NUMBERED = re.compile(r"\d+\. ")
 
 
 def to_html(publication: Publication) -> str:
@@ -71,9 +72,7 @@ def clean(text: str) -> str:
 
 def shown(value: float | int | None) -> str:
     """A number as every format of the board shows it."""
-    if value is None:
-        return NULL
-    return str(value) if isinstance(value, int) else f"{value:.{DIGITS}g}"
+    return NULL if value is None else number_text(value, DIGITS)
 
 
 @cache
@@ -88,7 +87,8 @@ def _environment() -> Environment:
     )
     filters: dict[str, Callable[..., Any]] = {
         "shown": shown,
-        "quantity": show,
+        "quantity": quantity_text,
+        "number": number_text,
         "clean": clean,
         "code": code,
         "unit": show_unit,
@@ -112,3 +112,33 @@ def _asset(name: str) -> Markup:
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def rules() -> Markup:
+    """The rules of the installed package (records/rules.md), headings from the fourth level on."""
+    return markup(files("equivbench.records").joinpath("rules.md").read_text(encoding="utf-8"))
+
+
+def markup(text: str) -> Markup:
+    """``text`` as HTML: ``#`` and ``##`` headings, lists of lines ``1. ...``, ```code```; every
+    other line is a paragraph."""
+    blocks: list[Markup] = []
+    items: list[Markup] = []
+    for line in [*text.splitlines(), ""]:
+        numbered = NUMBERED.match(line)
+        if numbered:
+            items.append(Markup("<li>{}</li>").format(code(line[numbered.end() :])))
+            continue
+        if items:
+            blocks.append(Markup("<ol>{}</ol>").format(Markup("").join(items)))
+            items = []
+        if line.startswith("#"):
+            blocks.append(Markup("<h4>{}</h4>").format(line.lstrip("# ")))
+        elif line.strip():
+            blocks.append(Markup("<p>{}</p>").format(code(line)))
+    return Markup("\n").join(blocks)
+
+
+def code(line: str) -> Markup:
+    """``line``, escaped, with what stands between backticks as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(printable(line)))))

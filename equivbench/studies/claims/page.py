@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from equivbench.report.text import markdown_cell, printable
+from equivbench.report.render import markdown_text
+from equivbench.report.text import printable
 from equivbench.studies.claims.findings import Finding, Measurement, Part, distinct
 from equivbench.studies.claims.headline import (
     BUDGET_COLUMNS,
@@ -160,7 +161,7 @@ def _part(part: Part) -> list[str]:
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    return lines + [f"| {' | '.join(map(markdown_cell, row))} |" for row in rows]
+    return lines + [f"| {' | '.join(map(markdown_text, row))} |" for row in rows]
 
 
 def _hardware(finding: Finding) -> str:
@@ -179,4 +180,4 @@ def _preset(finding: Finding) -> str:
 
 def _text(text: str) -> str:
     """``text`` as literal text in a paragraph, headings included."""
-    return markdown_cell(text)
+    return markdown_text(text)

@@ -10,12 +10,12 @@ import msgspec
 import pytest
 from claim_evidence import FALLS, GPU, all_tasks, curvature, gradients, landscape, make_shared
 from factories import make_run
+from read_back import from_markdown
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.records.files import write_lines
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import write_record
-from equivbench.report.text import from_markdown_cell
 from equivbench.studies.claims.evidence import gather_evidence, load_evidence
 from equivbench.studies.claims.findings import Finding, Measurement
 from equivbench.studies.claims.headline import budget_rows, headline_rows, make_headline
@@ -172,7 +172,7 @@ def test_rows_and_page_say_the_same_and_json_takes_it() -> None:
     page = render_claims(findings)
     table = [line for line in page.splitlines() if line.startswith("| C")]
     assert [
-        tuple(map(from_markdown_cell, line[2:-2].split(" | "))) for line in table
+        tuple(map(from_markdown, line[2:-2].split(" | "))) for line in table
     ] == claims_rows(findings)
     assert [row[0] for row in claims_rows(findings)] == [each.id for each in CLAIMS]
     assert "    equivbench run toy/pair" in page
@@ -186,7 +186,7 @@ def test_the_headline_stands_on_the_page_at_every_budget_and_fraction() -> None:
     )
     lines = render_claims([], headlines).splitlines()
     cells = [
-        tuple(map(from_markdown_cell, line[2:-2].split(" | ")))
+        tuple(map(from_markdown, line[2:-2].split(" | ")))
         for line in lines
         if line.startswith("| forcefield")
     ]
