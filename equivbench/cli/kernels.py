@@ -1,5 +1,5 @@
 """``equivbench kernels``: times of the equivariant operations on each backend, each checked in the
-same process."""
+process that times it."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ import typer
 
 from equivbench.cli import exit_codes
 from equivbench.cli.options import Device, Threads
+from equivbench.errors import FailedError, unknown_name
+from equivbench.records.kernels import MODES, KernelSamples, merge_samples
+from equivbench.registry import KERNEL_BACKENDS
 
 if TYPE_CHECKING:
     from equivbench.kernels.comparing import BackendComparison, Refusal
     from equivbench.kernels.operations import Case
-    from equivbench.records.kernels import KernelSamples, Mode
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
@@ -41,7 +43,7 @@ def kernels(
     backends: Annotated[
         list[str] | None,
         typer.Option(
-            "--backend", help="This backend (may be repeated; default: all that are here)."
+            "--backend", help="Backend to time (may be repeated; default: all that can run here)."
         ),
     ] = None,
     modes: Annotated[
@@ -60,32 +62,33 @@ def kernels(
         bool,
         typer.Option(
             "--quick",
-            help="3 short rounds, without backends that compile for long unless named: a look, not a result.",
+            help="3 short rounds, without backends that compile for long unless named: a look,"
+            " not a result.",
         ),
     ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where samples go: a .jsonl file, or a folder (then <machine-key>/kernels.jsonl below it)."
+            help="Where samples go: a .jsonl file, or a folder (then <machine-key>/kernels.jsonl"
+            " below it)."
         ),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object: samples and refusals.")
     ] = False,
 ) -> None:
-    """Times of the equivariant operations on each backend, held against a float64 reference and a
-    copy's bandwidth.
+    """Time the equivariant operations on each backend, held against a float64 reference and the
+    bandwidth of a copy.
 
     A backend whose results are wrong is refused: exit 3, the others are timed all the same.
     """
     from equivbench.cli.output import message, print_json
-    from equivbench.errors import unknown_name
     from equivbench.execution.plan import default_threads, resolve_device
 
     chosen = choose_cases(cases or [])
-    wanted = choose_modes(modes or [])
-    if dtype not in DTYPES:
-        raise unknown_name("dtype", dtype, DTYPES)
+    check_names("mode", modes or [], MODES)
+    check_names("dtype", [dtype], DTYPES)
+    wanted = [mode for mode in MODES if not modes or mode in modes]
     where = resolve_device(device)
     report = _Report(out, quiet=as_json)
     with _output_to_stderr():
@@ -116,9 +119,8 @@ def kernels(
         interrupted = True
     report.finish()
     if as_json:
-        print_json(
-            {"samples": report.samples, "refused": [asdict(refusal) for refusal in report.refusals]}
-        )
+        refused = [asdict(refusal) for refusal in report.refusals]
+        print_json({"samples": report.samples, "refused": refused})
     if interrupted:
         kept = f"; {len(report.samples)} results are in {report.written}" if report.written else ""
         message("error", f"interrupted{kept}")
@@ -126,58 +128,50 @@ def kernels(
     raise typer.Exit(report.exit_code())
 
 
+def check_names(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ``UsageError`` with the close matches for a name that is not ``known``."""
+    for name in names:
+        if name not in known:
+            raise unknown_name(kind, name, known)
+
+
 def choose_cases(patterns: Sequence[str]) -> list[Case]:
     """The cases that ``patterns`` name, in the order of the list; the quick ones if there are none.
     Raises ``UsageError``."""
-    from equivbench.errors import unknown_name
     from equivbench.kernels.operations import CASES
 
     if not patterns:
         return [one for one in CASES if one.quick]
+    names = [one.name for one in CASES]
     for pattern in patterns:
-        if not fnmatch.filter([one.name for one in CASES], pattern):
-            raise unknown_name("kernel case", pattern, [one.name for one in CASES])
+        if not fnmatch.filter(names, pattern):
+            raise unknown_name("kernel case", pattern, names)
     return [
         one for one in CASES if any(fnmatch.fnmatchcase(one.name, pattern) for pattern in patterns)
     ]
 
 
-def choose_modes(names: Sequence[str]) -> list[Mode]:
-    """The modes called ``names``, all of them if there are none. Raises ``UsageError``."""
-    from equivbench.errors import unknown_name
-    from equivbench.records.kernels import MODES
-
-    for name in names:
-        if name not in MODES:
-            raise unknown_name("mode", name, MODES)
-    return [mode for mode in MODES if not names or mode in names]
-
-
 def choose_backends(names: Sequence[str], device: Any, *, quick: bool = False) -> list[str]:
-    """The backends called ``names``, each once, or all registered ones (``quick``: but those that
-    compile for long).
+    """The backends called ``names``, each once, or all registered ones; with ``quick`` not those
+    that compile for long.
 
     Raises ``UsageError`` for an unknown name and ``FailedError`` for one that was named and is
     absent on ``device``.
     """
-    from equivbench.errors import FailedError
     from equivbench.kernels.measuring import why_absent
-    from equivbench.registry import KERNEL_BACKENDS
 
-    for name in names:
-        KERNEL_BACKENDS.get(name)
-    for name in names:
-        reason = why_absent(name, device)
+    reasons = {name: why_absent(name, device) for name in names}
+    for name, reason in reasons.items():
         if reason is not None:
             raise FailedError(f"kernel backend {name} is absent: {reason}")
-    return list(dict.fromkeys(names)) or [
+    return list(reasons) or [
         name
         for name, entry in KERNEL_BACKENDS.entries().items()
         if not (quick and entry.value.slow_to_build)
     ]
 
 
-def left_out(refusals: Sequence[Refusal]) -> list[str]:
+def unsupported(refusals: Sequence[Refusal]) -> list[str]:
     """A line for each backend that does not do something: which cases, or which derivatives of
     them."""
     missed: dict[str, dict[str, list[str]]] = {}
@@ -227,8 +221,6 @@ class _Report:
         self.samples += comparison.samples
         self.refusals += comparison.refusals
         if self._out is not None and comparison.samples:
-            from equivbench.records.kernels import merge_samples
-
             key = comparison.samples[0].environment.machine_key
             file = self._out if self._out.suffix == ".jsonl" else self._out / key / "kernels.jsonl"
             self.written = merge_samples(comparison.samples, file)
@@ -240,11 +232,8 @@ class _Report:
 
         self._show()
         self.say("")
-        for reason in dict.fromkeys(
-            refusal.reason for refusal in self.refusals if refusal.kind == "absent"
-        ):
-            message("note", reason)
-        for line in left_out(self.refusals):
+        absent = [refusal.reason for refusal in self.refusals if refusal.kind == "absent"]
+        for line in (*dict.fromkeys(absent), *unsupported(self.refusals)):
             message("note", line)
         for refusal in self.refusals:
             if refusal.kind in ("wrong", "failed"):
