@@ -304,9 +304,7 @@ class PairSpec:
         )
         arms = tuple(mine if each is replaced else each for each in self.contestants)
         summary = f"{model} in {self.name}"
-        return replace(
-            self, name=name, summary=summary, arms=arms, matching=statement, seconds={}
-        )
+        return replace(self, name=name, summary=summary, arms=arms, matching=statement, seconds={})
 
 
 def simple_pair(

@@ -32,7 +32,7 @@ from equivbench.measure.rotated_set import (
 from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition, decompose
 from equivbench.tasks.base import Split, Task
-from equivbench.tasks.fraction import Subset
+from equivbench.tasks.splits import Subset
 
 _VALUES_AT_ONCE = 1 << 22
 """Predicted numbers that are decomposed together: 32 MiB in float64, and as much again for each of

@@ -9,7 +9,7 @@ from typing import Any
 from equivbench.environment import git_state
 from equivbench.records.schema import Environment
 from equivbench.tasks.base import Split
-from equivbench.tasks.fraction import with_fraction
+from equivbench.tasks.splits import with_fraction
 from equivbench.training.arm import ResolvedArm
 from equivbench.training.job import Job
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from equivbench.errors import FailedError, UsageError
 from equivbench.specs import Field, Role
 from equivbench.tasks.base import Card, Split, Task, TaskData
-from equivbench.tasks.splits import SPLITS
+from equivbench.tasks.ragged import SPLITS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    Batch = Mapping[str, Tensor]
+Batch = Mapping[str, "torch.Tensor"]
+"""Named tensors: the fields of some samples."""
 
 
 @dataclass(frozen=True)

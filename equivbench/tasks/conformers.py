@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from equivbench.tasks.splits import digest
+from equivbench.tasks.ragged import digest
 
 SMILES_FILES = ("NCI/first_5K.smi", "Pains/test_data/wehi_mols.csv")
 """Inside rdkit's data folder. The wheel's ChEMBL files (CC-BY-SA) are left out."""

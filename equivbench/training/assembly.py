@@ -16,7 +16,7 @@ from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import covers, is_verified
 from equivbench.records.schema import NotMeasured
 from equivbench.tasks.base import Task, TaskData
-from equivbench.tasks.fraction import with_fraction
+from equivbench.tasks.splits import with_fraction
 from equivbench.training.arm import Arm, ResolvedArm, effective_precision, resolve_arm
 from equivbench.training.checkpoint import read_checkpoint
 from equivbench.training.clock import Clock, clock_of

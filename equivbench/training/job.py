@@ -43,7 +43,7 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     """Entries that replace those of the model's config (sweeps over model size)."""
     fraction: float = 1.0
     """Part of the training groups that is trained on
-    (:func:`equivbench.tasks.fraction.with_fraction`)."""
+    (:func:`equivbench.tasks.splits.with_fraction`)."""
     labels: dict[str, str] = {}
     """What sets the run apart from the pair as declared, such as a sweep's axis and value; the
     record's ``variant`` has it."""

@@ -10,9 +10,8 @@ import pytest
 
 from equivbench.errors import FailedError
 from equivbench.tasks.base import TaskData
-from equivbench.tasks.sources import ArchiveSource
-from equivbench.tasks.splits import draw, split_of
-from equivbench.tasks.storage import read_archive, read_card, write_archive
+from equivbench.tasks.ragged import draw, split_of
+from equivbench.tasks.storage import ArchiveSource, read_archive, read_card, write_archive
 
 ARRAYS: dict[str, np.ndarray] = {
     "pos": np.arange(6, dtype=np.int16).reshape(2, 3),

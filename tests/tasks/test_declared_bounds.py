@@ -8,9 +8,9 @@ import torch
 
 import equivbench.tasks
 from equivbench.registry import DATASETS, resolve
-from equivbench.tasks.flow.archive import PER_ANGSTROM
+from equivbench.tasks.flow.table import PER_ANGSTROM
 from equivbench.tasks.storage import read_card
-from equivbench.tasks.voxel.archive import UNIT
+from equivbench.tasks.voxel.table import UNIT
 from equivbench.tasks.voxel.task import grid_of
 from equivbench.tasks.voxel.voxelise import voxelise
 

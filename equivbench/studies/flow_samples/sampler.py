@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import UsageError
-from equivbench.tasks.flow.dataset import PAD
+from equivbench.tasks.flow.data import PAD
 from equivbench.tasks.flow.schedule import centred
 
 Method = Literal["euler", "heun"]

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equivbench.errors import FailedError
-from equivbench.tasks.flow.archive import MOST_SPREAD, RESIDUES, gather, write
 from equivbench.tasks.flow.clusters import IDENTITY
+from equivbench.tasks.flow.table import MOST_SPREAD, RESIDUES, gather, write
 from equivbench.tasks.flow.traces import STEP, Chain, UnusableFileError, chains_of, gemmi, unpacked
-from equivbench.tasks.sources import sha256_of
+from equivbench.tasks.storage import sha256_of
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def generate(out: Path, downloads: Path) -> Path:
     chains = [
         chain for collection, path in archives.items() for chain in entries(collection, path, files)
     ]
-    archive, counts = gather(chains, "the packages")
+    table, counts = gather(chains, "the packages")
     short, short_counts = gather(
         [chain for chain in chains if len(chain.sequence) <= RESIDUES[1]], "the packages"
     )
@@ -148,9 +148,9 @@ def generate(out: Path, downloads: Path) -> Path:
         "compact": f"radius of gyration over N^(1/3) below {MOST_SPREAD} A",
         "clusters": f"{IDENTITY:.0%} identity; global alignment (BLOSUM62), greedy from the longest down",
         "without the longer chains": f"the same steps give {short_counts['compact']} whole chains in "
-        f"{sum(short.clusters().values())} clusters; those of them that are missing here are parts of longer ones",
+        f"{sum(short.units().values())} clusters; those of them that are missing here are parts of longer ones",
     }
-    return write(archive, out, counts={**files, **counts}, recipe=recipe, licences=LICENCES)
+    return write(table, out, counts={**files, **counts}, recipe=recipe, licences=LICENCES)
 
 
 def main() -> None:

@@ -24,10 +24,9 @@ from equivbench.tasks.conformers import (
     minimised,
     pool,
 )
-from equivbench.tasks.forcefield.archive import Builder
-from equivbench.tasks.forcefield.storage import write
-from equivbench.tasks.forcefield.units import BOHR, HARTREE
-from equivbench.tasks.splits import digest
+from equivbench.tasks.forcefield.constants import BOHR, HARTREE
+from equivbench.tasks.forcefield.table import ConformationBuilder, write
+from equivbench.tasks.ragged import digest
 
 ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
 """Those of the MACE-OFF split of SPICE."""
@@ -173,7 +172,7 @@ def labelled(samples: int, seed: int, processes: int) -> Iterator[Labelled | Non
 def generate(samples: int, out: Path, *, seed: int = 0, processes: int = 2) -> Path:
     """Write ``samples`` labelled conformations to ``out`` (.npz) with its cards (.json, .md) beside
     it; returns ``out``."""
-    builder, have, failed = Builder(), 0, 0
+    builder, have, failed = ConformationBuilder(), 0, 0
     for molecule in labelled(samples, seed, processes):
         if molecule is None:
             failed += 1
@@ -185,9 +184,8 @@ def generate(samples: int, out: Path, *, seed: int = 0, processes: int = 2) -> P
         builder.add(
             molecule.smiles, molecule.z, molecule.pos[:k], molecule.forces[:k], molecule.energy[:k]
         )
-    archive = builder.finish(f"{samples} samples of seed {seed}")
     return write(
-        archive,
+        builder.finish(f"{samples} samples of seed {seed}"),
         out,
         recipe={**_recipe(seed), "molecules that failed a step": failed},
         licences=LICENCES,

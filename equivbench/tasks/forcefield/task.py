@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from equivbench.errors import UsageError, unknown_name
 from equivbench.kernels.neighbours import edges_within
-from equivbench.tasks.base import Split, Task, TaskData
+from equivbench.tasks.base import Batch, Split, Task, TaskData
+from equivbench.tasks.forcefield.constants import NUMBERS
 from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS
-from equivbench.tasks.forcefield.elements import NUMBERS
-
-if TYPE_CHECKING:
-    from equivbench.tasks.base import Batch
 
 FORCE_WEIGHT, ENERGY_WEIGHT = 100.0, 4.0
 """Weights of the two parts of the objective, those of EScAIP (Qu & Krishnapriyan 2024)."""
@@ -33,7 +30,7 @@ class ForceField(Task):
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"forces": ("direct", "conservative")}
     fields = FIELDS
 
-    def adapt(self, model: torch.nn.Module, variant: Mapping[str, str]) -> torch.nn.Module:
+    def adapt(self, model: nn.Module, variant: Mapping[str, str]) -> nn.Module:
         """The model itself, or with ``forces=conservative`` its forces replaced by minus its
         energy's gradient."""
         chosen = variant.get("forces", "direct")
@@ -41,8 +38,6 @@ class ForceField(Task):
             raise unknown_name("value of forces", chosen, self.options["forces"])
         if chosen == "direct":
             return model
-        from equivbench.tasks.forcefield.conservative import ConservativeForces
-
         return ConservativeForces(model)
 
     def assemble(
@@ -121,12 +116,51 @@ class ForceField(Task):
             atoms += len(forces)
         return total / atoms
 
-    def untrained(self, data: TaskData, seed: int = 0) -> dict[str, torch.nn.Module]:
+    def untrained(self, data: TaskData, seed: int = 0) -> dict[str, nn.Module]:
         """``linear``: central pair forces
         (:class:`equivbench.tasks.forcefield.baseline.PairForces`)."""
         from equivbench.tasks.forcefield.baseline import fit_pair_forces
 
         return {"linear": fit_pair_forces(data.train, seed)}
+
+
+class ConservativeForces(nn.Module):
+    """``model`` with its forces replaced by minus the gradient of its energies by the positions, in
+    eV/A.
+
+    Whatever forces the model itself predicts are dropped; the parameters of such a head stay in the
+    count and get no gradient. Works under ``no_grad``, and in training the forces are
+    differentiable in the parameters. Raises ``UsageError`` if the model gives no energy.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        requires: Mapping[str, float] | None = getattr(model, "requires", None)
+        if requires is not None:
+            self.requires = requires
+
+    def forward(self, pos: Tensor, **others: Tensor) -> dict[str, Tensor]:
+        """Forces [atoms, 3] eV/A and the model's energies [molecules] eV; inputs by keyword, as for
+        the model."""
+
+        def total(positions: Tensor) -> tuple[Tensor, Tensor]:
+            outputs: Mapping[str, Tensor] = self.model(pos=positions, **others)
+            if "energy" not in outputs:
+                raise UsageError(
+                    f"{type(self.model).__name__} gives no energy, so it has no conservative forces; use --forces direct"
+                )
+            return outputs["energy"].sum(), outputs["energy"]
+
+        # The one route to double backward that torch.compile gets right (torch 2.11 and later);
+        # autograd.grad inside is refused.
+        gradient, (_, energy) = torch.func.grad_and_value(total, has_aux=True)(pos)
+        return {"forces": -gradient, "energy": energy}
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """As ``nn.Module.compile``, but always in one graph: a break inside the gradient would
+        leave it to another route."""
+        super().compile(*args, **{**kwargs, "fullgraph": True})
 
 
 @cache

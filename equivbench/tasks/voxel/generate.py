@@ -23,8 +23,8 @@ from equivbench.tasks.conformers import (
     minimised,
     pool,
 )
-from equivbench.tasks.voxel.archive import Builder, write
 from equivbench.tasks.voxel.grid import ELEMENTS, MARGIN, PUBLISHED, SMALL, Grid
+from equivbench.tasks.voxel.table import ConformerBuilder, write
 
 ATOMS = (10, 80)
 """Fewest and most atoms, hydrogens included; VoxMol's GEOM-drugs runs keep fewer than 80."""
@@ -56,7 +56,7 @@ def generate(samples: int, out: Path, *, grid: Grid, seed: int = 0, processes: i
 
     Raises ``FailedError`` if the pool holds fewer.
     """
-    builder, failed, kept = Builder(grid), 0, 0
+    builder, failed, kept = ConformerBuilder(grid), 0, 0
     candidates = pool(seed, ELEMENTS, ATOMS)
     with in_processes(process, [(smiles, seed) for smiles in candidates], processes) as made:
         for conformer in made:
@@ -80,8 +80,8 @@ def generate(samples: int, out: Path, *, grid: Grid, seed: int = 0, processes: i
         "molecules that failed a step": failed,
         "molecules left out": builder.excuse(),
     }
-    archive = builder.finish(f"{samples} molecules of seed {seed}")
-    return write(archive, out, grid, recipe={**_recipe(seed, grid), **counts}, licences=LICENCES)
+    table = builder.finish(f"{samples} molecules of seed {seed}")
+    return write(table, out, grid, recipe={**_recipe(seed, grid), **counts}, licences=LICENCES)
 
 
 def _recipe(seed: int, grid: Grid) -> dict[str, Any]:

@@ -1,20 +1,39 @@
-"""Where each voxel data set's file comes from: shipped, generated, or converted from files that the
-user has."""
+"""Where each voxel data set's file comes from: shipped, generated, or converted once from GEOM-drugs.
+
+GEOM-drugs comes as MiDi splits it: pickles of (SMILES, conformers), which are read without running
+what a pickle may ask for. Imports no torch.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+import pickle
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, ClassVar
 
-from equivbench.errors import FailedError
+import numpy as np
+from numpy.typing import NDArray
+
+from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.tasks.base import TaskData
-from equivbench.tasks.sources import ArchiveSource
-from equivbench.tasks.voxel.geom import build_geom_drugs
+from equivbench.tasks.storage import ArchiveSource, location, must_exist, sha256_of
 from equivbench.tasks.voxel.grid import DEV, PUBLISHED, SMALL, Grid
+from equivbench.tasks.voxel.table import ConformerBuilder, write
 
 SHIPPED = Path(__file__).parent / "data"
+FILES = {"train": "train_data.pickle", "validation": "val_data.pickle", "test": "test_data.pickle"}
+"""Names as published with MiDi (Vignac et al. 2023)."""
+CONFORMERS = 5
+"""Of each molecule, the first in its list, as MiDi and VoxMol take."""
+LICENCES = {
+    "data": "as its publisher states; this is the user's own copy, and equivbench does not distribute it"
+}
+UNDECODABLE = "that rdkit cannot decode"
+
+Decoded = tuple[NDArray[np.integer], NDArray[np.floating]]
 
 
 def conformers_small() -> ArchiveSource:
@@ -47,7 +66,7 @@ def _source(
     name: str, file: str, grid: Grid, build: Callable[[Path], object] | None = None
 ) -> ArchiveSource:
     def read(path: Path) -> TaskData:
-        from equivbench.tasks.voxel.dataset import load
+        from equivbench.tasks.voxel.data import load
 
         return load(path, name, grid)
 
@@ -62,3 +81,137 @@ def _build_10k(path: Path) -> None:
     from equivbench.tasks.voxel.generate import generate
 
     generate(10_000, path, grid=PUBLISHED, processes=os.cpu_count() or 1)
+
+
+class _PickledMolecule:
+    """Stands where the pickle names rdkit's molecule class: keeps its bytes, runs nothing."""
+
+    def __init__(self, binary: bytes) -> None:
+        self.binary = binary
+
+    def __setstate__(self, state: object) -> None:
+        """The attributes that somebody put on the Python object: not part of the molecule."""
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """How protocol 2 writes bytes: ``_codecs.encode``, with the one encoding that it uses."""
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it encodes text as {encoding!r}")
+    return text.encode("latin1")
+
+
+class _MoleculeUnpickler(pickle.Unpickler):
+    """Admits the two names that pickles of rdkit molecules hold, each replaced by its harmless
+    stand-in."""
+
+    _admitted: ClassVar[dict[tuple[str, str], Callable[..., Any]]] = {
+        ("rdkit.Chem.rdchem", "Mol"): _PickledMolecule,
+        ("_codecs", "encode"): _latin1,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The stand-in of ``module.name``; raises ``UnpicklingError`` for everything else."""
+        try:
+            return self._admitted[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"it asks for {module}.{name}, which no molecule needs"
+            ) from None
+
+
+def molecules(path: Path) -> Iterator[tuple[str, list[bytes]]]:
+    """(SMILES, rdkit's binary of each conformer) of the molecules in one of MiDi's files.
+
+    Needs about the file's size in memory. Raises ``FailedError``, naming the file, if it is cut
+    short, holds anything else, or names a class or function that such a file does not need; nothing
+    that a pickle names is run.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _MoleculeUnpickler(file).load()
+    except Exception as error:  # broken pickles raise anything
+        raise FailedError(
+            f"{path} is not GEOM-drugs as published with MiDi, or is cut short ({error or type(error).__name__}); fetch it again"
+        ) from error
+    if not isinstance(content, list):
+        raise FailedError(
+            f"{path} holds a {type(content).__name__}, not MiDi's list of (SMILES, conformers); fetch it again"
+        )
+    for number, item in enumerate(content):
+        match item:
+            case (str() as smiles, list() as conformers) if all(
+                isinstance(c, _PickledMolecule) for c in conformers
+            ):
+                yield smiles, [conformer.binary for conformer in conformers]
+            case _:
+                raise FailedError(
+                    f"entry {number} of {path} is not (SMILES, list of molecules); fetch it again"
+                )
+
+
+def decode(binary: bytes) -> Decoded | None:
+    """(z [atoms], pos [atoms, 3] A) of rdkit's binary of a molecule with a conformer, or None where
+    rdkit cannot read it."""
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        try:
+            molecule = Chem.Mol(binary)
+            pos = np.array(molecule.GetConformer().GetPositions())
+        except (
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ):  # rdkit's words for a broken binary and for one without conformer
+            return None
+        return np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()]), pos
+
+
+def build_geom_drugs(out: Path) -> None:
+    """``out`` from MiDi's three files, with rdkit; their folder is named by
+    ``EQUIVBENCH_DATA_GEOM_DRUGS``."""
+    if importlib.util.find_spec("rdkit") is None:
+        raise FailedError(
+            "GEOM-drugs is read with rdkit, which is not installed; pip install 'equivbench[generate]'"
+        )
+    convert(location("GEOM_DRUGS", "geom-drugs"), out, decode)
+
+
+def convert(
+    folder: Path, out: Path, decode: Callable[[bytes], Decoded | None], grid: Grid = PUBLISHED
+) -> None:
+    """Write the conformers in ``folder`` that ``grid`` holds to ``out``, in the published split.
+
+    One ``EquivbenchWarning`` counts those left out. Raises ``FailedError`` before anything is
+    written if a file is missing or broken.
+    """
+    for file in FILES.values():
+        must_exist(
+            folder / file,
+            "GEOM_DRUGS",
+            f"the folder with {', '.join(FILES.values())} (github.com/cvignac/MiDi)",
+        )
+    builder = ConformerBuilder(grid)
+    for split, file in FILES.items():
+        for smiles, conformers in molecules(folder / file):
+            for binary in conformers[:CONFORMERS]:
+                found = decode(binary)
+                if found is None:
+                    builder.left_out[UNDECODABLE] += 1
+                else:
+                    builder.add(smiles, *found, split)
+    table = builder.finish(str(folder))
+    if builder.left_out:
+        warnings.warn(
+            f"{folder}: {builder.left_out.total()} conformers left out ({builder.excuse()}); {len(table.counts)} are used",
+            EquivbenchWarning,
+            stacklevel=2,
+        )
+    sums = ", ".join(f"{file} SHA-256 {sha256_of(folder / file)}" for file in FILES.values())
+    recipe = {
+        "source": f"GEOM-drugs (Axelrod & Gomez-Bombarelli 2022) in the split of MiDi (Vignac et al. 2023), {sums}",
+        "conformers": f"the first {CONFORMERS} of each molecule",
+        "conformers left out": builder.excuse() or "none",
+    }
+    rule = "as published with MiDi: by molecule, its train, val and test files"
+    write(table, out, grid, recipe=recipe, licences=LICENCES, split_rule=rule)

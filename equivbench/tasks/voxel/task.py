@@ -4,20 +4,17 @@ voxel."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from equivbench.errors import unknown_name
-from equivbench.tasks.base import Split, Task, TaskData
+from equivbench.tasks.base import Batch, Split, Task, TaskData
+from equivbench.tasks.voxel.baseline import fit_linear_denoiser
 from equivbench.tasks.voxel.declarations import BOARD_UNIT, FIELDS
 from equivbench.tasks.voxel.grid import ELEMENTS, Grid
-from equivbench.tasks.voxel.linear import fit_linear_denoiser
 from equivbench.tasks.voxel.voxelise import voxelise
-
-if TYPE_CHECKING:
-    from equivbench.tasks.base import Batch
 
 _BASELINE_VOXELS = 2**25
 """Voxels for which the zero predictor's error is summed: all of a small test set, 128 molecules on

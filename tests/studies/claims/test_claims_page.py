@@ -171,9 +171,9 @@ def test_rows_and_page_say_the_same_and_json_takes_it() -> None:
     findings = judge(gather_evidence([*all_tasks(FALLS), *contest(0.5)]))
     page = render_claims(findings)
     table = [line for line in page.splitlines() if line.startswith("| C")]
-    assert [
-        tuple(map(from_markdown, line[2:-2].split(" | "))) for line in table
-    ] == claims_rows(findings)
+    assert [tuple(map(from_markdown, line[2:-2].split(" | "))) for line in table] == claims_rows(
+        findings
+    )
     assert [row[0] for row in claims_rows(findings)] == [each.id for each in CLAIMS]
     assert "    equivbench run toy/pair" in page
     plain = msgspec.json.decode(msgspec.json.encode(findings))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from structure_files import THREE, pdb, sequence, trace
 
 from equivbench.tasks.flow import generate
-from equivbench.tasks.flow.archive import RESIDUES, gather, read, windows
 from equivbench.tasks.flow.clusters import cluster, distinct, merged
+from equivbench.tasks.flow.table import RESIDUES, gather, read, windows
 from equivbench.tasks.flow.traces import Chain
 
 
@@ -84,12 +84,14 @@ def test_an_extended_chain_is_left_out_and_all_windows_of_a_chain_are_in_one_spl
     chains = [Chain(f"{seed}_A", 0, sequence(50, seed), trace(50, seed)) for seed in range(20)]
     rod = Chain("rod_A", 0, sequence(60, 50), np.arange(60)[:, None] * np.array([3.8, 0.0, 0.0]))
     long = Chain("long_A", 10, sequence(600, 51), trace(600, 51))
-    archive, counts = gather([*chains, rod, long], "here")
-    assert b"rod_A" not in archive.name
-    crops = archive.name == b"long_A"
-    assert archive.start[crops].tolist() == [10, 210, 410]
-    assert archive.of[crops].tolist() == [600] * 3
-    assert len(set(archive.cluster[crops].tolist())) == len(set(archive.split[crops].tolist())) == 1
+    table, counts = gather([*chains, rod, long], "here")
+    assert b"rod_A" not in table["name"]
+    crops = table["name"] == b"long_A"
+    assert table["start"][crops].tolist() == [10, 210, 410]
+    assert table["of"][crops].tolist() == [600] * 3
+    assert (
+        len(set(table["cluster"][crops].tolist())) == len(set(table["split"][crops].tolist())) == 1
+    )
     assert (counts["whole chains and crops"], counts["compact"]) == (24, 23)
 
 
@@ -127,8 +129,8 @@ def test_the_generator_takes_pdb_entries_only_and_writes_the_same_bytes_twice(
     one, two = (generate.generate(tmp_path / name / "set.npz", packages) for name in ("one", "two"))
     for suffix in (".npz", ".json", ".md"):
         assert one.with_suffix(suffix).read_bytes() == two.with_suffix(suffix).read_bytes()
-    archive, card = read(one)
-    assert sorted(archive.name.tolist()) == sorted(
+    table, card = read(one)
+    assert sorted(table["name"].tolist()) == sorted(
         [*(f"{1000 + seed}_A".encode() for seed in range(20)), b"3ABC_A"]
     )
     assert card["counts"]["files"] == 21

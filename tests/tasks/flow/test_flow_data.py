@@ -13,15 +13,15 @@ import torch
 
 from equivbench.errors import FailedError
 from equivbench.tasks.base import TaskData
-from equivbench.tasks.flow.archive import MOST_SPREAD, PER_ANGSTROM, RESIDUES, Archive, read, spread
-from equivbench.tasks.flow.dataset import CROP, Backbones
+from equivbench.tasks.flow.data import CROP, BackboneSplit
 from equivbench.tasks.flow.sources import ca_crops_64, ca_small
+from equivbench.tasks.flow.table import MOST_SPREAD, PER_ANGSTROM, RESIDUES, read, spread
 from equivbench.tasks.flow.traces import STEP
-from equivbench.tasks.splits import SPLITS, split_of
+from equivbench.tasks.ragged import SPLITS, RaggedTable, split_of
 
 
 @pytest.fixture(scope="module")
-def archive() -> Archive:
+def table() -> RaggedTable:
     return read(ca_small().path())[0]
 
 
@@ -30,23 +30,23 @@ def data(request: pytest.FixtureRequest) -> TaskData:
     return (ca_small() if request.param == "ca-small" else ca_crops_64()).load()
 
 
-def spans(archive: Archive) -> list[slice]:
-    ends = archive.n_residues.cumsum()
-    return [slice(int(end - n), int(end)) for end, n in zip(ends, archive.n_residues, strict=True)]
+def spans(table: RaggedTable) -> list[slice]:
+    ends = table["n_residues"].cumsum()
+    return [slice(int(end - n), int(end)) for end, n in zip(ends, table["n_residues"], strict=True)]
 
 
-def sequences(archive: Archive) -> list[str]:
-    return [archive.letter[span].tobytes().decode() for span in spans(archive)]
+def sequences(table: RaggedTable) -> list[str]:
+    return [table["letter"][span].tobytes().decode() for span in spans(table)]
 
 
-def test_the_card_is_true_of_the_file(archive: Archive) -> None:
+def test_the_card_is_true_of_the_file(table: RaggedTable) -> None:
     card = read(ca_small().path())[1]
-    assert card["sizes"] == archive.sizes()
-    assert card["clusters"] == archive.clusters()
-    assert card["residues"] == len(archive.letter) == archive.n_residues.sum()
-    whole = archive.n_residues == archive.of
+    assert card["sizes"] == table.sizes()
+    assert card["clusters"] == table.units()
+    assert card["residues"] == len(table["letter"]) == table["n_residues"].sum()
+    whole = table["n_residues"] == table["of"]
     assert (card["whole_chains"], card["crops"]) == (whole.sum(), (~whole).sum())
-    assert card["crops_from_chains"] == len(set(archive.name[~whole].tolist()))
+    assert card["crops_from_chains"] == len(set(table["name"][~whole].tolist()))
     people = ca_small().path().with_suffix(".md").read_text()
     assert f"SHA-256 `{card['sha256']}`" in people
     assert "CC0" in people
@@ -55,12 +55,12 @@ def test_the_card_is_true_of_the_file(archive: Archive) -> None:
 
 
 def test_samples_are_unbroken_compact_and_of_the_sizes_that_the_recipe_allows(
-    archive: Archive,
+    table: RaggedTable,
 ) -> None:
-    assert archive.n_residues.min() >= RESIDUES[0]
-    assert archive.n_residues.max() <= RESIDUES[1]
-    for span in spans(archive):
-        ca = archive.ca[span] / PER_ANGSTROM
+    assert table["n_residues"].min() >= RESIDUES[0]
+    assert table["n_residues"].max() <= RESIDUES[1]
+    for span in spans(table):
+        ca = table["ca"][span] / PER_ANGSTROM
         # Twice half a step of storage in each of three directions.
         rounding = np.sqrt(3) / PER_ANGSTROM
         steps = np.linalg.norm(np.diff(ca, axis=0), axis=1)
@@ -70,11 +70,11 @@ def test_samples_are_unbroken_compact_and_of_the_sizes_that_the_recipe_allows(
         assert np.abs(ca.mean(0)).max() <= 0.5 / PER_ANGSTROM
 
 
-def test_neighbours_are_as_far_apart_as_in_proteins(archive: Archive) -> None:
+def test_neighbours_are_as_far_apart_as_in_proteins(table: RaggedTable) -> None:
     steps = np.concatenate(
         [
-            np.linalg.norm(np.diff(archive.ca[span] / PER_ANGSTROM, axis=0), axis=1)
-            for span in spans(archive)
+            np.linalg.norm(np.diff(table["ca"][span] / PER_ANGSTROM, axis=0), axis=1)
+            for span in spans(table)
         ]
     )
     # Trans peptides: 3.80 A by the covalent geometry (Engh & Huber 1991); 99 of 100 residues follow
@@ -83,10 +83,10 @@ def test_neighbours_are_as_far_apart_as_in_proteins(archive: Archive) -> None:
     assert np.mean(np.abs(steps - 3.80) < 0.15) > 0.98
 
 
-def test_backbones_are_right_handed(archive: Archive) -> None:
+def test_backbones_are_right_handed(table: RaggedTable) -> None:
     turns = []
-    for span in spans(archive):
-        b = np.diff(archive.ca[span].astype(np.float64), axis=0)
+    for span in spans(table):
+        b = np.diff(table["ca"][span].astype(np.float64), axis=0)
         triple = np.einsum("ij,ij->i", np.cross(b[:-2], b[1:-1]), b[2:])
         reach = np.linalg.norm(b[:-2] + b[1:-1] + b[2:], axis=1) / PER_ANGSTROM
         # One turn of an alpha helix brings CA i+3 back to within 5.5 A of CA i.
@@ -95,35 +95,35 @@ def test_backbones_are_right_handed(archive: Archive) -> None:
     assert np.concatenate(turns).mean() > 0.95
 
 
-def test_no_sequence_is_part_of_another(archive: Archive) -> None:
-    found = sequences(archive)
+def test_no_sequence_is_part_of_another(table: RaggedTable) -> None:
+    found = sequences(table)
     for index, sequence in enumerate(found):
         assert not any(sequence in other for place, other in enumerate(found) if place != index)
 
 
-def test_splits_are_by_cluster_and_no_cluster_or_chain_is_in_two(archive: Archive) -> None:
-    for unit in (archive.cluster, archive.name):
-        held = [set(unit[archive.split == code].tolist()) for code in range(3)]
+def test_splits_are_by_cluster_and_no_cluster_or_chain_is_in_two(table: RaggedTable) -> None:
+    for unit in (table["cluster"], table["name"]):
+        held = [set(unit[table["split"] == code].tolist()) for code in range(3)]
         assert sum(map(len, held)) == len(set.union(*held))
-    clusters = archive.clusters()
+    clusters = table.units()
     total = sum(clusters.values())
     assert clusters["test"] >= 0.15 * total
     assert clusters["validation"] >= 0.08 * total
 
 
-def test_each_cluster_is_in_the_split_that_one_of_its_sequences_draws(archive: Archive) -> None:
-    drawn = np.array([SPLITS.index(split_of(sequence)) for sequence in sequences(archive)])
-    for number in np.unique(archive.cluster):
-        members = archive.cluster == number
-        assert archive.split[members][0] in drawn[members]
+def test_each_cluster_is_in_the_split_that_one_of_its_sequences_draws(table: RaggedTable) -> None:
+    drawn = np.array([SPLITS.index(split_of(sequence)) for sequence in sequences(table)])
+    for number in np.unique(table["cluster"]):
+        members = table["cluster"] == number
+        assert table["split"][members][0] in drawn[members]
 
 
 @pytest.mark.slow
-def test_no_test_backbone_aligns_at_half_identity_with_one_of_training(archive: Archive) -> None:
-    found = sequences(archive)
+def test_no_test_backbone_aligns_at_half_identity_with_one_of_training(table: RaggedTable) -> None:
+    found = sequences(table)
     scoring = gemmi.AlignmentScoring("b")
     test, train = (
-        np.flatnonzero(archive.split == SPLITS.index(name)) for name in ("test", "train")
+        np.flatnonzero(table["split"] == SPLITS.index(name)) for name in ("test", "train")
     )
     for one in test:
         for other in train:
@@ -138,12 +138,12 @@ def test_crops_are_windows_of_at_most_64_residues_in_the_splits_of_their_chains(
     assert crops.card.name == "ca-crops-64"
     for name in SPLITS:
         one, other = whole.split(name), crops.split(name)
-        assert isinstance(one, Backbones)
-        assert isinstance(other, Backbones)
-        assert int(other.lengths.min()) >= RESIDUES[0]
-        assert int(other.lengths.max()) == CROP
+        assert isinstance(one, BackboneSplit)
+        assert isinstance(other, BackboneSplit)
+        assert int(other.counts.min()) >= RESIDUES[0]
+        assert int(other.counts.max()) == CROP
         assert other.groups.max() == one.groups.max()
-        expected = sum(n // CROP + (n % CROP >= RESIDUES[0]) for n in one.lengths.tolist())
+        expected = sum(n // CROP + (n % CROP >= RESIDUES[0]) for n in one.counts.tolist())
         assert len(other) == expected == crops.card.sizes[name]
     # The first crop of the first chain is that chain's beginning, up to where its centre is.
     chain, crop = (
@@ -158,16 +158,16 @@ def test_batches_are_centred_padded_to_a_multiple_of_8_and_zero_in_the_padding(
 ) -> None:
     indices = torch.tensor([3, 0, 5, 5])
     split = data.train
-    assert isinstance(split, Backbones)
+    assert isinstance(split, BackboneSplit)
     batch = split.collate(indices)
     x1, mask, residue = batch["x1"], batch["mask"], batch["residue"]
-    longest = int(split.lengths[indices].max())
+    longest = int(split.counts[indices].max())
     assert x1.shape == (4, -(-longest // 8) * 8, 3)
     assert (x1.dtype, mask.dtype, residue.dtype) == (torch.float32, torch.bool, torch.int64)
-    assert torch.equal(mask.sum(1), split.lengths[indices])
+    assert torch.equal(mask.sum(1), split.counts[indices])
     assert not x1[~mask].any()
     assert not residue[~mask].any()
-    for row, length in zip(residue, split.lengths[indices], strict=True):
+    for row, length in zip(residue, split.counts[indices], strict=True):
         assert row[:length].tolist() == list(range(int(length)))
     # float32 rounding of sums of up to 256 positions of up to 4 nm.
     assert float(x1.sum(1).abs().max()) < 1e-4

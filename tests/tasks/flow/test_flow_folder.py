@@ -13,8 +13,8 @@ from structure_files import fill, mmcif, pdb, pdb_atoms, rna, sequence, trace
 
 from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.tasks.flow import traces
-from equivbench.tasks.flow.archive import PER_ANGSTROM, read
 from equivbench.tasks.flow.sources import ca_folder
+from equivbench.tasks.flow.table import PER_ANGSTROM, read
 from equivbench.tasks.storage import read_card
 
 GOOD = pdb(sequence(60, 100), trace(60, 100))
@@ -38,14 +38,14 @@ def files_in(cache: Path) -> list[Path]:
 
 def test_all_formats_give_the_chains_that_were_written(folder: Path) -> None:
     written = fill(folder)
-    archive, card = read(ca_folder().prepare())
-    assert len(archive.name) == len(written)
-    first = archive.n_residues.cumsum() - archive.n_residues
-    for name, start, residues in zip(archive.name, first, archive.n_residues, strict=True):
+    table, card = read(ca_folder().prepare())
+    assert len(table["name"]) == len(written)
+    first = table["n_residues"].cumsum() - table["n_residues"]
+    for name, start, residues in zip(table["name"], first, table["n_residues"], strict=True):
         letters, ca = written[name.decode().removesuffix("_A")]
-        assert bytes(archive.letter[start : start + residues]).decode() == letters
+        assert bytes(table["letter"][start : start + residues]).decode() == letters
         # Half of the .01 A of storage, and half of the .001 A of the files and of their mean.
-        stored = archive.ca[start : start + residues] / PER_ANGSTROM
+        stored = table["ca"][start : start + residues] / PER_ANGSTROM
         assert np.abs(stored - (ca - ca.mean(0))).max() < 0.0061
     data = ca_folder().load()
     assert {name: len(data.split(name)) for name in card["sizes"]} == card["sizes"]
@@ -90,8 +90,8 @@ def test_unusable_files_are_left_out_with_one_warning_that_names_them_and_the_re
     assert f"{len(bad)} of {len(written) + len(bad)} files" in message
     assert f"and {len(bad) - 5} more" in message
     assert sum(name in message for name in bad) == 5
-    archive, card = read(path)
-    assert len(archive.name) == len(written)
+    table, card = read(path)
+    assert len(table["name"]) == len(written)
     assert sum(card["recipe"]["files left out"].values()) == len(bad)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -227,7 +227,7 @@ def test_an_interrupted_build_leaves_nothing(
             raise KeyboardInterrupt
         return traces.chains_of(content, name, entry)
 
-    monkeypatch.setattr("equivbench.tasks.flow.folder.chains_of", stop)
+    monkeypatch.setattr("equivbench.tasks.flow.sources.chains_of", stop)
     with pytest.raises(KeyboardInterrupt):
         ca_folder().prepare()
     assert files_in(cache) == []

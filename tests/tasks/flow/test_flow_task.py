@@ -7,7 +7,7 @@ from torch import Tensor
 
 from equivbench.errors import UsageError
 from equivbench.symmetry.rotations import random_rotations
-from equivbench.tasks.flow.declarations import TASK
+from equivbench.tasks.flow.declarations import TASKS
 from equivbench.tasks.flow.schedule import (
     TIMES,
     board_quadrature,
@@ -30,12 +30,17 @@ def judged() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 
 def test_the_declaration_is_the_tasks() -> None:
-    assert (TASK.name, TASK.fields, TASK.board_unit) == (FLOW.name, FLOW.fields, FLOW.board_unit)
+    (declared,) = TASKS
+    assert (declared.name, declared.fields, declared.board_unit) == (
+        FLOW.name,
+        FLOW.fields,
+        FLOW.board_unit,
+    )
     rows, noise = judged()
     inputs, _ = FLOW.assemble(rows, noise, {})
-    declared = {field.name: field.role for field in FLOW.fields}
-    assert set(noise) == {name for name, role in declared.items() if role == "noise"}
-    assert set(rows) | set(inputs) | set(noise) == set(declared)
+    roles = {field.name: field.role for field in FLOW.fields}
+    assert set(noise) == {name for name, role in roles.items() if role == "noise"}
+    assert set(rows) | set(inputs) | set(noise) == set(roles)
     assert FLOW.feedback is not None
     assert FLOW.feedback.input in inputs
 

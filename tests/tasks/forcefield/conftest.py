@@ -3,10 +3,10 @@
 import pytest
 
 from equivbench.tasks.base import TaskData
-from equivbench.tasks.forcefield.archive import Archive
 from equivbench.tasks.forcefield.sources import gfn2_small
-from equivbench.tasks.forcefield.storage import read
+from equivbench.tasks.forcefield.table import read
 from equivbench.tasks.forcefield.task import ForceField
+from equivbench.tasks.ragged import RaggedTable
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def shipped() -> TaskData:
 
 
 @pytest.fixture(scope="session")
-def archive() -> Archive:
+def table() -> RaggedTable:
     return read(gfn2_small().path())[0]
 
 

@@ -13,11 +13,10 @@ import torch
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.tasks.base import TaskData
-from equivbench.tasks.forcefield.archive import Archive
-from equivbench.tasks.forcefield.dataset import load, without_reference
+from equivbench.tasks.forcefield.data import load, without_reference
 from equivbench.tasks.forcefield.sources import gfn2_small
-from equivbench.tasks.fraction import with_fraction
-from equivbench.tasks.splits import SPLITS, split_of
+from equivbench.tasks.ragged import SPLITS, RaggedTable, split_of
+from equivbench.tasks.splits import with_fraction
 from equivbench.tasks.storage import read_card
 
 
@@ -29,18 +28,20 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "gfn2-small.npz"
 
 
-def test_no_molecule_is_in_two_splits(archive: Archive) -> None:
-    held = [set(archive.molecule[archive.split == code].tolist()) for code in range(3)]
-    assert sum(map(len, held)) == len(set.union(*held)) == len(archive.names)
-    assert len(set(archive.names.tolist())) == len(archive.names)
+def test_no_molecule_is_in_two_splits(table: RaggedTable) -> None:
+    held = [set(table["molecule"][table["split"] == code].tolist()) for code in range(3)]
+    assert sum(map(len, held)) == len(set.union(*held)) == len(table["names"])
+    assert len(set(table["names"].tolist())) == len(table["names"])
 
 
-def test_each_molecule_is_in_the_split_that_its_name_draws(archive: Archive) -> None:
-    for molecule, code in zip(archive.molecule, archive.split, strict=True):
-        assert SPLITS[code] == split_of(archive.names[molecule].decode())
+def test_each_molecule_is_in_the_split_that_its_name_draws(table: RaggedTable) -> None:
+    for molecule, code in zip(table["molecule"], table["split"], strict=True):
+        assert SPLITS[code] == split_of(table["names"][molecule].decode())
 
 
-def test_splits_are_large_enough_and_as_the_card_says(shipped: TaskData, archive: Archive) -> None:
+def test_splits_are_large_enough_and_as_the_card_says(
+    shipped: TaskData, table: RaggedTable
+) -> None:
     card = read_card(gfn2_small().path())
     assert (
         card["sizes"]
@@ -51,19 +52,19 @@ def test_splits_are_large_enough_and_as_the_card_says(shipped: TaskData, archive
     assert card["molecules"]["test"] >= 120
     assert card["molecules"]["validation"] >= 60
     assert card["sha256"] == shipped.card.sha256
-    assert card["atoms"] == len(archive.z)
+    assert card["atoms"] == len(table["z"])
     assert f"SHA-256 `{card['sha256']}`" in gfn2_small().path().with_suffix(".md").read_text()
     assert gfn2_small().path().stat().st_size < 1.5e6
 
 
-def test_molecules_are_what_the_recipe_allows(archive: Archive) -> None:
-    assert archive.n_atoms.min() >= 10
-    assert archive.n_atoms.max() <= 40
-    assert set(np.unique(archive.z)) <= {1, 6, 7, 8, 9, 15, 16, 17, 35, 53}
-    first = archive.n_atoms.cumsum() - archive.n_atoms
+def test_molecules_are_what_the_recipe_allows(table: RaggedTable) -> None:
+    assert table["n_atoms"].min() >= 10
+    assert table["n_atoms"].max() <= 40
+    assert set(np.unique(table["z"])) <= {1, 6, 7, 8, 9, 15, 16, 17, 35, 53}
+    first = table["n_atoms"].cumsum() - table["n_atoms"]
     nearest = []
-    for start, n in zip(first, archive.n_atoms, strict=True):
-        pos = archive.pos[start : start + n].astype(np.float64)
+    for start, n in zip(first, table["n_atoms"], strict=True):
+        pos = table["pos"][start : start + n].astype(np.float64)
         distances = np.linalg.norm(pos[:, None] - pos[None], axis=-1) + np.diag(np.full(n, np.inf))
         nearest.append(distances.min())
     # The shortest bond of such molecules, O-H, is .96 A at rest and swings by about .15 A at 500 K
@@ -71,50 +72,55 @@ def test_molecules_are_what_the_recipe_allows(archive: Archive) -> None:
     assert min(nearest) > 0.7
 
 
-def test_an_isolated_molecule_feels_no_net_force_and_no_net_torque(archive: Archive) -> None:
-    owner = np.repeat(np.arange(len(archive.n_atoms)), archive.n_atoms)
-    torque = np.cross(archive.pos.astype(np.float64), archive.forces)
+def test_an_isolated_molecule_feels_no_net_force_and_no_net_torque(table: RaggedTable) -> None:
+    owner = np.repeat(np.arange(len(table["n_atoms"])), table["n_atoms"])
+    torque = np.cross(table["pos"].astype(np.float64), table["forces"])
     # Analytical gradients: the net force is float32 rounding of up to 40 forces near 10 eV/A (8e-7
     # seen); the torque is that times arms of 10 A, and the labels' own 1.5e-4 eV.
-    for rows, tolerance in ((archive.forces, 1e-5), (torque, 1e-3)):
-        net = np.zeros((len(archive.n_atoms), 3))
+    for rows, tolerance in ((table["forces"], 1e-5), (torque, 1e-3)):
+        net = np.zeros((len(table["n_atoms"]), 3))
         np.add.at(net, owner, rows.astype(np.float64))
         assert np.abs(net).max() < tolerance
 
 
-def test_forces_have_the_size_that_the_recipe_gave_before(archive: Archive) -> None:
-    norms = np.linalg.norm(archive.forces, axis=1)
+def test_forces_have_the_size_that_the_recipe_gave_before(table: RaggedTable) -> None:
+    norms = np.linalg.norm(table["forces"], axis=1)
     # Measured on another draw of the same recipe (1.00; 1.23, 2.75, 4.43 eV/A): 10% covers the
     # choice of molecules.
-    assert np.sqrt(np.mean(archive.forces.astype(np.float64) ** 2)) == pytest.approx(1.00, rel=0.1)
+    assert np.sqrt(np.mean(table["forces"].astype(np.float64) ** 2)) == pytest.approx(1.00, rel=0.1)
     assert np.quantile(norms, [0.5, 0.9, 0.99]) == pytest.approx([1.23, 2.75, 4.43], rel=0.1)
 
 
-def test_collate_gathers_the_samples_one_after_another(shipped: TaskData, archive: Archive) -> None:
+def test_collate_gathers_the_samples_one_after_another(
+    shipped: TaskData, table: RaggedTable
+) -> None:
     indices = torch.tensor([7, 2, 2, 30])
     batch = shipped.validation.collate(indices)
-    samples = np.flatnonzero(archive.split == SPLITS.index("validation"))[indices]
-    first = archive.n_atoms.cumsum() - archive.n_atoms
-    spans = [slice(first[s], first[s] + archive.n_atoms[s]) for s in samples]
+    samples = np.flatnonzero(table["split"] == SPLITS.index("validation"))[indices]
+    first = table["n_atoms"].cumsum() - table["n_atoms"]
+    spans = [slice(first[s], first[s] + table["n_atoms"][s]) for s in samples]
     for name in ("z", "pos", "forces"):
         assert np.array_equal(
-            batch[name].numpy(), np.concatenate([getattr(archive, name)[span] for span in spans])
+            batch[name].numpy(), np.concatenate([table[name][span] for span in spans])
         )
-    assert torch.bincount(batch["batch"]).tolist() == archive.n_atoms[samples].tolist()
+    assert torch.bincount(batch["batch"]).tolist() == table["n_atoms"][samples].tolist()
     assert batch["batch"].diff().min() >= 0
-    assert np.allclose(batch["energy"].numpy(), without_reference(archive)[samples])
+    assert np.allclose(batch["energy"].numpy(), without_reference(table)[samples])
 
 
-def test_energies_are_referenced_on_the_training_split_alone(archive: Archive) -> None:
-    train = archive.split == SPLITS.index("train")
-    energy = without_reference(archive)
-    counts = np.zeros((len(archive.n_atoms), 256))
-    np.add.at(counts, (np.repeat(np.arange(len(archive.n_atoms)), archive.n_atoms), archive.z), 1)
+def test_energies_are_referenced_on_the_training_split_alone(table: RaggedTable) -> None:
+    train = table["split"] == SPLITS.index("train")
+    energy = without_reference(table)
+    counts = np.zeros((len(table["n_atoms"]), 256))
+    np.add.at(
+        counts, (np.repeat(np.arange(len(table["n_atoms"])), table["n_atoms"]), table["z"]), 1
+    )
     # Least squares leaves residuals orthogonal to the composition; sums of 1e4 values near 1 eV,
     # float64 lstsq of -1e3 eV.
     assert np.abs(counts[train].T @ energy[train]).max() < 1e-3
-    assert energy[train].std() < 2.0 < archive.energy.std()
-    changed = Archive(**{**vars(archive), "energy": archive.energy + np.where(train, 0.0, 5.0)})
+    assert energy[train].std() < 2.0 < table["energy"].std()
+    columns = {**table.columns, "energy": table["energy"] + np.where(train, 0.0, 5.0)}
+    changed = RaggedTable(table.layout, columns)
     assert np.allclose(without_reference(changed), energy + np.where(train, 0.0, 5.0))
 
 

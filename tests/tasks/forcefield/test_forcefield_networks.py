@@ -7,8 +7,8 @@ from torch import nn
 
 from equivbench.registry import MODELS, resolve
 from equivbench.symmetry.rotations import random_rotations
-from equivbench.tasks.forcefield.conservative import ConservativeForces
 from equivbench.tasks.forcefield.pairs import PAIRS
+from equivbench.tasks.forcefield.task import ConservativeForces
 
 CONFIGS = {arm.model: arm.presets["dev"].config for pair in PAIRS for arm in pair.arms}
 NAMES = sorted(CONFIGS)

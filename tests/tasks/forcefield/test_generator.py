@@ -10,7 +10,7 @@ pytest.importorskip("tblite")
 
 from equivbench.tasks.forcefield import generate
 from equivbench.tasks.forcefield.sources import gfn2_small
-from equivbench.tasks.forcefield.storage import read
+from equivbench.tasks.forcefield.table import read
 
 
 def test_forces_are_minus_the_gradient_of_the_energy() -> None:

@@ -5,7 +5,7 @@ import torch
 from molecules import alone, inputs_for, molecules
 from test_forcefield_networks import NAMES, build
 
-from equivbench.tasks.forcefield.conservative import ConservativeForces
+from equivbench.tasks.forcefield.task import ConservativeForces
 
 # escaip differs from escaip-tied in the number of rows of one matrix only.
 COMPILED = [name for name in NAMES if name != "escaip"]

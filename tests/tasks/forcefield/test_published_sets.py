@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 
 from equivbench.errors import FailedError
-from equivbench.tasks.forcefield import published
-from equivbench.tasks.forcefield.archive import Builder
-from equivbench.tasks.forcefield.extxyz import frames
-from equivbench.tasks.forcefield.sources import mace_off, md17, rmd17, spice
-from equivbench.tasks.forcefield.storage import read
-from equivbench.tasks.splits import SPLITS, draw, split_of
+from equivbench.tasks.forcefield import sources
+from equivbench.tasks.forcefield.sources import frames, mace_off, md17, rmd17, spice
+from equivbench.tasks.forcefield.table import ConformationBuilder, read
+from equivbench.tasks.ragged import SPLITS, draw, split_of
 from equivbench.tasks.storage import read_card
 
 HARTREE_EV, BOHR_A, KCAL_EV = 27.2113862460, 0.5291772109, 0.0433641043
@@ -62,20 +60,20 @@ def test_spice_is_converted_to_ev_and_a_and_split_by_molecule(
 ) -> None:
     written = write_spice(tmp_path / "SPICE.hdf5")
     monkeypatch.setenv("EQUIVBENCH_DATA_SPICE", str(tmp_path / "SPICE.hdf5"))
-    archive, card = read(spice().prepare())
-    assert set(archive.names.tolist()) == {name.encode() for name in written}
-    for index, name in enumerate(archive.names):
+    table, card = read(spice().prepare())
+    assert set(table["names"].tolist()) == {name.encode() for name in written}
+    for index, name in enumerate(table["names"]):
         pos, gradient, energy = written[name.decode()]
-        rows = np.repeat(archive.molecule, archive.n_atoms) == index
+        rows = np.repeat(table["molecule"], table["n_atoms"]) == index
         # float32 storage.
-        assert np.allclose(archive.pos[rows].reshape(4, 3, 3), pos * BOHR_A, rtol=1e-6)
+        assert np.allclose(table["pos"][rows].reshape(4, 3, 3), pos * BOHR_A, rtol=1e-6)
         assert np.allclose(
-            archive.forces[rows].reshape(4, 3, 3), -gradient * HARTREE_EV / BOHR_A, rtol=1e-6
+            table["forces"][rows].reshape(4, 3, 3), -gradient * HARTREE_EV / BOHR_A, rtol=1e-6
         )
         assert np.allclose(
-            archive.energy[archive.molecule == index], energy * HARTREE_EV, rtol=1e-9
+            table["energy"][table["molecule"] == index], energy * HARTREE_EV, rtol=1e-9
         )
-        assert {SPLITS[code] for code in archive.split[archive.molecule == index]} == {
+        assert {SPLITS[code] for code in table["split"][table["molecule"] == index]} == {
             split_of(name.decode())
         }
     assert "SPICE PubChem Set 1" in str(card["recipe"])
@@ -84,15 +82,15 @@ def test_spice_is_converted_to_ev_and_a_and_split_by_molecule(
 
 
 def test_a_conformation_with_a_nan_label_is_left_out() -> None:
-    builder = Builder()
+    builder = ConformationBuilder()
     names = ["train", "validation", "test"]
     for name in names:
         builder.add(
             name, Z, np.zeros((2, 3, 3)), np.zeros((2, 3, 3)), np.array([0.0, np.nan]), name
         )
-    archive = builder.finish("here")
-    assert archive.sizes() == dict.fromkeys(SPLITS, 1)
-    assert len(archive.z) == 9
+    table = builder.finish("here")
+    assert table.sizes() == dict.fromkeys(SPLITS, 1)
+    assert len(table["z"]) == 9
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
@@ -135,23 +133,23 @@ def test_the_mace_off_split_is_kept_as_published(
 ) -> None:
     write_mace_off(tmp_path, extra_columns=extra_columns)
     monkeypatch.setenv("EQUIVBENCH_DATA_MACE_OFF", str(tmp_path))
-    archive, card = read(mace_off().prepare())
-    sizes = archive.sizes()
+    table, card = read(mace_off().prepare())
+    sizes = table.sizes()
     assert sizes["test"] == 10
     assert sizes["train"] + sizes["validation"] == 120
     first = next(frames(tmp_path / "train_large_neut_no_bad_clean.xyz"))
-    assert np.allclose(archive.pos[:3], first.pos)
-    assert np.allclose(archive.forces[:3], first.forces)
-    assert archive.energy[0] == -2081.5
-    assert archive.z[:3].tolist() == Z.tolist()
+    assert np.allclose(table["pos"][:3], first.pos)
+    assert np.allclose(table["forces"][:3], first.forces)
+    assert table["energy"][0] == -2081.5
+    assert table["z"][:3].tolist() == Z.tolist()
     assert first.info["config_type"] == "DES370K Monomers"
     validation = {
         name
-        for name in archive.names.tolist()
+        for name in table["names"].tolist()
         if draw(name.decode()) < 0.05 and not name.startswith(b"test")
     }
     assert validation == {
-        archive.names[i] for i in archive.molecule[archive.split == SPLITS.index("validation")]
+        table["names"][i] for i in table["molecule"][table["split"] == SPLITS.index("validation")]
     }
     assert "published test file" in card["split_rule"]
     assert len(mace_off().load().train) == sizes["train"]
@@ -208,14 +206,14 @@ def test_md17_comes_through_torch_geometric_split_by_conformation(
     np.savez(raw, **arrays)
     monkeypatch.setenv("EQUIVBENCH_DATA_MD17", str(tmp_path))
     source = (rmd17 if revised else md17)("aspirin")
-    archive, card = read(source.prepare())
-    assert archive.sizes() == published.MD17_SIZES
-    assert len(set(archive.molecule.tolist())) == 2000
+    table, card = read(source.prepare())
+    assert table.sizes() == sources.MD17_SIZES
+    assert len(set(table["molecule"].tolist())) == 2000
     assert "by conformation" in card["split_rule"]
-    index = int(archive.names[archive.molecule[5]].split()[-1])
-    assert np.allclose(archive.forces[15:18], forces[index] * KCAL_EV, rtol=1e-6, atol=1e-7)
+    index = int(table["names"][table["molecule"][5]].split()[-1])
+    assert np.allclose(table["forces"][15:18], forces[index] * KCAL_EV, rtol=1e-6, atol=1e-7)
     # torch_geometric keeps energies in float32: 3e-5 kcal/mol at 400 kcal/mol.
-    assert archive.energy[5] == pytest.approx(energy[index] * KCAL_EV, abs=3e-6)
+    assert table["energy"][5] == pytest.approx(energy[index] * KCAL_EV, abs=3e-6)
 
 
 @pytest.mark.parametrize("source", [spice, mace_off])

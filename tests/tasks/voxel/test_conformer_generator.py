@@ -8,10 +8,10 @@ import pytest
 pytest.importorskip("rdkit")
 
 from equivbench.tasks import conformers
-from equivbench.tasks.voxel.archive import read
 from equivbench.tasks.voxel.generate import ATOMS, generate
 from equivbench.tasks.voxel.grid import DEV, ELEMENTS, SMALL
 from equivbench.tasks.voxel.sources import conformers_small
+from equivbench.tasks.voxel.table import read
 
 
 @pytest.mark.slow

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from equivbench.errors import EquivbenchWarning, FailedError
-from equivbench.tasks.splits import SPLITS
-from equivbench.tasks.voxel import geom
-from equivbench.tasks.voxel.archive import UNIT, read
+from equivbench.tasks.ragged import SPLITS
+from equivbench.tasks.voxel import sources
 from equivbench.tasks.voxel.grid import NUMBERS, PUBLISHED
 from equivbench.tasks.voxel.sources import geom_drugs
+from equivbench.tasks.voxel.table import UNIT, bounding_radii, read
 
 Content = list[tuple[str, list[object]]]
 
@@ -47,7 +47,7 @@ def binary(z: np.ndarray, pos: np.ndarray) -> bytes:
     return struct.pack("<i", len(z)) + z.astype("<i4").tobytes() + pos.astype("<f8").tobytes()
 
 
-def decoded(data: bytes) -> geom.Decoded | None:
+def decoded(data: bytes) -> sources.Decoded | None:
     if data == b"broken":
         return None
     (n,) = struct.unpack_from("<i", data)
@@ -65,7 +65,7 @@ def write_midi(
     folder: Path, mol: Callable[[bytes], object], *, protocol: int = 4, extra: Content | None = None
 ) -> None:
     """The three files, each with four molecules of two conformers."""
-    for part, file in enumerate(geom.FILES.values()):
+    for part, file in enumerate(sources.FILES.values()):
         content: Content = [
             (
                 f"C{part}{index}",
@@ -81,26 +81,26 @@ def test_the_published_split_is_kept_and_molecules_are_centred(
     tmp_path: Path, mol: Callable[[bytes], object], protocol: int
 ) -> None:
     write_midi(tmp_path, mol, protocol=protocol)
-    geom.convert(tmp_path, tmp_path / "out.npz", decoded)
-    archive, card = read(tmp_path / "out.npz")
+    sources.convert(tmp_path, tmp_path / "out.npz", decoded)
+    table, card = read(tmp_path / "out.npz")
     assert card["sizes"] == dict.fromkeys(SPLITS, 8)
     assert card["molecules"] == dict.fromkeys(SPLITS, 4)
-    assert archive.names.tolist() == [
+    assert table["names"].tolist() == [
         f"C{part}{index}".encode() for part in range(3) for index in range(4)
     ]
     z, pos = molecule(0)
-    assert np.array(NUMBERS)[archive.channel[:12]].tolist() == z.tolist()
+    assert np.array(NUMBERS)[table["channel"][:12]].tolist() == z.tolist()
     # Distances survive the shift; two positions rounded to 1 mA along three axes.
-    stored = archive.pos[:12] * UNIT
+    stored = table["pos"][:12] * UNIT
     assert np.allclose(
         np.linalg.norm(stored - stored[0], axis=1), np.linalg.norm(pos - pos[0], axis=1), atol=2e-3
     )
-    assert archive.bounding_radii().max() < 2 * np.sqrt(3)
+    assert bounding_radii(table).max() < 2 * np.sqrt(3)
 
 
 def test_only_the_first_conformers_count(tmp_path: Path, mol: Callable[[bytes], object]) -> None:
     write_midi(tmp_path, mol, extra=[("many", [mol(binary(*molecule(k))) for k in range(9)])])
-    geom.convert(tmp_path, tmp_path / "out.npz", decoded)
+    sources.convert(tmp_path, tmp_path / "out.npz", decoded)
     assert read(tmp_path / "out.npz")[1]["sizes"]["train"] == 8 + 5
 
 
@@ -118,7 +118,7 @@ def test_what_cannot_be_shown_is_left_out_counted_once_and_the_rest_is_used(
     ]
     write_midi(tmp_path, mol, extra=spoiled)
     with pytest.warns(EquivbenchWarning) as caught:
-        geom.convert(tmp_path, tmp_path / "out.npz", decoded)
+        sources.convert(tmp_path, tmp_path / "out.npz", decoded)
     assert len(caught) == 1
     message = str(caught[0].message)
     for words in (
@@ -130,26 +130,26 @@ def test_what_cannot_be_shown_is_left_out_counted_once_and_the_rest_is_used(
         "27 are",
     ):
         assert words in message
-    archive, card = read(tmp_path / "out.npz")
+    table, card = read(tmp_path / "out.npz")
     assert card["sizes"] == dict.fromkeys(SPLITS, 9)
-    assert all(PUBLISHED.holds(radius) for radius in archive.bounding_radii())
+    assert all(PUBLISHED.holds(radius) for radius in bounding_radii(table))
 
 
 def test_a_set_without_a_usable_conformer_is_a_failure_that_says_why(
     tmp_path: Path, mol: Callable[[bytes], object]
 ) -> None:
-    for file in geom.FILES.values():
+    for file in sources.FILES.values():
         (tmp_path / file).write_bytes(pickle.dumps([("C", [mol(b"broken")])]))
     with pytest.raises(
         FailedError,
         match=r"no usable conformer for train and validation and test \(3 that rdkit cannot decode",
     ):
-        geom.convert(tmp_path, tmp_path / "out.npz", decoded)
+        sources.convert(tmp_path, tmp_path / "out.npz", decoded)
     assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.999])
-@pytest.mark.parametrize("file", geom.FILES.values())
+@pytest.mark.parametrize("file", sources.FILES.values())
 def test_a_file_cut_short_is_named_and_nothing_is_written(
     tmp_path: Path, mol: Callable[[bytes], object], file: str, kept: float
 ) -> None:
@@ -159,7 +159,7 @@ def test_a_file_cut_short_is_named_and_nothing_is_written(
     with pytest.raises(
         FailedError, match=f"{file} is not GEOM-drugs as published with MiDi, or is cut short"
     ):
-        geom.convert(tmp_path, tmp_path / "out.npz", decoded)
+        sources.convert(tmp_path, tmp_path / "out.npz", decoded)
     assert not list(tmp_path.glob("out*"))
 
 
@@ -177,7 +177,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path: Path, mol: Callable[[bytes], ob
     mark = tmp_path / "ran"
     write_midi(tmp_path, mol, extra=[("C", [Command(mark)])])
     with pytest.raises(FailedError, match=r"train_data\.pickle .*system, which no molecule needs"):
-        geom.convert(tmp_path, tmp_path / "out.npz", decoded)
+        sources.convert(tmp_path, tmp_path / "out.npz", decoded)
     assert not mark.exists()
 
 
@@ -200,7 +200,7 @@ def test_no_other_name_is_looked_up(tmp_path: Path, name: str) -> None:
         stream.write(b"\x8c" + bytes([len(attribute)]) + attribute.encode() + b"\x93.")
         path.write_bytes(stream.getvalue())
     with pytest.raises(FailedError, match=attribute.replace(".", r"\.")):
-        list(geom.molecules(path))
+        list(sources.molecules(path))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_other_content_is_a_failure_that_names_the_file(
     path = tmp_path / "val_data.pickle"
     path.write_bytes(content)
     with pytest.raises(FailedError, match=complaint) as caught:
-        list(geom.molecules(path))
+        list(sources.molecules(path))
     assert "val_data.pickle" in str(caught.value)
 
 
@@ -238,14 +238,14 @@ def test_a_set_that_the_user_lacks_says_where_to_name_it(
     with pytest.raises(
         FailedError, match=r"val_data\.pickle is not there; set EQUIVBENCH_DATA_GEOM_DRUGS"
     ):
-        geom.convert(tmp_path, tmp_path / "out.npz", decoded)
+        sources.convert(tmp_path, tmp_path / "out.npz", decoded)
 
 
 def test_without_rdkit_the_sentence_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(geom.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(FailedError, match=r"pip install 'equivbench\[generate\]'"):
         geom_drugs().prepare()
 
@@ -255,12 +255,12 @@ def test_real_molecules_are_decoded(tmp_path: Path) -> None:
     from rdkit.Chem import AllChem
 
     molecule = Chem.AddHs(Chem.MolFromSmiles("CCO"))
-    assert geom.decode(molecule.ToBinary()) is None, "it has no conformer"
-    assert geom.decode(b"nonsense") is None
+    assert sources.decode(molecule.ToBinary()) is None, "it has no conformer"
+    assert sources.decode(b"nonsense") is None
     AllChem.EmbedMolecule(molecule, randomSeed=1)
     (tmp_path / "train_data.pickle").write_bytes(pickle.dumps([("CCO", [molecule])]))
-    [(smiles, [data])] = geom.molecules(tmp_path / "train_data.pickle")
-    found = geom.decode(data)
+    [(smiles, [data])] = sources.molecules(tmp_path / "train_data.pickle")
+    found = sources.decode(data)
     assert smiles == "CCO"
     assert found is not None
     assert found[0].tolist() == [6, 6, 8, 1, 1, 1, 1, 1, 1]

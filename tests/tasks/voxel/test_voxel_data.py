@@ -13,10 +13,9 @@ import torch
 
 from equivbench.errors import FailedError
 from equivbench.tasks.base import Card, TaskData
-from equivbench.tasks.splits import SPLITS, split_of
+from equivbench.tasks.ragged import SPLITS, RaggedTable, split_of
 from equivbench.tasks.storage import read_card
-from equivbench.tasks.voxel.archive import UNIT, Archive, Builder, read
-from equivbench.tasks.voxel.dataset import load, task_data
+from equivbench.tasks.voxel.data import load, task_data
 from equivbench.tasks.voxel.declarations import DATASETS
 from equivbench.tasks.voxel.grid import (
     DEV,
@@ -34,12 +33,13 @@ from equivbench.tasks.voxel.sources import (
     conformers_64,
     conformers_small,
 )
+from equivbench.tasks.voxel.table import UNIT, ConformerBuilder, bounding_radii, read
 
 SHIPPED = conformers_small().path()
 
 
 @pytest.fixture(scope="module")
-def archive() -> Archive:
+def table() -> RaggedTable:
     return read(SHIPPED)[0]
 
 
@@ -56,14 +56,14 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / SHIPPED.name
 
 
-def test_every_molecule_is_in_the_one_split_that_its_name_draws(archive: Archive) -> None:
-    assert len(archive.n_atoms) == len(archive.names) == len(set(archive.names.tolist())) == 2000
-    assert sorted(archive.molecule.tolist()) == list(range(2000))
-    for molecule, code in zip(archive.molecule, archive.split, strict=True):
-        assert SPLITS[code] == split_of(archive.names[molecule].decode())
+def test_every_molecule_is_in_the_one_split_that_its_name_draws(table: RaggedTable) -> None:
+    assert len(table["n_atoms"]) == len(table["names"]) == len(set(table["names"].tolist())) == 2000
+    assert sorted(table["molecule"].tolist()) == list(range(2000))
+    for molecule, code in zip(table["molecule"], table["split"], strict=True):
+        assert SPLITS[code] == split_of(table["names"][molecule].decode())
 
 
-def test_sizes_are_as_the_card_says(shipped: TaskData, archive: Archive) -> None:
+def test_sizes_are_as_the_card_says(shipped: TaskData, table: RaggedTable) -> None:
     card = read_card(SHIPPED)
     assert (
         card["sizes"]
@@ -73,21 +73,21 @@ def test_sizes_are_as_the_card_says(shipped: TaskData, archive: Archive) -> None
     )
     assert card["sizes"]["test"] >= 200
     assert card["sha256"] == shipped.card.sha256 == conformers_small().verify()
-    assert card["atoms"] == len(archive.channel) == sum(card["elements"].values())
+    assert card["atoms"] == len(table["channel"]) == sum(card["elements"].values())
     assert f"SHA-256 `{card['sha256']}`" in SHIPPED.with_suffix(".md").read_text()
     assert SHIPPED.stat().st_size < 1.5e6
 
 
-def test_every_molecule_fits_the_small_box_at_every_rotation(archive: Archive) -> None:
+def test_every_molecule_fits_the_small_box_at_every_rotation(table: RaggedTable) -> None:
     # Stored positions are rounded to 1 mA.
-    assert archive.bounding_radii().max() + MARGIN <= SMALL.box / 2 + UNIT
-    assert archive.n_atoms.min() >= 10
+    assert bounding_radii(table).max() + MARGIN <= SMALL.box / 2 + UNIT
+    assert table["n_atoms"].min() >= 10
 
 
-def test_bond_lengths_are_those_of_molecules(archive: Archive) -> None:
-    first = archive.n_atoms.cumsum() - archive.n_atoms
-    for start, n in zip(first[::10], archive.n_atoms[::10], strict=True):
-        pos = UNIT * archive.pos[start : start + n].astype(np.float64)
+def test_bond_lengths_are_those_of_molecules(table: RaggedTable) -> None:
+    first = table["n_atoms"].cumsum() - table["n_atoms"]
+    for start, n in zip(first[::10], table["n_atoms"][::10], strict=True):
+        pos = UNIT * table["pos"][start : start + n].astype(np.float64)
         nearest = (
             np.linalg.norm(pos[:, None] - pos[None], axis=-1) + np.diag(np.full(n, np.inf))
         ).min(1)
@@ -96,22 +96,24 @@ def test_bond_lengths_are_those_of_molecules(archive: Archive) -> None:
         assert nearest.max() < 2.0
 
 
-def test_collate_gathers_the_samples_one_after_another(shipped: TaskData, archive: Archive) -> None:
+def test_collate_gathers_the_samples_one_after_another(
+    shipped: TaskData, table: RaggedTable
+) -> None:
     indices = torch.tensor([7, 2, 2, 30])
     batch = shipped.validation.collate(indices)
-    samples = np.flatnonzero(archive.split == SPLITS.index("validation"))[indices]
-    first = archive.n_atoms.cumsum() - archive.n_atoms
-    spans = [slice(first[s], first[s] + archive.n_atoms[s]) for s in samples]
+    samples = np.flatnonzero(table["split"] == SPLITS.index("validation"))[indices]
+    first = table["n_atoms"].cumsum() - table["n_atoms"]
+    spans = [slice(first[s], first[s] + table["n_atoms"][s]) for s in samples]
     assert np.allclose(
-        batch["pos"].numpy(), UNIT * np.concatenate([archive.pos[span] for span in spans])
+        batch["pos"].numpy(), UNIT * np.concatenate([table["pos"][span] for span in spans])
     )
     assert np.array_equal(
-        batch["channel"].numpy(), np.concatenate([archive.channel[span] for span in spans])
+        batch["channel"].numpy(), np.concatenate([table["channel"][span] for span in spans])
     )
     assert (
         batch["n_atoms"].tolist()
         == torch.bincount(batch["batch"]).tolist()
-        == archive.n_atoms[samples].tolist()
+        == table["n_atoms"][samples].tolist()
     )
     assert batch["batch"].diff().min() >= 0
     assert {name: tensor.dtype for name, tensor in batch.items()} == {
@@ -144,12 +146,12 @@ def test_the_same_molecules_are_shown_on_other_grids(shipped: TaskData) -> None:
     assert min(dev.card.sizes.values()) >= 8
 
 
-def test_a_grid_that_shows_nothing_is_a_failure_that_says_so(archive: Archive) -> None:
+def test_a_grid_that_shows_nothing_is_a_failure_that_says_so(table: RaggedTable) -> None:
     with pytest.raises(
         FailedError,
         match=r"no conformer of toy in train and validation and test fits the 4 A box of 8\^3",
     ):
-        task_data(archive, Card("toy", "1", "", {}), standard(8, 0.5))
+        task_data(table, Card("toy", "1", "", {}), standard(8, 0.5))
 
 
 def test_every_declared_set_has_its_source() -> None:
@@ -162,7 +164,7 @@ def test_every_declared_set_has_its_source() -> None:
 
 
 def test_a_builder_keeps_what_its_grid_holds() -> None:
-    builder = Builder(DEV)
+    builder = ConformerBuilder(DEV)
     line = np.array([[0.0, 0, 0], [5.9, 0, 0]])
     assert builder.add("C", np.array([1, 35]), line)
     assert not builder.add("C", np.array([1, 35]), line * 1.1)
@@ -170,10 +172,10 @@ def test_a_builder_keeps_what_its_grid_holds() -> None:
     assert builder.left_out.total() == 2
     for name in ("validation", "test"):
         builder.add(name, np.array([1, 35]), line, name)
-    archive = builder.finish("here")
-    assert archive.pos[:2].tolist() == [[-2950, 0, 0], [2950, 0, 0]]
-    assert [ELEMENTS[c] for c in archive.channel[:2]] == ["H", "Br"]
-    assert NUMBERS[archive.channel[1]] == 35
+    table = builder.finish("here")
+    assert table["pos"][:2].tolist() == [[-2950, 0, 0], [2950, 0, 0]]
+    assert [ELEMENTS[c] for c in table["channel"][:2]] == ["H", "Br"]
+    assert NUMBERS[table["channel"][1]] == 35
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.5, 0.999])

@@ -4,6 +4,7 @@ short length."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from equivbench.tasks.base import Card, TaskData
-from equivbench.tasks.flow.archive import PER_ANGSTROM, RESIDUES, Archive, read
-from equivbench.tasks.molecules import numbered
-from equivbench.tasks.splits import SPLITS
+from equivbench.tasks.flow.table import PER_ANGSTROM, RESIDUES, read
+from equivbench.tasks.ragged import SPLITS, RaggedTable
+from equivbench.tasks.splits import RaggedSplit
 
 PAD = 8
 """Lengths are padded to a multiple: few shapes to compile for, and none that is odd for a GPU's
@@ -22,39 +23,24 @@ CROP = 64
 """Residues of a window of ``ca-crops-64``."""
 
 
-class Backbones:
-    """One split: a choice of samples out of flat tensors that all splits of a data set share.
+class BackboneSplit(RaggedSplit):
+    """One split of backbones, or of windows of them.
 
     Parameters
     ----------
     ca
         [residues, 3] float32, nm, of all samples one after another.
-    first, length, cluster
+    first, counts, unit
         [samples] int64: a sample's first row of ``ca``, its residues, its cluster.
     chosen
         [chosen] int64, the samples of this split.
     """
 
     def __init__(
-        self, ca: Tensor, first: Tensor, length: Tensor, cluster: Tensor, chosen: Tensor
+        self, ca: Tensor, first: Tensor, counts: Tensor, unit: Tensor, chosen: Tensor
     ) -> None:
-        self._ca, self._first, self._length = ca, first[chosen], length[chosen]
-        self.cluster = cluster[chosen]
-        """[chosen] int64: the cluster of each sample, numbered over the whole data set."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self._first)
-
-    @property
-    def lengths(self) -> Tensor:
-        """[samples] int64: the residues of each sample."""
-        return self._length
-
-    @property
-    def groups(self) -> Tensor:
-        """[samples] int64: the cluster of each sample, numbered from 0 in this split."""
-        return numbered(self.cluster)
+        super().__init__(first, counts, unit, chosen)
+        self._ca = ca
 
     def collate(self, indices: Tensor) -> dict[str, Tensor]:
         """The samples at ``indices`` [n], padded to L, the longest of them rounded up to a multiple
@@ -63,7 +49,7 @@ class Backbones:
         x1 [n, L, 3] float32 nm, centred on the mean of its residues; mask [n, L] bool; residue [n,
         L] int64, from 0 along the sample. All are 0 in the padding.
         """
-        first, length = self._first[indices], self._length[indices]
+        first, length = self.first[indices], self.counts[indices]
         longest = -(-int(length.max()) // PAD) * PAD
         place = torch.arange(longest)
         mask = place < length[:, None]
@@ -75,7 +61,7 @@ class Backbones:
         return {"x1": (x - centre) * mask[..., None], "mask": mask, "residue": residue}
 
 
-def crops(archive: Archive) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def crops(table: RaggedTable) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """(sample, start in it, residues) of the windows of ``CROP`` residues, one after another, of
     every sample.
 
@@ -84,7 +70,7 @@ def crops(archive: Archive) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
     """
     found = [
         (sample, start, min(CROP, residues - start))
-        for sample, residues in enumerate(archive.n_residues.tolist())
+        for sample, residues in enumerate(table["n_residues"].tolist())
         for start in range(0, residues, CROP)
         if residues - start >= RESIDUES[0]
     ]
@@ -95,39 +81,37 @@ def crops(archive: Archive) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArr
 def load(path: Path) -> TaskData:
     """The data set at ``path``; raises ``FailedError`` if the file or its card is missing, cut
     short or changed."""
-    archive, card = read(path)
-    sample = np.arange(len(archive.n_residues))
-    return _task_data(
-        archive, sample, np.zeros_like(sample), archive.n_residues.astype(np.int64), path.stem, card
-    )
+    table, card = read(path)
+    sample = np.arange(len(table.counts))
+    return _task_data(table, sample, np.zeros_like(sample), table.counts, path.stem, card)
 
 
 def load_crops(path: Path, name: str) -> TaskData:
     """Windows of at most 64 residues of the data set at ``path``, in the splits of the samples they
     come from."""
-    archive, card = read(path)
-    return _task_data(archive, *crops(archive), name, card)
+    table, card = read(path)
+    return _task_data(table, *crops(table), name, card)
 
 
 def _task_data(
-    archive: Archive,
+    table: RaggedTable,
     sample: NDArray[np.int64],
     start: NDArray[np.int64],
     length: NDArray[np.int64],
     name: str,
-    card: dict[str, str],
+    card: dict[str, Any],
 ) -> TaskData:
-    first = archive.n_residues.astype(np.int64).cumsum() - archive.n_residues
-    split = archive.split[sample]
+    """The windows of ``length`` residues from ``start`` on in each ``sample``, all [windows]."""
+    split = table["split"][sample]
     shared = (
         # 0.01 A to nm.
-        torch.from_numpy(archive.ca.astype(np.float32)) / (10 * PER_ANGSTROM),
-        torch.from_numpy(first[sample] + start),
+        torch.from_numpy(table["ca"].astype(np.float32)) / (10 * PER_ANGSTROM),
+        torch.from_numpy(table.first[sample] + start),
         torch.from_numpy(length),
-        torch.from_numpy(archive.cluster[sample].astype(np.int64)),
+        torch.from_numpy(table["cluster"][sample].astype(np.int64)),
     )
     train, validation, test = (
-        Backbones(*shared, torch.from_numpy(np.flatnonzero(split == code)))
+        BackboneSplit(*shared, torch.from_numpy(np.flatnonzero(split == code)))
         for code in range(len(SPLITS))
     )
     sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
