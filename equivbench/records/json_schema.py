@@ -7,13 +7,17 @@ types.
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from equivbench.records import schema as types
 from equivbench.records.files import write_atomically
 from equivbench.records.schema import SCHEMA_VERSION, RunRecord
 
@@ -21,6 +25,12 @@ from equivbench.records.schema import SCHEMA_VERSION, RunRecord
 def generated_schema() -> dict[str, Any]:
     """The schema (draft 2020-12) as the types have it now."""
     schema = msgspec.json.schema(RunRecord)
+    described = _field_docstrings()
+    for name, definition in schema["$defs"].items():
+        # Python 3.13 takes the indentation out of docstrings, earlier versions leave it in.
+        definition["description"] = " ".join(definition["description"].split())
+        for field, text in described[name].items():
+            definition["properties"][field]["description"] = text
     # A reader must refuse a record of another version instead of misreading it.
     schema["$defs"]["RunRecord"]["properties"]["schema_version"] = {"const": SCHEMA_VERSION}
     return {
@@ -28,6 +38,20 @@ def generated_schema() -> dict[str, Any]:
         "title": f"equivbench run record, schema version {SCHEMA_VERSION}",
         **schema,
     }
+
+
+def _field_docstrings() -> dict[str, dict[str, str]]:
+    """The docstrings below the fields of the record's types, by type and field; msgspec reads those
+    of types only."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(inspect.getsource(types)).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        fields = found.setdefault(node.name, {})
+        for field, below in pairwise(node.body):
+            if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
+                fields[ast.unparse(field.target)] = " ".join(ast.literal_eval(below.value).split())
+    return found
 
 
 def generated_text() -> str:

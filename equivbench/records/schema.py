@@ -1,5 +1,9 @@
-"""The run record, field by field, as contract section 3 has it; the JSON Schema is generated from
-these types."""
+"""The run record, field by field.
+
+The JSON Schema is generated from these types: the docstrings of classes and fields are its
+descriptions. To add a field, declare it here, fill it in :mod:`equivbench.training.record`, and
+write the shipped schema again (:mod:`equivbench.records.json_schema`).
+"""
 
 from __future__ import annotations
 
@@ -15,49 +19,58 @@ Number = float | None
 
 
 class NotMeasured(msgspec.Struct, frozen=True):
-    """Stands in for a value that was not measured and says why; in a record the value is null and
-    the reason stands in ``reasons``."""
+    """Takes the place of a value that was not measured and says why.
+
+    In a record the value is null and its reason is an entry of ``reasons``.
+    """
 
     reason: str
 
 
 class _Part(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
-    """A piece of a record; unknown fields are refused so that a typing error cannot pass as a
-    measurement."""
+    """A part of a record; unknown fields are refused, so that a misspelt one is not lost."""
 
 
 class DatasetRecord(_Part):
-    """The data that was trained and tested on."""
+    """The data set that was used for training and testing."""
 
     name: str
     version: str
     sha256: str
     sizes: dict[str, int]
-    """Samples in each split, and ``fraction`` of the training split in parts per thousand where it
-    was cut."""
+    """Number of samples in each split. ``fraction`` is the part of the training split that was
+    used, in thousandths, if not all of it was."""
 
 
 class Matching(_Part):
-    """What makes the pair fair."""
+    """What was made equal between the two arms of the pair."""
 
     what: str
-    """What the two arms share or are matched on, and why that is fair."""
+    """What the arms share or are matched on, and why the comparison is fair."""
     hardware: str | None
+    """The hardware on which the arms were matched; null if the match does not depend on it."""
     target: str
+    """The quantity that was matched, and how closely."""
     measured: dict[str, float]
-    """The matched quantity per arm, as measured on ``hardware``."""
+    """The matched quantity of each arm, as measured on ``hardware``."""
 
 
 class ModelRecord(_Part):
-    """The network and its symmetry, declared and measured."""
+    """The network, with its declared symmetry and whether a measurement confirmed it."""
 
     name: str
     symmetry: Literal["none", "octahedral", "so3", "o3"]
+    """The symmetry that the model declares."""
     symmetry_verified: bool | None
+    """Whether the measured equivariance error is as small as the declared symmetry requires."""
     parameters: int
+    """Number of trainable parameters."""
     kernels: str
+    """The backend that computed the equivariant operations."""
     config: dict[str, Any]
+    """Arguments with which the model was built."""
     wrapper: str | None = None
+    """The wrapper that makes the model equivariant at test time, for example ``twirl-8``."""
 
 
 class RecipeRecord(_Part):
@@ -66,48 +79,65 @@ class RecipeRecord(_Part):
     optimizer: str
     learning_rate: float
     batch_size: int
+    """Samples in a training step."""
     augmentation: Literal["none", "haar"]
+    """``haar``: every sample is rotated by a random rotation, uniform on SO(3)."""
     precision: str
+    """``float32``, ``tf32`` or ``bf16``, as used on the device."""
     compile: str | None
+    """How the model was compiled; null if it ran eagerly."""
     ema: float
+    """Largest decay of the exponential moving average of the weights."""
     tuned_at: str | None
+    """Budget of a trial of ``equivbench tune`` that chose this recipe, for example ``20s``."""
     tuning_log_sha256: str | None
+    """SHA-256 of the log of that tuning."""
     weight_decay: float
     warmup_steps: int
+    """Steps over which the learning rate rises linearly to its full value."""
     clip_norm: float | None
+    """Largest norm of the gradient; larger gradients are scaled down to it."""
     augmentation_fraction: float = 1.0
-    """Probability with which a sample was rotated, where ``augmentation`` is not none."""
+    """Probability with which a sample is rotated, if ``augmentation`` is not none."""
 
 
 class BudgetRecord(_Part):
-    """The limit in its own unit and what was used of it; seconds are ``clock.train +
-    clock.data``."""
+    """The limit of the training, and how much of it was used."""
 
     kind: Literal["seconds", "steps", "samples"]
+    """The unit of ``limit``, ``spent``, ``overshoot`` and ``extends``. Seconds are those of
+    ``clock.train`` and ``clock.data``."""
     limit: float
     spent: float
     overshoot: float
+    """How much more than ``limit`` was spent."""
     extends: float | None = None
-    """The limit of the run that this one prolongs (``--extend``), else null."""
+    """The limit of the run that this run continues (``--extend``), otherwise null."""
 
 
 class ClockRecord(_Part):
-    """Seconds by part; ``wall`` is the time for which the run held the machine and equals the sum
-    of the parts."""
+    """Seconds spent in each part of the run."""
 
     train: float
+    """Forward and backward passes and updates of the weights."""
     compile: float
+    """Compilation of the model, starting from an empty cache."""
     data: float
+    """Loading, rotating and assembling batches."""
     evaluate: float
+    """Evaluations on the test set."""
     checkpoint: float
+    """Writing checkpoints."""
     timing: float
-    """Steps repeated in alternation with the other arm to time them, off the budget."""
+    """Training steps repeated in alternation with the other arm to time them, and timed forward
+    passes; not part of the budget."""
     other: float
     wall: float
+    """Total time for which the run used the machine: the sum of all parts."""
 
 
 class StepSeconds(_Part):
-    """Percentiles of the seconds of a training step, data included."""
+    """Percentiles of the seconds that one training step takes, including its data."""
 
     p10: float
     p50: float
@@ -115,44 +145,56 @@ class StepSeconds(_Part):
 
 
 class Throughput(_Part):
-    """Training speed, steady state: without compilation."""
+    """Speed of training after compilation."""
 
     samples_per_second: Number
-    """Batch size over mean step seconds (train + data) of the alternated timing."""
+    """Batch size divided by the mean seconds of a step, from the alternated timing."""
     step_seconds: StepSeconds | None
     alternated_with: str | None = None
+    """The arms whose timed steps alternated with the steps of this arm."""
 
 
 class Inference(_Part):
-    """Speed of forward passes."""
+    """Speed of forward passes without gradients."""
 
     samples_per_second: Number
     twirl: dict[str, float] = {}
-    """Samples a second of the same model averaged over n rotations at test time, by n."""
+    """Samples per second when predictions are averaged over n rotations at test time, by n."""
 
 
 class Memory(_Part):
-    """Peak memory of the run: the device's on a GPU, the process's on a CPU."""
+    """Peak memory of the run."""
 
     peak_bytes: int | None
+    """Allocated on the device for a run on a GPU; used by the whole process for a run on a CPU."""
 
 
 class Test(_Part):
-    """One evaluation on the test set with the EMA weights (units: the task's board metric)."""
+    """One evaluation on the test set. Errors are in the unit of the task's board metric."""
 
     objective: Number
+    """The training objective on the test set."""
     total: Number
+    """The board metric: mean squared error on the randomly rotated test set; equals ``twirled`` +
+    ``equivariance``."""
     twirled: Number
+    """The part of ``total`` that remains after averaging predictions over all rotations."""
     equivariance: Number
+    """The part of ``total`` that is due to missing equivariance."""
     share: Number
+    """``equivariance`` divided by ``total``."""
     floor: Number
+    """The share that rounding of the rotated inputs alone would cause."""
     group: Literal["so3", "octahedral"]
+    """The group from which the rotations were drawn."""
     explained: Number
+    """1 - total / baseline, with the baseline that the task declares."""
     by: dict[str, TestPart]
+    """The same errors for parts of the test set, for example by element or by flow time."""
 
 
 class TestPart(_Part):
-    """The same decomposition for one part of the test set (a component, a flow time)."""
+    """The errors on one part of the test set, as in ``Test``."""
 
     total: Number
     twirled: Number
@@ -161,89 +203,114 @@ class TestPart(_Part):
 
 
 class TracePoint(_Part):
-    """One evaluation during training."""
+    """One evaluation during training, made with the averaged weights."""
 
     step: int
+    """Training steps made before the evaluation."""
     samples: int
+    """Training samples seen before the evaluation."""
     train_seconds: float
-    """Budget seconds (train + data) spent when the evaluation began."""
+    """Seconds of training and data (``clock.train`` and ``clock.data``) before the evaluation."""
     test: Test
 
 
 class GroupErrors(_Part):
-    """Errors by independent group (molecule, cluster) at each trace point: what the gap's intervals
-    resample."""
+    """Errors of each independent group of test samples (for example a molecule) at each trace
+    point; confidence intervals resample these groups."""
 
     weights: list[float]
-    """Rows behind each group (atoms of all its conformations)."""
+    """Number of rows (for example atoms) in each group."""
     total: list[list[float]]
-    """[trace point][group] mean total of the group's rows."""
+    """Mean ``total`` of the rows of a group, by trace point and group."""
     equivariance: list[list[float]]
+    """Mean ``equivariance`` of the rows of a group, by trace point and group."""
 
 
 class Environment(_Part):
-    """Where the run happened; no host name."""
+    """The machine and software of the run. It holds no host name."""
 
     machine_key: str
+    """CPU model, number of threads and, if one was used, GPU model."""
     device: str
+    """``cpu``, or the model of the GPU."""
     driver: str | None
+    """Version of the GPU driver."""
     cpu: str
     threads: int
+    """CPU threads that the run used."""
     python: str
     packages: dict[str, str]
+    """Versions of the packages that can change a result."""
 
 
 class Git(_Part):
-    """The checkout the package was imported from; nulls for an installed wheel."""
+    """The git commit of the package; null if it was not imported from a checkout."""
 
     commit: str | None
     dirty: bool | None
+    """Whether the checkout had uncommitted changes."""
 
 
 class RunRecord(_Part):
-    """One arm, one seed, one budget. A value that was not measured is null and its path has an
-    entry in ``reasons``."""
+    """The result of training one arm with one seed and one budget.
+
+    A value that was not measured is null, and ``reasons`` says why.
+    """
 
     schema_version: int
     rules_version: int
+    """Version of the benchmark's rules; results under different rules are not compared."""
     run_id: str
     created: str
+    """Start of the run: UTC, ISO 8601."""
     status: Status
     reason: str | None
+    """Why the run did not complete; null if it did."""
     preset: str
     command: str
+    """A command that repeats the run."""
     task: str
     dataset: DatasetRecord
     pair: str
-    """Its name within the task: ``vector`` for ``forcefield/vector``."""
+    """Name of the pair within the task: ``vector`` for ``forcefield/vector``."""
     arm: str
+    """``equivariant``, ``augmented``, or the name of another arm of the pair."""
     matching: Matching
     model: ModelRecord
     recipe: RecipeRecord
     variant: dict[str, str]
-    """Switches that make runs incomparable: ``forces`` (direct, conservative) and whatever a later
-    task adds."""
+    """Options of the task, such as ``forces`` (direct or conservative), and labels of a sweep. Runs
+    with different variants are not compared."""
     seed: int
     budget: BudgetRecord
     clock: ClockRecord
     restarts: int
+    """How often the run was resumed after it had been stopped."""
     lost_seconds: float
+    """Seconds of training that were repeated because of restarts."""
     steps: int
     samples: int
+    """Training samples seen."""
     epochs: float
+    """``samples`` divided by the size of the training split."""
     throughput: Throughput
     inference: Inference
     memory: Memory
     flops_per_sample: Number
+    """Floating-point operations of a forward pass for one sample, by the model's own formula."""
     energy_joules: Number
+    """Energy that the device used during the run."""
     trace: list[TracePoint]
+    """All evaluations during training, in order."""
     groups: GroupErrors | None
     final: Test | None
+    """The last evaluation, made with the averaged weights at the end of the budget."""
     final_raw: Test | None
-    """The same evaluation with the raw (not averaged) weights, at the end."""
+    """An evaluation with the weights themselves, without averaging, at the end of the budget."""
     environment: Environment
     git: Git
     reasons: dict[str, str]
+    """Why values are null, by their path in the record, for example ``final.floor``."""
     baselines: dict[str, float] = {}
-    """Board metric on the same test set of predictors that need no training: ``zero``, ``linear``
-    (the best linear or isotropic Gaussian one, fitted on the training split)."""
+    """Board metric on the same test set of predictors that need no training: ``zero``, and
+    ``linear``, the best linear or isotropic Gaussian predictor, fitted on the training split."""

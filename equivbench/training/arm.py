@@ -110,7 +110,7 @@ def _check_names(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
             raise unknown_name(kind, name, known)
 
 
-class Evaluates(Protocol):
+class ArmEvaluator(Protocol):
     """What the trainer asks of :class:`equivbench.measure.evaluator.Evaluator`."""
 
     def evaluate(self, model: nn.Module, floor: bool) -> Measurement:
@@ -138,7 +138,7 @@ class Arm:
     """What is called: the model in its symmetrising wrapper, or the model itself."""
     recipe: Recipe
     """The declared recipe, with the precision that the device has."""
-    evaluator: Evaluates
+    evaluator: ArmEvaluator
     verify: Callable[[Measurement], bool] | NotMeasured
     """Whether a measurement bears out the declared symmetry, or why that cannot be asked."""
     device: torch.device

@@ -156,8 +156,8 @@ class Checkpoints:
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise FailedError(
-                f"cannot write a checkpoint in {self.folder}: {error.strerror}; the checkpoint before "
-                "it is intact, so free some space and run again with --resume"
+                f"cannot write a checkpoint in {self.folder}: {error.strerror}; "
+                "the checkpoint before it is intact, so free some space and run again with --resume"
             ) from error
         return self.current
 

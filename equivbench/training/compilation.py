@@ -46,9 +46,6 @@ _TOLERANCE: dict[Precision, float] = {"float32": 2e-3, "tf32": 2e-2, "bf16": 1e-
 # from.
 _NEGLIGIBLE = 1e-3
 
-Loss = Callable[[], Tensor]
-
-
 class Compilation:
     """Compiles one arm's model if its recipe says so, and says how."""
 
@@ -163,7 +160,7 @@ def compile_model(model: nn.Module) -> None:
     model.compile(dynamic=True)
 
 
-def gradients(model: nn.Module, loss: Loss) -> dict[str, Tensor]:
+def gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
     """The parameter gradients of ``loss()``, float64 copies by name; parameters it does not reach
     are left out."""
     model.zero_grad(set_to_none=True)

@@ -189,8 +189,8 @@ class Keeper:
         )
         if differing:
             raise FailedError(
-                f"the checkpoint in {self.folder} belongs to another run (it differs in {', '.join(differing)}); "
-                "run without --resume to start afresh"
+                f"the checkpoint in {self.folder} belongs to another run (it differs in "
+                f"{', '.join(differing)}); run without --resume to start afresh"
             )
 
 

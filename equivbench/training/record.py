@@ -1,4 +1,5 @@
-"""The run record, filled from a trainer: each field where it is known, each null with its reason."""
+"""The run record, filled from a trainer: each field where it is known, each null with its
+reason."""
 
 from __future__ import annotations
 

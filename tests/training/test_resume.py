@@ -15,7 +15,7 @@ from equivbench.errors import FailedError
 from equivbench.training.checkpoint import CURRENT, PREVIOUS, read_checkpoint
 from equivbench.training.clock import PARTS, Clock
 from equivbench.training.data import seed_global
-from equivbench.training.keeper import _FORM
+from equivbench.training.keeper import _FORM, checkpoint_due
 
 
 @pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"])
@@ -152,6 +152,16 @@ def test_an_extended_run_is_resumed_with_its_extension(tmp_path):
     again.train_slice(1e9)
     trainer.train_slice(1e9)
     assert_same_end(again, trainer)
+
+
+def test_checkpoints_cost_at_most_two_percent():
+    budget = Budget("seconds", 3600)
+    assert not checkpoint_due(budget, 9.9, 9.9, 0.01)
+    assert checkpoint_due(budget, 10, 10, 0.01)
+    assert not checkpoint_due(budget, 49, 49, 1.0)
+    assert checkpoint_due(budget, 50, 50, 1.0)
+    assert checkpoint_due(Budget("steps", 95), 10, 0.1, 5.0)
+    assert not checkpoint_due(Budget("steps", 95), 9, 0.1, 0.0)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""When evaluations, checkpoints and warm-up fall."""
+"""The points of a budget at which a run is evaluated."""
 
 import itertools
 import math
@@ -8,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivbench.budget import Budget
-from equivbench.training.keeper import checkpoint_due
-from equivbench.training.optim import learning_rate
 from equivbench.training.progress import FIRST_FRACTION, evaluation_points, extension_points
 
 BUDGETS = st.one_of(
@@ -52,18 +50,3 @@ def test_an_extension_is_at_least_as_dense_and_ends_at_the_new_limit(budget, eva
         0 < math.log(second / first) < step * (1 + 1e-9)
         for first, second in itertools.pairwise(path)
     )
-
-
-def test_warm_up_is_linear_then_constant():
-    assert [learning_rate(step, 2.0, 4) for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
-    assert learning_rate(0, 2.0, 0) == 2.0
-
-
-def test_checkpoints_cost_at_most_two_percent():
-    budget = Budget("seconds", 3600)
-    assert not checkpoint_due(budget, 9.9, 9.9, 0.01)
-    assert checkpoint_due(budget, 10, 10, 0.01)
-    assert not checkpoint_due(budget, 49, 49, 1.0)
-    assert checkpoint_due(budget, 50, 50, 1.0)
-    assert checkpoint_due(Budget("steps", 95), 10, 0.1, 5.0)
-    assert not checkpoint_due(Budget("steps", 95), 9, 0.1, 0.0)

@@ -1,5 +1,5 @@
-"""Every optimiser a recipe may name: a fresh start, one layout of its state at every step,
-resumable."""
+"""How the weights move: every optimiser that a recipe may name (a fresh start, one layout of its
+state at every step, resumable), the learning rate, and the average of the weights."""
 
 import dataclasses
 
@@ -8,7 +8,14 @@ import torch
 from toy_training import RECIPE, ToyNet, record_so_far, toy_trainer
 
 from equivbench.specs import OPTIMIZERS
-from equivbench.training.optim import build_optimizer, named_state, set_rate
+from equivbench.training.optim import (
+    Average,
+    build_optimizer,
+    decay_at,
+    learning_rate,
+    named_state,
+    set_rate,
+)
 
 EACH = pytest.mark.parametrize("name", OPTIMIZERS)
 TORCH = {
@@ -84,3 +91,54 @@ def test_it_trains_and_its_record_says_which(name: str) -> None:
     record = record_so_far(trainer)
     assert record.recipe.optimizer == name
     assert record.trace[-1].test.total < record.trace[0].test.total
+
+
+def test_warm_up_is_linear_then_constant():
+    assert [learning_rate(step, 2.0, 4) for step in range(6)] == [0.5, 1.0, 1.5, 2.0, 2.0, 2.0]
+    assert learning_rate(0, 2.0, 0) == 2.0
+
+
+def test_update_is_the_recursion_of_the_design():
+    model = ToyNet()
+    average = Average(model, decay=0.5)
+    expected = {name: parameter.detach().double() for name, parameter in model.named_parameters()}
+    for step in range(12):
+        for parameter in model.parameters():
+            parameter.data.add_(torch.randn_like(parameter))
+        average.update(step)
+        d = min(0.5, (1 + step) / (10 + step))
+        expected = {
+            name: d * expected[name] + (1 - d) * p.detach().double()
+            for name, p in model.named_parameters()
+        }
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            average.average[name].double(), value, rtol=1e-5, atol=1e-6
+        )  # float32, 12 roundings
+
+
+def test_a_short_run_forgets_its_initial_weights():
+    kept = 1.0
+    for step in range(200):
+        kept *= decay_at(step, 0.999)
+    assert kept < 1e-9  # a fixed 0.999 would keep 82%
+
+
+def test_swapping_exchanges_storage_and_comes_back_after_an_error():
+    model = ToyNet()
+    average = Average(model, decay=0.9)
+    weight = model.layers[0].weight
+    weight.data.add_(1.0)
+    raw, averaged = weight.data_ptr(), average.average["layers.0.weight"].data_ptr()
+    before = weight.detach().clone()
+    try:
+        with average.swapped_in():
+            assert (weight.data_ptr(), average.average["layers.0.weight"].data_ptr()) == (
+                averaged,
+                raw,
+            )
+            raise KeyError
+    except KeyError:
+        pass
+    assert weight.data_ptr() == raw
+    assert torch.equal(weight, before)
