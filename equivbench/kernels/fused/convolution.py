@@ -21,12 +21,9 @@ from torch.library import Library
 from equivbench.kernels.fused.differentiable import differentiable
 from equivbench.kernels.operations import Convolution
 
-Description = tuple[list[int], int, int, bool]
-"""A :class:`Convolution` in the types that an operator's schema knows: channels, edge_lmax,
-target_lmax, parity."""
-
 _SCHEMA = "int[] channels, int edge_lmax, int target_lmax, bool parity"
-_INPUTS = "Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index"
+"""A :class:`Convolution` in the types that an operator's schema knows."""
+_INPUTS = f"Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, {_SCHEMA}"
 
 FORWARD = "fused_convolution"
 BACKWARD = "fused_convolution_backward"
@@ -43,14 +40,15 @@ def convolve(
     shapes and, on a CPU, ``IndexError`` for an edge to a node that is not there. Results are the
     same bits at the same number of threads.
     """
-    description = (
+    output: Tensor = torch.ops.equivbench.fused_convolution(
+        x,
+        harmonics,
+        weights,
+        edge_index,
         list(operation.channels),
         operation.edge_lmax,
         operation.target_lmax,
         operation.parity,
-    )
-    output: Tensor = torch.ops.equivbench.fused_convolution(
-        x, harmonics, weights, edge_index, *description
     )
     return output
 
@@ -62,14 +60,17 @@ def _operation(
     return Convolution(channels, edge_lmax, target_lmax, parity)
 
 
-def _described(channels: list[int], edge_lmax: int, target_lmax: int, parity: bool) -> Convolution:
-    return _operation(tuple(channels), edge_lmax, target_lmax, parity)
+def _parsed(arguments: tuple[Any, ...]) -> tuple[Convolution, tuple[Tensor, ...]]:
+    """The operation, and x, harmonics, weights and edge_index, from an operator's arguments after
+    those of its own."""
+    channels, *description = arguments[4:]
+    return _operation(tuple(channels), *description), arguments[:4]
 
 
 def _check(
     operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
 ) -> None:
-    """Raises ``ValueError`` where a kernel would read past the end of a tensor or take it for
+    """Raise ``ValueError`` where a kernel would read past the end of a tensor or take it for
     another type."""
     operation.check_shapes(x, harmonics, weights, edge_index)
     if edge_index.dtype != torch.int64:
@@ -98,26 +99,17 @@ def _launcher(x: Tensor) -> Any:
     return native_launch
 
 
-def _forward(
-    x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any
-) -> Tensor:
-    operation = _described(*description)
-    _check(operation, x, harmonics, weights, edge_index)
-    output: Tensor = _launcher(x).launch_forward(operation, x, harmonics, weights, edge_index)
+def _forward(*arguments: Any) -> Tensor:
+    operation, inputs = _parsed(arguments)
+    _check(operation, *inputs)
+    output: Tensor = _launcher(inputs[0]).launch_forward(operation, *inputs)
     return output
 
 
-def _backward(
-    needs: list[bool],
-    grad: Tensor,
-    x: Tensor,
-    harmonics: Tensor,
-    weights: Tensor,
-    edge_index: Tensor,
-    *description: Any,
-) -> tuple[Tensor, Tensor, Tensor]:
-    gradients: tuple[Tensor, Tensor, Tensor] = _launcher(x).launch_backward(
-        _described(*description), tuple(needs), grad, x, harmonics, weights, edge_index
+def _backward(needs: list[bool], grad: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    operation, inputs = _parsed(arguments)
+    gradients: tuple[Tensor, Tensor, Tensor] = _launcher(grad).launch_backward(
+        operation, tuple(needs), grad, *inputs
     )
     return gradients
 
@@ -128,50 +120,25 @@ def _double_backward(
     by_harmonics: Tensor | None,
     by_weights: Tensor | None,
     grad: Tensor,
-    x: Tensor,
-    harmonics: Tensor,
-    weights: Tensor,
-    edge_index: Tensor,
-    *description: Any,
+    *arguments: Any,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    gradients: tuple[Tensor, Tensor, Tensor, Tensor] = _launcher(x).launch_double_backward(
-        _described(*description),
-        tuple(needs),
-        (by_x, by_harmonics, by_weights),
-        grad,
-        x,
-        harmonics,
-        weights,
-        edge_index,
+    operation, inputs = _parsed(arguments)
+    gradients: tuple[Tensor, Tensor, Tensor, Tensor] = _launcher(grad).launch_double_backward(
+        operation, tuple(needs), (by_x, by_harmonics, by_weights), grad, *inputs
     )
     return gradients
 
 
-def _forward_fake(
-    x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor, *description: Any
-) -> Tensor:
-    return x.new_empty(x.shape[0], _described(*description).target_size)
+# What torch.compile traces in place of the operators: shapes only.
 
 
-def _like(needs: list[bool], tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What the kernels return: a contiguous tensor for each gradient that is needed and an empty
-    one for the others."""
-    return tuple(
-        one.new_empty(one.shape) if needed else one.new_empty(0)
-        for needed, one in zip(needs, tensors, strict=True)
-    )
+def _forward_fake(*arguments: Any) -> Tensor:
+    operation, (x, *_) = _parsed(arguments)
+    return x.new_empty(x.shape[0], operation.target_size)
 
 
-def _backward_fake(
-    needs: list[bool],
-    grad: Tensor,
-    x: Tensor,
-    harmonics: Tensor,
-    weights: Tensor,
-    edge_index: Tensor,
-    *description: Any,
-) -> tuple[Tensor, ...]:
-    return _like(needs, (x, harmonics, weights))
+def _backward_fake(needs: list[bool], grad: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    return _empty_like(needs, arguments[:3])
 
 
 def _double_backward_fake(
@@ -180,13 +147,21 @@ def _double_backward_fake(
     by_harmonics: Tensor | None,
     by_weights: Tensor | None,
     grad: Tensor,
-    x: Tensor,
-    harmonics: Tensor,
-    weights: Tensor,
-    edge_index: Tensor,
-    *description: Any,
+    *arguments: Any,
 ) -> tuple[Tensor, ...]:
-    return _like(needs, (grad, x, harmonics, weights))
+    return _empty_like(needs, (grad, *arguments[:3]))
+
+
+def _empty_like(needs: list[bool], tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What the kernels return: a contiguous tensor for each gradient that is needed and an empty
+    one for the others."""
+    return tuple(
+        one.new_empty(one.shape) if needed else one.new_empty(0)
+        for needed, one in zip(needs, tensors, strict=True)
+    )
+
+
+# How the operators are differentiated: each by the next one.
 
 
 def _kept(needs: list[bool], gradients: tuple[Tensor, ...]) -> list[Tensor | None]:
@@ -240,25 +215,19 @@ def _differentiate_double_backward(
 
 
 _LIBRARY = Library("equivbench", "FRAGMENT")  # type: ignore[no-untyped-call]
-for _name, _arguments, _results, _kernel, _fake in (
-    (FORWARD, _INPUTS, "Tensor", _forward, _forward_fake),
-    (
-        BACKWARD,
-        f"bool[] needs, Tensor grad, {_INPUTS}",
-        "(Tensor, Tensor, Tensor)",
-        _backward,
-        _backward_fake,
-    ),
+_COTANGENTS = "Tensor? by_x, Tensor? by_harmonics, Tensor? by_weights"
+_THREE, _FOUR = "(Tensor, Tensor, Tensor)", "(Tensor, Tensor, Tensor, Tensor)"
+for _name, _schema, _kernel, _fake in (
+    (FORWARD, f"({_INPUTS}) -> Tensor", _forward, _forward_fake),
+    (BACKWARD, f"(bool[] needs, Tensor grad, {_INPUTS}) -> {_THREE}", _backward, _backward_fake),
     (
         DOUBLE_BACKWARD,
-        "bool[] needs, Tensor? by_x, Tensor? by_harmonics, Tensor? by_weights,"
-        f" Tensor grad, {_INPUTS}",
-        "(Tensor, Tensor, Tensor, Tensor)",
+        f"(bool[] needs, {_COTANGENTS}, Tensor grad, {_INPUTS}) -> {_FOUR}",
         _double_backward,
         _double_backward_fake,
     ),
 ):
-    _LIBRARY.define(f"{_name}({_arguments}, {_SCHEMA}) -> {_results}")  # type: ignore[no-untyped-call]
+    _LIBRARY.define(f"{_name}{_schema}")  # type: ignore[no-untyped-call]
     _LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
     torch.library.register_fake(f"equivbench::{_name}", _fake, lib=_LIBRARY)
 differentiable(_LIBRARY, FORWARD, _save_forward, _differentiate_forward)
