@@ -15,7 +15,8 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     # Rotations, and how symmetric a prediction is.
     "equivbench.symmetry.rotations": ("random_rotations", "octahedral_rotations"),
     "equivbench.symmetry.decomposition": ("decompose", "Decomposition"),
-    "equivbench.measure.equivariance": ("measure_equivariance", "Measurement"),
+    "equivbench.measure.equivariance": ("measure_equivariance",),
+    "equivbench.measure.measurement": ("Measurement",),
     # Runs and what follows from their records.
     "equivbench.execution.api": ("run",),
     "equivbench.records.schema": ("RunRecord",),

@@ -9,8 +9,8 @@ from equivbench.gap.efficiency import efficiency_gap as efficiency_gap
 from equivbench.kernels.backend import Backend as Backend
 from equivbench.kernels.backend import Kernel as Kernel
 from equivbench.kernels.backend import UnsupportedError as UnsupportedError
-from equivbench.measure.equivariance import Measurement as Measurement
 from equivbench.measure.equivariance import measure_equivariance as measure_equivariance
+from equivbench.measure.measurement import Measurement as Measurement
 from equivbench.records.schema import RunRecord as RunRecord
 from equivbench.records.store import load_results as load_results
 from equivbench.registration import register_dataset as register_dataset

@@ -3,6 +3,7 @@ GPU."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -189,23 +190,59 @@ def cache_dir() -> Path:
 
 
 def git_state() -> Git:
-    """Commit and cleanliness of the checkout that this package is imported from; nulls where it is
-    an installed wheel."""
+    """Commit and cleanliness of the checkout that this package is imported from.
+
+    An installed wheel names the commit that it was built from (``equivbench/_build.py``, which the
+    build writes); nulls where it has none.
+    """
     root = Path(__file__).resolve().parent.parent
     # A wheel in a virtual environment may lie inside someone else's repository: only a checkout of
     # this package counts.
-    top = (
-        _output(["git", "-C", str(root), "rev-parse", "--show-toplevel"])
-        if (root / "pyproject.toml").is_file()
-        else None
-    )
+    is_source = (root / "pyproject.toml").is_file()
+    top = _git_output(root, "rev-parse", "--show-toplevel") if is_source else None
     if top is None or Path(top).resolve() != root:
-        return Git(commit=None, dirty=None)
-    commit = _output(["git", "-C", str(root), "rev-parse", "HEAD"])
-    changes = _output(
-        ["git", "-C", str(root), "status", "--porcelain", "--", "equivbench", "pyproject.toml"]
+        return _built_from()
+    return Git(commit=_git_output(root, "rev-parse", "HEAD") or None, dirty=has_changes(root))
+
+
+def has_changes(root: Path, *, untracked: bool = True) -> bool | None:
+    """Whether the package in the checkout ``root`` differs from its commit; None if git cannot
+    tell.
+
+    ``untracked``: whether new files that git does not know count too.
+    """
+    files = "normal" if untracked else "no"
+    changes = _git_output(
+        *(root, "status", "--porcelain", f"--untracked-files={files}"),
+        *("--", "equivbench", "pyproject.toml"),
     )
-    return Git(commit=commit or None, dirty=None if changes is None else bool(changes))
+    return None if changes is None else bool(changes)
+
+
+def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run git in ``folder``, whatever repository the hook belongs to that this process may run in;
+    raises ``OSError`` where there is no git."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=clean, check=False)
+
+
+def _git_output(folder: Path, *arguments: str) -> str | None:
+    """What git prints, stripped, or None if it is absent or fails."""
+    try:
+        done = git(folder, *arguments)
+    except OSError:
+        return None
+    return None if done.returncode else done.stdout.strip()
+
+
+def _built_from() -> Git:
+    try:
+        build = importlib.import_module("equivbench._build")
+    except ImportError:
+        return Git(commit=None, dirty=None)
+    commit: str | None = build.COMMIT
+    return Git(commit=commit, dirty=None if commit is None else False)
 
 
 def _cpu_key(model: str, family: str | None) -> str:
@@ -237,11 +274,8 @@ def _slug(text: str) -> str:
 
 def _output(command: list[str]) -> str | None:
     """What ``command`` prints, stripped, or None if it is absent or fails."""
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=20, check=True, env=clean
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -5,6 +5,8 @@ import platform
 import re
 import socket
 import subprocess
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivbench import environment as env
+from equivbench.records.schema import Git
 
 
 @pytest.mark.parametrize(
@@ -134,3 +137,14 @@ def test_wheel_inside_someone_elses_checkout_has_no_git_state(
     monkeypatch.setattr(env, "__file__", str(inside / "environment.py"))
     assert env.git_state().commit is None
     assert env.git_state().dirty is None
+
+
+def test_wheel_names_the_commit_that_it_was_built_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(env, "__file__", str(tmp_path / "equivbench" / "environment.py"))
+    for commit, dirty in (("c0ffee", False), (None, None)):
+        build = types.ModuleType("equivbench._build")
+        vars(build)["COMMIT"] = commit
+        monkeypatch.setitem(sys.modules, "equivbench._build", build)
+        assert env.git_state() == Git(commit=commit, dirty=dirty)

@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from equivbench.execution.models import FoundModel
-    from equivbench.measure.equivariance import Measurement, Part
+    from equivbench.measure.measurement import Measurement, Part
 
 
 def register(app: typer.Typer) -> None:
@@ -138,7 +138,7 @@ def _row(label: str, part: Part) -> list[str]:
 
 
 def _at_floor(measured: Measurement) -> bool:
-    from equivbench.measure.equivariance import is_verified
+    from equivbench.measure.verification import is_verified
 
     return is_verified(measured)
 
@@ -146,7 +146,7 @@ def _at_floor(measured: Measurement) -> bool:
 def _verified(found: FoundModel, measured: Measurement) -> bool | None:
     """Whether the declared symmetry holds; None where none is declared, or the group measured is
     larger than it."""
-    from equivbench.measure.measurement import covers
+    from equivbench.measure.verification import covers
 
     if found.symmetry is None or not covers(found.symmetry, measured.group):
         return None

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from equivbench.environment import git, has_changes
 from equivbench.errors import FailedError, UsageError
 
 WORKER = "equivbench/gate/worker.py"
@@ -22,7 +23,8 @@ def repository(folder: Path) -> Path:
     done = _git(folder, "rev-parse", "--show-toplevel")
     if done.returncode:
         raise UsageError(
-            f"{folder} is in no git repository; call `equivbench check --interleave` inside a checkout of equivbench"
+            f"{folder} is in no git repository; "
+            "call `equivbench check --interleave` inside a checkout of equivbench"
         )
     return Path(done.stdout.strip())
 
@@ -51,12 +53,10 @@ def commit_of(root: Path, revision: str) -> str:
 def refuse_changes(root: Path) -> None:
     """Raise ``UsageError`` if tracked files of the package differ from the last commit: they would
     not be measured."""
-    done = _git(
-        root, "status", "--porcelain", "--untracked-files=no", "--", "equivbench", "pyproject.toml"
-    )
-    if done.returncode or done.stdout.strip():
+    if has_changes(root, untracked=False) is not False:
         raise UsageError(
-            "the working tree has uncommitted changes, which `check --interleave` would not measure; "
+            "the working tree has uncommitted changes, "
+            "which `check --interleave` would not measure; "
             "commit them, or compare the commits as they are with --allow-dirty"
         )
 
@@ -69,17 +69,9 @@ def checked_out(root: Path, commits: tuple[str, str]) -> Iterator[tuple[Path, Pa
     trees = (folder / "baseline", folder / "candidate")
     try:
         for tree, commit in zip(trees, commits, strict=True):
-            done = _git(
-                root,
-                "-c",
-                f"core.hooksPath={os.devnull}",
-                "worktree",
-                "add",
-                "--detach",
-                "--quiet",
-                str(tree),
-                commit,
-            )
+            # No hook of the repository runs: a checkout is all that is wanted.
+            no_hooks = ("-c", f"core.hooksPath={os.devnull}")
+            done = _git(root, *no_hooks, "worktree", "add", "--detach", "-q", str(tree), commit)
             if done.returncode:
                 raise FailedError(
                     f"git cannot check out {commit[:12]}: {' '.join(done.stderr.split())}"
@@ -101,27 +93,18 @@ def _write_entry_points(tree: Path) -> None:
     It is imported from there by ``PYTHONPATH`` and not installed: without metadata of its own it
     would look for what the revision that is installed registers.
     """
-    declared = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
+    declared = tomllib.loads((tree / "pyproject.toml").read_text()).get("project", {})
     lines: list[str] = []
     for group, points in declared.get("entry-points", {}).items():
         lines += [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
-    metadata = tree / f"{declared['name']}.egg-info"
+    metadata = tree / "equivbench.egg-info"
     metadata.mkdir()
-    (metadata / "PKG-INFO").write_text(
-        f"Metadata-Version: 2.1\nName: {declared['name']}\nVersion: 0\n"
-    )
+    (metadata / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: equivbench\nVersion: 0\n")
     (metadata / "entry_points.txt").write_text("\n".join([*lines, ""]))
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        return subprocess.run(
-            ["git", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            env=clean,
-            check=False,
-        )
+        return git(folder, *arguments)
     except OSError as error:
         raise FailedError(f"cannot run git: {error.strerror or error}") from error

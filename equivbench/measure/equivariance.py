@@ -10,9 +10,7 @@ from torch import nn
 
 from equivbench.errors import UsageError
 from equivbench.measure.evaluator import Evaluator
-from equivbench.measure.measurement import Measurement as Measurement
-from equivbench.measure.measurement import Part as Part
-from equivbench.measure.measurement import is_verified as is_verified
+from equivbench.measure.measurement import Measurement
 from equivbench.measure.rotated_set import EvaluationPrecision
 from equivbench.registry import DATASETS, TASKS, resolve
 from equivbench.specs import Group

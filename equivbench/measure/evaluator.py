@@ -11,14 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
-from equivbench.measure.draws import draw_rotations, spread
-from equivbench.measure.floor import (
-    FLOOR_ROTATIONS,
-    FLOOR_SAMPLES,
-    Floor,
-    interpolation_floor,
-    rounding_floor,
-)
 from equivbench.measure.forward import Caller, evaluating
 from equivbench.measure.measurement import Measurement, part_of
 from equivbench.measure.rotated_set import (
@@ -26,8 +18,17 @@ from equivbench.measure.rotated_set import (
     EvaluationPrecision,
     Placement,
     RotatedSet,
+    draw_rotations,
     rows_of,
+    spread,
     strata_of,
+)
+from equivbench.measure.verification import (
+    FLOOR_ROTATIONS,
+    FLOOR_SAMPLES,
+    Floor,
+    interpolation_floor,
+    rounding_floor,
 )
 from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition, decompose

@@ -1,5 +1,4 @@
-"""What a measurement of a model says: its error, how much of it is a symmetry error, and whether a
-declared symmetry holds."""
+"""What a measurement of a model says: its error, and how much of it is a symmetry error."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from equivbench.records.schema import Number, Test, TestPart
-from equivbench.specs import Group, Symmetry
+from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition, ratio_interval, sum_by_group
 
 
@@ -52,7 +51,7 @@ class Measurement(Part):
     """1 - total / baseline, with the task's declared baseline; NaN where that is 0."""
     group: Group
     allowed: float | None
-    """The share up to which a declared symmetry holds (:mod:`equivbench.measure.floor`); measured
+    """The share up to which a declared symmetry holds (:mod:`equivbench.measure.verification`); measured
     with the floor."""
     by: Mapping[str, Part] = field(default_factory=dict)
     """The same by stratum (element, flow time), in the task's order; strata without a row are left
@@ -71,23 +70,6 @@ class Measurement(Part):
             explained=_number(self.explained),
             by={name: _part_record(part) for name, part in self.by.items()},
         )
-
-
-def is_verified(measurement: Measurement) -> bool:
-    """Whether a declared symmetry holds: the share is at most what rounding, or the grid, explains.
-
-    Without a measured floor nothing is verified: False.
-    """
-    if measurement.allowed is None:
-        return False
-    # No error at all, so none of symmetry.
-    return measurement.equivariance == 0 or measurement.share <= measurement.allowed
-
-
-def covers(symmetry: Symmetry, group: Group) -> bool:
-    """Whether a model declared ``symmetry`` promises anything about rotations drawn from
-    ``group``."""
-    return symmetry in ("so3", "o3") or (symmetry == "octahedral" and group == "octahedral")
 
 
 def part_of(errors: Decomposition, row_weights: Tensor, floor: float | None) -> Part:

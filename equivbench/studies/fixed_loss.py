@@ -11,9 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
-from equivbench.measure.draws import draw_rotations, spread
 from equivbench.measure.forward import Caller
-from equivbench.measure.rotated_set import Chunk, EvaluationPrecision, Placement, RotatedSet
+from equivbench.measure.rotated_set import (
+    Chunk,
+    EvaluationPrecision,
+    Placement,
+    RotatedSet,
+    draw_rotations,
+    spread,
+)
 from equivbench.specs import Group
 from equivbench.symmetry.decomposition import decompose
 from equivbench.tasks.base import Split, Task

@@ -13,7 +13,7 @@ from torch import nn
 
 from equivbench.budget import Budget
 from equivbench.measure.evaluator import Evaluator
-from equivbench.measure.measurement import covers, is_verified
+from equivbench.measure.verification import covers, is_verified
 from equivbench.records.schema import NotMeasured
 from equivbench.tasks.base import Task, TaskData
 from equivbench.tasks.splits import with_fraction

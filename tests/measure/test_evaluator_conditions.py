@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equivbench.measure import rotated_set
 from equivbench.measure.evaluator import Evaluator
-from equivbench.measure.measurement import covers, is_verified
+from equivbench.measure.verification import covers, is_verified
 from equivbench.specs import Field
 from equivbench.tasks.base import Feedback, Task
 

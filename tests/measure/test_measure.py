@@ -9,9 +9,10 @@ from toy_task import Broken, Central, Clouds, CloudSplit, Raw, clouds
 
 import equivbench as eb
 from equivbench.errors import UsageError
-from equivbench.measure.draws import draw_rotations, spread
-from equivbench.measure.equivariance import is_verified, measure_equivariance
+from equivbench.measure.equivariance import measure_equivariance
 from equivbench.measure.evaluator import Evaluator
+from equivbench.measure.rotated_set import draw_rotations, spread
+from equivbench.measure.verification import is_verified
 from equivbench.symmetry.wrappers import wrap
 
 TASK = Clouds()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from equivbench.measure.evaluator import Evaluator
-from equivbench.measure.measurement import is_verified
+from equivbench.measure.verification import is_verified
 from equivbench.tasks.forcefield.baseline import PairForces, fit_pair_forces
 from equivbench.tasks.forcefield.task import ForceField
 

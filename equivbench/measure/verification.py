@@ -1,5 +1,5 @@
-"""The floor: the share that rounding, or a grid, would cause in a model without any symmetry
-error."""
+"""Verification of a declared symmetry: the share that a model shows is held against the floor, the
+share that rounding, or a grid, would cause in a model without any symmetry error."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from equivbench.measure.forward import Caller, evaluating
+from equivbench.measure.measurement import Measurement
 from equivbench.measure.rotated_set import Chunk, EvaluationPrecision, rows_of, strata_of
-from equivbench.specs import Group
+from equivbench.specs import Group, Symmetry
 from equivbench.symmetry.decomposition import Decomposition, decompose
 
 FLOOR_SAMPLES = 64
@@ -106,3 +107,20 @@ def _in_other_precision(caller: Caller) -> Caller:
     if caller.precision == "float64":
         return Caller(caller.task, model.float(), "float32", caller.device)
     return Caller(caller.task, model.double(), "float64", caller.device)
+
+
+def is_verified(measurement: Measurement) -> bool:
+    """Whether a declared symmetry holds: the share is at most what rounding, or the grid, explains.
+
+    Without a measured floor nothing is verified: False.
+    """
+    if measurement.allowed is None:
+        return False
+    # No error at all, so none of symmetry.
+    return measurement.equivariance == 0 or measurement.share <= measurement.allowed
+
+
+def covers(symmetry: Symmetry, group: Group) -> bool:
+    """Whether a model declared ``symmetry`` promises anything about rotations drawn from
+    ``group``."""
+    return symmetry in ("so3", "o3") or (symmetry == "octahedral" and group == "octahedral")
