@@ -23,7 +23,7 @@ from equivbench.records.store import load_results
 pytestmark = pytest.mark.slow
 QUICK = ("--preset", "dev", "--device", "cpu", "--threads", "1", "--quiet")
 SLOW = ("run", "toy/slow", *QUICK, "--budget", "400steps")
-# A slice takes 2 s and a step at least 4 ms, so no arm can end such a run within its first slice,
+# A slice takes 2 s and a step at least 20 ms, so no arm can end such a run within its first slices,
 # however fast the machine.
 SEVERAL_SLICES = ("run", "toy/slow", *QUICK, "--budget", "900steps")
 
@@ -70,8 +70,10 @@ def test_a_false_claim_of_symmetry_is_recorded_and_flagged(bench):
 def test_killed_at_20_50_and_80_percent_it_ends_like_an_unbroken_run(bench, tmp_path_factory):
     whole = Bench(tmp_path_factory.mktemp("whole"))
     (whole.folder / "site").symlink_to(bench.folder / "site")
+    whole.hurry()
     assert whole(*SLOW, "--arm", "equivariant").code == 0
     lost = kill_often(bench, (*SLOW, "--arm", "equivariant"), "equivariant", [80, 200, 320])
+    bench.hurry()
     ended = bench(*SLOW, "--arm", "equivariant", "--resume")
     assert ended.code == 0, ended.err
     (record,), (expected,) = bench.records(), whole.records()
@@ -87,6 +89,7 @@ def test_when_one_arm_is_killed_the_other_ends_and_resume_repeats_only_the_kille
     process = bench.start(*SLOW)
     wait_for(lambda: bool(workers_of(process, "augmented")) and bench.furthest() > 20)
     workers_of(process, "augmented")[0].kill()
+    bench.hurry()
     ran = bench.finish(process)
     assert ran.code == 3
     assert "augmented seed 0" in one_sentence(ran)
@@ -107,6 +110,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_resume_goes_on(bench):
     wait_for(lambda: len(bench.states()) == 2 and bench.hindmost() > 20)
     process.send_signal(signal.SIGINT)
     ran = bench.finish(process)
+    bench.hurry()
     assert ran.code == 130
     command = one_sentence(ran).partition("go on with: ")[2].split()
     assert command[0] == "equivbench"
@@ -136,6 +140,7 @@ def test_workers_do_not_outlive_an_orchestrator_that_is_killed_and_save_what_the
     process.kill()
     bench.finish(process)
     wait_for(lambda: not worker.is_running())
+    bench.hurry()
     (state,) = bench.states()
     assert (state / "checkpoint.safetensors").exists()
     # The budget is another one now, so this is another run: it must not be disturbed by what the

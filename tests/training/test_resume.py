@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -242,9 +243,19 @@ def test_no_pickle_is_in_a_checkpoint(two_checkpoints):
 
 
 SCRIPT = """
-import sys, torch, pathlib
+import sys, time, torch, pathlib
 torch.set_num_threads(int(sys.argv[2]))
-from toy_training import toy_trainer
+from toy_training import ToySplit, toy_trainer
+
+collate, calls = ToySplit.collate, []
+
+def collate_until_killed(split, indices):
+    calls.append(1)
+    while len(calls) > 250:
+        time.sleep(1)
+    return collate(split, indices)
+
+ToySplit.collate = collate_until_killed
 trainer = toy_trainer("1000steps", folder=pathlib.Path(sys.argv[1]))
 trainer.restore()
 print("go", flush=True)
@@ -281,6 +292,7 @@ def test_kill_minus_nine_in_the_middle(tmp_path):
             or read_checkpoint(tmp_path / CURRENT).facts.step <= 100 * number
         ):
             assert process.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()

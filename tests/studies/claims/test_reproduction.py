@@ -352,6 +352,7 @@ def test_what_was_killed_goes_on_where_it_was_and_nothing_is_done_twice(bench: B
     wait_for(lambda: bench.hindmost() > 100)
     first.kill()
     first.communicate()
+    bench.hurry()
     assert bench.records() == []
     ran = bench.finish(bench.start_python("-c", GATHER))
     assert ran.code == 0, ran.err
