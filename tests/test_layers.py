@@ -1,22 +1,20 @@
-"""Imports point downwards only, and what must be light imports no torch."""
+"""Imports point downwards only and never in a circle, those for types included, and what must be
+light imports no torch."""
 
-import ast
 import importlib
 import json
 import pkgutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from factories import make_record
+from source import ROOT, circles, imported
 
-import equivbench
 from equivbench.cli.main import Commands
 from equivbench.records.store import write_record
 
-ROOT = Path(equivbench.__file__).parent
 LAYERS = (
     ("errors",),
     ("registry", "registration", "request", "budget", "environment", "specs", "records"),
@@ -37,22 +35,6 @@ COMPOSITION_ROOT = ("__init__", "__main__")
 HEAVY = ("torch", "e3nn", "torch_geometric", "matplotlib")
 
 
-def imported(tree: ast.AST) -> Iterator[str]:
-    """Modules that the code imports when it runs, at module level or in a function; not for type
-    checking only."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for other in node.orelse:
-                yield from imported(other)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute here"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        else:
-            yield from imported(node)
-
-
 def layer(module: str) -> str:
     """The first name below the package: ``records`` for ``equivbench.records.store``."""
     return module.split(".")[1]
@@ -66,13 +48,18 @@ def test_imports_point_downwards(file: Path) -> None:
     own = file.relative_to(ROOT).with_suffix("").parts[0]
     if own in COMPOSITION_ROOT:
         return
-    for module in imported(ast.parse(file.read_text())):
+    for module in imported(file):
         if not module.startswith("equivbench.") or layer(module) in ("__version__", own):
             continue
         assert layer(module) in RANK or layer(module) in COMPOSITION_ROOT, (
             f"{module} is in no layer"
         )
         assert RANK[layer(module)] <= RANK[own], f"{own} must not import {module}"
+
+
+def test_nothing_imports_in_a_circle() -> None:
+    soon_cut = {"equivbench.records.kernels", "equivbench.records.line_files"}
+    assert [each for each in circles() if each[0] not in soon_cut] == []
 
 
 def test_every_package_has_its_layer() -> None:
