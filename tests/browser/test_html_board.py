@@ -185,7 +185,7 @@ def test_keys_sort_too_and_what_was_not_measured_stays_last(
     for turned in (False, True):
         button.send_keys(getattr(Keys, key))
         direction = "descending" if turned else "ascending"
-        assert comes_to(lambda: sorted_as(browser, table, "total"), direction) == direction  # noqa: B023
+        assert comes_to(lambda: sorted_as(browser, table, "total"), direction) == direction
         *values, last = column(browser, table, "total")
         assert last == "n/a"
         assert list(map(float, values)) == sorted(map(float, values), reverse=turned)
@@ -275,7 +275,7 @@ def test_one_switch_changes_the_axis_of_all_curves(browser: Browser, page: Path)
         panels = "[...document.querySelectorAll('.panels')]"
         kinds = f"{panels}.filter((e) => e.checkVisibility()).map((e) => e.className)"
         wanted = [f"panels by-{axis}"] * len(browser.all(".board"))
-        assert comes_to(lambda: browser.js(kinds), wanted) == wanted  # noqa: B023
+        assert comes_to(lambda: browser.js(kinds), wanted) == wanted
 
 
 def test_pointing_at_a_row_picks_out_its_curve(browser: Browser, page: Path) -> None:
