@@ -1,5 +1,5 @@
-"""Writes into what is built the commit that it is built from, so that records made from an installed wheel
-name it. All else about the build is in ``pyproject.toml``."""
+"""Writes into what is built its commit, so that records made from an installed wheel name it. All
+else about the build is in ``pyproject.toml``."""
 
 import subprocess
 from pathlib import Path
