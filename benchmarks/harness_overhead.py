@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from equivbench.request import RunRequest
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.training.assembly import build_trainer
 from equivbench.training.clock import Clock
@@ -152,13 +153,10 @@ def main() -> None:
         job = Job(
             pair=options.pair,
             arm=options.arm,
-            preset=options.preset,
+            request=RunRequest(preset=options.preset, out=folder),
             budget="1h",
             seed=0,
             run_id="overhead",
-            created="",
-            command="",
-            out=folder,
             state_dir=str(Path(folder) / "state"),
             threads=options.threads,
             recipe={"compile": False},

@@ -22,13 +22,14 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "equivbench.records.schema": ("RunRecord",),
     "equivbench.records.store": ("load_results",),
     "equivbench.gap.efficiency": ("efficiency_gap",),
-    # A task, data set, model, pair or kernel backend of one's own.
+    # A task, data set, model, pair, kernel backend or executor of one's own.
     "equivbench.registration": (
         "register_task",
         "register_dataset",
         "register_model",
         "register_pair",
         "register_kernel_backend",
+        "register_executor",
     ),
     "equivbench.specs": (
         "Field",
@@ -36,6 +37,7 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
         "DatasetSpec",
         "ModelSpec",
         "KernelBackendSpec",
+        "ExecutorSpec",
         "PairSpec",
         "ArmSpec",
         "ArmPreset",

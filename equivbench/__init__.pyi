@@ -14,6 +14,7 @@ from equivbench.measure.measurement import Measurement as Measurement
 from equivbench.records.schema import RunRecord as RunRecord
 from equivbench.records.store import load_results as load_results
 from equivbench.registration import register_dataset as register_dataset
+from equivbench.registration import register_executor as register_executor
 from equivbench.registration import register_kernel_backend as register_kernel_backend
 from equivbench.registration import register_model as register_model
 from equivbench.registration import register_pair as register_pair
@@ -21,6 +22,7 @@ from equivbench.registration import register_task as register_task
 from equivbench.specs import ArmPreset as ArmPreset
 from equivbench.specs import ArmSpec as ArmSpec
 from equivbench.specs import DatasetSpec as DatasetSpec
+from equivbench.specs import ExecutorSpec as ExecutorSpec
 from equivbench.specs import Field as Field
 from equivbench.specs import KernelBackendSpec as KernelBackendSpec
 from equivbench.specs import MatchSpec as MatchSpec

@@ -1,4 +1,4 @@
-"""The decorators that register tasks, data sets, models, pairs and kernel backends."""
+"""The decorators that register tasks, data sets, models, pairs, kernel backends and executors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from equivbench import registry
 from equivbench.errors import UsageError
 from equivbench.specs import (
     DatasetSpec,
+    ExecutorSpec,
     KernelBackendSpec,
     ModelSpec,
     PairSpec,
@@ -106,6 +107,30 @@ def register_model(
             ModelSpec(name, task, symmetry, build, dict(requires or {}), line, kernels)
         )
         return build
+
+    return decorate
+
+
+def register_executor(name: str, *, summary: str = "") -> Callable[[F], F]:
+    """Register a class, or a function, that returns an
+    :class:`equivbench.execution.executors.Executor`, for ``run --executor NAME``.
+
+    Parameters
+    ----------
+    name
+        The name under which it is asked for.
+    summary
+        A line for people; by default the first of the docstring.
+
+    Raises
+    ------
+    UsageError
+        If the name is taken.
+    """
+
+    def decorate(factory: F) -> F:
+        registry.EXECUTORS.add(ExecutorSpec(name, summary or _first_line(factory), factory))
+        return factory
 
     return decorate
 

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from equivbench.errors import EquivbenchWarning, FailedError, UsageError, unknown_name
 from equivbench.specs import (
     DatasetSpec,
+    ExecutorSpec,
     Factory,
     KernelBackendSpec,
     ModelSpec,
@@ -58,7 +59,7 @@ def resolve(factory: Factory) -> Any:
     return target
 
 
-T = TypeVar("T", TaskSpec, DatasetSpec, ModelSpec, PairSpec, KernelBackendSpec)
+T = TypeVar("T", TaskSpec, DatasetSpec, ModelSpec, PairSpec, KernelBackendSpec, ExecutorSpec)
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,7 @@ PLUGINS = PluginLoader(
         "equivbench.models",
         "equivbench.pairs",
         "equivbench.kernel_backends",
+        "equivbench.executors",
     )
 )
 TASKS = Registry("task", TaskSpec, PLUGINS)
@@ -272,3 +274,4 @@ DATASETS = Registry("dataset", DatasetSpec, PLUGINS)
 MODELS = Registry("model", ModelSpec, PLUGINS)
 PAIRS = Registry("pair", PairSpec, PLUGINS)
 KERNEL_BACKENDS = Registry("kernel backend", KernelBackendSpec, PLUGINS)
+EXECUTORS = Registry("executor", ExecutorSpec, PLUGINS)

@@ -50,6 +50,8 @@ class Option:
         Whether two runs that differ in it are different runs, which share no saved state.
     recorded
         Whether the command line in a record names it.
+    always
+        Whether a command line names it at its default too.
     """
 
     name: str
@@ -63,6 +65,12 @@ class Option:
     implied: Any = None
     identity: bool = False
     recorded: bool = True
+    always: bool = False
+
+    @property
+    def title(self) -> str:
+        """How messages name it: ``n seeds``."""
+        return self.name.replace("_", " ")
 
     @property
     def is_list(self) -> bool:
@@ -90,12 +98,12 @@ class Option:
         if self.is_list:
             return (given,) if isinstance(given, str) else tuple(given)
         if self.choices and given not in self.choices:
-            raise unknown_name(self.name.replace("_", " "), str(given), self.choices)
+            raise unknown_name(self.title, str(given), self.choices)
         return os.fspath(given) if isinstance(given, os.PathLike) else given
 
     def words(self, value: Any) -> list[str]:
         """The words of a command line that ask for ``value``; none for the default."""
-        if value == self.default or value is None or value is False:
+        if (value == self.default and not self.always) or value is None or value is False:
             return []
         if value is True:
             return [str(self.flag)]
@@ -115,6 +123,7 @@ def option(
     implied: Any = None,
     identity: bool = False,
     recorded: bool = True,
+    always: bool = False,
 ) -> Any:
     """A field of a request; the parameters are those of :class:`Option`.
 
@@ -129,8 +138,15 @@ def option(
         "implied": implied,
         "identity": identity,
         "recorded": recorded,
+        "always": always,
     }
     return field(default=default, metadata={"option": about})
+
+
+def same_option(request: type[Request], name: str) -> Any:
+    """A field like the one called ``name`` of another ``request``."""
+    (found,) = (each for each in fields(request) if each.name == name)
+    return field(default=found.default, metadata=found.metadata)
 
 
 def options_of(request: type[Request]) -> Mapping[str, Option]:
@@ -188,6 +204,11 @@ class Request:
                 words += each.words(getattr(self, name))
         return shlex.join(words)
 
+    def check_choices(self) -> None:
+        """Raise ``UsageError`` for a value that is not among its option's choices."""
+        for name, each in options_of(type(self)).items():
+            each.value(getattr(self, name))
+
     def identity(self) -> dict[str, Any]:
         """What makes a run of this request this run and no other, by option."""
         found = {}
@@ -243,7 +264,7 @@ class RunRequest(Request):
         (),
         "The pairs to train, as task/pair. Without one, the quick-start pair is trained.",
         flag=None,
-        metavar="[PAIR]...",
+        metavar="PAIR",
     )
     arms: tuple[str, ...] = option(
         (),

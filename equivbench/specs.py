@@ -129,6 +129,16 @@ class KernelBackendSpec:
 
 
 @dataclass(frozen=True)
+class ExecutorSpec:
+    """A way to run plans: ``factory()`` returns an
+    :class:`equivbench.execution.executors.Executor`."""
+
+    name: str
+    summary: str
+    factory: Factory
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How an arm is trained: by default AdamW; linear warm-up then a constant rate, EMA min(ema,
     (1+n)/(10+n))."""

@@ -9,24 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equivbench.cli.options import (
-    Arms,
-    Device,
-    Forces,
-    Preset,
-    Quiet,
-    SeedCount,
-    Seeds,
-    Threads,
-    parse_seeds,
-)
+from equivbench.cli.options import Json, Quiet, takes
+from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, InterruptedRunError
+from equivbench.execution.sweep import SweepRequest
 
 if TYPE_CHECKING:
-    from equivbench.execution.contest import Result
-    from equivbench.execution.plan import Plan
+    from equivbench.execution.executors import RunResult
+    from equivbench.execution.plan import RunPlan
     from equivbench.records.schema import RunRecord
     from equivbench.report.sweeps import Sweep
+
+_NOT_OFFERED = ("kernels", "extend", "snapshots", "resume")
+"""Options of a run that a sweep does not have: it always goes on with what is there."""
 
 
 def register(app: typer.Typer) -> None:
@@ -34,35 +29,13 @@ def register(app: typer.Typer) -> None:
     app.command("sweep")(sweep)
 
 
+@takes(SweepRequest, leave_out=_NOT_OFFERED)
 def sweep(
-    pair: Annotated[str, typer.Argument(help="task/pair.")],
-    over: Annotated[
-        str, typer.Option("--over", help="size, data, learning-rate, optimizer or augmentation.")
-    ],
-    values: Annotated[
-        str,
-        typer.Option(
-            help="Points, e.g. 0.25,0.5,1; optimizers as adamw,sgd:0.1 (a rate of its own)."
-        ),
-    ],
-    arm: Arms = None,
-    budget: Annotated[
-        str | None, typer.Option(help="Per arm and point: 60s, 5min, 2000steps, 1e6samples.")
-    ] = None,
-    seeds: Seeds = None,
-    n_seeds: SeedCount = None,
-    preset: Preset = "small",
-    device: Device = "auto",
-    threads: Threads = None,
-    forces: Forces = None,
-    out: Annotated[str, typer.Option(help="Folder of the sweep's records.")] = "sweeps",
+    request: SweepRequest,
     plot: Annotated[
-        Path | None, typer.Option(help="Draw the curves into this file (.png, .pdf, .svg).")
+        Path | None, typer.Option(help="Draw the curves into this file (.png, .pdf or .svg).")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the points and train nothing.")
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the curves as JSON.")] = False,
+    json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train PAIR at each value of one axis and report loss, share and explained signal of each arm.
@@ -72,34 +45,21 @@ def sweep(
     augment is run at one value). Runs that are finished are not repeated: after Ctrl-C, or with
     more values or seeds, the same command goes on.
     """
-    from equivbench.cli.progress import watcher
-    from equivbench.execution.plan import RunRequest
-    from equivbench.execution.sweep import SweepRequest, make_sweep
+    from equivbench.cli.progress import progress_display
+    from equivbench.execution.executors import find_executor
+    from equivbench.execution.sweep import make_sweep
 
-    shared = RunRequest(
-        pairs=(pair,),
-        arms=tuple(arm or ()),
-        budget=budget,
-        seeds=parse_seeds(seeds, n_seeds),
-        preset=preset,
-        device=device,
-        threads=threads,
-        forces=forces,
-        out=out,
-    )
-    request = SweepRequest(shared, over, tuple(values.split(",")))
-    plan = make_sweep(request)
+    executor = find_executor(request.executor)
+    plan = executor.resolve(make_sweep(request))
     if plot is not None:
         from equivbench.report.figures import require_drawable
 
         require_drawable(plot)
-    if dry_run:
+    if request.dry_run:
         _print_points(plan, json)
         return
-    from equivbench.execution.local import hold
-
-    result = hold(plan, watcher(quiet))
-    again = f"go on with: {request.command}"
+    result = executor.run(plan, progress_display(quiet))
+    again = f"go on with: {request.command()}"
     found = _gather([kept.record for kept in result.kept])
     _print_curves(found, result, json)
     if plot is not None and found:
@@ -118,8 +78,7 @@ def _gather(records: Sequence[RunRecord]) -> list[Sweep]:
     )
 
 
-def _print_points(plan: Plan, json: bool) -> None:
-    from equivbench.cli.output import print_json, print_table
+def _print_points(plan: RunPlan, json: bool) -> None:
     from equivbench.execution.estimates import estimated_seconds
     from equivbench.execution.state import finished_record
 
@@ -138,13 +97,13 @@ def _print_points(plan: Plan, json: bool) -> None:
         }
         for job in plan.jobs
     ]
-    seconds = estimated_seconds(plan)
+    seconds, machine = estimated_seconds(plan), plan.machine
     if json:
         print_json(
             {
                 "points": points,
                 "out": plan.request.out,
-                "device": plan.device,
+                "device": None if machine is None else machine.device,
                 "estimated_seconds": seconds,
             }
         )
@@ -156,13 +115,11 @@ def _print_points(plan: Plan, json: bool) -> None:
     ]
     print_table([*columns, ""], rows)
     about = "" if seconds is None else f", about {seconds / 60:.0f} min if none were finished"
-    typer.echo(
-        f"{len(rows)} runs on {plan.device} with {plan.threads} threads{about}; records go to {plan.request.out}"
-    )
+    where = "" if machine is None else f" on {machine.device} with {machine.threads} threads"
+    typer.echo(f"{len(rows)} runs{where}{about}; records go to {plan.request.out}")
 
 
-def _print_curves(found: Sequence[Sweep], result: Result, json: bool) -> None:
-    from equivbench.cli.output import print_json, print_table
+def _print_curves(found: Sequence[Sweep], result: RunResult, json: bool) -> None:
     from equivbench.report.sweeps import COLUMNS, sweep_rows
 
     if json:
@@ -180,13 +137,13 @@ def _print_curves(found: Sequence[Sweep], result: Result, json: bool) -> None:
     for each in found:
         unit = f", loss in {each.unit}" if each.unit else ""
         typer.echo(
-            f"{each.task}/{each.pair} over {each.axis}: {each.preset}, {each.budget} an arm, {each.machine_key}{unit}"
+            f"{each.task}/{each.pair} over {each.axis}: {each.preset}, {each.budget} an arm, "
+            f"{each.machine_key}{unit}"
         )
         print_table(COLUMNS, sweep_rows(each))
 
 
 def _plot(found: Sweep, path: Path) -> None:
-    from equivbench.cli.output import message
     from equivbench.execution.sweep import AXES
     from equivbench.report.sweep_figure import plot_sweep
 
@@ -194,11 +151,9 @@ def _plot(found: Sweep, path: Path) -> None:
         message("note", f"drew {plot_sweep(found, path, title=AXES[found.axis].title)}")
 
 
-def _raise_failures(result: Result, found: Sequence[Sweep], again: str) -> None:
+def _raise_failures(result: RunResult, found: Sequence[Sweep], again: str) -> None:
     """A run that failed is an error; one that diverged is a finding, unless an arm did so at every
     point."""
-    from equivbench.cli.output import message
-
     for text in result.diverged:
         message("note", text)
     lost = [

@@ -83,7 +83,7 @@ def kernels(
     A backend whose results are wrong is refused: exit 3, the others are timed all the same.
     """
     from equivbench.cli.output import message, print_json
-    from equivbench.execution.plan import default_threads, resolve_device
+    from equivbench.execution.machine import default_threads, resolve_device
 
     chosen = choose_cases(cases or [])
     check_names("mode", modes or [], MODES)

@@ -4,6 +4,7 @@ exit codes."""
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -17,7 +18,7 @@ from typer.main import get_command
 from equivbench.cli import exit_codes
 from equivbench.cli.lazy import CommandEntry, LazyGroup
 from equivbench.cli.output import message
-from equivbench.errors import EquivbenchError, EquivbenchWarning
+from equivbench.errors import EquivbenchError, EquivbenchWarning, unknown_name
 
 COMMANDS = (
     CommandEntry(
@@ -54,6 +55,10 @@ COMMANDS = (
     ),
 )
 """The commands of the core; those of the studies come by entry point."""
+
+
+_NO_CHOICE = re.compile(r"'(?P<value>[^']*)' is not one of (?P<choices>'.*')")
+"""How the argument parser says that a value is not among the choices."""
 
 
 class Commands(LazyGroup):
@@ -120,7 +125,7 @@ def _report(error: Exception) -> int | None:
             sys.stderr.write(error.format_message() + "\n")
         else:
             where = f"; see `{error.ctx.command_path} --help`" if error.ctx is not None else ""
-            message("error", error.format_message().rstrip(".") + where)
+            message("error", _usage_sentence(error) + where)
         return exit_codes.USAGE
     return None
 
@@ -132,6 +137,16 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def _usage_sentence(error: Any) -> str:
+    """What the argument parser says, with the close matches of a value that is no choice."""
+    said: str = error.format_message().rstrip(".")
+    found = _NO_CHOICE.search(said)
+    if found is None:
+        return said
+    name = str(error.param.name).replace("_", " ")
+    return str(unknown_name(name, found["value"], re.findall("'([^']*)'", found["choices"])))
 
 
 def _version(wanted: bool) -> None:
@@ -188,7 +203,10 @@ def _reader_left() -> int:
 
 def _sentence(error: OSError) -> str:
     where = f" {error.filename}" if error.filename is not None else ""
-    return f"cannot access{where}: {error.strerror or error}; check the path, its permissions and the free space"
+    return (
+        f"cannot access{where}: {error.strerror or error}; "
+        "check the path, its permissions and the free space"
+    )
 
 
 if __name__ == "__main__":

@@ -42,8 +42,8 @@ def measure(
     numerical floor."""
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.errors import UsageError
+    from equivbench.execution.machine import resolve_device
     from equivbench.execution.models import find_model
-    from equivbench.execution.plan import resolve_device
     from equivbench.measure.equivariance import measure_equivariance
     from equivbench.registry import TASKS, resolve
 

@@ -1,40 +1,103 @@
-"""Options that several commands share, each with its one help text, and how seeds are read."""
+"""The options of a command, made from the request that it takes, and those that several commands
+share."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import MISSING
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-from equivbench.errors import UsageError
+from equivbench.request import Forces, Option, Request, RunRequest, options_of
+from equivbench.specs import Preset as PresetName
 
-Arms = Annotated[
-    list[str] | None,
-    typer.Option("--arm", help="This arm instead of the pair's first two (may be repeated)."),
-]
-Seeds = Annotated[str | None, typer.Option(help="Seeds, e.g. 0,1,2 (default 0).")]
-SeedCount = Annotated[int | None, typer.Option(help="As many seeds from 0 on.")]
-Preset = Annotated[str, typer.Option(help="dev, small or paper.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads (default: the physical cores).")]
-Forces = Annotated[
-    str | None, typer.Option(help="direct, or conservative: the energy's gradient, in every arm.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+R = TypeVar("R", bound=Request)
+
+
+def takes(
+    request: type[R], *, leave_out: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A decorator of a command whose first parameter is a ``request``: typer sees an option for
+    every field of it instead.
+
+    Parameters
+    ----------
+    request
+        The class of the request.
+    leave_out
+        Fields that this command does not offer; they stay at their default.
+    """
+    offered = [each for name, each in options_of(request).items() if name not in leave_out]
+    # What must be given comes first in the help.
+    offered.sort(key=lambda each: each.flag is not None and each.default is not MISSING)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        _, *own = signature.parameters.values()
+
+        def call(**given: Any) -> None:
+            rest = {each.name: given.pop(each.name) for each in own}
+            command(request.of(**given), **rest)
+
+        own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+        parameters = [*map(_parameter, offered), *own]
+        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {each.name: each.annotation for each in parameters}
+        call.__doc__, call.__name__ = command.__doc__, command.__name__
+        return call
+
+    return decorate
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """What typer makes a command line parameter of."""
+    if option.is_list and option.read is None:
+        annotation: Any = list[str] | None
+        default: Any = None
+    elif option.read is not None:
+        annotation, default = (
+            (str | None, None) if option.default is not MISSING else (str, MISSING)
+        )
+    else:
+        annotation, default = option.type, option.default
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is MISSING else default,
+        annotation=Annotated[annotation, _info(option)],
+    )
+
+
+def _info(option: Option) -> Any:
+    if option.flag is None:
+        return typer.Argument(metavar=option.metavar, help=option.help)
+    return typer.Option(option.flag, metavar=option.metavar, help=option.help)
+
+
+def _same(name: str) -> Any:
+    """The option called ``name`` of ``equivbench run``, for a command that has it too."""
+    return _info(options_of(RunRequest)[name])
+
+
+Arms = Annotated[list[str] | None, _same("arms")]
+Seeds = Annotated[str | None, _same("seeds")]
+SeedCount = Annotated[int | None, _same("n_seeds")]
+Preset = Annotated[PresetName, _same("preset")]
+Device = Annotated[str, _same("device")]
+Threads = Annotated[int | None, _same("threads")]
+ForcesOption = Annotated[Forces | None, _same("forces")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
 def parse_seeds(seeds: str | None, n_seeds: int | None) -> tuple[int, ...]:
-    """Seeds of ``--seeds 0,1,2`` or ``--n-seeds 3``; (0,) if neither is given. Raises
-    ``UsageError``."""
-    if seeds is not None and n_seeds is not None:
-        raise UsageError("--seeds and --n-seeds exclude each other; give one of them")
-    if n_seeds is not None:
-        if not 1 <= n_seeds <= 1000:
-            raise UsageError(f"--n-seeds must be between 1 and 1000, not {n_seeds}")
-        return tuple(range(n_seeds))
-    try:
-        return tuple(int(seed) for seed in seeds.split(",")) if seeds is not None else (0,)
-    except ValueError:
-        raise UsageError(
-            f"cannot read the seeds {seeds!r}; write whole numbers such as 0,1,2"
-        ) from None
+    """The seeds of ``--seeds 0,1,2`` or ``--n-seeds 3``; seed 0 where neither is given.
+
+    Raises
+    ------
+    UsageError
+        Where both are given, and for what cannot be read.
+    """
+    return RunRequest.of(seeds=seeds, n_seeds=n_seeds).chosen_seeds

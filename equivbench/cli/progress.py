@@ -1,4 +1,4 @@
-"""How a run is watched from the command line: bars on a terminal, one line a finished arm
+"""What is shown of runs while they train: bars on a terminal, one line a finished arm
 elsewhere, or nothing."""
 
 from __future__ import annotations
@@ -8,35 +8,28 @@ import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import Progress as ProgressBars
 from rich.text import Text
 
 from equivbench.cli.output import message
+from equivbench.execution.executors import Callback
 from equivbench.report.text import printable
 
 if TYPE_CHECKING:
     from equivbench.execution.plan import Contest
-    from equivbench.execution.protocol import Standing
     from equivbench.training.job import Job
+    from equivbench.training.progress import Progress
 
 _REFRESH = 0.25
 """Least seconds between two redraws: more would take time from the arm that is training."""
 
 
-class Quiet:
+class Quiet(Callback):
     """Says only what the user must know: notes, such as that compilation was replaced by eager."""
 
     def __init__(self) -> None:
         self._said: set[str] = set()
-
-    def begin(self, contest: Contest, jobs: list[Job]) -> None:
-        """Nothing to show."""
-
-    def show(self, job: Job, standing: Standing) -> None:
-        """Nothing to show."""
-
-    def phase(self, text: str) -> None:
-        """Nothing to show."""
 
     def note(self, text: str) -> None:
         """One line on stderr, once however many workers say it."""
@@ -44,24 +37,14 @@ class Quiet:
             self._said.add(text)
             message("note", text)
 
-    def end(self) -> None:
-        """Nothing to show."""
-
 
 class Lines(Quiet):
     """One plain line for each arm that has spent its budget: for logs, where bars are noise."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._done: set[str] = set()
-
-    def show(self, job: Job, standing: Standing) -> None:
+    def trained(self, job: Job, progress: Progress) -> None:
         """A line when the arm's training has ended."""
-        key = f"{job.state_dir} {job.budget}"
-        if standing.finished and key not in self._done:
-            self._done.add(key)
-            ended = f"diverged: {standing.diverged}" if standing.diverged else _figures(standing)
-            message(job.title, f"{standing.step} steps, {ended}")
+        ended = f"diverged: {progress.diverged}" if progress.diverged else _figures(progress)
+        message(job.title, f"{progress.step} steps, {ended}")
 
 
 class Bars(Quiet):
@@ -71,7 +54,7 @@ class Bars(Quiet):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self._progress: Progress | None = None
+        self._bars: ProgressBars | None = None
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
 
@@ -84,32 +67,32 @@ class Bars(Quiet):
             TextColumn("{task.percentage:>3.0f}%"),
             _Figures(),
         )
-        self._progress = Progress(*columns, console=self._console, auto_refresh=False)
+        self._bars = ProgressBars(*columns, console=self._console, auto_refresh=False)
         self._tasks = {
-            job.arm: self._progress.add_task(printable(job.arm), total=1.0, standing=None, phase="")
+            job.arm: self._bars.add_task(printable(job.arm), total=1.0, progress=None, phase="")
             for job in jobs
         }
         labels = "".join(f", {name} {value}" for name, value in jobs[0].labels.items())
         self._console.print(
             Text(printable(f"{contest.pair} seed {contest.seed}{labels}, {jobs[0].budget} an arm"))
         )
-        self._progress.start()
+        self._bars.start()
 
-    def show(self, job: Job, standing: Standing) -> None:
+    def show(self, job: Job, progress: Progress) -> None:
         """Move the arm's bar."""
-        if self._progress is not None and job.arm in self._tasks:
-            fraction = min(1.0, standing.spent / standing.limit)
-            self._progress.update(self._tasks[job.arm], completed=fraction, standing=standing)
+        if self._bars is not None and job.arm in self._tasks:
+            fraction = min(1.0, progress.spent / progress.limit)
+            self._bars.update(self._tasks[job.arm], completed=fraction, progress=progress)
             if time.monotonic() - self._drawn > _REFRESH:
-                self._progress.refresh()
+                self._bars.refresh()
                 self._drawn = time.monotonic()
 
     def phase(self, text: str) -> None:
         """Say it beside the bars."""
-        if self._progress is not None:
+        if self._bars is not None:
             for task in self._tasks.values():
-                self._progress.update(task, phase=text)
-            self._progress.refresh()
+                self._bars.update(task, phase=text)
+            self._bars.refresh()
 
     def note(self, text: str) -> None:
         """One line above the bars, once."""
@@ -119,37 +102,37 @@ class Bars(Quiet):
 
     def end(self) -> None:
         """Leave the bars as they stand."""
-        if self._progress is not None:
+        if self._bars is not None:
             self.phase("")
-            self._progress.stop()
-            self._progress = None
+            self._bars.stop()
+            self._bars = None
 
 
 class _Figures(ProgressColumn):
     def render(self, task: Task) -> Text:
-        standing: Standing | None = task.fields["standing"]
+        progress: Progress | None = task.fields["progress"]
         phase = task.fields["phase"]
         words = [] if phase in ("", "training") else [f"[{phase}]"]
-        return Text("  ".join(words if standing is None else [_figures(standing), *words]))
+        return Text("  ".join(words if progress is None else [_figures(progress), *words]))
 
 
-def _figures(standing: Standing) -> str:
+def _figures(progress: Progress) -> str:
     """Every figure that is known: ``loss 41.2  explained 0.62  share 1.1e-02  930 samples/s
     0:00:12 left``."""
-    words = [] if standing.loss is None else [f"loss {standing.loss:.3g}"]
-    if standing.explained is not None:
-        words.append(f"explained {standing.explained:.3f}")
-    if standing.share is not None:
-        words.append(f"share {standing.share:.1e}")
-    if standing.samples_per_second is not None:
-        words.append(f"{standing.samples_per_second:.0f} samples/s")
-    if standing.seconds_left is not None and not standing.finished:
-        minutes, seconds = divmod(round(standing.seconds_left), 60)
+    words = [] if progress.loss is None else [f"loss {progress.loss:.3g}"]
+    if progress.explained is not None:
+        words.append(f"explained {progress.explained:.3f}")
+    if progress.share is not None:
+        words.append(f"share {progress.share:.1e}")
+    if progress.samples_per_second is not None:
+        words.append(f"{progress.samples_per_second:.0f} samples/s")
+    if progress.seconds_left is not None and not progress.finished:
+        minutes, seconds = divmod(round(progress.seconds_left), 60)
         words.append(f"{minutes}:{seconds:02d} left")
     return "  ".join(words)
 
 
-def watcher(quiet: bool) -> Quiet:
+def progress_display(quiet: bool) -> Callback:
     """Bars if stderr is a terminal, lines if it is not, nearly nothing if ``quiet``."""
     if quiet:
         return Quiet()

@@ -3,35 +3,20 @@ arm and seed."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from equivbench.cli.options import (
-    Arms,
-    Device,
-    Forces,
-    Preset,
-    Quiet,
-    SeedCount,
-    Seeds,
-    Threads,
-    parse_seeds,
-)
-from equivbench.errors import (
-    EquivbenchError,
-    FailedError,
-    InterruptedRunError,
-    UsageError,
-    unknown_name,
-)
+from equivbench.cli.options import Json, Quiet, takes
+from equivbench.cli.output import message, print_json, print_table
+from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError
+from equivbench.request import RunRequest
 
 if TYPE_CHECKING:
-    from equivbench.execution.contest import Result
-    from equivbench.execution.plan import Plan
-    from equivbench.records.schema import RunRecord
+    from equivbench.execution.executors import RunResult
+    from equivbench.execution.plan import RunPlan
 
-EXECUTORS = ("local", "ray", "slurm")
+_RECORD_FIELDS = ("run_id", "task", "pair", "arm", "seed", "preset", "status", "reason")
 
 
 def register(app: typer.Typer) -> None:
@@ -39,157 +24,92 @@ def register(app: typer.Typer) -> None:
     app.command("run")(run)
 
 
-def run(
-    pairs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[PAIR]...", help="task/pair; default the quick-start pair."),
-    ] = None,
-    arm: Arms = None,
-    budget: Annotated[
-        str | None, typer.Option(help="Per arm: 60s, 5min, 0.5h, 2000steps, 1e6samples.")
-    ] = None,
-    seeds: Seeds = None,
-    n_seeds: SeedCount = None,
-    preset: Preset = "small",
-    device: Device = "auto",
-    threads: Threads = None,
-    kernels: Annotated[
-        str | None,
-        typer.Option(
-            help="Backend of the equivariant operations: a name of `list kernels` (default torch)."
-        ),
-    ] = None,
-    forces: Forces = None,
-    extend: Annotated[
-        float | None, typer.Option(help="Take the arm that is behind on to K times the budget.")
-    ] = None,
-    out: Annotated[str, typer.Option(help="Results folder.")] = "results",
-    snapshots: Annotated[
-        bool,
-        typer.Option("--snapshots", help="Keep the weights of every evaluation, for `analyze`."),
-    ] = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with unfinished runs of the same request.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan and train nothing.")
-    ] = False,
-    executor: Annotated[str, typer.Option(help="local; ray and slurm are planned.")] = "local",
-    json: Annotated[bool, typer.Option("--json", help="Print records and gap as JSON.")] = False,
-    quiet: Quiet = False,
-) -> None:
+@takes(RunRequest)
+def run(request: RunRequest, json: Json = False, quiet: Quiet = False) -> None:
     """Train both arms of each PAIR under one equal budget, in turn, and record every arm and seed.
 
     Ctrl-C saves the state; the same command with --resume goes on.
     """
-    from equivbench.cli.progress import watcher
-    from equivbench.execution.plan import RunRequest, make_plan, resume_command
+    from equivbench.cli.progress import progress_display
+    from equivbench.execution.executors import find_executor
+    from equivbench.execution.plan import make_plan
 
-    if executor not in EXECUTORS:
-        raise unknown_name("executor", executor, EXECUTORS)
-    if executor != "local":
-        raise UsageError(
-            f"--executor {executor} is planned and not built yet; use --executor local"
-        )
-    request = RunRequest(
-        pairs=tuple(pairs or ()),
-        arms=tuple(arm or ()),
-        budget=budget,
-        seeds=parse_seeds(seeds, n_seeds),
-        preset=preset,
-        device=device,
-        threads=threads,
-        kernels=kernels,
-        forces=forces,
-        extend=extend,
-        out=out,
-        snapshots=snapshots,
-        resume=resume,
-    )
-    plan = make_plan(request)
-    if dry_run:
+    executor = find_executor(request.executor)
+    plan = executor.resolve(make_plan(request))
+    if request.dry_run:
         _print_plan(plan, json)
         return
-    from equivbench.execution.local import hold
-
-    result = hold(plan, watcher(quiet))
+    result = executor.run(plan, progress_display(quiet))
     _print_result(result, json)
-    again = f"go on with: {resume_command(request)}"
+    again = f"go on with: {request.resuming().command()}"
     if result.interrupted:
         raise InterruptedRunError(f"interrupted; the state is saved, {again}")
     _raise_failures(result, again)
 
 
-def _print_plan(plan: Plan, json: bool) -> None:
-    from rich.console import Console
-
-    from equivbench.cli.output import print_json, print_table
+def _print_plan(plan: RunPlan, json: bool) -> None:
     from equivbench.execution.estimates import estimated_seconds
 
     seconds = estimated_seconds(plan)
+    machine = plan.machine
+    out = plan.request.out
     if json:
         rows = [
             {
                 "pair": job.pair,
                 "arm": job.arm,
                 "seed": job.seed,
-                "preset": job.preset,
+                "preset": job.request.preset,
                 "budget": job.budget,
                 "dataset": contest.dataset,
+                "run_id": job.run_id,
+                "resumes": job.request.resume,
             }
-            | {"run_id": job.run_id, "resumes": job.resume}
             for contest in plan.contests
             for job in contest.jobs
         ]
         print_json(
             {
                 "jobs": rows,
-                "device": plan.device,
-                "threads": plan.threads,
-                "out": plan.request.out,
+                "device": None if machine is None else machine.device,
+                "threads": None if machine is None else machine.threads,
+                "out": out,
                 "estimated_seconds": seconds,
             }
         )
         return
-    options = [
-        " ".join(f"{name} {value}" for name, value in job.variant.items()) for job in plan.jobs
-    ]
-    datasets = [contest.dataset for contest in plan.contests for _ in contest.jobs]
-    cells = [
-        [job.pair, job.arm, str(job.seed), job.preset, job.budget, dataset, option]
-        for job, dataset, option in zip(plan.jobs, datasets, options, strict=True)
-    ]
-    print_table(
-        ["pair", "arm", "seed", "preset", "budget", "data set", "options" if any(options) else ""],
-        cells,
-    )
+    cells = []
+    for contest in plan.contests:
+        for job in contest.jobs:
+            options = " ".join(f"{name} {value}" for name, value in job.variant.items())
+            row = [job.pair, job.arm, str(job.seed), job.request.preset, job.budget]
+            cells.append([*row, contest.dataset, options])
+    last = "options" if any(row[-1] for row in cells) else ""
+    print_table(["pair", "arm", "seed", "preset", "budget", "data set", last], cells)
     about = (
         "how long they take depends on the machine"
         if seconds is None
         else f"about {seconds / 60:.0f} min in all"
     )
-    where = f"{len(cells)} runs on {plan.device} with {plan.threads} threads, {about}; records go to {plan.request.out}"
-    Console(highlight=False, soft_wrap=True).print(where)
+    where = "" if machine is None else f" on {machine.device} with {machine.threads} threads"
+    typer.echo(f"{len(cells)} runs{where}, {about}; records go to {out}")
 
 
-def _print_result(result: Result, json: bool) -> None:
+def _print_result(result: RunResult, json: bool) -> None:
     from equivbench.gap.efficiency import efficiency_gap
 
     records = [kept.record for kept in result.kept]
-    gaps = efficiency_gap(_comparable(records))
+    # Runs that the user stopped can stand in no gap.
+    ended = [record for record in records if record.status in ("completed", "diverged")]
+    gaps = efficiency_gap(ended)
     if json:
-        from equivbench.cli.output import print_json
-
         rows = [
             {
                 "path": str(kept.path),
                 "checkpoint": None if kept.checkpoint is None else str(kept.checkpoint),
                 "reused": kept.reused,
             }
-            | {
-                name: getattr(kept.record, name)
-                for name in ("run_id", "task", "pair", "arm", "seed", "preset", "status", "reason")
-            }
+            | {name: getattr(kept.record, name) for name in _RECORD_FIELDS}
             for kept in result.kept
         ]
         print_json(
@@ -208,15 +128,8 @@ def _print_result(result: Result, json: bool) -> None:
             typer.echo(f"{'kept' if kept.reused else 'wrote'} {kept.path}")
 
 
-def _comparable(records: list[RunRecord]) -> list[RunRecord]:
-    """Records that can stand in a gap: ended by their budget or by diverging, not stopped by the
-    user."""
-    return [record for record in records if record.status in ("completed", "diverged")]
-
-
-def _raise_failures(result: Result, again: str) -> None:
-    from equivbench.cli.output import message
-
+def _raise_failures(result: RunResult, again: str) -> None:
+    """Say every failure; the last one ends the command."""
     errors: list[EquivbenchError] = [FailedError(text) for text in result.diverged]
     errors += [FailedError(f"{text}; {again}") for text in result.failures]
     for error in errors[:-1]:

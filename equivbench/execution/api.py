@@ -2,58 +2,74 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from equivbench.errors import FailedError, InterruptedRunError
-from equivbench.execution.local import hold
-from equivbench.execution.plan import RunRequest, make_plan
-from equivbench.execution.watching import Nobody, Watcher
+from equivbench.execution.executors import Callback, find_executor
+from equivbench.execution.plan import make_plan
 from equivbench.records.schema import RunRecord
+from equivbench.request import RunRequest, options_of
 
 
 def run(
-    pair: str | Sequence[str],
+    pair: str | Sequence[str] = (),
     budget: str | None = None,
-    seeds: Sequence[int] = (0,),
+    seeds: str | Sequence[int] | None = None,
     device: str = "auto",
     out: str | Path = "results",
     *,
-    preset: str = "small",
-    arms: Sequence[str] = (),
-    threads: int | None = None,
-    kernels: str | None = None,
-    forces: str | None = None,
-    extend: float | None = None,
-    resume: bool = False,
-    watcher: Watcher | None = None,
+    callback: Callback | None = None,
+    **options: Any,
 ) -> list[RunRecord]:
-    """Train the arms of ``pair`` (``task/pair``, or several) under one equal budget each and record
-    every arm and seed.
+    """Train the arms of a pair under one equal budget each, and record every arm and seed.
 
-    ``budget`` is as on the command line (``60s``, ``2000steps``; None: the pair's own); ``kernels``
-    names the backend of the equivariant operations; ``watcher`` is shown how the runs go. The
-    records are on disk below ``out`` too. A diverged arm is a record with that status. Raises
-    ``UsageError`` for names and numbers that make no sense, ``FailedError`` where a record could
-    not be made (the others are on disk), ``InterruptedRunError`` on Ctrl-C; ``resume=True`` then
-    goes on.
+    It takes every option of ``equivbench run``, by the same name (:class:`RunRequest` lists them).
+    The records are written below ``out`` too.
+
+    Parameters
+    ----------
+    pair
+        The pair, as ``task/pair``, or several. None given: the quick-start pair.
+    budget
+        The budget of each arm, such as ``60s`` or ``2000steps``. The default is the preset's.
+    seeds
+        The seeds, as numbers or as on the command line (``"0-5"``). The default is seed 0.
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    out
+        The results folder.
+    callback
+        Is told how the runs go.
+    **options
+        The other options: ``arms``, ``n_seeds``, ``preset``, ``threads``, ``kernels``, ``forces``,
+        ``extend``, ``snapshots``, ``resume``, ``executor``. With ``dry_run=True`` the request is
+        checked and nothing is trained.
+
+    Returns
+    -------
+    list of RunRecord
+        One for each arm and seed. A diverged arm is a record with that status.
+
+    Raises
+    ------
+    UsageError
+        For names, numbers and options that make no sense.
+    FailedError
+        Where a record could not be made; the others are on disk.
+    InterruptedRunError
+        After Ctrl-C; ``resume=True`` then goes on.
     """
-    request = RunRequest(
-        pairs=(pair,) if isinstance(pair, str) else tuple(pair),
-        arms=tuple(arms),
-        budget=budget,
-        seeds=tuple(seeds),
-        preset=preset,
-        device=device,
-        threads=threads,
-        kernels=kernels,
-        forces=forces,
-        extend=extend,
-        out=str(out),
-        resume=resume,
+    request = RunRequest.of(
+        pairs=pair, budget=budget, seeds=seeds, device=device, out=out, **options
     )
-    plan = make_plan(request)
-    result = hold(plan, watcher or Nobody())
+    executor = find_executor(request.executor)
+    plan = executor.resolve(make_plan(request))
+    if request.dry_run:
+        return []
+    result = executor.run(plan, callback or Callback())
     if result.interrupted:
         raise InterruptedRunError(
             "the run was interrupted; its state is saved, resume=True goes on"
@@ -63,3 +79,21 @@ def run(
             f"{'; '.join(result.failures)}; resume=True goes on from the last checkpoints"
         )
     return [kept.record for kept in result.kept]
+
+
+def _signature() -> inspect.Signature:
+    """The signature of :func:`run` with every option of the request in the place of
+    ``**options``."""
+    own = inspect.signature(run)
+    *given, _ = own.parameters.values()
+    others = [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type
+        )
+        for name, each in options_of(RunRequest).items()
+        if name != "pairs" and name not in own.parameters
+    ]
+    return own.replace(parameters=[*given, *others])
+
+
+run.__signature__ = _signature()  # type: ignore[attr-defined]

@@ -1,145 +1,274 @@
-"""One contest: the arms of a pair with one seed, from their workers' start to their records."""
+"""One contest: workers that share the machine, trained in turn, timed in alternation, recorded."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from equivbench.errors import EquivbenchError, FailedError
+from equivbench.budget import Budget
+from equivbench.errors import EquivbenchError, FailedError, UsageError
+from equivbench.execution.executors import Callback, KeptRecord, RunResult
 from equivbench.execution.interrupt import Interrupt
 from equivbench.execution.plan import Contest, extension
-from equivbench.execution.protocol import Conclude, Concluded, Extend, FailedRunError, Standing
-from equivbench.execution.race import Race
+from equivbench.execution.protocol import (
+    Conclude,
+    Concluded,
+    Extend,
+    FailedRunError,
+    Prepare,
+    Ready,
+    Slice,
+    Time,
+)
 from equivbench.execution.state import finished_record, remember_record
-from equivbench.execution.watching import Watcher
-from equivbench.execution.workers import Worker
-from equivbench.records.schema import RunRecord
+from equivbench.execution.workers import WorkerProcess
 from equivbench.records.store import read_record, write_record
 from equivbench.training.job import Job
+from equivbench.training.progress import Progress
+
+TIMING_ROUNDS = 8
+"""Alternated timing rounds an arm: enough that a disturbance of seconds cannot hit one arm only
+(notes/harness.md)."""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A record on disk and the checkpoint of its weights; ``reused`` where an earlier run had
-    written it."""
+def run_contest(
+    contest: Contest,
+    extend: float | None,
+    callback: Callback,
+    result: RunResult,
+    interrupt: Interrupt,
+) -> None:
+    """Run one contest on this machine and add what came of it to ``result``.
 
-    record: RunRecord
-    path: Path
-    checkpoint: Path | None
-    reused: bool = False
+    Parameters
+    ----------
+    contest
+        Its jobs, resolved on this machine. Those that have a record already are not repeated.
+    extend
+        The arm that is behind goes on to this many times the budget, as a second record.
+    callback
+        Is told how the runs go.
+    result
+        Gets the records and the failures.
+    interrupt
+        Once it is asked for, turns end, and what is known is saved and recorded.
+    """
+    try:
+        _ContestRun(contest, callback, result, interrupt).run(extend)
+    finally:
+        callback.end()
 
 
-@dataclass
-class Result:
-    """What came of a plan."""
+class WorkerGroup:
+    """The workers of a contest, one an arm, who have the machine in turn.
 
-    kept: list[Kept] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    """One plain sentence for each arm and seed that did not come to its end: killed, failed, not
-    writable."""
-    interrupted: bool = False
-
-    @property
-    def diverged(self) -> list[str]:
-        """One plain sentence for each arm and seed whose training diverged."""
-        records = [kept.record for kept in self.kept if kept.record.status == "diverged"]
-        return [f"{r.task}/{r.pair} {r.arm} seed {r.seed} diverged: {r.reason}" for r in records]
-
-
-class ContestHolder:
-    """Holds one contest: trains and times what has no record yet, and adds the records to
-    ``result``."""
+    A worker that fails leaves the group, and the others go on without it. As a context manager the
+    group leaves no process behind. ``on_failure`` is told of every failure but usage errors, which
+    end the contest: they are wrong for every arm.
+    """
 
     def __init__(
-        self, contest: Contest, watcher: Watcher, result: Result, interrupt: Interrupt
+        self,
+        callback: Callback,
+        interrupt: Interrupt,
+        on_failure: Callable[[EquivbenchError], None],
+    ) -> None:
+        self.alive: list[WorkerProcess] = []
+        self._callback = callback
+        self._interrupt = interrupt
+        self._on_failure = on_failure
+        self._progress: dict[str, Progress] = {}
+        """How far each arm was when it last said so."""
+        self._trained: set[tuple[str, str]] = set()
+        """(arm, budget) of what the callback knows to be trained."""
+
+    def __enter__(self) -> WorkerGroup:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for worker in list(self.alive):
+            # A second Ctrl-C means now: what the last checkpoints hold is what is kept.
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
+                worker.kill()
+            self.remove(worker)
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        """A worker for each job. They import at the same time and prepare one after the other:
+        compilation is on the clock."""
+        self._callback.phase("loading")
+        with self._interrupt.at_once():
+            for job in jobs:
+                try:
+                    worker = WorkerProcess(job, self._callback.note)
+                except UsageError:
+                    raise
+                except EquivbenchError as error:
+                    self._on_failure(error)
+                    continue
+                self.alive.append(worker)
+                self.attempt(worker, WorkerProcess.begin)
+            for worker in list(self.alive):
+                self.attempt(worker, _wait_until_ready)
+            self._callback.phase("preparing")
+            for worker in list(self.alive):
+                self.attempt(worker, lambda each: self.show(each, each.ask(Prepare(), Progress)))
+
+    def train(self) -> None:
+        """Slices in the order A B B A until every arm is done, so that what disturbs the machine
+        hits both."""
+        self._callback.phase("training")
+        order = list(self.alive)
+        while any(self._is_running(worker) for worker in order) and not self._interrupt.asked:
+            for worker in order:
+                if self._is_running(worker) and not self._interrupt.asked:
+                    self._take_turn(worker, Slice(_slice_seconds(worker.job)))
+            order.reverse()
+
+    def time(self) -> list[str]:
+        """Alternated rounds of real steps, off the budget. Returns the arms that were timed: a
+        diverged one has no step worth it."""
+        self._callback.phase("timing")
+        order = [worker for worker in self.alive if self.progress(worker).diverged is None]
+        for _ in range(TIMING_ROUNDS):
+            for worker in order:
+                if worker in self.alive and not self._interrupt.asked:
+                    self._take_turn(worker, Time(_timing_seconds(worker.job)))
+            order.reverse()
+        return [worker.job.arm for worker in order if worker in self.alive]
+
+    def progress(self, worker: WorkerProcess) -> Progress:
+        """How far ``worker`` was when it last said so."""
+        return self._progress[worker.job.arm]
+
+    def show(self, worker: WorkerProcess, progress: Progress) -> None:
+        """Keep and pass on how far ``worker`` is."""
+        self._progress[worker.job.arm] = progress
+        self._callback.show(worker.job, progress)
+        key = (worker.job.arm, worker.job.budget)
+        if progress.finished and key not in self._trained:
+            self._trained.add(key)
+            self._callback.trained(worker.job, progress)
+
+    def attempt(self, worker: WorkerProcess, act: Callable[[WorkerProcess], None]) -> None:
+        """Do ``act``; a worker that fails at it leaves the group."""
+        if worker not in self.alive:
+            return
+        try:
+            act(worker)
+        except UsageError:
+            raise
+        except EquivbenchError as error:
+            self._on_failure(error)
+            self.remove(worker)
+
+    def remove(self, worker: WorkerProcess) -> None:
+        """End ``worker``; one that is still loading has nothing to save."""
+        self.alive.remove(worker)
+        if worker.job.arm in self._progress:
+            worker.stop()
+        else:
+            worker.kill()
+
+    def _is_running(self, worker: WorkerProcess) -> bool:
+        return worker in self.alive and not self.progress(worker).finished
+
+    def _take_turn(self, worker: WorkerProcess, command: Slice | Time) -> None:
+        def turn(worker: WorkerProcess) -> None:
+            with self._interrupt.ending(worker):
+                self.show(worker, worker.take_turn(command, partial(self.show, worker)))
+
+        self.attempt(worker, turn)
+
+
+class _ContestRun:
+    """Trains, times and records what has no record yet."""
+
+    def __init__(
+        self, contest: Contest, callback: Callback, result: RunResult, interrupt: Interrupt
     ) -> None:
         self._contest = contest
-        self._watcher = watcher
+        self._callback = callback
         self._result = result
         self._interrupt = interrupt
-        self._finished: dict[str, Kept] = {}
+        self._finished: dict[str, KeptRecord] = {}
 
-    def hold(self, extend: float | None) -> None:
-        """From start to records; with ``extend`` the arm that is behind goes on to that many times
-        the budget."""
+    def run(self, extend: float | None) -> None:
         todo = [job for job in self._contest.jobs if not self._has_record(job)]
-        with Race(self._watcher, self._interrupt, self._miss) as race:
-            self._run(race, todo)
+        with WorkerGroup(self._callback, self._interrupt, self._fail) as group:
+            self._train(group, todo)
             if extend is not None and not self._interrupt.asked:
-                self._extend(race, extend)
+                self._extend(group, extend)
+        for job in todo:
+            # A trial of a tuning is never resumed: its result is in the log.
+            if job.split == "validation":
+                shutil.rmtree(job.state_dir, ignore_errors=True)
 
-    def _run(self, race: Race, jobs: list[Job]) -> None:
-        if jobs:
-            self._watcher.begin(self._contest, jobs)
-            race.start(jobs)
-            race.train()
-            self._conclude(race, race.time())
+    def _train(self, group: WorkerGroup, jobs: list[Job]) -> None:
+        if not jobs:
+            return
+        self._callback.begin(self._contest, jobs)
+        group.start(jobs)
+        group.train()
+        if jobs[0].split == "test":
+            self._record_all(group, group.time())
 
-    def _extend(self, race: Race, factor: float) -> None:
+    def _extend(self, group: WorkerGroup, factor: float) -> None:
         """Take the arm that is behind on to ``factor`` times the budget, as a second record."""
-        ended = {
-            arm: kept for arm, kept in self._finished.items() if kept.record.status == "completed"
-        }
-        losses = {
-            arm: kept.record.final.total
-            for arm, kept in ended.items()
-            if kept.record.final is not None
-        }
+        ended = [arm for arm, kept in self._finished.items() if kept.record.status == "completed"]
+        losses = {arm: _board_metric(self._finished[arm]) for arm in ended}
         known = {arm: loss for arm, loss in losses.items() if loss is not None}
         if len(known) < 2:
-            self._watcher.note(
-                f"{self._contest.pair} seed {self._contest.seed}: fewer than two arms completed, none is extended"
+            self._callback.note(
+                f"{self._contest.pair} seed {self._contest.seed}: fewer than two arms completed, "
+                "so none is extended"
             )
             return
         behind = max(known, key=lambda arm: known[arm])
         job = extension(next(job for job in self._contest.jobs if job.arm == behind), factor)
         if self._has_record(job):
             return
-        for worker in [worker for worker in race.alive if worker.job.arm != behind]:
-            race.leave(worker)
-        if not race.alive:
-            self._run(race, [job])
+        for worker in [worker for worker in group.alive if worker.job.arm != behind]:
+            group.remove(worker)
+        if not group.alive:
+            self._train(group, [job])
             return
-        # The step times taken a moment ago, in alternation, are those of the longer run too.
-        timed = [arm for arm in ended if arm != behind]
-        self._watcher.begin(self._contest, [job])
-        for worker in race.alive:
+        self._callback.begin(self._contest, [job])
+        for worker in group.alive:
             worker.job = job
-            race.attempt(
-                worker, lambda worker: race.note(worker, worker.ask(Extend(job), Standing))
-            )
-        race.train()
-        self._conclude(race, timed)
+            group.attempt(worker, lambda each: group.show(each, each.ask(Extend(job), Progress)))
+        group.train()
+        # The step times taken a moment ago, in alternation, are those of the longer run too.
+        self._record_all(group, [arm for arm in ended if arm != behind])
 
-    def _conclude(self, race: Race, timed: list[str]) -> None:
-        self._watcher.phase("saving" if self._interrupt.asked else "measuring")
-        for worker in list(race.alive):
+    def _record_all(self, group: WorkerGroup, timed: list[str]) -> None:
+        self._callback.phase("saving" if self._interrupt.asked else "measuring")
+        for worker in list(group.alive):
             others = ", ".join(arm for arm in timed if arm != worker.job.arm) or None
-            race.attempt(worker, partial(self._record, alternated_with=others))
+            group.attempt(worker, partial(self._record, alternated_with=others))
 
-    def _record(self, worker: Worker, alternated_with: str | None) -> None:
-        concluded = worker.ask(
-            Conclude(alternated_with, interrupted=self._interrupt.asked), Concluded
-        )
-        path = write_record(concluded.record, worker.job.out)
-        self._keep(worker.job, Kept(concluded.record, path, Path(concluded.checkpoint)))
+    def _record(self, worker: WorkerProcess, alternated_with: str | None) -> None:
+        command = Conclude(alternated_with, interrupted=self._interrupt.asked)
+        concluded = worker.ask(command, Concluded)
+        path = write_record(concluded.record, worker.job.request.out)
+        self._keep(worker.job, KeptRecord(concluded.record, path, Path(concluded.checkpoint)))
         remember_record(worker.job, path)
 
     def _has_record(self, job: Job) -> bool:
         """Whether an earlier run of ``job`` came to its end; its record is kept, not repeated."""
-        path = finished_record(job) if job.resume else None
+        path = finished_record(job) if job.request.resume else None
         if path is not None:
-            self._keep(job, Kept(read_record(path), path, None, reused=True))
+            self._keep(job, KeptRecord(read_record(path), path, None, reused=True))
         return path is not None
 
-    def _keep(self, job: Job, kept: Kept) -> None:
+    def _keep(self, job: Job, kept: KeptRecord) -> None:
         self._result.kept.append(kept)
         if job.extends is None:
             self._finished[job.arm] = kept
 
-    def _miss(self, error: EquivbenchError) -> None:
+    def _fail(self, error: EquivbenchError) -> None:
         """Note a failure, and keep the record of a run that failed on its way."""
         if str(error) not in self._result.failures:
             self._result.failures.append(str(error))
@@ -147,5 +276,27 @@ class ContestHolder:
             # What made the run fail (a full disk) may fail its record too; the sentence above has
             # said it.
             with contextlib.suppress(FailedError):
-                path = write_record(error.record, self._contest.jobs[0].out)
-                self._result.kept.append(Kept(error.record, path, None))
+                path = write_record(error.record, self._contest.jobs[0].request.out)
+                self._result.kept.append(KeptRecord(error.record, path, None))
+
+
+def _board_metric(kept: KeptRecord) -> float | None:
+    return None if kept.record.final is None else kept.record.final.total
+
+
+def _wait_until_ready(worker: WorkerProcess) -> None:
+    worker.answer(Ready)
+
+
+def _slice_seconds(job: Job) -> float:
+    """Long enough that switching costs nothing, short enough that both arms see the same
+    machine."""
+    budget = Budget.parse(job.budget)
+    return min(4.0, max(0.25, budget.limit / 16)) if budget.kind == "seconds" else 2.0
+
+
+def _timing_seconds(job: Job) -> float:
+    """Timing rounds take about a seventh of a short budget and four seconds an arm of a long
+    one."""
+    budget = Budget.parse(job.budget)
+    return min(0.5, max(0.1, budget.limit / 120)) if budget.kind == "seconds" else 0.25

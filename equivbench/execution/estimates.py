@@ -10,7 +10,8 @@ from statistics import median
 from equivbench.budget import Budget
 from equivbench.environment import machine_key
 from equivbench.errors import FailedError
-from equivbench.execution.plan import Contest, Plan
+from equivbench.execution.machine import this_machine
+from equivbench.execution.plan import Contest, RunPlan
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
 from equivbench.registry import PAIRS
@@ -22,7 +23,7 @@ OFF_BUDGET_PART = 0.3
 """Of a budget in seconds: what a run takes beyond it where neither a run nor the pair says."""
 
 
-def estimated_seconds(plan: Plan) -> float | None:
+def estimated_seconds(plan: RunPlan) -> float | None:
     """Wall seconds of all runs of ``plan``, as the records in its results folder and its pairs
     say; None where a budget is in steps or samples and nothing tells how fast they go."""
     records = records_in(plan.request.out)
@@ -49,10 +50,11 @@ class PastRuns:
         was done twice; both are left out.
     """
 
-    def __init__(self, like: Plan, records: Iterable[RunRecord] = ()) -> None:
-        self.machine_key = machine_key(like.device, like.threads)
+    def __init__(self, like: RunPlan, records: Iterable[RunRecord] = ()) -> None:
+        machine = like.machine or this_machine(like.request)
+        self.machine_key = machine_key(machine.device, machine.threads)
         self.preset = like.request.preset
-        self._on_cpu = like.device == "cpu"
+        self._on_cpu = machine.device == "cpu"
         self._runs: dict[tuple[str, str], list[RunRecord]] = {}
         for record in records:
             alike = (
@@ -64,7 +66,7 @@ class PastRuns:
                 arm = (f"{record.task}/{record.pair}", record.arm)
                 self._runs.setdefault(arm, []).append(record)
 
-    def seconds(self, plan: Plan, todo: Collection[Job] | None = None) -> float | None:
+    def seconds(self, plan: RunPlan, todo: Collection[Job] | None = None) -> float | None:
         """Wall seconds of those jobs of ``plan`` that are in ``todo`` (None: all); None where the
         length of one cannot be known."""
         wanted = {job.state_dir for job in (plan.jobs if todo is None else todo)}
@@ -110,7 +112,7 @@ class PastRuns:
         step = self.declared(job.pair, "step") if budget.kind == "steps" else None
         return None if step is None else budget.limit * step
 
-    def _of_extension(self, plan: Plan, contest: Contest, jobs: Sequence[Job]) -> float:
+    def _of_extension(self, plan: RunPlan, contest: Contest, jobs: Sequence[Job]) -> float:
         """The budget that the arm behind trains for on top, once both are finished."""
         if plan.request.extend is None or not jobs:
             return 0.0

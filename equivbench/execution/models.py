@@ -14,7 +14,7 @@ from typing import Any
 from torch import nn
 
 from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
-from equivbench.execution.checkpoints import checkpoint_of, checkpoints_of, the_one
+from equivbench.execution.runs import checkpoint_of, checkpoints_of, the_one
 from equivbench.registry import MODELS, PAIRS, resolve
 from equivbench.specs import ModelSpec, Precision, Symmetry
 from equivbench.tasks.base import DatasetSource

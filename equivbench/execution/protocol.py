@@ -13,13 +13,13 @@ from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError,
 from equivbench.records.schema import RunRecord
 from equivbench.specs import PairSpec
 from equivbench.training.job import Job
+from equivbench.training.progress import Progress
 
-# --- what the orchestrator asks
-# ---------------------------------------------------------------------------------------
+# --- What the orchestrator asks.
 
 
 class Begin(msgspec.Struct, tag="begin", frozen=True):
-    """Import all that ``job`` needs; answered by :class:`Ready`.
+    """Take the job's state folder and import all that it needs; answered by :class:`Ready`.
 
     What the orchestrator's own process registered goes with it: ``modules`` are imported first,
     ``pair`` is registered if it is still missing then.
@@ -32,14 +32,14 @@ class Begin(msgspec.Struct, tag="begin", frozen=True):
 
 class Prepare(msgspec.Struct, tag="prepare", frozen=True):
     """Load the data, build the model (restored where the job says so) and compile it; answered by
-    :class:`Standing`.
+    :class:`Progress`.
 
     All of it is on the clock, so a worker does it with the machine to itself.
     """
 
 
 class Slice(msgspec.Struct, tag="slice", frozen=True):
-    """Train for about ``seconds``; answered by :class:`Standing` now and then and by
+    """Train for about ``seconds``; answered by :class:`Progress` now and then and by
     :class:`TurnOver` at the end."""
 
     seconds: float
@@ -64,46 +64,24 @@ class Conclude(msgspec.Struct, tag="conclude", frozen=True):
 
 
 class Extend(msgspec.Struct, tag="extend", frozen=True):
-    """Go on as ``job``, which prolongs the one just concluded; answered by :class:`Standing`."""
+    """Go on as ``job``, which prolongs the one just concluded; answered by :class:`Progress`."""
 
     job: Job
 
 
 Command = Begin | Prepare | Slice | Time | Conclude | Extend
 
-# --- what a worker answers
-# --------------------------------------------------------------------------------------------
+# --- What a worker answers.
 
 
 class Ready(msgspec.Struct, tag="ready", frozen=True):
     """Everything is imported."""
 
 
-class Standing(msgspec.Struct, tag="standing", frozen=True):
-    """How far a run is: what progress bars show. ``spent`` and ``limit`` are in the budget's own
-    unit."""
-
-    step: int
-    spent: float
-    limit: float
-    finished: bool
-    """The budget is spent, or the arm diverged."""
-    diverged: str | None = None
-    loss: float | None = None
-    """Training objective of recent steps."""
-    total: float | None = None
-    """Board metric of the last evaluation; ``share`` and ``explained`` belong to it."""
-    share: float | None = None
-    explained: float | None = None
-    samples_per_second: float | None = None
-    seconds_left: float | None = None
-    phase: str | None = None
-
-
 class TurnOver(msgspec.Struct, tag="turn_over", frozen=True):
     """The slice or timing round is over."""
 
-    standing: Standing
+    progress: Progress
 
 
 class Concluded(msgspec.Struct, tag="concluded", frozen=True):
@@ -119,16 +97,17 @@ class Note(msgspec.Struct, tag="note", frozen=True):
     text: str
 
 
-class Problem(msgspec.Struct, tag="problem", frozen=True):
-    """The command failed and the worker ends; ``text`` is one plain sentence, ``record`` what was
-    seen until then."""
+class Failure(msgspec.Struct, tag="failure", frozen=True):
+    """The command failed and the worker ends."""
 
     text: str
+    """One plain sentence for the user."""
     exit_code: int
     record: RunRecord | None = None
+    """The run as far as it got."""
 
 
-Answer = Ready | Standing | TurnOver | Concluded | Note | Problem
+Answer = Ready | Progress | TurnOver | Concluded | Note | Failure
 
 _encode = msgspec.json.Encoder().encode
 _decode_command = msgspec.json.Decoder(Command).decode
@@ -177,10 +156,10 @@ class FailedRunError(FailedError):
         self.record = record
 
 
-def as_error(problem: Problem) -> EquivbenchError:
-    """The error of :mod:`equivbench.errors` that ends the command line with the problem's exit
+def as_error(failure: Failure) -> EquivbenchError:
+    """The error of :mod:`equivbench.errors` that ends the command line with the failure's exit
     code."""
-    if problem.exit_code == FailedError.exit_code:
-        return FailedRunError(problem.text, problem.record)
+    if failure.exit_code == FailedError.exit_code:
+        return FailedRunError(failure.text, failure.record)
     kinds: dict[int, type[EquivbenchError]] = {2: UsageError, 130: InterruptedRunError}
-    return kinds[problem.exit_code](problem.text)
+    return kinds[failure.exit_code](failure.text)

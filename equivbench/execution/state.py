@@ -4,12 +4,11 @@ which records it has."""
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import shutil
-import time
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,23 @@ import msgspec
 
 from equivbench.environment import cache_dir
 from equivbench.errors import FailedError
+from equivbench.execution.machine import Machine
+from equivbench.execution.plan import DEFAULT_KERNELS, RunPlan
 from equivbench.records.files import write_atomically
 from equivbench.records.store import read_record
+from equivbench.registry import MODELS, PAIRS
 from equivbench.training.job import Job
 
 STATE_FILE = "run.json"
-_PATIENCE = 30.0
-"""Seconds to wait for a worker of an orchestrator that was killed: it still saves at the end of its
-slice."""
+LOG_FILE = "worker.log"
+_LOCK_SECONDS = 30.0
+"""How long to wait for a worker of an orchestrator that was killed: it still saves at the end of
+its slice."""
+_RUN_FIELDS = (
+    *("pair", "arm", "seed", "budget", "device", "threads", "kernels"),
+    *("recipe", "config", "fraction", "labels", "split", "variant"),
+)
+"""Fields of a job that make it this run and no other, beside those of its request."""
 
 
 class RunState(msgspec.Struct, kw_only=True):
@@ -36,28 +44,16 @@ class RunState(msgspec.Struct, kw_only=True):
     records: dict[str, str] = {}
 
 
-def identify(job: Job, settings: dict[str, Any]) -> Job:
-    """``job`` with its state folder, named by a hash of everything that makes it this run and no
-    other.
+def on_machine(plan: RunPlan, machine: Machine) -> RunPlan:
+    """``plan`` with all that ``machine`` decides: device, threads, kernel backend, state folder.
 
-    ``settings`` is what the job's names stand for today (config, recipe, data set), so that a
-    changed recipe is another run. With ``job.resume`` and a run in that folder, the job takes over
-    its run id and date.
+    A job that is to be resumed takes over the id and the date of the run in its folder.
     """
-    named = ["pair", "arm", "preset", "budget", "seed", "device", "threads", "variant", "kernels"]
-    named += ["recipe", "config", "fraction", "labels", "snapshots"]
-    identity = {name: getattr(job, name) for name in named} | {
-        "out": os.path.abspath(job.out),
-        "settings": settings,
-    }
-    digest = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:20]
-    job = msgspec.structs.replace(job, state_dir=str(cache_dir() / "runs" / digest))
-    state = read_state(job) if job.resume else None
-    return (
-        job
-        if state is None
-        else msgspec.structs.replace(job, run_id=state.run_id, created=state.created)
-    )
+    contests = [
+        replace(each, jobs=tuple(_on_machine(job, machine) for job in each.jobs))
+        for each in plan.contests
+    ]
+    return replace(plan, contests=tuple(contests), machine=machine)
 
 
 def read_state(job: Job) -> RunState | None:
@@ -72,13 +68,9 @@ def finished_record(job: Job) -> Path | None:
     """The record of ``job`` at its budget, if an earlier run of it came to its end and the file is
     still there."""
     state = read_state(job)
-    path = (
-        Path(state.records[job.budget])
-        if state is not None and job.budget in state.records
-        else None
-    )
-    if path is None:
+    if state is None or job.budget not in state.records:
         return None
+    path = Path(state.records[job.budget])
     try:
         return path if read_record(path).status in ("completed", "diverged") else None
     except FailedError:
@@ -86,20 +78,32 @@ def finished_record(job: Job) -> Path | None:
 
 
 def open_state(job: Job) -> None:
-    """Make the job's state folder: emptied for a fresh run, kept for one that is resumed."""
+    """Make the job's state folder: emptied for a fresh run, kept for one that is resumed.
+
+    The worker's log stays: the worker that is being started writes to it.
+
+    Raises
+    ------
+    FailedError
+        Where the cache cannot be written.
+    """
     folder = Path(job.state_dir)
-    if job.resume and read_state(job) is not None:
-        for half_written in folder.glob(
-            "*.partial"
-        ):  # by a worker that was killed; the lock says that none writes now
+    if job.request.resume and read_state(job) is not None:
+        # What a worker left half written when it was killed; the lock says that none writes now.
+        for half_written in folder.glob("*.partial"):
             half_written.unlink(missing_ok=True)
         return
     try:
-        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
+        for entry in folder.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != LOG_FILE:
+                entry.unlink(missing_ok=True)
     except OSError as error:
         raise FailedError(
-            f"cannot make the state folder {folder}: {error.strerror}; set EQUIVBENCH_CACHE to another"
+            f"cannot make the state folder {folder}: {error.strerror}; "
+            "set EQUIVBENCH_CACHE to another"
         ) from error
     _write(job, RunState(run_id=job.run_id, created=job.created))
 
@@ -112,35 +116,81 @@ def remember_record(job: Job, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(job: Job) -> Iterator[int]:
-    """Hold the job's state folder; the descriptor goes to the worker, so that the lock lasts as
-    long as either lives.
+def locked(job: Job) -> Iterator[None]:
+    """Hold the job's state folder for this process.
 
-    Raises :class:`FailedError` if another run of the same job keeps it.
+    The worker takes it, not the orchestrator: a worker whose orchestrator was killed still writes
+    its last checkpoint, and nobody else may write there meanwhile. The operating system gives the
+    lock back when the worker ends, however it ends.
+
+    Raises
+    ------
+    FailedError
+        Where another run of the same job keeps it, and where the cache cannot be written.
     """
+    import filelock  # by the worker alone: no command waits for this import
+
     path = Path(f"{job.state_dir}.lock")
+    lock = filelock.FileLock(path, timeout=_LOCK_SECONDS, poll_interval=0.2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        lock.acquire()
+    except filelock.Timeout:
+        raise FailedError(
+            f"another process is running {job.title} with these settings; wait for it to end"
+        ) from None
     except OSError as error:
         raise FailedError(
-            f"cannot write {path}: {error.strerror}; set EQUIVBENCH_CACHE to a folder that can be written"
+            f"cannot write {path}: {error.strerror}; "
+            "set EQUIVBENCH_CACHE to a folder that can be written"
         ) from error
     try:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise FailedError(
-                        f"another process is running {job.title} with these settings; wait for it to end"
-                    ) from None
-                time.sleep(0.2)
-        yield descriptor
+        yield
     finally:
-        os.close(descriptor)
+        lock.release()
+
+
+def _on_machine(job: Job, machine: Machine) -> Job:
+    takes_kernels = MODELS.get(PAIRS.get(job.pair).arm(job.arm).model).kernels
+    kernels = job.request.kernels if takes_kernels else None
+    job = msgspec.structs.replace(
+        job,
+        device=machine.device,
+        threads=machine.threads,
+        kernels=None if kernels == DEFAULT_KERNELS else kernels,
+    )
+    job = msgspec.structs.replace(job, state_dir=str(cache_dir() / "runs" / _digest(job)))
+    state = read_state(job) if job.request.resume else None
+    if state is None:
+        return job
+    return msgspec.structs.replace(job, run_id=state.run_id, created=state.created)
+
+
+def _digest(job: Job) -> str:
+    """A hash of everything that makes ``job`` this run and no other, which names its folder."""
+    identity = {
+        **job.request.identity(),
+        **{name: getattr(job, name) for name in _RUN_FIELDS},
+        "out": os.path.abspath(job.request.out),
+        "settings": _settings(job),
+    }
+    return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:20]
+
+
+def _settings(job: Job) -> dict[str, Any]:
+    """What the job's names stand for today (config, recipe, data set): a changed recipe is another
+    run."""
+    pair = PAIRS.get(job.pair)
+    arm = pair.arm(job.arm)
+    sized = arm.presets[job.request.preset]
+    return {
+        "model": arm.model,
+        "wrapper": arm.wrapper,
+        "config": dict(sized.config),
+        "recipe": asdict(sized.recipe),
+        "requires": dict(MODELS.get(arm.model).requires),
+        "data": asdict(pair.presets[job.request.preset]),
+    }
 
 
 def _write(job: Job, state: RunState) -> None:

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from equivbench.errors import FailedError
+from equivbench.execution.executors import Callback
 from equivbench.execution.interrupt import Interrupt
-from equivbench.execution.watching import Watcher
 
 _PATIENCE = 10.0
 """Seconds a command that is told to stop gets before it is killed; an analysis keeps nothing on its
 way."""
 
 
-def call(words: Sequence[str], watcher: Watcher) -> None:
+def call(words: Sequence[str], callback: Callback) -> None:
     """Run ``equivbench WORDS``; raises :class:`FailedError` with its last line where it fails.
 
     It has a session of its own, so that Ctrl-C in a terminal reaches this process alone, which ends
@@ -53,7 +53,7 @@ def call(words: Sequence[str], watcher: Watcher) -> None:
         raise FailedError(f"`{shlex.join(['equivbench', *words])}` failed: {why}")
     for line in lines:
         if line.startswith("warning: "):
-            watcher.note(line.removeprefix("warning: "))
+            callback.note(line.removeprefix("warning: "))
 
 
 def path_from_here(path: Path) -> str:

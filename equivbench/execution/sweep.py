@@ -4,24 +4,20 @@ point it is."""
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, replace
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from equivbench.errors import UsageError, unknown_name
-from equivbench.execution.plan import Contest, Plan, RunRequest, make_plan, unique
-from equivbench.execution.state import identify
+from equivbench.execution.plan import Contest, RunPlan, make_plan, unique
 from equivbench.registry import PAIRS
+from equivbench.request import RunRequest, option, options_of
 from equivbench.specs import OPTIMIZERS, ArmSpec
 from equivbench.training.job import Job
 
-FOLDER = "sweeps"
-"""Where a sweep's records go unless another folder is named."""
 _MAX_VALUES = 100
 _UNTUNED: Mapping[str, Any] = {"tuned_at": None, "tuning_log_sha256": None}
 """A rate that the sweep sets was not chosen by tuning."""
@@ -43,61 +39,56 @@ class Axis:
     for them."""
 
 
-@dataclass(frozen=True)
-class SweepRequest:
-    """What ``equivbench analyze sweep`` was asked for; ``run`` holds what it shares with
-    ``equivbench run`` (one pair)."""
+@dataclass(frozen=True, kw_only=True)
+class SweepRequest(RunRequest):
+    """What ``equivbench analyze sweep`` is asked for: a run of one pair at several values of an
+    axis."""
 
-    run: RunRequest
-    axis: str
-    values: tuple[str, ...]
+    program: ClassVar[tuple[str, ...]] = ("analyze", "sweep")
 
-    @property
-    def command(self) -> str:
-        """The command line that asks for the same, and goes on with it after an interruption."""
-        where = [] if self.run.out == FOLDER else ["--out", self.run.out]
-        return shlex.join([*shlex.split(self.recorded), *where])
-
-    @property
-    def recorded(self) -> str:
-        """The command line as records keep it: without the folder."""
-        shared = shlex.split(self.run.recorded)[3:]  # after "equivbench run PAIR"
-        swept = ["--over", self.axis, "--values", ",".join(self.values)]
-        return shlex.join(["equivbench", "analyze", "sweep", *self.run.pairs, *swept, *shared])
+    pairs: tuple[str, ...] = option((), "The pair, as task/pair.", flag=None, metavar="PAIR")
+    over: str = option(MISSING, "The axis: size, data, learning-rate, optimizer or augmentation.")
+    values: tuple[str, ...] = option(
+        MISSING,
+        "The points of the axis, such as 0.25,0.5,1. Optimizers may bring a learning rate of their "
+        "own: adamw,sgd:0.1.",
+        read=lambda text: tuple(text.split(",")),
+        write=",".join,
+    )
+    out: str = option("sweeps", "The folder of the sweep's records.", identity=True, recorded=False)
 
 
-def make_sweep(request: SweepRequest, now: datetime | None = None) -> Plan:
+def make_sweep(request: SweepRequest, now: datetime | None = None) -> RunPlan:
     """The contests of every seed at every point; a point whose runs are finished is not repeated
-    when it is held.
+    when it is run.
 
-    Raises :class:`UsageError` for an axis or a value that makes no sense, and for whatever an
-    ordinary run refuses.
+    Raises
+    ------
+    UsageError
+        For an axis or a value that makes no sense, and for whatever an ordinary run refuses.
     """
-    if request.axis not in AXES:
-        raise unknown_name("axis", request.axis, AXES)
-    if len(request.run.pairs) != 1:
+    if request.over not in AXES:
+        raise unknown_name("axis", request.over, AXES)
+    if len(request.pairs) != 1:
         raise UsageError("a sweep is over one pair; name it, such as forcefield/vector")
-    axis = AXES[request.axis]
+    axis = AXES[request.over]
     values = unique(axis.read(value.strip()) for value in request.values if value.strip())
     if not 1 <= len(values) <= _MAX_VALUES:
         raise UsageError(
-            f"a sweep takes 1 to {_MAX_VALUES} values, not {len(values)}; write them as --values 0.25,0.5,1"
+            f"a sweep takes 1 to {_MAX_VALUES} values, not {len(values)}; "
+            "write them as --values 0.25,0.5,1"
         )
+    # Each point goes on with its own earlier run. That is no option of a sweep, so its command does
+    # not say so.
     request = replace(request, values=tuple(values))
-    # Each point takes up its own earlier run, never that of the pair as declared.
-    plan = make_plan(replace(request.run, resume=False), now)
+    plan = make_plan(request, now)
     contests = [_at(contest, axis, value, request) for contest in plan.contests for value in values]
-    if axis.augmenting_only and not any(
-        _augments(job) for contest in plan.contests for job in contest.jobs
-    ):
+    if axis.augmenting_only and not any(map(_augments, plan.jobs)):
         raise UsageError(
-            f"no arm of {request.run.pairs[0]} that takes part augments, so there is no fraction to sweep over"
+            f"no arm of {request.pairs[0]} that takes part augments, "
+            "so there is no fraction to sweep over"
         )
-    return replace(
-        plan,
-        request=replace(plan.request, resume=True),
-        contests=tuple(each for each in contests if each.jobs),
-    )
+    return replace(plan, contests=tuple(each for each in contests if each.jobs))
 
 
 def _at(contest: Contest, axis: Axis, value: str, request: SweepRequest) -> Contest:
@@ -113,21 +104,20 @@ def _at(contest: Contest, axis: Axis, value: str, request: SweepRequest) -> Cont
 
 def _job(job: Job, axis: Axis, value: str, request: SweepRequest) -> Job:
     head, _, time = job.run_id.rpartition("-")
-    moved = msgspec.structs.replace(
+    arm = PAIRS.get(job.pair).arm(job.arm)
+    shared = {name: getattr(request, name) for name in options_of(RunRequest) if name != "resume"}
+    return msgspec.structs.replace(
         job,
-        run_id=f"{head}-{request.axis}-{value.replace(':', '-')}-{time}",
-        command=request.recorded,
-        labels={"sweep": request.axis, "value": value},
-        resume=True,
-        **axis.change(value, PAIRS.get(job.pair).arm(job.arm), job.preset),
+        request=RunRequest(**shared, resume=True),
+        run_id=f"{head}-{request.over}-{value.replace(':', '-')}-{time}",
+        labels={"sweep": request.over, "value": value},
+        **axis.change(value, arm, request.preset),
     )
-    # The name of that run's folder is a digest of all that it is; the rest is how this one departs
-    # from it.
-    return identify(moved, {"departs_from": Path(job.state_dir).name})
 
 
 def _augments(job: Job) -> bool:
-    return PAIRS.get(job.pair).arm(job.arm).presets[job.preset].recipe.augmentation != "none"
+    arm = PAIRS.get(job.pair).arm(job.arm)
+    return arm.presets[job.request.preset].recipe.augmentation != "none"
 
 
 def _number(what: str, allowed: str, is_allowed: Callable[[float], bool]) -> Callable[[str], str]:

@@ -5,49 +5,77 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 
 from equivbench.budget import Budget
-from equivbench.environment import cache_dir
-from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
-from equivbench.execution.grid import Grid, Point, Side, best_point, first_grid
-from equivbench.execution.interrupt import Interrupt
-from equivbench.execution.plan import default_threads, resolve_device
-from equivbench.execution.protocol import Standing
-from equivbench.execution.race import Race
-from equivbench.execution.triallog import Trial, TrialLog
-from equivbench.execution.watching import Nobody
+from equivbench.errors import FailedError, UsageError, unknown_name
+from equivbench.execution.executors import Callback, find_executor
+from equivbench.execution.machine import Machine, default_threads
+from equivbench.execution.plan import Contest, RunPlan, make_plan
+from equivbench.execution.trials import (
+    Edge,
+    Point,
+    SearchGrid,
+    Trial,
+    TrialLog,
+    best_point,
+    first_grid,
+)
 from equivbench.registry import PAIRS
-from equivbench.specs import ArmSpec, PairSpec
+from equivbench.request import Request, RunRequest, option, same_option
+from equivbench.specs import ArmSpec, PairSpec, Preset
 from equivbench.training.job import Job
+from equivbench.training.progress import Progress
 
 _TUNED = ("learning_rate", "batch_size", "tuned_at", "tuning_log_sha256")
-_DEFAULT_SHARE = 3
-"""Trials take this part of the preset's budget by default."""
+_BUDGET_PART = 3
+"""A trial takes this part of the preset's budget by default."""
+_MAX_JOBS = 64
 
 
-@dataclass(frozen=True)
-class TuneRequest:
-    """What ``equivbench tune`` was asked for."""
+@dataclass(frozen=True, kw_only=True)
+class TuneRequest(Request):
+    """What ``equivbench tune`` is asked for."""
 
-    pair: str
-    trials: int
-    preset: str = "small"
-    budget: str | None = None
-    seed: int = 1000
-    """Not among the seeds that results are reported for."""
-    device: str = "auto"
-    threads: int | None = None
-    jobs: int = 1
-    extensions: int = 6
-    """Most steps by which the grid may grow."""
-    out: str = "results"
-    fresh: bool = False
+    program: ClassVar[tuple[str, ...]] = ("tune",)
+
+    pair: str = option(
+        MISSING, "The pair, as task/pair, e.g. forcefield/vector.", flag=None, metavar="PAIR"
+    )
+    trials: int = option(
+        12,
+        "How many trials each arm gets: at least 4 learning rates times 1 to 3 batch sizes.",
+        always=True,
+    )
+    preset: Preset = same_option(RunRequest, "preset")
+    budget: str | None = option(
+        None, "The budget of each trial. The default is a third of the preset's."
+    )
+    seed: int = option(
+        1000, "The seed of every trial; it should not be one that results are reported for."
+    )
+    device: str = same_option(RunRequest, "device")
+    threads: int | None = option(
+        None,
+        "How many CPU threads a trial uses. The default is one for each physical core, and 1 with "
+        "--jobs.",
+    )
+    jobs: int = option(
+        1,
+        "How many trials run at once. With more than one the budget must be in steps or samples.",
+    )
+    extensions: int = option(
+        6, "By how many steps the grid may grow until no optimum lies at its edge."
+    )
+    executor: str = same_option(RunRequest, "executor")
+    out: str = option(
+        "results", "The results folder; the log goes to its folder tuning.", recorded=False
+    )
+    fresh: bool = option(False, "Discard the log of an earlier tuning.", recorded=False)
 
 
 @dataclass(frozen=True)
@@ -55,9 +83,9 @@ class Tuned:
     """What came of a tuning: the grid searched, each arm's best trial, and the arms whose best lies
     at an edge still."""
 
-    grid: Grid
+    grid: SearchGrid
     best: dict[str, Trial | None]
-    at_edge: dict[str, list[Side]]
+    at_edge: dict[str, list[Edge]]
     log: Path
     sha256: str
     budget: str
@@ -65,7 +93,15 @@ class Tuned:
 
 class Study:
     """The trials of a pair, run as the grid asks for them; those in the log already are not
-    repeated."""
+    repeated.
+
+    Parameters
+    ----------
+    request
+        What was asked for.
+    say
+        Is told each trial as it ends, and each growth of the grid.
+    """
 
     def __init__(self, request: TuneRequest, say: Callable[[str], None]) -> None:
         self.request = request
@@ -76,70 +112,84 @@ class Study:
         self.budget = (
             Budget.parse(request.budget) if request.budget is not None else self._default_budget()
         )
-        if not 1 <= request.jobs <= 64:
-            raise UsageError(f"--jobs must be between 1 and 64, not {request.jobs}")
-        if request.jobs > 1 and self.budget.kind == "seconds":
-            raise UsageError(
-                "--jobs above 1 needs a budget in steps or samples: trials that share the machine share its seconds"
-            )
-        self.device = resolve_device(request.device)
-        self.threads = (
-            request.threads
-            if request.threads is not None
-            else 1
-            if request.jobs > 1
-            else default_threads()
-        )
-        if self.threads < 1:
-            raise UsageError(f"--threads must be at least 1, not {self.threads}")
-        self._writing = threading.Lock()
-        path = (
-            Path(request.out)
-            / "tuning"
-            / self.pair.task
-            / f"{self.pair.name}-{request.preset}.jsonl"
-        )
+        self._check_jobs()
+        self._executor = find_executor(request.executor)
+        self._plan = self._executor.resolve(make_plan(self._run_request()))
+        self.machine = self._plan.machine or Machine(self.request.device, default_threads())
+        path = Path(request.out) / "tuning" / self.pair.task
+        path = path / f"{self.pair.name}-{request.preset}.jsonl"
         recipes = [arm.presets[request.preset].recipe for arm in self.pair.contestants]
-        self.first = first_grid(
-            [r.learning_rate for r in recipes], [r.batch_size for r in recipes], request.trials
+        self._first_grid = first_grid(
+            [recipe.learning_rate for recipe in recipes],
+            [recipe.batch_size for recipe in recipes],
+            request.trials,
         )
         if request.fresh:
             path.unlink(missing_ok=True)
         self.log = TrialLog(path)
+        nothing_yet = Progress(step=0, spent=0.0, limit=1.0, finished=True)
         for arm in self.pair.contestants:
-            self.log.require_same_study(
-                self._trial(arm, (1.0, 1), Standing(0, 0, 1, finished=True))
-            )
+            self.log.require_same_study(self._trial(arm, (1.0, 1), nothing_yet))
 
     def tune(self) -> Tuned:
-        """Search the grid, and grow it for every arm alike while an arm's best lies at its edge."""
-        grid = self.first
+        """Search the grid, and grow it for every arm alike while an arm's best lies at its edge.
+
+        Raises
+        ------
+        FailedError
+            Where a trial fails; those that ended are in the log.
+        KeyboardInterrupt
+            After Ctrl-C, once the trial under way has ended.
+        """
+        grid = self._first_grid
         left = self.request.extensions
-        with Interrupt() as interrupt:
-            while True:
-                self._run(grid, interrupt)
-                sides = list(
-                    dict.fromkeys(
-                        side for arm in self.pair.contestants for side in self._edges(grid, arm)
-                    )
-                )[:left]
-                if not sides:
-                    break
-                for side in sides:
-                    self._say(
-                        f"an arm's best trial is at the {side} edge of the grid, which grows by a step there for every arm"
-                    )
-                    grid = grid.extended(side)
-                left -= len(sides)
+        while True:
+            self._run(grid)
+            edges = [edge for arm in self.pair.contestants for edge in self._edges(grid, arm)]
+            growing = list(dict.fromkeys(edges))[:left]
+            if not growing:
+                break
+            for edge in growing:
+                self._say(
+                    f"an arm's best trial is at the {edge} edge of the grid, "
+                    "which grows by a step there for every arm"
+                )
+                grid = grid.extended(edge)
+            left -= len(growing)
         best = {arm.name: self._best(grid, arm) for arm in self.pair.contestants}
         at_edge = {arm.name: self._edges(grid, arm) for arm in self.pair.contestants}
         return Tuned(grid, best, at_edge, self.log.path, self.log.sha256(), self.budget.text)
 
+    def _check_jobs(self) -> None:
+        jobs = self.request.jobs
+        if not 1 <= jobs <= _MAX_JOBS:
+            raise UsageError(f"--jobs must be between 1 and {_MAX_JOBS}, not {jobs}")
+        if jobs > 1 and self.budget.kind == "seconds":
+            raise UsageError(
+                "--jobs above 1 needs a budget in steps or samples: "
+                "trials that share the machine share its seconds"
+            )
+
+    def _run_request(self) -> RunRequest:
+        """A run of the pair with what every trial has in common."""
+        request = self.request
+        threads = 1 if request.threads is None and request.jobs > 1 else request.threads
+        return RunRequest(
+            pairs=(request.pair,),
+            budget=self.budget.text,
+            seeds=(request.seed,),
+            preset=request.preset,
+            device=request.device,
+            threads=threads,
+            out=request.out,
+            executor=request.executor,
+        )
+
     def _default_budget(self) -> Budget:
         budget = Budget.parse(self.pair.presets[self.request.preset].budget)
-        return budget.times(1 / _DEFAULT_SHARE)
+        return budget.times(1 / _BUDGET_PART)
 
-    def _best(self, grid: Grid, arm: ArmSpec) -> Trial | None:
+    def _best(self, grid: SearchGrid, arm: ArmSpec) -> Trial | None:
         trials = {
             trial.point: trial
             for trial in self.log.trials
@@ -148,86 +198,54 @@ class Study:
         point = best_point({point: trial.total for point, trial in trials.items()})
         return None if point is None else trials[point]
 
-    def _edges(self, grid: Grid, arm: ArmSpec) -> list[Side]:
+    def _edges(self, grid: SearchGrid, arm: ArmSpec) -> list[Edge]:
         best = self._best(grid, arm)
         return [] if best is None else grid.edges(best.point)
 
-    def _run(self, grid: Grid, interrupt: Interrupt) -> None:
+    def _run(self, grid: SearchGrid) -> None:
+        """Run the trials of ``grid`` that are not in the log."""
         done = {(trial.arm, trial.point) for trial in self.log.trials}
-        todo = [
-            (point, [arm for arm in self.pair.contestants if (arm.name, point) not in done])
-            for point in grid.points
+        contests = []
+        for point in grid.points:
+            arms = [arm for arm in self.pair.contestants if (arm.name, point) not in done]
+            # One after the other both arms of a point share the machine in turn; side by side each
+            # trial is a contest of its own.
+            together = [[arm] for arm in arms] if self.request.jobs > 1 else [arms]
+            contests += [self._contest(point, each) for each in together if each]
+        if not contests:
+            return
+        plan = RunPlan(self._plan.request, tuple(contests), side_by_side=self.request.jobs)
+        logger = _TrialLogger(self)
+        result = self._executor.run(self._executor.resolve(plan), logger)
+        if result.interrupted:
+            raise KeyboardInterrupt
+        if result.failures:
+            raise FailedError(
+                f"a trial failed: {result.failures[0]}; "
+                "the same command goes on with the trials that are left"
+            )
+
+    def _contest(self, point: Point, arms: Sequence[ArmSpec]) -> Contest:
+        (declared,) = self._plan.contests
+        names = [arm.name for arm in arms]
+        jobs = [
+            msgspec.structs.replace(
+                job,
+                run_id=f"trial-{point[0]:g}-{point[1]}",
+                command=self.request.command(recorded=True),
+                recipe={"learning_rate": point[0], "batch_size": point[1]},
+                split="validation",
+            )
+            for job in declared.jobs
+            if job.arm in names
         ]
-        if self.request.jobs == 1:
-            for point, arms in todo:
-                self._race(point, arms, 0, interrupt)
-            return
-        free = list(range(self.request.jobs))
+        return Contest(declared.pair, declared.seed, declared.budget, declared.dataset, tuple(jobs))
 
-        def run(point: Point, arm: ArmSpec) -> None:
-            lane = free.pop()
-            try:
-                self._race(point, [arm], lane, interrupt)
-            finally:
-                free.append(lane)
-
-        with ThreadPoolExecutor(self.request.jobs) as pool:
-            futures = [pool.submit(run, point, arm) for point, arms in todo for arm in arms]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _race(self, point: Point, arms: Sequence[ArmSpec], lane: int, interrupt: Interrupt) -> None:
-        """Train ``arms`` at ``point``, in turn by slices, and log how each did."""
-        if not arms:
-            return
-        problems: list[EquivbenchError] = []
-        with Race(Nobody(), interrupt, problems.append) as race:
-            race.start([self._job(arm, point, lane) for arm in arms])
-            race.train()
-            if interrupt.asked:
-                raise KeyboardInterrupt
-            if problems:
-                raise FailedError(
-                    f"a trial failed: {problems[0]}; the same command goes on with the trials that are left"
-                )
-            for worker, arm in zip(race.alive, arms, strict=True):
-                trial = self._trial(arm, point, race.standing(worker))
-                with self._writing:
-                    self.log.add(trial)
-                    self._say(_line(trial))
-
-    def _job(self, arm: ArmSpec, point: Point, lane: int) -> Job:
-        folder = (
-            cache_dir()
-            / "tuning"
-            / self.pair.task
-            / f"{self.pair.name}-{self.request.preset}-{arm.name}-{lane}"
-        )
-        return Job(
-            pair=self.request.pair,
-            arm=arm.name,
-            preset=self.request.preset,
-            budget=self.budget.text,
-            seed=self.request.seed,
-            run_id=f"trial-{point[0]:g}-{point[1]}",
-            created=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            command=f"equivbench tune {self.request.pair} --trials {self.request.trials}",
-            out=self.request.out,
-            state_dir=str(folder),
-            device=self.device,
-            threads=self.threads,
-            recipe={"learning_rate": point[0], "batch_size": point[1]},
-            split="validation",
-        )
-
-    def _trial(self, arm: ArmSpec, point: Point, standing: Standing) -> Trial:
+    def _trial(self, arm: ArmSpec, point: Point, progress: Progress) -> Trial:
         sized = arm.presets[self.request.preset]
-        samples, rate = standing.step * point[1], standing.samples_per_second
-        diverged = standing.diverged is not None
+        samples, rate = progress.step * point[1], progress.samples_per_second
+        diverged = progress.diverged is not None
+        recipe = {name: value for name, value in asdict(sized.recipe).items() if name not in _TUNED}
         trial = Trial(
             pair=self.request.pair,
             arm=arm.name,
@@ -236,22 +254,40 @@ class Study:
             batch_size=point[1],
             seed=self.request.seed,
             budget=self.budget.text,
-            device=self.device,
-            threads=self.threads,
+            device=self.machine.device,
+            threads=self.machine.threads,
             status="diverged" if diverged else "completed",
-            reason=standing.diverged,
-            total=None if diverged else standing.total,
-            explained=None if diverged else standing.explained,
-            share=None if diverged else standing.share,
-            steps=standing.step,
+            reason=progress.diverged,
+            total=None if diverged else progress.total,
+            explained=None if diverged else progress.explained,
+            share=None if diverged else progress.share,
+            steps=progress.step,
             seconds=samples / rate if rate else None,
             config=dict(sized.config),
-            recipe={
-                name: value for name, value in asdict(sized.recipe).items() if name not in _TUNED
-            },
+            recipe=recipe,
         )
         # As it will be read back: tuples become lists in JSON.
         return msgspec.json.decode(msgspec.json.encode(trial), type=Trial)
+
+    def add(self, job: Job, progress: Progress) -> None:
+        """Log the trial ``job``, which ended as ``progress`` says."""
+        point = (job.recipe["learning_rate"], job.recipe["batch_size"])
+        trial = self._trial(self.pair.arm(job.arm), point, progress)
+        self.log.add(trial)
+        self._say(_line(trial))
+
+
+class _TrialLogger(Callback):
+    """Logs each trial as it ends, so that an interruption loses none that is over."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._writing = threading.Lock()
+
+    def trained(self, job: Job, progress: Progress) -> None:
+        """Log the trial; trials side by side end in threads of their own."""
+        with self._writing:
+            self._study.add(job, progress)
 
 
 def recipe_lines(tuned: Tuned) -> list[str]:
@@ -261,12 +297,17 @@ def recipe_lines(tuned: Tuned) -> list[str]:
         if trial is None:
             lines.append(f"{arm}: no trial completed, so there is nothing to put into its recipe")
             continue
-        fields = f'learning_rate={trial.learning_rate!r}, batch_size={trial.batch_size}, tuned_at="{tuned.budget}"'
-        lines.append(f'{arm}: {fields}, tuning_log_sha256="{tuned.sha256}"')
+        chosen = f"learning_rate={trial.learning_rate!r}, batch_size={trial.batch_size}"
+        lines.append(
+            f'{arm}: {chosen}, tuned_at="{tuned.budget}", tuning_log_sha256="{tuned.sha256}"'
+        )
     return lines
 
 
 def _line(trial: Trial) -> str:
-    how = "diverged" if trial.total is None else f"total {trial.total:.4g}"
+    result = "diverged" if trial.total is None else f"total {trial.total:.4g}"
     more = "" if trial.explained is None else f", explained {trial.explained:.3f}"
-    return f"{trial.arm}: rate {trial.learning_rate:g}, batch {trial.batch_size}: {how}{more} in {trial.steps} steps"
+    return (
+        f"{trial.arm}: rate {trial.learning_rate:g}, batch {trial.batch_size}: "
+        f"{result}{more} in {trial.steps} steps"
+    )

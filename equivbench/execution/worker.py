@@ -1,5 +1,5 @@
-"""A worker process: trains one arm with one seed, in turns that the orchestrator gives (``python
--m``, over pipes)."""
+"""A worker process: trains one arm with one seed, in turns that the orchestrator gives it over
+pipes (``python -m equivbench.execution.worker``)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import importlib
 import signal
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, BinaryIO
 
+from equivbench.budget import Budget
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.execution.protocol import (
     Answer,
@@ -18,18 +20,18 @@ from equivbench.execution.protocol import (
     Conclude,
     Concluded,
     Extend,
+    Failure,
     Note,
     Prepare,
-    Problem,
     Ready,
     Slice,
-    Standing,
     Time,
     TurnOver,
     claim_standard_streams,
     receive_command,
     send,
 )
+from equivbench.execution.state import LOG_FILE, locked, open_state
 from equivbench.records.schema import RunRecord
 from equivbench.registry import PAIRS
 from equivbench.training.job import Job
@@ -38,9 +40,12 @@ if TYPE_CHECKING:
     from equivbench.training.loop import Trainer
 
 
-class Desk:
-    """Answers commands with one trainer. Making it imports all that the job needs; :class:`Prepare`
-    builds the trainer."""
+class Server:
+    """Answers commands with one trainer, which :class:`Prepare` builds.
+
+    Making it takes the state folder of the job, which must be held by this process, and imports all
+    that the job needs.
+    """
 
     def __init__(self, begin: Begin, answers: BinaryIO) -> None:
         self.alone = False
@@ -48,14 +53,10 @@ class Desk:
         self._answers = answers
         self._job = begin.job
         self._trainer: Trainer | None = None
-        self._notes = 0
+        self._notes_sent = 0
         self._step_seconds: list[float] = []
-        for module in begin.modules:
-            try:
-                importlib.import_module(module)
-            except ImportError as error:
-                text = f"a worker cannot import {module!r}, which registers what {begin.job.pair} needs: {error}"
-                raise UsageError(text) from error
+        open_state(self._job)
+        _import_registrations(begin.modules, begin.job.pair)
         if begin.pair is not None and begin.job.pair not in PAIRS.entries():
             PAIRS.add(begin.pair)
         import torch
@@ -70,21 +71,19 @@ class Desk:
                 return Ready()
             case Prepare():
                 self._prepare()
-                return self._standing()
+                return self.trainer.progress()
             case Slice(seconds):
-                self.trainer.train_slice(seconds, report=lambda _: self.say(self._standing()))
-                return TurnOver(self._standing())
+                self.trainer.train_slice(seconds, report=self.say)
+                return TurnOver(self.trainer.progress())
             case Time(seconds):
                 self._step_seconds += self.trainer.time_steps(seconds)
-                return TurnOver(self._standing())
+                return TurnOver(self.trainer.progress())
             case Conclude():
                 return self._conclude(command)
             case Extend(job):
-                from equivbench.budget import Budget
-
                 self._job = job
                 self.trainer.extend(Budget.parse(job.budget))
-                return self._standing()
+                return self.trainer.progress()
 
     @property
     def trainer(self) -> Trainer:
@@ -94,13 +93,15 @@ class Desk:
         return self._trainer
 
     def say(self, answer: Answer) -> None:
-        """Send ``answer``, after any new lines of the trainer for the user; with nobody listening,
-        end the turn."""
+        """Send ``answer``, after any new lines of the trainer for the user.
+
+        Where nobody listens any more, the turn ends.
+        """
         try:
             if self._trainer is not None:
-                for text in self._trainer.notes[self._notes :]:
+                for text in self._trainer.notes[self._notes_sent :]:
                     send(self._answers, Note(text))
-                self._notes = len(self._trainer.notes)
+                self._notes_sent = len(self._trainer.notes)
             send(self._answers, answer)
         except BrokenPipeError:
             self.alone = True
@@ -116,13 +117,11 @@ class Desk:
         tells nothing any more."""
         from equivbench.training.record import make_record
 
+        if self._trainer is None:
+            return None
         try:
-            return (
-                None
-                if self._trainer is None
-                else make_record(self._job, self._trainer, [], None, failed=why)
-            )
-        except Exception:  # noqa: BLE001  the first failure is what matters, not what it did to the trainer
+            return make_record(self._job, self._trainer, [], None, failed=why)
+        except Exception:  # noqa: BLE001  the first failure matters, not what it did to the trainer
             traceback.print_exc()
             return None
 
@@ -133,13 +132,6 @@ class Desk:
         # Ctrl-C belongs to the orchestrator, which ends turns by SIGTERM.
         signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
         trainer.prepare()
-
-    def _standing(self) -> Standing:
-        now = self.trainer.progress()
-        known: dict[str, Any] = {
-            name: getattr(now, name, None) for name in Standing.__struct_fields__
-        }
-        return Standing(**known)
 
     def _conclude(self, command: Conclude) -> Concluded:
         from equivbench.training.record import make_record
@@ -155,51 +147,68 @@ class Desk:
         return Concluded(record, str(checkpoint))
 
 
-def explain(error: BaseException, job: Job | None) -> Problem:
+def explain(error: BaseException, job: Job | None) -> Failure:
     """``error`` as one plain sentence with its exit code; what is unforeseen leaves its traceback
     in the log."""
     if isinstance(error, EquivbenchError):
-        return Problem(str(error), error.exit_code)
+        return Failure(str(error), error.exit_code)
     where = f"{job.pair} {job.arm} seed {job.seed}" if job is not None else "a worker"
     if isinstance(error, OSError) and error.strerror:
         named = f" {error.filename}" if error.filename is not None else ""
-        return Problem(
-            f"{where}: cannot access{named}: {error.strerror}; check its permissions and the free space",
+        return Failure(
+            f"{where}: cannot access{named}: {error.strerror}; "
+            "check its permissions and the free space",
             FailedError.exit_code,
         )
     traceback.print_exception(error)
     said = " ".join(f"{type(error).__name__}: {error}".split())
-    log = f"; the log {job.state_dir}/worker.log says where" if job is not None else ""
-    return Problem(f"{where} failed with {said}{log}", FailedError.exit_code)
+    log = f"; the log {job.state_dir}/{LOG_FILE} says where" if job is not None else ""
+    return Failure(f"{where} failed with {said}{log}", FailedError.exit_code)
 
 
 def serve(commands: BinaryIO, answers: BinaryIO) -> int:
     """Answer commands until the orchestrator closes the pipe or is gone; then save what is unsaved
     and leave."""
-    desk: Desk | None = None
+    server: Server | None = None
     job: Job | None = None
     unsaved = False
-    try:
-        while (command := receive_command(commands)) is not None:
-            if isinstance(command, Begin):
-                job = command.job
-                desk = Desk(command, answers)
-            if desk is None:
-                raise AssertionError(f"the first command must be begin, not {command!r}")
-            desk.say(desk.handle(command))
-            unsaved = (unsaved or isinstance(command, Slice)) and not isinstance(command, Conclude)
-            if desk.alone:
-                break
-    except BaseException as error:  # noqa: BLE001  whatever happened must reach the orchestrator as a sentence
-        problem = explain(error, job)
-        if desk is not None and problem.exit_code == FailedError.exit_code:
-            problem = Problem(problem.text, problem.exit_code, desk.record_failure(problem.text))
-        with contextlib.suppress(BrokenPipeError):
-            send(answers, problem)
-        return 1
-    if desk is not None and unsaved:
-        desk.save()
+    # The lock is held until this process ends, whatever becomes of the orchestrator.
+    with contextlib.ExitStack() as held:
+        try:
+            while (command := receive_command(commands)) is not None:
+                if isinstance(command, Begin):
+                    job = command.job
+                    held.enter_context(locked(job))
+                    server = Server(command, answers)
+                if server is None:
+                    raise AssertionError(f"the first command must be begin, not {command!r}")
+                server.say(server.handle(command))
+                unsaved = unsaved or isinstance(command, Slice)
+                unsaved = unsaved and not isinstance(command, Conclude)
+                if server.alone:
+                    break
+        except BaseException as error:  # noqa: BLE001  it must reach the orchestrator as a sentence
+            failure = explain(error, job)
+            if server is not None and failure.exit_code == FailedError.exit_code:
+                record = server.record_failure(failure.text)
+                failure = Failure(failure.text, failure.exit_code, record)
+            with contextlib.suppress(BrokenPipeError):
+                send(answers, failure)
+            return 1
+        if server is not None and unsaved:
+            server.save()
     return 0
+
+
+def _import_registrations(modules: Iterable[str], pair: str) -> None:
+    """Import what registers the pair in the orchestrator's process and would be unknown here."""
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UsageError(
+                f"a worker cannot import {module!r}, which registers what {pair} needs: {error}"
+            ) from error
 
 
 if __name__ == "__main__":

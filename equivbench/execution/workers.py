@@ -12,25 +12,26 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from equivbench.environment import last_log_line, worker_environment
-from equivbench.errors import EquivbenchError, FailedError, UsageError
+from equivbench.errors import FailedError, UsageError
 from equivbench.execution.protocol import (
     Answer,
     Begin,
     Command,
     Concluded,
+    Failure,
     Note,
-    Problem,
     Ready,
     Slice,
-    Standing,
     Time,
     TurnOver,
     as_error,
     receive_answer,
     send,
 )
+from equivbench.execution.state import LOG_FILE
 from equivbench.registry import IN_PROCESS, MODELS, PAIRS, TASKS
 from equivbench.training.job import Job
+from equivbench.training.progress import Progress
 
 A = TypeVar("A", bound=Answer)
 _PATIENCE = 30.0
@@ -41,21 +42,19 @@ class WorkerDiedError(FailedError):
     """The worker process is gone without having said why (killed, crashed in native code)."""
 
 
-class Worker:
+class WorkerProcess:
     """One arm and seed in a process of its own.
 
     The process has its own session, so that Ctrl-C in a terminal reaches the orchestrator alone; it
-    ends when its stdin closes, so that it cannot outlive the orchestrator. It inherits the
-    descriptors ``keep_open`` (the state's lock).
+    ends when its stdin closes, so that it cannot outlive the orchestrator.
     """
 
-    def __init__(
-        self, job: Job, note: Callable[[str], None], keep_open: tuple[int, ...] = ()
-    ) -> None:
+    def __init__(self, job: Job, note: Callable[[str], None]) -> None:
         self.job = job
-        self.log = Path(job.state_dir) / "worker.log"
+        self.log = Path(job.state_dir) / LOG_FILE
         self._note = note
         try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
             with open(self.log, "ab") as stderr:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "equivbench.execution.worker", label(job)],
@@ -63,12 +62,12 @@ class Worker:
                     stdout=subprocess.PIPE,
                     stderr=stderr,
                     start_new_session=True,
-                    pass_fds=keep_open,
                     env=_environment(job),
                 )
         except OSError as error:
             raise FailedError(
-                f"cannot start the worker of {label(job)}: {error.strerror}: {error.filename or self.log}"
+                f"cannot start the worker of {label(job)}: {error.strerror}: "
+                f"{error.filename or self.log}"
             ) from error
 
     @property
@@ -79,22 +78,23 @@ class Worker:
     def begin(self) -> None:
         """Tell the worker its job without waiting, so that several workers load at once;
         :meth:`answer` waits."""
-        self._send(introduce(self.job))
+        self._send(begin_command(self.job))
 
     def ask(self, command: Command, expect: type[A]) -> A:
         """Send ``command`` and wait for its answer."""
         self._send(command)
         return self.answer(expect)
 
-    def take_turn(self, command: Slice | Time, watch: Callable[[Standing], None]) -> Standing:
-        """Let it train or be timed, ``watch`` being shown every standing; returns the last one."""
+    def take_turn(self, command: Slice | Time, show: Callable[[Progress], None]) -> Progress:
+        """Let it train or be timed; ``show`` is told how far it is, and so is the caller at the
+        end."""
         self._send(command)
         while True:
             answer = self._next()
             if isinstance(answer, TurnOver):
-                return answer.standing
-            if isinstance(answer, Standing):
-                watch(answer)
+                return answer.progress
+            if isinstance(answer, Progress):
+                show(answer)
 
     def end_turn(self) -> None:
         """Make it end the turn it has after the step at hand; safe to call from a signal
@@ -128,18 +128,18 @@ class Worker:
         self._process.kill()
         self._process.wait()
 
-    def _next(self) -> Ready | Standing | TurnOver | Concluded:
-        """The next answer that is not a note for the user or a problem."""
+    def _next(self) -> Ready | Progress | TurnOver | Concluded:
+        """The next answer that is not a note for the user or a failure."""
         while True:
             answer = receive_answer(cast(BinaryIO, self._process.stdout))
             match answer:
                 case Note():
                     self._note(answer.text)
-                case Problem():
+                case Failure():
                     self.stop()
                     raise as_error(answer)
                 case None:
-                    raise self._obituary()
+                    raise self._death()
                 case _:
                     return answer
 
@@ -147,9 +147,10 @@ class Worker:
         try:
             send(cast(BinaryIO, self._process.stdin), command)
         except BrokenPipeError:
-            raise self._obituary() from None
+            raise self._death() from None
 
-    def _obituary(self) -> EquivbenchError:
+    def _death(self) -> WorkerDiedError:
+        """What can be said about a worker that is gone."""
         code = self._process.wait()
         if code < 0:
             name = signal.Signals(-code).name
@@ -162,7 +163,7 @@ class Worker:
         )
 
 
-def introduce(job: Job) -> Begin:
+def begin_command(job: Job) -> Begin:
     """The first command for ``job``, with what this process registered and a fresh one would not
     know."""
     entry = PAIRS.entry(job.pair)
@@ -173,7 +174,8 @@ def introduce(job: Job) -> Begin:
     modules = [factory.__module__ for factory in factories if not isinstance(factory, str)]
     if "__main__" in modules:
         raise UsageError(
-            f"{job.pair} is registered by a script; workers import it, so move what registers it to a module"
+            f"{job.pair} is registered by a script; workers import it, "
+            "so move what registers it to a module"
         )
     return Begin(
         job, list(dict.fromkeys(modules)), entry.value if entry.origin == IN_PROCESS else None

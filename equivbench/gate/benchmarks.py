@@ -143,6 +143,7 @@ def dev_trainer(pair: str, arm: str) -> Trainer:
     Its state lies in a temporary folder that is removed with the process. Raises as
     :func:`equivbench.training.assembly.build_trainer`.
     """
+    from equivbench.request import RunRequest
     from equivbench.training.assembly import build_trainer
     from equivbench.training.job import Job
 
@@ -152,13 +153,10 @@ def dev_trainer(pair: str, arm: str) -> Trainer:
         Job(
             pair=pair,
             arm=arm,
-            preset="dev",
+            request=RunRequest(preset="dev"),
             budget="1000000steps",
             seed=0,
             run_id="dev-seed0",
-            created="",
-            command="",
-            out="",
             state_dir=folder,
         )
     )

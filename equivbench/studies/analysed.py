@@ -29,7 +29,7 @@ def analysed_run(declared: ResolvedArm, job: Job, machine: Environment) -> dict[
         "pair": declared.pair.name,
         "arm": job.arm,
         "model": declared.spec.name,
-        "preset": job.preset,
+        "preset": job.request.preset,
         "seed": job.seed,
         "variant": {**declared.variant, **job.labels},
         "environment": machine,

@@ -76,10 +76,11 @@ def resolve_arm(job: Job) -> ResolvedArm:
     """
     pair = PAIRS.get(job.pair)
     arm = pair.arm(job.arm)
-    if job.preset not in pair.presets or job.preset not in arm.presets:
+    size = job.request.preset
+    if size not in pair.presets or size not in arm.presets:
         presets = pair.presets.keys() & arm.presets.keys()
-        raise unknown_name(f"preset of {job.pair}", job.preset, presets)
-    preset = arm.presets[job.preset]
+        raise unknown_name(f"preset of {job.pair}", size, presets)
+    preset = arm.presets[size]
     task = cast(Task, resolve(TASKS.get(pair.task).factory)())
     spec = MODELS.get(arm.model)
     if job.kernels is not None and not spec.kernels:
@@ -94,7 +95,7 @@ def resolve_arm(job: Job) -> ResolvedArm:
     kernels = {} if job.kernels is None else {"kernels": job.kernels}
     return ResolvedArm(
         pair=pair,
-        pair_preset=pair.presets[job.preset],
+        pair_preset=pair.presets[size],
         arm=arm,
         spec=spec,
         config={**preset.config, **job.config, **kernels},

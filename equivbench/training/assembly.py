@@ -20,12 +20,13 @@ from equivbench.tasks.splits import with_fraction
 from equivbench.training.arm import Arm, ResolvedArm, effective_precision, resolve_arm
 from equivbench.training.checkpoint import read_checkpoint
 from equivbench.training.clock import Clock, clock_of
-from equivbench.training.job import Job
+from equivbench.training.job import Job, read_job
 from equivbench.training.loop import Trainer
 
 
 def build_trainer(job: Job) -> Trainer:
-    """The trainer of ``job``; restored from its last checkpoint if ``job.resume`` and there is one.
+    """The trainer of ``job``; restored from its last checkpoint if it is to be resumed and there
+    is one.
 
     Raises
     ------
@@ -49,9 +50,9 @@ def build_trainer(job: Job) -> Trainer:
             job=msgspec.to_builtins(job),
             identity=_identity(job, arm),
             folder=Path(job.state_dir),
-            snapshots=job.snapshots,
+            snapshots=job.request.snapshots,
         )
-        if job.resume:
+        if job.request.resume:
             trainer.restore()
         else:
             trainer.clear()
@@ -68,7 +69,7 @@ def load_model(path: Path, weights: str = "ema") -> tuple[nn.Module, Task, Job]:
     a checkpoint.
     """
     checkpoint = read_checkpoint(path)
-    job = msgspec.convert(checkpoint.facts.job, Job)
+    job = read_job(checkpoint.facts.job)
     declared = resolve_arm(job)
     model = declared.build_model(job.seed)
     model.load_state_dict(checkpoint.weights(weights), strict=False)
@@ -132,7 +133,7 @@ def _identity(job: Job, arm: Arm) -> dict[str, Any]:
     return {
         "pair": job.pair,
         "arm": job.arm,
-        "preset": job.preset,
+        "preset": job.request.preset,
         "variant": dict(declared.variant),
         "kernels": job.kernels,
         "recipe": hashlib.sha256(recipe).hexdigest(),

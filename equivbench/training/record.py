@@ -110,7 +110,7 @@ def make_record(
         created=job.created,
         status=status,
         reason=reason,
-        preset=job.preset,
+        preset=job.request.preset,
         command=job.command,
         task=arm.task.name,
         dataset=msgspec.convert(arm.card, DatasetRecord, from_attributes=True),
@@ -223,7 +223,7 @@ def _matching(job: Job, arm: Arm, reasons: Reasons) -> Matching:
         hardware=reasons.or_null("matching.hardware", statement.hardware, anywhere),
         target=statement.target,
         # What was measured of the declared sizes says nothing of others.
-        measured={} if job.config else dict(statement.measured.get(job.preset, {})),
+        measured={} if job.config else dict(statement.measured.get(job.request.preset, {})),
     )
 
 

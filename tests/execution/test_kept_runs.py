@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution.plan import RunRequest, make_plan
-from equivbench.execution.snapshots import find_snapshots
-from equivbench.execution.state import open_state
+from equivbench.execution.machine import this_machine
+from equivbench.execution.plan import make_plan
+from equivbench.execution.runs import find_snapshots
+from equivbench.execution.state import on_machine, open_state
+from equivbench.request import RunRequest
 from equivbench.training.checkpoint import (
     CURRENT,
     SNAPSHOTS,
@@ -31,6 +33,10 @@ REQUEST = RunRequest(
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def jobs_of(request: RunRequest) -> list[Job]:
+    return on_machine(make_plan(request), this_machine(request)).jobs
 
 
 def left_behind(job: Job, *steps: int) -> Path:
@@ -53,17 +59,17 @@ def left_behind(job: Job, *steps: int) -> Path:
 
 
 def test_a_request_for_snapshots_reaches_every_job_and_is_another_run_than_without() -> None:
-    kept, plain = make_plan(REQUEST), make_plan(dataclasses.replace(REQUEST, snapshots=False))
-    assert all(job.snapshots for job in kept.jobs)
-    assert not any(job.snapshots for job in plain.jobs)
-    assert not {job.state_dir for job in kept.jobs} & {job.state_dir for job in plain.jobs}
-    assert "--snapshots" in REQUEST.command
-    assert "--snapshots" in REQUEST.recorded
-    assert "--snapshots" not in RunRequest().command
+    kept, plain = jobs_of(REQUEST), jobs_of(dataclasses.replace(REQUEST, snapshots=False))
+    assert all(job.request.snapshots for job in kept)
+    assert not any(job.request.snapshots for job in plain)
+    assert not {job.state_dir for job in kept} & {job.state_dir for job in plain}
+    assert "--snapshots" in REQUEST.command()
+    assert "--snapshots" in REQUEST.command(recorded=True)
+    assert "--snapshots" not in RunRequest().command()
 
 
 def test_id_checkpoint_and_any_snapshot_name_the_run() -> None:
-    augmented = make_plan(REQUEST).jobs[1]
+    augmented = jobs_of(REQUEST)[1]
     folder = left_behind(augmented, 30, 3, 1000000001)
     for text in (
         augmented.run_id,
@@ -78,7 +84,7 @@ def test_id_checkpoint_and_any_snapshot_name_the_run() -> None:
 
 
 def test_a_step_is_found_or_refused_with_those_that_there_are() -> None:
-    job = make_plan(REQUEST).jobs[0]
+    job = jobs_of(REQUEST)[0]
     left_behind(job, 3, 30)
     found = find_snapshots(job.run_id)
     assert step_of(found.at(3)) == 3
@@ -88,7 +94,7 @@ def test_a_step_is_found_or_refused_with_those_that_there_are() -> None:
 
 
 def test_the_id_of_both_arms_is_refused_and_so_is_a_run_that_kept_none() -> None:
-    equivariant, augmented = make_plan(REQUEST).jobs
+    equivariant, augmented = jobs_of(REQUEST)
     folder = left_behind(equivariant)
     with pytest.raises(
         FailedError,

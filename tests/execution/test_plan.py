@@ -9,20 +9,15 @@ from pathlib import Path
 import pytest
 from factories import make_record
 
-from equivbench.cli.options import parse_seeds
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution.estimates import START_SECONDS, estimated_seconds
-from equivbench.execution.plan import (
-    QUICK_START_PAIR,
-    RunRequest,
-    extension,
-    make_plan,
-    resolve_device,
-    resume_command,
-)
+from equivbench.execution.executors import find_executor
+from equivbench.execution.machine import resolve_device
+from equivbench.execution.plan import QUICK_START_PAIR, extension, make_plan
 from equivbench.execution.state import finished_record, open_state, read_state, remember_record
 from equivbench.records.store import write_record
 from equivbench.registry import PAIRS
+from equivbench.request import RunRequest
 
 NOW = datetime(2026, 11, 23, 16, 14, tzinfo=UTC)
 
@@ -32,13 +27,17 @@ def _cache(tmp_path, monkeypatch):
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path / "cache"))
 
 
+def planned(request, now=NOW):
+    return find_executor(request.executor).resolve(make_plan(request, now))
+
+
 def jobs(**request):
-    return make_plan(RunRequest(**{"device": "cpu", "threads": 1, **request}), NOW).jobs
+    return planned(RunRequest(**{"device": "cpu", "threads": 1, **request})).jobs
 
 
 def test_by_default_both_arms_of_the_quick_start_pair_with_one_seed():
     plan = make_plan(RunRequest(), NOW)
-    assert [(job.pair, job.arm, job.seed, job.preset) for job in plan.jobs] == [
+    assert [(job.pair, job.arm, job.seed, job.request.preset) for job in plan.jobs] == [
         (QUICK_START_PAIR, "equivariant", 0, "small"),
         (QUICK_START_PAIR, "augmented", 0, "small"),
     ]
@@ -117,7 +116,7 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
 )
 def test_what_makes_no_sense_is_a_usage_error_that_names_it(request_, says):
     with pytest.raises(UsageError, match=says):
-        make_plan(RunRequest(**{"device": "cpu", **request_}), NOW)
+        planned(RunRequest(**{"device": "cpu", **request_}))
 
 
 def test_a_record_says_what_was_run_and_not_where_it_went():
@@ -139,21 +138,21 @@ def test_a_kernel_backend_goes_to_the_arms_that_take_one_and_into_the_run_id():
 
 def test_a_kernel_backend_that_cannot_be_here_is_a_failure_that_says_why():
     with pytest.raises(FailedError, match="openequivariance runs on cuda only"):
-        make_plan(
-            RunRequest(
-                pairs=("forcefield/tensor-product",), kernels="openequivariance", device="cpu"
-            ),
-            NOW,
-        )
+        jobs(pairs=("forcefield/tensor-product",), kernels="openequivariance")
 
 
 def test_seeds_of_the_command_line():
-    assert parse_seeds(None, None) == (0,)
-    assert parse_seeds("2,0,1", None) == (2, 0, 1)
-    assert parse_seeds(None, 3) == (0, 1, 2)
-    for seeds, count in (("0", 2), ("a", None), ("", None), (None, 0), (None, -1)):
+    def chosen(seeds, n_seeds):
+        return RunRequest.of(seeds=seeds, n_seeds=n_seeds).chosen_seeds
+
+    assert chosen(None, None) == (0,)
+    assert chosen("2,0,1", None) == (2, 0, 1)
+    assert chosen("0-5", None) == (0, 1, 2, 3, 4, 5)
+    assert chosen("7,0-2", None) == (7, 0, 1, 2)
+    assert chosen(None, 3) == (0, 1, 2)
+    for seeds, count in (("0", 2), ("a", None), ("", None), (None, 0), (None, -1), ("2-1", None)):
         with pytest.raises(UsageError):
-            parse_seeds(seeds, count)
+            chosen(seeds, count)
 
 
 def test_the_resume_command_asks_for_the_same_plan():
@@ -166,7 +165,7 @@ def test_the_resume_command_asks_for_the_same_plan():
         extend=4,
         out="a b",
     )
-    words = shlex.split(resume_command(request))
+    words = shlex.split(request.resuming().command())
     assert words[:3] == ["equivbench", "run", QUICK_START_PAIR]
     assert words[-1] == "--resume"
     assert words[words.index("--seeds") + 1] == "0,2"
@@ -177,7 +176,7 @@ def test_the_resume_command_asks_for_the_same_plan():
 def test_an_extension_is_a_run_of_its_own_from_the_same_state():
     job = jobs(budget="60s")[0]
     longer = extension(job, 2.5)
-    assert (longer.budget, longer.extends, longer.resume) == ("150s", "60s", True)
+    assert (longer.budget, longer.extends, longer.request.resume) == ("150s", "60s", True)
     assert longer.run_id == job.run_id + "-extended-150s"
     assert longer.state_dir == job.state_dir
 
@@ -190,14 +189,13 @@ def test_a_resumed_job_takes_over_its_run_id_and_a_fresh_one_starts_over(tmp_pat
     (Path(first.state_dir) / "weights.123.partial").write_text(
         "left by a kill in the middle of a write"
     )
-    later = make_plan(
-        RunRequest(device="cpu", threads=1, resume=True), datetime(2027, 1, 1, tzinfo=UTC)
-    ).jobs[0]
+    next_year = datetime(2027, 1, 1, tzinfo=UTC)
+    later = planned(RunRequest(device="cpu", threads=1, resume=True), next_year).jobs[0]
     assert (later.run_id, later.created) == (first.run_id, first.created)
     open_state(later)
     assert (Path(first.state_dir) / "weights").exists()
     assert not list(Path(first.state_dir).glob("*.partial"))
-    fresh = make_plan(RunRequest(device="cpu", threads=1), datetime(2027, 1, 1, tzinfo=UTC)).jobs[0]
+    fresh = planned(RunRequest(device="cpu", threads=1), next_year).jobs[0]
     open_state(fresh)
     assert not (Path(first.state_dir) / "weights").exists()
     assert read_state(fresh).run_id == fresh.run_id != first.run_id

@@ -14,29 +14,29 @@ from equivbench.errors import FailedError, InterruptedRunError, UsageError
 from equivbench.execution.protocol import (
     Begin,
     Concluded,
+    Failure,
     Note,
-    Problem,
     Slice,
-    Standing,
     TurnOver,
     as_error,
     receive_answer,
     receive_command,
     send,
 )
+from equivbench.request import RunRequest
 from equivbench.specs import ArmPreset, ArmSpec, MatchSpec, PairPreset, PairSpec, Recipe
 from equivbench.training.job import Job
+from equivbench.training.progress import Progress
 
 JOB = Job(
     pair="toy/plain",
     arm="a",
-    preset="dev",
+    request=RunRequest(preset="dev", out="o"),
     budget="5steps",
     seed=0,
     run_id="r",
     created="c",
     command="x",
-    out="o",
     state_dir="s",
 )
 PAIR = PairSpec(
@@ -59,11 +59,11 @@ def test_commands_survive_the_pipe(command):
 @pytest.mark.parametrize(
     "answer",
     [
-        TurnOver(Standing(3, 1.0, 2.0, False, loss=0.5)),
+        TurnOver(Progress(3, 1.0, 2.0, False, loss=0.5)),
         Note("line\nbreak"),
-        Problem("no", 3),
+        Failure("no", 3),
         Concluded(make_record(), "p"),
-        Problem("no", 3, make_record()),
+        Failure("no", 3, make_record()),
     ],
 )
 def test_answers_survive_the_pipe(answer):
@@ -107,8 +107,8 @@ def test_prints_of_libraries_do_not_reach_the_messages():
 @pytest.mark.parametrize(
     ("code", "kind"), [(2, UsageError), (3, FailedError), (130, InterruptedRunError)]
 )
-def test_a_problem_becomes_the_error_of_its_exit_code(code, kind):
-    error = as_error(Problem("why", code))
+def test_a_failure_becomes_the_error_of_its_exit_code(code, kind):
+    error = as_error(Failure("why", code))
     assert isinstance(error, kind)
     assert str(error) == "why"
     assert error.exit_code == code

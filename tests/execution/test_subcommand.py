@@ -14,10 +14,10 @@ from waiting import wait_for
 
 from equivbench.errors import FailedError
 from equivbench.execution import subcommand
-from equivbench.execution.watching import Nobody
+from equivbench.execution.executors import Callback
 
 
-class Noted(Nobody):
+class Noted(Callback):
     """Keeps what it is told."""
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ def test_a_failure_is_its_last_line(
 ) -> None:
     instead(monkeypatch, tmp_path, script)
     with pytest.raises(FailedError, match=says):
-        subcommand.call(["analyze", "x"], Nobody())
+        subcommand.call(["analyze", "x"], Callback())
 
 
 def test_an_interruption_ends_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_an_interruption_ends_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     other = threading.Thread(target=interrupt)
     other.start()
     with pytest.raises(KeyboardInterrupt):
-        subcommand.call(["analyze", "x"], Nobody())
+        subcommand.call(["analyze", "x"], Callback())
     other.join()
     assert not psutil.pid_exists(int(started.read_text()))
 

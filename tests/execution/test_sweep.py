@@ -12,11 +12,13 @@ from factories import make_record
 from running import Bench
 
 from equivbench.errors import UsageError
-from equivbench.execution.plan import RunRequest, make_plan
+from equivbench.execution.executors import find_executor
+from equivbench.execution.plan import make_plan
 from equivbench.execution.state import finished_record, open_state, remember_record
 from equivbench.execution.sweep import AXES, SweepRequest, make_sweep
 from equivbench.records.store import load_results, write_record
 from equivbench.records.validate import problems
+from equivbench.request import RunRequest
 from equivbench.tasks.forcefield.pairs import TENSOR_PRODUCT, VECTOR
 
 NOW = datetime(2026, 11, 23, 16, 14, tzinfo=UTC)
@@ -28,6 +30,14 @@ VALUES = {
     "augmentation": ("0", "0.5"),
 }
 
+SHARED = {
+    "pairs": ("forcefield/vector",),
+    "device": "cpu",
+    "threads": 1,
+    "preset": "dev",
+    "out": "sweeps",
+}
+
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path, monkeypatch):
@@ -35,19 +45,16 @@ def _cache(tmp_path, monkeypatch):
 
 
 def request(axis: str, *values: str, **run) -> SweepRequest:
-    shared = {
-        "pairs": ("forcefield/vector",),
-        "device": "cpu",
-        "threads": 1,
-        "preset": "dev",
-        "out": "sweeps",
-        **run,
-    }
-    return SweepRequest(RunRequest(**shared), axis, values)
+    shared = {**SHARED, **run}
+    return SweepRequest(**shared, over=axis, values=values)
+
+
+def resolved(plan):
+    return find_executor("local").resolve(plan)
 
 
 def points(axis: str, *values: str, **run):
-    return make_sweep(request(axis, *values, **run), NOW).jobs
+    return resolved(make_sweep(request(axis, *values, **run), NOW)).jobs
 
 
 def test_every_axis_has_its_test() -> None:
@@ -62,11 +69,12 @@ def test_every_arm_and_seed_meets_every_point_and_no_two_runs_share_state(axis: 
     assert arms.count("equivariant") == (1 if axis == "augmentation" else 2)
     assert arms.count("augmented") == 2
     assert [job.seed for job in found] == sorted(job.seed for job in found)
-    declared = make_plan(request(axis).run, NOW).jobs
+    declared = resolved(make_plan(RunRequest(**SHARED), NOW)).jobs
     assert len({job.state_dir for job in [*found, *declared]}) == len(found) + 2
     assert len({(job.arm, job.run_id) for job in [*found, *declared]}) == len(found) + 2
     assert all(
-        job.labels == {"sweep": axis, "value": job.labels["value"]} and job.resume for job in found
+        job.labels == {"sweep": axis, "value": job.labels["value"]} and job.request.resume
+        for job in found
     )
 
 
@@ -136,7 +144,7 @@ def test_augmentation_needs_an_arm_that_augments() -> None:
 
 def test_its_command_asks_for_the_same_again() -> None:
     words = shlex.split(
-        request("data", "0.5", "1", seeds=(0, 1), out="a b", budget="20steps").command
+        request("data", "0.5", "1", seeds=(0, 1), out="a b", budget="20steps").command()
     )
     assert words[:4] == ["equivbench", "analyze", "sweep", "forcefield/vector"]
     given = dict(zip(words[4::2], words[5::2], strict=True))
@@ -157,9 +165,11 @@ def test_a_finished_point_is_known_again_whatever_else_is_swept(tmp_path) -> Non
     open_state(job)
     record = msgspec.structs.replace(make_record(arm="augmented"), run_id=job.run_id)
     remember_record(job, write_record(record, tmp_path))
-    later = make_sweep(
-        request("data", "1", "0.50", arms=("augmented",), out=str(tmp_path)),
-        datetime(2027, 1, 1, tzinfo=UTC),
+    later = resolved(
+        make_sweep(
+            request("data", "1", "0.50", arms=("augmented",), out=str(tmp_path)),
+            datetime(2027, 1, 1, tzinfo=UTC),
+        )
     )
     assert [finished_record(each) is not None for each in later.jobs] == [False, True]
     assert later.jobs[1].run_id == job.run_id

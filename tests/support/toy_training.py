@@ -14,6 +14,7 @@ from torch import nn
 from equivbench.budget import Budget
 from equivbench.measure.measurement import Measurement
 from equivbench.records.schema import NotMeasured, RunRecord
+from equivbench.request import RunRequest
 from equivbench.specs import (
     ArmPreset,
     ArmSpec,
@@ -168,13 +169,12 @@ RECIPE = Recipe(
 JOB = Job(
     pair="toy-cross/toys",
     arm="augmented",
-    preset="dev",
+    request=RunRequest(preset="dev", out="results"),
     budget="20steps",
     seed=0,
     run_id="dev-seed0",
     created="2026-01-01T00:00:00+00:00",
     command="equivbench run toy-cross/toys",
-    out="results",
     state_dir="state",
 )
 

@@ -11,6 +11,7 @@ from toy_training import ToyNet, ToySplit, ToyTask
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.registry import PluginLoader, Registry
+from equivbench.request import RunRequest
 from equivbench.specs import (
     ArmPreset,
     ArmSpec,
@@ -110,15 +111,18 @@ def job(tmp_path):
     return Job(
         pair="option-toy/toys",
         arm="augmented",
-        preset="dev",
+        request=RunRequest(preset="dev", out=str(tmp_path / "out")),
         budget="12steps",
         seed=3,
         run_id="dev-seed3",
         created="2026-01-01T00:00:00+00:00",
         command="",
-        out=str(tmp_path / "out"),
         state_dir=str(tmp_path / "state"),
     )
+
+
+def resumed(job):
+    return msgspec.structs.replace(job, request=job.request.resuming())
 
 
 def weights(trainer):
@@ -188,7 +192,7 @@ def test_a_wrapped_arm_trains_the_plain_model_and_is_judged_wrapped(job):
 def test_resume_goes_on_and_without_it_the_run_starts_afresh(job):
     trainer = build_trainer(job)
     trainer.train_slice(1e9)
-    resume = msgspec.structs.replace(job, resume=True)
+    resume = resumed(job)
     assert build_trainer(resume).finished
     assert build_trainer(job).facts.step == 0
     assert build_trainer(resume).facts.step == 0
@@ -196,12 +200,12 @@ def test_resume_goes_on_and_without_it_the_run_starts_afresh(job):
 
 def test_an_extension_continues_a_finished_run_or_a_fresh_one(job):
     build_trainer(job).train_slice(1e9)
-    longer = msgspec.structs.replace(job, budget="24steps", extends="12steps", resume=True)
+    longer = msgspec.structs.replace(resumed(job), budget="24steps", extends="12steps")
     trainer = build_trainer(longer)
     assert (trainer.facts.step, trainer.finished, trainer.budget.text) == (12, False, "24steps")
     trainer.train_slice(1e9)
     fresh = build_trainer(
-        msgspec.structs.replace(longer, resume=False, state_dir=job.state_dir + "2")
+        msgspec.structs.replace(longer, request=job.request, state_dir=job.state_dir + "2")
     )
     fresh.train_slice(1e9)
     # The resumed run measured its floor at 12 steps as well.
@@ -248,7 +252,7 @@ def test_a_checkpoint_gives_its_model_back(job):
     ("change", "sentence"),
     [
         ({"arm": "augmentd"}, "did you mean augmented"),
-        ({"preset": "tiny"}, "unknown preset of option-toy/toys 'tiny'"),
+        ({"request": RunRequest(preset="tiny")}, "unknown preset of option-toy/toys 'tiny'"),
         ({"pair": "option-toy/toy"}, "did you mean option-toy/toys"),
         ({"variant": {"sing": "plain"}}, "did you mean sign"),
         ({"variant": {"sign": "fliped"}}, "did you mean flipped"),
@@ -265,7 +269,7 @@ def test_unknown_names_are_usage_errors_with_the_close_matches(job, change, sent
 def test_another_recipe_does_not_go_on_from_this_ones_checkpoint(job):
     build_trainer(job).train_slice(1e9)
     with pytest.raises(FailedError, match="differs in recipe"):
-        build_trainer(msgspec.structs.replace(job, resume=True, recipe={"learning_rate": 0.5}))
+        build_trainer(msgspec.structs.replace(resumed(job), recipe={"learning_rate": 0.5}))
 
 
 def test_a_job_may_depart_from_its_pair_in_data_size_and_name(job, monkeypatch):
@@ -291,4 +295,4 @@ def test_other_data_or_labels_do_not_go_on_from_this_ones_checkpoint(job):
     trainer.save()
     for change in ({"fraction": 0.5}, {"labels": {"sweep": "data", "value": "1"}}):
         with pytest.raises(FailedError):
-            build_trainer(msgspec.structs.replace(job, resume=True, **change))
+            build_trainer(msgspec.structs.replace(resumed(job), **change))

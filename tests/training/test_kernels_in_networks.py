@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from equivbench.kernels.backend import backend
+from equivbench.request import RunRequest
 from equivbench.training.assembly import build_trainer
 from equivbench.training.job import Job
 
@@ -15,13 +16,12 @@ def trained(folder, kernels, forces):
         Job(
             pair="forcefield/tensor-product",
             arm="equivariant",
-            preset="dev",
+            request=RunRequest(preset="dev", out=str(folder)),
             budget="8steps",
             seed=0,
             run_id="dev-seed0",
             created="2026-01-01T00:00:00+00:00",
             command="",
-            out=str(folder),
             state_dir=str(folder / str(kernels)),
             kernels=kernels,
             variant={"forces": forces},

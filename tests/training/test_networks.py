@@ -8,6 +8,7 @@ from toy_training import run_and_kill
 
 from equivbench.environment import cxx_compiler
 from equivbench.registry import PAIRS
+from equivbench.request import RunRequest
 from equivbench.training import compilation
 from equivbench.training.assembly import build_trainer
 from equivbench.training.job import Job
@@ -36,17 +37,16 @@ def use_threads():
     torch.set_num_threads(before)
 
 
-def job_of(folder, pair, arm, **change):
+def job_of(folder, pair, arm, *, resume=False, **change):
     job = Job(
         pair=pair,
         arm=arm,
-        preset="dev",
+        request=RunRequest(preset="dev", out=str(folder), resume=resume),
         budget="10steps",
         seed=0,
         run_id="dev-seed0",
         created="2026-01-01T00:00:00+00:00",
         command="",
-        out=str(folder),
         state_dir=str(folder),
     )
     return msgspec.structs.replace(job, **change)

@@ -106,7 +106,7 @@ def reproduce(
 
 def _check_page(page: Path) -> None:
     """Before hours of training, not after them."""
-    from equivbench.execution.local import check_writable
+    from equivbench.execution.machine import check_writable
 
     if page.is_dir():
         raise UsageError(f"--page {page} is a folder; name a file, such as {page / 'claims.md'}")
@@ -115,11 +115,11 @@ def _check_page(page: Path) -> None:
 
 def _gather(reproduction: Reproduction, quiet: bool) -> Outcome:
     from equivbench.cli.output import message
-    from equivbench.cli.progress import watcher
+    from equivbench.cli.progress import progress_display
     from equivbench.studies.claims.reproduction import gather
 
     return gather(
-        reproduction, watcher(quiet), lambda text: None if quiet else message("part", text)
+        reproduction, progress_display(quiet), lambda text: None if quiet else message("part", text)
     )
 
 

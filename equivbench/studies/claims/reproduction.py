@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from equivbench.errors import EquivbenchError, FailedError
-from equivbench.execution.contest import Result
 from equivbench.execution.estimates import PastRuns, records_in
-from equivbench.execution.local import check_writable, hold
-from equivbench.execution.plan import Plan, RunRequest, make_plan
+from equivbench.execution.executors import Callback, find_executor
+from equivbench.execution.machine import check_writable, this_machine
+from equivbench.execution.plan import RunPlan, make_plan
 from equivbench.execution.state import finished_record
 from equivbench.execution.subcommand import call, path_from_here
 from equivbench.execution.sweep import SweepRequest, make_sweep
-from equivbench.execution.watching import Watcher
 from equivbench.records.store import read_record
+from equivbench.request import RunRequest
+from equivbench.specs import Preset
 from equivbench.studies.claims.parts import (
     DEFAULT,
     FULL,
@@ -40,7 +42,7 @@ class ReproduceRequest:
     """What ``equivbench reproduce`` was asked for; what is left None takes the pair's or the
     machine's default."""
 
-    preset: str = "small"
+    preset: Preset = "small"
     full: bool = False
     claims: tuple[str, ...] = ()
     budget: str | None = None
@@ -68,7 +70,7 @@ class Piece:
     expected to take."""
 
     part: Part
-    plan: Plan | None
+    plan: RunPlan | None
     """Of the runs that are trained; None for an analysis."""
     jobs: tuple[Job, ...]
     todo: tuple[Job, ...]
@@ -119,6 +121,7 @@ def make_reproduction(
         part: _plan(part.work, request, now) for part in chosen if isinstance(part.work, Training)
     }
     first = next(iter(plans.values()))
+    machine = first.machine or this_machine(first.request)
     made = list(_analyses(Path(request.out)))
     past = PastRuns(first, records_in(request.out))
     declared = [
@@ -145,11 +148,11 @@ def make_reproduction(
                     0.0 if not todo else None if each is None else each * len(todo),
                 )
             )
-    return Reproduction(request, tuple(pieces), first.device, first.threads)
+    return Reproduction(request, tuple(pieces), machine.device, machine.threads)
 
 
 def gather(
-    reproduction: Reproduction, watcher: Watcher, announce: Callable[[str], None]
+    reproduction: Reproduction, callback: Callback, announce: Callable[[str], None]
 ) -> Outcome:
     """Train and analyse what is not there yet, one thing at a time; a piece that fails leaves the
     others alone.
@@ -164,9 +167,9 @@ def gather(
             announce(f"{number} of {len(reproduction.pieces)}: {piece.part.title}")
         try:
             if piece.plan is not None:
-                _train(piece.plan, watcher, outcome)
+                _train(piece.plan, callback, outcome)
             else:
-                _analyse(piece, reproduction, watcher, outcome)
+                _analyse(piece, reproduction, callback, outcome)
         except KeyboardInterrupt:
             outcome.interrupted = True
         except EquivbenchError as error:
@@ -176,35 +179,35 @@ def gather(
     return outcome
 
 
-def _plan(work: Training, request: ReproduceRequest, now: datetime) -> Plan:
-    shared = RunRequest(
-        pairs=(work.pair,),
-        arms=work.arms,
-        budget=request.budget or work.budget,
-        seeds=request.seeds[:1] if work.first_seed_only else request.seeds,
-        preset=request.preset,
-        device=request.device,
-        threads=request.threads,
-        out=request.out,
-        # A sweep always goes on with what is there, and its points are not analysed.
-        snapshots=work.as_declared,
-        resume=work.axis is None,
-    )
-    return (
-        make_plan(shared, now)
+def _plan(work: Training, request: ReproduceRequest, now: datetime) -> RunPlan:
+    shared: dict[str, Any] = {
+        "pairs": (work.pair,),
+        "arms": work.arms,
+        "budget": request.budget or work.budget,
+        "seeds": request.seeds[:1] if work.first_seed_only else request.seeds,
+        "preset": request.preset,
+        "device": request.device,
+        "threads": request.threads,
+        "out": request.out,
+        # A sweep's points are not analysed.
+        "snapshots": work.as_declared,
+    }
+    plan = (
+        make_plan(RunRequest(**shared, resume=True), now)
         if work.axis is None
-        else make_sweep(SweepRequest(shared, work.axis, work.values), now)
+        else make_sweep(SweepRequest(**shared, over=work.axis, values=work.values), now)
     )
+    return find_executor(plan.request.executor).resolve(plan)
 
 
-def _train(plan: Plan, watcher: Watcher, outcome: Outcome) -> None:
+def _train(plan: RunPlan, callback: Callback, outcome: Outcome) -> None:
     # Also where all is finished: that a run diverged is said every time.
-    result: Result = hold(plan, watcher)
+    result = find_executor(plan.request.executor).run(plan, callback)
     outcome.failures += [*result.failures, *result.diverged]
     outcome.interrupted = result.interrupted
 
 
-def _analysed_jobs(work: Analysis, plans: Iterable[Plan]) -> Iterable[Job]:
+def _analysed_jobs(work: Analysis, plans: Iterable[RunPlan]) -> Iterable[Job]:
     """The runs that ``work`` is about, by seed."""
     jobs = [
         job for plan in plans for job in plan.jobs if job.pair == work.pair and job.arm == work.arm
@@ -212,7 +215,9 @@ def _analysed_jobs(work: Analysis, plans: Iterable[Plan]) -> Iterable[Job]:
     return jobs[:1] if work.first_seed_only else jobs
 
 
-def _analyse(piece: Piece, reproduction: Reproduction, watcher: Watcher, outcome: Outcome) -> None:
+def _analyse(
+    piece: Piece, reproduction: Reproduction, callback: Callback, outcome: Outcome
+) -> None:
     """Each run by the ordinary command in a process of its own, which gives its memory back."""
     assert isinstance(piece.part.work, Analysis)
     for job in piece.todo:
@@ -234,7 +239,7 @@ def _analyse(piece: Piece, reproduction: Reproduction, watcher: Watcher, outcome
             reproduction.request.out,
         ]
         try:
-            call(words, watcher)
+            call(words, callback)
         except FailedError as error:
             outcome.failures.append(f"{piece.part.title}: {error}")
 

@@ -69,8 +69,8 @@ def samples(
 
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.errors import UsageError
+    from equivbench.execution.machine import resolve_device
     from equivbench.execution.models import find_model
-    from equivbench.execution.plan import resolve_device
     from equivbench.studies.flow_samples.structure import structure_statistics
 
     if count < 1:

@@ -10,9 +10,8 @@ from typing import Literal
 
 from equivbench.environment import environment
 from equivbench.errors import UsageError, unknown_name
-from equivbench.execution.plan import resolve_device
-from equivbench.execution.snapshots import find_snapshots
-from equivbench.execution.threads import with_threads
+from equivbench.execution.machine import resolve_device, with_threads
+from equivbench.execution.runs import find_snapshots
 from equivbench.gap.intervals import Quantity
 from equivbench.records.schema import TracePoint
 from equivbench.studies.analysed import analysed_run, split_of
@@ -52,7 +51,7 @@ def analyse_gradients(
     ----------
     run
         A record, run id, checkpoint or snapshot, as
-        :func:`equivbench.execution.snapshots.find_snapshots` takes it.
+        :func:`equivbench.execution.runs.find_snapshots` takes it.
     weights
         ``ema`` (averaged, what the board judges) or ``model`` (raw, what the optimiser moves).
     split, samples, chunks, rotations, seed

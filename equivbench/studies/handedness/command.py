@@ -44,8 +44,8 @@ def handedness(
     from equivbench.cli.measure import task_of
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.errors import UsageError
+    from equivbench.execution.machine import resolve_device
     from equivbench.execution.models import find_model
-    from equivbench.execution.plan import resolve_device
     from equivbench.measure.equivariance import default_dataset
     from equivbench.registry import TASKS, resolve
     from equivbench.studies.handedness.measuring import handedness as compare

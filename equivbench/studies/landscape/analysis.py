@@ -8,17 +8,14 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
-import msgspec
 import numpy as np
 import torch
 from scipy import special
 
 from equivbench.environment import environment
 from equivbench.errors import UsageError, unknown_name
-from equivbench.execution.checkpoints import checkpoint_of
-from equivbench.execution.plan import resolve_device
-from equivbench.execution.snapshots import find_snapshots
-from equivbench.execution.threads import with_threads
+from equivbench.execution.machine import resolve_device, with_threads
+from equivbench.execution.runs import checkpoint_of, find_snapshots
 from equivbench.studies.analysed import analysed_run, split_of
 from equivbench.studies.landscape.draws import Draws
 from equivbench.studies.landscape.measuring import FIXED, PROBES, Measured, Shape, measure_landscape
@@ -27,7 +24,7 @@ from equivbench.studies.record import ERROR_PARTS, ErrorPart, Estimate
 from equivbench.training.arm import resolve_arm
 from equivbench.training.assembly import load_model
 from equivbench.training.checkpoint import SNAPSHOTS, read_checkpoint
-from equivbench.training.job import Job
+from equivbench.training.job import read_job
 
 Precision = Literal["float32", "float64"]
 ROUNDING: Mapping[Precision, float] = {"float32": 1e-9, "float64": 1e-20}
@@ -68,7 +65,7 @@ def analyse_landscape(
     ----------
     run
         A record, run id, checkpoint or snapshot, as
-        :func:`equivbench.execution.checkpoints.checkpoint_of` takes it.
+        :func:`equivbench.execution.runs.checkpoint_of` takes it.
     layers, along, points, radius, eigenvalues, repeat
         As :func:`equivbench.studies.landscape.measuring.measure_landscape` takes them.
     step
@@ -105,7 +102,7 @@ def analyse_landscape(
     began = time.monotonic()
     path = checkpoint_of(run) if step is None else find_snapshots(run).at(step)
     facts = read_checkpoint(path).facts
-    job, where = msgspec.convert(facts.job, Job), resolve_device(device)
+    job, where = read_job(facts.job), resolve_device(device)
     declared = resolve_arm(job)
     group = declared.pair_preset.group or declared.task.group
     exact = cast(Precision, precision)

@@ -16,13 +16,14 @@ from waiting import wait_for
 
 from equivbench.environment import machine_key
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution.contest import Kept, Result
 from equivbench.execution.estimates import START_SECONDS, PastRuns
-from equivbench.execution.plan import RunRequest, make_plan
+from equivbench.execution.executors import Callback, KeptRecord, RunResult
+from equivbench.execution.executors.local import LocalExecutor
+from equivbench.execution.plan import make_plan
 from equivbench.execution.state import finished_record, open_state, remember_record
-from equivbench.execution.watching import Nobody
 from equivbench.records.store import read_record, write_record
 from equivbench.registry import PAIRS
+from equivbench.request import RunRequest
 from equivbench.studies.claims import reproduction
 from equivbench.studies.claims.parts import (
     CLAIMS,
@@ -68,11 +69,13 @@ def finish(job: Job, status: str = "completed") -> None:
         task=task,
         pair=pair,
         seed=job.seed,
-        preset=job.preset,
+        preset=job.request.preset,
         status=status,
         reason=reason,
     )
-    remember_record(job, write_record(msgspec.structs.replace(record, run_id=job.run_id), job.out))
+    remember_record(
+        job, write_record(msgspec.structs.replace(record, run_id=job.run_id), job.request.out)
+    )
 
 
 # --- the parts
@@ -213,7 +216,9 @@ def test_records_keep_commands_that_a_user_can_repeat() -> None:
         for job in piece.jobs:
             words = shlex.split(job.command)
             assert "elsewhere" not in words
-            assert ("--snapshots" in words) == job.snapshots == (piece.plan.request.snapshots)
+            assert (
+                ("--snapshots" in words) == job.request.snapshots == (piece.plan.request.snapshots)
+            )
             assert words[1] == "run" if not job.labels else words[1:3] == ["analyze", "sweep"]
 
 
@@ -231,11 +236,14 @@ class Gathering:
         self.fails: set[str] = set()
         self.diverges: set[str] = set()
         self.interrupt_at: str | None = None
-        monkeypatch.setattr(reproduction, "hold", self.hold)
+        monkeypatch.setattr(reproduction, "find_executor", lambda name: self)
         monkeypatch.setattr(reproduction, "call", self.call)
 
-    def hold(self, plan, watcher) -> Result:
-        result = Result()
+    def resolve(self, plan):
+        return LocalExecutor().resolve(plan)
+
+    def run(self, plan, callback) -> RunResult:
+        result = RunResult()
         for job in plan.jobs:
             if job.pair == self.interrupt_at:
                 result.interrupted = True
@@ -248,10 +256,10 @@ class Gathering:
                 finish(job, "diverged" if job.pair in self.diverges else "completed")
             path = finished_record(job)
             assert path is not None
-            result.kept.append(Kept(read_record(path), path, None))
+            result.kept.append(KeptRecord(read_record(path), path, None))
         return result
 
-    def call(self, words, watcher) -> None:
+    def call(self, words, callback) -> None:
         self.called.append(list(words))
         if words[1] == "landscape" and "flow" in words[2]:
             raise FailedError("no memory")
@@ -264,7 +272,7 @@ def gathering(monkeypatch: pytest.MonkeyPatch) -> Gathering:
 
 def test_every_piece_is_gathered_once_and_analyses_follow_their_runs(gathering: Gathering) -> None:
     said: list[str] = []
-    outcome = gather(expand(seeds=(0,)), Nobody(), said.append)
+    outcome = gather(expand(seeds=(0,)), Callback(), said.append)
     assert len(gathering.trained) == 2 + 2 + 2 + 2 + 1 + 2 + 1
     assert [words[:2] for words in gathering.called] == 2 * [["analyze", "gradients"]] + 3 * [
         ["analyze", "landscape"]
@@ -276,14 +284,14 @@ def test_every_piece_is_gathered_once_and_analyses_follow_their_runs(gathering: 
     assert [text.split(":")[0] for text in said] == [f"{k} of 12" for k in range(1, 13)]
     assert outcome.failures == ["landscape of flow/vector-head, augmented, first seed: no memory"]
     gathering.trained.clear()
-    gather(expand(seeds=(0,)), Nobody(), said.append)
+    gather(expand(seeds=(0,)), Callback(), said.append)
     assert gathering.trained == [], "what is finished is not repeated"
 
 
 def test_a_piece_that_fails_leaves_the_others_alone(gathering: Gathering) -> None:
     gathering.fails.add("voxel/steerable")
     gathering.diverges.add("forcefield/tied-head")
-    outcome = gather(expand(seeds=(0,)), Nobody(), lambda text: None)
+    outcome = gather(expand(seeds=(0,)), Callback(), lambda text: None)
     assert len(gathering.trained) == 2 + 2 + 2 + 1 + 2 + 1
     assert [words[2].split("/")[-4] for words in gathering.called] == [
         "forcefield",
@@ -299,13 +307,13 @@ def test_a_piece_that_fails_leaves_the_others_alone(gathering: Gathering) -> Non
     (diverged,) = [text for text in both if "augmented" in text]
     assert len(both) == 2
     assert "forcefield/tied-head augmented seed 0 diverged: the loss is not finite" in diverged
-    again = gather(expand(seeds=(0,)), Nobody(), lambda text: None)
+    again = gather(expand(seeds=(0,)), Callback(), lambda text: None)
     assert diverged in again.failures, "a run that diverged is said every time"
 
 
 def test_after_an_interruption_nothing_more_begins(gathering: Gathering) -> None:
     gathering.interrupt_at = "flow/vector-head"
-    outcome = gather(expand(seeds=(0,)), Nobody(), lambda text: None)
+    outcome = gather(expand(seeds=(0,)), Callback(), lambda text: None)
     assert outcome.interrupted
     assert {title.split()[0] for title in gathering.trained} == {"forcefield/vector"}
     assert gathering.called == []
@@ -316,7 +324,7 @@ def test_a_results_folder_that_cannot_be_written_is_said_before_anything_starts(
 ) -> None:
     Path("file").write_text("")
     with pytest.raises(FailedError, match="cannot be written"):
-        gather(expand(out="file/results"), Nobody(), lambda text: None)
+        gather(expand(out="file/results"), Callback(), lambda text: None)
     assert gathering.trained == []
 
 
@@ -328,7 +336,7 @@ from dataclasses import asdict
 import json, sys
 from equivbench.studies.claims.parts import Analysis, Part, Training
 from equivbench.studies.claims.reproduction import ReproduceRequest, gather, make_reproduction
-from equivbench.execution.watching import Nobody
+from equivbench.execution.executors import Callback
 parts = [
     Part("base", ("C6",), Training("toy/slow")),
     Part("half", ("C2",), Training("toy/plain", ("augmented",), "data", ("0.5",))),
@@ -336,9 +344,9 @@ parts = [
 ]
 request = ReproduceRequest(preset="dev", budget="400steps", seeds=(0,), device="cpu", threads=1)
 before = make_reproduction(request, parts)
-outcome = gather(before, Nobody(), lambda text: None)
+outcome = gather(before, Callback(), lambda text: None)
 after = make_reproduction(request, parts)
-outcome.failures += gather(after, Nobody(), lambda text: None).failures
+outcome.failures += gather(after, Callback(), lambda text: None).failures
 todo = [[len(piece.todo) for piece in each.pieces] for each in (before, after)]
 print(json.dumps({"todo": todo, "seconds": [each.seconds for each in (before, after)], **asdict(outcome)}))
 """

@@ -17,20 +17,22 @@ CALLS = """
 import contextlib, io, json, sys
 from datetime import UTC, datetime
 from equivbench.cli.main import main
-from equivbench.execution.plan import RunRequest, make_plan
+from equivbench.execution.machine import this_machine
+from equivbench.execution.plan import make_plan
 from equivbench.training.record import make_record
-from equivbench.execution.state import open_state, remember_record
+from equivbench.execution.state import on_machine, open_state, remember_record
 from equivbench.records.store import write_record
+from equivbench.request import RunRequest
 from equivbench.training.assembly import build_trainer
 
 shared = dict(pairs=("toy/plain",), preset="dev", device="cpu", threads=1)
 for second, request in enumerate((RunRequest(**shared, snapshots=True), RunRequest(**shared, seeds=(1,), arms=("augmented",)))):
-    for job in make_plan(request, datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)).jobs:
+    for job in on_machine(make_plan(request, datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)), this_machine(request)).jobs:
         with contextlib.redirect_stdout(io.StringIO()):
             open_state(job)
             trainer = build_trainer(job)
             trainer.train_slice(1e9)
-            remember_record(job, write_record(make_record(job, trainer, [1e-3], None), job.out))
+            remember_record(job, write_record(make_record(job, trainer, [1e-3], None), job.request.out))
 for arguments in json.loads(sys.argv[1]):
     out, err, code = io.StringIO(), io.StringIO(), None
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

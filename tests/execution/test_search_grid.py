@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivbench.errors import UsageError
-from equivbench.execution.grid import Grid, best_point, first_grid
+from equivbench.execution.trials import SearchGrid, best_point, first_grid
 
 
 @given(st.integers(4, 400), st.floats(1e-6, 1.0), st.integers(1, 512))
@@ -26,12 +26,14 @@ def test_too_few_or_absurdly_many_trials_are_refused(trials):
 
 
 def test_the_grid_is_centred_on_the_geometric_mean_of_what_the_arms_use():
-    assert first_grid([1e-3, 4e-3], [16, 64], 12) == Grid((5e-4, 1e-3, 2e-3, 4e-3), (16, 32, 64))
+    assert first_grid([1e-3, 4e-3], [16, 64], 12) == SearchGrid(
+        (5e-4, 1e-3, 2e-3, 4e-3), (16, 32, 64)
+    )
 
 
 @given(st.sampled_from(["lower rate", "higher rate", "smaller batch", "larger batch"]))
 def test_growing_keeps_every_point_and_makes_the_old_edge_interior(side):
-    grid = Grid((1e-3, 2e-3, 4e-3, 8e-3), (8, 16, 32))
+    grid = SearchGrid((1e-3, 2e-3, 4e-3, 8e-3), (8, 16, 32))
     corner = {
         "lower rate": (1e-3, 16),
         "higher rate": (8e-3, 16),
@@ -45,9 +47,9 @@ def test_growing_keeps_every_point_and_makes_the_old_edge_interior(side):
 
 
 def test_interior_points_single_batches_and_batches_of_one_are_not_at_an_edge():
-    assert Grid((1.0, 2.0, 4.0), (8, 16, 32)).edges((2.0, 16)) == []
-    assert Grid((1.0, 2.0, 4.0), (8,)).edges((2.0, 8)) == []
-    assert Grid((1.0, 2.0, 4.0), (1, 2, 4)).edges((2.0, 1)) == []
+    assert SearchGrid((1.0, 2.0, 4.0), (8, 16, 32)).edges((2.0, 16)) == []
+    assert SearchGrid((1.0, 2.0, 4.0), (8,)).edges((2.0, 8)) == []
+    assert SearchGrid((1.0, 2.0, 4.0), (1, 2, 4)).edges((2.0, 1)) == []
 
 
 def test_a_diverged_trial_never_wins():

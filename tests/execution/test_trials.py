@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution.triallog import Trial, TrialLog
+from equivbench.execution.trials import Trial, TrialLog
 
 TRIAL = Trial(
     pair="toy/plain",
