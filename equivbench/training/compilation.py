@@ -46,6 +46,7 @@ _TOLERANCE: dict[Precision, float] = {"float32": 2e-3, "tf32": 2e-2, "bf16": 1e-
 # from.
 _NEGLIGIBLE = 1e-3
 
+
 class Compilation:
     """Compiles one arm's model if its recipe says so, and says how."""
 
