@@ -4,16 +4,18 @@ under a millisecond."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from equivbench.budget import Budget
 from equivbench.measure.measurement import Measurement
-from equivbench.records.schema import NotMeasured, RunRecord
+from equivbench.records.schema import NotMeasured, RunRecord, TracePoint
 from equivbench.request import RunRequest
 from equivbench.specs import (
     ArmPreset,
@@ -30,8 +32,11 @@ from equivbench.training.arm import Arm, ResolvedArm
 from equivbench.training.clock import Clock
 from equivbench.training.data import generator, seed_global
 from equivbench.training.job import Job
+from equivbench.training.keeper import Keeper
 from equivbench.training.loop import Trainer
 from equivbench.training.record import make_record
+
+Batch = Mapping[str, Tensor]
 
 
 class ToySplit:
@@ -46,10 +51,10 @@ class ToySplit:
         return len(self.a)
 
     @property
-    def groups(self) -> torch.Tensor:
+    def groups(self) -> Tensor:
         return torch.arange(len(self)) // 2
 
-    def collate(self, indices: torch.Tensor) -> dict[str, torch.Tensor]:
+    def collate(self, indices: Tensor) -> dict[str, Tensor]:
         self.collated.append(indices.tolist())
         return {"a": self.a[indices], "b": self.b[indices], "y": self.y[indices]}
 
@@ -67,16 +72,16 @@ class ToyTask(Task):
     index_field = None
     board_unit = "1"
 
-    def assemble(self, batch, noise, requires):
+    def assemble(self, batch: Batch, noise: Batch, requires: Mapping[str, float]) -> Any:
         return {"a": batch["a"], "b": batch["b"]}, {"y": batch["y"]}
 
-    def objective(self, outputs, targets, inputs):
+    def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> Tensor:
         return (outputs["y"] - targets["y"]).square().sum(1).mean()
 
-    def samples_in(self, batch):
+    def samples_in(self, batch: Batch) -> int:
         return len(batch["a"])
 
-    def baseline(self, split):
+    def baseline(self, split: Any) -> float:
         return float(split.y.square().sum(1).mean())
 
 
@@ -88,9 +93,10 @@ class ToyNet(nn.Module):
         self.layers = nn.Sequential(
             nn.Linear(6, width), nn.SiLU(), nn.Dropout(dropout), nn.Linear(width, 3)
         )
+        self.calls: Tensor
         self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, a, b):
+    def forward(self, a: Tensor, b: Tensor) -> dict[str, Tensor]:
         if self.training:
             self.calls += 1
         return {"y": self.layers(torch.cat([a, b], 1))}
@@ -99,10 +105,10 @@ class ToyNet(nn.Module):
 class ToyEvaluator:
     """Mean squared error on a fixed split; ``cost`` advances a fake time."""
 
-    def __init__(self, split: ToySplit, spend=lambda: None) -> None:
+    def __init__(self, split: ToySplit, spend: Callable[[], None] = lambda: None) -> None:
         self.split = split
         self.spend = spend
-        self.weights: list[torch.Tensor] = []
+        self.weights: list[Tensor] = []
 
     def evaluate(self, model: nn.Module, floor: bool) -> Measurement:
         model.eval()
@@ -154,11 +160,11 @@ class SlowTask(ToyTask):
     def __init__(self, time: FakeTime, data: float, train: float) -> None:
         self.time, self.data, self.train = time, data, train
 
-    def assemble(self, batch, noise, requires):
+    def assemble(self, batch: Batch, noise: Batch, requires: Mapping[str, float]) -> Any:
         self.time.advance(self.data)
         return super().assemble(batch, noise, requires)
 
-    def objective(self, outputs, targets, inputs):
+    def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> Tensor:
         self.time.advance(self.train)
         return super().objective(outputs, targets, inputs)
 
@@ -207,9 +213,9 @@ def toy_trainer(
     model: nn.Module | None = None,
     clock: Clock | None = None,
     evaluations: int = 4,
-    spend=lambda: None,
+    spend: Callable[[], None] = lambda: None,
     snapshots: bool = False,
-    **recipe,
+    **recipe: Any,
 ) -> Trainer:
     """A trainer of the toy network; recipe fields by keyword."""
     seed_global(seed, "init")
@@ -240,6 +246,24 @@ def toy_trainer(
     )
 
 
+def judged_weights(trainer: Trainer) -> list[Tensor]:
+    """The first parameter as it was at each evaluation of a toy trainer."""
+    assert isinstance(trainer.arm.evaluator, ToyEvaluator)
+    return trainer.arm.evaluator.weights
+
+
+def total(point: TracePoint) -> float:
+    """The board metric of one evaluation of a trace."""
+    assert point.test.total is not None
+    return point.test.total
+
+
+def keeper_of(trainer: Trainer) -> Keeper:
+    """What keeps a trainer that was given a folder."""
+    assert trainer.keeper is not None
+    return trainer.keeper
+
+
 def record_at_end(trainer: Trainer) -> RunRecord:
     """The record of a completed run, measured as quickly as possible."""
     return make_record(JOB, trainer, [], None, inference_seconds=0.0)
@@ -250,16 +274,16 @@ def record_so_far(trainer: Trainer) -> RunRecord:
     return make_record(JOB, trainer, [], None, interrupted=True)
 
 
-def run_and_kill(trainer, step):
+def run_and_kill(trainer: Trainer, step: int) -> None:
     """Train and die at ``step``: nothing in the loop handles the exception, so nothing is saved on
     the way out."""
     real = trainer.step
 
-    def step_or_die(clock):
+    def step_or_die(clock: Clock) -> None:
         if trainer.facts.step == step:
             raise KeyboardInterrupt
         real(clock)
 
-    trainer.step = step_or_die
+    trainer.step = step_or_die  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):
         trainer.train_slice(1e9)

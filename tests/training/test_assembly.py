@@ -1,7 +1,12 @@
 """From a job to a trainer: names resolved, weights from the seed, the wrapper round the model, the
 checkpoint found again."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -28,6 +33,7 @@ from equivbench.tasks.base import Card, TaskData
 from equivbench.training import arm as resolving
 from equivbench.training.assembly import build_trainer, load_model
 from equivbench.training.job import Job
+from equivbench.training.loop import Trainer
 from equivbench.training.record import make_record
 
 RECIPE = Recipe(learning_rate=1e-2, batch_size=4, augmentation="haar", warmup_steps=2)
@@ -35,45 +41,45 @@ RECIPE = Recipe(learning_rate=1e-2, batch_size=4, augmentation="haar", warmup_st
 
 class OptionTask(ToyTask):
     name = "option-toy"
-    options = {"sign": ("plain", "flipped")}
+    options: ClassVar[dict[str, Any]] = {"sign": ("plain", "flipped")}
 
-    def adapt(self, model, variant):
+    def adapt(self, model: nn.Module, variant: Mapping[str, str]) -> nn.Module:
         return Flipped(model) if variant["sign"] == "flipped" else model
 
 
 class Flipped(nn.Module):
-    def __init__(self, model):
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, **inputs):
+    def forward(self, **inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         return {name: -value for name, value in self.model(**inputs).items()}
 
 
 class CrossNet(nn.Module):
     """Exactly equivariant: a learned multiple of the cross product."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(0.5))
 
-    def forward(self, a, b):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"y": self.scale * torch.linalg.cross(a, b)}
 
 
 class Source:
-    def load(self):
+    def load(self) -> TaskData:
         card = Card("option-toy", "1", "a" * 64, {"train": 20, "validation": 6, "test": 16})
         return TaskData(ToySplit(20, 1), ToySplit(6, 2), ToySplit(16, 3), card)
 
 
-def arm(name, model, wrapper=None, **recipe):
+def arm(name: str, model: str, wrapper: str | None = None, **recipe: Any) -> ArmSpec:
     preset = ArmPreset(config={}, recipe=dataclasses.replace(RECIPE, **recipe))
     return ArmSpec(name, model, {"dev": preset}, wrapper)
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch):
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     pair = PairSpec(
         name="toys",
         task="option-toy",
@@ -89,7 +95,7 @@ def registered(monkeypatch):
             "dev": PairPreset(dataset="option-toy", budget="12steps", evaluations=3, rotations=2)
         },
     )
-    tables = {
+    tables: dict[str, list[Any]] = {
         "PAIRS": [pair],
         "TASKS": [TaskSpec("option-toy", "", OptionTask)],
         "DATASETS": [DatasetSpec("option-toy", "option-toy", "", Source)],
@@ -100,14 +106,14 @@ def registered(monkeypatch):
         ],
     }
     for table, values in tables.items():
-        registry = Registry(table.lower()[:-1], type(values[0]), PluginLoader(()))
+        registry: Registry[Any] = Registry(table.lower()[:-1], type(values[0]), PluginLoader(()))
         for value in values:
             registry.add(value)
         monkeypatch.setattr(resolving, table, registry)
 
 
 @pytest.fixture
-def job(tmp_path):
+def job(tmp_path: Path) -> Job:
     return Job(
         pair="option-toy/toys",
         arm="augmented",
@@ -121,19 +127,19 @@ def job(tmp_path):
     )
 
 
-def resumed(job):
+def resumed(job: Job) -> Job:
     return msgspec.structs.replace(job, request=job.request.resuming())
 
 
-def weights(trainer):
+def weights(trainer: Trainer) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in trainer.arm.model.parameters()]
 
 
-def test_a_job_survives_json(job):
+def test_a_job_survives_json(job: Job) -> None:
     assert msgspec.json.decode(msgspec.json.encode(job), type=Job) == job
 
 
-def test_initial_weights_are_a_function_of_the_seed(job):
+def test_initial_weights_are_a_function_of_the_seed(job: Job) -> None:
     torch.manual_seed(0)
     first = weights(build_trainer(job))
     torch.manual_seed(1)
@@ -143,7 +149,7 @@ def test_initial_weights_are_a_function_of_the_seed(job):
     assert not all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-def test_building_is_on_the_clock_but_not_on_the_budget(job):
+def test_building_is_on_the_clock_but_not_on_the_budget(job: Job) -> None:
     trainer = build_trainer(job)
     seconds = trainer.clock.seconds()
     assert seconds["evaluate"] > 0  # the test set is rotated and assembled once
@@ -152,7 +158,7 @@ def test_building_is_on_the_clock_but_not_on_the_budget(job):
     assert not trainer.clock.is_running
 
 
-def test_a_whole_run_reports_what_it_is(job):
+def test_a_whole_run_reports_what_it_is(job: Job) -> None:
     trainer = build_trainer(job)
     trainer.train_slice(1e9)
     record = make_record(job, trainer, [], None, inference_seconds=0.0)
@@ -171,14 +177,14 @@ def test_a_whole_run_reports_what_it_is(job):
 
 
 @pytest.mark.parametrize(("name", "verified"), [("equivariant", True), ("liar", False)])
-def test_a_declared_symmetry_is_measured(job, name, verified):
+def test_a_declared_symmetry_is_measured(job: Job, name: str, verified: bool) -> None:
     trainer = build_trainer(msgspec.structs.replace(job, arm=name))
     trainer.train_slice(1e9)
     record = make_record(job, trainer, [], None, interrupted=True)
     assert record.model.symmetry_verified is verified
 
 
-def test_a_wrapped_arm_trains_the_plain_model_and_is_judged_wrapped(job):
+def test_a_wrapped_arm_trains_the_plain_model_and_is_judged_wrapped(job: Job) -> None:
     trainer = build_trainer(msgspec.structs.replace(job, arm="twirled"))
     assert isinstance(trainer.arm.module, Twirl)
     assert isinstance(trainer.arm.model, ToyNet)
@@ -186,10 +192,13 @@ def test_a_wrapped_arm_trains_the_plain_model_and_is_judged_wrapped(job):
     plain = build_trainer(msgspec.structs.replace(job, state_dir=job.state_dir + "2"))
     plain.train_slice(1e9)
     assert all(torch.equal(a, b) for a, b in zip(weights(trainer), weights(plain), strict=True))
-    assert trainer.trace[-1].test.equivariance < plain.trace[-1].test.equivariance
+    twirled, untwirled = (run.trace[-1].test.equivariance for run in (trainer, plain))
+    assert twirled is not None
+    assert untwirled is not None
+    assert twirled < untwirled
 
 
-def test_resume_goes_on_and_without_it_the_run_starts_afresh(job):
+def test_resume_goes_on_and_without_it_the_run_starts_afresh(job: Job) -> None:
     trainer = build_trainer(job)
     trainer.train_slice(1e9)
     resume = resumed(job)
@@ -198,7 +207,7 @@ def test_resume_goes_on_and_without_it_the_run_starts_afresh(job):
     assert build_trainer(resume).facts.step == 0
 
 
-def test_an_extension_continues_a_finished_run_or_a_fresh_one(job):
+def test_an_extension_continues_a_finished_run_or_a_fresh_one(job: Job) -> None:
     build_trainer(job).train_slice(1e9)
     longer = msgspec.structs.replace(resumed(job), budget="24steps", extends="12steps")
     trainer = build_trainer(longer)
@@ -216,7 +225,7 @@ def test_an_extension_continues_a_finished_run_or_a_fresh_one(job):
     assert build_trainer(longer).finished
 
 
-def test_tune_overrides_the_recipe_and_judges_on_validation(job):
+def test_tune_overrides_the_recipe_and_judges_on_validation(job: Job) -> None:
     tuned = msgspec.structs.replace(
         job, recipe={"learning_rate": 0.5, "batch_size": 2}, split="validation"
     )
@@ -227,7 +236,7 @@ def test_tune_overrides_the_recipe_and_judges_on_validation(job):
     assert len(trainer.facts.groups.weights) == 3  # the validation split's groups
 
 
-def test_a_checkpoint_gives_its_model_back(job):
+def test_a_checkpoint_gives_its_model_back(job: Job) -> None:
     trainer = build_trainer(
         msgspec.structs.replace(job, arm="twirled", variant={"sign": "flipped"})
     )
@@ -260,19 +269,23 @@ def test_a_checkpoint_gives_its_model_back(job):
         ({"budget": "0s"}, "positive number of seconds"),
     ],
 )
-def test_unknown_names_are_usage_errors_with_the_close_matches(job, change, sentence):
+def test_unknown_names_are_usage_errors_with_the_close_matches(
+    job: Job, change: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         build_trainer(msgspec.structs.replace(job, **change))
     assert sentence in str(caught.value)
 
 
-def test_another_recipe_does_not_go_on_from_this_ones_checkpoint(job):
+def test_another_recipe_does_not_go_on_from_this_ones_checkpoint(job: Job) -> None:
     build_trainer(job).train_slice(1e9)
     with pytest.raises(FailedError, match="differs in recipe"):
         build_trainer(msgspec.structs.replace(resumed(job), recipe={"learning_rate": 0.5}))
 
 
-def test_a_job_may_depart_from_its_pair_in_data_size_and_name(job, monkeypatch):
+def test_a_job_may_depart_from_its_pair_in_data_size_and_name(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
     smaller = msgspec.structs.replace(job, fraction=0.5, labels={"sweep": "data", "value": "0.5"})
     trainer = build_trainer(smaller)
     assert 0 < len(trainer.arm.split) < 20
@@ -290,7 +303,7 @@ def test_a_job_may_depart_from_its_pair_in_data_size_and_name(job, monkeypatch):
         build_trainer(msgspec.structs.replace(job, config={"widht": 3}))
 
 
-def test_other_data_or_labels_do_not_go_on_from_this_ones_checkpoint(job):
+def test_other_data_or_labels_do_not_go_on_from_this_ones_checkpoint(job: Job) -> None:
     trainer = build_trainer(job)
     trainer.save()
     for change in ({"fraction": 0.5}, {"labels": {"sweep": "data", "value": "1"}}):

@@ -1,11 +1,13 @@
 """The clock: its parts add up to the time for which it ran, whatever happens inside."""
 
+from __future__ import annotations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_training import FakeTime
 
-from equivbench.training.clock import PARTS, Clock
+from equivbench.training.clock import PARTS, Clock, ClockPart
 
 DYADIC = st.integers(0, 1000).map(
     lambda n: n / 64
@@ -13,7 +15,9 @@ DYADIC = st.integers(0, 1000).map(
 
 
 @given(st.lists(st.tuples(st.sampled_from(PARTS), DYADIC, DYADIC, DYADIC), max_size=20))
-def test_parts_add_up_to_the_time_between_resume_and_pause(slices):
+def test_parts_add_up_to_the_time_between_resume_and_pause(
+    slices: list[tuple[ClockPart, float, float, float]],
+) -> None:
     time = FakeTime()
     clock = Clock(time)
     held = 0.0
@@ -33,7 +37,7 @@ def test_parts_add_up_to_the_time_between_resume_and_pause(slices):
     assert clock.spent == by_part["train"] + by_part["data"]
 
 
-def test_a_part_inside_a_part_takes_its_time_from_the_outer_one():
+def test_a_part_inside_a_part_takes_its_time_from_the_outer_one() -> None:
     time = FakeTime()
     clock = Clock(time)
     with clock.running(), clock.part("evaluate"):
@@ -44,7 +48,7 @@ def test_a_part_inside_a_part_takes_its_time_from_the_outer_one():
     assert (clock.seconds()["evaluate"], clock.seconds()["checkpoint"], clock.wall) == (5, 2, 7)
 
 
-def test_an_error_inside_a_part_leaves_the_clock_consistent():
+def test_an_error_inside_a_part_leaves_the_clock_consistent() -> None:
     time = FakeTime()
     clock = Clock(time)
     with pytest.raises(KeyError), clock.running(), clock.part("train"):
@@ -55,7 +59,7 @@ def test_an_error_inside_a_part_leaves_the_clock_consistent():
     assert not clock.is_running
 
 
-def test_time_that_runs_backwards_never_shrinks_a_part():
+def test_time_that_runs_backwards_never_shrinks_a_part() -> None:
     time = FakeTime()
     clock = Clock(time)
     with clock.running(), clock.part("train"):
@@ -67,10 +71,15 @@ def test_time_that_runs_backwards_never_shrinks_a_part():
     assert clock.spent == 2.5
 
 
-def test_work_queued_on_the_device_is_charged_to_the_part_that_queued_it():
+def test_work_queued_on_the_device_is_charged_to_the_part_that_queued_it() -> None:
     time = FakeTime()
-    queue = []
-    clock = Clock(time, synchronize=lambda: time.advance(sum(queue)) or queue.clear())
+    queue: list[float] = []
+
+    def wait() -> None:
+        time.advance(sum(queue))
+        queue.clear()
+
+    clock = Clock(time, synchronize=wait)
     with clock.running():
         with clock.part("train"):
             queue.append(3.0)
@@ -83,7 +92,7 @@ def test_work_queued_on_the_device_is_charged_to_the_part_that_queued_it():
     )
 
 
-def test_going_back_to_a_checkpoint_keeps_the_sum():
+def test_going_back_to_a_checkpoint_keeps_the_sum() -> None:
     time = FakeTime()
     clock = Clock(time)
     clock.resume()
@@ -97,7 +106,7 @@ def test_going_back_to_a_checkpoint_keeps_the_sum():
         clock.set({"sleep": 1.0})
 
 
-def test_running_twice_is_an_error():
+def test_running_twice_is_an_error() -> None:
     clock = Clock(FakeTime())
     clock.resume()
     with pytest.raises(RuntimeError):

@@ -1,8 +1,12 @@
 """Compilation: charged to its own part, complete before training starts, and refused where its
 gradients are wrong."""
 
+from __future__ import annotations
+
 import os
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +15,7 @@ from toy_training import ToyNet, record_at_end, record_so_far, toy_trainer
 
 from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError
+from equivbench.specs import Precision
 from equivbench.training import compilation
 
 needs_compiler = pytest.mark.skipif(cxx_compiler() is None, reason="no C++ compiler")
@@ -26,14 +31,14 @@ class RaggedNet(nn.Module):
         self.norm = nn.LayerNorm(32)
         self.last = nn.Linear(32, 3)
 
-    def forward(self, a, b):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
         h = self.norm(torch.nn.functional.silu(self.first(torch.cat([a, b], 1))))
         return {"y": self.last(h)}
 
 
 @needs_compiler
 @pytest.mark.slow
-def test_every_graph_is_compiled_before_training_starts(tmp_path):
+def test_every_graph_is_compiled_before_training_starts(tmp_path: Path) -> None:
     trainer = toy_trainer(
         "30steps", model=RaggedNet(), compile=True, folder=tmp_path, evaluations=3, batch_size=9
     )
@@ -56,8 +61,8 @@ def test_every_graph_is_compiled_before_training_starts(tmp_path):
 
 @needs_compiler
 @pytest.mark.slow
-def test_a_resumed_run_compiles_again_but_is_not_charged_twice(tmp_path):
-    options = {"model": None, "compile": True, "folder": tmp_path}
+def test_a_resumed_run_compiles_again_but_is_not_charged_twice(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"model": None, "compile": True, "folder": tmp_path}
     first = toy_trainer("30steps", **options)
     first.train_slice(0.0)
     first.save()
@@ -75,7 +80,7 @@ def test_a_resumed_run_compiles_again_but_is_not_charged_twice(tmp_path):
 
 @needs_compiler
 @pytest.mark.slow
-def test_dropout_is_checked_in_evaluation_mode():
+def test_dropout_is_checked_in_evaluation_mode() -> None:
     trainer = toy_trainer("4steps", model=ToyNet(dropout=0.5), compile=True)
     trainer.train_slice(1e9)
     assert trainer.finished
@@ -85,12 +90,14 @@ def test_dropout_is_checked_in_evaluation_mode():
 class WronglyCompiled(RaggedNet):
     """Its ``compile`` changes one gradient by ten percent, as a wrong double backward would."""
 
-    def compile(self, **options):
-        self.norm.weight.register_hook(lambda gradient: 1.1 * gradient)
+    def compile(self, **options: Any) -> None:
+        self.norm.weight.register_hook(  # type: ignore[no-untyped-call]
+            lambda gradient: 1.1 * gradient
+        )
 
 
 @needs_compiler
-def test_wrong_gradients_end_the_run_with_the_parameter_named():
+def test_wrong_gradients_end_the_run_with_the_parameter_named() -> None:
     trainer = toy_trainer("4steps", model=WronglyCompiled(), compile=True)
     with pytest.raises(FailedError, match=r"gradient of norm.weight is off by 1.0e-01") as caught:
         trainer.train_slice(1e9)
@@ -98,19 +105,19 @@ def test_wrong_gradients_end_the_run_with_the_parameter_named():
 
 
 class Uncompilable(RaggedNet):
-    def compile(self, **options):
+    def compile(self, **options: Any) -> None:
         raise torch._dynamo.exc.Unsupported("no route through this")
 
 
 @needs_compiler
-def test_a_model_that_cannot_be_compiled_is_one_sentence():
+def test_a_model_that_cannot_be_compiled_is_one_sentence() -> None:
     trainer = toy_trainer("4steps", model=Uncompilable(), compile=True)
     with pytest.raises(FailedError, match=r"cannot be compiled .*compile=False") as caught:
         trainer.prepare()
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_compiler_training_is_eager_and_says_so(monkeypatch):
+def test_without_a_compiler_training_is_eager_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert cxx_compiler() is None
     trainer = toy_trainer("4steps", compile=True)
@@ -122,7 +129,9 @@ def test_without_a_compiler_training_is_eager_and_says_so(monkeypatch):
     assert record.clock.compile == 0
 
 
-def test_the_compilers_caches_are_empty_at_the_start(tmp_path, monkeypatch):
+def test_the_compilers_caches_are_empty_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
         monkeypatch.setenv(name, "elsewhere")
     (tmp_path / "compiler").mkdir()
@@ -133,7 +142,7 @@ def test_the_compilers_caches_are_empty_at_the_start(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_disagreement_scales_with_each_parameter(precision):
+def test_disagreement_scales_with_each_parameter(precision: Precision) -> None:
     eager = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([0.5]), "noise": torch.tensor([1e-9])}
     tolerance = compilation._TOLERANCE[precision]
     near = {"a": eager["a"] * (1 + 0.5 * tolerance), "b": eager["b"], "noise": torch.tensor([2e-9])}
@@ -146,6 +155,6 @@ def test_disagreement_scales_with_each_parameter(precision):
     )
 
 
-def test_shutil_finds_what_inductor_would_use(monkeypatch):
+def test_shutil_finds_what_inductor_would_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CXX", raising=False)
     assert cxx_compiler() == shutil.which("g++" if os.uname().sysname != "Darwin" else "clang++")

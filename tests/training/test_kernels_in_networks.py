@@ -1,46 +1,53 @@
 """Another kernel backend changes the speed of a run and nothing else."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 import torch
 
 from equivbench.kernels.backend import backend
+from equivbench.records.schema import RunRecord
 from equivbench.request import RunRequest
 from equivbench.training.assembly import build_trainer
 from equivbench.training.job import Job
+from equivbench.training.record import make_record
 
 BACKENDS = ("fused", "e3nn")
 
 
-def trained(folder, kernels, forces):
-    trainer = build_trainer(
-        Job(
-            pair="forcefield/tensor-product",
-            arm="equivariant",
-            request=RunRequest(preset="dev", out=str(folder)),
-            budget="8steps",
-            seed=0,
-            run_id="dev-seed0",
-            created="2026-01-01T00:00:00+00:00",
-            command="",
-            state_dir=str(folder / str(kernels)),
-            kernels=kernels,
-            variant={"forces": forces},
-        )
+def trained(folder: Path, kernels: str | None, forces: str) -> RunRecord:
+    job = Job(
+        pair="forcefield/tensor-product",
+        arm="equivariant",
+        request=RunRequest(preset="dev", out=str(folder)),
+        budget="8steps",
+        seed=0,
+        run_id="dev-seed0",
+        created="2026-01-01T00:00:00+00:00",
+        command="",
+        state_dir=str(folder / str(kernels)),
+        kernels=kernels,
+        variant={"forces": forces},
     )
+    trainer = build_trainer(job)
     trainer.train_slice(1e9)
-    return trainer
+    return make_record(job, trainer, [], None, interrupted=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("forces", ["direct", "conservative"])
-def test_losses_along_a_run_are_the_same_to_rounding_on_every_backend(tmp_path, forces):
+def test_losses_along_a_run_are_the_same_to_rounding_on_every_backend(
+    tmp_path: Path, forces: str
+) -> None:
     reference = trained(tmp_path, None, forces)
     for name in BACKENDS:
         reason = backend(name).missing(torch.device("cpu"))
         if reason is not None:
             pytest.skip(reason)
         other = trained(tmp_path, name, forces)
-        assert other.arm.model.kernels == name
+        assert other.model.kernels == name
         totals = [[point.test.total for point in run.trace] for run in (reference, other)]
         # float32 sums in another order, 1e-7 apart at first; eight steps of AdamW, which divides by
         # small numbers, amplify them.

@@ -1,30 +1,40 @@
 """The loop: what is charged to the budget, what is evaluated when and with which weights, and when
 it stops."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from toy_training import (
+    Batch,
     FakeTime,
     SlowTask,
+    ToyEvaluator,
     ToyNet,
     ToySplit,
     ToyTask,
+    judged_weights,
     record_at_end,
     record_so_far,
+    total,
     toy_trainer,
 )
 
 from equivbench.budget import Budget
 from equivbench.errors import UsageError
 from equivbench.training.clock import Clock
+from equivbench.training.loop import Trainer
+from equivbench.training.progress import Progress
 
 DATA, TRAIN, EVALUATE = 1 / 64, 3 / 64, 5.0  # dyadic, so that sums are exact
 STEP = DATA + TRAIN
 
 
-def on_fake_time(budget, **options):
+def on_fake_time(budget: str, **options: Any) -> tuple[FakeTime, Trainer]:
     time = FakeTime()
     task = SlowTask(time, DATA, TRAIN)
     return time, toy_trainer(
@@ -32,18 +42,18 @@ def on_fake_time(budget, **options):
     )
 
 
-def finish(trainer, seconds=1e9, away=lambda: None):
+def finish(trainer: Trainer, seconds: float = 1e9, away: Callable[[], None] = lambda: None) -> None:
     while not trainer.finished:
         trainer.train_slice(seconds)
         away()
 
 
-def test_seconds_are_train_plus_data_and_nothing_else():
+def test_seconds_are_train_plus_data_and_nothing_else() -> None:
     time, trainer = on_fake_time("2s", evaluations=5)
     started = time()
     waited = 0.0
 
-    def other_arm():
+    def other_arm() -> None:
         nonlocal waited
         waited += 7.0
         time.advance(7.0)
@@ -64,7 +74,7 @@ def test_seconds_are_train_plus_data_and_nothing_else():
 @pytest.mark.parametrize(
     "budget", ["1.97s", "33steps", "100samples", "0.01s", "1steps", "1samples"]
 )
-def test_the_last_evaluation_is_at_the_end_and_overshoot_is_at_most_one_step(budget):
+def test_the_last_evaluation_is_at_the_end_and_overshoot_is_at_most_one_step(budget: str) -> None:
     _, trainer = on_fake_time(budget)
     finish(trainer)
     step = {"seconds": STEP, "steps": 1, "samples": 8}[trainer.budget.kind]
@@ -76,7 +86,7 @@ def test_the_last_evaluation_is_at_the_end_and_overshoot_is_at_most_one_step(bud
     ) + [True]
 
 
-def test_a_slice_ends_after_its_seconds():
+def test_a_slice_ends_after_its_seconds() -> None:
     _, trainer = on_fake_time("100s")
     trainer.train_slice(0.5)
     assert trainer.clock.spent == 0.5
@@ -84,7 +94,7 @@ def test_a_slice_ends_after_its_seconds():
     assert trainer.clock.spent == 1.0
 
 
-def test_stop_ends_the_slice_after_the_step_at_hand():
+def test_stop_ends_the_slice_after_the_step_at_hand() -> None:
     _, trainer = on_fake_time("100s")
     trainer.train_slice(50.0, report=lambda progress: trainer.stop())
     step = trainer.facts.step
@@ -93,21 +103,21 @@ def test_stop_ends_the_slice_after_the_step_at_hand():
     assert trainer.facts.step == step + 1
 
 
-def test_evaluations_use_the_averaged_weights_and_give_the_raw_ones_back():
+def test_evaluations_use_the_averaged_weights_and_give_the_raw_ones_back() -> None:
     trainer = toy_trainer("20steps", evaluations=1)
     finish(trainer)
-    raw = trainer.arm.model.layers[0].weight
-    seen = trainer.arm.evaluator.weights[-1]
+    raw = trainer.arm.model.get_parameter("layers.0.weight")
+    seen = judged_weights(trainer)[-1]
     assert torch.equal(seen, trainer.average.average["layers.0.weight"])
     assert not torch.equal(seen, raw)
     record = record_at_end(trainer)
-    assert torch.equal(trainer.arm.evaluator.weights[-1], raw)
+    assert torch.equal(judged_weights(trainer)[-1], raw)
     assert record.final is not None
     assert record.final_raw is not None
     assert record.final.total != record.final_raw.total
 
 
-def test_arms_with_other_batch_sizes_see_the_same_samples_in_the_same_order():
+def test_arms_with_other_batch_sizes_see_the_same_samples_in_the_same_order() -> None:
     orders = []
     for batch_size in (4, 10):
         trainer = toy_trainer("40samples", batch_size=batch_size)
@@ -119,7 +129,7 @@ def test_arms_with_other_batch_sizes_see_the_same_samples_in_the_same_order():
     assert sorted(orders[0]) == sorted(2 * list(range(20)))
 
 
-def test_augmentation_rotates_inputs_and_targets_alike_and_differs_between_steps():
+def test_augmentation_rotates_inputs_and_targets_alike_and_differs_between_steps() -> None:
     trainer = toy_trainer(augmentation="haar")
     plain = toy_trainer(augmentation="none")
     (inputs, targets), (stored, stored_targets) = trainer.batches.at(0, 8), plain.batches.at(0, 8)
@@ -138,7 +148,7 @@ def test_augmentation_rotates_inputs_and_targets_alike_and_differs_between_steps
     )
 
 
-def test_a_fraction_of_the_samples_is_rotated_each_by_the_rotation_it_would_have_had():
+def test_a_fraction_of_the_samples_is_rotated_each_by_the_rotation_it_would_have_had() -> None:
     stored, every, half = (
         toy_trainer(augmentation=kind, augmentation_fraction=part).batches.at(0, 400)[0]["a"]
         for kind, part in (("none", 1.0), ("haar", 1.0), ("haar", 0.5))
@@ -151,10 +161,10 @@ def test_a_fraction_of_the_samples_is_rotated_each_by_the_rotation_it_would_have
     assert torch.equal(none, stored)
 
 
-def test_training_learns():
+def test_training_learns() -> None:
     trainer = toy_trainer("300steps", model=ToyNet(width=64))
     finish(trainer)
-    assert trainer.trace[-1].test.total < 0.5 * trainer.trace[0].test.total
+    assert total(trainer.trace[-1]) < 0.5 * total(trainer.trace[0])
 
 
 class ExplodingTask(ToyTask):
@@ -162,10 +172,10 @@ class ExplodingTask(ToyTask):
 
     name = "exploding-toy"
 
-    def __init__(self, call, factor):
+    def __init__(self, call: int, factor: float) -> None:
         self.calls, self.call, self.factor = 0, call, factor
 
-    def objective(self, outputs, targets, inputs):
+    def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> torch.Tensor:
         self.calls += 1
         return super().objective(outputs, targets, inputs) * (
             self.factor if self.calls >= self.call else 1.0
@@ -176,7 +186,7 @@ class ExplodingTask(ToyTask):
     ("factor", "word"),
     [(float("nan"), "loss is nan"), (float("inf"), "loss is inf"), (1e37, "gradient norm is inf")],
 )
-def test_divergence_ends_the_arm_and_keeps_what_was_seen(factor, word):
+def test_divergence_ends_the_arm_and_keeps_what_was_seen(factor: float, word: str) -> None:
     trainer = toy_trainer("40steps", task=ExplodingTask(12, factor))
     finish(trainer)
     assert trainer.facts.step == 12
@@ -192,8 +202,9 @@ def test_divergence_ends_the_arm_and_keeps_what_was_seen(factor, word):
     assert record.reasons["final_raw"] == "the arm diverged"
 
 
-def test_an_evaluation_that_is_not_finite_is_divergence_and_never_a_number():
+def test_an_evaluation_that_is_not_finite_is_divergence_and_never_a_number() -> None:
     trainer = toy_trainer("40steps", evaluations=1)
+    assert isinstance(trainer.arm.evaluator, ToyEvaluator)
     trainer.arm.evaluator.split.y[3] = float("nan")
     finish(trainer)
     assert trainer.diverged is not None
@@ -204,7 +215,7 @@ def test_an_evaluation_that_is_not_finite_is_divergence_and_never_a_number():
     assert trainer.trace == []
 
 
-def test_timing_steps_is_off_the_budget_and_leaves_no_trace():
+def test_timing_steps_is_off_the_budget_and_leaves_no_trace() -> None:
     _, trainer = on_fake_time("40steps")
     trainer.train_slice(10 * STEP)
     before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
@@ -223,13 +234,13 @@ def test_timing_steps_is_off_the_budget_and_leaves_no_trace():
         assert torch.equal(tensor, undisturbed.tensors()[name]), name
 
 
-def test_timing_before_the_first_step_works_too():
+def test_timing_before_the_first_step_works_too() -> None:
     _, trainer = on_fake_time("40steps")
     assert trainer.time_steps(0.0) == [STEP]
     assert trainer.facts.step == 0
 
 
-def test_an_extension_goes_on_as_if_the_budget_had_been_longer():
+def test_an_extension_goes_on_as_if_the_budget_had_been_longer() -> None:
     trainer = toy_trainer("20steps")
     finish(trainer)
     first = [point.step for point in trainer.trace]
@@ -248,8 +259,8 @@ def test_an_extension_goes_on_as_if_the_budget_had_been_longer():
         trainer.extend(Budget.parse("100s"))
 
 
-def test_progress_is_plain_data_and_reaches_the_limit():
-    seen = []
+def test_progress_is_plain_data_and_reaches_the_limit() -> None:
+    seen: list[Progress] = []
     _, trainer = on_fake_time("2s")
     trainer.train_slice(1e9, report=seen.append)
     assert [progress.finished for progress in seen] == [False] * (len(seen) - 1) + [True]
@@ -261,7 +272,7 @@ def test_progress_is_plain_data_and_reaches_the_limit():
     assert seen[0].seconds_left == pytest.approx(2.0 - seen[0].spent)
 
 
-def test_the_record_gives_a_reason_for_every_null():
+def test_the_record_gives_a_reason_for_every_null() -> None:
     trainer = toy_trainer("10steps")
     finish(trainer)
     record = record_at_end(trainer)

@@ -1,6 +1,12 @@
 """The force field's own networks in the loop: resumed to the bit, and compiled with the gradients
 of eager."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
 import msgspec
 import pytest
 import torch
@@ -31,13 +37,13 @@ CASES = [
 
 
 @pytest.fixture
-def use_threads():
+def use_threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
 
 
-def job_of(folder, pair, arm, *, resume=False, **change):
+def job_of(folder: Path, pair: str, arm: str, *, resume: bool = False, **change: Any) -> Job:
     job = Job(
         pair=pair,
         arm=arm,
@@ -55,10 +61,15 @@ def job_of(folder, pair, arm, *, resume=False, **change):
 @pytest.mark.slow
 @pytest.mark.parametrize(("pair", "arm", "forces", "threads"), CASES)
 def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(
-    tmp_path, use_threads, pair, arm, forces, threads
-):
+    tmp_path: Path,
+    use_threads: Callable[[int], None],
+    pair: str,
+    arm: str,
+    forces: str,
+    threads: int,
+) -> None:
     use_threads(threads)
-    options = {"variant": {"forces": forces}, "threads": threads}
+    options: dict[str, Any] = {"variant": {"forces": forces}, "threads": threads}
     unbroken = build_trainer(job_of(tmp_path / "unbroken", pair, arm, **options))
     unbroken.train_slice(1e9)
     run_and_kill(build_trainer(job_of(tmp_path / "killed", pair, arm, **options)), 7)
@@ -75,7 +86,9 @@ def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(
 
 @pytest.mark.slow
 @pytest.mark.skipif(cxx_compiler() is None, reason="no C++ compiler")
-def test_a_compiled_network_passes_the_gradient_check_and_never_compiles_while_training(tmp_path):
+def test_a_compiled_network_passes_the_gradient_check_and_never_compiles_while_training(
+    tmp_path: Path,
+) -> None:
     # Not with conservative forces: inductor of torch 2.13 gets their gradients wrong on a CPU by
     # 0.7%, which the check refuses.
     trainer = build_trainer(

@@ -1,5 +1,7 @@
 """The points of a budget at which a run is evaluated."""
 
+from __future__ import annotations
+
 import itertools
 import math
 
@@ -17,7 +19,7 @@ BUDGETS = st.one_of(
 
 
 @given(BUDGETS, st.integers(1, 40))
-def test_points_ascend_to_exactly_the_limit(budget, evaluations):
+def test_points_ascend_to_exactly_the_limit(budget: Budget, evaluations: int) -> None:
     points = evaluation_points(budget, evaluations)
     assert points[-1] == budget.limit
     assert all(first < second for first, second in itertools.pairwise(points))
@@ -27,7 +29,7 @@ def test_points_ascend_to_exactly_the_limit(budget, evaluations):
         assert all(point == int(point) and point >= 1 for point in points)
 
 
-def test_points_are_log_spaced_from_a_small_part_of_the_budget():
+def test_points_are_log_spaced_from_a_small_part_of_the_budget() -> None:
     points = evaluation_points(Budget("seconds", 60), 12)
     assert len(points) == 12
     assert points[0] == pytest.approx(60 * FIRST_FRACTION)
@@ -40,7 +42,9 @@ def test_points_are_log_spaced_from_a_small_part_of_the_budget():
     st.integers(2, 40),
     st.floats(1.01, 100),
 )
-def test_an_extension_is_at_least_as_dense_and_ends_at_the_new_limit(budget, evaluations, factor):
+def test_an_extension_is_at_least_as_dense_and_ends_at_the_new_limit(
+    budget: Budget, evaluations: int, factor: float
+) -> None:
     longer = budget.times(factor)
     points = extension_points(budget.limit, longer, evaluations)
     assert points[-1] == longer.limit

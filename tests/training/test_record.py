@@ -1,8 +1,12 @@
 """What a run reports is a valid record, however it ended."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 import torch
-from toy_training import JOB, ToyTask, record_at_end, record_so_far, toy_trainer
+from toy_training import JOB, Batch, ToyTask, record_at_end, record_so_far, toy_trainer
 
 from equivbench.records.validate import problems
 from equivbench.training.record import make_record, throughput
@@ -11,14 +15,14 @@ from equivbench.training.record import make_record, throughput
 class NanTask(ToyTask):
     name = "nan-toy"
 
-    def objective(self, outputs, targets, inputs):
+    def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> torch.Tensor:
         self.calls = getattr(self, "calls", 0) + 1
         return super().objective(outputs, targets, inputs) * (
             float("nan") if self.calls > 9 else 1.0
         )
 
 
-def test_a_completed_run_is_a_valid_record(tmp_path):
+def test_a_completed_run_is_a_valid_record(tmp_path: Path) -> None:
     trainer = toy_trainer("20steps", folder=tmp_path)
     trainer.train_slice(1e9)
     times = trainer.time_steps(0.01)
@@ -31,7 +35,7 @@ def test_a_completed_run_is_a_valid_record(tmp_path):
     assert record.throughput.samples_per_second == pytest.approx(8 * len(times) / sum(times))
 
 
-def test_an_interrupted_run_is_a_valid_record():
+def test_an_interrupted_run_is_a_valid_record() -> None:
     trainer = toy_trainer("10000steps")
     trainer.train_slice(
         0.5, report=lambda progress: trainer.stop() if progress.total is not None else None
@@ -42,7 +46,7 @@ def test_an_interrupted_run_is_a_valid_record():
     assert record.throughput.samples_per_second is None
 
 
-def test_a_diverged_run_is_a_valid_record_without_a_result():
+def test_a_diverged_run_is_a_valid_record_without_a_result() -> None:
     trainer = toy_trainer("20steps", task=NanTask())
     trainer.train_slice(1e9)
     record = record_at_end(trainer)
@@ -52,7 +56,7 @@ def test_a_diverged_run_is_a_valid_record_without_a_result():
     assert len(record.trace) > 0
 
 
-def test_throughput_is_batch_over_the_mean_step_with_its_spread():
+def test_throughput_is_batch_over_the_mean_step_with_its_spread() -> None:
     timing = throughput([0.1] * 10 + [0.3] * 10, 4, "other")
     assert timing.samples_per_second == pytest.approx(20.0)
     assert timing.step_seconds is not None

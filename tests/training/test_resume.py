@@ -1,11 +1,15 @@
 """Going on after a crash: the same end to the bit, and what was lost is counted."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,44 +21,45 @@ from equivbench.training.checkpoint import CURRENT, PREVIOUS, read_checkpoint
 from equivbench.training.clock import PARTS, Clock
 from equivbench.training.data import seed_global
 from equivbench.training.keeper import _FORM, checkpoint_due
+from equivbench.training.loop import Trainer
 
 
 @pytest.fixture(params=[1, 2], ids=["1-thread", "2-threads"])
-def threads(request):
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
     yield request.param
     torch.set_num_threads(before)
 
 
-def dropout_net():
+def dropout_net() -> ToyNet:
     seed_global(0, "init")
     return ToyNet(width=512, dropout=0.3)
 
 
-def untimed(trainer):
+def untimed(trainer: Trainer) -> tuple[list[Any], Any]:
     """The trace without the seconds, which differ from run to run."""
     return [
         (point.step, point.samples, point.test) for point in trainer.trace
     ], trainer.facts.groups
 
 
-def assert_same_end(trainer, reference):
+def assert_same_end(trainer: Trainer, reference: Trainer) -> None:
     assert untimed(trainer) == untimed(reference)
     for name, tensor in reference.tensors().items():
         assert torch.equal(trainer.tensors()[name], tensor), name
 
 
-def resumed(folder, **options):
+def resumed(folder: Path, **options: Any) -> Trainer:
     trainer = toy_trainer(folder=folder, **options)
     assert trainer.restore()
     return trainer
 
 
-def test_the_end_is_bit_identical_to_an_unbroken_run(tmp_path, threads):
+def test_the_end_is_bit_identical_to_an_unbroken_run(tmp_path: Path, threads: int) -> None:
     reference = toy_trainer("30steps", model=dropout_net(), batch_size=32)
     reference.train_slice(1e9)
-    options = {"budget": "30steps", "batch_size": 32, "folder": tmp_path}
+    options: dict[str, Any] = {"budget": "30steps", "batch_size": 32, "folder": tmp_path}
     run_and_kill(toy_trainer(model=dropout_net(), **options), 11)  # a checkpoint each 3 steps
     again = resumed(model=dropout_net(), **options)
     assert again.facts.step == 9
@@ -66,9 +71,13 @@ def test_the_end_is_bit_identical_to_an_unbroken_run(tmp_path, threads):
     assert_same_end(trainer, reference)
 
 
-def test_lost_seconds_and_restarts_add_up_over_several_kills(tmp_path):
+def test_lost_seconds_and_restarts_add_up_over_several_kills(tmp_path: Path) -> None:
     time = FakeTime()
-    options = {"budget": "100steps", "folder": tmp_path, "task": SlowTask(time, 1 / 64, 3 / 64)}
+    options: dict[str, Any] = {
+        "budget": "100steps",
+        "folder": tmp_path,
+        "task": SlowTask(time, 1 / 64, 3 / 64),
+    }
     run_and_kill(toy_trainer(clock=Clock(time), **options), 25)  # checkpoints at 10, 20
     second = toy_trainer(clock=Clock(time), **options)
     assert second.restore()
@@ -91,9 +100,13 @@ def test_lost_seconds_and_restarts_add_up_over_several_kills(tmp_path):
     assert (record.restarts, record.lost_seconds) == (3, 0.5)
 
 
-def test_a_kill_before_the_first_checkpoint_starts_again_and_counts(tmp_path):
+def test_a_kill_before_the_first_checkpoint_starts_again_and_counts(tmp_path: Path) -> None:
     time = FakeTime()
-    options = {"budget": "100steps", "folder": tmp_path, "task": SlowTask(time, 1 / 64, 3 / 64)}
+    options: dict[str, Any] = {
+        "budget": "100steps",
+        "folder": tmp_path,
+        "task": SlowTask(time, 1 / 64, 3 / 64),
+    }
     run_and_kill(toy_trainer(clock=Clock(time), **options), 4)
     trainer = toy_trainer(clock=Clock(time), **options)
     assert trainer.restore()
@@ -105,7 +118,7 @@ def test_a_kill_before_the_first_checkpoint_starts_again_and_counts(tmp_path):
     ) == (0, 1, 0.25, 0.0)
 
 
-def test_a_clean_stop_loses_nothing(tmp_path):
+def test_a_clean_stop_loses_nothing(tmp_path: Path) -> None:
     trainer = toy_trainer("100steps", folder=tmp_path)
     trainer.train_slice(0.01)
     trainer.save()
@@ -115,7 +128,7 @@ def test_a_clean_stop_loses_nothing(tmp_path):
     assert again.clock.spent == trainer.clock.spent
 
 
-def test_a_finished_run_is_resumed_as_finished_and_not_as_restarted(tmp_path):
+def test_a_finished_run_is_resumed_as_finished_and_not_as_restarted(tmp_path: Path) -> None:
     trainer = toy_trainer("20steps", folder=tmp_path)
     trainer.train_slice(1e9)
     again = resumed(tmp_path, budget="20steps")
@@ -124,7 +137,7 @@ def test_a_finished_run_is_resumed_as_finished_and_not_as_restarted(tmp_path):
     assert_same_end(again, trainer)
 
 
-def test_nothing_to_resume_starts_fresh_and_clear_forgets(tmp_path):
+def test_nothing_to_resume_starts_fresh_and_clear_forgets(tmp_path: Path) -> None:
     trainer = toy_trainer(folder=tmp_path / "absent")
     assert not trainer.restore()
     trainer.train_slice(0.01)
@@ -134,7 +147,7 @@ def test_nothing_to_resume_starts_fresh_and_clear_forgets(tmp_path):
     assert not fresh.restore()
 
 
-def test_another_runs_checkpoint_is_refused_with_what_differs(tmp_path):
+def test_another_runs_checkpoint_is_refused_with_what_differs(tmp_path: Path) -> None:
     toy_trainer("20steps", folder=tmp_path).train_slice(1e9)
     with pytest.raises(FailedError, match=r"another run \(it differs in seed\)"):
         toy_trainer("20steps", folder=tmp_path, seed=1).restore()
@@ -142,7 +155,7 @@ def test_another_runs_checkpoint_is_refused_with_what_differs(tmp_path):
         toy_trainer("30steps", folder=tmp_path).restore()
 
 
-def test_an_extended_run_is_resumed_with_its_extension(tmp_path):
+def test_an_extended_run_is_resumed_with_its_extension(tmp_path: Path) -> None:
     trainer = toy_trainer("20steps", folder=tmp_path)
     trainer.train_slice(1e9)
     trainer.extend(Budget.parse("40steps"))
@@ -155,7 +168,7 @@ def test_an_extended_run_is_resumed_with_its_extension(tmp_path):
     assert_same_end(again, trainer)
 
 
-def test_checkpoints_cost_at_most_two_percent():
+def test_checkpoints_cost_at_most_two_percent() -> None:
     budget = Budget("seconds", 3600)
     assert not checkpoint_due(budget, 9.9, 9.9, 0.01)
     assert checkpoint_due(budget, 10, 10, 0.01)
@@ -166,7 +179,7 @@ def test_checkpoints_cost_at_most_two_percent():
 
 
 @pytest.fixture
-def two_checkpoints(tmp_path):
+def two_checkpoints(tmp_path: Path) -> tuple[Path, list[int]]:
     trainer = toy_trainer("100steps", folder=tmp_path)
     for _ in range(2):
         trainer.train_slice(0.005)
@@ -195,7 +208,9 @@ def empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [cut, flip, foreign, empty, Path.unlink])
-def test_a_damaged_checkpoint_falls_back_to_the_previous_one(two_checkpoints, damage):
+def test_a_damaged_checkpoint_falls_back_to_the_previous_one(
+    two_checkpoints: tuple[Path, list[int]], damage: Callable[[Path], None]
+) -> None:
     folder, (previous, _) = two_checkpoints
     damage(folder / CURRENT)
     trainer = resumed(folder, budget="100steps")
@@ -207,7 +222,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_previous_one(two_checkpoints, da
 
 
 @pytest.mark.parametrize("damage", [cut, flip, foreign, empty])
-def test_no_readable_checkpoint_is_one_sentence(two_checkpoints, damage):
+def test_no_readable_checkpoint_is_one_sentence(
+    two_checkpoints: tuple[Path, list[int]], damage: Callable[[Path], None]
+) -> None:
     folder, _ = two_checkpoints
     damage(folder / CURRENT)
     damage(folder / PREVIOUS)
@@ -216,11 +233,13 @@ def test_no_readable_checkpoint_is_one_sentence(two_checkpoints, damage):
     assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_the_old_checkpoint(two_checkpoints, monkeypatch):
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_checkpoint(
+    two_checkpoints: tuple[Path, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder, (_, current) = two_checkpoints
     trainer = resumed(folder, budget="100steps")
 
-    def full(_):
+    def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -234,7 +253,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_checkpoint(two_checkpoin
     )
 
 
-def test_no_pickle_is_in_a_checkpoint(two_checkpoints):
+def test_no_pickle_is_in_a_checkpoint(two_checkpoints: tuple[Path, list[int]]) -> None:
     folder, _ = two_checkpoints
     # A pickle of protocol 2 and above starts with byte 0x80, a zip of torch.save with PK;
     # safetensors with its header's length.
@@ -263,18 +282,18 @@ trainer.train_slice(1e9)
 """
 
 
-def spent_since_checkpoint(folder):
+def spent_since_checkpoint(folder: Path) -> float:
     """Seconds of training that the heartbeat of a dead run holds and its checkpoint does not: 0 if
     it died right after saving."""
     clock = dict(
         zip(PARTS, _FORM.unpack_from((folder / "heartbeat").read_bytes())[4:], strict=True)
     )
     saved = read_checkpoint(folder / CURRENT).facts.clock
-    return max(0.0, sum(clock[part] - saved[part] for part in ("train", "data")))
+    return max(0.0, float(sum(clock[part] - saved[part] for part in ("train", "data"))))
 
 
 @pytest.mark.slow
-def test_kill_minus_nine_in_the_middle(tmp_path):
+def test_kill_minus_nine_in_the_middle(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     reference = toy_trainer("1000steps")
     reference.train_slice(1e9)

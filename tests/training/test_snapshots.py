@@ -4,10 +4,11 @@ to the run."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from toy_training import FakeTime, SlowTask, run_and_kill, toy_trainer
+from toy_training import FakeTime, SlowTask, judged_weights, keeper_of, run_and_kill, toy_trainer
 
 from equivbench.errors import FailedError
 from equivbench.training.checkpoint import SNAPSHOTS, Snapshots, read_checkpoint, step_of
@@ -29,7 +30,7 @@ def test_each_evaluation_leaves_the_weights_that_it_judged_and_the_trace_up_to_i
     for count, path in enumerate(Snapshots(tmp_path / SNAPSHOTS).paths(), 1):
         snapshot = read_checkpoint(path)
         assert snapshot.facts.trace == trainer.trace[:count]
-        assert torch.equal(snapshot.weights()[first], trainer.arm.evaluator.weights[count - 1])
+        assert torch.equal(snapshot.weights()[first], judged_weights(trainer)[count - 1])
         assert not any(name.startswith("optimizer") for name in snapshot.tensors)
     # The last holds what the run ended with, raw and averaged, and these differ.
     assert torch.equal(snapshot.weights("model")[first], trainer.arm.model.state_dict()[first])
@@ -44,7 +45,11 @@ def test_without_being_asked_a_run_keeps_none(tmp_path: Path) -> None:
 def test_a_killed_run_ends_with_the_snapshots_of_an_unbroken_one(tmp_path: Path) -> None:
     unbroken = toy_trainer("40steps", folder=tmp_path / "unbroken", snapshots=True)
     unbroken.train_slice(1e9)
-    options = {"budget": "40steps", "folder": tmp_path / "killed", "snapshots": True}
+    options: dict[str, Any] = {
+        "budget": "40steps",
+        "folder": tmp_path / "killed",
+        "snapshots": True,
+    }
     run_and_kill(toy_trainer(**options), 25)
     again = toy_trainer(**options)
     assert again.restore()
@@ -65,7 +70,12 @@ def test_snapshots_of_lost_work_do_not_stay_beside_those_of_the_way_the_run_took
 ) -> None:
     time = FakeTime()
     slow, fast = SlowTask(time, 1 / 64, 3 / 64), SlowTask(time, 1 / 64, 1 / 64)
-    options = {"budget": "4s", "folder": tmp_path, "snapshots": True, "evaluations": 6}
+    options: dict[str, Any] = {
+        "budget": "4s",
+        "folder": tmp_path,
+        "snapshots": True,
+        "evaluations": 6,
+    }
     killed = toy_trainer(clock=Clock(time), task=slow, **options)
     killed.train_slice(1.0)
     killed.save()
@@ -83,11 +93,16 @@ def test_snapshots_of_lost_work_do_not_stay_beside_those_of_the_way_the_run_took
 
 
 def test_a_run_that_starts_again_from_nothing_forgets_them(tmp_path: Path) -> None:
-    options = {"budget": "400steps", "folder": tmp_path, "snapshots": True, "evaluations": 12}
+    options: dict[str, Any] = {
+        "budget": "400steps",
+        "folder": tmp_path,
+        "snapshots": True,
+        "evaluations": 12,
+    }
     killed = toy_trainer(**options)
     run_and_kill(killed, 20)  # before the first checkpoint
     assert kept(tmp_path)
-    killed.keeper.checkpoints.clear()
+    keeper_of(killed).checkpoints.clear()
     assert toy_trainer(**options).restore()
     assert kept(tmp_path) == []
 
