@@ -261,7 +261,10 @@ def test_a_checkpoint_gives_its_model_back(job: Job) -> None:
     ("change", "sentence"),
     [
         ({"arm": "augmentd"}, "did you mean augmented"),
-        ({"request": RunRequest(preset="tiny")}, "unknown preset of option-toy/toys 'tiny'"),
+        (
+            {"request": RunRequest(preset="tiny")},  # type: ignore[arg-type]
+            "unknown preset of option-toy/toys 'tiny'",
+        ),
         ({"pair": "option-toy/toy"}, "did you mean option-toy/toys"),
         ({"variant": {"sing": "plain"}}, "did you mean sign"),
         ({"variant": {"sign": "fliped"}}, "did you mean flipped"),
