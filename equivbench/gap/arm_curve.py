@@ -1,5 +1,5 @@
-"""One arm of a pair as the gap sees it: its learning curve with replicates, its step time and its budget
-in steps, made from its run records."""
+"""One arm of a pair as the gap sees it, made from its run records: the learning curve with its
+replicates, the seconds a step, and the steps that the budget allows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.gap.curves import (
-    GriddedCurves,
-    SeedCurve,
-    decreasing,
-    evaluate,
-    gather,
-)
+from equivbench.gap.curves import GriddedCurves, SeedCurve, decreasing, evaluate, gather
 from equivbench.gap.intervals import (
     FEW_SEEDS,
     REPLICATES,
@@ -31,26 +25,30 @@ from equivbench.gap.pairing import ArmRun, Setting
 from equivbench.records.schema import GroupErrors, RunRecord, TracePoint
 
 Array = NDArray[np.float64]
+REACH = 0.9
+"""A curve that ends before this fraction of the steps that the budget allows is pointed out."""
+RISE = 0.05
+"""A last point this much above the non-increasing fit is pointed out: the arm did better with less
+training."""
 
 
 @dataclass(frozen=True)
 class ArmCurve:
-    """One arm: its curves and how fast it steps.
-
-    ``curves`` holds the finished seeds in order (None if there are none), ``finished`` [S] says
-    which of the S paired seeds these are; ``log_tau`` [S] are the log seconds a step of each seed
-    (None where they were not timed), ``steps`` the steps that the budget allows,
-    ``compile_seconds`` the mean over seeds. ``groups`` counts the test groups that the curves'
-    replicates are drawn from, 0 without replicates.
-    """
+    """One arm under one budget: its curves, and how fast it steps."""
 
     curves: GriddedCurves | None
+    """Those of the finished seeds, in order; None if no seed finished."""
     finished: NDArray[np.bool_]
+    """[S]: which of the paired seeds finished."""
     log_tau: Array | None
+    """[S]: log seconds a step of each seed; None where they were not timed."""
     steps: float
+    """Steps that the budget allows."""
     batch_size: float
     compile_seconds: float
+    """Mean over seeds."""
     groups: int
+    """Test groups that the curves' replicates are drawn from; 0 without replicates."""
 
     @property
     def tau(self) -> float | None:
@@ -60,15 +58,13 @@ class ArmCurve:
     @property
     def jitter(self) -> Array:
         """[S]: each seed's log seconds a step against the mean; zeros where there is no timing."""
-        return (
-            np.zeros(len(self.finished))
-            if self.log_tau is None
-            else self.log_tau - self.log_tau.mean()
-        )
+        if self.log_tau is None:
+            return np.zeros(len(self.finished))
+        return np.asarray(self.log_tau - self.log_tau.mean())
 
     def log_steps_within(self, log_seconds: Array, *, all_in: bool = False) -> Array:
-        """[P]: log of the steps that budgets of exp(``log_seconds``) [P] allow; ``all_in``, after
-        the compile seconds."""
+        """[P]: log of the steps that budgets of exp(``log_seconds``) [P] allow: n = B / tau, or
+        with ``all_in`` n = (B - compile seconds) / tau."""
         assert self.tau is not None
         if not all_in or self.compile_seconds == 0:
             return log_seconds - math.log(self.tau)
@@ -79,22 +75,17 @@ class ArmCurve:
 
     @cached_property
     def fits(self) -> Array:
-        """[R, K]: isotonic fits of the mean over seeds; rows after the first have test groups (and
-        many seeds) drawn anew."""
+        """[R, K]: non-increasing fits of the mean over seeds; rows after the first have test groups
+        (and many seeds) drawn anew."""
         assert self.curves is not None
-        log_loss = self.curves.log_loss
         if len(self.finished) <= FEW_SEEDS:
             return self.curves.fits()
+        log_loss = self.curves.log_loss
         drawn = draw_seeds(len(self.finished), REPLICATES)
-        groups = np.arange(len(drawn)) if len(log_loss) > 1 else np.zeros(len(drawn), dtype=np.intp)
-        return decreasing(
-            np.stack(
-                [
-                    log_loss[row, seeds].mean(axis=0)
-                    for row, seeds in zip(groups, drawn, strict=True)
-                ]
-            )
-        )
+        # Without replicates of the test groups each replicate of the seeds takes the measured set.
+        rows = range(len(drawn)) if len(log_loss) > 1 else [0] * len(drawn)
+        means = [log_loss[row, seeds].mean(axis=0) for row, seeds in zip(rows, drawn, strict=True)]
+        return decreasing(np.stack(means))
 
     def fits_at(self, log_steps: Array, shift: Array) -> Array:
         """[R, P]: the fits at ``log_steps`` [P], moved by the mean ``shift`` [S] of the seeds in
@@ -102,9 +93,8 @@ class ArmCurve:
         assert self.curves is not None
         points = log_steps
         if len(self.finished) > FEW_SEEDS:
-            points = log_steps + shift[draw_seeds(len(self.finished), REPLICATES)].mean(
-                axis=1, keepdims=True
-            )
+            drawn = draw_seeds(len(self.finished), REPLICATES)
+            points = log_steps + shift[drawn].mean(axis=1, keepdims=True)
         return evaluate(self.curves.log_steps, self.fits, points)
 
     def seeds_at(self, log_steps: Array, shift: Array, *, fitted: bool = False) -> Array:
@@ -122,59 +112,48 @@ class ArmCurve:
         some diverged."""
         here = self.log_steps_within(log_seconds, all_in=all_in)
         if not self.finished.all():
-            return np.asarray(
-                np.median(self.seeds_at(here, np.zeros(len(self.finished)), fitted=True), axis=0)
-            )
+            unmoved = np.zeros(len(self.finished))
+            return np.asarray(np.median(self.seeds_at(here, unmoved, fitted=True), axis=0))
         assert self.curves is not None
         return np.asarray(evaluate(self.curves.log_steps, self.fits[:1], here)[0])
 
     def loss(self) -> Band:
         """The log loss at the budget (one point)."""
-        here, still = np.array([math.log(self.steps)]), np.zeros(len(self.finished))
+        here, unmoved = np.array([math.log(self.steps)]), np.zeros(len(self.finished))
         if not self.finished.all():
-            return ranked(self.seeds_at(here, still, fitted=True))
-        return interval(self.fits_at(here, still), self.seeds_at(here, still), self.groups)
-
-
-REACH = 0.9
-"""A curve that ends before this fraction of the steps that the budget allows is pointed out."""
-
-
-RISE = 0.05
-"""A last point this much above the non-increasing fit is pointed out: the arm did better with less
-training."""
-
-
-def group_draws(runs: Sequence[ArmRun]) -> Array | None:
-    """[R, G]: draws of the test groups that all finished ``runs`` share, or None if they do not
-    share (or report) any."""
-    errors = [run.trace()[1] for run in runs if not run.diverged]
-    known = [each for each in errors if each is not None]
-    if (
-        not known
-        or len(known) < len(errors)
-        or any(each.weights != known[0].weights for each in known)
-    ):
-        return None
-    return draw_groups(len(known[0].weights)) if len(known[0].weights) > 1 else None
+            return ranked(self.seeds_at(here, unmoved, fitted=True))
+        return interval(self.fits_at(here, unmoved), self.seeds_at(here, unmoved), self.groups)
 
 
 def arm_curve(runs: Sequence[ArmRun], setting: Setting, draws: Array | None) -> ArmCurve:
-    """One arm's side, seeds in the order of ``runs``."""
-    finished = np.array([not run.diverged for run in runs])
+    """The arm that made ``runs`` (one for each paired seed, in order) under ``setting``.
+
+    ``draws`` [R, G] are those of the test groups, of :func:`group_draws` over both arms.
+    """
     curves = [seed_curve(*run.trace(), draws) for run in runs if not run.diverged]
     batch_size = float(runs[0].record.recipe.batch_size)
     log_tau = _log_tau(runs)
     steps = _steps(runs, setting, batch_size, log_tau)
     return ArmCurve(
         curves=gather(curves).reaching(math.log(steps)) if curves else None,
-        finished=finished,
+        finished=np.array([not run.diverged for run in runs]),
         log_tau=log_tau,
         steps=steps,
         batch_size=batch_size,
         compile_seconds=float(np.mean([run.record.clock.compile for run in runs])),
         groups=0 if draws is None else draws.shape[1],
     )
+
+
+def group_draws(runs: Sequence[ArmRun]) -> Array | None:
+    """[R, G]: draws of the test groups that all finished ``runs`` share, or None if they do not
+    share (or report) any."""
+    errors = [run.trace()[1] for run in runs if not run.diverged]
+    weights = [None if each is None else each.weights for each in errors]
+    first = weights[0] if weights else None
+    if first is None or len(first) < 2 or any(each != first for each in weights):
+        return None
+    return draw_groups(len(first))
 
 
 def seed_curve(
@@ -191,8 +170,9 @@ def seed_curve(
 
 def group_means(values: Sequence[Sequence[float]], weights: Sequence[float], draws: Array) -> Array:
     """[R, K]: the weighted mean over groups of ``values`` [K][G] in each of ``draws`` [R, G]."""
-    rows = np.asarray(weights)
-    return np.asarray(draws @ (np.asarray(values) * rows).T / (draws @ rows)[:, None])
+    row_weights = np.asarray(weights)
+    sums = draws @ (np.asarray(values) * row_weights).T
+    return np.asarray(sums / (draws @ row_weights)[:, None])
 
 
 def final_groups(record: RunRecord) -> GroupErrors | None:
@@ -205,16 +185,15 @@ def final_groups(record: RunRecord) -> GroupErrors | None:
     )
 
 
-def caveats(sides: Mapping[str, ArmCurve], draws: Array | None) -> list[str]:
-    """What a reader must know about the curves and intervals of the two ``sides``, as sentences."""
-    notes = []
-    arms = list(sides)
-    seeds = len(sides[arms[0]].finished)
+def caveats(arms: Mapping[str, ArmCurve], draws: Array | None) -> list[str]:
+    """What a reader must know about the curves and intervals of both ``arms``, as sentences."""
+    seeds = len(next(iter(arms.values())).finished)
     failed = [
-        f"{int((~each.finished).sum())} of the {arm} arm"
-        for arm, each in sides.items()
-        if not each.finished.all()
+        f"{int((~curve.finished).sum())} of the {arm} arm"
+        for arm, curve in arms.items()
+        if not curve.finished.all()
     ]
+    notes = []
     if failed:
         notes.append(
             f"diverged: {', '.join(failed)}; medians and rank intervals over seeds stand for means"
@@ -222,48 +201,49 @@ def caveats(sides: Mapping[str, ArmCurve], draws: Array | None) -> list[str]:
     elif draws is None and seeds > 1:
         notes.append("no test groups shared by all runs: the intervals cover seeds only")
     if seeds == 1:
+        cover = "no intervals" if draws is None else "the intervals cover the test set only"
+        notes.append(f"one seed: {cover}")
+    for arm, curve in arms.items():
+        notes += _caveats_of(arm, curve)
+    return notes
+
+
+def _caveats_of(arm: str, curve: ArmCurve) -> list[str]:
+    notes = []
+    if curve.log_tau is None:
+        notes.append(f"the step time of the {arm} arm was not measured")
+    if curve.curves is None:
+        return notes
+    reached = math.exp(curve.curves.measured_to) / curve.steps
+    if reached < REACH:
         notes.append(
-            "one seed: "
-            + ("no intervals" if draws is None else "the intervals cover the test set only")
+            f"the {arm} curve ends at {reached:.0%} of the budget's steps as timed; "
+            "its last value stands for the rest"
         )
-    for arm, each in sides.items():
-        if each.log_tau is None:
-            notes.append(f"the step time of the {arm} arm was not measured")
-        reached = 1.0 if each.curves is None else math.exp(each.curves.measured_to) / each.steps
-        if reached < REACH:
-            notes.append(
-                f"the {arm} curve ends at {reached:.0%} of the budget's steps as timed; its last value stands for the rest"
-            )
-        if each.curves is not None:
-            measured = float(each.curves.log_loss[0, :, -1].mean())
-            rise = math.exp(measured - float(each.fits[0, -1])) - 1
-            if rise > RISE:
-                notes.append(
-                    f"the {arm} arm's test loss rises at the end and lies {rise:.0%} above its non-increasing fit"
-                )
+    measured = float(curve.curves.log_loss[0, :, -1].mean())
+    rise = math.exp(measured - float(curve.fits[0, -1])) - 1
+    if rise > RISE:
+        notes.append(
+            f"the {arm} arm's test loss rises at the end and lies {rise:.0%} above its "
+            "non-increasing fit"
+        )
     return notes
 
 
 def _log_tau(runs: Sequence[ArmRun]) -> Array | None:
     """[S] log seconds a step; a seed without timing (it diverged first) takes the mean of the
     others; None if none has it."""
-    rates = [run.record.throughput.samples_per_second for run in runs]
-    known = [
-        math.log(run.record.recipe.batch_size / rate)
-        for run, rate in zip(runs, rates, strict=True)
-        if rate
-    ]
-    if not known or any(
-        not rate and not run.diverged for run, rate in zip(runs, rates, strict=True)
-    ):
+    log_taus: list[float | None] = []
+    for run in runs:
+        rate = run.record.throughput.samples_per_second
+        if not rate and not run.diverged:
+            return None
+        log_taus.append(math.log(run.record.recipe.batch_size / rate) if rate else None)
+    known = [log_tau for log_tau in log_taus if log_tau is not None]
+    if not known:
         return None
     mean = float(np.mean(known))
-    return np.array(
-        [
-            math.log(run.record.recipe.batch_size / rate) if rate else mean
-            for run, rate in zip(runs, rates, strict=True)
-        ]
-    )
+    return np.array([mean if log_tau is None else log_tau for log_tau in log_taus])
 
 
 def _steps(

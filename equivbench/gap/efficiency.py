@@ -1,5 +1,5 @@
 """The efficiency gap of each pair: which arm has the lower test loss under one budget, and how much
-faster the other would have to be to tie (design.md, "The efficiency gap")."""
+faster the other would have to be to tie (docs/gap.md)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from numpy.typing import NDArray
 
 from equivbench.gap.arm_curve import ArmCurve, arm_curve, caveats, group_draws
 from equivbench.gap.breakeven import CurvePair
-from equivbench.gap.finals import TWIRLS, Final, TwirledLoss, log_mean, twirl_at
-from equivbench.gap.intervals import UNKNOWN, UNTIMED, Band, Quantity, Timed, exponential
+from equivbench.gap.finals import TWIRLS, FinalErrors, TwirledLoss, twirled_loss
+from equivbench.gap.intervals import (
+    UNKNOWN,
+    UNTIMED,
+    Quantity,
+    Timed,
+    exponential,
+    geometric_mean,
+)
 from equivbench.gap.leads import NO_LEAD, Course, Lead, LeadChange, behind_at, claim_leads, follow
-from equivbench.gap.pairing import ARMS, AUGMENTED, EQUIVARIANT, Contestant, MatchedRuns, pair_up
+from equivbench.gap.pairing import ARMS, ArmRun, Contestant, MatchedRuns, Setting, pair_up
 from equivbench.gap.power_laws import ENOUGH, PowerLaw, power_law
 from equivbench.records.schema import RunRecord
 
@@ -83,176 +90,228 @@ class PairGap:
 
 
 def efficiency_gap(records: Sequence[RunRecord]) -> list[PairGap]:
-    """One gap per task, pair, preset, machine, data, rules version, budget, variant and kernels;
-    nothing is ever mixed.
+    """The efficiency gap of every pair of arms in ``records``.
 
-    Pairs of which only one arm (or no common seed) is there are left out;
-    :func:`equivbench.gap.pairing.pair_up` says why. Leads are corrected over all gaps that are
-    returned (Holm).
+    Parameters
+    ----------
+    records
+        Run records, such as ``equivbench.load_results("results")`` gives. Records of different
+        tasks, pairs, presets, machines, data, rules, budgets or variants are never mixed.
+
+    Returns
+    -------
+    list of PairGap
+        One for each setting and kernel backend under which both arms have a common seed;
+        :func:`equivbench.gap.pairing.pair_up` says why others are left out. Losses are in the
+        task's board unit. Leads are corrected over all gaps that are returned (Holm).
+
+    Notes
+    -----
+    With tau the seconds a step, n* the steps at which an arm's loss L(n) comes down to the final
+    loss of the other and B = n_other tau_other the budget, the break-even speed-up is
+
+        s* = n* tau / B = (n* / n_other) (tau / tau_other),
+
+    sample efficiency times speed. ``docs/gap.md`` explains each quantity.
     """
     return [each.gap for each in measure_gaps(records)]
 
 
 @dataclass(frozen=True)
 class MeasuredGap:
-    """A gap, the contest it was read from (the equivariant arm as chaser) and its course over the
-    budget, compilation left out (None without step times or curves)."""
+    """A gap with what it was read from."""
 
     gap: PairGap
     runs: MatchedRuns
     curves: CurvePair
+    """The equivariant arm against the augmented one."""
     course: Course | None
+    """Over the budget, compilation left out; None without step times or curves."""
 
 
 def measure_gaps(records: Sequence[RunRecord]) -> list[MeasuredGap]:
     """The gaps of :func:`efficiency_gap`, in the same order, with what they were read from."""
-    measured = [_gap(comparison) for comparison in pair_up(records).matched]
-    leads = claim_leads([(equal_time, each.gap.n_seeds) for each, equal_time in measured])
-    gaps = fit_scaling(
-        [replace(each.gap, lead=lead) for (each, _), lead in zip(measured, leads, strict=True)]
+    measured = [_measure(runs) for runs in pair_up(records).matched]
+    equal_times = [each.curves.at_equal_time() for each in measured]
+    leads = claim_leads(
+        [(band, each.gap.n_seeds) for band, each in zip(equal_times, measured, strict=True)]
     )
-    return [replace(each, gap=gap) for (each, _), gap in zip(measured, gaps, strict=True)]
+    gaps = [
+        replace(each.gap, lead=lead, behind=behind_at(band))
+        for each, lead, band in zip(measured, leads, equal_times, strict=True)
+    ]
+    return [replace(each, gap=gap) for each, gap in zip(measured, _with_scaling(gaps), strict=True)]
 
 
-def _gap(comparison: MatchedRuns) -> tuple[MeasuredGap, Band]:
-    setting = comparison.setting
-    runs = {EQUIVARIANT: comparison.equivariant, AUGMENTED: comparison.augmented}
-    notes, reasons = list(comparison.notes), dict[str, str]()
-    draws = group_draws([*comparison.equivariant, *comparison.augmented])
-    equivariant, augmented = (arm_curve(runs[arm], setting, draws) for arm in ARMS)
-    contest = CurvePair(equivariant, augmented, setting.budget_kind == "seconds")
-    diverged = {arm: sum(run.diverged for run in runs[arm]) for arm in ARMS}
-    pairs = zip(comparison.equivariant, comparison.augmented, strict=True)
-    n_diverged = sum(first.diverged or second.diverged for first, second in pairs)
-    notes += caveats(dict(zip(ARMS, (equivariant, augmented), strict=True)), draws)
+def _measure(runs: MatchedRuns) -> MeasuredGap:
+    """The gap of ``runs``, but for what needs the other gaps: its lead and its scaling."""
+    setting, by_arm = runs.setting, {"equivariant": runs.equivariant, "augmented": runs.augmented}
+    draws = group_draws([*runs.equivariant, *runs.augmented])
+    equivariant = arm_curve(runs.equivariant, setting, draws)
+    augmented = arm_curve(runs.augmented, setting, draws)
+    curves = CurvePair(equivariant, augmented, setting.budget_kind == "seconds")
+    course = follow(curves)
+    final = FinalErrors.of(runs.augmented, draws)
+    s_star, sample_efficiency, speed = _break_even(curves)
+    s_star_augmented, sample_efficiency_augmented, _ = _break_even(curves.exchanged)
+    symmetry_penalty = final.mean(lambda total, equivariance: equivariance / total)
 
-    s_star, sample_efficiency, speed = _break_even(contest)
-    s_star_augmented, sample_efficiency_augmented, _ = _break_even(contest.exchanged)
-    if equivariant.tau is None or augmented.tau is None:
-        untimed = " and ".join(
-            arm
-            for arm, each in zip(ARMS, (equivariant, augmented), strict=True)
-            if each.tau is None
-        )
-        for name in ("throughput_ratio", "s_star_equivariant", "s_star_augmented", "speed"):
-            reasons[name] = (
-                f"the step time of the {untimed} arm was not measured (throughput.samples_per_second is null)"
-            )
-        if contest.timed_budget:
-            reasons["sample_efficiency"] = reasons["sample_efficiency_augmented"] = reasons["speed"]
-    equal_time = contest.at_equal_time()
-    course = follow(contest)
-    final = Final.of(comparison.augmented, draws)
+    reasons = _untimed_reasons(curves)
+    twirl = {n: twirled_loss(n, runs, final, reasons) for n in TWIRLS}
+    if symmetry_penalty == UNKNOWN:
+        reasons["symmetry_penalty"] = "no finished run of the augmented arm has a share"
+    notes = [*runs.notes, *caveats({"equivariant": equivariant, "augmented": augmented}, draws)]
+    if _order_turns(s_star):
+        notes.append("with compilation counted the order of the arms turns round")
+    pairs = zip(runs.equivariant, runs.augmented, strict=True)
     gap = PairGap(
-        task=setting.task,
-        pair=setting.pair,
-        preset=setting.preset,
-        machine_key=setting.machine_key,
-        dataset={
-            "name": setting.dataset,
-            "sha256": setting.dataset_sha256,
-            "sizes": dict(setting.sizes),
-        },
-        rules_version=setting.rules_version,
-        budget={"kind": setting.budget_kind, "limit": setting.budget_limit},
-        variant=dict(setting.variant),
-        kernels=comparison.kernels,
-        seeds=list(comparison.seeds),
-        n_seeds=len(comparison.seeds),
-        n_diverged=n_diverged,
-        diverged=diverged,
+        **_described(setting),
+        kernels=runs.kernels,
+        seeds=list(runs.seeds),
+        n_seeds=len(runs.seeds),
+        n_diverged=sum(first.diverged or second.diverged for first, second in pairs),
+        diverged={arm: sum(run.diverged for run in by_arm[arm]) for arm in ARMS},
         throughput_ratio=_throughput_ratio(equivariant, augmented),
         loss_equivariant=exponential(equivariant.loss()),
         loss_augmented=exponential(augmented.loss()),
-        loss_ratio=exponential(contest.loss_ratio()),
+        loss_ratio=exponential(curves.loss_ratio()),
         s_star_equivariant=s_star,
         s_star_augmented=s_star_augmented,
         sample_efficiency=sample_efficiency,
         sample_efficiency_augmented=sample_efficiency_augmented,
         speed=speed,
-        symmetry_penalty=final.mean(lambda total, equivariance: equivariance / total),
-        explained={
-            arm: _mean([run.record.final.explained for run in runs[arm] if run.record.final])
-            for arm in ARMS
-        },
-        epochs={arm: float(np.mean([run.record.epochs for run in runs[arm]])) for arm in ARMS},
-        twirl={n: twirl_at(n, comparison, final, reasons) for n in TWIRLS},
-        behind=behind_at(equal_time),
+        symmetry_penalty=symmetry_penalty,
+        explained={arm: _explained(by_arm[arm]) for arm in ARMS},
+        epochs={arm: float(np.mean([run.record.epochs for run in by_arm[arm]])) for arm in ARMS},
+        twirl=twirl,
+        behind=None,
         lead=NO_LEAD,
         lead_changes=[] if course is None else course.changes,
         scaling=None,
         notes=notes,
         reasons=reasons,
     )
-    steady, all_in = s_star.steady.value, s_star.all_in.value
-    if steady and all_in and s_star.steady.censored is None and (steady - 1) * (all_in - 1) < 0:
-        notes.append("with compilation counted the order of the arms turns round")
-    if gap.symmetry_penalty == UNKNOWN:
-        reasons["symmetry_penalty"] = "no finished run of the augmented arm has a share"
-    return MeasuredGap(gap, comparison, contest, course), equal_time
+    return MeasuredGap(gap, runs, curves, course)
 
 
-def _break_even(contest: CurvePair) -> tuple[Timed, Quantity, Timed]:
-    """The chaser's s*, its sample efficiency, and the speed that is the quotient of the two."""
-    chaser, target = contest.chaser, contest.target
-    crossing = contest.break_even()
-    efficiency = crossing.steps.map(lambda log_steps: float(np.exp(log_steps)) / target.steps)
-    if chaser.tau is None or target.tau is None:
-        return UNTIMED, UNKNOWN if contest.timed_budget else efficiency, UNTIMED
-    tau, budget = chaser.tau, target.steps * target.tau
-    spread = budget + target.compile_seconds
+def _described(setting: Setting) -> dict[str, Any]:
+    """The fields of a gap that say what was compared."""
+    return {
+        "task": setting.task,
+        "pair": setting.pair,
+        "preset": setting.preset,
+        "machine_key": setting.machine_key,
+        "dataset": {
+            "name": setting.dataset,
+            "sha256": setting.dataset_sha256,
+            "sizes": dict(setting.sizes),
+        },
+        "rules_version": setting.rules_version,
+        "budget": {"kind": setting.budget_kind, "limit": setting.budget_limit},
+        "variant": dict(setting.variant),
+    }
+
+
+def _break_even(pair: CurvePair) -> tuple[Timed, Quantity, Timed]:
+    """The arm's s*, its sample efficiency, and the speed that is the quotient of the two.
+
+    With the crossing at n* steps, the other arm's n_o steps of tau_o seconds (B = n_o tau_o) and
+    compile seconds c and c_o:
+
+    - sample efficiency n* / n_o;
+    - s* = n* tau / B, all-in (n* tau + c) / (B + c_o);
+    - speed tau / tau_o, all-in (tau + c / n*) n_o / (B + c_o).
+    """
+    arm, other = pair.arm, pair.other
+    crossing = pair.break_even()
+    efficiency = crossing.steps.map(lambda log_steps: _exp(log_steps) / other.steps)
+    if arm.tau is None or other.tau is None:
+        return UNTIMED, UNKNOWN if pair.timed_budget else efficiency, UNTIMED
+    tau, budget = arm.tau, other.steps * other.tau
+    budget_all_in = budget + other.compile_seconds
     s_star = Timed(
-        crossing.time.map(lambda log_steps: float(np.exp(log_steps)) * tau / budget),
-        crossing.time.map(
-            lambda log_steps: (float(np.exp(log_steps)) * tau + chaser.compile_seconds) / spread
+        steady=crossing.time.map(lambda log_steps: _exp(log_steps) * tau / budget),
+        all_in=crossing.time.map(
+            lambda log_steps: (_exp(log_steps) * tau + arm.compile_seconds) / budget_all_in
         ),
     )
-    steady = log_mean(chaser.jitter - target.jitter).map(
-        lambda ratio: ratio * tau / (budget / target.steps)
+    speed = geometric_mean(arm.jitter - other.jitter).map(
+        lambda ratio: ratio * tau / (budget / other.steps)
     )
-    if chaser.compile_seconds > 0:
-        # The later the crossing, the thinner the compile seconds are spread: speed falls where
-        # steps rise.
-        all_in = crossing.steps.map(
-            lambda log_steps: (
-                (tau + chaser.compile_seconds / float(np.exp(log_steps))) * target.steps / spread
-            ),
-            falling=True,
-        )
-    else:
-        all_in = steady.map(lambda ratio: ratio * budget / spread)
-    return s_star, efficiency, Timed(steady, all_in)
+    if arm.compile_seconds == 0:
+        return s_star, efficiency, Timed(speed, speed.map(lambda r: r * budget / budget_all_in))
+    # The later the crossing, the thinner the compile seconds are spread: speed falls where steps
+    # rise.
+    speed_all_in = crossing.steps.map(
+        lambda log_steps: (
+            (tau + arm.compile_seconds / _exp(log_steps)) * other.steps / budget_all_in
+        ),
+        falling=True,
+    )
+    return s_star, efficiency, Timed(speed, speed_all_in)
+
+
+def _exp(log_steps: float) -> float:
+    # By numpy, which gives infinity where math.exp raises.
+    return float(np.exp(log_steps))
 
 
 def _throughput_ratio(equivariant: ArmCurve, augmented: ArmCurve) -> Timed:
+    """Equivariant over augmented seconds a sample; all-in with each arm's compile seconds spread
+    over its budget."""
     if equivariant.tau is None or augmented.tau is None:
         return UNTIMED
     per_sample = (equivariant.tau / equivariant.batch_size) / (augmented.tau / augmented.batch_size)
-    steady = log_mean(equivariant.jitter - augmented.jitter).map(lambda ratio: ratio * per_sample)
-    overhead = [
-        1 + each.compile_seconds / (each.steps * tau)
-        for each, tau in ((equivariant, equivariant.tau), (augmented, augmented.tau))
-    ]
-    return Timed(steady, steady.map(lambda ratio: ratio * overhead[0] / overhead[1]))
+    steady = geometric_mean(equivariant.jitter - augmented.jitter).map(
+        lambda ratio: ratio * per_sample
+    )
+    first = 1 + equivariant.compile_seconds / (equivariant.steps * equivariant.tau)
+    second = 1 + augmented.compile_seconds / (augmented.steps * augmented.tau)
+    return Timed(steady, steady.map(lambda ratio: ratio * first / second))
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+def _untimed_reasons(curves: CurvePair) -> dict[str, str]:
+    """Why the quantities that need a step time were not measured, by name; empty if they were."""
+    arms = {"equivariant": curves.arm, "augmented": curves.other}
+    untimed = [arm for arm, curve in arms.items() if curve.tau is None]
+    if not untimed:
+        return {}
+    names = ["throughput_ratio", "s_star_equivariant", "s_star_augmented", "speed"]
+    if curves.timed_budget:
+        names += ["sample_efficiency", "sample_efficiency_augmented"]
+    reason = (
+        f"the step time of the {' and '.join(untimed)} arm was not measured "
+        "(throughput.samples_per_second is null)"
+    )
+    return dict.fromkeys(names, reason)
+
+
+def _order_turns(s_star: Timed) -> bool:
+    """Whether the arm that leads at steady state is behind with compilation counted."""
+    steady, all_in = s_star.steady.value, s_star.all_in.value
+    if not steady or not all_in or s_star.steady.censored is not None:
+        return False
+    return (steady - 1) * (all_in - 1) < 0
+
+
+def _explained(runs: Sequence[ArmRun]) -> float | None:
+    finals = [run.record.final for run in runs if run.record.final]
+    known = [final.explained for final in finals if final.explained is not None]
     return float(np.mean(known)) if known else None
 
 
-def fit_scaling(gaps: Sequence[PairGap]) -> list[PairGap]:
+def _with_scaling(gaps: Sequence[PairGap]) -> list[PairGap]:
     """``gaps`` with ``scaling`` filled in where the same setting was run at three or more budgets
     of one kind."""
     series: dict[str, list[PairGap]] = defaultdict(list)
     for gap in gaps:
         if gap.loss_equivariant.value is not None and gap.loss_augmented.value is not None:
             series[_apart_from_budget(gap)].append(gap)
-    fits = {name: _fit(members) for name, members in series.items() if len(members) >= ENOUGH}
+    fits = {name: _scaling(members) for name, members in series.items() if len(members) >= ENOUGH}
     return [replace(gap, scaling=fits.get(_apart_from_budget(gap))) for gap in gaps]
 
 
-def _fit(members: Sequence[PairGap]) -> dict[str, PowerLaw]:
+def _scaling(members: Sequence[PairGap]) -> dict[str, PowerLaw]:
     budgets = [float(gap.budget["limit"]) for gap in members]
     losses = {
         "equivariant": [gap.loss_equivariant.value for gap in members],

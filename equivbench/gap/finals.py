@@ -1,5 +1,5 @@
 """What the final evaluations alone say: means over finished seeds of functions of both error parts,
-and test-time twirling."""
+and what averaging over rotations at test time would give."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.gap.arm_curve import final_groups, group_means
-from equivbench.gap.intervals import UNKNOWN, Quantity, Resampled, exponential, plain, student
+from equivbench.gap.intervals import (
+    UNKNOWN,
+    Quantity,
+    Resampled,
+    geometric_mean,
+    plain,
+    student,
+)
 from equivbench.gap.pairing import ArmRun, MatchedRuns
+from equivbench.records.schema import GroupErrors
 
 Array = NDArray[np.float64]
 TWIRLS = (2, 4, 8)
@@ -28,17 +36,19 @@ class TwirledLoss:
 
 
 @dataclass(frozen=True)
-class Final:
-    """Final errors of the finished seeds that have both parts: ``total`` and ``equivariance`` [S],
-    and with the test groups drawn anew [S, R] (None where groups are not shared)."""
+class FinalErrors:
+    """Final errors of the finished seeds that have both parts."""
 
     total: Array
+    """[S]"""
     equivariance: Array
+    """[S]"""
     drawn: tuple[Array, Array] | None
+    """Both with the test groups drawn anew, [S, R]; None where groups are not shared."""
     groups: int
 
     @classmethod
-    def of(cls, runs: Sequence[ArmRun], draws: Array | None) -> Final:
+    def of(cls, runs: Sequence[ArmRun], draws: Array | None) -> FinalErrors:
         """Those of ``runs``, and with ``draws`` [R, G] of the test groups."""
         known = [
             (run.record, final.total, final.equivariance)
@@ -48,22 +58,13 @@ class Final:
             and final.total
             and final.equivariance is not None
         ]
-        groups = [
-            each for each in (final_groups(record) for record, _, _ in known) if each is not None
-        ]
-        drawn = None
-        if draws is not None and known and len(groups) == len(known):
-            total = np.array(
-                [group_means(each.total, each.weights, draws)[1:, 0] for each in groups]
-            )
-            equivariance = np.array(
-                [group_means(each.equivariance, each.weights, draws)[1:, 0] for each in groups]
-            )
-            drawn = total, equivariance
-        values = np.array(
-            [(total, equivariance) for _, total, equivariance in known], dtype=np.float64
-        ).reshape(-1, 2)
-        return cls(values[:, 0], values[:, 1], drawn, 0 if draws is None else draws.shape[1])
+        groups = [final_groups(record) for record, _, _ in known]
+        return cls(
+            np.array([total for _, total, _ in known], dtype=np.float64),
+            np.array([equivariance for _, _, equivariance in known], dtype=np.float64),
+            None if draws is None else _drawn(groups, draws),
+            0 if draws is None else draws.shape[1],
+        )
 
     def mean(self, function: Callable[[Array, Array], Array]) -> Quantity:
         """Mean over seeds of ``function(total, equivariance)``."""
@@ -76,9 +77,24 @@ class Final:
         return plain(student(values.mean(keepdims=True), values[:, None], resampled))
 
 
-def twirl_at(n: int, comparison: MatchedRuns, final: Final, reasons: dict[str, str]) -> TwirledLoss:
-    """The augmented arm, ``final`` at its end, averaged over ``n`` rotations; what was not measured
-    is put into ``reasons``."""
+def _drawn(groups: Sequence[GroupErrors | None], draws: Array) -> tuple[Array, Array] | None:
+    """Total and equivariance error [S, R] of each seed's ``groups`` in each of ``draws``."""
+    known = [each for each in groups if each is not None]
+    if not known or len(known) < len(groups):
+        return None
+    total = [group_means(each.total, each.weights, draws)[1:, 0] for each in known]
+    equivariance = [group_means(each.equivariance, each.weights, draws)[1:, 0] for each in known]
+    return np.array(total), np.array(equivariance)
+
+
+def twirled_loss(
+    n: int, runs: MatchedRuns, final: FinalErrors, reasons: dict[str, str]
+) -> TwirledLoss:
+    """The augmented arm, ``final`` at its end, averaged over ``n`` rotations: its loss is
+    total - V + V/n on average over their choice (V: equivariance error).
+
+    What was not measured is put into ``reasons``.
+    """
     loss = final.mean(lambda total, equivariance: total - equivariance + equivariance / n)
     if loss == UNKNOWN:
         reasons[f"twirl.{n}.loss"] = (
@@ -86,7 +102,7 @@ def twirl_at(n: int, comparison: MatchedRuns, final: Final, reasons: dict[str, s
         )
     rates = [
         (first.record.inference.samples_per_second, second.record.inference.twirl.get(str(n)))
-        for first, second in zip(comparison.equivariant, comparison.augmented, strict=True)
+        for first, second in zip(runs.equivariant, runs.augmented, strict=True)
     ]
     logs = np.array([np.log(first / second) for first, second in rates if first and second])
     if not len(logs):
@@ -94,9 +110,4 @@ def twirl_at(n: int, comparison: MatchedRuns, final: Final, reasons: dict[str, s
             f"no seed has the inference rates of both arms (augmented: averaged over {n} rotations)"
         )
         return TwirledLoss(loss, UNKNOWN)
-    return TwirledLoss(loss, log_mean(logs))
-
-
-def log_mean(logs: Array) -> Quantity:
-    """exp of the mean of ``logs`` [S], with its Student interval."""
-    return exponential(student(logs.mean(keepdims=True), logs[:, None], None))
+    return TwirledLoss(loss, geometric_mean(logs))

@@ -1,9 +1,8 @@
-"""Which arm leads at the budget, by enough seeds and Holm's correction over pairs, and at which smaller
-budgets the lead changes hands.
+"""Which arm leads at the budget, by enough seeds and Holm's correction over pairs, and at which
+smaller budgets the lead changes hands.
 
-Constant rate and EMA make each point of a curve a result of that smaller budget, up to tuning
-(design.md), so one run under a budget of B device seconds holds the comparison at every budget
-below B.
+Constant rate and EMA make each point of a curve a result of that smaller budget, up to tuning, so
+one run under a budget of B device seconds holds the comparison at every budget below B.
 """
 
 from __future__ import annotations
@@ -21,8 +20,13 @@ from equivbench.gap.curves import decreasing, last_crossing
 from equivbench.gap.intervals import LEVEL, UNKNOWN, Band, Quantity, exponential
 from equivbench.gap.pairing import Contestant
 
+Array = NDArray[np.float64]
 LEAD_SEEDS = 6
 """No lead is claimed below this many paired seeds."""
+POINTS = 32
+"""Budgets at which the ratio is read, evenly spaced in the logarithm; between them it is
+interpolated."""
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -58,43 +62,20 @@ def claim_leads(tests: Sequence[tuple[Band, int]]) -> list[Lead]:
         for index, (band, seeds) in enumerate(tests)
         if seeds >= LEAD_SEEDS and math.isfinite(band.p[0])
     ]
-    corrected = dict(
-        zip(tested, holm([float(tests[index][0].p[0]) for index in tested]), strict=True)
-    )
+    adjusted = holm([float(tests[index][0].p[0]) for index in tested])
+    corrected = dict(zip(tested, adjusted, strict=True))
     return [_claim(band, seeds, corrected.get(index)) for index, (band, seeds) in enumerate(tests)]
 
 
-def _claim(band: Band, seeds: int, p_holm: float | None) -> Lead:
-    p = float(band.p[0]) if math.isfinite(band.p[0]) else None
-    if seeds < LEAD_SEEDS:
-        return Lead(
-            None,
-            p,
-            None,
-            f"{seeds} seed{'s' * (seeds != 1)}; a lead is claimed from {LEAD_SEEDS} on",
-        )
-    if p_holm is None:
-        return Lead(None, p, None, "no seed tells the arms apart")
-    if p_holm >= 1 - LEVEL:
-        return Lead(
-            None,
-            p,
-            p_holm,
-            f"{_shown(p_holm)} after Holm's correction over pairs, not below {1 - LEVEL:.2g}",
-        )
-    leader: Contestant = "augmented" if band.mid[0] > 0 else "equivariant"
-    return Lead(
-        leader, p, p_holm, f"{seeds} seeds, {_shown(p_holm)} after Holm's correction over pairs"
-    )
-
-
-def _shown(p: float) -> str:
-    """In words no more precise than a Student test of a few seeds can be."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given (Holm 1979)."""
+    """Holm's step-down adjusted p-values, in the order given.
+
+    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_j).
+
+    References
+    ----------
+    Holm, Scandinavian Journal of Statistics 6, 65 (1979).
+    """
     adjusted = [0.0] * len(p_values)
     running = 0.0
     for rank, index in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
@@ -103,15 +84,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-Array = NDArray[np.float64]
+def _claim(band: Band, seeds: int, p_holm: float | None) -> Lead:
+    p = float(band.p[0]) if math.isfinite(band.p[0]) else None
+    if seeds < LEAD_SEEDS:
+        count = f"{seeds} seed{'s' * (seeds != 1)}"
+        return Lead(None, p, None, f"{count}; a lead is claimed from {LEAD_SEEDS} on")
+    if p_holm is None:
+        return Lead(None, p, None, "no seed tells the arms apart")
+    shown = f"{_shown(p_holm)} after Holm's correction over pairs"
+    if p_holm >= 1 - LEVEL:
+        return Lead(None, p, p_holm, f"{shown}, not below {1 - LEVEL:.2g}")
+    leader: Contestant = "augmented" if band.mid[0] > 0 else "equivariant"
+    return Lead(leader, p, p_holm, f"{seeds} seeds, {shown}")
 
 
-POINTS = 32
-"""Budgets at which the ratio is read, evenly spaced in the logarithm; between them it is
-interpolated."""
-
-
-ROUNDING = 1e-9
+def _shown(p: float) -> str:
+    """In words no more precise than a Student test of a few seeds can be."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 @dataclass(frozen=True)
@@ -132,6 +121,14 @@ class LeadChange:
     def decided(self) -> bool:
         """Whether the intervals put one arm ahead before and the other after."""
         return self.seconds.low is not None and self.seconds.high is not None
+
+
+@dataclass(frozen=True)
+class SignChange:
+    """A change of the sign of a log ratio: as :class:`LeadChange`, in logarithms."""
+
+    log_seconds: Quantity
+    to: Contestant
 
 
 @dataclass(frozen=True)
@@ -158,20 +155,21 @@ class Course:
             return UNKNOWN
         grid, here = np.log(self.seconds), math.log(seconds)
         right = int(np.searchsorted(grid, here).clip(min(1, len(grid) - 1), len(grid) - 1))
-        neighbours = self.ratio[max(right - 1, 0)], self.ratio[right]
-        ends = grid[max(right - 1, 0)], grid[right]
+        left = max(right - 1, 0)
+        before, after = self.ratio[left], self.ratio[right]
 
-        def between(parts: list[float | None]) -> float | None:
-            known = [part for part in parts if part is not None]
-            return (
-                math.exp(np.interp(here, ends, np.log(known))) if len(known) == len(parts) else None
-            )
+        def between(first: float | None, second: float | None) -> float | None:
+            if first is None or second is None:
+                return None
+            ends = [grid[left], grid[right]]
+            return math.exp(np.interp(here, ends, np.log([first, second])))
 
-        value, low, high = (
-            between([getattr(each, name) for each in neighbours])
-            for name in ("value", "low", "high")
+        return Quantity(
+            between(before.value, after.value),
+            between(before.low, after.low),
+            between(before.high, after.high),
+            after.censored,
         )
-        return Quantity(value, low, high, neighbours[1].censored)
 
     def ahead(self, seconds: float) -> Contestant | None:
         """The arm that the interval of the ratio puts ahead at a budget of ``seconds``; None where
@@ -182,52 +180,41 @@ class Course:
         return "augmented" if quantity.low is not None and quantity.low > 1 else None
 
 
-@dataclass(frozen=True)
-class SignChange:
-    """A change of the sign of a log ratio: as :class:`LeadChange`, in logarithms."""
-
-    log_seconds: Quantity
-    to: Contestant
-
-
-def follow(contest: CurvePair, *, all_in: bool = False) -> Course | None:
-    """The course of ``contest`` (the equivariant arm as chaser) over the budgets at which both arms
-    have a curve.
+def follow(pair: CurvePair, *, all_in: bool = False) -> Course | None:
+    """The course of ``pair`` (the equivariant arm first) over the budgets at which both arms have a
+    curve.
 
     ``all_in`` counts the compile seconds as spent. None where an arm has no curve or no step time.
     """
-    covered = coverage(contest, all_in=all_in)
+    covered = coverage(pair, all_in=all_in)
     if covered is None:
         return None
     first, last = covered
     grid = np.linspace(first, last, POINTS) if first < last else np.array([last])
-    band = contest.at_equal_seconds(grid, all_in=all_in)
-    ratio = [
-        exponential(Band(*(each[k : k + 1] for each in (band.mid, band.low, band.high, band.p))))
-        for k in range(len(grid))
-    ]
+    band = pair.at_equal_seconds(grid, all_in=all_in)
     turns = lead_changes(grid, band)
-    places = np.array([turn.log_seconds.value for turn in turns], dtype=np.float64)
-    losses = (
-        [math.exp(each) for each in contest.target.log_loss_within(places, all_in=all_in)]
-        if turns
-        else []
+    losses: Array = np.array([])
+    if turns:
+        places = np.array([turn.log_seconds.value for turn in turns], dtype=np.float64)
+        losses = pair.other.log_loss_within(places, all_in=all_in)
+    return Course(
+        seconds=[float(seconds) for seconds in np.exp(grid)],
+        ratio=[exponential(band.at(point)) for point in range(len(grid))],
+        changes=[
+            LeadChange(turn.log_seconds.map(math.exp), turn.to, math.exp(loss))
+            for turn, loss in zip(turns, losses, strict=True)
+        ],
     )
-    changes = [
-        LeadChange(turn.log_seconds.map(math.exp), turn.to, loss)
-        for turn, loss in zip(turns, losses, strict=True)
-    ]
-    return Course([float(seconds) for seconds in np.exp(grid)], ratio, changes)
 
 
-def coverage(contest: CurvePair, *, all_in: bool = False) -> tuple[float, float] | None:
+def coverage(pair: CurvePair, *, all_in: bool = False) -> tuple[float, float] | None:
     """Log seconds of the first and the last budget, up to that of the runs, at which both arms have
     been evaluated.
 
     A curve that ends a little before the budget, as timed, is held at its last value up to it, as
     everywhere in the gap. What ``--extend`` adds beyond the budget belongs to one arm alone.
     """
-    ends = [_ends(side, all_in) for side in (contest.chaser, contest.target)]
+    ends = [_ends(curve, all_in) for curve in (pair.arm, pair.other)]
     known = [each for each in ends if each is not None]
     if len(known) < len(ends):
         return None
@@ -248,37 +235,42 @@ def lead_changes(grid: Array, band: Band) -> list[SignChange]:
     if not np.isfinite(band.mid).all():
         return []
     sign = np.where(band.low > 0, 1, np.where(band.high < 0, -1, 0))
-    decided = np.flatnonzero(sign)
+    decided = {int(mark) for mark in np.flatnonzero(sign)}
     # The ends count as the estimate has them, so that what happens outside the decided stretches is
     # seen too.
-    marks = [int(mark) for mark in decided]
-    edges = {0, len(grid) - 1} - set(marks)
-    marks = sorted([*marks, *edges])
-    sides = [
-        int(sign[mark]) if mark not in edges else int(np.sign(band.mid[mark])) for mark in marks
-    ]
-    turns = []
+    undecided_ends = {0, len(grid) - 1} - decided
+    marks = sorted(decided | undecided_ends)
+    signs = [int(np.sign(band.mid[m])) if m in undecided_ends else int(sign[m]) for m in marks]
+    changes = []
     for k in range(1, len(marks)):
+        if signs[k - 1] * signs[k] >= 0:
+            continue
         before, after = marks[k - 1], marks[k]
-        if sides[k - 1] * sides[k] < 0:
-            low = None if before in edges else _bound(grid, band, before, before + 1, sides[k - 1])
-            high = None if after in edges else _bound(grid, band, after, after - 1, sides[k])
-            where = _turn(grid[before : after + 1], sides[k - 1] * band.mid[before : after + 1])
-            turns.append(
-                SignChange(
-                    _between(where, low, high), "augmented" if sides[k] > 0 else "equivariant"
-                )
-            )
-    return turns
+        stretch = slice(before, after + 1)
+        where = _turn(grid[stretch], signs[k - 1] * band.mid[stretch])
+        low = high = None
+        # The nearest monotone curve may cross before the estimate itself does; the interval always
+        # holds the value.
+        if before in decided:
+            low = min(_bound(grid, band, before, before + 1, signs[k - 1]), where)
+        if after in decided:
+            high = max(_bound(grid, band, after, after - 1, signs[k]), where)
+        to: Contestant = "augmented" if signs[k] > 0 else "equivariant"
+        changes.append(SignChange(Quantity(where, low, high), to))
+    return changes
 
 
-def _ends(side: ArmCurve, all_in: bool) -> tuple[float, float] | None:
-    if side.curves is None or side.tau is None:
+def _ends(curve: ArmCurve, all_in: bool) -> tuple[float, float] | None:
+    """Log seconds at which the arm's curve begins and ends."""
+    if curve.curves is None or curve.tau is None:
         return None
-    compile_seconds = side.compile_seconds if all_in else 0.0
-    steps = math.exp(side.curves.log_steps[0]), min(math.exp(side.curves.log_steps[-1]), side.steps)
-    first, last = (math.log(each * side.tau + compile_seconds) for each in steps)
-    return first, last
+    compile_seconds = curve.compile_seconds if all_in else 0.0
+    log_steps = curve.curves.log_steps
+    first, last = math.exp(log_steps[0]), min(math.exp(log_steps[-1]), curve.steps)
+    return (
+        math.log(first * curve.tau + compile_seconds),
+        math.log(last * curve.tau + compile_seconds),
+    )
 
 
 def _turn(grid: Array, difference: Array) -> float:
@@ -286,20 +278,11 @@ def _turn(grid: Array, difference: Array) -> float:
     return last_crossing(grid, decreasing(difference[None])[0])[0]
 
 
-def _bound(grid: Array, band: Band, mark: int, beside: int, side: int) -> float:
+def _bound(grid: Array, band: Band, mark: int, beside: int, sign: int) -> float:
     """Where, from ``mark`` to the budget ``beside`` it, the interval that excludes zero comes to
     include it."""
-    edge = band.low if side > 0 else -band.high
+    edge = band.low if sign > 0 else -band.high
     if not math.isfinite(edge[beside]):
         return float(grid[mark])
-    return float(
-        grid[mark] + edge[mark] / (edge[mark] - edge[beside]) * (grid[beside] - grid[mark])
-    )
-
-
-def _between(where: float, low: float | None, high: float | None) -> Quantity:
-    # The nearest monotone curve may cross before the estimate itself does; the interval always
-    # holds the value.
-    return Quantity(
-        where, None if low is None else min(low, where), None if high is None else max(high, where)
-    )
+    fraction = edge[mark] / (edge[mark] - edge[beside])
+    return float(grid[mark] + fraction * (grid[beside] - grid[mark]))

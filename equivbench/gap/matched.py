@@ -9,8 +9,8 @@ explained, and the highest final loss of a contestant's run, which all of them r
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from equivbench.gap.curves import decreasing, last_crossing
 from equivbench.gap.intervals import UNKNOWN, Censored, Quantity, over_seeds
 from equivbench.gap.pairing import ARMS, ArmRun, Setting, arm_runs
+from equivbench.records.consistency import implied_baseline
 from equivbench.records.schema import RunRecord, TracePoint
 
 Array = NDArray[np.float64]
@@ -28,7 +29,7 @@ END = "end of the worse arm"
 
 
 @dataclass(frozen=True)
-class Reading:
+class ShareReading:
     """An arm's share at one loss: known only where every finished seed came down to that loss
     during its training."""
 
@@ -43,14 +44,14 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Level:
+class LossLevel:
     """A loss and what each arm's share was there."""
 
     name: str
     """``explained 50%``, or :data:`END`."""
     loss: float
     """Board metric."""
-    arms: dict[str, Reading]
+    arms: dict[str, ShareReading]
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class MatchedShares:
     others: dict[str, float]
     """Those of further predictors that need no training, by name."""
     arms: dict[str, ArmEnd]
-    levels: list[Level]
+    levels: list[LossLevel]
     """Empty where fewer than two arms have a finished run."""
     notes: list[str]
 
@@ -87,25 +88,30 @@ class MatchedShares:
 def matched_shares(records: Sequence[RunRecord]) -> list[MatchedShares]:
     """One entry for each setting (task, pair, preset, machine, data, budget, variant) that has a
     finished run."""
-    settings: dict[Setting, dict[tuple[str, str], list[RunRecord]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
+    settings: dict[Setting, list[RunRecord]] = defaultdict(list)
     for record in records:
-        settings[Setting.of(record)][record.arm, record.model.kernels].append(record)
+        settings[Setting.of(record)].append(record)
     found = []
     for setting in sorted(settings):
         notes: list[str] = []
-        arms: dict[str, list[ArmRun]] = {}
-        for (arm, kernels), runs in sorted(
-            settings[setting].items(), key=lambda item: _order(item[0])
-        ):
-            alone = sum(name == arm for name, _ in settings[setting]) == 1
-            arms[arm if alone else f"{arm} on {kernels}"] = list(
-                arm_runs(arm, runs, notes).values()
-            )
+        arms = _arms(settings[setting], notes)
         if any(not run.diverged for runs in arms.values() for run in runs):
-            found.append(_readable(setting, arms, notes))
+            found.append(_of_setting(setting, arms, notes))
     return found
+
+
+def _arms(records: Sequence[RunRecord], notes: list[str]) -> dict[str, list[ArmRun]]:
+    """The runs of each arm of one setting, contestants first; an arm that ran on several kernel
+    backends is one arm for each."""
+    by_arm: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        by_arm[record.arm, record.model.kernels].append(record)
+    backends = Counter(arm for arm, _ in by_arm)
+    arms = {}
+    for arm, kernels in sorted(by_arm, key=_order):
+        name = arm if backends[arm] == 1 else f"{arm} on {kernels}"
+        arms[name] = list(arm_runs(arm, by_arm[arm, kernels], notes).values())
+    return arms
 
 
 def share_at(points: Sequence[TracePoint], log_loss: float) -> tuple[float | None, Censored]:
@@ -117,15 +123,11 @@ def share_at(points: Sequence[TracePoint], log_loss: float) -> tuple[float | Non
     out below zero) and linearly else. Nothing is extrapolated: ``above`` means that the run never
     came down to that loss, ``below`` that it was below it at its first evaluation.
     """
-    known = [
-        (math.log(p.step), p.test.total, p.test.share)
-        for p in points
-        if p.step > 0 and p.test.share is not None
-    ]
     usable = [
-        (log_step, math.log(total), share)
-        for log_step, total, share in known
-        if total is not None and total > 0
+        (math.log(point.step), math.log(point.test.total), point.test.share)
+        for point in points
+        if point.step > 0 and point.test.total and point.test.total > 0
+        if point.test.share is not None
     ]
     if not usable:
         return None, "above"
@@ -135,51 +137,47 @@ def share_at(points: Sequence[TracePoint], log_loss: float) -> tuple[float | Non
         return None, censored
     after = int(np.searchsorted(log_steps, where))
     before = after if log_steps[after] == where else after - 1
-    ends = shares[[before, after]]
+    places, ends = log_steps[[before, after]], shares[[before, after]]
     if (ends > 0).all():
-        return float(np.exp(np.interp(where, log_steps[[before, after]], np.log(ends)))), None
-    return float(np.interp(where, log_steps[[before, after]], ends)), None
+        return float(np.exp(np.interp(where, places, np.log(ends)))), None
+    return float(np.interp(where, places, ends)), None
 
 
-def _readable(setting: Setting, arms: dict[str, list[ArmRun]], notes: list[str]) -> MatchedShares:
-    records = [run.record for runs in arms.values() for run in runs if not run.diverged]
-    zero = next((value for value in map(_zero, records) if value is not None), None)
-    linear = next(
-        (
-            value
-            for value in (record.baselines.get("linear") for record in records)
-            if value is not None
-        ),
-        None,
-    )
+def _of_setting(setting: Setting, arms: dict[str, list[ArmRun]], notes: list[str]) -> MatchedShares:
+    finished = {arm: [run for run in runs if not run.diverged] for arm, runs in arms.items()}
+    records = [run.record for runs in finished.values() for run in runs]
+    zero = _first_known(_zero(record) for record in records)
+    linear = _first_known(record.baselines.get("linear") for record in records)
     if linear is None:
         notes.append("no record has the loss of the linear baseline")
-    finished = {arm: [run for run in runs if not run.diverged] for arm, runs in arms.items()}
+    others = {
+        name: value
+        for name, value in records[0].baselines.items()
+        if name not in ("zero", "linear")
+    }
     return MatchedShares(
         setting=setting,
         zero=zero,
         linear=linear,
-        others={
-            name: value
-            for name, value in records[0].baselines.items()
-            if name not in ("zero", "linear")
-        },
-        arms={arm: _standing(runs, zero, linear) for arm, runs in arms.items()},
+        others=others,
+        arms={arm: _end_of(runs, zero, linear) for arm, runs in arms.items()},
         levels=_levels({arm: runs for arm, runs in finished.items() if runs}, zero),
         notes=notes,
     )
 
 
-def _standing(runs: Sequence[ArmRun], zero: float | None, linear: float | None) -> ArmEnd:
+def _first_known(values: Iterable[float | None]) -> float | None:
+    return next((value for value in values if value is not None), None)
+
+
+def _end_of(runs: Sequence[ArmRun], zero: float | None, linear: float | None) -> ArmEnd:
     finals = [run.record.final for run in runs if not run.diverged and run.record.final is not None]
     totals = [test.total for test in finals if test.total is not None]
 
     def relative(baseline: float | None) -> Quantity:
-        return (
-            UNKNOWN
-            if not baseline
-            else over_seeds([total / baseline for total in totals], geometric=True)
-        )
+        if not baseline:
+            return UNKNOWN
+        return over_seeds([total / baseline for total in totals], geometric=True)
 
     return ArmEnd(
         seeds=len(runs),
@@ -192,33 +190,33 @@ def _standing(runs: Sequence[ArmRun], zero: float | None, linear: float | None) 
     )
 
 
-def _levels(arms: dict[str, list[ArmRun]], zero: float | None) -> list[Level]:
-    """``arms``: the finished runs of those that have any."""
+def _levels(arms: dict[str, list[ArmRun]], zero: float | None) -> list[LossLevel]:
+    """The losses at which shares are read; ``arms`` are the finished runs of those that have
+    any."""
     if len(arms) < 2:
         return []
-    contestants = [
-        run for arm, runs in arms.items() if arm.partition(" ")[0] in ARMS for run in runs
-    ]
-    chosen = contestants or [run for runs in arms.values() for run in runs]
-    levels = (
-        []
-        if zero is None
-        else [(f"explained {part:.0%}", math.log((1 - part) * zero)) for part in EXPLAINED]
-    )
-    ends = [_end(run.trace()[0]) for run in chosen]
-    levels += [(END, max(known))] if (known := [end for end in ends if end is not None]) else []
+    contestants = [run for arm, runs in arms.items() if arm.split(" ")[0] in ARMS for run in runs]
+    everyone = [run for runs in arms.values() for run in runs]
+    levels = []
+    if zero is not None:
+        for part in EXPLAINED:
+            levels.append((f"explained {part:.0%}", math.log((1 - part) * zero)))
+    ends = [_log_end(run.trace()[0]) for run in contestants or everyone]
+    known = [end for end in ends if end is not None]
+    if known:
+        levels.append((END, max(known)))
     return [
-        Level(
+        LossLevel(
             name, math.exp(log_loss), {arm: _reading(runs, log_loss) for arm, runs in arms.items()}
         )
         for name, log_loss in levels
     ]
 
 
-def _reading(runs: Sequence[ArmRun], log_loss: float) -> Reading:
+def _reading(runs: Sequence[ArmRun], log_loss: float) -> ShareReading:
     found = [share_at(run.trace()[0], log_loss) for run in runs]
     shares = [share for share, _ in found if share is not None]
-    return Reading(
+    return ShareReading(
         # A mean over the seeds that happen to reach a loss would be one over the lucky ones.
         share=over_seeds(shares) if len(shares) == len(runs) else UNKNOWN,
         seeds=len(runs),
@@ -227,12 +225,12 @@ def _reading(runs: Sequence[ArmRun], log_loss: float) -> Reading:
     )
 
 
-def _end(points: Sequence[TracePoint]) -> float | None:
+def _log_end(points: Sequence[TracePoint]) -> float | None:
     """Log of the loss that the non-increasing fit of a run ends with."""
     logs = [
-        math.log(p.test.total)
-        for p in points
-        if p.step > 0 and p.test.total and p.test.share is not None
+        math.log(point.test.total)
+        for point in points
+        if point.step > 0 and point.test.total and point.test.share is not None
     ]
     return float(decreasing(np.array([logs], dtype=np.float64))[0, -1]) if logs else None
 
@@ -241,13 +239,7 @@ def _zero(record: RunRecord) -> float | None:
     """The loss that ``explained`` is relative to."""
     if "zero" in record.baselines:
         return record.baselines["zero"]
-    tests = [point.test for point in record.trace]
-    implied = [
-        t.total / (1 - t.explained)
-        for t in tests
-        if t.total is not None and t.explained is not None and t.explained < 1
-    ]
-    return implied[0] if implied else None
+    return _first_known(implied_baseline(point.test) for point in record.trace)
 
 
 def _order(arm: tuple[str, str]) -> tuple[int, str, str]:

@@ -60,7 +60,8 @@ class Setting:
     def text(self) -> str:
         """The setting in words, for messages."""
         variant = "".join(f", {name} {value}" for name, value in self.variant)
-        where = f"preset {self.preset}, {self.budget_limit:g} {self.budget_kind}{variant}, {self.machine_key}"
+        budget = f"{self.budget_limit:g} {self.budget_kind}"
+        where = f"preset {self.preset}, {budget}{variant}, {self.machine_key}"
         return f"{self.task}/{self.pair} ({where})"
 
 
@@ -85,33 +86,32 @@ class ArmRun:
         both are left out.
         """
         points: list[TracePoint] = []
-        errors: list[GroupErrors | None] = []
-        rows: list[int] = []
+        errors: list[tuple[GroupErrors | None, int]] = []
         for record in (self.record, self.longer):
             if record is None:
                 continue
             known = record.groups is not None and len(record.groups.total) == len(record.trace)
             for row, point in enumerate(record.trace):
-                fresh = not points or point.step > points[-1].step
-                if (
-                    fresh
-                    and point.step > 0
-                    and point.test.total is not None
-                    and point.test.total > 0
-                ):
+                fresh = point.step > (points[-1].step if points else 0)
+                if fresh and point.test.total is not None and point.test.total > 0:
                     points.append(point)
-                    rows.append(row)
-                    errors.append(record.groups if known else None)
-        found = [each for each in errors if each is not None]
-        if (
-            not found
-            or len(found) < len(errors)
-            or any(each.weights != found[0].weights for each in found)
-        ):
-            return points, None
-        total = [each.total[row] for each, row in zip(found, rows, strict=True)]
-        equivariance = [each.equivariance[row] for each, row in zip(found, rows, strict=True)]
-        return points, GroupErrors(weights=found[0].weights, total=total, equivariance=equivariance)
+                    errors.append((record.groups if known else None, row))
+        return points, _joined(errors)
+
+
+def _joined(errors: Sequence[tuple[GroupErrors | None, int]]) -> GroupErrors | None:
+    """The rows of ``errors`` as one; None where one has none, or they are of different groups."""
+    known = [(groups, row) for groups, row in errors if groups is not None]
+    if not known or len(known) < len(errors):
+        return None
+    weights = known[0][0].weights
+    if any(groups.weights != weights for groups, _ in known):
+        return None
+    return GroupErrors(
+        weights=weights,
+        total=[groups.total[row] for groups, row in known],
+        equivariance=[groups.equivariance[row] for groups, row in known],
+    )
 
 
 @dataclass(frozen=True)
@@ -144,31 +144,34 @@ def pair_up(records: Sequence[RunRecord]) -> Pairing:
     runs on the backend of the same name, or, where the other arm knows only one (a plain network
     has no equivariant operations), with that.
     """
-    settings: dict[Setting, dict[str, dict[str, list[RunRecord]]]] = defaultdict(
-        lambda: {arm: defaultdict(list) for arm in ARMS}
-    )
+    settings: dict[Setting, list[RunRecord]] = defaultdict(list)
     for record in records:
         if record.arm in ARMS:
-            settings[Setting.of(record)][record.arm][record.model.kernels].append(record)
-    comparisons: list[MatchedRuns] = []
+            settings[Setting.of(record)].append(record)
+    matched: list[MatchedRuns] = []
     problems: list[EquivbenchError] = []
     for setting in sorted(settings):
-        arms = settings[setting]
-        if not all(arms.values()):
-            continue
-        for kernels in _kernel_pairs(set(arms[EQUIVARIANT]), set(arms[AUGMENTED])):
-            chosen = {arm: arms[arm][name] for arm, name in zip(ARMS, kernels, strict=True)}
+        equivariant = _by_kernels(settings[setting], EQUIVARIANT)
+        augmented = _by_kernels(settings[setting], AUGMENTED)
+        for first, second in _kernel_pairs(set(equivariant), set(augmented)):
             try:
-                comparisons.append(_compare(setting, dict(zip(ARMS, kernels, strict=True)), chosen))
+                matched.append(_match(setting, equivariant[first], augmented[second]))
             except FailedError as error:
                 problems.append(error)
-    problems += _one_armed(
-        {setting: {arm for arm in ARMS if arms[arm]} for setting, arms in settings.items()}
-    )
-    return Pairing(tuple(comparisons), tuple(problems))
+    arms = {setting: {record.arm for record in settings[setting]} for setting in settings}
+    return Pairing(tuple(matched), (*problems, *_one_armed(arms)))
+
+
+def _by_kernels(records: Sequence[RunRecord], arm: str) -> dict[str, list[RunRecord]]:
+    found: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if record.arm == arm:
+            found[record.model.kernels].append(record)
+    return found
 
 
 def _kernel_pairs(equivariant: set[str], augmented: set[str]) -> list[tuple[str, str]]:
+    """Which backend of the equivariant arm is compared with which of the augmented one."""
     both = {(name, name) for name in equivariant & augmented}
     if len(augmented) == 1:
         both |= {(name, next(iter(augmented))) for name in equivariant}
@@ -177,16 +180,21 @@ def _kernel_pairs(equivariant: set[str], augmented: set[str]) -> list[tuple[str,
     return sorted(both)
 
 
-def _compare(
-    setting: Setting, kernels: dict[str, str], records: dict[str, list[RunRecord]]
+def _match(
+    setting: Setting, equivariant: Sequence[RunRecord], augmented: Sequence[RunRecord]
 ) -> MatchedRuns:
+    """Both arms' records seed by seed; raises ``FailedError`` if they have no seed in common."""
     notes: list[str] = []
-    runs = {arm: arm_runs(arm, records[arm], notes) for arm in ARMS}
+    runs = {
+        EQUIVARIANT: arm_runs(EQUIVARIANT, equivariant, notes),
+        AUGMENTED: arm_runs(AUGMENTED, augmented, notes),
+    }
     common = sorted(set(runs[EQUIVARIANT]) & set(runs[AUGMENTED]))
     if not common:
         seeds = " and ".join(f"{sorted(runs[arm]) or 'none'} ({arm})" for arm in ARMS)
         raise FailedError(
-            f"{setting.text}: no seed was finished by both arms, seeds {seeds}; run both with the same seeds"
+            f"{setting.text}: no seed was finished by both arms, seeds {seeds}; "
+            "run both with the same seeds"
         )
     for arm in ARMS:
         alone = sorted(set(runs[arm]).difference(common))
@@ -194,19 +202,19 @@ def _compare(
             notes.append(
                 f"seeds {_listed(alone)} of the {arm} arm have no partner and are left out"
             )
-    torch_versions = {
-        run.record.environment.packages.get("torch")
+    versions = {
+        str(runs[arm][seed].record.environment.packages.get("torch"))
         for arm in ARMS
         for seed in common
-        if (run := runs[arm].get(seed)) is not None
     }
-    if len(torch_versions) > 1:
-        notes.append(
-            f"the runs used different torch versions: {_listed(sorted(map(str, torch_versions)))}"
-        )
+    if len(versions) > 1:
+        notes.append(f"the runs used different torch versions: {_listed(sorted(versions))}")
     return MatchedRuns(
         setting=setting,
-        kernels=kernels,
+        kernels={
+            EQUIVARIANT: equivariant[0].model.kernels,
+            AUGMENTED: augmented[0].model.kernels,
+        },
         seeds=tuple(common),
         equivariant=tuple(runs[EQUIVARIANT][seed] for seed in common),
         augmented=tuple(runs[AUGMENTED][seed] for seed in common),
@@ -214,9 +222,9 @@ def _compare(
     )
 
 
-def arm_runs(arm: str, records: list[RunRecord], notes: list[str]) -> dict[int, ArmRun]:
+def arm_runs(arm: str, records: Sequence[RunRecord], notes: list[str]) -> dict[int, ArmRun]:
     """The arm's runs by seed: one recipe (the newest), the newest record of each seed, its
-    extension joined on."""
+    extension joined on. What is left out is put into ``notes``."""
     usable = sorted(
         (record for record in records if _usable(record)),
         key=lambda record: (record.created, record.run_id),
@@ -224,7 +232,8 @@ def arm_runs(arm: str, records: list[RunRecord], notes: list[str]) -> dict[int, 
     unusable = len(records) - len(usable)
     if unusable:
         notes.append(
-            f"{unusable} record{'s' * (unusable > 1)} of the {arm} arm failed or stopped early and are left out"
+            f"{unusable} record{'s' * (unusable > 1)} of the {arm} arm failed or stopped early "
+            "and are left out"
         )
     if not usable:
         return {}
@@ -232,21 +241,24 @@ def arm_runs(arm: str, records: list[RunRecord], notes: list[str]) -> dict[int, 
     current = [record for record in usable if _recipe(record) == recipe]
     if len(current) < len(usable):
         notes.append(
-            f"{len(usable) - len(current)} older records of the {arm} arm have another recipe or size and are left out"
+            f"{len(usable) - len(current)} older records of the {arm} arm have another recipe "
+            "or size and are left out"
         )
-    runs: dict[int, ArmRun] = {}
-    for seed in sorted({record.seed for record in current}):
-        own = [record for record in current if record.seed == seed]
-        longer = [record for record in own if record.budget.extends is not None]
-        base = [record for record in own if record.budget.extends is None]
-        if base:
-            longest = max(longer, key=lambda record: record.budget.limit, default=None)
-            runs[seed] = ArmRun(base[-1], longest)
-        else:
-            # A run prolonged from the start covers the shorter budget too: each point is a result
-            # of that smaller budget.
-            runs[seed] = ArmRun(max(longer, key=lambda record: record.budget.limit))
-    return runs
+    seeds = sorted({record.seed for record in current})
+    return {seed: _joined_run([each for each in current if each.seed == seed]) for seed in seeds}
+
+
+def _joined_run(records: Sequence[RunRecord]) -> ArmRun:
+    """The newest of one seed's ``records`` (the newest last) with its longest extension."""
+    base = [record for record in records if record.budget.extends is None]
+    longer = [record for record in records if record.budget.extends is not None]
+    longest = max(longer, key=lambda record: record.budget.limit, default=None)
+    if base:
+        return ArmRun(base[-1], longest)
+    # A run prolonged from the start covers the shorter budget too: each point is a result of that
+    # smaller budget.
+    assert longest is not None
+    return ArmRun(longest)
 
 
 def _usable(record: RunRecord) -> bool:
@@ -276,7 +288,8 @@ def _one_armed(arms: dict[Setting, set[str]]) -> Iterable[EquivbenchError]:
             nearest = min(elsewhere, key=lambda other: len(_differences(setting, other)))
             differences = "; ".join(_differences(setting, nearest))
             yield IncomparableError(
-                f"{setting.text}: the {absent} arm was run only with another {differences}; run both alike"
+                f"{setting.text}: the {absent} arm was run only with another {differences}; "
+                "run both alike"
             )
         else:
             yield FailedError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from equivbench.gap.matched import Level, MatchedShares, Reading
+from equivbench.gap.matched import LossLevel, MatchedShares, ShareReading
 from equivbench.report.sweeps import quantity_text
 from equivbench.report.text import printable
 
@@ -56,7 +56,7 @@ def level_columns(readable: MatchedShares) -> list[str]:
     ]
 
 
-def level_rows(levels: Sequence[Level]) -> list[list[str]]:
+def level_rows(levels: Sequence[LossLevel]) -> list[list[str]]:
     """A row for each common loss."""
     return [
         [level.name, f"{level.loss:.4g}", *map(reading_text, level.arms.values())]
@@ -64,7 +64,7 @@ def level_rows(levels: Sequence[Level]) -> list[list[str]]:
     ]
 
 
-def reading_text(reading: Reading) -> str:
+def reading_text(reading: ShareReading) -> str:
     """The share with its interval, or why there is none."""
     if reading.share.value is not None:
         return quantity_text(reading.share)

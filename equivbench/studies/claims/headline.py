@@ -179,7 +179,7 @@ def _headline(weighed: MeasuredGap) -> Headline:
     fits = fit_within_run(weighed.curves, weighed.runs)
     # Without compilation the two courses are one and the same.
     compiled = any(
-        side.compile_seconds > 0 for side in (weighed.curves.chaser, weighed.curves.target)
+        side.compile_seconds > 0 for side in (weighed.curves.arm, weighed.curves.other)
     )
     return Headline(
         gap=gap,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import UNKNOWN, Quantity
-from equivbench.gap.matched import Level, MatchedShares, matched_shares
+from equivbench.gap.matched import LossLevel, MatchedShares, matched_shares
 from equivbench.gap.pairing import AUGMENTED
 from equivbench.studies.claims.arms import Augmented, augmented_arms, longest, part_of
 from equivbench.studies.claims.evidence import Scene
@@ -110,7 +110,7 @@ def _accounted(gap: PairGap) -> float | None:
     return math.log1p(-share) / math.log(ratio.value)
 
 
-def _share_at(level: Level, arm: Augmented) -> Quantity:
+def _share_at(level: LossLevel, arm: Augmented) -> Quantity:
     for name in (AUGMENTED, f"{AUGMENTED} on {arm.kernels}"):
         if name in level.arms:
             return level.arms[name].share
