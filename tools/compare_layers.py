@@ -15,7 +15,7 @@ import torch
 from e3nn import o3
 from torch import nn
 
-from equivbench.tasks.flow.networks.invariant_points import InvariantPointAttention
+from equivbench.tasks.flow.networks.invariant_points import FrameAttention
 from equivbench.tasks.flow.networks.transformer import PairBiasedAttention
 from equivbench.tasks.flow.networks.vector_head import AttendedVectors
 from equivbench.tasks.voxel.networks.octahedral import ORDER, GroupConv
@@ -46,7 +46,7 @@ def cases() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     )
     pair = torch.randn(CHAINS, RESIDUES, RESIDUES, PAIR)
     points, attention = (
-        InvariantPointAttention(DIM, HEADS, 12, 3, 4),
+        FrameAttention(DIM, HEADS, 12, 3, 4),
         PairBiasedAttention(DIM, HEADS),
     )
     vectors = AttendedVectors(DIM, PAIR, 2)

@@ -148,7 +148,7 @@ MODELS: tuple[ModelSpec, ...] = (
         name="backbone-transformer",
         task="flow",
         symmetry="none",
-        build=f"{_NETWORKS}.plain:build",
+        build=f"{_NETWORKS}.transformer:build",
         summary="Proteina-style transformer on raw coordinates, attention biased by pair features",
     ),
     ModelSpec(

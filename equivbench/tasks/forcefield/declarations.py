@@ -153,7 +153,7 @@ MODELS: tuple[ModelSpec, ...] = (
         name="plain-vectors",
         task="forcefield",
         symmetry="none",
-        build=f"{_NETWORKS}.plain_vectors:build",
+        build=f"{_NETWORKS}.painn:build_plain",
         requires=_REQUIRES,
         summary="PaiNN's trunk with x, y, z as ordinary channels",
     ),

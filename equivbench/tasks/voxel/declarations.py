@@ -118,7 +118,7 @@ MODELS: tuple[ModelSpec, ...] = (
         name="unet",
         task="voxel",
         symmetry="none",
-        build=f"{_NETWORKS}.plain:build",
+        build=f"{_NETWORKS}.unet:build",
         summary="VoxMol's 3D U-Net",
     ),
     ModelSpec(

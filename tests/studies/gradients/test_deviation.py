@@ -12,7 +12,7 @@ from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.gradients.deviation import deviation
 from equivbench.studies.gradients.measuring import part_gradients
 from equivbench.tasks.forcefield.networks.escaip import EScAIP, build_tied, build_untied
-from equivbench.tasks.forcefield.networks.neighbourhood import neighbourhood
+from equivbench.tasks.forcefield.networks.graph import neighbourhood
 from equivbench.tasks.forcefield.pairs import TIED_HEAD
 from equivbench.tasks.forcefield.task import ForceField
 

@@ -9,7 +9,7 @@ from chains import Chains, backbones
 from torch import Tensor, nn
 
 from equivbench.studies.handedness.measuring import Handedness, handedness
-from equivbench.tasks.flow.networks.invariants import OddInvariants
+from equivbench.tasks.flow.networks.features import OddInvariants
 from equivbench.tasks.flow.networks.vector_head import build
 from equivbench.tasks.flow.schedule import centred
 from equivbench.tasks.flow.task import FlowMatching

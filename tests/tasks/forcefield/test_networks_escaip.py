@@ -7,7 +7,7 @@ from molecules import inputs_for, molecules
 
 from equivbench.symmetry.rotations import octahedral_rotations
 from equivbench.tasks.forcefield.networks.escaip import build_tied, build_untied
-from equivbench.tasks.forcefield.networks.neighbourhood import bond_order, neighbourhood
+from equivbench.tasks.forcefield.networks.graph import bond_order, neighbourhood
 from equivbench.tasks.forcefield.pairs import ESCAIP_SIZES, TIED_HEAD
 
 DEV = TIED_HEAD.arms[0].presets["dev"].config

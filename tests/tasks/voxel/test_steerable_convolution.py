@@ -6,13 +6,13 @@ import torch
 from e3nn import o3
 from e3nn.nn.models.v2104.voxel_convolution import Convolution
 
-from equivbench.tasks.voxel.networks.steerable_convolution import SteerableConvolution
+from equivbench.tasks.voxel.networks.steerable import SteerableConv3d
 
 
 def test_kernels_are_e3nn_s() -> None:
     torch.manual_seed(0)
     irreps, out = o3.Irreps("3x0e + 2x1o + 1x2e"), o3.Irreps("2x0e + 1x1o + 2x2e")
-    ours = SteerableConvolution(irreps, out, 2, 3.9, 3)
+    ours = SteerableConv3d(irreps, out, 2, 3.9, 3)
     theirs = Convolution(irreps, out, o3.Irreps.spherical_harmonics(2), 3.9, 3)
     assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
     weights = list(torch.split(ours.weight.data, ours.counts))
@@ -44,10 +44,10 @@ def test_kernels_are_e3nn_s() -> None:
 
 def test_joined_irreps_keep_their_order() -> None:
     torch.manual_seed(0)
-    apart = SteerableConvolution(
+    apart = SteerableConv3d(
         o3.Irreps("2x0e + 1x1o + 1x0e + 1x1o"), o3.Irreps("1x1o + 1x0e"), 1, 3.9, 2
     )
-    sorted_ = SteerableConvolution(o3.Irreps("3x0e + 2x1o"), o3.Irreps("1x0e + 1x1o"), 1, 3.9, 2)
+    sorted_ = SteerableConv3d(o3.Irreps("3x0e + 2x1o"), o3.Irreps("1x0e + 1x1o"), 1, 3.9, 2)
     sorted_.load_state_dict(apart.state_dict())
     x = torch.randn(1, 9, 4, 4, 4)
     moved = torch.cat([x[:, :2], x[:, 5:6], x[:, 2:5], x[:, 6:]], dim=1)
@@ -57,7 +57,7 @@ def test_joined_irreps_keep_their_order() -> None:
 
 def test_unit_variance_of_a_voxel_s_own_map() -> None:
     torch.manual_seed(0)
-    layer = SteerableConvolution(o3.Irreps("64x0e"), o3.Irreps("64x0e"), 0, 1.0, 1)
+    layer = SteerableConv3d(o3.Irreps("64x0e"), o3.Irreps("64x0e"), 0, 1.0, 1)
     # A kernel of one voxel: 64 terms of variance 1 / 64. The variance of 64 x 64 weights is known
     # to 1/sqrt(2048), 5 sd here.
     assert math.isclose(float(layer.kernel().detach().square().sum(1).mean()), 1.0, abs_tol=0.11)

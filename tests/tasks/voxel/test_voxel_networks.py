@@ -7,7 +7,7 @@ import torch
 from equivbench.errors import UsageError
 from equivbench.symmetry.grids import permute_grid, rotate_grid
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
-from equivbench.tasks.voxel.networks import octahedral, plain, steerable
+from equivbench.tasks.voxel.networks import octahedral, steerable, unet
 
 TINY = {"mults": (1, 1), "blocks": (0, 1)}
 BUILT = {
@@ -15,7 +15,7 @@ BUILT = {
     "steerable": lambda: steerable.build(
         {"copies": (2, 1, 1), "diameter": 3.9, "radial": 2, **TINY}
     ),
-    "plain": lambda: plain.build({"channels": 8, "groups": 4, **TINY, "attention": (False, True)}),
+    "plain": lambda: unet.build({"channels": 8, "groups": 4, **TINY, "attention": (False, True)}),
 }
 EXACT = pytest.mark.parametrize("name", ["octahedral", "steerable"])
 
@@ -138,7 +138,7 @@ def test_a_grid_too_small_for_the_depth_is_named(size: int, levels: int) -> None
 
 def test_levels_must_agree() -> None:
     with pytest.raises(UsageError, match="each level one"):
-        plain.build(
+        unet.build(
             {
                 "channels": 8,
                 "groups": 4,
@@ -150,6 +150,6 @@ def test_levels_must_agree() -> None:
     with pytest.raises(UsageError, match="cannot change the width"):
         octahedral.build({"features": 1, "mults": (2, 1), "blocks": (0, 1)})
     with pytest.raises(UsageError, match="attention"):
-        from equivbench.tasks.voxel.networks.skeleton import UNet
+        from equivbench.tasks.voxel.networks.unet import UNet
 
         UNet(octahedral.OctahedralLayers(1), (1,), (1,), (True,))

@@ -12,13 +12,18 @@ from torch.nn import functional
 
 from equivbench.kernels.backends.plain.attention import length, point_attention, to_global, to_local
 from equivbench.tasks.flow.networks.denoiser import Denoiser
-from equivbench.tasks.flow.networks.embedding import PairEmbedding, ResidueEmbedding, TimeEmbedding
-from equivbench.tasks.flow.networks.frames import frames_along
-from equivbench.tasks.flow.networks.invariants import VECTORS, vectors_of
+from equivbench.tasks.flow.networks.features import (
+    VECTORS,
+    PairEmbedding,
+    ResidueEmbedding,
+    TimeEmbedding,
+    frames_along,
+    vectors_of,
+)
 from equivbench.tasks.flow.networks.transformer import Block, PairBias, zero_initialised
 
 
-class InvariantPointAttention(nn.Module):
+class FrameAttention(nn.Module):
     """Attention whose logits also count the distances of points that residues place in their
     frames, and that moves points.
 
@@ -97,7 +102,7 @@ class FrameNetwork(nn.Module):
         self.bias = PairBias(pair, layers, heads)
         self.blocks = nn.ModuleList(
             Block(
-                InvariantPointAttention(dim, heads, scalars, query_points, value_points),
+                FrameAttention(dim, heads, scalars, query_points, value_points),
                 dim,
                 expansion,
                 time,

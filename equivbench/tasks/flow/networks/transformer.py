@@ -1,4 +1,4 @@
-"""The trunk: transformer blocks with adaptive layer norms, the attention of each biased by features
+"""A Proteina-style transformer on raw coordinates, and the trunk that it shares: transformer blocks with adaptive layer norms, the attention of each biased by features
 of pairs of residues.
 
 After Proteina (Geffner et al. 2025, 2503.00710, its layers after AlphaFold 3): normalised queries
@@ -8,11 +8,16 @@ every layer, and each residual branch starts at zero (Peebles & Xie 2023, 2212.0
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from equivbench.kernels.backends.plain.attention import biased_attention
+from equivbench.tasks.flow.networks.denoiser import Denoiser
+from equivbench.tasks.flow.networks.features import PairEmbedding, ResidueEmbedding, TimeEmbedding
 
 ABSENT = -1e9
 """Logit of a residue that does not exist: its weight is exactly 0 in every precision, and a row of
@@ -135,3 +140,38 @@ def zero_initialised(linear: nn.Linear) -> nn.Linear:
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
+
+
+class CoordinateNetwork(nn.Module):
+    """Coordinates as six ordinary numbers in, three out: nothing in it is equivariant under
+    rotations but its features of pairs."""
+
+    def __init__(
+        self, dim: int, layers: int, heads: int, expansion: int, pair: int, time: int, bins: int
+    ) -> None:
+        super().__init__()
+        self.time = TimeEmbedding(time)
+        self.residue, self.position = ResidueEmbedding(dim), nn.Linear(6, dim)
+        self.pair = PairEmbedding(pair, bins, time)
+        self.trunk = Trunk(dim, layers, heads, expansion, pair, time)
+        self.head = zero_initialised(nn.Linear(dim, 3))
+
+    def forward(
+        self, x_t: Tensor, guess: Tensor, x_sc: Tensor, t: Tensor, mask: Tensor, residue: Tensor
+    ) -> Tensor:
+        """[samples, residues, 3], no unit, from positions in nm."""
+        time = self.time(t)
+        with torch.autocast(x_t.device.type, enabled=False):
+            x = self.position(torch.cat([guess, x_sc], dim=-1)) + self.residue(residue)
+        x = self.trunk(x, self.pair(x_t, x_sc, residue, time), time, mask)
+        with torch.autocast(x_t.device.type, enabled=False):
+            out: Tensor = self.head(x.to(x_t.dtype))
+        return out
+
+
+def build(config: Mapping[str, Any]) -> Denoiser:
+    """Config: ``dim``, ``layers``, ``heads``, ``expansion``, ``pair``, ``time``, distance ``bins``,
+    ``data_scale`` (nm)."""
+    sizes = dict(config)
+    scale = sizes.pop("data_scale")
+    return Denoiser(CoordinateNetwork(**sizes), scale)

@@ -10,8 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.tasks.flow.networks.denoiser import Denoiser
-from equivbench.tasks.flow.networks.embedding import PairEmbedding, ResidueEmbedding, TimeEmbedding
-from equivbench.tasks.flow.networks.invariants import EvenInvariants, OddInvariants, direction
+from equivbench.tasks.flow.networks.features import (
+    EvenInvariants,
+    OddInvariants,
+    PairEmbedding,
+    ResidueEmbedding,
+    TimeEmbedding,
+    direction,
+)
 from equivbench.tasks.flow.networks.transformer import ABSENT, Trunk, zero_initialised
 
 

@@ -8,7 +8,7 @@ symmetry, one row used for x, y and z ("tied") is exactly O(3)-equivariant.
 
 Departures: no dropout (runs must be reproducible step by step); neighbours carry a smooth cutoff
 weight, as in version 2 of their code (see
-:mod:`equivbench.tasks.forcefield.networks.neighbourhood`); linear maps of concatenated atom and
+:func:`equivbench.tasks.forcefield.networks.graph.neighbourhood`); linear maps of concatenated atom and
 edge features are summed from their parts, which is the same function and cheaper.
 """
 
@@ -23,12 +23,11 @@ from e3nn.math import soft_one_hot_linspace
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equivbench.tasks.forcefield.networks.graph import sum_by
-from equivbench.tasks.forcefield.networks.neighbourhood import bond_order, neighbourhood
+from equivbench.tasks.forcefield.networks.graph import bond_order, neighbourhood, sum_by
 
 
 @dataclass(frozen=True)
-class Sizes:
+class EScAIPSizes:
     """Widths, by their names in the published configuration; ``elements`` rows in each of the
     element embeddings."""
 
@@ -52,7 +51,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Inputs:
+class EScAIPInputs:
     """What layers read: z [atoms], distances [atoms, K, radial], orders [atoms, orders], cosines
     [atoms, K, K], neighbours."""
 
@@ -75,7 +74,7 @@ class Inputs:
         )
 
 
-class Linear(nn.Linear):
+class EScAIPLinear(nn.Linear):
     """nn.Linear that flattens the leading axes of its input first.
 
     Otherwise ``torch.compile`` of ``torch.func.grad`` through three axes and a bias fixes the
@@ -91,25 +90,27 @@ class Linear(nn.Linear):
 def feed_forward(width: int, multiplier: int = 2) -> nn.Sequential:
     """Linear, GELU, Linear."""
     return nn.Sequential(
-        Linear(width, multiplier * width), nn.GELU(), Linear(multiplier * width, width)
+        EScAIPLinear(width, multiplier * width), nn.GELU(), EScAIPLinear(multiplier * width, width)
     )
 
 
 class EdgeFeatures(nn.Module):
     """[atoms, K, H] from distances, elements and bond-orientational orders of both ends."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: EScAIPSizes) -> None:
         super().__init__()
         self.elements = nn.ModuleList(nn.Embedding(sizes.elements, sizes.atom) for _ in range(2))
-        self.orders = nn.ModuleList(Linear(sizes.orders, sizes.direction) for _ in range(2))
+        self.orders = nn.ModuleList(EScAIPLinear(sizes.orders, sizes.direction) for _ in range(2))
         self.ends = nn.ModuleList(
-            Linear(sizes.atom + sizes.direction, sizes.hidden, bias=False) for _ in range(2)
+            EScAIPLinear(sizes.atom + sizes.direction, sizes.hidden, bias=False) for _ in range(2)
         )
         self.distance = nn.Sequential(
-            Linear(sizes.radial, sizes.distance), nn.GELU(), Linear(sizes.distance, sizes.hidden)
+            EScAIPLinear(sizes.radial, sizes.distance),
+            nn.GELU(),
+            EScAIPLinear(sizes.distance, sizes.hidden),
         )
 
-    def forward(self, inputs: Inputs) -> Tensor:
+    def forward(self, inputs: EScAIPInputs) -> Tensor:
         """The features, after a GELU."""
         source, target = (
             end(torch.cat([element(inputs.z), functional.gelu(order(inputs.orders))], dim=-1))
@@ -120,23 +121,23 @@ class EdgeFeatures(nn.Module):
         )
 
 
-class Attention(nn.Module):
+class EScAIPAttention(nn.Module):
     """Self-attention among the neighbours of each atom, biased by the cosine of the angle between
     them."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: EScAIPSizes) -> None:
         super().__init__()
         width = sizes.hidden
         self.heads = sizes.heads
         self.edges = EdgeFeatures(sizes)
-        self.source = Linear(width, width, bias=False)
-        self.target = Linear(width, width)
-        self.message = Linear(2 * width, width)
-        self.project = Linear(width, 3 * width)
-        self.out = Linear(width, width)
+        self.source = EScAIPLinear(width, width, bias=False)
+        self.target = EScAIPLinear(width, width)
+        self.message = EScAIPLinear(2 * width, width)
+        self.project = EScAIPLinear(width, 3 * width)
+        self.out = EScAIPLinear(width, width)
         self.angle = nn.Parameter(torch.ones(()))
 
-    def forward(self, inputs: Inputs, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: EScAIPInputs, nodes: Tensor) -> tuple[Tensor, Tensor]:
         """(change of the atoms [atoms, H], change of the edges [atoms, K, H])."""
         ends = functional.gelu(
             inputs.of_source(self.source(nodes)) + self.target(nodes).unsqueeze(1)
@@ -158,18 +159,18 @@ class Attention(nn.Module):
         return inputs.mean(edges), edges
 
 
-class Block(nn.Module):
+class EScAIPBlock(nn.Module):
     """Attention and feed-forward layers on atoms and edges, residual, normalised first."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: EScAIPSizes) -> None:
         super().__init__()
         width = sizes.hidden
-        self.attention = Attention(sizes)
+        self.attention = EScAIPAttention(sizes)
         self.before_attention = nn.RMSNorm(width)
         self.before_nodes, self.before_edges = nn.RMSNorm(width), nn.RMSNorm(width)
         self.nodes, self.edges = feed_forward(width), feed_forward(width)
 
-    def forward(self, inputs: Inputs, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: EScAIPInputs, nodes: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
         """The new features of atoms and edges."""
         node_change, edge_change = self.attention(inputs, self.before_attention(nodes))
         nodes, edges = nodes + node_change, edges + edge_change
@@ -182,13 +183,16 @@ class Readout(nn.Module):
     """One set of features (of atoms or of edges) from all layers, read out and projected to one
     width."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: EScAIPSizes) -> None:
         super().__init__()
         width, depths = sizes.hidden, sizes.layers + 1
         self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(depths))
         self.layers = nn.ModuleList(feed_forward(width) for _ in range(depths))
         self.project = nn.Sequential(
-            nn.RMSNorm(depths * width), Linear(depths * width, width), nn.GELU(), nn.RMSNorm(width)
+            nn.RMSNorm(depths * width),
+            EScAIPLinear(depths * width, width),
+            nn.GELU(),
+            nn.RMSNorm(width),
         )
 
     def forward(self, features: list[Tensor]) -> Tensor:
@@ -207,7 +211,7 @@ class Head(nn.Module):
     def __init__(self, width: int, rows: int) -> None:
         super().__init__()
         self.layer = feed_forward(width)
-        self.rows = Linear(width, rows, bias=False)
+        self.rows = EScAIPLinear(width, rows, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """[..., rows]."""
@@ -219,7 +223,7 @@ class EScAIP(nn.Module):
     """``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and
     ``energy`` [molecules] eV."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: EScAIPSizes) -> None:
         super().__init__()
         self.requires = {
             "edge_index": sizes.cutoff,
@@ -235,7 +239,7 @@ class EScAIP(nn.Module):
         self.edges = EdgeFeatures(sizes)
         self.edge_layer = nn.Sequential(nn.RMSNorm(sizes.hidden), feed_forward(sizes.hidden, 1))
         self.node_norm, self.edge_norm = nn.RMSNorm(sizes.hidden), nn.RMSNorm(sizes.hidden)
-        self.blocks = nn.ModuleList(Block(sizes) for _ in range(sizes.layers))
+        self.blocks = nn.ModuleList(EScAIPBlock(sizes) for _ in range(sizes.layers))
         self.read_nodes, self.read_edges = Readout(sizes), Readout(sizes)
         self.direction, self.magnitude, self.energy = (
             Head(sizes.hidden, sizes.head_rows),
@@ -260,7 +264,7 @@ class EScAIP(nn.Module):
         radial = soft_one_hot_linspace(
             near.distance, 0.0, self.cutoff, self.radial, basis="gaussian", cutoff=False
         )
-        inputs = Inputs(
+        inputs = EScAIPInputs(
             z,
             radial,
             bond_order(cosines, near.weight, self.orders),
@@ -292,11 +296,11 @@ class EScAIP(nn.Module):
 
 
 def build_tied(config: Mapping[str, Any]) -> EScAIP:
-    """The equivariant head: one row for x, y and z. Config: the fields of :class:`Sizes` but
+    """The equivariant head: one row for x, y and z. Config: the fields of :class:`EScAIPSizes` but
     ``head_rows``."""
-    return EScAIP(Sizes(head_rows=1, **config))
+    return EScAIP(EScAIPSizes(head_rows=1, **config))
 
 
 def build_untied(config: Mapping[str, Any]) -> EScAIP:
-    """The published head: three rows. Config: the fields of :class:`Sizes` but ``head_rows``."""
-    return EScAIP(Sizes(head_rows=3, **config))
+    """The published head: three rows. Config: the fields of :class:`EScAIPSizes` but ``head_rows``."""
+    return EScAIP(EScAIPSizes(head_rows=3, **config))

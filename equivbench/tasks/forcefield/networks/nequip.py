@@ -30,10 +30,17 @@ from equivbench.tasks.forcefield.networks.graph import (
     radial_basis,
     sum_by,
 )
-from equivbench.tasks.forcefield.networks.spherical import degree_map
 
 
-class Layer(nn.Module):
+def degree_map(inputs: int, outputs: int) -> nn.Linear:
+    """A bias-free map of the channels of one degree, N(0, 1 / inputs) weights: e3nn's o3.Linear in
+    the layout [atoms, 2 l + 1, channels]."""
+    layer = nn.Linear(inputs, outputs, bias=False)
+    nn.init.normal_(layer.weight, std=inputs**-0.5)
+    return layer
+
+
+class NequIPLayer(nn.Module):
     """One interaction: features of degree up to ``source_lmax`` in, up to ``target_lmax`` out."""
 
     def __init__(
@@ -130,7 +137,7 @@ class NequIP(nn.Module):
         # vectors.
         lmaxes = [0] + [lmax] * (layers - 1) + [1]
         self.layers = nn.ModuleList(
-            Layer(
+            NequIPLayer(
                 channels,
                 source,
                 lmax,

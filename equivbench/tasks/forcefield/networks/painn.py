@@ -1,5 +1,11 @@
-"""PaiNN: a cheap first-order O(3)-equivariant network with scalar and vector features (Schuett et
-al. 2021, 2102.03150)."""
+"""PaiNN, a cheap first-order O(3)-equivariant network with scalar and vector features (Schuett et
+al. 2021, 2102.03150), and its twin with unconstrained vectors.
+
+In the twin x, y, z are ordinary channels, and the operations on them are general ones: layer by
+layer the same embedding, radial basis, gated messages with the direction r_ij, residual updates and
+readouts; but gates and filters see raw vectors, and one MLP mixes the 4 F scalar and vector channels
+of an atom in place of norms, inner products and component-blind maps. Its rotations must be learned.
+"""
 
 from __future__ import annotations
 
@@ -23,31 +29,49 @@ def vector_norm(v: Tensor) -> Tensor:
     return (v.square().sum(1) + 1e-8).sqrt()
 
 
-class Message(nn.Module):
+class PaiNNMessage(nn.Module):
     """Equations 7 and 8: scalars and vectors gathered from the neighbours through filters of the
-    distance."""
+    geometry.
 
-    def __init__(self, features: int, radial: int, *, first: bool) -> None:
+    Parameters
+    ----------
+    state
+        Channels of an atom that the gates see: its F scalars, in the twin its vectors as well.
+    features
+        F.
+    geometry
+        Channels of an edge that the filters see: functions of the distance, in the twin of the
+        direction as well.
+    first
+        The first layer has no vectors to pass on yet, so it has no gate for them.
+    """
+
+    def __init__(self, state: int, features: int, geometry: int, *, first: bool) -> None:
         super().__init__()
-        # The first layer has no vectors to pass on yet, so it has no gate for them.
         self.gates = 2 if first else 3
-        self.context = mlp(features, features, self.gates * features)
-        self.filter = nn.Linear(radial + 1, self.gates * features, bias=False)
+        self.context = mlp(state, features, self.gates * features)
+        self.filter = nn.Linear(geometry, self.gates * features, bias=False)
 
     def forward(
-        self, s: Tensor, v: Tensor | None, basis: Tensor, direction: Tensor, edge_index: Tensor
+        self,
+        state: Tensor,
+        v: Tensor | None,
+        geometry: Tensor,
+        direction: Tensor,
+        edge_index: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """(change of s [atoms, F], change of v [atoms, 3, F])."""
+        """(change of the scalars [atoms, F], change of the vectors [atoms, 3, F])."""
         source, target = edge_index[0], edge_index[1]
-        gates = self.context(s).index_select(0, source) * self.filter(basis)
+        gates = self.context(state).index_select(0, source) * self.filter(geometry)
         gates = gates.unflatten(-1, (self.gates, -1))
         vectors = gates[:, 1:2] * direction.unsqueeze(-1)
         if v is not None:
             vectors = vectors + gates[:, 2:3] * v.index_select(0, source)
-        return sum_by(target, gates[:, 0], s.shape[0]), sum_by(target, vectors, s.shape[0])
+        atoms = state.shape[0]
+        return sum_by(target, gates[:, 0], atoms), sum_by(target, vectors, atoms)
 
 
-class Update(nn.Module):
+class PaiNNUpdate(nn.Module):
     """Equations 9 and 10: scalars and vectors of one atom exchange information through norms and
     inner products."""
 
@@ -78,9 +102,10 @@ class PaiNN(nn.Module):
         self.cutoff, self.radial = cutoff, radial
         self.embedding = nn.Embedding(ELEMENTS, features)
         self.messages = nn.ModuleList(
-            Message(features, radial, first=layer == 0) for layer in range(layers)
+            PaiNNMessage(features, features, radial + 1, first=layer == 0)
+            for layer in range(layers)
         )
-        self.updates = nn.ModuleList(Update(features) for _ in range(layers))
+        self.updates = nn.ModuleList(PaiNNUpdate(features) for _ in range(layers))
         self.energy = mlp(features, features // 2, 1)
         self.mix = nn.Linear(features, 2 * features, bias=False)
         self.gate = mlp(2 * features, features, features)
@@ -113,3 +138,50 @@ class PaiNN(nn.Module):
 def build(config: Mapping[str, Any]) -> PaiNN:
     """Config: ``features``, ``layers``, ``radial`` (basis functions), ``cutoff`` (A)."""
     return PaiNN(config["features"], config["layers"], config["radial"], config["cutoff"])
+
+
+class PlainVectors(nn.Module):
+    """Energies and direct forces of the unconstrained trunk; the call is that of ``PaiNN``."""
+
+    def __init__(self, features: int, layers: int, radial: int, cutoff: float) -> None:
+        super().__init__()
+        self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
+        self.cutoff, self.radial = cutoff, radial
+        self.embedding = nn.Embedding(ELEMENTS, features)
+        self.messages = nn.ModuleList(
+            PaiNNMessage(
+                features if layer == 0 else 4 * features, features, radial + 4, first=layer == 0
+            )
+            for layer in range(layers)
+        )
+        self.updates = nn.ModuleList(
+            mlp(4 * features, features, 4 * features) for _ in range(layers)
+        )
+        self.energy = mlp(4 * features, features // 2, 1)
+        self.force = mlp(4 * features, features, 3)
+
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
+    ) -> dict[str, Tensor]:
+        """Forces [atoms, 3] eV/A and energies [molecules] eV."""
+        vectors, distance = edge_vectors(pos, edge_index)
+        direction = vectors / distance.unsqueeze(-1)
+        basis = radial_basis(distance, self.cutoff, self.radial)
+        basis = torch.cat([basis, direction * basis[:, -1:]], dim=-1)
+        s = self.embedding(z)
+        v: Tensor | None = None
+        state = s
+        for message, update in zip(self.messages, self.updates, strict=True):
+            ds, dv = message(state, v, basis, direction, edge_index)
+            state = torch.cat([s + ds, (dv if v is None else v + dv).flatten(1)], dim=-1)
+            state = state + update(state)
+            s, v = state[:, : s.shape[1]], state[:, s.shape[1] :].unflatten(-1, (3, -1))
+        return {
+            "forces": self.force(state),
+            "energy": sum_by(batch, self.energy(state).squeeze(-1), n_atoms.shape[0]),
+        }
+
+
+def build_plain(config: Mapping[str, Any]) -> PlainVectors:
+    """Config: ``features``, ``layers``, ``radial`` (basis functions), ``cutoff`` (A)."""
+    return PlainVectors(config["features"], config["layers"], config["radial"], config["cutoff"])

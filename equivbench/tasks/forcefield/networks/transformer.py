@@ -25,7 +25,7 @@ from equivbench.tasks.forcefield.networks.graph import (
 )
 
 
-class Layer(nn.Module):
+class VectorTransformerLayer(nn.Module):
     """Attention over the neighbours and a feed-forward layer, residual, normalised first."""
 
     def __init__(self, width: int, heads: int, geometry: int, neighbours: float) -> None:
@@ -69,7 +69,9 @@ class VectorTransformer(nn.Module):
         self.cutoff, self.radial = cutoff, radial
         self.embedding = nn.Embedding(ELEMENTS, width)
         self.geometry = nn.Sequential(nn.Linear(4 * (radial + 1), width), nn.SiLU())
-        self.layers = nn.ModuleList(Layer(width, heads, width, neighbours) for _ in range(layers))
+        self.layers = nn.ModuleList(
+            VectorTransformerLayer(width, heads, width, neighbours) for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(width)
         self.energy = mlp(width, width, 1)
         self.force = mlp(width, width, 3)

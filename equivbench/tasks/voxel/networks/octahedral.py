@@ -14,8 +14,7 @@ from equivbench.errors import UsageError
 from equivbench.kernels.backends.plain.grids import CubeLayer, cube_bank, cube_places
 from equivbench.kernels.operations.cube_convolution import ORDER as ORDER
 from equivbench.tasks.voxel.grid import ELEMENTS
-from equivbench.tasks.voxel.networks.plain import HEAD_SCALE
-from equivbench.tasks.voxel.networks.skeleton import UNet
+from equivbench.tasks.voxel.networks.unet import HEAD_SCALE, UNet
 
 
 class GroupConv(nn.Module):
