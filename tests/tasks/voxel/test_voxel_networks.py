@@ -124,7 +124,7 @@ def test_the_published_sizes() -> None:
     counts = []
     for channels in (32, 16, 8):
         with torch.device("meta"):
-            model = plain.build({"channels": channels, "groups": channels, **published})
+            model = unet.build({"channels": channels, "groups": channels, **published})
         counts.append(sum(parameter.numel() for parameter in model.parameters()))
     assert [round(count / 1e6, 1) for count in counts] == [111.5, 27.9, 7.0]
 
