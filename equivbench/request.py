@@ -199,7 +199,9 @@ class Request:
             and may name a user's folders.
         """
         words = ["equivbench", *self.program]
-        for name, each in options_of(type(self)).items():
+        # Positional words first, whichever class of the request they come from.
+        options = sorted(options_of(type(self)).items(), key=lambda each: each[1].flag is not None)
+        for name, each in options:
             if each.recorded or not recorded:
                 words += each.words(getattr(self, name))
         return shlex.join(words)

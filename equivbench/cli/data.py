@@ -34,7 +34,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 Dataset = Annotated[
     str, typer.Argument(metavar="DATASET", help="A name of `equivbench list datasets`.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print an object with name, path and sha256.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print an object with name, path and sha256.")]
 
 
 def register(parent: typer.Typer) -> None:
@@ -43,7 +43,7 @@ def register(parent: typer.Typer) -> None:
 
 
 @app.command()
-def prepare(dataset: Dataset, json: Json = False) -> None:
+def prepare(dataset: Dataset, json: JsonOption = False) -> None:
     """Build or fetch a data set.
 
     It goes into the cache unless it is there; its SHA-256 is checked and its path printed.
@@ -54,7 +54,7 @@ def prepare(dataset: Dataset, json: Json = False) -> None:
 
 
 @app.command()
-def verify(dataset: Dataset, json: Json = False) -> None:
+def verify(dataset: Dataset, json: JsonOption = False) -> None:
     """Check a data set's SHA-256.
 
     Exits 3 if it is missing, cut short or changed.
@@ -64,7 +64,7 @@ def verify(dataset: Dataset, json: Json = False) -> None:
 
 
 @app.command()
-def path(dataset: Dataset, json: Json = False) -> None:
+def path(dataset: Dataset, json: JsonOption = False) -> None:
     """Print where a data set is.
 
     Exits 3 if it is not there.

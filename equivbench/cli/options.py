@@ -53,15 +53,12 @@ def takes(
 
 def _parameter(option: Option) -> inspect.Parameter:
     """What typer makes a command line parameter of."""
-    if option.is_list and option.read is None:
-        annotation: Any = list[str] | None
-        default: Any = None
-    elif option.read is not None:
-        annotation, default = (
-            (str | None, None) if option.default is not MISSING else (str, MISSING)
-        )
-    else:
-        annotation, default = option.type, option.default
+    annotation, default = option.type, option.default
+    if option.is_list or option.read is not None:
+        # The command line has the text, or a list of texts; what is left out is None.
+        annotation = str if option.read is not None else list[str]
+        if default is not MISSING:
+            annotation, default = annotation | None, None
     return inspect.Parameter(
         option.name,
         inspect.Parameter.KEYWORD_ONLY,

@@ -1,20 +1,52 @@
-"""What every analysis of a trained run leaves on disk: which run it was, how it was analysed, and
-values with their intervals. Imports no torch."""
+"""What every analysis of a trained run is asked for, and what it leaves on disk: which run it was,
+how it was analysed, and values with their intervals. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
 
+from equivbench.errors import UsageError
+from equivbench.gap.intervals import Quantity
 from equivbench.records.rule import Rule
 from equivbench.records.schema import Environment, Git
+from equivbench.request import Request, option
 
 ANALYSIS_SCHEMA_VERSION = 1
 Number = float | None
+Weights = Literal["ema", "model"]
 ErrorPart = Literal["total", "twirled", "equivariance"]
 ERROR_PARTS: tuple[ErrorPart, ...] = ("total", "twirled", "equivariance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysisRequest(Request):
+    """What every analysis of a trained run can be asked for."""
+
+    weights: Weights = option(
+        "ema",
+        "Which weights to analyse: averaged (ema), as the board judges them, or raw (model), "
+        "as the optimiser moves them.",
+    )
+    split: str = option("test", "The split that samples are taken from: test, validation or train.")
+    samples: int | None = option(
+        None, "Number of samples. The default is chosen from what a pass over them costs."
+    )
+    seed: int = option(0, "The seed of samples, noise, rotations and everything else drawn.")
+    device: str = option("auto", "Where to compute: auto, cpu, cuda or cuda:N.", recorded=False)
+    out: str | None = option(None, "Keep the analysis in this results folder.", recorded=False)
+    plot: str | None = option(
+        None, "Draw the analysis into this file (.png, .pdf or .svg).", recorded=False
+    )
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"--seed must be at least 0, not {self.seed}")
+        if self.samples is not None and self.samples < 1:
+            raise UsageError(f"--samples must be at least 1, not {self.samples}")
 
 
 class Estimate(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -24,6 +56,16 @@ class Estimate(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     value: Number
     low: Number = None
     high: Number = None
+
+    @property
+    def quantity(self) -> Quantity:
+        """The same for tables and arithmetic."""
+        return Quantity(self.value, self.low, self.high)
+
+    @classmethod
+    def of(cls, quantity: Quantity) -> Estimate:
+        """``quantity`` as it is kept; one that is only a bound has no place here."""
+        return cls(value=quantity.value, low=quantity.low, high=quantity.high)
 
 
 class RunAnalysis(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -43,8 +85,8 @@ class RunAnalysis(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Of the run."""
     variant: dict[str, str]
     dataset_sha256: str
-    weights: Literal["ema", "model"]
-    """Averaged, or raw."""
+    weights: Weights
+    """Averaged (``ema``), or raw."""
     split: str
     samples: int
     rotations: int

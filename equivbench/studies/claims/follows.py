@@ -13,7 +13,7 @@ from equivbench.studies.claims.findings import Part, Verdict, above, distinct, f
 from equivbench.studies.claims.statements import TRACKS, Claim
 from equivbench.studies.gradients.record import Gradients
 from equivbench.studies.gradients.trends import QUANTITIES, correlations
-from equivbench.studies.gradients.ustatistics import Judged
+from equivbench.studies.gradients.ustatistics import ReasonedQuantity
 
 FEWEST_SEEDS = 2
 TITLES = {"ratio": "gradient-norm ratio", "deviation": "deviation of the weights"}
@@ -83,7 +83,9 @@ def _parts(claim: Claim, scene: Scene, analyses: Sequence[Gradients]) -> list[Pa
     return parts
 
 
-def _verdict(seeds: int, raw: Judged, detrended: Judged) -> tuple[Verdict, str, str]:
+def _verdict(
+    seeds: int, raw: ReasonedQuantity, detrended: ReasonedQuantity
+) -> tuple[Verdict, str, str]:
     """The verdict, its reason and the figures behind it."""
     partial = detrended.quantity
     if partial.value is None or partial.low is None or partial.high is None:

@@ -1,18 +1,93 @@
-"""Gradients of the twirled and the equivariance error by a model's parameters, on independent
-chunks of samples."""
+"""Gradients of the twirled and the equivariance error along a run that kept snapshots, and how far
+its weights are from symmetric ones.
+
+A model says which parameters break its symmetry, and what their nearest symmetric values are, by a
+method
+
+    symmetric_projection(self) -> dict[str, Tensor]
+
+that maps a parameter's name (as in the module's ``named_parameters``) to a tensor of its shape: the
+orthogonal projection of its present value onto the values at which the module is equivariant. It is
+optional, and belongs only where the projection is known in closed form; any submodule may have it,
+so wrappers need not pass it on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from equivbench.environment import environment
 from equivbench.errors import UsageError
+from equivbench.execution.machine import resolve_device, with_threads
+from equivbench.execution.runs import find_snapshots
 from equivbench.studies.fixed_loss import FixedLoss, still
-from equivbench.studies.gradients.ustatistics import Array, Judged, norm, ratio
+from equivbench.studies.gradients.record import GradientPoint, Gradients, GradientsRequest
+from equivbench.studies.gradients.trends import correlations
+from equivbench.studies.gradients.ustatistics import Array, ReasonedQuantity, norm, ratio
+from equivbench.studies.record import Estimate
+from equivbench.studies.run import TrainedRun
+from equivbench.training.assembly import load_model
+from equivbench.training.checkpoint import read_checkpoint
+
+MOST_SAMPLES = 128
+"""Most samples by default. A pair whose evaluations judge few, because each costs much, is given
+half of those."""
+
+
+def analyse_gradients(run: str, request: GradientsRequest) -> Gradients:
+    """Measure the gradients of both parts of the error at every snapshot of ``run``.
+
+    The samples, their noise and their rotations are the same at every snapshot. Threads are those
+    of the run, so that the analysis lies beside its record.
+
+    Parameters
+    ----------
+    run
+        A record, run id, checkpoint or snapshot, as
+        :func:`equivbench.execution.runs.find_snapshots` takes it.
+    request
+        How to analyse it; which runs it names plays no part.
+
+    Raises
+    ------
+    UsageError
+        For names that do not exist and numbers that do not fit.
+    FailedError
+        For a run without snapshots, or files that cannot be read.
+    """
+    snapshots = find_snapshots(run).snapshots
+    trained = TrainedRun.of(snapshots[-1])
+    device = resolve_device(request.device)
+    with with_threads(trained.job.threads):
+        loss = _fixed_loss(trained, snapshots[-1], request, device)
+        measured = [_at_snapshot(path, loss, request, device) for path in snapshots]
+    machine = environment(device, trained.job.threads)
+    asked = replace(request, runs=(trained.record_path(machine),))
+    analysis = Gradients(
+        **trained.described(asked, machine),
+        samples=loss.samples,
+        chunks=request.chunks,
+        rotations=request.rotations,
+        points=[point for point, _ in measured],
+        correlations={},
+        reasons={
+            f"points.{index}.{name}": reason
+            for index, (_, missing) in enumerate(measured)
+            for name, reason in missing.items()
+        },
+    )
+    for name, found in correlations([analysis]).items():
+        analysis.correlations[name] = Estimate.of(found.quantity)
+        if found.reason is not None:
+            analysis.reasons[f"correlations.{name}"] = found.reason
+    return analysis
 
 
 @dataclass(frozen=True)
@@ -35,17 +110,17 @@ class PartGradients:
     """Parameters on which neither part depends."""
 
     @property
-    def twirled_norm(self) -> Judged:
+    def twirled_norm(self) -> ReasonedQuantity:
         """Norm of the gradient of the twirled error."""
         return norm(self.twirled_gram, self.weights)
 
     @property
-    def equivariance_norm(self) -> Judged:
+    def equivariance_norm(self) -> ReasonedQuantity:
         """Norm of the gradient of the equivariance error."""
         return norm(self.equivariance_gram, self.weights)
 
     @property
-    def ratio(self) -> Judged:
+    def ratio(self) -> ReasonedQuantity:
         """``equivariance_norm / twirled_norm``."""
         return ratio(self.equivariance_gram, self.twirled_gram, self.weights)
 
@@ -102,3 +177,98 @@ def _gradient(
     if not error.requires_grad:
         return [None] * len(trained)
     return torch.autograd.grad(error, list(trained.values()), retain_graph=keep, allow_unused=True)
+
+
+@runtime_checkable
+class Projectable(Protocol):
+    """A module that knows its symmetric projection."""
+
+    def symmetric_projection(self) -> dict[str, Tensor]:
+        """The symmetry-breaking parameters, by name, each moved to its nearest symmetric value."""
+        ...
+
+
+def deviation(model: nn.Module, ignored: Collection[str] = ()) -> float | None:
+    """sum |theta - P theta|^2 / sum |theta|^2 over the symmetry-breaking parameters theta, P their
+    projection.
+
+    0 where the model is exactly symmetric. None where no module knows a projection, or every such
+    parameter is among ``ignored`` (names of parameters on which the error does not depend, such as
+    a head that conservative forces replace).
+    """
+    apart, size = 0.0, 0.0
+    known = False
+    for name, parameter, projected in _projected(model):
+        if name in ignored:
+            continue
+        known = True
+        apart += float((parameter.double() - projected.double()).square().sum())
+        size += float(parameter.double().square().sum())
+    if not known:
+        return None
+    return apart / size if size > 0 else 0.0
+
+
+def _projected(model: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """(full name, value, projection) of every parameter that some submodule can project."""
+    for prefix, module in model.named_modules():
+        parameters = dict(module.named_parameters())
+        if not isinstance(module, Projectable):
+            continue
+        with torch.no_grad():
+            for name, projected in module.symmetric_projection().items():
+                yield f"{prefix}.{name}".lstrip("."), parameters[name].detach(), projected.detach()
+
+
+def _fixed_loss(
+    trained: TrainedRun, checkpoint: Path, request: GradientsRequest, device: str
+) -> FixedLoss:
+    split = trained.split(request.split)
+    samples = request.samples
+    if samples is None:
+        # At least two a chunk, and no more than an evaluation of the run can afford.
+        evaluated = trained.arm.pair_preset.test_samples or len(split)
+        affordable = max(2 * request.chunks, min(MOST_SAMPLES, evaluated // 2))
+        samples = min(len(split), affordable)
+    return FixedLoss(
+        trained.arm.task,
+        split,
+        requires=trained.arm.requires(load_model(checkpoint, request.weights)[0]),
+        samples=samples,
+        chunks=request.chunks,
+        rotations=request.rotations,
+        group=trained.group,
+        seed=request.seed,
+        device=device,
+    )
+
+
+def _at_snapshot(
+    path: Path, loss: FixedLoss, request: GradientsRequest, device: str
+) -> tuple[GradientPoint, dict[str, str]]:
+    """The point of a snapshot, and why what it lacks is missing."""
+    model = load_model(path, request.weights)[0].to(device)
+    measured = part_gradients(model, loss)
+    apart = deviation(model, measured.unused)
+    at = read_checkpoint(path).facts.trace[-1]
+    norms = {
+        name: getattr(measured, name) for name in ("twirled_norm", "equivariance_norm", "ratio")
+    }
+    reasons = {name: each.reason for name, each in norms.items() if each.reason is not None}
+    if apart is None:
+        reasons["deviation"] = (
+            "the model gives no symmetric projection of parameters that the error depends on"
+        )
+    # A run evaluates its averaged weights only; the error of raw ones is measured here, on the
+    # samples of the analysis.
+    evaluated = request.weights == "ema"
+    point = GradientPoint(
+        step=at.step,
+        samples=at.samples,
+        train_seconds=at.train_seconds,
+        total=at.test.total if evaluated else measured.total,
+        share=at.test.share if evaluated else measured.equivariance / measured.total,
+        deviation=apart,
+        **{name: Estimate.of(each.quantity) for name, each in norms.items()},
+    )
+    return point, reasons

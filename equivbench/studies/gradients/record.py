@@ -1,23 +1,56 @@
-"""The record of gradients along a run, a line of ``gradients.jsonl`` beside the run records of a
-machine, and what makes such a line right. Imports no torch."""
+"""What an analysis of gradients is asked for, and its record: a line of ``gradients.jsonl`` beside
+the run records of a machine. Imports no torch."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal
+from dataclasses import MISSING, dataclass
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from equivbench.errors import UsageError
 from equivbench.records.line_files import LineFile
 from equivbench.records.rule import Rule
+from equivbench.request import option
 from equivbench.studies.record import (
     ANALYSIS_RULES,
     ANALYSIS_SCHEMA_VERSION,
+    AnalysisRequest,
     Estimate,
     Number,
     RunAnalysis,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientsRequest(AnalysisRequest):
+    """What ``equivbench analyze gradients`` is asked for."""
+
+    program: ClassVar[tuple[str, ...]] = ("analyze", "gradients")
+
+    runs: tuple[str, ...] = option(
+        MISSING,
+        "Runs that were trained with --snapshots, each as its record, id or checkpoint.",
+        flag=None,
+        metavar="RUN",
+    )
+    chunks: int = option(
+        8,
+        "Number of independent parts that the samples are dealt into; gradients are multiplied "
+        "between parts.",
+    )
+    # Few rotations and many samples: two draws already make both parts of the error unbiased.
+    rotations: int = option(2, "Number of random rotations of each sample.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chunks < 2:
+            raise UsageError(
+                "a norm without bias is a product of independent chunks: "
+                f"--chunks takes at least 2, not {self.chunks}"
+            )
 
 
 class GradientPoint(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -27,7 +27,7 @@ from scipy import stats
 
 from equivbench.gap.intervals import LEVEL, UNKNOWN, Quantity
 from equivbench.studies.gradients.record import Gradients
-from equivbench.studies.gradients.ustatistics import Judged
+from equivbench.studies.gradients.ustatistics import ReasonedQuantity
 
 Array = NDArray[np.float64]
 DEGREES: Mapping[str, int] = {"": 0, " detrended": 2}
@@ -42,7 +42,7 @@ nothing."""
 
 
 @dataclass(frozen=True)
-class Series:
+class PairedSeries:
     """Two quantities at the points of one run, all positive."""
 
     step: Array
@@ -50,7 +50,7 @@ class Series:
     second: Array
 
 
-def correlation(runs: Sequence[Series], degree: int) -> Judged:
+def correlation(runs: Sequence[PairedSeries], degree: int) -> ReasonedQuantity:
     """Correlation of log ``first`` with log ``second`` after a polynomial of ``degree`` in log step
     is taken out of each run.
 
@@ -58,7 +58,7 @@ def correlation(runs: Sequence[Series], degree: int) -> Judged:
     """
     usable = [run for run in runs if len(run.step) > degree + 1]
     if not usable:
-        return Judged(
+        return ReasonedQuantity(
             UNKNOWN, f"no run has more than {degree + 1} points at which both are positive"
         )
     pairs = [
@@ -68,18 +68,20 @@ def correlation(runs: Sequence[Series], degree: int) -> Judged:
     first, second = (np.concatenate(each) for each in zip(*pairs, strict=True))
     size = math.sqrt(float(first @ first) * float(second @ second))
     if size == 0:
-        return Judged(UNKNOWN, "one of the two does not vary")
+        return ReasonedQuantity(UNKNOWN, "one of the two does not vary")
     r = max(-1.0, min(1.0, float(first @ second) / size))
     shared = max(0.0, _lag_one([a for a, _ in pairs]) * _lag_one([b for _, b in pairs]))
     freedom = sum(len(run.step) - degree - 1 for run in usable) * (1 - shared) / (1 + shared)
     if freedom <= _LEAST_FREEDOM:
-        return Judged(Quantity(r), f"no interval: {freedom:.1f} degrees of freedom are left")
+        return ReasonedQuantity(
+            Quantity(r), f"no interval: {freedom:.1f} degrees of freedom are left"
+        )
     reach = float(stats.norm.ppf(0.5 + LEVEL / 2)) / math.sqrt(freedom - _LEAST_FREEDOM)
     z = math.atanh(r) if abs(r) < 1 else math.copysign(math.inf, r)
-    return Judged(Quantity(r, math.tanh(z - reach), math.tanh(z + reach)))
+    return ReasonedQuantity(Quantity(r, math.tanh(z - reach), math.tanh(z + reach)))
 
 
-def correlations(analyses: Sequence[Gradients]) -> dict[str, Judged]:
+def correlations(analyses: Sequence[Gradients]) -> dict[str, ReasonedQuantity]:
     """Of the gradient ratio and of the deviation with the share, raw and detrended, over the points
     of all ``analyses``.
 
@@ -90,7 +92,9 @@ def correlations(analyses: Sequence[Gradients]) -> dict[str, Judged]:
     found = {}
     for quantity in QUANTITIES:
         runs = [
-            run for run in (_series(analysis, quantity) for analysis in analyses) if len(run.step)
+            run
+            for run in (_paired_series(analysis, quantity) for analysis in analyses)
+            if len(run.step)
         ]
         for label, degree in DEGREES.items():
             found[quantity + label] = correlation(runs, degree)
@@ -110,7 +114,7 @@ class Pooled:
     weights: str
     split: str
     runs: int
-    correlations: Mapping[str, Judged]
+    correlations: Mapping[str, ReasonedQuantity]
 
 
 def pool(analyses: Sequence[Gradients]) -> list[Pooled]:
@@ -139,14 +143,14 @@ def pool(analyses: Sequence[Gradients]) -> list[Pooled]:
     ]
 
 
-def _series(analysis: Gradients, quantity: str) -> Series:
+def _paired_series(analysis: Gradients, quantity: str) -> PairedSeries:
     points = []
     for point in analysis.points:
         value = point.ratio.value if quantity == "ratio" else point.deviation
         if value is not None and point.share is not None and value > 0 and point.share > 0:
             points.append((point.step, value, point.share))
     step, first, second = np.array(points, dtype=np.float64).reshape(-1, 3).T
-    return Series(step, first, second)
+    return PairedSeries(step, first, second)
 
 
 def _residual(step: Array, values: Array, degree: int) -> Array:

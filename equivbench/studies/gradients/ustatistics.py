@@ -30,7 +30,7 @@ FEWEST_PARTS = 3
 
 
 @dataclass(frozen=True)
-class Judged:
+class ReasonedQuantity:
     """A quantity, and why its value or its interval is missing where it is."""
 
     quantity: Quantity
@@ -45,46 +45,50 @@ def square(gram: Array, weights: Array) -> float:
     return float((apart * gram).sum() / apart.sum())
 
 
-def norm(gram: Array, weights: Array) -> Judged:
+def norm(gram: Array, weights: Array) -> ReasonedQuantity:
     """|g|, the root of :func:`square`; unknown, with the reason, where the square is not
     positive."""
-    return _judged(
+    return _with_interval(
         lambda kept: _half_log(_without(gram, kept), weights[kept]),
         len(weights),
         "the estimate of its square",
     )
 
 
-def ratio(above: Array, below: Array, weights: Array) -> Judged:
+def ratio(above: Array, below: Array, weights: Array) -> ReasonedQuantity:
     """|g| / |h| from the Gram matrices of both on the same parts."""
 
     def difference(kept: NDArray[np.intp]) -> float:
         own = weights[kept]
         return _half_log(_without(above, kept), own) - _half_log(_without(below, kept), own)
 
-    return _judged(difference, len(weights), "the estimate of a square")
+    return _with_interval(difference, len(weights), "the estimate of a square")
 
 
-def _judged(log_value: Callable[[NDArray[np.intp]], float], parts: int, what: str) -> Judged:
+def _with_interval(
+    log_value: Callable[[NDArray[np.intp]], float], parts: int, what: str
+) -> ReasonedQuantity:
     everything = np.arange(parts)
     value = log_value(everything)
     if not math.isfinite(value):
-        return Judged(
+        return ReasonedQuantity(
             UNKNOWN,
             f"{what} is not positive: what there is cannot be told from zero with so few samples",
         )
     estimate = math.exp(value)
     if parts < FEWEST_PARTS:
-        return Judged(Quantity(estimate), f"an interval takes at least {FEWEST_PARTS} chunks")
+        return ReasonedQuantity(
+            Quantity(estimate), f"an interval takes at least {FEWEST_PARTS} chunks"
+        )
     left_out = np.array([log_value(np.delete(everything, k)) for k in everything])
     if not np.isfinite(left_out).all():
-        return Judged(
+        return ReasonedQuantity(
             Quantity(estimate), f"no interval: without one of the chunks {what} is not positive"
         )
     # The jackknife's variance, (K - 1) / K sum (theta_k - mean)^2.
     error = math.sqrt((parts - 1) * float(left_out.var()))
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, parts - 1)) * error
-    return Judged(Quantity(estimate, math.exp(value - reach), math.exp(value + reach)))
+    return ReasonedQuantity(Quantity(estimate, math.exp(value - reach), math.exp(value + reach)))
 
 
 def _half_log(gram: Array, weights: Array) -> float:

@@ -1,87 +1,44 @@
-"""The landscape around the weights of a run, as what an analysis leaves on disk."""
+"""The landscape around the weights of a run, from the run's checkpoint to the record of it."""
 
 from __future__ import annotations
 
 import dataclasses
-import shlex
-import time
 from collections.abc import Mapping
-from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from scipy import special
 
 from equivbench.environment import environment
-from equivbench.errors import UsageError, unknown_name
 from equivbench.execution.machine import resolve_device, with_threads
 from equivbench.execution.runs import checkpoint_of, find_snapshots
-from equivbench.studies.analysed import analysed_run, split_of
 from equivbench.studies.landscape.draws import Draws
-from equivbench.studies.landscape.measuring import FIXED, PROBES, Measured, Shape, measure_landscape
-from equivbench.studies.landscape.record import Curvature, Landscape
-from equivbench.studies.record import ERROR_PARTS, ErrorPart, Estimate
-from equivbench.training.arm import resolve_arm
+from equivbench.studies.landscape.measuring import (
+    FIXED,
+    PROBES,
+    MeasuredLandscape,
+    PartShape,
+    measure_landscape,
+)
+from equivbench.studies.landscape.record import Curvature, Landscape, LandscapeRequest
+from equivbench.studies.record import Estimate
+from equivbench.studies.run import TrainedRun
 from equivbench.training.assembly import load_model
-from equivbench.training.checkpoint import SNAPSHOTS, read_checkpoint
-from equivbench.training.job import read_job
+from equivbench.training.checkpoint import SNAPSHOTS
 
-Precision = Literal["float32", "float64"]
-ROUNDING: Mapping[Precision, float] = {"float32": 1e-9, "float64": 1e-20}
-"""Share of the total below which a part is rounding: the square of the precision's step (1e-14,
-1e-32) and room for signals larger than their error and the many operations of a network."""
-_DEFAULTS: Mapping[str, Any] = {
-    "layers": "*",
-    "along": "total",
-    "seed": 0,
-    "eigenvalues": 1,
-    "weights": "ema",
-    "split": "test",
-    "precision": "float32",
-}
+ROUNDING: Mapping[str, float] = {"float32": 1e-9, "float64": 1e-20}
+"""By precision, the share of the total below which a part is rounding: the square of the
+precision's step (1e-14, 1e-32) and room for signals larger than their error and the many operations
+of a network."""
 
 
-def analyse_landscape(
-    run: str,
-    *,
-    layers: str = "*",
-    along: str = "total",
-    step: int | None = None,
-    points: int | None = None,
-    radius: float | None = None,
-    samples: int | None = None,
-    rotations: int | None = None,
-    seed: int = 0,
-    eigenvalues: int = 1,
-    weights: str = "ema",
-    split: str = "test",
-    precision: str = "float32",
-    device: str = "auto",
-    repeat: bool = True,
-) -> Landscape:
-    """The landscape of every part of the error around the weights of ``run``.
+def analyse_landscape(request: LandscapeRequest) -> Landscape:
+    """Measure the landscape of every part of the error around the weights of a run.
 
-    Parameters
-    ----------
-    run
-        A record, run id, checkpoint or snapshot, as
-        :func:`equivbench.execution.runs.checkpoint_of` takes it.
-    layers, along, points, radius, eigenvalues, repeat
-        As :func:`equivbench.studies.landscape.measuring.measure_landscape` takes them.
-    step
-        Of a snapshot of the run; None: its end, or where the named snapshot was taken.
-    samples, rotations
-        What the error is of. None for these and ``points``: by what judging costs
-        (``Draws.affordable``).
-    seed
-        Of samples, noise, rotations, the first Lanczos vector and the probes.
-    weights
-        ``ema`` (averaged) or ``model`` (raw).
-    precision
-        Of the model; sums over its predictions are in float64 either way.
-    device
-        As ``run`` takes it. Threads are the run's, so that the analysis lies beside the record of
-        the run.
+    What the error is of (samples, rotations, points of the slice) is by default chosen from what a
+    pass costs (:meth:`equivbench.studies.landscape.draws.Draws.affordable`). Sums over predictions
+    are in float64 whatever the precision. Threads are those of the run, so that the analysis lies
+    beside its record.
 
     Raises
     ------
@@ -90,115 +47,87 @@ def analyse_landscape(
     FailedError
         For a run that is not here, files that cannot be read, and eigenvalues that do not converge.
     """
-    for what, name, known in (
-        ("kind of weights", weights, ("ema", "model")),
-        ("part of the error", along, ERROR_PARTS),
-        ("precision", precision, tuple(ROUNDING)),
-    ):
-        if name not in known:
-            raise unknown_name(what, name, known)
-    if seed < 0:
-        raise UsageError(f"--seed must be at least 0, not {seed}")
-    began = time.monotonic()
-    path = checkpoint_of(run) if step is None else find_snapshots(run).at(step)
-    facts = read_checkpoint(path).facts
-    job, where = read_job(facts.job), resolve_device(device)
-    declared = resolve_arm(job)
-    group = declared.pair_preset.group or declared.task.group
-    exact = cast(Precision, precision)
-    with with_threads(job.threads):
-        model = load_model(path, weights)[0].to(
-            where, torch.float64 if exact == "float64" else torch.float32
+    if request.step is None:
+        checkpoint = checkpoint_of(request.run)
+    else:
+        checkpoint = find_snapshots(request.run).at(request.step)
+    trained = TrainedRun.of(checkpoint)
+    device = resolve_device(request.device)
+    with with_threads(trained.job.threads):
+        model = load_model(checkpoint, request.weights)[0]
+        model = model.to(device, getattr(torch, request.precision))
+        draws = Draws(
+            trained.arm.task,
+            trained.split(request.split),
+            trained.arm.requires(model),
+            trained.group,
+            device,
+            request.precision,
+            request.seed,
         )
-        part = split_of(declared, job, split)
-        draws = Draws(declared.task, part, declared.requires(model), group, where, exact, seed)
-        size = draws.affordable(model)
-        asked = {"samples": samples, "rotations": rotations, "points": points}
-        given = {name: value for name, value in asked.items() if value is not None}
-        size = dataclasses.replace(size, **given)
+        chosen = {name: getattr(request, name) for name in ("samples", "rotations", "points")}
+        given = {name: value for name, value in chosen.items() if value is not None}
+        size = dataclasses.replace(draws.affordable(model), **given)
         measured = measure_landscape(
             model,
             lambda index: draws.draw(index, size),
-            layers=layers,
-            along=along,
+            layers=request.layers,
+            along=request.along,
             points=size.points,
-            radius=radius,
-            eigenvalues=eigenvalues,
-            seed=seed,
-            repeat=repeat,
-            rounding=ROUNDING[exact],
+            radius=request.radius,
+            eigenvalues=request.eigenvalues,
+            seed=request.seed,
+            repeat=not request.no_repeat,
+            rounding=ROUNDING[request.precision],
         )
-        judged = draws.draw(FIXED, size).samples
-    machine = environment(where, job.threads)
+        samples = draws.draw(FIXED, size).samples
+    machine = environment(device, trained.job.threads)
     # The command names the run by its record, from where a snapshot is found by its step.
-    at = facts.step if path.parent.name == SNAPSHOTS else None
-    settings = {
-        "layers": layers,
-        "along": along,
-        "step": at,
-        "radius": radius,
-        **given,
-        "seed": seed,
-    }
-    settings |= {
-        "eigenvalues": eigenvalues,
-        "weights": weights,
-        "split": split,
-        "precision": precision,
-    }
+    step = trained.step if checkpoint.parent.name == SNAPSHOTS else None
+    asked = dataclasses.replace(request, run=trained.record_path(machine), step=step)
     reasons: dict[str, str] = {}
     return Landscape(
-        **analysed_run(declared, job, machine),
-        command=_command(
-            f"results/{machine.machine_key}/{job.pair}/{job.arm}/{job.run_id}.json",
-            settings,
-            repeat,
-        ),
-        dataset_sha256=str(facts.identity["dataset"]),
-        weights=cast(Any, weights),
-        split=split,
-        samples=judged,
+        **trained.described(asked, machine),
+        samples=samples,
         rotations=size.rotations,
-        group=group,
-        analysis_seed=seed,
-        seconds=time.monotonic() - began,
         reasons=reasons,
-        step=facts.step,
-        layers=layers,
+        step=trained.step,
+        layers=request.layers,
         parameters=measured.size,
-        precision=exact,
-        along=cast(ErrorPart, along),
+        precision=request.precision,
+        along=request.along,
         axes=[axis.tolist() for axis in measured.plane.axes],
         grids={name: grid.tolist() for name, grid in measured.grids.items()},
-        parts={name: _curvature(name, measured, repeat, reasons) for name in ERROR_PARTS},
+        parts={
+            name: _curvature(name, measured, not request.no_repeat, reasons)
+            for name in measured.shapes
+        },
     )
 
 
-def _curvature(name: str, measured: Measured, repeat: bool, reasons: dict[str, str]) -> Curvature:
+def _curvature(
+    name: str, measured: MeasuredLandscape, repeat: bool, reasons: dict[str, str]
+) -> Curvature:
     """The part as it is kept; why it lacks something goes into ``reasons``."""
     shape = measured.shapes[name]
-    bowl, spectrum = shape.bowl, shape.spectrum
+    fit, spectrum = shape.fit, shape.spectrum
     trace, condition = _trace(shape), _condition(shape, measured.size)
-    missing = {
-        "effective_condition": "the trace is not positive" if condition.value is None else None,
-        "in_plane_condition": "a saddle or flat: a curvature in the plane is not positive"
-        if bowl.condition is None
-        else None,
-        "quadratic_r2": "the slice is flat to rounding" if bowl.r2 is None else None,
-        "roughness": "the quadratic leaves nothing but rounding"
-        if bowl.roughness is None
-        else None,
-        "fresh_r2": None if repeat else "without a repeat",
-        "repeated": None if repeat else "without a repeat",
-    }
+    missing: dict[str, str] = {}
+    if condition.value is None:
+        missing["effective_condition"] = "the trace is not positive"
+    if fit.condition is None:
+        missing["in_plane_condition"] = "a saddle or flat: a curvature in the plane is not positive"
+    if fit.r2 is None:
+        missing["quadratic_r2"] = "the slice is flat to rounding"
+    if fit.roughness is None:
+        missing["roughness"] = "the quadratic leaves nothing but rounding"
+    if not repeat:
+        missing |= dict.fromkeys(("fresh_r2", "repeated"), "without a repeat")
     if spectrum is None:
+        unmeasured = ("residual", "trace", "effective_condition", "fresh_r2", "repeated")
         nothing = "this part is the rounding of the model's arithmetic"
-        missing |= dict.fromkeys(
-            ("residual", "trace", "effective_condition", "fresh_r2", "repeated"), nothing
-        )
-    reasons |= {
-        f"parts.{name}.{field}": reason for field, reason in missing.items() if reason is not None
-    }
+        missing |= dict.fromkeys(unmeasured, nothing)
+    reasons |= {f"parts.{name}.{field}": reason for field, reason in missing.items()}
     return Curvature(
         value=shape.value,
         largest=[] if spectrum is None else spectrum.largest.tolist(),
@@ -209,17 +138,17 @@ def _curvature(name: str, measured: Measured, repeat: bool, reasons: dict[str, s
         products=shape.products,
         trace=trace,
         effective_condition=condition,
-        in_plane=list(bowl.curvatures),
-        in_plane_condition=bowl.condition,
-        quadratic_r2=bowl.r2,
-        roughness=bowl.roughness,
+        in_plane=list(fit.curvatures),
+        in_plane_condition=fit.condition,
+        quadratic_r2=fit.r2,
+        roughness=fit.roughness,
         fresh_r2=shape.fresh_r2,
         repeated=shape.repeated,
     )
 
 
-def _trace(shape: Shape) -> Estimate:
-    """With the Student interval over its probes."""
+def _trace(shape: PartShape) -> Estimate:
+    """The trace with the Student interval over its probes."""
     if shape.trace is None:
         return Estimate(value=None)
     value, error = shape.trace
@@ -227,17 +156,13 @@ def _trace(shape: Shape) -> Estimate:
     return Estimate(value=value, low=value - half, high=value + half)
 
 
-def _condition(shape: Shape, size: int) -> Estimate:
+def _condition(shape: PartShape, size: int) -> Estimate:
     """Largest eigenvalue over the mean one: at least 1, as a maximum over a mean."""
     trace = _trace(shape)
-    if (
-        shape.spectrum is None
-        or trace.value is None
-        or trace.low is None
-        or trace.high is None
-        or trace.value <= 0
-    ):
+    if shape.spectrum is None or trace.value is None or trace.value <= 0:
         return Estimate(value=None)
+    assert trace.low is not None
+    assert trace.high is not None
     largest = float(shape.spectrum.largest[0])
     least = largest if shape.again is None else float(np.minimum(shape.again[0][0], largest))
     return Estimate(
@@ -245,12 +170,3 @@ def _condition(shape: Shape, size: int) -> Estimate:
         low=max(1.0, least * size / trace.high),
         high=max(1.0, largest * size / trace.low) if trace.low > 0 else None,
     )
-
-
-def _command(record: str, settings: Mapping[str, Any], repeat: bool) -> str:
-    """The command line that asks for the same; options at their defaults are left out."""
-    words = ["equivbench", "analyze", "landscape", record]
-    for name, value in settings.items():
-        if value is not None and value != _DEFAULTS.get(name):
-            words += [f"--{name}", str(value)]
-    return shlex.join([*words, *([] if repeat else ["--no-repeat"])])

@@ -28,7 +28,7 @@ _COUNTED_ROTATIONS = 2
 
 
 @dataclass(frozen=True)
-class Size:
+class DrawSize:
     """How much is judged."""
 
     samples: int
@@ -50,7 +50,7 @@ class Draws:
     precision: EvaluationPrecision
     seed: int
 
-    def draw(self, index: int, size: Size) -> FixedLoss:
+    def draw(self, index: int, size: DrawSize) -> FixedLoss:
         """The set number ``index`` (< ``DRAWS``), in one chunk."""
         return FixedLoss(
             self.task,
@@ -64,14 +64,14 @@ class Draws:
             precision=self.precision,
         )
 
-    def affordable(self, model: nn.Module) -> Size:
+    def affordable(self, model: nn.Module) -> DrawSize:
         """What a pass of about :data:`WORK` operations can judge, from those counted for one sample
         of the split.
 
         A network whose single sample costs more is judged under fewer rotations and on a coarser
         slice.
         """
-        one = self.draw(0, Size(1, _COUNTED_ROTATIONS, POINTS))
+        one = self.draw(0, DrawSize(1, _COUNTED_ROTATIONS, POINTS))
         counter = FlopCounterMode(display=False)
         with evaluating(model), counter:
             one.parts(model, one.chunks[0])
@@ -79,6 +79,6 @@ class Draws:
         each = max(counter.get_total_flops(), 1) / _COUNTED_ROTATIONS
         rotations = ROTATIONS if ROTATIONS * each <= 2 * WORK else 2
         samples = int(min(max(1, WORK // (rotations * each)), len(self.split)))
-        return Size(
+        return DrawSize(
             samples, rotations, POINTS if samples * rotations * each <= 2 * WORK else FEW_POINTS
         )

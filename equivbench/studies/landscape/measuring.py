@@ -20,17 +20,19 @@ from equivbench.studies.landscape.hessian import (
     outer_spectrum,
     probed_trace,
 )
-from equivbench.studies.landscape.plane import (
-    Plane,
+from equivbench.studies.landscape.slice import (
+    LEAST_POINTS,
+    QuadraticFit,
+    SlicePlane,
+    fit_quadratic,
     fitting_radius,
     natural_radius,
     plane_of,
     require_finite,
     slice_parts,
 )
-from equivbench.studies.landscape.quadratic import LEAST_POINTS, Bowl, fit_bowl
+from equivbench.studies.record import ERROR_PARTS
 
-PARTS = ("total", "twirled", "equivariance")
 MOST_POINTS = 31
 """Along an axis; every point of the grid may need samples of its own."""
 PROBES = 8
@@ -43,32 +45,43 @@ DRAWS = FRESH + MOST_POINTS**2
 
 
 @dataclass(frozen=True)
-class Shape:
-    """One part of the error at the weights and around them."""
+class PartCurvature:
+    """The Hessian of one part of the error at the weights."""
 
     value: float
+    """The part itself."""
     spectrum: Spectrum | None
     """None where the part is rounding alone."""
-    again: tuple[Array, Array] | None
-    """v^T H v of the same vectors on the other draw: those of the largest eigenvalues, those of the
-    smallest."""
     trace: tuple[float, float] | None
     """With its standard error over the probes."""
     products: int
-    bowl: Bowl
-    fresh_r2: float | None
-    repeated: float | None
+    """Hessian-vector products that spectrum and trace took."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class PartShape(PartCurvature):
+    """One part of the error at the weights and around them."""
+
+    again: tuple[Array, Array] | None
+    """v^T H v of the same vectors on the other draw: those of the largest eigenvalues, those of the
+    smallest."""
+    fit: QuadraticFit
+    """Of the slice on the fixed draw."""
+    fresh_r2: float | None
+    """How much a quadratic explains of the slice that draws anew at every point."""
+    repeated: float | None
+    """Correlation of the slice with that on the other draw."""
+
+
+@dataclass(frozen=True)
+class MeasuredLandscape:
     """A slice and the shape of each part."""
 
     size: int
     """Parameters varied."""
-    plane: Plane
+    plane: SlicePlane
     grids: dict[str, Array]
-    shapes: dict[str, Shape]
+    shapes: dict[str, PartShape]
 
 
 def measure_landscape(
@@ -83,7 +96,7 @@ def measure_landscape(
     seed: int = 0,
     repeat: bool = True,
     rounding: float = 1e-20,
-) -> Measured:
+) -> MeasuredLandscape:
     """Measure the landscape around the weights of ``model``, which are as they were afterwards.
 
     Parameters
@@ -101,8 +114,8 @@ def measure_landscape(
     points
         Along each axis of the slice.
     radius
-        Of both axes; None: each as :func:`equivbench.studies.landscape.plane.natural_radius` says
-        of the part ``along``, or less (:func:`equivbench.studies.landscape.plane.fitting_radius`).
+        Of both axes; None: each as :func:`equivbench.studies.landscape.slice.natural_radius` says
+        of the part ``along``, or less (:func:`equivbench.studies.landscape.slice.fitting_radius`).
     eigenvalues
         At each end of each spectrum.
     seed
@@ -128,76 +141,58 @@ def measure_landscape(
     if radius is not None and not 0 < radius < np.inf:
         raise UsageError(f"the radius of a slice must be a positive number, not {radius}")
     varied = choose(model, layers)
-    fixed = draw(FIXED)
+    fixed, grids = draw(FIXED), list[dict[str, Array]]()
     with still(model):
-        curved = _curved(model, varied, fixed, eigenvalues, seed, rounding)
-        plane = _plane(model, varied, fixed, curved[along], along, points, radius)
-        grids = slice_parts(lambda _: _parts(model, fixed), varied, plane)
-        again, others, fresh = (
-            dict[str, tuple[Array, Array]](),
-            dict[str, Array](),
-            dict[str, Array](),
-        )
+        curvatures = _curvatures(model, varied, fixed, eigenvalues, seed, rounding)
+        plane = _plane(model, varied, fixed, curvatures[along], along, points, radius)
+        grids.append(slice_parts(lambda _: _parts(model, fixed), varied, plane))
         if repeat:
             other = draw(REPEAT)
-            again = _again(model, varied, other, curved)
-            others = slice_parts(lambda _: _parts(model, other), varied, plane)
+            again = _again(model, varied, other, curvatures)
+            grids.append(slice_parts(lambda _: _parts(model, other), varied, plane))
             fresh = slice_parts(lambda index: _parts(model, draw(FRESH + index)), varied, plane)
-    for slices in (grids, others, fresh):
+            grids.append(fresh)
+    for slices in grids:
         require_finite(slices)
     shapes = {}
-    for name in PARTS:
-        part = curved[name]
-        shapes[name] = Shape(
-            value=part.value,
-            spectrum=part.spectrum,
-            again=again.get(name),
-            trace=part.trace,
-            products=part.products,
-            bowl=fit_bowl(*plane.axes, grids[name]),
-            fresh_r2=fit_bowl(*plane.axes, fresh[name]).r2
-            if repeat and part.spectrum is not None
-            else None,
-            repeated=_correlation(grids[name], others[name])
-            if repeat and part.spectrum is not None
-            else None,
+    for name, curvature in curvatures.items():
+        # What is rounding alone neither repeats nor fits anything.
+        compared = repeat and curvature.spectrum is not None
+        shapes[name] = PartShape(
+            **vars(curvature),
+            again=again[name] if compared else None,
+            fit=fit_quadratic(*plane.axes, grids[0][name]),
+            fresh_r2=fit_quadratic(*plane.axes, grids[2][name]).r2 if compared else None,
+            repeated=_correlation(grids[0][name], grids[1][name]) if compared else None,
         )
-    return Measured(varied.size, plane, grids, shapes)
+    return MeasuredLandscape(varied.size, plane, grids[0], shapes)
 
 
-@dataclass(frozen=True)
-class _Curved:
-    value: float
-    spectrum: Spectrum | None
-    trace: tuple[float, float] | None
-    products: int
-
-
-def _curved(
+def _curvatures(
     model: nn.Module, varied: Varied, loss: FixedLoss, eigenvalues: int, seed: int, rounding: float
-) -> dict[str, _Curved]:
+) -> dict[str, PartCurvature]:
     parts = _parts(model, loss)
     total = abs(float(parts.total.detach()))
-    found = {}
-    for name in PARTS:
+    found: dict[str, PartCurvature] = {}
+    for name in ERROR_PARTS:
         value = getattr(parts, name)
         if abs(float(value.detach())) <= rounding * total:
-            found[name] = _Curved(float(value.detach()), None, None, 0)
+            found[name] = PartCurvature(float(value.detach()), None, None, 0)
             continue
         # One Hessian at a time: each keeps the graph of its gradient.
         hessian = Hessian(value, varied)
         spectrum = outer_spectrum(hessian, eigenvalues, seed=seed)
         trace = probed_trace(hessian, spectrum, PROBES, seed=seed)
-        found[name] = _Curved(float(value.detach()), spectrum, trace, hessian.products)
+        found[name] = PartCurvature(float(value.detach()), spectrum, trace, hessian.products)
     return found
 
 
 def _again(
-    model: nn.Module, varied: Varied, loss: FixedLoss, curved: dict[str, _Curved]
+    model: nn.Module, varied: Varied, loss: FixedLoss, curvatures: dict[str, PartCurvature]
 ) -> dict[str, tuple[Array, Array]]:
     parts = _parts(model, loss)
     found = {}
-    for name, part in curved.items():
+    for name, part in curvatures.items():
         if part.spectrum is None:
             continue
         hessian = Hessian(getattr(parts, name), varied)
@@ -210,15 +205,16 @@ def _plane(
     model: nn.Module,
     varied: Varied,
     loss: FixedLoss,
-    curved: _Curved,
+    curvature: PartCurvature,
     along: str,
     points: int,
     radius: float | None,
-) -> Plane:
-    spectrum = curved.spectrum
+) -> SlicePlane:
+    spectrum = curvature.spectrum
     if spectrum is None:
         raise UsageError(
-            f"the {along} error of this model is rounding alone and spans no slice; choose another part"
+            f"the {along} error of this model is rounding alone and spans no slice; "
+            "choose another part"
         )
     centre = varied.read()
     # The first of each end: rows 0 and k of 2 k.
@@ -227,16 +223,16 @@ def _plane(
     for direction, end in zip(directions, (spectrum.largest[0], spectrum.smallest[0]), strict=True):
 
         def change(distance: float, direction: Array = direction) -> float:
-            ends = Plane(
+            ends = SlicePlane(
                 centre,
                 np.stack([direction, direction]),
                 (np.array([-distance, distance]), np.zeros(1)),
             )
             values = slice_parts(lambda _: _parts(model, loss), varied, ends)[along]
-            return float(np.abs(values - curved.value).max())
+            return float(np.abs(values - curvature.value).max())
 
-        natural = natural_radius(curved.value, float(end), centre)
-        radii.append(fitting_radius(change, curved.value, natural) if radius is None else radius)
+        natural = natural_radius(curvature.value, float(end), centre)
+        radii.append(fitting_radius(change, curvature.value, natural) if radius is None else radius)
     return plane_of(centre, directions, (radii[0], radii[1]), points)
 
 

@@ -1,18 +1,21 @@
-"""The record of the landscape around a run's weights, a line of ``landscapes.jsonl`` beside the run
-records of a machine, and what makes such a line right. Imports no torch."""
+"""What an analysis of the loss landscape is asked for, and its record: a line of
+``landscapes.jsonl`` beside the run records of a machine. Imports no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from dataclasses import MISSING, dataclass
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from equivbench.records.line_files import LineFile
 from equivbench.records.rule import Rule
+from equivbench.request import option, write_number
 from equivbench.studies.record import (
     ANALYSIS_RULES,
     ANALYSIS_SCHEMA_VERSION,
+    AnalysisRequest,
     ErrorPart,
     Estimate,
     Number,
@@ -21,6 +24,46 @@ from equivbench.studies.record import (
 
 ROUNDING = 1e-9
 """Relative: one division and one product in float64."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LandscapeRequest(AnalysisRequest):
+    """What ``equivbench analyze landscape`` is asked for."""
+
+    program: ClassVar[tuple[str, ...]] = ("analyze", "landscape")
+
+    run: str = option(
+        MISSING, "The run, as its record, id, checkpoint or snapshot.", flag=None, metavar="RUN"
+    )
+    layers: str = option(
+        "*", "The parameters to vary, by name, with * and ? as in a shell: '*head*'."
+    )
+    along: ErrorPart = option(
+        "total", "The part of the error whose Hessian's extreme eigenvectors span the slice."
+    )
+    step: int | None = option(
+        None, "The step of a snapshot (run --snapshots). The default is the end of the run."
+    )
+    points: int | None = option(
+        None,
+        "Number of points along each axis of the slice. The default is 11, or 9 where the "
+        "network is costly.",
+    )
+    radius: float | None = option(
+        None, "Radius of the slice. The default is chosen from the curvature.", write=write_number
+    )
+    rotations: int | None = option(
+        None,
+        "Number of random rotations of each sample. The default is 4, or 2 where the "
+        "network is costly.",
+    )
+    eigenvalues: int = option(1, "Number of eigenvalues at each end of the spectrum.")
+    precision: Literal["float32", "float64"] = option(
+        "float32", "Precision of the network. float64 takes three times as long."
+    )
+    no_repeat: bool = option(
+        False, "Measure on one draw only. What of the slice is noise then stays unknown."
+    )
 
 
 class Curvature(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -15,8 +15,7 @@ from power_laws import CROSSING, LIMIT, T_STAR, law, runs
 from equivbench.errors import FailedError, IncomparableError, UsageError
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.records.schema import RunRecord
-from equivbench.report.gaps import duration
-from equivbench.report.summary import gap_lines
+from equivbench.report.gaps import duration, gap_lines
 from equivbench.studies.claims.headline import (
     BUDGET_COLUMNS,
     COLUMNS,

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from equivbench.registry import DATASETS, resolve
 from equivbench.studies.fixed_loss import FixedLoss
-from equivbench.studies.gradients.deviation import deviation
-from equivbench.studies.gradients.measuring import part_gradients
+from equivbench.studies.gradients.measuring import deviation, part_gradients
 from equivbench.tasks.forcefield.networks.escaip import EScAIP, build_tied, build_untied
 from equivbench.tasks.forcefield.networks.graph import neighbourhood
 from equivbench.tasks.forcefield.pairs import TIED_HEAD

@@ -10,6 +10,7 @@ import pytest
 from running import Bench, Ran
 
 from equivbench.environment import machine_key
+from equivbench.report.text import number_text
 from equivbench.studies.gradients.record import GRADIENTS
 
 # One process trains and makes all calls: most of a call is the import of torch.
@@ -88,7 +89,7 @@ def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Benc
         assert "symmetric projection" in analysis["reasons"][f"points.{index}.deviation"]
     for row, point in zip(again.out.splitlines()[2:], analysis["points"], strict=False):
         assert row.split()[0] == str(point["step"])
-        assert f"{point['ratio']['value']:.3g} (" in row
+        assert f"{number_text(point['ratio']['value'])} (" in row
     (raw_analysis,) = raw.json["analyses"]  # one run, by whatever names it was given
     raw_points = raw_analysis["points"]
     assert [point["ratio"] for point in raw_points] != [
@@ -104,7 +105,7 @@ def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Benc
         (2, "that of several arms"),
         (3, "kept no snapshots; train it with `equivbench run toy/plain --snapshots`"),
         (3, "run nothing has no checkpoint"),
-        (2, "did you mean ema?"),
+        (2, "'emma' is not one of 'ema', 'model'"),
         (2, "takes at least 2, not 1"),
     )
     for ran, (code, says) in zip(refused, wanted, strict=True):

@@ -9,87 +9,93 @@ import numpy as np
 import pytest
 from gradient_analyses import analysis, point
 
+from equivbench.cli.output import print_table
 from equivbench.errors import FailedError
-from equivbench.studies.gradients.table import (
-    COLUMNS,
-    CORRELATION_COLUMNS,
-    correlation_notes,
-    correlation_rows,
-    gradient_rows,
-    kind,
-    notes,
-)
+from equivbench.report.render import cell_text
+from equivbench.studies.gradients.record import Gradients
+from equivbench.studies.gradients.report import correlation_table, gradient_table, kind
 from equivbench.studies.gradients.trends import pool
 from equivbench.studies.record import Estimate
 
 
+def rows(found: Gradients) -> list[dict[str, str]]:
+    """The rows of the table as a reader sees them, by heading."""
+    table = gradient_table(found, "1")
+    return [
+        {
+            column.title: cell_text(cell, column)
+            for cell, column in zip(row, table.columns, strict=True)
+        }
+        for row in table.rows
+    ]
+
+
 def test_a_row_holds_a_point_and_the_deviation_relative_to_the_share() -> None:
-    (row,) = gradient_rows(analysis(points=[point(step=30, ratio=0.5, share=0.05, deviation=0.25)]))
-    shown = dict(zip(COLUMNS, row, strict=True))
+    (shown,) = rows(analysis(points=[point(step=30, ratio=0.5, share=0.05, deviation=0.25)]))
     assert shown["step"] == "30"
-    assert shown["|grad M|"] == "2"
-    assert shown["|grad V|"] == "1"
-    assert shown["|grad V| / |grad M|"] == "0.5 (0.45 to 0.55)"
-    assert shown["deviation / share"] == "5"
+    assert shown["|grad M|"] == "2.00"
+    assert shown["|grad V|"] == "1.00"
+    assert shown["|grad V| / |grad M|"] == "0.500 (0.450 to 0.550)"
+    assert shown["deviation / share"] == "5.00"
 
 
 def test_what_was_not_measured_is_a_dash_and_never_a_number() -> None:
-    rows = gradient_rows(
-        analysis(
-            points=[
-                point(step=30, ratio=None, share=None, deviation=0.2),
-                point(step=40, share=0.0),
-            ]
-        )
-    )
-    assert rows[0][3:] == ["-", "2", "-", "-", "0.2", "-"]
-    assert rows[1][-1] == "-"
+    lacking = point(step=30, ratio=None, share=None, deviation=0.2)
+    first, second = rows(analysis(points=[lacking, point(step=40, share=0.0)]))
+    assert [*first.values()][3:] == ["-", "2.00", "-", "-", "0.200", "-"]
+    assert second["deviation / share"] == "-"
 
 
 def test_an_interval_with_an_open_end_says_so() -> None:
     half = point(step=30)
     half.ratio = Estimate(value=0.5, high=0.9)
-    assert gradient_rows(analysis(points=[half]))[0][6] == "0.5 (.. to 0.9)"
+    (shown,) = rows(analysis(points=[half]))
+    assert shown["|grad V| / |grad M|"] == "0.500 (0.900 or less)"
 
 
-def test_reasons_are_counted_and_cannot_drive_a_terminal() -> None:
+def test_reasons_are_counted_and_cannot_drive_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     reasons = {
         "points.0.ratio": "too few\x1b[2J",
         "points.3.ratio": "too few\x1b[2J",
         "points.1.twirled_norm": "other",
+        "correlations.ratio": "elsewhere",
     }
-    found = notes(analysis(reasons={**reasons, "correlations.ratio": "elsewhere"}))
-    assert found == [
+    print_table(gradient_table(analysis(reasons=reasons), "1"))
+    *_, first, second, legend = capsys.readouterr().out.splitlines()
+    assert [first, second] == [
         "ratio at 2 of 10 points: too few\N{REPLACEMENT CHARACTER}[2J",
         "twirled norm at 1 of 10 points: other",
     ]
+    assert legend.startswith("M: twirled error")
 
 
 def test_correlations_are_given_raw_and_detrended_over_the_runs() -> None:
     (pooled,) = pool([analysis(seed=seed) for seed in range(3)])
-    rows = correlation_rows(pooled)
-    assert [row[0] for row in rows] == ["gradient ratio", "deviation of parameters"]
-    for row in rows:
-        shown = dict(zip(CORRELATION_COLUMNS, row, strict=True))
-        assert shown["runs"] == "3"
-        assert " to " in shown["correlation"]
-        assert " to " in shown["with the trend taken out"]
-    assert correlation_notes([pooled]) == []
-    assert kind(pooled) == "toy/pair augmented, small, toy-cpu-2t"
+    table = correlation_table(pooled)
+    assert [row[0] for row in table.rows] == ["gradient ratio", "deviation of parameters"]
+    for _, raw, detrended, runs in table.rows:
+        assert runs == 3
+        assert " to " in cell_text(raw, table.columns[1])
+        assert " to " in cell_text(detrended, table.columns[2])
+    assert table.notes == []
+    assert table.title == kind(pooled) == "toy/pair augmented, small, toy-cpu-2t"
 
 
 def test_a_quantity_that_no_run_has_is_left_out_and_few_points_are_explained() -> None:
     few = analysis(deviates=False)
     few.points = few.points[:4]
     (pooled,) = pool([few])
-    assert [row[0] for row in correlation_rows(pooled)] == ["gradient ratio"]
-    (note,) = [line for line in correlation_notes([pooled]) if "detrended" in line]
+    table = correlation_table(pooled)
+    assert [row[0] for row in table.rows] == ["gradient ratio"]
+    (note,) = [line for line in table.notes if "detrended" in line]
     assert "degrees of freedom are left" in note
 
 
 def test_the_figure_draws_the_values_that_are_there_with_their_intervals() -> None:
     pytest.importorskip("matplotlib")
-    from equivbench.studies.gradients.figure import draw_gradients
+    from equivbench.studies.gradients.report import draw_gradients
 
     whole = analysis()
     whole.points[3] = point(step=20, ratio=None, share=-1e-6)
@@ -108,7 +114,7 @@ def test_the_figure_draws_the_values_that_are_there_with_their_intervals() -> No
 
 def test_it_writes_the_format_that_the_suffix_names_and_refuses_nothing(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from equivbench.studies.gradients.figure import draw_gradients, plot_gradients
+    from equivbench.studies.gradients.report import draw_gradients, plot_gradients
 
     assert (
         plot_gradients([analysis(variant={"$x_": "\\"})], tmp_path / "g.svg")

@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from gradient_analyses import analysis, point
 
-from equivbench.studies.gradients.trends import Series, correlation, correlations, pool
+from equivbench.studies.gradients.trends import PairedSeries, correlation, correlations, pool
 
 STEPS = np.geomspace(3, 3000, 12)
 
 
-def trending(seed: int, related: float, noise: float = 0.3, power: float = 1.0) -> Series:
+def trending(seed: int, related: float, noise: float = 0.3, power: float = 1.0) -> PairedSeries:
     """Two quantities that fall together as a power of the step, with residuals that correlate by
     ``related``."""
     generator = np.random.default_rng(seed)
     first, own = generator.standard_normal((2, len(STEPS)))
     second = related * first + np.sqrt(1 - related**2) * own
     trend = -power * np.log(STEPS)
-    return Series(STEPS, np.exp(trend + noise * first), np.exp(2 * trend + noise * second))
+    return PairedSeries(STEPS, np.exp(trend + noise * first), np.exp(2 * trend + noise * second))
 
 
 def test_a_shared_trend_alone_correlates_raw_and_not_detrended() -> None:
@@ -93,18 +93,18 @@ def test_more_runs_narrow_the_interval_and_few_points_leave_it_open() -> None:
     assert many.high is not None
     assert many.high - many.low < 0.6 * (few.high - few.low)
     short = trending(0, 0.5)
-    cut = Series(short.step[:4], short.first[:4], short.second[:4])
+    cut = PairedSeries(short.step[:4], short.first[:4], short.second[:4])
     found = correlation([cut], 2)
     assert found.quantity.value is not None
     assert found.quantity.low is None
     assert "degrees of freedom" in (found.reason or "")
-    none = correlation([Series(short.step[:3], short.first[:3], short.second[:3])], 2)
+    none = correlation([PairedSeries(short.step[:3], short.first[:3], short.second[:3])], 2)
     assert none.quantity.value is None
     assert "more than 3 points" in (none.reason or "")
 
 
 def test_smooth_curves_count_for_fewer_points_than_they_have() -> None:
-    smooth = Series(
+    smooth = PairedSeries(
         STEPS, np.exp(np.sin(np.log(STEPS) / 2)), np.exp(np.sin(np.log(STEPS) / 2 + 0.3))
     )
     jagged = trending(0, 0.9, power=0.0)

@@ -16,9 +16,9 @@ from equivbench.errors import FailedError, UsageError
 from equivbench.specs import Field
 from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.landscape import draws as landscape_draws
-from equivbench.studies.landscape.draws import Draws, Size
+from equivbench.studies.landscape.draws import Draws, DrawSize
 from equivbench.studies.landscape.measuring import DRAWS, FIXED, REPEAT, measure_landscape
-from equivbench.studies.landscape.plane import natural_radius
+from equivbench.studies.landscape.slice import natural_radius
 from equivbench.tasks.base import Task
 
 SIGMA = 0.8
@@ -97,7 +97,7 @@ OPTIMUM = torch.eye(3) / (1 + SIGMA**2)
 
 def denoising(samples: int, rotations: int, seed: int = 0) -> Any:
     draws = Draws(Denoise(), Points(400), {}, "octahedral", "cpu", "float64", seed)
-    return lambda index: draws.draw(index, Size(samples, rotations, 9))
+    return lambda index: draws.draw(index, DrawSize(samples, rotations, 9))
 
 
 def power(loss: FixedLoss) -> float:
@@ -139,11 +139,11 @@ def test_the_hessians_are_those_in_closed_form() -> None:
     )
     # In the plane of the identity and one other direction: each part in one of them, the total in
     # both.
-    np.testing.assert_allclose(found.shapes["total"].bowl.curvatures, (c, c), rtol=1e-8)
-    np.testing.assert_allclose(twirled.bowl.curvatures, (c, 0), rtol=1e-8, atol=1e-8)
-    assert found.shapes["total"].bowl.condition == pytest.approx(1, rel=1e-7)
+    np.testing.assert_allclose(found.shapes["total"].fit.curvatures, (c, c), rtol=1e-8)
+    np.testing.assert_allclose(twirled.fit.curvatures, (c, 0), rtol=1e-8, atol=1e-8)
+    assert found.shapes["total"].fit.condition == pytest.approx(1, rel=1e-7)
     for shape in found.shapes.values():
-        assert shape.bowl.r2 == pytest.approx(1, abs=1e-9)
+        assert shape.fit.r2 == pytest.approx(1, abs=1e-9)
 
 
 def test_fixed_draws_are_smooth_near_a_minimum_and_fresh_ones_are_not() -> None:
@@ -152,9 +152,9 @@ def test_fixed_draws_are_smooth_near_a_minimum_and_fresh_ones_are_not() -> None:
     )
     for part in ("total", "twirled"):
         shape = found.shapes[part]
-        assert shape.bowl.r2 is not None
+        assert shape.fit.r2 is not None
         assert shape.fresh_r2 is not None
-        assert shape.bowl.r2 >= 0.9
+        assert shape.fit.r2 >= 0.9
         assert (
             shape.fresh_r2 < 0.5
         )  # four points and their noise make the error uncertain by half of itself
@@ -175,7 +175,11 @@ def measured(model: nn.Module, **options: Any) -> Any:
     split, seed = clouds(16, points=4), options.pop("draws_seed", 0)
     draws = Draws(Clouds(), split, {}, "so3", "cpu", "float32", seed)
     return measure_landscape(
-        model, lambda index: draws.draw(index, Size(4, 2, 6)), points=6, rounding=1e-9, **options
+        model,
+        lambda index: draws.draw(index, DrawSize(4, 2, 6)),
+        points=6,
+        rounding=1e-9,
+        **options,
     )
 
 
@@ -189,8 +193,8 @@ def test_the_same_seed_is_identical_and_leaves_no_trace() -> None:
         assert not np.array_equal(first.grids[part], other.grids[part])
         shapes = first.shapes[part], second.shapes[part]
         assert np.array_equal(shapes[0].spectrum.vectors, shapes[1].spectrum.vectors)
-        assert [(each.trace, each.bowl, each.fresh_r2, each.repeated) for each in shapes[:1]] == [
-            (each.trace, each.bowl, each.fresh_r2, each.repeated) for each in shapes[1:]
+        assert [(each.trace, each.fit, each.fresh_r2, each.repeated) for each in shapes[:1]] == [
+            (each.trace, each.fit, each.fresh_r2, each.repeated) for each in shapes[1:]
         ]
     np.testing.assert_allclose(
         first.grids["total"], first.grids["twirled"] + first.grids["equivariance"], rtol=1e-12
@@ -235,7 +239,7 @@ def test_without_a_repeat_one_draw_is_all() -> None:
 
     def draw(index: int) -> FixedLoss:
         asked.append(index)
-        return draws.draw(index, Size(4, 2, 6))
+        return draws.draw(index, DrawSize(4, 2, 6))
 
     found = measure_landscape(Raw(points=4, width=8), draw, points=6, repeat=False)
     assert asked == [FIXED]
@@ -292,16 +296,16 @@ def test_what_is_affordable_is_counted_not_guessed(monkeypatch: pytest.MonkeyPat
     split = clouds(400, points=4)
     draws = Draws(Clouds(), split, {}, "so3", "cpu", "float32", 0)
 
-    def size(width: int) -> Size:
+    def size(width: int) -> DrawSize:
         return draws.affordable(Raw(points=4, width=width))
 
     # Products with matrices of 16 by w and of w by 12: 56 w operations for each sample and
     # rotation.
-    assert size(100) == Size(samples=int(1e6 // (4 * 5_600)), rotations=4, points=11)
-    assert size(8) == Size(samples=len(split), rotations=4, points=11)
-    assert size(8_000) == Size(samples=1, rotations=4, points=11)
-    assert size(16_000) == Size(samples=1, rotations=2, points=11)
-    assert size(32_000) == Size(samples=1, rotations=2, points=9)
+    assert size(100) == DrawSize(samples=int(1e6 // (4 * 5_600)), rotations=4, points=11)
+    assert size(8) == DrawSize(samples=len(split), rotations=4, points=11)
+    assert size(8_000) == DrawSize(samples=1, rotations=4, points=11)
+    assert size(16_000) == DrawSize(samples=1, rotations=2, points=11)
+    assert size(32_000) == DrawSize(samples=1, rotations=2, points=9)
 
 
 def test_seeds_share_no_draw() -> None:

@@ -10,6 +10,7 @@ import pytest
 from running import Bench, Ran
 
 from equivbench.environment import machine_key
+from equivbench.report.text import number_text
 from equivbench.studies.landscape.record import LANDSCAPES
 
 # One process trains and makes all calls: most of a call is the import of torch.
@@ -95,7 +96,7 @@ def test_a_run_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
     assert {name: lines[0][name] for name in lines[0] if name not in TIMES} == {
         name: found[name] for name in found if name not in TIMES
     }
-    assert f"{found['parts']['total']['quadratic_r2']:.3g}" in table.out
+    assert number_text(found["parts"]["total"]["quadratic_r2"]) in table.out
     assert layer.json["parameters"] == 51
     assert layer.json["reasons"]["parts.total.fresh_r2"] == "without a repeat"
     # The last snapshot is the end of the run.
@@ -109,7 +110,7 @@ def test_a_run_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
         (3, "run nothing has no checkpoint"),
         (2, "kept no snapshot of step 7; it has"),
         (2, "no parameter's name matches 'net2'; did you mean net.2"),
-        (2, "unknown part of the error 'sideways'; known: equivariance, total, twirled"),
+        (2, "'sideways' is not one of 'total', 'twirled', 'equivariance'"),
         (2, "6 to 31 points"),
         (2, "--seed must be at least 0"),
         (2, "cannot draw into surface.xyz"),

@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 from claim_evidence import all_tasks, curvature, landscape
 
+from equivbench.cli.output import print_table
+from equivbench.report.render import cell_text
 from equivbench.studies.landscape.record import Landscape
-from equivbench.studies.landscape.table import (
-    COLUMNS,
-    landscape_notes,
-    landscape_rows,
-    landscape_title,
-)
+from equivbench.studies.landscape.report import landscape_table
 from equivbench.studies.record import ERROR_PARTS, Estimate
 
 AXIS = np.linspace(-1, 1, 7)
@@ -36,27 +33,40 @@ def bowl(**more: object) -> Landscape:
 
 
 def test_every_part_has_its_column() -> None:
-    rows = {row[0]: row[1:] for row in landscape_rows(bowl())}
-    assert COLUMNS[1:] == ERROR_PARTS
-    assert rows["largest eigenvalues"] == ["50", "50", "3"]
-    assert rows["effective condition"] == ["50 (45 to 55)", "50 (45 to 55)", "3 (2.7 to 3.3)"]
-    assert rows["trace"] == ["2 (1 to 3)", "2 (1 to 3)", "1"]
-    assert rows["quadratic fit R2"] == ["0.99"] * 3
-    assert {len(row) for row in landscape_rows(bowl())} == {len(COLUMNS)}
+    table = landscape_table(bowl(), "1")
+    assert [column.name for column in table.columns[1:]] == list(ERROR_PARTS)
+    rows = {
+        row[0]: [
+            cell_text(cell, column) for cell, column in zip(row[1:], table.columns[1:], strict=True)
+        ]
+        for row in table.rows
+    }
+    assert rows["largest eigenvalues"] == ["50.0", "50.0", "3.00"]
+    assert rows["effective condition"] == [
+        "50.0 (45.0 to 55.0)",
+        "50.0 (45.0 to 55.0)",
+        "3.00 (2.70 to 3.30)",
+    ]
+    assert rows["trace"] == ["2.00 (1.00 to 3.00)", "2.00 (1.00 to 3.00)", "1.00"]
+    assert rows["quadratic fit R2"] == ["0.990"] * 3
 
 
-def test_the_title_says_on_what_and_hostile_names_are_inert() -> None:
-    assert "all parameters (10), 8 test samples, 2 rotations" in landscape_title(bowl(), "(eV/A)^2")
-    title = landscape_title(bowl(layers="head\x1b[31m\n*"), "1")
-    assert title.isprintable()
-    assert "parameters head" in title
+def test_the_title_says_on_what_and_hostile_names_are_inert(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    title = landscape_table(bowl(), "(eV/A)^2").title
+    assert "all parameters (10), 8 test samples, 2 rotations" in title
+    print_table(landscape_table(bowl(layers="head\x1b[31m\n*"), "1"))
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.isprintable()
+    assert "parameters head" in first
 
 
 def test_a_reason_is_said_once() -> None:
     reasons = {f"parts.{part}.fresh_r2": "without a repeat" for part in ERROR_PARTS} | {
         "parts.total.in_plane_condition": "a saddle"
     }
-    assert landscape_notes(bowl(reasons=reasons)) == [
+    assert landscape_table(bowl(reasons=reasons), "1").notes == [
         "total: fresh r2, twirled: fresh r2, equivariance: fresh r2: without a repeat",
         "total: in plane condition: a saddle",
     ]
@@ -64,7 +74,7 @@ def test_a_reason_is_said_once() -> None:
 
 def test_the_figure_draws_the_slice_it_was_given(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from equivbench.studies.landscape.figure import draw_landscape, plot_landscape
+    from equivbench.studies.landscape.report import draw_landscape, plot_landscape
 
     found = bowl(pair="$x_$")
     figure = draw_landscape(found)
