@@ -105,7 +105,7 @@ def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Benc
         (2, "that of several arms"),
         (3, "kept no snapshots; train it with `equivbench run toy/plain --snapshots`"),
         (3, "run nothing has no checkpoint"),
-        (2, "'emma' is not one of 'ema', 'model'"),
+        (2, "did you mean ema?"),
         (2, "takes at least 2, not 1"),
     )
     for ran, (code, says) in zip(refused, wanted, strict=True):

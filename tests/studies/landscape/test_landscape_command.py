@@ -110,7 +110,7 @@ def test_a_run_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
         (3, "run nothing has no checkpoint"),
         (2, "kept no snapshot of step 7; it has"),
         (2, "no parameter's name matches 'net2'; did you mean net.2"),
-        (2, "'sideways' is not one of 'total', 'twirled', 'equivariance'"),
+        (2, "unknown along 'sideways'; known: equivariance, total, twirled"),
         (2, "6 to 31 points"),
         (2, "--seed must be at least 0"),
         (2, "cannot draw into surface.xyz"),
