@@ -31,13 +31,7 @@ def baselines(
     from equivbench.gap.matched import matched_shares
     from equivbench.records.submission import admitted
     from equivbench.registry import TASKS
-    from equivbench.report.baselines import (
-        STANDING_COLUMNS,
-        level_columns,
-        level_rows,
-        standing_rows,
-    )
-    from equivbench.report.text import printable
+    from equivbench.report.baselines import ends_table, levels_table
 
     found = matched_shares(admitted(results, invalid="warn"))
     if not found:
@@ -48,10 +42,9 @@ def baselines(
     units = {name: entry.value.board_unit for name, entry in TASKS.entries().items()}
     for each in found:
         unit = units.get(each.setting.task)
-        typer.echo(printable(each.setting.text + (f", loss in {unit}" if unit else "")))
-        print_table(STANDING_COLUMNS, standing_rows(each))
+        print_table(ends_table(each, each.setting.text + (f", loss in {unit}" if unit else "")))
         if each.levels:
-            print_table(level_columns(each), level_rows(each.levels))
+            print_table(levels_table(each.levels))
         for note in each.notes:
             message("note", f"{each.setting.text}: {note}")
         typer.echo()

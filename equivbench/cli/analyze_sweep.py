@@ -81,6 +81,7 @@ def _gather(records: Sequence[RunRecord]) -> list[Sweep]:
 def _print_points(plan: RunPlan, json: bool) -> None:
     from equivbench.execution.estimates import estimated_seconds
     from equivbench.execution.state import finished_record
+    from equivbench.report.table import Column, Table
 
     points = [
         {
@@ -108,19 +109,27 @@ def _print_points(plan: RunPlan, json: bool) -> None:
             }
         )
         return
-    columns = ("axis", "value", "arm", "seed", "budget")
+    names = ("axis", "value", "arm", "seed", "budget")
     rows = [
-        [*(str(point[name]) for name in columns), "finished" if point["finished"] else "to do"]
-        for point in points
+        (
+            job.labels["sweep"],
+            job.labels["value"],
+            job.arm,
+            job.seed,
+            job.budget,
+            "finished" if point["finished"] else "to do",
+        )
+        for job, point in zip(plan.jobs, points, strict=True)
     ]
-    print_table([*columns, ""], rows)
     about = "" if seconds is None else f", about {seconds / 60:.0f} min if none were finished"
     where = "" if machine is None else f" on {machine.device} with {machine.threads} threads"
-    typer.echo(f"{len(rows)} runs{where}{about}; records go to {plan.request.out}")
+    note = f"{len(rows)} runs{where}{about}; records go to {plan.request.out}"
+    columns = [*(Column(name, key=True) for name in names), Column("state")]
+    print_table(Table("", columns, rows, notes=[note]))
 
 
 def _print_curves(found: Sequence[Sweep], result: RunResult, json: bool) -> None:
-    from equivbench.report.sweeps import COLUMNS, sweep_rows
+    from equivbench.report.sweeps import sweep_table
 
     if json:
         paths = [{"path": str(kept.path), "reused": kept.reused} for kept in result.kept]
@@ -135,20 +144,16 @@ def _print_curves(found: Sequence[Sweep], result: RunResult, json: bool) -> None
         )
         return
     for each in found:
-        unit = f", loss in {each.unit}" if each.unit else ""
-        typer.echo(
-            f"{each.task}/{each.pair} over {each.axis}: {each.preset}, {each.budget} an arm, "
-            f"{each.machine_key}{unit}"
-        )
-        print_table(COLUMNS, sweep_rows(each))
+        print_table(sweep_table(each))
 
 
 def _plot(found: Sweep, path: Path) -> None:
     from equivbench.execution.sweep import AXES
-    from equivbench.report.sweep_figure import plot_sweep
+    from equivbench.report.figures import draw_sweep, save_figure
 
     if any(point.finished for point in found.points):
-        message("note", f"drew {plot_sweep(found, path, title=AXES[found.axis].title)}")
+        figure = draw_sweep(found, title=AXES[found.axis].title)
+        message("note", f"drew {save_figure(figure, path)}")
 
 
 def _raise_failures(result: RunResult, found: Sequence[Sweep], again: str) -> None:

@@ -33,6 +33,7 @@ COMMANDS = (
         "measure", "The symmetry decomposition of a model's error.", "equivbench.cli.measure"
     ),
     CommandEntry("gap", "The efficiency gap of each pair.", "equivbench.cli.gap"),
+    CommandEntry("plot", "Figures of one pair, drawn from records.", "equivbench.cli.plot"),
     CommandEntry("leaderboard", "The board made from records.", "equivbench.cli.leaderboard"),
     CommandEntry(
         "results", "Check records; print their schema and rules.", "equivbench.cli.results"

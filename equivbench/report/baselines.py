@@ -5,73 +5,54 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from equivbench.gap.intervals import Quantity
 from equivbench.gap.matched import LossLevel, MatchedShares, ShareReading
-from equivbench.report.sweeps import quantity_text
-from equivbench.report.text import printable
+from equivbench.report.table import Cell, Column, Missing, Table
 
-STANDING_COLUMNS = ("arm", "loss", "of zero", "of linear", "explained", "share at the end", "seeds")
-
-
-def standing_rows(readable: MatchedShares) -> list[list[str]]:
-    """Rows of :data:`STANDING_COLUMNS`: a row an arm, and one for each baseline."""
-    rows = []
-    for arm, standing in readable.arms.items():
-        measured = (
-            standing.total,
-            standing.of_zero,
-            standing.of_linear,
-            standing.explained,
-            standing.share,
-        )
-        seeds = f"{standing.finished} of {standing.seeds}"
-        rows.append([printable(arm), *map(quantity_text, measured), seeds])
-    zero, linear = readable.zero, readable.linear
-    losses = {"linear": linear, **readable.others, "zero": zero}
-    for name, loss in losses.items():
-        if loss is not None:
-            of_zero, explained = (
-                ("-", "-") if not zero else (f"{loss / zero:.4g}", f"{1 - loss / zero:.4g}")
-            )
-            of_linear = f"{loss / linear:.4g}" if linear else "-"
-            rows.append(
-                [
-                    f"{printable(name)} baseline",
-                    f"{loss:.4g}",
-                    of_zero,
-                    of_linear,
-                    explained,
-                    "",
-                    "",
-                ]
-            )
-    return rows
+END_COLUMNS = (
+    Column("arm", key=True),
+    Column("loss", "number", better="lower"),
+    Column("of zero", "number", better="lower"),
+    Column("of linear", "number", better="lower"),
+    Column("explained", "number", better="higher"),
+    Column("share at the end", "number", better="lower"),
+    Column("seeds"),
+)
 
 
-def level_columns(readable: MatchedShares) -> list[str]:
-    """Headers of :func:`level_rows`: an arm a column."""
-    return [
-        "share at",
-        "loss",
-        *(printable(arm) for arm in (readable.levels[0].arms if readable.levels else {})),
-    ]
+def ends_table(shares: MatchedShares, title: str = "") -> Table:
+    """Make the table of the arms' last evaluations: a row an arm, and one for each baseline."""
+    rows: list[list[Cell]] = []
+    for arm, end in shares.arms.items():
+        seeds = f"{end.finished} of {end.seeds}"
+        rows.append([arm, end.total, end.of_zero, end.of_linear, end.explained, end.share, seeds])
+    zero, linear = shares.zero, shares.linear
+    for name, loss in {"linear": linear, **shares.others, "zero": zero}.items():
+        if loss is None:
+            continue
+        of_zero, explained = (loss / zero, 1 - loss / zero) if zero else (None, None)
+        of_linear = loss / linear if linear else None
+        rows.append([f"{name} baseline", loss, of_zero, of_linear, explained, "", ""])
+    return Table(title, END_COLUMNS, rows)
 
 
-def level_rows(levels: Sequence[LossLevel]) -> list[list[str]]:
-    """A row for each common loss."""
-    return [
-        [level.name, f"{level.loss:.4g}", *map(reading_text, level.arms.values())]
-        for level in levels
-    ]
+def levels_table(levels: Sequence[LossLevel]) -> Table:
+    """Make the table of the shares at common losses: a row for each loss, a column for each arm."""
+    columns = [Column("share at", key=True), Column("loss", "number")]
+    columns += [Column(arm, "number") for arm in (levels[0].arms if levels else {})]
+    rows = [[level.name, level.loss, *map(share_read, level.arms.values())] for level in levels]
+    return Table("", columns, rows)
 
 
-def reading_text(reading: ShareReading) -> str:
+def share_read(reading: ShareReading) -> Quantity | Missing:
     """The share with its interval, or why there is none."""
     if reading.share.value is not None:
-        return quantity_text(reading.share)
+        return reading.share
     if reading.reached == 0:
-        return "not reached"
+        return Missing("not reached")
     if reading.reached < reading.seeds:
-        return f"reached by {reading.reached} of {reading.seeds} seeds only"
+        return Missing(f"reached by {reading.reached} of {reading.seeds} seeds only")
     if reading.began_below == reading.seeds:
-        return "passed before the first evaluation"
-    return f"passed before the first evaluation by {reading.began_below} of {reading.seeds} seeds"
+        return Missing("passed before the first evaluation")
+    count = f"{reading.began_below} of {reading.seeds}"
+    return Missing(f"passed before the first evaluation by {count} seeds")

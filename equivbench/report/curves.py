@@ -1,139 +1,106 @@
-"""The picture of a run: test loss against budget seconds of both arms, and below it how the
-symmetry error fell."""
+"""Learning curves as data: each row of the board over its finished seeds, against device seconds,
+samples and steps."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from equivbench.errors import FailedError, IncomparableError
-from equivbench.records.schema import RunRecord, Test
-from equivbench.report.figures import empty_figure, require_drawable
+import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from equivbench.gap.intervals import Quantity, student
+from equivbench.gap.pairing import ArmRun
+from equivbench.records.schema import RunRecord, TracePoint
+from equivbench.report.board import BoardSetting, Row
 
-COLOURS = {"equivariant": "#0072b2", "augmented": "#d55e00"}
-OTHER_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Okabe and Ito's palette, told apart with any colour vision."""
+Array = NDArray[np.float64]
+AXES = ("seconds", "samples", "steps")
 
 
-def plot_curves(records: Sequence[RunRecord], path: str | Path, *, unit: str = "") -> Path:
-    """Draw the records of one pair into ``path`` (the suffix chooses the format) and return it.
-    Needs the extra ``plots``.
+@dataclass(frozen=True)
+class CurvePoint:
+    """The k-th evaluation of every finished seed.
 
-    Raises ``FailedError`` if there is nothing to draw or matplotlib is missing,
-    ``IncomparableError`` if the records are of several pairs, presets, machines, variants or kinds
-    of budget, ``UsageError`` for a format that matplotlib does not know.
+    Coordinates and loss are geometric means: points of one power law average to a point of it,
+    though the seeds were not evaluated at quite the same step.
     """
-    path = Path(path)
-    require_drawable(path)
-    draw_curves(records, unit=unit).savefig(path, dpi=150)
-    return path
+
+    seconds: float
+    """Budget seconds (training and data) spent when the evaluation began."""
+    samples: float
+    steps: float
+    total: Quantity
+    """The board metric, with its 95% Student interval over seeds on the logarithm; open with one
+    seed."""
+    share: Quantity
+    """Mean over seeds of the equivariance error as a share of the total; unknown where a seed has
+    none."""
 
 
-def draw_curves(records: Sequence[RunRecord], *, unit: str = "") -> Figure:
-    """The figure: loss on top, share and explained variance side by side below; a thin line per
-    seed, a bold mean."""
-    shown = [record for record in records if record.trace]
-    if not shown:
-        raise FailedError("no record has a trace to draw; run a pair first")
-    settings = {
-        (
-            each.task,
-            each.pair,
-            each.preset,
-            each.environment.machine_key,
-            each.budget.kind,
-            *sorted(each.variant.items()),
+@dataclass(frozen=True)
+class Curve:
+    """The learning curve of the row ``row`` of the board of ``setting``; no points where no seed
+    finished."""
+
+    setting: BoardSetting
+    row: Row
+    points: tuple[CurvePoint, ...]
+
+
+def curve_points(finished: Sequence[RunRecord]) -> tuple[CurvePoint, ...]:
+    """The means over the runs ``finished``, evaluation by evaluation; none where none has a trace.
+
+    The rules put evaluations at the same points of the budget, so seeds are averaged evaluation by
+    evaluation, counted from the end: one whose first step was slow has fewer at the start.
+    """
+    traces = [trace for trace in map(_trace, finished) if trace]
+    if not traces:
+        return ()
+    fewest = min(map(len, traces))
+    points = [trace[-fewest:] for trace in traces]
+    where = np.exp(
+        np.mean(
+            [[np.log([p.train_seconds, p.samples, p.step]) for p in seed] for seed in points],
+            axis=0,
         )
-        for each in shown
-    }
-    if len(settings) > 1:
-        raise IncomparableError(
-            f"cannot draw {len(settings)} settings in one figure; choose one pair, preset, machine and variant"
-        )
-    arms: dict[str, list[RunRecord]] = defaultdict(list)
-    for record in shown:
-        arms[record.arm].append(record)
-    figure = empty_figure(7.5, 6.0)
-    grid = figure.add_gridspec(2, 2, height_ratios=(1.6, 1.0))
-    loss, share, explained = (
-        figure.add_subplot(grid[where]) for where in ((0, slice(None)), (1, 0), (1, 1))
     )
-    colours = dict(COLOURS)
-    for arm, runs in arms.items():
-        colour = colours.setdefault(arm, OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
-        seeds = f"{len(runs)} seed{'s' * (len(runs) != 1)}"
-        _lines(
-            loss, runs, lambda test: test.total, colour, f"{arm} ({runs[0].model.name}, {seeds})"
-        )
-        _lines(share, runs, lambda test: test.share, colour, None)
-        _lines(explained, runs, lambda test: test.explained, colour, None)
-    first = shown[0]
-    loss.set(
-        title=f"{first.task}/{first.pair}, {first.preset}, {first.environment.machine_key}",
-        yscale="log",
+    loss = _over_seeds(
+        np.array([[_number(point.test.total) for point in seed] for seed in points]), geometric=True
     )
-    loss.set_ylabel(f"test loss [{unit}]" if unit else "test loss")
-    loss.legend(frameon=False)
-    share.set(ylim=_around(share), yscale="log", ylabel="equivariance error / loss")
-    # Before it learns anything a model may be far worse than the baseline; that part of the axis
-    # tells nothing.
-    explained.set(
-        ylim=(max(-0.5, min(0.0, explained.get_ylim()[0])), 1.0), ylabel="explained variance"
+    share = _over_seeds(
+        np.array([[_number(point.test.share) for point in seed] for seed in points])
     )
-    for axes in (loss, share, explained):
-        axes.set(xscale="log", xlabel="budget spent [s]")
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    together = zip(where.tolist(), loss, share, strict=True)
+    return tuple(CurvePoint(at[0], at[1], at[2], total, part) for at, total, part in together)
 
 
-def _around(axes: Axes) -> tuple[float, float]:
-    """Limits of a logarithmic axis round all that is positive; a share at the floor may come out at
-    or below zero."""
-    import numpy as np
-
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
-    positive = values[values > 0]
-    return (float(positive.min()) / 2, float(positive.max()) * 2) if len(positive) else (1e-3, 1.0)
+def _trace(run: RunRecord) -> list[TracePoint]:
+    """What has a place on logarithmic axes."""
+    return [
+        point for point in ArmRun(run).trace()[0] if point.train_seconds > 0 and point.samples > 0
+    ]
 
 
-def _lines(
-    axes: Axes,
-    runs: Sequence[RunRecord],
-    value: Callable[[Test], float | None],
-    colour: str,
-    label: str | None,
-) -> None:
-    """A thin line per seed, and a bold one through the means over seeds where all evaluate equally
-    often."""
-    import numpy as np
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
-    curves = []
-    for run in runs:
-        points = [
-            (point.train_seconds, value(point.test))
-            for point in run.trace
-            if point.train_seconds > 0
-        ]
-        curve = np.array(
-            [(seconds, np.nan if y is None else y) for seconds, y in points], dtype=np.float64
-        ).reshape(-1, 2)
-        curves.append(curve)
-        axes.plot(*curve.T, color=colour, alpha=0.35, linewidth=0.8)
-    if len({len(curve) for curve in curves}) == 1:
-        axes.plot(
-            *np.mean(curves, axis=0).T,
-            color=colour,
-            linewidth=2.0,
-            marker="o",
-            markersize=3,
-            label=label,
-        )
-    else:
-        axes.plot([], [], color=colour, label=label)
+
+def _over_seeds(values: Array, *, geometric: bool = False) -> list[Quantity]:
+    """The mean of each column of ``values`` [seeds, points] with its Student interval; NaN is
+    unknown.
+
+    :func:`equivbench.gap.intervals.over_seeds` for many points at once, which is what makes a page of a
+    thousand runs quick.
+    """
+    shown = np.log(values) if geometric else values
+    band = student(shown.mean(axis=0), shown, None)
+    ends = np.stack([band.mid, band.low, band.high])
+    if geometric:
+        with np.errstate(over="ignore"):  # seeds that differ wildly leave an end open
+            ends = np.where(np.isfinite(ends), np.exp(ends), np.inf)
+    return [
+        Quantity(*(end if math.isfinite(end) else None for end in point))
+        for point in ends.T.tolist()
+    ]

@@ -1,15 +1,41 @@
-"""What all figures share: a canvas, and whether a file can be drawn into. matplotlib (extra
-``plots``) is imported on use."""
+"""All pictures that go into files, drawn by matplotlib from records alone: learning curves, a gap,
+a sweep.
+
+matplotlib is an extra (``plots``) and imported on use. The charts of the page are drawn by
+:mod:`equivbench.report.html.charts`, which says why.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from equivbench.errors import FailedError, UsageError
+from equivbench.errors import FailedError, IncomparableError, UsageError
+from equivbench.gap.efficiency import PairGap
+from equivbench.gap.intervals import Quantity
+from equivbench.records.schema import RunRecord, Test
+from equivbench.report.curves import curve_points
+from equivbench.report.gaps import OTHER, headline, kernels_text
+from equivbench.report.sweeps import Figures, Sweep, SweepPoint
+from equivbench.report.text import number_text
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+
+COLOURS = {"equivariant": "#0072b2", "augmented": "#d55e00"}
+OTHER_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+"""Okabe and Ito's palette, told apart with any colour vision."""
+_LINES = ("-", "--", ":", "-.")
+"""Of the arms, where colour stands for the value."""
+_MEASURES: tuple[tuple[str, str, Callable[[Figures], Quantity]], ...] = (
+    ("test loss", "log", lambda figures: figures.total),
+    ("equivariance error / loss", "log", lambda figures: figures.share),
+    ("explained variance", "linear", lambda figures: figures.explained),
+)
 
 
 def empty_figure(width: float, height: float) -> Figure:
@@ -37,3 +63,303 @@ def require_drawable(path: Path) -> None:
         )
     if not path.absolute().parent.is_dir():
         raise UsageError(f"cannot draw into {path}: there is no folder {path.parent}")
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write ``figure`` into ``path``, whose suffix chooses the format; the same bytes each time."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "equivbench"}):
+        dated = {"svg": "Date", "pdf": "CreationDate"}.get(path.suffix.lstrip("."))
+        figure.savefig(path, dpi=150, metadata={dated: None} if dated else None)
+    return path
+
+
+def draw_curves(records: Sequence[RunRecord], *, unit: str = "") -> Figure:
+    """The figure: loss on top, share and explained variance side by side below; a thin line per
+    seed, a bold mean."""
+    shown = [record for record in records if record.trace]
+    if not shown:
+        raise FailedError("no record has a trace to draw; run a pair first")
+    settings = {
+        (
+            each.task,
+            each.pair,
+            each.preset,
+            each.environment.machine_key,
+            each.budget.kind,
+            *sorted(each.variant.items()),
+        )
+        for each in shown
+    }
+    if len(settings) > 1:
+        raise IncomparableError(
+            f"cannot draw {len(settings)} settings in one figure; choose one pair, preset, machine "
+            "and variant"
+        )
+    arms: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in shown:
+        arms[record.arm].append(record)
+    figure = empty_figure(7.5, 6.0)
+    grid = figure.add_gridspec(2, 2, height_ratios=(1.6, 1.0))
+    loss, share, explained = (
+        figure.add_subplot(grid[where]) for where in ((0, slice(None)), (1, 0), (1, 1))
+    )
+    colours = dict(COLOURS)
+    for arm, runs in arms.items():
+        colour = colours.setdefault(arm, OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
+        seeds = f"{len(runs)} seed{'s' * (len(runs) != 1)}"
+        _lines(
+            loss, runs, lambda test: test.total, colour, f"{arm} ({runs[0].model.name}, {seeds})"
+        )
+        _lines(share, runs, lambda test: test.share, colour, None)
+        _lines(explained, runs, lambda test: test.explained, colour, None)
+    first = shown[0]
+    loss.set(
+        title=f"{first.task}/{first.pair}, {first.preset}, {first.environment.machine_key}",
+        yscale="log",
+    )
+    loss.set_ylabel(f"test loss [{unit}]" if unit else "test loss")
+    loss.legend(frameon=False)
+    share.set(ylim=_around(share), yscale="log", ylabel="equivariance error / loss")
+    # Before it learns anything a model may be far worse than the baseline; that part of the axis
+    # tells nothing.
+    explained.set(
+        ylim=(max(-0.5, min(0.0, explained.get_ylim()[0])), 1.0), ylabel="explained variance"
+    )
+    for axes in (loss, share, explained):
+        axes.set(xscale="log", xlabel="budget spent [s]")
+        _open(axes)
+    return figure
+
+
+def _open(axes: Axes) -> None:
+    """A faint grid and no frame on top and at the right."""
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _around(axes: Axes) -> tuple[float, float]:
+    """Limits of a logarithmic axis round all that is positive; a share at the floor may come out at
+    or below zero."""
+    import numpy as np
+
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
+    positive = values[values > 0]
+    return (float(positive.min()) / 2, float(positive.max()) * 2) if len(positive) else (1e-3, 1.0)
+
+
+def _lines(
+    axes: Axes,
+    runs: Sequence[RunRecord],
+    value: Callable[[Test], float | None],
+    colour: str,
+    label: str | None,
+) -> None:
+    """A thin line per seed, and a bold one through the means over seeds where all evaluate equally
+    often."""
+    import numpy as np
+
+    curves = []
+    for run in runs:
+        points = [
+            (point.train_seconds, value(point.test))
+            for point in run.trace
+            if point.train_seconds > 0
+        ]
+        curve = np.array(
+            [(seconds, np.nan if y is None else y) for seconds, y in points], dtype=np.float64
+        ).reshape(-1, 2)
+        curves.append(curve)
+        axes.plot(*curve.T, color=colour, alpha=0.35, linewidth=0.8)
+    if len({len(curve) for curve in curves}) == 1:
+        axes.plot(
+            *np.mean(curves, axis=0).T,
+            color=colour,
+            linewidth=2.0,
+            marker="o",
+            markersize=3,
+            label=label,
+        )
+    else:
+        axes.plot([], [], color=colour, label=label)
+
+
+def plain_ticks(axis: Axis, mantissas: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
+    """Label a logarithmic ``axis`` with plain numbers at ``mantissas`` times the powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=mantissas))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def draw_gap(gap: PairGap, records: Sequence[RunRecord], *, unit: str = "") -> Figure:
+    """Draw what the gap is: the mean loss of both arms against seconds, and where the curve of the
+    better arm passes the final loss L of the other, at s* B.
+
+    ``records`` are those that ``gap`` was measured on. Raises ``FailedError`` where budgets are not
+    in seconds or an arm has no finished run.
+    """
+    if gap.budget["kind"] != "seconds":
+        raise FailedError("the gap is drawn against seconds, and this budget is not in seconds")
+    figure = empty_figure(7.5, 4.2)
+    axes = figure.add_subplot()
+    for arm in ("augmented", "equivariant"):
+        points = curve_points([run for run in records if run.arm == arm])
+        known = [(point.seconds, point.total.value) for point in points if point.total.value]
+        if not known:
+            raise FailedError(f"the {arm} arm of {gap.task}/{gap.pair} has no finished run to draw")
+        axes.plot(
+            [seconds for seconds, _ in known],
+            [loss for _, loss in known],
+            color=COLOURS[arm],
+            marker="o",
+            markersize=3,
+            linewidth=2,
+            label=f"{arm} arm",
+        )
+    label = f"test loss [{unit}]" if unit else "test loss"
+    axes.set(xscale="log", yscale="log", xlabel="budget spent [s]", ylabel=label)
+    axes.set_title(f"{gap.task}/{gap.pair}, {gap.preset}, kernels {kernels_text(gap)}", loc="left")
+    plain_ticks(axes.xaxis)
+    _mark_tie(axes, gap)
+    axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(0.93, 1.0))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _mark_tie(axes: Axes, gap: PairGap) -> None:
+    """The budget, the final loss of the arm behind, and where the other one passes it."""
+    budget = gap.budget["limit"]
+    low, high = 0.7 * axes.get_ylim()[0], axes.get_ylim()[1]
+    axes.set_ylim(low, high)
+    grey: dict[str, Any] = {"color": "0.4", "linewidth": 1.0}
+    axes.axvline(budget, **grey)
+    small: dict[str, Any] = {
+        "textcoords": "offset points",
+        "color": "0.2",
+        "fontsize": 9,
+        "ha": "right",
+    }
+    axes.annotate("budget B", (budget, high), (-5, 0), rotation=90, va="top", **small)
+    found = headline(gap)
+    if found is None:
+        return
+    behind, leader = found[0], OTHER[found[0]]
+    level = (gap.loss_augmented if behind == "augmented" else gap.loss_equivariant).value
+    s_star = gap.s_star_equivariant if leader == "equivariant" else gap.s_star_augmented
+    value = s_star.steady.value
+    if level is None or value is None or s_star.steady.censored is not None:
+        return
+    axes.plot([value * budget, value * budget, budget], [low, level, level], "--", **grey)
+    where = (value * budget, level)
+    axes.annotate(f"L: where the {behind} arm ends", where, (-6, -2), va="top", **small)
+    text = f"s* B: the {leader} arm is there (s* = {number_text(value, 2)})"
+    axes.annotate(text, (value * budget, low), (-6, 4), **small)
+
+
+def draw_sweep(sweep: Sweep, *, title: str) -> Figure:
+    """The figure. Bars are 95% intervals over seeds; a share at or below zero (the numerical floor)
+    has no place in it."""
+    from matplotlib import colormaps
+
+    if not any(point.finished for point in sweep.points):
+        raise FailedError(
+            f"no point of the sweep of {sweep.task}/{sweep.pair} has a finished run to draw"
+        )
+    figure = empty_figure(11.0, 6.5)
+    above, below = figure.subplots(2, 3)
+    numbers = _positions(sweep)
+    colours = dict(COLOURS)
+    shades = colormaps["viridis"]
+    values = list(dict.fromkeys(point.value for point in sweep.points))
+    shade = {
+        value: shades(0.9 * index / max(len(values) - 1, 1)) for index, value in enumerate(values)
+    }
+    for index, arm in enumerate(sweep.arms):
+        colour = colours.setdefault(arm, OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
+        points = sweep.of(arm)
+        for ends, ways, (_, _, measure) in zip(above, below, _MEASURES, strict=True):
+            _ends(ends, points, numbers, measure, colour, arm)
+            for point in points:
+                line = [
+                    (passed.train_seconds, measure(passed.test).value)
+                    for passed in point.trace
+                    if passed.train_seconds > 0
+                ]
+                known = [(seconds, value) for seconds, value in line if value is not None]
+                ways.plot(
+                    [seconds for seconds, _ in known],
+                    [value for _, value in known],
+                    color=shade[point.value],
+                    linestyle=_LINES[index % len(_LINES)],
+                )
+    for ends, ways, (label, scale, _) in zip(above, below, _MEASURES, strict=True):
+        unit = f" [{sweep.unit}]" if sweep.unit and label == "test loss" else ""
+        for axes in (ends, ways):
+            axes.set(ylabel=label + unit, yscale=scale)
+            _open(axes)
+            if label == "explained variance":
+                # As in the picture of a run: how much worse than the baseline a model is tells
+                # nothing.
+                axes.set_ylim(max(-0.5, min(0.0, axes.get_ylim()[0])), 1.0)
+        ways.set(xlabel="budget spent [s]", xscale="log")
+        _label_values(ends, sweep, numbers, title)
+    above[0].legend(frameon=False)
+    handles = [below[2].plot([], [], color=shade[value], label=value)[0] for value in values]
+    styles = zip(sweep.arms, _LINES, strict=False)
+    handles += [
+        below[2].plot([], [], color="black", linestyle=style, label=arm)[0] for arm, style in styles
+    ]
+    below[2].legend(handles=handles, title=title, frameon=False, fontsize="small")
+    figure.suptitle(
+        f"{sweep.task}/{sweep.pair}, {sweep.preset}, {sweep.budget} an arm, {sweep.machine_key}"
+    )
+    return figure
+
+
+def _positions(sweep: Sweep) -> dict[str, float]:
+    """Where each value lies on the axis: at itself if all are numbers, else at its place in the
+    order."""
+    values = list(dict.fromkeys(point.value for point in sweep.points))
+    try:
+        return {value: float(value) for value in values}
+    except ValueError:
+        return {value: float(place) for place, value in enumerate(values)}
+
+
+def _label_values(axes: Axes, sweep: Sweep, numbers: dict[str, float], title: str) -> None:
+    axes.set(xlabel=title)
+    if sweep.axis == "optimizer":
+        axes.set_xticks(list(numbers.values()), list(numbers))
+    elif min(numbers.values()) > 0 and len(numbers) > 1:
+        axes.set(xscale="log")
+        axes.set_xticks(list(numbers.values()), list(numbers))
+        axes.xaxis.minorticks_off()
+
+
+def _ends(
+    axes: Axes,
+    points: list[SweepPoint],
+    numbers: dict[str, float],
+    measure: Callable[[Figures], Quantity],
+    colour: str,
+    label: str,
+) -> None:
+    found = [(numbers[point.value], measure(point.final)) for point in points]
+    known = [(x, quantity, quantity.value) for x, quantity in found if quantity.value is not None]
+    if len(known) == 1 and len(numbers) > 1:
+        # The arm is the same at every point.
+        axes.axhline(known[0][2], color=colour, linestyle="--", label=label)
+        return
+    low = [
+        value - (value if quantity.low is None else quantity.low) for _, quantity, value in known
+    ]
+    high = [
+        (value if quantity.high is None else quantity.high) - value for _, quantity, value in known
+    ]
+    xs, ys = [x for x, _, _ in known], [value for _, _, value in known]
+    axes.errorbar(
+        xs, ys, yerr=[low, high], color=colour, marker="o", markersize=4, capsize=3, label=label
+    )

@@ -18,7 +18,7 @@ from equivbench.records.store import InvalidRecordWarning
 from equivbench.records.submission import admitted, review
 from equivbench.records.untrusted import read_bounded
 from equivbench.report.board import Board, build_boards, finished_runs, rank_runs
-from equivbench.report.curves_data import Curve, make_curve
+from equivbench.report.curves import Curve, curve_points
 from equivbench.report.provenance import Provenance, provenance
 
 KERNELS = "kernels.jsonl"
@@ -84,7 +84,7 @@ def make_publication(
     boards = build_boards(records, units)
     ranked = rank_runs(records)
     curves = [
-        make_curve(setting, row, finished_runs(runs))
+        Curve(setting, row, curve_points(finished_runs(runs)))
         for setting, rows in ranked.items()
         for row, runs in rows
     ]

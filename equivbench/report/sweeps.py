@@ -9,18 +9,18 @@ from dataclasses import dataclass
 
 from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.records.schema import RunRecord, Test, TracePoint
-from equivbench.report.text import printable
+from equivbench.report.table import Column, Table
 
 COLUMNS = (
-    "value",
-    "arm",
-    "parameters",
-    "training set",
-    "epochs",
-    "loss",
-    "share",
-    "explained",
-    "seeds",
+    Column("value", key=True),
+    Column("arm", key=True),
+    Column("parameters"),
+    Column("training set"),
+    Column("epochs", "number"),
+    Column("loss", "number", better="lower"),
+    Column("share", "number", better="lower"),
+    Column("explained", "number", better="higher"),
+    Column("seeds"),
 )
 
 
@@ -127,33 +127,29 @@ def gather_sweeps(records: Sequence[RunRecord], units: dict[str, str] | None = N
     return found
 
 
-def sweep_rows(sweep: Sweep) -> list[list[str]]:
-    """Rows of :data:`COLUMNS` for the table."""
-    return [
+def sweep_table(sweep: Sweep) -> Table:
+    """Make the table of a sweep, a row a point."""
+    unit = f", loss in {sweep.unit}" if sweep.unit else ""
+    title = (
+        f"{sweep.task}/{sweep.pair} over {sweep.axis}: {sweep.preset}, {sweep.budget} an arm, "
+        f"{sweep.machine_key}{unit}"
+    )
+    rows = [
         [
-            printable(point.value),
-            printable(point.arm),
-            str(point.parameters),
-            "-" if point.train_samples is None else str(point.train_samples),
-            "-" if point.epochs is None else f"{point.epochs:.3g}",
-            quantity_text(point.final.total),
-            quantity_text(point.final.share),
-            quantity_text(point.final.explained),
+            point.value,
+            point.arm,
+            point.parameters,
+            point.train_samples,
+            point.epochs,
+            point.final.total,
+            point.final.share,
+            point.final.explained,
             f"{point.finished} of {point.seeds}"
             + (f", {point.diverged} diverged" if point.diverged else ""),
         ]
         for point in sweep.points
     ]
-
-
-def quantity_text(quantity: Quantity) -> str:
-    """``0.123 [0.1, 0.15]``; without the interval where an end of it is open, ``-`` where nothing
-    was measured."""
-    if quantity.value is None:
-        return "-"
-    if quantity.low is None or quantity.high is None:
-        return f"{quantity.value:.4g}"
-    return f"{quantity.value:.4g} [{quantity.low:.3g}, {quantity.high:.3g}]"
+    return Table(title, COLUMNS, rows)
 
 
 def _points(runs: dict[tuple[str, str], dict[int, RunRecord]]) -> list[SweepPoint]:

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from equivbench.gap.intervals import over_seeds
 from equivbench.gap.matched import END, matched_shares, share_at
 from equivbench.records.schema import RunRecord, TracePoint
-from equivbench.report.baselines import level_columns, level_rows, standing_rows
+from equivbench.report.baselines import ends_table, levels_table
+from equivbench.report.render import cell_text
+from equivbench.report.table import Table
 
 STEPS = (10, 30, 100, 300, 1000)
 
@@ -62,6 +64,14 @@ def power_run(
 
 
 powers = st.floats(0.1, 1.0)
+
+
+def by_first_cell(table: Table) -> dict[str, list[str]]:
+    rows = [
+        [cell_text(cell, column) for column, cell in zip(table.columns, row, strict=True)]
+        for row in table.rows
+    ]
+    return {row[0]: row for row in rows}
 
 
 @settings(max_examples=50, deadline=None)
@@ -149,8 +159,10 @@ def test_a_level_that_one_seed_does_not_reach_has_no_mean() -> None:
     end = found.levels[-1]
     assert end.loss == pytest.approx(30.0 * 1000**-0.3)
     assert end.arms["augmented"].reached == 4
-    text = {row[0]: row for row in level_rows(found.levels)}
-    assert level_columns(found) == ["share at", "loss", "equivariant", "augmented"]
+    table = levels_table(found.levels)
+    text = by_first_cell(table)
+    names = [column.name for column in table.columns]
+    assert names == ["share at", "loss", "equivariant", "augmented"]
     assert text["explained 90%"][3] == "reached by 3 of 4 seeds only"
     assert text["explained 25%"][2] == "passed before the first evaluation"
 
@@ -162,10 +174,8 @@ def test_a_level_that_nobody_reaches_is_said() -> None:
             power_run("augmented", 30.0, 0.3, 0.1, 0.0),
         ]
     )
-    assert {row[0]: row[2:] for row in level_rows(found.levels)}["explained 90%"] == [
-        "not reached",
-        "not reached",
-    ]
+    row = by_first_cell(levels_table(found.levels))["explained 90%"]
+    assert row[2:] == ["not reached", "not reached"]
 
 
 def test_each_arm_stands_against_both_baselines() -> None:
@@ -183,10 +193,10 @@ def test_each_arm_stands_against_both_baselines() -> None:
         assert standing.of_linear.value == pytest.approx(total / 4)
         assert standing.explained.value == pytest.approx(1 - total / BASELINE)
         assert standing.total.low is None  # one seed
-    rows = {row[0]: row for row in standing_rows(found)}
+    rows = by_first_cell(ends_table(found))
     assert list(rows) == ["equivariant", "augmented", "frames", "linear baseline", "zero baseline"]
-    assert rows["linear baseline"][2:5] == ["0.4", "1", "0.6"]
-    assert rows["zero baseline"][2:5] == ["1", "2.5", "0"]
+    assert rows["linear baseline"][2:5] == ["0.400", "1.00", "0.600"]
+    assert rows["zero baseline"][2:5] == ["1.00", "2.50", "0"]
 
 
 def test_without_a_recorded_baseline_zero_follows_from_what_is_explained() -> None:

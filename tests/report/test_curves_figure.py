@@ -1,5 +1,5 @@
-"""The figure of learning curves: it draws what the records hold, and refuses what it cannot
-compare."""
+"""The figures of learning curves and of a gap: they draw what the records hold, and refuse what
+they cannot compare."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ import pytest
 from factories import make_record, make_run
 
 from equivbench.errors import FailedError, IncomparableError, UsageError
-from equivbench.report.curves import draw_curves, plot_curves
+from equivbench.gap.efficiency import efficiency_gap
+from equivbench.report.figures import (
+    draw_curves,
+    draw_gap,
+    require_drawable,
+    save_figure,
+)
 
 pytest.importorskip("matplotlib")
 
@@ -33,13 +39,33 @@ def test_each_seed_and_each_mean_is_a_line_with_the_record_s_points() -> None:
 
 
 def test_it_writes_the_format_that_the_suffix_names(tmp_path: Path) -> None:
-    assert (
-        plot_curves(records(), tmp_path / "curves.svg", unit="(eV/A)^2")
-        .read_text()
-        .startswith("<?xml")
-    )
+    figure = draw_curves(records(), unit="(eV/A)^2")
+    assert save_figure(figure, tmp_path / "curves.svg").read_text().startswith("<?xml")
+    assert save_figure(figure, tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="suffix"):
-        plot_curves(records(), tmp_path / "curves.nothing")
+        require_drawable(tmp_path / "curves.nothing")
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png", "pdf"])
+def test_a_figure_of_the_same_records_has_the_same_bytes(suffix: str, tmp_path: Path) -> None:
+    first, second = (
+        save_figure(draw_curves(records()), tmp_path / f"{name}.{suffix}") for name in "ab"
+    )
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_gap_is_drawn_where_the_better_arm_passes_the_other_s_loss() -> None:
+    runs = [
+        make_run(arm, lambda step, k=k: k * step**-0.5, [10, 100, 1000], tau=0.1, seed=seed)
+        for arm, k in (("equivariant", 2.0), ("augmented", 4.0))
+        for seed in range(2)
+    ]
+    (gap,) = efficiency_gap(runs)
+    (axes,) = draw_gap(gap, runs, unit="eV").axes
+    corner = axes.lines[-1].get_xydata()
+    # A loss of 4 n^-0.5 at n = 1000 is that of 2 n^-0.5 at 250 steps, 25 s.
+    assert corner[1] == pytest.approx((25.0, 4.0 * 1000**-0.5), rel=1e-3)
+    assert axes.get_ylabel() == "test loss [eV]"
 
 
 def test_it_refuses_nothing_and_mixtures() -> None:

@@ -16,9 +16,10 @@ from equivbench.gap.efficiency import efficiency_gap
 from equivbench.gap.intervals import Quantity
 from equivbench.records.schema import RunRecord
 from equivbench.report.board import build_boards
-from equivbench.report.figures import require_drawable
-from equivbench.report.sweep_figure import draw_sweep, plot_sweep
-from equivbench.report.sweeps import COLUMNS, gather_sweeps, quantity_text, sweep_rows
+from equivbench.report.figures import draw_sweep, require_drawable, save_figure
+from equivbench.report.render import cell_text
+from equivbench.report.sweeps import Sweep, gather_sweeps, sweep_table
+from equivbench.report.text import quantity_text
 
 
 def record(
@@ -50,6 +51,12 @@ def record(
     )
 
 
+def first_row(sweep: Sweep) -> dict[str, str]:
+    table = sweep_table(sweep)
+    cells = zip(table.columns, table.rows[0], strict=True)
+    return {column.name: cell_text(cell, column) for column, cell in cells}
+
+
 def test_values_come_in_numerical_order_and_default_runs_are_left_out() -> None:
     values = ("1", "0.25", "0.5")
     (sweep,) = gather_sweeps(
@@ -79,15 +86,12 @@ def test_a_diverged_seed_is_counted_and_in_no_mean() -> None:
     lost = record("1", 4.0, seed=1, status="diverged", reason="nan", final=None)
     (sweep,) = gather_sweeps([record("1", 1.0), lost])
     assert sweep.points[0].final.total.value == pytest.approx(1.0)
-    row = dict(zip(COLUMNS, sweep_rows(sweep)[0], strict=True))
-    assert row["seeds"] == "1 of 2, 1 diverged"
+    assert first_row(sweep)["seeds"] == "1 of 2, 1 diverged"
     (alone,) = gather_sweeps([lost])
-    assert dict(zip(COLUMNS, sweep_rows(alone)[0], strict=True))["loss"] == "-"
+    assert first_row(alone)["loss"] == "-"
 
 
-def test_axes_budgets_and_machines_are_sweeps_of_their_own_and_the_newest_record_of_a_seed_counts() -> (
-    None
-):
+def test_axes_budgets_and_machines_are_sweeps_of_their_own_and_the_newest_record_counts() -> None:
     others = [
         record("1", 1.0, axis="size"),
         record("1", 1.0, budget={"limit": 50.0}),
@@ -115,8 +119,8 @@ def test_no_board_and_no_gap_mixes_a_point_with_another_or_with_the_default_runs
 
 
 def test_quantities_as_text() -> None:
-    assert quantity_text(Quantity(0.12345, 0.1, 0.2)) == "0.1235 [0.1, 0.2]"
-    assert quantity_text(Quantity(0.12345)) == "0.1235"
+    assert quantity_text(Quantity(0.12345, 0.1, 0.2)) == "0.123 (0.100 to 0.200)"
+    assert quantity_text(Quantity(0.12345)) == "0.123"
     assert quantity_text(Quantity()) == "-"
 
 
@@ -149,7 +153,7 @@ def test_the_figure_draws_every_arm_and_point_with_units(
         len([line for line in axes.lines if len(line.get_xdata())]) == len(values) + 1
         for axes in figure.axes[3:]
     )
-    assert plot_sweep(sweep, tmp_path / "sweep.svg", title="x").stat().st_size > 0
+    assert save_figure(figure, tmp_path / "sweep.svg").stat().st_size > 0
 
 
 def test_what_cannot_be_drawn_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

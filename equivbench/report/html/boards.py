@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from equivbench.gap.intervals import Quantity
 from equivbench.report.board import Board, BoardSetting, Row
-from equivbench.report.curves_data import Curve, CurvePoint
+from equivbench.report.curves import Curve, CurvePoint
 from equivbench.report.html.charts import (
     COLOURS,
     MARKERS,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from equivbench.report.curves import COLOURS
-from equivbench.report.figures import empty_figure
+from equivbench.report.figures import COLOURS, empty_figure
 from equivbench.studies.flow_samples.structure import (
     HELIX_DIHEDRAL,
     Array,

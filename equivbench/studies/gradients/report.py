@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from equivbench.errors import FailedError
-from equivbench.report.curves import OTHER_COLOURS
-from equivbench.report.figures import empty_figure
+from equivbench.report.figures import OTHER_COLOURS, empty_figure
 from equivbench.report.table import Column, Table
 from equivbench.studies.gradients.record import GradientPoint, Gradients
 from equivbench.studies.gradients.trends import Pooled

@@ -1,0 +1,72 @@
+"""``equivbench plot`` from files to a figure and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from factories import make_run
+
+from equivbench.cli.main import main
+from equivbench.records.schema import RunRecord
+from equivbench.records.store import write_record
+
+pytest.importorskip("matplotlib")
+
+
+def write(folder: Path, *records: RunRecord) -> Path:
+    for record in records:
+        write_record(record, folder)
+    return folder
+
+
+def pair(scale: float = 1.0, **more: object) -> list[RunRecord]:
+    """Both arms, every loss times ``scale`` (equal losses would be one run that counts twice)."""
+    steps = [10, 30, 100, 300, 1000]
+    return [
+        make_run(arm, lambda step, k=k: scale * k * step**-0.5, steps, tau=0.1, **more)
+        for arm, k in (("equivariant", 2.0), ("augmented", 4.0))
+    ]
+
+
+def plot(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["equivbench", "plot", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+@pytest.mark.parametrize("kind", ["curves", "gap"])
+def test_a_figure_is_drawn_from_records(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = pair(1.1, variant={"sweep": "data", "value": "0.5"}, run_id="small-seed0-swept")
+    folder = write(tmp_path / "results", *pair(), *swept)
+    figure = tmp_path / "figure.svg"
+    assert plot(monkeypatch, kind, folder, "--out", figure) == 0
+    assert "<svg" in figure.read_text(encoding="utf-8")
+
+
+def test_what_is_planned_says_so_and_ends_with_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plot(monkeypatch, "frontier", tmp_path) == 2
+    assert "planned and not built yet" in capsys.readouterr().err
+    assert plot(monkeypatch, "nonsense", tmp_path) == 2
+
+
+def test_two_settings_are_not_mixed_and_a_choice_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "results", *pair(), *pair(1.1, pair="other"))
+    figure = tmp_path / "figure.png"
+    assert plot(monkeypatch, "curves", folder, "--out", figure) == 4
+    assert "toy/other" in capsys.readouterr().err
+    assert plot(monkeypatch, "curves", folder, "--out", figure, "--pair", "toy/pair") == 0
+    assert plot(monkeypatch, "curves", folder, "--out", figure, "--pair", "toy/none") == 3
+
+
+def test_one_arm_alone_has_no_gap_to_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write(tmp_path / "results", pair()[0])
+    assert plot(monkeypatch, "gap", folder, "--out", tmp_path / "figure.svg") == 3
