@@ -133,7 +133,8 @@ def test_broken_plugin_is_one_python_warning_in_a_library(tmp_path: Path) -> Non
             warnings.simplefilter("always")
             found = [registry.entries() for registry in (MODELS, TASKS, DATASETS, MODELS)]
         assert [warning.category for warning in seen] == [PluginWarning], seen
-        assert "no licence found" in str(seen[0].message) and "broken-package" in str(seen[0].message)
+        message = str(seen[0].message)
+        assert "no licence found" in message and "broken-package" in message
         assert found[0] == found[3] and "half-done" not in found[0]
     """
     done = python(tmp_path, code)
@@ -210,7 +211,11 @@ def test_what_is_found_does_not_depend_on_the_look_up_that_came_first(tmp_path: 
         "MODELS": "spin-net",
     }
     for name, entry in expected.items():
-        code = f"from equivbench.registry import {name} as R; e = R.entry({entry!r}); assert e.origin == 'ising-package', e"
+        code = f"""
+            from equivbench.registry import {name}
+            found = {name}.entry({entry!r})
+            assert found.origin == 'ising-package', found
+        """
         done = python(tmp_path, code)
         assert done.returncode == 0, done.stderr
 

@@ -160,6 +160,7 @@ class ArrayData:
         lengths = {len(tensor) for tensor in tensors.values()}
         if len(lengths) != 1 or lengths == {0} or (groups is not None and {len(groups)} != lengths):
             raise FailedError(
-                f"data set {self.name}: the tensors of its {name} split must have one length, above 0"
+                f"data set {self.name}: the tensors of its {name} split must have one length, "
+                "above 0"
             )
         return ArraySplit(tensors, torch.arange(lengths.pop()) if groups is None else groups)

@@ -16,7 +16,8 @@ from equivbench.tasks.ragged import digest
 SMILES_FILES = ("NCI/first_5K.smi", "Pains/test_data/wehi_mols.csv")
 """Inside rdkit's data folder. The wheel's ChEMBL files (CC-BY-SA) are left out."""
 STRUCTURES_LICENCE = (
-    "SMILES from files of the rdkit wheel (BSD-3-Clause): the NCI open database (public domain) and the WEHI set "
+    "SMILES from files of the rdkit wheel (BSD-3-Clause): the NCI open database (public domain) "
+    "and the WEHI set "
     "of the PAINS filters"
 )
 

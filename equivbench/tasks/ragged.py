@@ -51,7 +51,7 @@ def split_rule(units: str, name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Column:
+class RaggedColumn:
     """One column: what a row of it belongs to, and the type and trailing shape of a row."""
 
     per: Literal["item", "sample", "unit"]
@@ -68,7 +68,7 @@ class Layout:
 
     kind: str
     """What a file holds, for messages: ``force-field``."""
-    columns: Mapping[str, Column]
+    columns: Mapping[str, RaggedColumn]
     """In the order in which they are written."""
     counts: str
     """The column [samples] of the number of items in each sample."""

@@ -189,7 +189,10 @@ def read_table(path: Path, layout: Layout) -> tuple[RaggedTable, dict[str, Any]]
 
 def remedy(path: Path) -> str:
     """How to get a sound file at ``path``: the end of every sentence about a broken one."""
-    return f"delete it if it is there and run `equivbench data prepare {path.stem}` (a shipped set: reinstall equivbench)"
+    return (
+        f"delete it if it is there and run `equivbench data prepare {path.stem}` (a shipped set: "
+        "reinstall equivbench)"
+    )
 
 
 def plain(value: Any) -> str:

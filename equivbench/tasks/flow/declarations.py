@@ -15,7 +15,8 @@ FIELDS: tuple[Field, ...] = (
         "graph",
         "nm",
         "output",
-        "CA positions about the mean of the residues, 0 in the padding; the output is the predicted end point of the flow",
+        "CA positions about the mean of the residues, 0 in the padding; the output is the "
+        "predicted end point of the flow",
     ),
     Field(
         "mask",
@@ -102,7 +103,8 @@ FIELDS: tuple[Field, ...] = (
 TASKS: tuple[TaskSpec, ...] = (
     TaskSpec(
         name="flow",
-        summary="the end point of noisy protein backbones (CA, nm) along a linear flow, v-prediction with self-conditioning",
+        summary="the end point of noisy protein backbones (CA, nm) along a linear flow, "
+        "v-prediction with self-conditioning",
         factory="equivbench.tasks.flow.task:FlowMatching",
         fields=FIELDS,
         board_unit=BOARD_UNIT,
@@ -119,7 +121,8 @@ DATASETS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
         name="ca-small",
         task="flow",
-        summary="CA traces of protein chains of 40-256 residues, and crops of longer ones, from CC0 entries of the PDB; shipped",
+        summary="CA traces of protein chains of 40-256 residues, and crops of longer ones, from "
+        "CC0 entries of the PDB; shipped",
         factory=f"{_SOURCES}:ca_small",
         checksums=_CHECKSUMS,
         lowest_loss=_LOWEST,
@@ -135,7 +138,8 @@ DATASETS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
         name="ca-folder",
         task="flow",
-        summary="the same chains and crops from any folder of mmCIF or PDB files; the user gives the folder (extra 'structures')",
+        summary="the same chains and crops from any folder of mmCIF or PDB files; the user gives "
+        "the folder (extra 'structures')",
         factory=f"{_SOURCES}:ca_folder",
         lowest_loss=_LOWEST,
     ),
@@ -156,7 +160,8 @@ MODELS: tuple[ModelSpec, ...] = (
         task="flow",
         symmetry="so3",
         build=f"{_NETWORKS}.vector_head:build",
-        summary="the same transformer on invariants, velocity as invariant sums of vectors and cross products",
+        summary="the same transformer on invariants, velocity as invariant sums of vectors and "
+        "cross products",
     ),
     ModelSpec(
         name="backbone-frames",

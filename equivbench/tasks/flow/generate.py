@@ -58,8 +58,10 @@ COLLECTIONS = (
     ),
 )
 LICENCES = {
-    "structures": "entries of the Protein Data Bank (CC0-1.0), as they are among the test files of the packages in the recipe; "
-    "the predicted structures of bioemu-benchmarks' folding part (MegaScale, CC-BY-4.0) are left out",
+    "structures": "entries of the Protein Data Bank (CC0-1.0), as they are among the test files of "
+    "the packages in the recipe; "
+    "the predicted structures of bioemu-benchmarks' folding part (MegaScale, CC-BY-4.0) are left "
+    "out",
 }
 
 
@@ -141,14 +143,19 @@ def generate(out: Path, downloads: Path) -> Path:
             f"{collection.name} {collection.version}": f"SHA-256 {sha256_of(path)}"
             for collection, path in archives.items()
         },
-        "chains": f"stretches of {RESIDUES[0]} residues or more of the first model's protein chains, from one gap to the next (a "
-        f"residue without CA, or neighbours not {STEP[0]}-{STEP[1]} A apart); longer than {RESIDUES[1]}: as few "
+        "chains": f"stretches of {RESIDUES[0]} residues or more of the first model's protein "
+        "chains, from one gap to the next (a "
+        f"residue without CA, or neighbours not {STEP[0]}-{STEP[1]} A apart); longer than "
+        f"{RESIDUES[1]}: as few "
         "equal windows as cover them",
         "distinct": "a sequence that equals another or is part of it is left out",
         "compact": f"radius of gyration over N^(1/3) below {MOST_SPREAD} A",
-        "clusters": f"{IDENTITY:.0%} identity; global alignment (BLOSUM62), greedy from the longest down",
-        "without the longer chains": f"the same steps give {short_counts['compact']} whole chains in "
-        f"{sum(short.units().values())} clusters; those of them that are missing here are parts of longer ones",
+        "clusters": f"{IDENTITY:.0%} identity; global alignment (BLOSUM62), greedy from the "
+        "longest down",
+        "without the longer chains": f"the same steps give {short_counts['compact']} whole chains "
+        "in "
+        f"{sum(short.units().values())} clusters; those of them that are missing here are parts of "
+        "longer ones",
     }
     return write(table, out, counts={**files, **counts}, recipe=recipe, licences=LICENCES)
 

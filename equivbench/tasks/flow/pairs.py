@@ -124,7 +124,8 @@ _FRAMES_TUNING = {
 VECTOR_HEAD = PairSpec(
     name="vector-head",
     task="flow",
-    summary="pair-biased transformer on invariants with an SO(3) vector head, against the same transformer on raw coordinates",
+    summary="pair-biased transformer on invariants with an SO(3) vector head, against the same "
+    "transformer on raw coordinates",
     arms=(
         _arm(
             "equivariant", "vector-head", _VECTORS, {"learning_rate": 6e-3, **_VECTOR_HEAD_TUNING}
@@ -133,9 +134,12 @@ VECTOR_HEAD = PairSpec(
     ),
     matching=MatchSpec(
         what=(
-            "One trunk, layer for layer: the same pair features, biases, attention and transitions. The augmented arm reads "
-            "x_t and x_sc as six numbers a residue and writes three; the equivariant arm reads distances, angles and signed "
-            "volumes and writes sums of attended vectors and cross products. It is equivariant under rotations and not under "
+            "One trunk, layer for layer: the same pair features, biases, attention and "
+            "transitions. The augmented arm reads "
+            "x_t and x_sc as six numbers a residue and writes three; the equivariant arm reads "
+            "distances, angles and signed "
+            "volumes and writes sums of attended vectors and cross products. It is equivariant "
+            "under rotations and not under "
             "mirrors, as proteins ask. Both predict the velocity about the same Gaussian prior."
         ),
         target="the trunk; seconds of a training step (forward, backward, optimiser) within 15%",
@@ -160,7 +164,8 @@ VECTOR_HEAD = PairSpec(
 FRAMES = PairSpec(
     name="frames",
     task="flow",
-    summary="invariant point attention between frames of CA triplets, against a pair-biased transformer on raw coordinates",
+    summary="invariant point attention between frames of CA triplets, against a pair-biased "
+    "transformer on raw coordinates",
     arms=(
         _arm(
             "equivariant", "backbone-frames", _POINTS, {"learning_rate": 1.2e-2, **_FRAMES_TUNING}
@@ -169,8 +174,10 @@ FRAMES = PairSpec(
     ),
     matching=MatchSpec(
         what=(
-            "What each side would run given the same device-seconds a step: attention over points in local frames with the "
-            "velocity read in them, against plain attention on coordinates. Same width, depth, pair features, transitions, "
+            "What each side would run given the same device-seconds a step: attention over points "
+            "in local frames with the "
+            "velocity read in them, against plain attention on coordinates. Same width, depth, "
+            "pair features, transitions, "
             "prior, batch size and objective; parameters are stated, not matched."
         ),
         target="seconds of a training step (forward, backward, optimiser) within 15%",

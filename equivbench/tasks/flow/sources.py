@@ -28,7 +28,8 @@ from equivbench.tasks.storage import ArchiveSource, location
 SHIPPED = Path(__file__).parent / "data"
 NAME = "ca-folder"
 LICENCES = {
-    "structures": "as their source states; these are the user's own files, and equivbench does not distribute them"
+    "structures": "as their source states; these are the user's own files, and equivbench does not "
+    "distribute them"
 }
 _NAMED = 5
 """Skipped files that the warning names."""
@@ -101,7 +102,8 @@ class _Skipped:
         number = self.reasons.total()
         counts = ", ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common())
         more = f" and {number - len(self.first)} more" if number > len(self.first) else ""
-        return f"{number} of {files} files in {folder} are left out ({counts}): {', '.join(self.first)}{more}"
+        named = ", ".join(self.first)
+        return f"{number} of {files} files in {folder} are left out ({counts}): {named}{more}"
 
 
 def build(out: Path) -> None:
@@ -117,10 +119,12 @@ def build(out: Path) -> None:
             f"{error}; {skipped.sentence(folder, len(files))}" if skipped.first else str(error)
         ) from error
     recipe = {
-        "source": f"{len(files)} structure files of the user's folder, {sum(stat.st_size for _, stat in files)} bytes",
+        "source": f"{len(files)} structure files of the user's folder, "
+        f"{sum(stat.st_size for _, stat in files)} bytes",
         "files left out": dict(skipped.reasons),
         "tools": {"gemmi": module.__version__},
-        "chains": f"unbroken stretches of {RESIDUES[0]} residues or more of the first models, cropped to {RESIDUES[1]}; "
+        "chains": f"unbroken stretches of {RESIDUES[0]} residues or more of the first models, "
+        f"cropped to {RESIDUES[1]}; "
         f"distinct by sequence; radius of gyration over N^(1/3) below {MOST_SPREAD} A",
     }
     write(table, out, counts=counts, recipe=recipe, licences=LICENCES)
@@ -133,14 +137,16 @@ def _listing() -> tuple[Path, list[tuple[Path, os.stat_result]]]:
     folder = location("CA_FOLDER", NAME)
     if not folder.is_dir():
         raise FailedError(
-            f"{folder} is not a folder; set EQUIVBENCH_DATA_CA_FOLDER to a folder of PDB or mmCIF files"
+            f"{folder} is not a folder; set EQUIVBENCH_DATA_CA_FOLDER to a folder of PDB or mmCIF "
+            "files"
         )
     found = sorted(
         path for path in folder.rglob("*") if suffix_of(path.name) is not None and path.is_file()
     )
     if not found:
         raise FailedError(
-            f"{folder} has no .pdb, .ent, .cif or .mmcif file, plain or .gz; set EQUIVBENCH_DATA_CA_FOLDER to another"
+            f"{folder} has no .pdb, .ent, .cif or .mmcif file, plain or .gz; set "
+            "EQUIVBENCH_DATA_CA_FOLDER to another"
         )
     return folder, [(path, path.stat()) for path in found]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from equivbench.errors import FailedError
 from equivbench.tasks.flow.clusters import IDENTITY, cluster, distinct, merged
 from equivbench.tasks.flow.traces import SHORTEST, Chain
-from equivbench.tasks.ragged import SPLITS, Column, Layout, RaggedTable, split_of, split_rule
+from equivbench.tasks.ragged import SPLITS, Layout, RaggedColumn, RaggedTable, split_of, split_rule
 from equivbench.tasks.storage import plain, read_table, write_table
 
 RESIDUES = (SHORTEST, 256)
@@ -28,15 +28,15 @@ PER_ANGSTROM = 100
 LAYOUT = Layout(
     kind="backbone",
     columns={
-        "ca": Column("item", np.int16, (3,)),
-        "letter": Column("item", np.uint8),  # ASCII
-        "n_residues": Column("sample", np.int32),
-        "start": Column("sample", np.int32),  # residues of its chain before the sample
+        "ca": RaggedColumn("item", np.int16, (3,)),
+        "letter": RaggedColumn("item", np.uint8),  # ASCII
+        "n_residues": RaggedColumn("sample", np.int32),
+        "start": RaggedColumn("sample", np.int32),  # residues of its chain before the sample
         # Residues of the unbroken stretch that the sample is or is cropped from.
-        "of": Column("sample", np.int32),
-        "cluster": Column("sample", np.int32),
-        "split": Column("sample", np.uint8),
-        "name": Column("sample", np.bytes_),  # of the chain, such as 1UBI_A
+        "of": RaggedColumn("sample", np.int32),
+        "cluster": RaggedColumn("sample", np.int32),
+        "split": RaggedColumn("sample", np.uint8),
+        "name": RaggedColumn("sample", np.bytes_),  # of the chain, such as 1UBI_A
     },
     counts="n_residues",
     unit="cluster",
@@ -45,7 +45,8 @@ LAYOUT = Layout(
     units="clusters",
 )
 SPLIT_RULE = split_rule(
-    f"by cluster of sequences ({IDENTITY:.0%} identity over the shorter one, greedy from the longest "
+    f"by cluster of sequences ({IDENTITY:.0%} identity over the shorter one, greedy from the "
+    "longest "
     "down; parts of one chain are in one cluster)",
     "the sequence of the cluster's representative",
 )

@@ -89,7 +89,8 @@ class FlowMatching(Task):
         """
         if requires:
             raise UsageError(
-                f"task flow builds no input {min(requires)!r}; its models take x_t, x_sc, t, mask and residue"
+                f"task flow builds no input {min(requires)!r}; its models take x_t, x_sc, t, mask "
+                "and residue"
             )
         x_t = interpolate(noise["x0"], batch["x1"], noise["t"])
         inputs = {

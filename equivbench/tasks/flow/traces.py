@@ -55,7 +55,8 @@ def gemmi() -> Any:
         import gemmi as module
     except ImportError as error:
         raise FailedError(
-            "structure files are read with gemmi, which is not installed; pip install 'equivbench[structures]'"
+            "structure files are read with gemmi, which is not installed; pip install "
+            "'equivbench[structures]'"
         ) from error
     return module
 

@@ -31,7 +31,8 @@ FIELDS = (
         "none",
         "1",
         "derived",
-        "pairs of one molecule within the required cutoff (A): row 0 the source j, row 1 the target i; "
+        "pairs of one molecule within the required cutoff (A): row 0 the source j, row 1 the "
+        "target i; "
         "max_neighbours keeps the nearest sources of each target",
     ),
     Field(
@@ -62,7 +63,8 @@ FIELDS = (
         "graph",
         "eV",
         "output",
-        "less the sum of per-element references fitted on the training split; a model may leave it out",
+        "less the sum of per-element references fitted on the training split; a model may leave it "
+        "out",
     ),
 )
 
@@ -101,33 +103,38 @@ DATASETS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
         name="gfn2-small",
         task="forcefield",
-        summary="1,995 conformations of 665 drug-like molecules, GFN2-xTB labels; shipped in the package",
+        summary="1,995 conformations of 665 drug-like molecules, GFN2-xTB labels; shipped in the "
+        "package",
         factory=f"{_SOURCES}:gfn2_small",
         checksums={"1": "5ef2a9b7e6f3e5fb81273461fa7236f9dd02db603029d803a3c8816b4dc10b83"},
     ),
     DatasetSpec(
         name="gfn2-20k",
         task="forcefield",
-        summary="20,000 conformations of 6,667 drug-like molecules, GFN2-xTB labels; generated on request (extra 'generate')",
+        summary="20,000 conformations of 6,667 drug-like molecules, GFN2-xTB labels; generated on "
+        "request (extra 'generate')",
         factory=f"{_SOURCES}:gfn2_20k",
     ),
     DatasetSpec(
         name="spice",
         task="forcefield",
-        summary="SPICE as published (HDF5, wB97M-D3(BJ)/def2-TZVPPD); the user gives the file (extra 'spice')",
+        summary="SPICE as published (HDF5, wB97M-D3(BJ)/def2-TZVPPD); the user gives the file "
+        "(extra 'spice')",
         factory=f"{_SOURCES}:spice",
     ),
     DatasetSpec(
         name="mace-off",
         task="forcefield",
-        summary="the MACE-OFF split of SPICE (extended XYZ, train and test files); the user gives the folder",
+        summary="the MACE-OFF split of SPICE (extended XYZ, train and test files); the user gives "
+        "the folder",
         factory=f"{_SOURCES}:mace_off",
     ),
     *(
         DatasetSpec(
             name=f"{kind}-{molecule}",
             task="forcefield",
-            summary=f"{molecule}: 2,000 conformations of the {title} trajectory, through torch_geometric; split by conformation",
+            summary=f"{molecule}: 2,000 conformations of the {title} trajectory, through "
+            "torch_geometric; split by conformation",
             factory=partial(_trajectory, kind, molecule),
         )
         for kind, title in (("md17", "MD17"), ("rmd17", "revised MD17"))

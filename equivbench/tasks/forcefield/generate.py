@@ -40,7 +40,8 @@ a stable step)."""
 
 LICENCES = {
     "structures": STRUCTURES_LICENCE,
-    "labels": "computed by equivbench with rdkit (BSD-3-Clause) and tblite (LGPL-3.0-or-later; neither is shipped); MIT, as the "
+    "labels": "computed by equivbench with rdkit (BSD-3-Clause) and tblite (LGPL-3.0-or-later; "
+    "neither is shipped); MIT, as the "
     "package",
 }
 BOLTZMANN = 0.00198720425864083
@@ -199,8 +200,10 @@ def _recipe(seed: int) -> dict[str, Any]:
         "tools": {name: version(name) for name in ("rdkit", "tblite", "numpy")},
         "seed": seed,
         "smiles": [f"rdkit wheel, Data/{name}" for name in SMILES_FILES],
-        "filter": f"one neutral closed-shell fragment, {ATOMS[0]}-{ATOMS[1]} atoms with H, of {' '.join(ELEMENTS)}, no isotopes",
-        "geometry": "ETKDGv3 embedding, MMFF94s minimisation, then MMFF94s Langevin dynamics (BAOAB) from the minimum",
+        "filter": f"one neutral closed-shell fragment, {ATOMS[0]}-{ATOMS[1]} atoms with H, of "
+        f"{' '.join(ELEMENTS)}, no isotopes",
+        "geometry": "ETKDGv3 embedding, MMFF94s minimisation, then MMFF94s Langevin dynamics "
+        "(BAOAB) from the minimum",
         "dynamics": {
             "steps": STEPS,
             "timestep_fs": TIMESTEP,
@@ -208,7 +211,8 @@ def _recipe(seed: int) -> dict[str, Any]:
             "hydrogen_mass_da": HYDROGEN_MASS,
             "temperatures_k": list(TEMPERATURES),
         },
-        "labels": "GFN2-xTB energy and analytical forces (tblite, default accuracy) at the stored float32 positions",
+        "labels": "GFN2-xTB energy and analytical forces (tblite, default accuracy) at the stored "
+        "float32 positions",
     }
 
 

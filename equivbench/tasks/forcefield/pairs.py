@@ -53,7 +53,7 @@ def _arm(
 _UNTUNED: dict[str, Any] = {"tuned_at": None, "tuning_log_sha256": None}
 
 # forcefield/vector
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 _PAINN: dict[str, dict[str, Any]] = {
     "dev": {"features": 16, "layers": 2, "radial": 8, "cutoff": 4.0},
@@ -107,10 +107,14 @@ VECTOR = PairSpec(
     ),
     matching=MatchSpec(
         what=(
-            "One trunk: embedding, radial basis, gated messages along r_ij, residual updates and readouts, layer for layer. "
-            "The augmented arm treats x, y, z as ordinary channels: its gates and filters see raw vectors and one MLP mixes "
-            "all 4 F channels of an atom; the equivariant arm mixes vectors by component-blind maps, norms and products. "
-            "Widths are set so that the parameters agree: what differs is the constraint, not the capacity. The third arm, "
+            "One trunk: embedding, radial basis, gated messages along r_ij, residual updates and "
+            "readouts, layer for layer. "
+            "The augmented arm treats x, y, z as ordinary channels: its gates and filters see raw "
+            "vectors and one MLP mixes "
+            "all 4 F channels of an atom; the equivariant arm mixes vectors by component-blind "
+            "maps, norms and products. "
+            "Widths are set so that the parameters agree: what differs is the constraint, not the "
+            "capacity. The third arm, "
             "frames, trains the plain trunk in four principal frames."
         ),
         target="parameters within 15%",
@@ -127,7 +131,7 @@ VECTOR = PairSpec(
 )
 
 # forcefield/tied-head
-# -------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 _ESCAIP_PUBLISHED: dict[str, Any] = {
     "hidden": 128,
@@ -203,7 +207,8 @@ _TIED_PAPER = Recipe(
 TIED_HEAD = PairSpec(
     name="tied-head",
     task="forcefield",
-    summary="EScAIP attention on invariants: tied force head (equivariant) against the published three-row head",
+    summary="EScAIP attention on invariants: tied force head (equivariant) against the published "
+    "three-row head",
     arms=(
         _arm("equivariant", "escaip-tied", _ESCAIP, _TIED_SMALL, _TIED_PAPER),
         _arm(
@@ -216,9 +221,12 @@ TIED_HEAD = PairSpec(
     ),
     matching=MatchSpec(
         what=(
-            "The same network to the last layer: the augmented arm's force head has three rows, one for each of x, y, z, the "
-            "equivariant arm's one row for all three. Nothing else differs, so symmetry costs nothing here and removes 2 x "
-            "hidden weights. A zero-cost pair, and a mild stand-in for a non-equivariant network: both arms' features are "
+            "The same network to the last layer: the augmented arm's force head has three rows, "
+            "one for each of x, y, z, the "
+            "equivariant arm's one row for all three. Nothing else differs, so symmetry costs "
+            "nothing here and removes 2 x "
+            "hidden weights. A zero-cost pair, and a mild stand-in for a non-equivariant network: "
+            "both arms' features are "
             "invariant."
         ),
         target="everything but two rows of the force head: parameters and step time within 15%",
@@ -235,7 +243,7 @@ TIED_HEAD = PairSpec(
 )
 
 # forcefield/tensor-product
-# --------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 _NEQUIP: dict[str, dict[str, Any]] = {
     "dev": {
@@ -306,7 +314,8 @@ _TENSOR_PAPER = Recipe(
 TENSOR_PRODUCT = PairSpec(
     name="tensor-product",
     task="forcefield",
-    summary="NequIP tensor-product message passing to l = 2 against a plain transformer on raw relative vectors",
+    summary="NequIP tensor-product message passing to l = 2 against a plain transformer on raw "
+    "relative vectors",
     arms=(
         _arm(
             "equivariant",
@@ -325,8 +334,10 @@ TENSOR_PRODUCT = PairSpec(
     ),
     matching=MatchSpec(
         what=(
-            "What each side would run given the same device-seconds a step: higher-order equivariant features against a wider "
-            "plain transformer whose attention sees raw relative vectors. Same cutoff, batch size and objective; parameters "
+            "What each side would run given the same device-seconds a step: higher-order "
+            "equivariant features against a wider "
+            "plain transformer whose attention sees raw relative vectors. Same cutoff, batch size "
+            "and objective; parameters "
             "are stated, not matched."
         ),
         target="seconds of a training step (forward, backward, optimiser) within 15%",
@@ -349,7 +360,7 @@ TENSOR_PRODUCT = PairSpec(
 )
 
 # forcefield/tensor-product-parameters
-# ---------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 _NARROW: dict[str, dict[str, Any]] = {
     "dev": {**_TRANSFORMER["dev"], "width": 16, "layers": 1},
@@ -366,7 +377,8 @@ _PARAMETERS_SMALL = replace(
 TENSOR_PRODUCT_PARAMETERS = PairSpec(
     name="tensor-product-parameters",
     task="forcefield",
-    summary="the tensor-product pair with as many parameters on both sides: where the gap is read per kernel backend",
+    summary="the tensor-product pair with as many parameters on both sides: where the gap is read "
+    "per kernel backend",
     arms=(
         _arm("equivariant", "nequip", _NEQUIP, _PARAMETERS_SMALL, _TENSOR_PAPER),
         _arm(
@@ -379,8 +391,10 @@ TENSOR_PRODUCT_PARAMETERS = PairSpec(
     ),
     matching=MatchSpec(
         what=(
-            "The networks of forcefield/tensor-product, the transformer narrowed to the equivariant network's number of "
-            "parameters. Step times are left as they are, so a faster kernel backend (`--kernels`) moves the gap and leaves the "
+            "The networks of forcefield/tensor-product, the transformer narrowed to the "
+            "equivariant network's number of "
+            "parameters. Step times are left as they are, so a faster kernel backend (`--kernels`) "
+            "moves the gap and leaves the "
             "match alone. Same cutoff, batch size and objective."
         ),
         target="parameters within 15%",

@@ -30,7 +30,8 @@ from equivbench.tasks.storage import ArchiveSource, location, must_exist, sha256
 SHIPPED = Path(__file__).parent / "data"
 MACE_OFF_FILES = {"train": "train_large_neut_no_bad_clean.xyz", "test": "test_large_neut_all.xyz"}
 LICENCES = {
-    "data": "as its publisher states; this is the user's own copy, and equivbench does not distribute it"
+    "data": "as its publisher states; this is the user's own copy, and equivbench does not "
+    "distribute it"
 }
 MD17_SIZES = {"train": 950, "validation": 50, "test": 1000}
 """Conformations of an MD17 set: 1,000 to learn from, as its authors ask (Christensen & von
@@ -85,7 +86,8 @@ def _build_20k(path: Path) -> None:
     for tool in ("rdkit", "tblite"):
         if importlib.util.find_spec(tool) is None:
             raise FailedError(
-                f"{path.stem} is generated with rdkit and tblite, and {tool} is not installed; pip install 'equivbench[generate]'"
+                f"{path.stem} is generated with rdkit and tblite, and {tool} is not installed; pip "
+                "install 'equivbench[generate]'"
             )
     from equivbench.tasks.forcefield.generate import generate
 
@@ -158,8 +160,10 @@ def build_mace_off(out: Path) -> None:
         "labels": "wB97M-D3(BJ)/def2-TZVPPD, those of SPICE, in eV",
     }
     rule = (
-        "test is the published test file; of the published train file validation where draw(SMILES) < 0.05, else train "
-        "(draw: first 8 bytes, big-endian, of SHA-256('split ' + SMILES) over 2^64); a molecule may be in both, as published"
+        "test is the published test file; of the published train file validation where "
+        "draw(SMILES) < 0.05, else train "
+        "(draw: first 8 bytes, big-endian, of SHA-256('split ' + SMILES) over 2^64); a molecule "
+        "may be in both, as published"
     )
     write(builder.finish(str(folder)), out, recipe=recipe, licences=LICENCES, split_rule=rule)
 
@@ -175,8 +179,10 @@ def build_md17(out: Path, trajectory: str) -> None:
             dataset = MD17(str(root), trajectory)
     except Exception as error:  # the download and the parsing may raise anything
         raise FailedError(
-            f"MD17 {trajectory!r} is neither under {root} nor could be fetched ({type(error).__name__}: {error}); put the "
-            "published file where torch_geometric expects it and name the folder in EQUIVBENCH_DATA_MD17"
+            f"MD17 {trajectory!r} is neither under {root} nor could be fetched "
+            f"({type(error).__name__}: {error}); put the "
+            "published file where torch_geometric expects it and name the folder in "
+            "EQUIVBENCH_DATA_MD17"
         ) from error
     order = sorted(range(len(dataset)), key=lambda i: draw(f"{trajectory} {i}"))
     builder = ConformationBuilder()
@@ -194,12 +200,16 @@ def build_md17(out: Path, trajectory: str) -> None:
             )
         start += size
     recipe = {
-        "source": f"torch_geometric.datasets.MD17, {trajectory}: {len(dataset)} conformations of one molecule",
-        "labels": "as published, kcal/mol to eV; torch_geometric keeps total energies in float32 (about 1 meV)",
+        "source": f"torch_geometric.datasets.MD17, {trajectory}: {len(dataset)} conformations of "
+        "one molecule",
+        "labels": "as published, kcal/mol to eV; torch_geometric keeps total energies in float32 "
+        "(about 1 meV)",
     }
     rule = (
-        f"by conformation, since there is one molecule: sorted by draw(name + ' ' + index), the first {MD17_SIZES['train']} "
-        f"train, {MD17_SIZES['validation']} validation, {MD17_SIZES['test']} test; each conformation is a group of its own, so "
+        "by conformation, since there is one molecule: sorted by draw(name + ' ' + index), the "
+        f"first {MD17_SIZES['train']} "
+        f"train, {MD17_SIZES['validation']} validation, {MD17_SIZES['test']} test; each "
+        "conformation is a group of its own, so "
         "intervals hold for this trajectory and say nothing about other molecules"
     )
     write(
@@ -252,7 +262,8 @@ def frames(path: Path, energy: str = "energy", forces: str = "forces") -> Iterat
         ) from error
     except (ValueError, KeyError, IndexError) as error:
         raise FailedError(
-            f"the frame at line {number + 1} of {path} is not extended XYZ with {energy} and {forces} "
+            f"the frame at line {number + 1} of {path} is not extended XYZ with {energy} and "
+            f"{forces} "
             f"({type(error).__name__}: {error}); check the file"
         ) from error
 

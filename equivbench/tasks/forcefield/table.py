@@ -1,5 +1,5 @@
-"""The table of force-field conformations: its columns, how they are gathered, and what the cards say
-of them. Imports no torch."""
+"""The table of force-field conformations: its columns, how they are gathered, and what the cards
+say of them. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
-from equivbench.tasks.ragged import Column, Layout, RaggedTable, TableBuilder
+from equivbench.tasks.ragged import Layout, RaggedColumn, RaggedTable, TableBuilder
 from equivbench.tasks.ragged import split_rule as rule_of
 from equivbench.tasks.storage import plain, read_table, write_table
 
 LAYOUT = Layout(
     kind="force-field",
     columns={
-        "z": Column("item", np.uint8),
-        "pos": Column("item", np.float32, (3,)),
-        "forces": Column("item", np.float32, (3,)),
-        "energy": Column("sample", np.float64),
-        "n_atoms": Column("sample", np.int32),
-        "molecule": Column("sample", np.int32),
-        "split": Column("sample", np.uint8),
-        "names": Column("unit", np.bytes_),
+        "z": RaggedColumn("item", np.uint8),
+        "pos": RaggedColumn("item", np.float32, (3,)),
+        "forces": RaggedColumn("item", np.float32, (3,)),
+        "energy": RaggedColumn("sample", np.float64),
+        "n_atoms": RaggedColumn("sample", np.int32),
+        "molecule": RaggedColumn("sample", np.int32),
+        "split": RaggedColumn("sample", np.uint8),
+        "names": RaggedColumn("unit", np.bytes_),
     },
     counts="n_atoms",
     unit="molecule",

@@ -59,7 +59,8 @@ class ForceField(Task):
             )
         if "max_neighbours" in requires and "edge_index" not in requires:
             raise UsageError(
-                "max_neighbours needs edge_index: require both, e.g. {'edge_index': 5.0, 'max_neighbours': 20}"
+                "max_neighbours needs edge_index: require both, e.g. {'edge_index': 5.0, "
+                "'max_neighbours': 20}"
             )
         inputs = {name: batch[name] for name in ("z", "pos", "batch")}
         if "edge_index" in requires:
@@ -148,7 +149,8 @@ class ConservativeForces(nn.Module):
             outputs: Mapping[str, Tensor] = self.model(pos=positions, **others)
             if "energy" not in outputs:
                 raise UsageError(
-                    f"{type(self.model).__name__} gives no energy, so it has no conservative forces; use --forces direct"
+                    f"{type(self.model).__name__} gives no energy, so it has no conservative "
+                    "forces; use --forces direct"
                 )
             return outputs["energy"].sum(), outputs["energy"]
 

@@ -73,7 +73,8 @@ DATASETS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
         name="conformers-small",
         task="voxel",
-        summary="2,000 drug-like molecules, one MMFF94s conformer each, on 24^3 voxels of .5 A; shipped in the package",
+        summary="2,000 drug-like molecules, one MMFF94s conformer each, on 24^3 voxels of .5 A; "
+        "shipped in the package",
         factory=f"{_SOURCES}:conformers_small",
         checksums=_CHECKSUMS,
         lowest_loss=_LOWEST,
@@ -97,14 +98,16 @@ DATASETS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
         name="conformers-10k",
         task="voxel",
-        summary="10,000 drug-like molecules on 64^3 voxels of .25 A; generated on request (extra 'generate')",
+        summary="10,000 drug-like molecules on 64^3 voxels of .25 A; generated on request (extra "
+        "'generate')",
         factory=f"{_SOURCES}:conformers_10k",
         lowest_loss=_LOWEST,
     ),
     DatasetSpec(
         name="geom-drugs",
         task="voxel",
-        summary="GEOM-drugs (MiDi's split) on 64^3 voxels of .25 A; the user gives the folder (extra 'generate')",
+        summary="GEOM-drugs (MiDi's split) on 64^3 voxels of .25 A; the user gives the folder "
+        "(extra 'generate')",
         factory=f"{_SOURCES}:geom_drugs",
     ),
 )
@@ -126,13 +129,15 @@ MODELS: tuple[ModelSpec, ...] = (
         task="voxel",
         symmetry="octahedral",
         build=f"{_NETWORKS}.octahedral:build",
-        summary="3D U-Net of group convolutions: features in the regular representation of the 24 cube rotations",
+        summary="3D U-Net of group convolutions: features in the regular representation of the 24 "
+        "cube rotations",
     ),
     ModelSpec(
         name="steerable-unet",
         task="voxel",
         symmetry="so3",
         build=f"{_NETWORKS}.steerable:build",
-        summary="3D U-Net of e3nn's voxel convolutions: features in irreps, kernels in spherical harmonics",
+        summary="3D U-Net of e3nn's voxel convolutions: features in irreps, kernels in spherical "
+        "harmonics",
     ),
 )

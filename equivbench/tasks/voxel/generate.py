@@ -31,7 +31,8 @@ ATOMS = (10, 80)
 GRIDS = {"small": SMALL, "published": PUBLISHED}
 LICENCES = {
     "structures": STRUCTURES_LICENCE,
-    "conformers": "computed by equivbench with rdkit (BSD-3-Clause, not shipped); MIT, as the package",
+    "conformers": "computed by equivbench with rdkit (BSD-3-Clause, not shipped); MIT, as the "
+    "package",
 }
 
 
@@ -72,7 +73,8 @@ def generate(samples: int, out: Path, *, grid: Grid, seed: int = 0, processes: i
                 break
     if kept < samples:
         raise FailedError(
-            f"the pool of {len(candidates)} molecules holds {kept} that fit {grid.box:g} A; ask for at most these"
+            f"the pool of {len(candidates)} molecules holds {kept} that fit {grid.box:g} A; ask "
+            "for at most these"
         )
     counts = {
         "pool": len(candidates),
@@ -91,9 +93,11 @@ def _recipe(seed: int, grid: Grid) -> dict[str, Any]:
         "tools": {name: version(name) for name in ("rdkit", "numpy")},
         "seed": seed,
         "smiles": [f"rdkit wheel, Data/{name}" for name in SMILES_FILES],
-        "filter": f"one neutral closed-shell fragment, {ATOMS[0]}-{ATOMS[1]} atoms with H, of {' '.join(ELEMENTS)}, no isotopes",
+        "filter": f"one neutral closed-shell fragment, {ATOMS[0]}-{ATOMS[1]} atoms with H, of "
+        f"{' '.join(ELEMENTS)}, no isotopes",
         "geometry": "ETKDGv3 embedding, MMFF94s minimisation; one conformer of each molecule",
-        "choice": f"in an order drawn from the seed, those whose smallest ball plus {MARGIN:g} A fits a box of {grid.box:g} A",
+        "choice": f"in an order drawn from the seed, those whose smallest ball plus {MARGIN:g} A "
+        f"fits a box of {grid.box:g} A",
         "orientation": "as rdkit embeds it, which is no uniform draw: rotate it",
     }
 

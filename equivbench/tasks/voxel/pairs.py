@@ -79,7 +79,7 @@ def _unet(
 
 
 # voxel/octahedral
-# -----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 _OCTAHEDRAL_TUNING = {
     "tuned_at": "600samples",
@@ -118,10 +118,14 @@ OCTAHEDRAL = PairSpec(
     ),
     matching=MatchSpec(
         what=(
-            "One skeleton, VoxMol's: residual blocks joined across the levels of a U-Net. The equivariant arm holds 24 copies "
-            "of each feature, one for each rotation of the cube, and shares its filters among them; its strided filters are "
-            "even, so that they lie symmetrically in the grid. The augmented arm spends the same seconds a step on ordinary "
-            "filters. The third arm, parameter-matched, is the ordinary U-Net with as few parameters. `paper` is the published "
+            "One skeleton, VoxMol's: residual blocks joined across the levels of a U-Net. The "
+            "equivariant arm holds 24 copies "
+            "of each feature, one for each rotation of the cube, and shares its filters among "
+            "them; its strided filters are "
+            "even, so that they lie symmetrically in the grid. The augmented arm spends the same "
+            "seconds a step on ordinary "
+            "filters. The third arm, parameter-matched, is the ordinary U-Net with as few "
+            "parameters. `paper` is the published "
             "U-Net, with attention, which the equivariant arm does not have."
         ),
         target="seconds of a training step (forward, backward, optimiser) within 15%",
@@ -179,7 +183,7 @@ OCTAHEDRAL = PairSpec(
 )
 
 # voxel/steerable
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 _STEERABLE_TUNING = {
     "tuned_at": "600samples",
@@ -210,10 +214,14 @@ STEERABLE = PairSpec(
     ),
     matching=MatchSpec(
         what=(
-            "One skeleton, VoxMol's. The equivariant arm's features are irreps up to l = 2 and its filters radial functions "
-            "times spherical harmonics, equivariant under SO(3) as far as the grid resolves them and exactly under the "
-            "cube's rotations; it resamples by Fourier series, so that its levels fold no frequency back. The augmented arm "
-            "spends the same seconds a step on ordinary filters. `paper` is the published U-Net, with attention, which the "
+            "One skeleton, VoxMol's. The equivariant arm's features are irreps up to l = 2 and its "
+            "filters radial functions "
+            "times spherical harmonics, equivariant under SO(3) as far as the grid resolves them "
+            "and exactly under the "
+            "cube's rotations; it resamples by Fourier series, so that its levels fold no "
+            "frequency back. The augmented arm "
+            "spends the same seconds a step on ordinary filters. `paper` is the published U-Net, "
+            "with attention, which the "
             "equivariant arm does not have."
         ),
         target="seconds of a training step (forward, backward, optimiser) within 15%",

@@ -1,4 +1,4 @@
-"""Where each voxel data set's file comes from: shipped, generated, or converted once from GEOM-drugs.
+"""Where each voxel data set's file comes from: shipped, generated, or converted from GEOM-drugs.
 
 GEOM-drugs comes as MiDi splits it: pickles of (SMILES, conformers), which are read without running
 what a pickle may ask for. Imports no torch.
@@ -29,7 +29,8 @@ FILES = {"train": "train_data.pickle", "validation": "val_data.pickle", "test": 
 CONFORMERS = 5
 """Of each molecule, the first in its list, as MiDi and VoxMol take."""
 LICENCES = {
-    "data": "as its publisher states; this is the user's own copy, and equivbench does not distribute it"
+    "data": "as its publisher states; this is the user's own copy, and equivbench does not "
+    "distribute it"
 }
 UNDECODABLE = "that rdkit cannot decode"
 
@@ -76,7 +77,8 @@ def _source(
 def _build_10k(path: Path) -> None:
     if importlib.util.find_spec("rdkit") is None:
         raise FailedError(
-            f"{path.stem} is generated with rdkit, which is not installed; pip install 'equivbench[generate]'"
+            f"{path.stem} is generated with rdkit, which is not installed; pip install "
+            "'equivbench[generate]'"
         )
     from equivbench.tasks.voxel.generate import generate
 
@@ -131,11 +133,13 @@ def molecules(path: Path) -> Iterator[tuple[str, list[bytes]]]:
             content = _MoleculeUnpickler(file).load()
     except Exception as error:  # broken pickles raise anything
         raise FailedError(
-            f"{path} is not GEOM-drugs as published with MiDi, or is cut short ({error or type(error).__name__}); fetch it again"
+            f"{path} is not GEOM-drugs as published with MiDi, or is cut short "
+            f"({error or type(error).__name__}); fetch it again"
         ) from error
     if not isinstance(content, list):
         raise FailedError(
-            f"{path} holds a {type(content).__name__}, not MiDi's list of (SMILES, conformers); fetch it again"
+            f"{path} holds a {type(content).__name__}, not MiDi's list of (SMILES, conformers); "
+            "fetch it again"
         )
     for number, item in enumerate(content):
         match item:
@@ -172,7 +176,8 @@ def build_geom_drugs(out: Path) -> None:
     ``EQUIVBENCH_DATA_GEOM_DRUGS``."""
     if importlib.util.find_spec("rdkit") is None:
         raise FailedError(
-            "GEOM-drugs is read with rdkit, which is not installed; pip install 'equivbench[generate]'"
+            "GEOM-drugs is read with rdkit, which is not installed; pip install "
+            "'equivbench[generate]'"
         )
     convert(location("GEOM_DRUGS", "geom-drugs"), out, decode)
 
@@ -203,13 +208,15 @@ def convert(
     table = builder.finish(str(folder))
     if builder.left_out:
         warnings.warn(
-            f"{folder}: {builder.left_out.total()} conformers left out ({builder.excuse()}); {len(table.counts)} are used",
+            f"{folder}: {builder.left_out.total()} conformers left out ({builder.excuse()}); "
+            f"{len(table.counts)} are used",
             EquivbenchWarning,
             stacklevel=2,
         )
     sums = ", ".join(f"{file} SHA-256 {sha256_of(folder / file)}" for file in FILES.values())
     recipe = {
-        "source": f"GEOM-drugs (Axelrod & Gomez-Bombarelli 2022) in the split of MiDi (Vignac et al. 2023), {sums}",
+        "source": "GEOM-drugs (Axelrod & Gomez-Bombarelli 2022) in the split of MiDi (Vignac et "
+        f"al. 2023), {sums}",
         "conformers": f"the first {CONFORMERS} of each molecule",
         "conformers left out": builder.excuse() or "none",
     }

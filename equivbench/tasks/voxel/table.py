@@ -12,24 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
-from equivbench.tasks.ragged import Column, Layout, RaggedTable, TableBuilder
+from equivbench.tasks.ragged import Layout, RaggedColumn, RaggedTable, TableBuilder
 from equivbench.tasks.ragged import split_rule as rule_of
 from equivbench.tasks.storage import plain, read_table, write_table
 from equivbench.tasks.voxel.ball import smallest_ball
 from equivbench.tasks.voxel.grid import ELEMENTS, MARGIN, NUMBERS, Grid
 
 UNIT = 1e-3
-"""A: one step of the stored positions, which are counted from the centre of the conformer's smallest
+"""A: one step of the stored positions, which are about the centre of the conformer's smallest
 ball."""
 LAYOUT = Layout(
     kind="conformer",
     columns={
-        "pos": Column("item", np.int16, (3,)),
-        "channel": Column("item", np.uint8),
-        "n_atoms": Column("sample", np.int16),
-        "molecule": Column("sample", np.int32),
-        "split": Column("sample", np.uint8),
-        "names": Column("unit", np.bytes_),
+        "pos": RaggedColumn("item", np.int16, (3,)),
+        "channel": RaggedColumn("item", np.uint8),
+        "n_atoms": RaggedColumn("sample", np.int16),
+        "molecule": RaggedColumn("sample", np.int32),
+        "split": RaggedColumn("sample", np.uint8),
+        "names": RaggedColumn("unit", np.bytes_),
     },
     counts="n_atoms",
     unit="molecule",

@@ -116,7 +116,9 @@ def write_mace_off(folder: Path, *, extra_columns: bool = False) -> None:
         lines = []
         for index in range(count):
             properties = "species:S:1:pos:R:3:forces:R:3" + (":mbis:R:2" if extra_columns else "")
-            header = f'Properties={properties} config_type="DES370K Monomers" smiles="[O:1]([H:2])[H:3].{file[:5]}{index // 2}" '
+            smiles = f"[O:1]([H:2])[H:3].{file[:5]}{index // 2}"
+            kind = 'config_type="DES370K Monomers"'
+            header = f'Properties={properties} {kind} smiles="{smiles}" '
             lines += ["3", header + f'total_charge=0 energy={-2081.5 - index} pbc="F F F"']
             for symbol, row in zip("OHH", generator.standard_normal((3, 6)), strict=True):
                 lines.append(

@@ -205,8 +205,10 @@ def test_a_file_of_the_wrong_content_is_refused_even_with_the_right_checksum(cop
 
 def test_declarations_and_checks_of_the_data_import_no_torch() -> None:
     code = (
-        "import sys, equivbench.tasks.voxel.generate; from equivbench.tasks.voxel.sources import conformers_small; "
-        "import equivbench.tasks.voxel.declarations; conformers_small().verify(); sys.exit('torch' in sys.modules)"
+        "import sys, equivbench.tasks.voxel.generate; from equivbench.tasks.voxel.sources import "
+        "conformers_small; "
+        "import equivbench.tasks.voxel.declarations; conformers_small().verify(); sys.exit('torch' "
+        "in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -144,8 +144,8 @@ def test_an_atom_has_the_mass_of_its_gaussian(
         torch.tensor([position], dtype=torch.float64), torch.tensor([5]), torch.tensor([0]), 1, grid
     )
     # A sum over voxels errs by 6 exp(-(pi width/h)^2): 1.2e-3 at .5 A, 1e-14 at .25 A; the window
-    # cuts off at most 3.1e-9 of the mass on each of its six sides: the voxels beyond reach, the first
-    # of which has h / (sqrt(pi) width) times NEGLIGIBLE where a voxel lies just outside.
+    # cuts off at most 3.1e-9 of the mass on each of its six sides: voxels beyond reach, of which
+    # the first, where it lies just outside, has h / (sqrt(pi) width) times NEGLIGIBLE.
     assert made.sum().item() * resolution**3 == pytest.approx(
         (math.sqrt(math.pi) * ATOM) ** 3, rel=tolerance
     )

@@ -1,4 +1,6 @@
-"""A Proteina-style transformer on raw coordinates, and the trunk that it shares: transformer blocks with adaptive layer norms, the attention of each biased by features
+"""A Proteina-style transformer on raw coordinates, and the trunk that the invariant network shares.
+
+The trunk is transformer blocks with adaptive layer norms, the attention of each biased by features
 of pairs of residues.
 
 After Proteina (Geffner et al. 2025, 2503.00710, its layers after AlphaFold 3): normalised queries

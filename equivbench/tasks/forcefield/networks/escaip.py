@@ -7,9 +7,9 @@ invariant under rotations and reflections. The head gives an edge ij a triple s_
 symmetry, one row used for x, y and z ("tied") is exactly O(3)-equivariant.
 
 Departures: no dropout (runs must be reproducible step by step); neighbours carry a smooth cutoff
-weight, as in version 2 of their code (see
-:func:`equivbench.tasks.forcefield.networks.graph.neighbourhood`); linear maps of concatenated atom and
-edge features are summed from their parts, which is the same function and cheaper.
+weight, as in version 2 of their code (see ``neighbourhood`` in ``graph.py``); linear maps of
+concatenated atom and edge features are summed from their parts, which is the same function and
+cheaper.
 """
 
 from __future__ import annotations
@@ -302,5 +302,6 @@ def build_tied(config: Mapping[str, Any]) -> EScAIP:
 
 
 def build_untied(config: Mapping[str, Any]) -> EScAIP:
-    """The published head: three rows. Config: the fields of :class:`EScAIPSizes` but ``head_rows``."""
+    """The published head: three rows. Config: the fields of :class:`EScAIPSizes` but
+    ``head_rows``."""
     return EScAIP(EScAIPSizes(head_rows=3, **config))

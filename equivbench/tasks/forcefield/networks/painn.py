@@ -3,8 +3,9 @@ al. 2021, 2102.03150), and its twin with unconstrained vectors.
 
 In the twin x, y, z are ordinary channels, and the operations on them are general ones: layer by
 layer the same embedding, radial basis, gated messages with the direction r_ij, residual updates and
-readouts; but gates and filters see raw vectors, and one MLP mixes the 4 F scalar and vector channels
-of an atom in place of norms, inner products and component-blind maps. Its rotations must be learned.
+readouts; but gates and filters see raw vectors, and one MLP mixes the 4 F scalar and vector
+channels of an atom in place of norms, inner products and component-blind maps. Rotations must be
+learned.
 """
 
 from __future__ import annotations

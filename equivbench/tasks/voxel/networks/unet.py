@@ -122,7 +122,8 @@ class UNet(nn.Module, Generic[W]):
         super().__init__()
         if not len(mults) == len(blocks) == len(attention):
             raise UsageError(
-                f"mults, blocks and attention name {len(mults)}, {len(blocks)} and {len(attention)} levels; give each level one"
+                f"mults, blocks and attention name {len(mults)}, {len(blocks)} and "
+                f"{len(attention)} levels; give each level one"
             )
         if any(mult != 1 for mult, count in zip(mults, blocks, strict=True) if count == 0):
             raise UsageError(
@@ -199,8 +200,10 @@ def check_depth(size: int, halvings: int) -> None:
     least two voxels."""
     if size % 2**halvings or size // 2**halvings < 2:
         raise UsageError(
-            f"a grid of {size}^3 voxels cannot be halved {halvings} times to 2^3 voxels or more, as a U-Net of {halvings + 1} "
-            f"levels does; choose fewer levels, or a multiple of {2**halvings} from {2 ** (halvings + 1)} on"
+            f"a grid of {size}^3 voxels cannot be halved {halvings} times to 2^3 voxels or more, "
+            f"as a U-Net of {halvings + 1} "
+            f"levels does; choose fewer levels, or a multiple of {2**halvings} from "
+            f"{2 ** (halvings + 1)} on"
         )
 
 
