@@ -64,15 +64,42 @@ class Backend(Protocol):
     """A library, or code of ours, that provides some operations."""
 
     def missing(self, device: torch.device) -> str | None:
-        """Why it cannot run on ``device`` here and how to get it, one sentence; None if it can."""
+        """Say why it cannot run here and how to get it.
+
+        Parameters
+        ----------
+        device
+            Where it is to run.
+
+        Returns
+        -------
+        str or None
+            One sentence; None if nothing is missing.
+        """
         ...
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-        """``operation`` for inputs of ``dtype`` on ``device``.
+        """Make the kernel of an operation. Nothing is timed here.
 
-        Raises ``UnsupportedError`` for what it does not do and ``FailedError`` where it would
-        silently fall back to a slower path. Nothing is timed here; compilation may happen here or
-        in the first calls (``Kernel.compiles``).
+        Parameters
+        ----------
+        operation
+            What is to be computed, in the layout that its docstring states.
+        dtype, device
+            Of the inputs that will come.
+
+        Returns
+        -------
+        Kernel
+            Compilation may have happened here or may come in its first calls
+            (``Kernel.compiles``).
+
+        Raises
+        ------
+        UnsupportedError
+            The backend does not do the operation, or not at this size, dtype or device.
+        FailedError
+            It would silently fall back to a slower path.
         """
         ...
 

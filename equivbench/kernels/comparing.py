@@ -70,10 +70,29 @@ def comparisons(
     *,
     said: Callable[[str], None] = lambda text: None,
 ) -> Iterator[BackendComparison]:
-    """One :class:`BackendComparison` after the other; ends after one that was interrupted. ``said``
-    is told what happens now.
+    """Time ``cases`` on ``backends``; the rounds of a case and mode alternate over the backends.
 
-    Raises ``KeyboardInterrupt`` where there is nothing yet to keep of a comparison.
+    Parameters
+    ----------
+    cases, backends
+        What is timed, and the names of the registered backends that are held against each other.
+    modes
+        Those that a case's networks do not need are left out.
+    plan
+        How much is timed, and where.
+    said
+        Told what happens now.
+
+    Yields
+    ------
+    BackendComparison
+        One a case and mode, with the samples of the backends that are right and why there are none
+        of the others. The last one may have been interrupted between rounds.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        It came where there was nothing yet to keep of a comparison.
     """
     bandwidth = 0.0
     for case in cases:
@@ -113,42 +132,54 @@ def order(number: int, round_number: int) -> list[int]:
     return forwards if round_number % 2 == 0 else forwards[::-1]
 
 
+@dataclass
+class _Side:
+    """One backend's part of a comparison."""
+
+    prepared: Prepared
+    seconds: list[float] = field(default_factory=list)
+    """A call's, of each round."""
+    states: list[tuple[GpuState, GpuState]] = field(default_factory=list)
+    """Of the GPU, before and after each round."""
+    refused: bool = False
+
+    def time_round(self, seconds: float, state: Callable[[], GpuState] | str) -> None:
+        """Time one round; ``state`` reads the GPU's clocks or says why there are none."""
+        before = None if isinstance(state, str) else state()
+        self.seconds.append(self.prepared.round(seconds))
+        if before is not None and not isinstance(state, str):
+            self.states.append((before, state()))
+
+
 def _race(
     prepared: Sequence[Prepared], plan: BackendPlan, result: BackendComparison, bandwidth: float
 ) -> None:
     """Fill ``result`` with the samples of ``prepared``; one that turns out wrong or fails is
     refused, the others go on."""
     state = reader(plan.device)
-    seconds: list[list[float]] = [[] for _ in prepared]
-    states: list[list[tuple[GpuState, GpuState]]] = [[] for _ in prepared]
-    out: set[int] = set()
+    sides = [_Side(one) for one in prepared]
     try:
         for number in range(plan.rounds):
-            for side in order(len(prepared), number):
-                if side in out:
+            for place in order(len(sides), number):
+                side = sides[place]
+                if side.refused:
                     continue
-                before = None if isinstance(state, str) else state()
                 try:
-                    taken = prepared[side].round(plan.seconds)
+                    side.time_round(plan.seconds, state)
                 except EquivbenchError as error:
-                    out.add(side)
-                    result.refusals.append(
-                        _refusal(result.case, result.mode, prepared[side].backend, error)
-                    )
-                    continue
-                seconds[side].append(taken)
-                if before is not None and not isinstance(state, str):
-                    states[side].append((before, state()))
+                    side.refused = True
+                    name = side.prepared.backend
+                    result.refusals.append(_refusal(result.case, result.mode, name, error))
     except KeyboardInterrupt:
         result.interrupted = True
-        if not any(seconds):
+        if not any(side.seconds for side in sides):
             raise
-    for side, one in enumerate(prepared):
-        if side not in out and seconds[side]:
-            what = summary(states[side])
+    for side in sides:
+        if side.seconds and not side.refused:
+            what = summary(side.states)
             if isinstance(state, str) and plan.device.type == "cuda":
                 what = {"unknown": state}
-            result.samples.append(_samples(one, seconds[side], what, plan, bandwidth))
+            result.samples.append(_samples(side.prepared, side.seconds, what, plan, bandwidth))
 
 
 def _samples(

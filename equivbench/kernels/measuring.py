@@ -83,11 +83,36 @@ def prepare(
     device: torch.device = torch.device("cpu"),  # noqa: B008  immutable
     seed: int = 0,
 ) -> Prepared:
-    """``case`` on the backend called ``backend_name``, right and warm.
+    """Build the kernel of ``case``, check it against the float64 reference and warm it up.
 
-    Raises as :func:`build`; ``UnsupportedError`` too for derivatives of an operation that has none,
-    ``WrongKernelError`` if a result is not the reference's, ``FailedError`` if the kernel raises
-    anything itself.
+    Parameters
+    ----------
+    case, mode
+        What is computed, and how often it is differentiated.
+    backend_name
+        A registered backend.
+    dtype, device
+        Of the inputs.
+    seed
+        Of the random inputs.
+
+    Returns
+    -------
+    Prepared
+        Right and warm; :meth:`Prepared.round` times it.
+
+    Raises
+    ------
+    UsageError
+        There is no such backend, or nothing is checked in ``dtype``.
+    AbsentError
+        The backend cannot run here.
+    UnsupportedError
+        It does not do the operation or these derivatives, or the operation has none.
+    WrongKernelError
+        A result is not the reference's.
+    FailedError
+        The kernel itself raises anything.
     """
     built = build(case, mode, backend_name, dtype=dtype, device=device)
     return Prepared(pose(case, mode, dtype=dtype, device=device, seed=seed), mode, built)
