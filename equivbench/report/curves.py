@@ -91,8 +91,8 @@ def _over_seeds(values: Array, *, geometric: bool = False) -> list[Quantity]:
     """The mean of each column of ``values`` [seeds, points] with its Student interval; NaN is
     unknown.
 
-    :func:`equivbench.gap.intervals.over_seeds` for many points at once, which is what makes a page of a
-    thousand runs quick.
+    :func:`equivbench.gap.intervals.over_seeds` for many points at once, which is what makes a page
+    of a thousand runs quick.
     """
     shown = np.log(values) if geometric else values
     band = student(shown.mean(axis=0), shown, None)

@@ -81,6 +81,26 @@ def is_right_aligned(table: Table, place: int) -> bool:
     return not column.interval or all(isinstance(row[place], numbers) for row in table.rows)
 
 
+def row_labels(table: Table, *named: str) -> list[str]:
+    """What tells each row of ``table`` from the others, but for the columns ``named``, which stand
+    beside it: ``torch kernels, small, 60s``."""
+    shown = table.shown()
+    keys = [
+        place
+        for place, column in enumerate(shown.columns)
+        if column.key and column.name not in named
+    ]
+    labels = []
+    for row in shown.rows:
+        texts = [
+            f"{text} kernels" if shown.columns[key].name == "kernels" else text
+            for key in keys
+            if (text := cell_text(row[key], shown.columns[key], ""))
+        ]
+        labels.append(", ".join(texts))
+    return labels
+
+
 def to_plain(table: Table) -> str:
     """The rows as lines with aligned columns, each row one line however long: for pipes and
     files."""

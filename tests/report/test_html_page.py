@@ -279,5 +279,6 @@ def test_what_there_is_nothing_of_is_said_or_left_out() -> None:
 
 def test_rules_are_made_into_headings_lists_and_code() -> None:
     assert str(markup("# A\n1. one `x<y`\n2. two\n\nplain & simple")) == (
-        "<h4>A</h4>\n<ol><li>one <code>x&lt;y</code></li><li>two</li></ol>\n<p>plain &amp; simple</p>"
+        "<h4>A</h4>\n<ol><li>one <code>x&lt;y</code></li><li>two</li></ol>\n"
+        "<p>plain &amp; simple</p>"
     )

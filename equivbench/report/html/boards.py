@@ -22,6 +22,8 @@ from equivbench.report.html.charts import (
     line_chart,
     swatch,
 )
+from equivbench.report.render import row_labels
+from equivbench.report.table import Column, Table
 
 AXES = {"seconds": "device seconds", "samples": "training samples", "steps": "training steps"}
 SHARE_DECADES = 4.0
@@ -49,8 +51,16 @@ class ShownRow:
 
     id: str
     row: Row
+    label: str
+    """What tells the row from others of its pair and arm: the kernels, the model, the setup."""
     swatch: Markup
     curve: tuple[CurvePoint, ...]
+
+    @property
+    def name(self) -> str:
+        """What the row is called in legends."""
+        label = f" ({self.label})" if self.label else ""
+        return f"{self.row.pair}, {self.row.arm}{label}"
 
 
 @dataclass(frozen=True)
@@ -112,12 +122,27 @@ def row_keys(rows: Sequence[Row]) -> list[Key]:
     return keys
 
 
+def labels(rows: Sequence[Row]) -> list[str]:
+    """What tells each of ``rows`` from others of its pair and arm, where there are any."""
+    columns = (
+        Column("pair", key=True),
+        Column("arm", key=True),
+        Column("kernels", key=True, show="needed"),
+        Column("model", key=True, show="needed"),
+        Column("setup", key=True, show="needed"),
+    )
+    cells = [[getattr(row, column.name) for column in columns] for row in rows]
+    return row_labels(Table("", columns, cells), "pair", "arm")
+
+
 def _board(board: Board, curves: Sequence[Curve]) -> ShownBoard:
     name = element_id("b", board.setting)
     keys = row_keys(board.rows)
     rows = tuple(
-        ShownRow(f"{name}-{place}", row, swatch(key), curve.points)
-        for place, (row, key, curve) in enumerate(zip(board.rows, keys, curves, strict=True))
+        ShownRow(f"{name}-{place}", row, label, swatch(key), curve.points)
+        for place, (row, label, key, curve) in enumerate(
+            zip(board.rows, labels(board.rows), keys, curves, strict=True)
+        )
     )
     panels = tuple(_panels(board, axis, rows, keys) for axis in AXES)
     return ShownBoard(name, board.setting, board.unit, rows, panels)
@@ -127,7 +152,7 @@ def _panels(board: Board, axis: str, rows: Sequence[ShownRow], keys: Sequence[Ke
     def series(metric: str) -> list[Series]:
         return [
             Series(
-                f"{shown.row.pair}, {shown.row.arm}",
+                shown.name,
                 key,
                 _points(shown.curve, axis, metric),
                 shown.id,

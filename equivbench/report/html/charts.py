@@ -45,9 +45,11 @@ def chart(
 ) -> Markup:
     """An SVG image named ``title`` of ``body`` (escaped markup) in its frame."""
     parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">',
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(title)}">',
         f'<text class="axis-title" x="2" y="12">{escape(y_label)}</text>',
-        f'<text class="axis-title" x="{RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{escape(x_label)}</text>',
+        f'<text class="axis-title" x="{RIGHT}" y="{HEIGHT - 6}" text-anchor="end">'
+        f"{escape(x_label)}</text>",
         *_grid(x.ticks(6), y.ticks(6)),
         *body,
         "</svg>",
@@ -76,7 +78,8 @@ def _grid(x_ticks: Sequence[tuple[float, str]], y_ticks: Sequence[tuple[float, s
 def marker(key: Key, x: float, y: float, title: str = "", *, size: float = 3.2) -> str:
     """One data point; ``title`` is what hovering it says."""
     shape = _outline(key.marker, x, y, size)
-    return f'<path class="mark c{key.colour} {key.marker}" d="{shape}"><title>{escape(title)}</title></path>'
+    drawn = f'<path class="mark c{key.colour} {key.marker}" d="{shape}">'
+    return f"{drawn}<title>{escape(title)}</title></path>"
 
 
 def swatch(key: Key) -> Markup:
@@ -85,8 +88,9 @@ def swatch(key: Key) -> Markup:
     line = f'<path class="line c{key.colour} {key.dashes}" d="M1 6H33"/>' if key.dashes else ""
     left, width = (0, 34) if line else (11, 12)
     return Markup(
-        f'<svg class="swatch" viewBox="{left} 0 {width} 12" width="{width}" height="12" aria-hidden="true">{line}'
-        f'<path class="mark c{key.colour} {key.marker}" d="{_outline(key.marker, 17, 6, 3.2)}"/></svg>'
+        f'<svg class="swatch" viewBox="{left} 0 {width} 12" width="{width}" height="12" '
+        f'aria-hidden="true">{line}<path class="mark c{key.colour} {key.marker}" '
+        f'd="{_outline(key.marker, 17, 6, 3.2)}"/></svg>'
     )
 
 
@@ -98,7 +102,8 @@ def _outline(name: str, x: float, y: float, r: float) -> str:
     if name == "triangle":
         return f"M{x:.1f} {y - 1.2 * r:.1f}l{1.2 * r:.2f} {2.1 * r:.2f}h{-2.4 * r:.2f}z"
     if name == "diamond":
-        return f"M{x:.1f} {y - 1.3 * r:.1f}l{1.3 * r:.2f} {1.3 * r:.2f}l{-1.3 * r:.2f} {1.3 * r:.2f}l{-1.3 * r:.2f} {-1.3 * r:.2f}z"
+        side = f"{1.3 * r:.2f}"
+        return f"M{x:.1f} {y - 1.3 * r:.1f}l{side} {side}l-{side} {side}l-{side} -{side}z"
     return f"M{x - r:.1f} {y - r:.1f}l{2 * r} {2 * r}m{-2 * r} 0l{2 * r} {-2 * r}"
 
 
@@ -183,7 +188,9 @@ def _band(series: Series, x: LogScale, y: LogScale) -> str:
         return ""
     upper = [f"{px:.1f} {y(high):.1f}" for px, _, high in known]
     lower = [f"{px:.1f} {y(low):.1f}" for px, low, _ in reversed(known)]
-    return f'<path class="band c{series.key.colour}" data-row="{series.row}" d="M{"L".join(upper + lower)}z"/>'
+    outline = "L".join(upper + lower)
+    colour = f"c{series.key.colour}"
+    return f'<path class="band {colour}" data-row="{series.row}" d="M{outline}z"/>'
 
 
 def ratio_scale(quantities: Iterable[Quantity]) -> LogScale:
@@ -205,8 +212,9 @@ def axis(scale: LogScale) -> Markup:
     )
     marks = "".join(f"M{at:.1f} 13V18" for at, _ in ticks)
     return Markup(
-        f'<svg class="axis" viewBox="0 0 {BAR_WIDTH} 18" width="{BAR_WIDTH}" height="18" aria-hidden="true">'
-        f'{names}<path class="frame" d="M{BAR_LEFT} 18H{BAR_RIGHT}{marks}"/></svg>'
+        f'<svg class="axis" viewBox="0 0 {BAR_WIDTH} 18" width="{BAR_WIDTH}" height="18" '
+        f'aria-hidden="true">{names}'
+        f'<path class="frame" d="M{BAR_LEFT} 18H{BAR_RIGHT}{marks}"/></svg>'
     )
 
 
@@ -218,9 +226,11 @@ def bar(quantity: Quantity, scale: LogScale, *, lead: str) -> Markup:
     decides.
     """
     tie = f'<path class="tie" d="M{scale(1.0):.1f} 1V{BAR_HEIGHT - 1}"/>'
+    size = f'viewBox="0 0 {BAR_WIDTH} {BAR_HEIGHT}" width="{BAR_WIDTH}" height="{BAR_HEIGHT}"'
+    name = escape(quantity_text(quantity))
     return Markup(
-        f'<svg class="interval {escape(lead)}" viewBox="0 0 {BAR_WIDTH} {BAR_HEIGHT}" width="{BAR_WIDTH}" height="{BAR_HEIGHT}"'
-        f' role="img" aria-label="{escape(quantity_text(quantity))}">{tie}{_drawn(quantity, scale)}</svg>'
+        f'<svg class="interval {escape(lead)}" {size} role="img" aria-label="{name}">'
+        f"{tie}{_drawn(quantity, scale)}</svg>"
     )
 
 
@@ -231,7 +241,8 @@ def _drawn(quantity: Quantity, scale: LogScale) -> str:
     at = scale(value)
     if quantity.censored is not None:  # the true value lies beyond the bound
         edge, tip = {"above": (BAR_RIGHT, -6), "below": (BAR_LEFT, 6)}[quantity.censored]
-        return f'<path class="bound" d="M{at:.1f} 5V17M{at:.1f} {BAR_MIDDLE}H{edge}m{tip} -4l{-tip} 4l{tip} 4"/>'
+        arrow = f"M{at:.1f} {BAR_MIDDLE}H{edge}m{tip} -4l{-tip} 4l{tip} 4"
+        return f'<path class="bound" d="M{at:.1f} 5V17{arrow}"/>'
     low, high = quantity.low, quantity.high
     if low is None and high is None:
         return f'<circle class="dot" cx="{at:.1f}" cy="{BAR_MIDDLE}" r="4"/>'

@@ -21,7 +21,7 @@ from equivbench.report.gaps import (
 from equivbench.report.html.charts import axis, bar, ratio_scale
 from equivbench.report.provenance import Provenance
 from equivbench.report.publication import PublishedGap
-from equivbench.report.render import cell_text
+from equivbench.report.render import cell_text, row_labels
 from equivbench.report.table import Table
 from equivbench.report.text import number_text, quantity_text
 
@@ -82,26 +82,6 @@ def show_gaps(gaps: Sequence[PublishedGap]) -> GapTable:
         )
     ]
     return GapTable(rows, axis(ratios), axis(spare))
-
-
-def row_labels(table: Table, *named: str) -> list[str]:
-    """What tells each row of ``table`` from the others, but for the columns ``named``, which stand
-    beside it: ``torch kernels, small, 60s``."""
-    shown = table.shown()
-    keys = [
-        place
-        for place, column in enumerate(shown.columns)
-        if column.key and column.name not in named
-    ]
-    labels = []
-    for row in shown.rows:
-        texts = [
-            f"{text} kernels" if shown.columns[key].name == "kernels" else text
-            for key in keys
-            if (text := cell_text(row[key], shown.columns[key], ""))
-        ]
-        labels.append(", ".join(texts))
-    return labels
 
 
 def _cells(table: Table) -> list[dict[str, str]]:
