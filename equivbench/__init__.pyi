@@ -1,10 +1,13 @@
+from collections.abc import Sequence
+from pathlib import Path
+
 from equivbench.errors import EquivbenchError as EquivbenchError
 from equivbench.errors import EquivbenchWarning as EquivbenchWarning
 from equivbench.errors import FailedError as FailedError
 from equivbench.errors import IncomparableError as IncomparableError
 from equivbench.errors import InterruptedRunError as InterruptedRunError
 from equivbench.errors import UsageError as UsageError
-from equivbench.execution.api import run as run
+from equivbench.execution.executors import Callback
 from equivbench.gap.efficiency import efficiency_gap as efficiency_gap
 from equivbench.kernels.backend import Backend as Backend
 from equivbench.kernels.backend import Kernel as Kernel
@@ -19,6 +22,7 @@ from equivbench.registration import register_kernel_backend as register_kernel_b
 from equivbench.registration import register_model as register_model
 from equivbench.registration import register_pair as register_pair
 from equivbench.registration import register_task as register_task
+from equivbench.request import Forces
 from equivbench.specs import ArmPreset as ArmPreset
 from equivbench.specs import ArmSpec as ArmSpec
 from equivbench.specs import DatasetSpec as DatasetSpec
@@ -29,6 +33,7 @@ from equivbench.specs import MatchSpec as MatchSpec
 from equivbench.specs import ModelSpec as ModelSpec
 from equivbench.specs import PairPreset as PairPreset
 from equivbench.specs import PairSpec as PairSpec
+from equivbench.specs import Preset
 from equivbench.specs import Recipe as Recipe
 from equivbench.specs import TaskSpec as TaskSpec
 from equivbench.specs import simple_pair as simple_pair
@@ -46,3 +51,25 @@ from equivbench.tasks.base import Task as Task
 from equivbench.tasks.base import TaskData as TaskData
 
 __version__: str
+
+# The keywords are the fields of equivbench.request.RunRequest; a test compares them.
+def run(
+    pair: str | Sequence[str] = (),
+    budget: str | None = None,
+    seeds: str | Sequence[int] | None = None,
+    device: str = "auto",
+    out: str | Path = "results",
+    *,
+    callback: Callback | None = None,
+    arms: str | Sequence[str] = (),
+    n_seeds: int | None = None,
+    preset: Preset = "small",
+    threads: int | None = None,
+    kernels: str | None = None,
+    forces: Forces | None = None,
+    extend: float | None = None,
+    snapshots: bool = False,
+    resume: bool = False,
+    dry_run: bool = False,
+    executor: str = "local",
+) -> list[RunRecord]: ...
