@@ -236,7 +236,8 @@ def read_seeds(text: str) -> tuple[int, ...]:
             first, last = map(int, between.groups()) if between else (int(part), int(part))
         except ValueError:
             raise UsageError(
-                f"cannot read the seeds {text!r}; write whole numbers or a range, such as 0,1,2 or 0-5"
+                f"cannot read the seeds {text!r}; "
+                "write whole numbers or a range, such as 0,1,2 or 0-5"
             ) from None
         if last < first:
             raise UsageError(f"the range of seeds {part.strip()!r} ends before it begins")

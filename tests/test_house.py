@@ -17,8 +17,6 @@ NAMED = re.findall(r"`(equivbench(?:\.\w+)+)`", GLOSSARY.read_text(encoding="utf
 
 RENAMED_SOON = {
     "Column",
-    "Finding",
-    "Grid",
     "Setting",
     "Samples",
     "Linear",
@@ -32,12 +30,9 @@ RENAMED_SOON = {
     "Attention",
     "Layer",
     "Message",
-    "RunRequest",
     "Archive",
     "Builder",
     "Kind",
-    "Preset",
-    "Forces",
     "Precision",
     "Loss",
 }

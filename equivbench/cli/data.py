@@ -15,16 +15,20 @@ if TYPE_CHECKING:
 
 HELP = """Prepare, verify or locate a data set (`equivbench list datasets` names them).
 
-Shipped sets are in the package. Others are built once into the cache (EQUIVBENCH_CACHE, by default the user's cache
-folder): gfn2-20k and conformers-10k by generators (pip install 'equivbench[generate]', about 10 minutes on two cores);
-spice, mace-off, md17-*, rmd17-*, ca-folder and geom-drugs from files that you have and whose place you name:
+Shipped sets are in the package. Others are built once into the cache (EQUIVBENCH_CACHE, by default
+the user's cache folder): gfn2-20k and conformers-10k by generators, which takes about 10 minutes on
+two cores (pip install 'equivbench[generate]'); spice, mace-off, md17-*, rmd17-*, ca-folder and
+geom-drugs from files that you have and whose place you name:
 
 \b
-EQUIVBENCH_DATA_SPICE     the file SPICE.hdf5 (pip install 'equivbench[spice]')
-EQUIVBENCH_DATA_MACE_OFF  the folder of train_large_neut_no_bad_clean.xyz and test_large_neut_all.xyz
-EQUIVBENCH_DATA_MD17      torch_geometric's MD17 folder; what it lacks is fetched
-EQUIVBENCH_DATA_CA_FOLDER a folder of mmCIF or PDB files, .gz too (pip install 'equivbench[structures]')
-EQUIVBENCH_DATA_GEOM_DRUGS the folder of train_data.pickle, val_data.pickle and test_data.pickle (MiDi's split)
+EQUIVBENCH_DATA_SPICE      the file SPICE.hdf5 (pip install 'equivbench[spice]')
+EQUIVBENCH_DATA_MACE_OFF   the folder of train_large_neut_no_bad_clean.xyz and
+                           test_large_neut_all.xyz
+EQUIVBENCH_DATA_MD17       torch_geometric's MD17 folder; what it lacks is fetched
+EQUIVBENCH_DATA_CA_FOLDER  a folder of mmCIF or PDB files, .gz too
+                           (pip install 'equivbench[structures]')
+EQUIVBENCH_DATA_GEOM_DRUGS the folder of train_data.pickle, val_data.pickle and
+                           test_data.pickle (MiDi's split)
 
 By default they are looked for under `sources` in the cache.
 """

@@ -31,7 +31,7 @@ ENOUGH_BYTES = 200 * 10**6
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing that was looked at; ``advice`` says what to do where it is not ok."""
 
     name: str
@@ -51,7 +51,7 @@ def doctor(
     ] = False,
 ) -> None:
     """What this machine has and lacks. Exits 3 if something is broken that every run needs."""
-    findings = [
+    checks = [
         *machine(),
         *packages(),
         *torch_works(),
@@ -61,61 +61,59 @@ def doctor(
         *data(),
     ]
     if json:
-        print_json([asdict(finding) for finding in findings])
+        print_json([asdict(check) for check in checks])
     else:
         print_table(
             ["", "state", "found", "to do"],
-            ([each.name, each.state, each.detail, each.advice] for each in findings),
+            ([each.name, each.state, each.detail, each.advice] for each in checks),
         )
-    if any(finding.state == "broken" for finding in findings):
+    if any(check.state == "broken" for check in checks):
         raise typer.Exit(exit_codes.FAILED)
 
 
-def machine() -> Iterator[Finding]:
+def machine() -> Iterator[Check]:
     """Processor, cores, memory, compiler, GPU driver."""
     import psutil
 
     from equivbench.environment import cpu_model, cxx_compiler, driver_version, usable_cores
 
     memory = psutil.virtual_memory()
-    yield Finding(
+    yield Check(
         "processor", "ok", f"{cpu_model()}, {usable_cores()} of {os.cpu_count()} cores usable"
     )
-    yield Finding(
-        "memory", "ok", f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
-    )
-    yield Finding(
+    yield Check("memory", "ok", f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free")
+    yield Check(
         "python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     )
     compiler = cxx_compiler()
     advice = "install g++ (or set CXX): without it arms run eager, without torch.compile"
-    yield Finding(
+    yield Check(
         "c++ compiler", *(("ok", compiler) if compiler else ("absent", "none found", advice))
     )
     driver = driver_version()
-    yield Finding(
+    yield Check(
         "gpu driver",
         *(("ok", driver) if driver else ("absent", "no NVIDIA driver; runs use the CPU")),
     )
 
 
-def packages() -> Iterator[Finding]:
+def packages() -> Iterator[Check]:
     """Versions of what every run needs and of what is optional."""
     from equivbench.environment import package_versions
 
     found = package_versions(("equivbench", *ESSENTIAL, *OPTIONAL))
-    yield Finding("equivbench", "ok", found.get("equivbench", "run from a checkout, not installed"))
+    yield Check("equivbench", "ok", found.get("equivbench", "run from a checkout, not installed"))
     for name in ESSENTIAL:
         advice = f"pip install {name}"
-        yield Finding(
+        yield Check(
             name, *(("ok", found[name]) if name in found else ("broken", "not installed", advice))
         )
     for name, (purpose, advice) in OPTIONAL.items():
         detail = f"{found[name]}, for {purpose}" if name in found else f"for {purpose}"
-        yield Finding(name, *(("ok", detail) if name in found else ("absent", detail, advice)))
+        yield Check(name, *(("ok", detail) if name in found else ("absent", detail, advice)))
 
 
-def torch_works() -> Iterator[Finding]:
+def torch_works() -> Iterator[Check]:
     """Whether torch imports and computes, and what device ``--device auto`` means here."""
     try:
         import torch
@@ -124,7 +122,7 @@ def torch_works() -> Iterator[Finding]:
         device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
         threads = torch.get_num_threads()
     except Exception as error:  # noqa: BLE001  a broken installation can fail in any way
-        yield Finding(
+        yield Check(
             "device",
             "broken",
             f"torch does not work: {type(error).__name__}: {error}",
@@ -132,7 +130,7 @@ def torch_works() -> Iterator[Finding]:
         )
         return
     works = total == 8.0
-    yield Finding(
+    yield Check(
         "device",
         "ok" if works else "broken",
         f"{device}, {threads} threads",
@@ -140,7 +138,7 @@ def torch_works() -> Iterator[Finding]:
     )
 
 
-def kernel_backends() -> Iterator[Finding]:
+def kernel_backends() -> Iterator[Check]:
     """Which kernel backends can run here."""
     import torch
 
@@ -152,10 +150,10 @@ def kernel_backends() -> Iterator[Finding]:
         spec, reason = entry.value, absent(entry.value)
         if reason is None and "cpu" in spec.devices:
             reason = backend(name).missing(torch.device("cpu"))
-        yield Finding(f"kernels: {name}", "absent" if reason else "ok", spec.summary, reason or "")
+        yield Check(f"kernels: {name}", "absent" if reason else "ok", spec.summary, reason or "")
 
 
-def storage() -> Iterator[Finding]:
+def storage() -> Iterator[Check]:
     """Whether the cache can be written and how much space is left."""
     from equivbench.environment import cache_dir
 
@@ -166,24 +164,24 @@ def storage() -> Iterator[Finding]:
         f"{cache}{'' if cache.exists() else ' (made by the first run)'}, {free / 1e9:.1f} GB free"
     )
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        yield Finding(
+        yield Check(
             "cache",
             "broken",
             f"{where}, cannot be written",
             "set EQUIVBENCH_CACHE to a folder that can be written",
         )
     elif free < ENOUGH_BYTES:
-        yield Finding(
+        yield Check(
             "cache",
             "broken",
             where,
             "free some space or set EQUIVBENCH_CACHE to a folder on another disk",
         )
     else:
-        yield Finding("cache", "ok", where)
+        yield Check("cache", "ok", where)
 
 
-def data() -> Iterator[Finding]:
+def data() -> Iterator[Check]:
     """Which data sets are on this machine."""
     from equivbench.registry import DATASETS, DuplicateNameError, resolve
 
@@ -196,9 +194,9 @@ def data() -> Iterator[Finding]:
             path: Path = resolve(entry.value.factory)().path()
             there = path.exists()
         except Exception as error:  # noqa: BLE001  a plug-in's source may raise anything
-            yield Finding(f"data {name}", "absent", f"{type(error).__name__}: {error}")
+            yield Check(f"data {name}", "absent", f"{type(error).__name__}: {error}")
             continue
-        yield Finding(
+        yield Check(
             f"data {name}",
             *(
                 ("ok", str(path))
@@ -208,24 +206,24 @@ def data() -> Iterator[Finding]:
         )
 
 
-def plugins() -> Iterator[Finding]:
+def plugins() -> Iterator[Check]:
     """Distributions that register something here, and those that were left out."""
     from equivbench.registry import PLUGINS, TASKS, DuplicateNameError
 
     try:
         TASKS.entries()
     except DuplicateNameError as error:
-        yield Finding("plug-ins", "broken", str(error), "uninstall one of the two")
+        yield Check("plug-ins", "broken", str(error), "uninstall one of the two")
     owners: dict[str, set[str]] = {}
     for owner, point in PLUGINS.installed():
         owners.setdefault(owner, set()).add(point.name)
     for owner, names in sorted(owners.items()):
         if owner in PLUGINS.problems:
-            yield Finding(
+            yield Check(
                 f"plug-in {owner}",
                 "absent",
                 f"left out: {PLUGINS.problems[owner]}",
                 "update or uninstall it",
             )
         else:
-            yield Finding(f"plug-in {owner}", "ok", ", ".join(sorted(names)))
+            yield Check(f"plug-in {owner}", "ok", ", ".join(sorted(names)))

@@ -24,13 +24,16 @@ def register(app: typer.Typer) -> None:
 
 def list_registered(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="tasks, pairs, models, kernels or datasets")
+        str,
+        typer.Argument(
+            metavar="KIND", help="tasks, pairs, models, kernels, datasets or executors."
+        ),
     ],
     json: Annotated[
         bool, typer.Option("--json", help="Print a list of objects, each with a name.")
     ] = False,
 ) -> None:
-    """What is registered, plug-ins included, with a line on each and where it comes from."""
+    """List what is registered, plug-ins included, with a line on each and where it comes from."""
     if kind not in KINDS:
         raise unknown_name("kind", kind, KINDS)
     gather, columns = KINDS[kind]
@@ -155,10 +158,21 @@ def datasets() -> Rows:
     ]
 
 
+def executors() -> Rows:
+    """Every executor."""
+    from equivbench.registry import EXECUTORS
+
+    return [
+        {"name": name, "summary": entry.value.summary, "origin": entry.origin}
+        for name, entry in sorted(EXECUTORS.entries().items())
+    ]
+
+
 KINDS: dict[str, tuple[Callable[[], Rows], tuple[str, ...]]] = {
     "tasks": (tasks, ("name", "board_unit")),
     "pairs": (pairs, ("name",)),
     "models": (models, ("name", "task", "symmetry")),
     "kernels": (kernels, ("name", "absent")),
     "datasets": (datasets, ("name", "task")),
+    "executors": (executors, ("name",)),
 }

@@ -23,35 +23,39 @@ from equivbench.errors import EquivbenchError, EquivbenchWarning, unknown_name
 COMMANDS = (
     CommandEntry(
         "list",
-        "What is registered: tasks, pairs, models, kernels, datasets.",
+        "List tasks, pairs, models, kernels, data sets or executors.",
         "equivbench.cli.list",
     ),
     CommandEntry("data", "Prepare, verify or locate a data set.", "equivbench.cli.data"),
     CommandEntry("run", "Train both arms of a pair under one equal budget.", "equivbench.cli.run"),
     CommandEntry("tune", "Tune both arms of a pair with equal trials.", "equivbench.cli.tune"),
     CommandEntry(
-        "measure", "The symmetry decomposition of a model's error.", "equivbench.cli.measure"
+        "measure",
+        "Split a model's error into its symmetric and its other part.",
+        "equivbench.cli.measure",
     ),
-    CommandEntry("gap", "The efficiency gap of each pair.", "equivbench.cli.gap"),
-    CommandEntry("plot", "Figures of one pair, drawn from records.", "equivbench.cli.plot"),
-    CommandEntry("leaderboard", "The board made from records.", "equivbench.cli.leaderboard"),
+    CommandEntry("gap", "Print the efficiency gap of each pair.", "equivbench.cli.gap"),
+    CommandEntry("plot", "Draw a figure of one pair from records.", "equivbench.cli.plot"),
     CommandEntry(
-        "results", "Check records; print their schema and rules.", "equivbench.cli.results"
+        "leaderboard", "Print the board, made from records.", "equivbench.cli.leaderboard"
     ),
-    CommandEntry("doctor", "What this machine has and lacks.", "equivbench.cli.doctor"),
+    CommandEntry(
+        "results", "Check records, or print their schema and rules.", "equivbench.cli.results"
+    ),
+    CommandEntry("doctor", "Say what this machine has and lacks.", "equivbench.cli.doctor"),
     CommandEntry(
         "analyze",
-        "Sweeps, baselines and what the trained models are like.",
+        "Analyze sweeps, baselines and trained models.",
         "equivbench.cli.analyze",
     ),
     CommandEntry(
         "kernels",
-        "Times of the equivariant operations on each backend, checked.",
+        "Time the equivariant operations on each backend, checked.",
         "equivbench.cli.kernels",
     ),
     CommandEntry(
         "check",
-        "The CI gate over two result sets, or two revisions measured here.",
+        "Gate a change: compare two result sets, or two revisions.",
         "equivbench.cli.check",
     ),
 )

@@ -10,8 +10,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from equivbench.request import Forces, Option, Request, RunRequest, options_of
-from equivbench.specs import Preset as PresetName
+from equivbench.request import Option, Request, RunRequest, options_of
+from equivbench.specs import Preset
 
 R = TypeVar("R", bound=Request)
 
@@ -78,13 +78,10 @@ def _same(name: str) -> Any:
     return _info(options_of(RunRequest)[name])
 
 
-Arms = Annotated[list[str] | None, _same("arms")]
-Seeds = Annotated[str | None, _same("seeds")]
 SeedCount = Annotated[int | None, _same("n_seeds")]
-Preset = Annotated[PresetName, _same("preset")]
+PresetOption = Annotated[Preset, _same("preset")]
 Device = Annotated[str, _same("device")]
 Threads = Annotated[int | None, _same("threads")]
-ForcesOption = Annotated[Forces | None, _same("forces")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 

@@ -137,6 +137,7 @@ def _needs_argument(build: Any) -> bool:
 def _as_module(name: str, value: Any) -> nn.Module:
     if not isinstance(value, nn.Module):
         raise UsageError(
-            f"{name} is or returns a {type(value).__name__}, not a torch.nn.Module or a callable that returns one"
+            f"{name} is or returns a {type(value).__name__}, "
+            "not a torch.nn.Module or a callable that returns one"
         )
     return value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from equivbench.cli.options import Device, Preset, Quiet, SeedCount, Threads, parse_seeds
+from equivbench.cli.options import Device, PresetOption, Quiet, SeedCount, Threads, parse_seeds
 from equivbench.errors import FailedError, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def reproduce(
-    preset: Preset = "small",
+    preset: PresetOption = "small",
     full: Annotated[
         bool, typer.Option("--full", help="All pairs, 6 seeds, wider sweeps, every landscape.")
     ] = False,
