@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from equivbench.cli.options import Json
 from equivbench.cli.output import print_json
 from equivbench.errors import FailedError
 
@@ -38,7 +39,6 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=N
 Dataset = Annotated[
     str, typer.Argument(metavar="DATASET", help="A name of `equivbench list datasets`.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print an object with name, path and sha256.")]
 
 
 def register(parent: typer.Typer) -> None:
@@ -47,7 +47,7 @@ def register(parent: typer.Typer) -> None:
 
 
 @app.command()
-def prepare(dataset: Dataset, json: JsonOption = False) -> None:
+def prepare(dataset: Dataset, json: Json = False) -> None:
     """Build or fetch a data set.
 
     It goes into the cache unless it is there; its SHA-256 is checked and its path printed.
@@ -58,7 +58,7 @@ def prepare(dataset: Dataset, json: JsonOption = False) -> None:
 
 
 @app.command()
-def verify(dataset: Dataset, json: JsonOption = False) -> None:
+def verify(dataset: Dataset, json: Json = False) -> None:
     """Check a data set's SHA-256.
 
     Exits 3 if it is missing, cut short or changed.
@@ -68,7 +68,7 @@ def verify(dataset: Dataset, json: JsonOption = False) -> None:
 
 
 @app.command()
-def path(dataset: Dataset, json: JsonOption = False) -> None:
+def path(dataset: Dataset, json: Json = False) -> None:
     """Print where a data set is.
 
     Exits 3 if it is not there.

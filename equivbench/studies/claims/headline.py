@@ -178,9 +178,7 @@ def _headline(weighed: MeasuredGap) -> Headline:
     environment = weighed.runs.equivariant[0].record.environment
     fits = fit_within_run(weighed.curves, weighed.runs)
     # Without compilation the two courses are one and the same.
-    compiled = any(
-        side.compile_seconds > 0 for side in (weighed.curves.arm, weighed.curves.other)
-    )
+    compiled = any(side.compile_seconds > 0 for side in (weighed.curves.arm, weighed.curves.other))
     return Headline(
         gap=gap,
         hardware="CPU" if environment.device.lower() == "cpu" else "GPU",
