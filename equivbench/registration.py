@@ -141,9 +141,7 @@ def register_pair(pair: PairSpec) -> PairSpec: ...
 def register_pair(pair: Callable[[], PairSpec]) -> Callable[[], PairSpec]: ...
 
 
-def register_pair(
-    pair: PairSpec | Callable[[], PairSpec],
-) -> PairSpec | Callable[[], PairSpec]:
+def register_pair(pair: PairSpec | Callable[[], PairSpec]) -> PairSpec | Callable[[], PairSpec]:
     """Register a pair as ``task/pair``; also a decorator of a function that returns one.
 
     Raises

@@ -32,7 +32,6 @@ class MyNetwork(nn.Module):
 DIPOLE_MODELS = """
 
 from torch import nn
-from equivbench.specs import simple_pair
 
 
 class Vectors(nn.Module):
@@ -55,7 +54,7 @@ class Flat(nn.Module):
 
 eb.register_model("my-vectors", task="dipole", symmetry="o3")(lambda config: Vectors())
 eb.register_model("my-mlp", task="dipole", symmetry="none")(lambda config: Flat())
-eb.register_pair(simple_pair("dipole/mine", dataset="point-charges", equivariant="my-vectors", augmented="my-mlp"))
+eb.register_pair(eb.simple_pair("dipole/mine", dataset="point-charges", equivariant="my-vectors", augmented="my-mlp"))
 """
 LINEAR = """
 import torch

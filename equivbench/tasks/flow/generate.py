@@ -61,7 +61,7 @@ LICENCES = {
     "structures": "entries of the Protein Data Bank (CC0-1.0), as they are among the test files of "
     "the packages in the recipe; "
     "the predicted structures of bioemu-benchmarks' folding part (MegaScale, CC-BY-4.0) are left "
-    "out",
+    "out"
 }
 
 

@@ -155,9 +155,7 @@ VECTOR_HEAD = PairSpec(
             "paper": {"equivariant parameters": 61534578, "augmented parameters": 61185619},
         },
     ),
-    seconds={
-        "small": {"step": 0.092, "off_budget": 34.0, "gradients": 75.0, "landscape": 115.0},
-    },
+    seconds={"small": {"step": 0.092, "off_budget": 34.0, "gradients": 75.0, "landscape": 115.0}},
     presets=_PRESETS,
 )
 
@@ -193,9 +191,7 @@ FRAMES = PairSpec(
             "paper": {"equivariant parameters": 65123491, "augmented parameters": 61185619},
         },
     ),
-    seconds={
-        "small": {"step": 0.088, "off_budget": 33.0, "gradients": 70.0, "landscape": 160.0},
-    },
+    seconds={"small": {"step": 0.088, "off_budget": 33.0, "gradients": 70.0, "landscape": 160.0}},
     presets=_PRESETS,
 )
 

@@ -124,9 +124,7 @@ VECTOR = PairSpec(
             "paper": {"equivariant parameters": 652161, "augmented parameters": 625748},
         },
     ),
-    seconds={
-        "small": {"step": 0.04, "off_budget": 18.0, "gradients": 16.0, "landscape": 160.0},
-    },
+    seconds={"small": {"step": 0.04, "off_budget": 18.0, "gradients": 16.0, "landscape": 160.0}},
     presets=_PRESETS,
 )
 
@@ -236,9 +234,7 @@ TIED_HEAD = PairSpec(
             "paper": {"equivariant parameters": 6136966, "augmented parameters": 6137222},
         },
     ),
-    seconds={
-        "small": {"step": 0.059, "off_budget": 23.0, "gradients": 36.0, "landscape": 160.0},
-    },
+    seconds={"small": {"step": 0.059, "off_budget": 23.0, "gradients": 36.0, "landscape": 160.0}},
     presets=_PRESETS,
 )
 
@@ -317,13 +313,7 @@ TENSOR_PRODUCT = PairSpec(
     summary="NequIP tensor-product message passing to l = 2 against a plain transformer on raw "
     "relative vectors",
     arms=(
-        _arm(
-            "equivariant",
-            "nequip",
-            _NEQUIP,
-            _TENSOR_SMALL,
-            _TENSOR_PAPER,
-        ),
+        _arm("equivariant", "nequip", _NEQUIP, _TENSOR_SMALL, _TENSOR_PAPER),
         _arm(
             "augmented",
             "vector-transformer",
@@ -353,9 +343,7 @@ TENSOR_PRODUCT = PairSpec(
             "paper": {"equivariant parameters": 533569, "augmented parameters": 5449988},
         },
     ),
-    seconds={
-        "small": {"step": 0.042, "off_budget": 24.0, "gradients": 55.0, "landscape": 160.0},
-    },
+    seconds={"small": {"step": 0.042, "off_budget": 24.0, "gradients": 55.0, "landscape": 160.0}},
     presets=_PRESETS,
 )
 
@@ -404,9 +392,7 @@ TENSOR_PRODUCT_PARAMETERS = PairSpec(
             "paper": {"equivariant parameters": 533569, "augmented parameters": 548564},
         },
     ),
-    seconds={
-        "small": {"step": 0.025, "off_budget": 24.0, "gradients": 25.0, "landscape": 160.0},
-    },
+    seconds={"small": {"step": 0.025, "off_budget": 24.0, "gradients": 25.0, "landscape": 160.0}},
     presets=_PRESETS,
 )
 

@@ -150,9 +150,7 @@ OCTAHEDRAL = PairSpec(
             },
         },
     ),
-    seconds={
-        "small": {"step": 0.16, "off_budget": 75.0, "gradients": 30.0, "landscape": 160.0},
-    },
+    seconds={"small": {"step": 0.16, "off_budget": 75.0, "gradients": 30.0, "landscape": 160.0}},
     presets={
         "dev": PairPreset(
             dataset="conformers-16",
@@ -237,9 +235,7 @@ STEERABLE = PairSpec(
             "paper": {"equivariant parameters": 2835522, "augmented parameters": 111520424},
         },
     ),
-    seconds={
-        "small": {"step": 0.24, "off_budget": 54.0, "gradients": 75.0, "landscape": 160.0},
-    },
+    seconds={"small": {"step": 0.24, "off_budget": 54.0, "gradients": 75.0, "landscape": 160.0}},
     presets={
         "dev": PairPreset(
             dataset="conformers-16",
