@@ -8,12 +8,18 @@ from dataclasses import dataclass
 
 from equivbench.gap.pairing import AUGMENTED, ArmRun, Setting, arm_runs
 from equivbench.records.schema import RunRecord
-from equivbench.studies.claims.findings import Measurement, Part, Verdict, distinct, run_name
+from equivbench.studies.claims.findings import (
+    ClaimFigure,
+    ClaimPart,
+    ClaimVerdict,
+    distinct,
+    run_name,
+)
 from equivbench.studies.claims.statements import Claim
 
 
 @dataclass(frozen=True)
-class Augmented:
+class AugmentedArm:
     """The augmented arm of one pair under one setting: the newest run of each finished seed."""
 
     setting: Setting
@@ -54,7 +60,7 @@ class Augmented:
         return max(run.trace()[0][-1].step for run in self.runs.values())
 
 
-def augmented_arms(records: Sequence[RunRecord]) -> list[Augmented]:
+def augmented_arms(records: Sequence[RunRecord]) -> list[AugmentedArm]:
     """The augmented arm of every setting and kernel backend among ``records`` that has a finished
     seed."""
     found: dict[tuple[Setting, str], list[RunRecord]] = defaultdict(list)
@@ -69,14 +75,14 @@ def augmented_arms(records: Sequence[RunRecord]) -> list[Augmented]:
             if not run.diverged and run.trace()[0]
         }
         if runs:
-            arms.append(Augmented(setting, kernels, runs, len({record.seed for record in own})))
+            arms.append(AugmentedArm(setting, kernels, runs, len({record.seed for record in own})))
     return arms
 
 
-def longest(arms: Sequence[Augmented]) -> list[Augmented]:
+def longest(arms: Sequence[AugmentedArm]) -> list[AugmentedArm]:
     """Of the settings that differ in their budget only, the one that was trained for the most
     steps."""
-    alike: dict[tuple[object, ...], list[Augmented]] = defaultdict(list)
+    alike: dict[tuple[object, ...], list[AugmentedArm]] = defaultdict(list)
     for arm in arms:
         where = (
             arm.setting.task,
@@ -91,18 +97,18 @@ def longest(arms: Sequence[Augmented]) -> list[Augmented]:
 
 def part_of(
     claim: Claim,
-    arm: Augmented,
+    arm: AugmentedArm,
     what: str,
-    verdict: Verdict,
+    verdict: ClaimVerdict,
     reason: str,
     detail: str,
-    measured: tuple[Measurement, ...],
+    measured: tuple[ClaimFigure, ...],
     more: Sequence[RunRecord] = (),
-) -> Part:
+) -> ClaimPart:
     """A part of what is found on ``claim``, resting on ``arm`` and ``more`` records; ``what`` tells
     it from others."""
     records = [*arm.records, *more]
-    return Part(
+    return ClaimPart(
         task=arm.setting.task,
         pair=", ".join(filter(None, (arm.pair, what))),
         subject=", ".join(filter(None, (arm.name, what))),

@@ -13,7 +13,7 @@ from equivbench.cli.options import Device, PresetOption, Quiet, SeedCount, Threa
 from equivbench.errors import FailedError, InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
-    from equivbench.studies.claims.reproduction import Outcome, Piece, Reproduction
+    from equivbench.studies.claims.reproduction import GatherResult, PlannedPart, Reproduction
 
 DEFAULT_SEEDS, FULL_SEEDS = 3, 6
 
@@ -113,7 +113,7 @@ def _check_page(page: Path) -> None:
     check_writable(str(page.parent), "folder of the page", "--page")
 
 
-def _gather(reproduction: Reproduction, quiet: bool) -> Outcome:
+def _gather(reproduction: Reproduction, quiet: bool) -> GatherResult:
     from equivbench.cli.output import message
     from equivbench.cli.progress import progress_display
     from equivbench.studies.claims.reproduction import gather
@@ -141,8 +141,8 @@ def _report(
         message("warning", text)
     headlines = [
         each
-        for scene in evidence.scenes
-        for each in scene.headlines
+        for machine in evidence.machines
+        for each in machine.headlines
         if not claims or "C5" in claims
     ]
     if page is not None:
@@ -201,7 +201,7 @@ def _total(reproduction: Reproduction) -> str:
     )
 
 
-def _state(piece: Piece) -> tuple[str, str, str]:
+def _state(piece: PlannedPart) -> tuple[str, str, str]:
     minutes = "not known" if piece.seconds is None else f"{piece.seconds / 60:.0f}"
     return str(len(piece.jobs)), str(len(piece.jobs) - len(piece.todo)), minutes
 
@@ -219,7 +219,7 @@ def _parts(reproduction: Reproduction) -> list[dict[str, Any]]:
     ]
 
 
-def _raise_failures(outcome: Outcome, again: str) -> None:
+def _raise_failures(outcome: GatherResult, again: str) -> None:
     from equivbench.cli.output import message
 
     for text in outcome.failures[:-1]:

@@ -8,8 +8,14 @@ from typing import Literal
 
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED
-from equivbench.studies.claims.evidence import Scene
-from equivbench.studies.claims.findings import Measurement, Part, Verdict, figure, run_name
+from equivbench.studies.claims.evidence import MachineEvidence
+from equivbench.studies.claims.findings import (
+    ClaimFigure,
+    ClaimPart,
+    ClaimVerdict,
+    figure,
+    run_name,
+)
 from equivbench.studies.claims.statements import LANDSCAPE, ROUGHER, SMOOTH, Claim
 from equivbench.studies.landscape.record import Curvature, Landscape
 from equivbench.studies.record import Estimate
@@ -18,16 +24,16 @@ Sign = Literal["for", "against", "neither"]
 _SHOWN = (("equivariance", "equivariance error"), ("twirled", "twirled error"))
 
 
-def easier(claim: Claim, scene: Scene) -> list[Part]:
+def easier(claim: Claim, machine: MachineEvidence) -> list[ClaimPart]:
     """A part for each slice around an augmented arm's weights, the newest of each run, step, layers
     and directions."""
     newest: dict[tuple[str, ...], Landscape] = {}
-    for each in sorted(scene.landscapes, key=lambda landscape: landscape.created):
+    for each in sorted(machine.landscapes, key=lambda landscape: landscape.created):
         if each.arm == AUGMENTED and each.weights == "ema" and "sweep" not in each.variant:
             newest[each.task, each.pair, each.run_id, str(each.step), each.layers, each.along] = (
                 each
             )
-    return [_part(claim, scene, landscape) for landscape in newest.values()]
+    return [_part(claim, machine, landscape) for landscape in newest.values()]
 
 
 def signs(landscape: Landscape) -> dict[str, Sign]:
@@ -42,13 +48,13 @@ def signs(landscape: Landscape) -> dict[str, Sign]:
     }
 
 
-def _part(claim: Claim, scene: Scene, landscape: Landscape) -> Part:
+def _part(claim: Claim, machine: MachineEvidence, landscape: Landscape) -> ClaimPart:
     found = signs(landscape)
     verdict, reason, detail = _verdict(landscape, found)
     where = "all parameters" if landscape.layers == "*" else f"layers {landscape.layers}"
     pair = f"{landscape.task}/{landscape.pair}"
-    record = scene.record_of(landscape)
-    return Part(
+    record = machine.record_of(landscape)
+    return ClaimPart(
         task=landscape.task,
         pair=pair,
         subject=f"{pair}, seed {landscape.seed}, step {landscape.step}, {where}, along the {landscape.along} error",
@@ -64,7 +70,7 @@ def _part(claim: Claim, scene: Scene, landscape: Landscape) -> Part:
     )
 
 
-def _verdict(landscape: Landscape, found: dict[str, Sign]) -> tuple[Verdict, str, str]:
+def _verdict(landscape: Landscape, found: dict[str, Sign]) -> tuple[ClaimVerdict, str, str]:
     """The verdict, its reason and the figures behind it."""
     repeats = [landscape.parts[part].repeated for part, _ in _SHOWN]
     known = [each for each in repeats if each is not None]
@@ -90,10 +96,10 @@ def _verdict(landscape: Landscape, found: dict[str, Sign]) -> tuple[Verdict, str
     return "not measured", "no condition numbers that could be told apart", ""
 
 
-def _figures(landscape: Landscape, name: str, title: str) -> list[Measurement]:
+def _figures(landscape: Landscape, name: str, title: str) -> list[ClaimFigure]:
     part = landscape.parts[name]
 
-    def shown(what: str, field: str, quantity: Quantity) -> Measurement:
+    def shown(what: str, field: str, quantity: Quantity) -> ClaimFigure:
         return figure(
             f"{title}: {what}", quantity, note=landscape.reasons.get(f"parts.{name}.{field}", "")
         )

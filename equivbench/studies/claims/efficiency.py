@@ -11,11 +11,11 @@ from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Setting
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import duration, headline, setting, show
-from equivbench.studies.claims.evidence import Scene
+from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.findings import (
-    Measurement,
-    Part,
-    Verdict,
+    ClaimFigure,
+    ClaimPart,
+    ClaimVerdict,
     distinct,
     figure,
     missing,
@@ -25,11 +25,11 @@ from equivbench.studies.claims.headline import Headline, changes_text
 from equivbench.studies.claims.statements import Claim
 
 
-def wins_per_hour(claim: Claim, scene: Scene) -> list[Part]:
+def wins_per_hour(claim: Claim, machine: MachineEvidence) -> list[ClaimPart]:
     """A part for each pair and pair of kernel backends, at the longest budget of device seconds;
     less data beside all of it."""
     alike: dict[str, list[Headline]] = defaultdict(list)
-    for each in scene.headlines:
+    for each in machine.headlines:
         if each.gap.budget["kind"] == "seconds":
             alike[_apart_from_budget(each.gap)].append(each)
     parts = []
@@ -42,16 +42,18 @@ def wins_per_hour(claim: Claim, scene: Scene) -> list[Part]:
                 for each in headlines
                 if each.fraction not in (None, 1.0) and each.gap.budget == chosen.gap.budget
             ]
-            parts.append(_part(claim, scene, chosen, fewer))
+            parts.append(_part(claim, machine, chosen, fewer))
     return parts
 
 
-def _part(claim: Claim, scene: Scene, chosen: Headline, fewer: Sequence[Headline]) -> Part:
+def _part(
+    claim: Claim, machine: MachineEvidence, chosen: Headline, fewer: Sequence[Headline]
+) -> ClaimPart:
     gap = chosen.gap
     verdict, reason = _verdict(chosen)
     records = [
         record
-        for record in scene.records
+        for record in machine.records
         if any(_of(record, each.gap) for each in (chosen, *fewer))
     ]
     measured = [
@@ -82,7 +84,7 @@ def _part(claim: Claim, scene: Scene, chosen: Headline, fewer: Sequence[Headline
     # A plain network knows one backend only: it is the equivariant arm's that tells parts of one
     # pair apart.
     kernels = gap.kernels[EQUIVARIANT]
-    return Part(
+    return ClaimPart(
         task=gap.task,
         pair=f"{gap.task}/{gap.pair} on {kernels}",
         subject=f"{gap.task}/{gap.pair}, {setting(gap)}",
@@ -96,7 +98,7 @@ def _part(claim: Claim, scene: Scene, chosen: Headline, fewer: Sequence[Headline
     )
 
 
-def _verdict(each: Headline) -> tuple[Verdict, str]:
+def _verdict(each: Headline) -> tuple[ClaimVerdict, str]:
     ratio = f"ratio of losses (equivariant over augmented) per {each.hardware} time"
     if each.hardware == "CPU":
         return "not measured", f"no GPU-hours; {ratio}"
@@ -117,7 +119,7 @@ def _turns(each: Headline) -> str:
     return f", lead {', '.join(places)}" if places else ", lead never changes"
 
 
-def _changes(each: Headline, what: str) -> list[Measurement]:
+def _changes(each: Headline, what: str) -> list[ClaimFigure]:
     """The budgets at which the lead changes hands."""
     name = f"budget at which the lead changes hands{what}"
     if each.steady is None or not each.steady.changes:

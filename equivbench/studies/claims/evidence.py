@@ -28,7 +28,7 @@ TRIAL_PRESET = "dev"
 
 
 @dataclass(frozen=True)
-class Scene:
+class MachineEvidence:
     """Everything from one machine under one preset; only within it are numbers compared."""
 
     machine_key: str
@@ -58,7 +58,7 @@ class Scene:
 class Evidence:
     """What the claims are judged on, and what was left out of it (``warnings``)."""
 
-    scenes: list[Scene]
+    machines: list[MachineEvidence]
     warnings: list[str]
 
 
@@ -101,7 +101,7 @@ def gather_evidence(
         _kept(landscapes, known, notes),
     )
     headlines = make_headline(used)
-    scenes = []
+    machines = []
     for machine_key, preset in sorted(
         {(record.environment.machine_key, record.preset) for record in used}
     ):
@@ -110,8 +110,8 @@ def gather_evidence(
             for record in used
             if (record.environment.machine_key, record.preset) == (machine_key, preset)
         ]
-        scenes.append(
-            Scene(
+        machines.append(
+            MachineEvidence(
                 machine_key=machine_key,
                 hardware=hardware_of(own[0]),
                 preset=preset,
@@ -129,7 +129,7 @@ def gather_evidence(
                 ],
             )
         )
-    return Evidence(scenes, notes)
+    return Evidence(machines, notes)
 
 
 def hardware_of(record: RunRecord) -> Hardware:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.gap.pairing import ArmRun
 from equivbench.records.schema import RunRecord, TracePoint
-from equivbench.studies.claims.arms import Augmented, augmented_arms, longest, part_of
-from equivbench.studies.claims.evidence import Scene
-from equivbench.studies.claims.findings import Part, Verdict, figure, missing, percent
+from equivbench.studies.claims.arms import AugmentedArm, augmented_arms, longest, part_of
+from equivbench.studies.claims.evidence import MachineEvidence
+from equivbench.studies.claims.findings import ClaimPart, ClaimVerdict, figure, missing, percent
 from equivbench.studies.claims.statements import HORIZON, LEARNT, SMALL_SHARE, Claim
 
 
 @dataclass(frozen=True)
-class Fall:
+class ShareFall:
     """How one seed's share went: ``crossed`` is the step of the first evaluation that it had come
     down at, None if it did not."""
 
@@ -38,9 +38,9 @@ class Fall:
         return "never" if self.steps >= HORIZON else "open"
 
 
-def falls_early(claim: Claim, scene: Scene) -> list[Part]:
+def falls_early(claim: Claim, machine: MachineEvidence) -> list[ClaimPart]:
     """C1: a part for each pair, over the finished seeds of its augmented arm's longest setting."""
-    return [_fall_part(claim, arm) for arm in longest(augmented_arms(scene.declared))]
+    return [_fall_part(claim, arm) for arm in longest(augmented_arms(machine.declared))]
 
 
 def learned(record: RunRecord, total: float | None, explained: float | None) -> float:
@@ -55,7 +55,7 @@ def learned(record: RunRecord, total: float | None, explained: float | None) -> 
     return explained or 0.0
 
 
-def fall(run: ArmRun) -> Fall | None:
+def fall(run: ArmRun) -> ShareFall | None:
     """How the share of ``run`` went; None where it was never measured."""
     points = [(point, point.test.share) for point in run.trace()[0] if point.test.share is not None]
     if not points:
@@ -64,7 +64,7 @@ def fall(run: ArmRun) -> Fall | None:
     readable = [(point.step, share) for point, share in points if _learned(run, point) >= LEARNT]
     last, end = points[-1]
     highest = max((share for _, share in readable), default=end)
-    return Fall(
+    return ShareFall(
         _crossing([each for each in readable if each[0] <= HORIZON]),
         last.step,
         end,
@@ -88,7 +88,7 @@ def _learned(run: ArmRun, point: TracePoint) -> float:
     return learned(run.record, point.test.total, point.test.explained)
 
 
-def _fall_part(claim: Claim, arm: Augmented) -> Part:
+def _fall_part(claim: Claim, arm: AugmentedArm) -> ClaimPart:
     falls = [each for each in map(fall, arm.runs.values()) if each is not None]
     states = {each.state for each in falls}
     end = over_seeds([each.end for each in falls])
@@ -97,7 +97,7 @@ def _fall_part(claim: Claim, arm: Augmented) -> Part:
         if falls
         else ""
     )
-    verdict: Verdict = "not measured"
+    verdict: ClaimVerdict = "not measured"
     if not falls:
         reason = "no finished seed has a share"
     elif "never" in states:
@@ -137,6 +137,6 @@ def _seeds(finished: int, started: int) -> str:
     return "" if finished == started else f", {finished} of {started} seeds"
 
 
-def _steps(falls: Sequence[Fall]) -> str:
+def _steps(falls: Sequence[ShareFall]) -> str:
     low, high = min(each.steps for each in falls), max(each.steps for each in falls)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -12,13 +12,13 @@ from equivbench.records.schema import RunRecord
 from equivbench.studies.claims.statements import TASKS, Claim
 from equivbench.studies.record import RunAnalysis
 
-Verdict = Literal["held", "did not hold", "not measured"]
-VERDICTS: tuple[Verdict, ...] = ("held", "did not hold", "not measured")
+ClaimVerdict = Literal["held", "did not hold", "not measured"]
+VERDICTS: tuple[ClaimVerdict, ...] = ("held", "did not hold", "not measured")
 Hardware = Literal["CPU", "GPU"]
 
 
 @dataclass(frozen=True)
-class Measurement:
+class ClaimFigure:
     """One figure: ``value`` with its 95% interval ``low`` to ``high``, in ``unit``; None with the
     reason in ``note``.
 
@@ -36,7 +36,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Part:
+class ClaimPart:
     """What was found on one subject (a pair under its setting, an axis of a sweep, a slice)."""
 
     task: str
@@ -44,12 +44,12 @@ class Part:
     """``task/pair``, with what tells it from other parts of the same pair."""
     subject: str
     """The pair under its whole setting."""
-    verdict: Verdict
+    verdict: ClaimVerdict
     reason: str
     """In words that parts with the same reason share."""
     detail: str
     """The figures behind it, in short."""
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[ClaimFigure, ...]
     published: str
     """What the published curves say of the same task; empty where they do not tell tasks apart."""
     runs: tuple[str, ...]
@@ -59,7 +59,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimFinding:
     """A claim on one machine under one preset; without a machine where there is no evidence at
     all."""
 
@@ -67,42 +67,42 @@ class Finding:
     machine_key: str | None
     hardware: Hardware | None
     preset: str | None
-    verdict: Verdict
+    verdict: ClaimVerdict
     reason: str
     """Where it held, on which tasks; where not, why; where nothing was measured, what is
     missing."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ClaimPart, ...] = ()
 
     @property
-    def measurements(self) -> tuple[Measurement, ...]:
+    def measurements(self) -> tuple[ClaimFigure, ...]:
         """The figures of all parts."""
         return tuple(each for part in self.parts for each in part.measurements)
 
 
-def figure(what: str, quantity: Quantity, unit: str = "", note: str = "") -> Measurement:
+def figure(what: str, quantity: Quantity, unit: str = "", note: str = "") -> ClaimFigure:
     """``quantity`` as a measurement."""
-    return Measurement(
+    return ClaimFigure(
         what, quantity.value, quantity.low, quantity.high, unit, note, quantity.censored
     )
 
 
-def percent(what: str, quantity: Quantity, note: str = "") -> Measurement:
+def percent(what: str, quantity: Quantity, note: str = "") -> ClaimFigure:
     """A fraction as a measurement in percent."""
     return figure(what, quantity.map(lambda value: 100 * value), "%", note)
 
 
-def missing(what: str, why: str, unit: str = "") -> Measurement:
+def missing(what: str, why: str, unit: str = "") -> ClaimFigure:
     """What was not measured."""
     return figure(what, UNKNOWN, unit, why)
 
 
-def total(claim: Claim, parts: Sequence[Part]) -> tuple[Verdict, str]:
+def total(claim: Claim, parts: Sequence[ClaimPart]) -> tuple[ClaimVerdict, str]:
     """The verdict on ``claim`` that its parts add up to, and why.
 
     One part that did not hold is enough against it. For it, a claim on every task needs every part
     of every task; another holds on what was decided, and the reason names that and what was not.
     """
-    of: dict[Verdict, list[Part]] = {
+    of: dict[ClaimVerdict, list[ClaimPart]] = {
         verdict: [part for part in parts if part.verdict == verdict] for verdict in VERDICTS
     }
     absent = [task for task in TASKS if all(part.task != task for part in parts)]
@@ -111,7 +111,7 @@ def total(claim: Claim, parts: Sequence[Part]) -> tuple[Verdict, str]:
         *([f"no evidence on {' and '.join(absent)}"] if absent else []),
     ]
     if of["did not hold"]:
-        verdict: Verdict = "did not hold"
+        verdict: ClaimVerdict = "did not hold"
     else:
         verdict = "held" if of["held"] and not (claim.every_task and lacking) else "not measured"
     against = [f"did not hold, {each}" for each in _grouped(of["did not hold"])]
@@ -124,7 +124,7 @@ def total(claim: Claim, parts: Sequence[Part]) -> tuple[Verdict, str]:
     return verdict, ". ".join(each[:1].upper() + each[1:] for each in order[verdict])
 
 
-def _grouped(parts: Sequence[Part]) -> list[str]:
+def _grouped(parts: Sequence[ClaimPart]) -> list[str]:
     """A clause for each reason, with the pairs and figures that it is about."""
     reasons: dict[str, list[str]] = {}
     for part in parts:

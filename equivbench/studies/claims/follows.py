@@ -8,8 +8,15 @@ from collections.abc import Sequence
 
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED
-from equivbench.studies.claims.evidence import Scene
-from equivbench.studies.claims.findings import Part, Verdict, above, distinct, figure, run_name
+from equivbench.studies.claims.evidence import MachineEvidence
+from equivbench.studies.claims.findings import (
+    ClaimPart,
+    ClaimVerdict,
+    above,
+    distinct,
+    figure,
+    run_name,
+)
 from equivbench.studies.claims.statements import TRACKS, Claim
 from equivbench.studies.gradients.record import Gradients
 from equivbench.studies.gradients.trends import QUANTITIES, correlations
@@ -19,11 +26,11 @@ FEWEST_SEEDS = 2
 TITLES = {"ratio": "gradient-norm ratio", "deviation": "deviation of the weights"}
 
 
-def follows(claim: Claim, scene: Scene) -> list[Part]:
+def follows(claim: Claim, machine: MachineEvidence) -> list[ClaimPart]:
     """A part for each pair and each of the two quantities that was measured on it, over all seeds
     of its augmented arm."""
     newest: dict[tuple[str, ...], Gradients] = {}
-    for each in sorted(scene.gradients, key=lambda analysis: analysis.created):
+    for each in sorted(machine.gradients, key=lambda analysis: analysis.created):
         if each.arm == AUGMENTED and each.weights == "ema" and "sweep" not in each.variant:
             newest[
                 each.task, each.pair, each.model, repr(sorted(each.variant.items())), each.run_id
@@ -31,10 +38,12 @@ def follows(claim: Claim, scene: Scene) -> list[Part]:
     pairs: dict[tuple[str, ...], list[Gradients]] = defaultdict(list)
     for (*where, _), analysis in newest.items():
         pairs[tuple(where)].append(analysis)
-    return [part for analyses in pairs.values() for part in _parts(claim, scene, analyses)]
+    return [part for analyses in pairs.values() for part in _parts(claim, machine, analyses)]
 
 
-def _parts(claim: Claim, scene: Scene, analyses: Sequence[Gradients]) -> list[Part]:
+def _parts(
+    claim: Claim, machine: MachineEvidence, analyses: Sequence[Gradients]
+) -> list[ClaimPart]:
     first = analyses[0]
     found = correlations(analyses)
     switches = [f"{name} {value}" for name, value in sorted(first.variant.items())]
@@ -48,7 +57,7 @@ def _parts(claim: Claim, scene: Scene, analyses: Sequence[Gradients]) -> list[Pa
         verdict, reason, detail = _verdict(len(analyses), raw, detrended)
         title = TITLES[quantity]
         parts.append(
-            Part(
+            ClaimPart(
                 task=first.task,
                 pair=f"{first.task}/{first.pair}, {title}",
                 subject=", ".join([f"{first.task}/{first.pair}", *switches, title]),
@@ -76,7 +85,7 @@ def _parts(claim: Claim, scene: Scene, analyses: Sequence[Gradients]) -> list[Pa
                 commands=distinct(
                     text
                     for each in analyses
-                    for text in (scene.record_of(each).command, each.command)
+                    for text in (machine.record_of(each).command, each.command)
                 ),
             )
         )
@@ -85,7 +94,7 @@ def _parts(claim: Claim, scene: Scene, analyses: Sequence[Gradients]) -> list[Pa
 
 def _verdict(
     seeds: int, raw: ReasonedQuantity, detrended: ReasonedQuantity
-) -> tuple[Verdict, str, str]:
+) -> tuple[ClaimVerdict, str, str]:
     """The verdict, its reason and the figures behind it."""
     partial = detrended.quantity
     if partial.value is None or partial.low is None or partial.high is None:

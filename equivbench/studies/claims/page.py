@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from equivbench.report.render import markdown_text
 from equivbench.report.text import printable
-from equivbench.studies.claims.findings import Finding, Measurement, Part, distinct
+from equivbench.studies.claims.findings import ClaimFigure, ClaimFinding, ClaimPart, distinct
 from equivbench.studies.claims.headline import (
     BUDGET_COLUMNS,
     Headline,
@@ -22,7 +22,7 @@ COLUMNS = ("claim", "", "hardware", "preset", "verdict", "why")
 MEASURED_COLUMNS = ("", "measured", "95% interval", "")
 
 
-def claims_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
+def claims_rows(findings: Sequence[ClaimFinding]) -> list[tuple[str, ...]]:
     """A row under ``COLUMNS`` for each finding."""
     return [
         (
@@ -38,7 +38,7 @@ def claims_rows(findings: Sequence[Finding]) -> list[tuple[str, ...]]:
 
 
 def render_claims(
-    findings: Sequence[Finding], headlines: Sequence[Headline] = (), notes: Sequence[str] = ()
+    findings: Sequence[ClaimFinding], headlines: Sequence[Headline] = (), notes: Sequence[str] = ()
 ) -> str:
     """The page on ``findings``, with the ``headlines`` that C5 rests on; ``notes`` are what was
     left out of the evidence.
@@ -70,7 +70,7 @@ def render_claims(
     return "\n".join(lines) + "\n"
 
 
-def measurement_text(measurement: Measurement) -> tuple[str, str]:
+def measurement_text(measurement: ClaimFigure) -> tuple[str, str]:
     """The value with its unit (``> 3`` for a bound), and its interval; ``-`` where there is none,
     ``..`` for an open end."""
     if measurement.value is None:
@@ -116,7 +116,7 @@ def _of(each: Headline) -> str:
     )
 
 
-def _section(each: Claim, findings: Sequence[Finding]) -> list[str]:
+def _section(each: Claim, findings: Sequence[ClaimFinding]) -> list[str]:
     published = "; ".join(
         text if task == "all" else f"{task}: {text}" for task, text in each.published.items()
     )
@@ -152,7 +152,7 @@ def _section(each: Claim, findings: Sequence[Finding]) -> list[str]:
     return lines
 
 
-def _part(part: Part) -> list[str]:
+def _part(part: ClaimPart) -> list[str]:
     rows = [(each.what, *measurement_text(each), each.note) for each in part.measurements]
     what = f"**{_text(part.subject)}: {part.verdict}**, {_text(part.reason)}"
     what += f" (published: {_text(part.published)})" if part.published else ""
@@ -164,7 +164,7 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return lines + [f"| {' | '.join(map(markdown_text, row))} |" for row in rows]
 
 
-def _hardware(finding: Finding) -> str:
+def _hardware(finding: ClaimFinding) -> str:
     if finding.machine_key is None or finding.hardware is None:
         return "no machine"
     return f"{finding.hardware}, {finding.machine_key}"
@@ -174,7 +174,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _preset(finding: Finding) -> str:
+def _preset(finding: ClaimFinding) -> str:
     return "" if finding.preset is None else f", preset {_text(finding.preset)}"
 
 

@@ -9,11 +9,11 @@ from typing import Literal
 
 from equivbench.errors import UsageError, unknown_name
 
-Kind = Literal["gradients", "landscape"]
+AnalysisKind = Literal["gradients", "landscape"]
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingWork:
     """Runs of one pair: as declared, with snapshots; or at points of a sweep or under a budget of
     its own, without."""
 
@@ -33,53 +33,53 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Analysis:
+class AnalysisWork:
     """An analysis of the runs of one arm that the reproduction trains as declared."""
 
-    kind: Kind
+    kind: AnalysisKind
     pair: str
     arm: str = "augmented"
     first_seed_only: bool = False
 
 
 @dataclass(frozen=True)
-class Part:
+class EvidencePart:
     """A piece of evidence and the claims that need it (ids as in notes and
     ``equivbench.studies.claims``)."""
 
     title: str
     claims: tuple[str, ...]
-    work: Training | Analysis
+    work: TrainingWork | AnalysisWork
 
 
-def _runs(pair: str, *claims: str, arms: tuple[str, ...] = ()) -> Part:
-    return Part(f"runs of {pair}{_of(arms)}", claims, Training(pair, arms))
+def _runs(pair: str, *claims: str, arms: tuple[str, ...] = ()) -> EvidencePart:
+    return EvidencePart(f"runs of {pair}{_of(arms)}", claims, TrainingWork(pair, arms))
 
 
 def _sweep(
     pair: str, axis: str, values: tuple[str, ...], *claims: str, arms: tuple[str, ...] = ()
-) -> Part:
-    return Part(
+) -> EvidencePart:
+    return EvidencePart(
         f"{pair}{_of(arms)} at {axis} {', '.join(values)}",
         claims,
-        Training(pair, arms, axis, values),
+        TrainingWork(pair, arms, axis, values),
     )
 
 
-def _long(pair: str, budget: str, *claims: str) -> Part:
-    work = Training(pair, ("augmented",), budget=budget, first_seed_only=True)
-    return Part(f"{pair}, augmented, {budget}, first seed", claims, work)
+def _long(pair: str, budget: str, *claims: str) -> EvidencePart:
+    work = TrainingWork(pair, ("augmented",), budget=budget, first_seed_only=True)
+    return EvidencePart(f"{pair}, augmented, {budget}, first seed", claims, work)
 
 
-def _gradients(pair: str) -> Part:
-    return Part(f"gradients of {pair}, augmented", ("C6",), Analysis("gradients", pair))
+def _gradients(pair: str) -> EvidencePart:
+    return EvidencePart(f"gradients of {pair}, augmented", ("C6",), AnalysisWork("gradients", pair))
 
 
-def _landscape(pair: str) -> Part:
-    return Part(
+def _landscape(pair: str) -> EvidencePart:
+    return EvidencePart(
         f"landscape of {pair}, augmented, first seed",
         ("C3",),
-        Analysis("landscape", pair, first_seed_only=True),
+        AnalysisWork("landscape", pair, first_seed_only=True),
     )
 
 
@@ -97,7 +97,7 @@ REST = (
     "voxel/octahedral",
 )
 
-DEFAULT: tuple[Part, ...] = (
+DEFAULT: tuple[EvidencePart, ...] = (
     _runs("forcefield/vector", "C1", "C2", "C3", "C4", "C5", "C6"),
     _runs("flow/vector-head", "C1", "C3", "C4", "C5"),
     _runs("voxel/steerable", "C1", "C3", "C4", "C5"),
@@ -111,7 +111,7 @@ DEFAULT: tuple[Part, ...] = (
 )
 """One pair a task, the three-row head for parameter space, one run as long as the claim, a further
 point of data and of size."""
-FULL: tuple[Part, ...] = (
+FULL: tuple[EvidencePart, ...] = (
     *(_runs(pair, "C1", "C2", "C3", "C4", "C5", "C6") for pair in SWEPT),
     *(_runs(pair, "C1", "C3", "C4", "C5", "C6") for pair in REST),
     *(_long(pair, "10000steps", "C1") for pair in (*SWEPT, *REST)),
@@ -125,7 +125,7 @@ every pair."""
 CLAIMS = tuple(sorted({claim for part in DEFAULT for claim in part.claims}))
 
 
-def chosen_parts(parts: Iterable[Part], claims: Iterable[str]) -> tuple[Part, ...]:
+def chosen_parts(parts: Iterable[EvidencePart], claims: Iterable[str]) -> tuple[EvidencePart, ...]:
     """Those of ``parts`` that serve one of ``claims`` (none named: all); raises ``UsageError`` for
     a claim nobody makes."""
     parts, wanted = tuple(parts), tuple(claims)

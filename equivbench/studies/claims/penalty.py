@@ -10,12 +10,12 @@ from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import UNKNOWN, Quantity
 from equivbench.gap.matched import LossLevel, MatchedShares, matched_shares
 from equivbench.gap.pairing import AUGMENTED
-from equivbench.studies.claims.arms import Augmented, augmented_arms, longest, part_of
-from equivbench.studies.claims.evidence import Scene
+from equivbench.studies.claims.arms import AugmentedArm, augmented_arms, longest, part_of
+from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.findings import (
-    Measurement,
-    Part,
-    Verdict,
+    ClaimFigure,
+    ClaimPart,
+    ClaimVerdict,
     above,
     figure,
     missing,
@@ -25,18 +25,18 @@ from equivbench.studies.claims.findings import (
 from equivbench.studies.claims.statements import LEARNT, SMALL_PENALTY, Claim
 
 
-def costs_little(claim: Claim, scene: Scene) -> list[Part]:
+def costs_little(claim: Claim, machine: MachineEvidence) -> list[ClaimPart]:
     """C4: a part for each pair of which both arms were run, over the levels of loss that all seeds
     of the augmented one reach."""
     split = [
         record
-        for record in scene.declared
+        for record in machine.declared
         if any(point.test.share is not None for point in record.trace)
     ]
     readable = {each.setting: each for each in matched_shares(split)}
     # An arm that ran alone, however long, has no other's losses to be matched with.
-    contests = [arm for arm in augmented_arms(split) if _gap_of(arm, scene.gaps) is not None]
-    arms = [(arm, _gap_of(arm, scene.gaps)) for arm in longest(contests)]
+    contests = [arm for arm in augmented_arms(split) if _gap_of(arm, machine.gaps) is not None]
+    arms = [(arm, _gap_of(arm, machine.gaps)) for arm in longest(contests)]
     return [
         _penalty_part(claim, readable[arm.setting], arm, gap)
         for arm, gap in arms
@@ -44,7 +44,9 @@ def costs_little(claim: Claim, scene: Scene) -> list[Part]:
     ]
 
 
-def _penalty_part(claim: Claim, readable: MatchedShares, arm: Augmented, gap: PairGap) -> Part:
+def _penalty_part(
+    claim: Claim, readable: MatchedShares, arm: AugmentedArm, gap: PairGap
+) -> ClaimPart:
     blind = min((loss for loss in (readable.zero, *readable.others.values()) if loss), default=None)
     known = [
         (level, share)
@@ -58,7 +60,7 @@ def _penalty_part(claim: Claim, readable: MatchedShares, arm: Augmented, gap: Pa
         percent(f"share at {level.name} (loss {level.loss:.3g})", share) for level, share in known
     ]
     measured += _beside(gap)
-    verdict: Verdict = "not measured"
+    verdict: ClaimVerdict = "not measured"
     over = [level.name for level, share in read if above(share, SMALL_PENALTY)]
     unsure = [level.name for level, share in read if not within(share, SMALL_PENALTY)]
     worst = max((share.value for _, share in read if share.value is not None), default=None)
@@ -77,7 +79,7 @@ def _penalty_part(claim: Claim, readable: MatchedShares, arm: Augmented, gap: Pa
     return part_of(claim, arm, "", verdict, reason, detail, tuple(measured))
 
 
-def _beside(gap: PairGap) -> list[Measurement]:
+def _beside(gap: PairGap) -> list[ClaimFigure]:
     """What the symmetry error is worth beside the difference between the arms."""
     measured = [figure("loss, equivariant over augmented", gap.loss_ratio)]
     accounted, what = (
@@ -110,14 +112,14 @@ def _accounted(gap: PairGap) -> float | None:
     return math.log1p(-share) / math.log(ratio.value)
 
 
-def _share_at(level: LossLevel, arm: Augmented) -> Quantity:
+def _share_at(level: LossLevel, arm: AugmentedArm) -> Quantity:
     for name in (AUGMENTED, f"{AUGMENTED} on {arm.kernels}"):
         if name in level.arms:
             return level.arms[name].share
     return UNKNOWN
 
 
-def _gap_of(arm: Augmented, gaps: Sequence[PairGap]) -> PairGap | None:
+def _gap_of(arm: AugmentedArm, gaps: Sequence[PairGap]) -> PairGap | None:
     found = []
     for gap in gaps:
         budget = (gap.budget["kind"], gap.budget["limit"])

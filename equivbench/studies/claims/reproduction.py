@@ -25,10 +25,10 @@ from equivbench.specs import Preset
 from equivbench.studies.claims.parts import (
     DEFAULT,
     FULL,
-    Analysis,
-    Kind,
-    Part,
-    Training,
+    AnalysisKind,
+    AnalysisWork,
+    EvidencePart,
+    TrainingWork,
     chosen_parts,
 )
 from equivbench.studies.gradients.record import GRADIENTS
@@ -65,11 +65,11 @@ class ReproduceRequest:
 
 
 @dataclass(frozen=True)
-class Piece:
+class PlannedPart:
     """A part with the runs it trains or analyses, those that are still to do, and what they are
     expected to take."""
 
-    part: Part
+    part: EvidencePart
     plan: RunPlan | None
     """Of the runs that are trained; None for an analysis."""
     jobs: tuple[Job, ...]
@@ -83,7 +83,7 @@ class Reproduction:
     """Every piece of a request, in the order they are gathered."""
 
     request: ReproduceRequest
-    pieces: tuple[Piece, ...]
+    pieces: tuple[PlannedPart, ...]
     device: str
     threads: int
 
@@ -99,7 +99,7 @@ class Reproduction:
 
 
 @dataclass
-class Outcome:
+class GatherResult:
     """What came of a reproduction: one plain sentence for each piece that is missing."""
 
     failures: list[str] = field(default_factory=list)
@@ -107,7 +107,9 @@ class Outcome:
 
 
 def make_reproduction(
-    request: ReproduceRequest, parts: Sequence[Part] | None = None, now: datetime | None = None
+    request: ReproduceRequest,
+    parts: Sequence[EvidencePart] | None = None,
+    now: datetime | None = None,
 ) -> Reproduction:
     """Expand ``request`` over ``parts`` (default: those of :mod:`equivbench.studies.claims.parts`),
     and see what is there.
@@ -118,7 +120,9 @@ def make_reproduction(
     now = now or datetime.now(UTC)
     chosen = chosen_parts(parts or (FULL if request.full else DEFAULT), request.claims)
     plans = {
-        part: _plan(part.work, request, now) for part in chosen if isinstance(part.work, Training)
+        part: _plan(part.work, request, now)
+        for part in chosen
+        if isinstance(part.work, TrainingWork)
     }
     first = next(iter(plans.values()))
     machine = first.machine or this_machine(first.request)
@@ -127,20 +131,20 @@ def make_reproduction(
     declared = [
         plan
         for part, plan in plans.items()
-        if isinstance(part.work, Training) and part.work.as_declared
+        if isinstance(part.work, TrainingWork) and part.work.as_declared
     ]
     pieces = []
     for part in chosen:
-        if isinstance(part.work, Training):
+        if isinstance(part.work, TrainingWork):
             plan = plans[part]
             todo = tuple(job for job in plan.jobs if finished_record(job) is None)
-            pieces.append(Piece(part, plan, tuple(plan.jobs), todo, past.seconds(plan, todo)))
+            pieces.append(PlannedPart(part, plan, tuple(plan.jobs), todo, past.seconds(plan, todo)))
         else:
             jobs = tuple(_analysed_jobs(part.work, declared))
             todo = tuple(job for job in jobs if not _is_made(part.work.kind, job, made))
             each = _analysis_seconds(part.work, made, past)
             pieces.append(
-                Piece(
+                PlannedPart(
                     part,
                     None,
                     jobs,
@@ -153,7 +157,7 @@ def make_reproduction(
 
 def gather(
     reproduction: Reproduction, callback: Callback, announce: Callable[[str], None]
-) -> Outcome:
+) -> GatherResult:
     """Train and analyse what is not there yet, one thing at a time; a piece that fails leaves the
     others alone.
 
@@ -161,7 +165,7 @@ def gather(
     if the results folder cannot be written.
     """
     check_writable(reproduction.request.out)
-    outcome = Outcome()
+    outcome = GatherResult()
     for number, piece in enumerate(reproduction.pieces, 1):
         if piece.todo:
             announce(f"{number} of {len(reproduction.pieces)}: {piece.part.title}")
@@ -179,7 +183,7 @@ def gather(
     return outcome
 
 
-def _plan(work: Training, request: ReproduceRequest, now: datetime) -> RunPlan:
+def _plan(work: TrainingWork, request: ReproduceRequest, now: datetime) -> RunPlan:
     shared: dict[str, Any] = {
         "pairs": (work.pair,),
         "arms": work.arms,
@@ -200,14 +204,14 @@ def _plan(work: Training, request: ReproduceRequest, now: datetime) -> RunPlan:
     return find_executor(plan.request.executor).resolve(plan)
 
 
-def _train(plan: RunPlan, callback: Callback, outcome: Outcome) -> None:
+def _train(plan: RunPlan, callback: Callback, outcome: GatherResult) -> None:
     # Also where all is finished: that a run diverged is said every time.
     result = find_executor(plan.request.executor).run(plan, callback)
     outcome.failures += [*result.failures, *result.diverged]
     outcome.interrupted = result.interrupted
 
 
-def _analysed_jobs(work: Analysis, plans: Iterable[RunPlan]) -> Iterable[Job]:
+def _analysed_jobs(work: AnalysisWork, plans: Iterable[RunPlan]) -> Iterable[Job]:
     """The runs that ``work`` is about, by seed."""
     jobs = [
         job for plan in plans for job in plan.jobs if job.pair == work.pair and job.arm == work.arm
@@ -216,10 +220,10 @@ def _analysed_jobs(work: Analysis, plans: Iterable[RunPlan]) -> Iterable[Job]:
 
 
 def _analyse(
-    piece: Piece, reproduction: Reproduction, callback: Callback, outcome: Outcome
+    piece: PlannedPart, reproduction: Reproduction, callback: Callback, outcome: GatherResult
 ) -> None:
     """Each run by the ordinary command in a process of its own, which gives its memory back."""
-    assert isinstance(piece.part.work, Analysis)
+    assert isinstance(piece.part.work, AnalysisWork)
     for job in piece.todo:
         path = finished_record(job)
         if path is None:
@@ -245,7 +249,7 @@ def _analyse(
 
 
 def _analysis_seconds(
-    work: Analysis, made: Iterable[tuple[Kind, RunAnalysis]], past: PastRuns
+    work: AnalysisWork, made: Iterable[tuple[AnalysisKind, RunAnalysis]], past: PastRuns
 ) -> float | None:
     """Wall seconds of one analysis, from those made on this machine, else from the declaration of
     the pair; None where neither says."""
@@ -258,7 +262,7 @@ def _analysis_seconds(
     return median(taken) if taken else past.declared(work.pair, work.kind)
 
 
-def _analyses(out: Path) -> Iterable[tuple[Kind, RunAnalysis]]:
+def _analyses(out: Path) -> Iterable[tuple[AnalysisKind, RunAnalysis]]:
     """Every analysis below ``out`` of what a reproduction asks for: averaged weights, the test
     split, all parameters."""
     for path in sorted(out.glob(f"*/{GRADIENTS.name}")):
@@ -275,7 +279,9 @@ def _is_usual(analysis: RunAnalysis) -> bool:
     return analysis.weights == "ema" and analysis.split == "test"
 
 
-def _is_made(kind: Kind, job: Job, made: Iterable[tuple[Kind, RunAnalysis]]) -> bool:
+def _is_made(
+    kind: AnalysisKind, job: Job, made: Iterable[tuple[AnalysisKind, RunAnalysis]]
+) -> bool:
     """Whether this very run was analysed; a run that was trained anew has another id."""
     own = (kind, job.pair, job.arm, job.run_id)
     return any(

@@ -7,20 +7,27 @@ from collections.abc import Sequence
 
 from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.gap.pairing import Setting
-from equivbench.studies.claims.arms import Augmented, augmented_arms, part_of
-from equivbench.studies.claims.evidence import Scene
+from equivbench.studies.claims.arms import AugmentedArm, augmented_arms, part_of
+from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.falls import fall
-from equivbench.studies.claims.findings import Part, Verdict, above, figure, percent, within
+from equivbench.studies.claims.findings import (
+    ClaimPart,
+    ClaimVerdict,
+    above,
+    figure,
+    percent,
+    within,
+)
 from equivbench.studies.claims.statements import LEARNT, ROBUST_FACTOR, SMALL_SHARE, Claim
 
 AXES = ("size", "data")
 
 
-def whatever_the_size(claim: Claim, scene: Scene) -> list[Part]:
+def whatever_the_size(claim: Claim, machine: MachineEvidence) -> list[ClaimPart]:
     """C2: a part for each pair and axis of a sweep that the pair as declared was run beside."""
-    bases = {_apart_from_sweep(arm): arm for arm in augmented_arms(scene.declared)}
-    sweeps: dict[tuple[tuple[object, ...], str], list[Augmented]] = defaultdict(list)
-    for arm in augmented_arms(scene.records):
+    bases = {_apart_from_sweep(arm): arm for arm in augmented_arms(machine.declared)}
+    sweeps: dict[tuple[tuple[object, ...], str], list[AugmentedArm]] = defaultdict(list)
+    for arm in augmented_arms(machine.records):
         axis = dict(arm.setting.variant).get("sweep")
         if axis in AXES and _factor(arm) not in (None, 1.0):
             sweeps[_apart_from_sweep(arm), axis].append(arm)
@@ -31,7 +38,9 @@ def whatever_the_size(claim: Claim, scene: Scene) -> list[Part]:
     ]
 
 
-def _sweep_part(claim: Claim, axis: str, base: Augmented, points: Sequence[Augmented]) -> Part:
+def _sweep_part(
+    claim: Claim, axis: str, base: AugmentedArm, points: Sequence[AugmentedArm]
+) -> ClaimPart:
     before = {seed: each for seed, run in base.runs.items() if (each := fall(run)) is not None}
     measured = [percent(f"share at {axis} 1", over_seeds([each.end for each in before.values()]))]
     harmful, undecided, figures = [], [], []
@@ -58,7 +67,7 @@ def _sweep_part(claim: Claim, axis: str, base: Augmented, points: Sequence[Augme
             harmful.append(name)
         elif not (within(share, SMALL_SHARE) or within(ratio, ROBUST_FACTOR)):
             undecided.append(f"the intervals do not decide at {name}")
-    verdict: Verdict = "held"
+    verdict: ClaimVerdict = "held"
     reason = f"the share stays at most {SMALL_SHARE:.0%}, or within {ROBUST_FACTOR:g} times that of the pair as declared"
     if harmful:
         verdict = "did not hold"
@@ -69,7 +78,7 @@ def _sweep_part(claim: Claim, axis: str, base: Augmented, points: Sequence[Augme
     return part_of(claim, base, axis, verdict, reason, ", ".join(figures), tuple(measured), records)
 
 
-def _apart_from_sweep(arm: Augmented) -> tuple[object, ...]:
+def _apart_from_sweep(arm: AugmentedArm) -> tuple[object, ...]:
     own: Setting = arm.setting
     switches = tuple(item for item in own.variant if item[0] not in ("sweep", "value"))
     where = (
@@ -84,7 +93,7 @@ def _apart_from_sweep(arm: Augmented) -> tuple[object, ...]:
     return (*where, switches, arm.kernels)
 
 
-def _factor(arm: Augmented) -> float | None:
+def _factor(arm: AugmentedArm) -> float | None:
     """The value as a number; None where a stranger's record names something else, which is no point
     of these axes."""
     try:
@@ -93,7 +102,7 @@ def _factor(arm: Augmented) -> float | None:
         return None
 
 
-def _value(arm: Augmented) -> str:
+def _value(arm: AugmentedArm) -> str:
     return dict(arm.setting.variant).get("value", "")
 
 

@@ -26,7 +26,7 @@ Model = Callable[..., Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Samples:
+class Backbones:
     """Backbones drawn, padded to the longest."""
 
     x1: Tensor
@@ -61,7 +61,7 @@ def sample_backbones(
     method: Method = "euler",
     schedule: Schedule = "log",
     batch_size: int = 32,
-) -> Samples:
+) -> Backbones:
     """Backbones of the given ``lengths`` in residues, drawn from noise of ``generator`` on its
     device, ``batch_size`` at once.
 
@@ -77,7 +77,7 @@ def sample_backbones(
     mask = torch.arange(padded, device=device) < torch.tensor(lengths, device=device)[:, None]
     noise = centred(torch.randn(len(lengths), padded, 3, generator=generator, device=device), mask)
     parts = zip(torch.split(noise, batch_size), torch.split(mask, batch_size), strict=True)
-    return Samples(
+    return Backbones(
         torch.cat([integrate(model, x0, exists, times, method) for x0, exists in parts]), mask
     )
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from equivbench.studies.handedness.measuring import Comparison, Handedness
+    from equivbench.studies.handedness.measuring import Handedness, MirrorComparison
 
 
 def register(app: typer.Typer) -> None:
@@ -101,14 +101,14 @@ def handedness(
     typer.echo(_verdict(result))
 
 
-def _row(label: str, part: Comparison) -> list[str]:
+def _row(label: str, part: MirrorComparison) -> list[str]:
     low, high = part.interval()
     interval = f"{low:.4g} to {high:.4g}" if math.isfinite(low) and math.isfinite(high) else "-"
     numbers = (part.native.total, part.mirrored.total, part.difference, part.ratio)
     return [label, *(f"{number:.4g}" for number in numbers), interval]
 
 
-def _as_object(part: Comparison) -> dict[str, Any]:
+def _as_object(part: MirrorComparison) -> dict[str, Any]:
     low, high = part.interval()
     numbers = {
         "native": part.native.total,

@@ -17,7 +17,7 @@ from equivbench.tasks.base import Split, Task
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class MirrorComparison:
     """The board metric on samples as they are (``native``) and on their mirror images, sample by
     sample alike otherwise."""
 
@@ -44,17 +44,18 @@ class Comparison:
 
 
 @dataclass(frozen=True, eq=False)
-class Handedness(Comparison):
+class Handedness(MirrorComparison):
     """What :func:`handedness` finds."""
 
     native: Measurement
     mirrored: Measurement
 
     @property
-    def by(self) -> dict[str, Comparison]:
+    def by(self) -> dict[str, MirrorComparison]:
         """The same by stratum (flow time, element), in the task's order."""
         return {
-            name: Comparison(part, self.mirrored.by[name]) for name, part in self.native.by.items()
+            name: MirrorComparison(part, self.mirrored.by[name])
+            for name, part in self.native.by.items()
         }
 
     @property
@@ -65,7 +66,7 @@ class Handedness(Comparison):
             self.mirrored.objective / self.native.objective if self.native.objective else math.nan
         )
 
-    def resolution(self, part: Comparison) -> float:
+    def resolution(self, part: MirrorComparison) -> float:
         """How far from 1 the ratio of ``part`` may come to lie in a model of O(3), by rounding or
         by interpolation on a grid.
 
@@ -77,14 +78,14 @@ class Handedness(Comparison):
             return math.nan
         return 2 * math.sqrt(max(self.native.allowed, 0.0) * self.native.total / part.native.total)
 
-    def told_apart(self, level: float = 0.95) -> dict[str, Comparison]:
+    def told_apart(self, level: float = 0.95) -> dict[str, MirrorComparison]:
         """The parts (``all`` and the strata) whose ratio differs from 1, by more than the
         resolution.
 
         ``level`` holds for all parts together (Bonferroni): a model of O(3) is found to differ
         anywhere in 1 - level of cases.
         """
-        parts: dict[str, Comparison] = {"all": self, **self.by}
+        parts: dict[str, MirrorComparison] = {"all": self, **self.by}
         each = 1 - (1 - level) / len(parts)
         found = {}
         for name, part in parts.items():

@@ -12,7 +12,7 @@ from claim_evidence import curvature, gradients, landscape, make_shared
 
 from equivbench.records.schema import RunRecord
 from equivbench.studies.claims.evidence import gather_evidence
-from equivbench.studies.claims.findings import Finding
+from equivbench.studies.claims.findings import ClaimFinding
 from equivbench.studies.claims.statements import claim
 from equivbench.studies.claims.verdicts import judge
 from equivbench.studies.gradients.record import Gradients
@@ -22,12 +22,12 @@ from equivbench.studies.record import Estimate
 RUN = make_shared()
 
 
-def easier(*slices: Landscape, records: Sequence[RunRecord] = (RUN,)) -> Finding:
+def easier(*slices: Landscape, records: Sequence[RunRecord] = (RUN,)) -> ClaimFinding:
     (finding,) = judge(gather_evidence(records, landscapes=slices), [claim("C3")])
     return finding
 
 
-def one(equivariance: Curvature, twirled: Curvature, **more: Any) -> Finding:
+def one(equivariance: Curvature, twirled: Curvature, **more: Any) -> ClaimFinding:
     return easier(landscape(RUN, equivariance, twirled, **more))
 
 
@@ -142,7 +142,7 @@ def along(seed: int, tied: float) -> Gradients:
     return gradients(make_shared(seed=seed), points)
 
 
-def follows(*analyses: Gradients) -> Finding:
+def follows(*analyses: Gradients) -> ClaimFinding:
     records = [make_shared(seed=each.seed) for each in analyses]
     (finding,) = judge(gather_evidence(records, gradients=analyses), [claim("C6")])
     return finding

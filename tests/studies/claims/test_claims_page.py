@@ -17,7 +17,7 @@ from equivbench.records.files import write_lines
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import write_record
 from equivbench.studies.claims.evidence import gather_evidence, load_evidence
-from equivbench.studies.claims.findings import Finding, Measurement
+from equivbench.studies.claims.findings import ClaimFigure, ClaimFinding
 from equivbench.studies.claims.headline import budget_rows, headline_rows, make_headline
 from equivbench.studies.claims.page import COLUMNS, claims_rows, measurement_text, render_claims
 from equivbench.studies.claims.statements import CLAIMS, TASKS, claim
@@ -51,7 +51,7 @@ def on(hardware: dict[str, str], records: Sequence[RunRecord]) -> list[RunRecord
     ]
 
 
-def efficiency(records: Sequence[RunRecord]) -> list[Finding]:
+def efficiency(records: Sequence[RunRecord]) -> list[ClaimFinding]:
     return judge(gather_evidence(records), [claim("C5")])
 
 
@@ -131,7 +131,9 @@ def test_trial_runs_other_tasks_and_broken_files_are_left_out_and_said(tmp_path:
         tmp_path / "toy-cpu-2t" / "gradients.jsonl",
     )
     evidence = load_evidence(tmp_path)
-    assert [(scene.preset, len(scene.records)) for scene in evidence.scenes] == [("small", 1)]
+    assert [(machine.preset, len(machine.records)) for machine in evidence.machines] == [
+        ("small", 1)
+    ]
     for said in (
         "2 records of the preset dev or of tasks",
         "broken.json",
@@ -199,16 +201,16 @@ def test_the_headline_stands_on_the_page_at_every_budget_and_fraction() -> None:
 
 
 def test_figures_are_shown_with_unit_interval_and_bound() -> None:
-    assert measurement_text(Measurement("steps", 1234.5, 1000.0, None, "steps")) == (
+    assert measurement_text(ClaimFigure("steps", 1234.5, 1000.0, None, "steps")) == (
         "1,234 steps",
         "1,000 to ..",
     )
-    assert measurement_text(Measurement("share", 4.5, None, None, "%")) == ("4.5%", "-")
-    assert measurement_text(Measurement("s*", 1.03, 1.03, None, "", censored="above")) == (
+    assert measurement_text(ClaimFigure("share", 4.5, None, None, "%")) == ("4.5%", "-")
+    assert measurement_text(ClaimFigure("s*", 1.03, 1.03, None, "", censored="above")) == (
         "> 1.03",
         "1.03 to ..",
     )
-    assert measurement_text(Measurement("none", None, None, None, "s", "why")) == ("-", "-")
+    assert measurement_text(ClaimFigure("none", None, None, None, "s", "why")) == ("-", "-")
 
 
 def test_claims_are_complete_data() -> None:

@@ -11,12 +11,12 @@ from claim_evidence import FALLS, PAIRS, Shares, all_tasks, make_shared
 
 from equivbench.records.schema import RunRecord
 from equivbench.studies.claims.evidence import gather_evidence
-from equivbench.studies.claims.findings import Finding
+from equivbench.studies.claims.findings import ClaimFinding
 from equivbench.studies.claims.statements import CLAIMS, SMALL_PENALTY, claim
 from equivbench.studies.claims.verdicts import judge
 
 
-def found(identity: str, records: Sequence[RunRecord]) -> Finding:
+def found(identity: str, records: Sequence[RunRecord]) -> ClaimFinding:
     (finding,) = judge(gather_evidence(records), [claim(identity)])
     return finding
 

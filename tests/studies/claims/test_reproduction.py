@@ -29,9 +29,9 @@ from equivbench.studies.claims.parts import (
     CLAIMS,
     DEFAULT,
     FULL,
-    Analysis,
-    Part,
-    Training,
+    AnalysisWork,
+    EvidencePart,
+    TrainingWork,
     chosen_parts,
     read_claims,
 )
@@ -83,17 +83,19 @@ def finish(job: Job, status: str = "completed") -> None:
 
 
 @pytest.mark.parametrize("parts", [DEFAULT, FULL], ids=["default", "full"])
-def test_what_an_analysis_needs_is_trained_for_the_same_claims(parts: tuple[Part, ...]) -> None:
+def test_what_an_analysis_needs_is_trained_for_the_same_claims(
+    parts: tuple[EvidencePart, ...],
+) -> None:
     declared = {
         part.work.pair: part
         for part in parts
-        if isinstance(part.work, Training) and part.work.as_declared
+        if isinstance(part.work, TrainingWork) and part.work.as_declared
     }
     for part in parts:
         base = declared[part.work.pair]
-        assert isinstance(base.work, Training)
+        assert isinstance(base.work, TrainingWork)
         assert set(part.claims) <= set(base.claims), part.title
-        if isinstance(part.work, Analysis):
+        if isinstance(part.work, AnalysisWork):
             arms = base.work.arms or [arm.name for arm in PAIRS.get(part.work.pair).contestants]
             assert part.work.arm in arms
     assert {claim for part in parts for claim in part.claims} == set(CLAIMS)
@@ -101,7 +103,9 @@ def test_what_an_analysis_needs_is_trained_for_the_same_claims(parts: tuple[Part
 
 def test_the_whole_holds_every_built_in_pair_and_every_part_of_the_default() -> None:
     trained = {
-        part.work.pair for part in FULL if isinstance(part.work, Training) and part.work.as_declared
+        part.work.pair
+        for part in FULL
+        if isinstance(part.work, TrainingWork) and part.work.as_declared
     }
     assert trained == {
         name for name, entry in PAIRS.entries().items() if entry.origin == "equivbench"
@@ -334,13 +338,13 @@ def test_a_results_folder_that_cannot_be_written_is_said_before_anything_starts(
 GATHER = """
 from dataclasses import asdict
 import json, sys
-from equivbench.studies.claims.parts import Analysis, Part, Training
+from equivbench.studies.claims.parts import AnalysisWork, EvidencePart, TrainingWork
 from equivbench.studies.claims.reproduction import ReproduceRequest, gather, make_reproduction
 from equivbench.execution.executors import Callback
 parts = [
-    Part("base", ("C6",), Training("toy/slow")),
-    Part("half", ("C2",), Training("toy/plain", ("augmented",), "data", ("0.5",))),
-    Part("gradients", ("C6",), Analysis("gradients", "toy/slow")),
+    EvidencePart("base", ("C6",), TrainingWork("toy/slow")),
+    EvidencePart("half", ("C2",), TrainingWork("toy/plain", ("augmented",), "data", ("0.5",))),
+    EvidencePart("gradients", ("C6",), AnalysisWork("gradients", "toy/slow")),
 ]
 request = ReproduceRequest(preset="dev", budget="400steps", seeds=(0,), device="cpu", threads=1)
 before = make_reproduction(request, parts)
