@@ -6,8 +6,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,11 +16,9 @@ from equivbench.cli import exit_codes
 
 if TYPE_CHECKING:
     from equivbench.gate.compare import Judgement
-    from equivbench.gate.metrics import Thresholds
     from equivbench.gate.samples import Side
 
-Format = Literal["text", "json", "github"]
-FORMATS: tuple[Format, ...] = ("text", "json", "github")
+CheckFormat = Literal["text", "json", "github"]
 CODES = {
     "dirty": exit_codes.USAGE,
     "incomparable": exit_codes.INCOMPARABLE,
@@ -42,136 +41,101 @@ def check(
     baseline: Annotated[
         str,
         typer.Argument(
-            help="Records or samples (file or folder); with --interleave a git revision."
+            help="Run records or samples to compare with (a file or a folder); with --interleave "
+            "a git revision."
         ),
     ],
-    candidate: Annotated[str, typer.Argument(help="The same of what is to be judged.")],
+    candidate: Annotated[
+        str, typer.Argument(help="The records, samples or revision that are judged.")
+    ],
     interleave: Annotated[
         bool,
         typer.Option(
             "--interleave",
-            help="Measure two revisions of this repository here, in alternation, and compare.",
+            help="Measure two revisions of this repository on this machine, in alternation, and "
+            "compare them.",
         ),
     ] = False,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="METRIC:PERCENT", help="Threshold of a metric (default 5); may be repeated."
+            metavar="METRIC:PERCENT",
+            help="Change of a metric, in percent, that counts (default: 5). The option may be "
+            "repeated.",
         ),
     ] = None,
-    output: Annotated[str, typer.Option("--format", help="text, json or github.")] = "text",
+    format: Annotated[
+        CheckFormat,
+        typer.Option(
+            "--format",
+            help="Output format; github adds annotations and a table on the summary page of a "
+            "workflow run.",
+        ),
+    ] = "text",
     strict: Annotated[
-        bool, typer.Option("--strict", help="An inconclusive benchmark fails the check (exit 5).")
+        bool,
+        typer.Option("--strict", help="Let an inconclusive benchmark fail the check (exit 5)."),
     ] = False,
     allow_dirty: Annotated[
         bool, typer.Option("--allow-dirty", help="Accept uncommitted changes.")
     ] = False,
-    rounds: Annotated[int, typer.Option(help="With --interleave: fresh processes a side.")] = 10,
+    rounds: Annotated[
+        int, typer.Option(help="With --interleave: number of fresh processes for each revision.")
+    ] = 10,
     seconds: Annotated[
-        float, typer.Option(help="With --interleave: seconds a benchmark in each process.")
+        float,
+        typer.Option(help="With --interleave: seconds to measure each benchmark in each process."),
     ] = 0.4,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="With --interleave: benchmarks that match this pattern (*, ?)."),
+        typer.Option(
+            help="With --interleave: measure only the benchmarks whose name matches this pattern "
+            "(*, ?)."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="With --interleave: keep baseline.jsonl and candidate.jsonl here."),
+        typer.Option(
+            help="With --interleave: write the samples to baseline.jsonl and candidate.jsonl in "
+            "this folder."
+        ),
     ] = None,
 ) -> None:
-    """Compare run records or kernel samples, or with --interleave two revisions.
+    """Compare two sets of run records or kernel samples, or two revisions with --interleave.
 
-    Exits 0: unchanged or improved; 1: a regression; 2: uncommitted changes; 3: missing, failed or
-    empty; 4: incomparable; 5 (with --strict): inconclusive. A change counts where it exceeds 5% and
-    three noise floors and the 99% bound agrees.
+    A change counts where it exceeds the threshold and three noise floors and the 99% bound agrees.
+    The exit code is 0 if nothing got worse, 1 for a regression, 2 for uncommitted changes, 3 for
+    what is missing, failed or empty, 4 for what cannot be compared, and 5 (with --strict) for what
+    is inconclusive.
     """
-    from equivbench.errors import UsageError, unknown_name
+    from equivbench.errors import UsageError
+    from equivbench.gate.compare import compare
+    from equivbench.gate.interleave import InterleaveRequest
+    from equivbench.gate.interleave import interleave as measure_both
     from equivbench.gate.metrics import GATED, Thresholds
+    from equivbench.gate.noise import committed_floors
+    from equivbench.gate.reading import read_side
 
-    if output not in FORMATS:
-        raise unknown_name("format", output, FORMATS)
     thresholds = Thresholds.parse(fail_on or [], GATED)
     if not interleave and (only or out is not None):
         raise UsageError(
             "--only and --out belong to --interleave; stored samples are compared as they are"
         )
+    sides: tuple[Side, Side]
     if interleave:
-        sides = _measure(baseline, candidate, rounds, seconds, only or [], out, allow_dirty)
+        request = InterleaveRequest(
+            baseline, candidate, rounds, seconds, tuple(only or ()), allow_dirty
+        )
+        sides = measure_both(request, progress=lambda line: typer.echo(line, err=True), out=out)
     else:
-        sides = _read(baseline, candidate, thresholds)
-    raise typer.Exit(
-        _report(sides, thresholds, output, strict, allow_dirty, f"{baseline} against {candidate}")
-    )
-
-
-def _read(baseline: str, candidate: str, thresholds: Thresholds) -> tuple[Side, Side]:
-    from equivbench.gate.reading import read_side
-
-    return read_side(Path(baseline), thresholds.named), read_side(Path(candidate), thresholds.named)
-
-
-def _measure(
-    baseline: str,
-    candidate: str,
-    rounds: int,
-    seconds: float,
-    only: list[str],
-    out: Path | None,
-    allow_dirty: bool,
-) -> tuple[Side, Side]:
-    from equivbench.gate.interleave import InterleaveRequest, interleave
-
-    request = InterleaveRequest(
-        baseline,
-        candidate,
-        rounds=rounds,
-        seconds=seconds,
-        only=tuple(only),
-        allow_dirty=allow_dirty,
-    )
-    return interleave(request, progress=lambda line: typer.echo(line, err=True), out=out)
-
-
-def _report(
-    sides: tuple[Side, Side],
-    thresholds: Thresholds,
-    output: str,
-    strict: bool,
-    allow_dirty: bool,
-    title: str,
-) -> int:
-    """Print the comparison and return the exit code."""
-    from equivbench.cli.output import message, print_json, print_table
-    from equivbench.gate.compare import compare
-    from equivbench.gate.noise import committed_floors
-    from equivbench.report.gate import (
-        gate_table,
-        subject,
-        summary_line,
-        workflow_commands,
-        worst_first,
-    )
-    from equivbench.report.render import to_markdown
-
+        first, second = Path(baseline), Path(candidate)
+        sides = read_side(first, thresholds.named), read_side(second, thresholds.named)
     judgements = compare(
         *sides, thresholds=thresholds, floors=committed_floors(), allow_dirty=allow_dirty
     )
     code = exit_code(judgements, strict)
-    if code:
-        worst = worst_first(judgements)[0]
-        message("error", f"{summary_line(judgements)}; first {subject(worst)}: {worst.reason}")
-    if output == "json":
-        print_json({"exit_code": code, "benchmarks": list(map(_plain, worst_first(judgements)))})
-        return code
-    print_table(gate_table(judgements))
-    sys.stdout.write(summary_line(judgements) + "\n")
-    if output == "github":
-        sys.stdout.write("".join(f"{line}\n" for line in workflow_commands(judgements, strict)))
-        page = os.environ.get("GITHUB_STEP_SUMMARY")
-        if page:
-            with open(page, "a", encoding="utf-8") as file:
-                file.write(to_markdown(gate_table(judgements, f"equivbench check: {title}")))
-    return code
+    _print(judgements, code, format, strict, f"equivbench check: {baseline} against {candidate}")
+    raise typer.Exit(code)
 
 
 def exit_code(judgements: Sequence[Judgement], strict: bool) -> int:
@@ -182,7 +146,32 @@ def exit_code(judgements: Sequence[Judgement], strict: bool) -> int:
     )
 
 
-def _plain(judgement: Judgement) -> dict[str, Any]:
-    from dataclasses import asdict
+def _print(
+    judgements: Sequence[Judgement], code: int, output: CheckFormat, strict: bool, title: str
+) -> None:
+    from equivbench.cli.output import message, print_json, print_table
+    from equivbench.report.gate import (
+        gate_table,
+        subject,
+        summary_line,
+        workflow_commands,
+        worst_first,
+    )
+    from equivbench.report.render import to_markdown
 
-    return asdict(judgement)
+    ordered = worst_first(judgements)
+    if code:
+        worst = ordered[0]
+        message("error", f"{summary_line(judgements)}; first {subject(worst)}: {worst.reason}")
+    if output == "json":
+        print_json({"exit_code": code, "benchmarks": [asdict(each) for each in ordered]})
+        return
+    print_table(gate_table(judgements))
+    typer.echo(summary_line(judgements))
+    if output == "github":
+        for line in workflow_commands(judgements, strict):
+            sys.stdout.write(f"{line}\n")
+        page = os.environ.get("GITHUB_STEP_SUMMARY")
+        if page:
+            with open(page, "a", encoding="utf-8") as file:
+                file.write(to_markdown(gate_table(judgements, title)))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 if TYPE_CHECKING:
     from equivbench.execution.models import FoundModel
     from equivbench.measure.measurement import Measurement, Part
+    from equivbench.report.table import Table
+
+MeasuredGroup = Literal["so3", "octahedral"]
 
 
 def register(app: typer.Typer) -> None:
@@ -24,22 +27,35 @@ def measure(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A run's record, id or checkpoint, package.module:attribute (a module, or a callable that returns one), "
-            "or a registered name.",
+            help="A run's record, id or checkpoint, package.module:attribute (a module, or a "
+            "callable that returns one), or a registered name.",
         ),
     ],
-    task: Annotated[str | None, typer.Option(help="The task; a run knows its own.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task to measure on (default: the one of the run).")
+    ] = None,
     rotations: Annotated[
-        int, typer.Option(help="Draws per sample; 24 with octahedral is the whole group, exactly.")
+        int,
+        typer.Option(
+            help="Number of rotations drawn for each sample; 24 with octahedral is the whole "
+            "group, whose averages are exact."
+        ),
     ] = 4,
-    group: Annotated[str, typer.Option(help="so3 or octahedral.")] = "so3",
-    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    group: Annotated[
+        MeasuredGroup, typer.Option(help="Group that rotations are drawn from.")
+    ] = "so3",
+    split: Annotated[
+        str, typer.Option(help="Split to measure on: test, validation or train.")
+    ] = "test",
     seed: Annotated[int, typer.Option(help="Seed of rotations and noise.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device to run on: auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """How much of a model's error comes from breaking the symmetry, with an interval and the
-    numerical floor."""
+    """Measure how much of a model's error comes from breaking the symmetry.
+
+    The share is given with an interval, and beside the floor, the share that rounding alone would
+    show.
+    """
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.errors import UsageError
     from equivbench.execution.machine import resolve_device
@@ -47,8 +63,6 @@ def measure(
     from equivbench.measure.equivariance import measure_equivariance
     from equivbench.registry import TASKS, resolve
 
-    if group not in ("so3", "octahedral"):
-        raise UsageError(f"--group {group!r} is not one of so3, octahedral")
     if rotations < 2:
         raise UsageError(
             f"--rotations must be at least 2, not {rotations}: one rotation shows no difference"
@@ -65,7 +79,7 @@ def measure(
             name,
             split=split,
             rotations=rotations,
-            group="octahedral" if group == "octahedral" else "so3",
+            group=group,
             seed=seed,
             device=where,
             requires=found.requires,
@@ -75,13 +89,10 @@ def measure(
     if found.untrained:
         message("note", f"{model} has random weights: this measures its symmetry, not its accuracy")
     if as_json:
-        print_json(_as_object(found, name, split, rotations, measured))
+        asked = {"model": found.name, "task": name, "split": split, "rotations": rotations}
+        print_json({**asked, **_as_object(found, measured)})
         return
-    unit = resolve(TASKS.get(name).factory)().board_unit
-    print_table(
-        ["rows", f"total {unit}", "twirled", "equivariance", "share", "95% interval", "floor"],
-        [_row(label, part) for label, part in {"all": measured, **measured.by}.items()],
-    )
+    print_table(_table(measured, resolve(TASKS.get(name).factory)().board_unit))
     typer.echo(f"explained {measured.explained:.4f} of the baseline; {_verdict(found, measured)}")
 
 
@@ -98,29 +109,25 @@ def task_of(found: FoundModel, model: str, task: str | None) -> str:
     return task
 
 
-def _as_object(
-    found: FoundModel, task: str, split: str, rotations: int, measured: Measurement
-) -> dict[str, Any]:
+def _as_object(found: FoundModel, measured: Measurement) -> dict[str, Any]:
     """The measurement as in a run record, with intervals and the verdict."""
     import msgspec
 
+    from equivbench.measure.verification import is_verified
+
     test = msgspec.to_builtins(measured.to_record())
     for label, part in measured.by.items():
-        test["by"][label] |= _extra(part)
+        test["by"][label] |= _interval_and_floor(part)
     return {
-        "model": found.name,
-        "task": task,
-        "split": split,
-        "rotations": rotations,
         "symmetry": found.symmetry,
         "symmetry_verified": _verified(found, measured),
-        "at_floor": _at_floor(measured),
+        "at_floor": is_verified(measured),
         **test,
-        **_extra(measured),
+        **_interval_and_floor(measured),
     }
 
 
-def _extra(part: Part) -> dict[str, Any]:
+def _interval_and_floor(part: Part) -> dict[str, Any]:
     interval = part.interval()
     floor = part.floor if part.floor is not None and math.isfinite(part.floor) else None
     return {
@@ -129,32 +136,46 @@ def _extra(part: Part) -> dict[str, Any]:
     }
 
 
-def _row(label: str, part: Part) -> list[str]:
-    low, high = part.interval()
-    interval = f"{low:.3g} to {high:.3g}" if math.isfinite(low) and math.isfinite(high) else "-"
-    numbers = (part.total, part.twirled, part.equivariance, part.share)
-    floor = "-" if part.floor is None else f"{part.floor:.1e}"
-    return [label, *(f"{number:.4g}" for number in numbers), interval, floor]
+def _table(measured: Measurement, unit: str) -> Table:
+    """A row for all samples and one for each part of them."""
+    from equivbench.report.table import Column, Table
+
+    columns = [
+        Column("rows", key=True),
+        Column("total", "number", unit=unit, digits=4),
+        Column("twirled", "number", digits=4),
+        Column("equivariance", "number", digits=4),
+        Column("share", "number", heading="share (95% interval)", digits=4),
+        Column("floor", "number", digits=2),
+    ]
+    parts = {"all": measured, **measured.by}
+    return Table("", columns, [(label, *_cells(part)) for label, part in parts.items()])
 
 
-def _at_floor(measured: Measurement) -> bool:
-    from equivbench.measure.verification import is_verified
+def _cells(part: Part) -> tuple[Any, ...]:
+    from equivbench.gap.intervals import Quantity
 
-    return is_verified(measured)
+    low, high = (end if math.isfinite(end) else None for end in part.interval())
+    share = Quantity(part.share, low, high) if math.isfinite(part.share) else None
+    return part.total, part.twirled, part.equivariance, share, part.floor
 
 
 def _verified(found: FoundModel, measured: Measurement) -> bool | None:
     """Whether the declared symmetry holds; None where none is declared, or the group measured is
     larger than it."""
-    from equivbench.measure.verification import covers
+    from equivbench.measure.verification import covers, is_verified
 
     if found.symmetry is None or not covers(found.symmetry, measured.group):
         return None
-    return _at_floor(measured)
+    return is_verified(measured)
 
 
 def _verdict(found: FoundModel, measured: Measurement) -> str:
+    from equivbench.measure.verification import is_verified
+
     verified = _verified(found, measured)
     if verified is None:
-        return f"the share is {'at' if _at_floor(measured) else 'above'} its numerical floor for {measured.group}"
-    return f"the declared symmetry {found.symmetry} {'holds' if verified else 'DOES NOT HOLD'} under {measured.group}"
+        where = "at" if is_verified(measured) else "above"
+        return f"the share is {where} its numerical floor for {measured.group}"
+    verdict = "holds" if verified else "DOES NOT HOLD"
+    return f"the declared symmetry {found.symmetry} {verdict} under {measured.group}"

@@ -30,38 +30,35 @@ def register(app: typer.Typer) -> None:
 
 def validate(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH ...", help="Results folders or files.")
+        list[Path], typer.Argument(metavar="PATH ...", help="Folders or files of results.")
     ],
     json: Annotated[
-        bool, typer.Option("--json", help="Print a list of {path, valid, problems, remarks}.")
+        bool,
+        typer.Option("--json", help="Print a list of {path, valid, problems, remarks}."),
     ] = False,
 ) -> None:
-    """Check a folder of results: schema, plausibility, hostile content; kernel samples and analyses
-    too (docs/submitting.md).
+    """Validate an untrusted results folder.
 
-    Exits 3 if a file is missing, invalid or implausible, 4 if a record follows another version of
-    the rules.
+    Every run record, kernel sample and analysis is checked against its schema, against the rules of
+    plausibility and for hostile content (docs/submitting.md). The exit code is 3 if a file is
+    missing, invalid or implausible, and 4 if a record follows another version of the rules.
     """
     from equivbench.records.submission import review
 
     reports = review(paths)
+    invalid = sum(not report.valid for report in reports)
     if json:
         print_json([_plain(report) for report in reports])
     else:
         for report in reports:
             for text in report.problems:
-                sys.stdout.write(f"{report.path}: {text}\n")
+                typer.echo(f"{report.path}: {text}")
             for text in report.remarks:
-                sys.stdout.write(f"{report.path}: remark: {text}\n")
-        sys.stdout.write(
-            f"{_count(reports)}, {sum(not report.valid for report in reports)} invalid\n"
-        )
+                typer.echo(f"{report.path}: remark: {text}")
+        typer.echo(f"{_count(reports)}, {invalid} invalid")
     code = exit_codes.overall(code for report in reports for code in report.exit_codes)
     if code:
-        message(
-            "error",
-            f"{sum(not report.valid for report in reports)} of {len(reports)} files are not valid",
-        )
+        message("error", f"{invalid} of {len(reports)} files are not valid")
     raise typer.Exit(code)
 
 
@@ -75,12 +72,11 @@ def _plain(report: Report) -> dict[str, Any]:
 
 
 def _count(reports: list[Report]) -> str:
+    """``70 records and 2 other files``."""
     records = sum(report.path.endswith(".json") for report in reports)
     others = len(reports) - records
-    counts = [f"{records} {'record' if records == 1 else 'records'}"]
-    return " and ".join(
-        [*counts, *([f"{others} other {'file' if others == 1 else 'files'}"] if others else [])]
-    )
+    text = f"{records} record{'s' * (records != 1)}"
+    return f"{text} and {others} other file{'s' * (others != 1)}" if others else text
 
 
 def schema() -> None:
