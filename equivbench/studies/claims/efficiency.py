@@ -10,7 +10,8 @@ from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Setting
 from equivbench.records.schema import RunRecord
-from equivbench.report.gaps import duration, headline, setting, show
+from equivbench.report.gaps import headline, setting
+from equivbench.report.text import percent_text, quantity_text, seconds_text
 from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.findings import (
     ClaimFigure,
@@ -90,7 +91,7 @@ def _part(
         subject=f"{gap.task}/{gap.pair}, {setting(gap)}",
         verdict=verdict,
         reason=reason,
-        detail=f"{show(gap.loss_ratio)} at {duration(gap.budget['limit'])}{_turns(chosen)}",
+        detail=f"{quantity_text(gap.loss_ratio)} at {seconds_text(gap.budget['limit'], 2)}{_turns(chosen)}",
         measurements=tuple(measured),
         published=claim.published_on(gap.task),
         runs=distinct(map(run_name, records)),
@@ -112,7 +113,7 @@ def _turns(each: Headline) -> str:
     """Where the lead changes hands, in short."""
     changes = [] if each.steady is None else each.steady.changes
     places = [
-        f"to {change.to} at {duration(change.seconds.value)}"
+        f"to {change.to} at {seconds_text(change.seconds.value, 2)}"
         for change in changes
         if change.seconds.value is not None
     ]
@@ -142,7 +143,7 @@ def _changes(each: Headline, what: str) -> list[ClaimFigure]:
 
 
 def _explained(part: float | None) -> str:
-    return "" if part is None else f", {part:.0%} explained"
+    return "" if part is None else f", {percent_text(part, 2)} explained"
 
 
 def _apart_from_budget(gap: PairGap) -> str:

@@ -12,31 +12,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from equivbench.budget import Budget
 from equivbench.gap.efficiency import MeasuredGap, PairGap, measure_gaps
 from equivbench.gap.intervals import UNKNOWN
 from equivbench.gap.leads import Course, LeadChange, follow
 from equivbench.gap.pairing import Contestant, MatchedRuns
 from equivbench.gap.power_laws import CurveScaling, fit_within_run
 from equivbench.records.schema import RunRecord
-from equivbench.report.gaps import OTHER, duration, headline, show, turn_text
-
-COLUMNS = (
-    "pair",
-    "hardware",
-    "device-hours",
-    "data",
-    "loss ratio",
-    "ahead",
-    "s* of the other",
-    "lead changes at",
-    "seeds",
+from equivbench.report.gaps import (
+    OTHER,
+    budget_text,
+    headline,
+    kernels_text,
+    seeds_text,
+    turn_text,
+    variant_text,
 )
-BUDGET_COLUMNS = ("pair", "hardware", "data", "budget", "device-hours", "loss ratio", "ahead")
-PARTS = (16, 4, 1)
-"""The budgets of :func:`budget_rows`: the longest one divided by these."""
+from equivbench.report.table import Amount, Cell, Column, Table
+from equivbench.report.text import percent_text, quantity_text, seconds_text
+
+BUDGET_DIVISORS = (16, 4, 1)
+"""The budgets of :func:`budget_table`: the longest one divided by these."""
 DATA = "data"
 """The sweep whose points are fractions of the training split."""
+_SWEPT = ("sweep", "value")
+"""What the variant of a point of a sweep has beside the options of the task."""
 
 
 @dataclass(frozen=True)
@@ -98,46 +97,77 @@ def make_headline(records: Sequence[RunRecord]) -> list[Headline]:
     return sorted((_headline(each) for each in measure_gaps(taking_part)), key=_order)
 
 
-def headline_rows(headlines: Sequence[Headline]) -> list[tuple[str, ...]]:
-    """A row per headline under :data:`COLUMNS`.
+_KEYS = (
+    Column("pair", key=True),
+    Column("kernels", key=True),
+    Column("preset", key=True),
+    Column("options", key=True, show="filled"),
+    Column("hardware", key=True),
+    Column("data", key=True),
+)
+"""What tells the rows of both tables apart."""
+
+
+def headline_table(headlines: Sequence[Headline]) -> Table:
+    """A row for each headline.
 
     A lead that the interval shows but the rules do not let be claimed (seeds, Holm) is in brackets;
     what rests on the estimate alone has a question mark.
     """
-    return [_row(each) for each in headlines]
+    columns = (
+        *_KEYS,
+        Column("budget", key=True),
+        Column("device-hours"),
+        Column("loss ratio", kind="number"),
+        Column("ahead"),
+        Column("s* of the other", kind="number"),
+        Column("lead changes at"),
+        Column("seeds"),
+    )
+    rows = []
+    for each in headlines:
+        gap, found = each.gap, headline(each.gap)
+        rows.append(
+            (
+                *_key_cells(each),
+                budget_text(gap),
+                None if each.seconds is None else _hours(each, each.seconds),
+                gap.loss_ratio,
+                None if found is None else _ahead(gap, OTHER[found[0]]),
+                None if found is None else found[1].steady,
+                changes_text(each),
+                seeds_text(gap.n_seeds - gap.n_diverged, gap.n_seeds),
+            )
+        )
+    return Table("", columns, rows)
 
 
-def budget_rows(headlines: Sequence[Headline]) -> list[tuple[str, ...]]:
-    """Rows under :data:`BUDGET_COLUMNS`: the loss ratio of each headline at budgets a factor of
-    four apart, shortest first.
+def budget_table(headlines: Sequence[Headline]) -> Table:
+    """The loss ratio of each headline at budgets a factor of four apart, shortest first.
 
     The arm ahead is the one that the interval at that budget says, in brackets because it is no
     claimed lead. Budgets before the first evaluation are left out, and headlines without step
     times.
     """
-    rows: list[tuple[str, ...]] = []
+    columns = (
+        *_KEYS,
+        Column("budget", kind="seconds", digits=2, key=True),
+        Column("device-hours"),
+        Column("loss ratio", kind="number"),
+        Column("ahead"),
+    )
+    rows = []
     for each in headlines:
         if each.steady is None or each.seconds is None:
             continue
-        for part in PARTS:
-            seconds = each.seconds / part
+        for divisor in BUDGET_DIVISORS:
+            seconds = each.seconds / divisor
             ratio = each.steady.at(seconds)
             if ratio != UNKNOWN:
                 ahead = each.steady.ahead(seconds)
-                hours = f"{seconds / 3600:.3g} {each.hardware}-h"
                 leader = "not decided" if ahead is None else f"({ahead})"
-                rows.append(
-                    (
-                        _name(each.gap),
-                        _hardware(each),
-                        _data(each),
-                        duration(seconds),
-                        hours,
-                        show(ratio),
-                        leader,
-                    )
-                )
-    return rows
+                rows.append((*_key_cells(each), seconds, _hours(each, seconds), ratio, leader))
+    return Table("", columns, rows)
 
 
 def changes_text(each: Headline) -> str:
@@ -146,15 +176,15 @@ def changes_text(each: Headline) -> str:
         return "-"
     first, last = each.steady.seconds[0], each.steady.seconds[-1]
     if not each.steady.changes:
-        return f"never from {duration(first)} to {duration(last)}"
+        return f"never from {seconds_text(first, 2)} to {seconds_text(last, 2)}"
     return "; ".join(change_text(change, each.explained(change)) for change in each.steady.changes)
 
 
 def change_text(change: LeadChange, explained: float | None) -> str:
-    """``12 s (9 s to 17 s) to equivariant, 31% explained``; an open end as ``..``, and ``?`` unless
-    the intervals decide it."""
+    """``12 s (9.0 s to 17 s) to equivariant, 31% explained``, with ``?`` unless the intervals decide
+    it."""
     text = f"{turn_text(change.seconds)} to {change.to}"
-    return text if explained is None else f"{text}, {explained:.0%} explained"
+    return text if explained is None else f"{text}, {percent_text(explained, 2)} explained"
 
 
 def scaling_text(each: Headline) -> str:
@@ -163,14 +193,17 @@ def scaling_text(each: Headline) -> str:
         return f"no scaling fit: {each.unfitted}"
     fits = each.scaling
     falls = ", ".join(
-        f"{arm} seconds^-{show(fall.exponent, digits=2)}"
+        f"{arm} seconds^-{quantity_text(fall.exponent, 2)}"
         for arm, fall in (("equivariant", fits.equivariant), ("augmented", fits.augmented))
     )
-    text = f"from {duration(fits.since)} to {duration(fits.until)} the loss falls as: {falls}"
+    text = f"from {seconds_text(fits.since, 2)} to {seconds_text(fits.until, 2)} the loss falls as: {falls}"
     if fits.extrapolated is None:
         return f"{text}; nothing extrapolated: {fits.reason}"
     where = turn_text(fits.extrapolated.log_seconds.map(math.exp))
-    return f"{text}; extrapolated, not measured: the lead would go to the {fits.extrapolated.to} arm at {where}"
+    return (
+        f"{text}; extrapolated, not measured: "
+        f"the lead would go to the {fits.extrapolated.to} arm at {where}"
+    )
 
 
 def _headline(weighed: MeasuredGap) -> Headline:
@@ -245,31 +278,21 @@ def _other(arm: Contestant) -> Contestant:
     return "augmented" if arm == "equivariant" else "equivariant"
 
 
-def _row(each: Headline) -> tuple[str, ...]:
+def _key_cells(each: Headline) -> tuple[Cell, ...]:
     gap = each.gap
-    found = headline(gap)
-    finished = (
-        f"{gap.n_seeds - gap.n_diverged} of {gap.n_seeds}" if gap.n_diverged else str(gap.n_seeds)
-    )
+    options = {name: value for name, value in gap.variant.items() if name not in _SWEPT}
     return (
-        _name(gap),
-        _hardware(each),
-        "-" if each.device_hours is None else f"{each.device_hours:.3g} {each.hardware}-h",
-        _data(each),
-        show(gap.loss_ratio),
-        "-" if found is None else _ahead(gap, OTHER[found[0]]),
-        "-" if found is None else show(found[1].steady),
-        changes_text(each),
-        finished,
+        f"{gap.task}/{gap.pair}",
+        kernels_text(gap),
+        gap.preset,
+        variant_text(options),
+        f"{gap.machine_key} ({each.hardware})",
+        None if each.fraction is None else f"{each.fraction:.3g}",
     )
 
 
-def _hardware(each: Headline) -> str:
-    return f"{each.gap.machine_key} ({each.hardware})"
-
-
-def _data(each: Headline) -> str:
-    return "-" if each.fraction is None else f"{each.fraction:.3g}"
+def _hours(each: Headline, seconds: float) -> Amount:
+    return Amount(seconds / 3600, f"{each.hardware}-h")
 
 
 def _ahead(gap: PairGap, leader: str) -> str:
@@ -278,16 +301,3 @@ def _ahead(gap: PairGap, leader: str) -> str:
     if gap.lead.arm is not None:
         return gap.lead.arm
     return f"({leader})" if gap.behind is not None else f"({leader}?)"
-
-
-def _name(gap: PairGap) -> str:
-    """The pair, and what tells its rows apart."""
-    switches = [
-        f"{name} {value}"
-        for name, value in sorted(gap.variant.items())
-        if name not in ("sweep", "value")
-    ]
-    kernels = " / ".join(dict.fromkeys(gap.kernels.values()))
-    budget = Budget(gap.budget["kind"], gap.budget["limit"]).text
-    details = ", ".join([gap.preset, budget, *switches, kernels])
-    return f"{gap.task}/{gap.pair} ({details})"

@@ -5,36 +5,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from equivbench.report.render import markdown_text
-from equivbench.report.text import printable
+from equivbench.gap.intervals import Quantity
+from equivbench.report.gaps import kernels_text
+from equivbench.report.render import markdown_text, to_markdown
+from equivbench.report.table import Column, Table
+from equivbench.report.text import printable, quantity_text
 from equivbench.studies.claims.findings import ClaimFigure, ClaimFinding, ClaimPart, distinct
 from equivbench.studies.claims.headline import (
-    BUDGET_COLUMNS,
     Headline,
-    budget_rows,
-    headline_rows,
+    budget_table,
+    headline_table,
     scaling_text,
 )
-from equivbench.studies.claims.headline import COLUMNS as HEADLINE_COLUMNS
 from equivbench.studies.claims.statements import CLAIMS, CURVES, PAPER, Claim, claim
 
-COLUMNS = ("claim", "", "hardware", "preset", "verdict", "why")
-MEASURED_COLUMNS = ("", "measured", "95% interval", "")
 
-
-def claims_rows(findings: Sequence[ClaimFinding]) -> list[tuple[str, ...]]:
-    """A row under ``COLUMNS`` for each finding."""
-    return [
+def claims_table(findings: Sequence[ClaimFinding]) -> Table:
+    """A row for each finding."""
+    columns = (
+        Column("claim", key=True),
+        Column("title", heading=" "),
+        Column("hardware", key=True),
+        Column("preset", key=True),
+        Column("verdict"),
+        Column("why"),
+    )
+    rows = [
         (
             each.claim,
             claim(each.claim).title,
             _hardware(each),
-            each.preset or "-",
+            each.preset,
             each.verdict,
             each.reason,
         )
         for each in findings
     ]
+    return Table("", columns, rows)
+
+
+def figure_text(figure: ClaimFigure) -> str:
+    """The figure with its interval and unit; ``-`` where nothing was measured."""
+    quantity = Quantity(figure.value, figure.low, figure.high, figure.censored)
+    if figure.unit == "%":
+        return quantity_text(quantity.map(lambda value: value / 100), kind="percent")
+    unit = "" if figure.value is None else f" {figure.unit}".rstrip()
+    return quantity_text(quantity) + unit
 
 
 def render_claims(
@@ -54,7 +70,7 @@ def render_claims(
         " anything was measured, and every verdict follows from the records alone: `equivbench reproduce --report-only` makes"
         " this page from them, `equivbench reproduce` makes the records.",
         "",
-        *_table(COLUMNS, claims_rows(findings)),
+        *_lines(claims_table(findings)),
         "",
         "Not measured means just that. A CPU's time is never read as a GPU's, and no two machines or presets are mixed.",
     ]
@@ -70,24 +86,6 @@ def render_claims(
     return "\n".join(lines) + "\n"
 
 
-def measurement_text(measurement: ClaimFigure) -> tuple[str, str]:
-    """The value with its unit (``> 3`` for a bound), and its interval; ``-`` where there is none,
-    ``..`` for an open end."""
-    if measurement.value is None:
-        return "-", "-"
-    sign = {"above": "> ", "below": "< ", None: ""}[measurement.censored]
-    value = (
-        sign
-        + _number(measurement.value)
-        + ("%" if measurement.unit == "%" else f" {measurement.unit}".rstrip())
-    )
-    if measurement.low is None and measurement.high is None:
-        return value, "-"
-    return value, " to ".join(
-        ".." if end is None else _number(end) for end in (measurement.low, measurement.high)
-    )
-
-
 def _headline(headlines: Sequence[Headline]) -> list[str]:
     timed = [each for each in headlines if each.steady is not None]
     return [
@@ -98,22 +96,20 @@ def _headline(headlines: Sequence[Headline]) -> list[str]:
         " lead; with a question mark by the estimate alone. s* is how much faster the other arm would have to be to tie. An hour"
         " is one of the whole machine: CPU-h are no GPU-h.",
         "",
-        *_table(HEADLINE_COLUMNS, headline_rows(headlines)),
+        *_lines(headline_table(headlines)),
         "",
         "At smaller budgets, read off the same curves (constant rate with averaged weights, so that each point is the result of"
         " that budget, up to tuning):",
         "",
-        *_table(BUDGET_COLUMNS, budget_rows(timed)),
+        *_lines(budget_table(timed)),
         "",
         *(f"- {_text(_of(each))}: {_text(scaling_text(each))}" for each in timed),
     ]
 
 
 def _of(each: Headline) -> str:
-    kernels = " / ".join(dict.fromkeys(each.gap.kernels.values()))
-    return f"{each.gap.task}/{each.gap.pair}, kernels {kernels}" + (
-        "" if each.fraction is None else f", data {each.fraction:.3g}"
-    )
+    data = "" if each.fraction is None else f", data {each.fraction:.3g}"
+    return f"{each.gap.task}/{each.gap.pair}, kernels {kernels_text(each.gap)}{data}"
 
 
 def _section(each: Claim, findings: Sequence[ClaimFinding]) -> list[str]:
@@ -153,25 +149,25 @@ def _section(each: Claim, findings: Sequence[ClaimFinding]) -> list[str]:
 
 
 def _part(part: ClaimPart) -> list[str]:
-    rows = [(each.what, *measurement_text(each), each.note) for each in part.measurements]
+    columns = (
+        Column("figure", heading=" "),
+        Column("measured (95% interval)"),
+        Column("note", heading=" ", show="filled"),
+    )
+    rows = [(each.what, figure_text(each), each.note) for each in part.measurements]
     what = f"**{_text(part.subject)}: {part.verdict}**, {_text(part.reason)}"
     what += f" (published: {_text(part.published)})" if part.published else ""
-    return [what, "", *_table(MEASURED_COLUMNS, rows)]
+    return [what, "", *_lines(Table("", columns, rows))]
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    return lines + [f"| {' | '.join(map(markdown_text, row))} |" for row in rows]
+def _lines(table: Table) -> list[str]:
+    return to_markdown(table).splitlines()
 
 
 def _hardware(finding: ClaimFinding) -> str:
     if finding.machine_key is None or finding.hardware is None:
         return "no machine"
     return f"{finding.hardware}, {finding.machine_key}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _preset(finding: ClaimFinding) -> str:

@@ -1,14 +1,17 @@
-"""What `equivbench reproduce` gathers, as data: the runs and analyses that each claim rests on, by
-default and in full."""
+"""What `equivbench reproduce` can be asked for, and what it gathers, as data: the runs and analyses
+that each claim rests on, by default and in full."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from equivbench.errors import UsageError, unknown_name
+from equivbench.request import Request, RunRequest, option, read_seeds, write_seeds
+from equivbench.specs import Preset
 
+DEFAULT_SEEDS, FULL_SEEDS = 3, 6
 AnalysisKind = Literal["gradients", "landscape"]
 
 
@@ -135,13 +138,54 @@ def chosen_parts(parts: Iterable[EvidencePart], claims: Iterable[str]) -> tuple[
     return tuple(part for part in parts if not wanted or set(wanted) & set(part.claims))
 
 
-def read_claims(text: str | None) -> tuple[str, ...]:
-    """The ids in ``C1,C5``, in order and without repetitions; none where nothing was given. Raises
-    ``UsageError``."""
-    if text is None:
-        return ()
+def read_claims(text: str) -> tuple[str, ...]:
+    """The ids in ``C1,C5``, in order and without repetitions; raises ``UsageError`` for others."""
     named = dict.fromkeys(word.strip().upper() for word in text.split(",") if word.strip())
     if not named:
         raise UsageError(f"no claims in {text!r}; name some of {','.join(CLAIMS)}")
     chosen_parts((), named)
     return tuple(named)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReproduceRequest(Request):
+    """What ``equivbench reproduce`` is asked for; None takes the pair's or the machine's
+    default."""
+
+    program: ClassVar[tuple[str, ...]] = ("reproduce",)
+
+    preset: Preset = option("small", "How large data, models and budgets are.")
+    full: bool = option(False, "Gather all pairs, 6 seeds, wider sweeps and every landscape.")
+    claims: tuple[str, ...] = option(
+        (), "Gather only what these claims need, such as C1,C5.", read=read_claims, write=",".join
+    )
+    budget: str | None = option(
+        None,
+        "The budget of each arm of every pair, such as 60s, 5min or 2000steps. The default is the "
+        "pair's.",
+    )
+    seeds: tuple[int, ...] | None = option(
+        None,
+        "The seeds, such as 0,1,2. The default is 0,1,2, with --full 0,1,2,3,4,5.",
+        read=read_seeds,
+        write=write_seeds,
+    )
+    n_seeds: int | None = option(None, "Train with this many seeds, from 0 on.")
+    device: str = option("auto", "Where to compute: auto, cpu, cuda or cuda:N.")
+    threads: int | None = option(
+        None, "How many CPU threads to use. The default is one for each physical core."
+    )
+    out: str = option("results", "The results folder.")
+    dry_run: bool = option(False, "Say what each part will take, and stop.")
+    report_only: bool = option(
+        False, "Judge the claims on what is in the results folder; train nothing."
+    )
+    page: str | None = option(None, "Write the claims as a Markdown page into this file.")
+
+    @property
+    def chosen_seeds(self) -> tuple[int, ...]:
+        """The seeds that are asked for; raises ``UsageError`` where they make no sense."""
+        count = self.n_seeds
+        if self.seeds is None and count is None:
+            count = FULL_SEEDS if self.full else DEFAULT_SEEDS
+        return RunRequest(seeds=self.seeds, n_seeds=count).chosen_seeds

@@ -3,7 +3,6 @@ made are not repeated."""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,13 +20,13 @@ from equivbench.execution.subcommand import call, path_from_here
 from equivbench.execution.sweep import SweepRequest, make_sweep
 from equivbench.records.store import read_record
 from equivbench.request import RunRequest
-from equivbench.specs import Preset
 from equivbench.studies.claims.parts import (
     DEFAULT,
     FULL,
     AnalysisKind,
     AnalysisWork,
     EvidencePart,
+    ReproduceRequest,
     TrainingWork,
     chosen_parts,
 )
@@ -35,33 +34,6 @@ from equivbench.studies.gradients.record import GRADIENTS
 from equivbench.studies.landscape.record import LANDSCAPES
 from equivbench.studies.record import RunAnalysis
 from equivbench.training.job import Job
-
-
-@dataclass(frozen=True)
-class ReproduceRequest:
-    """What ``equivbench reproduce`` was asked for; what is left None takes the pair's or the
-    machine's default."""
-
-    preset: Preset = "small"
-    full: bool = False
-    claims: tuple[str, ...] = ()
-    budget: str | None = None
-    seeds: tuple[int, ...] = (0, 1, 2)
-    device: str = "auto"
-    threads: int | None = None
-    out: str = "results"
-
-    @property
-    def command(self) -> str:
-        """The command line that asks for the same, and goes on with it after an interruption."""
-        words, default = ["equivbench", "reproduce"], ReproduceRequest()
-        for option in ("preset", "budget", "device", "threads", "out"):
-            if getattr(self, option) != getattr(default, option):
-                words += [f"--{option}", str(getattr(self, option))]
-        words += ["--full"] if self.full else []
-        words += ["--claims", ",".join(self.claims)] if self.claims else []
-        words += ["--seeds", ",".join(map(str, self.seeds))] if self.seeds != default.seeds else []
-        return shlex.join(words)
 
 
 @dataclass(frozen=True)
@@ -188,7 +160,7 @@ def _plan(work: TrainingWork, request: ReproduceRequest, now: datetime) -> RunPl
         "pairs": (work.pair,),
         "arms": work.arms,
         "budget": request.budget or work.budget,
-        "seeds": request.seeds[:1] if work.first_seed_only else request.seeds,
+        "seeds": request.chosen_seeds[:1] if work.first_seed_only else request.chosen_seeds,
         "preset": request.preset,
         "device": request.device,
         "threads": request.threads,

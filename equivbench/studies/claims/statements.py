@@ -36,7 +36,7 @@ SMALL_PENALTY = 0.10
 improve. The published curves lie on both sides of it."""
 LANDSCAPE = 0.8
 """C3: least correlation of a slice with one of other samples, noise and rotations: above it more
-than .8^2 = 64% of its variance belongs to the loss and not to the draw."""
+than 0.8^2 = 64% of its variance belongs to the loss and not to the draw."""
 SMOOTH = 0.1
 """C3: below this roughness a slice is a resolved smooth shape, and how far below says nothing."""
 ROUGHER = 2.0
@@ -89,9 +89,9 @@ CLAIMS = (
         " ends above 2% it is said to have held as a first crossing, not as an end state. Did not hold: 10,000 steps and no"
         " crossing. A run that ends earlier above 2%, or with too little learned, is no measurement.",
         published={
-            "forcefield": "5.0 / .096 / .20% at 1k / 5k / 10k steps, ends at .05 to .075%; crosses 2% with no force variance"
+            "forcefield": "5.0 / 0.096 / 0.20% at 1k / 5k / 10k steps, ends at 0.05 to 0.075%; crosses 2% with no force variance"
             " explained",
-            "flow": "t=.4: 2.1 / .20 / .19% at 1k / 5k / 10k steps; t=.9: 1.6 / 7.4 / 17%; ends at .05% (t=0) to 6.5% (t=.9)",
+            "flow": "t=0.4: 2.1 / 0.20 / 0.19% at 1k / 5k / 10k steps; t=0.9: 1.6 / 7.4 / 17%; ends at 0.05% (t=0) to 6.5% (t=0.9)",
             "voxel": "87% at 729 steps, 1.5% at 6.6k, 10% at 43k (10% of the data); ends at 7 to 20% and rises",
             "all": "true as a first crossing, not always as an end state",
         },
@@ -108,7 +108,7 @@ CLAIMS = (
         " declared, both by their whole 95% intervals; it is harmless where one of the two is wholly not so. Held: both"
         " axes measured, all values harmless. Did not hold: a value harms. Else the intervals do not decide.",
         published={
-            "forcefield": "50k / 5k / 500 structures end at .12 / .81 / 5.5%, the last rising",
+            "forcefield": "50k / 5k / 500 structures end at 0.12 / 0.81 / 5.5%, the last rising",
             "flow": "1% of the data: up to 8%",
             "voxel": "111M / 28M / 7M parameters end at 12.6 / 20.4 / 20.4%",
         },
@@ -130,8 +130,8 @@ CLAIMS = (
         f" {ROUGHER:g}, are alike). Held: none speaks against, and a condition number speaks for. Did not hold: one speaks"
         " against.",
         published={
-            "forcefield": "L_equiv: quadratic fit R2 .95, in-plane condition about 52; L_mean: R2 .04",
-            "flow": "L_equiv: quadratic fit R2 .97, in-plane condition about 16; L_mean: R2 .04",
+            "forcefield": "L_equiv: quadratic fit R2 0.95, in-plane condition about 52; L_mean: R2 0.04",
+            "flow": "L_equiv: quadratic fit R2 0.97, in-plane condition about 16; L_mean: R2 0.04",
             "all": "not shown: both L_mean grids are white noise, as if every point had drawn fresh rotations and noise",
         },
     ),
@@ -148,8 +148,8 @@ CLAIMS = (
         " symmetry error itself: the equivariant arm may lead by far more than it, and how much of that lead it makes up is"
         " shown.",
         published={
-            "forcefield": "share 2% at about no explained force variance, .05 to .075% at the end",
-            "flow": "about 3% of the t-weighted loss at the end, 6.5% at t=.9",
+            "forcefield": "share 2% at about no explained force variance, 0.05 to 0.075% at the end",
+            "flow": "about 3% of the t-weighted loss at the end, 6.5% at t=0.9",
             "voxel": "7 to 20% at the end and rising",
         },
         every_task=True,
@@ -181,7 +181,7 @@ CLAIMS = (
         rule="Judged on the detrended correlation over all seeds, each with a trend of its own: two series that both fall"
         " correlate whatever they are. Held: it is above 0 by its whole 95% interval. Did not hold: its interval holds 0"
         f" and ends below {TRACKS:g}. Else, and with one seed only, undecided.",
-        published={"all": "log-log correlations .2 to .95, most of it a shared trend in time"},
+        published={"all": "log-log correlations 0.2 to 0.95, most of it a shared trend in time"},
     ),
 )
 

@@ -16,10 +16,11 @@ from equivbench.errors import FailedError, UsageError
 from equivbench.records.files import write_lines
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import write_record
+from equivbench.report.render import cell_text
 from equivbench.studies.claims.evidence import gather_evidence, load_evidence
 from equivbench.studies.claims.findings import ClaimFigure, ClaimFinding
-from equivbench.studies.claims.headline import budget_rows, headline_rows, make_headline
-from equivbench.studies.claims.page import COLUMNS, claims_rows, measurement_text, render_claims
+from equivbench.studies.claims.headline import budget_table, headline_table, make_headline
+from equivbench.studies.claims.page import claims_table, figure_text, render_claims
 from equivbench.studies.claims.statements import CLAIMS, TASKS, claim
 from equivbench.studies.claims.verdicts import judge
 from equivbench.studies.landscape.record import LANDSCAPES
@@ -166,17 +167,19 @@ def test_hostile_text_stays_text_on_the_page() -> None:
     # No cell is opened or closed by what a record says.
     wide = [line for line in lines if line.startswith("| C")]
     assert wide
-    assert all(line.replace(r"\|", "").count("|") == len(COLUMNS) + 1 for line in wide)
+    assert all(
+        line.replace(r"\|", "").count("|") == len(claims_table([]).columns) + 1 for line in wide
+    )
 
 
 def test_rows_and_page_say_the_same_and_json_takes_it() -> None:
     findings = judge(gather_evidence([*all_tasks(FALLS), *contest(0.5)]))
     page = render_claims(findings)
     table = [line for line in page.splitlines() if line.startswith("| C")]
-    assert [tuple(map(from_markdown, line[2:-2].split(" | "))) for line in table] == claims_rows(
+    assert [tuple(map(from_markdown, line[2:-2].split(" | "))) for line in table] == claims_table(
         findings
-    )
-    assert [row[0] for row in claims_rows(findings)] == [each.id for each in CLAIMS]
+    ).rows
+    assert [row[0] for row in claims_table(findings).rows] == [each.id for each in CLAIMS]
     assert "    equivbench run toy/pair" in page
     plain = msgspec.json.decode(msgspec.json.encode(findings))
     assert [each["verdict"] for each in plain] == [each.verdict for each in findings]
@@ -192,8 +195,16 @@ def test_the_headline_stands_on_the_page_at_every_budget_and_fraction() -> None:
         for line in lines
         if line.startswith("| forcefield")
     ]
-    assert cells == [*headline_rows(headlines), *budget_rows(headlines)]
-    assert {row[3] for row in headline_rows(headlines)} == {"1", "0.25"}
+    tables = headline_table(headlines).shown(), budget_table(headlines).shown()
+    assert cells == [
+        tuple(
+            cell_text(cell, column, "n/a") for cell, column in zip(row, table.columns, strict=True)
+        )
+        for table in tables
+        for row in table.rows
+    ]
+    data = [column.name for column in tables[0].columns].index("data")
+    assert {row[data] for row in tables[0].rows} == {"1", "0.25"}
     assert sum(
         line.startswith("- forcefield/vector, kernels default, data ") for line in lines
     ) == len(headlines)
@@ -201,16 +212,13 @@ def test_the_headline_stands_on_the_page_at_every_budget_and_fraction() -> None:
 
 
 def test_figures_are_shown_with_unit_interval_and_bound() -> None:
-    assert measurement_text(ClaimFigure("steps", 1234.5, 1000.0, None, "steps")) == (
-        "1,234 steps",
-        "1,000 to ..",
-    )
-    assert measurement_text(ClaimFigure("share", 4.5, None, None, "%")) == ("4.5%", "-")
-    assert measurement_text(ClaimFigure("s*", 1.03, 1.03, None, "", censored="above")) == (
-        "> 1.03",
-        "1.03 to ..",
-    )
-    assert measurement_text(ClaimFigure("none", None, None, None, "s", "why")) == ("-", "-")
+    shown = {
+        "1234 (1000 or more) steps": ClaimFigure("steps", 1234.5, 1000.0, None, "steps"),
+        "4.50%": ClaimFigure("share", 4.5, None, None, "%"),
+        "> 1.03": ClaimFigure("s*", 1.03, 1.03, None, "", censored="above"),
+        "-": ClaimFigure("none", None, None, None, "s", "why"),
+    }
+    assert [figure_text(figure) for figure in shown.values()] == list(shown)
 
 
 def test_claims_are_complete_data() -> None:

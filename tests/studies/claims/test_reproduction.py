@@ -31,12 +31,12 @@ from equivbench.studies.claims.parts import (
     FULL,
     AnalysisWork,
     EvidencePart,
+    ReproduceRequest,
     TrainingWork,
     chosen_parts,
     read_claims,
 )
 from equivbench.studies.claims.reproduction import (
-    ReproduceRequest,
     Reproduction,
     gather,
     make_reproduction,
@@ -131,7 +131,7 @@ def test_a_claim_alone_takes_what_serves_it_and_nothing_else(claim: str) -> None
 
 def test_claims_are_read_in_any_case_and_unknown_ones_refused() -> None:
     assert read_claims("c5, C1,c5") == ("C5", "C1")
-    assert read_claims(None) == ()
+    assert ReproduceRequest.of(claims=None).claims == ()
     with pytest.raises(UsageError, match="unknown claim 'C9'; did you mean"):
         read_claims("C9")
     with pytest.raises(UsageError, match="no claims in"):
@@ -198,7 +198,7 @@ def test_its_command_asks_for_the_same_again() -> None:
         threads=2,
         out="a b",
     )
-    words = shlex.split(request.command)
+    words = shlex.split(request.command())
     assert words[:2] == ["equivbench", "reproduce"]
     assert "--full" in words
     words.remove("--full")
@@ -210,7 +210,7 @@ def test_its_command_asks_for_the_same_again() -> None:
         "--claims": "C1,C5",
         "--seeds": "0,4",
     }
-    assert ReproduceRequest().command == "equivbench reproduce"
+    assert ReproduceRequest().command() == "equivbench reproduce"
 
 
 def test_records_keep_commands_that_a_user_can_repeat() -> None:
