@@ -113,12 +113,12 @@ class Keeper:
         self.heartbeat = Heartbeat(
             folder / "heartbeat", msgspec.json.encode(identity, order="deterministic").decode()
         )
-        self._saved_spent = 0.0
-        self._saved_seconds = 0.0
-        self._cost = 0.0
+        self._saved_spent = 0.0  # at the last checkpoint, in the budget's unit
+        self._saved_seconds = 0.0  # at the last checkpoint, of train + data
+        self._cost = 0.0  # seconds that writing the last checkpoint took
 
     def beat(self, facts: Facts, clock: Clock) -> None:
-        """Leave word of how far the run has got, in case it is killed."""
+        """Write how far the run has got, so that a kill loses work but not its count."""
         self.heartbeat.write(Beat(facts.step, facts.restarts, facts.lost_seconds, clock.seconds()))
 
     def due(self, budget: Budget, spent: float, clock: Clock) -> bool:
