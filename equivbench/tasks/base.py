@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from equivbench.specs import Field, Group
 
@@ -30,6 +30,7 @@ class Card:
     """Samples per split."""
 
 
+@runtime_checkable
 class Split(Protocol):
     """One split of a data set, held in memory on the host."""
 
@@ -68,6 +69,7 @@ class TaskData:
         return split
 
 
+@runtime_checkable
 class DatasetSource(Protocol):
     """Where a data set's file comes from."""
 

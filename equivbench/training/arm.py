@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,7 @@ def _check_names(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
             raise unknown_name(kind, name, known)
 
 
+@runtime_checkable
 class ArmEvaluator(Protocol):
     """What the trainer asks of :class:`equivbench.measure.evaluator.Evaluator`."""
 

@@ -14,7 +14,7 @@ from equivbench.training.progress import FIRST_FRACTION, evaluation_points, exte
 
 BUDGETS = st.one_of(
     st.floats(0.1, 1e6).map(lambda limit: Budget("seconds", limit)),
-    st.integers(1, 10**9).map(lambda limit: Budget("steps", limit)),
+    st.integers(1, 10**9).map(lambda limit: Budget("steps", float(limit))),
 )
 
 
@@ -30,7 +30,7 @@ def test_points_ascend_to_exactly_the_limit(budget: Budget, evaluations: int) ->
 
 
 def test_points_are_log_spaced_from_a_small_part_of_the_budget() -> None:
-    points = evaluation_points(Budget("seconds", 60), 12)
+    points = evaluation_points(Budget("seconds", 60.0), 12)
     assert len(points) == 12
     assert points[0] == pytest.approx(60 * FIRST_FRACTION)
     ratios = [second / first for first, second in itertools.pairwise(points)]

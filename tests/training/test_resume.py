@@ -169,13 +169,13 @@ def test_an_extended_run_is_resumed_with_its_extension(tmp_path: Path) -> None:
 
 
 def test_checkpoints_cost_at_most_two_percent() -> None:
-    budget = Budget("seconds", 3600)
+    budget = Budget("seconds", 3600.0)
     assert not checkpoint_due(budget, 9.9, 9.9, 0.01)
-    assert checkpoint_due(budget, 10, 10, 0.01)
-    assert not checkpoint_due(budget, 49, 49, 1.0)
-    assert checkpoint_due(budget, 50, 50, 1.0)
-    assert checkpoint_due(Budget("steps", 95), 10, 0.1, 5.0)
-    assert not checkpoint_due(Budget("steps", 95), 9, 0.1, 0.0)
+    assert checkpoint_due(budget, 10.0, 10.0, 0.01)
+    assert not checkpoint_due(budget, 49.0, 49.0, 1.0)
+    assert checkpoint_due(budget, 50.0, 50.0, 1.0)
+    assert checkpoint_due(Budget("steps", 95.0), 10.0, 0.1, 5.0)
+    assert not checkpoint_due(Budget("steps", 95.0), 9.0, 0.1, 0.0)
 
 
 @pytest.fixture
