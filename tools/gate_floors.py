@@ -61,7 +61,8 @@ def main() -> None:
     )
     for name, spread in found.spread.items():
         print(
-            f"{spread:7.2%} a round, {3 * spread * math.sqrt(2 / ROUNDS):7.2%} must be exceeded with {ROUNDS} rounds  {name}"
+            f"{spread:7.2%} a round, {3 * spread * math.sqrt(2 / ROUNDS):7.2%} must be exceeded "
+            f"with {ROUNDS} rounds  {name}"
         )
     table = (
         msgspec.json.decode(options.table.read_bytes(), type=dict[str, MachineFloors])

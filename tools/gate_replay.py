@@ -56,13 +56,15 @@ def main() -> None:
     options = parser.parse_args()
     rounds = recorded(options.folders)
     print(
-        f"{rounds.count} recorded rounds of {len(rounds.benchmarks)} benchmarks on {rounds.machine}, {options.rounds} a side"
+        f"{rounds.count} recorded rounds of {len(rounds.benchmarks)} benchmarks on "
+        f"{rounds.machine}, {options.rounds} a side"
     )
     null = tally(rounds, options.rounds, options.comparisons, 1.0, not options.without_floors)
     alarms = null["regression"] + null["improvement"]
     bound = binomtest(alarms, null.total()).proportion_ci(0.95, "exact").high
     print(
-        f"identical code: {alarms} false alarms of {null.total()} (at most {bound:.2%}); {dict(null)}"
+        f"identical code: {alarms} false alarms of {null.total()} (at most {bound:.2%}); "
+        f"{dict(null)}"
     )
     planted = tally(
         rounds,
@@ -74,7 +76,8 @@ def main() -> None:
     found = binomtest(planted["regression"], planted.total())
     low = found.proportion_ci(0.95, "exact").low
     print(
-        f"{options.plant:g}% slower: {planted['regression']} of {planted.total()} found (at least {low:.1%}); {dict(planted)}"
+        f"{options.plant:g}% slower: {planted['regression']} of {planted.total()} found (at "
+        f"least {low:.1%}); {dict(planted)}"
     )
 
 

@@ -1,5 +1,5 @@
-"""What ``check --interleave`` measures: a control, the command line, kernels and training steps; and how one
-round of it is timed. Imports torch only when a benchmark is built."""
+"""What ``check --interleave`` measures (a control, the command line, kernels and training steps),
+and how one round of it is timed. Imports torch only when a benchmark is built."""
 
 from __future__ import annotations
 

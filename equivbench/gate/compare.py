@@ -63,7 +63,7 @@ def compare(
     ]
     pairs = list(_match(baseline.measurements, candidate.measurements))
     judged = [_judge(*pair, thresholds, floors, allow_dirty) for pair in pairs]
-    judgements += _heed_control(judged, pairs)
+    judgements += _distrust_if_control_moved(judged, pairs)
     if not baseline.measurements and not baseline.unreadable:
         judgements.append(
             Judgement(
@@ -146,7 +146,10 @@ def _judge(
         return _line(
             baseline,
             "dirty",
-            f"the {' and the '.join(dirty)} had uncommitted changes; commit them or use --allow-dirty",
+            (
+                f"the {' and the '.join(dirty)} had uncommitted changes; "
+                "commit them or use --allow-dirty"
+            ),
         )
     return _figures(baseline, candidate, thresholds, floors)
 
@@ -192,7 +195,9 @@ def _line(measurement: Samples, verdict: GateVerdict, reason: str) -> Judgement:
     )
 
 
-def _heed_control(judged: Sequence[Judgement], pairs: Sequence[MatchedSamples]) -> list[Judgement]:
+def _distrust_if_control_moved(
+    judged: Sequence[Judgement], pairs: Sequence[MatchedSamples]
+) -> list[Judgement]:
     """Where the control moved, nothing that was timed beside it says anything: those verdicts
     become inconclusive."""
     moved = next(
@@ -202,11 +207,11 @@ def _heed_control(judged: Sequence[Judgement], pairs: Sequence[MatchedSamples]) 
     if moved is None or moved.change is None:
         return list(judged)
     why = f"the control, which cannot change, moved by {moved.change:+.1%}: the machine did"
-    heeded = []
+    distrusted = []
     for each, (baseline, _) in zip(judged, pairs, strict=True):
         beside = baseline is not None and baseline.session is not None
         told = each.verdict in ("regression", "improvement", "unchanged", "inconclusive")
-        heeded.append(
+        distrusted.append(
             replace(each, verdict="inconclusive", reason=why) if beside and told else each
         )
-    return heeded
+    return distrusted

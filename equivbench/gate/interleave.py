@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,7 +37,7 @@ from equivbench.records.schema import Git
 SIDES = ("baseline", "candidate")
 BUSY = 0.75
 """Load a core, before anything is measured, from which on a warning is due."""
-_PATIENCE = 1800.0
+ROUND_TIMEOUT = 1800.0
 """Seconds after which a round is taken to hang."""
 
 
@@ -88,19 +88,7 @@ def interleave(
         refuse_changes(root)
     _warn_if_busy()
     results: tuple[list[RoundResult], list[RoundResult]] = ([], [])
-    command, session = shlex.join(["equivbench", *sys.argv[1:]]), secrets.token_hex(8)
-
-    def gathered() -> list[list[GateSamples]]:
-        made = {
-            "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            "command": command,
-            "session": session,
-        }
-        return [
-            _gather(rounds, Git(commit=commit, dirty=False), revision, **made)
-            for rounds, commit, revision in zip(results, commits, revisions, strict=True)
-        ]
-
+    session = secrets.token_hex(8)
     try:
         with checked_out(root, commits) as trees:
             for index in range(request.rounds):
@@ -110,18 +98,18 @@ def interleave(
                     )
                     results[side].append(_round(trees[side], request))
     except KeyboardInterrupt:
-        kept = (
-            f"; what was measured is in {_keep(gathered(), out)}"
-            if out is not None and all(results)
-            else ""
-        )
+        done, kept = min(map(len, results)), ""
+        if out is not None and done:
+            kept = f"; what was measured is in {out}"
+            _write(_gather_both(results, commits, revisions, session), out)
         raise InterruptedRunError(
-            f"interrupted after {min(map(len, results))} of {request.rounds} rounds{kept}"
+            f"interrupted after {done} of {request.rounds} rounds{kept}"
         ) from None
-    samples = gathered()
-    where = str(_keep(samples, out)) if out is not None else session
+    samples = _gather_both(results, commits, revisions, session)
+    if out is not None:
+        _write(samples, out)
     first, second = (
-        Side(tuple(of_gate_samples(one, f"{where}/{name}") for one in each))
+        Side(tuple(of_gate_samples(one, f"{out or session}/{name}") for one in each))
         for name, each in zip(SIDES, samples, strict=True)
     )
     return first, second
@@ -132,14 +120,16 @@ def _warn_if_busy() -> None:
     after."""
     load, cores = os.getloadavg()[0], usable_cores()
     if load > BUSY * cores:
-        text = f"the machine is busy (load {load:.1f} on {cores} cores): verdicts may come out inconclusive"
+        text = (
+            f"the machine is busy (load {load:.1f} on {cores} cores): "
+            "verdicts may come out inconclusive"
+        )
         warnings.warn(text, EquivbenchWarning, stacklevel=3)
 
 
-def _keep(samples: list[list[GateSamples]], out: Path) -> Path:
+def _write(samples: Sequence[Sequence[GateSamples]], out: Path) -> None:
     for name, each in zip(SIDES, samples, strict=True):
         write_lines(each, out / f"{name}.jsonl")
-    return out
 
 
 def _round(tree: Path, request: InterleaveRequest) -> RoundResult:
@@ -161,21 +151,23 @@ def _round(tree: Path, request: InterleaveRequest) -> RoundResult:
             start_new_session=True,
         )
         try:
-            code = process.wait(_PATIENCE)
+            code = process.wait(ROUND_TIMEOUT)
         except subprocess.TimeoutExpired:
             raise FailedError(
-                f"the worker of the {tree.name} did not end within {_PATIENCE:g} s"
+                f"the worker of the {tree.name} did not end within {ROUND_TIMEOUT:g} s"
             ) from None
         finally:
             _end(process)
     if code or not answer.exists():
         raise FailedError(
-            f"the worker of the {tree.name} ended with code {code}: {last_log_line(log) or 'it said nothing'}"
+            f"the worker of the {tree.name} ended with code {code}: "
+            f"{last_log_line(log) or 'it said nothing'}"
         )
     result = msgspec.json.decode(answer.read_bytes(), type=RoundResult)
     if Path(result.package) != (tree / "equivbench").resolve():
         raise FailedError(
-            f"the worker of the {tree.name} imported {result.package}, not its own tree; install equivbench editable"
+            f"the worker of the {tree.name} imported {result.package}, not its own tree; "
+            "install equivbench editable"
         )
     return result
 
@@ -185,6 +177,24 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _gather_both(
+    results: tuple[list[RoundResult], list[RoundResult]],
+    commits: tuple[str, str],
+    revisions: tuple[str, str],
+    session: str,
+) -> list[list[GateSamples]]:
+    """The samples of both sides, a line a benchmark."""
+    made = {
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "command": shlex.join(["equivbench", *sys.argv[1:]]),
+        "session": session,
+    }
+    return [
+        _gather(rounds, Git(commit=commit, dirty=False), revision, **made)
+        for rounds, commit, revision in zip(results, commits, revisions, strict=True)
+    ]
 
 
 def _gather(

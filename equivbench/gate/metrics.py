@@ -1,5 +1,9 @@
-"""Which metrics the gate compares, how each becomes one number a run, and the change that fails the check:
-5%, or what ``--fail-on METRIC:PERCENT`` says."""
+"""Which metrics of a run the gate compares, how each becomes one number a seed, and the change that
+counts: 5%, or what ``--fail-on METRIC:PERCENT`` says.
+
+To gate another metric, declare it in :mod:`equivbench.records.metrics` and add its entry to
+:data:`RUN_METRICS`.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +106,8 @@ class Thresholds:
                 percent = math.nan
             if not 0 < percent < math.inf:
                 raise UsageError(
-                    f"--fail-on {text!r}: {number!r} is not a percentage above 0; write for one seconds:5"
+                    f"--fail-on {text!r}: {number!r} is not a percentage above 0; "
+                    "write for one seconds:5"
                 )
             named[metric] = percent / 100
         return cls(named)

@@ -53,7 +53,10 @@ def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
     if side.measurements or side.unreadable:
         return side
     what = "holds no records and no samples" if path.exists() else "does not exist"
-    advice = "`equivbench run`, `equivbench kernels --out` and `equivbench check --interleave --out` write some"
+    advice = (
+        "`equivbench run`, `equivbench kernels --out` and `equivbench check --interleave --out` "
+        "write some"
+    )
     return Side((), (Unreadable(str(path), f"{path} {what}; {advice}"),))
 
 
@@ -118,7 +121,8 @@ class _SideReader:
                     return  # a tuning log or an analysis of runs, which lie among measurements
                 else:
                     raise FailedError(
-                        f"{file}, line {number}, is neither a kernel sample nor one of the gate; measure again"
+                        f"{file}, line {number}, is neither a kernel sample nor one of the gate; "
+                        "measure again"
                     )
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise FailedError(

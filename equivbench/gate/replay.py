@@ -56,7 +56,8 @@ def recorded(folders: Iterable[Path]) -> Recorded:
             other = others.get(one.name)
             if other is None or one.defect() or other.defect():
                 raise FailedError(
-                    f"{folder}: {one.name} was not measured on both sides; record these rounds again"
+                    f"{folder}: {one.name} was not measured on both sides; "
+                    "record these rounds again"
                 )
             known = benchmarks.setdefault(one.name, one)
             if not known.context == one.context == other.context:
@@ -69,7 +70,8 @@ def recorded(folders: Iterable[Path]) -> Recorded:
             )
     if not benchmarks:
         raise FailedError(
-            "no rounds were recorded; `equivbench check --interleave HEAD HEAD --out FOLDER` records some"
+            "no rounds were recorded; `equivbench check --interleave HEAD HEAD --out FOLDER` "
+            "records some"
         )
     return Recorded(benchmarks, pairs)
 

@@ -1,5 +1,5 @@
-"""What the gate compares: samples of one metric of one thing, once for each round or seed; and their form
-on disk, a JSON line a benchmark.
+"""What the gate compares: samples of one metric of one thing, one for each round or seed; and their
+form on disk, a JSON line a benchmark.
 
 Imports no torch.
 """

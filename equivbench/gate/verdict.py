@@ -142,7 +142,10 @@ def judge(
     if _difference(baseline, candidate) < baseline.resolution:
         return (
             "unchanged",
-            f"the difference is below {baseline.resolution:g} {baseline.metric.unit}, which does not matter",
+            (
+                f"the difference is below {baseline.resolution:g} {baseline.metric.unit}, "
+                "which does not matter"
+            ),
             found,
         )
     if baseline.unit == "round" and found.pairs < MIN_ROUNDS:
@@ -159,7 +162,10 @@ def judge(
         )
     return (
         kind,
-        f"{'worse' if worse else 'better'} by more than {percent(limits.tolerance)}, and the {LEVEL:.0%} bound agrees",
+        (
+            f"{'worse' if worse else 'better'} by more than {percent(limits.tolerance)}, "
+            f"and the {LEVEL:.0%} bound agrees"
+        ),
         found,
     )
 

@@ -1,1 +1,2 @@
-"""Measures the symmetry of a model: the evaluator, its floor, the verification of a declared symmetry."""
+"""Measures the symmetry of a model: the rotated test set, the evaluator, and the verification of a
+declared symmetry against its numerical floor."""

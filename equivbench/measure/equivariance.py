@@ -96,7 +96,8 @@ def default_dataset(task: str) -> DatasetSource:
         if entry.value.task == task:
             return cast(DatasetSource, resolve(DATASETS.get(name).factory)())
     raise UsageError(
-        f"no data set is registered for task {task!r}; register one, or pass a split instead of its name"
+        f"no data set is registered for task {task!r}; register one, or pass a split instead of "
+        "its name"
     )
 
 

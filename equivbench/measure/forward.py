@@ -60,7 +60,8 @@ class Caller:
             else f"a {type(outputs).__name__}"
         )
         raise UsageError(
-            f"the model returned {found}; task {self.task.name!r} needs a mapping with {self.task.prediction!r}"
+            f"the model returned {found}; task {self.task.name!r} needs a mapping with "
+            f"{self.task.prediction!r}"
         )
 
     def taken_back(self, outputs: Batch, inverse: Tensor, chunk: Chunk) -> Tensor:
@@ -70,7 +71,8 @@ class Caller:
         found, wanted = tuple(outputs[name].shape), tuple(chunk.target.shape)
         if found != wanted:
             raise UsageError(
-                f"the model's {name!r} has shape {found}, but task {self.task.name!r} needs {wanted} here"
+                f"the model's {name!r} has shape {found}, but task {self.task.name!r} needs "
+                f"{wanted} here"
             )
         return self.task.rotate({name: outputs[name].double()}, inverse, chunk.index)[name]
 
@@ -100,7 +102,8 @@ class Caller:
         except TypeError as error:
             given = ", ".join(inputs)
             raise UsageError(
-                f"the model cannot be called with the inputs {given} of task {self.task.name!r}: {error}"
+                f"the model cannot be called with the inputs {given} of task {self.task.name!r}: "
+                f"{error}"
             ) from None
 
 

@@ -51,8 +51,8 @@ class Measurement(Part):
     """1 - total / baseline, with the task's declared baseline; NaN where that is 0."""
     group: Group
     allowed: float | None
-    """The share up to which a declared symmetry holds (:mod:`equivbench.measure.verification`); measured
-    with the floor."""
+    """The share up to which a declared symmetry holds (:mod:`equivbench.measure.verification`);
+    measured with the floor."""
     by: Mapping[str, Part] = field(default_factory=dict)
     """The same by stratum (element, flow time), in the task's order; strata without a row are left
     out."""

@@ -219,7 +219,8 @@ def _broadcast(weights: Tensor, shape: torch.Size) -> Tensor:
         except RuntimeError:
             continue
     raise UsageError(
-        f"weights of shape {tuple(weights.shape)} do not broadcast to predictions of shape {tuple(shape)}"
+        f"weights of shape {tuple(weights.shape)} do not broadcast to predictions of shape "
+        f"{tuple(shape)}"
     )
 
 
@@ -240,11 +241,13 @@ def _check(
     if target.dim() < 1 or pulled_back.shape[1:] != target.shape:
         found, wanted = tuple(pulled_back.shape), ("n_rotations", *target.shape)
         raise UsageError(
-            f"predictions must have the target's shape behind a first axis of rotations, {wanted}: found {found}"
+            "predictions must have the target's shape behind a first axis of rotations, "
+            f"{wanted}: found {found}"
         )
     if loss == "norm" and target.dim() < 2:
         raise UsageError(
-            f"loss='norm' takes vectors along the last axis, but the target has shape {tuple(target.shape)}"
+            "loss='norm' takes vectors along the last axis, but the target has shape "
+            f"{tuple(target.shape)}"
         )
     if groups is not None and groups.shape != target.shape[:1]:
         raise UsageError(f"groups must be [{len(target)}], one a row, found {tuple(groups.shape)}")

@@ -54,7 +54,8 @@ def mirror(tensors: Mapping[str, Tensor], fields: Iterable[Declared]) -> dict[st
             # none.
             if 1 in signs and tensor.shape[axis] != len(signs):
                 raise UsageError(
-                    f"field {field.name!r} declared {field.symmetry!r} has shape {tuple(tensor.shape)}"
+                    f"field {field.name!r} declared {field.symmetry!r} has shape "
+                    f"{tuple(tensor.shape)}"
                 )
             if 1 in signs:
                 shape = [

@@ -59,7 +59,8 @@ class SymmetryType:
         matches = [_IRREP.fullmatch(term) for term in terms]
         if not all(matches):
             raise UsageError(
-                f"symmetry type {text!r} cannot be read; write e3nn irreps such as '1o + 2x0e', or 'voxel(4x0e)'"
+                f"symmetry type {text!r} cannot be read; write e3nn irreps such as '1o + 2x0e', "
+                "or 'voxel(4x0e)'"
             )
         irreps = tuple(
             (int(match.group(1) or 1), int(match.group(2))) for match in matches if match
@@ -95,11 +96,13 @@ class SymmetryType:
         axis = 1 if self.voxel else -1
         if tensor.dim() != 5 if self.voxel else tensor.dim() < 2:
             raise UsageError(
-                f"a tensor of shape {tuple(tensor.shape)} does not have the axes of its symmetry type"
+                f"a tensor of shape {tuple(tensor.shape)} does not have the axes of its symmetry "
+                "type"
             )
         if tensor.shape[axis] != self.dim:
             raise UsageError(
-                f"its symmetry type has {self.dim} components but the tensor has shape {tuple(tensor.shape)}"
+                f"its symmetry type has {self.dim} components but the tensor has shape "
+                f"{tuple(tensor.shape)}"
             )
         values, rotations = tensor.double(), rotations.double()
         if not self.voxel:
@@ -193,7 +196,8 @@ def rotate(
             matrices = rows
         else:
             raise UsageError(
-                f"field {field.name!r} of type {field.symmetry} is per {field.per} and no index says whose rows are whose"
+                f"field {field.name!r} of type {field.symmetry} is per {field.per} and no index "
+                "says whose rows are whose"
             )
         try:
             rotated[field.name] = symmetry.act(tensors[field.name], matrices)

@@ -209,5 +209,6 @@ def _points(
             )
             return points, index, int(index.max()) + 1
     raise UsageError(
-        "frames need an input of type '1o' that makes up a point cloud, and none is declared; use twirl-N instead"
+        "frames need an input of type '1o' that makes up a point cloud, and none is declared; "
+        "use twirl-N instead"
     )
