@@ -297,11 +297,31 @@ class PairSpec:
         arm: str = "augmented",
         config: Mapping[str, Any] | None = None,
     ) -> PairSpec:
-        """The pair ``name``: the same contest, with the registered ``model`` (and its ``config``)
-        in place of that of ``arm``.
+        """The same contest with another model in one arm.
 
-        Recipe, data, budget and presets stay; what was matched was matched for the other model, so
+        Recipe, data, budget and presets stay. What was matched was matched for the other model, so
         nothing is said to be.
+
+        Parameters
+        ----------
+        model
+            The registered model that takes part instead.
+        name
+            Of the new pair, without its task.
+        arm
+            The arm whose model is replaced.
+        config
+            Of the model; by default empty.
+
+        Returns
+        -------
+        PairSpec
+            The new pair, of the two contestants alone.
+
+        Raises
+        ------
+        UsageError
+            If the pair has no such arm.
         """
         replaced = self.arm(arm)
         presets = {
@@ -327,10 +347,28 @@ def simple_pair(
     batch_size: int = 32,
     budget: str = "60s",
 ) -> PairSpec:
-    """A pair of two registered models, ``name`` as ``task/pair``, with one recipe for both, as
-    presets ``dev`` and ``small``.
+    """A pair of two registered models with one recipe for both, as presets ``dev`` and ``small``.
 
-    A start: before its gap means anything, `equivbench tune` both arms and state what is matched.
+    This is a start: before its gap means anything, tune both arms with `equivbench tune` and state
+    what is matched.
+
+    Parameters
+    ----------
+    name
+        ``task/pair``.
+    dataset
+        The registered data set that both arms are trained on.
+    equivariant, augmented
+        The registered models of the two arms; the second is trained on rotated samples.
+    learning_rate, batch_size
+        Of both arms, until they are tuned.
+    budget
+        Default budget of each arm at ``small``; at ``dev`` it is 200 steps.
+
+    Returns
+    -------
+    PairSpec
+        For :func:`equivbench.register_pair`.
     """
 
     def arm(label: str, model: str, augmentation: Augmentation) -> ArmSpec:
