@@ -46,6 +46,9 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UsageError:
     ``known``."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    # A far match beside a near one only distracts: `lsit` is list, not plot.
+    near = [difflib.SequenceMatcher(a=name, b=each).ratio() for each in close]
+    close = [each for each, ratio in zip(close, near, strict=True) if ratio > 0.7 * max(near)]
     hint = (
         f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
     )

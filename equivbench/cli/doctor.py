@@ -15,6 +15,7 @@ import typer
 
 from equivbench.cli import exit_codes
 from equivbench.cli.output import print_json, print_table
+from equivbench.report.table import Column, Table
 
 State = Literal["ok", "absent", "broken"]
 ESSENTIAL = ("torch", "e3nn", "torch-geometric", "numpy", "scipy", "msgspec", "safetensors")
@@ -63,10 +64,9 @@ def doctor(
     if json:
         print_json([asdict(check) for check in checks])
     else:
-        print_table(
-            ["", "state", "found", "to do"],
-            ([each.name, each.state, each.detail, each.advice] for each in checks),
-        )
+        columns = (Column("checked"), Column("state"), Column("found"), Column("to do"))
+        rows = [(each.name, each.state, each.detail, each.advice) for each in checks]
+        print_table(Table("", columns, rows))
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(exit_codes.FAILED)
 

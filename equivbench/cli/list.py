@@ -12,6 +12,7 @@ import typer
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import unknown_name
 from equivbench.registry import resolve
+from equivbench.report.table import Column, Table
 from equivbench.specs import TaskSpec
 
 Rows = list[dict[str, Any]]
@@ -41,10 +42,9 @@ def list_registered(
     if json:
         print_json(rows)
         return
-    print_table(
-        [*columns, "origin", "summary"],
-        ([str(row[column] or "") for column in (*columns, "origin", "summary")] for row in rows),
-    )
+    names = (*columns, "origin", "summary")
+    cells = [[row[name] or "" for name in names] for row in rows]
+    print_table(Table("", [Column(name, key=name == "name") for name in names], cells))
 
 
 def tasks() -> Rows:

@@ -10,6 +10,7 @@ import typer
 from equivbench.cli.options import Json, Quiet, takes
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError
+from equivbench.report.table import Column, Table
 from equivbench.request import RunRequest
 
 if TYPE_CHECKING:
@@ -78,14 +79,23 @@ def _print_plan(plan: RunPlan, json: bool) -> None:
             }
         )
         return
-    cells = []
-    for contest in plan.contests:
-        for job in contest.jobs:
-            options = " ".join(f"{name} {value}" for name, value in job.variant.items())
-            row = [job.pair, job.arm, str(job.seed), job.request.preset, job.budget]
-            cells.append([*row, contest.dataset, options])
-    last = "options" if any(row[-1] for row in cells) else ""
-    print_table(["pair", "arm", "seed", "preset", "budget", "data set", last], cells)
+    names = ("pair", "arm", "seed", "preset", "budget", "data set")
+    columns = [Column(name, key=True) for name in names]
+    columns.append(Column("options", key=True, show="filled"))
+    cells = [
+        (
+            job.pair,
+            job.arm,
+            job.seed,
+            job.request.preset,
+            job.budget,
+            contest.dataset,
+            " ".join(f"{name} {value}" for name, value in job.variant.items()),
+        )
+        for contest in plan.contests
+        for job in contest.jobs
+    ]
+    print_table(Table("", columns, cells))
     about = (
         "how long they take depends on the machine"
         if seconds is None

@@ -11,6 +11,7 @@ from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import InterruptedRunError
 from equivbench.execution.tuning import TuneRequest
+from equivbench.report.table import Column, Table
 
 if TYPE_CHECKING:
     from equivbench.execution.tuning import Tuned
@@ -66,18 +67,19 @@ def _print_json(tuned: Tuned) -> None:
 def _print_table(tuned: Tuned, request: TuneRequest) -> None:
     from equivbench.execution.tuning import recipe_lines
 
+    columns = (
+        Column("arm", key=True),
+        Column("learning rate", "number"),
+        Column("batch size"),
+        Column("validation total", "number", digits=4, better="lower"),
+        Column("trials"),
+    )
     rows = [
-        [
-            arm,
-            f"{trial.learning_rate:g}",
-            str(trial.batch_size),
-            f"{trial.total:.4g}",
-            str(len(tuned.grid.points)),
-        ]
+        (arm, trial.learning_rate, trial.batch_size, trial.total, len(tuned.grid.points))
         for arm, trial in tuned.best.items()
         if trial is not None and trial.total is not None
     ]
-    print_table(["arm", "learning rate", "batch size", "validation total", "trials"], rows)
+    print_table(Table("", columns, rows))
     typer.echo(
         f"log {tuned.log}, sha256 {tuned.sha256}; "
         f"for the recipes of {request.pair}, preset {request.preset}:"
