@@ -6,10 +6,18 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import typer
+
+from equivbench.cli.options import Json, takes
+from equivbench.cli.output import message, print_json, print_table
+from equivbench.errors import UsageError
+from equivbench.report.table import Cell, Column, Table
+from equivbench.report.text import percent_text
+from equivbench.request import Request, option
 
 if TYPE_CHECKING:
     from equivbench.execution.models import FoundModel
@@ -18,20 +26,50 @@ if TYPE_CHECKING:
 
 _ANGSTROM = 10.0
 """Per nm, the unit that models of the task see."""
-_ROWS: Mapping[str, tuple[str, str]] = {
-    "chains": ("chains", "d"),
-    "residues": ("residues", "d"),
-    "bond_mean": ("CA-CA distance, mean [A]", ".3f"),
-    "bond_std": ("CA-CA distance, standard deviation [A]", ".3f"),
-    "bond_near": ("CA-CA distances within 3.8 +- .1 A", ".1%"),
-    "clashes": ("clashes (CAs below 3 A) per 100 residues", ".2f"),
-    "clashing": ("chains with a clash", ".1%"),
-    "radius": ("radius of gyration [A]", ".2f"),
-    "relative_radius": ("radius of gyration over 2.2 N^.38 A", ".3f"),
-    "helix_right": ("right-handed helix", ".1%"),
-    "helix_left": ("left-handed helix", ".1%"),
-    "chirality": ("chirality (mirror image: the negative)", "+.3f"),
+_LABELS: Mapping[str, str] = {
+    "chains": "chains",
+    "residues": "residues",
+    "bond_mean": "CA-CA distance, mean [A]",
+    "bond_std": "CA-CA distance, standard deviation [A]",
+    "bond_near": "CA-CA distances within 3.8 +- 0.1 A",
+    "clashes": "clashes (CAs below 3 A) per 100 residues",
+    "clashing": "chains with a clash",
+    "radius": "radius of gyration [A]",
+    "relative_radius": "radius of gyration over 2.2 N^0.38 A",
+    "helix_right": "right-handed helix",
+    "helix_left": "left-handed helix",
+    "chirality": "chirality (mirror image: the negative)",
 }
+_FRACTIONS = ("bond_near", "clashing", "helix_right", "helix_left")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplesRequest(Request):
+    """What ``equivbench analyze samples`` is asked for."""
+
+    program: ClassVar[tuple[str, ...]] = ("analyze", "samples")
+
+    model: str = option(
+        MISSING,
+        "The record, id or checkpoint of a flow run, or a model as `measure` takes it.",
+        flag=None,
+        metavar="MODEL",
+    )
+    count: int = option(32, "Number of backbones.")
+    length: int | None = option(
+        None, "Residues of each backbone. The default is the lengths of the test chains."
+    )
+    steps: int = option(100, "Number of steps of the ODE.")
+    method: Literal["euler", "heun"] = option(
+        "euler", "The integrator; heun calls the network twice a step."
+    )
+    schedule: Literal["log", "uniform"] = option(
+        "log", "The lengths of the steps; log, as published, has shorter ones towards the data."
+    )
+    seed: int = option(0, "The seed of the noise.")
+    device: str = option("auto", "Where to compute: auto, cpu, cuda or cuda:N.", recorded=False)
+    out: str | None = option(None, "Write the samples into this file (.pdb or .npz).")
+    plot: str | None = option(None, "Draw the samples into this file (.png, .pdf or .svg).")
 
 
 def register(app: typer.Typer) -> None:
@@ -39,65 +77,35 @@ def register(app: typer.Typer) -> None:
     app.command("samples")(samples)
 
 
-def samples(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A flow run's record, id or checkpoint, or as `measure` takes it."
-        ),
-    ],
-    count: Annotated[int, typer.Option(help="How many backbones.")] = 32,
-    length: Annotated[
-        int | None, typer.Option(help="Residues of each (default: lengths of the test chains).")
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Steps of the ODE.")] = 100,
-    method: Annotated[str, typer.Option(help="euler or heun (two calls a step).")] = "euler",
-    schedule: Annotated[
-        str, typer.Option(help="log (published, steps shrink towards the data) or uniform.")
-    ] = "log",
-    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    out: Annotated[Path | None, typer.Option(help="Write the samples here (.pdb or .npz).")] = None,
-    plot: Annotated[
-        Path | None, typer.Option(help="Draw them into this file (.png, .pdf, .svg).")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
+@takes(SamplesRequest)
+def samples(request: SamplesRequest, json: Json = False) -> None:
     """Sample backbones from a trained flow model and compare their structure with that of the test
     chains."""
-    from dataclasses import asdict
-
-    from equivbench.cli.output import message, print_json, print_table
-    from equivbench.errors import UsageError
     from equivbench.execution.machine import resolve_device
     from equivbench.execution.models import find_model
+    from equivbench.report.figures import require_drawable
     from equivbench.studies.flow_samples.structure import structure_statistics
 
-    if count < 1:
-        raise UsageError(f"--count must be at least 1, not {count}")
+    out, plot = (None if each is None else Path(each) for each in (request.out, request.plot))
+    if request.count < 1:
+        raise UsageError(f"--count must be at least 1, not {request.count}")
     if out is not None and out.suffix not in (".pdb", ".npz"):
         raise UsageError(f"--out {out} must end in .pdb or .npz")
     if plot is not None:
-        from equivbench.report.figures import require_drawable
-
         require_drawable(plot)
-    where = resolve_device(device)
+    device = resolve_device(request.device)
     # Someone's model may print as it is built or called; stdout is for the result.
     with contextlib.redirect_stdout(sys.stderr):
-        found = find_model(model)
+        found = find_model(request.model)
         if found.task not in (None, "flow"):
             raise UsageError(
-                f"{model} is for task {found.task}; backbones are sampled from models of task flow"
+                f"{request.model} is for task {found.task}; "
+                "backbones are sampled from models of task flow"
             )
         real = _test_chains(found)
-        lengths = (
-            [length] * count if length is not None else _spread(real.mask.sum(1).tolist(), count)
-        )
-        drawn = _draw(
-            found, lengths, where, seed, {"steps": steps, "method": method, "schedule": schedule}
-        )
+        drawn = _draw(found, request, real, device)
     if found.untrained:
-        message("note", f"{model} has random weights, so its samples are noise")
+        message("note", f"{request.model} has random weights, so its samples are noise")
     compared = {
         "samples": structure_statistics(drawn.positions, drawn.mask),
         "test": structure_statistics(real.positions, real.mask),
@@ -107,32 +115,38 @@ def samples(
     if plot is not None:
         from equivbench.studies.flow_samples.figure import plot_structures
 
-        plot_structures(drawn, real, plot, title=f"{found.name}, {steps} {method} steps")
-    if as_json:
-        settings = {
-            "count": count,
-            "length": length,
-            "steps": steps,
-            "method": method,
-            "schedule": schedule,
-            "seed": seed,
-        }
-        print_json(
-            {
-                "model": found.name,
-                **settings,
-                **{name: _known(asdict(each)) for name, each in compared.items()},
-            }
-        )
+        title = f"{found.name}, {request.steps} {request.method} steps"
+        plot_structures(drawn, real, plot, title=title)
+    if json:
+        asked = asdict(request)
+        for name in ("device", "out", "plot"):
+            del asked[name]
+        asked["model"] = found.name
+        print_json(asked | {name: _known(asdict(each)) for name, each in compared.items()})
         return
-    print_table(["", "samples", "test chains"], [_row(name, compared) for name in _ROWS])
+    print_table(structure_table(**compared))
     for path in filter(None, (out, plot)):
         message("written", str(path))
 
 
-def _row(name: str, compared: Mapping[str, StructureStatistics]) -> list[str]:
-    label, form = _ROWS[name]
-    return [label, *(format(getattr(each, name), form) for each in compared.values())]
+def structure_table(samples: StructureStatistics, test: StructureStatistics) -> Table:
+    """The statistics of samples beside those of the test chains."""
+    columns = (
+        Column("statistic", heading=" ", key=True),
+        Column("samples", kind="number", digits=4),
+        Column("test chains", kind="number", digits=4),
+    )
+    rows = [
+        (label, *(_cell(name, each) for each in (samples, test))) for name, label in _LABELS.items()
+    ]
+    return Table("", columns, rows)
+
+
+def _cell(name: str, statistics: StructureStatistics) -> Cell:
+    value: float = getattr(statistics, name)
+    if value != value:
+        return None
+    return percent_text(value) if name in _FRACTIONS else value
 
 
 def _known(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,10 +174,8 @@ def _test_chains(found: FoundModel) -> Traces:
     return Traces(_ANGSTROM * batch["x1"].double().numpy(), batch["mask"].numpy(), "test chain")
 
 
-def _draw(
-    found: FoundModel, lengths: list[int], device: str, seed: int, options: Mapping[str, Any]
-) -> Traces:
-    """Samples of these lengths, in A, drawn in the precision that the model was trained in."""
+def _draw(found: FoundModel, request: SamplesRequest, real: Traces, device: str) -> Traces:
+    """Samples in A, drawn in the precision that the model was trained in."""
     import torch
 
     from equivbench.measure.forward import Caller, evaluating
@@ -171,6 +183,10 @@ def _draw(
     from equivbench.studies.flow_samples.figure import Traces
     from equivbench.studies.flow_samples.sampler import sample_backbones
 
+    if request.length is None:
+        lengths = _spread(real.mask.sum(1).tolist(), request.count)
+    else:
+        lengths = [request.length] * request.count
     where = torch.device(device)
     caller = Caller(
         resolve(TASKS.get("flow").factory)(),
@@ -178,10 +194,15 @@ def _draw(
         found.precision or "float32",
         where,
     )
-    generator = torch.Generator(where).manual_seed(seed)
+    generator = torch.Generator(where).manual_seed(request.seed)
     with evaluating(found.model):
         drawn = sample_backbones(
-            lambda **inputs: caller.outputs(inputs), lengths, generator=generator, **options
+            lambda **inputs: caller.outputs(inputs),
+            lengths,
+            generator=generator,
+            steps=request.steps,
+            method=request.method,
+            schedule=request.schedule,
         )
     return Traces(_ANGSTROM * drawn.x1.double().cpu().numpy(), drawn.mask.cpu().numpy(), "sample")
 

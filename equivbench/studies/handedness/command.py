@@ -6,12 +6,42 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import MISSING, asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import typer
 
+from equivbench.cli.options import Json, takes
+from equivbench.cli.output import message, print_json, print_table
+from equivbench.errors import UsageError
+from equivbench.gap.intervals import Quantity
+from equivbench.report.table import Column, Table
+from equivbench.request import Request, option
+
 if TYPE_CHECKING:
     from equivbench.studies.handedness.measuring import Handedness, MirrorComparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandednessRequest(Request):
+    """What ``equivbench analyze handedness`` is asked for."""
+
+    program: ClassVar[tuple[str, ...]] = ("analyze", "handedness")
+
+    model: str = option(
+        MISSING,
+        "The record, id or checkpoint of a run, or a model as `measure` takes it.",
+        flag=None,
+        metavar="MODEL",
+    )
+    task: str | None = option(None, "The task of the model. A run knows its own.")
+    split: str = option("test", "The split that samples are taken from: test, validation or train.")
+    rotations: int = option(2, "Number of random rotations of each sample, the same on both sides.")
+    samples: int | None = option(
+        None, "Number of samples, spread over all groups. The default is all of them."
+    )
+    seed: int = option(0, "The seed of rotations and noise.")
+    device: str = option("auto", "Where to compute: auto, cpu, cuda or cuda:N.", recorded=False)
 
 
 def register(app: typer.Typer) -> None:
@@ -19,93 +49,92 @@ def register(app: typer.Typer) -> None:
     app.command("handedness")(handedness)
 
 
-def handedness(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="MODEL", help="A run's record, id or checkpoint, or as `measure` takes it."
-        ),
-    ],
-    task: Annotated[str | None, typer.Option(help="The task; a run knows its own.")] = None,
-    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
-    rotations: Annotated[int, typer.Option(help="Draws per sample, alike on both sides.")] = 2,
-    samples: Annotated[
-        int | None, typer.Option(help="How many, spread over all groups (default: all).")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of rotations and noise.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Judge MODEL on samples and on their mirror images, under the same noise and rotations.
+@takes(HandednessRequest)
+def handedness(request: HandednessRequest, json: Json = False) -> None:
+    """Compare the loss of MODEL on samples with that on their mirror images, under the same noise
+    and rotations.
 
     A network of O(3) has the same loss on both; one that has learned the hand of its data has a
     higher loss on mirror images.
     """
+    from equivbench.registry import TASKS
+
+    if request.rotations < 2:
+        raise UsageError(f"--rotations must be at least 2, not {request.rotations}")
+    if request.task is not None:
+        TASKS.get(request.task)
+    # Someone's model may print as it is built or called; stdout is for the result.
+    with contextlib.redirect_stdout(sys.stderr):
+        name, task, untrained, result = _compared(request)
+    if untrained:
+        message("note", f"{request.model} has random weights: it has learned no hand")
+    if json:
+        asked = {key: value for key, value in asdict(request).items() if key != "device"}
+        by = {label: _as_object(part) for label, part in result.by.items()}
+        verdict = {
+            "objective_ratio": result.objective_ratio,
+            "told_apart": list(result.told_apart()),
+        }
+        print_json(
+            {**asked, "model": name, "task": task, **_as_object(result), **verdict, "by": by}
+        )
+        return
+    print_table(handedness_table(result, TASKS.get(task).board_unit))
+
+
+def handedness_table(result: Handedness, unit: str) -> Table:
+    """The loss on both hands, over all samples and by stratum; the note is the verdict."""
+    columns = (
+        Column("rows", key=True),
+        Column("native", kind="number", unit=unit, digits=4),
+        Column("mirrored", kind="number", digits=4),
+        Column("difference", kind="number", digits=4),
+        Column("ratio", kind="number", digits=4, heading="mirrored / native (95% interval)"),
+    )
+    rows = [
+        (label, part.native.total, part.mirrored.total, part.difference, _ratio(part))
+        for label, part in {"all": result, **result.by}.items()
+    ]
+    return Table("", columns, rows, [_verdict(result)])
+
+
+def _compared(request: HandednessRequest) -> tuple[str, str, bool, Handedness]:
+    """The model's name, its task, whether its weights are random, and what was measured."""
     from equivbench.cli.measure import task_of
-    from equivbench.cli.output import message, print_json, print_table
-    from equivbench.errors import UsageError
     from equivbench.execution.machine import resolve_device
     from equivbench.execution.models import find_model
     from equivbench.measure.equivariance import default_dataset
     from equivbench.registry import TASKS, resolve
     from equivbench.studies.handedness.measuring import handedness as compare
 
-    if rotations < 2:
-        raise UsageError(f"--rotations must be at least 2, not {rotations}")
-    if task is not None:
-        TASKS.get(task)
-    where = resolve_device(device)
-    # Someone's model may print as it is built or called; stdout is for the result.
-    with contextlib.redirect_stdout(sys.stderr):
-        found = find_model(model)
-        name = task_of(found, model, task)
-        judged = resolve(TASKS.get(name).factory)()
-        dataset = default_dataset(name) if found.dataset is None else found.dataset
-        requires = (
-            found.requires if found.requires is not None else getattr(found.model, "requires", {})
-        )
-        result = compare(
-            found.model.to(where),
-            judged,
-            dataset.load().split(split),
-            requires=requires,
-            seed=seed,
-            device=where,
-            samples=samples,
-            rotations=rotations,
-            precision=found.precision or "float32",
-        )
-    if found.untrained:
-        message("note", f"{model} has random weights: it has learned no hand")
-    if as_json:
-        settings = {
-            "model": found.name,
-            "task": name,
-            "split": split,
-            "samples": samples,
-            "rotations": rotations,
-            "seed": seed,
-        }
-        by = {label: _as_object(part) for label, part in result.by.items()}
-        verdict = {
-            "objective_ratio": result.objective_ratio,
-            "told_apart": list(result.told_apart()),
-        }
-        print_json({**settings, **_as_object(result), **verdict, "by": by})
-        return
-    unit = judged.board_unit
-    print_table(
-        ["rows", f"native {unit}", "mirrored", "difference", "mirrored / native", "95% interval"],
-        [_row(label, part) for label, part in {"all": result, **result.by}.items()],
+    device = resolve_device(request.device)
+    found = find_model(request.model)
+    task = task_of(found, request.model, request.task)
+    dataset = default_dataset(task) if found.dataset is None else found.dataset
+    requires = found.requires
+    if requires is None:
+        requires = getattr(found.model, "requires", {})
+    result = compare(
+        found.model.to(device),
+        resolve(TASKS.get(task).factory)(),
+        dataset.load().split(request.split),
+        requires=requires,
+        seed=request.seed,
+        device=device,
+        samples=request.samples,
+        rotations=request.rotations,
+        precision=found.precision or "float32",
     )
-    typer.echo(_verdict(result))
+    return found.name, task, found.untrained, result
 
 
-def _row(label: str, part: MirrorComparison) -> list[str]:
+def _ratio(part: MirrorComparison) -> Quantity | None:
     low, high = part.interval()
-    interval = f"{low:.4g} to {high:.4g}" if math.isfinite(low) and math.isfinite(high) else "-"
-    numbers = (part.native.total, part.mirrored.total, part.difference, part.ratio)
-    return [label, *(f"{number:.4g}" for number in numbers), interval]
+    if not math.isfinite(part.ratio):
+        return None
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return Quantity(part.ratio)
+    return Quantity(part.ratio, low, high)
 
 
 def _as_object(part: MirrorComparison) -> dict[str, Any]:
@@ -127,9 +156,12 @@ def _verdict(result: Handedness) -> str:
     objective = f"training objective mirrored / native {result.objective_ratio:.4g}"
     told = result.told_apart()
     if not told:
-        return f"{objective}; the losses on both hands do not differ beyond their intervals (95% for all rows together)"
-    higher = all(part.ratio > 1 for part in told.values())
+        return (
+            f"{objective}; the losses on both hands do not differ beyond their intervals "
+            "(95% for all rows together)"
+        )
+    higher = "higher" if all(part.ratio > 1 for part in told.values()) else "NOT HIGHER"
     return (
-        f"{objective}; the loss on mirror images is {'higher' if higher else 'NOT HIGHER'} in {', '.join(told)} "
+        f"{objective}; the loss on mirror images is {higher} in {', '.join(told)} "
         "(95% for all rows together): the model tells the hands apart"
     )
