@@ -1,1 +1,2 @@
-"""Studies of one paper, each a folder with its measuring, record, report and command side by side."""
+"""Studies of one paper, each a folder with its measuring, its record, its report and its command side
+by side; the core finds them through entry points alone."""

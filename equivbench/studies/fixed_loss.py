@@ -84,7 +84,8 @@ class FixedLoss:
         names = torch.unique(split.groups[chosen])
         if not 1 <= chunks <= len(names):
             raise UsageError(
-                f"{len(chosen)} samples of {len(names)} independent groups cannot be dealt into {chunks} chunks"
+                f"{len(chosen)} samples of {len(names)} independent groups cannot be dealt into "
+                f"{chunks} chunks"
             )
         self._exhaustive = False
         self.chunks: Sequence[Chunk] = [

@@ -57,7 +57,8 @@ def _part(claim: Claim, machine: MachineEvidence, landscape: Landscape) -> Claim
     return ClaimPart(
         task=landscape.task,
         pair=pair,
-        subject=f"{pair}, seed {landscape.seed}, step {landscape.step}, {where}, along the {landscape.along} error",
+        subject=f"{pair}, seed {landscape.seed}, step {landscape.step}, {where}, along the "
+        f"{landscape.along} error",
         verdict=verdict,
         reason=reason,
         detail=detail,

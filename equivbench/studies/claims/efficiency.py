@@ -91,7 +91,8 @@ def _part(
         subject=f"{gap.task}/{gap.pair}, {setting(gap)}",
         verdict=verdict,
         reason=reason,
-        detail=f"{quantity_text(gap.loss_ratio)} at {seconds_text(gap.budget['limit'], 2)}{_turns(chosen)}",
+        detail=f"{quantity_text(gap.loss_ratio)} at "
+        f"{seconds_text(gap.budget['limit'], 2)}{_turns(chosen)}",
         measurements=tuple(measured),
         published=claim.published_on(gap.task),
         runs=distinct(map(run_name, records)),

@@ -72,7 +72,8 @@ def load_evidence(results: Path) -> Evidence:
     """
     if not results.is_dir():
         raise FailedError(
-            f"{results} is no folder; name a results folder, or make one with `equivbench reproduce`"
+            f"{results} is no folder; name a results folder, or make one with `equivbench "
+            f"reproduce`"
         )
     left_out: list[str] = []
     records = _records(results, left_out)
@@ -171,7 +172,8 @@ def _kept(analyses: Sequence[A], known: set[tuple[str, ...]], notes: list[str]) 
     kept = [each for each in analyses if _analysed(each) in known and each.preset != TRIAL_PRESET]
     if len(kept) < len(analyses):
         notes.append(
-            f"{len(analyses) - len(kept)} analyses of runs whose finished records are not here are left out"
+            f"{len(analyses) - len(kept)} analyses of runs whose finished records are not here "
+            f"are left out"
         )
     return kept
 

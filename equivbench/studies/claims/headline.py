@@ -181,8 +181,8 @@ def changes_text(each: Headline) -> str:
 
 
 def change_text(change: LeadChange, explained: float | None) -> str:
-    """``12 s (9.0 s to 17 s) to equivariant, 31% explained``, with ``?`` unless the intervals decide
-    it."""
+    """``12 s (9.0 s to 17 s) to equivariant, 31% explained``, with ``?`` unless the intervals
+    decide it."""
     text = f"{turn_text(change.seconds)} to {change.to}"
     return text if explained is None else f"{text}, {percent_text(explained, 2)} explained"
 
@@ -196,7 +196,10 @@ def scaling_text(each: Headline) -> str:
         f"{arm} seconds^-{quantity_text(fall.exponent, 2)}"
         for arm, fall in (("equivariant", fits.equivariant), ("augmented", fits.augmented))
     )
-    text = f"from {seconds_text(fits.since, 2)} to {seconds_text(fits.until, 2)} the loss falls as: {falls}"
+    text = (
+        f"from {seconds_text(fits.since, 2)} to {seconds_text(fits.until, 2)} the loss falls "
+        f"as: {falls}"
+    )
     if fits.extrapolated is None:
         return f"{text}; nothing extrapolated: {fits.reason}"
     where = turn_text(fits.extrapolated.log_seconds.map(math.exp))

@@ -49,12 +49,14 @@ def draw_headline(headlines: Sequence[Headline]) -> Figure:
     ]
     if not shown:
         raise FailedError(
-            "no headline has a loss ratio over the budget to draw; both arms need finished and timed runs"
+            "no headline has a loss ratio over the budget to draw; both arms need finished and "
+            "timed runs"
         )
     places = {_place(each) for each, _ in shown}
     if len(places) > 1:
         raise IncomparableError(
-            f"cannot draw {len(places)} settings in one figure; choose one pair, preset, machine and data set"
+            f"cannot draw {len(places)} settings in one figure; choose one pair, preset, machine "
+            f"and data set"
         )
     first = shown[0][0]
     figure = empty_figure(7.5, 4.5)

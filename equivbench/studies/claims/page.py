@@ -66,13 +66,16 @@ def render_claims(
     lines = [
         "# The claims, and what the records say",
         "",
-        f"The paper is {PAPER}; its claims are in our words, and *published* is {CURVES}. Rules were fixed before"
-        " anything was measured, and every verdict follows from the records alone: `equivbench reproduce --report-only` makes"
+        f"The paper is {PAPER}; its claims are in our words, and *published* is {CURVES}. Rules "
+        f"were fixed before"
+        " anything was measured, and every verdict follows from the records alone: `equivbench "
+        "reproduce --report-only` makes"
         " this page from them, `equivbench reproduce` makes the records.",
         "",
         *_lines(claims_table(findings)),
         "",
-        "Not measured means just that. A CPU's time is never read as a GPU's, and no two machines or presets are mixed.",
+        "Not measured means just that. A CPU's time is never read as a GPU's, and no two machines "
+        "or presets are mixed.",
     ]
     if headlines:
         lines += ["", *_headline(headlines)]
@@ -91,14 +94,18 @@ def _headline(headlines: Sequence[Headline]) -> list[str]:
     return [
         "## The headline: loss per device-hour",
         "",
-        "Loss of the equivariant arm over that of the augmented one, each at its budget; *data* is the fraction of the training"
-        " split. An arm in brackets is ahead by the interval, but few seeds or the correction over all pairs forbid to claim a"
-        " lead; with a question mark by the estimate alone. s* is how much faster the other arm would have to be to tie. An hour"
+        "Loss of the equivariant arm over that of the augmented one, each at its budget; *data* "
+        "is the fraction of the training"
+        " split. An arm in brackets is ahead by the interval, but few seeds or the correction "
+        "over all pairs forbid to claim a"
+        " lead; with a question mark by the estimate alone. s* is how much faster the other arm "
+        "would have to be to tie. An hour"
         " is one of the whole machine: CPU-h are no GPU-h.",
         "",
         *_lines(headline_table(headlines)),
         "",
-        "At smaller budgets, read off the same curves (constant rate with averaged weights, so that each point is the result of"
+        "At smaller budgets, read off the same curves (constant rate with averaged weights, so "
+        "that each point is the result of"
         " that budget, up to tuning):",
         "",
         *_lines(budget_table(timed)),

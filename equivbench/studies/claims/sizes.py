@@ -68,10 +68,16 @@ def _sweep_part(
         elif not (within(share, SMALL_SHARE) or within(ratio, ROBUST_FACTOR)):
             undecided.append(f"the intervals do not decide at {name}")
     verdict: ClaimVerdict = "held"
-    reason = f"the share stays at most {SMALL_SHARE:.0%}, or within {ROBUST_FACTOR:g} times that of the pair as declared"
+    reason = (
+        f"the share stays at most {SMALL_SHARE:.0%}, or within {ROBUST_FACTOR:g} times that "
+        f"of the pair as declared"
+    )
     if harmful:
         verdict = "did not hold"
-        reason = f"at {' and '.join(harmful)} the share is above {SMALL_SHARE:.0%} and more than {ROBUST_FACTOR:g} times as large"
+        reason = (
+            f"at {' and '.join(harmful)} the share is above {SMALL_SHARE:.0%} and more than "
+            f"{ROBUST_FACTOR:g} times as large"
+        )
     elif undecided:
         verdict, reason = "not measured", " and ".join(undecided)
     records = [record for point in points for record in point.records]

@@ -165,12 +165,14 @@ def write_pdb(path: Path, positions: Array, mask: Mask) -> Path:
     for number, (trace, exists) in enumerate(zip(positions, mask, strict=True), start=1):
         if not (abs(trace[exists]) < _LARGEST).all():
             raise FailedError(
-                f"sample {number} has coordinates beyond {_LARGEST:g} A, which a PDB file cannot hold; use .npz"
+                f"sample {number} has coordinates beyond {_LARGEST:g} A, which a PDB file cannot "
+                f"hold; use .npz"
             )
         lines.append(f"MODEL     {number:4d}")
         for residue, (x, y, z) in enumerate(trace[exists].tolist(), start=1):
             lines.append(
-                f"ATOM  {residue:5d}  CA  GLY A{residue:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  0.00           C  ",
+                f"ATOM  {residue:5d}  CA  GLY A{residue:4d}    {x:8.3f}{y:8.3f}{z:8.3f}  1.00  "
+                f"0.00           C  ",
             )
         lines += ["TER", "ENDMDL"]
     write_atomically(path, ("\n".join([*lines, "END"]) + "\n").encode())
@@ -189,9 +191,11 @@ def _check(positions: Array, mask: Mask) -> None:
         )
     if not mask.size or not mask[:, 0].all() or (np.diff(mask.astype(np.int8), axis=1) > 0).any():
         raise UsageError(
-            "CA traces need at least one chain, and each mask must be its first residues without a gap"
+            "CA traces need at least one chain, and each mask must be its first residues without "
+            "a gap"
         )
     if not np.isfinite(positions[mask]).all():
         raise UsageError(
-            "CA traces hold positions that are not finite numbers; the sampler or the file that made them is broken"
+            "CA traces hold positions that are not finite numbers; the sampler or the file that "
+            "made them is broken"
         )

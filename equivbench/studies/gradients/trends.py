@@ -11,8 +11,8 @@ over runs of (points - fitted coefficients) (Fisher 1924 for partial correlation
 held fixed costs one), where nu is cut by (1 - a) / (1 + a), a = the product of both lag-one
 autocorrelations along the runs where that is positive (Bartlett 1935): neighbouring points of a
 smooth curve are not two observations. Of unrelated first-order autoregressive series (7 to 20
-points, 1 or 3 runs) 2 to 6% are called related at an autocorrelation of 0, up to 12% at 0.8. A trend
-that no quadratic follows is still in the residuals.
+points, 1 or 3 runs) 2 to 6% are called related at an autocorrelation of 0, up to 12% at 0.8. A
+trend that no quadratic follows is still in the residuals.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def correlations(analyses: Sequence[Gradients]) -> dict[str, ReasonedQuantity]:
     """Of the gradient ratio and of the deviation with the share, raw and detrended, over the points
     of all ``analyses``.
 
-    Keys as :attr:`equivbench.studies.gradients.record.Gradients.correlations` has them. Each analysis is
-    one run, with a mean and a trend of its own; give it those of one kind of run. Points at which
+    Keys as :attr:`equivbench.studies.gradients.record.Gradients.correlations` has them. Each
+    analysis is one run, with a mean and a trend of its own; give it those of one kind of run. Points at which
     either is null, zero or negative are left out.
     """
     found = {}

@@ -145,7 +145,8 @@ def outer_spectrum(
     """
     if not 1 <= count <= hessian.size // 2:
         raise UsageError(
-            f"{hessian.size} parameters have no {count} largest and {count} smallest eigenvalues; ask for fewer"
+            f"{hessian.size} parameters have no {count} largest and {count} smallest eigenvalues; "
+            f"ask for fewer"
         )
     vectors = (
         _dense(hessian, count)
@@ -205,12 +206,14 @@ def _lanczos(hessian: Hessian, count: int, seed: int, tolerance: float) -> Array
         )
     except ArpackNoConvergence as error:
         raise FailedError(
-            f"the {count} largest and smallest eigenvalues did not converge in {hessian.products} Hessian-vector products; "
+            f"the {count} largest and smallest eigenvalues did not converge in {hessian.products} "
+            f"Hessian-vector products; "
             "ask for fewer, or vary fewer layers"
         ) from error
     except ArpackError as error:
         raise FailedError(
-            f"the eigenvalues could not be computed ({error}); are the weights and the error finite?"
+            f"the eigenvalues could not be computed ({error}); are the weights and the error "
+            f"finite?"
         ) from error
     return np.ascontiguousarray(columns.T)
 

@@ -1,5 +1,5 @@
-"""What a reader sees of a landscape: a table with a row for each property and a column for each part
-of the error, and a figure of the slices."""
+"""What a reader sees of a landscape: a table with a row for each property and a column for each
+part of the error, and a figure of the slices."""
 
 from __future__ import annotations
 
@@ -117,6 +117,9 @@ def draw_landscape(found: Landscape) -> Figure:
         contours.set(xlabel="along the largest eigenvalue's vector", ylabel="along the smallest's")
         contours.tick_params(labelsize=7)
         contours.xaxis.set_major_locator(MaxNLocator(5))
-    title = f"{found.task}/{found.pair} {found.arm}, seed {found.seed}, step {found.step}: slice along the {found.along} error"
+    title = (
+        f"{found.task}/{found.pair} {found.arm}, seed {found.seed}, step {found.step}: slice "
+        f"along the {found.along} error"
+    )
     figure.suptitle(title, fontsize="medium", parse_math=False)
     return figure

@@ -215,5 +215,8 @@ def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
 
 
 def test_the_headline_needs_no_torch() -> None:
-    code = "import sys, equivbench.studies.claims.headline, equivbench.studies.claims.headline_figure; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, equivbench.studies.claims.headline, "
+        "equivbench.studies.claims.headline_figure; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -78,8 +78,7 @@ def finish(job: Job, status: str = "completed") -> None:
     )
 
 
-# --- the parts
-# --------------------------------------------------------------------------------------------------------
+# --- the parts ---
 
 
 @pytest.mark.parametrize("parts", [DEFAULT, FULL], ids=["default", "full"])
@@ -138,8 +137,7 @@ def test_claims_are_read_in_any_case_and_unknown_ones_refused() -> None:
         read_claims(" , ")
 
 
-# --- what is there and how long the rest takes
-# ------------------------------------------------------------------------
+# --- what is there and how long the rest takes ---
 
 
 def test_lengths_add_up_and_what_is_finished_takes_no_time() -> None:
@@ -226,8 +224,7 @@ def test_records_keep_commands_that_a_user_can_repeat() -> None:
             assert words[1] == "run" if not job.labels else words[1:3] == ["analyze", "sweep"]
 
 
-# --- gathering
-# --------------------------------------------------------------------------------------------------------
+# --- gathering ---
 
 
 class Gathering:
@@ -332,8 +329,7 @@ def test_a_results_folder_that_cannot_be_written_is_said_before_anything_starts(
     assert gathering.trained == []
 
 
-# --- the real thing, with a toy
-# -----------------------------------------------------------------------------------------
+# --- the real thing, with a toy ---
 
 GATHER = """
 from dataclasses import asdict
