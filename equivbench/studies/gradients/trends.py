@@ -86,8 +86,8 @@ def correlations(analyses: Sequence[Gradients]) -> dict[str, ReasonedQuantity]:
     of all ``analyses``.
 
     Keys as :attr:`equivbench.studies.gradients.record.Gradients.correlations` has them. Each
-    analysis is one run, with a mean and a trend of its own; give it those of one kind of run. Points at which
-    either is null, zero or negative are left out.
+    analysis is one run, with a mean and a trend of its own; give it those of one kind of run.
+    Points at which either is null, zero or negative are left out.
     """
     found = {}
     for quantity in QUANTITIES:
