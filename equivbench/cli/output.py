@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
 from typing import Any
 
 from equivbench.report.render import to_json, to_plain, to_rich
-from equivbench.report.table import Column, Table
+from equivbench.report.table import Table
 from equivbench.report.text import printable
 
 
@@ -18,16 +17,12 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
 
 
-def print_table(
-    table: Table | Sequence[str], rows: Iterable[Sequence[str]] = (), *, json: bool = False
-) -> None:
+def print_table(table: Table, *, json: bool = False) -> None:
     """Print a table on stdout: title, caption, rows and notes.
 
     On a terminal it is folded to the width; in a pipe or a file every row stays one whole line.
     With ``json`` a list of objects, one a row, is printed instead.
     """
-    if not isinstance(table, Table):  # the old way, which goes as soon as nobody uses it
-        table = Table("", [Column(name) for name in table], list(rows))
     if json:
         print_json(to_json(table))
         return

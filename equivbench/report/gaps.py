@@ -8,7 +8,7 @@ from equivbench.budget import Budget
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity, Timed
 from equivbench.report.table import Cell, Column, Table
-from equivbench.report.text import number_text, quantity_text, seconds_text
+from equivbench.report.text import number_text, quantity_text
 
 OTHER = {"equivariant": "augmented", "augmented": "equivariant"}
 BARELY = 1.05
@@ -243,13 +243,3 @@ def turn_text(seconds: Quantity) -> str:
         return text
     value, _, interval = text.partition(" (")
     return f"{value}?" + f" ({interval}" * bool(interval)
-
-
-def show(quantity: Quantity, *, interval: bool = True, digits: int = 3) -> str:
-    """The old name of :func:`equivbench.report.text.quantity_text`."""
-    return quantity_text(quantity, digits, interval=interval)
-
-
-def duration(seconds: float) -> str:
-    """The old name of :func:`equivbench.report.text.seconds_text`."""
-    return seconds_text(seconds, 2)
