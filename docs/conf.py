@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 project = "equivbench"
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+autodoc_typehints = "signature"
+napoleon_google_docstring = False
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "equivbench"

@@ -3,29 +3,60 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from jaxtyping import config as jaxtyping_config
 from jaxtyping import install_import_hook
 
 if TYPE_CHECKING:
     from running import Bench
 
-# Shapes and dtypes that annotations promise are checked at every call while tests run, and cost
-# nothing otherwise.
-for checked in (
-    "equivbench.symmetry.rotations",
-    "equivbench.symmetry.types",
+# Types, and the shapes and dtypes that annotations promise, are checked at every call while tests
+# run, and cost nothing otherwise.
+for package in (
+    "equivbench.budget",
+    "equivbench.gap",
     "equivbench.kernels.neighbours",
+    "equivbench.measure",
+    "equivbench.records",
+    "equivbench.symmetry",
+    "equivbench.tasks.base",
     "equivbench.tasks.voxel.voxelise",
+    "equivbench.training",
 ):
-    install_import_hook(checked, "beartype.beartype")
+    install_import_hook(package, "typechecking.checked")
 
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 settings.register_profile("reproducible", derandomize=True, deadline=None, database=None)
 settings.load_profile("reproducible")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--once``, for a first look at a change."""
+    parser.addoption(
+        "--once", action="store_true", help="run each test with the first of its parameters only"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the first parameters of each test if ``--once`` was given."""
+    if config.getoption("--once"):
+        first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
+        kept = set(first.values())
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = [item for item in items if item in kept]
+
+
+@pytest.fixture
+def unchecked_types() -> Iterator[None]:
+    """For tests that break a type on purpose, to see what a user is told who does."""
+    jaxtyping_config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping_config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

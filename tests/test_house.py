@@ -15,29 +15,6 @@ from source import ROOT, modules, tree
 GLOSSARY = Path(__file__).parents[1] / "docs" / "glossary.md"
 NAMED = re.findall(r"`(equivbench(?:\.\w+)+)`", GLOSSARY.read_text(encoding="utf-8"))
 
-RENAMED_SOON = {
-    "Column",
-    "Setting",
-    "Samples",
-    "Linear",
-    "InvariantPointAttention",
-    "SteerableConvolution",
-    "Part",
-    "Measurement",
-    "Series",
-    "Block",
-    "Molecules",
-    "Attention",
-    "Layer",
-    "Message",
-    "Archive",
-    "Builder",
-    "Kind",
-    "Precision",
-    "Loss",
-}
-"""Names that still mean two things. The list only shrinks."""
-
 
 def test_no_two_classes_have_one_name() -> None:
     found = defaultdict(list)
@@ -45,11 +22,7 @@ def test_no_two_classes_have_one_name() -> None:
         for node in ast.walk(tree(file)):
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(name)
-    assert {
-        name: places
-        for name, places in found.items()
-        if len(places) > 1 and name not in RENAMED_SOON
-    } == {}
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
 
 
 def test_no_alias_stands_for_two_things() -> None:
@@ -60,11 +33,7 @@ def test_no_alias_stands_for_two_things() -> None:
                 for target in node.targets:
                     if isinstance(target, ast.Name) and not target.id.isupper():
                         found[target.id].add(ast.unparse(node.value))
-    assert {
-        name: values
-        for name, values in found.items()
-        if len(values) > 1 and name not in RENAMED_SOON
-    } == {}
+    assert {name: values for name, values in found.items() if len(values) > 1} == {}
 
 
 @pytest.mark.parametrize("name", NAMED)

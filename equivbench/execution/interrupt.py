@@ -8,9 +8,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class HasTurn(Protocol):
     """What can be told to end its turn."""
 

@@ -107,7 +107,7 @@ def fit_within_run(pair: CurvePair, runs: MatchedRuns) -> CurveScaling | str:
     if min(counts) < ENOUGH:
         return f"fewer than {ENOUGH} evaluations of an arm in the last decade of the budget"
     x = np.linspace(since, until, POINTS)
-    line = _Line.through(x)
+    line = _StraightLine.through(x)
     curves = [_CurvePart.of(curve, x) for curve in (pair.arm, pair.other)]
     equivariant, augmented = (
         PowerLawFit(
@@ -123,7 +123,7 @@ def fit_within_run(pair: CurvePair, runs: MatchedRuns) -> CurveScaling | str:
 
 
 @dataclass(frozen=True)
-class _Line:
+class _StraightLine:
     """Least squares through values at evenly spaced ``x`` [P], as weights [P] of the values."""
 
     x: Array
@@ -132,7 +132,7 @@ class _Line:
     """The change of the slope from the first to the last x, by a parabola."""
 
     @classmethod
-    def through(cls, x: Array) -> _Line:
+    def through(cls, x: Array) -> _StraightLine:
         centred = x - x.mean()
         powers = np.stack([np.ones(len(x)), centred, centred**2], axis=1)
         square = np.linalg.pinv(powers)[2]
@@ -167,7 +167,7 @@ class _CurvePart:
 
 
 def _extrapolated(
-    ratio: _CurvePart, line: _Line, until: float, evaluations: int
+    ratio: _CurvePart, line: _StraightLine, until: float, evaluations: int
 ) -> tuple[SignChange | None, str | None]:
     """Where the fitted line of the log ratio crosses zero within a decade after ``until``, or why
     that cannot be said."""

@@ -13,7 +13,7 @@ from equivbench.errors import FailedError
 from equivbench.gate.metrics import RUN_METRICS, RunMetric
 from equivbench.gate.samples import GATE_SCHEMA_VERSION, GateSamples, Samples, Side, Unreadable
 from equivbench.records.kernels import KERNEL_SCHEMA_VERSION, KernelSamples
-from equivbench.records.line_files import line_files
+from equivbench.records.line_kinds import line_files
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import read_record

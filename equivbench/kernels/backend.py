@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,7 @@ class Kernel:
         return self.restore(self.run(self.adapt(inputs)))
 
 
+@runtime_checkable
 class Backend(Protocol):
     """A library, or code of ours, that provides some operations."""
 

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -21,6 +21,7 @@ bounds."""
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "": 1}
 
 
+@runtime_checkable
 class Timer(Protocol):
     """Measures a piece of work and reduces the samples of a round."""
 

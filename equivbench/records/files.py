@@ -7,7 +7,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -17,6 +17,7 @@ from equivbench.records.untrusted import read_bounded, shown
 T = TypeVar("T")
 
 
+@runtime_checkable
 class Identified(Protocol):
     """A measurement that knows what it is of."""
 

@@ -3,13 +3,10 @@ each right. Imports no torch."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from equivbench.records.files import Identified, merge_lines, read_lines
 from equivbench.records.plausibility import date_problems
@@ -17,6 +14,7 @@ from equivbench.records.rule import Rule, broken_rules
 from equivbench.records.schema import Environment
 
 
+@runtime_checkable
 class Line(Identified, Protocol):
     """What the struct of every line has."""
 
@@ -75,20 +73,3 @@ class LineFile(Generic[L]):
 
         yield Rule("the schema version is the one that is read", self.kind, version)
         yield Rule("it was made when it can have been made", self.kind, date)
-
-
-@functools.cache
-def line_files() -> Mapping[str, LineFile[Any]]:
-    """Every kind of file by its name: kernel samples, and what the studies declare.
-
-    A study declares its files in the entry-point group ``equivbench.result_files``. Only those of
-    equivbench itself are loaded: validating someone's records never runs code of a plug-in.
-    """
-    from equivbench.records.kernels import KERNEL_FILE
-
-    files: list[LineFile[Any]] = [KERNEL_FILE]
-    # Without metadata equivbench runs from a folder that was never installed.
-    with contextlib.suppress(PackageNotFoundError):
-        declared = distribution("equivbench").entry_points.select(group="equivbench.result_files")
-        files += [point.load() for point in declared]
-    return {file.name: file for file in files}

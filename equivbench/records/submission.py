@@ -13,7 +13,8 @@ from typing import Any, Literal
 import msgspec
 
 from equivbench.errors import FailedError, IncomparableError, UsageError
-from equivbench.records.line_files import LineFile, line_files
+from equivbench.records.line_files import LineFile
+from equivbench.records.line_kinds import line_files
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import (
     InvalidRecordWarning,

@@ -284,6 +284,7 @@ def test_draws_are_haar_or_from_the_cube() -> None:
     assert len(torch.unique(some.flatten(0, 1), dim=0)) == 24
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_usage_errors_are_sentences() -> None:
     split = clouds(10)
 

@@ -219,6 +219,7 @@ def test_jackknife_of_squared_error_is_the_unbiased_twirled_part() -> None:
     assert float(d.total[3]) == pytest.approx(float(predictions[:, 3, 0].mean()))
 
 
+@pytest.mark.usefixtures("unchecked_types")
 def test_what_cannot_be_estimated_is_refused() -> None:
     one, seven = torch.zeros(1, 5, 3), torch.zeros(7, 5, 3)
     target = torch.zeros(5, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from equivbench.errors import UsageError, unknown_name
 from equivbench.execution.plan import Contest, RunPlan
@@ -71,6 +71,7 @@ class Callback:
         """The contest is over."""
 
 
+@runtime_checkable
 class Executor(Protocol):
     """Runs plans somewhere: on this machine, in the jobs of a cluster.
 

@@ -38,7 +38,7 @@ class Grid:
     def holds(self, bounding_radius: float) -> bool:
         """Whether a sphere of this radius (A) about the origin leaves ``MARGIN`` to the faces, so
         at every rotation."""
-        return bounding_radius + MARGIN <= self.box / 2
+        return bool(bounding_radius + MARGIN <= self.box / 2)
 
     def numbers(self) -> tuple[float, float, float, float]:
         """(size, resolution, radius, sigma), a row of a batch's ``grid``; :meth:`of` reads it

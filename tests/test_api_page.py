@@ -1,0 +1,20 @@
+"""The page of the Python interface: its examples give what they say, and no function is missing."""
+
+import doctest
+from pathlib import Path
+
+import equivbench
+
+PAGE = Path(__file__).parents[1] / "docs" / "api.md"
+
+
+def test_the_examples_give_what_they_say() -> None:
+    failed, tried = doctest.testfile(str(PAGE), module_relative=False, encoding="utf-8")
+    assert tried > 5
+    assert failed == 0
+
+
+def test_every_public_function_is_on_the_page() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    functions = [name for name in equivbench.__all__ if name[0].islower()]
+    assert [name for name in functions if f"equivbench.{name}" not in text] == []
