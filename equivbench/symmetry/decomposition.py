@@ -74,12 +74,12 @@ def decompose(
 ) -> Decomposition:
     """Split the error of predictions on rotated inputs into a twirled and an equivariance part.
 
-    With ``p_i = rho(g_i)^-1 f(g_i x)``, their mean ``pbar`` and n draws,
-    ``s2 = mean |p_i - pbar|^2`` and ``b = |pbar - y|^2`` give ``equivariance = n/(n-1) s2``, ``twirled =
-    b - s2/(n-1)`` and ``total = s2 + b``, each unbiased (arXiv 2512.02303, with the correction that its notebooks
-    leave out of the twirled part). Computed in float64 relative to the first prediction, so that
-    neither a large offset nor a tiny share costs accuracy. Differentiable in ``pulled_back`` and
-    ``target``.
+    With ``p_i = rho(g_i)^-1 f(g_i x)``, their mean ``pbar`` and n draws, the spread
+    ``s2 = mean |p_i - pbar|^2`` and the error ``b = |pbar - y|^2`` give
+    ``equivariance = n/(n-1) s2``, ``twirled = b - s2/(n-1)`` and ``total = s2 + b``, each unbiased
+    (arXiv 2512.02303, with the correction that its notebooks leave out of the twirled part).
+    Computed in float64 relative to the first prediction, so that neither a large offset nor a tiny
+    share costs accuracy. Differentiable in ``pulled_back`` and ``target``.
 
     Parameters
     ----------
