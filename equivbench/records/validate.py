@@ -1,7 +1,9 @@
 """Whether a run record is believed: it keeps all rules of the table, and what is unusual about it
-is remarked."""
+is remarked; and the text of the rules that records are made under."""
 
 from __future__ import annotations
+
+from importlib.resources import files
 
 from equivbench.records.consistency import CONSISTENCY
 from equivbench.records.plausibility import PLAUSIBILITY, UNUSUAL
@@ -28,3 +30,8 @@ def incomparable(record: RunRecord) -> str | None:
     if record.rules_version == RULES_VERSION:
         return None
     return f"rules version {record.rules_version} is not this equivbench's {RULES_VERSION}"
+
+
+def rules_text() -> str:
+    """The rules in Markdown; their first line states the version that records carry."""
+    return files("equivbench.records").joinpath("rules.md").read_text(encoding="utf-8")

@@ -9,8 +9,8 @@ from factories import make_record
 
 from equivbench.cli.main import main
 from equivbench.records.json_schema import shipped_text
-from equivbench.records.rules import rules_text
 from equivbench.records.store import write_record
+from equivbench.records.validate import rules_text
 
 REASONS = {
     "flops_per_sample": "not counted",

@@ -26,9 +26,15 @@ from pathlib import Path
 SECONDS = {seconds}
 {extra}
 out = Path(sys.argv[sys.argv.index("--out") + 1])
-environment = dict(machine_key="toy-1t", device="cpu", driver=None, cpu="Toy", threads=1, python="3", packages={{}})
-lines = [dict(benchmark=n, version="1", control=n == "control", seconds=s, problem=None) for n, s in SECONDS.items()]
-out.write_text(json.dumps(dict(package=str(Path(__file__).resolve().parents[1]), environment=environment, lines=lines)))
+environment = dict(
+    machine_key="toy-1t", device="cpu", driver=None, cpu="Toy", threads=1, python="3", packages={{}}
+)
+lines = [
+    dict(benchmark=name, version="1", control=name == "control", seconds=each, problem=None)
+    for name, each in SECONDS.items()
+]
+package = str(Path(__file__).resolve().parents[1])
+out.write_text(json.dumps(dict(package=package, environment=environment, lines=lines)))
 """
 
 
@@ -190,6 +196,9 @@ def test_an_interrupted_measurement_keeps_its_rounds(
 
 
 def test_a_benchmark_that_ran_in_some_rounds_only_has_failed(repository: Repository) -> None:
-    flaky = "import os; p = Path.cwd().parent / 'seen'; SECONDS = SECONDS if p.exists() else {'control': 1.0}; p.touch()"
+    flaky = (
+        "import os; p = Path.cwd().parent / 'seen'; "
+        "SECONDS = SECONDS if p.exists() else {'control': 1.0}; p.touch()"
+    )
     repository.commit({"control": 1.0, "work": 1.0}, extra=flaky)
     assert verdicts(measure("HEAD", "HEAD"))["work"] == "failed"

@@ -5,8 +5,8 @@ import re
 import pytest
 
 from equivbench.records.metrics import METRICS
-from equivbench.records.rules import rules_text
 from equivbench.records.schema import RULES_VERSION
+from equivbench.records.validate import rules_text
 
 
 def test_heading_states_the_version_of_the_records() -> None:
