@@ -72,7 +72,8 @@ def values_of(record: RunRecord) -> dict[str, float]:
         or final.share is None
     ):
         raise ValueError(
-            f"{title} is {record.status}: {record.reason or 'it was not evaluated and timed to its end'}"
+            f"{title} is {record.status}: "
+            f"{record.reason or 'it was not evaluated and timed to its end'}"
         )
     values = {
         "test_loss": final.total,

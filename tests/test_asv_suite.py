@@ -57,8 +57,7 @@ def benchmarks(suite: ModuleType) -> list[Any]:
     return list(disc_benchmarks(str(SUITE)))
 
 
-# --- asv.conf.json
-# ----------------------------------------------------------------------------------------------------
+# --- asv.conf.json ---
 
 
 def test_asv_knows_every_setting() -> None:

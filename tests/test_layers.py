@@ -80,7 +80,10 @@ def below(*packages: str) -> list[str]:
 
 def heavy_after(code: str, cwd: Path) -> list[str]:
     """Which heavy packages a fresh interpreter has imported after ``code``."""
-    tail = f"\nimport json, sys\nsys.stderr.write('\\n' + json.dumps([name for name in {HEAVY} if name in sys.modules]))"
+    tail = (
+        f"\nimport json, sys\nfound = [name for name in {HEAVY} if name in sys.modules]\n"
+        "sys.stderr.write('\\n' + json.dumps(found))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code + tail], capture_output=True, text=True, cwd=cwd, timeout=300
     )

@@ -133,7 +133,8 @@ def main() -> None:
         size = f"{int(facts[name]['parameters']):>9,} parameters  {int(facts[name]['edges'])} edges"
         least, median = 1e3 * values[0], 1e3 * values[len(values) // 2]
         print(
-            f"{name:53s} min {least:7.1f} ms  median {median:7.1f} ms  {size}  first 3 steps {first:.1f} s{checked}"
+            f"{name:53s} min {least:7.1f} ms  median {median:7.1f} ms  {size}  "
+            f"first 3 steps {first:.1f} s{checked}"
         )
     for worker in workers.values():
         worker.terminate()

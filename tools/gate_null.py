@@ -80,7 +80,8 @@ import atexit as _atexit
 
 import psutil as _psutil
 
-_atexit.register(lambda: _spin(_time.perf_counter() - (_time.time() - _psutil.Process().create_time())))
+_age = lambda: _time.time() - _psutil.Process().create_time()
+_atexit.register(lambda: _spin(_time.perf_counter() - _age()))
 """,
 }
 PLANTED = ("*dev step", "* forward torch", "list-pairs")

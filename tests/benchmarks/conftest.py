@@ -53,5 +53,6 @@ def pytest_benchmark_compare_machine_info(
     before, now = compared_benchmark["machine_info"].get("machine_key"), machine_info["machine_key"]
     if before != now:
         raise pytest.UsageError(
-            f"the results to compare with are of machine {before}, these of {now}; measure both on one"
+            f"the results to compare with are of machine {before}, these of {now}; "
+            "measure both on one"
         )

@@ -59,7 +59,8 @@ class Browser:
         # checkVisibility knows closed details, but says yes to a part of an SVG that is not
         # displayed.
         seen = "(e) => e.checkVisibility() && e.getClientRects().length"
-        code = f"[...document.querySelectorAll(arguments[0])].filter({seen}).map((e) => e.textContent.trim())"
+        found = f"[...document.querySelectorAll(arguments[0])].filter({seen})"
+        code = f"{found}.map((e) => e.textContent.trim())"
         return list(self.js(code, selector))
 
     def complaints(self) -> list[str]:

@@ -3,6 +3,7 @@ dark, and lets nothing in."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 LOSSES = {"birch": 0.9, "cedar": 0.7, "maple": 0.5}
 """Exponents of the pairs' learning curves: the larger, the lower the loss."""
-HOSTILE = '"\'><img src=x onerror="window.pwned=1"></script><script>window.pwned=1;alert(1)</script><b id=injected>'
+HOSTILE = (
+    '"\'><img src=x onerror="window.pwned=1"></script>'
+    "<script>window.pwned=1;alert(1)</script><b id=injected>"
+)
 OPEN_ALL = "document.querySelectorAll('details').forEach((each) => { each.open = true; })"
 CONTRASTS = (Path(__file__).parent / "contrast.js").read_text(encoding="utf-8")
 AA = 4.5
@@ -247,7 +251,8 @@ def test_the_address_brings_the_view_back(browser: Browser, page: Path) -> None:
         "document.querySelector('nav a').click()"
     )  # going to a section loses nothing of the address
     hash = browser.js("location.hash")
-    view = "[...document.querySelectorAll('tbody.row, .panels')].filter((e) => e.checkVisibility()).map((e) => e.id + e.className)"
+    rows = "[...document.querySelectorAll('tbody.row, .panels')]"
+    view = f"{rows}.filter((e) => e.checkVisibility()).map((e) => e.id + e.className)"
     before = browser.js(view)
     browser.open(page, hash)
     assert browser.js(view) == before
@@ -275,7 +280,7 @@ def test_one_switch_changes_the_axis_of_all_curves(browser: Browser, page: Path)
         panels = "[...document.querySelectorAll('.panels')]"
         kinds = f"{panels}.filter((e) => e.checkVisibility()).map((e) => e.className)"
         wanted = [f"panels by-{axis}"] * len(browser.all(".board"))
-        assert comes_to(lambda: browser.js(kinds), wanted) == wanted
+        assert comes_to(partial(browser.js, kinds), wanted) == wanted
 
 
 def test_pointing_at_a_row_picks_out_its_curve(browser: Browser, page: Path) -> None:

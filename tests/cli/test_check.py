@@ -165,6 +165,7 @@ def test_the_reason_is_one_line_on_stderr(
 def test_it_needs_no_torch(baseline: Path) -> None:
     code = (
         "import sys\nfrom equivbench.cli.main import main\n"
-        f"try:\n    main(['check', {str(baseline)!r}, {str(baseline)!r}])\nfinally:\n    assert 'torch' not in sys.modules"
+        f"try:\n    main(['check', {str(baseline)!r}, {str(baseline)!r}])\n"
+        "finally:\n    assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

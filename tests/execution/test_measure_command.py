@@ -131,7 +131,11 @@ def test_mistakes_are_one_sentence(models: Bench) -> None:
         (["mine:instance"], 2, "--task"),
         (["mine:instance", "--task", "tyo"], 2, "did you mean toy"),
         (["mine:instance", "--task", "toy", "--rotations", "1"], 2, "at least 2"),
-        (["mine:instance", "--task", "toy", "--group", "o3"], 2, "unknown group 'o3'; did you mean so3?"),
+        (
+            ["mine:instance", "--task", "toy", "--group", "o3"],
+            2,
+            "unknown group 'o3'; did you mean so3?",
+        ),
         (["mine:instance", "--task", "toy", "--split", "tset"], 2, "did you mean test"),
         (
             ["mine:instance", "--task", "forcefield"],

@@ -242,7 +242,8 @@ def test_what_a_script_registers_from_a_module_runs_through_the_function(bench):
         leftover.rmdir() if leftover.is_dir() else leftover.unlink()
     script.write_text(
         "import mine\nimport equivbench as eb\n"
-        "records = eb.run('toy/plain', budget='10steps', seeds=[1], device='cpu', out='results', preset='dev')\n"
+        "records = eb.run('toy/plain', budget='10steps', seeds=[1], device='cpu', "
+        "out='results', preset='dev')\n"
         "print([(record.arm, record.seed, record.status) for record in records])\n"
     )
     done = bench.finish(bench.start_python(str(script)))

@@ -42,7 +42,8 @@ def test_it_is_the_ordinary_command_and_its_warnings_are_passed_on(
     instead(
         monkeypatch,
         tmp_path,
-        f'echo "$@" > {tmp_path}/asked; echo a table; echo "warning: odd" >&2; echo "note: fine" >&2',
+        f'echo "$@" > {tmp_path}/asked; echo a table; '
+        'echo "warning: odd" >&2; echo "note: fine" >&2',
     )
     noted = Noted()
     subcommand.call(["analyze", "gradients", "x y"], noted)
@@ -58,7 +59,8 @@ def test_it_is_the_ordinary_command_and_its_warnings_are_passed_on(
             r"`equivbench analyze x` failed: no snapshots$",
         ),
         (
-            "echo 'KeyError: 1' >&2; echo 'error: a defect, please report it with the lines above' >&2; exit 3",
+            "echo 'KeyError: 1' >&2; "
+            "echo 'error: a defect, please report it with the lines above' >&2; exit 3",
             "failed: KeyError: 1$",
         ),
         ("kill -9 $$", r"`equivbench analyze x` failed: it ended with -9$"),

@@ -44,7 +44,8 @@ def make_shared(
     seed, arm = more.get("seed", 0), more.pop("arm", "augmented")
     more.setdefault(
         "run_id",
-        f"{more.get('preset', 'small')}-seed{seed}-{task}-{arm}-{'-'.join(more.get('variant', {}).values())}",
+        f"{more.get('preset', 'small')}-seed{seed}-{task}-{arm}-"
+        f"{'-'.join(more.get('variant', {}).values())}",
     )
     pair = more.pop("pair", PAIRS.get(task, "pair"))
     return make_run(

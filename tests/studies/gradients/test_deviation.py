@@ -58,9 +58,7 @@ def closed_form(model: EScAIP, inputs: dict[str, Tensor]) -> Tensor:
     return (seen["m"].square().squeeze(-1) / 3 * pulls.square().sum((1, 2))).mean()
 
 
-def test_the_equivariance_error_of_the_head_is_the_square_of_the_deviation_and_the_twirled_error_knows_nothing_of_it() -> (
-    None
-):
+def test_the_equivariance_error_of_the_head_is_the_square_of_the_deviation() -> None:
     tied = apart(0.0)
     loss = cube_loss(tied)
     chunk = loss.chunks[0]

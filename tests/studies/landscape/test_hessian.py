@@ -79,9 +79,7 @@ def test_outer_eigenpairs_are_those_of_the_matrix() -> None:
     assert found.residual < 10 * ROUNDING
 
 
-def test_at_the_usual_tolerance_values_are_off_by_less_than_the_residual_and_few_products_are_taken() -> (
-    None
-):
+def test_at_the_usual_tolerance_values_are_off_by_less_than_the_residual() -> None:
     matrix, _ = turned(SPECTRUM)
     hessian = quadratic(matrix)
     found = outer_spectrum(hessian, 1, seed=0)
