@@ -84,14 +84,3 @@ Device = Annotated[str, _same("device")]
 Threads = Annotated[int | None, _same("threads")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-
-
-def parse_seeds(seeds: str | None, n_seeds: int | None) -> tuple[int, ...]:
-    """The seeds of ``--seeds 0,1,2`` or ``--n-seeds 3``; seed 0 where neither is given.
-
-    Raises
-    ------
-    UsageError
-        Where both are given, and for what cannot be read.
-    """
-    return RunRequest.of(seeds=seeds, n_seeds=n_seeds).chosen_seeds

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from power_laws import CROSSING, LIMIT, T_STAR, law, runs
 
-from equivbench.errors import FailedError, IncomparableError, UsageError
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import gap_lines
@@ -26,7 +24,6 @@ from equivbench.studies.claims.headline import (
     make_headline,
     scaling_text,
 )
-from equivbench.studies.claims.headline_figure import draw_headline, plot_headline
 
 GPU = {"environment": {"device": "NVIDIA H100", "machine_key": "epyc-2t-h100"}}
 
@@ -167,35 +164,12 @@ def test_without_step_times_the_row_is_full_of_gaps_and_still_a_row() -> None:
     assert found.device_hours is None
     assert cell(found, "device-hours") == cell(found, "lead changes at") == "-"
     assert scaling_text(found) == "no scaling fit: an arm has no curve or no step time"
-    with pytest.raises(FailedError, match="no headline has a loss ratio"):
-        draw_headline([found])
 
 
 def test_headlines_are_plain_data() -> None:
     plain = msgspec.json.decode(msgspec.json.encode(one(runs(CROSSING, seeds=2))))
     assert plain["steady"]["changes"][0]["to"] == "equivariant"
     assert plain["fraction"] == 1.0
-
-
-def test_the_figure_has_a_curve_per_fraction_and_only_one_setting(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    noisy = {"seeds": 3, "noise": 0.05, "generator": np.random.default_rng(4)}
-    headlines = make_headline(runs(CROSSING, compiled=True, **noisy) + at_fraction("0.25", **noisy))
-    axes = draw_headline(headlines).axes[0]
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["all data", "0.25 of the data"]
-    assert axes.get_xlabel() == "budget of each arm [CPU-hours]"
-    drawn = {line.get_label(): line for line in axes.lines}
-    np.testing.assert_allclose(
-        drawn["all data"].get_ydata(), [each.value for each in headlines[0].steady.ratio]
-    )
-    # With compilation counted only where there was any.
-    assert [line.get_linestyle() for line in axes.lines].count("--") == 1
-    assert plot_headline(headlines, tmp_path / "headline.svg").stat().st_size > 0
-    with pytest.raises(IncomparableError, match="2 settings"):
-        draw_headline([*headlines, one(runs(CROSSING, **GPU))])
-    with pytest.raises(UsageError, match="suffix"):
-        plot_headline(headlines, tmp_path / "headline.txt")
 
 
 @pytest.mark.parametrize(
@@ -215,8 +189,5 @@ def test_durations_are_read_at_a_glance(seconds: float, text: str) -> None:
 
 
 def test_the_headline_needs_no_torch() -> None:
-    code = (
-        "import sys, equivbench.studies.claims.headline, "
-        "equivbench.studies.claims.headline_figure; sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys, equivbench.studies.claims.headline; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
