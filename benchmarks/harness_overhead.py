@@ -65,13 +65,15 @@ def bare_loop(trainer: Trainer, seed: int) -> Callable[[int], None]:
             batch = arm.task.rotate(batch, rotations, index)
         inputs, targets = arm.task.assemble(batch, arm.task.noise(batch, generator), arm.requires)
         loss = arm.task.objective(model(**inputs), targets, inputs)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
             torch._foreach_lerp_(
-                averages, parameters, 1.0 - decay_at(position // recipe.batch_size, recipe.ema)
+                averages,
+                parameters,  # type: ignore[arg-type]
+                1.0 - decay_at(position // recipe.batch_size, recipe.ema),
             )
 
     return step

@@ -344,11 +344,11 @@ def private(monkeypatch: pytest.MonkeyPatch) -> dict[str, Registry]:
     loader = PluginLoader(())
     registries = {
         name: Registry(registry.kind, registry.holds, loader)
-        for name, registry in vars(registration.registry).items()
+        for name, registry in vars(registration.registry).items()  # type: ignore[attr-defined]
         if isinstance(registry, Registry)
     }
     for name, registry in registries.items():
-        monkeypatch.setattr(registration.registry, name, registry)
+        monkeypatch.setattr(registration.registry, name, registry)  # type: ignore[attr-defined]
     return registries
 
 
@@ -388,7 +388,7 @@ def test_pair_is_registered_whole_or_by_a_function(private: dict[str, Registry])
     assert registration.register_pair(function) is function
     assert [entry.value for entry in private["PAIRS"].entries().values()] == [first, second]
     with pytest.raises(UsageError, match="register_pair needs"):
-        registration.register_pair(lambda: "toy/third")
+        registration.register_pair(lambda: "toy/third")  # type: ignore[return-value]
 
 
 @pytest.mark.usefixtures("private")

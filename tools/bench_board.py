@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from equivbench.records.schema import (
-    Budget,
+    BudgetRecord,
     ClockRecord,
     GroupErrors,
     RunRecord,
@@ -108,7 +108,7 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
         recipe=msgspec.structs.replace(
             template.recipe, augmentation="haar" if ARMS[arm] == "augmented" else "none"
         ),
-        budget=Budget(
+        budget=BudgetRecord(
             kind="seconds", limit=BUDGET_SECONDS, spent=spent, overshoot=spent - BUDGET_SECONDS
         ),
         clock=clock,

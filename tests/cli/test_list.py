@@ -27,7 +27,7 @@ def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_every_registered_name_is_listed_with_its_origin(
     kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    entries = REGISTRIES[kind].entries()
+    entries = REGISTRIES[kind].entries()  # type: ignore[attr-defined]
     rows = json.loads(listed(capsys, kind, "--json"))
     assert {row["name"]: row["origin"] for row in rows} == {
         name: entry.origin for name, entry in entries.items()

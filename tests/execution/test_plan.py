@@ -77,7 +77,7 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
         {"preset": "dev"},
         {"forces": "conservative"},
     ]
-    folders = {jobs(**{**base, **other})[0].state_dir for other in others} | {
+    folders = {jobs(**{**base, **other})[0].state_dir for other in others} | {  # type: ignore[dict-item]
         same,
         jobs(**base)[1].state_dir,
     }

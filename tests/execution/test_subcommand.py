@@ -33,7 +33,7 @@ def instead(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
     program = folder / "python"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(subcommand.sys, "executable", str(program))
+    monkeypatch.setattr(subcommand.sys, "executable", str(program))  # type: ignore[attr-defined]
 
 
 def test_it_is_the_ordinary_command_and_its_warnings_are_passed_on(

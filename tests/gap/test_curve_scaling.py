@@ -123,10 +123,10 @@ def test_equal_exponents_are_not_extrapolated() -> None:
 
 def test_why_there_is_no_fit() -> None:
     few = only(runs({"equivariant": law(2.0, 0.5), "augmented": law(2.0, 0.5)}, every=12))
-    assert "fewer than 3 evaluations" in fit_within_run(few.curves, few.runs)
+    assert "fewer than 3 evaluations" in fit_within_run(few.curves, few.runs)  # type: ignore[operator]
     records = runs({"equivariant": law(2.0, 0.5)}, seeds=3) + runs(
         {"augmented": law(2.0, 0.5)}, seeds=2
     )
     records += runs({"augmented": law(2.0, 0.5)}, first_seed=2, status="diverged")
     lost = only(records)
-    assert "diverged" in fit_within_run(lost.curves, lost.runs)
+    assert "diverged" in fit_within_run(lost.curves, lost.runs)  # type: ignore[operator]

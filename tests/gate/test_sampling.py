@@ -29,7 +29,7 @@ class Time:
         self.now = 0.0
         self.calls = 0
         self._costs = costs
-        monkeypatch.setattr(benchmarks.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(benchmarks.time, "perf_counter", lambda: self.now)  # type: ignore[attr-defined]
 
     def call(self) -> None:
         self.calls += 1
@@ -71,7 +71,8 @@ def test_replayed_steps_are_compared_each_with_itself() -> None:
     slow = iter([3, 0, 5] * 100)
 
     def replay(seconds: float) -> list[float]:
-        at, times = next(slow), []
+        at = next(slow)
+        times: list[float] = []
         while sum(times) < seconds:
             step = len(times)
             times.append((own[step] if step < STEPS else 1.0) * (10 if step == at else 1))

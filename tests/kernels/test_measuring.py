@@ -168,7 +168,7 @@ def test_calls_rotate_past_the_cache_and_meet_new_numbers():
     numbers: dict[int, list[float]] = {}
     for address, number in seen:
         numbers.setdefault(address, []).append(number)
-    own = 4 * (12 * TOY.operation.source_size + 60 * (4 + TOY.operation.weight_size))
+    own = 4 * (12 * TOY.operation.source_size + 60 * (4 + TOY.operation.weight_size))  # type: ignore[attr-defined]
     assert len(numbers) * own >= 2 * CACHE
     for visits in numbers.values():
         assert all(before != after for before, after in itertools.pairwise(visits)), (

@@ -186,7 +186,7 @@ def test_noise_is_drawn_once_and_rotates_with_its_sample() -> None:
     from equivbench.specs import Field
 
     class Noisy(Clouds):
-        fields = (
+        fields: tuple[Field, ...] = (  # type: ignore[assignment]
             *Clouds.fields,
             Field("push", ("points", 3), "float32", "1o", "node", "1", "noise"),
         )

@@ -62,7 +62,7 @@ PLAIN = msgspec.to_builtins(make_record())
 PATHS = [path for path in _paths(PLAIN) if path]
 # Whole floats are left out: JSON Schema takes 1.0 for an integer, msgspec takes it for one only
 # where it is an int field.
-SCALARS = (
+SCALARS: st.SearchStrategy[Any] = (
     st.none()
     | st.booleans()
     | st.integers(-5, 5)

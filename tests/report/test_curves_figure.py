@@ -64,7 +64,7 @@ def test_the_gap_is_drawn_where_the_better_arm_passes_the_other_s_loss() -> None
     (axes,) = draw_gap(gap, runs, unit="eV").axes
     corner = axes.lines[-1].get_xydata()
     # A loss of 4 n^-0.5 at n = 1000 is that of 2 n^-0.5 at 250 steps, 25 s.
-    assert corner[1] == pytest.approx((25.0, 4.0 * 1000**-0.5), rel=1e-3)
+    assert corner[1] == pytest.approx((25.0, 4.0 * 1000**-0.5), rel=1e-3)  # type: ignore[index]
     assert axes.get_ylabel() == "test loss [eV]"
 
 

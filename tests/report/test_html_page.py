@@ -174,7 +174,7 @@ def test_a_name_is_shown_as_it_is_without_control_characters(name: str) -> None:
 
 def test_every_row_says_how_many_of_its_runs_finished_and_why_the_others_did_not() -> None:
     runs = [make_record(pair=pair, seed=seed) for pair in ("whole", "part") for seed in (0, 1)]
-    lost = {"trace": [], "final": None}
+    lost: dict[str, Any] = {"trace": [], "final": None}
     runs.append(make_record(pair="part", seed=2, status="failed", reason="out of memory", **lost))
     runs.append(
         make_record(pair="none", seed=0, status="diverged", reason="loss is not finite", **lost)

@@ -149,9 +149,10 @@ def test_the_table_fits_a_terminal_of_80_columns() -> None:
 def test_square_brackets_in_names_are_no_markup() -> None:
     records = runs(2.0, 4.0, seeds=1, pair="[red]pair[/]")
     assert "[red]pair[/]" in printed(records)
-    console = Console(file=io.StringIO(), width=400)
+    page = io.StringIO()
+    console = Console(file=page, width=400)
     console.print(to_rich(Table("", (Column("pair"),), [("[red]pair[/]",)])))
-    assert "[red]pair[/]" in console.file.getvalue()
+    assert "[red]pair[/]" in page.getvalue()
 
 
 def test_scaling_is_a_line_per_arm() -> None:

@@ -116,7 +116,7 @@ def make_run(
     }
     for name, value in overrides.items():
         merged = (
-            {**settings[name], **value}
+            {**settings[name], **value}  # type: ignore[dict-item]
             if isinstance(settings.get(name), dict) and isinstance(value, dict)
             else value
         )

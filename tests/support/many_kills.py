@@ -63,7 +63,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--threads", default="1")
     chosen = parser.parse_args()
-    command = (
+    command: tuple[str, ...] = (
         "run",
         chosen.pair,
         "--arm",

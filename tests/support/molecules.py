@@ -1,5 +1,7 @@
 """Small made-up molecules for the tests of networks, as inputs to a model."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -30,7 +32,7 @@ def molecules(dtype: torch.dtype = torch.float64, seed: int = 0) -> dict[str, Te
 
 def inputs_for(model: torch.nn.Module, sample: dict[str, Tensor]) -> dict[str, Tensor]:
     """``sample`` with the edges that ``model.requires``."""
-    requires = model.requires
+    requires: Mapping[str, float] = model.requires  # type: ignore[assignment]
     most = requires.get("max_neighbours")
     edges = edges_within(
         sample["pos"], sample["batch"], requires["edge_index"], None if most is None else int(most)

@@ -223,7 +223,7 @@ THINGS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a link to a device": ("a symbolic link", lambda path: path.symlink_to("/dev/zero")),
     "a link to a pipe": (
         "a symbolic link",
-        lambda path: (os.mkfifo(path.parent / "pipe"), path.symlink_to("pipe"))[1],
+        lambda path: (os.mkfifo(path.parent / "pipe"), path.symlink_to("pipe"))[1],  # type: ignore[func-returns-value]
     ),
     "a link to itself": ("a symbolic link", lambda path: path.symlink_to(path.name)),
     "a dangling link": ("a symbolic link", lambda path: path.symlink_to("nowhere")),

@@ -76,7 +76,7 @@ def errors(
     tangents = {name: normal(*shapes[name]) for name in INPUTS if name in cotangents}
     leaves = {name: tensor.double().requires_grad_() for name, tensor in given.items()}
     inputs = [leaves[name] for name in INPUTS]
-    output = operation.reference(*inputs, edge_index)
+    output = operation.reference(*inputs, edge_index)  # type: ignore[call-arg]
     first = dict(
         zip(
             INPUTS,
@@ -98,11 +98,11 @@ def errors(
 
     arguments = [given[name] for name in INPUTS]
     wanted = [name in needs for name in RESULTS]
-    found = {"output": launch_forward(operation, *arguments, edge_index)}
-    gradients = launch_backward(operation, wanted[1:], given["grad"], *arguments, edge_index)
+    found = {"output": launch_forward(operation, *arguments, edge_index)}  # type: ignore[call-arg]
+    gradients = launch_backward(operation, wanted[1:], given["grad"], *arguments, edge_index)  # type: ignore[call-arg]
     found |= {f"gradient {name}": one for name, one in zip(INPUTS, gradients, strict=True)}
     given_tangents = [tangents.get(name) for name in INPUTS]
-    seconds = launch_double_backward(
+    seconds = launch_double_backward(  # type: ignore[call-arg]
         operation, wanted, given_tangents, given["grad"], *arguments, edge_index
     )
     found |= {f"second {name}": one for name, one in zip(RESULTS, seconds, strict=True)}

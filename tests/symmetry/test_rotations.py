@@ -45,7 +45,8 @@ def test_angle_follows_its_haar_density(haar: torch.Tensor) -> None:
     angle = torch.acos(((haar.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1))
     assert (
         stats.kstest(
-            angle.numpy(), lambda a: (a - torch.sin(torch.as_tensor(a)).numpy()) / math.pi
+            angle.numpy(),
+            lambda a: (a - torch.sin(torch.as_tensor(a)).numpy()) / math.pi,  # type: ignore[return-value]
         ).pvalue
         > 1e-3
     )

@@ -32,7 +32,7 @@ class Times(nn.Module):
 
 def test_the_errors_are_those_of_the_closed_form() -> None:
     data = ArrayData("toy", make).load()
-    target = data.test.tensors["y"].double()
+    target = data.test.tensors["y"].double()  # type: ignore[attr-defined]
     halved = measure_equivariance(Times(0.5), TASK, data=data)
     power = float(target.square().sum(1).mean())
     # float32 predictions: their rounding is 6e-8 of a value.

@@ -153,7 +153,7 @@ def test_forces_fade_with_the_last_neighbour(name: str) -> None:
     """A pair that crosses the cutoff changes nothing at the crossing: no jump for rounding to
     decide."""
     model = build(name)
-    cutoff = model.requires["edge_index"]
+    cutoff = model.requires["edge_index"]  # type: ignore[index]
     here, beyond = (
         call(
             model,

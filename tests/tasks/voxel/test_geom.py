@@ -245,7 +245,7 @@ def test_without_rdkit_the_sentence_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
     with pytest.raises(FailedError, match=r"pip install 'equivbench\[generate\]'"):
         geom_drugs().prepare()
 

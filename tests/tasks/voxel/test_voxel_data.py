@@ -219,7 +219,7 @@ def test_without_rdkit_the_large_set_says_how_to_get_it(
     from equivbench.tasks.voxel import sources
 
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
     with pytest.raises(
         FailedError, match=r"conformers-10k is generated with rdkit.*equivbench\[generate\]"
     ):

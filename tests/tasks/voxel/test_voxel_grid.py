@@ -1,6 +1,7 @@
 """The grids' noise and margins, and the ball that decides what fits them."""
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,9 @@ def test_what_a_grid_holds_keeps_its_margin() -> None:
     assert not SMALL.holds(5.001)
 
 
-clouds = st.lists(st.tuples(*[st.floats(-9, 9)] * 3), min_size=1, max_size=8).map(np.array)
+clouds: st.SearchStrategy[Any] = st.lists(
+    st.tuples(*[st.floats(-9, 9)] * 3), min_size=1, max_size=8
+).map(np.array)
 
 
 @given(clouds)
