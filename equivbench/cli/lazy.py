@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from equivbench.errors import unknown_name
+from equivbench.errors import UsageError, unknown_name
 
 Register = Callable[[typer.Typer], None]
 
@@ -65,6 +65,8 @@ class LazyGroup(TyperGroup):
     own: ClassVar[tuple[CommandEntry, ...]] = ()
     """In the order of the help text."""
     group: ClassVar[str] = ""
+    planned: ClassVar[tuple[str, ...]] = ()
+    """Commands of the public surface that are not built yet."""
 
     @classmethod
     def table(cls) -> dict[str, CommandEntry]:
@@ -87,7 +89,9 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that ``args`` call; raises ``UsageError`` with the close matches if there is
-        none."""
+        none, and for a command that is planned."""
+        if args[0] in self.planned:
+            raise UsageError(f"the command {args[0]!r} is planned and not built yet")
         if args[0] not in self.table() and not args[0].startswith("-"):
             raise unknown_name("command", args[0], self.table())
         name, stand_in, rest = super().resolve_command(ctx, args)

@@ -70,6 +70,7 @@ class Commands(LazyGroup):
     """All of ``equivbench``: ends every foreseen failure as a sentence and an exit code."""
 
     own = COMMANDS
+    planned = ("frontier", "pretrained", "status")
     group = "equivbench.commands"
 
     def main(
