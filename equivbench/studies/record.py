@@ -12,11 +12,10 @@ import msgspec
 from equivbench.errors import UsageError
 from equivbench.gap.intervals import Quantity
 from equivbench.records.rule import Rule
-from equivbench.records.schema import Environment, Git
+from equivbench.records.schema import Environment, Git, Number
 from equivbench.request import Request, option
 
 ANALYSIS_SCHEMA_VERSION = 1
-Number = float | None
 Weights = Literal["ema", "model"]
 ErrorPart = Literal["total", "twirled", "equivariance"]
 ERROR_PARTS: tuple[ErrorPart, ...] = ("total", "twirled", "equivariance")

@@ -13,13 +13,13 @@ import msgspec
 from equivbench.errors import UsageError
 from equivbench.records.line_files import LineFile
 from equivbench.records.rule import Rule
+from equivbench.records.schema import Number
 from equivbench.request import option
 from equivbench.studies.record import (
     ANALYSIS_RULES,
     ANALYSIS_SCHEMA_VERSION,
     AnalysisRequest,
     Estimate,
-    Number,
     RunAnalysis,
 )
 

@@ -11,6 +11,7 @@ import msgspec
 
 from equivbench.records.line_files import LineFile
 from equivbench.records.rule import Rule
+from equivbench.records.schema import Number
 from equivbench.request import option, write_number
 from equivbench.studies.record import (
     ANALYSIS_RULES,
@@ -18,7 +19,6 @@ from equivbench.studies.record import (
     AnalysisRequest,
     ErrorPart,
     Estimate,
-    Number,
     RunAnalysis,
 )
 
