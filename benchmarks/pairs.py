@@ -43,7 +43,7 @@ setup_cache.timeout = 1500  # type: ignore[attr-defined]
 def measured(name: str) -> Values:
     """The values of both arms of the pair ``name``, or why there are none: one broken pair must not
     hide the others."""
-    from equivbench.execution.api import run
+    from equivbench.execution.executors import run
 
     with tempfile.TemporaryDirectory(prefix="equivbench-asv-") as folder:
         # Checkpoints of a benchmark are nobody's: they go with the folder, and no earlier run is

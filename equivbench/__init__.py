@@ -18,7 +18,7 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "equivbench.measure.equivariance": ("measure_equivariance",),
     "equivbench.measure.measurement": ("Measurement",),
     # Runs and what follows from their records.
-    "equivbench.execution.api": ("run",),
+    "equivbench.execution.executors": ("run",),
     "equivbench.records.schema": ("RunRecord",),
     "equivbench.records.store": ("load_results",),
     "equivbench.gap.efficiency": ("efficiency_gap",),

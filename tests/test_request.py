@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import equivbench
 from equivbench.cli.options import takes
 from equivbench.errors import UsageError
-from equivbench.execution.api import run
+from equivbench.execution.executors import run
 from equivbench.execution.sweep import SweepRequest
 from equivbench.execution.tuning import TuneRequest
 from equivbench.request import Forces, Request, RunRequest, option, options_of, read_seeds

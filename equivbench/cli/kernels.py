@@ -17,7 +17,7 @@ import typer
 from equivbench.cli import exit_codes
 from equivbench.cli.options import Device, Threads
 from equivbench.errors import FailedError, unknown_name
-from equivbench.records.kernels import MODES, KernelSamples, merge_samples
+from equivbench.records.line_files import KERNEL_FILE, MODES, KernelSamples
 from equivbench.registry import KERNEL_BACKENDS
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def kernels(
     A backend whose results are wrong is refused: exit 3, the others are timed all the same.
     """
     from equivbench.cli.output import message, print_json
-    from equivbench.execution.machine import default_threads, resolve_device
+    from equivbench.execution.plan import default_threads, resolve_device
 
     chosen = choose_cases(cases or [])
     check_names("mode", modes or [], MODES)
@@ -223,7 +223,7 @@ class _Report:
         if self._out is not None and comparison.samples:
             key = comparison.samples[0].environment.machine_key
             file = self._out if self._out.suffix == ".jsonl" else self._out / key / "kernels.jsonl"
-            self.written = merge_samples(comparison.samples, file)
+            self.written = KERNEL_FILE.merge(comparison.samples, file)
 
     def finish(self) -> None:
         """Show the last table, and what was not timed and why: absences as lines, failures on

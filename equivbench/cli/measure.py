@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 if TYPE_CHECKING:
-    from equivbench.execution.models import FoundModel
+    from equivbench.execution.loading import FoundModel
     from equivbench.measure.measurement import Measurement, Part
     from equivbench.report.table import Table
 
@@ -58,8 +58,8 @@ def measure(
     """
     from equivbench.cli.output import message, print_json, print_table
     from equivbench.errors import UsageError
-    from equivbench.execution.machine import resolve_device
-    from equivbench.execution.models import find_model
+    from equivbench.execution.loading import find_model
+    from equivbench.execution.plan import resolve_device
     from equivbench.measure.equivariance import measure_equivariance
     from equivbench.registry import TASKS, resolve
 

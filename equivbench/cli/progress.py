@@ -18,8 +18,7 @@ from equivbench.report.text import printable
 
 if TYPE_CHECKING:
     from equivbench.execution.plan import Contest
-    from equivbench.training.job import Job
-    from equivbench.training.progress import Progress
+    from equivbench.training.job import Job, Progress
 
 _REFRESH = 0.25
 """Least seconds between two redraws: more would take time from the arm that is training."""

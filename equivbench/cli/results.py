@@ -89,6 +89,6 @@ def schema() -> None:
 def rules() -> None:
     """Print the rules: what is on the clock, what may be tuned, when a pair is fair, what is
     comparable."""
-    from equivbench.records.validate import rules_text
+    from equivbench.records.json_schema import rules_text
 
     sys.stdout.write(rules_text())

@@ -28,7 +28,7 @@ def tune(request: TuneRequest, json: Json = False) -> None:
 
     Both arms get the same grid, budget and seed. A rerun skips the trials that are in the log.
     """
-    from equivbench.execution.machine import check_writable
+    from equivbench.execution.plan import check_writable
     from equivbench.execution.tuning import Study
 
     study = Study(request, lambda text: message("tune", text))

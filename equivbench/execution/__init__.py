@@ -13,6 +13,6 @@ from equivbench.specs import ExecutorSpec
 LOCAL = ExecutorSpec(
     "local",
     "Contests on this machine, each arm in a process of its own.",
-    "equivbench.execution.executors.local:LocalExecutor",
+    "equivbench.execution.contest:LocalExecutor",
 )
 """The executor that is built in; an entry point of this package registers it."""

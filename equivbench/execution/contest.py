@@ -1,10 +1,12 @@
-"""One contest: workers that share the machine, trained in turn, timed in alternation, recorded."""
+"""The executor ``local``: contests on this machine, whose workers are trained in turn, timed in
+alternation and recorded."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -12,8 +14,9 @@ from equivbench.budget import Budget
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.execution.executors import Callback, KeptRecord, RunResult
 from equivbench.execution.interrupt import Interrupt
-from equivbench.execution.plan import Contest, extension
-from equivbench.execution.protocol import (
+from equivbench.execution.plan import Contest, RunPlan, check_writable, extension, this_machine
+from equivbench.execution.state import finished_record, on_machine, remember_record
+from equivbench.execution.workers import (
     Conclude,
     Concluded,
     Extend,
@@ -22,12 +25,10 @@ from equivbench.execution.protocol import (
     Ready,
     Slice,
     Time,
+    WorkerProcess,
 )
-from equivbench.execution.state import finished_record, remember_record
-from equivbench.execution.workers import WorkerProcess
 from equivbench.records.store import read_record, write_record
-from equivbench.training.job import Job
-from equivbench.training.progress import Progress
+from equivbench.training.job import Job, Progress
 
 TIMING_ROUNDS = 8
 """Alternated timing rounds an arm: enough that a disturbance of seconds cannot hit one arm only
@@ -300,3 +301,44 @@ def _timing_seconds(job: Job) -> float:
     one."""
     budget = Budget.parse(job.budget)
     return min(0.5, max(0.1, budget.limit / 120)) if budget.kind == "seconds" else 0.25
+
+
+class LocalExecutor:
+    """Runs plans in worker processes of this machine."""
+
+    def resolve(self, plan: RunPlan) -> RunPlan:
+        """``plan`` with this machine's device, threads and state folders."""
+        return on_machine(plan, this_machine(plan.request))
+
+    def run(self, plan: RunPlan, callback: Callback) -> RunResult:
+        """Run every contest of ``plan`` here; Ctrl-C ends the contest under way and the plan."""
+        check_writable(plan.request.out)
+        result = RunResult()
+        with Interrupt() as interrupt:
+
+            def run(contest: Contest) -> None:
+                if not interrupt.asked:
+                    run_contest(contest, plan.request.extend, callback, result, interrupt)
+
+            try:
+                if plan.side_by_side == 1:
+                    for contest in plan.contests:
+                        run(contest)
+                else:
+                    _side_by_side(plan, run)
+            except KeyboardInterrupt:
+                interrupt.asked = True
+            result.interrupted = interrupt.asked
+        return result
+
+
+def _side_by_side(plan: RunPlan, run: Callable[[Contest], None]) -> None:
+    """``run`` the contests of ``plan`` in threads, each of which waits for its workers."""
+    with ThreadPoolExecutor(plan.side_by_side) as pool:
+        futures = [pool.submit(run, contest) for contest in plan.contests]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

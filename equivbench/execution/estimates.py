@@ -10,8 +10,7 @@ from statistics import median
 from equivbench.budget import Budget
 from equivbench.environment import machine_key
 from equivbench.errors import FailedError
-from equivbench.execution.machine import this_machine
-from equivbench.execution.plan import Contest, RunPlan
+from equivbench.execution.plan import Contest, RunPlan, this_machine
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
 from equivbench.registry import PAIRS

@@ -16,8 +16,7 @@ import msgspec
 
 from equivbench.environment import cache_dir
 from equivbench.errors import FailedError
-from equivbench.execution.machine import Machine
-from equivbench.execution.plan import DEFAULT_KERNELS, RunPlan
+from equivbench.execution.plan import DEFAULT_KERNELS, Machine, RunPlan
 from equivbench.records.files import write_atomically
 from equivbench.records.store import read_record
 from equivbench.registry import MODELS, PAIRS

@@ -14,8 +14,7 @@ import msgspec
 from equivbench.budget import Budget
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.executors import Callback, find_executor
-from equivbench.execution.machine import Machine, default_threads
-from equivbench.execution.plan import Contest, RunPlan, make_plan
+from equivbench.execution.plan import Contest, Machine, RunPlan, default_threads, make_plan
 from equivbench.execution.trials import (
     Edge,
     Point,
@@ -28,8 +27,7 @@ from equivbench.execution.trials import (
 from equivbench.registry import PAIRS
 from equivbench.request import Request, RunRequest, option, same_option
 from equivbench.specs import ArmSpec, PairSpec, Preset
-from equivbench.training.job import Job
-from equivbench.training.progress import Progress
+from equivbench.training.job import Job, Progress
 
 _TUNED = ("learning_rate", "batch_size", "tuned_at", "tuning_log_sha256")
 _BUDGET_PART = 3

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from equivbench.budget import Budget
 from equivbench.errors import EquivbenchError, FailedError, UsageError
-from equivbench.execution.protocol import (
+from equivbench.execution.state import LOG_FILE, locked, open_state
+from equivbench.execution.workers import (
     Answer,
     Begin,
     Command,
@@ -31,7 +32,6 @@ from equivbench.execution.protocol import (
     receive_command,
     send,
 )
-from equivbench.execution.state import LOG_FILE, locked, open_state
 from equivbench.records.schema import RunRecord
 from equivbench.registry import PAIRS
 from equivbench.training.job import Job

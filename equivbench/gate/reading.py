@@ -12,12 +12,11 @@ import msgspec
 from equivbench.errors import FailedError
 from equivbench.gate.metrics import RUN_METRICS, RunMetric
 from equivbench.gate.samples import GATE_SCHEMA_VERSION, GateSamples, Samples, Side, Unreadable
-from equivbench.records.kernels import KERNEL_SCHEMA_VERSION, KernelSamples
-from equivbench.records.line_kinds import line_files
+from equivbench.records.line_files import KERNEL_SCHEMA_VERSION, KernelSamples, line_files
 from equivbench.records.metrics import METRICS
+from equivbench.records.plausibility import problems
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import read_record
-from equivbench.records.validate import problems
 
 SECONDS = METRICS["seconds"]
 PROCESS_SPREAD = 0.015

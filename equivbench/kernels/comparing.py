@@ -20,7 +20,7 @@ from equivbench.kernels.measuring import AbsentError, Prepared, build
 from equivbench.kernels.operations import Case, costs
 from equivbench.kernels.problem import KernelProblem, pose
 from equivbench.kernels.timing import copy_bandwidth
-from equivbench.records.kernels import MODES, KernelSamples, Mode
+from equivbench.records.line_files import MODES, KernelSamples, Mode
 from equivbench.registry import KERNEL_BACKENDS
 
 RefusalKind = Literal["absent", "unsupported", "wrong", "failed"]

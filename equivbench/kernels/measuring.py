@@ -21,7 +21,7 @@ from equivbench.kernels.operands import Operands, Slot
 from equivbench.kernels.operations import Case
 from equivbench.kernels.problem import KernelProblem, Results, pose
 from equivbench.kernels.timing import Timer, cache_bytes, timer
-from equivbench.records.kernels import MODES, Mode
+from equivbench.records.line_files import MODES, Mode
 from equivbench.registry import KERNEL_BACKENDS
 
 SAMPLE = 0.01

@@ -19,7 +19,7 @@ from equivbench.kernels.problem import (
     evaluate,
     names,
 )
-from equivbench.records.kernels import Mode
+from equivbench.records.line_files import Mode
 
 _MOST_SLOTS = 4096
 """More copies than that cost more time to make than the smallest kernels take."""

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
-from equivbench.measure.forward import Caller, evaluating
 from equivbench.measure.measurement import Measurement, part_of
 from equivbench.measure.rotated_set import (
+    Caller,
     Chunk,
     EvaluationPrecision,
     Placement,
     RotatedSet,
     draw_rotations,
+    evaluating,
     rows_of,
     spread,
     strata_of,

@@ -11,9 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equivbench.measure.forward import Caller, evaluating
 from equivbench.measure.measurement import Measurement
-from equivbench.measure.rotated_set import Chunk, EvaluationPrecision, rows_of, strata_of
+from equivbench.measure.rotated_set import (
+    Caller,
+    Chunk,
+    EvaluationPrecision,
+    evaluating,
+    rows_of,
+    strata_of,
+)
 from equivbench.specs import Group, Symmetry
 from equivbench.symmetry.decomposition import Decomposition, decompose
 

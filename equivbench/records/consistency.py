@@ -1,30 +1,77 @@
-"""Rules that a run record does not contradict itself: what its types cannot say and a reader takes
-for granted."""
+"""Rules of validation: what a rule is, and those that a run record does not contradict itself, what
+its types cannot say and a reader takes for granted.
+
+A rule says one thing that is always true of an honest record, such as "the clock's parts add up to
+its wall time". To add one, write a function that yields a sentence for each way in which a record
+breaks it, and put it into the table of its kind: ``CONSISTENCY``, ``PLAUSIBILITY`` or ``UNUSUAL``
+for run records, ``KERNEL_RULES`` for kernel samples, the table of a study for the lines that it
+writes.
+"""
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from equivbench.errors import UsageError
-from equivbench.records.metrics import METRICS, Metric
-from equivbench.records.rule import Rule
+from equivbench.records.files import NUMBERS
+from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord, Test, TestPart
 from equivbench.records.store import record_path
-from equivbench.records.untrusted import NUMBERS
+
+LARGEST = 1e30
+"""Beyond it a number measures nothing here; sums and products of such numbers still are finite."""
+
+T = TypeVar("T")
+Rule = Callable[[T], Iterable[str]]
+"""A sentence for each way in which a record breaks the rule that its docstring states."""
+
+
+def broken_rules(record: object, rules: Iterable[Rule[Any]]) -> list[str]:
+    """The sentences of all ``rules`` that ``record`` breaks.
+
+    A record with a number beyond :data:`LARGEST` is not looked at any further: the other rules
+    could not be computed.
+    """
+    beyond = too_large(msgspec.to_builtins(record))
+    if beyond is not None:
+        return [beyond]
+    return [sentence for rule in rules for sentence in rule(record)]
+
+
+def too_large(plain: Any) -> str | None:
+    """A sentence on the first number of ``plain`` (dicts and lists) beyond ``LARGEST``, or None."""
+    stack: list[tuple[str, Any]] = [("", plain)]
+    while stack:
+        path, value = stack.pop()
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            kind = type(item)
+            if kind is float or kind is int:
+                beyond = not -LARGEST <= item <= LARGEST
+            elif kind is list and item and NUMBERS.issuperset(map(type, item)):
+                # Thousands of numbers, in one go.
+                beyond = min(item) < -LARGEST or max(item) > LARGEST
+            else:
+                beyond = False
+                if kind is dict or kind is list:
+                    stack.append((f"{path}{key}.", item))
+            if beyond:
+                return f"{path}{key} is beyond {LARGEST:g} either way, which measures nothing"
+    return None
+
 
 SUM_TOLERANCE = 1e-6
 """Relative: parts are added up in float64 over at most some 1e9 terms, and a defect is far
 larger."""
 
-OF_A_PART = tuple(METRICS[name] for name in ("total", "twirled", "equivariance", "share"))
-OF_A_TEST = tuple(METRICS[name] for name in ("objective", "floor", "explained"))
+OF_A_PART = ("total", "twirled", "equivariance", "share")
+OF_A_TEST = ("objective", "floor", "explained")
 """Metrics of a part of an evaluation, and those that only the whole has."""
 
 MEANS_NONE = re.compile(
@@ -53,6 +100,7 @@ def implied_baseline(test: Test) -> float | None:
 
 
 def _names(record: RunRecord) -> Iterator[str]:
+    """Names are plain and hold what they should, times and checksums are such."""
     try:
         record_path(record, ".")
     except UsageError as error:
@@ -79,6 +127,7 @@ def _names(record: RunRecord) -> Iterator[str]:
 
 
 def _status(record: RunRecord) -> Iterator[str]:
+    """The status fits what was measured."""
     if record.status == "completed":
         if record.final is None:
             yield "status is completed, but final is null"
@@ -91,6 +140,7 @@ def _status(record: RunRecord) -> Iterator[str]:
 
 
 def _clock(record: RunRecord) -> Iterator[str]:
+    """The clock's parts add up to its wall time."""
     parts = msgspec.structs.asdict(record.clock)
     wall = parts.pop("wall")
     for name, value in parts.items():
@@ -107,6 +157,7 @@ def _clock(record: RunRecord) -> Iterator[str]:
 
 
 def _budget(record: RunRecord) -> Iterator[str]:
+    """The budget that was spent is the one on the clock."""
     budget, clock = record.budget, record.clock
     counted = {
         "seconds": clock.train + clock.data,
@@ -128,6 +179,7 @@ def _budget(record: RunRecord) -> Iterator[str]:
 
 
 def _counts(record: RunRecord) -> Iterator[str]:
+    """Steps, samples and epochs count the same training."""
     positive = {
         "model.parameters": record.model.parameters,
         "recipe.batch_size": record.recipe.batch_size,
@@ -151,6 +203,7 @@ def _counts(record: RunRecord) -> Iterator[str]:
 
 
 def _measured(record: RunRecord) -> Iterator[str]:
+    """Every measured value is one that its metric can have."""
     steps = record.throughput.step_seconds
     measured = {
         "peak_bytes": record.memory.peak_bytes,
@@ -160,13 +213,11 @@ def _measured(record: RunRecord) -> Iterator[str]:
         "inference_samples_per_second": record.inference.samples_per_second,
         "step_seconds": None if steps is None else steps.p10,
     }
-    for name, value in measured.items():
-        problem = METRICS[name].problem(value)
-        if problem is not None:
-            yield problem
+    yield from _out_of_range(measured)
 
 
 def _throughput(record: RunRecord) -> Iterator[str]:
+    """The throughput fits the seconds of the steps."""
     steps, rate = record.throughput.step_seconds, record.throughput.samples_per_second
     if steps is None:
         return
@@ -182,6 +233,7 @@ def _throughput(record: RunRecord) -> Iterator[str]:
 
 
 def _trace(record: RunRecord) -> Iterator[str]:
+    """The trace goes forward and ends with the run."""
     trace = record.trace
     for earlier, later in pairwise(trace):
         if (
@@ -213,6 +265,7 @@ def _trace(record: RunRecord) -> Iterator[str]:
 
 
 def _groups(record: RunRecord) -> Iterator[str]:
+    """The errors by group average to those of the test set."""
     groups = record.groups
     if groups is None:
         return
@@ -236,8 +289,10 @@ def _groups(record: RunRecord) -> Iterator[str]:
 
 
 def _evaluations(record: RunRecord) -> Iterator[str]:
+    """Every evaluation decomposes into its parts."""
     for where, test in evaluations(record):
-        for problem in (*_out_of_range(test, OF_A_TEST), *_decomposition(test)):
+        whole = {name: getattr(test, name) for name in OF_A_TEST}
+        for problem in (*_out_of_range(whole), *_decomposition(test)):
             yield f"{where}: {problem}"
         for name, part in test.by.items():
             for problem in _decomposition(part):
@@ -246,8 +301,9 @@ def _evaluations(record: RunRecord) -> Iterator[str]:
 
 def _decomposition(part: Test | TestPart) -> Iterator[str]:
     """total = twirled + equivariance, and share = equivariance / total."""
-    yield from _out_of_range(part, OF_A_PART)
-    total, twirled, equivariance, share = part.total, part.twirled, part.equivariance, part.share
+    values = {name: getattr(part, name) for name in OF_A_PART}
+    yield from _out_of_range(values)
+    total, twirled, equivariance, share = values.values()
     if total is None or twirled is None or equivariance is None:
         return
     slack = SUM_TOLERANCE * max(abs(total), abs(twirled), abs(equivariance))
@@ -258,6 +314,7 @@ def _decomposition(part: Test | TestPart) -> Iterator[str]:
 
 
 def _nulls(record: RunRecord) -> Iterator[str]:
+    """A value that was not measured is null with a reason."""
     for path in _null_paths(msgspec.to_builtins(record)):
         if not MEANS_NONE.fullmatch(path) and not _is_explained(path, record.reasons):
             yield f"{path} is null and reasons has no entry for it"
@@ -282,11 +339,9 @@ def _is_explained(path: str, reasons: Mapping[str, str]) -> bool:
     return False
 
 
-def _out_of_range(values: Test | TestPart, metrics: Iterable[Metric]) -> Iterator[str]:
-    for metric in metrics:
-        problem = metric.problem(getattr(values, metric.name))
-        if problem is not None:
-            yield problem
+def _out_of_range(values: Mapping[str, float | None]) -> Iterator[str]:
+    problems = (METRICS[name].problem(value) for name, value in values.items())
+    yield from (problem for problem in problems if problem is not None)
 
 
 def _weighted_mean(values: Sequence[float], weights: Sequence[float]) -> float:
@@ -300,17 +355,15 @@ def _close(first: float, second: float) -> bool:
 
 
 CONSISTENCY: tuple[Rule[RunRecord], ...] = (
-    Rule(
-        "names are plain and hold what they should, times and checksums are such", RunRecord, _names
-    ),
-    Rule("the status fits what was measured", RunRecord, _status),
-    Rule("the clock's parts add up to its wall time", RunRecord, _clock),
-    Rule("the budget that was spent is the one on the clock", RunRecord, _budget),
-    Rule("steps, samples and epochs count the same training", RunRecord, _counts),
-    Rule("every measured value is one that its metric can have", RunRecord, _measured),
-    Rule("the throughput fits the seconds of the steps", RunRecord, _throughput),
-    Rule("the trace goes forward and ends with the run", RunRecord, _trace),
-    Rule("the errors by group average to those of the test set", RunRecord, _groups),
-    Rule("every evaluation decomposes into its parts", RunRecord, _evaluations),
-    Rule("a value that was not measured is null with a reason", RunRecord, _nulls),
+    _names,
+    _status,
+    _clock,
+    _budget,
+    _counts,
+    _measured,
+    _throughput,
+    _trace,
+    _groups,
+    _evaluations,
+    _nulls,
 )

@@ -64,5 +64,10 @@ def shipped_text() -> str:
     return files("equivbench.records").joinpath("schema.json").read_text(encoding="utf-8")
 
 
+def rules_text() -> str:
+    """The rules in Markdown; their first line states the version that records carry."""
+    return files("equivbench.records").joinpath("rules.md").read_text(encoding="utf-8")
+
+
 if __name__ == "__main__":
     write_atomically(Path(__file__).with_name("schema.json"), generated_text().encode())

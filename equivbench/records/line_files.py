@@ -1,26 +1,39 @@
-"""The files of one JSON object a line that may lie beside run records, and what makes a line of
-each right. Imports no torch."""
+"""Files of one JSON object a line that may lie beside run records, and what makes a line of each
+right: kernel samples, and what the studies declare. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import contextlib
+import functools
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
-from equivbench.records.files import Identified, merge_lines, read_lines
+import msgspec
+
+from equivbench.errors import FailedError
+from equivbench.records.consistency import Rule, broken_rules
+from equivbench.records.files import read_bounded, shown, write_lines
+from equivbench.records.peaks import CACHE_FACTOR, peak_of, width_of
 from equivbench.records.plausibility import date_problems
-from equivbench.records.rule import Rule, broken_rules
-from equivbench.records.schema import Environment
+from equivbench.records.schema import Environment, Git
 
 
 @runtime_checkable
-class Line(Identified, Protocol):
+class Line(Protocol):
     """What the struct of every line has."""
 
     schema_version: int
     created: str
     environment: Environment
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What it is of, and where it was made: of two with the same identity in one file the newer
+        one counts."""
 
 
 L = TypeVar("L", bound=Line)
@@ -43,33 +56,200 @@ class LineFile(Generic[L]):
     def read(self, path: Path) -> list[L]:
         """The lines of ``path``; raises ``FailedError`` naming file and line where it holds none
         or anything else."""
-        return read_lines(path, self.kind, self.what)
+        found = []
+        for number, line in enumerate(read_bounded(path).splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                found.append(msgspec.json.decode(line, type=self.kind))
+            except (msgspec.DecodeError, ValueError, RecursionError) as error:
+                raise FailedError(
+                    f"{shown(path)}, line {number}, is not a {self.what}: {shown(error)}; "
+                    "measure again"
+                ) from error
+        if not found:
+            raise FailedError(f"{shown(path)} is empty: it holds no {self.what}s; measure again")
+        return found
+
+    def merge(self, lines: Iterable[L], path: Path) -> Path:
+        """Write ``lines`` into ``path``, in place of those of the same identity; what else the file
+        holds stays. Raises ``FailedError`` where it holds anything else or the disk refuses."""
+        old = {one.identity: one for one in self.read(path)} if path.exists() else {}
+        return write_lines((old | {one.identity: one for one in lines}).values(), path)
 
     def keep(self, lines: Iterable[L], results: Path) -> list[Path]:
-        """Add ``lines`` to the files of their machines below the folder ``results``, in place of
-        earlier ones of the same identity, and return these files."""
+        """Merge ``lines`` into the files of their machines below the folder ``results``; returns
+        these files."""
         machines: dict[str, list[L]] = {}
         for line in lines:
             machines.setdefault(line.environment.machine_key, []).append(line)
         return [
-            merge_lines(found, results / machine / self.name, self.read)
-            for machine, found in machines.items()
+            self.merge(found, results / machine / self.name) for machine, found in machines.items()
         ]
 
     def problems_of(self, line: L) -> list[str]:
         """Why ``line`` cannot be right, one sentence each; empty for a line that can."""
-        return broken_rules(line, (*self._common_rules(), *self.rules))
+        return broken_rules(line, (self._version, _date, *self.rules))
 
-    def _common_rules(self) -> Iterator[Rule[L]]:
-        def version(line: L) -> Iterator[str]:
-            if line.schema_version != self.schema_version:
-                yield (
-                    f"schema version {line.schema_version}, "
-                    f"this equivbench reads version {self.schema_version}"
-                )
+    def _version(self, line: L) -> Iterator[str]:
+        if line.schema_version != self.schema_version:
+            yield (
+                f"schema version {line.schema_version}, "
+                f"this equivbench reads version {self.schema_version}"
+            )
 
-        def date(line: L) -> Iterator[str]:
-            yield from date_problems(line.created)
 
-        yield Rule("the schema version is the one that is read", self.kind, version)
-        yield Rule("it was made when it can have been made", self.kind, date)
+def _date(line: Line) -> Iterator[str]:
+    yield from date_problems(line.created)
+
+
+KERNEL_SCHEMA_VERSION = 1
+Mode = Literal["forward", "backward", "double_backward"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+LARGEST_ERROR = {"64": 1e-11, "32": 1e-4, "16": 1e-1}
+"""By bits: what a backend may be off the reference at most and still be timed
+(:mod:`equivbench.kernels.checking`)."""
+ROUNDING = 1e-9
+"""Relative: one division and one product in float64."""
+COPY_SLACK = 1.1
+"""A copy may be timed a little above the data sheet's bandwidth: boost clocks of memory, and
+timers."""
+
+
+class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What was timed of one case on one backend.
+
+    A mode is cumulative: ``backward`` is the forward pass and the gradients by every differentiable
+    input, ``double_backward`` these and the gradients of a random combination of them. ``rounds``
+    are seconds a call, the least (CPU) or 10th percentile (GPU) of each round; ``errors`` are
+    relative to the float64 reference, in the same process.
+    """
+
+    schema_version: int = KERNEL_SCHEMA_VERSION
+    created: str
+    """UTC, ISO 8601."""
+    command: str
+    case: str
+    mode: Mode
+    backend: str
+    method: str
+    dtype: str
+    rounds: list[float]
+    compile_seconds: float
+    errors: dict[str, float]
+    """Largest relative error of ``output``, of each gradient (``gradient x``) and second gradient
+    (``second x``)."""
+    bytes_fused: float
+    """Bytes that any implementation must move; ``bytes_unfused`` those of one operation after the
+    other."""
+    bytes_unfused: float
+    operations: float
+    """Useful floating-point operations."""
+    bandwidth: float
+    """Bytes a second of a copy, measured on this device in this process."""
+    fraction_of_floor: float
+    """bytes_fused / bandwidth over the least round: 1 is the fused bandwidth floor."""
+    device_state: dict[str, float | str] = {}
+    """GPU clocks, temperature and throttle reasons before and after."""
+    environment: Environment
+    git: Git
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """(case, mode, backend): what a later measurement of the same thing shares."""
+        return self.case, self.mode, self.backend
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What the sample is of, and where."""
+        return (*self.key, self.dtype, self.environment.machine_key)
+
+
+def _not_positive(sample: KernelSamples) -> Iterator[str]:
+    """Seconds, bytes and operations are above zero."""
+    if not sample.rounds or min(sample.rounds) <= 0:
+        yield "rounds must be seconds above zero, one at least"
+        return
+    for name in ("bytes_fused", "bytes_unfused", "bandwidth"):
+        if getattr(sample, name) <= 0:
+            yield f"{name} is {getattr(sample, name):g}"
+    for name in ("operations", "compile_seconds"):
+        if getattr(sample, name) < 0:
+            yield f"{name} is {getattr(sample, name):g}"
+
+
+def _floor(sample: KernelSamples) -> Iterator[str]:
+    """The fraction of the floor follows from bytes, bandwidth and time."""
+    if any(_not_positive(sample)):
+        return
+    fraction = sample.bytes_fused / sample.bandwidth / min(sample.rounds)
+    if not math.isclose(fraction, sample.fraction_of_floor, rel_tol=ROUNDING):
+        yield (
+            f"fraction_of_floor is {sample.fraction_of_floor:g}, "
+            f"bytes, bandwidth and rounds make it {fraction:g}"
+        )
+    if sample.bytes_unfused < sample.bytes_fused * (1 - ROUNDING):
+        yield (
+            f"bytes_unfused {sample.bytes_unfused:g} are fewer than "
+            f"bytes_fused {sample.bytes_fused:g}"
+        )
+
+
+def _errors(sample: KernelSamples) -> Iterator[str]:
+    """A kernel is timed only if it agrees with its reference."""
+    most = LARGEST_ERROR[width_of(sample.dtype)]
+    for name, error in sample.errors.items():
+        if not 0 <= error <= most:
+            yield (
+                f"the error of {name!r} is {error:g}, outside [0, {most:g}]: "
+                "such a kernel is not timed"
+            )
+    if not sample.errors:
+        yield "errors is empty: a kernel is timed only after it was checked"
+
+
+def _peak(sample: KernelSamples) -> Iterator[str]:
+    """No faster than the device's arithmetic, memory and caches."""
+    where = sample.environment
+    peak = peak_of(where.device, where.cpu, where.threads)
+    if peak is None or any(_not_positive(sample)):
+        return
+    least, width = min(sample.rounds), width_of(sample.dtype)
+    operations, most = sample.operations / least, peak.operations[width]
+    if operations > most:
+        yield (
+            f"{operations:.3g} operations a second are more than the {most:.3g} that "
+            f"{where.device!r} with {where.threads} threads can do in {width} bits"
+        )
+    if sample.bandwidth > COPY_SLACK * peak.bandwidth:
+        yield (
+            f"bandwidth {sample.bandwidth:.3g} B/s is more than the {peak.bandwidth:.3g} "
+            f"of {where.device!r}"
+        )
+    moved = sample.bytes_fused / least
+    if moved > CACHE_FACTOR * peak.bandwidth:
+        yield f"{moved:.3g} bytes a second are more than any cache of {where.device!r} gives"
+
+
+KERNEL_FILE = LineFile(
+    "kernels.jsonl",
+    KernelSamples,
+    "kernel sample",
+    KERNEL_SCHEMA_VERSION,
+    (_not_positive, _floor, _errors, _peak),
+)
+
+
+@functools.cache
+def line_files() -> Mapping[str, LineFile[Any]]:
+    """Every kind of file by its name: kernel samples, and what the studies declare.
+
+    A study declares its files in the entry-point group ``equivbench.result_files``. Only those of
+    equivbench itself are loaded: validating someone's records never runs code of a plug-in.
+    """
+    files: list[LineFile[Any]] = [KERNEL_FILE]
+    # Without metadata equivbench runs from a folder that was never installed.
+    with contextlib.suppress(PackageNotFoundError):
+        declared = distribution("equivbench").entry_points.select(group="equivbench.result_files")
+        files += [point.load() for point in declared]
+    return {file.name: file for file in files}

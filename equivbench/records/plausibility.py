@@ -1,5 +1,6 @@
-"""Rules on what no run can have done: faster than its device, better than its labels, before or
-after its time, on other data; and what is only unusual and deserves a look."""
+"""Whether a run record is believed: rules on what no run can have done (faster than its device,
+better than its labels, before or after its time, on other data), what is only unusual and deserves
+a look, and the sentences of all rules that a record breaks."""
 
 from __future__ import annotations
 
@@ -7,10 +8,15 @@ import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from equivbench.records.consistency import evaluations, implied_baseline
+from equivbench.records.consistency import (
+    CONSISTENCY,
+    Rule,
+    broken_rules,
+    evaluations,
+    implied_baseline,
+)
 from equivbench.records.peaks import Peak, peak_of, width_of
-from equivbench.records.rule import Rule
-from equivbench.records.schema import RunRecord, Test, TestPart
+from equivbench.records.schema import RULES_VERSION, RunRecord, Test, TestPart
 from equivbench.registry import DATASETS
 from equivbench.specs import DatasetSpec
 
@@ -55,10 +61,12 @@ def date_problems(created: str) -> Iterator[str]:
 
 
 def _date(record: RunRecord) -> Iterator[str]:
+    """It was made when it can have been made."""
     yield from date_problems(record.created)
 
 
 def _steps(record: RunRecord) -> Iterator[str]:
+    """Every evaluation is at a step that the run made."""
     batch = record.recipe.batch_size
     # By step, so that a point that is there twice is named once.
     points = {point.step: point.samples for point in record.trace[:MOST_POINTS]}
@@ -77,6 +85,7 @@ def _steps(record: RunRecord) -> Iterator[str]:
 
 
 def _speed(record: RunRecord) -> Iterator[str]:
+    """No more operations a second than the device can do."""
     flops, peak, busy = record.flops_per_sample, _peak(record), _busy(record)
     if flops is not None and flops <= 0:
         yield f"flops_per_sample is {flops:g}"
@@ -98,6 +107,7 @@ def _speed(record: RunRecord) -> Iterator[str]:
 
 
 def _throughput(record: RunRecord) -> Iterator[str]:
+    """The throughput gives the samples of the run in its time."""
     ratio = _timing_ratio(record)
     if ratio is None or record.steps < TIMING_STEPS:
         return
@@ -109,6 +119,7 @@ def _throughput(record: RunRecord) -> Iterator[str]:
 
 
 def _averaging(record: RunRecord) -> Iterator[str]:
+    """Averaging over rotations costs at least a pass."""
     single = record.inference.samples_per_second
     for name, rate in record.inference.twirl.items():
         if not (name.isascii() and name.isdigit() and int(name[:9]) >= 2 and len(name) < 9):
@@ -123,6 +134,7 @@ def _averaging(record: RunRecord) -> Iterator[str]:
 
 
 def _losses(record: RunRecord) -> Iterator[str]:
+    """No loss is below what rounding of the labels leaves."""
     lowest = _lowest_loss(record)
     for where, test in evaluations(record):
         if test.total is not None and lowest is not None and test.total < lowest:
@@ -153,6 +165,7 @@ def _mean_squares(where: str, part: Test | TestPart) -> Iterator[str]:
 
 
 def _symmetry(record: RunRecord) -> Iterator[str]:
+    """A symmetry that holds has a share near its floor."""
     model = record.model
     if model.symmetry == "none" and model.symmetry_verified is not None:
         yield "model.symmetry_verified is given, but no symmetry is declared"
@@ -169,6 +182,7 @@ def _symmetry(record: RunRecord) -> Iterator[str]:
 
 
 def _data(record: RunRecord) -> Iterator[str]:
+    """The data are those of the data set that is named."""
     known = _dataset(record)
     if known is not None:
         name, version, found = record.dataset.name, record.dataset.version, record.dataset.sha256
@@ -186,28 +200,33 @@ def _data(record: RunRecord) -> Iterator[str]:
 
 
 def _unnamed_time(record: RunRecord) -> Iterator[str]:
+    """The clock's named parts are nearly all of its time."""
     other, wall = record.clock.other, record.clock.wall
     if wall > 0 and other > OTHER_LIMIT * wall:
         yield f"clock.other is {other / wall:.0%} of the wall time, more than {OTHER_LIMIT:.0%}"
 
 
 def _broken_symmetry(record: RunRecord) -> Iterator[str]:
+    """A declared symmetry holds."""
     if record.model.symmetry_verified is False:
         yield f"the declared symmetry {record.model.symmetry} failed its measurement"
 
 
 def _dirty(record: RunRecord) -> Iterator[str]:
+    """The code is that of a commit."""
     if record.git.dirty:
         yield "the code had uncommitted changes"
 
 
 def _future(record: RunRecord) -> Iterator[str]:
+    """It was made before today."""
     created = _time(record.created)
     if created is not None and timedelta(days=1) < created - _today() <= FUTURE:
         yield f"created {record.created!r} lies in the future"
 
 
 def _uneven_timing(record: RunRecord) -> Iterator[str]:
+    """Timed steps are about as fast as trained ones."""
     ratio = _timing_ratio(record)
     # Timed steps and trained steps differ by warm-up and by what else the machine does, not by a
     # factor of two.
@@ -219,6 +238,7 @@ def _uneven_timing(record: RunRecord) -> Iterator[str]:
 
 
 def _fast_averaging(record: RunRecord) -> Iterator[str]:
+    """Averaging over rotations is slower than a pass."""
     single = record.inference.samples_per_second
     for name, rate in record.inference.twirl.items():
         if single is not None and AVERAGING_GAIN * single < rate:
@@ -229,6 +249,7 @@ def _fast_averaging(record: RunRecord) -> Iterator[str]:
 
 
 def _unknown_data(record: RunRecord) -> Iterator[str]:
+    """The data set is registered here."""
     known, name, version = _dataset(record), record.dataset.name, record.dataset.version
     if known is None:
         yield f"the data set {name!r} is not known here, so its checksum cannot be checked"
@@ -239,6 +260,7 @@ def _unknown_data(record: RunRecord) -> Iterator[str]:
 
 
 def _unknown_device(record: RunRecord) -> Iterator[str]:
+    """The device's peak is known here."""
     device = record.environment.device
     if device != "cpu" and _peak(record) is None:
         yield f"the peak of {device!r} is not known here, so its speed cannot be checked"
@@ -292,23 +314,45 @@ def _today() -> datetime:
 
 
 PLAUSIBILITY: tuple[Rule[RunRecord], ...] = (
-    Rule("it was made when it can have been made", RunRecord, _date),
-    Rule("every evaluation is at a step that the run made", RunRecord, _steps),
-    Rule("no more operations a second than the device can do", RunRecord, _speed),
-    Rule("the throughput gives the samples of the run in its time", RunRecord, _throughput),
-    Rule("averaging over rotations costs at least a pass", RunRecord, _averaging),
-    Rule("no loss is below what rounding of the labels leaves", RunRecord, _losses),
-    Rule("a symmetry that holds has a share near its floor", RunRecord, _symmetry),
-    Rule("the data are those of the data set that is named", RunRecord, _data),
+    _date,
+    _steps,
+    _speed,
+    _throughput,
+    _averaging,
+    _losses,
+    _symmetry,
+    _data,
 )
 UNUSUAL: tuple[Rule[RunRecord], ...] = (
-    Rule("the clock's named parts are nearly all of its time", RunRecord, _unnamed_time),
-    Rule("a declared symmetry holds", RunRecord, _broken_symmetry),
-    Rule("the code is that of a commit", RunRecord, _dirty),
-    Rule("it was made before today", RunRecord, _future),
-    Rule("timed steps are about as fast as trained ones", RunRecord, _uneven_timing),
-    Rule("averaging over rotations is slower than a pass", RunRecord, _fast_averaging),
-    Rule("the data set is registered here", RunRecord, _unknown_data),
-    Rule("the device's peak is known here", RunRecord, _unknown_device),
+    _unnamed_time,
+    _broken_symmetry,
+    _dirty,
+    _future,
+    _uneven_timing,
+    _fast_averaging,
+    _unknown_data,
+    _unknown_device,
 )
 """Rules that an honest record may break; what breaks them is remarked, not refused."""
+
+
+RUN_RULES: tuple[Rule[RunRecord], ...] = (*CONSISTENCY, *PLAUSIBILITY)
+"""What every record of a run must keep. The sentences come in this order."""
+
+
+def problems(record: RunRecord) -> list[str]:
+    """Why ``record`` cannot be right, one sentence each; empty if nothing contradicts itself, the
+    device or the data."""
+    return broken_rules(record, RUN_RULES)
+
+
+def remarks(record: RunRecord) -> list[str]:
+    """What is unusual about ``record`` without being wrong."""
+    return [sentence for rule in UNUSUAL for sentence in rule(record)]
+
+
+def incomparable(record: RunRecord) -> str | None:
+    """Why ``record`` must not be compared with records of this version's rules, or None."""
+    if record.rules_version == RULES_VERSION:
+        return None
+    return f"rules version {record.rules_version} is not this equivbench's {RULES_VERSION}"

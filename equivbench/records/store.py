@@ -14,9 +14,8 @@ from typing import Any, Literal
 import msgspec
 
 from equivbench.errors import EquivbenchWarning, FailedError, UsageError
-from equivbench.records.files import write_atomically
+from equivbench.records.files import not_json, read_bounded, shown, write_atomically
 from equivbench.records.schema import SCHEMA_VERSION, RunRecord
-from equivbench.records.untrusted import not_json, read_bounded, shown
 
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}")
 

@@ -13,8 +13,9 @@ from typing import Any, Literal
 import msgspec
 
 from equivbench.errors import FailedError, IncomparableError, UsageError
-from equivbench.records.line_files import LineFile
-from equivbench.records.line_kinds import line_files
+from equivbench.records.files import hidden, not_json, read_bounded, shown
+from equivbench.records.line_files import LineFile, line_files
+from equivbench.records.plausibility import incomparable, problems, remarks
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import (
     InvalidRecordWarning,
@@ -23,8 +24,6 @@ from equivbench.records.store import (
     record_order,
     record_path,
 )
-from equivbench.records.untrusted import hidden, not_json, read_bounded, shown
-from equivbench.records.validate import incomparable, problems, remarks
 
 MOST_SHOWN = 20
 """Problems named of one file; a broken one can have thousands."""

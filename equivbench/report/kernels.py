@@ -6,7 +6,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from equivbench.records.kernels import MODES, KernelSamples
+from equivbench.records.line_files import MODES, KernelSamples
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import number_text
 

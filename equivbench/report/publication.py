@@ -12,11 +12,11 @@ from typing import Literal
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import PairGap, efficiency_gap
 from equivbench.gap.pairing import pair_up
-from equivbench.records.kernels import KernelSamples, read_samples
+from equivbench.records.files import read_bounded
+from equivbench.records.line_files import KERNEL_FILE, KernelSamples
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning
 from equivbench.records.submission import admitted, review
-from equivbench.records.untrusted import read_bounded
 from equivbench.report.board import Board, build_boards, finished_runs, rank_runs
 from equivbench.report.curves import Curve, curve_points
 from equivbench.report.provenance import Provenance, provenance
@@ -136,7 +136,7 @@ def _admitted_samples(file: Path) -> list[KernelSamples]:
             f"{report.path}: {report.problems[0]}; "
             "`equivbench results validate` says all that is wrong"
         )
-    return read_samples(file)
+    return KERNEL_FILE.read(file)
 
 
 def _place(sample: KernelSamples) -> tuple[str, ...]:

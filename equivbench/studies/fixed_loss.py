@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
-from equivbench.measure.forward import Caller
 from equivbench.measure.rotated_set import (
+    Caller,
     Chunk,
     EvaluationPrecision,
     Placement,

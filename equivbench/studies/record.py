@@ -11,7 +11,7 @@ import msgspec
 
 from equivbench.errors import UsageError
 from equivbench.gap.intervals import Quantity
-from equivbench.records.rule import Rule
+from equivbench.records.consistency import Rule
 from equivbench.records.schema import Environment, Git, Number
 from equivbench.request import Request, option
 
@@ -107,6 +107,7 @@ class RunAnalysis(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 def _counts(line: RunAnalysis) -> Iterator[str]:
+    """Samples, rotations and seconds can be counted."""
     counts = {name: getattr(line, name) for name in ("samples", "rotations")}
     yield from (f"{name} is {count}" for name, count in counts.items() if count < 1)
     if line.seconds < 0:
@@ -114,6 +115,7 @@ def _counts(line: RunAnalysis) -> Iterator[str]:
 
 
 def _intervals(line: RunAnalysis) -> Iterator[str]:
+    """Every estimate lies in its interval."""
     for path, estimate in _estimates(line, ""):
         value, low, high = estimate.value, estimate.low, estimate.high
         known = [number for number in (low, value, high) if number is not None]
@@ -122,6 +124,7 @@ def _intervals(line: RunAnalysis) -> Iterator[str]:
 
 
 def _nulls(line: RunAnalysis) -> Iterator[str]:
+    """A value that was not measured is null with a reason."""
     for path, estimate in _estimates(line, ""):
         if estimate.value is None and not _explained(path, line.reasons):
             yield f"{path} is null and reasons has no entry for it"
@@ -146,8 +149,8 @@ def _explained(path: str, reasons: dict[str, str]) -> bool:
 
 
 ANALYSIS_RULES: tuple[Rule[RunAnalysis], ...] = (
-    Rule("samples, rotations and seconds can be counted", RunAnalysis, _counts),
-    Rule("every estimate lies in its interval", RunAnalysis, _intervals),
-    Rule("a value that was not measured is null with a reason", RunAnalysis, _nulls),
+    _counts,
+    _intervals,
+    _nulls,
 )
 """What every analysis keeps, whatever it measured."""

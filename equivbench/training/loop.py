@@ -27,9 +27,9 @@ from equivbench.training.checkpoint import Facts, copied, live_tensors, put_back
 from equivbench.training.clock import Clock, energy_meter
 from equivbench.training.compilation import Compilation
 from equivbench.training.data import Batches, seed_global
+from equivbench.training.job import Progress, evaluation_points, extension_points
 from equivbench.training.keeper import Keeper
 from equivbench.training.optim import Average, build_optimizer, learning_rate, set_rate
-from equivbench.training.progress import Progress, evaluation_points, extension_points
 
 Report = Callable[[Progress], None]
 

@@ -9,6 +9,7 @@ import msgspec
 
 from equivbench.budget import Budget
 from equivbench.environment import environment, git_state
+from equivbench.records.files import shown
 from equivbench.records.schema import (
     RULES_VERSION,
     SCHEMA_VERSION,
@@ -27,7 +28,6 @@ from equivbench.records.schema import (
     Test,
     Throughput,
 )
-from equivbench.records.untrusted import shown
 from equivbench.training import probes
 from equivbench.training.arm import Arm
 from equivbench.training.checkpoint import Facts

@@ -14,7 +14,7 @@ from toy_kernels import TOY, breaks_later, interrupted_later, registered, right,
 from equivbench.cli.main import main
 from equivbench.kernels import comparing, measuring, operations
 from equivbench.kernels.backend import Kernel
-from equivbench.records.kernels import read_samples
+from equivbench.records.line_files import KERNEL_FILE
 from equivbench.registry import KERNEL_BACKENDS
 
 
@@ -77,7 +77,7 @@ def test_json_has_samples_and_refusals(tmp_path: Path, capsys: pytest.CaptureFix
         == 1
     )
     (file,) = tmp_path.rglob("kernels.jsonl")
-    samples = read_samples(file)
+    samples = KERNEL_FILE.read(file)
     assert [one.mode for one in samples] == [one["mode"] for one in found["samples"]]
     assert file.parent.name == samples[0].environment.machine_key
 
@@ -100,12 +100,12 @@ def test_a_second_measurement_replaces_its_like_and_keeps_the_rest(tmp_path: Pat
             )
             == 0
         )
-        first = read_samples(file)
+        first = KERNEL_FILE.read(file)
         assert (
             run("toy", "large", "--backend", "mine", "--mode", "forward", "--quick", "--out", file)
             == 0
         )
-    second = read_samples(file)
+    second = KERNEL_FILE.read(file)
     assert [one.key for one in second] == [
         ("toy", "forward", "mine"),
         ("toy", "backward", "mine"),
@@ -175,7 +175,7 @@ def test_an_interruption_keeps_what_is_done(
     assert "interrupted; 1 results are in" in captured.err
     assert "mine" in captured.out
     (file,) = tmp_path.rglob("kernels.jsonl")
-    (kept,) = read_samples(file)
+    (kept,) = KERNEL_FILE.read(file)
     assert kept.backend == "mine"
 
 

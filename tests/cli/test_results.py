@@ -8,9 +8,8 @@ import pytest
 from factories import make_record
 
 from equivbench.cli.main import main
-from equivbench.records.json_schema import shipped_text
+from equivbench.records.json_schema import rules_text, shipped_text
 from equivbench.records.store import write_record
-from equivbench.records.validate import rules_text
 
 REASONS = {
     "flops_per_sample": "not counted",

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution.machine import this_machine
-from equivbench.execution.plan import make_plan
-from equivbench.execution.runs import find_snapshots
+from equivbench.execution.loading import find_snapshots
+from equivbench.execution.plan import make_plan, this_machine
 from equivbench.execution.state import on_machine, open_state
 from equivbench.request import RunRequest
 from equivbench.training.checkpoint import (

@@ -8,7 +8,7 @@ from running import Bench, Ran
 from torch import nn
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution.models import find_model
+from equivbench.execution.loading import find_model
 
 MODELS = """
 import torch

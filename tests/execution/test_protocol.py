@@ -11,7 +11,7 @@ import pytest
 from factories import make_record
 
 from equivbench.errors import FailedError, InterruptedRunError, UsageError
-from equivbench.execution.protocol import (
+from equivbench.execution.workers import (
     Begin,
     Concluded,
     Failure,
@@ -25,8 +25,7 @@ from equivbench.execution.protocol import (
 )
 from equivbench.request import RunRequest
 from equivbench.specs import ArmPreset, ArmSpec, MatchSpec, PairPreset, PairSpec, Recipe
-from equivbench.training.job import Job
-from equivbench.training.progress import Progress
+from equivbench.training.job import Job, Progress
 
 JOB = Job(
     pair="toy/plain",
@@ -83,7 +82,7 @@ def test_a_line_cut_short_by_a_death_reads_as_gone(cut):
 def test_prints_of_libraries_do_not_reach_the_messages():
     program = (
         "import os, sys, subprocess\n"
-        "from equivbench.execution.protocol import *\n"
+        "from equivbench.execution.workers import *\n"
         "commands, answers = claim_standard_streams()\n"
         "print('python print'); os.write(1, b'native print')\n"
         "subprocess.run(['echo', 'child print'])\n"

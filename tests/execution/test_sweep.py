@@ -16,8 +16,8 @@ from equivbench.execution.executors import find_executor
 from equivbench.execution.plan import make_plan
 from equivbench.execution.state import finished_record, open_state, remember_record
 from equivbench.execution.sweep import AXES, SweepRequest, make_sweep
+from equivbench.records.plausibility import problems
 from equivbench.records.store import load_results, write_record
-from equivbench.records.validate import problems
 from equivbench.request import RunRequest
 from equivbench.tasks.forcefield.pairs import TENSOR_PRODUCT, VECTOR
 

@@ -17,7 +17,7 @@ from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.measuring import AbsentError, Prepared, build, prepare
 from equivbench.kernels.problem import names, pose
 from equivbench.kernels.timing import CpuTimer, CudaTimer
-from equivbench.records.kernels import MODES
+from equivbench.records.line_files import MODES
 
 CACHE = 20_000
 """Bytes that tests take for the cache: a few slots of the toy pass it."""

@@ -10,7 +10,7 @@ from factories import make_record
 
 from equivbench.errors import FailedError
 from equivbench.records.files import write_lines
-from equivbench.records.kernels import KernelSamples, merge_samples, read_samples
+from equivbench.records.line_files import KERNEL_FILE, KernelSamples
 
 
 def sample(backend: str, seconds: float = 1.0, dtype: str = "float32") -> KernelSamples:
@@ -38,18 +38,18 @@ def sample(backend: str, seconds: float = 1.0, dtype: str = "float32") -> Kernel
 
 def test_samples_come_back_as_they_went(tmp_path: Path) -> None:
     samples = [sample("a"), sample("b", 2.0)]
-    assert read_samples(write_lines(samples, tmp_path / "new" / "kernels.jsonl")) == samples
+    assert KERNEL_FILE.read(write_lines(samples, tmp_path / "new" / "kernels.jsonl")) == samples
 
 
 def test_the_newer_of_two_alike_counts_and_the_rest_stays(tmp_path: Path) -> None:
     path = tmp_path / "kernels.jsonl"
     elsewhere = sample("a")
     elsewhere.environment = msgspec.structs.replace(elsewhere.environment, machine_key="another")
-    merge_samples([sample("a"), sample("b"), elsewhere], path)
-    merge_samples([sample("a", 3.0), sample("a", 4.0, dtype="float64")], path)
+    KERNEL_FILE.merge([sample("a"), sample("b"), elsewhere], path)
+    KERNEL_FILE.merge([sample("a", 3.0), sample("a", 4.0, dtype="float64")], path)
     found = [
         (one.backend, one.rounds, one.dtype, one.environment.machine_key)
-        for one in read_samples(path)
+        for one in KERNEL_FILE.read(path)
     ]
     here = sample("a").environment.machine_key
     assert found == [
@@ -64,5 +64,5 @@ def test_a_file_that_is_no_samples_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "kernels.jsonl"
     path.write_text('{"learning_rate": 1}\n')
     with pytest.raises(FailedError, match="line 1"):
-        merge_samples([sample("a")], path)
+        KERNEL_FILE.merge([sample("a")], path)
     assert path.read_text() == '{"learning_rate": 1}\n'

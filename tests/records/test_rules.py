@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from equivbench.records.json_schema import rules_text
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RULES_VERSION
-from equivbench.records.validate import rules_text
 
 
 def test_heading_states_the_version_of_the_records() -> None:

@@ -22,10 +22,10 @@ from spoil_files import (
 
 from equivbench.cli.main import main
 from equivbench.errors import FailedError
+from equivbench.records.files import hidden, shown
+from equivbench.records.plausibility import problems
 from equivbench.records.store import InvalidRecordWarning, read_record
 from equivbench.records.submission import admitted, review
-from equivbench.records.untrusted import hidden, shown
-from equivbench.records.validate import problems
 
 
 def submissions() -> list[Spoiled]:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from factories import make_record, make_trace
 
+from equivbench.records.plausibility import incomparable, problems, remarks
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import read_record
-from equivbench.records.validate import incomparable, problems, remarks
 
 REFERENCE = sorted((Path(__file__).parents[2] / "results").rglob("*.json"))
 REASONS = {

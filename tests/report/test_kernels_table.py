@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from factories import make_record
 
-from equivbench.records.kernels import KernelSamples
+from equivbench.records.line_files import KernelSamples
 from equivbench.report.kernels import COLUMNS, heading, kernel_table, speed_up
 from equivbench.report.render import cell_text
 

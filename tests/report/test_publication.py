@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.gap.intervals import over_seeds
-from equivbench.records.kernels import KernelSamples
+from equivbench.records.line_files import KernelSamples
 from equivbench.records.schema import Environment, Git, RunRecord
 from equivbench.records.store import InvalidRecordWarning, write_record
 from equivbench.report.board import DIGITS, build_boards

@@ -16,7 +16,7 @@ from typing import Any
 
 from spoil import MACHINE, Plain, Spoiled, place_of, set_at, text_of
 
-from equivbench.records.untrusted import FILE_LIMIT
+from equivbench.records.files import FILE_LIMIT
 
 
 def from_bytes(good: Sequence[Plain]) -> Iterator[Spoiled]:

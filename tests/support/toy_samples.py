@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from equivbench.gate.samples import GateSamples, Samples, Side
-from equivbench.records.kernels import KernelSamples
+from equivbench.records.line_files import KernelSamples
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import Environment, Git
 

@@ -27,8 +27,8 @@ from toy_training import (
 from equivbench.budget import Budget
 from equivbench.errors import UsageError
 from equivbench.training.clock import Clock
+from equivbench.training.job import Progress
 from equivbench.training.loop import Trainer
-from equivbench.training.progress import Progress
 
 DATA, TRAIN, EVALUATE = 1 / 64, 3 / 64, 5.0  # dyadic, so that sums are exact
 STEP = DATA + TRAIN

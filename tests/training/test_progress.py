@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivbench.budget import Budget
-from equivbench.training.progress import FIRST_FRACTION, evaluation_points, extension_points
+from equivbench.training.job import FIRST_FRACTION, evaluation_points, extension_points
 
 BUDGETS = st.one_of(
     st.floats(0.1, 1e6).map(lambda limit: Budget("seconds", limit)),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy_training import JOB, Batch, ToyTask, record_at_end, record_so_far, toy_trainer
 
-from equivbench.records.validate import problems
+from equivbench.records.plausibility import problems
 from equivbench.training.record import make_record, throughput
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from equivbench.errors import UsageError
-from equivbench.records.kernels import MODES, Mode
+from equivbench.records.line_files import MODES, Mode
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

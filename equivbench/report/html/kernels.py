@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from equivbench.records.kernels import MODES, KernelSamples
+from equivbench.records.line_files import MODES, KernelSamples
 from equivbench.report.html.boards import element_id
 from equivbench.report.html.charts import (
     BOTTOM,

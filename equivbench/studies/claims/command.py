@@ -66,7 +66,7 @@ def reproduce(request: ReproduceRequest, json: Json = False, quiet: Quiet = Fals
 
 def _check_page(page: Path) -> None:
     """Before hours of training, not after them."""
-    from equivbench.execution.machine import check_writable
+    from equivbench.execution.plan import check_writable
 
     if page.is_dir():
         raise UsageError(f"--page {page} is a folder; name a file, such as {page / 'claims.md'}")

@@ -13,8 +13,7 @@ from typing import Any
 from equivbench.errors import EquivbenchError, FailedError
 from equivbench.execution.estimates import PastRuns, records_in
 from equivbench.execution.executors import Callback, find_executor
-from equivbench.execution.machine import check_writable, this_machine
-from equivbench.execution.plan import RunPlan, make_plan
+from equivbench.execution.plan import RunPlan, check_writable, make_plan, this_machine
 from equivbench.execution.state import finished_record
 from equivbench.execution.subcommand import call, path_from_here
 from equivbench.execution.sweep import SweepRequest, make_sweep

@@ -20,7 +20,7 @@ from equivbench.report.text import percent_text
 from equivbench.request import Request, option
 
 if TYPE_CHECKING:
-    from equivbench.execution.models import FoundModel
+    from equivbench.execution.loading import FoundModel
     from equivbench.studies.flow_samples.figure import Traces
     from equivbench.studies.flow_samples.structure import StructureStatistics
 
@@ -81,8 +81,8 @@ def register(app: typer.Typer) -> None:
 def samples(request: SamplesRequest, json: Json = False) -> None:
     """Sample backbones from a trained flow model and compare their structure with that of the test
     chains."""
-    from equivbench.execution.machine import resolve_device
-    from equivbench.execution.models import find_model
+    from equivbench.execution.loading import find_model
+    from equivbench.execution.plan import resolve_device
     from equivbench.report.figures import require_drawable
     from equivbench.studies.flow_samples.structure import structure_statistics
 
@@ -178,7 +178,7 @@ def _draw(found: FoundModel, request: SamplesRequest, real: Traces, device: str)
     """Samples in A, drawn in the precision that the model was trained in."""
     import torch
 
-    from equivbench.measure.forward import Caller, evaluating
+    from equivbench.measure.rotated_set import Caller, evaluating
     from equivbench.registry import TASKS, resolve
     from equivbench.studies.flow_samples.figure import Traces
     from equivbench.studies.flow_samples.sampler import sample_backbones

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from equivbench.environment import environment
 from equivbench.errors import UsageError
-from equivbench.execution.machine import resolve_device, with_threads
-from equivbench.execution.runs import find_snapshots
+from equivbench.execution.loading import find_snapshots
+from equivbench.execution.plan import resolve_device, with_threads
 from equivbench.studies.fixed_loss import FixedLoss, still
 from equivbench.studies.gradients.record import GradientPoint, Gradients, GradientsRequest
 from equivbench.studies.gradients.trends import correlations
@@ -51,7 +51,7 @@ def analyse_gradients(run: str, request: GradientsRequest) -> Gradients:
     ----------
     run
         A record, run id, checkpoint or snapshot, as
-        :func:`equivbench.execution.runs.find_snapshots` takes it.
+        :func:`equivbench.execution.loading.find_snapshots` takes it.
     request
         How to analyse it; which runs it names plays no part.
 

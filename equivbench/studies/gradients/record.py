@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from equivbench.errors import UsageError
+from equivbench.records.consistency import Rule
 from equivbench.records.line_files import LineFile
-from equivbench.records.rule import Rule
 from equivbench.records.schema import Number
 from equivbench.request import option
 from equivbench.studies.record import (
@@ -91,12 +91,14 @@ class Gradients(RunAnalysis, kw_only=True, forbid_unknown_fields=True):
 
 
 def _steps(line: Gradients) -> Iterator[str]:
+    """The points are at ascending steps."""
     steps = [point.step for point in line.points]
     if not steps or steps != sorted(set(steps)) or steps[0] < 0:
         yield f"the points are not at ascending steps: {steps[:10]}"
 
 
 def _norms(line: Gradients) -> Iterator[str]:
+    """Norms, losses and distances are not below zero."""
     for index, point in enumerate(line.points):
         values = {
             "twirled_norm": point.twirled_norm.value,
@@ -111,6 +113,7 @@ def _norms(line: Gradients) -> Iterator[str]:
 
 
 def _ratios(line: Gradients) -> Iterator[str]:
+    """The ratio is that of the two norms."""
     for index, point in enumerate(line.points):
         top, bottom = point.equivariance_norm.value, point.twirled_norm.value
         ratio = point.ratio.value
@@ -123,6 +126,7 @@ def _ratios(line: Gradients) -> Iterator[str]:
 
 
 def _correlations(line: Gradients) -> Iterator[str]:
+    """A correlation lies in [-1, 1]."""
     for name, estimate in line.correlations.items():
         value, low, high = estimate.value, estimate.low, estimate.high
         if any(number is not None and not -1 <= number <= 1 for number in (value, low, high)):
@@ -131,10 +135,10 @@ def _correlations(line: Gradients) -> Iterator[str]:
 
 GRADIENT_RULES: tuple[Rule[Any], ...] = (
     *ANALYSIS_RULES,
-    Rule("the points are at ascending steps", Gradients, _steps),
-    Rule("norms, losses and distances are not below zero", Gradients, _norms),
-    Rule("the ratio is that of the two norms", Gradients, _ratios),
-    Rule("a correlation lies in [-1, 1]", Gradients, _correlations),
+    _steps,
+    _norms,
+    _ratios,
+    _correlations,
 )
 GRADIENTS = LineFile(
     "gradients.jsonl", Gradients, "gradient analysis", ANALYSIS_SCHEMA_VERSION, GRADIENT_RULES

@@ -101,8 +101,8 @@ def handedness_table(result: Handedness, unit: str) -> Table:
 def _compared(request: HandednessRequest) -> tuple[str, str, bool, Handedness]:
     """The model's name, its task, whether its weights are random, and what was measured."""
     from equivbench.cli.measure import task_of
-    from equivbench.execution.machine import resolve_device
-    from equivbench.execution.models import find_model
+    from equivbench.execution.loading import find_model
+    from equivbench.execution.plan import resolve_device
     from equivbench.measure.equivariance import default_dataset
     from equivbench.registry import TASKS, resolve
     from equivbench.studies.handedness.measuring import handedness as compare

@@ -10,8 +10,8 @@ import torch
 from scipy import special
 
 from equivbench.environment import environment
-from equivbench.execution.machine import resolve_device, with_threads
-from equivbench.execution.runs import checkpoint_of, find_snapshots
+from equivbench.execution.loading import checkpoint_of, find_snapshots
+from equivbench.execution.plan import resolve_device, with_threads
 from equivbench.studies.landscape.draws import Draws
 from equivbench.studies.landscape.measuring import (
     FIXED,

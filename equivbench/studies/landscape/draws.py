@@ -10,8 +10,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from equivbench.measure.forward import evaluating
-from equivbench.measure.rotated_set import EvaluationPrecision
+from equivbench.measure.rotated_set import EvaluationPrecision, evaluating
 from equivbench.specs import Group
 from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.landscape.measuring import DRAWS

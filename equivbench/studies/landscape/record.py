@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
+from equivbench.records.consistency import Rule
 from equivbench.records.line_files import LineFile
-from equivbench.records.rule import Rule
 from equivbench.records.schema import Number
 from equivbench.request import option, write_number
 from equivbench.studies.record import (
@@ -144,11 +144,13 @@ class Landscape(RunAnalysis, kw_only=True, forbid_unknown_fields=True):
 
 
 def _parameters(line: Landscape) -> Iterator[str]:
+    """At least one parameter is varied."""
     if line.parameters < 1:
         yield f"parameters is {line.parameters}"
 
 
 def _shape(line: Landscape) -> Iterator[str]:
+    """Every grid has the shape of the two axes."""
     sides = [len(axis) for axis in line.axes]
     if len(sides) != 2:
         yield f"axes has {len(sides)} axes, a slice has 2"
@@ -158,6 +160,7 @@ def _shape(line: Landscape) -> Iterator[str]:
 
 
 def _curvatures(line: Landscape) -> Iterator[str]:
+    """Eigenvalues are in order, coefficients in their range."""
     for name, part in line.parts.items():
         yield from (f"parts.{name}: {problem}" for problem in _curvature(part))
 
@@ -183,9 +186,9 @@ def _curvature(part: Curvature) -> Iterator[str]:
 
 LANDSCAPE_RULES: tuple[Rule[Any], ...] = (
     *ANALYSIS_RULES,
-    Rule("at least one parameter is varied", Landscape, _parameters),
-    Rule("every grid has the shape of the two axes", Landscape, _shape),
-    Rule("eigenvalues are in order, coefficients in their range", Landscape, _curvatures),
+    _parameters,
+    _shape,
+    _curvatures,
 )
 LANDSCAPES = LineFile(
     "landscapes.jsonl", Landscape, "landscape", ANALYSIS_SCHEMA_VERSION, LANDSCAPE_RULES

@@ -18,7 +18,7 @@ CALLS = """
 import contextlib, io, json, sys
 from datetime import UTC, datetime
 from equivbench.cli.main import main
-from equivbench.execution.machine import this_machine
+from equivbench.execution.plan import this_machine
 from equivbench.execution.plan import make_plan
 from equivbench.training.record import make_record
 from equivbench.execution.state import on_machine, open_state, remember_record
