@@ -3,14 +3,16 @@ record of the analysis says of it."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from equivbench.environment import git_state
-from equivbench.records.schema import Environment
+from equivbench.environment import environment, git_state
+from equivbench.execution.plan import resolve_device, with_threads
 from equivbench.specs import Group
 from equivbench.studies.record import AnalysisRequest
 from equivbench.tasks.base import Split
@@ -22,58 +24,44 @@ from equivbench.training.job import Job, read_job
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """The run that a checkpoint belongs to.
+    """The run that a checkpoint belongs to, as ``request`` analyses it on ``device``."""
 
-    Parameters
-    ----------
-    job
-        What the run was.
-    arm
-        What the registry says of its arm.
-    dataset_sha256
-        Checksum of the data that it was trained on.
-    step
-        The step of the checkpoint.
-    began
-        When the analysis began, on the monotonic clock.
-    """
-
+    request: AnalysisRequest
     job: Job
     arm: ResolvedArm
     dataset_sha256: str
+    """Checksum of the data that it was trained on."""
     step: int
+    """Of the checkpoint."""
+    device: str
     began: float
-
-    @classmethod
-    def of(cls, checkpoint: Path) -> TrainedRun:
-        """The run of ``checkpoint``; raises ``FailedError`` for a file that cannot be read."""
-        began = time.monotonic()
-        facts = read_checkpoint(checkpoint).facts
-        job = read_job(facts.job)
-        return cls(job, resolve_arm(job), str(facts.identity["dataset"]), facts.step, began)
+    """When the analysis began, on the monotonic clock."""
 
     @property
     def group(self) -> Group:
         """The group of the equivariance error in the run's own evaluations."""
         return self.arm.pair_preset.group or self.arm.task.group
 
-    def split(self, name: str) -> Split:
-        """The split ``name`` of the data that the run was trained on, cut as it was."""
-        return with_fraction(self.arm.dataset().load(), self.job.fraction).split(name)
+    @property
+    def split(self) -> Split:
+        """The samples that are asked for, of the data that the run was trained on, cut as it
+        was."""
+        data = with_fraction(self.arm.dataset().load(), self.job.fraction)
+        return data.split(self.request.split)
 
-    def record_path(self, machine: Environment) -> str:
-        """Where the run's record lies if ``machine`` trained it: a path that names no folder of
-        this machine."""
-        job = self.job
-        return f"results/{machine.machine_key}/{job.pair}/{job.arm}/{job.run_id}.json"
-
-    def described(self, request: AnalysisRequest, machine: Environment) -> dict[str, Any]:
+    def described(self, asked: Callable[[str], AnalysisRequest]) -> dict[str, Any]:
         """The fields of :class:`equivbench.studies.record.RunAnalysis` that follow from the run,
-        from ``request`` and from the machine that the analysis ran on."""
-        job = self.job
+        the request and the machine.
+
+        ``asked`` makes the request that is kept from the path at which the run's record lies if
+        this machine trained it: it names no folder of this machine.
+        """
+        job, request = self.job, self.request
+        machine = environment(self.device, job.threads)
+        record = f"results/{machine.machine_key}/{job.pair}/{job.arm}/{job.run_id}.json"
         return {
             "created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "command": request.command(recorded=True),
+            "command": asked(record).command(recorded=True),
             "run_id": job.run_id,
             "task": self.arm.task.name,
             "pair": self.arm.pair.name,
@@ -91,3 +79,15 @@ class TrainedRun:
             "environment": machine,
             "git": git_state(),
         }
+
+
+@contextlib.contextmanager
+def trained_run(checkpoint: Path, request: AnalysisRequest) -> Iterator[TrainedRun]:
+    """The run of ``checkpoint``; inside the block torch has the threads of the run, so that the
+    analysis lies beside its record. Raises ``FailedError`` for a file that cannot be read."""
+    began = time.monotonic()
+    facts = read_checkpoint(checkpoint).facts
+    job = read_job(facts.job)
+    sha256, device = str(facts.identity["dataset"]), resolve_device(request.device)
+    with with_threads(job.threads):
+        yield TrainedRun(request, job, resolve_arm(job), sha256, facts.step, device, began)

@@ -15,7 +15,7 @@ from equivbench.records.line_files import LineFile
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning
 from equivbench.records.submission import admitted
-from equivbench.studies.claims.findings import Hardware
+from equivbench.studies.claims.findings import Hardware, hardware_of
 from equivbench.studies.claims.headline import Headline, make_headline
 from equivbench.studies.claims.statements import TASKS
 from equivbench.studies.gradients.record import GRADIENTS, Gradients
@@ -51,7 +51,7 @@ class MachineEvidence:
 
     def record_of(self, analysis: RunAnalysis) -> RunRecord:
         """The run that was analysed."""
-        return next(record for record in self.records if _run(record) == _analysed(analysis))
+        return next(each for each in self.records if _identity(each) == _identity(analysis))
 
 
 @dataclass(frozen=True)
@@ -96,46 +96,27 @@ def gather_evidence(
     if len(used) < len(records):
         others = f"of the preset {TRIAL_PRESET} or of tasks that the paper does not have"
         notes.append(f"{len(records) - len(used)} records {others} are no evidence")
-    known = {_run(record) for record in used if record.status == "completed"}
-    kept_gradients, kept_landscapes = (
-        _kept(gradients, known, notes),
-        _kept(landscapes, known, notes),
-    )
+    known = {_identity(record) for record in used if record.status == "completed"}
+    kept_gradients = _kept(gradients, known, notes)
+    kept_landscapes = _kept(landscapes, known, notes)
     headlines = make_headline(used)
     machines = []
-    for machine_key, preset in sorted(
-        {(record.environment.machine_key, record.preset) for record in used}
-    ):
-        own = [
-            record
-            for record in used
-            if (record.environment.machine_key, record.preset) == (machine_key, preset)
-        ]
+    for place in sorted({_place(record) for record in used}):
+        own = [record for record in used if _place(record) == place]
         machines.append(
             MachineEvidence(
-                machine_key=machine_key,
-                hardware=hardware_of(own[0]),
-                preset=preset,
+                machine_key=place[0],
+                hardware=hardware_of(own[0].environment),
+                preset=place[1],
                 records=own,
                 headlines=[
-                    each
-                    for each in headlines
-                    if (each.gap.machine_key, each.gap.preset) == (machine_key, preset)
+                    each for each in headlines if (each.gap.machine_key, each.gap.preset) == place
                 ],
-                gradients=[
-                    each for each in kept_gradients if _place(each) == (machine_key, preset)
-                ],
-                landscapes=[
-                    each for each in kept_landscapes if _place(each) == (machine_key, preset)
-                ],
+                gradients=[each for each in kept_gradients if _place(each) == place],
+                landscapes=[each for each in kept_landscapes if _place(each) == place],
             )
         )
     return Evidence(machines, notes)
-
-
-def hardware_of(record: RunRecord) -> Hardware:
-    """What class of device trained it."""
-    return "CPU" if record.environment.device.lower() == "cpu" else "GPU"
 
 
 def _records(results: Path, left_out: list[str]) -> list[RunRecord]:
@@ -169,7 +150,7 @@ def _sound(folder: Path, file: LineFile[A], left_out: list[str]) -> list[A]:
 
 
 def _kept(analyses: Sequence[A], known: set[tuple[str, ...]], notes: list[str]) -> list[A]:
-    kept = [each for each in analyses if _analysed(each) in known and each.preset != TRIAL_PRESET]
+    kept = [each for each in analyses if _identity(each) in known and each.preset != TRIAL_PRESET]
     if len(kept) < len(analyses):
         notes.append(
             f"{len(analyses) - len(kept)} analyses of runs whose finished records are not here "
@@ -178,21 +159,13 @@ def _kept(analyses: Sequence[A], known: set[tuple[str, ...]], notes: list[str]) 
     return kept
 
 
-def _run(record: RunRecord) -> tuple[str, ...]:
-    where = (record.environment.machine_key, record.task, record.pair, record.arm, record.run_id)
-    return (*where, record.dataset.sha256, repr(sorted(record.variant.items())))
+def _identity(made: RunRecord | RunAnalysis) -> tuple[str, ...]:
+    """What a run's record and the analyses of it have in common."""
+    data = made.dataset.sha256 if isinstance(made, RunRecord) else made.dataset_sha256
+    variant = repr(sorted(made.variant.items()))
+    machine = made.environment.machine_key
+    return (machine, made.task, made.pair, made.arm, made.run_id, data, variant)
 
 
-def _analysed(analysis: RunAnalysis) -> tuple[str, ...]:
-    where = (
-        analysis.environment.machine_key,
-        analysis.task,
-        analysis.pair,
-        analysis.arm,
-        analysis.run_id,
-    )
-    return (*where, analysis.dataset_sha256, repr(sorted(analysis.variant.items())))
-
-
-def _place(analysis: RunAnalysis) -> tuple[str, str]:
-    return analysis.environment.machine_key, analysis.preset
+def _place(made: RunRecord | RunAnalysis) -> tuple[str, str]:
+    return made.environment.machine_key, made.preset

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from equivbench.gap.intervals import UNKNOWN, Censored, Quantity
-from equivbench.records.schema import RunRecord
+from equivbench.gap.intervals import Censored, Quantity
+from equivbench.records.schema import Environment, RunRecord
 from equivbench.studies.claims.statements import TASKS, Claim
 from equivbench.studies.record import RunAnalysis
 
@@ -79,6 +79,16 @@ class ClaimFinding:
         return tuple(each for part in self.parts for each in part.measurements)
 
 
+def hardware_of(machine: Environment) -> Hardware:
+    """What class of device trained there."""
+    return "CPU" if machine.device.lower() == "cpu" else "GPU"
+
+
+def decide(*rules: tuple[object, ClaimVerdict, str]) -> tuple[ClaimVerdict, str]:
+    """Verdict and reason of the first of ``rules`` whose condition is true."""
+    return next((verdict, reason) for holds, verdict, reason in rules if holds)
+
+
 def figure(what: str, quantity: Quantity, unit: str = "", note: str = "") -> ClaimFigure:
     """``quantity`` as a measurement."""
     return ClaimFigure(
@@ -91,9 +101,30 @@ def percent(what: str, quantity: Quantity, note: str = "") -> ClaimFigure:
     return figure(what, quantity.map(lambda value: 100 * value), "%", note)
 
 
-def missing(what: str, why: str, unit: str = "") -> ClaimFigure:
-    """What was not measured."""
-    return figure(what, UNKNOWN, unit, why)
+def make_part(
+    pair: tuple[str, str],
+    label: str,
+    setting: str,
+    decided: tuple[ClaimVerdict, str],
+    detail: str,
+    measurements: Iterable[ClaimFigure],
+    sources: Iterable[RunRecord | RunAnalysis],
+) -> ClaimPart:
+    """A part on ``pair`` (task, pair), which ``label`` tells from others of the pair, resting on
+    ``sources``."""
+    name, sources = "/".join(pair), list(sources)
+    return ClaimPart(
+        task=pair[0],
+        pair=name + label,
+        subject=f"{name}{setting}",
+        verdict=decided[0],
+        reason=decided[1],
+        detail=detail,
+        measurements=tuple(measurements),
+        published="",
+        runs=distinct(f"{each.task}/{each.pair}/{each.arm}/{each.run_id}" for each in sources),
+        commands=distinct(each.command for each in sources),
+    )
 
 
 def total(claim: Claim, parts: Sequence[ClaimPart]) -> tuple[ClaimVerdict, str]:
@@ -140,11 +171,6 @@ def within(quantity: Quantity, bound: float) -> bool:
 def above(quantity: Quantity, bound: float) -> bool:
     """Wholly above ``bound``."""
     return quantity.low is not None and quantity.low > bound
-
-
-def run_name(run: RunRecord | RunAnalysis) -> str:
-    """``task/pair/arm/run-id`` of a run, or of the one that was analysed."""
-    return f"{run.task}/{run.pair}/{run.arm}/{run.run_id}"
 
 
 def distinct(texts: Iterable[str]) -> tuple[str, ...]:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from equivbench.gap.efficiency import MeasuredGap, PairGap, measure_gaps
 from equivbench.gap.intervals import UNKNOWN
-from equivbench.gap.leads import Course, LeadChange, follow
-from equivbench.gap.pairing import Contestant, MatchedRuns
+from equivbench.gap.leads import Course, LeadChange
+from equivbench.gap.pairing import MatchedRuns
 from equivbench.gap.power_laws import CurveScaling, fit_within_run
+from equivbench.records.consistency import implied_baseline
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import (
     OTHER,
@@ -29,6 +29,7 @@ from equivbench.report.gaps import (
 )
 from equivbench.report.table import Amount, Cell, Column, Table
 from equivbench.report.text import percent_text, quantity_text, seconds_text
+from equivbench.studies.claims.findings import Hardware, hardware_of
 
 BUDGET_DIVISORS = (16, 4, 1)
 """The budgets of :func:`budget_table`: the longest one divided by these."""
@@ -42,15 +43,13 @@ _SWEPT = ("sweep", "value")
 class Headline:
     """One pair on one machine, trained on one fraction of the data.
 
-    ``steady`` and ``all_in`` hold the loss ratio (equivariant over augmented) at every budget that
-    both arms cover, without and with compile seconds; None without step times. ``scaling`` is None
-    with the reason in ``unfitted``.
+    ``steady`` holds the loss ratio (equivariant over augmented) at every budget that both arms
+    cover, compilation left out; None without step times. ``scaling`` is None with the reason in
+    ``unfitted``.
     """
 
     gap: PairGap
-    hardware: Literal["CPU", "GPU"]
-    device: str
-    threads: int
+    hardware: Hardware
     fraction: float | None
     """Of the training split, 1 where it was not cut; None where the record says something else than
     a number."""
@@ -59,25 +58,13 @@ class Headline:
     baseline: float | None
     """The loss that ``explained`` is relative to."""
     steady: Course | None
-    all_in: Course | None
     scaling: CurveScaling | None
     unfitted: str | None
-
-    @property
-    def device_hours(self) -> float | None:
-        """``seconds`` in hours of the machine, for each arm."""
-        return None if self.seconds is None else self.seconds / 3600
 
     @property
     def unit(self) -> str:
         """What kind of hours these are."""
         return f"{self.hardware}-hours"
-
-    @property
-    def ahead(self) -> Contestant | None:
-        """The arm that the interval at equal time puts ahead; None where it does not decide. A
-        claimed lead is ``gap.lead``."""
-        return None if self.gap.behind is None else _other(self.gap.behind)
 
     def explained(self, change: LeadChange) -> float | None:
         """How much of the signal both arms explain where the lead changes: near or below 0 it says
@@ -171,20 +158,20 @@ def budget_table(headlines: Sequence[Headline]) -> Table:
 
 
 def changes_text(each: Headline) -> str:
-    """The budgets at which the lead changes hands, in words."""
+    """``12 s (9.0 s to 17 s) to equivariant, 31% explained; ...``: the budgets at which the lead
+    changes hands, with ``?`` unless the intervals decide it."""
     if each.steady is None:
         return "-"
     first, last = each.steady.seconds[0], each.steady.seconds[-1]
     if not each.steady.changes:
         return f"never from {seconds_text(first, 2)} to {seconds_text(last, 2)}"
-    return "; ".join(change_text(change, each.explained(change)) for change in each.steady.changes)
-
-
-def change_text(change: LeadChange, explained: float | None) -> str:
-    """``12 s (9.0 s to 17 s) to equivariant, 31% explained``, with ``?`` unless the intervals
-    decide it."""
-    text = f"{turn_text(change.seconds)} to {change.to}"
-    return text if explained is None else f"{text}, {percent_text(explained, 2)} explained"
+    texts = []
+    for change in each.steady.changes:
+        text, explained = f"{turn_text(change.seconds)} to {change.to}", each.explained(change)
+        texts.append(
+            text if explained is None else f"{text}, {percent_text(explained, 2)} explained"
+        )
+    return "; ".join(texts)
 
 
 def scaling_text(each: Headline) -> str:
@@ -211,20 +198,14 @@ def scaling_text(each: Headline) -> str:
 
 def _headline(weighed: MeasuredGap) -> Headline:
     gap, course = weighed.gap, weighed.course
-    environment = weighed.runs.equivariant[0].record.environment
     fits = fit_within_run(weighed.curves, weighed.runs)
-    # Without compilation the two courses are one and the same.
-    compiled = any(side.compile_seconds > 0 for side in (weighed.curves.arm, weighed.curves.other))
     return Headline(
         gap=gap,
-        hardware="CPU" if environment.device.lower() == "cpu" else "GPU",
-        device=environment.cpu if environment.device.lower() == "cpu" else environment.device,
-        threads=environment.threads,
+        hardware=hardware_of(weighed.runs.equivariant[0].record.environment),
         fraction=_fraction(gap.variant),
         seconds=None if course is None else course.seconds[-1],
         baseline=_baseline(weighed.runs),
         steady=course,
-        all_in=follow(weighed.curves, all_in=True) if compiled else course,
         scaling=None if isinstance(fits, str) else fits,
         unfitted=fits if isinstance(fits, str) else None,
     )
@@ -244,22 +225,16 @@ def _baseline(comparison: MatchedRuns) -> float | None:
     """The board metric of the zero predictor: as recorded, else what loss and explained signal
     imply."""
     for run in (*comparison.equivariant, *comparison.augmented):
-        if "zero" in run.record.baselines:
-            return run.record.baselines["zero"]
-        final = run.record.final
-        if (
-            final is not None
-            and final.total is not None
-            and final.explained is not None
-            and final.explained < 1
-        ):
-            return final.total / (1 - final.explained)
+        implied = None if run.record.final is None else implied_baseline(run.record.final)
+        known = run.record.baselines.get("zero", implied)
+        if known is not None:
+            return known
     return None
 
 
 def _order(each: Headline) -> tuple[object, ...]:
     gap = each.gap
-    where = (
+    return (
         gap.task,
         gap.pair,
         each.hardware,
@@ -267,18 +242,11 @@ def _order(each: Headline) -> tuple[object, ...]:
         gap.preset,
         repr(gap.dataset["name"]),
         gap.rules_version,
-    )
-    return (
-        *where,
         -(each.fraction or 0.0),
         gap.budget["kind"],
         gap.budget["limit"],
         repr(gap.kernels),
     )
-
-
-def _other(arm: Contestant) -> Contestant:
-    return "augmented" if arm == "equivariant" else "equivariant"
 
 
 def _key_cells(each: Headline) -> tuple[Cell, ...]:

@@ -62,97 +62,77 @@ def render_claims(
     Text from records is escaped, and commands stand in indented code blocks, in which nothing is
     active.
     """
-    shown = [each for each in CLAIMS if any(finding.claim == each.id for finding in findings)]
-    lines = [
+    blocks = [
         "# The claims, and what the records say",
-        "",
         f"The paper is {PAPER}; its claims are in our words, and *published* is {CURVES}. Rules "
-        f"were fixed before"
-        " anything was measured, and every verdict follows from the records alone: `equivbench "
-        "reproduce --report-only` makes"
-        " this page from them, `equivbench reproduce` makes the records.",
-        "",
-        *_lines(claims_table(findings)),
-        "",
+        "were fixed before anything was measured, and every verdict follows from the records "
+        "alone: `equivbench reproduce --report-only` makes this page from them, `equivbench "
+        "reproduce` makes the records.",
+        _rows(claims_table(findings)),
         "Not measured means just that. A CPU's time is never read as a GPU's, and no two machines "
         "or presets are mixed.",
     ]
     if headlines:
-        lines += ["", *_headline(headlines)]
-    for each in shown:
-        lines += [
-            "",
-            *_section(each, [finding for finding in findings if finding.claim == each.id]),
-        ]
+        blocks += _headline(headlines)
+    for each in CLAIMS:
+        own = [finding for finding in findings if finding.claim == each.id]
+        if own:
+            blocks += _section(each, own)
     if notes:
-        lines += ["", "## Left out", "", *(f"- {_text(note)}" for note in notes)]
-    return "\n".join(lines) + "\n"
+        blocks += ["## Left out", "\n".join(f"- {markdown_text(note)}" for note in notes)]
+    return "\n\n".join(blocks) + "\n"
 
 
 def _headline(headlines: Sequence[Headline]) -> list[str]:
     timed = [each for each in headlines if each.steady is not None]
+    fits = []
+    for each in timed:
+        data = "" if each.fraction is None else f", data {each.fraction:.3g}"
+        where = f"{each.gap.task}/{each.gap.pair}, kernels {kernels_text(each.gap)}{data}"
+        fits.append(f"- {markdown_text(where)}: {markdown_text(scaling_text(each))}")
     return [
         "## The headline: loss per device-hour",
-        "",
         "Loss of the equivariant arm over that of the augmented one, each at its budget; *data* "
-        "is the fraction of the training"
-        " split. An arm in brackets is ahead by the interval, but few seeds or the correction "
-        "over all pairs forbid to claim a"
-        " lead; with a question mark by the estimate alone. s* is how much faster the other arm "
-        "would have to be to tie. An hour"
-        " is one of the whole machine: CPU-h are no GPU-h.",
-        "",
-        *_lines(headline_table(headlines)),
-        "",
+        "is the fraction of the training split. An arm in brackets is ahead by the interval, but "
+        "few seeds or the correction over all pairs forbid to claim a lead; with a question mark "
+        "by the estimate alone. s* is how much faster the other arm would have to be to tie. An "
+        "hour is one of the whole machine: CPU-h are no GPU-h.",
+        _rows(headline_table(headlines)),
         "At smaller budgets, read off the same curves (constant rate with averaged weights, so "
-        "that each point is the result of"
-        " that budget, up to tuning):",
-        "",
-        *_lines(budget_table(timed)),
-        "",
-        *(f"- {_text(_of(each))}: {_text(scaling_text(each))}" for each in timed),
+        "that each point is the result of that budget, up to tuning):",
+        _rows(budget_table(timed)),
+        "\n".join(fits),
     ]
-
-
-def _of(each: Headline) -> str:
-    data = "" if each.fraction is None else f", data {each.fraction:.3g}"
-    return f"{each.gap.task}/{each.gap.pair}, kernels {kernels_text(each.gap)}{data}"
 
 
 def _section(each: Claim, findings: Sequence[ClaimFinding]) -> list[str]:
     published = "; ".join(
         text if task == "all" else f"{task}: {text}" for task, text in each.published.items()
     )
-    lines = [
+    blocks = [
         f"## {each.id}: {each.title}",
-        "",
         each.statement,
-        "",
         f"**Measured.** {each.measured} Enough: {each.suffices}.",
-        "",
         f"**Rule.** {each.rule}",
-        "",
         f"**Published.** {published}.",
     ]
     for finding in findings:
-        lines += [
-            "",
-            f"### {each.id}, {_text(_hardware(finding))}{_preset(finding)}: {finding.verdict}",
-            "",
-            f"{_text(finding.reason)}.",
+        where = markdown_text(_hardware(finding))
+        where += "" if finding.preset is None else f", preset {markdown_text(finding.preset)}"
+        blocks += [
+            f"### {each.id}, {where}: {finding.verdict}",
+            f"{markdown_text(finding.reason)}.",
         ]
         for part in finding.parts:
-            lines += ["", *_part(part)]
+            blocks += _part(part)
         commands = distinct(command for part in finding.parts for command in part.commands)
         if commands:
             runs = len({run for part in finding.parts for run in part.runs})
-            lines += [
-                "",
+            blocks += [
                 f"{runs} run{'s' * (runs != 1)}, made by",
-                "",
-                *(f"    {printable(each)}" for each in commands),
+                "\n".join(f"    {printable(command)}" for command in commands),
             ]
-    return lines
+    return blocks
 
 
 def _part(part: ClaimPart) -> list[str]:
@@ -162,25 +142,16 @@ def _part(part: ClaimPart) -> list[str]:
         Column("note", heading=" ", show="filled"),
     )
     rows = [(each.what, figure_text(each), each.note) for each in part.measurements]
-    what = f"**{_text(part.subject)}: {part.verdict}**, {_text(part.reason)}"
-    what += f" (published: {_text(part.published)})" if part.published else ""
-    return [what, "", *_lines(Table("", columns, rows))]
+    what = f"**{markdown_text(part.subject)}: {part.verdict}**, {markdown_text(part.reason)}"
+    what += f" (published: {markdown_text(part.published)})" if part.published else ""
+    return [what, _rows(Table("", columns, rows))]
 
 
-def _lines(table: Table) -> list[str]:
-    return to_markdown(table).splitlines()
+def _rows(table: Table) -> str:
+    return to_markdown(table).rstrip("\n")
 
 
 def _hardware(finding: ClaimFinding) -> str:
     if finding.machine_key is None or finding.hardware is None:
         return "no machine"
     return f"{finding.hardware}, {finding.machine_key}"
-
-
-def _preset(finding: ClaimFinding) -> str:
-    return "" if finding.preset is None else f", preset {_text(finding.preset)}"
-
-
-def _text(text: str) -> str:
-    """``text`` as literal text in a paragraph, headings included."""
-    return markdown_text(text)

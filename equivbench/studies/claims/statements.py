@@ -66,10 +66,6 @@ class Claim:
     every one of them agrees; else it held on what was measured, and the finding says on what that
     is."""
 
-    def published_on(self, task: str) -> str:
-        """What the published curves say of ``task``; empty where they do not tell tasks apart."""
-        return self.published.get(task, "")
-
 
 _READABLE = (
     f"A share counts where the loss is at least {LEARNT:.0%} below that of the best predictor "

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from equivbench.studies.claims.easier import easier
-from equivbench.studies.claims.efficiency import wins_per_hour
+from equivbench.studies.claims.analyses import easier, follows
+from equivbench.studies.claims.contests import costs_little, wins_per_hour
 from equivbench.studies.claims.evidence import Evidence, MachineEvidence
-from equivbench.studies.claims.falls import falls_early
-from equivbench.studies.claims.findings import ClaimFinding, ClaimPart, ClaimVerdict, total
-from equivbench.studies.claims.follows import follows
-from equivbench.studies.claims.penalty import costs_little
-from equivbench.studies.claims.sizes import AXES, whatever_the_size
+from equivbench.studies.claims.findings import ClaimFinding, ClaimPart, total
+from equivbench.studies.claims.shares import AXES, falls_early, whatever_the_size
 from equivbench.studies.claims.statements import CLAIMS, Claim
 
-_PARTS: dict[str, Callable[[Claim, MachineEvidence], list[ClaimPart]]] = {
+_PARTS: Mapping[str, Callable[[MachineEvidence], list[ClaimPart]]] = {
     "C1": falls_early,
     "C2": whatever_the_size,
     "C3": easier,
@@ -34,29 +32,19 @@ def judge(evidence: Evidence, claims: Sequence[Claim] = CLAIMS) -> list[ClaimFin
 
 
 def _finding(claim: Claim, machine: MachineEvidence) -> ClaimFinding:
-    parts = _PARTS[claim.id](claim, machine)
-    verdict, reason = (
-        total(claim, parts) if parts else ("not measured", f"No such records: {claim.suffices}")
+    parts = tuple(
+        replace(part, published=claim.published.get(part.task, ""))
+        for part in _PARTS[claim.id](machine)
     )
+    verdict, reason = total(claim, parts)
     if claim.id == "C2" and verdict == "held":
-        verdict, reason = _both_axes(parts, reason)
+        # The claim is about size and data: one of them alone does not make it.
+        held = {part.pair.rpartition(", ")[2] for part in parts if part.verdict == "held"}
+        lacking = sorted(set(AXES) - held)
+        if lacking:
+            verdict, reason = "not measured", f"Nothing decided on {lacking[0]}. {reason}"
+    if not parts:
+        reason = f"No such records: {claim.suffices}"
     return ClaimFinding(
-        claim.id,
-        machine.machine_key,
-        machine.hardware,
-        machine.preset,
-        verdict,
-        reason,
-        tuple(parts),
-    )
-
-
-def _both_axes(parts: Sequence[ClaimPart], reason: str) -> tuple[ClaimVerdict, str]:
-    """The claim is about size and data: one of them alone does not make it."""
-    held = {part.pair.rpartition(", ")[2] for part in parts if part.verdict == "held"}
-    lacking = sorted(set(AXES) - held)
-    return (
-        ("not measured", f"Nothing decided on {lacking[0]}. {reason}")
-        if lacking
-        else ("held", reason)
+        claim.id, machine.machine_key, machine.hardware, machine.preset, verdict, reason, parts
     )

@@ -23,16 +23,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from equivbench.environment import environment
 from equivbench.errors import UsageError
 from equivbench.execution.loading import find_snapshots
-from equivbench.execution.plan import resolve_device, with_threads
 from equivbench.studies.fixed_loss import FixedLoss, still
 from equivbench.studies.gradients.record import GradientPoint, Gradients, GradientsRequest
-from equivbench.studies.gradients.trends import correlations
-from equivbench.studies.gradients.ustatistics import Array, ReasonedQuantity, norm, ratio
-from equivbench.studies.record import Estimate
-from equivbench.studies.run import TrainedRun
+from equivbench.studies.gradients.statistics import (
+    Array,
+    ReasonedQuantity,
+    correlations,
+    norm,
+    ratio,
+)
+from equivbench.studies.record import Estimate, Weights
+from equivbench.studies.run import trained_run
 from equivbench.training.assembly import load_model
 from equivbench.training.checkpoint import read_checkpoint
 
@@ -44,8 +47,7 @@ half of those."""
 def analyse_gradients(run: str, request: GradientsRequest) -> Gradients:
     """Measure the gradients of both parts of the error at every snapshot of ``run``.
 
-    The samples, their noise and their rotations are the same at every snapshot. Threads are those
-    of the run, so that the analysis lies beside its record.
+    The samples, their noise and their rotations are the same at every snapshot.
 
     Parameters
     ----------
@@ -63,30 +65,44 @@ def analyse_gradients(run: str, request: GradientsRequest) -> Gradients:
         For a run without snapshots, or files that cannot be read.
     """
     snapshots = find_snapshots(run).snapshots
-    trained = TrainedRun.of(snapshots[-1])
-    device = resolve_device(request.device)
-    with with_threads(trained.job.threads):
-        loss = _fixed_loss(trained, snapshots[-1], request, device)
-        measured = [_at_snapshot(path, loss, request, device) for path in snapshots]
-    machine = environment(device, trained.job.threads)
-    asked = replace(request, runs=(trained.record_path(machine),))
+    with trained_run(snapshots[-1], request) as trained:
+        split, samples = trained.split, request.samples
+        if samples is None:
+            # At least two a chunk, and no more than an evaluation of the run can afford.
+            evaluated = trained.arm.pair_preset.test_samples or len(split)
+            affordable = max(2 * request.chunks, min(MOST_SAMPLES, evaluated // 2))
+            samples = min(len(split), affordable)
+        loss = FixedLoss(
+            trained.arm.task,
+            split,
+            requires=trained.arm.requires(load_model(snapshots[-1], request.weights)[0]),
+            samples=samples,
+            chunks=request.chunks,
+            rotations=request.rotations,
+            group=trained.group,
+            seed=request.seed,
+            device=trained.device,
+        )
+        reasons: dict[str, str] = {}
+        points = []
+        for index, path in enumerate(snapshots):
+            model = load_model(path, request.weights)[0].to(trained.device)
+            point, missing = _at_snapshot(path, model, loss, request.weights)
+            points.append(point)
+            reasons |= {f"points.{index}.{name}": reason for name, reason in missing.items()}
     analysis = Gradients(
-        **trained.described(asked, machine),
+        **trained.described(lambda record: replace(request, runs=(record,))),
         samples=loss.samples,
         chunks=request.chunks,
         rotations=request.rotations,
-        points=[point for point, _ in measured],
+        points=points,
         correlations={},
-        reasons={
-            f"points.{index}.{name}": reason
-            for index, (_, missing) in enumerate(measured)
-            for name, reason in missing.items()
-        },
+        reasons=reasons,
     )
     for name, found in correlations([analysis]).items():
         analysis.correlations[name] = Estimate.of(found.quantity)
         if found.reason is not None:
-            analysis.reasons[f"correlations.{name}"] = found.reason
+            reasons[f"correlations.{name}"] = found.reason
     return analysis
 
 
@@ -130,7 +146,7 @@ def part_gradients(model: nn.Module, loss: FixedLoss) -> PartGradients:
     nothing in it is trained.
 
     Both parts are unbiased on each chunk, so their gradients are, and products of different chunks
-    (see :mod:`equivbench.studies.gradients.ustatistics`). One forward and two backward passes for
+    (see :mod:`equivbench.studies.gradients.statistics`). One forward and two backward passes for
     each rotation of each chunk.
     """
     trained = {
@@ -220,34 +236,10 @@ def _projected(model: nn.Module) -> Iterator[tuple[str, Tensor, Tensor]]:
                 yield f"{prefix}.{name}".lstrip("."), parameters[name].detach(), projected.detach()
 
 
-def _fixed_loss(
-    trained: TrainedRun, checkpoint: Path, request: GradientsRequest, device: str
-) -> FixedLoss:
-    split = trained.split(request.split)
-    samples = request.samples
-    if samples is None:
-        # At least two a chunk, and no more than an evaluation of the run can afford.
-        evaluated = trained.arm.pair_preset.test_samples or len(split)
-        affordable = max(2 * request.chunks, min(MOST_SAMPLES, evaluated // 2))
-        samples = min(len(split), affordable)
-    return FixedLoss(
-        trained.arm.task,
-        split,
-        requires=trained.arm.requires(load_model(checkpoint, request.weights)[0]),
-        samples=samples,
-        chunks=request.chunks,
-        rotations=request.rotations,
-        group=trained.group,
-        seed=request.seed,
-        device=device,
-    )
-
-
 def _at_snapshot(
-    path: Path, loss: FixedLoss, request: GradientsRequest, device: str
+    path: Path, model: nn.Module, loss: FixedLoss, weights: Weights
 ) -> tuple[GradientPoint, dict[str, str]]:
     """The point of a snapshot, and why what it lacks is missing."""
-    model = load_model(path, request.weights)[0].to(device)
     measured = part_gradients(model, loss)
     apart = deviation(model, measured.unused)
     at = read_checkpoint(path).facts.trace[-1]
@@ -261,7 +253,7 @@ def _at_snapshot(
         )
     # A run evaluates its averaged weights only; the error of raw ones is measured here, on the
     # samples of the analysis.
-    evaluated = request.weights == "ema"
+    evaluated = weights == "ema"
     point = GradientPoint(
         step=at.step,
         samples=at.samples,

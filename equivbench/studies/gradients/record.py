@@ -86,7 +86,7 @@ class Gradients(RunAnalysis, kw_only=True, forbid_unknown_fields=True):
     ``deviation``, ``deviation detrended``.
 
     Detrended: between the residuals of both after a quadratic in log step
-    (:mod:`equivbench.studies.gradients.trends`).
+    (:mod:`equivbench.studies.gradients.statistics`).
     """
 
 
@@ -100,14 +100,9 @@ def _steps(line: Gradients) -> Iterator[str]:
 def _norms(line: Gradients) -> Iterator[str]:
     """Norms, losses and distances are not below zero."""
     for index, point in enumerate(line.points):
-        values = {
-            "twirled_norm": point.twirled_norm.value,
-            "equivariance_norm": point.equivariance_norm.value,
-            "ratio": point.ratio.value,
-            "total": point.total,
-            "deviation": point.deviation,
-        }
-        for name, value in values.items():
+        for name in ("twirled_norm", "equivariance_norm", "ratio", "total", "deviation"):
+            value = getattr(point, name)
+            value = value.value if isinstance(value, Estimate) else value
             if value is not None and value < 0:
                 yield f"points.{index}.{name} is {value:g}, below zero"
 

@@ -94,11 +94,6 @@ class Handedness(MirrorComparison):
                 found[name] = part
         return found
 
-    def tells_hands(self, level: float = 0.95) -> bool:
-        """Whether any part is told apart. Where most of the loss is noise that has no hand, only a
-        stratum may show it."""
-        return bool(self.told_apart(level))
-
 
 def handedness(
     model: nn.Module,

@@ -1,19 +1,22 @@
-"""The landscape around the weights of a run, from the run's checkpoint to the record of it."""
+"""The landscape around the weights of a run, from the run's checkpoint to the record of it; and the
+sets of samples, noise and rotations that it is measured on."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from scipy import special
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from equivbench.environment import environment
 from equivbench.execution.loading import checkpoint_of, find_snapshots
-from equivbench.execution.plan import resolve_device, with_threads
-from equivbench.studies.landscape.draws import Draws
+from equivbench.measure.rotated_set import EvaluationPrecision, evaluating
+from equivbench.specs import Group
+from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.landscape.measuring import (
+    DRAWS,
     FIXED,
     PROBES,
     MeasuredLandscape,
@@ -22,7 +25,8 @@ from equivbench.studies.landscape.measuring import (
 )
 from equivbench.studies.landscape.record import Curvature, Landscape, LandscapeRequest
 from equivbench.studies.record import Estimate
-from equivbench.studies.run import TrainedRun
+from equivbench.studies.run import trained_run
+from equivbench.tasks.base import Split, Task
 from equivbench.training.assembly import load_model
 from equivbench.training.checkpoint import SNAPSHOTS
 
@@ -30,13 +34,78 @@ ROUNDING: Mapping[str, float] = {"float32": 1e-9, "float64": 1e-20}
 """By precision, the share of the total below which a part is rounding: the square of the
 precision's step (1e-14, 1e-32) and room for signals larger than their error and the many operations
 of a network."""
+WORK = 3e9
+"""Floating-point operations of a pass over the set, by default (one sample may take twice that); an
+analysis is some 1,200."""
+ROTATIONS = 4
+"""By default. Few rotations leave some of the equivariance error's curvature in the sampled twirled
+error, with either sign; it falls as 1 / rotations."""
+POINTS, FEW_POINTS = 11, 9
+_COUNTED_ROTATIONS = 2
+
+
+@dataclass(frozen=True)
+class DrawSize:
+    """How much is judged."""
+
+    samples: int
+    rotations: int
+    points: int
+    """Along each axis of the slice."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Sets that follow from a seed and a number alone; fields as
+    :class:`equivbench.studies.fixed_loss.FixedLoss` takes them."""
+
+    task: Task
+    split: Split
+    requires: Mapping[str, float]
+    group: Group
+    device: torch.device | str
+    precision: EvaluationPrecision
+    seed: int
+
+    def draw(self, index: int, size: DrawSize) -> FixedLoss:
+        """The set number ``index`` (< ``DRAWS``), in one chunk."""
+        return FixedLoss(
+            self.task,
+            self.split,
+            requires=self.requires,
+            samples=size.samples,
+            rotations=size.rotations,
+            group=self.group,
+            seed=self.seed * DRAWS + index,
+            device=self.device,
+            precision=self.precision,
+        )
+
+    def affordable(self, model: nn.Module) -> DrawSize:
+        """What a pass of about :data:`WORK` operations can judge, from those counted for one sample
+        of the split.
+
+        A network whose single sample costs more is judged under fewer rotations and on a coarser
+        slice.
+        """
+        one = self.draw(0, DrawSize(1, _COUNTED_ROTATIONS, POINTS))
+        counter = FlopCounterMode(display=False)
+        with evaluating(model), counter:
+            one.parts(model, one.chunks[0])
+        # A network of element-wise operations alone has none that are counted.
+        each = max(counter.get_total_flops(), 1) / _COUNTED_ROTATIONS
+        rotations = ROTATIONS if ROTATIONS * each <= 2 * WORK else 2
+        samples = int(min(max(1, WORK // (rotations * each)), len(self.split)))
+        return DrawSize(
+            samples, rotations, POINTS if samples * rotations * each <= 2 * WORK else FEW_POINTS
+        )
 
 
 def analyse_landscape(request: LandscapeRequest) -> Landscape:
     """Measure the landscape of every part of the error around the weights of a run.
 
     What the error is of (samples, rotations, points of the slice) is by default chosen from what a
-    pass costs (:meth:`equivbench.studies.landscape.draws.Draws.affordable`). Sums over predictions
+    pass costs (:meth:`Draws.affordable`). Sums over predictions
     are in float64 whatever the precision. Threads are those of the run, so that the analysis lies
     beside its record.
 
@@ -51,23 +120,21 @@ def analyse_landscape(request: LandscapeRequest) -> Landscape:
         checkpoint = checkpoint_of(request.run)
     else:
         checkpoint = find_snapshots(request.run).at(request.step)
-    trained = TrainedRun.of(checkpoint)
-    device = resolve_device(request.device)
-    with with_threads(trained.job.threads):
+    with trained_run(checkpoint, request) as trained:
         model = load_model(checkpoint, request.weights)[0]
-        model = model.to(device, getattr(torch, request.precision))
+        model = model.to(trained.device, getattr(torch, request.precision))
         draws = Draws(
             trained.arm.task,
-            trained.split(request.split),
+            trained.split,
             trained.arm.requires(model),
             trained.group,
-            device,
+            trained.device,
             request.precision,
             request.seed,
         )
         chosen = {name: getattr(request, name) for name in ("samples", "rotations", "points")}
         given = {name: value for name, value in chosen.items() if value is not None}
-        size = dataclasses.replace(draws.affordable(model), **given)
+        size = replace(draws.affordable(model), **given)
         measured = measure_landscape(
             model,
             lambda index: draws.draw(index, size),
@@ -81,13 +148,11 @@ def analyse_landscape(request: LandscapeRequest) -> Landscape:
             rounding=ROUNDING[request.precision],
         )
         samples = draws.draw(FIXED, size).samples
-    machine = environment(device, trained.job.threads)
     # The command names the run by its record, from where a snapshot is found by its step.
     step = trained.step if checkpoint.parent.name == SNAPSHOTS else None
-    asked = dataclasses.replace(request, run=trained.record_path(machine), step=step)
     reasons: dict[str, str] = {}
     return Landscape(
-        **trained.described(asked, machine),
+        **trained.described(lambda record: replace(request, run=record, step=step)),
         samples=samples,
         rotations=size.rotations,
         reasons=reasons,
@@ -111,7 +176,8 @@ def _curvature(
     """The part as it is kept; why it lacks something goes into ``reasons``."""
     shape = measured.shapes[name]
     fit, spectrum = shape.fit, shape.spectrum
-    trace, condition = _trace(shape), _condition(shape, measured.size)
+    trace = _trace(shape)
+    condition = _condition(shape, trace, measured.size)
     missing: dict[str, str] = {}
     if condition.value is None:
         missing["effective_condition"] = "the trace is not positive"
@@ -156,15 +222,14 @@ def _trace(shape: PartShape) -> Estimate:
     return Estimate(value=value, low=value - half, high=value + half)
 
 
-def _condition(shape: PartShape, size: int) -> Estimate:
+def _condition(shape: PartShape, trace: Estimate, size: int) -> Estimate:
     """Largest eigenvalue over the mean one: at least 1, as a maximum over a mean."""
-    trace = _trace(shape)
-    if shape.spectrum is None or trace.value is None or trace.value <= 0:
+    if shape.spectrum is None or not trace.value or trace.value < 0:
         return Estimate(value=None)
     assert trace.low is not None
     assert trace.high is not None
     largest = float(shape.spectrum.largest[0])
-    least = largest if shape.again is None else float(np.minimum(shape.again[0][0], largest))
+    least = largest if shape.again is None else min(float(shape.again[0][0]), largest)
     return Estimate(
         value=max(1.0, largest * size / trace.value),
         low=max(1.0, least * size / trace.high),

@@ -4,12 +4,12 @@ trace, and a slice of it."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import nn
 
-from equivbench.errors import UsageError
+from equivbench.errors import FailedError, UsageError
 from equivbench.studies.fixed_loss import ErrorParts, FixedLoss, still
 from equivbench.studies.landscape.hessian import (
     Array,
@@ -27,8 +27,6 @@ from equivbench.studies.landscape.slice import (
     fit_quadratic,
     fitting_radius,
     natural_radius,
-    plane_of,
-    require_finite,
     slice_parts,
 )
 from equivbench.studies.record import ERROR_PARTS
@@ -44,32 +42,26 @@ DRAWS = FRESH + MOST_POINTS**2
 """At most so many are asked for."""
 
 
-@dataclass(frozen=True)
-class PartCurvature:
-    """The Hessian of one part of the error at the weights."""
+@dataclass
+class PartShape:
+    """One part of the error at the weights and around them; what was not measured is None."""
 
     value: float
     """The part itself."""
-    spectrum: Spectrum | None
-    """None where the part is rounding alone."""
-    trace: tuple[float, float] | None
+    spectrum: Spectrum | None = None
+    """Of its Hessian; None where the part is rounding alone."""
+    trace: tuple[float, float] | None = None
     """With its standard error over the probes."""
-    products: int
+    products: int = 0
     """Hessian-vector products that spectrum and trace took."""
-
-
-@dataclass(frozen=True)
-class PartShape(PartCurvature):
-    """One part of the error at the weights and around them."""
-
-    again: tuple[Array, Array] | None
+    again: tuple[Array, Array] | None = None
     """v^T H v of the same vectors on the other draw: those of the largest eigenvalues, those of the
     smallest."""
-    fit: QuadraticFit
+    fit: QuadraticFit = field(init=False)
     """Of the slice on the fixed draw."""
-    fresh_r2: float | None
+    fresh_r2: float | None = None
     """How much a quadratic explains of the slice that draws anew at every point."""
-    repeated: float | None
+    repeated: float | None = None
     """Correlation of the slice with that on the other draw."""
 
 
@@ -141,76 +133,73 @@ def measure_landscape(
     if radius is not None and not 0 < radius < np.inf:
         raise UsageError(f"the radius of a slice must be a positive number, not {radius}")
     varied = choose(model, layers)
-    fixed, grids = draw(FIXED), list[dict[str, Array]]()
+    fixed = draw(FIXED)
+
+    def grid(loss_at: Callable[[int], FixedLoss]) -> dict[str, Array]:
+        return slice_parts(lambda index: _parts(model, loss_at(index)), varied, plane)
+
     with still(model):
-        curvatures = _curvatures(model, varied, fixed, eigenvalues, seed, rounding)
-        plane = _plane(model, varied, fixed, curvatures[along], along, points, radius)
-        grids.append(slice_parts(lambda _: _parts(model, fixed), varied, plane))
+        shapes = _shapes(model, varied, fixed, eigenvalues, seed, rounding)
+        plane = _plane(model, varied, fixed, shapes[along], along, points, radius)
+        grids = [grid(lambda _: fixed)]
         if repeat:
             other = draw(REPEAT)
-            again = _again(model, varied, other, curvatures)
-            grids.append(slice_parts(lambda _: _parts(model, other), varied, plane))
-            fresh = slice_parts(lambda index: _parts(model, draw(FRESH + index)), varied, plane)
-            grids.append(fresh)
-    for slices in grids:
-        require_finite(slices)
-    shapes = {}
-    for name, curvature in curvatures.items():
-        # What is rounding alone neither repeats nor fits anything.
-        compared = repeat and curvature.spectrum is not None
-        shapes[name] = PartShape(
-            **vars(curvature),
-            again=again[name] if compared else None,
-            fit=fit_quadratic(*plane.axes, grids[0][name]),
-            fresh_r2=fit_quadratic(*plane.axes, grids[2][name]).r2 if compared else None,
-            repeated=_correlation(grids[0][name], grids[1][name]) if compared else None,
+            _judge_again(model, varied, other, shapes)
+            grids += [grid(lambda _: other), grid(lambda index: draw(FRESH + index))]
+    if not all(np.isfinite(values).all() for slices in grids for values in slices.values()):
+        raise FailedError(
+            "the error is not finite everywhere on the slice; take a smaller --radius"
         )
+    for name, shape in shapes.items():
+        shape.fit = fit_quadratic(*plane.axes, grids[0][name])
+        # What is rounding alone neither repeats nor fits anything.
+        if repeat and shape.spectrum is not None:
+            shape.fresh_r2 = fit_quadratic(*plane.axes, grids[2][name]).r2
+            shape.repeated = _correlation(grids[0][name], grids[1][name])
     return MeasuredLandscape(varied.size, plane, grids[0], shapes)
 
 
-def _curvatures(
+def _shapes(
     model: nn.Module, varied: Varied, loss: FixedLoss, eigenvalues: int, seed: int, rounding: float
-) -> dict[str, PartCurvature]:
+) -> dict[str, PartShape]:
+    """The Hessian of each part."""
     parts = _parts(model, loss)
     total = abs(float(parts.total.detach()))
-    found: dict[str, PartCurvature] = {}
+    found: dict[str, PartShape] = {}
     for name in ERROR_PARTS:
         value = getattr(parts, name)
-        if abs(float(value.detach())) <= rounding * total:
-            found[name] = PartCurvature(float(value.detach()), None, None, 0)
-            continue
-        # One Hessian at a time: each keeps the graph of its gradient.
-        hessian = Hessian(value, varied)
-        spectrum = outer_spectrum(hessian, eigenvalues, seed=seed)
-        trace = probed_trace(hessian, spectrum, PROBES, seed=seed)
-        found[name] = PartCurvature(float(value.detach()), spectrum, trace, hessian.products)
+        shape = found[name] = PartShape(float(value.detach()))
+        if abs(shape.value) > rounding * total:
+            # One Hessian at a time: each keeps the graph of its gradient.
+            hessian = Hessian(value, varied)
+            shape.spectrum = outer_spectrum(hessian, eigenvalues, seed=seed)
+            shape.trace = probed_trace(hessian, shape.spectrum, PROBES, seed=seed)
+            shape.products = hessian.products
     return found
 
 
-def _again(
-    model: nn.Module, varied: Varied, loss: FixedLoss, curvatures: dict[str, PartCurvature]
-) -> dict[str, tuple[Array, Array]]:
+def _judge_again(
+    model: nn.Module, varied: Varied, loss: FixedLoss, shapes: dict[str, PartShape]
+) -> None:
     parts = _parts(model, loss)
-    found = {}
-    for name, part in curvatures.items():
-        if part.spectrum is None:
-            continue
-        hessian = Hessian(getattr(parts, name), varied)
-        values = np.array([vector @ hessian.product(vector) for vector in part.spectrum.vectors])
-        found[name] = (values[: len(values) // 2], values[len(values) // 2 :])
-    return found
+    for name, shape in shapes.items():
+        if shape.spectrum is not None:
+            hessian = Hessian(getattr(parts, name), varied)
+            vectors = shape.spectrum.vectors
+            values = np.array([vector @ hessian.product(vector) for vector in vectors])
+            shape.again = (values[: len(values) // 2], values[len(values) // 2 :])
 
 
 def _plane(
     model: nn.Module,
     varied: Varied,
     loss: FixedLoss,
-    curvature: PartCurvature,
+    shape: PartShape,
     along: str,
     points: int,
     radius: float | None,
 ) -> SlicePlane:
-    spectrum = curvature.spectrum
+    spectrum = shape.spectrum
     if spectrum is None:
         raise UsageError(
             f"the {along} error of this model is rounding alone and spans no slice; "
@@ -223,17 +212,15 @@ def _plane(
     for direction, end in zip(directions, (spectrum.largest[0], spectrum.smallest[0]), strict=True):
 
         def change(distance: float, direction: Array = direction) -> float:
-            ends = SlicePlane(
-                centre,
-                np.stack([direction, direction]),
-                (np.array([-distance, distance]), np.zeros(1)),
-            )
+            axes = (np.array([-distance, distance]), np.zeros(1))
+            ends = SlicePlane(centre, np.stack([direction, direction]), axes)
             values = slice_parts(lambda _: _parts(model, loss), varied, ends)[along]
-            return float(np.abs(values - curvature.value).max())
+            return float(np.abs(values - shape.value).max())
 
-        natural = natural_radius(curvature.value, float(end), centre)
-        radii.append(fitting_radius(change, curvature.value, natural) if radius is None else radius)
-    return plane_of(centre, directions, (radii[0], radii[1]), points)
+        natural = natural_radius(shape.value, float(end), centre)
+        radii.append(fitting_radius(change, shape.value, natural) if radius is None else radius)
+    first, second = (np.linspace(-each, each, points) for each in radii)
+    return SlicePlane(centre, directions, (first, second))
 
 
 def _parts(model: nn.Module, loss: FixedLoss) -> ErrorParts:

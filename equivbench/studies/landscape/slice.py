@@ -3,20 +3,16 @@ them, and how much of it is a bowl."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from equivbench.errors import FailedError, UsageError
+from equivbench.errors import UsageError
 from equivbench.studies.fixed_loss import ErrorParts
-from equivbench.studies.landscape.hessian import Varied
+from equivbench.studies.landscape.hessian import Array, Varied
 from equivbench.studies.record import ERROR_PARTS
-
-Array: TypeAlias = NDArray[np.float64]
 
 LEAST_POINTS = 6
 """Along each axis: more than determine the quartic that the roughness compares with."""
@@ -37,14 +33,6 @@ class SlicePlane:
     """[2, n]."""
     axes: tuple[Array, Array]
     """Distances along each, symmetric about 0."""
-
-
-def plane_of(
-    centre: Array, directions: Array, radii: tuple[float, float], points: int
-) -> SlicePlane:
-    """The plane with ``points`` along each axis, evenly from -radius to radius."""
-    first, second = (np.linspace(-radius, radius, points) for radius in radii)
-    return SlicePlane(centre, directions, (first, second))
 
 
 def natural_radius(value: float, curvature: float, weights: Array) -> float:
@@ -93,14 +81,6 @@ def slice_parts(
         varied.write(plane.centre)
     values = np.asarray(rows).reshape(len(first), len(second), 3)
     return {name: values[..., column] for column, name in enumerate(ERROR_PARTS)}
-
-
-def require_finite(grids: Mapping[str, Array]) -> None:
-    """Raise ``FailedError`` where an error on a slice is not finite."""
-    if not all(np.isfinite(grid).all() for grid in grids.values()):
-        raise FailedError(
-            "the error is not finite everywhere on the slice; take a smaller --radius"
-        )
 
 
 @dataclass(frozen=True)

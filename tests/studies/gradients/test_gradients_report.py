@@ -11,10 +11,11 @@ from gradient_analyses import analysis, point
 
 from equivbench.cli.output import print_table
 from equivbench.errors import FailedError
+from equivbench.report.figures import save_figure
 from equivbench.report.render import cell_text
+from equivbench.studies.gradients.command import correlation_table, gradient_table, kind
 from equivbench.studies.gradients.record import Gradients
-from equivbench.studies.gradients.report import correlation_table, gradient_table, kind
-from equivbench.studies.gradients.trends import pool
+from equivbench.studies.gradients.statistics import pool
 from equivbench.studies.record import Estimate
 
 
@@ -95,7 +96,7 @@ def test_a_quantity_that_no_run_has_is_left_out_and_few_points_are_explained() -
 
 def test_the_figure_draws_the_values_that_are_there_with_their_intervals() -> None:
     pytest.importorskip("matplotlib")
-    from equivbench.studies.gradients.report import draw_gradients
+    from equivbench.studies.gradients.command import draw_gradients
 
     whole = analysis()
     whole.points[3] = point(step=20, ratio=None, share=-1e-6)
@@ -114,10 +115,10 @@ def test_the_figure_draws_the_values_that_are_there_with_their_intervals() -> No
 
 def test_it_writes_the_format_that_the_suffix_names_and_refuses_nothing(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from equivbench.studies.gradients.report import draw_gradients, plot_gradients
+    from equivbench.studies.gradients.command import draw_gradients
 
     assert (
-        plot_gradients([analysis(variant={"$x_": "\\"})], tmp_path / "g.svg")
+        save_figure(draw_gradients([analysis(variant={"$x_": "\\"})]), tmp_path / "g.svg")
         .read_text()
         .startswith("<?xml")
     )

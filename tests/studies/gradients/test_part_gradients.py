@@ -15,7 +15,7 @@ from toy_task import Central, Clouds, clouds
 from equivbench.errors import UsageError
 from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.gradients.measuring import PartGradients, gram, part_gradients
-from equivbench.studies.gradients.ustatistics import square
+from equivbench.studies.gradients.statistics import square
 
 SIZE = 3.0
 """Mean of |x|^2 over all normal vectors."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gradient_analyses import analysis, point
 
-from equivbench.studies.gradients.trends import PairedSeries, correlation, correlations, pool
+from equivbench.studies.gradients.statistics import PairedSeries, correlation, correlations, pool
 
 STEPS = np.geomspace(3, 3000, 12)
 

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from equivbench.studies.gradients.ustatistics import norm, ratio, square
+from equivbench.studies.gradients.statistics import norm, ratio, square
 
 WEIGHTS = np.array([0.05, 0.1, 0.1, 0.15, 0.2, 0.4])
 """Parts of very unequal size."""

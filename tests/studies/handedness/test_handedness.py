@@ -55,7 +55,7 @@ def test_a_model_of_o3_has_one_loss_for_both() -> None:
     # Sums and products of the negatives are the negatives of sums and products: nothing is rounded
     # otherwise.
     assert found.ratio == pytest.approx(1, rel=1e-9)
-    assert not found.tells_hands()
+    assert not found.told_apart()
     assert [comparison.ratio for comparison in found.by.values()] == pytest.approx(
         [1, 1, 1], rel=1e-9
     )
@@ -89,7 +89,7 @@ def test_a_model_that_fails_on_one_hand_gets_a_clear_verdict() -> None:
     low, high = found.interval()
     # Every cloud's own ratio is (1 - .25)^2 / (1 - .5)^2 = 2.25 or (1 - .3)^2 / (1 - .5)^2 = 1.96.
     assert 1.96 < low < found.ratio < high < 2.25
-    assert found.tells_hands()
+    assert found.told_apart()
 
 
 def hands(cloud: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ import pytest
 from claim_evidence import all_tasks, curvature, landscape
 
 from equivbench.cli.output import print_table
+from equivbench.report.figures import save_figure
 from equivbench.report.render import cell_text
+from equivbench.studies.landscape.command import landscape_table
 from equivbench.studies.landscape.record import Landscape
-from equivbench.studies.landscape.report import landscape_table
 from equivbench.studies.record import ERROR_PARTS, Estimate
 
 AXIS = np.linspace(-1, 1, 7)
@@ -74,7 +75,7 @@ def test_a_reason_is_said_once() -> None:
 
 def test_the_figure_draws_the_slice_it_was_given(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from equivbench.studies.landscape.report import draw_landscape, plot_landscape
+    from equivbench.studies.landscape.command import draw_landscape
 
     found = bowl(pair="$x_$")
     figure = draw_landscape(found)
@@ -85,4 +86,4 @@ def test_the_figure_draws_the_slice_it_was_given(tmp_path: Path) -> None:
     low, high = surfaces[0].get_zlim()  # type: ignore[attr-defined]
     assert -0.5 < low <= 0
     assert 5 <= high < 5.5
-    assert plot_landscape(found, tmp_path / "slice.png").stat().st_size > 10_000
+    assert save_figure(figure, tmp_path / "slice.png").stat().st_size > 10_000

@@ -73,7 +73,7 @@ def judged(model: nn.Module) -> Handedness:
 
 def test_an_o3_network_has_the_same_loss_on_both_sides_at_every_time() -> None:
     found = judged(network(odd=False))
-    assert not found.tells_hands()
+    assert not found.told_apart()
     # Every operation is even or odd in the positions, and signs do not round.
     assert found.ratio == pytest.approx(1, rel=1e-9)
     assert len(found.by) == 8
@@ -84,7 +84,7 @@ def test_an_o3_network_has_the_same_loss_on_both_sides_at_every_time() -> None:
 
 def test_a_model_that_prefers_right_handed_chains_is_found_out() -> None:
     found = judged(RightHanded())
-    assert found.tells_hands()
+    assert found.told_apart()
     low, _ = found.interval()
     assert low > 1 + found.resolution(found)
     assert "t=0.99" in found.told_apart()

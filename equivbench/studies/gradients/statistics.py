@@ -1,4 +1,19 @@
-"""Correlations along training that tell a shared trend from a relation: raw, and with each run's
+"""The statistics of gradients along runs: norms without bias, and correlations beyond a trend.
+
+Squared norms of means, and ratios of such norms, from independent parts: unbiased, with jackknife
+intervals.
+
+With unbiased estimates g_k of a vector g from K independent parts, |mean g_k|^2 is biased upward by
+the variance of the mean; products of different parts are not. A part of weight w_k (its share of
+all rows) is a sum over rows, w_k g_k, and the mean over rows is a ratio of sums, so that
+
+    |g|^2 = sum_{j != k} w_j w_k g_j . g_k / sum_{j != k} w_j w_k,
+
+the U-statistic of degree two (Hoeffding 1948); at equal weights (|sum g|^2 - sum |g|^2) / (K (K -
+1)). Everything follows from the Gram matrix of the g_k. Intervals: delete-one jackknife over the
+parts of the logarithm (Arvesen 1969), Student with K - 1 degrees of freedom.
+
+Correlations along training that tell a shared trend from a relation: raw, and with each run's
 trend in time taken out.
 
 Two quantities that both fall as a run goes on correlate whatever they have to do with each other.
@@ -18,7 +33,7 @@ trend that no quadratic follows is still in the residuals.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,9 +42,77 @@ from scipy import stats
 
 from equivbench.gap.intervals import LEVEL, UNKNOWN, Quantity
 from equivbench.studies.gradients.record import Gradients
-from equivbench.studies.gradients.ustatistics import ReasonedQuantity
 
 Array = NDArray[np.float64]
+FEWEST_PARTS = 3
+"""Leaving one out must leave a product of two."""
+
+
+@dataclass(frozen=True)
+class ReasonedQuantity:
+    """A quantity, and why its value or its interval is missing where it is."""
+
+    quantity: Quantity
+    reason: str | None = None
+
+
+def square(gram: Array, weights: Array) -> float:
+    """Unbiased estimate of |g|^2 from ``gram`` [K, K] of the parts' estimates and their ``weights``
+    [K]; may be negative."""
+    apart = np.outer(weights, weights)
+    np.fill_diagonal(apart, 0.0)
+    return float((apart * gram).sum() / apart.sum())
+
+
+def norm(gram: Array, weights: Array) -> ReasonedQuantity:
+    """|g|, the root of :func:`square`; unknown, with the reason, where the square is not
+    positive."""
+    return _with_interval(
+        lambda kept: _half_log(gram, weights, kept), len(weights), "the estimate of its square"
+    )
+
+
+def ratio(above: Array, below: Array, weights: Array) -> ReasonedQuantity:
+    """|g| / |h| from the Gram matrices of both on the same parts."""
+    return _with_interval(
+        lambda kept: _half_log(above, weights, kept) - _half_log(below, weights, kept),
+        len(weights),
+        "the estimate of a square",
+    )
+
+
+def _with_interval(
+    log_value: Callable[[NDArray[np.intp]], float], parts: int, what: str
+) -> ReasonedQuantity:
+    everything = np.arange(parts)
+    value = log_value(everything)
+    if not math.isfinite(value):
+        return ReasonedQuantity(
+            UNKNOWN,
+            f"{what} is not positive: what there is cannot be told from zero with so few samples",
+        )
+    estimate = math.exp(value)
+    if parts < FEWEST_PARTS:
+        return ReasonedQuantity(
+            Quantity(estimate), f"an interval takes at least {FEWEST_PARTS} chunks"
+        )
+    left_out = np.array([log_value(np.delete(everything, k)) for k in everything])
+    if not np.isfinite(left_out).all():
+        return ReasonedQuantity(
+            Quantity(estimate), f"no interval: without one of the chunks {what} is not positive"
+        )
+    # The jackknife's variance, (K - 1) / K sum (theta_k - mean)^2.
+    error = math.sqrt((parts - 1) * float(left_out.var()))
+    reach = float(stats.t.ppf(0.5 + LEVEL / 2, parts - 1)) * error
+    return ReasonedQuantity(Quantity(estimate, math.exp(value - reach), math.exp(value + reach)))
+
+
+def _half_log(gram: Array, weights: Array, kept: NDArray[np.intp]) -> float:
+    """log |g| from the ``kept`` parts; not a number where the square is not positive."""
+    squared = square(gram[np.ix_(kept, kept)], weights[kept])
+    return 0.5 * math.log(squared) if squared > 0 else math.nan
+
+
 DEGREES: Mapping[str, int] = {"": 0, " detrended": 2}
 """Degree in log step of the trend that is taken out, by what is added to the quantity's name."""
 QUANTITIES = ("ratio", "deviation")
@@ -126,16 +209,11 @@ def pool(analyses: Sequence[Gradients]) -> list[Pooled]:
         kinds.setdefault(
             (*where, tuple(sorted(each.variant.items())), each.weights, each.split), []
         ).append(each)
+    same = ("task", "pair", "arm", "preset", "variant", "weights", "split")
     return [
         Pooled(
-            task=members[0].task,
-            pair=members[0].pair,
-            arm=members[0].arm,
-            preset=members[0].preset,
+            **{name: getattr(members[0], name) for name in same},
             machine_key=members[0].environment.machine_key,
-            variant=dict(members[0].variant),
-            weights=members[0].weights,
-            split=members[0].split,
             runs=len(members),
             correlations=correlations(members),
         )

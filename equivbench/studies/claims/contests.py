@@ -1,0 +1,238 @@
+"""C4 and C5, of pairs whose both arms were run: that the symmetry error is a small part of the loss
+all along, and which arm has the lower loss for the same device time."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from equivbench.gap.efficiency import PairGap
+from equivbench.gap.intervals import UNKNOWN, Quantity
+from equivbench.gap.matched import LossLevel, MatchedShares, matched_shares
+from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Setting
+from equivbench.report.gaps import headline, setting
+from equivbench.report.text import percent_text, quantity_text, seconds_text
+from equivbench.studies.claims.evidence import MachineEvidence
+from equivbench.studies.claims.findings import (
+    ClaimFigure,
+    ClaimPart,
+    ClaimVerdict,
+    above,
+    decide,
+    figure,
+    make_part,
+    percent,
+    within,
+)
+from equivbench.studies.claims.headline import Headline, changes_text
+from equivbench.studies.claims.shares import AugmentedArm, augmented_arms, longest
+from equivbench.studies.claims.statements import LEARNT, SMALL_PENALTY
+
+
+def costs_little(machine: MachineEvidence) -> list[ClaimPart]:
+    """C4: a part for each pair of which both arms were run, over the levels of loss that all seeds
+    of the augmented one reach."""
+    split = [
+        record
+        for record in machine.declared
+        if any(point.test.share is not None for point in record.trace)
+    ]
+    readable = {each.setting: each for each in matched_shares(split)}
+    # An arm that ran alone, however long, has no other's losses to be matched with.
+    contests = [arm for arm in augmented_arms(split) if _gap_of(arm, machine.gaps)]
+    return [
+        _penalty_part(readable[arm.setting], arm, gap)
+        for arm in longest(contests)
+        if (gap := _gap_of(arm, machine.gaps))
+    ]
+
+
+def _penalty_part(readable: MatchedShares, arm: AugmentedArm, gap: PairGap) -> ClaimPart:
+    blind = min((loss for loss in (readable.zero, *readable.others.values()) if loss), default=None)
+    shares = [(level, _share_at(level, arm)) for level in readable.levels]
+    known = [(level, share) for level, share in shares if share.value is not None]
+    read = [
+        (level, share) for level, share in known if blind and level.loss <= (1 - LEARNT) * blind
+    ]
+    over = [level.name for level, share in read if above(share, SMALL_PENALTY)]
+    unsure = [level.name for level, share in read if not within(share, SMALL_PENALTY)]
+    decided = decide(
+        (
+            over,
+            "did not hold",
+            f"more than {SMALL_PENALTY:.0%} of the loss at {' and '.join(over)}",
+        ),
+        (
+            not read,
+            "not measured",
+            f"no loss with {LEARNT:.0%} learned that every seed came down to",
+        ),
+        (unsure, "not measured", f"the intervals do not decide at {' and '.join(unsure)}"),
+        (True, "held", f"within {SMALL_PENALTY:.0%} of the loss wherever it was read"),
+    )
+    accounted = _accounted(gap)
+    what = "part of that difference that the symmetry error accounts for"
+    measured = [
+        *(
+            percent(f"share at {level.name} (loss {level.loss:.3g})", share)
+            for level, share in known
+        ),
+        figure("loss, equivariant over augmented", gap.loss_ratio),
+        figure(what, UNKNOWN, note="the equivariant arm is not surely ahead")
+        if accounted is None
+        else percent(what, Quantity(accounted), "of the logarithm"),
+    ]
+    detail = ""
+    if read:
+        detail = f"at most {max(share.value or 0.0 for _, share in read):.1%}"
+        if accounted is not None:
+            detail += f", {accounted:.0%} of the equivariant arm's lead"
+    return make_part(arm.pair, "", arm.where, decided, detail, measured, arm.records)
+
+
+def _accounted(gap: PairGap) -> float | None:
+    """log(1 - share) / log(loss ratio) where the equivariant arm is ahead by its whole interval: 1
+    if symmetry were all."""
+    ratio, share = gap.loss_ratio, gap.symmetry_penalty.value
+    ahead = ratio.high is not None and ratio.high < 1
+    if not ahead or not ratio.value or ratio.value < 0 or share is None or share >= 1:
+        return None
+    return math.log1p(-share) / math.log(ratio.value)
+
+
+def _share_at(level: LossLevel, arm: AugmentedArm) -> Quantity:
+    for name in (AUGMENTED, f"{AUGMENTED} on {arm.kernels}"):
+        if name in level.arms:
+            return level.arms[name].share
+    return UNKNOWN
+
+
+def _gap_of(arm: AugmentedArm, gaps: Sequence[PairGap]) -> PairGap | None:
+    found = [
+        gap for gap in gaps if _rests_on(gap, arm.setting) and gap.kernels[AUGMENTED] == arm.kernels
+    ]
+    # The same augmented runs may stand against the equivariant arm on several backends: that of its
+    # own name comes first.
+    return min(found, key=lambda gap: len(set(gap.kernels.values())), default=None)
+
+
+def _rests_on(gap: PairGap, own: Setting) -> bool:
+    """Whether ``gap`` is one of runs under this setting."""
+    return (
+        (gap.task, gap.pair, gap.variant) == (own.task, own.pair, dict(own.variant))
+        and (gap.budget["kind"], gap.budget["limit"]) == (own.budget_kind, own.budget_limit)
+        and (gap.dataset["sha256"], gap.rules_version) == (own.dataset_sha256, own.rules_version)
+    )
+
+
+def wins_per_hour(machine: MachineEvidence) -> list[ClaimPart]:
+    """C5: a part for each pair and pair of kernel backends, at the longest budget of device seconds
+    (a CPU's hours are shown as what they are and decide nothing); less data beside all of it."""
+    alike: dict[str, list[Headline]] = defaultdict(list)
+    for each in machine.headlines:
+        if each.gap.budget["kind"] == "seconds":
+            alike[_apart_from_budget(each.gap)].append(each)
+    parts = []
+    for headlines in alike.values():
+        whole = [each for each in headlines if each.fraction == 1]
+        if whole:
+            chosen = max(whole, key=lambda each: float(each.gap.budget["limit"]))
+            fewer = [
+                each
+                for each in headlines
+                if each.fraction not in (None, 1.0) and each.gap.budget == chosen.gap.budget
+            ]
+            parts.append(_hours_part(machine, chosen, fewer))
+    return parts
+
+
+def _hours_part(machine: MachineEvidence, chosen: Headline, fewer: Sequence[Headline]) -> ClaimPart:
+    gap = chosen.gap
+    used = [each.gap for each in (chosen, *fewer)]
+    records = [
+        record
+        for record in machine.records
+        if any(
+            _rests_on(each, Setting.of(record))
+            and record.seed in each.seeds
+            and each.kernels.get(record.arm) == record.model.kernels
+            for each in used
+        )
+    ]
+    diverged = f"{gap.n_diverged} diverged" if gap.n_diverged else ""
+    measured = [
+        figure("budget of each arm", Quantity(gap.budget["limit"] / 3600), chosen.unit),
+        figure("loss, equivariant over augmented", gap.loss_ratio),
+        figure("seconds a sample, equivariant over augmented", gap.throughput_ratio.steady),
+        figure("seeds", Quantity(float(gap.n_seeds)), note=diverged),
+    ]
+    found = headline(gap)
+    if found is not None:
+        arm, s_star = found
+        sure = "" if gap.behind is not None else "the intervals do not decide that it is behind"
+        measured += [
+            figure(f"speed-up at which the {arm} arm would tie", s_star.steady, note=sure),
+            figure("the same with compilation", s_star.all_in),
+        ]
+    measured += _changes(chosen, "")
+    for each in fewer:
+        with_data = f" with {each.fraction:.3g} of the data"
+        measured += [
+            figure(f"loss, equivariant over augmented{with_data}", each.gap.loss_ratio),
+            *_changes(each, with_data),
+        ]
+    # Where the lead changes hands, in short.
+    turns = [
+        f"to {change.to} at {seconds_text(change.seconds.value, 2)}"
+        for change in (chosen.steady.changes if chosen.steady else [])
+        if change.seconds.value is not None
+    ]
+    return make_part(
+        (gap.task, gap.pair),
+        # A plain network knows one backend only: it is the equivariant arm's that tells parts of
+        # one pair apart.
+        f" on {gap.kernels[EQUIVARIANT]}",
+        f", {setting(gap)}",
+        _leader(chosen),
+        f"{quantity_text(gap.loss_ratio)} at {seconds_text(gap.budget['limit'], 2)}, "
+        f"lead {', '.join(turns) or 'never changes'}",
+        measured,
+        records,
+    )
+
+
+def _leader(each: Headline) -> tuple[ClaimVerdict, str]:
+    ratio = f"ratio of losses (equivariant over augmented) per {each.hardware} time"
+    leader = each.gap.lead.arm
+    return decide(
+        (each.hardware == "CPU", "not measured", f"no GPU-hours; {ratio}"),
+        (leader is None, "not measured", f"no lead is claimed; {ratio}"),
+        (leader == AUGMENTED, "held", f"the {leader} arm leads; {ratio}"),
+        (True, "did not hold", f"the {leader} arm leads; {ratio}"),
+    )
+
+
+def _changes(each: Headline, what: str) -> list[ClaimFigure]:
+    """The budgets at which the lead changes hands."""
+    name, unit = f"budget at which the lead changes hands{what}", f"{each.hardware}-seconds"
+    if each.steady is None or not each.steady.changes:
+        why = "no step times" if each.steady is None else changes_text(each)
+        return [figure(name, UNKNOWN, unit, why)]
+    figures = []
+    for change in each.steady.changes:
+        explained = each.explained(change)
+        note = f"to the {change.to} arm"
+        if explained is not None:
+            note += f", {percent_text(explained, 2)} explained"
+        figures.append(figure(name, change.seconds, unit, note))
+    return figures
+
+
+def _apart_from_budget(gap: PairGap) -> str:
+    """What budgets and data fractions of one pair share."""
+    variant = sorted(
+        (name, value) for name, value in gap.variant.items() if name not in ("sweep", "value")
+    )
+    data = (gap.dataset["name"], gap.dataset["sha256"])
+    return repr((gap.task, gap.pair, data, gap.rules_version, variant, sorted(gap.kernels.items())))
