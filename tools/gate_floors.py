@@ -16,10 +16,10 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from gate_replay import Recorded, recorded, replayed
 
 from equivbench.environment import git_state
 from equivbench.gate.noise import MachineFloors
-from equivbench.gate.replay import Recorded, recorded, replayed
 from equivbench.gate.verdict import estimate
 from equivbench.records.files import write_atomically
 

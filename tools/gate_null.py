@@ -42,7 +42,7 @@ def _spin(start: float) -> None:
         pass
 """
 PLANTS = {
-    "equivbench/training/trainer.py": """
+    "equivbench/training/loop.py": """
 _plain_step = Trainer.step
 
 

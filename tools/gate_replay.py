@@ -12,14 +12,103 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from scipy.stats import binomtest
 
+from equivbench.errors import FailedError, IncomparableError
 from equivbench.gate.compare import compare
+from equivbench.gate.interleave import SIDES
 from equivbench.gate.metrics import Thresholds
 from equivbench.gate.noise import committed_floors
-from equivbench.gate.replay import Recorded, recorded, replayed
+from equivbench.gate.reading import read_side
+from equivbench.gate.samples import Samples, Side
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Rounds of identical code from one machine: ``pairs[name][i]`` are the seconds of both sides
+    in the i-th recorded round."""
+
+    benchmarks: Mapping[str, Samples]
+    """One recorded measurement of each benchmark, for its name, context and control mark."""
+    pairs: Mapping[str, Sequence[tuple[float, float]]]
+
+    @property
+    def count(self) -> int:
+        """Rounds that all benchmarks have."""
+        return min(len(each) for each in self.pairs.values())
+
+    @property
+    def machine(self) -> str:
+        """The machine key."""
+        return next(iter(self.benchmarks.values())).context["machine"]
+
+
+def recorded(folders: Iterable[Path]) -> Recorded:
+    """The rounds in ``folders``, each written by ``check --interleave REV REV --out FOLDER``.
+
+    Raises ``FailedError`` for a folder that does not hold both sides and ``IncomparableError``
+    where machines differ.
+    """
+    benchmarks: dict[str, Samples] = {}
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for folder in folders:
+        sides = [read_side(folder / f"{name}.jsonl") for name in SIDES]
+        for side in sides:
+            for problem in side.unreadable:
+                raise FailedError(problem.reason)
+        others = {each.name: each for each in sides[1].measurements}
+        for one in sides[0].measurements:
+            other = others.get(one.name)
+            if other is None or one.defect() or other.defect():
+                raise FailedError(
+                    f"{folder}: {one.name} was not measured on both sides; "
+                    "record these rounds again"
+                )
+            known = benchmarks.setdefault(one.name, one)
+            if not known.context == one.context == other.context:
+                raise IncomparableError(
+                    f"{folder}: {one.name} was measured on another machine, or is another version"
+                )
+            common = sorted(set(one.values) & set(other.values))
+            pairs.setdefault(one.name, []).extend(
+                (one.values[index], other.values[index]) for index in common
+            )
+    if not benchmarks:
+        raise FailedError(
+            "no rounds were recorded; `equivbench check --interleave HEAD HEAD --out FOLDER` "
+            "records some"
+        )
+    return Recorded(benchmarks, pairs)
+
+
+def replayed(
+    rounds: Recorded, count: int, seed: int, slower: Mapping[str, float] | None = None
+) -> tuple[Side, Side]:
+    """A comparison of ``count`` rounds drawn with replacement from those recorded, the sides
+    exchanged at random.
+
+    All benchmarks take the same rounds, so that what disturbed one still disturbs the others, the
+    control among them. ``slower`` multiplies the candidate's seconds of the benchmarks that it
+    names.
+    """
+    generator = np.random.default_rng([rounds.count, seed])
+    drawn = generator.integers(0, rounds.count, size=count)
+    swapped = generator.integers(0, 2, size=count)
+    sides: tuple[list[Samples], list[Samples]] = ([], [])
+    for name, one in rounds.benchmarks.items():
+        for place, side in enumerate(sides):
+            factor = (slower or {}).get(name, 1.0) if place else 1.0
+            values = {
+                index: factor * rounds.pairs[name][pick][place ^ int(swap)]
+                for index, (pick, swap) in enumerate(zip(drawn, swapped, strict=True))
+            }
+            side.append(replace(one, values=values, session="replayed"))
+    return Side(tuple(sides[0])), Side(tuple(sides[1]))
 
 
 def tally(

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from equivbench.errors import EquivbenchError, FailedError
+from equivbench.kernels.backends import absent
 from equivbench.kernels.operations import Operation
 from equivbench.registry import KERNEL_BACKENDS, resolve
 
@@ -103,6 +104,35 @@ class Backend(Protocol):
             It would silently fall back to a slower path.
         """
         ...
+
+
+class TableBackend:
+    """A backend of ours as a table; ``missing`` is what its declaration says, and what it adds."""
+
+    name: ClassVar[str]
+    """What it is registered as."""
+    kernels: ClassVar[tuple[tuple[type[Operation], Callable[..., Kernel]], ...]]
+    """The class of each operation, and what makes its kernel (or refuses to)."""
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = ()
+    """Those that it computes in; none: all."""
+
+    def missing(self, device: torch.device) -> str | None:
+        """What it needs, or another device."""
+        return absent(KERNEL_BACKENDS.get(self.name), str(device))
+
+    def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+        """The kernel by the table; raises ``FailedError`` where the backend is missing."""
+        make = dict(self.kernels).get(type(operation))
+        if make is None:
+            raise UnsupportedError(
+                f"{self.name} does not do {operation.name!r}; choose another backend with --backend"
+            )
+        if self.dtypes and dtype not in self.dtypes:
+            known = " and ".join(str(one).removeprefix("torch.") for one in self.dtypes)
+            raise UnsupportedError(f"{self.name} computes in {known}, not in {dtype}")
+        if (reason := self.missing(device)) is not None:
+            raise FailedError(reason)
+        return make(operation, dtype=dtype, device=device)
 
 
 def backend(name: str) -> Backend:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from gate_replay import recorded, replayed
 from toy_samples import environment, gate_samples, noisy
 
 from equivbench.errors import FailedError, IncomparableError
 from equivbench.gate.compare import compare
 from equivbench.gate.metrics import Thresholds
-from equivbench.gate.replay import recorded, replayed
 from equivbench.gate.samples import GateSamples, Side
 from equivbench.records.files import write_lines
 

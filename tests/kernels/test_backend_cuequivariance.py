@@ -9,6 +9,7 @@ from equivbench.errors import FailedError
 from equivbench.kernels.backend import UnsupportedError
 from equivbench.kernels.backends.cuequivariance import (
     CuEquivariance,
+    convolution,
     convolution_polynomial,
     uniform,
 )
@@ -69,7 +70,7 @@ def test_what_goes_to_the_gpu_is_uniform_and_the_same_function() -> None:
 )
 def test_falling_back_on_a_gpu_is_an_error() -> None:
     with pytest.raises(FailedError, match="uniform_1d"):
-        CuEquivariance().build(CASES[0].operation, dtype=torch.float32, device=torch.device("cuda"))
+        convolution(CASES[0].operation, dtype=torch.float32, device=torch.device("cuda"))
 
 
 @needs_library

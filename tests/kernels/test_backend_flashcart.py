@@ -8,7 +8,13 @@ import torch
 
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import UnsupportedError
-from equivbench.kernels.backends.flashcart import Flashcart, basis, cartesian_kernel, path_order
+from equivbench.kernels.backends.flashcart import (
+    Flashcart,
+    basis,
+    cartesian_kernel,
+    convolution,
+    path_order,
+)
 from equivbench.kernels.measuring import prepare
 from equivbench.kernels.operations import Case, Convolution
 from equivbench.kernels.problem import make_inputs
@@ -54,8 +60,8 @@ def test_convolution_and_gradients_are_the_references() -> None:
 def test_what_it_lacks_is_unsupported() -> None:
     for operation in (Convolution((4, 2), 1, 1), Convolution((4, 4), 1, 1, parity=False)):
         with pytest.raises(UnsupportedError, match="equal channels"):
-            Flashcart().build(operation, dtype=torch.float32, device=CUDA)
-    with pytest.raises(FailedError, match="pip install flashcart"):
+            convolution(operation, dtype=torch.float32, device=CUDA)
+    with pytest.raises(FailedError, match="flashcart runs on cuda only"):
         Flashcart().build(OPERATION, dtype=torch.float32, device=CPU)
 
 

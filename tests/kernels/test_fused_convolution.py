@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import UnsupportedError, backend
-from equivbench.kernels.fused import native_launch
+from equivbench.kernels.fused import native
 from equivbench.kernels.fused.convolution import convolve
 from equivbench.kernels.fused.native import no_compiler
 from equivbench.kernels.operations import Convolution, SphericalHarmonics
@@ -32,7 +32,7 @@ Inputs = dict[str, Tensor]
 @pytest.fixture(autouse=True)
 def few_edges_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two threads take part even for the few edges of a test."""
-    monkeypatch.setattr(native_launch, "EDGES_A_THREAD", 1)
+    monkeypatch.setattr(native, "EDGES_A_THREAD", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -285,12 +285,12 @@ def test_the_backend_says_what_it_does_not_do() -> None:
     cpu = torch.device("cpu")
     ours = backend("fused")
     assert ours.missing(cpu) is None
-    assert "mps" in str(ours.missing(torch.device("mps")))
+    assert "cpu and cuda only" in str(ours.missing(torch.device("mps")))
     with pytest.raises(UnsupportedError, match="bfloat16"):
         ours.build(CHIRAL, dtype=torch.bfloat16, device=cpu)
-    with pytest.raises(UnsupportedError, match="no spherical-harmonics"):
+    with pytest.raises(UnsupportedError, match="does not do 'spherical-harmonics'"):
         ours.build(SphericalHarmonics(2), dtype=torch.float32, device=cpu)
-    with pytest.raises(FailedError, match="mps"):
+    with pytest.raises(FailedError, match="cpu and cuda only"):
         ours.build(CHIRAL, dtype=torch.float32, device=torch.device("mps"))
     kernel = ours.build(CHIRAL, dtype=torch.float64, device=cpu)
     assert_close(derivatives(kernel, make(CHIRAL)), derivatives(fused(CHIRAL), make(CHIRAL)), 0)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from triton_process import CONFIGURATIONS
 
-from equivbench.kernels.fused.triton_launch import launch_forward
+from equivbench.kernels.fused.convolution import convolve
 from equivbench.kernels.measuring import prepare
 from equivbench.kernels.operations import Case, Convolution
 
@@ -78,7 +78,7 @@ def test_other_shapes_are_refused_before_a_kernel_reads_past_the_end() -> None:
         (x, harmonics, weights[:, 1:]),
     ):
         with pytest.raises(ValueError, match="must be"):
-            launch_forward(operation, *wrong, edges)
+            convolve(operation, *wrong, edges)
 
 
 @pytest.mark.cuda

@@ -16,12 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equivbench.kernels.fused.triton_launch import (
-    kernel,
-    launch_backward,
-    launch_double_backward,
-    launch_forward,
-)
+from equivbench.kernels.fused.triton_launch import kernel, launch
 from equivbench.kernels.fused.triton_source import GROUPS, INPUTS, TritonRequest
 from equivbench.kernels.operations import Convolution
 
@@ -43,7 +38,6 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "cotangents": ("harmonics", "weights"),
         "needs": ("grad", "weights"),
     },
-    "no cotangent": {"cotangents": ()},
 }
 
 
@@ -98,12 +92,14 @@ def errors(
 
     arguments = [given[name] for name in INPUTS]
     wanted = [name in needs for name in RESULTS]
-    found = {"output": launch_forward(operation, *arguments, edge_index)}  # type: ignore[call-arg]
-    gradients = launch_backward(operation, wanted[1:], given["grad"], *arguments, edge_index)  # type: ignore[call-arg]
+    none = [None] * 3
+    output_only, no_output = [True, False, False, False], [False, *wanted[1:]]
+    found = {"output": launch(operation, output_only, None, none, *arguments, edge_index)[0]}  # type: ignore[call-arg]
+    _, *gradients = launch(operation, no_output, given["grad"], none, *arguments, edge_index)  # type: ignore[call-arg]
     found |= {f"gradient {name}": one for name, one in zip(INPUTS, gradients, strict=True)}
     given_tangents = [tangents.get(name) for name in INPUTS]
-    seconds = launch_double_backward(  # type: ignore[call-arg]
-        operation, wanted, given_tangents, given["grad"], *arguments, edge_index
+    seconds = launch(  # type: ignore[call-arg]
+        operation, wanted, given["grad"], given_tangents, *arguments, edge_index
     )
     found |= {f"second {name}": one for name, one in zip(RESULTS, seconds, strict=True)}
 

@@ -19,41 +19,14 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import FailedError
-from equivbench.kernels.backend import Kernel, Tensors, UnsupportedError
-from equivbench.kernels.operations import Convolution, Operation, SphericalHarmonics
+from equivbench.kernels.backend import Kernel, TableBackend, Tensors
+from equivbench.kernels.operations import Convolution, SphericalHarmonics
 from equivbench.kernels.operations.paths import coupling
 
 _CUDA_KERNELS = "cuequivariance-ops-torch-cu13"
 CUDA_METHOD = "uniform_1d"
 """The CUDA kernel for polynomials whose segments are all of one size, which both operations can be
 brought to."""
-
-
-class CuEquivariance:
-    """Convolutions and spherical harmonics, in the library's own layout ``ir_mul``, which is the
-    stated one."""
-
-    def missing(self, device: torch.device) -> str | None:
-        """The Python package; on a GPU also the package of its kernels, which has a name of its
-        own."""
-        if device.type not in ("cpu", "cuda"):
-            return f"cuEquivariance does not run on {device.type}: run on cpu or cuda"
-        if importlib.util.find_spec("cuequivariance_torch") is None:
-            return "cuEquivariance is not installed: pip install cuequivariance-torch"
-        if device.type == "cuda" and importlib.util.find_spec("cuequivariance_ops_torch") is None:
-            return f"cuEquivariance's CUDA kernels are not installed: pip install {_CUDA_KERNELS}"
-        return None
-
-    def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-        """The operation; raises ``UnsupportedError`` for others, ``FailedError`` if the library
-        would fall back on a GPU."""
-        if isinstance(operation, Convolution):
-            return _convolution(operation, dtype, device)
-        if isinstance(operation, SphericalHarmonics):
-            return _harmonics(operation, dtype, device)
-        raise UnsupportedError(
-            f"cuequivariance has no {operation.name!r}; choose another backend with --backend"
-        )
 
 
 def convolution_polynomial(operation: Convolution) -> Any:
@@ -89,8 +62,9 @@ def uniform(polynomial: Any, channels: Sequence[int]) -> Any:
     return apart if len(set(channels)) == 1 else apart.split_mode("u", math.gcd(*channels))
 
 
-def _convolution(operation: Convolution, dtype: torch.dtype, device: torch.device) -> Kernel:
-    """The gather and the scatter are indices of the polynomial's operands."""
+def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+    """In the library's layout ``ir_mul``, which is the stated one; the gather and the scatter are
+    indices of the polynomial's operands."""
     polynomial = convolution_polynomial(operation)
     if device.type == "cuda":
         polynomial = uniform(polynomial, operation.channels)
@@ -110,7 +84,8 @@ def _convolution(operation: Convolution, dtype: torch.dtype, device: torch.devic
     return Kernel(run, method, compiles=device.type == "cuda")
 
 
-def _harmonics(operation: SphericalHarmonics, dtype: torch.dtype, device: torch.device) -> Kernel:
+def harmonics(operation: SphericalHarmonics, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+    """The library's own polynomial."""
     cue = importlib.import_module("cuequivariance")
     degrees = list(range(operation.lmax + 1))
     evaluate, method = _evaluator(
@@ -143,3 +118,21 @@ def _evaluator(polynomial: Any, dtype: torch.dtype, device: torch.device) -> tup
             f"cuequivariance runs {module.method} in place of {wanted}; reinstall {_CUDA_KERNELS}"
         )
     return module, f"cuequivariance {version('cuequivariance-torch')} {wanted}"
+
+
+class CuEquivariance(TableBackend):
+    """Convolutions and spherical harmonics."""
+
+    name = "cuequivariance"
+    kernels = (
+        (Convolution, convolution),
+        (SphericalHarmonics, harmonics),
+    )
+
+    def missing(self, device: torch.device) -> str | None:
+        """On a GPU also the package of its kernels, which has a name of its own."""
+        if (reason := super().missing(device)) is not None:
+            return reason
+        if device.type == "cuda" and importlib.util.find_spec("cuequivariance_ops_torch") is None:
+            return f"cuEquivariance's CUDA kernels are not installed: pip install {_CUDA_KERNELS}"
+        return None

@@ -19,45 +19,25 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from equivbench.errors import FailedError
-from equivbench.kernels.backend import Kernel, Tensors, UnsupportedError
-from equivbench.kernels.operations import Convolution, Operation, Path
+from equivbench.kernels.backend import Kernel, TableBackend, Tensors, UnsupportedError
+from equivbench.kernels.operations import Convolution, Path
 from equivbench.kernels.operations.paths import coupling
 
-_INSTALL = "pip install flashcart, with a CUDA device"
 
-
-class Flashcart:
-    """Convolutions with as many channels in each degree and the paths of natural parity."""
-
-    def missing(self, device: torch.device) -> str | None:
-        """The package, Triton or a CUDA device, without which it runs plain torch."""
-        if device.type != "cuda" or not torch.cuda.is_available():
-            return f"flashcart's kernels run on a CUDA device only: {_INSTALL}"
-        absent = [
-            name for name in ("flashcart", "triton") if importlib.util.find_spec(name) is None
-        ]
-        return f"{' and '.join(absent)} not installed: {_INSTALL}" if absent else None
-
-    def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-        """The convolution; raises ``UnsupportedError`` for what it does not do, ``FailedError`` if
-        it is missing."""
-        if not isinstance(operation, Convolution):
-            raise UnsupportedError(f"flashcart has no {operation.name!r} here; it does convolution")
-        if len(set(operation.channels)) > 1 or not operation.parity:
-            raise UnsupportedError(
-                "flashcart has only equal channels in each degree"
-                " and only the paths of natural parity"
-            )
-        if (problem := self.missing(device)) is not None:
-            raise FailedError(problem)
-        most = importlib.import_module("flashcart.o3.kernel_config").kernel_l_max()
-        if max(len(operation.channels) - 1, operation.edge_lmax, operation.target_lmax) > most:
-            raise UnsupportedError(
-                f"flashcart has kernels up to degree {most};"
-                " set FLASHCART_KERNEL_L_MAX before it is imported"
-            )
-        return cartesian_kernel(operation, dtype=dtype, device=device)
+def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+    """By its Triton kernels; raises ``UnsupportedError`` for channels, paths and degrees that they
+    do not have."""
+    if len(set(operation.channels)) > 1 or not operation.parity:
+        raise UnsupportedError(
+            "flashcart has only equal channels in each degree and only the paths of natural parity"
+        )
+    most = importlib.import_module("flashcart.o3.kernel_config").kernel_l_max()
+    if max(len(operation.channels) - 1, operation.edge_lmax, operation.target_lmax) > most:
+        raise UnsupportedError(
+            f"flashcart has kernels up to degree {most};"
+            " set FLASHCART_KERNEL_L_MAX before it is imported"
+        )
+    return cartesian_kernel(operation, dtype=dtype, device=device)
 
 
 def cartesian_kernel(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
@@ -204,3 +184,18 @@ def _target_blocks(
         blocks.update(zip(paths, block.unbind(2), strict=True))
         start += size
     return blocks
+
+
+class Flashcart(TableBackend):
+    """Convolutions with as many channels in each degree and the paths of natural parity."""
+
+    name = "flashcart"
+    kernels = ((Convolution, convolution),)
+
+    def missing(self, device: torch.device) -> str | None:
+        """The package, Triton or a CUDA device, without which it runs plain torch."""
+        if (reason := super().missing(device)) is not None:
+            return reason
+        if not torch.cuda.is_available() or importlib.util.find_spec("triton") is None:
+            return "flashcart's kernels need Triton and a CUDA device"
+        return None

@@ -8,47 +8,36 @@ import importlib.util
 import torch
 from torch import Tensor
 
-from equivbench.errors import FailedError
-from equivbench.kernels.backend import Kernel, Tensors, UnsupportedError
-from equivbench.kernels.operations import Convolution, Operation
+from equivbench.kernels.backend import Kernel, TableBackend, Tensors
+from equivbench.kernels.fused.convolution import convolve
+from equivbench.kernels.fused.native import compiled, no_compiler
+from equivbench.kernels.operations import Convolution
 
 
-class Fused:
-    """Convolutions in float32 and float64, twice differentiable."""
+def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+    """Twice differentiable; on a CPU it is compiled here."""
+    if device.type == "cpu":
+        compiled(operation, dtype)
+
+    def run(inputs: Tensors) -> Tensor:
+        return convolve(
+            operation, inputs["x"], inputs["harmonics"], inputs["weights"], inputs["edge_index"]
+        )
+
+    return Kernel(run, "generated C++" if device.type == "cpu" else "triton", compiles=True)
+
+
+class Fused(TableBackend):
+    """Convolutions in float32 and float64."""
+
+    name = "fused"
+    kernels = ((Convolution, convolution),)
+    dtypes = (torch.float32, torch.float64)
 
     def missing(self, device: torch.device) -> str | None:
         """No C++ compiler for a CPU, no Triton for a GPU."""
-        if device.type == "cuda":
-            return (
-                None
-                if importlib.util.find_spec("triton")
-                else "Triton is not installed: pip install triton"
-            )
+        if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+            return "Triton is not installed: pip install triton"
         if device.type == "cpu":
-            from equivbench.kernels.fused.native import no_compiler
-
             return no_compiler()
-        return f"there is no fused kernel for {device.type}: run on cpu or cuda"
-
-    def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-        """The kernel, compiled; raises ``UnsupportedError`` for other operations and types,
-        ``FailedError`` if it is missing."""
-        if not isinstance(operation, Convolution):
-            raise UnsupportedError(f"fused has no {operation.name}; it does convolution")
-        if dtype not in (torch.float32, torch.float64):
-            raise UnsupportedError(f"fused computes in float32 and float64, not in {dtype}")
-        if (problem := self.missing(device)) is not None:
-            raise FailedError(problem)
-        from equivbench.kernels.fused.convolution import convolve
-
-        if device.type == "cpu":
-            from equivbench.kernels.fused.native_launch import compiled
-
-            compiled(operation, dtype)
-
-        def run(inputs: Tensors) -> Tensor:
-            return convolve(
-                operation, inputs["x"], inputs["harmonics"], inputs["weights"], inputs["edge_index"]
-            )
-
-        return Kernel(run, "generated C++" if device.type == "cpu" else "triton", compiles=True)
+        return super().missing(device)

@@ -1,12 +1,13 @@
-"""The fused convolution as differentiable torch operators, for eager mode, torch.func and
+"""The fused convolution as a differentiable torch operator, for eager mode, torch.func and
 torch.compile alike.
 
 With S = sum over edges, paths and channels of C x_j Y_ij w_ij g_i, linear in each of its four
 arguments, the output is dS/dg, the first derivatives are dS/dx, dS/dY and dS/dw, and the second
 ones are sums of the same terms with one argument replaced by its cotangent. Three kernels do all of
-it, each in one pass over the edges: no intermediate has an edge's size. The operators hold no
-state: an operation goes in as plain numbers, and the edges are grouped by centre anew in each call,
-which costs about a hundredth of it and leaves no cache that could go stale.
+it, each in one pass over the edges: no intermediate has an edge's size. One operator stands for
+them, so that each order is differentiated by the next. It holds no state: an operation goes in as
+plain numbers, and the edges are grouped by centre anew in each call, which costs about a hundredth
+of it and leaves no cache that could go stale.
 """
 
 from __future__ import annotations
@@ -16,18 +17,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.autograd_function import enable_single_level_autograd_function  # type: ignore[attr-defined]
 from torch.library import Library
 
-from equivbench.kernels.fused.differentiable import differentiable
+from equivbench.kernels.fused import native, triton_launch
 from equivbench.kernels.operations import Convolution
 
-_SCHEMA = "int[] channels, int edge_lmax, int target_lmax, bool parity"
-"""A :class:`Convolution` in the types that an operator's schema knows."""
-_INPUTS = f"Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index, {_SCHEMA}"
-
-FORWARD = "fused_convolution"
-BACKWARD = "fused_convolution_backward"
-DOUBLE_BACKWARD = "fused_convolution_double_backward"
+_SCHEMA = (
+    "fused_convolution(bool[] needs, Tensor? grad, Tensor? by_x, Tensor? by_harmonics,"
+    " Tensor? by_weights, Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index,"
+    " int[] channels, int edge_lmax, int target_lmax, bool parity)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
+)
+"""The derivatives by g, x, harmonics and weights, an empty tensor for each that ``needs`` does not
+ask: of S without ``grad``, which only the one by g can do without; of the sum of <by_..., first
+derivative> where one of these is given."""
 
 
 def convolve(
@@ -41,6 +45,8 @@ def convolve(
     same bits at the same number of threads.
     """
     output: Tensor = torch.ops.equivbench.fused_convolution(
+        [True, False, False, False],
+        *[None] * 4,
         x,
         harmonics,
         weights,
@@ -49,7 +55,7 @@ def convolve(
         operation.edge_lmax,
         operation.target_lmax,
         operation.parity,
-    )
+    )[0]
     return output
 
 
@@ -58,13 +64,6 @@ def _operation(
     channels: tuple[int, ...], edge_lmax: int, target_lmax: int, parity: bool
 ) -> Convolution:
     return Convolution(channels, edge_lmax, target_lmax, parity)
-
-
-def _parsed(arguments: tuple[Any, ...]) -> tuple[Convolution, tuple[Tensor, ...]]:
-    """The operation, and x, harmonics, weights and edge_index, from an operator's arguments after
-    those of its own."""
-    channels, *description = arguments[4:]
-    return _operation(tuple(channels), *description), arguments[:4]
 
 
 def _check(
@@ -88,148 +87,96 @@ def _check(
         )
 
 
-def _launcher(x: Tensor) -> Any:
-    # Imported here: Triton is optional, and each of the two is needed on its own device only.
-    if x.is_cuda:
-        from equivbench.kernels.fused import triton_launch
-
-        return triton_launch
-    from equivbench.kernels.fused import native_launch
-
-    return native_launch
-
-
-def _forward(*arguments: Any) -> Tensor:
-    operation, inputs = _parsed(arguments)
-    _check(operation, *inputs)
-    output: Tensor = _launcher(inputs[0]).launch_forward(operation, *inputs)
-    return output
-
-
-def _backward(needs: list[bool], grad: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    operation, inputs = _parsed(arguments)
-    gradients: tuple[Tensor, Tensor, Tensor] = _launcher(grad).launch_backward(
-        operation, tuple(needs), grad, *inputs
-    )
-    return gradients
-
-
-def _double_backward(
-    needs: list[bool],
-    by_x: Tensor | None,
-    by_harmonics: Tensor | None,
-    by_weights: Tensor | None,
-    grad: Tensor,
-    *arguments: Any,
+def _run(
+    needs: list[bool], grad: Tensor | None, *arguments: Any
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    operation, inputs = _parsed(arguments)
-    gradients: tuple[Tensor, Tensor, Tensor, Tensor] = _launcher(grad).launch_double_backward(
-        operation, tuple(needs), (by_x, by_harmonics, by_weights), grad, *inputs
-    )
-    return gradients
+    tangents, inputs, (channels, *description) = arguments[:3], arguments[3:7], arguments[7:]
+    operation = _operation(tuple(channels), *description)
+    _check(operation, *inputs)
+    launch = triton_launch.launch if inputs[0].is_cuda else native.launch
+    return launch(operation, needs, grad, tangents, *inputs)
 
 
-# What torch.compile traces in place of the operators: shapes only.
+def _fake(needs: list[bool], *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What torch.compile traces in place of the operator: shapes only."""
+    channels, *description = arguments[8:]
+    return native.results(_operation(tuple(channels), *description), needs, *arguments[4:7])
 
 
-def _forward_fake(*arguments: Any) -> Tensor:
-    operation, (x, *_) = _parsed(arguments)
-    return x.new_empty(x.shape[0], operation.target_size)
-
-
-def _backward_fake(needs: list[bool], grad: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-    return _empty_like(needs, arguments[:3])
-
-
-def _double_backward_fake(
-    needs: list[bool],
-    by_x: Tensor | None,
-    by_harmonics: Tensor | None,
-    by_weights: Tensor | None,
-    grad: Tensor,
-    *arguments: Any,
-) -> tuple[Tensor, ...]:
-    return _empty_like(needs, (grad, *arguments[:3]))
-
-
-def _empty_like(needs: list[bool], tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What the kernels return: a contiguous tensor for each gradient that is needed and an empty
-    one for the others."""
-    return tuple(
-        one.new_empty(one.shape) if needed else one.new_empty(0)
-        for needed, one in zip(needs, tensors, strict=True)
-    )
-
-
-# How the operators are differentiated: each by the next one.
-
-
-def _kept(needs: list[bool], gradients: tuple[Tensor, ...]) -> list[Tensor | None]:
-    return [one if needed else None for needed, one in zip(needs, gradients, strict=True)]
-
-
-def _save_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:4])
-    ctx.description = inputs[4:]
-
-
-def _differentiate_forward(ctx: Any, needs: tuple[bool, ...], grad: Tensor) -> tuple[Any, ...]:
-    wanted = list(needs[:3])
-    gradients = torch.ops.equivbench.fused_convolution_backward(
-        wanted, grad, *ctx.saved_tensors, *ctx.description
-    )
-    return *_kept(wanted, gradients), *[None] * 5
-
-
-def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _save(ctx: Any, inputs: tuple[Any, ...]) -> None:
     # Gradients that nobody asks for stay None rather than zeros of an edge tensor's size.
     ctx.set_materialize_grads(False)
-    ctx.given = inputs[0]
-    ctx.save_for_backward(*inputs[1:6])
-    ctx.description = inputs[6:]
+    ctx.given, ctx.description = inputs[0], inputs[9:]
+    ctx.save_for_backward(*inputs[1:9])
 
 
-def _differentiate_backward(
-    ctx: Any, needs: tuple[bool, ...], *cotangents: Tensor | None
-) -> tuple[Any, ...]:
-    wanted = list(needs[1:5])
+def _differentiate(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
+    """The next order, by each input of the operator but ``needs``."""
+    grad, *tangents, x, harmonics, weights, edge_index = ctx.saved_tensors
+    if any(one is not None for one in tangents):
+        # Without this torch would leave the third derivatives out with no more than a warning.
+        raise NotImplementedError(
+            "the fused convolution has first and second derivatives only;"
+            " use the torch backend for third ones"
+        )
     given = [one if needed else None for needed, one in zip(ctx.given, cotangents, strict=True)]
-    gradients = torch.ops.equivbench.fused_convolution_double_backward(
-        wanted, *given, *ctx.saved_tensors, *ctx.description
+    if all(one is None for one in given):
+        return (None,) * 12
+    # After the keys of the dispatcher and ``needs``.
+    by_grad, _, _, _, *by_inputs = ctx.needs_input_grad[2:9]
+    wanted = [by_grad, *by_inputs]
+    found = torch.ops.equivbench.fused_convolution(
+        wanted,
+        *((given[0], None, None, None) if grad is None else (grad, *given[1:])),
+        x,
+        harmonics,
+        weights,
+        edge_index,
+        *ctx.description,
     )
-    return None, *_kept(wanted, gradients), *[None] * 5
+    first, *others = (one if needed else None for needed, one in zip(wanted, found, strict=True))
+    return first, None, None, None, *others, *[None] * 5
 
 
-def _save_nothing(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    pass
+# How the operator is differentiated in a way that torch.func's transforms take too.
+# ``torch.library.register_autograd`` does the same, and is not used because torch.func.grad refuses
+# what it makes, compiled or not. That refusal guards functions which call torch's own operators in
+# their forward pass. Here the forward pass only hands the operator on below autograd, as torch's
+# own operators do, so that each level of torch.func records one node and passes the operator to the
+# next level.
 
 
-def _differentiate_double_backward(
-    ctx: Any, needs: tuple[bool, ...], *cotangents: Tensor
-) -> tuple[Any, ...]:
-    # Without this torch would leave the third derivatives out with no more than a warning.
-    raise NotImplementedError(
-        "the fused convolution has first and second derivatives only;"
-        " use the torch backend for third ones"
-    )
+def _hand_on(keys: Any, arguments: tuple[Any, ...]) -> Any:
+    with torch._C._AutoDispatchBelowAutograd():
+        return torch.ops.equivbench.fused_convolution.default.redispatch(
+            keys & torch._C._after_autograd_keyset, *arguments
+        )
+
+
+class _Node(torch.autograd.function._SingleLevelFunction):
+    @staticmethod
+    def forward(ctx: Any, keys: Any, *arguments: Any) -> Any:
+        # A node's forward pass runs without gradients, which the next level of torch.func may still
+        # want.
+        with torch.enable_grad():
+            output = _hand_on(keys, arguments)
+        _save(ctx, arguments)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return None, None, *_differentiate(ctx, *grads)
+
+
+def _recorded(keys: Any, *arguments: Any) -> Any:
+    if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
+        with enable_single_level_autograd_function():
+            return _Node.apply(keys, *arguments)  # type: ignore[attr-defined]
+    return _hand_on(keys, arguments)
 
 
 _LIBRARY = Library("equivbench", "FRAGMENT")  # type: ignore[no-untyped-call]
-_COTANGENTS = "Tensor? by_x, Tensor? by_harmonics, Tensor? by_weights"
-_THREE, _FOUR = "(Tensor, Tensor, Tensor)", "(Tensor, Tensor, Tensor, Tensor)"
-for _name, _schema, _kernel, _fake in (
-    (FORWARD, f"({_INPUTS}) -> Tensor", _forward, _forward_fake),
-    (BACKWARD, f"(bool[] needs, Tensor grad, {_INPUTS}) -> {_THREE}", _backward, _backward_fake),
-    (
-        DOUBLE_BACKWARD,
-        f"(bool[] needs, {_COTANGENTS}, Tensor grad, {_INPUTS}) -> {_FOUR}",
-        _double_backward,
-        _double_backward_fake,
-    ),
-):
-    _LIBRARY.define(f"{_name}{_schema}")  # type: ignore[no-untyped-call]
-    _LIBRARY.impl(_name, _kernel, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-    torch.library.register_fake(f"equivbench::{_name}", _fake, lib=_LIBRARY)
-differentiable(_LIBRARY, FORWARD, _save_forward, _differentiate_forward)
-differentiable(_LIBRARY, BACKWARD, _save_backward, _differentiate_backward)
-differentiable(_LIBRARY, DOUBLE_BACKWARD, _save_nothing, _differentiate_double_backward)
+_LIBRARY.define(_SCHEMA)  # type: ignore[no-untyped-call]
+_LIBRARY.impl("fused_convolution", _run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("fused_convolution", _recorded, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]
+torch.library.register_fake("equivbench::fused_convolution", _fake, lib=_LIBRARY)

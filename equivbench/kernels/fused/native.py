@@ -1,24 +1,34 @@
-"""Compiles generated C++ into a shared library, once a machine, and loads it: no torch headers, so
-that it takes seconds."""
+"""The fused convolution on a CPU: generated C++ compiled into a shared library, once a machine, and
+called with raw tensors. No torch headers, so that compiling takes seconds."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
 import subprocess
 import tempfile
-import time
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from equivbench.environment import cache_dir, cxx_compiler
 from equivbench.errors import FailedError
+from equivbench.kernels.fused.coupling import couplings
+from equivbench.kernels.fused.native_source import source
+from equivbench.kernels.operations import Convolution
 
 ALWAYS = ("-std=c++14", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-x", "c++")
 OPTIONAL = ("-march=native", "-fopenmp")
 """For this machine's vectors and for threads; a compiler that knows one of them not goes without
 it."""
+EDGES_A_THREAD = 64
+"""Below so many edges for each, fewer threads: waking one costs as much as it saves."""
 
 
 def no_compiler() -> str | None:
@@ -45,9 +55,8 @@ def _target() -> tuple[tuple[str, ...], str]:
 
 
 @lru_cache(maxsize=64)
-def library(source: str) -> tuple[ctypes.CDLL, float]:
-    """``source`` as a loaded library, and the seconds that compiling took (0 where it lay in the
-    cache folder).
+def library(text: str) -> ctypes.CDLL:
+    """The C++ ``text`` as a loaded library, compiled where it does not lie in the cache folder yet.
 
     Raises ``FailedError`` where there is no compiler, where it fails, and where the cache folder
     takes no library.
@@ -55,14 +64,15 @@ def library(source: str) -> tuple[ctypes.CDLL, float]:
     if (problem := no_compiler()) is not None:
         raise FailedError(problem)
     flags, macros = _target()
-    key = hashlib.sha256("\0".join([source, *ALWAYS, *flags, macros]).encode()).hexdigest()[:32]
+    key = hashlib.sha256("\0".join([text, *ALWAYS, *flags, macros]).encode()).hexdigest()[:32]
     path = cache_dir() / "kernels" / f"{key}.so"
-    start = time.perf_counter()
     try:
-        if path.exists() and (found := _loaded(path)) is not None:
-            return found, 0.0
-        _compile(source, flags, path)
-        return ctypes.CDLL(str(path)), time.perf_counter() - start
+        if path.exists():
+            # A broken file, such as one that a full disk cut short, is compiled again.
+            with contextlib.suppress(OSError):
+                return ctypes.CDLL(str(path))
+        _compile(text, flags, path)
+        return ctypes.CDLL(str(path))
     except OSError as error:
         advice = "name a folder that can be written to and run from in EQUIVBENCH_CACHE"
         raise FailedError(
@@ -70,25 +80,88 @@ def library(source: str) -> tuple[ctypes.CDLL, float]:
         ) from error
 
 
-def _loaded(path: Path) -> ctypes.CDLL | None:
-    """The library at ``path``; None for a broken file, such as one that a full disk cut short."""
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:
-        return None
-
-
-def _compile(source: str, flags: tuple[str, ...], path: Path) -> None:
+def _compile(text: str, flags: tuple[str, ...], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # Renamed into place when whole: other processes may compile the same source at the same time.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / path.name
         done = subprocess.run(
             [str(cxx_compiler()), *ALWAYS, *flags, "-o", str(built), "-"],
-            input=source, capture_output=True, text=True, check=False,
+            input=text, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
             raise FailedError(
                 f"{cxx_compiler()} could not compile a fused kernel: {done.stderr.strip()[:2000]}"
             )
         os.replace(built, path)
+
+
+class _Tensors(ctypes.Structure):
+    """The struct of the same name in the C++ text."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_void_p)
+        for name in ("x", "y", "w", "g", "u_x", "u_y", "u_w", "out", "by_x", "by_y", "by_w")
+    )
+
+
+@lru_cache(maxsize=64)
+def compiled(operation: Convolution, dtype: torch.dtype) -> Any:
+    """The function of the library for ``operation`` in ``dtype``."""
+    real = "double" if dtype == torch.float64 else "float"
+    launch = library(source(couplings(operation), real)).launch
+    sizes = [ctypes.c_int64] * 3
+    launch.argtypes = [ctypes.c_int, *sizes, ctypes.c_void_p, ctypes.POINTER(_Tensors)]
+    return launch
+
+
+def results(
+    operation: Convolution, needs: Sequence[bool], x: Tensor, harmonics: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tensors for the derivatives by grad, x, harmonics and weights, empty where not needed."""
+    shapes = ((x.shape[0], operation.target_size), x.shape, harmonics.shape, weights.shape)
+    out, by_x, by_y, by_w = (
+        x.new_empty(shape if needed else 0) for needed, shape in zip(needs, shapes, strict=True)
+    )
+    return out, by_x, by_y, by_w
+
+
+def launch(
+    operation: Convolution,
+    needs: Sequence[bool],
+    grad: Tensor | None,
+    tangents: Sequence[Tensor | None],
+    x: Tensor,
+    harmonics: Tensor,
+    weights: Tensor,
+    edge_index: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The operator of :mod:`equivbench.kernels.fused.convolution`."""
+    made = results(operation, needs, x, harmonics, weights)
+    given = (x, harmonics, weights, grad, *tangents)
+    names = ("x", "y", "w", "g", "u_x", "u_y", "u_w")
+    # Held in a variable until the call is over: the kernels read the rows of packed tensors.
+    packed = {
+        name: one.contiguous() for name, one in zip(names, given, strict=True) if one is not None
+    }
+    edges = edge_index.contiguous()
+    wanted = {
+        name: one
+        for name, one, needed in zip(("out", "by_x", "by_y", "by_w"), made, needs, strict=True)
+        if needed
+    }
+    if not wanted:
+        return made
+    tensors = _Tensors(**{name: one.data_ptr() for name, one in (packed | wanted).items()})
+    threads = max(1, min(torch.get_num_threads(), edges.shape[1] // EDGES_A_THREAD))
+    # The output, first or second derivatives.
+    kind = 0 if grad is None else 1 + any(one is not None for one in tangents)
+    nodes = x.shape[0]
+    problem = compiled(operation, x.dtype)(
+        kind, nodes, edges.shape[1], threads, edges.data_ptr(), ctypes.byref(tensors)
+    )
+    if problem == 1:
+        raise MemoryError(f"no memory to group {edges.shape[1]} edges by centre")
+    if problem == 2:
+        raise IndexError(f"edge_index names a node that is not among the {nodes} of x")
+    return made

@@ -1,5 +1,4 @@
-"""Launches the generated Triton kernels of the convolution and of its first and second gradients,
-on plain tensors.
+"""The fused convolution on a GPU: launches the generated Triton kernels on plain tensors.
 
 Products and sums are in float32 (float64 for float64 inputs) and no tensor core takes part, so no
 TF32 either.
@@ -22,6 +21,7 @@ from equivbench.errors import FailedError
 from equivbench.kernels.fused.coupling import couplings
 from equivbench.kernels.fused.triton_source import (
     INPUTS,
+    Accumulate,
     TritonKernelKind,
     TritonRequest,
     parts,
@@ -35,134 +35,64 @@ BLOCK = 64
 """Most channels of a program: two for each lane of its warp, read eight bytes at once."""
 
 
-def launch_forward(
-    operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
-) -> Tensor:
-    """The convolution: [nodes, target_size]."""
-    inputs = _checked(operation, x, harmonics, weights, edge_index)
-    return _centres(operation, inputs, {}, edge_index)
-
-
-def launch_backward(
+def launch(
     operation: Convolution,
     needs: Sequence[bool],
-    grad: Tensor,
-    x: Tensor,
-    harmonics: Tensor,
-    weights: Tensor,
-    edge_index: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of <grad, convolution> by x, harmonics and weights in one kernel; empty [0]
-    where ``needs`` is False.
-
-    ``grad`` [nodes, target_size].
-    """
-    inputs = _checked(operation, x, harmonics, weights, edge_index)
-    return _neighbours(operation, needs, grad, inputs, {}, edge_index)
-
-
-def launch_double_backward(
-    operation: Convolution,
-    needs: Sequence[bool],
-    cotangents: Sequence[Tensor | None],
-    grad: Tensor,
+    grad: Tensor | None,
+    tangents: Sequence[Tensor | None],
     x: Tensor,
     harmonics: Tensor,
     weights: Tensor,
     edge_index: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of the sum over inputs of <cotangent, gradient by it>, by grad, x, harmonics
-    and weights, in two kernels.
-
-    ``cotangents`` of the gradients by x, harmonics and weights, shaped as these, or None; empty [0]
-    where ``needs`` is False.
-    """
-    inputs = _checked(operation, x, harmonics, weights, edge_index)
-    tangents = {
-        name: given for name, given in zip(INPUTS, cotangents, strict=True) if given is not None
+    """The operator of :mod:`equivbench.kernels.fused.convolution`, in a kernel for the derivative
+    by grad and another for the others."""
+    given = {
+        name: one.contiguous()
+        for name, one in zip(INPUTS, tangents, strict=True)
+        if one is not None
     }
-    if not tangents:
-        zeros = [
-            torch.zeros_like(one) if need else x.new_empty(0)
-            for need, one in zip(needs, (grad, *inputs.values()), strict=True)
-        ]
-        return zeros[0], zeros[1], zeros[2], zeros[3]
-    by_grad = _centres(operation, inputs, tangents, edge_index) if needs[0] else x.new_empty(0)
-    return by_grad, *_neighbours(operation, needs[1:], grad, inputs, tangents, edge_index)
-
-
-def _centres(
-    operation: Convolution,
-    inputs: Mapping[str, Tensor],
-    tangents: Mapping[str, Tensor],
-    edge_index: Tensor,
-) -> Tensor:
-    x = inputs["x"]
-    output = x.new_empty(x.shape[0], operation.target_size)
-    request = _request(operation, "centres", tangents, frozenset(), x.dtype)
-    _launch(request, [*_pointers(inputs, tangents), output], edge_index, CENTRE, x.shape[0])
-    return output
-
-
-def _neighbours(
-    operation: Convolution,
-    needs: Sequence[bool],
-    grad: Tensor,
-    inputs: Mapping[str, Tensor],
-    tangents: Mapping[str, Tensor],
-    edge_index: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    x, harmonics, weights = inputs["x"], inputs["harmonics"], inputs["weights"]
-    wanted = frozenset(name for name, need in zip(INPUTS, needs, strict=True) if need)
-    request = _request(operation, "neighbours", tangents, wanted, x.dtype)
-    made: dict[str, Tensor] = {}
-    if "x" in wanted:
-        every_degree = len({path.source for path in operation.paths}) == len(operation.channels)
-        made["x"] = torch.empty_like(x) if every_degree else torch.zeros_like(x)
-    if "harmonics" in wanted:
-        # Every part writes a share of its own, so that their sum has one order.
-        new = torch.empty if _every_harmonic(operation) else torch.zeros
-        shape = (harmonics.shape[0], len(parts(operation, request.block)), harmonics.shape[1])
-        made["harmonics"] = new(shape, dtype=getattr(torch, request.accumulate), device=x.device)
-    if "weights" in wanted:
-        made["weights"] = torch.empty_like(weights)
-    if wanted:
-        pointers = [grad.contiguous(), *_pointers(inputs, tangents), *made.values()]
-        _launch(request, pointers, edge_index, NEIGHBOUR, x.shape[0])
-    if "harmonics" in wanted:
-        made["harmonics"] = made["harmonics"].sum(1).to(harmonics.dtype)
-    empty = x.new_empty(0)
-    return made.get("x", empty), made.get("harmonics", empty), made.get("weights", empty)
-
-
-def _checked(
-    operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
-) -> dict[str, Tensor]:
-    """The inputs, contiguous; raises ``ValueError`` for other shapes, since a kernel would read
-    past the end."""
-    operation.check_shapes(x, harmonics, weights, edge_index)
-    return {
-        "x": x.contiguous(),
-        "harmonics": harmonics.contiguous(),
-        "weights": weights.contiguous(),
-    }
-
-
-def _pointers(inputs: Mapping[str, Tensor], tangents: Mapping[str, Tensor]) -> list[Tensor]:
-    return [*inputs.values(), *(tensor.contiguous() for tensor in tangents.values())]
-
-
-def _request(
-    operation: Convolution,
-    kind: TritonKernelKind,
-    tangents: Mapping[str, Tensor],
-    wanted: frozenset[str],
-    dtype: torch.dtype,
-) -> TritonRequest:
+    pointers = [x.contiguous(), harmonics.contiguous(), weights.contiguous(), *given.values()]
     # A power of two, as Triton wants it, and no more than there are.
     block = min(BLOCK, 1 << (max(operation.channels) - 1).bit_length())
-    accumulate = "float64" if dtype == torch.float64 else "float32"
-    return TritonRequest(operation, kind, frozenset(tangents), wanted, accumulate, block)  # type: ignore[arg-type]
+    sums = torch.float64 if x.dtype == torch.float64 else torch.float32
+    count = len(parts(operation, block))
+
+    def run(kind: TritonKernelKind, row: int, made: Mapping[str, Tensor], *tensors: Tensor) -> None:
+        accumulate: Accumulate = "float64" if sums == torch.float64 else "float32"
+        request = TritonRequest(
+            operation, kind, frozenset(given), frozenset(made), accumulate, block
+        )
+        if programs := x.shape[0] * count:
+            ends = groups(edge_index, row, x.shape[0])
+            # Triton launches on the current device, whatever the tensors are on. Products and sums
+            # are fused: more accurate, and no longer Triton's default from 3.10 on.
+            with torch.cuda.device_of(edge_index):  # type: ignore[no-untyped-call]
+                kernel(request)[(programs,)](
+                    *tensors, *made.values(), *ends, num_warps=1, enable_fp_fusion=True
+                )
+
+    empty = x.new_empty(0)
+    by_grad = x.new_empty(x.shape[0], operation.target_size) if needs[0] else empty
+    if needs[0]:
+        run("centres", CENTRE, {}, *pointers, by_grad)
+    made: dict[str, Tensor] = {}
+    if needs[1]:
+        every_degree = len({path.source for path in operation.paths}) == len(operation.channels)
+        made["x"] = torch.empty_like(pointers[0]) if every_degree else torch.zeros_like(pointers[0])
+    if needs[2]:
+        # Every part writes a share of its own, so that their sum has one order.
+        new = torch.empty if _every_harmonic(operation) else torch.zeros
+        shape = (harmonics.shape[0], count, harmonics.shape[1])
+        made["harmonics"] = new(shape, dtype=sums, device=x.device)
+    if needs[3]:
+        made["weights"] = torch.empty_like(pointers[2])
+    if made:
+        assert grad is not None
+        run("neighbours", NEIGHBOUR, made, grad.contiguous(), *pointers)
+    if needs[2]:
+        made["harmonics"] = made["harmonics"].sum(1).to(harmonics.dtype)
+    return by_grad, *(made.get(name, empty) for name in INPUTS)
 
 
 @lru_cache(maxsize=64)
@@ -175,18 +105,6 @@ def _every_harmonic(operation: Convolution) -> bool:
             k for _, _, slot in path.entries for k, _ in found.slots[slot]
         )
     return all(len(rows) == (operation.edge_lmax + 1) ** 2 for rows in read.values())
-
-
-def _launch(
-    request: TritonRequest, pointers: Sequence[Tensor], edge_index: Tensor, row: int, nodes: int
-) -> None:
-    programs = nodes * len(parts(request.operation, request.block))
-    if programs:
-        made = groups(edge_index, row, nodes)
-        # Triton launches on the current device, whatever the tensors are on. Products and sums are
-        # fused: more accurate, and no longer Triton's default from 3.10 on.
-        with torch.cuda.device_of(edge_index):  # type: ignore[no-untyped-call]
-            kernel(request)[(programs,)](*pointers, *made, num_warps=1, enable_fp_fusion=True)
 
 
 @lru_cache(maxsize=256)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
-from equivbench.kernels.backend import Kernel, UnsupportedError
+from equivbench.kernels.backend import Kernel, TableBackend
 from equivbench.kernels.backends.plain import attention, grids, irreps
 from equivbench.kernels.backends.plain.convolution import convolution_kernel
 from equivbench.kernels.backends.plain.so2 import so2_kernel
@@ -18,7 +16,6 @@ from equivbench.kernels.operations import (
     InvariantPointAttention,
     Linear,
     NeighbourSearch,
-    Operation,
     PairBiasAttention,
     RadialBasis,
     SO2Convolution,
@@ -37,35 +34,20 @@ def neighbour_kernel(
     )
 
 
-_KERNELS: dict[type[Operation], Callable[..., Kernel]] = {
-    Convolution: convolution_kernel,
-    SphericalHarmonics: irreps.harmonics_kernel,
-    Linear: irreps.linear_kernel,
-    RadialBasis: irreps.radial_kernel,
-    NeighbourSearch: neighbour_kernel,
-    EdgeProduct: irreps.edge_product_kernel,
-    SO2Convolution: so2_kernel,
-    PairBiasAttention: attention.pair_bias_kernel,
-    InvariantPointAttention: attention.point_kernel,
-    SteerableConvolution: grids.steerable_kernel,
-    CubeConvolution: grids.cube_kernel,
-}
-
-
-class PlainTorch:
+class PlainTorch(TableBackend):
     """Runs wherever torch does."""
 
-    def missing(self, device: torch.device) -> str | None:
-        """Never missing."""
-        return None
-
-    def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
-        """``operation`` in plain torch; raises ``UnsupportedError`` for one it does not know, such
-        as a plug-in's."""
-        make = _KERNELS.get(type(operation))
-        if make is None:
-            raise UnsupportedError(
-                f"backend 'torch' does not do {operation.name!r};"
-                " choose another backend with --backend"
-            )
-        return make(operation, dtype=dtype, device=device)
+    name = "torch"
+    kernels = (
+        (Convolution, convolution_kernel),
+        (SphericalHarmonics, irreps.harmonics_kernel),
+        (Linear, irreps.linear_kernel),
+        (RadialBasis, irreps.radial_kernel),
+        (NeighbourSearch, neighbour_kernel),
+        (EdgeProduct, irreps.edge_product_kernel),
+        (SO2Convolution, so2_kernel),
+        (PairBiasAttention, attention.pair_bias_kernel),
+        (InvariantPointAttention, attention.point_kernel),
+        (SteerableConvolution, grids.steerable_kernel),
+        (CubeConvolution, grids.cube_kernel),
+    )
