@@ -25,14 +25,9 @@ class UnsupportedError(EquivbenchError):
     exit_code = 2
 
 
-def unchanged(inputs: Tensors) -> Tensors:
-    """The inputs as they are."""
-    return inputs
-
-
-def as_is(output: Tensor) -> Tensor:
-    """The output as it is."""
-    return output
+def as_is(given: Any) -> Any:
+    """Inputs or an output in a layout that is the stated one."""
+    return given
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Kernel:
     method: str
     """What really runs, such as ``inductor`` or ``cuequivariance uniform_1d``; a fallback is an
     error, never a method."""
-    adapt: Callable[[Tensors], Tensors] = unchanged
+    adapt: Callable[[Tensors], Tensors] = as_is
     restore: Callable[[Tensor], Tensor] = as_is
     compiles: bool = False
     """Whether the first calls compile; they are timed apart."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,16 +19,11 @@ class WrongKernelError(FailedError):
     one and by how much."""
 
 
-@dataclass(frozen=True)
-class Tolerance:
+class Tolerance(NamedTuple):
     """Largest relative error that rounding explains."""
 
     output: float
     derivatives: float
-
-    def of(self, result: str) -> float:
-        """For the result called ``result`` (:data:`equivbench.kernels.problem.Results`)."""
-        return self.output if result == "output" else self.derivatives
 
 
 # Sums of some tens of neighbours and some thousands of edges, in any order: measured errors are a
@@ -90,14 +85,11 @@ def check(found: Results, expected: Mapping[str, Tensor], dtype: torch.dtype) ->
     errors: dict[str, float] = {}
     # The last result is the one that asynchronous work would finish last.
     for name in reversed(list(expected)):
-        errors[name] = _error(name, found.get(name), expected[name], dtype)
-        if not errors[name] <= allowed.of(name):
-            off = (
-                "not finite"
-                if math.isinf(errors[name])
-                else f"off by {errors[name]:.2g} of its size"
-            )
-            raise WrongKernelError(f"{name} is {off} (allowed: {allowed.of(name):.0e})")
+        errors[name] = error = _error(name, found.get(name), expected[name], dtype)
+        most = allowed.output if name == "output" else allowed.derivatives
+        if not error <= most:
+            off = "not finite" if math.isinf(error) else f"off by {error:.2g} of its size"
+            raise WrongKernelError(f"{name} is {off} (allowed: {most:.0e})")
     return {name: errors[name] for name in expected}
 
 
@@ -109,15 +101,12 @@ def _error(name: str, result: Tensor | None, expected: Tensor, dtype: torch.dtyp
     if type(result) is not Tensor:
         raise not_plain(name, result)
     wanted = dtype if expected.is_floating_point() else expected.dtype
-    if (
-        result.shape != expected.shape
-        or result.dtype != wanted
-        or result.device.type != expected.device.type
-    ):
-        kind = f"{list(result.shape)} {result.dtype} on {result.device.type}"
-        raise WrongKernelError(
-            f"{name} is {kind}, not {list(expected.shape)} {wanted} on {expected.device.type}"
-        )
+    kind, right = (
+        f"{list(one.shape)} {kept} on {one.device.type}"
+        for one, kept in ((result, result.dtype), (expected, wanted))
+    )
+    if kind != right:
+        raise WrongKernelError(f"{name} is {kind}, not {right}")
     return relative_error(result.detach(), expected)
 
 

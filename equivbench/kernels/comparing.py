@@ -7,18 +7,19 @@ import datetime
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cache, partial
+from typing import Any, Literal
 
 import torch
 
-from equivbench.environment import environment, git_state, package_versions
+from equivbench.environment import environment, git_state, nvml_reader, package_versions
 from equivbench.errors import EquivbenchError
 from equivbench.kernels.backend import UnsupportedError
 from equivbench.kernels.checking import WrongKernelError
-from equivbench.kernels.gpu_state import GpuState, reader, summary
-from equivbench.kernels.measuring import AbsentError, Prepared, build
+from equivbench.kernels.gpu_state import GpuState, gpu_state, summary
+from equivbench.kernels.measuring import AbsentError, Prepared, prepare
 from equivbench.kernels.operations import Case, costs
-from equivbench.kernels.problem import KernelProblem, pose
+from equivbench.kernels.problem import pose
 from equivbench.kernels.timing import copy_bandwidth
 from equivbench.records.line_files import MODES, KernelSamples, Mode
 from equivbench.registry import KERNEL_BACKENDS
@@ -96,25 +97,22 @@ def comparisons(
     """
     bandwidth = 0.0
     for case in cases:
-        problem: KernelProblem | None = None
         wanted = [mode for mode in MODES if mode in modes and MODES.index(mode) <= case.derivatives]
+        options: Any = {"dtype": plan.dtype, "device": plan.device, "seed": plan.seed}
+        posed = cache(partial(pose, case, (wanted or MODES)[-1], **options))
         for mode in wanted:
             result = BackendComparison(case, mode)
             prepared = []
             for name in backends:
                 said(f"{case.name} {mode}: {name}")
                 try:
-                    built = build(case, mode, name, dtype=plan.dtype, device=plan.device)
-                    if problem is None:
-                        problem = pose(
-                            case, wanted[-1], dtype=plan.dtype, device=plan.device, seed=plan.seed
-                        )
-                        # The best of all tries: a floor is what the machine can do, and noise only
-                        # lowers it.
-                        bandwidth = max(bandwidth, copy_bandwidth(plan.device))
-                    prepared.append(Prepared(problem, mode, built))
+                    prepared.append(prepare(case, mode, name, **options, posed=posed))
                 except EquivbenchError as error:
                     result.refusals.append(_refusal(case, mode, name, error))
+            if prepared and (mode == wanted[0] or not bandwidth):
+                # The best of all tries: a floor is what the machine can do, and noise only lowers
+                # it.
+                bandwidth = max(bandwidth, copy_bandwidth(plan.device))
             _race(prepared, plan, result, bandwidth)
             yield result
             if result.interrupted:
@@ -128,27 +126,7 @@ def comparisons(
 def order(number: int, round_number: int) -> list[int]:
     """In which order ``number`` sides are timed in a round: forwards, then backwards, so that a
     drift cancels (ABBA)."""
-    forwards = list(range(number))
-    return forwards if round_number % 2 == 0 else forwards[::-1]
-
-
-@dataclass
-class _Side:
-    """One backend's part of a comparison."""
-
-    prepared: Prepared
-    seconds: list[float] = field(default_factory=list)
-    """A call's, of each round."""
-    states: list[tuple[GpuState, GpuState]] = field(default_factory=list)
-    """Of the GPU, before and after each round."""
-    refused: bool = False
-
-    def time_round(self, seconds: float, state: Callable[[], GpuState] | str) -> None:
-        """Time one round; ``state`` reads the GPU's clocks or says why there are none."""
-        before = None if isinstance(state, str) else state()
-        self.seconds.append(self.prepared.round(seconds))
-        if before is not None and not isinstance(state, str):
-            self.states.append((before, state()))
+    return list(range(number))[:: 1 if round_number % 2 == 0 else -1]
 
 
 def _race(
@@ -156,30 +134,33 @@ def _race(
 ) -> None:
     """Fill ``result`` with the samples of ``prepared``; one that turns out wrong or fails is
     refused, the others go on."""
-    state = reader(plan.device)
-    sides = [_Side(one) for one in prepared]
+    read = nvml_reader(str(plan.device), gpu_state, "clocks") if plan.device.type == "cuda" else ""
+    seconds: dict[Prepared, list[float]] = {one: [] for one in prepared}
+    states: dict[Prepared, list[GpuState]] = {one: [] for one in prepared}
     try:
         for number in range(plan.rounds):
-            for place in order(len(sides), number):
-                side = sides[place]
-                if side.refused:
+            for one in [prepared[place] for place in order(len(prepared), number)]:
+                if one not in seconds:
                     continue
+                before = None if isinstance(read, str) else read()
                 try:
-                    side.time_round(plan.seconds, state)
+                    seconds[one].append(one.round(plan.seconds))
                 except EquivbenchError as error:
-                    side.refused = True
-                    name = side.prepared.backend
-                    result.refusals.append(_refusal(result.case, result.mode, name, error))
+                    del seconds[one]
+                    result.refusals.append(_refusal(result.case, result.mode, one.backend, error))
+                    continue
+                if before is not None and not isinstance(read, str):
+                    states[one] += [before, read()]
     except KeyboardInterrupt:
         result.interrupted = True
-        if not any(side.seconds for side in sides):
+        if not any(seconds.values()):
             raise
-    for side in sides:
-        if side.seconds and not side.refused:
-            what = summary(side.states)
-            if isinstance(state, str) and plan.device.type == "cuda":
-                what = {"unknown": state}
-            result.samples.append(_samples(side.prepared, side.seconds, what, plan, bandwidth))
+    for one, rounds in seconds.items():
+        if rounds:
+            state: dict[str, float | str] = (
+                {"unknown": read} if read and isinstance(read, str) else summary(states[one])
+            )
+            result.samples.append(_samples(one, rounds, state, plan, bandwidth))
 
 
 def _samples(
@@ -189,8 +170,7 @@ def _samples(
     plan: BackendPlan,
     bandwidth: float,
 ) -> KernelSamples:
-    threads = torch.get_num_threads()
-    where = environment(str(plan.device), threads)
+    where = environment(str(plan.device), torch.get_num_threads())
     # Modules, not distributions, but most share their name up to the dash.
     needs = tuple(
         module.partition(".")[0].replace("_", "-")

@@ -3,13 +3,9 @@ to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import torch
-
-from equivbench.environment import nvml_reader
 
 _HARMLESS = ("GpuIdle", "ApplicationsClocksSetting", "None")
 """Reasons for a low clock that are no throttling: nothing to do, or set so by the user."""
@@ -28,21 +24,11 @@ class GpuState:
     """NVML's names of what holds the clocks down, such as ``SwPowerCap``; empty if nothing does."""
 
 
-def reader(device: torch.device) -> Callable[[], GpuState] | str:
-    """What reads the state of ``device``, or why there is nothing to read."""
-    if device.type != "cuda":
-        return "no clocks are read on a CPU"
-    return nvml_reader(str(device), read, "clocks")
-
-
-def read(nvml: Any, handle: Any) -> GpuState:
+def gpu_state(nvml: Any, handle: Any) -> GpuState:
     """The state of the board ``handle`` by ``nvml``, the module ``pynvml``."""
     bits = int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
-    known = {
-        name.removeprefix(_PREFIX): int(getattr(nvml, name))
-        for name in dir(nvml)
-        if name.startswith(_PREFIX)
-    }
+    names = [name for name in dir(nvml) if name.startswith(_PREFIX)]
+    known = {name.removeprefix(_PREFIX): int(getattr(nvml, name)) for name in names}
     reasons = {
         name
         for name, bit in known.items()
@@ -57,24 +43,25 @@ def read(nvml: Any, handle: Any) -> GpuState:
     )
 
 
-def summary(rounds: Sequence[tuple[GpuState, GpuState]]) -> dict[str, float | str]:
-    """What a sample file says of the states before and after each of the ``rounds``; throttled ones
-    are counted, not dropped."""
-    if not rounds:
+def summary(states: Sequence[GpuState]) -> dict[str, float | str]:
+    """What a sample file says of the ``states`` before and after each round, in turn; throttled
+    rounds are counted, not dropped."""
+    if not states:
         return {}
-    first, last = rounds[0][0], rounds[-1][1]
-    reasons = sorted({reason for pair in rounds for state in pair for reason in state.throttled_by})
+    first, last = states[0], states[-1]
+    reasons = sorted({reason for state in states for reason in state.throttled_by})
+    rounds = zip(states[::2], states[1::2], strict=True)
     return {
         "sm_clock_mhz_before": first.sm_clock_mhz,
         "sm_clock_mhz_after": last.sm_clock_mhz,
-        "sm_clock_mhz_least": min(state.sm_clock_mhz for pair in rounds for state in pair),
+        "sm_clock_mhz_least": min(state.sm_clock_mhz for state in states),
         "memory_clock_mhz_before": first.memory_clock_mhz,
         "memory_clock_mhz_after": last.memory_clock_mhz,
         "temperature_celsius_before": first.temperature_celsius,
         "temperature_celsius_after": last.temperature_celsius,
         "power_watts_after": last.power_watts,
         "throttled_rounds": float(
-            sum(any(state.throttled_by for state in pair) for pair in rounds)
+            sum(bool(before.throttled_by or after.throttled_by) for before, after in rounds)
         ),
         "throttled_by": ", ".join(reasons) or "nothing",
     }

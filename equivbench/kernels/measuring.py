@@ -8,8 +8,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -20,7 +19,7 @@ from equivbench.kernels.checking import WrongKernelError, tolerance
 from equivbench.kernels.operands import Operands, Slot
 from equivbench.kernels.operations import Case
 from equivbench.kernels.problem import KernelProblem, Results, pose
-from equivbench.kernels.timing import Timer, cache_bytes, timer
+from equivbench.kernels.timing import Timer, cache_bytes
 from equivbench.records.line_files import MODES, Mode
 from equivbench.registry import KERNEL_BACKENDS
 
@@ -44,36 +43,6 @@ def why_absent(backend_name: str, device: torch.device) -> str | None:
     )
 
 
-@dataclass(frozen=True)
-class Built:
-    """A backend's kernel for a case, of which nothing has run yet."""
-
-    backend: str
-    kernel: Kernel
-    seconds: float
-    """What building it took."""
-
-
-def build(
-    case: Case, mode: Mode, backend_name: str, *, dtype: torch.dtype, device: torch.device
-) -> Built:
-    """The kernel of ``case`` on the backend called ``backend_name``, to be differentiated as
-    ``mode`` does.
-
-    Raises ``UsageError`` for an unknown backend, ``AbsentError`` for one that is not here,
-    ``UnsupportedError`` for what it does not do and ``FailedError`` if it raises anything else.
-    """
-    with _told(backend_name, case, mode):
-        begin = time.perf_counter()
-        reason = why_absent(backend_name, device)
-        if reason is not None:
-            raise AbsentError(f"kernel backend {backend_name} is absent: {reason}")
-        kernel = backend(backend_name).build(case.operation, dtype=dtype, device=device)
-        if MODES.index(mode) > kernel.max_derivatives:
-            raise UnsupportedError(f"{backend_name} does not support {mode} of {case.name}")
-        return Built(backend_name, kernel, time.perf_counter() - begin)
-
-
 def prepare(
     case: Case,
     mode: Mode,
@@ -82,6 +51,7 @@ def prepare(
     dtype: torch.dtype = torch.float32,
     device: torch.device = torch.device("cpu"),  # noqa: B008  immutable
     seed: int = 0,
+    posed: Callable[[], KernelProblem] | None = None,
 ) -> Prepared:
     """Build the kernel of ``case``, check it against the float64 reference and warm it up.
 
@@ -95,6 +65,9 @@ def prepare(
         Of the inputs.
     seed
         Of the random inputs.
+    posed
+        The problem where it is shared: of this mode or a higher one. It is called once the kernel
+        is built.
 
     Returns
     -------
@@ -114,8 +87,17 @@ def prepare(
     FailedError
         The kernel itself raises anything.
     """
-    built = build(case, mode, backend_name, dtype=dtype, device=device)
-    return Prepared(pose(case, mode, dtype=dtype, device=device, seed=seed), mode, built)
+    with _told(backend_name, case, mode):
+        begin = time.perf_counter()
+        reason = why_absent(backend_name, device)
+        if reason is not None:
+            raise AbsentError(f"kernel backend {backend_name} is absent: {reason}")
+        kernel = backend(backend_name).build(case.operation, dtype=dtype, device=device)
+        if MODES.index(mode) > kernel.max_derivatives:
+            raise UnsupportedError(f"{backend_name} does not support {mode} of {case.name}")
+        seconds = time.perf_counter() - begin
+    problem = posed() if posed else pose(case, mode, dtype=dtype, device=device, seed=seed)
+    return Prepared(problem, mode, backend_name, kernel, seconds)
 
 
 class Prepared:
@@ -127,27 +109,28 @@ class Prepared:
     """
 
     def __init__(
-        self, problem: KernelProblem, mode: Mode, built: Built, *, clock: Timer | None = None
+        self, problem: KernelProblem, mode: Mode, backend_name: str, kernel: Kernel, built: float
     ) -> None:
         tolerance(problem.dtype)
         self.problem, self.case, self.mode = problem, problem.case, mode
-        self.backend, self.method = built.backend, built.kernel.method
-        self._clock = clock or timer(problem.device)
-        self._calls = 1
+        self.backend, self.method = backend_name, kernel.method
+        self._clock = Timer(problem.device)
+        self.calls = 1
+        """Calls of a sample of 10 ms or more, as far as is known."""
         self._last: tuple[Slot, Results] | None = None
         self.errors: dict[str, float] = {}
         """Largest relative error of each result so far
         (:func:`equivbench.kernels.checking.relative_error`)."""
         self.compile_seconds = 0.0
-        """What building and the first calls took more than later calls; 0 for a kernel that does
-        not compile."""
+        """What building (``built`` seconds) and the first calls took more than later calls; 0 for a
+        kernel that does not compile."""
         with self._told():
-            first = self._first_calls(built.kernel)
-            self._check_strided(built.kernel)
-            warm = min(self._sample()[0] for _ in range(_WARM_UP_CALLS))
-            self._calls = max(1, math.ceil(SAMPLE / warm)) if warm > 0 else 1
-            if built.kernel.compiles:
-                self.compile_seconds = max(0.0, built.seconds + first - warm)
+            first = self._first_calls(kernel)
+            self._check_strided(kernel)
+            warm = min(self._sample() for _ in range(_WARM_UP_CALLS))
+            self.calls = max(1, math.ceil(SAMPLE / warm)) if warm > 0 else 1
+            if kernel.compiles:
+                self.compile_seconds = max(0.0, built + first - warm)
 
     def _first_calls(self, kernel: Kernel) -> float:
         """Check three calls: one, the same memory with other numbers, other memory. Seconds until
@@ -190,23 +173,18 @@ class Prepared:
         of the last one are checked. Raises ``WrongKernelError`` and ``FailedError`` as
         :func:`prepare`.
         """
+        samples: list[float] = []
+        spent = 0.0
         with self._told():
-            samples: list[float] = []
-            spent = 0.0
             while not samples or spent < seconds:
-                taken, calls = self._sample()
+                calls, taken = self.calls, self._sample()
                 spent += taken
                 if taken >= SAMPLE:
                     samples.append(taken / calls)
                 else:
                     self._lengthen(taken)
-            self._verify()
-            return self._clock.reduce(samples)
-
-    @property
-    def calls(self) -> int:
-        """Calls of a sample of 10 ms or more, as far as is known."""
-        return self._calls
+        self.verify()
+        return self._clock.reduce(samples)
 
     def once(self) -> None:
         """One call, on the next arguments of the rotation, for a clock of the caller's;
@@ -216,19 +194,15 @@ class Prepared:
 
     def verify(self) -> None:
         """Check the last call, where that is still to do; raises as :meth:`round`."""
-        with self._told():
-            self._verify()
+        last, self._last = self._last, None
+        if last is not None:
+            with self._told():
+                self._accept(*last)
 
-    def _verify(self) -> None:
-        if self._last is not None:
-            last, self._last = self._last, None
-            self._accept(*last)
-
-    def _sample(self) -> tuple[float, int]:
-        """Seconds of ``_calls`` calls, and their number; no slot is visited twice without having
-        been filled anew."""
+    def _sample(self) -> float:
+        """Seconds of ``calls`` calls; no slot is visited twice without having been filled anew."""
         self._settle()
-        seconds, left = 0.0, self._calls
+        seconds, left = 0.0, self.calls
         while left:
             slots = self._operands.take(left)
             left -= len(slots)
@@ -242,10 +216,10 @@ class Prepared:
             seconds += self._clock.seconds(work)
             self._last = slots[-1], results
             for slot in slots[:-1]:
-                self._operands.turn(slot)
+                self._operands.turn(slot, {})
             if left:
                 self._settle()
-        return seconds, self._calls
+        return seconds
 
     def _settle(self) -> None:
         """Turn the slot of the last call, if that is still to do."""
@@ -255,20 +229,17 @@ class Prepared:
 
     def _lengthen(self, taken: float) -> None:
         """More calls a sample, after one of ``taken`` seconds was too short."""
-        if taken <= 0.0 and self._calls >= _ENOUGH_CALLS:
+        if taken <= 0.0 and self.calls >= _ENOUGH_CALLS:
             raise FailedError(
-                f"{self._calls} calls take no time by the clock of {self.problem.device};"
+                f"{self.calls} calls take no time by the clock of {self.problem.device};"
                 " it is broken"
             )
-        self._calls = (
-            math.ceil(self._calls * (min(100.0, 1.2 * SAMPLE / taken) if taken > 0.0 else 100.0))
-            + 1
-        )
+        factor = min(100.0, 1.2 * SAMPLE / taken) if taken > 0.0 else 100.0
+        self.calls = math.ceil(self.calls * factor) + 1
 
     def _accept(self, slot: Slot, results: Results) -> None:
         """Check a call's results and arguments, and turn its slot."""
         errors = self._operands.check(slot, results)
-        self._operands.check_untouched(slot)
         self._operands.turn(slot, results)
         self.errors = {
             name: max(error, self.errors.get(name, 0.0)) for name, error in errors.items()

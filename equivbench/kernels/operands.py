@@ -4,22 +4,15 @@ in the stated layout."""
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from equivbench.kernels.backend import Kernel, as_is, unchanged
+from equivbench.kernels.backend import Kernel, Tensors, as_is
 from equivbench.kernels.checking import WrongKernelError, check, not_plain, poison
-from equivbench.kernels.problem import (
-    COTANGENT,
-    Arguments,
-    KernelProblem,
-    Results,
-    evaluate,
-    names,
-)
-from equivbench.records.line_files import Mode
+from equivbench.kernels.problem import COTANGENT, Arguments, KernelProblem, Results, evaluate
+from equivbench.records.line_files import MODES, Mode
 
 _MOST_SLOTS = 4096
 """More copies than that cost more time to make than the smallest kernels take."""
@@ -29,85 +22,71 @@ class _Original:
     """One instance of the problem in the kernel's layout, and the way back."""
 
     def __init__(self, kernel: Kernel, problem: KernelProblem, mode: Mode, number: int) -> None:
-        self.instance = problem.instances[number]
-        self.kernel = kernel
-        given = self.instance.arguments
-        by = problem.case.operation.differentiable
+        instance, self.kernel = problem.instances[number], kernel
+        kinds = ("output", "gradient", "second")[: MODES.index(mode) + 1]
+        self.answers = {
+            name: one for name, one in instance.answers.items() if name.partition(" ")[0] in kinds
+        }
+        given = instance.arguments
+        self.by = problem.case.operation.differentiable
         self.stated = {
-            name: tensor.detach().requires_grad_(name in by)
+            name: tensor.detach().requires_grad_(name in self.by)
             for name, tensor in given.inputs.items()
         }
         self.graph = kernel.adapt(self.stated)
         """The kernel's inputs, still connected to the stated ones."""
-        self.by = by
-        self.differentiable = tuple(
-            name for name, tensor in self.graph.items() if tensor.requires_grad
-        )
+        self.differentiable = [name for name, one in self.graph.items() if one.requires_grad]
         inputs = {name: tensor.detach() for name, tensor in self.graph.items()}
-        cotangent, directions = given.cotangent, None
-        if mode != "forward" and kernel.restore is not as_is:
-            cotangent = self._adapted_cotangent(inputs)
+        self.arguments = Arguments(inputs)
+        if mode == "forward":
+            return
+        cotangent = given.cotangent
+        if kernel.restore is not as_is:
+            # The gradient by the kernel's output that comes of the stated one.
+            watched = {
+                name: one.clone().requires_grad_(name in self.differentiable)
+                for name, one in inputs.items()
+            }
+            output = kernel.run(watched).detach().requires_grad_()
+            cotangent = torch.autograd.grad(kernel.restore(output), output, cotangent)[0]
+        turned: Tensors = {}
         if mode == "double_backward":
-            assert given.directions is not None
             turned = kernel.adapt({**given.inputs, **given.directions})
-            directions = {name: turned[name].detach() for name in self.differentiable}
-        self.arguments = Arguments(inputs, None if mode == "forward" else cotangent, directions)
-
-    def _adapted_cotangent(self, inputs: dict[str, Tensor]) -> Tensor:
-        """The gradient by the kernel's output that comes of the stated one by ``restore``."""
-        watched = {
-            name: tensor.clone().requires_grad_(name in self.differentiable)
-            for name, tensor in inputs.items()
-        }
-        output = self.kernel.run(watched).detach().requires_grad_()
-        return torch.autograd.grad(
-            self.kernel.restore(output), output, self.instance.arguments.cotangent
-        )[0]
+        directions = {name: turned[name].detach() for name in self.differentiable if turned}
+        self.arguments = Arguments(inputs, cotangent, directions)
 
     def restored(self, results: Results) -> Results:
         """``results`` of the kernel as those of the operation."""
         for name, result in results.items():
             if result is not None and type(result) is not Tensor:
                 raise not_plain(name, result)
-        output = results["output"]
-        assert output is not None
-        stated: Results = {"output": self.kernel.restore(output.detach())}
-        if len(results) > 1:
-            stated |= self._pulled_back(results, "gradient")
-        if f"second {COTANGENT}" in results:
-            stated |= self._pulled_back(results, "second")
-            by_cotangent = results[f"second {COTANGENT}"]
-            stated[f"second {COTANGENT}"] = (
-                None if by_cotangent is None else self.kernel.restore(by_cotangent.detach())
-            )
+        stated: Results = {
+            name: None if result is None else self.kernel.restore(result.detach())
+            for name, result in results.items()
+            if name in ("output", f"second {COTANGENT}")
+        }
+        for kind in ("gradient", "second"):
+            found = [(name, results.get(f"{kind} {name}")) for name in self.differentiable]
+            # Derivatives by the kernel's inputs as derivatives by the stated ones.
+            connected = [(self.graph[name], one.detach()) for name, one in found if one is not None]
+            if connected:
+                pulled = torch.autograd.grad(
+                    [one for one, _ in connected],
+                    [self.stated[name] for name in self.by],
+                    [one for _, one in connected],
+                    retain_graph=True,
+                    allow_unused=True,
+                )
+                stated |= dict(zip((f"{kind} {name}" for name in self.by), pulled, strict=True))
         return stated
 
-    def _pulled_back(self, results: Results, kind: str) -> Results:
-        """Derivatives by the kernel's inputs as derivatives by the stated ones."""
-        found = {name: results[f"{kind} {name}"] for name in self.differentiable}
-        if self.kernel.adapt is unchanged:
-            return {f"{kind} {name}": result for name, result in found.items()}
-        connected = [
-            (self.graph[name], result.detach())
-            for name, result in found.items()
-            if result is not None
-        ]
-        if not connected:
-            return {f"{kind} {name}": None for name in self.by}
-        targets, gradients = zip(*connected, strict=True)
-        stated = [self.stated[name] for name in self.by]
-        pulled = torch.autograd.grad(
-            targets, stated, gradients, retain_graph=True, allow_unused=True
-        )
-        return {f"{kind} {name}": result for name, result in zip(self.by, pulled, strict=True)}
 
-
+@dataclass
 class Slot:
     """Memory of its own for one call's arguments; it holds one of the two originals."""
 
-    def __init__(self, arguments: Arguments, holds: int) -> None:
-        self.arguments = arguments
-        self.holds = holds
+    arguments: Arguments
+    holds: int
 
 
 class Operands:
@@ -120,20 +99,16 @@ class Operands:
     """
 
     def __init__(self, kernel: Kernel, problem: KernelProblem, mode: Mode, cache: int) -> None:
-        self.kernel, self.mode, self.problem = kernel, mode, problem
-        self._originals = (_Original(kernel, problem, mode, 0), _Original(kernel, problem, mode, 1))
-        first, second = (_named(original.arguments) for original in self._originals)
-        self._shared = frozenset(name for name in first if torch.equal(first[name], second[name]))
-        own = sum(
-            tensor.numel() * tensor.element_size()
-            for name, tensor in first.items()
-            if name not in self._shared
-        )
+        self.kernel, self.mode, self.dtype = kernel, mode, problem.dtype
+        self._originals = tuple(_Original(kernel, problem, mode, number) for number in (0, 1))
+        first, second = (original.arguments.named() for original in self._originals)
+        self._common = {
+            name: one.clone() for name, one in first.items() if torch.equal(one, second[name])
+        }
+        own = sum(one.nbytes for name, one in first.items() if name not in self._common)
         count = min(_MOST_SLOTS, max(2, -(-2 * cache // max(1, own))))
-        common = {name: first[name].clone() for name in self._shared}
-        self.slots = [Slot(self._copy(number % 2, common), number % 2) for number in range(count)]
+        self.slots = [self._slot(number % 2) for number in range(count)]
         self._order = itertools.cycle(self.slots)
-        self.expected = names(problem.case, mode)
 
     def take(self, count: int) -> list[Slot]:
         """The next slots of the rotation, each at most once."""
@@ -147,78 +122,43 @@ class Operands:
 
     def check(self, slot: Slot, results: Results) -> dict[str, float]:
         """Relative errors of ``results`` of a call on ``slot``; raises ``WrongKernelError`` where
-        they are too large."""
+        they are too large, and where the call has written into its arguments."""
         original = self._originals[slot.holds]
-        answers = {name: original.instance.answers[name] for name in self.expected}
-        return check(original.restored(results), answers, self.problem.dtype)
-
-    def check_untouched(self, slot: Slot) -> None:
-        """Raises ``WrongKernelError`` if a call has written into its arguments."""
-        original = _named(self._originals[slot.holds].arguments)
-        for name, tensor in _named(slot.arguments).items():
-            if not torch.equal(tensor, original[name]):
+        errors = check(original.restored(results), original.answers, self.dtype)
+        before = original.arguments.named()
+        for name, tensor in slot.arguments.named().items():
+            if not torch.equal(tensor, before[name]):
                 raise WrongKernelError(f"it writes into its argument {name}")
+        return errors
 
-    def turn(self, slot: Slot, results: Results | None = None) -> None:
+    def turn(self, slot: Slot, results: Results) -> None:
         """After a visit: poison ``results`` and fill ``slot`` with the other instance."""
-        if results is not None:
-            poison(results)
+        poison(results)
         slot.holds = 1 - slot.holds
-        original = _named(self._originals[slot.holds].arguments)
+        original = self._originals[slot.holds].arguments.named()
         with torch.no_grad():
-            for name, tensor in _named(slot.arguments).items():
-                if name not in self._shared:
+            for name, tensor in slot.arguments.named().items():
+                if name not in self._common:
                     tensor.copy_(original[name])
 
     def strided(self) -> Slot:
         """A slot that holds the first instance in memory with gaps: no tensor in it is
         contiguous."""
-        return Slot(self._copy(0, {}, _with_gaps), 0)
+        return self._slot(0, gaps=True)
 
-    def _copy(
-        self,
-        number: int,
-        common: dict[str, Tensor],
-        clone: Callable[[Tensor], Tensor] = torch.clone,
-    ) -> Arguments:
+    def _slot(self, number: int, *, gaps: bool = False) -> Slot:
         original = self._originals[number]
-        gradients = self.mode != "forward"
+        watched = [] if self.mode == "forward" else [*original.differentiable]
+        if self.mode == "double_backward":
+            watched.append(COTANGENT)
 
-        def copied(name: str, tensor: Tensor, differentiable: bool) -> Tensor:
-            return (
-                common[name]
-                if name in common
-                else clone(tensor).requires_grad_(differentiable and gradients)
-            )
+        def copied(name: str, one: Tensor) -> Tensor:
+            if gaps:
+                copy = one.new_empty((*one.shape, 2))[..., 0].copy_(one)
+            elif name in self._common:
+                return self._common[name]
+            else:
+                copy = one.clone()
+            return copy.requires_grad_(name in watched)
 
-        given = original.arguments
-        return Arguments(
-            {
-                name: copied(name, tensor, name in original.differentiable)
-                for name, tensor in given.inputs.items()
-            },
-            None
-            if given.cotangent is None
-            else copied(COTANGENT, given.cotangent, self.mode == "double_backward"),
-            None
-            if given.directions is None
-            else {
-                name: copied(f"direction {name}", tensor, False)
-                for name, tensor in given.directions.items()
-            },
-        )
-
-
-def _named(arguments: Arguments) -> dict[str, Tensor]:
-    """All tensors of ``arguments`` by name."""
-    found = dict(arguments.inputs)
-    if arguments.cotangent is not None:
-        found[COTANGENT] = arguments.cotangent
-    return found | {
-        f"direction {name}": tensor for name, tensor in (arguments.directions or {}).items()
-    }
-
-
-def _with_gaps(tensor: Tensor) -> Tensor:
-    """A copy of ``tensor`` whose numbers lie two apart."""
-    return tensor.new_empty((*tensor.shape, 2))[..., 0].copy_(tensor)
+        return Slot(original.arguments.changed(copied), number)

@@ -3,15 +3,15 @@ backend is held against, and what one call of a mode is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from equivbench.kernels.backend import Tensors, UnsupportedError
 from equivbench.kernels.operations import Case
-from equivbench.records.line_files import MODES, Mode
+from equivbench.records.line_files import Mode
 
 Results = dict[str, Tensor | None]
 """``output``; from ``backward`` on ``gradient NAME``; in ``double_backward`` also ``second NAME``
@@ -26,16 +26,30 @@ class Arguments:
     inputs: Tensors
     cotangent: Tensor | None = None
     """Of the output's shape: the gradient that arrives from above. Not needed by ``forward``."""
-    directions: Tensors | None = None
+    directions: Tensors = field(default_factory=dict)
     """For each differentiable input, of its shape: the gradient that arrives at its gradient. For
     ``double_backward`` only."""
+
+    def changed(self, change: Callable[[str, Tensor], Tensor]) -> Arguments:
+        """With ``change(name, tensor)`` in place of each tensor."""
+        return Arguments(
+            {name: change(name, one) for name, one in self.inputs.items()},
+            None if self.cotangent is None else change(COTANGENT, self.cotangent),
+            {name: change(f"direction {name}", one) for name, one in self.directions.items()},
+        )
+
+    def named(self) -> dict[str, Tensor]:
+        """All tensors by name."""
+        found: dict[str, Tensor] = {}
+        self.changed(found.setdefault)
+        return found
 
 
 def evaluate(
     run: Callable[[Tensors], Tensor],
     mode: Mode,
     arguments: Arguments,
-    differentiable: tuple[str, ...],
+    differentiable: Sequence[str],
 ) -> Results:
     """One call of ``run`` in ``mode``, by torch's autograd alone.
 
@@ -46,35 +60,29 @@ def evaluate(
         with torch.no_grad():
             return {"output": run(arguments.inputs)}
     output = run(arguments.inputs)
-    by = [arguments.inputs[name] for name in differentiable]
-    assert arguments.cotangent is not None
-    if not output.requires_grad:
-        return {"output": output, **{f"gradient {name}": None for name in differentiable}}
+    by, cotangent = [arguments.inputs[name] for name in differentiable], arguments.cotangent
+    assert cotangent is not None
     twice = mode == "double_backward"
-    gradients = torch.autograd.grad(
-        output, by, arguments.cotangent, create_graph=twice, allow_unused=True
-    )
+    gradients: Sequence[Tensor | None] = [None] * len(by)
+    if output.requires_grad:
+        gradients = torch.autograd.grad(
+            output, by, cotangent, create_graph=twice, allow_unused=True
+        )
     results: Results = {"output": output}
-    results |= {
-        f"gradient {name}": gradient
-        for name, gradient in zip(differentiable, gradients, strict=True)
-    }
+    results |= dict(zip((f"gradient {name}" for name in differentiable), gradients, strict=True))
     if not twice:
         return results
-    assert arguments.directions is not None
     connected = [
         (gradient, arguments.directions[name])
         for name, gradient in zip(differentiable, gradients, strict=True)
         if gradient is not None and gradient.requires_grad
     ]
-    names = [*differentiable, COTANGENT]
-    seconds: tuple[Tensor | None, ...] = (None,) * len(names)
+    seconds: Sequence[Tensor | None] = [None] * (len(by) + 1)
     if connected:
         targets, directions = zip(*connected, strict=True)
-        seconds = torch.autograd.grad(
-            targets, [*by, arguments.cotangent], directions, allow_unused=True
-        )
-    return results | {f"second {name}": second for name, second in zip(names, seconds, strict=True)}
+        seconds = torch.autograd.grad(targets, [*by, cotangent], directions, allow_unused=True)
+    names = (f"second {name}" for name in (*differentiable, COTANGENT))
+    return results | dict(zip(names, seconds, strict=True))
 
 
 _SECOND_SEED = 1_000_003
@@ -152,63 +160,38 @@ def pose(
     return KernelProblem(case, mode, dtype, device, instances)
 
 
-def names(case: Case, mode: Mode) -> tuple[str, ...]:
-    """What the results of ``mode`` are called in the stated layout."""
-    by = case.operation.differentiable
-    found = [
-        "output",
-        *(f"gradient {name}" for name in by),
-        *(f"second {name}" for name in (*by, COTANGENT)),
-    ]
-    return tuple(found[: (1, 1 + len(by), len(found))[MODES.index(mode)]])
-
-
 def _instance(case: Case, mode: Mode, inputs: dict[str, Tensor], seed: int) -> Instance:
-    exact = {
-        name: tensor.double() if tensor.is_floating_point() else tensor
-        for name, tensor in inputs.items()
-    }
-    function = case.operation.reference
-    if mode == "forward":
-        arguments = Arguments(inputs)
-        return Instance(arguments, {"output": function(**exact)})
-    dtype = inputs[case.operation.differentiable[0]].dtype
-    generator = torch.Generator().manual_seed(seed + 2 * _SECOND_SEED)
-
-    def drawn_like(tensor: Tensor) -> Tensor:
-        numbers = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-        return numbers.to(device=tensor.device, dtype=dtype)
-
-    with torch.no_grad():
-        cotangent = drawn_like(function(**exact))
+    by, function = case.operation.differentiable, case.operation.reference
     twice = mode == "double_backward"
-    directions = (
-        {name: drawn_like(inputs[name]) for name in case.operation.differentiable}
-        if twice
-        else None
-    )
-    by = {name: exact[name].requires_grad_() for name in case.operation.differentiable}
-    arguments = Arguments(
-        exact | by,
-        cotangent.double().requires_grad_(twice),
-        None
-        if directions is None
-        else {name: tensor.double() for name, tensor in directions.items()},
-    )
-    results = evaluate(
-        lambda given: function(**given), mode, arguments, case.operation.differentiable
-    )
+    arguments = Arguments(inputs)
+    if mode != "forward":
+        generator = torch.Generator().manual_seed(seed + 2 * _SECOND_SEED)
+
+        def drawn_like(tensor: Tensor) -> Tensor:
+            numbers = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+            return numbers.to(inputs[by[0]])
+
+        with torch.no_grad():
+            cotangent = drawn_like(function(**_exact(arguments).inputs))
+        directions = {name: drawn_like(inputs[name]) for name in by} if twice else {}
+        arguments = Arguments(inputs, cotangent, directions)
+    exact = _exact(arguments, (*by, COTANGENT) if twice else by)
+    results = evaluate(lambda given: function(**given), mode, exact, by)
+    named = exact.named()
     answers = {
-        name: torch.zeros_like(_like(name, arguments)) if result is None else result.detach()
-        for name, result in results.items()
+        # A derivative is of the shape of what it is taken by.
+        name: torch.zeros_like(named[name.partition(" ")[2]]) if one is None else one.detach()
+        for name, one in results.items()
     }
-    return Instance(Arguments(inputs, cotangent, directions), answers)
+    return Instance(arguments, answers)
 
 
-def _like(name: str, arguments: Arguments) -> Tensor:
-    """The argument that the derivative called ``name`` is taken by."""
-    by = name.split(maxsplit=1)[1]
-    if by == COTANGENT:
-        assert arguments.cotangent is not None
-        return arguments.cotangent
-    return arguments.inputs[by]
+def _exact(arguments: Arguments, watched: Sequence[str] = ()) -> Arguments:
+    """In float64; the ``watched`` ones require gradients."""
+    return arguments.changed(
+        lambda name, one: (
+            one.detach().double().requires_grad_(name in watched)
+            if one.is_floating_point()
+            else one
+        )
+    )

@@ -1,4 +1,4 @@
-"""Clocks for kernels, a CPU's own and device events on a GPU, and what their times are held
+"""The clock of kernels, a CPU's own and device events on a GPU, and what their times are held
 against: how fast memory is copied, and how large the cache is."""
 
 from __future__ import annotations
@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -21,46 +20,20 @@ bounds."""
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "": 1}
 
 
-@runtime_checkable
-class Timer(Protocol):
-    """Measures a piece of work and reduces the samples of a round."""
-
-    def seconds(self, work: Callable[[], None]) -> float:
-        """Run ``work`` and give the seconds until its results are there."""
-        ...
-
-    def reduce(self, samples: Sequence[float]) -> float:
-        """One number for a round's samples, of which there is at least one."""
-        ...
-
-
-class CpuTimer:
-    """The monotonic clock. A round is its least sample: on a CPU, noise only ever adds time."""
-
-    def seconds(self, work: Callable[[], None]) -> float:
-        """Seconds that ``work`` takes."""
-        begin = time.perf_counter()
-        work()
-        return time.perf_counter() - begin
-
-    def reduce(self, samples: Sequence[float]) -> float:
-        """The least."""
-        return min(samples)
-
-
-class CudaTimer:
-    """Events on the current stream, after all else on the device has ended. A round is the 10th
-    percentile of its samples.
-
-    A GPU's clock moves both ways, so the least sample is an outlier there.
-    """
+class Timer:
+    """The clock of a device: a CPU's monotonic one; on a GPU events on the current stream, after
+    all else on the device has ended."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
 
-    def seconds(self, work: Callable[[], None]) -> float:
-        """Seconds between two events around ``work``; gaps in which the device waits for the host
-        count."""
+    def seconds(self, work: Callable[[], object]) -> float:
+        """Run ``work`` and give the seconds until its results are there; gaps in which a GPU waits
+        for the host count."""
+        if self._device.type != "cuda":
+            start = time.perf_counter()
+            work()
+            return time.perf_counter() - start
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         stream = torch.cuda.current_stream(self._device)
         torch.cuda.synchronize(self._device)
@@ -71,13 +44,12 @@ class CudaTimer:
         return float(begin.elapsed_time(end)) / 1e3
 
     def reduce(self, samples: Sequence[float]) -> float:
-        """The 10th percentile: the sample below which a tenth of them lie."""
-        return sorted(samples)[len(samples) // 10]
+        """One number for a round's samples, of which there is at least one.
 
-
-def timer(device: torch.device) -> Timer:
-    """The clock of ``device``."""
-    return CudaTimer(device) if device.type == "cuda" else CpuTimer()
+        The least on a CPU, where noise only ever adds time. A GPU's clock moves both ways, so the
+        least is an outlier there: the sample below which a tenth of them lie.
+        """
+        return sorted(samples)[len(samples) // 10 if self._device.type == "cuda" else 0]
 
 
 def cache_bytes(
@@ -101,20 +73,16 @@ def copy_bandwidth(device: torch.device, *, clock: Timer | None = None) -> float
 
     Raises ``FailedError`` where the clock does not move.
     """
-    clock = clock or timer(device)
+    clock = clock or Timer(device)
     numbers = max(64 * 2**20, 4 * cache_bytes(device)) // 4
     source = torch.ones(numbers, device=device)
     target = torch.zeros_like(source)
     # The first writes map the memory.
     target.copy_(source)
-    seconds = min(clock.seconds(lambda: _copy(source, target)) for _ in range(5))
+    seconds = min(clock.seconds(lambda: target.copy_(source)) for _ in range(5))
     if seconds <= 0.0:
         raise FailedError(
             f"a copy of {4 * numbers} bytes took no time by the clock of {device};"
             " its bandwidth is not known"
         )
     return 2 * 4 * numbers / seconds
-
-
-def _copy(source: torch.Tensor, target: torch.Tensor) -> None:
-    target.copy_(source)

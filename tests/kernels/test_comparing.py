@@ -57,6 +57,7 @@ def test_a_sample_says_what_it_is_and_how_far_from_the_floor():
     )
     assert sample.fraction_of_floor == pytest.approx(cost.bytes_fused / SPEED / min(sample.rounds))
     assert sample.environment.threads == 1
+    assert sample.device_state == {}
 
 
 def test_a_wrong_backend_is_refused_and_the_others_are_timed():

@@ -85,7 +85,9 @@ def test_backends_that_do_not_know_it_say_so() -> None:
 def test_what_an_operation_lacks_is_said() -> None:
     foreign = type("Foreign", (Operation,), {"name": "foreign"})()
     case = Case("test", foreign, {}, 0, "")
-    with pytest.raises(UsageError, match="'foreign' has no inputs; give Foreign a method 'draw'"):
+    with pytest.raises(
+        UsageError, match="'foreign' has no inputs; give Foreign a method 'arguments'"
+    ):
         make_inputs(case, dtype=torch.float32, device=CPU)
     with pytest.raises(UsageError, match="no reference"):
         foreign.reference()

@@ -9,7 +9,7 @@ import torch
 
 from equivbench.errors import FailedError
 from equivbench.kernels import timing
-from equivbench.kernels.gpu_state import GpuState, read, reader, summary
+from equivbench.kernels.gpu_state import GpuState, gpu_state, summary
 from equivbench.kernels.timing import cache_bytes, copy_bandwidth
 
 CPU = torch.device("cpu")
@@ -62,18 +62,14 @@ def fake_nvml(bits: int) -> SimpleNamespace:
 
 
 def test_throttle_reasons_are_named_and_idling_is_none():
-    assert read(fake_nvml(0), None) == GpuState(1980.0, 2619.0, 61.0, 512.3, ())
-    assert read(fake_nvml(1), None).throttled_by == ()
-    assert read(fake_nvml(1 + 4 + 8), None).throttled_by == ("HwSlowdown", "SwPowerCap")
+    assert gpu_state(fake_nvml(0), None) == GpuState(1980.0, 2619.0, 61.0, 512.3, ())
+    assert gpu_state(fake_nvml(1), None).throttled_by == ()
+    assert gpu_state(fake_nvml(1 + 4 + 8), None).throttled_by == ("HwSlowdown", "SwPowerCap")
 
 
 def test_throttled_rounds_are_counted_not_dropped():
-    cool, hot = read(fake_nvml(0), None), read(fake_nvml(4), None)
-    told = summary([(cool, cool), (cool, hot), (hot, cool)])
+    cool, hot = gpu_state(fake_nvml(0), None), gpu_state(fake_nvml(4), None)
+    told = summary([cool, cool, cool, hot, hot, cool])
     assert (told["throttled_rounds"], told["throttled_by"]) == (2.0, "SwPowerCap")
-    assert summary([(cool, cool)])["throttled_by"] == "nothing"
+    assert summary([cool, cool])["throttled_by"] == "nothing"
     assert summary([]) == {}
-
-
-def test_a_cpu_has_no_clocks_to_read():
-    assert reader(CPU) == "no clocks are read on a CPU"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from equivbench.kernels.operations import Case, Costs, Operation
-from equivbench.kernels.operations.base import Sizes, bilinear_passes
+from equivbench.kernels.operations import Case, Operation
+from equivbench.kernels.operations.base import Drawn, Sizes
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,17 @@ class ScaledRows(Operation):
 
     channels: int
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
-        from equivbench.kernels.operations.drawing import normal
-
-        rows = sizes["rows"]
-        return {"x": normal(generator, rows, self.channels), "weights": normal(generator, rows)}
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
+        return {"x": Drawn((sizes["rows"], self.channels)), "weights": Drawn((sizes["rows"],))}
 
     def reference(self, x: Tensor, weights: Tensor) -> Tensor:
         import torch
 
         return torch.einsum("ic,i->ic", x, weights)
 
-    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
+    def work(self, sizes: Sizes) -> tuple[int, int, int]:
         numbers = sizes["rows"] * self.channels
-        return bilinear_passes(itemsize, numbers + sizes["rows"], numbers, 0, numbers)
+        return numbers, 0, numbers
 
 
 CASES = (Case("scaled-rows-4", ScaledRows(4), {"rows": 50}, 2, "a toy", quick=True),)

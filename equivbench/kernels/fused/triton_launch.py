@@ -92,7 +92,8 @@ def launch(
         run("neighbours", NEIGHBOUR, made, grad.contiguous(), *pointers)
     if needs[2]:
         made["harmonics"] = made["harmonics"].sum(1).to(harmonics.dtype)
-    return by_grad, *(made.get(name, empty) for name in INPUTS)
+    by_x, by_harmonics, by_weights = (made.get(name, empty) for name in INPUTS)
+    return by_grad, by_x, by_harmonics, by_weights
 
 
 @lru_cache(maxsize=64)

@@ -8,9 +8,10 @@ are held against it and nothing else needs to know of it but the list in ``__ini
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from equivbench.errors import UsageError
 from equivbench.records.line_files import MODES, Mode
@@ -24,8 +25,7 @@ Sizes = Mapping[str, int]
 """What an operation leaves open, such as ``nodes`` and ``edges``."""
 
 
-@dataclass(frozen=True)
-class Costs:
+class Costs(NamedTuple):
     """What one call of a mode costs at least."""
 
     bytes_fused: float
@@ -37,12 +37,21 @@ class Costs:
     """Useful floating-point operations: coefficients that are zero, and what is recomputed, do not
     count."""
 
-    def __add__(self, other: Costs) -> Costs:
-        return Costs(
-            self.bytes_fused + other.bytes_fused,
-            self.bytes_unfused + other.bytes_unfused,
-            self.operations + other.operations,
-        )
+
+@dataclass(frozen=True)
+class Drawn:
+    """An input: its shape, and how its numbers are drawn, scaled and shifted."""
+
+    shape: tuple[int, ...]
+    draw: str = "normal"
+    """A function of :mod:`equivbench.kernels.operations.drawing`."""
+    scale: float = 1.0
+    first: float = 0.0
+
+    @property
+    def index(self) -> bool:
+        """Whether it holds int64 indices."""
+        return self.draw in ("neighbour_pairs", "molecules")
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,22 @@ class Operation:
     differentiable: ClassVar[tuple[str, ...]] = ()
     """The inputs that gradients are taken by."""
 
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
+        """The inputs by name, of order one."""
+        raise self._lacks("inputs", "arguments")
+
     def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
-        """Random inputs of order one, in float64 on the CPU."""
-        raise self._lacks("inputs", "draw")
+        """Random inputs in float64 on the CPU, one after the other."""
+        from equivbench.kernels.operations import drawing
+
+        made = {}
+        for name, one in self.arguments(sizes).items():
+            draw = getattr(drawing, one.draw)
+            if one.index:
+                made[name] = draw(generator, sizes)
+            else:
+                made[name] = one.first + draw(generator, *one.shape) * one.scale
+        return made
 
     def reference(self, *_: Any, **inputs: Any) -> Tensor:
         """The formula on the named inputs in float64: plain dense torch, independent of all
@@ -72,10 +94,20 @@ class Operation:
         """
         raise self._lacks("reference", "reference")
 
+    def work(self, sizes: Sizes) -> tuple[int, int, int]:
+        """Numbers of the output, numbers that one operation stores and the next reads where none
+        are fused, and useful operations, of one call forward."""
+        raise self._lacks("cost formulas", "work")
+
     def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
         """Costs of the forward, backward and double-backward pass, each alone, with numbers of
-        ``itemsize`` bytes."""
-        raise self._lacks("cost formulas", "passes")
+        ``itemsize`` bytes: those of what is linear in each of two factors."""
+        output, between, operations = self.work(sizes)
+        numbers = index = 0
+        for one in self.arguments(sizes).values():
+            count = math.prod(one.shape)
+            numbers, index = numbers + count * (not one.index), index + count * one.index
+        return bilinear_passes(itemsize, numbers, output, between, operations, INDEX_BYTES * index)
 
     def _lacks(self, what: str, method: str) -> UsageError:
         return UsageError(
@@ -122,10 +154,8 @@ def costs(case: Case, mode: Mode, itemsize: int = 4) -> Costs:
     UsageError
         The operation has no formulas.
     """
-    total = Costs(0.0, 0.0, 0.0)
-    for one in case.operation.passes(case.sizes, itemsize)[: MODES.index(mode) + 1]:
-        total = total + one
-    return total
+    passes = case.operation.passes(case.sizes, itemsize)[: MODES.index(mode) + 1]
+    return Costs(*map(sum, zip(*passes, strict=True)))
 
 
 def bilinear_passes(

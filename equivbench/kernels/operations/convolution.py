@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from equivbench.kernels.operations.base import INDEX_BYTES, Case, Costs, Operation, Sizes
+from equivbench.kernels.operations.base import INDEX_BYTES, Case, Costs, Drawn, Operation, Sizes
 from equivbench.kernels.operations.paths import (
     Path,
     coupled_orders,
@@ -18,7 +18,7 @@ from equivbench.kernels.operations.paths import (
 )
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -83,18 +83,16 @@ class Convolution(Operation):
                     f"{name} of the convolution is {list(tensor.shape)}; it must be {shape}"
                 )
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
         """Normal numbers and the edges of molecules."""
-        from equivbench.kernels.operations.drawing import neighbour_pairs, normal
-
         nodes, edges = sizes["nodes"], sizes["edges"]
         # Normal numbers, not the harmonics of directions: their constant first column would hide a
         # kernel that ignores it.
         return {
-            "x": normal(generator, nodes, self.source_size),
-            "harmonics": normal(generator, edges, (self.edge_lmax + 1) ** 2),
-            "weights": normal(generator, edges, self.weight_size),
-            "edge_index": neighbour_pairs(generator, nodes, edges),
+            "x": Drawn((nodes, self.source_size)),
+            "harmonics": Drawn((edges, (self.edge_lmax + 1) ** 2)),
+            "weights": Drawn((edges, self.weight_size)),
+            "edge_index": Drawn((2, edges), "neighbour_pairs"),
         }
 
     def reference(

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from equivbench.kernels.operations.base import Case, Costs, Operation, Sizes
-from equivbench.kernels.operations.dense_grids import dense_convolution, dense_passes
+from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 ORDER = 24
 """Rotations of the cube."""
@@ -34,14 +33,14 @@ class CubeConvolution(Operation):
     outputs: int
     kernel: int
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
         """Normal numbers, weights scaled by the taps that come together."""
-        from equivbench.kernels.operations.drawing import normal
-
         taps, grid = ORDER * self.kernel**3, (sizes["size"],) * 3
-        x = normal(generator, sizes["samples"], ORDER * self.inputs, *grid)
-        weights = normal(generator, self.outputs, self.inputs, taps)
-        return {"x": x, "weights": weights * (taps * self.inputs) ** -0.5}
+        scale = (taps * self.inputs) ** -0.5
+        return {
+            "x": Drawn((sizes["samples"], ORDER * self.inputs, *grid)),
+            "weights": Drawn((self.outputs, self.inputs, taps), scale=scale),
+        }
 
     def reference(self, x: Tensor, weights: Tensor) -> Tensor:
         """Each copy of the output from the grid turned back, by the filter as it is: out(g) = g (w
@@ -64,12 +63,45 @@ class CubeConvolution(Operation):
             copies.append(permute_grid(out, element[None].expand(len(x), 3, 3)))
         return torch.stack(copies, dim=2).flatten(1, 2)
 
-    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
-        """Those of the dense convolution with the expanded filters."""
-        weights = self.inputs * self.outputs * ORDER * self.kernel**3
-        return dense_passes(
-            sizes, itemsize, ORDER * self.inputs, ORDER * self.outputs, weights, self.kernel
-        )
+    def work(self, sizes: Sizes) -> tuple[int, int, int]:
+        """That of the dense convolution with the expanded filters."""
+        return dense_work(sizes, ORDER * self.inputs, ORDER * self.outputs, self.kernel)
+
+
+# What the voxel convolutions share.
+
+
+def dense_work(sizes: Sizes, inputs: int, outputs: int, kernel: int) -> tuple[int, int, int]:
+    """Of a dense convolution whose kernel is expanded from its weights."""
+    voxels, bank = sizes["samples"] * sizes["size"] ** 3, inputs * outputs * kernel**3
+    return voxels * outputs, bank, 2 * voxels * bank
+
+
+def dense_convolution(x: Tensor, kernel: Tensor) -> Tensor:
+    """[samples, outputs, size, size, size]: ``x`` [samples, inputs, size, size, size], padded with
+    zeros, under ``kernel`` [outputs, inputs, k, k, k].
+
+    It is one matrix product of all windows, a sample at a time: torch's own float64 convolution is
+    a hundred times as slow.
+    """
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    # Windows are made again for the gradient: kept, they would be as many grids as the kernel has
+    # voxels.
+    return torch.stack(
+        [checkpoint(_windows_product, sample, kernel, use_reentrant=False) for sample in x]
+    )
+
+
+def _windows_product(sample: Tensor, kernel: Tensor) -> Tensor:
+    import torch
+
+    reach = kernel.shape[-1] // 2
+    windows = torch.nn.functional.pad(sample, (reach,) * 6)
+    for axis in (1, 2, 3):
+        windows = windows.unfold(axis, kernel.shape[-1], 1)
+    return torch.einsum("oijkl,ixyzjkl->oxyz", kernel, windows)
 
 
 CASES = (

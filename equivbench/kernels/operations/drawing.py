@@ -1,12 +1,16 @@
-"""Random numbers, bonds and neighbour lists that the operations draw their inputs from, in float64
-on the CPU."""
+"""Random numbers, bonds, frames and neighbour lists that the inputs of operations are drawn as, in
+float64 on the CPU."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping
 
 import torch
 from torch import Generator, Tensor
 
 from equivbench.errors import UsageError
+from equivbench.symmetry.rotations import random_rotations
 
 
 def normal(generator: Generator, *shape: int) -> Tensor:
@@ -19,21 +23,40 @@ def uniform(generator: Generator, *shape: int) -> Tensor:
     return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
 
-def bonds(generator: Generator, edges: int) -> Tensor:
+def bonds(generator: Generator, *shape: int) -> Tensor:
     """[edges, 3] vectors of 1 to 5 A in all directions."""
-    vectors = normal(generator, edges, 3)
-    length = 1 + 4 * uniform(generator, edges, 1)
+    vectors = normal(generator, *shape)
+    length = 1 + 4 * uniform(generator, shape[0], 1)
     unit: Tensor = vectors / vectors.norm(dim=1, keepdim=True)
     return unit * length
 
 
-def neighbour_pairs(generator: Generator, nodes: int, edges: int) -> Tensor:
+def bonds_off_axis(generator: Generator, *shape: int) -> Tensor:
+    """Bonds, with x, y, z turned to y, z, x where y is more than 0.9 of the length."""
+    vectors = bonds(generator, *shape)
+    near = vectors[:, 1].abs() > 0.9 * vectors.norm(dim=1)
+    return torch.where(near[:, None], vectors.roll(1, dims=1), vectors)
+
+
+def frames(generator: Generator, *shape: int) -> Tensor:
+    """[..., 3, 3] rotations."""
+    count = math.prod(shape[:-2])
+    return random_rotations(count, generator=generator, dtype=torch.float64).view(shape)
+
+
+def molecules(generator: Generator, sizes: Mapping[str, int]) -> Tensor:
+    """[atoms] int64: each atom's molecule."""
+    return torch.arange(sizes["molecules"]).repeat_interleave(sizes["atoms"])
+
+
+def neighbour_pairs(generator: Generator, sizes: Mapping[str, int]) -> Tensor:
     """[2, edges] int64, like the neighbour list of molecules one after the other: near atoms only,
     both directions.
 
     Pairs i < j in order, then the same pairs turned round, as a half list gives them: not sorted by
     centre. Raises ``UsageError`` where there are not that many pairs.
     """
+    nodes, edges = sizes["nodes"], sizes["edges"]
     half = edges // 2
     # Each atom may meet the atoms up to `reach` further on; twice as many candidates as pairs keep
     # the degrees uneven.

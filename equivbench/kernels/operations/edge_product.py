@@ -5,18 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from equivbench.kernels.operations.base import (
-    INDEX_BYTES,
-    Case,
-    Costs,
-    Operation,
-    Sizes,
-    bilinear_passes,
-)
+from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 from equivbench.kernels.operations.paths import Path, coupled_orders, coupling, triangle_paths
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -45,17 +38,15 @@ class EdgeProduct(Operation):
         """The paths, ordered by source, edge and target degree."""
         return triangle_paths(self.lmax, self.lmax, self.lmax)
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
         """Normal numbers and the edges of molecules."""
-        from equivbench.kernels.operations.drawing import neighbour_pairs, normal
-
         edges, degrees = sizes["edges"], self.lmax + 1
         return {
-            "x": normal(generator, edges, degrees**2 * self.channels),
-            "harmonics": normal(generator, edges, degrees**2),
-            "environment": normal(generator, edges, degrees * self.channels),
-            "weights": normal(generator, len(self.paths), self.channels),
-            "edge_index": neighbour_pairs(generator, sizes["nodes"], edges),
+            "x": Drawn((edges, degrees**2 * self.channels)),
+            "harmonics": Drawn((edges, degrees**2)),
+            "environment": Drawn((edges, degrees * self.channels)),
+            "weights": Drawn((len(self.paths), self.channels)),
+            "edge_index": Drawn((2, edges), "neighbour_pairs"),
         }
 
     def reference(
@@ -86,24 +77,15 @@ class EdgeProduct(Operation):
                 out[row] = out[row] + float(coefficients[t, s, e]) * product * weight
         return torch.stack(out, dim=1).flatten(1)
 
-    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
+    def work(self, sizes: Sizes) -> tuple[int, int, int]:
         """Two operations a row for the environment, three a coefficient, two a component of each
         path's product."""
-        edges, channels, rows = sizes["edges"], self.channels, (self.lmax + 1) ** 2
-        features = edges * rows * channels
-        per_edge = rows + (self.lmax + 1) * channels
-        arguments = features + edges * per_edge + len(self.paths) * channels
+        rows, numbers = (self.lmax + 1) ** 2, sizes["edges"] * self.channels
         outer = sum((2 * path.source + 1) * (2 * path.edge + 1) for path in self.paths)
         coefficients = sum(sum(coupled_orders(path)) for path in self.paths)
         heights = sum(2 * path.target + 1 for path in self.paths)
-        return bilinear_passes(
-            itemsize,
-            arguments,
-            features,
-            2 * features + outer * edges * channels,
-            edges * channels * (2 * rows + 3 * coefficients + 2 * heights),
-            2 * edges * INDEX_BYTES,
-        )
+        products = 2 * rows + 3 * coefficients + 2 * heights
+        return rows * numbers, (2 * rows + outer) * numbers, products * numbers
 
 
 CASES = (

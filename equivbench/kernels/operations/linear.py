@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from equivbench.kernels.operations.base import Case, Costs, Operation, Sizes, bilinear_passes
+from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 from equivbench.kernels.operations.paths import features
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,10 @@ class Linear(Operation):
         """Numbers in W_l, for each degree."""
         return tuple(a * b for a, b in zip(self.inputs, self.outputs, strict=True))
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
-        """Normal numbers, weights scaled for outputs of order one, as in a network."""
-        from equivbench.kernels.operations.drawing import normal
-
-        return {
-            "x": normal(generator, sizes["nodes"], features(self.inputs)),
-            "weights": normal(generator, sum(self.weight_sizes)) * max(self.inputs) ** -0.5,
-        }
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
+        """Weights scaled for outputs of order one, as in a network."""
+        weights = Drawn((sum(self.weight_sizes),), scale=max(self.inputs) ** -0.5)
+        return {"x": Drawn((sizes["nodes"], features(self.inputs))), "weights": weights}
 
     def reference(self, x: Tensor, weights: Tensor) -> Tensor:
         """Degree by degree."""
@@ -53,17 +49,10 @@ class Linear(Operation):
             row, start = row + height * inputs, start + size
         return torch.cat(out, dim=1)
 
-    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
+    def work(self, sizes: Sizes) -> tuple[int, int, int]:
         """Two operations for each weight and row."""
-        nodes, weights = sizes["nodes"], sum(self.weight_sizes)
-        products = nodes * features(self.weight_sizes)
-        return bilinear_passes(
-            itemsize,
-            nodes * features(self.inputs) + weights,
-            nodes * features(self.outputs),
-            0,
-            2 * products,
-        )
+        nodes = sizes["nodes"]
+        return nodes * features(self.outputs), 0, 2 * nodes * features(self.weight_sizes)
 
 
 CASES = (

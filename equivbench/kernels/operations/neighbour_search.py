@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from equivbench.kernels.operations.base import INDEX_BYTES, Case, Costs, Operation, Sizes
+from equivbench.kernels.operations.base import INDEX_BYTES, Case, Costs, Drawn, Operation, Sizes
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,12 @@ class NeighbourSearch(Operation):
 
     cutoff: float
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
         """Normal clouds about as dense as a molecule: 10 A^3 an atom within two standard
         deviations."""
-        import torch
-
-        from equivbench.kernels.operations.drawing import normal
-
-        molecules, atoms = sizes["molecules"], sizes["atoms"]
-        width = (10 * atoms * 3 / (4 * torch.pi)) ** (1 / 3) / 2
-        return {
-            "pos": normal(generator, molecules * atoms, 3) * width,
-            "batch": torch.arange(molecules).repeat_interleave(atoms),
-        }
+        atoms = sizes["molecules"] * sizes["atoms"]
+        width = (10 * sizes["atoms"] * 3 / (4 * math.pi)) ** (1 / 3) / 2
+        return {"pos": Drawn((atoms, 3), scale=width), "batch": Drawn((atoms,), "molecules")}
 
     def reference(self, pos: Tensor, batch: Tensor) -> Tensor:
         """All pairs of all atoms."""

@@ -6,10 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from equivbench.kernels.operations.base import Case, Costs, Operation, Sizes, bilinear_passes
+from equivbench.kernels.operations.base import Case, Costs, Drawn, Operation, Sizes, bilinear_passes
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,11 @@ class PairBiasAttention(Operation):
     heads: int
     width: int
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
         """Normal numbers."""
-        from equivbench.kernels.operations.drawing import normal
-
         shape = sizes["samples"], self.heads, sizes["residues"]
-        drawn = {name: normal(generator, *shape, self.width) for name in ("query", "key", "value")}
-        return {**drawn, "bias": normal(generator, *shape, shape[-1])}
+        drawn = {name: Drawn((*shape, self.width)) for name in ("query", "key", "value")}
+        return {**drawn, "bias": Drawn((*shape, shape[-1]))}
 
     def reference(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
         """Softmax of products, every logit written out."""

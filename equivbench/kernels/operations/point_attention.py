@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from equivbench.kernels.operations.base import Case, Costs, Operation, Sizes
+from equivbench.kernels.operations.base import Case, Costs, Drawn, Operation, Sizes
 from equivbench.kernels.operations.pair_bias_attention import attention_passes
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -46,28 +46,18 @@ class InvariantPointAttention(Operation):
     query_points: int
     value_points: int
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
         """Normal numbers in random frames; weights that keep distances of the order of products."""
-        import torch
-
-        from equivbench.kernels.operations.drawing import normal, uniform
-        from equivbench.symmetry.rotations import random_rotations
-
-        samples, residues, heads = sizes["samples"], sizes["residues"], self.heads
-        counts = {
-            "query": self.query_points,
-            "key": self.query_points,
-            "value": self.value_points,
+        rows = samples, residues = sizes["samples"], sizes["residues"]
+        counts = {"query": self.query_points, "key": self.query_points, "value": self.value_points}
+        return {
+            **{name: Drawn((*rows, self.heads, self.scalars)) for name in counts},
+            **{f"{name}_points": Drawn((*rows, self.heads, n, 3)) for name, n in counts.items()},
+            "bias": Drawn((samples, self.heads, residues, residues)),
+            "point_weight": Drawn((self.heads,), "uniform", 1 / self.query_points, first=0.1),
+            "frames": Drawn((*rows, 3, 3), "frames"),
+            "positions": Drawn((*rows, 3)),
         }
-        drawn = {name: normal(generator, samples, residues, heads, self.scalars) for name in counts}
-        for name, count in counts.items():
-            drawn[f"{name}_points"] = normal(generator, samples, residues, heads, count, 3)
-        drawn["bias"] = normal(generator, samples, heads, residues, residues)
-        drawn["point_weight"] = 0.1 + uniform(generator, heads) / self.query_points
-        frames = random_rotations(samples * residues, generator=generator, dtype=torch.float64)
-        drawn["frames"] = frames.view(samples, residues, 3, 3)
-        drawn["positions"] = normal(generator, samples, residues, 3)
-        return drawn
 
     def reference(
         self,

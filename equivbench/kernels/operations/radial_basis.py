@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from equivbench.kernels.operations.base import Case, Costs, Operation, Sizes, bilinear_passes
+from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,11 @@ class RadialBasis(Operation):
     number: int
     cutoff: float
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
         """From a short bond to beyond the cutoff, where all is zero."""
-        from equivbench.kernels.operations.drawing import uniform
-
-        unit = uniform(generator, sizes["edges"])
-        return {"distances": 0.8 + unit * (1.1 * self.cutoff - 0.8)}
+        return {
+            "distances": Drawn((sizes["edges"],), "uniform", 1.1 * self.cutoff - 0.8, first=0.8)
+        }
 
     def reference(self, distances: Tensor) -> Tensor:
         """As stated."""
@@ -47,16 +46,10 @@ class RadialBasis(Operation):
         scaled = (2 * (2 / self.cutoff) ** 0.5 * wave * envelope for wave in waves)
         return torch.stack([*scaled, envelope], dim=1)
 
-    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
+    def work(self, sizes: Sizes) -> tuple[int, int, int]:
         """A sine and three products a function, a cosine and three more for the envelope."""
-        edges = sizes["edges"]
-        return bilinear_passes(
-            itemsize,
-            edges,
-            edges * (self.number + 1),
-            edges * self.number,
-            edges * (4 * self.number + 4),
-        )
+        edges, number = sizes["edges"], self.number
+        return edges * (number + 1), edges * number, edges * (4 * number + 4)
 
 
 CASES = (

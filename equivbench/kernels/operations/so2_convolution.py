@@ -5,17 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from equivbench.kernels.operations.base import (
-    INDEX_BYTES,
-    Case,
-    Costs,
-    Operation,
-    Sizes,
-    bilinear_passes,
-)
+from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -59,18 +52,19 @@ class SO2Convolution(Operation):
         """Numbers in ``mixing``."""
         return sum(self.mixing_sizes)
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
-        """Normal numbers, bonds and the edges of molecules."""
-        from equivbench.kernels.operations.drawing import bonds, neighbour_pairs, normal
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
+        """Normal numbers, bonds that are not near the polar axis and the edges of molecules.
 
-        nodes, edges = sizes["nodes"], sizes["edges"]
-        fan_in = self.channels * (self.lmax + 1)
+        The published way to Wigner matrices is by angles; near the axis y its derivatives lose
+        digits in float32.
+        """
+        nodes, edges, rows = sizes["nodes"], sizes["edges"], self.lmax + 1
         return {
-            "x": normal(generator, nodes, (self.lmax + 1) ** 2 * self.channels),
-            "vectors": _away_from_axis(bonds(generator, edges)),
-            "weights": normal(generator, edges, sum(self.degrees) * self.channels),
-            "mixing": normal(generator, self.mixing_size) * fan_in**-0.5,
-            "edge_index": neighbour_pairs(generator, nodes, edges),
+            "x": Drawn((nodes, rows**2 * self.channels)),
+            "vectors": Drawn((edges, 3), "bonds_off_axis"),
+            "weights": Drawn((edges, sum(self.degrees) * self.channels)),
+            "mixing": Drawn((self.mixing_size,), scale=(self.channels * rows) ** -0.5),
+            "edge_index": Drawn((2, edges), "neighbour_pairs"),
         }
 
     def reference(
@@ -109,36 +103,21 @@ class SO2Convolution(Operation):
         out: Tensor = zeros.index_add(0, edge_index[1], messages)
         return out
 
-    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
+    def work(self, sizes: Sizes) -> tuple[int, int, int]:
         """Two rotations of the kept rows, the maps of each order, and the Wigner matrices."""
-        nodes, edges, mmax = sizes["nodes"], sizes["edges"], self.mmax
-        channels, hidden, degrees = self.channels, self.hidden, range(self.lmax + 1)
-        rows, kept = (self.lmax + 1) ** 2, sum(2 * min(degree, mmax) + 1 for degree in degrees)
-        wigner = edges * sum((2 * min(degree, mmax) + 1) * (2 * degree + 1) for degree in degrees)
-        counts = sum((1 if m == 0 else 4) * count**2 for m, count in enumerate(self.degrees))
-        maps = counts * channels * hidden
-        set_up = edges * sum(4 * (2 * degree + 1) ** 3 for degree in degrees)
-        scales = edges * sum(self.degrees) * channels
-        return bilinear_passes(
-            itemsize,
-            nodes * rows * channels + 3 * edges + scales + self.mixing_size,
-            nodes * rows * hidden,
-            wigner + edges * (rows + kept) * (channels + hidden),
-            2 * wigner * (channels + hidden) + 2 * edges * maps + set_up,
-            2 * edges * INDEX_BYTES,
+        edges, degrees = sizes["edges"], range(self.lmax + 1)
+        widths = self.channels + self.hidden
+        rows, heights = (self.lmax + 1) ** 2, [2 * min(l, self.mmax) + 1 for l in degrees]
+        wigner = edges * sum(
+            height * (2 * l + 1) for l, height in zip(degrees, heights, strict=True)
         )
-
-
-def _away_from_axis(vectors: Tensor) -> Tensor:
-    """``vectors`` with x, y, z turned to y, z, x where y is more than 0.9 of the length.
-
-    The published way to Wigner matrices is by angles; near the polar axis y its derivatives lose
-    digits in float32.
-    """
-    import torch
-
-    near = vectors[:, 1].abs() > 0.9 * vectors.norm(dim=1)
-    return torch.where(near[:, None], vectors.roll(1, dims=1), vectors)
+        counts = sum((1 if m == 0 else 4) * count**2 for m, count in enumerate(self.degrees))
+        set_up = edges * sum(4 * (2 * l + 1) ** 3 for l in degrees)
+        return (
+            sizes["nodes"] * rows * self.hidden,
+            wigner + edges * (rows + sum(heights)) * widths,
+            2 * wigner * widths + 2 * edges * counts * self.channels * self.hidden + set_up,
+        )
 
 
 def _wigner(lmax: int, vectors: Tensor) -> Tensor:

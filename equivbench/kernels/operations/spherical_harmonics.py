@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from equivbench.kernels.operations.base import Case, Costs, Operation, Sizes, bilinear_passes
+from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,9 @@ class SphericalHarmonics(Operation):
 
     lmax: int
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
         """Bonds in all directions."""
-        from equivbench.kernels.operations.drawing import bonds
-
-        return {"vectors": bonds(generator, sizes["edges"])}
+        return {"vectors": Drawn((sizes["edges"], 3), "bonds")}
 
     def reference(self, vectors: Tensor) -> Tensor:
         """By recursion: Y_l+1 is the top component of Y_l (x) Y_1, with norm (2 l + 3)^1/2 and
@@ -47,13 +45,11 @@ class SphericalHarmonics(Operation):
             degrees.append(torch.einsum("abc,nb,nc->na", wigner, degrees[-1], unit) * scale)
         return torch.cat(degrees, dim=1)
 
-    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
+    def work(self, sizes: Sizes) -> tuple[int, int, int]:
         """Ten operations for the direction, then two products and a sum a harmonic, by recursion
         over degrees."""
         edges, size = sizes["edges"], (self.lmax + 1) ** 2
-        return bilinear_passes(
-            itemsize, 3 * edges, size * edges, 3 * edges, (10 + 3 * size) * edges
-        )
+        return size * edges, 3 * edges, (10 + 3 * size) * edges
 
 
 CASES = tuple(

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar
 
-from equivbench.kernels.operations.base import Case, Costs, Operation, Sizes
-from equivbench.kernels.operations.dense_grids import dense_convolution, dense_passes
+from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
+from equivbench.kernels.operations.cube_convolution import dense_convolution, dense_work
 from equivbench.kernels.operations.paths import Path, coupling, features, triangle_paths
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,12 @@ class SteerableConvolution(Operation):
         """Voxels from the centre of a kernel to its face."""
         return int(self.diameter / 2)
 
-    def draw(self, sizes: Sizes, generator: Generator) -> dict[str, Tensor]:
+    def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
         """Normal numbers, weights scaled by the features that come together."""
-        from equivbench.kernels.operations.drawing import normal
-
         rows = features(self.inputs)
         return {
-            "x": normal(generator, sizes["samples"], rows, *(sizes["size"],) * 3),
-            "weights": normal(generator, self.radial, sum(self.weight_sizes)) * rows**-0.5,
+            "x": Drawn((sizes["samples"], rows, *(sizes["size"],) * 3)),
+            "weights": Drawn((self.radial, sum(self.weight_sizes)), scale=rows**-0.5),
         }
 
     def reference(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -108,16 +106,9 @@ class SteerableConvolution(Operation):
             rows.append(torch.cat(blocks, dim=1))
         return torch.cat(rows)
 
-    def passes(self, sizes: Sizes, itemsize: int) -> tuple[Costs, ...]:
-        """Those of the dense convolution with the expanded kernel."""
-        return dense_passes(
-            sizes,
-            itemsize,
-            features(self.inputs),
-            features(self.outputs),
-            self.radial * sum(self.weight_sizes),
-            2 * self.reach + 1,
-        )
+    def work(self, sizes: Sizes) -> tuple[int, int, int]:
+        """That of the dense convolution with the expanded kernel."""
+        return dense_work(sizes, features(self.inputs), features(self.outputs), 2 * self.reach + 1)
 
 
 CASES = (
