@@ -7,9 +7,9 @@ from functools import cache
 import torch
 
 from equivbench.tasks.base import TaskData
-from equivbench.tasks.voxel.grid import DEV, PUBLISHED, SMALL
+from equivbench.tasks.voxel.data import voxelise
 from equivbench.tasks.voxel.sources import conformers_small
-from equivbench.tasks.voxel.voxelise import voxelise
+from equivbench.tasks.voxel.table import DEV, PUBLISHED, SMALL
 
 BATCH = 16
 

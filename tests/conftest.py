@@ -25,7 +25,7 @@ for package in (
     "equivbench.records",
     "equivbench.symmetry",
     "equivbench.tasks.base",
-    "equivbench.tasks.voxel.voxelise",
+    "equivbench.tasks.voxel.data",
     "equivbench.training",
 ):
     install_import_hook(package, "typechecking.checked")

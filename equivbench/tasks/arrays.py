@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.specs import Field, Role
-from equivbench.tasks.base import Card, Split, Task, TaskData
-from equivbench.tasks.ragged import SPLITS
+from equivbench.tasks.base import SPLITS, Card, Split, Task, TaskData
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Batch = Mapping[str, "torch.Tensor"]
 """Named tensors: the fields of some samples."""
+SPLITS = ("train", "validation", "test")
+"""In the order of the codes in a table's ``split`` column."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class TaskData:
         """The split called ``name``: train, validation or test."""
         from equivbench.errors import unknown_name
 
-        if name not in ("train", "validation", "test"):
-            raise unknown_name("split", name, ["train", "validation", "test"])
+        if name not in SPLITS:
+            raise unknown_name("split", name, SPLITS)
         split: Split = getattr(self, name)
         return split
 

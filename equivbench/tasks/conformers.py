@@ -1,27 +1,26 @@
 """Drug-like molecules and their conformers by rdkit (extra ``generate``; imports no torch): what
-two data sets begin with."""
+two generators share."""
 
 from __future__ import annotations
 
+import argparse
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from equivbench.tasks.ragged import digest
+from equivbench.tasks.storage import digest
 
 SMILES_FILES = ("NCI/first_5K.smi", "Pains/test_data/wehi_mols.csv")
 """Inside rdkit's data folder. The wheel's ChEMBL files (CC-BY-SA) are left out."""
 STRUCTURES_LICENCE = (
     "SMILES from files of the rdkit wheel (BSD-3-Clause): the NCI open database (public domain) "
-    "and the WEHI set "
-    "of the PAINS filters"
+    "and the WEHI set of the PAINS filters"
 )
 
-Job = TypeVar("Job")
 Made = TypeVar("Made")
 
 
@@ -64,36 +63,63 @@ def minimised(smiles: str, draw: str) -> tuple[Any, Any] | None:
     The embedding's random numbers come from the digest of ``draw``. None where rdkit cannot embed
     or type the molecule, or the minimisation does not converge.
     """
-    from rdkit import Chem
+    from rdkit import Chem, rdBase
     from rdkit.Chem import AllChem
 
-    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    settings = AllChem.ETKDGv3()
-    settings.randomSeed = digest(draw) % (2**31 - 1)
-    if AllChem.EmbedMolecule(molecule, settings) != 0:
-        return None
-    properties = AllChem.MMFFGetMoleculeProperties(molecule, mmffVariant="MMFF94s")
-    if properties is None:
-        return None
-    field = AllChem.MMFFGetMoleculeForceField(molecule, properties)
-    if field is None or field.Minimize(maxIts=2000) != 0:
-        return None
-    return molecule, field
+    with rdBase.BlockLogs():
+        molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
+        settings = AllChem.ETKDGv3()
+        settings.randomSeed = digest(draw) % (2**31 - 1)
+        if AllChem.EmbedMolecule(molecule, settings) != 0:
+            return None
+        properties = AllChem.MMFFGetMoleculeProperties(molecule, mmffVariant="MMFF94s")
+        if properties is None:
+            return None
+        field = AllChem.MMFFGetMoleculeForceField(molecule, properties)
+        if field is None or field.Minimize(maxIts=2000) != 0:
+            return None
+        return molecule, field
 
 
-@contextmanager
 def in_processes(
-    function: Callable[[Job], Made], jobs: Iterable[Job], processes: int
-) -> Iterator[Iterator[Made]]:
-    """``function`` of each of ``jobs``, in their order whatever the number of ``processes``, each
-    with one thread."""
+    function: Callable[[tuple[str, int]], Made], pool: list[str], seed: int, processes: int
+) -> Iterator[Made]:
+    """``function`` of (SMILES, seed) for each of the pool, in its order whatever the number of
+    ``processes``, each with one thread."""
     # A fresh interpreter for each worker, so that libraries with OpenMP read the thread count set
     # in it.
     with multiprocessing.get_context("spawn").Pool(processes, _start_worker) as workers:
-        yield workers.imap(function, jobs, chunksize=4)
+        yield from workers.imap(function, [(smiles, seed) for smiles in pool], chunksize=4)
 
 
 def _start_worker() -> None:
     # Ctrl-C is the parent's to handle: it ends the pool.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
+
+def recipe(
+    tools: Sequence[str], seed: int, elements: Sequence[str], atoms: tuple[int, int]
+) -> dict[str, Any]:
+    """How a card's recipe begins."""
+    return {
+        "tools": {name: version(name) for name in tools},
+        "seed": seed,
+        "smiles": [f"rdkit wheel, Data/{name}" for name in SMILES_FILES],
+        "filter": f"one neutral closed-shell fragment, {atoms[0]}-{atoms[1]} atoms with H, of "
+        f"{' '.join(elements)}, no isotopes",
+    }
+
+
+def command_line(description: str, samples: int) -> argparse.ArgumentParser:
+    """The options of both generators."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser.add_argument("--samples", type=int, default=samples)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--processes", type=int, default=2, help="the file is the same for any number"
+    )
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the .npz to write, cards beside it"
+    )
+    return parser

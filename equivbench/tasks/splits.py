@@ -3,13 +3,18 @@ the training split."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from equivbench.errors import UsageError
-from equivbench.tasks.base import Batch, Split, TaskData
+from equivbench.tasks.base import SPLITS, Batch, Card, Split, TaskData
+from equivbench.tasks.storage import RaggedTable
 
 _SEED = 20_000
 """Of the order in which groups are kept: part of what a fraction means, so never changed."""
@@ -23,26 +28,23 @@ def numbered(labels: Tensor) -> Tensor:
 
 
 class RaggedSplit:
-    """A choice of samples out of flat tensors (:mod:`equivbench.tasks.ragged`).
+    """The samples ``chosen`` [chosen] int64 of a table (:mod:`equivbench.tasks.storage`)."""
 
-    Parameters
-    ----------
-    first, counts, unit
-        [samples] int64, of the whole data set: the row of each sample's first item, its number of
-        items, and its unit of independence.
-    chosen
-        [chosen] int64, the samples of this split.
-    """
-
-    def __init__(self, first: Tensor, counts: Tensor, unit: Tensor, chosen: Tensor) -> None:
+    def __init__(self, table: RaggedTable, chosen: Tensor) -> None:
         self.chosen = chosen
         """[chosen] int64, the samples of this split in the data set."""
-        self.first = first[chosen]
-        """[chosen] int64: the row of each sample's first item."""
-        self.counts = counts[chosen]
-        """[chosen] int64: the items (atoms, residues) of each sample."""
-        self.unit = unit[chosen]
-        """[chosen] int64: the unit of each sample, numbered over the whole data set."""
+        columns = (table.first, table.counts, table[table.layout.unit])
+        self.first, self.counts, self.unit = (
+            torch.from_numpy(column.astype(np.int64))[chosen] for column in columns
+        )
+        """[chosen] int64 each: the row of a sample's first item, its items (atoms, residues), and
+        its unit, numbered over the whole data set."""
+        self.flat = {
+            name: torch.from_numpy(table[name])
+            for name, column in table.layout.columns.items()
+            if column.per == "item"
+        }
+        """[items, ...] the columns of items, of all splits."""
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -61,6 +63,23 @@ class RaggedSplit:
         # Item a of the batch is row first[s] + (a - items before its sample in the batch).
         shift = self.first[indices] - (counts.cumsum(0) - counts)
         return batch, torch.arange(len(batch)) + shift[batch]
+
+
+def ragged_data(
+    table: RaggedTable,
+    card: Mapping[str, Any],
+    name: str,
+    split: Callable[[RaggedTable, Tensor], Split],
+    usable: NDArray[np.bool_] | None = None,
+) -> TaskData:
+    """The splits of ``table`` as the data set ``name``; ``usable`` [samples] leaves out others."""
+    splits = {}
+    for code, part in enumerate(SPLITS):
+        member = table["split"] == code
+        member = member if usable is None else member & usable
+        splits[part] = split(table, torch.from_numpy(np.flatnonzero(member)))
+    sizes = {part: len(samples) for part, samples in splits.items()}
+    return TaskData(**splits, card=Card(name, card["version"], card["sha256"], sizes))
 
 
 @dataclass(frozen=True)

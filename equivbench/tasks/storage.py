@@ -1,69 +1,297 @@
-"""Data sets on disk: one .npz with a card for programs (.json, its SHA-256 inside) and one for
-people (.md), shipped in the package or built once into the cache. Imports no torch."""
+"""Data sets on disk: samples of unequal length as one table of flat columns, kept as one .npz with
+a card for programs (.json, its SHA-256 inside) and one for people (.md).
+
+Atoms of molecules or residues of chains follow one another in the columns of *items*; a column of
+counts says how many belong to each *sample*; samples belong to *units* (molecules, clusters of
+sequences), which are independent of one another and lie in one split each. Imports no torch.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import io
 import json
 import os
+import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from equivbench.environment import cache_dir
 from equivbench.errors import FailedError
 from equivbench.records.files import write_atomically
-from equivbench.tasks.base import TaskData
-from equivbench.tasks.ragged import SPLITS, Layout, RaggedTable
+from equivbench.registry import resolve
+from equivbench.specs import Factory
+from equivbench.tasks.base import SPLITS, TaskData
+
+USERS_COPY = {
+    "data": "as its publisher states; this is the user's own copy, and equivbench does not "
+    "distribute it"
+}
+"""The licences on the card of a set that is converted from published files."""
 
 
-def write_archive(
-    out: Path,
-    arrays: Mapping[str, NDArray[Any]],
-    card: Mapping[str, Any],
-    markdown: str,
-    *,
-    version: str = "1",
-) -> Path:
-    """Write ``arrays`` to ``out`` (.npz, compressed) and its cards beside it, each atomically, the
-    .json last; returns ``out``.
+def digest(text: str) -> int:
+    """64 bits of the SHA-256 of ``text``: the source of every draw, order and seed of generated
+    sets."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
-    Parameters
-    ----------
-    arrays
-        The contents by name; numbers and fixed-length bytes only.
-    card
-        Facts for programs, in the order in which they are to be read; name, version, sha256 and
-        bytes are put before them. Must hold ``recipe``, ``units`` and ``licences`` (mappings) and
-        ``split_rule`` (a sentence without its full stop), which end the card for people too.
-    markdown
-        What the card for people says between its title and the recipe; ``{bytes}`` and ``{sha256}``
-        in it are filled in.
-    version
-        Of the data set, raised when its content changes.
 
-    Raises ``FailedError`` if the folder cannot be written.
+def draw(name: str) -> float:
+    """A number in [0, 1) that is a pure function of the name of a unit of independence (a molecule,
+    a cluster)."""
+    return digest(f"split {name}") / 2**64
+
+
+def split_of(name: str) -> str:
+    """The split of the unit ``name``: test where ``draw(name) < 0.2``, validation where ``< 0.3``,
+    else train."""
+    u = draw(name)
+    return "test" if u < 0.2 else "validation" if u < 0.3 else "train"
+
+
+def split_rule(units: str, name: str) -> str:
+    """The sentence about :func:`split_of` on a card: what is split ("by molecule"), and what a unit
+    is named by."""
+    return (
+        f"{units}: u = draw(name), the first 8 bytes (big-endian) of SHA-256('split ' + name) over "
+        f"2^64, where name is {name}; "
+        "test where u < 0.2, validation where 0.2 <= u < 0.3, else train"
+    )
+
+
+@dataclass(frozen=True)
+class RaggedColumn:
+    """One column: what a row of it belongs to, and the type and trailing shape of a row."""
+
+    per: Literal["item", "sample", "unit"]
+    dtype: DTypeLike
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The columns of a task's tables, among them the counts, ``n_`` and the name of the items, and
+    ``split`` [samples] uint8, codes into ``SPLITS``."""
+
+    kind: str
+    """What a file holds, for messages: ``force-field``."""
+    columns: Mapping[str, RaggedColumn]
+    """In the order in which they are written."""
+    unit: str
+    """The column [samples] that numbers the unit of independence of each sample."""
+    items: str
+    """What people call the items: ``atoms``."""
+    samples: str
+    """... the samples: ``conformations``."""
+    units: Mapping[str, str]
+    """Unit or meaning of the columns that need one."""
+    split_rule: str
+    """How samples come into their split, a sentence without its full stop."""
+
+    def read(self, path: Path) -> tuple[RaggedTable, dict[str, Any]]:
+        """(table, card) of ``path``; raises ``FailedError``, naming the file, if it or its card is
+        missing, cut short, changed or of the wrong content."""
+        content, card = verified_content(path)
+        try:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                table = RaggedTable(self, {name: arrays[name] for name in self.columns})
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+            raise FailedError(
+                f"{path} is not a {self.kind} archive ({error}); {remedy(path)}"
+            ) from error
+        rows = {"item": int(table.counts.sum()), "sample": len(table.counts)}
+        if any(
+            table[name].shape != (rows[column.per], *column.shape)
+            for name, column in self.columns.items()
+            if column.per != "unit"
+        ):
+            raise FailedError(f"the arrays of {path} disagree in length; {remedy(path)}")
+        return table, card
+
+
+@dataclass(frozen=True)
+class RaggedTable:
+    """The columns by name, and how they hang together."""
+
+    layout: Layout
+    columns: Mapping[str, NDArray[Any]]
+
+    def __getitem__(self, column: str) -> NDArray[Any]:
+        return self.columns[column]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """[samples] items of each sample."""
+        return self[f"n_{self.layout.items}"].astype(np.int64)
+
+    @property
+    def first(self) -> NDArray[np.int64]:
+        """[samples] row of each sample's first item in the columns of items."""
+        counts = self.counts
+        return np.asarray(counts.cumsum() - counts)
+
+    def sizes(self) -> dict[str, int]:
+        """Samples in each split."""
+        return {name: int((self["split"] == code).sum()) for code, name in enumerate(SPLITS)}
+
+    def units(self) -> dict[str, int]:
+        """Distinct units of independence in each split."""
+        unit, split = self[self.layout.unit], self["split"]
+        return {name: len(np.unique(unit[split == code])) for code, name in enumerate(SPLITS)}
+
+    def write(
+        self,
+        out: Path,
+        facts: Mapping[str, Any],
+        summary: str,
+        *,
+        licences: Mapping[str, str],
+        recipe: Mapping[str, Any],
+        split_rule: str | None = None,
+    ) -> Path:
+        """Write ``out`` (.npz, compressed) and its cards beside it, each atomically, the .json
+        last; returns ``out``.
+
+        Parameters
+        ----------
+        facts
+            What the card says of the content beyond its sizes, in order.
+        summary
+            The same for people, below the table of sizes; ``{bytes}`` and ``{sha256}`` are filled
+            in.
+        licences, recipe
+            Of the parts of the content, and how it was made.
+        split_rule
+            None for the layout's.
+
+        Raises ``FailedError`` if the folder cannot be written.
+        """
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **self.columns)
+        content, sizes, independent = buffer.getvalue(), self.sizes(), self.units()
+        units = f"{self.layout.unit}s"
+        card = {
+            "name": out.stem,
+            "version": "1",
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+            "sizes": sizes,
+            units: independent,
+            self.layout.items: int(self.counts.sum()),
+            **facts,
+            "units": dict(self.layout.units),
+            "split_rule": split_rule or self.layout.split_rule,
+            "licences": dict(licences),
+            "recipe": dict(recipe),
+        }
+        rule = card["split_rule"]
+        rows = [f"| {split} | {independent[split]} | {sizes[split]} |" for split in SPLITS]
+        people = f"""# {card["name"]} (version {card["version"]})
+
+Written together with the data; the same facts for programs are in the `.json` file.
+
+| split | {units} | {self.layout.samples} |
+|---|---|---|
+{_lines(rows)}
+
+{summary.replace("{bytes}", str(len(content))).replace("{sha256}", card["sha256"])}
+
+## Recipe
+{_lines(f"- **{key}**: {plain(value)}" for key, value in recipe.items())}
+
+## Units
+{plain(self.layout.units)}.
+
+## Split
+{rule[0].upper() + rule[1:]}.
+
+## Licence
+{_lines(f"- **{key}**: {value}" for key, value in licences.items())}
+"""
+        write_atomically(out, content)
+        write_atomically(out.with_suffix(".md"), people.encode())
+        write_atomically(out.with_suffix(".json"), (json.dumps(card, indent=2) + "\n").encode())
+        return out
+
+
+_lines = "\n".join
+
+
+def empty_splits(sizes: Mapping[str, int]) -> str:
+    """The splits of no sample, for people."""
+    return " and ".join(name for name, size in sizes.items() if size == 0)
+
+
+def plain(value: Any) -> str:
+    """A card's value as people read it: ``key value, key value`` of a mapping, items with commas of
+    a list."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+class TableBuilder:
+    """Gathers the samples of one named unit after another; memory is that of the table.
+
+    For layouts with one column per unit, of the units' names.
     """
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    content = buffer.getvalue()
-    identity = {
-        "name": out.stem,
-        "version": version,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
-    }
-    full = {**identity, **card}
-    write_atomically(out, content)
-    write_atomically(out.with_suffix(".md"), _for_people(full, markdown).encode())
-    write_atomically(out.with_suffix(".json"), (json.dumps(full, indent=2) + "\n").encode())
-    return out
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._content = {name: bytearray() for name in layout.columns}
+        self._units: dict[str, int] = {}
+        self.left_out: Counter[str] = Counter()
+        """Samples left out, by reason."""
+
+    def add_samples(
+        self, unit: str, counts: NDArray[np.integer], split: str | None, **columns: NDArray[Any]
+    ) -> None:
+        """Add samples of ``unit`` with ``counts`` [samples] items each.
+
+        ``split`` is None for the split that the name draws; ``columns`` are the rows of all other
+        columns, [items, ...] or [samples, ...].
+        """
+        number = self._units.setdefault(unit, len(self._units))
+        rows = {
+            **columns,
+            f"n_{self._layout.items}": counts,
+            self._layout.unit: np.full(len(counts), number),
+            "split": np.full(len(counts), SPLITS.index(split or split_of(unit))),
+        }
+        for name, values in rows.items():
+            dtype = self._layout.columns[name].dtype
+            self._content[name] += np.asarray(values).astype(dtype).tobytes()
+
+    def excuse(self) -> str:
+        """What was left out and why, for people."""
+        return ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
+
+    def finish(self, source: str) -> RaggedTable:
+        """The table of all that was added; raises ``FailedError``, naming ``source``, if a split
+        has no sample."""
+        columns: dict[str, NDArray[Any]] = {}
+        for name, column in self._layout.columns.items():
+            if column.per == "unit":
+                columns[name] = np.array([unit.encode() for unit in self._units], dtype=np.bytes_)
+            else:
+                flat = np.frombuffer(self._content[name], dtype=column.dtype)
+                columns[name] = flat.reshape(-1, *column.shape)
+        table = RaggedTable(self._layout, columns)
+        if empty := empty_splits(table.sizes()):
+            excuse = f" ({self.excuse()})" if self.left_out else ""
+            raise FailedError(
+                f"{source} gives no usable {self._layout.samples[:-1]} for {empty}{excuse}; check "
+                "that it is the whole published set"
+            )
+        return table
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -76,10 +304,8 @@ def read_card(path: Path) -> dict[str, Any]:
         raise FailedError(f"{where} cannot be read ({error.strerror}); {remedy(path)}") from error
     except ValueError as error:
         raise FailedError(f"{where} is not valid JSON; {remedy(path)}") from error
-    if not (
-        isinstance(card, dict)
-        and isinstance(card.get("sha256"), str)
-        and isinstance(card.get("version"), str)
+    if not isinstance(card, dict) or not all(
+        isinstance(card.get(name), str) for name in ("sha256", "version")
     ):
         raise FailedError(f"{where} is not the card of a data set; {remedy(path)}")
     return card
@@ -102,91 +328,6 @@ def verified_content(path: Path) -> tuple[bytes, dict[str, Any]]:
     return content, card
 
 
-def read_archive(
-    path: Path, names: Sequence[str], kind: str = "data"
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """(arrays called ``names``, card) of ``path``, an archive of the given ``kind`` (for messages:
-    ``force-field``).
-
-    Raises ``FailedError``, naming the file, if it or its card is missing, cut short, changed or
-    lacks an array.
-    """
-    content, card = verified_content(path)
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}, card
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise FailedError(f"{path} is not a {kind} archive ({error}); {remedy(path)}") from error
-
-
-def write_table(
-    table: RaggedTable,
-    out: Path,
-    facts: Mapping[str, Any],
-    summary: str,
-    *,
-    units: Mapping[str, str],
-    split_rule: str,
-    licences: Mapping[str, str],
-    recipe: Mapping[str, Any],
-) -> Path:
-    """Write ``table`` to ``out`` (.npz) with its cards beside it.
-
-    Parameters
-    ----------
-    facts
-        What the card says of the content beyond its sizes, in order.
-    summary
-        The same for people, below the table of sizes; ``{bytes}`` and ``{sha256}`` are filled in.
-    units
-        Unit or meaning of the columns that need one.
-    split_rule
-        How samples come into their split, a sentence without its full stop.
-    licences, recipe
-        Of the parts of the content, and how it was made.
-
-    Returns
-    -------
-    Path
-        ``out``.
-
-    Raises
-    ------
-    FailedError
-        If the folder cannot be written.
-    """
-    layout, sizes, independent = table.layout, table.sizes(), table.units()
-    card = {
-        "sizes": sizes,
-        layout.units: independent,
-        layout.items: int(table.counts.sum()),
-        **facts,
-        "units": dict(units),
-        "split_rule": split_rule,
-        "licences": dict(licences),
-        "recipe": dict(recipe),
-    }
-    rows = "\n".join(f"| {split} | {independent[split]} | {sizes[split]} |" for split in SPLITS)
-    markdown = f"""
-| split | {layout.units} | {layout.samples} |
-|---|---|---|
-{rows}
-
-{summary}
-"""
-    return write_archive(out, table.columns, card, markdown)
-
-
-def read_table(path: Path, layout: Layout) -> tuple[RaggedTable, dict[str, Any]]:
-    """(table, card) of ``path``; raises ``FailedError`` if a file is missing, cut short, or of the
-    wrong content."""
-    columns, card = read_archive(path, list(layout.columns), layout.kind)
-    table = RaggedTable(layout, columns)
-    if not table.is_consistent:
-        raise FailedError(f"the arrays of {path} disagree in length; {remedy(path)}")
-    return table, card
-
-
 def remedy(path: Path) -> str:
     """How to get a sound file at ``path``: the end of every sentence about a broken one."""
     return (
@@ -195,58 +336,25 @@ def remedy(path: Path) -> str:
     )
 
 
-def plain(value: Any) -> str:
-    """A card's value as people read it: ``key value, key value`` of a mapping, items with commas of
-    a list."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {item}" for key, item in value.items())
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _for_people(card: Mapping[str, Any], markdown: str) -> str:
-    recipe = "\n".join(f"- **{key}**: {plain(value)}" for key, value in card["recipe"].items())
-    licences = "\n".join(f"- **{key}**: {value}" for key, value in card["licences"].items())
-    body = (
-        markdown.strip().replace("{bytes}", str(card["bytes"])).replace("{sha256}", card["sha256"])
-    )
-    return f"""# {card["name"]} (version {card["version"]})
-
-Written together with the data; the same facts for programs are in the `.json` file.
-
-{body}
-
-## Recipe
-{recipe}
-
-## Units
-{plain(card["units"])}.
-
-## Split
-{card["split_rule"][0].upper() + card["split_rule"][1:]}.
-
-## Licence
-{licences}
-"""
-
-
 @dataclass(frozen=True)
 class ArchiveSource:
-    """A data set kept as one archive (:mod:`equivbench.tasks.storage`).
+    """A data set kept as one archive, shipped in the task's ``data`` folder or built into the
+    cache.
 
-    ``folder`` is where a shipped archive lies; one that is built goes into the cache instead.
-    ``read(path)`` gives the splits; ``build(path)`` writes the file and its cards there, None where
-    it is shipped.
+    ``reader`` gives the splits of the archive, called with its path and ``arguments``;
+    ``build(path)`` writes the file and its cards there, None where it is shipped.
     """
 
     name: str
     task: str
-    folder: Path
-    read: Callable[[Path], TaskData]
+    reader: Factory
     build: Callable[[Path], object] | None = None
+    arguments: tuple[Any, ...] = ()
 
     def path(self) -> Path:
         """Where the file is, or would be once prepared."""
-        folder = self.folder if self.build is None else cache_dir() / "datasets" / self.task
+        shipped = Path(__file__).parent / self.task / "data"
+        folder = shipped if self.build is None else cache_dir() / "datasets" / self.task
         return folder / f"{self.name}.npz"
 
     def prepare(self) -> Path:
@@ -267,7 +375,8 @@ class ArchiveSource:
     def load(self) -> TaskData:
         """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong
         content."""
-        return self.read(self.path())
+        data: TaskData = resolve(self.reader)(self.path(), *self.arguments)
+        return data
 
 
 def location(name: str, default: str) -> Path:
@@ -283,7 +392,24 @@ def must_exist(path: Path, variable: str, what: str) -> None:
         raise FailedError(f"{path} is not there; set EQUIVBENCH_DATA_{variable} to {what}")
 
 
+def required(module: str, what: str, extra: str) -> Any:
+    """The module that ``what`` ("SPICE is read") is done with; raises ``FailedError`` with the line
+    that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise FailedError(
+            f"{what} with {module}, which is not installed; pip install 'equivbench[{extra}]'"
+        ) from error
+
+
 def sha256_of(path: Path) -> str:
     """The SHA-256 of a file of any size."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def show_progress(done: int, total: int, what: str) -> None:
+    """One line on a terminal, rewritten until all is done."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{done}/{total} {what}" + ("\n" if done == total else ""))

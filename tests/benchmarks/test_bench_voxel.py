@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from equivbench.tasks.voxel.grid import DEV, PUBLISHED, SMALL
+from equivbench.tasks.voxel.data import voxelise
 from equivbench.tasks.voxel.sources import conformers_small
-from equivbench.tasks.voxel.voxelise import voxelise
+from equivbench.tasks.voxel.table import DEV, PUBLISHED, SMALL
 
 BATCH = 16
 

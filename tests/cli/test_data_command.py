@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from equivbench.cli.main import main
-from equivbench.tasks.forcefield.sources import SHIPPED
+from equivbench.tasks.forcefield.sources import gfn2_small
+
+SHIPPED = gfn2_small().path().parent
 
 
 def call(*arguments: str) -> int | str | None:

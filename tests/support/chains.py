@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from equivbench.tasks.flow.schedule import centred
+from equivbench.tasks.flow.task import centred
 
 LENGTHS = (13, 24, 9)
 PADDED = 24

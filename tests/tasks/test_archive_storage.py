@@ -2,6 +2,7 @@
 again."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +11,52 @@ import pytest
 
 from equivbench.errors import FailedError
 from equivbench.tasks.base import TaskData
-from equivbench.tasks.ragged import draw, split_of
-from equivbench.tasks.storage import ArchiveSource, read_archive, read_card, write_archive
+from equivbench.tasks.storage import (
+    ArchiveSource,
+    Layout,
+    RaggedColumn,
+    RaggedTable,
+    draw,
+    read_card,
+    split_of,
+)
 
+LAYOUT = Layout(
+    kind="backbone",
+    columns={
+        "pos": RaggedColumn("item", np.int16, (3,)),
+        "n_atoms": RaggedColumn("sample", np.int32),
+        "molecule": RaggedColumn("sample", np.int32),
+        "split": RaggedColumn("sample", np.uint8),
+        "name": RaggedColumn("unit", np.bytes_),
+    },
+    unit="molecule",
+    items="atoms",
+    samples="shapes",
+    units={"pos": "A"},
+    split_rule="none",
+)
 ARRAYS: dict[str, np.ndarray] = {
     "pos": np.arange(6, dtype=np.int16).reshape(2, 3),
+    "n_atoms": np.array([1, 1]),
+    "molecule": np.array([0, 1]),
+    "split": np.array([0, 0], dtype=np.uint8),
     "name": np.array([b"a", b"bc"]),
-}
-CARD = {
-    "sizes": {"train": 2},
-    "units": {"pos": "A"},
-    "split_rule": "none",
-    "licences": {"data": "MIT"},
-    "recipe": {"seed": 0},
 }
 
 
 def write(out: Path) -> Path:
-    return write_archive(out, ARRAYS, CARD, "Has {bytes} bytes, `{sha256}`.")
+    table = RaggedTable(LAYOUT, ARRAYS)
+    summary = "Has {bytes} bytes, `{sha256}`."
+    return table.write(out, {"fact": 1}, summary, licences={"data": "MIT"}, recipe={"seed": 0})
 
 
 def test_what_is_written_is_read_back_and_both_cards_name_its_checksum(tmp_path: Path) -> None:
     path = write(tmp_path / "new" / "set.npz")
-    arrays, card = read_archive(path, ["name", "pos"])
-    assert all(np.array_equal(arrays[name], ARRAYS[name]) for name in ARRAYS)
-    assert list(card) == ["name", "version", "sha256", "bytes", *CARD]
+    table, card = LAYOUT.read(path)
+    assert all(np.array_equal(table[name], ARRAYS[name]) for name in ARRAYS)
+    identity = ["name", "version", "sha256", "bytes", "sizes", "molecules", "atoms"]
+    assert list(card) == [*identity, "fact", "units", "split_rule", "licences", "recipe"]
     assert card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (
         f"Has {path.stat().st_size} bytes, `{card['sha256']}`."
@@ -45,8 +67,9 @@ def test_what_is_written_is_read_back_and_both_cards_name_its_checksum(tmp_path:
 
 def test_an_archive_that_lacks_an_array_is_named_with_its_kind(tmp_path: Path) -> None:
     path = write(tmp_path / "set.npz")
+    charged = replace(LAYOUT, columns={**LAYOUT.columns, "charge": RaggedColumn("item", np.int8)})
     with pytest.raises(FailedError, match=r"set\.npz is not a backbone archive.*data prepare set"):
-        read_archive(path, ["pos", "charge"], "backbone")
+        charged.read(path)
 
 
 def test_a_file_without_its_card_was_not_finished_and_is_built_again(
@@ -61,7 +84,7 @@ def test_a_file_without_its_card_was_not_finished_and_is_built_again(
     def read(path: Path) -> TaskData:
         raise NotImplementedError
 
-    source = ArchiveSource("set", "toy", tmp_path, read, build)
+    source = ArchiveSource("set", "toy", read, build)
     source.prepare()
     source.path().with_suffix(".json").unlink()
     for _ in range(2):

@@ -8,11 +8,11 @@ import torch
 
 import equivbench.tasks
 from equivbench.registry import DATASETS, resolve
-from equivbench.tasks.flow.table import PER_ANGSTROM
+from equivbench.tasks.flow.sources import PER_ANGSTROM
 from equivbench.tasks.storage import read_card
+from equivbench.tasks.voxel.data import voxelise
 from equivbench.tasks.voxel.table import UNIT
 from equivbench.tasks.voxel.task import grid_of
-from equivbench.tasks.voxel.voxelise import voxelise
 
 CARDS = sorted(Path(equivbench.tasks.__file__).parent.glob("*/data/*.npz"))
 DECLARED = {

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from equivbench.errors import UsageError
 from equivbench.tasks.flow.data import PAD
-from equivbench.tasks.flow.schedule import centred
+from equivbench.tasks.flow.task import centred
 
 Method = Literal["euler", "heun"]
 Schedule = Literal["log", "uniform"]

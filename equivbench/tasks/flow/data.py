@@ -1,20 +1,17 @@
-"""Backbones in memory: splits that share flat tensors, padded and centred batches, and windows of
-short length."""
+"""Backbones in memory: padded and centred batches, and windows of short length."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from equivbench.tasks.base import Card, TaskData
-from equivbench.tasks.flow.table import PER_ANGSTROM, RESIDUES, read
-from equivbench.tasks.ragged import SPLITS, RaggedTable
-from equivbench.tasks.splits import RaggedSplit
+from equivbench.tasks.base import TaskData
+from equivbench.tasks.flow.sources import LAYOUT, PER_ANGSTROM, RESIDUES
+from equivbench.tasks.splits import RaggedSplit, ragged_data
+from equivbench.tasks.storage import RaggedTable
 
 PAD = 8
 """Lengths are padded to a multiple: few shapes to compile for, and none that is odd for a GPU's
@@ -24,23 +21,7 @@ CROP = 64
 
 
 class BackboneSplit(RaggedSplit):
-    """One split of backbones, or of windows of them.
-
-    Parameters
-    ----------
-    ca
-        [residues, 3] float32, nm, of all samples one after another.
-    first, counts, unit
-        [samples] int64: a sample's first row of ``ca``, its residues, its cluster.
-    chosen
-        [chosen] int64, the samples of this split.
-    """
-
-    def __init__(
-        self, ca: Tensor, first: Tensor, counts: Tensor, unit: Tensor, chosen: Tensor
-    ) -> None:
-        super().__init__(first, counts, unit, chosen)
-        self._ca = ca
+    """One split of backbones, or of windows of them."""
 
     def collate(self, indices: Tensor) -> dict[str, Tensor]:
         """The samples at ``indices`` [n], padded to L, the longest of them rounded up to a multiple
@@ -55,64 +36,41 @@ class BackboneSplit(RaggedSplit):
         mask = place < length[:, None]
         residue = place * mask
         # The rows of the padding, which residue sends to the sample's first one, are masked after
-        # the look-up.
-        x = self._ca[first[:, None] + residue] * mask[..., None]
+        # the look-up. From .01 A to nm.
+        x = self.flat["ca"][first[:, None] + residue].float() / (10 * PER_ANGSTROM)
+        x = x * mask[..., None]
         centre = x.sum(1, keepdim=True) / length[:, None, None]
         return {"x1": (x - centre) * mask[..., None], "mask": mask, "residue": residue}
 
 
-def crops(table: RaggedTable) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """(sample, start in it, residues) of the windows of ``CROP`` residues, one after another, of
-    every sample.
+def crops(table: RaggedTable) -> RaggedTable:
+    """The windows of ``CROP`` residues, one after another, of every sample, in its split.
 
     What is left at a sample's end, or a sample that is shorter, counts if it has the fewest
     residues that a sample may have.
     """
     found = [
         (sample, start, min(CROP, residues - start))
-        for sample, residues in enumerate(table["n_residues"].tolist())
+        for sample, residues in enumerate(table.counts.tolist())
         for start in range(0, residues, CROP)
         if residues - start >= RESIDUES[0]
     ]
     sample, start, length = np.array(found, dtype=np.int64).T
-    return sample, start, length
+    first = table.first[sample] + start
+    rows = np.concatenate([np.arange(a, a + n) for a, n in zip(first, length, strict=True)])
+    columns = {
+        name: table[name][rows if column.per == "item" else sample]
+        for name, column in LAYOUT.columns.items()
+    }
+    return RaggedTable(LAYOUT, {**columns, "n_residues": length})
 
 
-def load(path: Path) -> TaskData:
-    """The data set at ``path``; raises ``FailedError`` if the file or its card is missing, cut
-    short or changed."""
-    table, card = read(path)
-    sample = np.arange(len(table.counts))
-    return _task_data(table, sample, np.zeros_like(sample), table.counts, path.stem, card)
+def load(path: Path, crops_name: str | None = None) -> TaskData:
+    """The data set at ``path``, or called ``crops_name`` its windows of at most 64 residues.
 
-
-def load_crops(path: Path, name: str) -> TaskData:
-    """Windows of at most 64 residues of the data set at ``path``, in the splits of the samples they
-    come from."""
-    table, card = read(path)
-    return _task_data(table, *crops(table), name, card)
-
-
-def _task_data(
-    table: RaggedTable,
-    sample: NDArray[np.int64],
-    start: NDArray[np.int64],
-    length: NDArray[np.int64],
-    name: str,
-    card: dict[str, Any],
-) -> TaskData:
-    """The windows of ``length`` residues from ``start`` on in each ``sample``, all [windows]."""
-    split = table["split"][sample]
-    shared = (
-        # 0.01 A to nm.
-        torch.from_numpy(table["ca"].astype(np.float32)) / (10 * PER_ANGSTROM),
-        torch.from_numpy(table.first[sample] + start),
-        torch.from_numpy(length),
-        torch.from_numpy(table["cluster"][sample].astype(np.int64)),
-    )
-    train, validation, test = (
-        BackboneSplit(*shared, torch.from_numpy(np.flatnonzero(split == code)))
-        for code in range(len(SPLITS))
-    )
-    sizes = {"train": len(train), "validation": len(validation), "test": len(test)}
-    return TaskData(train, validation, test, Card(name, card["version"], card["sha256"], sizes))
+    Raises ``FailedError`` if the file or its card is missing, cut short or changed.
+    """
+    table, card = LAYOUT.read(path)
+    if crops_name is not None:
+        table = crops(table)
+    return ragged_data(table, card, crops_name or path.stem, BackboneSplit)

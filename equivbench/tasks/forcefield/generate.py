@@ -7,10 +7,6 @@ maintainers' command.
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.tasks.conformers import (
-    SMILES_FILES,
     STRUCTURES_LICENCE,
+    command_line,
     in_processes,
     minimised,
     pool,
+    recipe,
 )
-from equivbench.tasks.forcefield.constants import BOHR, HARTREE
-from equivbench.tasks.forcefield.table import ConformationBuilder, write
-from equivbench.tasks.ragged import digest
+from equivbench.tasks.forcefield.table import BOHR, HARTREE, ConformationBuilder, facts
+from equivbench.tasks.storage import digest, show_progress
 
 ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
 """Those of the MACE-OFF split of SPICE."""
@@ -41,26 +37,12 @@ a stable step)."""
 LICENCES = {
     "structures": STRUCTURES_LICENCE,
     "labels": "computed by equivbench with rdkit (BSD-3-Clause) and tblite (LGPL-3.0-or-later; "
-    "neither is shipped); MIT, as the "
-    "package",
+    "neither is shipped); MIT, as the package",
 }
 BOLTZMANN = 0.00198720425864083
 """kcal/mol/K."""
 ACCELERATION = 4.184e-4
 """A/fs^2 for 1 kcal/mol/A on 1 Da."""
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """The conformations of one molecule: ``z`` [atoms]; ``pos`` (A) and ``forces`` (eV/A) [k,
-    atoms, 3] float32; ``energy`` [k] float64 (eV).
-    """
-
-    smiles: str
-    z: NDArray[Any]
-    pos: NDArray[Any]
-    forces: NDArray[Any]
-    energy: NDArray[Any]
 
 
 def langevin(
@@ -133,14 +115,11 @@ def label(z: NDArray[Any], pos: NDArray[Any]) -> tuple[float, NDArray[Any]]:
     )
 
 
-def process(job: tuple[str, int]) -> Labelled | None:
-    """The labelled conformations of one (SMILES, seed), or None where a step fails; a pure function
-    of its argument."""
-    from rdkit import rdBase
-
+def process(job: tuple[str, int]) -> tuple[Any, ...] | None:
+    """(SMILES, z, pos, forces, energy) of one (SMILES, seed) as ``ConformationBuilder.add`` takes
+    them, or None where a step fails; a pure function of its argument."""
     smiles, seed = job
-    with rdBase.BlockLogs():
-        made = conformations(smiles, seed)
+    made = conformations(smiles, seed)
     if made is None:
         return None
     z, pos = made
@@ -151,57 +130,28 @@ def process(job: tuple[str, int]) -> Labelled | None:
     energy = np.array([e for e, _ in labels])
     forces = np.stack([f for _, f in labels])
     return (
-        Labelled(smiles, z, pos, forces.astype(np.float32), energy)
-        if np.isfinite(forces).all()
-        else None
+        (smiles, z, pos, forces.astype(np.float32), energy) if np.isfinite(forces).all() else None
     )
-
-
-def labelled(samples: int, seed: int, processes: int) -> Iterator[Labelled | None]:
-    """Molecules in their drawn order (None: failed) until they hold ``samples`` conformations, the
-    same for any ``processes``."""
-    jobs = [(smiles, seed) for smiles in pool(seed, ELEMENTS, ATOMS)]
-    have = 0
-    with in_processes(process, jobs, processes) as made:
-        for molecule in made:
-            have += 0 if molecule is None else len(TEMPERATURES)
-            yield molecule
-            if have >= samples:
-                return
 
 
 def generate(samples: int, out: Path, *, seed: int = 0, processes: int = 2) -> Path:
     """Write ``samples`` labelled conformations to ``out`` (.npz) with its cards (.json, .md) beside
-    it; returns ``out``."""
+    it, the same for any ``processes``; returns ``out``."""
     builder, have, failed = ConformationBuilder(), 0, 0
-    for molecule in labelled(samples, seed, processes):
-        if molecule is None:
+    for made in in_processes(process, pool(seed, ELEMENTS, ATOMS), seed, processes):
+        if made is None:
             failed += 1
             continue
+        smiles, z, *rows = made
         k = min(len(TEMPERATURES), samples - have)
         have += k
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{have}/{samples} samples" + ("\n" if have == samples else ""))
-        builder.add(
-            molecule.smiles, molecule.z, molecule.pos[:k], molecule.forces[:k], molecule.energy[:k]
-        )
-    return write(
-        builder.finish(f"{samples} samples of seed {seed}"),
-        out,
-        recipe={**_recipe(seed), "molecules that failed a step": failed},
-        licences=LICENCES,
-    )
-
-
-def _recipe(seed: int) -> dict[str, Any]:
-    from importlib.metadata import version
-
-    return {
-        "tools": {name: version(name) for name in ("rdkit", "tblite", "numpy")},
-        "seed": seed,
-        "smiles": [f"rdkit wheel, Data/{name}" for name in SMILES_FILES],
-        "filter": f"one neutral closed-shell fragment, {ATOMS[0]}-{ATOMS[1]} atoms with H, of "
-        f"{' '.join(ELEMENTS)}, no isotopes",
+        show_progress(have, samples, "samples")
+        builder.add(smiles, z, *(row[:k] for row in rows))
+        if have == samples:
+            break
+    table = builder.finish(f"{samples} samples of seed {seed}")
+    how = {
+        **recipe(("rdkit", "tblite", "numpy"), seed, ELEMENTS, ATOMS),
         "geometry": "ETKDGv3 embedding, MMFF94s minimisation, then MMFF94s Langevin dynamics "
         "(BAOAB) from the minimum",
         "dynamics": {
@@ -213,33 +163,11 @@ def _recipe(seed: int) -> dict[str, Any]:
         },
         "labels": "GFN2-xTB energy and analytical forces (tblite, default accuracy) at the stored "
         "float32 positions",
+        "molecules that failed a step": failed,
     }
-
-
-def main() -> None:
-    """The command line of the generator."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=1995)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--processes",
-        type=int,
-        default=2,
-        help="worker processes; the file is the same for any number",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="the .npz to write; its .json and .md cards go beside it",
-    )
-    arguments = parser.parse_args()
-    print(
-        generate(
-            arguments.samples, arguments.out, seed=arguments.seed, processes=arguments.processes
-        )
-    )
+    return table.write(out, *facts(table), recipe=how, licences=LICENCES)
 
 
 if __name__ == "__main__":
-    main()
+    asked = command_line(__doc__, 1995).parse_args()
+    print(generate(asked.samples, asked.out, seed=asked.seed, processes=asked.processes))

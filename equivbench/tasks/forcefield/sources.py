@@ -7,7 +7,6 @@ SPICE (HDF5), the MACE-OFF split (extended XYZ) and MD17 are converted. Imports 
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import re
 import sys
@@ -21,32 +20,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
-from equivbench.tasks.base import TaskData
-from equivbench.tasks.forcefield.constants import BOHR, HARTREE, KCAL_PER_MOL, NUMBERS
-from equivbench.tasks.forcefield.table import ConformationBuilder, write
-from equivbench.tasks.ragged import draw
-from equivbench.tasks.storage import ArchiveSource, location, must_exist, sha256_of
+from equivbench.tasks.forcefield.table import (
+    BOHR,
+    HARTREE,
+    KCAL_PER_MOL,
+    NUMBERS,
+    ConformationBuilder,
+    facts,
+)
+from equivbench.tasks.storage import (
+    USERS_COPY,
+    ArchiveSource,
+    draw,
+    location,
+    must_exist,
+    required,
+    sha256_of,
+)
 
-SHIPPED = Path(__file__).parent / "data"
 MACE_OFF_FILES = {"train": "train_large_neut_no_bad_clean.xyz", "test": "test_large_neut_all.xyz"}
-LICENCES = {
-    "data": "as its publisher states; this is the user's own copy, and equivbench does not "
-    "distribute it"
-}
 MD17_SIZES = {"train": 950, "validation": 50, "test": 1000}
 """Conformations of an MD17 set: 1,000 to learn from, as its authors ask (Christensen & von
 Lilienfeld 2020), 1,000 to test."""
 _PAIR = re.compile(r"""([^\s=]+)=(?:"([^"]*)"|'([^']*)'|(\S+))""")
 
 
-def _load(path: Path) -> TaskData:
-    from equivbench.tasks.forcefield.data import load
-
-    return load(path)
-
-
 def _source(name: str, build: Callable[[Path], object] | None = None) -> ArchiveSource:
-    return ArchiveSource(name, "forcefield", SHIPPED, _load, build)
+    return ArchiveSource(name, "forcefield", "equivbench.tasks.forcefield.task:load", build)
 
 
 def gfn2_small() -> ArchiveSource:
@@ -70,25 +70,16 @@ def mace_off() -> ArchiveSource:
     return _source("mace-off", build_mace_off)
 
 
-def md17(molecule: str) -> ArchiveSource:
-    """A molecule of MD17, e.g. ``aspirin`` or ``salicylic-acid``."""
-    return _source(f"md17-{molecule}", partial(build_md17, trajectory=molecule.replace("-", " ")))
-
-
-def rmd17(molecule: str) -> ArchiveSource:
-    """A molecule of the revised MD17."""
-    return _source(
-        f"rmd17-{molecule}", partial(build_md17, trajectory="revised " + molecule.replace("-", " "))
-    )
+def md17(molecule: str, revised: str = "") -> ArchiveSource:
+    """A molecule of MD17, e.g. ``aspirin`` or ``salicylic-acid``, or with ``revised`` "r" of the
+    revised MD17."""
+    trajectory = ("revised " if revised else "") + molecule.replace("-", " ")
+    return _source(f"{revised}md17-{molecule}", partial(build_md17, trajectory=trajectory))
 
 
 def _build_20k(path: Path) -> None:
     for tool in ("rdkit", "tblite"):
-        if importlib.util.find_spec(tool) is None:
-            raise FailedError(
-                f"{path.stem} is generated with rdkit and tblite, and {tool} is not installed; pip "
-                "install 'equivbench[generate]'"
-            )
+        required(tool, f"{path.stem} is generated", "generate")
     from equivbench.tasks.forcefield.generate import generate
 
     generate(20_000, path, processes=os.cpu_count() or 1)
@@ -97,12 +88,7 @@ def _build_20k(path: Path) -> None:
 def build_spice(out: Path) -> None:
     """``out`` from ``SPICE.hdf5``: a group a molecule, bohr, Hartree, Hartree/bohr; split by the
     molecule's SMILES."""
-    try:
-        import h5py
-    except ImportError as error:
-        raise FailedError(
-            "SPICE is read with h5py, which is not installed; pip install 'equivbench[spice]'"
-        ) from error
+    h5py = required("h5py", "SPICE is read", "spice")
     source = location("SPICE", "SPICE.hdf5")
     must_exist(source, "SPICE", "the file from github.com/openmm/spice-dataset/releases")
     builder = ConformationBuilder()
@@ -130,7 +116,8 @@ def build_spice(out: Path) -> None:
         "labels": "wB97M-D3(BJ)/def2-TZVPPD; force = minus dft_total_gradient",
         "conformations per subset, before leaving out NaN": subsets,
     }
-    write(builder.finish(str(source)), out, recipe=recipe, licences=LICENCES)
+    table = builder.finish(str(source))
+    table.write(out, *facts(table), recipe=recipe, licences=USERS_COPY)
 
 
 def build_mace_off(out: Path) -> None:
@@ -161,11 +148,11 @@ def build_mace_off(out: Path) -> None:
     }
     rule = (
         "test is the published test file; of the published train file validation where "
-        "draw(SMILES) < 0.05, else train "
-        "(draw: first 8 bytes, big-endian, of SHA-256('split ' + SMILES) over 2^64); a molecule "
-        "may be in both, as published"
+        "draw(SMILES) < 0.05, else train (draw: first 8 bytes, big-endian, of SHA-256('split ' + "
+        "SMILES) over 2^64); a molecule may be in both, as published"
     )
-    write(builder.finish(str(folder)), out, recipe=recipe, licences=LICENCES, split_rule=rule)
+    table = builder.finish(str(folder))
+    table.write(out, *facts(table), recipe=recipe, licences=USERS_COPY, split_rule=rule)
 
 
 def build_md17(out: Path, trajectory: str) -> None:
@@ -180,9 +167,8 @@ def build_md17(out: Path, trajectory: str) -> None:
     except Exception as error:  # the download and the parsing may raise anything
         raise FailedError(
             f"MD17 {trajectory!r} is neither under {root} nor could be fetched "
-            f"({type(error).__name__}: {error}); put the "
-            "published file where torch_geometric expects it and name the folder in "
-            "EQUIVBENCH_DATA_MD17"
+            f"({type(error).__name__}: {error}); put the published file where torch_geometric "
+            "expects it and name the folder in EQUIVBENCH_DATA_MD17"
         ) from error
     order = sorted(range(len(dataset)), key=lambda i: draw(f"{trajectory} {i}"))
     builder = ConformationBuilder()
@@ -207,18 +193,12 @@ def build_md17(out: Path, trajectory: str) -> None:
     }
     rule = (
         "by conformation, since there is one molecule: sorted by draw(name + ' ' + index), the "
-        f"first {MD17_SIZES['train']} "
-        f"train, {MD17_SIZES['validation']} validation, {MD17_SIZES['test']} test; each "
-        "conformation is a group of its own, so "
-        "intervals hold for this trajectory and say nothing about other molecules"
+        f"first {MD17_SIZES['train']} train, {MD17_SIZES['validation']} validation, "
+        f"{MD17_SIZES['test']} test; each conformation is a group of its own, so intervals hold "
+        "for this trajectory and say nothing about other molecules"
     )
-    write(
-        builder.finish(f"MD17 {trajectory!r}"),
-        out,
-        recipe=recipe,
-        licences=LICENCES,
-        split_rule=rule,
-    )
+    table = builder.finish(f"MD17 {trajectory!r}")
+    table.write(out, *facts(table), recipe=recipe, licences=USERS_COPY, split_rule=rule)
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,33 @@
 """The table of force-field conformations: its columns, how they are gathered, and what the cards
-say of them. Imports no torch."""
+say of them; conversion to eV and A (CODATA 2018). Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.errors import FailedError
-from equivbench.tasks.ragged import Layout, RaggedColumn, RaggedTable, TableBuilder
-from equivbench.tasks.ragged import split_rule as rule_of
-from equivbench.tasks.storage import plain, read_table, write_table
+from equivbench.tasks.storage import (
+    Layout,
+    RaggedColumn,
+    RaggedTable,
+    TableBuilder,
+    plain,
+    split_rule,
+)
+
+HARTREE = 27.211386245988
+"""eV in one Hartree."""
+BOHR = 0.529177210903
+"""A in one bohr."""
+KCAL_PER_MOL = 4184 / 96485.33212331
+"""eV in one kcal/mol: joules a kcal over coulombs a mole of elementary charges."""
+NUMBERS = {
+    "H": 1, "Li": 3, "B": 5, "C": 6, "N": 7, "O": 8, "F": 9, "Na": 11, "Mg": 12, "Si": 14,
+    "P": 15, "S": 16, "Cl": 17, "K": 19, "Ca": 20, "Br": 35, "I": 53,
+}  # fmt: skip
+"""Atomic numbers by symbol, of the elements of SPICE."""
 
 LAYOUT = Layout(
     kind="force-field",
@@ -27,21 +41,19 @@ LAYOUT = Layout(
         "split": RaggedColumn("sample", np.uint8),
         "names": RaggedColumn("unit", np.bytes_),
     },
-    counts="n_atoms",
     unit="molecule",
     items="atoms",
     samples="conformations",
-    units="molecules",
+    units={"pos": "A", "forces": "eV/A", "energy": "eV (total)", "z": "atomic number"},
+    split_rule=split_rule("by molecule", "the canonical SMILES or the name that the source gives"),
 )
-UNITS = {"pos": "A", "forces": "eV/A", "energy": "eV (total)", "z": "atomic number"}
-SPLIT_RULE = rule_of("by molecule", "the canonical SMILES or the name that the source gives")
 
 
-class ConformationBuilder:
-    """Gathers labelled conformations, molecule by molecule; memory is that of the table."""
+class ConformationBuilder(TableBuilder):
+    """Gathers labelled conformations, molecule by molecule."""
 
     def __init__(self) -> None:
-        self._table = TableBuilder(LAYOUT)
+        super().__init__(LAYOUT)
 
     def add(
         self,
@@ -70,7 +82,7 @@ class ConformationBuilder:
             np.isfinite(pos).all((1, 2)) & np.isfinite(forces).all((1, 2)) & np.isfinite(energy)
         )
         kept = int(finite.sum())
-        self._table.add(
+        self.add_samples(
             name,
             np.full(kept, len(z)),
             split,
@@ -80,57 +92,22 @@ class ConformationBuilder:
             energy=energy[finite],
         )
 
-    def finish(self, source: str) -> RaggedTable:
-        """All that was added; raises ``FailedError``, naming ``source``, if a split has no
-        sample."""
-        table = self._table.finish()
-        empty = table.empty_splits()
-        if empty:
-            raise FailedError(
-                f"{source} gives no usable sample for {' and '.join(empty)}; check that it is the "
-                "whole published file"
-            )
-        return table
 
-
-def write(
-    table: RaggedTable,
-    out: Path,
-    *,
-    recipe: Mapping[str, Any],
-    licences: Mapping[str, str],
-    split_rule: str = SPLIT_RULE,
-) -> Path:
-    """Write ``out`` (.npz) and its cards, each atomically, the .json last; returns ``out``.
-
-    Raises ``FailedError`` if the folder cannot be written.
-    """
+def facts(table: RaggedTable) -> tuple[dict[str, Any], str]:
+    """What the cards say of the content: for programs and for people."""
     norms = np.linalg.norm(table["forces"], axis=1)
     numbers = np.bincount(table["z"])
     elements = {str(number): int(numbers[number]) for number in np.flatnonzero(numbers)}
     rms = round(float(np.sqrt(np.mean(np.square(table["forces"], dtype=np.float64)))), 4)
     quantiles = [round(float(q), 3) for q in np.quantile(norms, [0.5, 0.9, 0.99, 1.0])]
-    facts = {
+    card = {
         "elements": elements,
         "force_component_rms": rms,
         "force_norm_p50_p90_p99_max": quantiles,
     }
-    summary = f"""{len(table["z"])} atoms, {{bytes}} bytes, SHA-256 `{{sha256}}`.
+    return (
+        card,
+        f"""{len(table["z"])} atoms, {{bytes}} bytes, SHA-256 `{{sha256}}`.
 Atoms per atomic number: {plain(elements)}.
-Force component RMS {rms} eV/A; |F| p50/p90/p99/max {"/".join(map(str, quantiles))} eV/A."""
-    return write_table(
-        table,
-        out,
-        facts,
-        summary,
-        units=UNITS,
-        split_rule=split_rule,
-        licences=licences,
-        recipe=recipe,
+Force component RMS {rms} eV/A; |F| p50/p90/p99/max {"/".join(map(str, quantiles))} eV/A.""",
     )
-
-
-def read(path: Path) -> tuple[RaggedTable, dict[str, Any]]:
-    """(table, card) of ``path``; raises ``FailedError`` if a file is missing, cut short, or of the
-    wrong content."""
-    return read_table(path, LAYOUT)

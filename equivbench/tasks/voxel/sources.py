@@ -6,7 +6,6 @@ what a pickle may ask for. Imports no torch.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pickle
 import warnings
@@ -18,20 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import EquivbenchWarning, FailedError
-from equivbench.tasks.base import TaskData
-from equivbench.tasks.storage import ArchiveSource, location, must_exist, sha256_of
-from equivbench.tasks.voxel.grid import DEV, PUBLISHED, SMALL, Grid
-from equivbench.tasks.voxel.table import ConformerBuilder, write
+from equivbench.tasks.storage import (
+    USERS_COPY,
+    ArchiveSource,
+    location,
+    must_exist,
+    required,
+    sha256_of,
+)
+from equivbench.tasks.voxel.table import DEV, PUBLISHED, SMALL, ConformerBuilder, Grid, facts
 
-SHIPPED = Path(__file__).parent / "data"
 FILES = {"train": "train_data.pickle", "validation": "val_data.pickle", "test": "test_data.pickle"}
 """Names as published with MiDi (Vignac et al. 2023)."""
 CONFORMERS = 5
 """Of each molecule, the first in its list, as MiDi and VoxMol take."""
-LICENCES = {
-    "data": "as its publisher states; this is the user's own copy, and equivbench does not "
-    "distribute it"
-}
 UNDECODABLE = "that rdkit cannot decode"
 
 Decoded = tuple[NDArray[np.integer], NDArray[np.floating]]
@@ -66,20 +65,11 @@ def geom_drugs() -> ArchiveSource:
 def _source(
     name: str, file: str, grid: Grid, build: Callable[[Path], object] | None = None
 ) -> ArchiveSource:
-    def read(path: Path) -> TaskData:
-        from equivbench.tasks.voxel.data import load
-
-        return load(path, name, grid)
-
-    return ArchiveSource(file, "voxel", SHIPPED, read, build)
+    return ArchiveSource(file, "voxel", "equivbench.tasks.voxel.data:load", build, (name, grid))
 
 
 def _build_10k(path: Path) -> None:
-    if importlib.util.find_spec("rdkit") is None:
-        raise FailedError(
-            f"{path.stem} is generated with rdkit, which is not installed; pip install "
-            "'equivbench[generate]'"
-        )
+    required("rdkit", f"{path.stem} is generated", "generate")
     from equivbench.tasks.voxel.generate import generate
 
     generate(10_000, path, grid=PUBLISHED, processes=os.cpu_count() or 1)
@@ -162,11 +152,8 @@ def decode(binary: bytes) -> Decoded | None:
         try:
             molecule = Chem.Mol(binary)
             pos = np.array(molecule.GetConformer().GetPositions())
-        except (
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ):  # rdkit's words for a broken binary and for one without conformer
+        # rdkit's words for a broken binary and for one without conformer.
+        except (RuntimeError, TypeError, ValueError):
             return None
         return np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()]), pos
 
@@ -174,11 +161,7 @@ def decode(binary: bytes) -> Decoded | None:
 def build_geom_drugs(out: Path) -> None:
     """``out`` from MiDi's three files, with rdkit; their folder is named by
     ``EQUIVBENCH_DATA_GEOM_DRUGS``."""
-    if importlib.util.find_spec("rdkit") is None:
-        raise FailedError(
-            "GEOM-drugs is read with rdkit, which is not installed; pip install "
-            "'equivbench[generate]'"
-        )
+    required("rdkit", "GEOM-drugs is read", "generate")
     convert(location("GEOM_DRUGS", "geom-drugs"), out, decode)
 
 
@@ -221,4 +204,4 @@ def convert(
         "conformers left out": builder.excuse() or "none",
     }
     rule = "as published with MiDi: by molecule, its train, val and test files"
-    write(table, out, grid, recipe=recipe, licences=LICENCES, split_rule=rule)
+    table.write(out, *facts(table, grid), recipe=recipe, licences=USERS_COPY, split_rule=rule)

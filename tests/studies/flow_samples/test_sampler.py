@@ -13,7 +13,7 @@ from equivbench.errors import UsageError
 from equivbench.studies.flow_samples.sampler import integrate, sample_backbones, time_grid
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.flow.networks.vector_head import build
-from equivbench.tasks.flow.schedule import centred
+from equivbench.tasks.flow.task import centred
 
 TINY = {
     "dim": 16,

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from structure_files import THREE, pdb, sequence, trace
 
 from equivbench.tasks.flow import generate
-from equivbench.tasks.flow.clusters import cluster, distinct, merged
-from equivbench.tasks.flow.table import RESIDUES, gather, read, windows
-from equivbench.tasks.flow.traces import Chain
+from equivbench.tasks.flow.chains import Chain, cluster, distinct, merged
+from equivbench.tasks.flow.sources import LAYOUT, RESIDUES, gather, windows
 
 
 def mutated(letters: str, share: float, seed: int) -> str:
@@ -129,7 +128,7 @@ def test_the_generator_takes_pdb_entries_only_and_writes_the_same_bytes_twice(
     one, two = (generate.generate(tmp_path / name / "set.npz", packages) for name in ("one", "two"))
     for suffix in (".npz", ".json", ".md"):
         assert one.with_suffix(suffix).read_bytes() == two.with_suffix(suffix).read_bytes()
-    table, card = read(one)
+    table, card = LAYOUT.read(one)
     assert sorted(table["name"].tolist()) == sorted(
         [*(f"{1000 + seed}_A".encode() for seed in range(20)), b"3ABC_A"]
     )

@@ -12,17 +12,24 @@ import pytest
 import torch
 
 from equivbench.errors import FailedError
-from equivbench.tasks.base import TaskData
-from equivbench.tasks.flow.data import CROP, BackboneSplit
-from equivbench.tasks.flow.sources import ca_crops_64, ca_small
-from equivbench.tasks.flow.table import MOST_SPREAD, PER_ANGSTROM, RESIDUES, read, spread
-from equivbench.tasks.flow.traces import STEP
-from equivbench.tasks.ragged import SPLITS, RaggedTable, split_of
+from equivbench.tasks.base import SPLITS, TaskData
+from equivbench.tasks.flow.chains import STEP
+from equivbench.tasks.flow.data import CROP, BackboneSplit, load
+from equivbench.tasks.flow.sources import (
+    LAYOUT,
+    MOST_SPREAD,
+    PER_ANGSTROM,
+    RESIDUES,
+    ca_crops_64,
+    ca_small,
+    spread,
+)
+from equivbench.tasks.storage import RaggedTable, split_of
 
 
 @pytest.fixture(scope="module")
 def table() -> RaggedTable:
-    return read(ca_small().path())[0]
+    return LAYOUT.read(ca_small().path())[0]
 
 
 @pytest.fixture(scope="module", params=["ca-small", "ca-crops-64"])
@@ -40,7 +47,7 @@ def sequences(table: RaggedTable) -> list[str]:
 
 
 def test_the_card_is_true_of_the_file(table: RaggedTable) -> None:
-    card = read(ca_small().path())[1]
+    card = LAYOUT.read(ca_small().path())[1]
     assert card["sizes"] == table.sizes()
     assert card["clusters"] == table.units()
     assert card["residues"] == len(table["letter"]) == table["n_residues"].sum()
@@ -200,7 +207,7 @@ def test_a_file_that_is_cut_short_is_a_failure_that_names_it(tmp_path: Path, kep
     with pytest.raises(
         FailedError, match=r"ca-small\.npz .*cut short or changed.*data prepare ca-small"
     ):
-        ca_small().read(copy)
+        load(copy)
 
 
 def test_declarations_and_checks_of_the_data_import_no_torch_and_no_gemmi() -> None:

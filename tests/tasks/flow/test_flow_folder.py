@@ -12,9 +12,8 @@ import torch
 from structure_files import fill, mmcif, pdb, pdb_atoms, rna, sequence, trace
 
 from equivbench.errors import EquivbenchWarning, FailedError
-from equivbench.tasks.flow import traces
-from equivbench.tasks.flow.sources import ca_folder
-from equivbench.tasks.flow.table import PER_ANGSTROM, read
+from equivbench.tasks.flow import chains as traces
+from equivbench.tasks.flow.sources import LAYOUT, PER_ANGSTROM, ca_folder
 from equivbench.tasks.storage import read_card
 
 GOOD = pdb(sequence(60, 100), trace(60, 100))
@@ -38,7 +37,7 @@ def files_in(cache: Path) -> list[Path]:
 
 def test_all_formats_give_the_chains_that_were_written(folder: Path) -> None:
     written = fill(folder)
-    table, card = read(ca_folder().prepare())
+    table, card = LAYOUT.read(ca_folder().prepare())
     assert len(table["name"]) == len(written)
     first = table["n_residues"].cumsum() - table["n_residues"]
     for name, start, residues in zip(table["name"], first, table["n_residues"], strict=True):
@@ -90,7 +89,7 @@ def test_unusable_files_are_left_out_with_one_warning_that_names_them_and_the_re
     assert f"{len(bad)} of {len(written) + len(bad)} files" in message
     assert f"and {len(bad) - 5} more" in message
     assert sum(name in message for name in bad) == 5
-    table, card = read(path)
+    table, card = LAYOUT.read(path)
     assert len(table["name"]) == len(written)
     assert sum(card["recipe"]["files left out"].values()) == len(bad)
     with warnings.catch_warnings():

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from equivbench.studies.handedness.measuring import Handedness, handedness
 from equivbench.tasks.flow.networks.features import OddInvariants
 from equivbench.tasks.flow.networks.vector_head import build
-from equivbench.tasks.flow.schedule import centred
-from equivbench.tasks.flow.task import FlowMatching
+from equivbench.tasks.flow.task import FlowMatching, centred
 
 TINY = {
     "dim": 16,

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from equivbench.tasks.flow.schedule import (
+from equivbench.tasks.flow.task import (
     TIMES,
     WEIGHT_OFFSET,
     board_quadrature,

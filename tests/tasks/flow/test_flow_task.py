@@ -8,13 +8,13 @@ from torch import Tensor
 from equivbench.errors import UsageError
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.flow.declarations import TASKS
-from equivbench.tasks.flow.schedule import (
+from equivbench.tasks.flow.task import (
     TIMES,
+    FlowMatching,
     board_quadrature,
     objective_quadrature,
     objective_weight,
 )
-from equivbench.tasks.flow.task import FlowMatching
 
 FLOW = FlowMatching()
 

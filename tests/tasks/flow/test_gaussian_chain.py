@@ -6,8 +6,7 @@ import torch
 from chains import Chains, backbones, random_walks
 
 from equivbench.symmetry.rotations import random_rotations
-from equivbench.tasks.flow.baseline import GaussianChain
-from equivbench.tasks.flow.schedule import centred
+from equivbench.tasks.flow.task import GaussianChain, centred
 
 LENGTH = 16
 # Steps of .38 nm: D(s) = .38^2 s.

@@ -4,9 +4,9 @@ import pytest
 
 from equivbench.tasks.base import TaskData
 from equivbench.tasks.forcefield.sources import gfn2_small
-from equivbench.tasks.forcefield.table import read
+from equivbench.tasks.forcefield.table import LAYOUT
 from equivbench.tasks.forcefield.task import ForceField
-from equivbench.tasks.ragged import RaggedTable
+from equivbench.tasks.storage import RaggedTable
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +16,7 @@ def shipped() -> TaskData:
 
 @pytest.fixture(scope="session")
 def table() -> RaggedTable:
-    return read(gfn2_small().path())[0]
+    return LAYOUT.read(gfn2_small().path())[0]
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,7 @@ import torch
 
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.verification import is_verified
-from equivbench.tasks.forcefield.baseline import PairForces, fit_pair_forces
-from equivbench.tasks.forcefield.task import ForceField
+from equivbench.tasks.forcefield.task import ForceField, PairForces, fit_pair_forces
 
 
 class PairSplit:

@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.tasks.base import TaskData
-from equivbench.tasks.forcefield.data import load, without_reference
+from equivbench.tasks.base import SPLITS, TaskData
 from equivbench.tasks.forcefield.sources import gfn2_small
-from equivbench.tasks.ragged import SPLITS, RaggedTable, split_of
+from equivbench.tasks.forcefield.task import load, without_reference
 from equivbench.tasks.splits import with_fraction
-from equivbench.tasks.storage import read_card
+from equivbench.tasks.storage import RaggedTable, read_card, split_of
 
 
 @pytest.fixture

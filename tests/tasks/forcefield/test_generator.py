@@ -10,7 +10,7 @@ pytest.importorskip("tblite")
 
 from equivbench.tasks.forcefield import generate
 from equivbench.tasks.forcefield.sources import gfn2_small
-from equivbench.tasks.forcefield.table import read
+from equivbench.tasks.forcefield.table import LAYOUT
 
 
 def test_forces_are_minus_the_gradient_of_the_energy() -> None:
@@ -35,7 +35,7 @@ def test_the_file_is_the_same_for_one_or_two_processes_and_begins_the_shipped_se
 ) -> None:
     one, two = (generate.generate(12, tmp_path / f"{n}" / "set.npz", processes=n) for n in (1, 2))
     assert one.read_bytes() == two.read_bytes()
-    made, shipped = read(one)[0], read(gfn2_small().path())[0]
+    made, shipped = LAYOUT.read(one)[0], LAYOUT.read(gfn2_small().path())[0]
     atoms = len(made["z"])
     # Another processor may round the dynamics differently in the last place; 200 chaotic steps
     # widen that by far less than this.

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from equivbench.errors import FailedError
+from equivbench.tasks.base import SPLITS
 from equivbench.tasks.forcefield import sources
-from equivbench.tasks.forcefield.sources import frames, mace_off, md17, rmd17, spice
-from equivbench.tasks.forcefield.table import ConformationBuilder, read
-from equivbench.tasks.ragged import SPLITS, draw, split_of
-from equivbench.tasks.storage import read_card
+from equivbench.tasks.forcefield.sources import frames, mace_off, md17, spice
+from equivbench.tasks.forcefield.table import LAYOUT, ConformationBuilder
+from equivbench.tasks.storage import draw, read_card, split_of
 
 HARTREE_EV, BOHR_A, KCAL_EV = 27.2113862460, 0.5291772109, 0.0433641043
 """Written out again, so that a slip in the library's constants shows."""
@@ -60,7 +60,7 @@ def test_spice_is_converted_to_ev_and_a_and_split_by_molecule(
 ) -> None:
     written = write_spice(tmp_path / "SPICE.hdf5")
     monkeypatch.setenv("EQUIVBENCH_DATA_SPICE", str(tmp_path / "SPICE.hdf5"))
-    table, card = read(spice().prepare())
+    table, card = LAYOUT.read(spice().prepare())
     assert set(table["names"].tolist()) == {name.encode() for name in written}
     for index, name in enumerate(table["names"]):
         pos, gradient, energy = written[name.decode()]
@@ -135,7 +135,7 @@ def test_the_mace_off_split_is_kept_as_published(
 ) -> None:
     write_mace_off(tmp_path, extra_columns=extra_columns)
     monkeypatch.setenv("EQUIVBENCH_DATA_MACE_OFF", str(tmp_path))
-    table, card = read(mace_off().prepare())
+    table, card = LAYOUT.read(mace_off().prepare())
     sizes = table.sizes()
     assert sizes["test"] == 10
     assert sizes["train"] + sizes["validation"] == 120
@@ -207,8 +207,8 @@ def test_md17_comes_through_torch_geometric_split_by_conformation(
     raw.parent.mkdir(parents=True)
     np.savez(raw, **arrays)
     monkeypatch.setenv("EQUIVBENCH_DATA_MD17", str(tmp_path))
-    source = (rmd17 if revised else md17)("aspirin")
-    table, card = read(source.prepare())
+    source = md17("aspirin", "r" if revised else "")
+    table, card = LAYOUT.read(source.prepare())
     assert table.sizes() == sources.MD17_SIZES
     assert len(set(table["molecule"].tolist())) == 2000
     assert "by conformation" in card["split_rule"]

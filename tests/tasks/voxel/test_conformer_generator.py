@@ -9,9 +9,8 @@ pytest.importorskip("rdkit")
 
 from equivbench.tasks import conformers
 from equivbench.tasks.voxel.generate import ATOMS, generate
-from equivbench.tasks.voxel.grid import DEV, ELEMENTS, SMALL
 from equivbench.tasks.voxel.sources import conformers_small
-from equivbench.tasks.voxel.table import bounding_radii, read
+from equivbench.tasks.voxel.table import DEV, ELEMENTS, LAYOUT, SMALL, bounding_radii
 
 
 @pytest.mark.slow
@@ -41,7 +40,7 @@ def test_the_file_is_the_same_for_one_or_two_processes_and_begins_the_shipped_se
         generate(12, tmp_path / f"{n}" / "set.npz", grid=SMALL, processes=n) for n in (1, 2)
     )
     assert one.read_bytes() == two.read_bytes()
-    made, shipped = read(one)[0], read(conformers_small().path())[0]
+    made, shipped = LAYOUT.read(one)[0], LAYOUT.read(conformers_small().path())[0]
     atoms = len(made["channel"])
     assert made["names"].tolist() == shipped["names"][:12].tolist()
     assert np.array_equal(made["channel"], shipped["channel"][:atoms])

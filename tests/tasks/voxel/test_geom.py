@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 
 from equivbench.errors import EquivbenchWarning, FailedError
-from equivbench.tasks.ragged import SPLITS
+from equivbench.tasks.base import SPLITS
 from equivbench.tasks.voxel import sources
-from equivbench.tasks.voxel.grid import NUMBERS, PUBLISHED
 from equivbench.tasks.voxel.sources import geom_drugs
-from equivbench.tasks.voxel.table import UNIT, bounding_radii, read
+from equivbench.tasks.voxel.table import LAYOUT, NUMBERS, PUBLISHED, UNIT, bounding_radii
 
 Content = list[tuple[str, list[object]]]
 
@@ -82,7 +81,7 @@ def test_the_published_split_is_kept_and_molecules_are_centred(
 ) -> None:
     write_midi(tmp_path, mol, protocol=protocol)
     sources.convert(tmp_path, tmp_path / "out.npz", decoded)
-    table, card = read(tmp_path / "out.npz")
+    table, card = LAYOUT.read(tmp_path / "out.npz")
     assert card["sizes"] == dict.fromkeys(SPLITS, 8)
     assert card["molecules"] == dict.fromkeys(SPLITS, 4)
     assert table["names"].tolist() == [
@@ -101,7 +100,7 @@ def test_the_published_split_is_kept_and_molecules_are_centred(
 def test_only_the_first_conformers_count(tmp_path: Path, mol: Callable[[bytes], object]) -> None:
     write_midi(tmp_path, mol, extra=[("many", [mol(binary(*molecule(k))) for k in range(9)])])
     sources.convert(tmp_path, tmp_path / "out.npz", decoded)
-    assert read(tmp_path / "out.npz")[1]["sizes"]["train"] == 8 + 5
+    assert LAYOUT.read(tmp_path / "out.npz")[1]["sizes"]["train"] == 8 + 5
 
 
 def test_what_cannot_be_shown_is_left_out_counted_once_and_the_rest_is_used(
@@ -130,7 +129,7 @@ def test_what_cannot_be_shown_is_left_out_counted_once_and_the_rest_is_used(
         "27 are",
     ):
         assert words in message
-    table, card = read(tmp_path / "out.npz")
+    table, card = LAYOUT.read(tmp_path / "out.npz")
     assert card["sizes"] == dict.fromkeys(SPLITS, 9)
     assert all(PUBLISHED.holds(radius) for radius in bounding_radii(table))
 
@@ -245,7 +244,7 @@ def test_without_rdkit_the_sentence_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(FailedError, match=r"pip install 'equivbench\[generate\]'"):
         geom_drugs().prepare()
 

@@ -12,35 +12,37 @@ import pytest
 import torch
 
 from equivbench.errors import FailedError
-from equivbench.tasks.base import Card, TaskData
-from equivbench.tasks.ragged import SPLITS, RaggedTable, split_of
-from equivbench.tasks.storage import read_card
-from equivbench.tasks.voxel.data import load, task_data
+from equivbench.tasks.base import SPLITS, TaskData
+from equivbench.tasks.storage import RaggedTable, read_card, split_of
+from equivbench.tasks.voxel.data import load, on_grid
 from equivbench.tasks.voxel.declarations import DATASETS
-from equivbench.tasks.voxel.grid import (
-    DEV,
-    ELEMENTS,
-    MARGIN,
-    NUMBERS,
-    PUBLISHED,
-    SMALL,
-    Grid,
-    standard,
-)
 from equivbench.tasks.voxel.sources import (
     conformers_10k,
     conformers_16,
     conformers_64,
     conformers_small,
 )
-from equivbench.tasks.voxel.table import UNIT, ConformerBuilder, bounding_radii, read
+from equivbench.tasks.voxel.table import (
+    DEV,
+    ELEMENTS,
+    LAYOUT,
+    MARGIN,
+    NUMBERS,
+    PUBLISHED,
+    SMALL,
+    UNIT,
+    ConformerBuilder,
+    Grid,
+    bounding_radii,
+    standard,
+)
 
 SHIPPED = conformers_small().path()
 
 
 @pytest.fixture(scope="module")
 def table() -> RaggedTable:
-    return read(SHIPPED)[0]
+    return LAYOUT.read(SHIPPED)[0]
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +153,7 @@ def test_a_grid_that_shows_nothing_is_a_failure_that_says_so(table: RaggedTable)
         FailedError,
         match=r"no conformer of toy in train and validation and test fits the 4 A box of 8\^3",
     ):
-        task_data(table, Card("toy", "1", "", {}), standard(8, 0.5))
+        on_grid(table, {"version": "1", "sha256": ""}, "toy", standard(8, 0.5))
 
 
 def test_every_declared_set_has_its_source() -> None:
@@ -216,10 +218,8 @@ def test_declarations_and_checks_of_the_data_import_no_torch() -> None:
 def test_without_rdkit_the_large_set_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from equivbench.tasks.voxel import sources
-
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
-    monkeypatch.setattr(sources.importlib.util, "find_spec", lambda name: None)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "rdkit", None)
     with pytest.raises(
         FailedError, match=r"conformers-10k is generated with rdkit.*equivbench\[generate\]"
     ):

@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivbench.symmetry.rotations import random_rotations
-from equivbench.tasks.voxel.ball import smallest_ball
-from equivbench.tasks.voxel.grid import DEV, ELEMENTS, NUMBERS, PUBLISHED, SMALL, Grid, standard
+from equivbench.tasks.voxel.table import (
+    DEV,
+    ELEMENTS,
+    NUMBERS,
+    PUBLISHED,
+    SMALL,
+    Grid,
+    smallest_ball,
+    standard,
+)
 
 
 def test_the_published_grid_and_noise() -> None:

@@ -6,9 +6,8 @@ import torch
 from equivbench.errors import UsageError
 from equivbench.symmetry.grids import rotate_grid
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
-from equivbench.tasks.voxel.baseline import LinearDenoiser, frequency_bins
 from equivbench.tasks.voxel.sources import conformers_16
-from equivbench.tasks.voxel.task import VoxelDenoising, grid_of
+from equivbench.tasks.voxel.task import LinearDenoiser, VoxelDenoising, frequency_bins, grid_of
 
 
 @pytest.fixture(scope="module")

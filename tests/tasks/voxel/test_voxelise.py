@@ -10,8 +10,8 @@ from torch import Tensor
 
 from equivbench.symmetry.rotations import octahedral_rotations
 from equivbench.symmetry.types import SymmetryType
-from equivbench.tasks.voxel.grid import DEV, PUBLISHED, SMALL, Grid, standard
-from equivbench.tasks.voxel.voxelise import voxelise
+from equivbench.tasks.voxel.data import voxelise
+from equivbench.tasks.voxel.table import DEV, PUBLISHED, SMALL, Grid, standard
 
 ATOM = 0.93 * 0.5
 """A: the width of a published atom's Gaussian exp(-(d/width)^2), written out again."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from equivbench.tasks.flow.schedule import centred, x1_from_velocity
+from equivbench.tasks.flow.task import centred, x1_from_velocity
 
 
 def prior_mean(x_t: Tensor, t: Tensor, data_scale: float) -> Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from equivbench.errors import UsageError
 from equivbench.kernels.backends.plain.grids import CubeLayer, cube_bank, cube_places
 from equivbench.kernels.operations.cube_convolution import ORDER as ORDER
-from equivbench.tasks.voxel.grid import ELEMENTS
 from equivbench.tasks.voxel.networks.unet import HEAD_SCALE, UNet
+from equivbench.tasks.voxel.table import ELEMENTS
 
 
 class GroupConv(nn.Module):

@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
-from equivbench.tasks.voxel.grid import ELEMENTS
 from equivbench.tasks.voxel.networks.spectrum import LowPass, Oversampled, Resample
 from equivbench.tasks.voxel.networks.unet import HEAD_SCALE, UNet
+from equivbench.tasks.voxel.table import ELEMENTS
 
 
 class SteerableConv3d(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
-from equivbench.tasks.voxel.grid import ELEMENTS
+from equivbench.tasks.voxel.table import ELEMENTS
 
 W = TypeVar("W")
 HEAD_SCALE = 0.002
