@@ -17,7 +17,7 @@ from equivbench.report.table import Column, Table
 from equivbench.studies.claims.parts import ReproduceRequest
 
 if TYPE_CHECKING:
-    from equivbench.studies.claims.reproduction import GatherResult, Reproduction
+    from equivbench.studies.claims.reproduction import Reproduction
 
 
 def register(app: typer.Typer) -> None:
@@ -41,15 +41,17 @@ def reproduce(request: ReproduceRequest, json: Json = False, quiet: Quiet = Fals
     if request.report_only:
         _report(request.out, request.claims, page, json, {})
         return
-    from equivbench.studies.claims.reproduction import make_reproduction
+    from equivbench.cli.progress import progress_display
+    from equivbench.studies.claims.reproduction import gather, make_reproduction
 
     reproduction = make_reproduction(request)
+    if request.dry_run or not quiet:
+        _print_parts(reproduction, json and request.dry_run, to_stderr=json)
     if request.dry_run:
-        _print_parts(reproduction, json)
         return
-    if not quiet:
-        _print_parts(reproduction, json=False, to_stderr=json)
-    result = _gather(reproduction, quiet)
+    result = gather(
+        reproduction, progress_display(quiet), lambda text: None if quiet else message("part", text)
+    )
     if result.interrupted:
         raise InterruptedRunError(
             f"interrupted; what is finished is kept, go on with: {request.command()}"
@@ -71,15 +73,6 @@ def _check_page(page: Path) -> None:
     if page.is_dir():
         raise UsageError(f"--page {page} is a folder; name a file, such as {page / 'claims.md'}")
     check_writable(str(page.parent), "folder of the page", "--page")
-
-
-def _gather(reproduction: Reproduction, quiet: bool) -> GatherResult:
-    from equivbench.cli.progress import progress_display
-    from equivbench.studies.claims.reproduction import gather
-
-    return gather(
-        reproduction, progress_display(quiet), lambda text: None if quiet else message("part", text)
-    )
 
 
 def _report(
@@ -143,16 +136,12 @@ def _print_parts(reproduction: Reproduction, json: bool, to_stderr: bool = False
         Column("finished"),
         Column("minutes"),
     )
-    rows = [
-        (
-            piece.part.title,
-            ", ".join(piece.part.claims),
-            len(piece.jobs),
-            len(piece.jobs) - len(piece.todo),
-            "not known" if piece.seconds is None else f"{piece.seconds / 60:.0f}",
-        )
-        for piece in reproduction.pieces
-    ]
+    rows = []
+    for part in _parts(reproduction):
+        seconds = part["estimated_seconds"]
+        minutes = "not known" if seconds is None else f"{seconds / 60:.0f}"
+        claims = ", ".join(part["claims"])
+        rows.append((part["part"], claims, part["runs"], part["finished"], minutes))
     print_table(Table("", columns, rows, [total]))
 
 

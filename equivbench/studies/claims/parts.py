@@ -16,13 +16,19 @@ AnalysisKind = Literal["gradients", "landscape"]
 
 
 @dataclass(frozen=True)
-class TrainingWork:
-    """Runs of one pair: as declared, with snapshots; or at points of a sweep or under a budget of
-    its own, without."""
+class EvidencePart:
+    """A piece of evidence: runs of one pair, or an analysis of those that are trained as declared.
 
+    Runs are as declared, with snapshots; or at points of a sweep or under a budget of their own,
+    without.
+    """
+
+    claims: tuple[str, ...]
+    """Those that need it (ids as in notes and ``equivbench.studies.claims``)."""
     pair: str
     arms: tuple[str, ...] = ()
     """None named: both contestants."""
+    kind: Literal["runs"] | AnalysisKind = "runs"
     axis: str | None = None
     values: tuple[str, ...] = ()
     budget: str | None = None
@@ -32,64 +38,33 @@ class TrainingWork:
     @property
     def as_declared(self) -> bool:
         """Whether these are the runs that analyses are about."""
-        return self.axis is None and self.budget is None
+        return self.kind == "runs" and self.axis is None and self.budget is None
+
+    @property
+    def title(self) -> str:
+        """``runs of forcefield/vector``, ``landscape of voxel/steerable, augmented, first
+        seed``."""
+        of = "" if self.axis or self.budget else f"{self.kind} of "
+        arms = f", {' and '.join(self.arms)}" if self.arms else ""
+        budget = f", {self.budget}" if self.budget else ""
+        points = f" at {self.axis} {', '.join(self.values)}" if self.axis else ""
+        seed = ", first seed" if self.first_seed_only else ""
+        return f"{of}{self.pair}{arms}{budget}{points}{seed}"
 
 
-@dataclass(frozen=True)
-class AnalysisWork:
-    """An analysis of the runs of one arm that the reproduction trains as declared."""
-
-    kind: AnalysisKind
-    pair: str
-    arm: str = "augmented"
-    first_seed_only: bool = False
-
-
-@dataclass(frozen=True)
-class EvidencePart:
-    """A piece of evidence and the claims that need it (ids as in notes and
-    ``equivbench.studies.claims``)."""
-
-    title: str
-    claims: tuple[str, ...]
-    work: TrainingWork | AnalysisWork
-
-
-def _runs(pair: str, *claims: str, arms: tuple[str, ...] = ()) -> EvidencePart:
-    return EvidencePart(f"runs of {pair}{_of(arms)}", claims, TrainingWork(pair, arms))
-
-
-def _sweep(
-    pair: str, axis: str, values: tuple[str, ...], *claims: str, arms: tuple[str, ...] = ()
-) -> EvidencePart:
-    return EvidencePart(
-        f"{pair}{_of(arms)} at {axis} {', '.join(values)}",
-        claims,
-        TrainingWork(pair, arms, axis, values),
-    )
-
-
-def _long(pair: str, budget: str, *claims: str) -> EvidencePart:
-    work = TrainingWork(pair, ("augmented",), budget=budget, first_seed_only=True)
-    return EvidencePart(f"{pair}, augmented, {budget}, first seed", claims, work)
+def _long(pair: str) -> EvidencePart:
+    return EvidencePart(("C1",), pair, _LEARNING, budget="10000steps", first_seed_only=True)
 
 
 def _gradients(pair: str) -> EvidencePart:
-    return EvidencePart(f"gradients of {pair}, augmented", ("C6",), AnalysisWork("gradients", pair))
+    return EvidencePart(("C6",), pair, _LEARNING, "gradients")
 
 
 def _landscape(pair: str) -> EvidencePart:
-    return EvidencePart(
-        f"landscape of {pair}, augmented, first seed",
-        ("C3",),
-        AnalysisWork("landscape", pair, first_seed_only=True),
-    )
+    return EvidencePart(("C3",), pair, _LEARNING, "landscape", first_seed_only=True)
 
 
-def _of(arms: tuple[str, ...]) -> str:
-    return f", {' and '.join(arms)}" if arms else ""
-
-
+_LEARNING = ("augmented",)
 SWEPT = ("forcefield/vector", "flow/vector-head", "voxel/steerable")
 """One pair a task."""
 REST = (
@@ -101,27 +76,30 @@ REST = (
 )
 
 DEFAULT: tuple[EvidencePart, ...] = (
-    _runs("forcefield/vector", "C1", "C2", "C3", "C4", "C5", "C6"),
-    _runs("flow/vector-head", "C1", "C3", "C4", "C5"),
-    _runs("voxel/steerable", "C1", "C3", "C4", "C5"),
-    _runs("forcefield/tied-head", "C1", "C4", "C5", "C6"),
-    _long("forcefield/vector", "10000steps", "C1"),
-    _sweep("forcefield/vector", "data", ("0.25",), "C2", "C5"),
-    _sweep("forcefield/vector", "size", ("0.5",), "C2", arms=("augmented",)),
+    EvidencePart(("C1", "C2", "C3", "C4", "C5", "C6"), "forcefield/vector"),
+    EvidencePart(("C1", "C3", "C4", "C5"), "flow/vector-head"),
+    EvidencePart(("C1", "C3", "C4", "C5"), "voxel/steerable"),
+    EvidencePart(("C1", "C4", "C5", "C6"), "forcefield/tied-head"),
+    _long("forcefield/vector"),
+    EvidencePart(("C2", "C5"), "forcefield/vector", axis="data", values=("0.25",)),
+    EvidencePart(("C2",), "forcefield/vector", _LEARNING, axis="size", values=("0.5",)),
     _gradients("forcefield/vector"),
     _gradients("forcefield/tied-head"),
-    *(_landscape(pair) for pair in SWEPT),
+    *map(_landscape, SWEPT),
 )
 """One pair a task, the three-row head for parameter space, one run as long as the claim, a further
 point of data and of size."""
 FULL: tuple[EvidencePart, ...] = (
-    *(_runs(pair, "C1", "C2", "C3", "C4", "C5", "C6") for pair in SWEPT),
-    *(_runs(pair, "C1", "C3", "C4", "C5", "C6") for pair in REST),
-    *(_long(pair, "10000steps", "C1") for pair in (*SWEPT, *REST)),
-    *(_sweep(pair, "data", ("0.1", "0.25", "0.5"), "C2", "C5") for pair in SWEPT),
-    *(_sweep(pair, "size", ("0.5", "2"), "C2", arms=("augmented",)) for pair in SWEPT),
-    *(_gradients(pair) for pair in (*SWEPT, *REST)),
-    *(_landscape(pair) for pair in (*SWEPT, *REST)),
+    *(EvidencePart(("C1", "C2", "C3", "C4", "C5", "C6"), pair) for pair in SWEPT),
+    *(EvidencePart(("C1", "C3", "C4", "C5", "C6"), pair) for pair in REST),
+    *map(_long, (*SWEPT, *REST)),
+    *(
+        EvidencePart(("C2", "C5"), pair, axis="data", values=("0.1", "0.25", "0.5"))
+        for pair in SWEPT
+    ),
+    *(EvidencePart(("C2",), pair, _LEARNING, axis="size", values=("0.5", "2")) for pair in SWEPT),
+    *map(_gradients, (*SWEPT, *REST)),
+    *map(_landscape, (*SWEPT, *REST)),
 )
 """Every built-in pair with both arms, wider sweeps on one pair a task, gradients and landscapes of
 every pair."""

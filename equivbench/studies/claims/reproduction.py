@@ -3,7 +3,7 @@ made are not repeated."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,22 +17,23 @@ from equivbench.execution.plan import RunPlan, check_writable, make_plan, this_m
 from equivbench.execution.state import finished_record
 from equivbench.execution.subcommand import call, path_from_here
 from equivbench.execution.sweep import SweepRequest, make_sweep
+from equivbench.records.line_files import LineFile
 from equivbench.records.store import read_record
 from equivbench.request import RunRequest
 from equivbench.studies.claims.parts import (
     DEFAULT,
     FULL,
     AnalysisKind,
-    AnalysisWork,
     EvidencePart,
     ReproduceRequest,
-    TrainingWork,
     chosen_parts,
 )
 from equivbench.studies.gradients.record import GRADIENTS
 from equivbench.studies.landscape.record import LANDSCAPES
 from equivbench.studies.record import RunAnalysis
 from equivbench.training.job import Job
+
+ANALYSES: Mapping[AnalysisKind, LineFile[Any]] = {"gradients": GRADIENTS, "landscape": LANDSCAPES}
 
 
 @dataclass(frozen=True)
@@ -90,39 +91,44 @@ def make_reproduction(
     """
     now = now or datetime.now(UTC)
     chosen = chosen_parts(parts or (FULL if request.full else DEFAULT), request.claims)
-    plans = {
-        part: _plan(part.work, request, now)
-        for part in chosen
-        if isinstance(part.work, TrainingWork)
-    }
+    plans = {part: _plan(part, request, now) for part in chosen if part.kind == "runs"}
     first = next(iter(plans.values()))
     machine = first.machine or this_machine(first.request)
-    made = list(_analyses(Path(request.out)))
     past = PastRuns(first, records_in(request.out))
-    declared = [
-        plan
-        for part, plan in plans.items()
-        if isinstance(part.work, TrainingWork) and part.work.as_declared
+    made = [
+        (kind, each)
+        for kind, file in ANALYSES.items()
+        for path in sorted(Path(request.out).glob(f"*/{file.name}"))
+        for each in file.read(path)
+        if _is_usual(each)
     ]
     pieces = []
     for part in chosen:
-        if isinstance(part.work, TrainingWork):
+        if part in plans:
             plan = plans[part]
-            todo = tuple(job for job in plan.jobs if finished_record(job) is None)
-            pieces.append(PlannedPart(part, plan, tuple(plan.jobs), todo, past.seconds(plan, todo)))
-        else:
-            jobs = tuple(_analysed_jobs(part.work, declared))
-            todo = tuple(job for job in jobs if not _is_made(part.work.kind, job, made))
-            each = _analysis_seconds(part.work, made, past)
-            pieces.append(
-                PlannedPart(
-                    part,
-                    None,
-                    jobs,
-                    todo,
-                    0.0 if not todo else None if each is None else each * len(todo),
-                )
-            )
+            jobs = tuple(plan.jobs)
+            todo = tuple(job for job in jobs if finished_record(job) is None)
+            pieces.append(PlannedPart(part, plan, jobs, todo, past.seconds(plan, todo)))
+            continue
+        jobs = tuple(
+            job
+            for base, plan in plans.items()
+            for job in plan.jobs
+            if base.as_declared and job.pair == part.pair and job.arm in part.arms
+        )
+        jobs = jobs[:1] if part.first_seed_only else jobs
+        alike = [each for kind, each in made if (kind, _pair(each)) == (part.kind, part.pair)]
+        # A run that was trained anew has another id.
+        done = {(each.arm, each.run_id) for each in alike}
+        todo = tuple(job for job in jobs if (job.arm, job.run_id) not in done)
+        # As long as those made on this machine, else as the pair declares.
+        here = (past.machine_key, past.preset)
+        taken = [
+            each.seconds for each in alike if (each.environment.machine_key, each.preset) == here
+        ]
+        each = median(taken) if taken else past.declared(part.pair, part.kind)
+        seconds = 0.0 if not todo else None if each is None else each * len(todo)
+        pieces.append(PlannedPart(part, None, jobs, todo, seconds))
     return Reproduction(request, tuple(pieces), machine.device, machine.threads)
 
 
@@ -142,9 +148,12 @@ def gather(
             announce(f"{number} of {len(reproduction.pieces)}: {piece.part.title}")
         try:
             if piece.plan is not None:
-                _train(piece.plan, callback, outcome)
+                # Also where all is finished: that a run diverged is said every time.
+                result = find_executor(piece.plan.request.executor).run(piece.plan, callback)
+                outcome.failures += [*result.failures, *result.diverged]
+                outcome.interrupted = result.interrupted
             else:
-                _analyse(piece, reproduction, callback, outcome)
+                _analyse(piece, reproduction.request.out, callback, outcome.failures)
         except KeyboardInterrupt:
             outcome.interrupted = True
         except EquivbenchError as error:
@@ -154,107 +163,49 @@ def gather(
     return outcome
 
 
-def _plan(work: TrainingWork, request: ReproduceRequest, now: datetime) -> RunPlan:
+def _plan(part: EvidencePart, request: ReproduceRequest, now: datetime) -> RunPlan:
     shared: dict[str, Any] = {
-        "pairs": (work.pair,),
-        "arms": work.arms,
-        "budget": request.budget or work.budget,
-        "seeds": request.chosen_seeds[:1] if work.first_seed_only else request.chosen_seeds,
+        "pairs": (part.pair,),
+        "arms": part.arms,
+        "budget": request.budget or part.budget,
+        "seeds": request.chosen_seeds[:1] if part.first_seed_only else request.chosen_seeds,
         "preset": request.preset,
         "device": request.device,
         "threads": request.threads,
         "out": request.out,
         # A sweep's points are not analysed.
-        "snapshots": work.as_declared,
+        "snapshots": part.as_declared,
     }
     plan = (
         make_plan(RunRequest(**shared, resume=True), now)
-        if work.axis is None
-        else make_sweep(SweepRequest(**shared, over=work.axis, values=work.values), now)
+        if part.axis is None
+        else make_sweep(SweepRequest(**shared, over=part.axis, values=part.values), now)
     )
     return find_executor(plan.request.executor).resolve(plan)
 
 
-def _train(plan: RunPlan, callback: Callback, outcome: GatherResult) -> None:
-    # Also where all is finished: that a run diverged is said every time.
-    result = find_executor(plan.request.executor).run(plan, callback)
-    outcome.failures += [*result.failures, *result.diverged]
-    outcome.interrupted = result.interrupted
-
-
-def _analysed_jobs(work: AnalysisWork, plans: Iterable[RunPlan]) -> Iterable[Job]:
-    """The runs that ``work`` is about, by seed."""
-    jobs = [
-        job for plan in plans for job in plan.jobs if job.pair == work.pair and job.arm == work.arm
-    ]
-    return jobs[:1] if work.first_seed_only else jobs
-
-
-def _analyse(
-    piece: PlannedPart, reproduction: Reproduction, callback: Callback, outcome: GatherResult
-) -> None:
+def _analyse(piece: PlannedPart, out: str, callback: Callback, failures: list[str]) -> None:
     """Each run by the ordinary command in a process of its own, which gives its memory back."""
-    assert isinstance(piece.part.work, AnalysisWork)
     for job in piece.todo:
         path = finished_record(job)
         if path is None:
-            outcome.failures.append(
-                f"{piece.part.title}: {job.title} has no finished run to analyse"
-            )
+            failures.append(f"{piece.part.title}: {job.title} has no finished run to analyse")
             continue
         if read_record(path).status == "diverged":
             continue  # said with the runs; it has no weights to analyse
-        words = [
-            "analyze",
-            piece.part.work.kind,
-            path_from_here(path),
-            "--device",
-            job.device,
-            "--out",
-            reproduction.request.out,
-        ]
+        how = ["--device", job.device, "--out", out]
         try:
-            call(words, callback)
+            call(["analyze", piece.part.kind, path_from_here(path), *how], callback)
         except FailedError as error:
-            outcome.failures.append(f"{piece.part.title}: {error}")
-
-
-def _analysis_seconds(
-    work: AnalysisWork, made: Iterable[tuple[AnalysisKind, RunAnalysis]], past: PastRuns
-) -> float | None:
-    """Wall seconds of one analysis, from those made on this machine, else from the declaration of
-    the pair; None where neither says."""
-    own = (work.kind, work.pair, past.machine_key, past.preset)
-    taken = [
-        each.seconds
-        for kind, each in made
-        if (kind, f"{each.task}/{each.pair}", each.environment.machine_key, each.preset) == own
-    ]
-    return median(taken) if taken else past.declared(work.pair, work.kind)
-
-
-def _analyses(out: Path) -> Iterable[tuple[AnalysisKind, RunAnalysis]]:
-    """Every analysis below ``out`` of what a reproduction asks for: averaged weights, the test
-    split, all parameters."""
-    for path in sorted(out.glob(f"*/{GRADIENTS.name}")):
-        yield from (("gradients", each) for each in GRADIENTS.read(path) if _is_usual(each))
-    for path in sorted(out.glob(f"*/{LANDSCAPES.name}")):
-        yield from (
-            ("landscape", each)
-            for each in LANDSCAPES.read(path)
-            if _is_usual(each) and each.layers == "*"
-        )
+            failures.append(f"{piece.part.title}: {error}")
 
 
 def _is_usual(analysis: RunAnalysis) -> bool:
-    return analysis.weights == "ema" and analysis.split == "test"
+    """Whether it is what a reproduction asks for: averaged weights, the test split, all
+    parameters."""
+    usual = analysis.weights == "ema" and analysis.split == "test"
+    return usual and getattr(analysis, "layers", "*") == "*"
 
 
-def _is_made(
-    kind: AnalysisKind, job: Job, made: Iterable[tuple[AnalysisKind, RunAnalysis]]
-) -> bool:
-    """Whether this very run was analysed; a run that was trained anew has another id."""
-    own = (kind, job.pair, job.arm, job.run_id)
-    return any(
-        (what, f"{each.task}/{each.pair}", each.arm, each.run_id) == own for what, each in made
-    )
+def _pair(analysis: RunAnalysis) -> str:
+    return f"{analysis.task}/{analysis.pair}"

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import typer
 
@@ -83,8 +83,13 @@ def samples(request: SamplesRequest, json: Json = False) -> None:
     chains."""
     from equivbench.execution.loading import find_model
     from equivbench.execution.plan import resolve_device
-    from equivbench.report.figures import require_drawable
-    from equivbench.studies.flow_samples.structure import structure_statistics
+    from equivbench.report.figures import require_drawable, save_figure
+    from equivbench.studies.flow_samples.figure import draw_structures
+    from equivbench.studies.flow_samples.structure import (
+        structure_statistics,
+        write_npz,
+        write_pdb,
+    )
 
     out, plot = (None if each is None else Path(each) for each in (request.out, request.plot))
     if request.count < 1:
@@ -110,19 +115,23 @@ def samples(request: SamplesRequest, json: Json = False) -> None:
         "samples": structure_statistics(drawn.positions, drawn.mask),
         "test": structure_statistics(real.positions, real.mask),
     }
-    if out is not None:
-        _write(out, drawn)
+    if out is not None and out.suffix == ".pdb":
+        write_pdb(out, drawn.positions, drawn.mask)
+    elif out is not None:
+        write_npz(out, drawn.positions, drawn.mask)
     if plot is not None:
-        from equivbench.studies.flow_samples.figure import plot_structures
-
         title = f"{found.name}, {request.steps} {request.method} steps"
-        plot_structures(drawn, real, plot, title=title)
+        save_figure(draw_structures(drawn, real, title=title), plot)
     if json:
-        asked = asdict(request)
+        asked = asdict(request) | {"model": found.name}
         for name in ("device", "out", "plot"):
             del asked[name]
-        asked["model"] = found.name
-        print_json(asked | {name: _known(asdict(each)) for name, each in compared.items()})
+        # What is not a number becomes null.
+        known = {
+            name: {key: value if value == value else None for key, value in asdict(each).items()}
+            for name, each in compared.items()
+        }
+        print_json(asked | known)
         return
     print_table(structure_table(**compared))
     for path in filter(None, (out, plot)):
@@ -149,17 +158,6 @@ def _cell(name: str, statistics: StructureStatistics) -> Cell:
     return percent_text(value) if name in _FRACTIONS else value
 
 
-def _known(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What is not a number becomes null."""
-    return {name: value if value == value else None for name, value in values.items()}
-
-
-def _spread(lengths: list[int], count: int) -> list[int]:
-    """``count`` of ``lengths``, evenly over them in ascending order."""
-    ordered = sorted(lengths)
-    return [ordered[(2 * index + 1) * len(ordered) // (2 * count)] for index in range(count)]
-
-
 def _test_chains(found: FoundModel) -> Traces:
     """The chains of the test split, in A."""
     import torch
@@ -167,9 +165,8 @@ def _test_chains(found: FoundModel) -> Traces:
     from equivbench.measure.equivariance import default_dataset
     from equivbench.studies.flow_samples.figure import Traces
 
-    split = (
-        (default_dataset("flow") if found.dataset is None else found.dataset).load().split("test")
-    )
+    source = default_dataset("flow") if found.dataset is None else found.dataset
+    split = source.load().split("test")
     batch = split.collate(torch.arange(len(split)))
     return Traces(_ANGSTROM * batch["x1"].double().numpy(), batch["mask"].numpy(), "test chain")
 
@@ -184,7 +181,9 @@ def _draw(found: FoundModel, request: SamplesRequest, real: Traces, device: str)
     from equivbench.studies.flow_samples.sampler import sample_backbones
 
     if request.length is None:
-        lengths = _spread(real.mask.sum(1).tolist(), request.count)
+        # Evenly over those of the test chains in ascending order.
+        known, count = sorted(real.mask.sum(1).tolist()), request.count
+        lengths = [known[(2 * index + 1) * len(known) // (2 * count)] for index in range(count)]
     else:
         lengths = [request.length] * request.count
     where = torch.device(device)
@@ -196,7 +195,7 @@ def _draw(found: FoundModel, request: SamplesRequest, real: Traces, device: str)
     )
     generator = torch.Generator(where).manual_seed(request.seed)
     with evaluating(found.model):
-        drawn = sample_backbones(
+        x1, mask = sample_backbones(
             lambda **inputs: caller.outputs(inputs),
             lengths,
             generator=generator,
@@ -204,21 +203,4 @@ def _draw(found: FoundModel, request: SamplesRequest, real: Traces, device: str)
             method=request.method,
             schedule=request.schedule,
         )
-    return Traces(_ANGSTROM * drawn.x1.double().cpu().numpy(), drawn.mask.cpu().numpy(), "sample")
-
-
-def _write(path: Path, drawn: Traces) -> None:
-    if path.suffix == ".pdb":
-        from equivbench.studies.flow_samples.structure import write_pdb
-
-        write_pdb(path, drawn.positions, drawn.mask)
-        return
-    import io
-
-    import numpy as np
-
-    from equivbench.records.files import write_atomically
-
-    content = io.BytesIO()
-    np.savez_compressed(content, positions=drawn.positions.astype(np.float32), mask=drawn.mask)
-    write_atomically(path, content.getvalue())
+    return Traces(_ANGSTROM * x1.double().cpu().numpy(), mask.cpu().numpy(), "sample")

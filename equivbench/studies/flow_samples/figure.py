@@ -3,9 +3,7 @@ them apart."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +20,6 @@ from equivbench.studies.flow_samples.structure import (
 )
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SHOWN = 5
@@ -40,13 +37,6 @@ class Traces:
     positions: Array
     mask: Mask
     label: str
-
-
-def plot_structures(samples: Traces, real: Traces, path: Path, *, title: str) -> Path:
-    """Draw into ``path`` (the suffix chooses the format) and return it. Needs the extra
-    ``plots``."""
-    draw_structures(samples, real, title=title).savefig(path, dpi=150)
-    return path
 
 
 def draw_structures(samples: Traces, real: Traces, *, title: str) -> Figure:
@@ -72,20 +62,27 @@ def draw_structures(samples: Traces, real: Traces, *, title: str) -> Figure:
             )
     panels = grid[2].subgridspec(1, 3)
     bonds, angles, sizes = (figure.add_subplot(panels[column]) for column in range(3))
-    _densities(
-        bonds,
-        [(each, bond_lengths(each.positions, each.mask)) for each in (samples, real)],
-        (3.0, 4.6),
-    )
+    for each, colour in ((samples, SAMPLED), (real, REAL)):
+        lengths = bond_lengths(each.positions, each.mask)
+        dihedrals = quadruplets(each.positions, each.mask)[0]
+        for axes, values, low, high in (
+            (bonds, lengths, 3.0, 4.6),
+            (angles, dihedrals, -180.0, 180.0),
+        ):
+            # What lies outside counts in the outermost bin.
+            axes.hist(
+                np.clip(values, low, high),
+                bins=np.linspace(low, high, 65).tolist(),
+                density=True,
+                histtype="step",
+                linewidth=1.4,
+                color=colour,
+                label=each.label,
+            )
     bonds.set(
         xlabel="CA-CA distance [A], others in the end bins",
         ylabel="density, logarithmic",
         yscale="log",
-    )
-    _densities(
-        angles,
-        [(each, quadruplets(each.positions, each.mask)[0]) for each in (samples, real)],
-        (-180.0, 180.0),
     )
     for sign, name in ((1, "right"), (-1, "left")):
         angles.axvline(sign * HELIX_DIHEDRAL, color="black", linewidth=0.8, linestyle=":")
@@ -166,18 +163,3 @@ def _draw_trace(axes: Any, trace: Array, reach: float) -> None:
     axes.view_init(elev=12, azim=-90)
     axes.set_proj_type("ortho")
     axes.set_axis_off()
-
-
-def _densities(axes: Axes, sets: Sequence[tuple[Traces, Array]], span: tuple[float, float]) -> None:
-    """Histograms of two sets on the same bins; what lies outside counts in the outermost."""
-    bins = np.linspace(*span, 65).tolist()
-    for (each, values), colour in zip(sets, (SAMPLED, REAL), strict=True):
-        axes.hist(
-            np.clip(values, *span),
-            bins=bins,
-            density=True,
-            histtype="step",
-            linewidth=1.4,
-            color=colour,
-            label=each.label,
-        )

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -17,22 +16,10 @@ from equivbench.tasks.flow.task import centred
 
 Method = Literal["euler", "heun"]
 Schedule = Literal["log", "uniform"]
-METHODS: tuple[Method, ...] = ("euler", "heun")
-SCHEDULES: tuple[Schedule, ...] = ("log", "uniform")
 _LOG_DECADES = 2.0
 """The published schedule's parameter."""
 
 Model = Callable[..., Mapping[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class Backbones:
-    """Backbones drawn, padded to the longest."""
-
-    x1: Tensor
-    """[samples, residues, 3] nm, centred on the mean of the residues, 0 in the padding."""
-    mask: Tensor
-    """[samples, residues] bool: the residues that exist."""
 
 
 def time_grid(steps: int, schedule: Schedule = "log") -> Tensor:
@@ -46,8 +33,6 @@ def time_grid(steps: int, schedule: Schedule = "log") -> Tensor:
         raise UsageError(f"the sampler takes at least 1 step, not {steps}")
     if schedule == "uniform":
         return torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-    if schedule != "log":
-        raise UsageError(f"schedule {schedule!r} is not one of {', '.join(SCHEDULES)}")
     times = 1 - torch.logspace(0, -_LOG_DECADES, steps + 1, dtype=torch.float64)
     return times / times[-1]
 
@@ -61,13 +46,14 @@ def sample_backbones(
     method: Method = "euler",
     schedule: Schedule = "log",
     batch_size: int = 32,
-) -> Backbones:
-    """Backbones of the given ``lengths`` in residues, drawn from noise of ``generator`` on its
-    device, ``batch_size`` at once.
+) -> tuple[Tensor, Tensor]:
+    """(x1 [samples, residues, 3] nm, centred on the mean of the residues, 0 in the padding; mask
+    [samples, residues] of the residues that exist) of the given ``lengths`` in residues, drawn from
+    noise of ``generator`` on its device, ``batch_size`` at once.
 
     ``model`` is called as in training, in evaluation mode and without gradients where the caller
     sees to it; Heun's method calls it twice a step but for the last. Raises ``UsageError`` for a
-    length below 1 and for an unknown method or schedule.
+    length below 1.
     """
     times = time_grid(steps, schedule)
     if not lengths or min(lengths) < 1:
@@ -77,9 +63,7 @@ def sample_backbones(
     mask = torch.arange(padded, device=device) < torch.tensor(lengths, device=device)[:, None]
     noise = centred(torch.randn(len(lengths), padded, 3, generator=generator, device=device), mask)
     parts = zip(torch.split(noise, batch_size), torch.split(mask, batch_size), strict=True)
-    return Backbones(
-        torch.cat([integrate(model, x0, exists, times, method) for x0, exists in parts]), mask
-    )
+    return torch.cat([integrate(model, x0, exists, times, method) for x0, exists in parts]), mask
 
 
 def integrate(
@@ -92,20 +76,15 @@ def integrate(
     chain stays where its noise was. Heun's method has error O(h^2), Euler's O(h); at t = 1, where
     the velocity is 0 / 0, a step of either is Euler's, which ends on the prediction itself.
     """
-    if method not in METHODS:
-        raise UsageError(f"method {method!r} is not one of {', '.join(METHODS)}")
     residue = torch.arange(mask.shape[1], device=mask.device).expand(mask.shape) * mask
     x, x_sc = x0, torch.zeros_like(x0)
-    grid = times.tolist()
 
     def velocity(x: Tensor, x_sc: Tensor, t: float) -> tuple[Tensor, Tensor]:
-        x1 = model(x_t=x, x_sc=x_sc, t=x.new_full((len(x),), t), mask=mask, residue=residue)[
-            "x1"
-        ].to(x.dtype)
-        x1 = x1.masked_fill(~mask[..., None], 0.0)
+        said = model(x_t=x, x_sc=x_sc, t=x.new_full((len(x),), t), mask=mask, residue=residue)
+        x1 = said["x1"].to(x.dtype).masked_fill(~mask[..., None], 0.0)
         return centred(x1 - x, mask) / (1 - t), x1
 
-    for t, following in itertools.pairwise(grid):
+    for t, following in itertools.pairwise(times.tolist()):
         step = following - t
         v, x_sc = velocity(x, x_sc, t)
         if method == "heun" and following < 1:

@@ -7,6 +7,7 @@ last without a gap.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,12 +72,13 @@ class StructureStatistics:
 
 
 def structure_statistics(positions: Array, mask: Mask) -> StructureStatistics:
-    """Statistics of ``positions`` [chains, residues, 3] in A.
-
-    Raises ``UsageError`` for shapes that do not fit, for no chains, and for chains with gaps or
-    without numbers.
-    """
-    _check(positions, mask)
+    """Statistics of ``positions`` [chains, residues, 3] in A; ``UsageError`` for chains without
+    numbers."""
+    if not np.isfinite(positions[mask]).all():
+        raise UsageError(
+            "CA traces hold positions that are not finite numbers; the sampler or the file that "
+            "made them is broken"
+        )
     bonds = bond_lengths(positions, mask)
     lengths = mask.sum(1)
     clashes = clash_counts(positions, mask)
@@ -179,23 +181,14 @@ def write_pdb(path: Path, positions: Array, mask: Mask) -> Path:
     return path
 
 
+def write_npz(path: Path, positions: Array, mask: Mask) -> Path:
+    """Write ``positions`` [chains, residues, 3] in A, in float32, and ``mask`` into ``path`` and
+    return it."""
+    content = io.BytesIO()
+    np.savez_compressed(content, positions=positions.astype(np.float32), mask=mask)
+    write_atomically(path, content.getvalue())
+    return path
+
+
 def _mean(values: NDArray[np.bool_] | Array) -> float:
     return float(values.mean()) if len(values) else float("nan")
-
-
-def _check(positions: Array, mask: Mask) -> None:
-    if positions.ndim != 3 or positions.shape[2] != 3 or mask.shape != positions.shape[:2]:
-        raise UsageError(
-            f"CA traces are [chains, residues, 3] with a mask of the same chains and residues, not "
-            f"{positions.shape} and {mask.shape}"
-        )
-    if not mask.size or not mask[:, 0].all() or (np.diff(mask.astype(np.int8), axis=1) > 0).any():
-        raise UsageError(
-            "CA traces need at least one chain, and each mask must be its first residues without "
-            "a gap"
-        )
-    if not np.isfinite(positions[mask]).all():
-        raise UsageError(
-            "CA traces hold positions that are not finite numbers; the sampler or the file that "
-            "made them is broken"
-        )

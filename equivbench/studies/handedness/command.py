@@ -70,14 +70,15 @@ def handedness(request: HandednessRequest, json: Json = False) -> None:
         message("note", f"{request.model} has random weights: it has learned no hand")
     if json:
         asked = {key: value for key, value in asdict(request).items() if key != "device"}
-        by = {label: _as_object(part) for label, part in result.by.items()}
-        verdict = {
+        found = {
+            "model": name,
+            "task": task,
+            **_as_object(result),
             "objective_ratio": result.objective_ratio,
             "told_apart": list(result.told_apart()),
+            "by": {label: _as_object(part) for label, part in result.by.items()},
         }
-        print_json(
-            {**asked, "model": name, "task": task, **_as_object(result), **verdict, "by": by}
-        )
+        print_json(asked | found)
         return
     print_table(handedness_table(result, TASKS.get(task).board_unit))
 
@@ -128,27 +129,24 @@ def _compared(request: HandednessRequest) -> tuple[str, str, bool, Handedness]:
     return found.name, task, found.untrained, result
 
 
-def _ratio(part: MirrorComparison) -> Quantity | None:
-    low, high = part.interval()
-    if not math.isfinite(part.ratio):
-        return None
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return Quantity(part.ratio)
-    return Quantity(part.ratio, low, high)
+def _known(number: float) -> float | None:
+    return number if math.isfinite(number) else None
+
+
+def _ratio(part: MirrorComparison) -> Quantity:
+    low, high = map(_known, part.interval())
+    decided = low is not None and high is not None
+    return Quantity(_known(part.ratio), low if decided else None, high if decided else None)
 
 
 def _as_object(part: MirrorComparison) -> dict[str, Any]:
-    low, high = part.interval()
-    numbers = {
-        "native": part.native.total,
-        "mirrored": part.mirrored.total,
-        "difference": part.difference,
-        "ratio": part.ratio,
-    }
-    known = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
+    ratio = _ratio(part)
     return {
-        **known,
-        "interval": [low, high] if math.isfinite(low) and math.isfinite(high) else None,
+        "native": _known(part.native.total),
+        "mirrored": _known(part.mirrored.total),
+        "difference": _known(part.difference),
+        "ratio": ratio.value,
+        "interval": None if ratio.low is None else [ratio.low, ratio.high],
     }
 
 

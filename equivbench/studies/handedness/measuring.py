@@ -78,15 +78,15 @@ class Handedness(MirrorComparison):
             return math.nan
         return 2 * math.sqrt(max(self.native.allowed, 0.0) * self.native.total / part.native.total)
 
-    def told_apart(self, level: float = 0.95) -> dict[str, MirrorComparison]:
+    def told_apart(self) -> dict[str, MirrorComparison]:
         """The parts (``all`` and the strata) whose ratio differs from 1, by more than the
         resolution.
 
-        ``level`` holds for all parts together (Bonferroni): a model of O(3) is found to differ
-        anywhere in 1 - level of cases.
+        95% hold for all parts together (Bonferroni): a model of O(3) is found to differ anywhere in
+        5% of cases.
         """
         parts: dict[str, MirrorComparison] = {"all": self, **self.by}
-        each = 1 - (1 - level) / len(parts)
+        each = 1 - (1 - 0.95) / len(parts)
         found = {}
         for name, part in parts.items():
             low, high = part.interval(each)
@@ -105,7 +105,6 @@ def handedness(
     device: str = "cpu",
     samples: int | None = None,
     rotations: int = 2,
-    batch_size: int = 64,
     precision: EvaluationPrecision = "float32",
 ) -> Handedness:
     """Judge ``model`` on the samples of ``split`` and on their mirror images x -> -x.
@@ -137,7 +136,6 @@ def handedness(
             seed=seed,
             device=device,
             samples=samples,
-            batch_size=batch_size,
             precision=precision,
             mirrored=side,
         ).evaluate(model, floor=not side)

@@ -29,10 +29,8 @@ from equivbench.studies.claims.parts import (
     CLAIMS,
     DEFAULT,
     FULL,
-    AnalysisWork,
     EvidencePart,
     ReproduceRequest,
-    TrainingWork,
     chosen_parts,
     read_claims,
 )
@@ -85,27 +83,18 @@ def finish(job: Job, status: str = "completed") -> None:
 def test_what_an_analysis_needs_is_trained_for_the_same_claims(
     parts: tuple[EvidencePart, ...],
 ) -> None:
-    declared = {
-        part.work.pair: part
-        for part in parts
-        if isinstance(part.work, TrainingWork) and part.work.as_declared
-    }
+    declared = {part.pair: part for part in parts if part.as_declared}
     for part in parts:
-        base = declared[part.work.pair]
-        assert isinstance(base.work, TrainingWork)
+        base = declared[part.pair]
         assert set(part.claims) <= set(base.claims), part.title
-        if isinstance(part.work, AnalysisWork):
-            arms = base.work.arms or [arm.name for arm in PAIRS.get(part.work.pair).contestants]
-            assert part.work.arm in arms
+        if part.kind != "runs":
+            arms = base.arms or [arm.name for arm in PAIRS.get(part.pair).contestants]
+            assert set(part.arms) <= set(arms)
     assert {claim for part in parts for claim in part.claims} == set(CLAIMS)
 
 
 def test_the_whole_holds_every_built_in_pair_and_every_part_of_the_default() -> None:
-    trained = {
-        part.work.pair
-        for part in FULL
-        if isinstance(part.work, TrainingWork) and part.work.as_declared
-    }
+    trained = {part.pair for part in FULL if part.as_declared}
     assert trained == {
         name for name, entry in PAIRS.entries().items() if entry.origin == "equivbench"
     }
@@ -113,11 +102,7 @@ def test_the_whole_holds_every_built_in_pair_and_every_part_of_the_default() -> 
     for name in trained:
         assert set(PAIRS.get(name).seconds["small"]) == declared, "what each takes is known"
     for part in DEFAULT:
-        alike = [
-            each
-            for each in FULL
-            if type(each.work) is type(part.work) and each.work.pair == part.work.pair
-        ]
+        alike = [each for each in FULL if (each.kind, each.pair) == (part.kind, part.pair)]
         assert any(set(part.claims) <= set(each.claims) for each in alike), part.title
 
 
@@ -334,13 +319,13 @@ def test_a_results_folder_that_cannot_be_written_is_said_before_anything_starts(
 GATHER = """
 from dataclasses import asdict
 import json, sys
-from equivbench.studies.claims.parts import AnalysisWork, EvidencePart, TrainingWork
+from equivbench.studies.claims.parts import EvidencePart
 from equivbench.studies.claims.reproduction import ReproduceRequest, gather, make_reproduction
 from equivbench.execution.executors import Callback
 parts = [
-    EvidencePart("base", ("C6",), TrainingWork("toy/slow")),
-    EvidencePart("half", ("C2",), TrainingWork("toy/plain", ("augmented",), "data", ("0.5",))),
-    EvidencePart("gradients", ("C6",), AnalysisWork("gradients", "toy/slow")),
+    EvidencePart(("C6",), "toy/slow"),
+    EvidencePart(("C2",), "toy/plain", ("augmented",), axis="data", values=("0.5",)),
+    EvidencePart(("C6",), "toy/slow", ("augmented",), "gradients"),
 ]
 request = ReproduceRequest(preset="dev", budget="400steps", seeds=(0,), device="cpu", threads=1)
 before = make_reproduction(request, parts)

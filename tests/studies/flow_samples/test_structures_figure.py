@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from equivbench.studies.flow_samples.figure import Traces, draw_structures, plot_structures
+from equivbench.report.figures import save_figure
+from equivbench.studies.flow_samples.figure import Traces, draw_structures
 from equivbench.studies.flow_samples.structure import structure_statistics
 
 pytest.importorskip("matplotlib")
@@ -46,7 +47,6 @@ def test_traces_keep_their_lengths_and_their_hand() -> None:
 
 
 def test_it_writes_the_format_of_the_suffix_and_takes_a_single_chain(tmp_path: Path) -> None:
-    path = plot_structures(
-        helices(1, 12, "sample"), helices(1, 12, "test chain"), tmp_path / "s.svg", title="one"
-    )
+    figure = draw_structures(helices(1, 12, "sample"), helices(1, 12, "test chain"), title="one")
+    path = save_figure(figure, tmp_path / "s.svg")
     assert path.read_text().startswith("<?xml")

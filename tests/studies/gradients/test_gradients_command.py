@@ -7,42 +7,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from running import Bench, Ran
+from analysing import analyse, assert_refused
+from running import Bench
 
 from equivbench.environment import machine_key
 from equivbench.report.text import number_text
 from equivbench.studies.gradients.record import GRADIENTS
-
-# One process trains and makes all calls: most of a call is the import of torch.
-CALLS = """
-import contextlib, io, json, sys
-from datetime import UTC, datetime
-from equivbench.cli.main import main
-from equivbench.execution.plan import this_machine
-from equivbench.execution.plan import make_plan
-from equivbench.training.record import make_record
-from equivbench.execution.state import on_machine, open_state, remember_record
-from equivbench.records.store import write_record
-from equivbench.request import RunRequest
-from equivbench.training.assembly import build_trainer
-
-shared = dict(pairs=("toy/plain",), preset="dev", device="cpu", threads=1)
-for second, request in enumerate((RunRequest(**shared, snapshots=True), RunRequest(**shared, seeds=(1,), arms=("augmented",)))):
-    for job in on_machine(make_plan(request, datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)), this_machine(request)).jobs:
-        with contextlib.redirect_stdout(io.StringIO()):
-            open_state(job)
-            trainer = build_trainer(job)
-            trainer.train_slice(1e9)
-            remember_record(job, write_record(make_record(job, trainer, [1e-3], None), job.request.out))
-for arguments in json.loads(sys.argv[1]):
-    out, err, code = io.StringIO(), io.StringIO(), None
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(["analyze", "gradients", *arguments])
-        except SystemExit as stop:
-            code = stop.code
-    print(json.dumps([code, out.getvalue(), err.getvalue()]))
-"""
 
 
 @pytest.mark.slow
@@ -63,9 +33,10 @@ def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Benc
         [record, "--weights", "emma"],
         [record, "--chunks", "1"],
     ]
-    done = bench.finish(bench.start_python("-c", CALLS, json.dumps(calls)))
-    assert done.code == 0, done.err
-    first, again, raw, *refused = [Ran(*json.loads(line)) for line in done.out.splitlines()]
+    ran = analyse(
+        bench, "gradients", [{"snapshots": True}, {"seeds": [1], "arms": ["augmented"]}], calls
+    )
+    first, again, raw, *refused = ran
     (analysis,) = first.json["analyses"]
     trace = json.loads((bench.folder / record).read_text())["trace"]
     assert [point["step"] for point in analysis["points"]] == [point["step"] for point in trace]
@@ -108,8 +79,4 @@ def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Benc
         (2, "did you mean ema?"),
         (2, "takes at least 2, not 1"),
     )
-    for ran, (code, says) in zip(refused, wanted, strict=True):
-        assert (ran.code, ran.out) == (code, "")
-        assert says in ran.err
-        # The toy prints a line of its own as it is built.
-        assert ran.err.replace("a library that prints to stdout\n", "").count("\n") == 1
+    assert_refused(refused, wanted)

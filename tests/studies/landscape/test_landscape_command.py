@@ -7,41 +7,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from running import Bench, Ran
+from analysing import analyse, assert_refused
+from running import Bench
 
 from equivbench.environment import machine_key
 from equivbench.report.text import number_text
 from equivbench.studies.landscape.record import LANDSCAPES
 
-# One process trains and makes all calls: most of a call is the import of torch.
-CALLS = """
-import contextlib, io, json, sys
-from datetime import UTC, datetime
-from equivbench.cli.main import main
-from equivbench.execution.plan import this_machine
-from equivbench.execution.plan import make_plan
-from equivbench.training.record import make_record
-from equivbench.execution.state import on_machine, open_state, remember_record
-from equivbench.records.store import write_record
-from equivbench.request import RunRequest
-from equivbench.training.assembly import build_trainer
-
-request = RunRequest(pairs=("toy/plain",), preset="dev", device="cpu", threads=1, snapshots=True)
-for job in on_machine(make_plan(request, datetime(2026, 1, 1, tzinfo=UTC)), this_machine(request)).jobs:
-    with contextlib.redirect_stdout(io.StringIO()):
-        open_state(job)
-        trainer = build_trainer(job)
-        trainer.train_slice(1e9)
-        remember_record(job, write_record(make_record(job, trainer, [1e-3], None), job.request.out))
-for arguments in json.loads(sys.argv[1]):
-    out, err, code = io.StringIO(), io.StringIO(), None
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main(["analyze", "landscape", *arguments])
-        except SystemExit as stop:
-            code = stop.code
-    print(json.dumps([code, out.getvalue(), err.getvalue()]))
-"""
 TIMES = ("created", "seconds")
 
 
@@ -66,11 +38,8 @@ def test_a_run_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
         [record, "--seed", "-1"],
         [record, "--plot", "surface.xyz"],
     ]
-    done = bench.finish(bench.start_python("-c", CALLS, json.dumps(calls)))
-    assert done.code == 0, done.err
-    first, table, layer, at_step, equivariant, *refused = [
-        Ran(*json.loads(line)) for line in done.out.splitlines()
-    ]
+    ran = analyse(bench, "landscape", [{"snapshots": True}], calls)
+    first, table, layer, at_step, equivariant, *refused = ran
     found = first.json
     assert (found["step"], found["samples"], found["rotations"], found["parameters"]) == (
         200,
@@ -115,8 +84,4 @@ def test_a_run_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
         (2, "--seed must be at least 0"),
         (2, "cannot draw into surface.xyz"),
     )
-    for ran, (code, says) in zip(refused, wanted, strict=True):
-        assert (ran.code, ran.out) == (code, "")
-        assert says in ran.err
-        # The toy prints a line of its own as it is built.
-        assert ran.err.replace("a library that prints to stdout\n", "").count("\n") == 1
+    assert_refused(refused, wanted)
