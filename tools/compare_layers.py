@@ -19,7 +19,7 @@ from equivbench.tasks.flow.networks.invariant_points import FrameAttention
 from equivbench.tasks.flow.networks.transformer import PairBiasedAttention
 from equivbench.tasks.flow.networks.vector_head import AttendedVectors
 from equivbench.tasks.voxel.networks.octahedral import ORDER, GroupConv
-from equivbench.tasks.voxel.networks.steerable import SteerableLayers
+from equivbench.tasks.voxel.networks.steerable import steerable_layers
 
 SAMPLES, SIZE = 4, 24
 CHAINS, RESIDUES, DIM, HEADS, PAIR = 16, 64, 96, 4, 16
@@ -31,7 +31,7 @@ def cases() -> dict[str, tuple[Callable[[], object], Callable[[], object]]]:
     torch.manual_seed(0)
     grid = torch.randn(SAMPLES, ORDER, SIZE, SIZE, SIZE)
     group, plain = GroupConv(1, 1, 3).eval(), nn.Conv3d(ORDER, ORDER, 3, padding=1)
-    steerable = SteerableLayers((8, 3, 1), 3.9, 3)
+    steerable = steerable_layers((8, 3, 1), 3.9, 3)
     width = steerable.width(1)
     irreps = torch.randn(SAMPLES, o3.Irreps(width).dim, SIZE, SIZE, SIZE)
     e3nn_conv, same = (

@@ -6,7 +6,7 @@ import torch
 
 from equivbench.symmetry.grids import permute_grid
 from equivbench.symmetry.rotations import octahedral_rotations
-from equivbench.tasks.voxel.networks.spectrum import LowPass, Oversampled, Resample
+from equivbench.tasks.voxel.networks.steerable import Oversampled, Resample
 
 
 def wave(k: tuple[int, int, int], size: int) -> torch.Tensor:
@@ -26,25 +26,25 @@ def test_resolved_waves_are_sampled_at_the_new_centres(k: tuple[int, int, int], 
     torch.testing.assert_close(
         Resample(1 / 2)(wave(k, 2 * size)), wave(k, size), rtol=0, atol=1e-12
     )
-    torch.testing.assert_close(LowPass()(wave(k, size)), wave(k, size), rtol=0, atol=1e-12)
+    torch.testing.assert_close(Resample(1)(wave(k, size)), wave(k, size), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("k", [(4, 0, 0), (3, 3, 1), (-4, 4, 4)])
 def test_waves_from_the_ball_s_surface_on_are_left_out(k: tuple[int, int, int]) -> None:
     # (3, 3, 1) lies in the cube of what 8^3 voxels resolve, but not in the ball.
-    assert float(LowPass()(wave(k, 8)).abs().max()) < 1e-12
+    assert float(Resample(1)(wave(k, 8)).abs().max()) < 1e-12
     assert float(Resample(1 / 2)(wave(k, 16)).abs().max()) < 1e-12
 
 
 def test_halving_undoes_doubling_of_filtered_fields() -> None:
-    field = LowPass()(
+    field = Resample(1)(
         torch.randn(2, 3, 8, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     )
     torch.testing.assert_close(Resample(1 / 2)(Resample(2)(field)), field, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
-    "layer", [LowPass(), Resample(1 / 2), Resample(2)], ids=["low-pass", "half", "double"]
+    "layer", [Resample(1), Resample(1 / 2), Resample(2)], ids=["low-pass", "half", "double"]
 )
 def test_cube_rotations_commute(layer: torch.nn.Module) -> None:
     field = torch.randn(
@@ -85,6 +85,6 @@ def test_gradients_are_those_of_a_linear_map_and_the_dtype_is_kept() -> None:
         requires_grad=True,
         generator=torch.Generator().manual_seed(0),
     )
-    for layer in (LowPass(), Resample(1 / 2), Resample(2), Oversampled(torch.nn.SiLU())):
+    for layer in (Resample(1), Resample(1 / 2), Resample(2), Oversampled(torch.nn.SiLU())):
         assert torch.autograd.gradcheck(layer, (x,))
         assert layer(x.detach().bfloat16()).dtype == torch.bfloat16

@@ -152,4 +152,4 @@ def test_levels_must_agree() -> None:
     with pytest.raises(UsageError, match="attention"):
         from equivbench.tasks.voxel.networks.unet import UNet
 
-        UNet(octahedral.OctahedralLayers(1), (1,), (1,), (True,))
+        UNet(octahedral.octahedral_layers(1), (1,), (1,), (True,))

@@ -4,16 +4,14 @@ Welling 2016)."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from equivbench.errors import UsageError
 from equivbench.kernels.backends.plain.grids import CubeLayer, cube_bank, cube_places
 from equivbench.kernels.operations.cube_convolution import ORDER as ORDER
-from equivbench.tasks.voxel.networks.unet import HEAD_SCALE, UNet
+from equivbench.tasks.voxel.networks.unet import Layers, UNet, small
 from equivbench.tasks.voxel.table import ELEMENTS
 
 
@@ -104,68 +102,25 @@ class CopyNorm(nn.Module):
         return nn.functional.group_norm(x, self.width, weight, bias)
 
 
-@dataclass(frozen=True)
-class OctahedralLayers:
+def octahedral_layers(features: int) -> Layers:
     """Layers of the cube group; a width is a number of features, each 24 channels."""
-
-    features: int
-
-    def width(self, multiple: int) -> int:
-        """Features."""
-        return multiple * self.features
-
-    def joined(self, first: int, second: int) -> int:
-        """Features of both."""
-        return first + second
-
-    def stem(self, out: int) -> nn.Module:
-        """Lifting 3^3 convolution."""
-        return GroupConv(len(ELEMENTS), out, 3, "lift")
-
-    def head(self, width: int) -> nn.Module:
-        """3^3 convolution averaged over the 24 copies, with small weights."""
-        head = GroupConv(width, len(ELEMENTS), 3, "project")
-        with torch.no_grad():
-            head.weight.mul_(HEAD_SCALE)
-        return head
-
-    def norm(self, width: int) -> nn.Module:
-        """Normalisation of each feature over its voxels and copies."""
-        return CopyNorm(width)
-
-    def activation(self, width: int) -> nn.Module:
-        """SiLU, on each copy."""
-        return nn.SiLU()
-
-    def last_activation(self, width: int) -> nn.Module:
-        """As everywhere."""
-        return self.activation(width)
-
-    def conv(self, width: int, out: int) -> nn.Module:
-        """3^3 group convolution."""
-        return GroupConv(width, out, 3)
-
-    def mix(self, width: int, out: int) -> nn.Module:
-        """1^3 group convolution."""
-        return GroupConv(width, out, 1)
-
-    def down(self, width: int) -> nn.Module:
-        """4^3 group convolution of stride 2: an odd kernel would sample an even grid off its
-        centre."""
-        return GroupConv(width, width, 4, stride=2)
-
-    def up(self, width: int) -> nn.Module:
-        """Transposed 4^3 group convolution of stride 2."""
-        return GroupConv(width, width, 4, stride=2, transposed=True)
-
-    def attention(self, width: int) -> nn.Module:
-        """None."""
-        raise UsageError(
-            "the cube-group U-Net has no attention; set attention to false at every level"
-        )
+    return Layers(
+        width=lambda multiple: multiple * features,
+        stem=lambda out: GroupConv(len(ELEMENTS), out, 3, "lift"),
+        # Averaged over the 24 copies.
+        head=lambda width: small(GroupConv(width, len(ELEMENTS), 3, "project")),
+        norm=CopyNorm,
+        activation=lambda width: nn.SiLU(),
+        last_activation=lambda width: nn.SiLU(),
+        conv=lambda width, out: GroupConv(width, out, 3),
+        mix=lambda width, out: GroupConv(width, out, 1),
+        # An odd kernel would sample an even grid off its centre.
+        down=lambda width: GroupConv(width, width, 4, stride=2),
+        up=lambda width: GroupConv(width, width, 4, stride=2, transposed=True),
+    )
 
 
-def build(config: Mapping[str, Any]) -> UNet[int]:
+def build(config: Mapping[str, Any]) -> UNet:
     """Config: ``features`` (24 channels each), and ``mults`` and ``blocks`` by level."""
-    mults = config["mults"]
-    return UNet(OctahedralLayers(config["features"]), mults, config["blocks"], [False] * len(mults))
+    layers, mults = octahedral_layers(config["features"]), config["mults"]
+    return UNet(layers, mults, config["blocks"], [False] * len(mults))

@@ -4,9 +4,9 @@ ordinary layers as published, which break even the symmetry of the cube."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,69 +14,59 @@ from torch import Tensor, nn
 from equivbench.errors import UsageError
 from equivbench.tasks.voxel.table import ELEMENTS
 
-W = TypeVar("W")
 HEAD_SCALE = 0.002
 """Of the last layer's first weights: an untrained network predicts next to empty space, which is
 what most voxels are."""
 
 
-class Layers(Protocol[W]):
-    """The layers of one kind of network. A width ``W`` is what it calls the type of a feature grid
-    (channels, irreps)."""
-
-    def width(self, multiple: int) -> W:
-        """``multiple`` times the base width."""
-        ...
-
-    def joined(self, first: W, second: W) -> W:
-        """The width of two grids concatenated over channels."""
-        ...
-
-    def stem(self, out: W) -> nn.Module:
-        """Input channels to features."""
-        ...
-
-    def head(self, width: W) -> nn.Module:
-        """Features to output channels; its outputs start small."""
-        ...
-
-    def norm(self, width: W) -> nn.Module:
-        """Normalisation over a sample's voxels."""
-        ...
-
-    def activation(self, width: W) -> nn.Module:
-        """Pointwise nonlinearity."""
-        ...
-
-    def last_activation(self, width: W) -> nn.Module:
-        """The nonlinearity before the head, at full resolution."""
-        ...
-
-    def conv(self, width: W, out: W) -> nn.Module:
-        """A convolution that keeps the size."""
-        ...
-
-    def mix(self, width: W, out: W) -> nn.Module:
-        """A linear map of each voxel."""
-        ...
-
-    def down(self, width: W) -> nn.Module:
-        """Half the size."""
-        ...
-
-    def up(self, width: W) -> nn.Module:
-        """Twice the size."""
-        ...
-
-    def attention(self, width: W) -> nn.Module:
-        """Attention over voxels, or ``UsageError`` where the kind has none."""
-        ...
+def _no_attention(width: Any) -> nn.Module:
+    raise UsageError("an equivariant U-Net has no attention; set attention to false at every level")
 
 
-class Residual(nn.Module, Generic[W]):
+@dataclass(frozen=True)
+class Layers:
+    """The layers of one kind of network.
+
+    A width is what it calls the type of a feature grid (a number of channels, irreps); the sum of
+    two is that of grids concatenated over channels.
+    """
+
+    width: Callable[[int], Any]
+    """A multiple of the base width."""
+    stem: Callable[[Any], nn.Module]
+    """Input channels to features."""
+    head: Callable[[Any], nn.Module]
+    """Features to output channels; its outputs start small."""
+    norm: Callable[[Any], nn.Module]
+    """Normalisation over a sample's voxels."""
+    activation: Callable[[Any], nn.Module]
+    """Pointwise nonlinearity."""
+    last_activation: Callable[[Any], nn.Module]
+    """That before the head, at full resolution."""
+    conv: Callable[[Any, Any], nn.Module]
+    """A convolution that keeps the size."""
+    mix: Callable[[Any, Any], nn.Module]
+    """A linear map of each voxel."""
+    down: Callable[[Any], nn.Module]
+    """Half the size."""
+    up: Callable[[Any], nn.Module]
+    """Twice the size."""
+    attention: Callable[[Any], nn.Module] = _no_attention
+    """Attention over voxels."""
+
+
+def small(head: nn.Module) -> nn.Module:
+    """``head`` with its weights scaled by ``HEAD_SCALE`` and no bias."""
+    with torch.no_grad():
+        for name, parameter in head.named_parameters():
+            parameter.mul_(HEAD_SCALE) if name == "weight" else nn.init.zeros_(parameter)
+    return head
+
+
+class Residual(nn.Module):
     """x + conv(act(norm(conv(act(norm(x)))))), with a linear map where the width changes."""
 
-    def __init__(self, layers: Layers[W], width: W, out: W) -> None:
+    def __init__(self, layers: Layers, width: Any, out: Any) -> None:
         super().__init__()
         self.change = nn.Sequential(
             layers.norm(width),
@@ -94,7 +84,7 @@ class Residual(nn.Module, Generic[W]):
         return residual
 
 
-class UNet(nn.Module, Generic[W]):
+class UNet(nn.Module):
     """Encoder and decoder joined at every resolution.
 
     Parameters
@@ -114,7 +104,7 @@ class UNet(nn.Module, Generic[W]):
 
     def __init__(
         self,
-        layers: Layers[W],
+        layers: Layers,
         mults: Sequence[int],
         blocks: Sequence[int],
         attention: Sequence[bool],
@@ -135,7 +125,7 @@ class UNet(nn.Module, Generic[W]):
             multiples.append(multiples[-1] * mult)
         widths = [layers.width(multiple) for multiple in multiples]
 
-        def block(width: W, out: W, attends: bool) -> nn.Module:
+        def block(width: Any, out: Any, attends: bool) -> nn.Module:
             residual = Residual(layers, width, out)
             return nn.Sequential(residual, layers.attention(out)) if attends else residual
 
@@ -150,10 +140,10 @@ class UNet(nn.Module, Generic[W]):
                     for position in range(count)
                 )
             )
-            decoded = [block(layers.joined(width, width), width, attends) for _ in range(count)]
+            decoded = [block(width + width, width, attends) for _ in range(count)]
             if count:
                 # The level's own input comes in last, with the width of the level above.
-                decoded.append(block(layers.joined(width, above), above, attends))
+                decoded.append(block(width + above, above, attends))
             self.decoder.append(nn.ModuleList(decoded))
             if level < self.levels - 1:
                 self.downs.append(layers.down(width))
@@ -226,68 +216,21 @@ class VoxelAttention(nn.Module):
         return x + change.reshape(x.shape)
 
 
-@dataclass(frozen=True)
-class PlainLayers:
-    """Ordinary layers; a width is a number of channels."""
-
-    channels: int
-    groups: int
-
-    def width(self, multiple: int) -> int:
-        """Channels."""
-        return multiple * self.channels
-
-    def joined(self, first: int, second: int) -> int:
-        """Channels of both."""
-        return first + second
-
-    def stem(self, out: int) -> nn.Module:
-        """3^3 convolution."""
-        return nn.Conv3d(len(ELEMENTS), out, 3, padding=1)
-
-    def head(self, width: int) -> nn.Module:
-        """3^3 convolution with small weights."""
-        head = nn.Conv3d(width, len(ELEMENTS), 3, padding=1)
-        with torch.no_grad():
-            head.weight.mul_(HEAD_SCALE)
-            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
-        return head
-
-    def norm(self, width: int) -> nn.Module:
-        """Group normalisation."""
-        return nn.GroupNorm(math.gcd(self.groups, width), width)
-
-    def activation(self, width: int) -> nn.Module:
-        """SiLU."""
-        return nn.SiLU()
-
-    def last_activation(self, width: int) -> nn.Module:
-        """As everywhere."""
-        return self.activation(width)
-
-    def conv(self, width: int, out: int) -> nn.Module:
-        """3^3 convolution."""
-        return nn.Conv3d(width, out, 3, padding=1)
-
-    def mix(self, width: int, out: int) -> nn.Module:
-        """1^3 convolution."""
-        return nn.Conv3d(width, out, 1)
-
-    def down(self, width: int) -> nn.Module:
-        """3^3 convolution of stride 2."""
-        return nn.Conv3d(width, width, 3, stride=2, padding=1)
-
-    def up(self, width: int) -> nn.Module:
-        """Transposed 4^3 convolution of stride 2."""
-        return nn.ConvTranspose3d(width, width, 4, stride=2, padding=1)
-
-    def attention(self, width: int) -> nn.Module:
-        """One head over all voxels."""
-        return VoxelAttention(width, math.gcd(self.groups, width))
-
-
-def build(config: Mapping[str, Any]) -> UNet[int]:
+def build(config: Mapping[str, Any]) -> UNet:
     """Config: ``channels``, ``groups`` (of the normalisation), and ``mults``, ``blocks``,
     ``attention`` by level."""
-    layers = PlainLayers(config["channels"], config["groups"])
+    channels, groups = config["channels"], config["groups"]
+    layers = Layers(
+        width=lambda multiple: multiple * channels,
+        stem=lambda out: nn.Conv3d(len(ELEMENTS), out, 3, padding=1),
+        head=lambda width: small(nn.Conv3d(width, len(ELEMENTS), 3, padding=1)),
+        norm=lambda width: nn.GroupNorm(math.gcd(groups, width), width),
+        activation=lambda width: nn.SiLU(),
+        last_activation=lambda width: nn.SiLU(),
+        conv=lambda width, out: nn.Conv3d(width, out, 3, padding=1),
+        mix=lambda width, out: nn.Conv3d(width, out, 1),
+        down=lambda width: nn.Conv3d(width, width, 3, stride=2, padding=1),
+        up=lambda width: nn.ConvTranspose3d(width, width, 4, stride=2, padding=1),
+        attention=lambda width: VoxelAttention(width, math.gcd(groups, width)),
+    )
     return UNet(layers, config["mults"], config["blocks"], config["attention"])
