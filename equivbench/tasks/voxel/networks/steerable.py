@@ -276,9 +276,9 @@ def resample(x: Grids, size: int) -> Float[Tensor, "samples channels {size} {siz
     inside = 4 * k.square().sum(-1) < min(old, size) ** 2
     wide = x if x.dtype == torch.float64 else x.float()
     spectrum = torch.fft.rfftn(wide, dim=(2, 3, 4), norm="forward").flatten(2)
-    modes = spectrum[:, :, _places(k, old)] * (_origin(k, old, wide.dtype).conj() * inside)
+    modes = spectrum[:, :, _modes_of(k, old)] * (_origin(k, old, wide.dtype).conj() * inside)
     new = modes.new_zeros(*modes.shape[:2], size * size * (size // 2 + 1)).index_copy(
-        2, _places(k, size), modes * _origin(k, size, wide.dtype)
+        2, _modes_of(k, size), modes * _origin(k, size, wide.dtype)
     )
     field: Tensor = torch.fft.irfftn(
         new.unflatten(2, (size, size, size // 2 + 1)), s=(size,) * 3, dim=(2, 3, 4), norm="forward"
@@ -286,7 +286,7 @@ def resample(x: Grids, size: int) -> Float[Tensor, "samples channels {size} {siz
     return field.to(x.dtype)
 
 
-def _places(k: Tensor, n: int) -> Int[Tensor, " modes"]:
+def _modes_of(k: Tensor, n: int) -> Int[Tensor, " modes"]:
     """Of each frequency in what ``rfftn`` of n^3 voxels gives, flattened."""
     x, y, z = k.unbind(1)
     return ((x % n) * n + y % n) * (n // 2 + 1) + z
