@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.tracked import Values, positive, read
 from equivbench.kernels.operations import CASES, Case
-from equivbench.records.line_files import MODES, Mode
+from equivbench.specs import MODES, Mode
 
 if TYPE_CHECKING:
     from equivbench.kernels.comparing import BackendComparison

@@ -23,7 +23,7 @@ _PUBLIC: dict[str, tuple[str, ...]] = {
     "equivbench.records.store": ("load_results",),
     "equivbench.gap.efficiency": ("efficiency_gap",),
     # A task, data set, model, pair, kernel backend or executor of one's own.
-    "equivbench.registration": (
+    "equivbench.registry": (
         "register_task",
         "register_dataset",
         "register_model",

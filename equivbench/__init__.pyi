@@ -16,12 +16,12 @@ from equivbench.measure.equivariance import measure_equivariance as measure_equi
 from equivbench.measure.measurement import Measurement as Measurement
 from equivbench.records.schema import RunRecord as RunRecord
 from equivbench.records.store import load_results as load_results
-from equivbench.registration import register_dataset as register_dataset
-from equivbench.registration import register_executor as register_executor
-from equivbench.registration import register_kernel_backend as register_kernel_backend
-from equivbench.registration import register_model as register_model
-from equivbench.registration import register_pair as register_pair
-from equivbench.registration import register_task as register_task
+from equivbench.registry import register_dataset as register_dataset
+from equivbench.registry import register_executor as register_executor
+from equivbench.registry import register_kernel_backend as register_kernel_backend
+from equivbench.registry import register_model as register_model
+from equivbench.registry import register_pair as register_pair
+from equivbench.registry import register_task as register_task
 from equivbench.request import Forces
 from equivbench.specs import ArmPreset as ArmPreset
 from equivbench.specs import ArmSpec as ArmSpec

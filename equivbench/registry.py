@@ -1,4 +1,4 @@
-"""What is registered under which name, and how plug-ins are found.
+"""What is registered under which name, the decorators that register it, and how plug-ins are found.
 
 The built-in tasks, data sets, models, pairs and kernel backends come in through the entry points of
 this package's own metadata (pyproject.toml), exactly as those of any other package do. Imports no
@@ -7,14 +7,15 @@ torch.
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
+import inspect
+import pkgutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from equivbench.errors import EquivbenchWarning, FailedError, UsageError, unknown_name
 from equivbench.specs import (
@@ -24,6 +25,7 @@ from equivbench.specs import (
     KernelBackendSpec,
     ModelSpec,
     PairSpec,
+    Symmetry,
     TaskSpec,
 )
 
@@ -50,13 +52,10 @@ def resolve(factory: Factory) -> Any:
     if not module or not attribute:
         raise UsageError(f"{factory!r} is not of the form package.module:attribute")
     try:
-        target: Any = importlib.import_module(module)
-        for name in attribute.split("."):
-            target = getattr(target, name)
+        return pkgutil.resolve_name(factory)
     # The module is someone's code and may raise anything while it is imported.
     except Exception as error:
         raise UsageError(f"cannot load {factory!r}: {type(error).__name__}: {error}") from error
-    return target
 
 
 T = TypeVar("T", TaskSpec, DatasetSpec, ModelSpec, PairSpec, KernelBackendSpec, ExecutorSpec)
@@ -85,8 +84,7 @@ class Registry(Generic[T]):
         plugins.registries.append(self)
 
     def add(self, value: T) -> None:
-        """Register ``value`` under its name; raises :class:`DuplicateNameError` if the name is
-        taken."""
+        """Register ``value`` under its name."""
         # First what the package itself provides, so that a clash names the newcomer second.
         self._plugins.load_built_in()
         name = value.key if isinstance(value, PairSpec) else value.name
@@ -103,8 +101,7 @@ class Registry(Generic[T]):
         return self.entry(name).value
 
     def entry(self, name: str) -> Registered[T]:
-        """The value called ``name`` with its origin; raises ``UsageError`` with the close
-        matches."""
+        """The value called ``name`` with its origin; raises like :meth:`get`."""
         entries = self.entries()
         if name not in entries:
             raise unknown_name(self.kind, name, entries)
@@ -116,10 +113,8 @@ class Registry(Generic[T]):
         return dict(self._entries)
 
     def without_plugins(self) -> dict[str, Registered[T]]:
-        """What is built in, and what this process has registered or loaded already.
-
-        For code that reads other people's files: it must not run code that they might have brought.
-        """
+        """What is built in or registered already, for code that reads other people's files: it must
+        not run code that they might have brought."""
         self._plugins.load_built_in()
         return dict(self._entries)
 
@@ -133,13 +128,11 @@ class Registry(Generic[T]):
 
 
 class PluginLoader:
-    """Loads the entry points of all groups, once, on the first look-up in any registry.
+    """Loads the entry points of all groups, once, on the first look-up in any registry: one module
+    of a plug-in may register a task, its models and a pair.
 
-    All groups at once, because one module of a plug-in may register a task, its models and a pair:
-    what a look-up finds must not depend on which look-up came first. Those of this package come
-    first; one that cannot be loaded is an error. A plug-in that raises is one
-    :class:`PluginWarning` that names it, and whatever it had registered is taken back; everything
-    else keeps working.
+    Those of this package come first; one that cannot be loaded is an error. A plug-in that raises
+    is one :class:`PluginWarning` that names it, and whatever it had registered is taken back.
     """
 
     def __init__(self, groups: tuple[str, ...]) -> None:
@@ -174,15 +167,14 @@ class PluginLoader:
             with self._taken_back_on_failure(BUILT_IN):
                 for point in mine:
                     self._adopt(point.load())
-        except (ImportError, AttributeError) as error:
+        except BaseException as error:
             self._built_in_loaded = False
+            if not isinstance(error, ImportError | AttributeError):
+                raise
             raise FailedError(
                 f"equivbench cannot load its own entry points ({error}); the installed metadata "
                 "may be older than the code, so install it again with pip install -e ."
             ) from error
-        except BaseException:
-            self._built_in_loaded = False
-            raise
 
     def load(self) -> None:
         """Load what is not loaded yet; raises :class:`DuplicateNameError`, again on every look-up,
@@ -210,20 +202,16 @@ class PluginLoader:
         return sorted(plugins, key=lambda item: (item[0], item[1].group, item[1].name))
 
     def _load_one(self, owner: str, point: EntryPoint) -> bool:
-        problem: str | None = None
         try:
             with self._taken_back_on_failure(owner):
                 self._adopt(point.load())
+            return True
         except DuplicateNameError as error:
             self._duplicate = self._duplicate or error
         except (Exception, SystemExit) as error:  # noqa: BLE001  a plug-in may raise anything
-            problem = f"{type(error).__name__}: {error}"
-        else:
-            return True
-        if problem is not None:
-            self.problems[owner] = problem
+            self.problems[owner] = f"{type(error).__name__}: {error}"
             warnings.warn(
-                f"plug-in {point.name!r} of {owner} was not loaded: {problem}",
+                f"plug-in {point.name!r} of {owner} was not loaded: {self.problems[owner]}",
                 PluginWarning,
                 stacklevel=5,
             )
@@ -275,3 +263,148 @@ MODELS = Registry("model", ModelSpec, PLUGINS)
 PAIRS = Registry("pair", PairSpec, PLUGINS)
 KERNEL_BACKENDS = Registry("kernel backend", KernelBackendSpec, PLUGINS)
 EXECUTORS = Registry("executor", ExecutorSpec, PLUGINS)
+
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def _registering(
+    registry: Registry[T], summary: str, spec: Callable[[str, F], T]
+) -> Callable[[F], F]:
+    """A decorator that adds ``spec(summary, factory)``; without a summary the first line of the
+    docstring serves."""
+
+    def decorate(factory: F) -> F:
+        documented = inspect.getdoc(factory)
+        first = documented.strip().splitlines()[0] if documented else ""
+        registry.add(spec(summary or first, factory))
+        return factory
+
+    return decorate
+
+
+def register_task(name: str, *, summary: str = "", board_unit: str = "") -> Callable[[F], F]:
+    """Register a :class:`equivbench.tasks.base.Task` subclass, or a function that returns a task;
+    raises ``UsageError``, as all of these do, if the name is taken.
+
+    Parameters
+    ----------
+    name, summary
+        The name under which it is asked for; a line for people, by default the docstring's first.
+    board_unit
+        Unit of its board metric, which the board shows.
+    """
+    return _registering(
+        TASKS, summary, lambda line, task: TaskSpec(name, line, task, board_unit=board_unit)
+    )
+
+
+def register_dataset(name: str, *, task: str, summary: str = "") -> Callable[[F], F]:
+    """Register a function that returns a :class:`equivbench.tasks.base.DatasetSource`.
+
+    Parameters
+    ----------
+    name, task, summary
+        The name under which it is asked for, and the task whose data it holds; a line for people,
+        by default the docstring's first.
+    """
+    return _registering(
+        DATASETS, summary, lambda line, source: DatasetSpec(name, task, line, source)
+    )
+
+
+def register_model(
+    name: str,
+    *,
+    task: str,
+    symmetry: Symmetry,
+    requires: Mapping[str, float] | None = None,
+    summary: str = "",
+    kernels: bool = False,
+) -> Callable[[F], F]:
+    """Register a function ``build(config) -> torch.nn.Module``.
+
+    Parameters
+    ----------
+    name, task, summary
+        The name under which it is asked for, and the task that it is a network for; a line for
+        people, by default the docstring's first.
+    symmetry
+        ``none``, ``octahedral``, ``so3`` or ``o3``: a declaration that every run measures.
+    requires
+        Inputs that the data pipeline builds, with their parameter (``{"edge_index": 5.0}``: a
+        cutoff in A).
+    kernels
+        Whether ``config["kernels"]`` names the backend of its equivariant operations.
+    """
+    needed = dict(requires or {})
+    return _registering(
+        MODELS,
+        summary,
+        lambda line, build: ModelSpec(name, task, symmetry, build, needed, line, kernels),
+    )
+
+
+def register_executor(name: str, *, summary: str = "") -> Callable[[F], F]:
+    """Register a class, or a function, that returns an
+    :class:`equivbench.execution.executors.Executor`, for ``run --executor NAME``.
+
+    Parameters
+    ----------
+    name, summary
+        The name under which it is asked for; a line for people, by default the docstring's first.
+    """
+    return _registering(
+        EXECUTORS, summary, lambda line, executor: ExecutorSpec(name, line, executor)
+    )
+
+
+@overload
+def register_pair(pair: PairSpec) -> PairSpec: ...
+@overload
+def register_pair(pair: Callable[[], PairSpec]) -> Callable[[], PairSpec]: ...
+
+
+def register_pair(pair: PairSpec | Callable[[], PairSpec]) -> PairSpec | Callable[[], PairSpec]:
+    """Register a pair as ``task/pair``; also a decorator of a function that returns one. Raises
+    ``UsageError`` for anything else."""
+    value = pair if isinstance(pair, PairSpec) else pair()
+    if not isinstance(value, PairSpec):
+        raise UsageError(
+            "register_pair needs an equivbench.PairSpec or a function that returns one, not "
+            f"{value!r}"
+        )
+    PAIRS.add(value)
+    return pair
+
+
+def register_kernel_backend(
+    name: str,
+    *,
+    summary: str = "",
+    needs: Iterable[str] = (),
+    install: str = "",
+    devices: Iterable[str] = ("cpu", "cuda"),
+    slow_to_build: bool = False,
+) -> Callable[[F], F]:
+    """Register a function (or class) that returns an :class:`equivbench.kernels.backend.Backend`.
+
+    Parameters
+    ----------
+    name, summary
+        The name under which it is asked for; a line for people, by default the docstring's first.
+    needs, install
+        Modules that must be importable, and the command that brings them.
+    devices
+        Kinds of device that it runs on.
+    slow_to_build
+        Whether it compiles for tens of seconds a case.
+    """
+    modules, kinds = tuple(needs), tuple(devices)
+    return _registering(
+        KERNEL_BACKENDS,
+        summary,
+        lambda line, backend: KernelBackendSpec(
+            name, line, backend, modules, install, kinds, slow_to_build
+        ),
+    )

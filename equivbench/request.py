@@ -1,4 +1,5 @@
-"""What a command is asked for, declared once: its options, its keywords and its command line.
+"""What a command is asked for, declared once: its options, its keywords and its command line; and a
+budget, how much an arm may spend.
 
 A request is a frozen dataclass whose fields are made by :func:`option`. From these fields follow
 the options of the command (:mod:`equivbench.cli.options`), the keywords of ``equivbench.run``, and
@@ -8,6 +9,7 @@ the command line that a record keeps. A new option of ``equivbench run`` is one 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -19,6 +21,78 @@ from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, ge
 from equivbench.errors import UsageError, unknown_name
 from equivbench.specs import Preset
 
+Kind = Literal["seconds", "steps", "samples"]
+
+_UNITS: dict[str, tuple[Kind, float]] = {
+    "s": ("seconds", 1.0),
+    "min": ("seconds", 60.0),
+    "h": ("seconds", 3600.0),
+    "steps": ("steps", 1.0),
+    "samples": ("samples", 1.0),
+}
+_SUFFIX: dict[Kind, str] = {"seconds": "s", "steps": "steps", "samples": "samples"}
+# A month of one device is the largest budget the board's questions are about; the counts are what
+# it could hold.
+_MOST: dict[Kind, float] = {"seconds": 30 * 24 * 3600.0, "steps": 1e9, "samples": 1e12}
+_FORM = re.compile(
+    r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:nan|inf))\s*([a-z]+)\s*",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A limit of one kind, the same for both arms of a pair. Seconds are ``clock.train +
+    clock.data``.
+
+    Raises :class:`UsageError` where the limit is not a positive, finite number, is above 30 days
+    (or 1e9 steps, 1e12 samples), or is not whole although it counts steps or samples.
+    """
+
+    kind: Kind
+    limit: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.limit) or self.limit <= 0:
+            raise UsageError(
+                f"a budget must be a positive number of {self.kind}, not {self.limit:g}"
+            )
+        if self.limit > _MOST[self.kind]:
+            most = "30 days" if self.kind == "seconds" else f"{_MOST[self.kind]:g} {self.kind}"
+            raise UsageError(
+                f"a budget of {self.limit:g} {self.kind} is above the largest allowed, {most}"
+            )
+        if self.kind != "seconds" and self.limit != int(self.limit):
+            raise UsageError(f"a budget in {self.kind} must be a whole number, not {self.limit:g}")
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """The budget that ``text`` names: a number and one of ``s``, ``min``, ``h``, ``steps``,
+        ``samples``."""
+        found = _FORM.fullmatch(text)
+        if found is None or found[2] not in _UNITS:
+            raise UsageError(
+                f"cannot read the budget {text!r}; write 60s, 5min, 0.5h, 2000steps or 1e6samples"
+            )
+        kind, scale = _UNITS[found[2]]
+        return cls(kind, float(found[1]) * scale)
+
+    @property
+    def text(self) -> str:
+        """The budget as ``parse`` takes it, e.g. ``300s``, ``2000steps``."""
+        return f"{self.limit:.15g}{_SUFFIX[self.kind]}"
+
+    def times(self, factor: float) -> Budget:
+        """This budget ``factor`` times over; counts are rounded up to a whole number."""
+        limit = self.limit * factor
+        return Budget(
+            self.kind,
+            limit
+            if self.kind == "seconds" or not math.isfinite(limit)
+            else float(math.ceil(limit)),
+        )
+
+
 Forces = Literal["direct", "conservative"]
 _MOST_SEEDS = 1000
 _RANGE = re.compile(r"(\d+)-(\d+)", re.ASCII)
@@ -26,51 +100,29 @@ _RANGE = re.compile(r"(\d+)-(\d+)", re.ASCII)
 
 @dataclass(frozen=True)
 class Option:
-    """One thing that a command can be asked for, as its help, its command line and Python see it.
-
-    Parameters
-    ----------
-    name
-        The field of the request, which is also the keyword in Python.
-    flag
-        How the command line spells it: ``--n-seeds``; None for a positional argument.
-    type
-        The annotation of the field.
-    default
-        The value where nothing is asked for; ``dataclasses.MISSING`` where one must be given.
-    help
-        A plain sentence for ``--help``.
-    metavar
-        What stands for the value in ``--help``; None leaves it to typer.
-    read, write
-        From the text of the command line to a value, and back.
-    implied
-        The value that leaving the option out amounts to, where the default is None.
-    identity
-        Whether two runs that differ in it are different runs, which share no saved state.
-    recorded
-        Whether the command line in a record names it.
-    always
-        Whether a command line names it at its default too.
-    """
+    """One thing that a command can be asked for, as its help, command line and Python see it."""
 
     name: str
+    """The field of the request, which is also the keyword in Python."""
     flag: str | None
+    """How the command line spells it, by default the name: ``--n-seeds``; None: by position."""
     type: Any
     default: Any
+    """``dataclasses.MISSING`` where a value must be given."""
     help: str
     metavar: str | None = None
+    """What stands for the value in ``--help``; None leaves it to typer."""
     read: Callable[[str], Any] | None = None
+    """From the text of the command line to a value; ``write`` is the way back."""
     write: Callable[[Any], str] = str
     implied: Any = None
+    """The value that leaving the option out amounts to, where the default is None."""
     identity: bool = False
+    """Whether two runs that differ in it are different runs, which share no saved state."""
     recorded: bool = True
+    """Whether the command line in a record names it."""
     always: bool = False
-
-    @property
-    def title(self) -> str:
-        """How messages name it: ``n seeds``."""
-        return self.name.replace("_", " ")
+    """Whether a command line names it at its default too."""
 
     @property
     def is_list(self) -> bool:
@@ -98,7 +150,7 @@ class Option:
         if self.is_list:
             return (given,) if isinstance(given, str) else tuple(given)
         if self.choices and given not in self.choices:
-            raise unknown_name(self.title, str(given), self.choices)
+            raise unknown_name(self.name.replace("_", " "), str(given), self.choices)
         return os.fspath(given) if isinstance(given, os.PathLike) else given
 
     def words(self, value: Any) -> list[str]:
@@ -112,35 +164,9 @@ class Option:
         return [word for text in texts for word in ([self.flag] if self.flag else []) + [text]]
 
 
-def option(
-    default: Any,
-    help: str,
-    *,
-    flag: str | None = "",
-    metavar: str | None = None,
-    read: Callable[[str], Any] | None = None,
-    write: Callable[[Any], str] = str,
-    implied: Any = None,
-    identity: bool = False,
-    recorded: bool = True,
-    always: bool = False,
-) -> Any:
-    """A field of a request; the parameters are those of :class:`Option`.
-
-    ``flag`` is by default the field's name: ``n_seeds`` is ``--n-seeds``.
-    """
-    about = {
-        "flag": flag,
-        "help": help,
-        "metavar": metavar,
-        "read": read,
-        "write": write,
-        "implied": implied,
-        "identity": identity,
-        "recorded": recorded,
-        "always": always,
-    }
-    return field(default=default, metadata={"option": about})
+def option(default: Any, help: str, **about: Any) -> Any:
+    """A field of a request; ``about`` holds further fields of :class:`Option`."""
+    return field(default=default, metadata={"option": {"help": help, **about}})
 
 
 def same_option(request: type[Request], name: str) -> Any:
@@ -154,9 +180,7 @@ def options_of(request: type[Request]) -> Mapping[str, Option]:
     hints = get_type_hints(request)
     found = {}
     for each in fields(request):
-        about = dict(each.metadata["option"])
-        if about["flag"] == "":
-            about["flag"] = f"--{each.name.replace('_', '-')}"
+        about = {"flag": f"--{each.name.replace('_', '-')}", **each.metadata["option"]}
         found[each.name] = Option(each.name, type=hints[each.name], default=each.default, **about)
     return found
 

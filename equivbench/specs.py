@@ -23,6 +23,9 @@ Symmetry = Literal["none", "octahedral", "so3", "o3"]
 SYMMETRIES: tuple[Symmetry, ...] = get_args(Symmetry)
 Role = Literal["sample", "noise", "derived", "output"]
 Group = Literal["so3", "octahedral"]
+Mode = Literal["forward", "backward", "double_backward"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+"""What of a kernel is timed; each holds the passes before it."""
 Factory = str | Callable[..., Any]
 """A callable, or ``package.module:attribute`` so that declaring it imports nothing."""
 

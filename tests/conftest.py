@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # Types, and the shapes and dtypes that annotations promise, are checked at every call while tests
 # run, and cost nothing otherwise.
 for package in (
-    "equivbench.budget",
+    "equivbench.request",
     "equivbench.gap",
     "equivbench.kernels.neighbours",
     "equivbench.measure",

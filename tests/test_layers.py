@@ -17,7 +17,7 @@ from equivbench.records.store import write_record
 
 LAYERS = (
     ("errors",),
-    ("registry", "registration", "request", "budget", "environment", "specs", "records"),
+    ("registry", "request", "environment", "specs", "records"),
     ("symmetry",),
     ("kernels",),
     ("tasks",),
@@ -97,13 +97,12 @@ def test_light_modules_import_nothing_heavy(tmp_path: Path) -> None:
         "equivbench",
         "equivbench.errors",
         "equivbench.registry",
-        "equivbench.registration",
+        "equivbench.request",
     ]
     names += [
         "equivbench.environment",
         "equivbench.gap.efficiency",
         "equivbench.specs",
-        "equivbench.budget",
         "equivbench.training.job",
     ]
     names += [

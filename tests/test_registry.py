@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from equivbench import registration
+from equivbench import registry as registration
 from equivbench.errors import FailedError, UsageError
 from equivbench.registry import (
     PLUGINS,
@@ -344,11 +344,11 @@ def private(monkeypatch: pytest.MonkeyPatch) -> dict[str, Registry]:
     loader = PluginLoader(())
     registries = {
         name: Registry(registry.kind, registry.holds, loader)
-        for name, registry in vars(registration.registry).items()  # type: ignore[attr-defined]
+        for name, registry in vars(registration).items()
         if isinstance(registry, Registry)
     }
     for name, registry in registries.items():
-        monkeypatch.setattr(registration.registry, name, registry)  # type: ignore[attr-defined]
+        monkeypatch.setattr(registration, name, registry)
     return registries
 
 

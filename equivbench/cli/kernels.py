@@ -17,8 +17,9 @@ import typer
 from equivbench.cli import exit_codes
 from equivbench.cli.options import Device, Threads
 from equivbench.errors import FailedError, unknown_name
-from equivbench.records.line_files import KERNEL_FILE, MODES, KernelSamples
+from equivbench.records.line_files import KERNEL_FILE, KernelSamples
 from equivbench.registry import KERNEL_BACKENDS
+from equivbench.specs import MODES
 
 if TYPE_CHECKING:
     from equivbench.kernels.comparing import BackendComparison, Refusal

@@ -118,7 +118,7 @@ def _one_setting(
 
 def _named(record: RunRecord) -> dict[str, str]:
     """What the options choose by."""
-    from equivbench.budget import Budget
+    from equivbench.request import Budget
 
     limit = record.budget.limit if record.budget.extends is None else record.budget.extends
     return {

@@ -1,19 +1,21 @@
 """The executor ``local``: contests on this machine, whose workers are trained in turn, timed in
-alternation and recorded."""
+alternation and recorded; and Ctrl-C, a request that ends the turn under way."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
-from equivbench.budget import Budget
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.execution.executors import Callback, KeptRecord, RunResult
-from equivbench.execution.interrupt import Interrupt
 from equivbench.execution.plan import Contest, RunPlan, check_writable, extension, this_machine
 from equivbench.execution.state import finished_record, on_machine, remember_record
 from equivbench.execution.workers import (
@@ -28,28 +30,78 @@ from equivbench.execution.workers import (
     WorkerProcess,
 )
 from equivbench.records.store import read_record, write_record
+from equivbench.request import Budget
 from equivbench.training.job import Job, Progress
+
+
+class Interrupt:
+    """While entered, SIGINT and SIGTERM set :attr:`asked` and end the turn under way; a second one
+    raises.
+
+    Outside the main thread signals cannot be caught, and :attr:`asked` stays False.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._at_once = False
+        self._turns: list[Callable[[], None]] = []
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextlib.contextmanager
+    def ending(self, end_turn: Callable[[], None]) -> Iterator[None]:
+        """Inside, a request calls ``end_turn``."""
+        self._turns.append(end_turn)
+        try:
+            # A request that came just before would otherwise wait for the whole turn.
+            if self.asked:
+                end_turn()
+            yield
+        finally:
+            self._turns.remove(end_turn)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, nothing is worth saving yet: the first request raises ``KeyboardInterrupt``."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        second = self.asked
+        self.asked = True
+        if second or self._at_once:
+            raise KeyboardInterrupt
+        for end_turn in self._turns:
+            end_turn()
+
 
 TIMING_ROUNDS = 8
 """Alternated timing rounds an arm: enough that a disturbance of seconds cannot hit one arm only
 (notes/harness.md)."""
 
 
-def run_contest(
-    contest: Contest,
-    extend: float | None,
-    callback: Callback,
-    result: RunResult,
-    interrupt: Interrupt,
-) -> None:
-    """Run one contest on this machine and add what came of it to ``result``.
+class ContestRun:
+    """A contest on this machine: its workers, one an arm, have the machine in turn.
+
+    A worker that fails leaves, and the others go on without it; usage errors end the contest, since
+    they are wrong for every arm. Jobs that have a record already are not repeated.
 
     Parameters
     ----------
     contest
-        Its jobs, resolved on this machine. Those that have a record already are not repeated.
-    extend
-        The arm that is behind goes on to this many times the budget, as a second record.
+        Its jobs, resolved on this machine.
     callback
         Is told how the runs go.
     result
@@ -57,135 +109,6 @@ def run_contest(
     interrupt
         Once it is asked for, turns end, and what is known is saved and recorded.
     """
-    try:
-        _ContestRun(contest, callback, result, interrupt).run(extend)
-    finally:
-        callback.end()
-
-
-class WorkerGroup:
-    """The workers of a contest, one an arm, who have the machine in turn.
-
-    A worker that fails leaves the group, and the others go on without it. As a context manager the
-    group leaves no process behind. ``on_failure`` is told of every failure but usage errors, which
-    end the contest: they are wrong for every arm.
-    """
-
-    def __init__(
-        self,
-        callback: Callback,
-        interrupt: Interrupt,
-        on_failure: Callable[[EquivbenchError], None],
-    ) -> None:
-        self.alive: list[WorkerProcess] = []
-        self._callback = callback
-        self._interrupt = interrupt
-        self._on_failure = on_failure
-        self._progress: dict[str, Progress] = {}
-        """How far each arm was when it last said so."""
-        self._trained: set[tuple[str, str]] = set()
-        """(arm, budget) of what the callback knows to be trained."""
-
-    def __enter__(self) -> WorkerGroup:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        for worker in list(self.alive):
-            # A second Ctrl-C means now: what the last checkpoints hold is what is kept.
-            if kind is not None and issubclass(kind, KeyboardInterrupt):
-                worker.kill()
-            self.remove(worker)
-
-    def start(self, jobs: Sequence[Job]) -> None:
-        """A worker for each job. They import at the same time and prepare one after the other:
-        compilation is on the clock."""
-        self._callback.phase("loading")
-        with self._interrupt.at_once():
-            for job in jobs:
-                try:
-                    worker = WorkerProcess(job, self._callback.note)
-                except UsageError:
-                    raise
-                except EquivbenchError as error:
-                    self._on_failure(error)
-                    continue
-                self.alive.append(worker)
-                self.attempt(worker, WorkerProcess.begin)
-            for worker in list(self.alive):
-                self.attempt(worker, _wait_until_ready)
-            self._callback.phase("preparing")
-            for worker in list(self.alive):
-                self.attempt(worker, lambda each: self.show(each, each.ask(Prepare(), Progress)))
-
-    def train(self) -> None:
-        """Slices in the order A B B A until every arm is done, so that what disturbs the machine
-        hits both."""
-        self._callback.phase("training")
-        order = list(self.alive)
-        while any(self._is_running(worker) for worker in order) and not self._interrupt.asked:
-            for worker in order:
-                if self._is_running(worker) and not self._interrupt.asked:
-                    self._take_turn(worker, Slice(_slice_seconds(worker.job)))
-            order.reverse()
-
-    def time(self) -> list[str]:
-        """Alternated rounds of real steps, off the budget. Returns the arms that were timed: a
-        diverged one has no step worth it."""
-        self._callback.phase("timing")
-        order = [worker for worker in self.alive if self.progress(worker).diverged is None]
-        for _ in range(TIMING_ROUNDS):
-            for worker in order:
-                if worker in self.alive and not self._interrupt.asked:
-                    self._take_turn(worker, Time(_timing_seconds(worker.job)))
-            order.reverse()
-        return [worker.job.arm for worker in order if worker in self.alive]
-
-    def progress(self, worker: WorkerProcess) -> Progress:
-        """How far ``worker`` was when it last said so."""
-        return self._progress[worker.job.arm]
-
-    def show(self, worker: WorkerProcess, progress: Progress) -> None:
-        """Keep and pass on how far ``worker`` is."""
-        self._progress[worker.job.arm] = progress
-        self._callback.show(worker.job, progress)
-        key = (worker.job.arm, worker.job.budget)
-        if progress.finished and key not in self._trained:
-            self._trained.add(key)
-            self._callback.trained(worker.job, progress)
-
-    def attempt(self, worker: WorkerProcess, act: Callable[[WorkerProcess], None]) -> None:
-        """Do ``act``; a worker that fails at it leaves the group."""
-        if worker not in self.alive:
-            return
-        try:
-            act(worker)
-        except UsageError:
-            raise
-        except EquivbenchError as error:
-            self._on_failure(error)
-            self.remove(worker)
-
-    def remove(self, worker: WorkerProcess) -> None:
-        """End ``worker``; one that is still loading has nothing to save."""
-        self.alive.remove(worker)
-        if worker.job.arm in self._progress:
-            worker.stop()
-        else:
-            worker.kill()
-
-    def _is_running(self, worker: WorkerProcess) -> bool:
-        return worker in self.alive and not self.progress(worker).finished
-
-    def _take_turn(self, worker: WorkerProcess, command: Slice | Time) -> None:
-        def turn(worker: WorkerProcess) -> None:
-            with self._interrupt.ending(worker):
-                self.show(worker, worker.take_turn(command, partial(self.show, worker)))
-
-        self.attempt(worker, turn)
-
-
-class _ContestRun:
-    """Trains, times and records what has no record yet."""
 
     def __init__(
         self, contest: Contest, callback: Callback, result: RunResult, interrupt: Interrupt
@@ -194,32 +117,49 @@ class _ContestRun:
         self._callback = callback
         self._result = result
         self._interrupt = interrupt
+        self._alive: list[WorkerProcess] = []
+        self._progress: dict[str, Progress] = {}
+        """How far each arm was when it last said so."""
+        self._trained: set[tuple[str, str]] = set()
+        """(arm, budget) of what the callback knows to be trained."""
         self._finished: dict[str, KeptRecord] = {}
 
     def run(self, extend: float | None) -> None:
-        todo = [job for job in self._contest.jobs if not self._has_record(job)]
-        with WorkerGroup(self._callback, self._interrupt, self._fail) as group:
-            self._train(group, todo)
+        """Train, time and record what has no record yet; ``extend``: the arm that is behind goes on
+        to this many times the budget, as a second record."""
+        try:
+            todo = [job for job in self._contest.jobs if not self._has_record(job)]
+            self._train(todo)
             if extend is not None and not self._interrupt.asked:
-                self._extend(group, extend)
+                self._extend(extend)
+        except KeyboardInterrupt:
+            # A second Ctrl-C means now: what the last checkpoints hold is what is kept.
+            for worker in self._alive:
+                worker.kill()
+            raise
+        finally:
+            for worker in list(self._alive):
+                self._remove(worker)
+            self._callback.end()
         for job in todo:
             # A trial of a tuning is never resumed: its result is in the log.
             if job.split == "validation":
                 shutil.rmtree(job.state_dir, ignore_errors=True)
 
-    def _train(self, group: WorkerGroup, jobs: list[Job]) -> None:
+    def _train(self, jobs: list[Job]) -> None:
         if not jobs:
             return
         self._callback.begin(self._contest, jobs)
-        group.start(jobs)
-        group.train()
+        self._start(jobs)
+        self._take_turns()
         if jobs[0].split == "test":
-            self._record_all(group, group.time())
+            self._record_all(self._time())
 
-    def _extend(self, group: WorkerGroup, factor: float) -> None:
+    def _extend(self, factor: float) -> None:
         """Take the arm that is behind on to ``factor`` times the budget, as a second record."""
-        ended = [arm for arm, kept in self._finished.items() if kept.record.status == "completed"]
-        losses = {arm: _board_metric(self._finished[arm]) for arm in ended}
+        records = {arm: kept.record for arm, kept in self._finished.items()}
+        ended = {arm: each.final for arm, each in records.items() if each.status == "completed"}
+        losses = {arm: None if final is None else final.total for arm, final in ended.items()}
         known = {arm: loss for arm, loss in losses.items() if loss is not None}
         if len(known) < 2:
             self._callback.note(
@@ -231,24 +171,107 @@ class _ContestRun:
         job = extension(next(job for job in self._contest.jobs if job.arm == behind), factor)
         if self._has_record(job):
             return
-        for worker in [worker for worker in group.alive if worker.job.arm != behind]:
-            group.remove(worker)
-        if not group.alive:
-            self._train(group, [job])
+        for worker in [worker for worker in self._alive if worker.job.arm != behind]:
+            self._remove(worker)
+        if not self._alive:
+            self._train([job])
             return
         self._callback.begin(self._contest, [job])
-        for worker in group.alive:
+        for worker in self._alive:
             worker.job = job
-            group.attempt(worker, lambda each: group.show(each, each.ask(Extend(job), Progress)))
-        group.train()
+            self._attempt(worker, lambda each: self._show(each, each.ask(Extend(job), Progress)))
+        self._take_turns()
         # The step times taken a moment ago, in alternation, are those of the longer run too.
-        self._record_all(group, [arm for arm in ended if arm != behind])
+        self._record_all([arm for arm in ended if arm != behind])
 
-    def _record_all(self, group: WorkerGroup, timed: list[str]) -> None:
+    def _start(self, jobs: Sequence[Job]) -> None:
+        """A worker for each job. They import at the same time and prepare one after the other:
+        compilation is on the clock."""
+        self._callback.phase("loading")
+        with self._interrupt.at_once():
+            for job in jobs:
+                try:
+                    worker = WorkerProcess(job, self._callback.note)
+                except UsageError:
+                    raise
+                except EquivbenchError as error:
+                    self._fail(error)
+                    continue
+                self._alive.append(worker)
+                self._attempt(worker, WorkerProcess.begin)
+            for worker in list(self._alive):
+                self._attempt(worker, lambda each: each.answer(Ready))
+            self._callback.phase("preparing")
+            for worker in list(self._alive):
+                self._attempt(worker, lambda each: self._show(each, each.ask(Prepare(), Progress)))
+
+    def _take_turns(self) -> None:
+        """Slices in the order A B B A until every arm is done, so that what disturbs the machine
+        hits both."""
+        self._callback.phase("training")
+        order = list(self._alive)
+        while any(self._is_running(worker) for worker in order) and not self._interrupt.asked:
+            for worker in order:
+                if self._is_running(worker) and not self._interrupt.asked:
+                    self._take_turn(worker, Slice(_slice_seconds(worker.job)))
+            order.reverse()
+
+    def _time(self) -> list[str]:
+        """Alternated rounds of real steps, off the budget. Returns the arms that were timed: a
+        diverged one has no step worth it."""
+        self._callback.phase("timing")
+        order = [each for each in self._alive if self._progress[each.job.arm].diverged is None]
+        for _ in range(TIMING_ROUNDS):
+            for worker in order:
+                if worker in self._alive and not self._interrupt.asked:
+                    self._take_turn(worker, Time(_timing_seconds(worker.job)))
+            order.reverse()
+        return [worker.job.arm for worker in order if worker in self._alive]
+
+    def _is_running(self, worker: WorkerProcess) -> bool:
+        return worker in self._alive and not self._progress[worker.job.arm].finished
+
+    def _take_turn(self, worker: WorkerProcess, command: Slice | Time) -> None:
+        def turn(worker: WorkerProcess) -> None:
+            with self._interrupt.ending(worker.end_turn):
+                self._show(worker, worker.take_turn(command, partial(self._show, worker)))
+
+        self._attempt(worker, turn)
+
+    def _show(self, worker: WorkerProcess, progress: Progress) -> None:
+        """Keep and pass on how far ``worker`` is."""
+        self._progress[worker.job.arm] = progress
+        self._callback.show(worker.job, progress)
+        key = (worker.job.arm, worker.job.budget)
+        if progress.finished and key not in self._trained:
+            self._trained.add(key)
+            self._callback.trained(worker.job, progress)
+
+    def _attempt(self, worker: WorkerProcess, act: Callable[[WorkerProcess], object]) -> None:
+        """Do ``act``; a worker that fails at it leaves."""
+        if worker not in self._alive:
+            return
+        try:
+            act(worker)
+        except UsageError:
+            raise
+        except EquivbenchError as error:
+            self._fail(error)
+            self._remove(worker)
+
+    def _remove(self, worker: WorkerProcess) -> None:
+        """End ``worker``; one that is still loading has nothing to save."""
+        self._alive.remove(worker)
+        if worker.job.arm in self._progress:
+            worker.stop()
+        else:
+            worker.kill()
+
+    def _record_all(self, timed: list[str]) -> None:
         self._callback.phase("saving" if self._interrupt.asked else "measuring")
-        for worker in list(group.alive):
+        for worker in list(self._alive):
             others = ", ".join(arm for arm in timed if arm != worker.job.arm) or None
-            group.attempt(worker, partial(self._record, alternated_with=others))
+            self._attempt(worker, partial(self._record, alternated_with=others))
 
     def _record(self, worker: WorkerProcess, alternated_with: str | None) -> None:
         command = Conclude(alternated_with, interrupted=self._interrupt.asked)
@@ -281,14 +304,6 @@ class _ContestRun:
                 self._result.kept.append(KeptRecord(error.record, path, None))
 
 
-def _board_metric(kept: KeptRecord) -> float | None:
-    return None if kept.record.final is None else kept.record.final.total
-
-
-def _wait_until_ready(worker: WorkerProcess) -> None:
-    worker.answer(Ready)
-
-
 def _slice_seconds(job: Job) -> float:
     """Long enough that switching costs nothing, short enough that both arms see the same
     machine."""
@@ -318,7 +333,7 @@ class LocalExecutor:
 
             def run(contest: Contest) -> None:
                 if not interrupt.asked:
-                    run_contest(contest, plan.request.extend, callback, result, interrupt)
+                    ContestRun(contest, callback, result, interrupt).run(plan.request.extend)
 
             try:
                 if plan.side_by_side == 1:

@@ -81,7 +81,7 @@ class Executor(Protocol):
     The unit is a contest: its arms take turns on one machine and never leave it, since the
     differences between two machines would be in the comparison. An executor places contests and
     repeats what was lost; training, timing and recording are those of
-    :func:`equivbench.execution.contest.run_contest` wherever it runs.
+    :class:`equivbench.execution.contest.ContestRun` wherever it runs.
     """
 
     def resolve(self, plan: RunPlan) -> RunPlan:

@@ -15,12 +15,11 @@ from typing import TypeVar
 import msgspec
 import psutil
 
-from equivbench.budget import Budget
 from equivbench.environment import usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.kernels.backends import absent
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
-from equivbench.request import RunRequest
+from equivbench.request import Budget, RunRequest
 from equivbench.specs import PairSpec
 from equivbench.training.job import Job
 

@@ -133,10 +133,6 @@ class Trial(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
         """(learning rate, batch size)."""
         return (self.learning_rate, self.batch_size)
 
-    def same_study(self, other: Trial) -> bool:
-        """Whether both belong to one study: everything alike but the point and what came of it."""
-        return _study(self) == _study(other)
-
 
 class TrialLog:
     """The trials in the file ``path``; a last line cut short by a crash is dropped.
@@ -178,10 +174,10 @@ class TrialLog:
     def require_same_study(self, trial: Trial) -> None:
         """Raise ``UsageError`` if the log's trials of this arm were made under other settings than
         ``trial``."""
-        for other in self.trials:
-            if other.arm == trial.arm and not other.same_study(trial):
-                ours, theirs = _study(trial), _study(other)
-                differing = ", ".join(name for name in ours if ours[name] != theirs[name])
+        ours = _study(trial)
+        for theirs in (_study(other) for other in self.trials if other.arm == trial.arm):
+            differing = ", ".join(name for name in ours if ours[name] != theirs[name])
+            if differing:
                 raise UsageError(
                     f"{self.path} holds trials with another {differing}; --fresh starts a new log"
                 )

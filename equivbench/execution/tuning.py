@@ -11,7 +11,6 @@ from typing import ClassVar
 
 import msgspec
 
-from equivbench.budget import Budget
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.executors import Callback, find_executor
 from equivbench.execution.plan import Contest, Machine, RunPlan, default_threads, make_plan
@@ -25,7 +24,7 @@ from equivbench.execution.trials import (
     first_grid,
 )
 from equivbench.registry import PAIRS
-from equivbench.request import Request, RunRequest, option, same_option
+from equivbench.request import Budget, Request, RunRequest, option, same_option
 from equivbench.specs import ArmSpec, PairSpec, Preset
 from equivbench.training.job import Job, Progress
 
@@ -89,7 +88,7 @@ class Tuned:
     budget: str
 
 
-class Study:
+class Study(Callback):
     """The trials of a pair, run as the grid asks for them; those in the log already are not
     repeated.
 
@@ -104,16 +103,36 @@ class Study:
     def __init__(self, request: TuneRequest, say: Callable[[str], None]) -> None:
         self.request = request
         self._say = say
+        self._writing = threading.Lock()
         self.pair: PairSpec = PAIRS.get(request.pair)
         if request.preset not in self.pair.presets:
             raise unknown_name(f"preset of {request.pair}", request.preset, self.pair.presets)
+        preset = self.pair.presets[request.preset]
         self.budget = (
-            Budget.parse(request.budget) if request.budget is not None else self._default_budget()
+            Budget.parse(preset.budget).times(1 / _BUDGET_PART)
+            if request.budget is None
+            else Budget.parse(request.budget)
         )
-        self._check_jobs()
+        side_by_side = request.jobs > 1
+        if not 1 <= request.jobs <= _MAX_JOBS:
+            raise UsageError(f"--jobs must be between 1 and {_MAX_JOBS}, not {request.jobs}")
+        if side_by_side and self.budget.kind == "seconds":
+            raise UsageError(
+                "--jobs above 1 needs a budget in steps or samples: "
+                "trials that share the machine share its seconds"
+            )
+        shared = {name: getattr(request, name) for name in ("preset", "device", "out", "executor")}
+        threads = 1 if request.threads is None and side_by_side else request.threads
+        run = RunRequest(
+            pairs=(request.pair,),
+            budget=self.budget.text,
+            seeds=(request.seed,),
+            threads=threads,
+            **shared,
+        )
         self._executor = find_executor(request.executor)
-        self._plan = self._executor.resolve(make_plan(self._run_request()))
-        self.machine = self._plan.machine or Machine(self.request.device, default_threads())
+        self._plan = self._executor.resolve(make_plan(run))
+        self.machine = self._plan.machine or Machine(request.device, default_threads())
         path = Path(request.out) / "tuning" / self.pair.task
         path = path / f"{self.pair.name}-{request.preset}.jsonl"
         recipes = [arm.presets[request.preset].recipe for arm in self.pair.contestants]
@@ -158,35 +177,6 @@ class Study:
         at_edge = {arm.name: self._edges(grid, arm) for arm in self.pair.contestants}
         return Tuned(grid, best, at_edge, self.log.path, self.log.sha256(), self.budget.text)
 
-    def _check_jobs(self) -> None:
-        jobs = self.request.jobs
-        if not 1 <= jobs <= _MAX_JOBS:
-            raise UsageError(f"--jobs must be between 1 and {_MAX_JOBS}, not {jobs}")
-        if jobs > 1 and self.budget.kind == "seconds":
-            raise UsageError(
-                "--jobs above 1 needs a budget in steps or samples: "
-                "trials that share the machine share its seconds"
-            )
-
-    def _run_request(self) -> RunRequest:
-        """A run of the pair with what every trial has in common."""
-        request = self.request
-        threads = 1 if request.threads is None and request.jobs > 1 else request.threads
-        return RunRequest(
-            pairs=(request.pair,),
-            budget=self.budget.text,
-            seeds=(request.seed,),
-            preset=request.preset,
-            device=request.device,
-            threads=threads,
-            out=request.out,
-            executor=request.executor,
-        )
-
-    def _default_budget(self) -> Budget:
-        budget = Budget.parse(self.pair.presets[self.request.preset].budget)
-        return budget.times(1 / _BUDGET_PART)
-
     def _best(self, grid: SearchGrid, arm: ArmSpec) -> Trial | None:
         trials = {
             trial.point: trial
@@ -213,8 +203,7 @@ class Study:
         if not contests:
             return
         plan = RunPlan(self._plan.request, tuple(contests), side_by_side=self.request.jobs)
-        logger = _TrialLogger(self)
-        result = self._executor.run(self._executor.resolve(plan), logger)
+        result = self._executor.run(self._executor.resolve(plan), self)
         if result.interrupted:
             raise KeyboardInterrupt
         if result.failures:
@@ -243,6 +232,7 @@ class Study:
         sized = arm.presets[self.request.preset]
         samples, rate = progress.step * point[1], progress.samples_per_second
         diverged = progress.diverged is not None
+        names = ("total", "explained", "share")
         recipe = {name: value for name, value in asdict(sized.recipe).items() if name not in _TUNED}
         trial = Trial(
             pair=self.request.pair,
@@ -256,9 +246,7 @@ class Study:
             threads=self.machine.threads,
             status="diverged" if diverged else "completed",
             reason=progress.diverged,
-            total=None if diverged else progress.total,
-            explained=None if diverged else progress.explained,
-            share=None if diverged else progress.share,
+            **{name: None if diverged else getattr(progress, name) for name in names},
             steps=progress.step,
             seconds=samples / rate if rate else None,
             config=dict(sized.config),
@@ -267,25 +255,19 @@ class Study:
         # As it will be read back: tuples become lists in JSON.
         return msgspec.json.decode(msgspec.json.encode(trial), type=Trial)
 
-    def add(self, job: Job, progress: Progress) -> None:
-        """Log the trial ``job``, which ended as ``progress`` says."""
+    def trained(self, job: Job, progress: Progress) -> None:
+        """Log the trial ``job``, which ended as ``progress`` says, so that an interruption loses
+        none that is over; trials side by side end in threads of their own."""
         point = (job.recipe["learning_rate"], job.recipe["batch_size"])
         trial = self._trial(self.pair.arm(job.arm), point, progress)
-        self.log.add(trial)
-        self._say(_line(trial))
-
-
-class _TrialLogger(Callback):
-    """Logs each trial as it ends, so that an interruption loses none that is over."""
-
-    def __init__(self, study: Study) -> None:
-        self._study = study
-        self._writing = threading.Lock()
-
-    def trained(self, job: Job, progress: Progress) -> None:
-        """Log the trial; trials side by side end in threads of their own."""
+        result = "diverged" if trial.total is None else f"total {trial.total:.4g}"
+        more = "" if trial.explained is None else f", explained {trial.explained:.3f}"
         with self._writing:
-            self._study.add(job, progress)
+            self.log.add(trial)
+            self._say(
+                f"{trial.arm}: rate {trial.learning_rate:g}, batch {trial.batch_size}: "
+                f"{result}{more} in {trial.steps} steps"
+            )
 
 
 def recipe_lines(tuned: Tuned) -> list[str]:
@@ -300,12 +282,3 @@ def recipe_lines(tuned: Tuned) -> list[str]:
             f'{arm}: {chosen}, tuned_at="{tuned.budget}", tuning_log_sha256="{tuned.sha256}"'
         )
     return lines
-
-
-def _line(trial: Trial) -> str:
-    result = "diverged" if trial.total is None else f"total {trial.total:.4g}"
-    more = "" if trial.explained is None else f", explained {trial.explained:.3f}"
-    return (
-        f"{trial.arm}: rate {trial.learning_rate:g}, batch {trial.batch_size}: "
-        f"{result}{more} in {trial.steps} steps"
-    )

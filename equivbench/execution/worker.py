@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
-from equivbench.budget import Budget
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.execution.state import LOG_FILE, locked, open_state
 from equivbench.execution.workers import (
@@ -34,6 +33,7 @@ from equivbench.execution.workers import (
 )
 from equivbench.records.schema import RunRecord
 from equivbench.registry import PAIRS
+from equivbench.request import Budget
 from equivbench.training.job import Job
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def explain(error: BaseException, job: Job | None) -> Failure:
     in the log."""
     if isinstance(error, EquivbenchError):
         return Failure(str(error), error.exit_code)
-    where = f"{job.pair} {job.arm} seed {job.seed}" if job is not None else "a worker"
+    where = job.label if job is not None else "a worker"
     if isinstance(error, OSError) and error.strerror:
         named = f" {error.filename}" if error.filename is not None else ""
         return Failure(

@@ -3,6 +3,7 @@ line over its stdin and stdout, and the process started, asked and stopped."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -195,23 +196,22 @@ class WorkerProcess:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with open(self.log, "ab") as stderr:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "equivbench.execution.worker", label(job)],
+                    [sys.executable, "-P", "-m", "equivbench.execution.worker", job.label],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stderr,
                     start_new_session=True,
-                    env=_environment(job),
+                    # What this process can import, the worker can: scripts and notebooks register
+                    # models of their own folder.
+                    env=worker_environment(
+                        job.threads, os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
+                    ),
                 )
         except OSError as error:
             raise FailedError(
-                f"cannot start the worker of {label(job)}: {error.strerror}: "
+                f"cannot start the worker of {job.label}: {error.strerror}: "
                 f"{error.filename or self.log}"
             ) from error
-
-    @property
-    def pid(self) -> int:
-        """Process id of the worker."""
-        return self._process.pid
 
     def begin(self) -> None:
         """Tell the worker its job without waiting, so that several workers load at once;
@@ -250,12 +250,9 @@ class WorkerProcess:
         """Close its stdin, which makes it save and leave, and wait; one that does not leave in time
         is killed."""
         for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                # Closing flushes what the worker never read.
-                try:
-                    pipe.close()
-                except BrokenPipeError:
-                    continue
+            # Closing flushes what the worker never read.
+            with contextlib.suppress(BrokenPipeError):
+                cast(BinaryIO, pipe).close()
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
@@ -293,11 +290,11 @@ class WorkerProcess:
         if code < 0:
             name = signal.Signals(-code).name
             hint = " (the system may have run out of memory)" if -code == signal.SIGKILL else ""
-            return WorkerDiedError(f"the worker of {label(self.job)} was killed by {name}{hint}")
+            return WorkerDiedError(f"the worker of {self.job.label} was killed by {name}{hint}")
         last = last_log_line(self.log)
         said = f": {last}" if last else ""
         return WorkerDiedError(
-            f"the worker of {label(self.job)} ended with code {code}{said}; its log is {self.log}"
+            f"the worker of {self.job.label} ended with code {code}{said}; its log is {self.log}"
         )
 
 
@@ -318,15 +315,3 @@ def begin_command(job: Job) -> Begin:
     return Begin(
         job, list(dict.fromkeys(modules)), entry.value if entry.origin == IN_PROCESS else None
     )
-
-
-def label(job: Job) -> str:
-    """How messages name a job: ``forcefield/vector augmented seed 0``."""
-    return f"{job.pair} {job.arm} seed {job.seed}"
-
-
-def _environment(job: Job) -> dict[str, str]:
-    # What this process can import, the worker can: scripts and notebooks register models of their
-    # own folder.
-    import_path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-    return worker_environment(job.threads, import_path)

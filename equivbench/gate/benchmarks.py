@@ -126,7 +126,7 @@ def _kernel(case_name: str, mode: str, backend: str) -> Callable[[], Round]:
 
         from equivbench.kernels.measuring import AbsentError, prepare
         from equivbench.kernels.operations import case
-        from equivbench.records.line_files import Mode
+        from equivbench.specs import Mode
 
         try:
             return prepare(case(case_name), cast(Mode, mode), backend).round

@@ -21,8 +21,9 @@ from equivbench.kernels.measuring import AbsentError, Prepared, prepare
 from equivbench.kernels.operations import Case, costs
 from equivbench.kernels.problem import pose
 from equivbench.kernels.timing import copy_bandwidth
-from equivbench.records.line_files import MODES, KernelSamples, Mode
+from equivbench.records.line_files import KernelSamples
 from equivbench.registry import KERNEL_BACKENDS
+from equivbench.specs import MODES, Mode
 
 RefusalKind = Literal["absent", "unsupported", "wrong", "failed"]
 

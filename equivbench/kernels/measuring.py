@@ -20,8 +20,8 @@ from equivbench.kernels.operands import Operands, Slot
 from equivbench.kernels.operations import Case
 from equivbench.kernels.problem import KernelProblem, Results, pose
 from equivbench.kernels.timing import Timer, cache_bytes
-from equivbench.records.line_files import MODES, Mode
 from equivbench.registry import KERNEL_BACKENDS
+from equivbench.specs import MODES, Mode
 
 SAMPLE = 0.01
 """Least seconds of a sample: below, the clock and the scheduler show."""

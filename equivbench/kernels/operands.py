@@ -12,7 +12,7 @@ from torch import Tensor
 from equivbench.kernels.backend import Kernel, Tensors, as_is
 from equivbench.kernels.checking import WrongKernelError, check, not_plain, poison
 from equivbench.kernels.problem import COTANGENT, Arguments, KernelProblem, Results, evaluate
-from equivbench.records.line_files import MODES, Mode
+from equivbench.specs import MODES, Mode
 
 _MOST_SLOTS = 4096
 """More copies than that cost more time to make than the smallest kernels take."""

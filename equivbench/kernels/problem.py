@@ -11,7 +11,7 @@ from torch import Tensor
 
 from equivbench.kernels.backend import Tensors, UnsupportedError
 from equivbench.kernels.operations import Case
-from equivbench.records.line_files import Mode
+from equivbench.specs import Mode
 
 Results = dict[str, Tensor | None]
 """``output``; from ``backward`` on ``gradient NAME``; in ``double_backward`` also ``second NAME``

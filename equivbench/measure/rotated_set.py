@@ -3,31 +3,23 @@ every model; and a model's forward passes over it, its predictions taken back in
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from equivbench.errors import UsageError
-from equivbench.specs import Field, Group
+from equivbench.errors import EquivbenchError, FailedError, UsageError
+from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition
 from equivbench.symmetry.mirror import mirror
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 from equivbench.symmetry.types import SymmetryType
-from equivbench.tasks.base import Split, Task
-
-if TYPE_CHECKING:
-    from equivbench.tasks.base import Batch
-import contextlib
-import inspect
-from typing import TYPE_CHECKING
-
-from torch import nn
-
-from equivbench.errors import EquivbenchError, FailedError
+from equivbench.tasks.base import Batch, Split, Task
 
 EvaluationPrecision = Literal["float32", "tf32", "bf16", "float64"]
 
@@ -159,18 +151,27 @@ class RotatedSet:
         host_batch = self.split.collate(picked)
         # A function of the position, so that a chunk assembled again is the same.
         generator = torch.Generator().manual_seed(self.seed + start)
+        # Floating point in float64, in which all rotations are made.
         batch, noise = (
-            _exact(host_batch, device),
-            _exact(task.test_noise(host_batch, generator), device),
+            cast({name: each.to(device, non_blocking=True) for name, each in part.items()})
+            for part in (host_batch, task.test_noise(host_batch, generator))
         )
         if self.mirrored:
             batch, noise = mirror(batch, task.fields), mirror(noise, task.fields)
         index = None if task.index_field is None else batch[task.index_field]
         if self.posed:
-            batch = task.rotate(batch, self._poses(picked, start).to(device), index)
+            generator = torch.Generator().manual_seed(_POSE_SEED + self.seed + start)
+            poses = random_rotations(len(picked), generator=generator, dtype=torch.float64)
+            batch = task.rotate(batch, poses.to(device), index)
         everything = {**batch, **noise}
         target = task.assemble(batch, noise, {})[1][task.prediction]
         weights = task.weights(everything)
+        groups = self.split.groups[picked].to(device)
+        per = {field.name: field.per for field in task.fields}
+        if task.prediction not in per:
+            raise UsageError(
+                f"task {task.name!r} declares no field for its prediction {task.prediction!r}"
+            )
         return Chunk(
             draws=_Draws(self, batch, noise, rotations, index),
             plain=None if task.feedback is None else placement.assembled(batch, noise)[0],
@@ -178,14 +179,10 @@ class RotatedSet:
             target=target,
             weights=weights,
             row_weights=target.new_ones(len(target)) if weights is None else _row_sums(weights),
-            groups=_per_row(task, self.split.groups[picked].to(device), index),
+            groups=groups if index is None or per[task.prediction] != "node" else groups[index],
             strata=task.strata(everything),
             samples=task.samples_in(batch),
         )
-
-    def _poses(self, picked: Tensor, start: int) -> Tensor:
-        generator = torch.Generator().manual_seed(_POSE_SEED + self.seed + start)
-        return random_rotations(len(picked), generator=generator, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -232,22 +229,10 @@ def _row_sums(weights: Tensor) -> Tensor:
     )
 
 
-def _per_row(task: Task, per_sample: Tensor, index: Tensor | None) -> Tensor:
-    return (
-        per_sample[index]
-        if prediction_field(task).per == "node" and index is not None
-        else per_sample
-    )
-
-
 def rows_of(parts: Sequence[Decomposition]) -> Decomposition:
     """The rows of several chunks as one."""
-    return Decomposition(
-        torch.cat([part.total for part in parts]),
-        torch.cat([part.twirled for part in parts]),
-        torch.cat([part.equivariance for part in parts]),
-        torch.cat([part.groups for part in parts]),
-    )
+    names = [field.name for field in fields(Decomposition)]
+    return Decomposition(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
 
 
 def strata_of(
@@ -264,14 +249,6 @@ def strata_of(
             yield names[position], index == position
 
 
-def prediction_field(task: Task) -> Field:
-    """The declaration of the task's prediction; raises ``UsageError`` if there is none."""
-    for field in task.fields:
-        if field.name == task.prediction:
-            return field
-    raise UsageError(f"task {task.name!r} declares no field for its prediction {task.prediction!r}")
-
-
 def _to_tf32(values: Tensor) -> Tensor:
     """Rounded to the 10 explicit mantissa bits that TF32 keeps of a float32."""
     bits = values.float().view(torch.int32)
@@ -286,13 +263,7 @@ ROUNDINGS: Mapping[EvaluationPrecision, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _exact(batch: Batch, device: torch.device) -> dict[str, Tensor]:
-    """The batch on the device, floating point in float64, in which all rotations are made."""
-    moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-    return cast(moved, torch.float64)
-
-
-def cast(batch: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+def cast(batch: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     """The batch with its floating-point tensors in ``dtype``."""
     return {
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor
@@ -351,7 +322,13 @@ class Caller:
         Raises ``UsageError`` if it cannot be called with these keywords or the prediction is not
         among what it returns, ``FailedError`` if it raises.
         """
-        self._check(inputs)
+        try:
+            inspect.signature(self.model.forward).bind(**inputs)
+        except TypeError as error:
+            raise UsageError(
+                f"the model cannot be called with the inputs {', '.join(inputs)} of task "
+                f"{self.task.name!r}: {error}"
+            ) from None
         reduced = (
             torch.autocast(self.device.type, torch.bfloat16)
             if self.precision == "bf16"
@@ -370,11 +347,8 @@ class Caller:
             ) from error
         if isinstance(outputs, Mapping) and self.task.prediction in outputs:
             return outputs
-        found = (
-            f"the outputs {', '.join(outputs)}"
-            if isinstance(outputs, Mapping)
-            else f"a {type(outputs).__name__}"
-        )
+        named = isinstance(outputs, Mapping)
+        found = f"the outputs {', '.join(outputs)}" if named else f"a {type(outputs).__name__}"
         raise UsageError(
             f"the model returned {found}; task {self.task.name!r} needs a mapping with "
             f"{self.task.prediction!r}"
@@ -411,16 +385,6 @@ class Caller:
         return torch.stack(
             [self.taken_back(outputs, draw.inverse, chunk) for draw, _, outputs in self.runs(chunk)]
         )
-
-    def _check(self, inputs: Mapping[str, Tensor]) -> None:
-        try:
-            inspect.signature(self.model.forward).bind(**inputs)
-        except TypeError as error:
-            given = ", ".join(inputs)
-            raise UsageError(
-                f"the model cannot be called with the inputs {given} of task {self.task.name!r}: "
-                f"{error}"
-            ) from None
 
 
 @contextlib.contextmanager

@@ -47,23 +47,21 @@ def broken_rules(record: object, rules: Iterable[Rule[Any]]) -> list[str]:
 
 def too_large(plain: Any) -> str | None:
     """A sentence on the first number of ``plain`` (dicts and lists) beyond ``LARGEST``, or None."""
-    stack: list[tuple[str, Any]] = [("", plain)]
-    while stack:
-        path, value = stack.pop()
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            kind = type(item)
-            if kind is float or kind is int:
-                beyond = not -LARGEST <= item <= LARGEST
-            elif kind is list and item and NUMBERS.issuperset(map(type, item)):
-                # Thousands of numbers, in one go.
-                beyond = min(item) < -LARGEST or max(item) > LARGEST
-            else:
-                beyond = False
-                if kind is dict or kind is list:
-                    stack.append((f"{path}{key}.", item))
-            if beyond:
-                return f"{path}{key} is beyond {LARGEST:g} either way, which measures nothing"
+    for path, item in leaves(plain):
+        numbers = item if isinstance(item, list) else [item] if type(item) in NUMBERS else []
+        if numbers and not (min(numbers) >= -LARGEST and max(numbers) <= LARGEST):
+            return f"{path} is beyond {LARGEST:g} either way, which measures nothing"
     return None
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, value) of all that nested dicts and lists hold; a list of numbers, of which a record
+    has thousands, is one value."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if type(item) is dict or (type(item) is list and not NUMBERS.issuperset(map(type, item))):
+            yield from leaves(item, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", item
 
 
 SUM_TOLERANCE = 1e-6
@@ -117,11 +115,11 @@ def _names(record: RunRecord) -> Iterator[str]:
         created = None
     if created is None or created.utcoffset() != timedelta(0):
         yield f"created {record.created!r} is not an ISO 8601 time in UTC"
-    hashes = {
-        "dataset.sha256": record.dataset.sha256,
-        "recipe.tuning_log_sha256": record.recipe.tuning_log_sha256,
-    }
-    for where, value in hashes.items():
+    hashes = (
+        ("dataset.sha256", record.dataset.sha256),
+        ("recipe.tuning_log_sha256", record.recipe.tuning_log_sha256),
+    )
+    for where, value in hashes:
         if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
             yield f"{where} {value!r} is not a SHA-256 in hexadecimal digits"
 
@@ -159,13 +157,12 @@ def _clock(record: RunRecord) -> Iterator[str]:
 def _budget(record: RunRecord) -> Iterator[str]:
     """The budget that was spent is the one on the clock."""
     budget, clock = record.budget, record.clock
-    counted = {
-        "seconds": clock.train + clock.data,
-        "steps": record.steps,
-        "samples": record.samples,
+    source, counted = {
+        "seconds": ("clock.train + clock.data", clock.train + clock.data),
+        "steps": ("steps", record.steps),
+        "samples": ("samples", record.samples),
     }[budget.kind]
     if not _close(budget.spent, counted):
-        source = "clock.train + clock.data" if budget.kind == "seconds" else budget.kind
         yield f"budget.spent is {budget.spent:.9g} {budget.kind}, {source} is {counted:.9g}"
     if budget.limit <= 0:
         yield f"budget.limit is {budget.limit:g}"
@@ -315,18 +312,11 @@ def _decomposition(part: Test | TestPart) -> Iterator[str]:
 
 def _nulls(record: RunRecord) -> Iterator[str]:
     """A value that was not measured is null with a reason."""
-    for path in _null_paths(msgspec.to_builtins(record)):
-        if not MEANS_NONE.fullmatch(path) and not _is_explained(path, record.reasons):
+    for path, value in leaves(msgspec.to_builtins(record)):
+        if value is not None or MEANS_NONE.fullmatch(path):
+            continue
+        if not _is_explained(path, record.reasons):
             yield f"{path} is null and reasons has no entry for it"
-
-
-def _null_paths(value: Any, path: str = "") -> Iterator[str]:
-    """Where ``value`` holds null. Numbers, of which a record has thousands, are passed over."""
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        if item is None:
-            yield f"{path}{key}"
-        elif type(item) is dict or (type(item) is list and not NUMBERS.issuperset(map(type, item))):
-            yield from _null_paths(item, f"{path}{key}.")
 
 
 def _is_explained(path: str, reasons: Mapping[str, str]) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar, get_args, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -18,8 +18,9 @@ from equivbench.errors import FailedError
 from equivbench.records.consistency import Rule, broken_rules
 from equivbench.records.files import read_bounded, shown, write_lines
 from equivbench.records.peaks import CACHE_FACTOR, peak_of, width_of
-from equivbench.records.plausibility import date_problems
+from equivbench.records.plausibility import possible_date
 from equivbench.records.schema import Environment, Git
+from equivbench.specs import Mode
 
 
 @runtime_checkable
@@ -89,7 +90,7 @@ class LineFile(Generic[L]):
 
     def problems_of(self, line: L) -> list[str]:
         """Why ``line`` cannot be right, one sentence each; empty for a line that can."""
-        return broken_rules(line, (self._version, _date, *self.rules))
+        return broken_rules(line, (self._version, possible_date, *self.rules))
 
     def _version(self, line: L) -> Iterator[str]:
         if line.schema_version != self.schema_version:
@@ -99,13 +100,7 @@ class LineFile(Generic[L]):
             )
 
 
-def _date(line: Line) -> Iterator[str]:
-    yield from date_problems(line.created)
-
-
 KERNEL_SCHEMA_VERSION = 1
-Mode = Literal["forward", "backward", "double_backward"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 LARGEST_ERROR = {"64": 1e-11, "32": 1e-4, "16": 1e-1}
 """By bits: what a backend may be off the reference at most and still be timed
 (:mod:`equivbench.kernels.checking`)."""

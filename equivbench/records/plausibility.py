@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from equivbench.records.consistency import (
     CONSISTENCY,
@@ -52,17 +53,11 @@ OTHER_LIMIT = 0.05
 look."""
 
 
-def date_problems(created: str) -> Iterator[str]:
-    """Why nothing of this kind can have been made at ``created``; a text that is no time is left to
-    others."""
-    time = _time(created)
+def possible_date(made: Any) -> Iterator[str]:
+    """It was made when it can have been made; a text that is no time is left to others."""
+    time = _time(made.created)
     if time is not None and not FIRST <= time <= _today() + FUTURE:
-        yield f"created {created!r} is no time at which it can have been made"
-
-
-def _date(record: RunRecord) -> Iterator[str]:
-    """It was made when it can have been made."""
-    yield from date_problems(record.created)
+        yield f"created {made.created!r} is no time at which it can have been made"
 
 
 def _steps(record: RunRecord) -> Iterator[str]:
@@ -314,7 +309,7 @@ def _today() -> datetime:
 
 
 PLAUSIBILITY: tuple[Rule[RunRecord], ...] = (
-    _date,
+    possible_date,
     _steps,
     _speed,
     _throughput,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from equivbench.budget import Budget
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity, Timed
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import number_text, quantity_text
+from equivbench.request import Budget
 
 OTHER = {"equivariant": "augmented", "augmented": "equivariant"}
 BARELY = 1.05

@@ -6,9 +6,10 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from equivbench.records.line_files import MODES, KernelSamples
+from equivbench.records.line_files import KernelSamples
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import number_text
+from equivbench.specs import MODES
 
 COLUMNS = (
     Column("mode", key=True),

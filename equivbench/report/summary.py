@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from equivbench.budget import Budget
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import seeds_text, variant_text
 from equivbench.report.table import Cell, Column, Table
+from equivbench.request import Budget
 
 COLUMNS = (
     Column("arm", key=True),

@@ -11,10 +11,10 @@ import msgspec
 import torch
 from torch import nn
 
-from equivbench.budget import Budget
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.verification import covers, is_verified
 from equivbench.records.schema import NotMeasured
+from equivbench.request import Budget
 from equivbench.tasks.base import Task, TaskData
 from equivbench.tasks.splits import with_fraction
 from equivbench.training.arm import Arm, ResolvedArm, effective_precision, resolve_arm

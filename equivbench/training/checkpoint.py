@@ -1,26 +1,35 @@
-"""Everything that a run is at a step, and the file that holds it: one safetensors file, safe to
-load (no pickle), written atomically, the previous one kept."""
+"""Everything that a run is at a step, and the folder that keeps it: a heartbeat each step, a
+checkpoint now and then, snapshots, and going back to them after a crash with the lost work counted.
+
+A checkpoint is one safetensors file, safe to load (no pickle), written atomically, the previous one
+kept.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
+import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from equivbench.errors import FailedError
 from equivbench.measure.measurement import Measurement
 from equivbench.records.files import write_atomically
 from equivbench.records.schema import GroupErrors, Test, TracePoint
-from equivbench.training.optim import Average, named_state
+from equivbench.request import Budget
+from equivbench.training.clock import PARTS, Clock, ClockPart
+from equivbench.training.optim import put_back
 
 FORMAT = "equivbench-checkpoint-1"
 CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
@@ -68,49 +77,11 @@ class Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     def add(self, measurement: Measurement, train_seconds: float) -> None:
         """Append one evaluation, made after ``train_seconds`` of train + data."""
-        self.trace.append(
-            TracePoint(
-                step=self.step,
-                samples=self.samples,
-                train_seconds=train_seconds,
-                test=measurement.to_record(),
-            )
-        )
+        test, at = measurement.to_record(), {"step": self.step, "samples": self.samples}
+        self.trace.append(TracePoint(**at, train_seconds=train_seconds, test=test))
         self.groups.weights = measurement.group_weights.tolist()
         self.groups.total.append(measurement.group_total.tolist())
         self.groups.equivariance.append(measurement.group_equivariance.tolist())
-
-
-def live_tensors(
-    model: nn.Module, average: Average, optimizer: torch.optim.Optimizer
-) -> dict[str, Tensor]:
-    """Weights, buffers, averaged weights and optimiser state by name; writing into them changes the
-    run."""
-    saved = model.state_dict().keys()
-    buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
-    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    parts: dict[str, Mapping[str, Tensor]] = {
-        "model": {**weights, **buffers},
-        "ema": average.average,
-        "optimizer": named_state(optimizer, model),
-    }
-    return {
-        f"{part}.{name}": tensor
-        for part, tensors in parts.items()
-        for name, tensor in tensors.items()
-    }
-
-
-def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies, on the same device."""
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def put_back(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Write ``values`` into the live ``tensors`` of the same names."""
-    with torch.no_grad():
-        for name, tensor in tensors.items():
-            tensor.copy_(values[name])
 
 
 @dataclass(frozen=True)
@@ -124,8 +95,12 @@ class Checkpoint:
     def weights(self, kind: str = "ema") -> dict[str, Tensor]:
         """A state dict for the model: averaged weights (``ema``) over the raw ones (``model``),
         buffers included."""
-        chosen = _under(self.tensors, "model")
-        return chosen if kind == "model" else {**chosen, **_under(self.tensors, kind)}
+        return {
+            name.removeprefix(f"{part}."): tensor
+            for part in dict.fromkeys(("model", kind))
+            for name, tensor in self.tensors.items()
+            if name.startswith(f"{part}.")
+        }
 
 
 class Checkpoints:
@@ -167,9 +142,10 @@ class Checkpoints:
         A current checkpoint that is cut short or foreign costs one line in ``warnings`` and the
         previous one is used; raises ``FailedError`` where no remaining one is readable.
         """
-        found = [path for path in (self.current, self.previous) if path.exists()]
         problems: list[str] = []
-        for path in found:
+        for path in (self.current, self.previous):
+            if not path.exists():
+                continue
             try:
                 checkpoint = read_checkpoint(path)
             except FailedError as error:
@@ -200,8 +176,7 @@ class Snapshots:
         self.folder = folder
 
     def write(self, tensors: Mapping[str, Tensor], facts: Facts) -> Path:
-        """Keep raw and averaged weights of ``tensors`` as those of step ``facts.step``; raises
-        ``FailedError`` on a full disk."""
+        """Keep raw and averaged weights; raises ``FailedError`` on a full disk."""
         kept = {name: tensor for name, tensor in tensors.items() if name.startswith(WEIGHTS)}
         path = self.folder / f"step-{facts.step:09d}.safetensors"
         write_atomically(path, _encoded(kept, facts))
@@ -212,8 +187,7 @@ class Snapshots:
         return sorted(self.folder.glob("step-*.safetensors"))
 
     def clear(self, after: int = -1) -> None:
-        """Delete those of steps beyond ``after``: the run starts fresh, or went back to that step
-        and goes another way on."""
+        """Delete those of steps beyond ``after``, to which the run went back."""
         for path in self.paths():
             if step_of(path) > after:
                 path.unlink(missing_ok=True)
@@ -238,7 +212,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             raise FailedError(f"{path} is not a checkpoint of this version of equivbench")
         facts = msgspec.json.decode(metadata["facts"], type=Facts)
     except (OSError, safetensors.SafetensorError, msgspec.MsgspecError, KeyError) as error:
-        raise FailedError(f"cannot read the checkpoint {path} ({_reason(error)})") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise FailedError(f"cannot read the checkpoint {path} ({reason})") from error
     if metadata.get("crc32") != f"{_checksum(tensors):08x}":
         raise FailedError(f"cannot read the checkpoint {path} (its checksum is wrong)")
     return Checkpoint(path, tensors, facts)
@@ -268,13 +243,168 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
     return value
 
 
-def _reason(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+_FORM = struct.Struct(f"<8sqqd{len(PARTS)}d")
+_CHECK = struct.Struct("<I")
 
 
-def _under(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(f"{part}."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(f"{part}.")
-    }
+class Beat(NamedTuple):
+    """The last heartbeat: the step reached, the restarts and losses counted before it, and the
+    clock's parts."""
+
+    step: int
+    restarts: int
+    lost_seconds: float
+    clock: dict[ClockPart, float]
+
+
+class Heartbeat:
+    """The heartbeat file of one run (``identity`` tells it from others in the same folder).
+
+    A beat survives the death of the process at any moment (one ``pwrite`` of under a page); it is
+    not synced to disk, so a power cut may lose the last ones, and with them a part of
+    ``lost_seconds``.
+    """
+
+    def __init__(self, path: Path, identity: bytes) -> None:
+        self._path = path
+        self._owner = hashlib.blake2b(identity, digest_size=8).digest()
+        self._file: int | None = None
+
+    def write(self, beat: Beat) -> None:
+        """Overwrite the beat; a ``FailedError`` says why it cannot be written."""
+        *counts, clock = beat
+        body = _FORM.pack(self._owner, *counts, *(clock[part] for part in PARTS))
+        try:
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            os.pwrite(self._file, body + _CHECK.pack(zlib.crc32(body)), 0)
+        except OSError as error:
+            raise FailedError(
+                f"cannot write the heartbeat {self._path}: {error.strerror}"
+            ) from error
+
+    def read(self) -> Beat | None:
+        """The last beat of this run, or None where there is none that can be read."""
+        try:
+            data = self._path.read_bytes()
+        except OSError:
+            return None
+        body, check = data[: _FORM.size], data[_FORM.size :]
+        if len(body) != _FORM.size or check != _CHECK.pack(zlib.crc32(body)):
+            return None
+        owner, step, restarts, lost_seconds, *clock = _FORM.unpack(body)
+        if owner != self._owner:
+            return None
+        return Beat(step, restarts, lost_seconds, dict(zip(PARTS, clock, strict=True)))
+
+    def clear(self) -> None:
+        """Forget the beats of an earlier run."""
+        self._path.unlink(missing_ok=True)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class Keeper:
+    """Keeps the run that ``identity`` describes in ``folder``."""
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.checkpoints = Checkpoints(folder)
+        self.snapshots = Snapshots(folder / SNAPSHOTS)
+        self.heartbeat = Heartbeat(
+            folder / "heartbeat", msgspec.json.encode(identity, order="deterministic")
+        )
+        self._saved_spent = 0.0  # at the last checkpoint, in the budget's unit
+        self._saved_seconds = 0.0  # at the last checkpoint, of train + data
+        self._cost = 0.0  # seconds that writing the last checkpoint took
+
+    def beat(self, facts: Facts, clock: Clock) -> None:
+        """Write how far the run has got, so that a kill loses work but not its count."""
+        self.heartbeat.write(Beat(facts.step, facts.restarts, facts.lost_seconds, clock.seconds()))
+
+    def due(self, budget: Budget, spent: float, clock: Clock) -> bool:
+        """Whether it is time to :meth:`save`, with ``spent`` of ``budget`` (in its unit) spent."""
+        return checkpoint_due(
+            budget, spent - self._saved_spent, clock.spent - self._saved_seconds, self._cost
+        )
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Facts, clock: Clock, spent: float) -> Path:
+        """Write a checkpoint, in clock part ``checkpoint``; returns its path."""
+        before = clock.seconds()["checkpoint"]
+        with clock.part("checkpoint"):
+            path = self.checkpoints.write(
+                tensors, msgspec.structs.replace(facts, clock={**clock.seconds()})
+            )
+        self._cost = clock.seconds()["checkpoint"] - before
+        self.saved(spent, clock)
+        return path
+
+    def snapshot(self, tensors: Mapping[str, Tensor], facts: Facts, clock: Clock) -> Path:
+        """Keep the weights of this step, in clock part ``checkpoint``."""
+        with clock.part("checkpoint"):
+            return self.snapshots.write(tensors, facts)
+
+    def saved(self, spent: float, clock: Clock) -> None:
+        """Count from here to the next checkpoint."""
+        self._saved_spent, self._saved_seconds = spent, clock.spent
+
+    def restore(
+        self, tensors: Mapping[str, Tensor], facts: Facts, clock: Clock, notes: list[str]
+    ) -> Facts | None:
+        """Put the last readable checkpoint back into ``tensors`` and ``clock``; returns its facts.
+
+        What was done since that checkpoint, in this and earlier restarts, is added to
+        ``lost_seconds``; the time since this process started stays on the clock. Without a
+        checkpoint but with a heartbeat the run starts again from nothing, its losses counted; with
+        neither, None. Raises ``FailedError`` where the checkpoint is another run's or none can be
+        read.
+        """
+        beat = self.heartbeat.read()
+        checkpoint = self.checkpoints.read(notes)
+        if beat is None and checkpoint is None:
+            return None
+        found = facts if checkpoint is None else checkpoint.facts
+        if checkpoint is not None:
+            wanted, its = facts.identity, found.identity
+            differing = [
+                key for key in wanted.keys() | its.keys() if wanted.get(key) != its.get(key)
+            ]
+            if differing:
+                raise FailedError(
+                    f"the checkpoint in {self.folder} belongs to another run (it differs in "
+                    f"{', '.join(sorted(differing))}); run without --resume to start afresh"
+                )
+            put_back(tensors, checkpoint.tensors)
+        # With a budget in seconds the evaluations to come fall on other steps than those that are
+        # lost.
+        self.snapshots.clear(after=found.step)
+        clock.set({**found.clock, "other": found.clock.get("other", 0.0) + clock.wall})
+        if beat is not None:
+            found.lost_seconds = beat.lost_seconds + max(
+                0.0, beat.clock["train"] + beat.clock["data"] - clock.spent
+            )
+            found.restarts = beat.restarts
+        found.restarts += not found.finished
+        return found
+
+    def clear(self) -> None:
+        """Forget what an earlier run left here."""
+        self.checkpoints.clear()
+        self.snapshots.clear()
+        self.heartbeat.clear()
+
+
+def checkpoint_due(
+    budget: Budget, spent_since: float, seconds_since: float, save_seconds: float
+) -> bool:
+    """Whether to save: ten times over a budget of steps or samples, and each 10 s, but never at
+    more than 2% of the time.
+
+    ``spent_since`` (the budget's unit) and ``seconds_since`` count from the last save, which took
+    ``save_seconds``.
+    """
+    if budget.kind != "seconds" and spent_since >= math.ceil(budget.limit / 10):
+        return True
+    return seconds_since >= max(10.0, 50.0 * save_seconds)

@@ -27,9 +27,9 @@ from equivbench.errors import FailedError
 from equivbench.records.schema import NotMeasured
 from equivbench.specs import Precision
 from equivbench.training.arm import Arm
-from equivbench.training.checkpoint import copied, put_back
 from equivbench.training.clock import Clock, ClockPart
 from equivbench.training.data import Assembled, Batches
+from equivbench.training.optim import copied, put_back
 
 BACKEND = "inductor, dynamic shapes"
 """What ``recipe.compile`` says in the record of a compiled run."""

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from equivbench.budget import Budget
 from equivbench.errors import FailedError
-from equivbench.request import RunRequest
+from equivbench.request import Budget, RunRequest
 
 
 class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -24,7 +23,7 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     arm: str
     seed: int
     budget: str
-    """As :meth:`equivbench.budget.Budget.parse` takes it; the pair's default is filled in."""
+    """As :meth:`equivbench.request.Budget.parse` takes it; the pair's default is filled in."""
     run_id: str
     created: str = ""
     """UTC, ISO 8601."""
@@ -59,11 +58,15 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     without extension."""
 
     @property
+    def label(self) -> str:
+        """How messages name it: ``forcefield/vector augmented seed 0``."""
+        return f"{self.pair} {self.arm} seed {self.seed}"
+
+    @property
     def title(self) -> str:
-        """What it is, for progress and messages: ``forcefield/vector equivariant seed 0 (sweep
-        data, value 0.25)``."""
+        """The same for progress, with its labels: ``... (sweep data, value 0.25)``."""
         labels = ", ".join(f"{name} {value}" for name, value in self.labels.items())
-        return f"{self.pair} {self.arm} seed {self.seed}" + (f" ({labels})" if labels else "")
+        return f"{self.label} ({labels})" if labels else self.label
 
 
 def read_job(facts: Mapping[str, Any]) -> Job:

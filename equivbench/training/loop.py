@@ -17,19 +17,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equivbench.budget import Budget
 from equivbench.errors import FailedError, UsageError
 from equivbench.measure.measurement import Measurement
 from equivbench.records.schema import NotMeasured, TracePoint
-from equivbench.training import probes
+from equivbench.request import Budget
 from equivbench.training.arm import Arm, use_precision
-from equivbench.training.checkpoint import Facts, copied, live_tensors, put_back
+from equivbench.training.checkpoint import Facts, Keeper
 from equivbench.training.clock import Clock, energy_meter
 from equivbench.training.compilation import Compilation
 from equivbench.training.data import Batches, seed_global
 from equivbench.training.job import Progress, evaluation_points, extension_points
-from equivbench.training.keeper import Keeper
-from equivbench.training.optim import Average, build_optimizer, learning_rate, set_rate
+from equivbench.training.optim import (
+    Average,
+    build_optimizer,
+    copied,
+    learning_rate,
+    live_tensors,
+    put_back,
+    set_rate,
+)
 
 Report = Callable[[Progress], None]
 
@@ -264,10 +270,17 @@ class Trainer:
     def time_steps(self, seconds: float) -> list[float]:
         """Seconds (data + train) of each of at least one real step, in about ``seconds``, in clock
         part ``timing``; the steps are undone."""
+        times: list[float] = []
+        clock = self.clock.scratch()
         with self.running():
             self.prepare()
-            with self.clock.part("timing"), self.undone():
-                return probes.time_steps(self.step, self.clock.scratch(), seconds)
+            with self.clock.part("timing"), self.undone(), clock.running():
+                while not times or sum(times) < seconds:
+                    before = clock.spent
+                    self.step(clock)
+                    clock.synchronize()
+                    times.append(clock.spent - before)
+        return times
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[None]:

@@ -1,38 +1,25 @@
-"""How the weights move: the optimisers that a recipe may name, the learning rate of a step, and the
-moving average of the weights."""
+"""How the weights move: the optimisers that a recipe may name, the learning rate of a step, the
+moving average of the weights; and all tensors that a run is, copied and put back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from equivbench.specs import Optimizer, Recipe
 
-Make = Callable[[Sequence[nn.Parameter], float], torch.optim.Optimizer]
-"""(parameters, weight decay) to an optimiser at rate zero."""
-_FACTORIES: Mapping[Optimizer, Make] = {
-    "adamw": lambda parameters, decay: torch.optim.AdamW(
-        parameters, lr=0.0, weight_decay=decay, fused=True
-    ),
-    "adam": lambda parameters, decay: torch.optim.Adam(
-        parameters, lr=0.0, weight_decay=decay, fused=True
-    ),
-    "nadam": lambda parameters, decay: torch.optim.NAdam(
-        parameters, lr=0.0, weight_decay=decay, decoupled_weight_decay=True
-    ),
-    "radam": lambda parameters, decay: torch.optim.RAdam(
-        parameters, lr=0.0, weight_decay=decay, decoupled_weight_decay=True
-    ),
-    "adamax": lambda parameters, decay: torch.optim.Adamax(parameters, lr=0.0, weight_decay=decay),
-    "rmsprop": lambda parameters, decay: torch.optim.RMSprop(
-        parameters, lr=0.0, weight_decay=decay
-    ),
-    "sgd": lambda parameters, decay: torch.optim.SGD(
-        parameters, lr=0.0, weight_decay=decay, momentum=0.9, fused=True
-    ),
+_OPTIMIZERS: Mapping[Optimizer, tuple[Callable[..., torch.optim.Optimizer], Mapping[str, Any]]] = {
+    "adamw": (torch.optim.AdamW, {"fused": True}),
+    "adam": (torch.optim.Adam, {"fused": True}),
+    "nadam": (torch.optim.NAdam, {"decoupled_weight_decay": True}),
+    "radam": (torch.optim.RAdam, {"decoupled_weight_decay": True}),
+    "adamax": (torch.optim.Adamax, {}),
+    "rmsprop": (torch.optim.RMSprop, {}),
+    "sgd": (torch.optim.SGD, {"momentum": 0.9, "fused": True}),
 }
 _STARTS_AT_ONE = ("mu_product",)
 """State that is a product over the steps (NAdam's momenta); all other state is a sum or a mean and
@@ -49,7 +36,8 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     any step, on return, so that a checkpoint has one layout at every step.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = _FACTORIES[recipe.optimizer](parameters, recipe.weight_decay)
+    make, options = _OPTIMIZERS[recipe.optimizer]
+    optimizer = make(parameters, lr=0.0, weight_decay=recipe.weight_decay, **options)
     # A step at rate zero makes torch create the state without moving the weights.
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
@@ -125,3 +113,35 @@ class Average:
             weights: Tensor = parameter.data
             parameter.data = average.data
             average.data = weights
+
+
+def live_tensors(
+    model: nn.Module, average: Average, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Weights, buffers, averaged weights and optimiser state by name; writing into them changes the
+    run."""
+    saved = model.state_dict().keys()
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in saved}
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    parts: dict[str, Mapping[str, Tensor]] = {
+        "model": {**weights, **buffers},
+        "ema": average.average,
+        "optimizer": named_state(optimizer, model),
+    }
+    return {
+        f"{part}.{name}": tensor
+        for part, tensors in parts.items()
+        for name, tensor in tensors.items()
+    }
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies, on the same device."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def put_back(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Write ``values`` into the live ``tensors`` of the same names."""
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            tensor.copy_(values[name])

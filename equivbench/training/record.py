@@ -3,11 +3,16 @@ reason."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import statistics
+import sys
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar
 
 import msgspec
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-from equivbench.budget import Budget
 from equivbench.environment import environment, git_state
 from equivbench.records.files import shown
 from equivbench.records.schema import (
@@ -28,9 +33,11 @@ from equivbench.records.schema import (
     Test,
     Throughput,
 )
-from equivbench.training import probes
+from equivbench.request import Budget
+from equivbench.symmetry.wrappers import wrap
 from equivbench.training.arm import Arm
 from equivbench.training.checkpoint import Facts
+from equivbench.training.clock import Clock
 from equivbench.training.compilation import Compilation
 from equivbench.training.job import Job
 from equivbench.training.loop import Trainer, divergence_of
@@ -39,6 +46,10 @@ T = TypeVar("T")
 
 _LONGEST_REASON = 2000
 """Most characters of the reason of a failed run."""
+TWIRLS = (2, 4, 8)
+"""Rotations over which test-time averaging is timed."""
+_ROUNDS = 3
+"""Fewest timed rounds after the one that warms up."""
 
 
 class Reasons(dict[str, str]):
@@ -90,15 +101,12 @@ def make_record(
     arm, facts = trainer.arm, trainer.facts
     status, reason = _status(trainer, interrupted, failed)
     ended = "the arm diverged" if trainer.diverged else "the run was stopped before its end"
-    # Some values exist at the end of a run only: ``early or measured(...)`` measures none before.
-    early = None if status == "completed" else NotMeasured(ended)
     reasons = Reasons()
-
     final = None if trainer.diverged else facts.final  # whatever a diverged arm had reached before
-    final_raw = early or _raw_weights(trainer)
-    baselines = {} if early else _baselines(trainer)
-    rates = early or _forward_rates(trainer, inference_seconds)
-    flops = early or _flops_per_sample(trainer)
+    unmeasured = NotMeasured(ended)
+    end = _End(unmeasured, unmeasured, unmeasured, {})
+    if status == "completed":
+        end = _measure_end(trainer, inference_seconds)
     timing = throughput(step_seconds, arm.recipe.batch_size, alternated_with)
     untimed = "the run ended before its steps were timed"
     reasons.or_null("throughput.samples_per_second", timing.samples_per_second, untimed)
@@ -129,20 +137,18 @@ def make_record(
         samples=facts.samples,
         epochs=facts.samples / len(arm.split),
         throughput=timing,
-        inference=_inference(rates, reasons),
-        memory=Memory(
-            peak_bytes=reasons.or_null("memory.peak_bytes", probes.peak_memory(arm.device))
-        ),
-        flops_per_sample=reasons.or_null("flops_per_sample", flops),
+        inference=_inference(end.rates, reasons),
+        memory=Memory(peak_bytes=reasons.or_null("memory.peak_bytes", peak_memory(arm.device))),
+        flops_per_sample=reasons.or_null("flops_per_sample", end.flops),
         energy_joules=reasons.or_null("energy_joules", trainer.energy.joules),
         trace=facts.trace,
         groups=reasons.or_null("groups", facts.groups if facts.trace else None, ended),
         final=reasons.or_null("final", final, ended),
-        final_raw=reasons.or_null("final_raw", final_raw),
+        final_raw=reasons.or_null("final_raw", end.raw),
         environment=environment(job.device, job.threads),
         git=git_state(),
         reasons=reasons,
-        baselines=baselines,
+        baselines=end.baselines,
     )
     _explain_floors(record)
     return record
@@ -155,17 +161,10 @@ def throughput(
     ``alternated_with``."""
     if not step_seconds:
         return Throughput(samples_per_second=None, step_seconds=None, alternated_with=None)
-    ordered = sorted(step_seconds)
-
-    def quantile(q: float) -> float:
-        position = q * (len(ordered) - 1)
-        low = int(position)
-        high = min(low + 1, len(ordered) - 1)
-        return ordered[low] + (position - low) * (ordered[high] - ordered[low])
-
+    p10, p50, p90 = np.quantile(step_seconds, (0.1, 0.5, 0.9)).tolist()
     return Throughput(
-        samples_per_second=batch_size * len(ordered) / sum(ordered),
-        step_seconds=StepSeconds(p10=quantile(0.1), p50=quantile(0.5), p90=quantile(0.9)),
+        samples_per_second=batch_size * len(step_seconds) / sum(sorted(step_seconds)),
+        step_seconds=StepSeconds(p10=p10, p50=p50, p90=p90),
         alternated_with=alternated_with,
     )
 
@@ -173,31 +172,87 @@ def throughput(
 # --- what is measured once, at the end of a completed run
 
 
-def _raw_weights(trainer: Trainer) -> Test | NotMeasured:
+class _End(NamedTuple):
+    """What is measured of a run that came to its end."""
+
+    raw: Test | NotMeasured
     """An evaluation of the weights themselves, not of their average."""
+    rates: dict[str, float] | NotMeasured
+    flops: float | NotMeasured
+    baselines: dict[str, float]
+
+
+def _measure_end(trainer: Trainer, seconds: float) -> _End:
+    arm, clock = trainer.arm, trainer.clock
     with trainer.running():
         trainer.prepare()
         measurement = trainer.evaluate(floor=False)
+        with clock.part("evaluate"):
+            baselines = arm.evaluator.baselines()
+        with clock.part("timing"), trainer.average.swapped_in():
+            inputs, _ = trainer.batches.canonical(arm.evaluated_at_once)
+            rates = forward_rates(arm, inputs, clock.scratch(), seconds)
+        formula = getattr(arm.model, "flops", None)
+        flops = None if formula is None else float(formula(inputs)) / arm.evaluated_at_once
     diverged = divergence_of(measurement, trainer.facts.step)
-    return measurement.to_record() if diverged is None else NotMeasured(diverged)
+    return _End(
+        measurement.to_record() if diverged is None else NotMeasured(diverged),
+        rates,
+        NotMeasured("the model gives no formula for its FLOPs") if flops is None else flops,
+        baselines,
+    )
 
 
-def _baselines(trainer: Trainer) -> dict[str, float]:
-    with trainer.running(), trainer.clock.part("evaluate"):
-        return trainer.arm.evaluator.baselines()
+def forward_rates(
+    arm: Arm, inputs: Mapping[str, Tensor], clock: Clock, seconds: float
+) -> dict[str, float]:
+    """Samples a second of forward passes with the weights that the arm holds now.
+
+    All ways are timed in turn, on the same ``inputs`` of ``arm.evaluated_at_once`` samples and a
+    ``clock`` of their own, until ``seconds`` have passed; the median counts.
+
+    Returns
+    -------
+    dict
+        ``plain``, and ``2``, ``4``, ``8``: averaged over that many rotations at test time.
+    """
+    modules: dict[str, nn.Module] = {"plain": arm.module}
+    for n in TWIRLS:
+        modules[str(n)] = wrap(f"twirl-{n}", arm.model, arm.task.fields, arm.task.index_field)
+    times: dict[str, list[float]] = {name: [] for name in modules}
+    for module in modules.values():
+        module.eval()
+    with clock.running(), torch.no_grad(), arm.autocast():
+        while min(len(rounds) for rounds in times.values()) <= _ROUNDS or clock.wall < seconds:
+            for name, module in modules.items():
+                times[name].append(_forward_seconds(module, inputs, clock))
+    arm.module.train()
+    # The first round is warm-up.
+    return {
+        name: arm.evaluated_at_once / statistics.median(rounds[1:])
+        for name, rounds in times.items()
+    }
 
 
-def _forward_rates(trainer: Trainer, seconds: float) -> dict[str, float]:
-    """Samples a second with the averaged weights, on stored samples."""
-    with trainer.running(), trainer.clock.part("timing"), trainer.average.swapped_in():
-        inputs, _ = trainer.batches.canonical(trainer.arm.evaluated_at_once)
-        return probes.forward_rates(trainer.arm, inputs, trainer.clock.scratch(), seconds)
+def peak_memory(device: torch.device) -> int | NotMeasured:
+    """Peak bytes so far: of the device's allocator on CUDA, of the whole process on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        import resource  # absent on Windows
+    except ImportError:
+        return NotMeasured("this operating system does not tell the peak memory of a process")
+    # ru_maxrss counts bytes on macOS and kibibytes elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def _flops_per_sample(trainer: Trainer) -> float | NotMeasured:
-    with trainer.running():
-        inputs, _ = trainer.batches.canonical(trainer.arm.evaluated_at_once)
-        return probes.flops_per_sample(trainer.arm, inputs)
+def _forward_seconds(module: nn.Module, inputs: Mapping[str, Tensor], clock: Clock) -> float:
+    clock.synchronize()
+    before = clock.wall
+    module(**inputs)
+    clock.synchronize()
+    return clock.wall - before
 
 
 # --- parts of the record that are more than one field

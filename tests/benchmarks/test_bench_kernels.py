@@ -9,7 +9,7 @@ import torch
 from equivbench.kernels.backend import UnsupportedError
 from equivbench.kernels.measuring import AbsentError, prepare
 from equivbench.kernels.operations import CASES, Case
-from equivbench.records.line_files import MODES, Mode
+from equivbench.specs import MODES, Mode
 
 BACKENDS = ("fused", "torch", "e3nn")
 ROUNDS = 8

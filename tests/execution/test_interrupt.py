@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from equivbench.execution.interrupt import Interrupt
+from equivbench.execution.contest import Interrupt
 
 
 class Turn:
@@ -25,19 +25,19 @@ def press():
 def test_a_request_ends_the_turn_under_way_and_every_later_one():
     with Interrupt() as interrupt:
         turn, later = Turn(), Turn()
-        with interrupt.ending(turn):
+        with interrupt.ending(turn.end_turn):
             assert not interrupt.asked
             press()
         assert interrupt.asked
         assert turn.ended == 1
-        with interrupt.ending(later):
+        with interrupt.ending(later.end_turn):
             assert later.ended == 1
 
 
 def test_a_second_request_raises():
     with Interrupt() as interrupt:
         press()
-        with pytest.raises(KeyboardInterrupt), interrupt.ending(Turn()):
+        with pytest.raises(KeyboardInterrupt), interrupt.ending(Turn().end_turn):
             press()
 
 

@@ -16,7 +16,7 @@ from equivbench.kernels.backend import Kernel, UnsupportedError
 from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.measuring import AbsentError, Prepared, prepare
 from equivbench.kernels.timing import Timer
-from equivbench.records.line_files import MODES
+from equivbench.specs import MODES
 
 CACHE = 20_000
 """Bytes that tests take for the cache: a few slots of the toy pass it."""

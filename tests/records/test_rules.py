@@ -31,16 +31,6 @@ def test_no_metric_takes_a_value_that_is_no_number(metric) -> None:
     assert all(metric.problem(value) for value in (float("nan"), float("inf"), float("-inf")))
 
 
-@pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-def test_direction_is_antisymmetric(metric) -> None:
-    if metric.direction == "neither":
-        with pytest.raises(ValueError, match="no better direction"):
-            metric.better(1.0, 2.0)
-    else:
-        assert metric.better(1.0, 2.0) != metric.better(2.0, 1.0)
-        assert not metric.better(1.0, 1.0)
-
-
 def test_sentinels_are_outside_the_range_of_a_time() -> None:
     assert METRICS["step_seconds"].problem(0.0)
     assert METRICS["samples_per_second"].problem(-1.0)

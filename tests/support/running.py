@@ -14,9 +14,8 @@ from typing import Any
 
 import psutil
 
-from equivbench.training.checkpoint import Checkpoints
+from equivbench.training.checkpoint import _FORM, Checkpoints
 from equivbench.training.clock import PARTS
-from equivbench.training.keeper import _FORM
 
 
 @dataclass(frozen=True)

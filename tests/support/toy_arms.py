@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import equivbench as eb
-from equivbench.registration import register_dataset
+from equivbench.registry import register_dataset
 from equivbench.specs import ArmPreset, ArmSpec, Field, MatchSpec, PairPreset, PairSpec, Recipe
 from equivbench.tasks.base import Card, Task, TaskData
 

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from equivbench.kernels.backend import Kernel
 from equivbench.kernels.operations import Case, Convolution, Operation
-from equivbench.registration import register_kernel_backend
-from equivbench.registry import KERNEL_BACKENDS
+from equivbench.registry import KERNEL_BACKENDS, register_kernel_backend
 
 TOY = Case("toy", Convolution((3, 2), 1, 1), {"nodes": 12, "edges": 60}, 2, "a toy", quick=True)
 MANY_EDGES = Case(

@@ -13,10 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from equivbench.budget import Budget
 from equivbench.measure.measurement import Measurement
 from equivbench.records.schema import NotMeasured, RunRecord, TracePoint
-from equivbench.request import RunRequest
+from equivbench.request import Budget, RunRequest
 from equivbench.specs import (
     ArmPreset,
     ArmSpec,
@@ -29,10 +28,10 @@ from equivbench.specs import (
 )
 from equivbench.tasks.base import Card, Task
 from equivbench.training.arm import Arm, ResolvedArm
+from equivbench.training.checkpoint import Keeper
 from equivbench.training.clock import Clock
 from equivbench.training.data import generator, seed_global
 from equivbench.training.job import Job
-from equivbench.training.keeper import Keeper
 from equivbench.training.loop import Trainer
 from equivbench.training.record import make_record
 

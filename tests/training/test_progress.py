@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equivbench.budget import Budget
+from equivbench.request import Budget
 from equivbench.training.job import FIRST_FRACTION, evaluation_points, extension_points
 
 BUDGETS = st.one_of(

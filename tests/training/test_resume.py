@@ -15,12 +15,11 @@ import pytest
 import torch
 from toy_training import FakeTime, SlowTask, ToyNet, record_so_far, run_and_kill, toy_trainer
 
-from equivbench.budget import Budget
 from equivbench.errors import FailedError
-from equivbench.training.checkpoint import CURRENT, PREVIOUS, read_checkpoint
+from equivbench.request import Budget
+from equivbench.training.checkpoint import _FORM, CURRENT, PREVIOUS, checkpoint_due, read_checkpoint
 from equivbench.training.clock import PARTS, Clock
 from equivbench.training.data import seed_global
-from equivbench.training.keeper import _FORM, checkpoint_due
 from equivbench.training.loop import Trainer
 
 

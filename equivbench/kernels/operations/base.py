@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from equivbench.errors import UsageError
-from equivbench.records.line_files import MODES, Mode
+from equivbench.specs import MODES, Mode
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor

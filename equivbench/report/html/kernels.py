@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from equivbench.records.line_files import MODES, KernelSamples
+from equivbench.records.line_files import KernelSamples
 from equivbench.report.html.boards import element_id
 from equivbench.report.html.charts import (
     BOTTOM,
@@ -32,6 +32,7 @@ from equivbench.report.kernels import in_order, kernel_table
 from equivbench.report.render import cell_text
 from equivbench.report.table import Cell
 from equivbench.report.text import number_text, percent_text
+from equivbench.specs import MODES
 
 NEUTRAL = COLOURS - 1
 MODE_NAMES = ("forward", "with gradients", "with second gradients")
