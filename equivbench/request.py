@@ -138,10 +138,8 @@ class Option:
     def value(self, given: Any) -> Any:
         """``given`` as the field keeps it: text is read, a list becomes a tuple, a path its text.
 
-        Raises
-        ------
-        UsageError
-            For text that cannot be read and for a value that is not among the choices.
+        Raises ``UsageError`` for text that cannot be read and for a value that is not among the
+        choices.
         """
         if given is None:
             return None if self.default is MISSING else self.default
@@ -198,10 +196,7 @@ class Request:
 
         A value may be text as on the command line; None takes the default.
 
-        Raises
-        ------
-        UsageError
-            For an option that does not exist and for a value that cannot be read.
+        Raises ``UsageError`` for an option that does not exist and for a value that cannot be read.
         """
         options = options_of(cls)
         by_flag = {str(each.flag).lstrip("-").replace("-", "_"): each for each in options.values()}
@@ -248,10 +243,7 @@ class Request:
 def read_seeds(text: str) -> tuple[int, ...]:
     """The seeds that ``text`` names: whole numbers and ranges, ``0,1,2`` or ``0-5`` or ``0-2,7``.
 
-    Raises
-    ------
-    UsageError
-        For anything else, and for more than 1000 seeds.
+    Raises ``UsageError`` for anything else, and for more than 1000 seeds.
     """
     seeds: list[int] = []
     for part in text.split(","):
@@ -351,10 +343,7 @@ class RunRequest(Request):
     def chosen_seeds(self) -> tuple[int, ...]:
         """The seeds of ``seeds`` or ``n_seeds``; seed 0 where neither is given.
 
-        Raises
-        ------
-        UsageError
-            Where both are given, and for a number of seeds that makes no sense.
+        Raises ``UsageError`` where both are given, and for a number of seeds that makes no sense.
         """
         if self.n_seeds is None:
             return (0,) if self.seeds is None else self.seeds

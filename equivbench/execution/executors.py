@@ -102,10 +102,8 @@ class Executor(Protocol):
 def find_executor(name: str) -> Executor:
     """The executor called ``name``.
 
-    Raises
-    ------
-    UsageError
-        For a name that nothing has, with the close matches, and for one that is not built yet.
+    Raises ``UsageError`` for a name that nothing has, with the close matches, and for one that is
+    not built yet.
     """
     known = EXECUTORS.entries()
     if name in known:
@@ -182,19 +180,15 @@ def run(
     return [kept.record for kept in result.kept]
 
 
-def _signature() -> inspect.Signature:
-    """The signature of :func:`run` with every option of the request in the place of
-    ``**options``."""
-    own = inspect.signature(run)
-    *given, _ = own.parameters.values()
-    others = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type
-        )
-        for name, each in options_of(RunRequest).items()
-        if name != "pairs" and name not in own.parameters
-    ]
-    return own.replace(parameters=[*given, *others])
-
-
-run.__signature__ = _signature()  # type: ignore[attr-defined]
+# The signature has every option of the request in the place of ``**options``.
+_own = inspect.signature(run)
+_others = [
+    inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type
+    )
+    for name, each in options_of(RunRequest).items()
+    if name != "pairs" and name not in _own.parameters
+]
+run.__signature__ = _own.replace(  # type: ignore[attr-defined]
+    parameters=[*list(_own.parameters.values())[:-1], *_others]
+)

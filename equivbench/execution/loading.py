@@ -58,12 +58,8 @@ def checkpoint_of(text: str) -> Path:
     """The checkpoint that ``text`` names: a checkpoint file (``.safetensors``), a run's record
     (``.json``) or its id.
 
-    Raises
-    ------
-    UsageError
-        For the id of several arms.
-    FailedError
-        For a record that cannot be read and a run whose checkpoint is not here.
+    Raises ``UsageError`` for the id of several arms; ``FailedError`` for a record that cannot be
+    read and a run whose checkpoint is not here.
     """
     if text.endswith(".safetensors"):
         return Path(text)
@@ -98,12 +94,7 @@ def checkpoints_of(run_id: str, arm: tuple[str, str] | None = None) -> dict[str,
 def the_one(run_id: str, found: Mapping[str, Path]) -> Path:
     """The only checkpoint in ``found``.
 
-    Raises
-    ------
-    FailedError
-        Where there is none.
-    UsageError
-        Where there are several.
+    Raises ``FailedError`` where there is none; ``UsageError`` where there are several.
     """
     if not found:
         raise FailedError(
@@ -122,12 +113,8 @@ def find_snapshots(text: str) -> KeptRun:
     """The run that ``text`` names: its record (``.json``), its id, or a checkpoint or snapshot of
     it (``.safetensors``).
 
-    Raises
-    ------
-    UsageError
-        For the id of several arms.
-    FailedError
-        For a run that is not in the cache, cannot be read, or kept no snapshots.
+    Raises ``UsageError`` for the id of several arms; ``FailedError`` for a run that is not in the
+    cache, cannot be read, or kept no snapshots.
     """
     path = checkpoint_of(text)
     folder = path.parent if path.parent.name == SNAPSHOTS else path.parent / SNAPSHOTS
@@ -147,11 +134,11 @@ class FoundModel:
 
     name: str
     model: nn.Module
-    task: str | None
+    task: str | None = None
     """The task it was made for, if that is known."""
-    symmetry: Symmetry | None
+    symmetry: Symmetry | None = None
     """What it declares, if it declares anything."""
-    requires: Mapping[str, float] | None
+    requires: Mapping[str, float] | None = None
     """None: what the model says itself."""
     precision: Precision | None = None
     dataset: DatasetSource | None = None
@@ -166,19 +153,13 @@ def find_model(text: str) -> FoundModel:
     ``package.module:attribute`` (a module, or a callable that returns one; modules in the current
     folder too), or a registered name (built with random weights).
 
-    Raises
-    ------
-    UsageError
-        For a name that nothing has, or that several runs share.
-    FailedError
-        For a run whose checkpoint is not here or cannot be read, and for a callable that raises.
+    Raises ``UsageError`` for a name that nothing has, or that several runs share; ``FailedError``
+    for a run whose checkpoint is not here or cannot be read, and for a callable that raises.
     """
     if text.endswith((".safetensors", ".json")):
         return _trained(checkpoint_of(text))
     if ":" in text:
-        return FoundModel(
-            name=text, model=_from_python(text), task=None, symmetry=None, requires=None
-        )
+        return FoundModel(text, _from_python(text))
     entries = MODELS.entries()
     if text in entries:
         return _registered(entries[text].value)
@@ -226,9 +207,8 @@ def _from_python(text: str) -> nn.Module:
         value = resolve(text)
     finally:
         sys.path.remove(here)
-    if isinstance(value, nn.Module) or not callable(value):
-        return _as_module(text, value)
-    return _as_module(text, _call(text, value))
+    called = callable(value) and not isinstance(value, nn.Module)
+    return _as_module(text, _call(text, value) if called else value)
 
 
 def _call(name: str, build: Any, config: Mapping[str, Any] | None = None) -> Any:

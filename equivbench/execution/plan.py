@@ -36,10 +36,7 @@ class Machine:
 def this_machine(request: RunRequest) -> Machine:
     """What ``request`` means on the machine that this process runs on.
 
-    Raises
-    ------
-    FailedError
-        Where the device that was asked for, or the kernel backend, is not here.
+    Raises ``FailedError`` where the device that was asked for, or the kernel backend, is not here.
     """
     device = resolve_device(request.device)
     if request.kernels is not None:
@@ -67,12 +64,8 @@ def check_device_name(device: str) -> None:
 def resolve_device(device: str) -> str:
     """``auto`` becomes ``cuda`` where there is a driver and a usable GPU, else ``cpu``.
 
-    Raises
-    ------
-    UsageError
-        For a name that is no device.
-    FailedError
-        Where a device that is named is not here.
+    Raises ``UsageError`` for a name that is no device; ``FailedError`` where a device that is named
+    is not here.
     """
     check_device_name(device)
     if device == "cpu" or (device == "auto" and not _has_driver()):
@@ -175,10 +168,8 @@ def make_plan(request: RunRequest, now: datetime | None = None) -> RunPlan:
     now
         The time in every run's id; by default the present.
 
-    Raises
-    ------
-    UsageError
-        For unknown names, budgets that cannot be read and numbers that make no sense.
+    Raises ``UsageError`` for unknown names, budgets that cannot be read and numbers that make no
+    sense.
     """
     _check(request)
     now = now or datetime.now(UTC)

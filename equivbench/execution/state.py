@@ -81,10 +81,7 @@ def open_state(job: Job) -> None:
 
     The worker's log stays: the worker that is being started writes to it.
 
-    Raises
-    ------
-    FailedError
-        Where the cache cannot be written.
+    Raises ``FailedError`` where the cache cannot be written.
     """
     folder = Path(job.state_dir)
     if job.request.resume and read_state(job) is not None:
@@ -122,10 +119,8 @@ def locked(job: Job) -> Iterator[None]:
     its last checkpoint, and nobody else may write there meanwhile. The operating system gives the
     lock back when the worker ends, however it ends.
 
-    Raises
-    ------
-    FailedError
-        Where another run of the same job keeps it, and where the cache cannot be written.
+    Raises ``FailedError`` where another run of the same job keeps it, and where the cache cannot be
+    written.
     """
     import filelock  # by the worker alone: no command waits for this import
 

@@ -62,10 +62,8 @@ def make_sweep(request: SweepRequest, now: datetime | None = None) -> RunPlan:
     """The contests of every seed at every point; a point whose runs are finished is not repeated
     when it is run.
 
-    Raises
-    ------
-    UsageError
-        For an axis or a value that makes no sense, and for whatever an ordinary run refuses.
+    Raises ``UsageError`` for an axis or a value that makes no sense, and for whatever an ordinary
+    run refuses.
     """
     if request.over not in AXES:
         raise unknown_name("axis", request.over, AXES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -59,17 +59,12 @@ class Measurement(Part):
 
     def to_record(self) -> Test:
         """As it goes into a run record; what is not a finite number becomes null."""
-        return Test(
-            objective=_number(self.objective),
-            total=_number(self.total),
-            twirled=_number(self.twirled),
-            equivariance=_number(self.equivariance),
-            share=_number(self.share),
-            floor=_number(self.floor),
-            group=self.group,
-            explained=_number(self.explained),
-            by={name: _part_record(part) for name, part in self.by.items()},
-        )
+        names = (*TestPart.__struct_fields__, "objective", "floor", "explained")
+        by = {
+            name: TestPart(**_numbers(part, TestPart.__struct_fields__))
+            for name, part in self.by.items()
+        }
+        return Test(**_numbers(self, names), group=self.group, by=by)
 
 
 def part_of(errors: Decomposition, row_weights: Tensor, floor: float | None) -> Part:
@@ -91,14 +86,9 @@ def part_of(errors: Decomposition, row_weights: Tensor, floor: float | None) -> 
     )
 
 
-def _number(value: float | None) -> Number:
-    return value if value is not None and math.isfinite(value) else None
-
-
-def _part_record(part: Part) -> TestPart:
-    return TestPart(
-        total=_number(part.total),
-        twirled=_number(part.twirled),
-        equivariance=_number(part.equivariance),
-        share=_number(part.share),
-    )
+def _numbers(part: Part, names: Iterable[str]) -> dict[str, Number]:
+    values = {name: getattr(part, name) for name in names}
+    return {
+        name: value if value is not None and math.isfinite(value) else None
+        for name, value in values.items()
+    }

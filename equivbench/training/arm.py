@@ -68,11 +68,8 @@ class ResolvedArm:
 def resolve_arm(job: Job) -> ResolvedArm:
     """Look up what ``job`` names.
 
-    Raises
-    ------
-    UsageError
-        For a name, an option of the task, an entry of the config or a field of the recipe that
-        does not exist, with the close matches.
+    Raises ``UsageError`` for a name, an option of the task, an entry of the config or a field of
+    the recipe that does not exist, with the close matches.
     """
     pair = PAIRS.get(job.pair)
     arm = pair.arm(job.arm)

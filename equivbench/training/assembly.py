@@ -28,12 +28,8 @@ def build_trainer(job: Job) -> Trainer:
     """The trainer of ``job``; restored from its last checkpoint if it is to be resumed and there
     is one.
 
-    Raises
-    ------
-    UsageError
-        For names that are not registered, and a budget that cannot be read.
-    FailedError
-        For data or checkpoints that cannot be read.
+    Raises ``UsageError`` for names that are not registered, and a budget that cannot be read;
+    ``FailedError`` for data or checkpoints that cannot be read.
     """
     declared = resolve_arm(job)
     clock = clock_of(torch.device(job.device))

@@ -15,12 +15,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-import torch._dynamo
-from torch import Tensor, nn
+from torch import Tensor
 
 from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError
@@ -81,21 +80,37 @@ class Compilation:
         canonical = self._batches.canonical(count)
         buffers = dict(arm.model.named_buffers())
         saved = copied(buffers)
-        eager = self._gradients(canonical)
+        eager, again = self._gradients(canonical), self._gradients(canonical, stream=1)
         # Two graphs that draw random numbers (dropout) cannot agree: such a model is checked in
         # evaluation mode.
-        random = not same(eager, self._gradients(canonical, stream=1))
+        random = eager.keys() != again.keys() or any(
+            not torch.equal(gradient, again[name]) for name, gradient in eager.items()
+        )
         if random:
-            eager = self._gradients_in_evaluation_mode(canonical)
+            eager = self._gradients(canonical, training=False)
         with clock.part(part):
             use_empty_cache(self._folder)
             try:
-                compile_model(arm.model)
-                compiled = self._trace(canonical)
+                arm.model.compile(dynamic=True)
+                # Every graph that training and evaluation need, in either mode.
+                compiled = self._gradients(canonical)
+                for start in (count, 2 * count):
+                    self._gradients(self._batches.canonical(count, start))
+                size = arm.evaluated_at_once
+                evaluated = [self._batches.canonical(each)[0] for each in (size, size // 2)]
+                arm.module.eval()
+                with torch.no_grad(), arm.autocast():
+                    for inputs in evaluated:
+                        arm.module(**inputs)
+                arm.module.train()
             except RuntimeError as error:  # every failure of dynamo and inductor is one
-                raise compile_failure(error) from error
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+                raise FailedError(
+                    f"the model cannot be compiled ({type(error).__name__}: {lines[0]}); "
+                    "set compile=False in its recipe"
+                ) from error
         if random:
-            compiled = self._gradients_in_evaluation_mode(canonical)
+            compiled = self._gradients(canonical, training=False)
         put_back(buffers, saved)
         problem = disagreement(eager, compiled, arm.recipe.precision)
         if problem is not None:
@@ -104,33 +119,27 @@ class Compilation:
                 "set compile=False in its recipe"
             )
 
-    def _trace(self, canonical: Assembled) -> dict[str, Tensor]:
-        """Trace every graph that training and evaluation need; returns the gradients on the
-        canonical batch, traced first."""
-        arm, count = self._arm, self._arm.recipe.batch_size
-        compiled = self._gradients(canonical)
-        for start in (count, 2 * count):
-            self._gradients(self._batches.canonical(count, start))
-        size = arm.evaluated_at_once
-        evaluated = [self._batches.canonical(count)[0] for count in (size, size // 2)]
-        with arm.autocast():
-            trace_without_gradients(arm.module, evaluated)
-        return compiled
-
-    def _gradients(self, batch: Assembled, stream: int = 0) -> dict[str, Tensor]:
+    def _gradients(
+        self, batch: Assembled, stream: int = 0, training: bool = True
+    ) -> dict[str, Tensor]:
+        """The parameter gradients of the objective, float64 copies by name; parameters it does not
+        reach are left out."""
         arm, (inputs, targets) = self._arm, batch
-
-        def loss() -> Tensor:
-            torch.manual_seed(stream)
-            with arm.autocast():
-                return arm.task.objective(arm.module(**inputs), targets, inputs)
-
-        return gradients(arm.model, loss)
-
-    def _gradients_in_evaluation_mode(self, batch: Assembled) -> dict[str, Tensor]:
-        self._arm.module.eval()
-        found = self._gradients(batch)
-        self._arm.module.train()
+        if not training:
+            arm.module.eval()
+        arm.model.zero_grad(set_to_none=True)
+        torch.manual_seed(stream)
+        with arm.autocast():
+            loss = arm.task.objective(arm.module(**inputs), targets, inputs)
+        loss.backward()  # type: ignore[no-untyped-call]
+        found = {
+            name: parameter.grad.detach().to("cpu", torch.float64)
+            for name, parameter in arm.model.named_parameters()
+            if parameter.grad is not None
+        }
+        arm.model.zero_grad(set_to_none=True)
+        if not training:
+            arm.module.train()
         return found
 
 
@@ -140,39 +149,17 @@ def use_empty_cache(folder: Path | None) -> None:
 
     Made in ``folder`` where one is given: what a killed process left there is removed first.
     """
-    if folder is not None:
-        shutil.rmtree(folder / "compiler", ignore_errors=True)
+    if folder is None:
+        cache = tempfile.mkdtemp(prefix="equivbench-compiler-")
+    else:
+        cache = str(folder / "compiler")
+        shutil.rmtree(cache, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-    cache = (
-        str(folder / "compiler")
-        if folder is not None
-        else tempfile.mkdtemp(prefix="equivbench-compiler-")
-    )
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
     os.environ["TRITON_CACHE_DIR"] = os.path.join(cache, "triton")
     # What this process compiled before (another run in a notebook, a test) is a cache too.
     torch.compiler.reset()
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
-
-
-def compile_model(model: nn.Module) -> None:
-    """Compile ``model`` in place; tracing happens at its next calls, in train and in evaluation
-    mode apart."""
-    model.compile(dynamic=True)
-
-
-def gradients(model: nn.Module, loss: Callable[[], Tensor]) -> dict[str, Tensor]:
-    """The parameter gradients of ``loss()``, float64 copies by name; parameters it does not reach
-    are left out."""
-    model.zero_grad(set_to_none=True)
-    loss().backward()  # type: ignore[no-untyped-call]
-    found = {
-        name: p.grad.detach().to("cpu", torch.float64)
-        for name, p in model.named_parameters()
-        if p.grad is not None
-    }
-    model.zero_grad(set_to_none=True)
-    return found
 
 
 def disagreement(
@@ -199,36 +186,3 @@ def disagreement(
         f"the gradient of {name} is off by {wrong[name]:.1e} relative to eager "
         f"(allowed: {_TOLERANCE[precision]:g})"
     )
-
-
-def compile_failure(error: Exception) -> FailedError:
-    """The error for a model that ``torch.compile`` cannot take."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    return FailedError(
-        f"the model cannot be compiled ({type(error).__name__}: {lines[0]}); "
-        "set compile=False in its recipe"
-    )
-
-
-def same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
-    """Whether two sets of gradients are equal to the bit: they are not where a model draws random
-    numbers (dropout)."""
-    return first.keys() == second.keys() and all(
-        torch.equal(first[name], second[name]) for name in first
-    )
-
-
-def graphs_compiled() -> int:
-    """How many graphs this process has compiled: it must not grow while the clock charges
-    ``train``."""
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-
-
-def trace_without_gradients(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> None:
-    """Compile the evaluation graph on ``batches`` of inputs; the model's mode is put back."""
-    training = model.training
-    model.eval()
-    with torch.no_grad():
-        for inputs in batches:
-            model(**inputs)
-    model.train(training)

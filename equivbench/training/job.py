@@ -72,10 +72,7 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
 def read_job(facts: Mapping[str, Any]) -> Job:
     """The job that a checkpoint keeps.
 
-    Raises
-    ------
-    FailedError
-        Where another version of equivbench wrote it.
+    Raises ``FailedError`` where another version of equivbench wrote it.
     """
     try:
         return msgspec.convert(facts, Job)

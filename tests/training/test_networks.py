@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from compiled import graphs_compiled
 from toy_training import run_and_kill
 
 from equivbench.environment import cxx_compiler
@@ -95,9 +96,9 @@ def test_a_compiled_network_passes_the_gradient_check_and_never_compiles_while_t
         job_of(tmp_path, "forcefield/vector", "equivariant", recipe={"compile": True})
     )
     trainer.prepare()
-    graphs = compilation.graphs_compiled()
+    graphs = graphs_compiled()
     assert trainer.compilation.backend == compilation.BACKEND
     trainer.train_slice(1e9)
     assert trainer.finished
     assert trainer.diverged is None
-    assert compilation.graphs_compiled() == graphs
+    assert graphs_compiled() == graphs
