@@ -100,20 +100,9 @@ def driver_version() -> str | None:
 
 
 def nvml_reader(device: str, read: Callable[[Any, Any], T], what: str) -> Callable[[], T] | str:
-    """What reads ``what`` off the board that ``device`` is, or why there is nothing to read.
-
-    It imports torch.
-
-    Parameters
-    ----------
-    device
-        A CUDA device as torch names it, such as ``cuda:0``.
-    read
-        ``read(nvml, handle)`` with the module ``pynvml`` and its handle of the board; it is tried
-        once here.
-    what
-        The noun in that reason, such as ``clocks``.
-    """
+    """What reads ``what`` (such as ``clocks``) off the board that ``device`` is, or why there is
+    nothing to read. ``read(nvml, handle)`` gets the module ``pynvml`` and its handle of the board,
+    and is tried once here. Imports torch."""
     try:
         import pynvml
     except ImportError:

@@ -300,31 +300,19 @@ class PairSpec:
         arm: str = "augmented",
         config: Mapping[str, Any] | None = None,
     ) -> PairSpec:
-        """The same contest with another model in one arm.
+        """The same contest of the two contestants with another model in one arm.
 
         Recipe, data, budget and presets stay. What was matched was matched for the other model, so
         nothing is said to be.
 
         Parameters
         ----------
-        model
-            The registered model that takes part instead.
+        model, config
+            The registered model that takes part instead, and its config.
         name
             Of the new pair, without its task.
         arm
-            The arm whose model is replaced.
-        config
-            Of the model; by default empty.
-
-        Returns
-        -------
-        PairSpec
-            The new pair, of the two contestants alone.
-
-        Raises
-        ------
-        UsageError
-            If the pair has no such arm.
+            The arm whose model is replaced; raises ``UsageError`` if there is none.
         """
         replaced = self.arm(arm)
         presets = {

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 # Types, and the shapes and dtypes that annotations promise, are checked at every call while tests
 # run, and cost nothing otherwise.
 for package in (
-    "equivbench.request",
     "equivbench.gap",
     "equivbench.kernels.neighbours",
     "equivbench.measure",

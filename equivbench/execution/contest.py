@@ -96,18 +96,9 @@ class ContestRun:
     """A contest on this machine: its workers, one an arm, have the machine in turn.
 
     A worker that fails leaves, and the others go on without it; usage errors end the contest, since
-    they are wrong for every arm. Jobs that have a record already are not repeated.
-
-    Parameters
-    ----------
-    contest
-        Its jobs, resolved on this machine.
-    callback
-        Is told how the runs go.
-    result
-        Gets the records and the failures.
-    interrupt
-        Once it is asked for, turns end, and what is known is saved and recorded.
+    they are wrong for every arm. Jobs that have a record already are not repeated. ``result`` gets
+    the records and the failures; once ``interrupt`` is asked for, turns end, and what is known is
+    saved and recorded.
     """
 
     def __init__(

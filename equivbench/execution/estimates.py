@@ -40,13 +40,9 @@ def records_in(folder: str) -> list[RunRecord]:
 class PastRuns:
     """What runs took that are finished: the experience that an estimate rests on.
 
-    Parameters
-    ----------
-    like
-        A plan. Runs count that were made on its machine, with its preset and number of threads.
-    records
-        The runs. Points of a sweep differ in size, and the clock of a resumed run holds work that
-        was done twice; both are left out.
+    Of ``records`` those count that were made on the machine of the plan ``like`` with its preset.
+    Points of a sweep differ in size, and the clock of a resumed run holds work that was done twice;
+    both are left out.
     """
 
     def __init__(self, like: RunPlan, records: Iterable[RunRecord] = ()) -> None:

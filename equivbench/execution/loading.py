@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from torch import nn
 
 from equivbench.environment import cache_dir
 from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
-from equivbench.execution.state import STATE_FILE, RunState
+from equivbench.execution.state import STATE_FILE, read_state
 from equivbench.records.store import read_record
 from equivbench.registry import MODELS, PAIRS, resolve
 from equivbench.specs import ModelSpec, Precision, Symmetry
@@ -75,15 +74,11 @@ def checkpoints_of(run_id: str, arm: tuple[str, str] | None = None) -> dict[str,
     if given."""
     found = {}
     for path in sorted((cache_dir() / "runs").glob(f"*/{STATE_FILE}")):
-        try:
-            state = msgspec.json.decode(path.read_bytes(), type=RunState)
-        except (OSError, msgspec.DecodeError):
+        state, checkpoint = read_state(path.parent), path.parent / CURRENT
+        if state is None or not checkpoint.exists():
             continue
         records = [Path(record) for record in state.records.values()]
         if run_id != state.run_id and run_id not in [record.stem for record in records]:
-            continue
-        checkpoint = path.parent / CURRENT
-        if not checkpoint.exists():
             continue
         job = read_checkpoint(checkpoint).facts.job
         if arm is None or (job["pair"], job["arm"]) == arm:

@@ -156,17 +156,10 @@ class RunPlan:
 
 
 def make_plan(request: RunRequest, now: datetime | None = None) -> RunPlan:
-    """The contests that ``request`` means.
+    """The contests that ``request`` means; ``now`` is the time in every run's id.
 
     Nothing of a machine is in the plan yet: the executor's ``resolve`` fills in device, threads,
     kernel backend and where the state is kept.
-
-    Parameters
-    ----------
-    request
-        What was asked for.
-    now
-        The time in every run's id; by default the present.
 
     Raises ``UsageError`` for unknown names, budgets that cannot be read and numbers that make no
     sense.

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -55,10 +54,10 @@ def on_machine(plan: RunPlan, machine: Machine) -> RunPlan:
     return replace(plan, contests=tuple(contests), machine=machine)
 
 
-def read_state(job: Job) -> RunState | None:
-    """The run in the job's state folder, or None if there is none that can be read."""
+def read_state(folder: str | Path) -> RunState | None:
+    """The run in a state folder, or None if there is none that can be read."""
     try:
-        return msgspec.json.decode((Path(job.state_dir) / STATE_FILE).read_bytes(), type=RunState)
+        return msgspec.json.decode(Path(folder, STATE_FILE).read_bytes(), type=RunState)
     except (OSError, msgspec.DecodeError):
         return None
 
@@ -66,14 +65,14 @@ def read_state(job: Job) -> RunState | None:
 def finished_record(job: Job) -> Path | None:
     """The record of ``job`` at its budget, if an earlier run of it came to its end and the file is
     still there."""
-    state = read_state(job)
+    state = read_state(job.state_dir)
     if state is None or job.budget not in state.records:
         return None
     path = Path(state.records[job.budget])
-    try:
-        return path if read_record(path).status in ("completed", "diverged") else None
-    except FailedError:
-        return None
+    with contextlib.suppress(FailedError):
+        if read_record(path).status in ("completed", "diverged"):
+            return path
+    return None
 
 
 def open_state(job: Job) -> None:
@@ -84,7 +83,7 @@ def open_state(job: Job) -> None:
     Raises ``FailedError`` where the cache cannot be written.
     """
     folder = Path(job.state_dir)
-    if job.request.resume and read_state(job) is not None:
+    if job.request.resume and read_state(folder) is not None:
         # What a worker left half written when it was killed; the lock says that none writes now.
         for half_written in folder.glob("*.partial"):
             half_written.unlink(missing_ok=True)
@@ -106,7 +105,7 @@ def open_state(job: Job) -> None:
 
 def remember_record(job: Job, path: Path) -> None:
     """Note that ``job`` has its record at ``path``."""
-    state = read_state(job) or RunState(run_id=job.run_id, created=job.created)
+    state = read_state(job.state_dir) or RunState(run_id=job.run_id, created=job.created)
     state.records[job.budget] = str(path.resolve())
     _write(job, state)
 
@@ -154,7 +153,7 @@ def _on_machine(job: Job, machine: Machine) -> Job:
         kernels=None if kernels == DEFAULT_KERNELS else kernels,
     )
     job = msgspec.structs.replace(job, state_dir=str(cache_dir() / "runs" / _digest(job)))
-    state = read_state(job) if job.request.resume else None
+    state = read_state(job.state_dir) if job.request.resume else None
     if state is None:
         return job
     return msgspec.structs.replace(job, run_id=state.run_id, created=state.created)
@@ -162,22 +161,11 @@ def _on_machine(job: Job, machine: Machine) -> Job:
 
 def _digest(job: Job) -> str:
     """A hash of everything that makes ``job`` this run and no other, which names its folder."""
-    identity = {
-        **job.request.identity(),
-        **{name: getattr(job, name) for name in _RUN_FIELDS},
-        "out": os.path.abspath(job.request.out),
-        "settings": _settings(job),
-    }
-    return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:20]
-
-
-def _settings(job: Job) -> dict[str, Any]:
-    """What the job's names stand for today (config, recipe, data set): a changed recipe is another
-    run."""
     pair = PAIRS.get(job.pair)
     arm = pair.arm(job.arm)
     sized = arm.presets[job.request.preset]
-    return {
+    # What the job's names stand for today: a changed recipe is another run.
+    settings = {
         "model": arm.model,
         "wrapper": arm.wrapper,
         "config": dict(sized.config),
@@ -185,6 +173,13 @@ def _settings(job: Job) -> dict[str, Any]:
         "requires": dict(MODELS.get(arm.model).requires),
         "data": asdict(pair.presets[job.request.preset]),
     }
+    identity = {
+        **job.request.identity(),
+        **{name: getattr(job, name) for name in _RUN_FIELDS},
+        "out": os.path.abspath(job.request.out),
+        "settings": settings,
+    }
+    return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:20]
 
 
 def _write(job: Job, state: RunState) -> None:

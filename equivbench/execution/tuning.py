@@ -90,15 +90,7 @@ class Tuned:
 
 class Study(Callback):
     """The trials of a pair, run as the grid asks for them; those in the log already are not
-    repeated.
-
-    Parameters
-    ----------
-    request
-        What was asked for.
-    say
-        Is told each trial as it ends, and each growth of the grid.
-    """
+    repeated. ``say`` is told each trial as it ends, and each growth of the grid."""
 
     def __init__(self, request: TuneRequest, say: Callable[[str], None]) -> None:
         self.request = request

@@ -8,7 +8,6 @@ import importlib
 import signal
 import sys
 import traceback
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, BinaryIO
 
 from equivbench.errors import EquivbenchError, FailedError, UsageError
@@ -50,14 +49,24 @@ class Server:
     def __init__(self, begin: Begin, answers: BinaryIO) -> None:
         self.alone = False
         """Whether the orchestrator is gone."""
+        self.unsaved = False
+        """Whether there is work since the last checkpoint."""
         self._answers = answers
         self._job = begin.job
         self._trainer: Trainer | None = None
         self._notes_sent = 0
         self._step_seconds: list[float] = []
         open_state(self._job)
-        _import_registrations(begin.modules, begin.job.pair)
-        if begin.pair is not None and begin.job.pair not in PAIRS.entries():
+        # What registers the pair in the orchestrator's process would be unknown here.
+        for module in begin.modules:
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                raise UsageError(
+                    f"a worker cannot import {module!r}, which registers what {self._job.pair} "
+                    f"needs: {error}"
+                ) from error
+        if begin.pair is not None and self._job.pair not in PAIRS.entries():
             PAIRS.add(begin.pair)
         import torch
 
@@ -66,20 +75,33 @@ class Server:
 
     def handle(self, command: Command) -> Answer:
         """The last answer to ``command``; those before it are sent on the way."""
+        from equivbench.training.assembly import build_trainer
+        from equivbench.training.record import make_record
+
+        self.unsaved = isinstance(command, Slice) or (
+            self.unsaved and not isinstance(command, Conclude)
+        )
         match command:
             case Begin():
                 return Ready()
             case Prepare():
-                self._prepare()
-                return self.trainer.progress()
+                trainer = self._trainer = build_trainer(self._job)
+                # Ctrl-C belongs to the orchestrator, which ends turns by SIGTERM.
+                signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
+                trainer.prepare()
+                return trainer.progress()
             case Slice(seconds):
                 self.trainer.train_slice(seconds, report=self.say)
                 return TurnOver(self.trainer.progress())
             case Time(seconds):
                 self._step_seconds += self.trainer.time_steps(seconds)
                 return TurnOver(self.trainer.progress())
-            case Conclude():
-                return self._conclude(command)
+            case Conclude(others, interrupted):
+                checkpoint, times = self.trainer.save(), self._step_seconds
+                record = make_record(
+                    self._job, self.trainer, times, others, interrupted=interrupted
+                )
+                return Concluded(record, str(checkpoint))
             case Extend(job):
                 self._job = job
                 self.trainer.extend(Budget.parse(job.budget))
@@ -108,10 +130,6 @@ class Server:
             if self._trainer is not None:
                 self._trainer.stop()
 
-    def save(self) -> None:
-        """Write a checkpoint."""
-        self.trainer.save()
-
     def record_failure(self, why: str) -> RunRecord | None:
         """The run as far as it got, as a failed one; None if training had not begun or its state
         tells nothing any more."""
@@ -125,68 +143,41 @@ class Server:
             traceback.print_exc()
             return None
 
-    def _prepare(self) -> None:
-        from equivbench.training.assembly import build_trainer
 
-        trainer = self._trainer = build_trainer(self._job)
-        # Ctrl-C belongs to the orchestrator, which ends turns by SIGTERM.
-        signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
-        trainer.prepare()
-
-    def _conclude(self, command: Conclude) -> Concluded:
-        from equivbench.training.record import make_record
-
-        checkpoint = self.trainer.save()
-        record = make_record(
-            self._job,
-            self.trainer,
-            self._step_seconds,
-            command.alternated_with,
-            interrupted=command.interrupted,
-        )
-        return Concluded(record, str(checkpoint))
-
-
-def explain(error: BaseException, job: Job | None) -> Failure:
+def explain(error: BaseException, job: Job) -> Failure:
     """``error`` as one plain sentence with its exit code; what is unforeseen leaves its traceback
     in the log."""
     if isinstance(error, EquivbenchError):
         return Failure(str(error), error.exit_code)
-    where = job.label if job is not None else "a worker"
     if isinstance(error, OSError) and error.strerror:
         named = f" {error.filename}" if error.filename is not None else ""
         return Failure(
-            f"{where}: cannot access{named}: {error.strerror}; "
+            f"{job.label}: cannot access{named}: {error.strerror}; "
             "check its permissions and the free space",
             FailedError.exit_code,
         )
     traceback.print_exception(error)
     said = " ".join(f"{type(error).__name__}: {error}".split())
-    log = f"; the log {job.state_dir}/{LOG_FILE} says where" if job is not None else ""
-    return Failure(f"{where} failed with {said}{log}", FailedError.exit_code)
+    log = f"the log {job.state_dir}/{LOG_FILE} says where"
+    return Failure(f"{job.label} failed with {said}; {log}", FailedError.exit_code)
 
 
 def serve(commands: BinaryIO, answers: BinaryIO) -> int:
-    """Answer commands until the orchestrator closes the pipe or is gone; then save what is unsaved
-    and leave."""
+    """Answer commands, of which the first is :class:`Begin`, until the orchestrator closes the pipe
+    or is gone; then save what is unsaved and leave."""
+    command = receive_command(commands)
+    if not isinstance(command, Begin):
+        return 0
+    job = command.job
     server: Server | None = None
-    job: Job | None = None
-    unsaved = False
     # The lock is held until this process ends, whatever becomes of the orchestrator.
     with contextlib.ExitStack() as held:
         try:
-            while (command := receive_command(commands)) is not None:
-                if isinstance(command, Begin):
-                    job = command.job
-                    held.enter_context(locked(job))
-                    server = Server(command, answers)
-                if server is None:
-                    raise AssertionError(f"the first command must be begin, not {command!r}")
+            held.enter_context(locked(job))
+            server = Server(command, answers)
+            while command is not None:
                 server.say(server.handle(command))
-                unsaved = unsaved or isinstance(command, Slice)
-                unsaved = unsaved and not isinstance(command, Conclude)
-                if server.alone:
-                    break
+                command = None if server.alone else receive_command(commands)
         except BaseException as error:  # noqa: BLE001  it must reach the orchestrator as a sentence
             failure = explain(error, job)
             if server is not None and failure.exit_code == FailedError.exit_code:
@@ -195,20 +186,9 @@ def serve(commands: BinaryIO, answers: BinaryIO) -> int:
             with contextlib.suppress(BrokenPipeError):
                 send(answers, failure)
             return 1
-        if server is not None and unsaved:
-            server.save()
+        if server.unsaved:
+            server.trainer.save()
     return 0
-
-
-def _import_registrations(modules: Iterable[str], pair: str) -> None:
-    """Import what registers the pair in the orchestrator's process and would be unknown here."""
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise UsageError(
-                f"a worker cannot import {module!r}, which registers what {pair} needs: {error}"
-            ) from error
 
 
 if __name__ == "__main__":

@@ -58,32 +58,23 @@ class Evaluator:
 
     Parameters
     ----------
-    task, split
-        The task, and the samples of it to test on.
     requires
         Derived inputs that the models take, with their parameter.
     rotations
         Draws per sample, at least 2 (for ``octahedral``, 24 or more is the whole group, whose
         averages are exact).
-    group
-        ``so3`` or ``octahedral``.
     seed
         Of rotations and noise: equal seeds give equal test sets, whatever the model.
-    device
-        Where everything is kept and the models run.
     samples
         How many samples, spread over all groups; None is all.
     batch_size
         Samples a forward pass.
     precision
-        The arithmetic of the forward passes: ``bf16`` is autocast here; ``tf32`` expects it to be
-        switched on by the caller.
+        ``bf16`` is autocast here; ``tf32`` expects it to be switched on by the caller.
     mirrored
-        Test on the mirror images x -> -x of the same samples, under the same noise (mirrored too)
-        and rotations.
+        Test on the mirror images x -> -x of the same samples and noise, under the same rotations.
     untrained
-        Makes the task's untrained predictors, when first needed: for :meth:`baselines`, and for the
-        floor of a task that interpolates.
+        Makes the task's untrained predictors, when first needed.
     """
 
     def __init__(

@@ -45,26 +45,12 @@ _REPORT_SECONDS = 0.5
 
 
 class Trainer:
-    """Trains one arm with one seed.
+    """Trains one arm with one seed, of which everything random follows.
 
-    Parameters
-    ----------
-    arm
-        What is trained, on which device.
-    budget
-        How far; ``evaluations`` are spread over it, log-spaced, the last at its end.
-    seed
-        Of everything random: order, rotations, noise, dropout.
-    clock
-        Paused; runs while the arm has the machine.
-    job
-        The job as plain data, kept in checkpoints so that the model can be built again.
-    identity
-        What must agree for a checkpoint in ``folder`` to belong to this run.
-    folder
-        Where checkpoints and the heartbeat are kept; None: nowhere.
-    snapshots
-        Whether the weights of every evaluation are kept in ``folder`` too.
+    ``evaluations`` are spread over ``budget``, log-spaced, the last at its end. ``clock`` is paused
+    and runs while the arm has the machine. ``folder`` keeps checkpoints, heartbeat and, with
+    ``snapshots``, the weights of every evaluation; ``identity`` must agree for a checkpoint there
+    to belong to this run, and ``job`` is kept in it so that the model can be built again.
     """
 
     def __init__(
@@ -110,11 +96,8 @@ class Trainer:
 
     def train_slice(self, seconds: float, report: Report | None = None) -> None:
         """Train until ``seconds`` more of train + data are spent, the arm is finished, or
-        :meth:`stop` was called.
-
-        Evaluations, checkpoints and the first slice's compilation come on top. ``report`` gets
-        :meth:`progress` about twice a second and after each evaluation.
-        """
+        :meth:`stop` was called. ``report`` gets :meth:`progress` about twice a second and after
+        each evaluation."""
         with self.running():
             self.prepare()
             end = self.clock.spent + seconds
@@ -162,8 +145,7 @@ class Trainer:
         facts.samples += recipe.batch_size
 
     def evaluate(self, floor: bool) -> Measurement:
-        """Measure the arm with the weights it holds now, in clock part ``evaluate``; ``floor``:
-        with the floor of the share."""
+        """Measure the arm with the weights it holds now, in clock part ``evaluate``."""
         with self.clock.part("evaluate"):
             return self.arm.evaluator.evaluate(self.arm.module, floor=floor)
 
@@ -310,12 +292,8 @@ class Trainer:
             return self.keeper.save(self.tensors(), self.facts, self.clock, self.spent)
 
     def restore(self) -> bool:
-        """Go back, weights and clock together, to the last readable checkpoint; False if there is
-        nothing to resume.
-
-        Work since that checkpoint is counted in ``lost_seconds``. Raises ``FailedError`` where the
-        checkpoint belongs to another run or none can be read.
-        """
+        """Go back, weights and clock together, to the last readable checkpoint, the work since
+        counted in ``lost_seconds``; False if there is nothing to resume."""
         if self.keeper is None:
             return False
         with self.running():

@@ -78,25 +78,10 @@ def make_record(
 ) -> RunRecord:
     """The record of ``trainer``'s run of ``job``.
 
-    A completed run is measured once more here, off its budget: its raw weights, forward passes,
-    FLOPs and untrained predictors. Any other reports what is known.
-
-    Parameters
-    ----------
-    job
-        What the run was asked for.
-    trainer
-        Where the run stands.
-    step_seconds
-        Seconds of single steps from the alternated timing; empty where there was none.
-    alternated_with
-        The arms whose timing alternated with this one's.
-    interrupted
-        Whether the user stopped the run.
-    failed
-        Why the run failed, if it did.
-    inference_seconds
-        About how long forward passes are timed.
+    A completed run is measured once more here, off its budget: its raw weights, forward passes
+    (for about ``inference_seconds``), FLOPs and untrained predictors. Any other reports what is
+    known; ``failed`` says why, ``interrupted`` that the user stopped it. ``step_seconds`` are those
+    of single steps from the timing in alternation with the arms of ``alternated_with``.
     """
     arm, facts = trainer.arm, trainer.facts
     status, reason = _status(trainer, interrupted, failed)

@@ -197,7 +197,7 @@ def test_a_resumed_job_takes_over_its_run_id_and_a_fresh_one_starts_over(tmp_pat
     fresh = planned(RunRequest(device="cpu", threads=1), next_year).jobs[0]
     open_state(fresh)
     assert not (Path(first.state_dir) / "weights").exists()
-    assert read_state(fresh).run_id == fresh.run_id != first.run_id
+    assert read_state(fresh.state_dir).run_id == fresh.run_id != first.run_id
 
 
 def test_only_a_record_that_came_to_its_end_and_is_still_there_counts_as_finished(tmp_path):
