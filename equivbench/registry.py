@@ -128,8 +128,7 @@ class Registry(Generic[T]):
 
 
 class PluginLoader:
-    """Loads the entry points of all groups, once, on the first look-up in any registry: one module
-    of a plug-in may register a task, its models and a pair.
+    """Loads the entry points of all groups, once, on the first look-up in any registry.
 
     Those of this package come first; one that cannot be loaded is an error. A plug-in that raises
     is one :class:`PluginWarning` that names it, and whatever it had registered is taken back.
@@ -147,8 +146,7 @@ class PluginLoader:
         self._duplicate: DuplicateNameError | None = None
 
     def load_built_in(self) -> None:
-        """Register what this package provides, unless that was done; raises ``FailedError`` where
-        its metadata is missing or older than its code."""
+        """Register what this package provides, unless that was done."""
         if self._built_in_loaded:
             return
         try:
@@ -177,8 +175,7 @@ class PluginLoader:
             ) from error
 
     def load(self) -> None:
-        """Load what is not loaded yet; raises :class:`DuplicateNameError`, again on every look-up,
-        if two plug-ins clash."""
+        """Load what is not loaded yet; raises :class:`DuplicateNameError` if two clash."""
         self.load_built_in()
         if not self._loaded:
             self._loaded = True  # before the loop: a plug-in may look something up while it loads
@@ -190,8 +187,7 @@ class PluginLoader:
             raise self._duplicate
 
     def installed(self) -> list[tuple[str, EntryPoint]]:
-        """(distribution, entry point) of every plug-in, in order; this package's own are left
-        out."""
+        """(distribution, entry point) of every plug-in but this package, in order."""
         points = importlib.metadata.entry_points()
         found = [
             (point.dist.name if point.dist is not None else point.module, point)
@@ -347,13 +343,7 @@ def register_model(
 
 def register_executor(name: str, *, summary: str = "") -> Callable[[F], F]:
     """Register a class, or a function, that returns an
-    :class:`equivbench.execution.executors.Executor`, for ``run --executor NAME``.
-
-    Parameters
-    ----------
-    name, summary
-        The name under which it is asked for; a line for people, by default the docstring's first.
-    """
+    :class:`equivbench.execution.executors.Executor`, for ``run --executor NAME``."""
     return _registering(
         EXECUTORS, summary, lambda line, executor: ExecutorSpec(name, line, executor)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import sys
@@ -19,8 +20,7 @@ from equivbench.records.store import read_record
 from equivbench.registry import MODELS, PAIRS, resolve
 from equivbench.specs import ModelSpec, Precision, Symmetry
 from equivbench.tasks.base import DatasetSource
-from equivbench.training.arm import resolve_arm
-from equivbench.training.assembly import load_model
+from equivbench.training.arm import load_model, resolve_arm
 from equivbench.training.checkpoint import CURRENT, SNAPSHOTS, Snapshots, read_checkpoint, step_of
 from equivbench.training.job import Job, read_job
 
@@ -28,7 +28,7 @@ from equivbench.training.job import Job, read_job
 @dataclass(frozen=True)
 class KeptRun:
     """A run with its snapshots (``run --snapshots``): files for
-    :func:`equivbench.training.assembly.load_model`, in order of their steps."""
+    :func:`equivbench.training.arm.load_model`, in order of their steps."""
 
     job: Job
     dataset_sha256: str
@@ -188,47 +188,39 @@ def _registered(spec: ModelSpec) -> FoundModel:
         if arm.model == spec.name
     ]
     config = next((preset.config for arm in arms for preset in arm.presets.values()), {})
-    model = _as_module(spec.name, _call(spec.name, resolve(spec.build), config))
+    model = _built(spec.name, resolve(spec.build), config)
     requires = getattr(model, "requires", spec.requires)
     return FoundModel(spec.name, model, spec.task, spec.symmetry, requires, untrained=True)
 
 
 def _from_python(text: str) -> nn.Module:
-    """The module that ``package.module:attribute`` is, or returns when called (a ``build(config)``
-    gets an empty config)."""
+    """The module that ``package.module:attribute`` is, or returns when called."""
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
         value = resolve(text)
     finally:
         sys.path.remove(here)
-    called = callable(value) and not isinstance(value, nn.Module)
-    return _as_module(text, _call(text, value) if called else value)
+    return _built(text, value)
 
 
-def _call(name: str, build: Any, config: Mapping[str, Any] | None = None) -> Any:
-    """``build(config)``, or ``build()`` where no config is given and none is needed."""
-    try:
-        if config is None and not _needs_argument(build):
-            return build()
-        return build(config or {})
-    except EquivbenchError:
-        raise
-    except Exception as error:  # someone's code, which may raise anything
-        raise FailedError(
-            f"{name} failed to build its model: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _needs_argument(build: Any) -> bool:
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(build).parameters.values()
-    return any(
-        each.kind in positional and each.default is inspect.Parameter.empty for each in parameters
-    )
-
-
-def _as_module(name: str, value: Any) -> nn.Module:
+def _built(name: str, value: Any, config: Mapping[str, Any] | None = None) -> nn.Module:
+    """``value`` if it is a module, else ``value(config)``; ``value()`` where no config is given and
+    none is needed."""
+    if callable(value) and not isinstance(value, nn.Module):
+        try:
+            arguments: list[Mapping[str, Any]] = [config or {}]
+            if config is None:
+                with contextlib.suppress(TypeError):
+                    inspect.signature(value).bind()
+                    arguments = []
+            value = value(*arguments)
+        except EquivbenchError:
+            raise
+        except Exception as error:  # someone's code, which may raise anything
+            raise FailedError(
+                f"{name} failed to build its model: {type(error).__name__}: {error}"
+            ) from error
     if not isinstance(value, nn.Module):
         raise UsageError(
             f"{name} is or returns a {type(value).__name__}, "

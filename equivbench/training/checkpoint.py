@@ -112,11 +112,8 @@ class Checkpoints:
         self.previous = folder / PREVIOUS
 
     def write(self, tensors: Mapping[str, Tensor], facts: Facts) -> Path:
-        """Write a new current checkpoint; what was current becomes the previous one.
-
-        The file appears whole or not at all. A full disk, or a folder that cannot be written, is a
-        ``FailedError`` and leaves the old checkpoints as they were.
-        """
+        """Write a new current checkpoint, whole or not at all; what was current becomes the
+        previous one. A disk that refuses is a ``FailedError`` and leaves the old ones alone."""
         partial = self.folder / f"{CURRENT}.{os.getpid()}.partial"
         content = _encoded(tensors, facts)
         try:
@@ -137,11 +134,8 @@ class Checkpoints:
         return self.current
 
     def read(self, warnings: list[str]) -> Checkpoint | None:
-        """The newest checkpoint that can be read, or None where there is none at all.
-
-        A current checkpoint that is cut short or foreign costs one line in ``warnings`` and the
-        previous one is used; raises ``FailedError`` where no remaining one is readable.
-        """
+        """The newest checkpoint that can be read, None where there is none at all. A line in
+        ``warnings`` says that one is cut short or foreign; if all are, it is a ``FailedError``."""
         problems: list[str] = []
         for path in (self.current, self.previous):
             if not path.exists():
@@ -355,11 +349,10 @@ class Keeper:
     ) -> Facts | None:
         """Put the last readable checkpoint back into ``tensors`` and ``clock``; returns its facts.
 
-        What was done since that checkpoint, in this and earlier restarts, is added to
-        ``lost_seconds``; the time since this process started stays on the clock. Without a
-        checkpoint but with a heartbeat the run starts again from nothing, its losses counted; with
-        neither, None. Raises ``FailedError`` where the checkpoint is another run's or none can be
-        read.
+        What was done since that checkpoint is added to ``lost_seconds``; the time since this
+        process started stays on the clock. Without a checkpoint but with a heartbeat the run starts
+        again from nothing, its losses counted; with neither, None. Raises ``FailedError`` where the
+        checkpoint is another run's.
         """
         beat = self.heartbeat.read()
         checkpoint = self.checkpoints.read(notes)
@@ -400,11 +393,8 @@ def checkpoint_due(
     budget: Budget, spent_since: float, seconds_since: float, save_seconds: float
 ) -> bool:
     """Whether to save: ten times over a budget of steps or samples, and each 10 s, but never at
-    more than 2% of the time.
-
-    ``spent_since`` (the budget's unit) and ``seconds_since`` count from the last save, which took
-    ``save_seconds``.
-    """
+    more than 2% of the time. What is spent counts from the last save, which took
+    ``save_seconds``."""
     if budget.kind != "seconds" and spent_since >= math.ceil(budget.limit / 10):
         return True
     return seconds_since >= max(10.0, 50.0 * save_seconds)

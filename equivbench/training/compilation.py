@@ -46,101 +46,83 @@ _TOLERANCE: dict[Precision, float] = {"float32": 2e-3, "tf32": 2e-2, "bf16": 1e-
 _NEGLIGIBLE = 1e-3
 
 
-class Compilation:
-    """Compiles one arm's model if its recipe says so, and says how."""
+def compile_arm(
+    arm: Arm, batches: Batches, folder: Path | None, clock: Clock, part: ClockPart
+) -> str | NotMeasured:
+    """Compile the arm's model (charged to ``part``) and check its gradients; returns how it was
+    compiled, as the record has it, or that there is no compiler, with which it stays eager.
 
-    def __init__(self, arm: Arm, batches: Batches, folder: Path | None) -> None:
-        self._arm = arm
-        self._batches = batches
-        self._folder = folder
-        self._done = False
-        self.backend: str | NotMeasured = NotMeasured("the recipe trains eagerly")
-        """How the model was compiled, as the record has it, or why it was not."""
-
-    def once(self, clock: Clock, part: ClockPart, notes: list[str]) -> None:
-        """Compile (charged to ``part``) and check the gradients, on the first call.
-
-        Where there is no compiler the model stays eager and ``notes`` gets a line for the user.
-        Raises ``FailedError`` where torch cannot compile the model or the gradients disagree.
-        """
-        if self._done:
-            return
-        self._done = True
-        if not self._arm.recipe.compile:
-            return
-        if cxx_compiler() is None:
-            self.backend = NotMeasured(NO_COMPILER)
-            notes.append(NO_COMPILER)
-            return
-        self._compile(clock, part)
-        self.backend = BACKEND
-
-    def _compile(self, clock: Clock, part: ClockPart) -> None:
-        arm, count = self._arm, self._arm.recipe.batch_size
-        canonical = self._batches.canonical(count)
-        buffers = dict(arm.model.named_buffers())
-        saved = copied(buffers)
-        eager, again = self._gradients(canonical), self._gradients(canonical, stream=1)
-        # Two graphs that draw random numbers (dropout) cannot agree: such a model is checked in
-        # evaluation mode.
-        random = eager.keys() != again.keys() or any(
-            not torch.equal(gradient, again[name]) for name, gradient in eager.items()
-        )
-        if random:
-            eager = self._gradients(canonical, training=False)
-        with clock.part(part):
-            use_empty_cache(self._folder)
-            try:
-                arm.model.compile(dynamic=True)
-                # Every graph that training and evaluation need, in either mode.
-                compiled = self._gradients(canonical)
-                for start in (count, 2 * count):
-                    self._gradients(self._batches.canonical(count, start))
-                size = arm.evaluated_at_once
-                evaluated = [self._batches.canonical(each)[0] for each in (size, size // 2)]
-                arm.module.eval()
-                with torch.no_grad(), arm.autocast():
-                    for inputs in evaluated:
-                        arm.module(**inputs)
-                arm.module.train()
-            except RuntimeError as error:  # every failure of dynamo and inductor is one
-                lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-                raise FailedError(
-                    f"the model cannot be compiled ({type(error).__name__}: {lines[0]}); "
-                    "set compile=False in its recipe"
-                ) from error
-        if random:
-            compiled = self._gradients(canonical, training=False)
-        put_back(buffers, saved)
-        problem = disagreement(eager, compiled, arm.recipe.precision)
-        if problem is not None:
-            raise FailedError(
-                f"torch.compile changes this model's gradients: {problem}; "
-                "set compile=False in its recipe"
-            )
-
-    def _gradients(
-        self, batch: Assembled, stream: int = 0, training: bool = True
-    ) -> dict[str, Tensor]:
-        """The parameter gradients of the objective, float64 copies by name; parameters it does not
-        reach are left out."""
-        arm, (inputs, targets) = self._arm, batch
-        if not training:
+    Raises ``FailedError`` where torch cannot compile the model or the gradients disagree.
+    """
+    if cxx_compiler() is None:
+        return NotMeasured(NO_COMPILER)
+    count = arm.recipe.batch_size
+    canonical = batches.canonical(count)
+    buffers = dict(arm.model.named_buffers())
+    saved = copied(buffers)
+    eager, again = _gradients(arm, canonical), _gradients(arm, canonical, stream=1)
+    # Two graphs that draw random numbers (dropout) cannot agree: such a model is checked in
+    # evaluation mode.
+    random = eager.keys() != again.keys() or any(
+        not torch.equal(gradient, again[name]) for name, gradient in eager.items()
+    )
+    if random:
+        eager = _gradients(arm, canonical, training=False)
+    with clock.part(part):
+        use_empty_cache(folder)
+        try:
+            arm.model.compile(dynamic=True)
+            # Every graph that training and evaluation need, in either mode.
+            compiled = _gradients(arm, canonical)
+            for start in (count, 2 * count):
+                _gradients(arm, batches.canonical(count, start))
+            size = arm.evaluated_at_once
+            evaluated = [batches.canonical(each)[0] for each in (size, size // 2)]
             arm.module.eval()
-        arm.model.zero_grad(set_to_none=True)
-        torch.manual_seed(stream)
-        with arm.autocast():
-            loss = arm.task.objective(arm.module(**inputs), targets, inputs)
-        loss.backward()  # type: ignore[no-untyped-call]
-        found = {
-            name: parameter.grad.detach().to("cpu", torch.float64)
-            for name, parameter in arm.model.named_parameters()
-            if parameter.grad is not None
-        }
-        arm.model.zero_grad(set_to_none=True)
-        if not training:
+            with torch.no_grad(), arm.autocast():
+                for inputs in evaluated:
+                    arm.module(**inputs)
             arm.module.train()
-        return found
+        except RuntimeError as error:  # every failure of dynamo and inductor is one
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+            raise FailedError(
+                f"the model cannot be compiled ({type(error).__name__}: {lines[0]}); "
+                "set compile=False in its recipe"
+            ) from error
+    if random:
+        compiled = _gradients(arm, canonical, training=False)
+    put_back(buffers, saved)
+    problem = disagreement(eager, compiled, arm.recipe.precision)
+    if problem is not None:
+        raise FailedError(
+            f"torch.compile changes this model's gradients: {problem}; "
+            "set compile=False in its recipe"
+        )
+    return BACKEND
+
+
+def _gradients(
+    arm: Arm, batch: Assembled, stream: int = 0, training: bool = True
+) -> dict[str, Tensor]:
+    """The parameter gradients of the objective, float64 copies by name; parameters it does not
+    reach are left out."""
+    inputs, targets = batch
+    if not training:
+        arm.module.eval()
+    arm.model.zero_grad(set_to_none=True)
+    torch.manual_seed(stream)
+    with arm.autocast():
+        loss = arm.task.objective(arm.module(**inputs), targets, inputs)
+    loss.backward()  # type: ignore[no-untyped-call]
+    found = {
+        name: parameter.grad.detach().to("cpu", torch.float64)
+        for name, parameter in arm.model.named_parameters()
+        if parameter.grad is not None
+    }
+    arm.model.zero_grad(set_to_none=True)
+    if not training:
+        arm.module.train()
+    return found
 
 
 def use_empty_cache(folder: Path | None) -> None:

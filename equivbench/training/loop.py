@@ -9,11 +9,14 @@ the other arm. Everything that a run is at a step is in :meth:`Trainer.tensors` 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -21,16 +24,18 @@ from equivbench.errors import FailedError, UsageError
 from equivbench.measure.measurement import Measurement
 from equivbench.records.schema import NotMeasured, TracePoint
 from equivbench.request import Budget
-from equivbench.training.arm import Arm, use_precision
+from equivbench.tasks.splits import with_fraction
+from equivbench.training.arm import Arm, build_arm, resolve_arm, use_precision
 from equivbench.training.checkpoint import Facts, Keeper
-from equivbench.training.clock import Clock, energy_meter
-from equivbench.training.compilation import Compilation
+from equivbench.training.clock import Clock, ClockPart, clock_of, energy_meter
 from equivbench.training.data import Batches, seed_global
-from equivbench.training.job import Progress, evaluation_points, extension_points
+from equivbench.training.job import Job, Progress, evaluation_points, extension_points
 from equivbench.training.optim import (
     Average,
+    DivergenceWatch,
     build_optimizer,
     copied,
+    divergence_of,
     learning_rate,
     live_tensors,
     put_back,
@@ -85,13 +90,14 @@ class Trainer:
         self.batches = Batches(arm.task, arm.split, arm.recipe, arm.requires, seed, arm.device)
         self.optimizer = build_optimizer(arm.model, arm.recipe)
         self.average = Average(arm.model, arm.recipe.ema)
-        self.compilation = Compilation(arm, self.batches, folder)
+        self.compiled: str | NotMeasured = NotMeasured("the recipe trains eagerly")
+        """How the model was compiled, as the record has it, or why it was not."""
         self.energy = energy_meter(arm.device)
         self.keeper = Keeper(folder, identity) if folder is not None else None
         self._snapshots = snapshots
         self._watch = DivergenceWatch()
         self._reading = 1 if arm.device.type == "cpu" else _CUDA_READING
-        self._stopping = False
+        self._prepared = self._stopping = False
         self._reported = 0.0
 
     def train_slice(self, seconds: float, report: Report | None = None) -> None:
@@ -169,12 +175,22 @@ class Trainer:
         """Compile the model and check its gradients (clock parts ``compile`` and ``other``), once;
         raises ``FailedError`` on a mismatch."""
         with self.running():
-            # After a resume compilation is not part of what the arm costs: it was charged in full
-            # before the crash.
-            first = self.facts.clock.get("compile", 0.0) == 0.0
-            self.compilation.once(self.clock, "compile" if first else "other", self.notes)
+            if self.arm.recipe.compile and not self._prepared:
+                self._prepared = True
+                self._compile()
             if self.keeper is not None:
                 self.keeper.beat(self.facts, self.clock)
+
+    def _compile(self) -> None:
+        from equivbench.training.compilation import compile_arm  # arms that run eagerly need none
+
+        # After a resume compilation is not part of what the arm costs: it was charged in full
+        # before the crash.
+        part: ClockPart = "other" if self.facts.clock.get("compile", 0.0) else "compile"
+        folder = None if self.keeper is None else self.keeper.folder
+        self.compiled = compile_arm(self.arm, self.batches, folder, self.clock, part)
+        if isinstance(self.compiled, NotMeasured):
+            self.notes.append(self.compiled.reason)
 
     def stop(self) -> None:
         """End the slice under way after the step at hand (safe to call from a signal handler)."""
@@ -322,56 +338,56 @@ class Trainer:
             report(self.progress())
 
 
-class DivergenceWatch:
-    """Collects losses and gradient norms without waiting for the device; :meth:`verdict` waits once
-    and judges them all.
+def build_trainer(job: Job) -> Trainer:
+    """The trainer of ``job``; restored from its last checkpoint if it is to be resumed and there
+    is one.
 
-    NaN and inf survive summation, so a sum over the steps since the last verdict is enough.
+    Raises ``UsageError`` for names that are not registered, and a budget that cannot be read;
+    ``FailedError`` for data or checkpoints that cannot be read.
     """
-
-    def __init__(self) -> None:
-        self._loss: Tensor | None = None
-        self._norm: Tensor | None = None
-        self._count = 0
-        self.recent: float | None = None
-        """Mean training objective of recent steps."""
-
-    def see(self, loss: Tensor, norm: Tensor) -> None:
-        """Take note of one step."""
-        self._loss = loss if self._loss is None else self._loss + loss
-        self._norm = norm if self._norm is None else self._norm + norm
-        self._count += 1
-
-    def verdict(self, step: int) -> str | None:
-        """Why the steps since the last verdict, which end at ``step``, mean divergence; None if
-        they do not."""
-        if self._loss is None or self._norm is None:
-            return None
-        loss, norm = torch.stack((self._loss.double(), self._norm.double())).tolist()
-        count = self._count
-        self.forget()
-        where = f"at step {step}" if count == 1 else f"in steps {step - count + 1} to {step}"
-        if not math.isfinite(loss):
-            return f"the loss is {loss} {where}"
-        if not math.isfinite(norm):
-            return f"the gradient norm is {norm} {where}"
-        self.recent = (
-            loss / count
-            if self.recent is None
-            else self.recent + 0.1 * (loss / count - self.recent)
+    declared = resolve_arm(job)
+    clock = clock_of(torch.device(job.device))
+    with clock.running():
+        data = with_fraction(declared.dataset().load(), job.fraction)
+        arm = build_arm(declared, job, data, clock)
+        trainer = Trainer(
+            arm,
+            Budget.parse(job.extends or job.budget),
+            # A trial of a tuning is judged at its end alone.
+            evaluations=1 if job.split == "validation" else declared.pair_preset.evaluations,
+            seed=job.seed,
+            clock=clock,
+            job=msgspec.to_builtins(job),
+            identity=_identity(job, arm),
+            folder=Path(job.state_dir),
+            snapshots=job.request.snapshots,
         )
-        return None
+        if job.request.resume:
+            trainer.restore()
+        else:
+            trainer.clear()
+        budget = Budget.parse(job.budget)
+        if budget != trainer.budget:
+            trainer.extend(budget)
+    return trainer
 
-    def forget(self) -> None:
-        """Drop what was seen since the last verdict."""
-        self._loss = self._norm = None
-        self._count = 0
 
-
-def divergence_of(measurement: Measurement, step: int) -> str | None:
-    """Why an evaluation after ``step`` steps means divergence; None if it does not."""
-    for name in ("objective", "total", "twirled", "equivariance"):
-        value = getattr(measurement, name)
-        if value is not None and not math.isfinite(value):
-            return f"the evaluation's {name} is {value} after {step} steps"
-    return None
+def _identity(job: Job, arm: Arm) -> dict[str, Any]:
+    """What must agree for a checkpoint to go on in this run."""
+    declared = arm.declared
+    recipe = msgspec.json.encode(asdict(declared.recipe))
+    return {
+        "pair": job.pair,
+        "arm": job.arm,
+        "preset": job.request.preset,
+        "variant": dict(declared.variant),
+        "kernels": job.kernels,
+        "recipe": hashlib.sha256(recipe).hexdigest(),
+        "config": msgspec.json.encode(declared.config, order="deterministic").decode(),
+        "dataset": arm.card.sha256,
+        "fraction": job.fraction,
+        "labels": job.labels,
+        "split": job.split,
+        "device": arm.device.type,
+        "threads": job.threads,
+    }

@@ -1,8 +1,9 @@
 """How the weights move: the optimisers that a recipe may name, the learning rate of a step, the
-moving average of the weights; and all tensors that a run is, copied and put back."""
+moving average of the weights, all tensors that a run is, and whether it diverges."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from equivbench.measure.measurement import Measurement
 from equivbench.specs import Optimizer, Recipe
 
 _OPTIMIZERS: Mapping[Optimizer, tuple[Callable[..., torch.optim.Optimizer], Mapping[str, Any]]] = {
@@ -145,3 +147,58 @@ def put_back(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> Non
     with torch.no_grad():
         for name, tensor in tensors.items():
             tensor.copy_(values[name])
+
+
+class DivergenceWatch:
+    """Collects losses and gradient norms without waiting for the device; :meth:`verdict` waits once
+    and judges them all.
+
+    NaN and inf survive summation, so a sum over the steps since the last verdict is enough.
+    """
+
+    def __init__(self) -> None:
+        self._loss: Tensor | None = None
+        self._norm: Tensor | None = None
+        self._count = 0
+        self.recent: float | None = None
+        """Mean training objective of recent steps."""
+
+    def see(self, loss: Tensor, norm: Tensor) -> None:
+        """Take note of one step."""
+        self._loss = loss if self._loss is None else self._loss + loss
+        self._norm = norm if self._norm is None else self._norm + norm
+        self._count += 1
+
+    def verdict(self, step: int) -> str | None:
+        """Why the steps since the last verdict, which end at ``step``, mean divergence; None if
+        they do not."""
+        if self._loss is None or self._norm is None:
+            return None
+        loss, norm = torch.stack((self._loss.double(), self._norm.double())).tolist()
+        count = self._count
+        self.forget()
+        where = f"at step {step}" if count == 1 else f"in steps {step - count + 1} to {step}"
+        if not math.isfinite(loss):
+            return f"the loss is {loss} {where}"
+        if not math.isfinite(norm):
+            return f"the gradient norm is {norm} {where}"
+        self.recent = (
+            loss / count
+            if self.recent is None
+            else self.recent + 0.1 * (loss / count - self.recent)
+        )
+        return None
+
+    def forget(self) -> None:
+        """Drop what was seen since the last verdict."""
+        self._loss = self._norm = None
+        self._count = 0
+
+
+def divergence_of(measurement: Measurement, step: int) -> str | None:
+    """Why an evaluation after ``step`` steps means divergence; None if it does not."""
+    for name in ("objective", "total", "twirled", "equivariance"):
+        value = getattr(measurement, name)
+        if value is not None and not math.isfinite(value):
+            return f"the evaluation's {name} is {value} after {step} steps"
+    return None

@@ -38,9 +38,9 @@ from equivbench.symmetry.wrappers import wrap
 from equivbench.training.arm import Arm
 from equivbench.training.checkpoint import Facts
 from equivbench.training.clock import Clock
-from equivbench.training.compilation import Compilation
 from equivbench.training.job import Job
-from equivbench.training.loop import Trainer, divergence_of
+from equivbench.training.loop import Trainer
+from equivbench.training.optim import divergence_of
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ def make_record(
         arm=job.arm,
         matching=_matching(job, arm, reasons),
         model=_model(job, arm, facts, reasons, ended),
-        recipe=_recipe(arm, trainer.compilation, reasons),
+        recipe=_recipe(arm, trainer.compiled, reasons),
         variant={**arm.declared.variant, **job.labels},
         seed=job.seed,
         budget=_budget(trainer),
@@ -281,10 +281,10 @@ def _model(job: Job, arm: Arm, facts: Facts, reasons: Reasons, ended: str) -> Mo
     )
 
 
-def _recipe(arm: Arm, compilation: Compilation, reasons: Reasons) -> RecipeRecord:
+def _recipe(arm: Arm, compiled: str | NotMeasured, reasons: Reasons) -> RecipeRecord:
     """The fields of the recipe by their names; ``compile`` says how."""
     fields = {name: getattr(arm.recipe, name) for name in RecipeRecord.__struct_fields__}
-    fields["compile"] = reasons.or_null("recipe.compile", compilation.backend)
+    fields["compile"] = reasons.or_null("recipe.compile", compiled)
     not_tuned = "the recipe was not tuned by equivbench tune"
     reasons.or_null("recipe.tuned_at", arm.recipe.tuned_at, not_tuned)
     reasons.or_null("recipe.tuning_log_sha256", arm.recipe.tuning_log_sha256, not_tuned)

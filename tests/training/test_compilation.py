@@ -85,7 +85,7 @@ def test_dropout_is_checked_in_evaluation_mode() -> None:
     trainer = toy_trainer("4steps", model=ToyNet(dropout=0.5), compile=True)
     trainer.train_slice(1e9)
     assert trainer.finished
-    assert trainer.compilation.backend == compilation.BACKEND
+    assert trainer.compiled == compilation.BACKEND
 
 
 class WronglyCompiled(RaggedNet):

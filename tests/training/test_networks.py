@@ -17,8 +17,8 @@ from equivbench.environment import cxx_compiler
 from equivbench.registry import PAIRS
 from equivbench.request import RunRequest
 from equivbench.training import compilation
-from equivbench.training.assembly import build_trainer
 from equivbench.training.job import Job
+from equivbench.training.loop import build_trainer
 
 ARMS = [
     (name, arm.name)
@@ -97,7 +97,7 @@ def test_a_compiled_network_passes_the_gradient_check_and_never_compiles_while_t
     )
     trainer.prepare()
     graphs = graphs_compiled()
-    assert trainer.compilation.backend == compilation.BACKEND
+    assert trainer.compiled == compilation.BACKEND
     trainer.train_slice(1e9)
     assert trainer.finished
     assert trainer.diverged is None

@@ -36,7 +36,7 @@ from equivbench.studies.gradients.statistics import (
 )
 from equivbench.studies.record import Estimate, Weights
 from equivbench.studies.run import trained_run
-from equivbench.training.assembly import load_model
+from equivbench.training.arm import load_model
 from equivbench.training.checkpoint import read_checkpoint
 
 MOST_SAMPLES = 128

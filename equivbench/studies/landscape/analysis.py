@@ -27,7 +27,7 @@ from equivbench.studies.landscape.record import Curvature, Landscape, LandscapeR
 from equivbench.studies.record import Estimate
 from equivbench.studies.run import trained_run
 from equivbench.tasks.base import Split, Task
-from equivbench.training.assembly import load_model
+from equivbench.training.arm import load_model
 from equivbench.training.checkpoint import SNAPSHOTS
 
 ROUNDING: Mapping[str, float] = {"float32": 1e-9, "float64": 1e-20}
