@@ -16,7 +16,7 @@ from equivbench.registry import PAIRS
 
 if TYPE_CHECKING:
     # Not at run time: asv takes every class with a time_... method for a benchmark, and Trainer has
-    # time_steps.
+    # time_block.
     from equivbench.training.loop import Trainer
 
 FIRST = {entry.value.task: name for name, entry in reversed(PAIRS.entries().items())}
@@ -31,7 +31,7 @@ def trainer(name: str) -> Trainer:
     torch.set_num_threads(1)
     pair, _, arm = name.rpartition("/")
     made = dev_trainer(pair, arm)
-    made.time_steps(0.1)
+    made.time_block(0.1)
     return made
 
 

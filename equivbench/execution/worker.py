@@ -36,7 +36,7 @@ from equivbench.request import Budget
 from equivbench.training.job import Job
 
 if TYPE_CHECKING:
-    from equivbench.training.loop import Trainer
+    from equivbench.training.loop import StepTimes, Trainer
 
 
 class Server:
@@ -55,7 +55,7 @@ class Server:
         self._job = begin.job
         self._trainer: Trainer | None = None
         self._notes_sent = 0
-        self._step_seconds: list[float] = []
+        self._timed: list[StepTimes] = []
         open_state(self._job)
         # What registers the pair in the orchestrator's process would be unknown here.
         for module in begin.modules:
@@ -94,10 +94,10 @@ class Server:
                 self.trainer.train_slice(seconds, report=self.say)
                 return TurnOver(self.trainer.progress())
             case Time(seconds):
-                self._step_seconds += self.trainer.time_steps(seconds)
+                self._timed.append(self.trainer.time_block(seconds))
                 return TurnOver(self.trainer.progress())
             case Conclude(others, interrupted):
-                checkpoint, times = self.trainer.save(), self._step_seconds
+                checkpoint, times = self.trainer.save(), self._timed
                 record = make_record(
                     self._job, self.trainer, times, others, interrupted=interrupted
                 )

@@ -165,7 +165,7 @@ def dev_trainer(pair: str, arm: str) -> Trainer:
 def _training_step(pair: str, arm: str) -> Callable[[], Round]:
     def build() -> Round:
         trainer = dev_trainer(pair, arm)
-        return lambda seconds: least_of_each(trainer.time_steps, seconds)
+        return lambda seconds: least_of_each(lambda s: trainer.time_block(s).readings, seconds)
 
     return build
 

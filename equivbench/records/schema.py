@@ -134,6 +134,28 @@ class ClockRecord(_Part):
     other: float
     wall: float
     """Total time for which the run used the machine: the sum of all parts."""
+    stalled: float = 0.0
+    """Time in which the process had work and did not run: it was stopped, or others held its cores.
+    It counts in no other part, so not in the budget."""
+
+
+class MachineShare(_Part):
+    """What share of its machine the run got."""
+
+    cpu_share: float
+    """CPU seconds of the process, divided by wall seconds times threads."""
+    switches: float
+    """Involuntary context switches a second."""
+    load: Number
+    """Highest load average (runnable threads over one minute) seen during the run."""
+    steal: Number
+    """Part of the machine's CPU time that a hypervisor gave to others."""
+    throttled_seconds: float
+    """Time for which a container's quota held its processes back."""
+    p90_over_p10: Number
+    """Spread of the seconds that a training step took: 90th percentile divided by the 10th."""
+    stalled_seconds: float
+    """``clock.stalled``."""
 
 
 class StepSeconds(_Part):
@@ -152,6 +174,9 @@ class Throughput(_Part):
     step_seconds: StepSeconds | None
     alternated_with: str | None = None
     """The arms whose timed steps alternated with the steps of this arm."""
+    blocks: list[float] = []
+    """Seconds a step of each timed block, in order. Block i of this arm was timed beside block i of
+    the other arms of the contest."""
 
 
 class Inference(_Part):
@@ -311,6 +336,7 @@ class RunRecord(_Part):
     git: Git
     reasons: dict[str, str]
     """Why values are null, by their path in the record, for example ``final.floor``."""
+    machine_share: MachineShare | None = None
     baselines: dict[str, float] = {}
     """Board metric on the same test set of predictors that need no training: ``zero``, and
     ``linear``, the best linear or isotropic Gaussian predictor, fitted on the training split."""

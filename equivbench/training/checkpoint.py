@@ -64,6 +64,8 @@ class Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     restarts: int = 0
     lost_seconds: float = 0.0
     joules: float | None = None
+    machine: dict[str, float] = {}
+    """Sums of :class:`equivbench.training.machine_share.MachineMeter`."""
 
     @property
     def finished(self) -> bool:

@@ -13,8 +13,14 @@ import torch
 from equivbench.environment import nvml_reader
 from equivbench.records.schema import NotMeasured
 
-ClockPart = Literal["train", "compile", "data", "evaluate", "checkpoint", "timing", "other"]
+ClockPart = Literal[
+    "train", "compile", "data", "evaluate", "checkpoint", "timing", "stalled", "other"
+]
 PARTS: tuple[ClockPart, ...] = get_args(ClockPart)
+
+
+_WORTH_ASKING = 1e-3
+"""Seconds of a reading from which on it is asked how much of them the process was stalled."""
 
 
 class Clock:
@@ -22,32 +28,51 @@ class Clock:
     one was opened.
 
     ``wall`` is the sum of the parts by construction. A part opened inside another takes its time
-    from the outer one. ``now`` returns seconds and never runs backwards (tests pass a fake one);
-    ``synchronize`` waits for the device, so that work queued in a part is charged to that part. A
-    new clock is paused.
+    from the outer one. A new clock is paused.
+
+    Parameters
+    ----------
+    now
+        Returns seconds and never runs backwards (tests pass a fake one).
+    synchronize
+        Waits for the device. Work that was queued in a part is charged to that part, whenever
+        somebody waits for it.
+    stalled
+        Returns the seconds, since it was last asked, in which the process had work and did not run.
+        They go to the part ``stalled`` and never to the one that was open.
     """
 
     def __init__(
         self,
         now: Callable[[], float] = time.perf_counter,
         synchronize: Callable[[], None] | None = None,
+        stalled: Callable[[], float] | None = None,
     ) -> None:
         self._now = now
         self._synchronize = synchronize
+        self._stalled = stalled
+        self._owed = 0.0
+        """Stalled seconds that were reported later than the time they belong to."""
         self._seconds: dict[ClockPart, float] = dict.fromkeys(PARTS, 0.0)
         self._current: ClockPart = "other"
+        self._queued: ClockPart | None = None
+        """The part that last queued work which nobody has waited for."""
         self._mark: float | None = None
 
     def resume(self) -> None:
         """Start counting, in part ``other``; raises ``RuntimeError`` if the clock is running."""
         if self._mark is not None:
             raise RuntimeError("the clock is running already")
+        if self._stalled is not None:
+            self._stalled()  # what happened while the other arm had the machine
+        self._owed = 0.0
         self._current = "other"
         self._mark = self._now()
 
     def pause(self) -> None:
-        """Stop counting: what follows (the other arm's slice) is outside ``wall``."""
-        self._settle(synchronize=True)
+        """Wait for the device and stop counting: what follows (the other arm's slice) is outside
+        ``wall``."""
+        self.synchronize()
         self._mark = None
 
     @property
@@ -66,25 +91,38 @@ class Clock:
 
     @contextmanager
     def part(self, name: ClockPart, *, synchronize: bool = True) -> Iterator[None]:
-        """Charge the block to ``name``.
+        """Charge the block, and the device's work that it queues, to ``name``.
 
-        ``synchronize=False`` does not wait for the device at the block's ends: the work it queued
-        is charged to the part in which somebody next waits. The training loop does so between its
-        readings of the clock.
+        ``synchronize=False`` does not wait for the device at the block's ends; the wait is charged
+        to ``name`` when it comes. The training loop does so between its readings of the clock.
         """
-        self._settle(synchronize)
+        self.synchronize() if synchronize else self._settle()
         outer, self._current = self._current, name
         try:
             yield
         finally:
-            self._settle(synchronize)
+            if synchronize:
+                self.synchronize()
+            else:
+                self._settle()
+                self._queued = name
             self._current = outer
 
     @property
     def spent(self) -> float:
         """Seconds charged to a budget: train + data."""
-        self._settle(synchronize=False)
+        self._settle()
         return self._seconds["train"] + self._seconds["data"]
+
+    @property
+    def trained_wall(self) -> float:
+        """Seconds charged to a budget, with those in which the process was stalled."""
+        return self.spent + self._seconds["stalled"]
+
+    @property
+    def is_asynchronous(self) -> bool:
+        """Whether the device runs on its own, so that somebody must wait for it."""
+        return self._synchronize is not None
 
     @property
     def wall(self) -> float:
@@ -93,7 +131,7 @@ class Clock:
 
     def seconds(self) -> dict[ClockPart, float]:
         """Seconds by part so far."""
-        self._settle(synchronize=False)
+        self._settle()
         return dict(self._seconds)
 
     def set(self, seconds: Mapping[str, float]) -> None:
@@ -101,34 +139,50 @@ class Clock:
         unknown = set(seconds) - set(PARTS)
         if unknown:
             raise ValueError(f"unknown clock parts {sorted(unknown)}")
-        self._settle(synchronize=False)
+        self._settle()
         self._seconds = {name: float(seconds.get(name, 0.0)) for name in PARTS}
 
+    def charge(self, name: ClockPart, seconds: float) -> None:
+        """Add ``seconds`` that passed earlier and belong to this run: a compilation whose result
+        was kept."""
+        self._settle()
+        self._seconds[name] += seconds
+
     def synchronize(self) -> None:
-        """Wait for the device, charging the wait to the current part."""
-        self._settle(synchronize=True)
+        """Wait for the device; the wait is charged to the part that queued the work."""
+        self._settle()
+        if self._mark is None or self._synchronize is None:
+            return
+        self._synchronize()
+        self._settle(self._queued)
+        self._queued = None
 
     def scratch(self) -> Clock:
         """A clock of the same time and device that starts from nothing, for measurements off the
-        record."""
-        return Clock(self._now, self._synchronize)
+        record; it keeps stalled seconds out as well."""
+        return Clock(self._now, self._synchronize, self._stalled)
 
-    def _settle(self, synchronize: bool) -> None:
-        """Charge the time since the last reading to the current part."""
+    def _settle(self, part: ClockPart | None = None) -> None:
+        """Charge the time since the last reading to ``part``, by default the current one."""
         if self._mark is None:
             return
-        if synchronize and self._synchronize is not None:
-            self._synchronize()
         now = self._now()
-        self._seconds[self._current] += max(0.0, now - self._mark)
+        elapsed = max(0.0, now - self._mark)
         self._mark = max(self._mark, now)
+        if self._stalled is not None and elapsed >= _WORTH_ASKING:
+            self._owed += self._stalled()
+        stalled = min(self._owed, elapsed)
+        self._owed -= stalled
+        self._seconds["stalled"] += stalled
+        self._seconds[part or self._current] += elapsed - stalled
 
 
-def clock_of(device: torch.device) -> Clock:
-    """A new clock that waits for the work queued on ``device`` before it is read."""
+def clock_of(device: torch.device, stalled: Callable[[], float] | None = None) -> Clock:
+    """A new clock that waits for the work queued on ``device`` before it is read, and keeps
+    ``stalled`` seconds out."""
     if device.type != "cuda":
-        return Clock()
-    return Clock(synchronize=lambda: torch.cuda.synchronize(device))
+        return Clock(stalled=stalled)
+    return Clock(synchronize=lambda: torch.cuda.synchronize(device), stalled=stalled)
 
 
 class EnergyMeter:

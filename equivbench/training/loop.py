@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import torch
@@ -30,6 +30,7 @@ from equivbench.training.checkpoint import Facts, Keeper
 from equivbench.training.clock import Clock, ClockPart, clock_of, energy_meter
 from equivbench.training.data import Batches, seed_global
 from equivbench.training.job import Job, Progress, evaluation_points, extension_points
+from equivbench.training.machine_share import MachineMeter, Stalls
 from equivbench.training.optim import (
     Average,
     DivergenceWatch,
@@ -44,9 +45,20 @@ from equivbench.training.optim import (
 
 Report = Callable[[Progress], None]
 
-_CUDA_READING = 10
-"""Steps between two readings of the clock on CUDA, where each one waits for the device."""
+_READING_SECONDS = 0.2
+"""About how long an asynchronous device is left alone between two readings of the clock, each of
+which waits for it. The budget is overshot by at most one such interval and one step."""
+_MOST_STEPS = 1000
 _REPORT_SECONDS = 0.5
+
+
+class StepTimes(NamedTuple):
+    """One block of steps timed in alternation with the other arms."""
+
+    seconds: float
+    """Seconds a step (data + train) over the whole block."""
+    readings: list[float]
+    """Seconds a step between two readings of the clock: on a CPU of each single step."""
 
 
 class Trainer:
@@ -66,6 +78,7 @@ class Trainer:
         evaluations: int,
         seed: int,
         clock: Clock,
+        threads: int = 1,
         job: Mapping[str, Any],
         identity: Mapping[str, Any],
         folder: Path | None = None,
@@ -96,7 +109,10 @@ class Trainer:
         self.keeper = Keeper(folder, identity) if folder is not None else None
         self._snapshots = snapshots
         self._watch = DivergenceWatch()
-        self._reading = 1 if arm.device.type == "cpu" else _CUDA_READING
+        self.machine = MachineMeter(threads)
+        self._reading = 1
+        """Steps from one reading of the clock to the next; 1 where the device does not run on its
+        own."""
         self._prepared = self._stopping = False
         self._reported = 0.0
 
@@ -107,12 +123,17 @@ class Trainer:
         with self.running():
             self.prepare()
             end = self.clock.spent + seconds
+            read_at, read = self.clock.trained_wall, self.facts.step
             while not self.finished and not self._stopping and self.clock.spent < end:
                 self.step(self.clock)
                 # Reading the clock waits for the device, so it is not read after every step there.
-                if self.facts.step % self._reading and not self._evaluation_due():
+                if self.facts.step - read < self._reading and not self._evaluation_due():
                     continue
                 self.clock.synchronize()
+                each = (self.clock.trained_wall - read_at) / (self.facts.step - read)
+                self.machine.saw_step(each)
+                self._adapt(each)
+                read_at, read = self.clock.trained_wall, self.facts.step
                 self.facts.diverged = self._watch.verdict(self.facts.step)
                 if self.keeper is not None:
                     self.keeper.beat(self.facts, self.clock)
@@ -150,6 +171,15 @@ class Trainer:
         facts.step += 1
         facts.samples += recipe.batch_size
 
+    def _adapt(self, step_seconds: float) -> None:
+        """Choose when the clock is read next, from the seconds that a step took last."""
+        if not self.clock.is_asynchronous or step_seconds <= 0:
+            return
+        seconds = _READING_SECONDS
+        if self.budget.kind == "seconds" and self.facts.points:
+            seconds = min(seconds, self.facts.points[0] - self.spent)
+        self._reading = max(1, min(_MOST_STEPS, round(seconds / step_seconds)))
+
     def evaluate(self, floor: bool) -> Measurement:
         """Measure the arm with the weights it holds now, in clock part ``evaluate``."""
         with self.clock.part("evaluate"):
@@ -172,21 +202,25 @@ class Trainer:
             facts.verified = self.arm.verify(measurement)
 
     def prepare(self) -> None:
-        """Compile the model and check its gradients (clock parts ``compile`` and ``other``), once;
-        raises ``FailedError`` on a mismatch."""
+        """Compile whatever the arm compiles, once: the model by torch, with its gradients checked
+        (part ``other``), and by a step that is undone what compiles itself at its first call (our
+        kernels, a library's). Raises ``FailedError`` where the gradients disagree."""
         with self.running():
-            if self.arm.recipe.compile and not self._prepared:
+            if not self._prepared:
                 self._prepared = True
-                self._compile()
+                # After a resume compilation is not part of what the arm costs: it was charged in
+                # full before the crash.
+                part: ClockPart = "other" if self.facts.clock.get("compile", 0.0) else "compile"
+                if self.arm.recipe.compile:
+                    self._compile(part)
+                with self.clock.part(part), self.undone():
+                    self.step(self.clock.scratch())
             if self.keeper is not None:
                 self.keeper.beat(self.facts, self.clock)
 
-    def _compile(self) -> None:
+    def _compile(self, part: ClockPart) -> None:
         from equivbench.training.compilation import compile_arm  # arms that run eagerly need none
 
-        # After a resume compilation is not part of what the arm costs: it was charged in full
-        # before the crash.
-        part: ClockPart = "other" if self.facts.clock.get("compile", 0.0) else "compile"
         folder = None if self.keeper is None else self.keeper.folder
         self.compiled = compile_arm(self.arm, self.batches, folder, self.clock, part)
         if isinstance(self.compiled, NotMeasured):
@@ -244,11 +278,11 @@ class Trainer:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """The clock and the energy meter run inside the block (blocks may nest)."""
+        """The clock and the meters run inside the block (blocks may nest)."""
         if self.clock.is_running:
             yield
             return
-        with self.clock.running(), self.energy.metered():
+        with self.machine.metered(), self.clock.running(), self.energy.metered():
             yield
 
     # --- off the budget
@@ -265,20 +299,22 @@ class Trainer:
         self.facts.budget = budget.text
         self.budget = budget
 
-    def time_steps(self, seconds: float) -> list[float]:
-        """Seconds (data + train) of each of at least one real step, in about ``seconds``, in clock
-        part ``timing``; the steps are undone."""
-        times: list[float] = []
-        clock = self.clock.scratch()
+    def time_block(self, seconds: float) -> StepTimes:
+        """Time one block of at least one real step, about ``seconds`` long, in clock part
+        ``timing``; the steps are undone. The clock is read as often as while training."""
+        readings: list[float] = []
+        steps, clock = 0, self.clock.scratch()
         with self.running():
             self.prepare()
             with self.clock.part("timing"), self.undone(), clock.running():
-                while not times or sum(times) < seconds:
+                while not readings or clock.spent < seconds:
                     before = clock.spent
-                    self.step(clock)
+                    for _ in range(self._reading):
+                        self.step(clock)
                     clock.synchronize()
-                    times.append(clock.spent - before)
-        return times
+                    readings.append((clock.spent - before) / self._reading)
+                    steps += self._reading
+                return StepTimes(clock.spent / steps, readings)
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[None]:
@@ -305,6 +341,7 @@ class Trainer:
         with self.running():
             joules = self.energy.joules
             self.facts.joules = None if isinstance(joules, NotMeasured) else joules
+            self.facts.machine = self.machine.facts
             return self.keeper.save(self.tensors(), self.facts, self.clock, self.spent)
 
     def restore(self) -> bool:
@@ -318,6 +355,7 @@ class Trainer:
                 return False
             self.facts = facts
             self.energy.restore(facts.joules)
+            self.machine.restore(facts.machine)
             self.budget = Budget.parse(facts.budget)
             self.keeper.saved(self.spent, self.clock)
             self.keeper.beat(facts, self.clock)
@@ -346,7 +384,7 @@ def build_trainer(job: Job) -> Trainer:
     ``FailedError`` for data or checkpoints that cannot be read.
     """
     declared = resolve_arm(job)
-    clock = clock_of(torch.device(job.device))
+    clock = clock_of(torch.device(job.device), Stalls().taken)
     with clock.running():
         data = with_fraction(declared.dataset().load(), job.fraction)
         arm = build_arm(declared, job, data, clock)
@@ -356,6 +394,7 @@ def build_trainer(job: Job) -> Trainer:
             # A trial of a tuning is judged at its end alone.
             evaluations=1 if job.split == "validation" else declared.pair_preset.evaluations,
             seed=job.seed,
+            threads=job.threads,
             clock=clock,
             job=msgspec.to_builtins(job),
             identity=_identity(job, arm),

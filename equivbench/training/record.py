@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -39,7 +39,7 @@ from equivbench.training.arm import Arm
 from equivbench.training.checkpoint import Facts
 from equivbench.training.clock import Clock
 from equivbench.training.job import Job
-from equivbench.training.loop import Trainer
+from equivbench.training.loop import StepTimes, Trainer
 from equivbench.training.optim import divergence_of
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Reasons(dict[str, str]):
 def make_record(
     job: Job,
     trainer: Trainer,
-    step_seconds: list[float],
+    timed: Sequence[StepTimes],
     alternated_with: str | None,
     *,
     interrupted: bool = False,
@@ -80,8 +80,8 @@ def make_record(
 
     A completed run is measured once more here, off its budget: its raw weights, forward passes
     (for about ``inference_seconds``), FLOPs and untrained predictors. Any other reports what is
-    known; ``failed`` says why, ``interrupted`` that the user stopped it. ``step_seconds`` are those
-    of single steps from the timing in alternation with the arms of ``alternated_with``.
+    known; ``failed`` says why, ``interrupted`` that the user stopped it. The blocks ``timed`` were
+    alternated with those of the arms ``alternated_with``.
     """
     arm, facts = trainer.arm, trainer.facts
     status, reason = _status(trainer, interrupted, failed)
@@ -92,7 +92,7 @@ def make_record(
     end = _End(unmeasured, unmeasured, unmeasured, {})
     if status == "completed":
         end = _measure_end(trainer, inference_seconds)
-    timing = throughput(step_seconds, arm.recipe.batch_size, alternated_with)
+    timing = throughput(timed, arm.recipe.batch_size, alternated_with)
     untimed = "the run ended before its steps were timed"
     reasons.or_null("throughput.samples_per_second", timing.samples_per_second, untimed)
     seconds = trainer.clock.seconds()
@@ -132,6 +132,7 @@ def make_record(
         final_raw=reasons.or_null("final_raw", end.raw),
         environment=environment(job.device, job.threads),
         git=git_state(),
+        machine_share=reasons.or_null("machine_share", trainer.machine.share(seconds["stalled"])),
         reasons=reasons,
         baselines=end.baselines,
     )
@@ -140,17 +141,20 @@ def make_record(
 
 
 def throughput(
-    step_seconds: list[float], batch_size: int, alternated_with: str | None
+    timed: Sequence[StepTimes], batch_size: int, alternated_with: str | None
 ) -> Throughput:
-    """Throughput and its spread from the seconds of single steps, timed in alternation with
+    """Throughput and its spread from blocks of steps, timed in alternation with
     ``alternated_with``."""
-    if not step_seconds:
+    if not timed:
         return Throughput(samples_per_second=None, step_seconds=None, alternated_with=None)
-    p10, p50, p90 = np.quantile(step_seconds, (0.1, 0.5, 0.9)).tolist()
+    blocks = [block.seconds for block in timed]
+    readings = [seconds for block in timed for seconds in block.readings]
+    p10, p50, p90 = np.quantile(readings, (0.1, 0.5, 0.9)).tolist()
     return Throughput(
-        samples_per_second=batch_size * len(step_seconds) / sum(sorted(step_seconds)),
+        samples_per_second=batch_size / statistics.fmean(blocks),
         step_seconds=StepSeconds(p10=p10, p50=p50, p90=p90),
         alternated_with=alternated_with,
+        blocks=blocks,
     )
 
 

@@ -51,7 +51,7 @@ def test_every_graph_is_compiled_before_training_starts(tmp_path: Path) -> None:
     assert graphs >= 2
     assert any((tmp_path / "compiler").rglob("*"))
     trainer.train_slice(1e9)
-    trainer.time_steps(0.0)
+    trainer.time_block(0.0)
     record = record_at_end(trainer)
     assert trainer.finished
     assert graphs_compiled() == graphs

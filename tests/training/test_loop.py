@@ -28,7 +28,7 @@ from equivbench.errors import UsageError
 from equivbench.request import Budget
 from equivbench.training.clock import Clock
 from equivbench.training.job import Progress
-from equivbench.training.loop import Trainer
+from equivbench.training.loop import StepTimes, Trainer
 
 DATA, TRAIN, EVALUATE = 1 / 64, 3 / 64, 5.0  # dyadic, so that sums are exact
 STEP = DATA + TRAIN
@@ -66,6 +66,7 @@ def test_seconds_are_train_plus_data_and_nothing_else() -> None:
         "data": trainer.facts.step * DATA,
         "train": trainer.facts.step * TRAIN,
         "evaluate": 5 * EVALUATE,
+        "compile": STEP,  # the first step, undone, in which libraries compile
     }
     assert trainer.clock.wall == time() - started - waited
     assert len(trainer.trace) == 5
@@ -124,7 +125,8 @@ def test_arms_with_other_batch_sizes_see_the_same_samples_in_the_same_order() ->
         finish(trainer)
         split = trainer.arm.split
         assert isinstance(split, ToySplit)
-        orders.append([sample for batch in split.collated for sample in batch])
+        # The first batch is that of the step that is undone.
+        orders.append([sample for batch in split.collated[1:] for sample in batch])
     assert orders[0] == orders[1]
     assert sorted(orders[0]) == sorted(2 * list(range(20)))
 
@@ -168,12 +170,13 @@ def test_training_learns() -> None:
 
 
 class ExplodingTask(ToyTask):
-    """The toy task whose objective is multiplied by ``factor`` from objective call ``call`` on."""
+    """The toy task whose objective is multiplied by ``factor`` from step ``call`` on; one call comes
+    before the steps, in ``prepare``."""
 
     name = "exploding-toy"
 
     def __init__(self, call: int, factor: float) -> None:
-        self.calls, self.call, self.factor = 0, call, factor
+        self.calls, self.call, self.factor = -1, call, factor
 
     def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> torch.Tensor:
         self.calls += 1
@@ -220,8 +223,8 @@ def test_timing_steps_is_off_the_budget_and_leaves_no_trace() -> None:
     trainer.train_slice(10 * STEP)
     before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
     progress, spent = trainer.progress(), trainer.clock.spent
-    times = trainer.time_steps(1.0)
-    assert times == [STEP] * 16
+    block = trainer.time_block(1.0)
+    assert block == StepTimes(STEP, [STEP] * 16)
     assert trainer.clock.spent == spent
     assert trainer.clock.seconds()["timing"] == 16 * STEP
     assert trainer.progress() == progress
@@ -236,7 +239,7 @@ def test_timing_steps_is_off_the_budget_and_leaves_no_trace() -> None:
 
 def test_timing_before_the_first_step_works_too() -> None:
     _, trainer = on_fake_time("40steps")
-    assert trainer.time_steps(0.0) == [STEP]
+    assert trainer.time_block(0.0) == StepTimes(STEP, [STEP])
     assert trainer.facts.step == 0
 
 

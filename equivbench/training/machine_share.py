@@ -1,0 +1,181 @@
+"""What share of its machine a run got: the time in which its process did not run at all, the CPU
+seconds and the load while it trained."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from equivbench.records.schema import MachineShare, NotMeasured
+
+_TICK = 0.1
+"""Seconds between two signs of life of the process."""
+_LATE = 0.4
+"""A sign of life this much late means that the whole process was stopped. A busy machine lets a
+thread that slept wait for some 0.05 s."""
+_REFRESH = 1.0
+"""Seconds after which the threads of the process are looked up again."""
+_KEPT_STEPS = 20_000
+
+COUNTERS = ("wall", "cpu", "switches", "steal", "jiffies", "throttled")
+
+
+class Stalls:
+    """Seconds in which the process had work and did not run.
+
+    Two kinds: the process was stopped (SIGSTOP, a frozen container), seen by a thread that wakes
+    every 0.1 s; or its threads waited for a core that others held (Linux tells the seconds that
+    each thread waited; the thread that waited longest counts). A suspended machine adds nothing,
+    for the clock of the run stands still as well.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._stopped = 0.0
+        self._waited = 0.0
+        self._delays: dict[int, int] = {}
+        self._files: dict[int, int] = {}
+        self._looked = -_REFRESH
+        self._seen = time.perf_counter()
+        threading.Thread(target=self._tick, name="equivbench-stalls", daemon=True).start()
+        self.taken()
+
+    def taken(self) -> float:
+        """Seconds stalled since the last call."""
+        now = time.perf_counter()
+        self._look(now)
+        self._wait()
+        with self._lock:
+            stalled, self._stopped = self._stopped + self._waited, 0.0
+        self._waited = 0.0
+        return stalled
+
+    def _tick(self) -> None:
+        while True:
+            time.sleep(_TICK)
+            self._look(time.perf_counter())
+
+    def _look(self, now: float) -> None:
+        """Sign of life: what is missing since the last one was a stop."""
+        with self._lock:
+            gap = now - self._seen
+            if gap > _TICK + _LATE:
+                self._stopped += gap - _TICK
+            self._seen = max(self._seen, now)
+
+    def _wait(self) -> None:
+        """Add the seconds that the thread which waited longest for a core has waited."""
+        if not sys.platform.startswith("linux"):
+            return
+        if self._seen - self._looked >= _REFRESH:
+            self._looked = self._seen
+            self._open()
+        longest = 0
+        for thread, file in list(self._files.items()):
+            try:
+                delay = int(os.pread(file, 64, 0).split()[1])
+            except (OSError, IndexError, ValueError):  # the thread has ended
+                os.close(self._files.pop(thread))
+                continue
+            longest = max(longest, delay - self._delays.get(thread, delay))
+            self._delays[thread] = delay
+        self._waited += longest / 1e9
+
+    def _open(self) -> None:
+        for name in os.listdir("/proc/self/task"):
+            if int(name) not in self._files:
+                try:
+                    self._files[int(name)] = os.open(
+                        f"/proc/self/task/{name}/schedstat", os.O_RDONLY
+                    )
+                except OSError:  # the thread has ended, or the kernel keeps no such statistics
+                    continue
+
+
+class MachineMeter:
+    """Sums up what the system counted while the run had the machine.
+
+    ``counted`` are the sums of an earlier process of the same run, which are gone on with.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.counted = dict.fromkeys(COUNTERS, 0.0)
+        self.load = 0.0
+        """The highest load average seen, in runnable threads."""
+        self._steps: list[float] = []
+
+    @contextmanager
+    def metered(self) -> Iterator[None]:
+        """Count the block."""
+        before = _counters()
+        try:
+            yield
+        finally:
+            for name, value in _counters().items():
+                self.counted[name] += value - before[name]
+            if hasattr(os, "getloadavg"):
+                self.load = max(self.load, os.getloadavg()[0])
+
+    def saw_step(self, seconds: float) -> None:
+        """Take note of the ``seconds`` of one step, stalled ones included."""
+        self._steps.append(seconds)
+        if len(self._steps) > _KEPT_STEPS:
+            del self._steps[::2]
+
+    def restore(self, counted: Mapping[str, float]) -> None:
+        """Go on from the sums of a checkpoint."""
+        self.counted = {name: counted.get(name, 0.0) for name in COUNTERS}
+        self.load = counted.get("load", 0.0)
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What a checkpoint keeps."""
+        return {**self.counted, "load": self.load}
+
+    def share(self, stalled_seconds: float) -> MachineShare | NotMeasured:
+        """What the record says."""
+        counted = self.counted
+        if not counted["wall"]:
+            return NotMeasured("the run had no time on the machine")
+        spread = None
+        if len(self._steps) > 1:
+            p10, p90 = np.quantile(self._steps, (0.1, 0.9))
+            spread = float(p90 / p10) if p10 > 0 else None
+        return MachineShare(
+            cpu_share=counted["cpu"] / (counted["wall"] * self.threads),
+            switches=counted["switches"] / counted["wall"],
+            load=self.load if hasattr(os, "getloadavg") else None,
+            steal=counted["steal"] / counted["jiffies"] if counted["jiffies"] else None,
+            throttled_seconds=counted["throttled"],
+            p90_over_p10=spread,
+            stalled_seconds=stalled_seconds,
+        )
+
+
+def _counters() -> dict[str, float]:
+    """What the system has counted so far; 0 for what it does not count."""
+    found = dict.fromkeys(COUNTERS, 0.0)
+    found["wall"], found["cpu"] = time.perf_counter(), time.process_time()
+    try:
+        import resource  # absent on Windows
+    except ImportError:
+        return found
+    found["switches"] = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    try:
+        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+        # Guest time, the last two fields, is part of user time.
+        found["jiffies"], found["steal"] = sum(fields[:8]), fields[7]
+        lines = Path("/sys/fs/cgroup/cpu.stat").read_text().split("\n")
+        throttled = [line.split()[1] for line in lines if line.startswith("throttled_usec")]
+        found["throttled"] = sum(int(usec) for usec in throttled) / 1e6
+    except (OSError, ValueError, IndexError):
+        pass
+    return found

@@ -1,0 +1,138 @@
+"""On a device that runs on its own the budget is what the device did, to one reading of the clock:
+through the clock, the trainer, the timed blocks and turns of both arms."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pretend_device import PretendDevice
+from toy_training import Batch, FakeTime, ToyTask, toy_trainer
+
+from equivbench.training.clock import ClockPart
+from equivbench.training.loop import _READING_SECONDS, Trainer
+
+SECONDS = st.floats(0.001, 10.0)
+
+
+class QueueingTask(ToyTask):
+    """A step queues ``step`` seconds of work, and its batch ``copy`` seconds."""
+
+    name = "queueing-toy"
+
+    def __init__(self, device: PretendDevice, step: float, copy: float, launch: float) -> None:
+        self.device, self.step, self.copy, self.launch = device, step, copy, launch
+
+    def assemble(self, batch: Batch, noise: Batch, requires: Any) -> Any:
+        self.device.queue(self.copy, "data", self.launch)
+        return super().assemble(batch, noise, requires)
+
+    def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> torch.Tensor:
+        self.device.queue(self.step, "train", self.launch)
+        return super().objective(outputs, targets, inputs)
+
+
+def on_device(
+    budget: str, step: float, copy: float = 0.0, launch: float = 0.001, **options: Any
+) -> tuple[PretendDevice, Trainer]:
+    device = PretendDevice(FakeTime())
+    task = QueueingTask(device, step, copy, launch)
+
+    def evaluation() -> None:
+        device.queue(0.7, "evaluate")
+
+    return device, toy_trainer(
+        budget, task=task, clock=device.clock(), spend=evaluation, **options
+    )
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["train", "data", "evaluate", "checkpoint"]), SECONDS, SECONDS),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_a_wait_is_charged_to_the_part_that_queued_the_work(
+    blocks: list[tuple[ClockPart, float, float]],
+) -> None:
+    device = PretendDevice(FakeTime())
+    clock = device.clock()
+    with clock.running():
+        for part, host, queued in blocks:
+            with clock.part(part, synchronize=False):
+                device.time.advance(host)
+                device.queue(queued, part)
+            clock.synchronize()
+    for part in ("train", "data", "evaluate", "checkpoint"):
+        host = sum(seconds for name, seconds, _ in blocks if name == part)
+        assert clock.seconds()[part] == pytest.approx(host + device.used.get(part, 0.0))
+    assert clock.seconds()["other"] == pytest.approx(0.0)
+
+
+def test_what_is_queued_when_the_clock_pauses_or_evaluates_belongs_to_training() -> None:
+    device = PretendDevice(FakeTime())
+    clock = device.clock()
+    with clock.running():
+        with clock.part("train", synchronize=False):
+            device.queue(3.0)
+        with clock.part("evaluate"):
+            device.queue(5.0)
+        with clock.part("train", synchronize=False):
+            device.queue(2.0)
+    assert {name: s for name, s in clock.seconds().items() if s} == {"train": 5.0, "evaluate": 5.0}
+
+
+@pytest.mark.parametrize("step", [0.0004, 0.003, 0.1, 0.45])
+@pytest.mark.parametrize("launch", [0.0001, 0.001])
+def test_a_budget_in_seconds_is_device_seconds_to_one_reading(step: float, launch: float) -> None:
+    device, trainer = on_device("3s", step, launch=launch, evaluations=5)
+    # Host and device work at the same time, whichever is slower sets the pace.
+    each = max(step, 2 * launch)
+    while not trainer.finished:
+        trainer.train_slice(0.7)
+        device.time.advance(5.0)  # the other arm
+    seconds = trainer.clock.seconds()
+    assert trainer.clock.spent == pytest.approx(3.0, abs=each + _READING_SECONDS)
+    assert trainer.facts.step * each == pytest.approx(trainer.clock.spent, rel=0.02, abs=each)
+    assert seconds["other"] < 0.05 * trainer.clock.wall
+    assert seconds["evaluate"] == pytest.approx(device.used["evaluate"])
+
+
+def test_the_reading_interval_follows_the_steps_and_not_the_other_way_round() -> None:
+    for step, expected in ((0.002, 100), (0.05, 4), (0.3, 1)):
+        device, trainer = on_device("200steps", step)
+        trainer.train_slice(1e9)
+        # A fifth of a second between two waits, and never a wait for more than that or one step.
+        assert trainer._reading == pytest.approx(expected, rel=0.1)
+        assert device.used["train"] == pytest.approx(201 * step)  # with the one that is undone
+
+
+def test_a_timed_block_takes_what_training_takes() -> None:
+    step, launch = 0.01, 0.001
+    device, trainer = on_device("2s", step, launch=launch)
+    trainer.train_slice(1.0)
+    per_step = trainer.clock.spent / trainer.facts.step
+    blocks = [trainer.time_block(0.3) for _ in range(4)]
+    assert statistics.fmean(block.seconds for block in blocks) == pytest.approx(per_step, rel=0.05)
+    assert trainer.clock.seconds()["other"] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_two_arms_in_turn_are_charged_their_own_work_only() -> None:
+    time = FakeTime()
+    device = PretendDevice(time)
+    arms = [
+        toy_trainer("4s", task=QueueingTask(device, step, 0.0, 0.0005), clock=device.clock())
+        for step in (0.004, 0.02)
+    ]
+    while not all(arm.finished for arm in arms):
+        for arm in arms:
+            if not arm.finished:
+                arm.train_slice(0.5)
+    for arm, step in zip(arms, (0.004, 0.02), strict=True):
+        assert arm.facts.step * step == pytest.approx(arm.clock.spent, rel=0.02)
+        assert arm.clock.spent == pytest.approx(4.0, abs=step + _READING_SECONDS)

@@ -1,0 +1,124 @@
+"""Time in which a process does not run is not trained time, and the record says what share of its
+machine the run got."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toy_training import FakeTime
+
+from equivbench.records.schema import MachineShare
+from equivbench.training.clock import Clock
+from equivbench.training.machine_share import MachineMeter, Stalls
+
+SECONDS = st.floats(0.0, 10.0)
+
+
+@given(st.lists(st.tuples(SECONDS, SECONDS), max_size=20))
+def test_stalled_seconds_are_kept_out_of_every_other_part(
+    readings: list[tuple[float, float]],
+) -> None:
+    now = FakeTime()
+    reported: Iterator[float] = iter([0.0])
+    clock = Clock(now, stalled=lambda: next(reported, 0.0))
+    ran = stalled = 0.0
+    with clock.running():
+        for seconds, missing in readings:
+            with clock.part("train"):
+                now.advance(seconds + missing)
+                reported = iter([missing])
+            ran, stalled = ran + seconds, stalled + missing
+    assert clock.wall == pytest.approx(ran + stalled)
+    # A stall shorter than what is worth a question may be reported with a later reading.
+    assert clock.seconds()["stalled"] == pytest.approx(stalled, abs=2e-3 * len(readings) + 1e-9)
+    assert clock.spent == pytest.approx(ran, abs=2e-3 * len(readings) + 1e-9)
+
+
+STOPPED = """
+import sys, time
+from equivbench.training.clock import Clock
+from equivbench.training.machine_share import Stalls
+clock = Clock(stalled=Stalls().taken)
+with clock.running():
+    print("go", flush=True)
+    start = time.perf_counter()
+    while time.perf_counter() - start < 3.0:
+        with clock.part("train"):
+            sum(range(20_000))
+seconds = clock.seconds()
+print(seconds["train"], seconds["stalled"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no SIGSTOP on this system")
+def test_a_process_that_was_stopped_did_not_train() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "go\n"
+    time.sleep(0.3)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGCONT)
+    train, stalled = map(float, process.communicate()[0].split())
+    assert 1.3 < stalled < 3.0
+    assert train + stalled == pytest.approx(3.0, abs=0.5)
+    assert train < 1.8
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="Linux tells these times")
+def test_threads_that_wait_for_a_core_are_seen() -> None:
+    core = min(os.sched_getaffinity(0))
+    before = os.sched_getaffinity(0)
+    hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        os.sched_setaffinity(hog.pid, {core})
+        os.sched_setaffinity(0, {core})
+        stalls, start = Stalls(), time.perf_counter()
+        while time.perf_counter() - start < 1.0:
+            sum(range(10_000))
+        elapsed = time.perf_counter() - start
+        stalled = stalls.taken()
+    finally:
+        os.sched_setaffinity(0, before)
+        hog.kill()
+        hog.wait()
+    # Two processes share the core, others of the machine may come to it.
+    assert 0.2 * elapsed < stalled < elapsed
+
+
+def test_a_meter_counts_what_it_is_given_and_goes_on_after_a_restart() -> None:
+    meter = MachineMeter(threads=1)
+    with meter.metered():
+        end = time.process_time() + 0.2
+        while time.process_time() < end:
+            pass
+    for seconds in (0.1, 0.1, 0.1, 0.1, 0.4):
+        meter.saw_step(seconds)
+    share = meter.share(0.25)
+    assert isinstance(share, MachineShare)
+    assert 0.0 < share.cpu_share < 1.5
+    assert share.stalled_seconds == 0.25
+    assert share.p90_over_p10 == pytest.approx(2.8)
+    later = MachineMeter(threads=1)
+    later.restore(meter.facts)
+    assert later.counted == meter.counted
+    assert later.load == meter.load
+
+
+def test_the_watching_thread_ends_with_the_process() -> None:
+    Stalls()
+    watching = [thread for thread in threading.enumerate() if thread.name == "equivbench-stalls"]
+    assert watching
+    assert all(thread.daemon for thread in watching)
