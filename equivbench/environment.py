@@ -122,15 +122,31 @@ def nvml_reader(device: str, read: Callable[[Any, Any], T], what: str) -> Callab
 
 
 def usable_cores() -> int:
-    """CPU cores that this process may use: its affinity, cut by a container's quota."""
+    """CPU cores that this process may use: those that a Slurm job was given, else its affinity,
+    cut by a container's quota (cgroup version 2 or 1)."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
+    # Slurm without affinity shows every core of the node.
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    if given.isdigit() and int(given) > 0:
+        cores = min(cores, int(given))
+    quota = _cpu_quota()
+    return cores if quota is None else max(1, min(cores, int(quota)))
+
+
+def _cpu_quota() -> float | None:
+    """Cores' worth of CPU time that this process's control group may use; None without a limit."""
+    control = Path("/sys/fs/cgroup")
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        limit, period = (control / "cpu.max").read_text().split()
     except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+        try:
+            limit = (control / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (control / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    return int(limit) / int(period) if limit.isdigit() else None  # "max" or -1: none
 
 
 def cxx_compiler() -> str | None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivbench import environment as env
+from equivbench.execution.plan import default_threads
 from equivbench.records.schema import Git
 
 
@@ -64,6 +65,24 @@ def test_environment_of_a_cpu_run() -> None:
 def test_usable_cores_are_not_more_than_there_are() -> None:
     cores = env.usable_cores()
     assert 1 <= cores <= (os.cpu_count() or 1)
+
+
+def test_a_slurm_jobs_cores_are_those_it_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    assert env.usable_cores() == 1
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "100000")
+    assert env.usable_cores() <= (os.cpu_count() or 1)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "many")
+    assert env.usable_cores() >= 1
+
+
+def test_threads_are_those_that_the_user_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert default_threads() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "5,2")  # one number for each level of nesting
+    assert default_threads() == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    assert 1 <= default_threads() <= env.usable_cores()
 
 
 def test_cache_folder_is_the_named_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

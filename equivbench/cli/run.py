@@ -107,8 +107,17 @@ def _print_plan(plan: RunPlan, json: bool) -> None:
 
 def _print_result(result: RunResult, json: bool) -> None:
     from equivbench.gap.efficiency import efficiency_gap
+    from equivbench.records.disturbed import disturbance
 
     records = [kept.record for kept in result.kept]
+    for record in records:
+        found = disturbance(record)
+        if found is not None:
+            message(
+                "warning",
+                f"{record.task}/{record.pair} {record.arm} seed {record.seed}: {found}; no "
+                "time-based figure of this run will be used, so run it again on a quiet machine",
+            )
     # Runs that the user stopped can stand in no gap.
     ended = [record for record in records if record.status in ("completed", "diverged")]
     gaps = efficiency_gap(ended)

@@ -4,6 +4,7 @@ threads, folders that can be written."""
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -47,9 +48,12 @@ def this_machine(request: RunRequest) -> Machine:
 
 
 def default_threads() -> int:
-    """Physical cores that this process may use: a second hyper-thread of a core slows dense
-    arithmetic down."""
+    """What ``OMP_NUM_THREADS`` says, else the physical cores that this process may use: a second
+    hyper-thread of a core slows dense arithmetic down."""
     usable = usable_cores()
+    asked = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
     return max(1, min(usable, psutil.cpu_count(logical=False) or usable))
 
 

@@ -134,10 +134,17 @@ def measure_gaps(records: Sequence[RunRecord]) -> list[MeasuredGap]:
     measured = [_measure(runs) for runs in pair_up(records).matched]
     equal_times = [each.curves.at_equal_time() for each in measured]
     leads = claim_leads(
-        [(band, each.gap.n_seeds) for band, each in zip(equal_times, measured, strict=True)]
+        [
+            (band, each.gap.n_seeds, each.runs.disturbed)
+            for band, each in zip(equal_times, measured, strict=True)
+        ]
     )
     gaps = [
-        replace(each.gap, lead=lead, behind=behind_at(band))
+        replace(
+            each.gap,
+            lead=lead,
+            behind=behind_at(band) if each.runs.disturbed is None else None,
+        )
         for each, lead, band in zip(measured, leads, equal_times, strict=True)
     ]
     return [replace(each, gap=gap) for each, gap in zip(measured, _with_scaling(gaps), strict=True)]
@@ -161,6 +168,8 @@ def _measure(runs: MatchedRuns) -> MeasuredGap:
     if symmetry_penalty == UNKNOWN:
         reasons["symmetry_penalty"] = "no finished run of the augmented arm has a share"
     notes = [*runs.notes, *caveats({"equivariant": equivariant, "augmented": augmented}, draws)]
+    if runs.disturbed is not None:
+        notes.append(f"no time-based verdict: {runs.disturbed}")
     if _order_turns(s_star):
         notes.append("with compilation counted the order of the arms turns round")
     pairs = zip(runs.equivariant, runs.augmented, strict=True)

@@ -51,20 +51,25 @@ def behind_at(equal_time: Band) -> Contestant | None:
     return "augmented" if equal_time.high[0] < 0 else None
 
 
-def claim_leads(tests: Sequence[tuple[Band, int]]) -> list[Lead]:
+def claim_leads(tests: Sequence[tuple[Band, int, str | None]]) -> list[Lead]:
     """The lead of each pair from its log loss ratio (equivariant over augmented) at equal time and
-    its number of seeds.
+    its number of seeds, or none for a reason that is given.
 
     Only pairs with enough seeds are tested, so only they count in Holm's correction.
     """
     tested = [
         index
-        for index, (band, seeds) in enumerate(tests)
-        if seeds >= LEAD_SEEDS and math.isfinite(band.p[0])
+        for index, (band, seeds, why_not) in enumerate(tests)
+        if why_not is None and seeds >= LEAD_SEEDS and math.isfinite(band.p[0])
     ]
     adjusted = holm([float(tests[index][0].p[0]) for index in tested])
     corrected = dict(zip(tested, adjusted, strict=True))
-    return [_claim(band, seeds, corrected.get(index)) for index, (band, seeds) in enumerate(tests)]
+    return [
+        _claim(band, seeds, corrected.get(index))
+        if why_not is None
+        else Lead(None, None, None, why_not)
+        for index, (band, seeds, why_not) in enumerate(tests)
+    ]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

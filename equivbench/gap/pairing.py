@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError
+from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import GroupErrors, RunRecord, TracePoint
 
 EQUIVARIANT = "equivariant"
@@ -125,6 +126,15 @@ class MatchedRuns:
     equivariant: tuple[ArmRun, ...]
     augmented: tuple[ArmRun, ...]
     notes: tuple[str, ...]
+
+    @property
+    def disturbed(self) -> str | None:
+        """Why no time-based verdict can be given, if a run did not have its machine."""
+        for run in (*self.equivariant, *self.augmented):
+            found = disturbance(run.record)
+            if found is not None:
+                return f"{run.record.arm} seed {run.record.seed}: {found}"
+        return None
 
 
 @dataclass(frozen=True)

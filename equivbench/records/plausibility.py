@@ -16,6 +16,7 @@ from equivbench.records.consistency import (
     evaluations,
     implied_baseline,
 )
+from equivbench.records.disturbed import disturbance
 from equivbench.records.peaks import Peak, peak_of, width_of
 from equivbench.records.schema import RULES_VERSION, RunRecord, Test, TestPart
 from equivbench.registry import DATASETS
@@ -308,6 +309,13 @@ def _today() -> datetime:
     return max(datetime.now(UTC), MADE)
 
 
+def _disturbed(record: RunRecord) -> Iterator[str]:
+    """The run had its machine."""
+    found = disturbance(record)
+    if found is not None:
+        yield f"{found}, so no time-based figure of it is used"
+
+
 PLAUSIBILITY: tuple[Rule[RunRecord], ...] = (
     possible_date,
     _steps,
@@ -320,6 +328,7 @@ PLAUSIBILITY: tuple[Rule[RunRecord], ...] = (
 )
 UNUSUAL: tuple[Rule[RunRecord], ...] = (
     _unnamed_time,
+    _disturbed,
     _broken_symmetry,
     _dirty,
     _future,

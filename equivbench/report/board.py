@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from equivbench.errors import FailedError
+from equivbench.records.disturbed import disturbance
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord
 from equivbench.report.provenance import Provenance, provenance
@@ -235,6 +236,9 @@ def _note(seeds: list[RunRecord], finished: int) -> str:
         notes.append(f"declared {declared}, which its measurement refutes")
     elif declared != "none" and True not in verified:
         notes.append(f"declared {declared}, not measured")
+    busy = [str(record.seed) for record in seeds if disturbance(record) is not None]
+    if busy:
+        notes.append(f"the machine was busy during seed {', '.join(busy)}")
     return "; ".join(notes)
 
 

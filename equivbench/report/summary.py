@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
+from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import seeds_text, variant_text
 from equivbench.report.table import Cell, Column, Table
@@ -90,6 +91,7 @@ def _remarks(runs: Sequence[RunRecord]) -> str:
     remarks = []
     if any(run.model.symmetry_verified is False for run in runs):
         remarks.append(f"declared {runs[0].model.symmetry} symmetry NOT confirmed")
+    remarks += [f"seed {run.seed}: {found}" for run in runs if (found := disturbance(run))]
     remarks += [f"seed {run.seed} {run.status}" for run in runs if run.status != "completed"]
     return "; ".join(remarks)
 

@@ -22,6 +22,7 @@ from equivbench.records.schema import (
     ClockRecord,
     DatasetRecord,
     Inference,
+    MachineShare,
     Matching,
     Memory,
     ModelRecord,
@@ -132,7 +133,7 @@ def make_record(
         final_raw=reasons.or_null("final_raw", end.raw),
         environment=environment(job.device, job.threads),
         git=git_state(),
-        machine_share=reasons.or_null("machine_share", trainer.machine.share(seconds["stalled"])),
+        machine_share=_machine_share(trainer, seconds["stalled"], reasons),
         reasons=reasons,
         baselines=end.baselines,
     )
@@ -306,6 +307,17 @@ def _budget(trainer: Trainer) -> BudgetRecord:
         overshoot=max(0.0, trainer.spent - budget.limit),
         extends=None if extends is None else Budget.parse(extends).limit,
     )
+
+
+def _machine_share(trainer: Trainer, stalled: float, reasons: Reasons) -> MachineShare | None:
+    share = reasons.or_null("machine_share", trainer.machine.share(stalled))
+    if share is not None:
+        untold = "this operating system does not tell it"
+        reasons.or_null("machine_share.load", share.load, untold)
+        reasons.or_null("machine_share.steal", share.steal, untold)
+        few = "fewer than two steps were timed"
+        reasons.or_null("machine_share.p90_over_p10", share.p90_over_p10, few)
+    return share
 
 
 def _inference(rates: dict[str, float] | NotMeasured, reasons: Reasons) -> Inference:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from factories import make_run
@@ -19,7 +20,7 @@ from equivbench.gap.intervals import (
     student,
 )
 from equivbench.gap.leads import holm
-from equivbench.records.schema import RunRecord
+from equivbench.records.schema import MachineShare, RunRecord
 
 BUDGET = 100.0
 TAU = {"equivariant": 0.2, "augmented": 0.1}
@@ -145,6 +146,26 @@ def test_no_lead_below_six_seeds(seeds: int, claimed: str | None) -> None:
     assert gap.behind == "equivariant"
     assert gap.lead.arm == claimed
     assert gap.lead.p is not None
+
+
+def test_a_run_on_a_busy_machine_decides_nothing() -> None:
+    laws = {"equivariant": (8.0, 0.5), "augmented": (4.0, 0.5)}
+    records = noisy_runs(np.random.default_rng(0), 6, laws=laws)
+    share = MachineShare(
+        cpu_share=0.9,
+        switches=3.0,
+        load=1.0,
+        steal=0.0,
+        throttled_seconds=0.0,
+        p90_over_p10=28.0,
+        stalled_seconds=0.0,
+    )
+    busy = msgspec.structs.replace(records[3], machine_share=share)
+    (gap,) = efficiency_gap([*records[:3], busy, *records[4:]])
+    assert gap.behind is None
+    assert (gap.lead.arm, gap.lead.p) == (None, None)
+    assert "the machine was busy" in gap.lead.reason
+    assert any("no time-based verdict" in note for note in gap.notes)
 
 
 def test_leads_are_corrected_over_pairs() -> None:

@@ -45,9 +45,7 @@ def on_device(
     def evaluation() -> None:
         device.queue(0.7, "evaluate")
 
-    return device, toy_trainer(
-        budget, task=task, clock=device.clock(), spend=evaluation, **options
-    )
+    return device, toy_trainer(budget, task=task, clock=device.clock(), spend=evaluation, **options)
 
 
 @given(
@@ -114,7 +112,7 @@ def test_the_reading_interval_follows_the_steps_and_not_the_other_way_round() ->
 
 def test_a_timed_block_takes_what_training_takes() -> None:
     step, launch = 0.01, 0.001
-    device, trainer = on_device("2s", step, launch=launch)
+    _, trainer = on_device("2s", step, launch=launch)
     trainer.train_slice(1.0)
     per_step = trainer.clock.spent / trainer.facts.step
     blocks = [trainer.time_block(0.3) for _ in range(4)]

@@ -170,8 +170,8 @@ def test_training_learns() -> None:
 
 
 class ExplodingTask(ToyTask):
-    """The toy task whose objective is multiplied by ``factor`` from step ``call`` on; one call comes
-    before the steps, in ``prepare``."""
+    """The toy task whose objective is multiplied by ``factor`` from step ``call`` on; one call
+    comes before the steps, in ``prepare``."""
 
     name = "exploding-toy"
 
