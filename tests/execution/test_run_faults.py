@@ -10,6 +10,7 @@ from __future__ import annotations
 import resource
 import signal
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -294,7 +295,9 @@ def test_a_dry_run_trains_nothing_and_needs_no_torch(bench):
     )
     for leftover in (bench.folder / "site").glob("toy*/*"):
         leftover.unlink()
-    ran = bench("run", "--dry-run", "--budget", "60s", "--seeds", "0,1", "--device", "cpu")
+    ran = replace(bench, cold=True)(
+        "run", "--dry-run", "--budget", "60s", "--seeds", "0,1", "--device", "cpu"
+    )
     assert ran.code == 0, ran.err
     assert "4 runs" in ran.out
     assert not bench.results.exists()

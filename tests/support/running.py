@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from warm import WarmPopen, children
 
 from equivbench.training.checkpoint import _FORM, Checkpoints
 from equivbench.training.clock import PARTS
@@ -34,6 +35,8 @@ class Bench:
     """``equivbench`` as a user's shell sees it: its own results folder, cache and plug-in."""
 
     folder: Path
+    cold: bool = False
+    """Whether every process is a fresh one, with its imports to make."""
 
     @property
     def results(self) -> Path:
@@ -58,7 +61,7 @@ class Bench:
     def start_python(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         command = [sys.executable, *arguments]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(
+        return (subprocess.Popen if self.cold else WarmPopen)(
             command,
             cwd=self.folder,
             env=self.environment,
@@ -104,12 +107,9 @@ class Bench:
 
 
 def workers_of(process: subprocess.Popen[str], arm: str) -> list[psutil.Process]:
-    """The worker processes of ``arm`` below ``process``."""
-    try:
-        children = psutil.Process(process.pid).children()
-        return [child for child in children if f" {arm} " in child.cmdline()[-1]]
-    except (psutil.NoSuchProcess, IndexError):
-        return []
+    """The worker processes of ``arm`` that ``process`` has started."""
+    started = [pid for pid, words in children(process.pid).items() if f" {arm} " in words[-1]]
+    return [psutil.Process(pid) for pid in started if psutil.pid_exists(pid)]
 
 
 def step_of(job_folder: Path) -> int:
