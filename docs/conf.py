@@ -24,7 +24,7 @@ myst_heading_anchors = 3
 def _export_board(app: Sphinx, error: Exception | None) -> None:
     """Put the board of the shipped records beside the pages, as ``board-of-results.html``."""
     if error is None and app.builder.format == "html":
-        from equivbench.cli.leaderboard import export
+        from equivbench.cli.stored import export
 
         export(
             format="html",

@@ -261,6 +261,11 @@ KERNEL_BACKENDS = Registry("kernel backend", KernelBackendSpec, PLUGINS)
 EXECUTORS = Registry("executor", ExecutorSpec, PLUGINS)
 
 
+def board_units() -> dict[str, str]:
+    """The unit of each task's loss on the board, by the task's name."""
+    return {name: entry.value.board_unit for name, entry in TASKS.entries().items()}
+
+
 F = TypeVar("F", bound=Callable[..., object])
 
 

@@ -1,5 +1,4 @@
-"""``equivbench analyze``: the analyses, each in a file of its own that is imported when it is
-called."""
+"""``equivbench analyze``: the analyses, each imported when it is called."""
 
 from __future__ import annotations
 
@@ -7,34 +6,28 @@ import typer
 
 from equivbench.cli.lazy import CommandEntry, LazyGroup
 
-ANALYSES = (
-    CommandEntry(
-        "sweep",
-        "Train a pair over size, data, rate, optimizer or augmentation.",
-        "equivbench.cli.analyze_sweep",
-    ),
-    CommandEntry(
-        "baselines",
-        "Losses against simple predictors, shares at matched losses.",
-        "equivbench.cli.analyze_baselines",
-    ),
-)
-"""The analyses of the core; those of the studies come by entry point."""
-
 
 class Analyses(LazyGroup):
-    """The commands below ``analyze``."""
+    """The commands below ``analyze``; those of the studies come by entry point."""
 
-    own = ANALYSES
+    own = (
+        CommandEntry(
+            "sweep",
+            "Train a pair over size, data, rate, optimizer or augmentation.",
+            "equivbench.cli.run:sweep",
+        ),
+        CommandEntry(
+            "baselines",
+            "Losses against simple predictors, shares at matched losses.",
+            "equivbench.cli.stored:baselines",
+        ),
+    )
     group = "equivbench.analyses"
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``analyze`` to the command line."""
-    group = typer.Typer(cls=Analyses, no_args_is_help=True, rich_markup_mode=None)
-    group.callback()(_group)
-    app.add_typer(group, name="analyze")
+app = typer.Typer(cls=Analyses, no_args_is_help=True, rich_markup_mode=None)
 
 
-def _group() -> None:
+@app.callback()
+def analyze() -> None:
     """Analyses of pairs, records and trained models."""

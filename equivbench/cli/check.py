@@ -12,42 +12,32 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from equivbench.cli import exit_codes
+from equivbench.cli.options import takes
+from equivbench.cli.output import Exit, message, overall, print_json, print_table
+from equivbench.errors import UsageError
+from equivbench.gate.interleave import InterleaveRequest
+from equivbench.gate.interleave import interleave as measure_both
 
 if TYPE_CHECKING:
     from equivbench.gate.compare import Judgement
-    from equivbench.gate.samples import Side
 
 CheckFormat = Literal["text", "json", "github"]
 CODES = {
-    "dirty": exit_codes.USAGE,
-    "incomparable": exit_codes.INCOMPARABLE,
-    "failed": exit_codes.FAILED,
-    "missing": exit_codes.FAILED,
-    "regression": exit_codes.REGRESSION,
-    "improvement": exit_codes.DONE,
-    "unchanged": exit_codes.DONE,
-    "new": exit_codes.DONE,
+    "dirty": Exit.USAGE,
+    "incomparable": Exit.INCOMPARABLE,
+    "failed": Exit.FAILED,
+    "missing": Exit.FAILED,
+    "regression": Exit.REGRESSION,
+    "improvement": Exit.DONE,
+    "unchanged": Exit.DONE,
+    "new": Exit.DONE,
 }
 """The exit code of each verdict but ``inconclusive``, which is a failure with `--strict` only."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``check`` to the command line."""
-    app.command("check")(check)
-
-
+@takes(InterleaveRequest)
 def check(
-    baseline: Annotated[
-        str,
-        typer.Argument(
-            help="Run records or samples to compare with (a file or a folder); with --interleave "
-            "a git revision."
-        ),
-    ],
-    candidate: Annotated[
-        str, typer.Argument(help="The records, samples or revision that are judged.")
-    ],
+    request: InterleaveRequest,
     interleave: Annotated[
         bool,
         typer.Option(
@@ -76,23 +66,6 @@ def check(
         bool,
         typer.Option("--strict", help="Let an inconclusive benchmark fail the check (exit 5)."),
     ] = False,
-    allow_dirty: Annotated[
-        bool, typer.Option("--allow-dirty", help="Accept uncommitted changes.")
-    ] = False,
-    rounds: Annotated[
-        int, typer.Option(help="With --interleave: number of fresh processes for each revision.")
-    ] = 10,
-    seconds: Annotated[
-        float,
-        typer.Option(help="With --interleave: seconds to measure each benchmark in each process."),
-    ] = 0.4,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="With --interleave: measure only the benchmarks whose name matches this pattern "
-            "(*, ?)."
-        ),
-    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -108,40 +81,37 @@ def check(
     what is missing, failed or empty, 4 for what cannot be compared, and 5 (with --strict) for what
     is inconclusive.
     """
-    from equivbench.errors import UsageError
     from equivbench.gate.compare import compare
-    from equivbench.gate.interleave import InterleaveRequest
-    from equivbench.gate.interleave import interleave as measure_both
     from equivbench.gate.metrics import GATED, Thresholds
     from equivbench.gate.noise import committed_floors
     from equivbench.gate.reading import read_side
 
     thresholds = Thresholds.parse(fail_on or [], GATED)
-    if not interleave and (only or out is not None):
+    if not interleave and (request.only or out is not None):
         raise UsageError(
             "--only and --out belong to --interleave; stored samples are compared as they are"
         )
-    sides: tuple[Side, Side]
+    names = (request.baseline, request.candidate)
     if interleave:
-        request = InterleaveRequest(
-            baseline, candidate, rounds, seconds, tuple(only or ()), allow_dirty
-        )
         sides = measure_both(request, progress=lambda line: typer.echo(line, err=True), out=out)
     else:
-        first, second = Path(baseline), Path(candidate)
-        sides = read_side(first, thresholds.named), read_side(second, thresholds.named)
+        first, second = (read_side(Path(name), thresholds.named) for name in names)
+        sides = first, second
     judgements = compare(
-        *sides, thresholds=thresholds, floors=committed_floors(), allow_dirty=allow_dirty
+        *sides,
+        thresholds=thresholds,
+        floors=committed_floors(),
+        allow_dirty=request.allow_dirty,
     )
     code = exit_code(judgements, strict)
-    _print(judgements, code, format, strict, f"equivbench check: {baseline} against {candidate}")
+    _print(judgements, code, format, strict, f"equivbench check: {names[0]} against {names[1]}")
     raise typer.Exit(code)
 
 
 def exit_code(judgements: Sequence[Judgement], strict: bool) -> int:
     """The code that the verdicts add up to, by the contract's precedence."""
-    undecided = exit_codes.INCONCLUSIVE if strict else exit_codes.DONE
-    return exit_codes.overall(
+    undecided = Exit.INCONCLUSIVE if strict else Exit.DONE
+    return overall(
         undecided if each.verdict == "inconclusive" else CODES[each.verdict] for each in judgements
     )
 
@@ -149,7 +119,6 @@ def exit_code(judgements: Sequence[Judgement], strict: bool) -> int:
 def _print(
     judgements: Sequence[Judgement], code: int, output: CheckFormat, strict: bool, title: str
 ) -> None:
-    from equivbench.cli.output import message, print_json, print_table
     from equivbench.report.gate import (
         gate_table,
         subject,

@@ -41,11 +41,6 @@ Dataset = Annotated[
 ]
 
 
-def register(parent: typer.Typer) -> None:
-    """Add ``data`` to the command line."""
-    parent.add_typer(app, name="data")
-
-
 @app.command()
 def prepare(dataset: Dataset, json: Json = False) -> None:
     """Build or fetch a data set.

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +14,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from equivbench.cli import exit_codes
-from equivbench.cli.output import print_json, print_table
+from equivbench.cli.output import Exit, print_json, print_table
 from equivbench.report.table import Column, Table
 
 State = Literal["ok", "absent", "broken"]
@@ -41,11 +41,6 @@ class Check:
     advice: str = ""
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``doctor`` to the command line."""
-    app.command("doctor")(doctor)
-
-
 def doctor(
     json: Annotated[
         bool, typer.Option("--json", help="Print a list of {name, state, detail, advice}.")
@@ -68,7 +63,14 @@ def doctor(
         rows = [(each.name, each.state, each.detail, each.advice) for each in checks]
         print_table(Table("", columns, rows))
     if any(check.state == "broken" for check in checks):
-        raise typer.Exit(exit_codes.FAILED)
+        raise typer.Exit(Exit.FAILED)
+
+
+def found(
+    name: str, detail: str | None, missing: str, advice: str = "", state: State = "absent"
+) -> Check:
+    """``ok`` with ``detail`` where there is one, else what is missing and what to do about it."""
+    return Check(name, "ok", detail) if detail else Check(name, state, missing, advice)
 
 
 def machine() -> Iterator[Check]:
@@ -85,57 +87,37 @@ def machine() -> Iterator[Check]:
     yield Check(
         "python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     )
-    compiler = cxx_compiler()
     advice = "install g++ (or set CXX): without it arms run eager, without torch.compile"
-    yield Check(
-        "c++ compiler", *(("ok", compiler) if compiler else ("absent", "none found", advice))
-    )
-    driver = driver_version()
-    yield Check(
-        "gpu driver",
-        *(("ok", driver) if driver else ("absent", "no NVIDIA driver; runs use the CPU")),
-    )
+    yield found("c++ compiler", cxx_compiler(), "none found", advice)
+    yield found("gpu driver", driver_version(), "no NVIDIA driver; runs use the CPU")
 
 
 def packages() -> Iterator[Check]:
     """Versions of what every run needs and of what is optional."""
     from equivbench.environment import package_versions
 
-    found = package_versions(("equivbench", *ESSENTIAL, *OPTIONAL))
-    yield Check("equivbench", "ok", found.get("equivbench", "run from a checkout, not installed"))
+    there = package_versions(("equivbench", *ESSENTIAL, *OPTIONAL))
+    yield Check("equivbench", "ok", there.get("equivbench", "run from a checkout, not installed"))
     for name in ESSENTIAL:
-        advice = f"pip install {name}"
-        yield Check(
-            name, *(("ok", found[name]) if name in found else ("broken", "not installed", advice))
-        )
+        yield found(name, there.get(name), "not installed", f"pip install {name}", "broken")
     for name, (purpose, advice) in OPTIONAL.items():
-        detail = f"{found[name]}, for {purpose}" if name in found else f"for {purpose}"
-        yield Check(name, *(("ok", detail) if name in found else ("absent", detail, advice)))
+        detail = f"{there[name]}, for {purpose}" if name in there else None
+        yield found(name, detail, f"for {purpose}", advice)
 
 
 def torch_works() -> Iterator[Check]:
     """Whether torch imports and computes, and what device ``--device auto`` means here."""
+    advice = "install torch again"
     try:
         import torch
 
         total = float(torch.ones(8).sum())
         device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
-        threads = torch.get_num_threads()
+        where = f"{device}, {torch.get_num_threads()} threads"
     except Exception as error:  # noqa: BLE001  a broken installation can fail in any way
-        yield Check(
-            "device",
-            "broken",
-            f"torch does not work: {type(error).__name__}: {error}",
-            "install torch again",
-        )
-        return
-    works = total == 8.0
-    yield Check(
-        "device",
-        "ok" if works else "broken",
-        f"{device}, {threads} threads",
-        "" if works else "install torch again",
-    )
+        where = f"torch does not work: {type(error).__name__}: {error}"
+        total = 0.0
+    yield found("device", where if total == 8.0 else None, where, advice, "broken")
 
 
 def kernel_backends() -> Iterator[Check]:
@@ -160,25 +142,14 @@ def storage() -> Iterator[Check]:
     cache = cache_dir()
     existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    where = (
-        f"{cache}{'' if cache.exists() else ' (made by the first run)'}, {free / 1e9:.1f} GB free"
-    )
+    made = "" if cache.exists() else " (made by the first run)"
+    where = f"{cache}{made}, {free / 1e9:.1f} GB free"
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        yield Check(
-            "cache",
-            "broken",
-            f"{where}, cannot be written",
-            "set EQUIVBENCH_CACHE to a folder that can be written",
-        )
-    elif free < ENOUGH_BYTES:
-        yield Check(
-            "cache",
-            "broken",
-            where,
-            "free some space or set EQUIVBENCH_CACHE to a folder on another disk",
-        )
+        advice = "set EQUIVBENCH_CACHE to a folder that can be written"
+        yield Check("cache", "broken", f"{where}, cannot be written", advice)
     else:
-        yield Check("cache", "ok", where)
+        advice = "free some space or set EQUIVBENCH_CACHE to a folder on another disk"
+        yield found("cache", where if free >= ENOUGH_BYTES else None, where, advice, "broken")
 
 
 def data() -> Iterator[Check]:
@@ -192,18 +163,11 @@ def data() -> Iterator[Check]:
     for name, entry in sorted(entries.items()):
         try:
             path: Path = resolve(entry.value.factory)().path()
-            there = path.exists()
+            detail = str(path) if path.exists() else None
         except Exception as error:  # noqa: BLE001  a plug-in's source may raise anything
             yield Check(f"data {name}", "absent", f"{type(error).__name__}: {error}")
             continue
-        yield Check(
-            f"data {name}",
-            *(
-                ("ok", str(path))
-                if there
-                else ("absent", str(path), f"equivbench data prepare {name}")
-            ),
-        )
+        yield found(f"data {name}", detail, str(path), f"equivbench data prepare {name}")
 
 
 def plugins() -> Iterator[Check]:
@@ -214,16 +178,11 @@ def plugins() -> Iterator[Check]:
         TASKS.entries()
     except DuplicateNameError as error:
         yield Check("plug-ins", "broken", str(error), "uninstall one of the two")
-    owners: dict[str, set[str]] = {}
+    owners: dict[str, set[str]] = defaultdict(set)
     for owner, point in PLUGINS.installed():
-        owners.setdefault(owner, set()).add(point.name)
+        owners[owner].add(point.name)
     for owner, names in sorted(owners.items()):
-        if owner in PLUGINS.problems:
-            yield Check(
-                f"plug-in {owner}",
-                "absent",
-                f"left out: {PLUGINS.problems[owner]}",
-                "update or uninstall it",
-            )
-        else:
-            yield Check(f"plug-in {owner}", "ok", ", ".join(sorted(names)))
+        problem = PLUGINS.problems.get(owner)
+        detail = ", ".join(sorted(names)) if problem is None else None
+        advice = "update or uninstall it"
+        yield found(f"plug-in {owner}", detail, f"left out: {problem}", advice)

@@ -5,75 +5,72 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import shlex
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from equivbench.cli import exit_codes
-from equivbench.cli.options import Device, Threads
-from equivbench.errors import FailedError, unknown_name
-from equivbench.records.line_files import KERNEL_FILE, KernelSamples
-from equivbench.registry import KERNEL_BACKENDS
+from equivbench.cli.options import takes
+from equivbench.cli.output import Exit, message, print_json, print_table
+from equivbench.errors import FailedError, UsageError, unknown_name
+from equivbench.records.line_files import KERNEL_FILE
 from equivbench.specs import MODES
+from equivbench.registry import KERNEL_BACKENDS
+from equivbench.request import Request, RunRequest, option, same_option
 
 if TYPE_CHECKING:
     from equivbench.kernels.comparing import BackendComparison, Refusal
     from equivbench.kernels.operations import Case
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
+MOST_ROUNDS = 1000
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("kernels")(kernels)
+@dataclass(frozen=True, kw_only=True)
+class KernelsRequest(Request):
+    """What ``equivbench kernels`` is asked for."""
+
+    program: ClassVar[tuple[str, ...]] = ("kernels",)
+
+    cases: tuple[str, ...] = option(
+        (),
+        "Cases, or patterns such as 'convolution-*' (default: the quick ones).",
+        flag=None,
+        metavar="[CASE]...",
+    )
+    backends: tuple[str, ...] = option(
+        (),
+        "Backend to time (may be repeated; default: all that can run here).",
+        flag="--backend",
+    )
+    modes: tuple[str, ...] = option(
+        (),
+        "forward, backward or double_backward (default: all that networks need).",
+        flag="--mode",
+    )
+    device: str = same_option(RunRequest, "device")
+    threads: int | None = same_option(RunRequest, "threads")
+    dtype: str = option("float32", f"{', '.join(DTYPES)}.")
+    rounds: int = option(10, f"Rounds (1 to {MOST_ROUNDS}), which alternate over the backends.")
+    quick: bool = option(
+        False,
+        "3 short rounds, without backends that compile for long unless named: a look,"
+        " not a result.",
+    )
+    out: str | None = option(
+        None,
+        "Where samples go: a .jsonl file, or a folder (then <machine-key>/kernels.jsonl below it).",
+        recorded=False,
+    )
 
 
+@takes(KernelsRequest)
 def kernels(
-    cases: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[CASE]...",
-            help="Cases, or patterns such as 'convolution-*' (default: the quick ones).",
-        ),
-    ] = None,
-    backends: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--backend", help="Backend to time (may be repeated; default: all that can run here)."
-        ),
-    ] = None,
-    modes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--mode", help="forward, backward or double_backward (default: all that networks need)."
-        ),
-    ] = None,
-    device: Device = "auto",
-    threads: Threads = None,
-    dtype: Annotated[str, typer.Option(help=f"{', '.join(DTYPES)}.")] = "float32",
-    rounds: Annotated[
-        int, typer.Option(min=1, max=1000, help="Rounds, which alternate over the backends.")
-    ] = 10,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick",
-            help="3 short rounds, without backends that compile for long unless named: a look,"
-            " not a result.",
-        ),
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where samples go: a .jsonl file, or a folder (then <machine-key>/kernels.jsonl"
-            " below it)."
-        ),
-    ] = None,
+    request: KernelsRequest,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object: samples and refusals.")
     ] = False,
@@ -83,60 +80,76 @@ def kernels(
 
     A backend whose results are wrong is refused: exit 3, the others are timed all the same.
     """
-    from equivbench.cli.output import message, print_json
     from equivbench.execution.plan import default_threads, resolve_device
 
-    chosen = choose_cases(cases or [])
-    check_names("mode", modes or [], MODES)
-    check_names("dtype", [dtype], DTYPES)
-    wanted = [mode for mode in MODES if not modes or mode in modes]
-    where = resolve_device(device)
-    report = _Report(out, quiet=as_json)
-    with _output_to_stderr():
+    cases = _chosen_cases(request.cases)
+    for kind, names, known in (
+        ("mode", request.modes, MODES),
+        ("dtype", (request.dtype,), DTYPES),
+    ):
+        for name in names:
+            if name not in known:
+                raise unknown_name(kind, name, known)
+    if not 1 <= request.rounds <= MOST_ROUNDS:
+        raise UsageError(f"--rounds must be between 1 and {MOST_ROUNDS}, not {request.rounds}")
+    where = resolve_device(request.device)
+    with contextlib.redirect_stdout(sys.stderr):
         import torch
 
         from equivbench.kernels.comparing import BackendPlan, comparisons
 
-        torch.set_num_threads(threads if threads is not None else default_threads())
+        torch.set_num_threads(request.threads or default_threads())
         plan = BackendPlan(
-            rounds=3 if quick else rounds,
-            seconds=0.05 if quick else 0.2,
-            dtype=getattr(torch, dtype),
+            rounds=3 if request.quick else request.rounds,
+            seconds=0.05 if request.quick else 0.2,
+            dtype=getattr(torch, request.dtype),
             device=torch.device(where),
-            command=shlex.join(["equivbench", *sys.argv[1:]]),
+            command=request.command(recorded=True),
         )
-        names = choose_backends(backends or [], plan.device, quick=quick)
-    measured = comparisons(chosen, names, wanted, plan, said=report.say)
-    interrupted = False
+        backends = _chosen_backends(request, plan.device)
+    modes = [mode for mode in MODES if not request.modes or mode in request.modes]
+    measured = comparisons(cases, backends, modes, plan, said=_say)
+    done: list[BackendComparison] = []
+    written: Path | None = None
     try:
         while True:
-            with _output_to_stderr():
+            # Someone's backend may print as it is built or run; stdout is for the result.
+            with contextlib.redirect_stdout(sys.stderr):
                 comparison = next(measured, None)
             if comparison is None:
                 break
-            report.add(comparison)
-            interrupted |= comparison.interrupted
+            if not as_json and done and done[-1].case is not comparison.case:
+                _show_last_case(done)
+            done.append(comparison)
+            if request.out is not None and comparison.samples:
+                key = comparison.samples[0].environment.machine_key
+                out = Path(request.out)
+                file = out if out.suffix == ".jsonl" else out / key / "kernels.jsonl"
+                written = KERNEL_FILE.merge(comparison.samples, file)
+        interrupted = any(each.interrupted for each in done)
     except KeyboardInterrupt:
         interrupted = True
-    report.finish()
+    if not as_json:
+        _show_last_case(done)
+    _say("")
+    samples = [sample for each in done for sample in each.samples]
+    refusals = [refusal for each in done for refusal in each.refusals]
+    absent = [refusal.reason for refusal in refusals if refusal.kind == "absent"]
+    for line in (*dict.fromkeys(absent), *_unsupported(refusals)):
+        message("note", line)
+    failures = [refusal for refusal in refusals if refusal.kind in ("wrong", "failed")]
+    for refusal in failures:
+        message("error", refusal.reason)
     if as_json:
-        refused = [asdict(refusal) for refusal in report.refusals]
-        print_json({"samples": report.samples, "refused": refused})
+        print_json({"samples": samples, "refused": [asdict(refusal) for refusal in refusals]})
     if interrupted:
-        kept = f"; {len(report.samples)} results are in {report.written}" if report.written else ""
+        kept = f"; {len(samples)} results are in {written}" if written else ""
         message("error", f"interrupted{kept}")
-        raise typer.Exit(exit_codes.INTERRUPTED)
-    raise typer.Exit(report.exit_code())
+        raise typer.Exit(Exit.INTERRUPTED)
+    raise typer.Exit(Exit.FAILED if failures or not samples else Exit.DONE)
 
 
-def check_names(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
-    """Raise ``UsageError`` with the close matches for a name that is not ``known``."""
-    for name in names:
-        if name not in known:
-            raise unknown_name(kind, name, known)
-
-
-def choose_cases(patterns: Sequence[str]) -> list[Case]:
+def _chosen_cases(patterns: Sequence[str]) -> list[Case]:
     """The cases that ``patterns`` name, in the order of the list; the quick ones if there are none.
     Raises ``UsageError``."""
     from equivbench.kernels.operations import CASES
@@ -152,8 +165,8 @@ def choose_cases(patterns: Sequence[str]) -> list[Case]:
     ]
 
 
-def choose_backends(names: Sequence[str], device: Any, *, quick: bool = False) -> list[str]:
-    """The backends called ``names``, each once, or all registered ones; with ``quick`` not those
+def _chosen_backends(request: KernelsRequest, device: Any) -> list[str]:
+    """The backends that were named, each once, or all registered ones; with ``quick`` not those
     that compile for long.
 
     Raises ``UsageError`` for an unknown name and ``FailedError`` for one that was named and is
@@ -161,24 +174,24 @@ def choose_backends(names: Sequence[str], device: Any, *, quick: bool = False) -
     """
     from equivbench.kernels.measuring import why_absent
 
-    reasons = {name: why_absent(name, device) for name in names}
+    reasons = {name: why_absent(name, device) for name in request.backends}
     for name, reason in reasons.items():
         if reason is not None:
             raise FailedError(f"kernel backend {name} is absent: {reason}")
     return list(reasons) or [
         name
         for name, entry in KERNEL_BACKENDS.entries().items()
-        if not (quick and entry.value.slow_to_build)
+        if not (request.quick and entry.value.slow_to_build)
     ]
 
 
-def unsupported(refusals: Sequence[Refusal]) -> list[str]:
+def _unsupported(refusals: Sequence[Refusal]) -> list[str]:
     """A line for each backend that does not do something: which cases, or which derivatives of
     them."""
-    missed: dict[str, dict[str, list[str]]] = {}
+    missed: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for refusal in refusals:
         if refusal.kind == "unsupported":
-            missed.setdefault(refusal.backend, {}).setdefault(refusal.case, []).append(refusal.mode)
+            missed[refusal.backend][refusal.case].append(refusal.mode)
     lines = []
     for name, cases in missed.items():
         # Without the forward pass there is nothing of the case.
@@ -190,68 +203,20 @@ def unsupported(refusals: Sequence[Refusal]) -> list[str]:
     return lines
 
 
-def _output_to_stderr() -> contextlib.redirect_stdout[Any]:
-    """Someone's backend may print as it is built or run; stdout is for the result."""
-    return contextlib.redirect_stdout(sys.stderr)
+def _say(text: str) -> None:
+    """What happens now, on a terminal only, in one line that the next one replaces."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{text}")
+        sys.stderr.flush()
 
 
-class _Report:
-    """Shows comparisons as they come, a table for each case, and keeps them on disk."""
+def _show_last_case(done: Sequence[BackendComparison]) -> None:
+    """Print the table of the case that was timed last."""
+    from equivbench.report.kernels import heading, kernel_table
 
-    def __init__(self, out: Path | None, *, quiet: bool) -> None:
-        self._out, self._quiet = out, quiet
-        self.samples: list[KernelSamples] = []
-        self.refusals: list[Refusal] = []
-        self.written: Path | None = None
-        self._case: Case | None = None
-        self._pending: list[KernelSamples] = []
-        self._line = sys.stderr.isatty()
-
-    def say(self, text: str) -> None:
-        """What happens now, on a terminal only, in one line that the next one replaces."""
-        if self._line:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
-
-    def add(self, comparison: BackendComparison) -> None:
-        """Keep ``comparison``; the table of the case before is shown when another begins."""
-        if self._case is not comparison.case:
-            self._show()
-            self._case = comparison.case
-        self._pending += comparison.samples
-        self.samples += comparison.samples
-        self.refusals += comparison.refusals
-        if self._out is not None and comparison.samples:
-            key = comparison.samples[0].environment.machine_key
-            file = self._out if self._out.suffix == ".jsonl" else self._out / key / "kernels.jsonl"
-            self.written = KERNEL_FILE.merge(comparison.samples, file)
-
-    def finish(self) -> None:
-        """Show the last table, and what was not timed and why: absences as lines, failures on
-        stderr."""
-        from equivbench.cli.output import message
-
-        self._show()
-        self.say("")
-        absent = [refusal.reason for refusal in self.refusals if refusal.kind == "absent"]
-        for line in (*dict.fromkeys(absent), *unsupported(self.refusals)):
-            message("note", line)
-        for refusal in self.refusals:
-            if refusal.kind in ("wrong", "failed"):
-                message("error", refusal.reason)
-
-    def exit_code(self) -> int:
-        """3 where a backend was wrong or failed, or nothing could be timed at all."""
-        failed = any(refusal.kind in ("wrong", "failed") for refusal in self.refusals)
-        return exit_codes.FAILED if failed or not self.samples else exit_codes.DONE
-
-    def _show(self) -> None:
-        from equivbench.cli.output import print_table
-        from equivbench.report.kernels import heading, kernel_table
-
-        if self._case is not None and self._pending and not self._quiet:
-            self.say("")
-            title = heading(self._case.source, self._case.sizes, self._pending[0])
-            print_table(kernel_table(self._pending, title))
-            typer.echo()
-        self._pending = []
+    samples = [sample for each in done if each.case is done[-1].case for sample in each.samples]
+    if samples:
+        _say("")
+        case = done[-1].case
+        print_table(kernel_table(samples, heading(case.source, case.sizes, samples[0])))
+        typer.echo()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any, ClassVar
@@ -16,16 +15,15 @@ from typer.main import get_command
 
 from equivbench.errors import UsageError, unknown_name
 
-Register = Callable[[typer.Typer], None]
-
 
 @dataclass(frozen=True)
 class CommandEntry:
-    """A command: its line in ``--help`` and the file that has ``register(app)``."""
+    """A command: its line in ``--help``, and where its function or its group of commands is, as
+    ``package.module:attribute``."""
 
     name: str
     summary: str
-    module: str
+    where: str
 
 
 @functools.cache
@@ -42,18 +40,19 @@ def command_table(own: tuple[CommandEntry, ...], group: str) -> dict[str, Comman
         declared = distribution("equivbench").entry_points.select(group=group)
     except PackageNotFoundError:  # run from a folder that was never installed
         return table
-    for point in declared:
-        entry: CommandEntry = point.load()
-        table[entry.name] = entry
-    return table
+    return table | {entry.name: entry for entry in (point.load() for point in declared)}
 
 
 def load(entry: CommandEntry) -> Any:
     """The command of ``entry``, its file imported now."""
+    module, _, attribute = entry.where.partition(":")
+    command = getattr(importlib.import_module(module), attribute)
     holder = typer.Typer(add_completion=False, rich_markup_mode=None)
     holder.callback()(lambda: None)  # keeps the holder a group even with a single command in it
-    register: Register = importlib.import_module(entry.module).register
-    register(holder)
+    if isinstance(command, typer.Typer):
+        holder.add_typer(command, name=entry.name)
+    else:
+        holder.command(entry.name)(command)
     group = get_command(holder)
     assert isinstance(group, TyperGroup)
     return group.commands[entry.name]
@@ -81,11 +80,7 @@ class LazyGroup(TyperGroup):
         """A stand-in that carries the help line; :meth:`resolve_command` swaps it for the command
         itself."""
         entry = self.table().get(cmd_name)
-        return (
-            None
-            if entry is None
-            else TyperCommand(cmd_name, help=entry.summary, rich_markup_mode=None)
-        )
+        return entry and TyperCommand(cmd_name, help=entry.summary, rich_markup_mode=None)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that ``args`` call; raises ``UsageError`` with the close matches if there is

@@ -11,16 +11,18 @@ import typer
 
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import unknown_name
-from equivbench.registry import resolve
+from equivbench.registry import (
+    DATASETS,
+    EXECUTORS,
+    KERNEL_BACKENDS,
+    MODELS,
+    PAIRS,
+    TASKS,
+    Registry,
+    resolve,
+)
 from equivbench.report.table import Column, Table
-from equivbench.specs import TaskSpec
-
-Rows = list[dict[str, Any]]
-
-
-def register(app: typer.Typer) -> None:
-    """Add ``list`` to the command line."""
-    app.command("list")(list_registered)
+from equivbench.specs import KernelBackendSpec, ModelSpec, PairSpec, TaskSpec
 
 
 def list_registered(
@@ -37,142 +39,79 @@ def list_registered(
     """List what is registered, plug-ins included, with a line on each and where it comes from."""
     if kind not in KINDS:
         raise unknown_name("kind", kind, KINDS)
-    gather, columns = KINDS[kind]
-    rows = gather()
+    registry, facts, shown = KINDS[kind]
+    rows = [
+        {
+            "name": name,
+            **facts(entry.value),
+            "summary": entry.value.summary,
+            "origin": entry.origin,
+        }
+        for name, entry in sorted(registry.entries().items())
+    ]
     if json:
         print_json(rows)
         return
-    names = (*columns, "origin", "summary")
+    names = ("name", *shown, "origin", "summary")
     cells = [[row[name] or "" for name in names] for row in rows]
     print_table(Table("", [Column(name, key=name == "name") for name in names], cells))
 
 
-def tasks() -> Rows:
-    """Every task with its fields: names, shapes, types and units."""
-    from equivbench.registry import DATASETS, TASKS
-
+def task_facts(spec: TaskSpec) -> dict[str, Any]:
+    """A task's fields: names, shapes, types and units; and its data sets."""
+    declared: Any = spec
+    if not spec.fields:  # the spec does not repeat them: the task is imported
+        try:
+            declared = resolve(spec.factory)()
+        except Exception as error:  # noqa: BLE001  one plug-in's defect must not hide what else is registered
+            message(
+                "warning",
+                f"task {spec.name!r} cannot say what its fields are: "
+                f"{type(error).__name__}: {error}",
+            )
     datasets = DATASETS.entries().values()
-    rows = []
-    for name, entry in sorted(TASKS.entries().items()):
-        spec = entry.value
-        declared = _declared(spec)
-        rows.append(
-            {
-                "name": name,
-                "summary": spec.summary,
-                "origin": entry.origin,
-                "board_unit": declared.board_unit,
-                "fields": [asdict(field) for field in declared.fields],
-                "datasets": sorted(each.value.name for each in datasets if each.value.task == name),
-            }
-        )
-    return rows
+    return {
+        "board_unit": declared.board_unit,
+        "fields": [asdict(field) for field in declared.fields],
+        "datasets": sorted(each.value.name for each in datasets if each.value.task == spec.name),
+    }
 
 
-def _declared(spec: TaskSpec) -> Any:
-    """What has the task's ``fields`` and ``board_unit``: the spec where it repeats them, else the
-    task, imported now."""
-    if spec.fields:
-        return spec
-    try:
-        return resolve(spec.factory)()
-    except Exception as error:  # noqa: BLE001  one plug-in's defect must not hide what else is registered
-        message(
-            "warning",
-            f"task {spec.name!r} cannot say what its fields are: {type(error).__name__}: {error}",
-        )
-        return spec
+def pair_facts(spec: PairSpec) -> dict[str, Any]:
+    """A pair's arms, presets and what is matched."""
+    return {
+        "task": spec.task,
+        "arms": [
+            {"name": arm.name, "model": arm.model, "wrapper": arm.wrapper} for arm in spec.arms
+        ],
+        "presets": {
+            preset: {"dataset": shared.dataset, "budget": shared.budget}
+            for preset, shared in spec.presets.items()
+        },
+        "matching": {"what": spec.matching.what, "target": spec.matching.target},
+    }
 
 
-def pairs() -> Rows:
-    """Every pair with its arms, presets and what is matched."""
-    from equivbench.registry import PAIRS
-
-    return [
-        {
-            "name": name,
-            "task": entry.value.task,
-            "summary": entry.value.summary,
-            "origin": entry.origin,
-            "arms": [
-                {"name": arm.name, "model": arm.model, "wrapper": arm.wrapper}
-                for arm in entry.value.arms
-            ],
-            "presets": {
-                preset: {"dataset": shared.dataset, "budget": shared.budget}
-                for preset, shared in entry.value.presets.items()
-            },
-            "matching": {"what": entry.value.matching.what, "target": entry.value.matching.target},
-        }
-        for name, entry in sorted(PAIRS.entries().items())
-    ]
+def model_facts(spec: ModelSpec) -> dict[str, Any]:
+    """A model's task, declared symmetry and required inputs."""
+    facts = {name: getattr(spec, name) for name in ("task", "symmetry", "kernels")}
+    return facts | {"requires": dict(spec.requires)}
 
 
-def models() -> Rows:
-    """Every model with its task, declared symmetry and required inputs."""
-    from equivbench.registry import MODELS
-
-    return [
-        {
-            "name": name,
-            "task": entry.value.task,
-            "symmetry": entry.value.symmetry,
-            "requires": dict(entry.value.requires),
-            "kernels": entry.value.kernels,
-            "summary": entry.value.summary,
-            "origin": entry.origin,
-        }
-        for name, entry in sorted(MODELS.entries().items())
-    ]
-
-
-def kernels() -> Rows:
-    """Every kernel backend."""
+def backend_facts(spec: KernelBackendSpec) -> dict[str, Any]:
+    """A kernel backend's devices, and why it cannot run here."""
     from equivbench.kernels.backends import absent
-    from equivbench.registry import KERNEL_BACKENDS
 
-    return [
-        {
-            "name": name,
-            "devices": list(entry.value.devices),
-            "absent": absent(entry.value),
-            "summary": entry.value.summary,
-            "origin": entry.origin,
-        }
-        for name, entry in sorted(KERNEL_BACKENDS.entries().items())
-    ]
+    return {"devices": list(spec.devices), "absent": absent(spec)}
 
 
-def datasets() -> Rows:
-    """Every data set with its task."""
-    from equivbench.registry import DATASETS
-
-    return [
-        {
-            "name": name,
-            "task": entry.value.task,
-            "summary": entry.value.summary,
-            "origin": entry.origin,
-        }
-        for name, entry in sorted(DATASETS.entries().items())
-    ]
-
-
-def executors() -> Rows:
-    """Every executor."""
-    from equivbench.registry import EXECUTORS
-
-    return [
-        {"name": name, "summary": entry.value.summary, "origin": entry.origin}
-        for name, entry in sorted(EXECUTORS.entries().items())
-    ]
-
-
-KINDS: dict[str, tuple[Callable[[], Rows], tuple[str, ...]]] = {
-    "tasks": (tasks, ("name", "board_unit")),
-    "pairs": (pairs, ("name",)),
-    "models": (models, ("name", "task", "symmetry")),
-    "kernels": (kernels, ("name", "absent")),
-    "datasets": (datasets, ("name", "task")),
-    "executors": (executors, ("name",)),
+KINDS: dict[str, tuple[Registry[Any], Callable[[Any], dict[str, Any]], tuple[str, ...]]] = {
+    "tasks": (TASKS, task_facts, ("board_unit",)),
+    "pairs": (PAIRS, pair_facts, ()),
+    "models": (MODELS, model_facts, ("task", "symmetry")),
+    "kernels": (KERNEL_BACKENDS, backend_facts, ("absent",)),
+    "datasets": (DATASETS, lambda spec: {"task": spec.task}, ("task",)),
+    "executors": (EXECUTORS, lambda spec: {}, ()),
 }
+"""Of each kind its registry, what is said of one beside summary and origin, and what of that stands
+in the table."""

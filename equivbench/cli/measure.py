@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from equivbench.cli.output import message, print_json, print_table
+from equivbench.errors import UsageError
+
 if TYPE_CHECKING:
     from equivbench.execution.loading import FoundModel
-    from equivbench.measure.measurement import Measurement, Part
+    from equivbench.measure.measurement import Measurement
     from equivbench.report.table import Table
 
 MeasuredGroup = Literal["so3", "octahedral"]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("measure")(measure)
 
 
 def measure(
@@ -56,11 +54,10 @@ def measure(
     The share is given with an interval, and beside the floor, the share that rounding alone would
     show.
     """
-    from equivbench.cli.output import message, print_json, print_table
-    from equivbench.errors import UsageError
     from equivbench.execution.loading import find_model
     from equivbench.execution.plan import resolve_device
     from equivbench.measure.equivariance import measure_equivariance
+    from equivbench.measure.verification import covers, is_verified
     from equivbench.registry import TASKS, resolve
 
     if rotations < 2:
@@ -88,18 +85,30 @@ def measure(
         )
     if found.untrained:
         message("note", f"{model} has random weights: this measures its symmetry, not its accuracy")
+    at_floor = is_verified(measured)
+    # Nothing is verified where none is declared, or the group measured is larger than it.
+    declared = found.symmetry is not None and covers(found.symmetry, measured.group)
     if as_json:
         asked = {"model": found.name, "task": name, "split": split, "rotations": rotations}
-        print_json({**asked, **_as_object(found, measured)})
+        verdict = {
+            "symmetry": found.symmetry,
+            "symmetry_verified": at_floor if declared else None,
+            "at_floor": at_floor,
+        }
+        print_json({**asked, **verdict, **_as_object(measured)})
         return
     print_table(_table(measured, resolve(TASKS.get(name).factory)().board_unit))
-    typer.echo(f"explained {measured.explained:.4f} of the baseline; {_verdict(found, measured)}")
+    if declared:
+        verb = "holds" if at_floor else "DOES NOT HOLD"
+        said = f"the declared symmetry {found.symmetry} {verb} under {measured.group}"
+    else:
+        side = "at" if at_floor else "above"
+        said = f"the share is {side} its numerical floor for {measured.group}"
+    typer.echo(f"explained {measured.explained:.4f} of the baseline; {said}")
 
 
 def task_of(found: FoundModel, model: str, task: str | None) -> str:
     """The task that the user named, or the one that the model was made for; they must agree."""
-    from equivbench.errors import UsageError
-
     if found.task is not None and task in (None, found.task):
         return found.task
     if found.task is not None:
@@ -109,35 +118,23 @@ def task_of(found: FoundModel, model: str, task: str | None) -> str:
     return task
 
 
-def _as_object(found: FoundModel, measured: Measurement) -> dict[str, Any]:
-    """The measurement as in a run record, with intervals and the verdict."""
+def _as_object(measured: Measurement) -> dict[str, Any]:
+    """The measurement as in a run record, with intervals."""
     import msgspec
 
-    from equivbench.measure.verification import is_verified
-
-    test = msgspec.to_builtins(measured.to_record())
-    for label, part in measured.by.items():
-        test["by"][label] |= _interval_and_floor(part)
-    return {
-        "symmetry": found.symmetry,
-        "symmetry_verified": _verified(found, measured),
-        "at_floor": is_verified(measured),
-        **test,
-        **_interval_and_floor(measured),
-    }
-
-
-def _interval_and_floor(part: Part) -> dict[str, Any]:
-    interval = part.interval()
-    floor = part.floor if part.floor is not None and math.isfinite(part.floor) else None
-    return {
-        "interval": list(interval) if all(map(math.isfinite, interval)) else None,
-        "floor": floor,
-    }
+    test: dict[str, Any] = msgspec.to_builtins(measured.to_record())
+    by = [(part, measured.by[name]) for name, part in test["by"].items()]
+    for part, found in [(test, measured), *by]:
+        interval = found.interval()
+        part["interval"] = list(interval) if all(map(math.isfinite, interval)) else None
+        known = found.floor is not None and math.isfinite(found.floor)
+        part["floor"] = found.floor if known else None
+    return test
 
 
 def _table(measured: Measurement, unit: str) -> Table:
     """A row for all samples and one for each part of them."""
+    from equivbench.gap.intervals import Quantity
     from equivbench.report.table import Column, Table
 
     columns = [
@@ -148,34 +145,9 @@ def _table(measured: Measurement, unit: str) -> Table:
         Column("share", "number", heading="share (95% interval)", digits=4),
         Column("floor", "number", digits=2),
     ]
-    parts = {"all": measured, **measured.by}
-    return Table("", columns, [(label, *_cells(part)) for label, part in parts.items()])
-
-
-def _cells(part: Part) -> tuple[Any, ...]:
-    from equivbench.gap.intervals import Quantity
-
-    low, high = (end if math.isfinite(end) else None for end in part.interval())
-    share = Quantity(part.share, low, high) if math.isfinite(part.share) else None
-    return part.total, part.twirled, part.equivariance, share, part.floor
-
-
-def _verified(found: FoundModel, measured: Measurement) -> bool | None:
-    """Whether the declared symmetry holds; None where none is declared, or the group measured is
-    larger than it."""
-    from equivbench.measure.verification import covers, is_verified
-
-    if found.symmetry is None or not covers(found.symmetry, measured.group):
-        return None
-    return is_verified(measured)
-
-
-def _verdict(found: FoundModel, measured: Measurement) -> str:
-    from equivbench.measure.verification import is_verified
-
-    verified = _verified(found, measured)
-    if verified is None:
-        where = "at" if is_verified(measured) else "above"
-        return f"the share is {where} its numerical floor for {measured.group}"
-    verdict = "holds" if verified else "DOES NOT HOLD"
-    return f"the declared symmetry {found.symmetry} {verdict} under {measured.group}"
+    rows = []
+    for label, part in {"all": measured, **measured.by}.items():
+        low, high = (end if math.isfinite(end) else None for end in part.interval())
+        share = Quantity(part.share, low, high) if math.isfinite(part.share) else None
+        rows.append((label, part.total, part.twirled, part.equivariance, share, part.floor))
+    return Table("", columns, rows)

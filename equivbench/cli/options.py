@@ -10,8 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from equivbench.request import Option, Request, RunRequest, options_of
-from equivbench.specs import Preset
+from equivbench.request import Option, Request, options_of
 
 R = TypeVar("R", bound=Request)
 
@@ -59,28 +58,16 @@ def _parameter(option: Option) -> inspect.Parameter:
         annotation = str if option.read is not None else list[str]
         if default is not MISSING:
             annotation, default = annotation | None, None
+    about: dict[str, Any] = {"metavar": option.metavar, "help": option.help}
+    flag = option.flag
+    info = typer.Argument(**about) if flag is None else typer.Option(flag, **about)
     return inspect.Parameter(
         option.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if default is MISSING else default,
-        annotation=Annotated[annotation, _info(option)],
+        annotation=Annotated[annotation, info],
     )
 
 
-def _info(option: Option) -> Any:
-    if option.flag is None:
-        return typer.Argument(metavar=option.metavar, help=option.help)
-    return typer.Option(option.flag, metavar=option.metavar, help=option.help)
-
-
-def _same(name: str) -> Any:
-    """The option called ``name`` of ``equivbench run``, for a command that has it too."""
-    return _info(options_of(RunRequest)[name])
-
-
-SeedCount = Annotated[int | None, _same("n_seeds")]
-PresetOption = Annotated[Preset, _same("preset")]
-Device = Annotated[str, _same("device")]
-Threads = Annotated[int | None, _same("threads")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

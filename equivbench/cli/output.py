@@ -1,13 +1,39 @@
-"""How commands print: tables that survive a pipe, JSON, and one-line messages on stderr."""
+"""How commands print and end: tables that survive a pipe, JSON, one-line messages on stderr, and
+the exit codes with the rule for which one wins."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from enum import IntEnum
 from typing import Any
 
 from equivbench.report.render import to_json, to_plain, to_rich
 from equivbench.report.table import Table
 from equivbench.report.text import printable
+
+
+class Exit(IntEnum):
+    """The exit codes of the command line."""
+
+    DONE = 0
+    REGRESSION = 1
+    USAGE = 2
+    FAILED = 3
+    INCOMPARABLE = 4
+    INCONCLUSIVE = 5
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
+    """128 + SIGPIPE, as a shell reports it: the reader went away, so nothing can be said about the
+    result."""
+
+
+PRECEDENCE = (2, 4, 3, 1, 5, 0)
+
+
+def overall(codes: Iterable[int]) -> int:
+    """The code to end with when several apply: the first of 2, 4, 3, 1, 5, 0; none at all is 0."""
+    return min(map(Exit, codes), key=PRECEDENCE.index, default=Exit.DONE)
 
 
 def print_json(value: Any) -> None:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, ProgressColumn, Task, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as ProgressBars
 from rich.text import Text
 
@@ -60,15 +60,17 @@ class Bars(Quiet):
     def begin(self, contest: Contest, jobs: list[Job]) -> None:
         """Bars of ``jobs``, in place of those before."""
         self.end()
-        columns: tuple[ProgressColumn, ...] = (
+        self._bars = ProgressBars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=18),
             TextColumn("{task.percentage:>3.0f}%"),
-            _Figures(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            TextColumn("{task.fields[phase]}", markup=False),
+            console=self._console,
+            auto_refresh=False,
         )
-        self._bars = ProgressBars(*columns, console=self._console, auto_refresh=False)
         self._tasks = {
-            job.arm: self._bars.add_task(printable(job.arm), total=1.0, progress=None, phase="")
+            job.arm: self._bars.add_task(printable(job.arm), total=1.0, figures="", phase="")
             for job in jobs
         }
         labels = "".join(f", {name} {value}" for name, value in jobs[0].labels.items())
@@ -80,8 +82,11 @@ class Bars(Quiet):
     def show(self, job: Job, progress: Progress) -> None:
         """Move the arm's bar."""
         if self._bars is not None and job.arm in self._tasks:
-            fraction = min(1.0, progress.spent / progress.limit)
-            self._bars.update(self._tasks[job.arm], completed=fraction, progress=progress)
+            self._bars.update(
+                self._tasks[job.arm],
+                completed=min(1.0, progress.spent / progress.limit),
+                figures=_figures(progress),
+            )
             if time.monotonic() - self._drawn > _REFRESH:
                 self._bars.refresh()
                 self._drawn = time.monotonic()
@@ -90,7 +95,7 @@ class Bars(Quiet):
         """Say it beside the bars."""
         if self._bars is not None:
             for task in self._tasks.values():
-                self._bars.update(task, phase=text)
+                self._bars.update(task, phase=f"[{text}]" if text not in ("", "training") else "")
             self._bars.refresh()
 
     def note(self, text: str) -> None:
@@ -107,28 +112,21 @@ class Bars(Quiet):
             self._bars = None
 
 
-class _Figures(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        progress: Progress | None = task.fields["progress"]
-        phase = task.fields["phase"]
-        words = [] if phase in ("", "training") else [f"[{phase}]"]
-        return Text("  ".join(words if progress is None else [_figures(progress), *words]))
-
-
 def _figures(progress: Progress) -> str:
     """Every figure that is known: ``loss 41.2  explained 0.62  share 1.1e-02  930 samples/s
     0:00:12 left``."""
-    words = [] if progress.loss is None else [f"loss {progress.loss:.3g}"]
-    if progress.explained is not None:
-        words.append(f"explained {progress.explained:.3f}")
-    if progress.share is not None:
-        words.append(f"share {progress.share:.1e}")
-    if progress.samples_per_second is not None:
-        words.append(f"{progress.samples_per_second:.0f} samples/s")
+    left = None
     if progress.seconds_left is not None and not progress.finished:
         minutes, seconds = divmod(round(progress.seconds_left), 60)
-        words.append(f"{minutes}:{seconds:02d} left")
-    return "  ".join(words)
+        left = f"{minutes}:{seconds:02d}"
+    figures = (
+        (progress.loss, "loss {:.3g}"),
+        (progress.explained, "explained {:.3f}"),
+        (progress.share, "share {:.1e}"),
+        (progress.samples_per_second, "{:.0f} samples/s"),
+        (left, "{} left"),
+    )
+    return "  ".join(words.format(value) for value, words in figures if value is not None)
 
 
 def progress_display(quiet: bool) -> Callback:

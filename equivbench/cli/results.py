@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equivbench.cli import exit_codes
-from equivbench.cli.output import message, print_json
+from equivbench.cli.output import message, overall, print_json
 
 if TYPE_CHECKING:
     from equivbench.records.submission import Report
 
 
-def register(app: typer.Typer) -> None:
-    """Add ``results`` to the command line."""
-    group = typer.Typer(
-        help="Check records; print their schema and rules.",
-        no_args_is_help=True,
-        rich_markup_mode=None,
-    )
-    group.command("validate")(validate)
-    group.command("schema")(schema)
-    group.command("rules")(rules)
-    app.add_typer(group, name="results")
+app = typer.Typer(
+    help="Check records; print their schema and rules.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
 
 
+@app.command()
 def validate(
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH ...", help="Folders or files of results.")
@@ -48,7 +42,8 @@ def validate(
     reports = review(paths)
     invalid = sum(not report.valid for report in reports)
     if json:
-        print_json([_plain(report) for report in reports])
+        names = ("path", "valid", "problems", "remarks")
+        print_json([{name: getattr(report, name) for name in names} for report in reports])
     else:
         for report in reports:
             for text in report.problems:
@@ -56,19 +51,10 @@ def validate(
             for text in report.remarks:
                 typer.echo(f"{report.path}: remark: {text}")
         typer.echo(f"{_count(reports)}, {invalid} invalid")
-    code = exit_codes.overall(code for report in reports for code in report.exit_codes)
+    code = overall(code for report in reports for code in report.exit_codes)
     if code:
         message("error", f"{invalid} of {len(reports)} files are not valid")
     raise typer.Exit(code)
-
-
-def _plain(report: Report) -> dict[str, Any]:
-    return {
-        "path": report.path,
-        "valid": report.valid,
-        "problems": report.problems,
-        "remarks": report.remarks,
-    }
 
 
 def _count(reports: list[Report]) -> str:
@@ -79,6 +65,7 @@ def _count(reports: list[Report]) -> str:
     return f"{text} and {others} other file{'s' * (others != 1)}" if others else text
 
 
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of run records."""
     from equivbench.records.json_schema import shipped_text
@@ -86,6 +73,7 @@ def schema() -> None:
     sys.stdout.write(shipped_text())
 
 
+@app.command()
 def rules() -> None:
     """Print the rules: what is on the clock, what may be tuned, when a pair is fair, what is
     comparable."""

@@ -3,23 +3,13 @@ kept."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import InterruptedRunError
-from equivbench.execution.tuning import TuneRequest
+from equivbench.execution.tuning import Study, TuneRequest, recipe_lines
 from equivbench.report.table import Column, Table
-
-if TYPE_CHECKING:
-    from equivbench.execution.tuning import Tuned
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("tune")(tune)
 
 
 @takes(TuneRequest)
@@ -29,7 +19,6 @@ def tune(request: TuneRequest, json: Json = False) -> None:
     Both arms get the same grid, budget and seed. A rerun skips the trials that are in the log.
     """
     from equivbench.execution.plan import check_writable
-    from equivbench.execution.tuning import Study
 
     study = Study(request, lambda text: message("tune", text))
     check_writable(request.out)
@@ -47,31 +36,15 @@ def tune(request: TuneRequest, json: Json = False) -> None:
                 "raise --extensions",
             )
     if json:
-        _print_json(tuned)
-    else:
-        _print_table(tuned, request)
-
-
-def _print_json(tuned: Tuned) -> None:
-    print_json(
-        {
-            "grid": {"learning_rates": tuned.grid.rates, "batch_sizes": tuned.grid.batches},
-            "best": tuned.best,
-            "at_edge": tuned.at_edge,
-            "log": str(tuned.log),
-            "sha256": tuned.sha256,
-        }
-    )
-
-
-def _print_table(tuned: Tuned, request: TuneRequest) -> None:
-    from equivbench.execution.tuning import recipe_lines
-
+        grid = {"learning_rates": tuned.grid.rates, "batch_sizes": tuned.grid.batches}
+        found = {"best": tuned.best, "at_edge": tuned.at_edge, "log": str(tuned.log)}
+        print_json({"grid": grid, **found, "sha256": tuned.sha256})
+        return
     columns = (
         Column("arm", key=True),
         Column("learning rate", "number"),
         Column("batch size"),
-        Column("validation total", "number", digits=4, better="lower"),
+        Column("validation total", "number", digits=4),
         Column("trials"),
     )
     rows = [

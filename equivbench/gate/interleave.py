@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import os
 import secrets
-import shlex
 import signal
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 
@@ -33,6 +33,7 @@ from equivbench.gate.worker import selected
 from equivbench.gate.worktrees import checked_out, commit_of, refuse_changes, repository
 from equivbench.records.files import write_lines
 from equivbench.records.schema import Git
+from equivbench.request import Request, option, write_number
 
 SIDES = ("baseline", "candidate")
 BUSY = 0.75
@@ -42,19 +43,30 @@ ROUND_TIMEOUT = 1800.0
 
 
 @dataclass(frozen=True)
-class InterleaveRequest:
-    """What to measure and how long."""
+class InterleaveRequest(Request):
+    """What to compare, and with ``--interleave`` what to measure and how long."""
 
-    baseline: str
-    candidate: str
-    rounds: int = 10
-    """Of 10, one round may be disturbed without hiding a change: the bound then rests on the
-    others."""
-    seconds: float = 0.4
-    """For each benchmark in each process."""
-    only: tuple[str, ...] = ()
-    """Patterns of benchmark names; none: all."""
-    allow_dirty: bool = False
+    program: ClassVar[tuple[str, ...]] = ("check", "--interleave")
+
+    baseline: str = option(
+        MISSING,
+        "Run records or samples to compare with (a file or a folder); with --interleave "
+        "a git revision.",
+        flag=None,
+    )
+    candidate: str = option(MISSING, "The records, samples or revision that are judged.", flag=None)
+    allow_dirty: bool = option(False, "Accept uncommitted changes.")
+    # Of 10, one round may be disturbed without hiding a change: the bound then rests on the others.
+    rounds: int = option(10, "With --interleave: number of fresh processes for each revision.")
+    seconds: float = option(
+        0.4,
+        "With --interleave: seconds to measure each benchmark in each process.",
+        write=write_number,
+    )
+    only: tuple[str, ...] = option(
+        (),
+        "With --interleave: measure only the benchmarks whose name matches this pattern (*, ?).",
+    )
 
     def check(self) -> None:
         """Raise ``UsageError`` for what cannot be measured."""
@@ -101,11 +113,11 @@ def interleave(
         done, kept = min(map(len, results)), ""
         if out is not None and done:
             kept = f"; what was measured is in {out}"
-            _write(_gather_both(results, commits, revisions, session), out)
+            _write(_gather_both(request, results, commits, session), out)
         raise InterruptedRunError(
             f"interrupted after {done} of {request.rounds} rounds{kept}"
         ) from None
-    samples = _gather_both(results, commits, revisions, session)
+    samples = _gather_both(request, results, commits, session)
     if out is not None:
         _write(samples, out)
     first, second = (
@@ -180,20 +192,22 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _gather_both(
+    request: InterleaveRequest,
     results: tuple[list[RoundResult], list[RoundResult]],
     commits: tuple[str, str],
-    revisions: tuple[str, str],
     session: str,
 ) -> list[list[GateSamples]]:
     """The samples of both sides, a line a benchmark."""
     made = {
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": shlex.join(["equivbench", *sys.argv[1:]]),
+        "command": request.command(recorded=True),
         "session": session,
     }
     return [
         _gather(rounds, Git(commit=commit, dirty=False), revision, **made)
-        for rounds, commit, revision in zip(results, commits, revisions, strict=True)
+        for rounds, commit, revision in zip(
+            results, commits, (request.baseline, request.candidate), strict=True
+        )
     ]
 
 

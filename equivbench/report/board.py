@@ -6,9 +6,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -16,12 +16,12 @@ from equivbench.errors import FailedError
 from equivbench.records.disturbed import disturbance
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord
-from equivbench.report.provenance import Provenance, provenance
 from equivbench.report.text import printable
 
 DIGITS = 5
 """Significant digits of a number on the board: beyond seed noise, and the same in every format."""
 LEVEL = 0.95
+Figure: TypeAlias = Callable[[RunRecord], float | None]
 
 
 @dataclass(frozen=True, order=True)
@@ -38,6 +38,26 @@ class BoardSetting:
     group: str
     machine_key: str
     rules_version: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What is needed to make a number again. All text is printable, and distinct values are in the
+    order of the runs."""
+
+    run_ids: tuple[str, ...]
+    commands: tuple[str, ...]
+    """The distinct command lines; one command makes both arms and all seeds."""
+    commits: tuple[str, ...]
+    """Of the checkout, as git gives them, with ``-dirty`` where it had uncommitted changes; empty
+    for an installed package."""
+    first: str
+    """When the first of the runs ended, and the ``last`` (UTC, ISO 8601)."""
+    last: str
+    device: str
+    """The processor or GPU that was timed, its threads and its driver, as the records name them."""
+    packages: tuple[str, ...]
+    """``torch 2.11.0``; a package that changed its version between runs is there more than once."""
 
 
 @dataclass(frozen=True)
@@ -168,11 +188,8 @@ def finished_runs(runs: Sequence[RunRecord]) -> list[RunRecord]:
 def _row(seeds: list[RunRecord], setup: str) -> Row:
     first = seeds[0]
     finished = finished_runs(seeds)
-
-    def over_seeds(metric: str, value: Callable[[RunRecord], float | None]) -> float | None:
-        return aggregate(metric, measured(metric, finished, value))
-
-    total, low, high = log_interval(measured("total", finished, final("total")))
+    lost = [record for record in seeds if record not in finished]
+    total, low, high = log_interval(_measured("total", finished, final("total")))
     return Row(
         rank=None,
         pair=_clean(first.pair),
@@ -184,26 +201,20 @@ def _row(seeds: list[RunRecord], setup: str) -> Row:
         total=total,
         total_low=low,
         total_high=high,
-        share=over_seeds("share", final("share")),
-        floor=over_seeds("floor", final("floor")),
-        explained=over_seeds("explained", final("explained")),
-        of_linear=over_seeds("of_linear", of_linear),
-        samples_per_second=over_seeds(
-            "samples_per_second", lambda run: run.throughput.samples_per_second
-        ),
-        samples_per_second_all_in=over_seeds("samples_per_second", all_in),
-        compile_seconds=over_seeds("compile_seconds", lambda run: run.clock.compile),
-        epochs=over_seeds("epochs", lambda run: run.epochs),
+        **{name: over_seeds(name, finished) for name in FIGURES},
         seeds=len(seeds),
         finished=len(finished),
         diverged=sum(record.status == "diverged" for record in seeds),
-        status="complete"
-        if len(finished) == len(seeds)
-        else "partial"
-        if finished
-        else "no result",
+        status="no result" if not finished else "partial" if lost else "complete",
         note=_note(seeds, len(finished)),
-        unfinished=tuple(map(_unfinished, (record for record in seeds if record not in finished))),
+        unfinished=tuple(
+            _clean(
+                f"seed {each.seed} "
+                f"{'without a result' if each.status == 'completed' else each.status}: "
+                f"{each.reason or 'no reason given'}"
+            )
+            for each in lost
+        ),
         provenance=provenance(seeds),
     )
 
@@ -215,11 +226,10 @@ def _ranked(rows: list[tuple[Row, list[RunRecord]]]) -> list[tuple[Row, list[Run
     def order(row: Row) -> tuple[bool, bool, float]:
         return row.total is None, row.diverged > 0, math.inf if row.total is None else row.total
 
-    ranked: list[tuple[Row, list[RunRecord]]] = []
+    places: dict[tuple[bool, bool, float], int] = {}
+    ranked = []
     for place, (row, runs) in enumerate(sorted(rows, key=lambda each: order(each[0])), start=1):
-        above = ranked[-1][0] if ranked else None
-        tied = above is not None and order(above) == order(row)
-        rank = None if row.total is None else above.rank if tied and above is not None else place
+        rank = None if row.total is None else places.setdefault(order(row), place)
         ranked.append((replace(row, rank=rank), runs))
     return ranked
 
@@ -242,11 +252,6 @@ def _note(seeds: list[RunRecord], finished: int) -> str:
     return "; ".join(notes)
 
 
-def _unfinished(record: RunRecord) -> str:
-    what = "without a result" if record.status == "completed" else record.status
-    return _clean(f"seed {record.seed} {what}: {record.reason or 'no reason given'}")
-
-
 def _clean(text: str) -> str:
     return printable(text).strip()
 
@@ -267,19 +272,39 @@ def of_linear(record: RunRecord) -> float | None:
     return record.final.total / linear
 
 
-def final(name: str) -> Callable[[RunRecord], float | None]:
+def final(name: str) -> Figure:
     """What reads ``name`` from a run's final evaluation."""
     return lambda run: None if run.final is None else getattr(run.final, name)
 
 
-def measured(
-    metric: str, runs: Sequence[RunRecord], value: Callable[[RunRecord], float | None]
-) -> list[float]:
+FIGURES: dict[str, tuple[str, Figure]] = {
+    **{name: (name, final(name)) for name in ("share", "floor", "explained")},
+    "of_linear": ("of_linear", of_linear),
+    "samples_per_second": ("samples_per_second", lambda run: run.throughput.samples_per_second),
+    "samples_per_second_all_in": ("samples_per_second", all_in),
+    "compile_seconds": ("compile_seconds", lambda run: run.clock.compile),
+    "epochs": ("epochs", lambda run: run.epochs),
+}
+"""What a row says of its finished seeds beside the total: the metric that it is one of, and where a
+run has it."""
+
+
+def over_seeds(name: str, runs: Sequence[RunRecord]) -> float | None:
+    """The mean or the largest of a figure, as its metric declares, rounded; None without any."""
+    metric, figure = FIGURES[name]
+    values = _measured(metric, runs, figure)
+    if not values:
+        return None
+    largest = METRICS[metric].aggregate == "max"
+    return _rounded(max(values) if largest else math.fsum(values) / len(values))
+
+
+def _measured(metric: str, runs: Sequence[RunRecord], figure: Figure) -> list[float]:
     """What ``runs`` measured; raises ``FailedError`` for a value that cannot be one of
     ``metric``."""
     found = []
     for run in runs:
-        number = value(run)
+        number = figure(run)
         if number is None:
             continue
         problem = METRICS[metric].problem(number)
@@ -290,15 +315,6 @@ def measured(
             )
         found.append(number)
     return found
-
-
-def aggregate(metric: str, values: Sequence[float]) -> float | None:
-    """The mean or the largest of ``values``, as ``metric`` declares, rounded; None without any."""
-    if not values:
-        return None
-    return _rounded(
-        max(values) if METRICS[metric].aggregate == "max" else math.fsum(values) / len(values)
-    )
 
 
 def log_interval(values: list[float]) -> tuple[float | None, float | None, float | None]:
@@ -327,3 +343,39 @@ def _exp(value: float) -> float | None:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.{DIGITS}g}")
+
+
+def provenance(runs: Sequence[RunRecord]) -> Provenance:
+    """The provenance of what was made from ``runs``, at least one."""
+    created = sorted(printable(run.created) for run in runs)
+    return Provenance(
+        run_ids=_distinct(run.run_id for run in runs),
+        commands=_distinct(run.command for run in runs),
+        commits=_distinct(
+            run.git.commit + "-dirty" * bool(run.git.dirty) for run in runs if run.git.commit
+        ),
+        first=created[0],
+        last=created[-1],
+        device="; ".join(_distinct(map(_device, runs))),
+        packages=_distinct(
+            version
+            for run in runs
+            for version in (
+                f"python {run.environment.python}",
+                *(f"{name} {number}" for name, number in run.environment.packages.items()),
+            )
+        ),
+    )
+
+
+def _device(run: RunRecord) -> str:
+    where = run.environment
+    processor = f"{where.threads} thread{'s' * (where.threads != 1)} of {where.cpu}"
+    if where.device == "cpu":
+        return processor
+    driver = f", driver {where.driver}" if where.driver else ""
+    return f"{where.device}{driver}, with {processor}"
+
+
+def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(map(printable, texts)))

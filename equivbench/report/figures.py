@@ -7,18 +7,18 @@ matplotlib is an extra (``plots``) and imported on use. The charts of the page a
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from equivbench.errors import FailedError, IncomparableError, UsageError
 from equivbench.gap.efficiency import PairGap
-from equivbench.gap.intervals import Quantity
-from equivbench.records.schema import RunRecord, Test
-from equivbench.report.curves import curve_points
-from equivbench.report.gaps import OTHER, headline, kernels_text
-from equivbench.report.sweeps import Figures, Sweep, SweepPoint
+from equivbench.records.schema import RunRecord
+from equivbench.report.arms import Sweep, SweepPoint, value_places
+from equivbench.report.gaps import OTHER, headline, kernels_text, s_star_of
+from equivbench.report.publication import curve_points
 from equivbench.report.text import number_text
 
 if TYPE_CHECKING:
@@ -31,11 +31,12 @@ OTHER_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Okabe and Ito's palette, told apart with any colour vision."""
 _LINES = ("-", "--", ":", "-.")
 """Of the arms, where colour stands for the value."""
-_MEASURES: tuple[tuple[str, str, Callable[[Figures], Quantity]], ...] = (
-    ("test loss", "log", lambda figures: figures.total),
-    ("equivariance error / loss", "log", lambda figures: figures.share),
-    ("explained variance", "linear", lambda figures: figures.explained),
-)
+_MEASURES = {
+    "total": ("test loss", "log"),
+    "share": ("equivariance error / loss", "log"),
+    "explained": ("explained variance", "linear"),
+}
+"""The label and the scale of each figure of a test."""
 
 
 def empty_figure(width: float, height: float) -> Figure:
@@ -57,12 +58,11 @@ def require_drawable(path: Path) -> None:
     folder that is not there.
     """
     known = empty_figure(1.0, 1.0).canvas.get_supported_filetypes()
+    problem = f"there is no folder {path.parent}" * (not path.absolute().parent.is_dir())
     if path.suffix.lstrip(".") not in known:
-        raise UsageError(
-            f"cannot draw into {path}: its suffix is not one of {', '.join(sorted(known))}"
-        )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"cannot draw into {path}: there is no folder {path.parent}")
+        problem = f"its suffix is not one of {', '.join(sorted(known))}"
+    if problem:
+        raise UsageError(f"cannot draw into {path}: {problem}")
 
 
 def save_figure(figure: Figure, path: Path) -> Path:
@@ -102,39 +102,44 @@ def draw_curves(records: Sequence[RunRecord], *, unit: str = "") -> Figure:
         arms[record.arm].append(record)
     figure = empty_figure(7.5, 6.0)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.6, 1.0))
-    loss, share, explained = (
-        figure.add_subplot(grid[where]) for where in ((0, slice(None)), (1, 0), (1, 1))
-    )
-    colours = dict(COLOURS)
+    panels = {
+        "total": figure.add_subplot(grid[0, :]),
+        "share": figure.add_subplot(grid[1, 0]),
+        "explained": figure.add_subplot(grid[1, 1]),
+    }
+    colours = _colours(arms)
     for arm, runs in arms.items():
-        colour = colours.setdefault(arm, OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
-        seeds = f"{len(runs)} seed{'s' * (len(runs) != 1)}"
-        _lines(
-            loss, runs, lambda test: test.total, colour, f"{arm} ({runs[0].model.name}, {seeds})"
-        )
-        _lines(share, runs, lambda test: test.share, colour, None)
-        _lines(explained, runs, lambda test: test.explained, colour, None)
+        count = f"{len(runs)} seed{'s' * (len(runs) != 1)}"
+        label = f"{arm} ({runs[0].model.name}, {count})"
+        for name, axes in panels.items():
+            _seeds_and_mean(axes, runs, name, colours[arm], label)
     first = shown[0]
-    loss.set(
-        title=f"{first.task}/{first.pair}, {first.preset}, {first.environment.machine_key}",
-        yscale="log",
+    panels["total"].set_title(
+        f"{first.task}/{first.pair}, {first.preset}, {first.environment.machine_key}"
     )
-    loss.set_ylabel(f"test loss [{unit}]" if unit else "test loss")
-    loss.legend(frameon=False)
-    share.set(ylim=_around(share), yscale="log", ylabel="equivariance error / loss")
-    # Before it learns anything a model may be far worse than the baseline; that part of the axis
-    # tells nothing.
-    explained.set(
-        ylim=(max(-0.5, min(0.0, explained.get_ylim()[0])), 1.0), ylabel="explained variance"
-    )
-    for axes in (loss, share, explained):
+    panels["total"].legend(frameon=False)
+    panels["share"].set_ylim(*_around(panels["share"]))
+    for name, axes in panels.items():
         axes.set(xscale="log", xlabel="budget spent [s]")
-        _open(axes)
+        _finish(axes, name, unit)
     return figure
 
 
-def _open(axes: Axes) -> None:
-    """A faint grid and no frame on top and at the right."""
+def _colours(arms: Iterable[str]) -> dict[str, str]:
+    found = dict(COLOURS)
+    for arm in arms:
+        found.setdefault(arm, OTHER_COLOURS[len(found) % len(OTHER_COLOURS)])
+    return found
+
+
+def _finish(axes: Axes, measure: str, unit: str) -> None:
+    """Label and scale of the vertical axis, a faint grid, and no frame on top and at the right."""
+    label, scale = _MEASURES[measure]
+    axes.set(ylabel=f"{label} [{unit}]" if unit and measure == "total" else label, yscale=scale)
+    if measure == "explained":
+        # Before it learns anything a model may be far worse than the baseline; that part of the
+        # axis tells nothing.
+        axes.set_ylim(max(-0.5, min(0.0, axes.get_ylim()[0])), 1.0)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -149,12 +154,8 @@ def _around(axes: Axes) -> tuple[float, float]:
     return (float(positive.min()) / 2, float(positive.max()) * 2) if len(positive) else (1e-3, 1.0)
 
 
-def _lines(
-    axes: Axes,
-    runs: Sequence[RunRecord],
-    value: Callable[[Test], float | None],
-    colour: str,
-    label: str | None,
+def _seeds_and_mean(
+    axes: Axes, runs: Sequence[RunRecord], measure: str, colour: str, label: str
 ) -> None:
     """A thin line per seed, and a bold one through the means over seeds where all evaluate equally
     often."""
@@ -163,24 +164,15 @@ def _lines(
     curves = []
     for run in runs:
         points = [
-            (point.train_seconds, value(point.test))
+            (point.train_seconds, getattr(point.test, measure))
             for point in run.trace
             if point.train_seconds > 0
         ]
-        curve = np.array(
-            [(seconds, np.nan if y is None else y) for seconds, y in points], dtype=np.float64
-        ).reshape(-1, 2)
-        curves.append(curve)
-        axes.plot(*curve.T, color=colour, alpha=0.35, linewidth=0.8)
+        curves.append(np.array(points, dtype=np.float64).reshape(-1, 2))  # None becomes NaN
+        axes.plot(*curves[-1].T, color=colour, alpha=0.35, linewidth=0.8)
     if len({len(curve) for curve in curves}) == 1:
-        axes.plot(
-            *np.mean(curves, axis=0).T,
-            color=colour,
-            linewidth=2.0,
-            marker="o",
-            markersize=3,
-            label=label,
-        )
+        mean = np.mean(curves, axis=0).T
+        axes.plot(*mean, color=colour, linewidth=2.0, marker="o", markersize=3, label=label)
     else:
         axes.plot([], [], color=colour, label=label)
 
@@ -210,15 +202,8 @@ def draw_gap(gap: PairGap, records: Sequence[RunRecord], *, unit: str = "") -> F
         known = [(point.seconds, point.total.value) for point in points if point.total.value]
         if not known:
             raise FailedError(f"the {arm} arm of {gap.task}/{gap.pair} has no finished run to draw")
-        axes.plot(
-            [seconds for seconds, _ in known],
-            [loss for _, loss in known],
-            color=COLOURS[arm],
-            marker="o",
-            markersize=3,
-            linewidth=2,
-            label=f"{arm} arm",
-        )
+        style: dict[str, Any] = {"color": COLOURS[arm], "linewidth": 2, "marker": "o"}
+        axes.plot(*zip(*known, strict=True), **style, markersize=3, label=f"{arm} arm")
     label = f"test loss [{unit}]" if unit else "test loss"
     axes.set(xscale="log", yscale="log", xlabel="budget spent [s]", ylabel=label)
     axes.set_title(f"{gap.task}/{gap.pair}, {gap.preset}, kernels {kernels_text(gap)}", loc="left")
@@ -248,9 +233,9 @@ def _mark_tie(axes: Axes, gap: PairGap) -> None:
         return
     behind, leader = found[0], OTHER[found[0]]
     level = (gap.loss_augmented if behind == "augmented" else gap.loss_equivariant).value
-    s_star = gap.s_star_equivariant if leader == "equivariant" else gap.s_star_augmented
-    value = s_star.steady.value
-    if level is None or value is None or s_star.steady.censored is not None:
+    s_star = s_star_of(gap, leader).steady
+    value = s_star.value
+    if level is None or value is None or s_star.censored is not None:
         return
     axes.plot([value * budget, value * budget, budget], [low, level, level], "--", **grey)
     where = (value * budget, level)
@@ -270,96 +255,67 @@ def draw_sweep(sweep: Sweep, *, title: str) -> Figure:
         )
     figure = empty_figure(11.0, 6.5)
     above, below = figure.subplots(2, 3)
-    numbers = _positions(sweep)
-    colours = dict(COLOURS)
-    shades = colormaps["viridis"]
-    values = list(dict.fromkeys(point.value for point in sweep.points))
+    places = value_places([point.value for point in sweep.points])
     shade = {
-        value: shades(0.9 * index / max(len(values) - 1, 1)) for index, value in enumerate(values)
+        value: colormaps["viridis"](0.9 * index / max(len(places) - 1, 1))
+        for index, value in enumerate(places)
     }
-    for index, arm in enumerate(sweep.arms):
-        colour = colours.setdefault(arm, OTHER_COLOURS[len(colours) % len(OTHER_COLOURS)])
-        points = sweep.of(arm)
-        for ends, ways, (_, _, measure) in zip(above, below, _MEASURES, strict=True):
-            _ends(ends, points, numbers, measure, colour, arm)
-            for point in points:
-                line = [
-                    (passed.train_seconds, measure(passed.test).value)
-                    for passed in point.trace
-                    if passed.train_seconds > 0
-                ]
-                known = [(seconds, value) for seconds, value in line if value is not None]
-                ways.plot(
-                    [seconds for seconds, _ in known],
-                    [value for _, value in known],
-                    color=shade[point.value],
-                    linestyle=_LINES[index % len(_LINES)],
-                )
-    for ends, ways, (label, scale, _) in zip(above, below, _MEASURES, strict=True):
-        unit = f" [{sweep.unit}]" if sweep.unit and label == "test loss" else ""
+    colours = _colours(sweep.arms)
+    styles = dict(zip(sweep.arms, itertools.cycle(_LINES), strict=False))
+    for measure, ends, ways in zip(_MEASURES, above, below, strict=True):
+        for arm in sweep.arms:
+            _draw_ends(ends, sweep.of(arm), places, measure, colours[arm])
+        for point in sweep.points:
+            line = [
+                (passed.train_seconds, getattr(passed.test, measure).value)
+                for passed in point.trace
+                if passed.train_seconds > 0
+            ]
+            known = [(seconds, value) for seconds, value in line if value is not None]
+            style = {"color": shade[point.value], "linestyle": styles[point.arm]}
+            ways.plot([x for x, _ in known], [y for _, y in known], **style)
         for axes in (ends, ways):
-            axes.set(ylabel=label + unit, yscale=scale)
-            _open(axes)
-            if label == "explained variance":
-                # As in the picture of a run: how much worse than the baseline a model is tells
-                # nothing.
-                axes.set_ylim(max(-0.5, min(0.0, axes.get_ylim()[0])), 1.0)
+            _finish(axes, measure, sweep.unit)
         ways.set(xlabel="budget spent [s]", xscale="log")
-        _label_values(ends, sweep, numbers, title)
+        ends.set(xlabel=title)
+        scaled = min(places.values()) > 0 and len(places) > 1
+        if sweep.axis == "optimizer" or scaled:
+            if sweep.axis != "optimizer":
+                ends.set(xscale="log")
+            ends.set_xticks(list(places.values()), list(places))
+            ends.xaxis.minorticks_off()
     above[0].legend(frameon=False)
-    handles = [below[2].plot([], [], color=shade[value], label=value)[0] for value in values]
-    styles = zip(sweep.arms, _LINES, strict=False)
+    last = below[2]
+    handles = [last.plot([], [], color=shade[value], label=value)[0] for value in places]
     handles += [
-        below[2].plot([], [], color="black", linestyle=style, label=arm)[0] for arm, style in styles
+        last.plot([], [], color="black", linestyle=style, label=arm)[0]
+        for arm, style in styles.items()
     ]
-    below[2].legend(handles=handles, title=title, frameon=False, fontsize="small")
+    last.legend(handles=handles, title=title, frameon=False, fontsize="small")
     figure.suptitle(
         f"{sweep.task}/{sweep.pair}, {sweep.preset}, {sweep.budget} an arm, {sweep.machine_key}"
     )
     return figure
 
 
-def _positions(sweep: Sweep) -> dict[str, float]:
-    """Where each value lies on the axis: at itself if all are numbers, else at its place in the
-    order."""
-    values = list(dict.fromkeys(point.value for point in sweep.points))
-    try:
-        return {value: float(value) for value in values}
-    except ValueError:
-        return {value: float(place) for place, value in enumerate(values)}
-
-
-def _label_values(axes: Axes, sweep: Sweep, numbers: dict[str, float], title: str) -> None:
-    axes.set(xlabel=title)
-    if sweep.axis == "optimizer":
-        axes.set_xticks(list(numbers.values()), list(numbers))
-    elif min(numbers.values()) > 0 and len(numbers) > 1:
-        axes.set(xscale="log")
-        axes.set_xticks(list(numbers.values()), list(numbers))
-        axes.xaxis.minorticks_off()
-
-
-def _ends(
-    axes: Axes,
-    points: list[SweepPoint],
-    numbers: dict[str, float],
-    measure: Callable[[Figures], Quantity],
-    colour: str,
-    label: str,
+def _draw_ends(
+    axes: Axes, points: list[SweepPoint], places: dict[str, float], measure: str, colour: str
 ) -> None:
-    found = [(numbers[point.value], measure(point.final)) for point in points]
-    known = [(x, quantity, quantity.value) for x, quantity in found if quantity.value is not None]
-    if len(known) == 1 and len(numbers) > 1:
+    """Where the points of an arm end, with their intervals over seeds."""
+    found = [(places[point.value], getattr(point.final, measure)) for point in points]
+    known = [(x, quantity) for x, quantity in found if quantity.value is not None]
+    label = points[0].arm
+    if len(known) == 1 and len(places) > 1:
         # The arm is the same at every point.
-        axes.axhline(known[0][2], color=colour, linestyle="--", label=label)
+        axes.axhline(known[0][1].value, color=colour, linestyle="--", label=label)
         return
-    low = [
-        value - (value if quantity.low is None else quantity.low) for _, quantity, value in known
-    ]
-    high = [
-        (value if quantity.high is None else quantity.high) - value for _, quantity, value in known
-    ]
-    xs, ys = [x for x, _, _ in known], [value for _, _, value in known]
+    low = [0.0 if each.low is None else each.value - each.low for _, each in known]
+    high = [0.0 if each.high is None else each.high - each.value for _, each in known]
+    style: dict[str, Any] = {"color": colour, "marker": "o", "markersize": 4, "capsize": 3}
     axes.errorbar(
-        xs, ys, yerr=[low, high], color=colour, marker="o", markersize=4, capsize=3, label=label
+        [x for x, _ in known],
+        [each.value for _, each in known],
+        yerr=[low, high],
+        label=label,
+        **style,
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 
 import msgspec
 
 from equivbench.errors import unknown_name
 from equivbench.report import render
-from equivbench.report.board import DIGITS, LEVEL, Board, BoardSetting, Row
-from equivbench.report.provenance import Provenance
+from equivbench.report.board import DIGITS, LEVEL, Board, BoardSetting, Provenance, Row
 from equivbench.report.table import Column, Table
 
 SHORT = 12
@@ -21,34 +20,26 @@ PAGE = "html"
 whole publication."""
 
 
-def _number(name: str, heading: str = "") -> Column:
-    return Column(name, "number", heading, digits=DIGITS)
-
-
-COLUMNS = (
-    _number("rank"),
-    Column("pair", key=True),
-    Column("arm", key=True),
-    Column("model"),
-    Column("kernels", key=True),
-    Column("setup", key=True),
-    _number("parameters"),
-    Column("total", "number", digits=DIGITS, better="lower"),
-    _number("total_low", "low"),
-    _number("total_high", "high"),
-    _number("share"),
-    _number("floor"),
-    Column("explained", "number", digits=DIGITS, better="higher"),
-    _number("of_linear", "of linear"),
-    _number("samples_per_second", "samples/s"),
-    _number("samples_per_second_all_in", "samples/s all-in"),
-    _number("compile_seconds", "compile s"),
-    _number("epochs"),
-    _number("seeds"),
-    _number("finished"),
-    _number("diverged"),
-    Column("status"),
-    Column("note"),
+HEADINGS = {
+    "total_low": "low",
+    "total_high": "high",
+    "of_linear": "of linear",
+    "samples_per_second": "samples/s",
+    "samples_per_second_all_in": "samples/s all-in",
+    "compile_seconds": "compile s",
+}
+_SAME = ("rank", "pair", "arm", "kernels", "setup")
+_TEXTS = ("pair", "arm", "kernels", "setup", "model", "status", "note")
+COLUMNS = tuple(
+    Column(
+        field.name,
+        "text" if field.name in _TEXTS else "number",
+        HEADINGS.get(field.name, ""),
+        digits=DIGITS,
+        key=field.name in _SAME[1:],
+    )
+    for field in fields(Row)
+    if field.name not in ("unfinished", "provenance")
 )
 """What a table shows of a row, by its fields; where the row comes from goes below the table."""
 SETTING = tuple(Column(field.name, key=True) for field in fields(BoardSetting))
@@ -59,7 +50,6 @@ PREAMBLE = (
     "% Needs \\usepackage{booktabs} in the preamble; the tables are wide: landscape pages, or "
     "\\tiny in place of \\scriptsize.\n"
 )
-_SAME = ("rank", "pair", "arm", "kernels", "setup")
 _RESULTS = ("total", "total_low", "total_high", "share", "floor", "explained", "of_linear")
 _COUNTS = ("samples_per_second", "samples_per_second_all_in", "compile_seconds", "epochs", "seeds")
 TABULARS = (
@@ -119,14 +109,11 @@ def summary(board: Board) -> str:
 def remarks(board: Board) -> list[str]:
     """Below the table: the command behind every row, once for rows that share it, and why seeds
     have no result."""
-    together: dict[tuple[object, ...], list[Row]] = defaultdict(list)
+    together: dict[Provenance, list[Row]] = defaultdict(list)
     for row in board.rows:
-        source = row.provenance
-        key = (source.commands, source.commits, source.first, source.last, source.device)
-        together[key].append(row)
+        together[replace(row.provenance, run_ids=(), packages=())].append(row)
     lines = [
-        f"{', '.join(map(_name, rows))}: {_source(rows[0].provenance)}"
-        for rows in together.values()
+        f"{', '.join(map(_name, rows))}: {_source(source)}" for source, rows in together.items()
     ]
     return lines + [f"{_name(row)}, {why}" for row in board.rows for why in row.unfinished]
 
@@ -136,24 +123,15 @@ def _name(row: Row) -> str:
 
 
 def _source(source: Provenance) -> str:
-    commits = ", ".join(map(_short, source.commits)) or "none, an installed package"
+    short = (each[:SHORT] + "-dirty" * each.endswith("-dirty") for each in source.commits)
+    commits = ", ".join(short) or "none, an installed package"
     when = source.first if source.first == source.last else f"{source.first} to {source.last}"
     return f"{'; '.join(source.commands)} (commit {commits}; {when}; {source.device})"
-
-
-def _short(commit: str) -> str:
-    return commit[:SHORT] + "-dirty" * commit.endswith("-dirty")
 
 
 def to_json(boards: Sequence[Board]) -> str:
     """A list of {setting, unit, rows}, each row with its provenance."""
     return msgspec.json.format(msgspec.json.encode(list(boards)), indent=2).decode() + "\n"
-
-
-def to_csv(boards: Sequence[Board]) -> str:
-    """One line a row, its setting repeated in front and its provenance behind; an empty cell is
-    null."""
-    return render.to_csv(sheet(boards))
 
 
 def to_markdown(boards: Sequence[Board]) -> str:
@@ -169,7 +147,7 @@ def to_latex(boards: Sequence[Board]) -> str:
 
 FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {
     "md": to_markdown,
-    "csv": to_csv,
+    "csv": lambda boards: render.to_csv(sheet(boards)),
     "json": to_json,
     "latex": to_latex,
 }

@@ -27,8 +27,8 @@ COLUMNS = (
     Column("rules", key=True, show="differs"),
     Column("data digest", key=True, show="needed"),
     Column("seeds"),
-    Column("loss_equivariant", "number", "equiv. loss", better="lower", interval=False),
-    Column("loss_augmented", "number", "augm. loss", better="lower", interval=False),
+    Column("loss_equivariant", "number", "equiv. loss", interval=False),
+    Column("loss_augmented", "number", "augm. loss", interval=False),
     Column("loss_ratio", "number", "loss ratio"),
     Column("throughput_ratio", "number", "s/sample ratio", interval=False),
     Column("behind"),
@@ -50,34 +50,40 @@ def gap_table(gaps: Sequence[PairGap]) -> Table:
     Until it is extended, the arm behind has not reached the other within its budget, so its s* is a
     bound; the slowdown margin of the other is measured within the budget.
     """
-    return Table("", COLUMNS, [_row(gap) for gap in gaps], notes=[LEGEND])
+    rows: list[list[Cell]] = []
+    for gap in gaps:
+        found = headline(gap)
+        s_star = Timed(Quantity(), Quantity()) if found is None else found[1]
+        undecided = "-" if found is None else f"undecided ({found[0]}?)"
+        rows.append(
+            [
+                f"{gap.task}/{gap.pair}",
+                kernels_text(gap),
+                gap.preset,
+                budget_text(gap),
+                variant_text(gap.variant),
+                gap.dataset["name"],
+                gap.dataset["sizes"].get("train"),
+                gap.machine_key,
+                gap.rules_version,
+                gap.dataset["sha256"][:12],
+                seeds_text(gap.n_seeds - gap.n_diverged, gap.n_seeds),
+                gap.loss_equivariant,
+                gap.loss_augmented,
+                gap.loss_ratio,
+                gap.throughput_ratio.steady,
+                gap.behind or undecided,
+                s_star.steady,
+                s_star.all_in,
+                slowdown_margin(gap),
+            ]
+        )
+    return Table("", COLUMNS, rows, notes=[LEGEND])
 
 
-def _row(gap: PairGap) -> list[Cell]:
-    found = headline(gap)
-    s_star = found[1] if found is not None else None
-    undecided = "-" if found is None else f"undecided ({found[0]}?)"
-    return [
-        f"{gap.task}/{gap.pair}",
-        kernels_text(gap),
-        gap.preset,
-        budget_text(gap),
-        variant_text(gap.variant),
-        gap.dataset["name"],
-        gap.dataset["sizes"].get("train"),
-        gap.machine_key,
-        gap.rules_version,
-        gap.dataset["sha256"][:12],
-        seeds_text(gap.n_seeds - gap.n_diverged, gap.n_seeds),
-        gap.loss_equivariant,
-        gap.loss_augmented,
-        gap.loss_ratio,
-        gap.throughput_ratio.steady,
-        gap.behind or undecided,
-        None if s_star is None else s_star.steady,
-        None if s_star is None else s_star.all_in,
-        slowdown_margin(gap),
-    ]
+def s_star_of(gap: PairGap, arm: str) -> Timed:
+    """The break-even speed-up of ``arm``."""
+    return gap.s_star_equivariant if arm == "equivariant" else gap.s_star_augmented
 
 
 def headline(gap: PairGap) -> tuple[str, Timed] | None:
@@ -90,7 +96,7 @@ def headline(gap: PairGap) -> tuple[str, Timed] | None:
         if lagging is None:
             return None
         arm = "equivariant" if lagging >= 1 else "augmented"
-    return arm, gap.s_star_equivariant if arm == "equivariant" else gap.s_star_augmented
+    return arm, s_star_of(gap, arm)
 
 
 def slowdown_margin(gap: PairGap) -> Quantity:
@@ -98,8 +104,7 @@ def slowdown_margin(gap: PairGap) -> Quantity:
     found = headline(gap)
     if found is None:
         return Quantity()
-    leader = gap.s_star_augmented if found[0] == "equivariant" else gap.s_star_equivariant
-    return leader.steady.map(lambda value: 1 / value, falling=True)
+    return s_star_of(gap, OTHER[found[0]]).steady.map(lambda value: 1 / value, falling=True)
 
 
 def paragraphs(gaps: Sequence[PairGap]) -> list[str]:
@@ -121,7 +126,17 @@ def gap_lines(gap: PairGap) -> list[str]:
     )
     found = headline(gap)
     if found is not None:
-        lines += _break_even_lines(gap, *found)
+        arm, s_star = found
+        efficiency, speed = gap.sample_efficiency, gap.speed.steady
+        if arm == "augmented":
+            efficiency = gap.sample_efficiency_augmented
+            speed = speed.map(lambda value: 1 / value, falling=True)
+        steady, all_in = (quantity_text(each, why="") for each in (s_star.steady, s_star.all_in))
+        factors = [quantity_text(each, interval=False) for each in (efficiency, speed)]
+        lines.append(
+            f"break-even speed-up of the {arm} arm: {steady} steady, {all_in} with compilation"
+        )
+        lines.append(f"  = sample efficiency {factors[0]} x speed {factors[1]}")
     for change in gap.lead_changes:
         hands = (
             "the lead changes hands"
@@ -135,21 +150,6 @@ def gap_lines(gap: PairGap) -> list[str]:
     return lines + [f"note: {note}" for note in gap.notes]
 
 
-def _break_even_lines(gap: PairGap, arm: str, s_star: Timed) -> list[str]:
-    """The break-even speed-up of ``arm`` and its two factors."""
-    if arm == "equivariant":
-        efficiency, speed = gap.sample_efficiency, gap.speed.steady
-    else:
-        efficiency = gap.sample_efficiency_augmented
-        speed = gap.speed.steady.map(lambda value: 1 / value, falling=True)
-    steady, all_in = (quantity_text(each, why="") for each in (s_star.steady, s_star.all_in))
-    factors = [quantity_text(each, interval=False) for each in (efficiency, speed)]
-    return [
-        f"break-even speed-up of the {arm} arm: {steady} steady, {all_in} with compilation",
-        f"  = sample efficiency {factors[0]} x speed {factors[1]}",
-    ]
-
-
 def reading(gap: PairGap) -> str:
     """The gap in one or two plain sentences."""
     finished = gap.n_seeds - gap.n_diverged
@@ -157,33 +157,25 @@ def reading(gap: PairGap) -> str:
     count = f"{seeds_text(finished, gap.n_seeds)} seed{plural}" + " finished" * bool(gap.n_diverged)
     if gap.behind is None:
         return f"The intervals do not decide which arm is behind ({count})."
-    behind, leader = gap.behind, OTHER[gap.behind]
-    s_star = gap.s_star_equivariant if behind == "equivariant" else gap.s_star_augmented
-    spare = gap.s_star_augmented if behind == "equivariant" else gap.s_star_equivariant
-    first = f"The {behind} arm is behind ({count})"
-    first += _faster(s_star.steady) + _slower(leader, spare.steady) + "."
+    leader = OTHER[gap.behind]
+    needed, spare = s_star_of(gap, gap.behind).steady, s_star_of(gap, leader).steady
+    said = f"The {gap.behind} arm is behind ({count})"
+    more = "more than " if needed.censored == "above" else ""
+    if needed.value is None:
+        said += " and no speed-up seen would make it tie" if more else ""
+    elif more and needed.value < BARELY:
+        said += (
+            f": {NEVER_TIED} (`run --extend K` shows how much faster it would have to be to tie)"
+        )
+    else:
+        said += f": it would have to be {more}{number_text(needed.value, 2)}x faster to tie"
+    if spare.value is not None and spare.value > 0 and spare.censored != "above":
+        more = "more than " if spare.censored == "below" else ""
+        factor = number_text(1 / spare.value, 2)
+        said += f"; the {leader} arm could be {more}{factor}x slower and still tie"
     if gap.lead.arm is None:
-        return f"{first} Not a claimed lead: {gap.lead.reason}."
-    return f"{first} The {gap.lead.arm} arm leads ({gap.lead.reason})."
-
-
-def _faster(s_star: Quantity) -> str:
-    """How much faster the arm behind must become, as the end of a sentence about it."""
-    if s_star.value is None:
-        return " and no speed-up seen would make it tie" if s_star.censored == "above" else ""
-    if s_star.censored == "above" and s_star.value < BARELY:
-        return f": {NEVER_TIED}, `run --extend K` shows how much faster it would have to be to tie"
-    more = "more than " if s_star.censored == "above" else ""
-    return f": it would have to be {more}{number_text(s_star.value, 2)}x faster to tie"
-
-
-def _slower(leader: str, s_star: Quantity) -> str:
-    """How much slower the better model could be, as the end of that sentence."""
-    if s_star.value is None or s_star.value <= 0 or s_star.censored == "above":
-        return ""
-    more = "more than " if s_star.censored == "below" else ""
-    factor = number_text(1 / s_star.value, 2)
-    return f"; the {leader} arm could be {more}{factor}x slower and still tie"
+        return f"{said}. Not a claimed lead: {gap.lead.reason}."
+    return f"{said}. The {gap.lead.arm} arm leads ({gap.lead.reason})."
 
 
 def setting(gap: PairGap) -> str:

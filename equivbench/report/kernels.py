@@ -14,11 +14,11 @@ from equivbench.specs import MODES
 COLUMNS = (
     Column("mode", key=True),
     Column("backend", key=True),
-    Column("ms", "number", digits=4, better="lower"),
-    Column("x e3nn", "number", better="higher"),
-    Column("of floor", "percent", digits=2, better="higher"),
-    Column("error", "number", digits=1, better="lower"),
-    Column("compile", "seconds", better="lower"),
+    Column("ms", "number", digits=4),
+    Column("x e3nn", "number"),
+    Column("of floor", "percent", digits=2),
+    Column("error", "number", digits=1),
+    Column("compile", "seconds"),
     Column("method"),
 )
 BASE = "e3nn"

@@ -3,25 +3,67 @@ with its provenance."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import PairGap, efficiency_gap
-from equivbench.gap.pairing import pair_up
+from equivbench.gap.intervals import Quantity, student
+from equivbench.gap.pairing import ArmRun, pair_up
 from equivbench.records.files import read_bounded
 from equivbench.records.line_files import KERNEL_FILE, KernelSamples
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning
 from equivbench.records.submission import admitted, review
-from equivbench.report.board import Board, build_boards, finished_runs, rank_runs
-from equivbench.report.curves import Curve, curve_points
-from equivbench.report.provenance import Provenance, provenance
+from equivbench.report.board import (
+    Board,
+    BoardSetting,
+    Provenance,
+    Row,
+    build_boards,
+    finished_runs,
+    provenance,
+    rank_runs,
+)
 
 KERNELS = "kernels.jsonl"
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """The k-th evaluation of every finished seed.
+
+    Coordinates and loss are geometric means: points of one power law average to a point of it,
+    though the seeds were not evaluated at quite the same step.
+    """
+
+    seconds: float
+    """Budget seconds (training and data) spent when the evaluation began."""
+    samples: float
+    steps: float
+    total: Quantity
+    """The board metric, with its 95% Student interval over seeds on the logarithm; open with one
+    seed."""
+    share: Quantity
+    """Mean over seeds of the equivariance error as a share of the total; unknown where a seed has
+    none."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The learning curve of the row ``row`` of the board of ``setting``; no points where no seed
+    finished."""
+
+    setting: BoardSetting
+    row: Row
+    points: tuple[CurvePoint, ...]
 
 
 @dataclass(frozen=True)
@@ -81,28 +123,26 @@ def make_publication(
     """The publication of ``records`` and ``kernels``; raises ``FailedError`` as
     :func:`build_boards` does."""
     units = dict(units or {})
-    boards = build_boards(records, units)
-    ranked = rank_runs(records)
-    curves = [
-        Curve(setting, row, curve_points(finished_runs(runs)))
-        for setting, rows in ranked.items()
-        for row, runs in rows
-    ]
     pairing = pair_up(records)
-    gaps = [
-        PublishedGap(
-            gap,
-            units.get(gap.task, ""),
-            provenance([run.record for run in (*comparison.equivariant, *comparison.augmented)]),
-        )
-        for gap, comparison in zip(efficiency_gap(records), pairing.matched, strict=True)
-    ]
     return Publication(
-        tuple(boards),
-        tuple(curves),
-        tuple(gaps),
-        tuple(map(str, pairing.problems)),
-        tuple(sorted(kernels, key=_place)),
+        boards=tuple(build_boards(records, units)),
+        curves=tuple(
+            Curve(setting, row, curve_points(finished_runs(runs)))
+            for setting, rows in rank_runs(records).items()
+            for row, runs in rows
+        ),
+        gaps=tuple(
+            PublishedGap(
+                gap,
+                units.get(gap.task, ""),
+                provenance([run.record for run in (*both.equivariant, *both.augmented)]),
+            )
+            for gap, both in zip(efficiency_gap(records), pairing.matched, strict=True)
+        ),
+        left_out=tuple(map(str, pairing.problems)),
+        kernels=tuple(
+            sorted(kernels, key=lambda one: (one.environment.machine_key, *one.key, one.dtype))
+        ),
     )
 
 
@@ -120,7 +160,14 @@ def load_kernels(
         if any(part.startswith(".") for part in file.relative_to(results).parts):
             continue
         try:
-            samples += _admitted_samples(file)
+            read_bounded(file, follow=False)
+            (report,) = review([file])
+            if report.problems:
+                raise FailedError(
+                    f"{report.path}: {report.problems[0]}; "
+                    "`equivbench results validate` says all that is wrong"
+                )
+            samples += KERNEL_FILE.read(file)
         except FailedError as error:
             if invalid == "raise":
                 raise
@@ -128,16 +175,47 @@ def load_kernels(
     return samples
 
 
-def _admitted_samples(file: Path) -> list[KernelSamples]:
-    read_bounded(file, follow=False)
-    (report,) = review([file])
-    if report.problems:
-        raise FailedError(
-            f"{report.path}: {report.problems[0]}; "
-            "`equivbench results validate` says all that is wrong"
-        )
-    return KERNEL_FILE.read(file)
+def curve_points(finished: Sequence[RunRecord]) -> tuple[CurvePoint, ...]:
+    """The means over the runs ``finished``, evaluation by evaluation; none where none has a trace.
+
+    The rules put evaluations at the same points of the budget, so seeds are averaged evaluation by
+    evaluation, counted from the end: one whose first step was slow has fewer at the start.
+    """
+    # What has a place on logarithmic axes.
+    traces = [
+        [each for each in ArmRun(run).trace()[0] if each.train_seconds > 0 and each.samples > 0]
+        for run in finished
+    ]
+    traces = [trace for trace in traces if trace]
+    if not traces:
+        return ()
+    fewest = min(map(len, traces))
+    points = [trace[-fewest:] for trace in traces]
+
+    def tested(name: str) -> NDArray[np.float64]:
+        values = [[getattr(each.test, name) for each in seed] for seed in points]
+        return np.array(values, dtype=np.float64)  # None becomes NaN
+
+    where = [[np.log([p.train_seconds, p.samples, p.step]) for p in seed] for seed in points]
+    means = np.exp(np.mean(where, axis=0)).tolist()
+    loss, share = _over_seeds(tested("total"), geometric=True), _over_seeds(tested("share"))
+    return tuple(CurvePoint(*at, *rest) for at, *rest in zip(means, loss, share, strict=True))
 
 
-def _place(sample: KernelSamples) -> tuple[str, ...]:
-    return (sample.environment.machine_key, *sample.key, sample.dtype)
+def _over_seeds(values: NDArray[np.float64], *, geometric: bool = False) -> list[Quantity]:
+    """The mean of each column of ``values`` [seeds, points] with its Student interval; NaN is
+    unknown.
+
+    :func:`equivbench.gap.intervals.over_seeds` for many points at once, which is what makes a page
+    of a thousand runs quick.
+    """
+    shown = np.log(values) if geometric else values
+    band = student(shown.mean(axis=0), shown, None)
+    ends = np.stack([band.mid, band.low, band.high])
+    if geometric:
+        with np.errstate(over="ignore"):  # seeds that differ wildly leave an end open
+            ends = np.where(np.isfinite(ends), np.exp(ends), np.inf)
+    return [
+        Quantity(*(end if math.isfinite(end) else None for end in point))
+        for point in ends.T.tolist()
+    ]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
 
 from equivbench.report.table import Amount, Cell, Column, Missing, Table
 from equivbench.report.text import WRITERS, number_text, printable, quantity_text, seconds_text
@@ -60,14 +61,15 @@ def cell_text(cell: Cell, column: Column, missing: str = "-") -> str:
         case int():
             return str(cell)
         case float():
-            return WRITERS["number" if column.kind == "text" else column.kind](cell, column.digits)
+            return WRITERS.get(column.kind, number_text)(cell, column.digits)
         case Amount():
             if cell.unit == "s":
                 return seconds_text(cell.value, column.digits)
             return f"{number_text(cell.value, column.digits)} {cell.unit}".strip()
         case quantity:
-            kind = "number" if column.kind == "text" else column.kind
-            text = quantity_text(quantity, column.digits, kind=kind, interval=column.interval)
+            text = quantity_text(
+                quantity, column.digits, kind=column.kind, interval=column.interval
+            )
             return missing if text == "-" else text
 
 
@@ -81,24 +83,28 @@ def is_right_aligned(table: Table, place: int) -> bool:
     return not column.interval or all(isinstance(row[place], numbers) for row in table.rows)
 
 
+def row_texts(table: Table, missing: str = "-") -> list[dict[str, str]]:
+    """Each row as texts by the names of the columns."""
+    return [
+        {
+            column.name: cell_text(cell, column, missing)
+            for cell, column in zip(row, table.columns, strict=True)
+        }
+        for row in table.rows
+    ]
+
+
 def row_labels(table: Table, *named: str) -> list[str]:
     """What tells each row of ``table`` from the others, but for the columns ``named``, which stand
     beside it: ``torch kernels, small, 60s``."""
     shown = table.shown()
-    keys = [
-        place
-        for place, column in enumerate(shown.columns)
-        if column.key and column.name not in named
+    keys = [column.name for column in shown.columns if column.key and column.name not in named]
+    return [
+        ", ".join(
+            f"{row[key]} kernels" if key == "kernels" else row[key] for key in keys if row[key]
+        )
+        for row in row_texts(shown, "")
     ]
-    labels = []
-    for row in shown.rows:
-        texts = [
-            f"{text} kernels" if shown.columns[key].name == "kernels" else text
-            for key in keys
-            if (text := cell_text(row[key], shown.columns[key], ""))
-        ]
-        labels.append(", ".join(texts))
-    return labels
 
 
 def to_plain(table: Table) -> str:
@@ -106,19 +112,12 @@ def to_plain(table: Table) -> str:
     files."""
     table = table.shown()
     lines = [[column.title for column in table.columns]]
-    lines += [
-        [
-            printable(cell_text(cell, column))
-            for cell, column in zip(row, table.columns, strict=True)
-        ]
-        for row in table.rows
-    ]
+    lines += [list(map(printable, row.values())) for row in row_texts(table)]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    right = [is_right_aligned(table, place) for place in range(len(widths))]
+    sides = [">" if is_right_aligned(table, place) else "<" for place in range(len(widths))]
     return "".join(
         "  ".join(
-            cell.rjust(width) if numeric else cell.ljust(width)
-            for cell, width, numeric in zip(line, widths, right, strict=True)
+            f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, widths, strict=True)
         ).rstrip()
         + "\n"
         for line in lines
@@ -133,14 +132,10 @@ def to_rich(table: Table) -> RichTable:
     table = table.shown()
     drawn = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for place, column in enumerate(table.columns):
-        drawn.add_column(
-            Text(column.title),
-            justify="right" if is_right_aligned(table, place) else "left",
-            overflow="fold",
-        )
-    for row in table.rows:
-        cells = zip(row, table.columns, strict=True)
-        drawn.add_row(*(Text(printable(cell_text(cell, column))) for cell, column in cells))
+        side: Literal["left", "right"] = "right" if is_right_aligned(table, place) else "left"
+        drawn.add_column(Text(column.title), justify=side, overflow="fold")
+    for row in row_texts(table):
+        drawn.add_row(*(Text(printable(text)) for text in row.values()))
     return drawn
 
 
@@ -153,21 +148,17 @@ def to_markdown(table: Table) -> str:
     """A heading, the caption, the rows, and the notes as a list."""
     table = table.shown()
     places = range(len(table.columns))
-    parts = [f"### {markdown_text(table.title)}", ""] if table.title else []
-    parts += [markdown_text(table.caption), ""] if table.caption else []
-    parts.append(_markdown_row(column.title for column in table.columns))
-    parts.append(
-        _markdown_row("---:" if is_right_aligned(table, place) else "---" for place in places)
-    )
-    for row in table.rows:
-        cells = zip(row, table.columns, strict=True)
-        parts.append(_markdown_row(cell_text(cell, column, "n/a") for cell, column in cells))
-    parts += ["", *(f"- {markdown_text(note)}" for note in table.notes)] if table.notes else []
-    return "\n".join(parts) + "\n"
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(markdown_text(cell) for cell in cells)} |"
+    rows = [
+        [column.title for column in table.columns],
+        *(row.values() for row in row_texts(table, "n/a")),
+    ]
+    lines = [f"| {' | '.join(map(markdown_text, row))} |" for row in rows]
+    sides = ["---:" if is_right_aligned(table, place) else "---" for place in places]
+    lines.insert(1, f"| {' | '.join(sides)} |")
+    head = [f"### {markdown_text(table.title)}", ""] if table.title else []
+    head += [markdown_text(table.caption), ""] if table.caption else []
+    notes = ["", *(f"- {markdown_text(note)}" for note in table.notes)] if table.notes else []
+    return "\n".join([*head, *lines, *notes]) + "\n"
 
 
 def csv_text(text: str) -> str:
@@ -182,23 +173,25 @@ def to_csv(table: Table) -> str:
 
     A column that holds quantities becomes four: the value, ``_low``, ``_high`` and ``_censored``.
     """
+    objects = to_json(table)
+    ends = ("value", "low", "high", "censored")
+    wide = {name for row in objects for name, value in row.items() if isinstance(value, dict)}
     sheet = io.StringIO()
     writer = csv.writer(sheet, lineterminator="\n")
-    wide = [
-        any(_is_quantity(row[place]) for row in table.rows) for place in range(len(table.columns))
+    headings = [
+        [column.name, *(f"{column.name}_{end}" for end in ends[1:] if column.name in wide)]
+        for column in table.columns
     ]
-    headings: list[str] = []
-    for column, four in zip(table.columns, wide, strict=True):
-        ends = ("", "_low", "_high", "_censored") if four else ("",)
-        headings += [column.name + end for end in ends]
-    writer.writerow(headings)
-    for row in table.rows:
-        values: list[str] = []
-        for cell, four in zip(row, wide, strict=True):
-            plain = to_builtin(cell)
-            parts = list(plain.values()) if isinstance(plain, dict) else [plain]
-            values += [_csv_value(part) for part in parts + [None] * (4 * four - len(parts))]
-        writer.writerow(values)
+    writer.writerow([heading for each in headings for heading in each])
+    for row in objects:
+        values: list[Any] = []
+        for name, value in row.items():
+            if name not in wide:
+                values.append(value)
+            else:
+                parts = value if isinstance(value, dict) else {"value": value}
+                values += [parts.get(end) for end in ends]
+        writer.writerow(map(_csv_value, values))
     return sheet.getvalue()
 
 
@@ -213,15 +206,14 @@ def _csv_value(value: Any) -> str:
 
 def to_json(table: Table) -> list[dict[str, Any]]:
     """An object a row by the names of the columns: plain values in full precision, null for what
-    was not measured."""
+    was not measured; a quantity is {value, low, high, censored}."""
     return [
-        {column.name: to_builtin(cell) for cell, column in zip(row, table.columns, strict=True)}
+        {column.name: _builtin(cell) for cell, column in zip(row, table.columns, strict=True)}
         for row in table.rows
     ]
 
 
-def to_builtin(cell: Cell) -> Any:
-    """A cell as JSON has it; a quantity is {value, low, high, censored}."""
+def _builtin(cell: Cell) -> Any:
     match cell:
         case Missing():
             return None
@@ -232,16 +224,7 @@ def to_builtin(cell: Cell) -> Any:
         case None | str() | bool() | int() | float():
             return cell
         case quantity:
-            return {
-                "value": quantity.value,
-                "low": quantity.low,
-                "high": quantity.high,
-                "censored": quantity.censored,
-            }
-
-
-def _is_quantity(cell: Cell) -> bool:
-    return isinstance(to_builtin(cell), dict)
+            return asdict(quantity)
 
 
 def latex_text(text: str) -> str:
@@ -255,9 +238,8 @@ def latex_text(text: str) -> str:
 def latex_cell(cell: Cell, column: Column) -> str:
     """A cell; a number in mathematics, ``$3.4721\\times10^{-14}$``."""
     text = cell_text(cell, column, "n/a")
-    if not isinstance(cell, (int, float)) or isinstance(cell, bool):
-        return latex_text(text)
-    if not _NUMBER.fullmatch(text):  # a percentage, or a time with its unit
+    plain = isinstance(cell, (int, float)) and not isinstance(cell, bool)
+    if not plain or not _NUMBER.fullmatch(text):  # a percentage, or a time with its unit
         return latex_text(text)
     mantissa, _, exponent = text.partition("e")
     return f"${mantissa}\\times10^{{{int(exponent)}}}$" if exponent else f"${mantissa}$"
@@ -266,28 +248,22 @@ def latex_cell(cell: Cell, column: Column) -> str:
 def to_latex_tabular(table: Table) -> str:
     """The rows as a ``tabular`` with the rules of ``booktabs``."""
     table = table.shown()
-    sides = "".join(
-        "r" if is_right_aligned(table, place) else "l" for place in range(len(table.columns))
-    )
-    rows = [
-        [latex_cell(cell, column) for cell, column in zip(row, table.columns, strict=True)]
-        for row in table.rows
-    ]
+    places = range(len(table.columns))
+    sides = "".join("r" if is_right_aligned(table, place) else "l" for place in places)
+    rows = [map(latex_cell, row, table.columns) for row in table.rows]
+    heading = (latex_text(column.title) for column in table.columns)
+    lines = [" & ".join(row) + r" \\" for row in (heading, *rows)]
     return "\n".join(
         [
             rf"\begin{{tabular}}{{{sides}}}",
             r"\toprule",
-            _latex_row(latex_text(column.title) for column in table.columns),
+            lines[0],
             r"\midrule",
-            *map(_latex_row, rows),
+            *lines[1:],
             r"\bottomrule",
             r"\end{tabular}",
         ]
     )
-
-
-def _latex_row(cells: Iterable[str]) -> str:
-    return " & ".join(cells) + r" \\"
 
 
 def to_latex(table: Table, parts: Sequence[Sequence[str]] = ()) -> str:

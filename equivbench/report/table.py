@@ -8,7 +8,7 @@ Whoever makes a table says what its columns are and fills in values; the rendere
         columns=(
             Column("pair", key=True),
             Column("data", key=True, show="differs"),
-            Column("total", kind="number", unit="eV", better="lower"),
+            Column("total", kind="number", unit="eV"),
             Column("explained", kind="percent"),
         ),
         rows=[("forcefield/vector", "a quarter", Quantity(0.1, 0.09, 0.11), 0.93)],
@@ -72,8 +72,6 @@ class Column:
         Written in brackets behind the heading.
     digits
         Significant digits.
-    better
-        Which direction is the better one, where there is one.
     key
         Whether the column belongs to what tells rows apart. No two rows may agree in all of
         these.
@@ -90,7 +88,6 @@ class Column:
     heading: str = ""
     unit: str = ""
     digits: int = 3
-    better: Literal["lower", "higher", "neither"] = "neither"
     key: bool = False
     show: Literal["always", "filled", "differs", "needed"] = "always"
     interval: bool = True
@@ -124,28 +121,19 @@ class Table:
                     f"a row of table {self.title!r} has {len(row)} cells for "
                     f"{len(self.columns)} columns: {row}"
                 )
-        alike = self.indistinguishable()
-        if alike:
-            first, second = alike[0]
-            warnings.warn(
-                f"rows {first + 1} and {second + 1} of the table "
-                f"{self.title or self.columns[0].title!r} look the same: "
-                "they agree in every column that tells rows apart",
-                IndistinguishableRowsWarning,
-                stacklevel=3,
-            )
-
-    def indistinguishable(self) -> list[tuple[int, int]]:
-        """The places of rows that agree in all keys with an earlier one; none in a table without
-        keys."""
         keys = [place for place, column in enumerate(self.columns) if column.key]
         seen: dict[Hashable, int] = {}
-        alike = []
         for place, row in enumerate(self.rows if keys else ()):
             first = seen.setdefault(tuple(row[key] for key in keys), place)
             if first != place:
-                alike.append((first, place))
-        return alike
+                warnings.warn(
+                    f"rows {first + 1} and {place + 1} of the table "
+                    f"{self.title or self.columns[0].title!r} look the same: "
+                    "they agree in every column that tells rows apart",
+                    IndistinguishableRowsWarning,
+                    stacklevel=3,
+                )
+                break
 
     def shown(self) -> Table:
         """The table with the columns that a reader sees."""

@@ -103,7 +103,7 @@ def quantity_text(
     str
         ``-`` where nothing was measured, ``infinite`` for a bound without a value (a diverged arm).
     """
-    write = WRITERS[kind]
+    write = WRITERS.get(kind, number_text)
     if quantity.value is None:
         return {"above": "infinite", "below": "below any bound", None: "-"}[quantity.censored]
     value = write(quantity.value, digits)

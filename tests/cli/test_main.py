@@ -10,11 +10,12 @@ import pytest
 import typer
 
 from equivbench import __version__
-from equivbench.cli import exit_codes, lazy
+from equivbench.cli import lazy
 from equivbench.cli import main as frame
 from equivbench.cli.analyze import Analyses
 from equivbench.cli.lazy import CommandEntry
 from equivbench.cli.main import Commands, main
+from equivbench.cli.output import Exit, overall
 from equivbench.errors import (
     EquivbenchError,
     FailedError,
@@ -131,7 +132,7 @@ def test_defect_of_ours_never_reads_as_a_regression(
     failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     failing(ZeroDivisionError("a defect"))
-    assert run("fail") == exit_codes.FAILED
+    assert run("fail") == Exit.FAILED
     assert "ZeroDivisionError" in capsys.readouterr().err, "a defect is reported with its traceback"
 
 
@@ -149,13 +150,13 @@ def test_reader_that_leaves_early_ends_the_command_quietly() -> None:
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
     assert done.stderr == ""
     # The schema may fit into the pipe's buffer before the reader leaves; then all is done.
-    assert int(done.stdout) in (exit_codes.DONE, exit_codes.BROKEN_PIPE)
+    assert int(done.stdout) in (Exit.DONE, Exit.BROKEN_PIPE)
 
 
 def test_full_disk_under_stdout_is_a_failure() -> None:
     script = f"{sys.executable} -m equivbench.cli.main results schema > /dev/full"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.returncode == exit_codes.FAILED
+    assert done.returncode == Exit.FAILED
     assert done.stderr.splitlines()[0].startswith("error: ")
     assert "No space left on device" in done.stderr
 
@@ -163,11 +164,11 @@ def test_full_disk_under_stdout_is_a_failure() -> None:
 def test_first_of_2_4_3_1_5_0_wins() -> None:
     order = (2, 4, 3, 1, 5, 0)
     for codes in permutations(order, 2):
-        assert exit_codes.overall(codes) == min(codes, key=order.index)
-    assert exit_codes.overall(order) == 2
-    assert exit_codes.overall([]) == 0
+        assert overall(codes) == min(codes, key=order.index)
+    assert overall(order) == 2
+    assert overall([]) == 0
 
 
 def test_unknown_code_is_refused() -> None:
     with pytest.raises(ValueError, match="7"):
-        exit_codes.overall([0, 7])
+        overall([0, 7])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from equivbench.gap.intervals import over_seeds
 from equivbench.gap.matched import END, matched_shares, share_at
 from equivbench.records.schema import RunRecord, TracePoint
-from equivbench.report.baselines import ends_table, levels_table
+from equivbench.report.arms import ends_table, levels_table
 from equivbench.report.render import cell_text
 from equivbench.report.table import Table
 

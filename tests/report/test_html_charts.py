@@ -16,16 +16,20 @@ from equivbench.report.html.charts import (
     BOTTOM,
     LEFT,
     RIGHT,
+    TIMES,
     TOP,
     Key,
+    LogScale,
     Point,
     Series,
+    backend_keys,
     bar,
+    label,
     line_chart,
+    log_scale,
     ratio_scale,
+    roofline,
 )
-from equivbench.report.html.kernels import backend_keys, roofline
-from equivbench.report.html.scale import TIMES, LogScale, label, log_scale
 
 KEY = Key(0, "disc", "solid")
 PIXEL = 0.051

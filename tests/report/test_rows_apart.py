@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.records.schema import RunRecord
+from equivbench.report.arms import gather_sweeps, summary_tables, sweep_table
 from equivbench.report.board import build_boards
 from equivbench.report.formats import TABULARS, board_table, sheet
 from equivbench.report.gaps import gap_table
-from equivbench.report.html.boards import labels
-from equivbench.report.summary import summary_tables
-from equivbench.report.sweeps import gather_sweeps, sweep_table
+from equivbench.report.html.page import labels
 from equivbench.report.table import Table
 
 Change = Callable[[RunRecord], None]

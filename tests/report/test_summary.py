@@ -11,9 +11,9 @@ from rich.console import Console
 from equivbench.gap.efficiency import PairGap, efficiency_gap
 from equivbench.gap.intervals import Quantity
 from equivbench.records.schema import RunRecord
+from equivbench.report.arms import summary_tables
 from equivbench.report.gaps import gap_table, headline, paragraphs, reading, scaling_lines
 from equivbench.report.render import cell_text, to_plain, to_rich
-from equivbench.report.summary import summary_tables
 from equivbench.report.table import Column, Table
 from equivbench.report.text import quantity_text
 

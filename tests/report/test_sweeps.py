@@ -15,10 +15,10 @@ from equivbench.errors import UsageError
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.gap.intervals import Quantity
 from equivbench.records.schema import RunRecord
+from equivbench.report.arms import Sweep, gather_sweeps, sweep_table
 from equivbench.report.board import build_boards
 from equivbench.report.figures import draw_sweep, require_drawable, save_figure
 from equivbench.report.render import cell_text
-from equivbench.report.sweeps import Sweep, gather_sweeps, sweep_table
 from equivbench.report.text import quantity_text
 
 

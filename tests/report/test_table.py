@@ -100,7 +100,7 @@ CELLS = st.one_of(
 
 @given(rows=st.lists(st.tuples(CELLS, CELLS), max_size=4))
 def test_every_format_has_every_row_and_one_line_for_it(rows: list[tuple[Cell, Cell]]) -> None:
-    columns = (Column("left"), Column("right", kind="number", better="lower"))
+    columns = (Column("left"), Column("right", kind="number"))
     table = Table("", columns, rows)
     plain = to_plain(table)
     assert plain.count("\n") == 1 + len(rows)

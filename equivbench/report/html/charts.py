@@ -1,33 +1,158 @@
-"""The charts of the page as inline SVG: curves with bands, and ratios with their intervals in a
-table's cells.
+"""The charts of the page as inline SVG: curves with bands, rooflines, and ratios with their
+intervals in a table's cells.
 
-They are drawn here and not by matplotlib because the page's policy allows no attribute of style,
-its style sheet colours light and dark, every mark has a title to hover, and a page has dozens of
-them: matplotlib takes 30 times as long for one, twice the bytes, and would have to be installed
-where only a board is made.
+What lies where is computed here, on logarithmic axes; the markup is in ``templates/svg.html``.
+matplotlib does not draw them because the page's policy allows no attribute of style, its style
+sheet colours light and dark, every mark has a title to hover, and a page has dozens of them:
+matplotlib takes 30 times as long for one, twice the bytes, and would have to be installed where
+only a board is made.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
-from markupsafe import Markup, escape
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from equivbench.gap.intervals import Quantity
-from equivbench.report.html.scale import LogScale, log_scale
-from equivbench.report.text import number_text, quantity_text
+from equivbench.records.line_files import KernelSamples
+from equivbench.specs import MODES
+from equivbench.report.text import number_text, percent_text, printable, quantity_text
 
-WIDTH, HEIGHT = 440, 290
 LEFT, RIGHT, TOP, BOTTOM = 58, 428, 26, 244
+"""The frame of a chart, as ``templates/svg.html`` draws it."""
 COLOURS = 8
 """Series colours in the style sheet: ``c0`` to ``c7``."""
-MARKERS = ("disc", "square", "triangle", "diamond", "cross")
-BAR_WIDTH, BAR_HEIGHT = 150, 22
+MARKERS = {
+    "disc": (-3.2, 0.0, "a3.2 3.2 0 1 0 6.4 0a3.2 3.2 0 1 0 -6.4 0z"),
+    "square": (-3.2, -3.2, "h6.4v6.4h-6.4z"),
+    "triangle": (0.0, -3.84, "l3.84 6.72h-7.68z"),
+    "diamond": (0.0, -4.16, "l4.16 4.16l-4.16 4.16l-4.16 -4.16z"),
+    "cross": (-3.2, -3.2, "l6.4 6.4m-6.4 0l6.4 -6.4"),
+}
+"""Where the outline of each begins, from the point that it marks, and how it goes on."""
 BAR_LEFT, BAR_RIGHT, BAR_MIDDLE = 6, 144, 11
 MOST_BANDS = 12
 """Of more bands, one on the other, none could be told apart."""
+TIMES = "\N{MULTIPLICATION SIGN}"
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+MANTISSAS = ((1.0,), (1.0, 3.0), (1.0, 2.0, 5.0))
+STEPS = (5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+
+
+@cache
+def environment() -> Environment:
+    """The templates of the page; whatever they print is escaped and without control characters
+    unless it is markup of our own."""
+    found = Environment(
+        loader=PackageLoader("equivbench.report.html", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: (
+            printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
+    )
+    found.filters["number"] = number_text
+    return found
+
+
+def drawn(macro: str, *values: Any) -> Markup:
+    """What a macro of ``templates/svg.html`` makes of ``values``."""
+    module: Any = environment().get_template("svg.html").module
+    markup: Markup = getattr(module, macro)(*values)
+    return markup
+
+
+@dataclass(frozen=True)
+class LogScale:
+    """Decimal logarithms ``low`` to ``high`` over the pixels ``start`` to ``end``, so that no value
+    overflows on the way."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """Pixels of a positive ``value``, held within the axis."""
+        return self.at(math.log10(value))
+
+    def at(self, log: float) -> float:
+        """Pixels of the decimal logarithm ``log``, held within the axis."""
+        fraction = (min(max(log, self.low), self.high) - self.low) / (self.high - self.low)
+        return self.start + fraction * (self.end - self.start)
+
+    def ticks(self, at_most: int = 6) -> list[tuple[float, str]]:
+        """(pixels, label) of at most ``at_most`` ticks: decades, else 1-3, 1-2-5, else even steps
+        within a decade."""
+        first, last = math.ceil(self.low), math.floor(self.high)
+        if self.high - self.low > 2.5:
+            stride = math.ceil((last - first + 1) / at_most)
+            found = [(1.0, power) for power in range(first + (-first) % stride, last + 1, stride)]
+        else:
+            found = []
+            for mantissas in MANTISSAS:
+                ticks = [
+                    (mantissa, power)
+                    for power in range(first - 1, last + 2)
+                    for mantissa in mantissas
+                    if self.low <= power + math.log10(mantissa) <= self.high
+                ]
+                found = ticks if len(found) < len(ticks) <= at_most else found
+            if len(found) < 3:
+                found = self._even(at_most) or found
+        return [
+            (self.at(power + math.log10(mantissa)), label(mantissa, power))
+            for mantissa, power in found
+        ]
+
+    def _even(self, at_most: int) -> list[tuple[float, int]]:
+        """Multiples of the least round step that gives no more than ``at_most`` ticks."""
+        power = math.floor(self.low)
+        low, high = 10 ** (self.low - power), 10 ** (self.high - power)
+        found: list[tuple[float, int]] = []
+        for step in STEPS:
+            counts = range(max(1, math.ceil(low / step)), math.floor(high / step) + 1)
+            if len(counts) <= at_most:
+                found = [(round(count * step, 6), power) for count in counts]
+        return found
+
+
+def log_scale(
+    values: Iterable[float], start: float, end: float, *, room: float = 0.04, least: float = 0.1
+) -> LogScale | None:
+    """The scale that holds all positive ``values`` with ``room`` (a fraction of the span) at both
+    ends; None without any.
+
+    The span is at least ``least`` decades, so that rounding noise does not fill the axis.
+    """
+    logs = [math.log10(value) for value in values if value > 0 and math.isfinite(value)]
+    return span(logs, start, end, room=room, least=least) if logs else None
+
+
+def span(logs: Sequence[float], start: float, end: float, *, room: float, least: float) -> LogScale:
+    """As :func:`log_scale`, from the decimal logarithms of the values."""
+    low, high = min(logs), max(logs)
+    lacking = max(0.0, least - (high - low)) / 2
+    low, high = low - lacking, high + lacking
+    return LogScale(low - room * (high - low), high + room * (high - low), start, end)
+
+
+def label(mantissa: float, power: int) -> str:
+    """``mantissa`` times ten to the ``power`` as on an axis: ``0.02``, ``500``, ``10⁻⁶``,
+    ``2×10⁷``."""
+    if -4 < power < 5:
+        value = mantissa * 10.0**power
+        return f"{value:.4g}" if power < 3 else f"{value:,.0f}"
+    ten = f"10{str(power).translate(SUPERSCRIPT)}"
+    return ten if mantissa == 1 else f"{mantissa:.4g}{TIMES}{ten}"
 
 
 @dataclass(frozen=True)
@@ -39,72 +164,16 @@ class Key:
     dashes: str
     """``solid``, ``dashed`` or ``dotted``; empty for points that no line joins."""
 
-
-def chart(
-    title: str, x_label: str, y_label: str, x: LogScale, y: LogScale, body: Iterable[str]
-) -> Markup:
-    """An SVG image named ``title`` of ``body`` (escaped markup) in its frame."""
-    parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}">',
-        f'<text class="axis-title" x="2" y="12">{escape(y_label)}</text>',
-        f'<text class="axis-title" x="{RIGHT}" y="{HEIGHT - 6}" text-anchor="end">'
-        f"{escape(x_label)}</text>",
-        *_grid(x.ticks(6), y.ticks(6)),
-        *body,
-        "</svg>",
-    ]
-    return Markup("").join(map(Markup, parts))
-
-
-def _grid(x_ticks: Sequence[tuple[float, str]], y_ticks: Sequence[tuple[float, str]]) -> list[str]:
-    lines = "".join(f"M{LEFT} {at:.1f}H{RIGHT}" for at, _ in y_ticks) + "".join(
-        f"M{at:.1f} {TOP}V{BOTTOM}" for at, _ in x_ticks
-    )
-    return [
-        f'<path class="grid" d="{lines}"/>',
-        f'<path class="frame" d="M{LEFT} {TOP}V{BOTTOM}H{RIGHT}"/>',
-        *(
-            f'<text x="{at:.1f}" y="{BOTTOM + 17}" text-anchor="middle">{escape(name)}</text>'
-            for at, name in x_ticks
-        ),
-        *(
-            f'<text x="{LEFT - 7}" y="{at + 4:.1f}" text-anchor="end">{escape(name)}</text>'
-            for at, name in y_ticks
-        ),
-    ]
-
-
-def marker(key: Key, x: float, y: float, title: str = "", *, size: float = 3.2) -> str:
-    """One data point; ``title`` is what hovering it says."""
-    shape = _outline(key.marker, x, y, size)
-    drawn = f'<path class="mark c{key.colour} {key.marker}" d="{shape}">'
-    return f"{drawn}<title>{escape(title)}</title></path>"
+    def outline(self, x: float, y: float) -> str:
+        """The path of the marker at (``x``, ``y``)."""
+        right, down, path = MARKERS[self.marker]
+        return f"M{x + right:.1f} {y + down:.1f}{path}"
 
 
 def swatch(key: Key) -> Markup:
     """The sample of a series in a legend, without meaning of its own to a screen reader; a marker
     alone if it has no line."""
-    line = f'<path class="line c{key.colour} {key.dashes}" d="M1 6H33"/>' if key.dashes else ""
-    left, width = (0, 34) if line else (11, 12)
-    return Markup(
-        f'<svg class="swatch" viewBox="{left} 0 {width} 12" width="{width}" height="12" '
-        f'aria-hidden="true">{line}<path class="mark c{key.colour} {key.marker}" '
-        f'd="{_outline(key.marker, 17, 6, 3.2)}"/></svg>'
-    )
-
-
-def _outline(name: str, x: float, y: float, r: float) -> str:
-    if name == "disc":
-        return f"M{x - r:.1f} {y:.1f}a{r} {r} 0 1 0 {2 * r} 0a{r} {r} 0 1 0 {-2 * r} 0z"
-    if name == "square":
-        return f"M{x - r:.1f} {y - r:.1f}h{2 * r}v{2 * r}h{-2 * r}z"
-    if name == "triangle":
-        return f"M{x:.1f} {y - 1.2 * r:.1f}l{1.2 * r:.2f} {2.1 * r:.2f}h{-2.4 * r:.2f}z"
-    if name == "diamond":
-        side = f"{1.3 * r:.2f}"
-        return f"M{x:.1f} {y - 1.3 * r:.1f}l{side} {side}l-{side} {side}l-{side} -{side}z"
-    return f"M{x - r:.1f} {y - r:.1f}l{2 * r} {2 * r}m{-2 * r} 0l{2 * r} {-2 * r}"
+    return drawn("swatch", key)
 
 
 @dataclass(frozen=True)
@@ -152,45 +221,87 @@ def line_chart(
     y = log_scale([height for height in heights if height >= lowest], BOTTOM, TOP)
     if x is None or y is None:
         return None
-    # Bands first: they must not hide another series' line. Of many, one on the other, none could be
-    # told apart.
-    bands = [_band(one, x, y) for one in shown] if len(shown) <= MOST_BANDS else []
-    body = bands + [_curve(one, x, y, x_label, y_label) for one in shown]
-    if any(math.log10(height) < y.low for height in heights):
-        body.append(f'<text x="2" y="{HEIGHT - 6}">lines along the axis lie below it</text>')
-    return chart(title, x_label, y_label, x, y, body)
-
-
-def _curve(series: Series, x: LogScale, y: LogScale, x_label: str, y_label: str) -> str:
-    at = [(x(p.x), y(p.y)) for p in series.points]
-    path = "M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in at)
-    marks = "".join(
-        marker(
-            series.key,
-            px,
-            py,
-            f"{series.name}: {y_label} {number_text(point.y, 4)} "
-            f"at {x_label} {number_text(point.x, 4)}",
-        )
-        for (px, py), point in zip(at, series.points, strict=True)
-    )
-    line = f'<path class="line c{series.key.colour} {series.key.dashes}" d="{path}"/>'
-    return f'<g class="series" data-row="{series.row}">{line}{marks}</g>'
+    # Bands first: they must not hide another series' line.
+    bands = [(one, _band(one, x, y)) for one in shown] if len(shown) <= MOST_BANDS else []
+    curves = [(one, [(x(p.x), y(p.y), p) for p in one.points]) for one in shown]
+    below = any(math.log10(height) < y.low for height in heights)
+    body = drawn("curves", bands, curves, below, x_label, y_label)
+    return drawn("chart", title, x_label, y_label, x.ticks(), y.ticks(), body)
 
 
 def _band(series: Series, x: LogScale, y: LogScale) -> str:
+    """The outline of what lies within the intervals; empty where fewer than two points have one."""
     known = [
         (x(p.x), p.low, p.high)
         for p in series.points
         if p.low is not None and p.high is not None and p.low > 0
     ]
-    if len(known) < 2:
-        return ""
     upper = [f"{px:.1f} {y(high):.1f}" for px, _, high in known]
     lower = [f"{px:.1f} {y(low):.1f}" for px, low, _ in reversed(known)]
-    outline = "L".join(upper + lower)
-    colour = f"c{series.key.colour}"
-    return f'<path class="band {colour}" data-row="{series.row}" d="M{outline}z"/>'
+    return "L".join(upper + lower) if len(known) > 1 else ""
+
+
+def backend_keys(samples: Sequence[KernelSamples]) -> dict[tuple[str, str], Key]:
+    """A colour for each backend and a marker for each mode, by (backend, mode)."""
+    backends = sorted({one.backend for one in samples})
+    return {
+        (backend, mode): Key(place % COLOURS, marker, "")
+        for place, backend in enumerate(backends)
+        for mode, marker in zip(MODES, MARKERS, strict=False)
+    }
+
+
+def roofline(
+    title: str, samples: Sequence[KernelSamples], keys: Mapping[tuple[str, str], Key]
+) -> Markup | None:
+    """The chart of ``samples`` of one machine; None where none can be drawn.
+
+    The roof is bandwidth times operations per byte, from the slowest to the fastest copy measured
+    beside the samples: what lies on it moves each byte once, at the speed of a copy.
+    """
+    placed = [
+        (one, one.operations / one.bytes_fused, one.operations / min(one.rounds))
+        for one in samples
+        if one.bytes_fused > 0 and one.operations > 0 and min(one.rounds) > 0
+    ]
+    x = log_scale((intensity for _, intensity, _ in placed), LEFT, RIGHT, room=0.12, least=0.5)
+    if x is None:
+        return None
+    # The whole roof is on the axes, or its ends would be bent onto them.
+    roofs = [math.log10(one.bandwidth) for one, _, _ in placed if one.bandwidth > 0]
+    logs = [math.log10(rate) for _, _, rate in placed]
+    logs += [roof + end for roof in roofs for end in (x.low, x.high)]
+    y = span(logs, BOTTOM, TOP, room=0.04, least=0.5)
+    points = [
+        (
+            keys[one.backend, one.mode],
+            x(intensity),
+            y(rate),
+            f"{one.case} {one.mode}, {one.backend}: {number_text(rate / 1e9)} Gop/s, "
+            f"{percent_text(one.fraction_of_floor, 2)} of the roof",
+        )
+        for one, intensity, rate in placed
+    ]
+    roof = [
+        f"{at} {y.at(copy(roofs) + intensity):.1f}"
+        for at, copy, intensity in (
+            (LEFT, max, x.low),
+            (RIGHT, max, x.high),
+            (RIGHT, min, x.high),
+            (LEFT, min, x.low),
+        )
+        if roofs
+    ]
+    speed = number_text(max(one.bandwidth for one, _, _ in placed) / 1e9)
+    return drawn(
+        "chart",
+        title,
+        "useful operations per byte that must move",
+        "useful operations per second",
+        x.ticks(),
+        y.ticks(),
+        drawn("roofline", roof, speed, points),
+    )
 
 
 def ratio_scale(quantities: Iterable[Quantity]) -> LogScale:
@@ -205,17 +316,7 @@ def ratio_scale(quantities: Iterable[Quantity]) -> LogScale:
 def axis(scale: LogScale) -> Markup:
     """The column's axis, for its heading; the values stand in the cells too, so it is hidden from
     screen readers."""
-    ticks = scale.ticks(5)
-    names = "".join(
-        f'<text x="{at:.1f}" y="10" text-anchor="middle">{escape(name)}</text>'
-        for at, name in ticks
-    )
-    marks = "".join(f"M{at:.1f} 13V18" for at, _ in ticks)
-    return Markup(
-        f'<svg class="axis" viewBox="0 0 {BAR_WIDTH} 18" width="{BAR_WIDTH}" height="18" '
-        f'aria-hidden="true">{names}'
-        f'<path class="frame" d="M{BAR_LEFT} 18H{BAR_RIGHT}{marks}"/></svg>'
-    )
+    return drawn("axis", scale.ticks(5))
 
 
 def bar(quantity: Quantity, scale: LogScale, *, lead: str) -> Markup:
@@ -225,40 +326,23 @@ def bar(quantity: Quantity, scale: LogScale, *, lead: str) -> Markup:
     ``lead`` (``below``, ``above`` or empty) colours it by the side of the tie on which the interval
     decides.
     """
-    tie = f'<path class="tie" d="M{scale(1.0):.1f} 1V{BAR_HEIGHT - 1}"/>'
-    size = f'viewBox="0 0 {BAR_WIDTH} {BAR_HEIGHT}" width="{BAR_WIDTH}" height="{BAR_HEIGHT}"'
-    name = escape(quantity_text(quantity))
-    return Markup(
-        f'<svg class="interval {escape(lead)}" {size} role="img" aria-label="{name}">'
-        f"{tie}{_drawn(quantity, scale)}</svg>"
-    )
-
-
-def _drawn(quantity: Quantity, scale: LogScale) -> str:
-    value = quantity.value
-    if value is None or value <= 0:
-        return ""
-    at = scale(value)
-    if quantity.censored is not None:  # the true value lies beyond the bound
-        edge, tip = {"above": (BAR_RIGHT, -6), "below": (BAR_LEFT, 6)}[quantity.censored]
-        arrow = f"M{at:.1f} {BAR_MIDDLE}H{edge}m{tip} -4l{-tip} 4l{tip} 4"
-        return f'<path class="bound" d="M{at:.1f} 5V17{arrow}"/>'
-    low, high = quantity.low, quantity.high
-    if low is None and high is None:
-        return f'<circle class="dot" cx="{at:.1f}" cy="{BAR_MIDDLE}" r="4"/>'
-    start = scale(low) if low is not None and low > 0 else float(BAR_LEFT)
-    end = scale(high) if high is not None else float(BAR_RIGHT)
-    caps = (
-        f"M{start:.1f} 7V15"
-        if low is not None
-        else f"M{BAR_LEFT + 6} 7L{BAR_LEFT} {BAR_MIDDLE}L{BAR_LEFT + 6} 15"
-    )
-    caps += (
-        f"M{end:.1f} 7V15"
-        if high is not None
-        else f"M{BAR_RIGHT - 6} 7L{BAR_RIGHT} {BAR_MIDDLE}L{BAR_RIGHT - 6} 15"
-    )
-    return (
-        f'<path class="whisker" d="M{start:.1f} {BAR_MIDDLE}H{end:.1f}{caps}"/>'
-        f'<circle class="dot" cx="{at:.1f}" cy="{BAR_MIDDLE}" r="4"/>'
-    )
+    value, low, high = quantity.value, quantity.low, quantity.high
+    bound, whisker, dot = "", "", None
+    if value is not None and value > 0:
+        at = scale(value)
+        if quantity.censored is not None:  # the true value lies beyond the bound
+            edge, tip = {"above": (BAR_RIGHT, -6), "below": (BAR_LEFT, 6)}[quantity.censored]
+            bound = f"M{at:.1f} 5V17M{at:.1f} {BAR_MIDDLE}H{edge}m{tip} -4l{-tip} 4l{tip} 4"
+        else:
+            dot = at
+            if low is not None or high is not None:
+                start = scale(low) if low is not None and low > 0 else float(BAR_LEFT)
+                end = scale(high) if high is not None else float(BAR_RIGHT)
+                whisker = f"M{start:.1f} {BAR_MIDDLE}H{end:.1f}"
+                for known, place, edge, tip in (
+                    (low, start, BAR_LEFT, 6),
+                    (high, end, BAR_RIGHT, -6),
+                ):
+                    arrow = f"M{edge + tip} 7L{edge} {BAR_MIDDLE}L{edge + tip} 15"
+                    whisker += arrow if known is None else f"M{place:.1f} 7V15"
+    return drawn("bar", lead, quantity_text(quantity), scale(1.0), bound, whisker, dot)

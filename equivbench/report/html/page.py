@@ -1,30 +1,63 @@
 """The page: one file that loads nothing, whose policy lets nothing but its own style sheet and
-script run."""
+script run. The templates lay out what is gathered here for them."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup, escape
 
-from equivbench.report.board import DIGITS, LEVEL
-from equivbench.report.html.boards import AXES, show_boards, show_unit
-from equivbench.report.html.gaps import show_gaps
-from equivbench.report.html.kernels import show_kernels
-from equivbench.report.publication import Publication
+from equivbench.gap.intervals import Quantity
+from equivbench.records.line_files import KernelSamples
+from equivbench.specs import MODES
+from equivbench.report.board import DIGITS, LEVEL, Board, Row
+from equivbench.report.gaps import (
+    NEVER_TIED,
+    gap_table,
+    headline,
+    reading,
+    setting,
+    slowdown_margin,
+)
+from equivbench.report.html.charts import (
+    COLOURS,
+    MARKERS,
+    Key,
+    Point,
+    Series,
+    axis,
+    backend_keys,
+    bar,
+    environment,
+    line_chart,
+    ratio_scale,
+    roofline,
+    swatch,
+)
+from equivbench.report.kernels import in_order, kernel_table
+from equivbench.report.publication import Curve, CurvePoint, Publication, PublishedGap
+from equivbench.report.render import row_labels, row_texts, to_json
+from equivbench.report.table import Column, Table
 from equivbench.report.text import number_text, printable, quantity_text
 
-NULL = "n/a"
 POLICY = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
-
-NUMBERED = re.compile(r"\d+\. ")
+AXES = {"seconds": "device seconds", "samples": "training samples", "steps": "training steps"}
+SHARE_DECADES = 4.0
+"""Shares of interest lie between tenths and hundredths of a percent; exactly equivariant arms lie
+at 1e-10 and below."""
+DASHES = ("solid", "dashed", "dotted")
+ARMS = ("equivariant", "augmented")
+"""These always have the first two colours; other arms take the next ones."""
+NEUTRAL = COLOURS - 1
+MODE_NAMES = ("forward", "with gradients", "with second gradients")
 
 
 def to_html(publication: Publication) -> str:
@@ -35,12 +68,11 @@ def to_html(publication: Publication) -> str:
     else: no network, no other script.
     """
     style, script = _asset("board.css"), _asset("board.js")
-    boards = show_boards(publication.boards, publication.curves)
-    rows = [shown.row for board in boards for shown in board.rows]
-    tasks: dict[str, list[Any]] = {}
-    for board in boards:
-        tasks.setdefault(board.setting.task, []).append(board)
-    machines = {board.setting.machine_key for board in boards} | {
+    curves = iter(publication.curves)
+    tasks: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for board in publication.boards:
+        tasks[board.setting.task].append(_board(board, [next(curves) for _ in board.rows]))
+    machines = {board.setting.machine_key for board in publication.boards} | {
         clean(sample.environment.machine_key) for sample in publication.kernels
     }
     text: str = (
@@ -53,16 +85,33 @@ def to_html(publication: Publication) -> str:
             tasks=tasks,
             machines=sorted(machines),
             axes=AXES,
-            rows=rows,
-            gaps=show_gaps(publication.gaps),
+            rows=[row for board in publication.boards for row in board.rows],
             left_out=publication.left_out,
-            kernels=show_kernels(publication.kernels),
+            kernels=_kernels(publication.kernels),
             level=f"{LEVEL:.0%}",
-            rules=rules(),
-            rules_versions=sorted({board.setting.rules_version for board in boards}),
+            rules=markup(files("equivbench.records").joinpath("rules.md").read_text("utf-8")),
+            rules_versions=sorted({board.setting.rules_version for board in publication.boards}),
+            never_tied=NEVER_TIED,
+            **_gaps(publication.gaps),
         )
     )
     return text
+
+
+@cache
+def _environment() -> Environment:
+    found = environment()
+    filters: dict[str, Callable[..., Any]] = {
+        "shown": lambda value: "n/a" if value is None else number_text(value, DIGITS),
+        "quantity": quantity_text,
+        "clean": clean,
+        "code": code,
+        "unit": show_unit,
+        "reading": reading,
+        "setting": setting,
+    }
+    found.filters.update(filters)
+    return found
 
 
 def clean(text: str) -> str:
@@ -70,43 +119,170 @@ def clean(text: str) -> str:
     return printable(text).strip()
 
 
-def shown(value: float | int | None) -> str:
-    """A number as every format of the board shows it."""
-    return NULL if value is None else number_text(value, DIGITS)
+def show_unit(unit: str) -> str:
+    """``nm^2`` as ``nm²``; nothing where the quantity has no unit."""
+    return "" if unit == "1" else unit.replace("^2", "²").replace("^3", "³")
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("equivbench.report.html", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_printable,
-    )
-    filters: dict[str, Callable[..., Any]] = {
-        "shown": shown,
-        "quantity": quantity_text,
-        "number": number_text,
-        "clean": clean,
-        "code": code,
-        "unit": show_unit,
+def element_id(prefix: str, *parts: object) -> str:
+    """An id that stays the same from page to page as long as ``parts`` do, and holds nothing of
+    their text."""
+    return prefix + hashlib.sha256(repr(parts).encode(errors="replace")).hexdigest()[:8]
+
+
+def _board(board: Board, curves: Sequence[Curve]) -> dict[str, Any]:
+    """A board with its element id, its rows with their keys in the charts, and its curves on three
+    axes."""
+    name, place = element_id("b", board.setting), board.setting
+    keys = row_keys(board.rows)
+    rows: list[dict[str, Any]] = [
+        {
+            "id": f"{name}-{number}",
+            "row": row,
+            "label": label,
+            "swatch": swatch(key),
+            "curve": curve.points,
+            "name": f"{row.pair}, {row.arm}" + (f" ({label})" if label else ""),
+        }
+        for number, (row, label, key, curve) in enumerate(
+            zip(board.rows, labels(board.rows), keys, curves, strict=True)
+        )
+    ]
+    unit = show_unit(board.unit)
+    metrics = {
+        "total": (f"test loss [{unit}]" if unit else "test loss", None),
+        "share": ("equivariance error / loss", SHARE_DECADES),
     }
-    environment.filters.update(filters)
-    return environment
+
+    def chart(axis: str, metric: str) -> Markup | None:
+        series = [
+            Series(row["name"], key, _points(row["curve"], axis, metric), row["id"])
+            for row, key in zip(rows, keys, strict=True)
+        ]
+        title, decades = metrics[metric]
+        against = f"{place.task}: {title} against {AXES[axis]}, both logarithmic"
+        return line_chart(against, AXES[axis], title, series, decades=decades)
+
+    return {
+        "id": name,
+        "setting": place,
+        "unit": board.unit,
+        "heading": ", ".join(
+            filter(None, (place.preset, place.budget, place.variant, place.machine_key))
+        ),
+        "rows": rows,
+        "panels": [
+            {"axis": axis, "loss": chart(axis, "total"), "share": chart(axis, "share")}
+            for axis in AXES
+        ],
+    }
 
 
-def _printable(value: object) -> object:
-    """Whatever a template prints, without control characters unless it is markup of our own."""
-    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+def _points(curve: Sequence[CurvePoint], axis: str, metric: str) -> tuple[Point, ...]:
+    found: list[tuple[float, Quantity]] = [
+        (getattr(point, axis), getattr(point, metric)) for point in curve
+    ]
+    return tuple(Point(x, y.value, y.low, y.high) for x, y in found if y.value is not None)
+
+
+def row_keys(rows: Sequence[Row]) -> list[Key]:
+    """Colour by arm; dashes and marker by pair, so that the arms of a pair look alike, or by what
+    else tells rows apart."""
+    arms = list(dict.fromkeys([*ARMS, *(row.arm for row in rows)]))
+    styles = {pair: place for place, pair in enumerate(dict.fromkeys(row.pair for row in rows))}
+    seen: dict[tuple[str, str], int] = defaultdict(int)
+    markers, keys = list(MARKERS), []
+    for row in rows:
+        place = styles[row.pair] + len(styles) * seen[row.pair, row.arm]
+        seen[row.pair, row.arm] += 1
+        colour = arms.index(row.arm) % COLOURS
+        keys.append(Key(colour, markers[place % len(markers)], DASHES[place % len(DASHES)]))
+    return keys
+
+
+def labels(rows: Sequence[Row]) -> list[str]:
+    """What tells each of ``rows`` from others of its pair and arm, where there are any."""
+    columns = [Column("pair", key=True), Column("arm", key=True)]
+    columns += [Column(name, key=True, show="needed") for name in ("kernels", "model", "setup")]
+    cells = [[getattr(row, column.name) for column in columns] for row in rows]
+    return row_labels(Table("", columns, cells), "pair", "arm")
+
+
+def _gaps(gaps: Sequence[PublishedGap]) -> dict[str, Any]:
+    """The columns of the terminal's table, the two ratios drawn, each on the axis of its column."""
+    table = gap_table([one.gap for one in gaps])
+    margins = [slowdown_margin(one.gap) for one in gaps]
+    ratios, spare = ratio_scale(one.gap.loss_ratio for one in gaps), ratio_scale(margins)
+    leaders = {"augmented": "below", "equivariant": "above", None: ""}
+    rows = []
+    for one, margin, cells, label in zip(
+        gaps, margins, row_texts(table), row_labels(table, "pair"), strict=True
+    ):
+        found, ratio = headline(one.gap), one.gap.loss_ratio
+        side = "below" if ratio.high is not None and ratio.high < 1 else ""
+        side = "above" if ratio.low is not None and ratio.low > 1 else side
+        rows.append(
+            {
+                "gap": one.gap,
+                "unit": one.unit,
+                "provenance": one.provenance,
+                "label": label,
+                "cells": cells,
+                "ratio_bar": bar(ratio, ratios, lead=side),
+                "margin": margin,
+                "margin_bar": bar(margin, spare, lead=leaders[one.gap.behind]),
+                "s_star": Quantity() if found is None else found[1].steady,
+            }
+        )
+    return {"gaps": rows, "ratio_axis": axis(ratios), "margin_axis": axis(spare)}
+
+
+def _kernels(samples: Sequence[KernelSamples]) -> list[dict[str, Any]]:
+    """A table and a roofline for each machine and precision; cases by name, then mode, then
+    speed."""
+    machines: dict[tuple[str, str], list[KernelSamples]] = defaultdict(list)
+    for sample in samples:
+        machines[sample.environment.machine_key, sample.dtype].append(sample)
+    return [_machine(*key, machines[key]) for key in sorted(machines)]
+
+
+def _machine(machine: str, dtype: str, samples: list[KernelSamples]) -> dict[str, Any]:
+    keys = backend_keys(samples)
+    rows = []
+    for case in sorted({sample.case for sample in samples}):
+        ordered = in_order([sample for sample in samples if sample.case == case])
+        table = kernel_table(ordered)
+        values = to_json(table)
+        for sample, found, cells in zip(ordered, values, row_texts(table), strict=True):
+            rows.append(
+                {
+                    "sample": sample,
+                    "cells": cells,
+                    "speed_up": found["x e3nn"],
+                    "error": found["error"],
+                    "swatch": swatch(keys[sample.backend, sample.mode]),
+                }
+            )
+    backends = sorted({one.backend for one in samples})
+    return {
+        "id": element_id("k", machine, dtype),
+        "machine_key": machine,
+        "dtype": dtype,
+        "rows": rows,
+        "roofline": roofline(
+            f"Roofline of {machine}, {dtype}, both axes logarithmic", samples, keys
+        ),
+        "backends": [(backend, swatch(keys[backend, MODES[0]])) for backend in backends],
+        "modes": [
+            (name, swatch(Key(NEUTRAL, marker, "")))
+            for name, marker in zip(MODE_NAMES, MARKERS, strict=False)
+        ],
+    }
 
 
 def _asset(name: str) -> Markup:
     """A file of this package that goes into the page as it is."""
-    return Markup(
-        files("equivbench.report.html").joinpath("assets", name).read_text(encoding="utf-8")
-    )
+    return Markup(files("equivbench.report.html").joinpath("assets", name).read_text("utf-8"))
 
 
 def _hash(text: str) -> str:
@@ -114,18 +290,13 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
-def rules() -> Markup:
-    """The rules of the installed package (records/rules.md), headings from the fourth level on."""
-    return markup(files("equivbench.records").joinpath("rules.md").read_text(encoding="utf-8"))
-
-
 def markup(text: str) -> Markup:
-    """``text`` as HTML: ``#`` and ``##`` headings, lists of lines ``1. ...``, ```code```; every
-    other line is a paragraph."""
+    """``text`` as HTML: ``#`` and ``##`` headings (of the fourth level), lists of lines ``1. ...``,
+    ```code```; every other line is a paragraph."""
     blocks: list[Markup] = []
     items: list[Markup] = []
     for line in [*text.splitlines(), ""]:
-        numbered = NUMBERED.match(line)
+        numbered = re.match(r"\d+\. ", line)
         if numbered:
             items.append(Markup("<li>{}</li>").format(code(line[numbered.end() :])))
             continue

@@ -5,5 +5,5 @@ from equivbench.cli.lazy import CommandEntry
 COMMAND = CommandEntry(
     "reproduce",
     "The paper's claims, one by one: did they hold?",
-    "equivbench.studies.claims.command",
+    "equivbench.studies.claims.command:reproduce",
 )

@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     from equivbench.studies.claims.reproduction import Reproduction
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("reproduce")(reproduce)
-
-
 @takes(ReproduceRequest)
 def reproduce(request: ReproduceRequest, json: Json = False, quiet: Quiet = False) -> None:
     """Say claim by claim what the paper says, what was measured, and whether it held.

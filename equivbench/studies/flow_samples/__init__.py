@@ -5,5 +5,5 @@ from equivbench.cli.lazy import CommandEntry
 COMMAND = CommandEntry(
     "samples",
     "Backbones sampled from a flow model, and their structure.",
-    "equivbench.studies.flow_samples.command",
+    "equivbench.studies.flow_samples.command:samples",
 )

@@ -10,8 +10,6 @@ from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import typer
-
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import UsageError
@@ -70,11 +68,6 @@ class SamplesRequest(Request):
     device: str = option("auto", "Where to compute: auto, cpu, cuda or cuda:N.", recorded=False)
     out: str | None = option(None, "Write the samples into this file (.pdb or .npz).")
     plot: str | None = option(None, "Draw the samples into this file (.png, .pdf or .svg).")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("samples")(samples)
 
 
 @takes(SamplesRequest)

@@ -5,5 +5,5 @@ from equivbench.cli.lazy import CommandEntry
 COMMAND = CommandEntry(
     "gradients",
     "Gradients of both parts of the error along a run.",
-    "equivbench.studies.gradients.command",
+    "equivbench.studies.gradients.command:gradients",
 )

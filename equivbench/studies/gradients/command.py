@@ -39,11 +39,6 @@ _LINES = ("-", "--", ":", "-.")
 """Styles of the runs, where colour stands for what is measured."""
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("gradients")(gradients)
-
-
 @takes(GradientsRequest)
 def gradients(request: GradientsRequest, json: Json = False) -> None:
     """Measure the gradients of the twirled error M and the equivariance error V along each RUN, and

@@ -9,8 +9,6 @@ import sys
 from dataclasses import MISSING, asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import typer
-
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import UsageError
@@ -42,11 +40,6 @@ class HandednessRequest(Request):
     )
     seed: int = option(0, "The seed of rotations and noise.")
     device: str = option("auto", "Where to compute: auto, cpu, cuda or cuda:N.", recorded=False)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("handedness")(handedness)
 
 
 @takes(HandednessRequest)

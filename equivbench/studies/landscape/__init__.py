@@ -5,5 +5,5 @@ from equivbench.cli.lazy import CommandEntry
 COMMAND = CommandEntry(
     "landscape",
     "A slice of the loss around trained weights, and its curvature.",
-    "equivbench.studies.landscape.command",
+    "equivbench.studies.landscape.command:landscape",
 )

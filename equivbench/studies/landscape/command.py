@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import typer
 
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
@@ -39,11 +38,6 @@ _PROPERTIES = {
     "repeated": "correlation with another draw",
 }
 """Fields of :class:`equivbench.studies.landscape.record.Curvature` in the order of the table."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command to ``app``."""
-    app.command("landscape")(landscape)
 
 
 @takes(LandscapeRequest)

@@ -1,0 +1,235 @@
+"""The commands that read records and train nothing: ``gap``, ``plot``, ``leaderboard export`` and
+``analyze baselines``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from equivbench.request import Budget
+from equivbench.cli.output import message, print_json, print_table
+from equivbench.errors import FailedError, IncomparableError, UsageError
+from equivbench.records.schema import RunRecord
+from equivbench.records.submission import admitted
+from equivbench.registry import board_units
+from equivbench.report.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from equivbench.gap.efficiency import PairGap
+
+FigureKind = Literal["curves", "gap", "frontier", "share"]
+PLANNED = ("frontier", "share")
+ResultsPath = Annotated[Path, typer.Argument(help="A results folder or a record file.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the list as JSON.")]
+STORED = Path("results")
+
+
+def gap(results: ResultsPath = STORED, as_json: AsJson = False) -> None:
+    """The efficiency gap of each pair: who is behind at equal budget, and how much faster it would
+    have to be to tie."""
+    from equivbench.gap.efficiency import efficiency_gap
+    from equivbench.gap.pairing import ARMS, pair_up
+    from equivbench.report.gaps import gap_table
+
+    records = admitted(results, invalid="warn")
+    problems = pair_up(records).problems
+    gaps = efficiency_gap(records)
+    if not gaps:
+        if not problems:
+            raise FailedError(
+                f"{results} has no record of an {' or '.join(ARMS)} arm; "
+                "`equivbench run` writes both"
+            )
+        raise next((each for each in problems if isinstance(each, IncomparableError)), problems[0])
+    if as_json:
+        print_json([each.to_json() for each in gaps])
+    else:
+        print_table(gap_table(gaps))
+        print_paragraphs(gaps)
+    for problem in problems:
+        message("left out", str(problem))
+    lost = [each for each in gaps if max(each.diverged.values()) == each.n_seeds]
+    if lost:
+        names = ", ".join(f"{each.task}/{each.pair}" for each in lost)
+        raise FailedError(
+            f"every seed of an arm diverged in {names}; its recipe needs another learning rate "
+            "(`equivbench tune`)"
+        )
+
+
+def print_paragraphs(gaps: Sequence[PairGap]) -> None:
+    """Print a paragraph on each gap."""
+    from equivbench.report.gaps import paragraphs
+
+    for line in paragraphs(gaps):
+        typer.echo(printable(line))
+
+
+def baselines(results: ResultsPath = STORED, as_json: AsJson = False) -> None:
+    """Each arm against the zero and the best linear predictor, and the arms' shares where their
+    losses agree.
+
+    A share changes as a model learns, so that it compares with the other arm's only at the same
+    loss. "Not reached" is said where an arm did not come down to a loss; nothing is extrapolated.
+    """
+    from equivbench.gap.matched import matched_shares
+    from equivbench.report.arms import ends_table, levels_table
+
+    found = matched_shares(admitted(results, invalid="warn"))
+    if not found:
+        raise FailedError(f"{results} has no finished run; `equivbench run` makes some")
+    if as_json:
+        print_json(found)
+        return
+    units = board_units()
+    for each in found:
+        unit = units.get(each.setting.task)
+        print_table(ends_table(each, each.setting.text + (f", loss in {unit}" if unit else "")))
+        if each.levels:
+            print_table(levels_table(each.levels))
+        for note in each.notes:
+            message("note", f"{each.setting.text}: {note}")
+        typer.echo()
+
+
+leaderboard = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@leaderboard.callback()
+def _leaderboard() -> None:
+    """The board made from records."""
+
+
+@leaderboard.command()
+def export(
+    format: Annotated[str, typer.Option("--format", help="md, csv, json, html or latex.")] = "md",
+    results: Annotated[
+        Path, typer.Option("--results", help="Results folder, or one record.")
+    ] = STORED,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; stdout if left out.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Leave invalid records out, with a warning each.")
+    ] = False,
+) -> None:
+    """Rank the arms of each setting: same task, data, preset, hardware, budget and rules."""
+    from equivbench.records.files import write_atomically
+    from equivbench.report.formats import FORMATS, PAGE, check_format
+
+    name = check_format("json" if json else format)
+    invalid: Literal["warn", "raise"] = "warn" if skip_invalid else "raise"
+    if name == PAGE:
+        from equivbench.report.html.page import to_html
+        from equivbench.report.publication import publish
+
+        text = to_html(publish(results, units=board_units(), invalid=invalid))
+    else:
+        from equivbench.report.board import build_boards
+
+        text = FORMATS[name](build_boards(admitted(results, invalid=invalid), board_units()))
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        write_atomically(out, text.encode())
+
+
+def plot(
+    kind: Annotated[
+        FigureKind,
+        typer.Argument(
+            metavar="KIND",
+            help="curves: loss and share against the budget; gap: where one arm passes the other's "
+            "final loss; frontier and share are planned and not built yet.",
+        ),
+    ],
+    results: ResultsPath = STORED,
+    out: Annotated[Path, typer.Option("--out", help="File to draw into (svg, png or pdf).")] = Path(
+        "figure.svg"
+    ),
+    pair: Annotated[
+        str | None, typer.Option(help="Only this pair, such as forcefield/vector.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Only this preset.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Only this budget, such as 60s.")] = None,
+    machine: Annotated[str | None, typer.Option(help="Only this machine key.")] = None,
+    kernels: Annotated[
+        str | None, typer.Option(help="Only runs of the equivariant arm on this kernel backend.")
+    ] = None,
+) -> None:
+    """Draw a figure of one pair under one setting, from its records.
+
+    Runs of a sweep are left out where the folder also has runs without. Needs matplotlib, which
+    comes with `pip install 'equivbench[plots]'`.
+    """
+    from equivbench.report.figures import require_drawable, save_figure
+
+    if kind in PLANNED:
+        raise UsageError(f"`plot {kind}` is planned and not built yet; there are curves and gap")
+    require_drawable(out)
+    wanted = {"pair": pair, "preset": preset, "budget": budget, "machine": machine}
+    records = _one_setting(admitted(results, invalid="warn"), wanted, kernels)
+    if not records:
+        raise FailedError(f"{results} has no record that fits; `equivbench run` makes some")
+    message("note", f"drew {save_figure(_draw(kind, records), out)}")
+
+
+def _draw(kind: FigureKind, records: list[RunRecord]) -> Figure:
+    from equivbench.gap.efficiency import efficiency_gap
+    from equivbench.gap.pairing import pair_up
+    from equivbench.report.figures import draw_curves, draw_gap
+
+    unit = board_units().get(records[0].task, "")
+    if kind == "curves":
+        return draw_curves(records, unit=unit)
+    gaps = efficiency_gap(records)
+    if not gaps:
+        raise pair_up(records).problems[0]
+    return draw_gap(gaps[0], records, unit=unit)
+
+
+def _one_setting(
+    records: list[RunRecord], wanted: dict[str, str | None], kernels: str | None
+) -> list[RunRecord]:
+    """The records of the one setting that fits ``wanted``, where several would fit of the one
+    without a sweep."""
+    from equivbench.gap.pairing import EQUIVARIANT, Setting
+
+    fitting = [
+        record
+        for record in records
+        if all(value in (None, _named(record)[name]) for name, value in wanted.items())
+        and (kernels is None or record.arm != EQUIVARIANT or record.model.kernels == kernels)
+    ]
+    fitting = [record for record in fitting if "sweep" not in record.variant] or fitting
+    settings = sorted({Setting.of(record) for record in fitting})
+    backends = sorted({record.model.kernels for record in fitting if record.arm == EQUIVARIANT})
+    if len(settings) > 1:
+        names = "; ".join(setting.text for setting in settings)
+        raise IncomparableError(
+            "a figure shows one setting; choose with --pair, --preset, --budget or --machine "
+            f"among: {names}"
+        )
+    if len(backends) > 1:
+        raise IncomparableError(
+            f"a figure shows one kernel backend; choose with --kernels among: {', '.join(backends)}"
+        )
+    return fitting
+
+
+def _named(record: RunRecord) -> dict[str, str]:
+    """What the options choose by."""
+    limit = record.budget.limit if record.budget.extends is None else record.budget.extends
+    return {
+        "pair": f"{record.task}/{record.pair}",
+        "preset": record.preset,
+        "budget": Budget(record.budget.kind, limit).text,
+        "machine": record.environment.machine_key,
+    }
