@@ -98,10 +98,7 @@ def check(
         first, second = (read_side(Path(name), thresholds.named) for name in names)
         sides = first, second
     judgements = compare(
-        *sides,
-        thresholds=thresholds,
-        floors=committed_floors(),
-        allow_dirty=request.allow_dirty,
+        *sides, thresholds=thresholds, floors=committed_floors(), allow_dirty=request.allow_dirty
     )
     code = exit_code(judgements, strict)
     _print(judgements, code, format, strict, f"equivbench check: {names[0]} against {names[1]}")

@@ -8,13 +8,12 @@ import platform
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 
-from equivbench.cli.output import Exit, print_json, print_table
+from equivbench.cli.output import Exit, print_table
 from equivbench.report.table import Column, Table
 
 State = Literal["ok", "absent", "broken"]
@@ -31,8 +30,7 @@ ENOUGH_BYTES = 200 * 10**6
 """Free space for the checkpoints of a run and the prepared data sets (14 MB the largest)."""
 
 
-@dataclass(frozen=True)
-class Check:
+class Check(NamedTuple):
     """One thing that was looked at; ``advice`` says what to do where it is not ok."""
 
     name: str
@@ -47,21 +45,11 @@ def doctor(
     ] = False,
 ) -> None:
     """What this machine has and lacks. Exits 3 if something is broken that every run needs."""
-    checks = [
-        *machine(),
-        *packages(),
-        *torch_works(),
-        *kernel_backends(),
-        *storage(),
-        *plugins(),
-        *data(),
-    ]
-    if json:
-        print_json([asdict(check) for check in checks])
-    else:
-        columns = (Column("checked"), Column("state"), Column("found"), Column("to do"))
-        rows = [(each.name, each.state, each.detail, each.advice) for each in checks]
-        print_table(Table("", columns, rows))
+    parts = (machine, packages, torch_works, kernel_backends, storage, plugins, data)
+    checks = [check for part in parts for check in part()]
+    headings = {"name": "checked", "state": "state", "detail": "found", "advice": "to do"}
+    columns = [Column(name, heading=heading) for name, heading in headings.items()]
+    print_table(Table("", columns, checks), json=json)
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(Exit.FAILED)
 

@@ -43,14 +43,10 @@ class KernelsRequest(Request):
         metavar="[CASE]...",
     )
     backends: tuple[str, ...] = option(
-        (),
-        "Backend to time (may be repeated; default: all that can run here).",
-        flag="--backend",
+        (), "Backend to time (may be repeated; default: all that can run here).", flag="--backend"
     )
     modes: tuple[str, ...] = option(
-        (),
-        "forward, backward or double_backward (default: all that networks need).",
-        flag="--mode",
+        (), "forward, backward or double_backward (default: all that networks need).", flag="--mode"
     )
     device: str = same_option(RunRequest, "device")
     threads: int | None = same_option(RunRequest, "threads")
@@ -83,10 +79,7 @@ def kernels(
     from equivbench.execution.plan import default_threads, resolve_device
 
     cases = _chosen_cases(request.cases)
-    for kind, names, known in (
-        ("mode", request.modes, MODES),
-        ("dtype", (request.dtype,), DTYPES),
-    ):
+    for kind, names, known in (("mode", request.modes, MODES), ("dtype", (request.dtype,), DTYPES)):
         for name in names:
             if name not in known:
                 raise unknown_name(kind, name, known)

@@ -41,12 +41,7 @@ def list_registered(
         raise unknown_name("kind", kind, KINDS)
     registry, facts, shown = KINDS[kind]
     rows = [
-        {
-            "name": name,
-            **facts(entry.value),
-            "summary": entry.value.summary,
-            "origin": entry.origin,
-        }
+        {"name": name, **facts(entry.value), "summary": entry.value.summary, "origin": entry.origin}
         for name, entry in sorted(registry.entries().items())
     ]
     if json:

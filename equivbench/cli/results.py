@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 app = typer.Typer(
-    help="Check records; print their schema and rules.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
+    help="Check records; print their schema and rules.", no_args_is_help=True, rich_markup_mode=None
 )
 
 
@@ -27,8 +25,7 @@ def validate(
         list[Path], typer.Argument(metavar="PATH ...", help="Folders or files of results.")
     ],
     json: Annotated[
-        bool,
-        typer.Option("--json", help="Print a list of {path, valid, problems, remarks}."),
+        bool, typer.Option("--json", help="Print a list of {path, valid, problems, remarks}.")
     ] = False,
 ) -> None:
     """Validate an untrusted results folder.

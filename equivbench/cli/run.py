@@ -105,38 +105,30 @@ def sweep(
 def _print_plan(plan: RunPlan, json: bool) -> None:
     seconds, device, threads, where = _estimate(plan)
     jobs = [(contest.dataset, job) for contest in plan.contests for job in contest.jobs]
+    rows: list[dict[str, Any]] = [
+        {
+            "pair": job.pair,
+            "arm": job.arm,
+            "seed": job.seed,
+            "preset": job.request.preset,
+            "budget": job.budget,
+            "dataset": dataset,
+            "run_id": job.run_id,
+            "resumes": job.request.resume,
+        }
+        for dataset, job in jobs
+    ]
     if json:
-        rows = [
-            {
-                "pair": job.pair,
-                "arm": job.arm,
-                "seed": job.seed,
-                "preset": job.request.preset,
-                "budget": job.budget,
-                "dataset": dataset,
-                "run_id": job.run_id,
-                "resumes": job.request.resume,
-            }
-            for dataset, job in jobs
-        ]
         about = {"device": device, "threads": threads, "out": plan.request.out}
         print_json({"jobs": rows, **about, "estimated_seconds": seconds})
         return
-    names = ("pair", "arm", "seed", "preset", "budget", "data set")
-    columns = [Column(name, key=True) for name in names]
+    names = ("pair", "arm", "seed", "preset", "budget", "dataset")
+    columns = [Column(name, heading="data set" * (name == "dataset"), key=True) for name in names]
     columns.append(Column("options", key=True, show="filled"))
-    cells = [
-        (
-            job.pair,
-            job.arm,
-            job.seed,
-            job.request.preset,
-            job.budget,
-            dataset,
-            " ".join(f"{name} {value}" for name, value in job.variant.items()),
-        )
-        for dataset, job in jobs
-    ]
+    cells = []
+    for row, (_, job) in zip(rows, jobs, strict=True):
+        options = " ".join(f"{name} {value}" for name, value in job.variant.items())
+        cells.append([*(row[name] for name in names), options])
     print_table(Table("", columns, cells))
     about_time = (
         "how long they take depends on the machine"

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from equivbench.errors import FailedError, IncomparableError, UsageError
+from equivbench.errors import FailedError, UsageError
 from equivbench.gap.efficiency import PairGap
 from equivbench.records.schema import RunRecord
 from equivbench.report.arms import Sweep, SweepPoint, value_places
@@ -81,22 +81,6 @@ def draw_curves(records: Sequence[RunRecord], *, unit: str = "") -> Figure:
     shown = [record for record in records if record.trace]
     if not shown:
         raise FailedError("no record has a trace to draw; run a pair first")
-    settings = {
-        (
-            each.task,
-            each.pair,
-            each.preset,
-            each.environment.machine_key,
-            each.budget.kind,
-            *sorted(each.variant.items()),
-        )
-        for each in shown
-    }
-    if len(settings) > 1:
-        raise IncomparableError(
-            f"cannot draw {len(settings)} settings in one figure; choose one pair, preset, machine "
-            "and variant"
-        )
     arms: dict[str, list[RunRecord]] = defaultdict(list)
     for record in shown:
         arms[record.arm].append(record)

@@ -44,19 +44,19 @@ def gate_table(judgements: Sequence[Judgement], title: str = "") -> Table:
     Of what else tells benchmarks apart (kernels, budget, data, ...) it shows what readers need.
     """
     contexts = dict.fromkeys(name for each in judgements for name in each.context)
-    columns = [Column(name, key=True, show="needed") for name in contexts]
+    columns = [*SUBJECT, *(Column(name, key=True, show="needed") for name in contexts), *COLUMNS]
     rows = [
-        (*subject, *map(each.context.get, contexts), *found)
+        (
+            each.benchmark + (" (control)" if each.control else ""),
+            each.metric,
+            *map(each.context.get, contexts),
+            *_cells(each),
+        )
         for each in worst_first(judgements)
-        for subject, found in [_row(each)]
     ]
+    caption = summary_line(judgements) if title else ""
     # A file that both sides read and that cannot be judged is said once.
-    return Table(
-        title,
-        [*SUBJECT, *columns, *COLUMNS],
-        list(dict.fromkeys(rows)),
-        caption=summary_line(judgements) if title else "",
-    )
+    return Table(title, columns, list(dict.fromkeys(rows)), caption=caption)
 
 
 def worst_first(judgements: Sequence[Judgement]) -> list[Judgement]:
@@ -76,26 +76,23 @@ def summary_line(judgements: Sequence[Judgement]) -> str:
 def workflow_commands(judgements: Sequence[Judgement], strict: bool) -> Iterator[str]:
     """GitHub workflow commands: an error for what fails the check, a warning for what cannot be
     told, a notice for the better."""
+    kinds = dict.fromkeys(_ERRORS, "error")
+    kinds |= {"inconclusive": "error" if strict else "warning", "improvement": "notice"}
     for each in worst_first(judgements):
-        errs = each.verdict in _ERRORS or (strict and each.verdict == "inconclusive")
-        kind = (
-            "error"
-            if errs
-            else {"inconclusive": "warning", "improvement": "notice"}.get(each.verdict)
-        )
-        if kind is not None:
-            title = _property(f"{each.verdict}: {subject(each)}")
-            yield f"::{kind} title={title}::{_data(_sentence(each))}"
+        if each.verdict in kinds:
+            # A property of a command also ends at commas and colons.
+            title = _data(f"{each.verdict}: {subject(each)}")
+            title = title.replace(":", "%3A").replace(",", "%2C")
+            yield f"::{kinds[each.verdict]} title={title}::{_data(_sentence(each))}"
 
 
-def _row(each: Judgement) -> tuple[tuple[str, str], tuple[Cell, ...]]:
-    """The cells under :data:`SUBJECT` and those under :data:`COLUMNS`."""
-    bounds = each.low, each.high
-    subject = each.benchmark + (" (control)" if each.control else ""), each.metric
-    return subject, (
-        _amount(each.baseline, each.unit),
-        _amount(each.candidate, each.unit),
-        None if each.change is None else Quantity(each.change, *bounds),
+def _cells(each: Judgement) -> tuple[Cell, ...]:
+    """The cells under :data:`COLUMNS`."""
+    unit = "" if each.unit in ("1", "task unit") else each.unit
+    sides = (each.baseline, each.candidate)
+    return (
+        *(None if value is None else Amount(value, unit) for value in sides),
+        None if each.change is None else Quantity(each.change, each.low, each.high),
         each.noise_floor,
         each.repeats,
         each.verdict,
@@ -103,18 +100,13 @@ def _row(each: Judgement) -> tuple[tuple[str, str], tuple[Cell, ...]]:
     )
 
 
-def _amount(value: float | None, unit: str) -> Amount | None:
-    return None if value is None else Amount(value, "" if unit in ("1", "task unit") else unit)
-
-
 def _sentence(each: Judgement) -> str:
     """What was measured and why it was judged so, for an annotation."""
-    _, found = _row(each)
-    cells = dict(zip((column.name for column in COLUMNS), found, strict=True))
-    if None in (cells["baseline"], cells["candidate"], cells["change"]):
+    cells = _cells(each)
+    if None in cells[:3]:
         return each.reason
-    texts = {column.name: cell_text(cells[column.name], column) for column in COLUMNS}
-    return "{baseline} to {candidate}, changed by {change}: {why}".format(**texts)
+    baseline, candidate, change = map(cell_text, cells[:3], COLUMNS)
+    return f"{baseline} to {candidate}, changed by {change}: {each.reason}"
 
 
 def subject(each: Judgement) -> str:
@@ -125,8 +117,3 @@ def subject(each: Judgement) -> str:
 def _data(text: str) -> str:
     """``text`` as the message of a workflow command, on one line."""
     return printable(" ".join(text.split())).replace("%", "%25")
-
-
-def _property(text: str) -> str:
-    """``text`` as a property of a workflow command, which also ends at commas and colons."""
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
