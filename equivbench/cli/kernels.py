@@ -18,9 +18,9 @@ from equivbench.cli.options import takes
 from equivbench.cli.output import Exit, message, print_json, print_table
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.records.line_files import KERNEL_FILE
-from equivbench.specs import MODES
 from equivbench.registry import KERNEL_BACKENDS
 from equivbench.request import Request, RunRequest, option, same_option
+from equivbench.specs import MODES
 
 if TYPE_CHECKING:
     from equivbench.kernels.comparing import BackendComparison, Refusal

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from equivbench.request import Budget
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, IncomparableError, UsageError
 from equivbench.records.schema import RunRecord
 from equivbench.records.submission import admitted
 from equivbench.registry import board_units
 from equivbench.report.text import printable
+from equivbench.request import Budget
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

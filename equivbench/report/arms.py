@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from equivbench.request import Budget
 from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.gap.matched import LossLevel, MatchedShares, ShareReading
 from equivbench.records.disturbed import disturbance
@@ -15,6 +14,7 @@ from equivbench.records.schema import RunRecord, Test
 from equivbench.report.board import finished_runs
 from equivbench.report.gaps import seeds_text, variant_text
 from equivbench.report.table import Cell, Column, Missing, Table
+from equivbench.request import Budget
 
 SUMMARY_COLUMNS = (
     Column("arm", key=True),

@@ -21,8 +21,8 @@ from markupsafe import Markup
 
 from equivbench.gap.intervals import Quantity
 from equivbench.records.line_files import KernelSamples
-from equivbench.specs import MODES
 from equivbench.report.text import number_text, percent_text, printable, quantity_text
+from equivbench.specs import MODES
 
 LEFT, RIGHT, TOP, BOTTOM = 58, 428, 26, 244
 """The frame of a chart, as ``templates/svg.html`` draws it."""

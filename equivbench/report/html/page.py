@@ -17,7 +17,6 @@ from markupsafe import Markup, escape
 
 from equivbench.gap.intervals import Quantity
 from equivbench.records.line_files import KernelSamples
-from equivbench.specs import MODES
 from equivbench.report.board import DIGITS, LEVEL, Board, Row
 from equivbench.report.gaps import (
     NEVER_TIED,
@@ -47,6 +46,7 @@ from equivbench.report.publication import Curve, CurvePoint, Publication, Publis
 from equivbench.report.render import row_labels, row_texts, to_json
 from equivbench.report.table import Column, Table
 from equivbench.report.text import number_text, printable, quantity_text
+from equivbench.specs import MODES
 
 POLICY = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
 AXES = {"seconds": "device seconds", "samples": "training samples", "steps": "training steps"}
