@@ -26,10 +26,11 @@ from pathlib import Path
 from scipy.stats import binomtest
 
 from equivbench.gate.compare import Judgement, compare
-from equivbench.gate.interleave import InterleaveRequest, interleave
+from equivbench.gate.interleave import interleave
 from equivbench.gate.metrics import Thresholds
 from equivbench.gate.noise import committed_floors
 from equivbench.gate.reading import read_side
+from equivbench.gate.worktrees import InterleaveRequest
 
 SPIN = """
 

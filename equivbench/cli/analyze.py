@@ -14,7 +14,7 @@ class Analyses(LazyGroup):
         CommandEntry(
             "sweep",
             "Train a pair over size, data, rate, optimizer or augmentation.",
-            "equivbench.cli.run:sweep",
+            "equivbench.cli.sweep:sweep",
         ),
         CommandEntry(
             "baselines",

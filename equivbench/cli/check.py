@@ -15,8 +15,7 @@ import typer
 from equivbench.cli.options import takes
 from equivbench.cli.output import Exit, message, overall, print_json, print_table
 from equivbench.errors import UsageError
-from equivbench.gate.interleave import InterleaveRequest
-from equivbench.gate.interleave import interleave as measure_both
+from equivbench.gate.worktrees import InterleaveRequest
 
 if TYPE_CHECKING:
     from equivbench.gate.compare import Judgement
@@ -82,6 +81,7 @@ def check(
     is inconclusive.
     """
     from equivbench.gate.compare import compare
+    from equivbench.gate.interleave import interleave as measure_both
     from equivbench.gate.metrics import GATED, Thresholds
     from equivbench.gate.noise import committed_floors
     from equivbench.gate.reading import read_side

@@ -12,22 +12,26 @@ import typer
 
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, IncomparableError, UsageError
-from equivbench.records.schema import RunRecord
-from equivbench.records.submission import admitted
 from equivbench.registry import board_units
 from equivbench.report.text import printable
-from equivbench.request import Budget
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from equivbench.gap.efficiency import PairGap
+    from equivbench.records.schema import RunRecord
 
 FigureKind = Literal["curves", "gap", "frontier", "share"]
 PLANNED = ("frontier", "share")
 ResultsPath = Annotated[Path, typer.Argument(help="A results folder or a record file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the list as JSON.")]
 STORED = Path("results")
+
+
+def _records(results: Path, invalid: Literal["raise", "warn"] = "warn") -> list[RunRecord]:
+    from equivbench.records.submission import admitted
+
+    return admitted(results, invalid=invalid)
 
 
 def gap(results: ResultsPath = STORED, as_json: AsJson = False) -> None:
@@ -37,7 +41,7 @@ def gap(results: ResultsPath = STORED, as_json: AsJson = False) -> None:
     from equivbench.gap.pairing import ARMS, pair_up
     from equivbench.report.gaps import gap_table
 
-    records = admitted(results, invalid="warn")
+    records = _records(results)
     problems = pair_up(records).problems
     gaps = efficiency_gap(records)
     if not gaps:
@@ -81,7 +85,7 @@ def baselines(results: ResultsPath = STORED, as_json: AsJson = False) -> None:
     from equivbench.gap.matched import matched_shares
     from equivbench.report.arms import ends_table, levels_table
 
-    found = matched_shares(admitted(results, invalid="warn"))
+    found = matched_shares(_records(results))
     if not found:
         raise FailedError(f"{results} has no finished run; `equivbench run` makes some")
     if as_json:
@@ -134,7 +138,7 @@ def export(
     else:
         from equivbench.report.board import build_boards
 
-        text = FORMATS[name](build_boards(admitted(results, invalid=invalid), board_units()))
+        text = FORMATS[name](build_boards(_records(results, invalid), board_units()))
     if out is None:
         sys.stdout.write(text)
     else:
@@ -175,7 +179,7 @@ def plot(
         raise UsageError(f"`plot {kind}` is planned and not built yet; there are curves and gap")
     require_drawable(out)
     wanted = {"pair": pair, "preset": preset, "budget": budget, "machine": machine}
-    records = _one_setting(admitted(results, invalid="warn"), wanted, kernels)
+    records = _one_setting(_records(results), wanted, kernels)
     if not records:
         raise FailedError(f"{results} has no record that fits; `equivbench run` makes some")
     message("note", f"drew {save_figure(_draw(kind, records), out)}")
@@ -226,6 +230,8 @@ def _one_setting(
 
 def _named(record: RunRecord) -> dict[str, str]:
     """What the options choose by."""
+    from equivbench.request import Budget
+
     limit = record.budget.limit if record.budget.extends is None else record.budget.extends
     return {
         "pair": f"{record.task}/{record.pair}",

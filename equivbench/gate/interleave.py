@@ -10,10 +10,8 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar
 
 import msgspec
 
@@ -30,10 +28,15 @@ from equivbench.gate.reading import of_gate_samples
 from equivbench.gate.samples import GateSamples, RoundResult, Side
 from equivbench.gate.verdict import MIN_ROUNDS
 from equivbench.gate.worker import selected
-from equivbench.gate.worktrees import checked_out, commit_of, refuse_changes, repository
+from equivbench.gate.worktrees import (
+    InterleaveRequest,
+    checked_out,
+    commit_of,
+    refuse_changes,
+    repository,
+)
 from equivbench.records.files import write_lines
 from equivbench.records.schema import Git
-from equivbench.request import Request, option, write_number
 
 SIDES = ("baseline", "candidate")
 BUSY = 0.75
@@ -42,44 +45,18 @@ ROUND_TIMEOUT = 1800.0
 """Seconds after which a round is taken to hang."""
 
 
-@dataclass(frozen=True)
-class InterleaveRequest(Request):
-    """What to compare, and with ``--interleave`` what to measure and how long."""
-
-    program: ClassVar[tuple[str, ...]] = ("check", "--interleave")
-
-    baseline: str = option(
-        MISSING,
-        "Run records or samples to compare with (a file or a folder); with --interleave "
-        "a git revision.",
-        flag=None,
-    )
-    candidate: str = option(MISSING, "The records, samples or revision that are judged.", flag=None)
-    allow_dirty: bool = option(False, "Accept uncommitted changes.")
-    # Of 10, one round may be disturbed without hiding a change: the bound then rests on the others.
-    rounds: int = option(10, "With --interleave: number of fresh processes for each revision.")
-    seconds: float = option(
-        0.4,
-        "With --interleave: seconds to measure each benchmark in each process.",
-        write=write_number,
-    )
-    only: tuple[str, ...] = option(
-        (),
-        "With --interleave: measure only the benchmarks whose name matches this pattern (*, ?).",
-    )
-
-    def check(self) -> None:
-        """Raise ``UsageError`` for what cannot be measured."""
-        if self.rounds < MIN_ROUNDS:
-            raise UsageError(
-                f"--rounds {self.rounds} cannot give a bound; use at least {MIN_ROUNDS}"
-            )
-        if not 0 < self.seconds <= 60:
-            raise UsageError(f"--seconds must be between 0 and 60, not {self.seconds:g}")
-        if self.only and all(each.control for each in selected(self.only)):
-            raise unknown_name(
-                "benchmark", self.only[0], [each.name for each in BENCHMARKS if not each.control]
-            )
+def check_request(request: InterleaveRequest) -> None:
+    """Raise ``UsageError`` for what cannot be measured."""
+    if request.rounds < MIN_ROUNDS:
+        raise UsageError(
+            f"--rounds {request.rounds} cannot give a bound; use at least {MIN_ROUNDS}"
+        )
+    if not 0 < request.seconds <= 60:
+        raise UsageError(f"--seconds must be between 0 and 60, not {request.seconds:g}")
+    if request.only and all(each.control for each in selected(request.only)):
+        raise unknown_name(
+            "benchmark", request.only[0], [each.name for each in BENCHMARKS if not each.control]
+        )
 
 
 def interleave(
@@ -92,7 +69,7 @@ def interleave(
     without a worker, a worker that died) and on Ctrl-C ``InterruptedRunError``, with what was
     measured kept.
     """
-    request.check()
+    check_request(request)
     root = repository(Path.cwd())
     revisions = (request.baseline, request.candidate)
     commits = (commit_of(root, request.baseline), commit_of(root, request.candidate))

@@ -10,12 +10,42 @@ import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterator
+from dataclasses import MISSING, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from equivbench.environment import git, has_changes
 from equivbench.errors import FailedError, UsageError
+from equivbench.request import Request, option, write_number
 
 WORKER = "equivbench/gate/worker.py"
+
+
+@dataclass(frozen=True)
+class InterleaveRequest(Request):
+    """What to compare, and with ``--interleave`` what to measure and how long."""
+
+    program: ClassVar[tuple[str, ...]] = ("check", "--interleave")
+
+    baseline: str = option(
+        MISSING,
+        "Run records or samples to compare with (a file or a folder); with --interleave "
+        "a git revision.",
+        flag=None,
+    )
+    candidate: str = option(MISSING, "The records, samples or revision that are judged.", flag=None)
+    allow_dirty: bool = option(False, "Accept uncommitted changes.")
+    # Of 10, one round may be disturbed without hiding a change: the bound then rests on the others.
+    rounds: int = option(10, "With --interleave: number of fresh processes for each revision.")
+    seconds: float = option(
+        0.4,
+        "With --interleave: seconds to measure each benchmark in each process.",
+        write=write_number,
+    )
+    only: tuple[str, ...] = option(
+        (),
+        "With --interleave: measure only the benchmarks whose name matches this pattern (*, ?).",
+    )
 
 
 def repository(folder: Path) -> Path:

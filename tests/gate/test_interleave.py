@@ -13,10 +13,11 @@ import pytest
 
 from equivbench.errors import EquivbenchWarning, FailedError, InterruptedRunError, UsageError
 from equivbench.gate.compare import compare
-from equivbench.gate.interleave import InterleaveRequest, interleave
+from equivbench.gate.interleave import check_request, interleave
 from equivbench.gate.metrics import Thresholds
 from equivbench.gate.reading import read_side
 from equivbench.gate.samples import Side
+from equivbench.gate.worktrees import InterleaveRequest
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
@@ -152,12 +153,12 @@ def test_outside_a_repository_is_a_usage_error(
 @pytest.mark.parametrize(("rounds", "seconds"), [(3, 0.4), (0, 0.4), (8, 0.0), (8, float("nan"))])
 def test_what_cannot_give_a_bound_is_a_usage_error(rounds: int, seconds: float) -> None:
     with pytest.raises(UsageError):
-        InterleaveRequest("a", "b", rounds=rounds, seconds=seconds).check()
+        check_request(InterleaveRequest("a", "b", rounds=rounds, seconds=seconds))
 
 
 def test_a_pattern_that_matches_nothing_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="list-pairs"):
-        InterleaveRequest("a", "b", only=("list-pair",)).check()
+        check_request(InterleaveRequest("a", "b", only=("list-pair",)))
 
 
 def test_a_worker_that_dies_says_why(repository: Repository) -> None:
