@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from equivbench.registry import resolve
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.flow.declarations import MODELS
-from equivbench.tasks.flow.networks.denoiser import prior_deviation, prior_mean, prior_velocity
+from equivbench.tasks.flow.networks.transformer import prior_deviation, prior_mean, prior_velocity
 from equivbench.tasks.flow.pairs import PAIRS
 
 SPECS = {spec.name: spec for spec in MODELS}

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from equivbench.kernels.backends.plain.attention import length, point_attention, to_global, to_local
-from equivbench.tasks.flow.networks.denoiser import Denoiser
 from equivbench.tasks.flow.networks.features import (
     VECTORS,
     PairEmbedding,
@@ -20,7 +19,13 @@ from equivbench.tasks.flow.networks.features import (
     frames_along,
     vectors_of,
 )
-from equivbench.tasks.flow.networks.transformer import Block, PairBias, zero_initialised
+from equivbench.tasks.flow.networks.transformer import (
+    Block,
+    Denoiser,
+    PairBias,
+    denoiser,
+    zero_initialised,
+)
 
 
 class FrameAttention(nn.Module):
@@ -133,6 +138,4 @@ class FrameNetwork(nn.Module):
 def build(config: Mapping[str, Any]) -> Denoiser:
     """Config: that of the plain network, and each head's ``scalars``, ``query_points`` and
     ``value_points``."""
-    sizes = dict(config)
-    scale = sizes.pop("data_scale")
-    return Denoiser(FrameNetwork(**sizes), scale)
+    return denoiser(FrameNetwork, config)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equivbench.tasks.flow.networks.denoiser import Denoiser
 from equivbench.tasks.flow.networks.features import (
     EvenInvariants,
     OddInvariants,
@@ -18,7 +17,13 @@ from equivbench.tasks.flow.networks.features import (
     TimeEmbedding,
     direction,
 )
-from equivbench.tasks.flow.networks.transformer import ABSENT, Trunk, zero_initialised
+from equivbench.tasks.flow.networks.transformer import (
+    ABSENT,
+    Denoiser,
+    Trunk,
+    denoiser,
+    zero_initialised,
+)
 
 
 class AttendedVectors(nn.Module):
@@ -142,6 +147,4 @@ class InvariantNetwork(nn.Module):
 def build(config: Mapping[str, Any]) -> Denoiser:
     """Config: that of the plain network, and the channels of attended ``vectors`` and of cross
     ``products``."""
-    sizes = dict(config)
-    scale = sizes.pop("data_scale")
-    return Denoiser(InvariantNetwork(**sizes), scale)
+    return denoiser(InvariantNetwork, config)

@@ -35,6 +35,33 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
 
+class MolecularNetwork(nn.Module):
+    """``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and
+    ``energy`` [molecules] eV: what :meth:`predict` reads from the edges within ``cutoff``."""
+
+    def __init__(self, channels: int, cutoff: float, radial: int) -> None:
+        super().__init__()
+        self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
+        self.cutoff, self.radial = cutoff, radial
+        self.embedding = nn.Embedding(ELEMENTS, channels)
+
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
+    ) -> dict[str, Tensor]:
+        """Forces [atoms, 3] eV/A and energies [molecules] eV."""
+        vectors, distance = edge_vectors(pos, edge_index)
+        basis = radial_basis(distance, self.cutoff, self.radial)
+        forces, energy = self.predict(z, vectors, distance, basis, edge_index)
+        return {"forces": forces, "energy": sum_by(batch, energy.squeeze(-1), n_atoms.shape[0])}
+
+    def predict(
+        self, z: Tensor, vectors: Tensor, distance: Tensor, basis: Tensor, edge_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(forces [atoms, 3], energies of the atoms [atoms, 1]) from r_j - r_i [edges, 3], its
+        length [edges] and radial basis [edges, radial + 1]."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
 class Neighbourhood:
     """``source`` [atoms, K] int64; ``distance`` [atoms, K] A; ``direction`` [atoms, K, 3];

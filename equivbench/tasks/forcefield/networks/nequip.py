@@ -23,13 +23,7 @@ from torch.nn import functional
 
 from equivbench.kernels.backend import OnBackend
 from equivbench.kernels.operations import Convolution
-from equivbench.tasks.forcefield.networks.graph import (
-    ELEMENTS,
-    edge_vectors,
-    mlp,
-    radial_basis,
-    sum_by,
-)
+from equivbench.tasks.forcefield.networks.graph import ELEMENTS, MolecularNetwork, mlp
 
 
 def degree_map(inputs: int, outputs: int) -> nn.Linear:
@@ -52,7 +46,6 @@ class NequIPLayer(nn.Module):
         radial: int,
         hidden: int,
         neighbours: float,
-        *,
         parity: bool,
         kernels: str,
     ) -> None:
@@ -111,9 +104,8 @@ class NequIPLayer(nn.Module):
         return [scalars, *(gate * one for gate, one in zip(gates, new[1:], strict=True))]
 
 
-class NequIP(nn.Module):
-    """``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and
-    ``energy`` [molecules] eV."""
+class NequIP(MolecularNetwork):
+    """Energies and direct forces from the scalars and vectors of the last layer."""
 
     def __init__(
         self,
@@ -128,50 +120,32 @@ class NequIP(nn.Module):
         parity: bool = True,
         kernels: str = "torch",
     ) -> None:
-        super().__init__()
-        self.kernels = kernels
-        self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
-        self.cutoff, self.radial, self.degrees = cutoff, radial, list(range(lmax + 1))
-        self.embedding = nn.Embedding(ELEMENTS, channels)
+        super().__init__(channels, cutoff, radial)
+        self.kernels, self.degrees = kernels, list(range(lmax + 1))
         # The first layer sees scalars only, the last one makes what the heads read: scalars and
         # vectors.
         lmaxes = [0] + [lmax] * (layers - 1) + [1]
         self.layers = nn.ModuleList(
-            NequIPLayer(
-                channels,
-                source,
-                lmax,
-                target,
-                radial,
-                hidden,
-                neighbours,
-                parity=parity,
-                kernels=kernels,
-            )
+            NequIPLayer(channels, source, lmax, target, radial, hidden, neighbours, parity, kernels)
             for source, target in pairwise(lmaxes)
         )
         self.energy = mlp(channels, channels, 1)
         self.gate = mlp(channels, channels, channels)
         self.force = degree_map(channels, 1)
 
-    def forward(
-        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
-    ) -> dict[str, Tensor]:
-        """Forces [atoms, 3] eV/A and energies [molecules] eV."""
-        vectors, distance = edge_vectors(pos, edge_index)
+    def predict(
+        self, z: Tensor, vectors: Tensor, distance: Tensor, basis: Tensor, edge_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """From messages along the edges."""
         harmonics = o3.spherical_harmonics(
             self.degrees, vectors, normalize=True, normalization="component"
         )
-        basis = radial_basis(distance, self.cutoff, self.radial)
         x = [self.embedding(z).unsqueeze(1)]
         for layer in self.layers:
             x = layer(x, z, harmonics, basis, edge_index)
         scalars, vectors = x[0].squeeze(1), x[1]
         forces = self.force(vectors * self.gate(scalars).unsqueeze(1)).squeeze(-1)
-        return {
-            "forces": forces,
-            "energy": sum_by(batch, self.energy(scalars).squeeze(-1), n_atoms.shape[0]),
-        }
+        return forces, self.energy(scalars)
 
 
 def build(config: Mapping[str, Any]) -> NequIP:

@@ -16,13 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equivbench.tasks.forcefield.networks.graph import (
-    ELEMENTS,
-    edge_vectors,
-    mlp,
-    radial_basis,
-    sum_by,
-)
+from equivbench.tasks.forcefield.networks.graph import MolecularNetwork, mlp, sum_by
 
 
 def vector_norm(v: Tensor) -> Tensor:
@@ -90,18 +84,11 @@ class PaiNNUpdate(nn.Module):
         return scalar + inner * (left * right).sum(1), vector.unsqueeze(1) * left
 
 
-class PaiNN(nn.Module):
-    """Energies and direct forces from a gated equivariant readout.
-
-    ``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and
-    ``energy`` [molecules] eV.
-    """
+class PaiNN(MolecularNetwork):
+    """Energies and direct forces from a gated equivariant readout."""
 
     def __init__(self, features: int, layers: int, radial: int, cutoff: float) -> None:
-        super().__init__()
-        self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
-        self.cutoff, self.radial = cutoff, radial
-        self.embedding = nn.Embedding(ELEMENTS, features)
+        super().__init__(features, cutoff, radial)
         self.messages = nn.ModuleList(
             PaiNNMessage(features, features, radial + 1, first=layer == 0)
             for layer in range(layers)
@@ -112,12 +99,10 @@ class PaiNN(nn.Module):
         self.gate = mlp(2 * features, features, features)
         self.force = nn.Linear(features, 1, bias=False)
 
-    def forward(
-        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
-    ) -> dict[str, Tensor]:
-        """Forces [atoms, 3] eV/A and energies [molecules] eV."""
-        vectors, distance = edge_vectors(pos, edge_index)
-        basis = radial_basis(distance, self.cutoff, self.radial)
+    def predict(
+        self, z: Tensor, vectors: Tensor, distance: Tensor, basis: Tensor, edge_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """From messages along the edges."""
         direction = vectors / distance.unsqueeze(-1)
         s = self.embedding(z)
         v: Tensor | None = None
@@ -129,26 +114,19 @@ class PaiNN(nn.Module):
         assert v is not None
         left, right = self.mix(v).chunk(2, dim=-1)
         gate = self.gate(torch.cat([s, vector_norm(right)], dim=-1))
-        forces = self.force(gate.unsqueeze(1) * left).squeeze(-1)
-        return {
-            "forces": forces,
-            "energy": sum_by(batch, self.energy(s).squeeze(-1), n_atoms.shape[0]),
-        }
+        return self.force(gate.unsqueeze(1) * left).squeeze(-1), self.energy(s)
 
 
 def build(config: Mapping[str, Any]) -> PaiNN:
     """Config: ``features``, ``layers``, ``radial`` (basis functions), ``cutoff`` (A)."""
-    return PaiNN(config["features"], config["layers"], config["radial"], config["cutoff"])
+    return PaiNN(**config)
 
 
-class PlainVectors(nn.Module):
-    """Energies and direct forces of the unconstrained trunk; the call is that of ``PaiNN``."""
+class PlainVectors(MolecularNetwork):
+    """Energies and direct forces of the unconstrained trunk."""
 
     def __init__(self, features: int, layers: int, radial: int, cutoff: float) -> None:
-        super().__init__()
-        self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
-        self.cutoff, self.radial = cutoff, radial
-        self.embedding = nn.Embedding(ELEMENTS, features)
+        super().__init__(features, cutoff, radial)
         self.messages = nn.ModuleList(
             PaiNNMessage(
                 features if layer == 0 else 4 * features, features, radial + 4, first=layer == 0
@@ -161,13 +139,11 @@ class PlainVectors(nn.Module):
         self.energy = mlp(4 * features, features // 2, 1)
         self.force = mlp(4 * features, features, 3)
 
-    def forward(
-        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
-    ) -> dict[str, Tensor]:
-        """Forces [atoms, 3] eV/A and energies [molecules] eV."""
-        vectors, distance = edge_vectors(pos, edge_index)
+    def predict(
+        self, z: Tensor, vectors: Tensor, distance: Tensor, basis: Tensor, edge_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """From messages along the edges."""
         direction = vectors / distance.unsqueeze(-1)
-        basis = radial_basis(distance, self.cutoff, self.radial)
         basis = torch.cat([basis, direction * basis[:, -1:]], dim=-1)
         s = self.embedding(z)
         v: Tensor | None = None
@@ -177,12 +153,9 @@ class PlainVectors(nn.Module):
             state = torch.cat([s + ds, (dv if v is None else v + dv).flatten(1)], dim=-1)
             state = state + update(state)
             s, v = state[:, : s.shape[1]], state[:, s.shape[1] :].unflatten(-1, (3, -1))
-        return {
-            "forces": self.force(state),
-            "energy": sum_by(batch, self.energy(state).squeeze(-1), n_atoms.shape[0]),
-        }
+        return self.force(state), self.energy(state)
 
 
 def build_plain(config: Mapping[str, Any]) -> PlainVectors:
     """Config: ``features``, ``layers``, ``radial`` (basis functions), ``cutoff`` (A)."""
-    return PlainVectors(config["features"], config["layers"], config["radial"], config["cutoff"])
+    return PlainVectors(**config)

@@ -16,13 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equivbench.tasks.forcefield.networks.graph import (
-    ELEMENTS,
-    edge_vectors,
-    mlp,
-    radial_basis,
-    sum_by,
-)
+from equivbench.tasks.forcefield.networks.graph import MolecularNetwork, mlp, sum_by
 
 
 class VectorTransformerLayer(nn.Module):
@@ -57,17 +51,13 @@ class VectorTransformerLayer(nn.Module):
         return out
 
 
-class VectorTransformer(nn.Module):
-    """``forward(z, pos, batch, edge_index, n_atoms)`` returns ``forces`` [atoms, 3] eV/A and
-    ``energy`` [molecules] eV."""
+class VectorTransformer(MolecularNetwork):
+    """Energies and direct forces of the transformer."""
 
     def __init__(
         self, width: int, layers: int, heads: int, radial: int, cutoff: float, neighbours: float
     ) -> None:
-        super().__init__()
-        self.requires = {"edge_index": cutoff, "n_atoms": 1.0}
-        self.cutoff, self.radial = cutoff, radial
-        self.embedding = nn.Embedding(ELEMENTS, width)
+        super().__init__(width, cutoff, radial)
         self.geometry = nn.Sequential(nn.Linear(4 * (radial + 1), width), nn.SiLU())
         self.layers = nn.ModuleList(
             VectorTransformerLayer(width, heads, width, neighbours) for _ in range(layers)
@@ -76,12 +66,10 @@ class VectorTransformer(nn.Module):
         self.energy = mlp(width, width, 1)
         self.force = mlp(width, width, 3)
 
-    def forward(
-        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor, n_atoms: Tensor
-    ) -> dict[str, Tensor]:
-        """Forces [atoms, 3] eV/A and energies [molecules] eV."""
-        vectors, distance = edge_vectors(pos, edge_index)
-        basis = radial_basis(distance, self.cutoff, self.radial)
+    def predict(
+        self, z: Tensor, vectors: Tensor, distance: Tensor, basis: Tensor, edge_index: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """From messages along the edges."""
         direction = vectors / distance.unsqueeze(-1)
         # Radial functions alone and times x, y, z of the direction.
         geometry = self.geometry(
@@ -91,10 +79,7 @@ class VectorTransformer(nn.Module):
         for layer in self.layers:
             x = layer(x, geometry, basis[:, -1:], edge_index)
         x = self.norm(x)
-        return {
-            "forces": self.force(x),
-            "energy": sum_by(batch, self.energy(x).squeeze(-1), n_atoms.shape[0]),
-        }
+        return self.force(x), self.energy(x)
 
 
 def build(config: Mapping[str, Any]) -> VectorTransformer:
