@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition
-from equivbench.symmetry.mirror import mirror
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
-from equivbench.symmetry.types import SymmetryType
+from equivbench.symmetry.types import SymmetryType, mirror
 from equivbench.tasks.base import Batch, Split, Task
 
 EvaluationPrecision = Literal["float32", "tf32", "bf16", "float64"]

@@ -55,12 +55,8 @@ class Decomposition:
 
     def rows(self, selected: Tensor) -> Decomposition:
         """The same of the rows that a [batch] mask or index selects."""
-        return Decomposition(
-            self.total[selected],
-            self.twirled[selected],
-            self.equivariance[selected],
-            self.groups[selected],
-        )
+        parts = (self.total, self.twirled, self.equivariance, self.groups)
+        return Decomposition(*(part[selected] for part in parts))
 
 
 def decompose(

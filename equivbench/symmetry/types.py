@@ -6,49 +6,31 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from equivbench.errors import UsageError
+from equivbench.specs import Field
 from equivbench.symmetry.grids import rotate_grid
 
 _IRREP = re.compile(r"(?:(\d+)x)?(\d+)([eo])")
 _VOXEL = re.compile(r"voxel\((.*)\)")
 
 
-@runtime_checkable
-class Declared(Protocol):
-    """A named tensor with a symmetry type, such as :class:`equivbench.specs.Field`."""
-
-    @property
-    def name(self) -> str:
-        """Key of the tensor in its batch."""
-        ...
-
-    @property
-    def symmetry(self) -> str:
-        """Its type, as :meth:`SymmetryType.parse` reads it."""
-        ...
-
-    @property
-    def per(self) -> str:
-        """What its first axis counts: ``graph``, ``node`` or ``none``."""
-        ...
-
-
 @dataclass(frozen=True)
 class SymmetryType:
     """A direct sum of irreps over the last axis, or over the channel axis of a voxel grid.
 
-    ``irreps`` lists (multiplicity, degree l). Parity is read and dropped: rotations do not see it.
+    ``irreps`` lists (multiplicity, degree l), without parity, which rotations do not see.
     """
 
     irreps: tuple[tuple[int, int], ...]
     voxel: bool = False
+    parities: tuple[int, ...] = field(default=(), compare=False)
+    """The sign, +1 (``e``) or -1 (``o``), of every component under x -> -x."""
 
     @staticmethod
     @functools.cache
@@ -62,10 +44,14 @@ class SymmetryType:
                 f"symmetry type {text!r} cannot be read; write e3nn irreps such as '1o + 2x0e', "
                 "or 'voxel(4x0e)'"
             )
-        irreps = tuple(
-            (int(match.group(1) or 1), int(match.group(2))) for match in matches if match
-        )
-        return SymmetryType(irreps, voxel=inner is not None)
+        found = [match.groups() for match in matches if match]
+        irreps = tuple((int(copies or 1), int(degree)) for copies, degree, _ in found)
+        signs = [
+            -1 if parity == "o" else 1
+            for (copies, degree), (*_, parity) in zip(irreps, found, strict=True)
+            for _ in range(copies * (2 * degree + 1))
+        ]
+        return SymmetryType(irreps, inner is not None, tuple(signs))
 
     @property
     def dim(self) -> int:
@@ -155,7 +141,7 @@ def representation(
 
 def rotate(
     tensors: Mapping[str, Tensor],
-    fields: Iterable[Declared],
+    fields: Iterable[Field],
     rotations: Tensor,
     index: Tensor | None,
 ) -> dict[str, Tensor]:
@@ -183,24 +169,58 @@ def rotate(
     """
     rotated = dict(tensors)
     rows: Tensor | None = None
-    for field in fields:
-        if field.name not in tensors:
+    for each in fields:
+        if each.name not in tensors:
             continue
-        symmetry = SymmetryType.parse(field.symmetry)
+        symmetry = SymmetryType.parse(each.symmetry)
         if symmetry.invariant:
             continue
-        if field.per == "graph" or len(rotations) == 1:
+        if each.per == "graph" or len(rotations) == 1:
             matrices = rotations
-        elif field.per == "node" and index is not None:
+        elif each.per == "node" and index is not None:
             rows = rotations[index] if rows is None else rows
             matrices = rows
         else:
             raise UsageError(
-                f"field {field.name!r} of type {field.symmetry} is per {field.per} and no index "
+                f"field {each.name!r} of type {each.symmetry} is per {each.per} and no index "
                 "says whose rows are whose"
             )
         try:
-            rotated[field.name] = symmetry.act(tensors[field.name], matrices)
+            rotated[each.name] = symmetry.act(tensors[each.name], matrices)
         except UsageError as error:
-            raise UsageError(f"field {field.name!r} declared {field.symmetry!r}: {error}") from None
+            raise UsageError(f"field {each.name!r} declared {each.symmetry!r}: {error}") from None
     return rotated
+
+
+def mirror(tensors: Mapping[str, Tensor], fields: Iterable[Field]) -> dict[str, Tensor]:
+    """A copy of ``tensors`` in which every tensor of a declared type is that of the mirror image.
+
+    Components of odd parity change sign; a voxel grid is also turned inside out about its centre.
+    Exact: no value is rounded. Mirroring twice gives back what was there. Tensors without a field
+    pass through.
+
+    Raises
+    ------
+    UsageError
+        If a tensor does not fit its declared type, named in the message.
+    """
+    mirrored = dict(tensors)
+    for each in fields:
+        if each.name not in tensors:
+            continue
+        symmetry, tensor = SymmetryType.parse(each.symmetry), tensors[each.name]
+        if symmetry.voxel:
+            tensor = tensor.flip(2, 3, 4)
+        signs, axis = symmetry.parities, 1 if symmetry.voxel else -1
+        if set(signs) == {-1}:
+            # No axis of components is needed: [samples] of type 0o has none.
+            tensor = -tensor
+        elif -1 in signs:
+            if tensor.shape[axis] != len(signs):
+                raise UsageError(
+                    f"field {each.name!r} declared {each.symmetry!r} has shape "
+                    f"{tuple(tensor.shape)}"
+                )
+            tensor = (tensor.movedim(axis, -1) * tensor.new_tensor(signs)).movedim(-1, axis)
+        mirrored[each.name] = tensor
+    return mirrored

@@ -44,21 +44,15 @@ def wrap(
     UsageError
         For another name.
     """
+    if name in ("frames", "canonical"):
+        return (FrameAverage if name == "frames" else Canonical)(model, fields, index_field)
     kind, _, count = name.partition("-")
-    if name == "frames":
-        return FrameAverage(model, fields, index_field)
-    if name == "canonical":
-        return Canonical(model, fields, index_field)
     if name == "twirl-octahedral":
         return Twirl(model, fields, index_field, octahedral_rotations(torch.float64))
     if kind == "twirl" and count.isdecimal() and int(count) > 0:
         generator = torch.Generator().manual_seed(_TWIRL_SEED)
-        return Twirl(
-            model,
-            fields,
-            index_field,
-            random_rotations(int(count), generator=generator, dtype=torch.float64),
-        )
+        rotations = random_rotations(int(count), generator=generator, dtype=torch.float64)
+        return Twirl(model, fields, index_field, rotations)
     raise UsageError(f"wrapper {name!r} is not one of twirl-N, twirl-octahedral, frames, canonical")
 
 
@@ -73,6 +67,34 @@ class _Wrapper(nn.Module):
         requires: Mapping[str, float] | None = getattr(model, "requires", None)
         if requires is not None:
             self.requires = requires
+
+    def points(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, int]:
+        """(points [nodes, 3], graph of each [nodes], number of graphs): the first input declared as
+        vectors that make up a graph.
+
+        One vector per node, or [graphs, points, 3] per graph: there points of padding must be 0 and
+        the others centred, so that padding moves neither mean nor moments.
+        """
+        for field in self.fields:
+            if field.name not in inputs or SymmetryType.parse(field.symmetry) != SymmetryType(
+                ((1, 1),)
+            ):
+                continue
+            points = inputs[field.name]
+            if field.per == "graph" and points.dim() == 3:
+                graphs = torch.arange(len(points), device=points.device)
+                return points.flatten(0, 1), graphs.repeat_interleave(points.shape[1]), len(points)
+            if field.per == "node":
+                index = (
+                    points.new_zeros(len(points), dtype=torch.int64)
+                    if self.index_field is None
+                    else inputs[self.index_field]
+                )
+                return points, index, int(index.max()) + 1
+        raise UsageError(
+            "frames need an input of type '1o' that makes up a point cloud, and none is declared; "
+            "use twirl-N instead"
+        )
 
     def average(
         self, inputs: Mapping[str, Tensor], rotations: Sequence[Tensor]
@@ -130,7 +152,7 @@ class FrameAverage(_Wrapper):
 
     def forward(self, **inputs: Tensor) -> Mapping[str, Tensor]:
         """The outputs averaged over the frames, in training and evaluation alike."""
-        axes, _ = principal_axes(*_points(inputs, self.fields, self.index_field))
+        axes, _ = principal_axes(*self.points(inputs))
         signs = ((1, 1), (1, -1), (-1, 1), (-1, -1))
         return self.average(
             inputs,
@@ -152,7 +174,7 @@ class Canonical(_Wrapper):
 
     def forward(self, **inputs: Tensor) -> Mapping[str, Tensor]:
         """The outputs computed in the canonical frame, in training and evaluation alike."""
-        axes, skewness = principal_axes(*_points(inputs, self.fields, self.index_field))
+        axes, skewness = principal_axes(*self.points(inputs))
         signs = torch.where(skewness[:, :2] >= 0, 1.0, -1.0).to(axes.dtype)
         return self.average(inputs, [_proper(axes, signs).transpose(1, 2)])
 
@@ -181,34 +203,3 @@ def _proper(axes: Tensor, signs: Tensor) -> Tensor:
     third their cross product."""
     first, second = (axes[..., :2] * signs[:, None, :]).unbind(-1)
     return torch.stack((first, second, torch.linalg.cross(first, second)), dim=-1)
-
-
-def _points(
-    inputs: Mapping[str, Tensor], fields: Sequence[Field], index_field: str | None
-) -> tuple[Tensor, Tensor, int]:
-    """(points [nodes, 3], graph of each [nodes], number of graphs): the first input declared as
-    vectors that make up a graph.
-
-    One vector per node, or [graphs, points, 3] per graph: there points of padding must be 0 and the
-    others centred, so that padding moves neither mean nor moments.
-    """
-    for field in fields:
-        if field.name not in inputs or SymmetryType.parse(field.symmetry) != SymmetryType(
-            ((1, 1),)
-        ):
-            continue
-        points = inputs[field.name]
-        if field.per == "graph" and points.dim() == 3:
-            graphs = torch.arange(len(points), device=points.device)
-            return points.flatten(0, 1), graphs.repeat_interleave(points.shape[1]), len(points)
-        if field.per == "node":
-            index = (
-                points.new_zeros(len(points), dtype=torch.int64)
-                if index_field is None
-                else inputs[index_field]
-            )
-            return points, index, int(index.max()) + 1
-    raise UsageError(
-        "frames need an input of type '1o' that makes up a point cloud, and none is declared; "
-        "use twirl-N instead"
-    )

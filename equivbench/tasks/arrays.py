@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.specs import Field, Role
-from equivbench.tasks.base import SPLITS, Card, Split, Task, TaskData
+from equivbench.tasks.base import SPLITS, Card, Split, Task, TaskData, mean_square
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from equivbench.tasks.base import Batch
-
-_BATCH = 4096
 
 
 class ArrayTask(Task, abstract=True):
@@ -86,15 +84,7 @@ class ArrayTask(Task, abstract=True):
 
     def baseline(self, split: Split) -> float:
         """Mean square of the target."""
-        import torch
-
-        starts = range(0, len(split), _BATCH)
-        chunks = [
-            split.collate(torch.arange(start, min(start + _BATCH, len(split)))) for start in starts
-        ]
-        return sum(float(chunk[self.prediction].double().square().sum()) for chunk in chunks) / len(
-            split
-        )
+        return mean_square(split, self.prediction, self.samples_in)
 
 
 @dataclass(frozen=True)

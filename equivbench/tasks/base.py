@@ -4,7 +4,7 @@ rotations."""
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
@@ -229,3 +229,18 @@ class Task(ABC):
         equivariant, but for the interpolation of grids.
         """
         return {}
+
+
+def mean_square(
+    split: Split, field: str, rows: Callable[[Batch], int], at_once: int = 4096
+) -> float:
+    """Squares of a sample field that is 0 in its padding, summed over ``split``, over its ``rows``:
+    the error of predicting 0. ``at_once`` samples are held in memory."""
+    import torch
+
+    total, count = 0.0, 0
+    for indices in torch.split(torch.arange(len(split)), at_once):
+        batch = split.collate(indices)
+        total += float(batch[field].double().square().sum())
+        count += rows(batch)
+    return total / count

@@ -8,9 +8,8 @@ from e3nn import o3
 
 from equivbench.errors import UsageError
 from equivbench.specs import Field
-from equivbench.symmetry.mirror import mirror, parities
 from equivbench.symmetry.rotations import random_rotations
-from equivbench.symmetry.types import rotate
+from equivbench.symmetry.types import SymmetryType, mirror, rotate
 
 
 def field(symmetry: str) -> Field:
@@ -20,8 +19,10 @@ def field(symmetry: str) -> Field:
 def test_signs_are_those_of_e3nn() -> None:
     for text in ("0e", "1o", "2e", "2x0o + 1e + 3x1o + 2o", "4x2e+0o"):
         inversion = o3.Irreps(text).D_from_matrix(-torch.eye(3))
-        assert parities(text) == tuple(int(sign) for sign in inversion.diagonal().round())
-    assert parities("voxel(2x0e + 1o)") == (1, 1, -1, -1, -1)
+        assert SymmetryType.parse(text).parities == tuple(
+            int(sign) for sign in inversion.diagonal().round()
+        )
+    assert SymmetryType.parse("voxel(2x0e + 1o)").parities == (1, 1, -1, -1, -1)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
-from equivbench.tasks.base import Batch, Feedback, Split, Task, TaskData
+from equivbench.tasks.base import Batch, Feedback, Split, Task, TaskData, mean_square
 from equivbench.tasks.flow.declarations import BOARD_UNIT, FIELDS
 
 TIMES = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
@@ -215,14 +215,7 @@ class FlowMatching(Task):
     def baseline(self, split: Split) -> float:
         """Mean over residues of |x1|^2: the error at every time of predicting the centre, the mean
         over all orientations."""
-        total, residues = 0.0, 0
-        for indices in torch.split(torch.arange(len(split)), 1024):
-            batch = split.collate(indices)
-            total += float(
-                batch["x1"].double().masked_fill(~batch["mask"][..., None], 0.0).square().sum()
-            )
-            residues += int(batch["mask"].sum())
-        return total / residues
+        return mean_square(split, "x1", lambda batch: int(batch["mask"].sum()), 1024)
 
     def untrained(self, data: TaskData, seed: int = 0) -> dict[str, nn.Module]:
         """``linear``: a Gaussian chain with the training split's mean squared distances;

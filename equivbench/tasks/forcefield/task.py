@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from equivbench.errors import UsageError, unknown_name
 from equivbench.kernels.neighbours import edges_within
-from equivbench.tasks.base import SPLITS, Batch, Split, Task, TaskData
+from equivbench.tasks.base import SPLITS, Batch, Split, Task, TaskData, mean_square
 from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS
 from equivbench.tasks.forcefield.table import LAYOUT, NUMBERS
 from equivbench.tasks.splits import RaggedSplit, ragged_data
@@ -128,12 +128,7 @@ class ForceField(Task):
     def baseline(self, split: Split) -> float:
         """Mean over atoms of |F|^2: the error of predicting no force, which is the mean force of
         every orientation."""
-        total, atoms = 0.0, 0
-        for indices in torch.split(torch.arange(len(split)), 4096):
-            forces = split.collate(indices)["forces"].double()
-            total += float(forces.square().sum())
-            atoms += len(forces)
-        return total / atoms
+        return mean_square(split, "forces", lambda batch: len(batch["forces"]))
 
     def untrained(self, data: TaskData, seed: int = 0) -> dict[str, nn.Module]:
         """``linear``: central pair forces (:class:`PairForces`)."""
