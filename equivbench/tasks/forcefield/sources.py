@@ -213,9 +213,8 @@ class Frame:
     info: dict[str, str]
 
 
-def frames(path: Path, energy: str = "energy", forces: str = "forces") -> Iterator[Frame]:
-    """The frames of ``path``, read one at a time; ``energy`` and ``forces`` are the names the file
-    gives to the labels.
+def frames(path: Path) -> Iterator[Frame]:
+    """The frames of ``path``, read one at a time.
 
     Raises ``FailedError`` with the line number for a file that is missing, cut short or not of this
     format.
@@ -229,7 +228,7 @@ def frames(path: Path, energy: str = "energy", forces: str = "forces") -> Iterat
                     body = [lines.readline() for _ in range(int(count))]
                     if not header or not all(body):
                         raise EOFError
-                    yield _frame(header, body, energy, forces)
+                    yield _frame(header, body)
                     number += len(body) + 1
                 number += 1
     except OSError as error:
@@ -242,22 +241,21 @@ def frames(path: Path, energy: str = "energy", forces: str = "forces") -> Iterat
         ) from error
     except (ValueError, KeyError, IndexError) as error:
         raise FailedError(
-            f"the frame at line {number + 1} of {path} is not extended XYZ with {energy} and "
-            f"{forces} "
+            f"the frame at line {number + 1} of {path} is not extended XYZ with energy and forces "
             f"({type(error).__name__}: {error}); check the file"
         ) from error
 
 
-def _frame(header: str, body: list[str], energy: str, forces: str) -> Frame:
+def _frame(header: str, body: list[str]) -> Frame:
     info = {key: quoted or single or bare for key, quoted, single, bare in _PAIR.findall(header)}
     columns = _columns(info.pop("Properties"))
     rows = [line.split() for line in body]
-    table = {name: [row[columns[name]] for row in rows] for name in ("species", "pos", forces)}
+    table = {name: [row[columns[name]] for row in rows] for name in ("species", "pos", "forces")}
     return Frame(
         z=np.array([NUMBERS[symbol] for [symbol] in table["species"]], dtype=np.uint8),
         pos=np.array(table["pos"], dtype=np.float64).reshape(-1, 3),
-        forces=np.array(table[forces], dtype=np.float64).reshape(-1, 3),
-        energy=float(info.pop(energy)),
+        forces=np.array(table["forces"], dtype=np.float64).reshape(-1, 3),
+        energy=float(info.pop("energy")),
         info=info,
     )
 

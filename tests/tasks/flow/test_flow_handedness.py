@@ -9,7 +9,7 @@ from chains import Chains, backbones
 from torch import Tensor, nn
 
 from equivbench.studies.handedness.measuring import Handedness, handedness
-from equivbench.tasks.flow.networks.features import OddInvariants
+from equivbench.tasks.flow.networks.features import ODD
 from equivbench.tasks.flow.networks.vector_head import build
 from equivbench.tasks.flow.task import FlowMatching, centred
 
@@ -31,7 +31,7 @@ class NoVolumes(nn.Module):
     """In place of the invariants that a mirror changes."""
 
     def forward(self, x_t: Tensor, x_sc: Tensor, mask: Tensor, residue: Tensor) -> Tensor:
-        return x_t.new_zeros(*mask.shape, OddInvariants.size)
+        return x_t.new_zeros(*mask.shape, ODD)
 
 
 class NoAxialVectors(nn.Module):

@@ -24,6 +24,8 @@ STRIDES = (1, 2, 4)
 helix's turn."""
 VECTORS = 2 * (2 * len(STRIDES) + 1)
 """How many vectors :func:`vectors_of` gives a residue."""
+EVEN, ODD = 2 * (3 * len(STRIDES) + 1) + 1 + 2 * len(STRIDES), 4 * len(STRIDES)
+"""How many invariants there are of a residue."""
 _SOFT = 1e-6
 """nm^2: keeps the direction of a bond of no length finite, far below the bonds' .14 nm^2."""
 
@@ -55,10 +57,11 @@ class TimeEmbedding(nn.Module):
 class ResidueEmbedding(nn.Module):
     """[samples, residues, dim] features of the residue number."""
 
-    def __init__(self, dim: int, size: int = 64) -> None:
+    size = 64
+
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.size = size
-        self.linear = nn.Linear(size, dim)
+        self.linear = nn.Linear(self.size, dim)
 
     def forward(self, residue: Tensor) -> Tensor:
         """Features of ``residue`` [samples, residues]."""
@@ -146,56 +149,47 @@ def vectors_of(guess: Tensor, x_sc: Tensor, mask: Tensor, residue: Tensor) -> Te
     return torch.stack(vectors, dim=2)
 
 
-class EvenInvariants(nn.Module):
-    """Lengths and angles about each residue in x_t and x_sc, which a mirror leaves alone."""
-
-    size = 2 * (3 * len(STRIDES) + 1) + 1 + 2 * len(STRIDES)
-
-    def forward(self, x_t: Tensor, x_sc: Tensor, mask: Tensor, residue: Tensor) -> Tensor:
-        """[samples, residues, size] from positions [samples, residues, 3] nm."""
-        features = [(x_t * x_sc).sum(-1, keepdim=True)]
-        steps = {}
-        for name, x in (("t", x_t), ("sc", x_sc)):
-            features.append(length(x))
-            for stride in STRIDES:
-                backward, forward = steps[name, stride] = steps_along(x, mask, residue, stride)
-                features += [
-                    length(backward),
-                    length(forward),
-                    (direction(backward) * direction(forward)).sum(-1, keepdim=True),
-                ]
-        for stride in STRIDES:
-            for side in (0, 1):
-                features.append(
-                    (steps["t", stride][side] * steps["sc", stride][side]).sum(-1, keepdim=True)
-                )
-        return torch.cat(features, dim=-1)
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1, keepdim=True)
 
 
-class OddInvariants(nn.Module):
-    """Signed volumes about each residue in x_t and x_sc, which change sign in a mirror: without
-    them a chain has no hand.
+def even_invariants(x_t: Tensor, x_sc: Tensor, mask: Tensor, residue: Tensor) -> Tensor:
+    """[samples, residues, EVEN] lengths and angles about each residue in positions [samples,
+    residues, 3] nm, which a mirror leaves alone."""
+    features, steps = [_dot(x_t, x_sc)], []
+    for x in (x_t, x_sc):
+        features.append(length(x))
+        steps.append([steps_along(x, mask, residue, stride) for stride in STRIDES])
+        for backward, forward in steps[-1]:
+            features += [
+                length(backward),
+                length(forward),
+                _dot(direction(backward), direction(forward)),
+            ]
+    for ours, other in zip(*steps, strict=True):
+        features += [_dot(a, b) for a, b in zip(ours, other, strict=True)]
+    return torch.cat(features, dim=-1)
+
+
+def odd_invariants(x_t: Tensor, x_sc: Tensor, mask: Tensor, residue: Tensor) -> Tensor:
+    """[samples, residues, ODD] signed volumes about each residue, which change sign in a mirror:
+    without them a chain has no hand.
 
     For consecutive steps a, b, c of each stride (a.b x c) of the lengths and of the directions, the
     second the sine that a dihedral angle is made of.
     """
-
-    size = 4 * len(STRIDES)
-
-    def forward(self, x_t: Tensor, x_sc: Tensor, mask: Tensor, residue: Tensor) -> Tensor:
-        """[samples, residues, size] from positions [samples, residues, 3] nm."""
-        features = []
-        for x in (x_t, x_sc):
-            for stride in STRIDES:
-                backward, forward = steps_along(x, mask, residue, stride)
-                # The step after the next one: where the next one is 0, so is the volume.
-                following = torch.cat(
-                    [forward[:, stride:], torch.zeros_like(forward[:, :stride])], dim=1
-                )
-                steps = (backward, forward, following)
-                for a, b, c in (steps, tuple(map(direction, steps))):
-                    features.append((a * torch.linalg.cross(b, c)).sum(-1, keepdim=True))
-        return torch.cat(features, dim=-1)
+    features = []
+    for x in (x_t, x_sc):
+        for stride in STRIDES:
+            backward, forward = steps_along(x, mask, residue, stride)
+            # The step after the next one: where the next one is 0, so is the volume.
+            following = torch.cat(
+                [forward[:, stride:], torch.zeros_like(forward[:, :stride])], dim=1
+            )
+            steps = (backward, forward, following)
+            for a, b, c in (steps, tuple(map(direction, steps))):
+                features.append(_dot(a, torch.linalg.cross(b, c)))
+    return torch.cat(features, dim=-1)
 
 
 def frames_along(x: Tensor, mask: Tensor) -> Tensor:

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.tasks.flow.networks.features import (
-    EvenInvariants,
-    OddInvariants,
+    EVEN,
+    ODD,
     PairEmbedding,
     ResidueEmbedding,
     TimeEmbedding,
     direction,
+    even_invariants,
+    odd_invariants,
 )
 from equivbench.tasks.flow.networks.transformer import (
     ABSENT,
@@ -117,8 +119,8 @@ class InvariantNetwork(nn.Module):
         super().__init__()
         self.time = TimeEmbedding(time)
         self.residue = ResidueEmbedding(dim)
-        self.even, self.odd = EvenInvariants(), OddInvariants()
-        self.invariants = nn.Linear(self.even.size + self.odd.size, dim)
+        self.even, self.odd = even_invariants, odd_invariants
+        self.invariants = nn.Linear(EVEN + ODD, dim)
         self.pair = PairEmbedding(pair, bins, time)
         self.trunk = Trunk(dim, layers, heads, expansion, pair, time)
         self.vectors = AttendedVectors(dim, pair, vectors)
@@ -132,7 +134,8 @@ class InvariantNetwork(nn.Module):
         time = self.time(t)
         with torch.autocast(x_t.device.type, enabled=False):
             invariants = torch.cat(
-                [part(guess, x_sc, mask, residue) for part in (self.even, self.odd)], dim=-1
+                [part(guess, x_sc, mask, residue) for part in (self.even, self.odd)],
+                dim=-1,
             )
             x = self.invariants(invariants) + self.residue(residue)
         pair = self.pair(x_t, x_sc, residue, time)
