@@ -11,6 +11,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -269,16 +270,9 @@ def _listing() -> tuple[Path, list[tuple[Path, os.stat_result]]]:
 _READ = "equivbench.tasks.flow.data:load"
 
 
-def ca_small() -> ArchiveSource:
-    """The set shipped in the package."""
-    return ArchiveSource("ca-small", "flow", _READ)
-
-
-def ca_crops_64() -> ArchiveSource:
-    """Windows of at most 64 residues of the shipped set."""
-    return ArchiveSource("ca-small", "flow", _READ, arguments=("ca-crops-64",))
-
-
-def ca_folder() -> FolderSource:
-    """The user's own structures."""
-    return FolderSource("ca-folder", "flow", _READ, build)
+ca_small = partial(ArchiveSource, "ca-small", "flow", _READ)
+"""The set shipped in the package."""
+ca_crops_64 = partial(ArchiveSource, "ca-small", "flow", _READ, arguments=("ca-crops-64",))
+"""Windows of at most 64 residues of the shipped set."""
+ca_folder = partial(FolderSource, "ca-folder", "flow", _READ, build)
+"""The user's own structures."""

@@ -45,38 +45,6 @@ Lilienfeld 2020), 1,000 to test."""
 _PAIR = re.compile(r"""([^\s=]+)=(?:"([^"]*)"|'([^']*)'|(\S+))""")
 
 
-def _source(name: str, build: Callable[[Path], object] | None = None) -> ArchiveSource:
-    return ArchiveSource(name, "forcefield", "equivbench.tasks.forcefield.task:load", build)
-
-
-def gfn2_small() -> ArchiveSource:
-    """The set shipped in the package."""
-    return _source("gfn2-small")
-
-
-def gfn2_20k() -> ArchiveSource:
-    """20,000 samples by the shipped set's generator and seed: its molecules are the first of these,
-    in the same splits."""
-    return _source("gfn2-20k", _build_20k)
-
-
-def spice() -> ArchiveSource:
-    """SPICE as published."""
-    return _source("spice", build_spice)
-
-
-def mace_off() -> ArchiveSource:
-    """The MACE-OFF23 split of SPICE."""
-    return _source("mace-off", build_mace_off)
-
-
-def md17(molecule: str, revised: str = "") -> ArchiveSource:
-    """A molecule of MD17, e.g. ``aspirin`` or ``salicylic-acid``, or with ``revised`` "r" of the
-    revised MD17."""
-    trajectory = ("revised " if revised else "") + molecule.replace("-", " ")
-    return _source(f"{revised}md17-{molecule}", partial(build_md17, trajectory=trajectory))
-
-
 def _build_20k(path: Path) -> None:
     for tool in ("rdkit", "tblite"):
         required(tool, f"{path.stem} is generated", "generate")
@@ -269,3 +237,25 @@ def _columns(properties: str) -> dict[str, slice]:
         found[name] = slice(start, start + int(width))
         start += int(width)
     return found
+
+
+def _source(name: str, build: Callable[[Path], object] | None = None) -> ArchiveSource:
+    return ArchiveSource(name, "forcefield", "equivbench.tasks.forcefield.task:load", build)
+
+
+def md17(molecule: str, revised: str = "") -> ArchiveSource:
+    """A molecule of MD17, e.g. ``aspirin`` or ``salicylic-acid``, or with ``revised`` "r" of the
+    revised MD17."""
+    trajectory = ("revised " if revised else "") + molecule.replace("-", " ")
+    return _source(f"{revised}md17-{molecule}", partial(build_md17, trajectory=trajectory))
+
+
+gfn2_small = partial(_source, "gfn2-small")
+"""The set shipped in the package."""
+gfn2_20k = partial(_source, "gfn2-20k", _build_20k)
+"""20,000 samples by the shipped set's generator and seed: its molecules are the first of these, in
+the same splits."""
+spice = partial(_source, "spice", build_spice)
+"""SPICE as published."""
+mace_off = partial(_source, "mace-off", build_mace_off)
+"""The MACE-OFF23 split of SPICE."""

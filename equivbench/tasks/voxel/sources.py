@@ -10,6 +10,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,38 +35,6 @@ CONFORMERS = 5
 UNDECODABLE = "that rdkit cannot decode"
 
 Decoded = tuple[NDArray[np.integer], NDArray[np.floating]]
-
-
-def conformers_small() -> ArchiveSource:
-    """The set shipped in the package, on the grid that it was chosen for."""
-    return _source("conformers-small", "conformers-small", SMALL)
-
-
-def conformers_16() -> ArchiveSource:
-    """The smallest of the shipped molecules."""
-    return _source("conformers-16", "conformers-small", DEV)
-
-
-def conformers_64() -> ArchiveSource:
-    """The shipped molecules on the published grid."""
-    return _source("conformers-64", "conformers-small", PUBLISHED)
-
-
-def conformers_10k() -> ArchiveSource:
-    """10,000 molecules by the shipped set's generator and seed, for the published grid; those that
-    both sets hold are equal."""
-    return _source("conformers-10k", "conformers-10k", PUBLISHED, _build_10k)
-
-
-def geom_drugs() -> ArchiveSource:
-    """GEOM-drugs in MiDi's split."""
-    return _source("geom-drugs", "geom-drugs", PUBLISHED, build_geom_drugs)
-
-
-def _source(
-    name: str, file: str, grid: Grid, build: Callable[[Path], object] | None = None
-) -> ArchiveSource:
-    return ArchiveSource(file, "voxel", "equivbench.tasks.voxel.data:load", build, (name, grid))
 
 
 def _build_10k(path: Path) -> None:
@@ -205,3 +174,22 @@ def convert(
     }
     rule = "as published with MiDi: by molecule, its train, val and test files"
     table.write(out, *facts(table, grid), recipe=recipe, licences=USERS_COPY, split_rule=rule)
+
+
+def _source(
+    name: str, file: str, grid: Grid, build: Callable[[Path], object] | None = None
+) -> ArchiveSource:
+    return ArchiveSource(file, "voxel", "equivbench.tasks.voxel.data:load", build, (name, grid))
+
+
+conformers_small = partial(_source, "conformers-small", "conformers-small", SMALL)
+"""The set shipped in the package, on the grid that it was chosen for."""
+conformers_16 = partial(_source, "conformers-16", "conformers-small", DEV)
+"""The smallest of the shipped molecules."""
+conformers_64 = partial(_source, "conformers-64", "conformers-small", PUBLISHED)
+"""The shipped molecules on the published grid."""
+conformers_10k = partial(_source, "conformers-10k", "conformers-10k", PUBLISHED, _build_10k)
+"""10,000 molecules by the shipped set's generator and seed, for the published grid; those that both
+sets hold are equal."""
+geom_drugs = partial(_source, "geom-drugs", "geom-drugs", PUBLISHED, build_geom_drugs)
+"""GEOM-drugs in MiDi's split."""

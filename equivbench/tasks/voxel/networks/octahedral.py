@@ -76,15 +76,12 @@ class GroupConv(nn.Module):
         """The expanded filters; kept while no gradients are taken, the mode and the weights
         stay."""
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._expanded()
+            return cube_bank(self.weight, self.place, self.kernel, self.kind)
         weight = self.weight
         key = (weight.data_ptr(), weight._version, weight.dtype, weight.device)
         if self._bank is None or self._bank[0] != key:
-            self._bank = key, self._expanded()
+            self._bank = key, cube_bank(weight, self.place, self.kernel, self.kind)
         return self._bank[1]
-
-    def _expanded(self) -> Tensor:
-        return cube_bank(self.weight, self.place, self.kernel, self.kind)
 
 
 class CopyNorm(nn.Module):
