@@ -27,7 +27,6 @@ from scipy.stats import binomtest
 
 from equivbench.gate.compare import Judgement, compare
 from equivbench.gate.interleave import interleave
-from equivbench.gate.metrics import Thresholds
 from equivbench.gate.noise import committed_floors
 from equivbench.gate.reading import read_side
 from equivbench.gate.worktrees import InterleaveRequest
@@ -134,7 +133,7 @@ def judged(folder: Path) -> list[Judgement]:
     sides = (read_side(folder / f"{name}.jsonl") for name in ("baseline", "candidate"))
     return [
         each
-        for each in compare(*sides, thresholds=Thresholds(), floors=committed_floors())
+        for each in compare(*sides, thresholds={}, floors=committed_floors())
         if not each.control
     ]
 

@@ -22,7 +22,6 @@ from scipy.stats import binomtest
 from equivbench.errors import FailedError, IncomparableError
 from equivbench.gate.compare import compare
 from equivbench.gate.interleave import SIDES
-from equivbench.gate.metrics import Thresholds
 from equivbench.gate.noise import committed_floors
 from equivbench.gate.reading import read_side
 from equivbench.gate.samples import Samples, Side
@@ -122,7 +121,7 @@ def tally(
     seed = 0
     while found.total() < comparisons:
         sides = replayed(rounds, count, seed, dict.fromkeys(names, factor))
-        judged = compare(*sides, thresholds=Thresholds(), floors=table)
+        judged = compare(*sides, thresholds={}, floors=table)
         found.update(each.verdict for each in judged if not each.control)
         seed += 1
     return found

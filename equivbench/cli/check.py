@@ -82,11 +82,11 @@ def check(
     """
     from equivbench.gate.compare import compare
     from equivbench.gate.interleave import interleave as measure_both
-    from equivbench.gate.metrics import GATED, Thresholds
+    from equivbench.gate.metrics import parse_thresholds
     from equivbench.gate.noise import committed_floors
     from equivbench.gate.reading import read_side
 
-    thresholds = Thresholds.parse(fail_on or [], GATED)
+    thresholds = parse_thresholds(fail_on or [])
     if not interleave and (request.only or out is not None):
         raise UsageError(
             "--only and --out belong to --interleave; stored samples are compared as they are"
@@ -95,7 +95,7 @@ def check(
     if interleave:
         sides = measure_both(request, progress=lambda line: typer.echo(line, err=True), out=out)
     else:
-        first, second = (read_side(Path(name), thresholds.named) for name in names)
+        first, second = (read_side(Path(name), thresholds) for name in names)
         sides = first, second
     judgements = compare(
         *sides, thresholds=thresholds, floors=committed_floors(), allow_dirty=request.allow_dirty

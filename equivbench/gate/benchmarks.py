@@ -11,22 +11,22 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING
+
+from equivbench.specs import Mode
 
 if TYPE_CHECKING:
     from equivbench.training.loop import Trainer
 
 Round = Callable[[float], float]
 """Measures for about so many seconds and returns seconds a call, the least that was seen."""
-
-
 SAMPLE = 0.01
 """Seconds below which the clock and the scheduler show in a sample."""
-
-
 FEWEST = 3
 """Samples of which the least is taken, however long they are."""
 
@@ -35,39 +35,23 @@ def looped(call: Callable[[], None]) -> Round:
     """``call`` repeated to at least ``SAMPLE`` a sample; it has been called before the first sample
     is taken."""
     call()
-    repeats = _repeats(call)
+    sample = timeit.Timer(call, timer=time.perf_counter).timeit
+    repeats = 1
+    while (taken := sample(repeats)) < SAMPLE:
+        # Half as much again as seems needed, and never ten times more at once: the first calls may
+        # be slow.
+        needed = int(1.5 * repeats * SAMPLE / max(taken, 1e-9))
+        repeats = max(repeats + 1, min(10 * repeats, needed))
 
     def measure(seconds: float) -> float:
         end = time.perf_counter() + seconds
         samples: list[float] = []
         gc.collect()
-        gc.disable()
-        try:
-            while len(samples) < FEWEST or time.perf_counter() < end:
-                samples.append(_sample(call, repeats) / repeats)
-        finally:
-            gc.enable()
+        while len(samples) < FEWEST or time.perf_counter() < end:
+            samples.append(sample(repeats) / repeats)
         return min(samples)
 
     return measure
-
-
-def _repeats(call: Callable[[], None]) -> int:
-    repeats = 1
-    while (taken := _sample(call, repeats)) < SAMPLE:
-        # Half as much again as seems needed, and never ten times more at once: the first calls may
-        # be slow.
-        repeats = max(
-            repeats + 1, min(10 * repeats, int(1.5 * repeats * SAMPLE / max(taken, 1e-9)))
-        )
-    return repeats
-
-
-def _sample(call: Callable[[], None], repeats: int) -> float:
-    start = time.perf_counter()
-    for _ in range(repeats):
-        call()
-    return time.perf_counter() - start
 
 
 STEPS = 8
@@ -120,20 +104,14 @@ def _command_line() -> Round:
     return looped(run)
 
 
-def _kernel(case_name: str, mode: str, backend: str) -> Callable[[], Round]:
-    def build() -> Round:
-        from typing import cast
+def _kernel(case_name: str, mode: Mode, backend: str) -> Round:
+    from equivbench.kernels.measuring import AbsentError, prepare
+    from equivbench.kernels.operations import case
 
-        from equivbench.kernels.measuring import AbsentError, prepare
-        from equivbench.kernels.operations import case
-        from equivbench.specs import Mode
-
-        try:
-            return prepare(case(case_name), cast(Mode, mode), backend).round
-        except AbsentError as error:
-            raise AbsentBenchmark(str(error)) from error
-
-    return build
+    try:
+        return prepare(case(case_name), mode, backend).round
+    except AbsentError as error:
+        raise AbsentBenchmark(str(error)) from error
 
 
 def dev_trainer(pair: str, arm: str) -> Trainer:
@@ -162,12 +140,9 @@ def dev_trainer(pair: str, arm: str) -> Trainer:
     )
 
 
-def _training_step(pair: str, arm: str) -> Callable[[], Round]:
-    def build() -> Round:
-        trainer = dev_trainer(pair, arm)
-        return lambda seconds: least_of_each(lambda s: trainer.time_block(s).readings, seconds)
-
-    return build
+def _training_step(pair: str, arm: str) -> Round:
+    trainer = dev_trainer(pair, arm)
+    return partial(least_of_each, lambda seconds: trainer.time_block(seconds).readings)
 
 
 def least_of_each(replay: Callable[[float], list[float]], seconds: float) -> float:
@@ -190,7 +165,7 @@ def least_of_each(replay: Callable[[float], list[float]], seconds: float) -> flo
     return math.fsum(least) / STEPS
 
 
-KERNELS = (
+KERNELS: tuple[tuple[str, Mode, str], ...] = (
     ("convolution-c32-l2", "forward", "torch"),
     ("convolution-c32-l2", "double_backward", "torch"),
     ("convolution-c32-l2", "forward", "fused"),
@@ -199,20 +174,16 @@ KERNELS = (
     ("so2-c16-l2", "double_backward", "torch"),
     ("point-attention-64", "backward", "torch"),
 )
-
-
 STEPPED = ("forcefield/vector", "forcefield/tensor-product")
-
-
 BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("control", _control, control=True),
     Benchmark("list-pairs", _command_line),
     *(
-        Benchmark(f"{case} {mode} {backend}", _kernel(case, mode, backend))
+        Benchmark(f"{case} {mode} {backend}", partial(_kernel, case, mode, backend))
         for case, mode, backend in KERNELS
     ),
     *(
-        Benchmark(f"{pair} {arm} dev step", _training_step(pair, arm))
+        Benchmark(f"{pair} {arm} dev step", partial(_training_step, pair, arm))
         for pair in STEPPED
         for arm in ("equivariant", "augmented")
     ),

@@ -4,13 +4,13 @@ each benchmark."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from equivbench.gate.metrics import Thresholds
+from equivbench.gate.metrics import DEFAULT
 from equivbench.gate.noise import FloorTable, noise_floor
 from equivbench.gate.samples import Samples, Side
-from equivbench.gate.verdict import GateVerdict, Limits, judge, shown
+from equivbench.gate.verdict import GateVerdict, judge, shown
 
 CONTROL_THRESHOLD = 0.025
 """Half of the default threshold: a machine that moves code that cannot change by this much moves
@@ -47,7 +47,7 @@ def compare(
     baseline: Side,
     candidate: Side,
     *,
-    thresholds: Thresholds,
+    thresholds: Mapping[str, float],
     floors: FloorTable,
     allow_dirty: bool = False,
 ) -> list[Judgement]:
@@ -105,76 +105,73 @@ def _match(baseline: Sequence[Samples], candidate: Sequence[Samples]) -> Iterato
 def _judge(
     baseline: Samples | None,
     candidate: Samples | None,
-    thresholds: Thresholds,
+    thresholds: Mapping[str, float],
     floors: FloorTable,
     allow_dirty: bool,
 ) -> Judgement:
-    if baseline is None:
+    one = baseline or candidate
+    assert one is not None
+    obstacle = _obstacle(baseline, candidate, allow_dirty)
+    if obstacle is None:
+        assert baseline is not None
         assert candidate is not None
-        defect = candidate.defect()
-        verdict: GateVerdict = "new" if defect is None else "failed"
-        return _line(
-            candidate,
-            verdict,
-            "not in the baseline" if defect is None else f"in the candidate, {defect}",
-        )
+        return _figures(baseline, candidate, thresholds, floors)
+    return _line(one, *obstacle)
+
+
+def _obstacle(
+    baseline: Samples | None, candidate: Samples | None, allow_dirty: bool
+) -> tuple[GateVerdict, str] | None:
+    """The verdict where there are no two sides to compare like with like, and why."""
     if candidate is None:
-        return _line(baseline, "missing", "in the baseline and not in the candidate")
-    for name, side in (("baseline", baseline), ("candidate", candidate)):
-        defect = side.defect()
-        if defect is not None:
-            return _line(baseline, "failed", f"in the {name}, {defect}")
+        return "missing", "in the baseline and not in the candidate"
+    sides = {"candidate": candidate}
+    if baseline is not None:
+        sides = {"baseline": baseline, **sides}
+    for name, side in sides.items():
+        if (defect := side.defect()) is not None:
+            return "failed", f"in the {name}, {defect}"
+    if baseline is None:
+        return "new", "not in the baseline"
     unlike = [
         f"{name} {baseline.context.get(name)} against {candidate.context.get(name)}"
         for name in dict.fromkeys([*baseline.context, *candidate.context])
         if baseline.context.get(name) != candidate.context.get(name)
     ]
     if unlike:
-        return _line(baseline, "incomparable", "; ".join(unlike))
-    if baseline.unit == "seed":
-        vanished = sorted(set(baseline.values) - set(candidate.values))
-        if vanished:
-            return _line(
-                baseline,
-                "missing",
-                f"seeds {', '.join(map(str, vanished))} of the baseline are not in the candidate",
-            )
-    dirty = [
-        name for name, side in (("baseline", baseline), ("candidate", candidate)) if side.dirty
-    ]
+        return "incomparable", "; ".join(unlike)
+    vanished = sorted(set(baseline.values) - set(candidate.values))
+    if baseline.unit == "seed" and vanished:
+        seeds = ", ".join(map(str, vanished))
+        return "missing", f"seeds {seeds} of the baseline are not in the candidate"
+    dirty = " and the ".join(name for name, side in sides.items() if side.dirty)
     if dirty and not allow_dirty:
-        return _line(
-            baseline,
-            "dirty",
-            (
-                f"the {' and the '.join(dirty)} had uncommitted changes; "
-                "commit them or use --allow-dirty"
-            ),
-        )
-    return _figures(baseline, candidate, thresholds, floors)
+        return "dirty", f"the {dirty} had uncommitted changes; commit them or use --allow-dirty"
+    return None
 
 
 def _figures(
-    baseline: Samples, candidate: Samples, thresholds: Thresholds, floors: FloorTable
+    baseline: Samples, candidate: Samples, thresholds: Mapping[str, float], floors: FloorTable
 ) -> Judgement:
     floor = noise_floor(baseline, candidate, floors)
-    threshold = CONTROL_THRESHOLD if baseline.control else thresholds.of(baseline.metric.name)
-    verdict, reason, found = judge(baseline, candidate, Limits(threshold, floor))
+    threshold = thresholds.get(baseline.metric.name, DEFAULT)
+    if baseline.control:
+        threshold = CONTROL_THRESHOLD
+    verdict, reason, found = judge(baseline, candidate, threshold, floor)
     disturbed = baseline.disturbed or candidate.disturbed
     if disturbed is not None:
         verdict, reason = "inconclusive", disturbed
-    ends = (found.low, found.high)
     higher = baseline.metric.direction == "higher"
-    low, high = (
-        (None, None)
-        if None in ends
-        else sorted((1 / end if higher else end) - 1 for end in ends if end is not None)
+    change, *bounds = (
+        None if ratio is None else (1 / ratio if higher else ratio) - 1
+        for ratio in (found.ratio, found.low, found.high)
     )
+    low, high = reversed(bounds) if higher else bounds
     return replace(
         _line(baseline, verdict, reason),
         baseline=shown(baseline),
         candidate=shown(candidate),
-        change=(1 / found.ratio if higher else found.ratio) - 1,
+        change=change,
         low=low,
         high=high,
         threshold=threshold,
@@ -200,18 +197,18 @@ def _distrust_if_control_moved(
 ) -> list[Judgement]:
     """Where the control moved, nothing that was timed beside it says anything: those verdicts
     become inconclusive."""
-    moved = next(
-        (each for each in judged if each.control and abs(each.change or 0.0) > CONTROL_THRESHOLD),
-        None,
-    )
-    if moved is None or moved.change is None:
+    moved = [
+        each.change
+        for each in judged
+        if each.control and each.change is not None and abs(each.change) > CONTROL_THRESHOLD
+    ]
+    if not moved:
         return list(judged)
-    why = f"the control, which cannot change, moved by {moved.change:+.1%}: the machine did"
-    distrusted = []
-    for each, (baseline, _) in zip(judged, pairs, strict=True):
-        beside = baseline is not None and baseline.session is not None
-        told = each.verdict in ("regression", "improvement", "unchanged", "inconclusive")
-        distrusted.append(
-            replace(each, verdict="inconclusive", reason=why) if beside and told else each
-        )
-    return distrusted
+    why = f"the control, which cannot change, moved by {moved[0]:+.1%}: the machine did"
+    told = ("regression", "improvement", "unchanged", "inconclusive")
+    return [
+        replace(each, verdict="inconclusive", reason=why)
+        if baseline is not None and baseline.session is not None and each.verdict in told
+        else each
+        for each, (baseline, _) in zip(judged, pairs, strict=True)
+    ]

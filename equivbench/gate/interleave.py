@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def interleave(
         refuse_changes(root)
     _warn_if_busy()
     results: tuple[list[RoundResult], list[RoundResult]] = ([], [])
-    session = secrets.token_hex(8)
+    interrupted = False
     try:
         with checked_out(root, commits) as trees:
             for index in range(request.rounds):
@@ -87,21 +87,24 @@ def interleave(
                     )
                     results[side].append(_round(trees[side], request))
     except KeyboardInterrupt:
-        done, kept = min(map(len, results)), ""
+        interrupted = True
+    session, done, kept = secrets.token_hex(8), min(map(len, results)), ""
+    made = {
+        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "command": request.command(recorded=True),
+        "session": session,
+    }
+    sides = []
+    for name, rounds, commit, revision in zip(SIDES, results, commits, revisions, strict=True):
+        samples = list(_gather(rounds, Git(commit=commit, dirty=False), revision, **made))
         if out is not None and done:
+            write_lines(samples, out / f"{name}.jsonl")
             kept = f"; what was measured is in {out}"
-            _write(_gather_both(request, results, commits, session), out)
-        raise InterruptedRunError(
-            f"interrupted after {done} of {request.rounds} rounds{kept}"
-        ) from None
-    samples = _gather_both(request, results, commits, session)
-    if out is not None:
-        _write(samples, out)
-    first, second = (
-        Side(tuple(of_gate_samples(one, f"{out or session}/{name}") for one in each))
-        for name, each in zip(SIDES, samples, strict=True)
-    )
-    return first, second
+        source = f"{out or session}/{name}"
+        sides.append(Side(tuple(of_gate_samples(one, source) for one in samples)))
+    if interrupted:
+        raise InterruptedRunError(f"interrupted after {done} of {request.rounds} rounds{kept}")
+    return sides[0], sides[1]
 
 
 def _warn_if_busy() -> None:
@@ -114,11 +117,6 @@ def _warn_if_busy() -> None:
             "verdicts may come out inconclusive"
         )
         warnings.warn(text, EquivbenchWarning, stacklevel=3)
-
-
-def _write(samples: Sequence[Sequence[GateSamples]], out: Path) -> None:
-    for name, each in zip(SIDES, samples, strict=True):
-        write_lines(each, out / f"{name}.jsonl")
 
 
 def _round(tree: Path, request: InterleaveRequest) -> RoundResult:
@@ -146,7 +144,10 @@ def _round(tree: Path, request: InterleaveRequest) -> RoundResult:
                 f"the worker of the {tree.name} did not end within {ROUND_TIMEOUT:g} s"
             ) from None
         finally:
-            _end(process)
+            # With whatever it started.
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     if code or not answer.exists():
         raise FailedError(
             f"the worker of the {tree.name} ended with code {code}: "
@@ -161,58 +162,26 @@ def _round(tree: Path, request: InterleaveRequest) -> RoundResult:
     return result
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the worker and whatever it started, where it is still there."""
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _gather_both(
-    request: InterleaveRequest,
-    results: tuple[list[RoundResult], list[RoundResult]],
-    commits: tuple[str, str],
-    session: str,
-) -> list[list[GateSamples]]:
-    """The samples of both sides, a line a benchmark."""
-    made = {
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": request.command(recorded=True),
-        "session": session,
-    }
-    return [
-        _gather(rounds, Git(commit=commit, dirty=False), revision, **made)
-        for rounds, commit, revision in zip(
-            results, commits, (request.baseline, request.candidate), strict=True
-        )
-    ]
-
-
 def _gather(
     rounds: list[RoundResult], git: Git, revision: str, *, created: str, command: str, session: str
-) -> list[GateSamples]:
+) -> Iterator[GateSamples]:
     """One line a benchmark from all rounds of a side; a round that failed makes the benchmark
     fail."""
-    names = dict.fromkeys(line.benchmark for result in rounds for line in result.lines)
-    gathered = []
-    for name in names:
+    for name in dict.fromkeys(line.benchmark for result in rounds for line in result.lines):
         lines = [line for result in rounds for line in result.lines if line.benchmark == name]
         problem = next((line.problem for line in lines if line.problem is not None), None)
         if problem is None and len(lines) < len(rounds):
             problem = f"it ran in {len(lines)} of {len(rounds)} rounds only"
-        gathered.append(
-            GateSamples(
-                created=created,
-                command=command,
-                session=session,
-                revision=revision,
-                benchmark=name,
-                version=lines[0].version,
-                control=lines[0].control,
-                rounds=[line.seconds for line in lines if line.seconds is not None],
-                problem=problem,
-                environment=rounds[0].environment,
-                git=git,
-            )
+        yield GateSamples(
+            created=created,
+            command=command,
+            session=session,
+            revision=revision,
+            benchmark=name,
+            version=lines[0].version,
+            control=lines[0].control,
+            rounds=[line.seconds for line in lines if line.seconds is not None],
+            problem=problem,
+            environment=rounds[0].environment,
+            git=git,
         )
-    return gathered

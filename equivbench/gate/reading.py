@@ -3,14 +3,15 @@ files or folders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
 from equivbench.errors import FailedError
-from equivbench.gate.metrics import RUN_METRICS, RunMetric
+from equivbench.gate.metrics import BY_DEFAULT, RUN_METRICS, value_of
 from equivbench.gate.samples import GATE_SCHEMA_VERSION, GateSamples, Samples, Side, Unreadable
 from equivbench.records.line_files import KERNEL_SCHEMA_VERSION, KernelSamples, line_files
 from equivbench.records.metrics import METRICS
@@ -22,6 +23,10 @@ SECONDS = METRICS["seconds"]
 PROCESS_SPREAD = 0.015
 """Relative spread between processes of one kernel on one machine: the rounds of a kernel sample
 share a process and its memory layout, and do not show it."""
+
+SHARE_NOISE = 1e-3
+"""An equivariance error under a thousandth of the total is rounding, or the noise of the rotations
+that were drawn."""
 
 
 class _Line(msgspec.Struct):
@@ -45,10 +50,29 @@ def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
         return Side(
             (), (Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}"),)
         )
-    reader = _SideReader(set(metrics), lenient=path.is_dir())
+    unreadable: list[Unreadable] = []
+    runs: dict[tuple[tuple[str, str], ...], dict[int, tuple[RunRecord, str]]] = {}
+    timed: dict[tuple[object, ...], Samples] = {}
     for file in found:
-        reader.read(file)
-    side = reader.side()
+        try:
+            if file.suffix == ".jsonl":
+                for one in _of_lines(file, lenient=path.is_dir()):
+                    _pool(timed, one)
+                continue
+            record = read_record(file)
+            seeds = runs.setdefault(tuple(_run_identity(record).items()), {})
+            known = seeds.get(record.seed)
+            # The newest record of each seed counts, as the rules say.
+            if known is None or _age(known[0]) < _age(record):
+                seeds[record.seed] = (record, str(file))
+        except FailedError as error:
+            unreadable.append(Unreadable(str(file), str(error)))
+        except OSError as error:
+            unreadable.append(
+                Unreadable(str(file), f"cannot read {file}: {error.strerror or error}")
+            )
+    of_runs = (one for seeds in runs.values() for one in _of_runs(seeds, (*BY_DEFAULT, *metrics)))
+    side = Side((*of_runs, *timed.values()), tuple(unreadable))
     if side.measurements or side.unreadable:
         return side
     what = "holds no records and no samples" if path.exists() else "does not exist"
@@ -68,95 +92,51 @@ def _files(path: Path) -> Iterator[Path]:
             yield file
 
 
-class _SideReader:
-    """Gathers what several files say about the same thing."""
+def _age(record: RunRecord) -> tuple[str, str]:
+    return record.created, record.run_id
 
-    def __init__(self, metrics: set[str], lenient: bool) -> None:
-        self.metrics = metrics
-        self.lenient = lenient
-        self.unreadable: list[Unreadable] = []
-        self.runs: dict[tuple[tuple[str, str], ...], dict[int, tuple[RunRecord, str]]] = {}
-        self.timed: dict[tuple[object, ...], Samples] = {}
 
-    def read(self, file: Path) -> None:
+def _of_lines(file: Path, *, lenient: bool) -> Iterator[Samples]:
+    lines = [each for each in enumerate(file.read_bytes().splitlines(), 1) if each[1].strip()]
+    if not lines:
+        raise FailedError(f"{file} is empty: it holds no samples; measure again")
+    for number, line in lines:
         try:
-            if file.suffix == ".jsonl":
-                self._lines(file)
+            kind = msgspec.json.decode(line, type=_Line)
+            if kind.benchmark is not None:
+                yield of_gate_samples(msgspec.json.decode(line, type=GateSamples), str(file))
+            elif kind.case is not None:
+                yield _of_kernel(msgspec.json.decode(line, type=KernelSamples), str(file))
+            elif lenient and (kind.learning_rate is not None or file.name in line_files()):
+                return  # a tuning log or an analysis of runs, which lie among measurements
             else:
-                self._record(read_record(file), file)
-        except FailedError as error:
-            self.unreadable.append(Unreadable(str(file), str(error)))
-        except OSError as error:
-            self.unreadable.append(
-                Unreadable(str(file), f"cannot read {file}: {error.strerror or error}")
-            )
-
-    def side(self) -> Side:
-        runs = (
-            measurement
-            for seeds in self.runs.values()
-            for measurement in _of_runs(seeds, self.metrics)
-        )
-        return Side((*runs, *self.timed.values()), tuple(self.unreadable))
-
-    def _lines(self, file: Path) -> None:
-        lines = [
-            (number, line)
-            for number, line in enumerate(file.read_bytes().splitlines(), 1)
-            if line.strip()
-        ]
-        if not lines:
-            raise FailedError(f"{file} is empty: it holds no samples; measure again")
-        for number, line in lines:
-            try:
-                kind = msgspec.json.decode(line, type=_Line)
-                if kind.benchmark is not None:
-                    self._pool(
-                        of_gate_samples(msgspec.json.decode(line, type=GateSamples), str(file))
-                    )
-                elif kind.case is not None:
-                    self._pool(_of_kernel(msgspec.json.decode(line, type=KernelSamples), str(file)))
-                elif self.lenient and (kind.learning_rate is not None or file.name in line_files()):
-                    return  # a tuning log or an analysis of runs, which lie among measurements
-                else:
-                    raise FailedError(
-                        f"{file}, line {number}, is neither a kernel sample nor one of the gate; "
-                        "measure again"
-                    )
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 raise FailedError(
-                    f"{file}, line {number}, is not a sample: {error}; measure again"
-                ) from error
+                    f"{file}, line {number}, is neither a kernel sample nor one of the gate; "
+                    "measure again"
+                )
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise FailedError(
+                f"{file}, line {number}, is not a sample: {error}; measure again"
+            ) from error
 
-    def _pool(self, found: Samples) -> None:
-        """Join rounds of the same thing from several files: each file is a process of its own."""
-        key = (*found.key, tuple(sorted(found.context.items())))
-        before = self.timed.get(key)
-        if before is None:
-            self.timed[key] = found
-            return
-        start = max(before.values, default=-1) + 1
-        values = {
-            **before.values,
-            **{start + index: value for index, value in found.values.items()},
-        }
-        # Rounds that come from more than one session are no neighbours any more.
-        self.timed[key] = replace(
-            before,
-            values=values,
-            session=None,
-            dirty=bool(before.dirty or found.dirty),
-            problem=before.problem or found.problem,
-            disturbed=before.disturbed or found.disturbed,
-            source=f"{before.source}, {found.source}",
-        )
 
-    def _record(self, record: RunRecord, file: Path) -> None:
-        """Keep the newest record of each seed, as the rules say."""
-        seeds = self.runs.setdefault(tuple(_run_identity(record).items()), {})
-        known = seeds.get(record.seed)
-        if known is None or (known[0].created, known[0].run_id) < (record.created, record.run_id):
-            seeds[record.seed] = (record, str(file))
+def _pool(timed: dict[tuple[object, ...], Samples], found: Samples) -> None:
+    """Join rounds of the same thing from several files: each file is a process of its own."""
+    key = (*found.key, tuple(sorted(found.context.items())))
+    before = timed.setdefault(key, found)
+    if before is found:
+        return
+    start = max(before.values, default=-1) + 1
+    # Rounds that come from more than one session are no neighbours any more.
+    timed[key] = replace(
+        before,
+        values={**before.values, **{start + n: value for n, value in found.values.items()}},
+        session=None,
+        dirty=bool(before.dirty or found.dirty),
+        problem=before.problem or found.problem,
+        disturbed=before.disturbed or found.disturbed,
+        source=f"{before.source}, {found.source}",
+    )
 
 
 def _run_identity(record: RunRecord) -> dict[str, str]:
@@ -175,52 +155,34 @@ def _run_identity(record: RunRecord) -> dict[str, str]:
     }
 
 
-def _of_runs(seeds: dict[int, tuple[RunRecord, str]], metrics: set[str]) -> Iterator[Samples]:
+def _of_runs(seeds: dict[int, tuple[RunRecord, str]], metrics: Sequence[str]) -> Iterator[Samples]:
     records = {seed: record for seed, (record, _) in sorted(seeds.items())}
     sources = sorted({source for _, source in seeds.values()})
     first = next(iter(records.values()))
     context = _run_identity(first)
     name = context.pop("name")
-    problem = next(
-        (clause for record in records.values() if (clause := _defect(record)) is not None), None
-    )
-    for one in RUN_METRICS:
-        if not (one.by_default or one.metric.name in metrics):
+    problem = next(filter(None, map(_defect, records.values())), None)
+    for metric in RUN_METRICS:
+        if metric not in metrics:
             continue
-        values, unmeasured = _values(records, one)
-        group = sorted(
-            {
-                record.final.group
-                for record in records.values()
-                if record.final is not None and one.by_group
-            }
-        )
+        values = {seed: value_of(record, metric) for seed, record in records.items()}
+        lacking = [seed for seed, value in values.items() if value is None]
+        share = metric == "share"
+        group = sorted({one.final.group for one in records.values() if one.final and share})
         yield Samples(
             name=name,
-            metric=one.metric,
+            metric=METRICS[metric],
             unit="seed",
-            values=values,
+            values={seed: value for seed, value in values.items() if value is not None},
             context={**context, "test group": group[0]} if group else context,
             source=sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more",
-            deterministic=not one.timing and first.budget.kind != "seconds",
+            deterministic=metric in BY_DEFAULT and first.budget.kind != "seconds",
             dirty=any(bool(record.git.dirty) for record in records.values()),
-            clip=one.clip,
-            resolution=one.resolution,
-            problem=problem or unmeasured,
+            clip=SHARE_NOISE if share else -math.inf,
+            resolution=SHARE_NOISE if share else 0.0,
+            problem=problem
+            or (f"{metric} of seed {lacking[0]} was not measured" if lacking else None),
         )
-
-
-def _values(records: dict[int, RunRecord], one: RunMetric) -> tuple[dict[int, float], str | None]:
-    """The values by seed, and why one is lacking."""
-    values: dict[int, float] = {}
-    lacking: str | None = None
-    for seed, record in records.items():
-        value = one.value(record)
-        if value is None:
-            lacking = lacking or f"{one.metric.name} of seed {seed} was not measured"
-        else:
-            values[seed] = float(value)
-    return values, lacking
 
 
 def _defect(record: RunRecord) -> str | None:

@@ -141,9 +141,9 @@ class RoundLine(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     benchmark: str
     version: str
     control: bool
-    seconds: float | None
+    seconds: float | None = None
     """Least seconds a call; None where it failed."""
-    problem: str | None
+    problem: str | None = None
 
 
 class RoundResult(msgspec.Struct, kw_only=True):

@@ -103,85 +103,53 @@ def _interval(terms: Sequence[Array], middle: Callable[[Array], Array]) -> Ratio
     )
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a change must exceed: relative ``threshold`` and ``floor`` (the noise of the ratio), as
-    fractions."""
-
-    threshold: float
-    floor: float
-
-    @property
-    def tolerance(self) -> float:
-        """The larger of the threshold and three noise floors."""
-        return max(self.threshold, FLOORS * self.floor)
-
-
 def judge(
-    baseline: Samples, candidate: Samples, limits: Limits
+    baseline: Samples, candidate: Samples, threshold: float, floor: float
 ) -> tuple[GateVerdict, str, RatioEstimate]:
     """Verdict, its reason in one clause, and the figures, for two measurements without defect under
-    one context."""
+    one context.
+
+    A change must exceed the relative ``threshold`` and three times ``floor``, the noise of the
+    ratio.
+    """
     found = estimate(baseline, candidate)
-    ratio = found.ratio
-    worse = ratio > 1
-    change = ratio - 1 if worse else 1 / ratio - 1
-    kind: GateVerdict = "regression" if worse else "improvement"
-    lone = found.low is None or found.high is None
-    if change <= limits.threshold:
-        if baseline.unit == "round" and found.pairs < MIN_ROUNDS:
-            return "inconclusive", _too_few(found), found
-        blind = 1 + BLIND * limits.tolerance
-        if found.high is not None and found.high > blind:
-            return (
-                "inconclusive",
-                f"a change of {found.high - 1:+.1%} for the worse cannot be excluded",
-                found,
-            )
-        return "unchanged", f"within {percent(limits.threshold)} of the baseline", found
-    if _difference(baseline, candidate) < baseline.resolution:
-        return (
-            "unchanged",
-            (
-                f"the difference is below {baseline.resolution:g} {baseline.metric.unit}, "
-                "which does not matter"
-            ),
-            found,
-        )
+    return *_verdict(baseline, candidate, threshold, floor, found), found
+
+
+def _verdict(
+    baseline: Samples, candidate: Samples, threshold: float, floor: float, found: RatioEstimate
+) -> tuple[GateVerdict, str]:
+    tolerance = max(threshold, FLOORS * floor)
+    worse = found.ratio > 1
+    change = found.ratio - 1 if worse else 1 / found.ratio - 1
+    within = change <= threshold
+    if not within and abs(centre(candidate) - centre(baseline)) < baseline.resolution:
+        least = f"{baseline.resolution:g} {baseline.metric.unit}"
+        return "unchanged", f"the difference is below {least}, which does not matter"
     if baseline.unit == "round" and found.pairs < MIN_ROUNDS:
-        return "inconclusive", _too_few(found), found
-    if lone and not (baseline.deterministic and candidate.deterministic):
-        return "inconclusive", "one seed says nothing about the noise of training; run more", found
-    if found.low is not None and found.high is not None and found.low <= 1 <= found.high:
-        return "inconclusive", f"the {LEVEL:.0%} bounds hold no change", found
-    if change <= limits.tolerance:
-        return (
-            "inconclusive",
-            f"beyond the threshold, within {FLOORS:g} noise floors of {percent(limits.floor)}",
-            found,
+        return "inconclusive", (
+            f"{found.pairs} rounds are too few to judge timings by; measure at least {MIN_ROUNDS}"
         )
-    return (
-        kind,
-        (
-            f"{'worse' if worse else 'better'} by more than {percent(limits.tolerance)}, "
-            f"and the {LEVEL:.0%} bound agrees"
-        ),
-        found,
-    )
+    if within:
+        if found.high is not None and found.high > 1 + BLIND * tolerance:
+            excluded = f"{found.high - 1:+.1%} for the worse cannot be excluded"
+            return "inconclusive", f"a change of {excluded}"
+        return "unchanged", f"within {percent(threshold)} of the baseline"
+    if found.low is None or found.high is None:
+        if not (baseline.deterministic and candidate.deterministic):
+            return "inconclusive", "one seed says nothing about the noise of training; run more"
+    elif found.low <= 1 <= found.high:
+        return "inconclusive", f"the {LEVEL:.0%} bounds hold no change"
+    if change <= tolerance:
+        floors = f"{FLOORS:g} noise floors of {percent(floor)}"
+        return "inconclusive", f"beyond the threshold, within {floors}"
+    clause = f"by more than {percent(tolerance)}, and the {LEVEL:.0%} bound agrees"
+    return ("regression", f"worse {clause}") if worse else ("improvement", f"better {clause}")
 
 
 def percent(fraction: float) -> str:
     """``0.05`` as ``5%``, ``0.0234`` as ``2.3%``."""
     return f"{100 * fraction:.2g}%" if fraction < 1 else f"{100 * fraction:.0f}%"
-
-
-def _too_few(found: RatioEstimate) -> str:
-    return f"{found.pairs} rounds are too few to judge timings by; measure at least {MIN_ROUNDS}"
-
-
-def _difference(baseline: Samples, candidate: Samples) -> float:
-    """Between the centres, in the metric's unit."""
-    return abs(centre(candidate) - centre(baseline))
 
 
 def shown(measurement: Samples) -> float:

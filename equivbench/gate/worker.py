@@ -32,36 +32,27 @@ def measure(benchmarks: Sequence[Benchmark], seconds: float) -> list[RoundLine]:
     One that raises is reported with its problem, and one that cannot run on this machine is left
     out.
     """
+    lines: dict[str, RoundLine] = {}
     ready: dict[str, Round] = {}
-    least: dict[str, float] = {}
-    problems: dict[str, str] = {}
-    absent: set[str] = set()
     for each in benchmarks:
+        line = RoundLine(benchmark=each.name, version=each.version, control=each.control)
+        lines[each.name] = line
         try:
             ready[each.name] = each.build()
         except AbsentBenchmark:
-            absent.add(each.name)
+            del lines[each.name]
         except Exception as error:  # noqa: BLE001  the revision's own code may raise anything
-            problems[each.name] = f"{type(error).__name__}: {error}"
+            line.problem = f"{type(error).__name__}: {error}"
     for _ in range(PASSES):
-        for name, run in ready.items():
-            if name in problems:
-                continue
+        for name, run in list(ready.items()):
+            line = lines[name]
             try:
-                least[name] = min(run(seconds / PASSES), least.get(name, float("inf")))
+                found = run(seconds / PASSES)
+                line.seconds = found if line.seconds is None else min(found, line.seconds)
             except Exception as error:  # noqa: BLE001  the same
-                problems[name] = f"{type(error).__name__}: {error}"
-    return [
-        RoundLine(
-            benchmark=each.name,
-            version=each.version,
-            control=each.control,
-            seconds=None if each.name in problems else least[each.name],
-            problem=problems.get(each.name),
-        )
-        for each in benchmarks
-        if each.name not in absent
-    ]
+                line.seconds, line.problem = None, f"{type(error).__name__}: {error}"
+                del ready[name]
+    return list(lines.values())
 
 
 def selected(

@@ -8,7 +8,6 @@ import pytest
 from toy_samples import CONTEXT, noisy, rounds, seeds, side
 
 from equivbench.gate.compare import Judgement, compare
-from equivbench.gate.metrics import Thresholds
 from equivbench.gate.noise import MachineFloors
 from equivbench.gate.samples import Side, Unreadable
 
@@ -16,7 +15,7 @@ STEADY = [1.0] * 8
 
 
 def judged(baseline: Side, candidate: Side, **options: object) -> dict[str, Judgement]:
-    settings: dict[str, object] = {"thresholds": Thresholds(), "floors": {}, **options}
+    settings: dict[str, object] = {"thresholds": {}, "floors": {}, **options}
     found = compare(baseline, candidate, **settings)  # type: ignore[arg-type]
     return {each.benchmark: each for each in found}
 
@@ -69,7 +68,7 @@ def test_another_context_is_incomparable_and_says_which(what: str) -> None:
 
 def test_equal_contexts_meet_before_unequal_ones() -> None:
     here, there = rounds(STEADY), rounds(STEADY, context={**CONTEXT, "machine": "other"})
-    found = compare(side(there, here), side(here, there), thresholds=Thresholds(), floors={})
+    found = compare(side(there, here), side(here, there), thresholds={}, floors={})
     assert [each.verdict for each in found] == ["unchanged", "unchanged"]
 
 
@@ -81,9 +80,9 @@ def test_a_dirty_tree_is_refused_unless_allowed() -> None:
 
 
 def test_nothing_to_compare_has_failed() -> None:
-    assert [
-        each.verdict for each in compare(Side(()), Side(()), thresholds=Thresholds(), floors={})
-    ] == ["failed"]
+    assert [each.verdict for each in compare(Side(()), Side(()), thresholds={}, floors={})] == [
+        "failed"
+    ]
 
 
 def test_only_new_benchmarks_are_no_comparison() -> None:
@@ -146,7 +145,7 @@ def test_a_committed_floor_stands_in_for_the_rounds() -> None:
 def test_the_threshold_is_the_metrics_own() -> None:
     sides = side(rounds(STEADY)), side(rounds([1.04] * 8))
     assert verdicts(*sides) == {"work": "unchanged"}
-    assert verdicts(*sides, thresholds=Thresholds({"seconds": 0.03})) == {"work": "regression"}
+    assert verdicts(*sides, thresholds={"seconds": 0.03}) == {"work": "regression"}
 
 
 def test_figures_are_given_in_the_metrics_own_sense() -> None:

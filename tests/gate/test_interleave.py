@@ -14,7 +14,6 @@ import pytest
 from equivbench.errors import EquivbenchWarning, FailedError, InterruptedRunError, UsageError
 from equivbench.gate.compare import compare
 from equivbench.gate.interleave import check_request, interleave
-from equivbench.gate.metrics import Thresholds
 from equivbench.gate.reading import read_side
 from equivbench.gate.samples import Side
 from equivbench.gate.worktrees import InterleaveRequest
@@ -83,9 +82,7 @@ def measure(first: str, second: str, out: Path | None = None, **more: object) ->
 
 
 def verdicts(sides: tuple[Side, Side]) -> dict[str, str]:
-    return {
-        each.benchmark: each.verdict for each in compare(*sides, thresholds=Thresholds(), floors={})
-    }
+    return {each.benchmark: each.verdict for each in compare(*sides, thresholds={}, floors={})}
 
 
 def test_each_side_is_measured_from_its_own_commit(repository: Repository, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from factories import make_record, make_test
 from toy_samples import environment, gate_samples, kernel_samples
 
 from equivbench.gate.compare import compare
-from equivbench.gate.metrics import Thresholds
 from equivbench.gate.reading import read_side
 from equivbench.gate.samples import Samples, Side
 from equivbench.records.files import write_lines
@@ -56,7 +55,7 @@ def reasons(side: Side) -> str:
 
 def verdicts(baseline: Path, candidate: Path, *metrics: str) -> dict[str, str]:
     sides = read_side(baseline, metrics), read_side(candidate, metrics)
-    found = compare(*sides, thresholds=Thresholds(), floors={})
+    found = compare(*sides, thresholds={}, floors={})
     return {each.metric or each.benchmark: each.verdict for each in found}
 
 
@@ -214,7 +213,7 @@ def test_samples_of_one_session_stay_pairs_on_disk(tmp_path: Path) -> None:
     after = write_lines([gate_samples([1.1, 2.2, 4.4, 8.8])], tmp_path / "b.jsonl")
     sides = read_side(before), read_side(after)
     assert [each.session for side in sides for each in side.measurements] == ["one", "one"]
-    (found,) = compare(*sides, thresholds=Thresholds(), floors={})
+    (found,) = compare(*sides, thresholds={}, floors={})
     assert found.low == pytest.approx(0.1, rel=1e-6)
 
 

@@ -11,7 +11,6 @@ from toy_samples import environment, gate_samples, noisy
 
 from equivbench.errors import FailedError, IncomparableError
 from equivbench.gate.compare import compare
-from equivbench.gate.metrics import Thresholds
 from equivbench.gate.samples import GateSamples, Side
 from equivbench.records.files import write_lines
 
@@ -40,9 +39,7 @@ def session(folder: Path, seed: int, **changes: object) -> Path:
 
 
 def verdicts(sides: tuple[Side, Side]) -> dict[str, str]:
-    return {
-        each.benchmark: each.verdict for each in compare(*sides, thresholds=Thresholds(), floors={})
-    }
+    return {each.benchmark: each.verdict for each in compare(*sides, thresholds={}, floors={})}
 
 
 def test_what_is_drawn_was_recorded_and_stays_together(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_samples import noisy, rounds, seeds
 
-from equivbench.gate.verdict import GateVerdict, Limits, centre, estimate, judge, percent
+from equivbench.gate.verdict import GateVerdict, centre, estimate, judge, percent
 
-LIMITS = Limits(threshold=0.05, floor=0.002)
+LIMITS = (0.05, 0.002)
+"""Threshold and noise floor."""
 positive = st.floats(1e-6, 1e3)
 
 
@@ -63,8 +64,10 @@ def test_the_interval_covers_as_often_as_it_says() -> None:
     assert covered >= 0.92 * 200
 
 
-def verdict(baseline: list[float], candidate: list[float], limits: Limits = LIMITS) -> GateVerdict:
-    return judge(rounds(baseline), rounds(candidate), limits)[0]
+def verdict(
+    baseline: list[float], candidate: list[float], limits: tuple[float, float] = LIMITS
+) -> GateVerdict:
+    return judge(rounds(baseline), rounds(candidate), *limits)[0]
 
 
 def test_identical_rounds_are_unchanged() -> None:
@@ -91,7 +94,7 @@ def test_a_tenth_is_found_in_nine_of_ten_and_nothing_in_none(planted: float) -> 
 
 def test_beyond_the_threshold_without_proof_is_inconclusive() -> None:
     assert verdict([1.0, 1.0, 1.0, 1.0], [1.3, 0.9, 1.4, 0.9]) == "inconclusive"
-    assert verdict([1.0] * 8, [1.07] * 8, Limits(0.05, floor=0.03)) == "inconclusive"
+    assert verdict([1.0] * 8, [1.07] * 8, (0.05, 0.03)) == "inconclusive"
 
 
 def test_noise_that_could_hide_a_change_is_inconclusive() -> None:
@@ -106,28 +109,30 @@ def test_few_rounds_decide_nothing(count: int) -> None:
 
 def test_the_direction_is_the_metrics() -> None:
     rates = {"metric": "samples_per_second"}
-    assert judge(seeds([100.0] * 3, **rates), seeds([50.0] * 3, **rates), LIMITS)[0] == "regression"
-    assert judge(seeds([100.0] * 3), seeds([50.0] * 3), LIMITS)[0] == "improvement"
+    assert (
+        judge(seeds([100.0] * 3, **rates), seeds([50.0] * 3, **rates), *LIMITS)[0] == "regression"
+    )
+    assert judge(seeds([100.0] * 3), seeds([50.0] * 3), *LIMITS)[0] == "improvement"
 
 
 def test_a_single_seed_decides_only_what_is_deterministic() -> None:
-    assert judge(seeds([1.0]), seeds([1.2]), LIMITS)[0] == "regression"
+    assert judge(seeds([1.0]), seeds([1.2]), *LIMITS)[0] == "regression"
     loose = {"deterministic": False}
-    assert judge(seeds([1.0], **loose), seeds([1.2], **loose), LIMITS)[0] == "inconclusive"
-    assert judge(seeds([1.0], **loose), seeds([1.0], **loose), LIMITS)[0] == "unchanged"
+    assert judge(seeds([1.0], **loose), seeds([1.2], **loose), *LIMITS)[0] == "inconclusive"
+    assert judge(seeds([1.0], **loose), seeds([1.0], **loose), *LIMITS)[0] == "unchanged"
 
 
 def test_what_lies_under_the_clip_does_not_matter() -> None:
     clip = {"metric": "share", "clip": 1e-3, "resolution": 1e-3}
     assert (
-        judge(seeds([1e-13, -1e-9], **clip), seeds([1e-5, 9e-4], **clip), LIMITS)[0] == "unchanged"
+        judge(seeds([1e-13, -1e-9], **clip), seeds([1e-5, 9e-4], **clip), *LIMITS)[0] == "unchanged"
     )
     assert (
-        judge(seeds([1e-3, 1e-3], **clip), seeds([1.9e-3, 1.9e-3], **clip), LIMITS)[0]
+        judge(seeds([1e-3, 1e-3], **clip), seeds([1.9e-3, 1.9e-3], **clip), *LIMITS)[0]
         == "unchanged"
     )
     assert (
-        judge(seeds([1e-3, 1e-3], **clip), seeds([4e-3, 4e-3], **clip), LIMITS)[0] == "regression"
+        judge(seeds([1e-3, 1e-3], **clip), seeds([4e-3, 4e-3], **clip), *LIMITS)[0] == "regression"
     )
 
 
