@@ -107,7 +107,8 @@ class TableBackend:
     name: ClassVar[str]
     """What it is registered as."""
     kernels: ClassVar[tuple[tuple[type[Operation], Callable[..., Kernel]], ...]]
-    """The class of each operation, and what makes its kernel (or refuses to)."""
+    """The class of each operation, and what makes its kernel (or refuses to) of the operation and
+    an empty tensor like the inputs that will come."""
     dtypes: ClassVar[tuple[torch.dtype, ...]] = ()
     """Those that it computes in; none: all."""
 
@@ -127,7 +128,7 @@ class TableBackend:
             raise UnsupportedError(f"{self.name} computes in {known}, not in {dtype}")
         if (reason := self.missing(device)) is not None:
             raise FailedError(reason)
-        return make(operation, dtype=dtype, device=device)
+        return make(operation, torch.empty(0, dtype=dtype, device=device))
 
 
 def backend(name: str) -> Backend:

@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from unittest.mock import patch
 
 import torch
 
@@ -28,7 +29,6 @@ SAMPLE = 0.01
 _WARM_UP_CALLS = 3
 _ENOUGH_CALLS = 100
 """No clock stands still over so many calls."""
-_INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 class AbsentError(FailedError):
@@ -276,14 +276,10 @@ def _fresh_compilation(kernel: Kernel) -> Iterator[None]:
     if not kernel.compiles:
         yield
         return
-    before = os.environ.get(_INDUCTOR_CACHE)
-    with tempfile.TemporaryDirectory(
-        prefix="equivbench-compiler-", ignore_cleanup_errors=True
-    ) as folder:
-        os.environ[_INDUCTOR_CACHE] = folder
-        try:
-            yield
-        finally:
-            os.environ.pop(_INDUCTOR_CACHE)
-            if before is not None:
-                os.environ[_INDUCTOR_CACHE] = before
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="equivbench-compiler-", ignore_cleanup_errors=True
+        ) as folder,
+        patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": folder}),
+    ):
+        yield

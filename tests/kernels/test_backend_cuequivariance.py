@@ -1,6 +1,7 @@
 """cuEquivariance agrees with the reference on a CPU, and never falls back unsaid."""
 
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ def test_what_goes_to_the_gpu_is_uniform_and_the_same_function() -> None:
 )
 def test_falling_back_on_a_gpu_is_an_error() -> None:
     with pytest.raises(FailedError, match="uniform_1d"):
-        convolution(CASES[0].operation, dtype=torch.float32, device=torch.device("cuda"))
+        convolution(CASES[0].operation, SimpleNamespace(device=torch.device("cuda"), dtype=None))
 
 
 @needs_library

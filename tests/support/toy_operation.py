@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations import Case, Operation
 from equivbench.kernels.operations.base import Drawn, Sizes
@@ -19,8 +19,8 @@ class ScaledRows(Operation):
     Inputs: ``x`` [rows, channels]; ``weights`` [rows]. Output: [rows, channels].
     """
 
-    name: ClassVar[str] = "scaled-rows"
-    differentiable: ClassVar[tuple[str, ...]] = ("x", "weights")
+    name = "scaled-rows"
+    differentiable = ("x", "weights")
 
     channels: int
 

@@ -62,13 +62,13 @@ def uniform(polynomial: Any, channels: Sequence[int]) -> Any:
     return apart if len(set(channels)) == 1 else apart.split_mode("u", math.gcd(*channels))
 
 
-def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def convolution(operation: Convolution, like: Tensor) -> Kernel:
     """In the library's layout ``ir_mul``, which is the stated one; the gather and the scatter are
     indices of the polynomial's operands."""
     polynomial = convolution_polynomial(operation)
-    if device.type == "cuda":
+    if like.device.type == "cuda":
         polynomial = uniform(polynomial, operation.channels)
-    evaluate, method = _evaluator(polynomial, dtype, device)
+    evaluate, method = _evaluator(polynomial, like)
 
     def run(inputs: Tensors) -> Tensor:
         x, edge_index = inputs["x"], inputs["edge_index"]
@@ -81,36 +81,35 @@ def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.dev
         )[0]
         return output
 
-    return Kernel(run, method, compiles=device.type == "cuda")
+    return Kernel(run, method, compiles=like.device.type == "cuda")
 
 
-def harmonics(operation: SphericalHarmonics, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def harmonics(operation: SphericalHarmonics, like: Tensor) -> Kernel:
     """The library's own polynomial."""
     cue = importlib.import_module("cuequivariance")
     degrees = list(range(operation.lmax + 1))
-    evaluate, method = _evaluator(
-        cue.descriptors.spherical_harmonics(cue.SO3(1), degrees).polynomial, dtype, device
-    )
+    polynomial = cue.descriptors.spherical_harmonics(cue.SO3(1), degrees).polynomial
+    evaluate, method = _evaluator(polynomial, like)
 
     def run(inputs: Tensors) -> Tensor:
         output: Tensor = evaluate([torch.nn.functional.normalize(inputs["vectors"], dim=1)])[0]
         return output
 
-    return Kernel(run, method, compiles=device.type == "cuda")
+    return Kernel(run, method, compiles=like.device.type == "cuda")
 
 
-def _evaluator(polynomial: Any, dtype: torch.dtype, device: torch.device) -> tuple[Any, str]:
+def _evaluator(polynomial: Any, like: Tensor) -> tuple[Any, str]:
     """The library's module for ``polynomial`` and the method that really runs."""
-    wanted = CUDA_METHOD if device.type == "cuda" else "naive"
+    wanted = CUDA_METHOD if like.device.type == "cuda" else "naive"
     library = importlib.import_module("cuequivariance_torch")
     # The CUDA kernel computes in these two only; narrower inputs are widened.
-    math_dtype = dtype if dtype in (torch.float32, torch.float64) else torch.float32
+    math_dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
             module = library.SegmentedPolynomial(
                 polynomial, method=wanted, math_dtype=math_dtype
-            ).to(device)
+            ).to(like.device)
         except Warning as warning:
             raise FailedError(f"cuequivariance would not run {wanted}: {warning}") from warning
     if module.method != wanted:

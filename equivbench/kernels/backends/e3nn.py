@@ -74,7 +74,7 @@ def _method() -> str:
     return f"e3nn {version('e3nn')} {get_optimization_defaults()['jit_mode']}"
 
 
-def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def convolution(operation: Convolution, like: Tensor) -> Kernel:
     """o3.TensorProduct on gathered features and index_add, as NequIP and MACE do without their own
     kernels."""
     # Parity is in the choice of the paths already.
@@ -88,7 +88,7 @@ def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.dev
         shared_weights=False,
         internal_weights=False,
         path_normalization="element",
-    ).to(dtype=dtype, device=device)
+    ).to(like)
 
     def run(inputs: Tensors) -> Tensor:
         x, edge_index = inputs["x"], inputs["edge_index"]
@@ -98,17 +98,15 @@ def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.dev
     return _kernel(run, source, target)
 
 
-def harmonics(operation: SphericalHarmonics, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def harmonics(operation: SphericalHarmonics, like: Tensor) -> Kernel:
     """The polynomials that are the torch backend's too."""
-    return replace(harmonics_kernel(operation, dtype=dtype, device=device), method=_method())
+    return replace(harmonics_kernel(operation, like), method=_method())
 
 
-def linear(operation: Linear, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def linear(operation: Linear, like: Tensor) -> Kernel:
     """o3.Linear with given weights, which it divides by the root of the number of inputs."""
     source, target = _irreps(operation.inputs), _irreps(operation.outputs)
-    layer = o3.Linear(source, target, internal_weights=False, shared_weights=True).to(
-        dtype=dtype, device=device
-    )
+    layer = o3.Linear(source, target, internal_weights=False, shared_weights=True).to(like)
 
     def run(inputs: Tensors) -> Tensor:
         out: Tensor = layer(inputs["x"], inputs["weights"])
@@ -118,15 +116,11 @@ def linear(operation: Linear, *, dtype: torch.dtype, device: torch.device) -> Ke
     return _kernel(run, source, target, list(zip(operation.weight_sizes, roots, strict=True)))
 
 
-def steerable_convolution(
-    operation: SteerableConvolution, *, dtype: torch.dtype, device: torch.device
-) -> Kernel:
+def steerable_convolution(operation: SteerableConvolution, like: Tensor) -> Kernel:
     """The kernel of e3nn's voxel convolution, without its linear map of the voxel itself."""
     source, target = _irreps(operation.inputs, -1), _irreps(operation.outputs, -1)
     edge = o3.Irreps.spherical_harmonics(operation.edge_lmax)
-    layer = VoxelConvolution(source, target, edge, operation.diameter, operation.radial).to(
-        dtype=dtype, device=device
-    )
+    layer = VoxelConvolution(source, target, edge, operation.diameter, operation.radial).to(like)
     product, radial, angular = layer.tp, layer.emb, layer.sh
     # e3nn divides by the voxels of the kernel and by the root of what comes together in an output;
     # paths are in our order.

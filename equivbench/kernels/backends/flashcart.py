@@ -24,7 +24,7 @@ from equivbench.kernels.operations import Convolution, Path
 from equivbench.kernels.operations.paths import coupling
 
 
-def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def convolution(operation: Convolution, like: Tensor) -> Kernel:
     """By its Triton kernels; raises ``UnsupportedError`` for channels, paths and degrees that they
     do not have."""
     if len(set(operation.channels)) > 1 or not operation.parity:
@@ -37,13 +37,13 @@ def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.dev
             f"flashcart has kernels up to degree {most};"
             " set FLASHCART_KERNEL_L_MAX before it is imported"
         )
-    return cartesian_kernel(operation, dtype=dtype, device=device)
+    return cartesian_kernel(operation, like)
 
 
-def cartesian_kernel(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def cartesian_kernel(operation: Convolution, like: Tensor) -> Kernel:
     """The convolution by flashcart: Triton on CUDA, plain torch on a CPU, which serves the tests
     only."""
-    product = _product(operation, operation.channels[0], use_triton=device.type == "cuda")
+    product = _product(operation, operation.channels[0], use_triton=like.is_cuda)
     order = path_order(operation)
     bases = [
         basis(degree)
@@ -52,13 +52,11 @@ def cartesian_kernel(operation: Convolution, *, dtype: torch.dtype, device: torc
         )
     ]
     scales = _scales(operation, order, bases)
-    to_cartesian = [one.to(device, dtype) for one in bases]
-    to_spherical = [torch.linalg.inv(one).to(device, dtype) for one in bases]
+    to_cartesian = [one.to(like) for one in bases]
+    to_spherical = [torch.linalg.inv(one).to(like) for one in bases]
     places = [operation.paths.index(path) for path in order]
     # The factor of a path goes into its weights.
-    factors = torch.tensor(
-        [1 / scales[path] for path in order], dtype=dtype, device=device
-    ).unsqueeze(1)
+    factors = like.new_tensor([1 / scales[path] for path in order]).unsqueeze(1)
 
     def adapt(inputs: Tensors) -> Tensors:
         weights = torch.unflatten(inputs["weights"], 1, (len(places), -1))[:, places] * factors
@@ -87,10 +85,8 @@ def cartesian_kernel(operation: Convolution, *, dtype: torch.dtype, device: torc
         }
         return torch.cat([spherical[path].flatten(1) for path in operation.paths], dim=1)
 
-    method = (
-        f"flashcart {version('flashcart')} {'triton' if device.type == 'cuda' else 'plain torch'}"
-    )
-    return Kernel(run, method, adapt, restore, compiles=device.type == "cuda")
+    method = f"flashcart {version('flashcart')} {'triton' if like.is_cuda else 'plain torch'}"
+    return Kernel(run, method, adapt, restore, compiles=like.is_cuda)
 
 
 def path_order(operation: Convolution) -> list[Path]:

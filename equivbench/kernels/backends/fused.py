@@ -14,17 +14,17 @@ from equivbench.kernels.fused.native import compiled, no_compiler
 from equivbench.kernels.operations import Convolution
 
 
-def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def convolution(operation: Convolution, like: Tensor) -> Kernel:
     """Twice differentiable; on a CPU it is compiled here."""
-    if device.type == "cpu":
-        compiled(operation, dtype)
+    if not like.is_cuda:
+        compiled(operation, like.dtype)
 
     def run(inputs: Tensors) -> Tensor:
         return convolve(
             operation, inputs["x"], inputs["harmonics"], inputs["weights"], inputs["edge_index"]
         )
 
-    return Kernel(run, "generated C++" if device.type == "cpu" else "triton", compiles=True)
+    return Kernel(run, "triton" if like.is_cuda else "generated C++", compiles=True)
 
 
 class Fused(TableBackend):

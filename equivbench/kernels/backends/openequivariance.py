@@ -18,10 +18,10 @@ from equivbench.kernels.backend import Kernel, TableBackend, Tensors
 from equivbench.kernels.operations import Convolution
 
 
-def convolution(operation: Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def convolution(operation: Convolution, like: Tensor) -> Kernel:
     """In the library's layout ``ir_mul``, which is the stated one."""
     library = importlib.import_module("openequivariance")
-    number = np.float64 if dtype == torch.float64 else np.float32
+    number = np.float64 if like.dtype == torch.float64 else np.float32
     product = library.TPProblem(
         *irreps(operation),
         # One output for each path, so that its normalisation is e3nn's of that path alone.

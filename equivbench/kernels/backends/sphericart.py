@@ -17,7 +17,7 @@ from equivbench.kernels.backend import Kernel, TableBackend, Tensors
 from equivbench.kernels.operations import SphericalHarmonics
 
 
-def harmonics(operation: SphericalHarmonics, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def harmonics(operation: SphericalHarmonics, like: Tensor) -> Kernel:
     """Its polar axis is z where e3nn's is y: the same axes, turned round in a circle."""
     calculator = importlib.import_module("sphericart.torch").SphericalHarmonics(operation.lmax)
 

@@ -71,7 +71,13 @@ def _check(
 ) -> None:
     """Raise ``ValueError`` where a kernel would read past the end of a tensor or take it for
     another type."""
-    operation.check_shapes(x, harmonics, weights, edge_index)
+    stated = operation.arguments({"nodes": x.shape[0], "edges": edge_index.shape[-1]})
+    given = (x, harmonics, weights, edge_index)
+    for (name, one), tensor in zip(stated.items(), given, strict=True):
+        if tensor.shape != one.shape:
+            raise ValueError(
+                f"{name} of the convolution is {list(tensor.shape)}; it must be {list(one.shape)}"
+            )
     if edge_index.dtype != torch.int64:
         raise ValueError(
             f"edge_index of the convolution is {edge_index.dtype}; it must be torch.int64"

@@ -9,11 +9,12 @@ symmetric M): each different combination is a slot, computed once an edge.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from equivbench.kernels.operations import Convolution
-from equivbench.kernels.operations.paths import coupling
+from equivbench.kernels.operations.paths import coupling, features
 
 Combination = tuple[tuple[int, float], ...]
 """(row of the harmonics, coefficient) pairs, by row."""
@@ -27,15 +28,34 @@ _NOISE = 1e-12
 class Coupling:
     """One path: where its features and weights begin, and its matrix M by slots."""
 
-    source: int
     target: int
     weights: int
     """The first of its weights in an edge's row."""
     output: int
-    """The first of its features in a node's row of the output; row m3 begins (m3 times channels)
-    after it."""
+    """The first of its features in a node's row of the output."""
     entries: tuple[tuple[int, int, int], ...]
     """(m3, m1, slot) for each entry of M that is not zero."""
+
+
+@dataclass(frozen=True)
+class SourceDegree:
+    """The paths from one degree of x, and where their rows lie."""
+
+    degree: int
+    channels: int
+    first: int
+    """The first of its features in a node's row of x."""
+    paths: tuple[Coupling, ...]
+    harmonics: tuple[int, ...]
+    """The rows of the harmonics that the paths read."""
+
+    def source(self, m1: int) -> int:
+        """Where row m1 begins in a node's row of x."""
+        return self.first + m1 * self.channels
+
+    def target(self, path: Coupling, m3: int) -> int:
+        """Where row m3 of the path begins in a node's row of the output."""
+        return path.output + m3 * self.channels
 
 
 @dataclass(frozen=True)
@@ -44,11 +64,12 @@ class Couplings:
 
     operation: Convolution
     slots: tuple[Combination, ...]
-    paths: tuple[Coupling, ...]
+    degrees: tuple[SourceDegree, ...]
 
-    def source_offset(self, degree: int) -> int:
-        """Where the features of ``degree`` begin in a node's row of x."""
-        return sum((2 * lower + 1) * self.operation.channels[lower] for lower in range(degree))
+    def rows(self, paths: Iterable[Coupling]) -> list[int]:
+        """The harmonics that ``paths`` read."""
+        slots = {slot for path in paths for *_, slot in path.entries}
+        return sorted({row for slot in slots for row, _ in self.slots[slot]})
 
 
 @lru_cache(maxsize=64)
@@ -56,7 +77,7 @@ def couplings(operation: Convolution) -> Couplings:
     """The sparse coefficients of ``operation``; e3nn's Wigner 3j in float64 times (2 l + 1)^1/2 of
     the target degree."""
     slots: dict[tuple[tuple[int, int], ...], tuple[int, Combination]] = {}
-    paths: list[Coupling] = []
+    paths: dict[int, list[Coupling]] = {}
     weights = output = 0
     for path in operation.paths:
         channels = operation.channels[path.source]
@@ -73,9 +94,19 @@ def couplings(operation: Convolution) -> Couplings:
                     known = tuple((m2, round(value / _NOISE)) for m2, value in combination)
                     slot, _ = slots.setdefault(known, (len(slots), combination))
                     entries.append((m3, m1, slot))
-        paths.append(Coupling(path.source, path.target, weights, output, tuple(entries)))
+        found = Coupling(path.target, weights, output, tuple(entries))
+        paths.setdefault(path.source, []).append(found)
         weights += channels
         output += (2 * path.target + 1) * channels
-    return Couplings(
-        operation, tuple(combination for _, combination in slots.values()), tuple(paths)
+    table = Couplings(operation, tuple(combination for _, combination in slots.values()), ())
+    degrees = tuple(
+        SourceDegree(
+            degree,
+            operation.channels[degree],
+            features(operation.channels[:degree]),
+            tuple(mine),
+            tuple(table.rows(mine)),
+        )
+        for degree, mine in sorted(paths.items())
     )
+    return replace(table, degrees=degrees)

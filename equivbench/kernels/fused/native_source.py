@@ -8,7 +8,6 @@ differs between operations (:mod:`equivbench.kernels.fused.coupling`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
@@ -27,12 +26,11 @@ Entry = tuple[int, int, int]
 def source(table: Couplings, real: str) -> str:
     """The translation unit for ``table`` in ``real`` (``float`` or ``double``); it exports
     ``launch``."""
-    degrees = sorted({path.source for path in table.paths})
     return _template().render(
         operation=table.operation,
         slots=table.slots,
         real=real,
-        parts=[SourceDegree(table, degree) for degree in degrees],
+        parts=table.degrees,
         row_of=row_of,
         column_of=column_of,
         targets=targets,
@@ -51,38 +49,6 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     return environment.get_template("convolution.cpp.jinja")
-
-
-@dataclass(frozen=True)
-class SourceDegree:
-    """One source degree of an operation: where its rows lie."""
-
-    table: Couplings
-    degree: int
-
-    @property
-    def channels(self) -> int:
-        """Channels of this degree."""
-        return self.table.operation.channels[self.degree]
-
-    @property
-    def paths(self) -> list[Coupling]:
-        """The paths from this degree."""
-        return [path for path in self.table.paths if path.source == self.degree]
-
-    @property
-    def harmonics(self) -> list[int]:
-        """The rows of the harmonics that the paths read."""
-        slots = {slot for path in self.paths for *_, slot in path.entries}
-        return sorted({row for slot in slots for row, _ in self.table.slots[slot]})
-
-    def source(self, m1: int) -> int:
-        """Where row m1 begins in a node's row of x."""
-        return self.table.source_offset(self.degree) + m1 * self.channels
-
-    def target(self, path: Coupling, m3: int) -> int:
-        """Where row m3 of the path begins in a node's row of the output."""
-        return path.output + m3 * self.channels
 
 
 def row_of(path: Coupling, row: int, *factors: tuple[str, str]) -> str:

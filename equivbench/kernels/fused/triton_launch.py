@@ -56,7 +56,7 @@ def launch(
     # A power of two, as Triton wants it, and no more than there are.
     block = min(BLOCK, 1 << (max(operation.channels) - 1).bit_length())
     sums = torch.float64 if x.dtype == torch.float64 else torch.float32
-    count = len(parts(operation, block))
+    count, degrees = len(parts(operation, block)), couplings(operation).degrees
 
     def run(kind: TritonKernelKind, row: int, made: Mapping[str, Tensor], *tensors: Tensor) -> None:
         accumulate: Accumulate = "float64" if sums == torch.float64 else "float32"
@@ -78,11 +78,12 @@ def launch(
         run("centres", CENTRE, {}, *pointers, by_grad)
     made: dict[str, Tensor] = {}
     if needs[1]:
-        every_degree = len({path.source for path in operation.paths}) == len(operation.channels)
-        made["x"] = torch.empty_like(pointers[0]) if every_degree else torch.zeros_like(pointers[0])
+        all_written = len(degrees) == len(operation.channels)
+        made["x"] = torch.empty_like(pointers[0]) if all_written else torch.zeros_like(pointers[0])
     if needs[2]:
         # Every part writes a share of its own, so that their sum has one order.
-        new = torch.empty if _every_harmonic(operation) else torch.zeros
+        all_written = all(len(degree.harmonics) == harmonics.shape[1] for degree in degrees)
+        new = torch.empty if all_written else torch.zeros
         shape = (harmonics.shape[0], count, harmonics.shape[1])
         made["harmonics"] = new(shape, dtype=sums, device=x.device)
     if needs[3]:
@@ -94,18 +95,6 @@ def launch(
         made["harmonics"] = made["harmonics"].sum(1).to(harmonics.dtype)
     by_x, by_harmonics, by_weights = (made.get(name, empty) for name in INPUTS)
     return by_grad, by_x, by_harmonics, by_weights
-
-
-@lru_cache(maxsize=64)
-def _every_harmonic(operation: Convolution) -> bool:
-    """Whether every part reads every harmonic, and so writes a whole row of its share."""
-    found = couplings(operation)
-    read: dict[int, set[int]] = {}
-    for path in found.paths:
-        read.setdefault(path.source, set()).update(
-            k for _, _, slot in path.entries for k, _ in found.slots[slot]
-        )
-    return all(len(rows) == (operation.edge_lmax + 1) ** 2 for rows in read.values())
 
 
 @lru_cache(maxsize=256)

@@ -28,7 +28,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from equivbench.kernels.fused.coupling import Coupling, couplings
+from equivbench.kernels.fused.coupling import Coupling, SourceDegree, couplings
 from equivbench.kernels.operations import Convolution
 
 TritonKernelKind = Literal["centres", "neighbours"]
@@ -79,9 +79,9 @@ def parts(operation: Convolution, block: int) -> tuple[tuple[int, int], ...]:
     """What is to be done for a node, a program each: (source degree, number of the block of
     channels)."""
     return tuple(
-        (degree, number)
-        for degree in sorted({path.source for path in operation.paths})
-        for number in range(-(-operation.channels[degree] // block))
+        (part.degree, number)
+        for part in couplings(operation).degrees
+        for number in range(-(-part.channels // block))
     )
 
 
@@ -93,8 +93,8 @@ def write(request: TritonRequest) -> str:
         f"# {request.kind} of {request.operation},"
         f" tangents {sorted(request.tangents)}, {sorted(request.wanted)}"
     ]
-    for degree in dict.fromkeys(degree for degree, _ in todo):
-        lines += [*_Degree(request, degree, len(todo)).function(), ""]
+    for part in couplings(request.operation).degrees:
+        lines += [*_Degree(request, part, len(todo)).function(), ""]
     arguments = ", ".join(request.pointers)
     lines += [
         "@triton.jit",
@@ -104,35 +104,32 @@ def write(request: TritonRequest) -> str:
     # 64 bits: rows times columns outgrow 32 from three million edges on.
     lines += [f"    node = (tl.program_id(0) // {len(todo)}).to(tl.int64)"]
     lines += ["    first = tl.load(starts + node)", "    last = tl.load(starts + node + 1)"]
-    for part, (degree, number) in enumerate(todo):
-        lines += [f"    {'elif' if part else 'if'} part == {part}:"]
-        lines += [f"        degree{degree}({arguments}, node, first, last, {number}, {part})"]
+    for place, (degree, number) in enumerate(todo):
+        lines += [f"    {'elif' if place else 'if'} part == {place}:"]
+        lines += [f"        degree{degree}({arguments}, node, first, last, {number}, {place})"]
     return "\n".join(lines) + "\n"
 
 
 class _Degree:
     """Writes the function for the paths from one source degree."""
 
-    def __init__(self, request: TritonRequest, degree: int, parts: int) -> None:
-        found = couplings(request.operation)
-        self.request, self.degree, self.parts, self.slots = request, degree, parts, found.slots
-        self.terms = request.terms
-        self.paths = [path for path in found.paths if path.source == degree]
-        self.channels = request.operation.channels[degree]
-        self.first = found.source_offset(degree)
+    def __init__(self, request: TritonRequest, part: SourceDegree, parts: int) -> None:
+        self.table = couplings(request.operation)
+        self.request, self.part, self.parts, self.slots = request, part, parts, self.table.slots
+        self.terms, self.paths, self.harmonics = request.terms, part.paths, part.harmonics
+        self.rows = range(2 * part.degree + 1)
         self.columns = (request.operation.edge_lmax + 1) ** 2
-        self.harmonics = sorted({k for path in self.paths for k in self.rows(path)})
-        self.mask = "" if self.channels % request.block == 0 else "inside"
+        self.mask = "" if part.channels % request.block == 0 else "inside"
 
     def function(self) -> Iterator[str]:
         """The lines of the function."""
         arguments = ", ".join(self.request.pointers)
         yield "@triton.jit"
         constants = "NUMBER: tl.constexpr, PART: tl.constexpr"
-        yield f"def degree{self.degree}({arguments}, node, first, last, {constants}):"
+        yield f"def degree{self.part.degree}({arguments}, node, first, last, {constants}):"
         yield f"    channel = NUMBER * {self.request.block} + tl.arange(0, {self.request.block})"
         if self.mask:
-            yield f"    inside = channel < {self.channels}"
+            yield f"    inside = channel < {self.part.channels}"
         body = self.centres() if self.request.kind == "centres" else self.neighbours()
         yield from (f"    {line}" for line in body)
 
@@ -150,10 +147,8 @@ class _Degree:
         yield from self.loop(body)
         for n, path in enumerate(self.paths):
             for r in range(2 * path.target + 1):
-                yield self.store(
-                    f"output + node * {target_size} + {path.output + r * self.channels}",
-                    f"a{n}_{r}",
-                )
+                column = self.part.target(path, r)
+                yield self.store(f"output + node * {target_size} + {column}", f"a{n}_{r}")
 
     def weighted_row(self, path: Coupling, r: int) -> Iterator[str]:
         """w (M x)[r] for each variant of w, summed over the terms with it."""
@@ -170,10 +165,9 @@ class _Degree:
     def neighbours(self) -> Iterator[str]:
         """Derivatives by x, Y and w: the gradients."""
         operation, wanted = self.request.operation, self.request.wanted
-        rows = range(2 * self.degree + 1)
         yield from self.load_source("node")
         if "x" in wanted:
-            yield from (self.zero(f"a{s}") for s in rows)
+            yield from (self.zero(f"a{s}") for s in self.rows)
         body = list(self.load_harmonics())
         by_x = [_variable("harmonics", term) for term in self.by("x")]
         body += self.matrices(dict.fromkeys(by_x), self.paths)
@@ -182,7 +176,7 @@ class _Degree:
         for path in self.paths:
             body += self.load_weights(path)
             for r in range(2 * path.target + 1):
-                column = path.output + r * self.channels
+                column = self.part.target(path, r)
                 place = f"cotangent + other * {operation.target_size} + {column}"
                 body.append(self.load(f"g{r}", place))
             body += self.path_gradients(path)
@@ -190,16 +184,14 @@ class _Degree:
             place = f"gradient_harmonics + (edge * {self.parts} + PART) * {self.columns} + {k}"
             body.append(f"tl.store({place}, tl.sum(b{k}, axis=0))")
         yield from self.loop(body)
-        for s in rows if "x" in wanted else ():
-            yield self.store(
-                f"gradient_x + node * {operation.source_size} + {self.first + s * self.channels}",
-                f"a{s}",
-            )
+        for s in self.rows if "x" in wanted else ():
+            column = self.part.source(s)
+            yield self.store(f"gradient_x + node * {operation.source_size} + {column}", f"a{s}")
 
     def path_gradients(self, path: Coupling) -> Iterator[str]:
         """What one path adds to the gradients of an edge."""
         for term in self.by("x"):
-            for s in range(2 * self.degree + 1):
+            for s in self.rows:
                 column = (
                     f"m{_variable('harmonics', term)}{slot} * g{r}"
                     for r, at, slot in path.entries
@@ -208,7 +200,7 @@ class _Degree:
                 yield f"a{s} += {_variable('weights', term)} * ({_sum(column)})"
         # q[k] = sum_rs C[r, s, k] g[r] x[s] gives the gradients by w (times Y) and by Y (times w)
         # alike.
-        rows = self.rows(path)
+        rows = self.table.rows([path])
         for variant in dict.fromkeys(
             _variable("x", term) for term in (*self.by("harmonics"), *self.by("weights"))
         ):
@@ -243,10 +235,6 @@ class _Degree:
         return (
             [term for term in self.terms if name not in term] if name in self.request.wanted else []
         )
-
-    def rows(self, path: Coupling) -> list[int]:
-        """The harmonics that a path reads."""
-        return sorted({k for _, _, slot in path.entries for k, _ in self.slots[slot]})
 
     def variants(self, name: str) -> list[tuple[str, str]]:
         """(variable, pointer) of an input and of its tangent, those that are read."""
@@ -290,8 +278,8 @@ class _Degree:
     def load_source(self, row: str) -> Iterator[str]:
         """The features of one node, a block of channels for each component."""
         for variant, pointer in self.variants("x"):
-            for s in range(2 * self.degree + 1):
-                column = self.first + s * self.channels
+            for s in self.rows:
+                column = self.part.source(s)
                 place = f"{pointer} + {row} * {self.request.operation.source_size} + {column}"
                 yield self.load(f"{variant}{s}", place)
 

@@ -7,20 +7,9 @@ exactly and counts its cost. To add one, write such a file and name it in ``_FIL
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from equivbench.errors import unknown_name
-from equivbench.kernels.operations import (
-    convolution,
-    cube_convolution,
-    edge_product,
-    linear,
-    neighbour_search,
-    pair_bias_attention,
-    point_attention,
-    radial_basis,
-    so2_convolution,
-    spherical_harmonics,
-    steerable_convolution,
-)
 from equivbench.kernels.operations.base import Case, Costs, Operation, costs
 from equivbench.kernels.operations.convolution import Convolution
 from equivbench.kernels.operations.cube_convolution import CubeConvolution
@@ -57,20 +46,22 @@ __all__ = [
 ]
 
 _FILES = (
-    convolution,
-    spherical_harmonics,
-    linear,
-    radial_basis,
-    neighbour_search,
-    edge_product,
-    so2_convolution,
-    pair_bias_attention,
-    point_attention,
-    steerable_convolution,
-    cube_convolution,
+    "convolution",
+    "spherical_harmonics",
+    "linear",
+    "radial_basis",
+    "neighbour_search",
+    "edge_product",
+    "so2_convolution",
+    "pair_bias_attention",
+    "point_attention",
+    "steerable_convolution",
+    "cube_convolution",
 )
 
-CASES: tuple[Case, ...] = tuple(one for file in _FILES for one in file.CASES)
+CASES: tuple[Case, ...] = tuple(
+    one for name in _FILES for one in import_module(f"{__name__}.{name}").CASES
+)
 """All cases, in the order in which they are shown."""
 
 

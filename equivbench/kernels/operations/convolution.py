@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from equivbench.kernels.operations.base import INDEX_BYTES, Case, Costs, Drawn, Operation, Sizes
 from equivbench.kernels.operations.paths import (
@@ -33,8 +33,8 @@ class Convolution(Operation):
     1)^1/2 (e3nn's "component" normalisation), in the index order target, source, edge.
     """
 
-    name: ClassVar[str] = "convolution"
-    differentiable: ClassVar[tuple[str, ...]] = ("x", "harmonics", "weights")
+    name = "convolution"
+    differentiable = ("x", "harmonics", "weights")
 
     channels: tuple[int, ...]
     """C_l for l = 0, 1, ... of the source."""
@@ -64,24 +64,6 @@ class Convolution(Operation):
     def target_size(self) -> int:
         """Features of a node of the output."""
         return sum((2 * path.target + 1) * self.channels[path.source] for path in self.paths)
-
-    def check_shapes(
-        self, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
-    ) -> None:
-        """Raise ``ValueError`` that names the tensor whose shape is not the stated one, so that no
-        kernel reads past the end of one."""
-        edges = edge_index.shape[-1]
-        stated = {
-            "x": (x, [x.shape[0], self.source_size]),
-            "harmonics": (harmonics, [edges, (self.edge_lmax + 1) ** 2]),
-            "weights": (weights, [edges, self.weight_size]),
-            "edge_index": (edge_index, [2, edges]),
-        }
-        for name, (tensor, shape) in stated.items():
-            if list(tensor.shape) != shape:
-                raise ValueError(
-                    f"{name} of the convolution is {list(tensor.shape)}; it must be {shape}"
-                )
 
     def arguments(self, sizes: Sizes) -> dict[str, Drawn]:
         """Normal numbers and the edges of molecules."""

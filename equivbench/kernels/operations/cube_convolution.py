@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 
@@ -26,8 +26,8 @@ class CubeConvolution(Operation):
     ``weights`` [outputs, inputs, 24 kernel^3]. Output: [samples, 24 outputs, size, size, size].
     """
 
-    name: ClassVar[str] = "cube-convolution"
-    differentiable: ClassVar[tuple[str, ...]] = ("x", "weights")
+    name = "cube-convolution"
+    differentiable = ("x", "weights")
 
     inputs: int
     outputs: int

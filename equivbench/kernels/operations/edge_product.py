@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 from equivbench.kernels.operations.paths import Path, coupled_orders, coupling, triangle_paths
@@ -27,8 +27,8 @@ class EdgeProduct(Operation):
     edges] int64. Output: [edges, (lmax + 1)^2 C].
     """
 
-    name: ClassVar[str] = "edge-product"
-    differentiable: ClassVar[tuple[str, ...]] = ("x", "harmonics", "environment", "weights")
+    name = "edge-product"
+    differentiable = ("x", "harmonics", "environment", "weights")
 
     channels: int
     lmax: int

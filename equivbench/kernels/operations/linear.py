@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 from equivbench.kernels.operations.paths import features
@@ -20,8 +20,8 @@ class Linear(Operation):
     W_l [inputs_l, outputs_l] after the other. Output: [nodes, sum_l (2 l + 1) outputs_l].
     """
 
-    name: ClassVar[str] = "linear"
-    differentiable: ClassVar[tuple[str, ...]] = ("x", "weights")
+    name = "linear"
+    differentiable = ("x", "weights")
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]

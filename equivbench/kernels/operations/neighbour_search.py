@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import INDEX_BYTES, Case, Costs, Drawn, Operation, Sizes
 
@@ -20,7 +20,7 @@ class NeighbourSearch(Operation):
     int64, row 0 the neighbour, row 1 the centre, sorted by centre, then neighbour.
     """
 
-    name: ClassVar[str] = "neighbour-search"
+    name = "neighbour-search"
 
     cutoff: float
 

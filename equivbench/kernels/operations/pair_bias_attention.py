@@ -4,7 +4,7 @@ linear maps."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Costs, Drawn, Operation, Sizes, bilinear_passes
 
@@ -21,8 +21,8 @@ class PairBiasAttention(Operation):
     heads, residues, residues]. Output: [samples, residues, heads width].
     """
 
-    name: ClassVar[str] = "pair-bias-attention"
-    differentiable: ClassVar[tuple[str, ...]] = ("query", "key", "value", "bias")
+    name = "pair-bias-attention"
+    differentiable = ("query", "key", "value", "bias")
 
     heads: int
     width: int

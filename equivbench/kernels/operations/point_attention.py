@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Costs, Drawn, Operation, Sizes
 from equivbench.kernels.operations.pair_bias_attention import attention_passes
@@ -29,8 +29,8 @@ class InvariantPointAttention(Operation):
     [samples, residues, 3]. Output: [samples, residues, heads (scalars + 4 value_points)].
     """
 
-    name: ClassVar[str] = "invariant-point-attention"
-    differentiable: ClassVar[tuple[str, ...]] = (
+    name = "invariant-point-attention"
+    differentiable = (
         "query",
         "key",
         "value",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 
@@ -21,8 +21,8 @@ class RadialBasis(Operation):
     d f(d) for n = 1 ... number, then f(d) = (1 + cos(pi d / c)) / 2; all 0 from the cutoff c on.
     """
 
-    name: ClassVar[str] = "radial-basis"
-    differentiable: ClassVar[tuple[str, ...]] = ("distances",)
+    name = "radial-basis"
+    differentiable = ("distances",)
 
     number: int
     cutoff: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 
@@ -28,8 +28,8 @@ class SO2Convolution(Operation):
     + 1)^2 H].
     """
 
-    name: ClassVar[str] = "so2-convolution"
-    differentiable: ClassVar[tuple[str, ...]] = ("x", "vectors", "weights", "mixing")
+    name = "so2-convolution"
+    differentiable = ("x", "vectors", "weights", "mixing")
 
     channels: int
     hidden: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 
@@ -18,8 +18,8 @@ class SphericalHarmonics(Operation):
     Inputs: ``vectors`` [edges, 3], of any length but 0. Output: [edges, (lmax + 1)^2].
     """
 
-    name: ClassVar[str] = "spherical-harmonics"
-    differentiable: ClassVar[tuple[str, ...]] = ("vectors",)
+    name = "spherical-harmonics"
+    differentiable = ("vectors",)
 
     lmax: int
 

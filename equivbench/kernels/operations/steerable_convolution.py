@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
 from equivbench.kernels.operations.cube_convolution import dense_convolution, dense_work
@@ -31,8 +31,8 @@ class SteerableConvolution(Operation):
     outputs_l, size, size, size].
     """
 
-    name: ClassVar[str] = "steerable-convolution"
-    differentiable: ClassVar[tuple[str, ...]] = ("x", "weights")
+    name = "steerable-convolution"
+    differentiable = ("x", "weights")
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, TableBackend
 from equivbench.kernels.backends.plain import attention, grids, irreps
@@ -24,9 +24,7 @@ from equivbench.kernels.operations import (
 )
 
 
-def neighbour_kernel(
-    operation: NeighbourSearch, *, dtype: torch.dtype, device: torch.device
-) -> Kernel:
+def neighbour_kernel(operation: NeighbourSearch, like: Tensor) -> Kernel:
     """The data pipeline's neighbour search."""
     return Kernel(
         lambda inputs: edges_within(inputs["pos"], inputs["batch"], operation.cutoff),

@@ -69,9 +69,7 @@ def point_attention(
     return means, points
 
 
-def pair_bias_kernel(
-    operation: PairBiasAttention, *, dtype: torch.dtype, device: torch.device
-) -> Kernel:
+def pair_bias_kernel(operation: PairBiasAttention, like: Tensor) -> Kernel:
     """torch's fused attention."""
     return Kernel(
         lambda inputs: biased_attention(
@@ -81,9 +79,7 @@ def pair_bias_kernel(
     )
 
 
-def point_kernel(
-    operation: InvariantPointAttention, *, dtype: torch.dtype, device: torch.device
-) -> Kernel:
+def point_kernel(operation: InvariantPointAttention, like: Tensor) -> Kernel:
     """torch's fused attention on scalars and points together."""
     counts = operation.query_points, operation.query_points, operation.value_points
 

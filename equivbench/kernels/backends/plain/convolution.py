@@ -19,9 +19,7 @@ from equivbench.kernels.operations import Convolution
 from equivbench.kernels.operations.paths import coupling
 
 
-def convolution_kernel(
-    operation: Convolution, *, dtype: torch.dtype, device: torch.device
-) -> Kernel:
+def convolution_kernel(operation: Convolution, like: Tensor) -> Kernel:
     """Twice differentiable, and traced whole by torch.compile."""
     # Plain ints and lists: torch.compile does not trace Irreps. For each source degree, the heights
     # of its products.
@@ -38,9 +36,7 @@ def convolution_kernel(
                 stacked.append(full)
                 counts.append(channels)
         heights.append([len(full) for full in stacked])
-        couplings.append(
-            torch.cat(stacked).flatten(0, 1).T.contiguous().to(dtype=dtype, device=device)
-        )
+        couplings.append(torch.cat(stacked).flatten(0, 1).T.contiguous().to(like))
         # A constant: with dynamic shapes, a batch that happens to have as many molecules as it has
         # rows would share its size.
         torch._dynamo.mark_static(couplings[-1])

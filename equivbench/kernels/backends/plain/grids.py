@@ -54,9 +54,9 @@ def cube_bank(weight: Tensor, place: Tensor, kernel: int, kind: CubeLayer) -> Te
     return filters.view(first, ORDER * second, *cube)
 
 
-def cube_kernel(operation: CubeConvolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def cube_kernel(operation: CubeConvolution, like: Tensor) -> Kernel:
     """The cube-group network's convolution."""
-    place = cube_places(operation.kernel, ORDER).to(device)
+    place = cube_places(operation.kernel, ORDER).to(like.device)
     padding = (operation.kernel - 1) // 2
 
     def run(inputs: Tensors) -> Tensor:
@@ -66,9 +66,7 @@ def cube_kernel(operation: CubeConvolution, *, dtype: torch.dtype, device: torch
     return Kernel(run, "torch conv3d")
 
 
-def steerable_kernel(
-    operation: SteerableConvolution, *, dtype: torch.dtype, device: torch.device
-) -> Kernel:
+def steerable_kernel(operation: SteerableConvolution, like: Tensor) -> Kernel:
     """The kernel as one matrix product a path: fixed functions of the offset times weights."""
     reach, half = operation.reach, operation.diameter / 2
     line = torch.arange(-reach, reach + 1, dtype=torch.float64)
@@ -86,7 +84,7 @@ def steerable_kernel(
             path.edge, lattice, normalize=True, normalization="component"
         )
         functions = torch.einsum("tse,xyze,xyzk->ktsxyz", coupling(path), harmonics, basis)
-        fixed.append(functions.to(dtype=dtype, device=device))
+        fixed.append(functions.to(like))
     sizes = operation.weight_sizes
 
     def run(inputs: Tensors) -> Tensor:

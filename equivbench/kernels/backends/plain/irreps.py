@@ -35,16 +35,14 @@ def radial_basis(distance: Tensor, cutoff: float, number: int) -> Tensor:
     return torch.cat([bessel * smooth, smooth], dim=-1)
 
 
-def radial_kernel(operation: RadialBasis, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def radial_kernel(operation: RadialBasis, like: Tensor) -> Kernel:
     """The networks' radial basis."""
     return Kernel(
         lambda inputs: radial_basis(inputs["distances"], operation.cutoff, operation.number), METHOD
     )
 
 
-def harmonics_kernel(
-    operation: SphericalHarmonics, *, dtype: torch.dtype, device: torch.device
-) -> Kernel:
+def harmonics_kernel(operation: SphericalHarmonics, like: Tensor) -> Kernel:
     """e3nn's polynomials, which are plain torch."""
     degrees = list(range(operation.lmax + 1))
 
@@ -57,7 +55,7 @@ def harmonics_kernel(
     return Kernel(run, METHOD)
 
 
-def linear_kernel(operation: Linear, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def linear_kernel(operation: Linear, like: Tensor) -> Kernel:
     """A matrix product a degree."""
     degrees = range(len(operation.inputs))
     rows = [(2 * degree + 1) * operation.inputs[degree] for degree in degrees]
@@ -78,21 +76,17 @@ def linear_kernel(operation: Linear, *, dtype: torch.dtype, device: torch.device
     return Kernel(run, METHOD)
 
 
-def edge_product_kernel(
-    operation: EdgeProduct, *, dtype: torch.dtype, device: torch.device
-) -> Kernel:
+def edge_product_kernel(operation: EdgeProduct, like: Tensor) -> Kernel:
     """For each pair of degrees, the products of all components and one matrix product with the
     coefficients of their paths."""
     heights = [2 * degree + 1 for degree in range(operation.lmax + 1)]
-    degree_of_row = torch.repeat_interleave(torch.tensor(heights)).to(device)
+    degree_of_row = torch.repeat_interleave(torch.tensor(heights)).to(like.device)
     pairs: dict[tuple[int, int], list[tuple[int, int]]] = {}
     blocks: dict[tuple[int, int], list[Tensor]] = {}
     for number, path in enumerate(operation.paths):
         pairs.setdefault((path.source, path.edge), []).append((number, path.target))
         blocks.setdefault((path.source, path.edge), []).append(coupling(path).flatten(1))
-    couplings = {
-        pair: torch.cat(found).to(dtype=dtype, device=device) for pair, found in blocks.items()
-    }
+    couplings = {pair: torch.cat(found).to(like) for pair, found in blocks.items()}
 
     def run(inputs: Tensors) -> Tensor:
         edges, centre = len(inputs["x"]), inputs["edge_index"][1]

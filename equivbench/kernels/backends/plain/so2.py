@@ -11,34 +11,21 @@ from equivbench.kernels.backend import Kernel, Tensors
 from equivbench.kernels.operations import SO2Convolution
 
 
-def so2_kernel(operation: SO2Convolution, *, dtype: torch.dtype, device: torch.device) -> Kernel:
+def so2_kernel(operation: SO2Convolution, like: Tensor) -> Kernel:
     """Rows |m| <= mmax of each degree are turned by a batched product, then mixed by one dense map
     for each m."""
-    lmax, mmax, channels, hidden = (
-        operation.lmax,
-        operation.mmax,
-        operation.channels,
-        operation.hidden,
-    )
+    lmax, mmax, channels = operation.lmax, operation.mmax, operation.channels
     heights = [2 * degree + 1 for degree in range(lmax + 1)]
-    wigner = WignerToAxis(lmax, mmax, dtype, device)
+    wigner = WignerToAxis(lmax, mmax, like)
     # Rows as they come from the degrees, (l, m), and as the maps take them: m after m, -m after m.
-    rows = [
-        (degree, m)
-        for degree in range(lmax + 1)
-        for m in range(-min(degree, mmax), min(degree, mmax) + 1)
-    ]
-    orders = [m for order in range(mmax + 1) for m in ((order, -order) if order else (0,))]
-    by_order = [(degree, m) for m in orders for degree in range(abs(m), lmax + 1)]
-    to_orders = torch.tensor([rows.index(row) for row in by_order], device=device)
-    to_degrees = torch.tensor([by_order.index(row) for row in rows], device=device)
+    rows = [(l, m) for l in range(lmax + 1) for m in range(-l, l + 1) if abs(m) <= mmax]
+    by_order = sorted(rows, key=lambda row: (abs(row[1]), row[1] < 0, row[0]))
+    to_orders = torch.tensor([rows.index(row) for row in by_order], device=like.device)
+    to_degrees = torch.tensor([by_order.index(row) for row in rows], device=like.device)
     kept = [2 * min(degree, mmax) + 1 for degree in range(lmax + 1)]
     counts = operation.degrees
     weight_sizes = [count * channels for count in counts]
     row_counts = [count * (1 if m == 0 else 2) for m, count in enumerate(counts)]
-    mixing_sizes = [
-        (1 if m == 0 else 2) * count**2 * channels * hidden for m, count in enumerate(counts)
-    ]
 
     def run(inputs: Tensors) -> Tensor:
         x, edge_index = inputs["x"], inputs["edge_index"]
@@ -52,9 +39,9 @@ def so2_kernel(operation: SO2Convolution, *, dtype: torch.dtype, device: torch.d
         ]
         z = torch.split(torch.cat(turned, dim=1).index_select(1, to_orders), row_counts, dim=1)
         scales = torch.split(inputs["weights"], weight_sizes, dim=1)
-        maps = torch.split(inputs["mixing"], mixing_sizes)
+        maps = torch.split(inputs["mixing"], operation.mixing_sizes)
         mixed = [
-            _mixed(m, counts[m], *one).view(len(gathered), row_counts[m], hidden)
+            _mixed(m, counts[m], *one).view(len(gathered), row_counts[m], operation.hidden)
             for m, one in enumerate(zip(z, scales, maps, strict=True))
         ]
         y = torch.split(torch.cat(mixed, dim=1).index_select(1, to_degrees), kept, dim=1)
@@ -88,11 +75,11 @@ class WignerToAxis:
     direction's angles; only their sines and cosines occur.
     """
 
-    def __init__(self, lmax: int, mmax: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, lmax: int, mmax: int, like: Tensor) -> None:
         self.lmax = lmax
         self.quarters, self.patterns, self.kept = [], [], []
         for degree in range(lmax + 1):
-            turn = _quarter_turn(degree).to(dtype=dtype, device=device)
+            turn = _quarter_turn(degree).to(like)
             pattern = torch.zeros(2 * lmax + 1, 2 * degree + 1, 2 * degree + 1)
             for m in range(-degree, degree + 1):
                 pattern[lmax + abs(m), degree + m, degree + m] = 1.0
@@ -101,7 +88,7 @@ class WignerToAxis:
                     # backwards.
                     pattern[lmax - abs(m), degree + m, degree - m] = 1.0 if m > 0 else -1.0
             self.quarters.append(turn)
-            self.patterns.append(pattern.flatten(1).to(dtype=dtype, device=device))
+            self.patterns.append(pattern.flatten(1).to(like))
             self.kept.append(slice(max(0, degree - mmax), degree + mmax + 1))
 
     def __call__(self, vectors: Tensor) -> list[Tensor]:
