@@ -42,10 +42,10 @@ class SO2Convolution(Operation):
         return tuple(self.lmax + 1 - m for m in range(self.mmax + 1))
 
     @property
-    def mixing_sizes(self) -> tuple[int, ...]:
+    def mixing_sizes(self) -> list[int]:
         """Numbers in W_0, then in A_m and B_m together."""
         pairs = self.channels * self.hidden
-        return tuple((1 if m == 0 else 2) * n**2 * pairs for m, n in enumerate(self.degrees))
+        return [(1 if m == 0 else 2) * n**2 * pairs for m, n in enumerate(self.degrees)]
 
     @property
     def mixing_size(self) -> int:
