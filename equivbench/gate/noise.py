@@ -66,17 +66,16 @@ def noise_floor(baseline: Samples, candidate: Samples, table: FloorTable) -> flo
     shown = (
         _error_of_median(pairs) ** 2
         if pairs is not None
-        else sum(_error_of_median(_levels(s)) ** 2 for s in (baseline, candidate))
+        else sum(
+            _error_of_median([side.level(index) for index in side.values]) ** 2
+            for side in (baseline, candidate)
+        )
     )
     hidden = sum(
         side.spread**2 if side.spread else SPREAD_OF_UNKNOWN**2 * share
         for side, share in zip((baseline, candidate), shares, strict=True)
     )
     return math.sqrt(shown + hidden)
-
-
-def _levels(side: Samples) -> list[float]:
-    return [side.level(index) for index in side.values]
 
 
 def _error_of_median(values: Sequence[float]) -> float:

@@ -19,7 +19,6 @@ from equivbench.records.plausibility import problems
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import read_record
 
-SECONDS = METRICS["seconds"]
 PROCESS_SPREAD = 0.015
 """Relative spread between processes of one kernel on one machine: the rounds of a kernel sample
 share a process and its memory layout, and do not show it."""
@@ -193,18 +192,11 @@ def _defect(record: RunRecord) -> str | None:
 
 
 def _of_kernel(one: KernelSamples, source: str) -> Samples:
-    _check_version("kernel samples", one.schema_version, KERNEL_SCHEMA_VERSION, source)
-    return Samples(
-        name=f"{one.case} {one.mode} {one.backend}",
-        metric=SECONDS,
-        unit="round",
-        values=dict(enumerate(one.rounds)),
-        context={"machine": one.environment.machine_key, "dtype": one.dtype, "method": one.method},
-        source=source,
-        dirty=one.git.dirty,
-        spread=PROCESS_SPREAD,
-        disturbed=_throttling(one),
+    context = {"dtype": one.dtype, "method": one.method}
+    found = _timed(
+        one, KERNEL_SCHEMA_VERSION, f"{one.case} {one.mode} {one.backend}", context, source
     )
+    return replace(found, spread=PROCESS_SPREAD, disturbed=_throttling(one))
 
 
 def _throttling(one: KernelSamples) -> str | None:
@@ -219,23 +211,26 @@ def _throttling(one: KernelSamples) -> str | None:
 
 def of_gate_samples(one: GateSamples, source: str) -> Samples:
     """The measurement that a line of the gate's own samples stands for."""
-    _check_version("gate samples", one.schema_version, GATE_SCHEMA_VERSION, source)
+    context = {"benchmark version": one.version}
+    found = _timed(one, GATE_SCHEMA_VERSION, one.benchmark, context, source)
+    return replace(found, session=one.session, control=one.control, problem=one.problem)
+
+
+def _timed(
+    one: KernelSamples | GateSamples, known: int, name: str, context: dict[str, str], source: str
+) -> Samples:
+    if one.schema_version != known:
+        what = "gate" if isinstance(one, GateSamples) else "kernel"
+        raise FailedError(
+            f"{source}: {what} samples of schema version {one.schema_version},"
+            f" this equivbench reads version {known}"
+        )
     return Samples(
-        name=one.benchmark,
-        metric=SECONDS,
+        name=name,
+        metric=METRICS["seconds"],
         unit="round",
         values=dict(enumerate(one.rounds)),
-        context={"machine": one.environment.machine_key, "benchmark version": one.version},
+        context={"machine": one.environment.machine_key, **context},
         source=source,
-        session=one.session,
-        control=one.control,
         dirty=one.git.dirty,
-        problem=one.problem,
     )
-
-
-def _check_version(what: str, found: int, known: int, source: str) -> None:
-    if found != known:
-        raise FailedError(
-            f"{source}: {what} of schema version {found}, this equivbench reads version {known}"
-        )

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def estimate(baseline: Samples, candidate: Samples) -> RatioEstimate:
     """
     sign = -1.0 if baseline.metric.direction == "higher" else 1.0
     pairs = steps(baseline, candidate)
-    middle = _mean if baseline.unit == "seed" else _median
+    middle = np.mean if baseline.unit == "seed" else np.median
     if pairs is not None:
         return _interval([sign * np.array(pairs)], middle)
     levels = [
@@ -77,15 +77,7 @@ def estimate(baseline: Samples, candidate: Samples) -> RatioEstimate:
     return _interval([sign * levels[0], -sign * levels[1]], middle)
 
 
-def _mean(values: Array) -> Array:
-    return np.asarray(values.mean(axis=-1))
-
-
-def _median(values: Array) -> Array:
-    return np.asarray(np.median(values, axis=-1))
-
-
-def _interval(terms: Sequence[Array], middle: Callable[[Array], Array]) -> RatioEstimate:
+def _interval(terms: Sequence[Array], middle: Callable[..., Any]) -> RatioEstimate:
     """Of the sum of the middles of all ``terms``, each resampled apart."""
     count = min(len(term) for term in terms)
     mid = float(sum(middle(term) for term in terms))
@@ -96,7 +88,7 @@ def _interval(terms: Sequence[Array], middle: Callable[[Array], Array]) -> Ratio
     replicates = np.zeros(REPLICATES)
     for place, term in enumerate(terms):
         draws = draw_seeds(len(term), len(terms) * REPLICATES)[1:]
-        replicates += middle(term[draws[place :: len(terms)]])
+        replicates += middle(term[draws[place :: len(terms)]], axis=-1)
     low, high = np.quantile(replicates, [1 - LEVEL, LEVEL], method="inverted_cdf")
     return RatioEstimate(
         math.exp(mid), math.exp(min(float(low), mid)), math.exp(max(float(high), mid)), count
@@ -164,4 +156,4 @@ def shown(measurement: Samples) -> float:
 def centre(measurement: Samples) -> float:
     """Median over rounds or geometric mean over seeds, clipped from below."""
     levels = np.array([measurement.level(index) for index in measurement.values])
-    return math.exp(float(_mean(levels) if measurement.unit == "seed" else _median(levels)))
+    return math.exp(float(np.mean(levels) if measurement.unit == "seed" else np.median(levels)))

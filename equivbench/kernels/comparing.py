@@ -16,11 +16,10 @@ from equivbench.environment import environment, git_state, nvml_reader, package_
 from equivbench.errors import EquivbenchError
 from equivbench.kernels.backend import UnsupportedError
 from equivbench.kernels.checking import WrongKernelError
-from equivbench.kernels.gpu_state import GpuState, gpu_state, summary
 from equivbench.kernels.measuring import AbsentError, Prepared, prepare
 from equivbench.kernels.operations import Case, costs
 from equivbench.kernels.problem import pose
-from equivbench.kernels.timing import copy_bandwidth
+from equivbench.kernels.timing import GpuState, copy_bandwidth, gpu_state, summary
 from equivbench.records.line_files import KernelSamples
 from equivbench.registry import KERNEL_BACKENDS
 from equivbench.specs import MODES, Mode

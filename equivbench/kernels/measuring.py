@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from unittest.mock import patch
 
 import torch
@@ -114,6 +115,7 @@ class Prepared:
         tolerance(problem.dtype)
         self.problem, self.case, self.mode = problem, problem.case, mode
         self.backend, self.method = backend_name, kernel.method
+        self._told = partial(_told, backend_name, self.case, mode)
         self._clock = Timer(problem.device)
         self.calls = 1
         """Calls of a sample of 10 ms or more, as far as is known."""
@@ -244,9 +246,6 @@ class Prepared:
         self.errors = {
             name: max(error, self.errors.get(name, 0.0)) for name, error in errors.items()
         }
-
-    def _told(self) -> contextlib.AbstractContextManager[None]:
-        return _told(self.backend, self.case, self.mode)
 
 
 @contextlib.contextmanager

@@ -9,8 +9,13 @@ import torch
 
 from equivbench.errors import FailedError
 from equivbench.kernels import timing
-from equivbench.kernels.gpu_state import GpuState, gpu_state, summary
-from equivbench.kernels.timing import cache_bytes, copy_bandwidth
+from equivbench.kernels.timing import (
+    GpuState,
+    cache_bytes,
+    copy_bandwidth,
+    gpu_state,
+    summary,
+)
 
 CPU = torch.device("cpu")
 

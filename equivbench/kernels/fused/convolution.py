@@ -59,11 +59,7 @@ def convolve(
     return output
 
 
-@lru_cache(maxsize=256)
-def _operation(
-    channels: tuple[int, ...], edge_lmax: int, target_lmax: int, parity: bool
-) -> Convolution:
-    return Convolution(channels, edge_lmax, target_lmax, parity)
+_operation = lru_cache(maxsize=256)(Convolution)
 
 
 def _check(
