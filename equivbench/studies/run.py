@@ -4,6 +4,7 @@ record of the analysis says of it."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from equivbench.environment import environment, git_state
 from equivbench.execution.plan import resolve_device, with_threads
 from equivbench.specs import Group
+from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.record import AnalysisRequest
 from equivbench.tasks.base import Split
 from equivbench.tasks.splits import with_fraction
@@ -42,12 +46,23 @@ class TrainedRun:
         """The group of the equivariance error in the run's own evaluations."""
         return self.arm.pair_preset.group or self.arm.task.group
 
-    @property
+    @functools.cached_property
     def split(self) -> Split:
         """The samples that are asked for, of the data that the run was trained on, cut as it
         was."""
         data = with_fraction(self.arm.dataset().load(), self.job.fraction)
         return data.split(self.request.split)
+
+    def losses(self, model: nn.Module) -> Callable[..., FixedLoss]:
+        """Makes a :class:`FixedLoss` of these samples for models like ``model``."""
+        return functools.partial(
+            FixedLoss,
+            self.arm.task,
+            self.split,
+            requires=self.arm.requires(model),
+            group=self.group,
+            device=self.device,
+        )
 
     def described(self, asked: Callable[[str], AnalysisRequest]) -> dict[str, Any]:
         """The fields of :class:`equivbench.studies.record.RunAnalysis` that follow from the run,

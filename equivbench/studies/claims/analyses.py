@@ -5,8 +5,8 @@ beyond what two falling curves have in common."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED
@@ -27,7 +27,6 @@ from equivbench.studies.landscape.record import Curvature, Landscape
 from equivbench.studies.record import Estimate
 
 A = TypeVar("A", Gradients, Landscape)
-Sign = Literal["for", "against", "neither"]
 FEWEST_SEEDS = 2
 _SHOWN = (("equivariance", "equivariance error"), ("twirled", "twirled error"))
 _FIGURES = {
@@ -64,15 +63,10 @@ def easier(machine: MachineEvidence) -> list[ClaimPart]:
 def _slice_part(machine: MachineEvidence, landscape: Landscape) -> ClaimPart:
     equivariance, twirled = (landscape.parts[part] for part, _ in _SHOWN)
     where = "all parameters" if landscape.layers == "*" else f"layers {landscape.layers}"
-    signs: dict[str, Sign] = {
-        "effective condition": _conditions(
-            equivariance.effective_condition, twirled.effective_condition
-        ),
-        "in-plane condition": _planes(equivariance, twirled),
-        "roughness": _roughness(equivariance.roughness, twirled.roughness),
-    }
-    against = " and ".join(name for name, sign in signs.items() if sign == "against")
-    supporting = " and ".join(name for name, sign in signs.items() if sign == "for")
+    against, supporting = (
+        " and ".join(name for name, better in _BETTER.items() if better(first, second))
+        for first, second in ((twirled, equivariance), (equivariance, twirled))
+    )
     repeats = [part.repeated for part in (equivariance, twirled)]
     known = [each for each in repeats if each is not None]
     unknown, noise = len(known) < len(repeats), min(known, default=0.0) < LANDSCAPE
@@ -108,31 +102,32 @@ def _property(landscape: Landscape, part: str, name: str) -> ClaimFigure:
     )
 
 
-def _conditions(first: Estimate, second: Estimate) -> Sign:
+def _better_conditioned(first: Curvature, second: Curvature) -> bool:
     """By whole intervals: an end that is open overlaps with everything beyond it."""
-    if first.high is not None and second.low is not None and first.high < second.low:
-        return "for"
-    if first.low is not None and second.high is not None and first.low > second.high:
-        return "against"
-    return "neither"
+    high, low = first.effective_condition.high, second.effective_condition.low
+    return high is not None and low is not None and high < low
 
 
-def _planes(first: Curvature, second: Curvature) -> Sign:
+def _better_bowl(first: Curvature, second: Curvature) -> bool:
     """A bowl is better than a saddle; two saddles have no condition to compare."""
     own, other = first.in_plane_condition, second.in_plane_condition
     if own is None or other is None:
-        if (own is None and other is None) or len(first.in_plane) < 2 or len(second.in_plane) < 2:
-            return "neither"
-        return "against" if own is None else "for"
-    return "for" if own < other else "against" if own > other else "neither"
+        measured = len(first.in_plane) >= 2 and len(second.in_plane) >= 2
+        return own is not None and other is None and measured
+    return own < other
 
 
-def _roughness(first: float | None, second: float | None) -> Sign:
-    if first is None or second is None or max(first, second) < SMOOTH:
-        return "neither"
-    return (
-        "for" if ROUGHER * first < second else "against" if first > ROUGHER * second else "neither"
-    )
+def _smoother(first: Curvature, second: Curvature) -> bool:
+    own, other = first.roughness, second.roughness
+    return own is not None and other is not None and other >= SMOOTH and ROUGHER * own < other
+
+
+_BETTER: Mapping[str, Callable[[Curvature, Curvature], bool]] = {
+    "effective condition": _better_conditioned,
+    "in-plane condition": _better_bowl,
+    "roughness": _smoother,
+}
+"""The three comparisons of a slice."""
 
 
 def follows(machine: MachineEvidence) -> list[ClaimPart]:

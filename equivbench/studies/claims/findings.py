@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from equivbench.gap.intervals import Censored, Quantity
 from equivbench.records.schema import Environment, RunRecord
@@ -15,6 +15,7 @@ from equivbench.studies.record import RunAnalysis
 ClaimVerdict = Literal["held", "did not hold", "not measured"]
 VERDICTS: tuple[ClaimVerdict, ...] = ("held", "did not hold", "not measured")
 Hardware = Literal["CPU", "GPU"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def hardware_of(machine: Environment) -> Hardware:
     return "CPU" if machine.device.lower() == "cpu" else "GPU"
 
 
-def decide(*rules: tuple[object, ClaimVerdict, str]) -> tuple[ClaimVerdict, str]:
+def decide(*rules: tuple[object, ClaimVerdict, T]) -> tuple[ClaimVerdict, T]:
     """Verdict and reason of the first of ``rules`` whose condition is true."""
     return next((verdict, reason) for holds, verdict, reason in rules if holds)
 
@@ -133,29 +134,24 @@ def total(claim: Claim, parts: Sequence[ClaimPart]) -> tuple[ClaimVerdict, str]:
     One part that did not hold is enough against it. For it, a claim on every task needs every part
     of every task; another holds on what was decided, and the reason names that and what was not.
     """
-    of: dict[ClaimVerdict, list[ClaimPart]] = {
-        verdict: [part for part in parts if part.verdict == verdict] for verdict in VERDICTS
+    said = {
+        verdict: _grouped(part for part in parts if part.verdict == verdict) for verdict in VERDICTS
     }
     absent = [task for task in TASKS if all(part.task != task for part in parts)]
-    lacking = [
-        *_grouped(of["not measured"]),
-        *([f"no evidence on {' and '.join(absent)}"] if absent else []),
-    ]
-    if of["did not hold"]:
-        verdict: ClaimVerdict = "did not hold"
-    else:
-        verdict = "held" if of["held"] and not (claim.every_task and lacking) else "not measured"
-    against = [f"did not hold, {each}" for each in _grouped(of["did not hold"])]
-    held = [f"held, {each}" for each in _grouped(of["held"])]
-    order = {
-        "held": [*held, *lacking],
-        "did not hold": [*against, *held, *lacking],
-        "not measured": [*lacking, *held],
-    }
-    return verdict, ". ".join(each[:1].upper() + each[1:] for each in order[verdict])
+    lacking = said["not measured"]
+    if absent:
+        lacking.append(f"no evidence on {' and '.join(absent)}")
+    against = [f"did not hold, {each}" for each in said["did not hold"]]
+    held = [f"held, {each}" for each in said["held"]]
+    verdict, clauses = decide(
+        (against, "did not hold", [*against, *held, *lacking]),
+        (held and not (claim.every_task and lacking), "held", [*held, *lacking]),
+        (True, "not measured", [*lacking, *held]),
+    )
+    return verdict, ". ".join(each[:1].upper() + each[1:] for each in clauses)
 
 
-def _grouped(parts: Sequence[ClaimPart]) -> list[str]:
+def _grouped(parts: Iterable[ClaimPart]) -> list[str]:
     """A clause for each reason, with the pairs and figures that it is about."""
     reasons: dict[str, list[str]] = {}
     for part in parts:

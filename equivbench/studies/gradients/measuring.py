@@ -29,7 +29,6 @@ from equivbench.studies.fixed_loss import FixedLoss, still
 from equivbench.studies.gradients.record import GradientPoint, Gradients, GradientsRequest
 from equivbench.studies.gradients.statistics import (
     Array,
-    ReasonedQuantity,
     correlations,
     norm,
     ratio,
@@ -66,22 +65,13 @@ def analyse_gradients(run: str, request: GradientsRequest) -> Gradients:
     """
     snapshots = find_snapshots(run).snapshots
     with trained_run(snapshots[-1], request) as trained:
-        split, samples = trained.split, request.samples
+        samples, size = request.samples, len(trained.split)
         if samples is None:
             # At least two a chunk, and no more than an evaluation of the run can afford.
-            evaluated = trained.arm.pair_preset.test_samples or len(split)
-            affordable = max(2 * request.chunks, min(MOST_SAMPLES, evaluated // 2))
-            samples = min(len(split), affordable)
-        loss = FixedLoss(
-            trained.arm.task,
-            split,
-            requires=trained.arm.requires(load_model(snapshots[-1], request.weights)[0]),
-            samples=samples,
-            chunks=request.chunks,
-            rotations=request.rotations,
-            group=trained.group,
-            seed=request.seed,
-            device=trained.device,
+            evaluated = trained.arm.pair_preset.test_samples or size
+            samples = min(size, max(2 * request.chunks, min(MOST_SAMPLES, evaluated // 2)))
+        loss = trained.losses(load_model(snapshots[-1], request.weights)[0])(
+            samples=samples, chunks=request.chunks, rotations=request.rotations, seed=request.seed
         )
         reasons: dict[str, str] = {}
         points = []
@@ -124,21 +114,6 @@ class PartGradients:
     equivariance: float
     unused: frozenset[str]
     """Parameters on which neither part depends."""
-
-    @property
-    def twirled_norm(self) -> ReasonedQuantity:
-        """Norm of the gradient of the twirled error."""
-        return norm(self.twirled_gram, self.weights)
-
-    @property
-    def equivariance_norm(self) -> ReasonedQuantity:
-        """Norm of the gradient of the equivariance error."""
-        return norm(self.equivariance_gram, self.weights)
-
-    @property
-    def ratio(self) -> ReasonedQuantity:
-        """``equivariance_norm / twirled_norm``."""
-        return ratio(self.equivariance_gram, self.twirled_gram, self.weights)
 
 
 def part_gradients(model: nn.Module, loss: FixedLoss) -> PartGradients:
@@ -243,8 +218,11 @@ def _at_snapshot(
     measured = part_gradients(model, loss)
     apart = deviation(model, measured.unused)
     at = read_checkpoint(path).facts.trace[-1]
+    twirled, equivariance = measured.twirled_gram, measured.equivariance_gram
     norms = {
-        name: getattr(measured, name) for name in ("twirled_norm", "equivariance_norm", "ratio")
+        "twirled_norm": norm(twirled, measured.weights),
+        "equivariance_norm": norm(equivariance, measured.weights),
+        "ratio": ratio(equivariance, twirled, measured.weights),
     }
     reasons = {name: each.reason for name, each in norms.items() if each.reason is not None}
     if apart is None:

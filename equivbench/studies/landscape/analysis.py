@@ -3,7 +3,8 @@ sets of samples, noise and rotations that it is measured on."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,8 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from equivbench.execution.loading import checkpoint_of, find_snapshots
-from equivbench.measure.rotated_set import EvaluationPrecision, evaluating
-from equivbench.specs import Group
+from equivbench.measure.rotated_set import evaluating
 from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.landscape.measuring import (
     DRAWS,
@@ -26,7 +26,6 @@ from equivbench.studies.landscape.measuring import (
 from equivbench.studies.landscape.record import Curvature, Landscape, LandscapeRequest
 from equivbench.studies.record import Estimate
 from equivbench.studies.run import trained_run
-from equivbench.tasks.base import Split, Task
 from equivbench.training.arm import load_model
 from equivbench.training.checkpoint import SNAPSHOTS
 
@@ -56,34 +55,20 @@ class DrawSize:
 
 @dataclass(frozen=True)
 class Draws:
-    """Sets that follow from a seed and a number alone; fields as
-    :class:`equivbench.studies.fixed_loss.FixedLoss` takes them."""
+    """Sets that follow from a seed and a number alone."""
 
-    task: Task
-    split: Split
-    requires: Mapping[str, float]
-    group: Group
-    device: torch.device | str
-    precision: EvaluationPrecision
+    make: Callable[..., FixedLoss]
+    """Takes samples, rotations and seed."""
     seed: int
 
     def draw(self, index: int, size: DrawSize) -> FixedLoss:
         """The set number ``index`` (< ``DRAWS``), in one chunk."""
-        return FixedLoss(
-            self.task,
-            self.split,
-            requires=self.requires,
-            samples=size.samples,
-            rotations=size.rotations,
-            group=self.group,
-            seed=self.seed * DRAWS + index,
-            device=self.device,
-            precision=self.precision,
-        )
+        seed = self.seed * DRAWS + index
+        return self.make(samples=size.samples, rotations=size.rotations, seed=seed)
 
-    def affordable(self, model: nn.Module) -> DrawSize:
+    def affordable(self, model: nn.Module, most: int) -> DrawSize:
         """What a pass of about :data:`WORK` operations can judge, from those counted for one sample
-        of the split.
+        of ``most``.
 
         A network whose single sample costs more is judged under fewer rotations and on a coarser
         slice.
@@ -95,7 +80,7 @@ class Draws:
         # A network of element-wise operations alone has none that are counted.
         each = max(counter.get_total_flops(), 1) / _COUNTED_ROTATIONS
         rotations = ROTATIONS if ROTATIONS * each <= 2 * WORK else 2
-        samples = int(min(max(1, WORK // (rotations * each)), len(self.split)))
+        samples = int(min(max(1, WORK // (rotations * each)), most))
         return DrawSize(
             samples, rotations, POINTS if samples * rotations * each <= 2 * WORK else FEW_POINTS
         )
@@ -123,18 +108,11 @@ def analyse_landscape(request: LandscapeRequest) -> Landscape:
     with trained_run(checkpoint, request) as trained:
         model = load_model(checkpoint, request.weights)[0]
         model = model.to(trained.device, getattr(torch, request.precision))
-        draws = Draws(
-            trained.arm.task,
-            trained.split,
-            trained.arm.requires(model),
-            trained.group,
-            trained.device,
-            request.precision,
-            request.seed,
-        )
+        make = functools.partial(trained.losses(model), precision=request.precision)
+        draws = Draws(make, request.seed)
         chosen = {name: getattr(request, name) for name in ("samples", "rotations", "points")}
         given = {name: value for name, value in chosen.items() if value is not None}
-        size = replace(draws.affordable(model), **given)
+        size = replace(draws.affordable(model, len(trained.split)), **given)
         measured = measure_landscape(
             model,
             lambda index: draws.draw(index, size),
@@ -194,13 +172,14 @@ def _curvature(
         nothing = "this part is the rounding of the model's arithmetic"
         missing |= dict.fromkeys(unmeasured, nothing)
     reasons |= {f"parts.{name}.{field}": reason for field, reason in missing.items()}
+    largest_again, smallest_again = shape.again or ((), ())
     return Curvature(
         value=shape.value,
-        largest=[] if spectrum is None else spectrum.largest.tolist(),
-        smallest=[] if spectrum is None else spectrum.smallest.tolist(),
-        largest_again=[] if shape.again is None else shape.again[0].tolist(),
-        smallest_again=[] if shape.again is None else shape.again[1].tolist(),
-        residual=None if spectrum is None else spectrum.residual,
+        largest=[*map(float, spectrum.largest)] if spectrum else [],
+        smallest=[*map(float, spectrum.smallest)] if spectrum else [],
+        largest_again=[*map(float, largest_again)],
+        smallest_again=[*map(float, smallest_again)],
+        residual=spectrum.residual if spectrum else None,
         products=shape.products,
         trace=trace,
         effective_condition=condition,

@@ -37,7 +37,6 @@ class Varied:
     """Some parameters of a model as one vector of float64; what is written there is what the model
     computes with."""
 
-    names: tuple[str, ...]
     tensors: tuple[nn.Parameter, ...]
 
     @property
@@ -67,17 +66,11 @@ def choose(model: nn.Module, pattern: str = "*") -> Varied:
         name: tensor for name, tensor in trained.items() if fnmatch.fnmatchcase(name, pattern)
     }
     if not chosen:
-        close = (
-            difflib.get_close_matches(pattern.strip("*?"), trained, n=3, cutoff=0.3)
-            or list(trained)[:3]
-        )
-        hint = (
-            f"did you mean {' or '.join(close)}?"
-            if close
-            else "the model has none that are trained"
-        )
+        close = difflib.get_close_matches(pattern.strip("*?"), trained, n=3, cutoff=0.3)
+        names = " or ".join(close or list(trained)[:3])
+        hint = f"did you mean {names}?" if names else "the model has none that are trained"
         raise UsageError(f"no parameter's name matches {pattern!r}; {hint}")
-    return Varied(tuple(chosen), tuple(chosen.values()))
+    return Varied(tuple(chosen.values()))
 
 
 class Hessian:
@@ -158,11 +151,8 @@ def outer_spectrum(
     order = np.argsort(values)
     chosen = [*order[::-1][:count], *order[:count]]
     scale = np.abs(values).max()
-    residual = (
-        np.linalg.norm(images - values[:, None] * vectors, axis=1).max() / scale
-        if scale > 0
-        else 0.0
-    )
+    error = np.linalg.norm(images - values[:, None] * vectors, axis=1).max()
+    residual = error / scale if scale > 0 else 0.0
     return Spectrum(
         values[chosen[:count]], values[chosen[count:]], vectors[chosen], float(residual)
     )
@@ -178,8 +168,6 @@ def probed_trace(
     exactly: what they would give the variance is most of it (the idea of Hutch++, Meyer et al.
     2021). Unbiased, whether or not they have converged.
     """
-    if probes < 2:
-        raise UsageError(f"the error of a trace takes at least 2 probes, not {probes}")
     basis = spectrum.vectors.T
     known = float(spectrum.largest.sum() + spectrum.smallest.sum())
     signs = np.random.default_rng(seed).integers(0, 2, size=(probes, hessian.size)) * 2.0 - 1.0

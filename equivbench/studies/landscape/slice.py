@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from equivbench.errors import UsageError
 from equivbench.studies.fixed_loss import ErrorParts
 from equivbench.studies.landscape.hessian import Array, Varied
 from equivbench.studies.record import ERROR_PARTS
@@ -105,14 +104,7 @@ class QuadraticFit:
 
 def fit_quadratic(first: Array, second: Array, values: Array) -> QuadraticFit:
     """Fit the slice ``values`` [n, m] at distances ``first`` [n] and ``second`` [m] along two
-    perpendicular unit vectors.
-
-    Raises ``UsageError`` for fewer than ``LEAST_POINTS`` along an axis.
-    """
-    if min(values.shape) < LEAST_POINTS:
-        raise UsageError(
-            f"a slice takes at least {LEAST_POINTS} points along each axis, not {min(values.shape)}"
-        )
+    perpendicular unit vectors; at least ``LEAST_POINTS`` along each."""
     # Scaled to unit reach, so that axes of very different length do not spoil the fit's
     # conditioning.
     scale = float(np.abs(first).max()), float(np.abs(second).max())

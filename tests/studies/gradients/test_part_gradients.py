@@ -15,7 +15,7 @@ from toy_task import Central, Clouds, clouds
 from equivbench.errors import UsageError
 from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.gradients.measuring import PartGradients, gram, part_gradients
-from equivbench.studies.gradients.statistics import square
+from equivbench.studies.gradients.statistics import norm, ratio, square
 
 SIZE = 3.0
 """Mean of |x|^2 over all normal vectors."""
@@ -54,13 +54,13 @@ def test_the_ratio_is_that_of_the_closed_form_with_an_interval_round_it() -> Non
     model = matrix(3)
     truth = float(model.equivariance_gradient(SIZE).norm() / model.twirled_gradient(SIZE).norm())
     found = measured(model, 0, samples=3000, chunks=8)
-    ratio = found.ratio.quantity
-    assert ratio.value is not None
-    assert ratio.low is not None
-    assert ratio.high is not None
-    assert ratio.low < truth < ratio.high
+    interval = ratio(found.equivariance_gram, found.twirled_gram, found.weights).quantity
+    assert interval.value is not None
+    assert interval.low is not None
+    assert interval.high is not None
+    assert interval.low < truth < interval.high
     # 3000 vectors of |x|^2 = 3 +- 2.4 and two rotations each: a few per cent.
-    assert ratio.value == pytest.approx(truth, rel=0.1)
+    assert interval.value == pytest.approx(truth, rel=0.1)
     assert found.equivariance / found.total == pytest.approx(
         model.equivariance(SIZE) / (model.equivariance(SIZE) + model.twirled(SIZE)), rel=0.1
     )
@@ -123,7 +123,7 @@ def test_an_equivariant_model_has_a_gradient_of_its_main_error_alone() -> None:
     model = Central().double()
     loss = FixedLoss(Clouds(), clouds(64), requires={}, chunks=4, rotations=2, precision="float64")
     found = part_gradients(model, loss)
-    assert found.twirled_norm.quantity.value is not None
+    assert norm(found.twirled_gram, found.weights).quantity.value is not None
     # V is the square of rounding in float64, about 1e-31.
     assert np.abs(found.equivariance_gram).max() < 1e-24 * np.abs(found.twirled_gram).max()
 

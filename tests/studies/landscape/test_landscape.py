@@ -3,6 +3,7 @@ must hold does."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,7 +97,10 @@ OPTIMUM = torch.eye(3) / (1 + SIGMA**2)
 
 
 def denoising(samples: int, rotations: int, seed: int = 0) -> Any:
-    draws = Draws(Denoise(), Points(400), {}, "octahedral", "cpu", "float64", seed)
+    make = functools.partial(
+        FixedLoss, Denoise(), Points(400), requires={}, group="octahedral", precision="float64"
+    )
+    draws = Draws(make, seed)
     return lambda index: draws.draw(index, DrawSize(samples, rotations, 9))
 
 
@@ -171,9 +175,13 @@ def test_enough_samples_repeat() -> None:
     )  # 200 samples leave noise of some 5% on the minimum's place, in units of the radius
 
 
+def of_clouds(count: int, seed: int = 0) -> Draws:
+    split = clouds(count, points=4)
+    return Draws(functools.partial(FixedLoss, Clouds(), split, requires={}), seed)
+
+
 def measured(model: nn.Module, **options: Any) -> Any:
-    split, seed = clouds(16, points=4), options.pop("draws_seed", 0)
-    draws = Draws(Clouds(), split, {}, "so3", "cpu", "float32", seed)
+    draws = of_clouds(16, options.pop("draws_seed", 0))
     return measure_landscape(
         model,
         lambda index: draws.draw(index, DrawSize(4, 2, 6)),
@@ -235,7 +243,7 @@ def test_an_equivariant_models_equivariance_error_is_rounding_and_has_no_hessian
 
 def test_without_a_repeat_one_draw_is_all() -> None:
     asked = []
-    draws = Draws(Clouds(), clouds(16, points=4), {}, "so3", "cpu", "float32", 0)
+    draws = of_clouds(16)
 
     def draw(index: int) -> FixedLoss:
         asked.append(index)
@@ -293,16 +301,15 @@ def test_numbers_that_do_not_fit_are_refused_before_any_work(options: dict[str, 
 
 def test_what_is_affordable_is_counted_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landscape_draws, "WORK", 1e6)
-    split = clouds(400, points=4)
-    draws = Draws(Clouds(), split, {}, "so3", "cpu", "float32", 0)
+    draws = of_clouds(400)
 
     def size(width: int) -> DrawSize:
-        return draws.affordable(Raw(points=4, width=width))
+        return draws.affordable(Raw(points=4, width=width), 400)
 
     # Products with matrices of 16 by w and of w by 12: 56 w operations for each sample and
     # rotation.
     assert size(100) == DrawSize(samples=int(1e6 // (4 * 5_600)), rotations=4, points=11)
-    assert size(8) == DrawSize(samples=len(split), rotations=4, points=11)
+    assert size(8) == DrawSize(samples=400, rotations=4, points=11)
     assert size(8_000) == DrawSize(samples=1, rotations=4, points=11)
     assert size(16_000) == DrawSize(samples=1, rotations=2, points=11)
     assert size(32_000) == DrawSize(samples=1, rotations=2, points=9)
