@@ -12,7 +12,7 @@ from torch import nn
 from toy_linear import Matrix, Vectors, VectorSplit, matrix
 
 from equivbench.errors import UsageError
-from equivbench.studies.fixed_loss import FixedLoss, still
+from equivbench.studies.run import FixedLoss, still
 
 
 def fixed(split: VectorSplit, **options) -> FixedLoss:

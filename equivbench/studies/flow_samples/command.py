@@ -19,8 +19,7 @@ from equivbench.request import Request, option
 
 if TYPE_CHECKING:
     from equivbench.execution.loading import FoundModel
-    from equivbench.studies.flow_samples.figure import Traces
-    from equivbench.studies.flow_samples.structure import StructureStatistics
+    from equivbench.studies.flow_samples.structure import StructureStatistics, Traces
 
 _ANGSTROM = 10.0
 """Per nm, the unit that models of the task see."""
@@ -77,8 +76,8 @@ def samples(request: SamplesRequest, json: Json = False) -> None:
     from equivbench.execution.loading import find_model
     from equivbench.execution.plan import resolve_device
     from equivbench.report.figures import require_drawable, save_figure
-    from equivbench.studies.flow_samples.figure import draw_structures
     from equivbench.studies.flow_samples.structure import (
+        draw_structures,
         structure_statistics,
         write_npz,
         write_pdb,
@@ -156,7 +155,7 @@ def _test_chains(found: FoundModel) -> Traces:
     import torch
 
     from equivbench.measure.equivariance import default_dataset
-    from equivbench.studies.flow_samples.figure import Traces
+    from equivbench.studies.flow_samples.structure import Traces
 
     source = default_dataset("flow") if found.dataset is None else found.dataset
     split = source.load().split("test")
@@ -170,8 +169,8 @@ def _draw(found: FoundModel, request: SamplesRequest, real: Traces, device: str)
 
     from equivbench.measure.rotated_set import Caller, evaluating
     from equivbench.registry import TASKS, resolve
-    from equivbench.studies.flow_samples.figure import Traces
     from equivbench.studies.flow_samples.sampler import sample_backbones
+    from equivbench.studies.flow_samples.structure import Traces
 
     if request.length is None:
         # Evenly over those of the test chains in ascending order.

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 
 from equivbench.errors import UsageError
 from equivbench.execution.loading import find_snapshots
-from equivbench.studies.fixed_loss import FixedLoss, still
 from equivbench.studies.gradients.record import GradientPoint, Gradients, GradientsRequest
 from equivbench.studies.gradients.statistics import (
     Array,
@@ -34,7 +33,7 @@ from equivbench.studies.gradients.statistics import (
     ratio,
 )
 from equivbench.studies.record import Estimate, Weights
-from equivbench.studies.run import trained_run
+from equivbench.studies.run import FixedLoss, still, trained_run
 from equivbench.training.arm import load_model
 from equivbench.training.checkpoint import read_checkpoint
 

@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from equivbench.execution.loading import checkpoint_of, find_snapshots
 from equivbench.measure.rotated_set import evaluating
-from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.landscape.measuring import (
     DRAWS,
     FIXED,
@@ -25,7 +24,7 @@ from equivbench.studies.landscape.measuring import (
 )
 from equivbench.studies.landscape.record import Curvature, Landscape, LandscapeRequest
 from equivbench.studies.record import Estimate
-from equivbench.studies.run import trained_run
+from equivbench.studies.run import FixedLoss, trained_run
 from equivbench.training.arm import load_model
 from equivbench.training.checkpoint import SNAPSHOTS
 

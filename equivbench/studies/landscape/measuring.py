@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import nn
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.studies.fixed_loss import ErrorParts, FixedLoss, still
 from equivbench.studies.landscape.hessian import (
     Array,
     Hessian,
@@ -20,17 +20,16 @@ from equivbench.studies.landscape.hessian import (
     outer_spectrum,
     probed_trace,
 )
-from equivbench.studies.landscape.slice import (
-    LEAST_POINTS,
-    QuadraticFit,
-    SlicePlane,
-    fit_quadratic,
-    fitting_radius,
-    natural_radius,
-    slice_parts,
-)
 from equivbench.studies.record import ERROR_PARTS
+from equivbench.studies.run import ErrorParts, FixedLoss, still
 
+LEAST_POINTS = 6
+"""Along each axis: more than determine the quartic that the roughness compares with."""
+_HALVINGS = 40
+"""By then a step is lost in the rounding of float32 weights."""
+_ROUNDING = 1e-11
+"""Of the largest value of the slice: what varies by less is flat, a residual below it is none
+(float64, errors summed over thousands of entries)."""
 MOST_POINTS = 31
 """Along an axis; every point of the grid may need samples of its own."""
 PROBES = 8
@@ -40,6 +39,113 @@ FIXED, REPEAT, FRESH = 0, 1, 2
 from there on one a point."""
 DRAWS = FRESH + MOST_POINTS**2
 """At most so many are asked for."""
+
+
+@dataclass(frozen=True)
+class SlicePlane:
+    """A grid on the plane that two perpendicular unit vectors span through a point."""
+
+    centre: Array
+    """[n] the weights themselves."""
+    directions: Array
+    """[2, n]."""
+    axes: tuple[Array, Array]
+    """Distances along each, symmetric about 0."""
+
+
+def natural_radius(value: float, curvature: float, weights: Array) -> float:
+    """Where curvature alone changes an error by half its ``value``: r^2 |curvature| / 2 = value /
+    2.
+
+    The same along negative curvature, where a quadratic that fell by all of the value would promise
+    the impossible. At most the length of ``weights``: along a direction without curvature nothing
+    else sets a scale.
+    """
+    longest = float(np.linalg.norm(weights)) or 1.0
+    return min(float(np.sqrt(abs(value / curvature))), longest) if curvature != 0 else longest
+
+
+def slice_parts(
+    model: nn.Module, loss_at: Callable[[int], FixedLoss], varied: Varied, plane: SlicePlane
+) -> dict[str, Array]:
+    """[n, m] of each part at the points of ``plane``; ``loss_at(i)`` judges the model as it is at
+    the i-th point, row by row.
+
+    The weights are as they were afterwards.
+    """
+    first, second = plane.axes
+    rows = []
+    try:
+        with torch.no_grad():
+            for index, (x, y) in enumerate((x, y) for x in first for y in second):
+                varied.write(plane.centre + x * plane.directions[0] + y * plane.directions[1])
+                parts = _parts(model, loss_at(index))
+                rows.append([float(getattr(parts, name)) for name in ERROR_PARTS])
+    finally:
+        varied.write(plane.centre)
+    values = np.asarray(rows).reshape(len(first), len(second), len(ERROR_PARTS))
+    return {name: values[..., column] for column, name in enumerate(ERROR_PARTS)}
+
+
+@dataclass(frozen=True)
+class QuadraticFit:
+    """The least-squares quadratic c + b x + x A x / 2 of a slice."""
+
+    curvatures: tuple[float, float]
+    """Eigenvalues of A, the larger first."""
+    r2: float | None
+    """Part of the slice's variance that it explains; None where the slice is flat to rounding."""
+    roughness: float | None
+    """Part of the residual's variance, by degrees of freedom, that a quartic leaves too: about 1
+    for white noise, near 0 for a smooth shape that is merely no quadratic, on coarse grids and fine
+    ones. None where nothing but rounding is left."""
+
+    @property
+    def condition(self) -> float | None:
+        """Ratio of the curvatures; None where one is not positive."""
+        larger, smaller = self.curvatures
+        return larger / smaller if smaller > 0 else None
+
+
+def fit_quadratic(first: Array, second: Array, values: Array) -> QuadraticFit:
+    """Fit the slice ``values`` [n, m] at distances ``first`` [n] and ``second`` [m] along two
+    perpendicular unit vectors; at least ``LEAST_POINTS`` along each."""
+    # Scaled to unit reach, so that axes of very different length do not spoil the fit's
+    # conditioning.
+    scale = float(np.abs(first).max()), float(np.abs(second).max())
+    x, y = np.meshgrid(first / scale[0], second / scale[1], indexing="ij")
+    level = values.mean()
+    coefficients, residual = _fitted(x, y, values - level, degree=2)
+    xx, xy, yy = 2 * coefficients[2, 0], coefficients[1, 1], 2 * coefficients[0, 2]
+    smaller, larger = np.linalg.eigvalsh(np.array([[xx, xy], [xy, yy]]) / np.outer(scale, scale))
+    tiny = (_ROUNDING * np.abs(values).max()) ** 2
+    spread, left = float((values - level).var()), float(np.square(residual).mean())
+    return QuadraticFit(
+        curvatures=(float(larger), float(smaller)),
+        r2=1 - left / spread if spread > tiny else None,
+        roughness=_roughness(x, y, values - level, left) if left > tiny else None,
+    )
+
+
+def _fitted(x: Array, y: Array, values: Array, degree: int) -> tuple[Array, Array]:
+    """(coefficients [degree + 1, degree + 1] of x^i y^j with i + j <= degree, what the fit
+    leaves)."""
+    powers = [(i, j) for i in range(degree + 1) for j in range(degree + 1 - i)]
+    columns = np.stack([(x**i * y**j).reshape(-1) for i, j in powers], axis=1)
+    found, *_ = np.linalg.lstsq(columns, values.reshape(-1), rcond=None)
+    coefficients = np.zeros((degree + 1, degree + 1))
+    for (i, j), value in zip(powers, found, strict=True):
+        coefficients[i, j] = value
+    return coefficients, values - (columns @ found).reshape(values.shape)
+
+
+def _roughness(x: Array, y: Array, values: Array, left: float) -> float:
+    _, residual = _fitted(x, y, values, degree=4)
+    # Coefficients of a quadratic and of a quartic in two variables.
+    quadratic, quartic = 6, 15
+    return float(
+        np.square(residual).mean() / left * (values.size - quadratic) / (values.size - quartic)
+    )
 
 
 @dataclass
@@ -106,8 +212,8 @@ def measure_landscape(
     points
         Along each axis of the slice.
     radius
-        Of both axes; None: each as :func:`equivbench.studies.landscape.slice.natural_radius` says
-        of the part ``along``, or less (:func:`equivbench.studies.landscape.slice.fitting_radius`).
+        Of both axes; None: each as :func:`natural_radius` says of the part ``along``, or less, so
+        that the part nowhere changes by more than its value.
     eigenvalues
         At each end of each spectrum.
     seed
@@ -135,17 +241,15 @@ def measure_landscape(
     varied = choose(model, layers)
     fixed = draw(FIXED)
 
-    def grid(loss_at: Callable[[int], FixedLoss]) -> dict[str, Array]:
-        return slice_parts(lambda index: _parts(model, loss_at(index)), varied, plane)
-
     with still(model):
         shapes = _shapes(model, varied, fixed, eigenvalues, seed, rounding)
         plane = _plane(model, varied, fixed, shapes[along], along, points, radius)
-        grids = [grid(lambda _: fixed)]
+        grids = [slice_parts(model, lambda _: fixed, varied, plane)]
         if repeat:
             other = draw(REPEAT)
             _judge_again(model, varied, other, shapes)
-            grids += [grid(lambda _: other), grid(lambda index: draw(FRESH + index))]
+            for loss_at in (lambda _: other, lambda index: draw(FRESH + index)):
+                grids.append(slice_parts(model, loss_at, varied, plane))
     if not all(np.isfinite(values).all() for slices in grids for values in slices.values()):
         raise FailedError(
             "the error is not finite everywhere on the slice; take a smaller --radius"
@@ -210,15 +314,16 @@ def _plane(
     directions = spectrum.vectors[[0, len(spectrum.largest)]]
     radii = []
     for direction, end in zip(directions, (spectrum.largest[0], spectrum.smallest[0]), strict=True):
-
-        def change(distance: float, direction: Array = direction) -> float:
-            axes = (np.array([-distance, distance]), np.zeros(1))
+        reach = natural_radius(shape.value, float(end), centre) if radius is None else radius
+        # Where the curvature is next to nothing, that leads far beyond what curvature describes.
+        for _ in range(_HALVINGS if radius is None else 0):
+            axes = (np.array([-reach, reach]), np.zeros(1))
             ends = SlicePlane(centre, np.stack([direction, direction]), axes)
-            values = slice_parts(lambda _: _parts(model, loss), varied, ends)[along]
-            return float(np.abs(values - shape.value).max())
-
-        natural = natural_radius(shape.value, float(end), centre)
-        radii.append(fitting_radius(change, shape.value, natural) if radius is None else radius)
+            values = slice_parts(model, lambda _: loss, varied, ends)[along]
+            if np.abs(values - shape.value).max() <= abs(shape.value):
+                break
+            reach /= 2
+        radii.append(reach)
     first, second = (np.linspace(-each, each, points) for each in radii)
     return SlicePlane(centre, directions, (first, second))
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from equivbench.report.figures import save_figure
-from equivbench.studies.flow_samples.figure import Traces, draw_structures
-from equivbench.studies.flow_samples.structure import structure_statistics
+from equivbench.studies.flow_samples.structure import Traces, draw_structures, structure_statistics
 
 pytest.importorskip("matplotlib")
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.registry import DATASETS, resolve
-from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.gradients.measuring import deviation, part_gradients
+from equivbench.studies.run import FixedLoss
 from equivbench.tasks.forcefield.networks.escaip import EScAIP, build_tied, build_untied
 from equivbench.tasks.forcefield.networks.graph import neighbourhood
 from equivbench.tasks.forcefield.pairs import TIED_HEAD

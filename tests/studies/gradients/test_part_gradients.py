@@ -13,9 +13,9 @@ from toy_linear import Matrix, Vectors, VectorSplit, matrix
 from toy_task import Central, Clouds, clouds
 
 from equivbench.errors import UsageError
-from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.gradients.measuring import PartGradients, gram, part_gradients
 from equivbench.studies.gradients.statistics import norm, ratio, square
+from equivbench.studies.run import FixedLoss
 
 SIZE = 3.0
 """Mean of |x|^2 over all normal vectors."""

@@ -9,7 +9,6 @@ from torch import nn
 from toy_task import Clouds, Raw, clouds
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.studies.fixed_loss import FixedLoss, still
 from equivbench.studies.landscape.hessian import (
     DENSE,
     TOLERANCE,
@@ -18,6 +17,7 @@ from equivbench.studies.landscape.hessian import (
     outer_spectrum,
     probed_trace,
 )
+from equivbench.studies.run import FixedLoss, still
 
 MANY = 200
 """Parameters: enough for Lanczos, few enough to write down."""

@@ -15,11 +15,16 @@ from toy_task import Central, Clouds, Raw, clouds
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.specs import Field
-from equivbench.studies.fixed_loss import FixedLoss
 from equivbench.studies.landscape import analysis as landscape_draws
 from equivbench.studies.landscape.analysis import Draws, DrawSize
-from equivbench.studies.landscape.measuring import DRAWS, FIXED, REPEAT, measure_landscape
-from equivbench.studies.landscape.slice import natural_radius
+from equivbench.studies.landscape.measuring import (
+    DRAWS,
+    FIXED,
+    REPEAT,
+    measure_landscape,
+    natural_radius,
+)
+from equivbench.studies.run import FixedLoss
 from equivbench.tasks.base import Task
 
 SIGMA = 0.8

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equivbench.studies.landscape.slice import fit_quadratic
+from equivbench.studies.landscape.measuring import fit_quadratic
 
 FIRST, SECOND = np.linspace(-0.03, 0.03, 15), np.linspace(-2.0, 2.0, 11)
 X, Y = np.meshgrid(FIRST, SECOND, indexing="ij")
