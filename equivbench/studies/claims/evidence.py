@@ -3,6 +3,7 @@ preset. Nothing else is read."""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,8 +76,15 @@ def load_evidence(results: Path) -> Evidence:
             f"{results} is no folder; name a results folder, or make one with `equivbench "
             f"reproduce`"
         )
-    left_out: list[str] = []
-    records = _records(results, left_out)
+    records: list[RunRecord] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", InvalidRecordWarning)
+        # An empty folder fails: every claim is then not measured.
+        with contextlib.suppress(FailedError):
+            records = admitted(results, invalid="warn")
+    left_out = [
+        str(each.message) for each in caught if issubclass(each.category, InvalidRecordWarning)
+    ]
     gradients, landscapes = list[Gradients](), list[Landscape]()
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
         gradients += _sound(folder, GRADIENTS, left_out)
@@ -117,20 +125,6 @@ def gather_evidence(
             )
         )
     return Evidence(machines, notes)
-
-
-def _records(results: Path, left_out: list[str]) -> list[RunRecord]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", InvalidRecordWarning)
-        try:
-            records = admitted(results, invalid="warn")
-        except FailedError:
-            # An empty folder: every claim is then not measured.
-            records = []
-    left_out += [
-        str(each.message) for each in caught if issubclass(each.category, InvalidRecordWarning)
-    ]
-    return records
 
 
 def _sound(folder: Path, file: LineFile[A], left_out: list[str]) -> list[A]:

@@ -66,6 +66,10 @@ class Headline:
         """What kind of hours these are."""
         return f"{self.hardware}-hours"
 
+    def hours(self, seconds: float | None) -> Amount | None:
+        """``seconds`` in hours of the device."""
+        return None if seconds is None else Amount(seconds / 3600, f"{self.hardware}-h")
+
     def explained(self, change: LeadChange) -> float | None:
         """How much of the signal both arms explain where the lead changes: near or below 0 it says
         little."""
@@ -118,7 +122,7 @@ def headline_table(headlines: Sequence[Headline]) -> Table:
             (
                 *_key_cells(each),
                 budget_text(gap),
-                None if each.seconds is None else _hours(each, each.seconds),
+                each.hours(each.seconds),
                 gap.loss_ratio,
                 None if found is None else _ahead(gap, OTHER[found[0]]),
                 None if found is None else found[1].steady,
@@ -153,7 +157,7 @@ def budget_table(headlines: Sequence[Headline]) -> Table:
             if ratio != UNKNOWN:
                 ahead = each.steady.ahead(seconds)
                 leader = "not decided" if ahead is None else f"({ahead})"
-                rows.append((*_key_cells(each), seconds, _hours(each, seconds), ratio, leader))
+                rows.append((*_key_cells(each), seconds, each.hours(seconds), ratio, leader))
     return Table("", columns, rows)
 
 
@@ -260,10 +264,6 @@ def _key_cells(each: Headline) -> tuple[Cell, ...]:
         f"{gap.machine_key} ({each.hardware})",
         None if each.fraction is None else f"{each.fraction:.3g}",
     )
-
-
-def _hours(each: Headline, seconds: float) -> Amount:
-    return Amount(seconds / 3600, f"{each.hardware}-h")
 
 
 def _ahead(gap: PairGap, leader: str) -> str:

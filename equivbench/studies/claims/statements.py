@@ -68,33 +68,27 @@ class Claim:
 
 
 _READABLE = (
-    f"A share counts where the loss is at least {LEARNT:.0%} below that of the best predictor "
-    f"that sees no shape (zero,"
-    " on flows the isotropic normal); the part below is called learned"
+    f"A share counts where the loss is at least {LEARNT:.0%} below that of the best predictor that "
+    "sees no shape (zero, on flows the isotropic normal); the part below is called learned"
 )
 CLAIMS = (
     Claim(
         id="C1",
         title="The symmetry is learned early",
         statement="With rotation augmentation, the equivariance error falls to at most 2% of the "
-        "held-out loss within 1,000"
-        " to 10,000 steps, on all three tasks.",
+        "held-out loss within 1,000 to 10,000 steps, on all three tasks.",
         measured="The augmented arm's share of the test error at every evaluation, all finished "
-        "seeds of every pair (its"
-        f" longest budget). {_READABLE}.",
+        f"seeds of every pair (its longest budget). {_READABLE}.",
         suffices="runs of one pair per task that fall to 2%, or of 10,000 steps",
-        rule="A crossing is a fall from above 2% to at most 2% within 10,000 steps, or staying at "
-        "or below 2% all along, over"
-        " the evaluations that count; a share that begins below and rises has not fallen. Held: "
-        "every seed crosses; if one"
-        " ends above 2% it is said to have held as a first crossing, not as an end state. Did not "
-        "hold: 10,000 steps and no"
-        " crossing. A run that ends earlier above 2%, or with too little learned, is no "
+        rule="A crossing is a fall from above 2% to at most 2% within 10,000 steps, or staying "
+        "at or below 2% all along, over the evaluations that count; a share that begins below "
+        "and rises has not fallen. Held: every seed crosses; if one ends above 2% it is said to "
+        "have held as a first crossing, not as an end state. Did not hold: 10,000 steps and no "
+        "crossing. A run that ends earlier above 2%, or with too little learned, is no "
         "measurement.",
         published={
             "forcefield": "5.0 / 0.096 / 0.20% at 1k / 5k / 10k steps, ends at 0.05 to 0.075%; "
-            "crosses 2% with no force variance"
-            " explained",
+            "crosses 2% with no force variance explained",
             "flow": "t=0.4: 2.1 / 0.20 / 0.19% at 1k / 5k / 10k steps; t=0.9: 1.6 / 7.4 / 17%; "
             "ends at 0.05% (t=0) to 6.5% (t=0.9)",
             "voxel": "87% at 729 steps, 1.5% at 6.6k, 10% at 43k (10% of the data); ends at 7 to "
@@ -109,16 +103,13 @@ CLAIMS = (
         statement="How small the equivariance error becomes depends little on the size of the "
         "model and on the amount of data.",
         measured="The augmented arm's share at the end of sweeps over the width (`--over size`) "
-        "and over the training"
-        " groups (`--over data`), against the same seeds of the pair as declared under the same "
-        "budget.",
+        "and over the training groups (`--over data`), against the same seeds of the pair as "
+        "declared under the same budget.",
         suffices="two seeds and one further value on each axis",
         rule=f"A value harms where the share there is above 2% and more than {ROBUST_FACTOR:g} "
-        f"times that of the pair as"
-        " declared, both by their whole 95% intervals; it is harmless where one of the two is "
-        "wholly not so. Held: both"
-        " axes measured, all values harmless. Did not hold: a value harms. Else the intervals do "
-        "not decide.",
+        "times that of the pair as declared, both by their whole 95% intervals; it is harmless "
+        "where one of the two is wholly not so. Held: both axes measured, all values harmless. "
+        "Did not hold: a value harms. Else the intervals do not decide.",
         published={
             "forcefield": "50k / 5k / 500 structures end at 0.12 / 0.81 / 5.5%, the last rising",
             "flow": "1% of the data: up to 8%",
@@ -129,27 +120,20 @@ CLAIMS = (
         id="C3",
         title="Equivariance is the easier task",
         statement="The loss landscape of the equivariance error is smoother and better "
-        "conditioned than that of the rest of"
-        " the error.",
+        "conditioned than that of the rest of the error.",
         measured="Slices of both parts of the error along the Hessian's extreme eigenvectors at "
-        "the augmented arm's trained"
-        " weights, with samples, noise and rotations fixed and dropout off: the effective "
-        "condition number (largest"
-        " eigenvalue over the mean one), the condition of the quadratic fitted in the plane, and "
-        "the roughness of what that"
-        " fit leaves (1 is white noise, 0 a smooth shape). Grids drawn anew at every point, as "
-        "the published ones, are"
-        f" shown and never judged. A slice counts where, for both parts, it correlates at least "
-        f"{LANDSCAPE:g} with one of"
-        " another draw.",
+        "the augmented arm's trained weights, with samples, noise and rotations fixed and "
+        "dropout off: the effective condition number (largest eigenvalue over the mean one), the "
+        "condition of the quadratic fitted in the plane, and the roughness of what that fit "
+        "leaves (1 is white noise, 0 a smooth shape). Grids drawn anew at every point, as the "
+        "published ones, are shown and never judged. A slice counts where, for both parts, it "
+        f"correlates at least {LANDSCAPE:g} with one of another draw.",
         suffices="one landscape, from equivbench analyze landscape",
-        rule="Of each slice, three comparisons: effective condition (by the whole 95% intervals), "
-        "in-plane condition (a bowl is"
-        f" better than a saddle, two saddles are not compared), roughness (both below {SMOOTH:g}, "
-        f"or within a factor of"
-        f" {ROUGHER:g}, are alike). Held: none speaks against, and a condition number speaks for. "
-        f"Did not hold: one speaks"
-        " against.",
+        rule="Of each slice, three comparisons: effective condition (by the whole 95% "
+        "intervals), in-plane condition (a bowl is better than a saddle, two saddles are not "
+        f"compared), roughness (both below {SMOOTH:g}, or within a factor of {ROUGHER:g}, are "
+        "alike). Held: none speaks against, and a condition number speaks for. Did not hold: one "
+        "speaks against.",
         published={
             "forcefield": "L_equiv: quadratic fit R2 0.95, in-plane condition about 52; L_mean: "
             "R2 0.04",
@@ -164,18 +148,15 @@ CLAIMS = (
         statement="The part of the loss that a network pays for not being equivariant is small "
         "throughout training.",
         measured="The augmented arm's share where its loss is down to fixed levels (25, 50, 75, "
-        "90% explained, the end of"
-        f" the worse arm) that every seed reaches, read off the curve and never extrapolated. "
-        f"{_READABLE}. Beside it, how"
-        " much of the difference between the arms' losses the symmetry error accounts for.",
+        "90% explained, the end of the worse arm) that every seed reaches, read off the curve "
+        f"and never extrapolated. {_READABLE}. Beside it, how much of the difference between the "
+        "arms' losses the symmetry error accounts for.",
         suffices="both arms of one pair per task, two seeds",
         rule=f"Held: at every level the share is at most {SMALL_PENALTY:.0%} by its whole 95% "
-        f"interval, on all three tasks. Did"
-        " not hold: it is above by its whole interval at some level. Else the intervals do not "
-        "decide. This is about the"
-        " symmetry error itself: the equivariant arm may lead by far more than it, and how much "
-        "of that lead it makes up is"
-        " shown.",
+        "interval, on all three tasks. Did not hold: it is above by its whole interval at some "
+        "level. Else the intervals do not decide. This is about the symmetry error itself: the "
+        "equivariant arm may lead by far more than it, and how much of that lead it makes up is "
+        "shown.",
         published={
             "forcefield": "share 2% at about no explained force variance, "
             "0.05 to 0.075% at the end",
@@ -188,18 +169,15 @@ CLAIMS = (
         id="C5",
         title="Who wins per GPU-hour",
         statement="Plain networks trained with augmentation may therefore reach the lower test "
-        "loss per GPU-hour, unless"
-        " equivariant networks become more efficient.",
+        "loss per GPU-hour, unless equivariant networks become more efficient.",
         measured="Both arms under one budget of device seconds, tuned alike, on the same test "
-        "set: the ratio of their"
-        " losses against the budget and the data fraction, and the budget at which the lead "
-        "changes hands.",
+        "set: the ratio of their losses against the budget and the data fraction, and the budget "
+        "at which the lead changes hands.",
         suffices=f"runs of both arms on a GPU, {LEAD_SEEDS} seeds",
-        rule=f"Judged on a GPU only, at each pair's longest budget, by the lead that the gap "
-        f"claims (at least {LEAD_SEEDS}"
-        " seeds, Holm's correction over pairs). Held: the augmented arm leads wherever one leads. "
-        "Did not hold: an"
-        " equivariant arm leads. A CPU's figures are shown as CPU time and decide nothing.",
+        rule="Judged on a GPU only, at each pair's longest budget, by the lead that the gap "
+        f"claims (at least {LEAD_SEEDS} seeds, Holm's correction over pairs). Held: the augmented "
+        "arm leads wherever one leads. Did not hold: an equivariant arm leads. A CPU's figures "
+        "are shown as CPU time and decide nothing.",
         published={
             "all": "never measured: there is no wall-clock or equal-loss comparison with an "
             "equivariant model"
@@ -209,21 +187,17 @@ CLAIMS = (
         id="C6",
         title="What the share goes with",
         statement="The share follows the ratio of the gradient norms of its two parts, and the "
-        "distance of the weights from"
-        " symmetric ones.",
-        measured="At snapshots along the augmented arm's runs: the ratio of the gradient norms of "
-        "equivariance and twirled"
-        " error (unbiased, from independent parts), the weights' deviation where a symmetric "
-        "projection is known, and the"
-        " correlation of each with the share in logarithms, raw and with the common trend over "
-        "steps taken out.",
+        "distance of the weights from symmetric ones.",
+        measured="At snapshots along the augmented arm's runs: the ratio of the gradient norms "
+        "of equivariance and twirled error (unbiased, from independent parts), the weights' "
+        "deviation where a symmetric projection is known, and the correlation of each with the "
+        "share in logarithms, raw and with the common trend over steps taken out.",
         suffices="the gradients along the runs of two seeds of a pair, from equivbench analyze "
         "gradients",
         rule="Judged on the detrended correlation over all seeds, each with a trend of its own: "
-        "two series that both fall"
-        " correlate whatever they are. Held: it is above 0 by its whole 95% interval. Did not "
-        "hold: its interval holds 0"
-        f" and ends below {TRACKS:g}. Else, and with one seed only, undecided.",
+        "two series that both fall correlate whatever they are. Held: it is above 0 by its whole "
+        f"95% interval. Did not hold: its interval holds 0 and ends below {TRACKS:g}. Else, and "
+        "with one seed only, undecided.",
         published={"all": "log-log correlations 0.2 to 0.95, most of it a shared trend in time"},
     ),
 )
