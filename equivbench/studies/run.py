@@ -58,20 +58,10 @@ class FixedLoss:
     them give is independent. Both parts are unbiased at two or more rotations
     (:func:`equivbench.symmetry.decomposition.decompose`), and so are their gradients.
 
-    Parameters
-    ----------
-    task, split
-        The task, and the samples of it.
-    requires
-        Derived inputs that the models take, with their parameter.
-    samples
-        How many samples, spread over all groups; None is all.
-    chunks
-        Into how many parts of about equal size the sample groups are dealt.
-    rotations
-        Draws per sample, at least 2; for ``octahedral``, 24 is the whole group.
-    group, seed, device, precision
-        As for :class:`equivbench.measure.evaluator.Evaluator`.
+    ``requires`` are derived inputs that the models take, with their parameter; ``samples`` are
+    spread over all groups (None: all of them), which are dealt into ``chunks`` parts of about equal
+    size; ``rotations`` are draws per sample, at least 2, and for ``octahedral`` 24 is the whole
+    group. The rest is as for :class:`equivbench.measure.evaluator.Evaluator`.
     """
 
     def __init__(

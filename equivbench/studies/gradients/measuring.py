@@ -43,24 +43,12 @@ half of those."""
 
 
 def analyse_gradients(run: str, request: GradientsRequest) -> Gradients:
-    """Measure the gradients of both parts of the error at every snapshot of ``run``.
+    """Measure the gradients of both parts of the error at every snapshot of ``run`` (a record, run
+    id, checkpoint or snapshot); which runs ``request`` names plays no part.
 
-    The samples, their noise and their rotations are the same at every snapshot.
-
-    Parameters
-    ----------
-    run
-        A record, run id, checkpoint or snapshot, as
-        :func:`equivbench.execution.loading.find_snapshots` takes it.
-    request
-        How to analyse it; which runs it names plays no part.
-
-    Raises
-    ------
-    UsageError
-        For names that do not exist and numbers that do not fit.
-    FailedError
-        For a run without snapshots, or files that cannot be read.
+    The samples, their noise and their rotations are the same at every snapshot. Raises
+    ``UsageError`` for names that do not exist and numbers that do not fit, ``FailedError`` for a
+    run without snapshots, or files that cannot be read.
     """
     snapshots = find_snapshots(run).snapshots
     with trained_run(snapshots[-1], request) as trained:

@@ -4,14 +4,13 @@ samples as they are."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Measurement, Part
-from equivbench.measure.rotated_set import EvaluationPrecision
 from equivbench.symmetry.decomposition import ratio_interval
 from equivbench.tasks.base import Split, Task
 
@@ -96,49 +95,20 @@ class Handedness(MirrorComparison):
 
 
 def handedness(
-    model: nn.Module,
-    task: Task,
-    split: Split,
-    *,
-    requires: Mapping[str, float],
-    seed: int = 0,
-    device: str = "cpu",
-    samples: int | None = None,
-    rotations: int = 2,
-    precision: EvaluationPrecision = "float32",
+    model: nn.Module, task: Task, split: Split, *, rotations: int = 2, **how: Any
 ) -> Handedness:
     """Judge ``model`` on the samples of ``split`` and on their mirror images x -> -x.
 
     Every declared tensor, noise included, is mirrored by the parity of its type (``o`` or ``e``),
     and both sides share noise, conditions and rotations: the difference is the model's alone. A
-    model that feeds on its own first prediction makes one on each side.
-
-    Parameters
-    ----------
-    requires
-        Derived inputs that the model takes, with their parameter.
-    samples
-        How many samples, spread over all groups; None is all.
-    rotations
-        Haar draws per sample, at least 2; for a model of SO(3) they make no difference.
-
-    Raises
-    ------
-    UsageError
-        As :class:`Evaluator` does.
+    model that feeds on its own first prediction makes one on each side. ``rotations`` are at least
+    2 Haar draws per sample, which make no difference for a model of SO(3). What else is given, and
+    what is raised, is as for :class:`Evaluator`.
     """
     native, mirrored = (
-        Evaluator(
-            task,
-            split,
-            requires=requires,
-            rotations=rotations,
-            seed=seed,
-            device=device,
-            samples=samples,
-            precision=precision,
-            mirrored=side,
-        ).evaluate(model, floor=not side)
+        Evaluator(task, split, rotations=rotations, mirrored=side, **how).evaluate(
+            model, floor=not side
+        )
         for side in (False, True)
     )
     return Handedness(native, mirrored)

@@ -89,16 +89,10 @@ def analyse_landscape(request: LandscapeRequest) -> Landscape:
     """Measure the landscape of every part of the error around the weights of a run.
 
     What the error is of (samples, rotations, points of the slice) is by default chosen from what a
-    pass costs (:meth:`Draws.affordable`). Sums over predictions
-    are in float64 whatever the precision. Threads are those of the run, so that the analysis lies
-    beside its record.
-
-    Raises
-    ------
-    UsageError
-        For names that do not exist and numbers that do not fit.
-    FailedError
-        For a run that is not here, files that cannot be read, and eigenvalues that do not converge.
+    pass costs (:meth:`Draws.affordable`). Sums over predictions are in float64 whatever the
+    precision. Raises ``UsageError`` for names that do not exist and numbers that do not fit,
+    ``FailedError`` for a run that is not here, files that cannot be read, and eigenvalues that do
+    not converge.
     """
     if request.step is None:
         checkpoint = checkpoint_of(request.run)
@@ -155,15 +149,17 @@ def _curvature(
     fit, spectrum = shape.fit, shape.spectrum
     trace = _trace(shape)
     condition = _condition(shape, trace, measured.size)
-    missing: dict[str, str] = {}
-    if condition.value is None:
-        missing["effective_condition"] = "the trace is not positive"
-    if fit.condition is None:
-        missing["in_plane_condition"] = "a saddle or flat: a curvature in the plane is not positive"
-    if fit.r2 is None:
-        missing["quadratic_r2"] = "the slice is flat to rounding"
-    if fit.roughness is None:
-        missing["roughness"] = "the quadratic leaves nothing but rounding"
+    absent = (
+        ("effective_condition", condition.value, "the trace is not positive"),
+        (
+            "in_plane_condition",
+            fit.condition,
+            "a saddle or flat: a curvature in the plane is not positive",
+        ),
+        ("quadratic_r2", fit.r2, "the slice is flat to rounding"),
+        ("roughness", fit.roughness, "the quadratic leaves nothing but rounding"),
+    )
+    missing = {field: reason for field, value, reason in absent if value is None}
     if not repeat:
         missing |= dict.fromkeys(("fresh_r2", "repeated"), "without a repeat")
     if spectrum is None:

@@ -195,42 +195,21 @@ def measure_landscape(
     repeat: bool = True,
     rounding: float = 1e-20,
 ) -> MeasuredLandscape:
-    """Measure the landscape around the weights of ``model``, which are as they were afterwards.
+    """Measure the landscape around the weights of ``model``, dropout off; they are as they were
+    afterwards.
 
-    Parameters
-    ----------
-    model
-        In evaluation mode or not: dropout is off while it is judged.
-    draw
-        ``draw(i)`` gives the i-th set of samples, noise and rotations, in one chunk, always the
-        same for the same i. 0 is what everything is measured on; 1 is the repeat; from 2 on each
-        point of the fresh grid takes one.
-    layers
-        Which parameters are varied (:func:`equivbench.studies.landscape.hessian.choose`).
-    along
-        The part whose eigenvectors, of the largest and of the smallest eigenvalue, span the slice.
-    points
-        Along each axis of the slice.
-    radius
-        Of both axes; None: each as :func:`natural_radius` says of the part ``along``, or less, so
-        that the part nowhere changes by more than its value.
-    eigenvalues
-        At each end of each spectrum.
-    seed
-        Of the first Lanczos vector and the probes.
-    repeat
-        Whether to measure on other draws too: three slices instead of one.
-    rounding
-        A part below this fraction of the total is the rounding of the model's arithmetic: it has no
-        Hessian to speak of.
+    ``draw(i)`` gives the i-th set of samples, noise and rotations, in one chunk, always the same
+    for the same i: :data:`FIXED`, :data:`REPEAT`, and from :data:`FRESH` on one for each point of
+    the fresh grid; without ``repeat`` only the first is asked for. ``layers`` are varied
+    (:func:`equivbench.studies.landscape.hessian.choose`). The eigenvectors of the largest and of
+    the smallest eigenvalue of the part ``along`` span the slice of ``points`` along each axis;
+    without a ``radius`` each axis has that of :func:`natural_radius`, or less, so that the part
+    nowhere changes by more than its value. A part below the fraction ``rounding`` of the total is
+    the rounding of the model's arithmetic: it has no Hessian to speak of.
 
-    Raises
-    ------
-    UsageError
-        For numbers that do not fit, a pattern that matches nothing, and a slice along a part that
-        is rounding alone.
-    FailedError
-        Where eigenvalues do not converge or an error is not finite.
+    Raises ``UsageError`` for numbers that do not fit, a pattern that matches nothing, and a slice
+    along a part that is rounding alone; ``FailedError`` where eigenvalues do not converge or an
+    error is not finite.
     """
     if not LEAST_POINTS <= points <= MOST_POINTS:
         raise UsageError(

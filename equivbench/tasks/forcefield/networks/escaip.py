@@ -290,7 +290,7 @@ class EScAIP(nn.Module):
 
     def symmetric_projection(self) -> dict[str, Tensor]:
         """The rows of the force head at their mean: with them the model is its own exact twirl
-        (``studies/gradients/deviation.py``)."""
+        (``studies/gradients/measuring.py``)."""
         rows = self.direction.rows.weight
         return {"direction.rows.weight": rows.mean(0, keepdim=True).expand_as(rows)}
 
