@@ -32,12 +32,13 @@ class Part:
     """[G] mean equivariance error of each group's rows."""
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """(low, high) of the share, by bootstrap over the groups; (NaN, NaN) for fewer than two
-        groups."""
+        """(low, high) of the share, within 0 and 1, by bootstrap over the groups; (NaN, NaN) for
+        fewer than four groups."""
         return ratio_interval(
             self.group_equivariance * self.group_weights,
             self.group_total * self.group_weights,
             level,
+            most=1.0,
         )
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from equivbench.symmetry.decomposition import Decomposition, decompose
+from equivbench.symmetry.decomposition import Decomposition, decompose, ratio_interval
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 
 REPEATS = 4000
@@ -281,6 +281,31 @@ def test_interval_covers_its_true_share(spread: float, n: int) -> None:
         low, high = decompose(predictions[:, which], target, groups=groups).interval()
         covered += low <= share <= high
     assert 920 <= covered <= 970
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 10, 100])
+def test_interval_from_few_groups_is_one_that_can_be(count: int) -> None:
+    share, generator, covered, shown = 0.8, seeded(count), 0, 0
+    for _ in range(100):
+        size = torch.exp(0.5 * torch.randn(count, 1, generator=generator, dtype=torch.float64))
+        squares = torch.randn(2, count, 6, generator=generator, dtype=torch.float64).square()
+        v, m = (size * squares).mean(-1) * torch.tensor([[share], [1 - share]])
+        low, high = ratio_interval(v, v + m, most=1.0)
+        assert (math.isnan(low) and math.isnan(high)) or 0 <= low <= high <= 1
+        shown += not math.isnan(low)
+        covered += low <= share <= high
+    # Four standard errors of 100 intervals that cover 95%.
+    assert covered >= 0.86 * shown
+    assert shown >= 90 if count >= 5 else shown == 0
+
+
+def test_an_interval_knows_no_more_than_its_bounds() -> None:
+    # The unbiased estimate of a share near 1 may lie above it.
+    high = torch.tensor([1.3, 1.2, 1.4, 1.1, 1.3])
+    assert ratio_interval(high, torch.ones(5), most=1.0)[1] == 1.0
+    assert ratio_interval(high, torch.ones(5))[1] > 1.3
+    low = torch.tensor([-0.02, 0.03, 0.01, 0.02, -0.01])
+    assert ratio_interval(low, torch.ones(5))[0] == 0.0
 
 
 def test_interval_widens_with_the_level_and_resamples_groups_not_rows() -> None:

@@ -35,7 +35,7 @@ class MirrorComparison:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """(low, high) of the ratio, by a bootstrap over the groups, each drawn with its mirror
-        image; NaN for fewer than two."""
+        image; NaN for fewer than four."""
         weights = self.native.group_weights
         return ratio_interval(
             self.mirrored.group_total * weights, self.native.group_total * weights, level
