@@ -93,7 +93,13 @@ def test_a_compiled_network_passes_the_gradient_check_and_never_compiles_while_t
     # Not with conservative forces: inductor of torch 2.13 gets their gradients wrong on a CPU by
     # 0.7%, which the check refuses.
     trainer = build_trainer(
-        job_of(tmp_path, "forcefield/vector", "equivariant", recipe={"compile": True})
+        job_of(
+            tmp_path,
+            "forcefield/vector",
+            "equivariant",
+            recipe={"compile": True},
+            config={"features": 4, "layers": 1, "radial": 4},
+        )
     )
     trainer.prepare()
     graphs = graphs_compiled()
