@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from toy_training import FakeTime, SlowTask, ToyNet, record_so_far, run_and_kill, toy_trainer
+from warm import WarmPopen
 
 from equivbench.errors import FailedError
 from equivbench.request import Budget
@@ -298,7 +299,7 @@ def test_kill_minus_nine_in_the_middle(tmp_path: Path) -> None:
     reference.train_slice(1e9)
     lost = 0.0
     for number in range(2):
-        process = subprocess.Popen(
+        process = WarmPopen(
             [sys.executable, "-c", SCRIPT, str(tmp_path), str(torch.get_num_threads())],
             env=env,
             stdout=subprocess.PIPE,
