@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -252,10 +253,12 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
     kernels = None if request.kernels == DEFAULT_KERNELS else request.kernels
     options = [*request.variant.values(), *([] if kernels is None else [kernels])]
     run_id = [request.preset, budget.text, f"seed{seed}", *options, f"{now:%Y%m%dT%H%M%SZ}"]
+    contest = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     jobs = [
         Job(
             request=request,
             pair=name,
+            contest=contest,
             arm=arm.name,
             seed=seed,
             budget=budget.text,

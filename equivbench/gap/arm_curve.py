@@ -15,11 +15,8 @@ from equivbench.gap.curves import GriddedCurves, SeedCurve, decreasing, evaluate
 from equivbench.gap.intervals import (
     FEW_SEEDS,
     REPLICATES,
-    Band,
     draw_groups,
     draw_seeds,
-    interval,
-    ranked,
 )
 from equivbench.gap.pairing import ArmRun, Setting
 from equivbench.records.schema import GroupErrors, RunRecord, TracePoint
@@ -116,13 +113,6 @@ class ArmCurve:
             return np.asarray(np.median(self.seeds_at(here, unmoved, fitted=True), axis=0))
         assert self.curves is not None
         return np.asarray(evaluate(self.curves.log_steps, self.fits[:1], here)[0])
-
-    def loss(self) -> Band:
-        """The log loss at the budget (one point)."""
-        here, unmoved = np.array([math.log(self.steps)]), np.zeros(len(self.finished))
-        if not self.finished.all():
-            return ranked(self.seeds_at(here, unmoved, fitted=True))
-        return interval(self.fits_at(here, unmoved), self.seeds_at(here, unmoved), self.groups)
 
 
 def arm_curve(runs: Sequence[ArmRun], setting: Setting, draws: Array | None) -> ArmCurve:

@@ -66,33 +66,13 @@ class CurvePair:
             _crossing(grid, self.difference(grid, in_time=True)),
         )
 
-    def loss_ratio(self) -> Band:
-        """Log of the arm's over the other's loss, each at its own budget (one point)."""
-        return self.difference(np.array([math.log(self.arm.steps)]), in_time=self.timed_budget)
-
-    def at_equal_time(self) -> Band:
-        """Log of the arm's over the other's loss after the longest time that both budgets cover
-        (one point).
-
-        Under a budget in seconds this is :meth:`loss_ratio`; under one in steps or samples the
-        slower arm is read where the faster one finished.
-        """
-        tau, other_tau = self.arm.tau, self.other.tau
-        if tau is None or other_tau is None or self.timed_budget:
-            return self.loss_ratio()
-        if self.arm.steps * tau >= self.other.steps * other_tau:
-            steps = self.other.steps * other_tau / tau
-            return self.difference(np.array([math.log(steps)]), in_time=True)
-        turned = self.exchanged.at_equal_time()
-        return Band(-turned.mid, -turned.high, -turned.low, turned.p)
-
     def at_equal_seconds(self, log_seconds: Array, *, all_in: bool = False) -> Band:
         """Log of the arm's over the other's loss when each has had budgets of exp(``log_seconds``)
         [P] of its device.
 
         ``all_in`` takes each arm's compile seconds out of the budget first; budgets within which an
-        arm only compiles leave it at the first point of its curve. At the end of a budget in
-        seconds this is :meth:`loss_ratio`. Raises ``ValueError`` without step times.
+        arm only compiles leave it at the first point of its curve. Raises ``ValueError`` without
+        step times.
         """
         if self.arm.tau is None or self.other.tau is None:
             raise ValueError(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from equivbench.gap.arm_curve import ArmCurve, arm_curve, caveats, group_draws
 from equivbench.gap.breakeven import CurvePair
-from equivbench.gap.finals import TWIRLS, FinalErrors, TwirledLoss, twirled_loss
+from equivbench.gap.finals import TWIRLS, FinalErrors, FinalLosses, TwirledLoss, twirled_loss
 from equivbench.gap.intervals import (
     UNKNOWN,
     UNTIMED,
@@ -73,8 +73,8 @@ class PairGap:
     epochs: dict[str, float]
     twirl: dict[int, TwirledLoss]
     behind: Contestant | None
-    """The arm whose s* is the headline: the one that the interval at equal time puts behind, if it
-    decides."""
+    """The arm whose s* is the headline: the one that the interval of the loss ratio puts behind, if
+    it decides; never from one seed."""
     lead: Lead
     lead_changes: list[LeadChange]
     """Budgets below this one at which the lead changes hands, compilation left out."""
@@ -123,6 +123,7 @@ class MeasuredGap:
 
     gap: PairGap
     runs: MatchedRuns
+    finals: FinalLosses
     curves: CurvePair
     """The equivariant arm against the augmented one."""
     course: Course | None
@@ -132,20 +133,23 @@ class MeasuredGap:
 def measure_gaps(records: Sequence[RunRecord]) -> list[MeasuredGap]:
     """The gaps of :func:`efficiency_gap`, in the same order, with what they were read from."""
     measured = [_measure(runs) for runs in pair_up(records).matched]
-    equal_times = [each.curves.at_equal_time() for each in measured]
+    ratios = [each.finals.ratio for each in measured]
     leads = claim_leads(
         [
-            (band, each.gap.n_seeds, each.runs.disturbed)
-            for band, each in zip(equal_times, measured, strict=True)
+            (ratio, each.gap.n_seeds, each.runs.undecidable)
+            for ratio, each in zip(ratios, measured, strict=True)
         ]
     )
     gaps = [
         replace(
             each.gap,
             lead=lead,
-            behind=behind_at(band) if each.runs.disturbed is None else None,
+            # One seed cannot tell an arm from its luck.
+            behind=behind_at(ratio)
+            if each.runs.undecidable is None and each.gap.n_seeds > 1
+            else None,
         )
-        for each, lead, band in zip(measured, leads, equal_times, strict=True)
+        for each, lead, ratio in zip(measured, leads, ratios, strict=True)
     ]
     return [replace(each, gap=gap) for each, gap in zip(measured, _with_scaling(gaps), strict=True)]
 
@@ -158,6 +162,7 @@ def _measure(runs: MatchedRuns) -> MeasuredGap:
     augmented = arm_curve(runs.augmented, setting, draws)
     curves = CurvePair(equivariant, augmented, setting.budget_kind == "seconds")
     course = follow(curves)
+    finals = FinalLosses.of(runs, draws)
     final = FinalErrors.of(runs.augmented, draws)
     s_star, sample_efficiency, speed = _break_even(curves)
     s_star_augmented, sample_efficiency_augmented, _ = _break_even(curves.exchanged)
@@ -168,8 +173,8 @@ def _measure(runs: MatchedRuns) -> MeasuredGap:
     if symmetry_penalty == UNKNOWN:
         reasons["symmetry_penalty"] = "no finished run of the augmented arm has a share"
     notes = [*runs.notes, *caveats({"equivariant": equivariant, "augmented": augmented}, draws)]
-    if runs.disturbed is not None:
-        notes.append(f"no time-based verdict: {runs.disturbed}")
+    if runs.undecidable is not None:
+        notes.append(f"no verdict: {runs.undecidable}")
     if _order_turns(s_star):
         notes.append("with compilation counted the order of the arms turns round")
     pairs = zip(runs.equivariant, runs.augmented, strict=True)
@@ -181,9 +186,9 @@ def _measure(runs: MatchedRuns) -> MeasuredGap:
         n_diverged=sum(first.diverged or second.diverged for first, second in pairs),
         diverged={arm: sum(run.diverged for run in by_arm[arm]) for arm in ARMS},
         throughput_ratio=_throughput_ratio(equivariant, augmented),
-        loss_equivariant=exponential(equivariant.loss()),
-        loss_augmented=exponential(augmented.loss()),
-        loss_ratio=exponential(curves.loss_ratio()),
+        loss_equivariant=exponential(finals.equivariant),
+        loss_augmented=exponential(finals.augmented),
+        loss_ratio=exponential(finals.ratio),
         s_star_equivariant=s_star,
         s_star_augmented=s_star_augmented,
         sample_efficiency=sample_efficiency,
@@ -200,7 +205,7 @@ def _measure(runs: MatchedRuns) -> MeasuredGap:
         notes=notes,
         reasons=reasons,
     )
-    return MeasuredGap(gap, runs, curves, course)
+    return MeasuredGap(gap, runs, finals, curves, course)
 
 
 def _described(setting: Setting) -> dict[str, Any]:

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from equivbench.gap.arm_curve import final_groups, group_means
 from equivbench.gap.intervals import (
     UNKNOWN,
+    Band,
     Quantity,
     Resampled,
     geometric_mean,
     plain,
+    ranked,
     student,
 )
 from equivbench.gap.pairing import ArmRun, MatchedRuns
@@ -75,6 +77,66 @@ class FinalErrors:
         if self.drawn is not None:
             resampled = Resampled(function(*self.drawn).mean(axis=0)[:, None], self.groups)
         return plain(student(values.mean(keepdims=True), values[:, None], resampled))
+
+
+@dataclass(frozen=True)
+class FinalLosses:
+    """Measured final losses of both arms, seed by seed: the log of the board metric, as one point.
+
+    Nothing is read off a curve here: these are the losses that the records, the board and ``run``
+    show.
+    """
+
+    equivariant: Band
+    augmented: Band
+    ratio: Band
+    """Equivariant over augmented, of arms with the same seed."""
+
+    @classmethod
+    def of(cls, runs: MatchedRuns, draws: Array | None) -> FinalLosses:
+        """Those of ``runs``, with ``draws`` [R, G] of the test groups."""
+        (first, first_drawn), (second, second_drawn) = (
+            _log_finals(each, draws) for each in (runs.equivariant, runs.augmented)
+        )
+        groups = 0 if draws is None else draws.shape[1]
+        both = None
+        if first_drawn is not None and second_drawn is not None:
+            both = first_drawn - second_drawn
+        # A seed that both arms failed says nothing about which is better.
+        known = np.isfinite(first) | np.isfinite(second)
+        with np.errstate(invalid="ignore"):
+            ratio = (first - second)[known]
+        return cls(
+            _over_seeds(first, first_drawn, groups),
+            _over_seeds(second, second_drawn, groups),
+            _over_seeds(ratio, both, groups),
+        )
+
+
+def _log_finals(runs: Sequence[ArmRun], draws: Array | None) -> tuple[Array, Array | None]:
+    """Log final losses [S] of ``runs``, infinite where a seed diverged, and those of each draw of
+    the test groups [S, R]; None where a seed has none."""
+    logs = np.full(len(runs), np.inf)
+    for index, run in enumerate(runs):
+        final = run.record.final
+        if not run.diverged and final is not None and final.total:
+            logs[index] = np.log(final.total)
+    if draws is None or not np.isfinite(logs).all():
+        return logs, None
+    drawn = _drawn([final_groups(run.record) for run in runs], draws)
+    return logs, None if drawn is None else np.log(drawn[0])
+
+
+def _over_seeds(logs: Array, drawn: Array | None, groups: int) -> Band:
+    """The mean over seeds of ``logs`` [S] with its interval; medians and ranks where some are
+    infinite; unknown with none."""
+    if not len(logs):
+        nothing = np.full(1, np.nan)
+        return Band(nothing, nothing, nothing, nothing)
+    if not np.isfinite(logs).all():
+        return ranked(logs[:, None])
+    resampled = None if drawn is None else Resampled(drawn.mean(axis=0)[:, None], groups)
+    return student(logs.mean(keepdims=True), logs[:, None], resampled)
 
 
 def _drawn(groups: Sequence[GroupErrors | None], draws: Array) -> tuple[Array, Array] | None:

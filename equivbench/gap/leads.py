@@ -31,7 +31,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Lead:
-    """The claim that ``arm`` leads, or why there is none. ``p`` is two-sided at equal time,
+    """The claim that ``arm`` leads, or why there is none. ``p`` is two-sided,
     ``p_holm`` corrected over pairs."""
 
     arm: Contestant | None
@@ -43,16 +43,16 @@ class Lead:
 NO_LEAD = Lead(None, None, None, "not tested")
 
 
-def behind_at(equal_time: Band) -> Contestant | None:
-    """The arm that the interval of the log loss ratio at equal time puts behind; None where it does
-    not decide."""
-    if equal_time.low[0] > 0:
+def behind_at(ratio: Band) -> Contestant | None:
+    """The arm that the interval of the log loss ratio puts behind; None where it does not
+    decide."""
+    if ratio.low[0] > 0:
         return "equivariant"
-    return "augmented" if equal_time.high[0] < 0 else None
+    return "augmented" if ratio.high[0] < 0 else None
 
 
 def claim_leads(tests: Sequence[tuple[Band, int, str | None]]) -> list[Lead]:
-    """The lead of each pair from its log loss ratio (equivariant over augmented) at equal time and
+    """The lead of each pair from its log loss ratio (equivariant over augmented) at the budget and
     its number of seeds, or none for a reason that is given.
 
     Only pairs with enough seeds are tested, so only they count in Holm's correction.

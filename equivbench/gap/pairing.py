@@ -128,12 +128,23 @@ class MatchedRuns:
     notes: tuple[str, ...]
 
     @property
-    def disturbed(self) -> str | None:
-        """Why no time-based verdict can be given, if a run did not have its machine."""
+    def undecidable(self) -> str | None:
+        """Why these runs decide nothing, however clear their losses: a run did not have its
+        machine, or the arms of a seed did not take turns on it."""
         for run in (*self.equivariant, *self.augmented):
             found = disturbance(run.record)
             if found is not None:
                 return f"{run.record.arm} seed {run.record.seed}: {found}"
+        apart = [
+            seed
+            for seed, first, second in zip(
+                self.seeds, self.equivariant, self.augmented, strict=True
+            )
+            if contest_of(first.record) != contest_of(second.record)
+        ]
+        if apart:
+            plural = "seeds" if len(apart) > 1 else "seed"
+            return f"the arms of {plural} {_listed(apart)} did not take turns in one contest"
         return None
 
 
@@ -196,10 +207,11 @@ def _match(
     """Both arms' records seed by seed; raises ``FailedError`` if they have no seed in common."""
     notes: list[str] = []
     runs = {
-        EQUIVARIANT: arm_runs(EQUIVARIANT, equivariant, notes),
-        AUGMENTED: arm_runs(AUGMENTED, augmented, notes),
+        EQUIVARIANT: _seed_records(EQUIVARIANT, equivariant, notes),
+        AUGMENTED: _seed_records(AUGMENTED, augmented, notes),
     }
     common = sorted(set(runs[EQUIVARIANT]) & set(runs[AUGMENTED]))
+    partners = {seed: _partners(runs[EQUIVARIANT][seed], runs[AUGMENTED][seed]) for seed in common}
     if not common:
         seeds = " and ".join(f"{sorted(runs[arm]) or 'none'} ({arm})" for arm in ARMS)
         raise FailedError(
@@ -213,9 +225,9 @@ def _match(
                 f"seeds {_listed(alone)} of the {arm} arm have no partner and are left out"
             )
     versions = {
-        str(runs[arm][seed].record.environment.packages.get("torch"))
-        for arm in ARMS
+        str(run.record.environment.packages.get("torch"))
         for seed in common
+        for run in partners[seed]
     }
     if len(versions) > 1:
         notes.append(f"the runs used different torch versions: {_listed(sorted(versions))}")
@@ -226,8 +238,8 @@ def _match(
             AUGMENTED: augmented[0].model.kernels,
         },
         seeds=tuple(common),
-        equivariant=tuple(runs[EQUIVARIANT][seed] for seed in common),
-        augmented=tuple(runs[AUGMENTED][seed] for seed in common),
+        equivariant=tuple(partners[seed][0] for seed in common),
+        augmented=tuple(partners[seed][1] for seed in common),
         notes=tuple(notes),
     )
 
@@ -235,6 +247,21 @@ def _match(
 def arm_runs(arm: str, records: Sequence[RunRecord], notes: list[str]) -> dict[int, ArmRun]:
     """The arm's runs by seed: one recipe (the newest), the newest record of each seed, its
     extension joined on. What is left out is put into ``notes``."""
+    found = _seed_records(arm, records, notes)
+    return {seed: _joined_run(own) for seed, own in found.items()}
+
+
+def contest_of(record: RunRecord) -> str:
+    """What the records of the arms of one contest share. Those that do not name it share the
+    second in which it began."""
+    return record.contest or record.created
+
+
+def _seed_records(
+    arm: str, records: Sequence[RunRecord], notes: list[str]
+) -> dict[int, list[RunRecord]]:
+    """The arm's records by seed, those of one recipe (the newest), ascending in time. What is left
+    out is put into ``notes``."""
     usable = sorted(
         (record for record in records if _usable(record)),
         key=lambda record: (record.created, record.run_id),
@@ -255,7 +282,24 @@ def arm_runs(arm: str, records: Sequence[RunRecord], notes: list[str]) -> dict[i
             "or size and are left out"
         )
     seeds = sorted({record.seed for record in current})
-    return {seed: _joined_run([each for each in current if each.seed == seed]) for seed in seeds}
+    return {seed: [each for each in current if each.seed == seed] for seed in seeds}
+
+
+def _partners(
+    equivariant: Sequence[RunRecord], augmented: Sequence[RunRecord]
+) -> tuple[ArmRun, ArmRun]:
+    """The runs of one seed that took turns in the newest contest that both arms have records of;
+    the newest of each where there is none."""
+    common = {contest_of(record) for record in equivariant} & {
+        contest_of(record) for record in augmented
+    }
+    if common:
+        newest = next(
+            contest_of(each) for each in reversed(equivariant) if contest_of(each) in common
+        )
+        equivariant = [record for record in equivariant if contest_of(record) == newest]
+        augmented = [record for record in augmented if contest_of(record) == newest]
+    return _joined_run(equivariant), _joined_run(augmented)
 
 
 def _joined_run(records: Sequence[RunRecord]) -> ArmRun:

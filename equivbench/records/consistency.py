@@ -75,7 +75,7 @@ OF_A_TEST = ("objective", "floor", "explained")
 MEANS_NONE = re.compile(
     r"reason|recipe\..*|model\.wrapper|model\.config\..*|budget\.extends"
     r"|throughput\.alternated_with|throughput\.step_seconds"
-    r"|matching\.hardware|environment\.driver|git\..*|machine_share"
+    r"|matching\.hardware|environment\.driver|git\..*|machine_share|contest"
 )
 """Fields whose null says "none" or follows from another field; every other null is a missing
 measurement and needs a reason."""

@@ -336,6 +336,8 @@ class RunRecord(_Part):
     git: Git
     reasons: dict[str, str]
     """Why values are null, by their path in the record, for example ``final.floor``."""
+    contest: str | None = None
+    """Shared by the records of the arms that took turns with one seed on one machine."""
     machine_share: MachineShare | None = None
     baselines: dict[str, float] = {}
     """Board metric on the same test set of predictors that need no training: ``zero``, and

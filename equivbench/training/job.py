@@ -27,6 +27,8 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     run_id: str
     created: str = ""
     """UTC, ISO 8601."""
+    contest: str = ""
+    """Shared by the jobs that take turns on one machine."""
     command: str = ""
     """The command line, for the record."""
     state_dir: str = ""

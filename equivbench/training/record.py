@@ -133,6 +133,8 @@ def make_record(
         final_raw=reasons.or_null("final_raw", end.raw),
         environment=environment(job.device, job.threads),
         git=git_state(),
+        # A resumed run took turns with those of the contest that it began in.
+        contest=facts.job.get("contest") or job.contest or None,
         machine_share=_machine_share(trainer, seconds["stalled"], reasons),
         reasons=reasons,
         baselines=end.baselines,

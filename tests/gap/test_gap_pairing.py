@@ -4,7 +4,7 @@ kernels."""
 from __future__ import annotations
 
 import pytest
-from factories import make_record, make_trace
+from factories import make_record, make_test, make_trace
 
 from equivbench.errors import FailedError, IncomparableError
 from equivbench.gap.efficiency import efficiency_gap
@@ -90,10 +90,35 @@ def test_unfinished_runs_take_no_part(status: str) -> None:
     assert any("left out" in note for note in pairing.matched[0].notes)
 
 
-def test_a_rerun_replaces_the_older_record_of_its_seed() -> None:
-    newer = make_record(arm="equivariant", created="2026-02-01T00:00:00Z", run_id="newer")
-    (comparison,) = pair_up([newer, *both()]).matched
-    assert comparison.equivariant[0].record.run_id == "newer"
+def test_a_later_contest_of_a_seed_counts_and_not_the_older_one() -> None:
+    newer = both(created="2026-02-01T00:00:00Z", run_id="newer", contest="later")
+    (comparison,) = pair_up([*newer, *both(contest="earlier")]).matched
+    runs = (comparison.equivariant[0], comparison.augmented[0])
+    assert [run.record.run_id for run in runs] == ["newer", "newer"]
+    assert comparison.undecidable is None
+
+
+def test_partners_are_of_one_contest_even_where_one_arm_was_run_again() -> None:
+    alone = make_record(arm="equivariant", created="2026-02-01T00:00:00Z", contest="later")
+    (comparison,) = pair_up([alone, *both(contest="earlier")]).matched
+    assert comparison.equivariant[0].record.contest == "earlier"
+    assert comparison.undecidable is None
+
+
+def test_arms_that_took_no_turns_are_shown_and_decide_nothing() -> None:
+    laws = {"equivariant": 0.5, "augmented": 1.0}
+    records = [
+        make_record(
+            arm=arm, seed=seed, contest=f"{seed} {arm}", final=make_test(loss * (1 + seed / 100))
+        )
+        for arm, loss in laws.items()
+        for seed in range(6)
+    ]
+    (gap,) = efficiency_gap(records)
+    assert gap.loss_ratio.value == pytest.approx(0.5)
+    assert gap.behind is None
+    assert gap.lead.arm is None
+    assert "did not take turns in one contest" in gap.lead.reason
 
 
 def test_recipes_are_not_mixed_over_seeds() -> None:

@@ -37,6 +37,7 @@ def test_contract_fields_are_required() -> None:
     # Added since version 1 of the schema began, so records without it stay valid.
     assert names - set(SHIPPED["$defs"]["RunRecord"]["required"]) == {
         "baselines",
+        "contest",
         "machine_share",
     }
 
