@@ -243,10 +243,9 @@ def _git_output(folder: Path, *arguments: str) -> str | None:
 
 def _built_from() -> Git:
     try:
-        build = importlib.import_module("equivbench._build")
+        commit: str | None = importlib.import_module("equivbench._build").COMMIT
     except ImportError:
-        return Git(commit=None, dirty=None)
-    commit: str | None = build.COMMIT
+        commit = None
     return Git(commit=commit, dirty=None if commit is None else False)
 
 

@@ -173,12 +173,9 @@ def make_plan(request: RunRequest, now: datetime | None = None) -> RunPlan:
     now = now or datetime.now(UTC)
     pairs = [PAIRS.get(name) for name in unique(request.pairs or (QUICK_START_PAIR,))]
     if request.kernels is not None:
-        _check_kernels(request.kernels, pairs, request.arms)
-    contests = [
-        _contest(pair, seed, request, now)
-        for pair in pairs
-        for seed in unique(request.chosen_seeds)
-    ]
+        KERNEL_BACKENDS.get(request.kernels)
+    seeds = unique(request.chosen_seeds)
+    contests = [_contest(pair, seed, request, now) for pair in pairs for seed in seeds]
     return RunPlan(request, tuple(contests))
 
 
@@ -220,27 +217,19 @@ def _check(request: RunRequest) -> None:
     check_device_name(request.device)
 
 
-def _check_kernels(name: str, pairs: Iterable[PairSpec], arms: tuple[str, ...]) -> None:
-    """Raise ``UsageError`` unless every pair has an arm whose operations can run on ``name``."""
-    KERNEL_BACKENDS.get(name)
-    for pair in pairs:
-        chosen = [pair.arm(arm) for arm in arms] if arms else list(pair.contestants)
-        if name != DEFAULT_KERNELS and not any(MODELS.get(arm.model).kernels for arm in chosen):
-            raise UsageError(
-                f"--kernels {name}: no chosen arm of {pair.task}/{pair.name} takes its operations "
-                "from a kernel backend; leave the option out or choose another pair"
-            )
-
-
 def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> Contest:
-    name = f"{pair.task}/{pair.name}"
     TASKS.get(pair.task)
     if request.preset not in pair.presets:
-        raise unknown_name(f"preset of {name}", request.preset, pair.presets)
+        raise unknown_name(f"preset of {pair.key}", request.preset, pair.presets)
     preset = pair.presets[request.preset]
     budget = Budget.parse(request.budget if request.budget is not None else preset.budget)
-    chosen = unique(request.arms)
-    arms = [pair.arm(arm) for arm in chosen] if chosen else list(pair.contestants)
+    arms = [pair.arm(arm) for arm in unique(request.arms)] or list(pair.contestants)
+    kernels = None if request.kernels == DEFAULT_KERNELS else request.kernels
+    if kernels is not None and not any(MODELS.get(arm.model).kernels for arm in arms):
+        raise UsageError(
+            f"--kernels {kernels}: no chosen arm of {pair.key} takes its operations "
+            "from a kernel backend; leave the option out or choose another pair"
+        )
     for arm in arms:
         if request.preset not in arm.presets:
             raise unknown_name(f"preset of arm {arm.name!r}", request.preset, arm.presets)
@@ -248,16 +237,15 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
         budget.times(request.extend)
         if len(arms) < 2:
             raise UsageError(
-                f"--extend prolongs the arm of {name} that is behind, so it needs two arms"
+                f"--extend prolongs the arm of {pair.key} that is behind, so it needs two arms"
             )
-    kernels = None if request.kernels == DEFAULT_KERNELS else request.kernels
     options = [*request.variant.values(), *([] if kernels is None else [kernels])]
     run_id = [request.preset, budget.text, f"seed{seed}", *options, f"{now:%Y%m%dT%H%M%SZ}"]
     contest = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     jobs = [
         Job(
             request=request,
-            pair=name,
+            pair=pair.key,
             contest=contest,
             arm=arm.name,
             seed=seed,
@@ -269,4 +257,4 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
         )
         for arm in arms
     ]
-    return Contest(name, seed, budget, preset.dataset, tuple(jobs))
+    return Contest(pair.key, seed, budget, preset.dataset, tuple(jobs))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from equivbench.errors import UsageError, unknown_name
-from equivbench.execution.plan import Contest, RunPlan, make_plan, unique
+from equivbench.execution.plan import RunPlan, make_plan, unique
 from equivbench.registry import PAIRS
 from equivbench.request import RunRequest, option, options_of
 from equivbench.specs import OPTIMIZERS, ArmSpec
@@ -80,24 +80,20 @@ def make_sweep(request: SweepRequest, now: datetime | None = None) -> RunPlan:
     # not say so.
     request = replace(request, values=tuple(values))
     plan = make_plan(request, now)
-    contests = [_at(contest, axis, value, request) for contest in plan.contests for value in values]
     if axis.augmenting_only and not any(map(_augments, plan.jobs)):
         raise UsageError(
             f"no arm of {request.pairs[0]} that takes part augments, "
             "so there is no fraction to sweep over"
         )
-    return replace(plan, contests=tuple(each for each in contests if each.jobs))
-
-
-def _at(contest: Contest, axis: Axis, value: str, request: SweepRequest) -> Contest:
-    """``contest`` at ``value``."""
-    first = value == request.values[0]
-    jobs = [
-        _job(job, axis, value, request)
-        for job in contest.jobs
-        if first or not axis.augmenting_only or _augments(job)
-    ]
-    return replace(contest, jobs=tuple(jobs))
+    contests = []
+    for contest in plan.contests:
+        for value in values:
+            everybody = value == values[0] or not axis.augmenting_only
+            taking_part = [job for job in contest.jobs if everybody or _augments(job)]
+            if taking_part:
+                jobs = tuple(_job(job, axis, value, request) for job in taking_part)
+                contests.append(replace(contest, jobs=jobs))
+    return replace(plan, contests=tuple(contests))
 
 
 def _job(job: Job, axis: Axis, value: str, request: SweepRequest) -> Job:

@@ -187,11 +187,6 @@ def _format(value: Any, indent: int = 0) -> str:
         ]
         return "{\n" + ",\n".join(items) + "\n" + " " * indent + "}"
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
-        return (
-            "[\n"
-            + ",\n".join(pad + _format(item, indent + 1) for item in value)
-            + "\n"
-            + " " * indent
-            + "]"
-        )
+        items = [f"{pad}{_format(item, indent + 1)}" for item in value]
+        return "[\n" + ",\n".join(items) + "\n" + " " * indent + "]"
     return json.dumps(value, ensure_ascii=False, allow_nan=False)

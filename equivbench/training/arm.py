@@ -173,11 +173,6 @@ class Arm:
             return {**inputs, feedback.input: self.module(**inputs)[feedback.output].detach()}
 
 
-def effective_precision(precision: Precision, device: torch.device) -> Precision:
-    """What ``precision`` amounts to on ``device``: TF32 exists on CUDA only."""
-    return "float32" if precision == "tf32" and device.type != "cuda" else precision
-
-
 def use_precision(precision: Precision) -> None:
     """Set this process's matrix products to TF32 or to full float32 (convolutions included)."""
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
@@ -189,7 +184,9 @@ def build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> 
     device = torch.device(job.device)
     preset, task, symmetry = declared.pair_preset, declared.task, declared.spec.symmetry
     model = declared.build_model(job.seed).to(device)
-    precision = effective_precision(declared.recipe.precision, device)
+    precision = declared.recipe.precision
+    if precision == "tf32" and device.type != "cuda":  # TF32 exists on CUDA only
+        precision = "float32"
     group = preset.group or task.group
     # Few on a CPU, whose caches they then fit (PaiNN, two cores: 16 at once take 0.43 s for the
     # test set where 64 take 0.59 s).
