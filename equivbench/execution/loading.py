@@ -21,7 +21,13 @@ from equivbench.registry import MODELS, PAIRS, resolve
 from equivbench.specs import ModelSpec, Precision, Symmetry
 from equivbench.tasks.base import DatasetSource
 from equivbench.training.arm import load_model, resolve_arm
-from equivbench.training.checkpoint import CURRENT, SNAPSHOTS, Snapshots, read_checkpoint, step_of
+from equivbench.training.checkpoint import (
+    CURRENT,
+    SNAPSHOTS,
+    read_checkpoint,
+    snapshots_in,
+    step_of,
+)
 from equivbench.training.job import Job, read_job
 
 
@@ -112,8 +118,8 @@ def find_snapshots(text: str) -> KeptRun:
     cache, cannot be read, or kept no snapshots.
     """
     path = checkpoint_of(text)
-    folder = path.parent if path.parent.name == SNAPSHOTS else path.parent / SNAPSHOTS
-    snapshots = Snapshots(folder).paths()
+    folder = path.parent.parent if path.parent.name == SNAPSHOTS else path.parent
+    snapshots = snapshots_in(folder)
     facts = read_checkpoint(snapshots[-1] if snapshots else path).facts
     job = read_job(facts.job)
     if not snapshots:

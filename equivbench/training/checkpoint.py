@@ -105,88 +105,62 @@ class Checkpoint:
         }
 
 
-class Checkpoints:
-    """The current and the previous checkpoint of one run, in ``folder``."""
+def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], facts: Facts) -> Path:
+    """Write a new current checkpoint of the run in ``folder``, whole or not at all; what was
+    current becomes the previous one. A disk that refuses is a ``FailedError`` and leaves the old
+    ones alone."""
+    current, partial = folder / CURRENT, folder / f"{CURRENT}.{os.getpid()}.partial"
+    content = _encoded(tensors, facts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if current.exists():
+            os.replace(current, folder / PREVIOUS)
+        os.replace(partial, current)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise FailedError(
+            f"cannot write a checkpoint in {folder}: {error.strerror}; "
+            "the checkpoint before it is intact, so free some space and run again with --resume"
+        ) from error
+    return current
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.current = folder / CURRENT
-        self.previous = folder / PREVIOUS
 
-    def write(self, tensors: Mapping[str, Tensor], facts: Facts) -> Path:
-        """Write a new current checkpoint, whole or not at all; what was current becomes the
-        previous one. A disk that refuses is a ``FailedError`` and leaves the old ones alone."""
-        partial = self.folder / f"{CURRENT}.{os.getpid()}.partial"
-        content = _encoded(tensors, facts)
+def last_checkpoint(folder: Path, warnings: list[str]) -> Checkpoint | None:
+    """The newest checkpoint in ``folder`` that can be read, None where there is none at all. A line
+    in ``warnings`` says that one is cut short or foreign; if all are, it is a ``FailedError``."""
+    problems: list[str] = []
+    for path in (folder / CURRENT, folder / PREVIOUS):
+        if not path.exists():
+            continue
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with open(partial, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            if self.current.exists():
-                os.replace(self.current, self.previous)
-            os.replace(partial, self.current)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise FailedError(
-                f"cannot write a checkpoint in {self.folder}: {error.strerror}; "
-                "the checkpoint before it is intact, so free some space and run again with --resume"
-            ) from error
-        return self.current
-
-    def read(self, warnings: list[str]) -> Checkpoint | None:
-        """The newest checkpoint that can be read, None where there is none at all. A line in
-        ``warnings`` says that one is cut short or foreign; if all are, it is a ``FailedError``."""
-        problems: list[str] = []
-        for path in (self.current, self.previous):
-            if not path.exists():
-                continue
-            try:
-                checkpoint = read_checkpoint(path)
-            except FailedError as error:
-                problems.append(str(error))
-                continue
-            warnings.extend(
-                f"{problem}; went back to the previous checkpoint, at step {checkpoint.facts.step}"
-                for problem in problems
-            )
-            return checkpoint
-        if problems:
-            raise FailedError(
-                f"{' and '.join(problems)}; delete {self.folder} to start this run again"
-            )
-        return None
-
-    def clear(self) -> None:
-        """Delete both: this run starts fresh."""
-        for path in (self.current, self.previous, *self.folder.glob(f"{CURRENT}.*.partial")):
-            path.unlink(missing_ok=True)
+            checkpoint = read_checkpoint(path)
+        except FailedError as error:
+            problems.append(str(error))
+            continue
+        warnings.extend(
+            f"{problem}; went back to the previous checkpoint, at step {checkpoint.facts.step}"
+            for problem in problems
+        )
+        return checkpoint
+    if problems:
+        raise FailedError(f"{' and '.join(problems)}; delete {folder} to start this run again")
+    return None
 
 
-class Snapshots:
-    """Weights kept from along a run, for analyses afterwards: a checkpoint of weights alone for
-    each step, in ``folder``."""
+def write_snapshot(folder: Path, tensors: Mapping[str, Tensor], facts: Facts) -> None:
+    """Keep the raw and averaged weights of this step, for analyses afterwards."""
+    kept = {name: tensor for name, tensor in tensors.items() if name.startswith(WEIGHTS)}
+    path = folder / SNAPSHOTS / f"step-{facts.step:09d}.safetensors"
+    write_atomically(path, _encoded(kept, facts))
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
-    def write(self, tensors: Mapping[str, Tensor], facts: Facts) -> Path:
-        """Keep raw and averaged weights; raises ``FailedError`` on a full disk."""
-        kept = {name: tensor for name, tensor in tensors.items() if name.startswith(WEIGHTS)}
-        path = self.folder / f"step-{facts.step:09d}.safetensors"
-        write_atomically(path, _encoded(kept, facts))
-        return path
-
-    def paths(self) -> list[Path]:
-        """Those that are there, in order of their steps."""
-        return sorted(self.folder.glob("step-*.safetensors"))
-
-    def clear(self, after: int = -1) -> None:
-        """Delete those of steps beyond ``after``, to which the run went back."""
-        for path in self.paths():
-            if step_of(path) > after:
-                path.unlink(missing_ok=True)
+def snapshots_in(folder: Path) -> list[Path]:
+    """The snapshots of the run in ``folder``, in order of their steps."""
+    return sorted((folder / SNAPSHOTS).glob("step-*.safetensors"))
 
 
 def step_of(snapshot: Path) -> int:
@@ -307,8 +281,6 @@ class Keeper:
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.checkpoints = Checkpoints(folder)
-        self.snapshots = Snapshots(folder / SNAPSHOTS)
         self.heartbeat = Heartbeat(
             folder / "heartbeat", msgspec.json.encode(identity, order="deterministic")
         )
@@ -330,17 +302,11 @@ class Keeper:
         """Write a checkpoint, in clock part ``checkpoint``; returns its path."""
         before = clock.seconds()["checkpoint"]
         with clock.part("checkpoint"):
-            path = self.checkpoints.write(
-                tensors, msgspec.structs.replace(facts, clock={**clock.seconds()})
-            )
+            now = msgspec.structs.replace(facts, clock={**clock.seconds()})
+            path = write_checkpoint(self.folder, tensors, now)
         self._cost = clock.seconds()["checkpoint"] - before
         self.saved(spent, clock)
         return path
-
-    def snapshot(self, tensors: Mapping[str, Tensor], facts: Facts, clock: Clock) -> Path:
-        """Keep the weights of this step, in clock part ``checkpoint``."""
-        with clock.part("checkpoint"):
-            return self.snapshots.write(tensors, facts)
 
     def saved(self, spent: float, clock: Clock) -> None:
         """Count from here to the next checkpoint."""
@@ -357,7 +323,7 @@ class Keeper:
         checkpoint is another run's.
         """
         beat = self.heartbeat.read()
-        checkpoint = self.checkpoints.read(notes)
+        checkpoint = last_checkpoint(self.folder, notes)
         if beat is None and checkpoint is None:
             return None
         found = facts if checkpoint is None else checkpoint.facts
@@ -374,7 +340,7 @@ class Keeper:
             put_back(tensors, checkpoint.tensors)
         # With a budget in seconds the evaluations to come fall on other steps than those that are
         # lost.
-        self.snapshots.clear(after=found.step)
+        self._clear_snapshots(found.step)
         clock.set({**found.clock, "other": found.clock.get("other", 0.0) + clock.wall})
         if beat is not None:
             found.lost_seconds = beat.lost_seconds + max(
@@ -386,9 +352,16 @@ class Keeper:
 
     def clear(self) -> None:
         """Forget what an earlier run left here."""
-        self.checkpoints.clear()
-        self.snapshots.clear()
+        for pattern in (CURRENT, PREVIOUS, f"{CURRENT}.*.partial"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
+        self._clear_snapshots(-1)
         self.heartbeat.clear()
+
+    def _clear_snapshots(self, after: int) -> None:
+        for path in snapshots_in(self.folder):
+            if step_of(path) > after:
+                path.unlink(missing_ok=True)
 
 
 def checkpoint_due(

@@ -26,7 +26,7 @@ from equivbench.records.schema import NotMeasured, TracePoint
 from equivbench.request import Budget
 from equivbench.tasks.splits import with_fraction
 from equivbench.training.arm import Arm, build_arm, resolve_arm, use_precision
-from equivbench.training.checkpoint import Facts, Keeper
+from equivbench.training.checkpoint import Facts, Keeper, write_snapshot
 from equivbench.training.clock import Clock, ClockPart, clock_of, energy_meter
 from equivbench.training.data import Batches, seed_global
 from equivbench.training.job import Job, Progress, evaluation_points, extension_points
@@ -197,7 +197,8 @@ class Trainer:
             return
         facts.add(measurement, spent_seconds)
         if self._snapshots and self.keeper is not None:
-            self.keeper.snapshot(self.tensors(), facts, self.clock)
+            with self.clock.part("checkpoint"):
+                write_snapshot(self.keeper.folder, self.tensors(), facts)
         if last and not isinstance(self.arm.verify, NotMeasured):
             facts.verified = self.arm.verify(measurement)
 

@@ -17,10 +17,10 @@ from equivbench.request import RunRequest
 from equivbench.training.checkpoint import (
     CURRENT,
     SNAPSHOTS,
-    Checkpoints,
     Facts,
-    Snapshots,
     step_of,
+    write_checkpoint,
+    write_snapshot,
 )
 from equivbench.training.job import Job
 
@@ -52,8 +52,8 @@ def left_behind(job: Job, *steps: int) -> Path:
         identity={"dataset": "a" * 64}, job=msgspec.to_builtins(job), budget=job.budget, points=[]
     )
     for step in steps:
-        Snapshots(folder / SNAPSHOTS).write(tensors, msgspec.structs.replace(facts, step=step))
-    Checkpoints(folder).write(tensors, msgspec.structs.replace(facts, step=max(steps, default=0)))
+        write_snapshot(folder, tensors, msgspec.structs.replace(facts, step=step))
+    write_checkpoint(folder, tensors, msgspec.structs.replace(facts, step=max(steps, default=0)))
     return folder
 
 

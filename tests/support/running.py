@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from warm import WarmPopen, children
 
-from equivbench.training.checkpoint import _FORM, Checkpoints
+from equivbench.training.checkpoint import _FORM, last_checkpoint
 from equivbench.training.clock import PARTS
 
 
@@ -124,7 +124,7 @@ def lost_at(job_folder: Path) -> float:
     beat = _beat(job_folder)
     assert beat is not None
     clock = dict(zip(PARTS, beat[4:], strict=True))
-    checkpoint = Checkpoints(job_folder).read([])
+    checkpoint = last_checkpoint(job_folder, [])
     saved = {"train": 0.0, "data": 0.0} if checkpoint is None else checkpoint.facts.clock
     return clock["train"] + clock["data"] - (saved["train"] + saved["data"])
 

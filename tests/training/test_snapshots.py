@@ -8,15 +8,21 @@ from typing import Any
 
 import pytest
 import torch
-from toy_training import FakeTime, SlowTask, judged_weights, keeper_of, run_and_kill, toy_trainer
+from toy_training import FakeTime, SlowTask, judged_weights, run_and_kill, toy_trainer
 
 from equivbench.errors import FailedError
-from equivbench.training.checkpoint import SNAPSHOTS, Snapshots, read_checkpoint, step_of
+from equivbench.training.checkpoint import (
+    CURRENT,
+    SNAPSHOTS,
+    read_checkpoint,
+    snapshots_in,
+    step_of,
+)
 from equivbench.training.clock import Clock
 
 
 def kept(folder: Path) -> list[int]:
-    return [step_of(path) for path in Snapshots(folder / SNAPSHOTS).paths()]
+    return [step_of(path) for path in snapshots_in(folder)]
 
 
 def test_each_evaluation_leaves_the_weights_that_it_judged_and_the_trace_up_to_it(
@@ -27,7 +33,7 @@ def test_each_evaluation_leaves_the_weights_that_it_judged_and_the_trace_up_to_i
     steps = [point.step for point in trainer.trace]
     assert kept(tmp_path) == steps
     first = "layers.0.weight"
-    for count, path in enumerate(Snapshots(tmp_path / SNAPSHOTS).paths(), 1):
+    for count, path in enumerate(snapshots_in(tmp_path), 1):
         snapshot = read_checkpoint(path)
         assert snapshot.facts.trace == trainer.trace[:count]
         assert torch.equal(snapshot.weights()[first], judged_weights(trainer)[count - 1])
@@ -56,7 +62,7 @@ def test_a_killed_run_ends_with_the_snapshots_of_an_unbroken_one(tmp_path: Path)
     again.train_slice(1e9)
     assert kept(tmp_path / "killed") == kept(tmp_path / "unbroken")
     for mine, other in zip(
-        *(Snapshots(tmp_path / each / SNAPSHOTS).paths() for each in ("killed", "unbroken")),
+        *(snapshots_in(tmp_path / each) for each in ("killed", "unbroken")),
         strict=True,
     ):
         weights, expected = read_checkpoint(mine).tensors, read_checkpoint(other).tensors
@@ -102,7 +108,7 @@ def test_a_run_that_starts_again_from_nothing_forgets_them(tmp_path: Path) -> No
     killed = toy_trainer(**options)
     run_and_kill(killed, 20)  # before the first checkpoint
     assert kept(tmp_path)
-    keeper_of(killed).checkpoints.clear()
+    (tmp_path / CURRENT).unlink(missing_ok=True)
     assert toy_trainer(**options).restore()
     assert kept(tmp_path) == []
 
