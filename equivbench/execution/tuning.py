@@ -4,8 +4,9 @@ validation split."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, asdict, dataclass
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ import msgspec
 
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.executors import Callback, find_executor
-from equivbench.execution.plan import Contest, Machine, RunPlan, default_threads, make_plan
+from equivbench.execution.plan import Machine, RunPlan, default_threads, make_plan
 from equivbench.execution.trials import (
     Edge,
     Point,
@@ -154,10 +155,14 @@ class Study(Callback):
         left = self.request.extensions
         while True:
             self._run(grid)
-            edges = [edge for arm in self.pair.contestants for edge in self._edges(grid, arm)]
-            growing = list(dict.fromkeys(edges))[:left]
+            best = {arm.name: self._best(grid, arm.name) for arm in self.pair.contestants}
+            at_edge = {
+                arm: [] if trial is None else grid.edges(trial.point) for arm, trial in best.items()
+            }
+            growing = list(dict.fromkeys(chain.from_iterable(at_edge.values())))[:left]
             if not growing:
-                break
+                path, digest = self.log.path, self.log.sha256()
+                return Tuned(grid, best, at_edge, path, digest, self.budget.text)
             for edge in growing:
                 self._say(
                     f"an arm's best trial is at the {edge} edge of the grid, "
@@ -165,33 +170,37 @@ class Study(Callback):
                 )
                 grid = grid.extended(edge)
             left -= len(growing)
-        best = {arm.name: self._best(grid, arm) for arm in self.pair.contestants}
-        at_edge = {arm.name: self._edges(grid, arm) for arm in self.pair.contestants}
-        return Tuned(grid, best, at_edge, self.log.path, self.log.sha256(), self.budget.text)
 
-    def _best(self, grid: SearchGrid, arm: ArmSpec) -> Trial | None:
+    def _best(self, grid: SearchGrid, arm: str) -> Trial | None:
         trials = {
             trial.point: trial
             for trial in self.log.trials
-            if trial.arm == arm.name and trial.point in grid.points
+            if trial.arm == arm and trial.point in grid.points
         }
         point = best_point({point: trial.total for point, trial in trials.items()})
         return None if point is None else trials[point]
 
-    def _edges(self, grid: SearchGrid, arm: ArmSpec) -> list[Edge]:
-        best = self._best(grid, arm)
-        return [] if best is None else grid.edges(best.point)
-
     def _run(self, grid: SearchGrid) -> None:
         """Run the trials of ``grid`` that are not in the log."""
         done = {(trial.arm, trial.point) for trial in self.log.trials}
+        (declared,) = self._plan.contests
         contests = []
-        for point in grid.points:
-            arms = [arm for arm in self.pair.contestants if (arm.name, point) not in done]
+        for rate, batch in grid.points:
+            jobs = [
+                msgspec.structs.replace(
+                    job,
+                    run_id=f"trial-{rate:g}-{batch}",
+                    command=self.request.command(recorded=True),
+                    recipe={"learning_rate": rate, "batch_size": batch},
+                    split="validation",
+                )
+                for job in declared.jobs
+                if (job.arm, (rate, batch)) not in done
+            ]
             # One after the other both arms of a point share the machine in turn; side by side each
             # trial is a contest of its own.
-            together = [[arm] for arm in arms] if self.request.jobs > 1 else [arms]
-            contests += [self._contest(point, each) for each in together if each]
+            together = [[job] for job in jobs] if self.request.jobs > 1 else [jobs]
+            contests += [replace(declared, jobs=tuple(each)) for each in together if each]
         if not contests:
             return
         plan = RunPlan(self._plan.request, tuple(contests), side_by_side=self.request.jobs)
@@ -203,22 +212,6 @@ class Study(Callback):
                 f"a trial failed: {result.failures[0]}; "
                 "the same command goes on with the trials that are left"
             )
-
-    def _contest(self, point: Point, arms: Sequence[ArmSpec]) -> Contest:
-        (declared,) = self._plan.contests
-        names = [arm.name for arm in arms]
-        jobs = [
-            msgspec.structs.replace(
-                job,
-                run_id=f"trial-{point[0]:g}-{point[1]}",
-                command=self.request.command(recorded=True),
-                recipe={"learning_rate": point[0], "batch_size": point[1]},
-                split="validation",
-            )
-            for job in declared.jobs
-            if job.arm in names
-        ]
-        return Contest(declared.pair, declared.seed, declared.budget, declared.dataset, tuple(jobs))
 
     def _trial(self, arm: ArmSpec, point: Point, progress: Progress) -> Trial:
         sized = arm.presets[self.request.preset]
