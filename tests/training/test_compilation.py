@@ -127,7 +127,7 @@ def test_without_a_compiler_training_is_eager_and_says_so(monkeypatch: pytest.Mo
     assert record.recipe.compile is None
     assert trainer.notes == [compilation.NO_COMPILER]
     assert record.reasons["recipe.compile"] == compilation.NO_COMPILER
-    assert record.clock.compile == 0
+    assert 0 < record.clock.compile < 10  # the first step alone
 
 
 def test_the_compilers_caches_are_empty_at_the_start(
