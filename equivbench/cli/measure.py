@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import UsageError
+from equivbench.specs import Group
 
 if TYPE_CHECKING:
     from equivbench.execution.loading import FoundModel
     from equivbench.measure.measurement import Measurement
     from equivbench.report.table import Table
-
-MeasuredGroup = Literal["so3", "octahedral"]
 
 
 def measure(
@@ -39,12 +38,14 @@ def measure(
             "group, whose averages are exact."
         ),
     ] = 4,
-    group: Annotated[
-        MeasuredGroup, typer.Option(help="Group that rotations are drawn from.")
-    ] = "so3",
+    group: Annotated[Group, typer.Option(help="Group that rotations are drawn from.")] = "so3",
     split: Annotated[
         str, typer.Option(help="Split to measure on: test, validation or train.")
     ] = "test",
+    samples: Annotated[
+        int | None,
+        typer.Option(help="How many samples, spread over all groups of the split (default: all)."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of rotations and noise.")] = 0,
     device: Annotated[str, typer.Option(help="Device to run on: auto, cpu or cuda.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -52,12 +53,13 @@ def measure(
     """Measure how much of a model's error comes from breaking the symmetry.
 
     The share is given with an interval, and beside the floor, the share that rounding alone would
-    show.
+    show. What is said of the symmetry (the declared one, or else that of the group) says why: the
+    model must be deterministic, predict something, and differ by no more than falls like rounding
+    from float32 to float64.
     """
     from equivbench.execution.loading import find_model
     from equivbench.execution.plan import resolve_device
     from equivbench.measure.equivariance import measure_equivariance
-    from equivbench.measure.verification import covers, is_verified
     from equivbench.registry import TASKS, resolve
 
     if rotations < 2:
@@ -77,6 +79,8 @@ def measure(
             split=split,
             rotations=rotations,
             group=group,
+            samples=samples,
+            symmetry=found.symmetry or "none",
             seed=seed,
             device=where,
             requires=found.requires,
@@ -85,26 +89,31 @@ def measure(
         )
     if found.untrained:
         message("note", f"{model} has random weights: this measures its symmetry, not its accuracy")
-    at_floor = is_verified(measured)
-    # Nothing is verified where none is declared, or the group measured is larger than it.
-    declared = found.symmetry is not None and covers(found.symmetry, measured.group)
+    verdict = measured.verdict
+    assert verdict is not None  # measured with the floor
+    declared = found.symmetry not in (None, "none")
     if as_json:
-        asked = {"model": found.name, "task": name, "split": split, "rotations": rotations}
-        verdict = {
-            "symmetry": found.symmetry,
-            "symmetry_verified": at_floor if declared else None,
-            "at_floor": at_floor,
+        asked = {
+            "model": found.name,
+            "task": name,
+            "split": split,
+            "rotations": rotations,
+            "samples": samples,
         }
-        print_json({**asked, **verdict, **_as_object(measured)})
+        said = {
+            "symmetry": found.symmetry,
+            "symmetry_verified": verdict.holds if declared else None,
+            "holds": verdict.holds,
+            "reason": verdict.reason,
+            "at_floor": measured.at_floor,
+        }
+        print_json({**asked, **said, **_as_object(measured)})
         return
     print_table(_table(measured, resolve(TASKS.get(name).factory)().board_unit))
-    if declared:
-        verb = "holds" if at_floor else "DOES NOT HOLD"
-        said = f"the declared symmetry {found.symmetry} {verb} under {measured.group}"
-    else:
-        side = "at" if at_floor else "above"
-        said = f"the share is {side} its numerical floor for {measured.group}"
-    typer.echo(f"explained {measured.explained:.4f} of the baseline; {said}")
+    subject = f"the declared symmetry {found.symmetry}" if declared else f"symmetry under {group}"
+    verb = {True: "holds", False: "DOES NOT HOLD", None: "is NOT DECIDED"}[verdict.holds]
+    typer.echo(f"explained {measured.explained:.4f} of the baseline")
+    typer.echo(f"{subject} {verb}: {verdict.reason}")
 
 
 def task_of(found: FoundModel, model: str, task: str | None) -> str:

@@ -3,15 +3,15 @@ else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
-from equivbench.measure.measurement import Measurement, part_of
+from equivbench.measure.measurement import Measurement, Verdict, part_of
 from equivbench.measure.rotated_set import (
     Caller,
     Chunk,
@@ -25,20 +25,28 @@ from equivbench.measure.rotated_set import (
     strata_of,
 )
 from equivbench.measure.verification import (
-    FLOOR_ROTATIONS,
-    FLOOR_SAMPLES,
     Floor,
+    Probes,
+    by_interpolation,
+    by_precision,
+    covers,
     interpolation_floor,
-    rounding_floor,
+    nothing_to_verify,
+    probe,
 )
-from equivbench.specs import Group
-from equivbench.symmetry.decomposition import Decomposition, decompose
+from equivbench.specs import Group, Symmetry
+from equivbench.symmetry.decomposition import Decomposition, decompose, sum_by_group
+from equivbench.symmetry.rotations import octahedral_rotations
 from equivbench.tasks.base import Split, Task
 from equivbench.tasks.splits import Subset
 
 _VALUES_AT_ONCE = 1 << 22
 """Predicted numbers that are decomposed together: 32 MiB in float64, and as much again for each of
 a few temporaries."""
+_PROBED = 1 / 50
+"""Samples that are probed, of those judged times their draws. A probe takes five passes in all and
+may be followed by another, so that the floor and the verdict take at most a fifth of the passes."""
+_FEWEST_PROBES, _MOST_PROBES = 4, 32
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ class Evaluator:
         ``bf16`` is autocast here; ``tf32`` expects it to be switched on by the caller.
     mirrored
         Test on the mirror images x -> -x of the same samples and noise, under the same rotations.
+    symmetry
+        What the models declare; ``none``: the verdict is on ``group``.
     untrained
         Makes the task's untrained predictors, when first needed.
     """
@@ -91,6 +101,7 @@ class Evaluator:
         batch_size: int = 64,
         precision: EvaluationPrecision = "float32",
         mirrored: bool = False,
+        symmetry: Symmetry = "none",
         untrained: Callable[[], Mapping[str, nn.Module]] = dict,
     ) -> None:
         if len(split) == 0:
@@ -99,25 +110,29 @@ class Evaluator:
         self._seed, self._batch_size = seed, max(1, batch_size // task.test_points)
         self._placement = Placement(task, requires, torch.device(device), precision)
         self._mirrored, self._untrained = mirrored, untrained
+        self._promised: Group = group if symmetry == "none" else symmetry
         self._samples = spread(split.groups, samples)
         drawn, self._exhaustive = draw_rotations(
             group, rotations, len(self._samples) * task.test_points, seed
         )
+        probed = int(_PROBED * len(drawn) * drawn.shape[1])
+        self._probed = max(_FEWEST_PROBES, min(_MOST_PROBES, probed)) // task.test_points or 1
         self._chunks = self._rotated(self._samples, drawn).kept()
 
     def evaluate(self, model: nn.Module, floor: bool = True) -> Measurement:
         """Measure ``model`` (called with the inputs by keyword, in evaluation mode, without
         gradients).
 
-        ``floor``: also the floor of its share; that of rounding takes at most 64 of the samples.
+        ``floor``: also the floor of its share and the verdict on its symmetry, from at most 32 of
+        the samples.
         Every module's mode is put back as it was. Raises ``UsageError`` if the model does not take
         the inputs or does not give the prediction that the task declares.
         """
         caller = self._caller(model)
         with evaluating(model):
             judged = self._judge(caller)
-            measured = self._floor(caller, judged) if floor else None
-        return self._measurement(judged, measured)
+            measured, verdict = self._verify(caller, judged) if floor else (None, None)
+        return self._measurement(judged, measured, verdict)
 
     def baselines(self) -> dict[str, float]:
         """Board metric on this test set of the ``zero`` predictor and of the task's untrained ones,
@@ -137,9 +152,16 @@ class Evaluator:
     def _caller(self, model: nn.Module) -> Caller:
         return Caller(self.task, model, self._placement.precision, self._placement.device)
 
-    def _rotated(self, samples: Tensor, rotations: Tensor, round_trip: bool = False) -> RotatedSet:
+    def _rotated(
+        self,
+        samples: Tensor,
+        rotations: Tensor,
+        precision: EvaluationPrecision | None = None,
+        round_trip: bool = False,
+    ) -> RotatedSet:
+        placement = self._placement
         return RotatedSet(
-            self._placement,
+            replace(placement, precision=precision or placement.precision),
             self.split,
             samples,
             rotations,
@@ -183,17 +205,79 @@ class Evaluator:
                 exhaustive=self._exhaustive,
             )
 
-    def _floor(self, caller: Caller, judged: PassErrors) -> Floor | None:
-        if self.group == "so3" and self.task.interpolates:
+    def _verify(self, caller: Caller, judged: PassErrors) -> tuple[Floor | None, Verdict]:
+        """The floor of the share, and whether the promised symmetry holds."""
+        task, promised, share = self.task, self._promised, judged.errors.share
+        chosen = spread(self.split.groups[self._samples], self._probed)
+        probes = self._probes(caller, self._samples[chosen])
+        floor = probes.floor() if probes.deterministic else None
+        if task.interpolates and self.group != "octahedral":
             linear = self._judged_untrained.get("linear")
-            return (
+            floor = (
                 None
                 if linear is None
                 else interpolation_floor(linear.errors, judged.errors, judged.strata)
             )
-        return rounding_floor(caller, self._floor_chunks, self.group)
+        objection = nothing_to_verify(probes)
+        if objection is not None:
+            return floor, objection
+        if self._by_interpolation:
+            verdict = by_interpolation(share, floor, self.group)
+            if verdict.holds and promised != self.group == "so3":
+                inverted = by_precision(probes, None, "inversion")
+                verdict = Verdict(inverted.holds, f"{verdict.reason}; {inverted.reason}")
+            return floor, verdict
+        covered = covers(promised, self.group)
+        verdict = by_precision(probes, share if covered else None, promised)
+        if verdict.holds and covered and floor is not None and share > floor.allowed:
+            # Few probes may have missed what is rare, such as a molecule without a unique frame.
+            verdict = by_precision(self._probes(caller, self._worst(judged)), None, promised)
+        if verdict.holds and task.interpolates and promised != "octahedral":
+            only = f"{promised} is declared and only the cube's rotations were made"
+            verdict = Verdict(None, f"{only}; {verdict.reason}")
+        return floor, verdict
 
-    def _measurement(self, judged: PassErrors, floor: Floor | None) -> Measurement:
+    @property
+    def _by_interpolation(self) -> bool:
+        """Whether the elements of the group that tell are not exact on the task's grid."""
+        return self.task.interpolates and "octahedral" not in (self.group, self._promised)
+
+    def _probes(self, caller: Caller, samples: Tensor) -> Probes:
+        """Passes over ``samples`` under two elements of the promised group each."""
+        group, count = self._promised, len(samples) * self.task.test_points
+        rotations, _ = draw_rotations("so3", 2, count, self._seed)
+        identity = torch.eye(3, dtype=torch.float64).expand(count, 3, 3)
+        if self._by_interpolation:
+            rotations = torch.stack((identity, identity))
+        elif self.task.interpolates or group == "octahedral":
+            # Quarter turns about different axes, which make the whole group between them.
+            elements = octahedral_rotations(torch.float64)
+            turns = elements[elements.diagonal(dim1=1, dim2=2).sum(1) == 1]
+            rotations = torch.stack((identity, turns[torch.arange(count) % len(turns)]))
+        if group == "o3":
+            rotations = rotations * torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
+        other: EvaluationPrecision = "float32" if caller.precision == "float64" else "float64"
+        needed = not self._by_interpolation or group != self.group
+        return probe(
+            caller,
+            self._rotated(samples, rotations),
+            self._rotated(samples, rotations, other) if needed else None,
+            lambda: self._rotated(samples, rotations, round_trip=True),
+        )
+
+    def _worst(self, judged: PassErrors) -> Tensor:
+        """Samples of the groups with the largest equivariance errors."""
+        sums = sum_by_group(judged.errors.equivariance, judged.errors.groups)
+        rank = torch.empty_like(sums).scatter_(
+            0, sums.argsort(descending=True), torch.arange(len(sums)).to(sums)
+        )
+        _, index = torch.unique(self.split.groups[self._samples], return_inverse=True)
+        chosen = rank.cpu()[index].sort(stable=True).indices[: self._probed]
+        return self._samples[chosen].sort().values
+
+    def _measurement(
+        self, judged: PassErrors, floor: Floor | None, verdict: Verdict | None
+    ) -> Measurement:
         errors, weights = judged.errors, judged.weights
         whole = part_of(errors, weights, None if floor is None else floor.share)
         by = {
@@ -208,6 +292,7 @@ class Evaluator:
             explained=1 - whole.total / self._baseline if self._baseline else float("nan"),
             group=self.group,
             allowed=None if floor is None else floor.allowed,
+            verdict=verdict,
             by=by,
         )
 
@@ -218,16 +303,6 @@ class Evaluator:
             with evaluating(predictor):
                 judged[name] = self._judge(self._caller(predictor.to(self._placement.device)))
         return judged
-
-    @cached_property
-    def _floor_chunks(self) -> Iterable[Chunk]:
-        chosen = self._samples[
-            spread(self.split.groups[self._samples], FLOOR_SAMPLES // self.task.test_points)
-        ]
-        drawn, _ = draw_rotations(
-            self.group, FLOOR_ROTATIONS, len(chosen) * self.task.test_points, self._seed
-        )
-        return self._rotated(chosen, drawn, round_trip=self.group == "so3").kept()
 
     @cached_property
     def _baseline(self) -> float:

@@ -13,6 +13,16 @@ from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition, ratio_interval, sum_by_group
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a symmetry holds, and why that is said."""
+
+    holds: bool | None
+    """None: it cannot be decided."""
+    reason: str
+    """What was measured, or why nothing could be; no full stop."""
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
     """The error of some rows (a stratum, or all of them) in the task's board unit."""
@@ -23,7 +33,8 @@ class Part:
     share: float
     """equivariance / total; NaN where the total is 0."""
     floor: float | None
-    """The share that rounding the rotated inputs alone would cause; None if it was not measured."""
+    """The share that rounding, or interpolation on a grid, alone would cause; None if it was not
+    measured."""
     group_weights: Tensor
     """[G] rows behind each independent group (molecule), on the host."""
     group_total: Tensor
@@ -52,11 +63,21 @@ class Measurement(Part):
     """1 - total / baseline, with the task's declared baseline; NaN where that is 0."""
     group: Group
     allowed: float | None
-    """The share up to which a declared symmetry holds (:mod:`equivbench.measure.verification`);
-    measured with the floor."""
+    """The share that rounding, or interpolation on a grid, explains; measured with the floor."""
+    verdict: Verdict | None = None
+    """On the declared symmetry, or where none is declared on the group measured
+    (:mod:`equivbench.measure.verification`); None if the floor was not asked for."""
     by: Mapping[str, Part] = field(default_factory=dict)
     """The same by stratum (element, flow time), in the task's order; strata without a row are left
     out."""
+
+    @property
+    def at_floor(self) -> bool:
+        """Whether the share is no more than what the floor explains; False without one."""
+        if self.allowed is None:
+            return False
+        # No error at all, so none of symmetry.
+        return self.equivariance == 0 or self.share <= self.allowed
 
     def to_record(self) -> Test:
         """As it goes into a run record; what is not a finite number becomes null."""

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -211,12 +211,29 @@ class _Draws:
 
     def _place(self, rotation: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         placement = self.of.placement
-        moved = placement.task.rotate(tensors, rotation, self.index)
+        moved = transformed(placement.task, tensors, rotation, self.index)
         if self.of.round_trip:
-            moved = placement.task.rotate(
-                placement.rounded(moved), rotation.transpose(1, 2), self.index
-            )
+            back = rotation.transpose(1, 2)
+            moved = transformed(placement.task, placement.rounded(moved), back, self.index)
         return cast(moved, placement.dtype)
+
+
+def transformed(
+    task: Task, tensors: Mapping[str, Tensor], matrices: Tensor, index: Tensor | None
+) -> dict[str, Tensor]:
+    """``tensors`` under orthogonal ``matrices`` [graphs, 3, 3]. One of determinant -1 is minus a
+    rotation: it gives the mirror image of what the rotation gives."""
+    improper = torch.linalg.det(matrices) < 0
+    if not bool(improper.any()):
+        return task.rotate(tensors, matrices, index)
+    turned = task.rotate(tensors, matrices.where(~improper[:, None, None], -matrices), index)
+    per = {field.name: field.per for field in task.fields}
+    for name, mirrored in mirror(turned, task.fields).items():
+        if mirrored is not turned[name]:
+            rows = improper[index] if per[name] == "node" and index is not None else improper
+            rows = rows.reshape(-1, *(1,) * (mirrored.dim() - 1))
+            turned[name] = mirrored.where(rows, turned[name])
+    return turned
 
 
 def _row_sums(weights: Tensor) -> Tensor:
@@ -273,17 +290,21 @@ def cast(batch: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) -> dic
 def draw_rotations(group: Group, draws: int, samples: int, seed: int) -> tuple[Tensor, bool]:
     """([draws, samples, 3, 3] float64, whether they are the whole group).
 
-    ``so3``: independent Haar draws. ``octahedral``: independent draws from the 24, or for ``draws``
-    >= 24 each of them once.
+    ``so3``: independent Haar draws. ``o3``: the same, each turned inside out with probability 1/2.
+    ``octahedral``: independent draws from the 24, or for ``draws`` >= 24 each of them once.
     """
-    if group not in ("so3", "octahedral"):
-        raise UsageError(f"group {group!r} is not one of so3, octahedral")
+    if group not in get_args(Group):
+        raise UsageError(f"group {group!r} is not one of {', '.join(get_args(Group))}")
     if draws < 2:
         raise UsageError(f"an equivariance error needs at least 2 rotations, not {draws}")
     generator = torch.Generator().manual_seed(seed)
-    if group == "so3":
+    if group != "octahedral":
         flat = random_rotations(draws * samples, generator=generator, dtype=torch.float64)
-        return flat.reshape(draws, samples, 3, 3), False
+        rotations = flat.reshape(draws, samples, 3, 3)
+        if group == "o3":
+            inside_out = torch.randint(2, (draws, samples, 1, 1), generator=generator)
+            rotations = rotations * (1 - 2 * inside_out)
+        return rotations, False
     elements = octahedral_rotations(torch.float64)
     if draws >= len(elements):
         return elements[:, None].expand(-1, samples, 3, 3), True
@@ -363,7 +384,7 @@ class Caller:
                 f"the model's {name!r} has shape {found}, but task {self.task.name!r} needs "
                 f"{wanted} here"
             )
-        return self.task.rotate({name: outputs[name].double()}, inverse, chunk.index)[name]
+        return transformed(self.task, {name: outputs[name].double()}, inverse, chunk.index)[name]
 
     def runs(self, chunk: Chunk) -> Iterator[tuple[Draw, Mapping[str, Tensor], Batch]]:
         """(draw, inputs, outputs) of every draw of ``chunk``.

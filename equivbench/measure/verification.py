@@ -1,17 +1,24 @@
-"""Verification of a declared symmetry: the share that a model shows is held against the floor, the
-share that rounding, or a grid, would cause in a model without any symmetry error."""
+"""Verification of a declared symmetry, and the floor: the share that rounding, or a grid, would
+cause in a model without any symmetry error.
+
+A few samples (probes) are predicted under two elements of the group, in the working precision and
+in float64. What is rounding falls with the square of the unit roundoff; what breaks a symmetry
+stays where it is. Noise and constants, which would pass for either, are looked for first.
+"""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import torch
 from torch import Tensor
 
-from equivbench.measure.measurement import Measurement
+from equivbench.measure.measurement import Verdict
 from equivbench.measure.rotated_set import (
     Caller,
     Chunk,
@@ -21,11 +28,8 @@ from equivbench.measure.rotated_set import (
     strata_of,
 )
 from equivbench.specs import Group, Symmetry
-from equivbench.symmetry.decomposition import Decomposition, decompose
+from equivbench.symmetry.decomposition import Decomposition, broadcast_weights, decompose
 
-FLOOR_SAMPLES = 64
-"""Samples of the test set on which the floor is measured."""
-FLOOR_ROTATIONS = 4
 _EPS: Mapping[EvaluationPrecision, float] = {
     "float64": 2.0**-52,
     "float32": 2.0**-23,
@@ -34,9 +38,30 @@ _EPS: Mapping[EvaluationPrecision, float] = {
 }
 """Distance from 1 to the next number of each precision."""
 
-
 _ROUNDING_FACTOR = 25.0
 _INTERPOLATION_FACTOR = 4.0
+_NEGLIGIBLE = 1e-6
+"""Variance of a prediction over that of the target below which there is nothing to verify: a
+thousandth of the amplitude."""
+_SLACK = 1e3
+"""How much less than with the square of the unit roundoff an error of rounding may fall."""
+_CONDITIONING = 1e6
+"""How many squares of the unit roundoff may be rounding, whatever the other precision shows. A
+position out less the position in, a thousandth of its size, takes all of them."""
+_CONSTANTS = 4.0
+"""The same for constants that were rounded to float32 once, in squares of its unit roundoff."""
+_LONGEST_FAILURE = 120
+"""Most characters of somebody's exception in a reason."""
+
+
+_SIZES = ("none", "octahedral", "so3", "o3")
+"""Symmetries, each within the next."""
+
+
+def covers(symmetry: Symmetry, group: Group) -> bool:
+    """Whether a model declared ``symmetry`` promises anything about elements drawn from
+    ``group``."""
+    return _SIZES.index(group) <= _SIZES.index(symmetry)
 
 
 @dataclass(frozen=True)
@@ -46,7 +71,7 @@ class Floor:
     share: float
     by: Mapping[str, float]
     allowed: float
-    """The share up to which a declared symmetry holds."""
+    """The share that is explained by it."""
 
 
 def interpolation_floor(
@@ -60,73 +85,304 @@ def interpolation_floor(
     Up to 4 times that, twice the amplitude, a symmetry counts as held: a sharper prediction than
     the reference's interpolates worse.
     """
+    share, by = _shares(reference.equivariance, errors, strata)
+    return Floor(share, by, _INTERPOLATION_FACTOR * share)
 
-    def share(rows: Tensor | slice) -> float:
-        total = float(errors.total[rows].sum())
-        return float(reference.equivariance[rows].sum()) / total if total else math.nan
 
-    whole = share(slice(None))
-    return Floor(
-        whole, {name: share(rows) for name, rows in strata.items()}, _INTERPOLATION_FACTOR * whole
+@dataclass(frozen=True)
+class Passes:
+    """What passes over the probes in one precision show."""
+
+    precision: EvaluationPrecision
+    errors: Decomposition
+    """Row by row, in the task's unit."""
+    power: float
+    """Sum over rows of the squared prediction, in the task's unit."""
+    repeated: float
+    """Sum over rows of the squared difference of two predictions of the same input."""
+    variance: float
+    """Of the prediction as it leaves the model, over rows and draws, summed over components."""
+    target_power: float
+    target_variance: float
+
+    @property
+    def broken(self) -> float:
+        """Equivariance error over the squared prediction; 0 where both are."""
+        error = float(self.errors.equivariance.sum())
+        return error / self.power if self.power else error
+
+    @property
+    def noise(self) -> float:
+        """Squared difference of two predictions of the same input over the squared prediction."""
+        return self.repeated / self.power if self.power else self.repeated
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Passes in the working precision, and what there is to hold them against."""
+
+    working: Passes
+    other: Passes | None
+    """In float64 (in float32 for a model in float64)."""
+    failure: str
+    """Why there are none in the other precision."""
+    rounding: Tensor
+    """[rows] error that rounding makes in the working precision, in the task's unit."""
+    has_constants: bool
+    """Whether the model, in float32 or less, holds floating-point buffers: constants that were
+    rounded once and stay so in float64."""
+    strata: Mapping[str, Tensor]
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the same input twice gives the same bits; or the same up to rounding, where a
+        device adds up in an order of its own."""
+        return self.working.repeated == 0 or (
+            self.other is not None and self.falls(lambda passes: passes.noise)
+        )
+
+    def falls(self, measured: Callable[[Passes], float]) -> bool:
+        """Whether what is ``measured`` falls like rounding from the lower precision to the
+        higher."""
+        assert self.other is not None
+        low, high = sorted(
+            (self.working, self.other), key=lambda passes: _EPS[passes.precision], reverse=True
+        )
+        fall = (_EPS[high.precision] / _EPS[low.precision]) ** 2
+        rounding = max(_SLACK * fall * measured(low), _CONDITIONING * _EPS[high.precision] ** 2)
+        return measured(high) <= rounding
+
+    def floor(self) -> Floor:
+        """The share that rounding causes. It explains up to 25 times that, five times the
+        amplitude, and as much of what rounding the predictions once would show."""
+        share, by = _shares(self.rounding, self.working.errors, self.strata)
+        total = float(self.working.errors.total.sum())
+        once = _EPS[self.working.precision] ** 2 * self.working.power / total if total else math.nan
+        return Floor(share, by, _ROUNDING_FACTOR * max(share, once))
+
+
+def probe(
+    caller: Caller,
+    chunks: Iterable[Chunk],
+    other_chunks: Iterable[Chunk] | None,
+    round_trips: Callable[[], Iterable[Chunk]],
+) -> Probes:
+    """Passes of ``caller``'s model over the probes.
+
+    Parameters
+    ----------
+    chunks, other_chunks
+        The same samples under the same two elements of the group, made for the working precision
+        and for the other one; None: the other is not asked for.
+    round_trips
+        Makes the same samples after a round trip R^-1 cast(R x), which differ by rounding alone:
+        needed only where the model does not run in the other precision. They tell less: a position
+        that moved by a whole number of last digits is rounded alike.
+    """
+    kept = list(chunks)
+    working = _Tally(caller)
+    predictions = [working.add(chunk, repeat=True) for chunk in kept]
+    other, failure, rounding = None, "it was not asked to", []
+    if other_chunks is not None:
+        try:
+            second = _Tally(in_other_precision(caller))
+            with evaluating(second.caller.model):
+                for chunk, held, found in zip(kept, other_chunks, predictions, strict=True):
+                    exact = second.add(held, repeat=working.repeated > 0)
+                    rounding.append(_squares(found - exact, chunk))
+            other, failure = second.passes(), ""
+        except Exception as error:  # noqa: BLE001 - someone's model may not survive the copy, or run
+            failure = textwrap.shorten(
+                f"{type(error).__name__}: {error}", _LONGEST_FAILURE, placeholder="..."
+            )
+    if other_chunks is None:
+        rounding = [torch.zeros_like(chunk.row_weights) for chunk in kept]
+    elif other is None:
+        trips = _Tally(caller)
+        for chunk in round_trips():
+            trips.add(chunk)
+        rounding = [trips.passes().errors.equivariance]
+    scale = min(1.0, _EPS[caller.precision] / _EPS["float32"]) ** 2 if other is not None else 1.0
+    return Probes(
+        working.passes(),
+        other,
+        failure,
+        scale * torch.cat(rounding),
+        caller.precision != "float64"
+        and any(buffer.is_floating_point() for buffer in caller.model.buffers()),
+        dict(strata_of([chunk.strata for chunk in kept])),
     )
 
 
-def rounding_floor(caller: Caller, chunks: Iterable[Chunk], group: Group) -> Floor:
-    """The share that rounding alone would cause in ``caller``'s model, on ``chunks``.
-
-    ``so3``: the chunks hold inputs after the round trip R^-1 cast(R x) under Haar rotations; they
-    differ by rounding alone, and so do the predictions. (Identity rotations would give exactly 0:
-    they round nothing.) ``octahedral``: rotations of the cube are exact in floating point, so the
-    model in its precision is compared with the same model in float64 (one in float64 with the same
-    in float32, scaled to float64's eps).
-
-    What rounding must cause is the larger of that and of what rounding the predictions once would
-    show. A network rounds after each of its operations as well: shares of 1 to 3 times the floor
-    were measured for the networks here and for wide perceptrons. A symmetry counts as held up to 25
-    times, five times the amplitude. One broken by a relative 1e-3 has a share near 1e-7, in float32
-    some five orders above the bound; bfloat16 cannot tell it from rounding.
-    """
-    parts, strata, power = [], [], 0.0
-    other = _in_other_precision(caller) if group == "octahedral" else None
-    scale = (_EPS[caller.precision] / max(_EPS[caller.precision], _EPS["float32"])) ** 2
-    for chunk in chunks:
-        predictions = caller.predictions(chunk)
-        errors = decompose(predictions, chunk.target, weights=chunk.weights, groups=chunk.groups)
-        zero = torch.zeros_like(chunk.target)
-        power += float(decompose(predictions, zero, weights=chunk.weights).total.sum())
-        if other is not None:
-            with evaluating(other.model):
-                exact = other.predictions(chunk)
-            rounding = scale * decompose(predictions - exact, zero, weights=chunk.weights).total
-            errors = Decomposition(errors.total, errors.total - rounding, rounding, errors.groups)
-        parts.append(errors)
-        strata.append(chunk.strata)
-    errors = rows_of(parts)
-    total = float(errors.total.sum())
-    once = _EPS[caller.precision] ** 2 * power / total if total else math.nan
-    by = {name: errors.rows(rows).share for name, rows in strata_of(strata)}
-    return Floor(errors.share, by, _ROUNDING_FACTOR * max(errors.share, once))
-
-
-def _in_other_precision(caller: Caller) -> Caller:
+def in_other_precision(caller: Caller) -> Caller:
+    """A copy of ``caller``'s model in float64, or in float32 if it is in float64 already."""
     model = copy.deepcopy(caller.model)
     if caller.precision == "float64":
-        return Caller(caller.task, model.float(), "float32", caller.device)
-    return Caller(caller.task, model.double(), "float64", caller.device)
+        return replace(caller, model=model.float(), precision="float32")
+    return replace(caller, model=model.double(), precision="float64")
 
 
-def is_verified(measurement: Measurement) -> bool:
-    """Whether a declared symmetry holds: the share is at most what rounding, or the grid, explains.
+# --- verdicts
 
-    Without a measured floor nothing is verified: False.
+
+def nothing_to_verify(probes: Probes) -> Verdict | None:
+    """The verdict on a model whose predictions are not finite, not repeatable or say nothing; None
+    for any other."""
+    found = probes.working
+    if not math.isfinite(found.power):
+        return Verdict(None, "its predictions are not finite numbers")
+    if not probes.deterministic:
+        return Verdict(
+            None,
+            "it is not deterministic: two predictions of the same input differ by "
+            f"{found.noise:.1e} of their square, so nothing is verified",
+        )
+    if found.variance > _NEGLIGIBLE * found.target_variance:
+        return None
+    if found.power > _NEGLIGIBLE * found.target_power and found.broken > _NEGLIGIBLE:
+        return Verdict(
+            False,
+            "it predicts the same whatever the input, and what it predicts does not turn with the "
+            f"sample: equivariance error {found.broken:.1e} of the squared prediction",
+        )
+    of_target = found.variance / found.target_variance if found.target_variance else 0.0
+    return Verdict(
+        None,
+        "there is nothing to verify: over the test set its predictions vary by "
+        f"{of_target:.1e} of the target's variance",
+    )
+
+
+def by_precision(probes: Probes, share: float | None, group: str) -> Verdict:
+    """The verdict from how the equivariance error changes with the precision.
+
+    ``share``: the largest of those measured that are of the declared ``group``, for a model that
+    does not run in the other precision and so is judged by its floor alone; None where none is.
     """
-    if measurement.allowed is None:
-        return False
+    found, other = probes.working, probes.other
+    if other is None:
+        return _by_floor(probes, share, group)
+    measured = ", ".join(f"{passes.broken:.1e} in {passes.precision}" for passes in (found, other))
+    said = f"equivariance error under {group} over the squared prediction: {measured}"
+    if probes.falls(lambda passes: passes.broken):
+        return Verdict(True, f"{said}; it falls like rounding")
+    if probes.has_constants and other.broken <= _CONSTANTS * _EPS["float32"] ** 2:
+        return Verdict(True, f"{said}; no more than constants kept in float32 leave")
+    return Verdict(False, f"{said}; it does not fall like rounding")
+
+
+def _by_floor(probes: Probes, share: float | None, group: str) -> Verdict:
+    found = probes.working
+    own = found.errors.share
+    share = own if share is None or own > share else share
+    allowed = probes.floor().allowed
+    said = (
+        f"judged by its floor alone, for it does not run in float64 ({probes.failure}): share "
+        f"{share:.1e} under {group}, rounding explains {allowed:.1e}"
+    )
     # No error at all, so none of symmetry.
-    return measurement.equivariance == 0 or measurement.share <= measurement.allowed
+    if share <= allowed or (found.power and found.broken == 0):
+        return Verdict(True, said)
+    # Differences of large numbers round more than any floor shows; what breaks a symmetry for good
+    # is larger still.
+    most = min(_CONDITIONING * _EPS[found.precision] ** 2, _NEGLIGIBLE)
+    return Verdict(None if found.broken <= most else False, said)
 
 
-def covers(symmetry: Symmetry, group: Group) -> bool:
-    """Whether a model declared ``symmetry`` promises anything about rotations drawn from
-    ``group``."""
-    return symmetry in ("so3", "o3") or (symmetry == "octahedral" and group == "octahedral")
+def by_interpolation(share: float, floor: Floor | None, group: str) -> Verdict:
+    """The verdict on a grid, whose ``floor`` is what interpolation causes."""
+    if floor is None:
+        return Verdict(None, "there is no linear predictor whose interpolation error would tell")
+    said = (
+        f"share {share:.1e} under {group}, interpolation on the grid explains {floor.allowed:.1e}"
+    )
+    return Verdict(share <= floor.allowed, said)
+
+
+# --- sums over the probes
+
+
+class _Tally:
+    """Sums over the probes in one precision."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.caller = caller
+        self.repeated = self._power = self._target_power = 0.0
+        self._errors: list[Decomposition] = []
+        self._outputs, self._targets = _Variance(), _Variance()
+
+    def add(self, chunk: Chunk, repeat: bool = False) -> Tensor:
+        """[draws, rows, ...] float64: the predictions of ``chunk``, taken back; ``repeat``: the
+        first draw is predicted twice."""
+        caller, name = self.caller, self.caller.task.prediction
+        weight = broadcast_weights(
+            chunk.target.new_ones(len(chunk.target)) if chunk.weights is None else chunk.weights,
+            chunk.target.shape,
+        )
+        taken_back = []
+        for draw, _, outputs in caller.runs(chunk):
+            taken_back.append(caller.taken_back(outputs, draw.inverse, chunk))
+            if caller.precision == "float64" and outputs[name].dtype != torch.float64:
+                raise TypeError(f"its output is {outputs[name].dtype}")
+            self._outputs.add(outputs[name].double(), weight)
+            self._targets.add(draw.targets[name].double(), weight)
+        predictions = torch.stack(taken_back)
+        if repeat:
+            first = replace(chunk, draws=tuple(islice(chunk.draws, 1)))
+            difference = caller.predictions(first) - predictions[:1]
+            self.repeated += float(_squares(difference, chunk).sum())
+        self._errors.append(
+            decompose(predictions, chunk.target, weights=chunk.weights, groups=chunk.groups)
+        )
+        self._power += float(_squares(predictions, chunk).sum())
+        self._target_power += float(_squares(chunk.target[None], chunk).sum())
+        return predictions
+
+    def passes(self) -> Passes:
+        """What was added up."""
+        return Passes(
+            self.caller.precision,
+            rows_of(self._errors),
+            self._power,
+            self.repeated,
+            self._outputs.sum(),
+            self._target_power,
+            self._targets.sum(),
+        )
+
+
+class _Variance:
+    """Variance of each component over rows that come in parts."""
+
+    def __init__(self) -> None:
+        self._weight = self._first = self._second = torch.zeros((), dtype=torch.float64)
+
+    def add(self, values: Tensor, weight: Tensor) -> None:
+        """Rows [rows, ...] with their weights [rows, ...]; those of weight 0 may hold anything."""
+        values = values.masked_fill(weight == 0, 0)
+        self._weight = weight.sum(0) + self._weight.to(weight.device)
+        self._first = (weight * values).sum(0) + self._first.to(weight.device)
+        self._second = (weight * values.square()).sum(0) + self._second.to(weight.device)
+
+    def sum(self) -> float:
+        """Over components, each weighted like its rows."""
+        weight = self._weight.clamp(min=torch.finfo(torch.float64).tiny)
+        return float((self._second - self._first.square() / weight).clamp(min=0).sum())
+
+
+def _squares(values: Tensor, chunk: Chunk) -> Tensor:
+    """[rows] weighted squares of ``values`` [draws, rows, ...], averaged over the draws."""
+    zero = torch.zeros_like(chunk.target)
+    return decompose(values, zero, weights=chunk.weights, exhaustive=True).total
+
+
+def _shares(
+    part: Tensor, errors: Decomposition, strata: Mapping[str, Tensor]
+) -> tuple[float, dict[str, float]]:
+    """Sum of ``part`` [rows] over the total of ``errors``, of all rows and by stratum."""
+
+    def share(rows: Tensor | slice) -> float:
+        total = float(errors.total[rows].sum())
+        return float(part[rows].sum()) / total if total else math.nan
+
+    return share(slice(None)), {name: share(rows) for name, rows in strata.items()}

@@ -73,7 +73,7 @@ OF_A_TEST = ("objective", "floor", "explained")
 """Metrics of a part of an evaluation, and those that only the whole has."""
 
 MEANS_NONE = re.compile(
-    r"reason|recipe\..*|model\.wrapper|model\.config\..*|budget\.extends"
+    r"reason|recipe\..*|model\.(?:wrapper|symmetry_reason)|model\.config\..*|budget\.extends"
     r"|throughput\.alternated_with|throughput\.step_seconds"
     r"|matching\.hardware|environment\.driver|git\..*|machine_share|contest"
 )

@@ -205,7 +205,8 @@ def _unnamed_time(record: RunRecord) -> Iterator[str]:
 def _broken_symmetry(record: RunRecord) -> Iterator[str]:
     """A declared symmetry holds."""
     if record.model.symmetry_verified is False:
-        yield f"the declared symmetry {record.model.symmetry} failed its measurement"
+        reason = record.model.symmetry_reason or "no reason is given"
+        yield f"the declared symmetry {record.model.symmetry} failed its measurement: {reason}"
 
 
 def _dirty(record: RunRecord) -> Iterator[str]:

@@ -62,7 +62,7 @@ class ModelRecord(_Part):
     symmetry: Literal["none", "octahedral", "so3", "o3"]
     """The symmetry that the model declares."""
     symmetry_verified: bool | None
-    """Whether the measured equivariance error is as small as the declared symmetry requires."""
+    """Whether the model has the symmetry that it declares; null if that could not be decided."""
     parameters: int
     """Number of trainable parameters."""
     kernels: str
@@ -71,6 +71,8 @@ class ModelRecord(_Part):
     """Arguments with which the model was built."""
     wrapper: str | None = None
     """The wrapper that makes the model equivariant at test time, for example ``twirl-8``."""
+    symmetry_reason: str | None = None
+    """What was measured that decided ``symmetry_verified``; null if that is null."""
 
 
 class RecipeRecord(_Part):
@@ -209,8 +211,8 @@ class Test(_Part):
     share: Number
     """``equivariance`` divided by ``total``."""
     floor: Number
-    """The share that rounding of the rotated inputs alone would cause."""
-    group: Literal["so3", "octahedral"]
+    """The share that rounding, or interpolation on a grid, alone would cause."""
+    group: Literal["so3", "o3", "octahedral"]
     """The group from which the rotations were drawn."""
     explained: Number
     """1 - total / baseline, with the baseline that the task declares."""

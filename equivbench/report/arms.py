@@ -11,7 +11,7 @@ from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.gap.matched import LossLevel, MatchedShares, ShareReading
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
-from equivbench.report.board import finished_runs
+from equivbench.report.board import finished_runs, unconfirmed
 from equivbench.report.gaps import seeds_text, variant_text
 from equivbench.report.table import Cell, Column, Missing, Table
 from equivbench.request import Budget
@@ -98,8 +98,7 @@ def _summary(runs: Sequence[RunRecord]) -> list[Cell]:
     done = finished_runs(runs)
     finals = [run.final for run in done if run.final is not None]
     remarks = []
-    if any(run.model.symmetry_verified is False for run in runs):
-        remarks.append(f"declared {runs[0].model.symmetry} symmetry NOT confirmed")
+    remarks += unconfirmed(runs)
     remarks += [f"seed {run.seed}: {found}" for run in runs if (found := disturbance(run))]
     remarks += [f"seed {run.seed} {run.status}" for run in runs if run.status != "completed"]
     return [

@@ -158,7 +158,8 @@ def rank_runs(
 def setup_digest(record: RunRecord) -> str:
     """Eight hexadecimal digits that differ when model, config, kernels, wrapper or recipe do."""
     model = msgspec.to_builtins(record.model)
-    del model["symmetry_verified"]  # an outcome of the run, not a setting of it
+    for outcome in ("symmetry_verified", "symmetry_reason"):
+        del model[outcome]  # of the run, not a setting of it
     settings = msgspec.json.encode([model, msgspec.to_builtins(record.recipe)], order="sorted")
     return hashlib.sha256(settings).hexdigest()[:8]
 
@@ -240,16 +241,24 @@ def _note(seeds: list[RunRecord], finished: int) -> str:
         others = Counter(record.status for record in seeds if record.status != "completed")
         why = ", ".join(f"{count} {status}" for status, count in sorted(others.items()))
         notes.append(f"{finished} of {len(seeds)} finished ({why or 'no result'})")
-    declared = seeds[0].model.symmetry
-    verified = {record.model.symmetry_verified for record in seeds}
-    if False in verified:
-        notes.append(f"declared {declared}, which its measurement refutes")
-    elif declared != "none" and True not in verified:
-        notes.append(f"declared {declared}, not measured")
+    notes += unconfirmed(seeds)
     busy = [str(record.seed) for record in seeds if disturbance(record) is not None]
     if busy:
         notes.append(f"the machine was busy during seed {', '.join(busy)}")
     return "; ".join(notes)
+
+
+def unconfirmed(runs: Sequence[RunRecord]) -> list[str]:
+    """What is said of a declared symmetry that a run refutes, or that none confirms; the reason is
+    that of the first such run."""
+    declared = runs[0].model.symmetry
+    verdicts = [run.model.symmetry_verified for run in runs]
+    if declared == "none" or (True in verdicts and False not in verdicts):
+        return []
+    first = runs[verdicts.index(False) if False in verdicts else 0]
+    reason = first.model.symmetry_reason or first.reasons.get("model.symmetry_verified")
+    verb = "which its measurement refutes" if False in verdicts else "not confirmed"
+    return [f"declared {declared}, {verb}: {_clean(reason or 'no reason given')}"]
 
 
 def _clean(text: str) -> str:

@@ -108,7 +108,7 @@ def decompose(
     """
     _check(pulled_back, target, groups, exhaustive, loss)
     n = len(pulled_back)
-    weight = None if weights is None else _broadcast(weights, target.shape)
+    weight = None if weights is None else broadcast_weights(weights, target.shape)
     if weight is not None:
         dropped = weight == 0
         pulled_back, target = pulled_back.masked_fill(dropped, 0), target.masked_fill(dropped, 0)
@@ -212,9 +212,9 @@ def _row_sums(values: Tensor, weight: Tensor | None, leading: int) -> Tensor:
     return weighted.flatten(leading + 1).sum(-1) if weighted.dim() > leading + 1 else weighted
 
 
-def _broadcast(weights: Tensor, shape: torch.Size) -> Tensor:
+def broadcast_weights(weights: Tensor, shape: torch.Size) -> Tensor:
     """Weights as float64 of ``shape``, [batch] ones against [batch, ...] values counting from the
-    batch axis."""
+    batch axis; raises ``UsageError`` for negative ones and for shapes that do not fit."""
     if not bool((weights >= 0).all()):
         raise UsageError("weights must be numbers of at least 0")
     padded = weights.reshape(weights.shape + (1,) * max(0, len(shape) - weights.dim()))

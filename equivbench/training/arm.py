@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from equivbench.errors import UsageError, unknown_name
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Measurement
-from equivbench.measure.verification import covers, is_verified
-from equivbench.records.schema import NotMeasured
 from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, resolve
 from equivbench.specs import ArmSpec, ModelSpec, PairPreset, PairSpec, Precision, Recipe
 from equivbench.symmetry.wrappers import wrap
@@ -143,8 +141,6 @@ class Arm:
     recipe: Recipe
     """The declared recipe, with the precision that the device has."""
     evaluator: ArmEvaluator
-    verify: Callable[[Measurement], bool] | NotMeasured
-    """Whether a measurement bears out the declared symmetry, or why that cannot be asked."""
     device: torch.device
     evaluated_at_once: int
     """Samples in a forward pass without gradients: the evaluation graph is traced at this size."""
@@ -182,12 +178,11 @@ def use_precision(precision: Precision) -> None:
 def build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> Arm:
     """The arm on the job's device, its test set made in clock part ``evaluate``."""
     device = torch.device(job.device)
-    preset, task, symmetry = declared.pair_preset, declared.task, declared.spec.symmetry
+    preset, task = declared.pair_preset, declared.task
     model = declared.build_model(job.seed).to(device)
     precision = declared.recipe.precision
     if precision == "tf32" and device.type != "cuda":  # TF32 exists on CUDA only
         precision = "float32"
-    group = preset.group or task.group
     # Few on a CPU, whose caches they then fit (PaiNN, two cores: 16 at once take 0.43 s for the
     # test set where 64 take 0.59 s).
     at_once = preset.evaluated_at_once or (16 if device.type == "cpu" else 256)
@@ -197,19 +192,15 @@ def build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> 
             data.split(job.split),
             requires=declared.requires(model),
             rotations=preset.rotations,
-            group=group,
+            group=preset.group or task.group,
             seed=0,
             device=device,
             samples=preset.test_samples,
             batch_size=at_once,
             precision=precision,
+            symmetry=declared.spec.symmetry,
             untrained=lambda: task.untrained(data),
         )
-    undeclared = (
-        "no symmetry is declared"
-        if symmetry == "none"
-        else f"{symmetry} is declared and a larger group was measured"
-    )
     return Arm(
         declared=declared,
         card=data.card,
@@ -218,7 +209,6 @@ def build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> 
         module=declared.wrapped(model),
         recipe=replace(declared.recipe, precision=precision),
         evaluator=evaluator,
-        verify=is_verified if covers(symmetry, group) else NotMeasured(undeclared),
         device=device,
         evaluated_at_once=at_once,
     )

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import FailedError
-from equivbench.measure.measurement import Measurement
+from equivbench.measure.measurement import Measurement, Verdict
 from equivbench.records.files import write_atomically
 from equivbench.records.schema import GroupErrors, Test, TracePoint
 from equivbench.request import Budget
@@ -58,8 +58,8 @@ class Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     groups: GroupErrors = msgspec.field(
         default_factory=lambda: GroupErrors(weights=[], total=[], equivariance=[])
     )
-    verified: bool | None = None
-    """Whether the declared symmetry held at the last evaluation."""
+    verdict: Verdict | None = None
+    """On the symmetry at the last evaluation."""
     diverged: str | None = None
     restarts: int = 0
     lost_seconds: float = 0.0

@@ -196,11 +196,10 @@ class Trainer:
         if facts.diverged is not None:
             return
         facts.add(measurement, spent_seconds)
+        facts.verdict = measurement.verdict
         if self._snapshots and self.keeper is not None:
             with self.clock.part("checkpoint"):
                 write_snapshot(self.keeper.folder, self.tensors(), facts)
-        if last and not isinstance(self.arm.verify, NotMeasured):
-            facts.verified = self.arm.verify(measurement)
 
     def prepare(self) -> None:
         """Compile whatever the arm compiles, once: the model by torch, with its gradients checked

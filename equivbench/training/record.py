@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.environment import environment, git_state
+from equivbench.measure.measurement import Verdict
 from equivbench.records.files import shown
 from equivbench.records.schema import (
     RULES_VERSION,
@@ -139,7 +140,7 @@ def make_record(
         reasons=reasons,
         baselines=end.baselines,
     )
-    _explain_floors(record)
+    _explain_floors(record, facts.verdict)
     return record
 
 
@@ -275,12 +276,15 @@ def _matching(job: Job, arm: Arm, reasons: Reasons) -> Matching:
 
 
 def _model(job: Job, arm: Arm, facts: Facts, reasons: Reasons, ended: str) -> ModelRecord:
-    unverified = arm.verify if isinstance(arm.verify, NotMeasured) else NotMeasured(ended)
-    verified = unverified if facts.verified is None else facts.verified
+    symmetry = arm.declared.spec.symmetry
+    verdict = facts.verdict or Verdict(None, ended)
+    if symmetry == "none":
+        verdict = Verdict(None, "no symmetry is declared")
     return ModelRecord(
         name=arm.declared.spec.name,
-        symmetry=arm.declared.spec.symmetry,
-        symmetry_verified=reasons.or_null("model.symmetry_verified", verified),
+        symmetry=symmetry,
+        symmetry_verified=reasons.or_null("model.symmetry_verified", verdict.holds, verdict.reason),
+        symmetry_reason=None if verdict.holds is None else verdict.reason,
         parameters=sum(parameter.numel() for parameter in arm.model.parameters()),
         kernels=str(getattr(arm.model, "kernels", job.kernels or "torch")),
         config=dict(arm.declared.config),
@@ -330,10 +334,12 @@ def _inference(rates: dict[str, float] | NotMeasured, reasons: Reasons) -> Infer
     return Inference(samples_per_second=rates["plain"], twirl=twirl)
 
 
-def _explain_floors(record: RunRecord) -> None:
+def _explain_floors(record: RunRecord, verdict: Verdict | None) -> None:
     """Say why evaluations without a floor have none."""
     evaluations = {f"trace.{index}.test": point.test for index, point in enumerate(record.trace)}
     why = "the floor is measured at the last evaluation of a budget, with the averaged weights"
+    # A model that is not deterministic has none there either.
+    at_end = why if verdict is None or verdict.holds else verdict.reason
     for path, test in {**evaluations, "final": record.final, "final_raw": record.final_raw}.items():
         if test is not None and test.floor is None:
-            record.reasons[f"{path}.floor"] = why
+            record.reasons[f"{path}.floor"] = at_end if test is record.final else why

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from equivbench.measure import rotated_set
 from equivbench.measure.evaluator import Evaluator
-from equivbench.measure.verification import covers, is_verified
+from equivbench.measure.verification import covers
 from equivbench.specs import Field
 from equivbench.tasks.base import Feedback, Task
 
@@ -137,7 +137,8 @@ def test_every_sample_is_judged_at_every_point_with_its_weight() -> None:
 def test_feedback_is_the_unrotated_first_pass_rotated_with_the_sample() -> None:
     model = Fixed(0.5, 0.25)
     r = judge(model)
-    assert is_verified(r)
+    assert r.verdict is not None
+    assert r.verdict.holds
     # The first pass sees no guess and gives s/2, so the whole is s/2 + s/8.
     whole = judge(Fixed(0.625, 0.0))
     assert r.total == pytest.approx(whole.total, rel=1e-6)
@@ -181,10 +182,11 @@ def test_the_floor_of_a_grid_is_the_error_of_the_linear_baseline_in_the_total_of
     assert r.by["t=1.0"].floor == pytest.approx(
         evaluator.evaluate(reference).by["t=1.0"].equivariance / r.by["t=1.0"].total, rel=1e-9
     )
-    assert is_verified(r)  # a ninth of the reference's error
-    assert not is_verified(
-        evaluator.evaluate(Fixed(1.0, 0.0, constant=0.7))
-    )  # (7/3)^2 of it, above the allowed 4
+    assert r.verdict is not None
+    assert r.verdict.holds  # a ninth of the reference's error
+    r = evaluator.evaluate(Fixed(1.0, 0.0, constant=0.7))  # (7/3)^2 of it, above the allowed 4
+    assert r.verdict is not None
+    assert r.verdict.holds is False
     assert Evaluator(Gridded(), split, requires={}).evaluate(Fixed(1.0, 0.0)).floor is None
     # Under the cube group nothing is interpolated: rounding is the floor.
     cube = Evaluator(Gridded(), split, requires={}, group="octahedral", rotations=24).evaluate(

@@ -125,13 +125,15 @@ def test_the_summary_has_a_row_per_arm_with_its_figures() -> None:
 
 
 def test_a_false_symmetry_and_unfinished_seeds_are_flagged() -> None:
-    records = runs(2.0, 4.0, seeds=2, model={"symmetry_verified": False})
+    records = runs(
+        2.0, 4.0, seeds=2, model={"symmetry_verified": False, "symmetry_reason": "it wobbles"}
+    )
     records[0] = make_run(
         "equivariant", lambda step: 1.0, STEPS, tau=0.1, seed=0, status="interrupted", final=None
     )
     (table,) = summary_tables(records)
     row = first_row(table)
-    assert "NOT confirmed" in row["remarks"]
+    assert "which its measurement refutes: it wobbles" in row["remarks"]
     assert "seed 0 interrupted" in row["remarks"]
     assert row["seeds"] == "1 of 2"
 

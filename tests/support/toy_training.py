@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.measure.measurement import Measurement
-from equivbench.records.schema import NotMeasured, RunRecord, TracePoint
+from equivbench.records.schema import RunRecord, TracePoint
 from equivbench.request import Budget, RunRequest
 from equivbench.specs import (
     ArmPreset,
@@ -25,9 +25,10 @@ from equivbench.specs import (
     PairPreset,
     PairSpec,
     Recipe,
+    Symmetry,
 )
 from equivbench.tasks.base import Card, Task
-from equivbench.training.arm import Arm, ResolvedArm
+from equivbench.training.arm import Arm, ArmEvaluator, ResolvedArm
 from equivbench.training.checkpoint import Keeper
 from equivbench.training.clock import Clock
 from equivbench.training.data import generator, seed_global
@@ -184,7 +185,7 @@ JOB = Job(
 )
 
 
-def declared(task: Task, recipe: Recipe) -> ResolvedArm:
+def declared(task: Task, recipe: Recipe, symmetry: Symmetry = "none") -> ResolvedArm:
     """The declarations of an arm that trains the toy network."""
     arm = ArmSpec("augmented", "toy-net", {"dev": ArmPreset({}, recipe)})
     preset = PairPreset("toy", "20steps", evaluations=4)
@@ -195,7 +196,7 @@ def declared(task: Task, recipe: Recipe) -> ResolvedArm:
         pair=pair,
         pair_preset=preset,
         arm=arm,
-        spec=ModelSpec("toy-net", task.name, "none", lambda config: ToyNet()),
+        spec=ModelSpec("toy-net", task.name, symmetry, lambda config: ToyNet()),
         config={},
         recipe=recipe,
         variant={},
@@ -210,6 +211,9 @@ def toy_trainer(
     seed: int = 0,
     task: Task | None = None,
     model: nn.Module | None = None,
+    split: Any = None,
+    evaluator: ArmEvaluator | None = None,
+    symmetry: Symmetry = "none",
     clock: Clock | None = None,
     evaluations: int = 4,
     spend: Callable[[], None] = lambda: None,
@@ -221,14 +225,13 @@ def toy_trainer(
     model = ToyNet() if model is None else model
     chosen = dataclasses.replace(RECIPE, **recipe)
     arm = Arm(
-        declared=declared(task or ToyTask(), chosen),
+        declared=declared(task or ToyTask(), chosen, symmetry),
         card=Card("toy", "1", "0" * 64, {"train": 20, "validation": 2, "test": 16}),
-        split=ToySplit(20, 1),
+        split=split or ToySplit(20, 1),
         model=model,
         module=model,
         recipe=chosen,
-        evaluator=ToyEvaluator(ToySplit(16, 2), spend),
-        verify=NotMeasured("no symmetry is declared"),
+        evaluator=evaluator or ToyEvaluator(ToySplit(16, 2), spend),
         device=torch.device("cpu"),
         evaluated_at_once=16,
     )

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from equivbench.measure.evaluator import Evaluator
-from equivbench.measure.verification import is_verified
 from equivbench.tasks.forcefield.task import ForceField, PairForces, fit_pair_forces
 
 
@@ -52,7 +51,8 @@ def test_it_finds_pair_forces(fitted: PairForces) -> None:
     r = Evaluator(ForceField(), PairSplit(40, 0.0, 1), requires={}).evaluate(fitted)
     # What twelve smooth functions of the distance leave over of a straight line.
     assert r.explained > 0.999
-    assert is_verified(r)
+    assert r.verdict is not None
+    assert r.verdict.holds
 
 
 def test_what_is_not_a_pair_force_stays_unexplained() -> None:
