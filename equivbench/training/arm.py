@@ -179,7 +179,9 @@ def build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> 
     """The arm on the job's device, its test set made in clock part ``evaluate``."""
     device = torch.device(job.device)
     preset, task = declared.pair_preset, declared.task
-    model = declared.build_model(job.seed).to(device)
+    # Libraries and our own kernels compile while a network is built.
+    with clock.part("compile"):
+        model = declared.build_model(job.seed).to(device)
     precision = declared.recipe.precision
     if precision == "tf32" and device.type != "cuda":  # TF32 exists on CUDA only
         precision = "float32"

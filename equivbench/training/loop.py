@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import FailedError, UsageError
+from equivbench.kernels import build_time
 from equivbench.measure.measurement import Measurement
 from equivbench.records.schema import NotMeasured, TracePoint
 from equivbench.request import Budget
@@ -213,8 +214,15 @@ class Trainer:
                 part: ClockPart = "other" if self.facts.clock.get("compile", 0.0) else "compile"
                 if self.arm.recipe.compile:
                     self._compile(part)
+                elif self.arm.device.type == "cuda":
+                    from equivbench.training.compilation import use_empty_cache
+
+                    # Triton's own cache would outlive the run.
+                    use_empty_cache(None if self.keeper is None else self.keeper.folder)
                 with self.clock.part(part), self.undone():
                     self.step(self.clock.scratch())
+                if part == "compile":
+                    self.clock.charge(part, build_time.take_spared())
             if self.keeper is not None:
                 self.keeper.beat(self.facts, self.clock)
 

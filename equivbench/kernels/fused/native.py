@@ -9,6 +9,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from equivbench.environment import cache_dir, cxx_compiler
 from equivbench.errors import FailedError
+from equivbench.kernels import build_time
 from equivbench.kernels.fused.coupling import couplings
 from equivbench.kernels.fused.native_source import source
 from equivbench.kernels.operations import Convolution
@@ -70,7 +72,9 @@ def library(text: str) -> ctypes.CDLL:
         if path.exists():
             # A broken file, such as one that a full disk cut short, is compiled again.
             with contextlib.suppress(OSError):
-                return ctypes.CDLL(str(path))
+                found = ctypes.CDLL(str(path))
+                build_time.spare(_seconds_of(path))
+                return found
         _compile(text, flags, path)
         return ctypes.CDLL(str(path))
     except OSError as error:
@@ -82,6 +86,7 @@ def library(text: str) -> ctypes.CDLL:
 
 def _compile(text: str, flags: tuple[str, ...], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
     # Renamed into place when whole: other processes may compile the same source at the same time.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         built = Path(folder) / path.name
@@ -93,7 +98,18 @@ def _compile(text: str, flags: tuple[str, ...], path: Path) -> None:
             raise FailedError(
                 f"{cxx_compiler()} could not compile a fused kernel: {done.stderr.strip()[:2000]}"
             )
+        taken = built.with_suffix(".seconds")
+        taken.write_text(f"{time.perf_counter() - start:.3f}\n")
+        os.replace(taken, path.with_suffix(".seconds"))
         os.replace(built, path)
+
+
+def _seconds_of(path: Path) -> float:
+    """What compiling the library at ``path`` took; 0 where nobody wrote it down."""
+    try:
+        return float(path.with_suffix(".seconds").read_text())
+    except (OSError, ValueError):
+        return 0.0
 
 
 class _Tensors(ctypes.Structure):
