@@ -258,7 +258,7 @@ def unconfirmed(runs: Sequence[RunRecord]) -> list[str]:
     first = runs[verdicts.index(False) if False in verdicts else 0]
     reason = first.model.symmetry_reason or first.reasons.get("model.symmetry_verified")
     verb = "which its measurement refutes" if False in verdicts else "not confirmed"
-    return [f"declared {declared}, {verb}: {_clean(reason or 'no reason given')}"]
+    return [f"declared {declared} symmetry, {verb}: {_clean(reason or 'no reason given')}"]
 
 
 def _clean(text: str) -> str:

@@ -51,7 +51,7 @@ def test_a_plug_in_pair_runs_with_no_change_here_and_its_records_are_valid(bench
         assert record.status == "completed"
         assert record.throughput.alternated_with not in (None, record.arm)
         assert record.budget.spent == 200 == record.steps
-        parts = ("train", "compile", "data", "evaluate", "checkpoint", "timing", "other")
+        parts = ("train", "compile", "data", "evaluate", "checkpoint", "timing", "stalled", "other")
         # The parts are read from one clock, so they add up to rounding.
         assert sum(getattr(record.clock, part) for part in parts) == pytest.approx(
             record.clock.wall, rel=1e-9

@@ -193,11 +193,11 @@ def test_run_that_failed_before_its_first_evaluation_is_on_the_board_of_its_pair
 def test_refuted_symmetry_is_flagged_even_if_one_seed_only() -> None:
     refuted = {"symmetry_verified": False, "symmetry_reason": "it\x1b wobbles"}
     (board,) = build_boards([run(seed=0), run(seed=1, model=refuted)])
-    assert board.rows[0].note.startswith("declared so3, which its measurement refutes: it")
+    assert board.rows[0].note.startswith("declared so3 symmetry, which its measurement refutes: it")
     assert "\x1b" not in board.rows[0].note
     why = {"model.symmetry_verified": "it is noise"}
     (board,) = build_boards([run(model={"symmetry_verified": None}, reasons=why)])
-    assert board.rows[0].note == "declared so3, not confirmed: it is noise"
+    assert board.rows[0].note == "declared so3 symmetry, not confirmed: it is noise"
     (board,) = build_boards([run(model={"symmetry": "none", "symmetry_verified": None})])
     assert board.rows[0].note == ""
 

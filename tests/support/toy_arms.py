@@ -124,7 +124,7 @@ class Radial(nn.Module):
         super().__init__()
         self.scale = nn.Sequential(nn.Linear(1, 16), nn.SiLU(), nn.Linear(16, 1))
         self.config = dict(config)
-        self.calls = 0
+        self.calls = -1  # one call comes before the first step, in the step that is undone
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         self.calls += self.training
