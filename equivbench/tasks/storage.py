@@ -16,7 +16,7 @@ import os
 import sys
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -95,6 +95,8 @@ class Layout:
     """Unit or meaning of the columns that need one."""
     split_rule: str
     """How samples come into their split, a sentence without its full stop."""
+    positions: str | None = None
+    """The column [items, 3] of positions, of which the cards say how samples are oriented."""
 
     def read(self, path: Path) -> tuple[RaggedTable, dict[str, Any]]:
         """(table, card) of ``path``; raises ``FailedError``, naming the file, if it or its card is
@@ -147,6 +149,18 @@ class RaggedTable:
         unit, split = self[self.layout.unit], self["split"]
         return {name: len(np.unique(unit[split == code])) for code, name in enumerate(SPLITS)}
 
+    def principal_axis(self) -> list[float]:
+        """Mean over samples of |x|, |y| and |z| of the unit vector along which a sample's positions
+        spread most: 0.5 each where orientations are isotropic, near 1 for an axis to which all
+        samples were turned."""
+        assert self.layout.positions is not None
+        pos, first = self[self.layout.positions].astype(np.float64), self.first
+        counts = self.counts[:, None]
+        centred = pos - np.repeat(np.add.reduceat(pos, first) / counts, counts[:, 0], axis=0)
+        products = centred[:, :, None] * centred[:, None, :]
+        _, axes = np.linalg.eigh(np.add.reduceat(products, first))
+        return [round(float(mean), 3) for mean in np.abs(axes[:, :, -1]).mean(axis=0)]
+
     def write(
         self,
         out: Path,
@@ -178,6 +192,10 @@ class RaggedTable:
         np.savez_compressed(buffer, allow_pickle=False, **self.columns)
         content, sizes, independent = buffer.getvalue(), self.sizes(), self.units()
         units = f"{self.layout.unit}s"
+        facts = dict(facts)
+        if self.layout.positions is not None and len(self.counts):
+            axis = facts["principal_axis_mean_abs"] = self.principal_axis()
+            summary = f"{summary}\n{orientation(axis)}"
         card = {
             "name": out.stem,
             "version": "1",
@@ -223,6 +241,23 @@ Written together with the data; the same facts for programs are in the `.json` f
 
 
 _lines = "\n".join
+
+_TURNED = 0.6
+"""Mean |x|, |y| or |z| of principal axes above which samples lie in a common orientation."""
+
+
+def orientation(axis: Sequence[float]) -> str:
+    """What :meth:`RaggedTable.principal_axis` means, for people."""
+    values = "/".join(f"{value:.3f}" for value in axis)
+    how = (
+        "so samples lie in a common orientation (canonicalised): a model that sees them unrotated "
+        "need not learn other orientations"
+        if max(axis) > _TURNED
+        else "so samples lie in no common orientation"
+    )
+    return (
+        f"Mean |x|/|y|/|z| of a sample's principal axis: {values} (0.5 each if isotropic), {how}."
+    )
 
 
 def empty_splits(sizes: Mapping[str, int]) -> str:

@@ -17,6 +17,7 @@ from equivbench.tasks.storage import (
     RaggedColumn,
     RaggedTable,
     draw,
+    orientation,
     read_card,
     split_of,
 )
@@ -102,3 +103,31 @@ def test_splits_are_a_fifth_and_a_tenth_of_the_names() -> None:
     assert np.abs(np.sort(drawn) - np.linspace(0, 1, len(drawn))).max() < 0.014
     for name, u in zip(names[:200], drawn, strict=False):
         assert split_of(name) == ("test" if u < 0.2 else "validation" if u < 0.3 else "train")
+
+
+def test_the_card_says_whether_samples_lie_in_a_common_orientation() -> None:
+    generator = np.random.default_rng(0)
+    counts = generator.integers(4, 9, 400)
+    rods = generator.normal(size=(int(counts.sum()), 3)) * [5.0, 1.0, 0.5]
+    turned = np.concatenate(
+        [
+            part @ np.linalg.qr(generator.normal(size=(3, 3)))[0]
+            for part in np.split(rods, counts.cumsum()[:-1])
+        ]
+    )
+
+    def table(pos: np.ndarray) -> RaggedTable:
+        layout = replace(LAYOUT, positions="pos")
+        return RaggedTable(layout, {"pos": pos, f"n_{layout.items}": counts})
+
+    # The axes are those of each sample's singular value decomposition.
+    axes = [
+        np.linalg.svd(part - part.mean(0))[2][0] for part in np.split(turned, counts.cumsum()[:-1])
+    ]
+    assert table(turned).principal_axis() == pytest.approx(
+        np.abs(axes).mean(0).round(3).tolist(), abs=1.1e-3
+    )
+    assert table(turned).principal_axis() == pytest.approx([0.5] * 3, abs=0.06)
+    assert table(rods).principal_axis()[0] > 0.95
+    assert "no common orientation" in orientation(table(turned).principal_axis())
+    assert "canonicalised" in orientation(table(rods).principal_axis())

@@ -68,6 +68,7 @@ LAYOUT = Layout(
     },
     unit="cluster",
     items="residues",
+    positions="ca",
     samples="backbones",
     units={
         "ca": f"1/{PER_ANGSTROM} A, about the centre of each sample",

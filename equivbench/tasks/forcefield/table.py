@@ -43,6 +43,7 @@ LAYOUT = Layout(
     },
     unit="molecule",
     items="atoms",
+    positions="pos",
     samples="conformations",
     units={"pos": "A", "forces": "eV/A", "energy": "eV (total)", "z": "atomic number"},
     split_rule=split_rule("by molecule", "the canonical SMILES or the name that the source gives"),

@@ -97,6 +97,7 @@ LAYOUT = Layout(
     },
     unit="molecule",
     items="atoms",
+    positions="pos",
     samples="conformers",
     units={
         "pos": "0.001 A, from the centre of the smallest ball",
