@@ -17,7 +17,7 @@ from equivbench.execution.plan import make_plan, this_machine
 from equivbench.execution.state import on_machine, open_state, remember_record
 from equivbench.records.store import write_record
 from equivbench.request import RunRequest
-from equivbench.training.loop import build_trainer
+from equivbench.training.loop import StepTimes, build_trainer
 from equivbench.training.record import make_record
 analysis, runs, calls = json.loads(sys.argv[1])
 for second, options in enumerate(runs):
@@ -28,7 +28,7 @@ for second, options in enumerate(runs):
             open_state(job)
             trainer = build_trainer(job)
             trainer.train_slice(1e9)
-            record = make_record(job, trainer, [1e-3], None)
+            record = make_record(job, trainer, [StepTimes(1e-3, [1e-3])], None)
             remember_record(job, write_record(record, job.request.out))
 for arguments in calls:
     out, err, code = io.StringIO(), io.StringIO(), None
