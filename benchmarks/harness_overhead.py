@@ -34,7 +34,7 @@ from equivbench.training.optim import decay_at
 
 if TYPE_CHECKING:
     # Not at run time: asv takes every class with a time_... method for a benchmark, and Trainer has
-    # time_steps.
+    # time_block.
     from equivbench.training.loop import Trainer
 
 STEPS = 4
