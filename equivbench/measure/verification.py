@@ -18,6 +18,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from equivbench.errors import FailedError
 from equivbench.measure.measurement import Verdict
 from equivbench.measure.rotated_set import (
     Caller,
@@ -193,7 +194,7 @@ def probe(
             other, failure = second.passes(), ""
         except Exception as error:  # noqa: BLE001 - someone's model may not survive the copy, or run
             failure = textwrap.shorten(
-                f"{type(error).__name__}: {error}", _LONGEST_FAILURE, placeholder="..."
+                str(error) or type(error).__name__, _LONGEST_FAILURE, placeholder="..."
             )
     if other_chunks is None:
         rounding = [torch.zeros_like(chunk.row_weights) for chunk in kept]
@@ -322,8 +323,8 @@ class _Tally:
         taken_back = []
         for draw, _, outputs in caller.runs(chunk):
             taken_back.append(caller.taken_back(outputs, draw.inverse, chunk))
-            if caller.precision == "float64" and outputs[name].dtype != torch.float64:
-                raise TypeError(f"its output is {outputs[name].dtype}")
+            if caller.precision == "float64" and _is_single(outputs[name]):
+                raise FailedError("its output has no more digits than float32")
             self._outputs.add(outputs[name].double(), weight)
             self._targets.add(draw.targets[name].double(), weight)
         predictions = torch.stack(taken_back)
@@ -368,6 +369,12 @@ class _Variance:
         """Over components, each weighted like its rows."""
         weight = self._weight.clamp(min=torch.finfo(torch.float64).tiny)
         return float((self._second - self._first.square() / weight).clamp(min=0).sum())
+
+
+def _is_single(values: Tensor) -> bool:
+    """Whether ``values`` were computed in float32, whatever their dtype; zeros do not tell."""
+    single = values.float()
+    return values.dtype != torch.float64 or bool(single.any() and (single == values).all())
 
 
 def _squares(values: Tensor, chunk: Chunk) -> Tensor:

@@ -64,6 +64,25 @@ class Dropping(Raw):
         return {"pull": nn.functional.dropout(out, 0.1)}
 
 
+class Seeded(Central):
+    """Noise that is the same in every call."""
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> dict[str, Tensor]:
+        out = super().forward(z, pos, batch)["pull"]
+        noise = torch.randn(out.shape, generator=torch.Generator().manual_seed(0)).to(out.dtype)
+        return {"pull": out + 1e-5 * noise}
+
+
+class Unordered(Central):
+    """Adds up in another order each time, as a GPU's atomic additions do."""
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> dict[str, Tensor]:
+        order = torch.randperm(self.points)
+        cloud = pos.reshape(-1, self.points, 3)[:, order].reshape(-1, 3)
+        out = super().forward(z.reshape(-1, self.points)[:, order].flatten(), cloud, batch)["pull"]
+        return {"pull": out.reshape(-1, self.points, 3)[:, order.argsort()].reshape(-1, 3)}
+
+
 class Same(nn.Module):
     """The same vector for every point."""
 
@@ -107,6 +126,15 @@ class Single(nn.Module):
         return out
 
 
+class Inside(Central):
+    """A network that computes in float32 whatever it is given."""
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> dict[str, Tensor]:
+        self.radial.float()
+        out = super().forward(z, pos.float(), batch)["pull"]
+        return {"pull": out.to(pos.dtype)}
+
+
 class Buffered(Central):
     """A constant that was rounded to float32 before it became a buffer."""
 
@@ -143,6 +171,7 @@ HELD = "it falls like rounding"
 NOISE = "not deterministic"
 ANSWERS: Mapping[str, Answer] = {
     "messages": Answer(Central, True, True, HELD),
+    "unordered sums": Answer(Unordered, True, True, HELD),
     "moving": Answer(Moving, True, True, HELD),
     "residual": Answer(Residual, True, True, HELD),
     "canonical frame": Answer(canonical, True, False, BROKEN),
@@ -153,11 +182,13 @@ ANSWERS: Mapping[str, Answer] = {
     **{f"anisotropic by {by:g}": anisotropic(by) for by in (1e-3, 1e-4, 1e-5, 1e-6, 1e-9, 1e-12)},
     "constant": Answer(lambda: Same(1.0), False, False, "the same whatever the input"),
     "zero": Answer(lambda: Same(0.0), None, None, "nothing to verify"),
+    "seeded noise": Answer(Seeded, False, False, BROKEN),
     "noisy": Answer(Noisy, None, None, NOISE),
     "noisy constant": Answer(lambda: Same(1.0, 0.15), None, None, NOISE),
     "dropout": Answer(Dropping, None, None, NOISE),
     "constants": Answer(Buffered, True, True, "constants kept in float32"),
     "single": Answer(lambda: Single(Central()), True, True, "judged by its floor alone"),
+    "float32 inside": Answer(Inside, True, True, "judged by its floor alone"),
     "single broken": Answer(
         lambda: Single(Broken(Central(), 1e-2)), False, False, "judged by its floor alone"
     ),
