@@ -183,44 +183,64 @@ def probe(
     kept = list(chunks)
     working = _Tally(caller)
     predictions = [working.add(chunk, repeat=True) for chunk in kept]
-    other, failure, rounding = None, "it was not asked to", []
+    other, failure = None, "it was not asked to"
+    rounding = torch.cat([torch.zeros_like(chunk.row_weights) for chunk in kept])
     if other_chunks is not None:
         try:
-            second = _Tally(in_other_precision(caller))
-            with evaluating(second.caller.model):
-                for chunk, held, found in zip(kept, other_chunks, predictions, strict=True):
-                    exact = second.add(held, repeat=working.repeated > 0)
-                    rounding.append(_squares(found - exact, chunk))
-            other, failure = second.passes(), ""
-        except Exception as error:  # noqa: BLE001 - someone's model may not survive the copy, or run
+            other, rounding = _in_other_precision(
+                caller, zip(kept, other_chunks, predictions, strict=True), working.repeated > 0
+            )
+        except Exception as error:  # noqa: BLE001  someone's model may not survive a copy, or run
             failure = textwrap.shorten(
                 str(error) or type(error).__name__, _LONGEST_FAILURE, placeholder="..."
             )
-    if other_chunks is None:
-        rounding = [torch.zeros_like(chunk.row_weights) for chunk in kept]
-    elif other is None:
-        trips = _Tally(caller)
-        for chunk in round_trips():
-            trips.add(chunk)
-        rounding = [trips.passes().errors.equivariance]
-    scale = min(1.0, _EPS[caller.precision] / _EPS["float32"]) ** 2 if other is not None else 1.0
+            trips = _Tally(caller)
+            for chunk in round_trips():
+                trips.add(chunk)
+            rounding = trips.passes().errors.equivariance
+    has_constants = any(buffer.is_floating_point() for buffer in caller.model.buffers())
     return Probes(
         working.passes(),
         other,
         failure,
-        scale * torch.cat(rounding),
-        caller.precision != "float64"
-        and any(buffer.is_floating_point() for buffer in caller.model.buffers()),
+        rounding,
+        has_constants and caller.precision != "float64",
         dict(strata_of([chunk.strata for chunk in kept])),
     )
 
 
-def in_other_precision(caller: Caller) -> Caller:
-    """A copy of ``caller``'s model in float64, or in float32 if it is in float64 already."""
+def _in_other_precision(
+    caller: Caller, probes: Iterable[tuple[Chunk, Chunk, Tensor]], repeat: bool
+) -> tuple[Passes, Tensor]:
+    """Passes of a copy of ``caller``'s model in float64, or in float32 if it is in float64 already,
+    and the error [rows] that rounding makes in ``caller``'s precision.
+
+    ``probes``: the chunks for either precision, and the predictions [draws, rows, ...] in
+    ``caller``'s. Raises whatever the model does that cannot be copied or run so, ``FailedError``
+    where it computes in float32 all the same.
+    """
     model = copy.deepcopy(caller.model)
-    if caller.precision == "float64":
-        return replace(caller, model=model.float(), precision="float32")
-    return replace(caller, model=model.double(), precision="float64")
+    tally = _Tally(
+        replace(caller, model=model.float(), precision="float32")
+        if caller.precision == "float64"
+        else replace(caller, model=model.double(), precision="float64")
+    )
+    rounding, chunk = [], None
+    with evaluating(model):
+        for held, chunk, found in probes:
+            rounding.append(_squares(found - tally.add(chunk, repeat), held))
+        passes = tally.passes()
+        low, high = (_CONDITIONING * _EPS[each] ** 2 for each in ("float64", "float32"))
+        if (
+            passes.precision == "float64"
+            and low < passes.broken < high
+            and chunk is not None
+            and _is_single(tally.caller, chunk)
+        ):
+            raise FailedError("it computes in float32 inside")
+    # The difference to float32 is float32's; float64's is smaller by the square of the roundoff.
+    scale = 1.0 if passes.precision == "float64" else (_EPS["float64"] / _EPS["float32"]) ** 2
+    return passes, scale * torch.cat(rounding)
 
 
 # --- verdicts
@@ -323,8 +343,8 @@ class _Tally:
         taken_back = []
         for draw, _, outputs in caller.runs(chunk):
             taken_back.append(caller.taken_back(outputs, draw.inverse, chunk))
-            if caller.precision == "float64" and _is_single(outputs[name]):
-                raise FailedError("its output has no more digits than float32")
+            if caller.precision == "float64" and outputs[name].dtype != torch.float64:
+                raise FailedError(f"its output is {outputs[name].dtype}")
             self._outputs.add(outputs[name].double(), weight)
             self._targets.add(draw.targets[name].double(), weight)
         predictions = torch.stack(taken_back)
@@ -371,10 +391,18 @@ class _Variance:
         return float((self._second - self._first.square() / weight).clamp(min=0).sum())
 
 
-def _is_single(values: Tensor) -> bool:
-    """Whether ``values`` were computed in float32, whatever their dtype; zeros do not tell."""
-    single = values.float()
-    return values.dtype != torch.float64 or bool(single.any() and (single == values).all())
+def _is_single(caller: Caller, chunk: Chunk) -> bool:
+    """Whether the model computes in float32 inside: inputs moved by a relative 2^-40 leave most of
+    its float64 output as it was, bit for bit."""
+    draw, name = next(iter(chunk.draws)), caller.task.prediction
+    moved = dict(draw.inputs)
+    for key, each in draw.inputs.items():
+        if each.is_floating_point():
+            # Up and down in turn, so that a model of ratios or directions moves too.
+            steps = 1 - 2 * (torch.arange(each.numel(), device=each.device) % 2)
+            moved[key] = each + each * steps.reshape(each.shape) * 2.0**-40
+    before, after = (caller.outputs(inputs)[name] for inputs in (draw.inputs, moved))
+    return bool((before == after)[before != 0].double().mean() > 0.5)
 
 
 def _squares(values: Tensor, chunk: Chunk) -> Tensor:
