@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 from jaxtyping import config as jaxtyping_config
-from jaxtyping import install_import_hook
+from typechecking import check_calls
 
 if TYPE_CHECKING:
     from running import Bench
 
-# Types, and the shapes and dtypes that annotations promise, are checked at every call while tests
-# run, and cost nothing otherwise.
-for package in (
+# Checked at every call while tests run; it costs nothing otherwise.
+check_calls(
     "equivbench.gap",
     "equivbench.kernels.neighbours",
     "equivbench.measure",
@@ -26,8 +25,7 @@ for package in (
     "equivbench.tasks.base",
     "equivbench.tasks.voxel.data",
     "equivbench.training",
-):
-    install_import_hook(package, "typechecking.checked")
+)
 
 # The same examples on every run, and no verdict that depends on how busy the machine is.
 settings.register_profile("reproducible", derandomize=True, deadline=None, database=None)
