@@ -45,7 +45,8 @@ _VALUES_AT_ONCE = 1 << 22
 a few temporaries."""
 _PROBED = 1 / 50
 """Samples that are probed, of those judged times their draws. A probe takes five passes in all and
-may be followed by another, so that the floor and the verdict take at most a fifth of the passes."""
+may be followed by another, so that the floor and the verdict take at most a fifth of the passes.
+All go through the model at once."""
 _FEWEST_PROBES, _MOST_PROBES = 4, 32
 
 
@@ -115,8 +116,8 @@ class Evaluator:
         drawn, self._exhaustive = draw_rotations(
             group, rotations, len(self._samples) * task.test_points, seed
         )
-        probed = int(_PROBED * len(drawn) * drawn.shape[1])
-        self._probed = max(_FEWEST_PROBES, min(_MOST_PROBES, probed)) // task.test_points or 1
+        probed = min(int(_PROBED * len(drawn) * drawn.shape[1]), _MOST_PROBES, batch_size)
+        self._probed = max(_FEWEST_PROBES, probed) // task.test_points or 1
         self._chunks = self._rotated(self._samples, drawn).kept()
 
     def evaluate(self, model: nn.Module, floor: bool = True) -> Measurement:
@@ -157,6 +158,7 @@ class Evaluator:
         samples: Tensor,
         rotations: Tensor,
         precision: EvaluationPrecision | None = None,
+        batch_size: int | None = None,
         round_trip: bool = False,
     ) -> RotatedSet:
         placement = self._placement
@@ -165,7 +167,7 @@ class Evaluator:
             self.split,
             samples,
             rotations,
-            self._batch_size,
+            batch_size or self._batch_size,
             self._seed,
             round_trip,
             self._mirrored,
@@ -222,8 +224,12 @@ class Evaluator:
         if objection is not None:
             return floor, objection
         if self._by_interpolation:
+            if not covers(promised, self.group):
+                return floor, Verdict(
+                    None, f"{promised} is declared, and more than that was measured on a grid"
+                )
             verdict = by_interpolation(share, floor, self.group)
-            if verdict.holds and promised != self.group == "so3":
+            if verdict.holds and promised != self.group:
                 inverted = by_precision(probes, None, "inversion")
                 verdict = Verdict(inverted.holds, f"{verdict.reason}; {inverted.reason}")
             return floor, verdict
@@ -231,7 +237,8 @@ class Evaluator:
         verdict = by_precision(probes, share if covered else None, promised)
         if verdict.holds and covered and floor is not None and share > floor.allowed:
             # Few probes may have missed what is rare, such as a molecule without a unique frame.
-            verdict = by_precision(self._probes(caller, self._worst(judged)), None, promised)
+            probes = self._probes(caller, self._worst(judged))
+            verdict = by_precision(probes, None, f"{promised} where the error is largest")
         if verdict.holds and task.interpolates and promised != "octahedral":
             only = f"{promised} is declared and only the cube's rotations were made"
             verdict = Verdict(None, f"{only}; {verdict.reason}")
@@ -256,13 +263,19 @@ class Evaluator:
             rotations = torch.stack((identity, turns[torch.arange(count) % len(turns)]))
         if group == "o3":
             rotations = rotations * torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
-        other: EvaluationPrecision = "float32" if caller.precision == "float64" else "float64"
+
+        def made(precision: EvaluationPrecision, round_trip: bool = False) -> Chunk:
+            return next(
+                iter(self._rotated(samples, rotations, precision, len(samples), round_trip))
+            )
+
+        own = caller.precision
         needed = not self._by_interpolation or group != self.group
         return probe(
             caller,
-            self._rotated(samples, rotations),
-            self._rotated(samples, rotations, other) if needed else None,
-            lambda: self._rotated(samples, rotations, round_trip=True),
+            made(own),
+            (lambda: made("float32" if own == "float64" else "float64")) if needed else None,
+            lambda: made(own, round_trip=True),
         )
 
     def _worst(self, judged: PassErrors) -> Tensor:

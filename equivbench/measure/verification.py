@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -24,8 +24,6 @@ from equivbench.measure.rotated_set import (
     Caller,
     Chunk,
     EvaluationPrecision,
-    evaluating,
-    rows_of,
     strata_of,
 )
 from equivbench.specs import Group, Symmetry
@@ -53,8 +51,6 @@ _CONSTANTS = 4.0
 """The same for constants that were rounded to float32 once, in squares of its unit roundoff."""
 _LONGEST_FAILURE = 120
 """Most characters of somebody's exception in a reason."""
-
-
 _SIZES = ("none", "octahedral", "so3", "o3")
 """Symmetries, each within the next."""
 
@@ -99,23 +95,15 @@ class Passes:
     """Row by row, in the task's unit."""
     power: float
     """Sum over rows of the squared prediction, in the task's unit."""
-    repeated: float
-    """Sum over rows of the squared difference of two predictions of the same input."""
+    noise: float
+    """Squared difference of two predictions of the same input, over the squared prediction."""
+    broken: float
+    """Equivariance error over the squared prediction."""
     variance: float
-    """Of the prediction as it leaves the model, over rows and draws, summed over components."""
+    """Of the prediction as it leaves the model, about its mean over rows and draws; summed like the
+    power."""
     target_power: float
     target_variance: float
-
-    @property
-    def broken(self) -> float:
-        """Equivariance error over the squared prediction; 0 where both are."""
-        error = float(self.errors.equivariance.sum())
-        return error / self.power if self.power else error
-
-    @property
-    def noise(self) -> float:
-        """Squared difference of two predictions of the same input over the squared prediction."""
-        return self.repeated / self.power if self.power else self.repeated
 
 
 @dataclass(frozen=True)
@@ -138,20 +126,24 @@ class Probes:
     def deterministic(self) -> bool:
         """Whether the same input twice gives the same bits; or the same up to rounding, where a
         device adds up in an order of its own."""
-        return self.working.repeated == 0 or (
-            self.other is not None and self.falls(lambda passes: passes.noise)
-        )
+        if self.working.noise == 0 or self.other is None:
+            return self.working.noise == 0
+        return self._falls(self.working.noise, self.other.noise)
 
-    def falls(self, measured: Callable[[Passes], float]) -> bool:
-        """Whether what is ``measured`` falls like rounding from the lower precision to the
+    @property
+    def equivariant(self) -> bool:
+        """Whether the equivariance error falls like rounding; False without other precision."""
+        return self.other is not None and self._falls(self.working.broken, self.other.broken)
+
+    def _falls(self, working: float, other: float) -> bool:
+        """Whether what the passes found falls like rounding from the lower precision to the
         higher."""
         assert self.other is not None
-        low, high = sorted(
-            (self.working, self.other), key=lambda passes: _EPS[passes.precision], reverse=True
-        )
-        fall = (_EPS[high.precision] / _EPS[low.precision]) ** 2
-        rounding = max(_SLACK * fall * measured(low), _CONDITIONING * _EPS[high.precision] ** 2)
-        return measured(high) <= rounding
+        low, high = (working, _EPS[self.working.precision]), (other, _EPS[self.other.precision])
+        if low[1] < high[1]:
+            low, high = high, low
+        fall = (high[1] / low[1]) ** 2
+        return high[0] <= max(_SLACK * fall * low[0], _CONDITIONING * high[1] ** 2)
 
     def floor(self) -> Floor:
         """The share that rounding causes. It explains up to 25 times that, five times the
@@ -164,83 +156,110 @@ class Probes:
 
 def probe(
     caller: Caller,
-    chunks: Iterable[Chunk],
-    other_chunks: Iterable[Chunk] | None,
-    round_trips: Callable[[], Iterable[Chunk]],
+    probes: Chunk,
+    in_other: Callable[[], Chunk] | None,
+    round_trip: Callable[[], Chunk],
 ) -> Probes:
     """Passes of ``caller``'s model over the probes.
 
     Parameters
     ----------
-    chunks, other_chunks
-        The same samples under the same two elements of the group, made for the working precision
-        and for the other one; None: the other is not asked for.
-    round_trips
+    probes
+        Samples under two elements of the group.
+    in_other
+        Makes the same for the other precision; None: that is not asked for.
+    round_trip
         Makes the same samples after a round trip R^-1 cast(R x), which differ by rounding alone:
-        needed only where the model does not run in the other precision. They tell less: a position
+        needed only where the model does not run in the other precision. It tells less: a position
         that moved by a whole number of last digits is rounded alike.
     """
-    kept = list(chunks)
-    working = _Tally(caller)
-    predictions = [working.add(chunk, repeat=True) for chunk in kept]
+    working, predictions = _passes(caller, probes, repeat=True)
     other, failure = None, "it was not asked to"
-    rounding = torch.cat([torch.zeros_like(chunk.row_weights) for chunk in kept])
-    if other_chunks is not None:
+    rounding = torch.zeros_like(probes.row_weights)
+    if in_other is not None:
         try:
-            other, rounding = _in_other_precision(
-                caller, zip(kept, other_chunks, predictions, strict=True), working.repeated > 0
-            )
+            other, exact = _in_other_precision(caller, in_other(), repeat=working.noise > 0)
+            rounding = _squares(predictions - exact, probes)
         except Exception as error:  # noqa: BLE001  someone's model may not survive a copy, or run
             failure = textwrap.shorten(
                 str(error) or type(error).__name__, _LONGEST_FAILURE, placeholder="..."
             )
-            trips = _Tally(caller)
-            for chunk in round_trips():
-                trips.add(chunk)
-            rounding = trips.passes().errors.equivariance
+            rounding = _passes(caller, round_trip())[0].errors.equivariance
+    if other is not None and other.precision == "float32":
+        # The difference is float32's; float64's is smaller by the square of the unit roundoff.
+        rounding = rounding * (_EPS["float64"] / _EPS["float32"]) ** 2
     has_constants = any(buffer.is_floating_point() for buffer in caller.model.buffers())
     return Probes(
-        working.passes(),
+        working,
         other,
         failure,
         rounding,
         has_constants and caller.precision != "float64",
-        dict(strata_of([chunk.strata for chunk in kept])),
+        dict(strata_of([probes.strata])),
     )
 
 
-def _in_other_precision(
-    caller: Caller, probes: Iterable[tuple[Chunk, Chunk, Tensor]], repeat: bool
-) -> tuple[Passes, Tensor]:
+def _in_other_precision(caller: Caller, probes: Chunk, repeat: bool) -> tuple[Passes, Tensor]:
     """Passes of a copy of ``caller``'s model in float64, or in float32 if it is in float64 already,
-    and the error [rows] that rounding makes in ``caller``'s precision.
+    and its predictions [draws, rows, ...].
 
-    ``probes``: the chunks for either precision, and the predictions [draws, rows, ...] in
-    ``caller``'s. Raises whatever the model does that cannot be copied or run so, ``FailedError``
-    where it computes in float32 all the same.
+    Raises whatever a model does that cannot be copied or run so; ``FailedError`` where it computes
+    in float32 all the same.
     """
     model = copy.deepcopy(caller.model)
-    tally = _Tally(
-        replace(caller, model=model.float(), precision="float32")
-        if caller.precision == "float64"
-        else replace(caller, model=model.double(), precision="float64")
-    )
-    rounding, chunk = [], None
-    with evaluating(model):
-        for held, chunk, found in probes:
-            rounding.append(_squares(found - tally.add(chunk, repeat), held))
-        passes = tally.passes()
-        low, high = (_CONDITIONING * _EPS[each] ** 2 for each in ("float64", "float32"))
-        if (
-            passes.precision == "float64"
-            and low < passes.broken < high
-            and chunk is not None
-            and _is_single(tally.caller, chunk)
-        ):
-            raise FailedError("it computes in float32 inside")
-    # The difference to float32 is float32's; float64's is smaller by the square of the roundoff.
-    scale = 1.0 if passes.precision == "float64" else (_EPS["float64"] / _EPS["float32"]) ** 2
-    return passes, scale * torch.cat(rounding)
+    if caller.precision == "float64":
+        return _passes(replace(caller, model=model.float(), precision="float32"), probes, repeat)
+    double = replace(caller, model=model.double(), precision="float64")
+    passes, predictions = _passes(double, probes, repeat)
+    low, high = (_CONDITIONING * _EPS[each] ** 2 for each in ("float64", "float32"))
+    if low < passes.broken < high and _is_single(double, probes):
+        raise FailedError("it computes in float32 inside")
+    return passes, predictions
+
+
+def _passes(caller: Caller, probes: Chunk, repeat: bool = False) -> tuple[Passes, Tensor]:
+    """What ``caller``'s model shows on the probes, and its predictions [draws, rows, ...] float64,
+    taken back; ``repeat``: the first draw is predicted twice."""
+    name = caller.task.prediction
+    outputs, targets, taken_back = [], [], []
+    for draw, _, found in caller.runs(probes):
+        taken_back.append(caller.taken_back(found, draw.inverse, probes))
+        if caller.precision == "float64" and found[name].dtype != torch.float64:
+            raise FailedError(f"its output is {found[name].dtype}")
+        outputs.append(found[name].double())
+        targets.append(draw.targets[name].double())
+    predictions = torch.stack(taken_back)
+    power = float(_squares(predictions, probes).sum())
+    noise = 0.0
+    if repeat:
+        first = replace(probes, draws=tuple(islice(probes.draws, 1)))
+        difference = caller.predictions(first) - predictions[:1]
+        noise = float(_squares(difference, probes).sum())
+    errors = decompose(predictions, probes.target, weights=probes.weights, groups=probes.groups)
+    broken = float(errors.equivariance.sum())
+    return Passes(
+        caller.precision,
+        errors,
+        power,
+        noise / power if power else noise,
+        broken / power if power else broken,
+        _variance(outputs, probes),
+        float(_squares(probes.target[None], probes).sum()),
+        _variance(targets, probes),
+    ), predictions
+
+
+def _variance(values: Sequence[Tensor], chunk: Chunk) -> float:
+    """Of ``values`` [rows, ...] of each draw about their mean over rows and draws: the weighted sum
+    of squares, averaged over the draws."""
+    weight = torch.ones_like(chunk.target, dtype=torch.float64)
+    if chunk.weights is not None:
+        weight = broadcast_weights(chunk.weights, chunk.target.shape)
+    stacked = torch.stack(list(values)).masked_fill(weight == 0, 0)
+    # Components that no row has are 0 / 1.
+    rows = len(values) * weight.sum(0)
+    mean = (weight * stacked).sum((0, 1)) / rows.where(rows > 0, 1.0)
+    return float((weight * (stacked - mean).square()).sum() / len(values))
 
 
 # --- verdicts
@@ -269,7 +288,7 @@ def nothing_to_verify(probes: Probes) -> Verdict | None:
     of_target = found.variance / found.target_variance if found.target_variance else 0.0
     return Verdict(
         None,
-        "there is nothing to verify: over the test set its predictions vary by "
+        "there is nothing to verify: from sample to sample its predictions vary by "
         f"{of_target:.1e} of the target's variance",
     )
 
@@ -285,7 +304,7 @@ def by_precision(probes: Probes, share: float | None, group: str) -> Verdict:
         return _by_floor(probes, share, group)
     measured = ", ".join(f"{passes.broken:.1e} in {passes.precision}" for passes in (found, other))
     said = f"equivariance error under {group} over the squared prediction: {measured}"
-    if probes.falls(lambda passes: passes.broken):
+    if probes.equivariant:
         return Verdict(True, f"{said}; it falls like rounding")
     if probes.has_constants and other.broken <= _CONSTANTS * _EPS["float32"] ** 2:
         return Verdict(True, f"{said}; no more than constants kept in float32 leave")
@@ -318,77 +337,6 @@ def by_interpolation(share: float, floor: Floor | None, group: str) -> Verdict:
         f"share {share:.1e} under {group}, interpolation on the grid explains {floor.allowed:.1e}"
     )
     return Verdict(share <= floor.allowed, said)
-
-
-# --- sums over the probes
-
-
-class _Tally:
-    """Sums over the probes in one precision."""
-
-    def __init__(self, caller: Caller) -> None:
-        self.caller = caller
-        self.repeated = self._power = self._target_power = 0.0
-        self._errors: list[Decomposition] = []
-        self._outputs, self._targets = _Variance(), _Variance()
-
-    def add(self, chunk: Chunk, repeat: bool = False) -> Tensor:
-        """[draws, rows, ...] float64: the predictions of ``chunk``, taken back; ``repeat``: the
-        first draw is predicted twice."""
-        caller, name = self.caller, self.caller.task.prediction
-        weight = broadcast_weights(
-            chunk.target.new_ones(len(chunk.target)) if chunk.weights is None else chunk.weights,
-            chunk.target.shape,
-        )
-        taken_back = []
-        for draw, _, outputs in caller.runs(chunk):
-            taken_back.append(caller.taken_back(outputs, draw.inverse, chunk))
-            if caller.precision == "float64" and outputs[name].dtype != torch.float64:
-                raise FailedError(f"its output is {outputs[name].dtype}")
-            self._outputs.add(outputs[name].double(), weight)
-            self._targets.add(draw.targets[name].double(), weight)
-        predictions = torch.stack(taken_back)
-        if repeat:
-            first = replace(chunk, draws=tuple(islice(chunk.draws, 1)))
-            difference = caller.predictions(first) - predictions[:1]
-            self.repeated += float(_squares(difference, chunk).sum())
-        self._errors.append(
-            decompose(predictions, chunk.target, weights=chunk.weights, groups=chunk.groups)
-        )
-        self._power += float(_squares(predictions, chunk).sum())
-        self._target_power += float(_squares(chunk.target[None], chunk).sum())
-        return predictions
-
-    def passes(self) -> Passes:
-        """What was added up."""
-        return Passes(
-            self.caller.precision,
-            rows_of(self._errors),
-            self._power,
-            self.repeated,
-            self._outputs.sum(),
-            self._target_power,
-            self._targets.sum(),
-        )
-
-
-class _Variance:
-    """Variance of each component over rows that come in parts."""
-
-    def __init__(self) -> None:
-        self._weight = self._first = self._second = torch.zeros((), dtype=torch.float64)
-
-    def add(self, values: Tensor, weight: Tensor) -> None:
-        """Rows [rows, ...] with their weights [rows, ...]; those of weight 0 may hold anything."""
-        values = values.masked_fill(weight == 0, 0)
-        self._weight = weight.sum(0) + self._weight.to(weight.device)
-        self._first = (weight * values).sum(0) + self._first.to(weight.device)
-        self._second = (weight * values.square()).sum(0) + self._second.to(weight.device)
-
-    def sum(self) -> float:
-        """Over components, each weighted like its rows."""
-        weight = self._weight.clamp(min=torch.finfo(torch.float64).tiny)
-        return float((self._second - self._first.square() / weight).clamp(min=0).sum())
 
 
 def _is_single(caller: Caller, chunk: Chunk) -> bool:

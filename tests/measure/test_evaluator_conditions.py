@@ -188,6 +188,21 @@ def test_the_floor_of_a_grid_is_the_error_of_the_linear_baseline_in_the_total_of
     assert r.verdict is not None
     assert r.verdict.holds is False
     assert Evaluator(Gridded(), split, requires={}).evaluate(Fixed(1.0, 0.0)).floor is None
+    # The inversion is exact on a grid, so what breaks it is told from rounding.
+    for constant, holds in ((0.0, True), (0.1, False)):
+        o3 = Evaluator(
+            Gridded(), split, requires={}, untrained=lambda: {"linear": reference}, symmetry="o3"
+        ).evaluate(Fixed(1.0, 0.0, constant=constant))
+        assert o3.verdict is not None
+        assert o3.verdict.holds is holds
+        assert "inversion" in o3.verdict.reason
+    # The cube's rotations alone do not verify more than themselves.
+    for model, undecided in ((Fixed(1.0, 0.0), None), (Fixed(1.0, 0.0, constant=0.1), False)):
+        so3 = Evaluator(Gridded(), split, requires={}, group="octahedral", symmetry="so3").evaluate(
+            model
+        )
+        assert so3.verdict is not None
+        assert so3.verdict.holds is undecided
     # Under the cube group nothing is interpolated: rounding is the floor.
     cube = Evaluator(Gridded(), split, requires={}, group="octahedral", rotations=24).evaluate(
         Fixed(1.0, 0.0)
