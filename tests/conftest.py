@@ -40,7 +40,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the first parameters of each test if ``--once`` was given."""
+    """Keep the first parameters of each test if ``--once`` was given; start with the files that
+    hold slow tests, so that no worker begins one when the others have nothing left."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
     if config.getoption("--once"):
         first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
         kept = set(first.values())
