@@ -43,10 +43,10 @@ from equivbench.tasks.splits import Subset
 _VALUES_AT_ONCE = 1 << 22
 """Predicted numbers that are decomposed together: 32 MiB in float64, and as much again for each of
 a few temporaries."""
-_PROBED = 1 / 50
-"""Samples that are probed, of those judged times their draws. A probe takes five passes in all and
-may be followed by another, so that the floor and the verdict take at most a fifth of the passes.
-All go through the model at once."""
+_PROBED = 1 / 100
+"""Samples that are probed, of those judged times their draws. Each takes five passes, two of them
+in float64, and others may be probed once more: floor, verdict and all that is assembled take at
+most a fifth of the passes. Probes go through the model at once."""
 _FEWEST_PROBES, _MOST_PROBES = 4, 32
 
 
