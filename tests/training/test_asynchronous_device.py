@@ -88,14 +88,15 @@ def test_what_is_queued_when_the_clock_pauses_or_evaluates_belongs_to_training()
 @pytest.mark.parametrize("step", [0.0004, 0.003, 0.1, 0.45])
 @pytest.mark.parametrize("launch", [0.0001, 0.001])
 def test_a_budget_in_seconds_is_device_seconds_to_one_reading(step: float, launch: float) -> None:
-    device, trainer = on_device("3s", step, launch=launch, evaluations=5)
     # Host and device work at the same time, whichever is slower sets the pace.
     each = max(step, 2 * launch)
+    budget = min(3.0, 500 * each)
+    device, trainer = on_device(f"{budget}s", step, launch=launch, evaluations=5)
     while not trainer.finished:
-        trainer.train_slice(0.7)
+        trainer.train_slice(0.3)
         device.time.advance(5.0)  # the other arm
     seconds = trainer.clock.seconds()
-    assert trainer.clock.spent == pytest.approx(3.0, abs=each + _READING_SECONDS)
+    assert budget <= trainer.clock.spent + 1e-9 <= budget + each + 0.1 * _READING_SECONDS
     assert trainer.facts.step * each == pytest.approx(trainer.clock.spent, rel=0.02, abs=each)
     assert seconds["other"] < 0.05 * trainer.clock.wall
     assert seconds["evaluate"] == pytest.approx(device.used["evaluate"])
@@ -124,7 +125,7 @@ def test_two_arms_in_turn_are_charged_their_own_work_only() -> None:
     time = FakeTime()
     device = PretendDevice(time)
     arms = [
-        toy_trainer("4s", task=QueueingTask(device, step, 0.0, 0.0005), clock=device.clock())
+        toy_trainer("2s", task=QueueingTask(device, step, 0.0, 0.0005), clock=device.clock())
         for step in (0.004, 0.02)
     ]
     while not all(arm.finished for arm in arms):
@@ -133,4 +134,4 @@ def test_two_arms_in_turn_are_charged_their_own_work_only() -> None:
                 arm.train_slice(0.5)
     for arm, step in zip(arms, (0.004, 0.02), strict=True):
         assert arm.facts.step * step == pytest.approx(arm.clock.spent, rel=0.02)
-        assert arm.clock.spent == pytest.approx(4.0, abs=step + _READING_SECONDS)
+        assert arm.clock.spent == pytest.approx(2.0, abs=step + _READING_SECONDS)
