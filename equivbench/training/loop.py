@@ -111,6 +111,7 @@ class Trainer:
         self._snapshots = snapshots
         self._watch = DivergenceWatch()
         self.machine = MachineMeter(threads)
+        self._step_seconds = 0.0  # at the last reading
         self._reading = 1
         """Steps from one reading of the clock to the next; 1 where the device does not run on its
         own."""
@@ -124,6 +125,7 @@ class Trainer:
         with self.running():
             self.prepare()
             end = self.clock.spent + seconds
+            self._choose_reading()
             read_at, read = self.clock.trained_wall, self.facts.step
             while not self.finished and not self._stopping and self.clock.spent < end:
                 self.step(self.clock)
@@ -133,7 +135,8 @@ class Trainer:
                 self.clock.synchronize()
                 each = (self.clock.trained_wall - read_at) / (self.facts.step - read)
                 self.machine.saw_step(each)
-                self._adapt(each)
+                self._step_seconds = each
+                self._choose_reading()
                 read_at, read = self.clock.trained_wall, self.facts.step
                 self.facts.diverged = self._watch.verdict(self.facts.step)
                 if self.keeper is not None:
@@ -172,14 +175,14 @@ class Trainer:
         facts.step += 1
         facts.samples += recipe.batch_size
 
-    def _adapt(self, step_seconds: float) -> None:
+    def _choose_reading(self) -> None:
         """Choose when the clock is read next, from the seconds that a step took last."""
-        if not self.clock.is_asynchronous or step_seconds <= 0:
+        if not self.clock.is_asynchronous or self._step_seconds <= 0:
             return
         seconds = _READING_SECONDS
         if self.budget.kind == "seconds" and self.facts.points:
             seconds = min(seconds, self.facts.points[0] - self.spent)
-        self._reading = max(1, min(_MOST_STEPS, round(seconds / step_seconds)))
+        self._reading = max(1, min(_MOST_STEPS, round(seconds / self._step_seconds)))
 
     def evaluate(self, floor: bool) -> Measurement:
         """Measure the arm with the weights it holds now, in clock part ``evaluate``."""

@@ -97,7 +97,8 @@ def test_a_budget_in_seconds_is_device_seconds_to_one_reading(step: float, launc
         device.time.advance(5.0)  # the other arm
     seconds = trainer.clock.seconds()
     assert budget <= trainer.clock.spent + 1e-9 <= budget + each + 0.1 * _READING_SECONDS
-    assert trainer.facts.step * each == pytest.approx(trainer.clock.spent, rel=0.02, abs=each)
+    # Each reading leaves the device idle while the next step is queued.
+    assert trainer.facts.step * each == pytest.approx(trainer.clock.spent, rel=0.04, abs=each)
     assert seconds["other"] < 0.05 * trainer.clock.wall
     assert seconds["evaluate"] == pytest.approx(device.used["evaluate"])
 
