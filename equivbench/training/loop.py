@@ -136,8 +136,6 @@ class Trainer:
                 each = (self.clock.trained_wall - read_at) / (self.facts.step - read)
                 self.machine.saw_step(each)
                 self._step_seconds = each
-                self._choose_reading()
-                read_at, read = self.clock.trained_wall, self.facts.step
                 self.facts.diverged = self._watch.verdict(self.facts.step)
                 if self.keeper is not None:
                     self.keeper.beat(self.facts, self.clock)
@@ -149,6 +147,9 @@ class Trainer:
                 ):
                     self.save()
                 self._report(report, now=evaluated or self.finished)
+                # After the evaluation, whose stalls are no step's.
+                self._choose_reading()
+                read_at, read = self.clock.trained_wall, self.facts.step
         self._stopping = False
 
     def step(self, clock: Clock) -> None:
