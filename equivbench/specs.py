@@ -244,12 +244,16 @@ class PairPreset:
     dataset: str
     budget: str
     """Default budget per arm, as ``--budget`` takes it."""
-    evaluations: int = 12
-    """Log-spaced evaluations over the budget, the last at its end."""
+    rungs: int = 5
+    """Smaller budgets (a half, a quarter, ...) whose annealed result is measured on the way."""
     rotations: int = 4
-    """Haar draws per test sample in each evaluation."""
+    """Draws from the group per test sample in the evaluations of a run's end."""
     test_samples: int | None = None
-    """Test samples evaluated (a fixed spread over all test groups); None is all."""
+    """Test samples evaluated there (a fixed spread over all test groups); None is all."""
+    part_rotations: int = 2
+    """The same of the evaluations on the way: rungs and trace."""
+    part_samples: int = 64
+    """Their samples, some of those that are evaluated at the end."""
     group: Group | None = None
     """The group of the equivariance error; None is the task's own."""
     evaluated_at_once: int | None = None
@@ -374,7 +378,7 @@ def simple_pair(
         arms=(arm("equivariant", equivariant, "none"), arm("augmented", augmented, "haar")),
         matching=MatchSpec("Nothing is matched yet.", "nothing"),
         presets={
-            "dev": PairPreset(dataset, "200steps", evaluations=4),
+            "dev": PairPreset(dataset, "200steps", rungs=2),
             "small": PairPreset(dataset, budget),
         },
     )

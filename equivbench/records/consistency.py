@@ -76,6 +76,8 @@ MEANS_NONE = re.compile(
     r"reason|recipe\..*|model\.(?:wrapper|symmetry_reason)|model\.config\..*|budget\.extends"
     r"|throughput\.alternated_with|throughput\.step_seconds"
     r"|matching\.hardware|environment\.driver|git\..*|machine_share|contest"
+    r"|(?:trace|rungs|final_on_part|final_raw|final_ema|out_of_distribution)\b.*\.floor"
+    r"|.*\.groups|.*\.by\..*\.over_best_untrained"
 )
 """Fields whose null says "none" or follows from another field; every other null is a missing
 measurement and needs a reason."""
@@ -83,11 +85,16 @@ measurement and needs a reason."""
 
 def evaluations(record: RunRecord) -> Iterator[tuple[str, Test]]:
     """(where, evaluation) of every evaluation in ``record``, those of the trace first."""
-    yield from ((f"trace at step {point.step}", point.test) for point in record.trace)
-    if record.final is not None:
-        yield "final", record.final
-    if record.final_raw is not None:
-        yield "final_raw", record.final_raw
+    for point in record.trace:
+        yield f"trace at step {point.step}", point.test
+        yield f"trace at step {point.step}, ema", point.ema
+    # The last rung is ``final``.
+    yield from ((f"rung of {rung.budget:g}", rung.test) for rung in record.rungs[:-1])
+    for name in ("final", "final_on_part", "final_raw", "final_ema"):
+        test = getattr(record, name)
+        if test is not None:
+            yield name, test
+    yield from record.out_of_distribution.items()
 
 
 def implied_baseline(test: Test) -> float | None:

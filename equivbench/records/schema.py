@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
-SCHEMA_VERSION = 1
-RULES_VERSION = 1
+SCHEMA_VERSION = 2
+RULES_VERSION = 2
 
 Status = Literal["completed", "diverged", "failed", "interrupted"]
 Number = float | None
@@ -89,7 +89,7 @@ class RecipeRecord(_Part):
     compile: str | None
     """How the model was compiled; null if it ran eagerly."""
     ema: float
-    """Largest decay of the exponential moving average of the weights."""
+    """Largest decay of the exponential moving average of the weights, measured beside them."""
     tuned_at: str | None
     """Budget of a trial of ``equivbench tune`` that chose this recipe, for example ``20s``."""
     tuning_log_sha256: str | None
@@ -126,6 +126,9 @@ class ClockRecord(_Part):
     """Compilation of the model, starting from an empty cache."""
     data: float
     """Loading, rotating and assembling batches."""
+    rungs: float
+    """Branches off the training that give the results of smaller budgets: their steps, and the
+    evaluations at their ends."""
     evaluate: float
     """Evaluations on the test set."""
     checkpoint: float
@@ -136,7 +139,7 @@ class ClockRecord(_Part):
     other: float
     wall: float
     """Total time for which the run used the machine: the sum of all parts."""
-    stalled: float = 0.0
+    stalled: float
     """Time in which the process had work and did not run: it was stopped, or others held its cores.
     It counts in no other part, so not in the budget."""
 
@@ -199,10 +202,15 @@ class Memory(_Part):
 class Test(_Part):
     """One evaluation on the test set. Errors are in the unit of the task's board metric."""
 
+    samples: int
+    """Test samples that were evaluated: all of the test set, or the fixed part of it on which
+    rungs and trace are read."""
+    rotations: int
+    """Rotations under which each of them was evaluated."""
     objective: Number
-    """The training objective on the test set."""
+    """The training objective on these samples."""
     total: Number
-    """The board metric: mean squared error on the randomly rotated test set; equals ``twirled`` +
+    """The board metric: mean squared error on the randomly rotated samples; equals ``twirled`` +
     ``equivariance``."""
     twirled: Number
     """The part of ``total`` that remains after averaging predictions over all rotations."""
@@ -216,8 +224,16 @@ class Test(_Part):
     """The group from which the rotations were drawn."""
     explained: Number
     """1 - total / baseline, with the baseline that the task declares."""
+    over_best_untrained: Number
+    """``total`` divided by that of the best predictor that needs no training, on the same
+    samples."""
     by: dict[str, TestPart]
     """The same errors for parts of the test set, for example by element or by flow time."""
+    errors: dict[str, Number] = {}
+    """Mean squared errors of further outputs that are trained, by output, for example ``energy``
+    (eV^2 a molecule)."""
+    groups: GroupErrors | None = None
+    """The errors of each independent group of the samples; null if they were not kept."""
 
 
 class TestPart(_Part):
@@ -227,30 +243,50 @@ class TestPart(_Part):
     twirled: Number
     equivariance: Number
     share: Number
+    over_best_untrained: Number = None
+
+
+class GroupErrors(_Part):
+    """Errors of each independent group of test samples (for example a molecule); confidence
+    intervals resample these groups."""
+
+    weights: list[float]
+    """Number of rows (for example atoms) in each group."""
+    total: list[float]
+    """Mean ``total`` of the rows of each group."""
+    equivariance: list[float]
+    """Mean ``equivariance`` of the rows of each group."""
+
+
+class Rung(_Part):
+    """The annealed result of one budget: what a run with that budget gives."""
+
+    budget: float
+    """In the unit of ``budget.kind``."""
+    step: int
+    """Training steps of a run with this budget."""
+    samples: int
+    """Training samples that it sees."""
+    train_seconds: float
+    """Its seconds of training and data."""
+    test: Test
+    """For the last rung, that of the whole budget, on the whole test set; for the others on the
+    part of it that ``final_on_part`` is read on."""
 
 
 class TracePoint(_Part):
-    """One evaluation during training, made with the averaged weights."""
+    """One evaluation during training, before the learning rate is cooled down."""
 
     step: int
-    """Training steps made before the evaluation."""
+    """Training steps made before the evaluation: 1, 2, 5, 10, 20, 50, ..."""
     samples: int
     """Training samples seen before the evaluation."""
     train_seconds: float
     """Seconds of training and data (``clock.train`` and ``clock.data``) before the evaluation."""
     test: Test
-
-
-class GroupErrors(_Part):
-    """Errors of each independent group of test samples (for example a molecule) at each trace
-    point; confidence intervals resample these groups."""
-
-    weights: list[float]
-    """Number of rows (for example atoms) in each group."""
-    total: list[list[float]]
-    """Mean ``total`` of the rows of a group, by trace point and group."""
-    equivariance: list[list[float]]
-    """Mean ``equivariance`` of the rows of a group, by trace point and group."""
+    """The weights themselves, on the part of the test set that rungs are read on."""
+    ema: Test
+    """The average of the weights, on the same."""
 
 
 class Environment(_Part):
@@ -327,20 +363,32 @@ class RunRecord(_Part):
     """Floating-point operations of a forward pass for one sample, by the model's own formula."""
     energy_joules: Number
     """Energy that the device used during the run."""
+    rungs: list[Rung]
+    """The annealed results of smaller budgets and, last, of the whole one, by budget."""
     trace: list[TracePoint]
-    """All evaluations during training, in order."""
-    groups: GroupErrors | None
+    """Evaluations of the weights and of their average at fixed numbers of steps, in order, until
+    the last cooldown begins."""
     final: Test | None
-    """The last evaluation, made with the averaged weights at the end of the budget."""
+    """The result of the budget, which is the ``test`` of the last rung: the weights at its end,
+    after the learning rate has fallen to zero, on the whole test set."""
+    final_on_part: Test | None
+    """The same weights on the part of the test set on which the other rungs and the trace are
+    read."""
     final_raw: Test | None
-    """An evaluation with the weights themselves, without averaging, at the end of the budget."""
+    """The weights where the last cooldown begins, after 80% of the budget, on the whole test
+    set."""
+    final_ema: Test | None
+    """The average of the weights where the last cooldown begins, on the whole test set."""
+    out_of_distribution: dict[str, Test]
+    """The weights of ``final`` on further test sets that differ from the training data, by name,
+    for example ``larger-molecules``."""
     environment: Environment
     git: Git
     reasons: dict[str, str]
     """Why values are null, by their path in the record, for example ``final.floor``."""
-    contest: str | None = None
+    contest: str | None
     """Shared by the records of the arms that took turns with one seed on one machine."""
-    machine_share: MachineShare | None = None
+    machine_share: MachineShare | None
     baselines: dict[str, float] = {}
     """Board metric on the same test set of predictors that need no training: ``zero``, and
     ``linear``, the best linear or isotropic Gaussian predictor, fitted on the training split."""
