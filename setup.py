@@ -10,6 +10,7 @@ from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
 NAME = Path("equivbench", "_build.py")
+NAMED = {"COMMIT": "HEAD", "TREE": "HEAD:equivbench"}
 PACKAGED = ("equivbench", "pyproject.toml", "setup.py")
 """A change to any of these makes the package another one than the commit's."""
 
@@ -34,10 +35,11 @@ def write_commit(folder: Path) -> None:
     if top is None or Path(top).resolve() != ROOT:
         return
     clean = _git("status", "--porcelain", "--", *PACKAGED) == ""
-    commit = _git("rev-parse", "HEAD") if clean else None
+    made = {name: _git("rev-parse", what) if clean else None for name, what in NAMED.items()}
     file = folder / NAME
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(f'"""The commit that this was built from."""\n\nCOMMIT = {commit!r}\n')
+    lines = "".join(f"{name} = {value!r}\n" for name, value in made.items())
+    file.write_text(f'"""The commit that this was built from."""\n\n{lines}')
 
 
 class BuildPackage(build_py):

@@ -207,7 +207,11 @@ def git_state() -> Git:
     top = _git_output(root, "rev-parse", "--show-toplevel") if is_source else None
     if top is None or Path(top).resolve() != root:
         return _built_from()
-    return Git(commit=_git_output(root, "rev-parse", "HEAD") or None, dirty=has_changes(root))
+    return Git(
+        commit=_git_output(root, "rev-parse", "HEAD") or None,
+        dirty=has_changes(root),
+        tree=_git_output(root, "rev-parse", "HEAD:equivbench") or None,
+    )
 
 
 def has_changes(root: Path, *, untracked: bool = True) -> bool | None:
@@ -243,10 +247,10 @@ def _git_output(folder: Path, *arguments: str) -> str | None:
 
 def _built_from() -> Git:
     try:
-        commit: str | None = importlib.import_module("equivbench._build").COMMIT
+        built = importlib.import_module("equivbench._build")
     except ImportError:
-        commit = None
-    return Git(commit=commit, dirty=None if commit is None else False)
+        return Git(commit=None, dirty=None)
+    return Git(commit=built.COMMIT, dirty=None if built.COMMIT is None else False, tree=built.TREE)
 
 
 def _cpu_key(model: str, family: str | None) -> str:

@@ -312,6 +312,9 @@ class Git(_Part):
     commit: str | None
     dirty: bool | None
     """Whether the checkout had uncommitted changes."""
+    tree: str | None = None
+    """Git's hash of the package's own folder at that commit: a commit that adds results or
+    documentation leaves it as it is."""
 
 
 class RunRecord(_Part):

@@ -266,7 +266,7 @@ _DEFAULTS: dict[str, Any] = {
         "python": "3.11.0",
         "packages": {"torch": "2.11.0"},
     },
-    "git": {"commit": "0" * 40, "dirty": False},
+    "git": {"commit": "0" * 40, "dirty": False, "tree": "1" * 40},
     "contest": "0123456789ab",
     "machine_share": {
         "cpu_share": 0.98,
