@@ -55,8 +55,8 @@ class Field:
 class TaskSpec:
     """A task: ``factory()`` returns an :class:`equivbench.tasks.base.Task`.
 
-    ``fields`` and ``board_unit`` repeat what the task class declares, for commands that must not
-    import it; a task that gives them here takes its own from the same table.
+    ``fields``, ``board_unit`` and ``reported`` repeat what the task class declares, for commands
+    that must not import it; a task that gives them here takes its own from the same table.
     """
 
     name: str
@@ -64,6 +64,7 @@ class TaskSpec:
     factory: Factory
     fields: tuple[Field, ...] = ()
     board_unit: str = ""
+    reported: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

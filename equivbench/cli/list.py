@@ -53,7 +53,8 @@ def list_registered(
 
 
 def task_facts(spec: TaskSpec) -> dict[str, Any]:
-    """A task's fields: names, shapes, types and units; and its data sets."""
+    """A task's fields: names, shapes, types and units; outputs reported beside the metric; and
+    its data sets."""
     declared: Any = spec
     if not spec.fields:  # the spec does not repeat them: the task is imported
         try:
@@ -68,6 +69,11 @@ def task_facts(spec: TaskSpec) -> dict[str, Any]:
     return {
         "board_unit": declared.board_unit,
         "fields": [asdict(field) for field in declared.fields],
+        "reported": [
+            {"name": field.name, "unit": f"({field.unit})^2", "per": field.per}
+            for field in declared.fields
+            if field.role == "output" and field.name in declared.reported
+        ],
         "datasets": sorted(each.value.name for each in datasets if each.value.task == spec.name),
     }
 

@@ -135,6 +135,9 @@ class Task(ABC):
     test_points: ClassVar[int] = 1
     """How often each test sample is judged, each time under conditions of its own
     (:meth:`test_noise`), such as flow times."""
+    reported: ClassVar[tuple[str, ...]] = ()
+    """Further outputs that are trained: their mean squared errors stand beside the board metric,
+    for a model that gives them."""
     feedback: ClassVar[Feedback | None] = None
     interpolates: ClassVar[bool] = False
     """Whether a general rotation acts on outputs by interpolation (grids). The floor of a

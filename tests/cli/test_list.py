@@ -49,6 +49,7 @@ def test_task_documents_its_fields_without_being_imported(
     assert fields["pos"]["symmetry"] == fields["forces"]["symmetry"] == "1o"
     assert fields["forces"]["unit"] == "eV/A"
     assert fields["z"]["dtype"] == "int64"
+    assert task["reported"] == [{"name": "energy", "unit": "(eV)^2", "per": "graph"}]
     assert "gfn2-small" in task["datasets"]
 
 
@@ -58,3 +59,4 @@ def test_spec_repeats_what_the_task_declares(name: str) -> None:
     task = resolve(spec.factory)()
     assert spec.fields == task.fields
     assert spec.board_unit == task.board_unit
+    assert spec.reported == task.reported

@@ -188,7 +188,7 @@ JOB = Job(
 def declared(task: Task, recipe: Recipe, symmetry: Symmetry = "none") -> ResolvedArm:
     """The declarations of an arm that trains the toy network."""
     arm = ArmSpec("augmented", "toy-net", {"dev": ArmPreset({}, recipe)})
-    preset = PairPreset("toy", "20steps", evaluations=4)
+    preset = PairPreset("toy", "20steps", rungs=2)
     pair = PairSpec(
         "toys", task.name, "toys", (arm,), MatchSpec("nothing", "none"), {"dev": preset}
     )

@@ -100,9 +100,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
             arm("liar", "lying"),
         ),
         matching=MatchSpec(what="nothing", target="none"),
-        presets={
-            "dev": PairPreset(dataset="option-toy", budget="12steps", evaluations=3, rotations=2)
-        },
+        presets={"dev": PairPreset(dataset="option-toy", budget="12steps", rungs=2, rotations=2)},
     )
     tables: dict[str, list[Any]] = {
         "PAIRS": [pair],

@@ -9,8 +9,18 @@ from equivbench.specs import ArmSpec, PairPreset, PairSpec, Recipe
 from equivbench.tasks.pairs import STEP_TIME, Configs, arm, pair, sizes, tuning
 
 _PRESETS = {
-    "dev": PairPreset("ca-crops-64", "40steps", 3, 2, test_samples=8, evaluated_at_once=16),
-    "small": PairPreset("ca-crops-64", "60s", 7, 2, test_samples=68, evaluated_at_once=16),
+    "dev": PairPreset(
+        "ca-crops-64",
+        "40steps",
+        rungs=2,
+        rotations=2,
+        test_samples=8,
+        part_samples=4,
+        evaluated_at_once=16,
+    ),
+    "small": PairPreset(
+        "ca-crops-64", "60s", rotations=2, test_samples=68, part_samples=16, evaluated_at_once=16
+    ),
     "paper": PairPreset("ca-folder", "1h"),
 }
 

@@ -10,6 +10,7 @@ from equivbench.tasks.base import DatasetSource
 _SOURCES = "equivbench.tasks.forcefield.sources"
 
 BOARD_UNIT = "(eV/A)^2"
+REPORTED = ("energy",)
 FIELDS = (
     Field("z", ("atoms",), "int64", "0e", "node", "1", "sample", "atomic number"),
     Field(
@@ -75,6 +76,7 @@ TASKS: tuple[TaskSpec, ...] = (
         factory="equivbench.tasks.forcefield.task:ForceField",
         fields=FIELDS,
         board_unit=BOARD_UNIT,
+        reported=REPORTED,
     ),
 )
 

@@ -9,7 +9,9 @@ from equivbench.specs import ArmSpec, PairPreset, PairSpec, Recipe
 from equivbench.tasks.pairs import STEP_TIME, Configs, arm, pair, sizes, tuning
 
 _PRESETS = {
-    "dev": PairPreset("gfn2-small", "60steps", 4, 2, test_samples=32),
+    "dev": PairPreset(
+        "gfn2-small", "60steps", rungs=2, rotations=2, test_samples=32, part_samples=16
+    ),
     "small": PairPreset("gfn2-small", "60s", rotations=2),
     "paper": PairPreset("mace-off", "1h"),
 }

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from equivbench.errors import UsageError, unknown_name
 from equivbench.kernels.neighbours import edges_within
 from equivbench.tasks.base import SPLITS, Batch, Split, Task, TaskData, mean_square
-from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS
+from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS, REPORTED
 from equivbench.tasks.forcefield.table import LAYOUT, NUMBERS
 from equivbench.tasks.splits import RaggedSplit, ragged_data
 from equivbench.tasks.storage import RaggedTable
@@ -45,6 +45,7 @@ class ForceField(Task):
     prediction = "forces"
     index_field = "batch"
     board_unit = BOARD_UNIT
+    reported: ClassVar[tuple[str, ...]] = REPORTED
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {"forces": ("direct", "conservative")}
     fields = FIELDS
 

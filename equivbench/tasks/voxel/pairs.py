@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from equivbench.specs import ArmSpec, Group, PairPreset, PairSpec, Recipe
+from equivbench.specs import PRESETS, ArmSpec, Group, PairPreset, PairSpec, Recipe
 from equivbench.tasks.pairs import STEP_TIME, Configs, arm, pair, sizes, tuning
 
 # VoxMol's rate is 2e-5 over days; an hour needs more. Its dropout of .1 is left out: every
@@ -25,13 +25,25 @@ _ATTENTION = {
 }
 
 
-def _presets(group: Group, rotations: tuple[int, ...], test_samples: tuple[int, ...]) -> Any:
-    """What the arms share, with rotations and test samples by preset."""
-    (few, some, many), (dev, small, paper) = rotations, test_samples
+def _presets(
+    group: Group,
+    rotations: tuple[int, int, int],
+    test_samples: tuple[int, int, int],
+    part_samples: tuple[int, int, int],
+) -> dict[str, PairPreset]:
+    """What the arms share, with rotations and test samples by preset (dev, small, paper)."""
+    shared: tuple[dict[str, Any], ...] = (
+        {"dataset": "conformers-16", "budget": "40steps", "rungs": 2},
+        {"dataset": "conformers-small", "budget": "60s"},
+        {"dataset": "conformers-10k", "budget": "1h", "evaluated_at_once": 16},
+    )
     return {
-        "dev": PairPreset("conformers-16", "40steps", 3, few, dev, group),
-        "small": PairPreset("conformers-small", "60s", 6, some, small, group),
-        "paper": PairPreset("conformers-10k", "1h", 12, many, paper, group, 16),
+        preset: PairPreset(
+            **each, rotations=turns, test_samples=whole, part_samples=part, group=group
+        )
+        for preset, each, turns, whole, part in zip(
+            PRESETS, shared, rotations, test_samples, part_samples, strict=True
+        )
     }
 
 
@@ -84,7 +96,7 @@ OCTAHEDRAL = pair(
         ),
         _unet("parameter-matched", sizes("channels groups", (5, 5), (5, 5), (5, 5)), None, {}),
     ),
-    _presets("octahedral", (24, 24, 24), (4, 20, 128)),
+    _presets("octahedral", (24, 24, 24), (4, 20, 128), (4, 12, 64)),
     "One skeleton, VoxMol's: residual blocks joined across the levels of a U-Net. The equivariant "
     "arm holds 24 copies of each feature, one for each rotation of the cube, and shares its "
     "filters among them; its strided filters are even, so that they lie symmetrically in the grid. "
@@ -123,7 +135,7 @@ STEERABLE = pair(
             _STEERABLE_TUNING,
         ),
     ),
-    _presets("so3", (2, 2, 4), (8, 64, 256)),
+    _presets("so3", (2, 2, 4), (8, 64, 256), (4, 16, 64)),
     "One skeleton, VoxMol's. The equivariant arm's features are irreps up to l = 2 and its filters "
     "radial functions times spherical harmonics, equivariant under SO(3) as far as the grid "
     "resolves them and exactly under the cube's rotations; it resamples by Fourier series, so that "
