@@ -68,8 +68,10 @@ SUM_TOLERANCE = 1e-6
 """Relative: parts are added up in float64 over at most some 1e9 terms, and a defect is far
 larger."""
 
+FINALS = ("final", "final_on_part", "final_raw", "final_ema")
+"""The evaluations that a completed run ends with."""
 OF_A_PART = ("total", "twirled", "equivariance", "share")
-OF_A_TEST = ("objective", "floor", "explained")
+OF_A_TEST = ("objective", "floor", "explained", "over_best_untrained")
 """Metrics of a part of an evaluation, and those that only the whole has."""
 
 MEANS_NONE = re.compile(
@@ -85,23 +87,31 @@ measurement and needs a reason."""
 
 def evaluations(record: RunRecord) -> Iterator[tuple[str, Test]]:
     """(where, evaluation) of every evaluation in ``record``, those of the trace first."""
+    yield from of_test_set(record)
+    yield from record.out_of_distribution.items()
+
+
+def of_test_set(record: RunRecord) -> Iterator[tuple[str, Test]]:
+    """(where, evaluation) of those on the test set or the part of it that is read on the way."""
     for point in record.trace:
         yield f"trace at step {point.step}", point.test
         yield f"trace at step {point.step}, ema", point.ema
     # The last rung is ``final``.
     yield from ((f"rung of {rung.budget:g}", rung.test) for rung in record.rungs[:-1])
-    for name in ("final", "final_on_part", "final_raw", "final_ema"):
+    for name in FINALS:
         test = getattr(record, name)
         if test is not None:
             yield name, test
-    yield from record.out_of_distribution.items()
 
 
-def implied_baseline(test: Test) -> float | None:
-    """The loss of the baseline that ``explained = 1 - total / baseline`` implies, or None."""
-    if test.total is None or test.explained is None or test.explained >= 1:
-        return None
-    return test.total / (1 - test.explained)
+def implied_baselines(record: RunRecord) -> dict[int, list[float]]:
+    """The losses of the baseline that ``explained = 1 - total / baseline`` implies, by the number
+    of test samples: on the same samples there is only one."""
+    implied: dict[int, list[float]] = {}
+    for _, test in of_test_set(record):
+        if test.total is not None and test.explained is not None and test.explained < 1:
+            implied.setdefault(test.samples, []).append(test.total / (1 - test.explained))
+    return implied
 
 
 def _names(record: RunRecord) -> Iterator[str]:
@@ -134,8 +144,9 @@ def _names(record: RunRecord) -> Iterator[str]:
 def _status(record: RunRecord) -> Iterator[str]:
     """The status fits what was measured."""
     if record.status == "completed":
-        if record.final is None:
-            yield "status is completed, but final is null"
+        for name in FINALS:
+            if getattr(record, name) is None:
+                yield f"status is completed, but {name} is null"
         if record.reason is not None:
             yield "status is completed, but a reason for not completing is given"
     elif not record.reason:
@@ -236,60 +247,136 @@ def _throughput(record: RunRecord) -> Iterator[str]:
         yield f"throughput {rate:g} samples/s is more than steps of {steps.p10:g} s (p10) allow"
 
 
-def _trace(record: RunRecord) -> Iterator[str]:
-    """The trace goes forward and ends with the run."""
-    trace = record.trace
-    for earlier, later in pairwise(trace):
+def _order(record: RunRecord) -> Iterator[str]:
+    """Trace and rungs go forward and end with the run."""
+    busy = record.clock.train + record.clock.data
+    for earlier, later in pairwise(record.trace):
         if (
             later.step <= earlier.step
             or later.samples < earlier.samples
             or later.train_seconds < earlier.train_seconds
         ):
             yield f"the trace goes back between steps {earlier.step} and {later.step}"
-    if record.final is not None and (not trace or record.final != trace[-1].test):
-        yield "final is not the last point of the trace"
-    if not trace:
-        return
-    last, busy = trace[-1], record.clock.train + record.clock.data
-    if (
-        last.step > record.steps
-        or last.samples > record.samples
-        or last.train_seconds > busy * (1 + SUM_TOLERANCE)
-    ):
+    for smaller, larger in pairwise(record.rungs):
+        if (
+            larger.budget <= smaller.budget
+            or larger.step < smaller.step
+            or larger.samples < smaller.samples
+        ):
+            yield f"the rungs go back between budgets {smaller.budget:g} and {larger.budget:g}"
+    for name, points in (("trace", record.trace), ("rungs", record.rungs)):
+        last = points[-1] if points else None
+        if last is not None and (last.step > record.steps or last.samples > record.samples):
+            yield f"the {name} end{'s' * (name == 'trace')} after the run"
+    if record.trace and record.trace[-1].train_seconds > busy * (1 + SUM_TOLERANCE):
         yield "the trace ends after the run"
-    if record.status == "completed" and last.step != record.steps:
-        yield f"the last evaluation is at step {last.step} of {record.steps}, not at the end"
-    baselines = [implied_baseline(test) for _, test in evaluations(record)]
-    implied = [baseline for baseline in baselines if baseline is not None]
-    if implied and not _close(min(implied), max(implied)):
-        yield (
-            f"explained and total imply baselines from {min(implied):.9g} to {max(implied):.9g}; "
-            "there is only one"
-        )
+
+
+def _rungs(record: RunRecord) -> Iterator[str]:
+    """The last rung is the result of the whole budget, the others those of smaller ones."""
+    rungs, budget = record.rungs, record.budget
+    for rung in rungs:
+        if budget.kind == "seconds":
+            counted = rung.train_seconds
+        else:
+            counted = rung.step if budget.kind == "steps" else rung.samples
+        if rung.budget <= 0 or counted < rung.budget * (1 - SUM_TOLERANCE):
+            yield f"rung of {rung.budget:g} {budget.kind}: only {counted:g} are spent"
+    if record.final is None:
+        return
+    if not rungs or rungs[-1].test != record.final:
+        yield "final is not the test of the last rung"
+        return
+    last = rungs[-1]
+    if not _close(last.budget, budget.limit):
+        yield f"the last rung is of {last.budget:g} {budget.kind}, the budget is {budget.limit:g}"
+    if last.step != record.steps:
+        yield f"the last rung is at step {last.step} of {record.steps}, not at the end"
+
+
+def _samples(record: RunRecord) -> Iterator[str]:
+    """Evaluations that are compared are made of the same samples."""
+    for where, test in evaluations(record):
+        for name in ("samples", "rotations"):
+            if getattr(test, name) <= 0:
+                yield f"{where}: {name} is {getattr(test, name)}"
+    tests = dict(of_test_set(record))
+    size = record.dataset.sizes.get("test")
+    most = max((test.samples for test in tests.values()), default=0)
+    if size is not None and most > size:
+        yield f"{most} test samples were evaluated, the test split has {size}"
+    whole = [test for name, test in tests.items() if name in FINALS and name != "final_on_part"]
+    part = [test for name, test in tests.items() if name not in FINALS or name == "final_on_part"]
+    for what, several in (("final results", whole), ("rungs and trace", part)):
+        if len({(test.samples, test.rotations) for test in several}) > 1:
+            yield f"the {what} differ in samples or rotations, so that they cannot be compared"
+
+
+def _baselines(record: RunRecord) -> Iterator[str]:
+    """On the same samples every evaluation is set against the same baselines."""
+    for implied in implied_baselines(record).values():
+        if not _close(min(implied), max(implied)):
+            yield (
+                f"explained and total imply baselines from {min(implied):.9g} to "
+                f"{max(implied):.9g}; there is only one"
+            )
+    best: dict[int, list[float]] = {}
+    for _, test in of_test_set(record):
+        if test.total and test.over_best_untrained:
+            best.setdefault(test.samples, []).append(test.total / test.over_best_untrained)
+    if record.final is not None and record.final.over_best_untrained and record.baselines:
+        best.setdefault(record.final.samples, []).append(min(record.baselines.values()))
+    for implied in best.values():
+        if not _close(min(implied), max(implied)):
+            yield (
+                f"total and over_best_untrained imply best untrained predictors from "
+                f"{min(implied):.9g} to {max(implied):.9g}; there is only one"
+            )
 
 
 def _groups(record: RunRecord) -> Iterator[str]:
-    """The errors by group average to those of the test set."""
-    groups = record.groups
-    if groups is None:
-        return
-    width = len(groups.weights)
-    if not width or any(weight <= 0 for weight in groups.weights):
-        yield "groups.weights must be positive, one for each group"
-        return
-    for name, rows in (("total", groups.total), ("equivariance", groups.equivariance)):
-        if len(rows) != len(record.trace) or any(len(row) != width for row in rows):
-            yield f"groups.{name} is not one row a trace point with one value a group"
+    """The errors by group average to those of their evaluation."""
+    for where, test in evaluations(record):
+        groups = test.groups
+        if groups is None:
             continue
-        for point, row in zip(record.trace, rows, strict=True):
-            whole: float | None = getattr(point.test, name)
+        if not groups.weights or min(groups.weights) <= 0:
+            yield f"{where}: groups.weights must be positive, one for each group"
+            continue
+        for name in ("total", "equivariance"):
+            row, whole = getattr(groups, name), getattr(test, name)
+            if len(row) != len(groups.weights):
+                yield f"{where}: groups.{name} is not one value a group"
+                continue
             mean = _weighted_mean(row, groups.weights)
             scale = _weighted_mean(list(map(abs, row)), groups.weights)
             if whole is not None and abs(mean - whole) > SUM_TOLERANCE * max(scale, abs(whole)):
-                yield (
-                    f"groups.{name} at step {point.step} average to {mean:.9g}, "
-                    f"the test says {whole:.9g}"
-                )
+                yield (f"{where}: groups.{name} average to {mean:.9g}, the test says {whole:.9g}")
+
+
+def _symmetry(record: RunRecord) -> Iterator[str]:
+    """A symmetry that is refuted was refuted by something."""
+    if record.model.symmetry_verified is False and not record.model.symmetry_reason:
+        yield "model.symmetry_verified is false without a model.symmetry_reason"
+
+
+def _machine_share(record: RunRecord) -> Iterator[str]:
+    """The share of the machine is one that a run can have."""
+    share = record.machine_share
+    if share is None:
+        return
+    for name, value in msgspec.structs.asdict(share).items():
+        if value is not None and value < 0:
+            yield f"machine_share.{name} is {value:g}, below zero"
+    if share.steal is not None and share.steal > 1:
+        yield f"machine_share.steal is {share.steal:g}, more than all of the time"
+    if share.p90_over_p10 is not None and share.p90_over_p10 < 1:
+        yield f"machine_share.p90_over_p10 is {share.p90_over_p10:g}, below 1"
+    if not _close(share.stalled_seconds, record.clock.stalled):
+        yield (
+            f"machine_share.stalled_seconds is {share.stalled_seconds:.9g}, "
+            f"clock.stalled is {record.clock.stalled:.9g}"
+        )
 
 
 def _evaluations(record: RunRecord) -> Iterator[str]:
@@ -298,6 +385,9 @@ def _evaluations(record: RunRecord) -> Iterator[str]:
         whole = {name: getattr(test, name) for name in OF_A_TEST}
         for problem in (*_out_of_range(whole), *_decomposition(test)):
             yield f"{where}: {problem}"
+        for name, value in test.errors.items():
+            if value is not None and value < 0:
+                yield f"{where}: the error of {name} is {value:g}; it is a mean of squares"
         for name, part in test.by.items():
             for problem in _decomposition(part):
                 yield f"{where}: {name}: {problem}"
@@ -359,8 +449,13 @@ CONSISTENCY: tuple[Rule[RunRecord], ...] = (
     _counts,
     _measured,
     _throughput,
-    _trace,
+    _order,
+    _rungs,
+    _samples,
+    _baselines,
     _groups,
     _evaluations,
+    _symmetry,
+    _machine_share,
     _nulls,
 )

@@ -6,7 +6,7 @@ from __future__ import annotations
 from equivbench.records.schema import RunRecord
 
 MOST_STALLED = 0.05
-"""Part of the budget's time in which the process was stopped or waited for a core."""
+"""Part of the wall time in which the process was stopped or waited for a core."""
 MOST_STEAL = 0.05
 MOST_THROTTLED = 0.05
 MOST_SPREAD = 3.0
@@ -22,17 +22,14 @@ def disturbance(record: RunRecord) -> str | None:
     """What kept ``record``'s run from its machine, as part of a sentence; None if nothing did, or
     nobody measured."""
     share, clock = record.machine_share, record.clock
-    trained = clock.train + clock.data
-    if share is None or trained < _SHORTEST:
+    if share is None or clock.train + clock.data < _SHORTEST:
         return None
     found = []
-    if share.stalled_seconds > MOST_STALLED * trained:
-        found.append(
-            f"it had to wait for {share.stalled_seconds:.1f} s and trained for {trained:.1f} s"
-        )
+    if share.stalled_seconds > MOST_STALLED * clock.wall:
+        found.append(f"it had to wait for {share.stalled_seconds:.1f} of {clock.wall:.1f} s")
     if share.steal is not None and share.steal > MOST_STEAL:
         found.append(f"a hypervisor gave {share.steal:.0%} of the CPU time to others")
-    if share.throttled_seconds > MOST_THROTTLED * trained:
+    if share.throttled_seconds > MOST_THROTTLED * clock.wall:
         found.append(f"a container's quota held it back for {share.throttled_seconds:.1f} s")
     if share.p90_over_p10 is not None and share.p90_over_p10 > MOST_SPREAD:
         found.append(f"its slow steps took {share.p90_over_p10:.1f} times as long as its fast ones")

@@ -17,8 +17,8 @@ import msgspec
 from equivbench.errors import FailedError
 
 FILE_LIMIT = 32 * 2**20
-"""Bytes of a file of results. A record with the errors of 20,000 groups at 20 points takes 16 MB,
-the shipped ones 0.1 MB."""
+"""Bytes of a file of results. A record with the errors of 20,000 groups in each of 20 evaluations
+takes 16 MB."""
 BRACKET_LIMIT = 100_000
 """Lists and objects in one file; more would take gigabytes as Python objects. The shipped records
 hold some hundreds."""

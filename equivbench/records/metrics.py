@@ -53,8 +53,7 @@ _DECLARED = (
     Metric("share", "1", "lower", "mean", low=-1.0, high=2.0),
     Metric("floor", "1", "neither", "max", low=0.0),
     Metric("explained", "1", "higher", "mean", high=1.0),
-    # Total over that of the best linear predictor on the same test set.
-    Metric("of_linear", "1", "lower", "mean", low=0.0),
+    Metric("over_best_untrained", "1", "lower", "mean", low=0.0),
     Metric("objective", "task unit", "lower", "mean"),
     _positive("samples_per_second", "samples/s", "higher", "mean"),
     _positive("inference_samples_per_second", "samples/s", "higher", "mean"),

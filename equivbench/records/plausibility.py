@@ -4,6 +4,7 @@ a look, and the sentences of all rules that a record breaks."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from equivbench.records.consistency import (
     Rule,
     broken_rules,
     evaluations,
-    implied_baseline,
+    implied_baselines,
 )
 from equivbench.records.disturbed import disturbance
 from equivbench.records.peaks import Peak, peak_of, width_of
@@ -23,7 +24,7 @@ from equivbench.registry import DATASETS
 from equivbench.specs import DatasetSpec
 
 MOST_POINTS = 10_000
-"""Trace points of a run; they are log-spaced and some tens."""
+"""Trace points, and rungs, of a run; they are log-spaced and some tens."""
 FIRST, MADE = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 11, 24, tzinfo=UTC)
 """No record is older than this format; and a clock that is behind the day on which this was written
 is not believed."""
@@ -47,8 +48,6 @@ AVERAGING_GAIN = 2.0
 """Averaging over n rotations makes n passes; on a GPU that waits for its host they may cost no more
 than one. Faster than this is unusual; milliseconds timed beside other jobs were 3.5 times off, so
 that it takes ``TIMING_FACTOR`` to be wrong."""
-ROTATIONS_LIMIT = 2.0
-"""The share is at most n / (n - 1) for n rotations, n = 2 or more."""
 OTHER_LIMIT = 0.05
 """Share of wall time that no named clock part accounts for, above which a record deserves a
 look."""
@@ -64,17 +63,19 @@ def possible_date(made: Any) -> Iterator[str]:
 def _steps(record: RunRecord) -> Iterator[str]:
     """Every evaluation is at a step that the run made."""
     batch = record.recipe.batch_size
-    # By step, so that a point that is there twice is named once.
-    points = {point.step: point.samples for point in record.trace[:MOST_POINTS]}
-    for steps, samples in points.items():
-        if samples != steps * batch or steps < 0:
-            yield f"trace at step {steps}: {samples} samples are not {steps} steps of {batch}"
-    if len(record.trace) > MOST_POINTS:
-        yield f"the trace has {len(record.trace)} points, more than {MOST_POINTS}"
-    if any(point.train_seconds < 0 for point in record.trace):
-        yield "the trace has a time below zero"
-    elif record.status == "completed" and record.trace:
-        last, busy = record.trace[-1].train_seconds, _busy(record)
+    points = [(f"trace at step {point.step}", point) for point in record.trace[:MOST_POINTS]]
+    points += [(f"rung of {rung.budget:g}", rung) for rung in record.rungs[:MOST_POINTS]]
+    # By place, so that a point that is there twice is named once.
+    for where, point in dict(points).items():
+        if point.samples != point.step * batch or point.step < 0:
+            yield f"{where}: {point.samples} samples are not {point.step} steps of {batch}"
+        if point.train_seconds < 0:
+            yield f"{where}: a time below zero"
+    for name in ("trace", "rungs"):
+        if len(getattr(record, name)) > MOST_POINTS:
+            yield f"{name}: {len(getattr(record, name))} points, more than {MOST_POINTS}"
+    if record.status == "completed" and record.rungs:
+        last, busy = record.rungs[-1].train_seconds, _busy(record)
         # The last evaluation begins when the budget is spent.
         if not math.isclose(last, busy, rel_tol=1e-3, abs_tol=1e-3):
             yield f"the last evaluation began after {last:g} s, the run spent {busy:g} s"
@@ -138,23 +139,24 @@ def _losses(record: RunRecord) -> Iterator[str]:
                 f"{where}: total {test.total:g} is below {lowest:g}, "
                 "which rounding of the stored labels alone leaves"
             )
-        yield from _mean_squares(where, test)
+        yield from _mean_squares(where, test, test.rotations)
         for key, part in test.by.items():
-            yield from _mean_squares(f"{where}: {key!r}", part)
+            yield from _mean_squares(f"{where}: {key!r}", part, test.rotations)
     for name, value in record.baselines.items():
         if value < 0:
             yield f"baselines.{name} is {value:g}"
 
 
-def _mean_squares(where: str, part: Test | TestPart) -> Iterator[str]:
+def _mean_squares(where: str, part: Test | TestPart, rotations: int) -> Iterator[str]:
     total, equivariance, share = part.total, part.equivariance, part.share
     if equivariance is not None and equivariance < -ROUNDING * abs(total or 0.0):
         yield f"{where}: equivariance is {equivariance:g}, below zero; it is a mean of squares"
-    most = None if total is None else ROTATIONS_LIMIT * total * (1 + ROUNDING)
-    if equivariance is not None and most is not None and equivariance > most:
+    # The unbiased spread of n predictions is at most n / (n - 1) of their mean squared error.
+    largest = rotations / (rotations - 1) if rotations > 1 else math.inf
+    if equivariance is not None and total and equivariance > largest * total * (1 + ROUNDING):
         yield (
-            f"{where}: equivariance {equivariance:g} is more than {ROTATIONS_LIMIT:g} times "
-            f"the total {total:g}"
+            f"{where}: equivariance {equivariance:g} is more than {largest:g} times the total "
+            f"{total:g}, the most with {rotations} rotations"
         )
     if share is not None and share < -ROUNDING:
         yield f"{where}: share is {share:g}, below zero; it is a ratio of means of squares"
@@ -273,8 +275,7 @@ def _lowest_loss(record: RunRecord) -> float | None:
     it, or by float32 from the mean squared target (the zero predictor's loss)."""
     known = _dataset(record)
     declared = None if known is None else known.lowest_loss
-    baselines = [implied_baseline(point.test) for point in record.trace]
-    implied = [baseline for baseline in baselines if baseline is not None]
+    implied = itertools.chain(*implied_baselines(record).values())
     zero = record.baselines.get("zero", max(implied, default=None))
     rounding = None if zero is None else FLOAT32_VARIANCE * zero
     return max((bound for bound in (declared, rounding) if bound is not None), default=None)

@@ -158,7 +158,8 @@ def _mark_copies(found: list[tuple[int, Report, RunRecord]]) -> None:
             continue
         # A seed decides the initial weights and the order of the samples: with two of them no two
         # losses agree.
-        curve = tuple(point.test.total for point in record.trace)
+        points = [*record.rungs, *record.trace]
+        curve = tuple(point.test.total for point in points)
         if len(curve) < 2 or None in curve:
             continue
         other, its = curves.setdefault(
@@ -166,8 +167,10 @@ def _mark_copies(found: list[tuple[int, Report, RunRecord]]) -> None:
         )
         if other is report:
             continue
-        timed = [[point.train_seconds for point in one.trace] for one in (record, its)]
-        if (record.seed, record.arm) != (its.seed, its.arm) or timed[0] == timed[1]:
+        same_times = [point.train_seconds for point in points] == [
+            point.train_seconds for point in (*its.rungs, *its.trace)
+        ]
+        if (record.seed, record.arm) != (its.seed, its.arm) or same_times:
             report.problems.append(
                 f"its losses are those of {other.path}, number for number: "
                 "one run cannot count twice"

@@ -39,7 +39,7 @@ def test_what_was_not_measured_is_not_remarked() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"stalled_seconds": 1e3}, "had to wait for 1000.0 s"),
+        ({"stalled_seconds": 1e3}, "had to wait for 1000.0 of 103.0 s"),
         ({"steal": 0.2}, "gave 20% of the CPU time to others"),
         ({"throttled_seconds": 1e3}, "held it back"),
         ({"p90_over_p10": 28.0}, "28.0 times as long"),

@@ -34,12 +34,7 @@ def test_schema_is_a_schema() -> None:
 
 def test_contract_fields_are_required() -> None:
     names = set(RunRecord.__struct_fields__)
-    # Added since version 1 of the schema began, so records without it stay valid.
-    assert names - set(SHIPPED["$defs"]["RunRecord"]["required"]) == {
-        "baselines",
-        "contest",
-        "machine_share",
-    }
+    assert names - set(SHIPPED["$defs"]["RunRecord"]["required"]) == {"baselines"}
 
 
 def test_record_is_valid() -> None:

@@ -4,18 +4,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from factories import make_record, make_trace
+from factories import BASELINE, PART, make_record, make_rungs, make_test, make_trace
 
+from equivbench.records.consistency import FINALS
 from equivbench.records.plausibility import incomparable, problems, remarks
-from equivbench.records.schema import RunRecord
+from equivbench.records.schema import RULES_VERSION, GroupErrors, Rung, RunRecord
 from equivbench.records.store import read_record
 
 REFERENCE = sorted((Path(__file__).parents[2] / "results").rglob("*.json"))
 REASONS = {
     "flops_per_sample": "not counted",
     "energy_joules": "the device reports no energy",
-    "groups": "one group only",
 }
 
 
@@ -24,17 +25,16 @@ def sound(**overrides: Any) -> RunRecord:
     return make_record(**{"reasons": REASONS, **overrides})
 
 
-def with_groups(total: float = 5.0 * 1000**-0.5) -> dict[str, Any]:
-    """Group errors whose weighted mean is the trace's total."""
-    trace = sound().trace
-    return {
-        "weights": [1.0, 3.0],
-        "total": [[0.4 * point.test.total, 1.2 * point.test.total] for point in trace[:-1]]
-        + [[0.4 * total, 1.2 * total]],
-        "equivariance": [
-            [0.4 * point.test.equivariance, 1.2 * point.test.equivariance] for point in trace
-        ],
-    }
+def with_groups(**change: Any) -> RunRecord:
+    """A record whose final result has group errors that average to it, ``change`` apart."""
+    record = sound()
+    for test in (record.final, record.rungs[-1].test):
+        values = {
+            name: [0.4 * getattr(test, name), 1.2 * getattr(test, name)]
+            for name in ("total", "equivariance")
+        }
+        test.groups = GroupErrors(**{"weights": [1.0, 3.0], **values, **change})
+    return record
 
 
 def test_sound_record_has_no_problem() -> None:
@@ -45,7 +45,7 @@ def test_sound_record_has_no_problem() -> None:
 
 
 def test_sound_groups_have_no_problem() -> None:
-    assert problems(sound(groups=with_groups())) == []
+    assert problems(with_groups()) == []
 
 
 def test_sound_unfinished_record_has_no_problem() -> None:
@@ -53,14 +53,17 @@ def test_sound_unfinished_record_has_no_problem() -> None:
         status="diverged",
         reason="loss is nan at step 500",
         final=None,
+        final_on_part=None,
         final_raw=None,
+        final_ema=None,
+        rungs=make_rungs(lambda step: 1.0, [100, 250], 0.1, 32)[:-1],
         steps=500,
         samples=16000,
         epochs=16.0,
         trace=make_trace(lambda step: 1.0, [10, 100], 0.1, 32),
         budget={"spent": 50.0},
         clock={"train": 45.0, "data": 5.0, "wall": 53.0},
-        reasons={**REASONS, "final": "diverged", "final_raw": "diverged"},
+        reasons={**REASONS, **dict.fromkeys(FINALS, "diverged")},
     )
     assert problems(record) == []
 
@@ -108,17 +111,33 @@ DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "no time": ({"created": "yesterday"}, "not an ISO 8601 time in UTC"),
     "checksum": ({"dataset": {"sha256": "abc"}}, "not a SHA-256"),
     "null without reason": (
-        {"reasons": {"groups": "x", "energy_joules": "x"}},
+        {"reasons": {"energy_joules": "x"}},
         "flops_per_sample is null",
     ),
-    "group means": ({"groups": with_groups(0.5)}, "groups.total at step 1000"),
-    "group shape": (
-        {"groups": {"weights": [1.0], "total": [], "equivariance": []}},
-        "not one row a trace point",
+    "refuted by nothing": ({"model": {"symmetry_verified": False}}, "symmetry_reason"),
+    "stalled": ({"machine_share": {"stalled_seconds": 7.0}}, "clock.stalled is 0"),
+    "spread of steps": ({"machine_share": {"p90_over_p10": 0.5}}, "below 1"),
+    "switches": ({"machine_share": {"switches": -1.0}}, "machine_share.switches is -1"),
+    "steal": ({"machine_share": {"steal": 1.5}}, "more than all"),
+    "over the best untrained": (
+        {"baselines": {"zero": BASELINE, "linear": 0.9 * BASELINE}},
+        "imply best untrained predictors",
     ),
-    "group weights": (
-        {"groups": {"weights": [0.0], "total": [], "equivariance": []}},
-        "must be positive",
+    "more samples than there are": (
+        {"dataset": {"sizes": {"train": 1000, "test": 99}}},
+        "the test split has 99",
+    ),
+    "raw result of a part": (
+        {"final_raw": {**make_test(0.2), **PART}},
+        "the final results differ in samples or rotations",
+    ),
+    "final on another part": (
+        {"final_on_part": make_test(5.0 * 1000**-0.5)},
+        "the rungs and trace differ in samples or rotations",
+    ),
+    "no final of a part": (
+        {"final_on_part": None, "reasons": {**REASONS, "final_on_part": "lost"}},
+        "final_on_part is null",
     ),
 }
 
@@ -128,11 +147,30 @@ def test_defect_is_named(overrides: dict[str, Any], sentence: str) -> None:
     assert any(sentence in problem for problem in problems(sound(**overrides)))
 
 
-def _break(change: Callable[[Any], None]) -> RunRecord:
-    record = sound()
-    change(record.trace[-1].test)
-    record.final = record.trace[-1].test
-    return record
+GROUP_DEFECTS: dict[str, tuple[dict[str, list[float]], str]] = {
+    "means": ({"total": [0.5, 0.5]}, "final: groups.total average to 0.5"),
+    "width": ({"total": []}, "groups.total is not one value a group"),
+    "no weight": ({"weights": [0.0, 1.0]}, "must be positive"),
+    "no groups": ({"weights": []}, "must be positive"),
+}
+
+
+@pytest.mark.parametrize(("change", "sentence"), GROUP_DEFECTS.values(), ids=GROUP_DEFECTS)
+def test_groups_that_are_not_those_of_their_evaluation_are_named(
+    change: dict[str, list[float]], sentence: str
+) -> None:
+    assert any(sentence in problem for problem in problems(with_groups(**change)))
+
+
+WHERE: dict[str, Callable[[RunRecord], Any]] = {
+    "trace": lambda record: record.trace[1].test,
+    "trace, ema": lambda record: record.trace[1].ema,
+    "rung": lambda record: record.rungs[1].test,
+    "final": lambda record: record.final,
+    "on part": lambda record: record.final_on_part,
+    "raw": lambda record: record.final_raw,
+    "ema": lambda record: record.final_ema,
+}
 
 
 TEST_DEFECTS: dict[str, tuple[Callable[[Any], None], str]] = {
@@ -144,36 +182,59 @@ TEST_DEFECTS: dict[str, tuple[Callable[[Any], None], str]] = {
     "range": (lambda test: setattr(test, "share", 7.0), "share is 7, outside"),
     "negative total": (lambda test: setattr(test, "total", -1.0), "total is -1, outside"),
     "explained": (lambda test: setattr(test, "explained", 0.5), "imply baselines"),
+    "of the best": (
+        lambda test: setattr(test, "over_best_untrained", 0.5),
+        "imply best untrained predictors",
+    ),
+    "samples": (lambda test: setattr(test, "samples", 0), "samples is 0"),
+    "rotations": (lambda test: setattr(test, "rotations", 0), "rotations is 0"),
+    "energy": (lambda test: test.errors.update(energy=-1.0), "the error of energy is -1"),
     "explained above one": (
         lambda test: setattr(test, "explained", 1.5),
         "explained is 1.5, outside",
     ),
-    "null": (lambda test: setattr(test, "floor", None), "trace.4.test.floor is null"),
+    "null": (lambda test: setattr(test, "objective", None), "objective is null"),
 }
 
 
+@pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize(("change", "sentence"), TEST_DEFECTS.values(), ids=TEST_DEFECTS)
-def test_defect_of_an_evaluation_is_named(change: Callable[[Any], None], sentence: str) -> None:
-    assert any(sentence in problem for problem in problems(_break(change)))
-
-
-def test_final_that_is_not_the_end_of_the_trace_is_named() -> None:
+def test_defect_of_an_evaluation_is_named(
+    change: Callable[[Any], None], sentence: str, where: str
+) -> None:
     record = sound()
-    record.final = record.trace[0].test
-    assert any("final is not the last point" in problem for problem in problems(record))
+    change(WHERE[where](record))
+    assert any(sentence in problem for problem in problems(record))
 
 
-def test_trace_that_goes_back_is_named() -> None:
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"test": make_test(0.3)}, "final is not the test of the last rung"),
+        ({"budget": 90.0}, "the last rung is of 90 seconds, the budget is 100"),
+        ({"step": 900, "samples": 28800}, "the last rung is at step 900 of 1000"),
+        ({"train_seconds": 50.0}, "rung of 100 seconds: only 50 are spent"),
+    ],
+)
+def test_last_rung_that_is_not_the_end_is_named(change: dict[str, Any], sentence: str) -> None:
     record = sound()
-    record.trace[1], record.trace[2] = record.trace[2], record.trace[1]
-    assert any("goes back" in problem for problem in problems(record))
+    record.rungs[-1] = msgspec.convert({**msgspec.to_builtins(record.rungs[-1]), **change}, Rung)
+    assert any(sentence in problem for problem in problems(record))
 
 
-def test_trace_that_ends_early_or_late_is_named() -> None:
-    early = sound(trace=make_trace(lambda step: step**-0.5, [10, 100], 0.1, 32))
+@pytest.mark.parametrize("points", ["trace", "rungs"])
+def test_points_that_go_back_are_named(points: str) -> None:
+    record = sound()
+    found = getattr(record, points)
+    found[1], found[2] = found[2], found[1]
+    assert any(f"{points} go" in problem and "back" in problem for problem in problems(record))
+
+
+def test_points_after_the_run_are_named() -> None:
     late = sound(trace=make_trace(lambda step: step**-0.5, [10, 2000], 0.1, 32))
-    assert any("not at the end" in problem for problem in problems(early))
-    assert any("after the run" in problem for problem in problems(late))
+    assert any("the trace ends after the run" in problem for problem in problems(late))
+    late = sound(rungs=make_rungs(lambda step: step**-0.5, [10, 2000], 0.1, 32))
+    assert any("the rungs end after the run" in problem for problem in problems(late))
 
 
 def test_null_of_a_part_is_covered_by_the_reason_of_the_whole() -> None:
@@ -184,12 +245,12 @@ def test_null_of_a_part_is_covered_by_the_reason_of_the_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["trace.1.test.floor", "trace.1.test", "trace.test.floor", "trace"]
+    "path", ["trace.1.test.objective", "trace.1.test", "trace.test.objective", "trace"]
 )
 def test_reason_serves_a_list_position_or_all_of_them(path: str) -> None:
     record = sound()
-    record.trace[1].test.floor = None
-    assert problems(record) == ["trace.1.test.floor is null and reasons has no entry for it"]
+    record.trace[1].test.objective = None
+    assert problems(record) == ["trace.1.test.objective is null and reasons has no entry for it"]
     record.reasons[path] = "measured at the end"
     assert problems(record) == []
 
@@ -201,7 +262,7 @@ def test_unusual_is_remarked_not_refused() -> None:
             "samples_per_second": 120.0,
             "step_seconds": {"p10": 0.25, "p50": 0.25, "p90": 0.3},
         },
-        model={"symmetry_verified": False},
+        model={"symmetry_verified": False, "symmetry_reason": "a share of 0.2"},
         git={"dirty": True},
     )
     assert problems(record) == []
@@ -209,4 +270,5 @@ def test_unusual_is_remarked_not_refused() -> None:
 
 
 def test_other_rules_are_incomparable() -> None:
-    assert "rules version 2" in str(incomparable(sound(rules_version=2)))
+    other = RULES_VERSION + 1
+    assert f"rules version {other}" in str(incomparable(sound(rules_version=other)))

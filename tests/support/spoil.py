@@ -113,7 +113,7 @@ def changes() -> Iterator[tuple[str, str, Callable[[Plain], None]]]:
         )
     for path in MISSING[::3]:
         yield f"{path} is a list", "Expected", lambda record, path=path: set_at(record, path, [[]])
-    for path in ("", "clock.", "model.", "trace.0.", "trace.0.test.", "environment.", "final."):
+    for path in ("", "clock.", "model.", "trace.0.", "rungs.0.", "environment.", "final."):
         yield (
             f"unknown field {path}x",
             "unknown field",
@@ -147,8 +147,8 @@ def _hostile_values() -> Iterator[tuple[str, Any, str]]:
     yield "model.config", nested, "nests deeper"
     yield "model.config", {str(number): number for number in range(20_000)}, "20000 entries"
     yield "model.config", {"a": [[]] * 200_000}, "lists and objects, more than"
-    yield "groups.weights", [1.0] * 1_000_000, "not one row a trace point"
-    yield "trace", [], "final is not the last point"
+    yield "final.groups.weights", [1.0] * 1_000_000, "not one value a group"
+    yield "rungs", [], "final is not the test of the last rung"
     yield "reasons", {}, "reasons has no entry"
     yield "reasons", {"\u202e": "x"}, "unseen character U+202E"
     yield "environment.packages", {"torch\x1b]0;owned\x07": "1"}, "unseen character U+001B"
@@ -200,7 +200,11 @@ MISSING = (
         "memory",
         "trace",
         "trace.0.test",
-        "groups",
+        "trace.0.ema",
+        "rungs",
+        "rungs.0.test",
+        "final_on_part",
+        "machine_share",
     ),
     *(
         "final",
@@ -251,7 +255,16 @@ VALUES: tuple[tuple[str, Any, str], ...] = (
     ("budget.overshoot", 5.0, "budget.overshoot is 5"),
     *(
         (f"clock.{part}", -1.0, "below zero")
-        for part in ("train", "data", "evaluate", "checkpoint", "timing", "other")
+        for part in (
+            "train",
+            "data",
+            "rungs",
+            "evaluate",
+            "checkpoint",
+            "timing",
+            "other",
+            "stalled",
+        )
     ),
     ("clock.wall", 5.0, "parts add up to"),
     ("clock.evaluate", 1e4, "parts add up to"),
@@ -279,7 +292,7 @@ VALUES: tuple[tuple[str, Any, str], ...] = (
     ("energy_joules", 0.0, "energy_joules is 0"),
     ("environment.threads", 0, "environment.threads is 0"),
     ("final.total", -1.0, "total is -1"),
-    ("final.total", 0.0, "is not the last point of the trace"),
+    ("final.total", 0.0, "is not the test of the last rung"),
     ("final.share", 7.0, "share is 7, outside"),
     ("final.share", -0.5, "below zero"),
     ("final.twirled", 5.0, "is not twirled"),
@@ -287,7 +300,26 @@ VALUES: tuple[tuple[str, Any, str], ...] = (
     ("final.explained", 0.123, "imply baselines"),
     ("final.floor", -1.0, "floor is -1"),
     ("final.group", "u1", "Invalid enum value"),
+    ("final.over_best_untrained", 0.123, "imply best untrained predictors"),
+    ("final.samples", 0, "final: samples is 0"),
+    ("final.samples", 10**7, "the test split has"),
+    ("final.rotations", -4, "final: rotations is -4"),
     ("final", None, "final is null"),
+    ("final_on_part", None, "final_on_part is null"),
+    ("final_on_part.samples", 1, "differ in samples"),
+    ("final_raw", None, "final_raw is null"),
+    ("final_raw.share", 0.9, "is not equivariance / total"),
+    ("final_ema", None, "final_ema is null"),
+    ("final_ema.total", 1e-20, "below"),
+    ("rungs.0.budget", 1e6, "the rungs go back"),
+    ("rungs.0.step", 10**6, "the rungs go back"),
+    ("rungs.0.train_seconds", 0.0, "only 0 are spent"),
+    ("rungs.0.test.total", 1e-20, "below"),
+    ("rungs.-1.budget", 1e6, "the budget is"),
+    ("rungs.-1.step", 10**6, "end after the run"),
+    ("rungs.-1.samples", 10**9, "samples are not"),
+    ("rungs.-1.test.total", 1e-20, "is not the test of the last rung"),
+    ("trace.0.ema.twirled", 1e20, "is not twirled"),
     ("trace.0.test.total", 1e-20, "below"),
     ("trace.0.test.equivariance", -1e-3, "a mean of squares"),
     ("trace.0.train_seconds", -1.0, "a time below zero"),
@@ -295,9 +327,12 @@ VALUES: tuple[tuple[str, Any, str], ...] = (
     ("trace.-1.step", 10**6, "ends after the run"),
     ("trace.-1.train_seconds", 1e6, "ends after the run"),
     ("trace.-1.samples", 10**9, "samples are not"),
-    ("groups.weights", [], "one for each group"),
-    ("groups.weights", [-1.0], "must be positive"),
-    ("groups.total", [], "not one row a trace point"),
+    ("final.groups.weights", [], "one for each group"),
+    ("final.groups.weights", [-1.0], "must be positive"),
+    ("final.groups.total", [], "not one value a group"),
+    ("machine_share.stalled_seconds", 1e5, "clock.stalled is"),
+    ("machine_share.cpu_share", -1.0, "machine_share.cpu_share is -1"),
+    ("machine_share.p90_over_p10", 0.1, "below 1"),
     ("baselines", {"zero": -1.0}, "baselines.zero is -1"),
     ("baselines", {"zero": 1e20}, "which rounding of the stored labels alone leaves"),
 )

@@ -105,7 +105,7 @@ BYTES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
     "deep objects": (
         "is not a valid record",
         lambda data: (
-            b'{"schema_version": 1, "x": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}"
+            b'{"schema_version": 2, "x": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}"
         ),
     ),
     "deep config": (

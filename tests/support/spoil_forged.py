@@ -10,13 +10,14 @@ Plain = dict[str, Any]
 
 
 def _scale_loss(record: Plain, factor: float) -> None:
-    """The last evaluation ``factor`` times as large, in every place where it stands."""
-    for test in (record["trace"][-1]["test"], record["final"]):
-        for name in ("total", "twirled", "equivariance"):
+    """The result ``factor`` times as large, in every place where it stands."""
+    for test in (record["rungs"][-1]["test"], record["final"]):
+        for name in ("total", "twirled", "equivariance", "over_best_untrained"):
             test[name] *= factor
         test["explained"] = 1.0
-    for name in ("total", "equivariance"):
-        record["groups"][name][-1] = [value * factor for value in record["groups"][name][-1]]
+        if test["groups"] is not None:
+            for name in ("total", "equivariance"):
+                test["groups"][name] = [value * factor for value in test["groups"][name]]
 
 
 def _negative_share(record: Plain) -> None:
@@ -26,8 +27,8 @@ def _negative_share(record: Plain) -> None:
         -0.1 * test["total"],
         1.1 * test["total"],
     )
-    old = [abs(value) for value in record["groups"]["total"][0]]
-    record["groups"]["equivariance"][0] = [-0.1 * value for value in old]
+    if test["groups"] is not None:
+        test["groups"]["equivariance"] = [-0.1 * abs(value) for value in test["groups"]["total"]]
 
 
 def _fast(record: Plain) -> None:
@@ -38,7 +39,7 @@ def _fast(record: Plain) -> None:
 
 
 def _twice_the_samples(record: Plain) -> None:
-    for point in record["trace"]:
+    for point in (*record["trace"], *record["rungs"]):
         point["samples"] *= 2
     record["samples"] *= 2
     record["epochs"] *= 2
@@ -66,9 +67,8 @@ def _short(record: Plain) -> None:
     record["budget"].update(limit=record["budget"]["limit"] * 2, overshoot=0.0)
 
 
-def _late_trace(record: Plain) -> None:
-    for point in record["trace"]:
-        point["train_seconds"] /= 2
+def _late_end(record: Plain) -> None:
+    record["rungs"][-1]["train_seconds"] *= 2
 
 
 FORGED: dict[str, tuple[str, Callable[[Plain], None]]] = {
@@ -83,5 +83,5 @@ FORGED: dict[str, tuple[str, Callable[[Plain], None]]] = {
     "none declared and verified": ("no symmetry is declared", _none_verified),
     "the same losses as another file": ("place does not fit", _another_seed),
     "half a budget called whole": ("are spent", _short),
-    "a curve that ends early": ("the last evaluation began", _late_trace),
+    "a curve that ends late": ("the last evaluation began", _late_end),
 }
