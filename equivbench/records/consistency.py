@@ -104,13 +104,21 @@ def of_test_set(record: RunRecord) -> Iterator[tuple[str, Test]]:
             yield name, test
 
 
+def implied_baseline(test: Test) -> float | None:
+    """The loss of the baseline that ``explained = 1 - total / baseline`` implies, or None."""
+    if test.total is None or test.explained is None or test.explained >= 1:
+        return None
+    return test.total / (1 - test.explained)
+
+
 def implied_baselines(record: RunRecord) -> dict[int, list[float]]:
-    """The losses of the baseline that ``explained = 1 - total / baseline`` implies, by the number
-    of test samples: on the same samples there is only one."""
+    """The baselines that the evaluations imply, by the number of test samples: on the same samples
+    there is only one."""
     implied: dict[int, list[float]] = {}
     for _, test in of_test_set(record):
-        if test.total is not None and test.explained is not None and test.explained < 1:
-            implied.setdefault(test.samples, []).append(test.total / (1 - test.explained))
+        baseline = implied_baseline(test)
+        if baseline is not None:
+            implied.setdefault(test.samples, []).append(baseline)
     return implied
 
 
