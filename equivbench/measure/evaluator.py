@@ -60,6 +60,8 @@ class PassErrors:
     """[rows] how much each row counts in a mean."""
     strata: Mapping[str, Tensor]
     """[rows] mask of each stratum."""
+    reported: Mapping[str, float]
+    """Mean squared errors of further outputs."""
 
 
 class Evaluator:
@@ -113,9 +115,10 @@ class Evaluator:
         self._mirrored, self._untrained = mirrored, untrained
         self._promised: Group = group if symmetry == "none" else symmetry
         self._samples = spread(split.groups, samples)
-        drawn, self._exhaustive = draw_rotations(
+        drawn, self._drawn_from = draw_rotations(
             group, rotations, len(self._samples) * task.test_points, seed
         )
+        self._rotations = len(drawn)
         probed = min(int(_PROBED * len(drawn) * drawn.shape[1]), _MOST_PROBES, batch_size)
         self._probed = max(_FEWEST_PROBES, probed) // task.test_points or 1
         self._chunks = self._rotated(self._samples, drawn).kept()
@@ -138,17 +141,8 @@ class Evaluator:
     def baselines(self) -> dict[str, float]:
         """Board metric on this test set of the ``zero`` predictor and of the task's untrained ones,
         by name."""
-        weight, power = 0.0, 0.0
-        for chunk in self._chunks:
-            weight += float(chunk.row_weights.sum())
-            # Two draws of it, as few as can be decomposed.
-            zeros = [torch.zeros_like(chunk.target)] * 2
-            power += sum(float(part.total.sum()) for part in self._decomposed(zeros, chunk))
-        judged = {
-            name: float(each.errors.total.sum() / each.weights.sum())
-            for name, each in self._judged_untrained.items()
-        }
-        return {"zero": power / weight, **judged}
+        weight = float(self._row_weights.sum())
+        return {name: float(total.sum()) / weight for name, total in self._untrained_errors.items()}
 
     def _caller(self, model: nn.Module) -> Caller:
         return Caller(self.task, model, self._placement.precision, self._placement.device)
@@ -179,9 +173,12 @@ class Evaluator:
         objective = torch.zeros((), dtype=torch.float64, device=self._placement.device)
         parts: list[Decomposition] = []
         weights, strata, samples = [], [], 0
+        reported: dict[str, list[Tensor]] = {}
         for chunk in self._chunks:
             predictions, objectives = [], []
             for draw, inputs, outputs in caller.runs(chunk):
+                for name, squares in caller.reported(outputs, draw.targets).items():
+                    reported.setdefault(name, []).append(squares)
                 objectives.append(self.task.objective(outputs, draw.targets, inputs).double())
                 predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
             objective += torch.stack(objectives).mean() * chunk.samples
@@ -190,7 +187,11 @@ class Evaluator:
             weights.append(chunk.row_weights)
             strata.append(chunk.strata)
         return PassErrors(
-            float(objective) / samples, rows_of(parts), torch.cat(weights), dict(strata_of(strata))
+            float(objective) / samples,
+            rows_of(parts),
+            torch.cat(weights),
+            dict(strata_of(strata)),
+            {name: float(torch.cat(squares).mean()) for name, squares in reported.items()},
         )
 
     def _decomposed(self, predictions: Sequence[Tensor], chunk: Chunk) -> Iterator[Decomposition]:
@@ -204,7 +205,7 @@ class Evaluator:
                 chunk.target[rows],
                 weights=None if chunk.weights is None else chunk.weights[rows],
                 groups=chunk.groups[rows],
-                exhaustive=self._exhaustive,
+                drawn_from=self._drawn_from,
             )
 
     def _verify(self, caller: Caller, judged: PassErrors) -> tuple[Floor | None, Verdict]:
@@ -292,10 +293,16 @@ class Evaluator:
         self, judged: PassErrors, floor: Floor | None, verdict: Verdict | None
     ) -> Measurement:
         errors, weights = judged.errors, judged.weights
-        whole = part_of(errors, weights, None if floor is None else floor.share)
+        untrained = torch.stack(list(self._untrained_errors.values()))
+        whole = part_of(
+            errors, weights, None if floor is None else floor.share, untrained.sum(dim=1).min()
+        )
         by = {
             name: part_of(
-                errors.rows(rows), weights[rows], None if floor is None else floor.by.get(name)
+                errors.rows(rows),
+                weights[rows],
+                None if floor is None else floor.by.get(name),
+                untrained[:, rows].sum(dim=1).min(),
             )
             for name, rows in judged.strata.items()
         }
@@ -303,11 +310,29 @@ class Evaluator:
             **vars(whole),
             objective=judged.objective,
             explained=1 - whole.total / self._baseline if self._baseline else float("nan"),
+            samples=len(self._samples),
+            rotations=self._rotations,
+            errors=judged.reported,
             group=self.group,
             allowed=None if floor is None else floor.allowed,
             verdict=verdict,
             by=by,
         )
+
+    @cached_property
+    def _untrained_errors(self) -> dict[str, Tensor]:
+        """[rows] errors of ``zero`` and of the task's untrained predictors, by name."""
+        zero = []
+        for chunk in self._chunks:
+            # Two draws of it, as few as can be decomposed.
+            zeros = [torch.zeros_like(chunk.target)] * 2
+            zero += [part.total for part in self._decomposed(zeros, chunk)]
+        judged = {name: each.errors.total for name, each in self._judged_untrained.items()}
+        return {"zero": torch.cat(zero), **judged}
+
+    @cached_property
+    def _row_weights(self) -> Tensor:
+        return torch.cat([chunk.row_weights for chunk in self._chunks])
 
     @cached_property
     def _judged_untrained(self) -> dict[str, PassErrors]:

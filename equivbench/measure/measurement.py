@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from equivbench.records.schema import Number, Test, TestPart
+from equivbench.records.schema import GroupErrors, Number, Test, TestPart
 from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition, ratio_interval, sum_by_group
 
@@ -35,6 +35,9 @@ class Part:
     floor: float | None
     """The share that rounding, or interpolation on a grid, alone would cause; None if it was not
     measured."""
+    over_best_untrained: float
+    """total over that of the best predictor that needs no training, on the same rows; NaN where
+    that is 0."""
     group_weights: Tensor
     """[G] rows behind each independent group (molecule), on the host."""
     group_total: Tensor
@@ -61,12 +64,18 @@ class Measurement(Part):
     """The training objective, averaged over samples and draws."""
     explained: float
     """1 - total / baseline, with the task's declared baseline; NaN where that is 0."""
+    samples: int
+    rotations: int
+    """Of each sample."""
     group: Group
     allowed: float | None
     """The share that rounding, or interpolation on a grid, explains; measured with the floor."""
     verdict: Verdict | None = None
     """On the declared symmetry, or where none is declared on the group measured
     (:mod:`equivbench.measure.verification`); None if the floor was not asked for."""
+    errors: Mapping[str, float] = field(default_factory=dict)
+    """Mean squared errors of the further outputs that the task reports, of those that the model
+    gives."""
     by: Mapping[str, Part] = field(default_factory=dict)
     """The same by stratum (element, flow time), in the task's order; strata without a row are left
     out."""
@@ -86,12 +95,33 @@ class Measurement(Part):
             name: TestPart(**_numbers(part, TestPart.__struct_fields__))
             for name, part in self.by.items()
         }
-        return Test(**_numbers(self, names), group=self.group, by=by)
+        return Test(
+            **_numbers(self, names),
+            samples=self.samples,
+            rotations=self.rotations,
+            group=self.group,
+            by=by,
+            errors={name: value if math.isfinite(value) else None for name, value in self.errors.items()},
+            groups=self._groups(),
+        )
+
+    def _groups(self) -> GroupErrors | None:
+        columns = (self.group_weights, self.group_total, self.group_equivariance)
+        if not all(bool(column.isfinite().all()) for column in columns):
+            return None
+        # Nine digits: more than sums of errors need, and half the size of a record.
+        weights, total, equivariance = (
+            [float(f"{value:.9g}") for value in column.tolist()] for column in columns
+        )
+        return GroupErrors(weights=weights, total=total, equivariance=equivariance)
 
 
-def part_of(errors: Decomposition, row_weights: Tensor, floor: float | None) -> Part:
+def part_of(
+    errors: Decomposition, row_weights: Tensor, floor: float | None, best_untrained: Tensor
+) -> Part:
     """The part that the rows of ``errors`` make up, each counting with its ``row_weights`` [rows]
-    in the means."""
+    in the means. ``best_untrained``: the summed error there of the best predictor without
+    training."""
     weight = row_weights.sum()
     weights = sum_by_group(row_weights, errors.groups)
     # A group whose rows all have weight 0 has no error either: 0 / 1.
@@ -102,6 +132,7 @@ def part_of(errors: Decomposition, row_weights: Tensor, floor: float | None) -> 
         equivariance=float(errors.equivariance.sum() / weight),
         share=errors.share,
         floor=floor,
+        over_best_untrained=float(errors.total.sum() / best_untrained),
         group_weights=weights.cpu(),
         group_total=(sum_by_group(errors.total, errors.groups) / divisor).cpu(),
         group_equivariance=(sum_by_group(errors.equivariance, errors.groups) / divisor).cpu(),

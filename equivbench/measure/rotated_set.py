@@ -287,11 +287,11 @@ def cast(batch: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) -> dic
     }
 
 
-def draw_rotations(group: Group, draws: int, samples: int, seed: int) -> tuple[Tensor, bool]:
-    """([draws, samples, 3, 3] float64, whether they are the whole group).
+def draw_rotations(group: Group, draws: int, samples: int, seed: int) -> tuple[Tensor, int | None]:
+    """([draws, samples, 3, 3] float64, the size of the finite group that they were drawn from).
 
     ``so3``: independent Haar draws. ``o3``: the same, each turned inside out with probability 1/2.
-    ``octahedral``: independent draws from the 24, or for ``draws`` >= 24 each of them once.
+    ``octahedral``: for each sample different ones of the 24, all of them for ``draws`` >= 24.
     """
     if group not in get_args(Group):
         raise UsageError(f"group {group!r} is not one of {', '.join(get_args(Group))}")
@@ -304,11 +304,12 @@ def draw_rotations(group: Group, draws: int, samples: int, seed: int) -> tuple[T
         if group == "o3":
             inside_out = torch.randint(2, (draws, samples, 1, 1), generator=generator)
             rotations = rotations * (1 - 2 * inside_out)
-        return rotations, False
+        return rotations, None
     elements = octahedral_rotations(torch.float64)
     if draws >= len(elements):
-        return elements[:, None].expand(-1, samples, 3, 3), True
-    return elements[torch.randint(len(elements), (draws, samples), generator=generator)], False
+        return elements[:, None].expand(-1, samples, 3, 3), len(elements)
+    shuffled = torch.rand(samples, len(elements), generator=generator).argsort(dim=1)
+    return elements[shuffled[:, :draws].T], len(elements)
 
 
 def spread(groups: Tensor, samples: int | None, seed: int = 0) -> Tensor:
@@ -378,13 +379,27 @@ class Caller:
         """[rows, ...] float64: the prediction in the sample's own orientation, with no rounding but
         the model's."""
         name = self.task.prediction
-        found, wanted = tuple(outputs[name].shape), tuple(chunk.target.shape)
-        if found != wanted:
-            raise UsageError(
-                f"the model's {name!r} has shape {found}, but task {self.task.name!r} needs "
-                f"{wanted} here"
-            )
+        if outputs[name].shape != chunk.target.shape:
+            raise UsageError(self._misshapen(name, outputs[name], chunk.target))
         return transformed(self.task, {name: outputs[name].double()}, inverse, chunk.index)[name]
+
+    def reported(self, outputs: Batch, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """[rows] float64 squared errors of the further outputs that the task reports, of those that
+        the model gives."""
+        squares = {}
+        for name in self.task.reported:
+            if name in outputs:
+                if outputs[name].shape != targets[name].shape:
+                    raise UsageError(self._misshapen(name, outputs[name], targets[name]))
+                difference = outputs[name].double() - targets[name].double()
+                squares[name] = difference.square().reshape(len(difference), -1).sum(1)
+        return squares
+
+    def _misshapen(self, name: str, found: Tensor, wanted: Tensor) -> str:
+        return (
+            f"the model's {name!r} has shape {tuple(found.shape)}, but task {self.task.name!r} "
+            f"needs {tuple(wanted.shape)} here"
+        )
 
     def runs(self, chunk: Chunk) -> Iterator[tuple[Draw, Mapping[str, Tensor], Batch]]:
         """(draw, inputs, outputs) of every draw of ``chunk``.

@@ -89,7 +89,7 @@ class FixedLoss:
                 f"{len(chosen)} samples of {len(names)} independent groups cannot be dealt into "
                 f"{chunks} chunks"
             )
-        self._exhaustive = False
+        self._drawn_from: int | None = None
         self.chunks: Sequence[Chunk] = [
             self._chunk(split, each, rotations, seed, k)
             for k, each in enumerate(_dealt(split, chosen, chunks))
@@ -105,7 +105,7 @@ class FixedLoss:
             chunk.target,
             weights=chunk.weights,
             groups=chunk.groups,
-            exhaustive=self._exhaustive,
+            drawn_from=self._drawn_from,
         )
         weight = chunk.row_weights.sum()
         return ErrorParts(
@@ -122,7 +122,7 @@ class FixedLoss:
     def _chunk(self, split: Split, samples: Tensor, rotations: int, seed: int, k: int) -> Chunk:
         # A seed of its own for each chunk, so that no two share noise or rotations.
         own = seed * 1009 + k
-        drawn, self._exhaustive = draw_rotations(
+        drawn, self._drawn_from = draw_rotations(
             self.group, rotations, len(samples) * self.task.test_points, _ROTATIONS + own
         )
         rotated = RotatedSet(

@@ -70,6 +70,7 @@ def decompose(
     weights: Tensor | None = None,
     groups: Tensor | None = None,
     exhaustive: bool = False,
+    drawn_from: int | None = None,
     loss: Loss = "squared",
 ) -> Decomposition:
     """Split the error of predictions on rotated inputs into a twirled and an equivariance part.
@@ -77,7 +78,8 @@ def decompose(
     With ``p_i = rho(g_i)^-1 f(g_i x)``, their mean ``pbar`` and n draws, the spread
     ``s2 = mean |p_i - pbar|^2`` and the error ``b = |pbar - y|^2`` give
     ``equivariance = n/(n-1) s2``, ``twirled = b - s2/(n-1)`` and ``total = s2 + b``, each unbiased
-    (arXiv 2512.02303, with the correction that its notebooks leave out of the twirled part).
+    (arXiv 2512.02303, with the correction that its notebooks leave out of the twirled part). Draws
+    without replacement from a finite group of N keep only 1 - n/N of both corrections.
     Computed in float64 relative to the first prediction, so that neither a large offset nor a tiny
     share costs accuracy. Differentiable in ``pulled_back`` and ``target``.
 
@@ -94,8 +96,11 @@ def decompose(
         [batch] integers: which rows belong together (atoms of one molecule), the unit that the
         interval resamples. None: each row by itself.
     exhaustive
-        False: rotations are iid draws. True: they are a whole finite group, and the plug-in values
-        are exact.
+        False: rotations are draws. True: they are a whole finite group, and the plug-in values are
+        exact.
+    drawn_from
+        Size of the finite group of which the rotations are different elements, drawn without
+        replacement. None: they are iid draws.
     loss
         ``squared``, or ``norm``: the Euclidean norm over the last axis, its twirled part by the
         jackknife, which still leaves a bias at small n; weights must not differ along that axis.
@@ -106,8 +111,12 @@ def decompose(
         (a ``ValueError``) for shapes that do not fit, negative weights, or fewer draws than the
         estimator needs: 2 for ``squared``, 8 for ``norm``.
     """
-    _check(pulled_back, target, groups, exhaustive, loss)
     n = len(pulled_back)
+    exhaustive = exhaustive or n == drawn_from
+    _check(pulled_back, target, groups, exhaustive, loss)
+    if drawn_from is not None and n > drawn_from:
+        raise UsageError(f"{n} different rotations cannot be drawn from a group of {drawn_from}")
+    unseen = 0.0 if exhaustive else 1.0 if drawn_from is None else 1 - n / drawn_from
     weight = None if weights is None else broadcast_weights(weights, target.shape)
     if weight is not None:
         dropped = weight == 0
@@ -120,7 +129,7 @@ def decompose(
     if loss == "squared":
         spread = _row_sums((shifts - mean).square(), weight, 1).mean(0)
         plug_in = _row_sums((error + mean).square(), weight, 0)
-        correction = torch.zeros_like(spread) if exhaustive else spread / (n - 1)
+        correction = torch.zeros_like(spread) if exhaustive else unseen * spread / (n - 1)
         total, twirled, equivariance = spread + plug_in, plug_in - correction, spread + correction
     else:
         if weight is not None:
@@ -129,7 +138,8 @@ def decompose(
         twirled = _row_sums((error + mean).norm(dim=-1), weight, 0)
         if not exhaustive:
             without = error + (n * mean - shifts) / (n - 1)
-            twirled = n * twirled - (n - 1) * _row_sums(without.norm(dim=-1), weight, 1).mean(0)
+            shortened = _row_sums(without.norm(dim=-1), weight, 1).mean(0)
+            twirled = twirled - unseen * (n - 1) * (shortened - twirled)
         equivariance = total - twirled
     rows = torch.arange(len(target), device=target.device) if groups is None else groups
     return Decomposition(total, twirled, equivariance, rows.to(total.device))
