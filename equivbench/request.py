@@ -324,6 +324,12 @@ class RunRequest(Request):
         implied="direct",
         identity=True,
     )
+    rungs: int | None = option(
+        None,
+        "How many smaller budgets (a half, a quarter, ...) to measure on the way, each with its own "
+        "cooldown. The default is the preset's.",
+        identity=True,
+    )
     extend: float | None = option(
         None,
         "Train the arm that is behind further, to this many times the budget.",

@@ -101,7 +101,9 @@ class Measurement(Part):
             rotations=self.rotations,
             group=self.group,
             by=by,
-            errors={name: value if math.isfinite(value) else None for name, value in self.errors.items()},
+            errors={
+                name: value if math.isfinite(value) else None for name, value in self.errors.items()
+            },
             groups=self._groups(),
         )
 

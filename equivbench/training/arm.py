@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -141,6 +142,11 @@ class Arm:
     recipe: Recipe
     """The declared recipe, with the precision that the device has."""
     evaluator: ArmEvaluator
+    """Of the whole test set."""
+    part_evaluator: ArmEvaluator
+    """Of the part of it that is read on the way."""
+    further_evaluators: Callable[[], Mapping[str, ArmEvaluator]]
+    """Makes those of the test sets that differ from the training data, by name."""
     device: torch.device
     evaluated_at_once: int
     """Samples in a forward pass without gradients: the evaluation graph is traced at this size."""
@@ -188,21 +194,30 @@ def build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> 
     # Few on a CPU, whose caches they then fit (PaiNN, two cores: 16 at once take 0.43 s for the
     # test set where 64 take 0.59 s).
     at_once = preset.evaluated_at_once or (16 if device.type == "cpu" else 256)
-    with clock.part("evaluate"):
-        evaluator = Evaluator(
+    requires = declared.requires(model)
+    untrained = cache(lambda: task.untrained(data))
+
+    def evaluator(split: Split, rotations: int, samples: int | None) -> Evaluator:
+        return Evaluator(
             task,
-            data.split(job.split),
-            requires=declared.requires(model),
-            rotations=preset.rotations,
+            split,
+            requires=requires,
+            rotations=rotations,
             group=preset.group or task.group,
             seed=0,
             device=device,
-            samples=preset.test_samples,
+            samples=samples,
             batch_size=at_once,
             precision=precision,
             symmetry=declared.spec.symmetry,
-            untrained=lambda: task.untrained(data),
+            untrained=untrained,
         )
+
+    with clock.part("evaluate"):
+        judged = data.split(job.split)
+        whole = evaluator(judged, preset.rotations, preset.test_samples)
+        most = min(len(judged), preset.test_samples or len(judged))
+        part = evaluator(judged, preset.part_rotations, min(preset.part_samples, most))
     return Arm(
         declared=declared,
         card=data.card,
@@ -210,16 +225,22 @@ def build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> 
         model=model,
         module=declared.wrapped(model),
         recipe=replace(declared.recipe, precision=precision),
-        evaluator=evaluator,
+        evaluator=whole,
+        part_evaluator=part,
+        further_evaluators=lambda: {
+            name: evaluator(split, preset.part_rotations, preset.part_samples)
+            for name, split in getattr(data, "out_of_distribution", {}).items()
+        },
         device=device,
         evaluated_at_once=at_once,
     )
 
 
-def load_model(path: Path, weights: str = "ema") -> tuple[nn.Module, Task, Job]:
+def load_model(path: Path, weights: str = "model") -> tuple[nn.Module, Task, Job]:
     """(the model of a run's checkpoint, in its wrapper, in evaluation mode; its task; its job).
 
-    ``weights``: ``ema`` (averaged) or ``model`` (raw). Raises ``FailedError`` where the file is not
+    ``weights``: ``model`` (annealed, where the run is finished) or ``ema`` (averaged). Raises
+    ``FailedError`` where the file is not
     a checkpoint.
     """
     checkpoint = read_checkpoint(path)

@@ -24,15 +24,17 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import FailedError
-from equivbench.measure.measurement import Measurement, Verdict
+from equivbench.measure.measurement import Verdict
 from equivbench.records.files import write_atomically
-from equivbench.records.schema import GroupErrors, Test, TracePoint
+from equivbench.records.schema import Rung, Test, TracePoint
 from equivbench.request import Budget
-from equivbench.training.clock import PARTS, Clock, ClockPart
+from equivbench.training.clock import PARTS, SPENT, Clock, ClockPart
 from equivbench.training.optim import put_back
 
-FORMAT = "equivbench-checkpoint-1"
+FORMAT = "equivbench-checkpoint-2"
 CURRENT, PREVIOUS = "checkpoint.safetensors", "checkpoint.previous.safetensors"
+TRUNK = "trunk.safetensors"
+"""The run where its last cooldown begins: what an extension goes on from."""
 SNAPSHOTS = "snapshots"
 """Folder, beside a run's checkpoints, of the weights kept from along it."""
 WEIGHTS = ("model.", "ema.")
@@ -52,14 +54,17 @@ class Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     clock: dict[str, float] = {}
     budget: str
     extends: str | None = None
-    points: list[float]
-    """Spent budget of the evaluations still to come."""
+    rungs: list[Rung] = []
+    """Annealed results so far; the last is that of the whole budget once the run is finished."""
     trace: list[TracePoint] = []
-    groups: GroupErrors = msgspec.field(
-        default_factory=lambda: GroupErrors(weights=[], total=[], equivariance=[])
-    )
+    cools_from: int | None = None
+    """The step at which the last cooldown began; None before."""
+    final: Test | None = None
+    final_on_part: Test | None = None
+    final_raw: Test | None = None
+    final_ema: Test | None = None
     verdict: Verdict | None = None
-    """On the symmetry at the last evaluation."""
+    """On the symmetry, of ``final``."""
     diverged: str | None = None
     restarts: int = 0
     lost_seconds: float = 0.0
@@ -70,20 +75,13 @@ class Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     @property
     def finished(self) -> bool:
         """The budget is spent and the last evaluation made, or the arm diverged."""
-        return self.diverged is not None or not self.points
+        return self.diverged is not None or self.final is not None
 
     @property
-    def final(self) -> Test | None:
+    def latest(self) -> Test | None:
         """The last evaluation, if there was one."""
-        return self.trace[-1].test if self.trace else None
-
-    def add(self, measurement: Measurement, train_seconds: float) -> None:
-        """Append one evaluation, made after ``train_seconds`` of train + data."""
-        test, at = measurement.to_record(), {"step": self.step, "samples": self.samples}
-        self.trace.append(TracePoint(**at, train_seconds=train_seconds, test=test))
-        self.groups.weights = measurement.group_weights.tolist()
-        self.groups.total.append(measurement.group_total.tolist())
-        self.groups.equivariance.append(measurement.group_equivariance.tolist())
+        points = [*self.trace[-1:], *self.rungs[-1:]]
+        return max(points, key=lambda point: point.step).test if points else None
 
 
 @dataclass(frozen=True)
@@ -105,11 +103,13 @@ class Checkpoint:
         }
 
 
-def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], facts: Facts) -> Path:
-    """Write a new current checkpoint of the run in ``folder``, whole or not at all; what was
-    current becomes the previous one. A disk that refuses is a ``FailedError`` and leaves the old
-    ones alone."""
-    current, partial = folder / CURRENT, folder / f"{CURRENT}.{os.getpid()}.partial"
+def write_checkpoint(
+    folder: Path, tensors: Mapping[str, Tensor], facts: Facts, name: str = CURRENT
+) -> Path:
+    """Write the checkpoint ``name`` of the run in ``folder``, whole or not at all; what was current
+    becomes the previous one. A disk that refuses is a ``FailedError`` and leaves the old ones
+    alone."""
+    current, partial = folder / name, folder / f"{name}.{os.getpid()}.partial"
     content = _encoded(tensors, facts)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Tensor], facts: Facts) 
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if current.exists():
+        if name == CURRENT and current.exists():
             os.replace(current, folder / PREVIOUS)
         os.replace(partial, current)
     except OSError as error:
@@ -213,6 +213,8 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
     return value
 
 
+_TRAINED: tuple[ClockPart, ...] = (*SPENT, "rungs")
+"""Parts of the clock that hold steps, which a run repeats after a crash."""
 _FORM = struct.Struct(f"<8sqqd{len(PARTS)}d")
 _CHECK = struct.Struct("<I")
 
@@ -288,9 +290,11 @@ class Keeper:
         self._saved_seconds = 0.0  # at the last checkpoint, of train + data
         self._cost = 0.0  # seconds that writing the last checkpoint took
 
-    def beat(self, facts: Facts, clock: Clock) -> None:
-        """Write how far the run has got, so that a kill loses work but not its count."""
-        self.heartbeat.write(Beat(facts.step, facts.restarts, facts.lost_seconds, clock.seconds()))
+    def beat(self, facts: Facts, clock: Clock, step: int | None = None) -> None:
+        """Write how far the run has got, so that a kill loses work but not its count; ``step``
+        where that is not the one of ``facts``."""
+        at = facts.step if step is None else step
+        self.heartbeat.write(Beat(at, facts.restarts, facts.lost_seconds, clock.seconds()))
 
     def due(self, budget: Budget, spent: float, clock: Clock) -> bool:
         """Whether it is time to :meth:`save`, with ``spent`` of ``budget`` (in its unit) spent."""
@@ -298,14 +302,22 @@ class Keeper:
             budget, spent - self._saved_spent, clock.spent - self._saved_seconds, self._cost
         )
 
-    def save(self, tensors: Mapping[str, Tensor], facts: Facts, clock: Clock, spent: float) -> Path:
-        """Write a checkpoint, in clock part ``checkpoint``; returns its path."""
+    def save(
+        self,
+        tensors: Mapping[str, Tensor],
+        facts: Facts,
+        clock: Clock,
+        spent: float,
+        name: str = CURRENT,
+    ) -> Path:
+        """Write the checkpoint ``name``, in clock part ``checkpoint``; returns its path."""
         before = clock.seconds()["checkpoint"]
         with clock.part("checkpoint"):
             now = msgspec.structs.replace(facts, clock={**clock.seconds()})
-            path = write_checkpoint(self.folder, tensors, now)
-        self._cost = clock.seconds()["checkpoint"] - before
-        self.saved(spent, clock)
+            path = write_checkpoint(self.folder, tensors, now, name)
+        if name == CURRENT:
+            self._cost = clock.seconds()["checkpoint"] - before
+            self.saved(spent, clock)
         return path
 
     def saved(self, spent: float, clock: Clock) -> None:
@@ -343,16 +355,16 @@ class Keeper:
         self._clear_snapshots(found.step)
         clock.set({**found.clock, "other": found.clock.get("other", 0.0) + clock.wall})
         if beat is not None:
-            found.lost_seconds = beat.lost_seconds + max(
-                0.0, beat.clock["train"] + beat.clock["data"] - clock.spent
-            )
+            now = clock.seconds()
+            lost = sum(beat.clock[part] - now[part] for part in _TRAINED)
+            found.lost_seconds = beat.lost_seconds + max(0.0, lost)
             found.restarts = beat.restarts
         found.restarts += not found.finished
         return found
 
     def clear(self) -> None:
         """Forget what an earlier run left here."""
-        for pattern in (CURRENT, PREVIOUS, f"{CURRENT}.*.partial"):
+        for pattern in (CURRENT, PREVIOUS, TRUNK, "*.partial"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
         self._clear_snapshots(-1)

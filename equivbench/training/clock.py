@@ -14,9 +14,11 @@ from equivbench.environment import nvml_reader
 from equivbench.records.schema import NotMeasured
 
 ClockPart = Literal[
-    "train", "compile", "data", "evaluate", "checkpoint", "timing", "stalled", "other"
+    "train", "compile", "data", "rungs", "evaluate", "checkpoint", "timing", "stalled", "other"
 ]
 PARTS: tuple[ClockPart, ...] = get_args(ClockPart)
+SPENT: tuple[ClockPart, ...] = ("train", "data")
+"""The parts that a budget in seconds is charged with."""
 
 
 _WORTH_ASKING = 1e-3
@@ -112,7 +114,7 @@ class Clock:
     def spent(self) -> float:
         """Seconds charged to a budget: train + data."""
         self._settle()
-        return self._seconds["train"] + self._seconds["data"]
+        return sum(self._seconds[part] for part in SPENT)
 
     @property
     def trained_wall(self) -> float:

@@ -1,16 +1,14 @@
-"""What a worker is told, as plain data, and what it says of its progress: a job, how far it is, and
-at which points of its budget it is evaluated. Imports no torch."""
+"""What a worker is told, as plain data, and what it says of its progress. Imports no torch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
 from equivbench.errors import FailedError
-from equivbench.request import Budget, RunRequest
+from equivbench.request import RunRequest
 
 
 class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -56,8 +54,7 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     split: Literal["test", "validation"] = "test"
     """What evaluations are made on; ``tune`` uses the validation split."""
     extends: str | None = None
-    """The budget that ``budget`` prolongs (``--extend``): evaluations up to it fall as in the run
-    without extension."""
+    """The budget that ``budget`` prolongs (``--extend``)."""
 
     @property
     def label(self) -> str:
@@ -84,11 +81,6 @@ def read_job(facts: Mapping[str, Any]) -> Job:
         ) from error
 
 
-FIRST_FRACTION = 0.02
-"""The first evaluation falls at 2% of the budget: the curve then spans a factor 50 in n, enough for
-break-even ratios."""
-
-
 class Progress(msgspec.Struct, tag="progress", frozen=True):
     """How far one arm's training is. ``spent`` and ``limit`` are in the budget's own unit."""
 
@@ -107,34 +99,7 @@ class Progress(msgspec.Struct, tag="progress", frozen=True):
     share: float | None = None
     explained: float | None = None
     samples_per_second: float | None = None
+    rung: float | None = None
+    """The smaller budget whose result is being measured; None while the run itself goes on."""
     seconds_left: float | None = None
     """Seconds of training and data at the speed so far; None before the first step."""
-
-
-def evaluation_points(budget: Budget, evaluations: int, first: float | None = None) -> list[float]:
-    """Ascending points of spent budget at which to evaluate, the last exactly ``budget.limit``.
-
-    ``evaluations`` points log-spaced from ``first`` (default 2% of the limit); whole numbers,
-    without repeats, where the budget counts steps or samples.
-    """
-    limit = budget.limit
-    first = limit * FIRST_FRACTION if first is None else first
-    count = max(1, evaluations)
-    ratio = (first / limit) ** (1.0 / max(1, count - 1))
-    points = [limit * ratio**k for k in range(count - 1, 0, -1)]
-    if budget.kind != "seconds":
-        points = [float(math.ceil(point)) for point in points]
-    return [*sorted({point for point in points if point < limit}), limit]
-
-
-def extension_points(reached: float, budget: Budget, evaluations: int) -> list[float]:
-    """Further points after ``reached``, up to ``budget.limit``, as dense in log spent as the first
-    ``evaluations``."""
-    step = math.log(1.0 / FIRST_FRACTION) / max(1, evaluations - 1)
-    count = max(1, math.ceil(math.log(budget.limit / reached) / step))
-    ratio = (budget.limit / reached) ** (1.0 / count)
-    return [
-        point
-        for point in evaluation_points(budget, count, first=reached * ratio)
-        if point > reached
-    ]

@@ -1,5 +1,9 @@
-"""The training loop of one arm under its budget, from top to bottom: slices of steps, one step, the
-evaluations on the way, and going on after a crash.
+"""The training loop of one arm under its budget, from top to bottom: slices of steps, one step,
+what is measured on the way, and going on after a crash.
+
+Training at a constant rate is the trunk of a run. Over the last fifth of the budget the rate falls
+to zero, and the weights then are its result; before that, branches off the trunk are cooled down
+to give the results of smaller budgets, measured and dropped (:mod:`equivbench.training.schedule`).
 
 The clock runs only inside the methods of :class:`Trainer`; the time between two calls belongs to
 the other arm. Everything that a run is at a step is in :meth:`Trainer.tensors` and
@@ -23,14 +27,21 @@ from torch import Tensor, nn
 from equivbench.errors import FailedError, UsageError
 from equivbench.kernels import build_time
 from equivbench.measure.measurement import Measurement
-from equivbench.records.schema import NotMeasured, TracePoint
+from equivbench.records.schema import NotMeasured, Rung, Test, TracePoint
 from equivbench.request import Budget
 from equivbench.tasks.splits import with_fraction
 from equivbench.training.arm import Arm, build_arm, resolve_arm, use_precision
-from equivbench.training.checkpoint import Facts, Keeper, write_snapshot
-from equivbench.training.clock import Clock, ClockPart, clock_of, energy_meter
+from equivbench.training.checkpoint import (
+    CURRENT,
+    TRUNK,
+    Facts,
+    Keeper,
+    read_checkpoint,
+    write_snapshot,
+)
+from equivbench.training.clock import SPENT, Clock, ClockPart, clock_of, energy_meter
 from equivbench.training.data import Batches, seed_global
-from equivbench.training.job import Job, Progress, evaluation_points, extension_points
+from equivbench.training.job import Job, Progress
 from equivbench.training.machine_share import MachineMeter, Stalls
 from equivbench.training.optim import (
     Average,
@@ -42,6 +53,13 @@ from equivbench.training.optim import (
     live_tensors,
     put_back,
     set_rate,
+)
+from equivbench.training.schedule import (
+    annealing,
+    cooldown_begins,
+    is_traced,
+    next_traced,
+    rung_budgets,
 )
 
 Report = Callable[[Progress], None]
@@ -65,8 +83,9 @@ class StepTimes(NamedTuple):
 class Trainer:
     """Trains one arm with one seed, of which everything random follows.
 
-    ``evaluations`` are spread over ``budget``, log-spaced, the last at its end. ``clock`` is paused
-    and runs while the arm has the machine. ``folder`` keeps checkpoints, heartbeat and, with
+    ``rungs`` smaller budgets (a half of ``budget``, a quarter, ...) are measured on the way, and
+    with ``traced`` the weights at fixed steps. ``clock`` is paused and runs while the arm has the
+    machine. ``folder`` keeps checkpoints, heartbeat and, with
     ``snapshots``, the weights of every evaluation; ``identity`` must agree for a checkpoint there
     to belong to this run, and ``job`` is kept in it so that the model can be built again.
     """
@@ -76,7 +95,8 @@ class Trainer:
         arm: Arm,
         budget: Budget,
         *,
-        evaluations: int,
+        rungs: int = 0,
+        traced: bool = True,
         seed: int,
         clock: Clock,
         threads: int = 1,
@@ -87,17 +107,15 @@ class Trainer:
     ) -> None:
         self.arm = arm
         self.budget = budget
-        self.evaluations = evaluations
         self.seed = seed
         self.clock = clock
         identity = {
             **identity,
             "budget": budget.text,
-            "evaluations": evaluations,
+            "rungs": rungs,
             "seed": seed,
         }
-        points = evaluation_points(budget, evaluations)
-        self.facts = Facts(identity=identity, job=dict(job), budget=budget.text, points=points)
+        self.facts = Facts(identity=identity, job=dict(job), budget=budget.text)
         self.notes: list[str] = []
         """Lines for the user: no C++ compiler, a checkpoint that could not be read."""
         use_precision(arm.recipe.precision)
@@ -108,51 +126,58 @@ class Trainer:
         """How the model was compiled, as the record has it, or why it was not."""
         self.energy = energy_meter(arm.device)
         self.keeper = Keeper(folder, identity) if folder is not None else None
+        self._rungs, self._traced = rungs, traced
         self._snapshots = snapshots
         self._watch = DivergenceWatch()
         self.machine = MachineMeter(threads)
         self._step_seconds = 0.0  # at the last reading
-        self._reading = 1
-        """Steps from one reading of the clock to the next; 1 where the device does not run on its
-        own."""
+        self._rungs_left = self._plan_rungs()
+        self._rung: float | None = None
+        """The smaller budget whose rung is being measured."""
         self._prepared = self._stopping = False
         self._reported = 0.0
 
     def train_slice(self, seconds: float, report: Report | None = None) -> None:
         """Train until ``seconds`` more of train + data are spent, the arm is finished, or
         :meth:`stop` was called. ``report`` gets :meth:`progress` about twice a second and after
-        each evaluation."""
+        each evaluation.
+
+        The rung of a smaller budget is measured as a whole; its seconds do not count here.
+        """
         with self.running():
             self.prepare()
             end = self.clock.spent + seconds
-            self._choose_reading()
-            read_at, read = self.clock.trained_wall, self.facts.step
+            # What a stop or a crash came before.
+            self._measure_due(report)
             while not self.finished and not self._stopping and self.clock.spent < end:
-                self.step(self.clock)
-                # Reading the clock waits for the device, so it is not read after every step there.
-                if self.facts.step - read < self._reading and not self._evaluation_due():
-                    continue
-                self.clock.synchronize()
-                each = (self.clock.trained_wall - read_at) / (self.facts.step - read)
-                self.machine.saw_step(each)
-                self._step_seconds = each
+                self._step_seconds = self._advance(
+                    self.clock, self.clock.spent, self.budget.limit, self._steps_to_next()
+                )
+                self.machine.saw_step(self._step_seconds)
                 self.facts.diverged = self._watch.verdict(self.facts.step)
                 if self.keeper is not None:
                     self.keeper.beat(self.facts, self.clock)
-                evaluated = self._evaluation_due() and self.facts.diverged is None
-                if evaluated:
-                    self._evaluate_average()
+                self._measure_due(report)
                 if self.keeper is not None and (
                     self.finished or self.keeper.due(self.budget, self.spent, self.clock)
                 ):
                     self.save()
-                self._report(report, now=evaluated or self.finished)
-                # After the evaluation, whose stalls are no step's.
-                self._choose_reading()
-                read_at, read = self.clock.trained_wall, self.facts.step
+                self._report(report, now=self.finished)
         self._stopping = False
 
-    def step(self, clock: Clock) -> None:
+    def _advance(self, clock: Clock, seconds: float, limit: float, steps: int) -> float:
+        """Make ``steps`` steps towards the end of a budget of ``limit``, then read ``clock``, which
+        waits for the device. ``seconds`` of training were spent before. Returns the seconds a step,
+        those in which the process was stalled included."""
+        before = clock.trained_wall
+        for done in range(steps):
+            # The clock is not read in between: where it counts, steps last as long as before.
+            spent = self._in_unit(seconds + done * self._step_seconds)
+            self.step(clock, annealing(spent, limit))
+        clock.synchronize()
+        return (clock.trained_wall - before) / steps
+
+    def step(self, clock: Clock, rate_factor: float = 1.0) -> None:
         """One training step, charged to ``clock``'s parts ``data`` and ``train``."""
         arm, recipe, facts = self.arm, self.arm.recipe, self.facts
         with clock.part("data", synchronize=False):
@@ -168,7 +193,7 @@ class Trainer:
             limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
             norm = nn.utils.clip_grad_norm_(arm.model.parameters(), limit)
             rate = learning_rate(facts.step, recipe.learning_rate, recipe.warmup_steps)
-            set_rate(self.optimizer, rate)
+            set_rate(self.optimizer, rate_factor * rate)
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
             self.average.update(facts.step)
@@ -176,35 +201,157 @@ class Trainer:
         facts.step += 1
         facts.samples += recipe.batch_size
 
-    def _choose_reading(self) -> None:
-        """Choose when the clock is read next, from the seconds that a step took last."""
+    def _steps_to_next(self) -> int:
+        """Steps until something is due or the clock should be read."""
+        limits = [*self._rungs_left[:1], self.budget.limit]
+        mark = min(cooldown_begins(limit) for limit in limits)
+        steps = self._steps_until(self.budget.limit if self.spent >= mark else mark)
+        if self._is_tracing:
+            steps = min(steps, next_traced(self.facts.step) - self.facts.step)
+        return steps
+
+    def _steps_until(self, mark: float, seconds: float | None = None) -> int:
+        """Steps until ``mark`` of a budget is spent, ``seconds`` of training being spent so far (by
+        default those of the clock), or the clock should be read; at least one."""
         if not self.clock.is_asynchronous or self._step_seconds <= 0:
-            return
-        seconds = _READING_SECONDS
-        if self.budget.kind == "seconds" and self.facts.points:
-            seconds = min(seconds, self.facts.points[0] - self.spent)
-        self._reading = max(1, min(_MOST_STEPS, round(seconds / self._step_seconds)))
+            return 1
+        left = mark - self._in_unit(self.clock.spent if seconds is None else seconds)
+        each = {
+            "seconds": self._step_seconds,
+            "steps": 1.0,
+            "samples": float(self.arm.recipe.batch_size),
+        }[self.budget.kind]
+        reading = min(_READING_SECONDS / self._step_seconds, _MOST_STEPS)
+        return max(1, math.ceil(min(left / each, round(reading))))
 
-    def evaluate(self, floor: bool) -> Measurement:
-        """Measure the arm with the weights it holds now, in clock part ``evaluate``."""
+    # --- what is measured on the way
+
+    def _measure_due(self, report: Report | None) -> None:
+        """Measure all that is due after the step just made: traced weights, rungs, the trunk where
+        the last cooldown begins, the result."""
+        facts = self.facts
+        if self.finished:
+            return
+        seen = facts.trace[-1].step if facts.trace else 0
+        if self._is_tracing and seen < facts.step and is_traced(facts.step):
+            self._trace()
+            self._report(report, now=True)
+        while self._rungs_left and self.spent >= cooldown_begins(self._rungs_left[0]):
+            if self._stopping or self.finished:
+                return
+            self._measure_rung(self._rungs_left[0], report)
+        if self._stopping or self.finished:
+            return
+        if facts.cools_from is None and self.spent >= cooldown_begins(self.budget.limit):
+            self._leave_trunk()
+        if not self.finished and self.spent >= self.budget.limit:
+            self._finish()
+
+    def evaluate(self, *, part: bool = False, floor: bool = False) -> Measurement:
+        """Measure the weights that the arm holds now, on the test set or the ``part`` of it that is
+        read on the way."""
+        evaluator = self.arm.part_evaluator if part else self.arm.evaluator
+        return evaluator.evaluate(self.arm.module, floor=floor)
+
+    def _measured(self, *, part: bool = False, floor: bool = False) -> Measurement | None:
+        """The same in clock part ``evaluate``; None, and the arm has diverged, if it is not
+        finite."""
         with self.clock.part("evaluate"):
-            return self.arm.evaluator.evaluate(self.arm.module, floor=floor)
+            measurement = self.evaluate(part=part, floor=floor)
+        self.facts.diverged = divergence_of(measurement, self.facts.step)
+        return measurement if self.facts.diverged is None else None
 
-    def _evaluate_average(self) -> None:
-        """Measure the averaged weights and append what was measured to the trace."""
-        facts, spent_seconds = self.facts, self.clock.spent
-        facts.points = [point for point in facts.points if point > self.spent]
-        last = not facts.points
+    @property
+    def _is_tracing(self) -> bool:
+        return self._traced and self.facts.cools_from is None
+
+    def _trace(self) -> None:
+        facts = self.facts
+        spent = self.clock.spent
+        raw = self._measured(part=True)
         with self.average.swapped_in():
-            measurement = self.evaluate(floor=last)
-        facts.diverged = divergence_of(measurement, facts.step)
-        if facts.diverged is not None:
+            ema = self._measured(part=True) if raw is not None else None
+        if raw is None or ema is None:
             return
-        facts.add(measurement, spent_seconds)
-        facts.verdict = measurement.verdict
+        at = {"step": facts.step, "samples": facts.samples}
+        tests = {"test": raw.to_record(), "ema": ema.to_record()}
+        facts.trace.append(TracePoint(**at, train_seconds=spent, **tests))
         if self._snapshots and self.keeper is not None:
             with self.clock.part("checkpoint"):
                 write_snapshot(self.keeper.folder, self.tensors(), facts)
+
+    def _plan_rungs(self) -> list[float]:
+        """The smaller budgets that are not measured yet, ascending."""
+        extended = [] if self.facts.extends is None else [Budget.parse(self.facts.extends)]
+        measured = {rung.budget for rung in self.facts.rungs}
+        budgets = rung_budgets([*extended, self.budget], self._rungs)
+        return [limit for limit in budgets if limit not in measured]
+
+    def _measure_rung(self, limit: float, report: Report | None) -> None:
+        """Give the weights at hand the end that they have in a run with a budget of ``limit``,
+        measure them, and go back. A stop on the way leaves the rung to be measured later."""
+        trunk, spent_before = self.facts.step, self.clock.spent
+        clock = self.clock.scratch()
+        self._rung = limit
+        with self.clock.part("rungs"), self.undone():
+            diverged = None
+            while diverged is None and not self._stopping:
+                seconds = spent_before + clock.spent
+                if self._in_unit(seconds) >= limit:
+                    break
+                with clock.running():
+                    self._advance(clock, seconds, limit, self._steps_until(limit, seconds))
+                diverged = self._watch.verdict(self.facts.step)
+                if self.keeper is not None:
+                    self.keeper.beat(self.facts, self.clock, step=trunk)
+                self._report(report, now=False)
+            if not self._stopping:
+                self._keep_rung(limit, spent_before + clock.spent, diverged)
+        self._rung = None
+        self._report(report, now=True)
+
+    def _keep_rung(self, limit: float, seconds: float, diverged: str | None) -> None:
+        facts = self.facts
+        if diverged is None:
+            measurement = self.evaluate(part=True)
+            diverged = divergence_of(measurement, facts.step)
+        if diverged is not None:
+            # A run with this budget would have ended here; so does this one.
+            facts.diverged = f"the rung of {limit:g} {self.budget.kind}: {diverged}"
+            return
+        facts.rungs.append(self._rung_here(limit, seconds, measurement.to_record()))
+        self._rungs_left = self._plan_rungs()
+
+    def _rung_here(self, limit: float, seconds: float, test: Test) -> Rung:
+        facts = self.facts
+        at = {"step": facts.step, "samples": facts.samples}
+        return Rung(budget=limit, **at, train_seconds=seconds, test=test)
+
+    def _leave_trunk(self) -> None:
+        """Keep the trunk, from which an extension would go on, and measure it."""
+        facts = self.facts
+        if self._traced:
+            if self.keeper is not None:
+                self.save(TRUNK)
+            raw = self._measured()
+            with self.average.swapped_in():
+                ema = self._measured() if raw is not None else None
+            if raw is None or ema is None:
+                return
+            facts.final_raw, facts.final_ema = raw.to_record(), ema.to_record()
+        facts.cools_from = facts.step
+
+    def _finish(self) -> None:
+        """Measure the result of the budget."""
+        facts, seconds = self.facts, self.clock.spent
+        on_part = self._measured(part=True) if self._traced else None
+        whole = self._measured(floor=True) if facts.diverged is None else None
+        if whole is None:
+            return
+        facts.verdict = whole.verdict
+        facts.final = whole.to_record()
+        facts.final_on_part = None if on_part is None else on_part.to_record()
+        facts.rungs.append(self._rung_here(self.budget.limit, seconds, facts.final))
 
     def prepare(self) -> None:
         """Compile whatever the arm compiles, once: the model by torch, with its gradients checked
@@ -262,15 +409,16 @@ class Trainer:
     @property
     def spent(self) -> float:
         """What is spent of the budget, in its own unit."""
-        return {
-            "seconds": self.clock.spent,
-            "steps": float(self.facts.step),
-            "samples": float(self.facts.samples),
-        }[self.budget.kind]
+        return self._in_unit(self.clock.spent)
+
+    def _in_unit(self, seconds: float) -> float:
+        """What is spent in the budget's unit where ``seconds`` of training are."""
+        counts = {"steps": float(self.facts.step), "samples": float(self.facts.samples)}
+        return counts.get(self.budget.kind, seconds)
 
     def progress(self) -> Progress:
         """How far the run is."""
-        facts, test = self.facts, self.facts.final
+        facts, test = self.facts, self.facts.latest
         spent, seconds = self.spent, self.clock.spent
         fraction = spent / self.budget.limit
         return Progress(
@@ -284,6 +432,7 @@ class Trainer:
             total=None if test is None else test.total,
             share=None if test is None else test.share,
             explained=None if test is None else test.explained,
+            rung=self._rung,
             samples_per_second=facts.samples / seconds if facts.samples and seconds > 0 else None,
             seconds_left=max(0.0, seconds / fraction - seconds) if fraction > 0 else None,
         )
@@ -300,16 +449,45 @@ class Trainer:
     # --- off the budget
 
     def extend(self, budget: Budget) -> None:
-        """Go on to a larger ``budget`` of the same kind; evaluations continue as dense in log spent
-        as before."""
+        """Go on to a larger ``budget`` of the same kind, from where the last cooldown began if it
+        has begun: the cooldown becomes a rung.
+
+        Raises ``UsageError`` for a budget that is not larger, ``FailedError`` where what the run
+        was at that point is not there any more.
+        """
         if budget.kind != self.budget.kind or budget.limit <= self.budget.limit:
             raise UsageError(
                 f"a run with a budget of {self.budget.text} cannot be extended to {budget.text}"
             )
-        self.facts.points += extension_points(self.budget.limit, budget, self.evaluations)
+        if self.facts.cools_from is not None:
+            self._back_to_trunk()
         self.facts.extends = self.facts.extends or self.budget.text
         self.facts.budget = budget.text
         self.budget = budget
+        self._rungs_left = self._plan_rungs()
+
+    def _back_to_trunk(self) -> None:
+        if self.keeper is None:
+            raise FailedError("this run keeps no checkpoints, so it cannot be extended")
+        now, trunk = self.facts, read_checkpoint(self.keeper.folder / TRUNK)
+        put_back(self.tensors(), trunk.tensors)
+        cooled = {part: self.clock.seconds()[part] - trunk.facts.clock[part] for part in SPENT}
+        for part, seconds in cooled.items():
+            self.clock.charge(part, -seconds)
+            self.clock.charge("rungs", seconds)
+        rungs = now.rungs
+        if now.final_on_part is not None:
+            rungs = [*rungs[:-1], msgspec.structs.replace(rungs[-1], test=now.final_on_part)]
+        self.facts = msgspec.structs.replace(
+            now,
+            step=trunk.facts.step,
+            samples=trunk.facts.samples,
+            rungs=rungs,
+            **dict.fromkeys(
+                ("cools_from", "final", "final_on_part", "final_raw", "final_ema", "verdict")
+            ),
+        )
+        self.keeper.saved(self.spent, self.clock)
 
     def time_block(self, seconds: float) -> StepTimes:
         """Time one block of at least one real step, about ``seconds`` long, in clock part
@@ -320,12 +498,12 @@ class Trainer:
             self.prepare()
             with self.clock.part("timing"), self.undone(), clock.running():
                 while not readings or clock.spent < seconds:
-                    before = clock.spent
-                    for _ in range(self._reading):
+                    count, before = self._steps_until(math.inf), clock.spent
+                    for _ in range(count):
                         self.step(clock)
                     clock.synchronize()
-                    readings.append((clock.spent - before) / self._reading)
-                    steps += self._reading
+                    readings.append((clock.spent - before) / count)
+                    steps += count
                 return StepTimes(clock.spent / steps, readings)
 
     @contextlib.contextmanager
@@ -346,15 +524,16 @@ class Trainer:
         """The live tensors that, with ``facts``, are the whole state of the run."""
         return live_tensors(self.arm.model, self.average, self.optimizer)
 
-    def save(self) -> Path:
-        """Write a checkpoint in the run's folder, keeping the one before; returns its path."""
+    def save(self, name: str = CURRENT) -> Path:
+        """Write the checkpoint ``name`` in the run's folder, keeping the current one before;
+        returns its path."""
         if self.keeper is None:
             raise FailedError("this run keeps no checkpoints: it was given no folder for its state")
         with self.running():
             joules = self.energy.joules
             self.facts.joules = None if isinstance(joules, NotMeasured) else joules
             self.facts.machine = self.machine.facts
-            return self.keeper.save(self.tensors(), self.facts, self.clock, self.spent)
+            return self.keeper.save(self.tensors(), self.facts, self.clock, self.spent, name)
 
     def restore(self) -> bool:
         """Go back, weights and clock together, to the last readable checkpoint, the work since
@@ -369,6 +548,7 @@ class Trainer:
             self.energy.restore(facts.joules)
             self.machine.restore(facts.machine)
             self.budget = Budget.parse(facts.budget)
+            self._rungs_left = self._plan_rungs()
             self.keeper.saved(self.spent, self.clock)
             self.keeper.beat(facts, self.clock)
         return True
@@ -377,9 +557,6 @@ class Trainer:
         """Forget what an earlier run left in the folder: this one starts fresh."""
         if self.keeper is not None:
             self.keeper.clear()
-
-    def _evaluation_due(self) -> bool:
-        return bool(self.facts.points) and self.spent >= self.facts.points[0]
 
     def _report(self, report: Report | None, now: bool) -> None:
         wall = self.clock.wall
@@ -400,11 +577,13 @@ def build_trainer(job: Job) -> Trainer:
     with clock.running():
         data = with_fraction(declared.dataset().load(), job.fraction)
         arm = build_arm(declared, job, data, clock)
+        tried, rungs = job.split == "validation", job.request.rungs
         trainer = Trainer(
             arm,
             Budget.parse(job.extends or job.budget),
             # A trial of a tuning is judged at its end alone.
-            evaluations=1 if job.split == "validation" else declared.pair_preset.evaluations,
+            rungs=0 if tried else declared.pair_preset.rungs if rungs is None else rungs,
+            traced=not tried,
             seed=job.seed,
             threads=job.threads,
             clock=clock,

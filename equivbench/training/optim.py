@@ -68,8 +68,8 @@ def named_state(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[str,
 
 
 def learning_rate(step: int, rate: float, warmup_steps: int) -> float:
-    """The rate of ``step`` (from 0): linear over ``warmup_steps``, then constant, so that a curve's
-    every point is a result."""
+    """The rate of ``step`` (from 0) before any cooldown: linear over ``warmup_steps``, then
+    constant."""
     return rate * min(1.0, (step + 1) / warmup_steps) if warmup_steps > 0 else rate
 
 

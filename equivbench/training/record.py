@@ -42,7 +42,6 @@ from equivbench.training.checkpoint import Facts
 from equivbench.training.clock import Clock
 from equivbench.training.job import Job
 from equivbench.training.loop import StepTimes, Trainer
-from equivbench.training.optim import divergence_of
 
 T = TypeVar("T")
 
@@ -80,8 +79,9 @@ def make_record(
 ) -> RunRecord:
     """The record of ``trainer``'s run of ``job``.
 
-    A completed run is measured once more here, off its budget: its raw weights, forward passes
-    (for about ``inference_seconds``), FLOPs and untrained predictors. Any other reports what is
+    A completed run is measured once more here, off its budget: test sets that differ from the
+    training data, forward passes (for about ``inference_seconds``), FLOPs and untrained
+    predictors. Any other reports what is
     known; ``failed`` says why, ``interrupted`` that the user stopped it. The blocks ``timed`` were
     alternated with those of the arms ``alternated_with``.
     """
@@ -91,7 +91,7 @@ def make_record(
     reasons = Reasons()
     final = None if trainer.diverged else facts.final  # whatever a diverged arm had reached before
     unmeasured = NotMeasured(ended)
-    end = _End(unmeasured, unmeasured, unmeasured, {})
+    end = _End({}, unmeasured, unmeasured, {})
     if status == "completed":
         end = _measure_end(trainer, inference_seconds)
     timing = throughput(timed, arm.recipe.batch_size, alternated_with)
@@ -128,10 +128,13 @@ def make_record(
         memory=Memory(peak_bytes=reasons.or_null("memory.peak_bytes", peak_memory(arm.device))),
         flops_per_sample=reasons.or_null("flops_per_sample", end.flops),
         energy_joules=reasons.or_null("energy_joules", trainer.energy.joules),
+        rungs=facts.rungs,
         trace=facts.trace,
-        groups=reasons.or_null("groups", facts.groups if facts.trace else None, ended),
         final=reasons.or_null("final", final, ended),
-        final_raw=reasons.or_null("final_raw", end.raw),
+        final_on_part=reasons.or_null("final_on_part", final and facts.final_on_part, ended),
+        final_raw=reasons.or_null("final_raw", facts.final_raw, ended),
+        final_ema=reasons.or_null("final_ema", facts.final_ema, ended),
+        out_of_distribution=end.out_of_distribution,
         environment=environment(job.device, job.threads),
         git=git_state(),
         # A resumed run took turns with those of the contest that it began in.
@@ -140,7 +143,9 @@ def make_record(
         reasons=reasons,
         baselines=end.baselines,
     )
-    _explain_floors(record, facts.verdict)
+    if final is not None and final.floor is None and facts.verdict is not None:
+        # A model that is not deterministic has no floor.
+        record.reasons["final.floor"] = facts.verdict.reason
     return record
 
 
@@ -168,8 +173,7 @@ def throughput(
 class _End(NamedTuple):
     """What is measured of a run that came to its end."""
 
-    raw: Test | NotMeasured
-    """An evaluation of the weights themselves, not of their average."""
+    out_of_distribution: dict[str, Test]
     rates: dict[str, float] | NotMeasured
     flops: float | NotMeasured
     baselines: dict[str, float]
@@ -179,17 +183,19 @@ def _measure_end(trainer: Trainer, seconds: float) -> _End:
     arm, clock = trainer.arm, trainer.clock
     with trainer.running():
         trainer.prepare()
-        measurement = trainer.evaluate(floor=False)
         with clock.part("evaluate"):
             baselines = arm.evaluator.baselines()
-        with clock.part("timing"), trainer.average.swapped_in():
+            further = {
+                name: evaluator.evaluate(arm.module, floor=False).to_record()
+                for name, evaluator in arm.further_evaluators().items()
+            }
+        with clock.part("timing"):
             inputs, _ = trainer.batches.canonical(arm.evaluated_at_once)
             rates = forward_rates(arm, inputs, clock.scratch(), seconds)
         formula = getattr(arm.model, "flops", None)
         flops = None if formula is None else float(formula(inputs)) / arm.evaluated_at_once
-    diverged = divergence_of(measurement, trainer.facts.step)
     return _End(
-        measurement.to_record() if diverged is None else NotMeasured(diverged),
+        further,
         rates,
         NotMeasured("the model gives no formula for its FLOPs") if flops is None else flops,
         baselines,
@@ -332,14 +338,3 @@ def _inference(rates: dict[str, float] | NotMeasured, reasons: Reasons) -> Infer
         return Inference(samples_per_second=reasons.or_null(path, rates))
     twirl = {name: rate for name, rate in rates.items() if name != "plain"}
     return Inference(samples_per_second=rates["plain"], twirl=twirl)
-
-
-def _explain_floors(record: RunRecord, verdict: Verdict | None) -> None:
-    """Say why evaluations without a floor have none."""
-    evaluations = {f"trace.{index}.test": point.test for index, point in enumerate(record.trace)}
-    why = "the floor is measured at the last evaluation of a budget, with the averaged weights"
-    # A model that is not deterministic has none there either.
-    at_end = why if verdict is None or verdict.holds else verdict.reason
-    for path, test in {**evaluations, "final": record.final, "final_raw": record.final_raw}.items():
-        if test is not None and test.floor is None:
-            record.reasons[f"{path}.floor"] = at_end if test is record.final else why
