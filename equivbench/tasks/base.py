@@ -221,7 +221,8 @@ class Task(ABC):
 
     @abstractmethod
     def baseline(self, split: Split) -> float:
-        """Board metric of the zero predictor on ``split``: what ``explained`` is relative to."""
+        """Board metric on ``split`` of a predictor that has learned nothing, such as zero: what
+        ``explained`` is relative to."""
 
     def untrained(self, data: TaskData, seed: int = 0) -> Mapping[str, torch.nn.Module]:
         """Predictors that know no more than two-point statistics of the training split, by name;
@@ -234,15 +235,13 @@ class Task(ABC):
         return {}
 
 
-def mean_square(
-    split: Split, field: str, rows: Callable[[Batch], int], at_once: int = 4096
-) -> float:
-    """Squares of a sample field that is 0 in its padding, summed over ``split``, over its ``rows``:
-    the error of predicting 0. ``at_once`` samples are held in memory."""
+def mean_square(split: Split, field: str, rows: Callable[[Batch], int]) -> float:
+    """Squares of a sample field summed over ``split``, over its ``rows``: the error of predicting
+    0."""
     import torch
 
     total, count = 0.0, 0
-    for indices in torch.split(torch.arange(len(split)), at_once):
+    for indices in torch.split(torch.arange(len(split)), 4096):
         batch = split.collate(indices)
         total += float(batch[field].double().square().sum())
         count += rows(batch)

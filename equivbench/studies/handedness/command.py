@@ -67,7 +67,6 @@ def handedness(request: HandednessRequest, json: Json = False) -> None:
             "model": name,
             "task": task,
             **_as_object(result),
-            "objective_ratio": result.objective_ratio,
             "told_apart": list(result.told_apart()),
             "by": {label: _as_object(part) for label, part in result.by.items()},
         }
@@ -144,15 +143,14 @@ def _as_object(part: MirrorComparison) -> dict[str, Any]:
 
 
 def _verdict(result: Handedness) -> str:
-    objective = f"training objective mirrored / native {result.objective_ratio:.4g}"
     told = result.told_apart()
     if not told:
         return (
-            f"{objective}; the losses on both hands do not differ beyond their intervals "
-            "(95% for all rows together)"
+            "the losses on both hands do not differ beyond their intervals (95% for all rows "
+            "together)"
         )
     higher = "higher" if all(part.ratio > 1 for part in told.values()) else "NOT HIGHER"
     return (
-        f"{objective}; the loss on mirror images is {higher} in {', '.join(told)} "
+        f"the loss on mirror images is {higher} in {', '.join(told)} "
         "(95% for all rows together): the model tells the hands apart"
     )

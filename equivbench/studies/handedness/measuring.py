@@ -57,14 +57,6 @@ class Handedness(MirrorComparison):
             for name, part in self.native.by.items()
         }
 
-    @property
-    def objective_ratio(self) -> float:
-        """Training objective on mirror images over that on the samples: of a flow, the times near
-        the data rule it."""
-        return (
-            self.mirrored.objective / self.native.objective if self.native.objective else math.nan
-        )
-
     def resolution(self, part: MirrorComparison) -> float:
         """How far from 1 the ratio of ``part`` may come to lie in a model of O(3), by rounding or
         by interpolation on a grid.

@@ -66,17 +66,7 @@ FIELDS: tuple[Field, ...] = (
         "graph",
         "nm^-2",
         "noise",
-        "of a sample's squared error in the objective",
-    ),
-    Field(
-        "quadrature",
-        ("samples",),
-        "float32",
-        "0e",
-        "graph",
-        "1",
-        "noise",
-        "of a sample's squared error in the mean over t",
+        "of a sample's squared error in the objective and, in a measurement, in the board metric",
     ),
     Field(
         "x_t",

@@ -75,7 +75,7 @@ def test_an_o3_network_has_the_same_loss_on_both_sides_at_every_time() -> None:
     assert not found.told_apart()
     # Every operation is even or odd in the positions, and signs do not round.
     assert found.ratio == pytest.approx(1, rel=1e-9)
-    assert len(found.by) == 8
+    assert len(found.by) == 7
     for comparison in found.by.values():
         assert comparison.ratio == pytest.approx(1, rel=1e-9)
     assert judged(network(odd=True)).ratio != pytest.approx(1, rel=1e-4)
@@ -87,11 +87,9 @@ def test_a_model_that_prefers_right_handed_chains_is_found_out() -> None:
     low, _ = found.interval()
     assert low > 1 + found.resolution(found)
     assert "t=0.99" in found.told_apart()
-    assert "t=0" not in found.told_apart()
-    assert found.objective_ratio > found.ratio > 1
+    assert found.ratio > 1
     # At the end of the flow it is the chain itself that is judged: nearly right, and not at all.
     assert found.by["t=0.99"].ratio > 10
-    assert found.by["t=0"].ratio == 1
 
 
 def test_each_side_feeds_on_its_own_first_prediction() -> None:
