@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.measure.measurement import Measurement
-from equivbench.records.schema import RunRecord, TracePoint
+from equivbench.records.schema import Rung, RunRecord, TracePoint
 from equivbench.request import Budget, RunRequest
 from equivbench.specs import (
     ArmPreset,
@@ -125,11 +125,14 @@ class ToyEvaluator:
             equivariance=0.0,
             share=0.0,
             floor=0.0 if floor else None,
+            over_best_untrained=total / ToyTask().baseline(self.split),
             group_weights=torch.ones(len(errors)),
             group_total=errors.double(),
             group_equivariance=torch.zeros_like(errors.double()),
             objective=total,
             explained=explained,
+            samples=len(errors),
+            rotations=1,
             group="so3",
             allowed=None,
         )
@@ -212,33 +215,44 @@ def toy_trainer(
     task: Task | None = None,
     model: nn.Module | None = None,
     split: Any = None,
-    evaluator: ArmEvaluator | None = None,
+    evaluators: tuple[ArmEvaluator, ArmEvaluator] | None = None,
     symmetry: Symmetry = "none",
     clock: Clock | None = None,
-    evaluations: int = 4,
+    rungs: int = 2,
+    traced: bool = True,
     spend: Callable[[], None] = lambda: None,
     snapshots: bool = False,
     **recipe: Any,
 ) -> Trainer:
-    """A trainer of the toy network; recipe fields by keyword."""
+    """A trainer of the toy network; recipe fields by keyword. ``evaluators``: of the test set and
+    the part of it that is read on the way."""
+    whole, part = evaluators or (
+        ToyEvaluator(ToySplit(16, 2), spend),
+        ToyEvaluator(ToySplit(8, 3), spend),
+    )
     seed_global(seed, "init")
     model = ToyNet() if model is None else model
     chosen = dataclasses.replace(RECIPE, **recipe)
     arm = Arm(
         declared=declared(task or ToyTask(), chosen, symmetry),
-        card=Card("toy", "1", "0" * 64, {"train": 20, "validation": 2, "test": 16}),
+        card=Card("toy", "1", "0" * 64, {"train": 20, "validation": 2, "test": 60}),
         split=split or ToySplit(20, 1),
         model=model,
         module=model,
         recipe=chosen,
-        evaluator=evaluator or ToyEvaluator(ToySplit(16, 2), spend),
+        evaluator=whole,
+        part_evaluator=part,
+        further_evaluators=lambda: {
+            "further": part if evaluators else ToyEvaluator(ToySplit(8, 4))
+        },
         device=torch.device("cpu"),
         evaluated_at_once=16,
     )
     return Trainer(
         arm,
         Budget.parse(budget),
-        evaluations=evaluations,
+        rungs=rungs,
+        traced=traced,
         seed=seed,
         clock=clock or Clock(),
         job=msgspec.to_builtins(JOB),
@@ -248,14 +262,16 @@ def toy_trainer(
     )
 
 
-def judged_weights(trainer: Trainer) -> list[Tensor]:
-    """The first parameter as it was at each evaluation of a toy trainer."""
-    assert isinstance(trainer.arm.evaluator, ToyEvaluator)
-    return trainer.arm.evaluator.weights
+def judged_weights(trainer: Trainer, *, part: bool = False) -> list[Tensor]:
+    """The first parameter as it was at each evaluation of a toy trainer, on the test set or the
+    part of it that is read on the way."""
+    evaluator = trainer.arm.part_evaluator if part else trainer.arm.evaluator
+    assert isinstance(evaluator, ToyEvaluator)
+    return evaluator.weights
 
 
-def total(point: TracePoint) -> float:
-    """The board metric of one evaluation of a trace."""
+def total(point: TracePoint | Rung) -> float:
+    """The board metric of one evaluation on the way."""
     assert point.test.total is not None
     return point.test.total
 
@@ -281,10 +297,10 @@ def run_and_kill(trainer: Trainer, step: int) -> None:
     the way out."""
     real = trainer.step
 
-    def step_or_die(clock: Clock) -> None:
+    def step_or_die(clock: Clock, rate_factor: float = 1.0) -> None:
         if trainer.facts.step == step:
             raise KeyboardInterrupt
-        real(clock)
+        real(clock, rate_factor)
 
     trainer.step = step_or_die  # type: ignore[method-assign]
     with pytest.raises(KeyboardInterrupt):

@@ -176,7 +176,8 @@ def test_a_whole_run_reports_what_it_is(job: Job) -> None:
     )
     assert record.variant == {"sign": "plain"}
     assert record.dataset.sizes["train"] == 20
-    assert [point.step for point in record.trace] == [1, 2, 12]
+    assert [point.step for point in record.trace] == [1, 2, 5, 10]
+    assert [rung.step for rung in record.rungs] == [3, 6, 12]
     assert record.final is not None
     assert record.final.floor is not None
     assert record.final.share is not None
@@ -199,10 +200,10 @@ def test_a_wrapped_arm_trains_the_plain_model_and_is_judged_wrapped(job: Job) ->
     plain = build_trainer(msgspec.structs.replace(job, state_dir=job.state_dir + "2"))
     plain.train_slice(1e9)
     assert all(torch.equal(a, b) for a, b in zip(weights(trainer), weights(plain), strict=True))
-    twirled, untwirled = (run.trace[-1].test.equivariance for run in (trainer, plain))
+    twirled, untwirled = (run.facts.final for run in (trainer, plain))
     assert twirled is not None
     assert untwirled is not None
-    assert twirled < untwirled
+    assert twirled.equivariance < untwirled.equivariance  # type: ignore[operator]
 
 
 def test_resume_goes_on_and_without_it_the_run_starts_afresh(job: Job) -> None:
@@ -218,16 +219,17 @@ def test_an_extension_continues_a_finished_run_or_a_fresh_one(job: Job) -> None:
     build_trainer(job).train_slice(1e9)
     longer = msgspec.structs.replace(resumed(job), budget="24steps", extends="12steps")
     trainer = build_trainer(longer)
-    assert (trainer.facts.step, trainer.finished, trainer.budget.text) == (12, False, "24steps")
+    assert (trainer.facts.step, trainer.finished, trainer.budget.text) == (10, False, "24steps")
     trainer.train_slice(1e9)
     fresh = build_trainer(
         msgspec.structs.replace(longer, request=job.request, state_dir=job.state_dir + "2")
     )
     fresh.train_slice(1e9)
-    # The resumed run measured its floor at 12 steps as well.
-    assert [(p.step, p.test.total) for p in fresh.trace] == [
-        (p.step, p.test.total) for p in trainer.trace
+    assert [(p.step, p.test) for p in fresh.trace] == [(p.step, p.test) for p in trainer.trace]
+    assert [(r.budget, r.test) for r in fresh.facts.rungs] == [
+        (r.budget, r.test) for r in trainer.facts.rungs
     ]
+    assert [r.budget for r in fresh.facts.rungs] == [3, 6, 12, 24]
     assert make_record(longer, fresh, [], None, interrupted=True).budget.extends == 12
     assert build_trainer(longer).finished
 
@@ -240,7 +242,10 @@ def test_tune_overrides_the_recipe_and_judges_on_validation(job: Job) -> None:
     assert (trainer.arm.recipe.learning_rate, trainer.arm.recipe.batch_size) == (0.5, 2)
     trainer.train_slice(1e9)
     make_record(tuned, trainer, [], None, inference_seconds=0.0)
-    assert len(trainer.facts.groups.weights) == 3  # the validation split's groups
+    assert trainer.facts.trace == []
+    (rung,) = trainer.facts.rungs
+    assert rung.test.groups is not None
+    assert len(rung.test.groups.weights) == 3  # the validation split's groups
 
 
 def test_a_checkpoint_gives_its_model_back(job: Job) -> None:
@@ -254,12 +259,11 @@ def test_a_checkpoint_gives_its_model_back(job: Job) -> None:
     assert not model.training
     inputs, _ = trainer.batches.canonical(5)
     trainer.arm.module.eval()
-    with trainer.average.swapped_in(), torch.no_grad():
-        averaged = trainer.arm.module(**inputs)["y"]
+    averaged, _, _ = load_model(path, weights="ema")
     with torch.no_grad():
-        assert torch.equal(model(**inputs)["y"], averaged)
-        raw, _, _ = load_model(path, weights="model")
-        assert torch.equal(raw(**inputs)["y"], trainer.arm.module(**inputs)["y"])
+        assert torch.equal(model(**inputs)["y"], trainer.arm.module(**inputs)["y"])
+        with trainer.average.swapped_in():
+            assert torch.equal(averaged(**inputs)["y"], trainer.arm.module(**inputs)["y"])
     with pytest.raises(FailedError, match="cannot read"):
         load_model(path.parent / "absent.safetensors")
 

@@ -3,6 +3,7 @@ through the clock, the trainer, the timed blocks and turns of both arms."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import Any
 
@@ -36,6 +37,10 @@ class QueueingTask(ToyTask):
         return super().objective(outputs, targets, inputs)
 
 
+EVALUATION = 0.7
+"""Seconds of an evaluation."""
+
+
 def on_device(
     budget: str, step: float, copy: float = 0.0, launch: float = 0.001, **options: Any
 ) -> tuple[PretendDevice, Trainer]:
@@ -43,7 +48,7 @@ def on_device(
     task = QueueingTask(device, step, copy, launch)
 
     def evaluation() -> None:
-        device.queue(0.7, "evaluate")
+        device.queue(EVALUATION, "evaluate")
 
     return device, toy_trainer(budget, task=task, clock=device.clock(), spend=evaluation, **options)
 
@@ -91,7 +96,7 @@ def test_a_budget_in_seconds_is_device_seconds_to_one_reading(step: float, launc
     # Host and device work at the same time, whichever is slower sets the pace.
     each = max(step, 2 * launch)
     budget = min(3.0, 500 * each)
-    device, trainer = on_device(f"{budget}s", step, launch=launch, evaluations=5)
+    device, trainer = on_device(f"{budget}s", step, launch=launch, rungs=2)
     while not trainer.finished:
         trainer.train_slice(0.3)
         device.time.advance(5.0)  # the other arm
@@ -100,15 +105,18 @@ def test_a_budget_in_seconds_is_device_seconds_to_one_reading(step: float, launc
     # Each reading leaves the device idle while the next step is queued.
     assert trainer.facts.step * each == pytest.approx(trainer.clock.spent, rel=0.04, abs=each)
     assert seconds["other"] < 0.05 * trainer.clock.wall
-    assert seconds["evaluate"] == pytest.approx(device.used["evaluate"])
+    # Those of the two rungs are in the part that holds their steps.
+    assert seconds["evaluate"] == pytest.approx(device.used["evaluate"] - 2 * EVALUATION)
+    steps = 0.2 * budget * (1 / 2 + 1 / 4)
+    assert seconds["rungs"] == pytest.approx(steps + 2 * EVALUATION, abs=3 * each + 0.1)
 
 
 def test_the_reading_interval_follows_the_steps_and_not_the_other_way_round() -> None:
     for step, expected in ((0.002, 100), (0.05, 4), (0.3, 1)):
-        device, trainer = on_device("200steps", step)
+        device, trainer = on_device("200steps", step, rungs=0)
         trainer.train_slice(1e9)
         # A fifth of a second between two waits, and never a wait for more than that or one step.
-        assert trainer._reading == pytest.approx(expected, rel=0.1)
+        assert trainer._steps_until(math.inf) == pytest.approx(expected, rel=0.1)
         assert device.used["train"] == pytest.approx(201 * step)  # with the one that is undone
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from toy_training import (
     ToyNet,
     ToySplit,
     ToyTask,
-    judged_weights,
     record_at_end,
     record_so_far,
     total,
@@ -49,7 +49,7 @@ def finish(trainer: Trainer, seconds: float = 1e9, away: Callable[[], None] = la
 
 
 def test_seconds_are_train_plus_data_and_nothing_else() -> None:
-    time, trainer = on_fake_time("2s", evaluations=5)
+    time, trainer = on_fake_time("2s", rungs=0)
     started = time()
     waited = 0.0
 
@@ -65,11 +65,13 @@ def test_seconds_are_train_plus_data_and_nothing_else() -> None:
         **dict.fromkeys(clock, 0.0),
         "data": trainer.facts.step * DATA,
         "train": trainer.facts.step * TRAIN,
-        "evaluate": 5 * EVALUATE,
+        # Two kinds of weights at steps 1, 2, 5, 10, 20 and where the cooldown begins, the result
+        # on the test set and the part of it.
+        "evaluate": (2 * 6 + 2) * EVALUATE,
         "compile": STEP,  # the first step, undone, in which libraries compile
     }
     assert trainer.clock.wall == time() - started - waited
-    assert len(trainer.trace) == 5
+    assert [point.step for point in trainer.trace] == [1, 2, 5, 10, 20]
 
 
 @pytest.mark.parametrize(
@@ -80,11 +82,11 @@ def test_the_last_evaluation_is_at_the_end_and_overshoot_is_at_most_one_step(bud
     finish(trainer)
     step = {"seconds": STEP, "steps": 1, "samples": 8}[trainer.budget.kind]
     assert 0 <= trainer.spent - trainer.budget.limit < step
-    assert trainer.trace[-1].step == trainer.facts.step
-    assert trainer.trace[-1].train_seconds == trainer.clock.spent
-    assert [point.test.floor is not None for point in trainer.trace] == [False] * (
-        len(trainer.trace) - 1
-    ) + [True]
+    assert trainer.facts.rungs[-1].step == trainer.facts.step
+    assert trainer.facts.rungs[-1].train_seconds == trainer.clock.spent
+    assert trainer.facts.final == trainer.facts.rungs[-1].test
+    assert trainer.facts.final is not None
+    assert trainer.facts.final.floor is not None
 
 
 def test_a_slice_ends_after_its_seconds() -> None:
@@ -104,24 +106,10 @@ def test_stop_ends_the_slice_after_the_step_at_hand() -> None:
     assert trainer.facts.step == step + 1
 
 
-def test_evaluations_use_the_averaged_weights_and_give_the_raw_ones_back() -> None:
-    trainer = toy_trainer("20steps", evaluations=1)
-    finish(trainer)
-    raw = trainer.arm.model.get_parameter("layers.0.weight")
-    seen = judged_weights(trainer)[-1]
-    assert torch.equal(seen, trainer.average.average["layers.0.weight"])
-    assert not torch.equal(seen, raw)
-    record = record_at_end(trainer)
-    assert torch.equal(judged_weights(trainer)[-1], raw)
-    assert record.final is not None
-    assert record.final_raw is not None
-    assert record.final.total != record.final_raw.total
-
-
 def test_arms_with_other_batch_sizes_see_the_same_samples_in_the_same_order() -> None:
     orders = []
     for batch_size in (4, 10):
-        trainer = toy_trainer("40samples", batch_size=batch_size)
+        trainer = toy_trainer("40samples", batch_size=batch_size, rungs=0)
         finish(trainer)
         split = trainer.arm.split
         assert isinstance(split, ToySplit)
@@ -166,7 +154,9 @@ def test_a_fraction_of_the_samples_is_rotated_each_by_the_rotation_it_would_have
 def test_training_learns() -> None:
     trainer = toy_trainer("300steps", model=ToyNet(width=64))
     finish(trainer)
-    assert total(trainer.trace[-1]) < 0.5 * total(trainer.trace[0])
+    totals = [total(rung) for rung in trainer.facts.rungs[:-1]]
+    assert totals == sorted(totals, reverse=True)
+    assert totals[-1] < 0.5 * total(trainer.trace[0])
 
 
 class ExplodingTask(ToyTask):
@@ -190,23 +180,23 @@ class ExplodingTask(ToyTask):
     [(float("nan"), "loss is nan"), (float("inf"), "loss is inf"), (1e37, "gradient norm is inf")],
 )
 def test_divergence_ends_the_arm_and_keeps_what_was_seen(factor: float, word: str) -> None:
-    trainer = toy_trainer("40steps", task=ExplodingTask(12, factor))
+    trainer = toy_trainer("40steps", rungs=0, task=ExplodingTask(12, factor))
     finish(trainer)
     assert trainer.facts.step == 12
     assert trainer.diverged is not None
     assert word in trainer.diverged
     assert "step 12" in trainer.diverged
-    assert [point.step for point in trainer.trace] == [1, 3, 11]
+    assert [point.step for point in trainer.trace] == [1, 2, 5, 10]
     record = record_at_end(trainer)
     assert (record.status, record.reason) == ("diverged", trainer.diverged)
-    assert len(record.trace) == 3
+    assert len(record.trace) == 4
     assert record.final is None
     assert record.final_raw is None
     assert record.reasons["final_raw"] == "the arm diverged"
 
 
 def test_an_evaluation_that_is_not_finite_is_divergence_and_never_a_number() -> None:
-    trainer = toy_trainer("40steps", evaluations=1)
+    trainer = toy_trainer("40steps", rungs=0, traced=False)
     assert isinstance(trainer.arm.evaluator, ToyEvaluator)
     trainer.arm.evaluator.split.y[3] = float("nan")
     finish(trainer)
@@ -215,7 +205,7 @@ def test_an_evaluation_that_is_not_finite_is_divergence_and_never_a_number() -> 
         "total is nan after 40 steps" in trainer.diverged
         or "objective is nan after 40 steps" in trainer.diverged
     )
-    assert trainer.trace == []
+    assert trainer.facts.rungs == []
 
 
 def test_timing_steps_is_off_the_budget_and_leaves_no_trace() -> None:
@@ -243,23 +233,51 @@ def test_timing_before_the_first_step_works_too() -> None:
     assert trainer.facts.step == 0
 
 
-def test_an_extension_goes_on_as_if_the_budget_had_been_longer() -> None:
-    trainer = toy_trainer("20steps")
+def test_an_extension_goes_on_as_if_the_budget_had_been_longer(tmp_path: Path) -> None:
+    trainer = toy_trainer("20steps", folder=tmp_path)
     finish(trainer)
-    first = [point.step for point in trainer.trace]
-    trainer.extend(Budget.parse("60steps"))
+    own = trainer.facts.final_on_part
+    trainer.extend(Budget.parse("80steps"))
     assert not trainer.finished
+    # Where the last cooldown began: it has become a rung.
+    assert trainer.facts.step == 16
+    assert [(rung.budget, rung.test) for rung in trainer.facts.rungs][-1] == (20, own)
     finish(trainer)
-    assert [point.step for point in trainer.trace][: len(first)] == first
-    assert trainer.trace[-1].step == 60
     assert record_so_far(trainer).budget.extends == 20
-    longer = toy_trainer("60steps")
+    longer = toy_trainer("80steps", rungs=4)
     finish(longer)
-    assert trainer.trace[-1].test == longer.trace[-1].test
-    with pytest.raises(UsageError, match="60steps cannot be extended to 50steps"):
+    assert [(rung.budget, rung.test) for rung in trainer.facts.rungs] == [
+        (rung.budget, rung.test) for rung in longer.facts.rungs
+    ]
+    assert [point.test for point in trainer.trace] == [point.test for point in longer.trace]
+    assert trainer.facts.final == longer.facts.final
+    assert trainer.facts.final_raw == longer.facts.final_raw
+    with pytest.raises(UsageError, match="80steps cannot be extended to 50steps"):
         trainer.extend(Budget.parse("50steps"))
     with pytest.raises(UsageError):
         trainer.extend(Budget.parse("100s"))
+
+
+def test_the_seconds_of_a_cooldown_that_became_a_rung_are_no_part_of_the_longer_budget(
+    tmp_path: Path,
+) -> None:
+    _, trainer = on_fake_time("2s", folder=tmp_path, rungs=0)
+    finish(trainer)
+    trainer.extend(Budget.parse("4s"))
+    assert trainer.clock.spent == pytest.approx(1.6, abs=STEP)
+    assert trainer.clock.seconds()["rungs"] == 2 - trainer.clock.spent
+    finish(trainer)
+    assert trainer.clock.spent == 4.0
+
+
+def test_an_extension_before_the_cooldown_just_goes_on() -> None:
+    trainer = toy_trainer("20steps", rungs=0)
+    while trainer.facts.step < 8:
+        trainer.train_slice(1e-9)
+    trainer.extend(Budget.parse("40steps"))
+    finish(trainer)
+    # That of the shorter run is a rung of the longer.
+    assert [rung.budget for rung in trainer.facts.rungs] == [20, 40]
 
 
 def test_progress_is_plain_data_and_reaches_the_limit() -> None:
@@ -271,7 +289,9 @@ def test_progress_is_plain_data_and_reaches_the_limit() -> None:
     assert last.spent == 2.0
     assert last.seconds_left == 0.0
     assert last.samples_per_second == 8 / STEP
-    assert last.total == trainer.trace[-1].test.total
+    assert trainer.facts.final is not None
+    assert last.total == trainer.facts.final.total
+    assert {progress.rung for progress in seen} == {None}
     assert seen[0].seconds_left == pytest.approx(2.0 - seen[0].spent)
 
 
@@ -294,5 +314,7 @@ def test_the_record_gives_a_reason_for_every_null() -> None:
     assert record.memory.peak_bytes > 1e7
     assert record.inference.samples_per_second is not None
     assert set(record.inference.twirl) == {"2", "4", "8"}
-    assert record.groups is not None
-    assert len(record.groups.total) == len(trainer.trace)
+    assert record.final_on_part is not None
+    assert record.final_on_part.groups is not None
+    assert len(record.final_on_part.groups.total) == 8
+    assert set(record.out_of_distribution) == {"further"}

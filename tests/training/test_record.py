@@ -30,7 +30,7 @@ def test_a_completed_run_is_a_valid_record(tmp_path: Path) -> None:
     record = make_record(JOB, trainer, blocks, "equivariant", inference_seconds=0.0)
     assert record.status == "completed"
     assert problems(record) == []
-    assert record.final == record.trace[-1].test
+    assert record.final == record.rungs[-1].test
     assert record.pair == "toys"
     assert record.throughput.blocks == [block.seconds for block in blocks]
     assert record.clock.timing >= sum(sum(block.readings) for block in blocks)

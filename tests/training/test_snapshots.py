@@ -28,7 +28,7 @@ def kept(folder: Path) -> list[int]:
 def test_each_evaluation_leaves_the_weights_that_it_judged_and_the_trace_up_to_it(
     tmp_path: Path,
 ) -> None:
-    trainer = toy_trainer("40steps", folder=tmp_path, snapshots=True)
+    trainer = toy_trainer("40steps", folder=tmp_path, snapshots=True, rungs=0)
     trainer.train_slice(1e9)
     steps = [point.step for point in trainer.trace]
     assert kept(tmp_path) == steps
@@ -36,11 +36,10 @@ def test_each_evaluation_leaves_the_weights_that_it_judged_and_the_trace_up_to_i
     for count, path in enumerate(snapshots_in(tmp_path), 1):
         snapshot = read_checkpoint(path)
         assert snapshot.facts.trace == trainer.trace[:count]
-        assert torch.equal(snapshot.weights()[first], judged_weights(trainer)[count - 1])
+        raw, average = judged_weights(trainer, part=True)[2 * (count - 1) : 2 * count]
+        assert torch.equal(snapshot.weights("model")[first], raw)
+        assert torch.equal(snapshot.weights("ema")[first], average)
         assert not any(name.startswith("optimizer") for name in snapshot.tensors)
-    # The last holds what the run ended with, raw and averaged, and these differ.
-    assert torch.equal(snapshot.weights("model")[first], trainer.arm.model.state_dict()[first])
-    assert not torch.equal(snapshot.weights("model")[first], snapshot.weights()[first])
 
 
 def test_without_being_asked_a_run_keeps_none(tmp_path: Path) -> None:
@@ -80,7 +79,7 @@ def test_snapshots_of_lost_work_do_not_stay_beside_those_of_the_way_the_run_took
         "budget": "4s",
         "folder": tmp_path,
         "snapshots": True,
-        "evaluations": 6,
+        "rungs": 0,
     }
     killed = toy_trainer(clock=Clock(time), task=slow, **options)
     killed.train_slice(1.0)
@@ -89,8 +88,7 @@ def test_snapshots_of_lost_work_do_not_stay_beside_those_of_the_way_the_run_took
     run_and_kill(killed, 60)
     before = kept(tmp_path)
     assert before[-1] > saved_at
-    # Checkpoints after that one are lost with the machine; what goes on is faster, so evaluations
-    # fall on other steps.
+    # Checkpoints after that one are lost with the machine.
     again = toy_trainer(clock=Clock(time), task=fast, **options)
     assert again.restore()
     assert kept(tmp_path) == [step for step in before if step <= again.facts.step]
@@ -103,7 +101,6 @@ def test_a_run_that_starts_again_from_nothing_forgets_them(tmp_path: Path) -> No
         "budget": "400steps",
         "folder": tmp_path,
         "snapshots": True,
-        "evaluations": 12,
     }
     killed = toy_trainer(**options)
     run_and_kill(killed, 20)  # before the first checkpoint

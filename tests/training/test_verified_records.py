@@ -1,5 +1,7 @@
 """What a run's record and the board say of networks whose symmetry is known."""
 
+from typing import Any
+
 import pytest
 from known_symmetries import ANSWERS, Scaled
 from toy_task import Clouds, clouds
@@ -11,6 +13,14 @@ from equivbench.report.arms import summary_tables
 from equivbench.report.board import build_boards
 
 
+def on(task: Clouds, **how: Any) -> tuple[Evaluator, Evaluator]:
+    whole, part = (
+        Evaluator(task, clouds(60, seed=1), requires={}, rotations=2, samples=samples, **how)
+        for samples in (None, 10)
+    )
+    return whole, part
+
+
 @pytest.mark.parametrize("name", ANSWERS)
 def test_known_answers_in_a_record_and_on_the_board(name: str) -> None:
     answer, task = ANSWERS[name], Clouds()
@@ -19,7 +29,7 @@ def test_known_answers_in_a_record_and_on_the_board(name: str) -> None:
         task=task,
         model=Scaled(answer.build()),
         split=clouds(20),
-        evaluator=Evaluator(task, clouds(60, seed=1), requires={}, rotations=2, symmetry="o3"),
+        evaluators=on(task, symmetry="o3"),
         symmetry="o3",
         learning_rate=1e-5,
     )
@@ -44,7 +54,7 @@ def test_a_record_says_why_a_noisy_network_has_no_floor() -> None:
         task=task,
         model=Scaled(ANSWERS["noisy"].build()),
         split=clouds(20),
-        evaluator=Evaluator(task, clouds(60, seed=1), requires={}, rotations=2),
+        evaluators=on(task),
     )
     trainer.train_slice(1e9)
     record = record_at_end(trainer)
