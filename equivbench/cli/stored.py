@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from equivbench.records.schema import RunRecord
 
 FigureKind = Literal["curves", "gap", "frontier", "share"]
-PLANNED = ("frontier", "share")
+PLANNED = ("frontier",)
 ResultsPath = Annotated[Path, typer.Argument(help="A results folder or a record file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the list as JSON.")]
 STORED = Path("results")
@@ -76,8 +76,8 @@ def print_paragraphs(gaps: Sequence[PairGap]) -> None:
 
 
 def baselines(results: ResultsPath = STORED, as_json: AsJson = False) -> None:
-    """Each arm against the zero and the best linear predictor, and the arms' shares where their
-    losses agree.
+    """Each arm against predictors that need no training, and the arms' shares where their losses
+    agree.
 
     A share changes as a model learns, so that it compares with the other arm's only at the same
     loss. "Not reached" is said where an arm did not come down to a loss; nothing is extrapolated.
@@ -150,8 +150,8 @@ def plot(
         FigureKind,
         typer.Argument(
             metavar="KIND",
-            help="curves: loss and share against the budget; gap: where one arm passes the other's "
-            "final loss; frontier and share are planned and not built yet.",
+            help="curves: loss and share against the budget; share: the share alone; gap: where "
+            "one arm passes the other's final loss; frontier is planned and not built yet.",
         ),
     ],
     results: ResultsPath = STORED,
@@ -176,7 +176,9 @@ def plot(
     from equivbench.report.figures import require_drawable, save_figure
 
     if kind in PLANNED:
-        raise UsageError(f"`plot {kind}` is planned and not built yet; there are curves and gap")
+        raise UsageError(
+            f"`plot {kind}` is planned and not built yet; there are curves, share, gap"
+        )
     require_drawable(out)
     wanted = {"pair": pair, "preset": preset, "budget": budget, "machine": machine}
     records = _one_setting(_records(results), wanted, kernels)
@@ -188,11 +190,13 @@ def plot(
 def _draw(kind: FigureKind, records: list[RunRecord]) -> Figure:
     from equivbench.gap.efficiency import efficiency_gap
     from equivbench.gap.pairing import pair_up
-    from equivbench.report.figures import draw_curves, draw_gap
+    from equivbench.report.figures import draw_curves, draw_gap, draw_share
 
     unit = board_units().get(records[0].task, "")
     if kind == "curves":
         return draw_curves(records, unit=unit)
+    if kind == "share":
+        return draw_share(records)
     gaps = efficiency_gap(records)
     if not gaps:
         raise pair_up(records).problems[0]

@@ -19,7 +19,14 @@ from equivbench.records.consistency import (
 )
 from equivbench.records.disturbed import disturbance
 from equivbench.records.peaks import Peak, peak_of, width_of
-from equivbench.records.schema import RULES_VERSION, RunRecord, Test, TestPart
+from equivbench.records.schema import (
+    RULES_VERSION,
+    Rung,
+    RunRecord,
+    Test,
+    TestPart,
+    TracePoint,
+)
 from equivbench.registry import DATASETS
 from equivbench.specs import DatasetSpec
 
@@ -63,10 +70,12 @@ def possible_date(made: Any) -> Iterator[str]:
 def _steps(record: RunRecord) -> Iterator[str]:
     """Every evaluation is at a step that the run made."""
     batch = record.recipe.batch_size
-    points = [(f"trace at step {point.step}", point) for point in record.trace[:MOST_POINTS]]
-    points += [(f"rung of {rung.budget:g}", rung) for rung in record.rungs[:MOST_POINTS]]
     # By place, so that a point that is there twice is named once.
-    for where, point in dict(points).items():
+    points: dict[str, TracePoint | Rung] = {
+        **{f"trace at step {point.step}": point for point in record.trace[:MOST_POINTS]},
+        **{f"rung of {rung.budget:g}": rung for rung in record.rungs[:MOST_POINTS]},
+    }
+    for where, point in points.items():
         if point.samples != point.step * batch or point.step < 0:
             yield f"{where}: {point.samples} samples are not {point.step} steps of {batch}"
         if point.train_seconds < 0:

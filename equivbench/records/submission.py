@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 from equivbench.errors import FailedError, IncomparableError, UsageError
+from equivbench.records.curves import curve
 from equivbench.records.files import hidden, not_json, read_bounded, shown
 from equivbench.records.line_files import LineFile, line_files
 from equivbench.records.plausibility import incomparable, problems, remarks
@@ -158,17 +159,17 @@ def _mark_copies(found: list[tuple[int, Report, RunRecord]]) -> None:
             continue
         # A seed decides the initial weights and the order of the samples: with two of them no two
         # losses agree.
-        points = [*record.rungs, *record.trace]
-        curve = tuple(point.test.total for point in points)
-        if len(curve) < 2 or None in curve:
+        points = [*curve(record), *curve(record, "raw")]
+        losses = tuple(point.test.total for point in points)
+        if len(losses) < 2 or None in losses:
             continue
         other, its = curves.setdefault(
-            (record.task, record.dataset.sha256, curve), (report, record)
+            (record.task, record.dataset.sha256, losses), (report, record)
         )
         if other is report:
             continue
         same_times = [point.train_seconds for point in points] == [
-            point.train_seconds for point in (*its.rungs, *its.trace)
+            point.train_seconds for point in (*curve(its), *curve(its, "raw"))
         ]
         if (record.seed, record.arm) != (its.seed, its.arm) or same_times:
             report.problems.append(

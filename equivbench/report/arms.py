@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.gap.matched import LossLevel, MatchedShares, ShareReading
+from equivbench.records.curves import common_curves
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
 from equivbench.report.board import finished_runs, unconfirmed
+from equivbench.report.board import over_seeds as board_mean
 from equivbench.report.gaps import seeds_text, variant_text
 from equivbench.report.table import Cell, Column, Missing, Table
 from equivbench.request import Budget
@@ -30,9 +32,9 @@ SUMMARY_COLUMNS = (
     Column("loss", "number"),
     Column("explained", "percent"),
     Column("share", "number", digits=2),
-    Column("floor", "number", digits=1),
+    Column("share_raw", "number", "raw", digits=2),
+    Column("share_ema", "number", "EMA", digits=2),
     Column("samples/s", "number"),
-    Column("steps", "number"),
     Column("compile", "seconds"),
     Column("remarks", show="filled"),
 )
@@ -66,7 +68,8 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 
 def summary_tables(records: Sequence[RunRecord]) -> list[Table]:
-    """Make a table for each pair of ``records``, rows in their order: means over finished seeds.
+    """Make a table for each pair of ``records``, rows in their order: means over finished seeds, of
+    the annealed weights unless the column says raw or EMA.
 
     A row of an arm whose declared symmetry failed its measurement, or with diverged or unfinished
     seeds, says so.
@@ -105,10 +108,8 @@ def _summary(runs: Sequence[RunRecord]) -> list[Cell]:
         seeds_text(len(done), len(runs)),
         mean(final.total for final in finals),
         mean(final.explained for final in finals),
-        mean(final.share for final in finals),
-        mean(final.floor for final in finals),
+        *(board_mean(name, done) for name in ("share", "share_raw", "share_ema")),
         mean(run.throughput.samples_per_second for run in done),
-        mean(float(run.steps) for run in done),
         mean(run.clock.compile for run in done),
         "; ".join(remarks),
     ]
@@ -125,8 +126,8 @@ class Figures:
 
 @dataclass(frozen=True)
 class Passed:
-    """One evaluation during training, at the same place of the budget in every seed; counts are
-    means over seeds."""
+    """One rung of every seed: the annealed result of a smaller budget; counts are means over
+    seeds."""
 
     step: float
     samples: float
@@ -149,7 +150,7 @@ class SweepPoint:
     finished: int
     diverged: int
     final: Figures
-    trace: list[Passed]
+    rungs: list[Passed]
 
 
 @dataclass(frozen=True)
@@ -249,9 +250,6 @@ def sweep_table(sweep: Sweep) -> Table:
 def _point(value: str, arm: str, seeds: list[RunRecord]) -> SweepPoint:
     finished = finished_runs(seeds)
     first = seeds[0]
-    # Evaluations lie at the same fractions of the budget in every seed; one that lacks some has no
-    # mean beyond them.
-    evaluations = zip(*(record.trace for record in finished), strict=False)
     return SweepPoint(
         value=value,
         arm=arm,
@@ -263,14 +261,14 @@ def _point(value: str, arm: str, seeds: list[RunRecord]) -> SweepPoint:
         finished=len(finished),
         diverged=sum(record.status == "diverged" for record in seeds),
         final=_figures([record.final for record in finished if record.final is not None]),
-        trace=[
+        rungs=[
             Passed(
                 step=sum(point.step for point in points) / len(points),
                 samples=sum(point.samples for point in points) / len(points),
                 train_seconds=sum(point.train_seconds for point in points) / len(points),
                 test=_figures([point.test for point in points]),
             )
-            for points in evaluations
+            for points in zip(*common_curves(finished), strict=True)
         ],
     )
 

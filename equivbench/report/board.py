@@ -13,6 +13,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from equivbench.errors import FailedError
+from equivbench.records.consistency import evaluations
+from equivbench.records.curves import ResultWeights, final_of
 from equivbench.records.disturbed import disturbance
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord
@@ -78,16 +80,20 @@ class Row:
     aggregated."""
     parameters: int
     total: float | None
-    """Board metric: geometric mean over seeds, with its Student interval on the logarithm from two
-    seeds on."""
+    """Board metric of the annealed weights: geometric mean over seeds, with its Student interval on
+    the logarithm from two seeds on."""
     total_low: float | None
     total_high: float | None
     share: float | None
+    """Of the annealed weights, as are all figures that name no others."""
+    share_raw: float | None
+    """Of the weights where the cooldown begins, and of their average."""
+    share_ema: float | None
     floor: float | None
     explained: float | None
-    of_linear: float | None
-    """``total`` relative to that of the best linear predictor on the same test set, which needs no
-    training."""
+    over_best_untrained: float | None
+    """``total`` relative to that of the best predictor that needs no training, on the same test
+    set."""
     samples_per_second: float | None
     """Training throughput, steady state."""
     samples_per_second_all_in: float | None
@@ -139,9 +145,9 @@ def rank_runs(
     runs of a seed the newest."""
     # The group a pair is tested under, for its runs that failed before their first evaluation.
     groups = {
-        (record.task, record.pair): record.trace[-1].test.group
+        (record.task, record.pair): test.group
         for record in records
-        if record.trace
+        for _, test in evaluations(record)
     }
     seeds: dict[tuple[BoardSetting, str, str, str], dict[int, RunRecord]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: (record.created, record.run_id)):
@@ -175,7 +181,7 @@ def _setting(record: RunRecord, group: str) -> BoardSetting:
         variant=_clean(
             ", ".join(f"{name}={value}" for name, value in sorted(record.variant.items()))
         ),
-        group=record.trace[-1].test.group if record.trace else group,
+        group=next((test.group for _, test in evaluations(record)), group),
         machine_key=_clean(record.environment.machine_key),
         rules_version=record.rules_version,
     )
@@ -273,22 +279,21 @@ def all_in(record: RunRecord) -> float | None:
     return record.samples / (record.samples / rate + record.clock.compile)
 
 
-def of_linear(record: RunRecord) -> float | None:
-    """The final total over that of the best linear predictor on the same test set."""
-    linear = record.baselines.get("linear")
-    if record.final is None or record.final.total is None or not linear:
-        return None
-    return record.final.total / linear
+def final(name: str, weights: ResultWeights = "annealed") -> Figure:
+    """What reads ``name`` from a run's final evaluation of those weights."""
 
+    def figure(run: RunRecord) -> float | None:
+        test = final_of(run, weights)
+        return None if test is None else getattr(test, name)
 
-def final(name: str) -> Figure:
-    """What reads ``name`` from a run's final evaluation."""
-    return lambda run: None if run.final is None else getattr(run.final, name)
+    return figure
 
 
 FIGURES: dict[str, tuple[str, Figure]] = {
-    **{name: (name, final(name)) for name in ("share", "floor", "explained")},
-    "of_linear": ("of_linear", of_linear),
+    "share": ("share", final("share")),
+    "share_raw": ("share", final("share", "raw")),
+    "share_ema": ("share", final("share", "ema")),
+    **{name: (name, final(name)) for name in ("floor", "explained", "over_best_untrained")},
     "samples_per_second": ("samples_per_second", lambda run: run.throughput.samples_per_second),
     "samples_per_second_all_in": ("samples_per_second", all_in),
     "compile_seconds": ("compile_seconds", lambda run: run.clock.compile),

@@ -15,22 +15,28 @@ from typing import TYPE_CHECKING, Any
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.gap.efficiency import PairGap
+from equivbench.records.curves import Evaluation, ResultWeights, common_curves, curve
 from equivbench.records.schema import RunRecord
 from equivbench.report.arms import Sweep, SweepPoint, value_places
+from equivbench.report.board import finished_runs
 from equivbench.report.gaps import OTHER, headline, kernels_text, s_star_of
 from equivbench.report.publication import curve_points
 from equivbench.report.text import number_text
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 COLOURS = {"equivariant": "#0072b2", "augmented": "#d55e00"}
 OTHER_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Okabe and Ito's palette, told apart with any colour vision."""
 _LINES = ("-", "--", ":", "-.")
 """Of the arms, where colour stands for the value."""
+_BEHIND: dict[ResultWeights, str] = {"raw": "--", "ema": ":"}
+_WEIGHTS_TEXT = {"raw": "not annealed", "ema": "their average (EMA)"}
 _MEASURES = {
     "total": ("test loss", "log"),
     "share": ("equivariance error / loss", "log"),
@@ -76,14 +82,11 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def draw_curves(records: Sequence[RunRecord], *, unit: str = "") -> Figure:
-    """The figure: loss on top, share and explained variance side by side below; a thin line per
-    seed, a bold mean."""
-    shown = [record for record in records if record.trace]
-    if not shown:
-        raise FailedError("no record has a trace to draw; run a pair first")
-    arms: dict[str, list[RunRecord]] = defaultdict(list)
-    for record in shown:
-        arms[record.arm].append(record)
+    """The figure: loss on top, share and explained variance side by side below.
+
+    Of each arm the annealed results by budget, a thin line per seed and a bold mean, and behind
+    them the means of the un-annealed weights (dashed) and of their average (dotted).
+    """
     figure = empty_figure(7.5, 6.0)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.6, 1.0))
     panels = {
@@ -91,22 +94,41 @@ def draw_curves(records: Sequence[RunRecord], *, unit: str = "") -> Figure:
         "share": figure.add_subplot(grid[1, 0]),
         "explained": figure.add_subplot(grid[1, 1]),
     }
+    _draw_measures(panels, records, unit)
+    return figure
+
+
+def draw_share(records: Sequence[RunRecord]) -> Figure:
+    """The share alone, drawn as in :func:`draw_curves`: it depends on the weights that are looked
+    at."""
+    figure = empty_figure(7.5, 4.2)
+    _draw_measures({"share": figure.add_subplot()}, records, "")
+    return figure
+
+
+def _draw_measures(panels: dict[str, Axes], records: Sequence[RunRecord], unit: str) -> None:
+    shown = [record for record in records if record.rungs]
+    if not shown:
+        raise FailedError("no record has a rung to draw; run a pair first")
+    arms: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in shown:
+        arms[record.arm].append(record)
     colours = _colours(arms)
+    top = next(iter(panels.values()))
     for arm, runs in arms.items():
         count = f"{len(runs)} seed{'s' * (len(runs) != 1)}"
         label = f"{arm} ({runs[0].model.name}, {count})"
         for name, axes in panels.items():
             _seeds_and_mean(axes, runs, name, colours[arm], label)
+    for weights, style in _BEHIND.items():
+        top.plot([], [], style, color="0.4", linewidth=1.0, label=_WEIGHTS_TEXT[weights])
     first = shown[0]
-    panels["total"].set_title(
-        f"{first.task}/{first.pair}, {first.preset}, {first.environment.machine_key}"
-    )
-    panels["total"].legend(frameon=False)
+    top.set_title(f"{first.task}/{first.pair}, {first.preset}, {first.environment.machine_key}")
+    top.legend(frameon=False, fontsize="small")
     panels["share"].set_ylim(*_around(panels["share"]))
     for name, axes in panels.items():
         axes.set(xscale="log", xlabel="budget spent [s]")
         _finish(axes, name, unit)
-    return figure
 
 
 def _colours(arms: Iterable[str]) -> dict[str, str]:
@@ -141,24 +163,26 @@ def _around(axes: Axes) -> tuple[float, float]:
 def _seeds_and_mean(
     axes: Axes, runs: Sequence[RunRecord], measure: str, colour: str, label: str
 ) -> None:
-    """A thin line per seed, and a bold one through the means over seeds where all evaluate equally
-    often."""
+    """The annealed results, a thin line per seed and a bold mean, before the means of the other
+    weights; a mean is over the points that all seeds have."""
+    for weights, style in _BEHIND.items():
+        mean = _mean(common_curves(runs, weights), measure)
+        axes.plot(*mean, style, color=colour, alpha=0.6, linewidth=1.0)
+    for run in runs:
+        axes.plot(*_mean([curve(run)], measure), color=colour, alpha=0.35, linewidth=0.8)
+    mean = _mean(common_curves(runs), measure)
+    axes.plot(*mean, color=colour, linewidth=2.0, marker="o", markersize=3, label=label)
+
+
+def _mean(curves: Sequence[Sequence[Evaluation]], measure: str) -> NDArray[np.float64]:
+    """Seconds and ``measure`` [2, points], over ``curves`` of equally many points."""
     import numpy as np
 
-    curves = []
-    for run in runs:
-        points = [
-            (point.train_seconds, getattr(point.test, measure))
-            for point in run.trace
-            if point.train_seconds > 0
-        ]
-        curves.append(np.array(points, dtype=np.float64).reshape(-1, 2))  # None becomes NaN
-        axes.plot(*curves[-1].T, color=colour, alpha=0.35, linewidth=0.8)
-    if len({len(curve) for curve in curves}) == 1:
-        mean = np.mean(curves, axis=0).T
-        axes.plot(*mean, color=colour, linewidth=2.0, marker="o", markersize=3, label=label)
-    else:
-        axes.plot([], [], color=colour, label=label)
+    points = [[(at.train_seconds, getattr(at.test, measure)) for at in each] for each in curves]
+    # None becomes NaN.
+    values = np.array(points, dtype=np.float64).reshape(len(points), -1, 2)
+    mean: NDArray[np.float64] = values.mean(axis=0).T
+    return mean
 
 
 def plain_ticks(axis: Axis, mantissas: Sequence[float] = (1.0, 2.0, 5.0)) -> None:
@@ -182,7 +206,7 @@ def draw_gap(gap: PairGap, records: Sequence[RunRecord], *, unit: str = "") -> F
     figure = empty_figure(7.5, 4.2)
     axes = figure.add_subplot()
     for arm in ("augmented", "equivariant"):
-        points = curve_points([run for run in records if run.arm == arm])
+        points = curve_points(finished_runs([run for run in records if run.arm == arm]))
         known = [(point.seconds, point.total.value) for point in points if point.total.value]
         if not known:
             raise FailedError(f"the {arm} arm of {gap.task}/{gap.pair} has no finished run to draw")
@@ -252,7 +276,7 @@ def draw_sweep(sweep: Sweep, *, title: str) -> Figure:
         for point in sweep.points:
             line = [
                 (passed.train_seconds, getattr(passed.test, measure).value)
-                for passed in point.trace
+                for passed in point.rungs
                 if passed.train_seconds > 0
             ]
             known = [(seconds, value) for seconds, value in line if value is not None]

@@ -23,7 +23,10 @@ whole publication."""
 HEADINGS = {
     "total_low": "low",
     "total_high": "high",
-    "of_linear": "of linear",
+    "share": "share annealed",
+    "share_raw": "share raw",
+    "share_ema": "share EMA",
+    "over_best_untrained": "over best untrained",
     "samples_per_second": "samples/s",
     "samples_per_second_all_in": "samples/s all-in",
     "compile_seconds": "compile s",
@@ -50,8 +53,16 @@ PREAMBLE = (
     "% Needs \\usepackage{booktabs} in the preamble; the tables are wide: landscape pages, or "
     "\\tiny in place of \\scriptsize.\n"
 )
-_RESULTS = ("total", "total_low", "total_high", "share", "floor", "explained", "of_linear")
-_COUNTS = ("samples_per_second", "samples_per_second_all_in", "compile_seconds", "epochs", "seeds")
+_RESULTS = ("total", "total_low", "total_high", "share", "share_raw", "share_ema", "floor")
+_COUNTS = (
+    "explained",
+    "over_best_untrained",
+    "samples_per_second",
+    "samples_per_second_all_in",
+    "compile_seconds",
+    "epochs",
+    "seeds",
+)
 TABULARS = (
     (*_SAME, "model", *_RESULTS, "status", "note"),
     (*_SAME, "parameters", *_COUNTS, "finished", "diverged"),
@@ -102,7 +113,9 @@ def summary(board: Board) -> str:
     return (
         f"Data {setting.dataset} {setting.dataset_version} (SHA-256 {digest}), "
         f"test group {setting.group or 'unknown'}, rules {setting.rules_version}; "
-        f"total in {unit}, low and high its {LEVEL:.0%} interval over seeds."
+        f"total in {unit}, of the annealed weights, "
+        f"low and high its {LEVEL:.0%} interval over seeds; raw and EMA are the weights, and their "
+        "average, where the cooldown begins."
     )
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import PairGap, efficiency_gap
 from equivbench.gap.intervals import Quantity, student
-from equivbench.gap.pairing import ArmRun, pair_up
+from equivbench.gap.pairing import pair_up
+from equivbench.records.curves import ResultWeights, common_curves
 from equivbench.records.files import read_bounded
 from equivbench.records.line_files import KERNEL_FILE, KernelSamples
 from equivbench.records.schema import RunRecord
@@ -38,14 +39,14 @@ KERNELS = "kernels.jsonl"
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The k-th evaluation of every finished seed.
+    """The same rung, or the same point of the trace, of every finished seed.
 
     Coordinates and loss are geometric means: points of one power law average to a point of it,
-    though the seeds were not evaluated at quite the same step.
+    though the seeds do not make quite the same steps in the same time.
     """
 
     seconds: float
-    """Budget seconds (training and data) spent when the evaluation began."""
+    """Seconds of training and data behind the evaluated weights."""
     samples: float
     steps: float
     total: Quantity
@@ -58,8 +59,8 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Curve:
-    """The learning curve of the row ``row`` of the board of ``setting``; no points where no seed
-    finished."""
+    """The annealed results of the row ``row`` of the board of ``setting`` by budget; no points
+    where no seed finished."""
 
     setting: BoardSetting
     row: Row
@@ -175,29 +176,25 @@ def load_kernels(
     return samples
 
 
-def curve_points(finished: Sequence[RunRecord]) -> tuple[CurvePoint, ...]:
-    """The means over the runs ``finished``, evaluation by evaluation; none where none has a trace.
-
-    The rules put evaluations at the same points of the budget, so seeds are averaged evaluation by
-    evaluation, counted from the end: one whose first step was slow has fewer at the start.
-    """
-    # What has a place on logarithmic axes.
-    traces = [
-        [each for each in ArmRun(run).trace()[0] if each.train_seconds > 0 and each.samples > 0]
-        for run in finished
+def curve_points(
+    finished: Sequence[RunRecord], weights: ResultWeights = "annealed"
+) -> tuple[CurvePoint, ...]:
+    """The means over the runs ``finished``, evaluation by evaluation, of those that all of them
+    have; points without a place on logarithmic axes are left out."""
+    points = [
+        each
+        for each in zip(*common_curves(finished, weights), strict=True)
+        if min(min(at.train_seconds, at.samples, at.test.total or 0.0) for at in each) > 0
     ]
-    traces = [trace for trace in traces if trace]
-    if not traces:
+    if not points:
         return ()
-    fewest = min(map(len, traces))
-    points = [trace[-fewest:] for trace in traces]
 
     def tested(name: str) -> NDArray[np.float64]:
-        values = [[getattr(each.test, name) for each in seed] for seed in points]
-        return np.array(values, dtype=np.float64)  # None becomes NaN
+        values = [[getattr(at.test, name) for at in each] for each in points]
+        return np.array(values, dtype=np.float64).T  # None becomes NaN
 
-    where = [[np.log([p.train_seconds, p.samples, p.step]) for p in seed] for seed in points]
-    means = np.exp(np.mean(where, axis=0)).tolist()
+    where = [[np.log([at.train_seconds, at.samples, at.step]) for at in each] for each in points]
+    means = np.exp(np.mean(where, axis=1)).tolist()
     loss, share = _over_seeds(tested("total"), geometric=True), _over_seeds(tested("share"))
     return tuple(CurvePoint(*at, *rest) for at, *rest in zip(means, loss, share, strict=True))
 

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from factories import make_record, make_test, make_trace
+from factories import BASELINE, make_record, make_rungs, make_test
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -18,7 +18,7 @@ from equivbench.report.board import DIGITS, build_boards
 def run(total: float = 0.5, **overrides: Any) -> RunRecord:
     """A record whose final total is ``total``."""
     return make_record(
-        **{"trace": make_trace(lambda step: total, [10, 1000], 0.1, 32), **overrides}
+        **{"rungs": make_rungs(lambda step: total, [10, 1000], 0.1, 32), **overrides}
     )
 
 
@@ -79,14 +79,17 @@ def test_one_seed_has_no_interval() -> None:
     assert (board.rows[0].total_low, board.rows[0].total_high) == (None, None)
 
 
-def test_total_is_shown_relative_to_the_linear_baseline_of_its_own_test_set() -> None:
-    records = [run(total, seed=seed) for seed, total in enumerate((0.4, 0.6))]
-    for record in records:
-        record.baselines = {"zero": 4.0, "linear": 2.0}
-    (board,) = build_boards(records)
-    assert board.rows[0].of_linear == pytest.approx(0.25, rel=1e-9)
-    (board,) = build_boards([run(0.5)])
-    assert board.rows[0].of_linear is None  # a record from before there were baselines
+def test_total_is_shown_relative_to_the_best_untrained_predictor() -> None:
+    (board,) = build_boards([run(total, seed=seed) for seed, total in enumerate((0.4, 0.6))])
+    assert board.rows[0].over_best_untrained == pytest.approx(0.5 / BASELINE, rel=1e-9)
+
+
+def test_the_share_is_shown_for_all_three_kinds_of_weights() -> None:
+    weights = {"final_raw": make_test(0.6, 0.3), "final_ema": make_test(0.55, 0.05)}
+    (board,) = build_boards([run(**weights)])
+    row = board.rows[0]
+    assert (row.share, row.share_raw, row.share_ema) == (0.1, 0.3, 0.05)
+    assert row.total == 0.5
 
 
 def test_equal_totals_share_a_rank() -> None:
@@ -105,18 +108,9 @@ APART: dict[str, dict[str, Any]] = {
     "budget limit": {"budget": {"limit": 200.0}},
     "budget kind": {"budget": {"kind": "steps"}},
     "hardware": {"environment": {"machine_key": "other-cpu-2t"}},
-    "rules": {"rules_version": 2},
+    "rules": {"rules_version": 1},
     "variant": {"variant": {"forces": "conservative"}},
-    "test group": {
-        "trace": [
-            {
-                "step": 1000,
-                "samples": 32000,
-                "train_seconds": 100.0,
-                "test": make_test(0.5) | {"group": "octahedral"},
-            }
-        ]
-    },
+    "test group": {"trace": [], "rungs": [], "final": make_test(0.5) | {"group": "octahedral"}},
 }
 
 
@@ -183,7 +177,8 @@ def test_unfinished_seed_counts_for_nothing_and_is_printed(status: str) -> None:
 
 
 def test_run_that_failed_before_its_first_evaluation_is_on_the_board_of_its_pair() -> None:
-    lost = unfinished("failed", seed=1, trace=[])
+    nothing = dict.fromkeys(("final_on_part", "final_raw", "final_ema"))
+    lost = unfinished("failed", seed=1, trace=[], rungs=[], **nothing)
     (board,) = build_boards([run(0.1), lost])
     assert board.rows[0].seeds == 2
     (board,) = build_boards([lost])

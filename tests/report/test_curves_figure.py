@@ -13,6 +13,7 @@ from equivbench.gap.efficiency import efficiency_gap
 from equivbench.report.figures import (
     draw_curves,
     draw_gap,
+    draw_share,
     require_drawable,
     save_figure,
 )
@@ -30,11 +31,35 @@ def records() -> list:
 
 def test_each_seed_and_each_mean_is_a_line_with_the_record_s_points() -> None:
     loss, share, explained = draw_curves(records()).axes
-    # Two seeds and a mean, of two arms.
-    assert len(loss.lines) == len(share.lines) == len(explained.lines) == 6
-    np.testing.assert_allclose(
-        loss.lines[0].get_xydata(), [(step * 0.1, 3.0 * step**-0.5) for step in (10, 100, 1000)]
-    )
+    # Of two arms: raw and averaged weights, two seeds and their mean; on top a line for the legend
+    # of each of the former.
+    assert len(loss.lines) == 10 + 2
+    assert len(share.lines) == len(explained.lines) == 10
+    raw, ema, first, second, mean = loss.lines[:5]
+    for line, factor, steps in (
+        (raw, 1.2, (10, 100)),
+        (ema, 0.9 * 1.2, (10, 100)),
+        (first, 1.0, (10, 100, 1000)),
+        (second, 1.0, (10, 100, 1000)),
+        (mean, 1.0, (10, 100, 1000)),
+    ):
+        points = [(step * 0.1, factor * 3.0 * step**-0.5) for step in steps]
+        np.testing.assert_allclose(line.get_xydata(), points)
+
+
+def test_the_last_annealed_point_is_on_the_samples_of_the_others() -> None:
+    (record, *_) = records()
+    assert record.final is not None
+    assert record.final_on_part is not None
+    record.final_on_part.total = 7.0
+    loss = draw_curves([record]).axes[0]
+    assert loss.lines[2].get_ydata()[-1] == 7.0
+
+
+def test_the_share_alone_is_the_panel_of_the_curves() -> None:
+    (axes,) = draw_share(records()).axes
+    for line, same in zip(axes.lines, draw_curves(records()).axes[1].lines, strict=False):
+        np.testing.assert_array_equal(line.get_xydata(), same.get_xydata())
 
 
 def test_it_writes_the_format_that_the_suffix_names(tmp_path: Path) -> None:
@@ -69,4 +94,4 @@ def test_the_gap_is_drawn_where_the_better_arm_passes_the_other_s_loss() -> None
 
 def test_it_refuses_nothing() -> None:
     with pytest.raises(FailedError, match="no record"):
-        draw_curves([make_record(trace=[])])
+        draw_curves([make_record(rungs=[])])

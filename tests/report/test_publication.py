@@ -36,8 +36,8 @@ def law(steps: float, exponent: float = 0.5) -> float:
 
 
 def runs(arm: str = "equivariant", seeds: int = 3, **overrides: Any) -> list[RunRecord]:
-    """Seeds that differ in their loss and in where they were evaluated."""
-    return [
+    """Seeds that differ in their loss and in their speed."""
+    found = [
         make_run(
             arm,
             lambda step, seed=seed: law(step) * (1 + 0.1 * seed),  # type: ignore[misc]
@@ -49,6 +49,10 @@ def runs(arm: str = "equivariant", seeds: int = 3, **overrides: Any) -> list[Run
         )
         for seed in range(seeds)
     ]
+    for record in found:
+        for step, rung in zip(STEPS, record.rungs, strict=True):
+            rung.budget = 0.1 * step
+    return found
 
 
 def sample(backend: str = "fused", **overrides: Any) -> KernelSamples:
@@ -98,6 +102,9 @@ def test_seeds_on_one_power_law_average_to_points_of_it(steps: list[list[int]]) 
     records = [
         make_run("equivariant", law, each, tau=0.1, seed=seed) for seed, each in enumerate(steps)
     ]
+    for record in records:  # seeds of unequal speed make other numbers of steps within a budget
+        for budget, rung in enumerate(record.rungs):
+            rung.budget = budget
     (curve,) = make_publication(records).curves
     for point in curve.points:
         assert point.total.value == pytest.approx(
@@ -112,7 +119,7 @@ def test_curve_ends_at_the_total_of_its_row_however_many_evaluations_a_seed_miss
     count: int, kept: int
 ) -> None:
     records = runs(seeds=count)
-    records[0].trace = records[0].trace[-kept:]  # a slow first step is past the first evaluations
+    records[0].rungs = records[0].rungs[-kept:]  # a slow first step is past the first budgets
     (curve,) = make_publication(records).curves
     assert len(curve.points) == kept
     last = curve.points[-1]
@@ -133,7 +140,7 @@ def test_every_point_is_the_mean_over_seeds_with_its_student_interval() -> None:
     records = runs()
     (curve,) = make_publication(records).curves
     for k, point in enumerate(curve.points):
-        tests = [record.trace[k].test for record in records]
+        tests = [record.rungs[k].test for record in records]
         loss = over_seeds([test.total for test in tests if test.total is not None], geometric=True)
         share = over_seeds([test.share for test in tests if test.share is not None])
         for found, expected in ((point.total, loss), (point.share, share)):
@@ -145,7 +152,7 @@ def test_every_point_is_the_mean_over_seeds_with_its_student_interval() -> None:
 
 def test_share_that_one_seed_did_not_measure_is_unknown() -> None:
     records = runs()
-    records[1].trace[2].test.share = None
+    records[1].rungs[2].test.share = None
     (curve,) = make_publication(records).curves
     assert [point.share.value is None for point in curve.points] == [
         False,
@@ -306,7 +313,7 @@ def test_provenance_names_what_differs_once() -> None:
 
 def test_points_are_where_a_logarithmic_axis_can_show_them() -> None:
     records = runs()
-    records[0].trace[0].train_seconds = 0.0
+    records[0].rungs[0].train_seconds = 0.0
     (curve,) = make_publication(records).curves
     assert len(curve.points) == len(STEPS) - 1
     assert all(math.isfinite(np.log(point.seconds)) for point in curve.points)

@@ -31,8 +31,9 @@ def record(
     axis: str = "data",
     **more: Any,
 ) -> RunRecord:
-    trace = [
+    rungs = [
         {
+            "budget": 0.1 * n,
             "step": n,
             "samples": 8 * n,
             "train_seconds": 0.1 * n,
@@ -44,7 +45,7 @@ def record(
     return make_record(
         arm=arm,
         seed=seed,
-        trace=trace,
+        rungs=rungs,
         variant=variant,
         run_id=f"small-seed{seed}-{axis}-{value}",
         **more,
@@ -77,9 +78,9 @@ def test_a_point_is_the_mean_over_seeds_at_the_end_and_along_the_way() -> None:
     assert point.final.total.value == pytest.approx(2.0)
     assert point.final.total.low * point.final.total.high == pytest.approx(4.0)
     assert point.final.explained.value == pytest.approx(1 - 2.5 / 10)
-    assert [passed.step for passed in point.trace] == [10, 100]
-    assert [passed.test.total.value for passed in point.trace] == pytest.approx([8.0, 2.0])
-    assert [passed.test.share.value for passed in point.trace] == pytest.approx([0.01, 0.001])
+    assert [passed.step for passed in point.rungs] == [10, 100]
+    assert [passed.test.total.value for passed in point.rungs] == pytest.approx([8.0, 2.0])
+    assert [passed.test.share.value for passed in point.rungs] == pytest.approx([0.01, 0.001])
 
 
 def test_a_diverged_seed_is_counted_and_in_no_mean() -> None:
