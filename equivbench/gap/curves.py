@@ -1,121 +1,102 @@
-"""Learning curves of one arm: log test loss against log steps, over seeds, and where two such
-curves cross.
+"""The learning curve of one seed: log loss against log steps, how each test group moves it, and
+where a curve crosses a level.
 
-Axes are ``R`` replicates (row 0 is what was measured, the others have the test groups drawn anew),
-``S`` seeds and ``K`` grid points. Everything is in logarithms, so that a straight line is a power
-law and a mean over seeds a geometric mean.
+Everything is in logarithms, so that a straight line is a power law and a mean over seeds a
+geometric mean. ``K`` are the points of a curve, ``G`` the test groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from equivbench.gap.intervals import Censored
+from equivbench.records.schema import GroupErrors, Test
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class SeedCurve:
-    """The curve of one seed: ``log_steps`` [K'] strictly increasing, ``log_loss`` [R, K']."""
+class Curve:
+    """``log_steps`` [K] strictly increasing, ``log_loss`` [K], and ``influence`` [K, G]: the
+    derivative of each log loss by the weight of each group, as a fraction of all; [K, 0] where
+    groups are not known."""
 
     log_steps: Array
     log_loss: Array
+    influence: Array
 
+    def non_increasing(self) -> Curve:
+        """The non-increasing curve nearest to this one: neighbours that rise become their mean."""
+        starts = pools(self.log_loss)
+        return Curve(
+            self.log_steps,
+            pooled(self.log_loss[:, None], starts)[:, 0],
+            pooled(self.influence, starts),
+        )
 
-@dataclass(frozen=True)
-class GriddedCurves:
-    """The finished seeds' curves on one grid: ``log_steps`` [K], ``log_loss`` [R, S, K]."""
-
-    log_steps: Array
-    log_loss: Array
-    measured_to: float
-    """The last log steps that were evaluated; beyond, the last value stands."""
-
-    def reaching(self, log_steps: float) -> GriddedCurves:
-        """The same curves, held at their last value up to ``log_steps`` if they end before it.
-
-        Steps timed apart from the run allow a few more steps in the budget than the run made; what
-        the run ended with is its result at the budget.
-        """
-        if log_steps <= self.log_steps[-1]:
-            return self
-        held = np.concatenate([self.log_loss, self.log_loss[..., -1:]], axis=-1)
-        return replace(self, log_steps=np.append(self.log_steps, log_steps), log_loss=held)
-
-    def fits(self) -> Array:
-        """[R, K]: the isotonic fit of the mean over seeds."""
-        return decreasing(self.log_loss.mean(axis=1))
-
-    def seed_fits(self) -> Array:
-        """[S, K]: the isotonic fit of each seed's measured curve."""
-        return decreasing(self.log_loss[0])
-
-
-def gather(curves: Sequence[SeedCurve]) -> GriddedCurves:
-    """Bring the curves of all seeds to one grid, the union of their points.
-
-    The grid starts where every seed has begun and ends at the last point that more than half of the
-    seeds reach (under a budget in seconds they end at slightly different steps, and perhaps not all
-    were extended). A seed that ends before it goes on with the mean slope of the others, so that
-    dropping out moves no mean.
-    """
-    last = sorted((float(curve.log_steps[-1]) for curve in curves), reverse=True)[len(curves) // 2]
-    first = min(max(float(curve.log_steps[0]) for curve in curves), last)
-    union = np.unique(np.concatenate([curve.log_steps for curve in curves]))
-    grid: Array = union[(union >= first) & (union <= last)]
-    log_loss = np.stack(
-        [evaluate(curve.log_steps, curve.log_loss, grid) for curve in curves], axis=1
-    )
-    ends = np.array([curve.log_steps[-1] for curve in curves])
-    for k in range(1, len(grid)):
-        present = ends >= grid[k]
-        if not present.all():
-            slope = log_loss[:, present, k] - log_loss[:, present, k - 1]
-            log_loss[:, ~present, k] = log_loss[:, ~present, k - 1] + slope.mean(
-                axis=1, keepdims=True
+    def at(self, log_steps: Array) -> tuple[Array, Array]:
+        """Log loss [P] and influence [P, G] at ``log_steps`` [P]: straight between the points, and
+        beyond the ends along the first or the last segment."""
+        grid = self.log_steps
+        if len(grid) == 1:
+            return (
+                np.repeat(self.log_loss, len(log_steps)),
+                np.repeat(self.influence, len(log_steps), axis=0),
             )
-    return GriddedCurves(grid, log_loss, last)
+        right = np.clip(np.searchsorted(grid, log_steps), 1, len(grid) - 1)
+        fraction = (log_steps - grid[right - 1]) / (grid[right] - grid[right - 1])
+
+        def between(values: Array, part: Array) -> Array:
+            return np.asarray((1.0 - part) * values[right - 1] + part * values[right])
+
+        return between(self.log_loss, fraction), between(self.influence, fraction[:, None])
 
 
-def evaluate(grid: Array, rows: Array, points: Array) -> Array:
-    """[M, P]: ``rows`` [M, K] on ``grid`` [K], interpolated linearly at ``points`` [M, P] or [P];
-    constant beyond the ends."""
-    shape = (len(rows), points.shape[-1])
-    if len(grid) == 1:
-        return np.broadcast_to(rows, shape).copy()
-    right = np.clip(np.searchsorted(grid, points, side="right"), 1, len(grid) - 1)
-    fraction = np.clip((points - grid[right - 1]) / (grid[right] - grid[right - 1]), 0.0, 1.0)
-    if points.ndim == 1:
-        return np.asarray((1.0 - fraction) * rows[:, right - 1] + fraction * rows[:, right])
-    before = np.take_along_axis(rows, right - 1, axis=1)
-    after = np.take_along_axis(rows, right, axis=1)
-    return np.asarray((1.0 - fraction) * before + fraction * after)
-
-
-def decreasing(rows: Array) -> Array:
-    """The least-squares non-increasing fit of each row of ``rows`` [M, K].
-
-    All rows are pooled in one pass: laid end to end, each so far below the one before it that no
-    two are ever pooled. That pass only says which neighbours belong together; the levels are means
-    of the rows as they are, which no offset has rounded.
-    """
-    count, length = rows.shape
-    apart = 1.0 + float(np.ptp(rows)) if rows.size else 1.0
-    starts = isotonic_regression(
-        (rows - apart * np.arange(count)[:, None]).ravel(), increasing=False
-    ).blocks
-    sizes = np.diff(starts)
-    levels = np.repeat(np.add.reduceat(rows.ravel(), starts[:-1]) / sizes, sizes).reshape(
-        count, length
+def curve_of(results: Sequence[tuple[int, Test]], *, grouped: bool) -> Curve:
+    """The curve through ``results``, pairs of steps and an evaluation; without ``grouped`` no
+    test groups are taken from it."""
+    return Curve(
+        np.log([float(step) for step, _ in results]),
+        np.log([test.total or 0.0 for _, test in results]),
+        np.stack([log_influence(test.groups if grouped else None) for _, test in results]),
     )
-    # Neighbours equal but for rounding may come out in either order.
-    return np.asarray(np.minimum.accumulate(levels, axis=1))
+
+
+def log_influence(groups: GroupErrors | None, part_of_equivariance: float = 0.0) -> Array:
+    """[G]: how each group moves the log of the total, or of total - c equivariance error; empty
+    without groups.
+
+    The value is a weighted mean m of the groups' errors e, whose log a group of weight w moves by
+    w (e - m) / (m sum of w) (its influence function).
+    """
+    if groups is None:
+        return np.zeros(0)
+    weights = np.asarray(groups.weights)
+    errors = np.asarray(groups.total) - part_of_equivariance * np.asarray(groups.equivariance)
+    mean = float(weights @ errors / weights.sum())
+    return np.asarray(weights * (errors - mean) / (mean * weights.sum()))
+
+
+def pools(values: Array) -> NDArray[np.intp]:
+    """Where the pools of the least-squares non-increasing fit of ``values`` [K] start, and K."""
+    return np.asarray(isotonic_regression(values, increasing=False).blocks, dtype=np.intp)
+
+
+def pooled(rows: Array, starts: NDArray[np.intp]) -> Array:
+    """``rows`` [K, M] with each replaced by the mean of its pool."""
+    sizes = np.diff(starts)
+    means = np.add.reduceat(rows, starts[:-1], axis=0) / sizes[:, None] if rows.size else rows
+    return np.repeat(means, sizes, axis=0) if rows.size else rows
+
+
+def decreasing(values: Array) -> Array:
+    """The least-squares non-increasing fit of ``values`` [K]."""
+    return np.asarray(isotonic_regression(values, increasing=False).x)
 
 
 def last_crossing(grid: Array, difference: Array) -> tuple[float, Censored]:

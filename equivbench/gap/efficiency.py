@@ -3,32 +3,39 @@ faster the other would have to be to tie (docs/gap.md)."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from equivbench.gap.arm_curve import ArmCurve, arm_curve, caveats, group_draws
-from equivbench.gap.breakeven import CurvePair
-from equivbench.gap.finals import TWIRLS, FinalErrors, FinalLosses, TwirledLoss, twirled_loss
-from equivbench.gap.intervals import (
-    UNKNOWN,
-    UNTIMED,
-    Quantity,
-    Timed,
-    exponential,
-    geometric_mean,
+from equivbench.gap.breakeven import BreakEven, break_even
+from equivbench.gap.finals import (
+    TWIRLS,
+    Finals,
+    TwirledLoss,
+    finished,
+    shared_groups,
+    symmetry_penalty,
+    twirled_loss,
 )
-from equivbench.gap.leads import NO_LEAD, Course, Lead, LeadChange, behind_at, claim_leads, follow
-from equivbench.gap.pairing import ARMS, ArmRun, Contestant, MatchedRuns, Setting, pair_up
-from equivbench.gap.power_laws import ENOUGH, PowerLaw, power_law
+from equivbench.gap.intervals import UNKNOWN, UNTIMED, Quantity, Timed, exponential
+from equivbench.gap.leads import Course, LeadChange, follow
+from equivbench.gap.pairing import (
+    ARMS,
+    AUGMENTED,
+    EQUIVARIANT,
+    ArmRun,
+    Contestant,
+    MatchedRuns,
+    Setting,
+    contest_of,
+    pair_up,
+)
+from equivbench.gap.timing import StepTimes, step_times
+from equivbench.gap.verdicts import Verdict, verdicts
 from equivbench.records.schema import RunRecord
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -45,17 +52,26 @@ class PairGap:
     budget: dict[str, Any]
     variant: dict[str, str]
     kernels: dict[str, str]
+    commit: str | None
+    """Of the code of the runs; a row never mixes two versions of it."""
+    day: str
+    """When the first of its contests began."""
+    contests: list[str]
     seeds: list[int]
     n_seeds: int
     n_diverged: int
     """Seeds at which at least one arm diverged; ``diverged`` has them by arm."""
     diverged: dict[str, int]
+    unfinished: list[int]
+    """Further seeds, of which a run failed or was stopped."""
+    repetitions: dict[str, dict[int, list[float]]]
+    """By arm and seed, the final losses of a seed that was run more than once; the first counts."""
     throughput_ratio: Timed
     """Equivariant over augmented seconds a training sample."""
     loss_equivariant: Quantity
     loss_augmented: Quantity
     loss_ratio: Quantity
-    """Equivariant over augmented board metric, each at its budget."""
+    """Equivariant over augmented board metric, as measured at the end of the budget."""
     s_star_equivariant: Timed
     """How much faster the equivariant arm must become to tie; below 1 it leads and could be 1/s*
     slower."""
@@ -73,12 +89,19 @@ class PairGap:
     epochs: dict[str, float]
     twirl: dict[int, TwirledLoss]
     behind: Contestant | None
-    """The arm whose s* is the headline: the one that the interval of the loss ratio puts behind, if
-    it decides; never from one seed."""
-    lead: Lead
+    """The arm with the higher final loss, whose s* is the headline; None unless that is decided."""
+    decided: bool
+    reason: str
+    """Why it is decided, or why there is no verdict."""
+    p: float | None
+    """Two-sided, of the paired test of the final losses."""
+    p_holm: float | None
+    """Corrected over all pairs that could be decided."""
+    seeds_needed: int | None
+    """Seeds with which an effect of the size seen has an 80% chance of a verdict; None where that
+    is not known, or more than a thousand."""
     lead_changes: list[LeadChange]
-    """Budgets below this one at which the lead changes hands, compilation left out."""
-    scaling: dict[str, PowerLaw] | None
+    """Budgets between rungs at which the lead changes hands, compilation left out."""
     notes: list[str]
     reasons: dict[str, str]
     """Why a quantity was not measured, by its name."""
@@ -102,8 +125,9 @@ def efficiency_gap(records: Sequence[RunRecord]) -> list[PairGap]:
     -------
     list of PairGap
         One for each setting and kernel backend under which both arms have a common seed;
-        :func:`equivbench.gap.pairing.pair_up` says why others are left out. Losses are in the
-        task's board unit. Leads are corrected over all gaps that are returned (Holm).
+        :func:`equivbench.gap.pairing.pair_up` says why others are left out. Contests of other code
+        or another campaign are entries of their own. Losses are in the task's board unit. Verdicts
+        are corrected over all gaps that are returned (Holm).
 
     Notes
     -----
@@ -123,89 +147,76 @@ class MeasuredGap:
 
     gap: PairGap
     runs: MatchedRuns
-    finals: FinalLosses
-    curves: CurvePair
-    """The equivariant arm against the augmented one."""
     course: Course | None
-    """Over the budget, compilation left out; None without step times or curves."""
+    """Over the rungs, compilation left out; None where they are not to be compared by time."""
 
 
 def measure_gaps(records: Sequence[RunRecord]) -> list[MeasuredGap]:
     """The gaps of :func:`efficiency_gap`, in the same order, with what they were read from."""
-    measured = [_measure(runs) for runs in pair_up(records).matched]
-    ratios = [each.finals.ratio for each in measured]
-    leads = claim_leads(
-        [
-            (ratio, each.gap.n_seeds, each.runs.undecidable)
-            for ratio, each in zip(ratios, measured, strict=True)
-        ]
-    )
-    gaps = [
-        replace(
-            each.gap,
-            lead=lead,
-            # One seed cannot tell an arm from its luck.
-            behind=behind_at(ratio)
-            if each.runs.undecidable is None and each.gap.n_seeds > 1
-            else None,
-        )
-        for each, lead, ratio in zip(measured, leads, ratios, strict=True)
+    matched = [(runs, Finals.of(runs)) for runs in pair_up(records).matched]
+    return [
+        _measure(runs, finals, verdict)
+        for (runs, finals), verdict in zip(matched, verdicts(matched), strict=True)
     ]
-    return [replace(each, gap=gap) for each, gap in zip(measured, _with_scaling(gaps), strict=True)]
 
 
-def _measure(runs: MatchedRuns) -> MeasuredGap:
-    """The gap of ``runs``, but for what needs the other gaps: its lead and its scaling."""
-    setting, by_arm = runs.setting, {"equivariant": runs.equivariant, "augmented": runs.augmented}
-    draws = group_draws([*runs.equivariant, *runs.augmented])
-    equivariant = arm_curve(runs.equivariant, setting, draws)
-    augmented = arm_curve(runs.augmented, setting, draws)
-    curves = CurvePair(equivariant, augmented, setting.budget_kind == "seconds")
-    course = follow(curves)
-    finals = FinalLosses.of(runs, draws)
-    final = FinalErrors.of(runs.augmented, draws)
-    s_star, sample_efficiency, speed = _break_even(curves)
-    s_star_augmented, sample_efficiency_augmented, _ = _break_even(curves.exchanged)
-    symmetry_penalty = final.mean(lambda total, equivariance: equivariance / total)
+def _measure(runs: MatchedRuns, finals: Finals, verdict: Verdict) -> MeasuredGap:
+    times = step_times(runs)
+    reversed_times = times if isinstance(times, str) else times.exchanged
+    course = follow(runs)
+    ties = {
+        EQUIVARIANT: break_even(runs, EQUIVARIANT, times),
+        AUGMENTED: break_even(runs, AUGMENTED, reversed_times),
+    }
+    s_star, speed = _timed(ties[EQUIVARIANT], times, ARMS)
+    s_star_augmented, _ = _timed(ties[AUGMENTED], reversed_times, ARMS[::-1])
+    penalty = symmetry_penalty(runs.augmented)
 
-    reasons = _untimed_reasons(curves)
-    twirl = {n: twirled_loss(n, runs, final, reasons) for n in TWIRLS}
-    if symmetry_penalty == UNKNOWN:
+    reasons = _reasons(times, ties)
+    twirl = {n: twirled_loss(n, runs, reasons) for n in TWIRLS}
+    if penalty == UNKNOWN:
         reasons["symmetry_penalty"] = "no finished run of the augmented arm has a share"
-    notes = [*runs.notes, *caveats({"equivariant": equivariant, "augmented": augmented}, draws)]
-    if runs.undecidable is not None:
-        notes.append(f"no verdict: {runs.undecidable}")
+    notes = [*runs.notes, *_caveats(runs)]
     if _order_turns(s_star):
         notes.append("with compilation counted the order of the arms turns round")
     pairs = zip(runs.equivariant, runs.augmented, strict=True)
     gap = PairGap(
-        **_described(setting),
+        **_described(runs.setting),
+        **_origin(runs),
         kernels=runs.kernels,
         seeds=list(runs.seeds),
         n_seeds=len(runs.seeds),
         n_diverged=sum(first.diverged or second.diverged for first, second in pairs),
-        diverged={arm: sum(run.diverged for run in by_arm[arm]) for arm in ARMS},
-        throughput_ratio=_throughput_ratio(equivariant, augmented),
-        loss_equivariant=exponential(finals.equivariant),
-        loss_augmented=exponential(finals.augmented),
+        diverged={arm: sum(run.diverged for run in own) for arm, own in runs.arms.items()},
+        unfinished=list(runs.unfinished),
+        repetitions=runs.repetitions,
+        throughput_ratio=_throughput_ratio(runs, times),
+        loss_equivariant=exponential(finals.loss(EQUIVARIANT)),
+        loss_augmented=exponential(finals.loss(AUGMENTED)),
         loss_ratio=exponential(finals.ratio),
         s_star_equivariant=s_star,
         s_star_augmented=s_star_augmented,
-        sample_efficiency=sample_efficiency,
-        sample_efficiency_augmented=sample_efficiency_augmented,
+        sample_efficiency=ties[EQUIVARIANT].efficiency,
+        sample_efficiency_augmented=ties[AUGMENTED].efficiency,
         speed=speed,
-        symmetry_penalty=symmetry_penalty,
-        explained={arm: _explained(by_arm[arm]) for arm in ARMS},
-        epochs={arm: float(np.mean([run.record.epochs for run in by_arm[arm]])) for arm in ARMS},
+        symmetry_penalty=penalty,
+        explained={arm: _explained(own) for arm, own in runs.arms.items()},
+        epochs={
+            arm: float(np.mean([run.record.epochs for run in own]))
+            for arm, own in runs.arms.items()
+        },
         twirl=twirl,
-        behind=None,
-        lead=NO_LEAD,
+        behind=verdict.behind,
+        decided=verdict.behind is not None,
+        reason=verdict.reason,
+        p=verdict.p,
+        p_holm=verdict.p_holm,
+        seeds_needed=verdict.seeds_needed,
         lead_changes=[] if course is None else course.changes,
-        scaling=None,
         notes=notes,
         reasons=reasons,
     )
-    return MeasuredGap(gap, runs, finals, curves, course)
+    return MeasuredGap(gap, runs, course)
 
 
 def _described(setting: Setting) -> dict[str, Any]:
@@ -226,78 +237,94 @@ def _described(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _break_even(pair: CurvePair) -> tuple[Timed, Quantity, Timed]:
-    """The arm's s*, its sample efficiency, and the speed that is the quotient of the two.
+def _origin(runs: MatchedRuns) -> dict[str, Any]:
+    """The fields of a gap that say which contests it is of."""
+    records = sorted(runs.records, key=lambda record: record.created)
+    return {
+        "commit": records[0].git.commit,
+        "day": records[0].created[:10],
+        "contests": list(dict.fromkeys(map(contest_of, records))),
+    }
 
-    With the crossing at n* steps, the other arm's n_o steps of tau_o seconds (B = n_o tau_o) and
-    compile seconds c and c_o:
 
-    - sample efficiency n* / n_o;
-    - s* = n* tau / B, all-in (n* tau + c) / (B + c_o);
-    - speed tau / tau_o, all-in (tau + c / n*) n_o / (B + c_o).
+def _timed(tie: BreakEven, times: StepTimes | str, arms: tuple[str, ...]) -> tuple[Timed, Timed]:
+    """The s* of the first of ``arms`` against the second, and its speed, at steady state and with
+    the compile seconds c and c_o counted. With the other arm's budget of B seconds,
+
+    - s* all-in is (s* B + c) / (B + c_o);
+    - speed all-in is that over the sample efficiency e: (speed B + c / e) / (B + c_o).
     """
-    arm, other = pair.arm, pair.other
-    crossing = pair.break_even()
-    efficiency = crossing.steps.map(lambda log_steps: _exp(log_steps) / other.steps)
-    if arm.tau is None or other.tau is None:
-        return UNTIMED, UNKNOWN if pair.timed_budget else efficiency, UNTIMED
-    tau, budget = arm.tau, other.steps * other.tau
-    budget_all_in = budget + other.compile_seconds
+    if isinstance(times, str):
+        return UNTIMED, UNTIMED
+    arm, other = arms
+    budget, compiling = times.train_seconds[other], times.compile_seconds[arm]
+    whole = budget + times.compile_seconds[other]
     s_star = Timed(
-        steady=crossing.time.map(lambda log_steps: _exp(log_steps) * tau / budget),
-        all_in=crossing.time.map(
-            lambda log_steps: (_exp(log_steps) * tau + arm.compile_seconds) / budget_all_in
-        ),
+        tie.speed_up, tie.speed_up.map(lambda value: (value * budget + compiling) / whole)
     )
-    speed = geometric_mean(arm.jitter - other.jitter).map(
-        lambda ratio: ratio * tau / (budget / other.steps)
-    )
-    if arm.compile_seconds == 0:
-        return s_star, efficiency, Timed(speed, speed.map(lambda r: r * budget / budget_all_in))
-    # The later the crossing, the thinner the compile seconds are spread: speed falls where steps
-    # rise.
-    speed_all_in = crossing.steps.map(
-        lambda log_steps: (
-            (tau + arm.compile_seconds / _exp(log_steps)) * other.steps / budget_all_in
-        ),
-        falling=True,
-    )
-    return s_star, efficiency, Timed(speed, speed_all_in)
+    if compiling == 0:
+        return s_star, Timed(times.speed, times.speed.map(lambda value: value * budget / whole))
+    if not tie.efficiency.value:
+        return s_star, Timed(times.speed, UNKNOWN)
+    spread = compiling / tie.efficiency.value
+    all_in = times.speed.map(lambda value: (value * budget + spread) / whole)
+    # The later the crossing, the thinner the compile seconds are spread.
+    censored = tie.efficiency.map(lambda value: value, falling=True).censored
+    return s_star, Timed(times.speed, replace(all_in, censored=censored))
 
 
-def _exp(log_steps: float) -> float:
-    # By numpy, which gives infinity where math.exp raises.
-    return float(np.exp(log_steps))
-
-
-def _throughput_ratio(equivariant: ArmCurve, augmented: ArmCurve) -> Timed:
+def _throughput_ratio(runs: MatchedRuns, times: StepTimes | str) -> Timed:
     """Equivariant over augmented seconds a sample; all-in with each arm's compile seconds spread
     over its budget."""
-    if equivariant.tau is None or augmented.tau is None:
+    if isinstance(times, str):
         return UNTIMED
-    per_sample = (equivariant.tau / equivariant.batch_size) / (augmented.tau / augmented.batch_size)
-    steady = geometric_mean(equivariant.jitter - augmented.jitter).map(
-        lambda ratio: ratio * per_sample
-    )
-    first = 1 + equivariant.compile_seconds / (equivariant.steps * equivariant.tau)
-    second = 1 + augmented.compile_seconds / (augmented.steps * augmented.tau)
+    batches = [own[0].record.recipe.batch_size for own in runs.arms.values()]
+    steady = times.speed.map(lambda ratio: ratio * batches[1] / batches[0])
+    first, second = (1 + times.compile_seconds[arm] / times.train_seconds[arm] for arm in ARMS)
     return Timed(steady, steady.map(lambda ratio: ratio * first / second))
 
 
-def _untimed_reasons(curves: CurvePair) -> dict[str, str]:
-    """Why the quantities that need a step time were not measured, by name; empty if they were."""
-    arms = {"equivariant": curves.arm, "augmented": curves.other}
-    untimed = [arm for arm, curve in arms.items() if curve.tau is None]
-    if not untimed:
-        return {}
-    names = ["throughput_ratio", "s_star_equivariant", "s_star_augmented", "speed"]
-    if curves.timed_budget:
-        names += ["sample_efficiency", "sample_efficiency_augmented"]
-    reason = (
-        f"the step time of the {' and '.join(untimed)} arm was not measured "
-        "(throughput.samples_per_second is null)"
-    )
-    return dict.fromkeys(names, reason)
+def _reasons(times: StepTimes | str, ties: dict[str, BreakEven]) -> dict[str, str]:
+    """Why quantities were not measured, by name; empty if all were."""
+    found = {}
+    if isinstance(times, str):
+        timed = ("throughput_ratio", "s_star_equivariant", "s_star_augmented", "speed")
+        found = dict.fromkeys(timed, times)
+    names = {EQUIVARIANT: "sample_efficiency", AUGMENTED: "sample_efficiency_augmented"}
+    for arm, tie in ties.items():
+        if tie.efficiency == UNKNOWN:
+            why = "not every finished run was evaluated on the part of the test set of the rungs"
+            found |= {names[arm]: why, f"s_star_{arm}": found.get(f"s_star_{arm}", why)}
+    return found
+
+
+def _caveats(runs: MatchedRuns) -> list[str]:
+    """What a reader must know about the losses and intervals, as sentences."""
+    seeds = len(runs.seeds)
+    lost = [
+        f"{sum(run.diverged for run in own)} of the {arm} arm"
+        for arm, own in runs.arms.items()
+        if any(run.diverged for run in own)
+    ]
+    grouped = shared_groups([test for own in runs.arms.values() for test in finished(own)])
+    notes = []
+    if lost:
+        notes.append(
+            f"diverged: {', '.join(lost)}; medians and rank intervals over seeds stand for means"
+        )
+    elif seeds > 1 and not grouped:
+        notes.append("no test groups shared by all runs: the intervals cover seeds only")
+    if seeds == 1:
+        cover = "the intervals cover the test set only" if grouped else "no intervals of the losses"
+        notes.append(f"one seed: {cover}")
+    for arm, own in runs.arms.items():
+        extended = [run.longer is not None for run in own if not run.diverged]
+        if any(extended) and not all(extended):
+            notes.append(
+                f"{sum(extended)} of {len(extended)} seeds of the {arm} arm were extended, so the "
+                "extensions are not used"
+            )
+    return notes
 
 
 def _order_turns(s_star: Timed) -> bool:
@@ -312,31 +339,3 @@ def _explained(runs: Sequence[ArmRun]) -> float | None:
     finals = [run.record.final for run in runs if run.record.final]
     known = [final.explained for final in finals if final.explained is not None]
     return float(np.mean(known)) if known else None
-
-
-def _with_scaling(gaps: Sequence[PairGap]) -> list[PairGap]:
-    """``gaps`` with ``scaling`` filled in where the same setting was run at three or more budgets
-    of one kind."""
-    series: dict[str, list[PairGap]] = defaultdict(list)
-    for gap in gaps:
-        if gap.loss_equivariant.value is not None and gap.loss_augmented.value is not None:
-            series[_apart_from_budget(gap)].append(gap)
-    fits = {name: _scaling(members) for name, members in series.items() if len(members) >= ENOUGH}
-    return [replace(gap, scaling=fits.get(_apart_from_budget(gap))) for gap in gaps]
-
-
-def _scaling(members: Sequence[PairGap]) -> dict[str, PowerLaw]:
-    budgets = [float(gap.budget["limit"]) for gap in members]
-    losses = {
-        "equivariant": [gap.loss_equivariant.value for gap in members],
-        "augmented": [gap.loss_augmented.value for gap in members],
-    }
-    return {
-        arm: power_law(budgets, [value for value in values if value is not None])
-        for arm, values in losses.items()
-    }
-
-
-def _apart_from_budget(gap: PairGap) -> str:
-    where = (gap.task, gap.pair, gap.preset, gap.machine_key, gap.rules_version, gap.budget["kind"])
-    return repr((where, gap.dataset, sorted(gap.variant.items()), sorted(gap.kernels.items())))

@@ -1,27 +1,31 @@
-"""What the final evaluations alone say: means over finished seeds of functions of both error parts,
-and what averaging over rotations at test time would give."""
+"""What the final evaluations alone say: the measured losses of both arms and their ratio, whether
+they are past predictors that need no training, and what averaging over rotations at test time would
+give."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.gap.arm_curve import final_groups, group_means
+from equivbench.gap.curves import log_influence
 from equivbench.gap.intervals import (
     UNKNOWN,
     Band,
+    Component,
     Quantity,
-    Resampled,
+    exponential,
     geometric_mean,
+    group_part,
     plain,
     ranked,
     student,
 )
-from equivbench.gap.pairing import ArmRun, MatchedRuns
-from equivbench.records.schema import GroupErrors
+from equivbench.gap.pairing import ARMS, ArmRun, MatchedRuns
+from equivbench.records.schema import GroupErrors, RunRecord, Test
 
 Array = NDArray[np.float64]
 TWIRLS = (2, 4, 8)
@@ -37,130 +41,166 @@ class TwirledLoss:
     """Its seconds a sample over those of the equivariant arm, both at inference."""
 
 
-@dataclass(frozen=True)
-class FinalErrors:
-    """Final errors of the finished seeds that have both parts."""
-
-    total: Array
-    """[S]"""
-    equivariance: Array
-    """[S]"""
-    drawn: tuple[Array, Array] | None
-    """Both with the test groups drawn anew, [S, R]; None where groups are not shared."""
-    groups: int
-
-    @classmethod
-    def of(cls, runs: Sequence[ArmRun], draws: Array | None) -> FinalErrors:
-        """Those of ``runs``, and with ``draws`` [R, G] of the test groups."""
-        known = [
-            (run.record, final.total, final.equivariance)
-            for run in runs
-            if not run.diverged
-            and (final := run.record.final)
-            and final.total
-            and final.equivariance is not None
-        ]
-        groups = [final_groups(record) for record, _, _ in known]
-        return cls(
-            np.array([total for _, total, _ in known], dtype=np.float64),
-            np.array([equivariance for _, _, equivariance in known], dtype=np.float64),
-            None if draws is None else _drawn(groups, draws),
-            0 if draws is None else draws.shape[1],
-        )
-
-    def mean(self, function: Callable[[Array, Array], Array]) -> Quantity:
-        """Mean over seeds of ``function(total, equivariance)``."""
-        if not len(self.total):
-            return UNKNOWN
-        values = function(self.total, self.equivariance)
-        resampled = None
-        if self.drawn is not None:
-            resampled = Resampled(function(*self.drawn).mean(axis=0)[:, None], self.groups)
-        return plain(student(values.mean(keepdims=True), values[:, None], resampled))
+def shared_groups(tests: Sequence[Test]) -> bool:
+    """Whether all ``tests`` have the same two or more test groups."""
+    weights = [None if test.groups is None else test.groups.weights for test in tests]
+    first = weights[0] if weights else None
+    return first is not None and len(first) > 1 and all(each == first for each in weights)
 
 
 @dataclass(frozen=True)
-class FinalLosses:
-    """Measured final losses of both arms, seed by seed: the log of the board metric, as one point.
+class Finals:
+    """The logs of the final losses of both arms, measured on the whole test set, seed by seed.
 
     Nothing is read off a curve here: these are the losses that the records, the board and ``run``
     show.
     """
 
-    equivariant: Band
-    augmented: Band
-    ratio: Band
-    """Equivariant over augmented, of arms with the same seed."""
+    logs: dict[str, Array]
+    """By arm [S]; infinite where a seed diverged."""
+    influence: dict[str, Array]
+    """By arm [S, G]: how much each test group moves each; G = 0 where not all share the groups."""
+    over_untrained: dict[str, Array]
+    """By arm, of the seeds where it is known: log of the loss over that of the best predictor that
+    needs no training."""
 
     @classmethod
-    def of(cls, runs: MatchedRuns, draws: Array | None) -> FinalLosses:
-        """Those of ``runs``, with ``draws`` [R, G] of the test groups."""
-        (first, first_drawn), (second, second_drawn) = (
-            _log_finals(each, draws) for each in (runs.equivariant, runs.augmented)
+    def of(cls, runs: MatchedRuns) -> Finals:
+        """Those of ``runs``."""
+        grouped = shared_groups([test for own in runs.arms.values() for test in finished(own)])
+        return cls(
+            logs={
+                arm: np.array([_log_final(run) for run in own]) for arm, own in runs.arms.items()
+            },
+            influence={
+                arm: np.array(
+                    [log_influence(test.groups if grouped else None) for test in finished(own)]
+                )
+                for arm, own in runs.arms.items()
+            },
+            over_untrained={
+                arm: np.log(
+                    [
+                        over
+                        for run in own
+                        if not run.diverged and (over := _over_best_untrained(run.record))
+                    ]
+                )
+                for arm, own in runs.arms.items()
+            },
         )
-        groups = 0 if draws is None else draws.shape[1]
-        both = None
-        if first_drawn is not None and second_drawn is not None:
-            both = first_drawn - second_drawn
+
+    def loss(self, arm: str) -> Band:
+        """The mean over seeds of the arm's log losses; of their medians where some diverged."""
+        return mean_over_seeds(self.logs[arm], self.influence[arm])
+
+    @property
+    def ratio(self) -> Band:
+        """Log of the equivariant over the augmented loss, paired by seed."""
+        first, second = (self.logs[arm] for arm in ARMS)
         # A seed that both arms failed says nothing about which is better.
         known = np.isfinite(first) | np.isfinite(second)
         with np.errstate(invalid="ignore"):
-            ratio = (first - second)[known]
-        return cls(
-            _over_seeds(first, first_drawn, groups),
-            _over_seeds(second, second_drawn, groups),
-            _over_seeds(ratio, both, groups),
-        )
+            logs = (first - second)[known]
+        one, other = (self.influence[arm] for arm in ARMS)
+        return mean_over_seeds(logs, one - other if len(one) == len(other) == len(logs) else None)
+
+    @property
+    def differences(self) -> Array:
+        """[S]: the log ratios of the seeds that both arms finished."""
+        first, second = (self.logs[arm] for arm in ARMS)
+        known = np.isfinite(first) & np.isfinite(second)
+        return np.asarray(first[known] - second[known])
+
+    def not_past_untrained(self) -> list[str]:
+        """The arms whose loss is not below that of the best predictor that needs no training by
+        more than its interval."""
+        low = []
+        for arm, logs in self.over_untrained.items():
+            influence = self.influence[arm]
+            band = mean_over_seeds(logs, influence if len(influence) == len(logs) else None)
+            if len(logs) and not band.high[0] < 0:
+                low.append(arm)
+        return low
 
 
-def _log_finals(runs: Sequence[ArmRun], draws: Array | None) -> tuple[Array, Array | None]:
-    """Log final losses [S] of ``runs``, infinite where a seed diverged, and those of each draw of
-    the test groups [S, R]; None where a seed has none."""
-    logs = np.full(len(runs), np.inf)
-    for index, run in enumerate(runs):
-        final = run.record.final
-        if not run.diverged and final is not None and final.total:
-            logs[index] = np.log(final.total)
-    if draws is None or not np.isfinite(logs).all():
-        return logs, None
-    drawn = _drawn([final_groups(run.record) for run in runs], draws)
-    return logs, None if drawn is None else np.log(drawn[0])
+def finished(runs: Sequence[ArmRun]) -> list[Test]:
+    """The final evaluations of the seeds that finished."""
+    return [run.record.final for run in runs if not run.diverged and run.record.final is not None]
 
 
-def _over_seeds(logs: Array, drawn: Array | None, groups: int) -> Band:
-    """The mean over seeds of ``logs`` [S] with its interval; medians and ranks where some are
-    infinite; unknown with none."""
+def _log_final(run: ArmRun) -> float:
+    final = run.record.final
+    return math.inf if run.diverged or final is None else math.log(final.total or 0.0)
+
+
+def _over_best_untrained(record: RunRecord) -> float | None:
+    final = record.final
+    if final is None or final.over_best_untrained is not None:
+        return None if final is None else final.over_best_untrained
+    known = [loss for loss in record.baselines.values() if loss > 0]
+    return final.total / min(known) if known and final.total else None
+
+
+def mean_over_seeds(logs: Array, influence: Array | None) -> Band:
+    """The mean of ``logs`` [S] with its interval, ``influence`` [S, G]; medians and ranks where
+    some are infinite, unknown with none."""
     if not len(logs):
         nothing = np.full(1, np.nan)
         return Band(nothing, nothing, nothing, nothing)
     if not np.isfinite(logs).all():
         return ranked(logs[:, None])
-    resampled = None if drawn is None else Resampled(drawn.mean(axis=0)[:, None], groups)
-    return student(logs.mean(keepdims=True), logs[:, None], resampled)
+    return student(logs.mean(keepdims=True), logs[:, None], *_groups(influence))
 
 
-def _drawn(groups: Sequence[GroupErrors | None], draws: Array) -> tuple[Array, Array] | None:
-    """Total and equivariance error [S, R] of each seed's ``groups`` in each of ``draws``."""
-    known = [each for each in groups if each is not None]
-    if not known or len(known) < len(groups):
-        return None
-    total = [group_means(each.total, each.weights, draws)[1:, 0] for each in known]
-    equivariance = [group_means(each.equivariance, each.weights, draws)[1:, 0] for each in known]
-    return np.array(total), np.array(equivariance)
+def _groups(influence: Array | None) -> list[Component]:
+    if influence is None or not influence.size:
+        return []
+    return [group_part(influence.mean(axis=0)[:, None])]
 
 
-def twirled_loss(
-    n: int, runs: MatchedRuns, final: FinalErrors, reasons: dict[str, str]
-) -> TwirledLoss:
-    """The augmented arm, ``final`` at its end, averaged over ``n`` rotations: its loss is
-    total - V + V/n on average over their choice (V: equivariance error).
+def symmetry_penalty(runs: Sequence[ArmRun]) -> Quantity:
+    """The mean over finished seeds of the equivariance error as a share of the total."""
+    tests = [test for test in finished(runs) if test.total and test.equivariance is not None]
+    if not tests:
+        return UNKNOWN
+    shares = np.array([(test.equivariance or 0.0) / (test.total or 1.0) for test in tests])
+    influence = None
+    if shared_groups(tests):
+        influence = np.array([_share_influence(test.groups) for test in tests if test.groups])
+    return plain(student(shares.mean(keepdims=True), shares[:, None], *_groups(influence)), 0, 1)
+
+
+def _share_influence(groups: GroupErrors) -> Array:
+    """[G]: how each group moves V / T, both weighted means over groups: by
+    w (v - t V/T) / (T sum of w)."""
+    weights, total, equivariance = map(
+        np.asarray, (groups.weights, groups.total, groups.equivariance)
+    )
+    whole = weights @ total
+    return np.asarray(weights * (equivariance - total * (weights @ equivariance) / whole) / whole)
+
+
+def twirled_loss(n: int, runs: MatchedRuns, reasons: dict[str, str]) -> TwirledLoss:
+    """The augmented arm at its end, averaged over ``n`` rotations: its loss is total - V + V/n on
+    average over their choice (V: equivariance error).
 
     What was not measured is put into ``reasons``.
     """
-    loss = final.mean(lambda total, equivariance: total - equivariance + equivariance / n)
-    if loss == UNKNOWN:
+    part = 1 - 1 / n
+    tests = [test for test in finished(runs.augmented) if test.equivariance is not None]
+    losses = [(test.total or 0.0) - part * (test.equivariance or 0.0) for test in tests]
+    loss = UNKNOWN
+    if losses and min(losses) > 0:
+        influence = None
+        if shared_groups(tests):
+            influence = np.array([log_influence(test.groups, part) for test in tests])
+        loss = exponential(mean_over_seeds(np.log(losses), influence))
+    else:
         reasons[f"twirl.{n}.loss"] = (
             "no finished run of the augmented arm has a decomposed final evaluation"
+            if not losses
+            else "a symmetry error as large as the loss leaves nothing to average"
         )
     rates = [
         (first.record.inference.samples_per_second, second.record.inference.twirl.get(str(n)))

@@ -1,12 +1,10 @@
-"""How every number of the gap gets its interval: over seeds, over test groups, or over both.
+"""How every number of the gap gets its interval: over seeds, test groups and timed blocks.
 
-A quantity is a mean over seeds, and its error has two levels: other seeds would have trained other
-networks, and other test molecules would have given other errors. Which estimator is used depends on
-the number of seeds S:
-
-- at most :data:`FEW_SEEDS`: Student's t, with the variances of both levels added (:func:`student`);
-- more: percentiles of a bootstrap that draws seeds and test groups anew (:func:`percentile`);
-- with diverged seeds, whose loss is infinite: the median and the sign test (:func:`ranked`).
+A quantity is a mean over seeds, and its error has several levels: other seeds would have trained
+other networks, other test molecules would have given other errors, and one seed's step times were
+taken from a few blocks. Their variances are added, with Student's t for their degrees of freedom
+(:func:`student`); where seeds diverged, whose loss is infinite, stand the median and the sign test
+(:func:`ranked`).
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -26,9 +23,6 @@ Array = NDArray[np.float64]
 Censored = Literal["above", "below"] | None
 
 LEVEL = 0.95
-FEW_SEEDS = 10
-"""Up to here Student's t is used: a bootstrap over so few seeds is too narrow."""
-REPLICATES = 999
 
 
 @dataclass(frozen=True)
@@ -93,102 +87,54 @@ class Band:
 
 
 @dataclass(frozen=True)
-class Resampled:
-    """What estimates over test groups drawn anew came to: ``values`` [R, P], from ``groups``
-    groups."""
+class Component:
+    """A part of the variance [P] of an estimate, known with this many degrees of freedom."""
 
-    values: Array
-    groups: int
-
-
-@lru_cache(maxsize=8)
-def draw_groups(groups: int, replicates: int = REPLICATES) -> Array:
-    """[1 + replicates, groups]: how often each test group is drawn; row 0 is the measured set,
-    every group once.
-
-    The draws are the same for the same number of groups, so both arms and all seeds share them and
-    results repeat; they are kept, for they take longer to draw than to use, and cannot be written
-    to.
-    """
-    generator = np.random.default_rng([groups, 0])
-    drawn = generator.multinomial(groups, np.full(groups, 1.0 / groups), size=replicates)
-    draws = np.concatenate([np.ones((1, groups)), drawn.astype(np.float64)])
-    draws.flags.writeable = False
-    return draws
+    variance: Array
+    freedom: float
 
 
-def draw_seeds(seeds: int, replicates: int) -> NDArray[np.intp]:
-    """[1 + replicates, seeds]: which seeds make up each replicate; row 0 is every seed once."""
-    generator = np.random.default_rng([seeds, 1])
-    drawn = generator.integers(0, seeds, size=(replicates, seeds))
-    return np.concatenate([np.arange(seeds)[None], drawn]).astype(np.intp)
+def student(mid: Array, seeds: Array, *others: Component) -> Band:
+    """Student's interval of an estimate whose error has several independent parts.
 
-
-def interval(fits: Array, seeds: Array, groups: int) -> Band:
-    """The estimate ``fits[0]`` with the interval that its replicates and its seeds give it.
-
-    Parameters
-    ----------
-    fits
-        [R, P]: row 0 is what was measured, the other rows have test groups (and, above
-        :data:`FEW_SEEDS`, seeds) drawn anew.
-    seeds
-        [S, P]: the values of each seed.
-    groups
-        The number of test groups that were drawn from; 0 without replicates.
-    """
-    if len(seeds) > FEW_SEEDS:
-        return percentile(fits[0], len(seeds), fits[1:])
-    return student(fits[0], seeds, Resampled(fits[1:], groups) if groups > 0 else None)
-
-
-def student(mid: Array, seeds: Array, resampled: Resampled | None) -> Band:
-    """Student's interval with the variances of two levels added.
-
-    ``mid`` +- t(f) sqrt(b + w), where b = (variance between the S seeds) / S, w is the bootstrap
-    variance over G test groups, and the degrees of freedom are those of Welch and Satterthwaite,
-    f = (b + w)^2 / (b^2 / (S - 1) + w^2 / (G - 1)): S - 1 where seeds are what varies, G - 1 where
-    test molecules are, or with one seed, whose own spread nobody knows.
+    ``mid`` +- t(f) sqrt(v), where v is the sum of the variances and f the degrees of freedom of
+    Welch and Satterthwaite, v^2 / f = sum of variance^2 / freedom over the parts. One seed, whose
+    own spread nobody knows, adds no part; without any the interval is open.
 
     Parameters
     ----------
     mid
         [P], the estimate.
     seeds
-        [S, P], the values of each seed.
-    resampled
-        The estimate over test groups drawn anew; None without groups.
+        [S, P], the values of each seed, whose mean has the variance (variance between them) / S.
+    others
+        The further parts: test groups, timing.
 
     References
     ----------
     Satterthwaite, Biometrics Bulletin 2, 110 (1946); Welch, Biometrika 34, 28 (1947).
     """
     count = len(seeds)
-    if count == 1 and resampled is None:
+    parts = list(others)
+    if count > 1:
+        parts.append(Component(seeds.var(axis=0, ddof=1) / count, count - 1))
+    if not parts:
         unknown = np.full_like(mid, np.inf)
         return Band(mid, -unknown, unknown, np.full_like(mid, np.nan))
-    between = within = np.zeros_like(mid)
-    spread = np.zeros_like(mid)
-    if count > 1:
-        between = seeds.var(axis=0, ddof=1) / count
-        spread = between**2 / (count - 1)
-    if resampled is not None:
-        within = resampled.values.var(axis=0, ddof=1)
-        spread = spread + within**2 / (resampled.groups - 1)
-    error = np.sqrt(between + within)
+    variance = np.sum([part.variance for part in parts], axis=0)
+    spread = np.sum([part.variance**2 / part.freedom for part in parts], axis=0)
     # Without any spread the interval is a point whatever the degrees of freedom.
-    freedom = np.divide((between + within) ** 2, spread, out=np.ones_like(mid), where=spread > 0)
+    freedom = np.divide(variance**2, spread, out=np.ones_like(mid), where=spread > 0)
+    error = np.sqrt(variance)
     half = special.stdtrit(freedom, 0.5 + LEVEL / 2) * error
     return Band(mid, mid - half, mid + half, _two_sided(mid, error, freedom))
 
 
-def percentile(mid: Array, seeds: int, replicates: Array) -> Band:
-    """``mid`` [P] with the percentiles of ``replicates`` [R, P], in which ``seeds`` seeds and the
-    test groups were both drawn anew."""
-    tail = (1 - LEVEL) / 2
-    low, high = np.quantile(replicates, [tail, 1 - tail], axis=0, method="inverted_cdf")
-    p = _two_sided(mid, replicates.std(axis=0, ddof=1), np.full_like(mid, seeds - 1))
-    return Band(mid, np.minimum(low, mid), np.maximum(high, mid), p)
+def group_part(influences: Array) -> Component:
+    """The part of the variance that is due to the choice of the test groups, from how much each
+    group moves the estimate: ``influences`` [G, P] (infinitesimal jackknife)."""
+    count = len(influences)
+    return Component(count / (count - 1) * (influences**2).sum(axis=0), count - 1)
 
 
 def ranked(seeds: Array) -> Band:
@@ -230,31 +176,44 @@ def exponential(band: Band) -> Quantity:
     return Quantity(value, low, high, censored)
 
 
-def plain(band: Band) -> Quantity:
-    """The quantity that ``band`` (one point) estimates; ends that are infinite are open."""
-    value, low, high = (
-        float(end[0]) if math.isfinite(end[0]) else None for end in (band.mid, band.low, band.high)
+def plain(band: Band, least: float = -math.inf, most: float = math.inf) -> Quantity:
+    """The quantity that ``band`` (one point) estimates; ends that are infinite are open.
+
+    The truth is known to lie between ``least`` and ``most``, so the interval does; the estimate
+    itself may lie a little outside, as that of a share at the numerical floor does.
+    """
+    mid, low, high = (float(end[0]) for end in (band.mid, band.low, band.high))
+    return Quantity(
+        mid if math.isfinite(mid) else None,
+        max(low, min(least, mid)) if math.isfinite(low) else None,
+        min(high, max(most, mid)) if math.isfinite(high) else None,
     )
-    return Quantity(value, low, high)
 
 
-def over_seeds(values: Sequence[float], *, geometric: bool = False) -> Quantity:
+def over_seeds(
+    values: Sequence[float],
+    *,
+    geometric: bool = False,
+    least: float = -math.inf,
+    most: float = math.inf,
+) -> Quantity:
     """The mean of ``values`` [S] with its Student interval, open with one seed, unknown with none.
 
     ``geometric``: mean and interval of the logarithms, for losses; a loss that is not positive has
-    none, and the plain mean is taken then.
+    none, and the plain mean is taken then. ``least`` and ``most`` bound what can be: 0 and 1 for a
+    share.
     """
     if not values:
         return UNKNOWN
     array = np.asarray(values, dtype=np.float64)
     if geometric and bool((array > 0).all()):
         return geometric_mean(np.log(array))
-    return plain(student(array.mean(keepdims=True), array[:, None], None))
+    return plain(student(array.mean(keepdims=True), array[:, None]), least, most)
 
 
-def geometric_mean(logs: Array) -> Quantity:
+def geometric_mean(logs: Array, *others: Component) -> Quantity:
     """exp of the mean of ``logs`` [S], with its Student interval."""
-    return exponential(student(logs.mean(keepdims=True), logs[:, None], None))
+    return exponential(student(logs.mean(keepdims=True), logs[:, None], *others))
 
 
 def _two_sided(mid: Array, error: Array, freedom: Array) -> Array:

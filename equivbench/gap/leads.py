@@ -1,8 +1,7 @@
-"""Which arm leads at the budget, by enough seeds and Holm's correction over pairs, and at which
-smaller budgets the lead changes hands.
+"""Which arm is ahead at the budgets of the rungs, and where the lead changes hands.
 
-Constant rate and EMA make each point of a curve a result of that smaller budget, up to tuning, so
-one run under a budget of B device seconds holds the comparison at every budget below B.
+Each rung is the annealed result of its budget, so one run under a budget of B device seconds holds
+the comparison at B/2, B/4, ... too, with nothing read between.
 """
 
 from __future__ import annotations
@@ -11,101 +10,20 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.gap.arm_curve import ArmCurve
-from equivbench.gap.breakeven import CurvePair
-from equivbench.gap.curves import decreasing, last_crossing
-from equivbench.gap.intervals import LEVEL, UNKNOWN, Band, Quantity, exponential
-from equivbench.gap.pairing import Contestant
+from equivbench.gap.curves import decreasing, last_crossing, log_influence
+from equivbench.gap.finals import mean_over_seeds, shared_groups
+from equivbench.gap.intervals import UNKNOWN, Band, Quantity, exponential
+from equivbench.gap.pairing import Contestant, MatchedRuns
+from equivbench.gap.verdicts import LEAD_SEEDS
+from equivbench.records.schema import RunRecord, Test
 
 Array = NDArray[np.float64]
-LEAD_SEEDS = 6
-"""No lead is claimed below this many paired seeds."""
-POINTS = 32
-"""Budgets at which the ratio is read, evenly spaced in the logarithm; between them it is
-interpolated."""
-ROUNDING = 1e-9
-
-
-@dataclass(frozen=True)
-class Lead:
-    """The claim that ``arm`` leads, or why there is none. ``p`` is two-sided,
-    ``p_holm`` corrected over pairs."""
-
-    arm: Contestant | None
-    p: float | None
-    p_holm: float | None
-    reason: str
-
-
-NO_LEAD = Lead(None, None, None, "not tested")
-
-
-def behind_at(ratio: Band) -> Contestant | None:
-    """The arm that the interval of the log loss ratio puts behind; None where it does not
-    decide."""
-    if ratio.low[0] > 0:
-        return "equivariant"
-    return "augmented" if ratio.high[0] < 0 else None
-
-
-def claim_leads(tests: Sequence[tuple[Band, int, str | None]]) -> list[Lead]:
-    """The lead of each pair from its log loss ratio (equivariant over augmented) at the budget and
-    its number of seeds, or none for a reason that is given.
-
-    Only pairs with enough seeds are tested, so only they count in Holm's correction.
-    """
-    tested = [
-        index
-        for index, (band, seeds, why_not) in enumerate(tests)
-        if why_not is None and seeds >= LEAD_SEEDS and math.isfinite(band.p[0])
-    ]
-    adjusted = holm([float(tests[index][0].p[0]) for index in tested])
-    corrected = dict(zip(tested, adjusted, strict=True))
-    return [
-        _claim(band, seeds, corrected.get(index))
-        if why_not is None
-        else Lead(None, None, None, why_not)
-        for index, (band, seeds, why_not) in enumerate(tests)
-    ]
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p-values, in the order given.
-
-    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_j).
-
-    References
-    ----------
-    Holm, Scandinavian Journal of Statistics 6, 65 (1979).
-    """
-    adjusted = [0.0] * len(p_values)
-    running = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
-    return adjusted
-
-
-def _claim(band: Band, seeds: int, p_holm: float | None) -> Lead:
-    p = float(band.p[0]) if math.isfinite(band.p[0]) else None
-    if seeds < LEAD_SEEDS:
-        count = f"{seeds} seed{'s' * (seeds != 1)}"
-        return Lead(None, p, None, f"{count}; a lead is claimed from {LEAD_SEEDS} on")
-    if p_holm is None:
-        return Lead(None, p, None, "no seed tells the arms apart")
-    shown = f"{_shown(p_holm)} after Holm's correction over pairs"
-    if p_holm >= 1 - LEVEL:
-        return Lead(None, p, p_holm, f"{shown}, not below {1 - LEVEL:.2g}")
-    leader: Contestant = "augmented" if band.mid[0] > 0 else "equivariant"
-    return Lead(leader, p, p_holm, f"{seeds} seeds, {shown}")
-
-
-def _shown(p: float) -> str:
-    """In words no more precise than a Student test of a few seeds can be."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+SAME_BUDGET = 0.01
+"""Relative difference below which two budgets are one."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +56,12 @@ class SignChange:
 
 @dataclass(frozen=True)
 class Course:
-    """``ratio``: equivariant over augmented loss (below 1 the equivariant arm is ahead) at budgets
-    of ``seconds``, ascending.
+    """``ratio``: equivariant over augmented loss (below 1 the equivariant arm is ahead) at the
+    rungs, whose budgets are ``seconds``, ascending; on the part of the test set that rungs are read
+    on.
 
-    The intervals hold for each budget by itself, not for all of them at once.
+    Rungs at which an arm is not past the best predictor that needs no training are left out. The
+    intervals hold for each budget by itself, not for all of them at once.
     """
 
     seconds: list[float]
@@ -149,35 +69,14 @@ class Course:
     changes: list[LeadChange]
 
     def at(self, seconds: float) -> Quantity:
-        """The ratio at a budget of ``seconds``, interpolated; unknown beyond what both arms cover.
-
-        Raises ``ValueError`` for a budget that is not positive.
-        """
-        if seconds <= 0:
-            raise ValueError(f"a budget must be positive, not {seconds:g} seconds")
-        # A budget in seconds is the last one but for the rounding of its logarithm.
-        if not self.seconds[0] * (1 - ROUNDING) <= seconds <= self.seconds[-1] * (1 + ROUNDING):
-            return UNKNOWN
-        grid, here = np.log(self.seconds), math.log(seconds)
-        right = int(np.searchsorted(grid, here).clip(min(1, len(grid) - 1), len(grid) - 1))
-        left = max(right - 1, 0)
-        before, after = self.ratio[left], self.ratio[right]
-
-        def between(first: float | None, second: float | None) -> float | None:
-            if first is None or second is None:
-                return None
-            ends = [grid[left], grid[right]]
-            return math.exp(np.interp(here, ends, np.log([first, second])))
-
-        return Quantity(
-            between(before.value, after.value),
-            between(before.low, after.low),
-            between(before.high, after.high),
-            after.censored,
-        )
+        """The ratio at the rung of ``seconds``; unknown where there is none."""
+        for known, ratio in zip(self.seconds, self.ratio, strict=True):
+            if abs(known / seconds - 1) < SAME_BUDGET:
+                return ratio
+        return UNKNOWN
 
     def ahead(self, seconds: float) -> Contestant | None:
-        """The arm that the interval of the ratio puts ahead at a budget of ``seconds``; None where
+        """The arm that the interval of the ratio puts ahead at the rung of ``seconds``; None where
         it does not decide."""
         quantity = self.at(seconds)
         if quantity.high is not None and quantity.high < 1:
@@ -185,46 +84,98 @@ class Course:
         return "augmented" if quantity.low is not None and quantity.low > 1 else None
 
 
-def follow(pair: CurvePair, *, all_in: bool = False) -> Course | None:
-    """The course of ``pair`` (the equivariant arm first) over the budgets at which both arms have a
-    curve.
-
-    ``all_in`` counts the compile seconds as spent. None where an arm has no curve or no step time.
-    """
-    covered = coverage(pair, all_in=all_in)
-    if covered is None:
+def follow(runs: MatchedRuns) -> Course | None:
+    """The course of ``runs`` over their rungs; None where they cannot be compared by time."""
+    tests = tests_at_rungs(runs)
+    if isinstance(tests, str):
         return None
-    first, last = covered
-    grid = np.linspace(first, last, POINTS) if first < last else np.array([last])
-    band = pair.at_equal_seconds(grid, all_in=all_in)
-    turns = lead_changes(grid, band)
-    losses: Array = np.array([])
-    if turns:
-        places = np.array([turn.log_seconds.value for turn in turns], dtype=np.float64)
-        losses = pair.other.log_loss_within(places, all_in=all_in)
+    rungs = {
+        budget: [log_losses_at(own) for own in arms.values()]
+        for budget, arms in tests.items()
+        if all(_past_untrained(own) for own in arms.values())
+    }
+    if not rungs:
+        return Course([], [], [])
+    ratios = [
+        mean_over_seeds(first - second, one - other)
+        for (first, one), (second, other) in rungs.values()
+    ]
+    columns = [[each.mid, each.low, each.high, each.p] for each in ratios]
+    band = Band(*np.concatenate(columns, axis=1))
+    grid = np.log(list(rungs))
+    turns = lead_changes(grid, band) if len(runs.seeds) >= LEAD_SEEDS else []
+    losses = [float(augmented.mean()) for _, (augmented, _) in rungs.values()]
     return Course(
-        seconds=[float(seconds) for seconds in np.exp(grid)],
-        ratio=[exponential(band.at(point)) for point in range(len(grid))],
+        seconds=list(rungs),
+        ratio=[exponential(ratio) for ratio in ratios],
         changes=[
-            LeadChange(turn.log_seconds.map(math.exp), turn.to, math.exp(loss))
-            for turn, loss in zip(turns, losses, strict=True)
+            LeadChange(
+                turn.log_seconds.map(math.exp),
+                turn.to,
+                math.exp(float(np.interp(turn.log_seconds.value or 0.0, grid, losses))),
+            )
+            for turn in turns
         ],
     )
 
 
-def coverage(pair: CurvePair, *, all_in: bool = False) -> tuple[float, float] | None:
-    """Log seconds of the first and the last budget, up to that of the runs, at which both arms have
-    been evaluated.
+def tests_at_rungs(runs: MatchedRuns) -> dict[float, dict[str, list[Test]]] | str:
+    """By budget in seconds, ascending, and by arm: the evaluation of each seed at that rung, where
+    all have it. In words why there are none where the arms cannot be compared by time."""
+    if runs.setting.budget_kind != "seconds":
+        return "the budget is not in seconds"
+    if runs.finished < len(runs.seeds):
+        return "a seed diverged"
+    if runs.disturbed is not None:
+        return f"no time of these runs is used: {runs.disturbed}"
+    rungs = {arm: [_rungs(run.record) for run in own] for arm, own in runs.arms.items()}
+    common = set.intersection(*(set(each) for own in rungs.values() for each in own))
+    tests = {
+        budget: {arm: [each[budget] for each in own] for arm, own in rungs.items()}
+        for budget in sorted(common)
+    }
+    every = [test for arms in tests.values() for own in arms.values() for test in own]
+    return tests if shared_groups(every) else _ungrouped(tests)
 
-    A curve that ends a little before the budget, as timed, is held at its last value up to it, as
-    everywhere in the gap. What ``--extend`` adds beyond the budget belongs to one arm alone.
-    """
-    ends = [_ends(curve, all_in) for curve in (pair.arm, pair.other)]
-    known = [each for each in ends if each is not None]
-    if len(known) < len(ends):
-        return None
-    last = min(end for _, end in known)
-    return min(max(start for start, _ in known), last), last
+
+def _ungrouped(
+    tests: dict[float, dict[str, list[Test]]],
+) -> dict[float, dict[str, list[Test]]]:
+    """The same without test groups, which would not be those of one another."""
+    return {
+        budget: {
+            arm: [msgspec.structs.replace(test, groups=None) for test in own]
+            for arm, own in arms.items()
+        }
+        for budget, arms in tests.items()
+    }
+
+
+def log_losses_at(tests: Sequence[Test]) -> tuple[Array, Array]:
+    """Of ``tests``, one a seed: the log losses [S], and how much each group moves them [S, G]."""
+    return (
+        np.log(np.array([test.total for test in tests], dtype=np.float64)),
+        np.array([log_influence(test.groups) for test in tests]),
+    )
+
+
+def _rungs(record: RunRecord) -> dict[float, Test]:
+    """By budget, those with a loss; at the end on the same part of the test set."""
+    tests = {rung.budget: rung.test for rung in record.rungs[:-1]}
+    if record.final_on_part is not None:
+        tests[record.budget.limit] = record.final_on_part
+    return {budget: test for budget, test in tests.items() if test.total and test.total > 0}
+
+
+def _past_untrained(tests: Sequence[Test]) -> bool:
+    """Whether the loss is below that of the best predictor that needs no training by more than its
+    interval, or, from one seed, at all; True where nobody knows."""
+    known = [test.over_best_untrained for test in tests if test.over_best_untrained is not None]
+    if len(known) < len(tests):
+        return True
+    band = mean_over_seeds(np.log(known), log_losses_at(tests)[1])
+    bound = band.high[0] if math.isfinite(band.high[0]) else band.mid[0]
+    return bool(bound < 0)
 
 
 def lead_changes(grid: Array, band: Band) -> list[SignChange]:
@@ -265,22 +216,9 @@ def lead_changes(grid: Array, band: Band) -> list[SignChange]:
     return changes
 
 
-def _ends(curve: ArmCurve, all_in: bool) -> tuple[float, float] | None:
-    """Log seconds at which the arm's curve begins and ends."""
-    if curve.curves is None or curve.tau is None:
-        return None
-    compile_seconds = curve.compile_seconds if all_in else 0.0
-    log_steps = curve.curves.log_steps
-    first, last = math.exp(log_steps[0]), min(math.exp(log_steps[-1]), curve.steps)
-    return (
-        math.log(first * curve.tau + compile_seconds),
-        math.log(last * curve.tau + compile_seconds),
-    )
-
-
 def _turn(grid: Array, difference: Array) -> float:
     """Where ``difference``, positive at the start and negative at the end, crosses zero."""
-    return last_crossing(grid, decreasing(difference[None])[0])[0]
+    return last_crossing(grid, decreasing(difference))[0]
 
 
 def _bound(grid: Array, band: Band, mark: int, beside: int, sign: int) -> float:

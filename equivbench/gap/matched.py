@@ -3,7 +3,9 @@ its share at a matched loss.
 
 A share changes as a model learns, so that two arms' shares compare only where their losses agree.
 The losses at which they are read are those at which a quarter, a half, ... of the signal is
-explained, and the highest final loss of a contestant's run, which all of them reach.
+explained, and the highest final loss of a contestant's run, which all of them reach. They depend on
+whose they are, too: of the annealed weights at the rungs, or of the weights on the way there and of
+their average along the trace.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ from numpy.typing import NDArray
 
 from equivbench.gap.curves import decreasing, last_crossing
 from equivbench.gap.intervals import UNKNOWN, Censored, Quantity, over_seeds
-from equivbench.gap.pairing import ARMS, ArmRun, Setting, arm_runs
+from equivbench.gap.pairing import ARMS, ArmRun, Result, Setting, Weights, arm_runs
 from equivbench.records.consistency import implied_baseline
-from equivbench.records.schema import RunRecord, TracePoint
+from equivbench.records.schema import RunRecord
 
 Array = NDArray[np.float64]
 EXPLAINED = (0.25, 0.5, 0.75, 0.9)
@@ -80,14 +82,18 @@ class MatchedShares:
     others: dict[str, float]
     """Those of further predictors that need no training, by name."""
     arms: dict[str, ArmEnd]
+    weights: Weights
+    """Whose the losses and shares of ``levels`` are."""
     levels: list[LossLevel]
     """Empty where fewer than two arms have a finished run."""
     notes: list[str]
 
 
-def matched_shares(records: Sequence[RunRecord]) -> list[MatchedShares]:
+def matched_shares(
+    records: Sequence[RunRecord], weights: Weights = "annealed"
+) -> list[MatchedShares]:
     """One entry for each setting (task, pair, preset, machine, data, budget, variant) that has a
-    finished run."""
+    finished run. ``weights``: whose losses and shares are read along the way."""
     settings: dict[Setting, list[RunRecord]] = defaultdict(list)
     for record in records:
         settings[Setting.of(record)].append(record)
@@ -96,7 +102,7 @@ def matched_shares(records: Sequence[RunRecord]) -> list[MatchedShares]:
         notes: list[str] = []
         arms = _arms(settings[setting], notes)
         if any(not run.diverged for runs in arms.values() for run in runs):
-            found.append(_of_setting(setting, arms, notes))
+            found.append(_of_setting(setting, arms, weights, notes))
     return found
 
 
@@ -114,7 +120,7 @@ def _arms(records: Sequence[RunRecord], notes: list[str]) -> dict[str, list[ArmR
     return arms
 
 
-def share_at(points: Sequence[TracePoint], log_loss: float) -> tuple[float | None, Censored]:
+def share_at(results: Sequence[Result], log_loss: float) -> tuple[float | None, Censored]:
     """The share where a run's loss came down to exp(``log_loss``) for good, or why it is unknown.
 
     The loss over log steps is fitted by the non-increasing curve nearest to it (as for the gap) and
@@ -124,15 +130,14 @@ def share_at(points: Sequence[TracePoint], log_loss: float) -> tuple[float | Non
     came down to that loss, ``below`` that it was below it at its first evaluation.
     """
     usable = [
-        (math.log(point.step), math.log(point.test.total), point.test.share)
-        for point in points
-        if point.step > 0 and point.test.total and point.test.total > 0
-        if point.test.share is not None
+        (math.log(step), math.log(test.total), test.share)
+        for step, test in results
+        if test.total and test.share is not None
     ]
     if not usable:
         return None, "above"
     log_steps, log_losses, shares = np.array(usable, dtype=np.float64).T
-    where, censored = last_crossing(log_steps, decreasing(log_losses[None])[0] - log_loss)
+    where, censored = last_crossing(log_steps, decreasing(log_losses) - log_loss)
     if censored is not None:
         return None, censored
     after = int(np.searchsorted(log_steps, where))
@@ -143,7 +148,9 @@ def share_at(points: Sequence[TracePoint], log_loss: float) -> tuple[float | Non
     return float(np.interp(where, places, ends)), None
 
 
-def _of_setting(setting: Setting, arms: dict[str, list[ArmRun]], notes: list[str]) -> MatchedShares:
+def _of_setting(
+    setting: Setting, arms: dict[str, list[ArmRun]], weights: Weights, notes: list[str]
+) -> MatchedShares:
     finished = {arm: [run for run in runs if not run.diverged] for arm, runs in arms.items()}
     records = [run.record for runs in finished.values() for run in runs]
     zero = _first_known(_zero(record) for record in records)
@@ -161,7 +168,11 @@ def _of_setting(setting: Setting, arms: dict[str, list[ArmRun]], notes: list[str
         linear=linear,
         others=others,
         arms={arm: _end_of(runs, zero, linear) for arm, runs in arms.items()},
-        levels=_levels({arm: runs for arm, runs in finished.items() if runs}, zero),
+        weights=weights,
+        levels=_levels(
+            {arm: [run.results(weights) for run in runs] for arm, runs in finished.items() if runs},
+            zero,
+        ),
         notes=notes,
     )
 
@@ -185,24 +196,27 @@ def _end_of(runs: Sequence[ArmRun], zero: float | None, linear: float | None) ->
         total=over_seeds(totals, geometric=True),
         of_zero=relative(zero),
         of_linear=relative(linear),
-        explained=over_seeds([test.explained for test in finals if test.explained is not None]),
-        share=over_seeds([test.share for test in finals if test.share is not None]),
+        explained=over_seeds(
+            [test.explained for test in finals if test.explained is not None], most=1
+        ),
+        share=over_seeds(
+            [test.share for test in finals if test.share is not None], least=0, most=1
+        ),
     )
 
 
-def _levels(arms: dict[str, list[ArmRun]], zero: float | None) -> list[LossLevel]:
-    """The losses at which shares are read; ``arms`` are the finished runs of those that have
-    any."""
+def _levels(arms: dict[str, list[list[Result]]], zero: float | None) -> list[LossLevel]:
+    """The losses at which shares are read; ``arms`` are the results of the finished runs of those
+    that have any."""
     if len(arms) < 2:
         return []
-    contestants = [run for arm, runs in arms.items() if arm.split(" ")[0] in ARMS for run in runs]
-    everyone = [run for runs in arms.values() for run in runs]
+    contestants = [each for arm, runs in arms.items() if arm.split(" ")[0] in ARMS for each in runs]
+    everyone = [each for runs in arms.values() for each in runs]
     levels = []
     if zero is not None:
         for part in EXPLAINED:
             levels.append((f"explained {part:.0%}", math.log((1 - part) * zero)))
-    ends = [_log_end(run.trace()[0]) for run in contestants or everyone]
-    known = [end for end in ends if end is not None]
+    known = [end for each in contestants or everyone if (end := _log_end(each)) is not None]
     if known:
         levels.append((END, max(known)))
     return [
@@ -213,26 +227,22 @@ def _levels(arms: dict[str, list[ArmRun]], zero: float | None) -> list[LossLevel
     ]
 
 
-def _reading(runs: Sequence[ArmRun], log_loss: float) -> ShareReading:
-    found = [share_at(run.trace()[0], log_loss) for run in runs]
+def _reading(runs: Sequence[Sequence[Result]], log_loss: float) -> ShareReading:
+    found = [share_at(results, log_loss) for results in runs]
     shares = [share for share, _ in found if share is not None]
     return ShareReading(
         # A mean over the seeds that happen to reach a loss would be one over the lucky ones.
-        share=over_seeds(shares) if len(shares) == len(runs) else UNKNOWN,
+        share=over_seeds(shares, least=0, most=1) if len(shares) == len(runs) else UNKNOWN,
         seeds=len(runs),
         reached=sum(censored != "above" for _, censored in found),
         began_below=sum(censored == "below" for _, censored in found),
     )
 
 
-def _log_end(points: Sequence[TracePoint]) -> float | None:
+def _log_end(results: Sequence[Result]) -> float | None:
     """Log of the loss that the non-increasing fit of a run ends with."""
-    logs = [
-        math.log(point.test.total)
-        for point in points
-        if point.step > 0 and point.test.total and point.test.share is not None
-    ]
-    return float(decreasing(np.array([logs], dtype=np.float64))[0, -1]) if logs else None
+    logs = [math.log(test.total) for _, test in results if test.total and test.share is not None]
+    return float(decreasing(np.array(logs))[-1]) if logs else None
 
 
 def _zero(record: RunRecord) -> float | None:

@@ -6,19 +6,32 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError
 from equivbench.records.disturbed import disturbance
-from equivbench.records.schema import GroupErrors, RunRecord, TracePoint
+from equivbench.records.schema import RunRecord, Test
 
 EQUIVARIANT = "equivariant"
 AUGMENTED = "augmented"
 ARMS = (EQUIVARIANT, AUGMENTED)
 Contestant = Literal["equivariant", "augmented"]
 """The two arms that are compared; a pair may have further ones, which are shown beside them."""
+Weights = Literal["annealed", "raw", "ema"]
+"""Which weights a loss or a share is that of: ``annealed`` at the rungs, ``raw`` and their average
+``ema`` along the trace."""
+CAMPAIGN_GAP = timedelta(hours=12)
+"""Contests that began further apart than this, with none between them, are not one measurement."""
+
+
+class Result(NamedTuple):
+    """An evaluation with a usable loss, on the part of the test set that rungs are read on."""
+
+    step: int
+    test: Test
 
 
 @dataclass(frozen=True, order=True)
@@ -79,62 +92,77 @@ class ArmRun:
         """Whether the run under the budget itself ended without a number."""
         return self.record.status == "diverged"
 
-    def trace(self) -> tuple[list[TracePoint], GroupErrors | None]:
-        """The evaluations with a usable loss, in order of steps, and their errors by test group
-        (same order) or None.
+    def results(self, weights: Weights = "annealed") -> list[Result]:
+        """The evaluations of these weights in order of steps, those of the extension last.
 
-        Points before the first step have no place on a logarithmic axis, nor has a loss of zero:
-        both are left out.
+        What has no place on logarithmic axes is left out: no step, a loss of zero.
         """
-        points: list[TracePoint] = []
-        errors: list[tuple[GroupErrors | None, int]] = []
+        found: list[Result] = []
         for record in (self.record, self.longer):
-            if record is None:
-                continue
-            known = record.groups is not None and len(record.groups.total) == len(record.trace)
-            for row, point in enumerate(record.trace):
-                fresh = point.step > (points[-1].step if points else 0)
-                if fresh and point.test.total is not None and point.test.total > 0:
-                    points.append(point)
-                    errors.append((record.groups if known else None, row))
-        return points, _joined(errors)
+            for step, test in [] if record is None else _evaluations(record, weights):
+                fresh = step > (found[-1].step if found else 0)
+                if fresh and test is not None and test.total is not None and test.total > 0:
+                    found.append(Result(step, test))
+        return found
 
 
-def _joined(errors: Sequence[tuple[GroupErrors | None, int]]) -> GroupErrors | None:
-    """The rows of ``errors`` as one; None where one has none, or they are of different groups."""
-    known = [(groups, row) for groups, row in errors if groups is not None]
-    if not known or len(known) < len(errors):
-        return None
-    weights = known[0][0].weights
-    if any(groups.weights != weights for groups, _ in known):
-        return None
-    return GroupErrors(
-        weights=weights,
-        total=[groups.total[row] for groups, row in known],
-        equivariance=[groups.equivariance[row] for groups, row in known],
-    )
+def _evaluations(record: RunRecord, weights: Weights) -> list[tuple[int, Test | None]]:
+    if weights == "annealed":
+        return [
+            *((rung.step, rung.test) for rung in record.rungs[:-1]),
+            (record.steps, record.final_on_part),
+        ]
+    return [(each.step, each.test if weights == "raw" else each.ema) for each in record.trace]
 
 
 @dataclass(frozen=True)
 class MatchedRuns:
     """Both arms under one setting, paired by seed: entry i of ``equivariant`` and of ``augmented``
-    has seed ``seeds[i]``."""
+    has seed ``seeds[i]``. All are of one campaign (:func:`campaigns`)."""
 
     setting: Setting
     kernels: dict[str, str]
     seeds: tuple[int, ...]
+    unfinished: tuple[int, ...]
+    """Further seeds, of which a run failed or was stopped."""
     equivariant: tuple[ArmRun, ...]
     augmented: tuple[ArmRun, ...]
+    repetitions: dict[str, dict[int, list[float]]]
+    """By arm and seed, the final losses of a seed that was run more than once; the first counts."""
     notes: tuple[str, ...]
 
     @property
-    def undecidable(self) -> str | None:
-        """Why these runs decide nothing, however clear their losses: a run did not have its
-        machine, or the arms of a seed did not take turns on it."""
-        for run in (*self.equivariant, *self.augmented):
-            found = disturbance(run.record)
+    def arms(self) -> dict[str, tuple[ArmRun, ...]]:
+        """The runs of each arm."""
+        return {EQUIVARIANT: self.equivariant, AUGMENTED: self.augmented}
+
+    @property
+    def records(self) -> list[RunRecord]:
+        """Those of both arms, extensions left out."""
+        return [run.record for runs in self.arms.values() for run in runs]
+
+    @property
+    def finished(self) -> int:
+        """Seeds that neither arm failed."""
+        pairs = zip(self.equivariant, self.augmented, strict=True)
+        return sum(not (first.diverged or second.diverged) for first, second in pairs)
+
+    @property
+    def disturbed(self) -> str | None:
+        """Which run did not have its machine, and why; None if all had it."""
+        for record in self.records:
+            found = disturbance(record)
             if found is not None:
-                return f"{run.record.arm} seed {run.record.seed}: {found}"
+                return f"{record.arm} seed {record.seed}: {found}"
+        return None
+
+    @property
+    def undecidable(self) -> str | None:
+        """Why these runs decide nothing, however clear their losses: a seed did not finish, the
+        arms of one did not take turns, or a run did not have its machine."""
+        started = len(self.seeds) + len(self.unfinished)
+        if self.finished < started:
+            return f"{self.finished} of {started} seeds finished"
         apart = [
             seed
             for seed, first, second in zip(
@@ -145,7 +173,7 @@ class MatchedRuns:
         if apart:
             plural = "seeds" if len(apart) > 1 else "seed"
             return f"the arms of {plural} {_listed(apart)} did not take turns in one contest"
-        return None
+        return self.disturbed
 
 
 @dataclass(frozen=True)
@@ -161,9 +189,9 @@ def pair_up(records: Sequence[RunRecord]) -> Pairing:
     """Sort ``records`` into comparisons. Arms other than ``equivariant`` and ``augmented`` take no
     part.
 
-    Kernel backends are kept apart: an arm's runs on one backend are compared with the other arm's
-    runs on the backend of the same name, or, where the other arm knows only one (a plain network
-    has no equivariant operations), with that.
+    Campaigns and kernel backends are kept apart: an arm's runs on one backend are compared with the
+    other arm's runs on the backend of the same name, or, where the other arm knows only one (a
+    plain network has no equivariant operations), with that.
     """
     settings: dict[Setting, list[RunRecord]] = defaultdict(list)
     for record in records:
@@ -172,13 +200,18 @@ def pair_up(records: Sequence[RunRecord]) -> Pairing:
     matched: list[MatchedRuns] = []
     problems: list[EquivbenchError] = []
     for setting in sorted(settings):
-        equivariant = _by_kernels(settings[setting], EQUIVARIANT)
-        augmented = _by_kernels(settings[setting], AUGMENTED)
-        for first, second in _kernel_pairs(set(equivariant), set(augmented)):
-            try:
-                matched.append(_match(setting, equivariant[first], augmented[second]))
-            except FailedError as error:
-                problems.append(error)
+        both = len({record.arm for record in settings[setting]}) == len(ARMS)
+        for campaign in campaigns(settings[setting]):
+            equivariant = _by_kernels(campaign, EQUIVARIANT)
+            augmented = _by_kernels(campaign, AUGMENTED)
+            if both and not (equivariant and augmented):
+                problems.append(_alone(setting, campaign))
+            for first, second in _kernel_pairs(set(equivariant), set(augmented)):
+                partners = _without_partners_of_others(equivariant, first, augmented[second])
+                try:
+                    matched.append(_match(setting, equivariant[first], partners))
+                except FailedError as error:
+                    problems.append(error)
     arms = {setting: {record.arm for record in settings[setting]} for setting in settings}
     return Pairing(tuple(matched), (*problems, *_one_armed(arms)))
 
@@ -199,6 +232,49 @@ def _kernel_pairs(equivariant: set[str], augmented: set[str]) -> list[tuple[str,
     elif len(equivariant) == 1:
         both |= {(next(iter(equivariant)), name) for name in augmented}
     return sorted(both)
+
+
+def _without_partners_of_others(
+    equivariant: dict[str, list[RunRecord]], kernels: str, augmented: Sequence[RunRecord]
+) -> list[RunRecord]:
+    """The ``augmented`` records without those of contests in which the equivariant arm ran on other
+    kernels only; all of them where none is left."""
+    contests = {name: set(map(contest_of, own)) for name, own in equivariant.items()}
+    others = set().union(*contests.values()) - contests[kernels]
+    return [each for each in augmented if contest_of(each) not in others] or list(augmented)
+
+
+def campaigns(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
+    """``records`` in parts that may be pooled, oldest first: of one code, and with no more than
+    :data:`CAMPAIGN_GAP` between a contest and the next."""
+    contests: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        contests[code_of(record), contest_of(record)].append(record)
+    began = {
+        key: min(datetime.fromisoformat(each.created) for each in own)
+        for key, own in contests.items()
+    }
+    found: list[list[RunRecord]] = []
+    last: tuple[str, str] | None = None
+    for key in sorted(contests, key=lambda key: (key[0], began[key], key[1])):
+        if last is None or last[0] != key[0] or began[key] - began[last] > CAMPAIGN_GAP:
+            found.append([])
+        found[-1] += contests[key]
+        last = key
+    return sorted(found, key=lambda own: min(each.created for each in own))
+
+
+def code_of(record: RunRecord) -> str:
+    """What tells the code of a run apart: git's hash of the package, else the commit, and whether
+    it had been changed."""
+    changed = " changed" if record.git.dirty else ""
+    return f"{record.git.tree or record.git.commit}{changed}"
+
+
+def contest_of(record: RunRecord) -> str:
+    """What the records of the arms of one contest share. Those that do not name it share the
+    second in which it began."""
+    return record.contest or record.created
 
 
 def _match(
@@ -231,6 +307,19 @@ def _match(
     }
     if len(versions) > 1:
         notes.append(f"the runs used different torch versions: {_listed(sorted(versions))}")
+    repetitions = {
+        arm: {
+            seed: _final_losses(own) for seed, own in runs[arm].items() if len(_unextended(own)) > 1
+        }
+        for arm in ARMS
+    }
+    for arm, repeated in repetitions.items():
+        for seed, losses in repeated.items():
+            spread = f", final losses {min(losses):.4g} to {max(losses):.4g}" if losses else ""
+            notes.append(
+                f"seed {seed} of the {arm} arm was run more than once, and the first counts{spread}"
+            )
+    stopped = {each.seed for each in (*equivariant, *augmented) if not _usable(each)}
     return MatchedRuns(
         setting=setting,
         kernels={
@@ -238,23 +327,25 @@ def _match(
             AUGMENTED: augmented[0].model.kernels,
         },
         seeds=tuple(common),
+        unfinished=tuple(sorted(stopped.difference(common))),
         equivariant=tuple(partners[seed][0] for seed in common),
         augmented=tuple(partners[seed][1] for seed in common),
+        repetitions=repetitions,
         notes=tuple(notes),
     )
 
 
 def arm_runs(arm: str, records: Sequence[RunRecord], notes: list[str]) -> dict[int, ArmRun]:
-    """The arm's runs by seed: one recipe (the newest), the newest record of each seed, its
-    extension joined on. What is left out is put into ``notes``."""
-    found = _seed_records(arm, records, notes)
+    """The arm's runs by seed: one campaign and one recipe (the newest), the first record of each
+    seed, its extension joined on. What is left out is put into ``notes``."""
+    *older, newest = campaigns(records)
+    if older:
+        count = sum(map(len, older))
+        notes.append(
+            f"{count} records of the {arm} arm are of another code or day and are left out"
+        )
+    found = _seed_records(arm, newest, notes)
     return {seed: _joined_run(own) for seed, own in found.items()}
-
-
-def contest_of(record: RunRecord) -> str:
-    """What the records of the arms of one contest share. Those that do not name it share the
-    second in which it began."""
-    return record.contest or record.created
 
 
 def _seed_records(
@@ -281,49 +372,59 @@ def _seed_records(
             f"{len(usable) - len(current)} older records of the {arm} arm have another recipe "
             "or size and are left out"
         )
-    seeds = sorted({record.seed for record in current})
+    seeds = sorted({record.seed for record in current if record.budget.extends is None})
     return {seed: [each for each in current if each.seed == seed] for seed in seeds}
 
 
 def _partners(
     equivariant: Sequence[RunRecord], augmented: Sequence[RunRecord]
 ) -> tuple[ArmRun, ArmRun]:
-    """The runs of one seed that took turns in the newest contest that both arms have records of;
-    the newest of each where there is none."""
-    common = {contest_of(record) for record in equivariant} & {
-        contest_of(record) for record in augmented
-    }
-    if common:
-        newest = next(
-            contest_of(each) for each in reversed(equivariant) if contest_of(each) in common
-        )
-        equivariant = [record for record in equivariant if contest_of(record) == newest]
-        augmented = [record for record in augmented if contest_of(record) == newest]
-    return _joined_run(equivariant), _joined_run(augmented)
+    """The runs of one seed that took turns in the first contest that both arms have records of;
+    the first of each where there is none."""
+    contests = [list(map(contest_of, _unextended(own))) for own in (equivariant, augmented)]
+    common = next((contest for contest in contests[0] if contest in contests[1]), None)
+    return _joined_run(equivariant, common), _joined_run(augmented, common)
 
 
-def _joined_run(records: Sequence[RunRecord]) -> ArmRun:
-    """The newest of one seed's ``records`` (the newest last) with its longest extension."""
-    base = [record for record in records if record.budget.extends is None]
+def _joined_run(records: Sequence[RunRecord], contest: str | None = None) -> ArmRun:
+    """The first of one seed's ``records`` (in order of time), of ``contest`` if one is named, with
+    the longest extension."""
     longer = [record for record in records if record.budget.extends is not None]
-    longest = max(longer, key=lambda record: record.budget.limit, default=None)
-    if base:
-        return ArmRun(base[-1], longest)
-    # A run prolonged from the start covers the shorter budget too: each point is a result of that
-    # smaller budget.
-    assert longest is not None
-    return ArmRun(longest)
+    return ArmRun(
+        next(each for each in _unextended(records) if contest in (None, contest_of(each))),
+        max(longer, key=lambda record: record.budget.limit, default=None),
+    )
+
+
+def _unextended(records: Sequence[RunRecord]) -> list[RunRecord]:
+    return [record for record in records if record.budget.extends is None]
+
+
+def _final_losses(records: Sequence[RunRecord]) -> list[float]:
+    """In order of time, those of runs that diverged left out."""
+    finals = [record.final for record in _unextended(records)]
+    return [final.total for final in finals if final is not None and final.total is not None]
 
 
 def _usable(record: RunRecord) -> bool:
-    return record.status == "diverged" or (
-        record.status == "completed" and bool(ArmRun(record).trace()[0])
-    )
+    final = record.final
+    measured = final is not None and final.total is not None and final.total > 0
+    return record.status == "diverged" or (record.status == "completed" and measured)
 
 
 def _recipe(record: RunRecord) -> bytes:
     model = (record.model.name, record.model.wrapper, record.model.parameters, record.model.config)
     return msgspec.json.encode((model, record.recipe), order="sorted")
+
+
+def _alone(setting: Setting, campaign: Sequence[RunRecord]) -> FailedError:
+    """Of a campaign that only one arm took part in."""
+    first = min(campaign, key=lambda record: record.created)
+    commit = f", commit {first.git.commit[:12]}" if first.git.commit else ""
+    return FailedError(
+        f"{setting.text}: the {first.arm} arm was run alone on {first.created[:10]}{commit}; "
+        "run both arms in one contest"
+    )
 
 
 def _one_armed(arms: dict[Setting, set[str]]) -> Iterable[EquivbenchError]:

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.gap.intervals import draw_seeds
 from equivbench.gate.samples import Samples, steps
 
 Array = NDArray[np.float64]
@@ -87,7 +86,8 @@ def _interval(terms: Sequence[Array], middle: Callable[..., Any]) -> RatioEstima
     # part of the draws.
     replicates = np.zeros(REPLICATES)
     for place, term in enumerate(terms):
-        draws = draw_seeds(len(term), len(terms) * REPLICATES)[1:]
+        generator = np.random.default_rng([len(term), 1])
+        draws = generator.integers(0, len(term), size=(len(terms) * REPLICATES, len(term)))
         replicates += middle(term[draws[place :: len(terms)]], axis=-1)
     low, high = np.quantile(replicates, [1 - LEVEL, LEVEL], method="inverted_cdf")
     return RatioEstimate(

@@ -26,12 +26,16 @@ COLUMNS = (
     Column("machine", key=True, show="differs"),
     Column("rules", key=True, show="differs"),
     Column("data digest", key=True, show="needed"),
+    Column("commit", key=True, show="needed"),
+    Column("day", key=True, show="needed"),
+    Column("contests", key=True, show="needed"),
     Column("seeds"),
     Column("loss_equivariant", "number", "equiv. loss", interval=False),
     Column("loss_augmented", "number", "augm. loss", interval=False),
     Column("loss_ratio", "number", "loss ratio"),
     Column("throughput_ratio", "number", "s/sample ratio", interval=False),
     Column("behind"),
+    Column("seeds_needed", heading="seeds needed"),
     Column("s_star_steady", "number", "s* steady"),
     Column("s_star_all_in", "number", "s* all-in"),
     Column("slowdown_margin", "number", "slowdown margin"),
@@ -39,7 +43,7 @@ COLUMNS = (
 LEGEND = (
     "Ratios are equivariant over augmented. s*: how much faster the arm behind must become to tie; "
     f"after a > {NEVER_TIED}. Slowdown margin: how much slower the better model could be and still "
-    "tie."
+    "tie. Seeds needed: for a verdict, with a chance of 80%, on an effect of the size seen."
 )
 
 
@@ -67,12 +71,16 @@ def gap_table(gaps: Sequence[PairGap]) -> Table:
                 gap.machine_key,
                 gap.rules_version,
                 gap.dataset["sha256"][:12],
+                (gap.commit or "")[:12],
+                gap.day,
+                tuple(gap.contests),
                 seeds_text(gap.n_seeds - gap.n_diverged, gap.n_seeds),
                 gap.loss_equivariant,
                 gap.loss_augmented,
                 gap.loss_ratio,
                 gap.throughput_ratio.steady,
                 gap.behind or undecided,
+                gap.seeds_needed,
                 s_star.steady,
                 s_star.all_in,
                 slowdown_margin(gap),
@@ -108,19 +116,19 @@ def slowdown_margin(gap: PairGap) -> Quantity:
 
 
 def paragraphs(gaps: Sequence[PairGap]) -> list[str]:
-    """The lines below the table: a paragraph on each gap with its setting, then how losses fall."""
+    """The lines below the table: a paragraph on each gap with its setting."""
     lines: list[str] = []
     for gap in gaps:
         lines += ["", f"{gap.task}/{gap.pair}: {setting(gap)}"]
         lines += [f"  {line}" for line in gap_lines(gap)]
-    return lines + scaling_lines(gaps)
+    return lines
 
 
 def gap_lines(gap: PairGap) -> list[str]:
     """The paragraph on one gap: the reading, the figures behind it, and what to know about them."""
     lines = [reading(gap)]
     ratio = quantity_text(gap.loss_ratio)
-    cost = quantity_text(gap.throughput_ratio.steady, interval=False)
+    cost = quantity_text(gap.throughput_ratio.steady)
     lines.append(
         f"loss equivariant/augmented {ratio}; seconds a sample equivariant/augmented {cost}"
     )
@@ -152,14 +160,11 @@ def gap_lines(gap: PairGap) -> list[str]:
 
 def reading(gap: PairGap) -> str:
     """The gap in one or two plain sentences."""
-    finished = gap.n_seeds - gap.n_diverged
-    plural = "s" * (gap.n_seeds != 1)
-    count = f"{seeds_text(finished, gap.n_seeds)} seed{plural}" + " finished" * bool(gap.n_diverged)
     if gap.behind is None:
-        return f"The intervals do not decide which arm is behind ({count})."
+        return f"No verdict: {gap.reason}{_seeds_needed(gap)}."
     leader = OTHER[gap.behind]
     needed, spare = s_star_of(gap, gap.behind).steady, s_star_of(gap, leader).steady
-    said = f"The {gap.behind} arm is behind ({count})"
+    said = f"The {gap.behind} arm is behind ({gap.reason})"
     more = "more than " if needed.censored == "above" else ""
     if needed.value is None:
         said += " and no speed-up seen would make it tie" if more else ""
@@ -173,9 +178,14 @@ def reading(gap: PairGap) -> str:
         more = "more than " if spare.censored == "below" else ""
         factor = number_text(1 / spare.value, 2)
         said += f"; the {leader} arm could be {more}{factor}x slower and still tie"
-    if gap.lead.arm is None:
-        return f"{said}. Not a claimed lead: {gap.lead.reason}."
-    return f"{said}. The {gap.lead.arm} arm leads ({gap.lead.reason})."
+    return f"{said}."
+
+
+def _seeds_needed(gap: PairGap) -> str:
+    """Behind the reason why there is no verdict."""
+    if gap.seeds_needed is None or gap.seeds_needed <= gap.n_seeds:
+        return ""
+    return f"; an effect of this size would need {gap.seeds_needed} seeds"
 
 
 def setting(gap: PairGap) -> str:
@@ -183,7 +193,9 @@ def setting(gap: PairGap) -> str:
     parts = [gap.preset, budget_text(gap), variant_text(gap.variant)]
     parts += [f"kernels {kernels_text(gap)}", gap.machine_key]
     epochs = ", ".join(f"{arm} {number_text(value)}" for arm, value in gap.epochs.items())
-    return f"{', '.join(filter(None, parts))}; epochs: {epochs}"
+    code = f"commit {gap.commit[:12]}" if gap.commit else "code of no commit"
+    contests = f"{len(gap.contests)} contest{'s' * (len(gap.contests) != 1)}"
+    return f"{', '.join(filter(None, parts))}; {code}, {gap.day}, {contests}; epochs: {epochs}"
 
 
 def budget_text(gap: PairGap) -> str:
@@ -211,21 +223,6 @@ def variant_text(variant: Mapping[str, str]) -> str:
 def seeds_text(finished: int, seeds: int) -> str:
     """How many seeds there are, and how many of them finished if not all did: ``2 of 3``."""
     return str(seeds) if finished == seeds else f"{finished} of {seeds}"
-
-
-def scaling_lines(gaps: Sequence[PairGap]) -> list[str]:
-    """How each arm's loss falls with the budget, a line per arm of each pair that was run at three
-    or more budgets."""
-    lines: dict[str, None] = {}
-    for gap in gaps:
-        for arm, fit in (gap.scaling or {}).items():
-            budgets = ", ".join(f"{budget:g}" for budget in fit.budgets)
-            exponent = f"{fit.exponent:.2f} ({fit.low:.2f} to {fit.high:.2f})"
-            lines[
-                f"scaling, {gap.task}/{gap.pair} {gap.preset}, {arm}: loss falls as "
-                f"budget^-{exponent} over {budgets} {gap.budget['kind']}"
-            ] = None
-    return list(lines)
 
 
 def turn_text(seconds: Quantity) -> str:

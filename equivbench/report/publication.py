@@ -207,7 +207,7 @@ def _over_seeds(values: NDArray[np.float64], *, geometric: bool = False) -> list
     of a thousand runs quick.
     """
     shown = np.log(values) if geometric else values
-    band = student(shown.mean(axis=0), shown, None)
+    band = student(shown.mean(axis=0), shown)
     ends = np.stack([band.mid, band.low, band.high])
     if geometric:
         with np.errstate(over="ignore"):  # seeds that differ wildly leave an end open

@@ -11,7 +11,7 @@ from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import UNKNOWN, Quantity
 from equivbench.gap.matched import LossLevel, MatchedShares, matched_shares
 from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Setting
-from equivbench.report.gaps import headline, setting
+from equivbench.report.gaps import OTHER, headline, setting
 from equivbench.report.text import percent_text, quantity_text, seconds_text
 from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.findings import (
@@ -204,7 +204,7 @@ def _hours_part(machine: MachineEvidence, chosen: Headline, fewer: Sequence[Head
 
 def _leader(each: Headline) -> tuple[ClaimVerdict, str]:
     ratio = f"ratio of losses (equivariant over augmented) per {each.hardware} time"
-    leader = each.gap.lead.arm
+    leader = None if each.gap.behind is None else OTHER[each.gap.behind]
     return decide(
         (each.hardware == "CPU", "not measured", f"no GPU-hours; {ratio}"),
         (leader is None, "not measured", f"no lead is claimed; {ratio}"),

@@ -7,7 +7,6 @@ called by the device that it was measured on: an hour of a CPU says nothing abou
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -102,8 +101,7 @@ _KEYS = (
 def headline_table(headlines: Sequence[Headline]) -> Table:
     """A row for each headline.
 
-    A lead that the interval shows but the rules do not let be claimed (seeds, Holm) is in brackets;
-    what rests on the estimate alone has a question mark.
+    Where there is no verdict, what the estimate says is in brackets with a question mark.
     """
     columns = (
         *_KEYS,
@@ -164,7 +162,7 @@ def budget_table(headlines: Sequence[Headline]) -> Table:
 def changes_text(each: Headline) -> str:
     """``12 s (9.0 s to 17 s) to equivariant, 31% explained; ...``: the budgets at which the lead
     changes hands, with ``?`` unless the intervals decide it."""
-    if each.steady is None:
+    if each.steady is None or not each.steady.seconds:
         return "-"
     first, last = each.steady.seconds[0], each.steady.seconds[-1]
     if not each.steady.changes:
@@ -179,35 +177,28 @@ def changes_text(each: Headline) -> str:
 
 
 def scaling_text(each: Headline) -> str:
-    """The fits of both arms in a sentence, and what they extrapolate to, said to be that."""
+    """The fits of both arms in a sentence."""
     if each.scaling is None:
         return f"no scaling fit: {each.unfitted}"
     fits = each.scaling
     falls = ", ".join(
-        f"{arm} seconds^-{quantity_text(fall.exponent, 2)}"
-        for arm, fall in (("equivariant", fits.equivariant), ("augmented", fits.augmented))
+        f"{arm} seconds^-{quantity_text(exponent, 2)}"
+        for arm, exponent in (("equivariant", fits.equivariant), ("augmented", fits.augmented))
     )
-    text = (
+    return (
         f"from {seconds_text(fits.since, 2)} to {seconds_text(fits.until, 2)} the loss falls "
         f"as: {falls}"
-    )
-    if fits.extrapolated is None:
-        return f"{text}; nothing extrapolated: {fits.reason}"
-    where = turn_text(fits.extrapolated.log_seconds.map(math.exp))
-    return (
-        f"{text}; extrapolated, not measured: "
-        f"the lead would go to the {fits.extrapolated.to} arm at {where}"
     )
 
 
 def _headline(weighed: MeasuredGap) -> Headline:
     gap, course = weighed.gap, weighed.course
-    fits = fit_within_run(weighed.curves, weighed.runs)
+    fits = fit_within_run(weighed.runs)
     return Headline(
         gap=gap,
         hardware=hardware_of(weighed.runs.equivariant[0].record.environment),
         fraction=_fraction(gap.variant),
-        seconds=None if course is None else course.seconds[-1],
+        seconds=None if course is None or not course.seconds else course.seconds[-1],
         baseline=_baseline(weighed.runs),
         steady=course,
         scaling=None if isinstance(fits, str) else fits,
@@ -269,6 +260,4 @@ def _key_cells(each: Headline) -> tuple[Cell, ...]:
 def _ahead(gap: PairGap, leader: str) -> str:
     """``equivariant`` for a claimed lead, ``(equivariant)`` where the interval says so,
     ``(equivariant?)`` for the estimate."""
-    if gap.lead.arm is not None:
-        return gap.lead.arm
-    return f"({leader})" if gap.behind is not None else f"({leader}?)"
+    return leader if gap.behind is not None else f"({leader}?)"

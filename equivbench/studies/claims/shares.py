@@ -112,7 +112,7 @@ def augmented_arms(records: Sequence[RunRecord]) -> list[AugmentedArm]:
         runs = {
             seed: run
             for seed, run in arm_runs(AUGMENTED, own, []).items()
-            if not run.diverged and run.trace()[0]
+            if not run.diverged and run.results()
         }
         if runs:
             arms.append(AugmentedArm(setting, kernels, runs, len({record.seed for record in own})))
@@ -127,7 +127,7 @@ def longest(arms: Sequence[AugmentedArm]) -> list[AugmentedArm]:
         unbudgeted = replace(arm.setting, dataset="", budget_kind="", budget_limit=0.0)
         alike[unbudgeted, arm.kernels].append(arm)
     return [
-        max(each, key=lambda arm: max(run.trace()[0][-1].step for run in arm.runs.values()))
+        max(each, key=lambda arm: max(run.results()[-1].step for run in arm.runs.values()))
         for each in alike.values()
     ]
 
@@ -140,7 +140,7 @@ def fall(run: ArmRun) -> ShareFall | None:
     """
     blind = [loss for name, loss in run.record.baselines.items() if name != "linear" and loss > 0]
     points = []
-    for point in run.trace()[0]:
+    for point in run.results():
         learned = point.test.explained or 0.0
         if point.test.total is not None and blind:
             learned = 1 - point.test.total / min(blind)

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from equivbench.errors import unknown_name
-from equivbench.gap.leads import LEAD_SEEDS
 from equivbench.gap.matched import EXPLAINED
+from equivbench.gap.verdicts import LEAD_SEEDS
 
 PAPER = (
     '"Training Dynamics of Learning 3D-Rotational Equivariance", arXiv 2512.02303 (TMLR 12/2025)'

@@ -1,0 +1,165 @@
+"""Which arm is behind, from enough paired seeds and with Holm's correction over pairs; or why there
+is no verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special, stats
+
+from equivbench.gap.finals import Finals
+from equivbench.gap.intervals import LEVEL, Component, group_part
+from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Contestant, MatchedRuns
+
+LEAD_SEEDS = 3
+"""No lead is claimed below this many paired seeds."""
+POWER = 0.8
+"""Chance of a verdict that ``seeds_needed`` is for."""
+MOST_SEEDS = 1000
+"""More than this nobody runs: nothing is said beyond."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``behind``: the arm with the higher loss, None unless that is decided; ``reason`` says why in
+    either case."""
+
+    behind: Contestant | None
+    reason: str
+    p: float | None
+    """Two-sided, of the paired test that both arms have the same loss."""
+    p_holm: float | None
+    """Corrected over the pairs that could be decided."""
+    seeds_needed: int | None
+    """Seeds with which an effect of the size seen has an 80% chance of a verdict, if seeds differ
+    as they did and as many pairs are tested; None where that is not known or more than a thousand.
+    """
+
+
+def verdicts(contests: Sequence[tuple[MatchedRuns, Finals]]) -> list[Verdict]:
+    """The verdict on each of ``contests``, corrected over those that have nothing against them."""
+    against = [_against(runs, finals) for runs, finals in contests]
+    p_values = [_p(finals) for _, finals in contests]
+    tested = [
+        index
+        for index, (why_not, p) in enumerate(zip(against, p_values, strict=True))
+        if why_not is None and p is not None
+    ]
+    corrected = dict(zip(tested, holm([p_values[index] or 0.0 for index in tested]), strict=True))
+    return [
+        _verdict(runs, finals, why_not, p, corrected.get(index), max(1, len(tested)))
+        for index, ((runs, finals), why_not, p) in enumerate(
+            zip(contests, against, p_values, strict=True)
+        )
+    ]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values, in the order given.
+
+    The i-th smallest of m becomes max over j <= i of min(1, (m - j + 1) p_j).
+
+    References
+    ----------
+    Holm, Scandinavian Journal of Statistics 6, 65 (1979).
+    """
+    adjusted = [0.0] * len(p_values)
+    running = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = running
+    return adjusted
+
+
+def seeds_needed(finals: Finals, tests: int) -> int | None:
+    """Fewest seeds with which the paired test has a power of :data:`POWER` at the mean log ratio
+    and the spreads seen, at the level that Holm's correction over ``tests`` asks of its first.
+
+    The test set stays as it is: its part of the error does not fall with more seeds.
+    """
+    differences = finals.differences
+    if len(differences) < 2:
+        return None
+    effect, between = abs(float(differences.mean())), float(differences.var(ddof=1))
+    influence = finals.influence[EQUIVARIANT], finals.influence[AUGMENTED]
+    within = None
+    if influence[0].shape == influence[1].shape and influence[0].size:
+        within = group_part((influence[0] - influence[1]).mean(axis=0)[:, None])
+    if effect == 0 or between == 0:
+        return None
+    enough = [
+        seeds
+        for seeds in _candidates()
+        if _power(effect, between / seeds, seeds, within, (1 - LEVEL) / tests) >= POWER
+    ]
+    return enough[0] if enough else None
+
+
+def _candidates() -> list[int]:
+    """Every number up to fifty, then in steps of 4%."""
+    further = np.geomspace(50, MOST_SEEDS, 78).round().astype(int).tolist()
+    return [*range(LEAD_SEEDS, 50), *further]
+
+
+def _power(
+    effect: float, between: float, seeds: int, within: Component | None, level: float
+) -> float:
+    """Chance that a two-sided Student test at ``level`` rejects."""
+    groups = 0.0 if within is None else float(within.variance[0])
+    variance = between + groups
+    spread = between**2 / (seeds - 1)
+    if within is not None:
+        spread += groups**2 / within.freedom
+    freedom = variance**2 / spread
+    bound = special.stdtrit(freedom, 1 - level / 2)
+    shifted = stats.nct(freedom, effect / math.sqrt(variance))
+    return float(shifted.sf(bound))
+
+
+def _against(runs: MatchedRuns, finals: Finals) -> str | None:
+    """Why ``runs`` decide nothing whatever their losses are."""
+    if runs.undecidable is not None:
+        return runs.undecidable
+    count = len(runs.seeds)
+    if count < LEAD_SEEDS:
+        return f"{count} seed{'s' * (count != 1)}; a lead is claimed from {LEAD_SEEDS} on"
+    low = finals.not_past_untrained()
+    if low:
+        return (
+            f"the {' and the '.join(low)} arm is not past the best predictor that needs no "
+            "training by more than its interval"
+        )
+    return None
+
+
+def _p(finals: Finals) -> float | None:
+    p = float(finals.ratio.p[0])
+    return p if math.isfinite(p) else None
+
+
+def _verdict(
+    runs: MatchedRuns,
+    finals: Finals,
+    why_not: str | None,
+    p: float | None,
+    p_holm: float | None,
+    tests: int,
+) -> Verdict:
+    needed = seeds_needed(finals, tests)
+    if why_not is not None:
+        return Verdict(None, why_not, p, None, needed)
+    if p_holm is None:
+        return Verdict(None, "no seed tells the arms apart", p, None, needed)
+    shown = f"{_shown(p_holm)} after Holm's correction over {tests} pair{'s' * (tests != 1)}"
+    if p_holm >= 1 - LEVEL:
+        return Verdict(None, f"{shown}, not below {1 - LEVEL:.2g}", p, p_holm, needed)
+    behind: Contestant = "equivariant" if finals.ratio.mid[0] > 0 else "augmented"
+    return Verdict(behind, f"{len(runs.seeds)} seeds, {shown}", p, p_holm, needed)
+
+
+def _shown(p: float) -> str:
+    """In words no more precise than a Student test of a few seeds can be."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
