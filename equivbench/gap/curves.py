@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
 from equivbench.gap.intervals import Censored
-from equivbench.records.schema import GroupErrors, Test
+from equivbench.records.curves import Evaluation
+from equivbench.records.schema import GroupErrors
 
 Array = NDArray[np.float64]
 
@@ -57,13 +58,12 @@ class Curve:
         return between(self.log_loss, fraction), between(self.influence, fraction[:, None])
 
 
-def curve_of(results: Sequence[tuple[int, Test]], *, grouped: bool) -> Curve:
-    """The curve through ``results``, pairs of steps and an evaluation; without ``grouped`` no
-    test groups are taken from it."""
+def curve_of(results: Sequence[Evaluation], *, grouped: bool) -> Curve:
+    """The curve through ``results``; without ``grouped`` no test groups are taken from it."""
     return Curve(
-        np.log([float(step) for step, _ in results]),
-        np.log([test.total or 0.0 for _, test in results]),
-        np.stack([log_influence(test.groups if grouped else None) for _, test in results]),
+        np.log([float(each.step) for each in results]),
+        np.log([each.test.total or 0.0 for each in results]),
+        np.stack([log_influence(each.test.groups if grouped else None) for each in results]),
     )
 
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from equivbench.gap.curves import decreasing, last_crossing
 from equivbench.gap.intervals import UNKNOWN, Censored, Quantity, over_seeds
-from equivbench.gap.pairing import ARMS, ArmRun, Result, Setting, Weights, arm_runs
+from equivbench.gap.pairing import ARMS, ArmRun, Setting, arm_runs
 from equivbench.records.consistency import implied_baseline
+from equivbench.records.curves import Evaluation, ResultWeights
 from equivbench.records.schema import RunRecord
 
 Array = NDArray[np.float64]
@@ -82,7 +83,7 @@ class MatchedShares:
     others: dict[str, float]
     """Those of further predictors that need no training, by name."""
     arms: dict[str, ArmEnd]
-    weights: Weights
+    weights: ResultWeights
     """Whose the losses and shares of ``levels`` are."""
     levels: list[LossLevel]
     """Empty where fewer than two arms have a finished run."""
@@ -90,7 +91,7 @@ class MatchedShares:
 
 
 def matched_shares(
-    records: Sequence[RunRecord], weights: Weights = "annealed"
+    records: Sequence[RunRecord], weights: ResultWeights = "annealed"
 ) -> list[MatchedShares]:
     """One entry for each setting (task, pair, preset, machine, data, budget, variant) that has a
     finished run. ``weights``: whose losses and shares are read along the way."""
@@ -120,7 +121,7 @@ def _arms(records: Sequence[RunRecord], notes: list[str]) -> dict[str, list[ArmR
     return arms
 
 
-def share_at(results: Sequence[Result], log_loss: float) -> tuple[float | None, Censored]:
+def share_at(results: Sequence[Evaluation], log_loss: float) -> tuple[float | None, Censored]:
     """The share where a run's loss came down to exp(``log_loss``) for good, or why it is unknown.
 
     The loss over log steps is fitted by the non-increasing curve nearest to it (as for the gap) and
@@ -130,9 +131,9 @@ def share_at(results: Sequence[Result], log_loss: float) -> tuple[float | None, 
     came down to that loss, ``below`` that it was below it at its first evaluation.
     """
     usable = [
-        (math.log(step), math.log(test.total), test.share)
-        for step, test in results
-        if test.total and test.share is not None
+        (math.log(each.step), math.log(each.test.total), each.test.share)
+        for each in results
+        if each.test.total and each.test.share is not None
     ]
     if not usable:
         return None, "above"
@@ -149,7 +150,7 @@ def share_at(results: Sequence[Result], log_loss: float) -> tuple[float | None, 
 
 
 def _of_setting(
-    setting: Setting, arms: dict[str, list[ArmRun]], weights: Weights, notes: list[str]
+    setting: Setting, arms: dict[str, list[ArmRun]], weights: ResultWeights, notes: list[str]
 ) -> MatchedShares:
     finished = {arm: [run for run in runs if not run.diverged] for arm, runs in arms.items()}
     records = [run.record for runs in finished.values() for run in runs]
@@ -205,7 +206,7 @@ def _end_of(runs: Sequence[ArmRun], zero: float | None, linear: float | None) ->
     )
 
 
-def _levels(arms: dict[str, list[list[Result]]], zero: float | None) -> list[LossLevel]:
+def _levels(arms: dict[str, list[list[Evaluation]]], zero: float | None) -> list[LossLevel]:
     """The losses at which shares are read; ``arms`` are the results of the finished runs of those
     that have any."""
     if len(arms) < 2:
@@ -227,7 +228,7 @@ def _levels(arms: dict[str, list[list[Result]]], zero: float | None) -> list[Los
     ]
 
 
-def _reading(runs: Sequence[Sequence[Result]], log_loss: float) -> ShareReading:
+def _reading(runs: Sequence[Sequence[Evaluation]], log_loss: float) -> ShareReading:
     found = [share_at(results, log_loss) for results in runs]
     shares = [share for share, _ in found if share is not None]
     return ShareReading(
@@ -239,9 +240,13 @@ def _reading(runs: Sequence[Sequence[Result]], log_loss: float) -> ShareReading:
     )
 
 
-def _log_end(results: Sequence[Result]) -> float | None:
+def _log_end(results: Sequence[Evaluation]) -> float | None:
     """Log of the loss that the non-increasing fit of a run ends with."""
-    logs = [math.log(test.total) for _, test in results if test.total and test.share is not None]
+    logs = [
+        math.log(each.test.total)
+        for each in results
+        if each.test.total and each.test.share is not None
+    ]
     return float(decreasing(np.array(logs))[-1]) if logs else None
 
 

@@ -7,31 +7,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError
+from equivbench.records.curves import Evaluation, ResultWeights, curve
 from equivbench.records.disturbed import disturbance
-from equivbench.records.schema import RunRecord, Test
+from equivbench.records.schema import RunRecord
 
 EQUIVARIANT = "equivariant"
 AUGMENTED = "augmented"
 ARMS = (EQUIVARIANT, AUGMENTED)
 Contestant = Literal["equivariant", "augmented"]
 """The two arms that are compared; a pair may have further ones, which are shown beside them."""
-Weights = Literal["annealed", "raw", "ema"]
-"""Which weights a loss or a share is that of: ``annealed`` at the rungs, ``raw`` and their average
-``ema`` along the trace."""
 CAMPAIGN_GAP = timedelta(hours=12)
 """Contests that began further apart than this, with none between them, are not one measurement."""
-
-
-class Result(NamedTuple):
-    """An evaluation with a usable loss, on the part of the test set that rungs are read on."""
-
-    step: int
-    test: Test
 
 
 @dataclass(frozen=True, order=True)
@@ -92,27 +83,19 @@ class ArmRun:
         """Whether the run under the budget itself ended without a number."""
         return self.record.status == "diverged"
 
-    def results(self, weights: Weights = "annealed") -> list[Result]:
-        """The evaluations of these weights in order of steps, those of the extension last.
+    def results(self, weights: ResultWeights = "annealed") -> list[Evaluation]:
+        """The curve of these weights in order of steps, with what the extension adds, on the part
+        of the test set that rungs are read on.
 
         What has no place on logarithmic axes is left out: no step, a loss of zero.
         """
-        found: list[Result] = []
+        found: list[Evaluation] = []
         for record in (self.record, self.longer):
-            for step, test in [] if record is None else _evaluations(record, weights):
-                fresh = step > (found[-1].step if found else 0)
-                if fresh and test is not None and test.total is not None and test.total > 0:
-                    found.append(Result(step, test))
+            for each in [] if record is None else curve(record, weights):
+                fresh = each.step > (found[-1].step if found else 0)
+                if fresh and each.test.total is not None and each.test.total > 0:
+                    found.append(each)
         return found
-
-
-def _evaluations(record: RunRecord, weights: Weights) -> list[tuple[int, Test | None]]:
-    if weights == "annealed":
-        return [
-            *((rung.step, rung.test) for rung in record.rungs[:-1]),
-            (record.steps, record.final_on_part),
-        ]
-    return [(each.step, each.test if weights == "raw" else each.ema) for each in record.trace]
 
 
 @dataclass(frozen=True)
