@@ -161,8 +161,8 @@ class Recipe:
     augmentation_fraction: float = 1.0
     """Probability with which a sample of a batch is rotated, where the recipe augments."""
     tuned_at: str | None = None
-    """The budget per trial at which ``equivbench tune`` chose rate and batch size, e.g.
-    ``"20s"``."""
+    """The budget per trial at which ``equivbench tune`` chose rate, batch size and width, e.g.
+    ``"60s"``."""
     tuning_log_sha256: str | None = None
 
 
@@ -236,6 +236,9 @@ class MatchSpec:
     measured: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """By preset: ``"ARM parameters"``, and where step times are matched ``"ARM step_seconds"`` on
     ``hardware``."""
+    of_size: bool = True
+    """Whether the target depends on the arms' sizes (parameters, step time): tuning then gives both
+    arms one factor on their widths, else each its own."""
 
 
 @dataclass(frozen=True)
@@ -326,7 +329,7 @@ class PairSpec:
         }
         mine = ArmSpec(replaced.name, model, presets, replaced.wrapper)
         statement = MatchSpec(
-            f"The {arm} arm of {self.key} with another model, {model}.", "nothing"
+            f"The {arm} arm of {self.key} with another model, {model}.", "nothing", of_size=False
         )
         arms = tuple(mine if each is replaced else each for each in self.contestants)
         summary = f"{model} in {self.name}"
@@ -377,7 +380,7 @@ def simple_pair(
         task=task,
         summary=f"{equivariant} against {augmented}",
         arms=(arm("equivariant", equivariant, "none"), arm("augmented", augmented, "haar")),
-        matching=MatchSpec("Nothing is matched yet.", "nothing"),
+        matching=MatchSpec("Nothing is matched yet.", "nothing", of_size=False),
         presets={
             "dev": PairPreset(dataset, "200steps", rungs=2),
             "small": PairPreset(dataset, budget),

@@ -7,16 +7,21 @@ import typer
 
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
-from equivbench.errors import InterruptedRunError
-from equivbench.execution.tuning import Study, TuneRequest, recipe_lines
+from equivbench.errors import FailedError, InterruptedRunError
+from equivbench.execution.tuning import Study, TuneRequest, recipe_lines, width_note
 from equivbench.report.table import Column, Table
 
 
 @takes(TuneRequest)
 def tune(request: TuneRequest, json: Json = False) -> None:
-    """Tune learning rate and batch size of both arms of PAIR with equal trials.
+    """Tune learning rate, batch size and width of both arms of PAIR with equal trials.
 
-    Both arms get the same grid, budget and seed. A rerun skips the trials that are in the log.
+    Each arm is searched around its own best, both at equally many points, with the same budget and
+    seeds. A rerun skips the trials that are in the log. A best point at the edge of what was tried,
+    or beside a cliff (a neighbour twice as bad), is refused.
+
+    What costs none of the budget is not searched: at a budget in samples the width, at one in steps
+    the batch size too.
     """
     from equivbench.execution.plan import check_writable
 
@@ -28,34 +33,35 @@ def tune(request: TuneRequest, json: Json = False) -> None:
         raise InterruptedRunError(
             "interrupted; finished trials are in the log, the same command goes on"
         ) from None
-    for arm, edges in tuned.at_edge.items():
-        if edges:
-            message(
-                "warning",
-                f"the best trial of {arm} is still at the {' and '.join(edges)} edge; "
-                "raise --extensions",
-            )
+    note = width_note(tuned, study.pair)
     if json:
-        grid = {"learning_rates": tuned.grid.rates, "batch_sizes": tuned.grid.batches}
-        found = {"best": tuned.best, "at_edge": tuned.at_edge, "log": str(tuned.log)}
-        print_json({"grid": grid, **found, "sha256": tuned.sha256})
-        return
-    columns = (
-        Column("arm", key=True),
-        Column("learning rate", "number"),
-        Column("batch size"),
-        Column("validation total", "number", digits=4),
-        Column("trials"),
-    )
-    rows = [
-        (arm, trial.learning_rate, trial.batch_size, trial.total, len(tuned.grid.points))
-        for arm, trial in tuned.best.items()
-        if trial is not None and trial.total is not None
-    ]
-    print_table(Table("", columns, rows))
-    typer.echo(
-        f"log {tuned.log}, sha256 {tuned.sha256}; "
-        f"for the recipes of {request.pair}, preset {request.preset}:"
-    )
-    for line in recipe_lines(tuned):
-        typer.echo(f"  {line}")
+        found = {"choices": tuned.choices, "refused": tuned.refused, "points": tuned.points}
+        print_json({**found, "width": note, "log": str(tuned.log), "sha256": tuned.sha256})
+    else:
+        columns = (
+            Column("arm", key=True),
+            Column("learning rate", "number"),
+            Column("batch size"),
+            Column("width factor", "number"),
+            Column("validation total", "number", digits=4),
+            Column("points"),
+            Column("given up for it", show="filled"),
+        )
+        rows = [
+            (arm, each.learning_rate, each.batch_size, each.width, each.loss, each.points, why)
+            for arm, each in tuned.choices.items()
+            for why in (each.given_up,)
+        ]
+        if rows:
+            print_table(Table("", columns, rows, notes=[note]))
+        typer.echo(f"log {tuned.log}, sha256 {tuned.sha256}")
+        if rows:
+            typer.echo(f"for the recipes of {request.pair}, preset {request.preset}:")
+        for line in recipe_lines(tuned):
+            typer.echo(f"  {line}")
+    if tuned.refused:
+        reasons = "; ".join(f"{arm}: {' and '.join(why)}" for arm, why in tuned.refused.items())
+        raise FailedError(
+            f"no choice for {' and '.join(tuned.refused)} after {tuned.points} points; {reasons}; "
+            "the same command with more --extensions goes on"
+        )

@@ -1,38 +1,50 @@
-"""Tunes both arms of a pair with equal trials: the same grid, budget and seed, judged on the
-validation split."""
+"""Tunes both arms of a pair with equal trials: as many points each of learning rate, batch size and
+width, at one budget and with the same seeds, judged on the validation split."""
 
 from __future__ import annotations
 
+import math
+import statistics
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, replace
-from itertools import chain
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from equivbench.errors import FailedError, UsageError, unknown_name
+from equivbench.execution.estimates import START_SECONDS, estimated_seconds
 from equivbench.execution.executors import Callback, find_executor
-from equivbench.execution.plan import Machine, RunPlan, default_threads, make_plan
-from equivbench.execution.trials import (
-    Edge,
-    Point,
-    SearchGrid,
-    Trial,
-    TrialLog,
-    best_point,
-    first_grid,
+from equivbench.execution.plan import Machine, RunPlan, default_threads, make_plan, unique
+from equivbench.execution.search import (
+    SEARCHED,
+    GridPoint,
+    Search,
+    Setup,
+    TrialGrid,
+    explore,
+    width_factors,
 )
+from equivbench.execution.trials import Choice, Trial, TrialLog
 from equivbench.registry import PAIRS
-from equivbench.request import Budget, Request, RunRequest, option, same_option
+from equivbench.request import (
+    Budget,
+    Request,
+    RunRequest,
+    option,
+    read_seeds,
+    same_option,
+    write_number,
+    write_seeds,
+)
 from equivbench.specs import ArmSpec, PairSpec, Preset
 from equivbench.training.job import Job, Progress
 
 _TUNED = ("learning_rate", "batch_size", "tuned_at", "tuning_log_sha256")
-_BUDGET_PART = 3
-"""A trial takes this part of the preset's budget by default."""
 _MAX_JOBS = 64
+_MAX_POINTS = 400
+_FEWEST_SEEDS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +57,30 @@ class TuneRequest(Request):
         MISSING, "The pair, as task/pair, e.g. forcefield/vector.", flag=None, metavar="PAIR"
     )
     trials: int = option(
-        12,
-        "How many trials each arm gets: at least 4 learning rates times 1 to 3 batch sizes.",
+        9,
+        "At how many points each arm is tried at first.",
         always=True,
+    )
+    extensions: int = option(
+        9,
+        "At how many more points each arm may be tried, until both arms' best points have worse "
+        "neighbours on all sides and no cliff beside them.",
+    )
+    seeds: tuple[int, ...] = option(
+        (1000, 1001),
+        "The seeds of every trial, two or more, none that results are reported for. "
+        "The default is 1000,1001.",
+        read=read_seeds,
+        write=write_seeds,
     )
     preset: Preset = same_option(RunRequest, "preset")
     budget: str | None = option(
-        None, "The budget of each trial. The default is a third of the preset's."
+        None, "The budget of each trial. The default is the preset's, which is also the least."
     )
-    seed: int = option(
-        1000, "The seed of every trial; it should not be one that results are reported for."
+    shorter: bool = option(
+        False,
+        "Allow a --budget below the preset's, at which the order of the points is often the "
+        "reverse.",
     )
     device: str = same_option(RunRequest, "device")
     threads: int | None = option(
@@ -66,9 +92,6 @@ class TuneRequest(Request):
         1,
         "How many trials run at once. With more than one the budget must be in steps or samples.",
     )
-    extensions: int = option(
-        6, "By how many steps the grid may grow until no optimum lies at its edge."
-    )
     executor: str = same_option(RunRequest, "executor")
     out: str = option(
         "results", "The results folder; the log goes to its folder tuning.", recorded=False
@@ -78,20 +101,20 @@ class TuneRequest(Request):
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came of a tuning: the grid searched, each arm's best trial, and the arms whose best lies
-    at an edge still."""
+    """What came of a tuning: each arm's choice, or why there is none."""
 
-    grid: SearchGrid
-    best: dict[str, Trial | None]
-    at_edge: dict[str, list[Edge]]
+    choices: dict[str, Choice]
+    refused: dict[str, list[str]]
+    points: int
+    """At which each arm was tried."""
+    budget: str
     log: Path
     sha256: str
-    budget: str
 
 
 class Study(Callback):
-    """The trials of a pair, run as the grid asks for them; those in the log already are not
-    repeated. ``say`` is told each trial as it ends, and each growth of the grid."""
+    """The trials of a pair, run as the search asks for them; those in the log already are not
+    repeated. ``say`` is told what is to come, and each trial as it ends."""
 
     def __init__(self, request: TuneRequest, say: Callable[[str], None]) -> None:
         self.request = request
@@ -100,49 +123,38 @@ class Study(Callback):
         self.pair: PairSpec = PAIRS.get(request.pair)
         if request.preset not in self.pair.presets:
             raise unknown_name(f"preset of {request.pair}", request.preset, self.pair.presets)
-        preset = self.pair.presets[request.preset]
-        self.budget = (
-            Budget.parse(preset.budget).times(1 / _BUDGET_PART)
-            if request.budget is None
-            else Budget.parse(request.budget)
-        )
-        side_by_side = request.jobs > 1
-        if not 1 <= request.jobs <= _MAX_JOBS:
-            raise UsageError(f"--jobs must be between 1 and {_MAX_JOBS}, not {request.jobs}")
-        if side_by_side and self.budget.kind == "seconds":
-            raise UsageError(
-                "--jobs above 1 needs a budget in steps or samples: "
-                "trials that share the machine share its seconds"
-            )
-        shared = {name: getattr(request, name) for name in ("preset", "device", "out", "executor")}
-        threads = 1 if request.threads is None and side_by_side else request.threads
+        self.seeds = tuple(unique(request.seeds))
+        self.budget = _budget(request, self.pair)
+        _check(request, self.budget)
+        threads = 1 if request.threads is None and request.jobs > 1 else request.threads
         run = RunRequest(
             pairs=(request.pair,),
             budget=self.budget.text,
-            seeds=(request.seed,),
+            seeds=self.seeds,
             threads=threads,
-            **shared,
+            **{name: getattr(request, name) for name in ("preset", "device", "out", "executor")},
         )
         self._executor = find_executor(request.executor)
         self._plan = self._executor.resolve(make_plan(run))
         self.machine = self._plan.machine or Machine(request.device, default_threads())
+        arms = self.pair.contestants
+        searched = SEARCHED[self.budget.kind]
+        together = width_factors(arms, request.preset)
+        grids = {}
+        for arm in arms:
+            recipe = arm.presets[request.preset].recipe
+            own = together if self.pair.matching.of_size else width_factors([arm], request.preset)
+            grids[arm.name] = TrialGrid(recipe.learning_rate, recipe.batch_size, own, searched)
+        self.search = Search(grids, one_width=self.pair.matching.of_size)
         path = Path(request.out) / "tuning" / self.pair.task
         path = path / f"{self.pair.name}-{request.preset}.jsonl"
-        recipes = [arm.presets[request.preset].recipe for arm in self.pair.contestants]
-        self._first_grid = first_grid(
-            [recipe.learning_rate for recipe in recipes],
-            [recipe.batch_size for recipe in recipes],
-            request.trials,
-        )
         if request.fresh:
             path.unlink(missing_ok=True)
         self.log = TrialLog(path)
-        nothing_yet = Progress(step=0, spent=0.0, limit=1.0, finished=True)
-        for arm in self.pair.contestants:
-            self.log.require_same_study(self._trial(arm, (1.0, 1), nothing_yet))
+        self._require_same_study()
 
     def tune(self) -> Tuned:
-        """Search the grid, and grow it for every arm alike while an arm's best lies at its edge.
+        """Search, and write each settled arm's choice into the log.
 
         Raises
         ------
@@ -151,54 +163,64 @@ class Study(Callback):
         KeyboardInterrupt
             After Ctrl-C, once the trial under way has ended.
         """
-        grid = self._first_grid
-        left = self.request.extensions
-        while True:
-            self._run(grid)
-            best = {arm.name: self._best(grid, arm.name) for arm in self.pair.contestants}
-            at_edge = {
-                arm: [] if trial is None else grid.edges(trial.point) for arm, trial in best.items()
-            }
-            growing = list(dict.fromkeys(chain.from_iterable(at_edge.values())))[:left]
-            if not growing:
-                path, digest = self.log.path, self.log.sha256()
-                return Tuned(grid, best, at_edge, path, digest, self.budget.text)
-            for edge in growing:
-                self._say(
-                    f"an arm's best trial is at the {edge} edge of the grid, "
-                    "which grows by a step there for every arm"
-                )
-                grid = grid.extended(edge)
-            left -= len(growing)
+        first, more = self.request.trials, self.request.extensions
+        self._say(
+            f"{first} points for each arm with {len(self.seeds)} seeds each, at {self.budget.text} "
+            f"a trial, {self._time(first)}; at most {more} more points until both arms are "
+            f"settled, {self._time(first + more)} in all"
+        )
+        explore(self.search, first, more, self._measure)
+        refused = {arm: self.search.open_questions(arm) for arm in self.search.grids}
+        choices = {arm: self._choice(arm) for arm, why in refused.items() if not why}
+        for choice in choices.values():
+            self.log.add(choice)
+        return Tuned(
+            choices,
+            {arm: why for arm, why in refused.items() if why},
+            self.search.points,
+            self.budget.text,
+            self.log.path,
+            self.log.sha256(),
+        )
 
-    def _best(self, grid: SearchGrid, arm: str) -> Trial | None:
-        trials = {
-            trial.point: trial
-            for trial in self.log.trials
-            if trial.arm == arm and trial.point in grid.points
-        }
-        point = best_point({point: trial.total for point, trial in trials.items()})
-        return None if point is None else trials[point]
+    def _time(self, points: int) -> str:
+        """How long trials of both arms at ``points`` points take, in words."""
+        seeds, arms = len(self.seeds), len(self.search.grids)
+        if self.budget.kind == "seconds":
+            seconds = points * seeds * (START_SECONDS + arms * self.budget.limit)
+        else:
+            once = estimated_seconds(self._plan)
+            if once is None:
+                return "for an unknown time"
+            seconds = points * once / self.request.jobs
+        return f"about {seconds / 60:.0f} min"
 
-    def _run(self, grid: SearchGrid) -> None:
-        """Run the trials of ``grid`` that are not in the log."""
-        done = {(trial.arm, trial.point) for trial in self.log.trials}
-        (declared,) = self._plan.contests
+    def _measure(self, points: Mapping[str, GridPoint]) -> dict[str, float]:
+        """The loss of each arm at its point: the geometric mean over the seeds, infinite where one
+        diverged. Trials that are not in the log are run."""
+        setups = {arm: self.search.grids[arm].setup(point) for arm, point in points.items()}
+        self._run(setups)
+        losses = {}
+        for arm, setup in setups.items():
+            found = {t.seed: t.total for t in self.log.trials if (t.arm, t.setup) == (arm, setup)}
+            totals = [found[seed] for seed in self.seeds]
+            known = [total for total in totals if total is not None]
+            complete = len(known) == len(totals)
+            losses[arm] = statistics.geometric_mean(known) if complete else math.inf
+        return losses
+
+    def _run(self, setups: Mapping[str, Setup]) -> None:
+        """Run the trials of ``setups`` that are not in the log."""
+        done = {(trial.arm, trial.setup, trial.seed) for trial in self.log.trials}
         contests = []
-        for rate, batch in grid.points:
+        for declared in self._plan.contests:
             jobs = [
-                msgspec.structs.replace(
-                    job,
-                    run_id=f"trial-{rate:g}-{batch}",
-                    command=self.request.command(recorded=True),
-                    recipe={"learning_rate": rate, "batch_size": batch},
-                    split="validation",
-                )
+                self._job(job, setups[job.arm])
                 for job in declared.jobs
-                if (job.arm, (rate, batch)) not in done
+                if (job.arm, setups[job.arm], job.seed) not in done
             ]
-            # One after the other both arms of a point share the machine in turn; side by side each
-            # trial is a contest of its own.
+            # One after the other both arms share the machine in turn; side by side each trial is a
+            # contest of its own.
             together = [[job] for job in jobs] if self.request.jobs > 1 else [jobs]
             contests += [replace(declared, jobs=tuple(each)) for each in together if each]
         if not contests:
@@ -213,9 +235,35 @@ class Study(Callback):
                 "the same command goes on with the trials that are left"
             )
 
-    def _trial(self, arm: ArmSpec, point: Point, progress: Progress) -> Trial:
+    def _job(self, job: Job, setup: Setup) -> Job:
+        width = write_number(setup.width)
+        return msgspec.structs.replace(
+            job,
+            run_id=f"trial-{setup.learning_rate:g}-{setup.batch_size}-{width}-seed{job.seed}",
+            command=self.request.command(recorded=True),
+            recipe={"learning_rate": setup.learning_rate, "batch_size": setup.batch_size},
+            config=_resized(self.pair.arm(job.arm), self.request.preset, setup),
+            labels={"width": width},
+            split="validation",
+        )
+
+    def trained(self, job: Job, progress: Progress) -> None:
+        """Log the trial ``job``, which ended as ``progress`` says, so that an interruption loses
+        none that is over; trials side by side end in threads of their own."""
+        width = float(job.labels["width"])
+        setup = Setup(job.recipe["learning_rate"], job.recipe["batch_size"], width)
+        trial = self._trial(self.pair.arm(job.arm), setup, job.seed, progress)
+        result = "diverged" if trial.total is None else f"total {trial.total:.4g}"
+        more = "" if trial.explained is None else f", explained {trial.explained:.3f}"
+        with self._writing:
+            self.log.add(trial)
+            self._say(
+                f"{trial.arm}: {setup}, seed {trial.seed}: {result}{more} in {trial.steps} steps"
+            )
+
+    def _trial(self, arm: ArmSpec, setup: Setup, seed: int, progress: Progress) -> Trial:
         sized = arm.presets[self.request.preset]
-        samples, rate = progress.step * point[1], progress.samples_per_second
+        samples, rate = progress.step * setup.batch_size, progress.samples_per_second
         diverged = progress.diverged is not None
         names = ("total", "explained", "share")
         recipe = {name: value for name, value in asdict(sized.recipe).items() if name not in _TUNED}
@@ -223,9 +271,10 @@ class Study(Callback):
             pair=self.request.pair,
             arm=arm.name,
             preset=self.request.preset,
-            learning_rate=point[0],
-            batch_size=point[1],
-            seed=self.request.seed,
+            learning_rate=setup.learning_rate,
+            batch_size=setup.batch_size,
+            width=setup.width,
+            seed=seed,
             budget=self.budget.text,
             device=self.machine.device,
             threads=self.machine.threads,
@@ -234,36 +283,125 @@ class Study(Callback):
             **{name: None if diverged else getattr(progress, name) for name in names},
             steps=progress.step,
             seconds=samples / rate if rate else None,
-            config=dict(sized.config),
+            config={**sized.config, **_resized(arm, self.request.preset, setup)},
             recipe=recipe,
         )
         # As it will be read back: tuples become lists in JSON.
         return msgspec.json.decode(msgspec.json.encode(trial), type=Trial)
 
-    def trained(self, job: Job, progress: Progress) -> None:
-        """Log the trial ``job``, which ended as ``progress`` says, so that an interruption loses
-        none that is over; trials side by side end in threads of their own."""
-        point = (job.recipe["learning_rate"], job.recipe["batch_size"])
-        trial = self._trial(self.pair.arm(job.arm), point, progress)
-        result = "diverged" if trial.total is None else f"total {trial.total:.4g}"
-        more = "" if trial.explained is None else f", explained {trial.explained:.3f}"
-        with self._writing:
-            self.log.add(trial)
-            self._say(
-                f"{trial.arm}: rate {trial.learning_rate:g}, batch {trial.batch_size}: "
-                f"{result}{more} in {trial.steps} steps"
-            )
+    def _require_same_study(self) -> None:
+        """Raise ``UsageError`` if the log holds trials made under other settings."""
+        settings = ("pair", "preset", "budget", "device", "threads", "config", "recipe")
+        nothing = Progress(step=0, spent=0.0, limit=1.0, finished=True)
+        for theirs in self.log.trials:
+            if theirs.arm not in self.search.grids:
+                raise UsageError(
+                    f"{self.log.path} holds trials of another arm, {theirs.arm}; "
+                    "--fresh starts a new log"
+                )
+            ours = self._trial(self.pair.arm(theirs.arm), theirs.setup, theirs.seed, nothing)
+            differing = [name for name in settings if getattr(ours, name) != getattr(theirs, name)]
+            if differing:
+                raise UsageError(
+                    f"{self.log.path} holds trials with another {', '.join(differing)}; "
+                    "--fresh starts a new log"
+                )
+
+    def _choice(self, arm: str) -> Choice:
+        """What a settled arm is at."""
+        search, preset = self.search, self.request.preset
+        point, losses, grid = search.standing(arm), search.losses[arm], search.grids[arm]
+        assert point is not None, "a settled arm stands somewhere"
+        setup = grid.setup(point)
+        lowest = min(
+            (each for each in losses if not search.one_width or each.width == point.width),
+            key=lambda each: losses[each],
+        )
+        width_of: Literal["all arms", "this arm", "the pair as declared"] = "the pair as declared"
+        if "width" in grid.searched and len(grid.widths) > 1:
+            width_of = "all arms" if search.one_width else "this arm"
+        return Choice(
+            arm=arm,
+            **setup._asdict(),
+            config=msgspec.to_builtins(_resized(self.pair.arm(arm), preset, setup)),
+            loss=losses[point],
+            seeds=list(self.seeds),
+            points=search.points,
+            width_of=width_of,
+            given_up=None
+            if losses[lowest] == losses[point]
+            else f"loss {losses[lowest]:.4g}: {search.cliff_at(arm, lowest)}",
+        )
 
 
 def recipe_lines(tuned: Tuned) -> list[str]:
-    """The fields that go into each arm's recipe in the pair's file."""
+    """The fields that go into each arm's recipe in the pair's file, and what its widths become."""
     lines = []
-    for arm, trial in tuned.best.items():
-        if trial is None:
-            lines.append(f"{arm}: no trial completed, so there is nothing to put into its recipe")
-            continue
-        chosen = f"learning_rate={trial.learning_rate!r}, batch_size={trial.batch_size}"
-        lines.append(
-            f'{arm}: {chosen}, tuned_at="{tuned.budget}", tuning_log_sha256="{tuned.sha256}"'
-        )
+    for arm, choice in tuned.choices.items():
+        chosen = f"learning_rate={choice.learning_rate!r}, batch_size={choice.batch_size}"
+        line = f'{arm}: {chosen}, tuned_at="{tuned.budget}", tuning_log_sha256="{tuned.sha256}"'
+        if choice.config:
+            sizes = ", ".join(f"{name}={value!r}" for name, value in choice.config.items())
+            line += f"; config {sizes} (width x{choice.width:g})"
+        lines.append(line)
     return lines
+
+
+def width_note(tuned: Tuned, pair: PairSpec) -> str:
+    """How the width was chosen, in a sentence."""
+    if any(choice.width_of == "all arms" for choice in tuned.choices.values()):
+        return (
+            f"both arms have one factor on their widths, because the pair matches "
+            f"{pair.matching.target}; where it is not 1, measure again what is matched"
+        )
+    if any(choice.width_of == "this arm" for choice in tuned.choices.values()):
+        return "each arm has its own factor on its widths: the pair matches nothing of their sizes"
+    return "widths are as declared: they were not searched"
+
+
+def _budget(request: TuneRequest, pair: PairSpec) -> Budget:
+    """The budget of a trial; raises ``UsageError`` for one below the preset's that is not asked for
+    in so many words."""
+    least = Budget.parse(pair.presets[request.preset].budget)
+    if request.budget is None:
+        return least
+    budget = Budget.parse(request.budget)
+    if not request.shorter and (budget.kind != least.kind or budget.limit < least.limit):
+        raise UsageError(
+            f"--budget {budget.text} is not known to be at least the {least.text} of "
+            f"{request.pair} at {request.preset}: the order of rates and sizes at a shorter budget "
+            "is often the reverse; --shorter allows it"
+        )
+    return budget
+
+
+def _check(request: TuneRequest, budget: Budget) -> None:
+    """Raise ``UsageError`` for numbers that make no sense."""
+    if len(set(request.seeds)) < _FEWEST_SEEDS:
+        raise UsageError(
+            f"--seeds must name at least {_FEWEST_SEEDS} seeds: one cannot tell a better point "
+            "from a luckier one"
+        )
+    searched = SEARCHED[budget.kind]
+    if request.trials <= 2 * len(searched):
+        raise UsageError(
+            f"--trials must be at least {2 * len(searched) + 1}, a first point and one on either "
+            f"side along {' and '.join(searched)}, not {request.trials}"
+        )
+    if request.extensions < 0 or request.trials + request.extensions > _MAX_POINTS:
+        raise UsageError(
+            f"--extensions must be at least 0 and at most {_MAX_POINTS} with --trials, "
+            f"not {request.extensions}"
+        )
+    if not 1 <= request.jobs <= _MAX_JOBS:
+        raise UsageError(f"--jobs must be between 1 and {_MAX_JOBS}, not {request.jobs}")
+    if request.jobs > 1 and budget.kind == "seconds":
+        raise UsageError(
+            "--jobs above 1 needs a budget in steps or samples: "
+            "trials that share the machine share its seconds"
+        )
+
+
+def _resized(arm: ArmSpec, preset: str, setup: Setup) -> dict[str, Any]:
+    """The entries of the config that the width changes; an arm without widths has none."""
+    return {} if setup.width == 1 else arm.resized(preset, setup.width)

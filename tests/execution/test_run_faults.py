@@ -253,42 +253,6 @@ def test_what_a_script_registers_from_a_module_runs_through_the_function(bench):
     assert len(bench.records()) == 2
 
 
-def test_equal_trials_are_logged_resumed_and_extended_for_both_arms(bench):
-    command = (
-        "tune",
-        "toy/plain",
-        "--trials",
-        "4",
-        "--preset",
-        "dev",
-        "--budget",
-        "15steps",
-        "--threads",
-        "1",
-        "--extensions",
-        "1",
-    )
-    ran = bench(*command, "--json")
-    assert ran.code == 0, ran.err
-    tuned = ran.json
-    log = bench.results / "tuning" / "toy" / "plain-dev.jsonl"
-    lines = log.read_text().splitlines()
-    points = len(tuned["grid"]["learning_rates"]) * len(tuned["grid"]["batch_sizes"])
-    assert points in (4, 5)
-    assert len(lines) == 2 * points
-    assert sum('"arm":"equivariant"' in line for line in lines) == points
-    log.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])
-    assert bench(*command, "--seed", "7").code == 2, "another seed is another study"
-    again = bench(*command, "--jobs", "2", "--json")
-    assert again.code == 0, again.err
-    assert again.json["grid"] == tuned["grid"]
-    assert (
-        sorted(log.read_text().splitlines())[0].split('"seconds"')[0]
-        == sorted(lines)[0].split('"seconds"')[0]
-    )
-    assert len(log.read_text().splitlines()) == 2 * points
-
-
 def test_a_dry_run_trains_nothing_and_needs_no_torch(bench):
     (bench.folder / "site" / "torch.py").write_text(
         "raise ImportError('torch must not be needed here')\n"

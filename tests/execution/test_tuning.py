@@ -1,0 +1,300 @@
+"""A tuning, on losses made up for it: what it asks for, keeps, repeats and refuses; and once with
+real training."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from running import Bench
+from typer.testing import CliRunner
+
+from equivbench.cli.main import app
+from equivbench.errors import FailedError, UsageError
+from equivbench.execution import tuning
+from equivbench.execution.executors import RunResult
+from equivbench.execution.plan import Machine
+from equivbench.execution.search import Setup
+from equivbench.execution.trials import TrialLog
+from equivbench.execution.tuning import Study, TuneRequest, recipe_lines, width_note
+from equivbench.registry import PAIRS
+from equivbench.request import Budget
+from equivbench.training.job import Job, Progress
+
+PAIR = "forcefield/vector"
+VECTOR = PAIRS.get(PAIR)
+RECIPES = {arm.name: arm.presets["small"].recipe for arm in VECTOR.contestants}
+Loss = Callable[[str, Setup, int], float | None]
+
+
+def steps(arm: str, setup: Setup) -> tuple[float, float, float]:
+    """How many steps of rate, batch and width ``setup`` is away from the recipe."""
+    recipe = RECIPES[arm]
+    return (
+        math.log2(setup.learning_rate / recipe.learning_rate),
+        math.log2(setup.batch_size / recipe.batch_size),
+        2 * math.log2(setup.width),
+    )
+
+
+def bowl(**bottoms: tuple[float, float, float]) -> Loss:
+    """Loss of each arm about its own best point; seeds differ by a factor."""
+
+    def loss(arm: str, setup: Setup, seed: int) -> float:
+        away = sum((a - b) ** 2 for a, b in zip(steps(arm, setup), bottoms[arm], strict=True))
+        return math.exp(0.1 * away) * (1.1 if seed % 2 else 1 / 1.1)
+
+    return loss
+
+
+CENTRED = bowl(equivariant=(1, -1, 1), augmented=(-1, 0, 1))
+
+
+class Pretender:
+    """An executor whose runs end as ``loss`` says; after ``patience`` runs it is interrupted."""
+
+    def __init__(self, loss: Loss, patience: float = math.inf) -> None:
+        self.loss = loss
+        self.patience = patience
+        self.contests: list[list[Job]] = []
+
+    def resolve(self, plan):
+        return replace(plan, machine=Machine("cpu", 2))
+
+    def run(self, plan, callback):
+        for contest in plan.contests:
+            self.contests.append(list(contest.jobs))
+            for job in contest.jobs:
+                if self.patience <= 0:
+                    return RunResult(interrupted=True)
+                self.patience -= 1
+                width = float(job.labels["width"])
+                setup = Setup(job.recipe["learning_rate"], job.recipe["batch_size"], width)
+                total = self.loss(job.arm, setup, job.seed)
+                limit = Budget.parse(job.budget).limit
+                diverged = "the loss is NaN" if total is None else None
+                callback.trained(job, Progress(10, limit, limit, True, 0, diverged, total=total))
+        return RunResult()
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A study of the quick-start pair whose trials end as a made-up loss says."""
+
+    def make(loss: Loss, patience: float = math.inf, **asked) -> tuple[Study, Pretender]:
+        executor = Pretender(loss, patience)
+        monkeypatch.setattr(tuning, "find_executor", lambda name: executor)
+        request = TuneRequest(**{"pair": PAIR, "out": str(tmp_path), **asked})
+        return Study(request, said.append), executor
+
+    said: list[str] = []
+    make.said = said
+    return make
+
+
+def lines(log: Path) -> list[dict]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def test_both_arms_have_equal_trials_of_each_seed_in_contests_of_both(study):
+    made, executor = study(CENTRED)
+    tuned = made.tune()
+    trials = [line for line in lines(tuned.log) if line["kind"] == "trial"]
+    counts = Counter((each["arm"], each["seed"]) for each in trials)
+    assert set(counts.values()) == {tuned.points}
+    assert set(counts) == {(arm, seed) for arm in RECIPES for seed in (1000, 1001)}
+    for jobs in executor.contests:
+        assert {job.arm for job in jobs} == RECIPES.keys()
+        assert len({(job.seed, job.contest) for job in jobs}) == 1
+    assert {job.split for jobs in executor.contests for job in jobs} == {"validation"}
+    assert {job.budget for jobs in executor.contests for job in jobs} == {"60s"}
+    assert len({(job.arm, job.run_id) for jobs in executor.contests for job in jobs}) == len(trials)
+
+
+def test_each_arm_gets_its_own_rate_and_batch_and_both_one_width(study):
+    made, executor = study(CENTRED)
+    tuned = made.tune()
+    found = tuned.choices
+    assert steps("equivariant", Setup(*_values(found["equivariant"])))[:2] == (1, -1)
+    assert steps("augmented", Setup(*_values(found["augmented"])))[:2] == (-1, 0)
+    assert {each.width for each in found.values()} == {1.414}
+    assert found["equivariant"].config == {"features": 90}
+    assert found["equivariant"].loss == pytest.approx(1.0, rel=1e-3), "the mean of both seeds"
+    (first, second) = recipe_lines(tuned)
+    assert first.startswith('equivariant: learning_rate=0.008, batch_size=8, tuned_at="60s"')
+    assert f'tuning_log_sha256="{tuned.sha256}"; config features=90 (width x1.414)' in first
+    assert second.startswith("augmented: learning_rate=0.004, batch_size=16,")
+    assert "both arms have one factor" in width_note(tuned, VECTOR)
+    resized = [job.config for jobs in executor.contests for job in jobs if job.config]
+    assert {"features": 90} in resized
+
+
+def test_where_no_size_is_matched_each_arm_has_its_own_width(study, monkeypatch):
+    unmatched = replace(VECTOR, matching=replace(VECTOR.matching, of_size=False))
+    monkeypatch.setattr(tuning.PAIRS, "get", lambda name: unmatched)
+    made, _ = study(bowl(equivariant=(0, 0, 1), augmented=(0, 0, -1)), extensions=20)
+    tuned = made.tune()
+    assert {arm: each.width for arm, each in tuned.choices.items()} == {
+        "equivariant": 1.414,
+        "augmented": 0.7071,
+    }
+    assert "its own factor" in width_note(tuned, unmatched)
+
+
+def test_an_interrupted_tuning_goes_on_and_repeats_nothing(study):
+    whole, reference = study(CENTRED)
+    expected = whole.tune()
+    kept = sorted(map(str, lines(expected.log)))
+    expected.log.unlink()
+    for patience in (5, 3, 7):
+        made, _ = study(CENTRED, patience)
+        with pytest.raises(KeyboardInterrupt):
+            made.tune()
+    made, rest = study(CENTRED)
+    tuned = made.tune()
+    assert tuned.choices == expected.choices
+    assert sorted(map(str, lines(tuned.log))) == kept
+    assert sum(map(len, rest.contests)) == sum(map(len, reference.contests)) - 15
+    again, nothing = study(CENTRED)
+    assert again.tune() == tuned
+    assert nothing.contests == []
+
+
+def test_another_seed_is_added_to_the_points_that_were_tried(study):
+    study(CENTRED)[0].tune()
+    made, executor = study(CENTRED, seeds=(1000, 1001, 1003))
+    tuned = made.tune()
+    assert {job.seed for jobs in executor.contests for job in jobs} == {1003}
+    assert {tuple(each.seeds) for each in tuned.choices.values()} == {(1000, 1001, 1003)}
+
+
+def test_an_arm_at_an_edge_gets_no_recipe_line(study):
+    def loss(arm: str, setup: Setup, seed: int) -> float:
+        rate, *others = steps(arm, setup)
+        slope = -0.2 * rate if arm == "augmented" else 0.1 * rate**2
+        return math.exp(slope + 0.1 * sum(each**2 for each in others))
+
+    made, _ = study(loss, extensions=2)
+    tuned = made.tune()
+    assert "a higher rate" in tuned.refused["augmented"][0]
+    assert [line.partition(":")[0] for line in recipe_lines(tuned)] == ["equivariant"]
+    assert tuned.points == 11
+    more = study(loss, extensions=4)[0].tune()
+    assert more.points == 13
+
+
+def test_the_log_says_what_was_given_up_for_a_point_away_from_the_cliff(study):
+    def loss(arm: str, setup: Setup, seed: int) -> float | None:
+        rate, *others = steps(arm, setup)
+        bottom = math.exp(0.05 * (rate - 1) ** 2 + 0.1 * sum(each**2 for each in others))
+        return None if rate > 1.1 and arm == "augmented" and seed == 1001 else bottom
+
+    made, _ = study(loss)
+    tuned = made.tune()
+    (chosen,) = [
+        line for line in lines(tuned.log) if line["kind"] == "choice" and line["arm"] == "augmented"
+    ]
+    assert chosen["learning_rate"] < 1.5 * RECIPES["augmented"].learning_rate
+    assert "diverged" in chosen["given_up"]
+    assert tuned.choices["equivariant"].given_up is None
+
+
+def test_it_says_at_the_start_how_long_it_takes(study):
+    study(CENTRED)[0].tune()
+    # Nine points of both arms with two seeds, a minute each, and the start of each contest.
+    assert "9 points for each arm with 2 seeds" in study.said[0]
+    assert "about 39 min" in study.said[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"budget": "20s"}, "often the reverse"),
+        ({"budget": "5000steps"}, "often the reverse"),
+        ({"seeds": (1000,)}, "at least 2 seeds"),
+        ({"seeds": (1000, 1000)}, "at least 2 seeds"),
+        ({"trials": 6}, "at least 7"),
+        ({"extensions": -1}, "at least 0"),
+        ({"trials": 300, "extensions": 200}, "at most 400"),
+        ({"jobs": 0}, "--jobs"),
+        ({"jobs": 2}, "steps or samples"),
+        ({"preset": "smal"}, "did you mean small"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(study, asked, says):
+    with pytest.raises(UsageError, match=says):
+        study(CENTRED, **asked)
+
+
+def test_a_shorter_budget_can_be_asked_for_in_so_many_words(study):
+    assert study(CENTRED, budget="20s", shorter=True)[0].budget.text == "20s"
+    assert study(CENTRED, budget="2min")[0].budget.text == "120s"
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [({"budget": "120s"}, "budget"), ({"width": 2.0}, "config"), ({"threads": 1}, "threads")],
+)
+def test_trials_under_other_settings_are_refused_by_name(study, changed, name):
+    tuned = study(CENTRED)[0].tune()
+    first, *rest = tuned.log.read_text().splitlines()
+    tuned.log.write_text("\n".join([json.dumps({**json.loads(first), **changed}), *rest]) + "\n")
+    with pytest.raises(UsageError, match=name):
+        study(CENTRED)
+    assert study(CENTRED, fresh=True)[0].log.trials == []
+
+
+def test_a_log_from_before_widths_were_searched_is_refused(study, tmp_path):
+    log = tmp_path / "tuning" / "forcefield" / "vector-small.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text('{"pair":"forcefield/vector","learning_rate":0.1}\n')
+    with pytest.raises(FailedError, match="move it away or use --fresh"):
+        study(CENTRED)
+
+
+def test_the_command_prints_recipes_and_ends_with_3_where_one_is_missing(
+    study, tmp_path, monkeypatch
+):
+    def loss(arm: str, setup: Setup, seed: int) -> float | None:
+        return None if arm == "augmented" else CENTRED(arm, setup, seed)
+
+    monkeypatch.setattr(tuning, "find_executor", lambda name: Pretender(CENTRED))
+    command = ["tune", PAIR, "--out", str(tmp_path)]
+    ran = CliRunner().invoke(app, command)
+    assert ran.exit_code == 0, ran.output
+    assert "equivariant: learning_rate=0.008" in ran.stdout
+    monkeypatch.setattr(tuning, "find_executor", lambda name: Pretender(loss))
+    ran = CliRunner().invoke(app, [*command, "--fresh", "--extensions", "0"])
+    assert isinstance(ran.exception, FailedError)
+    assert "augmented: every trial diverged" in str(ran.exception)
+    assert "learning_rate=" not in ran.stdout.partition("augmented:")[2]
+
+
+@pytest.mark.slow
+def test_real_trials_are_logged_resumed_and_not_repeated(bench: Bench) -> None:
+    command = ("tune", "toy/plain", "--preset", "dev", "--budget", "15steps", "--threads", "1")
+    assert bench(*command).code == 2, "shorter than the preset's"
+    command = (*command, "--shorter", "--trials", "3", "--extensions", "1")
+    ran = bench(*command, "--json")
+    assert ran.code in (0, 3), ran.err
+    log = TrialLog(bench.results / "tuning" / "toy" / "plain-dev.jsonl")
+    counts = Counter((trial.arm, trial.seed) for trial in log.trials)
+    assert len(counts) == 4
+    assert set(counts.values()) == {ran.json["points"]}
+    assert all(trial.total > 0 for trial in log.trials)
+    kept = log.path.read_text().splitlines()
+    log.path.write_text("\n".join(kept[:5]) + "\n" + kept[5][:20])
+    again = bench(*command, "--jobs", "2", "--json")
+    assert again.code == ran.code, again.err
+    assert again.json["choices"] == ran.json["choices"]
+    totals = {(t.arm, t.setup, t.seed): t.total for t in TrialLog(log.path).trials}
+    assert totals == {(t.arm, t.setup, t.seed): t.total for t in log.trials}
+
+
+def _values(choice) -> tuple[float, int, float]:
+    return choice.learning_rate, choice.batch_size, choice.width
