@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from equivbench.gap.finals import Finals
-from equivbench.gap.intervals import LEVEL, Component, group_part
-from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Contestant, MatchedRuns
+from equivbench.gap.intervals import LEVEL, Component, combined, group_part
+from equivbench.gap.pairing import ARMS, Contestant, MatchedRuns
 
 LEAD_SEEDS = 3
 """No lead is claimed below this many paired seeds."""
@@ -84,39 +84,18 @@ def seeds_needed(finals: Finals, tests: int) -> int | None:
     if len(differences) < 2:
         return None
     effect, between = abs(float(differences.mean())), float(differences.var(ddof=1))
-    influence = finals.influence[EQUIVARIANT], finals.influence[AUGMENTED]
-    within = None
-    if influence[0].shape == influence[1].shape and influence[0].size:
-        within = group_part((influence[0] - influence[1]).mean(axis=0)[:, None])
     if effect == 0 or between == 0:
         return None
-    enough = [
-        seeds
-        for seeds in _candidates()
-        if _power(effect, between / seeds, seeds, within, (1 - LEVEL) / tests) >= POWER
-    ]
-    return enough[0] if enough else None
-
-
-def _candidates() -> list[int]:
-    """Every number up to fifty, then in steps of 4%."""
-    further = np.geomspace(50, MOST_SEEDS, 78).round().astype(int).tolist()
-    return [*range(LEAD_SEEDS, 50), *further]
-
-
-def _power(
-    effect: float, between: float, seeds: int, within: Component | None, level: float
-) -> float:
-    """Chance that a two-sided Student test at ``level`` rejects."""
-    groups = 0.0 if within is None else float(within.variance[0])
-    variance = between + groups
-    spread = between**2 / (seeds - 1)
-    if within is not None:
-        spread += groups**2 / within.freedom
-    freedom = variance**2 / spread
-    bound = special.stdtrit(freedom, 1 - level / 2)
-    shifted = stats.nct(freedom, effect / math.sqrt(variance))
-    return float(shifted.sf(bound))
+    # Every number up to fifty, then in steps of 4%.
+    seeds = np.unique(np.r_[LEAD_SEEDS:50, np.geomspace(50, MOST_SEEDS, 78).round()])
+    parts = [Component(between / seeds, seeds - 1)]
+    first, second = (finals.influence[arm] for arm in ARMS)
+    if first.shape == second.shape and first.size:
+        parts.append(group_part((first - second).mean(axis=0)[:, None]))
+    variance, freedom = combined(parts)
+    bound = special.stdtrit(freedom, 1 - (1 - LEVEL) / tests / 2)
+    enough = special.nctdtr(freedom, effect / np.sqrt(variance), bound) <= 1 - POWER
+    return int(seeds[enough][0]) if enough.any() else None
 
 
 def _against(runs: MatchedRuns, finals: Finals) -> str | None:
