@@ -139,13 +139,13 @@ class Study(Callback):
         self.machine = self._plan.machine or Machine(request.device, default_threads())
         arms = self.pair.contestants
         searched = SEARCHED[self.budget.kind]
-        together = width_factors(arms, request.preset)
+        own_widths = not self.pair.matching.of_size and all(arm.widths for arm in arms)
         grids = {}
         for arm in arms:
             recipe = arm.presets[request.preset].recipe
-            own = together if self.pair.matching.of_size else width_factors([arm], request.preset)
-            grids[arm.name] = TrialGrid(recipe.learning_rate, recipe.batch_size, own, searched)
-        self.search = Search(grids, one_width=self.pair.matching.of_size)
+            factors = width_factors([arm] if own_widths else arms, request.preset)
+            grids[arm.name] = TrialGrid(recipe.learning_rate, recipe.batch_size, factors, searched)
+        self.search = Search(grids, one_width=not own_widths)
         path = Path(request.out) / "tuning" / self.pair.task
         path = path / f"{self.pair.name}-{request.preset}.jsonl"
         if request.fresh:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from running import Bench
@@ -82,19 +83,26 @@ class Pretender:
         return RunResult()
 
 
+class Studies:
+    """Makes studies of the quick-start pair whose trials end as a made-up loss says."""
+
+    def __init__(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.out = out
+        self.monkeypatch = monkeypatch
+        self.said: list[str] = []
+
+    def __call__(
+        self, loss: Loss, patience: float = math.inf, **asked: Any
+    ) -> tuple[Study, Pretender]:
+        executor = Pretender(loss, patience)
+        self.monkeypatch.setattr(tuning, "find_executor", lambda name: executor)
+        request = TuneRequest(**{"pair": PAIR, "out": str(self.out), **asked})
+        return Study(request, self.said.append), executor
+
+
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """A study of the quick-start pair whose trials end as a made-up loss says."""
-
-    def make(loss: Loss, patience: float = math.inf, **asked) -> tuple[Study, Pretender]:
-        executor = Pretender(loss, patience)
-        monkeypatch.setattr(tuning, "find_executor", lambda name: executor)
-        request = TuneRequest(**{"pair": PAIR, "out": str(tmp_path), **asked})
-        return Study(request, said.append), executor
-
-    said: list[str] = []
-    make.said = said
-    return make
+    return Studies(tmp_path, monkeypatch)
 
 
 def lines(log: Path) -> list[dict]:
@@ -136,7 +144,7 @@ def test_each_arm_gets_its_own_rate_and_batch_and_both_one_width(study):
 
 def test_where_no_size_is_matched_each_arm_has_its_own_width(study, monkeypatch):
     unmatched = replace(VECTOR, matching=replace(VECTOR.matching, of_size=False))
-    monkeypatch.setattr(tuning.PAIRS, "get", lambda name: unmatched)
+    monkeypatch.setattr(PAIRS, "get", lambda name: unmatched)
     made, _ = study(bowl(equivariant=(0, 0, 1), augmented=(0, 0, -1)), extensions=20)
     tuned = made.tune()
     assert {arm: each.width for arm, each in tuned.choices.items()} == {
@@ -144,6 +152,15 @@ def test_where_no_size_is_matched_each_arm_has_its_own_width(study, monkeypatch)
         "augmented": 0.7071,
     }
     assert "its own factor" in width_note(tuned, unmatched)
+
+
+def test_where_one_arm_declares_no_widths_neither_has_another(study, monkeypatch):
+    mine = VECTOR.with_model("plain-vectors", name="mine")
+    monkeypatch.setattr(PAIRS, "get", lambda name: mine)
+    made, executor = study(bowl(equivariant=(0, 0, 2), augmented=(0, 0, 2)))
+    tuned = made.tune()
+    assert not any(job.config for jobs in executor.contests for job in jobs)
+    assert "not searched" in width_note(tuned, mine)
 
 
 def test_an_interrupted_tuning_goes_on_and_repeats_nothing(study):
@@ -277,9 +294,10 @@ def test_the_command_prints_recipes_and_ends_with_3_where_one_is_missing(
 
 @pytest.mark.slow
 def test_real_trials_are_logged_resumed_and_not_repeated(bench: Bench) -> None:
+    command: tuple[str, ...]
     command = ("tune", "toy/plain", "--preset", "dev", "--budget", "15steps", "--threads", "1")
     assert bench(*command).code == 2, "shorter than the preset's"
-    command = (*command, "--shorter", "--trials", "3", "--extensions", "1")
+    command += ("--shorter", "--trials", "3", "--extensions", "1")
     ran = bench(*command, "--json")
     assert ran.code in (0, 3), ran.err
     log = TrialLog(bench.results / "tuning" / "toy" / "plain-dev.jsonl")
