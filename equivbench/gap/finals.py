@@ -161,7 +161,23 @@ def _groups(influence: Array | None) -> list[Component]:
 
 def symmetry_penalty(runs: Sequence[ArmRun]) -> Quantity:
     """The mean over finished seeds of the equivariance error as a share of the total."""
-    tests = [test for test in finished(runs) if test.total and test.equivariance is not None]
+    return mean_share(finished(runs))
+
+
+def mean_loss(tests: Sequence[Test]) -> Quantity:
+    """The geometric mean of the totals of ``tests``, one a seed; its interval is over seeds and,
+    where all share them, test groups."""
+    logs = np.log(np.array([test.total for test in tests], dtype=np.float64))
+    influence = None
+    if shared_groups(tests):
+        influence = np.array([log_influence(test.groups) for test in tests])
+    return exponential(mean_over_seeds(logs, influence))
+
+
+def mean_share(tests: Sequence[Test]) -> Quantity:
+    """The mean over ``tests``, one a seed, of the equivariance error as a share of the total; its
+    interval is over seeds and, where all share them, test groups."""
+    tests = [test for test in tests if test.total and test.equivariance is not None]
     if not tests:
         return UNKNOWN
     shares = np.array([(test.equivariance or 0.0) / (test.total or 1.0) for test in tests])

@@ -26,9 +26,9 @@ class AnalysisRequest(Request):
     """What every analysis of a trained run can be asked for."""
 
     weights: Weights = option(
-        "ema",
-        "Which weights to analyse: averaged (ema), as the board judges them, or raw (model), "
-        "as the optimiser moves them.",
+        "model",
+        "Which weights to analyse: those of the model, which are annealed at the end of a run and "
+        "raw along it, or their average (ema).",
     )
     split: str = option("test", "The split that samples are taken from: test, validation or train.")
     samples: int | None = option(
@@ -85,7 +85,8 @@ class RunAnalysis(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     variant: dict[str, str]
     dataset_sha256: str
     weights: Weights
-    """Averaged (``ema``), or raw."""
+    """Those of the model, annealed at the end of the run and raw along it, or averaged
+    (``ema``)."""
     split: str
     samples: int
     rotations: int

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from factories import make_run, make_test
+from factories import PART, make_run, make_test
 
 from equivbench.records.schema import RunRecord
 from equivbench.studies.gradients.record import GradientPoint, Gradients
@@ -26,20 +26,35 @@ def make_shared(
     loss: Callable[[float], float] | None = None,
     **more: Any,
 ) -> RunRecord:
-    """A run with ``shares`` at its steps; its loss falls from 8 to 1 (explained: 20 to 90%) unless
-    ``loss(place)`` says else."""
+    """A run with ``shares`` at its steps, whichever weights are looked at; its loss falls from 8 to
+    1 (explained: 20 to 90%) unless ``loss(place)`` says else."""
     fall = loss or (lambda place: 8.0 - 7.0 * place)
     losses = {step: fall(k / max(len(shares) - 1, 1)) for k, (step, _) in enumerate(shares)}
     tau, batch = 0.1, 32
-    trace = [
+
+    def test(step: int, share: float) -> dict[str, Any]:
+        total = losses[step]
+        # Of groups that are all alike, so that the interval of one seed is a point.
+        groups = {"total": [total] * 3, "equivariance": [share * total] * 3}
+        return make_test(total, share, {"weights": [1.0] * 3, **groups})
+
+    rungs = [
         {
+            "budget": tau * step,
             "step": step,
             "samples": batch * step,
             "train_seconds": tau * step,
-            "test": make_test(losses[step], share),
+            "test": {**test(step, share), **PART},
         }
         for step, share in shares
     ]
+    trace = [
+        {name: rung[name] for name in ("step", "samples", "train_seconds", "test")}
+        | {"ema": rung["test"]}
+        for rung in rungs[:-1]
+    ]
+    end = test(*shares[-1])
+    rungs[-1]["test"] = end
     more = {"limit": tau * shares[-1][0], "epochs": batch * shares[-1][0] / 1000, **more}
     seed, arm = more.get("seed", 0), more.pop("arm", "augmented")
     more.setdefault(
@@ -56,8 +71,7 @@ def make_shared(
         batch_size=batch,
         task=task,
         pair=pair,
-        trace=trace,
-        **more,
+        **{"trace": trace, "rungs": rungs, "final_raw": end, "final_ema": end, **more},
     )
 
 
@@ -149,7 +163,7 @@ def _analysed(record: RunRecord, command: str) -> dict[str, Any]:
         "seed": record.seed,
         "variant": record.variant,
         "dataset_sha256": record.dataset.sha256,
-        "weights": "ema",
+        "weights": "model",
         "split": "test",
         "samples": 8,
         "rotations": 2,

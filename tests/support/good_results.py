@@ -36,7 +36,7 @@ def analysed(record: RunRecord) -> dict[str, Any]:
         "command": "equivbench analyze",
         "model": record.model.name,
         "dataset_sha256": record.dataset.sha256,
-        "weights": "ema",
+        "weights": "model",
         "split": "test",
         "samples": 8,
         "rotations": 2,

@@ -61,7 +61,7 @@ def analysis(seed: int = 0, *, deviates: bool = True, **changes: Any) -> Gradien
         "seed": seed,
         "variant": {},
         "dataset_sha256": "0" * 64,
-        "weights": "ema",
+        "weights": "model",
         "split": "test",
         "samples": 64,
         "chunks": 8,

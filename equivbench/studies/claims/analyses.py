@@ -1,15 +1,16 @@
-"""C3 and C6, from analyses of trained runs: that the equivariance error has the smoother and better
-conditioned landscape, and that the share follows the gradients' ratio and the weights' deviation
+"""C3 and C6, from analyses of trained runs: that the equivariance error has the better conditioned
+landscape, and that the share follows the gradients' ratio and the weights' deviation
 beyond what two falling curves have in common."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED
+from equivbench.records.curves import ResultWeights
 from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.findings import (
     ClaimFigure,
@@ -20,7 +21,7 @@ from equivbench.studies.claims.findings import (
     figure,
     make_part,
 )
-from equivbench.studies.claims.statements import LANDSCAPE, ROUGHER, SMOOTH, TRACKS
+from equivbench.studies.claims.statements import LANDSCAPE, TRACKS
 from equivbench.studies.gradients.record import Gradients
 from equivbench.studies.gradients.statistics import QUANTITIES, ReasonedQuantity, correlations
 from equivbench.studies.landscape.record import Curvature, Landscape
@@ -37,24 +38,35 @@ _FIGURES = {
     "fresh_r2": "quadratic fit R2, drawn anew at every point",
     "repeated": "correlation with another draw",
 }
+_NOTES = {
+    "fresh_r2": "the criterion as published",
+    "in_plane_condition": "without an interval, not judged",
+    "roughness": "without an interval, not judged",
+}
 _TITLES = {"ratio": "gradient-norm ratio", "deviation": "deviation of the weights"}
 
 
 def _newest(analyses: Sequence[A], key: Callable[[A], tuple[object, ...]]) -> dict[object, A]:
-    """The newest analysis for each ``key`` of an augmented arm's averaged weights, no point of a
-    sweep."""
+    """The newest analysis for each ``key`` of an augmented arm's weights, no point of a sweep."""
     return {
         key(each): each
         for each in sorted(analyses, key=lambda analysis: analysis.created)
-        if each.arm == AUGMENTED and each.weights == "ema" and "sweep" not in each.variant
+        if each.arm == AUGMENTED and "sweep" not in each.variant
     }
 
 
-def easier(machine: MachineEvidence) -> list[ClaimPart]:
+def easier(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
     """C3: a part for each slice around an augmented arm's weights, the newest of each run, step,
     layers and directions."""
+
+    def is_of(each: Landscape) -> bool:
+        if each.weights == "ema":
+            return weights == "ema"
+        ended = each.step == machine.record_of(each).steps
+        return weights == ("annealed" if ended else "raw")
+
     slices = _newest(
-        machine.landscapes,
+        [each for each in machine.landscapes if is_of(each)],
         lambda each: (each.task, each.pair, each.run_id, each.step, each.layers, each.along),
     )
     return [_slice_part(machine, each) for each in slices.values()]
@@ -63,29 +75,38 @@ def easier(machine: MachineEvidence) -> list[ClaimPart]:
 def _slice_part(machine: MachineEvidence, landscape: Landscape) -> ClaimPart:
     equivariance, twirled = (landscape.parts[part] for part, _ in _SHOWN)
     where = "all parameters" if landscape.layers == "*" else f"layers {landscape.layers}"
-    against, supporting = (
-        " and ".join(name for name, better in _BETTER.items() if better(first, second))
-        for first, second in ((twirled, equivariance), (equivariance, twirled))
-    )
     repeats = [part.repeated for part in (equivariance, twirled)]
     known = [each for each in repeats if each is not None]
     unknown, noise = len(known) < len(repeats), min(known, default=0.0) < LANDSCAPE
     decided = decide(
         (unknown, "not measured", "without a repeat nobody knows what of the slice is noise"),
         (noise, "not measured", "the slice does not repeat: it is mostly the draw"),
-        (against, "did not hold", f"the equivariance error is the worse one in {against}"),
-        ("condition" in supporting, "held", "the equivariance error is the worse one in nothing"),
-        (True, "not measured", "no condition numbers that could be told apart"),
+        (_better(equivariance, twirled), "held", "the equivariance error is better conditioned"),
+        (
+            _better(twirled, equivariance),
+            "did not hold",
+            "the equivariance error is worse conditioned",
+        ),
+        (True, "undecided", "the intervals of the condition numbers meet"),
     )
-    detail = f"better in {supporting or 'nothing'}"
-    if unknown or noise:
-        detail = "" if unknown else f"correlation {min(known):.2f}"
+    detail = ""
+    if known:
+        detail = f"correlation {min(known):.2f}"
+    smooth = [part.fresh_r2 for part in (equivariance, twirled)]
+    published: ClaimVerdict = (
+        "not measured"
+        if smooth[0] is None or smooth[1] is None
+        else "held"
+        if smooth[0] > smooth[1]
+        else "did not hold"
+    )
     return make_part(
         (landscape.task, landscape.pair),
         "",
         f", seed {landscape.seed}, step {landscape.step}, {where}, along the {landscape.along} "
         "error",
         decided,
+        published,
         detail,
         [_property(landscape, part, name) for part, _ in _SHOWN for name in _FIGURES],
         (machine.record_of(landscape), landscape),
@@ -98,43 +119,26 @@ def _property(landscape: Landscape, part: str, name: str) -> ClaimFigure:
     return figure(
         f"{dict(_SHOWN)[part]}: {_FIGURES[name]}",
         value.quantity if isinstance(value, Estimate) else Quantity(value),
-        note="as published; not judged" if name == "fresh_r2" else note,
+        note=note or _NOTES.get(name, ""),
     )
 
 
-def _better_conditioned(first: Curvature, second: Curvature) -> bool:
+def _better(first: Curvature, second: Curvature) -> bool:
     """By whole intervals: an end that is open overlaps with everything beyond it."""
     high, low = first.effective_condition.high, second.effective_condition.low
     return high is not None and low is not None and high < low
 
 
-def _better_bowl(first: Curvature, second: Curvature) -> bool:
-    """A bowl is better than a saddle; two saddles have no condition to compare."""
-    own, other = first.in_plane_condition, second.in_plane_condition
-    if own is None or other is None:
-        measured = len(first.in_plane) >= 2 and len(second.in_plane) >= 2
-        return own is not None and other is None and measured
-    return own < other
-
-
-def _smoother(first: Curvature, second: Curvature) -> bool:
-    own, other = first.roughness, second.roughness
-    return own is not None and other is not None and other >= SMOOTH and ROUGHER * own < other
-
-
-_BETTER: Mapping[str, Callable[[Curvature, Curvature], bool]] = {
-    "effective condition": _better_conditioned,
-    "in-plane condition": _better_bowl,
-    "roughness": _smoother,
-}
-"""The three comparisons of a slice."""
-
-
-def follows(machine: MachineEvidence) -> list[ClaimPart]:
+def follows(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
     """C6: a part for each pair and each of the two quantities that was measured on it, over all
-    seeds of its augmented arm."""
+    seeds of its augmented arm.
+
+    Snapshots lie on the trunk of a run, which is never annealed.
+    """
     pairs: dict[tuple[str, ...], list[Gradients]] = defaultdict(list)
-    for each in _newest(machine.gradients, lambda each: (*_kind(each), each.run_id)).values():
+    analysed = {"raw": "model", "ema": "ema"}.get(weights)
+    own = [each for each in machine.gradients if each.weights == analysed]
+    for each in _newest(own, lambda each: (*_kind(each), each.run_id)).values():
         pairs[_kind(each)].append(each)
     return [
         _trend_part(machine, analyses, quantity)
@@ -168,6 +172,11 @@ def _trend_part(
         f", {title}",
         f"{switches}, {title}",
         decided,
+        decide(
+            (raw.quantity.value is None, "not measured", None),
+            ((raw.quantity.value or 0.0) > 0, "held", None),
+            (True, "did not hold", None),
+        )[0],
         detail,
         (
             figure(what, raw.quantity, note=raw.reason or ""),
@@ -188,7 +197,7 @@ def _tracks(seeds: int, detrended: ReasonedQuantity) -> tuple[ClaimVerdict, str]
         (low is None or high is None, "not measured", none),
         (
             seeds < FEWEST_SEEDS,
-            "not measured",
+            "undecided",
             "one seed is one curve, whatever its points",
         ),
         (above(detrended.quantity, 0.0), "held", "correlated beyond the common trend"),
@@ -197,5 +206,5 @@ def _tracks(seeds: int, detrended: ReasonedQuantity) -> tuple[ClaimVerdict, str]
             "did not hold",
             "not correlated beyond the common trend",
         ),
-        (True, "not measured", "the interval does not decide"),
+        (True, "undecided", "the interval does not decide"),
     )

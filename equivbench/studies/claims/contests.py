@@ -8,9 +8,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from equivbench.gap.efficiency import PairGap
-from equivbench.gap.intervals import UNKNOWN, Quantity
+from equivbench.gap.finals import mean_share
+from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
 from equivbench.gap.matched import LossLevel, MatchedShares, matched_shares
 from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Setting
+from equivbench.gap.verdicts import LEAD_SEEDS
+from equivbench.records.curves import ResultWeights, curve, final_of
+from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import OTHER, headline, setting
 from equivbench.report.text import percent_text, quantity_text, seconds_text
 from equivbench.studies.claims.evidence import MachineEvidence
@@ -30,25 +34,27 @@ from equivbench.studies.claims.shares import AugmentedArm, augmented_arms, longe
 from equivbench.studies.claims.statements import LEARNT, SMALL_PENALTY
 
 
-def costs_little(machine: MachineEvidence) -> list[ClaimPart]:
+def costs_little(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
     """C4: a part for each pair of which both arms were run, over the levels of loss that all seeds
     of the augmented one reach."""
     split = [
         record
         for record in machine.declared
-        if any(point.test.share is not None for point in record.trace)
+        if any(at.test.share is not None for at in curve(record, weights))
     ]
-    readable = {each.setting: each for each in matched_shares(split)}
+    readable = {each.setting: each for each in matched_shares(split, weights)}
     # An arm that ran alone, however long, has no other's losses to be matched with.
     contests = [arm for arm in augmented_arms(split) if _gap_of(arm, machine.gaps)]
     return [
-        _penalty_part(readable[arm.setting], arm, gap)
+        _penalty_part(readable[arm.setting], arm, gap, weights)
         for arm in longest(contests)
         if (gap := _gap_of(arm, machine.gaps))
     ]
 
 
-def _penalty_part(readable: MatchedShares, arm: AugmentedArm, gap: PairGap) -> ClaimPart:
+def _penalty_part(
+    readable: MatchedShares, arm: AugmentedArm, gap: PairGap, weights: ResultWeights
+) -> ClaimPart:
     blind = min((loss for loss in (readable.zero, *readable.others.values()) if loss), default=None)
     shares = [(level, _share_at(level, arm)) for level in readable.levels]
     known = [(level, share) for level, share in shares if share.value is not None]
@@ -68,7 +74,7 @@ def _penalty_part(readable: MatchedShares, arm: AugmentedArm, gap: PairGap) -> C
             "not measured",
             f"no loss with {LEARNT:.0%} learned that every seed came down to",
         ),
-        (unsure, "not measured", f"the intervals do not decide at {' and '.join(unsure)}"),
+        (unsure, "undecided", f"the intervals do not decide at {' and '.join(unsure)}"),
         (True, "held", f"within {SMALL_PENALTY:.0%} of the loss wherever it was read"),
     )
     accounted = _accounted(gap)
@@ -88,7 +94,11 @@ def _penalty_part(readable: MatchedShares, arm: AugmentedArm, gap: PairGap) -> C
         detail = f"at most {max(share.value or 0.0 for _, share in read):.1%}"
         if accounted is not None:
             detail += f", {accounted:.0%} of the equivariant arm's lead"
-    return make_part(arm.pair, "", arm.where, decided, detail, measured, arm.records)
+    end = mean_share(list(arm.finals(weights).values())).value
+    published: ClaimVerdict = (
+        "not measured" if end is None else "held" if end <= SMALL_PENALTY else "did not hold"
+    )
+    return make_part(arm.pair, "", arm.where, decided, published, detail, measured, arm.records)
 
 
 def _accounted(gap: PairGap) -> float | None:
@@ -126,7 +136,7 @@ def _rests_on(gap: PairGap, own: Setting) -> bool:
     )
 
 
-def wins_per_hour(machine: MachineEvidence) -> list[ClaimPart]:
+def wins_per_hour(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
     """C5: a part for each pair and pair of kernel backends, at the longest budget of device seconds
     (a CPU's hours are shown as what they are and decide nothing); less data beside all of it."""
     alike: dict[str, list[Headline]] = defaultdict(list)
@@ -143,11 +153,16 @@ def wins_per_hour(machine: MachineEvidence) -> list[ClaimPart]:
                 for each in headlines
                 if each.fraction not in (None, 1.0) and each.gap.budget == chosen.gap.budget
             ]
-            parts.append(_hours_part(machine, chosen, fewer))
+            parts.append(_hours_part(machine, chosen, fewer, weights))
     return parts
 
 
-def _hours_part(machine: MachineEvidence, chosen: Headline, fewer: Sequence[Headline]) -> ClaimPart:
+def _hours_part(
+    machine: MachineEvidence,
+    chosen: Headline,
+    fewer: Sequence[Headline],
+    weights: ResultWeights,
+) -> ClaimPart:
     gap = chosen.gap
     used = [each.gap for each in (chosen, *fewer)]
     records = [
@@ -161,22 +176,25 @@ def _hours_part(machine: MachineEvidence, chosen: Headline, fewer: Sequence[Head
         )
     ]
     diverged = f"{gap.n_diverged} diverged" if gap.n_diverged else ""
+    annealed = weights == "annealed"
+    ratio = gap.loss_ratio if annealed else _ratio_of(records, gap, weights)
     measured = [
         figure("budget of each arm", Quantity(gap.budget["limit"] / 3600), chosen.unit),
-        figure("loss, equivariant over augmented", gap.loss_ratio),
+        figure("loss, equivariant over augmented", ratio),
         figure("seconds a sample, equivariant over augmented", gap.throughput_ratio.steady),
         figure("seeds", Quantity(float(gap.n_seeds)), note=diverged),
     ]
     found = headline(gap)
-    if found is not None:
+    if found is not None and annealed:
         arm, s_star = found
         sure = "" if gap.behind is not None else "the intervals do not decide that it is behind"
         measured += [
             figure(f"speed-up at which the {arm} arm would tie", s_star.steady, note=sure),
             figure("the same with compilation", s_star.all_in),
         ]
-    measured += _changes(chosen, "")
-    for each in fewer:
+    if annealed:
+        measured += _changes(chosen, "")
+    for each in fewer if annealed else ():
         with_data = f" with {each.fraction:.3g} of the data"
         measured += [
             figure(f"loss, equivariant over augmented{with_data}", each.gap.loss_ratio),
@@ -188,28 +206,54 @@ def _hours_part(machine: MachineEvidence, chosen: Headline, fewer: Sequence[Head
         for change in (chosen.steady.changes if chosen.steady else [])
         if change.seconds.value is not None
     ]
+    detail = f"{quantity_text(ratio)} at {seconds_text(gap.budget['limit'], 2)}"
+    if annealed:
+        detail += f", lead {', '.join(turns) or 'never changes'}"
     return make_part(
         (gap.task, gap.pair),
         # A plain network knows one backend only: it is the equivariant arm's that tells parts of
         # one pair apart.
         f" on {gap.kernels[EQUIVARIANT]}",
         f", {setting(gap)}",
-        _leader(chosen),
-        f"{quantity_text(gap.loss_ratio)} at {seconds_text(gap.budget['limit'], 2)}, "
-        f"lead {', '.join(turns) or 'never changes'}",
+        _leader(chosen, None if annealed else ratio),
+        "not measured",
+        detail,
         measured,
         records,
     )
 
 
-def _leader(each: Headline) -> tuple[ClaimVerdict, str]:
-    ratio = f"ratio of losses (equivariant over augmented) per {each.hardware} time"
+def _ratio_of(records: Sequence[RunRecord], gap: PairGap, weights: ResultWeights) -> Quantity:
+    """Equivariant over augmented loss of other weights than a budget's result, seed by seed."""
+    found: dict[str, dict[int, float]] = {EQUIVARIANT: {}, AUGMENTED: {}}
+    for record in records:
+        test = final_of(record, weights)
+        own = record.arm in found and _rests_on(gap, Setting.of(record))
+        if own and test is not None and test.total:
+            found[record.arm][record.seed] = test.total
+    return over_seeds(
+        [
+            found[EQUIVARIANT][seed] / found[AUGMENTED][seed]
+            for seed in gap.seeds
+            if seed in found[EQUIVARIANT] and seed in found[AUGMENTED]
+        ],
+        geometric=True,
+    )
+
+
+def _leader(each: Headline, ratio: Quantity | None) -> tuple[ClaimVerdict, str]:
+    """Who leads, by the gap; by the whole interval of ``ratio`` where the weights are others."""
+    what = f"ratio of losses (equivariant over augmented) per {each.hardware} time"
     leader = None if each.gap.behind is None else OTHER[each.gap.behind]
+    if ratio is not None:
+        enough = each.gap.n_seeds >= LEAD_SEEDS
+        leader = AUGMENTED if enough and above(ratio, 1.0) else None
+        leader = EQUIVARIANT if enough and within(ratio, 1.0) else leader
     return decide(
-        (each.hardware == "CPU", "not measured", f"no GPU-hours; {ratio}"),
-        (leader is None, "not measured", f"no lead is claimed; {ratio}"),
-        (leader == AUGMENTED, "held", f"the {leader} arm leads; {ratio}"),
-        (True, "did not hold", f"the {leader} arm leads; {ratio}"),
+        (each.hardware == "CPU", "not measured", f"no GPU-hours; {what}"),
+        (leader is None, "undecided", f"no lead is claimed; {what}"),
+        (leader == AUGMENTED, "held", f"the {leader} arm leads; {what}"),
+        (True, "did not hold", f"the {leader} arm leads; {what}"),
     )
 
 

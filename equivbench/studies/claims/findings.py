@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from equivbench.gap.intervals import Censored, Quantity
+from equivbench.records.curves import ResultWeights
 from equivbench.records.schema import Environment, RunRecord
 from equivbench.studies.claims.statements import TASKS, Claim
 from equivbench.studies.record import RunAnalysis
 
-ClaimVerdict = Literal["held", "did not hold", "not measured"]
-VERDICTS: tuple[ClaimVerdict, ...] = ("held", "did not hold", "not measured")
+ClaimVerdict = Literal["held", "did not hold", "undecided", "not measured"]
+VERDICTS: tuple[ClaimVerdict, ...] = ("held", "did not hold", "undecided", "not measured")
 Hardware = Literal["CPU", "GPU"]
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class ClaimPart:
     verdict: ClaimVerdict
     reason: str
     """In words that parts with the same reason share."""
+    as_published: ClaimVerdict
+    """By the criterion that the paper's own figures suggest."""
     detail: str
     """The figures behind it, in short."""
     measurements: tuple[ClaimFigure, ...]
@@ -61,17 +64,21 @@ class ClaimPart:
 
 @dataclass(frozen=True)
 class ClaimFinding:
-    """A claim on one machine under one preset; without a machine where there is no evidence at
-    all."""
+    """A claim about one kind of weights, on one machine under one preset; without a machine where
+    there is no evidence at all."""
 
     claim: str
+    weights: ResultWeights
     machine_key: str | None
     hardware: Hardware | None
     preset: str | None
     verdict: ClaimVerdict
+    """By the rule, which looks at whole intervals."""
     reason: str
     """Where it held, on which tasks; where not, why; where nothing was measured, what is
     missing."""
+    as_published: ClaimVerdict = "not measured"
+    """By the criterion that the paper's own figures suggest."""
     parts: tuple[ClaimPart, ...] = ()
 
     @property
@@ -107,6 +114,7 @@ def make_part(
     label: str,
     setting: str,
     decided: tuple[ClaimVerdict, str],
+    as_published: ClaimVerdict,
     detail: str,
     measurements: Iterable[ClaimFigure],
     sources: Iterable[RunRecord | RunAnalysis],
@@ -120,6 +128,7 @@ def make_part(
         subject=f"{name}{setting}",
         verdict=decided[0],
         reason=decided[1],
+        as_published=as_published,
         detail=detail,
         measurements=tuple(measurements),
         published="",
@@ -128,8 +137,9 @@ def make_part(
     )
 
 
-def total(claim: Claim, parts: Sequence[ClaimPart]) -> tuple[ClaimVerdict, str]:
-    """The verdict on ``claim`` that its parts add up to, and why.
+def total(claim: Claim, parts: Sequence[ClaimPart]) -> tuple[ClaimVerdict, str, ClaimVerdict]:
+    """The verdict on ``claim`` that its parts add up to, and why; and that by the criterion as
+    published.
 
     One part that did not hold is enough against it. For it, a claim on every task needs every part
     of every task; another holds on what was decided, and the reason names that and what was not.
@@ -138,17 +148,28 @@ def total(claim: Claim, parts: Sequence[ClaimPart]) -> tuple[ClaimVerdict, str]:
         verdict: _grouped(part for part in parts if part.verdict == verdict) for verdict in VERDICTS
     }
     absent = [task for task in TASKS if all(part.task != task for part in parts)]
-    lacking = said["not measured"]
+    lacking = [*said["undecided"], *said["not measured"]]
     if absent:
         lacking.append(f"no evidence on {' and '.join(absent)}")
     against = [f"did not hold, {each}" for each in said["did not hold"]]
     held = [f"held, {each}" for each in said["held"]]
-    verdict, clauses = decide(
-        (against, "did not hold", [*against, *held, *lacking]),
-        (held and not (claim.every_task and lacking), "held", [*held, *lacking]),
-        (True, "not measured", [*lacking, *held]),
-    )
-    return verdict, ". ".join(each[:1].upper() + each[1:] for each in clauses)
+    verdict = _added(claim, [part.verdict for part in parts], absent)
+    if verdict == "held":
+        clauses = [*held, *lacking]
+    else:
+        clauses = [*against, *held, *lacking] if against else [*lacking, *held]
+    reason = ". ".join(each[:1].upper() + each[1:] for each in clauses)
+    return verdict, reason, _added(claim, [part.as_published for part in parts], absent)
+
+
+def _added(claim: Claim, verdicts: Sequence[ClaimVerdict], absent: Sequence[str]) -> ClaimVerdict:
+    whole = not absent and set(verdicts) == {"held"}
+    return decide(
+        ("did not hold" in verdicts, "did not hold", None),
+        (whole or ("held" in verdicts and not claim.every_task), "held", None),
+        ("undecided" in verdicts, "undecided", None),
+        (True, "not measured", None),
+    )[0]
 
 
 def _grouped(parts: Iterable[ClaimPart]) -> list[str]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from equivbench.gap.efficiency import MeasuredGap, PairGap, measure_gaps
-from equivbench.gap.intervals import UNKNOWN
 from equivbench.gap.leads import Course, LeadChange
 from equivbench.gap.pairing import MatchedRuns
 from equivbench.gap.power_laws import CurveScaling, fit_within_run
@@ -30,8 +29,6 @@ from equivbench.report.table import Amount, Cell, Column, Table
 from equivbench.report.text import percent_text, quantity_text, seconds_text
 from equivbench.studies.claims.findings import Hardware, hardware_of
 
-BUDGET_DIVISORS = (16, 4, 1)
-"""The budgets of :func:`budget_table`: the longest one divided by these."""
 DATA = "data"
 """The sweep whose points are fractions of the training split."""
 _SWEPT = ("sweep", "value")
@@ -132,11 +129,10 @@ def headline_table(headlines: Sequence[Headline]) -> Table:
 
 
 def budget_table(headlines: Sequence[Headline]) -> Table:
-    """The loss ratio of each headline at budgets a factor of four apart, shortest first.
+    """The loss ratio of each headline at the budgets of the rungs, shortest first.
 
     The arm ahead is the one that the interval at that budget says, in brackets because it is no
-    claimed lead. Budgets before the first evaluation are left out, and headlines without step
-    times.
+    claimed lead. Headlines without step times are left out.
     """
     columns = (
         *_KEYS,
@@ -147,15 +143,12 @@ def budget_table(headlines: Sequence[Headline]) -> Table:
     )
     rows = []
     for each in headlines:
-        if each.steady is None or each.seconds is None:
+        if each.steady is None:
             continue
-        for divisor in BUDGET_DIVISORS:
-            seconds = each.seconds / divisor
-            ratio = each.steady.at(seconds)
-            if ratio != UNKNOWN:
-                ahead = each.steady.ahead(seconds)
-                leader = "not decided" if ahead is None else f"({ahead})"
-                rows.append((*_key_cells(each), seconds, each.hours(seconds), ratio, leader))
+        for seconds, ratio in zip(each.steady.seconds, each.steady.ratio, strict=True):
+            ahead = each.steady.ahead(seconds)
+            leader = "not decided" if ahead is None else f"({ahead})"
+            rows.append((*_key_cells(each), seconds, each.hours(seconds), ratio, leader))
     return Table("", columns, rows)
 
 

@@ -201,9 +201,9 @@ def _analyse(piece: PlannedPart, out: str, callback: Callback, failures: list[st
 
 
 def _is_usual(analysis: RunAnalysis) -> bool:
-    """Whether it is what a reproduction asks for: averaged weights, the test split, all
+    """Whether it is what a reproduction asks for: the model's own weights, the test split, all
     parameters."""
-    usual = analysis.weights == "ema" and analysis.split == "test"
+    usual = analysis.weights == "model" and analysis.split == "test"
     return usual and getattr(analysis, "layers", "*") == "*"
 
 

@@ -3,16 +3,22 @@ size of model and data."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from equivbench.gap.finals import mean_loss, mean_share
 from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
 from equivbench.gap.pairing import AUGMENTED, ArmRun, Setting, arm_runs
-from equivbench.records.schema import RunRecord
+from equivbench.records.consistency import implied_baseline
+from equivbench.records.curves import ResultWeights, common_curves, final_of
+from equivbench.records.schema import RunRecord, Test
+from equivbench.report.text import quantity_text
 from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.findings import (
     ClaimPart,
+    ClaimVerdict,
     above,
     decide,
     figure,
@@ -72,32 +78,27 @@ class AugmentedArm:
         """The value of a sweep."""
         return dict(self.setting.variant).get("value", "")
 
-    def falls(self) -> dict[int, ShareFall]:
-        """How the share of each seed went that has one."""
-        return {seed: each for seed, run in self.runs.items() if (each := fall(run)) is not None}
+    def finals(self, weights: ResultWeights) -> dict[int, Test]:
+        """The final result of each seed that has one with a share."""
+        found = {
+            seed: final_of(run.longer or run.record, weights) for seed, run in self.runs.items()
+        }
+        return {
+            seed: test
+            for seed, test in found.items()
+            if test is not None and test.share is not None and test.total
+        }
 
 
 @dataclass(frozen=True)
-class ShareFall:
-    """How one seed's share went: ``crossed`` is the step of the first evaluation that it had come
-    down at, None if it did not."""
+class ArmShare:
+    """The share of the augmented arm, and how far its loss is below that of the best predictor that
+    sees no shape, at a place that all finished seeds have; intervals over seeds and test groups."""
 
-    crossed: int | None
-    steps: int
-    end: float
-    learned: float
-    highest: float
-    """Of the shares that can be read."""
-
-    @property
-    def state(self) -> str:
-        """``settled`` (down, and down at the end), ``crossed`` (down, not at the end), ``never``,
-        ``open`` or ``unlearned``."""
-        if self.learned < LEARNT:
-            return "unlearned"
-        if self.crossed is not None:
-            return "settled" if self.end <= SMALL_SHARE else "crossed"
-        return "never" if self.steps >= HORIZON else "open"
+    step: float
+    """Geometric mean over seeds."""
+    share: Quantity
+    learned: Quantity
 
 
 def augmented_arms(records: Sequence[RunRecord]) -> list[AugmentedArm]:
@@ -132,95 +133,137 @@ def longest(arms: Sequence[AugmentedArm]) -> list[AugmentedArm]:
     ]
 
 
-def fall(run: ArmRun) -> ShareFall | None:
-    """How the share of ``run`` went; None where it was never measured.
-
-    Learned is how far the loss is below that of the best predictor that sees no shape, as a part of
-    the latter; 0 where nobody knows. ``linear`` baselines do see the shape.
-    """
-    blind = [loss for name, loss in run.record.baselines.items() if name != "linear" and loss > 0]
-    points = []
-    for point in run.results():
-        learned = point.test.explained or 0.0
-        if point.test.total is not None and blind:
-            learned = 1 - point.test.total / min(blind)
-        if point.test.share is not None:
-            points.append((point.step, point.test.share, learned))
-    if not points:
-        return None
-    # What comes before anything is learned says nothing, in either direction.
-    readable = [(step, share) for step, share, learned in points if learned >= LEARNT]
-    steps, end, learned = points[-1]
-    highest = max((share for _, share in readable), default=end)
-    crossed = _crossing([each for each in readable if each[0] <= HORIZON])
-    return ShareFall(crossed, steps, end, learned, highest)
+def share_readings(arm: AugmentedArm, weights: ResultWeights) -> list[ArmShare]:
+    """The readings of ``arm`` in order of steps, the last one of the final result on the whole test
+    set."""
+    records = [run.longer or run.record for run in arm.runs.values()]
+    curves = common_curves(records, weights)
+    places = [
+        ([at.step for at in each], [at.test for at in each]) for each in zip(*curves, strict=True)
+    ]
+    finals = list(arm.finals(weights).values())
+    if len(finals) == len(records):
+        if weights == "annealed":
+            places[-1:] = [([record.steps for record in records], finals)]
+        else:
+            # The last cooldown begins after 80% of the budget.
+            places.append(([max(1, round(0.8 * record.steps)) for record in records], finals))
+    return [
+        _arm_share(steps, tests, records[0])
+        for steps, tests in places
+        if all(test.share is not None and test.total for test in tests)
+    ]
 
 
-def _crossing(readable: Sequence[tuple[int, float]]) -> int | None:
-    """Of (step, share): the first step at or below the bound after one above it, or the very first
-    if none is above."""
-    above = False
-    for step, share in readable:
-        if above and share <= SMALL_SHARE:
-            return step
-        above = above or share > SMALL_SHARE
-    return None if above or not readable else readable[0][0]
+def _arm_share(steps: Sequence[int], tests: Sequence[Test], record: RunRecord) -> ArmShare:
+    log_step = sum(math.log(step) for step in steps) / len(steps)
+    loss, blind = mean_loss(tests), _blind(record, tests[0])
+    learned = UNKNOWN if not blind else loss.map(lambda value: 1 - value / blind, falling=True)
+    return ArmShare(math.exp(log_step), mean_share(tests), learned)
 
 
-def falls_early(machine: MachineEvidence) -> list[ClaimPart]:
+def _blind(record: RunRecord, test: Test) -> float | None:
+    """The loss, on the samples of ``test``, of the best predictor that sees no shape; ``linear``
+    baselines do see it. A part of the test set has another baseline than the whole."""
+    known = [loss for name, loss in record.baselines.items() if name != "linear" and loss > 0]
+    here = implied_baseline(test)
+    whole = None if record.final is None else implied_baseline(record.final)
+    if not known or not here or not whole:
+        return here
+    return min(known) * here / whole
+
+
+def falls_early(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
     """C1: a part for each pair, over the finished seeds of its augmented arm's longest setting."""
-    return [_fall_part(arm) for arm in longest(augmented_arms(machine.declared))]
+    return [_fall_part(arm, weights) for arm in longest(augmented_arms(machine.declared))]
 
 
-def _fall_part(arm: AugmentedArm) -> ClaimPart:
-    falls = list(arm.falls().values())
-    states = {each.state for each in falls}
+def _is_learned(reading: ArmShare) -> bool:
+    """What comes before anything is learned says nothing, in either direction."""
+    return reading.learned.low is not None and reading.learned.low >= LEARNT
+
+
+def crossing(readings: Sequence[ArmShare]) -> tuple[ClaimVerdict, float | None]:
+    """Whether the share comes down to the bound from above it, or stays there all along, and the
+    step of the first reading at which it is wholly at or below it."""
+    risen, unsure, down = False, False, None
+    for each in readings:
+        if within(each.share, SMALL_SHARE):
+            if risen:
+                return "held", each.step
+            down = each.step if down is None or unsure else down
+            unsure = False
+        elif above(each.share, SMALL_SHARE):
+            risen, unsure, down = True, False, None
+        else:
+            unsure = True
+    if down is not None and not unsure:
+        return "held", down
+    return ("undecided" if unsure else "did not hold"), None
+
+
+def _fall_part(arm: AugmentedArm, weights: ResultWeights) -> ClaimPart:
+    readings = share_readings(arm, weights)
+    readable = [each for each in readings if _is_learned(each)]
+    fell, crossed = crossing([each for each in readable if each.step <= HORIZON])
+    end = readings[-1] if readings else ArmShare(0.0, UNKNOWN, UNKNOWN)
+    bound = f"{SMALL_SHARE:.0%}"
     decided = decide(
-        (not falls, "not measured", "no finished seed has a share"),
+        (not readings, "not measured", "no share that all finished seeds have"),
         (
-            "never" in states,
+            not _is_learned(end),
+            "not measured",
+            f"not surely {LEARNT:.0%} is learned by the end, so the share says nothing yet",
+        ),
+        (
+            fell == "held" and within(end.share, SMALL_SHARE),
+            "held",
+            f"at most {bound} at the end too",
+        ),
+        (
+            fell == "held" and above(end.share, SMALL_SHARE),
+            "held",
+            "as a first crossing, not as an end state",
+        ),
+        (fell == "held", "held", "as a first crossing; the interval does not decide at the end"),
+        (
+            fell == "undecided",
+            "undecided",
+            f"the intervals do not decide whether it falls to {bound}",
+        ),
+        (
+            end.step >= HORIZON,
             "did not hold",
-            f"no fall to {SMALL_SHARE:.0%} within {HORIZON:,} steps",
+            f"no fall to {bound} within {HORIZON:,} steps",
         ),
-        (
-            "unlearned" in states,
-            "not measured",
-            f"less than {LEARNT:.0%} is learned by the end, so the share says nothing yet",
-        ),
-        (
-            "open" in states,
-            "not measured",
-            f"ends above {SMALL_SHARE:.0%}, before {HORIZON:,} steps",
-        ),
-        ("crossed" in states, "held", "as a first crossing, not as an end state"),
-        (True, "held", f"at most {SMALL_SHARE:.0%} at the end too"),
+        (True, "not measured", f"ends above {bound}, before {HORIZON:,} steps"),
     )
-    end = over_seeds([each.end for each in falls])
-    steps = [float(each.steps) for each in falls]
-    crossings = [float(each.crossed) for each in falls if each.crossed is not None]
-    came = len(crossings) == len(falls) > 0
+    shares = [each.share.value for each in readings if each.step <= HORIZON]
+    published: ClaimVerdict = decide(
+        (any(share is not None and share <= SMALL_SHARE for share in shares), "held", None),
+        (end.step >= HORIZON, "did not hold", None),
+        (True, "not measured", None),
+    )[0]
+    highest = max(readable, key=lambda each: each.share.value or 0.0, default=None)
+    first = readable[0].step if readable else None
     measured = (
-        percent("share at the end", end),
-        percent("learned by the end", over_seeds([each.learned for each in falls])),
-        percent("highest share once it can be read", over_seeds([each.highest for each in falls])),
-        figure(
-            f"first evaluation that can be read, at or below {SMALL_SHARE:.0%}",
-            over_seeds(crossings, geometric=True) if came else UNKNOWN,
-            "steps",
-            "" if came else f"reached by {len(crossings)} of {len(falls)} seeds",
-        ),
-        figure("length of the runs", over_seeds(steps, geometric=True), "steps"),
+        percent("share at the end", end.share),
+        percent("learned by the end", end.learned),
+        percent("highest share once it can be read", UNKNOWN if highest is None else highest.share),
+        figure("first evaluation that can be read", Quantity(first), "steps"),
+        figure(f"first evaluation wholly at or below {bound}", Quantity(crossed), "steps"),
+        figure("steps at the end", Quantity(end.step or None), "steps"),
     )
     detail = ""
-    if falls:
-        share = "an unknown share" if end.value is None else f"{100 * end.value:.2g}%"
-        length = " to ".join(f"{each:,.0f}" for each in sorted({min(steps), max(steps)}))
-        seeds = "" if len(falls) == arm.started else f", {len(falls)} of {arm.started} seeds"
-        detail = f"{share} at {length} steps{seeds}"
-    return make_part(arm.pair, "", arm.where, decided, detail, measured, arm.records)
+    if readings:
+        count, started = len(arm.runs), arm.started
+        seeds = "" if count == started else f", {count} of {started} seeds"
+        share = quantity_text(end.share, 2, kind="percent")
+        detail = f"{share} at {end.step:,.0f} steps{seeds}"
+    return make_part(arm.pair, "", arm.where, decided, published, detail, measured, arm.records)
 
 
-def whatever_the_size(machine: MachineEvidence) -> list[ClaimPart]:
+def whatever_the_size(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
     """C2: a part for each pair and axis of a sweep that the pair as declared was run beside."""
     bases = {_apart_from_sweep(arm): arm for arm in augmented_arms(machine.declared)}
     sweeps: dict[tuple[tuple[Setting, str], str], list[AugmentedArm]] = defaultdict(list)
@@ -229,35 +272,37 @@ def whatever_the_size(machine: MachineEvidence) -> list[ClaimPart]:
         if axis in AXES and arm.factor not in (None, 1.0):
             sweeps[_apart_from_sweep(arm), axis].append(arm)
     return [
-        _sweep_part(axis, bases[where], points)
+        _sweep_part(axis, bases[where], points, weights)
         for (where, axis), points in sweeps.items()
         if where in bases
     ]
 
 
-def _sweep_part(axis: str, base: AugmentedArm, points: Sequence[AugmentedArm]) -> ClaimPart:
-    before = base.falls()
-    measured = [percent(f"share at {axis} 1", over_seeds([each.end for each in before.values()]))]
-    harmful, undecided, figures = [], [], []
+def _sweep_part(
+    axis: str, base: AugmentedArm, points: Sequence[AugmentedArm], weights: ResultWeights
+) -> ClaimPart:
+    before = base.finals(weights)
+    measured = [percent(f"share at {axis} 1", mean_share(list(before.values())))]
+    harmful, unmeasured, undecided, figures, published = [], [], [], [], []
     for point in sorted(points, key=lambda each: each.factor or 0.0):
-        after = point.falls()
+        after = point.finals(weights)
+        tests = list(after.values())
         name = f"{axis} {point.value}"
-        share = over_seeds([each.end for each in after.values()])
-        level = over_seeds([each.learned for each in after.values()])
-        ratios = [
-            after[seed].end / before[seed].end
-            for seed in sorted(after)
-            if seed in before and before[seed].end > 0
-        ]
-        ratio = over_seeds(ratios, geometric=True)
+        share = mean_share(tests)
+        learned = (
+            _arm_share([1] * len(tests), tests, point.records[0]).learned if tests else UNKNOWN
+        )
+        ratio, error = (_times_before(before, after, what) for what in ("share", "equivariance"))
         measured += [
             percent(f"share at {name}", share),
-            percent(f"learned at {name}", level),
+            percent(f"learned at {name}", learned),
             figure(f"share at {name}, times that of the pair as declared", ratio),
+            figure(f"equivariance error at {name}, times that of the pair as declared", error),
         ]
         figures.append(f"{point.value}: {_times(ratio)}")
-        if (level.value or 0.0) < LEARNT:
-            undecided.append(f"less than {LEARNT:.0%} is learned at {name}")
+        published.append(ratio.value is not None and ratio.value <= ROBUST_FACTOR)
+        if learned.low is None or learned.low < LEARNT:
+            unmeasured.append(f"not surely {LEARNT:.0%} is learned at {name}")
         elif above(share, SMALL_SHARE) and above(ratio, ROBUST_FACTOR):
             harmful.append(name)
         elif not (within(share, SMALL_SHARE) or within(ratio, ROBUST_FACTOR)):
@@ -269,7 +314,8 @@ def _sweep_part(axis: str, base: AugmentedArm, points: Sequence[AugmentedArm]) -
             f"at {' and '.join(harmful)} the share is above {SMALL_SHARE:.0%} and more than "
             f"{ROBUST_FACTOR:g} times as large",
         ),
-        (undecided, "not measured", " and ".join(undecided)),
+        (unmeasured, "not measured", " and ".join([*unmeasured, *undecided])),
+        (undecided, "undecided", " and ".join(undecided)),
         (
             True,
             "held",
@@ -279,7 +325,26 @@ def _sweep_part(axis: str, base: AugmentedArm, points: Sequence[AugmentedArm]) -
     )
     records = [record for arm in (base, *points) for record in arm.records]
     where = f"{base.where}, {axis}"
-    return make_part(base.pair, f", {axis}", where, decided, ", ".join(figures), measured, records)
+    return make_part(
+        base.pair,
+        f", {axis}",
+        where,
+        decided,
+        "held" if all(published) else "did not hold",
+        ", ".join(figures),
+        measured,
+        records,
+    )
+
+
+def _times_before(before: Mapping[int, Test], after: Mapping[int, Test], name: str) -> Quantity:
+    """The mean ratio of ``name`` after over before, over the seeds that have both."""
+    pairs = [
+        (getattr(after[seed], name), getattr(before[seed], name))
+        for seed in sorted(after)
+        if seed in before
+    ]
+    return over_seeds([new / old for new, old in pairs if new and old and old > 0], geometric=True)
 
 
 def _apart_from_sweep(arm: AugmentedArm) -> tuple[Setting, str]:

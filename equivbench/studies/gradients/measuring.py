@@ -96,9 +96,6 @@ class PartGradients:
     equivariance_gram: Array
     weights: Array
     """[K] share of all rows that each chunk holds."""
-    total: float
-    """The error itself on these samples; ``equivariance`` its part."""
-    equivariance: float
     unused: frozenset[str]
     """Parameters on which neither part depends."""
 
@@ -120,20 +117,17 @@ def part_gradients(model: nn.Module, loss: FixedLoss) -> PartGradients:
         )
     twirled: list[Sequence[Tensor | None]] = []
     equivariance: list[Sequence[Tensor | None]] = []
-    values = []
     with still(model):
         for chunk in loss.chunks:
             parts = loss.parts(model, chunk)
             twirled.append(_gradient(parts.twirled, trained, keep=True))
             equivariance.append(_gradient(parts.equivariance, trained, keep=False))
-            values.append((float(parts.total.detach()), float(parts.equivariance.detach())))
     weights = np.array(loss.weights())
-    total, breaking = (weights @ np.array(values)).tolist()
     pairs = zip(trained, zip(*twirled, strict=True), zip(*equivariance, strict=True), strict=True)
     unused = frozenset(
         name for name, mine, other in pairs if all(each is None for each in (*mine, *other))
     )
-    return PartGradients(gram(twirled), gram(equivariance), weights, total, breaking, unused)
+    return PartGradients(gram(twirled), gram(equivariance), weights, unused)
 
 
 def gram(gradients: Sequence[Sequence[Tensor | None]]) -> Array:
@@ -216,15 +210,13 @@ def _at_snapshot(
         reasons["deviation"] = (
             "the model gives no symmetric projection of parameters that the error depends on"
         )
-    # A run evaluates its averaged weights only; the error of raw ones is measured here, on the
-    # samples of the analysis.
-    evaluated = weights == "ema"
+    test = at.ema if weights == "ema" else at.test
     point = GradientPoint(
         step=at.step,
         samples=at.samples,
         train_seconds=at.train_seconds,
-        total=at.test.total if evaluated else measured.total,
-        share=at.test.share if evaluated else measured.equivariance / measured.total,
+        total=test.total,
+        share=test.share,
         deviation=apart,
         **{name: Estimate.of(each.quantity) for name, each in norms.items()},
     )

@@ -61,8 +61,7 @@ class GradientPoint(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     samples: int
     train_seconds: float
     total: Number
-    """Board metric at this step, by the run's evaluation of its averaged weights; of raw ones, on
-    the analysis's samples."""
+    """Board metric of these weights at this step, by the run's own evaluation."""
     share: Number
     """Of the same evaluation."""
     twirled_norm: Estimate

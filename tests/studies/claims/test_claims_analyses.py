@@ -4,12 +4,13 @@ trend."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from claim_evidence import curvature, gradients, landscape, make_shared
 
+from equivbench.records.curves import ResultWeights
 from equivbench.records.schema import RunRecord
 from equivbench.studies.claims.evidence import gather_evidence
 from equivbench.studies.claims.findings import ClaimFinding
@@ -22,56 +23,40 @@ from equivbench.studies.record import Estimate
 RUN = make_shared()
 
 
-def easier(*slices: Landscape, records: Sequence[RunRecord] = (RUN,)) -> ClaimFinding:
-    (finding,) = judge(gather_evidence(records, landscapes=slices), [claim("C3")])
-    return finding
+def easier(
+    *slices: Landscape,
+    records: Sequence[RunRecord] = (RUN,),
+    weights: ResultWeights = "annealed",
+) -> ClaimFinding:
+    findings = judge(gather_evidence(records, landscapes=slices), [claim("C3")])
+    return next(each for each in findings if each.weights == weights)
 
 
 def one(equivariance: Curvature, twirled: Curvature, **more: Any) -> ClaimFinding:
     return easier(landscape(RUN, equivariance, twirled, **more))
 
 
-def test_easier_is_better_conditioned_and_in_nothing_worse() -> None:
+def test_easier_is_better_conditioned_by_whole_intervals() -> None:
     assert one(curvature(5.0), curvature(50.0)).verdict == "held"
     assert one(curvature(50.0), curvature(5.0)).verdict == "did not hold"
-    mixed = one(curvature(5.0, in_plane_condition=90.0, in_plane=[90.0, 1.0]), curvature(50.0))
-    assert mixed.verdict == "did not hold"
-    assert (
-        "worse one in in-plane condition: forcefield/vector better in effective condition"
-        in mixed.reason
-    )
-
-
-def test_condition_numbers_whose_intervals_meet_are_not_told_apart() -> None:
     open_above = Estimate(value=5.0, low=4.0, high=None)
-    planes = {"in_plane": [3.0, 1.0], "in_plane_condition": 3.0}
-    unsure = one(
-        curvature(5.0, effective_condition=open_above, **planes), curvature(50.0, **planes)
-    )
-    assert (unsure.verdict, "could be told apart" in unsure.reason) == ("not measured", True)
+    for unsure in (
+        one(curvature(5.0), curvature(5.5)),
+        one(curvature(5.0, effective_condition=open_above), curvature(50.0)),
+    ):
+        assert (unsure.verdict, "intervals of the condition" in unsure.reason) == (
+            "undecided",
+            True,
+        )
 
 
-def test_a_bowl_is_better_than_a_saddle_and_two_saddles_are_not_compared() -> None:
-    saddle = {
-        "in_plane": [3.0, -1.0],
-        "in_plane_condition": None,
-        "effective_condition": Estimate(value=None),
-    }
-    bowl = {"effective_condition": Estimate(value=None)}
-    assert one(curvature(5.0, **bowl), curvature(5.0, **saddle)).verdict == "held"
-    assert one(curvature(5.0, **saddle), curvature(5.0, **bowl)).verdict == "did not hold"
-    assert one(curvature(5.0, **saddle), curvature(5.0, **saddle)).verdict == "not measured"
-
-
-def test_roughness_counts_where_one_of_the_slices_is_not_smooth() -> None:
-    assert one(curvature(5.0, roughness=0.09), curvature(50.0, roughness=0.001)).verdict == "held"
-    assert (
-        one(curvature(5.0, roughness=0.6), curvature(50.0, roughness=0.001)).verdict
-        == "did not hold"
-    )
-    assert (
-        one(curvature(5.0, roughness=0.3), curvature(50.0, roughness=0.2)).verdict == "held"
-    )  # less than twice as rough
+@pytest.mark.parametrize("worse", [{"in_plane_condition": 90.0}, {"roughness": 0.9}])
+def test_what_has_no_interval_is_shown_and_not_judged(worse: dict[str, float]) -> None:
+    finding = one(curvature(5.0, **worse), curvature(50.0))
+    assert finding.verdict == "held"
+    (value,) = worse.values()
+    (shown,) = [each for each in finding.measurements if each.value == value]
+    assert shown.note == "without an interval, not judged"
 
 
 @pytest.mark.parametrize("part", ["equivariance", "twirled"])
@@ -82,6 +67,11 @@ def test_grids_drawn_anew_are_shown_and_never_judged(fresh: float | None, part: 
     parts[part] = curvature(5.0 if part == "equivariance" else 50.0, fresh_r2=fresh)
     changed = one(**parts)
     assert (changed.verdict, changed.reason) == (usual.verdict, usual.reason)
+    fits = {"equivariance": 0.04, "twirled": 0.04, part: fresh}
+    better = "not measured"
+    if fresh is not None:
+        better = "held" if fits["equivariance"] > fits["twirled"] else "did not hold"
+    assert changed.as_published == better
     assert fresh in [each.value for each in changed.measurements if "drawn anew" in each.what]
 
 
@@ -100,7 +90,18 @@ def test_every_slice_counts_the_newest_of_each() -> None:
     newer = landscape(RUN, *good, created="2026-02-02T03:04:05Z")
     assert easier(newer, landscape(RUN, *bad)).verdict == "held"
     assert len(easier(newer, landscape(RUN, *bad)).parts) == 1
-    assert easier(landscape(RUN, *good), landscape(RUN, *bad, weights="model")).verdict == "held"
+
+
+def test_weights_are_judged_apart() -> None:
+    slices = (
+        landscape(RUN, curvature(5.0), curvature(50.0)),
+        landscape(RUN, curvature(50.0), curvature(5.0), step=10),
+        landscape(RUN, curvature(5.0), curvature(5.0), weights="ema"),
+    )
+    verdicts = {
+        weights: easier(*slices, weights=weights).verdict for weights in get_args(ResultWeights)
+    }
+    assert verdicts == {"annealed": "held", "raw": "did not hold", "ema": "undecided"}
 
 
 def test_an_analysis_counts_only_while_its_run_is_there() -> None:
@@ -113,8 +114,8 @@ def test_an_analysis_counts_only_while_its_run_is_there() -> None:
     ]
     for other in others:
         evidence = gather_evidence([other], landscapes=[slice_])
-        (finding,) = judge(evidence, [claim("C3")])
-        assert (finding.verdict, finding.parts) == ("not measured", ())
+        for finding in judge(evidence, [claim("C3")]):
+            assert (finding.verdict, finding.parts) == ("not measured", ())
         assert (
             "1 analyses of runs whose finished records are not here are left out"
             in evidence.warnings
@@ -144,8 +145,10 @@ def along(seed: int, tied: float) -> Gradients:
 
 def follows(*analyses: Gradients) -> ClaimFinding:
     records = [make_shared(seed=each.seed) for each in analyses]
-    (finding,) = judge(gather_evidence(records, gradients=analyses), [claim("C6")])
-    return finding
+    annealed, raw, averaged = judge(gather_evidence(records, gradients=analyses), [claim("C6")])
+    # Snapshots lie on the trunk.
+    assert (annealed.verdict, annealed.parts, averaged.parts) == ("not measured", (), ())
+    return raw
 
 
 def test_a_shared_trend_is_no_relation() -> None:

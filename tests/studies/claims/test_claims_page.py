@@ -9,10 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 from claim_evidence import FALLS, GPU, all_tasks, curvature, gradients, landscape, make_shared
-from factories import make_run
+from factories import make_run, make_test
 from read_back import from_markdown
 
 from equivbench.errors import FailedError, UsageError
+from equivbench.records import schema
+from equivbench.records.curves import ResultWeights
 from equivbench.records.files import write_lines
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import write_record
@@ -52,8 +54,11 @@ def on(hardware: dict[str, str], records: Sequence[RunRecord]) -> list[RunRecord
     ]
 
 
-def efficiency(records: Sequence[RunRecord]) -> list[ClaimFinding]:
-    return judge(gather_evidence(records), [claim("C5")])
+def efficiency(
+    records: Sequence[RunRecord], weights: ResultWeights = "annealed"
+) -> list[ClaimFinding]:
+    findings = judge(gather_evidence(records), [claim("C5")])
+    return [each for each in findings if each.weights == weights]
 
 
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 3.0])
@@ -70,7 +75,20 @@ def test_a_gpu_decides_by_the_lead_that_the_gap_claims() -> None:
     assert [each.verdict for each in efficiency(on(GPU, contest(2.0)))] == ["held"]
     assert [each.verdict for each in efficiency(on(GPU, contest(0.5)))] == ["did not hold"]
     (few,) = efficiency(on(GPU, contest(2.0, seeds=3)))
-    assert (few.verdict, "no lead is claimed" in few.reason.lower()) == ("not measured", True)
+    assert (few.verdict, "no lead is claimed" in few.reason.lower()) == ("undecided", True)
+
+
+@pytest.mark.parametrize("weights", ["raw", "ema"])
+def test_other_weights_are_judged_by_their_own_losses(weights: ResultWeights) -> None:
+    records = on(GPU, contest(2.0))
+    for record in records:
+        total = (0.5 if record.arm == "equivariant" else 1.0) * (1 + 0.01 * record.seed)
+        setattr(record, f"final_{weights}", msgspec.convert(make_test(total), schema.Test))
+    assert [each.verdict for each in efficiency(records)] == ["held"]
+    (other,) = efficiency(records, weights)
+    assert other.verdict == "did not hold"
+    figures = {each.what: each for each in other.measurements}
+    assert figures["loss, equivariant over augmented"].value == pytest.approx(0.5)
 
 
 def test_machines_and_presets_are_never_mixed() -> None:
@@ -94,7 +112,8 @@ def test_the_data_fraction_stands_beside_the_whole() -> None:
 
 
 def verdicts(results: Path) -> dict[str, str]:
-    return {each.claim: each.verdict for each in judge(load_evidence(results))}
+    findings = judge(load_evidence(results))
+    return {each.claim: each.verdict for each in findings if each.weights == "annealed"}
 
 
 def test_every_verdict_goes_with_its_evidence(tmp_path: Path) -> None:
@@ -225,7 +244,16 @@ def test_claims_are_complete_data() -> None:
     assert [each.id for each in CLAIMS] == ["C1", "C2", "C3", "C4", "C5", "C6"]
     for each in CLAIMS:
         assert all(
-            (each.title, each.statement, each.measured, each.suffices, each.rule, each.published)
+            (
+                each.title,
+                each.statement,
+                each.measured,
+                each.suffices,
+                each.rule,
+                each.as_published,
+                each.weak,
+                each.published,
+            )
         )
         assert set(each.published) <= {*TASKS, "all"}
     assert claim(" c5 ").id == "C5"

@@ -25,7 +25,7 @@ def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Benc
     calls = [
         [record, *few, *kept, "--json"],
         [record, *few, *kept],
-        [record, f"./{record}", *few, *kept, "--weights", "model", "--json"],
+        [record, f"./{record}", *few, *kept, "--weights", "ema", "--json"],
         [record, "--samples", "3", "--chunks", "4"],
         [Path(record).stem],
         [plain],
@@ -36,7 +36,7 @@ def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Benc
     ran = analyse(
         bench, "gradients", [{"snapshots": True}, {"seeds": [1], "arms": ["augmented"]}], calls
     )
-    first, again, raw, *refused = ran
+    first, again, averaged, *refused = ran
     (analysis,) = first.json["analyses"]
     trace = json.loads((bench.folder / record).read_text())["trace"]
     assert [point["step"] for point in analysis["points"]] == [point["step"] for point in trace]
@@ -61,15 +61,16 @@ def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Benc
     for row, point in zip(again.out.splitlines()[2:], analysis["points"], strict=False):
         assert row.split()[0] == str(point["step"])
         assert f"{number_text(point['ratio']['value'])} (" in row
-    (raw_analysis,) = raw.json["analyses"]  # one run, by whatever names it was given
-    raw_points = raw_analysis["points"]
-    assert [point["ratio"] for point in raw_points] != [
+    (ema_analysis,) = averaged.json["analyses"]  # one run, by whatever names it was given
+    assert [point["ratio"] for point in ema_analysis["points"]] != [
         point["ratio"] for point in analysis["points"]
     ]
-    assert all(0 < point["share"] < 1 for point in raw_points)
+    assert [point["share"] for point in ema_analysis["points"]] == [
+        point["ema"]["share"] for point in trace
+    ]
     # The same seed again is the same to the bit and takes the place of the first.
     lines = GRADIENTS.read(bench.results / machine_key("cpu", 1) / "gradients.jsonl")
-    assert [line.weights for line in lines] == ["ema", "model"]
+    assert [line.weights for line in lines] == ["model", "ema"]
     assert msgspec.to_builtins(lines[0].points) == analysis["points"]
     wanted = (
         (2, "cannot be dealt into 4 chunks"),
