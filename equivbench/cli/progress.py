@@ -82,11 +82,12 @@ class Bars(Quiet):
     def show(self, job: Job, progress: Progress) -> None:
         """Move the arm's bar."""
         if self._bars is not None and job.arm in self._tasks:
-            self._bars.update(
-                self._tasks[job.arm],
-                completed=min(1.0, progress.spent / progress.limit),
-                figures=_figures(progress),
-            )
+            task = self._tasks[job.arm]
+            if progress.rung is None:
+                done = min(1.0, progress.spent / progress.limit)
+                self._bars.update(task, completed=done, figures=_figures(progress), phase="")
+            else:
+                self._bars.update(task, phase=f"[rung of {progress.rung:g}]")
             if time.monotonic() - self._drawn > _REFRESH:
                 self._bars.refresh()
                 self._drawn = time.monotonic()

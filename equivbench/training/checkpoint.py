@@ -80,7 +80,7 @@ class Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     @property
     def latest(self) -> Test | None:
         """The last evaluation, if there was one."""
-        points = [*self.trace[-1:], *self.rungs[-1:]]
+        points: list[TracePoint | Rung] = [*self.trace[-1:], *self.rungs[-1:]]
         return max(points, key=lambda point: point.step).test if points else None
 
 

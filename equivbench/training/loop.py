@@ -273,9 +273,15 @@ class Trainer:
             ema = self._measured(part=True) if raw is not None else None
         if raw is None or ema is None:
             return
-        at = {"step": facts.step, "samples": facts.samples}
-        tests = {"test": raw.to_record(), "ema": ema.to_record()}
-        facts.trace.append(TracePoint(**at, train_seconds=spent, **tests))
+        facts.trace.append(
+            TracePoint(
+                step=facts.step,
+                samples=facts.samples,
+                train_seconds=spent,
+                test=raw.to_record(),
+                ema=ema.to_record(),
+            )
+        )
         if self._snapshots and self.keeper is not None:
             with self.clock.part("checkpoint"):
                 write_snapshot(self.keeper.folder, self.tensors(), facts)
@@ -324,8 +330,13 @@ class Trainer:
 
     def _rung_here(self, limit: float, seconds: float, test: Test) -> Rung:
         facts = self.facts
-        at = {"step": facts.step, "samples": facts.samples}
-        return Rung(budget=limit, **at, train_seconds=seconds, test=test)
+        return Rung(
+            budget=limit,
+            step=facts.step,
+            samples=facts.samples,
+            train_seconds=seconds,
+            test=test,
+        )
 
     def _leave_trunk(self) -> None:
         """Keep the trunk, from which an extension would go on, and measure it."""

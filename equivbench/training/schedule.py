@@ -47,6 +47,5 @@ def is_traced(step: int) -> bool:
 
 def next_traced(step: int) -> int:
     """The first step after ``step`` at which weights are measured."""
-    decade = 10 ** (len(str(step)) - 1)
-    marks = [mark * scale for scale in (decade, 10 * decade) for mark in _MARKS]
-    return next(mark for mark in marks if mark > step)
+    decade = int("1" + "0" * (len(str(step)) - 1))
+    return next(mark for mark in (*(each * decade for each in _MARKS), 10 * decade) if mark > step)
