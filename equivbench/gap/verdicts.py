@@ -15,7 +15,7 @@ from equivbench.gap.intervals import LEVEL, Component, combined, group_part
 from equivbench.gap.pairing import ARMS, Contestant, MatchedRuns
 
 LEAD_SEEDS = 3
-"""No lead is claimed below this many paired seeds."""
+"""There is no verdict below this many paired seeds."""
 POWER = 0.8
 """Chance of a verdict that ``seeds_needed`` is for."""
 MOST_SEEDS = 1000
@@ -104,7 +104,7 @@ def _against(runs: MatchedRuns, finals: Finals) -> str | None:
         return runs.undecidable
     count = len(runs.seeds)
     if count < LEAD_SEEDS:
-        return f"{count} seed{'s' * (count != 1)}; a lead is claimed from {LEAD_SEEDS} on"
+        return f"{count} seed{'s' * (count != 1)}; a verdict takes {LEAD_SEEDS}"
     low = finals.not_past_untrained()
     if low:
         return (

@@ -11,9 +11,10 @@ from factories import make_run
 
 from equivbench.records.schema import RunRecord
 
-STEPS = sorted({round(10 * 1.25**k) for k in range(25)})
 TAU = {"equivariant": 0.2, "augmented": 0.1}
 LIMIT = 100.0
+BUDGETS = [0.2 * round(LIMIT / 0.2 * 2 ** (-k / 2)) for k in range(10, -1, -1)]
+"""Of the rungs, a whole number of steps of either arm."""
 COMPILE = {"equivariant": 30.0, "augmented": 10.0}
 
 
@@ -38,7 +39,7 @@ def runs(
     records = []
     for arm, loss in laws.items():
         tau = TAU[arm]
-        steps = [step for step in STEPS[::every] if step * tau < LIMIT] + [round(LIMIT / tau)]
+        steps = [round(seconds / tau) for seconds in BUDGETS[::-every][::-1]]
         for seed in range(first_seed, first_seed + seeds):
             factor = 1.0 if generator is None else math.exp(noise * generator.standard_normal())
             records.append(
