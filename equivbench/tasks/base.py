@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
@@ -60,15 +60,18 @@ class TaskData:
     validation: Split
     test: Split
     card: Card
+    out_of_distribution: Mapping[str, Split] = field(default_factory=dict)
+    """Further test sets that differ from the training split, by what is different."""
 
     def split(self, name: str) -> Split:
-        """The split called ``name``: train, validation or test."""
+        """The split called ``name``: train, validation, test or one of ``out_of_distribution``."""
         from equivbench.errors import unknown_name
 
-        if name not in SPLITS:
-            raise unknown_name("split", name, SPLITS)
-        split: Split = getattr(self, name)
-        return split
+        splits: dict[str, Split] = {each: getattr(self, each) for each in SPLITS}
+        splits |= self.out_of_distribution
+        if name not in splits:
+            raise unknown_name("split", name, splits)
+        return splits[name]
 
 
 @runtime_checkable

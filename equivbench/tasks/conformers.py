@@ -111,11 +111,11 @@ def recipe(
     }
 
 
-def command_line(description: str, samples: int) -> argparse.ArgumentParser:
+def command_line(description: str) -> argparse.ArgumentParser:
     """The options of both generators."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--samples", type=int, default=samples)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--samples", type=int, help="by default as many as are shipped")
+    parser.add_argument("--seed", type=int, help="by default that of the shipped set")
     parser.add_argument(
         "--processes", type=int, default=2, help="the file is the same for any number"
     )

@@ -309,9 +309,9 @@ class TableBuilder:
         """What was left out and why, for people."""
         return ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
 
-    def finish(self, source: str) -> RaggedTable:
-        """The table of all that was added; raises ``FailedError``, naming ``source``, if a split
-        has no sample."""
+    def finish(self, source: str, splits: Sequence[str] = SPLITS) -> RaggedTable:
+        """The table of all that was added; raises ``FailedError``, naming ``source``, if one of
+        ``splits`` has no sample."""
         columns: dict[str, NDArray[Any]] = {}
         for name, column in self._layout.columns.items():
             if column.per == "unit":
@@ -320,7 +320,8 @@ class TableBuilder:
                 flat = np.frombuffer(self._content[name], dtype=column.dtype)
                 columns[name] = flat.reshape(-1, *column.shape)
         table = RaggedTable(self._layout, columns)
-        if empty := empty_splits(table.sizes()):
+        sizes = table.sizes()
+        if empty := empty_splits({name: sizes[name] for name in splits}):
             excuse = f" ({self.excuse()})" if self.left_out else ""
             raise FailedError(
                 f"{source} gives no usable {self._layout.samples[:-1]} for {empty}{excuse}; check "

@@ -1,6 +1,7 @@
 """``equivbench data``: its output and its exit codes."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,7 +60,7 @@ def test_a_set_that_is_not_prepared_exits_3_and_says_how(
 def test_preparing_a_set_without_its_tools_or_files_exits_3(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "rdkit", None)
     assert call("prepare", "gfn2-20k") == 3
     assert "pip install 'equivbench[generate]'" in capsys.readouterr().err
     assert call("prepare", "spice") == 3

@@ -103,6 +103,22 @@ DATASETS: tuple[DatasetSpec, ...] = (
         checksums={"1": "5ef2a9b7e6f3e5fb81273461fa7236f9dd02db603029d803a3c8816b4dc10b83"},
     ),
     DatasetSpec(
+        name="gfn2-larger",
+        task="forcefield",
+        summary="120 molecules of 41-60 atoms, larger than any of gfn2-small: tests networks "
+        "trained there; shipped",
+        factory=f"{_SOURCES}:gfn2_larger",
+        checksums={"1": "99fb50dbad2ebc95c85e1c98f2638b23eb535af3a66a04ce218698b30210157d"},
+    ),
+    DatasetSpec(
+        name="gfn2-hotter",
+        task="forcefield",
+        summary="the 145 test molecules of gfn2-small at 1,000 K, hotter than any of it: tests "
+        "networks trained there; shipped",
+        factory=f"{_SOURCES}:gfn2_hotter",
+        checksums={"1": "74625b1f294c97061e615696787ff701b69fe4fa232210b3ecc1c34cf5de2778"},
+    ),
+    DatasetSpec(
         name="gfn2-20k",
         task="forcefield",
         summary="20,000 conformations of 6,667 drug-like molecules, GFN2-xTB labels; generated on "

@@ -1,18 +1,20 @@
 """The GFN2-xTB data sets: SMILES of the rdkit wheel to labelled conformations (extra ``generate``;
 imports no torch).
 
-``python -m equivbench.tasks.forcefield.generate --samples 1995 --out gfn2-small.npz`` is the
-maintainers' command.
+``python -m equivbench.tasks.forcefield.generate --set small --out gfn2-small.npz`` is the
+maintainers' command, and likewise for ``larger`` and ``hotter``, which are tested on alone.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.tasks.base import SPLITS
 from equivbench.tasks.conformers import (
     STRUCTURES_LICENCE,
     command_line,
@@ -21,7 +23,8 @@ from equivbench.tasks.conformers import (
     pool,
     recipe,
 )
-from equivbench.tasks.forcefield.table import BOHR, HARTREE, ConformationBuilder, facts
+from equivbench.tasks.forcefield.sources import gfn2_small
+from equivbench.tasks.forcefield.table import BOHR, HARTREE, LAYOUT, ConformationBuilder, facts
 from equivbench.tasks.storage import digest, show_progress
 
 ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
@@ -30,6 +33,11 @@ ATOMS = (10, 40)
 """Fewest and most atoms, hydrogens included."""
 TEMPERATURES = (100.0, 300.0, 500.0)
 """Kelvin: one conformation of each molecule at each."""
+LARGER_ELEMENTS = ("H", "C", "N", "O", "F", "S", "Cl", "Br")
+"""Those that ``gfn2-small`` has many of."""
+LARGER_ATOMS = (41, 60)
+HOTTER = 1000.0
+"""Kelvin."""
 STEPS, TIMESTEP, FRICTION, HYDROGEN_MASS = 200, 1.0, 0.02, 4.0
 """0.2 ps of Langevin dynamics: steps, fs a step, friction in 1/fs, mass of H in Da (so that 1 fs is
 a stable step)."""
@@ -39,6 +47,7 @@ LICENCES = {
     "labels": "computed by equivbench with rdkit (BSD-3-Clause) and tblite (LGPL-3.0-or-later; "
     "neither is shipped); MIT, as the package",
 }
+TOOLS = ("rdkit", "tblite", "numpy")
 BOLTZMANN = 0.00198720425864083
 """kcal/mol/K."""
 ACCELERATION = 4.184e-4
@@ -80,7 +89,9 @@ def langevin(
     return pos
 
 
-def conformations(smiles: str, seed: int) -> tuple[NDArray[Any], NDArray[Any]] | None:
+def conformations(
+    smiles: str, seed: int, temperatures: tuple[float, ...] = TEMPERATURES
+) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """(z [atoms] uint8, pos [temperatures, atoms, 3] float32, A), or None where rdkit cannot embed
     or type the molecule."""
     found = minimised(smiles, f"embed {seed} {smiles}")
@@ -97,7 +108,7 @@ def conformations(smiles: str, seed: int) -> tuple[NDArray[Any], NDArray[Any]] |
     )[:, None]
     generator = np.random.default_rng(digest(f"dynamics {seed} {smiles}"))
     ends = np.stack(
-        [langevin(field, start, masses, temperature, generator) for temperature in TEMPERATURES]
+        [langevin(field, start, masses, temperature, generator) for temperature in temperatures]
     )
     return z, (ends - ends.mean(1, keepdims=True)).astype(np.float32)
 
@@ -115,11 +126,13 @@ def label(z: NDArray[Any], pos: NDArray[Any]) -> tuple[float, NDArray[Any]]:
     )
 
 
-def process(job: tuple[str, int]) -> tuple[Any, ...] | None:
+def process(
+    job: tuple[str, int], temperatures: tuple[float, ...] = TEMPERATURES
+) -> tuple[Any, ...] | None:
     """(SMILES, z, pos, forces, energy) of one (SMILES, seed) as ``ConformationBuilder.add`` takes
-    them, or None where a step fails; a pure function of its argument."""
+    them, or None where a step fails; a pure function of its arguments."""
     smiles, seed = job
-    made = conformations(smiles, seed)
+    made = conformations(smiles, seed, temperatures)
     if made is None:
         return None
     z, pos = made
@@ -137,21 +150,78 @@ def process(job: tuple[str, int]) -> tuple[Any, ...] | None:
 def generate(samples: int, out: Path, *, seed: int = 0, processes: int = 2) -> Path:
     """Write ``samples`` labelled conformations to ``out`` (.npz) with its cards (.json, .md) beside
     it, the same for any ``processes``; returns ``out``."""
-    builder, have, failed = ConformationBuilder(), 0, 0
-    for made in in_processes(process, pool(seed, ELEMENTS, ATOMS), seed, processes):
+    how = recipe(TOOLS, seed, ELEMENTS, ATOMS)
+    return _write(out, how, pool(seed, ELEMENTS, ATOMS), samples, seed=seed, processes=processes)
+
+
+def generate_larger(samples: int, out: Path, *, seed: int = 1, processes: int = 2) -> Path:
+    """The same of ``samples`` molecules with more atoms, hydrogens or not, than any of
+    ``gfn2-small``: one conformation of each, at its temperatures in turn."""
+    from rdkit import Chem
+
+    trained = LAYOUT.read(gfn2_small().path())[0]
+    heavy = int(np.add.reduceat(trained["z"] > 1, trained.first, dtype=np.int64).max())
+    how = recipe(TOOLS, seed, LARGER_ELEMENTS, LARGER_ATOMS)
+    how["filter"] += f", more than {heavy} atoms without H (the most in {gfn2_small().name})"
+    candidates = [
+        smiles
+        for smiles in pool(seed, LARGER_ELEMENTS, LARGER_ATOMS)
+        if Chem.MolFromSmiles(smiles).GetNumHeavyAtoms() > heavy
+    ]
+    return _write(
+        out, how, candidates, samples, seed=seed, processes=processes, split="test", in_turn=True
+    )
+
+
+def generate_hotter(samples: int, out: Path, *, seed: int = 1, processes: int = 2) -> Path:
+    """The same of the first ``samples`` test molecules of ``gfn2-small``: one conformation of each,
+    at ``HOTTER`` K."""
+    trained = LAYOUT.read(gfn2_small().path())[0]
+    tested = np.unique(trained["molecule"][trained["split"] == SPLITS.index("test")])
+    how = recipe(TOOLS, seed, ELEMENTS, ATOMS)
+    how["filter"] = f"the test molecules of {gfn2_small().name}"
+    return _write(
+        out,
+        how,
+        [name.decode() for name in trained["names"][tested]],
+        samples,
+        seed=seed,
+        processes=processes,
+        split="test",
+        temperatures=(HOTTER,),
+    )
+
+
+def _write(
+    out: Path,
+    how: dict[str, Any],
+    candidates: list[str],
+    samples: int,
+    *,
+    seed: int,
+    processes: int,
+    split: str | None = None,
+    temperatures: tuple[float, ...] = TEMPERATURES,
+    in_turn: bool = False,
+) -> Path:
+    """Write the first ``samples`` conformations of ``candidates`` at all ``temperatures``, or
+    ``in_turn`` each candidate at one of them."""
+    builder, have, failed, molecules = ConformationBuilder(), 0, 0, 0
+    labelled = partial(process, temperatures=temperatures)
+    for made in in_processes(labelled, candidates, seed, processes):
         if made is None:
             failed += 1
             continue
         smiles, z, *rows = made
-        k = min(len(TEMPERATURES), samples - have)
-        have += k
+        first = molecules % len(temperatures) if in_turn else 0
+        kept = slice(first, first + (1 if in_turn else min(len(temperatures), samples - have)))
+        molecules += 1
+        have += kept.stop - kept.start
         show_progress(have, samples, "samples")
-        builder.add(smiles, z, *(row[:k] for row in rows))
+        builder.add(smiles, z, *(row[kept] for row in rows), split)
         if have == samples:
             break
-    table = builder.finish(f"{samples} samples of seed {seed}")
-    how = {
-        **recipe(("rdkit", "tblite", "numpy"), seed, ELEMENTS, ATOMS),
+    how |= {
         "geometry": "ETKDGv3 embedding, MMFF94s minimisation, then MMFF94s Langevin dynamics "
         "(BAOAB) from the minimum",
         "dynamics": {
@@ -159,15 +229,33 @@ def generate(samples: int, out: Path, *, seed: int = 0, processes: int = 2) -> P
             "timestep_fs": TIMESTEP,
             "friction_per_fs": FRICTION,
             "hydrogen_mass_da": HYDROGEN_MASS,
-            "temperatures_k": list(TEMPERATURES),
+            "temperatures_k": list(temperatures),
         },
         "labels": "GFN2-xTB energy and analytical forces (tblite, default accuracy) at the stored "
         "float32 positions",
         "molecules that failed a step": failed,
     }
-    return table.write(out, *facts(table), recipe=how, licences=LICENCES)
+    if in_turn:
+        how["conformations"] = "one of each molecule, at the temperatures in turn"
+    table = builder.finish(
+        f"{samples} samples of seed {seed}", SPLITS if split is None else (split,)
+    )
+    rule = None if split is None else "no model is trained on them: all are test"
+    return table.write(out, *facts(table), recipe=how, licences=LICENCES, split_rule=rule)
 
+
+SETS = {
+    "small": (generate, 1995, 0),
+    "larger": (generate_larger, 120, 1),
+    "hotter": (generate_hotter, 145, 1),
+}
+"""The shipped sets: how each is made, and its samples and seed."""
 
 if __name__ == "__main__":
-    asked = command_line(__doc__, 1995).parse_args()
-    print(generate(asked.samples, asked.out, seed=asked.seed, processes=asked.processes))
+    parser = command_line(__doc__)
+    parser.add_argument("--set", choices=SETS, default="small", help="which of the shipped sets")
+    asked = parser.parse_args()
+    make, samples, seed = SETS[asked.set]
+    samples = samples if asked.samples is None else asked.samples
+    seed = seed if asked.seed is None else asked.seed
+    print(make(samples, asked.out, seed=seed, processes=asked.processes))

@@ -239,8 +239,13 @@ def _columns(properties: str) -> dict[str, slice]:
     return found
 
 
-def _source(name: str, build: Callable[[Path], object] | None = None) -> ArchiveSource:
-    return ArchiveSource(name, "forcefield", "equivbench.tasks.forcefield.task:load", build)
+_READ = "equivbench.tasks.forcefield.task:load"
+
+
+def _source(
+    name: str, build: Callable[[Path], object] | None = None, *arguments: Any, read: str = _READ
+) -> ArchiveSource:
+    return ArchiveSource(name, "forcefield", read, build, arguments)
 
 
 def md17(molecule: str, revised: str = "") -> ArchiveSource:
@@ -250,9 +255,19 @@ def md17(molecule: str, revised: str = "") -> ArchiveSource:
     return _source(f"{revised}md17-{molecule}", partial(build_md17, trajectory=trajectory))
 
 
-gfn2_small = partial(_source, "gfn2-small")
+def _test_set(name: str) -> ArchiveSource:
+    return _source(name, None, _source("gfn2-small").path(), read=f"{_READ}_test_set")
+
+
+gfn2_larger = partial(_test_set, "gfn2-larger")
+"""Shipped: larger molecules than any in ``gfn2-small``."""
+gfn2_hotter = partial(_test_set, "gfn2-hotter")
+"""Shipped: the test molecules of ``gfn2-small``, hotter than any of it."""
+_FURTHER = {"larger-molecules": gfn2_larger().path(), "hotter": gfn2_hotter().path()}
+
+gfn2_small = partial(_source, "gfn2-small", None, _FURTHER)
 """The set shipped in the package."""
-gfn2_20k = partial(_source, "gfn2-20k", _build_20k)
+gfn2_20k = partial(_source, "gfn2-20k", _build_20k, _FURTHER)
 """20,000 samples by the shipped set's generator and seed: its molecules are the first of these, in
 the same splits."""
 spice = partial(_source, "spice", build_spice)

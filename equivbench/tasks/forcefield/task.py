@@ -4,6 +4,7 @@ data in memory, and the best linear predictor of forces."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,11 +16,11 @@ from torch import Tensor, nn
 
 from equivbench.errors import UsageError, unknown_name
 from equivbench.kernels.neighbours import edges_within
-from equivbench.tasks.base import SPLITS, Batch, Split, Task, TaskData, mean_square
+from equivbench.tasks.base import SPLITS, Batch, Card, Split, Task, TaskData, mean_square
 from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS, REPORTED
 from equivbench.tasks.forcefield.table import LAYOUT, NUMBERS
 from equivbench.tasks.splits import RaggedSplit, ragged_data
-from equivbench.tasks.storage import RaggedTable
+from equivbench.tasks.storage import RaggedTable, read_card
 
 FORCE_WEIGHT, ENERGY_WEIGHT = 100.0, 4.0
 """Weights of the two parts of the objective, those of EScAIP (Qu & Krishnapriyan 2024)."""
@@ -184,11 +185,12 @@ def _stratum_of_element() -> Tensor:
 
 
 class ForceFieldSplit(RaggedSplit):
-    """One split of molecules with their forces, and ``energy`` [samples] eV of all splits,
-    referenced per element (:func:`without_reference`)."""
+    """One split of molecules with their forces, and energies less those of their atoms,
+    ``reference`` [256] eV by atomic number (:func:`fit_reference`)."""
 
-    def __init__(self, table: RaggedTable, chosen: Tensor, energy: NDArray[np.float64]) -> None:
+    def __init__(self, table: RaggedTable, chosen: Tensor, reference: NDArray[np.float64]) -> None:
         super().__init__(table, chosen)
+        energy = table["energy"] - np.add.reduceat(reference[table["z"]], table.first)
         self._energy = torch.from_numpy(energy.astype(np.float32))[chosen]
 
     def collate(self, indices: Tensor) -> dict[str, Tensor]:
@@ -204,12 +206,12 @@ class ForceFieldSplit(RaggedSplit):
         }
 
 
-def without_reference(table: RaggedTable) -> NDArray[np.float64]:
-    """[samples] eV: total energies less the per-element energies that fit the training split best
-    in least squares.
+def fit_reference(table: RaggedTable) -> NDArray[np.float64]:
+    """[256] eV by atomic number: the energies of atoms that fit the training split's total energies
+    best in least squares.
 
-    Elements that the training split lacks, and directions that it leaves open, get the least-norm
-    solution.
+    0 for elements that the training split lacks, and the least-norm solution for directions that it
+    leaves open.
     """
     elements = np.flatnonzero(np.bincount(table["z"], minlength=256))
     column = np.zeros(256, dtype=np.int64)
@@ -221,18 +223,39 @@ def without_reference(table: RaggedTable) -> NDArray[np.float64]:
     )
     counts = cells.reshape(samples, len(elements)).astype(np.float64)
     train = table["split"] == SPLITS.index("train")
-    reference = np.linalg.lstsq(counts[train], table["energy"][train], rcond=None)[0]
-    return np.asarray(table["energy"] - counts @ reference)
+    reference = np.zeros(256)
+    reference[elements] = np.linalg.lstsq(counts[train], table["energy"][train], rcond=None)[0]
+    return reference
 
 
-def load(path: Path) -> TaskData:
+def load(path: Path, out_of_distribution: Mapping[str, Path] | None = None) -> TaskData:
     """The data set at ``path``, energies referenced per element on its training split.
 
-    Raises ``FailedError`` if the file or its card is missing, cut short or changed.
+    ``out_of_distribution`` are the files of further test sets by name, referenced likewise. Raises
+    ``FailedError`` if a file or its card is missing, cut short or changed.
     """
     table, card = LAYOUT.read(path)
-    split = partial(ForceFieldSplit, energy=without_reference(table))
-    return ragged_data(table, card, path.stem, split)
+    split = partial(ForceFieldSplit, reference=fit_reference(table))
+    further = {name: LAYOUT.read(file)[0] for name, file in (out_of_distribution or {}).items()}
+    return replace(
+        ragged_data(table, card, path.stem, split),
+        out_of_distribution={
+            name: split(each, torch.arange(len(each.counts))) for name, each in further.items()
+        },
+    )
+
+
+def load_test_set(path: Path, of: Path) -> TaskData:
+    """The further test set at ``path`` as the test split of the data set ``of``, whose other
+    splits stay; raises as :func:`load`."""
+    data, card = load(of, {"test": path}), read_card(path)
+    test = data.out_of_distribution["test"]
+    return TaskData(
+        data.train,
+        data.validation,
+        test,
+        Card(path.stem, card["version"], card["sha256"], {**data.card.sizes, "test": len(test)}),
+    )
 
 
 class PairForces(nn.Module):

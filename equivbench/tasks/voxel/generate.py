@@ -91,10 +91,17 @@ def generate(samples: int, out: Path, *, grid: Grid, seed: int = 0, processes: i
 
 
 if __name__ == "__main__":
-    parser = command_line(__doc__, 2000)
+    parser = command_line(__doc__)
     parser.add_argument(
         "--grid", choices=GRIDS, default="small", help="whose box every molecule must fit"
     )
     asked = parser.parse_args()
-    grid = GRIDS[asked.grid]
-    print(generate(asked.samples, asked.out, grid=grid, seed=asked.seed, processes=asked.processes))
+    print(
+        generate(
+            2000 if asked.samples is None else asked.samples,
+            asked.out,
+            grid=GRIDS[asked.grid],
+            seed=asked.seed or 0,
+            processes=asked.processes,
+        )
+    )

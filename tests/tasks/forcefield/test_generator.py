@@ -41,3 +41,15 @@ def test_the_file_is_the_same_for_one_or_two_processes_and_begins_the_shipped_se
     # widen that by far less than this.
     assert np.allclose(made["pos"], shipped["pos"][:atoms], atol=1e-3)
     assert np.allclose(made["forces"], shipped["forces"][:atoms], atol=2e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["larger", "hotter"])
+def test_the_further_test_sets_begin_as_they_are_shipped(name: str, tmp_path: Path) -> None:
+    make, _, seed = generate.SETS[name]
+    made = LAYOUT.read(make(4, tmp_path / "set.npz", seed=seed, processes=2))[0]
+    path = gfn2_small().path().with_name(f"gfn2-{name}.npz")
+    shipped, atoms = LAYOUT.read(path)[0], len(made["z"])
+    assert np.array_equal(made["z"], shipped["z"][:atoms])
+    assert np.allclose(made["pos"], shipped["pos"][:atoms], atol=1e-3)  # as above
+    assert np.allclose(made["forces"], shipped["forces"][:atoms], atol=2e-2)
