@@ -77,7 +77,7 @@ def test_bad_requests_end_with_2_and_a_sentence(
 
 def test_baselines_of_a_results_folder(capsys: pytest.CaptureFixture[str]) -> None:
     for arm in ("equivariant", "augmented"):
-        write_record(make_record(arm=arm, baselines={"zero": 10.0, "linear": 5.0}), "results")
+        write_record(make_record(arm=arm, baselines={"zero": 20.0, "linear": 10.0}), "results")
     assert run("analyze", "baselines") == 0
     shown = capsys.readouterr().out
     assert all(
@@ -86,7 +86,7 @@ def test_baselines_of_a_results_folder(capsys: pytest.CaptureFixture[str]) -> No
     )
     assert run("analyze", "baselines", "results", "--json") == 0
     (found,) = json.loads(capsys.readouterr().out)
-    assert (found["zero"], found["linear"]) == (10.0, 5.0)
+    assert (found["zero"], found["linear"]) == (20.0, 10.0)
     assert set(found["arms"]) == set(found["levels"][0]["arms"]) == {"equivariant", "augmented"}
 
 

@@ -9,6 +9,7 @@ from factories import make_record
 
 from equivbench.cli.main import main
 from equivbench.records.json_schema import rules_text, shipped_text
+from equivbench.records.schema import RULES_VERSION
 from equivbench.records.store import write_record
 
 REASONS = {
@@ -55,7 +56,7 @@ def test_every_invalid_record_is_named_and_the_code_is_3(
 
 
 def test_other_rules_exit_4_before_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(tmp_path, rules_version=2)
+    write(tmp_path, rules_version=RULES_VERSION + 1)
     (tmp_path / "cut.json").write_text("{")
     assert run(capsys, "validate", str(tmp_path))[0] == 4
 
