@@ -164,12 +164,26 @@ class Search:
                 for along in grid.searched
                 for sign in self._unmeasured(arm, here, along)
             ]
-            edge = f"its best point, {grid.setup(here)}, lies at the edge of what was tried"
-            return [f"{edge}: {' and '.join(sides)} may be better"] if sides else []
+            if sides:
+                edge = f"its best point, {grid.setup(here)}, lies at the edge of what was tried"
+                return [f"{edge}: {' and '.join(sides)} may be better"]
+            undecided = [each for each in self.grids if each != arm and self._width_is_open(each)]
+            return [
+                f"the width that both arms share is open as long as {each} has not been tried at "
+                "its neighbours"
+                for each in undecided
+            ]
         best = self._best(arm, losses)
         if best is None or math.isinf(losses[best]):
             return ["every trial diverged"]
         return [f"every point is beside a cliff: {self.cliff_at(arm, best)}"]
+
+    def _width_is_open(self, arm: str) -> bool:
+        """Whether ``arm`` must yet be tried at other widths before all arms' one is known."""
+        if not self.one_width or "width" not in self.grids[arm].searched:
+            return False
+        here = self.standing(arm)
+        return here is None or bool(self._unmeasured(arm, here, "width"))
 
     def cliff_at(self, arm: str, point: GridPoint) -> str:
         """In words, the cliff that ``point`` is beside."""

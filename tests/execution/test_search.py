@@ -133,6 +133,8 @@ def test_what_is_settled_has_measured_neighbours_and_no_cliff(first, second, one
     for arm, loss in losses.items():
         if search.open_questions(arm):
             continue
+        if one_width:
+            assert len({search.standing(each).width for each in losses}) == 1
         here, known = search.standing(arm), search.losses[arm]
         for along in GRID.searched:
             for sign in (1, -1):
@@ -172,6 +174,20 @@ def test_an_edge_is_refused_by_name(slope, side):
     assert "edge" in why
     assert side in why
     assert search.open_questions("second") == []
+
+
+def test_one_width_is_open_until_both_arms_were_tried_at_its_neighbours():
+    def narrow_is_best(point: GridPoint) -> float:
+        return bowl(0, 0, -1)(point)
+
+    def sought_long(point: GridPoint) -> float:
+        return bowl(4, 2, -1, 0.05)(point)
+
+    losses = {"first": narrow_is_best, "second": sought_long}
+    search = searched(losses, extensions=0, one_width=True)
+    assert {point.width for point in search.losses["second"]} == {0}
+    assert "width that both arms share" in search.open_questions("first")[0]
+    assert searched(losses, one_width=True).standing("first").width == -1
 
 
 def test_a_batch_of_one_and_a_network_that_cannot_shrink_are_no_edges():
