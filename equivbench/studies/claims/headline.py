@@ -91,6 +91,8 @@ _KEYS = (
     Column("options", key=True, show="filled"),
     Column("hardware", key=True),
     Column("data", key=True),
+    Column("commit", key=True, show="needed"),
+    Column("day", key=True, show="needed"),
 )
 """What tells the rows of both tables apart."""
 
@@ -234,6 +236,8 @@ def _order(each: Headline) -> tuple[object, ...]:
         gap.budget["kind"],
         gap.budget["limit"],
         repr(gap.kernels),
+        gap.day,
+        gap.commit or "",
     )
 
 
@@ -247,10 +251,11 @@ def _key_cells(each: Headline) -> tuple[Cell, ...]:
         variant_text(options),
         f"{gap.machine_key} ({each.hardware})",
         None if each.fraction is None else f"{each.fraction:.3g}",
+        (gap.commit or "")[:12],
+        gap.day,
     )
 
 
 def _ahead(gap: PairGap, leader: str) -> str:
-    """``equivariant`` for a claimed lead, ``(equivariant)`` where the interval says so,
-    ``(equivariant?)`` for the estimate."""
+    """``equivariant`` for a claimed lead, ``(equivariant?)`` for the estimate."""
     return leader if gap.behind is not None else f"({leader}?)"

@@ -117,12 +117,12 @@ def _headline(headlines: Sequence[Headline]) -> list[str]:
     return [
         "## The headline: loss per device-hour",
         "Loss of the equivariant arm over that of the augmented one, each at its budget; *data* "
-        "is the fraction of the training split. An arm in brackets is ahead by the interval, but "
-        "few seeds or the correction over all pairs forbid to claim a lead; with a question mark "
-        "by the estimate alone. s* is how much faster the other arm would have to be to tie. An "
-        "hour is one of the whole machine: CPU-h are no GPU-h.",
+        "is the fraction of the training split. An arm in brackets with a question mark is ahead "
+        "by the estimate alone: there is no verdict. s* is how much faster the other arm would "
+        "have to be to tie. An hour is one of the whole machine: CPU-h are no GPU-h.",
         _rows(headline_table(headlines)),
-        "At the smaller budgets of the rungs, each the annealed result of its budget:",
+        "At the budgets of the rungs, each the annealed result of its budget; an arm in brackets "
+        "is ahead by the interval there, which is no claimed lead:",
         _rows(budget_table(timed)),
         "\n".join(fits),
     ]

@@ -13,8 +13,8 @@ from factories import make_run, make_test
 from read_back import from_markdown
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.records import schema
 from equivbench.gap.verdicts import LEAD_SEEDS
+from equivbench.records import schema
 from equivbench.records.curves import ResultWeights
 from equivbench.records.files import write_lines
 from equivbench.records.schema import RunRecord
