@@ -139,7 +139,8 @@ class ArrayData:
             for name in sorted(split.tensors):
                 digest.update(name.encode() + split.tensors[name].contiguous().numpy().tobytes())
         sizes = {name: len(split) for name, split in splits.items()}
-        return TaskData(**splits, card=Card(self.name, self.version, digest.hexdigest(), sizes))
+        card = Card(self.name, self.version, digest.hexdigest(), sizes)
+        return TaskData(splits["train"], splits["validation"], splits["test"], card)
 
     def _split(self, name: str) -> ArraySplit:
         import torch

@@ -79,7 +79,8 @@ def ragged_data(
         member = member if usable is None else member & usable
         splits[part] = split(table, torch.from_numpy(np.flatnonzero(member)))
     sizes = {part: len(samples) for part, samples in splits.items()}
-    return TaskData(**splits, card=Card(name, card["version"], card["sha256"], sizes))
+    made = Card(name, card["version"], card["sha256"], sizes)
+    return TaskData(splits["train"], splits["validation"], splits["test"], made)
 
 
 @dataclass(frozen=True)

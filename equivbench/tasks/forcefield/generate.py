@@ -23,7 +23,6 @@ from equivbench.tasks.conformers import (
     pool,
     recipe,
 )
-from equivbench.tasks.forcefield.sources import gfn2_small
 from equivbench.tasks.forcefield.table import BOHR, HARTREE, LAYOUT, ConformationBuilder, facts
 from equivbench.tasks.storage import digest, show_progress
 
@@ -47,6 +46,8 @@ LICENCES = {
     "labels": "computed by equivbench with rdkit (BSD-3-Clause) and tblite (LGPL-3.0-or-later; "
     "neither is shipped); MIT, as the package",
 }
+TRAINED = Path(__file__).parent / "data" / "gfn2-small.npz"
+"""What the networks are trained on that the further sets test."""
 TOOLS = ("rdkit", "tblite", "numpy")
 BOLTZMANN = 0.00198720425864083
 """kcal/mol/K."""
@@ -159,10 +160,10 @@ def generate_larger(samples: int, out: Path, *, seed: int = 1, processes: int = 
     ``gfn2-small``: one conformation of each, at its temperatures in turn."""
     from rdkit import Chem
 
-    trained = LAYOUT.read(gfn2_small().path())[0]
+    trained = LAYOUT.read(TRAINED)[0]
     heavy = int(np.add.reduceat(trained["z"] > 1, trained.first, dtype=np.int64).max())
     how = recipe(TOOLS, seed, LARGER_ELEMENTS, LARGER_ATOMS)
-    how["filter"] += f", more than {heavy} atoms without H (the most in {gfn2_small().name})"
+    how["filter"] += f", more than {heavy} atoms without H (the most in {TRAINED.stem})"
     candidates = [
         smiles
         for smiles in pool(seed, LARGER_ELEMENTS, LARGER_ATOMS)
@@ -176,10 +177,10 @@ def generate_larger(samples: int, out: Path, *, seed: int = 1, processes: int = 
 def generate_hotter(samples: int, out: Path, *, seed: int = 1, processes: int = 2) -> Path:
     """The same of the first ``samples`` test molecules of ``gfn2-small``: one conformation of each,
     at ``HOTTER`` K."""
-    trained = LAYOUT.read(gfn2_small().path())[0]
+    trained = LAYOUT.read(TRAINED)[0]
     tested = np.unique(trained["molecule"][trained["split"] == SPLITS.index("test")])
     how = recipe(TOOLS, seed, ELEMENTS, ATOMS)
-    how["filter"] = f"the test molecules of {gfn2_small().name}"
+    how["filter"] = f"the test molecules of {TRAINED.stem}"
     return _write(
         out,
         how,
@@ -218,7 +219,8 @@ def _write(
         molecules += 1
         have += kept.stop - kept.start
         show_progress(have, samples, "samples")
-        builder.add(smiles, z, *(row[kept] for row in rows), split)
+        pos, forces, energy = (row[kept] for row in rows)
+        builder.add(smiles, z, pos, forces, energy, split)
         if have == samples:
             break
     how |= {
