@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.gap.curves import Curve, curve_of, last_crossing
+from equivbench.gap.curves import SeedCurve, curve_of, last_crossing
 from equivbench.gap.finals import shared_groups
 from equivbench.gap.intervals import UNKNOWN, Band, Component, Quantity, group_part, ranked, student
 from equivbench.gap.pairing import ArmRun, MatchedRuns
-from equivbench.gap.timing import StepTimes
+from equivbench.gap.timing import PairedTimes
 
 Array = NDArray[np.float64]
 POINTS = 129
@@ -44,12 +44,12 @@ class SeedTie:
     """What one seed says: ``curve`` of this arm (None if it diverged), and where the other arm
     ended."""
 
-    curve: Curve | None
-    other: Curve | None
+    curve: SeedCurve | None
+    other: SeedCurve | None
     """Its last point alone, at the steps of its budget."""
 
 
-def break_even(runs: MatchedRuns, arm: str, times: StepTimes | str) -> BreakEven:
+def break_even(runs: MatchedRuns, arm: str, times: PairedTimes | str) -> BreakEven:
     """Where the curve of ``arm`` comes down to the other's loss; ``times`` are those of ``arm``
     over the other."""
     ties = seed_ties(runs, arm)

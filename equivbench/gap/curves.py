@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Curve:
+class SeedCurve:
     """``log_steps`` [K] strictly increasing, ``log_loss`` [K], and ``influence`` [K, G]: the
     derivative of each log loss by the weight of each group, as a fraction of all; [K, 0] where
     groups are not known."""
@@ -31,10 +31,10 @@ class Curve:
     log_loss: Array
     influence: Array
 
-    def non_increasing(self) -> Curve:
+    def non_increasing(self) -> SeedCurve:
         """The non-increasing curve nearest to this one: neighbours that rise become their mean."""
         starts = pools(self.log_loss)
-        return Curve(
+        return SeedCurve(
             self.log_steps,
             pooled(self.log_loss[:, None], starts)[:, 0],
             pooled(self.influence, starts),
@@ -58,9 +58,9 @@ class Curve:
         return between(self.log_loss, fraction), between(self.influence, fraction[:, None])
 
 
-def curve_of(results: Sequence[Evaluation], *, grouped: bool) -> Curve:
+def curve_of(results: Sequence[Evaluation], *, grouped: bool) -> SeedCurve:
     """The curve through ``results``; without ``grouped`` no test groups are taken from it."""
-    return Curve(
+    return SeedCurve(
         np.log([float(each.step) for each in results]),
         np.log([each.test.total or 0.0 for each in results]),
         np.stack([log_influence(each.test.groups if grouped else None) for each in results]),

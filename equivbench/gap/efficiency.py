@@ -33,8 +33,8 @@ from equivbench.gap.pairing import (
     contest_of,
     pair_up,
 )
-from equivbench.gap.timing import StepTimes, step_times
-from equivbench.gap.verdicts import Verdict, verdicts
+from equivbench.gap.timing import PairedTimes, step_times
+from equivbench.gap.verdicts import GapVerdict, verdicts
 from equivbench.records.schema import RunRecord
 
 
@@ -160,7 +160,7 @@ def measure_gaps(records: Sequence[RunRecord]) -> list[MeasuredGap]:
     ]
 
 
-def _measure(runs: MatchedRuns, finals: Finals, verdict: Verdict) -> MeasuredGap:
+def _measure(runs: MatchedRuns, finals: Finals, verdict: GapVerdict) -> MeasuredGap:
     times = step_times(runs)
     reversed_times = times if isinstance(times, str) else times.exchanged
     course = follow(runs)
@@ -247,7 +247,7 @@ def _origin(runs: MatchedRuns) -> dict[str, Any]:
     }
 
 
-def _timed(tie: BreakEven, times: StepTimes | str, arms: tuple[str, ...]) -> tuple[Timed, Timed]:
+def _timed(tie: BreakEven, times: PairedTimes | str, arms: tuple[str, ...]) -> tuple[Timed, Timed]:
     """The s* of the first of ``arms`` against the second, and its speed, at steady state and with
     the compile seconds c and c_o counted. With the other arm's budget of B seconds,
 
@@ -273,7 +273,7 @@ def _timed(tie: BreakEven, times: StepTimes | str, arms: tuple[str, ...]) -> tup
     return s_star, Timed(times.speed, replace(all_in, censored=censored))
 
 
-def _throughput_ratio(runs: MatchedRuns, times: StepTimes | str) -> Timed:
+def _throughput_ratio(runs: MatchedRuns, times: PairedTimes | str) -> Timed:
     """Equivariant over augmented seconds a sample; all-in with each arm's compile seconds spread
     over its budget."""
     if isinstance(times, str):
@@ -284,7 +284,7 @@ def _throughput_ratio(runs: MatchedRuns, times: StepTimes | str) -> Timed:
     return Timed(steady, steady.map(lambda ratio: ratio * first / second))
 
 
-def _reasons(times: StepTimes | str, ties: dict[str, BreakEven]) -> dict[str, str]:
+def _reasons(times: PairedTimes | str, ties: dict[str, BreakEven]) -> dict[str, str]:
     """Why quantities were not measured, by name; empty if all were."""
     found = {}
     if isinstance(times, str):

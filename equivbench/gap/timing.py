@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class StepTimes:
+class PairedTimes:
     """Seconds a step of the equivariant over the augmented arm, paired by seed and block, and what
     each arm does within the budget."""
 
@@ -39,12 +39,12 @@ class StepTimes:
         return geometric_mean(self.log_ratios, *([] if self.blocks is None else [self.blocks]))
 
     @property
-    def exchanged(self) -> StepTimes:
+    def exchanged(self) -> PairedTimes:
         """That of the augmented over the equivariant arm."""
-        return StepTimes(-self.log_ratios, self.blocks, self.train_seconds, self.compile_seconds)
+        return PairedTimes(-self.log_ratios, self.blocks, self.train_seconds, self.compile_seconds)
 
 
-def step_times(runs: MatchedRuns) -> StepTimes | str:
+def step_times(runs: MatchedRuns) -> PairedTimes | str:
     """The step times of ``runs``, or in a sentence why they are not used."""
     if runs.disturbed is not None:
         return f"no time of these runs is used: {runs.disturbed}"
@@ -63,7 +63,7 @@ def step_times(runs: MatchedRuns) -> StepTimes | str:
         return f"the step time of {which} was not measured (throughput.samples_per_second is null)"
     log_ratios = np.array([ratio.mean() if len(ratio) else np.mean(means) for ratio in ratios])
     blocks = ratios[0] if len(ratios) == 1 else np.zeros(0)
-    return StepTimes(
+    return PairedTimes(
         log_ratios,
         Component(np.atleast_1d(blocks.var(ddof=1) / len(blocks)), len(blocks) - 1)
         if len(blocks) > 1

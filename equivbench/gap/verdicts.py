@@ -23,7 +23,7 @@ MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GapVerdict:
     """``behind``: the arm with the higher loss, None unless that is decided; ``reason`` says why in
     either case."""
 
@@ -39,7 +39,7 @@ class Verdict:
     """
 
 
-def verdicts(contests: Sequence[tuple[MatchedRuns, Finals]]) -> list[Verdict]:
+def verdicts(contests: Sequence[tuple[MatchedRuns, Finals]]) -> list[GapVerdict]:
     """The verdict on each of ``contests``, corrected over those that have nothing against them."""
     against = [_against(runs, finals) for runs, finals in contests]
     p_values = [_p(finals) for _, finals in contests]
@@ -126,17 +126,17 @@ def _verdict(
     p: float | None,
     p_holm: float | None,
     tests: int,
-) -> Verdict:
+) -> GapVerdict:
     needed = seeds_needed(finals, tests)
     if why_not is not None:
-        return Verdict(None, why_not, p, None, needed)
+        return GapVerdict(None, why_not, p, None, needed)
     if p_holm is None:
-        return Verdict(None, "no seed tells the arms apart", p, None, needed)
+        return GapVerdict(None, "no seed tells the arms apart", p, None, needed)
     shown = f"{_shown(p_holm)} after Holm's correction over {tests} pair{'s' * (tests != 1)}"
     if p_holm >= 1 - LEVEL:
-        return Verdict(None, f"{shown}, not below {1 - LEVEL:.2g}", p, p_holm, needed)
+        return GapVerdict(None, f"{shown}, not below {1 - LEVEL:.2g}", p, p_holm, needed)
     behind: Contestant = "equivariant" if finals.ratio.mid[0] > 0 else "augmented"
-    return Verdict(behind, f"{len(runs.seeds)} seeds, {shown}", p, p_holm, needed)
+    return GapVerdict(behind, f"{len(runs.seeds)} seeds, {shown}", p, p_holm, needed)
 
 
 def _shown(p: float) -> str:

@@ -1,5 +1,5 @@
-"""The course of the lead: its end is the gap, closed-form crossings, noise that is no change, how
-often intervals cover."""
+"""The course of the lead over the rungs: closed-form crossings, noise that is no change, how often
+intervals cover, and what takes no part."""
 
 from __future__ import annotations
 
@@ -8,71 +8,44 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from factories import make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from power_laws import COMPILE, CROSSING, LIMIT, STEPS, T_STAR, TAU, law, runs
-from scipy.optimize import brentq
+from power_laws import BUDGETS, CROSSING, LIMIT, T_STAR, law, runs
 
 from equivbench.gap.efficiency import MeasuredGap, measure_gaps
 from equivbench.gap.intervals import Band, Quantity
-from equivbench.gap.leads import follow, lead_changes
+from equivbench.gap.leads import lead_changes
 from equivbench.records.schema import RunRecord
 
 
 def only(records: list[RunRecord]) -> MeasuredGap:
-    (weighed,) = measure_gaps(records)
-    return weighed
+    (measured,) = measure_gaps(records)
+    return measured
 
 
-def test_the_course_ends_with_the_gap() -> None:
-    generator = np.random.default_rng(0)
-    weighed = only(runs(CROSSING, seeds=4, noise=0.1, generator=generator))
-    course, gap = weighed.course, weighed.gap
-    assert course is not None
-    assert course.seconds[-1] == pytest.approx(LIMIT)
+def test_the_course_has_the_measured_ratio_at_every_rung_and_nothing_between() -> None:
+    records = runs(CROSSING, seeds=4, noise=0.1, generator=np.random.default_rng(0))
+    measured = only(records)
+    course, gap = measured.course, measured.gap
+    assert course.seconds == pytest.approx(BUDGETS)
+    for place, ratio in enumerate(course.ratio[:-1]):
+        logs = [
+            math.log(first.rungs[place].test.total / second.rungs[place].test.total)
+            for first, second in zip(records[:4], records[4:], strict=True)
+        ]
+        assert ratio.value == pytest.approx(math.exp(np.mean(logs)), rel=1e-12)
     for name in ("value", "low", "high"):
-        # The same numbers by two ways of writing the budget's logarithm.
-        assert getattr(course.ratio[-1], name) == pytest.approx(
-            getattr(gap.loss_ratio, name), rel=1e-9
-        )
-    assert gap.behind is not None
-    assert course.ahead(LIMIT) not in (None, gap.behind)
+        # In these records the part of the test set has the losses of the whole.
+        assert getattr(course.ratio[-1], name) == pytest.approx(getattr(gap.loss_ratio, name))
+    assert course.at(BUDGETS[3]) == course.ratio[3]
+    assert course.at(math.sqrt(BUDGETS[3] * BUDGETS[4])) == course.at(2 * LIMIT) == Quantity()
     assert gap.lead_changes == course.changes
-
-
-def test_the_ratio_is_that_of_the_curves_at_every_budget() -> None:
-    course = only(runs(CROSSING)).course
-    assert course is not None
-    assert course.seconds == sorted(course.seconds)
-    # Both curves begin at ten steps: two seconds of the slower arm.
-    assert course.seconds[0] == pytest.approx(STEPS[0] * TAU["equivariant"])
-    for seconds, ratio in zip(course.seconds, course.ratio, strict=True):
-        # A straight line in logarithms is interpolated exactly.
-        assert ratio.value == pytest.approx(
-            CROSSING["equivariant"](seconds) / CROSSING["augmented"](seconds), rel=1e-9
-        )
-
-
-def test_between_its_budgets_the_ratio_is_interpolated_and_beyond_them_unknown() -> None:
-    course = only(runs(CROSSING, seeds=3, noise=0.1, generator=np.random.default_rng(6))).course
-    assert course is not None
-    assert course.at(course.seconds[0]) == course.ratio[0]
-    middle = course.at(math.sqrt(course.seconds[3] * course.seconds[4]))
-    for name in ("value", "low", "high"):
-        ends = [getattr(course.ratio[k], name) for k in (3, 4)]
-        # Half way in logarithms is the geometric mean.
-        assert getattr(middle, name) == pytest.approx(math.sqrt(ends[0] * ends[1]), rel=1e-9)
-    assert course.at(LIMIT).value == pytest.approx(course.ratio[-1].value, rel=1e-9)
-    assert course.at(2 * LIMIT) == course.at(course.seconds[0] / 2) == Quantity()
-    with pytest.raises(ValueError, match="positive"):
-        course.at(0.0)
 
 
 def test_the_lead_changes_hands_where_the_laws_cross() -> None:
     generator = np.random.default_rng(1)
-    weighed = only(runs(CROSSING, seeds=5, noise=0.02, generator=generator))
-    (change,) = weighed.gap.lead_changes
+    measured = only(runs(CROSSING, seeds=5, noise=0.02, generator=generator))
+    (change,) = measured.gap.lead_changes
     assert change.to == "equivariant"
     assert change.decided
     assert change.seconds.low < change.seconds.value < change.seconds.high
@@ -88,34 +61,18 @@ def test_the_lead_changes_hands_where_the_laws_cross() -> None:
     )
 
 
-def test_with_compilation_counted_each_curve_is_moved_by_its_own_seconds() -> None:
-    weighed = only(runs(CROSSING, compiled=True))
-    course = follow(weighed.curves, all_in=True)
-    assert course is not None
-    moved = {arm: lambda t, arm=arm: CROSSING[arm](t - COMPILE[arm]) for arm in CROSSING}
-    where = brentq(lambda t: math.log(moved["equivariant"](t) / moved["augmented"](t)), 31.0, 110.0)
-    assert [change.to for change in course.changes] == ["equivariant"]
-    # The shifted laws are no straight lines; between two of the budgets (5% apart) they bend by
-    # less than 1%.
-    assert course.changes[0].seconds.value == pytest.approx(where, rel=0.01)
-    assert course.seconds[-1] == pytest.approx(LIMIT + min(COMPILE.values()))
-    # Without compilation nothing moves.
-    assert weighed.course == only(runs(CROSSING)).course
-
-
 def test_parallel_laws_never_change_hands() -> None:
-    weighed = only(runs({"equivariant": law(4.0, 0.5), "augmented": law(5.0, 0.5)}, seeds=6))
-    assert weighed.gap.lead_changes == []
-    assert weighed.course is not None
-    assert {weighed.course.ahead(seconds) for seconds in weighed.course.seconds} == {"equivariant"}
+    measured = only(runs({"equivariant": law(4.0, 0.5), "augmented": law(5.0, 0.5)}, seeds=6))
+    assert measured.gap.lead_changes == []
+    course = measured.course
+    assert {course.ahead(seconds) for seconds in course.seconds} == {"equivariant"}
 
 
 def test_exchanged_arms_turn_the_change_round() -> None:
-    (change,) = only(runs(CROSSING)).gap.lead_changes
+    (change,) = only(runs(CROSSING, seeds=3)).gap.lead_changes
     swapped = {"equivariant": CROSSING["augmented"], "augmented": CROSSING["equivariant"]}
-    (other,) = only(runs(swapped)).gap.lead_changes
+    (other,) = only(runs(swapped, seeds=3)).gap.lead_changes
     assert (change.to, other.to) == ("equivariant", "augmented")
-    # The grids of the two differ (each arm keeps its own step time); both are exact for power laws.
     assert change.seconds.value == pytest.approx(other.seconds.value, rel=1e-9)
 
 
@@ -129,6 +86,69 @@ def test_the_interval_of_the_change_covers() -> None:
         )
     # 95% of 80 is 76 with a standard deviation of 1.9; four of them below.
     assert covered >= 68
+
+
+@pytest.mark.parametrize(("seeds", "changes"), [(1, 0), (2, 0), (3, 1)])
+def test_fewer_than_three_seeds_change_nothing(seeds: int, changes: int) -> None:
+    measured = only(runs(CROSSING, seeds=seeds))
+    assert len(measured.gap.lead_changes) == changes
+    assert measured.course.seconds == pytest.approx(BUDGETS)
+
+
+def test_rungs_that_are_not_past_the_best_untrained_predictor_take_no_part() -> None:
+    records = runs(CROSSING, seeds=3, noise=0.01, generator=np.random.default_rng(3))
+    for record in records:
+        for rung in record.rungs:
+            # The arms cross at a loss of 1.77.
+            rung.test.over_best_untrained = rung.test.total / 1.5
+    measured = only(records)
+    # That of the augmented arm is 5 t^-.3.
+    after = (5.0 / 1.5) ** (1 / 0.3)
+    expected = [seconds for seconds in BUDGETS if seconds > after * 1.1]
+    assert measured.course.seconds == pytest.approx(expected)
+    assert measured.gap.lead_changes == []
+
+
+def test_an_extension_of_one_arm_adds_no_budget() -> None:
+    records = runs(CROSSING)
+    (longer,) = runs({"equivariant": CROSSING["equivariant"]})
+    longer.run_id = "longer"
+    longer.budget.limit, longer.budget.extends = 4 * LIMIT, LIMIT
+    for rung in longer.rungs:
+        rung.budget, rung.step = 4 * rung.budget, 4 * rung.step
+    assert only([*records, longer]).course == only(records).course
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"budget": {"kind": "steps", "limit": 500.0}},
+        {"machine_share": {"p90_over_p10": 28.0}},
+    ],
+)
+def test_what_is_not_to_be_compared_by_time_has_no_course(more: dict[str, object]) -> None:
+    measured = only(runs(CROSSING, seeds=3, **more))
+    assert measured.course is None
+    assert measured.gap.lead_changes == []
+
+
+def test_losses_that_no_float_can_set_in_relation_leave_the_ratio_open() -> None:
+    apart = {
+        "equivariant": lambda seconds: 1e300 / seconds,
+        "augmented": lambda seconds: 1e-300 / seconds,
+    }
+    measured = only(runs(apart, seeds=3, noise=0.1, generator=np.random.default_rng(7)))
+    assert measured.gap.loss_ratio == Quantity(censored="above")
+    # A loss of 1e300 is not past any predictor.
+    assert not measured.gap.decided
+
+
+def test_an_arm_that_diverged_at_every_seed_leaves_no_change() -> None:
+    records = runs({"equivariant": CROSSING["equivariant"]}, seeds=3)
+    records += runs({"augmented": CROSSING["augmented"]}, seeds=3, status="diverged")
+    measured = only(records)
+    assert measured.gap.lead_changes == []
+    assert measured.course is None
 
 
 def bands() -> st.SearchStrategy[Band]:
@@ -188,52 +208,3 @@ def test_wandering_about_zero_is_no_change_and_the_end_alone_is_an_open_one() ->
     assert turns([1.0, 0.1, -0.1, 0.2, -0.2, -1.0]) == [("equivariant", False, False)]
     assert turns([1.0, 0.1, -0.1, 0.2, -0.2, -0.3]) == [("equivariant", False, True)]
     assert turns([-0.1, 0.1, 0.2, 0.3, 0.2, 0.1]) == [("augmented", True, True)]
-
-
-def test_without_step_times_there_is_no_course() -> None:
-    untimed = {"samples_per_second": None, "step_seconds": None}
-    weighed = only(runs(CROSSING, throughput=untimed, budget={"kind": "steps", "limit": 500.0}))
-    assert weighed.course is None
-    assert weighed.gap.lead_changes == []
-    with pytest.raises(ValueError, match="no step time"):
-        weighed.curves.at_equal_seconds(np.zeros(1))
-
-
-def test_losses_that_no_float_can_set_in_relation_leave_the_ratio_open() -> None:
-    apart = {
-        "equivariant": lambda seconds: 1e300 / seconds,
-        "augmented": lambda seconds: 1e-300 / seconds,
-    }
-    weighed = only(runs(apart, seeds=2, noise=0.1, generator=np.random.default_rng(7)))
-    assert weighed.gap.loss_ratio.censored == "above"
-    assert weighed.gap.loss_ratio.value is None
-    assert weighed.gap.behind == "equivariant"
-
-
-def test_an_arm_that_diverged_at_every_seed_leaves_no_change() -> None:
-    records = runs({"equivariant": CROSSING["equivariant"]}, seeds=2)
-    records += runs({"augmented": CROSSING["augmented"]}, seeds=2, status="diverged")
-    weighed = only(records)
-    assert weighed.gap.lead_changes == []
-    assert weighed.course is None
-
-
-def test_an_extension_of_one_arm_adds_no_budget() -> None:
-    records = runs(CROSSING)
-    longer = runs({"equivariant": CROSSING["equivariant"]})[0]
-    steps = [step * 4 for step in STEPS]
-    extended = make_run(
-        "equivariant",
-        lambda step: CROSSING["equivariant"](step * TAU["equivariant"]),
-        steps,
-        tau=TAU["equivariant"],
-        run_id="longer",
-        created="2026-01-03T03:04:05Z",
-        limit=4 * LIMIT,
-        budget={"extends": LIMIT},
-    )
-    assert longer.recipe == extended.recipe
-    course, before = only([*records, extended]).course, only(records).course
-    assert course is not None
-    assert before is not None
-    np.testing.assert_allclose(course.seconds, before.seconds, rtol=1e-9)

@@ -7,16 +7,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgspec
-import numpy as np
 import pytest
 from factories import BASELINE, make_record, make_run, make_test
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from equivbench.gap.intervals import over_seeds
 from equivbench.gap.matched import END, matched_shares, share_at
-from equivbench.records.schema import RunRecord, TracePoint
+from equivbench.records.curves import Evaluation, curve
+from equivbench.records.schema import RunRecord
 from equivbench.report.arms import ends_table, levels_table
 from equivbench.report.render import cell_text
 from equivbench.report.table import Table
@@ -24,11 +22,12 @@ from equivbench.report.table import Table
 STEPS = (10, 30, 100, 300, 1000)
 
 
-def trace(
+def rungs(
     loss: Callable[[float], float], share: Callable[[float], float], steps: Sequence[int] = STEPS
 ) -> list[Any]:
     return [
         {
+            "budget": 0.1 * n,
             "step": n,
             "samples": 32 * n,
             "train_seconds": 0.1 * n,
@@ -40,10 +39,10 @@ def trace(
 
 def points(
     losses: Sequence[float], shares: Sequence[float], steps: Sequence[int] = STEPS
-) -> list[TracePoint]:
+) -> list[Evaluation]:
     values = dict(zip(steps, zip(losses, shares, strict=True), strict=True))
-    raw = trace(lambda n: values[int(n)][0], lambda n: values[int(n)][1], steps)
-    return msgspec.convert(raw, list[TracePoint])
+    raw = rungs(lambda n: values[int(n)][0], lambda n: values[int(n)][1], steps)
+    return curve(make_record(rungs=raw))
 
 
 def power_run(
@@ -56,10 +55,9 @@ def power_run(
     **more: Any,
 ) -> RunRecord:
     """A run with loss ``start`` n^-``power`` and share ``share`` n^-``share_power``."""
-    run = make_run(arm, lambda n: start * n**-power, STEPS, tau=0.1, seed=seed)
-    curve = trace(lambda n: start * n**-power, lambda n: share * n**-share_power)
-    return msgspec.convert(
-        msgspec.to_builtins(run) | {"trace": curve, "final": curve[-1]["test"]} | more, RunRecord
+    results = rungs(lambda n: start * n**-power, lambda n: share * n**-share_power)
+    return make_run(
+        arm, lambda n: start * n**-power, STEPS, tau=0.1, seed=seed, rungs=results, **more
     )
 
 
@@ -80,8 +78,8 @@ def test_on_power_laws_the_share_at_a_loss_is_the_closed_form(
     power: float, share_power: float, part: float
 ) -> None:
     at = 10 * 100**part  # steps, between the first and the last evaluation
-    curve = points([5 * n**-power for n in STEPS], [0.01 * n**-share_power for n in STEPS])
-    found, censored = share_at(curve, math.log(5 * at**-power))
+    results = points([5 * n**-power for n in STEPS], [0.01 * n**-share_power for n in STEPS])
+    found, censored = share_at(results, math.log(5 * at**-power))
     assert censored is None
     # Straight lines in logarithms: only rounding, magnified by 1 / power where the crossing is
     # found.
@@ -89,13 +87,13 @@ def test_on_power_laws_the_share_at_a_loss_is_the_closed_form(
 
 
 def test_nothing_is_extrapolated() -> None:
-    curve = points([5, 4, 3, 2, 1], [0.1] * 5)
-    assert share_at(curve, math.log(0.99)) == (None, "above")
-    assert share_at(curve, math.log(5.01)) == (None, "below")
+    results = points([5, 4, 3, 2, 1], [0.1] * 5)
+    assert share_at(results, math.log(0.99)) == (None, "above")
+    assert share_at(results, math.log(5.01)) == (None, "below")
     assert share_at([], 0.0) == (None, "above")
     # Both ends are evaluations, not extrapolations.
-    assert share_at(curve, math.log(1)) == (pytest.approx(0.1), None)
-    assert share_at(curve, math.log(5)) == (pytest.approx(0.1), None)
+    assert share_at(results, math.log(1)) == (pytest.approx(0.1), None)
+    assert share_at(results, math.log(5)) == (pytest.approx(0.1), None)
 
 
 def test_a_loss_that_comes_back_is_read_where_it_is_passed_for_good() -> None:
@@ -110,8 +108,8 @@ def test_a_loss_that_comes_back_is_read_where_it_is_passed_for_good() -> None:
 
 
 def test_shares_round_zero_are_interpolated_linearly() -> None:
-    curve = points([4, 1], [1e-9, -3e-9], steps=(10, 1000))
-    assert share_at(curve, math.log(2))[0] == pytest.approx(-1e-9)
+    results = points([4, 1], [1e-9, -3e-9], steps=(10, 1000))
+    assert share_at(results, math.log(2))[0] == pytest.approx(-1e-9)
 
 
 def test_points_without_a_share_are_passed_over() -> None:
@@ -223,12 +221,18 @@ def test_settings_and_kernels_are_kept_apart_and_diverged_seeds_counted() -> Non
     assert matched_shares([lost]) == []
 
 
-def test_means_over_seeds() -> None:
-    assert over_seeds([]).value is None
-    one = over_seeds([2.0])
-    assert (one.value, one.low, one.high) == (2.0, None, None)
-    logs = over_seeds([1.0, 4.0], geometric=True)
-    assert logs.value == pytest.approx(2.0)
-    assert logs.low * logs.high == pytest.approx(4.0)
-    assert over_seeds([0.0, 1.0], geometric=True).value == pytest.approx(0.5)
-    assert np.isfinite(over_seeds([-1e-12, 1e-12]).low)
+@pytest.mark.parametrize(("weights", "factor"), [("annealed", 1.0), ("raw", 1.2), ("ema", 1.08)])
+def test_the_losses_are_those_of_the_weights_that_are_asked_for(
+    weights: str, factor: float
+) -> None:
+    runs = [
+        make_run(arm, lambda n: 8.0 * n**-0.5, STEPS, tau=0.1, share=0.02)
+        for arm in ("equivariant", "augmented")
+    ]
+    (found,) = matched_shares(runs, weights)
+    assert found.weights == weights
+    # The trace ends where the cooldown begins, at the last point but one of these runs.
+    last = STEPS[-1] if weights == "annealed" else STEPS[-2]
+    assert found.levels[-1].loss == pytest.approx(factor * 8.0 * last**-0.5)
+    assert found.levels[-1].arms["augmented"].share.value == pytest.approx(0.02)
+    assert matched_shares(runs)[0].weights == "annealed"
