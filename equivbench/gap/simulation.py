@@ -4,7 +4,8 @@ how often a lead is claimed that is not there.
 ``python -m equivbench.gap.simulation`` prints the table of docs/gap.md. Records go through
 :func:`equivbench.gap.efficiency.efficiency_gap`, as those of runs do. Losses are power laws in the
 steps; seeds differ in loss, from rung to rung and in speed, which is known from timed blocks alone;
-test molecules differ in difficulty, some of it for one arm only.
+test molecules differ in difficulty, some of it for one arm only. The augmented arm is extended, so
+that it reaches the other.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from equivbench.records.schema import RULES_VERSION, SCHEMA_VERSION, RunRecord
 Array = NDArray[np.float64]
 BUDGET = 60.0
 RUNGS = 6
+EXTENSION = 2
+"""Doublings of the budget to which the augmented arm is extended: it is never ahead here."""
 BLOCKS = 8
 GROUPS = 60
 TAU = {"equivariant": 0.06, "augmented": 0.03}
@@ -138,16 +141,20 @@ def made_up_records(
             tau = TAU[arm] * math.exp(speed_spread * generator.standard_normal())
             noise = BLOCK_SPREAD / 2 * generator.standard_normal(BLOCKS)
             luck = SEED_SPREAD * generator.standard_normal()
-            wiggles = RUNG_SPREAD * generator.standard_normal(RUNGS)
-            steps = [max(1, round(BUDGET / tau / 2**k)) for k in range(RUNGS)][::-1]
+            extended = EXTENSION if arm == "augmented" else 0
+            wiggles = RUNG_SPREAD * generator.standard_normal(RUNGS + extended)
+            steps = [max(1, round(BUDGET / tau * 2.0**k)) for k in range(1 - RUNGS, 1 + extended)]
             losses = [
                 prefactor * (step * TAU[arm]) ** -exponent * math.exp(luck + wiggle)
                 for step, wiggle in zip(steps, wiggles, strict=True)
             ]
             tests = [_test(loss * difficulties[arm]) for loss in losses]
-            records.append(
-                _record(arm, seed, steps, tests, tau, (tau * np.exp(drift + noise)).tolist())
-            )
+            blocks = (tau * np.exp(drift + noise)).tolist()
+            ends = {None: RUNGS} | ({BUDGET: len(steps)} if extended else {})
+            records += [
+                _record(arm, seed, steps[:end], tests[:end], tau, blocks, extends)
+                for extends, end in ends.items()
+            ]
     return records
 
 
@@ -229,13 +236,15 @@ def _record(
     tests: list[dict[str, Any]],
     tau: float,
     blocks: list[float],
+    extends: float | None,
 ) -> RunRecord:
     """A record with these rungs, and otherwise with nothing in it that the gap reads."""
+    limit = BUDGET * 2.0 ** (len(steps) - RUNGS)
     nothing: dict[str, Any] = dict.fromkeys(RunRecord.__struct_fields__)
     clock = dict.fromkeys(("rungs", "evaluate", "checkpoint", "timing", "other", "stalled"), 0.0)
     rungs = [
         {
-            "budget": BUDGET / 2 ** (RUNGS - 1 - place),
+            "budget": limit / 2 ** (len(steps) - 1 - place),
             "step": step,
             "samples": step,
             "train_seconds": step * tau,
@@ -248,7 +257,7 @@ def _record(
         | {
             "schema_version": SCHEMA_VERSION,
             "rules_version": RULES_VERSION,
-            "run_id": f"seed{seed}-{arm}",
+            "run_id": f"seed{seed}-{arm}{'' if extends is None else '-extended'}",
             "created": "2026-01-01T00:00:00Z",
             "status": "completed",
             "preset": "made-up",
@@ -280,8 +289,9 @@ def _record(
                 "warmup_steps": 0,
             },
             "variant": {},
-            "budget": {"kind": "seconds", "limit": BUDGET, "spent": BUDGET, "overshoot": 0.0},
-            "clock": clock | {"train": BUDGET, "compile": 0.0, "data": 0.0, "wall": BUDGET},
+            "budget": {"kind": "seconds", "limit": limit, "spent": limit, "overshoot": 0.0}
+            | {"extends": extends},
+            "clock": clock | {"train": limit, "compile": 0.0, "data": 0.0, "wall": limit},
             "restarts": 0,
             "lost_seconds": 0.0,
             "steps": steps[-1],
