@@ -40,6 +40,8 @@ class AugmentedArm:
     runs: dict[int, ArmRun]
     started: int
     """Seeds that were started."""
+    notes: tuple[str, ...]
+    """What was left out."""
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -53,10 +55,10 @@ class AugmentedArm:
 
     @property
     def where(self) -> str:
-        """The switches and the budget it was run under, in words."""
+        """The switches and the budget it was run under, and what was left out, in words."""
         switches = "".join(f", {name} {value}" for name, value in self.switches)
         budget = f"{self.setting.budget_limit:g} {self.setting.budget_kind}"
-        return f"{switches}, kernels {self.kernels}, {budget}"
+        return ", ".join([f"{switches}, kernels {self.kernels}, {budget}", *self.notes])
 
     @property
     def records(self) -> list[RunRecord]:
@@ -96,7 +98,7 @@ class ArmShare:
     sees no shape, at a place that all finished seeds have; intervals over seeds and test groups."""
 
     step: float
-    """Geometric mean over seeds."""
+    """Mean over seeds."""
     share: Quantity
     learned: Quantity
 
@@ -110,13 +112,15 @@ def augmented_arms(records: Sequence[RunRecord]) -> list[AugmentedArm]:
             found[Setting.of(record), record.model.kernels].append(record)
     arms = []
     for (setting, kernels), own in sorted(found.items(), key=lambda item: item[0]):
+        notes: list[str] = []
         runs = {
             seed: run
-            for seed, run in arm_runs(AUGMENTED, own, []).items()
+            for seed, run in arm_runs(AUGMENTED, own, notes).items()
             if not run.diverged and run.results()
         }
         if runs:
-            arms.append(AugmentedArm(setting, kernels, runs, len({record.seed for record in own})))
+            started = len({record.seed for record in own})
+            arms.append(AugmentedArm(setting, kernels, runs, started, tuple(notes)))
     return arms
 
 
@@ -156,10 +160,9 @@ def share_readings(arm: AugmentedArm, weights: ResultWeights) -> list[ArmShare]:
 
 
 def _arm_share(steps: Sequence[int], tests: Sequence[Test], record: RunRecord) -> ArmShare:
-    log_step = sum(math.log(step) for step in steps) / len(steps)
     loss, blind = mean_loss(tests), _blind(record, tests[0])
     learned = UNKNOWN if not blind else loss.map(lambda value: 1 - value / blind, falling=True)
-    return ArmShare(math.exp(log_step), mean_share(tests), learned)
+    return ArmShare(math.fsum(steps) / len(steps), mean_share(tests), learned)
 
 
 def _blind(record: RunRecord, test: Test) -> float | None:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+import msgspec
 import pytest
 from claim_evidence import FALLS, PAIRS, Shares, all_tasks, make_shared
+from factories import PART, make_test
 
 from equivbench.records.consistency import evaluations
 from equivbench.records.curves import ResultWeights
@@ -47,6 +49,43 @@ def test_a_fall_is_a_crossing_within_the_horizon_and_its_end_is_said(
     finding = found("C1", all_tasks(shares))
     assert (finding.verdict, len(finding.parts)) == (verdict, len(PAIRS))
     assert said in finding.reason
+
+
+def test_an_interval_that_holds_the_bound_decides_nothing() -> None:
+    """A seed alone has the interval of its test groups."""
+    high: Shares = ((100, 0.5), (1000, 0.3), (10_000, 0.0217))
+
+    def ends_with(spread: float) -> RunRecord:
+        record = make_shared(high)
+        assert record.final is not None
+        for test in (record.final, record.rungs[-1].test):
+            assert test.groups is not None
+            _, mean, _ = test.groups.equivariance
+            test.groups.equivariance = [mean * (1 - spread), mean, mean * (1 + spread)]
+        return record
+
+    assert found("C1", [ends_with(0.1)]).verdict == "undecided"
+    assert found("C1", [ends_with(0.01)]).verdict == "did not hold"
+    assert found("C1", [ends_with(0.1)]).as_published == "did not hold"
+
+
+def test_each_kind_of_weights_has_a_verdict_of_its_own() -> None:
+    records = all_tasks(((100, 0.5), (1000, 0.05), (20_000, 0.001)))
+    assert found("C1", records).verdict == "did not hold"
+    for record in records:
+        for point in record.trace:
+            low = make_test(
+                1.0, 0.01, {"weights": [1.0] * 2, "total": [1.0] * 2, "equivariance": [0.01] * 2}
+            )
+            point.ema = msgspec.convert({**low, **PART}, type(point.ema))
+    assert found("C1", records, "ema").verdict == "held"
+    assert found("C1", records, "raw").verdict == "did not hold"
+
+
+def test_runs_of_another_version_of_the_code_are_not_left_out_in_silence() -> None:
+    records = [make_shared(seed=seed, git={"tree": str(seed) * 40}) for seed in range(2)]
+    (part,) = found("C1", records).parts
+    assert part.subject.endswith("are of another code or day and are left out")
 
 
 def test_a_share_that_is_small_because_nothing_is_learned_is_no_fall() -> None:
