@@ -3,12 +3,14 @@ kept."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import typer
 
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, InterruptedRunError
-from equivbench.execution.tuning import Study, TuneRequest, recipe_lines, width_note
+from equivbench.execution.tuning import Study, TuneRequest, recipe_lines
 from equivbench.report.table import Column, Table
 
 
@@ -33,10 +35,8 @@ def tune(request: TuneRequest, json: Json = False) -> None:
         raise InterruptedRunError(
             "interrupted; finished trials are in the log, the same command goes on"
         ) from None
-    note = width_note(tuned, study.pair)
     if json:
-        found = {"choices": tuned.choices, "refused": tuned.refused, "points": tuned.points}
-        print_json({**found, "width": note, "log": str(tuned.log), "sha256": tuned.sha256})
+        print_json(asdict(tuned) | {"log": str(tuned.log)})
     else:
         columns = (
             Column("arm", key=True),
@@ -48,12 +48,11 @@ def tune(request: TuneRequest, json: Json = False) -> None:
             Column("given up for it", show="filled"),
         )
         rows = [
-            (arm, each.learning_rate, each.batch_size, each.width, each.loss, each.points, why)
+            (arm, *each.setup, each.loss, each.points, each.given_up)
             for arm, each in tuned.choices.items()
-            for why in (each.given_up,)
         ]
         if rows:
-            print_table(Table("", columns, rows, notes=[note]))
+            print_table(Table("", columns, rows, notes=[tuned.width]))
         typer.echo(f"log {tuned.log}, sha256 {tuned.sha256}")
         if rows:
             typer.echo(f"for the recipes of {request.pair}, preset {request.preset}:")

@@ -12,6 +12,9 @@ import msgspec
 from equivbench.errors import FailedError
 from equivbench.execution.search import Setup
 
+WidthFor = Literal["both arms", "each arm", "neither arm"]
+"""For whom a factor on the widths was sought."""
+
 
 class Trial(
     msgspec.Struct,
@@ -77,10 +80,14 @@ class Choice(
     seeds: list[int]
     points: int
     """At which each arm was tried."""
-    width_of: Literal["all arms", "this arm", "the pair as declared"]
-    """For whom the width was chosen; as declared: it was not searched."""
+    width_for: WidthFor
     given_up: str | None
     """Why a point of lower loss was not chosen."""
+
+    @property
+    def setup(self) -> Setup:
+        """What was chosen."""
+        return Setup(self.learning_rate, self.batch_size, self.width)
 
 
 class TrialLog:

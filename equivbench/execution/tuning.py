@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -26,7 +26,7 @@ from equivbench.execution.search import (
     explore,
     width_factors,
 )
-from equivbench.execution.trials import Choice, Trial, TrialLog
+from equivbench.execution.trials import Choice, Trial, TrialLog, WidthFor
 from equivbench.registry import PAIRS
 from equivbench.request import (
     Budget,
@@ -107,6 +107,8 @@ class Tuned:
     refused: dict[str, list[str]]
     points: int
     """At which each arm was tried."""
+    width: str
+    """How the width was chosen, in a sentence."""
     budget: str
     log: Path
     sha256: str
@@ -178,10 +180,32 @@ class Study(Callback):
             choices,
             {arm: why for arm, why in refused.items() if why},
             self.search.points,
+            self._width(),
             self.budget.text,
             self.log.path,
             self.log.sha256(),
         )
+
+    @property
+    def _width_for(self) -> WidthFor:
+        if not any(
+            "width" in each.searched and each.widths.keys() > {0}
+            for each in self.search.grids.values()
+        ):
+            return "neither arm"
+        return "both arms" if self.search.one_width else "each arm"
+
+    def _width(self) -> str:
+        match self._width_for:
+            case "both arms":
+                return (
+                    "both arms have one factor on their widths, because the pair matches "
+                    f"{self.pair.matching.target}; where it is not 1, measure again what is matched"
+                )
+            case "each arm":
+                return "each arm has its own factor on its widths: no size is matched"
+            case "neither arm":
+                return "widths are as declared: they were not searched"
 
     def _time(self, points: int) -> str:
         """How long trials of both arms at ``points`` points take, in words."""
@@ -198,6 +222,10 @@ class Study(Callback):
     def _measure(self, points: Mapping[str, GridPoint]) -> dict[str, float]:
         """The loss of each arm at its point: the geometric mean over the seeds, infinite where one
         diverged. Trials that are not in the log are run."""
+        if self.search.points == self.request.trials:
+            open_questions = {arm: self.search.open_questions(arm) for arm in points}
+            for text in (f"{arm}: {each}" for arm, why in open_questions.items() for each in why):
+                self._say(f"{text}; both arms get more points")
         setups = {arm: self.search.grids[arm].setup(point) for arm, point in points.items()}
         self._run(setups)
         losses = {}
@@ -317,9 +345,6 @@ class Study(Callback):
             (each for each in losses if not search.one_width or each.width == point.width),
             key=lambda each: losses[each],
         )
-        width_of: Literal["all arms", "this arm", "the pair as declared"] = "the pair as declared"
-        if "width" in grid.searched and len(grid.widths) > 1:
-            width_of = "all arms" if search.one_width else "this arm"
         return Choice(
             arm=arm,
             **setup._asdict(),
@@ -327,7 +352,7 @@ class Study(Callback):
             loss=losses[point],
             seeds=list(self.seeds),
             points=search.points,
-            width_of=width_of,
+            width_for=self._width_for,
             given_up=None
             if losses[lowest] == losses[point]
             else f"loss {losses[lowest]:.4g}: {search.cliff_at(arm, lowest)}",
@@ -345,18 +370,6 @@ def recipe_lines(tuned: Tuned) -> list[str]:
             line += f"; config {sizes} (width x{choice.width:g})"
         lines.append(line)
     return lines
-
-
-def width_note(tuned: Tuned, pair: PairSpec) -> str:
-    """How the width was chosen, in a sentence."""
-    if any(choice.width_of == "all arms" for choice in tuned.choices.values()):
-        return (
-            f"both arms have one factor on their widths, because the pair matches "
-            f"{pair.matching.target}; where it is not 1, measure again what is matched"
-        )
-    if any(choice.width_of == "this arm" for choice in tuned.choices.values()):
-        return "each arm has its own factor on its widths: the pair matches nothing of their sizes"
-    return "widths are as declared: they were not searched"
 
 
 def _budget(request: TuneRequest, pair: PairSpec) -> Budget:

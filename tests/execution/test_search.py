@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from equivbench.execution.search import (
@@ -88,6 +88,7 @@ def test_it_finds_the_bottom_of_a_bowl(first, second):
         assert max(map(abs, away[1:])) <= 0.51
 
 
+@settings(max_examples=50)
 @given(bowls, bowls)
 def test_one_width_for_both_is_the_best_for_both(first, second):
     losses = {"first": first[0], "second": second[0]}
@@ -126,6 +127,7 @@ def test_both_arms_are_tried_equally_often_and_never_twice_at_a_point(
     assert search.settled or len(asked) == points + extensions
 
 
+@settings(max_examples=50)
 @given(landscapes, landscapes, st.booleans())
 def test_what_is_settled_has_measured_neighbours_and_no_cliff(first, second, one_width):
     losses = {"first": first, "second": second}
@@ -146,6 +148,7 @@ def test_what_is_settled_has_measured_neighbours_and_no_cliff(first, second, one
                 assert known.get(side, 0) < cliff * loss(here)
 
 
+@settings(max_examples=50)
 @given(landscapes, landscapes, st.integers(7, 15), st.integers(0, 10))
 def test_it_asks_for_the_same_points_again_and_more_extensions_go_on(first, second, points, more):
     losses = {"first": first, "second": second}

@@ -41,7 +41,7 @@ CHOICE = Choice(
     loss=1.5,
     seeds=[1000, 1001],
     points=7,
-    width_of="the pair as declared",
+    width_for="neither arm",
     given_up=None,
 )
 

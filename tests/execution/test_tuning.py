@@ -22,7 +22,7 @@ from equivbench.execution.executors import RunResult
 from equivbench.execution.plan import Machine
 from equivbench.execution.search import Setup
 from equivbench.execution.trials import TrialLog
-from equivbench.execution.tuning import Study, TuneRequest, recipe_lines, width_note
+from equivbench.execution.tuning import Study, TuneRequest, recipe_lines
 from equivbench.registry import PAIRS
 from equivbench.request import Budget
 from equivbench.training.job import Job, Progress
@@ -128,8 +128,8 @@ def test_each_arm_gets_its_own_rate_and_batch_and_both_one_width(study):
     made, executor = study(CENTRED)
     tuned = made.tune()
     found = tuned.choices
-    assert steps("equivariant", Setup(*_values(found["equivariant"])))[:2] == (1, -1)
-    assert steps("augmented", Setup(*_values(found["augmented"])))[:2] == (-1, 0)
+    assert steps("equivariant", found["equivariant"].setup)[:2] == (1, -1)
+    assert steps("augmented", found["augmented"].setup)[:2] == (-1, 0)
     assert {each.width for each in found.values()} == {1.414}
     assert found["equivariant"].config == {"features": 90}
     assert found["equivariant"].loss == pytest.approx(1.0, rel=1e-3), "the mean of both seeds"
@@ -137,7 +137,7 @@ def test_each_arm_gets_its_own_rate_and_batch_and_both_one_width(study):
     assert first.startswith('equivariant: learning_rate=0.008, batch_size=8, tuned_at="60s"')
     assert f'tuning_log_sha256="{tuned.sha256}"; config features=90 (width x1.414)' in first
     assert second.startswith("augmented: learning_rate=0.004, batch_size=16,")
-    assert "both arms have one factor" in width_note(tuned, VECTOR)
+    assert "both arms have one factor" in tuned.width
     resized = [job.config for jobs in executor.contests for job in jobs if job.config]
     assert {"features": 90} in resized
 
@@ -151,7 +151,7 @@ def test_where_no_size_is_matched_each_arm_has_its_own_width(study, monkeypatch)
         "equivariant": 1.414,
         "augmented": 0.7071,
     }
-    assert "its own factor" in width_note(tuned, unmatched)
+    assert "its own factor" in tuned.width
 
 
 def test_where_one_arm_declares_no_widths_neither_has_another(study, monkeypatch):
@@ -160,7 +160,7 @@ def test_where_one_arm_declares_no_widths_neither_has_another(study, monkeypatch
     made, executor = study(bowl(equivariant=(0, 0, 2), augmented=(0, 0, 2)))
     tuned = made.tune()
     assert not any(job.config for jobs in executor.contests for job in jobs)
-    assert "not searched" in width_note(tuned, mine)
+    assert "not searched" in tuned.width
 
 
 def test_an_interrupted_tuning_goes_on_and_repeats_nothing(study):
@@ -313,7 +313,3 @@ def test_real_trials_are_logged_resumed_and_not_repeated(bench: Bench) -> None:
     assert again.json["choices"] == ran.json["choices"]
     totals = {(t.arm, t.setup, t.seed): t.total for t in TrialLog(log.path).trials}
     assert totals == {(t.arm, t.setup, t.seed): t.total for t in log.trials}
-
-
-def _values(choice) -> tuple[float, int, float]:
-    return choice.learning_rate, choice.batch_size, choice.width
