@@ -12,6 +12,7 @@ import typer
 
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, IncomparableError, UsageError
+from equivbench.records.curves import ResultWeights
 from equivbench.registry import board_units
 from equivbench.report.text import printable
 
@@ -75,7 +76,17 @@ def print_paragraphs(gaps: Sequence[PairGap]) -> None:
         typer.echo(printable(line))
 
 
-def baselines(results: ResultsPath = STORED, as_json: AsJson = False) -> None:
+def baselines(
+    results: ResultsPath = STORED,
+    as_json: AsJson = False,
+    weights: Annotated[
+        ResultWeights,
+        typer.Option(
+            help="Whose losses and shares are matched: those of the annealed weights at the rungs, "
+            "or along the trace of the raw weights or of their average."
+        ),
+    ] = "annealed",
+) -> None:
     """Each arm against predictors that need no training, and the arms' shares where their losses
     agree.
 
@@ -85,7 +96,7 @@ def baselines(results: ResultsPath = STORED, as_json: AsJson = False) -> None:
     from equivbench.gap.matched import matched_shares
     from equivbench.report.arms import ends_table, levels_table
 
-    found = matched_shares(_records(results))
+    found = matched_shares(_records(results), weights)
     if not found:
         raise FailedError(f"{results} has no finished run; `equivbench run` makes some")
     if as_json:
@@ -96,7 +107,7 @@ def baselines(results: ResultsPath = STORED, as_json: AsJson = False) -> None:
         unit = units.get(each.setting.task)
         print_table(ends_table(each, each.setting.text + (f", loss in {unit}" if unit else "")))
         if each.levels:
-            print_table(levels_table(each.levels))
+            print_table(levels_table(each.levels, f"{each.weights} weights"))
         for note in each.notes:
             message("note", f"{each.setting.text}: {note}")
         typer.echo()

@@ -297,12 +297,12 @@ def ends_table(shares: MatchedShares, title: str = "") -> Table:
     return Table(title, END_COLUMNS, rows)
 
 
-def levels_table(levels: Sequence[LossLevel]) -> Table:
+def levels_table(levels: Sequence[LossLevel], title: str = "") -> Table:
     """Make the table of the shares at common losses: a row for each loss, a column for each arm."""
     columns = [Column("share at", key=True), Column("loss", "number")]
     columns += [Column(arm, "number") for arm in (levels[0].arms if levels else {})]
     rows = [[level.name, level.loss, *map(_share, level.arms.values())] for level in levels]
-    return Table("", columns, rows)
+    return Table(title, columns, rows)
 
 
 def _share(reading: ShareReading) -> Quantity | Missing:
