@@ -26,7 +26,7 @@ def test_a_run_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
         [record, *few, "--out", "results", "--json"],
         [record, *few, "--out", "results"],
         [record, *few, "--layers", "net.2.*", "--no-repeat", "--out", "results", "--json"],
-        [record, *few, "--step", "200", "--no-repeat", "--json"],
+        [record, *few, "--step", "100", "--no-repeat", "--json"],
         [other, *few, "--json"],
         [other, *few, "--along", "equivariance"],
         [Path(record).stem],
@@ -68,9 +68,10 @@ def test_a_run_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
     assert number_text(found["parts"]["total"]["quadratic_r2"]) in table.out
     assert layer.json["parameters"] == 51
     assert layer.json["reasons"]["parts.total.fresh_r2"] == "without a repeat"
-    # The last snapshot is the end of the run.
-    assert at_step.json["grids"] == found["grids"]
-    assert "--step 200" in at_step.json["command"]
+    # Snapshots lie before the cooldown, where the weights are others.
+    assert at_step.json["step"] == 100
+    assert at_step.json["grids"] != found["grids"]
+    assert "--step 100" in at_step.json["command"]
     assert equivariant.json["parts"]["equivariance"]["largest"] == []
     assert "rounding" in equivariant.json["reasons"]["parts.equivariance.trace"]
     wanted = (
