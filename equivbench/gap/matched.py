@@ -59,13 +59,12 @@ class LossLevel:
 
 @dataclass(frozen=True)
 class ArmEnd:
-    """One arm at its end. ``of_zero`` and ``of_linear`` are its loss over that of the baseline:
-    below 1 is better."""
+    """One arm at its end. ``of_linear`` is its loss over that of the best linear predictor: below 1
+    is better."""
 
     seeds: int
     finished: int
     total: Quantity
-    of_zero: Quantity
     of_linear: Quantity
     explained: Quantity
     share: Quantity
@@ -76,10 +75,10 @@ class MatchedShares:
     """All arms of a pair under one setting."""
 
     setting: Setting
-    zero: float | None
-    """Board metric of the zero predictor on the same test set."""
+    baseline: float | None
+    """The board metric that ``explained`` is relative to."""
     linear: float | None
-    """That of the best linear one; None where no record has it."""
+    """That of the best linear predictor on the same test set; None where no record has it."""
     others: dict[str, float]
     """Those of further predictors that need no training, by name."""
     arms: dict[str, ArmEnd]
@@ -154,25 +153,23 @@ def _of_setting(
 ) -> MatchedShares:
     finished = {arm: [run for run in runs if not run.diverged] for arm, runs in arms.items()}
     records = [run.record for runs in finished.values() for run in runs]
-    zero = _first_known(_zero(record) for record in records)
+    baseline = _first_known(
+        implied_baseline(record.final) for record in records if record.final is not None
+    )
     linear = _first_known(record.baselines.get("linear") for record in records)
     if linear is None:
         notes.append("no record has the loss of the linear baseline")
-    others = {
-        name: value
-        for name, value in records[0].baselines.items()
-        if name not in ("zero", "linear")
-    }
+    others = {name: value for name, value in records[0].baselines.items() if name != "linear"}
     return MatchedShares(
         setting=setting,
-        zero=zero,
+        baseline=baseline,
         linear=linear,
         others=others,
-        arms={arm: _end_of(runs, zero, linear) for arm, runs in arms.items()},
+        arms={arm: _end_of(runs, linear) for arm, runs in arms.items()},
         weights=weights,
         levels=_levels(
             {arm: [run.results(weights) for run in runs] for arm, runs in finished.items() if runs},
-            zero,
+            baseline,
         ),
         notes=notes,
     )
@@ -182,21 +179,16 @@ def _first_known(values: Iterable[float | None]) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-def _end_of(runs: Sequence[ArmRun], zero: float | None, linear: float | None) -> ArmEnd:
+def _end_of(runs: Sequence[ArmRun], linear: float | None) -> ArmEnd:
     finals = [run.record.final for run in runs if not run.diverged and run.record.final is not None]
     totals = [test.total for test in finals if test.total is not None]
-
-    def relative(baseline: float | None) -> Quantity:
-        if not baseline:
-            return UNKNOWN
-        return over_seeds([total / baseline for total in totals], geometric=True)
-
     return ArmEnd(
         seeds=len(runs),
         finished=len(finals),
         total=over_seeds(totals, geometric=True),
-        of_zero=relative(zero),
-        of_linear=relative(linear),
+        of_linear=over_seeds([total / linear for total in totals], geometric=True)
+        if linear
+        else UNKNOWN,
         explained=over_seeds(
             [test.explained for test in finals if test.explained is not None], most=1
         ),
@@ -206,7 +198,7 @@ def _end_of(runs: Sequence[ArmRun], zero: float | None, linear: float | None) ->
     )
 
 
-def _levels(arms: dict[str, list[list[Evaluation]]], zero: float | None) -> list[LossLevel]:
+def _levels(arms: dict[str, list[list[Evaluation]]], baseline: float | None) -> list[LossLevel]:
     """The losses at which shares are read; ``arms`` are the results of the finished runs of those
     that have any."""
     if len(arms) < 2:
@@ -214,9 +206,9 @@ def _levels(arms: dict[str, list[list[Evaluation]]], zero: float | None) -> list
     contestants = [each for arm, runs in arms.items() if arm.split(" ")[0] in ARMS for each in runs]
     everyone = [each for runs in arms.values() for each in runs]
     levels = []
-    if zero is not None:
+    if baseline is not None:
         for part in EXPLAINED:
-            levels.append((f"explained {part:.0%}", math.log((1 - part) * zero)))
+            levels.append((f"explained {part:.0%}", math.log((1 - part) * baseline)))
     known = [end for each in contestants or everyone if (end := _log_end(each)) is not None]
     if known:
         levels.append((END, max(known)))
@@ -248,13 +240,6 @@ def _log_end(results: Sequence[Evaluation]) -> float | None:
         if each.test.total and each.test.share is not None
     ]
     return float(decreasing(np.array(logs))[-1]) if logs else None
-
-
-def _zero(record: RunRecord) -> float | None:
-    """The loss that ``explained`` is relative to."""
-    if "zero" in record.baselines:
-        return record.baselines["zero"]
-    return _first_known(implied_baseline(point.test) for point in record.trace)
 
 
 def _order(arm: tuple[str, str]) -> tuple[int, str, str]:

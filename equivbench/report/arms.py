@@ -53,7 +53,6 @@ SWEEP_COLUMNS = (
 END_COLUMNS = (
     Column("arm", key=True),
     Column("loss", "number"),
-    Column("of zero", "number"),
     Column("of linear", "number"),
     Column("explained", "number"),
     Column("share at the end", "number"),
@@ -286,14 +285,15 @@ def ends_table(shares: MatchedShares, title: str = "") -> Table:
     rows: list[list[Cell]] = []
     for arm, end in shares.arms.items():
         seeds = f"{end.finished} of {end.seeds}"
-        rows.append([arm, end.total, end.of_zero, end.of_linear, end.explained, end.share, seeds])
-    zero, linear = shares.zero, shares.linear
-    for name, loss in {"linear": linear, **shares.others, "zero": zero}.items():
+        rows.append([arm, end.total, end.of_linear, end.explained, end.share, seeds])
+    baseline, linear = shares.baseline, shares.linear
+    for name, loss in {"linear": linear, **shares.others}.items():
         if loss is None:
             continue
-        of_zero, explained = (loss / zero, 1 - loss / zero) if zero else (None, None)
+        # The baseline is told from an arm's explained part, so its own 0 is one to rounding.
+        explained = round(1 - loss / baseline, 9) + 0.0 if baseline else None
         of_linear = loss / linear if linear else None
-        rows.append([f"{name} baseline", loss, of_zero, of_linear, explained, "", ""])
+        rows.append([f"{name} baseline", loss, of_linear, explained, "", ""])
     return Table(title, END_COLUMNS, rows)
 
 

@@ -82,11 +82,11 @@ def test_baselines_of_a_results_folder(capsys: pytest.CaptureFixture[str]) -> No
     shown = capsys.readouterr().out
     assert all(
         words in shown
-        for words in ("linear baseline", "of zero", "explained 90%", "end of the worse arm")
+        for words in ("linear baseline", "zero baseline", "explained 90%", "end of the worse arm")
     )
     assert run("analyze", "baselines", "results", "--json") == 0
     (found,) = json.loads(capsys.readouterr().out)
-    assert (found["zero"], found["linear"]) == (20.0, 10.0)
+    assert (found["others"], found["linear"]) == ({"zero": 20.0}, 10.0)
     assert set(found["arms"]) == set(found["levels"][0]["arms"]) == {"equivariant", "augmented"}
 
 

@@ -55,7 +55,7 @@ def costs_little(machine: MachineEvidence, weights: ResultWeights) -> list[Claim
 def _penalty_part(
     readable: MatchedShares, arm: AugmentedArm, gap: PairGap, weights: ResultWeights
 ) -> ClaimPart:
-    blind = min((loss for loss in (readable.zero, *readable.others.values()) if loss), default=None)
+    blind = min((loss for loss in readable.others.values() if loss), default=readable.baseline)
     shares = [(level, _share_at(level, arm)) for level in readable.levels]
     known = [(level, share) for level, share in shares if share.value is not None]
     read = [

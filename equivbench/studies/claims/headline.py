@@ -212,13 +212,11 @@ def _fraction(variant: dict[str, str]) -> float | None:
 
 
 def _baseline(comparison: MatchedRuns) -> float | None:
-    """The board metric of the zero predictor: as recorded, else what loss and explained signal
-    imply."""
+    """The board metric that explained signal is relative to."""
     for run in (*comparison.equivariant, *comparison.augmented):
         implied = None if run.record.final is None else implied_baseline(run.record.final)
-        known = run.record.baselines.get("zero", implied)
-        if known is not None:
-            return known
+        if implied is not None:
+            return implied
     return None
 
 
