@@ -22,7 +22,7 @@ from equivbench.gap.curves import decreasing, last_crossing
 from equivbench.gap.intervals import UNKNOWN, Censored, Quantity, over_seeds
 from equivbench.gap.pairing import ARMS, ArmRun, Setting, arm_runs
 from equivbench.records.consistency import implied_baseline
-from equivbench.records.curves import Evaluation, ResultWeights
+from equivbench.records.curves import FINALS, Evaluation, ResultWeights, final_of
 from equivbench.records.schema import RunRecord
 
 Array = NDArray[np.float64]
@@ -59,15 +59,15 @@ class LossLevel:
 
 @dataclass(frozen=True)
 class ArmEnd:
-    """One arm at its end. ``of_linear`` is its loss over that of the best linear predictor: below 1
-    is better."""
+    """One arm at its end. ``over_best_untrained`` is its loss over that of the best predictor that
+    needs no training: below 1 is better."""
 
     seeds: int
     finished: int
     total: Quantity
-    of_linear: Quantity
+    over_best_untrained: Quantity
     explained: Quantity
-    share: Quantity
+    shares: dict[ResultWeights, Quantity]
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def _of_setting(
         baseline=baseline,
         linear=linear,
         others=others,
-        arms={arm: _end_of(runs, linear) for arm, runs in arms.items()},
+        arms={arm: _end_of(runs) for arm, runs in arms.items()},
         weights=weights,
         levels=_levels(
             {arm: [run.results(weights) for run in runs] for arm, runs in finished.items() if runs},
@@ -179,22 +179,23 @@ def _first_known(values: Iterable[float | None]) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-def _end_of(runs: Sequence[ArmRun], linear: float | None) -> ArmEnd:
-    finals = [run.record.final for run in runs if not run.diverged and run.record.final is not None]
-    totals = [test.total for test in finals if test.total is not None]
+def _end_of(runs: Sequence[ArmRun]) -> ArmEnd:
+    records = [run.record for run in runs if not run.diverged and run.record.final is not None]
+
+    def known(name: str, weights: ResultWeights = "annealed") -> list[float]:
+        tests = [final_of(record, weights) for record in records]
+        values = [None if test is None else getattr(test, name) for test in tests]
+        return [value for value in values if value is not None]
+
     return ArmEnd(
         seeds=len(runs),
-        finished=len(finals),
-        total=over_seeds(totals, geometric=True),
-        of_linear=over_seeds([total / linear for total in totals], geometric=True)
-        if linear
-        else UNKNOWN,
-        explained=over_seeds(
-            [test.explained for test in finals if test.explained is not None], most=1
-        ),
-        share=over_seeds(
-            [test.share for test in finals if test.share is not None], least=0, most=1
-        ),
+        finished=len(records),
+        total=over_seeds(known("total"), geometric=True),
+        over_best_untrained=over_seeds(known("over_best_untrained"), geometric=True),
+        explained=over_seeds(known("explained"), most=1),
+        shares={
+            weights: over_seeds(known("share", weights), least=0, most=1) for weights in FINALS
+        },
     )
 
 

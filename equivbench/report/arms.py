@@ -53,9 +53,11 @@ SWEEP_COLUMNS = (
 END_COLUMNS = (
     Column("arm", key=True),
     Column("loss", "number"),
-    Column("of linear", "number"),
+    Column("over best untrained", "number"),
     Column("explained", "number"),
-    Column("share at the end", "number"),
+    Column("share annealed", "number"),
+    Column("share raw", "number"),
+    Column("share EMA", "number"),
     Column("seeds"),
 )
 
@@ -285,15 +287,16 @@ def ends_table(shares: MatchedShares, title: str = "") -> Table:
     rows: list[list[Cell]] = []
     for arm, end in shares.arms.items():
         seeds = f"{end.finished} of {end.seeds}"
-        rows.append([arm, end.total, end.of_linear, end.explained, end.share, seeds])
-    baseline, linear = shares.baseline, shares.linear
-    for name, loss in {"linear": linear, **shares.others}.items():
-        if loss is None:
-            continue
+        figures = (end.total, end.over_best_untrained, end.explained, *end.shares.values())
+        rows.append([arm, *figures, seeds])
+    baseline, named = shares.baseline, {"linear": shares.linear, **shares.others}
+    losses = {name: loss for name, loss in named.items() if loss is not None}
+    for name, loss in losses.items():
         # The baseline is told from an arm's explained part, so its own 0 is one to rounding.
         explained = round(1 - loss / baseline, 9) + 0.0 if baseline else None
-        of_linear = loss / linear if linear else None
-        rows.append([f"{name} baseline", loss, of_linear, explained, "", ""])
+        best = min(losses.values())
+        over_best = loss / best if best else None
+        rows.append([f"{name} baseline", loss, over_best, explained, "", "", "", ""])
     return Table(title, END_COLUMNS, rows)
 
 

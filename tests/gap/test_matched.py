@@ -187,7 +187,8 @@ def test_each_arm_stands_against_both_baselines() -> None:
     total = 8.0 / math.sqrt(1000)
     for standing in found.arms.values():
         assert standing.total.value == pytest.approx(total)
-        assert standing.of_linear.value == pytest.approx(total / 4)
+        assert standing.over_best_untrained.value == pytest.approx(total / BASELINE)
+        assert list(standing.shares) == ["annealed", "raw", "ema"]
         assert standing.explained.value == pytest.approx(1 - total / BASELINE)
         assert standing.total.low is None  # one seed
     rows = by_first_cell(ends_table(found))
@@ -200,7 +201,6 @@ def test_what_is_explained_says_what_it_is_relative_to() -> None:
     (found,) = matched_shares([make_record()])
     assert found.baseline == pytest.approx(BASELINE)
     assert found.linear is None
-    assert found.arms["equivariant"].of_linear.value is None
     assert found.levels == []
     assert len(found.notes) == 1
 
