@@ -96,7 +96,7 @@ OCTAHEDRAL = pair(
         ),
         _unet("parameter-matched", sizes("channels groups", (5, 5), (5, 5), (5, 5)), None, {}),
     ),
-    _presets("octahedral", (24, 24, 24), (4, 20, 128), (4, 12, 64)),
+    _presets("octahedral", (4, 4, 24), (8, 64, 128), (4, 16, 64)),
     "One skeleton, VoxMol's: residual blocks joined across the levels of a U-Net. The equivariant "
     "arm holds 24 copies of each feature, one for each rotation of the cube, and shares its "
     "filters among them; its strided filters are even, so that they lie symmetrically in the grid. "
