@@ -19,7 +19,7 @@ _PRESETS = {
         evaluated_at_once=16,
     ),
     "small": PairPreset(
-        "ca-crops-64", "60s", rotations=2, test_samples=68, part_samples=16, evaluated_at_once=16
+        "ca-crops-64", "60s", rotations=2, test_samples=48, part_samples=12, evaluated_at_once=16
     ),
     "paper": PairPreset("ca-folder", "1h"),
 }
