@@ -184,6 +184,7 @@ def plot(
     Runs of a sweep are left out where the folder also has runs without. Needs matplotlib, which
     comes with `pip install 'equivbench[plots]'`.
     """
+    from equivbench.gap.pairing import campaigns
     from equivbench.report.figures import require_drawable, save_figure
 
     if kind in PLANNED:
@@ -195,7 +196,10 @@ def plot(
     records = _one_setting(_records(results), wanted, kernels)
     if not records:
         raise FailedError(f"{results} has no record that fits; `equivbench run` makes some")
-    message("note", f"drew {save_figure(_draw(kind, records), out)}")
+    *older, newest = campaigns(records)
+    if older:
+        message("note", f"left out {sum(map(len, older))} older records, of another code or day")
+    message("note", f"drew {save_figure(_draw(kind, newest), out)}")
 
 
 def _draw(kind: FigureKind, records: list[RunRecord]) -> Figure:

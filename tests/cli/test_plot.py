@@ -37,7 +37,7 @@ def plot(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(end.value.code or 0)
 
 
-@pytest.mark.parametrize("kind", ["curves", "gap"])
+@pytest.mark.parametrize("kind", ["curves", "gap", "share"])
 def test_a_figure_is_drawn_from_records(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,6 +65,17 @@ def test_two_settings_are_not_mixed_and_a_choice_decides(
     assert "toy/other" in capsys.readouterr().err
     assert plot(monkeypatch, "curves", folder, "--out", figure, "--pair", "toy/pair") == 0
     assert plot(monkeypatch, "curves", folder, "--out", figure, "--pair", "toy/none") == 3
+
+
+def test_runs_of_an_older_code_are_left_out_and_it_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older = pair(
+        1.1, run_id="small-seed0-older", git={"tree": "2" * 40}, created="2026-01-01T00:00:00Z"
+    )
+    folder = write(tmp_path / "results", *pair(), *older)
+    assert plot(monkeypatch, "gap", folder, "--out", tmp_path / "figure.svg") == 0
+    assert "left out 2 older records" in capsys.readouterr().err
 
 
 def test_one_arm_alone_has_no_gap_to_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -245,7 +245,6 @@ VALUES: tuple[tuple[str, Any, str], ...] = (
     ("recipe.batch_size", 17, "do not fit"),
     ("recipe.learning_rate", -1e-3, "recipe.learning_rate is -0.001"),
     ("recipe.augmentation_fraction", 1.5, "augmentation_fraction is 1.5"),
-    ("recipe.compile", "inductor", "clock.compile is zero"),
     ("recipe.tuning_log_sha256", "none", "not a SHA-256"),
     ("budget.kind", "wishes", "Invalid enum value"),
     ("budget.kind", "steps", "budget.spent is"),

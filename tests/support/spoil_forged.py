@@ -63,6 +63,12 @@ def _another_seed(record: Plain) -> None:
     )
 
 
+def _compiled_for_nothing(record: Plain) -> None:
+    record["recipe"]["compile"] = "inductor"
+    record["clock"]["wall"] -= record["clock"]["compile"]
+    record["clock"]["compile"] = 0.0
+
+
 def _short(record: Plain) -> None:
     record["budget"].update(limit=record["budget"]["limit"] * 2, overshoot=0.0)
 
@@ -82,6 +88,7 @@ FORGED: dict[str, tuple[str, Callable[[Plain], None]]] = {
     "verified without being so": ("is said to hold", _says_verified),
     "none declared and verified": ("no symmetry is declared", _none_verified),
     "the same losses as another file": ("place does not fit", _another_seed),
+    "compiled in no time": ("clock.compile is zero", _compiled_for_nothing),
     "half a budget called whole": ("are spent", _short),
     "a curve that ends late": ("the last evaluation began", _late_end),
 }
