@@ -97,13 +97,12 @@ def s_star_of(gap: PairGap, arm: str) -> Timed:
 def headline(gap: PairGap) -> tuple[str, Timed] | None:
     """The arm whose s* is the headline, with its s*: the arm behind, or where the intervals do not
     decide the one whose estimate says so. None if not even an estimate does."""
-    arm = gap.behind
+    arm, ratio = gap.behind, gap.loss_ratio
     if arm is None:
-        s_star = gap.s_star_equivariant.steady.value
-        lagging = gap.loss_ratio.value if s_star is None else s_star
-        if lagging is None:
+        if ratio == Quantity():
             return None
-        arm = "equivariant" if lagging >= 1 else "augmented"
+        lagging = ratio.censored == "above" if ratio.value is None else ratio.value >= 1
+        arm = "equivariant" if lagging else "augmented"
     return arm, s_star_of(gap, arm)
 
 

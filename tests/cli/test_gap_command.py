@@ -52,7 +52,7 @@ def test_the_table_reads_in_plain_words(
     assert gap(monkeypatch, write(tmp_path, *pair())) == 0
     out = capsys.readouterr().out
     assert "toy/pair" in out
-    assert "do not decide" in out
+    assert "No verdict: 1 seed; a verdict takes 3." in out
 
 
 def test_a_folder_without_records_or_arms_ends_with_3(
