@@ -3,6 +3,7 @@ predictors."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -60,6 +61,10 @@ END_COLUMNS = (
     Column("share EMA", "number"),
     Column("seeds"),
 )
+
+
+BOUNDS = {"share": (0.0, 1.0), "explained": (-math.inf, 1.0)}
+"""Between which the truth of a figure lies, and so its interval."""
 
 
 def mean(values: Iterable[float | None]) -> float | None:
@@ -277,7 +282,8 @@ def _point(value: str, arm: str, seeds: list[RunRecord]) -> SweepPoint:
 def _figures(tests: list[Test]) -> Figures:
     def quantity(name: str) -> Quantity:
         known = [value for test in tests if (value := getattr(test, name)) is not None]
-        return over_seeds(known, geometric=name == "total")
+        least, most = BOUNDS.get(name, (-math.inf, math.inf))
+        return over_seeds(known, geometric=name == "total", least=least, most=most)
 
     return Figures(quantity("total"), quantity("share"), quantity("explained"))
 

@@ -209,7 +209,9 @@ def _over_seeds(values: NDArray[np.float64], *, geometric: bool = False) -> list
     shown = np.log(values) if geometric else values
     band = student(shown.mean(axis=0), shown)
     ends = np.stack([band.mid, band.low, band.high])
-    if geometric:
+    if not geometric:  # a share: its interval ends where the truth can lie, an open end stays open
+        ends = np.where(np.isinf(ends), ends, np.clip(ends, np.minimum(0, band.mid), 1))
+    else:
         with np.errstate(over="ignore"):  # seeds that differ wildly leave an end open
             ends = np.where(np.isfinite(ends), np.exp(ends), np.inf)
     return [
