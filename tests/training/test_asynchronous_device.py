@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 from pretend_device import PretendDevice
 from toy_training import Batch, FakeTime, ToyTask, toy_trainer
 
+from equivbench.request import RunRequest
+from equivbench.training import loop
 from equivbench.training.clock import ClockPart
-from equivbench.training.loop import _READING_SECONDS, Trainer
+from equivbench.training.job import Job
+from equivbench.training.loop import _READING_SECONDS, Trainer, build_trainer
 
 SECONDS = st.floats(0.001, 10.0)
 
@@ -144,3 +148,51 @@ def test_two_arms_in_turn_are_charged_their_own_work_only() -> None:
     for arm, step in zip(arms, (0.004, 0.02), strict=True):
         assert arm.facts.step * step == pytest.approx(arm.clock.spent, rel=0.02)
         assert arm.clock.spent == pytest.approx(2.0, abs=step + _READING_SECONDS)
+
+
+@pytest.mark.parametrize("pair", ["forcefield/vector", "flow/vector-head", "voxel/octahedral"])
+def test_both_arms_of_every_task_are_charged_what_the_device_did_for_them(
+    pair: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = PretendDevice(FakeTime())
+    monkeypatch.setattr(loop, "clock_of", lambda *_: device.clock())
+    seconds = {"equivariant": 0.09, "augmented": 0.05}
+    arms = {}
+    for arm, step in seconds.items():
+        request = RunRequest(preset="dev", out=str(tmp_path), rungs=1)
+        trainer = build_trainer(
+            Job(
+                pair=pair,
+                arm=arm,
+                request=request,
+                budget="1s",
+                seed=0,
+                run_id="dev-seed0",
+                state_dir=str(tmp_path / arm),
+            )
+        )
+        task = trainer.arm.task
+
+        def queueing(
+            outputs: Batch,
+            targets: Batch,
+            inputs: Batch,
+            step: float = step,
+            objective: Any = task.objective,
+            trained: torch.nn.Module = trainer.arm.model,
+        ) -> torch.Tensor:
+            if trained.training:
+                device.queue(step, "train", launch=0.001)
+            return objective(outputs, targets, inputs)  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(task, "objective", queueing)
+        arms[arm] = trainer
+    while not all(trainer.finished for trainer in arms.values()):
+        for trainer in arms.values():
+            trainer.train_slice(0.3)
+    for arm, trainer in arms.items():
+        assert trainer.clock.spent == pytest.approx(1.0, abs=_READING_SECONDS + seconds[arm])
+        assert trainer.facts.step * seconds[arm] == pytest.approx(trainer.clock.spent, rel=0.04)
+        assert trainer.clock.seconds()["other"] < 0.05 * trainer.clock.wall
+        timed = [trainer.time_block(0.2).seconds for _ in range(2)]
+        assert timed == pytest.approx([seconds[arm]] * 2, rel=0.04)
