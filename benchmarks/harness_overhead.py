@@ -90,11 +90,11 @@ class Stamps:
         self._until = 0
         trainer.step = self._step  # type: ignore[method-assign]
 
-    def _step(self, clock: Clock) -> None:
+    def _step(self, clock: Clock, rate_factor: float = 1.0) -> None:
         self._starts.append(time.perf_counter())
         if len(self._starts) > self._until:
             self.trainer.stop()
-        self._real(clock)
+        self._real(clock, rate_factor)
 
     def run(self, steps: int) -> list[float]:
         """``steps`` passes from the trainer's present position on (one more is run, to see the last

@@ -23,6 +23,7 @@ from equivbench.records.schema import (
     BudgetRecord,
     ClockRecord,
     GroupErrors,
+    Rung,
     RunRecord,
     StepSeconds,
     Test,
@@ -36,6 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 EVALUATIONS, GROUPS, SEEDS = 12, 100, 3
 ARMS = ("equivariant", "augmented")
 BUDGET_SECONDS = 60.0
+FINALS = ("final", "final_on_part", "final_raw", "final_ema")
 BASELINE = 10.0
 """Loss of the constant predictor."""
 FAILED_EVERY = 50
@@ -63,25 +65,37 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
     total = mean[:, None] * np.exp(0.3 * generator.standard_normal(GROUPS))
     total *= (mean * weights.sum() / (total @ weights))[:, None]
     share = 0.02 * seconds**-0.5 if ARMS[arm] == "augmented" else np.full(EVALUATIONS, 1e-13)
-    trace = [
-        TracePoint(
-            step=int(step),
-            samples=int(step) * template.recipe.batch_size,
-            train_seconds=float(at),
-            test=Test(
-                objective=float(loss),
-                total=float(loss),
-                twirled=float(loss * (1 - part)),
-                equivariance=float(loss * part),
-                share=float(part),
-                floor=1e-13,
-                group="so3",
-                explained=float(1 - loss / BASELINE),
-                by={},
+    tests = [
+        Test(
+            samples=400,
+            rotations=2,
+            objective=float(loss),
+            total=float(loss),
+            twirled=float(loss * (1 - part)),
+            equivariance=float(loss * part),
+            share=float(part),
+            floor=1e-13,
+            group="so3",
+            explained=float(1 - loss / BASELINE),
+            over_best_untrained=float(loss / BASELINE),
+            by={},
+            groups=GroupErrors(
+                weights=weights.tolist(), total=each.tolist(), equivariance=(each * part).tolist()
             ),
         )
-        for step, at, loss, part in zip(steps, seconds, mean, share, strict=True)
+        for loss, part, each in zip(mean, share, total, strict=True)
     ]
+    points = [
+        {
+            "step": int(step),
+            "samples": int(step) * template.recipe.batch_size,
+            "train_seconds": float(at),
+            "test": test,
+        }
+        for step, at, test in zip(steps, seconds, tests, strict=True)
+    ]
+    trace = [TracePoint(**point, ema=point["test"]) for point in points]  # type: ignore[arg-type]
+    rungs = [Rung(**point, budget=point["train_seconds"]) for point in points]  # type: ignore[arg-type]
     spent, samples = trace[-1].train_seconds, trace[-1].samples
     rate = samples / spent * generator.uniform(0.98, 1.02)
     step_seconds = template.recipe.batch_size / rate
@@ -89,11 +103,13 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
         train=0.9 * spent,
         compile=0.0,
         data=0.1 * spent,
+        rungs=0.2 * spent,
+        stalled=0.0,
         evaluate=3.0,
         checkpoint=0.2,
         timing=2.0,
         other=0.1,
-        wall=spent + 5.3,
+        wall=1.2 * spent + 5.3,
     )
     failed = number % FAILED_EVERY == FAILED_EVERY - 1
     return msgspec.structs.replace(
@@ -122,16 +138,10 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
         steps=trace[-1].step,
         samples=samples,
         epochs=samples / template.dataset.sizes["train"],
-        trace=trace,
-        groups=GroupErrors(
-            weights=weights.tolist(),
-            total=total.tolist(),
-            equivariance=(total * share[:, None]).tolist(),
-        ),
-        final=None if failed else trace[-1].test,
-        final_raw=None if failed else trace[-1].test,
-        reasons=template.reasons
-        | (dict.fromkeys(("final", "final_raw"), "synthetic failure") if failed else {}),
+        trace=trace[:-1],
+        rungs=rungs,
+        **dict.fromkeys(FINALS, None if failed else tests[-1]),
+        reasons=template.reasons | dict.fromkeys(FINALS if failed else (), "synthetic failure"),
         baselines={"zero": BASELINE},
     )
 

@@ -26,7 +26,12 @@ def one_thread():
 def trainer(tmp_path):
     """A trainer with a step of some 10 ms, its budget far away."""
     trainer = toy_trainer(
-        "24h", evaluations=1, folder=tmp_path, model=ToyNet(width=1000), batch_size=512
+        "24h",
+        rungs=0,
+        traced=False,
+        folder=tmp_path,
+        model=ToyNet(width=1000),
+        batch_size=512,
     )
     trainer.train_slice(0.0)
     return trainer

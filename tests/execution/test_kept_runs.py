@@ -48,9 +48,7 @@ def left_behind(job: Job, *steps: int) -> Path:
         "ema.w": torch.ones(2),
         "optimizer.w.exp_avg": torch.zeros(2),
     }
-    facts = Facts(
-        identity={"dataset": "a" * 64}, job=msgspec.to_builtins(job), budget=job.budget, points=[]
-    )
+    facts = Facts(identity={"dataset": "a" * 64}, job=msgspec.to_builtins(job), budget=job.budget)
     for step in steps:
         write_snapshot(folder, tensors, msgspec.structs.replace(facts, step=step))
     write_checkpoint(folder, tensors, msgspec.structs.replace(facts, step=max(steps, default=0)))

@@ -81,10 +81,10 @@ def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(
     trainer = build_trainer(job_of(tmp_path / "killed", pair, arm, resume=True, **options))
     assert trainer.facts.step == 7
     trainer.train_slice(1e9)
-    assert [(p.step, p.samples, p.test) for p in trainer.trace] == [
-        (p.step, p.samples, p.test) for p in unbroken.trace
+    assert [(p.step, p.samples, p.test, p.ema) for p in trainer.trace] == [
+        (p.step, p.samples, p.test, p.ema) for p in unbroken.trace
     ]
-    assert trainer.facts.groups == unbroken.facts.groups
+    assert trainer.facts.final == unbroken.facts.final
     for name, tensor in unbroken.tensors().items():
         assert torch.equal(trainer.tensors()[name], tensor), name
 
