@@ -126,7 +126,7 @@ def test_the_task_trains_both_arms_and_knows_their_symmetry(tmp_path: Path) -> N
         "a perceptron on coordinates after 200 steps"
     )
     for record in found.values():
-        assert record["final"]["total"] < record["trace"][0]["test"]["total"], (
+        assert record["final_on_part"]["total"] < record["trace"][0]["test"]["total"], (
             "it has begun to learn"
         )
     assert found["augmented"]["dataset"]["sizes"] == {"train": 500, "validation": 500, "test": 500}
