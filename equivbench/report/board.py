@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from equivbench.errors import FailedError
+from equivbench.gap.pairing import campaigns
 from equivbench.records.consistency import evaluations
 from equivbench.records.curves import ResultWeights, final_of
 from equivbench.records.disturbed import disturbance
@@ -78,6 +79,10 @@ class Row:
     setup: str
     """Digest of model, config, kernels, wrapper and recipe: only seeds of one setup are
     aggregated."""
+    day: str
+    """When the first contest of its campaign began, and the ``commit``: seeds of another code or
+    another day are a row of their own (:func:`equivbench.gap.pairing.campaigns`)."""
+    commit: str
     parameters: int
     total: float | None
     """Board metric of the annealed weights: geometric mean over seeds, with its Student interval on
@@ -142,22 +147,27 @@ def rank_runs(
     records: Sequence[RunRecord],
 ) -> dict[BoardSetting, list[tuple[Row, list[RunRecord]]]]:
     """The rows of each setting in order of rank, each with its runs in order of seeds; of several
-    runs of a seed the newest."""
+    finished runs of a seed the first, whose row says that there are others."""
     # The group a pair is tested under, for its runs that failed before their first evaluation.
     groups = {
         (record.task, record.pair): test.group
         for record in records
         for _, test in evaluations(record)
     }
-    seeds: dict[tuple[BoardSetting, str, str, str], dict[int, RunRecord]] = defaultdict(dict)
+    pairs: dict[tuple[BoardSetting, str], list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: (record.created, record.run_id)):
         setting = _setting(record, groups.get((record.task, record.pair), ""))
-        seeds[setting, record.pair, record.arm, setup_digest(record)][record.seed] = record
+        pairs[setting, record.pair].append(record)
     rows: dict[BoardSetting, list[tuple[Row, list[RunRecord]]]] = defaultdict(list)
-    for setting, pair, arm, setup in sorted(seeds):
-        newest = seeds[setting, pair, arm, setup]
-        runs = [newest[seed] for seed in sorted(newest)]
-        rows[setting].append((_row(runs, setup), runs))
+    for setting, pair in sorted(pairs):
+        for campaign in campaigns(pairs[setting, pair]):
+            day = min(record.created for record in campaign)[:10]
+            arms: dict[tuple[str, str], dict[int, list[RunRecord]]] = defaultdict(
+                lambda: defaultdict(list)
+            )
+            for record in campaign:
+                arms[record.arm, setup_digest(record)][record.seed].append(record)
+            rows[setting] += [_row(arms[key], key[1], day) for key in sorted(arms)]
     return {setting: _ranked(arms) for setting, arms in rows.items()}
 
 
@@ -192,18 +202,24 @@ def finished_runs(runs: Sequence[RunRecord]) -> list[RunRecord]:
     return [record for record in runs if record.status == "completed" and record.final is not None]
 
 
-def _row(seeds: list[RunRecord], setup: str) -> Row:
+def _row(by_seed: dict[int, list[RunRecord]], setup: str, day: str) -> tuple[Row, list[RunRecord]]:
+    """The row of one arm's records, each seed's in order of time, with the run of each seed that
+    counts."""
+    chosen = {seed: _counting(by_seed[seed]) for seed in sorted(by_seed)}
+    seeds = list(chosen.values())
     first = seeds[0]
     finished = finished_runs(seeds)
     lost = [record for record in seeds if record not in finished]
     total, low, high = log_interval(_measured("total", finished, final("total")))
-    return Row(
+    row = Row(
         rank=None,
         pair=_clean(first.pair),
         arm=_clean(first.arm),
         model=_clean(first.model.name),
         kernels=_clean(first.model.kernels),
         setup=setup,
+        day=_clean(day),
+        commit=_clean((first.git.commit or "")[:12]) + "-dirty" * bool(first.git.dirty),
         parameters=first.model.parameters,
         total=total,
         total_low=low,
@@ -213,7 +229,7 @@ def _row(seeds: list[RunRecord], setup: str) -> Row:
         finished=len(finished),
         diverged=sum(record.status == "diverged" for record in seeds),
         status="no result" if not finished else "partial" if lost else "complete",
-        note=_note(seeds, len(finished)),
+        note="; ".join([*_notes(seeds, len(finished)), *_repetitions(by_seed)]),
         unfinished=tuple(
             _clean(
                 f"seed {each.seed} "
@@ -224,6 +240,24 @@ def _row(seeds: list[RunRecord], setup: str) -> Row:
         ),
         provenance=provenance(seeds),
     )
+    return row, seeds
+
+
+def _counting(runs: list[RunRecord]) -> RunRecord:
+    """The first of a seed's ``runs`` that came to an end, else the last."""
+    ended = [run for run in runs if run.status in ("completed", "diverged")]
+    return ended[0] if ended else runs[-1]
+
+
+def _repetitions(by_seed: dict[int, list[RunRecord]]) -> list[str]:
+    """What is said of seeds that finished more than once: a repetition replaces nothing."""
+    found = []
+    for seed, runs in sorted(by_seed.items()):
+        totals = [run.final.total for run in finished_runs(runs) if run.final and run.final.total]
+        if len(totals) > 1:
+            shown = ", ".join(f"{total:.3g}" for total in totals)
+            found.append(f"seed {seed} was run {len(totals)} times ({shown}): the first counts")
+    return found
 
 
 def _ranked(rows: list[tuple[Row, list[RunRecord]]]) -> list[tuple[Row, list[RunRecord]]]:
@@ -241,7 +275,7 @@ def _ranked(rows: list[tuple[Row, list[RunRecord]]]) -> list[tuple[Row, list[Run
     return ranked
 
 
-def _note(seeds: list[RunRecord], finished: int) -> str:
+def _notes(seeds: list[RunRecord], finished: int) -> list[str]:
     notes = []
     if finished < len(seeds):
         others = Counter(record.status for record in seeds if record.status != "completed")
@@ -251,7 +285,7 @@ def _note(seeds: list[RunRecord], finished: int) -> str:
     busy = [str(record.seed) for record in seeds if disturbance(record) is not None]
     if busy:
         notes.append(f"the machine was busy during seed {', '.join(busy)}")
-    return "; ".join(notes)
+    return notes
 
 
 def unconfirmed(runs: Sequence[RunRecord]) -> list[str]:

@@ -31,8 +31,8 @@ HEADINGS = {
     "samples_per_second_all_in": "samples/s all-in",
     "compile_seconds": "compile s",
 }
-_SAME = ("rank", "pair", "arm", "kernels", "setup")
-_TEXTS = ("pair", "arm", "kernels", "setup", "model", "status", "note")
+_SAME = ("rank", "pair", "arm", "kernels", "setup", "day", "commit")
+_TEXTS = (*_SAME[1:], "model", "status", "note")
 COLUMNS = tuple(
     Column(
         field.name,
@@ -132,7 +132,7 @@ def remarks(board: Board) -> list[str]:
 
 
 def _name(row: Row) -> str:
-    return f"{row.pair} {row.arm} ({row.setup})"
+    return f"{row.pair} {row.arm} ({row.setup}, {row.day})"
 
 
 def _source(source: Provenance) -> str:

@@ -144,7 +144,7 @@ def test_outcome_of_the_symmetry_check_is_not_a_setup() -> None:
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-def test_newest_record_of_a_seed_wins(order: tuple[int, ...]) -> None:
+def test_a_repetition_of_a_seed_is_shown_and_replaces_nothing(order: tuple[int, ...]) -> None:
     records = [
         run(
             0.1 * (hour + 1), created=f"2026-01-02T0{hour}:00:00Z", run_id=f"small-seed0-{9 - hour}"
@@ -152,7 +152,31 @@ def test_newest_record_of_a_seed_wins(order: tuple[int, ...]) -> None:
         for hour in range(3)
     ]
     (board,) = build_boards([records[index] for index in order])
-    assert (board.rows[0].seeds, board.rows[0].total) == (1, rounded(0.3))
+    assert (board.rows[0].seeds, board.rows[0].total) == (1, rounded(0.1))
+    assert board.rows[0].note == "seed 0 was run 3 times (0.1, 0.2, 0.3): the first counts"
+
+
+def test_a_run_that_failed_is_made_again_and_the_one_that_ended_counts() -> None:
+    failed = unfinished("failed", created="2026-01-02T01:00:00Z", run_id="small-seed0-1")
+    again = run(0.2, created="2026-01-02T02:00:00Z", run_id="small-seed0-2")
+    (board,) = build_boards([again, failed])
+    (row,) = board.rows
+    assert (row.seeds, row.total, row.note) == (1, 0.2, "")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"git": {"tree": "2" * 40, "commit": "2" * 40}},
+        {"created": "2026-01-05T00:00:00Z", "contest": "f" * 12},
+    ],
+)
+def test_runs_of_another_code_or_day_are_a_row_of_their_own(other: dict[str, Any]) -> None:
+    (board,) = build_boards([run(0.1), run(0.2, seed=1, **other)])
+    assert [(row.rank, row.seeds) for row in board.rows] == [(1, 1), (2, 1)]
+    assert board.rows[0].day == "2026-01-02"
+    assert board.rows[0].commit == "0" * 12
+    assert (board.rows[1].day, board.rows[1].commit) != ("2026-01-02", "0" * 12)
 
 
 def test_diverged_seed_ranks_below_every_row_without_one_and_is_printed() -> None:

@@ -56,7 +56,7 @@ def test_number_keeps_its_digits(value: float | None) -> None:
 def test_the_two_tables_of_a_board_hold_every_column() -> None:
     first, second = map(set, TABULARS)
     assert first | second == {column.name for column in COLUMNS}
-    assert first & second == {"rank", "pair", "arm", "kernels", "setup"}
+    assert first & second == {"rank", "pair", "arm", "kernels", "setup", "day", "commit"}
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex on this machine")

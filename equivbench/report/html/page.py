@@ -203,7 +203,10 @@ def row_keys(rows: Sequence[Row]) -> list[Key]:
 def labels(rows: Sequence[Row]) -> list[str]:
     """What tells each of ``rows`` from others of its pair and arm, where there are any."""
     columns = [Column("pair", key=True), Column("arm", key=True)]
-    columns += [Column(name, key=True, show="needed") for name in ("kernels", "model", "setup")]
+    columns += [
+        Column(name, key=True, show="needed")
+        for name in ("kernels", "model", "setup", "day", "commit")
+    ]
     cells = [[getattr(row, column.name) for column in columns] for row in rows]
     return row_labels(Table("", columns, cells), "pair", "arm")
 
