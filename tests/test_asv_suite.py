@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from factories import make_record
+from factories import make_record, make_test
 
 pytest.importorskip("asv", reason="asv is in the dev extra")
 pytest.importorskip("asv_runner", reason="asv_runner is in the dev extra")
@@ -228,7 +228,7 @@ def run_of(arm: str, total: float, seconds: float, share: float) -> Any:
         arm=arm,
         recipe={"batch_size": 4},
         throughput={"step_seconds": {"p10": seconds, "p50": 2 * seconds, "p90": 3 * seconds}},
-        final={"total": total, "share": share},
+        final=make_test(total, share),
     )
 
 
