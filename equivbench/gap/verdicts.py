@@ -94,7 +94,9 @@ def seeds_needed(finals: Finals, tests: int) -> int | None:
         parts.append(group_part((first - second).mean(axis=0)[:, None]))
     variance, freedom = combined(parts)
     bound = special.stdtrit(freedom, 1 - (1 - LEVEL) / tests / 2)
-    enough = special.nctdtr(freedom, effect / np.sqrt(variance), bound) <= 1 - POWER
+    # Beyond a hundred standard errors the power is one, and the function fails.
+    shift = np.minimum(effect / np.sqrt(variance), 100.0)
+    enough = special.nctdtr(freedom, shift, bound) <= 1 - POWER
     return int(seeds[enough][0]) if enough.any() else None
 
 

@@ -30,9 +30,9 @@ STEPS = [1000 >> k for k in range(6, -1, -1)]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("laws", SCENARIOS, ids=lambda laws: laws.name)
-@pytest.mark.parametrize(("seeds", "speed_spread"), [(3, 0.2), (6, 0.0), (12, 0.1)])
+@pytest.mark.parametrize(("seeds", "speed_spread"), [(3, 0.2), (6, 0.1)])
 def test_intervals_hold_the_truth(laws, seeds: int, speed_spread: float) -> None:
-    trials = 150
+    trials = 60
     found = simulate(laws, seeds, speed_spread, trials)
     # Nominal 95%, and 93% allowed; a fair count strays by three standard deviations of the binomial
     # once in 370 times.
