@@ -326,8 +326,8 @@ class RunRequest(Request):
     )
     rungs: int | None = option(
         None,
-        "How many smaller budgets (a half, a quarter, ...) to measure on the way, each with its own "
-        "cooldown. The default is the preset's.",
+        "How many smaller budgets (a half, a quarter, ...) to measure on the way, each with a "
+        "cooldown of its own. The default is the preset's.",
         identity=True,
     )
     extend: float | None = option(

@@ -228,8 +228,8 @@ def build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> 
         evaluator=whole,
         part_evaluator=part,
         further_evaluators=lambda: {
-            name: evaluator(split, preset.part_rotations, preset.part_samples)
-            for name, split in getattr(data, "out_of_distribution", {}).items()
+            name: evaluator(split, preset.part_rotations, preset.test_samples)
+            for name, split in data.out_of_distribution.items()
         },
         device=device,
         evaluated_at_once=at_once,
