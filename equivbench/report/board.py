@@ -115,6 +115,10 @@ class Row:
     note: str
     """What a reader must know: unfinished seeds, a declared symmetry that failed its
     measurement."""
+    beside: dict[str, float]
+    """What else was measured of the annealed weights: ``energy error``, the mean squared error of a
+    further output that is trained, and for each further test set, by its name, the board metric and
+    the share (``larger share``)."""
     unfinished: tuple[str, ...]
     """``seed 2 failed: out of memory``, for each seed without a result."""
     provenance: Provenance
@@ -230,6 +234,7 @@ def _row(by_seed: dict[int, list[RunRecord]], setup: str, day: str) -> tuple[Row
         diverged=sum(record.status == "diverged" for record in seeds),
         status="no result" if not finished else "partial" if lost else "complete",
         note="; ".join([*_notes(seeds, len(finished)), *_repetitions(by_seed)]),
+        beside=_beside(finished),
         unfinished=tuple(
             _clean(
                 f"seed {each.seed} "
@@ -241,6 +246,25 @@ def _row(by_seed: dict[int, list[RunRecord]], setup: str, day: str) -> tuple[Row
         provenance=provenance(seeds),
     )
     return row, seeds
+
+
+def _beside(finished: list[RunRecord]) -> dict[str, float]:
+    """Means over the finished seeds that measured them, geometric ones of losses."""
+    found: dict[str, list[float | None]] = defaultdict(list)
+    for run in finished:
+        for name, error in (run.final.errors if run.final else {}).items():
+            found[f"{name} error"].append(error)
+        for name, test in run.out_of_distribution.items():
+            found[name].append(test.total)
+            found[f"{name} share"].append(test.share)
+    beside: dict[str, float] = {}
+    for name, several in found.items():
+        values = [value for value in several if value is not None]
+        share = name.endswith(" share")
+        mean = math.fsum(values) / len(values) if share and values else log_interval(values)[0]
+        if mean is not None:
+            beside[_clean(name)] = float(f"{mean:.{DIGITS}g}")
+    return beside
 
 
 def _counting(runs: list[RunRecord]) -> RunRecord:

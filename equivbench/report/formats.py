@@ -12,6 +12,7 @@ from equivbench.errors import unknown_name
 from equivbench.report import render
 from equivbench.report.board import DIGITS, LEVEL, Board, BoardSetting, Provenance, Row
 from equivbench.report.table import Column, Table
+from equivbench.report.text import number_text
 
 SHORT = 12
 """Characters of a digest or commit that a person reads; json and csv have all."""
@@ -42,7 +43,7 @@ COLUMNS = tuple(
         key=field.name in _SAME[1:],
     )
     for field in fields(Row)
-    if field.name not in ("unfinished", "provenance")
+    if field.name not in ("beside", "unfinished", "provenance")
 )
 """What a table shows of a row, by its fields; where the row comes from goes below the table."""
 SETTING = tuple(Column(field.name, key=True) for field in fields(BoardSetting))
@@ -84,12 +85,13 @@ def board_table(board: Board) -> Table:
 
 def sheet(boards: Sequence[Board]) -> Table:
     """Make one table of all rows, their settings in front and their provenance behind."""
-    columns = (*SETTING, Column("unit"), *COLUMNS, Column("unfinished"), *SOURCES)
+    columns = (*SETTING, Column("unit"), *COLUMNS, Column("beside"), Column("unfinished"), *SOURCES)
     rows = [
         [
             *astuple(board.setting),
             board.unit,
             *(getattr(row, column.name) for column in COLUMNS),
+            beside(row),
             row.unfinished,
             *astuple(row.provenance),
         ]
@@ -120,15 +122,21 @@ def summary(board: Board) -> str:
 
 
 def remarks(board: Board) -> list[str]:
-    """Below the table: the command behind every row, once for rows that share it, and why seeds
-    have no result."""
+    """Below the table: the command behind every row, once for rows that share it, what else was
+    measured, and why seeds have no result."""
     together: dict[Provenance, list[Row]] = defaultdict(list)
     for row in board.rows:
         together[replace(row.provenance, run_ids=(), packages=())].append(row)
     lines = [
         f"{', '.join(map(_name, rows))}: {_source(source)}" for source, rows in together.items()
     ]
+    lines += [f"{_name(row)}, also: {'; '.join(beside(row))}" for row in board.rows if row.beside]
     return lines + [f"{_name(row)}, {why}" for row in board.rows for why in row.unfinished]
+
+
+def beside(row: Row) -> tuple[str, ...]:
+    """What else was measured, as texts: ``energy error 2.84``."""
+    return tuple(f"{name} {number_text(value)}" for name, value in row.beside.items())
 
 
 def _name(row: Row) -> str:

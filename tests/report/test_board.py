@@ -92,6 +92,16 @@ def test_the_share_is_shown_for_all_three_kinds_of_weights() -> None:
     assert row.total == 0.5
 
 
+def test_further_outputs_and_test_sets_stand_beside() -> None:
+    further = {"larger": make_test(0.8, 0.2)}
+    records = [run(0.5, seed=seed, out_of_distribution=further) for seed in range(2)]
+    for record, error in zip(records, (2.0, 8.0), strict=True):
+        assert record.final is not None
+        record.final.errors = {"energy": error}
+    (board,) = build_boards(records)
+    assert board.rows[0].beside == {"energy error": 4.0, "larger": 0.8, "larger share": 0.2}
+
+
 def test_equal_totals_share_a_rank() -> None:
     (board,) = build_boards(
         [run(total, arm=arm) for arm, total in (("a", 0.5), ("b", 0.5), ("c", 0.6))]

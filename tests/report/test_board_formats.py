@@ -241,7 +241,8 @@ def test_formats_are_those_of_the_contract() -> None:
 def test_where_rows_come_from_stands_behind_the_numbers_of_a_sheet() -> None:
     header = FORMATS["csv"](build_boards([make_record()])).splitlines()[0].split(",")
     assert header[: len(SETTING) + 1 + len(COLUMNS)] == [*SETTING, "unit", *COLUMNS]
-    assert header[-8:] == [
+    assert header[-9:] == [
+        "beside",
         "unfinished",
         "run_ids",
         "commands",
