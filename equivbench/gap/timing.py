@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.gap.intervals import Component, Quantity, geometric_mean
-from equivbench.gap.pairing import MatchedRuns
+from equivbench.gap.pairing import ArmRun, MatchedRuns
 from equivbench.records.schema import RunRecord
 
 Array = NDArray[np.float64]
@@ -68,7 +68,7 @@ def step_times(runs: MatchedRuns) -> PairedTimes | str:
         Component(np.atleast_1d(blocks.var(ddof=1) / len(blocks)), len(blocks) - 1)
         if len(blocks) > 1
         else None,
-        {arm: _train_seconds([run.record for run in own]) for arm, own in runs.arms.items()},
+        {arm: _train_seconds(own) for arm, own in runs.arms.items()},
         {
             arm: float(np.mean([run.record.clock.compile for run in own]))
             for arm, own in runs.arms.items()
@@ -89,11 +89,15 @@ def _log_ratios(first: RunRecord, second: RunRecord) -> Array:
 
 
 def _seconds_a_step(record: RunRecord) -> float | None:
-    rate = record.throughput.samples_per_second
-    return record.recipe.batch_size / rate if rate else None
+    rate, blocks = record.throughput.samples_per_second, record.throughput.blocks
+    if rate:
+        return record.recipe.batch_size / rate
+    return float(np.mean(blocks)) if blocks else None
 
 
-def _train_seconds(records: Sequence[RunRecord]) -> float:
+def _train_seconds(runs: Sequence[ArmRun]) -> float:
+    """Geometric mean over the seeds that finished, or of how far each came where none did."""
+    records = [run.record for run in runs if not run.diverged] or [run.record for run in runs]
     taus = [(record.steps, _seconds_a_step(record)) for record in records]
     logs = [math.log(steps * tau) for steps, tau in taus if tau and steps]
-    return math.exp(float(np.mean(logs))) if logs else math.nan
+    return math.exp(float(np.mean(logs))) if logs else 0.0

@@ -109,10 +109,8 @@ def _against(runs: MatchedRuns, finals: Finals) -> str | None:
         return f"{count} seed{'s' * (count != 1)}; a verdict takes {LEAD_SEEDS}"
     low = finals.not_past_untrained()
     if low:
-        return (
-            f"the {' and the '.join(low)} arm is not past the best predictor that needs no "
-            "training by more than its interval"
-        )
+        which = f"the {low[0]} arm is not" if len(low) == 1 else "neither arm is"
+        return f"{which} past the best predictor that needs no training by more than its interval"
     return None
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity, Timed
+from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import number_text, quantity_text
 from equivbench.request import Budget
@@ -181,8 +182,9 @@ def reading(gap: PairGap) -> str:
 
 
 def _seeds_needed(gap: PairGap) -> str:
-    """Behind the reason why there is no verdict."""
-    if gap.seeds_needed is None or gap.seeds_needed <= gap.n_seeds:
+    """Behind the reason why there is no verdict, where more seeds could give one."""
+    few = gap.p_holm is not None or gap.n_seeds < LEAD_SEEDS
+    if not few or gap.seeds_needed is None or gap.seeds_needed <= gap.n_seeds:
         return ""
     return f"; an effect of this size would need {gap.seeds_needed} seeds"
 

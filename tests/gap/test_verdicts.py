@@ -119,7 +119,7 @@ def test_what_the_best_untrained_predictor_is_follows_from_the_baselines_too() -
     found = records(baselines={"zero": 100.0, "linear": 0.1})
     for record in found:
         record.final.over_best_untrained = None
-    assert "is not past the best predictor" in no_verdict(found)
+    assert "neither arm is past the best predictor" in no_verdict(found)
     for record in found:
         record.baselines = {}
     assert only(found).decided
