@@ -67,6 +67,7 @@ def run(
     threads: int | None = None,
     kernels: str | None = None,
     forces: Forces | None = None,
+    rungs: int | None = None,
     extend: float | None = None,
     snapshots: bool = False,
     resume: bool = False,

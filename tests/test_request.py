@@ -117,13 +117,13 @@ def test_a_new_option_is_one_field() -> None:
     @dataclass(frozen=True, kw_only=True)
     class Longer(RunRequest):
         colour: Literal["red", "green"] = option("red", "The colour of the bars.")
-        rungs: int = option(0, "How many smaller budgets are annealed on the way.", identity=True)
+        height: int = option(0, "How high a bar is.", identity=True)
 
-    asked = Longer.of(pairs="a/b", colour="green", rungs=3)
-    assert asked.command() == "equivbench run a/b --colour green --rungs 3"
-    assert asked.identity()["rungs"] == 3
+    asked = Longer.of(pairs="a/b", colour="green", height=3)
+    assert asked.command() == "equivbench run a/b --colour green --height 3"
+    assert asked.identity()["height"] == 3
     assert "--colour <red|green>" in help_of(Longer)
-    assert parsed(Longer, ["a/b", "--colour", "green", "--rungs", "3"]) == asked
+    assert parsed(Longer, ["a/b", "--colour", "green", "--height", "3"]) == asked
     with pytest.raises(UsageError, match="did you mean green"):
         Longer.of(colour="gren")
 

@@ -144,8 +144,8 @@ def run(
         Is told how the runs go.
     **options
         The other options: ``arms``, ``n_seeds``, ``preset``, ``threads``, ``kernels``, ``forces``,
-        ``extend``, ``snapshots``, ``resume``, ``executor``. With ``dry_run=True`` the request is
-        checked and nothing is trained.
+        ``rungs``, ``extend``, ``snapshots``, ``resume``, ``executor``. With ``dry_run=True`` the
+        request is checked and nothing is trained.
 
     Returns
     -------

@@ -277,16 +277,21 @@ def test_samples_are_spread_over_groups() -> None:
     )
 
 
-def test_draws_are_haar_or_from_the_cube() -> None:
-    haar, whole = draw_rotations("so3", 3, 5, 0)
+def test_draws_are_haar_or_different_ones_of_the_cube() -> None:
+    haar, size = draw_rotations("so3", 3, 5, 0)
     assert haar.shape == (3, 5, 3, 3)
-    assert not whole
-    cube, whole = draw_rotations("octahedral", 30, 5, 0)
+    assert size is None
+    cube, size = draw_rotations("octahedral", 30, 5, 0)
     assert cube.shape == (24, 5, 3, 3)
-    assert whole
-    some, whole = draw_rotations("octahedral", 4, 500, 0)
-    assert not whole
-    assert len(torch.unique(some.flatten(0, 1), dim=0)) == 24
+    assert size == 24
+    some, size = draw_rotations("octahedral", 4, 500, 0)
+    assert size == 24
+    for sample in some.unbind(1)[:50]:
+        assert len(torch.unique(sample, dim=0)) == 4
+    elements, counts = torch.unique(some.flatten(0, 1), dim=0, return_counts=True)
+    assert len(elements) == 24
+    # Five standard deviations of 2,000 draws of one in 24.
+    assert float((counts - 2000 / 24).abs().max()) < 5 * (2000 / 24) ** 0.5
 
 
 @pytest.mark.usefixtures("unchecked_types")

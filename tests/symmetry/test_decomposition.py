@@ -1,12 +1,14 @@
 """The estimators against closed forms, and the interval against its promise."""
 
+import itertools
 import math
 
 import pytest
 import torch
 from torch import Tensor
 
-from equivbench.symmetry.decomposition import Decomposition, decompose, ratio_interval
+from equivbench.errors import UsageError
+from equivbench.symmetry.decomposition import Decomposition, Loss, decompose, ratio_interval
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 
 REPEATS = 4000
@@ -324,3 +326,32 @@ def test_interval_widens_with_the_level_and_resamples_groups_not_rows() -> None:
         predictions[:, 0, order], torch.zeros(500, 3), groups=groups[order] * 7 - 3
     )
     assert shuffled.interval() == pytest.approx((low, high), rel=1e-9)
+
+
+@pytest.mark.parametrize("loss", ["squared", "norm"])
+def test_all_subsets_of_a_finite_group_average_to_the_whole(loss: Loss) -> None:
+    generator = torch.Generator().manual_seed(5)
+    every = torch.randn(9, 3, 3, dtype=torch.float64, generator=generator)
+    target = torch.randn(3, 3, dtype=torch.float64, generator=generator)
+    whole = decompose(every, target, exhaustive=True, loss=loss)
+    assert torch.equal(decompose(every, target, drawn_from=9, loss=loss).twirled, whole.twirled)
+    parts = [
+        decompose(every[list(chosen)], target, drawn_from=9, loss=loss)
+        for chosen in itertools.combinations(range(9), 8)
+    ]
+    mean = torch.stack([part.twirled for part in parts]).mean(0)
+    if loss == "squared":
+        few = [
+            decompose(every[list(chosen)], target, drawn_from=9).twirled
+            for chosen in itertools.combinations(range(9), 2)
+        ]
+        torch.testing.assert_close(torch.stack(few).mean(0), whole.twirled, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(mean, whole.twirled, rtol=1e-12, atol=1e-12)
+    else:
+        # The jackknife leaves what is of second order in 1/n - 1/N.
+        torch.testing.assert_close(mean, whole.twirled, rtol=2e-3, atol=2e-3)
+
+
+def test_more_draws_than_elements_are_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be drawn from a group of 3"):
+        decompose(torch.zeros(4, 2, 3), torch.zeros(2, 3), drawn_from=3)
