@@ -119,6 +119,10 @@ def test_what_the_best_untrained_predictor_is_follows_from_the_baselines_too() -
     found = records(baselines={"zero": 100.0, "linear": 0.1})
     for record in found:
         record.final.over_best_untrained = None
+    # The arms end at .12 and .07.
+    assert "the equivariant arm is not past the best predictor" in no_verdict(found)
+    for record in found:
+        record.baselines = {"zero": 100.0, "linear": 0.01}
     assert "neither arm is past the best predictor" in no_verdict(found)
     for record in found:
         record.baselines = {}
