@@ -364,3 +364,12 @@ def test_json_has_the_contract_s_fields_and_no_number_that_json_lacks() -> None:
     assert plain["reason"] == "0 of 1 seeds finished"
     described = {"task", "pair", "preset", "machine_key", "budget", "n_seeds", "n_diverged"}
     assert described | {"behind", "commit", "contests", "day", "seeds_needed"} <= set(plain)
+
+
+def test_arms_whose_blocks_are_no_pairs_are_compared_by_their_rates() -> None:
+    first, second = run("equivariant", 3.0, 0.5, 0.2), run("augmented", 4.0, 0.5, 0.1)
+    first.throughput.blocks = first.throughput.blocks[:3]
+    speed = only([first, second]).speed.steady
+    assert speed.value == pytest.approx(2.0, rel=1e-12)
+    # One seed and no blocks: nothing says how well it is known.
+    assert (speed.low, speed.high) == (None, None)
