@@ -16,6 +16,7 @@ from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from equivbench.gap.intervals import Quantity
+from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.line_files import KernelSamples
 from equivbench.report.board import DIGITS, LEVEL, Board, Row
 from equivbench.report.gaps import (
@@ -92,6 +93,7 @@ def to_html(publication: Publication) -> str:
             rules=markup(files("equivbench.records").joinpath("rules.md").read_text("utf-8")),
             rules_versions=sorted({board.setting.rules_version for board in publication.boards}),
             never_tied=NEVER_TIED,
+            lead_seeds=LEAD_SEEDS,
             **_gaps(publication.gaps),
         )
     )
