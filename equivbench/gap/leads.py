@@ -127,7 +127,7 @@ def tests_at_rungs(runs: MatchedRuns) -> dict[float, dict[str, list[Test]]] | st
     if runs.finished < len(runs.seeds):
         return "a seed diverged"
     if runs.disturbed is not None:
-        return f"no time of these runs is used: {runs.disturbed}"
+        return runs.disturbed
     rungs = {arm: [_rungs(run.record) for run in own] for arm, own in runs.arms.items()}
     common = set.intersection(*(set(each) for own in rungs.values() for each in own))
     tests = {

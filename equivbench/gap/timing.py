@@ -47,7 +47,7 @@ class PairedTimes:
 def step_times(runs: MatchedRuns) -> PairedTimes | str:
     """The step times of ``runs``, or in a sentence why they are not used."""
     if runs.disturbed is not None:
-        return f"no time of these runs is used: {runs.disturbed}"
+        return runs.disturbed
     ratios = [
         _log_ratios(first.record, second.record)
         for first, second in zip(runs.equivariant, runs.augmented, strict=True)

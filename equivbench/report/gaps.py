@@ -34,7 +34,7 @@ COLUMNS = (
     Column("loss_equivariant", "number", "equiv. loss", interval=False),
     Column("loss_augmented", "number", "augm. loss", interval=False),
     Column("loss_ratio", "number", "loss ratio"),
-    Column("throughput_ratio", "number", "s/sample ratio", interval=False),
+    Column("throughput_ratio", "number", "s/sample ratio"),
     Column("behind"),
     Column("seeds_needed", heading="seeds needed"),
     Column("s_star_steady", "number", "s* steady"),
@@ -128,19 +128,22 @@ def gap_lines(gap: PairGap) -> list[str]:
     """The paragraph on one gap: the reading, the figures behind it, and what to know about them."""
     lines = [reading(gap)]
     ratio = quantity_text(gap.loss_ratio)
-    cost = quantity_text(gap.throughput_ratio.steady)
-    lines.append(
-        f"loss equivariant/augmented {ratio}; seconds a sample equivariant/augmented {cost}"
-    )
+    lines.append(f"loss equivariant/augmented {ratio}")
+    if "speed" in gap.reasons:
+        why = gap.reasons["speed"]
+        lines.append("no time-based figure" + f": {why}" * (why != gap.reason))
+    else:
+        cost = quantity_text(gap.throughput_ratio.steady)
+        lines[-1] += f"; seconds a sample equivariant/augmented {cost}"
     found = headline(gap)
-    if found is not None:
+    if found is not None and found[1].steady != Quantity():
         arm, s_star = found
         efficiency, speed = gap.sample_efficiency, gap.speed.steady
         if arm == "augmented":
             efficiency = gap.sample_efficiency_augmented
             speed = speed.map(lambda value: 1 / value, falling=True)
         steady, all_in = (quantity_text(each, why="") for each in (s_star.steady, s_star.all_in))
-        factors = [quantity_text(each, interval=False) for each in (efficiency, speed)]
+        factors = [quantity_text(each) for each in (efficiency, speed)]
         lines.append(
             f"break-even speed-up of the {arm} arm: {steady} steady, {all_in} with compilation"
         )
