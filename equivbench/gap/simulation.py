@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,22 +158,16 @@ def made_up_records(
     return records
 
 
-def markdown(found: Iterable[Coverage], trials: int) -> str:
-    """The table of docs/gap.md."""
-    rows = list(found)
-    names = [*rows[0].covered, "false verdicts"]
-    lines = [
-        f"95% intervals that hold the truth, percent of {trials} trials:",
-        "",
-        f"| curves | seeds | sd of log speed | {' | '.join(names)} |",
-        f"|---|---|---|{'---|' * len(names)}",
-    ]
-    for row in rows:
-        cells = [f"{100 * value:.1f}" for value in (*row.covered.values(), row.false_verdicts)]
-        lines.append(
-            f"| {row.laws.name} | {row.seeds} | {row.speed_spread:g} | {' | '.join(cells)} |"
-        )
-    return "\n".join(lines)
+def markdown(found: Iterable[Coverage], trials: int) -> Iterator[str]:
+    """The lines of the table of docs/gap.md, each as soon as it is known."""
+    yield from (f"95% intervals that hold the truth, percent of {trials} trials:", "")
+    for place, row in enumerate(found):
+        values = {**row.covered, "false verdicts": row.false_verdicts}
+        if place == 0:
+            yield f"| curves | seeds | sd of log speed | {' | '.join(values)} |"
+            yield f"|---|---|---|{'---|' * len(values)}"
+        cells = " | ".join(f"{100 * value:.1f}" for value in values.values())
+        yield f"| {row.laws.name} | {row.seeds} | {row.speed_spread:g} | {cells} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -184,13 +178,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--trials", type=int, default=1000, help="contests a row")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="seeds a contest")
     options = parser.parse_args(arguments)
-    found = [
+    found = (
         simulate(laws, seeds, spread, options.trials)
         for laws in SCENARIOS
         for seeds in options.seeds
         for spread in SPEED_SPREADS
-    ]
-    print(markdown(found, options.trials))
+    )
+    for line in markdown(found, options.trials):
+        print(line, flush=True)
 
 
 def _quantities(gap: PairGap) -> dict[str, Quantity]:
