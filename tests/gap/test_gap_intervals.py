@@ -22,7 +22,7 @@ from equivbench.gap.intervals import (
     ranked,
     student,
 )
-from equivbench.gap.simulation import SCENARIOS, simulate
+from equivbench.gap.simulation import SCENARIOS, SPEED_SPREADS, main, simulate
 from equivbench.records.schema import RunRecord
 
 STEPS = [1000 >> k for k in range(6, -1, -1)]
@@ -44,6 +44,14 @@ def test_intervals_hold_the_truth(laws, seeds: int, speed_spread: float) -> None
 
 def test_a_simulation_repeats() -> None:
     assert simulate(SCENARIOS[0], 3, 0.1, 3) == simulate(SCENARIOS[0], 3, 0.1, 3)
+
+
+def test_the_command_prints_a_row_for_each_combination(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--trials", "1", "--seeds", "3"])
+    _, _, header, _, *rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == len(SCENARIOS) * len(SPEED_SPREADS)
+    assert all(row.count("|") == header.count("|") for row in rows)
+    assert [row.split(" | ")[2] for row in rows[:4]] == [f"{spread:g}" for spread in SPEED_SPREADS]
 
 
 def grouped_runs(groups: int, seeds: int = 3, spread: float = 1.0) -> list[RunRecord]:
