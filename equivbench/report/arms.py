@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.gap.matched import LossLevel, MatchedShares, ShareReading
-from equivbench.records.curves import common_curves
+from equivbench.records.curves import ResultWeights, common_curves, final_of
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
-from equivbench.report.board import finished_runs, unconfirmed
+from equivbench.report.board import counting_run, finished_runs, unconfirmed
 from equivbench.report.board import over_seeds as board_mean
 from equivbench.report.gaps import seeds_text, variant_text
 from equivbench.report.table import Cell, Column, Missing, Table
@@ -47,7 +47,9 @@ SWEEP_COLUMNS = (
     Column("training set"),
     Column("epochs", "number"),
     Column("loss", "number"),
-    Column("share", "number"),
+    Column("share", "number", "share annealed"),
+    Column("share_raw", "number", "share raw"),
+    Column("share_ema", "number", "share EMA"),
     Column("explained", "number"),
     Column("seeds"),
 )
@@ -156,6 +158,9 @@ class SweepPoint:
     finished: int
     diverged: int
     final: Figures
+    raw_share: Quantity
+    """Of the weights where the cooldown begins, and of their average."""
+    ema_share: Quantity
     rungs: list[Passed]
 
 
@@ -199,11 +204,11 @@ def gather_sweeps(
     """The sweeps that ``records`` hold, records of no sweep left out; ``units`` gives each task's
     board unit.
 
-    Points are in ascending order where values are numbers, else in the order of the records. The
-    newest record of a seed counts.
+    Points are in ascending order where values are numbers, else in the order of the records. Of a
+    seed the first finished record counts.
     """
-    sweeps: dict[tuple[str, ...], dict[tuple[str, str], dict[int, RunRecord]]] = defaultdict(
-        lambda: defaultdict(dict)
+    sweeps: dict[tuple[str, ...], dict[tuple[str, str], dict[int, list[RunRecord]]]] = defaultdict(
+        lambda: defaultdict(lambda: defaultdict(list))
     )
     for record in records:
         if "sweep" not in record.variant:
@@ -215,12 +220,20 @@ def gather_sweeps(
         seeds = sweeps[
             (*where, record.variant["sweep"], *data, repr(options), str(record.rules_version))
         ][record.variant["value"], record.arm]
-        known = seeds.get(record.seed)
-        if known is None or (known.created, known.run_id) <= (record.created, record.run_id):
-            seeds[record.seed] = record
+        seeds[record.seed].append(record)
     found = []
     for (task, pair, preset, machine, budget, axis, *_), runs in sweeps.items():
-        points = [_point(value, arm, list(seeds.values())) for (value, arm), seeds in runs.items()]
+        points = [
+            _point(
+                value,
+                arm,
+                [
+                    counting_run(sorted(own, key=lambda each: (each.created, each.run_id)))
+                    for own in seeds.values()
+                ],
+            )
+            for (value, arm), seeds in runs.items()
+        ]
         places = value_places([point.value for point in points])
         points.sort(key=lambda point: places[point.value])
         unit = (units or {}).get(task, "")
@@ -244,6 +257,8 @@ def sweep_table(sweep: Sweep) -> Table:
             point.epochs,
             point.final.total,
             point.final.share,
+            point.raw_share,
+            point.ema_share,
             point.final.explained,
             f"{point.finished} of {point.seeds}"
             + (f", {point.diverged} diverged" if point.diverged else ""),
@@ -266,7 +281,9 @@ def _point(value: str, arm: str, seeds: list[RunRecord]) -> SweepPoint:
         seeds=len(seeds),
         finished=len(finished),
         diverged=sum(record.status == "diverged" for record in seeds),
-        final=_figures([record.final for record in finished if record.final is not None]),
+        final=_figures(_finals(finished, "annealed")),
+        raw_share=_figures(_finals(finished, "raw")).share,
+        ema_share=_figures(_finals(finished, "ema")).share,
         rungs=[
             Passed(
                 step=sum(point.step for point in points) / len(points),
@@ -277,6 +294,10 @@ def _point(value: str, arm: str, seeds: list[RunRecord]) -> SweepPoint:
             for points in zip(*common_curves(finished), strict=True)
         ],
     )
+
+
+def _finals(runs: Sequence[RunRecord], weights: ResultWeights) -> list[Test]:
+    return [test for run in runs if (test := final_of(run, weights)) is not None]
 
 
 def _figures(tests: list[Test]) -> Figures:

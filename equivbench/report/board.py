@@ -209,7 +209,7 @@ def finished_runs(runs: Sequence[RunRecord]) -> list[RunRecord]:
 def _row(by_seed: dict[int, list[RunRecord]], setup: str, day: str) -> tuple[Row, list[RunRecord]]:
     """The row of one arm's records, each seed's in order of time, with the run of each seed that
     counts."""
-    chosen = {seed: _counting(by_seed[seed]) for seed in sorted(by_seed)}
+    chosen = {seed: counting_run(by_seed[seed]) for seed in sorted(by_seed)}
     seeds = list(chosen.values())
     first = seeds[0]
     finished = finished_runs(seeds)
@@ -267,8 +267,9 @@ def _beside(finished: list[RunRecord]) -> dict[str, float]:
     return beside
 
 
-def _counting(runs: list[RunRecord]) -> RunRecord:
-    """The first of a seed's ``runs`` that came to an end, else the last."""
+def counting_run(runs: list[RunRecord]) -> RunRecord:
+    """The one of a seed's ``runs``, in order of time, that counts: the first that came to an end,
+    else the last."""
     ended = [run for run in runs if run.status in ("completed", "diverged")]
     return ended[0] if ended else runs[-1]
 

@@ -92,7 +92,7 @@ def test_a_diverged_seed_is_counted_and_in_no_mean() -> None:
     assert first_row(alone)["loss"] == "-"
 
 
-def test_axes_budgets_and_machines_are_sweeps_of_their_own_and_the_newest_record_counts() -> None:
+def test_axes_budgets_and_machines_are_sweeps_of_their_own_and_the_first_record_counts() -> None:
     others = [
         record("1", 1.0, axis="size"),
         record("1", 1.0, budget={"limit": 50.0}),
@@ -102,7 +102,18 @@ def test_axes_budgets_and_machines_are_sweeps_of_their_own_and_the_newest_record
     newer = record("1", 3.0, created="2027-01-01T00:00:00Z")
     found = gather_sweeps([newer, record("1", 1.0), *others])
     assert len(found) == 1 + len(others)
-    assert found[0].points[0].final.total.value == pytest.approx(3.0)
+    assert found[0].points[0].final.total.value == pytest.approx(1.0)
+
+
+def test_the_share_of_each_kind_of_weights_has_a_column() -> None:
+    point = record("1", 1.0, final_raw=make_test(1.2, 0.3), final_ema=make_test(1.1, 0.2))
+    (sweep,) = gather_sweeps([point])
+    row = first_row(sweep)
+    assert [row[name] for name in ("share", "share_raw", "share_ema")] == [
+        "0.00100",
+        "0.300",
+        "0.200",
+    ]
 
 
 def test_no_board_and_no_gap_mixes_a_point_with_another_or_with_the_default_runs() -> None:
