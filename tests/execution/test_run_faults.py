@@ -20,6 +20,7 @@ from waiting import wait_for
 
 from equivbench.environment import machine_key
 from equivbench.records.store import load_results
+from equivbench.training.clock import PARTS
 
 pytestmark = pytest.mark.slow
 QUICK = ("--preset", "dev", "--device", "cpu", "--threads", "1", "--quiet")
@@ -51,9 +52,8 @@ def test_a_plug_in_pair_runs_with_no_change_here_and_its_records_are_valid(bench
         assert record.status == "completed"
         assert record.throughput.alternated_with not in (None, record.arm)
         assert record.budget.spent == 200 == record.steps
-        parts = ("train", "compile", "data", "evaluate", "checkpoint", "timing", "stalled", "other")
         # The parts are read from one clock, so they add up to rounding.
-        assert sum(getattr(record.clock, part) for part in parts) == pytest.approx(
+        assert sum(getattr(record.clock, part) for part in PARTS) == pytest.approx(
             record.clock.wall, rel=1e-9
         )
     by = {record.arm: record for record in load_results(bench.results)}
@@ -228,8 +228,12 @@ def test_the_arm_behind_is_extended_as_a_second_record(bench):
     assert longer["arm"] == behind["arm"]
     assert (longer["budget"]["extends"], longer["budget"]["limit"], longer["steps"]) == (40, 80, 80)
     assert longer["run_id"].startswith(behind["run_id"])
-    # The prolonged curve begins with the one it prolongs.
+    # The prolonged curve begins with the one it prolongs, whose result has become a rung.
     assert longer["trace"][: len(behind["trace"])] == behind["trace"]
+    assert longer["rungs"][:-1] == [
+        *behind["rungs"][:-1],
+        {**behind["rungs"][-1], "test": behind["final_on_part"]},
+    ]
     again = bench(
         "run", "toy/plain", *QUICK, "--budget", "40steps", "--extend", "2", "--resume", "--json"
     )

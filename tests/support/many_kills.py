@@ -23,8 +23,10 @@ from waiting import wait_for
 
 def curve(record: dict[str, Any]) -> list[Any]:
     """All that training decides: seconds differ between runs, these must not."""
-    points = [[point["step"], point["samples"], point["test"]] for point in record["trace"]]
-    return [*points, record["final_raw"], record["groups"], record["steps"], record["samples"]]
+    trace = [[p["step"], p["samples"], p["test"], p["ema"]] for p in record["trace"]]
+    rungs = [[r["step"], r["samples"], r["test"]] for r in record["rungs"]]
+    ends = [record[name] for name in ("final", "final_on_part", "final_raw", "final_ema")]
+    return [*trace, *rungs, *ends, record["steps"], record["samples"]]
 
 
 def weights(folder: Path) -> dict[str, bytes]:

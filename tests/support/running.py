@@ -119,14 +119,14 @@ def step_of(job_folder: Path) -> int:
 
 
 def lost_at(job_folder: Path) -> float:
-    """Seconds of training (train + data) that the heartbeat in a state folder holds and its last
+    """Seconds of training (train, data and rungs) that the heartbeat in a state folder holds and its last
     checkpoint does not."""
     beat = _beat(job_folder)
     assert beat is not None
     clock = dict(zip(PARTS, beat[4:], strict=True))
     checkpoint = last_checkpoint(job_folder, [])
-    saved = {"train": 0.0, "data": 0.0} if checkpoint is None else checkpoint.facts.clock
-    return clock["train"] + clock["data"] - (saved["train"] + saved["data"])
+    saved = {} if checkpoint is None else checkpoint.facts.clock
+    return sum(clock[part] - saved.get(part, 0.0) for part in ("train", "data", "rungs"))
 
 
 def _beat(job_folder: Path) -> tuple[Any, ...] | None:

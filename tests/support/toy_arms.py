@@ -187,7 +187,7 @@ def pair(
         arms=(arm("equivariant", first, config), arm("augmented", second, slow)),
         matching=MatchSpec("nothing", "nothing"),
         presets={
-            preset: PairPreset("toy-points", "200steps", rungs=2) for preset in ("dev", "small")
+            preset: PairPreset("toy-points", "200steps", rungs=1) for preset in ("dev", "small")
         },
     )
 

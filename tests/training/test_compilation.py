@@ -41,7 +41,7 @@ class RaggedNet(nn.Module):
 @pytest.mark.slow
 def test_every_graph_is_compiled_before_training_starts(tmp_path: Path) -> None:
     trainer = toy_trainer(
-        "30steps", model=RaggedNet(), compile=True, folder=tmp_path, evaluations=3, batch_size=9
+        "30steps", model=RaggedNet(), compile=True, folder=tmp_path, rungs=1, batch_size=9
     )
     trainer.prepare()
     seconds = trainer.clock.seconds()
