@@ -119,8 +119,8 @@ def step_of(job_folder: Path) -> int:
 
 
 def lost_at(job_folder: Path) -> float:
-    """Seconds of training (train, data and rungs) that the heartbeat in a state folder holds and its last
-    checkpoint does not."""
+    """Seconds of steps (train, data and rungs) that the heartbeat in a state folder holds and its
+    last checkpoint does not."""
     beat = _beat(job_folder)
     assert beat is not None
     clock = dict(zip(PARTS, beat[4:], strict=True))
