@@ -162,8 +162,8 @@ def test_wheel_names_the_commit_that_it_was_built_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(env, "__file__", str(tmp_path / "equivbench" / "environment.py"))
-    for commit, dirty in (("c0ffee", False), (None, None)):
+    for commit, tree, dirty in (("c0ffee", "7ea", False), (None, None, None)):
         build = types.ModuleType("equivbench._build")
-        vars(build)["COMMIT"] = commit
+        vars(build).update(COMMIT=commit, TREE=tree)
         monkeypatch.setitem(sys.modules, "equivbench._build", build)
-        assert env.git_state() == Git(commit=commit, dirty=dirty)
+        assert env.git_state() == Git(commit=commit, dirty=dirty, tree=tree)

@@ -53,7 +53,7 @@ def test_the_last_annealed_point_is_on_the_samples_of_the_others() -> None:
     assert record.final_on_part is not None
     record.final_on_part.total = 7.0
     loss = draw_curves([record]).axes[0]
-    assert loss.lines[2].get_ydata()[-1] == 7.0
+    assert np.asarray(loss.lines[2].get_ydata())[-1] == 7.0
 
 
 def test_the_share_alone_is_the_panel_of_the_curves() -> None:
