@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from factories import make_record, make_test
+from factories import make_record, make_rungs, make_test
 from toy_samples import environment, gate_samples, kernel_samples
 
 from equivbench.gate.compare import compare
@@ -21,20 +21,16 @@ from equivbench.records.store import write_record
 def run(total: float = 0.2, seed: int = 0, **changes: Any) -> RunRecord:
     """A record of a step budget whose last evaluation has the given total; consistent with
     itself."""
-    test = make_test(total)
-    trace = [{"step": 1000, "samples": 32000, "train_seconds": 100.0, "test": test}]
+    (rung,) = make_rungs(lambda step: total, [1000], 0.1, 32)
     settings = {
         "preset": "dev",
         "seed": seed,
         "run_id": f"dev-seed{seed}",
         "budget": {"kind": "steps", "limit": 1000.0, "spent": 1000.0, "overshoot": 0.0},
-        "trace": trace,
-        "final": test,
-        "reasons": {
-            "flops_per_sample": "not counted",
-            "energy_joules": "no meter",
-            "groups": "no independent groups",
-        },
+        "trace": [],
+        "rungs": [{**rung, "budget": changes.get("budget", {"limit": 1000.0})["limit"]}],
+        "final_raw": make_test(total),
+        "final_ema": make_test(total),
     }
     return make_record(**{**settings, **changes})
 
@@ -103,7 +99,7 @@ def test_a_worse_loss_is_a_regression(tmp_path: Path) -> None:
         {"preset": "small", "run_id": "small-seed0"},
         {"budget": {"limit": 500.0, "kind": "steps", "spent": 1000.0, "overshoot": 500.0}},
         {"dataset": {"sha256": "1" * 64}},
-        {"rules_version": 2},
+        {"rules_version": 3},
     ],
     ids=["machine", "preset", "budget", "data", "rules"],
 )
@@ -115,7 +111,7 @@ def test_records_of_another_setting_are_incomparable(
 
 
 def test_a_diverged_run_has_failed_whatever_the_baseline(tmp_path: Path) -> None:
-    lost = run(status="diverged", reason="loss is NaN", trace=[], final=None, final_raw=None)
+    lost = run(status="diverged", reason="loss is NaN", rungs=[], final_raw=None)
     before, after = written(tmp_path / "a", run()), written(tmp_path / "b", lost)
     assert set(verdicts(before, after).values()) == {"failed"}
     assert set(verdicts(after, before).values()) == {"failed"}
