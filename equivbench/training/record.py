@@ -49,8 +49,6 @@ _LONGEST_REASON = 2000
 """Most characters of the reason of a failed run."""
 TWIRLS = (2, 4, 8)
 """Rotations over which test-time averaging is timed."""
-_ROUNDS = 3
-"""Fewest timed rounds after the one that warms up."""
 
 
 class Reasons(dict[str, str]):
@@ -208,7 +206,7 @@ def forward_rates(
     """Samples a second of forward passes with the weights that the arm holds now.
 
     All ways are timed in turn, on the same ``inputs`` of ``arm.evaluated_at_once`` samples and a
-    ``clock`` of their own, until ``seconds`` have passed; the median counts.
+    ``clock`` of their own, once and then until ``seconds`` have passed; the median counts.
 
     Returns
     -------
@@ -222,14 +220,14 @@ def forward_rates(
     for module in modules.values():
         module.eval()
     with clock.running(), torch.no_grad(), arm.autocast():
-        while min(len(rounds) for rounds in times.values()) <= _ROUNDS or clock.wall < seconds:
-            for name, module in modules.items():
-                times[name].append(_forward_seconds(module, inputs, clock))
+        _forward_seconds(modules["plain"], inputs, clock)  # warm-up
+        while not times["plain"] or clock.wall < seconds:
+            for n in TWIRLS:
+                for name in ("plain", str(n)):
+                    times[name].append(_forward_seconds(modules[name], inputs, clock))
     arm.module.train()
-    # The first round is warm-up.
     return {
-        name: arm.evaluated_at_once / statistics.median(rounds[1:])
-        for name, rounds in times.items()
+        name: arm.evaluated_at_once / statistics.median(rounds) for name, rounds in times.items()
     }
 
 
