@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import msgspec
 import numpy as np
 import pytest
 from factories import make_run
@@ -23,7 +22,7 @@ from equivbench.gap.intervals import (
     student,
 )
 from equivbench.gap.simulation import SCENARIOS, SPEED_SPREADS, main, simulate
-from equivbench.records.schema import RunRecord
+from equivbench.records.schema import GroupErrors, RunRecord
 
 STEPS = [1000 >> k for k in range(6, -1, -1)]
 
@@ -75,17 +74,13 @@ def grouped_runs(groups: int, seeds: int = 3, spread: float = 1.0) -> list[RunRe
             tests = [rung.test for rung in record.rungs]
             for test in (*tests, record.final, record.final_on_part):
                 total = test.total * hard / mean
-                test.groups = {
-                    "weights": [1.0] * groups,
-                    "total": total.tolist(),
-                    "equivariance": (total * generator.uniform(0, 0.4, groups)).tolist(),
-                }
-            records.append(_converted(record))
+                test.groups = GroupErrors(
+                    weights=[1.0] * groups,
+                    total=total.tolist(),
+                    equivariance=(total * generator.uniform(0, 0.4, groups)).tolist(),
+                )
+            records.append(record)
     return records
-
-
-def _converted(record: RunRecord) -> RunRecord:
-    return msgspec.convert(msgspec.to_builtins(record), RunRecord)
 
 
 def only(records: list[RunRecord]) -> PairGap:
@@ -145,8 +140,8 @@ def test_groups_that_the_arms_share_cancel_in_the_ratio() -> None:
     for arm, prefactor in (("equivariant", 3.0), ("augmented", 4.0)):
         record = make_run(arm, lambda step, k=prefactor: k * step**-0.5, STEPS, tau=0.1)
         total = (record.final.total * hard / hard.mean()).tolist()
-        record.final.groups = {"weights": [1.0] * 100, "total": total, "equivariance": total}
-        records.append(_converted(record))
+        record.final.groups = GroupErrors(weights=[1.0] * 100, total=total, equivariance=total)
+        records.append(record)
     gap = only(records)
     # Rounding of a sum of 100 terms, not sampling.
     assert gap.loss_ratio.high - gap.loss_ratio.low < 1e-9

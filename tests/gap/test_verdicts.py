@@ -12,7 +12,7 @@ from scipy import stats
 
 from equivbench.gap.efficiency import PairGap, efficiency_gap
 from equivbench.gap.verdicts import LEAD_SEEDS, POWER, holm
-from equivbench.records.schema import GroupErrors, RunRecord
+from equivbench.records.schema import GroupErrors, RunRecord, Status
 
 STEPS = [1000 >> k for k in range(6, -1, -1)]
 
@@ -73,7 +73,7 @@ def test_a_seed_that_diverged() -> None:
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
-def test_a_seed_that_failed_counts_as_not_finished(status: str) -> None:
+def test_a_seed_that_failed_counts_as_not_finished(status: Status) -> None:
     found = records(seeds=4)
     found[1].status = status
     gap = only(found)
