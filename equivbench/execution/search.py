@@ -39,7 +39,7 @@ _MOST_HALVINGS = 8
 
 
 class GridPoint(NamedTuple):
-    """Half steps of the rate, steps of the batch size and rungs of the width from the declared
+    """Half steps of the rate and steps of the batch size and of the width from the declared
     recipe: one step doubles the rate or the batch."""
 
     rate: int = 0
@@ -70,7 +70,7 @@ class TrialGrid:
     learning_rate: float
     batch_size: int
     widths: Mapping[int, float] = field(default_factory=lambda: {0: 1.0})
-    """Factor of each rung."""
+    """Factor at each number of steps."""
     searched: tuple[Coordinate, ...] = SEARCHED["seconds"]
 
     def __contains__(self, point: object) -> bool:
@@ -97,21 +97,22 @@ class TrialGrid:
 
 
 def width_factors(arms: Sequence[ArmSpec], preset: str) -> dict[int, float]:
-    """By rung, the factors on the widths of ``arms``, in steps of sqrt(2) or of as many as it takes
-    to change the network of every arm; the declared size alone where an arm declares no widths."""
+    """By their number of steps, the factors on the widths of ``arms``: steps of sqrt(2), or of as
+    much as it takes to change the network of every arm. The declared size alone where an arm
+    declares no widths."""
     factors = {0: 1.0}
     if not all(arm.widths for arm in arms):
         return factors
     for sign in (1, -1):
-        rung, before = 0, [dict(arm.presets[preset].config) for arm in arms]
+        width, before = 0, [dict(arm.presets[preset].config) for arm in arms]
         for halvings in range(1, _MOST_HALVINGS + 1):
             factor = float(f"{2 ** (sign * halvings / 2):.4g}")
             configs = [
                 {**arm.presets[preset].config, **arm.resized(preset, factor)} for arm in arms
             ]
             if all(new != old for new, old in zip(configs, before, strict=True)):
-                rung, before = rung + sign, configs
-                factors[rung] = factor
+                width, before = width + sign, configs
+                factors[width] = factor
     return factors
 
 
@@ -213,8 +214,8 @@ class Search:
 
     def _best(self, arm: str, points: Iterable[GridPoint]) -> GridPoint | None:
         """The point of the lowest loss, at the common width where there is one."""
-        rung = self._common_rung() if self.one_width else None
-        among = [each for each in points if rung is None or each.width == rung]
+        width = self._common_width() if self.one_width else None
+        among = [each for each in points if width is None or each.width == width]
         return min(among, key=lambda each: (self.losses[arm][each], each), default=None)
 
     def _allowed(self, arm: str) -> list[GridPoint]:
@@ -304,16 +305,16 @@ class Search:
                 return min(untried, key=distance)
         raise AssertionError("rates have no end")
 
-    def _common_rung(self) -> int:
+    def _common_width(self) -> int:
         """The width at which the sum over arms of the logarithm of the best loss is lowest, among
         those that every arm has been tried at."""
         best = {arm: self._best_by_width(arm) for arm in self.grids}
-        rungs = set.intersection(*(set(each) for each in best.values()))
+        widths = set.intersection(*(set(each) for each in best.values()))
 
-        def score(rung: int) -> tuple[float, int, int]:
-            return sum(math.log(each[rung]) for each in best.values()), abs(rung), rung
+        def score(width: int) -> tuple[float, int, int]:
+            return sum(math.log(each[width]) for each in best.values()), abs(width), width
 
-        return min(rungs, key=score, default=0)
+        return min(widths, key=score, default=0)
 
     def _best_by_width(self, arm: str) -> dict[int, float]:
         """The lowest loss of points not ruled out at each width; infinite where there is none."""

@@ -27,7 +27,7 @@ from equivbench.tasks.forcefield.pairs import TENSOR_PRODUCT, VECTOR
 from equivbench.tasks.voxel.pairs import OCTAHEDRAL
 
 Loss = Callable[[GridPoint], float]
-WIDTHS = {rung: 2 ** (rung / 2) for rung in range(-4, 5)}
+WIDTHS = {step: 2 ** (step / 2) for step in range(-4, 5)}
 GRID = TrialGrid(1e-3, 16, WIDTHS)
 
 
@@ -254,7 +254,7 @@ def test_a_grid_starts_at_the_recipe_and_doubles():
 
 
 def test_factors_on_widths_change_the_network_of_every_arm():
-    assert {rung: round(factor, 2) for rung, factor in list(_factors(VECTOR).items())[:3]} == {
+    assert {step: round(factor, 2) for step, factor in list(_factors(VECTOR).items())[:3]} == {
         0: 1.0,
         1: 1.41,
         2: 2.0,
