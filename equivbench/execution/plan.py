@@ -128,6 +128,7 @@ DEFAULT_KERNELS = "torch"
 """What a network's operations run on where nothing else is asked for."""
 _MAX_SEED = 2**31 - 1
 _MAX_EXTENSION = 1000
+_MAX_RUNGS = 20
 _MAX_THREADS = 1024
 
 
@@ -212,6 +213,8 @@ def _check(request: RunRequest) -> None:
             f"--extend must be a factor above 1 and at most {_MAX_EXTENSION}, "
             f"not {request.extend:g}"
         )
+    if request.rungs is not None and not 0 <= request.rungs <= _MAX_RUNGS:
+        raise UsageError(f"--rungs must be between 0 and {_MAX_RUNGS}, not {request.rungs}")
     if request.threads is not None and not 1 <= request.threads <= _MAX_THREADS:
         raise UsageError(f"--threads must be between 1 and {_MAX_THREADS}, not {request.threads}")
     check_device_name(request.device)

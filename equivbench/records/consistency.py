@@ -192,6 +192,8 @@ def _budget(record: RunRecord) -> Iterator[str]:
         yield f"budget.spent is {budget.spent:.9g} {budget.kind}, {source} is {counted:.9g}"
     if budget.limit <= 0:
         yield f"budget.limit is {budget.limit:g}"
+    if budget.extends is not None and budget.extends >= budget.limit:
+        yield f"budget.extends is {budget.extends:g}, not below the limit of {budget.limit:g}"
     over = max(0.0, budget.spent - budget.limit)
     if abs(budget.overshoot - over) > SUM_TOLERANCE * abs(budget.limit):
         yield f"budget.overshoot is {budget.overshoot:.9g}, spent less limit is {over:.9g}"
@@ -242,6 +244,8 @@ def _measured(record: RunRecord) -> Iterator[str]:
 def _throughput(record: RunRecord) -> Iterator[str]:
     """The throughput fits the seconds of the steps."""
     steps, rate = record.throughput.step_seconds, record.throughput.samples_per_second
+    if any(seconds <= 0 for seconds in record.throughput.blocks):
+        yield "throughput.blocks holds a block that took no time"
     if steps is None:
         return
     if not steps.p10 <= steps.p50 <= steps.p90:

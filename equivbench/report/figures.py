@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,6 +205,7 @@ def draw_gap(gap: PairGap, records: Sequence[RunRecord], *, unit: str = "") -> F
         raise FailedError("the gap is drawn against seconds, and this budget is not in seconds")
     figure = empty_figure(7.5, 4.2)
     axes = figure.add_subplot()
+    ends: dict[str, float] = {}
     for arm in ("augmented", "equivariant"):
         points = curve_points(finished_runs([run for run in records if run.arm == arm]))
         known = [(point.seconds, point.total.value) for point in points if point.total.value]
@@ -212,18 +213,21 @@ def draw_gap(gap: PairGap, records: Sequence[RunRecord], *, unit: str = "") -> F
             raise FailedError(f"the {arm} arm of {gap.task}/{gap.pair} has no finished run to draw")
         style: dict[str, Any] = {"color": COLOURS[arm], "linewidth": 2, "marker": "o"}
         axes.plot(*zip(*known, strict=True), **style, markersize=3, label=f"{arm} arm")
+        # On the samples of the curve; an extended one goes on beyond the budget.
+        ends[arm] = min(known, key=lambda each: abs(each[0] - gap.budget["limit"]))[1]
     label = f"test loss [{unit}]" if unit else "test loss"
     axes.set(xscale="log", yscale="log", xlabel="budget spent [s]", ylabel=label)
     axes.set_title(f"{gap.task}/{gap.pair}, {gap.preset}, kernels {kernels_text(gap)}", loc="left")
     plain_ticks(axes.xaxis)
-    _mark_tie(axes, gap)
+    _mark_tie(axes, gap, ends)
     axes.legend(frameon=False, loc="upper right", bbox_to_anchor=(0.93, 1.0))
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def _mark_tie(axes: Axes, gap: PairGap) -> None:
-    """The budget, the final loss of the arm behind, and where the other one passes it."""
+def _mark_tie(axes: Axes, gap: PairGap, ends: Mapping[str, float]) -> None:
+    """The budget, the loss that the curve of the arm behind ``ends`` at, and where the other one
+    passes it."""
     budget = gap.budget["limit"]
     low, high = 0.7 * axes.get_ylim()[0], axes.get_ylim()[1]
     axes.set_ylim(low, high)
@@ -240,11 +244,11 @@ def _mark_tie(axes: Axes, gap: PairGap) -> None:
     if found is None:
         return
     behind, leader = found[0], OTHER[found[0]]
-    level = (gap.loss_augmented if behind == "augmented" else gap.loss_equivariant).value
     s_star = s_star_of(gap, leader).steady
     value = s_star.value
-    if level is None or value is None or s_star.censored is not None:
+    if value is None or s_star.censored is not None:
         return
+    level = ends[behind]
     axes.plot([value * budget, value * budget, budget], [low, level, level], "--", **grey)
     where = (value * budget, level)
     axes.annotate(f"L: where the {behind} arm ends", where, (-6, -2), va="top", **small)

@@ -56,6 +56,8 @@ class Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     extends: str | None = None
     rungs: list[Rung] = []
     """Annealed results so far; the last is that of the whole budget once the run is finished."""
+    rungs_left: list[float] = []
+    """Smaller budgets that are to be measured yet, ascending."""
     trace: list[TracePoint] = []
     cools_from: int | None = None
     """The step at which the last cooldown began; None before."""

@@ -115,7 +115,12 @@ class Trainer:
             "rungs": rungs,
             "seed": seed,
         }
-        self.facts = Facts(identity=identity, job=dict(job), budget=budget.text)
+        self.facts = Facts(
+            identity=identity,
+            job=dict(job),
+            budget=budget.text,
+            rungs_left=rung_budgets(budget, rungs),
+        )
         self.notes: list[str] = []
         """Lines for the user: no C++ compiler, a checkpoint that could not be read."""
         use_precision(arm.recipe.precision)
@@ -131,7 +136,6 @@ class Trainer:
         self._watch = DivergenceWatch()
         self.machine = MachineMeter(threads)
         self._step_seconds = 0.0  # at the last reading
-        self._rungs_left = self._plan_rungs()
         self._rung: float | None = None
         """The smaller budget whose rung is being measured."""
         self._prepared = self._stopping = False
@@ -203,7 +207,7 @@ class Trainer:
 
     def _steps_to_next(self) -> int:
         """Steps until something is due or the clock should be read."""
-        limits = [*self._rungs_left[:1], self.budget.limit]
+        limits = [*self.facts.rungs_left[:1], self.budget.limit]
         mark = min(cooldown_begins(limit) for limit in limits)
         steps = self._steps_until(self.budget.limit if self.spent >= mark else mark)
         if self._is_tracing:
@@ -236,10 +240,10 @@ class Trainer:
         if self._is_tracing and seen < facts.step and is_traced(facts.step):
             self._trace()
             self._report(report, now=True)
-        while self._rungs_left and self.spent >= cooldown_begins(self._rungs_left[0]):
+        while facts.rungs_left and self.spent >= cooldown_begins(facts.rungs_left[0]):
             if self._stopping or self.finished:
                 return
-            self._measure_rung(self._rungs_left[0], report)
+            self._measure_rung(facts.rungs_left[0], report)
         if self._stopping or self.finished:
             return
         if facts.cools_from is None and self.spent >= cooldown_begins(self.budget.limit):
@@ -286,13 +290,6 @@ class Trainer:
             with self.clock.part("checkpoint"):
                 write_snapshot(self.keeper.folder, self.tensors(), facts)
 
-    def _plan_rungs(self) -> list[float]:
-        """The smaller budgets that are not measured yet, ascending."""
-        extended = [] if self.facts.extends is None else [Budget.parse(self.facts.extends)]
-        measured = {rung.budget for rung in self.facts.rungs}
-        budgets = rung_budgets([*extended, self.budget], self._rungs)
-        return [limit for limit in budgets if limit not in measured]
-
     def _measure_rung(self, limit: float, report: Report | None) -> None:
         """Give the weights at hand the end that they have in a run with a budget of ``limit``,
         measure them, and go back. A stop on the way leaves the rung to be measured later."""
@@ -326,7 +323,7 @@ class Trainer:
             facts.diverged = f"the rung of {limit:g} {self.budget.kind}: {diverged}"
             return
         facts.rungs.append(self._rung_here(limit, seconds, measurement.to_record()))
-        self._rungs_left = self._plan_rungs()
+        facts.rungs_left.remove(limit)
 
     def _rung_here(self, limit: float, seconds: float, test: Test) -> Rung:
         facts = self.facts
@@ -472,10 +469,18 @@ class Trainer:
             )
         if self.facts.cools_from is not None:
             self._back_to_trunk()
-        self.facts.extends = self.facts.extends or self.budget.text
-        self.facts.budget = budget.text
+        facts = self.facts
+        facts.extends = facts.extends or self.budget.text
+        facts.budget = budget.text
+        # What would have branched off before here cannot be measured any more.
+        further = {
+            limit
+            for limit in rung_budgets(budget, self._rungs)
+            if cooldown_begins(limit) >= self.spent
+        }
+        measured = {rung.budget for rung in facts.rungs}
+        facts.rungs_left = sorted({*facts.rungs_left, self.budget.limit, *further} - measured)
         self.budget = budget
-        self._rungs_left = self._plan_rungs()
 
     def _back_to_trunk(self) -> None:
         if self.keeper is None:
@@ -559,7 +564,6 @@ class Trainer:
             self.energy.restore(facts.joules)
             self.machine.restore(facts.machine)
             self.budget = Budget.parse(facts.budget)
-            self._rungs_left = self._plan_rungs()
             self.keeper.saved(self.spent, self.clock)
             self.keeper.beat(facts, self.clock)
         return True

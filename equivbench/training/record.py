@@ -154,14 +154,18 @@ def throughput(
     ``alternated_with``."""
     if not timed:
         return Throughput(samples_per_second=None, step_seconds=None, alternated_with=None)
-    blocks = [block.seconds for block in timed]
-    readings = [seconds for block in timed for seconds in block.readings]
+    # Of a reading in which the process was stopped nothing may be left.
+    blocks = [block.seconds for block in timed if block.seconds > 0]
+    readings = [seconds for block in timed for seconds in block.readings if seconds > 0]
+    if not blocks:
+        return Throughput(samples_per_second=None, step_seconds=None, alternated_with=None)
     p10, p50, p90 = np.quantile(readings, (0.1, 0.5, 0.9)).tolist()
     return Throughput(
         samples_per_second=batch_size / statistics.fmean(blocks),
         step_seconds=StepSeconds(p10=p10, p50=p50, p90=p90),
         alternated_with=alternated_with,
-        blocks=blocks,
+        # Blocks are read in pairs with those of the other arm: all of them, or none.
+        blocks=blocks if len(blocks) == len(timed) else [],
     )
 
 

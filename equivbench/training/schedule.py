@@ -4,7 +4,6 @@ the training give the results of smaller budgets, and the weights are measured a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from equivbench.request import Budget
 
@@ -24,20 +23,15 @@ def annealing(spent: float, limit: float) -> float:
     return min(1.0, max(0.0, (limit - spent) / (COOLDOWN * limit)))
 
 
-def rung_budgets(budgets: Iterable[Budget], rungs: int) -> list[float]:
-    """The smaller budgets, ascending, whose annealed results a run measures on its way: a half, a
-    quarter, ... (``rungs`` of them) of the last of ``budgets``, and those of the runs that it
-    extends, with their own.
+def rung_budgets(budget: Budget, rungs: int) -> list[float]:
+    """The smaller budgets, ascending, whose annealed results a run with ``budget`` measures on its
+    way: a half, a quarter, ... (``rungs`` of them).
 
     Whole numbers, without repeats, where the budget counts steps or samples.
     """
-    limits: set[float] = set()
-    *extended, own = budgets
-    for budget in (*extended, own):
-        halves = [budget.limit / 2**k for k in range(1, rungs + 1)]
-        limits |= set(halves if own.kind == "seconds" else map(float, map(math.ceil, halves)))
-    limits |= {budget.limit for budget in extended}
-    return sorted(limit for limit in limits if limit < own.limit)
+    halves = [budget.limit / 2**k for k in range(1, rungs + 1)]
+    limits = halves if budget.kind == "seconds" else [float(math.ceil(half)) for half in halves]
+    return sorted({limit for limit in limits if limit < budget.limit})
 
 
 def is_traced(step: int) -> bool:

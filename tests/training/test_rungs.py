@@ -73,11 +73,11 @@ def test_traced_steps_are_1_2_5_times_powers_of_ten(step: int) -> None:
 
 @given(st.integers(1, 10**6), st.integers(0, 12))
 def test_rungs_halve_the_budget(limit: int, rungs: int) -> None:
-    found = rung_budgets([Budget("steps", float(limit))], rungs)
+    found = rung_budgets(Budget("steps", float(limit)), rungs)
     assert found == sorted(set(found))
     assert all(0 < each < limit and each == int(each) for each in found)
     assert len(found) == min(rungs, (limit - 1).bit_length())
-    in_seconds = rung_budgets([Budget("seconds", float(limit))], rungs)
+    in_seconds = rung_budgets(Budget("seconds", float(limit)), rungs)
     assert in_seconds == [limit / 2**k for k in range(rungs, 0, -1)]
 
 
@@ -171,6 +171,22 @@ def test_weights_before_the_last_cooldown_are_measured_raw_and_averaged() -> Non
     assert trainer.facts.cools_from == 32
     # Nothing of the trace is later.
     assert [point.step for point in trainer.trace] == [1, 2, 5, 10, 20]
+
+
+@pytest.mark.parametrize("factors", [(1.5,), (3,), (2, 3), (1.25, 7)])
+def test_an_extension_measures_no_rung_that_would_have_branched_off_before(
+    tmp_path: Path, factors: tuple[float, ...]
+) -> None:
+    trainer = finished("40steps", folder=tmp_path, rungs=3)
+    for factor in factors:
+        trainer.extend(Budget("steps", 40 * factor))
+        trainer.train_slice(1e9)
+    assert [rung.budget for rung in trainer.facts.rungs][:4] == [5, 10, 20, 40]
+    assert trainer.facts.rungs_left == []
+    for rung in trainer.facts.rungs[:-1]:
+        shorter = finished(f"{rung.budget:.0f}steps", rungs=0)
+        assert (rung.step, rung.test) == (shorter.facts.step, shorter.facts.final_on_part)
+    assert problems(record_at_end(trainer)) == []
 
 
 def test_a_trial_is_measured_at_its_end_alone() -> None:

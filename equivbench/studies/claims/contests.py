@@ -77,18 +77,22 @@ def _penalty_part(
         (unsure, "undecided", f"the intervals do not decide at {' and '.join(unsure)}"),
         (True, "held", f"within {SMALL_PENALTY:.0%} of the loss wherever it was read"),
     )
-    accounted = _accounted(gap)
+    # The gap is that of the annealed weights.
+    accounted = _accounted(gap) if weights == "annealed" else None
     what = "part of that difference that the symmetry error accounts for"
     measured = [
         *(
             percent(f"share at {level.name} (loss {level.loss:.3g})", share)
             for level, share in known
         ),
-        figure("loss, equivariant over augmented", gap.loss_ratio),
-        figure(what, UNKNOWN, note="the equivariant arm is not surely ahead")
-        if accounted is None
-        else percent(what, Quantity(accounted), "of the logarithm"),
     ]
+    if weights == "annealed":
+        measured += [
+            figure("loss, equivariant over augmented", gap.loss_ratio),
+            figure(what, UNKNOWN, note="the equivariant arm is not surely ahead")
+            if accounted is None
+            else percent(what, Quantity(accounted), "of the logarithm"),
+        ]
     detail = ""
     if read:
         detail = f"at most {max(share.value or 0.0 for _, share in read):.1%}"
@@ -208,7 +212,9 @@ def _hours_part(
     ]
     detail = f"{quantity_text(ratio)} at {seconds_text(gap.budget['limit'], 2)}"
     if annealed:
-        detail += f", lead {', '.join(turns) or 'never changes'}"
+        read = chosen.steady is not None and bool(chosen.steady.seconds)
+        never = "never changes" if read else "is read at no smaller budget"
+        detail += f", lead {', '.join(turns) or never}"
     return make_part(
         (gap.task, gap.pair),
         # A plain network knows one backend only: it is the equivariant arm's that tells parts of

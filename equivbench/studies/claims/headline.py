@@ -189,11 +189,12 @@ def scaling_text(each: Headline) -> str:
 def _headline(weighed: MeasuredGap) -> Headline:
     gap, course = weighed.gap, weighed.course
     fits = fit_within_run(weighed.runs)
+    seconds = gap.budget["limit"] if gap.budget["kind"] == "seconds" else None
     return Headline(
         gap=gap,
         hardware=hardware_of(weighed.runs.equivariant[0].record.environment),
         fraction=_fraction(gap.variant),
-        seconds=None if course is None or not course.seconds else course.seconds[-1],
+        seconds=course.seconds[-1] if course is not None and course.seconds else seconds,
         baseline=_baseline(weighed.runs),
         steady=course,
         scaling=None if isinstance(fits, str) else fits,
