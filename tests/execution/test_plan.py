@@ -108,6 +108,8 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
         ({"seeds": (2**31,)}, "seed"),
         ({"extend": 1.0}, "extend"),
         ({"extend": float("nan")}, "extend"),
+        ({"rungs": -1}, "--rungs must be between 0 and 20"),
+        ({"rungs": 21}, "--rungs must be between 0 and 20"),
         ({"extend": 2.0, "arms": ("equivariant",)}, "two arms"),
         ({"budget": "29h", "extend": 1000.0}, "30 days"),
         ({"threads": 0}, "threads"),

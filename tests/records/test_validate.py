@@ -84,6 +84,8 @@ DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "lost without restart": ({"lost_seconds": 3.0}, "restarts"),
     "spent": ({"budget": {"spent": 90.0}}, "budget.spent is 90"),
     "overshoot": ({"budget": {"limit": 99.0}}, "budget.overshoot"),
+    "extends": ({"budget": {"extends": 100.0}}, "budget.extends is 100, not below"),
+    "block": ({"throughput": {"blocks": [0.1, 0.0]}}, "a block that took no time"),
     "budget unspent": ({"budget": {"limit": 120.0}}, "100 of 120 seconds are spent"),
     "steps": ({"budget": {"kind": "steps", "limit": 900.0, "spent": 900.0}}, "steps is 1000"),
     "too many samples": ({"samples": 32001}, "do not fit"),

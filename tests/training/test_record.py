@@ -67,6 +67,11 @@ def test_throughput_is_batch_over_the_mean_step_with_its_spread() -> None:
     assert timing.step_seconds is not None
     assert (timing.step_seconds.p10, timing.step_seconds.p90) == (0.1, 0.3)
     assert timing.step_seconds.p50 == pytest.approx(0.2)
+    stopped = throughput([StepTimes(0.0, [0.0]), StepTimes(0.1, [0.1, 0.0])], 4, "other")
+    assert (stopped.samples_per_second, stopped.blocks) == (40.0, [])
+    assert stopped.step_seconds is not None
+    assert stopped.step_seconds.p10 == 0.1
+    assert throughput([StepTimes(0.0, [0.0])], 4, "other").samples_per_second is None
     ordered = torch.rand(17, generator=torch.Generator().manual_seed(0))
     spread = throughput([StepTimes(1.0, ordered.tolist())], 4, None).step_seconds
     assert spread is not None
