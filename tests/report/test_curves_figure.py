@@ -47,6 +47,26 @@ def test_each_seed_and_each_mean_is_a_line_with_the_record_s_points() -> None:
         np.testing.assert_allclose(line.get_xydata(), points)
 
 
+def test_repetitions_and_extensions_are_no_seeds() -> None:
+    again = make_run(
+        "augmented", lambda step: 2.0, [10, 100, 1000], tau=0.1, created="2027-01-01T00:00:00Z"
+    )
+    longer = make_run(
+        "augmented",
+        lambda step: 2.0,
+        [10, 2000],
+        tau=0.1,
+        limit=200.0,
+        budget={"extends": 100.0},
+        created="2025-01-01T00:00:00Z",
+    )
+    once, more = (draw_curves(each).axes[0] for each in (records(), [*records(), again, longer]))
+    assert len(more.lines) == len(once.lines)
+    for first, second in zip(once.lines, more.lines, strict=True):
+        np.testing.assert_array_equal(first.get_xydata(), second.get_xydata())
+    assert any("2 seeds" in text.get_text() for text in more.get_legend().get_texts())
+
+
 def test_the_last_annealed_point_is_on_the_samples_of_the_others() -> None:
     (record, *_) = records()
     assert record.final is not None
