@@ -16,8 +16,8 @@ from equivbench.gap.finals import (
     Finals,
     TwirledLoss,
     finished,
+    mean_share,
     shared_groups,
-    symmetry_penalty,
     twirled_loss,
 )
 from equivbench.gap.intervals import UNKNOWN, UNTIMED, Quantity, Timed, exponential
@@ -170,7 +170,7 @@ def _measure(runs: MatchedRuns, finals: Finals, verdict: GapVerdict) -> Measured
     }
     s_star, speed = _timed(ties[EQUIVARIANT], times, ARMS)
     s_star_augmented, _ = _timed(ties[AUGMENTED], reversed_times, ARMS[::-1])
-    penalty = symmetry_penalty(runs.augmented)
+    penalty = mean_share(finished(runs.augmented))
 
     reasons = _reasons(times, ties)
     twirl = {n: twirled_loss(n, runs, reasons) for n in TWIRLS}

@@ -159,11 +159,6 @@ def _groups(influence: Array | None) -> list[Component]:
     return [group_part(influence.mean(axis=0)[:, None])]
 
 
-def symmetry_penalty(runs: Sequence[ArmRun]) -> Quantity:
-    """The mean over finished seeds of the equivariance error as a share of the total."""
-    return mean_share(finished(runs))
-
-
 def mean_loss(tests: Sequence[Test]) -> Quantity:
     """The geometric mean of the totals of ``tests``, one a seed; its interval is over seeds and,
     where all share them, test groups."""

@@ -19,6 +19,7 @@ from equivbench.gap.finals import mean_over_seeds, shared_groups
 from equivbench.gap.intervals import UNKNOWN, Band, Quantity, exponential
 from equivbench.gap.pairing import Contestant, MatchedRuns
 from equivbench.gap.verdicts import LEAD_SEEDS
+from equivbench.records.curves import by_place
 from equivbench.records.schema import RunRecord, Test
 
 Array = NDArray[np.float64]
@@ -160,10 +161,11 @@ def log_losses_at(tests: Sequence[Test]) -> tuple[Array, Array]:
 
 
 def _rungs(record: RunRecord) -> dict[float, Test]:
-    """By budget, those with a loss; at the end on the same part of the test set."""
-    tests = {rung.budget: rung.test for rung in record.rungs[:-1]}
-    if record.final_on_part is not None:
-        tests[record.budget.limit] = record.final_on_part
+    """By budget, those with a loss; the last only where it is on the part of the test set that the
+    others are on."""
+    tests = {budget: each.test for budget, each in by_place(record).items()}
+    if record.final_on_part is None:
+        tests.pop(record.budget.limit, None)
     return {budget: test for budget, test in tests.items() if test.total and test.total > 0}
 
 

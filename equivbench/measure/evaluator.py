@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -293,16 +293,18 @@ class Evaluator:
         self, judged: PassErrors, floor: Floor | None, verdict: Verdict | None
     ) -> Measurement:
         errors, weights = judged.errors, judged.weights
-        untrained = torch.stack(list(self._untrained_errors.values()))
-        whole = part_of(
-            errors, weights, None if floor is None else floor.share, untrained.sum(dim=1).min()
-        )
+
+        def best_untrained(rows: Tensor | None = None) -> Tensor:
+            untrained = torch.stack(list(self._untrained_errors.values()))
+            return (untrained if rows is None else untrained[:, rows]).sum(dim=1).min()
+
+        whole = part_of(errors, weights, None if floor is None else floor.share, best_untrained)
         by = {
             name: part_of(
                 errors.rows(rows),
                 weights[rows],
                 None if floor is None else floor.by.get(name),
-                untrained[:, rows].sum(dim=1).min(),
+                partial(best_untrained, rows),
             )
             for name, rows in judged.strata.items()
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -35,15 +35,20 @@ class Part:
     floor: float | None
     """The share that rounding, or interpolation on a grid, alone would cause; None if it was not
     measured."""
-    over_best_untrained: float
-    """total over that of the best predictor that needs no training, on the same rows; NaN where
-    that is 0."""
+    compare_untrained: Callable[[], float]
+    """Gives ``over_best_untrained``."""
     group_weights: Tensor
     """[G] rows behind each independent group (molecule), on the host."""
     group_total: Tensor
     """[G] mean total of each group's rows."""
     group_equivariance: Tensor
     """[G] mean equivariance error of each group's rows."""
+
+    @property
+    def over_best_untrained(self) -> float:
+        """total over that of the best predictor that needs no training, on the same rows; not
+        finite where that is 0. Such predictors are fitted when this is first asked for."""
+        return self.compare_untrained()
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """(low, high) of the share, within 0 and 1, by bootstrap over the groups; (NaN, NaN) for
@@ -119,11 +124,14 @@ class Measurement(Part):
 
 
 def part_of(
-    errors: Decomposition, row_weights: Tensor, floor: float | None, best_untrained: Tensor
+    errors: Decomposition,
+    row_weights: Tensor,
+    floor: float | None,
+    best_untrained: Callable[[], Tensor],
 ) -> Part:
     """The part that the rows of ``errors`` make up, each counting with its ``row_weights`` [rows]
-    in the means. ``best_untrained``: the summed error there of the best predictor without
-    training."""
+    in the means. ``best_untrained`` gives the summed error there of the best predictor
+    without training."""
     weight = row_weights.sum()
     weights = sum_by_group(row_weights, errors.groups)
     # A group whose rows all have weight 0 has no error either: 0 / 1.
@@ -134,7 +142,7 @@ def part_of(
         equivariance=float(errors.equivariance.sum() / weight),
         share=errors.share,
         floor=floor,
-        over_best_untrained=float(errors.total.sum() / best_untrained),
+        compare_untrained=lambda: float(errors.total.sum() / best_untrained()),
         group_weights=weights.cpu(),
         group_total=(sum_by_group(errors.total, errors.groups) / divisor).cpu(),
         group_equivariance=(sum_by_group(errors.equivariance, errors.groups) / divisor).cpu(),

@@ -56,17 +56,20 @@ def curve(record: RunRecord, weights: ResultWeights = "annealed") -> list[Evalua
     ]
 
 
+def by_place(record: RunRecord, weights: ResultWeights = "annealed") -> dict[float, Evaluation]:
+    """The curve of ``record`` by budget, or for weights that are not annealed by step."""
+    if weights == "annealed":
+        places: list[float] = [rung.budget for rung in record.rungs]
+    else:
+        places = [point.step for point in record.trace]
+    return dict(zip(places, curve(record, weights), strict=True))
+
+
 def common_curves(
     records: Sequence[RunRecord], weights: ResultWeights = "annealed"
 ) -> list[list[Evaluation]]:
     """The curves of runs of one setting, cut to what all of them have: the same budgets, or the
     same steps."""
-    curves = []
-    for record in records:
-        if weights == "annealed":
-            places: list[float] = [rung.budget for rung in record.rungs]
-        else:
-            places = [point.step for point in record.trace]
-        curves.append(dict(zip(places, curve(record, weights), strict=True)))
+    curves = [by_place(record, weights) for record in records]
     shared = [place for place in (curves[0] if curves else ()) if all(place in c for c in curves)]
     return [[each[place] for place in shared] for each in curves]

@@ -13,7 +13,7 @@ from equivbench.gap.matched import LossLevel, MatchedShares, ShareReading
 from equivbench.records.curves import ResultWeights, common_curves, final_of
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
-from equivbench.report.board import counting_run, finished_runs, unconfirmed
+from equivbench.report.board import counting_runs, finished_runs, unconfirmed
 from equivbench.report.board import over_seeds as board_mean
 from equivbench.report.gaps import seeds_text, variant_text
 from equivbench.report.table import Cell, Column, Missing, Table
@@ -207,8 +207,8 @@ def gather_sweeps(
     Points are in ascending order where values are numbers, else in the order of the records. Of a
     seed the first finished record counts.
     """
-    sweeps: dict[tuple[str, ...], dict[tuple[str, str], dict[int, list[RunRecord]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
+    sweeps: dict[tuple[str, ...], dict[tuple[str, str], list[RunRecord]]] = defaultdict(
+        lambda: defaultdict(list)
     )
     for record in records:
         if "sweep" not in record.variant:
@@ -217,23 +217,12 @@ def gather_sweeps(
         budget = f"{record.budget.limit:.12g} {record.budget.kind}"
         where = (record.task, record.pair, record.preset, record.environment.machine_key, budget)
         data = (record.dataset.name, record.dataset.sha256)
-        seeds = sweeps[
-            (*where, record.variant["sweep"], *data, repr(options), str(record.rules_version))
-        ][record.variant["value"], record.arm]
-        seeds[record.seed].append(record)
+        sweeps[(*where, record.variant["sweep"], *data, repr(options), str(record.rules_version))][
+            record.variant["value"], record.arm
+        ].append(record)
     found = []
     for (task, pair, preset, machine, budget, axis, *_), runs in sweeps.items():
-        points = [
-            _point(
-                value,
-                arm,
-                [
-                    counting_run(sorted(own, key=lambda each: (each.created, each.run_id)))
-                    for own in seeds.values()
-                ],
-            )
-            for (value, arm), seeds in runs.items()
-        ]
+        points = [_point(value, arm, counting_runs(own)) for (value, arm), own in runs.items()]
         places = value_places([point.value for point in points])
         points.sort(key=lambda point: places[point.value])
         unit = (units or {}).get(task, "")

@@ -274,6 +274,14 @@ def counting_run(runs: list[RunRecord]) -> RunRecord:
     return ended[0] if ended else runs[-1]
 
 
+def counting_runs(records: Iterable[RunRecord]) -> list[RunRecord]:
+    """Of one arm's ``records`` the run of each seed that counts, by seed."""
+    by_seed: dict[int, list[RunRecord]] = defaultdict(list)
+    for record in sorted(records, key=lambda each: (each.created, each.run_id)):
+        by_seed[record.seed].append(record)
+    return [counting_run(own) for _, own in sorted(by_seed.items())]
+
+
 def _repetitions(by_seed: dict[int, list[RunRecord]]) -> list[str]:
     """What is said of seeds that finished more than once: a repetition replaces nothing."""
     found = []

@@ -18,7 +18,7 @@ from equivbench.gap.efficiency import PairGap
 from equivbench.records.curves import Evaluation, ResultWeights, common_curves, curve
 from equivbench.records.schema import RunRecord
 from equivbench.report.arms import Sweep, SweepPoint, value_places
-from equivbench.report.board import counting_run, finished_runs
+from equivbench.report.board import counting_runs, finished_runs
 from equivbench.report.gaps import OTHER, headline, kernels_text, s_star_of
 from equivbench.report.publication import curve_points
 from equivbench.report.text import number_text
@@ -109,13 +109,10 @@ def draw_share(records: Sequence[RunRecord]) -> Figure:
 def _counting_runs(records: Sequence[RunRecord]) -> list[RunRecord]:
     """One of each seed, as on the board: repetitions do not count, and an extension only where the
     run that it extends is not there."""
-    by_seed: dict[int, list[RunRecord]] = defaultdict(list)
-    for record in sorted(records, key=lambda each: (each.created, each.run_id)):
-        by_seed[record.seed].append(record)
-    return [
-        counting_run([run for run in runs if run.budget.extends is None] or runs)
-        for _, runs in sorted(by_seed.items())
-    ]
+    base = {record.seed for record in records if record.budget.extends is None}
+    return counting_runs(
+        record for record in records if record.budget.extends is None or record.seed not in base
+    )
 
 
 def _draw_measures(panels: dict[str, Axes], records: Sequence[RunRecord], unit: str) -> None:

@@ -216,7 +216,7 @@ def build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> 
     with clock.part("evaluate"):
         judged = data.split(job.split)
         whole = evaluator(judged, preset.rotations, preset.test_samples)
-        most = min(len(judged), preset.test_samples or len(judged))
+        most = preset.test_samples or preset.part_samples
         part = evaluator(judged, preset.part_rotations, min(preset.part_samples, most))
     return Arm(
         declared=declared,

@@ -257,13 +257,18 @@ class Trainer:
         evaluator = self.arm.part_evaluator if part else self.arm.evaluator
         return evaluator.evaluate(self.arm.module, floor=floor)
 
-    def _measured(self, *, part: bool = False, floor: bool = False) -> Measurement | None:
-        """The same in clock part ``evaluate``; None, and the arm has diverged, if it is not
-        finite."""
+    def _measured(self, *, part: bool = False, floor: bool = False) -> Test | None:
+        """The same as it is recorded, in clock part ``evaluate``; None, and the arm has diverged,
+        if it is not finite. With ``floor`` the verdict on the symmetry is kept too."""
+        facts = self.facts
         with self.clock.part("evaluate"):
             measurement = self.evaluate(part=part, floor=floor)
-        self.facts.diverged = divergence_of(measurement, self.facts.step)
-        return measurement if self.facts.diverged is None else None
+            facts.diverged = divergence_of(measurement, facts.step)
+            if facts.diverged is not None:
+                return None
+            if floor:
+                facts.verdict = measurement.verdict
+            return measurement.to_record()
 
     @property
     def _is_tracing(self) -> bool:
@@ -282,8 +287,8 @@ class Trainer:
                 step=facts.step,
                 samples=facts.samples,
                 train_seconds=spent,
-                test=raw.to_record(),
-                ema=ema.to_record(),
+                test=raw,
+                ema=ema,
             )
         )
         if self._snapshots and self.keeper is not None:
@@ -346,20 +351,18 @@ class Trainer:
                 ema = self._measured() if raw is not None else None
             if raw is None or ema is None:
                 return
-            facts.final_raw, facts.final_ema = raw.to_record(), ema.to_record()
+            facts.final_raw, facts.final_ema = raw, ema
         facts.cools_from = facts.step
 
     def _finish(self) -> None:
         """Measure the result of the budget."""
         facts, seconds = self.facts, self.clock.spent
         on_part = self._measured(part=True) if self._traced else None
-        whole = self._measured(floor=True) if facts.diverged is None else None
-        if whole is None:
+        final = self._measured(floor=True) if facts.diverged is None else None
+        if final is None:
             return
-        facts.verdict = whole.verdict
-        facts.final = whole.to_record()
-        facts.final_on_part = None if on_part is None else on_part.to_record()
-        facts.rungs.append(self._rung_here(self.budget.limit, seconds, facts.final))
+        facts.final, facts.final_on_part = final, on_part
+        facts.rungs.append(self._rung_here(self.budget.limit, seconds, final))
 
     def prepare(self) -> None:
         """Compile whatever the arm compiles, once: the model by torch, with its gradients checked

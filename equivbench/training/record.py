@@ -79,9 +79,8 @@ def make_record(
 
     A completed run is measured once more here, off its budget: test sets that differ from the
     training data, forward passes (for about ``inference_seconds``), FLOPs and untrained
-    predictors. Any other reports what is
-    known; ``failed`` says why, ``interrupted`` that the user stopped it. The blocks ``timed`` were
-    alternated with those of the arms ``alternated_with``.
+    predictors. Any other reports what is known; ``failed`` says why, ``interrupted`` that the user
+    stopped it. The blocks ``timed`` were alternated with those of the arms ``alternated_with``.
     """
     arm, facts = trainer.arm, trainer.facts
     status, reason = _status(trainer, interrupted, failed)

@@ -69,6 +69,17 @@ def make_test(
     }
 
 
+def _point(step: int, tau: float, batch_size: int, total: float, share: float) -> dict[str, Any]:
+    """What a rung and a trace point have in common: an evaluation on a part of the test set after
+    ``step`` steps of ``tau`` seconds."""
+    return {
+        "step": step,
+        "samples": step * batch_size,
+        "train_seconds": step * tau,
+        "test": {**make_test(total, share), **PART},
+    }
+
+
 def make_rungs(
     loss: Callable[[float], float],
     steps: Sequence[int],
@@ -79,14 +90,7 @@ def make_rungs(
     """Annealed results ``loss(step)`` of budgets of ``steps`` steps, which take ``tau`` seconds
     each; the budgets are in seconds."""
     rungs = [
-        {
-            "budget": step * tau,
-            "step": step,
-            "samples": step * batch_size,
-            "train_seconds": step * tau,
-            "test": {**make_test(loss(step), share), **PART},
-        }
-        for step in steps
+        {"budget": step * tau, **_point(step, tau, batch_size, loss(step), share)} for step in steps
     ]
     if rungs:
         rungs[-1]["test"] = make_test(loss(steps[-1]), share)
@@ -104,10 +108,7 @@ def make_trace(
     the averaged weights is a tenth lower."""
     return [
         {
-            "step": step,
-            "samples": step * batch_size,
-            "train_seconds": step * tau,
-            "test": {**make_test(loss(step), share), **PART},
+            **_point(step, tau, batch_size, loss(step), share),
             "ema": {**make_test(0.9 * loss(step), share), **PART},
         }
         for step in steps
