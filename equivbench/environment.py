@@ -10,6 +10,7 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -90,7 +91,7 @@ def gpu_name(device: str = "cuda") -> str:
 def driver_version() -> str | None:
     """The NVIDIA driver's version, or None where there is no driver."""
     try:
-        text = Path("/proc/driver/nvidia/version").read_text()
+        text = _text_of(Path("/proc/driver/nvidia/version"))
     except OSError:
         return _output(
             ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
@@ -139,11 +140,11 @@ def _cpu_quota() -> float | None:
     """Cores' worth of CPU time that this process's control group may use; None without a limit."""
     control = Path("/sys/fs/cgroup")
     try:
-        limit, period = (control / "cpu.max").read_text().split()
+        limit, period = _text_of(control / "cpu.max").split()
     except (OSError, ValueError):
         try:
-            limit = (control / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (control / "cpu/cpu.cfs_period_us").read_text().strip()
+            limit = _text_of(control / "cpu/cpu.cfs_quota_us").strip()
+            period = _text_of(control / "cpu/cpu.cfs_period_us").strip()
         except OSError:
             return None
     return int(limit) / int(period) if limit.isdigit() else None  # "max" or -1: none
@@ -233,7 +234,15 @@ def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     raises ``OSError`` where there is no git."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     command = ["git", "-C", str(folder), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=clean, check=False)
+    # Paths are among what git prints.
+    return subprocess.run(
+        command,
+        capture_output=True,
+        encoding=sys.getfilesystemencoding(),
+        errors="surrogateescape",
+        env={**clean, "LC_ALL": "C"},
+        check=False,
+    )
 
 
 def _git_output(folder: Path, *arguments: str) -> str | None:
@@ -269,11 +278,16 @@ def _cpu_family() -> str | None:
 
 def _cpuinfo(key: str) -> str | None:
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        text = _text_of(Path("/proc/cpuinfo"))
     except OSError:
         return None
     found = re.search(rf"^{re.escape(key)}[ \t]*:[ \t]*(.+)$", text, flags=re.MULTILINE)
     return found.group(1).strip() if found else None
+
+
+def _text_of(file: Path) -> str:
+    """A file that the system writes; raises ``OSError`` if it is not there."""
+    return file.read_text(encoding="utf-8", errors="replace")
 
 
 def _slug(text: str) -> str:
@@ -283,7 +297,14 @@ def _slug(text: str) -> str:
 def _output(command: list[str]) -> str | None:
     """What ``command`` prints, stripped, or None if it is absent or fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=20,
+            check=True,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -49,3 +49,35 @@ def test_every_file_begins_with_what_it_is_for() -> None:
         if not (ast.get_docstring(tree(file)) or "").partition("\n\n")[0].rstrip().endswith(".")
     ]
     assert silent == []
+
+
+def _text_mode(call: ast.Call, name: str) -> bool:
+    """Whether a call by this name reads or writes text."""
+    keywords = {each.arg for each in call.keywords}
+    if name in ("read_text", "write_text"):
+        # Of resources the encoding is the first argument.
+        return len(call.args) < (1 if name == "read_text" else 2)
+    if name in ("run", "Popen", "check_output"):
+        return bool(keywords & {"text", "universal_newlines"})
+    modes = [
+        each.value
+        for each in [*call.args, *(word.value for word in call.keywords if word.arg == "mode")]
+        if isinstance(each, ast.Constant) and isinstance(each.value, str)
+    ]
+    is_mode = [mode for mode in modes if re.fullmatch("[rwxabt+]+", mode)]
+    return name == "open" and not any("b" in mode for mode in is_mode)
+
+
+def test_no_text_is_read_or_written_in_the_encoding_of_the_locale() -> None:
+    found = []
+    for file in modules().values():
+        for node in ast.walk(tree(file)):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            name = called.rpartition(".")[2]
+            others = called in ("os.open", "tarfile.open") or name == "_open"
+            named = {each.arg for each in node.keywords} & {"encoding", None}
+            if not others and not named and _text_mode(node, name):
+                found.append(f"{file.relative_to(ROOT).as_posix()}:{node.lineno} {called}")
+    assert found == []

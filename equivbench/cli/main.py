@@ -15,7 +15,7 @@ import typer
 from typer.main import get_command
 
 from equivbench.cli.lazy import CommandEntry, LazyGroup
-from equivbench.cli.output import Exit, message
+from equivbench.cli.output import Exit, message, write_utf8
 from equivbench.errors import EquivbenchError, EquivbenchWarning, unknown_name
 
 COMMANDS = (
@@ -102,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code (contract.md section 1); every foreseen failure
     ends as one sentence on stderr."""
     code: object
+    write_utf8()
     with warnings.catch_warnings():
         warnings.simplefilter("always", EquivbenchWarning)
         warnings.showwarning = lambda text, *_, **__: message("warning", str(text))
@@ -139,9 +140,41 @@ def _report(error: BaseException) -> int:
             where = f"; see `{error.ctx.command_path} --help`" if error.ctx is not None else ""
             message("error", _usage_sentence(error) + where)
         return Exit.USAGE
+    # The second is torch's, which must not be imported for its name.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        message("error", "the memory of this machine is used up; ask for less, or free some of it")
+        return Exit.FAILED
     traceback.print_exception(error)
-    message("error", "this is a defect in equivbench, please report it with the lines above")
+    message("error", _defect(error))
     return Exit.FAILED
+
+
+def _defect(error: BaseException) -> str:
+    """The sentence on an unforeseen error: whose defect it is.
+
+    That of the innermost code in its traceback which is equivbench's, a plug-in's or, belonging to
+    no installed package, the user's own.
+    """
+    from importlib.metadata import entry_points, packages_distributions
+
+    ours = "equivbench"
+    installed = packages_distributions()
+    plugins = {
+        point.dist.name
+        for point in entry_points()
+        if point.dist is not None and point.group.startswith(f"{ours}.")
+    }
+    for frame, _ in reversed([*traceback.walk_tb(error.__traceback__)]):
+        module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        owners = installed.get(module, ())
+        if module == ours:
+            break
+        if module not in sys.stdlib_module_names and (not owners or plugins.intersection(owners)):
+            return (
+                f"this is a defect in {module}, which is no part of {ours}; please tell its "
+                "authors, with the lines above"
+            )
+    return f"this is a defect in {ours}, please report it with the lines above"
 
 
 def _io_failed(error: OSError) -> int:

@@ -3,6 +3,7 @@ the exit codes with the rule for which one wins."""
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable
 from enum import IntEnum
@@ -34,6 +35,17 @@ PRECEDENCE = (2, 4, 3, 1, 5, 0)
 def overall(codes: Iterable[int]) -> int:
     """The code to end with when several apply: the first of 2, 4, 3, 1, 5, 0; none at all is 0."""
     return min(map(Exit, codes), key=PRECEDENCE.index, default=Exit.DONE)
+
+
+def write_utf8() -> None:
+    """Write UTF-8 on stdout and stderr, whatever the locale or PYTHONIOENCODING says: a command
+    prints the same text everywhere, and no character of it can end the command.
+
+    What has no UTF-8 form (a byte of a file name that is no text) is written as ``\\udcff``.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def print_json(value: Any) -> None:

@@ -52,10 +52,13 @@ def repository(folder: Path) -> Path:
     """The root of the git repository around ``folder``; raises ``UsageError`` if there is none."""
     done = _git(folder, "rev-parse", "--show-toplevel")
     if done.returncode:
-        raise UsageError(
-            f"{folder} is in no git repository; "
-            "call `equivbench check --interleave` inside a checkout of equivbench"
-        )
+        said = " ".join(done.stderr.split()).removeprefix("fatal: ")
+        if said.startswith("not a git repository"):
+            raise UsageError(
+                f"{folder} is in no git repository; "
+                "call `equivbench check --interleave` inside a checkout of equivbench"
+            )
+        raise UsageError(f"git finds no working tree around {folder}: {said}")
     return Path(done.stdout.strip())
 
 
@@ -123,14 +126,18 @@ def _write_entry_points(tree: Path) -> None:
     It is imported from there by ``PYTHONPATH`` and not installed: without metadata of its own it
     would look for what the revision that is installed registers.
     """
-    declared = tomllib.loads((tree / "pyproject.toml").read_text()).get("project", {})
+    declared = tomllib.loads((tree / "pyproject.toml").read_text(encoding="utf-8")).get(
+        "project", {}
+    )
     lines: list[str] = []
     for group, points in declared.get("entry-points", {}).items():
         lines += [f"[{group}]", *(f"{name} = {target}" for name, target in points.items())]
     metadata = tree / "equivbench.egg-info"
     metadata.mkdir()
-    (metadata / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: equivbench\nVersion: 0\n")
-    (metadata / "entry_points.txt").write_text("\n".join([*lines, ""]))
+    (metadata / "PKG-INFO").write_text(
+        "Metadata-Version: 2.1\nName: equivbench\nVersion: 0\n", encoding="utf-8"
+    )
+    (metadata / "entry_points.txt").write_text("\n".join([*lines, ""]), encoding="utf-8")
 
 
 def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

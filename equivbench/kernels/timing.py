@@ -63,7 +63,7 @@ def cache_bytes(
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
     sizes = []
     for file in folder.glob("index*/size"):
-        found = re.fullmatch(r"(\d+)([KMG]?)\s*", file.read_text())
+        found = re.fullmatch(r"(\d+)([KMG]?)\s*", file.read_text(encoding="utf-8"))
         if found:
             sizes.append(int(found[1]) * _UNITS[found[2]])
     return min(max(sizes, default=_CPU_CACHE), _LARGEST)

@@ -35,7 +35,7 @@ def pool(seed: int, elements: Sequence[str], atoms: tuple[int, int]) -> list[str
     found: set[str] = set()
     with rdBase.BlockLogs():
         for name in SMILES_FILES:
-            for line in (Path(RDConfig.RDDataDir) / name).read_text().splitlines():
+            for line in (Path(RDConfig.RDDataDir) / name).read_text(encoding="utf-8").splitlines():
                 text = line.split('"')[1] if line.startswith('"') else line.split()[0]
                 molecule = Chem.MolFromSmiles(text)
                 if molecule is None or len(Chem.GetMolFrags(molecule)) != 1:

@@ -170,10 +170,13 @@ def _counters() -> dict[str, float]:
         return found
     found["switches"] = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
     try:
-        fields = [int(field) for field in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+        fields = [
+            int(field)
+            for field in Path("/proc/stat").read_text(encoding="utf-8").split("\n")[0].split()[1:]
+        ]
         # Guest time, the last two fields, is part of user time.
         found["jiffies"], found["steal"] = sum(fields[:8]), fields[7]
-        lines = Path("/sys/fs/cgroup/cpu.stat").read_text().split("\n")
+        lines = Path("/sys/fs/cgroup/cpu.stat").read_text(encoding="utf-8").split("\n")
         throttled = [line.split()[1] for line in lines if line.startswith("throttled_usec")]
         found["throttled"] = sum(int(usec) for usec in throttled) / 1e6
     except (OSError, ValueError, IndexError):

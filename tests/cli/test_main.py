@@ -136,6 +136,35 @@ def test_defect_of_ours_never_reads_as_a_regression(
     assert "ZeroDivisionError" in capsys.readouterr().err, "a defect is reported with its traceback"
 
 
+def test_a_defect_is_of_whose_code_it_is_in(
+    failing: Callable[[BaseException], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    failing(ZeroDivisionError("a defect of this test's"))
+    assert run("fail") == Exit.FAILED
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"error: this is a defect in {__name__}, which is no part of equivbench")
+    assert said.endswith("with the lines above")
+    # The same command, with an error that comes up in our own code, by way of the standard library.
+    holder = typer.Typer()
+    holder.command("fail")(lambda: print(overall([7])))
+    monkeypatch.setattr(lazy, "load", lambda entry: typer.main.get_command(holder))
+    assert run("fail") == Exit.FAILED
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == "error: this is a defect in equivbench, please report it with the lines above"
+
+
+def test_memory_that_is_used_up_is_no_defect(
+    failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(MemoryError())
+    assert run("fail") == Exit.FAILED
+    said = capsys.readouterr().err
+    assert said.startswith("error: the memory of this machine is used up")
+    assert said.count("\n") == 1
+
+
 def test_message_cannot_drive_the_terminal(
     failing: Callable[[BaseException], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -143,7 +143,16 @@ def test_outside_a_repository_is_a_usage_error(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(UsageError, match="git repository"):
+    with pytest.raises(UsageError, match="is in no git repository"):
+        measure("HEAD", "HEAD")
+
+
+def test_a_repository_without_a_working_tree_is_said_to_be_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path)], check=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"git finds no working tree around .* work tree"):
         measure("HEAD", "HEAD")
 
 

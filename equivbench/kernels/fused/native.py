@@ -49,7 +49,7 @@ def _target() -> tuple[tuple[str, ...], str]:
     for wanted in ((), *((flag,) for flag in OPTIONAL)):
         probe = subprocess.run(
             [str(cxx_compiler()), *flags, *wanted, "-x", "c++", "-dM", "-E", os.devnull],
-            capture_output=True, text=True, check=False,
+            capture_output=True, encoding="utf-8", errors="replace", check=False,
         )  # fmt: skip
         if probe.returncode == 0:
             flags, macros = (*flags, *wanted), probe.stdout
@@ -92,14 +92,14 @@ def _compile(text: str, flags: tuple[str, ...], path: Path) -> None:
         built = Path(folder) / path.name
         done = subprocess.run(
             [str(cxx_compiler()), *ALWAYS, *flags, "-o", str(built), "-"],
-            input=text, capture_output=True, text=True, check=False,
+            input=text, capture_output=True, encoding="utf-8", errors="replace", check=False,
         )  # fmt: skip
         if done.returncode:
             raise FailedError(
                 f"{cxx_compiler()} could not compile a fused kernel: {done.stderr.strip()[:2000]}"
             )
         taken = built.with_suffix(".seconds")
-        taken.write_text(f"{time.perf_counter() - start:.3f}\n")
+        taken.write_text(f"{time.perf_counter() - start:.3f}\n", encoding="utf-8")
         os.replace(taken, path.with_suffix(".seconds"))
         os.replace(built, path)
 
@@ -107,7 +107,7 @@ def _compile(text: str, flags: tuple[str, ...], path: Path) -> None:
 def _seconds_of(path: Path) -> float:
     """What compiling the library at ``path`` took; 0 where nobody wrote it down."""
     try:
-        return float(path.with_suffix(".seconds").read_text())
+        return float(path.with_suffix(".seconds").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return 0.0
 

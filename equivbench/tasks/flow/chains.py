@@ -3,24 +3,28 @@ clusters of similar ones (gemmi, extra ``structures``). Imports no torch."""
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import itertools
+import re
 import zlib
 from array import array
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.tasks.storage import required
+from equivbench.tasks.flow.mmcif_files import gemmi, read_mmcif
+from equivbench.tasks.flow.pdb_files import read_pdb
+from equivbench.tasks.flow.residues import LETTERS, ChainPart, UnusableFileError, not_valid
 
-SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
-"""Of structure files; each also with ``.gz``."""
+_SUFFIX = re.compile(r"\.(?:pdb\d*|ent|cif|mmcif)(?=(?:\.gz)?$)")
+SUFFIXES = ".pdb (.pdb1, ...), .ent, .cif or .mmcif"
+"""Of structure files, for people; each also with ``.gz``."""
 MOST_BYTES = 200_000_000
 """Of one file, unpacked: the largest entries of the PDB, whole virus capsids, are beyond; parsing
 takes about 5 times as much."""
@@ -29,6 +33,9 @@ SHORTEST = 40
 STEP = (2.7, 4.3)
 """A between neighbouring CA of an unbroken chain: cis peptides have 2.9-3.0, trans 3.8, a missing
 residue gives 5 or more."""
+_IMAGES = np.array([*itertools.product((-1, 0, 1), repeat=3)])
+"""[27, 3] the boxes round one: rounding fractional coordinates alone finds no nearest image where
+angles are far from right ones."""
 
 
 IDENTITY = 0.5
@@ -40,17 +47,13 @@ many that they must share."""
 _WINDOW = 12
 
 
-class UnusableFileError(Exception):
-    """A structure file that gives no chain; the message says why in a few words."""
-
-
 @dataclass(frozen=True)
 class Chain:
     """An unbroken stretch of a protein chain, from one gap to the next.
 
-    ``name`` is that of the chain, such as ``1UBI_A``; ``start`` counts the chain's residues before
-    the stretch; ``sequence`` has one letter a residue (X: unknown); ``ca`` is [residues, 3] float64
-    in A.
+    ``name`` is that of the chain, such as ``1UBI_A``, and for further chains of that name in one
+    file ``1UBI_A.2``; ``start`` counts the chain's residues before the stretch; ``sequence`` has
+    one letter a residue; ``ca`` is [residues, 3] float64 in A.
     """
 
     name: str
@@ -59,16 +62,18 @@ class Chain:
     ca: NDArray[np.float64]
 
 
-def gemmi() -> Any:
-    """The module; raises ``FailedError`` with the line that installs it."""
-    return required("gemmi", "structure files are read", "structures")
+class FileChains(list[Chain]):
+    """The chains of one file; ``left_out`` counts, by name, the residues in its chains that are no
+    standard L-amino acid."""
+
+    left_out: Counter[str]
 
 
 def suffix_of(name: str) -> str | None:
     """The structure suffix of a file name without ``.gz``, in lower case, or None for another
     file."""
-    bare = name.lower().removesuffix(".gz")
-    return next((suffix for suffix in SUFFIXES if bare.endswith(suffix)), None)
+    found = _SUFFIX.search(name.lower())
+    return None if found is None else found[0]
 
 
 def content_of(path: Path) -> bytes:
@@ -92,80 +97,113 @@ def unpacked(content: bytes, name: str) -> bytes:
             raise UnusableFileError("broken gzip file") from error
     if len(content) > MOST_BYTES:
         raise UnusableFileError(f"larger than {MOST_BYTES / 1e6:g} MB")
+    for mark, encoding in _MARKS.items():
+        if content.startswith(mark):
+            try:
+                content = content.decode(encoding).encode()
+            except UnicodeDecodeError as error:
+                raise not_valid(f"its first bytes say {encoding}, and it is none") from error
+            break
     if not content.strip():
         raise UnusableFileError("empty")
     return content
 
 
-def chains_of(content: bytes, name: str, entry: str) -> list[Chain]:
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""How a text is encoded by the byte-order mark that it begins with."""
+
+
+def chains_of(content: bytes, name: str, entry: str) -> FileChains:
     """The unbroken stretches, ``SHORTEST`` or longer, of the first model's protein chains;
     ``entry`` starts the chains' names.
 
-    A gap is where neighbouring CA atoms are not ``STEP`` apart, or a residue without CA. Of
-    alternative places the first counts. Raises :class:`UnusableFileError` if the file cannot be
-    parsed, has no protein, or no stretch that long.
+    A gap is where neighbouring CA atoms are not ``STEP`` apart, at a residue without CA, and at one
+    that is no standard L-amino acid. Where residues that are numbered as neighbours are neighbours
+    across the file's periodic box, the chain goes on and its places are those of one whole chain.
+    Raises :class:`UnusableFileError` if the file cannot be parsed, has no protein, or no stretch
+    that long.
     """
-    module = gemmi()
-    try:
-        if suffix_of(name) in (".pdb", ".ent"):
-            structure = module.read_pdb_string(content)
-        else:
-            structure = module.make_structure_from_block(module.cif.read_string(content)[0])
-        structure.setup_entities()
-    # gemmi maps C++ exceptions to whatever Python has for them.
-    except (RuntimeError, ValueError, IndexError, UnicodeDecodeError) as error:
-        raise UnusableFileError(
-            f"not valid ({str(error).splitlines()[0][:80] if str(error) else type(error).__name__})"
-        ) from error
-    if len(structure) == 0 or structure[0].count_atom_sites() == 0:
+    is_pdb = not (suffix_of(name) or "").endswith("cif")
+    structure = read_pdb(content) if is_pdb else read_mmcif(content)
+    if not structure.atoms:
         raise UnusableFileError("no atoms")
-    polymers = [(chain.name, list(chain.get_polymer().first_conformer())) for chain in structure[0]]
-    traces = [
-        (chain, residues)
-        for chain, residues in polymers
-        if any(_ca(residue) is not None for residue in residues)
+    found, times = FileChains(), Counter[str]()
+    found.left_out = Counter()
+    for chain in structure.chains:
+        stretches = _stretches(chain, structure.cell, found.left_out)
+        times[chain.name] += bool(stretches)
+        again = f".{times[chain.name]}" if times[chain.name] > 1 else ""
+        found += [
+            Chain(
+                f"{entry}_{chain.name}{again}",
+                start,
+                "".join(
+                    LETTERS[residue.name] for residue in chain.residues[start : start + len(ca)]
+                ),
+                ca,
+            )
+            for start, ca in stretches
+        ]
+    if found:
+        return found
+    others = ", ".join(f"{name} {count}" for name, count in found.left_out.most_common(5))
+    standard = [
+        residue
+        for chain in structure.chains
+        for residue in chain.residues
+        if residue.name in LETTERS
     ]
-    if not traces:
-        raise UnusableFileError("no protein")
-    unbroken = [
-        Chain(
-            f"{entry}_{chain}",
-            start,
-            "".join(_letter(module, residue.name) for residue in residues[start:stop]),
-            ca,
+    if others:
+        raise UnusableFileError(
+            f"no unbroken chain of {SHORTEST} standard L-amino acids (others: {others})"
         )
-        for chain, residues in traces
-        for start, stop, ca in _stretches([_ca(residue) for residue in residues])
-    ]
-    if not unbroken:
-        raise UnusableFileError(f"no unbroken chain of {SHORTEST} residues")
-    return unbroken
+    if not standard:
+        raise UnusableFileError("no protein")
+    if all(np.isnan(residue.ca).any() for residue in standard):
+        raise UnusableFileError("a protein without places of CA atoms")
+    raise UnusableFileError(f"no unbroken chain of {SHORTEST} residues")
 
 
-def _stretches(atoms: list[Any]) -> list[tuple[int, int, NDArray[np.float64]]]:
-    """(start, stop, positions) of the stretches between gaps."""
+def _stretches(
+    chain: ChainPart, cell: NDArray[np.float64] | None, left_out: Counter[str]
+) -> list[tuple[int, NDArray[np.float64]]]:
+    """(first residue, positions) of the stretches between gaps; counts in ``left_out`` the residues
+    that are no standard amino acid and have a neighbour."""
     # A residue without CA has its place nowhere, so that both its neighbours are a gap away:
     # comparisons with NaN are false.
-    ca = np.array(
-        [
-            (atom.pos.x, atom.pos.y, atom.pos.z) if atom is not None else (np.nan,) * 3
-            for atom in atoms
-        ]
-    )
-    steps = np.linalg.norm(np.diff(ca, axis=0), axis=1)
-    gaps = np.flatnonzero(~((steps > STEP[0]) & (steps < STEP[1]))) + 1
+    ca = np.array([residue.ca for residue in chain.residues])
+    steps = np.diff(ca, axis=0)
+    if cell is not None:
+        follows = np.diff([residue.number for residue in chain.residues]) == 1
+        crossing = follows & ~_is_step(steps) & np.isfinite(steps).all(1)
+        nearest = _nearest_images(steps, cell)
+        crossing &= _is_step(nearest)
+        ca[1:] += np.cumsum(np.where(crossing[:, None], nearest - steps, 0), axis=0)
+        steps = np.where(crossing[:, None], nearest, steps)
+    near = _is_step(steps)
+    known = np.array([residue.name in LETTERS for residue in chain.residues])
+    bonded = np.r_[False, near] | np.r_[near, False]
+    left_out.update(chain.residues[index].name for index in np.flatnonzero(bonded & ~known))
+    gaps = np.flatnonzero(~(near & known[:-1] & known[1:])) + 1
     edges = [0, *gaps.tolist(), len(ca)]
-    return [(a, b, ca[a:b]) for a, b in itertools.pairwise(edges) if b - a >= SHORTEST]
+    return [(a, ca[a:b]) for a, b in itertools.pairwise(edges) if b - a >= SHORTEST]
 
 
-def _ca(residue: Any) -> Any:
-    return next((atom for atom in residue if atom.name == "CA" and atom.element.name == "C"), None)
+def _is_step(steps: NDArray[np.float64]) -> NDArray[np.bool_]:
+    lengths = np.linalg.norm(steps, axis=1)
+    return np.asarray((lengths > STEP[0]) & (lengths < STEP[1]))
 
 
-def _letter(module: Any, residue: str) -> str:
-    # gemmi gives the parent's letter in lower case for a modified residue (selenomethionine: m) and
-    # a blank for an unknown one.
-    return module.find_tabulated_residue(residue).one_letter_code.upper().strip() or "X"
+def _nearest_images(steps: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[n, 3] the shortest of what is ``steps`` [n, 3] but for whole vectors of ``cell``."""
+    inside = steps - np.rint(steps @ np.linalg.inv(cell)) @ cell
+    images = inside[:, None] + _IMAGES @ cell
+    lengths = np.linalg.norm(images, axis=2)
+    return np.asarray(images[np.arange(len(steps)), lengths.argmin(1)])
 
 
 def distinct(sequences: Sequence[str]) -> list[int]:

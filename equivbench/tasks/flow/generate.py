@@ -101,8 +101,8 @@ def members(archive: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def entries(collection: Collection, archive: Path, counts: dict[str, int]) -> Iterator[Chain]:
-    """The unbroken chains of the collection's PDB entries; ``counts`` counts the files and those
-    that gave none."""
+    """The unbroken chains of the collection's PDB entries; ``counts`` counts the files, those that
+    gave none, and the residues that were left out."""
     pattern = re.compile(collection.files)
     for path, content in members(archive):
         matched = pattern.fullmatch(path)
@@ -112,10 +112,15 @@ def entries(collection: Collection, archive: Path, counts: dict[str, int]) -> It
         name = path.rsplit("/", 1)[1]
         counts["files"] = counts.get("files", 0) + 1
         try:
-            yield from chains_of(unpacked(content, name), name, entry)
+            found = chains_of(unpacked(content, name), name, entry)
         except UnusableFileError as reason:
             key = f"files left out: {str(reason).split('(')[0].strip()}"
             counts[key] = counts.get(key, 0) + 1
+        else:
+            for residue, number in found.left_out.items():
+                key = f"residues left out: {residue}"
+                counts[key] = counts.get(key, 0) + number
+            yield from found
 
 
 def generate(out: Path, downloads: Path) -> Path:
@@ -137,8 +142,9 @@ def generate(out: Path, downloads: Path) -> Path:
             for collection, path in archives.items()
         },
         "chains": f"stretches of {RESIDUES[0]} residues or more of the first model's protein "
-        f"chains, from one gap to the next (a residue without CA, or neighbours not {STEP[0]}-"
-        f"{STEP[1]} A apart); longer than {RESIDUES[1]}: as few equal windows as cover them",
+        "chains, from one gap to the next (a residue without CA or of no standard L-amino acid, or "
+        f"neighbours not {STEP[0]}-{STEP[1]} A apart); longer than {RESIDUES[1]}: as few equal "
+        "windows as cover them",
         "distinct": "a sequence that equals another or is part of it is left out",
         "compact": f"radius of gyration over N^(1/3) below {MOST_SPREAD} A",
         "clusters": f"{IDENTITY:.0%} identity; global alignment (BLOSUM62), greedy from the "

@@ -23,6 +23,7 @@ from equivbench.tasks.base import SPLITS
 from equivbench.tasks.flow.chains import (
     IDENTITY,
     SHORTEST,
+    SUFFIXES,
     Chain,
     UnusableFileError,
     chains_of,
@@ -31,8 +32,8 @@ from equivbench.tasks.flow.chains import (
     distinct,
     gemmi,
     merged,
-    suffix_of,
 )
+from equivbench.tasks.flow.listing import structure_files
 from equivbench.tasks.storage import (
     ArchiveSource,
     Layout,
@@ -86,7 +87,7 @@ LICENCES = {
 }
 _NAMED = 5
 """Skipped files that the warning names."""
-_VERSION = "1"
+_VERSION = "2"
 """Of the rules by which files become backbones: part of the cache's key."""
 
 
@@ -197,75 +198,103 @@ class FolderSource(ArchiveSource):
     def path(self) -> Path:
         """Where the archive of the folder as it is now is, or would be; raises ``FailedError`` if
         there is no folder."""
-        folder, files = _listing()
+        folder, files, others = _listing()
+        stats = [(file, file.stat()) for file in files]
         state = [
-            f"{file.relative_to(folder)} {stat.st_size} {stat.st_mtime_ns}" for file, stat in files
+            *(f"{file.relative_to(folder)} {s.st_size} {s.st_mtime_ns}" for file, s in stats),
+            *(f"{file.relative_to(folder)} {reason}" for file, reason in others.items()),
         ]
-        key = hashlib.sha256("\n".join([_VERSION, str(folder.resolve()), *state]).encode())
+        lines = "\n".join([_VERSION, str(folder.resolve()), *state])
+        key = hashlib.sha256(lines.encode(errors="surrogateescape"))
         return super().path().parent / key.hexdigest()[:16] / f"{self.name}.npz"
 
 
 def build(out: Path) -> None:
     """Gather the user's folder into ``out`` and its cards; see :class:`FolderSource`."""
     module = gemmi()
-    folder, listed = _listing()
-    reasons: Counter[str] = Counter()
-    named: list[str] = []
+    folder, files, others = _listing()
+    total = len(files) + len(others)
+    left_out = {_name(file, folder): reason for file, reason in others.items()}
+    residues: Counter[str] = Counter()
+    contents = hashlib.sha256()
 
     def chains() -> Iterator[Chain]:
         """Of one file after another; only their CA traces are kept."""
-        for index, (file, _) in enumerate(listed):
-            show_progress(index + 1, len(listed), "files")
-            name = file.relative_to(folder).as_posix()
+        for index, file in enumerate(files):
+            show_progress(index + 1, len(files), "files")
+            name = _name(file, folder)
             try:
-                yield from chains_of(content_of(file), file.name, name)
+                content = content_of(file)
+                contents.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
+                found = chains_of(content, file.name, name)
             except UnusableFileError as reason:
-                reasons[str(reason).split(" (")[0]] += 1
-                named.append(f"{name} ({reason})")
+                left_out[name] = str(reason)
+            else:
+                residues.update(found.left_out)
+                yield from found
 
     def skipped() -> str:
-        counts = ", ".join(f"{reason}: {count}" for reason, count in reasons.most_common())
-        more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
-        return (
-            f"{len(named)} of {len(listed)} files in {folder} are left out ({counts}): "
-            f"{', '.join(named[:_NAMED])}{more}"
-        )
+        sentences = []
+        if left_out:
+            counts = ", ".join(f"{reason}: {count}" for reason, count in reasons().most_common())
+            named = ", ".join(f"{name} ({left_out[name]})" for name in list(left_out)[:_NAMED])
+            more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+            sentences.append(
+                f"{len(left_out)} of {total} files in {folder} are left out ({counts}): "
+                f"{named}{more}"
+            )
+        if residues:
+            sentences.append(
+                f"{residues.total()} residues in chains of {folder} are no standard L-amino acids "
+                f"and end a chain: {plain(dict(residues.most_common()))}"
+            )
+        return "; ".join(sentences)
+
+    def reasons() -> Counter[str]:
+        return Counter(reason.split(" (")[0] for reason in left_out.values())
 
     try:
         table, counts = gather(chains(), str(folder))
     except FailedError as error:
-        raise FailedError(f"{error}; {skipped()}" if named else str(error)) from error
+        told = skipped()
+        raise FailedError(f"{error}; {told}" if told else str(error)) from error
     recipe = {
-        "source": f"{len(listed)} structure files of the user's folder, "
-        f"{sum(stat.st_size for _, stat in listed)} bytes",
-        "files left out": dict(reasons),
+        "source": f"{len(files)} structure files of the user's folder, "
+        f"{sum(file.stat().st_size for file in files)} bytes, SHA-256 of their paths and unpacked "
+        f"contents {contents.hexdigest()}",
+        "files left out": dict(reasons()),
+        "residues left out": dict(residues.most_common()),
         "tools": {"gemmi": module.__version__},
-        "chains": f"unbroken stretches of {RESIDUES[0]} residues or more of the first models, "
-        f"cropped to {RESIDUES[1]}; distinct by sequence; radius of gyration over N^(1/3) below "
-        f"{MOST_SPREAD} A",
+        "chains": f"unbroken stretches of {RESIDUES[0]} residues or more, all of them standard "
+        f"L-amino acids, of the first models, cropped to {RESIDUES[1]}; distinct by sequence; "
+        f"radius of gyration over N^(1/3) below {MOST_SPREAD} A",
     }
     table.write(out, *facts(table, counts), recipe=recipe, licences=LICENCES)
-    if named:
-        warnings.warn(skipped(), EquivbenchWarning, stacklevel=2)
+    if told := skipped():
+        warnings.warn(told, EquivbenchWarning, stacklevel=2)
 
 
-def _listing() -> tuple[Path, list[tuple[Path, os.stat_result]]]:
-    """(the folder, its structure files, sub-folders included, in the order of their paths)."""
+def _name(file: Path, folder: Path) -> str:
+    """How cards, messages and chains name a file: by its path in the folder."""
+    return os.fsencode(file.relative_to(folder).as_posix()).decode(errors="backslashreplace")
+
+
+def _listing() -> tuple[Path, list[Path], dict[Path, str]]:
+    """(the folder, its structure files, and those that seem to be and are not read)."""
     folder = location("CA_FOLDER", "ca-folder")
     if not folder.is_dir():
         raise FailedError(
             f"{folder} is not a folder; set EQUIVBENCH_DATA_CA_FOLDER to a folder of PDB or mmCIF "
             "files"
         )
-    found = sorted(
-        path for path in folder.rglob("*") if suffix_of(path.name) is not None and path.is_file()
-    )
-    if not found:
+    files, others = structure_files(folder)
+    if not files:
+        named = [f"{_name(path, folder)} is {reason}" for path, reason in others.items()]
         raise FailedError(
-            f"{folder} has no .pdb, .ent, .cif or .mmcif file, plain or .gz; set "
-            "EQUIVBENCH_DATA_CA_FOLDER to another"
+            f"{folder} has no {SUFFIXES} file, plain or .gz; set EQUIVBENCH_DATA_CA_FOLDER to "
+            f"another{'; '.join(['', *named[:_NAMED]])}"
         )
-    return folder, [(path, path.stat()) for path in found]
+    return folder, files, others
 
 
 _READ = "equivbench.tasks.flow.data:load"

@@ -2,6 +2,7 @@
 cache holds."""
 
 import gzip
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -165,6 +166,71 @@ def test_modified_residues_keep_their_parents_letter() -> None:
     )
     (chain,) = traces.chains_of(text.encode(), "mse.pdb", "mse")
     assert chain.sequence == letters
+
+
+def test_residues_that_are_no_standard_amino_acid_are_left_out_and_named(folder: Path) -> None:
+    written = fill(folder)
+    letters, ca = "G" * 60 + "A" + "G" * 60, trace(121, 200)
+    (folder / "dal.pdb").write_text(pdb(letters, ca).replace("ALA", "DAL"))
+    with pytest.warns(EquivbenchWarning, match=r"1 residues .* end a chain: DAL 1"):
+        path = ca_folder().prepare()
+    table, card = LAYOUT.read(path)
+    # The two halves are the same sequence, so that one of them is kept.
+    assert len(table["name"]) == len(written) + 1
+    assert card["recipe"]["residues left out"] == {"DAL": 1}
+
+
+def test_all_names_of_structure_files_are_read_or_named_and_links_are_followed(
+    folder: Path, tmp_path: Path
+) -> None:
+    written = fill(folder)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "one.pdb").write_text(pdb(sequence(60, 101), trace(60, 101)))
+    (elsewhere / "two.cif").write_text(mmcif(sequence(60, 102), trace(60, 102)))
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "again").symlink_to(elsewhere)
+    (folder / "round").symlink_to(folder)
+    (folder / "file.ent").symlink_to(elsewhere / "one.pdb")
+    (folder / "assembly.pdb1").write_text(pdb(sequence(60, 103), trace(60, 103)))
+    assembly = pdb(sequence(60, 104), trace(60, 104)).encode()
+    (folder / "ASSEMBLY.PDB2.GZ").write_bytes(gzip.compress(assembly))
+    (folder / "lost.pdb").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(folder / "pipe.pdb")
+    not_read = ("a.bcif", "a.pdb.bz2", "a.cif.xz", "a.mmtf.gz", "a.tar.gz", "a.zip", "a.pdbqt")
+    for name in not_read:
+        (folder / name).write_bytes(b"x")
+    # Nothing of structures, so nothing is said of them.
+    for name in ("notes.txt", "a.fasta", "pdb", "x.pdb.txt", "x.cif~"):
+        (folder / name).write_bytes(b"x")
+    with pytest.warns(EquivbenchWarning) as caught:
+        path = ca_folder().prepare()
+    (warning,) = caught
+    message = str(warning.message)
+    assert f"9 of {len(written) + 5 + 9} files" in message
+    table, card = LAYOUT.read(path)
+    assert len(table["name"]) == len(written) + 4
+    assert card["recipe"]["files left out"] == {
+        "not of a kind that is read": len(not_read),
+        "a link to nothing": 1,
+        "no regular file": 1,
+    }
+
+
+def test_a_folder_of_other_kinds_alone_says_so(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "x.bcif.gz").write_bytes(b"x")
+    with pytest.raises(FailedError, match=r"has no .pdb .*; x\.bcif\.gz is not of a kind"):
+        ca_folder().prepare()
+
+
+def test_the_card_has_a_checksum_of_what_was_read(folder: Path) -> None:
+    fill(folder)
+    before = read_card(ca_folder().prepare())["recipe"]["source"]
+    (folder / "entry0.pdb").write_text(GOOD)
+    after = read_card(ca_folder().prepare())["recipe"]["source"]
+    assert "SHA-256" in before
+    assert before != after
 
 
 def test_a_changed_folder_is_gathered_anew(folder: Path) -> None:
