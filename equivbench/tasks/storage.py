@@ -14,6 +14,7 @@ import io
 import json
 import os
 import sys
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from equivbench.environment import cache_dir
-from equivbench.errors import FailedError
+from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.records.files import write_atomically
 from equivbench.registry import resolve
 from equivbench.specs import Factory
@@ -103,20 +104,19 @@ class Layout:
         missing, cut short, changed or of the wrong content."""
         content, card = verified_content(path)
         try:
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                table = RaggedTable(self, {name: arrays[name] for name in self.columns})
+            table = self.table_of(content)
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise FailedError(
                 f"{path} is not a {self.kind} archive ({error}); {remedy(path)}"
             ) from error
-        rows = {"item": int(table.counts.sum()), "sample": len(table.counts)}
-        if any(
-            table[name].shape != (rows[column.per], *column.shape)
-            for name, column in self.columns.items()
-            if column.per != "unit"
-        ):
-            raise FailedError(f"the arrays of {path} disagree in length; {remedy(path)}")
+        if broken := table.broken():
+            raise FailedError(f"the arrays of {path} {broken}; {remedy(path)}")
         return table, card
+
+    def table_of(self, content: bytes) -> RaggedTable:
+        """The table in an archive's bytes; raises what numpy and zipfile do if it is none."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return RaggedTable(self, {name: arrays[name] for name in self.columns})
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,28 @@ class RaggedTable:
         """[samples] row of each sample's first item in the columns of items."""
         counts = self.counts
         return np.asarray(counts.cumsum() - counts)
+
+    def broken(self) -> str:
+        """In what way the columns do not hang together, for people; empty where they do."""
+        columns, counts = self.layout.columns, self.counts
+        rows = {"item": int(counts.sum()), "sample": len(counts)}
+        if any(
+            self[name].shape != (rows[column.per], *column.shape)
+            for name, column in columns.items()
+            if column.per != "unit"
+        ):
+            return "disagree in length"
+        if len(counts) and counts.min() < 1:
+            return f"hold {self.layout.samples} without {self.layout.items}"
+        if (self["split"] >= len(SPLITS)).any():
+            return "name splits that do not exist"
+        named = [len(self[name]) for name, column in columns.items() if column.per == "unit"]
+        if len(counts) and any(self[self.layout.unit].max() >= number for number in named):
+            return f"name {self.layout.unit}s that do not exist"
+        floats = [name for name in columns if self[name].dtype.kind == "f"]
+        if not all(np.isfinite(self[name]).all() for name in floats):
+            return "hold values that are not finite"
+        return ""
 
     def sizes(self) -> dict[str, int]:
         """Samples in each split."""
@@ -170,6 +192,7 @@ class RaggedTable:
         licences: Mapping[str, str],
         recipe: Mapping[str, Any],
         split_rule: str | None = None,
+        sources: Mapping[str, Path] | None = None,
     ) -> Path:
         """Write ``out`` (.npz, compressed) and its cards beside it, each atomically, the .json
         last; returns ``out``.
@@ -185,12 +208,18 @@ class RaggedTable:
             Of the parts of the content, and how it was made.
         split_rule
             None for the layout's.
+        sources
+            The user's files that it was converted from, by a name that says nothing of the machine:
+            their checksums go onto the card, so that :class:`ArchiveSource` notices a change.
 
-        Raises ``FailedError`` if the folder cannot be written.
+        Raises ``FailedError`` if the folder cannot be written, or if :meth:`Layout.read` would not
+        take the content.
         """
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **self.columns)
         content, sizes, independent = buffer.getvalue(), self.sizes(), self.units()
+        if broken := self.layout.table_of(content).broken():
+            raise FailedError(f"nothing was written: the arrays for {out.name} {broken}")
         units = f"{self.layout.unit}s"
         facts = dict(facts)
         if self.layout.positions is not None and len(self.counts):
@@ -210,6 +239,11 @@ class RaggedTable:
             "licences": dict(licences),
             "recipe": dict(recipe),
         }
+        if sources:
+            card["sources"] = {
+                name: {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
+                for name, file in sources.items()
+            }
         rule = card["split_rule"]
         rows = [f"| {split} | {independent[split]} | {sizes[split]} |" for split in SPLITS]
         people = f"""# {card["name"]} (version {card["version"]})
@@ -283,31 +317,55 @@ class TableBuilder:
         self._layout = layout
         self._content = {name: bytearray() for name in layout.columns}
         self._units: dict[str, int] = {}
+        self._names: list[str] = []
         self.left_out: Counter[str] = Counter()
         """Samples left out, by reason."""
 
     def add_samples(
-        self, unit: str, counts: NDArray[np.integer], split: str | None, **columns: NDArray[Any]
+        self,
+        name: str,
+        counts: NDArray[np.integer],
+        split: str | None,
+        *,
+        identity: str | None = None,
+        **columns: NDArray[Any],
     ) -> None:
-        """Add samples of ``unit`` with ``counts`` [samples] items each.
+        """Add samples of the unit ``name`` with ``counts`` [samples] items each.
 
-        ``split`` is None for the split that the name draws; ``columns`` are the rows of all other
-        columns, [items, ...] or [samples, ...].
+        ``identity`` tells units apart where one may have several names (default: the name);
+        ``split`` is None for the split that it draws; ``columns`` are the rows of all others,
+        [items, ...] or [samples, ...]. Raises ``FailedError`` if a value does not fit its column.
         """
+        unit = name if identity is None else identity
         number = self._units.setdefault(unit, len(self._units))
+        if number == len(self._names):
+            self._names.append(name)
         rows = {
             **columns,
             f"n_{self._layout.items}": counts,
             self._layout.unit: np.full(len(counts), number),
             "split": np.full(len(counts), SPLITS.index(split or split_of(unit))),
         }
-        for name, values in rows.items():
-            dtype = self._layout.columns[name].dtype
-            self._content[name] += np.asarray(values).astype(dtype).tobytes()
+        for column, values in rows.items():
+            stored = np.asarray(values).astype(self._layout.columns[column].dtype)
+            # An integer that is too large would come back as another, without a word.
+            if stored.dtype.kind in "iu" and not np.array_equal(stored, values):
+                raise FailedError(f"{name}: the values of {column} do not fit {stored.dtype}")
+            self._content[column] += stored.tobytes()
 
     def excuse(self) -> str:
         """What was left out and why, for people."""
         return ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
+
+    def warn_of_left_out(self, source: str, used: int) -> None:
+        """One ``EquivbenchWarning`` that counts what was left out of ``source``, if anything."""
+        if self.left_out:
+            warnings.warn(
+                f"{source}: {self.left_out.total()} {self._layout.samples} left out "
+                f"({self.excuse()}); {used} are used",
+                EquivbenchWarning,
+                stacklevel=3,
+            )
 
     def finish(self, source: str, splits: Sequence[str] = SPLITS) -> RaggedTable:
         """The table of all that was added; raises ``FailedError``, naming ``source``, if one of
@@ -315,7 +373,7 @@ class TableBuilder:
         columns: dict[str, NDArray[Any]] = {}
         for name, column in self._layout.columns.items():
             if column.per == "unit":
-                columns[name] = np.array([unit.encode() for unit in self._units], dtype=np.bytes_)
+                columns[name] = np.array([each.encode() for each in self._names], dtype=np.bytes_)
             else:
                 flat = np.frombuffer(self._content[name], dtype=column.dtype)
                 columns[name] = flat.reshape(-1, *column.shape)
@@ -386,6 +444,8 @@ class ArchiveSource:
     reader: Factory
     build: Callable[[Path], object] | None = None
     arguments: tuple[Any, ...] = ()
+    origin: Callable[[str], Path] | None = None
+    """Where the user's file is that the card's ``sources`` name so; None if there is none."""
 
     def path(self) -> Path:
         """Where the file is, or would be once prepared."""
@@ -394,25 +454,59 @@ class ArchiveSource:
         return folder / f"{self.name}.npz"
 
     def prepare(self) -> Path:
-        """The file, built first if it is missing; raises ``FailedError`` with what to do. Reading
-        it checks it."""
+        """The file, built first if it is missing or its sources have changed; raises
+        ``FailedError`` with what to do. Reading it checks it."""
         path = self.path()
         # The card is written last: without it the file was not finished.
-        if self.build is not None and not path.with_suffix(".json").exists():
+        if self.build is not None and (
+            not path.with_suffix(".json").exists() or self.changed_sources()
+        ):
             self.build(path)
         return path
 
     def verify(self) -> str:
         """The file's SHA-256 after checking it against its card; raises ``FailedError`` on a
-        mismatch."""
+        mismatch, and where the files that it was converted from have changed since."""
         digest: str = verified_content(self.path())[1]["sha256"]
+        if changed := self.changed_sources():
+            raise FailedError(self._outdated(changed))
         return digest
 
     def load(self) -> TaskData:
         """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong
-        content."""
+        content. Says in a warning where the files that it was converted from have changed."""
         data: TaskData = resolve(self.reader)(self.path(), *self.arguments)
+        if changed := self.changed_sources(since=self.path().with_suffix(".json")):
+            warnings.warn(self._outdated(changed), EquivbenchWarning, stacklevel=2)
         return data
+
+    def changed_sources(self, since: Path | None = None) -> list[Path]:
+        """The files that the archive was converted from and that are no longer what the card says;
+        one that is gone has not changed.
+
+        With ``since`` a file of the same size that is no younger than that file counts as the same
+        without being read.
+        """
+        if self.origin is None:
+            return []
+        changed = []
+        for name, facts in read_card(self.path()).get("sources", {}).items():
+            file = self.origin(name)
+            if not file.is_file():
+                continue
+            stat = file.stat()
+            same = stat.st_size == facts["bytes"]
+            if same and (since is None or stat.st_mtime_ns > since.stat().st_mtime_ns):
+                same = sha256_of(file) == facts["sha256"]
+            if not same:
+                changed.append(file)
+        return changed
+
+    def _outdated(self, changed: list[Path]) -> str:
+        return (
+            f"{' and '.join(map(str, changed))} changed since {self.name} was converted from it; "
+            f"run `equivbench data prepare {self.name}` to convert it anew"
+        )
 
 
 def location(name: str, default: str) -> Path:

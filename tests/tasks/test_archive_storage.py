@@ -16,6 +16,7 @@ from equivbench.tasks.storage import (
     Layout,
     RaggedColumn,
     RaggedTable,
+    TableBuilder,
     draw,
     orientation,
     read_card,
@@ -71,6 +72,44 @@ def test_an_archive_that_lacks_an_array_is_named_with_its_kind(tmp_path: Path) -
     charged = replace(LAYOUT, columns={**LAYOUT.columns, "charge": RaggedColumn("item", np.int8)})
     with pytest.raises(FailedError, match=r"set\.npz is not a backbone archive.*data prepare set"):
         charged.read(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "complaint"),
+    [
+        ("n_atoms", np.array([2, 0]), "hold shapes without atoms"),
+        ("n_atoms", np.array([2, 2]), "disagree in length"),
+        ("pos", np.zeros((2, 2), dtype=np.int16), "disagree in length"),
+        ("split", np.array([0, 3], dtype=np.uint8), "name splits that do not exist"),
+        ("molecule", np.array([0, 2]), "name molecules that do not exist"),
+        ("pos", np.array([[0, 0, 0], [0, np.nan, 0]]), "hold values that are not finite"),
+    ],
+)
+def test_nothing_is_written_that_would_not_be_read(
+    tmp_path: Path, column: str, values: np.ndarray, complaint: str
+) -> None:
+    table = RaggedTable(LAYOUT, {**ARRAYS, column: values})
+    with pytest.raises(FailedError, match=f"nothing was written: .*set.npz {complaint}"):
+        table.write(tmp_path / "set.npz", {}, "", licences={}, recipe={})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [32_768, -32_769, 264_000])
+def test_a_number_that_does_not_fit_its_column_is_refused_and_not_changed(value: int) -> None:
+    builder = TableBuilder(LAYOUT)
+    row = {"pos": np.array([[0, value, 0]])}
+    with pytest.raises(FailedError, match="the values of pos do not fit int16"):
+        builder.add_samples("water", np.array([1]), None, **row)
+
+
+def test_units_of_one_identity_are_one_under_the_first_of_their_names() -> None:
+    builder = TableBuilder(LAYOUT)
+    for name in ("first", "second"):
+        row = {"pos": np.array([[1, 2, 3]])}
+        builder.add_samples(name, np.array([1]), None, identity="same", **row)
+    table = builder.finish("here", (split_of("same"),))
+    assert table["name"].tolist() == [b"first"]
+    assert table["molecule"].tolist() == [0, 0]
 
 
 def test_a_file_without_its_card_was_not_finished_and_is_built_again(

@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
-from equivbench.tasks.forcefield.table import (
-    BOHR,
-    HARTREE,
-    KCAL_PER_MOL,
-    NUMBERS,
-    ConformationBuilder,
-    facts,
-)
+from equivbench.tasks.forcefield.extended_xyz import frames
+from equivbench.tasks.forcefield.molecules import charge_of, identity_of
+from equivbench.tasks.forcefield.spice import build_spice
+from equivbench.tasks.forcefield.spice import published as spice_file
+from equivbench.tasks.forcefield.table import CHARGED, KCAL_PER_MOL, ConformationBuilder, facts
 from equivbench.tasks.storage import (
     USERS_COPY,
     ArchiveSource,
@@ -35,14 +29,12 @@ from equivbench.tasks.storage import (
     location,
     must_exist,
     required,
-    sha256_of,
 )
 
 MACE_OFF_FILES = {"train": "train_large_neut_no_bad_clean.xyz", "test": "test_large_neut_all.xyz"}
 MD17_SIZES = {"train": 950, "validation": 50, "test": 1000}
 """Conformations of an MD17 set: 1,000 to learn from, as its authors ask (Christensen & von
 Lilienfeld 2020), 1,000 to test."""
-_PAIR = re.compile(r"""([^\s=]+)=(?:"([^"]*)"|'([^']*)'|(\S+))""")
 
 
 def _build_20k(path: Path) -> None:
@@ -53,45 +45,10 @@ def _build_20k(path: Path) -> None:
     generate(20_000, path, processes=os.cpu_count() or 1)
 
 
-def build_spice(out: Path) -> None:
-    """``out`` from ``SPICE.hdf5``: a group a molecule, bohr, Hartree, Hartree/bohr; split by the
-    molecule's SMILES."""
-    h5py = required("h5py", "SPICE is read", "spice")
-    source = location("SPICE", "SPICE.hdf5")
-    must_exist(source, "SPICE", "the file from github.com/openmm/spice-dataset/releases")
-    builder = ConformationBuilder()
-    subsets: dict[str, int] = {}
-    try:
-        with h5py.File(source, "r") as file:
-            for key, group in file.items():
-                gradient = np.asarray(group["dft_total_gradient"], dtype=np.float64)
-                name = group["smiles"].asstr()[0] if "smiles" in group else key
-                subset = group["subset"].asstr()[0] if "subset" in group else "unnamed"
-                subsets[subset] = subsets.get(subset, 0) + len(gradient)
-                builder.add(
-                    name,
-                    np.asarray(group["atomic_numbers"]),
-                    np.asarray(group["conformations"], dtype=np.float64) * BOHR,
-                    -gradient * (HARTREE / BOHR),
-                    np.asarray(group["dft_total_energy"], dtype=np.float64) * HARTREE,
-                )
-    except (OSError, KeyError, ValueError) as error:
-        raise FailedError(
-            f"{source} is not SPICE as published, or is cut short ({error}); fetch it again"
-        ) from error
-    recipe = {
-        "source": f"SPICE (Eastman et al. 2023), {source.name}, SHA-256 {sha256_of(source)}",
-        "labels": "wB97M-D3(BJ)/def2-TZVPPD; force = minus dft_total_gradient",
-        "conformations per subset, before leaving out NaN": subsets,
-    }
-    table = builder.finish(str(source))
-    table.write(out, *facts(table), recipe=recipe, licences=USERS_COPY)
-
-
 def build_mace_off(out: Path) -> None:
     """``out`` from the train and test files of MACE-OFF23, in eV and A; validation is drawn from
-    train by SMILES."""
-    folder = location("MACE_OFF", "mace-off")
+    train by molecule."""
+    folder = _mace_off_file("")
     builder = ConformationBuilder()
     for split, file in MACE_OFF_FILES.items():
         must_exist(
@@ -101,26 +58,47 @@ def build_mace_off(out: Path) -> None:
         )
         for index, frame in enumerate(frames(folder / file)):
             name = frame.info.get("smiles", f"{split} frame {index}")
-            own = "validation" if split == "train" and draw(name) < 0.05 else split
+            identity = identity_of(name)
+            own = "validation" if split == "train" and draw(identity) < 0.05 else split
+            if frame.charge or charge_of(name):
+                builder.left_out[CHARGED] += 1
+                continue
             # A molecule may lie in both files as published: its conformations are then two groups.
-            label = f"test {name}" if split == "test" else name
+            label = "test " if split == "test" else ""
             builder.add(
-                label, frame.z, frame.pos[None], frame.forces[None], np.array([frame.energy]), own
+                label + name,
+                frame.z,
+                frame.pos[None],
+                frame.forces[None],
+                np.array([frame.energy]),
+                own,
+                identity=label + identity,
             )
     recipe = {
-        "source": "MACE-OFF23 (Kovacs et al. 2023), "
-        + ", ".join(
-            f"{file} SHA-256 {sha256_of(folder / file)}" for file in MACE_OFF_FILES.values()
-        ),
+        "source": "MACE-OFF23 (Kovacs et al. 2023)",
         "labels": "wB97M-D3(BJ)/def2-TZVPPD, those of SPICE, in eV",
+        "conformations left out": dict(builder.left_out),
     }
     rule = (
         "test is the published test file; of the published train file validation where "
-        "draw(SMILES) < 0.05, else train (draw: first 8 bytes, big-endian, of SHA-256('split ' + "
-        "SMILES) over 2^64); a molecule may be in both, as published"
+        "draw(identity_of(SMILES)) < 0.05, else train (draw: first 8 bytes, big-endian, of "
+        "SHA-256('split ' + identity) over 2^64; identity_of: that of "
+        "equivbench.tasks.forcefield.molecules); a molecule may be in both, as published"
     )
     table = builder.finish(str(folder))
-    table.write(out, *facts(table), recipe=recipe, licences=USERS_COPY, split_rule=rule)
+    builder.warn_of_left_out(str(folder), len(table.counts))
+    table.write(
+        out,
+        *facts(table),
+        recipe=recipe,
+        licences=USERS_COPY,
+        split_rule=rule,
+        sources={file: folder / file for file in MACE_OFF_FILES.values()},
+    )
+
+
+def _mace_off_file(name: str) -> Path:
+    return location("MACE_OFF", "mace-off") / name
 
 
 def build_md17(out: Path, trajectory: str) -> None:
@@ -128,7 +106,7 @@ def build_md17(out: Path, trajectory: str) -> None:
     aspirin``), fetched if absent."""
     from torch_geometric.datasets import MD17
 
-    root = location("MD17", "md17")
+    root = _md17_file("")
     try:
         with contextlib.redirect_stdout(sys.stderr):
             dataset = MD17(str(root), trajectory)
@@ -158,6 +136,7 @@ def build_md17(out: Path, trajectory: str) -> None:
         "one molecule",
         "labels": "as published, kcal/mol to eV; torch_geometric keeps total energies in float32 "
         "(about 1 meV)",
+        "conformations left out": dict(builder.left_out),
     }
     rule = (
         "by conformation, since there is one molecule: sorted by draw(name + ' ' + index), the "
@@ -166,93 +145,41 @@ def build_md17(out: Path, trajectory: str) -> None:
         "for this trajectory and say nothing about other molecules"
     )
     table = builder.finish(f"MD17 {trajectory!r}")
-    table.write(out, *facts(table), recipe=recipe, licences=USERS_COPY, split_rule=rule)
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One structure: z [atoms]; pos (A) and forces (eV/A) [atoms, 3]; energy (eV); the header's
-    other values as text."""
-
-    z: NDArray[np.uint8]
-    pos: NDArray[np.float64]
-    forces: NDArray[np.float64]
-    energy: float
-    info: dict[str, str]
-
-
-def frames(path: Path) -> Iterator[Frame]:
-    """The frames of ``path``, read one at a time.
-
-    Raises ``FailedError`` with the line number for a file that is missing, cut short or not of this
-    format.
-    """
-    try:
-        with path.open(encoding="utf-8") as lines:
-            number = 0
-            while count := lines.readline():
-                if count.strip():
-                    header = lines.readline()
-                    body = [lines.readline() for _ in range(int(count))]
-                    if not header or not all(body):
-                        raise EOFError
-                    yield _frame(header, body)
-                    number += len(body) + 1
-                number += 1
-    except OSError as error:
-        raise FailedError(
-            f"{path} cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
-    except EOFError as error:
-        raise FailedError(
-            f"{path} ends inside the frame that starts at line {number + 1}; fetch the file again"
-        ) from error
-    except (ValueError, KeyError, IndexError) as error:
-        raise FailedError(
-            f"the frame at line {number + 1} of {path} is not extended XYZ with energy and forces "
-            f"({type(error).__name__}: {error}); check the file"
-        ) from error
-
-
-def _frame(header: str, body: list[str]) -> Frame:
-    info = {key: quoted or single or bare for key, quoted, single, bare in _PAIR.findall(header)}
-    columns = _columns(info.pop("Properties"))
-    rows = [line.split() for line in body]
-    table = {name: [row[columns[name]] for row in rows] for name in ("species", "pos", "forces")}
-    return Frame(
-        z=np.array([NUMBERS[symbol] for [symbol] in table["species"]], dtype=np.uint8),
-        pos=np.array(table["pos"], dtype=np.float64).reshape(-1, 3),
-        forces=np.array(table["forces"], dtype=np.float64).reshape(-1, 3),
-        energy=float(info.pop("energy")),
-        info=info,
+    builder.warn_of_left_out(f"MD17 {trajectory!r}", len(table.counts))
+    raw = [Path(file) for file in dataset.raw_paths if Path(file).is_file()]
+    table.write(
+        out,
+        *facts(table),
+        recipe=recipe,
+        licences=USERS_COPY,
+        split_rule=rule,
+        sources={Path(os.path.relpath(file, root)).as_posix(): file for file in raw},
     )
 
 
-def _columns(properties: str) -> dict[str, slice]:
-    """Columns of each property of ``species:S:1:pos:R:3:...``."""
-    words = properties.split(":")
-    found: dict[str, slice] = {}
-    start = 0
-    for name, width in zip(words[::3], words[2::3], strict=True):
-        found[name] = slice(start, start + int(width))
-        start += int(width)
-    return found
+def _md17_file(name: str) -> Path:
+    return location("MD17", "md17") / name
 
 
 _READ = "equivbench.tasks.forcefield.task:load"
 
 
 def _source(
-    name: str, build: Callable[[Path], object] | None = None, *arguments: Any, read: str = _READ
+    name: str,
+    build: Callable[[Path], object] | None = None,
+    *arguments: Any,
+    read: str = _READ,
+    origin: Callable[[str], Path] | None = None,
 ) -> ArchiveSource:
-    return ArchiveSource(name, "forcefield", read, build, arguments)
+    return ArchiveSource(name, "forcefield", read, build, arguments, origin)
 
 
 def md17(molecule: str, revised: str = "") -> ArchiveSource:
     """A molecule of MD17, e.g. ``aspirin`` or ``salicylic-acid``, or with ``revised`` "r" of the
     revised MD17."""
     trajectory = ("revised " if revised else "") + molecule.replace("-", " ")
-    return _source(f"{revised}md17-{molecule}", partial(build_md17, trajectory=trajectory))
+    build = partial(build_md17, trajectory=trajectory)
+    return _source(f"{revised}md17-{molecule}", build, origin=_md17_file)
 
 
 def _test_set(name: str) -> ArchiveSource:
@@ -270,7 +197,7 @@ gfn2_small = partial(_source, "gfn2-small", None, _FURTHER)
 gfn2_20k = partial(_source, "gfn2-20k", _build_20k, _FURTHER)
 """20,000 samples by the shipped set's generator and seed: its molecules are the first of these, in
 the same splits."""
-spice = partial(_source, "spice", build_spice)
+spice = partial(_source, "spice", build_spice, origin=spice_file)
 """SPICE as published."""
-mace_off = partial(_source, "mace-off", build_mace_off)
+mace_off = partial(_source, "mace-off", build_mace_off, origin=_mace_off_file)
 """The MACE-OFF23 split of SPICE."""

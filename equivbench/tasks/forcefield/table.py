@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.tasks.physical import CLOSEST, TOO_NEAR, closest
 from equivbench.tasks.storage import (
     Layout,
     RaggedColumn,
@@ -28,6 +29,14 @@ NUMBERS = {
     "P": 15, "S": 16, "Cl": 17, "K": 19, "Ca": 20, "Br": 35, "I": 53,
 }  # fmt: skip
 """Atomic numbers by symbol, of the elements of SPICE."""
+MOST_NUMBER = 99
+"""The largest atomic number that the networks have an embedding for."""
+MOST_FORCE = HARTREE / BOHR
+"""eV/A: one atomic unit. A larger force is that of atoms pushed into one another, or of a
+calculation that did not converge, and would rule a squared error."""
+CHARGED = "of charged molecules"
+"""Why a conformation is left out: its labels are those of its total charge, which no model is
+told."""
 
 LAYOUT = Layout(
     kind="force-field",
@@ -64,9 +73,12 @@ class ConformationBuilder(TableBuilder):
         forces: NDArray[np.floating],
         energy: NDArray[np.floating],
         split: str | None = None,
+        *,
+        identity: str | None = None,
     ) -> None:
-        """Add k conformations of the molecule ``name``; those that hold a NaN or an infinity are
-        left out.
+        """Add k conformations of the molecule ``name``; those that cannot be physical are left out
+        and counted: values that are not finite, atoms nearer than ``CLOSEST``, forces above
+        ``MOST_FORCE``.
 
         Parameters
         ----------
@@ -77,21 +89,36 @@ class ConformationBuilder(TableBuilder):
         energy
             [k] total energies in eV.
         split
-            None for the split that the name draws.
+            None for the split that the identity draws.
+        identity
+            What tells molecules apart where one has several names; None for the name.
         """
         finite = (
             np.isfinite(pos).all((1, 2)) & np.isfinite(forces).all((1, 2)) & np.isfinite(energy)
         )
-        kept = int(finite.sum())
-        self.add_samples(
-            name,
-            np.full(kept, len(z)),
-            split,
-            z=np.tile(z, kept),
-            pos=pos[finite],
-            forces=forces[finite],
-            energy=energy[finite],
-        )
+        near, strong = np.zeros((2, len(finite)), dtype=bool)
+        near[finite] = [closest(each) < CLOSEST for each in pos[finite]]
+        strong[finite] = np.linalg.norm(forces[finite], axis=2).max(1, initial=0) > MOST_FORCE
+        kept = np.ones(len(finite), dtype=bool)
+        for reason, so in (
+            ("with values that are not finite", ~finite),
+            (TOO_NEAR, near),
+            (f"with a force above {MOST_FORCE:.1f} eV/A", strong),
+        ):
+            if number := int((kept & so).sum()):
+                self.left_out[reason] += number
+            kept &= ~so
+        if number := int(kept.sum()):
+            self.add_samples(
+                name,
+                np.full(number, len(z)),
+                split,
+                identity=identity,
+                z=np.tile(z, number),
+                pos=pos[kept],
+                forces=forces[kept],
+                energy=energy[kept],
+            )
 
 
 def facts(table: RaggedTable) -> tuple[dict[str, Any], str]:
@@ -99,16 +126,22 @@ def facts(table: RaggedTable) -> tuple[dict[str, Any], str]:
     norms = np.linalg.norm(table["forces"], axis=1)
     numbers = np.bincount(table["z"])
     elements = {str(number): int(numbers[number]) for number in np.flatnonzero(numbers)}
+    net = np.add.reduceat(table["forces"].astype(np.float64), table.first)
+    unbalanced = np.linalg.norm(net, axis=1) / table.counts
+    nets = [round(float(each), 5) for each in (unbalanced.mean(), unbalanced.max())]
     rms = round(float(np.sqrt(np.mean(np.square(table["forces"], dtype=np.float64)))), 4)
     quantiles = [round(float(q), 3) for q in np.quantile(norms, [0.5, 0.9, 0.99, 1.0])]
     card = {
         "elements": elements,
         "force_component_rms": rms,
         "force_norm_p50_p90_p99_max": quantiles,
+        "net_force_per_atom_mean_max": nets,
     }
     return (
         card,
         f"""{len(table["z"])} atoms, {{bytes}} bytes, SHA-256 `{{sha256}}`.
 Atoms per atomic number: {plain(elements)}.
-Force component RMS {rms} eV/A; |F| p50/p90/p99/max {"/".join(map(str, quantiles))} eV/A.""",
+Force component RMS {rms} eV/A; |F| p50/p90/p99/max {"/".join(map(str, quantiles))} eV/A.
+Net force of a molecule per atom, which is 0 for exact forces, mean/max \
+{"/".join(map(str, nets))} eV/A.""",
     )

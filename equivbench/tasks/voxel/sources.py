@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,14 +16,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.errors import EquivbenchWarning, FailedError
+from equivbench.errors import FailedError
 from equivbench.tasks.storage import (
     USERS_COPY,
     ArchiveSource,
     location,
     must_exist,
     required,
-    sha256_of,
 )
 from equivbench.tasks.voxel.table import DEV, PUBLISHED, SMALL, ConformerBuilder, Grid, facts
 
@@ -131,7 +129,11 @@ def build_geom_drugs(out: Path) -> None:
     """``out`` from MiDi's three files, with rdkit; their folder is named by
     ``EQUIVBENCH_DATA_GEOM_DRUGS``."""
     required("rdkit", "GEOM-drugs is read", "generate")
-    convert(location("GEOM_DRUGS", "geom-drugs"), out, decode)
+    convert(_published(""), out, decode)
+
+
+def _published(file: str) -> Path:
+    return location("GEOM_DRUGS", "geom-drugs") / file
 
 
 def convert(
@@ -158,28 +160,33 @@ def convert(
                 else:
                     builder.add(smiles, *found, split)
     table = builder.finish(str(folder))
-    if builder.left_out:
-        warnings.warn(
-            f"{folder}: {builder.left_out.total()} conformers left out ({builder.excuse()}); "
-            f"{len(table.counts)} are used",
-            EquivbenchWarning,
-            stacklevel=2,
-        )
-    sums = ", ".join(f"{file} SHA-256 {sha256_of(folder / file)}" for file in FILES.values())
+    builder.warn_of_left_out(str(folder), len(table.counts))
     recipe = {
         "source": "GEOM-drugs (Axelrod & Gomez-Bombarelli 2022) in the split of MiDi (Vignac et "
-        f"al. 2023), {sums}",
+        "al. 2023)",
         "conformers": f"the first {CONFORMERS} of each molecule",
-        "conformers left out": builder.excuse() or "none",
+        "conformers left out": dict(builder.left_out),
     }
     rule = "as published with MiDi: by molecule, its train, val and test files"
-    table.write(out, *facts(table, grid), recipe=recipe, licences=USERS_COPY, split_rule=rule)
+    table.write(
+        out,
+        *facts(table, grid),
+        recipe=recipe,
+        licences=USERS_COPY,
+        split_rule=rule,
+        sources={file: folder / file for file in FILES.values()},
+    )
 
 
 def _source(
-    name: str, file: str, grid: Grid, build: Callable[[Path], object] | None = None
+    name: str,
+    file: str,
+    grid: Grid,
+    build: Callable[[Path], object] | None = None,
+    origin: Callable[[str], Path] | None = None,
 ) -> ArchiveSource:
-    return ArchiveSource(file, "voxel", "equivbench.tasks.voxel.data:load", build, (name, grid))
+    reader = "equivbench.tasks.voxel.data:load"
+    return ArchiveSource(file, "voxel", reader, build, (name, grid), origin)
 
 
 conformers_small = partial(_source, "conformers-small", "conformers-small", SMALL)
@@ -191,5 +198,5 @@ conformers_64 = partial(_source, "conformers-64", "conformers-small", PUBLISHED)
 conformers_10k = partial(_source, "conformers-10k", "conformers-10k", PUBLISHED, _build_10k)
 """10,000 molecules by the shipped set's generator and seed, for the published grid; those that both
 sets hold are equal."""
-geom_drugs = partial(_source, "geom-drugs", "geom-drugs", PUBLISHED, build_geom_drugs)
+geom_drugs = partial(_source, "geom-drugs", "geom-drugs", PUBLISHED, build_geom_drugs, _published)
 """GEOM-drugs in MiDi's split."""

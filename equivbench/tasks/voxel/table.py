@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.tasks.physical import CLOSEST, TOO_NEAR, closest
 from equivbench.tasks.storage import (
     Layout,
     RaggedColumn,
@@ -129,11 +130,14 @@ class ConformerBuilder(TableBuilder):
 
         ``split`` is None for the split by name.
         """
-        if not len(z) or not np.isfinite(pos).all():
+        if not len(z) or pos.shape != (len(z), 3) or not np.isfinite(pos).all():
             self.left_out["without sound positions"] += 1
             return False
         if not np.isin(z, NUMBERS).all():
             self.left_out[f"with elements other than {' '.join(ELEMENTS)}"] += 1
+            return False
+        if closest(pos) < CLOSEST:
+            self.left_out[TOO_NEAR] += 1
             return False
         centre, radius = smallest_ball(pos)
         if not self._grid.holds(radius + UNIT):

@@ -1,21 +1,28 @@
 """Readers of published force-field sets, on small files that these tests write in the published
 formats."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from spice_cases import write_sound
 
-from equivbench.errors import FailedError
+from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.tasks.base import SPLITS
 from equivbench.tasks.forcefield import sources
-from equivbench.tasks.forcefield.sources import frames, mace_off, md17, spice
+from equivbench.tasks.forcefield.extended_xyz import frames
+from equivbench.tasks.forcefield.molecules import identity_of
+from equivbench.tasks.forcefield.sources import mace_off, md17, spice
 from equivbench.tasks.forcefield.table import LAYOUT, ConformationBuilder
 from equivbench.tasks.storage import draw, read_card, split_of
 
 HARTREE_EV, BOHR_A, KCAL_EV = 27.2113862460, 0.5291772109, 0.0433641043
 """Written out again, so that a slip in the library's constants shows."""
+INPUTS = Path(__file__).parents[2] / "data" / "xyz"
 Z = np.array([8, 1, 1])
+WATER = np.array([[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]])
+"""A."""
 
 
 @pytest.fixture(autouse=True)
@@ -26,39 +33,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def write_spice(
-    path: Path, molecules: int = 30
-) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """A file like SPICE-1.1.4.hdf5: a group a molecule, with conformations, energies and gradients
-    in atomic units."""
-    h5py = pytest.importorskip("h5py")
-    generator = np.random.default_rng(0)
-    written = {}
-    with h5py.File(path, "w") as file:
-        for index in range(molecules):
-            group = file.create_group(f"{index:09d}")
-            smiles = f"[O:1]([H:2])[H:3].{index}"
-            pos, gradient = generator.standard_normal((2, 4, 3, 3)).astype(np.float32)
-            energy = generator.standard_normal(4) - 76
-            group.create_dataset("smiles", data=[smiles], dtype=h5py.string_dtype())
-            group.create_dataset(
-                "subset",
-                data=["SPICE PubChem Set 1 Single Points Dataset v1.2"],
-                dtype=h5py.string_dtype(),
-            )
-            group.create_dataset("atomic_numbers", data=Z.astype(np.int16))
-            group.create_dataset("conformations", data=pos)
-            group.create_dataset("dft_total_energy", data=energy)
-            group.create_dataset("dft_total_gradient", data=gradient)
-            group.create_dataset("formation_energy", data=energy)
-            written[smiles] = (pos, gradient, energy)
-    return written
-
-
 def test_spice_is_converted_to_ev_and_a_and_split_by_molecule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = write_spice(tmp_path / "SPICE.hdf5")
+    written = write_sound(tmp_path / "SPICE.hdf5")
     monkeypatch.setenv("EQUIVBENCH_DATA_SPICE", str(tmp_path / "SPICE.hdf5"))
     table, card = LAYOUT.read(spice().prepare())
     assert set(table["names"].tolist()) == {name.encode() for name in written}
@@ -66,19 +44,19 @@ def test_spice_is_converted_to_ev_and_a_and_split_by_molecule(
         pos, gradient, energy = written[name.decode()]
         rows = np.repeat(table["molecule"], table["n_atoms"]) == index
         # float32 storage.
-        assert np.allclose(table["pos"][rows].reshape(4, 3, 3), pos * BOHR_A, rtol=1e-6)
+        assert np.allclose(table["pos"][rows].reshape(2, 3, 3), pos * BOHR_A, rtol=1e-6)
         assert np.allclose(
-            table["forces"][rows].reshape(4, 3, 3), -gradient * HARTREE_EV / BOHR_A, rtol=1e-6
+            table["forces"][rows].reshape(2, 3, 3), -gradient * HARTREE_EV / BOHR_A, rtol=1e-6
         )
         assert np.allclose(
             table["energy"][table["molecule"] == index], energy * HARTREE_EV, rtol=1e-9
         )
         assert {SPLITS[code] for code in table["split"][table["molecule"] == index]} == {
-            split_of(name.decode())
+            split_of(identity_of(name.decode()))
         }
-    assert "SPICE PubChem Set 1" in str(card["recipe"])
+    assert "SPICE Test Set" in str(card["recipe"])
     data = spice().load()
-    assert sum(len(data.split(name)) for name in SPLITS) == 120
+    assert sum(len(data.split(name)) for name in SPLITS) == 80
 
 
 def test_a_conformation_with_a_nan_label_is_left_out() -> None:
@@ -86,11 +64,28 @@ def test_a_conformation_with_a_nan_label_is_left_out() -> None:
     names = ["train", "validation", "test"]
     for name in names:
         builder.add(
-            name, Z, np.zeros((2, 3, 3)), np.zeros((2, 3, 3)), np.array([0.0, np.nan]), name
+            name, Z, np.stack([WATER] * 2), np.zeros((2, 3, 3)), np.array([0.0, np.nan]), name
         )
     table = builder.finish("here")
     assert table.sizes() == dict.fromkeys(SPLITS, 1)
     assert len(table["z"]) == 9
+    assert builder.left_out == {"with values that are not finite": 3}
+
+
+@pytest.mark.parametrize(
+    ("distance", "force", "kept"),
+    [(0.41, 51.4, 1), (0.39, 51.4, 0), (0.41, 51.5, 0), (0.0, 1e9, 0)],
+)
+def test_a_conformation_that_cannot_be_real_is_left_out_and_counted_once(
+    distance: float, force: float, kept: int
+) -> None:
+    builder = ConformationBuilder()
+    pos = np.array([[0.0, 0.0, 0.0], [0.0, distance, 0.0]])
+    forces = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, -force]])
+    builder.add("H2", np.array([1, 1]), pos[None], forces[None], np.zeros(1), "test")
+    assert builder.left_out.total() == 1 - kept
+    if kept:
+        assert builder.finish("here", ("test",)).sizes()["test"] == 1
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
@@ -98,7 +93,7 @@ def test_a_cut_spice_file_is_a_failure_that_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: float
 ) -> None:
     source = tmp_path / "SPICE.hdf5"
-    write_spice(source)
+    write_sound(source)
     source.write_bytes(source.read_bytes()[: int(kept * source.stat().st_size)])
     monkeypatch.setenv("EQUIVBENCH_DATA_SPICE", str(source))
     with pytest.raises(FailedError, match=r"SPICE\.hdf5 is not SPICE as published"):
@@ -120,7 +115,10 @@ def write_mace_off(folder: Path, *, extra_columns: bool = False) -> None:
             kind = 'config_type="DES370K Monomers"'
             header = f'Properties={properties} {kind} smiles="{smiles}" '
             lines += ["3", header + f'total_charge=0 energy={-2081.5 - index} pbc="F F F"']
-            for symbol, row in zip("OHH", generator.standard_normal((3, 6)), strict=True):
+            numbers = np.hstack(
+                [WATER + generator.uniform(-0.1, 0.1, (3, 3)), generator.standard_normal((3, 3))]
+            )
+            for symbol, row in zip("OHH", numbers, strict=True):
                 lines.append(
                     f"{symbol} "
                     + " ".join(f"{value:.8f}" for value in row)
@@ -148,7 +146,7 @@ def test_the_mace_off_split_is_kept_as_published(
     validation = {
         name
         for name in table["names"].tolist()
-        if draw(name.decode()) < 0.05 and not name.startswith(b"test")
+        if draw(identity_of(name.decode())) < 0.05 and not name.startswith(b"test")
     }
     assert validation == {
         table["names"][i] for i in table["molecule"][table["split"] == SPLITS.index("validation")]
@@ -172,6 +170,12 @@ def test_the_mace_off_split_is_kept_as_published(
         ("1\nProperties=species:S:1:pos:R:3:forces:R:3\nO 0 0 0 0 0 0\n", "energy"),
         ("1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\nQq 0 0 0 0 0 0\n", "Qq"),
         ("hello\n", "line 1"),
+        (
+            "1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1 charge=x\nO 0 0 0 0 0 0\n",
+            "line 1",
+        ),
+        ("-1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\n", "has no atoms"),
+        ("9" * 30 + "\nx\nO 0 0 0 0 0 0\n", "ends inside the frame that starts at line 1"),
     ],
 )
 def test_a_broken_extended_xyz_file_is_named_with_its_line(
@@ -191,12 +195,65 @@ def test_a_frame_in_the_middle_that_is_broken_is_found_by_its_line(tmp_path: Pat
         list(frames(path))
 
 
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("periodic.xyz", "the frame at line 1 of .* is periodic, and the task has no cell"),
+        ("count_far_too_large.xyz", "ends inside the frame that starts at line 1"),
+        ("no_atoms.xyz", "the frame at line 1 of .* has no atoms"),
+    ],
+)
+def test_a_frame_that_is_no_molecule_is_refused(name: str, complaint: str) -> None:
+    with pytest.raises(FailedError, match=complaint):
+        list(frames(INPUTS / name))
+
+
+@pytest.mark.parametrize(
+    ("cell", "periodic"),
+    [
+        ("", False),
+        (' pbc="F F F"', False),
+        (' Lattice="5 0 0 0 5 0 0 0 5" pbc="F F F"', False),
+        (' Lattice="5 0 0 0 5 0 0 0 5"', True),
+        (' pbc="F F T"', True),
+        (" pbc='True False False'", True),
+    ],
+)
+def test_a_cell_is_periodic_unless_it_says_that_it_is_not(
+    tmp_path: Path, cell: str, periodic: bool
+) -> None:
+    text = f"1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1{cell}\nO 0 0 0 0 0 0\n"
+    # A byte-order mark is no part of the count.
+    (tmp_path / "one.xyz").write_text(text, encoding="utf-8-sig")
+    if periodic:
+        with pytest.raises(FailedError, match="is periodic"):
+            list(frames(tmp_path / "one.xyz"))
+    else:
+        assert len(list(frames(tmp_path / "one.xyz"))) == 1
+
+
+def test_charged_frames_are_left_out_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mace_off(tmp_path)
+    file = tmp_path / "test_large_neut_all.xyz"
+    text = file.read_text().replace("total_charge=0", "total_charge=-1", 2)
+    file.write_text(text.replace("[H:3].test_4", "[H+:3].test_4"))
+    monkeypatch.setenv("EQUIVBENCH_DATA_MACE_OFF", str(tmp_path))
+    with pytest.warns(EquivbenchWarning, match="4 conformations left out .4 of charged"):
+        path = mace_off().prepare()
+    table, card = LAYOUT.read(path)
+    assert table.sizes()["test"] == 6
+    assert card["recipe"]["conformations left out"] == {"of charged molecules": 4}
+
+
 @pytest.mark.parametrize("revised", [False, True])
 def test_md17_comes_through_torch_geometric_split_by_conformation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, revised: bool
 ) -> None:
     generator = np.random.default_rng(2)
-    pos, forces = generator.standard_normal((2, 2100, 3, 3))
+    pos = WATER + generator.uniform(-0.1, 0.1, (2100, 3, 3))
+    forces = generator.standard_normal((2100, 3, 3))
     energy = generator.standard_normal(2100) - 400
     if revised:
         raw = tmp_path / "raw" / "rmd17" / "npz_data" / "rmd17_aspirin.npz"
@@ -230,3 +287,27 @@ def test_a_prepared_set_is_not_built_again(tmp_path: Path, monkeypatch: pytest.M
     before = read_card(mace_off().prepare())
     (tmp_path / "test_large_neut_all.xyz").unlink()
     assert read_card(mace_off().prepare()) == before
+
+
+def test_a_source_that_has_changed_is_noticed_and_converted_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_mace_off(tmp_path)
+    monkeypatch.setenv("EQUIVBENCH_DATA_MACE_OFF", str(tmp_path))
+    before = read_card(mace_off().prepare())
+    file = tmp_path / "test_large_neut_all.xyz"
+    # A new date alone is no change.
+    later = mace_off().path().with_suffix(".json").stat().st_mtime + 10
+    os.utime(file, (later, later))
+    mace_off().load()
+    assert mace_off().verify() == before["sha256"]
+    # Of the same size, as a corrected number is.
+    file.write_text(file.read_text().replace("energy=-2081.5", "energy=-2081.6"))
+    os.utime(file, (later, later))
+    with pytest.warns(EquivbenchWarning, match="test_large_neut_all.xyz changed since mace-off"):
+        mace_off().load()
+    with pytest.raises(FailedError, match="run `equivbench data prepare mace-off`"):
+        mace_off().verify()
+    after = read_card(mace_off().prepare())
+    assert after["sha256"] != before["sha256"]
+    assert mace_off().verify() == after["sha256"]

@@ -57,7 +57,11 @@ def decoded(data: bytes) -> sources.Decoded | None:
 
 def molecule(seed: int, atoms: int = 12) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
-    return generator.choice(NUMBERS, atoms), generator.uniform(-2, 2, (atoms, 3)) + 20
+    # Places of a jittered grid of 1.3 A: no two come nearer than 0.7 A.
+    cells = generator.choice(27, atoms, replace=False)
+    places = 1.3 * np.array([*np.ndindex(3, 3, 3)])[cells] - 1.3
+    pos = places + generator.uniform(-0.3, 0.3, (atoms, 3)) + 20
+    return generator.choice(NUMBERS, atoms), pos
 
 
 def write_midi(
@@ -112,6 +116,7 @@ def test_what_cannot_be_shown_is_left_out_counted_once_and_the_rest_is_used(
         ("iodide", [mol(binary(np.where(np.arange(12) == 3, 53, z), pos))]),
         ("nan", [mol(binary(z, np.where(np.arange(12)[:, None] == 3, np.nan, pos)))]),
         ("nothing", [mol(binary(z[:0], pos[:0]))]),
+        ("coincident", [mol(binary(z, np.where(np.arange(12)[:, None] == 3, pos[4], pos)))]),
         ("broken", [mol(b"broken"), mol(binary(z, pos))]),
         ("none", []),
     ]
@@ -121,7 +126,8 @@ def test_what_cannot_be_shown_is_left_out_counted_once_and_the_rest_is_used(
     assert len(caught) == 1
     message = str(caught[0].message)
     for words in (
-        "15 conformers left out",
+        "18 conformers left out",
+        "3 with atoms nearer than 0.4 A",
         "3 too large for the 16 A box",
         "3 with elements",
         "3 that rdkit",
@@ -131,6 +137,8 @@ def test_what_cannot_be_shown_is_left_out_counted_once_and_the_rest_is_used(
         assert words in message
     table, card = LAYOUT.read(tmp_path / "out.npz")
     assert card["sizes"] == dict.fromkeys(SPLITS, 9)
+    assert sum(card["recipe"]["conformers left out"].values()) == 18
+    assert card["sources"].keys() == set(sources.FILES.values())
     assert all(PUBLISHED.holds(radius) for radius in bounding_radii(table))
 
 

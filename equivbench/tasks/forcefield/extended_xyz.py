@@ -1,0 +1,106 @@
+"""Reads extended XYZ: isolated molecules with energies and forces, a frame at a time. Imports no
+torch."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from equivbench.errors import FailedError
+from equivbench.tasks.forcefield.table import NUMBERS
+
+_PAIR = re.compile(r"""([^\s=]+)=(?:"([^"]*)"|'([^']*)'|(\S+))""")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One structure: z [atoms]; pos (A) and forces (eV/A) [atoms, 3]; energy (eV); the total charge
+    that the header states, 0 where it states none; the header's other values as text."""
+
+    z: NDArray[np.uint8]
+    pos: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    energy: float
+    charge: float
+    info: dict[str, str]
+
+
+def frames(path: Path) -> Iterator[Frame]:
+    """The frames of ``path``, read one at a time.
+
+    Raises ``FailedError`` with the line number for a file that is missing, cut short, not of this
+    format, or holds a frame without atoms or with a periodic cell.
+    """
+    try:
+        # Files that were saved on Windows may begin with a byte-order mark.
+        with path.open(encoding="utf-8-sig") as lines:
+            number = 0
+            while count := lines.readline():
+                if count.strip():
+                    header = lines.readline()
+                    atoms = int(count)
+                    body = list(islice(lines, max(0, min(atoms, sys.maxsize))))
+                    if not header or len(body) < atoms:
+                        raise EOFError
+                    yield _frame(header, body)
+                    number += len(body) + 1
+                number += 1
+    except OSError as error:
+        raise FailedError(
+            f"{path} cannot be read ({error.strerror}); check the path and its permissions"
+        ) from error
+    except EOFError as error:
+        raise FailedError(
+            f"{path} ends inside the frame that starts at line {number + 1}; fetch the file again"
+        ) from error
+    except _ForeignFrameError as error:
+        raise FailedError(
+            f"the frame at line {number + 1} of {path} {error}; take it out of the file"
+        ) from error
+    except (ValueError, KeyError, IndexError) as error:
+        raise FailedError(
+            f"the frame at line {number + 1} of {path} is not extended XYZ with energy and forces "
+            f"({type(error).__name__}: {error}); check the file"
+        ) from error
+
+
+class _ForeignFrameError(Exception):
+    """A sound frame of something that is no isolated molecule; the message goes on after it."""
+
+
+def _frame(header: str, body: list[str]) -> Frame:
+    info = {key: quoted or single or bare for key, quoted, single, bare in _PAIR.findall(header)}
+    if not body:
+        raise _ForeignFrameError("has no atoms")
+    # A cell without pbc is a periodic one, as the format says.
+    if re.search("[tT1]", info.get("pbc", "T T T" if "Lattice" in info else "")):
+        raise _ForeignFrameError("is periodic, and the task has no cell")
+    columns = _columns(info.pop("Properties"))
+    rows = [line.split() for line in body]
+    table = {name: [row[columns[name]] for row in rows] for name in ("species", "pos", "forces")}
+    return Frame(
+        z=np.array([NUMBERS[symbol] for [symbol] in table["species"]], dtype=np.uint8),
+        pos=np.array(table["pos"], dtype=np.float64).reshape(-1, 3),
+        forces=np.array(table["forces"], dtype=np.float64).reshape(-1, 3),
+        energy=float(info.pop("energy")),
+        charge=float(info.get("total_charge") or info.get("charge") or 0),
+        info=info,
+    )
+
+
+def _columns(properties: str) -> dict[str, slice]:
+    """Columns of each property of ``species:S:1:pos:R:3:...``."""
+    words = properties.split(":")
+    found: dict[str, slice] = {}
+    start = 0
+    for name, width in zip(words[::3], words[2::3], strict=True):
+        found[name] = slice(start, start + int(width))
+        start += int(width)
+    return found

@@ -1,0 +1,85 @@
+"""What is read off a SMILES: charges, and an identity that no order of atoms changes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from equivbench.tasks.forcefield.molecules import charge_of, identity_of
+
+
+@pytest.mark.parametrize(
+    ("smiles", "charge"),
+    [
+        ("[O:1]([H:2])[H:3]", 0),
+        ("[N+:1]([H:2])([H:3])([H:4])[H:5]", 1),
+        ("[Na+:1].[Cl-:2]", 0),
+        ("[Fe+3]", 3),
+        ("[Fe+++]", 3),
+        ("[O-2:7]", -2),
+        ("[O--]", -2),
+        ("[NH3+]CC(=O)[O-]", 0),
+        ("C[N+](C)(C)C", 1),
+        # No charges: a single bond is a minus outside of brackets.
+        ("C-C", 0),
+        ("[C@@H](N)(C)C(=O)O", 0),
+    ],
+)
+def test_the_charge_is_the_sum_of_formal_charges(smiles: str, charge: int) -> None:
+    assert charge_of(smiles) == charge
+
+
+SAME = [
+    ["[O:1]([H:2])[H:3]", "[H:1][O:2][H:3]", "[H][O][H]"],
+    ["CCO", "OCC", "C(O)C", "C(C)O"],
+    ["c1ccccc1", "C1=CC=CC=C1", "C%10=CC=CC=C%10"],
+    ["c1ccc2ccccc2c1", "C1=CC=C2C=CC=CC2=C1"],
+    ["c1ccncc1", "C1=CN=CC=C1"],
+    ["Cc1ccccc1C", "CC1=CC=CC=C1C", "CC1=C(C)C=CC=C1"],
+    ["N[C@@H](C)C(=O)O", "OC(=O)[C@@H](N)C", "[C@H](N)(C)C(O)=O"],
+    ["C[N+](=O)[O-]", "[O-][N+](=O)C"],
+    ["[Na+].[Cl-]", "[Cl-:1].[Na+:2]"],
+]
+ALL_APART = [
+    *(names[0] for names in SAME),
+    "COC",
+    "C1CCCCC1",
+    "CC(N)C(=O)N",
+    "[NH4+]",
+    "N",
+    "[2H]O",
+]
+
+
+@pytest.mark.parametrize("names", SAME)
+def test_all_names_of_a_molecule_have_one_identity(names: list[str]) -> None:
+    assert len({identity_of(name) for name in names}) == 1
+
+
+def test_different_molecules_have_different_identities() -> None:
+    assert len({identity_of(name) for name in ALL_APART}) == len(ALL_APART)
+
+
+@given(data=st.data(), atoms=st.integers(2, 12))
+def test_no_order_of_atoms_changes_the_identity(data: st.DataObject, atoms: int) -> None:
+    symbols = data.draw(st.lists(st.sampled_from("HCNOS"), min_size=atoms, max_size=atoms))
+    parents = [data.draw(st.integers(0, atom - 1)) for atom in range(1, atoms)]
+    bonds = {atom: set[int]() for atom in range(atoms)}
+    for atom, parent in enumerate(parents, 1):
+        bonds[atom].add(parent)
+        bonds[parent].add(atom)
+
+    def written(start: int, came_from: int | None, order: list[int]) -> str:
+        further = sorted(bonds[start] - {came_from}, key=order.index)
+        branches = [written(each, start, order) for each in further]
+        last = branches.pop() if branches else ""
+        return f"[{symbols[start]}:{order[start] + 1}]" + "".join(f"({b})" for b in branches) + last
+
+    names = [
+        written(start, None, data.draw(st.permutations(range(atoms)))) for start in (0, atoms - 1)
+    ]
+    assert identity_of(names[0]) == identity_of(names[1])
+
+
+@pytest.mark.parametrize("text", ["[O:1]([H:2])[H:3].0", "m17", "C1CC", "CC(", "C)C", "%", ""])
+def test_of_what_is_no_smiles_it_is_the_text_without_atom_maps(text: str) -> None:
+    assert identity_of(text) == text.replace(":1", "").replace(":2", "").replace(":3", "")
