@@ -519,7 +519,16 @@ def location(name: str, default: str) -> Path:
 def must_exist(path: Path, variable: str, what: str) -> None:
     """Raise ``FailedError`` that says which variable names ``what`` unless ``path`` is a file."""
     if not path.is_file():
-        raise FailedError(f"{path} is not there; set EQUIVBENCH_DATA_{variable} to {what}")
+        state = "is no file" if path.exists() else "is not there"
+        raise FailedError(f"{path} {state}; set EQUIVBENCH_DATA_{variable} to {what}")
+
+
+def cannot_be_read(path: Path, error: Exception) -> FailedError:
+    """The error of a file that the system does not give, which says nothing of its content."""
+    return FailedError(
+        f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); check the path and "
+        "its permissions"
+    )
 
 
 def required(module: str, what: str, extra: str) -> Any:

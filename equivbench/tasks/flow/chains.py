@@ -33,6 +33,8 @@ SHORTEST = 40
 STEP = (2.7, 4.3)
 """A between neighbouring CA of an unbroken chain: cis peptides have 2.9-3.0, trans 3.8, a missing
 residue gives 5 or more."""
+_FARTHEST = 1e6
+"""A: a place that is farther out, or no number, is none."""
 _IMAGES = np.array([*itertools.product((-1, 0, 1), repeat=3)])
 """[27, 3] the boxes round one: rounding fractional coordinates alone finds no nearest image where
 angles are far from right ones."""
@@ -87,8 +89,8 @@ def content_of(path: Path) -> bytes:
 
 
 def unpacked(content: bytes, name: str) -> bytes:
-    """``content``, decompressed if ``name`` ends in ``.gz``, never more than ``MOST_BYTES`` of
-    it."""
+    """``content``, decompressed if ``name`` ends in ``.gz``, without a byte-order mark, never more
+    than ``MOST_BYTES`` of it."""
     if name.lower().endswith(".gz"):
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
@@ -97,24 +99,15 @@ def unpacked(content: bytes, name: str) -> bytes:
             raise UnusableFileError("broken gzip file") from error
     if len(content) > MOST_BYTES:
         raise UnusableFileError(f"larger than {MOST_BYTES / 1e6:g} MB")
-    for mark, encoding in _MARKS.items():
-        if content.startswith(mark):
-            try:
-                content = content.decode(encoding).encode()
-            except UnicodeDecodeError as error:
-                raise not_valid(f"its first bytes say {encoding}, and it is none") from error
-            break
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            content = content.decode("utf-16").encode()
+        except UnicodeDecodeError as error:
+            raise not_valid("its first bytes say UTF-16, and it is none") from error
     if not content.strip():
         raise UnusableFileError("empty")
     return content
-
-
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-"""How a text is encoded by the byte-order mark that it begins with."""
 
 
 def chains_of(content: bytes, name: str, entry: str) -> FileChains:
@@ -176,6 +169,7 @@ def _stretches(
     # A residue without CA has its place nowhere, so that both its neighbours are a gap away:
     # comparisons with NaN are false.
     ca = np.array([residue.ca for residue in chain.residues])
+    ca[~(np.abs(ca) < _FARTHEST).all(axis=1)] = np.nan
     steps = np.diff(ca, axis=0)
     if cell is not None:
         follows = np.diff([residue.number for residue in chain.residues]) == 1

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
 from equivbench.tasks.forcefield.table import NUMBERS
+from equivbench.tasks.storage import cannot_be_read
 
 _PAIR = re.compile(r"""([^\s=]+)=(?:"([^"]*)"|'([^']*)'|(\S+))""")
 
@@ -53,9 +54,7 @@ def frames(path: Path) -> Iterator[Frame]:
                     number += len(body) + 1
                 number += 1
     except OSError as error:
-        raise FailedError(
-            f"{path} cannot be read ({error.strerror}); check the path and its permissions"
-        ) from error
+        raise cannot_be_read(path, error) from error
     except EOFError as error:
         raise FailedError(
             f"{path} ends inside the frame that starts at line {number + 1}; fetch the file again"

@@ -24,7 +24,14 @@ from equivbench.tasks.forcefield.table import (
     ConformationBuilder,
     facts,
 )
-from equivbench.tasks.storage import USERS_COPY, location, must_exist, required, split_rule
+from equivbench.tasks.storage import (
+    USERS_COPY,
+    cannot_be_read,
+    location,
+    must_exist,
+    required,
+    split_rule,
+)
 
 _LENGTHS = {"bohr": BOHR, "angstrom": 1.0, "nm": 10.0}
 _ENERGIES = {
@@ -82,8 +89,10 @@ def build_spice(out: Path) -> None:
                     molecule.energy,
                     identity=identity_of(molecule.name),
                 )
-    # What h5py raises for a file that is cut short.
+    # What h5py raises for a file that is cut short; of the system's own errors it keeps the number.
     except (OSError, KeyError, ValueError) as error:
+        if getattr(error, "errno", None):
+            raise cannot_be_read(source, error) from error
         raise FailedError(
             f"{source} is not SPICE as published, or is cut short ({error}); fetch it again"
         ) from error
@@ -157,7 +166,7 @@ def _molecule(key: str, group: Any) -> SpiceMolecule:
         raise _WrongGroupError(
             f"has the atomic number {unknown[0]}, and those from 1 to {MOST_NUMBER} are known"
         )
-    if cells := [name for name in _CELLS if name in group and np.any(group[name][()])]:
+    if cells := [name for name in _CELLS if name in group and _is_set(group[name])]:
         raise _WrongGroupError(f"is periodic ({' and '.join(cells)}), and the task has no cell")
     length, unit, force = _units(group)
     smiles = _text(group, "smiles")
@@ -170,6 +179,10 @@ def _molecule(key: str, group: Any) -> SpiceMolecule:
         forces=gradient * np.float64(-force),
         energy=energy * np.float64(unit),
     )
+
+
+def _is_set(cell: Any) -> bool:
+    return hasattr(cell, "keys") or bool(np.any(cell[()]))
 
 
 def _units(group: Any) -> list[float]:

@@ -20,6 +20,7 @@ from equivbench.errors import FailedError
 from equivbench.tasks.storage import (
     USERS_COPY,
     ArchiveSource,
+    cannot_be_read,
     location,
     must_exist,
     required,
@@ -88,6 +89,8 @@ def molecules(path: Path) -> Iterator[tuple[str, list[bytes]]]:
     try:
         with path.open("rb") as file:
             content = _MoleculeUnpickler(file).load()
+    except OSError as error:
+        raise cannot_be_read(path, error) from error
     except Exception as error:  # broken pickles raise anything
         raise FailedError(
             f"{path} is not GEOM-drugs as published with MiDi, or is cut short "

@@ -280,6 +280,19 @@ def test_a_missing_residue_is_a_gap_in_any_box() -> None:
 # Texts: marks and line ends.
 
 
+def test_bytes_that_are_no_utf_8_after_a_mark_say_nothing_of_the_chain() -> None:
+    text = b"REMARK \xe9\n" + pdb(sequence(45, 13), trace(45, 13)).encode()
+    assert len(read(codecs.BOM_UTF8 + text)[0].sequence) == 45
+
+
+@pytest.mark.parametrize("far", ["     inf", "   1e300", "  -9e9  "])
+def test_a_place_beyond_the_world_is_none(far: str) -> None:
+    text = pdb_atoms(sequence(60, 1), trace(60, 1))
+    line = text.splitlines(keepends=True)[5]
+    (chain,) = read(text.replace(line, line[:30] + 3 * far + line[54:]))
+    assert (chain.start, len(chain.sequence)) == (6, 54)
+
+
 @pytest.mark.parametrize("name", ["x.pdb", "x.cif"])
 @pytest.mark.parametrize(
     ("mark", "encoding"),

@@ -281,6 +281,18 @@ def test_a_set_that_the_user_lacks_says_where_to_name_it(source: object) -> None
         source().prepare()  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("source", [spice, mace_off])
+def test_a_folder_in_the_place_of_a_file_is_said_to_be_one(
+    source: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SPICE.hdf5", "train_large_neut_no_bad_clean.xyz"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("EQUIVBENCH_DATA_SPICE", str(tmp_path / "SPICE.hdf5"))
+    monkeypatch.setenv("EQUIVBENCH_DATA_MACE_OFF", str(tmp_path))
+    with pytest.raises(FailedError, match="is no file; set EQUIVBENCH_DATA_"):
+        source().prepare()  # type: ignore[operator]
+
+
 def test_a_prepared_set_is_not_built_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mace_off(tmp_path)
     monkeypatch.setenv("EQUIVBENCH_DATA_MACE_OFF", str(tmp_path))

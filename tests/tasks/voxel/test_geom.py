@@ -170,6 +170,19 @@ def test_a_file_cut_short_is_named_and_nothing_is_written(
     assert not list(tmp_path.glob("out*"))
 
 
+def test_a_file_that_the_system_does_not_give_is_not_said_to_be_broken(
+    tmp_path: Path, mol: Callable[[bytes], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_midi(tmp_path, mol)
+
+    def refuse(path: Path, *arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(FailedError, match=r"train_data\.pickle cannot be read .Permission denied"):
+        sources.convert(tmp_path, tmp_path / "out.npz", decoded)
+
+
 class Command:
     """Unpickling this would run a command."""
 
