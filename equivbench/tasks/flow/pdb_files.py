@@ -30,10 +30,11 @@ def read_pdb(content: bytes) -> Structure:
     Raises :class:`~equivbench.tasks.flow.residues.UnusableFileError` if a line of an amino acid
     cannot be read.
     """
-    cell, atoms = None, 0
+    atoms = 0
+    cell: NDArray[np.float64] | None = None
 
     def sites() -> Iterator[Site]:
-        nonlocal cell, atoms
+        nonlocal atoms, cell
         ended, chain = 0, ""
         for number, raw in enumerate(content.splitlines(), 1):
             line = raw.decode("latin-1")
