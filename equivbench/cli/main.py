@@ -155,14 +155,14 @@ def _defect(error: BaseException) -> str:
     That of the innermost code in its traceback which is equivbench's, a plug-in's or, belonging to
     no installed package, the user's own.
     """
-    from importlib.metadata import entry_points, packages_distributions
+    from importlib.metadata import distributions, packages_distributions
 
     ours = "equivbench"
     installed = packages_distributions()
     plugins = {
-        point.dist.name
-        for point in entry_points()
-        if point.dist is not None and point.group.startswith(f"{ours}.")
+        found.name
+        for found in distributions()
+        if any(point.group.startswith(f"{ours}.") for point in found.entry_points)
     }
     for frame, _ in reversed([*traceback.walk_tb(error.__traceback__)]):
         module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
