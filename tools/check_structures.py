@@ -19,8 +19,8 @@ from pathlib import Path
 
 import gemmi
 
-from equivbench.tasks.flow.chains import UnusableFileError, chains_of, suffix_of, unpacked
-from equivbench.tasks.flow.residues import LETTERS
+from equivbench.tasks.flow.chains import chains_of, suffix_of, unpacked
+from equivbench.tasks.flow.residues import LETTERS, UnusableFileError
 
 Atom = tuple[tuple[str, ...], float, str, tuple[float, float, float]]
 """What separates chains, residue number with a part for its insertion code, residue, place."""
@@ -70,13 +70,15 @@ def counted(name: str, content: bytes) -> list[int]:
 def _near(one: Atom, other: Atom, cell: gemmi.UnitCell | None) -> bool:
     distance = math.dist(one[3], other[3])
     if not 2.7 < distance < 4.3 and cell is not None and int(other[1]) - int(one[1]) == 1:
-        places = [gemmi.Position(*atom[3]) for atom in (one, other)]
-        distance = cell.find_nearest_pbc_image(*places, 0).dist()
+        place, image = (gemmi.Position(*atom[3]) for atom in (one, other))
+        distance = cell.find_nearest_pbc_image(place, image, 0).dist()
     return 2.7 < distance < 4.3
 
 
 def _pdb(text: str) -> tuple[gemmi.UnitCell | None, list[Atom]]:
-    cell, atoms, part, any_atom = None, [], 0, False
+    cell: gemmi.UnitCell | None = None
+    atoms: list[Atom] = []
+    part, any_atom = 0, False
     seen: set[tuple[str, ...]] = set()
     for line in text.splitlines():
         if line.startswith("CRYST1"):
@@ -93,7 +95,7 @@ def _pdb(text: str) -> tuple[gemmi.UnitCell | None, list[Atom]]:
                 continue
             four = line[17:21].strip()
             name = four if four in LETTERS else line[17:20].strip()
-            place = tuple(float(line[start : start + 8]) for start in (30, 38, 46))
+            x, y, z = (float(line[start : start + 8]) for start in (30, 38, 46))
             if line[16] != " ":
                 # Of alternate places the first counts.
                 residue = (line[21], line[22:27])
@@ -101,7 +103,7 @@ def _pdb(text: str) -> tuple[gemmi.UnitCell | None, list[Atom]]:
                     continue
                 seen.add(residue)
             number = int(line[22:26]) + (ord(line[26]) - 32) / 1000
-            atoms.append(((str(part), line[21]), number, name, place))
+            atoms.append(((str(part), line[21]), number, name, (x, y, z)))
     return cell, _without_ions(atoms)
 
 
@@ -155,7 +157,7 @@ def main(folder: Path) -> int:
             ours, why = [], str(reason)
         try:
             lines = counted(name, content)
-        except (ValueError, KeyError, IndexError) as error:
+        except (ValueError, KeyError, IndexError, OSError, EOFError) as error:
             lines = []
             why += f"; by lines: {type(error).__name__}: {error}"
         if ours == lines:

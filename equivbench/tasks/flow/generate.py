@@ -23,11 +23,11 @@ from equivbench.tasks.flow.chains import (
     IDENTITY,
     STEP,
     Chain,
-    UnusableFileError,
     chains_of,
-    gemmi,
     unpacked,
 )
+from equivbench.tasks.flow.mmcif_files import gemmi
+from equivbench.tasks.flow.residues import UnusableFileError
 from equivbench.tasks.flow.sources import MOST_SPREAD, RESIDUES, facts, gather
 from equivbench.tasks.storage import sha256_of
 

@@ -25,15 +25,15 @@ from equivbench.tasks.flow.chains import (
     SHORTEST,
     SUFFIXES,
     Chain,
-    UnusableFileError,
     chains_of,
     cluster,
     content_of,
     distinct,
-    gemmi,
     merged,
 )
 from equivbench.tasks.flow.listing import structure_files
+from equivbench.tasks.flow.mmcif_files import gemmi
+from equivbench.tasks.flow.residues import UnusableFileError
 from equivbench.tasks.storage import (
     ArchiveSource,
     Layout,

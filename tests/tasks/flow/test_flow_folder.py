@@ -14,6 +14,7 @@ from structure_files import fill, mmcif, pdb, pdb_atoms, rna, sequence, trace
 
 from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.tasks.flow import chains as traces
+from equivbench.tasks.flow.residues import UnusableFileError
 from equivbench.tasks.flow.sources import LAYOUT, PER_ANGSTROM, ca_folder
 from equivbench.tasks.storage import read_card
 
@@ -109,7 +110,7 @@ def test_each_kind_of_unusable_file_says_what_is_wrong_with_it(
         (chain,) = traces.chains_of(traces.content_of(tmp_path / name), name, "X")
         assert (chain.start, len(chain.sequence)) == (1, 59)
         return
-    with pytest.raises(traces.UnusableFileError, match=reason):
+    with pytest.raises(UnusableFileError, match=reason):
         traces.chains_of(traces.content_of(tmp_path / name), name, "X")
 
 

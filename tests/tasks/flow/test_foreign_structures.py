@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from structure_files import mmcif, pdb, pdb_atoms, rna, sequence, trace
 
 from equivbench.tasks.flow import chains as traces
-from equivbench.tasks.flow.chains import STEP, Chain, UnusableFileError, chains_of
+from equivbench.tasks.flow.chains import STEP, Chain, chains_of
+from equivbench.tasks.flow.residues import UnusableFileError
 
 INPUTS = Path(__file__).parents[2] / "data" / "structures"
 RIGHT = {
@@ -382,3 +383,32 @@ CIF_REASONS = {
 def test_an_mmcif_without_a_chain_says_what_it_is(reason: str) -> None:
     with pytest.raises(UnusableFileError, match=f"^{reason}"):
         read(CIF_REASONS[reason], "x.cif")
+
+
+# Damage: whatever a file holds, it gives chains or a reason.
+
+SOUND = {
+    ".pdb": pdb(sequence(45, 1), trace(45, 1)).encode(),
+    ".cif": mmcif(sequence(45, 1), trace(45, 1)).encode(),
+}
+
+
+@given(
+    suffix=st.sampled_from([*SOUND]),
+    places=st.lists(st.integers(0, 3500), max_size=8),
+    pieces=st.lists(st.binary(min_size=1, max_size=12), max_size=8),
+    cut=st.integers(0, 4000),
+)
+def test_a_damaged_file_gives_chains_or_a_reason(
+    suffix: str, places: list[int], pieces: list[bytes], cut: int
+) -> None:
+    content = bytearray(SOUND[suffix])
+    for place, piece in zip(places, pieces, strict=False):
+        content[place : place + len(piece)] = piece
+    try:
+        found = read(bytes(content[:cut]) or b" ", f"x{suffix}")
+    except UnusableFileError:
+        return
+    assert found
+    assert all(np.isfinite(chain.ca).all() for chain in found)
+    assert all(len(chain.sequence) == len(chain.ca) >= 40 for chain in found)
