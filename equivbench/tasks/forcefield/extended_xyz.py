@@ -86,12 +86,19 @@ def _frame(header: str, body: list[str]) -> Frame:
     table = {name: [row[columns[name]] for row in rows] for name in ("species", "pos", "forces")}
     return Frame(
         z=np.array([NUMBERS[symbol] for [symbol] in table["species"]], dtype=np.uint8),
-        pos=np.array(table["pos"], dtype=np.float64).reshape(-1, 3),
-        forces=np.array(table["forces"], dtype=np.float64).reshape(-1, 3),
+        pos=_vectors(table["pos"]),
+        forces=_vectors(table["forces"]),
         energy=float(info.pop("energy")),
         charge=float(info.get("total_charge") or info.get("charge") or 0),
         info=info,
     )
+
+
+def _vectors(rows: list[list[str]]) -> NDArray[np.float64]:
+    found = np.array(rows, dtype=np.float64)
+    if found.shape != (len(rows), 3):
+        raise ValueError("positions and forces are not three numbers an atom")
+    return found
 
 
 def _columns(properties: str) -> dict[str, slice]:

@@ -89,9 +89,11 @@ def build_spice(out: Path) -> None:
                     molecule.energy,
                     identity=identity_of(molecule.name),
                 )
-    # What h5py raises for a file that is cut short; of the system's own errors it keeps the number.
-    except (OSError, KeyError, ValueError) as error:
-        if getattr(error, "errno", None):
+    except FailedError:
+        raise
+    except Exception as error:  # h5py raises anything for a damaged file
+        # Of the system's own errors it keeps the number.
+        if isinstance(error, OSError) and error.errno:
             raise cannot_be_read(source, error) from error
         raise FailedError(
             f"{source} is not SPICE as published, or is cut short ({error}); fetch it again"

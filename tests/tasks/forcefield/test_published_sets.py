@@ -2,10 +2,13 @@
 formats."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from spice_cases import write_sound
 
 from equivbench.errors import EquivbenchWarning, FailedError
@@ -171,6 +174,10 @@ def test_the_mace_off_split_is_kept_as_published(
         ("1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\nQq 0 0 0 0 0 0\n", "Qq"),
         ("hello\n", "line 1"),
         (
+            "3\nProperties=species:S:1:pos:R:2:forces:R:3 energy=1\n" + 3 * "O 0 0 0 0 0 0\n",
+            "three numbers an atom",
+        ),
+        (
             "1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1 charge=x\nO 0 0 0 0 0 0\n",
             "line 1",
         ),
@@ -185,6 +192,39 @@ def test_a_broken_extended_xyz_file_is_named_with_its_line(
     path.write_text(text)
     with pytest.raises(FailedError, match=complaint):
         list(frames(path))
+
+
+TEXT = (
+    '2\nProperties=species:S:1:pos:R:3:forces:R:3 energy=-1.5 smiles="[H][H]" pbc="F F F"\n'
+    "H 0 0 0 0.5 0 0\nH 0 0 0.74 -0.5 0 0\n"
+)
+
+
+@given(
+    places=st.lists(st.integers(0, len(TEXT)), min_size=1, max_size=6),
+    pieces=st.lists(
+        st.sampled_from(["\n", " ", "9", "-", '"', "=", ":", "nan", "\x00", "\xff", ""]),
+        min_size=1,
+        max_size=6,
+    ),
+)
+def test_a_damaged_xyz_file_gives_frames_or_a_sentence(
+    places: list[int], pieces: list[str]
+) -> None:
+    text = TEXT
+    for place, piece in zip(places, pieces, strict=False):
+        text = text[:place] + piece + text[place + 1 :]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "some.xyz")
+        path.write_bytes(text.encode("latin-1"))
+        try:
+            found = list(frames(path))
+        except FailedError as error:
+            assert "some.xyz" in str(error)  # noqa: PT017
+        else:
+            assert all(
+                frame.pos.shape == frame.forces.shape == (len(frame.z), 3) for frame in found
+            )
 
 
 def test_a_frame_in_the_middle_that_is_broken_is_found_by_its_line(tmp_path: Path) -> None:
