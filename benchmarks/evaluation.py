@@ -52,4 +52,4 @@ class Evaluation:
     def time_evaluation(self, name: str) -> None:
         """Loss and its two parts, as after every part of a run but the last."""
         with self.trainer.running():
-            self.trainer.evaluate(floor=False)
+            self.trainer.measuring.evaluate()

@@ -26,10 +26,10 @@ import torch
 
 from equivbench.request import RunRequest
 from equivbench.symmetry.rotations import random_rotations
+from equivbench.training.assembly import build_trainer
 from equivbench.training.clock import Clock
 from equivbench.training.data import Order
 from equivbench.training.job import Job
-from equivbench.training.loop import build_trainer
 from equivbench.training.optim import decay_at
 
 if TYPE_CHECKING:

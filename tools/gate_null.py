@@ -42,18 +42,18 @@ def _spin(start: float) -> None:
         pass
 """
 PLANTS = {
-    "equivbench/training/loop.py": """
-_plain_step = Trainer.step
+    "equivbench/training/steps.py": """
+_plain_step = Steps.step
 
 
-def _slower_step(self, clock):
+def _slower_step(self, clock, *rate_factor):
     start = _time.perf_counter()
-    _plain_step(self, clock)
+    _plain_step(self, clock, *rate_factor)
     with clock.part("train", synchronize=False):
         _spin(start)
 
 
-Trainer.step = _slower_step
+Steps.step = _slower_step
 """,
     "equivbench/kernels/backends/plain/__init__.py": """
 import dataclasses as _dataclasses

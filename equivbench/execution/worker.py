@@ -70,12 +70,12 @@ class Server:
             PAIRS.add(begin.pair)
         import torch
 
-        importlib.import_module("equivbench.training.loop")
+        importlib.import_module("equivbench.training.assembly")
         torch.set_num_threads(self._job.threads)
 
     def handle(self, command: Command) -> Answer:
         """The last answer to ``command``; those before it are sent on the way."""
-        from equivbench.training.loop import build_trainer
+        from equivbench.training.assembly import build_trainer
         from equivbench.training.record import make_record
 
         self.unsaved = isinstance(command, Slice) or (

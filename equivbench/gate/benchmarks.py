@@ -119,11 +119,11 @@ def dev_trainer(pair: str, arm: str) -> Trainer:
     thread, its budget far away.
 
     Its state lies in a temporary folder that is removed with the process. Raises as
-    :func:`equivbench.training.loop.build_trainer`.
+    :func:`equivbench.training.assembly.build_trainer`.
     """
     from equivbench.request import RunRequest
     from equivbench.training.job import Job
-    from equivbench.training.loop import build_trainer
+    from equivbench.training.assembly import build_trainer
 
     folder = tempfile.mkdtemp(prefix="equivbench-dev-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -17,7 +17,8 @@ from equivbench.execution.plan import make_plan, this_machine
 from equivbench.execution.state import on_machine, open_state, remember_record
 from equivbench.records.store import write_record
 from equivbench.request import RunRequest
-from equivbench.training.loop import StepTimes, build_trainer
+from equivbench.training.assembly import build_trainer
+from equivbench.training.loop import StepTimes
 from equivbench.training.record import make_record
 analysis, runs, calls = json.loads(sys.argv[1])
 for second, options in enumerate(runs):

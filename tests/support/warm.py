@@ -37,7 +37,7 @@ _PRELOADED = (
     "equivbench.cli.main",
     "equivbench.execution.contest",
     "equivbench.execution.worker",
-    "equivbench.training.loop",
+    "equivbench.training.assembly",
     "equivbench.training.record",
     "equivbench.tasks.forcefield.networks.nequip",
     "equivbench.tasks.voxel.networks.steerable",

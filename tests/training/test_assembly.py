@@ -32,8 +32,9 @@ from equivbench.symmetry.wrappers import Twirl
 from equivbench.tasks.base import Card, TaskData
 from equivbench.training import arm as resolving
 from equivbench.training.arm import load_model
+from equivbench.training.assembly import build_trainer
 from equivbench.training.job import Job
-from equivbench.training.loop import Trainer, build_trainer
+from equivbench.training.loop import Trainer
 from equivbench.training.record import make_record
 
 RECIPE = Recipe(learning_rate=1e-2, batch_size=4, augmentation="haar", warmup_steps=2)

@@ -16,10 +16,12 @@ from pretend_device import PretendDevice
 from toy_training import Batch, FakeTime, ToyTask, toy_trainer
 
 from equivbench.request import RunRequest
-from equivbench.training import loop
+from equivbench.training import assembly
+from equivbench.training.assembly import build_trainer
 from equivbench.training.clock import ClockPart
 from equivbench.training.job import Job
-from equivbench.training.loop import _READING_SECONDS, Trainer, build_trainer
+from equivbench.training.loop import Trainer
+from equivbench.training.steps import READING_SECONDS
 
 SECONDS = st.floats(0.001, 10.0)
 
@@ -105,7 +107,7 @@ def test_a_budget_in_seconds_is_device_seconds_to_one_reading(step: float, launc
         trainer.train_slice(0.3)
         device.time.advance(5.0)  # the other arm
     seconds = trainer.clock.seconds()
-    assert budget <= trainer.clock.spent + 1e-9 <= budget + each + 0.1 * _READING_SECONDS
+    assert budget <= trainer.clock.spent + 1e-9 <= budget + each + 0.1 * READING_SECONDS
     # Each reading leaves the device idle while the next step is queued.
     assert trainer.facts.step * each == pytest.approx(trainer.clock.spent, rel=0.04, abs=each)
     assert seconds["other"] < 0.05 * trainer.clock.wall
@@ -120,7 +122,7 @@ def test_the_reading_interval_follows_the_steps_and_not_the_other_way_round() ->
         device, trainer = on_device("200steps", step, rungs=0)
         trainer.train_slice(1e9)
         # A fifth of a second between two waits, and never a wait for more than that or one step.
-        assert trainer._steps_until(math.inf) == pytest.approx(expected, rel=0.1)
+        assert trainer.steps_until(math.inf) == pytest.approx(expected, rel=0.1)
         assert device.used["train"] == pytest.approx(201 * step)  # with the one that is undone
 
 
@@ -147,7 +149,7 @@ def test_two_arms_in_turn_are_charged_their_own_work_only() -> None:
                 arm.train_slice(0.5)
     for arm, step in zip(arms, (0.004, 0.02), strict=True):
         assert arm.facts.step * step == pytest.approx(arm.clock.spent, rel=0.02)
-        assert arm.clock.spent == pytest.approx(2.0, abs=step + _READING_SECONDS)
+        assert arm.clock.spent == pytest.approx(2.0, abs=step + READING_SECONDS)
 
 
 @pytest.mark.parametrize("pair", ["forcefield/vector", "flow/vector-head", "voxel/octahedral"])
@@ -155,7 +157,7 @@ def test_both_arms_of_every_task_are_charged_what_the_device_did_for_them(
     pair: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = PretendDevice(FakeTime())
-    monkeypatch.setattr(loop, "clock_of", lambda *_: device.clock())
+    monkeypatch.setattr(assembly, "clock_of", lambda *_: device.clock())
     seconds = {"equivariant": 0.09, "augmented": 0.05}
     arms = {}
     for arm, step in seconds.items():
@@ -191,7 +193,7 @@ def test_both_arms_of_every_task_are_charged_what_the_device_did_for_them(
         for trainer in arms.values():
             trainer.train_slice(0.3)
     for arm, trainer in arms.items():
-        assert trainer.clock.spent == pytest.approx(1.0, abs=_READING_SECONDS + seconds[arm])
+        assert trainer.clock.spent == pytest.approx(1.0, abs=READING_SECONDS + seconds[arm])
         assert trainer.facts.step * seconds[arm] == pytest.approx(trainer.clock.spent, rel=0.04)
         assert trainer.clock.seconds()["other"] < 0.05 * trainer.clock.wall
         timed = [trainer.time_block(0.2).seconds for _ in range(2)]

@@ -10,8 +10,8 @@ import torch
 from equivbench.kernels.backend import backend
 from equivbench.records.schema import RunRecord
 from equivbench.request import RunRequest
+from equivbench.training.assembly import build_trainer
 from equivbench.training.job import Job
-from equivbench.training.loop import build_trainer
 from equivbench.training.record import make_record
 
 BACKENDS = ("fused", "e3nn")

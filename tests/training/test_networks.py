@@ -21,8 +21,8 @@ from equivbench.tasks.forcefield.networks import painn
 from equivbench.tasks.forcefield.networks.graph import MolecularNetwork
 from equivbench.tasks.forcefield.networks.painn import PaiNNMessage
 from equivbench.training import compilation
+from equivbench.training.assembly import build_trainer
 from equivbench.training.job import Job
-from equivbench.training.loop import build_trainer
 
 ARMS = [
     (name, arm.name)

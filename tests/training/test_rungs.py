@@ -24,9 +24,10 @@ from toy_training import (
 from equivbench.records.plausibility import problems
 from equivbench.records.schema import Rung
 from equivbench.request import Budget, RunRequest
+from equivbench.training.assembly import build_trainer
 from equivbench.training.clock import Clock
 from equivbench.training.job import Job
-from equivbench.training.loop import Trainer, build_trainer
+from equivbench.training.loop import Trainer
 from equivbench.training.schedule import (
     COOLDOWN,
     annealing,

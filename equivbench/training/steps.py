@@ -1,0 +1,141 @@
+"""The steps of a run: what is trained, one step of it, several between two readings of the clock,
+and steps that are undone.
+
+Nothing is measured or kept here: see :mod:`equivbench.training.measuring` and
+:mod:`equivbench.training.loop`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from equivbench.request import Budget
+from equivbench.training.arm import Arm, use_precision
+from equivbench.training.checkpoint import Facts
+from equivbench.training.clock import Clock
+from equivbench.training.data import Batches, seed_global
+from equivbench.training.optim import (
+    Average,
+    DivergenceWatch,
+    build_optimizer,
+    copied,
+    learning_rate,
+    live_tensors,
+    put_back,
+    set_rate,
+)
+from equivbench.training.schedule import annealing
+
+READING_SECONDS = 0.2
+"""About how long an asynchronous device is left alone between two readings of the clock, each of
+which waits for it. The budget is overshot by at most one such interval and one step."""
+_MOST_STEPS = 1000
+
+
+class Steps:
+    """The live state of one arm under ``budget``, and the steps that move it.
+
+    Everything random follows from ``seed``. ``clock`` runs while the arm has the machine. Beside
+    :meth:`tensors`, ``facts`` are all that the run is at a step.
+    """
+
+    def __init__(self, arm: Arm, budget: Budget, seed: int, clock: Clock, facts: Facts) -> None:
+        self.arm = arm
+        self.budget = budget
+        self.seed = seed
+        self.clock = clock
+        self.facts = facts
+        use_precision(arm.recipe.precision)
+        self.batches = Batches(arm.task, arm.split, arm.recipe, arm.requires, seed, arm.device)
+        self.optimizer = build_optimizer(arm.model, arm.recipe)
+        self.average = Average(arm.model, arm.recipe.ema)
+        self.watch = DivergenceWatch()
+        self.step_seconds = 0.0
+        """Of a step at the last reading of the clock."""
+        self.stopping = False
+        """The slice under way is to end after the step at hand."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The live tensors that, with ``facts``, are the whole state of the run."""
+        return live_tensors(self.arm.model, self.average, self.optimizer)
+
+    @property
+    def finished(self) -> bool:
+        """The budget is spent and the last evaluation made, or the arm diverged."""
+        return self.facts.finished
+
+    @property
+    def spent(self) -> float:
+        """What is spent of the budget, in its own unit."""
+        return self.in_unit(self.clock.spent)
+
+    def in_unit(self, seconds: float) -> float:
+        """What is spent in the budget's unit where ``seconds`` of training are."""
+        counts = {"steps": float(self.facts.step), "samples": float(self.facts.samples)}
+        return counts.get(self.budget.kind, seconds)
+
+    def step(self, clock: Clock, rate_factor: float = 1.0) -> None:
+        """One training step, charged to ``clock``'s parts ``data`` and ``train``."""
+        arm, recipe, facts = self.arm, self.arm.recipe, self.facts
+        with clock.part("data", synchronize=False):
+            inputs, targets = self.batches.at(facts.samples, recipe.batch_size)
+        with clock.part("train", synchronize=False):
+            seed_global(self.seed, "dropout", facts.step)
+            with arm.autocast():
+                if self.batches.feeds_back(facts.samples):
+                    inputs = arm.with_feedback(inputs)
+                outputs = arm.module(**inputs)
+                loss = arm.task.objective(outputs, targets, inputs)
+            loss.backward()  # type: ignore[no-untyped-call]
+            limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
+            norm = nn.utils.clip_grad_norm_(arm.model.parameters(), limit)
+            rate = learning_rate(facts.step, recipe.learning_rate, recipe.warmup_steps)
+            set_rate(self.optimizer, rate_factor * rate)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.average.update(facts.step)
+            self.watch.see(loss.detach(), norm)
+        facts.step += 1
+        facts.samples += recipe.batch_size
+
+    def advance(self, clock: Clock, seconds: float, limit: float, steps: int) -> float:
+        """Make ``steps`` steps towards the end of a budget of ``limit``, then read ``clock``, which
+        waits for the device. ``seconds`` of training were spent before. Returns the seconds a step,
+        those in which the process was stalled included."""
+        before = clock.trained_wall
+        for done in range(steps):
+            # The clock is not read in between: where it counts, steps last as long as before.
+            spent = self.in_unit(seconds + done * self.step_seconds)
+            self.step(clock, annealing(spent, limit))
+        clock.synchronize()
+        return (clock.trained_wall - before) / steps
+
+    def steps_until(self, mark: float, seconds: float | None = None) -> int:
+        """Steps until ``mark`` of a budget is spent, ``seconds`` of training being spent so far (by
+        default those of the clock), or the clock should be read; at least one."""
+        if not self.clock.is_asynchronous or self.step_seconds <= 0:
+            return 1
+        left = mark - self.in_unit(self.clock.spent if seconds is None else seconds)
+        each = {
+            "seconds": self.step_seconds,
+            "steps": 1.0,
+            "samples": float(self.arm.recipe.batch_size),
+        }[self.budget.kind]
+        reading = min(READING_SECONDS / self.step_seconds, _MOST_STEPS)
+        return max(1, math.ceil(min(left / each, round(reading))))
+
+    @contextlib.contextmanager
+    def undone(self) -> Iterator[None]:
+        """The steps made inside the block are those that would come next; afterwards weights,
+        averages, moments and counters are what they were, to the bit."""
+        live = self.tensors()
+        saved = copied(live)
+        step, samples = self.facts.step, self.facts.samples
+        yield
+        put_back(live, saved)
+        self.facts.step, self.facts.samples = step, samples
+        self.watch.forget()
