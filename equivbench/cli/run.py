@@ -33,6 +33,8 @@ def run(request: RunRequest, json: Json = False, quiet: Quiet = False) -> None:
 
     executor = find_executor(request.executor)
     plan = executor.resolve(make_plan(request))
+    for text in _fewer_rungs(plan):
+        message("note", text)
     if request.dry_run:
         _print_plan(plan, json)
         return
@@ -44,9 +46,22 @@ def run(request: RunRequest, json: Json = False, quiet: Quiet = False) -> None:
     raise_last([*result.diverged, *(f"{text}; {again}" for text in result.failures)])
 
 
+def _fewer_rungs(plan: RunPlan) -> list[str]:
+    """What to say where a budget has fewer smaller ones than were asked for."""
+    asked = plan.request.rungs or 0
+    from equivbench.execution.plan import unique
+
+    return unique(
+        f"--rungs {asked}: a budget of {each.budget.text} can be halved to whole "
+        f"{each.budget.kind} only {len(each.rungs)} times, so {each.pair} has {len(each.rungs)}"
+        for each in plan.contests
+        if len(each.rungs) < asked
+    )
+
+
 def _print_plan(plan: RunPlan, json: bool) -> None:
     seconds, device, threads, where = estimate(plan)
-    jobs = [(contest.dataset, job) for contest in plan.contests for job in contest.jobs]
+    jobs = [(contest, job) for contest in plan.contests for job in contest.jobs]
     rows: list[dict[str, Any]] = [
         {
             "pair": job.pair,
@@ -54,11 +69,13 @@ def _print_plan(plan: RunPlan, json: bool) -> None:
             "seed": job.seed,
             "preset": job.request.preset,
             "budget": job.budget,
-            "dataset": dataset,
+            "dataset": contest.dataset,
             "run_id": job.run_id,
+            "rungs": [rung.text for rung in contest.rungs],
+            "extend": job.request.extend,
             "resumes": job.request.resume,
         }
-        for dataset, job in jobs
+        for contest, job in jobs
     ]
     if json:
         about = {"device": device, "threads": threads, "out": plan.request.out}
@@ -69,8 +86,12 @@ def _print_plan(plan: RunPlan, json: bool) -> None:
     columns.append(Column("options", key=True, show="filled"))
     cells = []
     for row, (_, job) in zip(rows, jobs, strict=True):
-        options = " ".join(f"{name} {value}" for name, value in job.variant.items())
-        cells.append([*(row[name] for name in names), options])
+        options = [f"{name} {value}" for name, value in job.variant.items()]
+        if job.request.rungs is not None:
+            options.append(f"rungs {' '.join(row['rungs']) or 'none'}")
+        if job.request.extend is not None:
+            options.append(f"the arm behind goes on to x{job.request.extend:g}")
+        cells.append([*(row[name] for name in names), ", ".join(options)])
     print_table(Table("", columns, cells))
     about_time = (
         "how long they take depends on the machine"

@@ -35,6 +35,12 @@ def tune(request: TuneRequest, json: Json = False) -> None:
         raise InterruptedRunError(
             "interrupted; finished trials are in the log, the same command goes on"
         ) from None
+    if tuned.busy:
+        message(
+            "warning",
+            f"{tuned.busy} trials ran on a busy machine (field busy of the log), so that their "
+            "losses are those of smaller budgets; tune again on a quiet machine with --fresh",
+        )
     if json:
         print_json(asdict(tuned) | {"log": str(tuned.log)})
     else:

@@ -24,6 +24,7 @@ from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.request import Budget, RunRequest
 from equivbench.specs import PairSpec
 from equivbench.training.job import Job
+from equivbench.training.schedule import rung_budgets
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,8 @@ class Contest:
     seed: int
     budget: Budget
     dataset: str
+    rungs: tuple[Budget, ...]
+    """The smaller budgets that are measured on the way."""
     jobs: tuple[Job, ...]
 
 
@@ -260,4 +263,6 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
         )
         for arm in arms
     ]
-    return Contest(pair.key, seed, budget, preset.dataset, tuple(jobs))
+    rungs = preset.rungs if request.rungs is None else request.rungs
+    smaller = tuple(Budget(budget.kind, limit) for limit in rung_budgets(budget, rungs))
+    return Contest(pair.key, seed, budget, preset.dataset, smaller, tuple(jobs))

@@ -52,6 +52,8 @@ class Trial(
     """The model's."""
     recipe: dict[str, Any]
     """The rest of the recipe, alike in all trials of the arm."""
+    busy: str | None = None
+    """What kept the trial from its machine: its loss is then that of a smaller budget."""
 
     @property
     def setup(self) -> Setup:

@@ -45,6 +45,8 @@ _TUNED = ("learning_rate", "batch_size", "tuned_at", "tuning_log_sha256")
 _MAX_JOBS = 64
 _MAX_POINTS = 400
 _FEWEST_SEEDS = 2
+_FIRST_SEED = 1000
+"""Smaller seeds are those that results are reported for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,8 @@ class TuneRequest(Request):
     )
     seeds: tuple[int, ...] = option(
         (1000, 1001),
-        "The seeds of every trial, two or more, none that results are reported for. "
-        "The default is 1000,1001.",
+        "The seeds of every trial, two or more, from 1000 on: smaller ones are those that results "
+        "are reported for. The default is 1000,1001.",
         read=read_seeds,
         write=write_seeds,
     )
@@ -112,6 +114,8 @@ class Tuned:
     budget: str
     log: Path
     sha256: str
+    busy: int
+    """How many trials did not have the machine to themselves."""
 
 
 class Study(Callback):
@@ -184,6 +188,7 @@ class Study(Callback):
             self.budget.text,
             self.log.path,
             self.log.sha256(),
+            sum(trial.busy is not None for trial in self.log.trials),
         )
 
     @property
@@ -281,13 +286,16 @@ class Study(Callback):
         width = float(job.labels["width"])
         setup = Setup(job.recipe["learning_rate"], job.recipe["batch_size"], width)
         trial = self._trial(self.pair.arm(job.arm), setup, job.seed, progress)
-        result = "diverged" if trial.total is None else f"total {trial.total:.4g}"
-        more = "" if trial.explained is None else f", explained {trial.explained:.3f}"
+        words = [f"{trial.arm}: {setup}, seed {trial.seed}:"]
+        words.append("diverged" if trial.total is None else f"total {trial.total:.4g}")
+        if trial.explained is not None:
+            words[-1] += f", explained {trial.explained:.3f}"
+        words.append(f"in {trial.steps} steps")
+        if trial.busy is not None:
+            words.append(f"but {trial.busy}")
         with self._writing:
             self.log.add(trial)
-            self._say(
-                f"{trial.arm}: {setup}, seed {trial.seed}: {result}{more} in {trial.steps} steps"
-            )
+            self._say(" ".join(words))
 
     def _trial(self, arm: ArmSpec, setup: Setup, seed: int, progress: Progress) -> Trial:
         sized = arm.presets[self.request.preset]
@@ -313,6 +321,7 @@ class Study(Callback):
             seconds=samples / rate if rate else None,
             config={**sized.config, **_resized(arm, self.request.preset, setup)},
             recipe=recipe,
+            busy=progress.busy,
         )
         # As it will be read back: tuples become lists in JSON.
         return msgspec.json.decode(msgspec.json.encode(trial), type=Trial)
@@ -394,6 +403,11 @@ def _check(request: TuneRequest, budget: Budget) -> None:
         raise UsageError(
             f"--seeds must name at least {_FEWEST_SEEDS} seeds: one cannot tell a better point "
             "from a luckier one"
+        )
+    if min(request.seeds) < _FIRST_SEED:
+        raise UsageError(
+            f"--seeds of a tuning begin at {_FIRST_SEED}, because results are reported for smaller "
+            f"ones; {min(request.seeds)} is not allowed"
         )
     searched = SEARCHED[budget.kind]
     if request.trials <= 2 * len(searched):

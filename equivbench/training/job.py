@@ -101,5 +101,7 @@ class Progress(msgspec.Struct, tag="progress", frozen=True):
     samples_per_second: float | None = None
     rung: float | None = None
     """The smaller budget whose result is being measured; None while the run itself goes on."""
+    busy: str | None = None
+    """At the end: what kept the run from its machine, as part of a sentence, if anything did."""
     seconds_left: float | None = None
     """Seconds of training and data at the speed so far; None before the first step."""

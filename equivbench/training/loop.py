@@ -24,6 +24,7 @@ import msgspec
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.kernels import build_time
+from equivbench.records.disturbed import busy
 from equivbench.records.schema import NotMeasured, TracePoint
 from equivbench.request import Budget
 from equivbench.training.arm import Arm
@@ -203,8 +204,22 @@ class Trainer(Steps):
             share=None if test is None else test.share,
             explained=None if test is None else test.explained,
             rung=self.measuring.rung,
+            busy=self._busy() if facts.finished else None,
             samples_per_second=facts.samples / seconds if facts.samples and seconds > 0 else None,
             seconds_left=max(0.0, seconds / fraction - seconds) if fraction > 0 else None,
+        )
+
+    def _busy(self) -> str | None:
+        """What kept the run from its machine."""
+        clock = self.clock.seconds()
+        share = self.machine.share(clock["stalled"])
+        if isinstance(share, NotMeasured):
+            return None
+        return busy(
+            share,
+            trained=self.clock.spent,
+            wall=self.clock.wall,
+            cpu_threads=self.machine.threads if self.arm.device.type == "cpu" else None,
         )
 
     @contextlib.contextmanager

@@ -201,3 +201,15 @@ def test_first_of_2_4_3_1_5_0_wins() -> None:
 def test_unknown_code_is_refused() -> None:
     with pytest.raises(ValueError, match="7"):
         overall([0, 7])
+
+
+def test_a_dry_run_says_where_a_budget_holds_fewer_rungs_than_were_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ("run", "--dry-run", "--device", "cpu", "--preset", "dev", "--budget", "8steps")
+    assert run(*asked, "--rungs", "5", "--seeds", "0,1") == 0
+    shown = capsys.readouterr()
+    assert shown.err.count("--rungs 5") == 1, "once, not for each seed"
+    assert "only 3 times" in shown.err
+    assert run(*asked, "--rungs", "3") == 0
+    assert capsys.readouterr().err == ""

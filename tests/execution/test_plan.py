@@ -127,6 +127,17 @@ def test_a_record_says_what_was_run_and_not_where_it_went():
     )
 
 
+def test_a_plan_names_the_smaller_budgets_that_are_measured_on_the_way():
+    def rungs(**request):
+        (contest,) = make_plan(RunRequest(**request), NOW).contests
+        return [each.text for each in contest.rungs]
+
+    assert rungs(budget="8steps", rungs=2) == ["2steps", "4steps"]
+    assert rungs(budget="8steps", rungs=20) == ["1steps", "2steps", "4steps"]
+    assert rungs(budget="8s", rungs=0) == []
+    assert len(rungs()) == PAIRS.get(QUICK_START_PAIR).presets["small"].rungs
+
+
 def test_a_kernel_backend_goes_to_the_arms_that_take_one_and_into_the_run_id():
     tensor_product = {"pairs": ("forcefield/tensor-product",), "budget": "60s"}
     equivariant, augmented = jobs(**tensor_product, kernels="fused")

@@ -264,10 +264,12 @@ def test_a_dry_run_trains_nothing_and_needs_no_torch(bench):
     for leftover in (bench.folder / "site").glob("toy*/*"):
         leftover.unlink()
     ran = replace(bench, cold=True)(
-        "run", "--dry-run", "--budget", "60s", "--seeds", "0,1", "--device", "cpu"
+        *("run", "--dry-run", "--budget", "60s", "--seeds", "0,1", "--device", "cpu"),
+        *("--rungs", "2", "--extend", "3"),
     )
     assert ran.code == 0, ran.err
     assert "4 runs" in ran.out
+    assert "rungs 15s 30s, the arm behind goes on to x3" in " ".join(ran.out.split())
     assert not bench.results.exists()
     assert not (bench.folder / "cache").exists()
 

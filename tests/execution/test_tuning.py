@@ -59,9 +59,10 @@ CENTRED = bowl(equivariant=(1, -1, 1), augmented=(-1, 0, 1))
 class Pretender:
     """An executor whose runs end as ``loss`` says; after ``patience`` runs it is interrupted."""
 
-    def __init__(self, loss: Loss, patience: float = math.inf) -> None:
+    def __init__(self, loss: Loss, patience: float = math.inf, busy: str | None = None) -> None:
         self.loss = loss
         self.patience = patience
+        self.busy = busy
         self.contests: list[list[Job]] = []
 
     def resolve(self, plan):
@@ -79,7 +80,10 @@ class Pretender:
                 total = self.loss(job.arm, setup, job.seed)
                 limit = Budget.parse(job.budget).limit
                 diverged = "the loss is NaN" if total is None else None
-                callback.trained(job, Progress(10, limit, limit, True, 0, diverged, total=total))
+                callback.trained(
+                    job,
+                    Progress(10, limit, limit, True, 0, diverged, total=total, busy=self.busy),
+                )
         return RunResult()
 
 
@@ -236,6 +240,7 @@ def test_it_says_at_the_start_how_long_it_takes(study):
         ({"budget": "5000steps"}, "often the reverse"),
         ({"seeds": (1000,)}, "at least 2 seeds"),
         ({"seeds": (1000, 1000)}, "at least 2 seeds"),
+        ({"seeds": (1000, 5)}, "begin at 1000.* 5 is not allowed"),
         ({"trials": 6}, "at least 7"),
         ({"extensions": -1}, "at least 0"),
         ({"trials": 300, "extensions": 200}, "at most 400"),
@@ -247,6 +252,27 @@ def test_it_says_at_the_start_how_long_it_takes(study):
 def test_what_makes_no_sense_is_refused(study, asked, says):
     with pytest.raises(UsageError, match=says):
         study(CENTRED, **asked)
+
+
+def test_trials_on_a_busy_machine_are_marked_and_counted(study):
+    made, executor = study(CENTRED)
+    executor.busy = "the machine was busy (it had to wait for 9.0 of 60.0 s)"
+    tuned = made.tune()
+    trials = [line for line in lines(tuned.log) if line["kind"] == "trial"]
+    assert {trial["busy"] for trial in trials} == {executor.busy}
+    assert tuned.busy == len(trials) > 0
+    assert all(text.endswith(f"but {executor.busy}") for text in study.said[1:3])
+
+
+def test_a_log_from_before_busy_trials_were_marked_goes_on(study):
+    tuned = study(CENTRED)[0].tune()
+    old = [
+        {name: value for name, value in line.items() if name != "busy"} for line in lines(tuned.log)
+    ]
+    tuned.log.write_text("".join(f"{json.dumps(line)}\n" for line in old))
+    again = study(CENTRED)[0].tune()
+    assert again.choices == tuned.choices
+    assert again.busy == 0
 
 
 def test_a_shorter_budget_can_be_asked_for_in_so_many_words(study):
