@@ -23,6 +23,9 @@ from equivbench.tasks.flow.pdb_files import read_pdb
 from equivbench.tasks.flow.residues import LETTERS, ChainPart, UnusableFileError, not_valid
 
 _SUFFIX = re.compile(r"\.(?:pdb\d*|ent|cif|mmcif)(?=(?:\.gz)?$)")
+_GZIP = b"\x1f\x8b"
+_BLOCK = re.compile(rb"(?:\s|#[^\n]*\n)*data_", re.IGNORECASE)
+"""How an mmCIF begins, whatever it is called."""
 SUFFIXES = ".pdb (.pdb1, ...), .ent, .cif or .mmcif"
 """Of structure files, for people; each also with ``.gz``."""
 MOST_BYTES = 200_000_000
@@ -89,9 +92,9 @@ def content_of(path: Path) -> bytes:
 
 
 def unpacked(content: bytes, name: str) -> bytes:
-    """``content``, decompressed if ``name`` ends in ``.gz``, without a byte-order mark, never more
-    than ``MOST_BYTES`` of it."""
-    if name.lower().endswith(".gz"):
+    """``content``, decompressed if its first bytes or ``name`` say gzip, without a byte-order mark,
+    never more than ``MOST_BYTES`` of it."""
+    if content.startswith(_GZIP) or name.lower().endswith(".gz"):
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
                 content = file.read(MOST_BYTES + 1)
@@ -120,8 +123,8 @@ def chains_of(content: bytes, name: str, entry: str) -> FileChains:
     Raises :class:`UnusableFileError` if the file cannot be parsed, has no protein, or no stretch
     that long.
     """
-    is_pdb = not (suffix_of(name) or "").endswith("cif")
-    structure = read_pdb(content) if is_pdb else read_mmcif(content)
+    is_cif = (suffix_of(name) or "").endswith("cif") or _BLOCK.match(content) is not None
+    structure = read_mmcif(content) if is_cif else read_pdb(content)
     if not structure.atoms:
         raise UnusableFileError("no atoms")
     found, times = FileChains(), Counter[str]()

@@ -2,6 +2,7 @@
 so does the nearest one of which a stated reason is not true."""
 
 import codecs
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -279,6 +280,16 @@ def test_a_missing_residue_is_a_gap_in_any_box() -> None:
 
 
 # Texts: marks and line ends.
+
+
+@pytest.mark.parametrize("name", ["x.pdb", "x.ent", "x.cif", "x.pdb.gz", "x.cif.gz"])
+@pytest.mark.parametrize("head", ["", "\n# by a program\n  \n"])
+def test_an_mmcif_and_a_packed_file_are_known_by_their_first_bytes(name: str, head: str) -> None:
+    letters, ca = sequence(45, 13), trace(45, 13)
+    text = (head + mmcif(letters, ca)).encode()
+    assert read(gzip.compress(text), name)[0].sequence == letters
+    if not name.endswith(".gz"):
+        assert read(text, name)[0].sequence == letters
 
 
 def test_bytes_that_are_no_utf_8_after_a_mark_say_nothing_of_the_chain() -> None:
