@@ -130,6 +130,28 @@ def test_an_enormous_file_is_left_out_unread(
         ca_folder().prepare()
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_is_enormous_from_the_first_byte_too_many_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
+    path = tmp_path / ("x.pdb.gz" if packed else "x.pdb")
+    content = GOOD.encode()
+    path.write_bytes(gzip.compress(content) if packed else content)
+    monkeypatch.setattr(traces, "MOST_BYTES", len(content))
+    assert traces.content_of(path) == content
+    monkeypatch.setattr(traces, "MOST_BYTES", len(content) - 1)
+    with pytest.raises(UnusableFileError, match="larger than"):
+        traces.content_of(path)
+
+
+def test_what_cannot_be_read_is_said_to_be_that_and_not_broken(tmp_path: Path) -> None:
+    (tmp_path / "x.pdb").mkdir()
+    with pytest.raises(UnusableFileError, match=r"cannot be read \(Is a directory\)"):
+        traces.content_of(tmp_path / "x.pdb")
+    with pytest.raises(UnusableFileError, match=r"cannot be read \(No such file"):
+        traces.content_of(tmp_path / "y.pdb")
+
+
 def test_of_several_models_the_first_counts(tmp_path: Path) -> None:
     first, second = (pdb_atoms(sequence(50, 1), trace(50, seed)) for seed in (1, 2))
     text = f"MODEL        1\n{first}TER\nENDMDL\nMODEL        2\n{second}TER\nENDMDL\nEND\n"
