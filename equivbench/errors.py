@@ -19,6 +19,11 @@ class UsageError(EquivbenchError, ValueError):
     exit_code = 2
 
 
+class ModelError(UsageError):
+    """A model breaks the contract of its task: in how it is called, in what it returns, or in what
+    it does to what it is lent. In a run it is the failure of its arm alone."""
+
+
 class FailedError(EquivbenchError, RuntimeError):
     """Something that should be there is missing, broken, empty or diverged."""
 

@@ -103,6 +103,7 @@ def test_light_modules_import_nothing_heavy(tmp_path: Path) -> None:
         "equivbench.environment",
         "equivbench.gap.efficiency",
         "equivbench.specs",
+        "equivbench.training.heartbeat",
         "equivbench.training.job",
     ]
     names += [

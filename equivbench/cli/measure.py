@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from equivbench.cli.output import message, print_json, print_table
-from equivbench.errors import UsageError
+from equivbench.errors import FailedError, UsageError
 from equivbench.specs import Group
 
 if TYPE_CHECKING:
@@ -86,6 +86,12 @@ def measure(
             requires=found.requires,
             precision=found.precision,
             data=None if found.dataset is None else found.dataset.load(),
+        )
+    numbers = (measured.objective, measured.total, *measured.errors.values())
+    if not all(map(math.isfinite, numbers)):
+        raise FailedError(
+            f"{model} gives numbers that are not finite on the {split} split, so nothing of it can "
+            "be measured"
         )
     if found.untrained:
         message("note", f"{model} has random weights: this measures its symmetry, not its accuracy")

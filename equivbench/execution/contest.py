@@ -1,91 +1,35 @@
 """The executor ``local``: contests on this machine, whose workers are trained in turn, timed in
-alternation and recorded; and Ctrl-C, a request that ends the turn under way."""
+alternation and recorded."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
+
+import msgspec
 
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.execution.executors import Callback, KeptRecord, RunResult
-from equivbench.execution.plan import Contest, RunPlan, check_writable, extension, this_machine
-from equivbench.execution.state import finished_record, on_machine, remember_record
-from equivbench.execution.workers import (
+from equivbench.execution.interrupt import Interrupt, WhileHeard
+from equivbench.execution.messages import (
     Conclude,
     Concluded,
     Extend,
-    FailedRunError,
     Prepare,
     Ready,
     Slice,
     Time,
-    WorkerProcess,
 )
+from equivbench.execution.plan import Contest, RunPlan, check_writable, extension, this_machine
+from equivbench.execution.state import finished_record, on_machine, remember_record
+from equivbench.execution.workers import FailedRunError, WorkerProcess
 from equivbench.records.store import read_record, write_record
 from equivbench.request import Budget
 from equivbench.training.job import Job, Progress
-
-
-class Interrupt:
-    """While entered, SIGINT and SIGTERM set :attr:`asked` and end the turn under way; a second one
-    raises.
-
-    Outside the main thread signals cannot be caught, and :attr:`asked` stays False.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._at_once = False
-        self._turns: list[Callable[[], None]] = []
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    @contextlib.contextmanager
-    def ending(self, end_turn: Callable[[], None]) -> Iterator[None]:
-        """Inside, a request calls ``end_turn``."""
-        self._turns.append(end_turn)
-        try:
-            # A request that came just before would otherwise wait for the whole turn.
-            if self.asked:
-                end_turn()
-            yield
-        finally:
-            self._turns.remove(end_turn)
-
-    @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Inside, nothing is worth saving yet: the first request raises ``KeyboardInterrupt``."""
-        self._at_once = True
-        try:
-            yield
-        finally:
-            self._at_once = False
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        second = self.asked
-        self.asked = True
-        if second or self._at_once:
-            raise KeyboardInterrupt
-        for end_turn in self._turns:
-            end_turn()
-
 
 TIMING_ROUNDS = 8
 """Alternated timing rounds an arm: enough that a disturbance of seconds cannot hit one arm only
@@ -105,7 +49,7 @@ class ContestRun:
         self, contest: Contest, callback: Callback, result: RunResult, interrupt: Interrupt
     ) -> None:
         self._contest = contest
-        self._callback = callback
+        self._callback = WhileHeard(callback)
         self._result = result
         self._interrupt = interrupt
         self._alive: list[WorkerProcess] = []
@@ -267,6 +211,14 @@ class ContestRun:
     def _record(self, worker: WorkerProcess, alternated_with: str | None) -> None:
         command = Conclude(alternated_with, interrupted=self._interrupt.asked)
         concluded = worker.ask(command, Concluded)
+        wrong = worker.turns.disagreement()
+        if wrong is not None:
+            why = f"{worker.job.label}: {wrong}"
+            # Gone on with, it would have no turn in which its clock could be seen.
+            shutil.rmtree(worker.job.state_dir, ignore_errors=True)
+            raise FailedRunError(
+                why, msgspec.structs.replace(concluded.record, status="failed", reason=why)
+            )
         path = write_record(concluded.record, worker.job.request.out)
         self._keep(worker.job, KeptRecord(concluded.record, path, Path(concluded.checkpoint)))
         remember_record(worker.job, path)
@@ -287,11 +239,12 @@ class ContestRun:
         """Note a failure, and keep the record of a run that failed on its way."""
         if str(error) not in self._result.failures:
             self._result.failures.append(str(error))
-        if isinstance(error, FailedRunError) and error.record is not None:
+        job = self._contest.jobs[0]
+        if isinstance(error, FailedRunError) and error.record is not None and job.split == "test":
             # What made the run fail (a full disk) may fail its record too; the sentence above has
             # said it.
             with contextlib.suppress(FailedError):
-                path = write_record(error.record, self._contest.jobs[0].request.out)
+                path = write_record(error.record, job.request.out)
                 self._result.kept.append(KeptRecord(error.record, path, None))
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from equivbench.environment import cache_dir
 from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
 from equivbench.execution.state import STATE_FILE, read_state
+from equivbench.measure.calls import settings_kept
 from equivbench.records.store import read_record
 from equivbench.registry import MODELS, PAIRS, resolve
 from equivbench.specs import ModelSpec, Precision, Symmetry
@@ -220,7 +221,8 @@ def _built(name: str, value: Any, config: Mapping[str, Any] | None = None) -> nn
                 with contextlib.suppress(TypeError):
                     inspect.signature(value).bind()
                     arguments = []
-            value = value(*arguments)
+            with settings_kept():
+                value = value(*arguments)
         except EquivbenchError:
             raise
         except Exception as error:  # someone's code, which may raise anything

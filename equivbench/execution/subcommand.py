@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from equivbench.errors import FailedError
-from equivbench.execution.contest import Interrupt
 from equivbench.execution.executors import Callback
+from equivbench.execution.interrupt import Interrupt
 
 _PATIENCE = 10.0
 """Seconds a command that is told to stop gets before it is killed; an analysis keeps nothing on its

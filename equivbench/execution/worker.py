@@ -4,20 +4,25 @@ pipes (``python -m equivbench.execution.worker``)."""
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import signal
 import sys
+import time
 import traceback
 from typing import TYPE_CHECKING, BinaryIO
 
-from equivbench.errors import EquivbenchError, FailedError, UsageError
-from equivbench.execution.state import LOG_FILE, locked, open_state
-from equivbench.execution.workers import (
+import msgspec
+
+from equivbench.errors import EquivbenchError, FailedError, ModelError, UsageError
+from equivbench.execution.messages import (
+    Alive,
     Answer,
     Begin,
     Command,
     Conclude,
     Concluded,
+    Draft,
     Extend,
     Failure,
     Note,
@@ -30,6 +35,7 @@ from equivbench.execution.workers import (
     receive_command,
     send,
 )
+from equivbench.execution.state import LOG_FILE, locked, open_state
 from equivbench.records.schema import RunRecord
 from equivbench.registry import PAIRS
 from equivbench.request import Budget
@@ -37,6 +43,10 @@ from equivbench.training.job import Job
 
 if TYPE_CHECKING:
     from equivbench.training.loop import StepTimes, Trainer
+
+
+_SIGN_SECONDS = 5.0
+"""How often a sign of life is given while nothing else is said."""
 
 
 class Server:
@@ -56,6 +66,9 @@ class Server:
         self._trainer: Trainer | None = None
         self._notes_sent = 0
         self._timed: list[StepTimes] = []
+        self._drafted = 0
+        """How many evaluations the last draft holds."""
+        self._said = time.monotonic()
         open_state(self._job)
         # What registers the pair in the orchestrator's process would be unknown here.
         for module in begin.modules:
@@ -85,18 +98,25 @@ class Server:
             case Begin():
                 return Ready()
             case Prepare():
-                trainer = self._trainer = build_trainer(self._job)
+                trainer = self._trainer = build_trainer(self._job, self.give_sign)
                 # Ctrl-C belongs to the orchestrator, which ends turns by SIGTERM.
                 signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
+                self.hand_in_draft()
                 trainer.prepare()
+                self.hand_in_draft()
                 return trainer.progress()
             case Slice(seconds):
                 self.trainer.train_slice(seconds, report=self.say)
+                if self._evaluations != self._drafted:
+                    self.hand_in_draft()
                 return TurnOver(self.trainer.progress())
             case Time(seconds):
                 self._timed.append(self.trainer.time_block(seconds))
                 return TurnOver(self.trainer.progress())
             case Conclude(others, interrupted):
+                aside = self.trainer.machine.work_aside(self._job.device == "cpu")
+                if aside is not None:
+                    raise FailedError(f"{self._job.label}: {aside}")
                 checkpoint, times = self.trainer.save(), self._timed
                 record = make_record(
                     self._job, self.trainer, times, others, interrupted=interrupted
@@ -105,6 +125,7 @@ class Server:
             case Extend(job):
                 self._job = job
                 self.trainer.extend(Budget.parse(job.budget))
+                self.hand_in_draft()
                 return self.trainer.progress()
 
     @property
@@ -119,6 +140,7 @@ class Server:
 
         Where nobody listens any more, the turn ends.
         """
+        self._said = time.monotonic()
         try:
             if self._trainer is not None:
                 for text in self._trainer.notes[self._notes_sent :]:
@@ -129,6 +151,23 @@ class Server:
             self.alone = True
             if self._trainer is not None:
                 self._trainer.stop()
+
+    def give_sign(self) -> None:
+        """Say that an evaluation goes on, now and then."""
+        if time.monotonic() - self._said >= _SIGN_SECONDS:
+            self.say(Alive())
+
+    def hand_in_draft(self) -> None:
+        """Send the record as it would be if the process died from here on."""
+        record = self.record_failure("its process died") if self._job.split == "test" else None
+        if record is not None:
+            self._drafted = self._evaluations
+            self.say(Draft(record))
+
+    @property
+    def _evaluations(self) -> int:
+        facts = self.trainer.facts
+        return len(facts.trace) + len(facts.rungs) + (facts.final_raw is not None)
 
     def record_failure(self, why: str) -> RunRecord | None:
         """The run as far as it got, as a failed one; None if training had not begun or its state
@@ -147,6 +186,8 @@ class Server:
 def explain(error: BaseException, job: Job) -> Failure:
     """``error`` as one plain sentence with its exit code; what is unforeseen leaves its traceback
     in the log."""
+    if isinstance(error, ModelError):
+        return Failure(f"{job.label}: {error}", FailedError.exit_code)
     if isinstance(error, EquivbenchError):
         return Failure(str(error), error.exit_code)
     if isinstance(error, OSError) and error.strerror:
@@ -157,9 +198,9 @@ def explain(error: BaseException, job: Job) -> Failure:
             FailedError.exit_code,
         )
     traceback.print_exception(error)
-    said = " ".join(f"{type(error).__name__}: {error}".split())
-    log = f"the log {job.state_dir}/{LOG_FILE} says where"
-    return Failure(f"{job.label} failed with {said}; {log}", FailedError.exit_code)
+    said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
+    hint = f"; the log {job.state_dir}/{LOG_FILE} says where"
+    return Failure(f"{job.label} failed with {said}", FailedError.exit_code, hint)
 
 
 def serve(commands: BinaryIO, answers: BinaryIO) -> int:
@@ -182,7 +223,7 @@ def serve(commands: BinaryIO, answers: BinaryIO) -> int:
             failure = explain(error, job)
             if server is not None and failure.exit_code == FailedError.exit_code:
                 record = server.record_failure(failure.text)
-                failure = Failure(failure.text, failure.exit_code, record)
+                failure = msgspec.structs.replace(failure, record=record)
             with contextlib.suppress(BrokenPipeError):
                 send(answers, failure)
             return 1
@@ -192,5 +233,11 @@ def serve(commands: BinaryIO, answers: BinaryIO) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The orchestrator decides what the user's wish to stop, or a terminal that is gone, means here.
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    faulthandler.enable()
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1)
     sys.exit(serve(*claim_standard_streams()))

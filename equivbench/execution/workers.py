@@ -1,13 +1,16 @@
-"""The orchestrator's end of a worker process: the messages both ends exchange, one JSON object a
-line over its stdin and stdout, and the process started, asked and stopped."""
+"""The orchestrator's end of a worker process: started, asked, watched and stopped. One that dies or
+hangs leaves the record of a failed run."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
@@ -16,143 +19,29 @@ import msgspec
 
 from equivbench.environment import last_log_line, worker_environment
 from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError, UsageError
+from equivbench.execution.dead import record_of_dead
+from equivbench.execution.messages import (
+    Alive,
+    Answer,
+    Begin,
+    Command,
+    Concluded,
+    Draft,
+    Failure,
+    Note,
+    Ready,
+    Slice,
+    Time,
+    TurnOver,
+    receive_answer,
+    send,
+)
 from equivbench.execution.state import LOG_FILE
+from equivbench.execution.turns import LOOK_SECONDS, Turns, Waiting
 from equivbench.records.schema import RunRecord
 from equivbench.registry import IN_PROCESS, MODELS, PAIRS, TASKS
-from equivbench.specs import PairSpec
+from equivbench.training.heartbeat import HEARTBEAT, Heartbeat
 from equivbench.training.job import Job, Progress
-
-# --- What the orchestrator asks.
-
-
-class Begin(msgspec.Struct, tag="begin", frozen=True):
-    """Take the job's state folder and import all that it needs; answered by :class:`Ready`.
-
-    What the orchestrator's own process registered goes with it: ``modules`` are imported first,
-    ``pair`` is registered if it is still missing then.
-    """
-
-    job: Job
-    modules: list[str] = []
-    pair: PairSpec | None = None
-
-
-class Prepare(msgspec.Struct, tag="prepare", frozen=True):
-    """Load the data, build the model (restored where the job says so) and compile it; answered by
-    :class:`Progress`.
-
-    All of it is on the clock, so a worker does it with the machine to itself.
-    """
-
-
-class Slice(msgspec.Struct, tag="slice", frozen=True):
-    """Train for about ``seconds``; answered by :class:`Progress` now and then and by
-    :class:`TurnOver` at the end."""
-
-    seconds: float
-
-
-class Time(msgspec.Struct, tag="time", frozen=True):
-    """Repeat training steps for about ``seconds``, off the budget and without learning; answered by
-    :class:`TurnOver`."""
-
-    seconds: float
-
-
-class Conclude(msgspec.Struct, tag="conclude", frozen=True):
-    """Save a checkpoint and hand in the record; answered by :class:`Concluded`.
-
-    ``alternated_with`` names the arms whose timing rounds alternated with this one's;
-    ``interrupted`` says that the user stopped the run before it was done.
-    """
-
-    alternated_with: str | None = None
-    interrupted: bool = False
-
-
-class Extend(msgspec.Struct, tag="extend", frozen=True):
-    """Go on as ``job``, which prolongs the one just concluded; answered by :class:`Progress`."""
-
-    job: Job
-
-
-Command = Begin | Prepare | Slice | Time | Conclude | Extend
-
-# --- What a worker answers.
-
-
-class Ready(msgspec.Struct, tag="ready", frozen=True):
-    """Everything is imported."""
-
-
-class TurnOver(msgspec.Struct, tag="turn_over", frozen=True):
-    """The slice or timing round is over."""
-
-    progress: Progress
-
-
-class Concluded(msgspec.Struct, tag="concluded", frozen=True):
-    """The run's record; ``checkpoint`` is the file of its weights."""
-
-    record: RunRecord
-    checkpoint: str
-
-
-class Note(msgspec.Struct, tag="note", frozen=True):
-    """A line for the user, such as that compilation was replaced by eager."""
-
-    text: str
-
-
-class Failure(msgspec.Struct, tag="failure", frozen=True):
-    """The command failed and the worker ends."""
-
-    text: str
-    """One plain sentence for the user."""
-    exit_code: int
-    record: RunRecord | None = None
-    """The run as far as it got."""
-
-
-Answer = Ready | Progress | TurnOver | Concluded | Note | Failure
-
-_encode = msgspec.json.Encoder().encode
-_decode_command = msgspec.json.Decoder(Command).decode
-_decode_answer = msgspec.json.Decoder(Answer).decode
-
-
-def send(stream: BinaryIO, message: Command | Answer) -> None:
-    """Write ``message`` as one line; raises ``BrokenPipeError`` when nobody listens any more."""
-    stream.write(_encode(message) + b"\n")
-    stream.flush()
-
-
-def receive_command(stream: BinaryIO) -> Command | None:
-    """The next command, or None when the orchestrator is gone."""
-    line = stream.readline()
-    return _decode_command(line) if line.endswith(b"\n") else None
-
-
-def receive_answer(stream: BinaryIO) -> Answer | None:
-    """The next answer, or None when the worker is gone (a half-written line counts as gone)."""
-    line = stream.readline()
-    return _decode_answer(line) if line.endswith(b"\n") else None
-
-
-def claim_standard_streams() -> tuple[BinaryIO, BinaryIO]:
-    """(commands, answers): this process's stdin and stdout, kept for messages alone.
-
-    Whatever a library prints afterwards goes to stderr, and whatever reads stdin finds it empty.
-    The kept descriptors are not inherited by child processes, so that a compiler left running
-    cannot keep the pipe open.
-    """
-    sys.stdout.flush()
-    commands, answers = os.dup(0), os.dup(1)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return os.fdopen(commands, "rb"), os.fdopen(answers, "wb")
 
 
 class FailedRunError(FailedError):
@@ -167,18 +56,26 @@ def as_error(failure: Failure) -> EquivbenchError:
     """The error of :mod:`equivbench.errors` that ends the command line with the failure's exit
     code."""
     if failure.exit_code == FailedError.exit_code:
-        return FailedRunError(failure.text, failure.record)
+        return FailedRunError(f"{failure.text}{failure.hint}", failure.record)
     kinds: dict[int, type[EquivbenchError]] = {2: UsageError, 130: InterruptedRunError}
     return kinds[failure.exit_code](failure.text)
 
 
 A = TypeVar("A", bound=Answer)
 _PATIENCE = 30.0
-"""Seconds a worker gets to save its checkpoint and leave after its stdin has closed."""
+"""Seconds a worker gets to save its checkpoint and leave after its stdin has closed, and seconds
+without a sign of life after which one that was told to end its turn is ended."""
+_HANGS_AFTER = 1800.0
+"""Seconds without a sign of life after which a worker is taken to hang; the environment variable
+EQUIVBENCH_HANG_SECONDS sets another number. Steps tell of themselves twice a second and evaluations
+after each pass, so what is silent for long compiles, or makes one step of many minutes."""
+_MANY_TIMES = 5.0
+"""Nor is one taken to hang before it was silent so many times longer than ever before."""
 
 
-class WorkerDiedError(FailedError):
-    """The worker process is gone without having said why (killed, crashed in native code)."""
+class WorkerDiedError(FailedRunError):
+    """The worker process is gone without having said why: killed, crashed in native code, or ended
+    because it hung."""
 
 
 class WorkerProcess:
@@ -192,6 +89,17 @@ class WorkerProcess:
         self.job = job
         self.log = Path(job.state_dir) / LOG_FILE
         self._note = note
+        self._hangs_after = hangs_after()
+        self.turns = Turns()
+        self._draft: RunRecord | None = None
+        self._asked_to_end: float | None = None
+        """When it was told to end its turn, until it has."""
+        self._waited = 0.0
+        """Seconds that the last answer took."""
+        self._in_turn = False
+        self._longest_silence = 0.0
+        """Seconds, while it had a turn."""
+        self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with open(self.log, "ab") as stderr:
@@ -212,6 +120,8 @@ class WorkerProcess:
                 f"cannot start the worker of {job.label}: {error.strerror}: "
                 f"{error.filename or self.log}"
             ) from error
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def begin(self) -> None:
         """Tell the worker its job without waiting, so that several workers load at once;
@@ -227,16 +137,21 @@ class WorkerProcess:
         """Let it train or be timed; ``show`` is told how far it is, and so is the caller at the
         end."""
         self._send(command)
+        seconds = 0.0
         while True:
             answer = self._next()
+            seconds += self._waited
             if isinstance(answer, TurnOver):
+                self._asked_to_end = None
+                self.turns.over(seconds, answer.progress.wall)
                 return answer.progress
             if isinstance(answer, Progress):
                 show(answer)
 
     def end_turn(self) -> None:
         """Make it end the turn it has after the step at hand; safe to call from a signal
-        handler."""
+        handler. One that does not is ended itself."""
+        self._asked_to_end = time.monotonic()
         self._process.terminate()
 
     def answer(self, expect: type[A]) -> A:
@@ -244,32 +159,102 @@ class WorkerProcess:
         answer = self._next()
         if not isinstance(answer, expect):
             raise AssertionError(f"expected {expect.__name__}, got {answer!r}")
+        if isinstance(answer, Progress):
+            self.turns.told(answer.wall)
         return answer
 
     def stop(self) -> None:
         """Close its stdin, which makes it save and leave, and wait; one that does not leave in time
         is killed."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            # Closing flushes what the worker never read.
-            with contextlib.suppress(BrokenPipeError):
-                cast(BinaryIO, pipe).close()
+        # Closing flushes what the worker never read.
+        with contextlib.suppress(BrokenPipeError):
+            cast(BinaryIO, self._process.stdin).close()
         try:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             self.kill()
+        self._hang_up()
 
     def kill(self) -> None:
-        """End it at once; what it did since its last checkpoint is lost."""
+        """End it and what it started at once; what it did since its last checkpoint is lost."""
+        if hasattr(os, "killpg") and self._process.poll() is None:
+            # Its group is that of its session, which no other process of ours is in.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        # A process that the worker left behind may hold the pipe open: it is not waited for.
+        self._listener.join(1.0)
+        if not self._listener.is_alive():
+            cast(BinaryIO, self._process.stdout).close()
+
+    def _listen(self) -> None:
+        """Queue what the worker says, and None at its end."""
+        answer: Answer | None = None
+        while True:
+            try:
+                answer = receive_answer(cast(BinaryIO, self._process.stdout))
+            except msgspec.MsgspecError as error:
+                said = f"the worker of {self.job.label} sent what is no message: {error}"
+                answer = Failure(said, FailedError.exit_code)
+            self._answers.put(answer)
+            if answer is None or isinstance(answer, Failure):
+                return
+
+    def _wait(self) -> Answer | None:
+        """The next thing that it says, None once it is gone; one that hangs is ended."""
+        waiting = Waiting()
+        while True:
+            try:
+                answer = self._answers.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                silent = waiting.seconds(self._asked_to_end or 0.0)
+                if self._process.poll() is not None:
+                    # What it said last may be on its way; a process of its own may hold the pipe.
+                    self._listener.join(1.0)
+                    if self._answers.empty():
+                        return None
+                elif silent > self._patience():
+                    raise self._ended_hung(silent) from None
+            else:
+                silent = waiting.seconds()
+                self._waited += silent
+                if self._in_turn:
+                    self._longest_silence = max(self._longest_silence, silent)
+                return answer
+
+    def _patience(self) -> float:
+        """Seconds of silence after which it hangs."""
+        patience = self._hangs_after
+        if self._asked_to_end is not None:
+            patience = min(patience, _PATIENCE)
+        return max(patience, _MANY_TIMES * self._longest_silence if self._in_turn else 0.0)
+
+    def _ended_hung(self, silent: float) -> WorkerDiedError:
+        if hasattr(signal, "SIGUSR1"):
+            # It writes to its log where each of its threads is.
+            self._process.send_signal(signal.SIGUSR1)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(LOOK_SECONDS)
+        self.kill()
+        asked = " though it was told to end" * (self._asked_to_end is not None)
+        return self._dead(f"hung: it gave no sign of life for {silent:.0f} s{asked}")
 
     def _next(self) -> Ready | Progress | TurnOver | Concluded:
-        """The next answer that is not a note for the user or a failure."""
+        """The next answer that is not for the user or for later, or a failure."""
+        self._waited = 0.0
         while True:
-            answer = receive_answer(cast(BinaryIO, self._process.stdout))
+            answer = self._wait()
             match answer:
                 case Note():
                     self._note(answer.text)
+                case Draft():
+                    self._draft = answer.record
+                case Alive():
+                    pass
                 case Failure():
                     self.stop()
                     raise as_error(answer)
@@ -279,6 +264,7 @@ class WorkerProcess:
                     return answer
 
     def _send(self, command: Command) -> None:
+        self._in_turn = isinstance(command, Slice | Time)
         try:
             send(cast(BinaryIO, self._process.stdin), command)
         except BrokenPipeError:
@@ -286,16 +272,50 @@ class WorkerProcess:
 
     def _death(self) -> WorkerDiedError:
         """What can be said about a worker that is gone."""
-        code = self._process.wait()
+        try:
+            code = self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return self._dead("closed its pipe and went on")
         if code < 0:
-            name = signal.Signals(-code).name
             hint = " (the system may have run out of memory)" if -code == signal.SIGKILL else ""
-            return WorkerDiedError(f"the worker of {self.job.label} was killed by {name}{hint}")
+            return self._dead(f"was killed by {_signal_name(-code)}{hint}")
         last = last_log_line(self.log)
-        said = f": {last}" if last else ""
-        return WorkerDiedError(
-            f"the worker of {self.job.label} ended with code {code}{said}; its log is {self.log}"
+        return self._dead(f"ended with code {code}{f': {last}' if last else ''}")
+
+    def _dead(self, how: str) -> WorkerDiedError:
+        why = f"the worker of {self.job.label} {how}"
+        record = None
+        if self._draft is not None:
+            beat = Heartbeat(Path(self.job.state_dir) / HEARTBEAT).read()
+            record = record_of_dead(self._draft, beat, why)
+        return WorkerDiedError(f"{why}; its log is {self.log}", record)
+
+
+def hangs_after() -> float:
+    """Seconds without a sign of life after which a worker is taken to hang.
+
+    Raises ``UsageError`` where EQUIVBENCH_HANG_SECONDS is no positive number.
+    """
+    named = os.environ.get("EQUIVBENCH_HANG_SECONDS", "")
+    if not named:
+        return _HANGS_AFTER
+    try:
+        seconds = float(named)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise UsageError(
+            f"EQUIVBENCH_HANG_SECONDS must be a positive number of seconds, not {named!r}"
         )
+    return seconds
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 def begin_command(job: Job) -> Begin:

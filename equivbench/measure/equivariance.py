@@ -78,7 +78,8 @@ def measure_equivariance(
     Raises
     ------
     UsageError
-        For unknown names, and for models that do not take the task's inputs or give its prediction.
+        For unknown names; ``ModelError``, which is one, for models that do not take the task's
+        inputs, do not give its outputs, or change what they are lent.
     FailedError
         If the data set is missing or broken.
     """
@@ -86,20 +87,23 @@ def measure_equivariance(
     where = _device(model) if device == "auto" else torch.device(device)
     if data is None and isinstance(split, str):
         data = default_dataset(chosen.name).load()
-    evaluator = Evaluator(
-        chosen,
-        data.split(split) if data is not None and isinstance(split, str) else cast(Split, split),
-        requires=getattr(model, "requires", {}) if requires is None else requires,
-        rotations=rotations,
-        group=group,
-        seed=seed,
-        device=where,
-        samples=samples,
-        symmetry=symmetry,
-        precision=precision or _precision(model, where),
-        untrained=lambda: {} if data is None else chosen.untrained(data),
-    )
-    return evaluator.evaluate(model.to(where), floor=True)
+    with torch.inference_mode(False):
+        evaluator = Evaluator(
+            chosen,
+            data.split(split)
+            if data is not None and isinstance(split, str)
+            else cast(Split, split),
+            requires=getattr(model, "requires", {}) if requires is None else requires,
+            rotations=rotations,
+            group=group,
+            seed=seed,
+            device=where,
+            samples=samples,
+            symmetry=symmetry,
+            precision=precision or _precision(model, where),
+            untrained=lambda: {} if data is None else chosen.untrained(data),
+        )
+        return evaluator.evaluate(model.to(where), floor=True)
 
 
 def default_dataset(task: str) -> DatasetSource:

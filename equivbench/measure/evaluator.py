@@ -10,7 +10,9 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor, nn
 
-from equivbench.errors import UsageError
+from equivbench.errors import ModelError, UsageError
+from equivbench.measure.calls import fingerprints, weights_kept
+from equivbench.measure.checks import check_companions
 from equivbench.measure.measurement import Measurement, Verdict, part_of
 from equivbench.measure.rotated_set import (
     Caller,
@@ -44,9 +46,9 @@ _VALUES_AT_ONCE = 1 << 22
 """Predicted numbers that are decomposed together: 32 MiB in float64, and as much again for each of
 a few temporaries."""
 _PROBED = 1 / 100
-"""Samples that are probed, of those judged times their draws. Each takes five passes, two of them
-in float64, and others may be probed once more: floor, verdict and all that is assembled take at
-most a fifth of the passes. Probes go through the model at once."""
+"""Samples that are probed, of those judged times their draws. Each takes seven and a half passes,
+two of them in float64, and others may be probed once more: floor, verdict and all that is assembled
+take at most a fifth of the passes. Probes go through the model at once."""
 _FEWEST_PROBES, _MOST_PROBES = 4, 32
 
 
@@ -88,6 +90,8 @@ class Evaluator:
         What the models declare; ``none``: the verdict is on ``group``.
     untrained
         Makes the task's untrained predictors, when first needed.
+    alive
+        Called after each forward pass over a chunk.
     """
 
     def __init__(
@@ -106,13 +110,14 @@ class Evaluator:
         mirrored: bool = False,
         symmetry: Symmetry = "none",
         untrained: Callable[[], Mapping[str, nn.Module]] = dict,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         if len(split) == 0:
             raise UsageError(f"the split of task {task.name!r} to measure on is empty")
         self.task, self.split, self.group = task, split, group
         self._seed, self._batch_size = seed, max(1, batch_size // task.test_points)
         self._placement = Placement(task, requires, torch.device(device), precision)
-        self._mirrored, self._untrained = mirrored, untrained
+        self._mirrored, self._untrained, self._alive = mirrored, untrained, alive
         self._promised: Group = group if symmetry == "none" else symmetry
         self._samples = spread(split.groups, samples)
         drawn, self._drawn_from = draw_rotations(
@@ -122,6 +127,7 @@ class Evaluator:
         probed = min(int(_PROBED * len(drawn) * drawn.shape[1]), _MOST_PROBES, batch_size)
         self._probed = max(_FEWEST_PROBES, probed) // task.test_points or 1
         self._chunks = self._rotated(self._samples, drawn).kept()
+        self._contents = self._fingerprints()
 
     def evaluate(self, model: nn.Module, floor: bool = True) -> Measurement:
         """Measure ``model`` (called with the inputs by keyword, in evaluation mode, without
@@ -129,20 +135,48 @@ class Evaluator:
 
         ``floor``: also the floor of its share and the verdict on its symmetry, from at most 32 of
         the samples.
-        Every module's mode is put back as it was. Raises ``UsageError`` if the model does not take
-        the inputs or does not give the prediction that the task declares.
+        Every module's mode is put back as it was. Raises ``ModelError`` if the model does not take
+        the inputs, does not give what the task declares, changes its own weights or the test set,
+        and with ``floor`` where :meth:`check` does.
         """
         caller = self._caller(model)
-        with evaluating(model):
+        with evaluating(model), weights_kept(model):
             judged = self._judge(caller)
             measured, verdict = self._verify(caller, judged) if floor else (None, None)
+        for name, value in self._fingerprints().items():
+            if value != self._contents[name]:
+                raise ModelError(
+                    f"the test set changed while {type(model).__name__} was evaluated on it: "
+                    f"{name.rpartition('.')[2]!r} is not what it was"
+                )
         return self._measurement(judged, measured, verdict)
+
+    def check(self, model: nn.Module) -> None:
+        """Raises ``ModelError`` where what ``model`` predicts for a sample depends on the others of
+        its batch, looked at on at most 32 samples."""
+        with evaluating(model):
+            self._check_companions(self._caller(model))
 
     def baselines(self) -> dict[str, float]:
         """Board metric on this test set of the ``zero`` predictor and of the task's untrained ones,
         by name."""
         weight = float(self._row_weights.sum())
         return {name: float(total.sum()) / weight for name, total in self._untrained_errors.items()}
+
+    def _fingerprints(self) -> dict[str, bytes]:
+        """Hashes of all that models are judged on, where it is kept, else of the first samples that
+        it is assembled from."""
+        if isinstance(self._chunks, RotatedSet):
+            first = self._samples[: self._batch_size]
+            return fingerprints(self.split.collate(first))
+        tensors: dict[str, Tensor] = {}
+        for chunk_number, chunk in enumerate(self._chunks):
+            tensors[f"{chunk_number}.{self.task.prediction}"] = chunk.target
+            for draw_number, draw in enumerate(chunk.draws):
+                for part in (draw.inputs, draw.targets):
+                    where = f"{chunk_number}.{draw_number}.{'in' if part is draw.inputs else 'out'}"
+                    tensors |= {f"{where}.{name}": tensor for name, tensor in part.items()}
+        return fingerprints(tensors)
 
     def _caller(self, model: nn.Module) -> Caller:
         return Caller(self.task, model, self._placement.precision, self._placement.device)
@@ -181,6 +215,7 @@ class Evaluator:
                     reported.setdefault(name, []).append(squares)
                 objectives.append(self.task.objective(outputs, draw.targets, inputs).double())
                 predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
+                self._alive()
             objective += torch.stack(objectives).mean() * chunk.samples
             samples += chunk.samples
             parts += self._decomposed(predictions, chunk)
@@ -213,6 +248,8 @@ class Evaluator:
         task, promised, share = self.task, self._promised, judged.errors.share
         chosen = spread(self.split.groups[self._samples], self._probed)
         probes = self._probes(caller, self._samples[chosen])
+        if probes.deterministic:
+            self._check_companions(caller)
         floor = probes.floor() if probes.deterministic else None
         if task.interpolates and self.group != "octahedral":
             linear = self._judged_untrained.get("linear")
@@ -278,6 +315,13 @@ class Evaluator:
             (lambda: made("float32" if own == "float64" else "float64")) if needed else None,
             lambda: made(own, round_trip=True),
         )
+
+    def _check_companions(self, caller: Caller) -> None:
+        samples = self._samples[spread(self.split.groups[self._samples], self._probed)]
+        count = len(samples) * self.task.test_points
+        as_they_are = torch.eye(3, dtype=torch.float64).expand(1, count, 3, 3)
+        chunks = self._rotated(samples, as_they_are, batch_size=len(samples))
+        check_companions(caller, next(iter(chunks)))
 
     def _worst(self, judged: PassErrors) -> Tensor:
         """Samples of the groups with the largest equivariance errors."""

@@ -13,7 +13,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from equivbench.errors import EquivbenchError, FailedError, UsageError
+from equivbench.errors import EquivbenchError, FailedError, ModelError, UsageError
+from equivbench.measure.calls import call, checked, without_gradients
 from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
@@ -172,7 +173,7 @@ class RotatedSet:
                 f"task {task.name!r} declares no field for its prediction {task.prediction!r}"
             )
         return Chunk(
-            draws=_Draws(self, batch, noise, rotations, index),
+            draws=ChunkDraws(self, batch, noise, rotations, index),
             plain=None if task.feedback is None else placement.assembled(batch, noise)[0],
             index=index,
             target=target,
@@ -185,7 +186,7 @@ class RotatedSet:
 
 
 @dataclass(frozen=True)
-class _Draws:
+class ChunkDraws:
     """The draws of one chunk, assembled as they are asked for."""
 
     of: RotatedSet
@@ -208,6 +209,30 @@ class _Draws:
                     inverse
                 )
             yield Draw(inputs, targets, inverse, place)
+
+    def alone(self, samples: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """(inputs of ``samples`` [n] of the chunk, without the others and in this order, under the
+        first draw; the rows of the chunk's prediction that are theirs)."""
+        task = self.of.placement.task
+        nodes = samples
+        if self.index is not None:
+            nodes = torch.cat([(self.index == each).nonzero().flatten() for each in samples])
+        # Bookkeeping is per whatever its first axis counts.
+        counted = {each.shape[:1]: each.per for each in task.fields if each.per != "none"}
+        per = {each.name: counted.get(each.shape[:1], "none") for each in task.fields}
+        rows = {"graph": samples, "node": nodes}
+        part = self._place(self.rotations[0], {**self.batch, **self.noise})
+        for name, tensor in part.items():
+            if per.get(name) in rows:
+                part[name] = tensor[rows[per[name]]]
+        if task.index_field is not None and self.index is not None:
+            number = torch.empty_like(self.index[: int(self.index.max()) + 1])
+            number[samples] = torch.arange(len(samples)).to(number)
+            part[task.index_field] = number[self.index[nodes]]
+        inputs, _ = self.of.placement.assembled(
+            {name: part[name] for name in self.batch}, {name: part[name] for name in self.noise}
+        )
+        return inputs, rows[per[task.prediction]]
 
     def _place(self, rotation: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         placement = self.of.placement
@@ -279,6 +304,15 @@ ROUNDINGS: Mapping[EvaluationPrecision, Callable[[Tensor], Tensor]] = {
 }
 
 
+EPS: Mapping[EvaluationPrecision, float] = {
+    "float64": 2.0**-52,
+    "float32": 2.0**-23,
+    "tf32": 2.0**-10,
+    "bf16": 2.0**-7,
+}
+"""Distance from 1 to the next number of each precision."""
+
+
 def cast(batch: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     """The batch with its floating-point tensors in ``dtype``."""
     return {
@@ -336,17 +370,22 @@ class Caller:
     model: nn.Module
     precision: EvaluationPrecision
     device: torch.device
+    differentiable: bool = False
+    """Whether gradients flow from the outputs to the weights."""
 
-    def outputs(self, inputs: Mapping[str, Tensor]) -> Batch:
-        """The model's outputs.
+    def outputs(
+        self, inputs: Mapping[str, Tensor], like: Mapping[str, Tensor] | None = None
+    ) -> Batch:
+        """The model's outputs, each like the tensor of its name in ``like`` where there is one.
 
-        Raises ``UsageError`` if it cannot be called with these keywords or the prediction is not
-        among what it returns, ``FailedError`` if it raises.
+        The model gets copies of ``inputs``. Raises ``ModelError`` if it cannot be called with these
+        keywords, changes its process, or returns something else than the task declares,
+        ``FailedError`` if it raises.
         """
         try:
             inspect.signature(self.model.forward).bind(**inputs)
         except TypeError as error:
-            raise UsageError(
+            raise ModelError(
                 f"the model cannot be called with the inputs {', '.join(inputs)} of task "
                 f"{self.task.name!r}: {error}"
             ) from None
@@ -355,32 +394,29 @@ class Caller:
             if self.precision == "bf16"
             else contextlib.nullcontext()
         )
+        placed = cast(inputs, torch.float64 if self.precision == "float64" else torch.float32)
         try:
             with reduced:
-                outputs = self.model(
-                    **cast(inputs, torch.float64 if self.precision == "float64" else torch.float32)
-                )
+                returned = call(self.model, placed, copied=True)
         except EquivbenchError:
             raise
         except Exception as error:  # a model is someone's code and may raise anything
             raise FailedError(
                 f"{type(self.model).__name__} failed on a batch: {type(error).__name__}: {error}"
             ) from error
-        if isinstance(outputs, Mapping) and self.task.prediction in outputs:
+        outputs = checked(self.task, returned, like or {})
+        if self.differentiable:
             return outputs
-        named = isinstance(outputs, Mapping)
-        found = f"the outputs {', '.join(outputs)}" if named else f"a {type(outputs).__name__}"
-        raise UsageError(
-            f"the model returned {found}; task {self.task.name!r} needs a mapping with "
-            f"{self.task.prediction!r}"
-        )
+        # The graph of a model's own derivatives ends here.
+        return {
+            name: output.detach() if isinstance(output, Tensor) else output
+            for name, output in outputs.items()
+        }
 
     def taken_back(self, outputs: Batch, inverse: Tensor, chunk: Chunk) -> Tensor:
         """[rows, ...] float64: the prediction in the sample's own orientation, with no rounding but
         the model's."""
         name = self.task.prediction
-        if outputs[name].shape != chunk.target.shape:
-            raise UsageError(self._misshapen(name, outputs[name], chunk.target))
         return transformed(self.task, {name: outputs[name].double()}, inverse, chunk.index)[name]
 
     def reported(self, outputs: Batch, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -389,17 +425,9 @@ class Caller:
         squares = {}
         for name in self.task.reported:
             if name in outputs:
-                if outputs[name].shape != targets[name].shape:
-                    raise UsageError(self._misshapen(name, outputs[name], targets[name]))
                 difference = outputs[name].double() - targets[name].double()
                 squares[name] = difference.square().reshape(len(difference), -1).sum(1)
         return squares
-
-    def _misshapen(self, name: str, found: Tensor, wanted: Tensor) -> str:
-        return (
-            f"the model's {name!r} has shape {tuple(found.shape)}, but task {self.task.name!r} "
-            f"needs {tuple(wanted.shape)} here"
-        )
 
     def runs(self, chunk: Chunk) -> Iterator[tuple[Draw, Mapping[str, Tensor], Batch]]:
         """(draw, inputs, outputs) of every draw of ``chunk``.
@@ -410,10 +438,11 @@ class Caller:
         first: dict[str, Tensor] = {}
         feedback = self.task.feedback
         if feedback is not None and chunk.plain is not None:
-            first = {feedback.input: self.outputs(chunk.plain)[feedback.output].double()}
+            like = {self.task.prediction: chunk.target}
+            first = {feedback.input: self.outputs(chunk.plain, like)[feedback.output].double()}
         for draw in chunk.draws:
             inputs = {**draw.inputs, **draw.place(first)}
-            yield draw, inputs, self.outputs(inputs)
+            yield draw, inputs, self.outputs(inputs, draw.targets)
 
     def predictions(self, chunk: Chunk) -> Tensor:
         """[draws, rows, ...] float64: every draw's prediction, taken back."""
@@ -424,12 +453,12 @@ class Caller:
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients inside the block; afterwards every module is in the mode
-    that it was in."""
+    """Evaluation mode inside the block, without gradients of the weights; afterwards every module
+    is in the mode that it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad():
+        with without_gradients(model.parameters()):
             yield
     finally:
         for module, training in modes:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -21,21 +20,15 @@ from torch import Tensor
 from equivbench.errors import FailedError
 from equivbench.measure.measurement import Verdict
 from equivbench.measure.rotated_set import (
+    EPS,
     Caller,
     Chunk,
     EvaluationPrecision,
     strata_of,
 )
+from equivbench.records.reasons import plain_reason
 from equivbench.specs import Group, Symmetry
 from equivbench.symmetry.decomposition import Decomposition, broadcast_weights, decompose
-
-_EPS: Mapping[EvaluationPrecision, float] = {
-    "float64": 2.0**-52,
-    "float32": 2.0**-23,
-    "tf32": 2.0**-10,
-    "bf16": 2.0**-7,
-}
-"""Distance from 1 to the next number of each precision."""
 
 _ROUNDING_FACTOR = 25.0
 _INTERPOLATION_FACTOR = 4.0
@@ -139,7 +132,7 @@ class Probes:
         """Whether what the passes found falls like rounding from the lower precision to the
         higher."""
         assert self.other is not None
-        low, high = (working, _EPS[self.working.precision]), (other, _EPS[self.other.precision])
+        low, high = (working, EPS[self.working.precision]), (other, EPS[self.other.precision])
         if low[1] < high[1]:
             low, high = high, low
         fall = (high[1] / low[1]) ** 2
@@ -150,7 +143,7 @@ class Probes:
         amplitude, and as much of what rounding the predictions once would show."""
         share, by = _shares(self.rounding, self.working.errors, self.strata)
         total = float(self.working.errors.total.sum())
-        once = _EPS[self.working.precision] ** 2 * self.working.power / total if total else math.nan
+        once = EPS[self.working.precision] ** 2 * self.working.power / total if total else math.nan
         return Floor(share, by, _ROUNDING_FACTOR * max(share, once))
 
 
@@ -181,13 +174,11 @@ def probe(
             other, exact = _in_other_precision(caller, in_other(), repeat=working.noise > 0)
             rounding = _squares(predictions - exact, probes)
         except Exception as error:  # noqa: BLE001  someone's model may not survive a copy, or run
-            failure = textwrap.shorten(
-                str(error) or type(error).__name__, _LONGEST_FAILURE, placeholder="..."
-            )
+            failure = plain_reason(str(error) or type(error).__name__, _LONGEST_FAILURE)
             rounding = _passes(caller, round_trip())[0].errors.equivariance
     if other is not None and other.precision == "float32":
         # The difference is float32's; float64's is smaller by the square of the unit roundoff.
-        rounding = rounding * (_EPS["float64"] / _EPS["float32"]) ** 2
+        rounding = rounding * (EPS["float64"] / EPS["float32"]) ** 2
     has_constants = any(buffer.is_floating_point() for buffer in caller.model.buffers())
     return Probes(
         working,
@@ -211,7 +202,7 @@ def _in_other_precision(caller: Caller, probes: Chunk, repeat: bool) -> tuple[Pa
         return _passes(replace(caller, model=model.float(), precision="float32"), probes, repeat)
     double = replace(caller, model=model.double(), precision="float64")
     passes, predictions = _passes(double, probes, repeat)
-    low, high = (_CONDITIONING * _EPS[each] ** 2 for each in ("float64", "float32"))
+    low, high = (_CONDITIONING * EPS[each] ** 2 for each in ("float64", "float32"))
     if low < passes.broken < high and _is_single(double, probes):
         raise FailedError("it computes in float32 inside")
     return passes, predictions
@@ -306,7 +297,7 @@ def by_precision(probes: Probes, share: float | None, group: str) -> Verdict:
     said = f"equivariance error under {group} over the squared prediction: {measured}"
     if probes.equivariant:
         return Verdict(True, f"{said}; it falls like rounding")
-    if probes.has_constants and other.broken <= _CONSTANTS * _EPS["float32"] ** 2:
+    if probes.has_constants and other.broken <= _CONSTANTS * EPS["float32"] ** 2:
         return Verdict(True, f"{said}; no more than constants kept in float32 leave")
     return Verdict(False, f"{said}; it does not fall like rounding")
 
@@ -325,7 +316,7 @@ def _by_floor(probes: Probes, share: float | None, group: str) -> Verdict:
         return Verdict(True, said)
     # Differences of large numbers round more than any floor shows; what breaks a symmetry for good
     # is larger still.
-    most = min(_CONDITIONING * _EPS[found.precision] ** 2, _NEGLIGIBLE)
+    most = min(_CONDITIONING * EPS[found.precision] ** 2, _NEGLIGIBLE)
     return Verdict(None if found.broken <= most else False, said)
 
 

@@ -99,7 +99,8 @@ class FixedLoss:
     def parts(self, model: nn.Module, chunk: Chunk) -> ErrorParts:
         """The parts of the error of ``model`` on one of ``chunks``: a forward pass for each
         rotation."""
-        caller = Caller(self.task, model, self._placement.precision, self._placement.device)
+        placement = self._placement
+        caller = Caller(self.task, model, placement.precision, placement.device, True)
         errors = decompose(
             caller.predictions(chunk),
             chunk.target,

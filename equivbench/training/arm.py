@@ -6,20 +6,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from equivbench.errors import UsageError, unknown_name
+from equivbench.errors import ModelError, UsageError, unknown_name
+from equivbench.measure.calls import call, checked, settings_kept, without_gradients
+from equivbench.measure.checks import check_weights
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Measurement
 from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, resolve
 from equivbench.specs import ArmSpec, ModelSpec, PairPreset, PairSpec, Precision, Recipe
 from equivbench.symmetry.wrappers import wrap
-from equivbench.tasks.base import Card, DatasetSource, Split, Task, TaskData
+from equivbench.tasks.base import Batch, Card, DatasetSource, Split, Task, TaskData
 from equivbench.training.checkpoint import read_checkpoint
 from equivbench.training.clock import Clock
 from equivbench.training.data import seed_global
@@ -48,9 +50,11 @@ class ResolvedArm:
     def build_model(self, seed: int) -> nn.Module:
         """The model without its wrapper, its initial weights a function of ``seed`` alone."""
         seed_global(seed, "init")
-        model = resolve(self.spec.build)(self.config)
+        # A foreign network may set the default dtype, or the number of threads, for everybody.
+        with settings_kept():
+            model = resolve(self.spec.build)(self.config)
         if not isinstance(model, nn.Module):
-            raise UsageError(
+            raise ModelError(
                 f"model {self.spec.name!r}: its build function returned {type(model).__name__}, "
                 "not a torch.nn.Module"
             )
@@ -121,6 +125,10 @@ class ArmEvaluator(Protocol):
         share."""
         ...
 
+    def check(self, model: nn.Module) -> None:
+        """Raises ``ModelError`` where the predictions of ``model`` are not of single samples."""
+        ...
+
     def baselines(self) -> dict[str, float]:
         """Board metric of the predictors that need no training, by name."""
         ...
@@ -167,12 +175,28 @@ class Arm:
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return contextlib.nullcontext()
 
-    def with_feedback(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """``inputs`` with the task's feedback from a pass without gradients."""
+    def outputs(self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> Batch:
+        """The module's outputs; raises ``ModelError`` where they are not like the ``targets`` of
+        their names, and where it changed its inputs or its process."""
+        return checked(self.task, call(self.module, inputs), targets)
+
+    def without_gradients(self) -> contextlib.AbstractContextManager[None]:
+        """No gradients reach the weights inside the block; the model may use autograd itself."""
+        return without_gradients(self._parameters)
+
+    @cached_property
+    def _parameters(self) -> list[nn.Parameter]:
+        return list(self.module.parameters())
+
+    def with_feedback(
+        self, inputs: Mapping[str, Tensor], targets: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """``inputs`` with the task's feedback from a pass without gradients of the weights."""
         feedback = self.task.feedback
         assert feedback is not None
-        with torch.no_grad():
-            return {**inputs, feedback.input: self.module(**inputs)[feedback.output].detach()}
+        with self.without_gradients():
+            first = self.outputs(inputs, targets)[feedback.output].detach()
+        return {**inputs, feedback.input: first}
 
 
 def use_precision(precision: Precision) -> None:
@@ -181,13 +205,21 @@ def use_precision(precision: Precision) -> None:
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
-def build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> Arm:
-    """The arm on the job's device, its test set made in clock part ``evaluate``."""
+def build_arm(
+    declared: ResolvedArm,
+    job: Job,
+    data: TaskData,
+    clock: Clock,
+    alive: Callable[[], None] = lambda: None,
+) -> Arm:
+    """The arm on the job's device, its test set made in clock part ``evaluate``; evaluations call
+    ``alive`` as they go on."""
     device = torch.device(job.device)
     preset, task = declared.pair_preset, declared.task
     # Libraries and our own kernels compile while a network is built.
     with clock.part("compile"):
         model = declared.build_model(job.seed).to(device)
+        check_weights(model)
     precision = declared.recipe.precision
     if precision == "tf32" and device.type != "cuda":  # TF32 exists on CUDA only
         precision = "float32"
@@ -211,6 +243,7 @@ def build_arm(declared: ResolvedArm, job: Job, data: TaskData, clock: Clock) -> 
             precision=precision,
             symmetry=declared.spec.symmetry,
             untrained=untrained,
+            alive=alive,
         )
 
     with clock.part("evaluate"):

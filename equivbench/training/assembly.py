@@ -4,6 +4,7 @@ of it put back."""
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ from equivbench.training.loop import Trainer
 from equivbench.training.machine_share import Stalls
 
 
-def build_trainer(job: Job) -> Trainer:
+def build_trainer(job: Job, alive: Callable[[], None] = lambda: None) -> Trainer:
     """The trainer of ``job``; restored from its last checkpoint if it is to be resumed and there
-    is one.
+    is one. Evaluations call ``alive`` as they go on.
 
     Raises ``UsageError`` for names that are not registered, and a budget that cannot be read;
     ``FailedError`` for data or checkpoints that cannot be read.
@@ -31,7 +32,7 @@ def build_trainer(job: Job) -> Trainer:
     clock = clock_of(torch.device(job.device), Stalls().taken)
     with clock.running():
         data = with_fraction(declared.dataset().load(), job.fraction)
-        arm = build_arm(declared, job, data, clock)
+        arm = build_arm(declared, job, data, clock, alive)
         tried, rungs = job.split == "validation", job.request.rungs
         trainer = Trainer(
             arm,

@@ -7,15 +7,13 @@ kept.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
-import struct
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import safetensors
@@ -28,7 +26,8 @@ from equivbench.measure.measurement import Verdict
 from equivbench.records.files import write_atomically
 from equivbench.records.schema import Rung, Test, TracePoint
 from equivbench.request import Budget
-from equivbench.training.clock import PARTS, SPENT, Clock, ClockPart
+from equivbench.training.clock import SPENT, Clock, ClockPart
+from equivbench.training.heartbeat import HEARTBEAT, Beat, Heartbeat
 from equivbench.training.optim import put_back
 
 FORMAT = "equivbench-checkpoint-2"
@@ -217,67 +216,6 @@ def _checksum(tensors: Mapping[str, Tensor]) -> int:
 
 _TRAINED: tuple[ClockPart, ...] = (*SPENT, "rungs")
 """Parts of the clock that hold steps, which a run repeats after a crash."""
-_FORM = struct.Struct(f"<8sqqd{len(PARTS)}d")
-_CHECK = struct.Struct("<I")
-
-
-class Beat(NamedTuple):
-    """The last heartbeat: the step reached, the restarts and losses counted before it, and the
-    clock's parts."""
-
-    step: int
-    restarts: int
-    lost_seconds: float
-    clock: dict[ClockPart, float]
-
-
-class Heartbeat:
-    """The heartbeat file of one run (``identity`` tells it from others in the same folder).
-
-    A beat survives the death of the process at any moment (one ``pwrite`` of under a page); it is
-    not synced to disk, so a power cut may lose the last ones, and with them a part of
-    ``lost_seconds``.
-    """
-
-    def __init__(self, path: Path, identity: bytes) -> None:
-        self._path = path
-        self._owner = hashlib.blake2b(identity, digest_size=8).digest()
-        self._file: int | None = None
-
-    def write(self, beat: Beat) -> None:
-        """Overwrite the beat; a ``FailedError`` says why it cannot be written."""
-        *counts, clock = beat
-        body = _FORM.pack(self._owner, *counts, *(clock[part] for part in PARTS))
-        try:
-            if self._file is None:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-            os.pwrite(self._file, body + _CHECK.pack(zlib.crc32(body)), 0)
-        except OSError as error:
-            raise FailedError(
-                f"cannot write the heartbeat {self._path}: {error.strerror}"
-            ) from error
-
-    def read(self) -> Beat | None:
-        """The last beat of this run, or None where there is none that can be read."""
-        try:
-            data = self._path.read_bytes()
-        except OSError:
-            return None
-        body, check = data[: _FORM.size], data[_FORM.size :]
-        if len(body) != _FORM.size or check != _CHECK.pack(zlib.crc32(body)):
-            return None
-        owner, step, restarts, lost_seconds, *clock = _FORM.unpack(body)
-        if owner != self._owner:
-            return None
-        return Beat(step, restarts, lost_seconds, dict(zip(PARTS, clock, strict=True)))
-
-    def clear(self) -> None:
-        """Forget the beats of an earlier run."""
-        self._path.unlink(missing_ok=True)
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
 
 
 class Keeper:
@@ -286,7 +224,7 @@ class Keeper:
     def __init__(self, folder: Path, identity: Mapping[str, Any]) -> None:
         self.folder = folder
         self.heartbeat = Heartbeat(
-            folder / "heartbeat", msgspec.json.encode(identity, order="deterministic")
+            folder / HEARTBEAT, msgspec.json.encode(identity, order="deterministic")
         )
         self._saved_spent = 0.0  # at the last checkpoint, in the budget's unit
         self._saved_seconds = 0.0  # at the last checkpoint, of train + data

@@ -6,12 +6,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Literal, get_args
 
 from equivbench.environment import nvml_reader
 from equivbench.records.schema import NotMeasured
+
+if TYPE_CHECKING:
+    import torch
 
 ClockPart = Literal[
     "train", "compile", "data", "rungs", "evaluate", "checkpoint", "timing", "stalled", "other"
@@ -184,6 +185,8 @@ def clock_of(device: torch.device, stalled: Callable[[], float] | None = None) -
     ``stalled`` seconds out."""
     if device.type != "cuda":
         return Clock(stalled=stalled)
+    import torch
+
     return Clock(synchronize=lambda: torch.cuda.synchronize(device), stalled=stalled)
 
 

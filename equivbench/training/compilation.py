@@ -23,6 +23,7 @@ from torch import Tensor
 
 from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError
+from equivbench.measure.calls import call
 from equivbench.records.schema import NotMeasured
 from equivbench.specs import Precision
 from equivbench.training.arm import Arm
@@ -79,9 +80,9 @@ def compile_arm(
             size = arm.evaluated_at_once
             evaluated = [batches.canonical(each)[0] for each in (size, size // 2)]
             arm.module.eval()
-            with torch.no_grad(), arm.autocast():
+            with arm.without_gradients(), arm.autocast():
                 for inputs in evaluated:
-                    arm.module(**inputs)
+                    call(arm.module, inputs)
             arm.module.train()
         except RuntimeError as error:  # every failure of dynamo and inductor is one
             lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
@@ -112,7 +113,7 @@ def _gradients(
     arm.model.zero_grad(set_to_none=True)
     torch.manual_seed(stream)
     with arm.autocast():
-        loss = arm.task.objective(arm.module(**inputs), targets, inputs)
+        loss = arm.task.objective(arm.outputs(inputs, targets), targets, inputs)
     loss.backward()  # type: ignore[no-untyped-call]
     found = {
         name: parameter.grad.detach().to("cpu", torch.float64)

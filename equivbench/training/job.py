@@ -105,3 +105,5 @@ class Progress(msgspec.Struct, tag="progress", frozen=True):
     """At the end: what kept the run from its machine, as part of a sentence, if anything did."""
     seconds_left: float | None = None
     """Seconds of training and data at the speed so far; None before the first step."""
+    wall: float = 0.0
+    """Seconds that the run's own clock has counted so far."""

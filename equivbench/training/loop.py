@@ -158,6 +158,8 @@ class Trainer(Steps):
                     use_empty_cache(None if self.keeper is None else self.keeper.folder)
                 with self.clock.part(part), self.undone():
                     self.step(self.clock.scratch())
+                with self.clock.part("evaluate"):
+                    self.arm.part_evaluator.check(self.arm.module)
                 if part == "compile":
                     self.clock.charge(part, build_time.take_spared())
             if self.keeper is not None:
@@ -207,6 +209,7 @@ class Trainer(Steps):
             busy=self._busy() if facts.finished else None,
             samples_per_second=facts.samples / seconds if facts.samples and seconds > 0 else None,
             seconds_left=max(0.0, seconds / fraction - seconds) if fraction > 0 else None,
+            wall=self.clock.wall,
         )
 
     def _busy(self) -> str | None:

@@ -23,6 +23,13 @@ thread that slept wait for some 0.05 s."""
 _REFRESH = 1.0
 """Seconds after which the threads of the process are looked up again."""
 _KEPT_STEPS = 20_000
+_WORTH_SAYING = 5.0
+"""CPU seconds that nothing is said about: records and messages are written while a run is paused,
+and threads that wait may spin."""
+_MOST_PAUSED = 0.2
+"""CPU seconds while paused, as a part of those while not."""
+_MOST_CORES = 1.25
+"""Cores used on a CPU, as a multiple of the run's threads."""
 
 COUNTERS = ("wall", "cpu", "switches", "steal", "jiffies", "throttled")
 
@@ -110,19 +117,43 @@ class MachineMeter:
         self.counted = dict.fromkeys(COUNTERS, 0.0)
         self.load = 0.0
         """The highest load average seen, in runnable threads."""
+        self.paused_cpu = 0.0
+        """CPU seconds between the blocks, while the run did not have the machine."""
         self._steps: list[float] = []
+        self._paused_at: float | None = None
 
     @contextmanager
     def metered(self) -> Iterator[None]:
         """Count the block."""
         before = _counters()
+        if self._paused_at is not None:
+            self.paused_cpu += before["cpu"] - self._paused_at
         try:
             yield
         finally:
-            for name, value in _counters().items():
+            after = _counters()
+            self._paused_at = after["cpu"]
+            for name, value in after.items():
                 self.counted[name] += value - before[name]
             if hasattr(os, "getloadavg"):
                 self.load = max(self.load, os.getloadavg()[0])
+
+    def work_aside(self, on_cpu: bool) -> str | None:
+        """What CPU time says that the run did beside what it may: work while the other arm had the
+        machine, and with ``on_cpu`` more than its threads can do. None if it did not."""
+        counted = self.counted
+        if self.paused_cpu > _WORTH_SAYING + _MOST_PAUSED * counted["cpu"]:
+            return (
+                f"its process worked for {self.paused_cpu:.1f} CPU seconds while its clock was "
+                f"paused (and for {counted['cpu']:.1f} while it ran); a model must not go on alone"
+            )
+        cores = counted["cpu"] / counted["wall"] if counted["wall"] else 0.0
+        if on_cpu and counted["cpu"] > _WORTH_SAYING + _MOST_CORES * self.threads * counted["wall"]:
+            return (
+                f"its process used {cores:.1f} cores and the run was given {self.threads}; a model "
+                "must start no threads"
+            )
+        return None
 
     def saw_step(self, seconds: float) -> None:
         """Take note of the ``seconds`` of one step, stalled ones included."""
@@ -134,11 +165,12 @@ class MachineMeter:
         """Go on from the sums of a checkpoint."""
         self.counted = {name: counted.get(name, 0.0) for name in COUNTERS}
         self.load = counted.get("load", 0.0)
+        self.paused_cpu = counted.get("paused_cpu", 0.0)
 
     @property
     def facts(self) -> dict[str, float]:
         """What a checkpoint keeps."""
-        return {**self.counted, "load": self.load}
+        return {**self.counted, "load": self.load, "paused_cpu": self.paused_cpu}
 
     def share(self, stalled_seconds: float) -> MachineShare | NotMeasured:
         """What the record says."""

@@ -197,8 +197,9 @@ class DivergenceWatch:
 
 def divergence_of(measurement: Measurement, step: int) -> str | None:
     """Why an evaluation after ``step`` steps means divergence; None if it does not."""
-    for name in ("objective", "total", "twirled", "equivariance"):
-        value = getattr(measurement, name)
+    parts = ("objective", "total", "twirled", "equivariance")
+    errors = {f"error of the {name}": value for name, value in measurement.errors.items()}
+    for name, value in {**{part: getattr(measurement, part) for part in parts}, **errors}.items():
         if value is not None and not math.isfinite(value):
             return f"the evaluation's {name} is {value} after {step} steps"
     return None

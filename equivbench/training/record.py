@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.environment import environment, git_state
+from equivbench.measure.calls import call
 from equivbench.measure.measurement import Verdict
-from equivbench.records.files import shown
+from equivbench.records.reasons import plain_reason
 from equivbench.records.schema import (
     RULES_VERSION,
     SCHEMA_VERSION,
@@ -45,8 +46,6 @@ from equivbench.training.loop import StepTimes, Trainer
 
 T = TypeVar("T")
 
-_LONGEST_REASON = 2000
-"""Most characters of the reason of a failed run."""
 TWIRLS = (2, 4, 8)
 """Rotations over which test-time averaging is timed."""
 
@@ -222,7 +221,7 @@ def forward_rates(
     times: dict[str, list[float]] = {name: [] for name in modules}
     for module in modules.values():
         module.eval()
-    with clock.running(), torch.no_grad(), arm.autocast():
+    with clock.running(), arm.without_gradients(), arm.autocast():
         _forward_seconds(modules["plain"], inputs, clock)  # warm-up
         while not times["plain"] or clock.wall < seconds:
             for n in TWIRLS:
@@ -250,7 +249,7 @@ def peak_memory(device: torch.device) -> int | NotMeasured:
 def _forward_seconds(module: nn.Module, inputs: Mapping[str, Tensor], clock: Clock) -> float:
     clock.synchronize()
     before = clock.wall
-    module(**inputs)
+    call(module, inputs)
     clock.synchronize()
     return clock.wall - before
 
@@ -260,8 +259,7 @@ def _forward_seconds(module: nn.Module, inputs: Mapping[str, Tensor], clock: Clo
 
 def _status(trainer: Trainer, interrupted: bool, failed: str | None) -> tuple[Status, str | None]:
     if failed is not None:
-        # Someone's exception may hold anything.
-        return "failed", shown(failed, _LONGEST_REASON)
+        return "failed", plain_reason(failed)
     if trainer.diverged is not None:
         return "diverged", trainer.diverged
     if interrupted:

@@ -87,8 +87,8 @@ class Steps:
             seed_global(self.seed, "dropout", facts.step)
             with arm.autocast():
                 if self.batches.feeds_back(facts.samples):
-                    inputs = arm.with_feedback(inputs)
-                outputs = arm.module(**inputs)
+                    inputs = arm.with_feedback(inputs, targets)
+                outputs = arm.outputs(inputs, targets)
                 loss = arm.task.objective(outputs, targets, inputs)
             loss.backward()  # type: ignore[no-untyped-call]
             limit = math.inf if recipe.clip_norm is None else recipe.clip_norm

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
 import pytest
 
-from equivbench.execution.contest import Interrupt
+from equivbench.execution.executors import Callback
+from equivbench.execution.interrupt import Interrupt, WhileHeard
 
 
 class Turn:
@@ -45,6 +47,51 @@ def test_while_nothing_is_worth_saving_the_first_request_raises():
     with Interrupt() as interrupt, pytest.raises(KeyboardInterrupt), interrupt.at_once():
         press()
     assert interrupt.asked
+
+
+@pytest.fixture
+def hears_of_hang_ups():
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hears_of_hang_ups")
+def test_a_terminal_that_is_gone_asks_and_never_raises():
+    with Interrupt() as interrupt:
+        turn = Turn()
+        with interrupt.ending(turn.end_turn):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert interrupt.asked
+            # A session that ends sends both.
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert turn.ended == 3
+
+
+def test_nohup_keeps_a_run_going():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_who_cannot_be_told_any_more_is_not_told():
+    class Gone(Callback):
+        told = 0
+
+        def note(self, text: str) -> None:
+            Gone.told += 1
+            raise OSError(errno.EIO, "Input/output error")
+
+    heard = WhileHeard(Gone())
+    heard.note("one")
+    heard.note("two")
+    heard.end()
+    assert Gone.told == 1
 
 
 def test_handlers_are_put_back():

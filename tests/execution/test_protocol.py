@@ -11,18 +11,20 @@ import pytest
 from factories import make_record
 
 from equivbench.errors import FailedError, InterruptedRunError, UsageError
-from equivbench.execution.workers import (
+from equivbench.execution.messages import (
+    Alive,
     Begin,
     Concluded,
+    Draft,
     Failure,
     Note,
     Slice,
     TurnOver,
-    as_error,
     receive_answer,
     receive_command,
     send,
 )
+from equivbench.execution.workers import as_error
 from equivbench.request import RunRequest
 from equivbench.specs import ArmPreset, ArmSpec, MatchSpec, PairPreset, PairSpec, Recipe
 from equivbench.training.job import Job, Progress
@@ -62,7 +64,9 @@ def test_commands_survive_the_pipe(command):
         Note("line\nbreak"),
         Failure("no", 3),
         Concluded(make_record(), "p"),
-        Failure("no", 3, make_record()),
+        Failure("no", 3, "; the log says where", make_record()),
+        Draft(make_record()),
+        Alive(),
     ],
 )
 def test_answers_survive_the_pipe(answer):
@@ -82,7 +86,7 @@ def test_a_line_cut_short_by_a_death_reads_as_gone(cut):
 def test_prints_of_libraries_do_not_reach_the_messages():
     program = (
         "import os, sys, subprocess\n"
-        "from equivbench.execution.workers import *\n"
+        "from equivbench.execution.messages import *\n"
         "commands, answers = claim_standard_streams()\n"
         "print('python print'); os.write(1, b'native print')\n"
         "subprocess.run(['echo', 'child print'])\n"

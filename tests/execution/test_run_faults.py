@@ -7,6 +7,7 @@ its entry points.
 
 from __future__ import annotations
 
+import json
 import resource
 import signal
 import sys
@@ -19,6 +20,7 @@ from running import Bench, Ran, workers_of
 from waiting import wait_for
 
 from equivbench.environment import machine_key
+from equivbench.records.consistency import CONSISTENCY, broken_rules
 from equivbench.records.store import load_results
 from equivbench.training.clock import PARTS
 
@@ -88,14 +90,20 @@ def test_killed_at_20_50_and_80_percent_it_ends_like_an_unbroken_run(bench, tmp_
 
 def test_when_one_arm_is_killed_the_other_ends_and_resume_repeats_only_the_killed_one(bench):
     process = bench.start(*SLOW)
-    wait_for(lambda: bool(workers_of(process, "augmented")) and bench.furthest() > 20)
+    wait_for(lambda: bool(workers_of(process, "augmented")) and bench.hindmost() > 20)
     workers_of(process, "augmented")[0].kill()
     bench.hurry()
     ran = bench.finish(process)
     assert ran.code == 3
     assert "augmented seed 0" in one_sentence(ran)
-    (kept,) = bench.records()
-    assert (kept["arm"], kept["status"]) == ("equivariant", "completed")
+    kept, killed = by_arm(bench)["equivariant"], by_arm(bench)["augmented"]
+    assert kept["status"] == "completed"
+    # Of three seeds two finished: that can be said because the third left a record.
+    assert (killed["status"], killed["samples"]) == ("failed", 32 * killed["steps"])
+    assert killed["steps"] > 20
+    assert "was killed by SIGKILL" in killed["reason"]
+    (checked,) = [each for each in load_results(bench.results) if each.arm == "augmented"]
+    assert list(broken_rules(checked, CONSISTENCY)) == []
     again = bench(*SLOW, "--resume", "--json")
     assert again.code == 0, again.err
     assert {entry["arm"]: entry["reused"] for entry in again.json["records"]} == {
@@ -154,7 +162,10 @@ def test_workers_do_not_outlive_an_orchestrator_that_is_killed_and_save_what_the
     [
         ("toy/diverges", "diverged", "diverged"),
         ("toy/raises", "failed", "told to raise"),
-        ("toy/dies", None, "SIGKILL"),
+        ("toy/dies-sigkill", "failed", "killed by SIGKILL"),
+        ("toy/dies-sigsegv", "failed", "killed by SIGSEGV"),
+        ("toy/dies-exit", "failed", "ended with code 7"),
+        ("toy/dies-memory", "failed", "failed with MemoryError"),
     ],
 )
 def test_an_arm_that_fails_leaves_the_other_alone(bench, pair, status, says):
@@ -165,12 +176,76 @@ def test_an_arm_that_fails_leaves_the_other_alone(bench, pair, status, says):
     assert says in error
     records = by_arm(bench)
     assert records["augmented"]["status"] == "completed"
-    assert records.get("equivariant", {}).get("status") == status
-    if status is not None:
-        # The fiftieth step is the one that went wrong.
-        assert records["equivariant"]["steps"] in (49, 50)
-        assert records["equivariant"]["reason"] in error
-        assert records["equivariant"]["throughput"]["samples_per_second"] is None
+    ended = records["equivariant"]
+    assert ended["status"] == status
+    # The fiftieth step is the one that went wrong.
+    assert ended["steps"] in (49, 50)
+    assert ended["reason"] in error
+    assert str(bench.folder) not in json.dumps(ended)
+    assert ended["throughput"]["samples_per_second"] is None
+    for record in load_results(bench.results):
+        assert list(broken_rules(record, CONSISTENCY)) == []
+
+
+def test_a_model_that_breaks_the_rules_fails_alone_and_its_record_says_how(bench):
+    ran = bench("run", "toy/writes", *QUICK)
+    assert ran.code == 3
+    assert "Writes wrote into its input 'x'" in one_sentence(ran)
+    records = by_arm(bench)
+    assert records["augmented"]["status"] == "completed"
+    assert records["equivariant"]["status"] == "failed"
+    assert "wrote into its input 'x'" in records["equivariant"]["reason"]
+
+
+def test_a_clock_that_is_slowed_from_inside_is_found_by_the_one_outside(bench):
+    ran = bench("run", "toy/own-clock", *QUICK, "--arm", "equivariant", "--budget", "500steps")
+    assert ran.code == 3
+    assert "no time of it can be believed" in one_sentence(ran)
+    (record,) = bench.records()
+    assert record["status"] == "failed"
+    assert "its clock counted" in record["reason"]
+
+
+def test_an_arm_that_hangs_is_ended_says_where_and_leaves_the_other_alone(bench, monkeypatch):
+    monkeypatch.setenv("EQUIVBENCH_HANG_SECONDS", "6")
+    ran = bench("run", "toy/dies-hang", *QUICK)
+    assert ran.code == 3
+    assert "hung: it gave no sign of life for" in one_sentence(ran)
+    records = by_arm(bench)
+    assert records["augmented"]["status"] == "completed"
+    assert (records["equivariant"]["status"], records["equivariant"]["steps"]) == ("failed", 49)
+    assert "hung" in records["equivariant"]["reason"]
+    logs = [folder.joinpath("worker.log").read_text() for folder in bench.states()]
+    assert any("toy_arms.py" in log and "in end" in log for log in logs)
+
+
+def test_one_sigterm_ends_a_run_whose_worker_hangs(bench, monkeypatch):
+    monkeypatch.setenv("EQUIVBENCH_HANG_SECONDS", "15")
+    process = bench.start("run", "toy/dies-hang", *QUICK, "--arm", "equivariant")
+    wait_for(lambda: bench.furthest() >= 49)
+    process.send_signal(signal.SIGTERM)
+    ran = bench.finish(process)
+    assert ran.code == 130
+    (record,) = bench.records()
+    assert record["status"] == "failed"
+    assert "though it was told to end" in record["reason"]
+
+
+@pytest.mark.skipif(
+    signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, reason="run under nohup, which is kept"
+)
+def test_a_terminal_that_is_gone_saves_and_resume_goes_on(bench):
+    process = bench.start(*SEVERAL_SLICES, "--arm", "equivariant")
+    wait_for(lambda: bench.furthest() > 20)
+    process.send_signal(signal.SIGHUP)
+    ran = bench.finish(process)
+    assert ran.code == 130
+    (record,) = bench.records()
+    assert record["status"] == "interrupted"
+    bench.hurry()
+    assert bench(*SEVERAL_SLICES, "--arm", "equivariant", "--resume").code == 0
+    (record,) = bench.records()
+    assert (record["status"], record["lost_seconds"]) == ("completed", 0.0)
 
 
 def test_a_record_that_cannot_be_written_costs_one_sentence_and_resume_loses_nothing(bench):

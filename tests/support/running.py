@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 from warm import WarmPopen, children
 
-from equivbench.training.checkpoint import _FORM, last_checkpoint
+from equivbench.training.checkpoint import last_checkpoint
 from equivbench.training.clock import PARTS
+from equivbench.training.heartbeat import _FORM
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ equivbench knows it.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -117,6 +118,26 @@ def pause(seconds: float) -> None:
         time.sleep(seconds)
 
 
+def slow_down_the_clock() -> None:
+    """Make every clock of the run count half of the time."""
+    for each in gc.get_objects():
+        if type(each).__name__ == "Clock":
+            each._now = lambda now=each._now: now() / 2
+
+
+def end(by: str) -> None:
+    """End this process as networks do: by a signal, by leaving, by running out of memory; or hang
+    for ever."""
+    if by.startswith("SIG"):
+        os.kill(os.getpid(), getattr(signal, by))
+    elif by == "exit":
+        os._exit(7)
+    elif by == "memory":
+        raise MemoryError
+    while by == "hang":
+        time.sleep(0.1)
+
+
 class Radial(nn.Module):
     """x times a function of |x|: equivariant. ``config`` can make it misbehave on purpose."""
 
@@ -129,10 +150,12 @@ class Radial(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         self.calls += self.training
         pause(self.config.get("sleep", 0.0))
+        if self.training and self.calls == self.config.get("slow_at"):
+            slow_down_the_clock()
         if self.training and self.calls == self.config.get("raise_at"):
             raise ValueError("the toy model was told to raise")
         if self.training and self.calls == self.config.get("die_at"):
-            os.kill(os.getpid(), signal.SIGKILL)
+            end(self.config["die_by"])
         y = x * self.scale(x.square().sum(-1, keepdim=True))
         return {"y": y * float("nan") if self.calls == self.config.get("nan_at") else y}
 
@@ -153,6 +176,19 @@ class Plain(nn.Module):
 @eb.register_model("toy-radial", task="toy", symmetry="o3")
 def radial(config: Mapping[str, Any]) -> nn.Module:
     return Radial(config)
+
+
+class Writes(Plain):
+    """A perceptron that centres its input in place."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x -= x.mean(0)
+        return super().forward(x)
+
+
+@eb.register_model("toy-writes", task="toy", symmetry="none")
+def writes(config: Mapping[str, Any]) -> nn.Module:
+    return Writes(config)
 
 
 @eb.register_model("toy-plain", task="toy", symmetry="none")
@@ -197,7 +233,12 @@ for each in (
     pair("slow", sleep=0.02),
     pair("liar", first="toy-liar"),
     pair("raises", raise_at=50),
-    pair("dies", die_at=50),
+    *(
+        pair(f"dies-{by.lower()}", die_at=50, die_by=by)
+        for by in ("SIGKILL", "SIGSEGV", "exit", "memory", "hang")
+    ),
     pair("diverges", nan_at=50),
+    pair("own-clock", sleep=0.02, slow_at=2),
+    pair("writes", first="toy-writes"),
 ):
     eb.register_pair(each)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.measure.measurement import Measurement
+from equivbench.measure.rotated_set import evaluating
 from equivbench.records.schema import Rung, RunRecord, TracePoint
 from equivbench.request import Budget, RunRequest
 from equivbench.specs import (
@@ -111,12 +112,10 @@ class ToyEvaluator:
         self.weights: list[Tensor] = []
 
     def evaluate(self, model: nn.Module, floor: bool) -> Measurement:
-        model.eval()
         self.spend()
         self.weights.append(next(model.parameters()).detach().clone())
-        with torch.no_grad():
+        with evaluating(model):
             errors = (model(a=self.split.a, b=self.split.b)["y"] - self.split.y).square().sum(1)
-        model.train()
         total = float(errors.double().mean())
         explained = 1 - total / ToyTask().baseline(self.split)
         return Measurement(
@@ -136,6 +135,9 @@ class ToyEvaluator:
             group="so3",
             allowed=None,
         )
+
+    def check(self, model: nn.Module) -> None:
+        pass
 
     def baselines(self) -> dict[str, float]:
         return {"zero": ToyTask().baseline(self.split)}

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from toy_training import FakeTime
 
 from equivbench.records.schema import MachineShare
+from equivbench.training import machine_share
 from equivbench.training.clock import Clock
 from equivbench.training.machine_share import MachineMeter, Stalls
 
@@ -113,6 +114,46 @@ def test_a_meter_counts_what_it_is_given_and_goes_on_after_a_restart() -> None:
     later.restore(meter.facts)
     assert later.counted == meter.counted
     assert later.load == meter.load
+
+
+def busy(seconds: float) -> None:
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_work_while_the_clock_is_paused_is_found_and_survives_a_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine_share, "_WORTH_SAYING", 0.05)
+    meter = MachineMeter(threads=1)
+    for _ in range(2):
+        with meter.metered():
+            busy(0.1)
+        time.sleep(0.2)
+    assert meter.work_aside(on_cpu=True) is None
+    busy(0.3)
+    with meter.metered():
+        pass
+    said = meter.work_aside(on_cpu=True)
+    assert said is not None
+    assert "while its clock was paused" in said
+    later = MachineMeter(threads=1)
+    later.restore(meter.facts)
+    assert later.work_aside(on_cpu=True) == said
+
+
+@pytest.mark.parametrize(
+    ("used", "on_cpu", "found"), [(22.0, True, False), (40.0, True, True), (40.0, False, False)]
+)
+def test_more_cores_than_the_run_was_given_are_found(
+    used: float, on_cpu: bool, found: bool
+) -> None:
+    meter = MachineMeter(threads=2)
+    meter.restore({"cpu": used, "wall": 10.0})
+    said = meter.work_aside(on_cpu)
+    assert (said is not None) is found
+    assert said is None or "used 4.0 cores and the run was given 2" in said
 
 
 def test_the_watching_thread_ends_with_the_process() -> None:

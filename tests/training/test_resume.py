@@ -18,9 +18,10 @@ from warm import WarmPopen
 
 from equivbench.errors import FailedError
 from equivbench.request import Budget
-from equivbench.training.checkpoint import _FORM, CURRENT, PREVIOUS, checkpoint_due, read_checkpoint
+from equivbench.training.checkpoint import CURRENT, PREVIOUS, checkpoint_due, read_checkpoint
 from equivbench.training.clock import PARTS, Clock
 from equivbench.training.data import seed_global
+from equivbench.training.heartbeat import _FORM
 from equivbench.training.loop import Trainer
 
 

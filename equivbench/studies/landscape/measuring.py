@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import nn
 
 from equivbench.errors import FailedError, UsageError
+from equivbench.measure.calls import without_gradients
 from equivbench.studies.landscape.hessian import (
     Array,
     Hessian,
@@ -76,7 +76,7 @@ def slice_parts(
     first, second = plane.axes
     rows = []
     try:
-        with torch.no_grad():
+        with without_gradients(model.parameters()):
             for index, (x, y) in enumerate((x, y) for x in first for y in second):
                 varied.write(plane.centre + x * plane.directions[0] + y * plane.directions[1])
                 parts = _parts(model, loss_at(index))

@@ -1,0 +1,213 @@
+"""Calling somebody's model: it may use autograd of its own, what it is lent comes back whole, what
+it gives back is checked, and what it does to its process is undone and refused."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equivbench.errors import ModelError
+from equivbench.tasks.base import Batch, Task
+
+
+@contextlib.contextmanager
+def without_gradients(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """No gradient reaches ``parameters`` inside the block, and autograd is on all the same, so that
+    a model may differentiate what it computes by its inputs (forces from an energy).
+
+    One that does not builds no graph: it runs the same kernels as under ``torch.no_grad``.
+    """
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad = False
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad = True
+
+
+def call(model: nn.Module, inputs: Mapping[str, Tensor], *, copied: bool = False) -> object:
+    """What ``model`` returns for ``inputs``, which it is given by keyword.
+
+    ``copied``: it gets copies, with which it may do what it likes. Else it gets the tensors' own
+    storage under other names, so that marks such as ``requires_grad_`` do not stay.
+
+    Raises ``ModelError`` where it wrote to an input that was not copied, and where it leaves a
+    setting of the process other than it was; the setting is put back.
+    """
+    lent = {name: tensor.clone() if copied else tensor for name, tensor in inputs.items()}
+    versions = [_version(tensor) for tensor in lent.values()]
+    before = Settings.now()
+    try:
+        returned: object = model(**{name: tensor.detach() for name, tensor in lent.items()})
+    finally:
+        changed = before.put_back()
+    if changed:
+        raise ModelError(
+            f"a call of {type(model).__name__} changed {' and '.join(changed)} of the process; "
+            "leave that to whoever runs the model"
+        )
+    if not copied:
+        for (name, tensor), version in zip(lent.items(), versions, strict=True):
+            if _version(tensor) != version:
+                raise ModelError(
+                    f"{type(model).__name__} wrote into its input {name!r}; work on a copy of it "
+                    f"({name} = {name}.clone())"
+                )
+    return returned
+
+
+def checked(task: Task, outputs: object, like: Mapping[str, Tensor]) -> Batch:
+    """``outputs`` if they are what ``task`` declares.
+
+    ``like`` holds tensors of the shape, on the device, that each declared output has here; floating
+    point where it is. Raises ``ModelError`` that says what is wrong with which output.
+    """
+    needed = [task.prediction, *([] if task.feedback is None else [task.feedback.output])]
+    if not isinstance(outputs, Mapping) or not all(name in outputs for name in needed):
+        found = _kind(outputs)
+        if isinstance(outputs, Mapping):
+            found = f"the outputs {', '.join(map(str, outputs))}"
+        raise ModelError(
+            f"the model returned {found}; task {task.name!r} needs a mapping with "
+            f"{' and '.join(map(repr, dict.fromkeys(needed)))}"
+        )
+    for name, wanted in like.items():
+        if name in outputs:
+            problem = _problem(outputs[name], wanted)
+            if problem is not None:
+                raise ModelError(f"the model's {name!r} {problem} of task {task.name!r} here")
+    return outputs
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}"
+
+
+def _problem(output: object, wanted: Tensor) -> str | None:
+    """What is wrong with ``output``, to be followed by ``of task ...``."""
+    if not isinstance(output, Tensor):
+        return f"is {_kind(output)}, not the tensor"
+    if output.shape != wanted.shape:
+        return f"has shape {tuple(output.shape)}, not the shape {tuple(wanted.shape)}"
+    if wanted.is_floating_point() and not output.is_floating_point():
+        return f"is {output.dtype}, not the floating-point numbers"
+    if output.device != wanted.device:
+        return f"is on {output.device}, not on {wanted.device}, the device"
+    return None
+
+
+# --- what must be afterwards as it was before
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of this process that decide what a model computes and how fast, and that it could
+    change for everybody."""
+
+    threads: int
+    default_dtype: torch.dtype
+    gradients: bool
+    matmul_precision: str
+    deterministic: bool
+
+    @classmethod
+    def now(cls) -> Settings:
+        """Those that hold at this moment."""
+        return cls(
+            torch.get_num_threads(),
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.get_float32_matmul_precision(),
+            torch.are_deterministic_algorithms_enabled(),
+        )
+
+    def put_back(self) -> list[str]:
+        """Make the settings these again; returns in words which of them had changed."""
+        now = Settings.now()
+        if now == self:
+            return []
+        changed = []
+        for field in fields(self):
+            words, put = _SETTERS[field.name]
+            before, after = getattr(self, field.name), getattr(now, field.name)
+            if after != before:
+                put(before)
+                changed.append(f"{words} (from {before} to {after})")
+        return changed
+
+
+_SETTERS: Mapping[str, tuple[str, Callable[[Any], object]]] = {
+    "threads": ("the number of threads", torch.set_num_threads),
+    "default_dtype": ("the default dtype", torch.set_default_dtype),
+    "gradients": ("whether gradients are computed", torch.set_grad_enabled),
+    "matmul_precision": (
+        "the precision of matrix products",
+        torch.set_float32_matmul_precision,
+    ),
+    "deterministic": (
+        "whether algorithms are deterministic",
+        torch.use_deterministic_algorithms,
+    ),
+}
+"""By field of :class:`Settings`: what it is called and what sets it."""
+
+
+@contextlib.contextmanager
+def settings_kept() -> Iterator[None]:
+    """The settings of the process are afterwards what they were, whatever the block does (building
+    a foreign model often sets the default dtype)."""
+    before = Settings.now()
+    try:
+        yield
+    finally:
+        before.put_back()
+
+
+@contextlib.contextmanager
+def weights_kept(model: nn.Module) -> Iterator[None]:
+    """Raises ``ModelError`` where the weights or saved buffers of ``model`` are others after the
+    block than before: a model that is judged must not learn."""
+    before = fingerprints(_state(model))
+    yield
+    after = fingerprints(_state(model))
+    # A lazy layer gets its weights at the first call.
+    changed = [name for name, value in before.items() if value != after.get(name)]
+    if changed:
+        raise ModelError(
+            f"{type(model).__name__} changed its own {min(changed)!r} while it was evaluated; "
+            "change weights and saved buffers in training mode only"
+        )
+
+
+def _state(model: nn.Module) -> dict[str, Tensor]:
+    """What a checkpoint would save of ``model``."""
+    return {name: each for name, each in model.state_dict().items() if isinstance(each, Tensor)}
+
+
+def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """A hash of the bytes of each tensor, by name. Those that have no bytes of their own (lazy,
+    sparse) are left out."""
+    return {
+        name: hashlib.blake2b(_bytes(tensor), digest_size=16).digest()
+        for name, tensor in tensors.items()
+        if tensor.layout == torch.strided and not nn.parameter.is_lazy(tensor)
+    }
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    host = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(host.view(torch.uint8).numpy())
+
+
+def _version(tensor: Tensor) -> int:
+    """Counts what was written to the tensor, or to any view of it."""
+    return 0 if tensor.is_inference() else tensor._version

@@ -1,0 +1,53 @@
+"""Somebody's words as a part of a record: on one line, with nothing that acts on a terminal and
+nothing that tells the machine they were said on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from equivbench.records.files import shown
+
+LONGEST_REASON = 2000
+"""Most characters of a reason."""
+_LEAST_NAME = 4
+"""Characters of a host name below which it is taken for a word."""
+_PATH = re.compile(
+    r"""(?<![\w.:/\\)\]~-])      # not inside a word, a URL, a unit such as (eV/A), or a path
+    (?: file:/+ | ~?/ | [A-Za-z]:[\\/] | \\\\ )
+    (?: [^\s'"`<>|:;,()\[\]{}\\/]+ [\\/]+ )*
+    (?P<name> [^\s'"`<>|:;,()\[\]{}\\/]+ )[\\/]*
+    """,
+    re.VERBOSE,
+)
+"""An absolute path, of which the last part may be said."""
+
+
+def plain_reason(text: object, most: int = LONGEST_REASON) -> str:
+    """``text`` (an exception, a line of a log) as a reason in a record: one line of about ``most``
+    characters, paths cut to their last part, the host's name left out, unseen characters
+    escaped."""
+    return shown(without_places(" ".join(str(text).split())), most)
+
+
+def without_places(text: str) -> str:
+    """``text`` with absolute paths cut to their last part (``.../worker.log``) and without the name
+    of this host."""
+    # Known folders first: their names may hold spaces, at which a path would seem to end.
+    for folder in _known_folders():
+        text = text.replace(folder + os.sep, f"{os.sep}.{os.sep}")
+    text = _PATH.sub(lambda found: f".../{found['name']}", text)
+    host = platform.node()
+    if len(host) >= _LEAST_NAME:
+        text = re.sub(rf"(?<![\w-]){re.escape(host)}(?![\w-])", "<host>", text)
+    return text
+
+
+def _known_folders() -> tuple[str, ...]:
+    """Folders of this machine that errors name, the longest first."""
+    named = {str(Path.home()), os.getcwd(), tempfile.gettempdir(), sys.prefix, sys.base_prefix}
+    return tuple(sorted((each for each in named if each.count(os.sep) > 1), key=len, reverse=True))
