@@ -115,7 +115,8 @@ class ToyEvaluator:
         self.spend()
         self.weights.append(next(model.parameters()).detach().clone())
         with evaluating(model):
-            errors = (model(a=self.split.a, b=self.split.b)["y"] - self.split.y).square().sum(1)
+            found = model(a=self.split.a, b=self.split.b)["y"].detach()
+            errors = (found - self.split.y).square().sum(1)
         total = float(errors.double().mean())
         explained = 1 - total / ToyTask().baseline(self.split)
         return Measurement(

@@ -80,7 +80,7 @@ def slice_parts(
             for index, (x, y) in enumerate((x, y) for x in first for y in second):
                 varied.write(plane.centre + x * plane.directions[0] + y * plane.directions[1])
                 parts = _parts(model, loss_at(index))
-                rows.append([float(getattr(parts, name)) for name in ERROR_PARTS])
+                rows.append([float(getattr(parts, name).detach()) for name in ERROR_PARTS])
     finally:
         varied.write(plane.centre)
     values = np.asarray(rows).reshape(len(first), len(second), len(ERROR_PARTS))
