@@ -48,6 +48,15 @@ def machine_key(device: str, threads: int) -> str:
     return "-".join(parts)
 
 
+def is_key_of(key: str, cpu: str, threads: int, device: str) -> bool:
+    """Whether :func:`machine_key` gives ``key`` for a machine with these: the processor as its
+    maker names it, and ``cpu`` or the GPU's name as torch gives it."""
+    # A processor whose name tells no generation has its family and model in the key.
+    processor = rf"{re.escape(_cpu_key(cpu, None))}(-f[0-9]+m[0-9]+)?"
+    gpu = "" if device == "cpu" else f"-{re.escape(_slug(device))}"
+    return re.fullmatch(f"{processor}-{threads}t{gpu}", key) is not None
+
+
 def environment(device: str, threads: int) -> Environment:
     """The record's environment part for a run on ``device`` with ``threads`` CPU threads."""
     on_gpu = device.startswith("cuda")

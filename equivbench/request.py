@@ -93,6 +93,12 @@ class Budget:
         )
 
 
+QUICK_START_PAIR = "forcefield/vector"
+"""What is run where no pair is named."""
+DEFAULT_KERNELS = "torch"
+"""What a network's operations run on where nothing else is asked for."""
+MOST_RUNGS = 20
+"""Smaller budgets that a run may measure on its way."""
 Forces = Literal["direct", "conservative"]
 _MOST_SEEDS = 1000
 _RANGE = re.compile(r"(\d+)-(\d+)", re.ASCII)
@@ -150,6 +156,16 @@ class Option:
         if self.choices and given not in self.choices:
             raise unknown_name(self.name.replace("_", " "), str(given), self.choices)
         return os.fspath(given) if isinstance(given, os.PathLike) else given
+
+    def number(self, text: str) -> Any:
+        """``text`` as the number that the option takes, or as it is where it takes text."""
+        kinds = [kind for kind in (int, float) if kind in (self.type, *_members(self.type))]
+        if not kinds or self.read is not None:
+            return text
+        try:
+            return kinds[0](text)
+        except ValueError:
+            raise UsageError(f"{self.flag} takes a number, not {text!r}") from None
 
     def words(self, value: Any) -> list[str]:
         """The words of a command line that ask for ``value``; none for the default."""
@@ -224,6 +240,47 @@ class Request:
             if each.recorded or not recorded:
                 words += each.words(getattr(self, name))
         return shlex.join(words)
+
+    @classmethod
+    def of_command(cls, command: str) -> Self:
+        """The request that the command line ``command`` asks for: the way back from
+        :meth:`command`.
+
+        Raises ``UsageError`` for another command, and for words that are no options of this one.
+        """
+        start = ("equivbench", *cls.program)
+        try:
+            words = shlex.split(command)
+        except ValueError as error:
+            raise UsageError(f"it is no command line ({error})") from None
+        if tuple(words[: len(start)]) != start:
+            raise UsageError(f"it does not begin with `{' '.join(start)}`")
+        by_flag = {each.flag: each for each in options_of(cls).values()}
+        given: dict[str, Any] = {}
+        left = iter(words[len(start) :])
+        for word in left:
+            name = word if word.startswith("--") else None
+            if name not in by_flag:
+                raise unknown_name("option", word, [each for each in by_flag if each])
+            found = by_flag[name]
+            if found.type is bool:
+                given[found.name] = True
+                continue
+            text = word if name is None else next(left, None)
+            if text is None:
+                raise UsageError(f"{word} is given no value")
+            several = found.is_list and found.read is None
+            given[found.name] = (
+                (*given.get(found.name, ()), text) if several else found.number(text)
+            )
+        missing = [
+            str(each.flag)
+            for each in options_of(cls).values()
+            if each.default is MISSING and each.name not in given
+        ]
+        if missing:
+            raise UsageError(f"it does not say {missing[0]}")
+        return cls.of(**given)
 
     def check_choices(self) -> None:
         """Raise ``UsageError`` for a value that is not among its option's choices."""
@@ -314,7 +371,7 @@ class RunRequest(Request):
         None,
         "The backend of the equivariant operations, a name of `list kernels`. "
         "The default is torch.",
-        implied="torch",
+        implied=DEFAULT_KERNELS,
         identity=True,
     )
     forces: Forces | None = option(
@@ -341,8 +398,12 @@ class RunRequest(Request):
         "Keep the weights of every evaluation, which `analyze` can then look at.",
         identity=True,
     )
-    resume: bool = option(False, "Go on with the unfinished runs of the same request.")
-    dry_run: bool = option(False, "Check the request and print the plan without training.")
+    resume: bool = option(
+        False, "Go on with the unfinished runs of the same request.", recorded=False
+    )
+    dry_run: bool = option(
+        False, "Check the request and print the plan without training.", recorded=False
+    )
     executor: str = option("local", "What runs the plan: local. ray and slurm are planned.")
 
     @property

@@ -55,8 +55,9 @@ class Field:
 class TaskSpec:
     """A task: ``factory()`` returns an :class:`equivbench.tasks.base.Task`.
 
-    ``fields``, ``board_unit`` and ``reported`` repeat what the task class declares, for commands
-    that must not import it; a task that gives them here takes its own from the same table.
+    ``fields``, ``board_unit``, ``reported``, ``options`` and ``group`` repeat what the task class
+    declares, for commands that must not import it; a task that gives them here takes its own from
+    the same table.
     """
 
     name: str
@@ -65,6 +66,8 @@ class TaskSpec:
     fields: tuple[Field, ...] = ()
     board_unit: str = ""
     reported: tuple[str, ...] = ()
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    group: Group = "so3"
 
 
 @dataclass(frozen=True)
@@ -98,10 +101,11 @@ class ModelSpec:
 class DatasetSpec:
     """A data set: ``factory()`` returns an :class:`equivbench.tasks.base.DatasetSource`.
 
-    What records of it are held against (:mod:`equivbench.records.plausibility`): ``checksums``, the
-    SHA-256 by version where the content is the same for everybody, and ``lowest_loss``, the board
-    metric that the rounding of the stored labels leaves to whoever knows them exactly: a network
-    below it would predict digits that are not there.
+    What records of it are held against (:mod:`equivbench.records.declared`): ``checksums``, the
+    SHA-256 by version where the content is the same for everybody, for these versions ``sizes``,
+    the samples in each split, and ``further``, those of each further test set that its runs end
+    with; and ``lowest_loss``, the board metric that the rounding of the stored labels leaves to
+    whoever knows them exactly: a network below it would predict digits that are not there.
     """
 
     name: str
@@ -110,6 +114,8 @@ class DatasetSpec:
     factory: Factory
     checksums: Mapping[str, str] = field(default_factory=dict)
     lowest_loss: float | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    further: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -262,6 +268,9 @@ class PairPreset:
     """The group of the equivariance error; None is the task's own."""
     evaluated_at_once: int | None = None
     """Samples in a forward pass of an evaluation; None: 16 on a CPU, 256 on a GPU."""
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    """Board metric of the predictors that need no training on the test set that runs end with, as
+    every record of this preset has it; empty where the data are not the same for everybody."""
 
 
 @dataclass(frozen=True)

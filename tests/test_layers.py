@@ -17,7 +17,7 @@ from equivbench.records.store import write_record
 
 LAYERS = (
     ("errors",),
-    ("registry", "request", "environment", "specs", "records"),
+    ("registry", "request", "environment", "specs", "axes", "schedule", "records"),
     ("symmetry",),
     ("kernels",),
     ("tasks",),

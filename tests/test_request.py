@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,10 +18,10 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import equivbench
+from equivbench.axes import SweepRequest
 from equivbench.cli.options import takes
 from equivbench.errors import UsageError
 from equivbench.execution.executors import run
-from equivbench.execution.sweep import SweepRequest
 from equivbench.execution.tuning import TuneRequest
 from equivbench.request import Forces, Request, RunRequest, option, options_of, read_seeds
 from equivbench.specs import PRESETS
@@ -80,6 +81,43 @@ def test_a_command_parses_to_the_request_it_was_made_of(request: RunRequest) -> 
     start, *rest = shlex.split(request.command())
     assert (start, rest[0]) == ("equivbench", "run")
     assert parsed(RunRequest, rest[1:]) == request
+
+
+@given(requests)
+def test_a_command_is_read_back_without_the_command_line(request: RunRequest) -> None:
+    assert RunRequest.of_command(request.command()) == request
+    sweep = SweepRequest(pairs=request.pairs, over="size", values=("0.5", "1"), budget="9s")
+    assert SweepRequest.of_command(sweep.command()) == sweep
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("python train.py", "does not begin with `equivbench run`"),
+        ("equivbench runs", "does not begin with `equivbench run`"),
+        ("equivbench run 'a", "no command line"),
+        ("equivbench run --sed 1", "did you mean --seeds"),
+        ("equivbench run --seeds", "--seeds is given no value"),
+        ("equivbench run --seeds one", "cannot read the seeds"),
+        ("equivbench run --threads many", "--threads takes a number, not 'many'"),
+        ("equivbench run --preset smal", "did you mean small"),
+    ],
+)
+def test_a_command_that_asks_for_nothing_is_refused(command: str, says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        RunRequest.of_command(command)
+
+
+def test_a_sweep_that_says_no_axis_is_refused() -> None:
+    with pytest.raises(UsageError, match="does not say --over"):
+        SweepRequest.of_command("equivbench analyze sweep forcefield/vector --values 1")
+
+
+@given(requests)
+def test_a_recorded_command_repeats_the_run(request: RunRequest) -> None:
+    """One with `--resume` would find the run finished, and with `--dry-run` train nothing."""
+    words = shlex.split(request.command(recorded=True))
+    assert not {"--resume", "--dry-run"} & set(words)
 
 
 @given(requests)

@@ -11,7 +11,7 @@ import typer
 from equivbench.cli.output import message, overall, print_json
 
 if TYPE_CHECKING:
-    from equivbench.records.submission import Report
+    from equivbench.records.copies import Report
 
 
 app = typer.Typer(
@@ -30,9 +30,10 @@ def validate(
 ) -> None:
     """Validate an untrusted results folder.
 
-    Every run record, kernel sample and analysis is checked against its schema, against the rules of
-    plausibility and for hostile content (docs/submitting.md). The exit code is 3 if a file is
-    missing, invalid or implausible, and 4 if a record follows another version of the rules.
+    Every run record, kernel sample and analysis is checked against its schema, against what its
+    pair, data and command say it must be, for plausibility and for hostile content
+    (docs/submitting.md). The exit code is 3 if a file is missing, invalid or implausible, and 4 if
+    a record follows another version of the rules.
     """
     from equivbench.records.submission import review
 

@@ -26,23 +26,37 @@ FigureKind = Literal["curves", "gap", "frontier", "share"]
 PLANNED = ("frontier",)
 ResultsPath = Annotated[Path, typer.Argument(help="A results folder or a record file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the list as JSON.")]
+SkipInvalid = Annotated[
+    bool,
+    typer.Option(
+        "--skip-invalid",
+        help="Leave invalid records out, with a warning each; without it one ends the command "
+        "with exit code 3.",
+    ),
+]
 STORED = Path("results")
 
 
-def _records(results: Path, invalid: Literal["raise", "warn"] = "warn") -> list[RunRecord]:
+def _records(results: Path, skip_invalid: bool) -> list[RunRecord]:
     from equivbench.records.submission import admitted
 
-    return admitted(results, invalid=invalid)
+    return admitted(results, invalid=_on_invalid(skip_invalid))
 
 
-def gap(results: ResultsPath = STORED, as_json: AsJson = False) -> None:
+def _on_invalid(skip: bool) -> Literal["raise", "warn"]:
+    return "warn" if skip else "raise"
+
+
+def gap(
+    results: ResultsPath = STORED, as_json: AsJson = False, skip_invalid: SkipInvalid = False
+) -> None:
     """The efficiency gap of each pair: who is behind at equal budget, and how much faster it would
     have to be to tie."""
     from equivbench.gap.efficiency import efficiency_gap
     from equivbench.gap.pairing import ARMS, pair_up
     from equivbench.report.gaps import gap_table
 
-    records = _records(results)
+    records = _records(results, skip_invalid)
     problems = pair_up(records).problems
     gaps = efficiency_gap(records)
     if not gaps:
@@ -86,6 +100,7 @@ def baselines(
             "or along the trace of the raw weights or of their average."
         ),
     ] = "annealed",
+    skip_invalid: SkipInvalid = False,
 ) -> None:
     """Each arm against predictors that need no training, and the arms' shares where their losses
     agree.
@@ -96,7 +111,7 @@ def baselines(
     from equivbench.gap.matched import matched_shares
     from equivbench.report.arms import ends_table, levels_table
 
-    found = matched_shares(_records(results), weights)
+    found = matched_shares(_records(results, skip_invalid), weights)
     if not found:
         raise FailedError(f"{results} has no finished run; `equivbench run` makes some")
     if as_json:
@@ -131,25 +146,22 @@ def export(
         Path | None, typer.Option("--out", help="File to write; stdout if left out.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave invalid records out, with a warning each.")
-    ] = False,
+    skip_invalid: SkipInvalid = False,
 ) -> None:
     """Rank the arms of each setting: same task, data, preset, hardware, budget and rules."""
     from equivbench.records.files import write_atomically
     from equivbench.report.formats import FORMATS, PAGE, check_format
 
     name = check_format("json" if json else format)
-    invalid: Literal["warn", "raise"] = "warn" if skip_invalid else "raise"
     if name == PAGE:
         from equivbench.report.html.page import to_html
         from equivbench.report.publication import publish
 
-        text = to_html(publish(results, units=board_units(), invalid=invalid))
+        text = to_html(publish(results, units=board_units(), invalid=_on_invalid(skip_invalid)))
     else:
         from equivbench.report.board import build_boards
 
-        text = FORMATS[name](build_boards(_records(results, invalid), board_units()))
+        text = FORMATS[name](build_boards(_records(results, skip_invalid), board_units()))
     if out is None:
         sys.stdout.write(text)
     else:
@@ -178,6 +190,7 @@ def plot(
     kernels: Annotated[
         str | None, typer.Option(help="Only runs of the equivariant arm on this kernel backend.")
     ] = None,
+    skip_invalid: SkipInvalid = False,
 ) -> None:
     """Draw a figure of one pair under one setting, from its records.
 
@@ -193,13 +206,23 @@ def plot(
         )
     require_drawable(out)
     wanted = {"pair": pair, "preset": preset, "budget": budget, "machine": machine}
-    records = _one_setting(_records(results), wanted, kernels)
+    records = _one_setting(_records(results, skip_invalid), wanted, kernels)
     if not records:
         raise FailedError(f"{results} has no record that fits; `equivbench run` makes some")
-    *older, newest = campaigns(records)
-    if older:
-        message("note", f"left out {sum(map(len, older))} older records, of another code or day")
-    message("note", f"drew {save_figure(_draw(kind, newest), out)}")
+    drawn = _largest(campaigns(records))
+    if len(drawn) < len(records):
+        message(
+            "note",
+            f"drew the {len(drawn)} records of {drawn[0].created[:10]}; left out "
+            f"{len(records) - len(drawn)} of another code or day",
+        )
+    message("note", f"drew {save_figure(_draw(kind, drawn), out)}")
+
+
+def _largest(campaigns: Sequence[list[RunRecord]]) -> list[RunRecord]:
+    """The campaign with the most seeds, the newest of equals: a single later record, whoever made
+    it, does not take the place of a measurement."""
+    return max(reversed(campaigns), key=lambda own: len({record.seed for record in own}))
 
 
 def _draw(kind: FigureKind, records: list[RunRecord]) -> Figure:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from equivbench.axes import AXES, SweepRequest
 from equivbench.cli.options import Json, Quiet, takes
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.cli.run import estimate, raise_last
 from equivbench.errors import InterruptedRunError
-from equivbench.execution.sweep import AXES, SweepRequest, make_sweep
+from equivbench.execution.sweep import make_sweep
 from equivbench.registry import board_units
 from equivbench.report.table import Column, Table
 

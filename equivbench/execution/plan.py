@@ -21,10 +21,16 @@ from equivbench.environment import usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.kernels.backends import absent
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
-from equivbench.request import Budget, RunRequest
+from equivbench.request import (
+    DEFAULT_KERNELS,
+    MOST_RUNGS,
+    QUICK_START_PAIR,
+    Budget,
+    RunRequest,
+)
+from equivbench.schedule import rung_budgets
 from equivbench.specs import PairSpec
 from equivbench.training.job import Job
-from equivbench.training.schedule import rung_budgets
 
 
 @dataclass(frozen=True)
@@ -123,13 +129,8 @@ def _has_driver() -> bool:
 
 
 T = TypeVar("T")
-QUICK_START_PAIR = "forcefield/vector"
-"""What is run where no pair is named."""
-DEFAULT_KERNELS = "torch"
-"""What a network's operations run on where nothing else is asked for."""
 _MAX_SEED = 2**31 - 1
 _MAX_EXTENSION = 1000
-_MAX_RUNGS = 20
 _MAX_THREADS = 1024
 
 
@@ -216,8 +217,8 @@ def _check(request: RunRequest) -> None:
             f"--extend must be a factor above 1 and at most {_MAX_EXTENSION}, "
             f"not {request.extend:g}"
         )
-    if request.rungs is not None and not 0 <= request.rungs <= _MAX_RUNGS:
-        raise UsageError(f"--rungs must be between 0 and {_MAX_RUNGS}, not {request.rungs}")
+    if request.rungs is not None and not 0 <= request.rungs <= MOST_RUNGS:
+        raise UsageError(f"--rungs must be between 0 and {MOST_RUNGS}, not {request.rungs}")
     if request.threads is not None and not 1 <= request.threads <= _MAX_THREADS:
         raise UsageError(f"--threads must be between 1 and {_MAX_THREADS}, not {request.threads}")
     check_device_name(request.device)

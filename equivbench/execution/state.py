@@ -15,10 +15,11 @@ import msgspec
 
 from equivbench.environment import cache_dir
 from equivbench.errors import FailedError
-from equivbench.execution.plan import DEFAULT_KERNELS, Machine, RunPlan
+from equivbench.execution.plan import Machine, RunPlan
 from equivbench.records.files import write_atomically
 from equivbench.records.store import read_record
 from equivbench.registry import MODELS, PAIRS
+from equivbench.request import DEFAULT_KERNELS
 from equivbench.training.job import Job
 
 STATE_FILE = "run.json"

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from equivbench.errors import UsageError
-from equivbench.records.files import NUMBERS
+from equivbench.records.files import NUMBERS, strange_letter
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord, Test, TestPart
 from equivbench.records.store import record_path
@@ -77,7 +77,7 @@ OF_A_TEST = ("objective", "floor", "explained", "over_best_untrained")
 MEANS_NONE = re.compile(
     r"reason|recipe\..*|model\.(?:wrapper|symmetry_reason)|model\.config\..*|budget\.extends"
     r"|throughput\.alternated_with|throughput\.step_seconds"
-    r"|matching\.hardware|environment\.driver|git\..*|machine_share|contest"
+    r"|matching\.hardware|environment\.driver|git\..*|contest"
     r"|(?:trace|rungs|final_on_part|final_raw|final_ema|out_of_distribution)\b.*\.floor"
     r"|.*\.groups|.*\.by\..*\.over_best_untrained"
 )
@@ -149,6 +149,35 @@ def _names(record: RunRecord) -> Iterator[str]:
             yield f"{where} {value!r} is not a SHA-256 in hexadecimal digits"
 
 
+def _look_alikes(record: RunRecord) -> Iterator[str]:
+    """Names are of ASCII characters, which none of another script can be taken for."""
+    model, recipe, where = record.model, record.recipe, record.environment
+    named: dict[str, Iterable[str | None]] = {
+        "preset": [record.preset],
+        "contest": [record.contest],
+        "model.name": [model.name],
+        "model.kernels": [model.kernels],
+        "model.wrapper": [model.wrapper],
+        "dataset.name": [record.dataset.name],
+        "dataset.version": [record.dataset.version],
+        "recipe.optimizer": [recipe.optimizer],
+        "recipe.precision": [recipe.precision],
+        "environment.device": [where.device],
+        "environment.packages": [*where.packages, *where.packages.values()],
+        "variant": [*record.variant, *record.variant.values()],
+        "baselines": record.baselines,
+        "out_of_distribution": record.out_of_distribution,
+        "final.errors": record.final.errors if record.final else (),
+    }
+    for path, names in named.items():
+        for name in names:
+            if name is not None and not (name.isascii() and name.isprintable()):
+                yield (
+                    f"{path} {name!r} holds {strange_letter(name)}, "
+                    "which can be taken for another; names are of ASCII characters"
+                )
+
+
 def _status(record: RunRecord) -> Iterator[str]:
     """The status fits what was measured."""
     if record.status == "completed":
@@ -192,6 +221,10 @@ def _budget(record: RunRecord) -> Iterator[str]:
         yield f"budget.spent is {budget.spent:.9g} {budget.kind}, {source} is {counted:.9g}"
     if budget.limit <= 0:
         yield f"budget.limit is {budget.limit:g}"
+    for name in ("limit", "extends"):
+        limit = getattr(budget, name)
+        if budget.kind != "seconds" and limit is not None and limit != int(limit):
+            yield f"budget.{name} is {limit:g} {budget.kind}, which are whole numbers"
     if budget.extends is not None and budget.extends >= budget.limit:
         yield f"budget.extends is {budget.extends:g}, not below the limit of {budget.limit:g}"
     over = max(0.0, budget.spent - budget.limit)
@@ -294,6 +327,8 @@ def _rungs(record: RunRecord) -> Iterator[str]:
             counted = rung.step if budget.kind == "steps" else rung.samples
         if rung.budget <= 0 or counted < rung.budget * (1 - SUM_TOLERANCE):
             yield f"rung of {rung.budget:g} {budget.kind}: only {counted:g} are spent"
+        if budget.kind != "seconds" and rung.budget != int(rung.budget):
+            yield f"rung of {rung.budget:g} {budget.kind}, which are whole numbers"
     if record.final is None:
         return
     if not rungs or rungs[-1].test != record.final:
@@ -322,6 +357,40 @@ def _samples(record: RunRecord) -> Iterator[str]:
     for what, several in (("final results", whole), ("rungs and trace", part)):
         if len({(test.samples, test.rotations) for test in several}) > 1:
             yield f"the {what} differ in samples or rotations, so that they cannot be compared"
+        if len({(*test.by,) for test in several}) > 1:
+            yield f"the {what} have other parts (by) on the same samples"
+        if len({(*test.errors,) for test in several}) > 1:
+            yield f"the {what} have errors of other outputs"
+        weights = {tuple(test.groups.weights) for test in several if test.groups is not None}
+        if len(weights) > 1:
+            yield f"the {what} have other groups.weights on the same samples"
+    if len({test.group for test in tests.values()}) > 1:
+        yield "the evaluations are under rotations of different groups"
+
+
+def _strata(record: RunRecord) -> Iterator[str]:
+    """A whole lies between its parts, and on the same samples a part is always set against the same
+    untrained predictor."""
+    best: dict[tuple[int, str], list[float]] = {}
+    for where, test in of_test_set(record):
+        for name, part in test.by.items():
+            if part.total and part.over_best_untrained:
+                implied = part.total / part.over_best_untrained
+                best.setdefault((test.samples, name), []).append(implied)
+        for name in ("total", "twirled", "equivariance"):
+            parts = [getattr(part, name) for part in test.by.values()]
+            whole, known = getattr(test, name), [each for each in parts if each is not None]
+            if whole is None or not known:
+                continue
+            slack = SUM_TOLERANCE * max(map(abs, known))
+            if not min(known) - slack <= whole <= max(known) + slack:
+                yield f"{where}: {name} {whole:.9g} is outside that of all its parts (by)"
+    for (samples, name), implied in best.items():
+        if not _close(min(implied), max(implied)):
+            yield (
+                f"{name}: total and over_best_untrained imply untrained predictors from "
+                f"{min(implied):.9g} to {max(implied):.9g} on {samples} samples"
+            )
 
 
 def _baselines(record: RunRecord) -> Iterator[str]:
@@ -455,6 +524,7 @@ def _close(first: float, second: float) -> bool:
 
 CONSISTENCY: tuple[Rule[RunRecord], ...] = (
     _names,
+    _look_alikes,
     _status,
     _clock,
     _budget,
@@ -464,6 +534,7 @@ CONSISTENCY: tuple[Rule[RunRecord], ...] = (
     _order,
     _rungs,
     _samples,
+    _strata,
     _baselines,
     _groups,
     _evaluations,

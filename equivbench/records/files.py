@@ -4,11 +4,13 @@ it never waits, follows no link, reads no more than it should, and shows no raw 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +43,17 @@ _FORMATS = {
     b"BZh": "it is compressed (bzip2); unpack it",
     b"\xfd7zXZ": "it is compressed (xz); unpack it",
 }
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-"""Control characters and those that hide or turn text round; tabs and line feeds are let
-through."""
+"""Letters and marks that show nothing, or choose another form of the letter before them."""
+MOST_MARKS = 3
+"""Combining marks on one letter; pointed Hebrew has three."""
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 
 
-def read_bounded(path: Path, *, follow: bool = True) -> bytes:
-    """The bytes of a regular file of at most ``FILE_LIMIT``; raises ``FailedError`` naming it for
+def read_bounded(path: Path, *, follow: bool = True, limit: int = FILE_LIMIT) -> bytes:
+    """The bytes of a regular file of at most ``limit``; raises ``FailedError`` naming it for
     anything else.
 
     A pipe, socket or device is refused without waiting for it, and a symbolic link unless
@@ -76,15 +79,15 @@ def read_bounded(path: Path, *, follow: bool = True) -> bytes:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise FailedError(f"{name} is not a regular file; remove it")
-            data = file.read(FILE_LIMIT + 1) if status.st_size <= FILE_LIMIT else b""
+            data = file.read(limit + 1) if status.st_size <= limit else b""
     except (OSError, ValueError) as error:
         raise FailedError(
             f"cannot read {name}: {getattr(error, 'strerror', None) or error}"
         ) from error
-    if status.st_size > FILE_LIMIT or len(data) > FILE_LIMIT:
+    if status.st_size > limit or len(data) > limit:
         raise FailedError(
             f"{name} has {max(status.st_size, len(data))} bytes, "
-            f"more than the {FILE_LIMIT} that are read; split it"
+            f"more than the {limit} that are read; split it"
         )
     return data
 
@@ -156,20 +159,63 @@ def shown(text: object, most: int = 400) -> str:
     or mislead an eye escaped."""
     whole = str(text)
     cut = whole if len(whole) <= most else f"{whole[: most // 2]} ... {whole[-most // 2 :]}"
-    if cut.isprintable() and not _UNSEEN.search(cut):
+    if cut.isprintable() and (cut.isascii() or not _misleading(cut)):
         return cut
     return "".join(
-        char if char.isprintable() and not _UNSEEN.match(char) else ascii(char)[1:-1]
+        char
+        if char.isprintable() and not _BLANK.match(char) and not unicodedata.combining(char)
+        else ascii(char)[1:-1]
         for char in cut
     )
+
+
+def _misleading(text: str) -> str | None:
+    """What ``text`` holds that an eye does not see, or cannot read: unseen characters, piles of
+    combining marks; None if nothing. Tabs and line feeds are let through."""
+    marks = 0
+    for char in text:
+        if (not char.isprintable() and char not in "\t\n") or _BLANK.match(char):
+            return f"the unseen character U+{ord(char):04X}"
+        marks = marks + 1 if unicodedata.category(char) in ("Mn", "Me") else 0
+        if marks > MOST_MARKS:
+            return f"more than {MOST_MARKS} combining marks on one letter"
+    return None
 
 
 def _text(text: str, where: str) -> Iterator[str]:
     if len(text) > STRING_LIMIT:
         yield f"{shown(where)} has {len(text)} characters, more than {STRING_LIMIT}"
-    found = _UNSEEN.search(text)
+    found = _misleading(text)
     if found is not None:
-        yield f"{shown(where)} holds the unseen character U+{ord(found.group()):04X}"
+        yield f"{shown(where)} holds {found}"
+
+
+def not_finite(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """(path, number) of everything in nested dicts and lists that is NaN or infinite, with the path
+    as the record's ``reasons`` write it: ``trace.3.test.floor``."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from not_finite(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path, value
+
+
+def number_that_is_none(data: bytes) -> str | None:
+    """Where ``data``, which would else be JSON, says NaN or Infinity, as a sentence; None if
+    nowhere. Other programs write these words, and JSON has none for them."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    for path, number in not_finite(value):
+        return f"{path} is {number}; a value that was not measured is null with a reason"
+    return None
+
+
+def strange_letter(text: str) -> str:
+    """The first character of ``text`` that is not plain ASCII, with its name."""
+    letter = next(char for char in text if not (char.isascii() and char.isprintable()))
+    return f"U+{ord(letter):04X} ({unicodedata.name(letter, 'a control character')})"
 
 
 def _repeated(data: bytes) -> list[str]:
@@ -198,6 +244,38 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     The bytes go to a hidden file beside ``path``, to the disk, and only then under the name.
     """
+    _place(path, data, _rename)
+
+
+def create_atomically(path: Path, data: bytes) -> bool:
+    """The same, unless something has the name ``path`` already: then nothing is changed, and False
+    is returned. Of several processes that create one name at a time one gets it."""
+    return _place(path, data, _rename_if_free)
+
+
+def _rename(temporary: Path, path: Path) -> bool:
+    temporary.replace(path)
+    return True
+
+
+def _rename_if_free(temporary: Path, path: Path) -> bool:
+    try:
+        os.link(temporary, path)  # fails where there is something, unlike a renaming
+    except FileExistsError:
+        return False
+    except OSError:
+        # A file system without hard links: the name is claimed by an empty file first.
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+        except FileExistsError:
+            return False
+        temporary.replace(path)
+    return True
+
+
+def _place(path: Path, data: bytes, name: Callable[[Path, Path], bool]) -> bool:
+    """Write ``data`` to a hidden file beside ``path`` and let ``name`` give it that name; whether
+    it did."""
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +284,7 @@ def write_atomically(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            named = name(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
         _sync_folder(path.parent)
@@ -215,6 +293,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise FailedError(
             f"cannot write {path}: {reason}; check the folder's permissions and the free space"
         ) from error
+    return named
 
 
 def _sync_folder(folder: Path) -> None:

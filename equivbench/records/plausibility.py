@@ -17,8 +17,11 @@ from equivbench.records.consistency import (
     evaluations,
     implied_baselines,
 )
+from equivbench.records.declared import departures, unchecked
 from equivbench.records.disturbed import disturbance
+from equivbench.records.machine import CIRCUMSTANCES
 from equivbench.records.peaks import Peak, peak_of, width_of
+from equivbench.records.requested import backdated, refusals
 from equivbench.records.schema import (
     RULES_VERSION,
     Rung,
@@ -148,6 +151,8 @@ def _losses(record: RunRecord) -> Iterator[str]:
                 f"{where}: total {test.total:g} is below {lowest:g}, "
                 "which rounding of the stored labels alone leaves"
             )
+        if test.total is None:
+            yield f"{where}: total is null, but an evaluation that is not finite ends the run"
         yield from _mean_squares(where, test, test.rotations)
         for key, part in test.by.items():
             yield from _mean_squares(f"{where}: {key!r}", part, test.rotations)
@@ -347,11 +352,19 @@ UNUSUAL: tuple[Rule[RunRecord], ...] = (
     _fast_averaging,
     _unknown_data,
     _unknown_device,
+    unchecked,
+    backdated,
 )
 """Rules that an honest record may break; what breaks them is remarked, not refused."""
 
 
-RUN_RULES: tuple[Rule[RunRecord], ...] = (*CONSISTENCY, *PLAUSIBILITY)
+RUN_RULES: tuple[Rule[RunRecord], ...] = (
+    *CONSISTENCY,
+    *CIRCUMSTANCES,
+    *PLAUSIBILITY,
+    departures,
+    refusals,
+)
 """What every record of a run must keep. The sentences come in this order."""
 
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from equivbench.errors import EquivbenchWarning, FailedError, UsageError
-from equivbench.records.files import not_json, read_bounded, shown, write_atomically
+from equivbench.records.files import (
+    create_atomically,
+    not_finite,
+    not_json,
+    number_that_is_none,
+    read_bounded,
+    shown,
+    write_atomically,
+)
 from equivbench.records.schema import SCHEMA_VERSION, RunRecord
 
+_MOST_REPETITIONS = 1000
+"""Records of one name in one folder."""
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}")
 
 
@@ -51,20 +60,51 @@ def record_path(record: RunRecord, out: str | Path) -> Path:
 def write_record(record: RunRecord, out: str | Path) -> Path:
     """Write ``record`` atomically below the folder ``out`` and return its path.
 
-    Raises ``FailedError`` if it holds a number that is not finite (JSON has none) or if the disk
-    refuses.
+    A record never replaces that of another run: where the name is taken, ``record.run_id`` gets a
+    number at its end. A run has one record: that of its end, once it came to it, else the latest.
+    Raises ``FailedError`` if the record holds a number that is not finite (JSON has none) or if the
+    disk refuses.
     """
-    path = record_path(record, out)
+    taken = record.run_id
+    for number in range(1, _MOST_REPETITIONS):
+        if number > 1:
+            record.run_id = f"{taken}-{number}"
+        path = record_path(record, out)
+        data = _encoded(record, path)
+        if create_atomically(path, data):
+            return path
+        earlier = _of_same_run(path, record)
+        if earlier is not None:
+            if earlier.status in ("interrupted", "failed"):
+                write_atomically(path, data)
+            return path
+    raise FailedError(
+        f"{path.parent} holds {_MOST_REPETITIONS} records called {taken}; name another results "
+        "folder"
+    )
+
+
+def _encoded(record: RunRecord, path: Path) -> bytes:
     plain = msgspec.to_builtins(record)
-    for where, value in _not_finite(plain):
+    for where, value in not_finite(plain):
         raise FailedError(
             f"record {record.run_id}: {where} is {value}; "
             "a value that was not measured is null with a reason"
         )
-    text = _format(plain) + "\n"
-    decode_record(text.encode(), str(path))
-    write_atomically(path, text.encode())
-    return path
+    data = (_format(plain) + "\n").encode()
+    decode_record(data, str(path))
+    return data
+
+
+def _of_same_run(path: Path, record: RunRecord) -> RunRecord | None:
+    """What is at ``path``, if it is a record of the run that ``record`` is of, or its equal."""
+    try:
+        found = read_record(path, follow=False)
+    except FailedError:
+        return None  # whatever it is, it is not ours to replace
+    begins = (record.contest, record.created)
+    same = record.contest is not None and (found.contest, found.created) == begins
+    return found if same or found == record else None
 
 
 def decode_record(data: bytes, name: str) -> RunRecord:
@@ -84,9 +124,8 @@ def decode_record(data: bytes, name: str) -> RunRecord:
             )
         return msgspec.json.decode(data, type=RunRecord)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise FailedError(
-            f"{name} is not a valid record: {shown(error)}; delete it or run again"
-        ) from error
+        said = number_that_is_none(data) or f"{error}; delete it or run again"
+        raise FailedError(f"{name} is not a valid record: {shown(said)}") from error
 
 
 def read_record(path: str | Path, *, follow: bool = True) -> RunRecord:
@@ -164,16 +203,6 @@ def record_order(record: RunRecord) -> tuple[str, str, str, str, str, int, str, 
     """What records are sorted by: machine, task, pair, preset, arm and seed first."""
     where = (record.environment.machine_key, record.task, record.pair, record.preset, record.arm)
     return (*where, record.seed, record.created, record.run_id)
-
-
-def _not_finite(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
-    """(path, number) of everything in nested dicts and lists that is NaN or infinite, with the path
-    as the record's ``reasons`` write it: ``trace.3.test.floor``."""
-    if isinstance(value, dict | list):
-        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _not_finite(item, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield path, value
 
 
 def _format(value: Any, indent: int = 0) -> str:

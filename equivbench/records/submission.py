@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from equivbench.errors import FailedError, IncomparableError, UsageError
-from equivbench.records.curves import curve
+from equivbench.records.copies import RecordDigest, Report, compare, digest_of
 from equivbench.records.files import hidden, not_json, read_bounded, shown
 from equivbench.records.line_files import LineFile, line_files
 from equivbench.records.plausibility import incomparable, problems, remarks
@@ -30,52 +29,30 @@ MOST_SHOWN = 20
 """Problems named of one file; a broken one can have thousands."""
 
 
-@dataclass
-class Report:
-    """What was found in one file: its problems (it is refused) and remarks (it deserves a look)."""
-
-    path: str
-    problems: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-    incomparable: bool = False
-    """Whether another version of the rules is among the problems."""
-
-    @property
-    def valid(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
-    @property
-    def exit_codes(self) -> list[int]:
-        """The exit codes that the problems ask for."""
-        refused = len(self.problems) > self.incomparable
-        return [FailedError.exit_code] * refused + [IncomparableError.exit_code] * self.incomparable
-
-
 def review(paths: Sequence[Path]) -> list[Report]:
     """A report on every file of results at or below ``paths``, in their order; raises
     ``FailedError`` if there is none.
 
     Records are ``*.json``, kernel samples and analyses the ``*.jsonl`` of :func:`line_files`; other
-    ``*.jsonl`` (logs of tuning) are looked at for hostile content only.
+    ``*.jsonl`` (logs of tuning) are looked at for hostile content only. One record is in memory at
+    a time, and of each some hundred bytes stay.
     """
     folders = [path for path in paths if path.is_dir()]
-    files = record_files(paths, endings=(".json", ".jsonl"))
-    found = [(file, *_record(file, folders)) for file in files if file.suffix == ".json"]
-    # What is named first comes first: `validate results theirs` finds theirs to be copies, whatever
-    # date they bear.
-    order = {
-        file: next((index for index, path in enumerate(paths) if file.is_relative_to(path)), 0)
-        for file in files
-    }
-    _mark_copies(
-        [(order[file], report, record) for file, report, record in found if record is not None]
-    )
-    reports = {file: report for file, report, _ in found}
-    for file in files:
+    reports: list[Report] = []
+    digests: list[RecordDigest] = []
+    for file in record_files(paths, endings=(".json", ".jsonl")):
         if file.suffix != ".json":
-            reports[file] = _lines(file)
-    return [reports[file] for file in files]
+            reports.append(_lines(file))
+            continue
+        report, record = _record(file, folders)
+        reports.append(report)
+        if record is not None:
+            # What is named first comes first: `validate results theirs` finds theirs to be copies,
+            # whatever date they bear.
+            named = (index for index, path in enumerate(paths) if file.is_relative_to(path))
+            digests.append(digest_of(record, report, next(named, 0)))
+    compare(digests)
+    return reports
 
 
 def admitted(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -> list[RunRecord]:
@@ -88,7 +65,7 @@ def admitted(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -
     """
     folders = [each for each in [Path(path)] if each.is_dir()]
     found = [_record(file, folders) for file in record_files(path)]
-    _mark_copies([(0, report, record) for report, record in found if record is not None])
+    compare([digest_of(record, report) for report, record in found if record is not None])
     records = []
     for report, record in found:
         if record is not None and report.exit_codes in ([], [IncomparableError.exit_code]):
@@ -114,9 +91,13 @@ def _record(file: Path, folders: list[Path]) -> tuple[Report, RunRecord | None]:
     except FailedError as error:
         report.problems.append(str(error))
         return report, None
-    found = [*islice(hidden(data), MOST_SHOWN)] or problems(record)
-    if not found and any(file.is_relative_to(folder) for folder in folders):
-        found += _misplaced(record, file)
+    found = [*islice(hidden(data), MOST_SHOWN)]
+    # What is hidden may be endless, and is not looked at any further.
+    if not found:
+        inside = any(file.is_relative_to(folder) for folder in folders)
+        found = list(
+            dict.fromkeys([*(_misplaced(record, file) if inside else []), *problems(record)])
+        )
     report.problems = _at_most(found)
     if not found:
         report.remarks = [shown(remark) for remark in remarks(record)]
@@ -136,46 +117,6 @@ def _misplaced(record: RunRecord, file: Path) -> list[str]:
     if file.absolute().parts[-len(expected.parts) :] == expected.parts:
         return []
     return [f"the file's place does not fit its content, which belongs to {expected}"]
-
-
-def _mark_copies(found: list[tuple[int, Report, RunRecord]]) -> None:
-    """Refuse what repeats an earlier record (rank, report, record): one run twice, or its curve as
-    another seed's or arm's.
-
-    Of a lower rank is earlier, then what was created first, then what lies first in the folder.
-    """
-    runs: dict[tuple[object, ...], Report] = {}
-    curves: dict[tuple[object, ...], tuple[Report, RunRecord]] = {}
-    ranked = sorted(
-        found, key=lambda each: (each[0], each[2].created, Path(each[1].path).with_suffix("").parts)
-    )
-    for _, report, record in ranked:
-        where = record.environment.machine_key
-        first = runs.setdefault(
-            (where, record.task, record.pair, record.arm, record.run_id), report
-        )
-        if first is not report:
-            report.problems.append(f"it is the same run as {first.path}")
-            continue
-        # A seed decides the initial weights and the order of the samples: with two of them no two
-        # losses agree.
-        points = [*curve(record), *curve(record, "raw")]
-        losses = tuple(point.test.total for point in points)
-        if len(losses) < 2 or None in losses:
-            continue
-        other, its = curves.setdefault(
-            (record.task, record.dataset.sha256, losses), (report, record)
-        )
-        if other is report:
-            continue
-        same_times = [point.train_seconds for point in points] == [
-            point.train_seconds for point in (*curve(its), *curve(its, "raw"))
-        ]
-        if (record.seed, record.arm) != (its.seed, its.arm) or same_times:
-            report.problems.append(
-                f"its losses are those of {other.path}, number for number: "
-                "one run cannot count twice"
-            )
 
 
 def _lines(file: Path) -> Report:

@@ -3,7 +3,7 @@ after a crash, and going on to a larger budget.
 
 Training at a constant rate is the trunk of a run. Over the last fifth of the budget the rate falls
 to zero, and the weights then are its result; before that, branches off the trunk are cooled down
-to give the results of smaller budgets, measured and dropped (:mod:`equivbench.training.schedule`,
+to give the results of smaller budgets, measured and dropped (:mod:`equivbench.schedule`,
 :mod:`equivbench.training.measuring`).
 
 The clock runs only inside the methods of :class:`Trainer`; the time between two calls belongs to
@@ -27,6 +27,7 @@ from equivbench.kernels import build_time
 from equivbench.records.disturbed import busy
 from equivbench.records.schema import NotMeasured, TracePoint
 from equivbench.request import Budget
+from equivbench.schedule import cooldown_begins, rung_budgets
 from equivbench.training.arm import Arm
 from equivbench.training.checkpoint import CURRENT, TRUNK, Facts, Keeper, read_checkpoint
 from equivbench.training.clock import SPENT, Clock, ClockPart, energy_meter
@@ -34,7 +35,6 @@ from equivbench.training.job import Progress
 from equivbench.training.machine_share import MachineMeter
 from equivbench.training.measuring import Measuring
 from equivbench.training.optim import put_back
-from equivbench.training.schedule import cooldown_begins, rung_budgets
 from equivbench.training.steps import Steps
 
 Report = Callable[[Progress], None]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 from equivbench.measure.measurement import Measurement
 from equivbench.records.schema import Rung, Test, TracePoint
+from equivbench.schedule import cooldown_begins, is_traced, next_traced
 from equivbench.training.checkpoint import Keeper, write_snapshot
 from equivbench.training.optim import divergence_of
-from equivbench.training.schedule import cooldown_begins, is_traced, next_traced
 from equivbench.training.steps import Steps
 
 Report = Callable[[bool], None]

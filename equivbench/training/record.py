@@ -36,7 +36,7 @@ from equivbench.records.schema import (
     Test,
     Throughput,
 )
-from equivbench.request import Budget
+from equivbench.request import DEFAULT_KERNELS, Budget
 from equivbench.symmetry.wrappers import wrap
 from equivbench.training.arm import Arm
 from equivbench.training.checkpoint import Facts
@@ -291,10 +291,17 @@ def _model(job: Job, arm: Arm, facts: Facts, reasons: Reasons, ended: str) -> Mo
         symmetry_verified=reasons.or_null("model.symmetry_verified", verdict.holds, verdict.reason),
         symmetry_reason=None if verdict.holds is None else verdict.reason,
         parameters=sum(parameter.numel() for parameter in arm.model.parameters()),
-        kernels=str(getattr(arm.model, "kernels", job.kernels or "torch")),
+        kernels=_kernels(job, arm),
         config=dict(arm.declared.config),
         wrapper=arm.declared.arm.wrapper,
     )
+
+
+def _kernels(job: Job, arm: Arm) -> str:
+    """The backend of the model's operations; what else it may call ``kernels`` is its own."""
+    if not arm.declared.spec.kernels:
+        return DEFAULT_KERNELS
+    return str(getattr(arm.model, "kernels", job.kernels or DEFAULT_KERNELS))
 
 
 def _recipe(arm: Arm, compiled: str | NotMeasured, reasons: Reasons) -> RecipeRecord:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from equivbench.request import Budget
+from equivbench.schedule import annealing
 from equivbench.training.arm import Arm, use_precision
 from equivbench.training.checkpoint import Facts
 from equivbench.training.clock import Clock
@@ -28,7 +29,6 @@ from equivbench.training.optim import (
     put_back,
     set_rate,
 )
-from equivbench.training.schedule import annealing
 
 READING_SECONDS = 0.2
 """About how long an asynchronous device is left alone between two readings of the clock, each of

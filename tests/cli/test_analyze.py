@@ -91,6 +91,15 @@ def test_baselines_of_a_results_folder(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_baselines_of_nothing_finished_fail(capsys: pytest.CaptureFixture[str]) -> None:
-    write_record(make_record(status="diverged", reason="nan", final=None), "results")
+    lost = ("final", "final_on_part")
+    reasons = {
+        "flops_per_sample": "not counted",
+        "energy_joules": "none",
+        **dict.fromkeys(lost, "nan"),
+    }
+    write_record(
+        make_record(status="diverged", reason="nan", **dict.fromkeys(lost), reasons=reasons),
+        "results",
+    )
     assert run("analyze", "baselines") == 3
     assert "no finished run" in capsys.readouterr().err

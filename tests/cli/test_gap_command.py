@@ -95,6 +95,19 @@ def test_an_arm_of_which_every_seed_diverged_ends_with_3(
     assert "diverged" in streams.err
 
 
+def test_an_invalid_record_ends_with_3_and_can_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = write_record(make_record(seed=7, epochs=1.0), write(tmp_path, *pair()))
+    assert gap(monkeypatch, tmp_path, "--json") == 3
+    streams = capsys.readouterr()
+    assert (streams.out, bad.name in streams.err) == ("", True)
+    assert gap(monkeypatch, tmp_path, "--json", "--skip-invalid") == 0
+    streams = capsys.readouterr()
+    assert len(json.loads(streams.out)) == 1
+    assert f"left out: {bad}" in streams.err
+
+
 def test_it_needs_no_torch(tmp_path: Path) -> None:
     write(tmp_path, *pair())
     code = (

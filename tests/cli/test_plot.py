@@ -75,7 +75,32 @@ def test_runs_of_an_older_code_are_left_out_and_it_says_so(
     )
     folder = write(tmp_path / "results", *pair(), *older)
     assert plot(monkeypatch, "gap", folder, "--out", tmp_path / "figure.svg") == 0
-    assert "left out 2 older records" in capsys.readouterr().err
+    says = capsys.readouterr().err
+    assert "drew the 2 records of 2026-01-02; left out 2 of another code or day" in says
+
+
+def test_a_single_newer_record_does_not_take_the_place_of_a_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three = [record for seed in range(3) for record in pair(1 + seed / 10, seed=seed)]
+    newer = pair(
+        0.1, run_id="small-seed0-newer", git={"tree": "2" * 40}, created="2026-03-01T00:00:00Z"
+    )
+    folder = write(tmp_path / "results", *three, *newer)
+    assert plot(monkeypatch, "gap", folder, "--out", tmp_path / "figure.svg") == 0
+    assert "drew the 6 records of 2026-01-02; left out 2" in capsys.readouterr().err
+
+
+def test_an_invalid_record_ends_with_3_and_can_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write(tmp_path / "results", *pair())
+    (folder / "cut.json").write_text("{")
+    figure = tmp_path / "figure.svg"
+    assert plot(monkeypatch, "curves", folder, "--out", figure) == 3
+    assert ("cut.json" in capsys.readouterr().err, figure.exists()) == (True, False)
+    assert plot(monkeypatch, "curves", folder, "--out", figure, "--skip-invalid") == 0
+    assert figure.exists()
 
 
 def test_one_arm_alone_has_no_gap_to_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from equivbench.records.store import write_record
 REASONS = {
     "flops_per_sample": "not counted",
     "energy_joules": "the device reports no energy",
-    "groups": "one group only",
 }
 
 

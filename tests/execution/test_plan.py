@@ -12,11 +12,11 @@ from factories import make_record
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution.estimates import START_SECONDS, estimated_seconds
 from equivbench.execution.executors import find_executor
-from equivbench.execution.plan import QUICK_START_PAIR, extension, make_plan, resolve_device
+from equivbench.execution.plan import extension, make_plan, resolve_device
 from equivbench.execution.state import finished_record, open_state, read_state, remember_record
 from equivbench.records.store import write_record
 from equivbench.registry import PAIRS
-from equivbench.request import RunRequest
+from equivbench.request import QUICK_START_PAIR, RunRequest
 
 NOW = datetime(2026, 11, 23, 16, 14, tzinfo=UTC)
 

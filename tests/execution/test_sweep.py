@@ -11,11 +11,12 @@ import pytest
 from factories import make_record
 from running import Bench
 
+from equivbench.axes import AXES, SweepRequest
 from equivbench.errors import UsageError
 from equivbench.execution.executors import find_executor
 from equivbench.execution.plan import make_plan
 from equivbench.execution.state import finished_record, open_state, remember_record
-from equivbench.execution.sweep import AXES, SweepRequest, make_sweep
+from equivbench.execution.sweep import make_sweep
 from equivbench.records.plausibility import problems
 from equivbench.records.store import load_results, write_record
 from equivbench.request import RunRequest

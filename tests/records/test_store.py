@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -156,7 +157,7 @@ def test_nothing_there_is_a_failure(tmp_path: Path) -> None:
 def test_failed_write_keeps_the_old_record_and_leaves_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write_record(make_record(), tmp_path)
+    path = write_record(make_record(status="interrupted", reason="stopped"), tmp_path)
     before = path.read_bytes()
 
     def disk_is_full(descriptor: int) -> None:
@@ -194,3 +195,56 @@ def test_atomic_write_replaces_whole_files(
     write_atomically(path, data)
     assert path.read_bytes() == data
     assert os.listdir(path.parent) == ["b.bin"]
+
+
+def test_a_record_never_replaces_that_of_another_run(tmp_path: Path) -> None:
+    first = write_record(make_record(), tmp_path)
+    again = make_record(contest="another", steps=2000, samples=64000)
+    path = write_record(again, tmp_path)
+    assert (path.stem, again.run_id) == (f"{first.stem}-2",) * 2
+    assert (read_record(first), read_record(path)) == (make_record(), again)
+    third = write_record(make_record(contest="a third"), tmp_path)
+    assert third.stem == f"{first.stem}-3"
+
+
+def test_the_same_record_is_written_once(tmp_path: Path) -> None:
+    assert write_record(make_record(), tmp_path) == write_record(make_record(), tmp_path)
+    assert len(load_results(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("status", ["interrupted", "failed"])
+def test_a_run_that_goes_on_has_one_record(tmp_path: Path, status: str) -> None:
+    stopped = make_record(status=status, reason="stopped")
+    path = write_record(stopped, tmp_path)
+    assert write_record(make_record(), tmp_path) == path
+    assert load_results(tmp_path) == [make_record()]
+    # What came to its end stays, whatever is said of the same run afterwards.
+    assert write_record(stopped, tmp_path) == path
+    assert load_results(tmp_path) == [make_record()]
+
+
+def test_what_is_no_record_is_not_replaced(tmp_path: Path) -> None:
+    path = record_path(make_record(), tmp_path)
+    path.parent.mkdir(parents=True)
+    path.write_text("notes")
+    assert write_record(make_record(), tmp_path).stem == f"{path.stem}-2"
+    assert path.read_text() == "notes"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["hard links", "none"])
+def test_of_many_writers_in_one_second_nobody_loses_a_record(
+    tmp_path: Path, links: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not links:
+
+        def no_link(*_: object) -> None:
+            raise OSError(95, "Operation not supported")
+
+        monkeypatch.setattr(os, "link", no_link)
+    records = [make_record(contest=f"contest {number}") for number in range(12)]
+    with ThreadPoolExecutor(12) as pool:
+        paths = list(pool.map(lambda record: write_record(record, tmp_path), records))
+    assert len(set(paths)) == 12
+    assert {record.contest for record in load_results(tmp_path)} == {
+        record.contest for record in records
+    }

@@ -1,8 +1,10 @@
 """Submissions from strangers: what is shipped holds up; every bad one is refused with its reason
 and changes nothing else."""
 
+import gc
 import json
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -141,11 +143,14 @@ def test_one_bad_submission_is_enough_and_is_named(
 def test_what_is_named_first_is_no_copy(good: Path, tmp_path: Path) -> None:
     """A copy that bears an earlier date does not push out the record that the reviewer has."""
     forged = json.loads(good_files()[0].read_bytes())
-    forged["created"], forged["run_id"] = "2026-01-01T00:00:00Z", "small-60s-seed0-first"
+    forged["created"] = "2026-01-01T00:00:00Z"
+    forged["run_id"] = "small-60s-seed0-20260101T000000Z"
     path = place_of(forged, tmp_path)
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(forged))
-    assert {report.path for report in review([good, tmp_path]) if not report.valid} == {str(path)}
+    (refused,) = (report for report in review([good, tmp_path]) if not report.valid)
+    assert refused.path == str(path)
+    assert "one run cannot count twice" in refused.problems[0]
 
 
 def things() -> Iterator[Spoiled]:
@@ -207,6 +212,60 @@ def test_a_peak_is_held_against_each_device() -> None:
         assert (
             not any("operations a second" in problem for problem in problems(changed))
         ) is possible
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("plain", None),
+        ("caf\u00e9, \u03b1 = 0.5 \u00c5, \u4e2d\u6587", None),
+        ("one\ttwo\nthree", None),
+        ("\u05d1\u05b0\u05bc\u05c1", None),
+        ("e\u0301\u0301\u0301\u0301", "more than 3 combining marks on one letter"),
+        *(
+            (f"a{char}b", f"the unseen character U+{ord(char):04X}")
+            for char in "\x00\x1b\x7f\x85\u00a0\u00ad\u034f\u061c\u115f\u180e\u200b\u200d\u2028"
+            "\u202e\u2060\u2066\u2800\u3000\u3164\ufe0f\ufeff\uffa0\ue000\U000e0041\U000e0100"
+        ),
+    ],
+)
+def test_what_an_eye_does_not_see_is_named(text: str, says: str | None) -> None:
+    for value in ({"a": text}, {text: 1}, {"a": [{"b": text}]}):
+        found = list(hidden(json.dumps(value, ensure_ascii=False).encode()))
+        escaped = list(hidden(json.dumps(value).encode()))
+        assert found == escaped
+        assert [each.partition(" holds ")[2] for each in found] == ([] if says is None else [says])
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_a_number_that_is_none_is_named_by_its_field(word: str, tmp_path: Path) -> None:
+    text = good_files()[0].read_text()
+    record = json.loads(text)
+    total = json.dumps(record["rungs"][2]["test"]["total"])
+    (tmp_path / "x.json").write_text(text.replace(total, word, 1))
+    with pytest.raises(FailedError, match=r"rungs\.2\.test\.total is -?(nan|inf); a value that"):
+        read_record(tmp_path / "x.json")
+
+
+def test_thousands_of_records_take_the_memory_of_one(tmp_path: Path) -> None:
+    def peak(copies: int) -> int:
+        folder = tmp_path / str(copies)
+        record = json.loads(good_files()[0].read_bytes())
+        for number in range(copies):
+            record["run_id"] = f"small-60s-seed0-{number}"
+            path = place_of(record, folder)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(json.dumps(record).encode())
+        gc.collect()
+        tracemalloc.start()
+        assert len(review([folder])) == copies
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    few, many = peak(4), peak(24)
+    # Reports and digests stay, no record: one of these takes more than 300 kB in memory.
+    assert (many - few) / 20 < 10_000
 
 
 def test_keys_given_twice_are_found_wherever_they_hide() -> None:

@@ -11,6 +11,7 @@ from factories import BASELINE, PART, make_record, make_rungs, make_test, make_t
 from equivbench.records.consistency import FINALS
 from equivbench.records.plausibility import incomparable, problems, remarks
 from equivbench.records.schema import RULES_VERSION, GroupErrors, Rung, RunRecord
+from equivbench.records.schema import TestPart as Part
 from equivbench.records.store import read_record
 
 REFERENCE = sorted((Path(__file__).parents[2] / "results").rglob("*.json"))
@@ -39,8 +40,10 @@ def with_groups(**change: Any) -> RunRecord:
 
 def test_sound_record_has_no_problem() -> None:
     assert problems(sound()) == []
-    # The data set of the tests is nobody's.
-    assert all("'toy-set' is not known here" in remark for remark in remarks(sound()))
+    # The data set and the pair of the tests are nobody's.
+    assert len(remarks(sound())) == 2
+    assert "'toy-set' is not known here" in remarks(sound())[0]
+    assert "not checked: the pair toy/pair is not installed" in remarks(sound())[1]
     assert incomparable(sound()) is None
 
 
@@ -90,6 +93,58 @@ DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
     "steps": ({"budget": {"kind": "steps", "limit": 900.0, "spent": 900.0}}, "steps is 1000"),
     "too many samples": ({"samples": 32001}, "do not fit"),
     "epochs": ({"epochs": 3.2}, "epochs"),
+    "budget of half a step": (
+        {"budget": {"kind": "steps", "limit": 999.5, "spent": 1000.0, "overshoot": 0.5}},
+        "budget.limit is 999.5 steps, which are whole numbers",
+    ),
+    "rung of half a step": (
+        {
+            "budget": {"kind": "steps", "limit": 1000.0, "spent": 1000.0},
+            "rungs": make_rungs(lambda step: 5.0 * step**-0.5, [37, 1000], 0.1, 32),
+        },
+        "rung of 3.7 steps, which are whole numbers",
+    ),
+    "rate of other blocks": (
+        {"throughput": {"blocks": [0.1, 0.2]}},
+        "throughput.blocks make it 213.3",
+    ),
+    "steps slower than any block": (
+        {"throughput": {"step_seconds": {"p10": 0.11, "p50": 0.11, "p90": 0.11}}},
+        "longer than any of throughput.blocks",
+    ),
+    "threads of another key": ({"environment": {"threads": 3}}, "is of 2 threads"),
+    "a driver without a GPU": ({"environment": {"driver": "580.1"}}, "no GPU was used"),
+    "no version": ({"environment": {"packages": {"torch": "newest"}}}, "is no version of torch"),
+    "no commit": ({"git": {"commit": "main"}}, "git.commit 'main' is not a hash"),
+    "half of the code known": ({"git": {"dirty": None}}, "both known or both null"),
+    "energy of a CPU": ({"energy_joules": 5.0}, "no energy counter is read on a CPU"),
+    "power of no device": (
+        {"energy_joules": 1e9, "environment": {"device": "NVIDIA H100"}},
+        "which no device draws",
+    ),
+    "less than the weights": (
+        {"model": {"parameters": 20_000_000}},
+        "training 20000000 parameters takes 160000000",
+    ),
+    "reason of what is measured": (
+        {"reasons": {**REASONS, "final.total": "lost"}},
+        "reasons says why final.total is null, which is not null",
+    ),
+    "reason of nothing": (
+        {"reasons": {**REASONS, "finale": "lost"}},
+        "reasons says why finale is null, which is not in the record",
+    ),
+    "instant inference": ({"inference": {"samples_per_second": 1e9}}, "times those of training"),
+    "ten times as fast": (
+        {
+            "throughput": {
+                "samples_per_second": 3200.0,
+                "step_seconds": {"p10": 0.01, "p50": 0.01, "p90": 0.01},
+                "blocks": [0.01] * 8,
+            }
+        },
+        "whose machine was not busy",
+    ),
     "no parameters": ({"model": {"parameters": 0}}, "model.parameters is 0"),
     "memory": ({"memory": {"peak_bytes": 0}}, "peak_bytes"),
     "negative energy": ({"energy_joules": -1.0}, "energy_joules"),
@@ -149,6 +204,24 @@ def test_defect_is_named(overrides: dict[str, Any], sentence: str) -> None:
     assert any(sentence in problem for problem in problems(sound(**overrides)))
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"model": {"name": "p\u0430inn"}},
+        {"model": {"kernels": "\uff54orch"}},
+        {"dataset": {"name": "gfn2\u2010small"}},
+        {"environment": {"packages": {"t\u03bfrch": "2.0"}}},
+        {"variant": {"forces": "dire\u0441t"}},
+        {"baselines": {"z\u0435ro": 10.0}},
+        {"out_of_distribution": {"h\u043ftter": make_test(0.5)}},
+    ],
+    ids=lambda overrides: next(iter(overrides)),
+)
+def test_a_name_that_can_be_taken_for_another_is_refused(overrides: dict[str, Any]) -> None:
+    found = problems(sound(**overrides))
+    assert any("names are of ASCII characters" in problem for problem in found)
+
+
 GROUP_DEFECTS: dict[str, tuple[dict[str, list[float]], str]] = {
     "means": ({"total": [0.5, 0.5]}, "final: groups.total average to 0.5"),
     "width": ({"total": []}, "groups.total is not one value a group"),
@@ -196,6 +269,13 @@ TEST_DEFECTS: dict[str, tuple[Callable[[Any], None], str]] = {
         "explained is 1.5, outside",
     ),
     "null": (lambda test: setattr(test, "objective", None), "objective is null"),
+    "no total": (lambda test: setattr(test, "total", None), "total is null, but"),
+    "group": (lambda test: setattr(test, "group", "o3"), "rotations of different groups"),
+    "outputs": (lambda test: test.errors.update(charge=1.0), "errors of other outputs"),
+    "parts that are all better": (
+        lambda test: test.by.update(H=Part(total=1e9, twirled=1e9, equivariance=0.0, share=0.0)),
+        "outside that of all its parts",
+    ),
 }
 
 
@@ -263,12 +343,13 @@ def test_unusual_is_remarked_not_refused() -> None:
         throughput={
             "samples_per_second": 120.0,
             "step_seconds": {"p10": 0.25, "p50": 0.25, "p90": 0.3},
+            "blocks": [32 / 120] * 8,
         },
         model={"symmetry_verified": False, "symmetry_reason": "a share of 0.2"},
         git={"dirty": True},
     )
     assert problems(record) == []
-    assert len(remarks(record)) == 5
+    assert len(remarks(record)) == 4 + len(remarks(sound()))
 
 
 def test_other_rules_are_incomparable() -> None:

@@ -193,13 +193,17 @@ def _copier(record: Plain, change: Callable[[Plain], None]) -> Callable[[Path], 
 
 def _as_seed_41(record: Plain) -> None:
     record["run_id"] = record["run_id"].replace(f"seed{record['seed']}-", "seed41-")
-    record["seed"] = 41
+    record["seed"], record["command"] = (
+        41,
+        f"equivbench run {record['task']}/{record['pair']} --seeds 41",
+    )
 
 
 COPIES: dict[str, Callable[[Plain], None]] = {
     "another seed": _as_seed_41,
-    "another run": lambda record: record.update(run_id=record["run_id"] + "-x"),
-    "another arm": lambda record: record.update(arm=record["arm"] + "-x"),
+    "another run": lambda record: record.update(run_id=record["run_id"] + "-2"),
+    "another pair": lambda record: record.update(pair="mine"),
+    "another arm": lambda record: record.update(pair="mine", arm=record["arm"] + "-x"),
 }
 
 

@@ -1,5 +1,5 @@
-"""What records are held against: the declared checksums are the cards', the declared lowest losses
-what rounding leaves."""
+"""What records are held against: the declared checksums and sizes are the cards', the declared
+lowest losses what rounding leaves, options and groups the tasks', baselines what they measure."""
 
 from pathlib import Path
 
@@ -7,7 +7,9 @@ import pytest
 import torch
 
 import equivbench.tasks
-from equivbench.registry import DATASETS, resolve
+from equivbench.measure.evaluator import Evaluator
+from equivbench.records.declared import SAME_BASELINE
+from equivbench.registry import DATASETS, PAIRS, TASKS, resolve
 from equivbench.tasks.flow.sources import PER_ANGSTROM
 from equivbench.tasks.storage import read_card
 from equivbench.tasks.voxel.data import voxelise
@@ -29,6 +31,47 @@ def test_every_shipped_archive_has_its_checksum_declared() -> None:
 def test_declared_checksums_are_those_that_records_get(name: str) -> None:
     card = read_card(resolve(DECLARED[name].factory)().path())
     assert DECLARED[name].checksums[card["version"]] == card["sha256"]
+
+
+@pytest.mark.parametrize("name", TASKS.entries())
+def test_a_declared_task_is_its_class(name: str) -> None:
+    spec = TASKS.get(name)
+    task = resolve(spec.factory)()
+    names = ("fields", "board_unit", "reported", "options", "group")
+    assert [getattr(spec, each) for each in names] == [getattr(task, each) for each in names]
+
+
+@pytest.mark.parametrize("name", [name for name, spec in DECLARED.items() if spec.sizes])
+def test_declared_sizes_are_those_that_records_get(name: str) -> None:
+    data = resolve(DECLARED[name].factory)().load()
+    assert data.card.sizes == DECLARED[name].sizes
+    further = {each: len(split) for each, split in data.out_of_distribution.items()}
+    assert further == DECLARED[name].further
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("key", "size"),
+    [
+        (key, size)
+        for key, entry in PAIRS.entries().items()
+        for size, preset in entry.value.presets.items()
+        if preset.baselines
+    ],
+)
+def test_declared_baselines_are_those_that_records_get(key: str, size: str) -> None:
+    preset, task = PAIRS.get(key).presets[size], resolve(TASKS.get(PAIRS.get(key).task).factory)()
+    data = resolve(DATASETS.get(preset.dataset).factory)().load()
+    evaluator = Evaluator(
+        task,
+        data.test,
+        requires={},
+        rotations=preset.rotations,
+        group=preset.group or task.group,
+        samples=preset.test_samples,
+        untrained=lambda: task.untrained(data),
+    )
+    assert evaluator.baselines() == pytest.approx(preset.baselines, rel=SAME_BASELINE)
 
 
 def test_flow_rounding_is_that_of_the_stored_coordinates() -> None:

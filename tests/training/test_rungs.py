@@ -24,11 +24,7 @@ from toy_training import (
 from equivbench.records.plausibility import problems
 from equivbench.records.schema import Rung
 from equivbench.request import Budget, RunRequest
-from equivbench.training.assembly import build_trainer
-from equivbench.training.clock import Clock
-from equivbench.training.job import Job
-from equivbench.training.loop import Trainer
-from equivbench.training.schedule import (
+from equivbench.schedule import (
     COOLDOWN,
     annealing,
     cooldown_begins,
@@ -36,6 +32,10 @@ from equivbench.training.schedule import (
     next_traced,
     rung_budgets,
 )
+from equivbench.training.assembly import build_trainer
+from equivbench.training.clock import Clock
+from equivbench.training.job import Job
+from equivbench.training.loop import Trainer
 
 
 def finished(budget: str = "40steps", **options: Any) -> Trainer:

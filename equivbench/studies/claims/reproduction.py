@@ -10,13 +10,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from equivbench.axes import SweepRequest
 from equivbench.errors import EquivbenchError, FailedError
 from equivbench.execution.estimates import PastRuns, records_in
 from equivbench.execution.executors import Callback, find_executor
 from equivbench.execution.plan import RunPlan, check_writable, make_plan, this_machine
 from equivbench.execution.state import finished_record
 from equivbench.execution.subcommand import call, path_from_here
-from equivbench.execution.sweep import SweepRequest, make_sweep
+from equivbench.execution.sweep import make_sweep
 from equivbench.records.line_files import LineFile
 from equivbench.records.store import read_record
 from equivbench.request import RunRequest

@@ -116,6 +116,7 @@ DATASETS: tuple[DatasetSpec, ...] = (
         factory=f"{_SOURCES}:ca_small",
         checksums=_CHECKSUMS,
         lowest_loss=_LOWEST,
+        sizes={"train": 199, "validation": 22, "test": 49},
     ),
     DatasetSpec(
         name="ca-crops-64",
@@ -124,6 +125,7 @@ DATASETS: tuple[DatasetSpec, ...] = (
         factory=f"{_SOURCES}:ca_crops_64",
         checksums=_CHECKSUMS,
         lowest_loss=_LOWEST,
+        sizes={"train": 454, "validation": 46, "test": 126},
     ),
     DatasetSpec(
         name="ca-folder",

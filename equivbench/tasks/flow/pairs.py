@@ -19,7 +19,17 @@ _PRESETS = {
         evaluated_at_once=16,
     ),
     "small": PairPreset(
-        "ca-crops-64", "60s", rotations=2, test_samples=48, part_samples=12, evaluated_at_once=16
+        "ca-crops-64",
+        "60s",
+        rotations=2,
+        test_samples=48,
+        part_samples=12,
+        evaluated_at_once=16,
+        baselines={
+            "zero": 1.9586624947483466,
+            "linear": 0.0034803881512065512,
+            "isotropic": 0.007613605705302629,
+        },
     ),
     "paper": PairPreset("ca-folder", "1h"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from equivbench.specs import DatasetSpec, Field, ModelSpec, TaskSpec
@@ -11,6 +12,7 @@ _SOURCES = "equivbench.tasks.forcefield.sources"
 
 BOARD_UNIT = "(eV/A)^2"
 REPORTED = ("energy",)
+OPTIONS: Mapping[str, tuple[str, ...]] = {"forces": ("direct", "conservative")}
 FIELDS = (
     Field("z", ("atoms",), "int64", "0e", "node", "1", "sample", "atomic number"),
     Field(
@@ -77,6 +79,7 @@ TASKS: tuple[TaskSpec, ...] = (
         fields=FIELDS,
         board_unit=BOARD_UNIT,
         reported=REPORTED,
+        options=OPTIONS,
     ),
 )
 
@@ -101,6 +104,8 @@ DATASETS: tuple[DatasetSpec, ...] = (
         "package",
         factory=f"{_SOURCES}:gfn2_small",
         checksums={"1": "5ef2a9b7e6f3e5fb81273461fa7236f9dd02db603029d803a3c8816b4dc10b83"},
+        sizes={"train": 1323, "validation": 237, "test": 435},
+        further={"larger-molecules": 120, "hotter": 145},
     ),
     DatasetSpec(
         name="gfn2-larger",

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from equivbench.errors import UsageError, unknown_name
 from equivbench.kernels.neighbours import edges_within
 from equivbench.tasks.base import SPLITS, Batch, Card, Split, Task, TaskData, mean_square
-from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS, REPORTED
+from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS, OPTIONS, REPORTED
 from equivbench.tasks.forcefield.table import LAYOUT, NUMBERS
 from equivbench.tasks.splits import RaggedSplit, ragged_data
 from equivbench.tasks.storage import RaggedTable, read_card
@@ -47,7 +47,7 @@ class ForceField(Task):
     index_field = "batch"
     board_unit = BOARD_UNIT
     reported: ClassVar[tuple[str, ...]] = REPORTED
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"forces": ("direct", "conservative")}
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = OPTIONS
     fields = FIELDS
 
     def adapt(self, model: nn.Module, variant: Mapping[str, str]) -> nn.Module:

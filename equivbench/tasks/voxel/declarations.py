@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from equivbench.specs import DatasetSpec, Field, ModelSpec, TaskSpec
+from equivbench.specs import DatasetSpec, Field, Group, ModelSpec, TaskSpec
 
 # Task
 
 BOARD_UNIT = "1"
+GROUP: Group = "octahedral"
 _GRID = ("samples", 8, "size", "size", "size")
 FIELDS = (
     Field(
@@ -57,6 +58,7 @@ TASKS: tuple[TaskSpec, ...] = (
         factory="equivbench.tasks.voxel.task:VoxelDenoising",
         fields=FIELDS,
         board_unit=BOARD_UNIT,
+        group=GROUP,
     ),
 )
 
@@ -78,6 +80,7 @@ DATASETS: tuple[DatasetSpec, ...] = (
         factory=f"{_SOURCES}:conformers_small",
         checksums=_CHECKSUMS,
         lowest_loss=_LOWEST,
+        sizes={"train": 1381, "validation": 216, "test": 403},
     ),
     DatasetSpec(
         name="conformers-16",
@@ -86,6 +89,7 @@ DATASETS: tuple[DatasetSpec, ...] = (
         factory=f"{_SOURCES}:conformers_16",
         checksums=_CHECKSUMS,
         lowest_loss=_LOWEST,
+        sizes={"train": 100, "validation": 19, "test": 38},
     ),
     DatasetSpec(
         name="conformers-64",
@@ -94,6 +98,7 @@ DATASETS: tuple[DatasetSpec, ...] = (
         factory=f"{_SOURCES}:conformers_64",
         checksums=_CHECKSUMS,
         lowest_loss=_LOWEST,
+        sizes={"train": 1381, "validation": 216, "test": 403},
     ),
     DatasetSpec(
         name="conformers-10k",

@@ -30,11 +30,13 @@ def _presets(
     rotations: tuple[int, int, int],
     test_samples: tuple[int, int, int],
     part_samples: tuple[int, int, int],
+    baselines: Mapping[str, float] | None = None,
 ) -> dict[str, PairPreset]:
-    """What the arms share, with rotations and test samples by preset (dev, small, paper)."""
+    """What the arms share, with rotations and test samples by preset (dev, small, paper), and the
+    baselines of ``small``."""
     shared: tuple[dict[str, Any], ...] = (
         {"dataset": "conformers-16", "budget": "40steps", "rungs": 2},
-        {"dataset": "conformers-small", "budget": "60s"},
+        {"dataset": "conformers-small", "budget": "60s", "baselines": baselines or {}},
         {"dataset": "conformers-10k", "budget": "1h", "evaluated_at_once": 16},
     )
     return {
@@ -96,7 +98,13 @@ OCTAHEDRAL = pair(
         ),
         _unet("parameter-matched", sizes("channels groups", (5, 5), (5, 5), (5, 5)), None, {}),
     ),
-    _presets("octahedral", (4, 4, 24), (8, 64, 128), (4, 16, 64)),
+    _presets(
+        "octahedral",
+        (4, 4, 24),
+        (8, 64, 128),
+        (4, 16, 64),
+        {"zero": 0.00034178965351066697, "linear": 0.00031982322564986495},
+    ),
     "One skeleton, VoxMol's: residual blocks joined across the levels of a U-Net. The equivariant "
     "arm holds 24 copies of each feature, one for each rotation of the cube, and shares its "
     "filters among them; its strided filters are even, so that they lie symmetrically in the grid. "

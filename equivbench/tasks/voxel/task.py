@@ -13,7 +13,7 @@ from equivbench.errors import unknown_name
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.base import Batch, Split, Task, TaskData
 from equivbench.tasks.voxel.data import voxelise
-from equivbench.tasks.voxel.declarations import BOARD_UNIT, FIELDS
+from equivbench.tasks.voxel.declarations import BOARD_UNIT, FIELDS, GROUP
 from equivbench.tasks.voxel.table import ELEMENTS, Grid
 
 _BASELINE_VOXELS = 2**25
@@ -40,7 +40,7 @@ class VoxelDenoising(Task):
     prediction = "density"
     index_field = "batch"
     board_unit = BOARD_UNIT
-    group = "octahedral"
+    group = GROUP
     interpolates: ClassVar[bool] = True
     fields = FIELDS
 

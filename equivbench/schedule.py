@@ -1,5 +1,8 @@
 """When what happens in a run: the learning rate falls over the last part of a budget, branches off
-the training give the results of smaller budgets, and the weights are measured at fixed steps."""
+the training give the results of smaller budgets, and the weights are measured at fixed steps.
+
+All of it follows from a budget alone, so that a record can be held against it.
+"""
 
 from __future__ import annotations
 

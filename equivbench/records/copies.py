@@ -1,0 +1,149 @@
+"""What several records say of one another: one run that is there twice, a contest that two seeds
+claim, one test set on which the same predictor does differently. Each record is reduced to a
+digest, so that thousands of them can be compared."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from equivbench.errors import FailedError, IncomparableError
+from equivbench.records.curves import curve
+from equivbench.records.declared import SAME_BASELINE
+from equivbench.records.requested import CONTEST_NAME
+from equivbench.records.schema import RunRecord
+
+
+@dataclass
+class Report:
+    """What was found in one file: its problems (it is refused) and remarks (it deserves a look)."""
+
+    path: str
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    incomparable: bool = False
+    """Whether another version of the rules is among the problems."""
+
+    @property
+    def valid(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+    @property
+    def exit_codes(self) -> list[int]:
+        """The exit codes that the problems ask for."""
+        refused = len(self.problems) > self.incomparable
+        return [FailedError.exit_code] * refused + [IncomparableError.exit_code] * self.incomparable
+
+
+@dataclass(frozen=True, slots=True)
+class RecordDigest:
+    """What of one record the others are compared with."""
+
+    report: Report
+    """Where what is found goes."""
+    order: tuple[int, str, tuple[str, ...]]
+    """Which of two comes first: that of the lower rank, then what was created first, then what lies
+    first in the folder."""
+    run: bytes
+    """Machine, task, pair, arm and run id."""
+    curve: bytes | None
+    """Task, data and every loss; None where there are too few to tell runs apart."""
+    times: bytes
+    """When these losses were measured."""
+    of: tuple[int, str]
+    """Seed and arm."""
+    contest: str | None
+    """None where the record names none, or by no name that a contest has."""
+    seat: bytes
+    """All that the arms of one contest share but the arm and its options."""
+    turn: bytes
+    """All that tells the runs of one contest apart."""
+    test_set: bytes | None
+    """Data, samples, rotations and training split; None for a run without a result."""
+    baselines: Mapping[str, float]
+
+
+def digest_of(record: RunRecord, report: Report, rank: int = 0) -> RecordDigest:
+    """The digest of ``record``, whose file ``report`` is on; of a lower ``rank`` is earlier."""
+    where = record.environment.machine_key
+    # A seed decides the initial weights and the order of the samples: with two of them no two
+    # losses agree.
+    points = [*curve(record), *curve(record, "raw")]
+    losses = [point.test.total for point in points]
+    told_apart = len(losses) >= 2 and None not in losses
+    final, data = record.final, record.dataset
+    pair = (record.task, record.pair)
+    return RecordDigest(
+        report=report,
+        order=(rank, record.created, Path(report.path).with_suffix("").parts),
+        run=_hash(where, *pair, record.arm, record.run_id),
+        curve=_hash(record.task, data.sha256, losses) if told_apart else None,
+        times=_hash([point.train_seconds for point in points]),
+        of=(record.seed, record.arm),
+        contest=record.contest if CONTEST_NAME.fullmatch(record.contest or "") else None,
+        seat=_hash(where, *pair, record.seed, record.preset),
+        turn=_hash(where, *pair, record.seed, record.arm, record.variant, record.budget.limit),
+        test_set=None
+        if final is None
+        else _hash(
+            *(record.task, data.name, data.sha256, data.sizes),
+            *(final.group, final.samples, final.rotations),
+        ),
+        baselines=record.baselines,
+    )
+
+
+def compare(digests: Sequence[RecordDigest]) -> None:
+    """Put into the reports what contradicts an earlier record: one run twice, its curve as another
+    seed's or arm's, a second run of one arm in its contest, other predictors on its test set."""
+    runs: dict[bytes, RecordDigest] = {}
+    curves: dict[bytes, RecordDigest] = {}
+    seats: dict[str, RecordDigest] = {}
+    turns: dict[tuple[str, bytes], RecordDigest] = {}
+    sets: dict[bytes, RecordDigest] = {}
+    for one in sorted(digests, key=lambda digest: digest.order):
+        say = one.report.problems.append
+        first = runs.setdefault(one.run, one)
+        if first is not one:
+            say(f"it is the same run as {first.report.path}")
+            continue
+        if one.curve is not None:
+            other = curves.setdefault(one.curve, one)
+            if other is not one and (one.of != other.of or one.times == other.times):
+                say(
+                    f"its losses are those of {other.report.path}, number for number: "
+                    "one run cannot count twice"
+                )
+        if one.contest is not None:
+            other = seats.setdefault(one.contest, one)
+            if other.seat != one.seat:
+                say(
+                    f"its contest {one.contest} is that of {other.report.path}, which has another "
+                    "machine, pair, preset or seed"
+                )
+            other = turns.setdefault((one.contest, one.turn), one)
+            if other is not one:
+                say(
+                    f"its contest {one.contest} has a run of this arm and budget already, "
+                    f"{other.report.path}"
+                )
+        if one.test_set is not None:
+            other = sets.setdefault(one.test_set, one)
+            for name in one.baselines.keys() & other.baselines.keys():
+                mine, its = one.baselines[name], other.baselines[name]
+                if not math.isclose(mine, its, rel_tol=SAME_BASELINE):
+                    say(
+                        f"baselines.{name} is {mine:.9g}, on the same test set it is {its:.9g} in "
+                        f"{other.report.path}"
+                    )
+
+
+def _hash(*parts: Any) -> bytes:
+    return hashlib.blake2b(msgspec.json.encode(parts, order="sorted"), digest_size=16).digest()

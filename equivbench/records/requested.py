@@ -1,0 +1,295 @@
+"""What a run record must say because it was asked for: seed, budget, rungs, device and name of the
+run follow from its command, the steps of its evaluations from its budget."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from equivbench.axes import SweepRequest
+from equivbench.errors import UsageError
+from equivbench.records.consistency import evaluations
+from equivbench.records.declared import SWEEP, Declaration, declaration_of
+from equivbench.records.schema import RunRecord
+from equivbench.request import (
+    DEFAULT_KERNELS,
+    MOST_RUNGS,
+    QUICK_START_PAIR,
+    Budget,
+    RunRequest,
+)
+from equivbench.schedule import COOLDOWN, cooldown_begins, is_traced, next_traced, rung_budgets
+
+READING_SECONDS = 0.25
+"""How long an asynchronous device is left alone between two readings of the clock, at most."""
+SLOW_STEP = 20.0
+"""A step that ends a budget may be this many times as long as the mean step of the run."""
+CONTEST_NAME = re.compile(r"([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{8}")
+"""When a contest began, and what tells it from others of the same second."""
+_STAMP = "%Y%m%dT%H%M%SZ"
+
+
+def request_of(record: RunRecord) -> RunRequest:
+    """What the command of ``record`` asks for; raises ``UsageError`` for a command that asks for no
+    run."""
+    sweep = SweepRequest.program[-1] in record.command.split()[:3]
+    return (SweepRequest if sweep else RunRequest).of_command(record.command)
+
+
+def refusals(record: RunRecord) -> Iterator[str]:
+    """The record is of the run that its command asks for, at the steps that its budget says."""
+    try:
+        declared = declaration_of(record)
+    except UsageError:
+        return  # said by the rules of what is declared
+    if declared is None:
+        return
+    try:
+        request = request_of(record)
+        asked = Budget.parse(request.budget or declared.preset.budget)
+        longest = None if request.extend is None else asked.times(request.extend).limit
+        seeds = request.chosen_seeds
+        rungs = declared.preset.rungs if request.rungs is None else request.rungs
+        if not 0 <= rungs <= MOST_RUNGS:
+            raise UsageError(f"{rungs} rungs are more than the {MOST_RUNGS} that there can be")
+    except UsageError as error:
+        yield f"command asks for no run: {error}"
+        return
+    yield from _asked(record, declared, request, seeds)
+    yield from _budget(record, asked, longest)
+    yield from _run_id(record, request, asked)
+    yield from _contest(record)
+    yield from _rungs(record, asked, rungs)
+    yield from _trace(record)
+    yield from _one_course(record)
+    yield from _off_budget(record)
+
+
+def _asked(
+    record: RunRecord, declared: Declaration, request: RunRequest, seeds: tuple[int, ...]
+) -> Iterator[str]:
+    """Pair, arm, seed, preset, device, threads, backend, options and sweep are those asked for."""
+    pairs = request.pairs or (QUICK_START_PAIR,)
+    arms = request.arms or tuple(arm.name for arm in declared.pair.contestants)
+    device = record.environment.device
+    on_device = request.device == "auto" or (request.device == "cpu") == (device == "cpu")
+    asks: dict[str, tuple[bool, object]] = {
+        "pair": (declared.pair.key in pairs, declared.pair.key),
+        "arm": (record.arm in arms, record.arm),
+        "seed": (record.seed in seeds, record.seed),
+        "preset": (record.preset == request.preset, record.preset),
+        "device": (on_device, device),
+        "threads": (
+            request.threads in (None, record.environment.threads),
+            record.environment.threads,
+        ),
+        "kernels": (
+            not declared.model.kernels
+            or record.model.kernels == (request.kernels or DEFAULT_KERNELS),
+            record.model.kernels,
+        ),
+    }
+    for name, values in (declared.task.options if declared.task else {}).items():
+        chosen = request.variant.get(name, values[0])
+        asks[f"variant.{name}"] = (record.variant.get(name) == chosen, record.variant.get(name))
+    over = request.over if isinstance(request, SweepRequest) else None
+    values = request.values if isinstance(request, SweepRequest) else (None,)
+    label, value = (record.variant.get(name) for name in SWEEP)
+    asks["sweep"] = (label == over and value in values, f"{label} {value}")
+    for name, (is_asked, found) in asks.items():
+        if not is_asked:
+            yield f"{name} {found} is not what the command asks for"
+    others = set((record.throughput.alternated_with or "").split(", ")) - {""}
+    if not others <= set(arms) - {record.arm}:
+        yield (
+            f"throughput.alternated_with is {record.throughput.alternated_with!r}, not other arms "
+            "that the command asks for"
+        )
+
+
+def _budget(record: RunRecord, asked: Budget, longest: float | None) -> Iterator[str]:
+    """The budget is the one asked for, or its extension, overshot by a step at most."""
+    budget = record.budget
+    base = budget.limit if budget.extends is None else budget.extends
+    if (budget.kind, base) != (asked.kind, asked.limit):
+        yield f"the budget is {base:g} {budget.kind}, the command asks for {asked.text}"
+        return
+    if budget.extends is not None and longest != budget.limit:
+        yield (
+            f"the run goes on from {base:g} to {budget.limit:g} {budget.kind}, the command "
+            f"{'does not extend it' if longest is None else f'to {longest:g}'}"
+        )
+    if record.status == "completed" and budget.overshoot > _slack(record):
+        yield f"budget.overshoot is {budget.overshoot:g} {budget.kind}, longer than any step"
+
+
+def _slack(record: RunRecord) -> float:
+    """How far a budget may be overshot, in its own unit: by a step, and an interval between
+    readings of the clock."""
+    if record.budget.kind == "steps":
+        return 0.0
+    if record.budget.kind == "samples":
+        return record.recipe.batch_size - 1.0
+    busy = record.clock.train + record.clock.data
+    return READING_SECONDS + SLOW_STEP * busy / max(1, record.steps)
+
+
+def _run_id(record: RunRecord, request: RunRequest, asked: Budget) -> Iterator[str]:
+    """The run is named by its preset, budget, seed, options and time."""
+    created = _created(record)
+    if created is None:
+        return
+    kernels = [] if request.kernels in (None, DEFAULT_KERNELS) else [str(request.kernels)]
+    point = [record.variant[name].replace(":", "-") for name in SWEEP if name in record.variant]
+    words = [record.preset, asked.text, f"seed{record.seed}", *request.variant.values()]
+    words += [*kernels, *point, f"{created:{_STAMP}}"]
+    if record.budget.extends is not None:
+        words += ["extended", Budget(record.budget.kind, record.budget.limit).text]
+    name = "-".join(words)
+    # A second run of the same second has its number at the end.
+    if not re.fullmatch(re.escape(name) + r"(-[1-9][0-9]*)?", record.run_id):
+        yield f"run_id is {record.run_id!r}, a run as it is described has {name!r}"
+
+
+def _contest(record: RunRecord) -> Iterator[str]:
+    """A contest is named by the time at which it began."""
+    if record.contest is None:
+        if record.throughput.alternated_with is not None:
+            yield "contest is null, but the arm took turns with another"
+        return
+    began, created = _began(record), _created(record)
+    if began is None:
+        yield f"contest {record.contest!r} is no name of a contest"
+    elif created is not None and began < created:
+        yield f"contest {record.contest!r} began before the run was created, {record.created}"
+
+
+def _rungs(record: RunRecord, asked: Budget, rungs: int) -> Iterator[str]:
+    """Rungs are a half, a quarter, ... of the budget, as many as were asked for, and no longer than
+    they had to be."""
+    budget = record.budget
+    found = [rung.budget for rung in record.rungs]
+    expected = [*rung_budgets(asked, rungs), asked.limit]
+    if budget.extends is not None:
+        # What lies beyond the first budget depends on the extensions that came between.
+        found = [limit for limit in found if limit <= asked.limit]
+    # A run that did not come to its end has the first of them.
+    if found != (expected if record.final is not None else expected[: len(found)]):
+        yield (
+            f"rungs are of {_listed(found)} {budget.kind}, the command asks for {_listed(expected)}"
+        )
+    slack = _slack(record)
+    if budget.kind == "seconds":
+        # Each branch cools down over the last fifth of its budget, less the step that began it.
+        cooled = sum(max(0.0, COOLDOWN * rung.budget - slack) for rung in record.rungs[:-1])
+        if record.clock.rungs < cooled / 2:
+            yield (
+                f"clock.rungs is {record.clock.rungs:g} s, "
+                f"the cooldowns of its rungs take {cooled:g} s"
+            )
+    for rung in record.rungs:
+        if budget.kind == "seconds":
+            over = rung.train_seconds - rung.budget
+        else:
+            over = (rung.step if budget.kind == "steps" else rung.samples) - rung.budget
+        if over > slack:
+            yield f"rung of {rung.budget:g} {budget.kind}: {over:g} more are spent than any step"
+
+
+def _trace(record: RunRecord) -> Iterator[str]:
+    """Traced steps are 1, 2, 5, 10, 20, 50, ..., all of them, until the last cooldown begins."""
+    following = next_traced(0)
+    for point in record.trace:
+        if point.step != following:
+            yield (
+                f"the trace has a point at step {point.step}, "
+                f"{'and lacks one before it' if is_traced(point.step) else 'where none is due'}"
+            )
+            return
+        following = next_traced(following)
+    if record.status != "completed":
+        return
+    budget, cools = record.budget, cooldown_begins(record.budget.limit)
+    if budget.kind == "seconds":
+        if record.trace and record.trace[-1].train_seconds > cools + _slack(record):
+            yield f"the trace ends after {cools:g} s, where the last cooldown begins"
+        # The cooldown is a fifth of the time: not more than half of the steps can be in it.
+        last = math.floor(record.steps / 2)
+    else:
+        per_step = 1 if budget.kind == "steps" else max(1, record.recipe.batch_size)
+        last = math.ceil(round(cools / per_step, 9))
+        if record.trace and record.trace[-1].step > last:
+            yield f"the trace ends after step {last}, where the last cooldown begins"
+    if following <= last:
+        yield f"the trace lacks step {following}, which the run made before its last cooldown"
+
+
+def _one_course(record: RunRecord) -> Iterator[str]:
+    """Trace and rungs tell one course: of a budget in seconds a branch leaves it after four fifths
+    of its own, no later than at its last step."""
+    if record.budget.kind != "seconds":
+        return
+    for rung in record.rungs:
+        for point in record.trace:
+            if point.step > rung.step and point.train_seconds < cooldown_begins(rung.budget):
+                yield (
+                    f"the trace is at step {point.step} after {point.train_seconds:g} s, the rung "
+                    f"of {rung.budget:g} s ends at step {rung.step}"
+                )
+                return
+            if 2 * point.step < rung.step and point.train_seconds > rung.train_seconds:
+                yield (
+                    f"the trace is at step {point.step} only after {point.train_seconds:g} s, the "
+                    f"rung of {rung.budget:g} s at step {rung.step}"
+                )
+                return
+
+
+def _off_budget(record: RunRecord) -> Iterator[str]:
+    """What was measured off the budget took time off the budget."""
+    clock, rate = record.clock, record.inference.samples_per_second
+    blocks = sum(record.throughput.blocks)
+    # A block holds at least one step; half of it may be lost between two readings.
+    if clock.timing < blocks / 2:
+        yield f"clock.timing is {clock.timing:g} s, the timed blocks took {blocks:g} s at least"
+    passes = sum(test.samples * test.rotations for _, test in evaluations(record))
+    least = passes / (SLOW_STEP * rate) if rate else 0.0
+    if passes and clock.evaluate <= least:
+        yield (
+            f"clock.evaluate is {clock.evaluate:g} s, the evaluations made {passes} passes over a "
+            "sample"
+        )
+    if record.status == "completed" and clock.checkpoint <= 0:
+        yield "clock.checkpoint is zero, but a run that completes is saved"
+
+
+def backdated(record: RunRecord) -> Iterator[str]:
+    """A run that was never resumed began with its contest."""
+    began = _began(record)
+    created = _created(record)
+    if began and created and began > created and not record.restarts:
+        yield f"created {record.created!r} lies before its contest {record.contest!r}"
+
+
+def _created(record: RunRecord) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(record.created)
+    except ValueError:
+        return None  # said by another rule
+    return time.replace(microsecond=0) if time.tzinfo is not None else None
+
+
+def _began(record: RunRecord) -> datetime | None:
+    found = CONTEST_NAME.fullmatch(record.contest or "")
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found[1], _STAMP).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _listed(limits: list[float]) -> str:
+    return ", ".join(f"{limit:g}" for limit in limits) or "nothing"
