@@ -205,7 +205,7 @@ def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, bytes]:
 
 def _bytes(tensor: Tensor) -> memoryview:
     host = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(host.view(torch.uint8).numpy())
+    return host.view(torch.uint8).numpy().data
 
 
 def _version(tensor: Tensor) -> int:

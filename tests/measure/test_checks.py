@@ -104,7 +104,7 @@ def test_shared_and_frozen_weights_and_caches_are_no_hidden_ones() -> None:
     model = Central()
     object.__setattr__(model, "same", model.radial)
     model.table = [torch.ones(3), torch.zeros(2, dtype=torch.int64)]  # type: ignore[assignment]
-    model.cached = model.radial[0].weight * 2
+    model.cached = next(model.parameters()) * 2
     frozen = nn.Linear(2, 2).requires_grad_(False)
     object.__setattr__(model, "teacher", frozen)
     assert list(unregistered(Doing(model, "pull"))) == []

@@ -128,7 +128,7 @@ def test_weights_that_change_while_they_are_judged_are_named() -> None:
     model = Central()
 
     def learn(_: dict[str, Tensor]) -> None:
-        model.radial[0].weight.data.mul_(0.999)
+        next(model.parameters()).data.mul_(0.999)
 
     with pytest.raises(ModelError, match=r"'model.radial.0.weight' while it was evaluated"):
         measure_equivariance(Doing(model, "pull", learn), TASK, split=clouds(10))

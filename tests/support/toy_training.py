@@ -64,7 +64,7 @@ class ToyTask(Task):
     """Learn the cross product."""
 
     name = "toy-cross"
-    fields = (
+    fields: tuple[Field, ...] = (
         Field("a", ("n", 3), "float32", "1o", "graph", "1", "sample"),
         Field("b", ("n", 3), "float32", "1o", "graph", "1", "sample"),
         Field("y", ("n", 3), "float32", "1o", "graph", "1", "output"),
