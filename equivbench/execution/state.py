@@ -40,13 +40,16 @@ class RunState(msgspec.Struct, kw_only=True):
 
     run_id: str
     created: str
+    contest: str = ""
+    """The one that it began in."""
     records: dict[str, str] = {}
 
 
 def on_machine(plan: RunPlan, machine: Machine) -> RunPlan:
     """``plan`` with all that ``machine`` decides: device, threads, kernel backend, state folder.
 
-    A job that is to be resumed takes over the id and the date of the run in its folder.
+    A job that is to be resumed takes over the id, the date and the contest of the run in its
+    folder.
     """
     contests = [
         replace(each, jobs=tuple(_on_machine(job, machine) for job in each.jobs))
@@ -101,12 +104,14 @@ def open_state(job: Job) -> None:
             f"cannot make the state folder {folder}: {error.strerror}; "
             "set EQUIVBENCH_CACHE to another"
         ) from error
-    _write(job, RunState(run_id=job.run_id, created=job.created))
+    _write(job, RunState(run_id=job.run_id, created=job.created, contest=job.contest))
 
 
 def remember_record(job: Job, path: Path) -> None:
     """Note that ``job`` has its record at ``path``."""
-    state = read_state(job.state_dir) or RunState(run_id=job.run_id, created=job.created)
+    state = read_state(job.state_dir) or RunState(
+        run_id=job.run_id, created=job.created, contest=job.contest
+    )
     state.records[job.budget] = str(path.resolve())
     _write(job, state)
 
@@ -157,7 +162,12 @@ def _on_machine(job: Job, machine: Machine) -> Job:
     state = read_state(job.state_dir) if job.request.resume else None
     if state is None:
         return job
-    return msgspec.structs.replace(job, run_id=state.run_id, created=state.created)
+    return msgspec.structs.replace(
+        job,
+        run_id=state.run_id,
+        created=state.created,
+        contest=state.contest or job.contest,
+    )
 
 
 def _digest(job: Job) -> str:
