@@ -70,6 +70,7 @@ def run(
     rungs: int | None = None,
     extend: float | None = None,
     snapshots: bool = False,
+    keep_weights: bool = False,
     resume: bool = False,
     dry_run: bool = False,
     executor: str = "local",

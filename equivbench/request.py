@@ -398,6 +398,12 @@ class RunRequest(Request):
         "Keep the weights of every evaluation, which `analyze` can then look at.",
         identity=True,
     )
+    keep_weights: bool = option(
+        False,
+        "Put the weights of every result beside its record (.safetensors), for `results audit` "
+        "elsewhere. The cache has them in any case.",
+        recorded=False,
+    )
     resume: bool = option(
         False, "Go on with the unfinished runs of the same request.", recorded=False
     )

@@ -1,29 +1,38 @@
-"""``equivbench results``: check records, print their JSON Schema and the rules."""
+"""``equivbench results``: check records, measure their weights again, pack a submission, print the
+JSON Schema and the rules."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equivbench.cli.output import message, overall, print_json
+from equivbench.cli.output import message, overall, print_json, print_table
+from equivbench.errors import FailedError
+from equivbench.report.table import Column, Table
+from equivbench.report.text import printable
 
 if TYPE_CHECKING:
+    from equivbench.execution.audit import Audit
     from equivbench.records.copies import Report
 
-
+Paths = Annotated[
+    list[Path], typer.Argument(metavar="PATH ...", help="Folders or files of results.")
+]
 app = typer.Typer(
-    help="Check records; print their schema and rules.", no_args_is_help=True, rich_markup_mode=None
+    help="Check, audit and submit records; print their schema and rules.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
 @app.command()
 def validate(
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH ...", help="Folders or files of results.")
-    ],
+    paths: Paths,
     json: Annotated[
         bool, typer.Option("--json", help="Print a list of {path, valid, problems, remarks}.")
     ] = False,
@@ -61,6 +70,112 @@ def _count(reports: list[Report]) -> str:
     others = len(reports) - records
     text = f"{records} record{'s' * (records != 1)}"
     return f"{text} and {others} other file{'s' * (others != 1)}" if others else text
+
+
+@app.command()
+def audit(
+    paths: Paths,
+    rerun: Annotated[
+        bool,
+        typer.Option(
+            "--rerun",
+            help="Also train each arm and seed again, as many steps as it made, and compare.",
+        ),
+    ] = False,
+    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda or cuda:N.")] = (
+        "auto"
+    ),
+    json: Annotated[bool, typer.Option("--json", help="Print a list of objects.")] = False,
+) -> None:
+    """Load the weights of each record and measure them again.
+
+    The weights lie beside the record (`run --keep-weights`) or in the cache of the machine that
+    trained them; they are loaded into the network that the record's pair declares, which may be
+    a plug-in's. Loss, share, parameters and further test sets are compared. The exit code is 3 if
+    a record is invalid, differs from its weights or has none here.
+    """
+    from equivbench.cli.progress import progress_display
+    from equivbench.execution.audit import CLAIMED, Audit
+    from equivbench.execution.audit import audit as measure_again
+    from equivbench.execution.audit import rerun as train_again
+    from equivbench.records.store import read_record, record_files
+    from equivbench.records.submission import review
+
+    audits = []
+    files = record_files(paths, endings=(".json", ".jsonl"))
+    # Someone's network may print what it likes.
+    with contextlib.redirect_stdout(sys.stderr):
+        for file, report in zip(files, review(paths), strict=True):
+            if file.suffix != ".json":
+                continue
+            if not report.valid:
+                audits.append(Audit(report.path, "not audited", report.problems))
+                continue
+            record = read_record(file)
+            found = measure_again(record, file, device)
+            if rerun and record.final is not None:
+                train_again(record, found, progress_display(json), device)
+            audits.append(found)
+    if json:
+        print_json([vars(each) for each in audits])
+    else:
+        for each in audits:
+            for text in (*each.differences, *each.rerun):
+                typer.echo(f"{printable(each.path)}: {printable(text)}")
+        print_table(_audit_table(audits))
+        typer.echo(CLAIMED)
+    wrong = sum(each.verdict != "agrees" for each in audits)
+    if wrong or not audits:
+        raise FailedError(f"{wrong} of {len(audits)} records did not pass the audit")
+
+
+def _audit_table(audits: Sequence[Audit]) -> Table:
+    columns = (
+        Column("record", key=True),
+        Column("loss", kind="number"),
+        Column("measured", kind="number"),
+        Column("share", kind="percent"),
+        Column("parameters"),
+        Column("weights"),
+        Column("verdict"),
+    )
+    rows = [
+        (
+            "/".join(Path(each.path).parts[-4:]),
+            *(each.recorded, each.measured, each.share, each.parameters),
+            *(each.weights, each.verdict),
+        )
+        for each in audits
+    ]
+    return Table("", columns, rows)
+
+
+@app.command()
+def submit(
+    paths: Paths,
+    out: Annotated[Path, typer.Option("--out", help="The zip file to write.")] = Path(
+        "submission.zip"
+    ),
+    without_weights: Annotated[
+        bool,
+        typer.Option(
+            "--without-weights", help="Pack records without their weights: nobody can audit them."
+        ),
+    ] = False,
+) -> None:
+    """Pack records, their weights and the logs of their tuning into one file for reviewers.
+
+    Everything is validated first; the exit code is 3 if anything is invalid or has no weights here.
+    """
+    from equivbench.records.packing import pack
+
+    packed = pack(paths, out, without_weights=without_weights)
+    for note in packed.notes:
+        message("note", note)
+    typer.echo(
+        f"wrote {out}: {packed.records} records, {packed.weights} files of weights, "
+        f"{packed.logs} logs of tuning"
+    )
 
 
 @app.command()

@@ -28,6 +28,7 @@ from equivbench.execution.plan import Contest, RunPlan, check_writable, extensio
 from equivbench.execution.state import finished_record, on_machine, remember_record
 from equivbench.execution.workers import FailedRunError, WorkerProcess
 from equivbench.records.store import read_record, write_record
+from equivbench.records.weight_files import put_beside
 from equivbench.request import Budget
 from equivbench.training.job import Job, Progress
 
@@ -220,6 +221,8 @@ class ContestRun:
                 why, msgspec.structs.replace(concluded.record, status="failed", reason=why)
             )
         path = write_record(concluded.record, worker.job.request.out)
+        if worker.job.request.keep_weights and concluded.record.weights_sha256 is not None:
+            put_beside(path, concluded.record.weights_sha256)
         self._keep(worker.job, KeptRecord(concluded.record, path, Path(concluded.checkpoint)))
         remember_record(worker.job, path)
 

@@ -144,7 +144,8 @@ def run(
         Is told how the runs go.
     **options
         The other options: ``arms``, ``n_seeds``, ``preset``, ``threads``, ``kernels``, ``forces``,
-        ``rungs``, ``extend``, ``snapshots``, ``resume``, ``executor``. With ``dry_run=True`` the
+        ``rungs``, ``extend``, ``snapshots``, ``keep_weights``, ``resume``, ``executor``. With
+        ``dry_run=True`` the
         request is checked and nothing is trained.
 
     Returns

@@ -90,6 +90,7 @@ class Server:
         """The last answer to ``command``; those before it are sent on the way."""
         from equivbench.training.assembly import build_trainer
         from equivbench.training.record import make_record
+        from equivbench.training.weights import keep_weights
 
         self.unsaved = isinstance(command, Slice) or (
             self.unsaved and not isinstance(command, Conclude)
@@ -121,6 +122,8 @@ class Server:
                 record = make_record(
                     self._job, self.trainer, times, others, interrupted=interrupted
                 )
+                if record.status == "completed":
+                    record.weights_sha256 = keep_weights(self.trainer.arm.model)
                 return Concluded(record, str(checkpoint))
             case Extend(job):
                 self._job = job

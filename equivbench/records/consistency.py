@@ -77,7 +77,7 @@ OF_A_TEST = ("objective", "floor", "explained", "over_best_untrained")
 MEANS_NONE = re.compile(
     r"reason|recipe\..*|model\.(?:wrapper|symmetry_reason)|model\.config\..*|budget\.extends"
     r"|throughput\.alternated_with|throughput\.step_seconds"
-    r"|matching\.hardware|environment\.driver|git\..*|contest"
+    r"|matching\.hardware|environment\.driver|git\..*|contest|weights_sha256"
     r"|(?:trace|rungs|final_on_part|final_raw|final_ema|out_of_distribution)\b.*\.floor"
     r"|.*\.groups|.*\.by\..*\.over_best_untrained"
 )
@@ -143,6 +143,7 @@ def _names(record: RunRecord) -> Iterator[str]:
     hashes = (
         ("dataset.sha256", record.dataset.sha256),
         ("recipe.tuning_log_sha256", record.recipe.tuning_log_sha256),
+        ("weights_sha256", record.weights_sha256),
     )
     for where, value in hashes:
         if value is not None and not re.fullmatch(r"[0-9a-f]{64}", value):
@@ -188,6 +189,8 @@ def _status(record: RunRecord) -> Iterator[str]:
             yield "status is completed, but a reason for not completing is given"
     elif not record.reason:
         yield f"status is {record.status} without a reason"
+    if record.weights_sha256 is not None and record.final is None:
+        yield "weights_sha256 is given, but there is no final result"
     if record.status == "diverged" and record.final is not None:
         yield "status is diverged, but there is a final result"
 

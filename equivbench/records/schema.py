@@ -392,6 +392,9 @@ class RunRecord(_Part):
     contest: str | None
     """Shared by the records of the arms that took turns with one seed on one machine."""
     machine_share: MachineShare | None
+    weights_sha256: str | None = None
+    """SHA-256 of the file with the weights of ``final`` (safetensors), which `equivbench results
+    audit` measures again; null for a run without a result, and for one that kept no weights."""
     baselines: dict[str, float] = {}
     """Board metric on the same test set of predictors that need no training: ``zero``, and
     ``linear``, the best linear or isotropic Gaussian predictor, fitted on the training split."""

@@ -34,7 +34,10 @@ def test_schema_is_a_schema() -> None:
 
 def test_contract_fields_are_required() -> None:
     names = set(RunRecord.__struct_fields__)
-    assert names - set(SHIPPED["$defs"]["RunRecord"]["required"]) == {"baselines"}
+    assert names - set(SHIPPED["$defs"]["RunRecord"]["required"]) == {
+        "baselines",
+        "weights_sha256",
+    }
 
 
 def test_record_is_valid() -> None:

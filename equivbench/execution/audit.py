@@ -1,0 +1,271 @@
+"""The audit of a record: its weights are put into the network that its pair declares and measured
+again on the test set; on request its seed is trained again."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import torch
+
+from equivbench.axes import AXES, SweepRequest
+from equivbench.environment import package_versions
+from equivbench.errors import EquivbenchError, FailedError
+from equivbench.execution.executors import Callback, find_executor
+from equivbench.execution.plan import make_plan, resolve_device, with_threads
+from equivbench.execution.sweep import make_sweep
+from equivbench.records.files import shown
+from equivbench.records.requested import request_of
+from equivbench.records.schema import RunRecord, Test
+from equivbench.records.weight_files import find_weights
+from equivbench.request import DEFAULT_KERNELS
+from equivbench.tasks.splits import with_fraction
+from equivbench.training.arm import Arm, build_arm, resolve_arm, use_precision
+from equivbench.training.clock import clock_of
+from equivbench.training.job import Job
+from equivbench.training.weights import put_into, read_weights
+
+CLAIMED = (
+    "What weights do not show remains a claim: clock and throughput, the machine and its share, "
+    "memory, and that these weights were trained within the budget."
+)
+AuditVerdict = Literal["agrees", "differs", "not audited"]
+TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
+"""Relative, of a loss: float32 sums in another order are off by some 1e-6 on another machine, TF32
+and bfloat16 round each product to 2^-11 and 2^-9."""
+SAME_TRAINING = 1e-6
+"""Relative, of a loss after the same steps on the same machine with the same torch, where training
+repeats itself to the bit."""
+FIRST_STEPS, ELSEWHERE = 10, 0.05
+"""Elsewhere rounding differs and grows as a network learns: the loss is compared after that many
+steps at most, and may be off by this, relative."""
+SAME_RESULT = 0.25
+"""Of the logarithm of a final loss: that of a run whose cooldown is counted in steps. Seeds differ
+by 0.12 at most."""
+
+
+@dataclass
+class Audit:
+    """What came of one record."""
+
+    path: str
+    verdict: AuditVerdict
+    differences: list[str] = field(default_factory=list)
+    """A sentence each; for a record that was not audited, why."""
+    recorded: float | None = None
+    """The total of ``final``, and what was ``measured`` of the weights."""
+    measured: float | None = None
+    share: float | None = None
+    parameters: int | None = None
+    weights: str | None = None
+    """Where the weights lay: ``beside`` the record, or in the ``cache``."""
+    rerun: list[str] = field(default_factory=list)
+    """What the seed that was trained again gave."""
+
+
+def audit(record: RunRecord, path: Path, device: str = "auto") -> Audit:
+    """Measure the weights of ``record``, which is at ``path``, again and compare.
+
+    Weights are those beside the record, else those of the cache. A record without weights, and one
+    whose data are not here, is not audited.
+    """
+    found = Audit(shown(path), "not audited")
+    if record.final is None:
+        found.differences.append(f"a {record.status} run has no result to measure")
+        return found
+    weights = find_weights(record, path)
+    if weights is None:
+        found.differences.append(
+            "its weights are neither beside it nor in this cache; ask for a run with --keep-weights"
+        )
+        return found
+    found.weights = "beside" if weights.parent == path.parent else "cache"
+    try:
+        arm = _arm_of(record, resolve_device(device))
+    except EquivbenchError as error:
+        # No data, no such pair or no such kernels here: that says nothing of the record.
+        found.differences.append(str(error))
+        return found
+    try:
+        tensors, sha256 = read_weights(weights)
+        put_into(arm.model, tensors, weights)
+    except FailedError as error:
+        found.verdict, found.differences = "differs", [str(error)]
+        return found
+    if record.weights_sha256 not in (None, sha256):
+        found.differences.append(
+            f"the file of weights has SHA-256 {sha256[:12]}..., the record names "
+            f"{str(record.weights_sha256)[:12]}..."
+        )
+    if arm.card.sha256 != record.dataset.sha256:
+        found.differences.append(
+            f"the data here have SHA-256 {arm.card.sha256[:12]}..., not the record's"
+        )
+        return found
+    found.differences += _compared(record, arm, found)
+    found.verdict = "differs" if found.differences else "agrees"
+    return found
+
+
+def _arm_of(record: RunRecord, device: str) -> Arm:
+    """The arm of ``record`` as its pair declares it, with its test set, on ``device``."""
+    job = job_of(record, device)
+    declared = resolve_arm(job)
+    use_precision(declared.recipe.precision)
+    clock = clock_of(torch.device(device))
+    with clock.running(), with_threads(record.environment.threads):
+        data = with_fraction(declared.dataset().load(), job.fraction)
+        return build_arm(declared, job, data, clock)
+
+
+def job_of(record: RunRecord, device: str) -> Job:
+    """The job that ``record`` is of, on ``device``; raises ``UsageError`` where nothing that is
+    registered is it."""
+    request = request_of(record)
+    arm, over = record.arm, record.variant.get("sweep")
+    labels = {name: record.variant[name] for name in ("sweep", "value") if name in record.variant}
+    job = Job(
+        request=request,
+        pair=f"{record.task}/{record.pair}",
+        arm=arm,
+        seed=record.seed,
+        budget="1steps",
+        run_id=record.run_id,
+        device=device,
+        threads=record.environment.threads,
+        kernels=None if record.model.kernels == DEFAULT_KERNELS else record.model.kernels,
+        variant={name: value for name, value in record.variant.items() if name not in labels},
+        labels=labels,
+    )
+    if over is None:
+        return job
+    spec = resolve_arm(job).arm
+    return msgspec.structs.replace(
+        job, **AXES[over].change(record.variant["value"], spec, record.preset)
+    )
+
+
+def _compared(record: RunRecord, arm: Arm, found: Audit) -> Iterator[str]:
+    """A sentence for everything that the weights do not give again."""
+    evaluators = {"final": arm.evaluator, "final_on_part": arm.part_evaluator}
+    evaluators |= {
+        f"out_of_distribution.{name}": each for name, each in arm.further_evaluators().items()
+    }
+    tests = {"final": record.final, "final_on_part": record.final_on_part}
+    tests |= {f"out_of_distribution.{name}": t for name, t in record.out_of_distribution.items()}
+    parameters = sum(parameter.numel() for parameter in arm.model.parameters())
+    found.parameters = parameters
+    if parameters != record.model.parameters:
+        yield f"the network has {parameters} parameters, the record {record.model.parameters}"
+    for where, test in tests.items():
+        if test is None or where not in evaluators:
+            continue
+        with with_threads(record.environment.threads):
+            measured = evaluators[where].evaluate(arm.module, floor=False).to_record()
+        if where == "final" and record.final is not None:
+            found.recorded = record.final.total
+            found.measured, found.share = measured.total, measured.share
+        yield from _unlike(where, test, measured, TOLERANCE.get(record.recipe.precision, 5e-2))
+
+
+def _unlike(where: str, claimed: Test, measured: Test, tolerance: float) -> Iterator[str]:
+    counts = ((test.samples, test.rotations) for test in (claimed, measured))
+    if len(set(counts)) > 1:
+        yield f"{where}: the test set here has other samples or rotations"
+        return
+    scale = abs(measured.total or 0.0)
+    for name in ("total", "twirled", "equivariance"):
+        mine, its = getattr(claimed, name), getattr(measured, name)
+        if mine is None or its is None or abs(mine - its) > tolerance * scale:
+            yield f"{where}: {name} is {_written(mine)}, its weights give {_written(its)}"
+    for name in ("objective", "over_best_untrained"):
+        mine, its = getattr(claimed, name), getattr(measured, name)
+        if mine is None or its is None or not math.isclose(mine, its, rel_tol=10 * tolerance):
+            yield f"{where}: {name} is {_written(mine)}, its weights give {_written(its)}"
+    for name, mine in claimed.errors.items():
+        its = measured.errors.get(name)
+        if mine is None or its is None or not math.isclose(mine, its, rel_tol=10 * tolerance):
+            yield f"{where}: errors.{name} is {_written(mine)}, its weights give {_written(its)}"
+
+
+def _written(value: float | None) -> str:
+    return "null" if value is None else f"{value:.9g}"
+
+
+def rerun(record: RunRecord, found: Audit, callback: Callback, device: str = "auto") -> None:
+    """Train the arm and seed of ``record`` again, as many steps as it made, and compare what does
+    not depend on the clock: the trace, step by step, and the final loss. What is found goes into
+    ``found``.
+
+    Raises ``FailedError`` where the run fails here.
+    """
+    again = _trained_again(record, callback, device)
+    same_machine = again.environment.machine_key == record.environment.machine_key
+    same_torch = package_versions(("torch",)).get("torch") == record.environment.packages["torch"]
+    exact = same_machine and same_torch
+    points = {point.step: point for point in again.trace}
+    shared = [(point, points[point.step]) for point in record.trace if point.step in points]
+    judged = shared if exact else [pair for pair in shared if pair[0].step <= FIRST_STEPS]
+    worst = max((_relative(mine.test, its.test) for mine, its in judged), default=math.inf)
+    most = SAME_TRAINING if exact else ELSEWHERE
+    where = "this machine" if exact else "another machine or torch"
+    found.rerun.append(
+        f"trained again on {where}: {len(judged)} points of the trace to step "
+        f"{judged[-1][0].step if judged else 0}, off by {worst:.2g} at most"
+    )
+    if not worst <= most:
+        found.verdict = "differs"
+        found.differences.append(
+            f"trained again, its losses after the same steps are off by {worst:.2g}, "
+            f"more than {most:g}"
+        )
+    elif found.verdict == "not audited":
+        found.verdict = "agrees"
+    if again.final is None or record.final is None or not again.final.total:
+        return
+    ratio = (record.final.total or 0.0) / again.final.total
+    found.rerun.append(
+        f"final loss {record.final.total:.6g}, trained again {again.final.total:.6g}"
+    )
+    if not (ratio > 0 and abs(math.log(ratio)) <= SAME_RESULT):
+        found.verdict = "differs"
+        found.differences.append(f"its final loss is {ratio:.3g} times that of the run made again")
+
+
+def _relative(mine: Test, its: Test) -> float:
+    if not mine.total or not its.total:
+        return math.inf
+    return abs(mine.total / its.total - 1)
+
+
+def _trained_again(record: RunRecord, callback: Callback, device: str) -> RunRecord:
+    request = request_of(record)
+    budget = record.budget
+    # The trunk is the same whatever the unit; a budget in seconds is counted in the steps it made.
+    text = f"{record.steps}steps" if budget.kind == "seconds" else None
+    with tempfile.TemporaryDirectory() as folder:
+        request = replace(
+            request,
+            pairs=(f"{record.task}/{record.pair}",),
+            arms=(record.arm,),
+            seeds=(record.seed,),
+            n_seeds=None,
+            budget=text or request.budget,
+            rungs=0,
+            extend=None,
+            device=device,
+            threads=record.environment.threads,
+            out=folder,
+            **({"values": (record.variant["value"],)} if isinstance(request, SweepRequest) else {}),
+        )
+        make: Callable[[Any], Any] = make_sweep if isinstance(request, SweepRequest) else make_plan
+        executor = find_executor("local")
+        result = executor.run(executor.resolve(make(request)), callback)
+    if result.failures or not result.kept:
+        raise FailedError("; ".join(result.failures) or "the run was stopped before its end")
+    return result.kept[0].record

@@ -1,0 +1,125 @@
+"""A submission in one file: the records, their weights, the logs of the tunings that they name, and
+a list of it all with checksums. Imports no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from equivbench.errors import FailedError
+from equivbench.records.files import read_bounded, shown
+from equivbench.records.line_files import line_files
+from equivbench.records.store import read_record, record_files, record_path
+from equivbench.records.submission import review
+from equivbench.records.weight_files import LIMIT, SUFFIX, find_weights
+
+CHECKSUMS = "SHA256SUMS"
+"""As ``sha256sum -c`` reads it."""
+TUNING = "tuning"
+"""Folder of the logs, each under its SHA-256."""
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The time of every file in the archive: the same submission has the same bytes."""
+
+
+@dataclass
+class Packed:
+    """What went into a submission."""
+
+    records: int = 0
+    weights: int = 0
+    logs: int = 0
+    notes: list[str] = field(default_factory=list)
+    """What is not in it and should be, a sentence each."""
+
+
+def pack(paths: Sequence[Path], out: Path, *, without_weights: bool = False) -> Packed:
+    """Write the records, kernel samples and analyses at or below ``paths`` into the zip file
+    ``out``, laid out like a results folder, with the weights of the records.
+
+    Raises ``FailedError`` where a file is invalid or a result has no weights here (unless
+    ``without_weights``), and where ``out`` cannot be written; nothing is written then.
+    """
+    refused = next((report for report in review(paths) if not report.valid), None)
+    if refused is not None:
+        raise FailedError(
+            f"{refused.path}: {refused.problems[0]}; a submission is valid as a whole"
+        )
+    packed = Packed()
+    members = list(_members(paths, packed, without_weights))
+    temporary = out.parent / f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    checksums = []
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with zipfile.ZipFile(temporary, "x") as archive:
+                for name, file in members:
+                    content = read_bounded(file, limit=LIMIT)
+                    checksums.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+                    _add(archive, str(name), content)
+                _add(archive, CHECKSUMS, "".join(checksums).encode())
+            temporary.replace(out)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise FailedError(f"cannot write {out}: {error.strerror or error}") from error
+    return packed
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    about = zipfile.ZipInfo(name, _EPOCH)
+    # Weights are numbers that do not get smaller.
+    about.compress_type = zipfile.ZIP_STORED if name.endswith(SUFFIX) else zipfile.ZIP_DEFLATED
+    about.external_attr = 0o644 << 16
+    archive.writestr(about, content)
+
+
+def _members(
+    paths: Sequence[Path], packed: Packed, without_weights: bool
+) -> Iterator[tuple[PurePosixPath, Path]]:
+    """(name in the archive, file) of all that belongs to the submission."""
+    files = record_files(paths, endings=(".json", ".jsonl"))
+    logs = {_sha256(file): file for file in files if _is_log(file)}
+    wanted: dict[str, str] = {}
+    for file in files:
+        if file.suffix == ".jsonl":
+            if not _is_log(file):
+                yield PurePosixPath(file.parent.name, file.name), file
+            continue
+        record = read_record(file, follow=False)
+        place = PurePosixPath(record_path(record, "").as_posix())
+        packed.records += 1
+        yield place, file
+        if record.recipe.tuning_log_sha256 is not None:
+            wanted.setdefault(record.recipe.tuning_log_sha256, f"{record.task}/{record.pair}")
+        if record.final is None or without_weights:
+            continue
+        weights = find_weights(record, file)
+        if weights is None:
+            raise FailedError(
+                f"{shown(file)} has no weights beside it or in this cache; run it with "
+                "--keep-weights, or submit with --without-weights"
+            )
+        packed.weights += 1
+        yield place.with_suffix(SUFFIX), weights
+    for sha256, pair in sorted(wanted.items()):
+        if sha256 in logs:
+            packed.logs += 1
+            yield PurePosixPath(TUNING, f"{sha256}.jsonl"), logs[sha256]
+        else:
+            packed.notes.append(
+                f"the log of the tuning of {pair} ({sha256[:12]}...) is not below these paths; add "
+                "it unless it is one that equivbench ships"
+            )
+
+
+def _is_log(file: Path) -> bool:
+    return file.suffix == ".jsonl" and file.name not in line_files()
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(read_bounded(file)).hexdigest()
