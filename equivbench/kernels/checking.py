@@ -98,8 +98,7 @@ def _error(name: str, result: Tensor | None, expected: Tensor, dtype: torch.dtyp
         if expected.count_nonzero():
             raise WrongKernelError(f"{name} is missing: autograd finds no way to it")
         return 0.0
-    if type(result) is not Tensor:
-        raise not_plain(name, result)
+    result = plain(name, result)
     wanted = dtype if expected.is_floating_point() else expected.dtype
     kind, right = (
         f"{list(one.shape)} {kept} on {one.device.type}"
@@ -107,14 +106,21 @@ def _error(name: str, result: Tensor | None, expected: Tensor, dtype: torch.dtyp
     )
     if kind != right:
         raise WrongKernelError(f"{name} is {kind}, not {right}")
-    return relative_error(result.detach(), expected)
+    return relative_error(result, expected)
 
 
-def not_plain(name: str, result: Tensor) -> WrongKernelError:
-    """The error for a result that is not exactly a tensor."""
-    return WrongKernelError(
-        f"{name} is a {type(result).__name__}, which may do its work later, not a plain tensor"
-    )
+def plain(name: str, result: Tensor) -> Tensor:
+    """``result`` without its history; raises ``WrongKernelError`` where it is not exactly a dense
+    tensor, with the methods of one, and so may do its work when it is looked at."""
+    if type(result) is not Tensor or result.layout != torch.strided:
+        kind = f"a {type(result).__name__} ({getattr(result, 'layout', 'no tensor')})"
+        raise WrongKernelError(f"{name} is {kind}, which may do its work later, not a plain tensor")
+    own = [attribute for attribute in vars(result) if hasattr(Tensor, attribute)]
+    if own:
+        raise WrongKernelError(
+            f"{name} is a tensor with a {own[0]!r} of its own, which may do its work later"
+        )
+    return Tensor.detach(result)
 
 
 def poison(results: Results) -> None:
@@ -123,14 +129,14 @@ def poison(results: Results) -> None:
     for result in results.values():
         if result is None or not result.numel():
             continue
-        plain = result.detach()
+        whole = Tensor.detach(result)
         # Expanded results hold a number once; a strided view of the distinct ones can be written.
         sizes = [
             1 if stride == 0 else size
-            for size, stride in zip(plain.shape, plain.stride(), strict=True)
+            for size, stride in zip(whole.shape, whole.stride(), strict=True)
         ]
-        distinct = plain.as_strided(sizes, plain.stride())
-        if plain.is_floating_point():
+        distinct = whole.as_strided(sizes, whole.stride())
+        if whole.is_floating_point():
             distinct.fill_(math.nan)
         else:
-            distinct.fill_(torch.iinfo(plain.dtype).min if plain.dtype != torch.bool else True)
+            distinct.fill_(torch.iinfo(whole.dtype).min if whole.dtype != torch.bool else True)

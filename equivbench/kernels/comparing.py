@@ -18,7 +18,7 @@ from equivbench.kernels.backend import UnsupportedError
 from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.measuring import AbsentError, Prepared, prepare
 from equivbench.kernels.operations import Case, costs
-from equivbench.kernels.problem import pose
+from equivbench.kernels.problem import Unseen, pose
 from equivbench.kernels.timing import GpuState, copy_bandwidth, gpu_state, summary
 from equivbench.records.line_files import KernelSamples
 from equivbench.registry import KERNEL_BACKENDS
@@ -151,6 +151,7 @@ def _race(
                     continue
                 if before is not None and not isinstance(read, str):
                     states[one] += [before, read()]
+        _examine(seconds, result)
     except KeyboardInterrupt:
         result.interrupted = True
         if not any(seconds.values()):
@@ -161,6 +162,22 @@ def _race(
                 {"unknown": read} if read and isinstance(read, str) else summary(states[one])
             )
             result.samples.append(_samples(one, rounds, state, plan, bandwidth))
+
+
+def _examine(seconds: dict[Prepared, list[float]], result: BackendComparison) -> None:
+    """Refuse who is wrong on numbers that no call has seen. Their answers are computed once, when
+    all have been called."""
+    if not seconds:
+        return
+    unseen = Unseen(next(iter(seconds)).problem, result.mode)
+    acts: tuple[Callable[[Prepared], None], ...] = (lambda one: one.take(unseen), Prepared.mark)
+    for act in acts:
+        for one in list(seconds):
+            try:
+                act(one)
+            except EquivbenchError as error:
+                del seconds[one]
+                result.refusals.append(_refusal(result.case, result.mode, one.backend, error))
 
 
 def _samples(

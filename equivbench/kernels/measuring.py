@@ -6,21 +6,27 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from time import perf_counter
 from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 from equivbench.errors import EquivbenchError, FailedError
+from equivbench.kernels import checking, timing
+from equivbench.kernels import operands as operands_module
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
 from equivbench.kernels.backends import absent
 from equivbench.kernels.checking import WrongKernelError, tolerance
 from equivbench.kernels.operands import Operands, Slot
 from equivbench.kernels.operations import Case
-from equivbench.kernels.problem import KernelProblem, Results, pose
+from equivbench.kernels.problem import Arguments, KernelProblem, Results, Unseen, pose
+from equivbench.kernels.surroundings import SETTINGS, attributes, unchanged
 from equivbench.kernels.timing import Timer, cache_bytes
 from equivbench.registry import KERNEL_BACKENDS
 from equivbench.specs import MODES, Mode
@@ -89,14 +95,14 @@ def prepare(
         The kernel itself raises anything.
     """
     with _told(backend_name, case, mode):
-        begin = time.perf_counter()
+        begin = perf_counter()
         reason = why_absent(backend_name, device)
         if reason is not None:
             raise AbsentError(f"kernel backend {backend_name} is absent: {reason}")
         kernel = backend(backend_name).build(case.operation, dtype=dtype, device=device)
         if MODES.index(mode) > kernel.max_derivatives:
             raise UnsupportedError(f"{backend_name} does not support {mode} of {case.name}")
-        seconds = time.perf_counter() - begin
+        seconds = perf_counter() - begin
     problem = posed() if posed else pose(case, mode, dtype=dtype, device=device, seed=seed)
     return Prepared(problem, mode, backend_name, kernel, seconds)
 
@@ -106,7 +112,8 @@ class Prepared:
 
     Before any time is taken, all results of the mode (output, gradients, second gradients) agree
     with the float64 reference for two sets of numbers, in turn through the same memory, and for
-    arguments that are not contiguous; and the arguments are as they were.
+    arguments that are not contiguous; and the arguments are as they were. What is timed are calls
+    on numbers that no call has seen.
     """
 
     def __init__(
@@ -119,7 +126,7 @@ class Prepared:
         self._clock = Timer(problem.device)
         self.calls = 1
         """Calls of a sample of 10 ms or more, as far as is known."""
-        self._last: tuple[Slot, Results] | None = None
+        self._taken: tuple[Slot, Arguments, Results, Unseen] | None = None
         self.errors: dict[str, float] = {}
         """Largest relative error of each result so far
         (:func:`equivbench.kernels.checking.relative_error`)."""
@@ -135,26 +142,32 @@ class Prepared:
                 self.compile_seconds = max(0.0, built + first - warm)
 
     def _first_calls(self, kernel: Kernel) -> float:
-        """Check three calls: one, the same memory with other numbers, other memory. Seconds until
-        the first one's end."""
+        """Check four calls: one, the same memory with other numbers, and two whose results are both
+        looked at after the second. Seconds until the first one's end."""
         with _fresh_compilation(kernel):
-            begin = time.perf_counter()
-            self._operands = Operands(
+            begin = perf_counter()
+            self._operands = operands = Operands(
                 kernel, self.problem, self.mode, cache_bytes(self.problem.device)
             )
-            first, other = self._operands.slots[:2]
-            results = self._operands.call(first)
+            (slot, other), (first, second) = operands.slots[:2], operands.instances
+            results = operands.call(slot)
             if self.problem.device.type == "cuda":
                 torch.cuda.synchronize(self.problem.device)
-            seconds = time.perf_counter() - begin
-            self._accept(first, results)
-            for slot in (first, other):
-                self._accept(slot, self._operands.call(slot))
+            seconds = perf_counter() - begin
+            self._accept(slot, 0, results)
+            operands.hold(slot, second)
+            self._accept(slot, 1, operands.call(slot))
+            operands.hold(slot, first)
+            operands.hold(other, second)
+            # A kernel that gives out one piece of memory again and again spoils what it gave.
+            both = operands.call(slot), operands.call(other)
+            for number, (place, each) in enumerate(zip((slot, other), both, strict=True)):
+                self._accept(place, number, each)
         return seconds
 
     def _check_strided(self, kernel: Kernel) -> None:
         """Check a call whose arguments are not contiguous."""
-        strided = self._operands.strided()
+        operands, strided = self._operands, self._operands.strided()
         # What torch.compile makes is guarded on strides; it would compile again, and prefer the new
         # code afterwards.
         with (
@@ -163,7 +176,8 @@ class Prepared:
             else contextlib.nullcontext()
         ):
             try:
-                self._operands.check(strided, self._operands.call(strided))
+                results = operands.call(strided)
+                operands.check(strided, operands.instances[0], results, operands.answers[0])
             except WrongKernelError as error:
                 raise WrongKernelError(f"for arguments that are not contiguous, {error}") from None
 
@@ -171,9 +185,9 @@ class Prepared:
         """Seconds a call over about ``seconds`` of calls: the least of the samples on a CPU, their
         10th percentile on a GPU.
 
-        A sample is at least 10 ms of calls, each on other memory than those before it; the results
-        of the last one are checked. Raises ``WrongKernelError`` and ``FailedError`` as
-        :func:`prepare`.
+        A sample is at least 10 ms of calls, each on other memory and other numbers than all before
+        it; then the results of one more call are checked. Raises ``WrongKernelError`` and
+        ``FailedError`` as :func:`prepare`.
         """
         samples: list[float] = []
         spent = 0.0
@@ -185,25 +199,49 @@ class Prepared:
                     samples.append(taken / calls)
                 else:
                     self._lengthen(taken)
-        self.verify()
+            self._check_known()
         return self._clock.reduce(samples)
 
     def once(self) -> None:
         """One call, on the next arguments of the rotation, for a clock of the caller's;
         :meth:`verify` when it has stopped."""
         (slot,) = self._operands.take(1)
-        self._last = slot, self._operands.call(slot)
+        self._operands.turn(slot, self._operands.call(slot))
 
-    def verify(self) -> None:
-        """Check the last call, where that is still to do; raises as :meth:`round`."""
-        last, self._last = self._last, None
-        if last is not None:
+    def verify(self, unseen: Unseen | None = None) -> None:
+        """Check a call on numbers that no call has seen, ``unseen`` or some of its own; raises as
+        :meth:`round`."""
+        self.take(unseen or Unseen(self.problem, self.mode))
+        self.mark()
+
+    def take(self, unseen: Unseen) -> None:
+        """Calls as in a sample, one of them, nobody knows which, on ``unseen``; :meth:`mark` checks
+        that one. Until then nobody may ask for the answers."""
+        operands = self._operands
+        with self._told():
+            given = operands.unseen(unseen)
+            slots = operands.take(max(2, min(self.calls, _ENOUGH_CALLS)))
+            chosen = secrets.choice(slots)
+            operands.hold(chosen, given)
+            for slot in slots:
+                results = operands.call(slot)
+                if slot is chosen:
+                    self._taken = slot, given, results, unseen
+                else:
+                    operands.turn(slot, results)
+
+    def mark(self) -> None:
+        """Check the call that :meth:`take` made, if that is still to do."""
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            slot, given, results, unseen = taken
             with self._told():
-                self._accept(*last)
+                self._keep(self._operands.check(slot, given, results, unseen.answers))
+                self._operands.turn(slot, results)
+                self._check_known()
 
     def _sample(self) -> float:
         """Seconds of ``calls`` calls; no slot is visited twice without having been filled anew."""
-        self._settle()
         seconds, left = 0.0, self.calls
         while left:
             slots = self._operands.take(left)
@@ -216,18 +254,17 @@ class Prepared:
                     results = self._operands.call(slot)
 
             seconds += self._clock.seconds(work)
-            self._last = slots[-1], results
             for slot in slots[:-1]:
                 self._operands.turn(slot, {})
-            if left:
-                self._settle()
+            self._operands.turn(slots[-1], results)
         return seconds
 
-    def _settle(self) -> None:
-        """Turn the slot of the last call, if that is still to do."""
-        if self._last is not None:
-            self._operands.turn(*self._last)
-            self._last = None
+    def _check_known(self) -> None:
+        """Check one call on the next slot, which holds an instance of the problem for it."""
+        (slot,) = self._operands.take(1)
+        number = secrets.randbelow(2)
+        self._operands.hold(slot, self._operands.instances[number])
+        self._accept(slot, number, self._operands.call(slot))
 
     def _lengthen(self, taken: float) -> None:
         """More calls a sample, after one of ``taken`` seconds was too short."""
@@ -239,24 +276,47 @@ class Prepared:
         factor = min(100.0, 1.2 * SAMPLE / taken) if taken > 0.0 else 100.0
         self.calls = math.ceil(self.calls * factor) + 1
 
-    def _accept(self, slot: Slot, results: Results) -> None:
-        """Check a call's results and arguments, and turn its slot."""
-        errors = self._operands.check(slot, results)
-        self._operands.turn(slot, results)
+    def _accept(self, slot: Slot, number: int, results: Results) -> None:
+        """Check the results and arguments of a call on instance ``number``, and turn its slot."""
+        operands = self._operands
+        given, answers = operands.instances[number], operands.answers[number]
+        self._keep(operands.check(slot, given, results, answers))
+        operands.turn(slot, results)
+
+    def _keep(self, errors: Mapping[str, float]) -> None:
         self.errors = {
             name: max(error, self.errors.get(name, 0.0)) for name, error in errors.items()
         }
 
 
+_KEPT = (
+    *SETTINGS,
+    *attributes(time, "perf_counter", "perf_counter_ns", "monotonic", "time", "process_time"),
+    *attributes(torch, "equal", "empty", "rand", "randn"),
+    *attributes(torch.cuda, "synchronize"),
+    *attributes(Tensor, "detach", "double", "norm", "square", "mean", "copy_", "clone", "fill_"),
+    *attributes(Tensor, "__sub__", "__ne__", "__float__", "max", "item"),
+    *attributes(checking, "check", "relative_error", "plain", "poison", "tolerance"),
+    *attributes(operands_module, "check", "evaluate", "mixed", "poison"),
+    *attributes(Operands, "call", "check", "hold", "turn", "take"),
+    *attributes(timing, "perf_counter", "process_time"),
+    *attributes(Timer, "seconds", "reduce"),
+    *attributes(Prepared, "round", "verify", "take", "mark", "_sample", "_check_known"),
+)
+"""What no kernel may change."""
+
+
 @contextlib.contextmanager
 def _told(backend_name: str, case: Case, mode: Mode) -> Iterator[None]:
-    """TF32 off, and whatever goes wrong as one sentence that names backend, case and mode."""
+    """TF32 off, nothing of :data:`_KEPT` changed, and whatever goes wrong as one sentence that
+    names backend, case and mode."""
     where = f"{backend_name} on {case.name} ({mode})"
     convolutions = torch.backends.cudnn
     before = convolutions.allow_tf32
     convolutions.allow_tf32 = False
     try:
-        yield
+        with unchanged(_KEPT):
+            yield
     except WrongKernelError as error:
         raise WrongKernelError(f"{where} is wrong and not timed: {error}") from error
     except EquivbenchError:

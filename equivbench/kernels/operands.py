@@ -1,114 +1,68 @@
-"""A kernel's arguments in its own layout, in enough copies to pass the cache, and its results back
-in the stated layout."""
+"""A kernel's arguments in enough copies to pass the cache, with numbers that no call has seen."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+import secrets
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from equivbench.kernels.backend import Kernel, Tensors, as_is
-from equivbench.kernels.checking import WrongKernelError, check, not_plain, poison
-from equivbench.kernels.problem import COTANGENT, Arguments, KernelProblem, Results, evaluate
-from equivbench.specs import MODES, Mode
+from equivbench.kernels.backend import Kernel
+from equivbench.kernels.checking import WrongKernelError, check, poison
+from equivbench.kernels.layout import KernelLayout
+from equivbench.kernels.problem import (
+    COTANGENT,
+    Arguments,
+    KernelProblem,
+    Results,
+    Unseen,
+    evaluate,
+    mixed,
+    results_of,
+)
+from equivbench.specs import Mode
 
 _MOST_SLOTS = 4096
 """More copies than that cost more time to make than the smallest kernels take."""
+_SPREAD = 1 / 16
+"""How far numbers that no call has seen are from those of an instance, row by row, at most: far
+more than any tolerance, and little enough for the work to be the same."""
 
-
-class _Original:
-    """One instance of the problem in the kernel's layout, and the way back."""
-
-    def __init__(self, kernel: Kernel, problem: KernelProblem, mode: Mode, number: int) -> None:
-        instance, self.kernel = problem.instances[number], kernel
-        kinds = ("output", "gradient", "second")[: MODES.index(mode) + 1]
-        self.answers = {
-            name: one for name, one in instance.answers.items() if name.partition(" ")[0] in kinds
-        }
-        given = instance.arguments
-        self.by = problem.case.operation.differentiable
-        self.stated = {
-            name: tensor.detach().requires_grad_(name in self.by)
-            for name, tensor in given.inputs.items()
-        }
-        self.graph = kernel.adapt(self.stated)
-        """The kernel's inputs, still connected to the stated ones."""
-        self.differentiable = [name for name, one in self.graph.items() if one.requires_grad]
-        inputs = {name: tensor.detach() for name, tensor in self.graph.items()}
-        self.arguments = Arguments(inputs)
-        if mode == "forward":
-            return
-        cotangent = given.cotangent
-        if kernel.restore is not as_is:
-            # The gradient by the kernel's output that comes of the stated one.
-            watched = {
-                name: one.clone().requires_grad_(name in self.differentiable)
-                for name, one in inputs.items()
-            }
-            output = kernel.run(watched).detach().requires_grad_()
-            cotangent = torch.autograd.grad(kernel.restore(output), output, cotangent)[0]
-        turned: Tensors = {}
-        if mode == "double_backward":
-            turned = kernel.adapt({**given.inputs, **given.directions})
-        directions = {name: turned[name].detach() for name in self.differentiable if turned}
-        self.arguments = Arguments(inputs, cotangent, directions)
-
-    def restored(self, results: Results) -> Results:
-        """``results`` of the kernel as those of the operation."""
-        for name, result in results.items():
-            if result is not None and type(result) is not Tensor:
-                raise not_plain(name, result)
-        stated: Results = {
-            name: None if result is None else self.kernel.restore(result.detach())
-            for name, result in results.items()
-            if name in ("output", f"second {COTANGENT}")
-        }
-        for kind in ("gradient", "second"):
-            found = [(name, results.get(f"{kind} {name}")) for name in self.differentiable]
-            # Derivatives by the kernel's inputs as derivatives by the stated ones.
-            connected = [(self.graph[name], one.detach()) for name, one in found if one is not None]
-            if connected:
-                pulled = torch.autograd.grad(
-                    [one for one, _ in connected],
-                    [self.stated[name] for name in self.by],
-                    [one for _, one in connected],
-                    retain_graph=True,
-                    allow_unused=True,
-                )
-                stated |= dict(zip((f"{kind} {name}" for name in self.by), pulled, strict=True))
-        return stated
-
-
-@dataclass
-class Slot:
-    """Memory of its own for one call's arguments; it holds one of the two originals."""
-
-    arguments: Arguments
-    holds: int
+Slot = Arguments
+"""Memory of its own for one call's arguments."""
 
 
 class Operands:
     """The arguments of calls of ``kernel``, in rotation.
 
     There are so many slots that between two visits of one all else has gone through the cache,
-    ``cache`` bytes large. After a visit a slot is filled with the other instance: what was computed
-    from the same memory before is then wrong. Indices and whatever else the two instances share is
-    shared by all slots, as the layers of a network share it.
+    ``cache`` bytes large. After a visit a slot is filled with numbers that no call has seen, so
+    that nothing computed before is right for them. Indices and whatever else the two instances
+    share is shared by all slots, as the layers of a network share it. Raises as
+    :class:`KernelLayout`.
     """
 
     def __init__(self, kernel: Kernel, problem: KernelProblem, mode: Mode, cache: int) -> None:
         self.kernel, self.mode, self.dtype = kernel, mode, problem.dtype
-        self._originals = tuple(_Original(kernel, problem, mode, number) for number in (0, 1))
-        first, second = (original.arguments.named() for original in self._originals)
+        self._layout = KernelLayout(kernel, problem, mode)
+        first, second = (self._layout.adapted(each.arguments) for each in problem.instances)
+        self.instances = (first, second)
+        """The problem's, in the kernel's layout."""
+        self.answers = tuple(results_of(mode, each.answers) for each in problem.instances)
+        """The float64 results of each."""
+        ours, theirs = first.named(), second.named()
         self._common = {
-            name: one.clone() for name, one in first.items() if torch.equal(one, second[name])
+            name: one.clone() for name, one in ours.items() if torch.equal(one, theirs[name])
         }
-        own = sum(one.nbytes for name, one in first.items() if name not in self._common)
+        own = sum(one.nbytes for name, one in ours.items() if name not in self._common)
         count = min(_MOST_SLOTS, max(2, -(-2 * cache // max(1, own))))
-        self.slots = [self._slot(number % 2) for number in range(count)]
+        self.slots = [self._slot(self.instances[number % 2]) for number in range(count)]
         self._order = itertools.cycle(self.slots)
+        self._turns = itertools.cycle(self.instances)
+        # Nobody can have the numbers before, not from a file of an earlier process either.
+        self._generator = torch.Generator().manual_seed(secrets.randbits(63))
 
     def take(self, count: int) -> list[Slot]:
         """The next slots of the rotation, each at most once."""
@@ -116,39 +70,54 @@ class Operands:
 
     def call(self, slot: Slot) -> Results:
         """One call of the kernel on ``slot``."""
-        return evaluate(
-            self.kernel.run, self.mode, slot.arguments, self._originals[0].differentiable
-        )
+        return evaluate(self.kernel.run, self.mode, slot, self._layout.differentiable)
 
-    def check(self, slot: Slot, results: Results) -> dict[str, float]:
-        """Relative errors of ``results`` of a call on ``slot``; raises ``WrongKernelError`` where
-        they are too large, and where the call has written into its arguments."""
-        original = self._originals[slot.holds]
-        errors = check(original.restored(results), original.answers, self.dtype)
-        before = original.arguments.named()
-        for name, tensor in slot.arguments.named().items():
+    def check(
+        self, slot: Slot, given: Arguments, results: Results, answers: Mapping[str, Tensor]
+    ) -> dict[str, float]:
+        """Relative errors of ``results`` of a call on ``slot``, which held ``given``; raises
+        ``WrongKernelError`` where they are too large, and where the call has written into its
+        arguments."""
+        errors = check(self._layout.restored(results), answers, self.dtype)
+        before = given.named()
+        for name, tensor in slot.named().items():
             if not torch.equal(tensor, before[name]):
                 raise WrongKernelError(f"it writes into its argument {name}")
         return errors
 
-    def turn(self, slot: Slot, results: Results) -> None:
-        """After a visit: poison ``results`` and fill ``slot`` with the other instance."""
-        poison(results)
-        slot.holds = 1 - slot.holds
-        original = self._originals[slot.holds].arguments.named()
+    def unseen(self, unseen: Unseen) -> Arguments:
+        """``unseen`` in the kernel's layout, made without the kernel, which sees it in the call
+        only."""
+        return mixed(*self.instances, unseen.share)
+
+    def hold(self, slot: Slot, given: Arguments) -> None:
+        """Fill ``slot`` with the numbers of ``given``."""
+        numbers = given.named()
         with torch.no_grad():
-            for name, tensor in slot.arguments.named().items():
+            for name, tensor in slot.named().items():
                 if name not in self._common:
-                    tensor.copy_(original[name])
+                    tensor.copy_(numbers[name])
+
+    def turn(self, slot: Slot, results: Results) -> None:
+        """After a visit: poison ``results`` and fill ``slot`` with numbers that no call has
+        seen."""
+        poison(results)
+        numbers = next(self._turns).named()
+        with torch.no_grad():
+            for name, tensor in slot.named().items():
+                if name in self._common:
+                    continue
+                rows = (*tensor.shape[:1], *[1] * (tensor.ndim - 1))
+                drawn = 2 * torch.rand(rows, generator=self._generator) - 1
+                torch.mul(numbers[name], (1 + _SPREAD * drawn).to(tensor), out=tensor)
 
     def strided(self) -> Slot:
         """A slot that holds the first instance in memory with gaps: no tensor in it is
         contiguous."""
-        return self._slot(0, gaps=True)
+        return self._slot(self.instances[0], gaps=True)
 
-    def _slot(self, number: int, *, gaps: bool = False) -> Slot:
-        original = self._originals[number]
-        watched = [] if self.mode == "forward" else [*original.differentiable]
+    def _slot(self, given: Arguments, *, gaps: bool = False) -> Slot:
+        watched = [] if self.mode == "forward" else [*self._layout.differentiable]
         if self.mode == "double_backward":
             watched.append(COTANGENT)
 
@@ -161,4 +130,4 @@ class Operands:
                 copy = one.clone()
             return copy.requires_grad_(name in watched)
 
-        return Slot(original.arguments.changed(copied), number)
+        return given.changed(copied)

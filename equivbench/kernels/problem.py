@@ -3,15 +3,17 @@ backend is held against, and what one call of a mode is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from equivbench.kernels.backend import Tensors, UnsupportedError
 from equivbench.kernels.operations import Case
-from equivbench.specs import Mode
+from equivbench.specs import MODES, Mode
 
 Results = dict[str, Tensor | None]
 """``output``; from ``backward`` on ``gradient NAME``; in ``double_backward`` also ``second NAME``
@@ -85,6 +87,12 @@ def evaluate(
     return results | dict(zip(names, seconds, strict=True))
 
 
+def results_of(mode: Mode, results: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of ``results`` that a call of ``mode`` gives."""
+    kinds = ("output", "gradient", "second")[: MODES.index(mode) + 1]
+    return {name: one for name, one in results.items() if name.partition(" ")[0] in kinds}
+
+
 _SECOND_SEED = 1_000_003
 """Added to the seed for the second set of inputs and for what is drawn beside the inputs."""
 
@@ -146,44 +154,92 @@ def pose(
             " use forward"
         )
     first = make_inputs(case, dtype=dtype, device=device, seed=seed)
-    second = make_inputs(case, dtype=dtype, device=device, seed=seed + _SECOND_SEED)
+    second = _with_indices_of(
+        first, make_inputs(case, dtype=dtype, device=device, seed=seed + _SECOND_SEED)
+    )
+    output: Sequence[int] = ()
+    if mode != "forward":
+        with torch.no_grad():
+            output = case.operation.reference(**_exact(Arguments(first)).inputs).shape
+    instances = []
+    for inputs, drawn in ((first, seed), (second, seed + _SECOND_SEED)):
+        arguments = _arguments(case, mode, inputs, output, drawn)
+        instances.append(Instance(arguments, _answers(case, mode, arguments)))
+    return KernelProblem(case, mode, dtype, device, (instances[0], instances[1]))
+
+
+def mixed(first: Arguments, second: Arguments, share: float) -> Arguments:
+    """``share`` of the numbers of ``first`` and the rest of those of ``second``, with the indices
+    of ``first``."""
+    others = second.named()
+    return first.changed(
+        lambda name, one: (
+            share * one.detach() + (1 - share) * others[name].detach()
+            if one.is_floating_point()
+            else one
+        )
+    )
+
+
+class Unseen:
+    """Arguments for a call in ``mode``, mixed just now from the two instances of ``problem``, whose
+    answers are computed when they are first asked for: a kernel that was called before can have
+    them from nowhere."""
+
+    def __init__(self, problem: KernelProblem, mode: Mode) -> None:
+        self._case, self._mode = problem.case, mode
+        self.share = 0.25 + secrets.randbelow(1 << 20) / (1 << 21)
+        """Of the first instance."""
+        first, second = (instance.arguments for instance in problem.instances)
+        self._arguments = mixed(first, second, self.share)
+
+    @cached_property
+    def answers(self) -> dict[str, Tensor]:
+        """The float64 results for exactly these numbers."""
+        return _answers(self._case, self._mode, self._arguments)
+
+
+def _with_indices_of(first: Tensors, drawn: Tensors) -> dict[str, Tensor]:
     # Networks use one set of neighbours in all layers: what a backend computes from indices once is
     # not computed each call.
-    second = {
-        name: second[name] if tensor.is_floating_point() else tensor
+    return {
+        name: drawn[name] if tensor.is_floating_point() else tensor
         for name, tensor in first.items()
     }
-    instances = (
-        _instance(case, mode, first, seed),
-        _instance(case, mode, second, seed + _SECOND_SEED),
-    )
-    return KernelProblem(case, mode, dtype, device, instances)
 
 
-def _instance(case: Case, mode: Mode, inputs: dict[str, Tensor], seed: int) -> Instance:
-    by, function = case.operation.differentiable, case.operation.reference
+def _arguments(
+    case: Case, mode: Mode, inputs: dict[str, Tensor], output: Sequence[int], seed: int
+) -> Arguments:
+    """``inputs`` and what else ``mode`` takes, drawn by ``seed``; ``output`` is the output's
+    shape."""
+    if mode == "forward":
+        return Arguments(inputs)
+    by = case.operation.differentiable
+    generator = torch.Generator().manual_seed(seed + 2 * _SECOND_SEED)
+
+    def drawn(shape: Sequence[int]) -> Tensor:
+        numbers = torch.randn(tuple(shape), generator=generator, dtype=torch.float64)
+        return numbers.to(inputs[by[0]])
+
+    cotangent = drawn(output)
     twice = mode == "double_backward"
-    arguments = Arguments(inputs)
-    if mode != "forward":
-        generator = torch.Generator().manual_seed(seed + 2 * _SECOND_SEED)
+    return Arguments(
+        inputs, cotangent, {name: drawn(inputs[name].shape) for name in by} if twice else {}
+    )
 
-        def drawn_like(tensor: Tensor) -> Tensor:
-            numbers = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-            return numbers.to(inputs[by[0]])
 
-        with torch.no_grad():
-            cotangent = drawn_like(function(**_exact(arguments).inputs))
-        directions = {name: drawn_like(inputs[name]) for name in by} if twice else {}
-        arguments = Arguments(inputs, cotangent, directions)
-    exact = _exact(arguments, (*by, COTANGENT) if twice else by)
+def _answers(case: Case, mode: Mode, arguments: Arguments) -> dict[str, Tensor]:
+    by, function = case.operation.differentiable, case.operation.reference
+    watched = () if mode == "forward" else (*by, *[COTANGENT] * (mode == "double_backward"))
+    exact = _exact(arguments, watched)
     results = evaluate(lambda given: function(**given), mode, exact, by)
     named = exact.named()
-    answers = {
+    return {
         # A derivative is of the shape of what it is taken by.
         name: torch.zeros_like(named[name.partition(" ")[2]]) if one is None else one.detach()
         for name, one in results.items()
     }
-    return Instance(arguments, answers)
 
 
 def _exact(arguments: Arguments, watched: Sequence[str] = ()) -> Arguments:

@@ -1,18 +1,21 @@
-"""The clock of kernels, a CPU's own and device events on a GPU, and what their times are held
-against: how fast memory is copied, how large the cache is, and how a GPU is throttled."""
+"""The clock of kernels, and what their times are held against: how fast memory is copied, how large
+the cache is, and how a GPU is throttled."""
 
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+# By name: who replaces them later does not replace these.
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
 
 from equivbench.errors import FailedError
+from equivbench.kernels.checking import WrongKernelError
 
 _CPU_CACHE = 32 * 2**20
 """Assumed where the system does not tell; large for a desktop."""
@@ -22,28 +25,43 @@ bounds."""
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "": 1}
 
 
+_BUSY, _BUSY_ANYWAY = 1.5, 2e-3
+"""Processor seconds for each second and thread, and beside them, that a kernel within its threads
+never needs."""
+
+
 class Timer:
-    """The clock of a device: a CPU's monotonic one; on a GPU events on the current stream, after
-    all else on the device has ended."""
+    """The clock of a device: the host's monotonic one, from when all else on the device has ended
+    until everything on it has ended again.
+
+    A GPU's own events would leave out what a kernel queues on a stream of its own; over the
+    milliseconds of a sample the host's clock is as good.
+    """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self._device, self._threads = device, torch.get_num_threads()
 
     def seconds(self, work: Callable[[], object]) -> float:
         """Run ``work`` and give the seconds until its results are there; gaps in which a GPU waits
-        for the host count."""
-        if self._device.type != "cuda":
-            start = time.perf_counter()
-            work()
-            return time.perf_counter() - start
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        stream = torch.cuda.current_stream(self._device)
-        torch.cuda.synchronize(self._device)
-        begin.record(stream)
+        for the host count.
+
+        Raises ``WrongKernelError`` where it takes more threads of a CPU than it was given.
+        """
+        self._wait()
+        start, used = perf_counter(), process_time()
         work()
-        end.record(stream)
-        end.synchronize()
-        return float(begin.elapsed_time(end)) / 1e3
+        self._wait()
+        taken, used = perf_counter() - start, process_time() - used
+        if self._device.type == "cpu" and used > _BUSY * self._threads * taken + _BUSY_ANYWAY:
+            raise WrongKernelError(
+                f"it took {used:.2g} processor seconds in {taken:.2g} seconds on"
+                f" {self._threads} thread(s): it runs threads of its own"
+            )
+        return taken
+
+    def _wait(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
 
     def reduce(self, samples: Sequence[float]) -> float:
         """One number for a round's samples, of which there is at least one.

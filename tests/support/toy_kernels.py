@@ -321,7 +321,7 @@ def transposed(operation: Operation) -> Kernel:
 
 
 def _after(calls: int, error: Callable[[], BaseException]) -> Change:
-    """Right for so many calls, of which seven come before the first round; then ``error`` is
+    """Right for so many calls, of which eight come before the first round; then ``error`` is
     raised."""
 
     def change(operation: Operation) -> Run:
