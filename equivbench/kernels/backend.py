@@ -36,8 +36,9 @@ class Kernel:
 
     ``run`` takes the backend's own layout and is what is timed; ``adapt`` brings the stated inputs
     (:mod:`equivbench.kernels.operations`) into it and ``restore`` the output back. Both are linear
-    in what is differentiated (reorderings, scalings) and off the clock: networks keep one layout
-    throughout. ``restore(run(adapt(inputs)))`` is the operation.
+    in all floating-point numbers (reorderings, scalings; a time is refused where they are not) and
+    off the clock: networks keep one layout throughout. ``restore(run(adapt(inputs)))`` is the
+    operation.
     """
 
     run: Callable[[Tensors], Tensor]
@@ -154,14 +155,21 @@ class OnBackend(nn.Module):
         self.backend = backend(name)
         self._kernels: dict[tuple[torch.dtype, torch.device], Kernel] = {}
         self.register_buffer("_like", torch.empty(0), persistent=False)
-        self._prepare()
+        self.prepare()
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The operation's output; its docstring says what ``inputs`` are."""
         return self._kernels[self._like.dtype, self._like.device](**inputs)
 
-    def _prepare(self) -> None:
-        dtype, device = key = self._like.dtype, self._like.device
+    @property
+    def compiles(self) -> bool:
+        """Whether its kernels compile, as they are built or in their first calls."""
+        return any(kernel.compiles for kernel in self._kernels.values())
+
+    def prepare(self, dtype: torch.dtype | None = None) -> None:
+        """Build the kernel for ``dtype``, by default the module's own, where that is still to do:
+        what compiles does so here. Raises as the constructor."""
+        dtype, device = key = dtype or self._like.dtype, self._like.device
         if key in self._kernels:
             return
         reason = self.backend.missing(device)
@@ -171,7 +179,7 @@ class OnBackend(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OnBackend:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._prepare()
+        self.prepare()
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -179,4 +187,4 @@ class OnBackend(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._prepare()
+        self.prepare()

@@ -3,6 +3,9 @@ the same, so that an arm costs on every run what it costs on the first."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 _spared = 0.0
 
 
@@ -17,3 +20,15 @@ def take_spared() -> float:
     global _spared
     seconds, _spared = _spared, 0.0
     return seconds
+
+
+@contextmanager
+def uncharged() -> Iterator[None]:
+    """What is found compiled inside the block is charged to nobody: it is no part of what training
+    costs."""
+    global _spared
+    before = _spared
+    try:
+        yield
+    finally:
+        _spared = before

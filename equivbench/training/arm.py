@@ -13,7 +13,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from equivbench.errors import ModelError, UsageError, unknown_name
+from equivbench.errors import EquivbenchError, ModelError, UsageError, unknown_name
+from equivbench.kernels import build_time
+from equivbench.kernels.backend import OnBackend
 from equivbench.measure.calls import call, checked, settings_kept, without_gradients
 from equivbench.measure.checks import check_weights
 from equivbench.measure.evaluator import Evaluator
@@ -220,6 +222,14 @@ def build_arm(
     with clock.part("compile"):
         model = declared.build_model(job.seed).to(device)
         check_weights(model)
+    # Verification runs a copy in float64. What is compiled for it is a cost of checking, as the
+    # check of compiled gradients is, and neither training's nor the evaluation's.
+    with clock.part("other"), build_time.uncharged():
+        for module in model.modules():
+            if isinstance(module, OnBackend) and module.compiles:
+                # Verification says why a model does not run in float64.
+                with contextlib.suppress(EquivbenchError):
+                    module.prepare(torch.float64)
     precision = declared.recipe.precision
     if precision == "tf32" and device.type != "cuda":  # TF32 exists on CUDA only
         precision = "float32"

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError
+from equivbench.kernels.private_folder import private_folder
 from equivbench.measure.calls import call
 from equivbench.records.schema import NotMeasured
 from equivbench.specs import Precision
@@ -130,14 +131,15 @@ def use_empty_cache(folder: Path | None) -> None:
     """Point every compiler cache of this process at an empty folder of its own, removed when the
     process ends.
 
-    Made in ``folder`` where one is given: what a killed process left there is removed first.
+    Made in ``folder`` where one is given: what a killed process left there is removed first. Nobody
+    else can write it; raises ``FailedError`` where somebody could put another in its place.
     """
     if folder is None:
         cache = tempfile.mkdtemp(prefix="equivbench-compiler-")
     else:
         cache = str(folder / "compiler")
         shutil.rmtree(cache, ignore_errors=True)
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(Path(cache))
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
     os.environ["TRITON_CACHE_DIR"] = os.path.join(cache, "triton")
     # What this process compiled before (another run in a notebook, a test) is a cache too.

@@ -3,7 +3,7 @@ under every transform."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -109,18 +109,6 @@ def test_each_set_of_inputs_that_need_gradients(by: tuple[str, ...]) -> None:
     )
 
 
-def test_finite_differences_agree() -> None:
-    inputs = make(CHIRAL, nodes=3, edges=4)
-
-    def function(x: Tensor, harmonics: Tensor, weights: Tensor) -> Tensor:
-        return convolve(CHIRAL, x, harmonics, weights, inputs["edge_index"])
-
-    arguments = (inputs["x"], inputs["harmonics"], inputs["weights"])
-    # By random projections: the references above compare every entry.
-    assert torch.autograd.gradcheck(function, arguments, fast_mode=True)
-    assert torch.autograd.gradgradcheck(function, arguments, fast_mode=True)
-
-
 @pytest.mark.parametrize(("nodes", "edges"), [(3, 0), (1, 4), (1, 1), (6, 9)])
 def test_sizes_at_the_edge(nodes: int, edges: int) -> None:
     inputs = make(UNEVEN, nodes, edges)
@@ -194,8 +182,83 @@ def test_wrong_shapes_and_types_are_errors() -> None:
         convolve(CHIRAL, **{**inputs, "weights": inputs["weights"][:, 1:]})
     with pytest.raises(ValueError, match=r"must be torch\.int64"):
         convolve(CHIRAL, **{**inputs, "edge_index": inputs["edge_index"].int()})
-    with pytest.raises(ValueError, match=r"torch\.float32 and torch\.float64"):
+    with pytest.raises(ValueError, match=r"it must be torch\.float64"):
         convolve(CHIRAL, **{**inputs, "harmonics": inputs["harmonics"].float()})
+    with pytest.raises(ValueError, match=r"must be torch\.float32 or torch\.float64"):
+        halves = {name: one.half() for name, one in inputs.items() if name != "edge_index"}
+        convolve(CHIRAL, **halves, edge_index=inputs["edge_index"])
+
+
+GRADIENTS = [False, True, True, True]
+
+
+def private_call(**changes: Any) -> Any:
+    """A call of the private operator for second derivatives, with ``changes``."""
+    inputs = {name: one.detach() for name, one in make(CHIRAL).items()}
+    arguments: dict[str, Any] = {
+        "needs": GRADIENTS,
+        "grad": torch.zeros(6, CHIRAL.target_size, dtype=torch.float64),
+        **{f"by_{name}": inputs[name] for name in ("x", "harmonics", "weights")},
+        **inputs,
+        "channels": list(CHIRAL.channels),
+        "edge_lmax": CHIRAL.edge_lmax,
+        "target_lmax": CHIRAL.target_lmax,
+        "parity": CHIRAL.parity,
+    }
+    return torch.ops.equivbench.fused_convolution(*(arguments | changes).values())
+
+
+TENSORS = ("grad", "by_x", "by_harmonics", "by_weights", "x", "harmonics", "weights", "edge_index")
+SPOILT = {
+    "a row less": lambda one: one[1:],
+    "a column less": lambda one: one[:, 1:],
+    "no rows": lambda one: one[:0],
+    "one dimension": lambda one: one.flatten(),
+    "none at all": lambda one: one.sum(),
+    "another precision": lambda one: one.float(),
+    "whole numbers": lambda one: one.int(),
+    "sparse": lambda one: one.to_sparse(),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_the_private_operator_reads_no_memory_that_is_not_there(
+    name: str, spoil: Callable[[Tensor], Tensor]
+) -> None:
+    rows = {"grad": 6, "x": 6, "by_x": 6, "edge_index": 2}.get(name, 25)
+    sizes = {
+        "grad": CHIRAL.target_size,
+        "edge_index": 25,
+        **dict.fromkeys(("x", "by_x"), CHIRAL.source_size),
+        **dict.fromkeys(("harmonics", "by_harmonics"), 4),
+        **dict.fromkeys(("weights", "by_weights"), CHIRAL.weight_size),
+    }
+    one = torch.zeros(rows, sizes[name], dtype=torch.float64)
+    right = one.long() if name == "edge_index" else one
+    assert len(private_call(**{name: right})) == 4
+    with pytest.raises((ValueError, NotImplementedError)):
+        private_call(**{name: spoil(right)})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"channels": []},
+        {"channels": [3, 0]},
+        {"channels": [-1, 2]},
+        {"edge_lmax": -1},
+        {"target_lmax": -1},
+        {"needs": []},
+        {"needs": [True] * 5},
+        {"grad": None},
+        {"needs": [True] * 4, "by_x": None, "by_harmonics": None, "by_weights": None},
+    ],
+    ids=str,
+)
+def test_the_private_operator_refuses_what_it_has_no_kernel_for(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="convolution"):
+        private_call(**changes)
 
 
 class Energy(torch.nn.Module):

@@ -9,6 +9,9 @@ import torch
 
 from equivbench.errors import FailedError
 from equivbench.kernels import build_time
+from equivbench.kernels.backend import backend
+from equivbench.kernels.backends import fused
+from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.fused import native
 from equivbench.kernels.fused.coupling import couplings
 from equivbench.kernels.operations import Convolution
@@ -46,6 +49,16 @@ def test_a_source_is_compiled_once_a_machine(tmp_path: Path) -> None:
 
 
 @needs_compiler
+def test_what_checking_finds_compiled_is_charged_to_nobody() -> None:
+    native.library(SOURCE)
+    build_time.spare(1.0)
+    native.library.cache_clear()
+    with build_time.uncharged():
+        native.library(SOURCE)
+    assert build_time.take_spared() == 1.0
+
+
+@needs_compiler
 def test_a_source_that_does_not_compile_says_why() -> None:
     with pytest.raises(FailedError, match="could not compile"):
         native.library("int answer() { return unknown; }")
@@ -65,6 +78,61 @@ def test_a_library_cut_short_is_compiled_again(
     native.library.cache_clear()
     assert native.library(SOURCE).answer() == 42
     assert broken.stat().st_size > 64
+
+
+@needs_compiler
+def test_a_library_that_others_could_have_written_is_compiled_again(tmp_path: Path) -> None:
+    native.library(SOURCE)
+    (file,) = (tmp_path / "kernels").glob("*.so")
+    assert ((tmp_path / "kernels").stat().st_mode & 0o777, file.stat().st_mode & 0o077) == (
+        0o700,
+        0,
+    )
+    before = file.stat().st_ino
+    file.chmod(0o722)
+    native.library.cache_clear()
+    native.library(SOURCE)
+    assert file.stat().st_ino != before
+    assert file.stat().st_mode & 0o077 == 0
+
+
+@needs_compiler
+def test_nothing_is_loaded_from_where_others_can_write(tmp_path: Path) -> None:
+    native.library(SOURCE)
+    native.library.cache_clear()
+    tmp_path.chmod(0o777)
+    with pytest.raises(FailedError, match="others can write"):
+        native.library(SOURCE)
+    # Nobody replaces what is another's in a folder like /tmp.
+    tmp_path.chmod(0o1777)
+    assert native.library(SOURCE).answer() == 42
+
+
+WRONG = {
+    "output": ("if (kind == 0) forward(e);", ""),
+    "gradient": ("if (kind == 1 && a.by_y) by_harmonics(e);", ""),
+    "second": ("if (kind == 2 && (a.by_x || a.by_w)) second(e);", ""),
+}
+
+
+@needs_compiler
+@pytest.mark.parametrize(("result", "change"), WRONG.items(), ids=WRONG)
+def test_a_library_that_computes_something_else_is_not_used(
+    result: str, change: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = native.source
+    monkeypatch.setattr(native, "source", lambda *given: right(*given).replace(*change))
+    operation = Convolution((1,), 1, 1)
+    build = backend("fused").build
+    for cache in (native.compiled, fused._compiled_and_checked):
+        cache.cache_clear()
+    # Where no gradients are recorded, as where a network is copied to be measured.
+    with torch.no_grad(), pytest.raises(WrongKernelError, match=f"are wrong: {result}"):
+        build(operation, dtype=torch.float64, device=torch.device("cpu"))
+    native.compiled.cache_clear()
+    monkeypatch.setattr(native, "source", right)
+    with torch.inference_mode():
+        build(operation, dtype=torch.float64, device=torch.device("cpu"))
 
 
 @needs_compiler

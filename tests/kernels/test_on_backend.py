@@ -59,3 +59,12 @@ def test_a_backend_that_is_not_there_says_so_as_the_network_is_built():
         OnBackend(OPERATION, "trch")
     with pytest.raises(FailedError, match="openequivariance cannot run on cpu"):
         OnBackend(OPERATION, "openequivariance")
+
+
+def test_a_kernel_for_another_precision_can_be_built_ahead():
+    module = OnBackend(OPERATION, "torch")
+    module.prepare(torch.float64)
+    built = dict(module._kernels)
+    assert {dtype for dtype, _ in built} == {torch.float32, torch.float64}
+    module.double().prepare()
+    assert module._kernels == built

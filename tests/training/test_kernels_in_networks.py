@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from equivbench.kernels.backend import backend
+from equivbench.kernels.backends import fused
+from equivbench.kernels.fused import native
 from equivbench.records.schema import RunRecord
 from equivbench.request import RunRequest
 from equivbench.training.assembly import build_trainer
@@ -17,8 +19,8 @@ from equivbench.training.record import make_record
 BACKENDS = ("fused", "e3nn")
 
 
-def trained(folder: Path, kernels: str | None, forces: str) -> RunRecord:
-    job = Job(
+def job_on(folder: Path, kernels: str | None, forces: str) -> Job:
+    return Job(
         pair="forcefield/tensor-product",
         arm="equivariant",
         request=RunRequest(preset="dev", out=str(folder)),
@@ -31,6 +33,10 @@ def trained(folder: Path, kernels: str | None, forces: str) -> RunRecord:
         kernels=kernels,
         variant={"forces": forces},
     )
+
+
+def trained(folder: Path, kernels: str | None, forces: str) -> RunRecord:
+    job = job_on(folder, kernels, forces)
     trainer = build_trainer(job)
     trainer.train_slice(1e9)
     return make_record(job, trainer, [], None, interrupted=True)
@@ -53,3 +59,15 @@ def test_losses_along_a_run_are_the_same_to_rounding_on_every_backend(
         # small numbers, amplify them.
         assert totals[1] == pytest.approx(totals[0], rel=1e-4)
         assert len(totals[0]) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(native.no_compiler() is not None, reason=str(native.no_compiler()))
+def test_no_evaluation_waits_for_a_compiler(tmp_path: Path) -> None:
+    for cache in (native.library, native.compiled, fused._compiled_and_checked):
+        cache.cache_clear()
+    trainer = build_trainer(job_on(tmp_path, "fused", "direct"))
+    built = native.compiled.cache_info().misses
+    # Verification runs a copy in float64.
+    trainer.evaluate(floor=True)
+    assert native.compiled.cache_info().misses == built > 0

@@ -4,27 +4,43 @@ Triton on a GPU."""
 from __future__ import annotations
 
 import importlib.util
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, TableBackend, Tensors
+from equivbench.kernels.first_use import check_first_use
 from equivbench.kernels.fused.convolution import convolve
-from equivbench.kernels.fused.native import compiled, no_compiler
+from equivbench.kernels.fused.native import EDGES_A_THREAD, compiled, no_compiler
 from equivbench.kernels.operations import Convolution
+
+CHECKED = {"nodes": 20, "edges": 2 * EDGES_A_THREAD + 2}
+"""Sizes at which what was compiled is checked: two threads take part."""
 
 
 def convolution(operation: Convolution, like: Tensor) -> Kernel:
-    """Twice differentiable; on a CPU it is compiled here."""
+    """Twice differentiable; on a CPU it is compiled here, and checked once a process."""
+    kernel = _kernel(operation, "triton" if like.is_cuda else "generated C++")
     if not like.is_cuda:
-        compiled(operation, like.dtype)
+        _compiled_and_checked(operation, like.dtype)
+    return kernel
 
+
+@lru_cache(maxsize=64)
+def _compiled_and_checked(operation: Convolution, dtype: torch.dtype) -> None:
+    compiled(operation, dtype)
+    kernel = _kernel(operation, "generated C++")
+    check_first_use(kernel, operation, CHECKED, torch.empty(0, dtype=dtype))
+
+
+def _kernel(operation: Convolution, method: str) -> Kernel:
     def run(inputs: Tensors) -> Tensor:
         return convolve(
             operation, inputs["x"], inputs["harmonics"], inputs["weights"], inputs["edge_index"]
         )
 
-    return Kernel(run, "triton" if like.is_cuda else "generated C++", compiles=True)
+    return Kernel(run, method, compiles=True)
 
 
 class Fused(TableBackend):

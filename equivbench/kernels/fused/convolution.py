@@ -5,9 +5,10 @@ With S = sum over edges, paths and channels of C x_j Y_ij w_ij g_i, linear in ea
 arguments, the output is dS/dg, the first derivatives are dS/dx, dS/dY and dS/dw, and the second
 ones are sums of the same terms with one argument replaced by its cotangent. Three kernels do all of
 it, each in one pass over the edges: no intermediate has an edge's size. One operator stands for
-them, so that each order is differentiated by the next. It holds no state: an operation goes in as
-plain numbers, and the edges are grouped by centre anew in each call, which costs about a hundredth
-of it and leaves no cache that could go stale.
+them, so that each order is differentiated by the next
+(:mod:`equivbench.kernels.fused.derivatives`). It holds no state: an operation goes in as plain
+numbers, and the edges are grouped by centre anew in each call, which costs about a hundredth of it
+and leaves no cache that could go stale.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._functorch.autograd_function import enable_single_level_autograd_function  # type: ignore[attr-defined]
+from torch.autograd import forward_ad
 from torch.library import Library
 
 from equivbench.kernels.fused import native, triton_launch
+from equivbench.kernels.fused.derivatives import FusedCall, batched, pulled_back, pushed_forward
 from equivbench.kernels.operations import Convolution
 
 _SCHEMA = (
@@ -30,19 +33,20 @@ _SCHEMA = (
     " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 """The derivatives by g, x, harmonics and weights, an empty tensor for each that ``needs`` does not
-ask: of S without ``grad``, which only the one by g can do without; of the sum of <by_..., first
-derivative> where one of these is given."""
+ask: of S where no tangent ``by_...`` is given, else of the sum of <by_..., first derivative>. Only
+the one by g, which is the output, or the output along the tangents, can do without ``grad``."""
 
 
 def convolve(
     operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
 ) -> Tensor:
     """The convolution of :class:`Convolution`'s docstring: [nodes, target_size], twice
-    differentiable by its three inputs.
+    differentiable by its three inputs, in reverse and in forward mode.
 
     Float32 or float64, all three of the same type. Raises ``ValueError`` for tensors of other
-    shapes and, on a CPU, ``IndexError`` for an edge to a node that is not there. Results are the
-    same bits at the same number of threads.
+    shapes, types or devices, ``NotImplementedError`` for a third derivative and, on a CPU,
+    ``IndexError`` for an edge to a node that is not there. Results are the same bits at the same
+    number of threads.
     """
     output: Tensor = torch.ops.equivbench.fused_convolution(
         [True, False, False, False],
@@ -59,93 +63,83 @@ def convolve(
     return output
 
 
-_operation = lru_cache(maxsize=256)(Convolution)
+@lru_cache(maxsize=256)
+def _operation(
+    channels: tuple[int, ...], edge_lmax: int, target_lmax: int, parity: bool
+) -> Convolution:
+    """The operation of these numbers; raises ``ValueError`` where there is none."""
+    if not channels or min(channels) < 1 or min(edge_lmax, target_lmax) < 0:
+        raise ValueError(
+            f"there is no convolution of channels {list(channels)} with harmonics to degree"
+            f" {edge_lmax} and an output to degree {target_lmax}"
+        )
+    return Convolution(channels, edge_lmax, target_lmax, parity)
 
 
-def _check(
-    operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
-) -> None:
-    """Raise ``ValueError`` where a kernel would read past the end of a tensor or take it for
-    another type."""
-    stated = operation.arguments({"nodes": x.shape[0], "edges": edge_index.shape[-1]})
-    given = (x, harmonics, weights, edge_index)
-    for (name, one), tensor in zip(stated.items(), given, strict=True):
-        if tensor.shape != one.shape:
+_NAMES = ("x", "harmonics", "weights", "edge_index")
+
+
+def _check(operation: Convolution, call: FusedCall) -> None:
+    """Raise ``ValueError`` where a kernel would read past the end of a tensor, take it for another
+    type, or be asked for what it does not compute."""
+    x, nodes = call.inputs[0], call.inputs[0].shape[:1].numel()
+    stated = operation.arguments({"nodes": nodes, "edges": call.edge_index.shape[-1:].numel()})
+    shapes = {name: stated[name].shape for name in _NAMES}
+    shapes["grad"] = (nodes, operation.target_size)
+    given = dict(zip(_NAMES, (*call.inputs, call.edge_index), strict=True))
+    extra = {"grad": call.grad}
+    for name, tangent in zip(_NAMES[:3], call.tangents, strict=True):
+        shapes[f"by_{name}"], extra[f"by_{name}"] = shapes[name], tangent
+    given |= {name: one for name, one in extra.items() if one is not None}
+    for name, tensor in given.items():
+        if tensor.shape != shapes[name]:
             raise ValueError(
-                f"{name} of the convolution is {list(tensor.shape)}; it must be {list(one.shape)}"
+                f"{name} of the convolution is {list(tensor.shape)};"
+                f" it must be {list(shapes[name])}"
             )
-    if edge_index.dtype != torch.int64:
+        wanted = torch.int64 if name == "edge_index" else x.dtype
+        if (tensor.dtype, tensor.device, tensor.layout) != (wanted, x.device, torch.strided):
+            raise ValueError(
+                f"{name} of the convolution is {tensor.dtype} on {tensor.device},"
+                f" {tensor.layout}; beside an x that is {x.dtype} on {x.device} it must be"
+                f" {wanted} on {x.device}, torch.strided"
+            )
+    if x.dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"edge_index of the convolution is {edge_index.dtype}; it must be torch.int64"
+            f"x of the convolution is {x.dtype}; it must be torch.float32 or torch.float64"
         )
-    if (
-        x.dtype not in (torch.float32, torch.float64)
-        or not x.dtype == harmonics.dtype == weights.dtype
-    ):
-        found = f"{x.dtype}, {harmonics.dtype} and {weights.dtype}"
+    along = any(one is not None for one in call.tangents)
+    # Without grad only the output, plain or along tangents; with it the output along tangents only.
+    absent = call.needs[1:] if call.grad is None else call.needs[:1] if not along else ()
+    if len(call.needs) != 4 or any(absent):
         raise ValueError(
-            f"x, harmonics and weights of the convolution are {found};"
-            " all must be torch.float32 or torch.float64"
+            f"the convolution has no results {list(call.needs)}"
+            f" {'without' if call.grad is None else 'with'} grad"
         )
 
 
-def _run(
-    needs: list[bool], grad: Tensor | None, *arguments: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    tangents, inputs, (channels, *description) = arguments[:3], arguments[3:7], arguments[7:]
-    operation = _operation(tuple(channels), *description)
-    _check(operation, *inputs)
-    launch = triton_launch.launch if inputs[0].is_cuda else native.launch
-    return launch(operation, needs, grad, tangents, *inputs)
+def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    call = FusedCall.of(arguments)
+    channels, *degrees = call.description
+    operation = _operation(tuple(channels), *degrees)
+    _check(operation, call)
+    launch = triton_launch.launch if call.inputs[0].is_cuda else native.launch
+    return launch(operation, call.needs, call.grad, call.tangents, *call.inputs, call.edge_index)
 
 
-def _fake(needs: list[bool], *arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What torch.compile traces in place of the operator: shapes only."""
-    channels, *description = arguments[8:]
-    return native.results(_operation(tuple(channels), *description), needs, *arguments[4:7])
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...]) -> None:
-    # Gradients that nobody asks for stay None rather than zeros of an edge tensor's size.
-    ctx.set_materialize_grads(False)
-    ctx.given, ctx.description = inputs[0], inputs[9:]
-    ctx.save_for_backward(*inputs[1:9])
-
-
-def _differentiate(ctx: Any, *cotangents: Tensor | None) -> tuple[Any, ...]:
-    """The next order, by each input of the operator but ``needs``."""
-    grad, *tangents, x, harmonics, weights, edge_index = ctx.saved_tensors
-    if any(one is not None for one in tangents):
-        # Without this torch would leave the third derivatives out with no more than a warning.
-        raise NotImplementedError(
-            "the fused convolution has first and second derivatives only;"
-            " use the torch backend for third ones"
-        )
-    given = [one if needed else None for needed, one in zip(ctx.given, cotangents, strict=True)]
-    if all(one is None for one in given):
-        return (None,) * 12
-    # After the keys of the dispatcher and ``needs``.
-    by_grad, _, _, _, *by_inputs = ctx.needs_input_grad[2:9]
-    wanted = [by_grad, *by_inputs]
-    found = torch.ops.equivbench.fused_convolution(
-        wanted,
-        *((given[0], None, None, None) if grad is None else (grad, *given[1:])),
-        x,
-        harmonics,
-        weights,
-        edge_index,
-        *ctx.description,
-    )
-    first, *others = (one if needed else None for needed, one in zip(wanted, found, strict=True))
-    return first, None, None, None, *others, *[None] * 5
+    call = FusedCall.of(arguments)
+    channels, *degrees = call.description
+    return native.results(_operation(tuple(channels), *degrees), call.needs, *call.inputs)
 
 
 # How the operator is differentiated in a way that torch.func's transforms take too.
 # ``torch.library.register_autograd`` does the same, and is not used because torch.func.grad refuses
-# what it makes, compiled or not. That refusal guards functions which call torch's own operators in
-# their forward pass. Here the forward pass only hands the operator on below autograd, as torch's
-# own operators do, so that each level of torch.func records one node and passes the operator to the
-# next level.
+# what it makes, compiled or not, and because it knows no forward mode. That refusal guards
+# functions which call torch's own operators in their forward pass. Here the forward pass only hands
+# the operator on below autograd, as torch's own operators do, so that each level of torch.func
+# records one node and passes the operator to the next level.
 
 
 def _hand_on(keys: Any, arguments: tuple[Any, ...]) -> Any:
@@ -157,23 +151,52 @@ def _hand_on(keys: Any, arguments: tuple[Any, ...]) -> Any:
 
 class _Node(torch.autograd.function._SingleLevelFunction):
     @staticmethod
-    def forward(ctx: Any, keys: Any, *arguments: Any) -> Any:
-        # A node's forward pass runs without gradients, which the next level of torch.func may still
-        # want.
-        with torch.enable_grad():
+    def forward(ctx: Any, recorded: bool, keys: Any, *arguments: Any) -> Any:
+        # A node's forward pass runs without derivatives, which the next level of torch.func may
+        # still want.
+        with torch.set_grad_enabled(recorded), forward_ad._set_fwd_grad_enabled(True):
             output = _hand_on(keys, arguments)
-        _save(ctx, arguments)
+        # Gradients that nobody asks for stay None rather than zeros of an edge tensor's size.
+        ctx.set_materialize_grads(False)
+        ctx.needs, ctx.description = arguments[0], arguments[9:]
+        ctx.save_for_backward(*arguments[1:9])
+        ctx.save_for_forward(*arguments[1:9])
         return output
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        return None, None, *_differentiate(ctx, *grads)
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        call = FusedCall.of((ctx.needs, *ctx.saved_tensors, *ctx.description))
+        # Before the seven tensors stand two arguments of forward and ``needs``.
+        found = pulled_back(call, ctx.needs_input_grad[3:10], cotangents)
+        return None, None, None, *found, None, *[None] * len(ctx.description)
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        # What is saved carries its tangents, which are not to be followed a second time.
+        values = [_value(one) for one in ctx.saved_tensors]
+        call = FusedCall.of((ctx.needs, *values, *ctx.description))
+        with forward_ad._set_fwd_grad_enabled(True):
+            moved = pushed_forward(call, FusedCall.of(tangents[2:]))
+        shaped = zip(moved, _fake(ctx.needs, *values, *ctx.description), strict=True)
+        return tuple(torch.zeros_like(like) if one is None else one for one, like in shaped)
+
+
+def _value(one: Tensor | None) -> Tensor | None:
+    if one is None or not one.is_floating_point():
+        return one
+    value: Tensor = forward_ad.unpack_dual(one, level=0).primal
+    return value
 
 
 def _recorded(keys: Any, *arguments: Any) -> Any:
-    if torch.is_grad_enabled() and torch._C._any_requires_grad(*arguments):
+    recorded = torch.is_grad_enabled()
+    # Tangents of forward mode exist within these two only.
+    pushed = (
+        forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+    if pushed or (recorded and torch._C._any_requires_grad(*arguments)):
         with enable_single_level_autograd_function():
-            return _Node.apply(keys, *arguments)  # type: ignore[attr-defined]
+            return _Node.apply(recorded, keys, *arguments)  # type: ignore[attr-defined]
     return _hand_on(keys, arguments)
 
 
@@ -182,3 +205,4 @@ _LIBRARY.define(_SCHEMA)  # type: ignore[no-untyped-call]
 _LIBRARY.impl("fused_convolution", _run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
 _LIBRARY.impl("fused_convolution", _recorded, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]
 torch.library.register_fake("equivbench::fused_convolution", _fake, lib=_LIBRARY)
+torch.library.register_vmap("equivbench::fused_convolution", batched, lib=_LIBRARY)

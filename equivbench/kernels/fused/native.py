@@ -24,6 +24,7 @@ from equivbench.kernels import build_time
 from equivbench.kernels.fused.coupling import couplings
 from equivbench.kernels.fused.native_source import source
 from equivbench.kernels.operations import Convolution
+from equivbench.kernels.private_folder import is_private, private_folder
 
 ALWAYS = ("-std=c++14", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-x", "c++")
 OPTIONAL = ("-march=native", "-fopenmp")
@@ -60,8 +61,8 @@ def _target() -> tuple[tuple[str, ...], str]:
 def library(text: str) -> ctypes.CDLL:
     """The C++ ``text`` as a loaded library, compiled where it does not lie in the cache folder yet.
 
-    Raises ``FailedError`` where there is no compiler, where it fails, and where the cache folder
-    takes no library.
+    It is loaded from a folder that nobody else can write. Raises ``FailedError`` where there is no
+    compiler, where it fails, and where the cache folder takes no library or is open to others.
     """
     if (problem := no_compiler()) is not None:
         raise FailedError(problem)
@@ -69,8 +70,10 @@ def library(text: str) -> ctypes.CDLL:
     key = hashlib.sha256("\0".join([text, *ALWAYS, *flags, macros]).encode()).hexdigest()[:32]
     path = cache_dir() / "kernels" / f"{key}.so"
     try:
-        if path.exists():
-            # A broken file, such as one that a full disk cut short, is compiled again.
+        private_folder(path.parent)
+        if path.exists() and is_private(path):
+            # A broken file, such as one that a full disk cut short, is compiled again, and so is
+            # one that others could have written.
             with contextlib.suppress(OSError):
                 found = ctypes.CDLL(str(path))
                 build_time.spare(_seconds_of(path))
@@ -85,7 +88,6 @@ def library(text: str) -> ctypes.CDLL:
 
 
 def _compile(text: str, flags: tuple[str, ...], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     # Renamed into place when whole: other processes may compile the same source at the same time.
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -100,6 +102,7 @@ def _compile(text: str, flags: tuple[str, ...], path: Path) -> None:
             )
         taken = built.with_suffix(".seconds")
         taken.write_text(f"{time.perf_counter() - start:.3f}\n", encoding="utf-8")
+        built.chmod(0o700)
         os.replace(taken, path.with_suffix(".seconds"))
         os.replace(built, path)
 
@@ -170,8 +173,8 @@ def launch(
         return made
     tensors = _Tensors(**{name: one.data_ptr() for name, one in (packed | wanted).items()})
     threads = max(1, min(torch.get_num_threads(), edges.shape[1] // EDGES_A_THREAD))
-    # The output, first or second derivatives.
-    kind = 0 if grad is None else 1 + any(one is not None for one in tangents)
+    # The output, first derivatives, or either along tangents.
+    kind = 2 if any(one is not None for one in tangents) else int(grad is not None)
     nodes = x.shape[0]
     problem = compiled(operation, x.dtype)(
         kind, nodes, edges.shape[1], threads, edges.data_ptr(), ctypes.byref(tensors)

@@ -156,6 +156,9 @@ def groups(edge_index: Tensor, row: int, nodes: int) -> Groups:
 
 
 def _group(edge_index: Tensor, row: int, nodes: int) -> Groups:
+    # As for torch's own indices, a GPU's error comes where the host next waits for it.
+    inside = ((edge_index >= 0) & (edge_index < nodes)).all()
+    torch._assert_async(inside, f"edge_index names a node that is not among the {nodes} of x")
     keys, order = edge_index[row].sort(stable=True)
     starts = torch.searchsorted(keys, torch.arange(nodes + 1, device=keys.device))
     return Groups(order, edge_index[1 - row].index_select(0, order), starts)

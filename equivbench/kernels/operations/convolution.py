@@ -153,13 +153,20 @@ def _partial_function() -> Any:
         """The derivative of the form by argument ``by``, as a function of the other three."""
 
         @staticmethod
-        def forward(ctx: Any, form: _Form, by: int, *arguments: Tensor) -> Tensor:
-            ctx.form, ctx.by = form, by
-            ctx.save_for_backward(*arguments)
+        def forward(form: _Form, by: int, *arguments: Tensor) -> Tensor:
             return _partial(form, by, arguments)
 
         @staticmethod
-        def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            ctx.form, ctx.by, *arguments = inputs
+            ctx.save_for_backward(*arguments)
+            ctx.save_for_forward(*arguments)
+            ctx.set_materialize_grads(False)
+
+        @staticmethod
+        def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+            if cotangents[0] is None:
+                return (None,) * 6
             replaced = list(ctx.saved_tensors)
             replaced[ctx.by] = cotangents[0]
             gradients = [
@@ -169,6 +176,16 @@ def _partial_function() -> Any:
                 for other in range(4)
             ]
             return (None, None, *gradients)
+
+        @staticmethod
+        def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+            arguments = ctx.saved_tensors
+            out = torch.zeros_like(arguments[ctx.by])
+            for other, tangent in enumerate(tangents[2:]):
+                if other != ctx.by and tangent is not None:
+                    replaced = [*arguments[:other], tangent, *arguments[other + 1 :]]
+                    out = out + Partial.apply(ctx.form, ctx.by, *replaced)  # type: ignore[no-untyped-call]
+            return out
 
     return Partial
 

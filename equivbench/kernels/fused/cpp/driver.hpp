@@ -17,7 +17,7 @@ static inline void fetch(const real *weights, int64_t edge) {
 }
 
 // One thread's edges. `kind` is a constant in each call: 0 the output, 1 first derivatives, 2
-// second ones.
+// either along tangents, the output without g.
 template <int kind> static void sweep(const Order &o, const Tensors &a, int64_t t) {
   static const real zeros[SOURCE > WEIGHTS ? SOURCE : WEIGHTS] = {};
   many m[SLOTS + 1], m_u[SLOTS + 1];
@@ -43,7 +43,7 @@ template <int kind> static void sweep(const Order &o, const Tensors &a, int64_t 
       e.w = a.w + edge * WEIGHTS;
       e.m = (const real *)m + k;
       e.m_u = (const real *)m_u + k;
-      e.g = kind ? a.g + i * TARGET : 0;
+      e.g = kind && a.g ? a.g + i * TARGET : 0;
       e.u_x = kind == 2 && a.u_x ? a.u_x + j * SOURCE : zeros;
       e.u_w = kind == 2 && a.u_w ? a.u_w + edge * WEIGHTS : zeros;
       e.out = a.out ? a.out + i * TARGET : 0;
