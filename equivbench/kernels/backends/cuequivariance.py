@@ -20,6 +20,7 @@ from torch import Tensor
 
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import Kernel, TableBackend, Tensors
+from equivbench.kernels.backends.plain.irreps import unit_vectors
 from equivbench.kernels.operations import Convolution, SphericalHarmonics
 from equivbench.kernels.operations.paths import coupling
 
@@ -92,7 +93,7 @@ def harmonics(operation: SphericalHarmonics, like: Tensor) -> Kernel:
     evaluate, method = _evaluator(polynomial, like)
 
     def run(inputs: Tensors) -> Tensor:
-        output: Tensor = evaluate([torch.nn.functional.normalize(inputs["vectors"], dim=1)])[0]
+        output: Tensor = evaluate([unit_vectors(inputs["vectors"])])[0]
         return output
 
     return Kernel(run, method, compiles=like.device.type == "cuda")

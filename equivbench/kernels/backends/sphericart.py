@@ -25,9 +25,11 @@ def harmonics(operation: SphericalHarmonics, like: Tensor) -> Kernel:
         return {**inputs, "vectors": inputs["vectors"].roll(1, dims=1)}
 
     def run(inputs: Tensors) -> Tensor:
+        vectors = inputs["vectors"]
+        nowhere = vectors.square().sum(1, keepdim=True) == 0
         # Its harmonics have norm 1 over the sphere, e3nn's "component" ones have mean square 1.
-        output: Tensor = calculator(inputs["vectors"]) * math.sqrt(4 * math.pi)
-        return output
+        output: Tensor = calculator(vectors.masked_fill(nowhere, 1.0)) * math.sqrt(4 * math.pi)
+        return torch.cat([output[:, :1], output[:, 1:].masked_fill(nowhere, 0.0)], dim=1)
 
     return Kernel(run, f"sphericart {version('sphericart-torch')}", adapt)
 

@@ -22,10 +22,10 @@ class SO2Convolution(Operation):
     over j of D^T y (Passaro & Zitnick 2023, 2302.03655). The angle about the edge that D leaves
     open does not matter. The Wigner matrices are part of the operation.
 
-    Inputs: ``x`` [nodes, (lmax + 1)^2 C]; ``vectors`` [edges, 3]; ``weights`` [edges, sum_m (lmax +
-    1 - m) C], m after m; ``mixing`` [n]: W_0 [(lmax + 1) C, (lmax + 1) H], then A_m and B_m [(lmax
-    + 1 - m) C, (lmax + 1 - m) H] for each m; ``edge_index`` [2, edges] int64. Output: [nodes, (lmax
-    + 1)^2 H].
+    Inputs: ``x`` [nodes, (lmax + 1)^2 C]; ``vectors`` [edges, 3], of any length but 0, which makes
+    its centre NaN; ``weights`` [edges, sum_m (lmax + 1 - m) C], m after m; ``mixing`` [n]: W_0
+    [(lmax + 1) C, (lmax + 1) H], then A_m and B_m [(lmax + 1 - m) C, (lmax + 1 - m) H] for each m;
+    ``edge_index`` [2, edges] int64. Output: [nodes, (lmax + 1)^2 H].
     """
 
     name = "so2-convolution"

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class SphericalHarmonics(Operation):
     """Real spherical harmonics of directions, of degrees 0 to ``lmax``.
 
-    Inputs: ``vectors`` [edges, 3], of any length but 0. Output: [edges, (lmax + 1)^2].
+    Inputs: ``vectors`` [edges, 3]. Output: [edges, (lmax + 1)^2]. A vector of length 0 has no
+    direction: degree 0 is 1 there as everywhere, the others are their mean over all directions, 0,
+    and all derivatives are 0.
     """
 
     name = "spherical-harmonics"
@@ -33,7 +35,9 @@ class SphericalHarmonics(Operation):
         import torch
         from e3nn import o3
 
-        unit = vectors / vectors.square().sum(1, keepdim=True).sqrt()
+        squared = vectors.square().sum(1, keepdim=True)
+        length = torch.where(squared == 0, 1.0, squared).sqrt()
+        unit = torch.where(squared == 0, 0.0, vectors / length)
         degrees = [torch.ones_like(unit[:, :1])]
         pole = [unit.new_ones(1)]
         for degree in range(1, self.lmax + 1):

@@ -5,7 +5,9 @@ import torch
 from molecules import ATOMS, alone, call, inputs_for, molecules
 from torch import nn
 
-from equivbench.registry import MODELS, resolve
+from equivbench.kernels.backend import UnsupportedError
+from equivbench.kernels.measuring import why_absent
+from equivbench.registry import KERNEL_BACKENDS, MODELS, resolve
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.forcefield.pairs import PAIRS
 from equivbench.tasks.forcefield.task import ConservativeForces
@@ -14,14 +16,28 @@ CONFIGS = {arm.model: arm.presets["dev"].config for pair in PAIRS for arm in pai
 NAMES = sorted(CONFIGS)
 EQUIVARIANT = [name for name in NAMES if MODELS.get(name).symmetry == "o3"]
 PLAIN = [name for name in NAMES if MODELS.get(name).symmetry == "none"]
+KERNELS = [
+    name
+    for name, entry in KERNEL_BACKENDS.entries().items()
+    if not entry.value.slow_to_build and why_absent(name, torch.device("cpu")) is None
+]
+ON_KERNELS = [
+    *((name, None) for name in NAMES),
+    *((name, kernels) for name in NAMES if MODELS.get(name).kernels for kernels in KERNELS),
+]
+"""Every network, and those that take a kernel backend on each that is here."""
 # float64 rounding through some ten layers of sums over up to 14 neighbours, relative to the largest
 # force.
 EXACT = 1e-10
 
 
-def build(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
+def build(name: str, dtype: torch.dtype = torch.float64, kernels: str | None = None) -> nn.Module:
     torch.manual_seed(3)
-    return resolve(MODELS.get(name).build)(CONFIGS[name]).to(dtype)
+    config = CONFIGS[name] if kernels is None else {**CONFIGS[name], "kernels": kernels}
+    try:
+        return resolve(MODELS.get(name).build)(config).to(dtype)
+    except UnsupportedError as error:
+        pytest.skip(str(error))
 
 
 def relative(first: torch.Tensor, second: torch.Tensor) -> float:
@@ -175,9 +191,9 @@ def test_forces_fade_with_the_last_neighbour(name: str) -> None:
     assert float((here["energy"] - beyond["energy"]).detach().abs().max()) < 1e-6
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_conservative_forces_are_the_slope_of_the_energy(name: str) -> None:
-    network = build(name)
+@pytest.mark.parametrize(("name", "kernels"), ON_KERNELS)
+def test_conservative_forces_are_the_slope_of_the_energy(name: str, kernels: str | None) -> None:
+    network = build(name, kernels=kernels)
     model, sample = ConservativeForces(network), molecules()
     inputs = inputs_for(network, sample)
     with torch.no_grad():
@@ -196,11 +212,11 @@ def test_conservative_forces_are_the_slope_of_the_energy(name: str) -> None:
             assert float(forces[atom, axis]) == pytest.approx(-slope, abs=1e-7)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_conservative_forces_train_the_energy(name: str) -> None:
+@pytest.mark.parametrize(("name", "kernels"), ON_KERNELS)
+def test_conservative_forces_train_the_energy(name: str, kernels: str | None) -> None:
     """Parameter gradients through the forces agree with finite differences of the loss along a
     random direction."""
-    network = build(name)
+    network = build(name, kernels=kernels)
     model = ConservativeForces(network)
     inputs = inputs_for(network, molecules())
 

@@ -42,13 +42,21 @@ def radial_kernel(operation: RadialBasis, like: Tensor) -> Kernel:
     )
 
 
+def unit_vectors(vectors: Tensor) -> Tensor:
+    """[edges, 3] directions; 0 for a vector of length 0, with derivatives of 0, where a norm's own
+    are infinite or no number."""
+    squared = vectors.square().sum(1, keepdim=True)
+    nowhere = squared == 0
+    return (vectors / squared.masked_fill(nowhere, 1.0).sqrt()).masked_fill(nowhere, 0.0)
+
+
 def harmonics_kernel(operation: SphericalHarmonics, like: Tensor) -> Kernel:
     """e3nn's polynomials, which are plain torch."""
     degrees = list(range(operation.lmax + 1))
 
     def run(inputs: Tensors) -> Tensor:
         out: Tensor = o3.spherical_harmonics(
-            degrees, inputs["vectors"], normalize=True, normalization="component"
+            degrees, unit_vectors(inputs["vectors"]), normalize=False, normalization="component"
         )
         return out
 
