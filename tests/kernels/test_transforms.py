@@ -5,14 +5,14 @@ do it refuses; a wrong number is never an answer."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd.gradcheck import GradcheckError
 
-from equivbench.kernels.backend import Kernel, UnsupportedError, backend
+from equivbench.kernels.backend import Kernel, UnsupportedError, as_is, backend
 from equivbench.kernels.measuring import why_absent
 from equivbench.kernels.operations import (
     Case,
@@ -96,7 +96,9 @@ REFUSED: dict[str, set[tuple[str, str]]] = {
     "batches of gradients": set(),
     "vmap": set(),
     "torch.func": {("torch", "pair-bias-attention")},
-    "compiled forward mode": set(),
+    "compiled": set(),
+    # The edge product's number of centres depends on numbers: torch.unique.
+    "compiled forward mode": {("torch", "edge-product"), ("torch", "pair-bias-attention")},
 }
 """(backend, operation) that torch or a library has no rule for, by transform: there must be an
 error, and never a number."""
@@ -210,25 +212,37 @@ def test_derivatives_of_torch_func_are_those_of_autograd(subject: Subject) -> No
 
 
 @pytest.mark.slow
+# Dynamo looks at each input's gradient, those included that come out of a change of layout.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 def test_compiled_it_is_the_same(subject: Subject) -> None:
     # What torch traces, differentiates and makes functional, without the seconds of a C++ compiler.
     torch.compiler.reset()
-    compiled = torch.compile(subject, backend="aot_eager", fullgraph=True, dynamic=True)
+    # With sizes left open where a network does so; torch thinks for minutes about those of others.
+    dynamic = True if subject.place[1] == "convolution" else None
+    run = torch.compile(subject.kernel.run, backend="aot_eager", fullgraph=True, dynamic=dynamic)
+    compiled = replace(subject, kernel=replace(subject.kernel, run=run))
     arguments = subject.arguments
-    wanted, found = subject(*arguments), compiled(*arguments)
-    assert_same(found, wanted)
-    ones = torch.ones_like(wanted)
-    gradients = zip(
-        torch.autograd.grad(found, arguments, ones),
-        torch.autograd.grad(wanted, arguments, ones),
-        strict=True,
-    )
-    for mine, theirs in gradients:
-        assert_same(mine, theirs)
+
+    def same() -> bool:
+        wanted, found = subject(*arguments), compiled(*arguments)
+        assert_same(found, wanted)
+        ones = torch.ones_like(wanted)
+        gradients = zip(
+            torch.autograd.grad(found, arguments, ones),
+            torch.autograd.grad(wanted, arguments, ones),
+            strict=True,
+        )
+        for mine, theirs in gradients:
+            assert_same(mine, theirs)
+        return True
+
+    holds_or_is_refused(subject, "compiled", same)
 
 
 @pytest.mark.slow
 def test_compiled_forward_mode_is_the_same(subject: Subject) -> None:
+    if subject.kernel.adapt is not as_is:
+        pytest.skip("its layout is changed outside of what is compiled")
     arguments = tuple(one.detach() for one in subject.arguments)
     directions = tuple(one.flip(0) for one in arguments)
 
