@@ -186,13 +186,21 @@ def _calls(act: Callable[[], object]) -> Change:
 
 
 class _Everything(TorchFunctionMode):
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return function(*args, **(kwargs or {}))
 
 
 class _Below(TorchDispatchMode):
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         return function(*args, **(kwargs or {}))
+
+
+def _enter(mode: Any) -> None:
+    mode().__enter__()
 
 
 CHANGES: dict[str, tuple[Change, str]] = {
@@ -222,7 +230,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
         _calls(lambda: torch.set_default_dtype(torch.float64)),
         "the default dtype",
     ),
-    "a function mode": (_calls(lambda: _Everything().__enter__()), "a torch function mode"),
-    "a dispatch mode": (_calls(lambda: _Below().__enter__()), "a torch dispatch mode"),
+    "a function mode": (_calls(lambda: _enter(_Everything)), "a torch function mode"),
+    "a dispatch mode": (_calls(lambda: _enter(_Below)), "a torch dispatch mode"),
 }
 """What is changed, the kernel, and how the refusal names it."""

@@ -139,7 +139,8 @@ def test_the_compilers_caches_are_empty_at_the_start(
     (tmp_path / "compiler" / "left-by-a-killed-run").touch()
     compilation.use_empty_cache(tmp_path)
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiler")
-    assert not (tmp_path / "compiler").exists()
+    assert not list((tmp_path / "compiler").iterdir())
+    assert (tmp_path / "compiler").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
