@@ -122,8 +122,8 @@ def dev_trainer(pair: str, arm: str) -> Trainer:
     :func:`equivbench.training.assembly.build_trainer`.
     """
     from equivbench.request import RunRequest
-    from equivbench.training.job import Job
     from equivbench.training.assembly import build_trainer
+    from equivbench.training.job import Job
 
     folder = tempfile.mkdtemp(prefix="equivbench-dev-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

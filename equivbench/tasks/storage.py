@@ -9,15 +9,12 @@ sequences), which are independent of one another and lie in one split each. Impo
 from __future__ import annotations
 
 import hashlib
-import importlib
 import io
 import json
-import os
-import sys
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,12 +22,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from equivbench.environment import cache_dir
 from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.records.files import write_atomically
-from equivbench.registry import resolve
-from equivbench.specs import Factory
-from equivbench.tasks.base import SPLITS, TaskData
+from equivbench.tasks.archives import remedy, sha256_of, verified_content
+from equivbench.tasks.base import SPLITS
 
 USERS_COPY = {
     "data": "as its publisher states; this is the user's own copy, and equivbench does not "
@@ -210,7 +205,8 @@ class RaggedTable:
             None for the layout's.
         sources
             The user's files that it was converted from, by a name that says nothing of the machine:
-            their checksums go onto the card, so that :class:`ArchiveSource` notices a change.
+            their checksums go onto the card, so that an
+            :class:`equivbench.tasks.archives.ArchiveSource` notices a change.
 
         Raises ``FailedError`` if the folder cannot be written, or if :meth:`Layout.read` would not
         take the content.
@@ -386,169 +382,3 @@ class TableBuilder:
                 "that it is the whole published set"
             )
         return table
-
-
-def read_card(path: Path) -> dict[str, Any]:
-    """The .json card beside the data file ``path``; raises ``FailedError`` if it is missing or
-    broken."""
-    where = path.with_suffix(".json")
-    try:
-        card = json.loads(where.read_bytes())
-    except OSError as error:
-        raise FailedError(f"{where} cannot be read ({error.strerror}); {remedy(path)}") from error
-    except ValueError as error:
-        raise FailedError(f"{where} is not valid JSON; {remedy(path)}") from error
-    if not isinstance(card, dict) or not all(
-        isinstance(card.get(name), str) for name in ("sha256", "version")
-    ):
-        raise FailedError(f"{where} is not the card of a data set; {remedy(path)}")
-    return card
-
-
-def verified_content(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """(bytes, card) of ``path``; raises ``FailedError`` if it is missing or its SHA-256 is not the
-    card's."""
-    card = read_card(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise FailedError(f"{path} cannot be read ({error.strerror}); {remedy(path)}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != card["sha256"]:
-        raise FailedError(
-            f"{path} ({len(content)} bytes, SHA-256 {found[:12]}...) is cut short or changed: "
-            f"its card says {card['sha256'][:12]}...; {remedy(path)}"
-        )
-    return content, card
-
-
-def remedy(path: Path) -> str:
-    """How to get a sound file at ``path``: the end of every sentence about a broken one."""
-    return (
-        f"delete it if it is there and run `equivbench data prepare {path.stem}` (a shipped set: "
-        "reinstall equivbench)"
-    )
-
-
-@dataclass(frozen=True)
-class ArchiveSource:
-    """A data set kept as one archive, shipped in the task's ``data`` folder or built into the
-    cache.
-
-    ``reader`` gives the splits of the archive, called with its path and ``arguments``;
-    ``build(path)`` writes the file and its cards there, None where it is shipped.
-    """
-
-    name: str
-    task: str
-    reader: Factory
-    build: Callable[[Path], object] | None = None
-    arguments: tuple[Any, ...] = ()
-    origin: Callable[[str], Path] | None = None
-    """Where the user's file is that the card's ``sources`` name so; None if there is none."""
-
-    def path(self) -> Path:
-        """Where the file is, or would be once prepared."""
-        shipped = Path(__file__).parent / self.task / "data"
-        folder = shipped if self.build is None else cache_dir() / "datasets" / self.task
-        return folder / f"{self.name}.npz"
-
-    def prepare(self) -> Path:
-        """The file, built first if it is missing or its sources have changed; raises
-        ``FailedError`` with what to do. Reading it checks it."""
-        path = self.path()
-        # The card is written last: without it the file was not finished.
-        if self.build is not None and (
-            not path.with_suffix(".json").exists() or self.changed_sources()
-        ):
-            self.build(path)
-        return path
-
-    def verify(self) -> str:
-        """The file's SHA-256 after checking it against its card; raises ``FailedError`` on a
-        mismatch, and where the files that it was converted from have changed since."""
-        digest: str = verified_content(self.path())[1]["sha256"]
-        if changed := self.changed_sources():
-            raise FailedError(self._outdated(changed))
-        return digest
-
-    def load(self) -> TaskData:
-        """The splits; raises ``FailedError`` if the file is missing, cut short or of the wrong
-        content. Says in a warning where the files that it was converted from have changed."""
-        data: TaskData = resolve(self.reader)(self.path(), *self.arguments)
-        if changed := self.changed_sources(since=self.path().with_suffix(".json")):
-            warnings.warn(self._outdated(changed), EquivbenchWarning, stacklevel=2)
-        return data
-
-    def changed_sources(self, since: Path | None = None) -> list[Path]:
-        """The files that the archive was converted from and that are no longer what the card says;
-        one that is gone has not changed.
-
-        With ``since`` a file of the same size that is no younger than that file counts as the same
-        without being read.
-        """
-        if self.origin is None:
-            return []
-        changed = []
-        for name, facts in read_card(self.path()).get("sources", {}).items():
-            file = self.origin(name)
-            if not file.is_file():
-                continue
-            stat = file.stat()
-            same = stat.st_size == facts["bytes"]
-            if same and (since is None or stat.st_mtime_ns > since.stat().st_mtime_ns):
-                same = sha256_of(file) == facts["sha256"]
-            if not same:
-                changed.append(file)
-        return changed
-
-    def _outdated(self, changed: list[Path]) -> str:
-        return (
-            f"{' and '.join(map(str, changed))} changed since {self.name} was converted from it; "
-            f"run `equivbench data prepare {self.name}` to convert it anew"
-        )
-
-
-def location(name: str, default: str) -> Path:
-    """Where the user has published files: ``EQUIVBENCH_DATA_<NAME>``, or ``default`` under the
-    cache's ``sources``."""
-    given = os.environ.get(f"EQUIVBENCH_DATA_{name}")
-    return Path(given).expanduser() if given else cache_dir() / "sources" / default
-
-
-def must_exist(path: Path, variable: str, what: str) -> None:
-    """Raise ``FailedError`` that says which variable names ``what`` unless ``path`` is a file."""
-    if not path.is_file():
-        state = "is no file" if path.exists() else "is not there"
-        raise FailedError(f"{path} {state}; set EQUIVBENCH_DATA_{variable} to {what}")
-
-
-def cannot_be_read(path: Path, error: Exception) -> FailedError:
-    """The error of a file that the system does not give, which says nothing of its content."""
-    return FailedError(
-        f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); check the path and "
-        "its permissions"
-    )
-
-
-def required(module: str, what: str, extra: str) -> Any:
-    """The module that ``what`` ("SPICE is read") is done with; raises ``FailedError`` with the line
-    that installs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise FailedError(
-            f"{what} with {module}, which is not installed; pip install 'equivbench[{extra}]'"
-        ) from error
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file of any size."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def show_progress(done: int, total: int, what: str) -> None:
-    """One line on a terminal, rewritten until all is done."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r{done}/{total} {what}" + ("\n" if done == total else ""))

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 
 from equivbench.errors import FailedError
+from equivbench.tasks.archives import ArchiveSource, read_card
 from equivbench.tasks.base import TaskData
 from equivbench.tasks.storage import (
-    ArchiveSource,
     Layout,
     RaggedColumn,
     RaggedTable,
     TableBuilder,
     draw,
     orientation,
-    read_card,
     split_of,
 )
 

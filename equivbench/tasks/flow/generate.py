@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from equivbench.errors import FailedError
+from equivbench.tasks.archives import sha256_of
 from equivbench.tasks.flow.chains import (
     IDENTITY,
     STEP,
@@ -29,7 +30,6 @@ from equivbench.tasks.flow.chains import (
 from equivbench.tasks.flow.mmcif_files import gemmi
 from equivbench.tasks.flow.residues import UnusableFileError
 from equivbench.tasks.flow.sources import MOST_SPREAD, RESIDUES, facts, gather
-from equivbench.tasks.storage import sha256_of
 
 
 @dataclass(frozen=True)

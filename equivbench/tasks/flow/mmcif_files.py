@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.tasks.archives import required
 from equivbench.tasks.flow.residues import (
     LETTERS,
     Site,
@@ -23,7 +24,6 @@ from equivbench.tasks.flow.residues import (
     chains_of_sites,
     not_valid,
 )
-from equivbench.tasks.storage import required
 
 _PLACES = ("Cartn_x", "Cartn_y", "Cartn_z")
 

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import EquivbenchWarning, FailedError
+from equivbench.tasks.archives import ArchiveSource, location, show_progress
 from equivbench.tasks.base import SPLITS
 from equivbench.tasks.flow.chains import (
     IDENTITY,
@@ -35,14 +36,11 @@ from equivbench.tasks.flow.listing import structure_files
 from equivbench.tasks.flow.mmcif_files import gemmi
 from equivbench.tasks.flow.residues import UnusableFileError
 from equivbench.tasks.storage import (
-    ArchiveSource,
     Layout,
     RaggedColumn,
     RaggedTable,
     empty_splits,
-    location,
     plain,
-    show_progress,
     split_of,
     split_rule,
 )

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
+from equivbench.tasks.archives import cannot_be_read
 from equivbench.tasks.forcefield.table import NUMBERS
-from equivbench.tasks.storage import cannot_be_read
 
 _PAIR = re.compile(r"""([^\s=]+)=(?:"([^"]*)"|'([^']*)'|(\S+))""")
 

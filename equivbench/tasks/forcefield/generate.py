@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.tasks.archives import show_progress
 from equivbench.tasks.base import SPLITS
 from equivbench.tasks.conformers import (
     STRUCTURES_LICENCE,
@@ -24,7 +25,7 @@ from equivbench.tasks.conformers import (
     recipe,
 )
 from equivbench.tasks.forcefield.table import BOHR, HARTREE, LAYOUT, ConformationBuilder, facts
-from equivbench.tasks.storage import digest, show_progress
+from equivbench.tasks.storage import digest
 
 ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
 """Those of the MACE-OFF split of SPICE."""

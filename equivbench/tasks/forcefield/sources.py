@@ -17,19 +17,13 @@ from typing import Any
 import numpy as np
 
 from equivbench.errors import FailedError
+from equivbench.tasks.archives import ArchiveSource, location, must_exist, required
 from equivbench.tasks.forcefield.extended_xyz import frames
 from equivbench.tasks.forcefield.molecules import charge_of, identity_of
 from equivbench.tasks.forcefield.spice import build_spice
 from equivbench.tasks.forcefield.spice import published as spice_file
 from equivbench.tasks.forcefield.table import CHARGED, KCAL_PER_MOL, ConformationBuilder, facts
-from equivbench.tasks.storage import (
-    USERS_COPY,
-    ArchiveSource,
-    draw,
-    location,
-    must_exist,
-    required,
-)
+from equivbench.tasks.storage import USERS_COPY, draw
 
 MACE_OFF_FILES = {"train": "train_large_neut_no_bad_clean.xyz", "test": "test_large_neut_all.xyz"}
 MD17_SIZES = {"train": 950, "validation": 50, "test": 1000}

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
+from equivbench.tasks.archives import cannot_be_read, location, must_exist, required
 from equivbench.tasks.forcefield.molecules import charge_of, identity_of
 from equivbench.tasks.forcefield.table import (
     BOHR,
@@ -24,14 +25,7 @@ from equivbench.tasks.forcefield.table import (
     ConformationBuilder,
     facts,
 )
-from equivbench.tasks.storage import (
-    USERS_COPY,
-    cannot_be_read,
-    location,
-    must_exist,
-    required,
-    split_rule,
-)
+from equivbench.tasks.storage import USERS_COPY, split_rule
 
 _LENGTHS = {"bohr": BOHR, "angstrom": 1.0, "nm": 10.0}
 _ENERGIES = {

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from equivbench.errors import UsageError, unknown_name
 from equivbench.kernels.neighbours import edges_within
+from equivbench.tasks.archives import read_card
 from equivbench.tasks.base import SPLITS, Batch, Card, Split, Task, TaskData, mean_square
 from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS, OPTIONS, REPORTED
 from equivbench.tasks.forcefield.table import LAYOUT, NUMBERS
 from equivbench.tasks.splits import RaggedSplit, ragged_data
-from equivbench.tasks.storage import RaggedTable, read_card
+from equivbench.tasks.storage import RaggedTable
 
 FORCE_WEIGHT, ENERGY_WEIGHT = 100.0, 4.0
 """Weights of the two parts of the objective, those of EScAIP (Qu & Krishnapriyan 2024)."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
+from equivbench.tasks.archives import show_progress
 from equivbench.tasks.conformers import (
     STRUCTURES_LICENCE,
     command_line,
@@ -21,7 +22,6 @@ from equivbench.tasks.conformers import (
     pool,
     recipe,
 )
-from equivbench.tasks.storage import show_progress
 from equivbench.tasks.voxel.table import (
     ELEMENTS,
     MARGIN,

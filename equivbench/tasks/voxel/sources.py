@@ -17,14 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
-from equivbench.tasks.storage import (
-    USERS_COPY,
-    ArchiveSource,
-    cannot_be_read,
-    location,
-    must_exist,
-    required,
-)
+from equivbench.tasks.archives import ArchiveSource, cannot_be_read, location, must_exist, required
+from equivbench.tasks.storage import USERS_COPY
 from equivbench.tasks.voxel.table import DEV, PUBLISHED, SMALL, ConformerBuilder, Grid, facts
 
 FILES = {"train": "train_data.pickle", "validation": "val_data.pickle", "test": "test_data.pickle"}

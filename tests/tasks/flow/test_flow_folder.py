@@ -13,10 +13,10 @@ import torch
 from structure_files import fill, mmcif, pdb, pdb_atoms, rna, sequence, trace
 
 from equivbench.errors import EquivbenchWarning, FailedError
+from equivbench.tasks.archives import read_card
 from equivbench.tasks.flow import chains as traces
 from equivbench.tasks.flow.residues import UnusableFileError
 from equivbench.tasks.flow.sources import LAYOUT, PER_ANGSTROM, ca_folder
-from equivbench.tasks.storage import read_card
 
 GOOD = pdb(sequence(60, 100), trace(60, 100))
 

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from equivbench.errors import FailedError, UsageError
+from equivbench.tasks.archives import read_card
 from equivbench.tasks.base import SPLITS, TaskData
 from equivbench.tasks.forcefield.sources import gfn2_small
 from equivbench.tasks.forcefield.task import fit_reference, load
 from equivbench.tasks.splits import with_fraction
-from equivbench.tasks.storage import RaggedTable, read_card, split_of
+from equivbench.tasks.storage import RaggedTable, split_of
 
 
 def referenced(table: RaggedTable) -> np.ndarray:

@@ -7,11 +7,12 @@ import torch
 
 from equivbench.errors import UsageError
 from equivbench.registry import DATASETS
+from equivbench.tasks.archives import read_card
 from equivbench.tasks.base import SPLITS, TaskData
 from equivbench.tasks.forcefield.sources import gfn2_hotter, gfn2_larger
 from equivbench.tasks.forcefield.table import LAYOUT
 from equivbench.tasks.forcefield.task import fit_reference
-from equivbench.tasks.storage import RaggedTable, read_card
+from equivbench.tasks.storage import RaggedTable
 
 SOURCES = {"larger-molecules": gfn2_larger(), "hotter": gfn2_hotter()}
 

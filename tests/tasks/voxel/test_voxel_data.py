@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from equivbench.errors import FailedError
+from equivbench.tasks.archives import read_card
 from equivbench.tasks.base import SPLITS, TaskData
-from equivbench.tasks.storage import RaggedTable, read_card, split_of
+from equivbench.tasks.storage import RaggedTable, split_of
 from equivbench.tasks.voxel.data import load, on_grid
 from equivbench.tasks.voxel.declarations import DATASETS
 from equivbench.tasks.voxel.sources import (
