@@ -12,6 +12,7 @@ from equivbench.gap.efficiency import efficiency_gap as efficiency_gap
 from equivbench.kernels.backend import Backend as Backend
 from equivbench.kernels.backend import Kernel as Kernel
 from equivbench.kernels.backend import UnsupportedError as UnsupportedError
+from equivbench.measure.asserting import assert_equivariant as assert_equivariant
 from equivbench.measure.equivariance import measure_equivariance as measure_equivariance
 from equivbench.measure.measurement import Measurement as Measurement
 from equivbench.records.schema import RunRecord as RunRecord

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,10 +38,10 @@ _NEGLIGIBLE = 1e-6
 thousandth of the amplitude."""
 _SLACK = 1e3
 """How much less than with the square of the unit roundoff an error of rounding may fall."""
-_CONDITIONING = 1e6
+CONDITIONING = 1e6
 """How many squares of the unit roundoff may be rounding, whatever the other precision shows. A
 position out less the position in, a thousandth of its size, takes all of them."""
-_CONSTANTS = 4.0
+CONSTANTS = 4.0
 """The same for constants that were rounded to float32 once, in squares of its unit roundoff."""
 _LONGEST_FAILURE = 120
 """Most characters of somebody's exception in a reason."""
@@ -132,11 +133,7 @@ class Probes:
         """Whether what the passes found falls like rounding from the lower precision to the
         higher."""
         assert self.other is not None
-        low, high = (working, EPS[self.working.precision]), (other, EPS[self.other.precision])
-        if low[1] < high[1]:
-            low, high = high, low
-        fall = (high[1] / low[1]) ** 2
-        return high[0] <= max(_SLACK * fall * low[0], _CONDITIONING * high[1] ** 2)
+        return falls_like_rounding(self.working.precision, working, self.other.precision, other)
 
     def floor(self) -> Floor:
         """The share that rounding causes. It explains up to 25 times that, five times the
@@ -145,6 +142,18 @@ class Probes:
         total = float(self.working.errors.total.sum())
         once = EPS[self.working.precision] ** 2 * self.working.power / total if total else math.nan
         return Floor(share, by, _ROUNDING_FACTOR * max(share, once))
+
+
+def falls_like_rounding(
+    precision: EvaluationPrecision, found: float, other_precision: EvaluationPrecision, other: float
+) -> bool:
+    """Whether an error over the squared prediction, ``found`` in one precision and ``other`` in
+    another, falls with the square of the unit roundoff from the lower of both to the higher."""
+    low, high = (found, EPS[precision]), (other, EPS[other_precision])
+    if low[1] < high[1]:
+        low, high = high, low
+    fall = (high[1] / low[1]) ** 2
+    return high[0] <= max(_SLACK * fall * low[0], CONDITIONING * high[1] ** 2)
 
 
 def probe(
@@ -202,7 +211,7 @@ def _in_other_precision(caller: Caller, probes: Chunk, repeat: bool) -> tuple[Pa
         return _passes(replace(caller, model=model.float(), precision="float32"), probes, repeat)
     double = replace(caller, model=model.double(), precision="float64")
     passes, predictions = _passes(double, probes, repeat)
-    low, high = (_CONDITIONING * EPS[each] ** 2 for each in ("float64", "float32"))
+    low, high = (CONDITIONING * EPS[each] ** 2 for each in ("float64", "float32"))
     if low < passes.broken < high and _is_single(double, probes):
         raise FailedError("it computes in float32 inside")
     return passes, predictions
@@ -297,7 +306,7 @@ def by_precision(probes: Probes, share: float | None, group: str) -> Verdict:
     said = f"equivariance error under {group} over the squared prediction: {measured}"
     if probes.equivariant:
         return Verdict(True, f"{said}; it falls like rounding")
-    if probes.has_constants and other.broken <= _CONSTANTS * EPS["float32"] ** 2:
+    if probes.has_constants and other.broken <= CONSTANTS * EPS["float32"] ** 2:
         return Verdict(True, f"{said}; no more than constants kept in float32 leave")
     return Verdict(False, f"{said}; it does not fall like rounding")
 
@@ -316,7 +325,7 @@ def _by_floor(probes: Probes, share: float | None, group: str) -> Verdict:
         return Verdict(True, said)
     # Differences of large numbers round more than any floor shows; what breaks a symmetry for good
     # is larger still.
-    most = min(_CONDITIONING * EPS[found.precision] ** 2, _NEGLIGIBLE)
+    most = min(CONDITIONING * EPS[found.precision] ** 2, _NEGLIGIBLE)
     return Verdict(None if found.broken <= most else False, said)
 
 
@@ -334,14 +343,19 @@ def _is_single(caller: Caller, chunk: Chunk) -> bool:
     """Whether the model computes in float32 inside: inputs moved by a relative 2^-40 leave most of
     its float64 output as it was, bit for bit."""
     draw, name = next(iter(chunk.draws)), caller.task.prediction
-    moved = dict(draw.inputs)
-    for key, each in draw.inputs.items():
-        if each.is_floating_point():
-            # Up and down in turn, so that a model of ratios or directions moves too.
-            steps = 1 - 2 * (torch.arange(each.numel(), device=each.device) % 2)
-            moved[key] = each + each * steps.reshape(each.shape) * 2.0**-40
-    before, after = (caller.outputs(inputs)[name] for inputs in (draw.inputs, moved))
+    before, after = (caller.outputs(inputs)[name] for inputs in (draw.inputs, nudged(draw.inputs)))
     return bool((before == after)[before != 0].double().mean() > 0.5)
+
+
+def nudged(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """``inputs`` with every floating-point tensor moved by a relative 2^-40, up and down in turn,
+    so that a model of ratios or directions moves too."""
+    moved = dict(inputs)
+    for name, each in inputs.items():
+        if isinstance(each, Tensor) and each.is_floating_point():
+            steps = 1 - 2 * (torch.arange(each.numel(), device=each.device) % 2)
+            moved[name] = each + each * steps.reshape(each.shape) * 2.0**-40
+    return moved
 
 
 def _squares(values: Tensor, chunk: Chunk) -> Tensor:
