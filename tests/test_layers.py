@@ -30,7 +30,7 @@ LAYERS = (
     ("studies",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-COMPOSITION_ROOT = ("__init__", "__main__")
+COMPOSITION_ROOT = ("__init__", "__main__", "pytest_plugin")
 """These gather the others: the package's lazy front doors."""
 HEAVY = ("torch", "e3nn", "torch_geometric", "matplotlib")
 
