@@ -4,6 +4,7 @@ rotated inputs."""
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,6 +72,7 @@ def decompose(
     groups: Tensor | None = None,
     exhaustive: bool = False,
     drawn_from: int | None = None,
+    quadrature: Tensor | None = None,
     loss: Loss = "squared",
 ) -> Decomposition:
     """Split the error of predictions on rotated inputs into a twirled and an equivariance part.
@@ -101,6 +103,10 @@ def decompose(
     drawn_from
         Size of the finite group of which the rotations are different elements, drawn without
         replacement. None: they are iid draws.
+    quadrature
+        [n_rotations] weights of the rotations, which are then the points of a quadrature
+        (:func:`equivbench.symmetry.quadrature.rotation_quadrature`): weighted sums are taken for
+        the averages themselves. None: every rotation counts alike.
     loss
         ``squared``, or ``norm``: the Euclidean norm over the last axis, its twirled part by the
         jackknife, which still leaves a bias at small n; weights must not differ along that axis.
@@ -112,8 +118,9 @@ def decompose(
         estimator needs: 2 for ``squared``, 8 for ``norm``.
     """
     n = len(pulled_back)
-    exhaustive = exhaustive or n == drawn_from
+    exhaustive = exhaustive or n == drawn_from or quadrature is not None
     _check(pulled_back, target, groups, exhaustive, loss)
+    average = _average(n, quadrature, pulled_back.device)
     if drawn_from is not None and n > drawn_from:
         raise UsageError(f"{n} different rotations cannot be drawn from a group of {drawn_from}")
     unseen = 0.0 if exhaustive else 1.0 if drawn_from is None else 1 - n / drawn_from
@@ -125,16 +132,16 @@ def decompose(
     # offset.
     first = pulled_back[0].double()
     shifts = pulled_back.double() - first
-    error, mean = first - target.double(), shifts.mean(0)
+    error, mean = first - target.double(), average(shifts)
     if loss == "squared":
-        spread = _row_sums((shifts - mean).square(), weight, 1).mean(0)
+        spread = average(_row_sums((shifts - mean).square(), weight, 1))
         plug_in = _row_sums((error + mean).square(), weight, 0)
         correction = torch.zeros_like(spread) if exhaustive else unseen * spread / (n - 1)
         total, twirled, equivariance = spread + plug_in, plug_in - correction, spread + correction
     else:
         if weight is not None:
             weight = _per_vector(weight)
-        total = _row_sums((error + shifts).norm(dim=-1), weight, 1).mean(0)
+        total = average(_row_sums((error + shifts).norm(dim=-1), weight, 1))
         twirled = _row_sums((error + mean).norm(dim=-1), weight, 0)
         if not exhaustive:
             without = error + (n * mean - shifts) / (n - 1)
@@ -143,6 +150,22 @@ def decompose(
         equivariance = total - twirled
     rows = torch.arange(len(target), device=target.device) if groups is None else groups
     return Decomposition(total, twirled, equivariance, rows.to(total.device))
+
+
+def _average(
+    count: int, quadrature: Tensor | None, device: torch.device
+) -> Callable[[Tensor], Tensor]:
+    """The mean over the first axis, or its weighted sum."""
+    if quadrature is None:
+        return lambda values: values.mean(0)
+    if quadrature.shape != (count,):
+        raise UsageError(
+            f"quadrature must be [{count}], a weight a rotation, found {tuple(quadrature.shape)}"
+        )
+    weights = quadrature.to(device=device, dtype=torch.float64)
+    if not bool((weights > 0).all()) or abs(float(weights.sum()) - 1) > 1e-9:
+        raise UsageError("the weights of a quadrature must be positive and sum to 1")
+    return lambda values: torch.tensordot(weights, values, dims=1)
 
 
 def sum_by_group(values: Tensor, groups: Tensor) -> Tensor:
