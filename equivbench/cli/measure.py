@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 def measure(
     model: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="MODEL",
             help="A run's record, id or checkpoint, package.module:attribute (a module, or a "
-            "callable that returns one), or a registered name.",
+            "callable that returns one), or a registered name. None with --export or --import.",
         ),
-    ],
+    ] = None,
     task: Annotated[
         str | None, typer.Option(help="Task to measure on (default: the one of the run).")
     ] = None,
@@ -48,6 +49,17 @@ def measure(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of rotations and noise.")] = 0,
     device: Annotated[str, typer.Option(help="Device to run on: auto, cpu or cuda.")] = "auto",
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the rotated inputs to this file (.npz, .xyz) for any other program to "
+            "predict from.",
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--import", help="Measure the predictions that it made of them."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure how much of a model's error comes from breaking the symmetry.
@@ -66,6 +78,15 @@ def measure(
         raise UsageError(
             f"--rotations must be at least 2, not {rotations}: one rotation shows no difference"
         )
+    if sum(each is not None for each in (model, export, predictions)) != 1:
+        raise UsageError("give a MODEL, or --export FILE, or --import FILE: one of them")
+    if export is not None:
+        _export(export, task, split, group, rotations, seed, samples)
+        return
+    if predictions is not None:
+        _import(predictions, as_json)
+        return
+    assert model is not None
     if task is not None:
         TASKS.get(task)
     where = resolve_device(device)
@@ -120,6 +141,43 @@ def measure(
     verb = {True: "holds", False: "DOES NOT HOLD", None: "is NOT DECIDED"}[verdict.holds]
     typer.echo(f"explained {measured.explained:.4f} of the baseline")
     typer.echo(f"{subject} {verb}: {verdict.reason}")
+
+
+def _export(
+    path: Path,
+    task: str | None,
+    split: str,
+    group: Group,
+    rotations: int,
+    seed: int,
+    samples: int | None,
+) -> None:
+    from equivbench.measure.file_door import asked, export_inputs
+
+    about = export_inputs(
+        path,
+        asked(task, split=split, group=group, rotations=rotations, seed=seed, samples=samples),
+    )
+    typer.echo(
+        f"wrote {path}: {about.calls} calls of task {about.task}, SHA-256 of all inputs "
+        f"{about.sha256[:12]}...; predictions of them go to `equivbench measure --import FILE`"
+    )
+
+
+def _import(path: Path, as_json: bool) -> None:
+    from equivbench.measure.file_door import measure_predictions
+    from equivbench.registry import TASKS, resolve
+
+    about, measured = measure_predictions(path)
+    if as_json:
+        asked = {"model": None, "predictions": path.name, "task": about.task, "split": about.split}
+        print_json({**asked, "rotations": about.rotations, **_as_object(measured)})
+        return
+    print_table(_table(measured, resolve(TASKS.get(about.task).factory)().board_unit))
+    typer.echo(f"explained {measured.explained:.4f} of the baseline")
+    typer.echo(
+        "no floor and no verdict: predictions of a file cannot be asked again in another precision"
+    )
 
 
 def task_of(found: FoundModel, model: str, task: str | None) -> str:

@@ -299,11 +299,15 @@ class _Check:
         return call
 
     def _checked(self, returned: Any) -> dict[str, Tensor]:
-        if self.single and isinstance(returned, Tensor):
+        kind = type(returned).__name__
+        if self.single:
+            if not isinstance(returned, Tensor):
+                raise UsageError(
+                    f"the model returned a {kind}, not a tensor; name its outputs in outputs_types"
+                )
             returned = {_OUTPUT: returned}
         if not isinstance(returned, Mapping):
-            wanted = "a tensor" if self.single else "a mapping of tensors"
-            raise UsageError(f"the model returned a {type(returned).__name__}, not {wanted}")
+            raise UsageError(f"the model returned a {kind}, not a mapping of tensors")
         found = {}
         for name in self.outputs_types:
             if name not in returned:

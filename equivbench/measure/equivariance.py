@@ -108,9 +108,14 @@ def measure_equivariance(
 
 def default_dataset(task: str) -> DatasetSource:
     """The first data set registered for ``task``; raises ``UsageError`` if there is none."""
+    return cast(DatasetSource, resolve(DATASETS.get(default_dataset_name(task)).factory)())
+
+
+def default_dataset_name(task: str) -> str:
+    """Its name; raises the same."""
     for name, entry in DATASETS.entries().items():
         if entry.value.task == task:
-            return cast(DatasetSource, resolve(DATASETS.get(name).factory)())
+            return name
     raise UsageError(
         f"no data set is registered for task {task!r}; register one, or pass a split instead of "
         "its name"

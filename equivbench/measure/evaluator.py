@@ -157,6 +157,13 @@ class Evaluator:
         with evaluating(model):
             self._check_companions(self._caller(model))
 
+    def inputs(self) -> Iterator[Mapping[str, Tensor]]:
+        """The inputs of every call of :meth:`evaluate` without a floor, in order; those of tasks
+        without feedback."""
+        for chunk in self._chunks:
+            for draw in chunk.draws:
+                yield draw.inputs
+
     def baselines(self) -> dict[str, float]:
         """Board metric on this test set of the ``zero`` predictor and of the task's untrained ones,
         by name."""

@@ -182,7 +182,6 @@ def test_inputs_are_left_as_they_were() -> None:
         ({"outputs_types": {}}, "nothing to check"),
         ({"outputs_types": {"force": "1o"}}, "did you mean forces"),
         ({"outputs_types": "1o"}, "not a tensor"),
-        ({"group": "so(3)"}, "not one of so3, o3, octahedral"),
         ({"rotations": 1}, "at least 2"),
     ],
 )

@@ -29,6 +29,7 @@ NUMBERS = {
     "P": 15, "S": 16, "Cl": 17, "K": 19, "Ca": 20, "Br": 35, "I": 53,
 }  # fmt: skip
 """Atomic numbers by symbol, of the elements of SPICE."""
+SYMBOLS = {number: symbol for symbol, number in NUMBERS.items()}
 MOST_NUMBER = 99
 """The largest atomic number that the networks have an embedding for."""
 MOST_FORCE = HARTREE / BOHR

@@ -1,0 +1,319 @@
+"""A measurement through files, for what cannot be imported here: the rotated inputs are written,
+any program predicts for them, and its predictions are read back and measured.
+
+``.npz``: every call's inputs as ``N/NAME``. ``.xyz`` or ``.extxyz``: one frame a molecule and
+rotation, for tasks of atoms. Both hold what the inputs are made from, so that the predictions are
+measured against the very same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from equivbench.errors import FailedError, IncomparableError, UsageError
+from equivbench.measure.equivariance import default_dataset_name
+from equivbench.measure.evaluator import Evaluator
+from equivbench.measure.measurement import Measurement
+from equivbench.records.files import write_atomically
+from equivbench.registry import DATASETS, TASKS, resolve
+from equivbench.specs import Group
+from equivbench.tasks.archives import cannot_be_read
+from equivbench.tasks.base import Task
+from equivbench.tasks.forcefield.extended_xyz import frames
+from equivbench.tasks.forcefield.table import SYMBOLS
+
+_ABOUT = "about"
+_XYZ = (".xyz", ".extxyz")
+_PREFIX = "equivbench_"
+_SAME = 1e-4
+"""A: how far positions that a program wrote back may be from those that it was given."""
+
+
+class About(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """What the inputs of a file are made from."""
+
+    task: str
+    dataset: str
+    split: str
+    group: Group
+    rotations: int
+    seed: int
+    samples: int | None
+    requires: dict[str, float]
+    calls: int = 0
+    sha256: str = ""
+    """Of all inputs, in order."""
+
+
+def export_inputs(path: Path, about: About) -> About:
+    """Write the rotated inputs that ``about`` asks for to ``path``; returns it with their number
+    and checksum.
+
+    Raises ``UsageError`` for a suffix that is none of .npz, .xyz, .extxyz, for names that are not
+    registered and for a task that feeds a model's output back; ``FailedError`` where the disk or
+    the data set refuses.
+    """
+    task, evaluator = _evaluator(about)
+    calls = list(_calls(task, evaluator))
+    about = msgspec.structs.replace(about, calls=len(calls), sha256=_sha256(calls))
+    if path.suffix == ".npz":
+        content = _npz(about, calls)
+    elif path.suffix in _XYZ:
+        content = _xyz(about, calls)
+    else:
+        raise UsageError(f"--export {path}: a file of inputs ends in .npz, .xyz or .extxyz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    except OSError as error:
+        raise FailedError(f"cannot write {path}: {error.strerror}") from error
+    return about
+
+
+def measure_predictions(path: Path) -> tuple[About, Measurement]:
+    """What the predictions in ``path`` say, made by any program for inputs that
+    :func:`export_inputs` wrote.
+
+    ``.npz``: ``about`` as it was in the file of inputs, and each output either by call, as
+    ``N/NAME``, or as one array NAME of all rows in their order. ``.xyz``: the frames of the file of
+    inputs, with ``forces`` a column and ``energy`` in the header, which is not compared.
+
+    Raises ``FailedError`` for a file that cannot be read, or whose predictions are too few, too
+    many, not finite or in another order; ``IncomparableError`` where the inputs here are not those
+    that they were made for.
+    """
+    about, outputs = _read_npz(path) if path.suffix == ".npz" else _read_xyz(path)
+    task, evaluator = _evaluator(about)
+    calls = list(_calls(task, evaluator))
+    if len(calls) != about.calls or _sha256(calls) != about.sha256:
+        raise IncomparableError(
+            f"the inputs that {path} was made for are not those of {about.dataset} here: another "
+            "version of the data, of equivbench or of torch; export them again"
+        )
+    if task.prediction not in outputs:
+        raise FailedError(
+            f"{path} holds no {task.prediction!r}, the prediction of task {task.name}; it has "
+            f"{', '.join(outputs) or 'no predictions'}"
+        )
+    rows = [len(_rows(task, inputs)) for inputs in calls]
+    predictions = _by_call(path, task.prediction, outputs[task.prediction], rows)
+    if path.suffix in _XYZ:
+        _check_order(path, calls)
+    replayed = _Replayed([{task.prediction: each} for each in predictions])
+    return about, evaluator.evaluate(replayed, floor=False)
+
+
+class _Replayed(nn.Module):
+    """Gives the predictions of a file, call by call."""
+
+    def __init__(self, answers: list[dict[str, Tensor]]) -> None:
+        super().__init__()
+        self._answers = iter(answers)
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        return next(self._answers)
+
+
+def _evaluator(about: About) -> tuple[Task, Evaluator]:
+    task: Task = resolve(TASKS.get(about.task).factory)()
+    if task.feedback is not None:
+        raise UsageError(
+            f"task {task.name} feeds a model's output {task.feedback.output!r} back as an input, "
+            "so its inputs cannot be written before the model is there"
+        )
+    data = resolve(DATASETS.get(about.dataset).factory)().load()
+    return task, Evaluator(
+        task,
+        data.split(about.split),
+        requires=about.requires,
+        rotations=about.rotations,
+        group=about.group,
+        seed=about.seed,
+        samples=about.samples,
+        untrained=lambda: task.untrained(data),
+    )
+
+
+def asked(
+    task: str | None, *, split: str, group: Group, rotations: int, seed: int, samples: int | None
+) -> About:
+    """What the options of the command ask for, on the task's default data set."""
+    if task is None:
+        raise UsageError("say which task the inputs are of, with --task")
+    TASKS.get(task)
+    return About(
+        task=task,
+        dataset=default_dataset_name(task),
+        split=split,
+        group=group,
+        rotations=rotations,
+        seed=seed,
+        samples=samples,
+        requires={},
+    )
+
+
+def _calls(task: Task, evaluator: Evaluator) -> Iterator[dict[str, NDArray[Any]]]:
+    for inputs in evaluator.inputs():
+        yield {name: tensor.cpu().numpy() for name, tensor in inputs.items()}
+
+
+def _rows(task: Task, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    """An input with a row for each row of the prediction."""
+    per = {field.name: field.per for field in task.fields}
+    return next(tensor for name, tensor in inputs.items() if per.get(name) == per[task.prediction])
+
+
+def _sha256(calls: list[dict[str, NDArray[Any]]]) -> str:
+    digest = hashlib.sha256()
+    for inputs in calls:
+        for name, values in inputs.items():
+            digest.update(f"{name} {values.dtype} {values.shape} ".encode())
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+# --- .npz
+
+
+def _npz(about: About, calls: list[dict[str, NDArray[Any]]]) -> bytes:
+    arrays = {
+        f"{number}/{name}": each for number, one in enumerate(calls) for name, each in one.items()
+    }
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{_ABOUT: np.array(msgspec.json.encode(about).decode())}, **arrays)
+    return buffer.getvalue()
+
+
+def _read_npz(path: Path) -> tuple[About, dict[str, list[NDArray[Any]]]]:
+    outputs: dict[str, dict[int, NDArray[Any]]] = {}
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            about = msgspec.json.decode(str(arrays[_ABOUT]), type=About)
+            for key in arrays.files:
+                call, slash, name = key.partition("/")
+                if key != _ABOUT:
+                    outputs.setdefault(name if slash else key, {})[int(call) if slash else 0] = (
+                        arrays[key]
+                    )
+    except OSError as error:
+        raise cannot_be_read(path, error) from error
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, msgspec.DecodeError) as error:
+        raise FailedError(
+            f"{path} is no file of predictions ({error}): it holds 'about' as the file of inputs "
+            "does, and the outputs by name"
+        ) from error
+    return about, {name: [found[call] for call in sorted(found)] for name, found in outputs.items()}
+
+
+# --- extended XYZ
+
+
+def _xyz(about: About, calls: list[dict[str, NDArray[Any]]]) -> bytes:
+    facts = msgspec.to_builtins(about)
+    header = " ".join(
+        f"{_PREFIX}{name}={value}" for name, value in facts.items() if not isinstance(value, dict)
+    )
+    lines, frame = [], 0
+    for inputs in calls:
+        if not {"z", "pos", "batch"} <= inputs.keys():
+            raise UsageError(
+                f"task {about.task} is not one of atoms, which extended XYZ holds; export .npz"
+            )
+        for molecule in range(int(inputs["batch"][-1]) + 1):
+            own = inputs["batch"] == molecule
+            lines += [
+                str(int(own.sum())),
+                f"Properties=species:S:1:pos:R:3 {header} {_PREFIX}frame={frame}",
+            ]
+            lines += [
+                f"{SYMBOLS[int(z)]} {x:.9g} {y:.9g} {w:.9g}"
+                for z, (x, y, w) in zip(inputs["z"][own], inputs["pos"][own], strict=True)
+            ]
+            frame += 1
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _read_xyz(path: Path) -> tuple[About, dict[str, list[NDArray[Any]]]]:
+    forces: list[NDArray[Any]] = []
+    about: About | None = None
+    for number, frame in enumerate(frames(path)):
+        facts = {
+            name.removeprefix(_PREFIX): value
+            for name, value in frame.info.items()
+            if name.startswith(_PREFIX)
+        }
+        if facts.pop("frame", None) != str(number):
+            raise FailedError(
+                f"frame {number} of {path} does not say {_PREFIX}frame={number}: predictions come "
+                "in the order of the inputs, with what their headers say"
+            )
+        try:
+            found = msgspec.convert(
+                {
+                    **facts,
+                    "samples": None if facts.get("samples") == "None" else facts.get("samples"),
+                    "requires": {},
+                },
+                About,
+                strict=False,
+            )
+        except msgspec.ValidationError as error:
+            raise FailedError(f"the header of frame {number} of {path}: {error}") from error
+        if about not in (None, found):
+            raise FailedError(f"frame {number} of {path} is of other inputs than the frames before")
+        about = found
+        forces.append(frame.forces)
+    if about is None:
+        raise FailedError(f"{path} holds no frame")
+    # Energies have a zero of their own in every program, so they are not compared.
+    return about, {"forces": [np.concatenate(forces)]}
+
+
+def _check_order(path: Path, calls: list[dict[str, NDArray[Any]]]) -> None:
+    """Raise ``FailedError`` where a frame is not of the molecule and rotation it stands for."""
+    wanted = (
+        (inputs["z"][inputs["batch"] == each], inputs["pos"][inputs["batch"] == each])
+        for inputs in calls
+        for each in range(int(inputs["batch"][-1]) + 1)
+    )
+    for number, (frame, (z, pos)) in enumerate(zip(frames(path), wanted, strict=False)):
+        if len(frame.z) != len(z) or (frame.z != z).any() or abs(frame.pos - pos).max() > _SAME:
+            raise FailedError(
+                f"frame {number} of {path} is not the structure that was exported there: keep the "
+                "order of frames and atoms, and the orientation"
+            )
+
+
+# ---
+
+
+def _by_call(path: Path, name: str, found: list[NDArray[Any]], rows: list[int]) -> list[Tensor]:
+    """The predictions of each call, as they are or as parts of one array of all rows."""
+    if not all(np.issubdtype(each.dtype, np.floating) for each in found):
+        raise FailedError(f"{name!r} in {path} is not floating point")
+    if not all(bool(np.isfinite(each).all()) for each in found):
+        raise FailedError(f"{name!r} in {path} is not finite everywhere")
+    if len(found) == 1 and len(rows) > 1:
+        total = sum(rows)
+        if len(found[0]) != total:
+            raise FailedError(
+                f"{name!r} in {path} has {len(found[0])} rows where the inputs have {total}"
+            )
+        return [torch.from_numpy(each) for each in np.split(found[0], np.cumsum(rows)[:-1])]
+    if len(found) != len(rows):
+        raise FailedError(
+            f"{name!r} in {path} is given for {len(found)} of {len(rows)} calls; write every one"
+        )
+    return [torch.from_numpy(np.ascontiguousarray(each)) for each in found]
