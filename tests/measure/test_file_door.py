@@ -3,6 +3,7 @@ the inputs is refused."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from equivbench.cli.main import main
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError, UsageError
 from equivbench.measure.equivariance import measure_equivariance
 from equivbench.measure.file_door import About, asked, export_inputs, measure_predictions
@@ -172,3 +174,24 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
 
 def test_symbols_are_those_of_the_elements() -> None:
     assert [SYMBOLS[number] for number in (1, 6, 8, 53)] == ["H", "C", "O", "I"]
+
+
+def test_the_command_writes_and_reads_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(*arguments: object) -> int:
+        with pytest.raises(SystemExit) as stop:
+            main(["measure", *map(str, arguments)])
+        return int(stop.value.code or 0)
+
+    inputs = tmp_path / "inputs.npz"
+    assert run("--task", "forcefield", "--samples", 4, "--export", inputs) == 0
+    assert "calls of task forcefield" in capsys.readouterr().out
+    found = predicted(inputs, joined=True)
+    assert run("--import", found) == 0
+    assert "no floor and no verdict" in capsys.readouterr().out
+    assert run("--import", found, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["total"] > 0
+    assert run("--import", found, "--export", inputs) == 2
+    assert run() == 2
+    assert capsys.readouterr().err.count("one of them") == 2
