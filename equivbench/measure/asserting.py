@@ -24,7 +24,7 @@ from equivbench.symmetry.decomposition import decompose
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 from equivbench.symmetry.types import SymmetryType, mirror, rotate
 
-Tensors = Mapping[str, Any]
+Named = Mapping[str, Any]
 _OUTPUT = "output"
 """What the one output is called of a model that returns a tensor."""
 _PRECISION: Mapping[torch.dtype, EvaluationPrecision] = {
@@ -36,7 +36,7 @@ _PRECISION: Mapping[torch.dtype, EvaluationPrecision] = {
 
 def assert_equivariant(
     model: Callable[..., Any],
-    inputs: Tensors,
+    inputs: Named,
     inputs_types: Mapping[str, str],
     outputs_types: Mapping[str, str] | str,
     group: Group = "so3",
@@ -103,7 +103,7 @@ class _Check:
     def __init__(
         self,
         model: Callable[..., Any],
-        inputs: Tensors,
+        inputs: Named,
         inputs_types: Mapping[str, str],
         outputs_types: Mapping[str, str] | str,
         group: Group,
@@ -111,10 +111,11 @@ class _Check:
         seed: int,
     ) -> None:
         self.model, self.group = model, group
-        named = isinstance(outputs_types, Mapping)
-        self.single = not named
+        self.single = isinstance(outputs_types, str)
         self.inputs_types = dict(inputs_types)
-        self.outputs_types = dict(outputs_types) if named else {_OUTPUT: str(outputs_types)}
+        self.outputs_types = (
+            {_OUTPUT: outputs_types} if isinstance(outputs_types, str) else dict(outputs_types)
+        )
         self.fields = [
             *(_field(name, each, "sample") for name, each in self.inputs_types.items()),
             *(
@@ -189,7 +190,7 @@ class _Check:
             if self._has_constants and other.broken <= CONSTANTS * EPS["float32"] ** 2:
                 return None
             said += f" and {other.broken:.1e} in {there}: it does not fall like rounding"
-        where = self.group
+        where: str = self.group
         if self.group == "o3" and found.proper <= 1e-3 * found.broken:
             where = "o3: it turns with proper rotations, and not with reflections"
         return f"is not equivariant under {where}; {said}"
@@ -216,7 +217,7 @@ class _Check:
         model = self.model
         return isinstance(model, nn.Module) and any(map(_floating, model.buffers()))
 
-    def _is_single(self, called: Callable[[Tensors], dict[str, Tensor]]) -> bool:
+    def _is_single(self, called: Callable[[Named], dict[str, Tensor]]) -> bool:
         """Whether inputs that move by a relative 2^-40 leave most of the float64 outputs as they
         were, bit for bit."""
         exact = {
@@ -229,7 +230,7 @@ class _Check:
         return bool(same[values != 0].double().mean() > 0.5)
 
     def _errors(
-        self, called: Callable[[Tensors], dict[str, Tensor]], dtype: torch.dtype
+        self, called: Callable[[Named], dict[str, Tensor]], dtype: torch.dtype
     ) -> dict[str, _Errors]:
         """The errors of every output, with inputs that are rotated in float64 and rounded once."""
         exact = {
@@ -268,7 +269,7 @@ class _Check:
         turned = values[proper]
         return _Errors(share(values), share(turned) if len(turned) > 1 else 0.0, power, dtype)
 
-    def _act(self, tensors: Tensors, element: Tensor) -> dict[str, Any]:
+    def _act(self, tensors: Named, element: Tensor) -> dict[str, Any]:
         """``tensors`` under one orthogonal matrix [1, 3, 3]; one of determinant -1 is minus a
         rotation."""
         named = {name: each for name, each in tensors.items() if _floating(each)}
@@ -276,10 +277,10 @@ class _Check:
         moved = rotate(named, self.fields, -element if improper else element, None)
         return {**tensors, **(mirror(moved, self.fields) if improper else moved)}
 
-    def _caller(self, model: Callable[..., Any]) -> Callable[[Tensors], dict[str, Tensor]]:
+    def _caller(self, model: Callable[..., Any]) -> Callable[[Named], dict[str, Tensor]]:
         """Calls ``model`` and gives the outputs that are checked."""
 
-        def call(inputs: Tensors) -> dict[str, Tensor]:
+        def call(inputs: Named) -> dict[str, Tensor]:
             own = {
                 name: value.clone() if isinstance(value, Tensor) else value
                 for name, value in inputs.items()
@@ -321,7 +322,9 @@ class _Check:
         return found
 
     def _dtype(self) -> torch.dtype:
-        kinds = {value.dtype for value in self.inputs.values() if _floating(value)}
+        kinds: set[torch.dtype] = {
+            value.dtype for value in self.inputs.values() if _floating(value)
+        }
         if len(kinds) != 1 or not kinds <= _PRECISION.keys():
             names = ", ".join(sorted(map(str, kinds))) or "none"
             raise UsageError(

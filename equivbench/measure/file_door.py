@@ -192,7 +192,8 @@ def _npz(about: About, calls: list[dict[str, NDArray[Any]]]) -> bytes:
         f"{number}/{name}": each for number, one in enumerate(calls) for name, each in one.items()
     }
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{_ABOUT: np.array(msgspec.json.encode(about).decode())}, **arrays)
+    arrays[_ABOUT] = np.array(msgspec.json.encode(about).decode())
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # names are no keywords of it
     return buffer.getvalue()
 
 

@@ -12,7 +12,7 @@ from equivbench.training.checkpoint import Keeper, write_snapshot
 from equivbench.training.optim import divergence_of
 from equivbench.training.steps import Steps
 
-Report = Callable[[bool], None]
+Tell = Callable[[bool], None]
 """Tells the user how far the run is; True: at once, False: if some time has gone by."""
 
 
@@ -50,7 +50,7 @@ class Measuring:
             steps = min(steps, next_traced(run.facts.step) - run.facts.step)
         return steps
 
-    def measure_due(self, report: Report) -> None:
+    def measure_due(self, tell: Tell) -> None:
         """Measure all that is due after the step just made: traced weights, rungs, the trunk where
         the last cooldown begins, the result."""
         run, facts = self.steps, self.steps.facts
@@ -59,11 +59,11 @@ class Measuring:
         seen = facts.trace[-1].step if facts.trace else 0
         if self._is_tracing and seen < facts.step and is_traced(facts.step):
             self._trace()
-            report(True)
+            tell(True)
         while facts.rungs_left and run.spent >= cooldown_begins(facts.rungs_left[0]):
             if run.stopping or run.finished:
                 return
-            self._measure_rung(facts.rungs_left[0], report)
+            self._measure_rung(facts.rungs_left[0], tell)
         if run.stopping or run.finished:
             return
         if facts.cools_from is None and run.spent >= cooldown_begins(run.budget.limit):
@@ -124,7 +124,7 @@ class Measuring:
             with run.clock.part("checkpoint"):
                 write_snapshot(self.keeper.folder, run.tensors(), facts)
 
-    def _measure_rung(self, limit: float, report: Report) -> None:
+    def _measure_rung(self, limit: float, tell: Tell) -> None:
         """Give the weights at hand the end that they have in a run with a budget of ``limit``,
         measure them, and go back. A stop on the way leaves the rung to be measured later."""
         run = self.steps
@@ -142,11 +142,11 @@ class Measuring:
                 diverged = run.watch.verdict(run.facts.step)
                 if self.keeper is not None:
                     self.keeper.beat(run.facts, run.clock, step=trunk)
-                report(False)
+                tell(False)
             if not run.stopping:
                 self._keep_rung(limit, spent_before + clock.spent, diverged)
         self.rung = None
-        report(True)
+        tell(True)
 
     def _keep_rung(self, limit: float, seconds: float, diverged: str | None) -> None:
         facts = self.steps.facts
