@@ -3,6 +3,7 @@ the exit codes with the rule for which one wins."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from collections.abc import Iterable
@@ -78,5 +79,6 @@ def print_table(table: Table, *, json: bool = False) -> None:
 
 
 def message(kind: str, text: str) -> None:
-    """``kind: text`` on stderr, as one line."""
-    sys.stderr.write(f"{kind}: {printable(' '.join(text.split()))}\n")
+    """``kind: text`` on stderr, as one line; said to nobody where the terminal is gone."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{kind}: {printable(' '.join(text.split()))}\n")

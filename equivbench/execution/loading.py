@@ -205,7 +205,8 @@ def _from_python(text: str) -> nn.Module:
     here = os.getcwd()
     sys.path.insert(0, here)
     try:
-        value = resolve(text)
+        with settings_kept():
+            value = resolve(text)
     finally:
         sys.path.remove(here)
     return _built(text, value)

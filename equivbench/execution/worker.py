@@ -85,6 +85,8 @@ class Server:
 
         importlib.import_module("equivbench.training.assembly")
         torch.set_num_threads(self._job.threads)
+        # Whatever the modules that were imported made it.
+        torch.set_default_dtype(torch.float32)
 
     def handle(self, command: Command) -> Answer:
         """The last answer to ``command``; those before it are sent on the way."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from equivbench.errors import UsageError
+from equivbench.errors import ModelError, UsageError
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 from equivbench.symmetry.types import SymmetryType, rotate
 
@@ -106,7 +106,9 @@ class _Wrapper(nn.Module):
         sums: dict[str, Tensor] = {}
         dtypes: dict[str, torch.dtype] = {}
         for rotation in rotations:
-            outputs = self.model(**rotate(inputs, self.fields, rotation, index))
+            outputs = self._rows_kept(
+                self.model(**rotate(inputs, self.fields, rotation, index)), inputs, index
+            )
             dtypes = {name: output.dtype for name, output in outputs.items()}
             back = rotate(
                 {name: output.double() for name, output in outputs.items()},
@@ -116,6 +118,31 @@ class _Wrapper(nn.Module):
             )
             sums = {name: output + sums[name] if sums else output for name, output in back.items()}
         return {name: (total / len(rotations)).to(dtypes[name]) for name, total in sums.items()}
+
+    def _rows_kept(
+        self, outputs: object, inputs: Mapping[str, Tensor], index: Tensor | None
+    ) -> Mapping[str, Tensor]:
+        """``outputs`` if they are a mapping whose declared tensors have a row for each node or
+        graph, as the inputs have: one row would be rotated as if it were that of all. Raises
+        ``ModelError``."""
+        inside = f"the model in {type(self).__name__}"
+        if not isinstance(outputs, Mapping):
+            raise ModelError(
+                f"{inside} returned a {type(outputs).__name__}, not a mapping of outputs"
+            )
+        rows = {each.per: len(inputs[each.name]) for each in self.fields if each.name in inputs}
+        if index is not None:
+            rows["node"] = len(index)
+        for each in self.fields:
+            found = outputs.get(each.name)
+            if not isinstance(found, Tensor) or each.per == "none" or each.per not in rows:
+                continue
+            if found.shape[:1] != (rows[each.per],):
+                raise ModelError(
+                    f"{inside} gives {each.name!r} of shape {tuple(found.shape)}, not a row for "
+                    f"each of {rows[each.per]} {each.per}s"
+                )
+        return outputs
 
 
 class Twirl(_Wrapper):

@@ -1,6 +1,8 @@
 """The frame of the command line: laziness, help, exit codes, one plain sentence for every
 failure."""
 
+import errno
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -163,6 +165,18 @@ def test_memory_that_is_used_up_is_no_defect(
     said = capsys.readouterr().err
     assert said.startswith("error: the memory of this machine is used up")
     assert said.count("\n") == 1
+
+
+def test_a_terminal_that_is_gone_changes_no_exit_code(
+    failing: Callable[[BaseException], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    failing(InterruptedRunError("go on with --resume"))
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert run("fail") == Exit.INTERRUPTED
 
 
 def test_message_cannot_drive_the_terminal(

@@ -32,6 +32,31 @@ class Noisy(Right):
     def forward(self, x):
         return {"y": super().forward(x)["y"] + 0.15 * torch.randn_like(x)}
 
+class Slope(torch.nn.Module):
+    def forward(self, x):
+        x.requires_grad_(True)
+        square = x.square().sum(-1)
+        energy = (square / 2 + square.square() / 4).sum()
+        return {"y": torch.autograd.grad(energy, x)[0]}
+
+class Lost(Right):
+    def forward(self, x):
+        return {"y": super().forward(x)["y"] / 0}
+
+class Narrow(Right):
+    def forward(self, x):
+        return {"y": super().forward(x)["y"][:, :1]}
+
+class Whitened(Right):
+    def forward(self, x):
+        return {"y": super().forward(x)["y"] / x.std()}
+
+class Rude(Right):
+    def forward(self, x):
+        if x.dtype == torch.float64:
+            raise ValueError("\\x1b[2J no kernel in /home/someone/cache/kernel.so")
+        return super().forward(x)
+
 instance = Right()
 number = 3
 
@@ -70,7 +95,7 @@ def models(bench: Bench) -> Bench:
 
 
 def test_models_of_the_users_own_and_registered_ones(models: Bench) -> None:
-    skew, table, cube, noisy, liar, honest = measure(
+    skew, table, cube, noisy, liar, honest, slope, rude = measure(
         models,
         ["mine:build", "--task", "toy", "--json", "--rotations", "8"],
         ["mine:instance", "--task", "toy"],
@@ -78,6 +103,8 @@ def test_models_of_the_users_own_and_registered_ones(models: Bench) -> None:
         ["mine:Noisy", "--task", "toy", "--group", "o3", "--samples", "40", "--json"],
         ["toy-liar"],
         ["toy-radial", "--task", "toy", "--json"],
+        ["mine:Slope", "--task", "toy", "--json"],
+        ["mine:Rude", "--task", "toy"],
     )
     assert (skew.code, skew.err) == (0, "")
     found = skew.json
@@ -98,6 +125,12 @@ def test_models_of_the_users_own_and_registered_ones(models: Bench) -> None:
     assert "so3 DOES NOT HOLD: equivariance error" in liar.out
     assert honest.json["symmetry"] == "o3"
     assert honest.json["symmetry_verified"] is True
+    # A network that differentiates inside is the function it is.
+    assert slope.json["holds"] is True
+    assert slope.json["total"] < 1e-10
+    # What a foreign exception says drives no terminal and names no folder.
+    assert "does not run in float64 (\\x1b[2J no kernel in .../kernel.so)" in rude.out
+    assert "\x1b" not in rude.out + rude.err
 
 
 @pytest.mark.slow
@@ -154,6 +187,9 @@ def test_mistakes_are_one_sentence(models: Bench) -> None:
         (["mine:number", "--task", "toy"], 2, "not a torch.nn.Module"),
         (["mine:raises", "--task", "toy"], 3, "KeyError"),
         (["mine:Fails", "--task", "toy"], 3, "Fails failed on a batch: IndexError"),
+        (["mine:Lost", "--task", "toy"], 3, "mine:Lost gives numbers that are not finite"),
+        (["mine:Narrow", "--task", "toy"], 2, "'y' has shape (64, 1), not the shape (64, 3)"),
+        (["mine:Whitened", "--task", "toy"], 2, "depends on the others of its batch"),
         (["toy-radail", "--task", "toy"], 2, "did you mean toy-radial"),
         (["none.json"], 3, "none.json"),
         (["none.safetensors"], 3, "none.safetensors"),

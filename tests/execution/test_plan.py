@@ -193,7 +193,7 @@ def test_an_extension_is_a_run_of_its_own_from_the_same_state():
     assert longer.state_dir == job.state_dir
 
 
-def test_a_resumed_job_takes_over_its_run_id_and_a_fresh_one_starts_over(tmp_path):
+def test_a_resumed_job_takes_over_its_run_and_contest_and_a_fresh_one_starts_over(tmp_path):
     first = jobs()[0]
     assert jobs(resume=True)[0].run_id == first.run_id
     open_state(first)
@@ -203,7 +203,8 @@ def test_a_resumed_job_takes_over_its_run_id_and_a_fresh_one_starts_over(tmp_pat
     )
     next_year = datetime(2027, 1, 1, tzinfo=UTC)
     later = planned(RunRequest(device="cpu", threads=1, resume=True), next_year).jobs[0]
-    assert (later.run_id, later.created) == (first.run_id, first.created)
+    begun = (first.run_id, first.created, first.contest)
+    assert (later.run_id, later.created, later.contest) == begun
     open_state(later)
     assert (Path(first.state_dir) / "weights").exists()
     assert not list(Path(first.state_dir).glob("*.partial"))
@@ -211,6 +212,7 @@ def test_a_resumed_job_takes_over_its_run_id_and_a_fresh_one_starts_over(tmp_pat
     open_state(fresh)
     assert not (Path(first.state_dir) / "weights").exists()
     assert read_state(fresh.state_dir).run_id == fresh.run_id != first.run_id
+    assert read_state(fresh.state_dir).contest == fresh.contest != first.contest
 
 
 def test_only_a_record_that_came_to_its_end_and_is_still_there_counts_as_finished(tmp_path):

@@ -1,5 +1,8 @@
 """The wrappers make a network on raw coordinates equivariant, whatever its weights."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import assume, given
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from toy_task import Clouds, Raw, clouds
 
-from equivbench.errors import UsageError
+from equivbench.errors import ModelError, UsageError
 from equivbench.specs import Field
 from equivbench.symmetry.decomposition import decompose
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
@@ -180,6 +183,30 @@ def test_gradients_reach_the_weights_through_frames() -> None:
 def test_unknown_wrappers_are_refused(name: str) -> None:
     with pytest.raises(UsageError, match="is not one of"):
         wrap(name, Raw(), TASK.fields, TASK.index_field)
+
+
+@pytest.mark.parametrize("name", ["twirl-3", "twirl-octahedral", "frames", "canonical"])
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda out: out, r"returned a Tensor, not a mapping"),
+        (
+            lambda out: {"pull": out[:1]},
+            r"'pull' of shape \(1, 3\), not a row for each of 12 nodes",
+        ),
+        (lambda out: {"pull": out.sum()}, r"'pull' of shape \(\), not a row for each"),
+    ],
+)
+def test_one_row_is_not_taken_for_that_of_all(
+    name: str, make: Callable[[Tensor], object], says: str
+) -> None:
+    class Short(Raw):
+        def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> Any:
+            return make(super().forward(z, pos, batch)["pull"])
+
+    model = wrap(name, Short().double(), TASK.fields, TASK.index_field).eval()
+    with pytest.raises(ModelError, match=says):
+        model(**inputs_of(2, 0))
 
 
 def test_frames_without_points_are_refused() -> None:

@@ -3,6 +3,7 @@ batch, returns what would broadcast, or changes its process."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from cheats import OUTPUTS, SETTINGS, Act, Doing, Gradient
 from torch import Tensor, nn
 from toy_training import ToyNet, ToySplit, ToyTask, record_at_end, toy_trainer
 
-from equivbench.errors import ModelError
+from equivbench.environment import cxx_compiler
+from equivbench.errors import FailedError, ModelError
 from equivbench.measure.calls import Settings
 from equivbench.measure.evaluator import Evaluator
 from equivbench.specs import Field
@@ -57,6 +59,25 @@ def test_a_model_that_differentiates_in_its_forward_trains_and_is_recorded(task:
     # The last bias is the one that no derivative of the energy knows.
     assert changed[:-1] == [True] * (len(changed) - 1)
     assert all(each.requires_grad for each in model.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cxx_compiler() is None, reason="no C++ compiler")
+def test_compiling_a_model_that_differentiates_gives_its_gradients_or_says_what_to_set(
+    tmp_path: Path,
+) -> None:
+    trainer = toy_trainer(
+        "5steps", model=Gradient(Energy(), "a", "y"), compile=True, folder=tmp_path
+    )
+    try:
+        trainer.prepare()
+    except FailedError as error:
+        assert "set compile=False in its recipe" in str(error)
+        return
+    trainer.train_slice(1e9)
+    eager = toy_trainer("5steps", model=Gradient(Energy(), "a", "y"))
+    eager.train_slice(1e9)
+    assert trainer.trace[-1].test.total == pytest.approx(eager.trace[-1].test.total, rel=1e-3)
 
 
 def write(inputs: dict[str, Tensor]) -> None:

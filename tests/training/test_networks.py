@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from toy_training import run_and_kill
 
 from equivbench.environment import cxx_compiler
+from equivbench.measure.checks import check_weights
 from equivbench.registry import PAIRS
 from equivbench.request import RunRequest
 from equivbench.tasks.forcefield.networks import painn
@@ -87,6 +88,25 @@ def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(
     assert trainer.facts.final == unbroken.facts.final
     for name, tensor in unbroken.tensors().items():
         assert torch.equal(trainer.tensors()[name], tensor), name
+
+
+SHIPPED = [
+    (name, arm.name)
+    for name, entry in PAIRS.entries().items()
+    for arm in entry.value.arms
+    if "dev" in arm.presets and "dev" in entry.value.presets
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("pair", "arm"), SHIPPED)
+def test_a_shipped_network_keeps_the_rules_that_foreign_ones_are_held_to(
+    tmp_path: Path, pair: str, arm: str
+) -> None:
+    trainer = build_trainer(job_of(tmp_path, pair, arm, split="validation"))
+    check_weights(trainer.arm.model)
+    trainer.prepare()  # a step, and half of a batch alone
+    trainer.arm.evaluator.check(trainer.arm.module)
 
 
 class OneMessage(MolecularNetwork):
