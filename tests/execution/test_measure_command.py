@@ -129,7 +129,7 @@ def test_models_of_the_users_own_and_registered_ones(models: Bench) -> None:
     assert slope.json["holds"] is True
     assert slope.json["total"] < 1e-10
     # What a foreign exception says drives no terminal and names no folder.
-    assert "does not run in float64 (\\x1b[2J no kernel in .../kernel.so)" in rude.out
+    assert "ValueError: \\x1b[2J no kernel in .../kernel.so)" in rude.out
     assert "\x1b" not in rude.out + rude.err
 
 

@@ -63,21 +63,14 @@ def test_a_model_that_differentiates_in_its_forward_trains_and_is_recorded(task:
 
 @pytest.mark.slow
 @pytest.mark.skipif(cxx_compiler() is None, reason="no C++ compiler")
-def test_compiling_a_model_that_differentiates_gives_its_gradients_or_says_what_to_set(
+def test_a_model_that_differentiates_and_cannot_be_compiled_says_what_to_set(
     tmp_path: Path,
 ) -> None:
-    trainer = toy_trainer(
-        "5steps", model=Gradient(Energy(), "a", "y"), compile=True, folder=tmp_path
-    )
-    try:
+    # torch compiles a backward pass that is differentiated again by way of torch.func alone.
+    model = Gradient(Energy(), "a", "y")
+    trainer = toy_trainer("5steps", model=model, compile=True, folder=tmp_path)
+    with pytest.raises(FailedError, match="set compile=False in its recipe"):
         trainer.prepare()
-    except FailedError as error:
-        assert "set compile=False in its recipe" in str(error)
-        return
-    trainer.train_slice(1e9)
-    eager = toy_trainer("5steps", model=Gradient(Energy(), "a", "y"))
-    eager.train_slice(1e9)
-    assert trainer.trace[-1].test.total == pytest.approx(eager.trace[-1].test.total, rel=1e-3)
 
 
 def write(inputs: dict[str, Tensor]) -> None:
