@@ -3,7 +3,9 @@ network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
@@ -51,6 +53,8 @@ class Kernel:
     """Whether the first calls compile; they are timed apart."""
     max_derivatives: int = 2
     """How often it can be differentiated; more is not asked of it, and said to be unsupported."""
+    checked: bool = False
+    """Whether it was held against the reference as it was built, so that no run need do it."""
 
     def __call__(self, **inputs: Tensor) -> Tensor:
         """The operation on the stated inputs."""
@@ -137,11 +141,27 @@ def backend(name: str) -> Backend:
     return cast(Backend, resolve(KERNEL_BACKENDS.get(name).factory)())
 
 
+_TARGET: ContextVar[torch.device | None] = ContextVar("target", default=None)
+
+
+@contextmanager
+def built_for(device: torch.device) -> Iterator[None]:
+    """Networks that are made inside the block are moved to ``device`` before they are used, so that
+    their kernels are built for it and for nothing else."""
+    # With the number that a tensor's device has.
+    token = _TARGET.set(torch.empty(0, device=device).device)
+    try:
+        yield
+    finally:
+        _TARGET.reset(token)
+
+
 class OnBackend(nn.Module):
     """``operation`` on the stated layout; it has no parameters.
 
     Its kernel is built here and again where the module is moved or turned to another dtype, never
-    while torch.compile traces; kernels are not copied or saved with the module. Raises
+    while torch.compile traces; kernels are not copied or saved with the module. On a device that
+    the backend is not for nothing is built: a network is made on a CPU and then moved. Raises
     ``UsageError`` for an unknown backend, ``FailedError`` where it is missing and
     ``UnsupportedError`` where it does not do the operation.
     """
@@ -155,27 +175,40 @@ class OnBackend(nn.Module):
         self.backend = backend(name)
         self._kernels: dict[tuple[torch.dtype, torch.device], Kernel] = {}
         self.register_buffer("_like", torch.empty(0), persistent=False)
-        self.prepare()
+        self.prepare(device=_TARGET.get())
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """The operation's output; its docstring says what ``inputs`` are."""
-        return self._kernels[self._like.dtype, self._like.device](**inputs)
+        return self.kernel(**inputs)
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel for the module's dtype and device; raises ``FailedError`` where the backend is
+        not for that device."""
+        key = self._like.dtype, self._like.device
+        if key not in self._kernels:
+            raise self._cannot_run(self._like.device)
+        return self._kernels[key]
 
     @property
     def compiles(self) -> bool:
         """Whether its kernels compile, as they are built or in their first calls."""
         return any(kernel.compiles for kernel in self._kernels.values())
 
-    def prepare(self, dtype: torch.dtype | None = None) -> None:
-        """Build the kernel for ``dtype``, by default the module's own, where that is still to do:
-        what compiles does so here. Raises as the constructor."""
-        dtype, device = key = dtype or self._like.dtype, self._like.device
-        if key in self._kernels:
+    def prepare(self, dtype: torch.dtype | None = None, device: torch.device | None = None) -> None:
+        """Build the kernel for ``dtype`` and ``device``, by default the module's own, where that is
+        still to do: what compiles does so here. Raises as the constructor."""
+        dtype, device = key = dtype or self._like.dtype, device or self._like.device
+        spec = KERNEL_BACKENDS.get(self.name)
+        if key in self._kernels or (device.type not in spec.devices and absent(spec) is None):
             return
-        reason = self.backend.missing(device)
-        if reason is not None:
-            raise FailedError(f"the kernel backend {self.name} cannot run on {device}: {reason}")
+        if absent(spec, str(device)) is not None or self.backend.missing(device) is not None:
+            raise self._cannot_run(device)
         self._kernels[key] = self.backend.build(self.operation, dtype=dtype, device=device)
+
+    def _cannot_run(self, device: torch.device) -> FailedError:
+        reason = absent(KERNEL_BACKENDS.get(self.name), str(device)) or self.backend.missing(device)
+        return FailedError(f"the kernel backend {self.name} cannot run on {device}: {reason}")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> OnBackend:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

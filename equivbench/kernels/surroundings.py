@@ -51,12 +51,17 @@ SETTINGS = (
         lambda value: setattr(_CUDNN, "allow_tf32", value),
     ),
     ProcessSetting(
-        "what torch's functions do (a torch function mode)",
+        "whether algorithms are deterministic",
+        torch.are_deterministic_algorithms_enabled,
+        torch.use_deterministic_algorithms,
+    ),
+    ProcessSetting(
+        "the number of torch function modes",
         torch._C._len_torch_function_stack,
         _leave(torch._C._len_torch_function_stack, torch._C._get_function_stack_at),
     ),
     ProcessSetting(
-        "what torch's operators do (a torch dispatch mode)",
+        "the number of torch dispatch modes",
         torch._C._len_torch_dispatch_stack,
         _leave(torch._C._len_torch_dispatch_stack, torch._C._get_dispatch_stack_at),
     ),
@@ -94,13 +99,14 @@ def unchanged(settings: Iterable[ProcessSetting]) -> Iterator[None]:
 
 
 def _put_back(before: Iterable[tuple[ProcessSetting, Any]]) -> list[str]:
-    """The names of the settings that have changed."""
+    """In words, the settings that have changed."""
     changed = []
     for one, value in before:
         now = one.read()
         # Functions by identity: what replaces one may well say that it is equal.
         if now is not value and (callable(value) or now != value):
-            changed.append(one.name)
+            told = "" if callable(value) else f" (from {value} to {now})"
+            changed.append(one.name + told)
             one.write(value)
     return changed
 

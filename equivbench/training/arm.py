@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from equivbench.errors import EquivbenchError, ModelError, UsageError, unknown_name
 from equivbench.kernels import build_time
-from equivbench.kernels.backend import OnBackend
+from equivbench.kernels.backend import OnBackend, built_for
+from equivbench.kernels.first_use import check_kernels
 from equivbench.measure.calls import call, checked, settings_kept, without_gradients
 from equivbench.measure.checks import check_weights
 from equivbench.measure.evaluator import Evaluator
@@ -220,7 +221,9 @@ def build_arm(
     preset, task = declared.pair_preset, declared.task
     # Libraries and our own kernels compile while a network is built.
     with clock.part("compile"):
-        model = declared.build_model(job.seed).to(device)
+        with built_for(device):
+            model = declared.build_model(job.seed).to(device)
+        check_kernels(model)
         check_weights(model)
     # Verification runs a copy in float64. What is compiled for it is a cost of checking, as the
     # check of compiled gradients is, and neither training's nor the evaluation's.

@@ -5,10 +5,15 @@ import pickle
 
 import pytest
 import torch
+import toy_kernels as toys
+from toy_kernels import registered, right
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.kernels.backend import OnBackend
+from equivbench.kernels.backend import Kernel, OnBackend, built_for
+from equivbench.kernels.checking import WrongKernelError
+from equivbench.kernels.first_use import check_kernels
 from equivbench.kernels.operations import Convolution
+from equivbench.registry import KERNEL_BACKENDS, register_kernel_backend
 
 OPERATION = Convolution((2, 2), 1, 1)
 
@@ -68,3 +73,54 @@ def test_a_kernel_for_another_precision_can_be_built_ahead():
     assert {dtype for dtype, _ in built} == {torch.float32, torch.float64}
     module.double().prepare()
     assert module._kernels == built
+
+
+def test_a_gpus_kernels_are_built_where_the_network_arrives():
+    built = []
+
+    class Elsewhere:
+        def missing(self, device):
+            return None
+
+        def build(self, operation, *, dtype, device):
+            built.append((dtype, device.type))
+            return Kernel(right(operation), "by hand")
+
+    before = KERNEL_BACKENDS.entries()
+    try:
+        register_kernel_backend("elsewhere", summary="a test", devices=("meta",))(Elsewhere)
+        network = torch.nn.Sequential(OnBackend(OPERATION, "elsewhere"))
+        assert built == []
+        with pytest.raises(FailedError, match="elsewhere cannot run on cpu"):
+            network[0](**inputs(torch.float32))
+        network.to("meta")
+        assert built == [(torch.float32, "meta")]
+        register_kernel_backend("both", summary="a test", devices=("cpu", "meta"))(Elsewhere)
+        built.clear()
+        with built_for(torch.device("meta")):
+            OnBackend(OPERATION, "both").to("meta")
+        assert built == [(torch.float32, "meta")]
+    finally:
+        KERNEL_BACKENDS.restore(before)
+
+
+def test_no_network_trains_on_kernels_that_compute_something_else():
+    def once_only(operation):
+        return Kernel(toys.zero_second_derivative(operation), "by hand", max_derivatives=1)
+
+    for kernel in (right, toys.transposed, once_only):
+        with registered(mine=kernel):
+            check_kernels(torch.nn.Sequential(OnBackend(OPERATION, "mine")))
+    for kernel in (
+        toys.wrong_sign,
+        toys.skipped_backward,
+        toys.zero_second_derivative,
+        toys.missing_second_derivative,
+    ):
+        with (
+            registered(mine=kernel),
+            pytest.raises(WrongKernelError, match=r"kernel backend mine is wrong on 'convolution'"),
+        ):
+            check_kernels(torch.nn.Sequential(OnBackend(OPERATION, "mine")).double())
+    with registered(mine=toys.raises_an_error), pytest.raises(FailedError, match="inside"):
+        check_kernels(torch.nn.Sequential(OnBackend(OPERATION, "mine")))

@@ -226,11 +226,15 @@ CHANGES: dict[str, tuple[Change, str]] = {
         _calls(lambda: setattr(torch.backends.cudnn, "allow_tf32", True)),
         "TF32 in convolutions",
     ),
+    "determinism": (
+        _calls(lambda: torch.use_deterministic_algorithms(True)),
+        r"whether algorithms are deterministic \(from False to True\)",
+    ),
     "the default dtype": (
         _calls(lambda: torch.set_default_dtype(torch.float64)),
         "the default dtype",
     ),
-    "a function mode": (_calls(lambda: _enter(_Everything)), "a torch function mode"),
-    "a dispatch mode": (_calls(lambda: _enter(_Below)), "a torch dispatch mode"),
+    "a function mode": (_calls(lambda: _enter(_Everything)), "the number of torch function modes"),
+    "a dispatch mode": (_calls(lambda: _enter(_Below)), "the number of torch dispatch modes"),
 }
 """What is changed, the kernel, and how the refusal names it."""

@@ -12,35 +12,32 @@ from torch import Tensor
 from equivbench.kernels.backend import Kernel, TableBackend, Tensors
 from equivbench.kernels.first_use import check_first_use
 from equivbench.kernels.fused.convolution import convolve
-from equivbench.kernels.fused.native import EDGES_A_THREAD, compiled, no_compiler
+from equivbench.kernels.fused.native import compiled, no_compiler
 from equivbench.kernels.operations import Convolution
-
-CHECKED = {"nodes": 20, "edges": 2 * EDGES_A_THREAD + 2}
-"""Sizes at which what was compiled is checked: two threads take part."""
 
 
 def convolution(operation: Convolution, like: Tensor) -> Kernel:
     """Twice differentiable; on a CPU it is compiled here, and checked once a process."""
-    kernel = _kernel(operation, "triton" if like.is_cuda else "generated C++")
-    if not like.is_cuda:
-        _compiled_and_checked(operation, like.dtype)
-    return kernel
+    if like.is_cuda:
+        return _kernel(operation, "triton", checked=False)
+    _compiled_and_checked(operation, like.dtype)
+    return _kernel(operation, "generated C++", checked=True)
 
 
 @lru_cache(maxsize=64)
 def _compiled_and_checked(operation: Convolution, dtype: torch.dtype) -> None:
     compiled(operation, dtype)
-    kernel = _kernel(operation, "generated C++")
-    check_first_use(kernel, operation, CHECKED, torch.empty(0, dtype=dtype))
+    kernel = _kernel(operation, "generated C++", checked=False)
+    check_first_use(kernel, operation, "fused", torch.empty(0, dtype=dtype))
 
 
-def _kernel(operation: Convolution, method: str) -> Kernel:
+def _kernel(operation: Convolution, method: str, *, checked: bool) -> Kernel:
     def run(inputs: Tensors) -> Tensor:
         return convolve(
             operation, inputs["x"], inputs["harmonics"], inputs["weights"], inputs["edge_index"]
         )
 
-    return Kernel(run, method, compiles=True)
+    return Kernel(run, method, compiles=True, checked=checked)
 
 
 class Fused(TableBackend):

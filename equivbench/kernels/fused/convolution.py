@@ -76,37 +76,43 @@ def _operation(
     return Convolution(channels, edge_lmax, target_lmax, parity)
 
 
-_NAMES = ("x", "harmonics", "weights", "edge_index")
+_NAMES = ("x", "harmonics", "weights", "grad", "by_x", "by_harmonics", "by_weights", "edge_index")
+
+
+@lru_cache(maxsize=256)
+def _widths(operation: Convolution) -> tuple[int, ...]:
+    """Columns of x, harmonics, weights and the output."""
+    harmonics = (operation.edge_lmax + 1) ** 2
+    return operation.source_size, harmonics, operation.weight_size, operation.target_size
 
 
 def _check(operation: Convolution, call: FusedCall) -> None:
     """Raise ``ValueError`` where a kernel would read past the end of a tensor, take it for another
     type, or be asked for what it does not compute."""
-    x, nodes = call.inputs[0], call.inputs[0].shape[:1].numel()
-    stated = operation.arguments({"nodes": nodes, "edges": call.edge_index.shape[-1:].numel()})
-    shapes = {name: stated[name].shape for name in _NAMES}
-    shapes["grad"] = (nodes, operation.target_size)
-    given = dict(zip(_NAMES, (*call.inputs, call.edge_index), strict=True))
-    extra = {"grad": call.grad}
-    for name, tangent in zip(_NAMES[:3], call.tangents, strict=True):
-        shapes[f"by_{name}"], extra[f"by_{name}"] = shapes[name], tangent
-    given |= {name: one for name, one in extra.items() if one is not None}
-    for name, tensor in given.items():
-        if tensor.shape != shapes[name]:
+    x, edge_index = call.inputs[0], call.edge_index
+    nodes, edges = x.shape[:1].numel(), edge_index.shape[-1:].numel()
+    source, harmonics, weights, target = _widths(operation)
+    inputs = (nodes, source), (edges, harmonics), (edges, weights)
+    shapes = (*inputs, (nodes, target), *inputs, (2, edges))
+    given = (*call.inputs, call.grad, *call.tangents, edge_index)
+    dtype, device = x.dtype, x.device
+    for name, tensor, shape in zip(_NAMES, given, shapes, strict=True):
+        if tensor is None:
+            continue
+        if tensor.shape != shape:
             raise ValueError(
-                f"{name} of the convolution is {list(tensor.shape)};"
-                f" it must be {list(shapes[name])}"
+                f"{name} of the convolution is {list(tensor.shape)}; it must be {list(shape)}"
             )
-        wanted = torch.int64 if name == "edge_index" else x.dtype
-        if (tensor.dtype, tensor.device, tensor.layout) != (wanted, x.device, torch.strided):
+        wanted = torch.int64 if tensor is edge_index else dtype
+        if tensor.dtype != wanted or tensor.device != device or tensor.layout is not torch.strided:
             raise ValueError(
                 f"{name} of the convolution is {tensor.dtype} on {tensor.device},"
-                f" {tensor.layout}; beside an x that is {x.dtype} on {x.device} it must be"
-                f" {wanted} on {x.device}, torch.strided"
+                f" {tensor.layout}; beside an x that is {dtype} on {device} it must be"
+                f" {wanted} on {device}, torch.strided"
             )
-    if x.dtype not in (torch.float32, torch.float64):
+    if dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"x of the convolution is {x.dtype}; it must be torch.float32 or torch.float64"
+            f"x of the convolution is {dtype}; it must be torch.float32 or torch.float64"
         )
     along = any(one is not None for one in call.tangents)
     # Without grad only the output, plain or along tangents; with it the output along tangents only.
