@@ -14,6 +14,7 @@ from equivbench.kernels.backends import fused
 from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.fused import native
 from equivbench.kernels.fused.coupling import couplings
+from equivbench.kernels.fused.native_source import source
 from equivbench.kernels.operations import Convolution
 from equivbench.kernels.operations.paths import coupling
 
@@ -120,8 +121,7 @@ WRONG = {
 def test_a_library_that_computes_something_else_is_not_used(
     result: str, change: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = native.source
-    monkeypatch.setattr(native, "source", lambda *given: right(*given).replace(*change))
+    monkeypatch.setattr(native, "source", lambda *given: source(*given).replace(*change))
     operation = Convolution((1,), 1, 1)
     build = backend("fused").build
     for cache in (native.compiled, fused._compiled_and_checked):
@@ -133,7 +133,7 @@ def test_a_library_that_computes_something_else_is_not_used(
     ):
         build(operation, dtype=torch.float64, device=torch.device("cpu"))
     native.compiled.cache_clear()
-    monkeypatch.setattr(native, "source", right)
+    monkeypatch.setattr(native, "source", source)
     with torch.inference_mode():
         build(operation, dtype=torch.float64, device=torch.device("cpu"))
 

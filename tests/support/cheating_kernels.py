@@ -192,7 +192,7 @@ class _Everything(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class _Below(TorchDispatchMode):
+class _Below(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:

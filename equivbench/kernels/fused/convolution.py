@@ -129,8 +129,11 @@ def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     channels, *degrees = call.description
     operation = _operation(tuple(channels), *degrees)
     _check(operation, call)
-    launch = triton_launch.launch if call.inputs[0].is_cuda else native.launch
-    return launch(operation, call.needs, call.grad, call.tangents, *call.inputs, call.edge_index)
+    x, harmonics, weights = call.inputs
+    launch = triton_launch.launch if x.is_cuda else native.launch
+    return launch(
+        operation, call.needs, call.grad, call.tangents, x, harmonics, weights, call.edge_index
+    )
 
 
 def _fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -190,7 +193,7 @@ class _Node(torch.autograd.function._SingleLevelFunction):
 def _value(one: Tensor | None) -> Tensor | None:
     if one is None or not one.is_floating_point():
         return one
-    value: Tensor = forward_ad.unpack_dual(one, level=0).primal
+    value: Tensor = forward_ad.unpack_dual(one, level=0).primal  # type: ignore[no-untyped-call]
     return value
 
 

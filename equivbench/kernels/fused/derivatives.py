@@ -107,7 +107,8 @@ def pushed_forward(call: FusedCall, along: FusedCall) -> FusedResults:
 def batched(info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[Any, Any]:
     """A batch of calls as one, in which the nodes and edges of the second follow those of the first
     (the rule of ``torch.vmap``)."""
-    call, dims, size = FusedCall.of(arguments), FusedCall.of(in_dims), info.batch_size
+    call, size = FusedCall.of(arguments), info.batch_size
+    dims: Any = FusedCall.of(in_dims)
 
     def spread(tensor: Tensor, dim: int | None) -> Tensor:
         if dim is None:
@@ -130,7 +131,7 @@ def batched(info: Any, in_dims: Sequence[Any], *arguments: Any) -> tuple[Any, An
     )
     counts = (nodes, nodes, edges.shape[-1], edges.shape[-1])
     results = tuple(
-        call.inputs[0].new_empty(0) if one is None else one.unflatten(0, (size, count))
+        call.inputs[0].new_empty(0) if one is None else torch.unflatten(one, 0, (size, count))
         for one, count in zip(found, counts, strict=True)
     )
     return results, tuple(None if one is None else 0 for one in found)
