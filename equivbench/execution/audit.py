@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import torch
@@ -19,6 +19,7 @@ from equivbench.errors import EquivbenchError, FailedError
 from equivbench.execution.executors import Callback, find_executor
 from equivbench.execution.plan import make_plan, resolve_device, with_threads
 from equivbench.execution.sweep import make_sweep
+from equivbench.records.declared import SWEEP
 from equivbench.records.files import shown
 from equivbench.records.requested import request_of
 from equivbench.records.schema import RunRecord, Test
@@ -128,7 +129,7 @@ def job_of(record: RunRecord, device: str) -> Job:
     registered is it."""
     request = request_of(record)
     arm, over = record.arm, record.variant.get("sweep")
-    labels = {name: record.variant[name] for name in ("sweep", "value") if name in record.variant}
+    labels = {name: record.variant[name] for name in SWEEP if name in record.variant}
     job = Job(
         request=request,
         pair=f"{record.task}/{record.pair}",
@@ -261,11 +262,13 @@ def _trained_again(record: RunRecord, callback: Callback, device: str) -> RunRec
             device=device,
             threads=record.environment.threads,
             out=folder,
-            **({"values": (record.variant["value"],)} if isinstance(request, SweepRequest) else {}),
         )
-        make: Callable[[Any], Any] = make_sweep if isinstance(request, SweepRequest) else make_plan
+        if isinstance(request, SweepRequest):
+            plan = make_sweep(replace(request, values=(record.variant["value"],)))
+        else:
+            plan = make_plan(request)
         executor = find_executor("local")
-        result = executor.run(executor.resolve(make(request)), callback)
+        result = executor.run(executor.resolve(plan), callback)
     if result.failures or not result.kept:
         raise FailedError("; ".join(result.failures) or "the run was stopped before its end")
     return result.kept[0].record

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from equivbench.gap.curves import decreasing, last_crossing
 from equivbench.gap.intervals import UNKNOWN, Censored, Quantity, over_seeds
 from equivbench.gap.pairing import ARMS, ArmRun, Setting, arm_runs
-from equivbench.records.consistency import implied_baseline
 from equivbench.records.curves import FINALS, Evaluation, ResultWeights, final_of
+from equivbench.records.evaluations import implied_baseline
 from equivbench.records.schema import RunRecord
 
 Array = NDArray[np.float64]

@@ -1,78 +1,21 @@
-"""Rules of validation: what a rule is, and those that a run record does not contradict itself, what
-its types cannot say and a reader takes for granted.
-
-A rule says one thing that is always true of an honest record, such as "the clock's parts add up to
-its wall time". To add one, write a function that yields a sentence for each way in which a record
-breaks it, and put it into the table of its kind: ``CONSISTENCY``, ``PLAUSIBILITY`` or ``UNUSUAL``
-for run records, ``KERNEL_RULES`` for kernel samples, the table of a study for the lines that it
-writes.
-"""
+"""Rules that a run record does not contradict itself, what its types cannot say and a reader takes
+for granted. What a rule is: :mod:`equivbench.records.rules`."""
 
 from __future__ import annotations
 
-import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import pairwise
-from typing import Any, TypeVar
 
 import msgspec
 
 from equivbench.errors import UsageError
-from equivbench.records.files import NUMBERS, strange_letter
-from equivbench.records.metrics import METRICS
-from equivbench.records.schema import RunRecord, Test, TestPart
+from equivbench.records.evaluations import EVALUATED, FINALS
+from equivbench.records.files import strange_letter
+from equivbench.records.rules import SUM_TOLERANCE, Rule, close, leaves, out_of_range
+from equivbench.records.schema import RunRecord
 from equivbench.records.store import record_path
-
-LARGEST = 1e30
-"""Beyond it a number measures nothing here; sums and products of such numbers still are finite."""
-
-T = TypeVar("T")
-Rule = Callable[[T], Iterable[str]]
-"""A sentence for each way in which a record breaks the rule that its docstring states."""
-
-
-def broken_rules(record: object, rules: Iterable[Rule[Any]]) -> list[str]:
-    """The sentences of all ``rules`` that ``record`` breaks.
-
-    A record with a number beyond :data:`LARGEST` is not looked at any further: the other rules
-    could not be computed.
-    """
-    beyond = too_large(msgspec.to_builtins(record))
-    if beyond is not None:
-        return [beyond]
-    return [sentence for rule in rules for sentence in rule(record)]
-
-
-def too_large(plain: Any) -> str | None:
-    """A sentence on the first number of ``plain`` (dicts and lists) beyond ``LARGEST``, or None."""
-    for path, item in leaves(plain):
-        numbers = item if isinstance(item, list) else [item] if type(item) in NUMBERS else []
-        if numbers and not (min(numbers) >= -LARGEST and max(numbers) <= LARGEST):
-            return f"{path} is beyond {LARGEST:g} either way, which measures nothing"
-    return None
-
-
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, value) of all that nested dicts and lists hold; a list of numbers, of which a record
-    has thousands, is one value."""
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        if type(item) is dict or (type(item) is list and not NUMBERS.issuperset(map(type, item))):
-            yield from leaves(item, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", item
-
-
-SUM_TOLERANCE = 1e-6
-"""Relative: parts are added up in float64 over at most some 1e9 terms, and a defect is far
-larger."""
-
-FINALS = ("final", "final_on_part", "final_raw", "final_ema")
-"""The evaluations that a completed run ends with."""
-OF_A_PART = ("total", "twirled", "equivariance", "share")
-OF_A_TEST = ("objective", "floor", "explained", "over_best_untrained")
-"""Metrics of a part of an evaluation, and those that only the whole has."""
 
 MEANS_NONE = re.compile(
     r"reason|recipe\..*|model\.(?:wrapper|symmetry_reason)|model\.config\..*|budget\.extends"
@@ -83,43 +26,6 @@ MEANS_NONE = re.compile(
 )
 """Fields whose null says "none" or follows from another field; every other null is a missing
 measurement and needs a reason."""
-
-
-def evaluations(record: RunRecord) -> Iterator[tuple[str, Test]]:
-    """(where, evaluation) of every evaluation in ``record``, those of the trace first."""
-    yield from of_test_set(record)
-    yield from record.out_of_distribution.items()
-
-
-def of_test_set(record: RunRecord) -> Iterator[tuple[str, Test]]:
-    """(where, evaluation) of those on the test set or the part of it that is read on the way."""
-    for point in record.trace:
-        yield f"trace at step {point.step}", point.test
-        yield f"trace at step {point.step}, ema", point.ema
-    # The last rung is ``final``.
-    yield from ((f"rung of {rung.budget:g}", rung.test) for rung in record.rungs[:-1])
-    for name in FINALS:
-        test = getattr(record, name)
-        if test is not None:
-            yield name, test
-
-
-def implied_baseline(test: Test) -> float | None:
-    """The loss of the baseline that ``explained = 1 - total / baseline`` implies, or None."""
-    if test.total is None or test.explained is None or test.explained >= 1:
-        return None
-    return test.total / (1 - test.explained)
-
-
-def implied_baselines(record: RunRecord) -> dict[int, list[float]]:
-    """The baselines that the evaluations imply, by the number of test samples: on the same samples
-    there is only one."""
-    implied: dict[int, list[float]] = {}
-    for _, test in of_test_set(record):
-        baseline = implied_baseline(test)
-        if baseline is not None:
-            implied.setdefault(test.samples, []).append(baseline)
-    return implied
 
 
 def _names(record: RunRecord) -> Iterator[str]:
@@ -203,7 +109,7 @@ def _clock(record: RunRecord) -> Iterator[str]:
         if value < 0:
             yield f"clock.{name} is {value} s, below zero"
     total = sum(parts.values())
-    if not _close(total, wall):
+    if not close(total, wall):
         yield f"the clock's parts add up to {total:.9g} s, wall is {wall:.9g} s"
     if record.recipe.compile is not None and record.steps > 0 and parts["compile"] <= 0:
         yield f"recipe.compile is {record.recipe.compile!r}, but clock.compile is zero"
@@ -220,7 +126,7 @@ def _budget(record: RunRecord) -> Iterator[str]:
         "steps": ("steps", record.steps),
         "samples": ("samples", record.samples),
     }[budget.kind]
-    if not _close(budget.spent, counted):
+    if not close(budget.spent, counted):
         yield f"budget.spent is {budget.spent:.9g} {budget.kind}, {source} is {counted:.9g}"
     if budget.limit <= 0:
         yield f"budget.limit is {budget.limit:g}"
@@ -274,7 +180,7 @@ def _measured(record: RunRecord) -> Iterator[str]:
         "inference_samples_per_second": record.inference.samples_per_second,
         "step_seconds": None if steps is None else steps.p10,
     }
-    yield from _out_of_range(measured)
+    yield from out_of_range(measured)
 
 
 def _throughput(record: RunRecord) -> Iterator[str]:
@@ -338,104 +244,10 @@ def _rungs(record: RunRecord) -> Iterator[str]:
         yield "final is not the test of the last rung"
         return
     last = rungs[-1]
-    if not _close(last.budget, budget.limit):
+    if not close(last.budget, budget.limit):
         yield f"the last rung is of {last.budget:g} {budget.kind}, the budget is {budget.limit:g}"
     if last.step != record.steps:
         yield f"the last rung is at step {last.step} of {record.steps}, not at the end"
-
-
-def _samples(record: RunRecord) -> Iterator[str]:
-    """Evaluations that are compared are made of the same samples."""
-    for where, test in evaluations(record):
-        for name in ("samples", "rotations"):
-            if getattr(test, name) <= 0:
-                yield f"{where}: {name} is {getattr(test, name)}"
-    tests = dict(of_test_set(record))
-    size = record.dataset.sizes.get("test")
-    most = max((test.samples for test in tests.values()), default=0)
-    if size is not None and most > size:
-        yield f"{most} test samples were evaluated, the test split has {size}"
-    whole = [test for name, test in tests.items() if name in FINALS and name != "final_on_part"]
-    part = [test for name, test in tests.items() if name not in FINALS or name == "final_on_part"]
-    for what, several in (("final results", whole), ("rungs and trace", part)):
-        if len({(test.samples, test.rotations) for test in several}) > 1:
-            yield f"the {what} differ in samples or rotations, so that they cannot be compared"
-        if len({(*test.by,) for test in several}) > 1:
-            yield f"the {what} have other parts (by) on the same samples"
-        if len({(*test.errors,) for test in several}) > 1:
-            yield f"the {what} have errors of other outputs"
-        weights = {tuple(test.groups.weights) for test in several if test.groups is not None}
-        if len(weights) > 1:
-            yield f"the {what} have other groups.weights on the same samples"
-    if len({test.group for test in tests.values()}) > 1:
-        yield "the evaluations are under rotations of different groups"
-
-
-def _strata(record: RunRecord) -> Iterator[str]:
-    """A whole lies between its parts, and on the same samples a part is always set against the same
-    untrained predictor."""
-    best: dict[tuple[int, str], list[float]] = {}
-    for where, test in of_test_set(record):
-        for name, part in test.by.items():
-            if part.total and part.over_best_untrained:
-                implied = part.total / part.over_best_untrained
-                best.setdefault((test.samples, name), []).append(implied)
-        for name in ("total", "twirled", "equivariance"):
-            parts = [getattr(part, name) for part in test.by.values()]
-            whole, known = getattr(test, name), [each for each in parts if each is not None]
-            if whole is None or not known:
-                continue
-            slack = SUM_TOLERANCE * max(map(abs, known))
-            if not min(known) - slack <= whole <= max(known) + slack:
-                yield f"{where}: {name} {whole:.9g} is outside that of all its parts (by)"
-    for (samples, name), implied in best.items():
-        if not _close(min(implied), max(implied)):
-            yield (
-                f"{name}: total and over_best_untrained imply untrained predictors from "
-                f"{min(implied):.9g} to {max(implied):.9g} on {samples} samples"
-            )
-
-
-def _baselines(record: RunRecord) -> Iterator[str]:
-    """On the same samples every evaluation is set against the same baselines."""
-    for implied in implied_baselines(record).values():
-        if not _close(min(implied), max(implied)):
-            yield (
-                f"explained and total imply baselines from {min(implied):.9g} to "
-                f"{max(implied):.9g}; there is only one"
-            )
-    best: dict[int, list[float]] = {}
-    for _, test in of_test_set(record):
-        if test.total and test.over_best_untrained:
-            best.setdefault(test.samples, []).append(test.total / test.over_best_untrained)
-    if record.final is not None and record.final.over_best_untrained and record.baselines:
-        best.setdefault(record.final.samples, []).append(min(record.baselines.values()))
-    for implied in best.values():
-        if not _close(min(implied), max(implied)):
-            yield (
-                f"total and over_best_untrained imply best untrained predictors from "
-                f"{min(implied):.9g} to {max(implied):.9g}; there is only one"
-            )
-
-
-def _groups(record: RunRecord) -> Iterator[str]:
-    """The errors by group average to those of their evaluation."""
-    for where, test in evaluations(record):
-        groups = test.groups
-        if groups is None:
-            continue
-        if not groups.weights or min(groups.weights) <= 0:
-            yield f"{where}: groups.weights must be positive, one for each group"
-            continue
-        for name in ("total", "equivariance"):
-            row, whole = getattr(groups, name), getattr(test, name)
-            if len(row) != len(groups.weights):
-                yield f"{where}: groups.{name} is not one value a group"
-                continue
-            mean = _weighted_mean(row, groups.weights)
-            scale = _weighted_mean(list(map(abs, row)), groups.weights)
-            if whole is not None and abs(mean - whole) > SUM_TOLERANCE * max(scale, abs(whole)):
-                yield (f"{where}: groups.{name} average to {mean:.9g}, the test says {whole:.9g}")
 
 
 def _symmetry(record: RunRecord) -> Iterator[str]:
@@ -456,39 +268,11 @@ def _machine_share(record: RunRecord) -> Iterator[str]:
         yield f"machine_share.steal is {share.steal:g}, more than all of the time"
     if share.p90_over_p10 is not None and share.p90_over_p10 < 1:
         yield f"machine_share.p90_over_p10 is {share.p90_over_p10:g}, below 1"
-    if not _close(share.stalled_seconds, record.clock.stalled):
+    if not close(share.stalled_seconds, record.clock.stalled):
         yield (
             f"machine_share.stalled_seconds is {share.stalled_seconds:.9g}, "
             f"clock.stalled is {record.clock.stalled:.9g}"
         )
-
-
-def _evaluations(record: RunRecord) -> Iterator[str]:
-    """Every evaluation decomposes into its parts."""
-    for where, test in evaluations(record):
-        whole = {name: getattr(test, name) for name in OF_A_TEST}
-        for problem in (*_out_of_range(whole), *_decomposition(test)):
-            yield f"{where}: {problem}"
-        for name, value in test.errors.items():
-            if value is not None and value < 0:
-                yield f"{where}: the error of {name} is {value:g}; it is a mean of squares"
-        for name, part in test.by.items():
-            for problem in _decomposition(part):
-                yield f"{where}: {name}: {problem}"
-
-
-def _decomposition(part: Test | TestPart) -> Iterator[str]:
-    """total = twirled + equivariance, and share = equivariance / total."""
-    values = {name: getattr(part, name) for name in OF_A_PART}
-    yield from _out_of_range(values)
-    total, twirled, equivariance, share = values.values()
-    if total is None or twirled is None or equivariance is None:
-        return
-    slack = SUM_TOLERANCE * max(abs(total), abs(twirled), abs(equivariance))
-    if abs(total - twirled - equivariance) > slack:
-        yield f"total {total:.9g} is not twirled {twirled:.9g} + equivariance {equivariance:.9g}"
-    if share is not None and total > 0 and abs(share * total - equivariance) > slack:
-        yield f"share {share:.9g} is not equivariance / total, {equivariance / total:.9g}"
 
 
 def _nulls(record: RunRecord) -> Iterator[str]:
@@ -510,21 +294,6 @@ def _is_explained(path: str, reasons: Mapping[str, str]) -> bool:
     return False
 
 
-def _out_of_range(values: Mapping[str, float | None]) -> Iterator[str]:
-    problems = (METRICS[name].problem(value) for name, value in values.items())
-    yield from (problem for problem in problems if problem is not None)
-
-
-def _weighted_mean(values: Sequence[float], weights: Sequence[float]) -> float:
-    weighted: float = sum(map(operator.mul, values, weights))
-    return weighted / sum(weights)
-
-
-def _close(first: float, second: float) -> bool:
-    # The absolute part is a nanosecond: below it a clock has nothing to say.
-    return abs(first - second) <= SUM_TOLERANCE * max(abs(first), abs(second)) + 1e-9
-
-
 CONSISTENCY: tuple[Rule[RunRecord], ...] = (
     _names,
     _look_alikes,
@@ -536,11 +305,7 @@ CONSISTENCY: tuple[Rule[RunRecord], ...] = (
     _throughput,
     _order,
     _rungs,
-    _samples,
-    _strata,
-    _baselines,
-    _groups,
-    _evaluations,
+    *EVALUATED,
     _symmetry,
     _machine_share,
     _nulls,

@@ -14,7 +14,7 @@ import msgspec
 from equivbench.axes import AXES
 from equivbench.environment import is_key_of
 from equivbench.errors import UsageError, unknown_name
-from equivbench.records.consistency import FINALS, evaluations, of_test_set
+from equivbench.records.evaluations import FINALS, evaluations, of_test_set
 from equivbench.records.schema import RunRecord, Test
 from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, Registry
 from equivbench.request import DEFAULT_KERNELS
@@ -143,11 +143,10 @@ def _known(registry: Registry[Any], name: str) -> Any:
 
 def _swept(record: RunRecord, arm: ArmSpec) -> dict[str, Any]:
     """The fields of a job that the point of a sweep changes."""
-    labels = [record.variant.get(name) for name in SWEEP]
-    over, value = labels
+    over, value = (record.variant.get(name) for name in SWEEP)
     if over is None and value is None:
         return {}
-    if over not in AXES:
+    if over is None or over not in AXES:
         raise unknown_name("axis of a sweep", str(over), AXES)
     axis = AXES[over]
     if value is None or axis.read(value) != value:

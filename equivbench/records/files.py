@@ -3,6 +3,7 @@ it never waits, follows no link, reads no more than it should, and shows no raw 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -49,6 +50,7 @@ _BLANK = re.compile(
 """Letters and marks that show nothing, or choose another form of the letter before them."""
 MOST_MARKS = 3
 """Combining marks on one letter; pointed Hebrew has three."""
+_LOCK_SECONDS = 30.0
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 
 
@@ -294,6 +296,30 @@ def _place(path: Path, data: bytes, name: Callable[[Path, Path], bool]) -> bool:
             f"cannot write {path}: {reason}; check the folder's permissions and the free space"
         ) from error
     return named
+
+
+@contextlib.contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Inside the block no other process is in a block of the same ``path``, which can be read and
+    written as one act. Raises ``FailedError`` where the folder cannot be written, or another
+    process keeps the file for half a minute."""
+    import filelock  # by those who add to files alone: no command waits for this import
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path.parent / f".{path.name}.lock", timeout=_LOCK_SECONDS)
+        lock.acquire()
+    except filelock.Timeout:
+        raise FailedError(f"another process keeps {path}; wait for it to end") from None
+    except OSError as error:
+        raise FailedError(
+            f"cannot write {path}: {error.strerror or error}; check the folder's permissions and "
+            "the free space"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,10 +15,10 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import msgspec
 
 from equivbench.errors import FailedError
-from equivbench.records.consistency import Rule, broken_rules
-from equivbench.records.files import read_bounded, shown, write_lines
+from equivbench.records.files import alone_with, read_bounded, shown, write_lines
 from equivbench.records.peaks import CACHE_FACTOR, peak_of, width_of
 from equivbench.records.plausibility import possible_date
+from equivbench.records.rules import Rule, broken_rules
 from equivbench.records.schema import Environment, Git
 from equivbench.specs import Mode
 
@@ -74,9 +74,11 @@ class LineFile(Generic[L]):
 
     def merge(self, lines: Iterable[L], path: Path) -> Path:
         """Write ``lines`` into ``path``, in place of those of the same identity; what else the file
-        holds stays. Raises ``FailedError`` where it holds anything else or the disk refuses."""
-        old = {one.identity: one for one in self.read(path)} if path.exists() else {}
-        return write_lines((old | {one.identity: one for one in lines}).values(), path)
+        holds stays, and what others add at the same time. Raises ``FailedError`` where it holds
+        anything else or the disk refuses."""
+        with alone_with(path):
+            old = {one.identity: one for one in self.read(path)} if path.exists() else {}
+            return write_lines((old | {one.identity: one for one in lines}).values(), path)
 
     def keep(self, lines: Iterable[L], results: Path) -> list[Path]:
         """Merge ``lines`` into the files of their machines below the folder ``results``; returns

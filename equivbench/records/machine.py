@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from equivbench.records.consistency import Rule, leaves
 from equivbench.records.disturbed import disturbance
+from equivbench.records.rules import Rule, leaves
 from equivbench.records.schema import RunRecord
 
 _THREADS = re.compile(r"-([0-9]{1,6})t(?=-|$)")

@@ -10,18 +10,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from equivbench.records.consistency import (
-    CONSISTENCY,
-    Rule,
-    broken_rules,
-    evaluations,
-    implied_baselines,
-)
+from equivbench.records.consistency import CONSISTENCY
 from equivbench.records.declared import departures, unchecked
 from equivbench.records.disturbed import disturbance
+from equivbench.records.evaluations import evaluations, implied_baselines
 from equivbench.records.machine import CIRCUMSTANCES
 from equivbench.records.peaks import Peak, peak_of, width_of
 from equivbench.records.requested import backdated, refusals
+from equivbench.records.rules import Rule, broken_rules
 from equivbench.records.schema import (
     RULES_VERSION,
     Rung,

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 from equivbench.axes import SweepRequest
 from equivbench.errors import UsageError
-from equivbench.records.consistency import evaluations
 from equivbench.records.declared import SWEEP, Declaration, declaration_of
+from equivbench.records.evaluations import evaluations
 from equivbench.records.schema import RunRecord
 from equivbench.request import (
     DEFAULT_KERNELS,
@@ -94,10 +94,12 @@ def _asked(
     for name, values in (declared.task.options if declared.task else {}).items():
         chosen = request.variant.get(name, values[0])
         asks[f"variant.{name}"] = (record.variant.get(name) == chosen, record.variant.get(name))
-    over = request.over if isinstance(request, SweepRequest) else None
-    values = request.values if isinstance(request, SweepRequest) else (None,)
     label, value = (record.variant.get(name) for name in SWEEP)
-    asks["sweep"] = (label == over and value in values, f"{label} {value}")
+    over: str | None = None
+    points: tuple[str | None, ...] = (None,)
+    if isinstance(request, SweepRequest):
+        over, points = request.over, request.values
+    asks["sweep"] = (label == over and value in points, f"{label} {value}")
     for name, (is_asked, found) in asks.items():
         if not is_asked:
             yield f"{name} {found} is not what the command asks for"

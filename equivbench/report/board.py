@@ -14,9 +14,9 @@ import msgspec
 
 from equivbench.errors import FailedError
 from equivbench.gap.pairing import campaigns
-from equivbench.records.consistency import evaluations
 from equivbench.records.curves import ResultWeights, final_of
 from equivbench.records.disturbed import disturbance
+from equivbench.records.evaluations import evaluations
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord
 from equivbench.report.text import printable

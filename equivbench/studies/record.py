@@ -11,7 +11,7 @@ import msgspec
 
 from equivbench.errors import UsageError
 from equivbench.gap.intervals import Quantity
-from equivbench.records.consistency import Rule
+from equivbench.records.rules import Rule
 from equivbench.records.schema import Environment, Git, Number
 from equivbench.request import Request, option
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from equivbench.errors import UsageError
 from equivbench.execution.dead import record_of_dead
 from equivbench.execution.workers import hangs_after
-from equivbench.records.consistency import CONSISTENCY, broken_rules
+from equivbench.records.consistency import CONSISTENCY
+from equivbench.records.rules import broken_rules
 from equivbench.records.schema import RunRecord
 from equivbench.training.clock import PARTS
 from equivbench.training.heartbeat import Beat, Heartbeat

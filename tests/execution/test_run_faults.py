@@ -20,7 +20,8 @@ from running import Bench, Ran, workers_of
 from waiting import wait_for
 
 from equivbench.environment import machine_key
-from equivbench.records.consistency import CONSISTENCY, broken_rules
+from equivbench.records.consistency import CONSISTENCY
+from equivbench.records.rules import broken_rules
 from equivbench.records.store import load_results
 from equivbench.training.clock import PARTS
 

@@ -13,8 +13,9 @@ import pytest
 from forgeries import CLAIMS, REFUSED, REMARKED, Change
 from good_results import good_files
 
-from equivbench.records.consistency import CONSISTENCY, broken_rules
+from equivbench.records.consistency import CONSISTENCY
 from equivbench.records.plausibility import PLAUSIBILITY, problems, remarks
+from equivbench.records.rules import broken_rules
 from equivbench.records.schema import RunRecord
 
 GOOD = good_files()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -11,6 +12,7 @@ from factories import make_record
 from equivbench.errors import FailedError
 from equivbench.records.files import write_lines
 from equivbench.records.line_files import KERNEL_FILE, KernelSamples
+from equivbench.records.store import record_files
 
 
 def sample(backend: str, seconds: float = 1.0, dtype: str = "float32") -> KernelSamples:
@@ -39,6 +41,15 @@ def sample(backend: str, seconds: float = 1.0, dtype: str = "float32") -> Kernel
 def test_samples_come_back_as_they_went(tmp_path: Path) -> None:
     samples = [sample("a"), sample("b", 2.0)]
     assert KERNEL_FILE.read(write_lines(samples, tmp_path / "new" / "kernels.jsonl")) == samples
+
+
+def test_of_many_writers_nobody_loses_a_sample(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "kernels.jsonl"
+    names = [f"backend {number}" for number in range(12)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: KERNEL_FILE.merge([sample(name)], path), names))
+    assert sorted(one.backend for one in KERNEL_FILE.read(path)) == sorted(names)
+    assert [each.name for each in record_files(tmp_path, endings=(".jsonl",))] == [path.name]
 
 
 def test_the_newer_of_two_alike_counts_and_the_rest_stays(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from factories import BASELINE, PART, make_record, make_rungs, make_test, make_trace
 
-from equivbench.records.consistency import FINALS
+from equivbench.records.evaluations import FINALS
 from equivbench.records.plausibility import incomparable, problems, remarks
 from equivbench.records.schema import RULES_VERSION, GroupErrors, Rung, RunRecord
 from equivbench.records.schema import TestPart as Part

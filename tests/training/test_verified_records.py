@@ -8,7 +8,8 @@ from toy_task import Clouds, clouds
 from toy_training import record_at_end, toy_trainer
 
 from equivbench.measure.evaluator import Evaluator
-from equivbench.records.consistency import CONSISTENCY, broken_rules
+from equivbench.records.consistency import CONSISTENCY
+from equivbench.records.rules import broken_rules
 from equivbench.report.arms import summary_tables
 from equivbench.report.board import build_boards
 

@@ -14,7 +14,7 @@ from equivbench.gap.efficiency import MeasuredGap, PairGap, measure_gaps
 from equivbench.gap.leads import Course, LeadChange
 from equivbench.gap.pairing import MatchedRuns
 from equivbench.gap.power_laws import CurveScaling, fit_within_run
-from equivbench.records.consistency import implied_baseline
+from equivbench.records.evaluations import implied_baseline
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import (
     OTHER,

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from equivbench.gap.finals import mean_loss, mean_share
 from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
 from equivbench.gap.pairing import AUGMENTED, ArmRun, Setting, arm_runs
-from equivbench.records.consistency import implied_baseline
 from equivbench.records.curves import ResultWeights, common_curves, final_of
+from equivbench.records.evaluations import implied_baseline
 from equivbench.records.schema import RunRecord, Test
 from equivbench.report.text import quantity_text
 from equivbench.studies.claims.evidence import MachineEvidence

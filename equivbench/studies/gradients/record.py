@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from equivbench.errors import UsageError
-from equivbench.records.consistency import Rule
 from equivbench.records.line_files import LineFile
+from equivbench.records.rules import Rule
 from equivbench.records.schema import Number
 from equivbench.request import option
 from equivbench.studies.record import (

@@ -11,8 +11,8 @@ import pytest
 from claim_evidence import FALLS, PAIRS, Shares, all_tasks, make_shared
 from factories import PART, make_test
 
-from equivbench.records.consistency import evaluations
 from equivbench.records.curves import ResultWeights
+from equivbench.records.evaluations import evaluations
 from equivbench.records.schema import RunRecord
 from equivbench.studies.claims.evidence import gather_evidence
 from equivbench.studies.claims.findings import ClaimFinding
