@@ -197,7 +197,7 @@ def plot(
     Runs of a sweep are left out where the folder also has runs without. Needs matplotlib, which
     comes with `pip install 'equivbench[plots]'`.
     """
-    from equivbench.gap.pairing import campaigns
+    from equivbench.gap.pairing import largest_campaign
     from equivbench.report.figures import require_drawable, save_figure
 
     if kind in PLANNED:
@@ -209,7 +209,7 @@ def plot(
     records = _one_setting(_records(results, skip_invalid), wanted, kernels)
     if not records:
         raise FailedError(f"{results} has no record that fits; `equivbench run` makes some")
-    drawn = _largest(campaigns(records))
+    drawn = largest_campaign(records)
     if len(drawn) < len(records):
         message(
             "note",
@@ -217,12 +217,6 @@ def plot(
             f"{len(records) - len(drawn)} of another code or day",
         )
     message("note", f"drew {save_figure(_draw(kind, drawn), out)}")
-
-
-def _largest(campaigns: Sequence[list[RunRecord]]) -> list[RunRecord]:
-    """The campaign with the most seeds, the newest of equals: a single later record, whoever made
-    it, does not take the place of a measurement."""
-    return max(reversed(campaigns), key=lambda own: len({record.seed for record in own}))
 
 
 def _draw(kind: FigureKind, records: list[RunRecord]) -> Figure:

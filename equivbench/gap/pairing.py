@@ -247,6 +247,12 @@ def campaigns(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     return sorted(found, key=lambda own: min(each.created for each in own))
 
 
+def largest_campaign(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The campaign of ``records`` with the most seeds, the newest of equals: a single later record,
+    whoever made it, does not take the place of a measurement."""
+    return max(reversed(campaigns(records)), key=lambda own: len({each.seed for each in own}))
+
+
 def code_of(record: RunRecord) -> str:
     """What tells the code of a run apart: git's hash of the package, else the commit, and whether
     it had been changed."""
@@ -319,23 +325,23 @@ def _match(
 
 
 def arm_runs(arm: str, records: Sequence[RunRecord], notes: list[str]) -> dict[int, ArmRun]:
-    """The arm's runs by seed: one campaign and one recipe (the newest), the first record of each
-    seed, its extension joined on. What is left out is put into ``notes``."""
-    *older, newest = campaigns(records)
-    if older:
-        count = sum(map(len, older))
+    """The arm's runs by seed: one campaign and one recipe (those with the most seeds), the first
+    record of each seed, its extension joined on. What is left out is put into ``notes``."""
+    chosen = largest_campaign(records)
+    if len(chosen) < len(records):
         notes.append(
-            f"{count} records of the {arm} arm are of another code or day and are left out"
+            f"{len(records) - len(chosen)} records of the {arm} arm are of another code or day and "
+            "are left out"
         )
-    found = _seed_records(arm, newest, notes)
+    found = _seed_records(arm, chosen, notes)
     return {seed: _joined_run(own) for seed, own in found.items()}
 
 
 def _seed_records(
     arm: str, records: Sequence[RunRecord], notes: list[str]
 ) -> dict[int, list[RunRecord]]:
-    """The arm's records by seed, those of one recipe (the newest), ascending in time. What is left
-    out is put into ``notes``."""
+    """The arm's records by seed, those of one recipe (with the most seeds, the newest of equals),
+    ascending in time. What is left out is put into ``notes``."""
     usable = sorted(
         (record for record in records if _usable(record)),
         key=lambda record: (record.created, record.run_id),
@@ -348,11 +354,14 @@ def _seed_records(
         )
     if not usable:
         return {}
-    recipe = _recipe(usable[-1])
+    recipes: dict[bytes, set[int]] = defaultdict(set)
+    for record in usable:
+        recipes[_recipe(record)].add(record.seed)
+    recipe = max(map(_recipe, reversed(usable)), key=lambda each: len(recipes[each]))
     current = [record for record in usable if _recipe(record) == recipe]
     if len(current) < len(usable):
         notes.append(
-            f"{len(usable) - len(current)} older records of the {arm} arm have another recipe "
+            f"{len(usable) - len(current)} records of the {arm} arm have another recipe "
             "or size and are left out"
         )
     seeds = sorted({record.seed for record in current if record.budget.extends is None})

@@ -13,6 +13,7 @@ import msgspec
 from equivbench.errors import FailedError
 from equivbench.gate.metrics import BY_DEFAULT, RUN_METRICS, value_of
 from equivbench.gate.samples import GATE_SCHEMA_VERSION, GateSamples, Samples, Side, Unreadable
+from equivbench.records.counting import counting_runs
 from equivbench.records.line_files import KERNEL_SCHEMA_VERSION, KernelSamples, line_files
 from equivbench.records.metrics import METRICS
 from equivbench.records.plausibility import problems
@@ -50,7 +51,7 @@ def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
             (), (Unreadable(str(path), f"{path} cannot be read: {error.strerror or error}"),)
         )
     unreadable: list[Unreadable] = []
-    runs: dict[tuple[tuple[str, str], ...], dict[int, tuple[RunRecord, str]]] = {}
+    runs: dict[tuple[tuple[str, str], ...], list[tuple[RunRecord, str]]] = {}
     timed: dict[tuple[object, ...], Samples] = {}
     for file in found:
         try:
@@ -59,18 +60,15 @@ def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
                     _pool(timed, one)
                 continue
             record = read_record(file)
-            seeds = runs.setdefault(tuple(_run_identity(record).items()), {})
-            known = seeds.get(record.seed)
-            # The newest record of each seed counts, as the rules say.
-            if known is None or _age(known[0]) < _age(record):
-                seeds[record.seed] = (record, str(file))
+            runs.setdefault(tuple(_run_identity(record).items()), []).append((record, str(file)))
         except FailedError as error:
             unreadable.append(Unreadable(str(file), str(error)))
         except OSError as error:
             unreadable.append(
                 Unreadable(str(file), f"cannot read {file}: {error.strerror or error}")
             )
-    of_runs = (one for seeds in runs.values() for one in _of_runs(seeds, (*BY_DEFAULT, *metrics)))
+    gated = (*BY_DEFAULT, *metrics)
+    of_runs = (one for own in runs.values() for one in _of_runs(_counting(own), gated))
     side = Side((*of_runs, *timed.values()), tuple(unreadable))
     if side.measurements or side.unreadable:
         return side
@@ -91,8 +89,10 @@ def _files(path: Path) -> Iterator[Path]:
             yield file
 
 
-def _age(record: RunRecord) -> tuple[str, str]:
-    return record.created, record.run_id
+def _counting(runs: Sequence[tuple[RunRecord, str]]) -> dict[int, tuple[RunRecord, str]]:
+    """The run of each seed that counts, with its file; repetitions replace nothing."""
+    counting = counting_runs(record for record, _ in runs)
+    return {one.seed: next(each for each in runs if each[0] is one) for one in counting}
 
 
 def _of_lines(file: Path, *, lenient: bool) -> Iterator[Samples]:

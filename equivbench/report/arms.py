@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.gap.matched import LossLevel, MatchedShares, ShareReading
+from equivbench.records.counting import counting_runs
 from equivbench.records.curves import ResultWeights, common_curves, final_of
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
-from equivbench.report.board import counting_runs, finished_runs, unconfirmed
+from equivbench.report.board import finished_runs, unconfirmed
 from equivbench.report.board import over_seeds as board_mean
 from equivbench.report.gaps import seeds_text, variant_text
 from equivbench.report.table import Cell, Column, Missing, Table

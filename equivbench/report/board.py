@@ -14,6 +14,7 @@ import msgspec
 
 from equivbench.errors import FailedError
 from equivbench.gap.pairing import campaigns
+from equivbench.records.counting import counting_run
 from equivbench.records.curves import ResultWeights, final_of
 from equivbench.records.disturbed import disturbance
 from equivbench.records.evaluations import evaluations
@@ -265,21 +266,6 @@ def _beside(finished: list[RunRecord]) -> dict[str, float]:
         if mean is not None:
             beside[_clean(name)] = float(f"{mean:.{DIGITS}g}")
     return beside
-
-
-def counting_run(runs: list[RunRecord]) -> RunRecord:
-    """The one of a seed's ``runs``, in order of time, that counts: the first that came to an end,
-    else the last."""
-    ended = [run for run in runs if run.status in ("completed", "diverged")]
-    return ended[0] if ended else runs[-1]
-
-
-def counting_runs(records: Iterable[RunRecord]) -> list[RunRecord]:
-    """Of one arm's ``records`` the run of each seed that counts, by seed."""
-    by_seed: dict[int, list[RunRecord]] = defaultdict(list)
-    for record in sorted(records, key=lambda each: (each.created, each.run_id)):
-        by_seed[record.seed].append(record)
-    return [counting_run(own) for _, own in sorted(by_seed.items())]
 
 
 def _repetitions(by_seed: dict[int, list[RunRecord]]) -> list[str]:

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.gap.efficiency import PairGap
+from equivbench.records.counting import counting_runs
 from equivbench.records.curves import Evaluation, ResultWeights, common_curves, curve
 from equivbench.records.schema import RunRecord
 from equivbench.report.arms import Sweep, SweepPoint, value_places
-from equivbench.report.board import counting_runs, finished_runs
+from equivbench.report.board import finished_runs
 from equivbench.report.gaps import OTHER, headline, kernels_text, s_star_of
 from equivbench.report.publication import curve_points
 from equivbench.report.text import number_text

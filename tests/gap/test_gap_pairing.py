@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from equivbench.errors import FailedError, IncomparableError
 from equivbench.gap.efficiency import efficiency_gap
-from equivbench.gap.pairing import ArmRun, pair_up
+from equivbench.gap.pairing import ArmRun, arm_runs, pair_up
 from equivbench.records.schema import RunRecord
 
 
@@ -217,6 +217,20 @@ def test_recipes_are_not_mixed_over_seeds() -> None:
     (comparison,) = pair_up([*old, *new]).matched
     assert comparison.seeds == (0,)
     assert any("another recipe" in note for note in comparison.notes)
+
+
+def test_a_single_later_record_takes_the_place_of_no_measurement() -> None:
+    """Whoever made it: of another code, or with another recipe."""
+    three = [make_record(arm="augmented", seed=seed) for seed in range(3)]
+    for other in ({"git": {"tree": "2" * 40}}, {"recipe": {"learning_rate": 3e-3}}):
+        later = make_record(
+            arm="augmented", created="2026-01-02T05:00:00Z", contest="later", **other
+        )
+        notes: list[str] = []
+        runs = arm_runs("augmented", [*three, later], notes)
+        assert [run.record for run in runs.values()] == three
+        assert len(notes) == 1
+        assert notes[0].startswith("1 records of the augmented arm")
 
 
 def test_a_network_without_kernels_is_compared_with_every_backend_of_the_other_arm() -> None:

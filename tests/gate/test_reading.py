@@ -64,11 +64,11 @@ def test_records_of_a_folder_become_one_value_a_seed(tmp_path: Path) -> None:
     assert total.name == "toy/pair equivariant"
 
 
-def test_the_newest_record_of_a_seed_counts(tmp_path: Path) -> None:
+def test_the_first_record_of_a_seed_counts(tmp_path: Path) -> None:
     first = run(0.1, run_id="dev-seed0-a", created="2026-01-01T00:00:00Z")
     again = run(0.3, run_id="dev-seed0-b", created="2026-01-02T00:00:00Z")
     (total,) = totals(read_side(written(tmp_path, again, first)))
-    assert total.values == {0: pytest.approx(0.3)}
+    assert total.values == {0: pytest.approx(0.1)}
 
 
 def test_seconds_are_no_deterministic_budget(tmp_path: Path) -> None:
