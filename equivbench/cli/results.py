@@ -95,11 +95,12 @@ def audit(
     a record is invalid, differs from its weights or has none here.
     """
     from equivbench.cli.progress import progress_display
-    from equivbench.execution.audit import CLAIMED, Audit
+    from equivbench.execution.audit import Audit
     from equivbench.execution.audit import audit as measure_again
     from equivbench.execution.audit import rerun as train_again
     from equivbench.records.store import read_record, record_files
     from equivbench.records.submission import review
+    from equivbench.records.weight_files import CLAIMED
 
     audits = []
     files = record_files(paths, endings=(".json", ".jsonl"))
@@ -168,6 +169,7 @@ def submit(
     Everything is validated first; the exit code is 3 if anything is invalid or has no weights here.
     """
     from equivbench.records.packing import pack
+    from equivbench.records.weight_files import CLAIMED
 
     packed = pack(paths, out, without_weights=without_weights)
     for note in packed.notes:
@@ -176,6 +178,7 @@ def submit(
         f"wrote {out}: {packed.records} records, {packed.weights} files of weights, "
         f"{packed.logs} logs of tuning"
     )
+    typer.echo(CLAIMED)
 
 
 @app.command()

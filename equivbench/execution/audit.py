@@ -31,10 +31,6 @@ from equivbench.training.clock import clock_of
 from equivbench.training.job import Job
 from equivbench.training.weights import put_into, read_weights
 
-CLAIMED = (
-    "What weights do not show remains a claim: clock and throughput, the machine and its share, "
-    "memory, and that these weights were trained within the budget."
-)
 AuditVerdict = Literal["agrees", "differs", "not audited"]
 TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
 """Relative, of a loss: float32 sums in another order are off by some 1e-6 on another machine, TF32

@@ -10,6 +10,10 @@ from equivbench.errors import FailedError
 from equivbench.records.files import read_bounded, write_atomically
 from equivbench.records.schema import RunRecord
 
+CLAIMED = (
+    "What weights do not show remains a claim: clock and throughput, the machine and its share, "
+    "memory, and that these weights were trained within the budget."
+)
 SUFFIX = ".safetensors"
 LIMIT = 8 * 2**30
 """Bytes of a file of weights that is read: 2e9 parameters in float32."""

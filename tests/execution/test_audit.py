@@ -140,6 +140,7 @@ def test_a_submission_holds_all_that_a_reviewer_needs(kept: Bench) -> None:
     packed = kept("results", "submit", "results", "--out", "mine.zip")
     assert packed.code == 0, packed.err
     assert "2 records, 2 files of weights" in packed.out
+    assert "remains a claim" in packed.out
     again = kept("results", "submit", "results", "--out", "again.zip")
     assert again.code == 0
     mine, second = (kept.folder / name for name in ("mine.zip", "again.zip"))
