@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from equivbench.records.rules import SUM_TOLERANCE, Rule, close, out_of_range
 from equivbench.records.schema import RunRecord, Test, TestPart
 
+ROUNDING = 1e-15
+"""Relative to a loss: below it a part of it is rounding."""
 FINALS = ("final", "final_on_part", "final_raw", "final_ema")
 """The evaluations that a completed run ends with."""
 OF_A_PART = ("total", "twirled", "equivariance", "share")
@@ -171,7 +173,9 @@ def _decomposition(part: Test | TestPart) -> Iterator[str]:
     slack = SUM_TOLERANCE * max(abs(total), abs(twirled), abs(equivariance))
     if abs(total - twirled - equivariance) > slack:
         yield f"total {total:.9g} is not twirled {twirled:.9g} + equivariance {equivariance:.9g}"
-    if share is not None and total > 0 and abs(share * total - equivariance) > slack:
+    # A quotient of the same two sums: a share of 1e-12 is as exact as one of a half.
+    apart = 0.0 if share is None else abs(share * total - equivariance)
+    if share is not None and apart > SUM_TOLERANCE * abs(equivariance) + ROUNDING * abs(total):
         yield f"share {share:.9g} is not equivariance / total, {equivariance / total:.9g}"
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +63,67 @@ def test_rules_of_a_record_alone_find_less() -> None:
     alone = (*CONSISTENCY, *PLAUSIBILITY)
     found = [bool(broken_rules(forged(GOOD[1], change), alone)) for change in REFUSED.values()]
     assert sum(found) < len(found) / 2
+
+
+CLAIMED = re.compile(
+    # Times, rates and memory, within the bounds that other rules set.
+    r"(trace|rungs)\.\d+\.train_seconds|throughput\.step_seconds\.\w+|inference\..*"
+    r"|memory\.peak_bytes|machine_share\.\w+|restarts"
+    # Losses of which nothing else follows: weights give them again, at the end.
+    r"|.*\.objective|.*\.errors\.\w+|final\.floor|out_of_distribution\..*"
+    # The code and its surroundings, what was said, and what only other records tell.
+    r"|command|contest|git\.(commit|tree)|environment\.(cpu|python|packages\..*)|model\.symmetry_reason|reasons\..*"
+)
+"""Single values that a record is trusted for."""
+
+
+def spoilt(value: Any) -> Any:
+    """Another value of the same type, 3% off where it is a number."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return 1.03 * value + 1e-9 if value else 0.01
+        case str():
+            return f"{value[:-1]}{'8' if value[-1:] == '7' else '7'}"
+        case list():
+            return [spoilt(each) for each in value]
+        case _:
+            return "lost"
+
+
+def places(value: Any) -> Iterator[tuple[str, Callable[[Any], None], Any]]:
+    """(path, how to set it, value) of every value; a list of numbers is one."""
+    for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        if isinstance(item, dict) or (
+            isinstance(item, list) and item and isinstance(item[0], dict)
+        ):
+            yield from ((f"{key}.{path}", put, each) for path, put, each in places(item))
+        else:
+            yield str(key), partial(value.__setitem__, key), item
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 5], ids=["flow", "voxel"])
+def test_every_single_value_that_is_not_a_claim_is_held_against_something(number: int) -> None:
+    plain: dict[str, Any] = json.loads(GOOD[number].read_bytes())
+    passed, looked_at = [], 0
+    for path, put, value in places(plain):
+        # A trace has many points alike.
+        if CLAIMED.fullmatch(path) or re.match(r"trace\.[2-6]\.|rungs\.[1-3]\.", path):
+            continue
+        looked_at += 1
+        put(spoilt(value))
+        try:
+            record = msgspec.convert(plain, RunRecord)
+        except msgspec.ValidationError:
+            continue  # the schema refuses it
+        finally:
+            put(value)
+        other_version = path in ("schema_version", "rules_version")  # said before any rule
+        if not (other_version or problems(record) or remarks(record)):
+            passed.append(path)
+    assert looked_at > 200
+    assert passed == []
