@@ -241,7 +241,8 @@ def _one_course(record: RunRecord) -> Iterator[str]:
                     f"of {rung.budget:g} s ends at step {rung.step}"
                 )
                 return
-            if 2 * point.step < rung.step and point.train_seconds > rung.train_seconds:
+            # Of a branch no more than three quarters of its steps are in its last fifth.
+            if 4 * point.step < rung.step and point.train_seconds > rung.train_seconds:
                 yield (
                     f"the trace is at step {point.step} only after {point.train_seconds:g} s, the "
                     f"rung of {rung.budget:g} s at step {rung.step}"
