@@ -270,7 +270,8 @@ class PairPreset:
     """Samples in a forward pass of an evaluation; None: 16 on a CPU, 256 on a GPU."""
     baselines: Mapping[str, float] = field(default_factory=dict)
     """Board metric of the predictors that need no training on the test set that runs end with, as
-    every record of this preset has it; empty where the data are not the same for everybody."""
+    every record of this preset has it (of one made on a CPU, where ``evaluated_at_once`` is not
+    given and the task draws noise); empty where the data are not the same for everybody."""
 
 
 @dataclass(frozen=True)

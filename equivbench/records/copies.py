@@ -94,7 +94,8 @@ def digest_of(record: RunRecord, report: Report, rank: int = 0) -> RecordDigest:
         if final is None
         else _hash(
             *(record.task, data.name, data.sha256, data.sizes),
-            *(final.group, final.samples, final.rotations),
+            # Noise is drawn for as many samples as are evaluated at once, more on a GPU.
+            *(final.group, final.samples, final.rotations, record.environment.device == "cpu"),
         ),
         baselines=record.baselines,
     )

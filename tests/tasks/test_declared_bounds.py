@@ -66,6 +66,8 @@ def test_declared_baselines_are_those_that_records_get(key: str, size: str) -> N
         task,
         data.test,
         requires={},
+        # As many as are evaluated at once on a CPU: noise is drawn for so many samples.
+        batch_size=preset.evaluated_at_once or 16,
         rotations=preset.rotations,
         group=preset.group or task.group,
         samples=preset.test_samples,

@@ -17,6 +17,11 @@ _PRESETS = {
         test_samples=8,
         part_samples=4,
         evaluated_at_once=16,
+        baselines={
+            "zero": 1.7852303667153284,
+            "linear": 0.003414348748644287,
+            "isotropic": 0.007427185054613886,
+        },
     ),
     "small": PairPreset(
         "ca-crops-64",

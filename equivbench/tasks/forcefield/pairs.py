@@ -10,7 +10,13 @@ from equivbench.tasks.pairs import STEP_TIME, Configs, arm, pair, sizes, tuning
 
 _PRESETS = {
     "dev": PairPreset(
-        "gfn2-small", "60steps", rungs=2, rotations=2, test_samples=32, part_samples=16
+        "gfn2-small",
+        "60steps",
+        rungs=2,
+        rotations=2,
+        test_samples=32,
+        part_samples=16,
+        baselines={"zero": 2.361091130463725, "linear": 0.9056932886389257},
     ),
     "small": PairPreset(
         "gfn2-small",

@@ -112,13 +112,17 @@ def test_the_data_fraction_stands_beside_the_whole() -> None:
     )
 
 
+MADE_UP = "made-up"
+"""No pair of equivbench's own: what is stored of one must be what it declares."""
+
+
 def verdicts(results: Path) -> dict[str, str]:
     findings = judge(load_evidence(results))
     return {each.claim: each.verdict for each in findings if each.weights == "annealed"}
 
 
 def test_every_verdict_goes_with_its_evidence(tmp_path: Path) -> None:
-    records = all_tasks(FALLS)
+    records = all_tasks(FALLS, pair=MADE_UP)
     paths = [write_record(record, tmp_path) for record in records]
     LANDSCAPES.keep([landscape(records[0], curvature(5.0), curvature(50.0))], tmp_path)
     assert verdicts(tmp_path) | {"C1": "held", "C3": "held"} == verdicts(tmp_path)
@@ -142,8 +146,9 @@ def test_an_empty_folder_measures_nothing_and_a_missing_one_is_a_mistake(tmp_pat
 
 
 def test_trial_runs_other_tasks_and_broken_files_are_left_out_and_said(tmp_path: Path) -> None:
-    trial = make_shared(preset="dev", loss=lambda place: 2.0 - place)  # no two runs have one curve
-    for record in (trial, make_shared(task="toy", pair="pair"), make_shared()):
+    # No two runs have one curve.
+    trial = make_shared(preset="dev", loss=lambda place: 2.0 - place, pair=MADE_UP)
+    for record in (trial, make_shared(task="toy", pair="pair"), make_shared(pair=MADE_UP)):
         write_record(record, tmp_path)
     (tmp_path / "broken.json").write_text("{")
     (tmp_path / "toy-cpu-2t" / "landscapes.jsonl").write_text("[]\n")
