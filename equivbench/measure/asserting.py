@@ -3,6 +3,7 @@ declared symmetry types. No task and no data set."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError, unknown_name
-from equivbench.measure.rotated_set import EPS, EvaluationPrecision
+from equivbench.measure.rotated_set import EPS, EvaluationPrecision, evaluating
 from equivbench.measure.verification import (
     CONDITIONING,
     CONSTANTS,
@@ -285,17 +286,8 @@ class _Check:
                 name: value.clone() if isinstance(value, Tensor) else value
                 for name, value in inputs.items()
             }
-            if isinstance(model, nn.Module):
-                modes = [(module, module.training) for module in model.modules()]
-                model.eval()
-                try:
-                    returned = model(**own)
-                finally:
-                    for module, training in modes:
-                        module.training = training
-            else:
-                returned = model(**own)
-            return self._checked(returned)
+            with evaluating(model) if isinstance(model, nn.Module) else contextlib.nullcontext():
+                return self._checked(model(**own))
 
         return call
 

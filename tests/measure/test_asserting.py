@@ -134,6 +134,17 @@ def test_forces_by_autograd_inside_the_model() -> None:
     eb.assert_equivariant(conservative, structure(), TYPES, OUTPUTS, "o3")
 
 
+def test_a_network_may_differentiate_whatever_the_caller_has_switched_off() -> None:
+    class Slope(nn.Module):
+        def forward(self, pos: Tensor, z: Tensor) -> dict[str, Tensor]:
+            energy = torch.exp(-torch.pdist(pos.requires_grad_())).sum()
+            (gradient,) = torch.autograd.grad(energy, pos)
+            return {"forces": -gradient, "energy": energy.reshape(1, 1)}
+
+    with torch.no_grad():
+        eb.assert_equivariant(Slope(), structure(), TYPES, OUTPUTS, "o3")
+
+
 def test_higher_irreps_and_grids() -> None:
     from e3nn import o3
 
