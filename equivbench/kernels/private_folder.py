@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from equivbench.errors import FailedError
@@ -16,7 +15,9 @@ _SYSTEM = (0, 65534)
 
 
 def private_folder(path: Path) -> Path:
-    """``path``, made where it is not there and closed to everybody else (mode 0700).
+    """The folder at ``path``, made where it is not there and closed to everybody else (mode 0700),
+    by its own name: whoever loads from it by that name follows no link that could be turned
+    elsewhere meanwhile.
 
     Raises ``FailedError`` where it belongs to another user, and where another user could put a
     folder in its place, ``OSError`` where it cannot be made. Where the system knows no owners it
@@ -24,6 +25,7 @@ def private_folder(path: Path) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
+    path = path.resolve()
     if not hasattr(os, "geteuid"):
         return path
     if path.stat().st_uid != os.geteuid():
@@ -31,7 +33,7 @@ def private_folder(path: Path) -> Path:
             f"compiled code is not loaded from {path}, which belongs to another user; {_ELSEWHERE}"
         )
     path.chmod(0o700)
-    for above in _above(path):
+    for above in path.parents:
         found = above.stat()
         if found.st_uid not in (os.geteuid(), *_SYSTEM):
             raise FailedError(
@@ -57,11 +59,6 @@ def is_private(file: Path) -> bool:
         and found.st_uid == os.geteuid()
         and not _writable_by_others(found)
     )
-
-
-def _above(path: Path) -> Iterator[Path]:
-    """The folders above ``path``, by its name and by what links in it stand for."""
-    yield from dict.fromkeys((*path.absolute().parents, *path.resolve().parents))
 
 
 def _writable_by_others(found: os.stat_result) -> bool:

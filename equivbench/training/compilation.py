@@ -137,9 +137,8 @@ def use_empty_cache(folder: Path | None) -> None:
     if folder is None:
         cache = tempfile.mkdtemp(prefix="equivbench-compiler-")
     else:
-        cache = str(folder / "compiler")
-        shutil.rmtree(cache, ignore_errors=True)
-        private_folder(Path(cache))
+        shutil.rmtree(folder / "compiler", ignore_errors=True)
+        cache = str(private_folder(folder / "compiler"))
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
     os.environ["TRITON_CACHE_DIR"] = os.path.join(cache, "triton")
     # What this process compiled before (another run in a notebook, a test) is a cache too.

@@ -40,6 +40,16 @@ def test_a_link_is_as_safe_as_what_it_leads_to(tmp_path: Path) -> None:
         private_folder(tmp_path / "link")
 
 
+def test_what_it_is_called_has_no_link_that_could_be_turned(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    made = private_folder(tmp_path / "link" / "kernels")
+    (tmp_path / "link").unlink()
+    (tmp_path / "link").symlink_to(tmp_path / "another")
+    assert made == tmp_path / "target" / "kernels"
+    assert made.is_dir()
+
+
 def test_what_belongs_to_another_user_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,9 +68,9 @@ def library(text: str) -> ctypes.CDLL:
         raise FailedError(problem)
     flags, macros = _target()
     key = hashlib.sha256("\0".join([text, *ALWAYS, *flags, macros]).encode()).hexdigest()[:32]
-    path = cache_dir() / "kernels" / f"{key}.so"
+    folder = cache_dir() / "kernels"
     try:
-        private_folder(path.parent)
+        path = private_folder(folder) / f"{key}.so"
         if path.exists() and is_private(path):
             # A broken file, such as one that a full disk cut short, is compiled again, and so is
             # one that others could have written.
@@ -83,7 +83,7 @@ def library(text: str) -> ctypes.CDLL:
     except OSError as error:
         advice = "name a folder that can be written to and run from in EQUIVBENCH_CACHE"
         raise FailedError(
-            f"a fused kernel could not be kept in {path.parent}: {error}; {advice}"
+            f"a fused kernel could not be kept in {folder}: {error}; {advice}"
         ) from error
 
 
