@@ -3,6 +3,7 @@ nothing that tells the machine they were said on."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -49,5 +50,10 @@ def without_places(text: str) -> str:
 
 def _known_folders() -> tuple[str, ...]:
     """Folders of this machine that errors name, the longest first."""
-    named = {str(Path.home()), os.getcwd(), tempfile.gettempdir(), sys.prefix, sys.base_prefix}
+    named = {sys.prefix, sys.base_prefix}
+    # On a bad day they are not there: a working folder that was removed, a disk without a place
+    # for temporary files, a user without a home.
+    for find in (Path.home, Path.cwd, tempfile.gettempdir):
+        with contextlib.suppress(OSError, RuntimeError):
+            named.add(str(find()))
     return tuple(sorted((each for each in named if each.count(os.sep) > 1), key=len, reverse=True))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from hypothesis import given
@@ -45,6 +48,27 @@ def test_the_users_own_folders_are_left_out_whatever_their_names() -> None:
     for folder in (str(Path.home()), os.getcwd()):
         if folder.count(os.sep) > 1:
             assert folder not in plain_reason(f"{folder}/some file of mine.txt is gone")
+
+
+def test_a_reason_can_be_given_where_no_folder_can_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    monkeypatch.setattr(Path, "home", raising(RuntimeError("no home")))
+    monkeypatch.setattr(tempfile, "gettempdir", raising(FileNotFoundError("no place")))
+    assert plain_reason("cannot write /var/spool/equivbench/run.json") == (
+        "cannot write .../run.json"
+    )
+
+
+def raising(error: Exception) -> Callable[[], NoReturn]:
+    def fail() -> NoReturn:
+        raise error
+
+    return fail
 
 
 def test_the_host_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
