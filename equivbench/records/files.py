@@ -66,6 +66,7 @@ def read_bounded(path: Path, *, follow: bool = True, limit: int = FILE_LIMIT) ->
         | getattr(os, "O_NONBLOCK", 0)
         | getattr(os, "O_NOCTTY", 0)
         | getattr(os, "O_CLOEXEC", 0)
+        | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
     )
     name = shown(path)
     try:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.records.files import write_atomically
+from equivbench.records.files import read_bounded, write_atomically
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import (
     InvalidRecordWarning,
@@ -44,6 +44,17 @@ def test_path_follows_the_contract(tmp_path: Path) -> None:
     path = write_record(record, tmp_path)
     assert path == tmp_path / "toy-cpu-2t" / "toy" / "pair" / "augmented" / "small-60s-seed3.json"
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_link_that_comes_in_the_way_while_a_file_is_opened_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("{}")
+    (tmp_path / "link").symlink_to(tmp_path / "secret")
+    monkeypatch.setattr(Path, "is_symlink", lambda path: False)
+    with pytest.raises(FailedError, match="cannot read"):
+        read_bounded(tmp_path / "link", follow=False)
+    assert read_bounded(tmp_path / "link") == b"{}"
 
 
 def test_same_record_gives_the_same_bytes(tmp_path: Path) -> None:
