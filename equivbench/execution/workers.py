@@ -265,6 +265,9 @@ class WorkerProcess:
 
     def _send(self, command: Command) -> None:
         self._in_turn = isinstance(command, Slice | Time)
+        if not self._in_turn:
+            # Told to end a turn that was over already, it may take its time to save.
+            self._asked_to_end = None
         try:
             send(cast(BinaryIO, self._process.stdin), command)
         except BrokenPipeError:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 
 from equivbench.execution.executors import Callback
 from equivbench.execution.interrupt import Interrupt, WhileHeard
+from equivbench.execution.messages import Conclude, Slice
+from equivbench.execution.workers import WorkerProcess
 
 
 class Turn:
@@ -34,6 +38,17 @@ def test_a_request_ends_the_turn_under_way_and_every_later_one():
         assert turn.ended == 1
         with interrupt.ending(later.end_turn):
             assert later.ended == 1
+
+
+def test_a_worker_told_to_end_a_turn_that_was_over_may_take_its_time_to_save():
+    worker = WorkerProcess.__new__(WorkerProcess)
+    worker._process = SimpleNamespace(terminate=lambda: None, stdin=io.BytesIO())
+    worker._hangs_after, worker._longest_silence, worker._asked_to_end = 1800.0, 0.0, None
+    worker._send(Slice(1.0))
+    worker.end_turn()
+    assert worker._patience() < 60
+    worker._send(Conclude())
+    assert worker._patience() == 1800
 
 
 def test_a_second_request_raises():
