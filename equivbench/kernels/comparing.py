@@ -93,7 +93,8 @@ def comparisons(
     Raises
     ------
     KeyboardInterrupt
-        It came where there was nothing yet to keep of a comparison.
+        It came where there was nothing yet to keep of a comparison, or at its end, where backends
+        are called on numbers that they have not seen: nothing is kept without that.
     """
     bandwidth = 0.0
     for case in cases:
@@ -151,17 +152,17 @@ def _race(
                     continue
                 if before is not None and not isinstance(read, str):
                     states[one] += [before, read()]
-        _examine(seconds, result)
     except KeyboardInterrupt:
         result.interrupted = True
         if not any(seconds.values()):
             raise
-    for one, rounds in seconds.items():
-        if rounds:
-            state: dict[str, float | str] = (
-                {"unknown": read} if read and isinstance(read, str) else summary(states[one])
-            )
-            result.samples.append(_samples(one, rounds, state, plan, bandwidth))
+    timed = {one: rounds for one, rounds in seconds.items() if rounds}
+    _examine(timed, result)
+    for one, rounds in timed.items():
+        state: dict[str, float | str] = (
+            {"unknown": read} if read and isinstance(read, str) else summary(states[one])
+        )
+        result.samples.append(_samples(one, rounds, state, plan, bandwidth))
 
 
 def _examine(seconds: dict[Prepared, list[float]], result: BackendComparison) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import cheating_kernels as cheats
 import pytest
 import torch
+import toy_kernels as bad
 from toy_kernels import TOY, registered, right
 
 from equivbench.kernels import comparing, measuring, timing
@@ -51,6 +52,15 @@ def test_a_comparison_ends_with_numbers_that_nobody_has_seen():
             [TOY], ["mine", "good"], ["forward"], BackendPlan(rounds=2, seconds=0.01)
         )
     assert [sample.backend for sample in found.samples] == ["good"]
+    assert [(one.backend, one.kind) for one in found.refusals] == [("mine", "wrong")]
+
+
+def test_an_interruption_spares_nobody_the_end():
+    kernels = {"mine": cheats.right_where_it_was_looked_at, "stops": bad.interrupted_later}
+    with registered(**kernels):
+        plan = BackendPlan(rounds=2, seconds=0.01)
+        (found,) = comparisons([TOY], list(kernels), ["forward"], plan)
+    assert (found.interrupted, found.samples) == (True, [])
     assert [(one.backend, one.kind) for one in found.refusals] == [("mine", "wrong")]
 
 
