@@ -380,12 +380,14 @@ def _partners(
 
 def _joined_run(records: Sequence[RunRecord], contest: str | None = None) -> ArmRun:
     """The first of one seed's ``records`` (in order of time), of ``contest`` if one is named, with
-    the longest extension."""
-    longer = [record for record in records if record.budget.extends is not None]
-    return ArmRun(
-        next(each for each in _unextended(records) if contest in (None, contest_of(each))),
-        max(longer, key=lambda record: record.budget.limit, default=None),
-    )
+    the longest extension of it; that of a repetition goes on from another run."""
+    first = next(each for each in _unextended(records) if contest in (None, contest_of(each)))
+    longer = [
+        each
+        for each in records
+        if each.budget.extends is not None and contest_of(each) == contest_of(first)
+    ]
+    return ArmRun(first, max(longer, key=lambda record: record.budget.limit, default=None))
 
 
 def _unextended(records: Sequence[RunRecord]) -> list[RunRecord]:

@@ -233,6 +233,21 @@ def test_a_single_later_record_takes_the_place_of_no_measurement() -> None:
         assert notes[0].startswith("1 records of the augmented arm")
 
 
+def test_the_extension_of_a_repetition_prolongs_no_other_run() -> None:
+    later = {"contest": "later", "created": "2026-01-02T04:00:00Z"}
+    longer = make_record(
+        run_id="longer",
+        budget={"limit": 200.0, "extends": 100.0},
+        rungs=make_rungs(lambda step: 4.0 * step**-0.5, [10, 1000, 2000], 0.1, 32),
+        **later,
+    )
+    (comparison,) = pair_up(
+        [*both(contest="first"), *both(**later, run_id="again"), longer]
+    ).matched
+    assert comparison.equivariant[0].record.contest == "first"
+    assert comparison.equivariant[0].longer is None
+
+
 def test_a_network_without_kernels_is_compared_with_every_backend_of_the_other_arm() -> None:
     records = [make_record(arm="augmented", model={"kernels": "none"})]
     records += [

@@ -33,7 +33,7 @@ AXES = ("size", "data")
 
 @dataclass(frozen=True)
 class AugmentedArm:
-    """The augmented arm of one pair under one setting: the newest run of each finished seed."""
+    """The augmented arm of one pair under one setting: the first run of each finished seed."""
 
     setting: Setting
     kernels: str
