@@ -112,7 +112,7 @@ def audit(
             if not report.valid:
                 audits.append(Audit(report.path, "not audited", report.problems))
                 continue
-            record = read_record(file)
+            record = read_record(file, follow=False)
             found = measure_again(record, file, device)
             if rerun and record.final is not None:
                 train_again(record, found, progress_display(json), device)

@@ -4,6 +4,7 @@ again on the test set; on request its seed is trained again."""
 from __future__ import annotations
 
 import math
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,31 +14,32 @@ from typing import Literal
 import msgspec
 import torch
 
-from equivbench.axes import AXES, SweepRequest
-from equivbench.environment import package_versions
-from equivbench.errors import EquivbenchError, FailedError
+from equivbench.axes import SweepRequest
+from equivbench.environment import usable_cores
+from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError
 from equivbench.execution.executors import Callback, find_executor
 from equivbench.execution.plan import make_plan, resolve_device, with_threads
 from equivbench.execution.sweep import make_sweep
-from equivbench.records.declared import SWEEP
+from equivbench.records.declared import SWEEP, swept
 from equivbench.records.files import shown
 from equivbench.records.requested import request_of
 from equivbench.records.schema import RunRecord, Test
 from equivbench.records.weight_files import find_weights
-from equivbench.request import DEFAULT_KERNELS
+from equivbench.registry import PAIRS
+from equivbench.request import DEFAULT_KERNELS, Budget
 from equivbench.tasks.splits import with_fraction
 from equivbench.training.arm import Arm, build_arm, resolve_arm, use_precision
 from equivbench.training.clock import clock_of
 from equivbench.training.job import Job
-from equivbench.training.weights import put_into, read_weights
+from equivbench.training.weights import load_weights
 
 AuditVerdict = Literal["agrees", "differs", "not audited"]
 TOLERANCE: Mapping[str, float] = {"float32": 1e-4, "tf32": 1e-2, "bf16": 5e-2}
 """Relative, of a loss: float32 sums in another order are off by some 1e-6 on another machine, TF32
 and bfloat16 round each product to 2^-11 and 2^-9."""
 SAME_TRAINING = 1e-6
-"""Relative, of a loss after the same steps on the same machine with the same torch, where training
-repeats itself to the bit."""
+"""Relative, of a loss after the same steps on the same machine with the same torch and the same
+code, where training repeats itself to the bit."""
 FIRST_STEPS, ELSEWHERE = 10, 0.05
 """Elsewhere rounding differs and grows as a network learns: the loss is compared after that many
 steps at most, and may be off by this, relative."""
@@ -89,8 +91,7 @@ def audit(record: RunRecord, path: Path, device: str = "auto") -> Audit:
         found.differences.append(str(error))
         return found
     try:
-        tensors, sha256 = read_weights(weights)
-        put_into(arm.model, tensors, weights)
+        sha256 = load_weights(arm.model, weights)
     except FailedError as error:
         found.verdict, found.differences = "differs", [str(error)]
         return found
@@ -104,7 +105,12 @@ def audit(record: RunRecord, path: Path, device: str = "auto") -> Audit:
             f"the data here have SHA-256 {arm.card.sha256[:12]}..., not the record's"
         )
         return found
-    found.differences += _compared(record, arm, found)
+    try:
+        found.differences += _compared(record, arm, found)
+    except EquivbenchError as error:
+        # A network that does not run here was not looked at to its end.
+        found.differences.append(f"it cannot be measured here: {error}")
+        return found
     found.verdict = "differs" if found.differences else "agrees"
     return found
 
@@ -115,7 +121,7 @@ def _arm_of(record: RunRecord, device: str) -> Arm:
     declared = resolve_arm(job)
     use_precision(declared.recipe.precision)
     clock = clock_of(torch.device(device))
-    with clock.running(), with_threads(record.environment.threads):
+    with clock.running(), with_threads(job.threads):
         data = with_fraction(declared.dataset().load(), job.fraction)
         return build_arm(declared, job, data, clock)
 
@@ -123,28 +129,28 @@ def _arm_of(record: RunRecord, device: str) -> Arm:
 def job_of(record: RunRecord, device: str) -> Job:
     """The job that ``record`` is of, on ``device``; raises ``UsageError`` where nothing that is
     registered is it."""
-    request = request_of(record)
-    arm, over = record.arm, record.variant.get("sweep")
+    pair = PAIRS.get(f"{record.task}/{record.pair}")
     labels = {name: record.variant[name] for name in SWEEP if name in record.variant}
     job = Job(
-        request=request,
-        pair=f"{record.task}/{record.pair}",
-        arm=arm,
+        request=request_of(record),
+        pair=pair.key,
+        arm=record.arm,
         seed=record.seed,
         budget="1steps",
         run_id=record.run_id,
         device=device,
-        threads=record.environment.threads,
+        threads=_threads(record),
         kernels=None if record.model.kernels == DEFAULT_KERNELS else record.model.kernels,
         variant={name: value for name, value in record.variant.items() if name not in labels},
         labels=labels,
     )
-    if over is None:
-        return job
-    spec = resolve_arm(job).arm
-    return msgspec.structs.replace(
-        job, **AXES[over].change(record.variant["value"], spec, record.preset)
-    )
+    return msgspec.structs.replace(job, **swept(record, pair.arm(record.arm)))
+
+
+def _threads(record: RunRecord) -> int:
+    """Those of the run, as far as this machine has them: a stranger's number may be more than it
+    survives."""
+    return max(1, min(record.environment.threads, usable_cores()))
 
 
 def _compared(record: RunRecord, arm: Arm, found: Audit) -> Iterator[str]:
@@ -162,7 +168,7 @@ def _compared(record: RunRecord, arm: Arm, found: Audit) -> Iterator[str]:
     for where, test in tests.items():
         if test is None or where not in evaluators:
             continue
-        with with_threads(record.environment.threads):
+        with with_threads(_threads(record)):
             measured = evaluators[where].evaluate(arm.module, floor=False).to_record()
         if where == "final" and record.final is not None:
             found.recorded = record.final.total
@@ -198,19 +204,22 @@ def rerun(record: RunRecord, found: Audit, callback: Callback, device: str = "au
     """Train the arm and seed of ``record`` again, as many steps as it made, and compare what does
     not depend on the clock: the trace, step by step, and the final loss. What is found goes into
     ``found``.
-
-    Raises ``FailedError`` where the run fails here.
     """
-    again = _trained_again(record, callback, device)
-    same_machine = again.environment.machine_key == record.environment.machine_key
-    same_torch = package_versions(("torch",)).get("torch") == record.environment.packages["torch"]
-    exact = same_machine and same_torch
+    try:
+        again = _trained_again(record, callback, device)
+    except InterruptedRunError:
+        raise
+    except EquivbenchError as error:
+        found.verdict = "not audited"
+        found.differences.append(f"it cannot be trained again here: {error}")
+        return
+    exact = _made_by(record) == _made_by(again)
     points = {point.step: point for point in again.trace}
     shared = [(point, points[point.step]) for point in record.trace if point.step in points]
     judged = shared if exact else [pair for pair in shared if pair[0].step <= FIRST_STEPS]
     worst = max((_relative(mine.test, its.test) for mine, its in judged), default=math.inf)
     most = SAME_TRAINING if exact else ELSEWHERE
-    where = "this machine" if exact else "another machine or torch"
+    where = "this machine" if exact else "another machine, or with other code"
     found.rerun.append(
         f"trained again on {where}: {len(judged)} points of the trace to step "
         f"{judged[-1][0].step if judged else 0}, off by {worst:.2g} at most"
@@ -234,6 +243,12 @@ def rerun(record: RunRecord, found: Audit, callback: Callback, device: str = "au
         found.differences.append(f"its final loss is {ratio:.3g} times that of the run made again")
 
 
+def _made_by(record: RunRecord) -> tuple[object, ...]:
+    """Machine and code, which decide the last bits of a training."""
+    where, git = record.environment, record.git
+    return where.machine_key, where.packages.get("torch"), git.tree, git.dirty
+
+
 def _relative(mine: Test, its: Test) -> float:
     if not mine.total or not its.total:
         return math.inf
@@ -242,9 +257,11 @@ def _relative(mine: Test, its: Test) -> float:
 
 def _trained_again(record: RunRecord, callback: Callback, device: str) -> RunRecord:
     request = request_of(record)
-    budget = record.budget
-    # The trunk is the same whatever the unit; a budget in seconds is counted in the steps it made.
-    text = f"{record.steps}steps" if budget.kind == "seconds" else None
+    # The trunk is the same whatever the unit, and whether it was extended; a budget in seconds is
+    # counted in the steps it made.
+    budget = Budget(record.budget.kind, record.budget.limit)
+    if budget.kind == "seconds":
+        budget = Budget("steps", record.steps)
     with tempfile.TemporaryDirectory() as folder:
         request = replace(
             request,
@@ -252,7 +269,7 @@ def _trained_again(record: RunRecord, callback: Callback, device: str) -> RunRec
             arms=(record.arm,),
             seeds=(record.seed,),
             n_seeds=None,
-            budget=text or request.budget,
+            budget=budget.text,
             rungs=0,
             extend=None,
             device=device,
@@ -260,11 +277,19 @@ def _trained_again(record: RunRecord, callback: Callback, device: str) -> RunRec
             out=folder,
         )
         if isinstance(request, SweepRequest):
-            plan = make_sweep(replace(request, values=(record.variant["value"],)))
+            plan = make_sweep(replace(request, values=(record.variant.get("value", ""),)))
         else:
             plan = make_plan(request)
         executor = find_executor("local")
-        result = executor.run(executor.resolve(plan), callback)
+        plan = executor.resolve(plan)
+        try:
+            result = executor.run(plan, callback)
+        finally:
+            # Nobody can resume what was written into a folder that is gone.
+            for job in plan.jobs:
+                shutil.rmtree(job.state_dir, ignore_errors=True)
+    if result.interrupted:
+        raise InterruptedRunError("the audit was interrupted; start it again")
     if result.failures or not result.kept:
-        raise FailedError("; ".join(result.failures) or "the run was stopped before its end")
+        raise FailedError("; ".join(result.failures) or "it left no record")
     return result.kept[0].record

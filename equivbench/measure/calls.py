@@ -179,9 +179,9 @@ def settings_kept() -> Iterator[None]:
 def weights_kept(model: nn.Module) -> Iterator[None]:
     """Raises ``ModelError`` where the weights or saved buffers of ``model`` are others after the
     block than before: a model that is judged must not learn."""
-    before = fingerprints(_state(model))
+    before = fingerprints(saved_tensors(model))
     yield
-    after = fingerprints(_state(model))
+    after = fingerprints(saved_tensors(model))
     # A lazy layer gets its weights at the first call.
     changed = [name for name, value in before.items() if value != after.get(name)]
     if changed:
@@ -191,7 +191,7 @@ def weights_kept(model: nn.Module) -> Iterator[None]:
         )
 
 
-def _state(model: nn.Module) -> dict[str, Tensor]:
+def saved_tensors(model: nn.Module) -> dict[str, Tensor]:
     """What a checkpoint would save of ``model``."""
     return {name: each for name, each in model.state_dict().items() if isinstance(each, Tensor)}
 

@@ -36,6 +36,12 @@ class Report:
         return not self.problems
 
     @property
+    def refusal(self) -> str:
+        """The first problem, as a sentence that names the file."""
+        reason = self.problems[0]
+        return reason if self.path in reason else f"{self.path}: {reason}"
+
+    @property
     def exit_codes(self) -> list[int]:
         """The exit codes that the problems ask for."""
         refused = len(self.problems) > self.incomparable

@@ -80,7 +80,7 @@ def declaration_of(record: RunRecord) -> Declaration | None:
     model = _known(MODELS, arm.model)
     if model is None:
         return None
-    changes = _swept(record, arm)
+    changes = swept(record, arm)
     kernels = record.model.kernels
     on_kernels = {"kernels": kernels} if model.kernels and kernels != DEFAULT_KERNELS else {}
     recipe = replace(sized.recipe, **changes.get("recipe", {}))
@@ -141,8 +141,11 @@ def _known(registry: Registry[Any], name: str) -> Any:
     return None if found is None else found.value
 
 
-def _swept(record: RunRecord, arm: ArmSpec) -> dict[str, Any]:
-    """The fields of a job that the point of a sweep changes."""
+def swept(record: RunRecord, arm: ArmSpec) -> dict[str, Any]:
+    """The fields of a job that the point of a sweep changes; empty for a record of none.
+
+    Raises ``UsageError`` where there is no such point.
+    """
     over, value = (record.variant.get(name) for name in SWEEP)
     if over is None and value is None:
         return {}

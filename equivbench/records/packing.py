@@ -7,9 +7,11 @@ import hashlib
 import os
 import secrets
 import zipfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from equivbench.errors import FailedError
 from equivbench.records.files import read_bounded, shown
@@ -41,25 +43,35 @@ def pack(paths: Sequence[Path], out: Path, *, without_weights: bool = False) -> 
     """Write the records, kernel samples and analyses at or below ``paths`` into the zip file
     ``out``, laid out like a results folder, with the weights of the records.
 
-    Raises ``FailedError`` where a file is invalid or a result has no weights here (unless
-    ``without_weights``), and where ``out`` cannot be written; nothing is written then.
+    Raises ``FailedError`` where a file is invalid, a result has no weights here or others than its
+    record names (unless ``without_weights``), two files are one in the archive, or ``out`` cannot
+    be written; nothing is written then.
     """
     refused = next((report for report in review(paths) if not report.valid), None)
     if refused is not None:
-        raise FailedError(
-            f"{refused.path}: {refused.problems[0]}; a submission is valid as a whole"
-        )
+        raise FailedError(f"{refused.refusal}; a submission is valid as a whole")
     packed = Packed()
     members = list(_members(paths, packed, without_weights))
+    twice = [name for name, times in Counter(each.name for each in members).items() if times > 1]
+    if twice:
+        raise FailedError(
+            f"two of these files are {twice[0]} in a submission; submit their folders apart"
+        )
     temporary = out.parent / f".{out.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
     checksums = []
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
             with zipfile.ZipFile(temporary, "x") as archive:
-                for name, file in members:
-                    content = read_bounded(file, limit=LIMIT)
-                    checksums.append(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+                for name, file, stated in members:
+                    content = read_bounded(file, follow=False, limit=LIMIT)
+                    sha256 = hashlib.sha256(content).hexdigest()
+                    if stated not in (None, sha256):
+                        raise FailedError(
+                            f"{shown(file)} is not the file of weights that its record names by "
+                            "its SHA-256; put that one there, or submit with --without-weights"
+                        )
+                    checksums.append(f"{sha256}  {name}\n")
                     _add(archive, str(name), content)
                 _add(archive, CHECKSUMS, "".join(checksums).encode())
             temporary.replace(out)
@@ -78,22 +90,29 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     archive.writestr(about, content)
 
 
-def _members(
-    paths: Sequence[Path], packed: Packed, without_weights: bool
-) -> Iterator[tuple[PurePosixPath, Path]]:
-    """(name in the archive, file) of all that belongs to the submission."""
+class _Member(NamedTuple):
+    """A file and its name in the archive."""
+
+    name: PurePosixPath
+    file: Path
+    sha256: str | None = None
+    """What a record says that it is."""
+
+
+def _members(paths: Sequence[Path], packed: Packed, without_weights: bool) -> Iterator[_Member]:
+    """All that belongs to the submission."""
     files = record_files(paths, endings=(".json", ".jsonl"))
     logs = {_sha256(file): file for file in files if _is_log(file)}
     wanted: dict[str, str] = {}
     for file in files:
         if file.suffix == ".jsonl":
             if not _is_log(file):
-                yield PurePosixPath(file.parent.name, file.name), file
+                yield _Member(PurePosixPath(file.absolute().parent.name, file.name), file)
             continue
         record = read_record(file, follow=False)
         place = PurePosixPath(record_path(record, "").as_posix())
         packed.records += 1
-        yield place, file
+        yield _Member(place, file)
         if record.recipe.tuning_log_sha256 is not None:
             wanted.setdefault(record.recipe.tuning_log_sha256, f"{record.task}/{record.pair}")
         if record.final is None or without_weights:
@@ -105,11 +124,11 @@ def _members(
                 "--keep-weights, or submit with --without-weights"
             )
         packed.weights += 1
-        yield place.with_suffix(SUFFIX), weights
+        yield _Member(place.with_suffix(SUFFIX), weights, record.weights_sha256)
     for sha256, pair in sorted(wanted.items()):
         if sha256 in logs:
             packed.logs += 1
-            yield PurePosixPath(TUNING, f"{sha256}.jsonl"), logs[sha256]
+            yield _Member(PurePosixPath(TUNING, f"{sha256}.jsonl"), logs[sha256])
         else:
             packed.notes.append(
                 f"the log of the tuning of {pair} ({sha256[:12]}...) is not below these paths; add "

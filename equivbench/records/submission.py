@@ -76,11 +76,9 @@ def admitted(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -
 
 
 def _refuse(report: Report, invalid: Literal["raise", "warn"]) -> None:
-    reason = report.problems[0]
-    sentence = reason if report.path in reason else f"{report.path}: {reason}"
     if invalid == "raise":
-        raise FailedError(f"{sentence}; `equivbench results validate` says all that is wrong")
-    warnings.warn(f"left out: {sentence}", InvalidRecordWarning, stacklevel=3)
+        raise FailedError(f"{report.refusal}; `equivbench results validate` says all that is wrong")
+    warnings.warn(f"left out: {report.refusal}", InvalidRecordWarning, stacklevel=3)
 
 
 def _record(file: Path, folders: list[Path]) -> tuple[Report, RunRecord | None]:

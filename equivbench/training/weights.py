@@ -8,13 +8,16 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-from torch import Tensor, nn
+from torch import nn
 
 from equivbench.errors import FailedError
+from equivbench.measure.calls import saved_tensors
 from equivbench.records.files import read_bounded, shown, write_atomically
-from equivbench.records.weight_files import LIMIT, cached_weights
+from equivbench.records.weight_files import cached_weights
 
 FORMAT = "equivbench-weights-1"
+_HEADER = 2**24
+"""Bytes before the numbers at most: names, shapes and places of some 100,000 tensors."""
 
 
 def keep_weights(model: nn.Module) -> str:
@@ -25,7 +28,7 @@ def keep_weights(model: nn.Module) -> str:
     # One contiguous host copy each: safetensors refuses views and shared storage.
     tensors = {
         name: tensor.detach().to("cpu", copy=True).contiguous()
-        for name, tensor in model.state_dict().items()
+        for name, tensor in saved_tensors(model).items()
     }
     content = safetensors.torch.save(tensors, {"format": FORMAT})
     sha256 = hashlib.sha256(content).hexdigest()
@@ -33,27 +36,35 @@ def keep_weights(model: nn.Module) -> str:
     return sha256
 
 
-def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
-    """(the tensors by name, the SHA-256) of a file of weights; raises ``FailedError`` where it is
-    none, is a link or is larger than ``LIMIT``."""
-    content = read_bounded(path, follow=False, limit=LIMIT)
+def load_weights(model: nn.Module, path: Path) -> str:
+    """Give ``model`` the weights in the file at ``path``; returns the SHA-256 of the file.
+
+    Raises ``FailedError`` where it is no file of weights, is a link, or has another network's.
+    """
+    own = saved_tensors(model)
+    most = _HEADER + sum(tensor.nbytes for tensor in own.values())
+    # A stranger's file may be of any size.
+    if path.is_file() and path.stat().st_size > most:
+        raise FailedError(
+            f"{shown(path)} has the weights of another network: it is larger than the {most} bytes "
+            "that this one's can take"
+        )
+    content = read_bounded(path, follow=False, limit=most)
     try:
-        tensors = safetensors.torch.load(content)
+        found = safetensors.torch.load(content)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise FailedError(f"{shown(path)} is no file of weights ({shown(reason)})") from error
-    return tensors, hashlib.sha256(content).hexdigest()
-
-
-def put_into(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Give ``model`` the weights read from ``path``; raises ``FailedError`` where they are another
-    network's."""
-    own = {name: (tensor.shape, tensor.dtype) for name, tensor in model.state_dict().items()}
-    its = {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
-    unlike = sorted(name for name in {**own, **its} if own.get(name) != its.get(name))
+    kinds, its = (
+        {name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()}
+        for tensors in (own, found)
+    )
+    unlike = sorted(name for name in {**kinds, **its} if kinds.get(name) != its.get(name))
     if unlike:
         raise FailedError(
             f"{shown(path)} has the weights of another network: {len(unlike)} tensors are not "
             f"those of this one, such as {shown(unlike[0])}"
         )
-    model.load_state_dict(tensors)
+    # What else a network saves (its extra state) is not in the file.
+    model.load_state_dict(found, strict=False)
+    return hashlib.sha256(content).hexdigest()

@@ -129,6 +129,65 @@ def test_a_seed_trained_again_gives_the_same_trace(kept: Bench) -> None:
     assert "its losses after the same steps are off by 0.1" in ran.out
 
 
+def test_a_run_that_was_extended_is_trained_again_to_its_whole_length(bench: Bench) -> None:
+    assert bench(*RUN, "--extend", "2").code == 0
+    (path,) = bench.results.glob("*/toy/plain/*/*extended*.json")
+    ran = bench("results", "audit", str(path), "--rerun", "--json", "--device", "cpu")
+    assert ran.code == 0, ran.err + ran.out
+    assert "points of the trace to step 200, off by 0 " in ran.json[0]["rerun"][0]
+
+
+def test_what_is_trained_again_leaves_nothing_behind(kept: Bench) -> None:
+    path = record_of(kept, "equivariant")
+    assert kept("results", "audit", str(path), "--rerun", "--device", "cpu").code == 0
+    assert [each for each in (kept.folder / "cache" / "runs").iterdir() if each.is_dir()] == []
+
+
+def no_torch(record: dict[str, Any]) -> None:
+    del record["environment"]["packages"]["torch"]
+
+
+def other_code(record: dict[str, Any]) -> None:
+    record["git"] = {"commit": "0" * 40, "dirty": False, "tree": "1" * 40}
+
+
+def many_threads(record: dict[str, Any]) -> None:
+    where = record["environment"]
+    where["threads"] = 900_000
+    where["machine_key"] = where["machine_key"].replace("-1t", "-900000t")
+
+
+def unknown_sweep(record: dict[str, Any]) -> None:
+    record["variant"] = {"sweep": "nothing", "value": "1"}
+
+
+def sweep_without_value(record: dict[str, Any]) -> None:
+    record["variant"] = {"sweep": "size"}
+
+
+@pytest.mark.parametrize(
+    ("forge", "rerun", "code", "says"),
+    [
+        (no_torch, True, 0, "trained again on another machine, or with other code"),
+        (other_code, True, 0, "trained again on another machine, or with other code"),
+        (many_threads, False, 0, ""),
+        (many_threads, True, 3, "cannot be trained again here: --threads must be between"),
+        (unknown_sweep, False, 3, "unknown axis of a sweep 'nothing'"),
+        (sweep_without_value, False, 3, "None is no value of the axis size"),
+    ],
+)
+def test_what_no_rule_checks_of_a_plug_ins_record_is_survived(
+    kept: Bench, forge: Callable[[dict[str, Any]], None], rerun: bool, code: int, says: str
+) -> None:
+    path = record_of(kept, "augmented")
+    change(path, forge)
+    assert kept("results", "validate", str(path)).code == 0
+    ran = kept("results", "audit", str(path), "--device", "cpu", *["--rerun"] * rerun)
+    assert ran.code == code, ran.err + ran.out
+    assert says in ran.out
+    assert "Traceback" not in ran.err
+
+
 def forged_point(test: dict[str, Any]) -> None:
     baseline = test["total"] / (1 - test["explained"])
     for name in ("total", "twirled", "equivariance", "over_best_untrained"):
@@ -162,6 +221,20 @@ def test_a_submission_without_weights_is_refused_unless_asked_for(kept: Bench) -
     assert not (kept.folder / "mine.zip").exists()
     ran = kept("results", "submit", "results", "--out", "mine.zip", "--without-weights")
     assert (ran.code, "2 records, 0 files of weights" in ran.out) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [(other_weights, "is not the file of weights that its record names"), (link, "symbolic link")],
+)
+def test_other_weights_are_not_submitted(
+    kept: Bench, spoil: Callable[[Path], None], says: str
+) -> None:
+    spoil(record_of(kept, "augmented").with_suffix(".safetensors"))
+    refused = kept("results", "submit", "results", "--out", "mine.zip")
+    assert refused.code == 3
+    assert says in refused.err
+    assert not (kept.folder / "mine.zip").exists()
 
 
 def test_an_invalid_submission_is_refused(kept: Bench) -> None:
