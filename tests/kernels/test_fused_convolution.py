@@ -141,6 +141,24 @@ def test_float32_rounds_and_no_more() -> None:
     assert_close(found, derivatives(fused(UNEVEN), exact), 1e-6)
 
 
+def test_under_autocast_it_is_computed_in_float32() -> None:
+    inputs = make(UNEVEN, dtype=torch.float32)
+    narrow = {
+        name: one.detach().bfloat16().requires_grad_() if name in ("x", "weights") else one
+        for name, one in inputs.items()
+    }
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = convolve(UNEVEN, **narrow)
+        assert output.dtype == torch.float32
+        gradients = torch.autograd.grad(output.sum(), [narrow["x"], narrow["harmonics"]])
+    assert [one.dtype for one in gradients] == [torch.bfloat16, torch.float32]
+    wide = {
+        name: one.detach().float() if one.dtype == torch.bfloat16 else one
+        for name, one in narrow.items()
+    }
+    assert torch.equal(output, convolve(UNEVEN, **wide))
+
+
 def test_the_same_bits_at_the_same_threads_and_close_at_others() -> None:
     inputs = make(UNEVEN, nodes=30, edges=200)
     once, again = derivatives(fused(UNEVEN), inputs), derivatives(fused(UNEVEN), inputs)

@@ -59,8 +59,10 @@ def test_derivatives_are_those_of_finite_differences(operation: Operation, order
 
     arguments = tuple(inputs[name].requires_grad_() for name in by)
     # Random projections of the Jacobian: all its entries would take minutes.
-    assert torch.autograd.gradcheck(function, arguments, fast_mode=True)
-    assert order == 1 or torch.autograd.gradgradcheck(function, arguments, fast_mode=True)
+    assert torch.autograd.gradcheck(function, arguments, fast_mode=True, check_forward_ad=True)
+    assert order == 1 or torch.autograd.gradgradcheck(
+        function, arguments, fast_mode=True, check_fwd_over_rev=True
+    )
 
 
 def turn(features: Tensor, blocks: list[tuple[int, int]]) -> Tensor:

@@ -103,11 +103,25 @@ def errors(
     )
     found |= {f"second {name}": one for name, one in zip(RESULTS, seconds, strict=True)}
 
+    if tangents:
+        # What forward mode asks for: the output along tangents, without a gradient.
+        along = launch(operation, output_only, None, given_tangents, *arguments, edge_index)[0]  # type: ignore[call-arg]
+        directions = tuple(
+            tangents.get(name, torch.zeros_like(given[name])).double() for name in INPUTS
+        )
+        (moved,) = torch.func.jvp(
+            lambda *inputs: (operation.reference(*inputs, edge_index),),  # type: ignore[call-arg]
+            tuple(one.detach() for one in inputs),
+            directions,
+        )[1]
+        found["along"] = along
     expected = {"output": output} | {f"gradient {name}": one for name, one in first.items()}
     expected |= {f"second {name}": one for name, one in second.items()}
+    if tangents:
+        expected["along"] = moved
     return {
         name: relative(found[name], one)
-        if name == "output" or name.split()[1] in needs
+        if name in ("output", "along") or name.split()[1] in needs
         else float(found[name].numel())
         for name, one in expected.items()
     }

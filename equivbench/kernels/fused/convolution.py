@@ -43,10 +43,10 @@ def convolve(
     """The convolution of :class:`Convolution`'s docstring: [nodes, target_size], twice
     differentiable by its three inputs, in reverse and in forward mode.
 
-    Float32 or float64, all three of the same type. Raises ``ValueError`` for tensors of other
-    shapes, types or devices, ``NotImplementedError`` for a third derivative and, on a CPU,
-    ``IndexError`` for an edge to a node that is not there. Results are the same bits at the same
-    number of threads.
+    Float32 or float64, all three of the same type; under autocast float32. Raises ``ValueError``
+    for tensors of other shapes, types or devices, ``NotImplementedError`` for a third derivative
+    and, on a CPU, ``IndexError`` for an edge to a node that is not there. Results are the same bits
+    at the same number of threads.
     """
     output: Tensor = torch.ops.equivbench.fused_convolution(
         [True, False, False, False],
@@ -96,6 +96,10 @@ def _check(operation: Convolution, call: FusedCall) -> None:
     shapes = (*inputs, (nodes, target), *inputs, (2, edges))
     given = (*call.inputs, call.grad, *call.tangents, edge_index)
     dtype, device = x.dtype, x.device
+    if dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"x of the convolution is {dtype}; it must be torch.float32 or torch.float64"
+        )
     for name, tensor, shape in zip(_NAMES, given, shapes, strict=True):
         if tensor is None:
             continue
@@ -110,10 +114,6 @@ def _check(operation: Convolution, call: FusedCall) -> None:
                 f" {tensor.layout}; beside an x that is {dtype} on {device} it must be"
                 f" {wanted} on {device}, torch.strided"
             )
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"x of the convolution is {dtype}; it must be torch.float32 or torch.float64"
-        )
     along = any(one is not None for one in call.tangents)
     # Without grad only the output, plain or along tangents; with it the output along tangents only.
     absent = call.needs[1:] if call.grad is None else call.needs[:1] if not along else ()
@@ -215,3 +215,8 @@ _LIBRARY.impl("fused_convolution", _run, "CompositeExplicitAutograd")  # type: i
 _LIBRARY.impl("fused_convolution", _recorded, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]
 torch.library.register_fake("equivbench::fused_convolution", _fake, lib=_LIBRARY)
 torch.library.register_vmap("equivbench::fused_convolution", batched, lib=_LIBRARY)
+# Networks in bfloat16 keep it to their invariant parts.
+for _device in ("cpu", "cuda"):
+    torch.library.register_autocast(
+        "equivbench::fused_convolution", _device, torch.float32, lib=_LIBRARY
+    )
