@@ -16,12 +16,15 @@ _UNKNOWN = ("machine_share", "energy_joules")
 def record_of_dead(draft: RunRecord, beat: Beat | None, why: str) -> RunRecord:
     """The failed record of a worker that died of ``why``: its last ``draft``, brought up to the
     heartbeat, whose steps no evaluation has seen."""
-    reasons = {**draft.reasons, **dict.fromkeys(_UNKNOWN, _UNTOLD), "memory.peak_bytes": _UNTOLD}
+    untold = dict.fromkeys((*_UNKNOWN, "memory.peak_bytes"), _UNTOLD)
+    kept = {
+        path: why for path, why in draft.reasons.items() if path.partition(".")[0] not in _UNKNOWN
+    }
     record = msgspec.structs.replace(
         draft,
         status="failed",
         reason=plain_reason(why),
-        reasons=reasons,
+        reasons={**kept, **untold},
         memory=msgspec.structs.replace(draft.memory, peak_bytes=None),
         **dict.fromkeys(_UNKNOWN),
     )

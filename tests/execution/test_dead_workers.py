@@ -38,6 +38,7 @@ def draft(**overrides: Any) -> RunRecord:
         "reasons": {
             **whole.reasons,
             **dict.fromkeys(("final", "final_on_part", "final_raw", "final_ema"), "it ended"),
+            "machine_share.p90_over_p10": "fewer than two steps were timed",
         },
     }
     return make_record(**{**early, **overrides})
@@ -58,6 +59,7 @@ def test_it_is_brought_up_to_the_heartbeat_and_keeps_the_rules(
     assert (found.status, found.reason) == ("failed", "it was killed")
     assert (found.steps, found.restarts, found.lost_seconds) == (step, restarts, lost)
     assert list(broken_rules(found, CONSISTENCY)) == []
+    assert not any(path.startswith("machine_share.") for path in found.reasons)
 
 
 def test_a_beat_from_before_the_draft_or_none_leaves_the_draft() -> None:
