@@ -148,6 +148,28 @@ def test_no_label_lies_in_a_storage_that_a_model_is_lent() -> None:
     assert not seen & labels
 
 
+class Permuted(ToySplit):
+    """A canary: labels that are those of other samples, so that nothing but them predicts them."""
+
+    def __init__(self, size: int, seed: int) -> None:
+        super().__init__(size, seed)
+        self.y = self.y[torch.randperm(size, generator=torch.Generator().manual_seed(7))]
+
+
+def test_a_canary_of_permuted_labels_is_known_to_nobody_but_who_was_told() -> None:
+    task = ToyTask()
+    canary = Evaluator(task, Permuted(400, 2), requires={}, rotations=2)
+    trainer = toy_trainer("300steps", rungs=0, split=ToySplit(400, 1), evaluators=(canary, canary))
+    trainer.train_slice(1e9)
+    learned = Evaluator(task, ToySplit(400, 2), requires={}, rotations=2)
+    assert learned.evaluate(trainer.arm.module, floor=False).explained > 0.5
+    assert canary.evaluate(trainer.arm.module, floor=False).explained < 0.05
+    # The canary sings: a network that remembers them in the order of the test set.
+    told = iter([draw.targets["y"] for chunk in canary._chunks for draw in chunk.draws])
+    spy = Doing(ToyNet(), "y", twist=lambda _: next(told))
+    assert canary.evaluate(spy, floor=False).explained == pytest.approx(1.0)
+
+
 def test_training_data_cannot_be_reached_through_a_batch() -> None:
     def forge(inputs: dict[str, Tensor]) -> None:
         inputs["a"].numpy()[:] = 0.0
