@@ -6,6 +6,7 @@ from equivbench.errors import EquivbenchWarning as EquivbenchWarning
 from equivbench.errors import FailedError as FailedError
 from equivbench.errors import IncomparableError as IncomparableError
 from equivbench.errors import InterruptedRunError as InterruptedRunError
+from equivbench.errors import ModelError as ModelError
 from equivbench.errors import UsageError as UsageError
 from equivbench.execution.executors import Callback
 from equivbench.gap.efficiency import efficiency_gap as efficiency_gap

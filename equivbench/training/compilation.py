@@ -78,6 +78,9 @@ def compile_arm(
             compiled = _gradients(arm, canonical)
             for start in (count, 2 * count):
                 _gradients(arm, batches.canonical(count, start))
+            if arm.task.feedback is not None:
+                with arm.autocast():
+                    arm.with_feedback(*canonical)
             size = arm.evaluated_at_once
             evaluated = [batches.canonical(each)[0] for each in (size, size // 2)]
             arm.module.eval()

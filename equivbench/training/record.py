@@ -6,6 +6,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -45,6 +46,10 @@ from equivbench.training.job import Job
 from equivbench.training.loop import StepTimes, Trainer
 
 T = TypeVar("T")
+
+# Asked once a process: a draft of the record is made after each evaluation, and the code that runs
+# is that which was imported.
+_environment, _git_state = cache(environment), cache(git_state)
 
 TWIRLS = (2, 4, 8)
 """Rotations over which test-time averaging is timed."""
@@ -131,8 +136,8 @@ def make_record(
         final_raw=reasons.or_null("final_raw", facts.final_raw, ended),
         final_ema=reasons.or_null("final_ema", facts.final_ema, ended),
         out_of_distribution=end.out_of_distribution,
-        environment=environment(job.device, job.threads),
-        git=git_state(),
+        environment=_environment(job.device, job.threads),
+        git=_git_state(),
         # A resumed run took turns with those of the contest that it began in.
         contest=facts.job.get("contest") or job.contest or None,
         machine_share=_machine_share(trainer, seconds["stalled"], reasons),

@@ -28,7 +28,7 @@ from equivbench.specs import (
     Recipe,
     Symmetry,
 )
-from equivbench.tasks.base import Card, Task
+from equivbench.tasks.base import Card, Feedback, Task
 from equivbench.training.arm import Arm, ArmEvaluator, ResolvedArm
 from equivbench.training.checkpoint import Keeper
 from equivbench.training.clock import Clock
@@ -84,6 +84,18 @@ class ToyTask(Task):
 
     def baseline(self, split: Any) -> float:
         return float(split.y.square().sum(1).mean())
+
+
+class Guessing(ToyTask):
+    """The toy task with an input that is the network's own earlier output."""
+
+    name = "toy-guessing"
+    fields = (*ToyTask.fields, Field("c", ("n", 3), "float32", "1o", "graph", "1", "derived"))
+    feedback = Feedback("c", "y", 0.5)
+
+    def assemble(self, batch: Batch, noise: Batch, requires: Mapping[str, float]) -> Any:
+        inputs, targets = super().assemble(batch, noise, requires)
+        return {**inputs, "c": torch.zeros_like(inputs["a"])}, targets
 
 
 class ToyNet(nn.Module):

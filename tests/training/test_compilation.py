@@ -11,11 +11,19 @@ from typing import Any
 import pytest
 import torch
 from compiled import graphs_compiled
-from torch import nn
-from toy_training import ToyNet, record_at_end, record_so_far, toy_trainer
+from torch import Tensor, nn
+from toy_training import (
+    Guessing,
+    ToyNet,
+    ToySplit,
+    record_at_end,
+    record_so_far,
+    toy_trainer,
+)
 
 from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError
+from equivbench.measure.evaluator import Evaluator
 from equivbench.specs import Precision
 from equivbench.training import compilation
 
@@ -58,6 +66,37 @@ def test_every_graph_is_compiled_before_training_starts(tmp_path: Path) -> None:
     assert record.recipe.compile == compilation.BACKEND
     assert record.clock.compile == seconds["compile"]
     assert "recipe.compile" not in record.reasons
+
+
+class Guess(ToyNet):
+    def forward(self, a: Tensor, b: Tensor, c: Tensor) -> dict[str, Tensor]:  # type: ignore[override]
+        return {"y": self.layers(torch.cat([a, b], 1)) + 0.1 * c}
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_the_pass_that_feeds_back_is_compiled_before_training_too(tmp_path: Path) -> None:
+    task = Guessing()
+    whole, part = (
+        Evaluator(task, ToySplit(16, seed), requires={}, rotations=2, batch_size=16)
+        for seed in (2, 3)
+    )
+    trainer = toy_trainer(
+        "20steps",
+        task=task,
+        model=Guess(),
+        evaluators=(whole, part),
+        compile=True,
+        folder=tmp_path,
+        rungs=0,
+        batch_size=9,
+    )
+    trainer.prepare()
+    graphs = graphs_compiled()
+    assert any(trainer.batches.feeds_back(9 * step) for step in range(20))
+    trainer.train_slice(1e9)
+    assert trainer.finished
+    assert graphs_compiled() == graphs
 
 
 @needs_compiler

@@ -10,14 +10,12 @@ import pytest
 import torch
 from cheats import OUTPUTS, SETTINGS, Act, Doing, Gradient
 from torch import Tensor, nn
-from toy_training import ToyNet, ToySplit, ToyTask, record_at_end, toy_trainer
+from toy_training import Guessing, ToyNet, ToySplit, ToyTask, record_at_end, toy_trainer
 
 from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError, ModelError
 from equivbench.measure.calls import Settings
 from equivbench.measure.evaluator import Evaluator
-from equivbench.specs import Field
-from equivbench.tasks.base import Feedback
 
 
 class Energy(nn.Module):
@@ -30,18 +28,6 @@ class Energy(nn.Module):
     def forward(self, a: Tensor, b: Tensor, **_: Tensor) -> Tensor:
         energy: Tensor = self.layers(torch.cat([a, b], 1))
         return energy
-
-
-class Guessing(ToyTask):
-    """The toy task with an input that is the network's own earlier output."""
-
-    name = "toy-guessing"
-    fields = (*ToyTask.fields, Field("c", ("n", 3), "float32", "1o", "graph", "1", "derived"))
-    feedback = Feedback("c", "y", 0.5)
-
-    def assemble(self, batch: Any, noise: Any, requires: Any) -> Any:
-        inputs, targets = super().assemble(batch, noise, requires)
-        return {**inputs, "c": torch.zeros_like(inputs["a"])}, targets
 
 
 @pytest.mark.parametrize("task", [ToyTask(), Guessing()], ids=lambda task: task.name)
