@@ -6,6 +6,7 @@ numbers, and takes left-justified CA atoms for calcium.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Iterator
 from itertools import pairwise
@@ -36,8 +37,10 @@ def read_pdb(content: bytes) -> Structure:
     def sites() -> Iterator[Site]:
         nonlocal atoms, cell
         ended, chain = 0, ""
-        for number, raw in enumerate(content.splitlines(), 1):
-            line = raw.decode("latin-1")
+        # A line at a time: a list of all may take many times the memory of the file.
+        lines = io.BytesIO(content.replace(b"\r\n", b"\n").replace(b"\r", b"\n"))
+        for number, raw in enumerate(lines, 1):
+            line = raw.decode("latin-1").removesuffix("\n")
             record = line[:6].rstrip().upper()
             if record in ("ATOM", "HETATM"):
                 atoms += 1

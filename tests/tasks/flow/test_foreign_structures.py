@@ -3,6 +3,7 @@ so does the nearest one of which a stated reason is not true."""
 
 import codecs
 import gzip
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,19 @@ def test_files_of_other_programs_give_all_their_chains(name: str) -> None:
 
 def test_every_input_has_its_right_answer() -> None:
     assert {path.name for path in INPUTS.iterdir()} == RIGHT.keys()
+
+
+@pytest.mark.parametrize("filling", [b"\n", b"\r\n", b"# blank\n", b"X\n"])
+def test_lines_without_end_take_little_more_memory_than_the_file(filling: bytes) -> None:
+    content = filling * 200_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(UnusableFileError, match="no atoms"):
+            chains_of(content, "x.pdb", "X")
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 2 * len(content) + 2**20
 
 
 # Chains: by TER, by numbering, by distance.
