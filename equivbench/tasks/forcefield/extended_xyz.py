@@ -17,7 +17,9 @@ from equivbench.errors import FailedError
 from equivbench.tasks.archives import cannot_be_read
 from equivbench.tasks.forcefield.table import NUMBERS
 
-_PAIR = re.compile(r"""([^\s=]+)=(?:"([^"]*)"|'([^']*)'|(\S+))""")
+_PAIR = re.compile(r"""(?<![^\s=])([^\s=]+)=(?:"([^"]*)"|'([^']*)'|(\S+))""")
+"""It begins where a word does: elsewhere a long word would be read again from each of its letters.
+"""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ formats."""
 
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -271,6 +272,15 @@ def test_a_cell_is_periodic_unless_it_says_that_it_is_not(
             list(frames(tmp_path / "one.xyz"))
     else:
         assert len(list(frames(tmp_path / "one.xyz"))) == 1
+
+
+def test_a_header_that_is_one_long_word_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "long.xyz").write_text("1\n" + 100_000 * "a" + "\nH 0 0 0 0 0 0\n")
+    start = time.process_time()
+    with pytest.raises(FailedError, match="is not extended XYZ"):
+        list(frames(tmp_path / "long.xyz"))
+    # Read again from each of its letters it takes two minutes.
+    assert time.process_time() - start < 10
 
 
 def test_charged_frames_are_left_out_and_counted(
