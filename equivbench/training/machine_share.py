@@ -24,8 +24,9 @@ _REFRESH = 1.0
 """Seconds after which the threads of the process are looked up again."""
 _KEPT_STEPS = 20_000
 _WORTH_SAYING = 5.0
-"""CPU seconds that nothing is said about: records and messages are written while a run is paused,
-and threads that wait may spin."""
+"""CPU seconds a thread that nothing is said about: records and messages are written while a run is
+paused, and each thread of OpenMP may spin for 0.2 s after a turn, of which a short budget has
+many."""
 _MOST_PAUSED = 0.2
 """CPU seconds while paused, as a part of those while not."""
 _MOST_CORES = 1.25
@@ -141,14 +142,14 @@ class MachineMeter:
     def work_aside(self, on_cpu: bool) -> str | None:
         """What CPU time says that the run did beside what it may: work while the other arm had the
         machine, and with ``on_cpu`` more than its threads can do. None if it did not."""
-        counted = self.counted
-        if self.paused_cpu > _WORTH_SAYING + _MOST_PAUSED * counted["cpu"]:
+        counted, unsaid = self.counted, _WORTH_SAYING * self.threads
+        if self.paused_cpu > unsaid + _MOST_PAUSED * counted["cpu"]:
             return (
                 f"its process worked for {self.paused_cpu:.1f} CPU seconds while its clock was "
                 f"paused (and for {counted['cpu']:.1f} while it ran); a model must not go on alone"
             )
         cores = counted["cpu"] / counted["wall"] if counted["wall"] else 0.0
-        if on_cpu and counted["cpu"] > _WORTH_SAYING + _MOST_CORES * self.threads * counted["wall"]:
+        if on_cpu and counted["cpu"] > unsaid + _MOST_CORES * self.threads * counted["wall"]:
             return (
                 f"its process used {cores:.1f} cores and the run was given {self.threads}; a model "
                 "must start no threads"

@@ -122,6 +122,15 @@ def busy(seconds: float) -> None:
         pass
 
 
+def test_threads_that_spin_for_a_moment_after_each_turn_do_no_work_aside() -> None:
+    meter = MachineMeter(threads=10)
+    turns, spin = 16, 0.2
+    meter.restore({"wall": 10.0, "cpu": 100.0, "paused_cpu": turns * spin * meter.threads})
+    assert meter.work_aside(on_cpu=True) is None
+    meter.paused_cpu = 100.0
+    assert meter.work_aside(on_cpu=True) is not None
+
+
 def test_work_while_the_clock_is_paused_is_found_and_survives_a_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
