@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +25,8 @@ class PairedTimes:
 
     log_ratios: Array
     """[S]; that of a seed without timing (it diverged first) is the mean of the others."""
+    timed: NDArray[np.bool_]
+    """[S] whether the seed has timing: only such a one tells how much seeds differ."""
     blocks: Component | None
     """The variance that the timed blocks leave in the mean, where there is but one seed: more of
     them show it in their differences."""
@@ -36,12 +38,13 @@ class PairedTimes:
     @cached_property
     def speed(self) -> Quantity:
         """The geometric mean of the ratios."""
-        return geometric_mean(self.log_ratios, *([] if self.blocks is None else [self.blocks]))
+        own = self.log_ratios[self.timed]
+        return geometric_mean(own, *([] if self.blocks is None else [self.blocks]))
 
     @property
     def exchanged(self) -> PairedTimes:
         """That of the augmented over the equivariant arm."""
-        return PairedTimes(-self.log_ratios, self.blocks, self.train_seconds, self.compile_seconds)
+        return replace(self, log_ratios=-self.log_ratios)
 
 
 def step_times(runs: MatchedRuns) -> PairedTimes | str:
@@ -65,6 +68,7 @@ def step_times(runs: MatchedRuns) -> PairedTimes | str:
     blocks = ratios[0] if len(ratios) == 1 else np.zeros(0)
     return PairedTimes(
         log_ratios,
+        np.array([len(ratio) > 0 for ratio in ratios]),
         Component(np.atleast_1d(blocks.var(ddof=1) / len(blocks)), len(blocks) - 1)
         if len(blocks) > 1
         else None,

@@ -268,6 +268,18 @@ def test_a_budget_in_steps_or_samples_takes_the_other_arm_s_time_as_budget(kind:
     assert gap.loss_ratio.value == pytest.approx((steps["augmented"] / steps["equivariant"]) ** 0.5)
 
 
+def test_a_seed_without_timing_says_nothing_of_how_much_seeds_differ() -> None:
+    records = noisy(4)
+    timed = only([record for record in records if record.seed != 3])
+    for record in records:
+        if record.seed == 3:
+            record.throughput.samples_per_second = record.throughput.step_seconds = None
+            record.throughput.blocks = []
+    gap = only(records)
+    assert gap.n_seeds == 4
+    assert is_scaled(gap.speed.steady, timed.speed.steady, 1.0)
+
+
 def test_diverged_seeds_are_infinite_losses_and_are_counted() -> None:
     def seeds(arm: str, prefactor: float, failed: set[int]) -> list[RunRecord]:
         return [
