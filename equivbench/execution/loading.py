@@ -16,7 +16,7 @@ from torch import nn
 from equivbench.environment import cache_dir
 from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
 from equivbench.execution.state import STATE_FILE, read_state
-from equivbench.measure.calls import settings_kept
+from equivbench.kernels.process_settings import settings_kept
 from equivbench.records.store import read_record
 from equivbench.registry import MODELS, PAIRS, resolve
 from equivbench.specs import ModelSpec, Precision, Symmetry

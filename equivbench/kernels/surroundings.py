@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import torch
 
 from equivbench.kernels.checking import WrongKernelError
+from equivbench.kernels.process_settings import Settings
 
 
 class ProcessSetting(NamedTuple):
-    """A setting of the process."""
+    """A thing of the process that can be read and put back."""
 
     name: str
     read: Callable[[], Any]
@@ -31,15 +32,7 @@ def _leave(length: Callable[[], int], at: Callable[[int], Any]) -> Callable[[int
 
 
 _CUDNN, _CUDA = torch.backends.cudnn, torch.backends.cuda.matmul
-SETTINGS = (
-    ProcessSetting("the number of threads", torch.get_num_threads, torch.set_num_threads),
-    ProcessSetting("the default dtype", torch.get_default_dtype, torch.set_default_dtype),
-    ProcessSetting("whether gradients are recorded", torch.is_grad_enabled, torch.set_grad_enabled),
-    ProcessSetting(
-        "the precision of matrix products",
-        torch.get_float32_matmul_precision,
-        torch.set_float32_matmul_precision,
-    ),
+FURTHER = (
     ProcessSetting(
         "TF32 in matrix products",
         lambda: _CUDA.allow_tf32,
@@ -49,11 +42,6 @@ SETTINGS = (
         "TF32 in convolutions",
         lambda: _CUDNN.allow_tf32,
         lambda value: setattr(_CUDNN, "allow_tf32", value),
-    ),
-    ProcessSetting(
-        "whether algorithms are deterministic",
-        torch.are_deterministic_algorithms_enabled,
-        torch.use_deterministic_algorithms,
     ),
     ProcessSetting(
         "the number of torch function modes",
@@ -66,6 +54,7 @@ SETTINGS = (
         _leave(torch._C._len_torch_dispatch_stack, torch._C._get_dispatch_stack_at),
     ),
 )
+"""Beside the settings that every foreign model is held to."""
 
 
 def attributes(owner: Any, *names: str) -> list[ProcessSetting]:
@@ -83,23 +72,28 @@ def attributes(owner: Any, *names: str) -> list[ProcessSetting]:
 
 
 @contextmanager
-def unchanged(settings: Iterable[ProcessSetting]) -> Iterator[None]:
-    """Raise ``WrongKernelError`` where the block changes one of ``settings``; it is put back in any
-    case. An error of another kind goes first."""
-    before = [(one, one.read()) for one in settings]
+def unchanged(others: Iterable[ProcessSetting]) -> Iterator[None]:
+    """Raise ``WrongKernelError`` where the block changes one of the process's :class:`Settings` or
+    of ``others``; it is put back in any case. An error of another kind goes first."""
+    settings, before = Settings.now(), [(one, one.read()) for one in others]
+
+    def put_back() -> list[str]:
+        # The precision of matrix products takes their TF32 with it.
+        return [*settings.put_back(), *_put_back(before)]
+
     try:
         yield
     except WrongKernelError as error:
-        _refuse(_put_back(before), error)
+        _refuse(put_back(), error)
         raise
     except BaseException:
-        _put_back(before)
+        put_back()
         raise
-    _refuse(_put_back(before))
+    _refuse(put_back())
 
 
 def _put_back(before: Iterable[tuple[ProcessSetting, Any]]) -> list[str]:
-    """In words, the settings that have changed."""
+    """In words, what has changed."""
     changed = []
     for one, value in before:
         now = one.read()

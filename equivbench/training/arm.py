@@ -17,7 +17,8 @@ from equivbench.errors import EquivbenchError, ModelError, UsageError, unknown_n
 from equivbench.kernels import build_time
 from equivbench.kernels.backend import OnBackend, built_for
 from equivbench.kernels.first_use import check_kernels
-from equivbench.measure.calls import call, checked, settings_kept, without_gradients
+from equivbench.kernels.process_settings import settings_kept
+from equivbench.measure.calls import call, checked, without_gradients
 from equivbench.measure.checks import check_weights
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Measurement

@@ -15,7 +15,8 @@ from equivbench.kernels import comparing, measuring, timing
 from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.comparing import BackendPlan, comparisons
 from equivbench.kernels.measuring import prepare
-from equivbench.kernels.surroundings import SETTINGS, attributes, unchanged
+from equivbench.kernels.process_settings import Settings
+from equivbench.kernels.surroundings import attributes, unchanged
 from equivbench.kernels.timing import Timer
 
 
@@ -80,16 +81,20 @@ def test_a_cheat_is_refused_before_it_is_timed(kernel, said):
         prepare(TOY, "forward", "mine")
 
 
+def state() -> list[object]:
+    return [Settings.now(), *(one.read() for one in measuring._KEPT)]
+
+
 @pytest.mark.parametrize("name", cheats.CHANGES)
 def test_who_changes_the_process_is_refused_and_the_process_put_back(name):
     kernel, said = cheats.CHANGES[name]
-    before = [one.read() for one in (*SETTINGS, *measuring._KEPT)]
+    before = state()
     with (
         registered(mine=kernel),
         pytest.raises(WrongKernelError, match=f"it changes .*{said}"),
     ):
         prepare(TOY, "forward", "mine")
-    assert [one.read() for one in (*SETTINGS, *measuring._KEPT)] == before
+    assert state() == before
     # The next one is judged and timed as if nothing had been.
     with registered(mine=right):
         prepare(TOY, "forward", "mine").round(0.01)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from toy_task import Central, Clouds, clouds
 
 from equivbench.errors import ModelError
-from equivbench.measure.calls import Settings, checked, fingerprints
+from equivbench.kernels.process_settings import Settings
+from equivbench.measure.calls import checked, fingerprints
 from equivbench.measure.equivariance import measure_equivariance
 from equivbench.measure.evaluator import Evaluator
 

@@ -14,7 +14,7 @@ from toy_training import Guessing, ToyNet, ToySplit, ToyTask, record_at_end, toy
 
 from equivbench.environment import cxx_compiler
 from equivbench.errors import FailedError, ModelError
-from equivbench.measure.calls import Settings
+from equivbench.kernels.process_settings import Settings
 from equivbench.measure.evaluator import Evaluator
 
 
