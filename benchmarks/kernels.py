@@ -1,8 +1,7 @@
-"""The quick kernel cases on our backends and on e3nn: checked and timed once, in turn, and tracked
-many times.
+"""Our kernels over e3nn's: the quick cases that e3nn provides, checked and timed in turn once, and
+tracked many times. Seconds of each are in :mod:`benchmarks.timings`.
 
-The cases, their names and the check against the float64 reference are those of ``equivbench
-kernels``. Importing this imports no torch, as asv reads every value in a process of its own.
+Importing this imports no torch, as asv reads every value in a process of its own.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING
 
-from benchmarks.tracked import Values, positive, read
+from benchmarks.tracked import ABSENT, Values, positive, read, skip_absent
 from equivbench.kernels.operations import CASES, Case
 from equivbench.specs import MODES, Mode
 
@@ -40,36 +39,28 @@ def backends_of(one: Case) -> tuple[str, ...]:
     return tuple(name for name, operations in PROVIDED.items() if one.operation.name in operations)
 
 
-def compared(one: Case) -> tuple[str, ...]:
-    """The backends whose time is set against e3nn's."""
-    names = backends_of(one)
-    return tuple(name for name in names if name != REFERENCE) if REFERENCE in names else ()
-
-
 QUICK = tuple(one for one in CASES if one.quick)
-TIMED = tuple(
+COMPARED = tuple(
     f"{one.name}/{mode}/{name}"
     for one in QUICK
+    if one.operation.name in PROVIDED[REFERENCE]
     for mode in modes_of(one)
     for name in backends_of(one)
-)
-COMPARED = tuple(
-    f"{one.name}/{mode}/{name}" for one in QUICK for mode in modes_of(one) for name in compared(one)
+    if name != REFERENCE
 )
 
 
 def setup_cache() -> Values:
-    """Time every combination; asv calls this once for all classes below and keeps what it
-    returns."""
+    """Time every combination; asv calls this once and keeps what it returns."""
     import torch
 
     from equivbench.kernels.comparing import BackendPlan, comparisons
 
     torch.set_num_threads(1)
-    values: Values = dict.fromkeys(TIMED, "it was not timed")
-    for comparison in comparisons(
-        QUICK, tuple(PROVIDED), MODES, BackendPlan(rounds=ROUNDS, seconds=SECONDS)
-    ):
+    values: Values = dict.fromkeys(COMPARED, "it was not timed")
+    cases = [one for one in QUICK if one.operation.name in PROVIDED[REFERENCE]]
+    plan = BackendPlan(rounds=ROUNDS, seconds=SECONDS)
+    for comparison in comparisons(cases, tuple(PROVIDED), MODES, plan):
         values |= values_of(comparison)
     return values
 
@@ -84,52 +75,23 @@ def values_of(comparison: BackendComparison) -> Values:
     rounds = {sample.backend: sample.rounds for sample in comparison.samples}
     values: Values = {}
     for name, seconds in rounds.items():
-        values[f"{title}/{name}"] = found = {
-            "seconds": positive(min(seconds), f"seconds of {title}/{name}")
-        }
-        if REFERENCE in rounds and name != REFERENCE:
-            ratios = [
-                ours / theirs for ours, theirs in zip(seconds, rounds[REFERENCE], strict=True)
-            ]
-            found["of_reference"] = positive(
-                statistics.median(ratios), f"time of {title}/{name} over {REFERENCE}'s"
-            )
+        if name == REFERENCE:
+            continue
+        if REFERENCE not in rounds:
+            values[f"{title}/{name}"] = f"{REFERENCE} was not timed beside it"
+            continue
+        ratios = [ours / theirs for ours, theirs in zip(seconds, rounds[REFERENCE], strict=True)]
+        of_reference = positive(
+            statistics.median(ratios), f"time of {title}/{name} over {REFERENCE}'s"
+        )
+        values[f"{title}/{name}"] = {"of_reference": of_reference}
     for refusal in comparison.refusals:
-        if refusal.kind == "unsupported":
+        if refusal.kind == "unsupported" or refusal.backend == REFERENCE:
             continue
         values[f"{title}/{refusal.backend}"] = (
             f"{ABSENT}{refusal.reason}" if refusal.kind == "absent" else refusal.reason
         )
     return values
-
-
-ABSENT = "absent: "
-"""How the reason begins where a backend is not there at all, which is no failure."""
-
-
-def skip_absent(values: Values, name: str) -> None:
-    """Raise ``NotImplementedError``, asv's word for "skipped", where the backend of ``name`` is not
-    there."""
-    found = values[name]
-    if isinstance(found, str) and found.startswith(ABSENT):
-        raise NotImplementedError(found)
-
-
-class Kernels:
-    """Each combination by itself."""
-
-    version = "1"
-    params = TIMED
-    param_names = ("kernel",)
-    timeout = 60
-
-    def setup(self, values: Values, name: str) -> None:
-        """Skip what is not there."""
-        skip_absent(values, name)
-
-    def track_seconds(self, values: Values, name: str) -> float:
-        """Seconds a call: the least of all rounds."""
-        return read(values, name, "seconds")
 
 
 class AgainstE3nn:
@@ -150,5 +112,4 @@ class AgainstE3nn:
         return read(values, name, "of_reference")
 
 
-Kernels.track_seconds.unit = "seconds"  # type: ignore[attr-defined]
 AgainstE3nn.track_time_ratio.unit = "ratio"  # type: ignore[attr-defined]

@@ -29,3 +29,14 @@ def read(values: Mapping[str, dict[str, float] | str], name: str, key: str) -> f
     if key not in found:
         raise RuntimeError(f"{key} of {name} was not measured")
     return found[key]
+
+
+ABSENT = "absent: "
+"""How the reason begins where something is not there at all, which is no failure."""
+
+
+def skip_absent(values: Mapping[str, dict[str, float] | str], name: str) -> None:
+    """Raise ``NotImplementedError``, asv's word for "skipped", where ``name`` is not there."""
+    found = values[name]
+    if isinstance(found, str) and found.startswith(ABSENT):
+        raise NotImplementedError(found)

@@ -129,7 +129,7 @@ def test_what_only_reads_the_cache_starts_fast() -> None:
     code = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-import benchmarks.kernels, benchmarks.pairs
+import benchmarks.kernels, benchmarks.pairs, benchmarks.timings
 sys.exit("torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
@@ -170,21 +170,19 @@ def test_every_operation_is_timed_where_it_is_provided(kernels: ModuleType) -> N
 
 def test_an_absent_backend_is_skipped_and_a_wrong_one_fails(kernels: ModuleType) -> None:
     one, other = kernels.COMPARED[:2]
-    values = {one: {"seconds": 0.5}, other: f"{kernels.ABSENT}no compiler"}
-    benchmark = kernels.Kernels()
+    values = {one: {"of_reference": 0.5}, other: "absent: no compiler"}
+    benchmark = kernels.AgainstE3nn()
     benchmark.setup(values, one)
-    assert benchmark.track_seconds(values, one) == 0.5
+    assert benchmark.track_time_ratio(values, one) == 0.5
     with pytest.raises(NotImplementedError, match="no compiler"):
         benchmark.setup(values, other)
     values[other] = "it is wrong and not timed"
     benchmark.setup(values, other)
     with pytest.raises(RuntimeError, match="wrong and not timed"):
-        benchmark.track_seconds(values, other)
-    with pytest.raises(RuntimeError, match="not measured"):
-        kernels.AgainstE3nn().track_time_ratio(values, one)
+        benchmark.track_time_ratio(values, other)
 
 
-def test_times_and_refusals_of_a_comparison(kernels: ModuleType) -> None:
+def test_ratios_and_refusals_of_a_comparison(kernels: ModuleType) -> None:
     comparing = importlib.import_module("equivbench.kernels.comparing")
     one = kernels.QUICK[0]
     comparison = comparing.BackendComparison(one, "forward")
@@ -200,14 +198,74 @@ def test_times_and_refusals_of_a_comparison(kernels: ModuleType) -> None:
         ),
     ]
     assert kernels.values_of(comparison) == {
-        f"{one.name}/forward/{kernels.REFERENCE}": {"seconds": 2.0},
-        f"{one.name}/forward/torch": {"seconds": 1.0, "of_reference": 0.5},
+        f"{one.name}/forward/torch": {"of_reference": 0.5},
         f"{one.name}/forward/wrong": "wrong is wrong",
-        f"{one.name}/forward/gone": f"{kernels.ABSENT}gone is not here",
+        f"{one.name}/forward/gone": "absent: gone is not here",
     }
-    comparison.samples[1].rounds[0] = math.nan
+    comparison.samples[1].rounds[:] = [math.nan] * 3
     with pytest.raises(ValueError, match="no positive number"):
         kernels.values_of(comparison)
+    del comparison.samples[0]
+    assert "not timed" in kernels.values_of(comparison)[f"{one.name}/forward/torch"]
+
+
+# --- benchmarks/timings.py
+# ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def timings(suite: ModuleType) -> ModuleType:
+    return importlib.import_module("benchmarks.timings")
+
+
+def test_the_list_is_the_gates(timings: ModuleType) -> None:
+    from equivbench.gate.benchmarks import benchmarks
+
+    tracked = [
+        name
+        for kind in (timings.Harness, timings.Kernels, timings.Training)
+        for name in kind.params
+    ]
+    assert sorted(tracked) == sorted(each.name for each in benchmarks() if not each.control)
+
+
+def test_each_kind_is_measured_by_itself(benchmarks: list[Any]) -> None:
+    # asv tells a setup_cache by the line that it is on: one that was inherited would be shared.
+    keys = {
+        benchmark.name.split(".")[1]: benchmark.setup_cache_key
+        for benchmark in benchmarks
+        if benchmark.name.startswith("timings.")
+    }
+    assert len(set(keys.values())) == len(keys) == 3
+
+
+def test_a_benchmark_that_is_broken_or_absent_hides_no_other(timings: ModuleType) -> None:
+    from equivbench.gate.benchmarks import AbsentBenchmark, Benchmark, Workload
+
+    def of(result: float | Exception) -> Any:
+        def build() -> Workload:
+            if isinstance(result, Exception):
+                raise result
+            return Workload(lambda: None, timer=lambda: result)
+
+        return build
+
+    values = timings.timed(
+        [
+            Benchmark("right", of(0.5)),
+            Benchmark("absent", of(AbsentBenchmark("no compiler"))),
+            Benchmark("broken", of(ValueError("no data"))),
+            Benchmark("impossible", of(math.nan)),
+        ]
+    )
+    assert values["right"] == {"seconds": 0.5}
+    assert values["absent"] == "absent: no compiler"
+    assert values["broken"] == "ValueError: no data"
+    assert "no positive number" in values["impossible"]
+    with pytest.raises(NotImplementedError):
+        timings.Harness().setup(values, "absent")
+    with pytest.raises(RuntimeError, match="no data"):
+        timings.Harness().track_seconds(values, "broken")
 
 
 # --- benchmarks/pairs.py

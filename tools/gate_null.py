@@ -1,14 +1,14 @@
 """Live experiments of the gate on this machine: identical code compared with itself, and code that
 does a little more work.
 
-    python tools/gate_null.py --out FOLDER [--comparisons 60] [--rounds 10] [--seconds 0.4] [--plant
-    PERCENT]
+    python tools/gate_null.py --out FOLDER [--sessions 5] [--rounds 10] [--seconds 0.2]
+    [--plant PERCENT] [--only PATTERN ...]
 
-Without --plant, HEAD is compared with HEAD until there are that many benchmark comparisons; any
-regression or improvement is a false alarm. With --plant, HEAD is compared with a scratch commit in
-which training steps, the plain convolution's forward pass and `list` take so many per cent longer,
-spinning in proportion to what they took. Every session is kept in FOLDER for tools/gate_replay.py
-and tools/gate_floors.py; a second call goes on where the first stopped.
+Without --plant, HEAD is compared with HEAD; any regression or improvement is a false alarm. With
+--plant, HEAD is compared with a scratch commit in which training steps, the plain operations'
+forward pass and `list` take so many per cent longer, spinning in proportion to what they took.
+Every session is kept in FOLDER for tools/gate_replay.py; a second call goes on where the first
+stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from scipy.stats import binomtest
 
 from equivbench.gate.compare import Judgement, compare
 from equivbench.gate.interleave import interleave
-from equivbench.gate.noise import committed_floors
 from equivbench.gate.reading import read_side
 from equivbench.gate.worktrees import InterleaveRequest
 
@@ -84,7 +83,7 @@ _age = lambda: _time.time() - _psutil.Process().create_time()
 _atexit.register(lambda: _spin(_time.perf_counter() - _age()))
 """,
 }
-PLANTED = ("*dev step", "* forward torch", "list-pairs")
+PLANTED = ("* step", "* forward torch", "list-pairs")
 """Benchmarks that the planted work slows by the full share (of derivatives, only the forward pass
 is slowed)."""
 
@@ -131,11 +130,7 @@ def planted_commit(root: Path, percent: float) -> Iterator[str]:
 def judged(folder: Path) -> list[Judgement]:
     """The verdicts on a kept session, the control's left out."""
     sides = (read_side(folder / f"{name}.jsonl") for name in ("baseline", "candidate"))
-    return [
-        each
-        for each in compare(*sides, thresholds={}, floors=committed_floors())
-        if not each.control
-    ]
+    return [each for each in compare(*sides, thresholds={}) if not each.control]
 
 
 def main() -> None:
@@ -144,9 +139,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--comparisons", type=int, default=60)
+    parser.add_argument("--sessions", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--seconds", type=float, default=0.4)
+    parser.add_argument("--seconds", type=float, default=0.2)
+    parser.add_argument("--only", action="append", default=[], metavar="PATTERN")
     parser.add_argument("--plant", type=float, default=0.0, metavar="PERCENT")
     options = parser.parse_args()
     root = Path(__file__).resolve().parent.parent
@@ -156,9 +152,8 @@ def main() -> None:
         if options.plant
         else contextlib.nullcontext("HEAD") as revision
     ):
-        number, counted = 0, 0
         verdicts: Counter[str] = Counter()
-        while counted < options.comparisons:
+        for number in range(options.sessions):
             folder, start = options.out / f"{kind}-{number}", time.monotonic()
             if not (folder / "candidate.jsonl").exists():
                 request = InterleaveRequest(
@@ -166,7 +161,7 @@ def main() -> None:
                     revision,
                     rounds=options.rounds,
                     seconds=options.seconds,
-                    only=PLANTED if options.plant else (),
+                    only=tuple(options.only) or (PLANTED if options.plant else ()),
                     allow_dirty=True,
                 )
                 interleave(
@@ -176,7 +171,7 @@ def main() -> None:
                 )
             found = judged(folder)
             verdicts.update(each.verdict for each in found)
-            counted, number = verdicts.total(), number + 1
+            counted = verdicts.total()
             wanted = verdicts["regression"] + (0 if options.plant else verdicts["improvement"])
             interval = binomtest(wanted, counted).proportion_ci(0.95, "exact")
             what = (

@@ -1,8 +1,7 @@
 """False alarms and found changes of the gate in comparisons replayed from recorded rounds of
 identical code.
 
-    python tools/gate_replay.py FOLDER ... [--comparisons 1000] [--rounds 10] [--plant 10]
-    [--without-floors]
+    python tools/gate_replay.py FOLDER ... [--suites 1000] [--rounds 10] [--plant 10]
 
 Each FOLDER holds the baseline.jsonl and candidate.jsonl of `equivbench check --interleave HEAD HEAD
 --out FOLDER`.
@@ -22,19 +21,18 @@ from scipy.stats import binomtest
 from equivbench.errors import FailedError, IncomparableError
 from equivbench.gate.compare import compare
 from equivbench.gate.interleave import SIDES
-from equivbench.gate.noise import committed_floors
 from equivbench.gate.reading import read_side
 from equivbench.gate.samples import Samples, Side
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """Rounds of identical code from one machine: ``pairs[name][i]`` are the seconds of both sides
+    """Rounds of identical code from one machine: ``pairs[name][i]`` are the samples of both sides
     in the i-th recorded round."""
 
     benchmarks: Mapping[str, Samples]
     """One recorded measurement of each benchmark, for its name, context and control mark."""
-    pairs: Mapping[str, Sequence[tuple[float, float]]]
+    pairs: Mapping[str, Sequence[tuple[tuple[float, ...], tuple[float, ...]]]]
 
     @property
     def count(self) -> int:
@@ -54,7 +52,7 @@ def recorded(folders: Iterable[Path]) -> Recorded:
     where machines differ.
     """
     benchmarks: dict[str, Samples] = {}
-    pairs: dict[str, list[tuple[float, float]]] = {}
+    pairs: dict[str, list[tuple[tuple[float, ...], tuple[float, ...]]]] = {}
     for folder in folders:
         sides = [read_side(folder / f"{name}.jsonl") for name in SIDES]
         for side in sides:
@@ -75,7 +73,7 @@ def recorded(folders: Iterable[Path]) -> Recorded:
                 )
             common = sorted(set(one.values) & set(other.values))
             pairs.setdefault(one.name, []).extend(
-                (one.values[index], other.values[index]) for index in common
+                (one.blocks[index], other.blocks[index]) for index in common
             )
     if not benchmarks:
         raise FailedError(
@@ -102,71 +100,66 @@ def replayed(
     for name, one in rounds.benchmarks.items():
         for place, side in enumerate(sides):
             factor = (slower or {}).get(name, 1.0) if place else 1.0
-            values = {
-                index: factor * rounds.pairs[name][pick][place ^ int(swap)]
+            blocks = {
+                index: tuple(factor * each for each in rounds.pairs[name][pick][place ^ int(swap)])
                 for index, (pick, swap) in enumerate(zip(drawn, swapped, strict=True))
             }
-            side.append(replace(one, values=values, session="replayed"))
+            values = {index: min(block) for index, block in blocks.items()}
+            side.append(replace(one, values=values, blocks=blocks, session="replayed"))
     return Side(tuple(sides[0])), Side(tuple(sides[1]))
 
 
 def tally(
-    rounds: Recorded, count: int, comparisons: int, factor: float, floors: bool
-) -> Counter[str]:
-    """Verdicts of at least ``comparisons`` replayed benchmark comparisons, every candidate
-    ``factor`` times slower."""
+    rounds: Recorded, count: int, suites: int, factor: float
+) -> tuple[Counter[str], dict[str, Counter[str]], int]:
+    """Verdicts of all benchmarks in ``suites`` replayed comparisons of the whole suite, every
+    candidate ``factor`` times slower; the same by benchmark; and in how many suites one benchmark
+    or more was called slower."""
     names = [name for name, one in rounds.benchmarks.items() if not one.control]
-    table = committed_floors() if floors else {}
     found: Counter[str] = Counter()
-    seed = 0
-    while found.total() < comparisons:
+    by_name = {name: Counter[str]() for name in names}
+    alarms = 0
+    for seed in range(suites):
         sides = replayed(rounds, count, seed, dict.fromkeys(names, factor))
-        judged = compare(*sides, thresholds={}, floors=table)
-        found.update(each.verdict for each in judged if not each.control)
-        seed += 1
-    return found
+        judged = [each for each in compare(*sides, thresholds={}) if not each.control]
+        for each in judged:
+            found[each.verdict] += 1
+            by_name[each.benchmark][each.verdict] += 1
+        alarms += any(each.verdict == "regression" for each in judged)
+    return found, by_name, alarms
 
 
 def main() -> None:
-    """Print both experiments with their 95% binomial bounds."""
+    """Print both experiments with their 95% binomial bounds, and the planted one by benchmark."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--comparisons", type=int, default=1000)
+    parser.add_argument("--suites", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--plant", type=float, default=10.0, metavar="PERCENT")
-    parser.add_argument(
-        "--without-floors",
-        action="store_true",
-        help="judge as on a machine without committed floors",
-    )
     options = parser.parse_args()
     rounds = recorded(options.folders)
     print(
         f"{rounds.count} recorded rounds of {len(rounds.benchmarks)} benchmarks on "
         f"{rounds.machine}, {options.rounds} a side"
     )
-    null = tally(rounds, options.rounds, options.comparisons, 1.0, not options.without_floors)
-    alarms = null["regression"] + null["improvement"]
-    bound = binomtest(alarms, null.total()).proportion_ci(0.95, "exact").high
+    null, _, alarms = tally(rounds, options.rounds, options.suites, 1.0)
+    bound = binomtest(alarms, options.suites).proportion_ci(0.95, "exact").high
     print(
-        f"identical code: {alarms} false alarms of {null.total()} (at most {bound:.2%}); "
-        f"{dict(null)}"
+        f"identical code: a false alarm in {alarms} of {options.suites} suites (at most "
+        f"{bound:.2%}); {dict(null)}"
     )
-    planted = tally(
-        rounds,
-        options.rounds,
-        options.comparisons,
-        1 + options.plant / 100,
-        not options.without_floors,
-    )
+    planted, by_name, _ = tally(rounds, options.rounds, options.suites, 1 + options.plant / 100)
     found = binomtest(planted["regression"], planted.total())
     low = found.proportion_ci(0.95, "exact").low
     print(
         f"{options.plant:g}% slower: {planted['regression']} of {planted.total()} found (at "
         f"least {low:.1%}); {dict(planted)}"
     )
+    for name, verdicts in sorted(by_name.items(), key=lambda item: item[1]["regression"]):
+        share = verdicts["regression"] / verdicts.total()
+        print(f"  {share:7.2%} found  {name}: {dict(verdicts)}")
 
 
 if __name__ == "__main__":

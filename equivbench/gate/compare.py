@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from equivbench.gate.metrics import DEFAULT
-from equivbench.gate.noise import FloorTable, noise_floor
 from equivbench.gate.samples import Samples, Side
-from equivbench.gate.verdict import GateVerdict, judge, shown
+from equivbench.gate.verdict import GateVerdict, judge, level_of, shown, useless
 
 CONTROL_THRESHOLD = 0.025
 """Half of the default threshold: a machine that moves code that cannot change by this much moves
@@ -33,9 +32,12 @@ class Judgement:
     """Candidate over baseline less 1, in the metric's own sense: +0.1 is a value 10% larger."""
     low: float | None = None
     high: float | None = None
-    """99% bounds of ``change``; None with a single round or seed."""
+    """Bounds of ``change``, each by itself at ``level``; None with a single seed."""
+    level: float | None = None
     threshold: float | None = None
-    noise_floor: float | None = None
+    power: float | None = None
+    """The smallest relative change for the worse that 95 of 100 such comparisons find; None with a
+    single seed."""
     repeats: str = ""
     """Such as ``8 rounds`` or ``3 seeds``."""
     control: bool = False
@@ -48,7 +50,6 @@ def compare(
     candidate: Side,
     *,
     thresholds: Mapping[str, float],
-    floors: FloorTable,
     allow_dirty: bool = False,
 ) -> list[Judgement]:
     """Every benchmark of either side with its verdict, worst first within each kind as read.
@@ -62,7 +63,11 @@ def compare(
         for each in side.unreadable
     ]
     pairs = list(_match(baseline.measurements, candidate.measurements))
-    judged = [_judge(*pair, thresholds, floors, allow_dirty) for pair in pairs]
+    timed = sum(
+        one is not None and other is not None and one.unit == "round" and not one.control
+        for one, other in pairs
+    )
+    judged = [_judge(*pair, thresholds, timed, allow_dirty) for pair in pairs]
     judgements += _distrust_if_control_moved(judged, pairs)
     if not baseline.measurements and not baseline.unreadable:
         judgements.append(
@@ -106,7 +111,7 @@ def _judge(
     baseline: Samples | None,
     candidate: Samples | None,
     thresholds: Mapping[str, float],
-    floors: FloorTable,
+    timed: int,
     allow_dirty: bool,
 ) -> Judgement:
     one = baseline or candidate
@@ -115,7 +120,7 @@ def _judge(
     if obstacle is None:
         assert baseline is not None
         assert candidate is not None
-        return _figures(baseline, candidate, thresholds, floors)
+        return _figures(baseline, candidate, thresholds, timed)
     return _line(one, *obstacle)
 
 
@@ -128,8 +133,9 @@ def _obstacle(
     sides = {"candidate": candidate}
     if baseline is not None:
         sides = {"baseline": baseline, **sides}
-    for name, side in sides.items():
-        if (defect := side.defect()) is not None:
+    # What a side said comes before what it lacks, which may be the other's doing.
+    for name, side in sorted(sides.items(), key=lambda each: each[1].problem is None):
+        if (defect := side.defect() or useless(side)) is not None:
             return "failed", f"in the {name}, {defect}"
     if baseline is None:
         return "new", "not in the baseline"
@@ -151,16 +157,23 @@ def _obstacle(
 
 
 def _figures(
-    baseline: Samples, candidate: Samples, thresholds: Mapping[str, float], floors: FloorTable
+    baseline: Samples, candidate: Samples, thresholds: Mapping[str, float], timed: int
 ) -> Judgement:
-    floor = noise_floor(baseline, candidate, floors)
     threshold = thresholds.get(baseline.metric.name, DEFAULT)
     if baseline.control:
         threshold = CONTROL_THRESHOLD
-    verdict, reason, found = judge(baseline, candidate, threshold, floor)
+    level = level_of(baseline.unit, timed)
+    verdict, reason, found = judge(baseline, candidate, threshold, level)
     disturbed = baseline.disturbed or candidate.disturbed
     if disturbed is not None:
         verdict, reason = "inconclusive", disturbed
+    others = [
+        f"{name} {baseline.beside[name]} against {candidate.beside.get(name, 'an unknown one')}"
+        for name in baseline.beside
+        if baseline.beside[name] != candidate.beside.get(name)
+    ]
+    if others:
+        reason = f"{reason}; with {' and '.join(others)}"
     higher = baseline.metric.direction == "higher"
     change, *bounds = (
         None if ratio is None else (1 / ratio if higher else ratio) - 1
@@ -174,9 +187,10 @@ def _figures(
         change=change,
         low=low,
         high=high,
+        level=level,
         threshold=threshold,
-        noise_floor=floor,
-        repeats=f"{found.pairs} {baseline.unit}{'s' * (found.pairs != 1)}",
+        power=found.power(threshold),
+        repeats=f"{found.repeats} {baseline.unit}{'s' * (found.repeats != 1)}",
     )
 
 

@@ -1,33 +1,31 @@
-"""Two revisions measured in alternation on this machine: a fresh process a side in each round, in
-the order A B B A."""
+"""Two revisions measured next to each other on this machine: in each round a fresh process a side,
+which take their samples of a benchmark in turn, in the order A B B A."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import signal
-import subprocess
-import sys
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import msgspec
-
-from equivbench.environment import last_log_line, usable_cores, worker_environment
+from equivbench.environment import usable_cores
 from equivbench.errors import (
     EquivbenchWarning,
-    FailedError,
     InterruptedRunError,
     UsageError,
     unknown_name,
 )
-from equivbench.gate.benchmarks import BENCHMARKS
+from equivbench.gate.benchmarks import benchmarks, selected
+from equivbench.gate.compare import compare
+from equivbench.gate.process import Process
+from equivbench.gate.protocol import Declared, Refused, Sample, Took, Use
 from equivbench.gate.reading import of_gate_samples
-from equivbench.gate.samples import GateSamples, RoundResult, Side
+from equivbench.gate.samples import GateSamples, Side
 from equivbench.gate.verdict import MIN_ROUNDS
-from equivbench.gate.worker import selected
 from equivbench.gate.worktrees import (
     InterleaveRequest,
     checked_out,
@@ -36,38 +34,55 @@ from equivbench.gate.worktrees import (
     repository,
 )
 from equivbench.records.files import write_lines
-from equivbench.records.schema import Git
+from equivbench.records.schema import Environment, Git
 
 SIDES = ("baseline", "candidate")
 BUSY = 0.75
 """Load a core, before anything is measured, from which on a warning is due."""
-ROUND_TIMEOUT = 1800.0
-"""Seconds after which a round is taken to hang."""
+FEWEST = 4
+"""Samples of each side in a round, however long they are."""
+WANTED = 0.10
+"""The slow-down that every benchmark should be able to show: one that cannot after all rounds gets
+as many again."""
+
+
+@dataclass
+class Measured:
+    """What both sides took of one benchmark."""
+
+    declared: dict[int, Declared] = field(default_factory=dict)
+    """By the place of the side in :data:`SIDES`."""
+    rounds: tuple[list[list[float]], list[list[float]]] = field(default_factory=lambda: ([], []))
+    problems: dict[int, str] = field(default_factory=dict)
+    absent: set[int] = field(default_factory=set)
+    """The sides that cannot run it on this machine: one alone has lost or gained it."""
 
 
 def check_request(request: InterleaveRequest) -> None:
     """Raise ``UsageError`` for what cannot be measured."""
     if request.rounds < MIN_ROUNDS:
-        raise UsageError(
-            f"--rounds {request.rounds} cannot give a bound; use at least {MIN_ROUNDS}"
-        )
+        raise UsageError(f"--rounds {request.rounds} can decide nothing; use at least {MIN_ROUNDS}")
     if not 0 < request.seconds <= 60:
         raise UsageError(f"--seconds must be between 0 and 60, not {request.seconds:g}")
     if request.only and all(each.control for each in selected(request.only)):
-        raise unknown_name(
-            "benchmark", request.only[0], [each.name for each in BENCHMARKS if not each.control]
-        )
+        names = [each.name for each in benchmarks() if not each.control]
+        raise unknown_name("benchmark", request.only[0], names)
 
 
 def interleave(
-    request: InterleaveRequest, *, progress: Callable[[str], None], out: Path | None = None
+    request: InterleaveRequest,
+    *,
+    progress: Callable[[str], None],
+    out: Path | None = None,
+    threshold: float = 0.05,
 ) -> tuple[Side, Side]:
     """Both revisions' measurements; with ``out`` their samples are kept as ``baseline.jsonl`` and
-    ``candidate.jsonl`` there.
+    ``candidate.jsonl`` there. Benchmarks that could not have shown a slow-down by :data:`WANTED`
+    (or twice the ``threshold``) get as many rounds again.
 
     Raises ``UsageError`` (unknown revision, uncommitted changes), ``FailedError`` (a revision
-    without a worker, a worker that died) and on Ctrl-C ``InterruptedRunError``, with what was
-    measured kept.
+    that cannot be measured, a process that died) and on Ctrl-C ``InterruptedRunError``, with what
+    was measured kept.
     """
     check_request(request)
     root = repository(Path.cwd())
@@ -76,35 +91,140 @@ def interleave(
     if not request.allow_dirty:
         refuse_changes(root)
     _warn_if_busy()
-    results: tuple[list[RoundResult], list[RoundResult]] = ([], [])
+    session = _Session(request, progress, revisions, commits)
     interrupted = False
     try:
         with checked_out(root, commits) as trees:
-            for index in range(request.rounds):
-                for side in (0, 1) if index % 2 == 0 else (1, 0):
-                    progress(
-                        f"round {index + 1} of {request.rounds}: {SIDES[side]} ({revisions[side]})"
-                    )
-                    results[side].append(_round(trees[side], request))
+            for _ in range(request.rounds):
+                session.round(trees)
+            noisy = _noisy(session.sides("measured"), max(WANTED, 2 * threshold))
+            for _ in range(request.rounds if noisy else 0):
+                session.round(trees, noisy)
     except KeyboardInterrupt:
         interrupted = True
-    session, done, kept = secrets.token_hex(8), min(map(len, results)), ""
-    made = {
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "command": request.command(recorded=True),
-        "session": session,
-    }
-    sides = []
-    for name, rounds, commit, revision in zip(SIDES, results, commits, revisions, strict=True):
-        samples = list(_gather(rounds, Git(commit=commit, dirty=False), revision, **made))
-        if out is not None and done:
-            write_lines(samples, out / f"{name}.jsonl")
-            kept = f"; what was measured is in {out}"
-        source = f"{out or session}/{name}"
-        sides.append(Side(tuple(of_gate_samples(one, source) for one in samples)))
+    kept = ""
+    if out is not None and session.done:
+        for name, lines in zip(SIDES, session.lines(), strict=True):
+            write_lines(lines, out / f"{name}.jsonl")
+        kept = f"; what was measured is in {out}"
     if interrupted:
-        raise InterruptedRunError(f"interrupted after {done} of {request.rounds} rounds{kept}")
-    return sides[0], sides[1]
+        raise InterruptedRunError(f"interrupted after {session.done} rounds{kept}")
+    return session.sides(str(out or session.name))
+
+
+class _Session:
+    """Rounds of two commits, and what they gave."""
+
+    def __init__(
+        self,
+        request: InterleaveRequest,
+        progress: Callable[[str], None],
+        revisions: tuple[str, str],
+        commits: tuple[str, str],
+    ) -> None:
+        self.request = request
+        self.name = secrets.token_hex(8)
+        self.done = 0
+        """Rounds that are over."""
+        self.measured: dict[str, Measured] = {}
+        self._progress = progress
+        self._revisions, self._commits = revisions, commits
+        self._environments: dict[int, Environment] = {}
+        self._created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def round(self, trees: tuple[Path, Path], only: Sequence[str] | None = None) -> None:
+        """One round of all benchmarks, or of those named in ``only``."""
+        sides: list[Process] = []
+        try:
+            for place, tree in enumerate(trees):
+                side = Process(tree, self.request.only)
+                sides.append(side)
+                self._environments[place] = side.hello.environment
+                for declared in side.hello.benchmarks:
+                    self.measured.setdefault(declared.name, Measured()).declared[place] = declared
+            wanted = [name for name in self.measured if only is None or name in only]
+            for number, name in enumerate(wanted, 1):
+                self._progress(
+                    f"round {self.done + 1}: {name} ({number} of {len(wanted)}), "
+                    f"{' against '.join(self._revisions)}"
+                )
+                _measure(self.measured[name], sides, name, self.request.seconds)
+            self.done += 1
+        finally:
+            for side in sides:
+                side.end()
+
+    def lines(self) -> tuple[list[GateSamples], list[GateSamples]]:
+        """The samples of both sides."""
+        lines: tuple[list[GateSamples], list[GateSamples]] = ([], [])
+        for name, one in self.measured.items():
+            for place, declared in one.declared.items():
+                if place in one.absent:
+                    continue
+                lines[place].append(
+                    GateSamples(
+                        created=self._created,
+                        command=self.request.command(recorded=True),
+                        session=self.name,
+                        revision=self._revisions[place],
+                        benchmark=name,
+                        version=declared.version,
+                        control=declared.control,
+                        rounds=one.rounds[place],
+                        problem=one.problems.get(place),
+                        environment=self._environments[place],
+                        git=Git(commit=self._commits[place], dirty=False),
+                    )
+                )
+        return lines
+
+    def sides(self, source: str) -> tuple[Side, Side]:
+        """The same as they are compared."""
+        first, second = (
+            Side(tuple(of_gate_samples(one, f"{source}/{name}") for one in lines))
+            for name, lines in zip(SIDES, self.lines(), strict=True)
+        )
+        return first, second
+
+
+def _noisy(sides: tuple[Side, Side], wanted: float) -> list[str]:
+    """The benchmarks that could not have shown a slow-down by ``wanted``, and the control."""
+    found = compare(*sides, thresholds={})
+    noisy = [each.benchmark for each in found if each.power is not None and each.power > wanted]
+    controls = [each.benchmark for each in found if each.control]
+    return list(dict.fromkeys([*controls, *noisy])) if set(noisy) - set(controls) else []
+
+
+def _measure(one: Measured, sides: Sequence[Process], name: str, seconds: float) -> None:
+    """Let the sides that have it take samples in turn, for ``seconds`` each."""
+    if one.problems:
+        return
+    asked = sorted(one.declared.keys() - one.absent)
+    # Both build at once where there are cores for it: nothing is timed yet.
+    for place in asked:
+        sides[place].send(Use(name))
+    for place in asked:
+        answer = sides[place].receive()
+        if isinstance(answer, Refused):
+            if answer.problem is None:
+                one.absent.add(place)
+            else:
+                one.problems[place] = answer.problem
+    there = sorted(one.declared.keys() - one.absent)
+    if one.problems or not there:
+        return
+    taken: dict[int, list[float]] = {place: [] for place in there}
+    end = time.monotonic() + seconds * len(there)
+    while len(taken[there[0]]) < FEWEST or time.monotonic() < end:
+        order = there if len(taken[there[0]]) % 2 == 0 else there[::-1]
+        for place in order:
+            answer = sides[place].ask(Sample())
+            if not isinstance(answer, Took):
+                one.problems[place] = getattr(answer, "problem", None) or "it gave no sample"
+                return
+            taken[place].append(answer.seconds)
+    for place, samples in taken.items():
+        one.rounds[place].append(samples)
 
 
 def _warn_if_busy() -> None:
@@ -117,71 +237,3 @@ def _warn_if_busy() -> None:
             "verdicts may come out inconclusive"
         )
         warnings.warn(text, EquivbenchWarning, stacklevel=3)
-
-
-def _round(tree: Path, request: InterleaveRequest) -> RoundResult:
-    """Measure in a fresh process that imports the package from ``tree``; raises ``FailedError`` if
-    it dies or imports another."""
-    answer, log = tree.parent / "round.json", tree.parent / "worker.log"
-    answer.unlink(missing_ok=True)
-    arguments = ["--seconds", str(request.seconds), "--out", str(answer)]
-    for pattern in request.only:
-        arguments += ["--only", pattern]
-    with open(log, "wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "equivbench.gate.worker", *arguments],
-            cwd=tree,
-            env=worker_environment(1, str(tree)),
-            stdin=subprocess.DEVNULL,
-            stdout=stderr,
-            stderr=stderr,
-            start_new_session=True,
-        )
-        try:
-            code = process.wait(ROUND_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            raise FailedError(
-                f"the worker of the {tree.name} did not end within {ROUND_TIMEOUT:g} s"
-            ) from None
-        finally:
-            # With whatever it started.
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-    if code or not answer.exists():
-        raise FailedError(
-            f"the worker of the {tree.name} ended with code {code}: "
-            f"{last_log_line(log) or 'it said nothing'}"
-        )
-    result = msgspec.json.decode(answer.read_bytes(), type=RoundResult)
-    if Path(result.package) != (tree / "equivbench").resolve():
-        raise FailedError(
-            f"the worker of the {tree.name} imported {result.package}, not its own tree; "
-            "install equivbench editable"
-        )
-    return result
-
-
-def _gather(
-    rounds: list[RoundResult], git: Git, revision: str, *, created: str, command: str, session: str
-) -> Iterator[GateSamples]:
-    """One line a benchmark from all rounds of a side; a round that failed makes the benchmark
-    fail."""
-    for name in dict.fromkeys(line.benchmark for result in rounds for line in result.lines):
-        lines = [line for result in rounds for line in result.lines if line.benchmark == name]
-        problem = next((line.problem for line in lines if line.problem is not None), None)
-        if problem is None and len(lines) < len(rounds):
-            problem = f"it ran in {len(lines)} of {len(rounds)} rounds only"
-        yield GateSamples(
-            created=created,
-            command=command,
-            session=session,
-            revision=revision,
-            benchmark=name,
-            version=lines[0].version,
-            control=lines[0].control,
-            rounds=[line.seconds for line in lines if line.seconds is not None],
-            problem=problem,
-            environment=rounds[0].environment,
-            git=git,
-        )

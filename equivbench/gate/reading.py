@@ -14,10 +14,15 @@ from equivbench.errors import FailedError
 from equivbench.gate.metrics import BY_DEFAULT, RUN_METRICS, value_of
 from equivbench.gate.samples import GATE_SCHEMA_VERSION, GateSamples, Samples, Side, Unreadable
 from equivbench.records.counting import counting_runs
-from equivbench.records.line_files import KERNEL_SCHEMA_VERSION, KernelSamples, line_files
+from equivbench.records.line_files import (
+    KERNEL_FILE,
+    KERNEL_SCHEMA_VERSION,
+    KernelSamples,
+    line_files,
+)
 from equivbench.records.metrics import METRICS
 from equivbench.records.plausibility import problems
-from equivbench.records.schema import RunRecord
+from equivbench.records.schema import Environment, RunRecord
 from equivbench.records.store import read_record
 
 PROCESS_SPREAD = 0.015
@@ -27,6 +32,8 @@ share a process and its memory layout, and do not show it."""
 SHARE_NOISE = 1e-3
 """An equivariance error under a thousandth of the total is rounding, or the noise of the rotations
 that were drawn."""
+_VERSIONS = ("python", "torch")
+"""What a verdict names where the sides differ in it."""
 
 
 class _Line(msgspec.Struct):
@@ -38,11 +45,11 @@ class _Line(msgspec.Struct):
 
 
 def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
-    """All that is measured at or below ``path``; what cannot be read is listed, nothing is skipped
-    silently.
+    """All that is measured at or below ``path``; what cannot be read or cannot be right is listed,
+    nothing is skipped silently.
 
     ``metrics`` are gated in addition to those that are by default. Tuning logs and analyses in a
-    folder of records are no measurements.
+    folder of records are no measurements; an analysis that cannot be right is listed all the same.
     """
     try:
         found = sorted(_files(path))
@@ -96,6 +103,12 @@ def _counting(runs: Sequence[tuple[RunRecord, str]]) -> dict[int, tuple[RunRecor
 
 
 def _of_lines(file: Path, *, lenient: bool) -> Iterator[Samples]:
+    analyses = line_files().get(file.name)
+    if lenient and analyses is not None and analyses is not KERNEL_FILE:
+        for number, line in enumerate(analyses.read(file), 1):
+            for problem in analyses.problems_of(line):
+                raise FailedError(f"{file}, line {number}, cannot be right: {problem}")
+        return
     lines = [each for each in enumerate(file.read_bytes().splitlines(), 1) if each[1].strip()]
     if not lines:
         raise FailedError(f"{file} is empty: it holds no samples; measure again")
@@ -106,8 +119,8 @@ def _of_lines(file: Path, *, lenient: bool) -> Iterator[Samples]:
                 yield of_gate_samples(msgspec.json.decode(line, type=GateSamples), str(file))
             elif kind.case is not None:
                 yield _of_kernel(msgspec.json.decode(line, type=KernelSamples), str(file))
-            elif lenient and (kind.learning_rate is not None or file.name in line_files()):
-                return  # a tuning log or an analysis of runs, which lie among measurements
+            elif lenient and kind.learning_rate is not None:
+                return  # a tuning log, which lies among measurements
             else:
                 raise FailedError(
                     f"{file}, line {number}, is neither a kernel sample nor one of the gate; "
@@ -125,11 +138,18 @@ def _pool(timed: dict[tuple[object, ...], Samples], found: Samples) -> None:
     before = timed.setdefault(key, found)
     if before is found:
         return
+    if set(found.measurements) & set(before.measurements):
+        raise FailedError(
+            f"{found.source} holds the same measurement of {found.name} as {before.source}: "
+            "a copy is no further evidence, so remove one of them"
+        )
     start = max(before.values, default=-1) + 1
     # Rounds that come from more than one session are no neighbours any more.
     timed[key] = replace(
         before,
         values={**before.values, **{start + n: value for n, value in found.values.items()}},
+        blocks={},
+        measurements=(*before.measurements, *found.measurements),
         session=None,
         dirty=bool(before.dirty or found.dirty),
         problem=before.problem or found.problem,
@@ -175,6 +195,7 @@ def _of_runs(seeds: dict[int, tuple[RunRecord, str]], metrics: Sequence[str]) ->
             values={seed: value for seed, value in values.items() if value is not None},
             context={**context, "test group": group[0]} if group else context,
             source=sources[0] if len(sources) == 1 else f"{sources[0]} and {len(sources) - 1} more",
+            beside=_versions(first.environment),
             deterministic=metric in BY_DEFAULT and first.budget.kind != "seconds",
             dirty=any(bool(record.git.dirty) for record in records.values()),
             clip=SHARE_NOISE if share else -math.inf,
@@ -192,11 +213,21 @@ def _defect(record: RunRecord) -> str | None:
 
 
 def _of_kernel(one: KernelSamples, source: str) -> Samples:
-    context = {"dtype": one.dtype, "method": one.method}
+    context = {
+        "dtype": one.dtype,
+        "method": one.method,
+        "work": f"{one.operations:.6g} operations, {one.bytes_fused:.6g} bytes",
+    }
     found = _timed(
-        one, KERNEL_SCHEMA_VERSION, f"{one.case} {one.mode} {one.backend}", context, source
+        one,
+        KERNEL_SCHEMA_VERSION,
+        f"{one.case} {one.mode} {one.backend}",
+        context,
+        dict(enumerate(one.rounds)),
+        source,
     )
-    return replace(found, spread=PROCESS_SPREAD, disturbed=_throttling(one))
+    problem = next(iter(KERNEL_FILE.problems_of(one)), None)
+    return replace(found, spread=PROCESS_SPREAD, disturbed=_throttling(one), problem=problem)
 
 
 def _throttling(one: KernelSamples) -> str | None:
@@ -212,12 +243,24 @@ def _throttling(one: KernelSamples) -> str | None:
 def of_gate_samples(one: GateSamples, source: str) -> Samples:
     """The measurement that a line of the gate's own samples stands for."""
     context = {"benchmark version": one.version}
-    found = _timed(one, GATE_SCHEMA_VERSION, one.benchmark, context, source)
-    return replace(found, session=one.session, control=one.control, problem=one.problem)
+    least = {index: min(block, default=math.nan) for index, block in enumerate(one.rounds)}
+    found = _timed(one, GATE_SCHEMA_VERSION, one.benchmark, context, least, source)
+    return replace(
+        found,
+        blocks={index: tuple(block) for index, block in enumerate(one.rounds)},
+        session=one.session,
+        control=one.control,
+        problem=one.problem,
+    )
 
 
 def _timed(
-    one: KernelSamples | GateSamples, known: int, name: str, context: dict[str, str], source: str
+    one: KernelSamples | GateSamples,
+    known: int,
+    name: str,
+    context: dict[str, str],
+    values: dict[int, float],
+    source: str,
 ) -> Samples:
     if one.schema_version != known:
         what = "gate" if isinstance(one, GateSamples) else "kernel"
@@ -229,8 +272,15 @@ def _timed(
         name=name,
         metric=METRICS["seconds"],
         unit="round",
-        values=dict(enumerate(one.rounds)),
+        values=values,
         context={"machine": one.environment.machine_key, **context},
+        beside=_versions(one.environment),
+        measurements=(f"{one.created} {one.rounds}",),
         source=source,
         dirty=one.git.dirty,
     )
+
+
+def _versions(environment: Environment) -> dict[str, str]:
+    found = {"python": environment.python, **environment.packages}
+    return {name: found[name] for name in _VERSIONS if name in found}

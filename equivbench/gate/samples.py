@@ -7,8 +7,9 @@ Imports no torch.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -35,8 +36,16 @@ class Samples:
     """What must be equal for a comparison: machine, preset, budget, data."""
     source: str
     """The file it was read from, for messages."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """What a verdict names where it differs: the versions of torch and Python."""
+    blocks: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    """All samples of a round, of which its value is the least. Where both sides have one session,
+    sample j of round i of both were neighbours."""
+    measurements: tuple[str, ...] = ()
+    """What tells the measurements apart whose rounds these are, so that a copy is noticed."""
     session: str | None = None
-    """Rounds with one session are neighbours in time, so round i of both sides is a pair."""
+    """Rounds with one session were taken next to each other, so round i of both sides is a
+    pair."""
     deterministic: bool = False
     """The same code gives the same value to the bit, so that one seed already says something."""
     control: bool = False
@@ -65,7 +74,8 @@ class Samples:
             return self.problem
         if not self.values:
             return f"no {self.unit} was measured"
-        for index, value in sorted(self.values.items()):
+        told = [(index, value) for index, block in self.blocks.items() for value in block]
+        for index, value in sorted([*self.values.items(), *told]):
             problem = self.metric.problem(value)
             if problem is None and max(value, self.clip) <= 0:
                 problem = f"{self.metric.name} is {value:g}, of which no ratio can be taken"
@@ -86,9 +96,17 @@ def steps(baseline: Samples, candidate: Samples) -> list[float] | None:
     ):
         return None
     return [
-        candidate.level(index) - baseline.level(index)
+        _step(baseline, candidate, index)
         for index in sorted(set(baseline.values) & set(candidate.values))
     ]
+
+
+def _step(baseline: Samples, candidate: Samples, index: int) -> float:
+    """Of one round or seed: the median over neighbouring samples where a round has several."""
+    blocks = (baseline.blocks.get(index, ()), candidate.blocks.get(index, ()))
+    if not all(blocks):
+        return candidate.level(index) - baseline.level(index)
+    return statistics.median(math.log(b / a) for a, b in zip(*blocks, strict=False))
 
 
 @dataclass(frozen=True)
@@ -107,12 +125,12 @@ class Side:
     unreadable: tuple[Unreadable, ...] = ()
 
 
-GATE_SCHEMA_VERSION = 1
+GATE_SCHEMA_VERSION = 2
 
 
 class GateSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """One benchmark of one revision: entry i of ``rounds`` comes from the i-th fresh process of
-    that side."""
+    that side, and entry j of it was taken next to entry j of the other side's."""
 
     schema_version: int = GATE_SCHEMA_VERSION
     created: str
@@ -127,29 +145,9 @@ class GateSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     version: str
     """Of the benchmark itself: samples of two versions are not comparable."""
     control: bool
-    rounds: list[float]
-    """Seconds a call, the least of each round."""
+    rounds: list[list[float]]
+    """Seconds a call, in samples of 10 ms or more."""
     problem: str | None = None
     """Why it could not be measured; ``rounds`` is then short or empty."""
     environment: Environment
     git: Git
-
-
-class RoundLine(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What one worker process (one round of one side) says about one benchmark."""
-
-    benchmark: str
-    version: str
-    control: bool
-    seconds: float | None = None
-    """Least seconds a call; None where it failed."""
-    problem: str | None = None
-
-
-class RoundResult(msgspec.Struct, kw_only=True):
-    """All that one worker process measured; other revisions may add fields."""
-
-    package: str
-    """The folder that the package was imported from."""
-    environment: Environment
-    lines: list[RoundLine]

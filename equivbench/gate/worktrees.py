@@ -18,7 +18,7 @@ from equivbench.environment import git, has_changes
 from equivbench.errors import FailedError, UsageError
 from equivbench.request import Request, option, write_number
 
-WORKER = "equivbench/gate/worker.py"
+WORKER = "equivbench/gate/side.py"
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,13 @@ class InterleaveRequest(Request):
     )
     candidate: str = option(MISSING, "The records, samples or revision that are judged.", flag=None)
     allow_dirty: bool = option(False, "Accept uncommitted changes.")
-    # Of 10, one round may be disturbed without hiding a change: the bound then rests on the others.
-    rounds: int = option(10, "With --interleave: number of fresh processes for each revision.")
+    rounds: int = option(
+        10,
+        "With --interleave: number of fresh processes for each revision. Benchmarks that could not "
+        "have shown a slow-down by 10% get as many again.",
+    )
     seconds: float = option(
-        0.4,
+        0.2,
         "With --interleave: seconds to measure each benchmark in each process.",
         write=write_number,
     )

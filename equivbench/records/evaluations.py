@@ -3,6 +3,7 @@ that are compared are of the same samples and set against the same baselines."""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator, Sequence
 
@@ -176,7 +177,8 @@ def _decomposition(part: Test | TestPart) -> Iterator[str]:
     # A quotient of the same two sums: a share of 1e-12 is as exact as one of a half.
     apart = 0.0 if share is None else abs(share * total - equivariance)
     if share is not None and apart > SUM_TOLERANCE * abs(equivariance) + ROUNDING * abs(total):
-        yield f"share {share:.9g} is not equivariance / total, {equivariance / total:.9g}"
+        quotient = equivariance / total if total else math.nan
+        yield f"share {share:.9g} is not equivariance / total, {quotient:.9g}"
 
 
 def _weighted_mean(values: Sequence[float], weights: Sequence[float]) -> float:

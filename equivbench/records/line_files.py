@@ -16,7 +16,7 @@ import msgspec
 
 from equivbench.errors import FailedError
 from equivbench.records.files import alone_with, read_bounded, shown, write_lines
-from equivbench.records.peaks import CACHE_FACTOR, peak_of, width_of
+from equivbench.records.peaks import beyond, peak_of, width_of
 from equivbench.records.plausibility import possible_date
 from equivbench.records.rules import Rule, broken_rules
 from equivbench.records.schema import Environment, Git
@@ -211,21 +211,20 @@ def _peak(sample: KernelSamples) -> Iterator[str]:
     peak = peak_of(where.device, where.cpu, where.threads)
     if peak is None or any(_not_positive(sample)):
         return
-    least, width = min(sample.rounds), width_of(sample.dtype)
-    operations, most = sample.operations / least, peak.operations[width]
-    if operations > most:
-        yield (
-            f"{operations:.3g} operations a second are more than the {most:.3g} that "
-            f"{where.device!r} with {where.threads} threads can do in {width} bits"
-        )
+    device = f"{where.device!r} with {where.threads} threads"
+    for clause in beyond(
+        peak,
+        width_of(sample.dtype),
+        operations=sample.operations,
+        moved=sample.bytes_fused,
+        seconds=min(sample.rounds),
+    ):
+        yield f"on {device}, {clause}"
     if sample.bandwidth > COPY_SLACK * peak.bandwidth:
         yield (
             f"bandwidth {sample.bandwidth:.3g} B/s is more than the {peak.bandwidth:.3g} "
             f"of {where.device!r}"
         )
-    moved = sample.bytes_fused / least
-    if moved > CACHE_FACTOR * peak.bandwidth:
-        yield f"{moved:.3g} bytes a second are more than any cache of {where.device!r} gives"
 
 
 KERNEL_FILE = LineFile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,6 +85,21 @@ def peak_of(device: str, cpu: str, threads: int) -> Peak | None:
         if re.search(pattern, device):
             return peak
     return None
+
+
+def beyond(
+    peak: Peak, width: Width, *, operations: float, moved: float, seconds: float
+) -> Iterator[str]:
+    """What a device with this ``peak`` cannot have done in ``seconds``: so many ``operations`` in
+    ``width`` bits, or so many bytes ``moved``."""
+    rate, most = operations / seconds, peak.operations[width]
+    if rate > most:
+        yield (
+            f"{rate:.3g} operations a second are more than the {most:.3g} that it can do in "
+            f"{width} bits"
+        )
+    if moved / seconds > CACHE_FACTOR * peak.bandwidth:
+        yield f"{moved / seconds:.3g} bytes a second are more than any cache of it gives"
 
 
 def width_of(precision: str) -> Width:

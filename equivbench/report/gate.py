@@ -29,8 +29,8 @@ SUBJECT = (Column("benchmark", key=True), Column("metric", key=True))
 COLUMNS = (
     Column("baseline", "number", digits=4),
     Column("candidate", "number", digits=4),
-    Column("change", "change", "change (99% bounds)"),
-    Column("noise", "percent", digits=2),
+    Column("change", "change", "change (bounds)"),
+    Column("power", "percent", "would have seen", digits=2),
     Column("repeats"),
     Column("verdict"),
     Column("why"),
@@ -93,7 +93,7 @@ def _cells(each: Judgement) -> tuple[Cell, ...]:
     return (
         *(None if value is None else Amount(value, unit) for value in sides),
         None if each.change is None else Quantity(each.change, each.low, each.high),
-        each.noise_floor,
+        each.power,
         each.repeats,
         each.verdict,
         each.reason,

@@ -38,12 +38,14 @@ def baseline(tmp_path: Path) -> Path:
 
 CASES: dict[str, tuple[dict[str, Any] | None, str, int]] = {
     "the same": ({}, "unchanged", 0),
-    "faster": ({"rounds": [value / 1.2 for value in STEADY]}, "improvement", 0),
-    "slower": ({"rounds": SLOWER}, "regression", 1),
+    "faster": ({"rounds": [[value / 1.2] for value in STEADY]}, "improvement", 0),
+    "slower": ({"rounds": [[value] for value in SLOWER]}, "regression", 1),
     "vanished": (None, "missing", 3),
-    "negative": ({"rounds": [-1.0, *STEADY[1:]]}, "failed", 3),
-    "zero": ({"rounds": [0.0, *STEADY[1:]]}, "failed", 3),
+    "negative": ({"rounds": [[-1.0]] + [[value] for value in STEADY[1:]]}, "failed", 3),
+    "zero": ({"rounds": [[0.0]] + [[value] for value in STEADY[1:]]}, "failed", 3),
     "no rounds": ({"rounds": []}, "failed", 3),
+    "an empty round": ({"rounds": [[]] + [[value] for value in STEADY[1:]]}, "failed", 3),
+    "three rounds": ({"rounds": [[value] for value in STEADY[:3]]}, "failed", 3),
     "broken": ({"problem": "RuntimeError: wrong"}, "failed", 3),
     "another machine": ({"environment": environment("other-1t")}, "incomparable", 4),
     "another benchmark": ({"version": "2"}, "incomparable", 4),

@@ -8,14 +8,13 @@ import pytest
 from toy_samples import CONTEXT, noisy, rounds, seeds, side
 
 from equivbench.gate.compare import Judgement, compare
-from equivbench.gate.noise import MachineFloors
 from equivbench.gate.samples import Side, Unreadable
 
 STEADY = [1.0] * 8
 
 
 def judged(baseline: Side, candidate: Side, **options: object) -> dict[str, Judgement]:
-    settings: dict[str, object] = {"thresholds": {}, "floors": {}, **options}
+    settings: dict[str, object] = {"thresholds": {}, **options}
     found = compare(baseline, candidate, **settings)  # type: ignore[arg-type]
     return {each.benchmark: each for each in found}
 
@@ -68,7 +67,7 @@ def test_another_context_is_incomparable_and_says_which(what: str) -> None:
 
 def test_equal_contexts_meet_before_unequal_ones() -> None:
     here, there = rounds(STEADY), rounds(STEADY, context={**CONTEXT, "machine": "other"})
-    found = compare(side(there, here), side(here, there), thresholds={}, floors={})
+    found = compare(side(there, here), side(here, there), thresholds={})
     assert [each.verdict for each in found] == ["unchanged", "unchanged"]
 
 
@@ -80,9 +79,7 @@ def test_a_dirty_tree_is_refused_unless_allowed() -> None:
 
 
 def test_nothing_to_compare_has_failed() -> None:
-    assert [each.verdict for each in compare(Side(()), Side(()), thresholds={}, floors={})] == [
-        "failed"
-    ]
+    assert [each.verdict for each in compare(Side(()), Side(()), thresholds={})] == ["failed"]
 
 
 def test_only_new_benchmarks_are_no_comparison() -> None:
@@ -130,16 +127,44 @@ def test_a_vanished_control_is_missing() -> None:
     assert verdicts(side(control, rounds(STEADY)), side(rounds(STEADY)))["control"] == "missing"
 
 
-def test_a_committed_floor_stands_in_for_the_rounds() -> None:
-    # 4% a round is 2% in the ratio of 8 against 8, of which three are 6%: 5.5% is then within the
-    # noise.
-    table = {
-        CONTEXT["machine"]: MachineFloors(created="", commit=None, rounds=40, spread={"work": 0.04})
-    }
-    sides = side(rounds(STEADY)), side(rounds([1.055] * 8))
-    assert judged(*sides)["work"].verdict == "regression"
-    assert judged(*sides, floors=table)["work"].verdict == "inconclusive"
-    assert judged(*sides, floors=table)["work"].noise_floor == pytest.approx(0.02)
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_side_that_can_never_decide_has_failed(count: int, swapped: bool) -> None:
+    sides = side(rounds(STEADY)), side(rounds(STEADY[:count]))
+    found = judged(*(sides[::-1] if swapped else sides))["work"]
+    assert found.verdict == "failed"
+    assert "can never decide" in found.reason
+    assert ("baseline" if swapped else "candidate") in found.reason
+
+
+def test_one_seed_that_shows_no_noise_has_failed() -> None:
+    alone = side(seeds([1.0], deterministic=False))
+    assert verdicts(alone, alone) == {"work": "failed"}
+
+
+def test_more_benchmarks_need_more_evidence_each_and_say_what_they_could_have_shown() -> None:
+    def found(others: int) -> Judgement:
+        more = [rounds(STEADY, name=f"more {number}") for number in range(others)]
+        first, second = noisy(1.0, 0.02, 8, 1), noisy(1.09, 0.02, 8, 2)
+        return judged(side(rounds(first), *more), side(rounds(second), *more))["work"]
+
+    few, many = found(0), found(200)
+    assert few.level is not None
+    assert many.level is not None
+    assert few.power is not None
+    assert many.power is not None
+    assert few.level < many.level
+    assert few.power < many.power
+    # All misses of a suite together: one false alarm in 200.
+    assert 1 - many.level == pytest.approx((1 - few.level) / 201)
+
+
+def test_other_versions_are_named() -> None:
+    before = rounds(STEADY, beside={"torch": "2.11.0", "python": "3.11"})
+    after = rounds(STEADY, beside={"torch": "2.13.0", "python": "3.11"})
+    reason = judged(side(before), side(after))["work"].reason
+    assert reason.endswith("; with torch 2.11.0 against 2.13.0")
+    assert "with" not in judged(side(before), side(before))["work"].reason.partition(";")[2]
 
 
 def test_the_threshold_is_the_metrics_own() -> None:

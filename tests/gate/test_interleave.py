@@ -1,17 +1,17 @@
-"""Two revisions measured in alternation: a toy repository whose worker reports what its commit
-says."""
+"""Two revisions measured next to each other: a toy repository whose process of a side reports what
+its commit says."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from equivbench.errors import EquivbenchWarning, FailedError, InterruptedRunError, UsageError
+from equivbench.gate import process
 from equivbench.gate.compare import compare
 from equivbench.gate.interleave import check_request, interleave
 from equivbench.gate.reading import read_side
@@ -20,26 +20,40 @@ from equivbench.gate.worktrees import InterleaveRequest
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
-WORKER = """
-import json, sys
+PROCESS = """
+import json, sys, time
 from pathlib import Path
 SECONDS = {seconds}
 {extra}
-out = Path(sys.argv[sys.argv.index("--out") + 1])
 environment = dict(
     machine_key="toy-1t", device="cpu", driver=None, cpu="Toy", threads=1, python="3", packages={{}}
 )
-lines = [
-    dict(benchmark=name, version="1", control=name == "control", seconds=each, problem=None)
-    for name, each in SECONDS.items()
-]
+names = [dict(name=name, version="1", control=name == "control") for name in SECONDS]
 package = str(Path(__file__).resolve().parents[1])
-out.write_text(json.dumps(dict(package=package, environment=environment, lines=lines)))
+
+
+def say(kind, **fields):
+    print(json.dumps(dict(fields, type=kind)), flush=True)
+
+
+say("hello", package=package, environment=environment, benchmarks=names)
+for line in sys.stdin:
+    command = json.loads(line)
+    if command["type"] == "use":
+        used = SECONDS[command["name"]]
+        if isinstance(used, str):
+            say("refused", problem=used or None)
+        else:
+            say("built")
+    else:
+        time.sleep(0.001)
+        say("took", seconds=used)
 """
 
 
 class Repository:
-    """A git repository with a package ``equivbench`` that holds nothing but a worker."""
+    """A git repository with a package ``equivbench`` that holds nothing but the process of a
+    side."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -58,10 +72,10 @@ class Repository:
             text=True,
         ).stdout
 
-    def commit(self, seconds: dict[str, float] | None, extra: str = "") -> str:
-        worker = self.root / "equivbench" / "gate" / "worker.py"
+    def commit(self, seconds: dict[str, float | str] | None, extra: str = "") -> str:
+        process = self.root / "equivbench" / "gate" / "side.py"
         if seconds is not None:
-            worker.write_text(WORKER.format(seconds=seconds, extra=extra))
+            process.write_text(PROCESS.format(seconds=seconds, extra=extra))
         self.git("add", "-A")
         self.git("commit", "--quiet", "--allow-empty", "-m", "a state")
         return self.git("rev-parse", "HEAD").strip()
@@ -77,12 +91,12 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
 
 
 def measure(first: str, second: str, out: Path | None = None, **more: object) -> tuple[Side, Side]:
-    request = InterleaveRequest(first, second, **{"rounds": 4, **more})  # type: ignore[arg-type]
+    request = InterleaveRequest(first, second, **{"rounds": 4, "seconds": 0.01, **more})  # type: ignore[arg-type]
     return interleave(request, progress=lambda line: None, out=out)
 
 
 def verdicts(sides: tuple[Side, Side]) -> dict[str, str]:
-    return {each.benchmark: each.verdict for each in compare(*sides, thresholds={}, floors={})}
+    return {each.benchmark: each.verdict for each in compare(*sides, thresholds={})}
 
 
 def test_each_side_is_measured_from_its_own_commit(repository: Repository, tmp_path: Path) -> None:
@@ -99,12 +113,54 @@ def test_each_side_is_measured_from_its_own_commit(repository: Repository, tmp_p
     assert repository.git("worktree", "list").count("\n") == 1
 
 
-def test_the_sides_alternate(repository: Repository) -> None:
-    repository.commit({"control": 1.0})
-    said: list[str] = []
-    interleave(InterleaveRequest("HEAD", "HEAD", rounds=4), progress=said.append)
-    order = ["baseline" if ": baseline" in line else "candidate" for line in said]
-    assert order == ["baseline", "candidate", "candidate", "baseline"] * 2
+def test_the_sides_take_their_samples_in_turn(repository: Repository, tmp_path: Path) -> None:
+    note = "import os; LOG = open({!r}, 'a'); SIDE = Path.cwd().name"
+    log = tmp_path / "order"
+    repository.commit({"control": 1.0}, extra=note.format(str(log)))
+    process = repository.root / "equivbench" / "gate" / "side.py"
+    text = process.read_text()
+    process.write_text(
+        text.replace("        time.sleep(0.001)", "        LOG.write(SIDE[0]); LOG.flush()")
+    )
+    repository.git("commit", "--quiet", "-am", "it notes who is asked")
+    measure("HEAD", "HEAD", rounds=4)
+    assert log.read_text()[:8] == "bccbbccb"
+
+
+def test_a_noisy_benchmark_gets_as_many_rounds_again(repository: Repository) -> None:
+    noise = "import random; SECONDS['noisy'] *= random.choice([0.5, 1.0, 2.0])"
+    repository.commit({"control": 1.0, "steady": 1.0, "noisy": 1.0}, extra=noise)
+    baseline, _ = measure("HEAD", "HEAD", rounds=5)
+    counts = {each.name: len(each.values) for each in baseline.measurements}
+    assert counts == {"control": 10, "steady": 5, "noisy": 10}
+
+
+def test_what_one_side_alone_cannot_run_is_missing_or_new(repository: Repository) -> None:
+    first = repository.commit({"control": 1.0, "lost": 1.0, "gained": "", "neither": ""})
+    second = repository.commit({"control": 1.0, "lost": "", "gained": 1.0, "neither": ""})
+    assert verdicts(measure(first, second)) == {
+        "control": "unchanged",
+        "lost": "missing",
+        "gained": "new",
+    }
+
+
+def test_a_benchmark_that_raises_has_failed_with_what_it_said(repository: Repository) -> None:
+    first = repository.commit({"control": 1.0, "work": 1.0})
+    second = repository.commit({"control": 1.0, "work": "WrongKernelError: off by 2"})
+    found = {each.benchmark: each for each in compare(*measure(first, second), thresholds={})}
+    assert found["work"].verdict == "failed"
+    assert "off by 2" in found["work"].reason
+
+
+def test_a_side_that_hangs_is_ended(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "PATIENCE", 0.5)
+    repository.commit({"control": 1.0}, extra="time.sleep(60)")
+    with pytest.raises(FailedError, match="did not answer"):
+        measure("HEAD", "HEAD")
+    assert repository.git("worktree", "list").count("\n") == 1
 
 
 def test_a_busy_machine_is_a_warning(
@@ -123,10 +179,10 @@ def test_an_unknown_revision_is_a_usage_error(repository: Repository) -> None:
             measure("HEAD", name)
 
 
-def test_a_revision_without_a_worker_has_failed(repository: Repository) -> None:
+def test_a_revision_that_cannot_be_measured_has_failed(repository: Repository) -> None:
     old = repository.commit(None)
     repository.commit({"control": 1.0})
-    with pytest.raises(FailedError, match=r"worker\.py"):
+    with pytest.raises(FailedError, match=r"side\.py"):
         measure(old, "HEAD")
 
 
@@ -167,7 +223,7 @@ def test_a_pattern_that_matches_nothing_is_a_usage_error() -> None:
         check_request(InterleaveRequest("a", "b", only=("list-pair",)))
 
 
-def test_a_worker_that_dies_says_why(repository: Repository) -> None:
+def test_a_side_that_dies_says_why(repository: Repository) -> None:
     repository.commit({"control": 1.0})
     repository.commit({"control": 1.0}, extra="raise RuntimeError('out of luck')")
     with pytest.raises(FailedError, match=r"candidate.*out of luck"):
@@ -178,34 +234,27 @@ def test_a_worker_that_dies_says_why(repository: Repository) -> None:
 def test_an_interrupted_measurement_keeps_its_rounds(
     repository: Repository, tmp_path: Path
 ) -> None:
-    repository.commit({"control": 1.0})
+    repository.commit({"control": 1.0, "work": 1.0})
 
-    def stop(after: int) -> Callable[[str], None]:
-        said: list[str] = []
+    def progress(line: str) -> None:
+        if line.startswith("round 3: work"):
+            raise KeyboardInterrupt
 
-        def progress(line: str) -> None:
-            said.append(line)
-            if len(said) > after:
-                raise KeyboardInterrupt
-
-        return progress
-
-    with pytest.raises(InterruptedRunError, match="after 2 of 4 rounds"):
-        interleave(
-            InterleaveRequest("HEAD", "HEAD", rounds=4), progress=stop(5), out=tmp_path / "out"
-        )
-    kept = [
-        read_side(tmp_path / "out" / f"{name}.jsonl").measurements[0]
-        for name in ("baseline", "candidate")
-    ]
-    assert [len(each.values) for each in kept] == [3, 2]
+    request = InterleaveRequest("HEAD", "HEAD", rounds=4, seconds=0.01)
+    with pytest.raises(InterruptedRunError, match="after 2 rounds"):
+        interleave(request, progress=progress, out=tmp_path / "out")
+    for name in ("baseline", "candidate"):
+        kept = read_side(tmp_path / "out" / f"{name}.jsonl").measurements
+        assert {each.name: len(each.values) for each in kept} == {"control": 3, "work": 2}
     assert repository.git("worktree", "list").count("\n") == 1
 
 
-def test_a_benchmark_that_ran_in_some_rounds_only_has_failed(repository: Repository) -> None:
+def test_a_benchmark_that_ran_in_some_rounds_only_is_told_by_those(
+    repository: Repository,
+) -> None:
     flaky = (
-        "import os; p = Path.cwd().parent / 'seen'; "
-        "SECONDS = SECONDS if p.exists() else {'control': 1.0}; p.touch()"
+        "p = Path.cwd().parent / f'seen-{Path.cwd().name}'; "
+        "SECONDS = SECONDS if p.exists() else dict(SECONDS, work='no luck'); p.touch()"
     )
     repository.commit({"control": 1.0, "work": 1.0}, extra=flaky)
     assert verdicts(measure("HEAD", "HEAD"))["work"] == "failed"

@@ -51,7 +51,7 @@ def reasons(side: Side) -> str:
 
 def verdicts(baseline: Path, candidate: Path, *metrics: str) -> dict[str, str]:
     sides = read_side(baseline, metrics), read_side(candidate, metrics)
-    found = compare(*sides, thresholds={}, floors={})
+    found = compare(*sides, thresholds={})
     return {each.metric or each.benchmark: each.verdict for each in found}
 
 
@@ -141,17 +141,12 @@ def test_what_is_no_measurement_is_named(name: str, content: bytes, tmp_path: Pa
         assert name in reasons(side)
 
 
-def test_analyses_and_tuning_logs_beside_records_are_no_measurements(tmp_path: Path) -> None:
+def test_tuning_logs_beside_records_are_no_measurements(tmp_path: Path) -> None:
     written(tmp_path, run())
     alone = read_side(tmp_path)
-    for name, line in (
-        ("gradients", '{"kind":"gradients"}'),
-        ("landscapes", '{"kind":"landscape"}'),
-        ("log", '{"learning_rate":0.1}'),
-    ):
-        (tmp_path / f"{name}.jsonl").write_text(line + "\n")
-        # Named by itself such a file is a mistake.
-        assert f"{name}.jsonl" in reasons(read_side(tmp_path / f"{name}.jsonl"))
+    (tmp_path / "log.jsonl").write_text('{"learning_rate":0.1}\n')
+    # Named by itself such a file is a mistake.
+    assert "log.jsonl" in reasons(read_side(tmp_path / "log.jsonl"))
     assert read_side(tmp_path) == alone
 
 
@@ -166,6 +161,45 @@ def test_a_broken_file_does_not_hide_the_others(tmp_path: Path) -> None:
     side = read_side(tmp_path)
     assert totals(side)
     assert "cut.json" in reasons(side)
+
+
+def test_an_analysis_that_cannot_be_right_is_named(tmp_path: Path) -> None:
+    written(tmp_path, run())
+    kept = write_lines([kernel_samples([1.0] * 4)], tmp_path / "machine" / "kernels.jsonl")
+    assert not read_side(tmp_path).unreadable
+    for name in ("gradients.jsonl", "landscapes.jsonl"):
+        kept.with_name(name).write_text('{"kind":"gradients"}\n')
+        assert f"{name}, line 1" in reasons(read_side(tmp_path))
+        kept.with_name(name).unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"errors": {"output": 0.5}}, "such a kernel is not timed"),
+        ({"errors": {}}, "only after it was checked"),
+        ({"operations": 1e20}, "operations a second"),
+        ({"fraction_of_floor": 3.0}, "fraction_of_floor"),
+        ({"created": "3026-01-01T00:00:00Z"}, "3026"),
+    ],
+    ids=["wrong", "unchecked", "beyond the roofline", "made-up floor", "of the future"],
+)
+def test_a_kernel_that_cannot_be_is_no_improvement(
+    change: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    before = write_lines([kernel_samples([1.0] * 8)], tmp_path / "a.jsonl")
+    after = write_lines([kernel_samples([0.5] * 8, **change)], tmp_path / "b.jsonl")
+    (found,) = compare(read_side(before), read_side(after), thresholds={})
+    assert found.verdict == "failed"
+    assert says in found.reason
+
+
+def test_a_copy_is_no_further_evidence(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_lines([kernel_samples([1.0, 1.1, 1.2, 1.3])], tmp_path / f"{name}.jsonl")
+    side = read_side(tmp_path)
+    assert "a copy is no further evidence" in reasons(side)
+    assert [len(each.values) for each in side.measurements] == [4]
 
 
 def test_kernel_samples_of_several_processes_are_pooled(tmp_path: Path) -> None:
@@ -185,7 +219,12 @@ def test_a_kernel_that_slows_down_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"dtype": "float64"}, {"method": "naive"}, {"environment": environment("other")}],
+    [
+        {"dtype": "float64", "errors": {"output": 1e-13}},
+        {"method": "naive"},
+        {"environment": environment("other")},
+        {"operations": 2e7},
+    ],
     ids=str,
 )
 def test_kernel_samples_of_another_kind_are_incomparable(
@@ -205,11 +244,13 @@ def test_a_throttled_gpu_decides_nothing(tmp_path: Path) -> None:
 
 
 def test_samples_of_one_session_stay_pairs_on_disk(tmp_path: Path) -> None:
-    before = write_lines([gate_samples([1.0, 2.0, 4.0, 8.0])], tmp_path / "a.jsonl")
-    after = write_lines([gate_samples([1.1, 2.2, 4.4, 8.8])], tmp_path / "b.jsonl")
+    drift = [[1.0, 5.0, 1.0], [2.0, 1.0, 2.0], [4.0, 4.0, 9.0], [8.0, 8.0, 8.0]]
+    before = write_lines([gate_samples([], rounds=drift)], tmp_path / "a.jsonl")
+    slower = [[1.1 * value for value in block] for block in drift]
+    after = write_lines([gate_samples([], rounds=slower)], tmp_path / "b.jsonl")
     sides = read_side(before), read_side(after)
     assert [each.session for side in sides for each in side.measurements] == ["one", "one"]
-    (found,) = compare(*sides, thresholds={}, floors={})
+    (found,) = compare(*sides, thresholds={})
     assert found.low == pytest.approx(0.1, rel=1e-6)
 
 

@@ -39,7 +39,7 @@ def session(folder: Path, seed: int, **changes: object) -> Path:
 
 
 def verdicts(sides: tuple[Side, Side]) -> dict[str, str]:
-    return {each.benchmark: each.verdict for each in compare(*sides, thresholds={}, floors={})}
+    return {each.benchmark: each.verdict for each in compare(*sides, thresholds={})}
 
 
 def test_what_is_drawn_was_recorded_and_stays_together(tmp_path: Path) -> None:
@@ -51,11 +51,11 @@ def test_what_is_drawn_was_recorded_and_stays_together(tmp_path: Path) -> None:
     ):
         assert len(control) == len(work) == 10
     (one, other), (partner, _) = first.measurements, second.measurements
-    place = [pair for pair in rounds.pairs["control"] if one.values[0] in pair]
+    place = [pair for pair in rounds.pairs["control"] if one.blocks[0] in pair]
     assert len(place) == 1
-    assert set(place[0]) == {one.values[0], partner.values[0]}
+    assert set(place[0]) == {one.blocks[0], partner.blocks[0]}
     index = list(rounds.pairs["control"]).index(place[0])
-    assert other.values[0] in rounds.pairs["work"][index]
+    assert other.blocks[0] in rounds.pairs["work"][index]
 
 
 def test_replays_differ_by_seed_and_only_by_seed(tmp_path: Path) -> None:

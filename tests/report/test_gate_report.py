@@ -21,7 +21,7 @@ FIGURES = {
     "change": 0.2,
     "low": 0.18,
     "high": 0.22,
-    "noise_floor": 0.01,
+    "power": 0.01,
 }
 
 
@@ -101,7 +101,7 @@ def test_rows_show_times_in_readable_units() -> None:
         "baseline": "10.00 ms",
         "candidate": "12.00 ms",
         "change": "+20.0% (+18.0% to +22.0%)",
-        "noise": "1.0%",
+        "power": "1.0%",
         "repeats": "",
         "verdict": "regression",
         "why": "because",

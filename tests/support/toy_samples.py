@@ -66,7 +66,7 @@ def gate_samples(values: Sequence[float], **changes: Any) -> GateSamples:
         "benchmark": "work",
         "version": "1",
         "control": False,
-        "rounds": list(values),
+        "rounds": [[value] for value in values],
         "environment": environment(),
         "git": Git(commit="0" * 40, dirty=False),
     }
@@ -90,7 +90,7 @@ def kernel_samples(values: Sequence[float], **changes: Any) -> KernelSamples:
         "bytes_unfused": 2e6,
         "operations": 1e7,
         "bandwidth": 1e10,
-        "fraction_of_floor": 0.5,
+        "fraction_of_floor": 1e6 / 1e10 / min(values) if min(values) > 0 else 0.5,
         "environment": environment(),
         "git": Git(commit="0" * 40, dirty=False),
     }
