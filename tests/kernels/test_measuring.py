@@ -166,18 +166,24 @@ def test_calls_rotate_past_the_cache_and_meet_new_numbers():
     with registered(mine=watched):
         prepared = prepare(TOY, "forward", "mine")
         seen.clear()
+        rounds = 0
         # A busy machine has time for a few calls a round only.
         while len(seen) < 40:
             prepared.round(0.02)
+            rounds += 1
     numbers: dict[int, list[float]] = {}
     for address, number in seen:
         numbers.setdefault(address, []).append(number)
     own = 4 * (12 * TOY.operation.source_size + 60 * (4 + TOY.operation.weight_size))  # type: ignore[attr-defined]
     assert len(numbers) * own >= 2 * CACHE
-    for visits in numbers.values():
-        assert all(before != after for before, after in itertools.pairwise(visits)), (
-            "the same memory held the same numbers"
-        )
+    # The one check a round, off the clock, is of an instance drawn at random, which may be the one
+    # that was there.
+    again = sum(
+        before == after
+        for visits in numbers.values()
+        for before, after in itertools.pairwise(visits)
+    )
+    assert again <= rounds, "the same memory held the same numbers"
     addresses = [address for address, _ in seen]
     assert len(set(addresses[: len(numbers)])) == len(numbers), (
         "a slot came again before all the others"
