@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from equivbench.errors import EquivbenchWarning, FailedError, UsageError, unknown_name
 from equivbench.specs import (
+    FILE_NAME,
     DatasetSpec,
     ExecutorSpec,
     Factory,
@@ -84,7 +85,9 @@ class Registry(Generic[T]):
         plugins.registries.append(self)
 
     def add(self, value: T) -> None:
-        """Register ``value`` under its name."""
+        """Register ``value`` under its name; raises ``UsageError`` for a name that no record could
+        hold."""
+        _check_names(self.kind, value)
         # First what the package itself provides, so that a clash names the newcomer second.
         self._plugins.load_built_in()
         name = value.key if isinstance(value, PairSpec) else value.name
@@ -125,6 +128,28 @@ class Registry(Generic[T]):
     def restore(self, snapshot: dict[str, Registered[T]]) -> None:
         """Go back to a :meth:`snapshot`: a plug-in that fails half-way leaves nothing behind."""
         self._entries = dict(snapshot)
+
+
+def _check_names(kind: str, value: object) -> None:
+    """Raise ``UsageError`` for a name of ``value`` that validation would refuse in a record, before
+    anything is trained under it."""
+    parts = []
+    if isinstance(value, PairSpec):
+        parts = [("pair", value.name), *(("arm", arm.name) for arm in value.arms)]
+    elif isinstance(value, TaskSpec):
+        parts = [("task", value.name)]
+    for what, name in parts:
+        if not FILE_NAME.fullmatch(name):
+            raise UsageError(
+                f"{what} {name!r} cannot be part of a file name; "
+                "use letters, digits and . _ + = - only"
+            )
+    name = str(getattr(value, "name", ""))
+    if not (name.isascii() and name.isprintable()):
+        raise UsageError(
+            f"{kind} {name!r}: a name is of ASCII characters, which no letter of another script "
+            "can be taken for"
+        )
 
 
 class PluginLoader:

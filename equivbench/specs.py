@@ -7,6 +7,7 @@ commands which list names stay fast.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -26,6 +27,8 @@ Group = Literal["so3", "o3", "octahedral"]
 Mode = Literal["forward", "backward", "double_backward"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 """What of a kernel is timed; each holds the passes before it."""
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}")
+"""What may be part of the path of a record: the names of tasks, pairs and arms."""
 Factory = str | Callable[..., Any]
 """A callable, or ``package.module:attribute`` so that declaring it imports nothing."""
 

@@ -1,12 +1,15 @@
 """Registration and plug-ins, with real distributions on the path: what breaks is named, the rest
 keeps working."""
 
+import re
 import subprocess
 import sys
 import textwrap
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,7 +23,7 @@ from equivbench.registry import (
     Registry,
     resolve,
 )
-from equivbench.specs import DatasetSpec, MatchSpec, ModelSpec, PairSpec, TaskSpec
+from equivbench.specs import ArmSpec, DatasetSpec, MatchSpec, ModelSpec, PairSpec, TaskSpec
 
 
 def distribution(folder: Path, name: str, module: str, source: str, *points: str) -> None:
@@ -240,6 +243,33 @@ def models() -> Registry[ModelSpec]:
     built_in = Registered(ModelSpec("built-in", "toy", "none", "a:b"), "equivbench")
     registry.restore({"built-in": built_in})
     return registry
+
+
+@pytest.mark.parametrize("name", ["p\u0430inn", "a\u200bb", "caf\u00e9", "a\nb"])
+def test_a_name_that_can_be_taken_for_another_is_refused(
+    models: Registry[ModelSpec], name: str
+) -> None:
+    with pytest.raises(UsageError, match="a name is of ASCII characters"):
+        models.add(ModelSpec(name, "toy", "none", "a:b"))
+    assert name not in models.snapshot()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"name": "my pair"}, "pair 'my pair' cannot be part of a file name"),
+        ({"name": "../up"}, "pair '../up' cannot be"),
+        ({"arms": (ArmSpec("an arm", "m", {}),)}, "arm 'an arm' cannot be"),
+    ],
+)
+def test_a_pair_that_no_record_could_be_written_of_is_refused(
+    change: dict[str, Any], says: str
+) -> None:
+    pairs = Registry("pair", PairSpec, PluginLoader(()))
+    pair = PairSpec("mine", "toy", "", (), MatchSpec("", ""), {})
+    pairs.add(pair)
+    with pytest.raises(UsageError, match=re.escape(says)):
+        pairs.add(replace(pair, **change))
 
 
 def test_duplicate_names_both_owners(models: Registry[ModelSpec]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,10 +22,10 @@ from equivbench.records.files import (
     write_atomically,
 )
 from equivbench.records.schema import SCHEMA_VERSION, RunRecord
+from equivbench.specs import FILE_NAME
 
 _MOST_REPETITIONS = 1000
 """Records of one name in one folder."""
-_SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=-]{0,127}")
 
 
 class InvalidRecordWarning(EquivbenchWarning):
@@ -48,7 +47,7 @@ def record_path(record: RunRecord, out: str | Path) -> Path:
         "run id": record.run_id,
     }
     for kind, name in named.items():
-        if not _SAFE_NAME.fullmatch(name):
+        if not FILE_NAME.fullmatch(name):
             raise UsageError(
                 f"{kind} {name!r} cannot be part of a file name; "
                 "use letters, digits and . _ + = - only"
