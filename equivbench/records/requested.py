@@ -148,7 +148,11 @@ def _run_id(record: RunRecord, request: RunRequest, asked: Budget) -> Iterator[s
     words = [record.preset, asked.text, f"seed{record.seed}", *request.variant.values()]
     words += [*kernels, *point, f"{created:{_STAMP}}"]
     if record.budget.extends is not None:
-        words += ["extended", Budget(record.budget.kind, record.budget.limit).text]
+        try:
+            words += ["extended", Budget(record.budget.kind, record.budget.limit).text]
+        except UsageError as error:
+            yield f"budget.limit: {error}"
+            return
     name = "-".join(words)
     # A second run of the same second has its number at the end.
     if not re.fullmatch(re.escape(name) + r"(-[1-9][0-9]*)?", record.run_id):

@@ -15,6 +15,9 @@ import msgspec
 import pytest
 from forgeries import CLAIMS, REFUSED, REMARKED, Change
 from good_results import good_files
+from hypothesis import given
+from hypothesis import strategies as st
+from spoil import set_at
 
 from equivbench.records.consistency import CONSISTENCY
 from equivbench.records.plausibility import PLAUSIBILITY, problems, remarks
@@ -127,3 +130,53 @@ def test_every_single_value_that_is_not_a_claim_is_held_against_something(number
             passed.append(path)
     assert looked_at > 200
     assert passed == []
+
+
+NUMBERS = st.sampled_from((-(10**29), -1, 0, 1, 2, 10**29))
+ANYTHING = {
+    bool: st.booleans(),
+    int: NUMBERS,
+    float: NUMBERS.map(float) | st.floats(-1e29, 1e29),
+    str: st.text(max_size=30)
+    | st.sampled_from(
+        ("0", "-", "1e999", "equivbench run", "equivbench run --extend 1e300", "inf")
+    ),
+}
+
+
+@given(st.data())
+def test_no_value_makes_validation_itself_fail(data: st.DataObject) -> None:
+    plain: dict[str, Any] = json.loads(GOOD[5].read_bytes())
+    found = list(places(plain))
+    for _ in range(data.draw(st.integers(1, 4))):
+        path, put, value = data.draw(st.sampled_from(found))
+        kind = type(value[0]) if isinstance(value, list) and value else type(value)
+        one = data.draw(ANYTHING.get(kind, st.none()))
+        put([one, *value[1:]] if isinstance(value, list) and value else one)
+    for path, put in data.draw(st.sampled_from(COMPOUND)):
+        set_at(plain, path, put)
+    try:
+        record = msgspec.convert(plain, RunRecord)
+    except msgspec.ValidationError:
+        return
+    assert all(isinstance(each, str) for each in (*problems(record), *remarks(record)))
+
+
+COMPOUND: tuple[tuple[tuple[str, Any], ...], ...] = (
+    (),
+    (("budget.extends", 30.0),),
+    (("budget.extends", -1.0), ("budget.limit", 1e20)),
+    (("budget.kind", "steps"), ("budget.limit", 2.5)),
+    (("budget.kind", "samples"), ("recipe.batch_size", 0)),
+    (("variant", {"sweep": "size", "value": "1e9"}),),
+    (("variant", {"sweep": "data", "value": "0.5"}),),
+    (("variant", {"sweep": "optimizer"}),),
+    (("command", "equivbench analyze sweep voxel/octahedral --over data --values 0.5"),),
+    (("command", "equivbench run voxel/octahedral --rungs 99999999999"),),
+    (("command", "equivbench run voxel/octahedral --seeds 0-99999999999"),),
+    (("command", "equivbench run voxel/octahedral --extend 1e300"),),
+    (("dataset.sizes", {}),),
+    (("preset", "paper"),),
+    (("reasons", {".": "x", "trace..": "y", "rungs.99": "z", "": "w"}),),
+)
+"""Changes that reach further into the rules than one value does."""
