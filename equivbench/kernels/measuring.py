@@ -330,8 +330,8 @@ def _told(backend_name: str, case: Case, mode: Mode) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _fresh_compilation(kernel: Kernel) -> Iterator[None]:
-    """An empty folder for what inductor keeps, where ``kernel`` compiles: compile seconds mean
-    compilation."""
+    """An empty folder for what inductor and Triton keep, where ``kernel`` compiles: compile seconds
+    mean compilation."""
     if not kernel.compiles:
         yield
         return
@@ -339,6 +339,9 @@ def _fresh_compilation(kernel: Kernel) -> Iterator[None]:
         tempfile.TemporaryDirectory(
             prefix="equivbench-compiler-", ignore_cleanup_errors=True
         ) as folder,
-        patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": folder}),
+        patch.dict(
+            os.environ,
+            {"TORCHINDUCTOR_CACHE_DIR": folder, "TRITON_CACHE_DIR": os.path.join(folder, "triton")},
+        ),
     ):
         yield

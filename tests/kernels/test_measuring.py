@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -258,3 +259,24 @@ def test_who_is_not_here_or_cannot_is_told_apart():
 def test_compile_seconds_are_counted_where_a_kernel_compiles_only():
     with registered(mine=lambda operation: Kernel(right(operation), "by hand", compiles=True)):
         assert prepare(TOY, "forward", "mine").compile_seconds >= 0.0
+
+
+def test_no_compiler_finds_what_an_earlier_process_kept(monkeypatch):
+    caches = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+    for name in caches:
+        monkeypatch.setenv(name, "kept")
+    seen = []
+
+    def compiling(operation):
+        run = right(operation)
+
+        def looks(inputs):
+            seen.append([os.environ[name] for name in caches])
+            return run(inputs)
+
+        return Kernel(looks, "by hand", compiles=True)
+
+    with registered(mine=compiling):
+        prepare(TOY, "forward", "mine")
+    assert "kept" not in seen[0]
+    assert [os.environ[name] for name in caches] == ["kept", "kept"]
