@@ -94,6 +94,17 @@ def test_noise_is_not_equivariance() -> None:
         eb.assert_equivariant(noisy, structure(), TYPES, "1o")
 
 
+def test_last_digits_that_change_are_rounding() -> None:
+    """A GPU adds up in whatever order its threads come."""
+
+    def unsteady(pos: Tensor, z: Tensor) -> Tensor:
+        return pos * (1 + torch.finfo(pos.dtype).eps * torch.randint(4, pos.shape))
+
+    inputs = structure()
+    assert not torch.equal(unsteady(**inputs), unsteady(**inputs))
+    eb.assert_equivariant(unsteady, inputs, TYPES, "1o")
+
+
 def test_dropout_is_off_and_the_mode_is_put_back() -> None:
     class Dropping(Vectors):
         def forward(self, pos: Tensor, z: Tensor) -> Mapping[str, Tensor]:
