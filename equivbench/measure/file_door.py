@@ -73,11 +73,7 @@ def export_inputs(path: Path, about: About) -> About:
         content = _xyz(about, calls)
     else:
         raise UsageError(f"--export {path}: a file of inputs ends in .npz, .xyz or .extxyz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
-    except OSError as error:
-        raise FailedError(f"cannot write {path}: {error.strerror}") from error
+    write_atomically(path, content)
     return about
 
 
