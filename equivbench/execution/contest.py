@@ -28,7 +28,7 @@ from equivbench.execution.plan import Contest, RunPlan, check_writable, extensio
 from equivbench.execution.state import finished_record, on_machine, remember_record
 from equivbench.execution.workers import FailedRunError, WorkerProcess
 from equivbench.records.store import read_record, write_record
-from equivbench.records.weight_files import put_beside
+from equivbench.records.weight_files import put_beside, weights_beside
 from equivbench.request import Budget
 from equivbench.training.job import Job, Progress
 
@@ -221,8 +221,6 @@ class ContestRun:
                 why, msgspec.structs.replace(concluded.record, status="failed", reason=why)
             )
         path = write_record(concluded.record, worker.job.request.out)
-        if worker.job.request.keep_weights and concluded.record.weights_sha256 is not None:
-            put_beside(path, concluded.record.weights_sha256)
         self._keep(worker.job, KeptRecord(concluded.record, path, Path(concluded.checkpoint)))
         remember_record(worker.job, path)
 
@@ -237,6 +235,12 @@ class ContestRun:
         self._result.kept.append(kept)
         if job.extends is None:
             self._finished[job.arm] = kept
+        sha256 = kept.record.weights_sha256
+        if job.request.keep_weights and sha256 and not weights_beside(kept.path).is_file():
+            try:
+                put_beside(kept.path, sha256)
+            except FailedError as error:  # the record is there all the same
+                self._result.failures.append(f"{job.label}: {error}")
 
     def _fail(self, error: EquivbenchError) -> None:
         """Note a failure, and keep the record of a run that failed on its way."""

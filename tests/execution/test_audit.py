@@ -65,6 +65,20 @@ def test_without_the_option_the_cache_has_the_weights(bench: Bench) -> None:
     assert "ask for a run with --keep-weights" in ran.out
 
 
+def test_weights_of_a_finished_run_are_put_beside_its_record_when_asked_for(bench: Bench) -> None:
+    assert bench(*RUN).code == 0
+    again = bench(*RUN, "--resume", "--keep-weights")
+    assert again.code == 0, again.err
+    weights = record_of(bench, "augmented").with_suffix(".safetensors")
+    assert weights.is_file()
+    weights.unlink()
+    shutil.rmtree(bench.folder / "cache" / "weights")
+    again = bench(*RUN, "--resume", "--keep-weights")
+    assert again.code == 3
+    assert "the cache has no weights" in again.err
+    assert "Traceback" not in again.err
+
+
 @pytest.mark.parametrize("forge", [lower_final, lower_everywhere])
 def test_a_loss_that_the_weights_do_not_give_is_found(
     kept: Bench, forge: Callable[[dict[str, Any]], None]
