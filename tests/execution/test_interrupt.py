@@ -7,6 +7,7 @@ import io
 import os
 import signal
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,8 @@ def test_a_request_ends_the_turn_under_way_and_every_later_one():
 
 def test_a_worker_told_to_end_a_turn_that_was_over_may_take_its_time_to_save():
     worker = WorkerProcess.__new__(WorkerProcess)
-    worker._process = SimpleNamespace(terminate=lambda: None, stdin=io.BytesIO())
+    process: Any = SimpleNamespace(terminate=lambda: None, stdin=io.BytesIO())
+    worker._process = process
     worker._hangs_after, worker._longest_silence, worker._asked_to_end = 1800.0, 0.0, None
     worker._send(Slice(1.0))
     worker.end_turn()

@@ -42,8 +42,8 @@ def test_another_network_of_its_kind_is_then_the_same(build: Callable[[], nn.Mod
     assert load_weights(other, cached_weights(sha256)) == sha256
     for name, tensor in mine.named_parameters():
         assert torch.equal(other.get_parameter(name), tensor)
-    for name, tensor in mine.named_buffers():
-        assert torch.equal(other.get_buffer(name), tensor)
+    for name, buffer in mine.named_buffers():
+        assert torch.equal(other.get_buffer(name), buffer)
 
 
 def test_a_file_that_is_far_too_large_is_not_read(
