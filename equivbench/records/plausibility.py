@@ -250,7 +250,7 @@ def _fast_averaging(record: RunRecord) -> Iterator[str]:
     """Averaging over rotations is slower than a pass."""
     single = record.inference.samples_per_second
     for name, rate in record.inference.twirl.items():
-        if single is not None and AVERAGING_GAIN * single < rate:
+        if single and AVERAGING_GAIN * single < rate:
             yield (
                 f"averaging over {name} rotations is said to be {rate / single:.1f} times as fast "
                 "as a single pass"
