@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -72,7 +72,10 @@ class Process:
         stdout = self._process.stdout
         assert stdout is not None
         # One line an answer, so that nothing is left in the buffer between two of them.
-        if not select.select([stdout], [], [], PATIENCE)[0]:
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            answered = selector.select(PATIENCE)
+        if not answered:
             raise FailedError(
                 f"the process of the {self._tree.name} did not answer within {PATIENCE:g} s"
             )

@@ -16,7 +16,7 @@ import importlib
 import json
 import os
 import runpy
-import select
+import selectors
 import signal
 import socket
 import struct
@@ -156,10 +156,12 @@ def serve(address: str) -> NoReturn:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(address)
     listener.listen(64)
-    waited: list[Any] = [listener, woken, 0]
+    selector = selectors.DefaultSelector()
+    for end in (listener, woken, 0):
+        selector.register(end, selectors.EVENT_READ)
     os.write(1, b"!")
     while True:
-        ready, _, _ = select.select(waited, [], [])
+        ready = [key.fileobj for key, _ in selector.select()]
         if 0 in ready:
             os._exit(0)  # who made the template is gone
         if listener in ready:
@@ -168,7 +170,7 @@ def serve(address: str) -> NoReturn:
             content = asker.recv(_NUMBER.unpack(length)[0], socket.MSG_WAITALL)
             pid = os.fork()
             if not pid:
-                for end in (listener, wake, woken, asker, *running.values()):
+                for end in (selector, listener, wake, woken, asker, *running.values()):
                     end.close()
                 _become(json.loads(content), list(ends), path, address)
             for descriptor in ends:
