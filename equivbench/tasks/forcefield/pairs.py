@@ -70,24 +70,22 @@ def _arm(
 
 
 _PAINN = sizes(
-    "features layers radial cutoff", (16, 2, 8, 4.0), (64, 3, 20, 5.0), (128, 3, 20, 5.0)
+    "features layers radial cutoff", (16, 2, 8, 4.0), (32, 3, 20, 5.0), (128, 3, 20, 5.0)
 )
 # Mixing 4 F channels with one MLP takes more weights than mixing F scalars and F vectors: fewer
 # channels, the same parameters.
 _PLAIN = sizes(
-    "features layers radial cutoff", (14, 2, 8, 4.0), (56, 3, 20, 5.0), (112, 3, 20, 5.0)
+    "features layers radial cutoff", (14, 2, 8, 4.0), (28, 3, 20, 5.0), (112, 3, 20, 5.0)
 )
-_VECTOR_TUNING = tuning(
-    "6400samples", "0e9228d17ced0b0cd02a620f68255448756edf299b3679ee11f6816241754d03"
-)
+_VECTOR_TUNING = tuning("60s", "e9ce5fef347b96b6227f41e6afd28e73ca15e9ec5cee73e13e006489ea101653")
 
 VECTOR = pair(
     "forcefield/vector",
     "PaiNN (first-order equivariant) against the same trunk with unconstrained vectors",
     (
-        _arm("equivariant", "painn", _PAINN, (16, 64), (4e-3, 5e-4), _VECTOR_TUNING),
-        _arm("augmented", "plain-vectors", _PLAIN, (16, 64), (8e-3, 5e-4), _VECTOR_TUNING),
-        _arm("frames", "plain-vectors", _PLAIN, (16, 64), (4e-3, 5e-4), {}, "frames"),
+        _arm("equivariant", "painn", _PAINN, (16, 64), (8e-3, 5e-4), _VECTOR_TUNING),
+        _arm("augmented", "plain-vectors", _PLAIN, (8, 64), (4e-3, 5e-4), _VECTOR_TUNING),
+        _arm("frames", "plain-vectors", _PLAIN, (8, 64), (4e-3, 5e-4), {}, "frames"),
     ),
     _PRESETS,
     "One trunk: embedding, radial basis, gated messages along r_ij, residual updates and readouts, "
@@ -97,7 +95,7 @@ VECTOR = pair(
     "agree: what differs is the constraint, not the capacity. The third arm, frames, trains the "
     "plain trunk in four principal frames.",
     "parameters within 15%",
-    parameters=((9409, 8824), (172481, 165484), (652161, 625748)),
+    parameters=((9409, 8824), (47841, 45896), (652161, 625748)),
     seconds=(0.042, 28.0, 16.0, 160.0),
 )
 
