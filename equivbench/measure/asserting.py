@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError, unknown_name
-from equivbench.measure.rotated_set import EPS, EvaluationPrecision, evaluating
+from equivbench.measure.caller import evaluating
+from equivbench.measure.precision import EPS, PRECISION_OF
 from equivbench.measure.verification import (
     CONDITIONING,
     CONSTANTS,
@@ -23,16 +24,11 @@ from equivbench.measure.verification import (
 from equivbench.specs import Field, Group
 from equivbench.symmetry.decomposition import decompose
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
-from equivbench.symmetry.types import SymmetryType, mirror, rotate
+from equivbench.symmetry.types import SymmetryType, transform
 
 Named = Mapping[str, Any]
 _OUTPUT = "output"
 """What the one output is called of a model that returns a tensor."""
-_PRECISION: Mapping[torch.dtype, EvaluationPrecision] = {
-    torch.float64: "float64",
-    torch.float32: "float32",
-    torch.bfloat16: "bf16",
-}
 
 
 def assert_equivariant(
@@ -167,11 +163,11 @@ class _Check:
         return problems
 
     def _judge(self, found: _Errors, other: _Errors | None, failure: str) -> str | None:
-        here = _PRECISION[found.dtype]
+        here = PRECISION_OF[found.dtype]
         # A device that adds up in an order of its own gives the same up to rounding.
         if found.noise and (
             other is None
-            or not falls_like_rounding(here, found.noise, _PRECISION[other.dtype], other.noise)
+            or not falls_like_rounding(here, found.noise, PRECISION_OF[other.dtype], other.noise)
         ):
             return (
                 "is not deterministic: two calls with the same input differ by "
@@ -185,7 +181,7 @@ class _Check:
             said += f", where rounding leaves {allowed:.0e} at most (it does not run in the other "
             said += f"precision: {failure})"
         else:
-            there = _PRECISION[other.dtype]
+            there = PRECISION_OF[other.dtype]
             if falls_like_rounding(here, found.broken, there, other.broken):
                 return None
             # Constants that were rounded to float32 once stay so in float64.
@@ -281,12 +277,9 @@ class _Check:
         )
 
     def _act(self, tensors: Named, element: Tensor) -> dict[str, Any]:
-        """``tensors`` under one orthogonal matrix [1, 3, 3]; one of determinant -1 is minus a
-        rotation."""
+        """``tensors`` under one orthogonal matrix [1, 3, 3]."""
         named = {name: each for name, each in tensors.items() if _floating(each)}
-        improper = bool(torch.linalg.det(element)[0] < 0)
-        moved = rotate(named, self.fields, -element if improper else element, None)
-        return {**tensors, **(mirror(moved, self.fields) if improper else moved)}
+        return {**tensors, **transform(named, self.fields, element, None)}
 
     def _caller(self, model: Callable[..., Any]) -> Callable[[Named], dict[str, Tensor]]:
         """Calls ``model`` and gives the outputs that are checked."""
@@ -327,7 +320,7 @@ class _Check:
         kinds: set[torch.dtype] = {
             value.dtype for value in self.inputs.values() if _floating(value)
         }
-        if len(kinds) != 1 or not kinds <= _PRECISION.keys():
+        if len(kinds) != 1 or not kinds <= PRECISION_OF.keys():
             names = ", ".join(sorted(map(str, kinds))) or "none"
             raise UsageError(
                 "the floating-point inputs must be of one dtype, float32, float64 or bfloat16; "

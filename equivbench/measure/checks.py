@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import ModelError
-from equivbench.measure.rotated_set import EPS, Caller, Chunk, ChunkDraws
+from equivbench.measure.caller import Caller
+from equivbench.measure.precision import EPS
+from equivbench.measure.rotated_set import Chunk, ChunkDraws
 from equivbench.symmetry.decomposition import broadcast_weights
 
 _AMPLIFIED = 1e4

@@ -11,7 +11,7 @@ from torch import nn
 from equivbench.errors import UsageError
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Measurement
-from equivbench.measure.rotated_set import EvaluationPrecision
+from equivbench.measure.precision import PRECISION_OF, EvaluationPrecision
 from equivbench.registry import DATASETS, TASKS, resolve
 from equivbench.specs import Group, Symmetry
 from equivbench.tasks.base import DatasetSource, Split, Task, TaskData
@@ -148,13 +148,8 @@ def _precision(model: nn.Module, device: torch.device) -> EvaluationPrecision:
         and torch.get_float32_matmul_precision() != "highest"
     ):
         return "tf32"
-    known: dict[torch.dtype, EvaluationPrecision] = {
-        torch.float64: "float64",
-        torch.float32: "float32",
-        torch.bfloat16: "bf16",
-    }
-    if dtype not in known:
+    if dtype not in PRECISION_OF:
         raise UsageError(
             f"a model of {dtype} cannot be measured; use float64, float32 or bfloat16 weights"
         )
-    return known[dtype]
+    return PRECISION_OF[dtype]

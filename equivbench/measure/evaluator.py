@@ -11,17 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import ModelError, UsageError
+from equivbench.measure.caller import Caller, evaluating
 from equivbench.measure.calls import fingerprints, weights_kept
 from equivbench.measure.checks import check_companions
 from equivbench.measure.measurement import Measurement, Verdict, part_of
+from equivbench.measure.precision import EvaluationPrecision
 from equivbench.measure.rotated_set import (
-    Caller,
     Chunk,
-    EvaluationPrecision,
     Placement,
     RotatedSet,
     draw_rotations,
-    evaluating,
     rows_of,
     spread,
     strata_of,

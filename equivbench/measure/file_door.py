@@ -30,7 +30,7 @@ from equivbench.registry import DATASETS, TASKS, resolve
 from equivbench.specs import Group
 from equivbench.tasks.archives import cannot_be_read
 from equivbench.tasks.base import Task
-from equivbench.tasks.forcefield.extended_xyz import frames
+from equivbench.tasks.forcefield.extended_xyz import Frame, frames
 from equivbench.tasks.forcefield.table import SYMBOLS
 
 _ABOUT = "about"
@@ -89,7 +89,12 @@ def measure_predictions(path: Path) -> tuple[About, Measurement]:
     many, not finite or in another order; ``IncomparableError`` where the inputs here are not those
     that they were made for.
     """
-    about, outputs = _read_npz(path) if path.suffix == ".npz" else _read_xyz(path)
+    found: list[Frame] = []
+    if path.suffix == ".npz":
+        about, outputs = _read_npz(path)
+    else:
+        found = list(frames(path))
+        about, outputs = _read_xyz(path, found)
     task, evaluator = _evaluator(about)
     calls = list(_calls(task, evaluator))
     if len(calls) != about.calls or _sha256(calls) != about.sha256:
@@ -104,8 +109,7 @@ def measure_predictions(path: Path) -> tuple[About, Measurement]:
         )
     rows = [len(_rows(task, inputs)) for inputs in calls]
     predictions = _by_call(path, task.prediction, outputs[task.prediction], rows)
-    if path.suffix in _XYZ:
-        _check_order(path, calls)
+    _check_order(path, found, calls)
     replayed = _Replayed([{task.prediction: each} for each in predictions])
     return about, evaluator.evaluate(replayed, floor=False)
 
@@ -235,17 +239,26 @@ def _xyz(about: About, calls: list[dict[str, NDArray[Any]]]) -> bytes:
                 f"Properties=species:S:1:pos:R:3 {header} {_PREFIX}frame={frame}",
             ]
             lines += [
-                f"{SYMBOLS[int(z)]} {x:.9g} {y:.9g} {w:.9g}"
+                f"{_symbol(int(z))} {x:.9g} {y:.9g} {w:.9g}"
                 for z, (x, y, w) in zip(inputs["z"][own], inputs["pos"][own], strict=True)
             ]
             frame += 1
     return ("\n".join(lines) + "\n").encode()
 
 
-def _read_xyz(path: Path) -> tuple[About, dict[str, list[NDArray[Any]]]]:
-    forces: list[NDArray[Any]] = []
+def _symbol(number: int) -> str:
+    if number not in SYMBOLS:
+        raise UsageError(
+            f"there is no symbol here for the element of atomic number {number}, so extended XYZ "
+            "cannot hold these inputs; export .npz"
+        )
+    return SYMBOLS[number]
+
+
+def _read_xyz(path: Path, found: list[Frame]) -> tuple[About, dict[str, list[NDArray[Any]]]]:
+    """What the predictions were made for, and the forces; ``found`` are the frames of ``path``."""
     about: About | None = None
-    for number, frame in enumerate(frames(path)):
+    for number, frame in enumerate(found):
         facts = {
             name.removeprefix(_PREFIX): value
             for name, value in frame.info.items()
@@ -257,7 +270,7 @@ def _read_xyz(path: Path) -> tuple[About, dict[str, list[NDArray[Any]]]]:
                 "in the order of the inputs, with what their headers say"
             )
         try:
-            found = msgspec.convert(
+            told = msgspec.convert(
                 {
                     **facts,
                     "samples": None if facts.get("samples") == "None" else facts.get("samples"),
@@ -268,24 +281,23 @@ def _read_xyz(path: Path) -> tuple[About, dict[str, list[NDArray[Any]]]]:
             )
         except msgspec.ValidationError as error:
             raise FailedError(f"the header of frame {number} of {path}: {error}") from error
-        if about not in (None, found):
+        if about not in (None, told):
             raise FailedError(f"frame {number} of {path} is of other inputs than the frames before")
-        about = found
-        forces.append(frame.forces)
+        about = told
     if about is None:
         raise FailedError(f"{path} holds no frame")
     # Energies have a zero of their own in every program, so they are not compared.
-    return about, {"forces": [np.concatenate(forces)]}
+    return about, {"forces": [np.concatenate([frame.forces for frame in found])]}
 
 
-def _check_order(path: Path, calls: list[dict[str, NDArray[Any]]]) -> None:
+def _check_order(path: Path, found: list[Frame], calls: list[dict[str, NDArray[Any]]]) -> None:
     """Raise ``FailedError`` where a frame is not of the molecule and rotation it stands for."""
     wanted = (
         (inputs["z"][inputs["batch"] == each], inputs["pos"][inputs["batch"] == each])
         for inputs in calls
         for each in range(int(inputs["batch"][-1]) + 1)
     )
-    for number, (frame, (z, pos)) in enumerate(zip(frames(path), wanted, strict=False)):
+    for number, (frame, (z, pos)) in enumerate(zip(found, wanted, strict=False)):
         if len(frame.z) != len(z) or (frame.z != z).any() or abs(frame.pos - pos).max() > _SAME:
             raise FailedError(
                 f"frame {number} of {path} is not the structure that was exported there: keep the "

@@ -1,27 +1,23 @@
 """The fixed test set, its samples rotated and assembled once and kept on the device, the same for
-every model; and a model's forward passes over it, its predictions taken back in float64."""
+every model."""
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from equivbench.errors import EquivbenchError, FailedError, ModelError, UsageError
-from equivbench.measure.calls import call, checked, without_gradients
+from equivbench.errors import UsageError
+from equivbench.measure.precision import ROUNDINGS, EvaluationPrecision, cast, input_dtype
 from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
-from equivbench.symmetry.types import SymmetryType, mirror
+from equivbench.symmetry.types import SymmetryType, mirror, transform
 from equivbench.tasks.base import Batch, Split, Task
-
-EvaluationPrecision = Literal["float32", "tf32", "bf16", "float64"]
 
 KEPT_BYTES = 1 << 28
 """A test set whose inputs take more is assembled anew in each evaluation (voxel grids under 24
@@ -77,14 +73,10 @@ class Placement:
     device: torch.device
     precision: EvaluationPrecision
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the model's floating-point inputs; reduced precisions start from float32."""
-        return torch.float64 if self.precision == "float64" else torch.float32
-
     def assembled(self, batch: Batch, noise: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """(inputs, targets) in the working precision."""
-        return self.task.assemble(cast(batch, self.dtype), cast(noise, self.dtype), self.requires)
+        dtype = input_dtype(self.precision)
+        return self.task.assemble(cast(batch, dtype), cast(noise, dtype), self.requires)
 
     def rounded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Every tensor that a rotation moves, rounded to the working precision and given back in
@@ -236,29 +228,12 @@ class ChunkDraws:
 
     def _place(self, rotation: Tensor, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         placement = self.of.placement
-        moved = transformed(placement.task, tensors, rotation, self.index)
+        fields = placement.task.fields
+        moved = transform(tensors, fields, rotation, self.index)
         if self.of.round_trip:
             back = rotation.transpose(1, 2)
-            moved = transformed(placement.task, placement.rounded(moved), back, self.index)
-        return cast(moved, placement.dtype)
-
-
-def transformed(
-    task: Task, tensors: Mapping[str, Tensor], matrices: Tensor, index: Tensor | None
-) -> dict[str, Tensor]:
-    """``tensors`` under orthogonal ``matrices`` [graphs, 3, 3]. One of determinant -1 is minus a
-    rotation: it gives the mirror image of what the rotation gives."""
-    improper = torch.linalg.det(matrices) < 0
-    if not bool(improper.any()):
-        return task.rotate(tensors, matrices, index)
-    turned = task.rotate(tensors, matrices.where(~improper[:, None, None], -matrices), index)
-    per = {field.name: field.per for field in task.fields}
-    for name, mirrored in mirror(turned, task.fields).items():
-        if mirrored is not turned[name]:
-            rows = improper[index] if per[name] == "node" and index is not None else improper
-            rows = rows.reshape(-1, *(1,) * (mirrored.dim() - 1))
-            turned[name] = mirrored.where(rows, turned[name])
-    return turned
+            moved = transform(placement.rounded(moved), fields, back, self.index)
+        return cast(moved, input_dtype(placement.precision))
 
 
 def _row_sums(weights: Tensor) -> Tensor:
@@ -288,37 +263,6 @@ def strata_of(
     for position, count in enumerate(torch.bincount(index, minlength=len(names)).tolist()):
         if count:
             yield names[position], index == position
-
-
-def _to_tf32(values: Tensor) -> Tensor:
-    """Rounded to the 10 explicit mantissa bits that TF32 keeps of a float32."""
-    bits = values.float().view(torch.int32)
-    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
-
-
-ROUNDINGS: Mapping[EvaluationPrecision, Callable[[Tensor], Tensor]] = {
-    "float64": lambda values: values,
-    "float32": lambda values: values.float(),
-    "tf32": _to_tf32,
-    "bf16": lambda values: values.bfloat16(),
-}
-
-
-EPS: Mapping[EvaluationPrecision, float] = {
-    "float64": 2.0**-52,
-    "float32": 2.0**-23,
-    "tf32": 2.0**-10,
-    "bf16": 2.0**-7,
-}
-"""Distance from 1 to the next number of each precision."""
-
-
-def cast(batch: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-    """The batch with its floating-point tensors in ``dtype``."""
-    return {
-        name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-        for name, tensor in batch.items()
-    }
 
 
 def draw_rotations(group: Group, draws: int, samples: int, seed: int) -> tuple[Tensor, int | None]:
@@ -360,106 +304,3 @@ def spread(groups: Tensor, samples: int | None, seed: int = 0) -> Tensor:
     turn = torch.empty_like(order)
     turn[by_group] = torch.arange(len(order)) - first
     return order[turn[order].sort(stable=True).indices][:samples].sort().values
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Calls a model as its task says and checks what comes back."""
-
-    task: Task
-    model: nn.Module
-    precision: EvaluationPrecision
-    device: torch.device
-    differentiable: bool = False
-    """Whether gradients flow from the outputs to the weights."""
-
-    def outputs(
-        self, inputs: Mapping[str, Tensor], like: Mapping[str, Tensor] | None = None
-    ) -> Batch:
-        """The model's outputs, each like the tensor of its name in ``like`` where there is one.
-
-        The model gets copies of ``inputs``. Raises ``ModelError`` if it cannot be called with these
-        keywords, changes its process, or returns something else than the task declares,
-        ``FailedError`` if it raises.
-        """
-        try:
-            inspect.signature(self.model.forward).bind(**inputs)
-        except TypeError as error:
-            raise ModelError(
-                f"the model cannot be called with the inputs {', '.join(inputs)} of task "
-                f"{self.task.name!r}: {error}"
-            ) from None
-        reduced = (
-            torch.autocast(self.device.type, torch.bfloat16)
-            if self.precision == "bf16"
-            else contextlib.nullcontext()
-        )
-        placed = cast(inputs, torch.float64 if self.precision == "float64" else torch.float32)
-        try:
-            with reduced:
-                returned = call(self.model, placed, copied=True)
-        except EquivbenchError:
-            raise
-        except Exception as error:  # a model is someone's code and may raise anything
-            raise FailedError(
-                f"{type(self.model).__name__} failed on a batch: {type(error).__name__}: {error}"
-            ) from error
-        outputs = checked(self.task, returned, like or {})
-        if self.differentiable:
-            return outputs
-        # The graph of a model's own derivatives ends here.
-        return {
-            name: output.detach() if isinstance(output, Tensor) else output
-            for name, output in outputs.items()
-        }
-
-    def taken_back(self, outputs: Batch, inverse: Tensor, chunk: Chunk) -> Tensor:
-        """[rows, ...] float64: the prediction in the sample's own orientation, with no rounding but
-        the model's."""
-        name = self.task.prediction
-        return transformed(self.task, {name: outputs[name].double()}, inverse, chunk.index)[name]
-
-    def reported(self, outputs: Batch, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """[rows] float64 squared errors of the further outputs that the task reports, of those that
-        the model gives."""
-        squares = {}
-        for name in self.task.reported:
-            if name in outputs:
-                difference = outputs[name].double() - targets[name].double()
-                squares[name] = difference.square().reshape(len(difference), -1).sum(1)
-        return squares
-
-    def runs(self, chunk: Chunk) -> Iterator[tuple[Draw, Mapping[str, Tensor], Batch]]:
-        """(draw, inputs, outputs) of every draw of ``chunk``.
-
-        With feedback, what a first pass over the samples as they are gives goes in, placed like the
-        other inputs.
-        """
-        first: dict[str, Tensor] = {}
-        feedback = self.task.feedback
-        if feedback is not None and chunk.plain is not None:
-            like = {self.task.prediction: chunk.target}
-            first = {feedback.input: self.outputs(chunk.plain, like)[feedback.output].double()}
-        for draw in chunk.draws:
-            inputs = {**draw.inputs, **draw.place(first)}
-            yield draw, inputs, self.outputs(inputs, draw.targets)
-
-    def predictions(self, chunk: Chunk) -> Tensor:
-        """[draws, rows, ...] float64: every draw's prediction, taken back."""
-        return torch.stack(
-            [self.taken_back(outputs, draw.inverse, chunk) for draw, _, outputs in self.runs(chunk)]
-        )
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside the block, without gradients of the weights; afterwards every module
-    is in the mode that it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with without_gradients(model.parameters()):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training

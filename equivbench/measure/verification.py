@@ -19,14 +19,10 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import FailedError
+from equivbench.measure.caller import Caller
 from equivbench.measure.measurement import Verdict
-from equivbench.measure.rotated_set import (
-    EPS,
-    Caller,
-    Chunk,
-    EvaluationPrecision,
-    strata_of,
-)
+from equivbench.measure.precision import EPS, EvaluationPrecision
+from equivbench.measure.rotated_set import Chunk, strata_of
 from equivbench.records.reasons import plain_reason
 from equivbench.specs import Group, Symmetry
 from equivbench.symmetry.decomposition import Decomposition, broadcast_weights, decompose

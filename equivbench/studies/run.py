@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from equivbench.environment import environment, git_state
 from equivbench.errors import UsageError
 from equivbench.execution.plan import resolve_device, with_threads
+from equivbench.measure.caller import Caller
+from equivbench.measure.precision import EvaluationPrecision
 from equivbench.measure.rotated_set import (
-    Caller,
     Chunk,
-    EvaluationPrecision,
     Placement,
     RotatedSet,
     draw_rotations,

@@ -224,3 +224,31 @@ def mirror(tensors: Mapping[str, Tensor], fields: Iterable[Field]) -> dict[str, 
             tensor = (tensor.movedim(axis, -1) * tensor.new_tensor(signs)).movedim(-1, axis)
         mirrored[each.name] = tensor
     return mirrored
+
+
+def transform(
+    tensors: Mapping[str, Tensor],
+    fields: Iterable[Field],
+    matrices: Tensor,
+    index: Tensor | None,
+) -> dict[str, Tensor]:
+    """``tensors`` under orthogonal ``matrices``: :func:`rotate` for those of determinant 1; one of
+    determinant -1 is minus a rotation, and gives the mirror image of what the rotation gives.
+
+    Parameters and errors are those of :func:`rotate`, with ``matrices`` for its rotations.
+    """
+    improper = torch.linalg.det(matrices) < 0
+    if not bool(improper.any()):
+        return rotate(tensors, fields, matrices, index)
+    declared = list(fields)
+    turned = rotate(tensors, declared, matrices.where(~improper[:, None, None], -matrices), index)
+    mirrored = mirror(turned, declared)
+    if bool(improper.all()):
+        return mirrored
+    per = {each.name: each.per for each in declared}
+    for name, image in mirrored.items():
+        if image is not turned[name]:
+            rows = improper[index] if per[name] == "node" and index is not None else improper
+            rows = rows.reshape(-1, *(1,) * (image.dim() - 1))
+            turned[name] = image.where(rows, turned[name])
+    return turned

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from equivbench.cli.main import main
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError, UsageError
+from equivbench.measure import file_door
 from equivbench.measure.equivariance import measure_equivariance
 from equivbench.measure.file_door import About, asked, export_inputs, measure_predictions
 from equivbench.tasks.forcefield.table import SYMBOLS
@@ -160,7 +161,9 @@ def test_what_does_not_belong_to_the_inputs_is_refused(tmp_path: Path) -> None:
         measure_predictions(tmp_path / "nowhere.npz")
 
 
-def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UsageError, match=r"\.npz"):
         export_inputs(tmp_path / "inputs.csv", about(samples=2))
     with pytest.raises(UsageError, match="back"):
@@ -169,6 +172,16 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path) -> None:
         export_inputs(tmp_path / "inputs.xyz", about(task="voxel", group="octahedral", samples=2))
     with pytest.raises(UsageError, match="--task"):
         asked(None, split="test", group="so3", rotations=2, seed=0, samples=None)
+    iron = torch.tensor([1, 26])
+    monkeypatch.setattr(
+        file_door,
+        "_calls",
+        lambda task, evaluator: [
+            {"z": iron.numpy(), "pos": np.zeros((2, 3)), "batch": np.zeros(2, dtype=np.int64)}
+        ],
+    )
+    with pytest.raises(UsageError, match=r"atomic number 26.*export \.npz"):
+        export_inputs(tmp_path / "inputs.xyz", about(samples=2))
     assert list(tmp_path.iterdir()) == []
 
 

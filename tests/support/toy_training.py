@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from equivbench.measure.caller import evaluating
 from equivbench.measure.measurement import Measurement
-from equivbench.measure.rotated_set import evaluating
 from equivbench.records.schema import Rung, RunRecord, TracePoint
 from equivbench.request import Budget, RunRequest
 from equivbench.specs import (

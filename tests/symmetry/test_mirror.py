@@ -9,7 +9,7 @@ from e3nn import o3
 from equivbench.errors import UsageError
 from equivbench.specs import Field
 from equivbench.symmetry.rotations import random_rotations
-from equivbench.symmetry.types import SymmetryType, mirror, rotate
+from equivbench.symmetry.types import SymmetryType, mirror, rotate, transform
 
 
 def field(symmetry: str) -> Field:
@@ -44,6 +44,25 @@ def test_twice_is_nothing_and_it_commutes_with_rotations(
         after = mirror(rotate({"x": x}, [field(symmetry)], rotations, None), [field(symmetry)])["x"]
         # Signs and places change without rounding, and the products are the same up to them.
         assert torch.equal(rotate(once, [field(symmetry)], rotations, None)["x"], after)
+
+
+@pytest.mark.parametrize("symmetry", ["1o", "2x0o + 1e + 2e", "0e"])
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, -1), (1, -1, 1)])
+def test_improper_matrices_act_as_those_of_e3nn(symmetry: str, signs: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(2)
+    elements = random_rotations(3, generator=generator, dtype=torch.float64)
+    elements = elements * torch.tensor(signs)[:, None, None]
+    node = Field("x", (), "float64", symmetry, "node", "1", "sample")
+    index = torch.tensor([0, 0, 1, 2, 2])
+    x = torch.randn(5, SymmetryType.parse(symmetry).dim, generator=generator, dtype=torch.float64)
+    matrices = o3.Irreps(symmetry).D_from_matrix(elements.float())[index].double()
+    expected = (matrices @ x[..., None])[..., 0]
+    found = transform({"x": x, "z": index}, [node], elements, index)
+    # e3nn's matrices come from angles in float32.
+    torch.testing.assert_close(found["x"], expected, rtol=1e-5, atol=1e-5)
+    assert found["z"] is index
+    back = transform(found, [node], elements.transpose(1, 2), index)
+    torch.testing.assert_close(back["x"], x)
 
 
 def test_a_grid_of_scalars_is_turned_inside_out() -> None:

@@ -167,7 +167,7 @@ def _draw(found: FoundModel, request: SamplesRequest, real: Traces, device: str)
     """Samples in A, drawn in the precision that the model was trained in."""
     import torch
 
-    from equivbench.measure.rotated_set import Caller, evaluating
+    from equivbench.measure.caller import Caller, evaluating
     from equivbench.registry import TASKS, resolve
     from equivbench.studies.flow_samples.sampler import sample_backbones
     from equivbench.studies.flow_samples.structure import Traces

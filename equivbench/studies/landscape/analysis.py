@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from equivbench.execution.loading import checkpoint_of, find_snapshots
-from equivbench.measure.rotated_set import evaluating
+from equivbench.measure.caller import evaluating
 from equivbench.studies.landscape.measuring import (
     DRAWS,
     FIXED,

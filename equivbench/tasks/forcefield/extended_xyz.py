@@ -86,8 +86,15 @@ def _frame(header: str, body: list[str]) -> Frame:
     columns = _columns(info.pop("Properties"))
     rows = [line.split() for line in body]
     table = {name: [row[columns[name]] for row in rows] for name in ("species", "pos", "forces")}
+    species = [symbol for [symbol] in table["species"]]
+    unknown = sorted(set(species) - NUMBERS.keys())
+    if unknown:
+        raise _ForeignFrameError(
+            f"has {', '.join(map(repr, unknown[:3]))} for an element, and the task knows "
+            f"{', '.join(NUMBERS)}"
+        )
     return Frame(
-        z=np.array([NUMBERS[symbol] for [symbol] in table["species"]], dtype=np.uint8),
+        z=np.array([NUMBERS[symbol] for symbol in species], dtype=np.uint8),
         pos=_vectors(table["pos"]),
         forces=_vectors(table["forces"]),
         energy=float(info.pop("energy")),

@@ -184,6 +184,10 @@ def test_the_mace_off_split_is_kept_as_published(
             "line 1",
         ),
         ("-1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\n", "has no atoms"),
+        (
+            "1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1\nXx 0 0 0 0 0 0\n",
+            "line 1 of .* has 'Xx' for an element, and the task knows H, Li, B",
+        ),
         ("9" * 30 + "\nx\nO 0 0 0 0 0 0\n", "ends inside the frame that starts at line 1"),
     ],
 )
