@@ -170,8 +170,9 @@ def serve(address: str) -> NoReturn:
             content = asker.recv(_NUMBER.unpack(length)[0], socket.MSG_WAITALL)
             pid = os.fork()
             if not pid:
-                for end in (selector, listener, wake, woken, asker, *running.values()):
-                    end.close()
+                selector.close()
+                for owned in (listener, wake, woken, asker, *running.values()):
+                    owned.close()
                 _become(json.loads(content), list(ends), path, address)
             for descriptor in ends:
                 os.close(descriptor)
