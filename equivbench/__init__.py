@@ -23,7 +23,9 @@ def __getattr__(name: str) -> Any:
     """Import a public name's home on first use."""
     if name not in _HOMES:
         raise AttributeError(f"module 'equivbench' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    home = importlib.import_module(_HOMES[name])
+    # What is no attribute of its home yet is a module in it.
+    value = getattr(home, name, None) or importlib.import_module(f"{_HOMES[name]}.{name}")
     globals()[name] = value
     return value
 

@@ -9,6 +9,8 @@ from equivbench.errors import InterruptedRunError as InterruptedRunError
 from equivbench.errors import ModelError as ModelError
 from equivbench.errors import UsageError as UsageError
 from equivbench.execution.executors import Callback
+from equivbench.gap.efficiency import PairGap as PairGap
+from equivbench.gap.efficiency import PairGaps as PairGaps
 from equivbench.gap.efficiency import efficiency_gap as efficiency_gap
 from equivbench.kernels.backend import Backend as Backend
 from equivbench.kernels.backend import Kernel as Kernel
@@ -16,6 +18,7 @@ from equivbench.kernels.backend import UnsupportedError as UnsupportedError
 from equivbench.measure.asserting import assert_equivariant as assert_equivariant
 from equivbench.measure.equivariance import measure_equivariance as measure_equivariance
 from equivbench.measure.measurement import Measurement as Measurement
+from equivbench.records.collection import RunRecords as RunRecords
 from equivbench.records.schema import RunRecord as RunRecord
 from equivbench.records.store import load_results as load_results
 from equivbench.registry import register_dataset as register_dataset
@@ -24,6 +27,7 @@ from equivbench.registry import register_kernel_backend as register_kernel_backe
 from equivbench.registry import register_model as register_model
 from equivbench.registry import register_pair as register_pair
 from equivbench.registry import register_task as register_task
+from equivbench.report import plot as plot
 from equivbench.request import Forces
 from equivbench.specs import ArmPreset as ArmPreset
 from equivbench.specs import ArmSpec as ArmSpec
@@ -76,4 +80,4 @@ def run(
     resume: bool = False,
     dry_run: bool = False,
     executor: str = "local",
-) -> list[RunRecord]: ...
+) -> RunRecords: ...

@@ -39,8 +39,14 @@ class SweepRequest(RunRequest):
 
     program: ClassVar[tuple[str, ...]] = ("analyze", "sweep")
 
-    pairs: tuple[str, ...] = option((), "The pair, as task/pair.", flag=None, metavar="PAIR")
-    over: str = option(MISSING, "The axis: size, data, learning-rate, optimizer or augmentation.")
+    pairs: tuple[str, ...] = option(
+        (), "The pair, as task/pair.", flag=None, metavar="PAIR", completes="pairs"
+    )
+    over: str = option(
+        MISSING,
+        "The axis: size, data, learning-rate, optimizer or augmentation.",
+        completes=("size", "data", "learning-rate", "optimizer", "augmentation"),
+    )
     values: tuple[str, ...] = option(
         MISSING,
         "The points of the axis, such as 0.25,0.5,1. Optimizers may bring a learning rate of their "

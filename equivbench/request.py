@@ -95,11 +95,14 @@ class Budget:
 
 QUICK_START_PAIR = "forcefield/vector"
 """What is run where no pair is named."""
+DEVICES = ("auto", "cpu", "cuda")
 DEFAULT_KERNELS = "torch"
 """What a network's operations run on where nothing else is asked for."""
 MOST_RUNGS = 20
 """Smaller budgets that a run may measure on its way."""
 Forces = Literal["direct", "conservative"]
+Completes = Literal["tasks", "pairs", "arms", "models", "kernels", "datasets", "executors"]
+"""Of what the names are that a shell can complete."""
 _MOST_SEEDS = 1000
 _RANGE = re.compile(r"(\d+)-(\d+)", re.ASCII)
 
@@ -118,6 +121,8 @@ class Option:
     help: str
     metavar: str | None = None
     """What stands for the value in ``--help``; None leaves it to typer."""
+    completes: Completes | tuple[str, ...] | None = None
+    """What a shell completes it to: names of a kind, or these texts."""
     read: Callable[[str], Any] | None = None
     """From the text of the command line to a value; ``write`` is the way back."""
     write: Callable[[Any], str] = str
@@ -341,11 +346,13 @@ class RunRequest(Request):
         "The pairs to train, as task/pair. Without one, the quick-start pair is trained.",
         flag=None,
         metavar="PAIR",
+        completes="pairs",
     )
     arms: tuple[str, ...] = option(
         (),
         "Train this arm instead of the pair's first two. May be repeated.",
         flag="--arm",
+        completes="arms",
     )
     budget: str | None = option(
         None,
@@ -361,7 +368,12 @@ class RunRequest(Request):
     )
     n_seeds: int | None = option(None, "Train with this many seeds, from 0 on.")
     preset: Preset = option("small", "How large data, models and budgets are.", identity=True)
-    device: str = option("auto", "Where to compute: auto, cpu, cuda or cuda:N.", identity=True)
+    device: str = option(
+        "auto",
+        "Where to compute: auto, cpu, cuda or cuda:N.",
+        identity=True,
+        completes=DEVICES,
+    )
     threads: int | None = option(
         None,
         "How many CPU threads to use. The default is one for each physical core.",
@@ -373,6 +385,7 @@ class RunRequest(Request):
         "The default is torch.",
         implied=DEFAULT_KERNELS,
         identity=True,
+        completes="kernels",
     )
     forces: Forces | None = option(
         None,
@@ -410,7 +423,9 @@ class RunRequest(Request):
     dry_run: bool = option(
         False, "Check the request and print the plan without training.", recorded=False
     )
-    executor: str = option("local", "What runs the plan: local. ray and slurm are planned.")
+    executor: str = option(
+        "local", "What runs the plan: local. ray and slurm are planned.", completes="executors"
+    )
 
     @property
     def chosen_seeds(self) -> tuple[int, ...]:

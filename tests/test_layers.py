@@ -17,6 +17,7 @@ from equivbench.records.store import write_record
 
 LAYERS = (
     ("errors",),
+    ("tabular",),
     ("registry", "request", "environment", "specs", "axes", "schedule", "records"),
     ("symmetry",),
     ("kernels",),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from equivbench.cli.completion import completer
 from equivbench.cli.options import Json
 from equivbench.cli.output import print_json
 from equivbench.errors import FailedError
@@ -37,7 +38,12 @@ By default they are looked for under `sources` in the cache.
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, help=HELP)
 
 Dataset = Annotated[
-    str, typer.Argument(metavar="DATASET", help="A name of `equivbench list datasets`.")
+    str,
+    typer.Argument(
+        metavar="DATASET",
+        help="A name of `equivbench list datasets`.",
+        autocompletion=completer("datasets"),
+    ),
 ]
 
 

@@ -20,6 +20,7 @@ State = Literal["ok", "absent", "broken"]
 ESSENTIAL = ("torch", "e3nn", "torch-geometric", "numpy", "scipy", "msgspec", "safetensors")
 OPTIONAL = {
     "matplotlib": ("plots", "pip install 'equivbench[plots]'"),
+    "pandas": ("data frames", "pip install 'equivbench[notebooks]'"),
     "h5py": ("reading SPICE", "pip install 'equivbench[spice]'"),
     "rdkit": ("generating data", "pip install 'equivbench[generate]'"),
     "tblite": ("generating data (Linux x86-64)", "pip install 'equivbench[generate]'"),
@@ -48,7 +49,11 @@ def doctor(
     parts = (machine, packages, torch_works, kernel_backends, storage, plugins, data)
     checks = [check for part in parts for check in part()]
     headings = {"name": "checked", "state": "state", "detail": "found", "advice": "to do"}
-    columns = [Column(name, heading=heading) for name, heading in headings.items()]
+    columns = [
+        # Not the advice, which may be a command.
+        Column(name, heading=heading, wraps=name == "detail")
+        for name, heading in headings.items()
+    ]
     print_table(Table("", columns, checks), json=json)
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(Exit.FAILED)

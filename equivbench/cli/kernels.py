@@ -43,14 +43,20 @@ class KernelsRequest(Request):
         metavar="[CASE]...",
     )
     backends: tuple[str, ...] = option(
-        (), "Backend to time (may be repeated; default: all that can run here).", flag="--backend"
+        (),
+        "Backend to time (may be repeated; default: all that can run here).",
+        flag="--backend",
+        completes="kernels",
     )
     modes: tuple[str, ...] = option(
-        (), "forward, backward or double_backward (default: all that networks need).", flag="--mode"
+        (),
+        "forward, backward or double_backward (default: all that networks need).",
+        flag="--mode",
+        completes=MODES,
     )
     device: str = same_option(RunRequest, "device")
     threads: int | None = same_option(RunRequest, "threads")
-    dtype: str = option("float32", f"{', '.join(DTYPES)}.")
+    dtype: str = option("float32", f"{', '.join(DTYPES)}.", completes=DTYPES)
     rounds: int = option(10, f"Rounds (1 to {MOST_ROUNDS}), which alternate over the backends.")
     quick: bool = option(
         False,

@@ -85,6 +85,8 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that ``args`` call; raises ``UsageError`` with the close matches if there is
         none, and for a command that is planned."""
+        if ctx.resilient_parsing and args[0] not in self.table():
+            return None, None, args  # a shell completes a line that is not right yet
         if args[0] in self.planned:
             raise UsageError(f"the command {args[0]!r} is planned and not built yet")
         if args[0] not in self.table() and not args[0].startswith("-"):

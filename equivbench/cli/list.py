@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from equivbench.cli.completion import completer
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import unknown_name
 from equivbench.registry import (
@@ -29,7 +30,9 @@ def list_registered(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="tasks, pairs, models, kernels, datasets or executors."
+            metavar="KIND",
+            help="tasks, pairs, models, kernels, datasets or executors.",
+            autocompletion=completer(KINDS),
         ),
     ],
     json: Annotated[
@@ -49,7 +52,10 @@ def list_registered(
         return
     names = ("name", *shown, "origin", "summary")
     cells = [[row[name] or "" for name in names] for row in rows]
-    print_table(Table("", [Column(name, key=name == "name") for name in names], cells))
+    columns = [
+        Column(name, key=name == "name", wraps=name in ("absent", "summary")) for name in names
+    ]
+    print_table(Table("", columns, cells))
 
 
 def task_facts(spec: TaskSpec) -> dict[str, Any]:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from equivbench.cli.completion import completer
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, UsageError
+from equivbench.report.text import percent_text
 from equivbench.specs import Group
 
 if TYPE_CHECKING:
     from equivbench.execution.loading import FoundModel
     from equivbench.measure.measurement import Measurement
-    from equivbench.report.table import Table
 
 
 def measure(
@@ -27,10 +28,15 @@ def measure(
             metavar="MODEL",
             help="A run's record, id or checkpoint, package.module:attribute (a module, or a "
             "callable that returns one), or a registered name. None with --export or --import.",
+            autocompletion=completer("models"),
         ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="Task to measure on (default: the one of the run).")
+        str | None,
+        typer.Option(
+            help="Task to measure on (default: the one of the run).",
+            autocompletion=completer("tasks"),
+        ),
     ] = None,
     rotations: Annotated[
         int,
@@ -72,7 +78,8 @@ def measure(
     from equivbench.execution.loading import find_model
     from equivbench.execution.plan import resolve_device
     from equivbench.measure.equivariance import measure_equivariance
-    from equivbench.registry import TASKS, resolve
+    from equivbench.registry import TASKS
+    from equivbench.report.measurements import HOLDS, measurement_table
 
     if rotations < 2:
         raise UsageError(
@@ -136,11 +143,10 @@ def measure(
         }
         print_json({**asked, **said, **_as_object(measured)})
         return
-    print_table(_table(measured, resolve(TASKS.get(name).factory)().board_unit))
+    print_table(measurement_table(measured))
     subject = f"the declared symmetry {found.symmetry}" if declared else f"symmetry under {group}"
-    verb = {True: "holds", False: "DOES NOT HOLD", None: "is NOT DECIDED"}[verdict.holds]
-    typer.echo(f"explained {measured.explained:.4f} of the baseline")
-    typer.echo(f"{subject} {verb}: {verdict.reason}")
+    typer.echo(f"explained {percent_text(measured.explained)}")
+    typer.echo(f"{subject} {HOLDS[verdict.holds]}: {verdict.reason}")
 
 
 def _export(
@@ -166,15 +172,15 @@ def _export(
 
 def _import(path: Path, as_json: bool) -> None:
     from equivbench.measure.file_door import measure_predictions
-    from equivbench.registry import TASKS, resolve
+    from equivbench.report.measurements import measurement_table
 
     about, measured = measure_predictions(path)
     if as_json:
         asked = {"model": None, "predictions": path.name, "task": about.task, "split": about.split}
         print_json({**asked, "rotations": about.rotations, **_as_object(measured)})
         return
-    print_table(_table(measured, resolve(TASKS.get(about.task).factory)().board_unit))
-    typer.echo(f"explained {measured.explained:.4f} of the baseline")
+    print_table(measurement_table(measured))
+    typer.echo(f"explained {percent_text(measured.explained)}")
     typer.echo(
         "no floor and no verdict: predictions of a file cannot be asked again in another precision"
     )
@@ -203,24 +209,3 @@ def _as_object(measured: Measurement) -> dict[str, Any]:
         known = found.floor is not None and math.isfinite(found.floor)
         part["floor"] = found.floor if known else None
     return test
-
-
-def _table(measured: Measurement, unit: str) -> Table:
-    """A row for all samples and one for each part of them."""
-    from equivbench.gap.intervals import Quantity
-    from equivbench.report.table import Column, Table
-
-    columns = [
-        Column("rows", key=True),
-        Column("total", "number", unit=unit, digits=4),
-        Column("twirled", "number", digits=4),
-        Column("equivariance", "number", digits=4),
-        Column("share", "number", heading="share (95% interval)", digits=4),
-        Column("floor", "number", digits=2),
-    ]
-    rows = []
-    for label, part in {"all": measured, **measured.by}.items():
-        low, high = (end if math.isfinite(end) else None for end in part.interval())
-        share = Quantity(part.share, low, high) if math.isfinite(part.share) else None
-        rows.append((label, part.total, part.twirled, part.equivariance, share, part.floor))
-    return Table("", columns, rows)

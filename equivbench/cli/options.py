@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from equivbench.cli.completion import completer
 from equivbench.request import Option, Request, options_of
 
 R = TypeVar("R", bound=Request)
@@ -59,6 +60,8 @@ def _parameter(option: Option) -> inspect.Parameter:
         if default is not MISSING:
             annotation, default = annotation | None, None
     about: dict[str, Any] = {"metavar": option.metavar, "help": option.help}
+    if option.completes is not None:
+        about["autocompletion"] = completer(option.completes)
     flag = option.flag
     info = typer.Argument(**about) if flag is None else typer.Option(flag, **about)
     return inspect.Parameter(

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
-from equivbench.report.render import to_json, to_plain, to_rich
+from equivbench.report.render import to_json, to_plain
 from equivbench.report.table import Table
+from equivbench.report.terminal import to_terminal
 from equivbench.report.text import printable
 
 
@@ -59,7 +60,8 @@ def print_json(value: Any) -> None:
 def print_table(table: Table, *, json: bool = False) -> None:
     """Print a table on stdout: title, caption, rows and notes.
 
-    On a terminal it is folded to the width; in a pipe or a file every row stays one whole line.
+    On a terminal that is too narrow for its columns each row becomes a block; in a pipe or a file
+    every row stays one whole line.
     With ``json`` a list of objects, one a row, is printed instead.
     """
     if json:
@@ -71,7 +73,8 @@ def print_table(table: Table, *, json: bool = False) -> None:
     if sys.stdout.isatty():
         from rich.console import Console
 
-        Console(highlight=False).print(to_rich(table))
+        console = Console(highlight=False)
+        console.print(to_terminal(table, console.width), soft_wrap=True)
     else:
         sys.stdout.write(to_plain(table))
     for note in table.notes:

@@ -14,7 +14,9 @@ from rich.text import Text
 
 from equivbench.cli.output import message
 from equivbench.execution.executors import Callback
-from equivbench.report.text import printable
+from equivbench.report.render import cell_text
+from equivbench.report.text import number_text, printable
+from equivbench.report.words import EXPLAINED, LOSS, OBJECTIVE, SHARE, SPEED, legend
 
 if TYPE_CHECKING:
     from equivbench.execution.plan import Contest
@@ -56,6 +58,8 @@ class Bars(Quiet):
         self._bars: ProgressBars | None = None
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
+        self._explained = False
+        """Whether the legend was printed."""
 
     def begin(self, contest: Contest, jobs: list[Job]) -> None:
         """Bars of ``jobs``, in place of those before."""
@@ -77,6 +81,10 @@ class Bars(Quiet):
         self._console.print(
             Text(printable(f"{contest.pair} seed {contest.seed}{labels}, {jobs[0].budget} an arm"))
         )
+        if not self._explained:
+            words = (OBJECTIVE, LOSS.name, EXPLAINED.name, SHARE.name)
+            self._console.print(Text(f"{legend(words)}; the last three on a part of the test set"))
+            self._explained = True
         self._bars.start()
 
     def show(self, job: Job, progress: Progress) -> None:
@@ -114,20 +122,25 @@ class Bars(Quiet):
 
 
 def _figures(progress: Progress) -> str:
-    """Every figure that is known: ``loss 41.2  explained 0.62  share 1.1e-02  930 samples/s
-    0:00:12 left``."""
+    """Every figure that is known: ``objective 4.12  loss 0.310  explained 62.0%  share 0.011
+    930 samples/s  0:12 left``, in the words and the numbers of the tables.
+
+    Loss, explained and share are those of the last evaluation, on a part of the test set.
+    """
     left = None
     if progress.seconds_left is not None and not progress.finished:
         minutes, seconds = divmod(round(progress.seconds_left), 60)
         left = f"{minutes}:{seconds:02d}"
-    figures = (
-        (progress.loss, "loss {:.3g}"),
-        (progress.explained, "explained {:.3f}"),
-        (progress.share, "share {:.1e}"),
-        (progress.samples_per_second, "{:.0f} samples/s"),
-        (left, "{} left"),
-    )
-    return "  ".join(words.format(value) for value, words in figures if value is not None)
+    evaluated = ((LOSS, progress.total), (EXPLAINED, progress.explained), (SHARE, progress.share))
+    figures = [] if progress.loss is None else [f"{OBJECTIVE} {number_text(progress.loss)}"]
+    figures += [
+        f"{column.name} {cell_text(value, column)}"
+        for column, value in evaluated
+        if value is not None
+    ]
+    if progress.samples_per_second is not None:
+        figures.append(f"{cell_text(progress.samples_per_second, SPEED)} {SPEED.name}")
+    return "  ".join(figures if left is None else [*figures, f"{left} left"])
 
 
 def progress_display(quiet: bool) -> Callback:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from equivbench.cli.completion import completer
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, IncomparableError, UsageError
 from equivbench.records.curves import ResultWeights
@@ -17,13 +18,10 @@ from equivbench.registry import board_units
 from equivbench.report.text import printable
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from equivbench.gap.efficiency import PairGap
     from equivbench.records.schema import RunRecord
 
 FigureKind = Literal["curves", "gap", "frontier", "share"]
-PLANNED = ("frontier",)
 ResultsPath = Annotated[Path, typer.Argument(help="A results folder or a record file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the list as JSON.")]
 SkipInvalid = Annotated[
@@ -138,7 +136,14 @@ def _leaderboard() -> None:
 
 @leaderboard.command()
 def export(
-    format: Annotated[str, typer.Option("--format", help="md, csv, json, html or latex.")] = "md",
+    format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="md, csv, json, html or latex.",
+            autocompletion=completer(("md", "csv", "json", "html", "latex")),
+        ),
+    ] = "md",
     results: Annotated[
         Path, typer.Option("--results", help="Results folder, or one record.")
     ] = STORED,
@@ -182,13 +187,20 @@ def plot(
         "figure.svg"
     ),
     pair: Annotated[
-        str | None, typer.Option(help="Only this pair, such as forcefield/vector.")
+        str | None,
+        typer.Option(
+            help="Only this pair, such as forcefield/vector.", autocompletion=completer("pairs")
+        ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Only this preset.")] = None,
     budget: Annotated[str | None, typer.Option(help="Only this budget, such as 60s.")] = None,
     machine: Annotated[str | None, typer.Option(help="Only this machine key.")] = None,
     kernels: Annotated[
-        str | None, typer.Option(help="Only runs of the equivariant arm on this kernel backend.")
+        str | None,
+        typer.Option(
+            help="Only runs of the equivariant arm on this kernel backend.",
+            autocompletion=completer("kernels"),
+        ),
     ] = None,
     skip_invalid: SkipInvalid = False,
 ) -> None:
@@ -197,81 +209,21 @@ def plot(
     Runs of a sweep are left out where the folder also has runs without. Needs matplotlib, which
     comes with `pip install 'equivbench[plots]'`.
     """
-    from equivbench.gap.pairing import largest_campaign
-    from equivbench.report.figures import require_drawable, save_figure
+    from equivbench.report.plot import draw
 
-    if kind in PLANNED:
+    if kind == "frontier":
         raise UsageError(
-            f"`plot {kind}` is planned and not built yet; there are curves, share, gap"
+            "`plot frontier` is planned and not built yet; there are curves, gap, share"
         )
-    require_drawable(out)
-    wanted = {"pair": pair, "preset": preset, "budget": budget, "machine": machine}
-    records = _one_setting(_records(results, skip_invalid), wanted, kernels)
-    if not records:
-        raise FailedError(f"{results} has no record that fits; `equivbench run` makes some")
-    drawn = largest_campaign(records)
-    if len(drawn) < len(records):
-        message(
-            "note",
-            f"drew the {len(drawn)} records of {drawn[0].created[:10]}; left out "
-            f"{len(records) - len(drawn)} of another code or day",
-        )
-    message("note", f"drew {save_figure(_draw(kind, drawn), out)}")
-
-
-def _draw(kind: FigureKind, records: list[RunRecord]) -> Figure:
-    from equivbench.gap.efficiency import efficiency_gap
-    from equivbench.gap.pairing import pair_up
-    from equivbench.report.figures import draw_curves, draw_gap, draw_share
-
-    unit = board_units().get(records[0].task, "")
-    if kind == "curves":
-        return draw_curves(records, unit=unit)
-    if kind == "share":
-        return draw_share(records)
-    gaps = efficiency_gap(records)
-    if not gaps:
-        raise pair_up(records).problems[0]
-    return draw_gap(gaps[0], records, unit=unit)
-
-
-def _one_setting(
-    records: list[RunRecord], wanted: dict[str, str | None], kernels: str | None
-) -> list[RunRecord]:
-    """The records of the one setting that fits ``wanted``, where several would fit of the one
-    without a sweep."""
-    from equivbench.gap.pairing import EQUIVARIANT, Setting
-
-    fitting = [
-        record
-        for record in records
-        if all(value in (None, _named(record)[name]) for name, value in wanted.items())
-        and (kernels is None or record.arm != EQUIVARIANT or record.model.kernels == kernels)
-    ]
-    fitting = [record for record in fitting if "sweep" not in record.variant] or fitting
-    settings = sorted({Setting.of(record) for record in fitting})
-    backends = sorted({record.model.kernels for record in fitting if record.arm == EQUIVARIANT})
-    if len(settings) > 1:
-        names = "; ".join(setting.text for setting in settings)
-        raise IncomparableError(
-            "a figure shows one setting; choose with --pair, --preset, --budget or --machine "
-            f"among: {names}"
-        )
-    if len(backends) > 1:
-        raise IncomparableError(
-            f"a figure shows one kernel backend; choose with --kernels among: {', '.join(backends)}"
-        )
-    return fitting
-
-
-def _named(record: RunRecord) -> dict[str, str]:
-    """What the options choose by."""
-    from equivbench.request import Budget
-
-    limit = record.budget.limit if record.budget.extends is None else record.budget.extends
-    return {
-        "pair": f"{record.task}/{record.pair}",
-        "preset": record.preset,
-        "budget": Budget(record.budget.kind, limit).text,
-        "machine": record.environment.machine_key,
-    }
+    draw(
+        kind,
+        results,
+        out=out,
+        pair=pair,
+        preset=preset,
+        budget=budget,
+        machine=machine,
+        kernels=kernels,
+        skip_invalid=skip_invalid,
+    )
+    message("note", f"drew {out}")

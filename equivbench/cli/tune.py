@@ -49,9 +49,9 @@ def tune(request: TuneRequest, json: Json = False) -> None:
             Column("learning rate", "number"),
             Column("batch size"),
             Column("width factor", "number"),
-            Column("validation total", "number", digits=4),
+            Column("validation loss", "number", digits=4),
             Column("points"),
-            Column("given up for it", show="filled"),
+            Column("given up for it", show="filled", wraps=True),
         )
         rows = [
             (arm, *each.setup, each.loss, each.points, each.given_up)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from equivbench.errors import FailedError, InterruptedRunError, UsageError, unknown_name
 from equivbench.execution.plan import Contest, RunPlan, make_plan
+from equivbench.records.collection import RunRecords
 from equivbench.records.schema import RunRecord
 from equivbench.registry import EXECUTORS, resolve
 from equivbench.request import RunRequest, options_of
@@ -122,7 +123,7 @@ def run(
     *,
     callback: Callback | None = None,
     **options: Any,
-) -> list[RunRecord]:
+) -> RunRecords:
     """Train the arms of a pair under one equal budget each, and record every arm and seed.
 
     It takes every option of ``equivbench run``, by the same name (:class:`RunRequest` lists them).
@@ -150,8 +151,8 @@ def run(
 
     Returns
     -------
-    list of RunRecord
-        One for each arm and seed. A diverged arm is a record with that status.
+    RunRecords
+        A list, one for each arm and seed. A diverged arm is a record with that status.
 
     Raises
     ------
@@ -168,7 +169,7 @@ def run(
     executor = find_executor(request.executor)
     plan = executor.resolve(make_plan(request))
     if request.dry_run:
-        return []
+        return RunRecords()
     result = executor.run(plan, callback or Callback())
     if result.interrupted:
         raise InterruptedRunError(
@@ -178,7 +179,7 @@ def run(
         raise FailedError(
             f"{'; '.join(result.failures)}; resume=True goes on from the last checkpoints"
         )
-    return [kept.record for kept in result.kept]
+    return RunRecords(kept.record for kept in result.kept)
 
 
 # The signature has every option of the request in the place of ``**options``.

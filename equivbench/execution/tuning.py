@@ -56,7 +56,11 @@ class TuneRequest(Request):
     program: ClassVar[tuple[str, ...]] = ("tune",)
 
     pair: str = option(
-        MISSING, "The pair, as task/pair, e.g. forcefield/vector.", flag=None, metavar="PAIR"
+        MISSING,
+        "The pair, as task/pair, e.g. forcefield/vector.",
+        flag=None,
+        metavar="PAIR",
+        completes="pairs",
     )
     trials: int = option(
         9,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -36,12 +36,15 @@ from equivbench.gap.pairing import (
 from equivbench.gap.timing import PairedTimes, step_times
 from equivbench.gap.verdicts import GapVerdict, verdicts
 from equivbench.records.schema import RunRecord
+from equivbench.tabular import Tabular
 
 
 @dataclass(frozen=True)
-class PairGap:
+class PairGap(Tabular):
     """The gap of one pair under one setting. ``steady`` quantities leave compilation out,
     ``all_in`` ones count it."""
+
+    table_factory: ClassVar[str] = "equivbench.report.gaps:one_gap_table"
 
     task: str
     pair: str
@@ -111,8 +114,22 @@ class PairGap:
         plain_objects: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
         return plain_objects
 
+    def __repr__(self) -> str:
+        ratio, where = self.loss_ratio, f"{self.task}/{self.pair}, {self.preset}"
+        text = "not measured" if ratio.value is None else f"{ratio.value:.3g}"
+        if ratio.low is not None and ratio.high is not None:
+            text += f" ({ratio.low:.3g} to {ratio.high:.3g})"
+        lead = f"the {self.behind} arm is behind" if self.behind else "undecided"
+        return f"<PairGap {where}, {self.n_seeds} seeds: loss ratio {text}, {lead}>"
 
-def efficiency_gap(records: Sequence[RunRecord]) -> list[PairGap]:
+
+class PairGaps(Tabular, list[PairGap]):
+    """Gaps in their order: a list, of which a notebook shows a table and pandas gets a frame."""
+
+    table_factory: ClassVar[str] = "equivbench.report.gaps:gap_table"
+
+
+def efficiency_gap(records: Sequence[RunRecord]) -> PairGaps:
     """The efficiency gap of every pair of arms in ``records``.
 
     Parameters
@@ -123,8 +140,8 @@ def efficiency_gap(records: Sequence[RunRecord]) -> list[PairGap]:
 
     Returns
     -------
-    list of PairGap
-        One for each setting and kernel backend under which both arms have a common seed;
+    PairGaps
+        A list, one for each setting and kernel backend under which both arms have a common seed;
         :func:`equivbench.gap.pairing.pair_up` says why others are left out. Contests of other code
         or another campaign are entries of their own. Losses are in the task's board unit. Verdicts
         are corrected over all gaps that are returned (Holm).
@@ -138,7 +155,7 @@ def efficiency_gap(records: Sequence[RunRecord]) -> list[PairGap]:
 
     sample efficiency times speed. ``docs/gap.md`` explains each quantity.
     """
-    return [each.gap for each in measure_gaps(records)]
+    return PairGaps(each.gap for each in measure_gaps(records))
 
 
 @dataclass(frozen=True)

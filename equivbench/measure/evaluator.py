@@ -369,6 +369,7 @@ class Evaluator:
             allowed=None if floor is None else floor.allowed,
             verdict=verdict,
             by=by,
+            unit=self.task.board_unit,
         )
 
     @cached_property

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from torch import Tensor
 
 from equivbench.records.schema import GroupErrors, Number, Test, TestPart
 from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition, ratio_interval, sum_by_group
+from equivbench.tabular import Tabular
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,9 @@ class Verdict:
     """None: it cannot be decided."""
     reason: str
     """What was measured, or why nothing could be; no full stop."""
+
+
+_HOLDS = {True: "holds", False: "does not hold", None: "is not decided"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,9 @@ class Part:
     group_equivariance: Tensor
     """[G] mean equivariance error of each group's rows."""
 
+    def __repr__(self) -> str:
+        return f"<Part: total {self.total:.4g}, share {self.share:.2g}>"
+
     @property
     def over_best_untrained(self) -> float:
         """total over that of the best predictor that needs no training, on the same rows; not
@@ -62,8 +70,10 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Measurement(Part):
+class Measurement(Part, Tabular):
     """The symmetry decomposition of a model's error on a fixed, rotated test set."""
+
+    table_factory: ClassVar[str] = "equivbench.report.measurements:measurement_page"
 
     objective: float
     """The training objective, averaged over samples and draws."""
@@ -84,6 +94,16 @@ class Measurement(Part):
     by: Mapping[str, Part] = field(default_factory=dict)
     """The same by stratum (element, flow time), in the task's order; strata without a row are left
     out."""
+    unit: str = ""
+    """The task's board unit, of every error."""
+
+    def __repr__(self) -> str:
+        says = "" if self.verdict is None else f", symmetry {_HOLDS[self.verdict.holds]}"
+        floor = "" if self.floor is None else f", floor {self.floor:.2g}"
+        return (
+            f"<Measurement of {self.samples} samples, {self.rotations} rotations of {self.group}: "
+            f"total {self.total:.4g}, share {self.share:.2g}{floor}{says}>"
+        )
 
     @property
     def at_floor(self) -> bool:

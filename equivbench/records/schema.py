@@ -7,9 +7,11 @@ write the shipped schema again (:mod:`equivbench.records.json_schema`).
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
+
+from equivbench.tabular import Tabular
 
 SCHEMA_VERSION = 2
 RULES_VERSION = 2
@@ -317,11 +319,13 @@ class Git(_Part):
     documentation leaves it as it is."""
 
 
-class RunRecord(_Part):
+class RunRecord(_Part, Tabular):
     """The result of training one arm with one seed and one budget.
 
     A value that was not measured is null, and ``reasons`` says why.
     """
+
+    table_factory: ClassVar[str] = "equivbench.report.records:one_record_table"
 
     schema_version: int
     rules_version: int
@@ -398,3 +402,10 @@ class RunRecord(_Part):
     baselines: dict[str, float] = {}
     """Board metric on the same test set of predictors that need no training: ``zero``, and
     ``linear``, the best linear or isotropic Gaussian predictor, fitted on the training split."""
+
+    def __repr__(self) -> str:
+        ended: str = self.status
+        if self.final is not None and self.final.total is not None:
+            share = "" if self.final.share is None else f", share {self.final.share:.2g}"
+            ended = f"loss {self.final.total:.3g}{share}"
+        return f"<RunRecord {self.task}/{self.pair} {self.arm}, {self.run_id}: {ended}>"

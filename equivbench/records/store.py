@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from equivbench.errors import EquivbenchWarning, FailedError, UsageError
+from equivbench.records.collection import RunRecords
 from equivbench.records.files import (
     create_atomically,
     not_finite,
@@ -179,7 +180,7 @@ def _below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
 
 def load_results(
     path: str | Path | Iterable[str | Path], *, invalid: Literal["raise", "warn"] = "raise"
-) -> list[RunRecord]:
+) -> RunRecords:
     """The records at or below ``path`` (a folder, a file, or several), in an order that does not
     depend on the disk.
 
@@ -195,7 +196,7 @@ def load_results(
             if invalid == "raise":
                 raise
             warnings.warn(f"left out: {error}", InvalidRecordWarning, stacklevel=2)
-    return sorted(records, key=record_order)
+    return RunRecords(sorted(records, key=record_order))
 
 
 def record_order(record: RunRecord) -> tuple[str, str, str, str, str, int, str, str]:

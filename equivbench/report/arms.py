@@ -18,6 +18,17 @@ from equivbench.report.board import finished_runs, unconfirmed
 from equivbench.report.board import over_seeds as board_mean
 from equivbench.report.gaps import seeds_text, variant_text
 from equivbench.report.table import Cell, Column, Missing, Table
+from equivbench.report.words import (
+    COMPILE,
+    EXPLAINED,
+    LOSS,
+    OVER_BEST_UNTRAINED,
+    SHARE,
+    SHARE_EMA,
+    SHARE_RAW,
+    SPEED,
+    with_legend,
+)
 from equivbench.request import Budget
 
 SUMMARY_COLUMNS = (
@@ -31,14 +42,8 @@ SUMMARY_COLUMNS = (
     Column("model", key=True, show="needed"),
     Column("rules", key=True, show="differs"),
     Column("seeds"),
-    Column("loss", "number"),
-    Column("explained", "percent"),
-    Column("share", "number", digits=2),
-    Column("share_raw", "number", "raw", digits=2),
-    Column("share_ema", "number", "EMA", digits=2),
-    Column("samples/s", "number"),
-    Column("compile", "seconds"),
-    Column("remarks", show="filled"),
+    *(LOSS, EXPLAINED, SHARE, SHARE_RAW, SHARE_EMA, SPEED, COMPILE),
+    Column("remarks", show="filled", wraps=True),
 )
 """Narrow enough for 80 columns where the rows are the two arms of one pair."""
 SWEEP_COLUMNS = (
@@ -47,21 +52,12 @@ SWEEP_COLUMNS = (
     Column("parameters"),
     Column("training set"),
     Column("epochs", "number"),
-    Column("loss", "number"),
-    Column("share", "number", "share annealed"),
-    Column("share_raw", "number", "share raw"),
-    Column("share_ema", "number", "share EMA"),
-    Column("explained", "number"),
+    *(LOSS, SHARE, SHARE_RAW, SHARE_EMA, EXPLAINED),
     Column("seeds"),
 )
 END_COLUMNS = (
     Column("arm", key=True),
-    Column("loss", "number"),
-    Column("over best untrained", "number"),
-    Column("explained", "number"),
-    Column("share annealed", "number"),
-    Column("share raw", "number"),
-    Column("share EMA", "number"),
+    *(LOSS, OVER_BEST_UNTRAINED, EXPLAINED, SHARE, SHARE_RAW, SHARE_EMA),
     Column("seeds"),
 )
 
@@ -100,10 +96,12 @@ def summary_tables(records: Sequence[RunRecord]) -> list[Table]:
             record.rules_version,
         )
         arms[f"{record.task}/{record.pair}"][key].append(record)
-    return [
+    tables = [
         Table(pair, SUMMARY_COLUMNS, [[*key, *_summary(runs)] for key, runs in rows.items()])
         for pair, rows in arms.items()
     ]
+    # Once, below the last.
+    return [*tables[:-1], *(with_legend(table) for table in tables[-1:])]
 
 
 def _summary(runs: Sequence[RunRecord]) -> list[Cell]:
@@ -255,7 +253,7 @@ def sweep_table(sweep: Sweep) -> Table:
         ]
         for point in sweep.points
     ]
-    return Table(title, SWEEP_COLUMNS, rows)
+    return with_legend(Table(title, SWEEP_COLUMNS, rows))
 
 
 def _point(value: str, arm: str, seeds: list[RunRecord]) -> SweepPoint:
@@ -314,7 +312,7 @@ def ends_table(shares: MatchedShares, title: str = "") -> Table:
         best = min(losses.values())
         over_best = loss / best if best else None
         rows.append([f"{name} baseline", loss, over_best, explained, "", "", "", ""])
-    return Table(title, END_COLUMNS, rows)
+    return with_legend(Table(title, END_COLUMNS, rows))
 
 
 def levels_table(levels: Sequence[LossLevel], title: str = "") -> Table:

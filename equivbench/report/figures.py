@@ -7,6 +7,8 @@ matplotlib is an extra (``plots``) and imported on use. The charts of the page a
 
 from __future__ import annotations
 
+import functools
+import io
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,13 +51,26 @@ _MEASURES = {
 def empty_figure(width: float, height: float) -> Figure:
     """A figure of that size in inches, laid out by constraints; ``FailedError`` without
     matplotlib."""
+    return _figure_class()(figsize=(width, height), layout="constrained")
+
+
+@functools.cache
+def _figure_class() -> type[Figure]:
+    """matplotlib's figure, which a notebook shows though no pyplot has made it."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise FailedError(
             "drawing a figure needs matplotlib; pip install 'equivbench[plots]'"
         ) from error
-    return Figure(figsize=(width, height), layout="constrained")
+
+    class ShownFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            picture = io.BytesIO()
+            self.savefig(picture, format="png", dpi=100)
+            return picture.getvalue()
+
+    return ShownFigure
 
 
 def require_drawable(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity, Timed
@@ -40,6 +41,15 @@ COLUMNS = (
     Column("s_star_steady", "number", "s* steady"),
     Column("s_star_all_in", "number", "s* all-in"),
     Column("slowdown_margin", "number", "slowdown margin"),
+    Column("decided", show="data"),
+    Column("reason", show="data"),
+    Column("p", "number", show="data"),
+    Column("p_holm", "number", show="data"),
+    Column("s_star_equivariant", "number", show="data"),
+    Column("s_star_augmented", "number", show="data"),
+    Column("sample_efficiency", "number", show="data"),
+    Column("speed", "number", show="data"),
+    Column("symmetry_penalty", "number", show="data"),
 )
 LEGEND = (
     "Ratios are equivariant over augmented. s*: how much faster the arm behind must become to tie; "
@@ -85,9 +95,24 @@ def gap_table(gaps: Sequence[PairGap]) -> Table:
                 s_star.steady,
                 s_star.all_in,
                 slowdown_margin(gap),
+                gap.decided,
+                gap.reason,
+                gap.p,
+                gap.p_holm,
+                gap.s_star_equivariant.steady,
+                gap.s_star_augmented.steady,
+                gap.sample_efficiency,
+                gap.speed.steady,
+                gap.symmetry_penalty,
             ]
         )
     return Table("", COLUMNS, rows, notes=[LEGEND])
+
+
+def one_gap_table(gap: PairGap) -> Table:
+    """Make the table of one gap, with its paragraph below."""
+    table = gap_table([gap])
+    return replace(table, title=f"{gap.task}/{gap.pair}: {setting(gap)}", notes=gap_lines(gap))
 
 
 def s_star_of(gap: PairGap, arm: str) -> Timed:

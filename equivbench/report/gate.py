@@ -33,7 +33,7 @@ COLUMNS = (
     Column("power", "percent", "would have seen", digits=2),
     Column("repeats"),
     Column("verdict"),
-    Column("why"),
+    Column("why", wraps=True),
 )
 _ERRORS = frozenset({"dirty", "incomparable", "failed", "missing", "regression"})
 

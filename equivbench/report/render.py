@@ -1,4 +1,5 @@
-"""A table in each format: plain text, a terminal, Markdown, CSV, JSON, LaTeX and HTML.
+"""A table in each format: plain text, Markdown, CSV, JSON and LaTeX; on a terminal it is
+:mod:`equivbench.report.terminal`'s.
 
 Each renderer escapes what a record or a plug-in could put into a cell: control characters
 everywhere, and what is active in the format (Markdown, formulas of spreadsheets, LaTeX, HTML).
@@ -11,13 +12,10 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from equivbench.report.table import Amount, Cell, Column, Missing, Table
 from equivbench.report.text import WRITERS, number_text, printable, quantity_text, seconds_text
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
 
 _MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>|~&$#!])")
 _FORMULA_STARTS = ("=", "+", "-", "@", "'")
@@ -124,21 +122,6 @@ def to_plain(table: Table) -> str:
     )
 
 
-def to_rich(table: Table) -> RichTable:
-    """The rows for a terminal, folded to its width."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    table = table.shown()
-    drawn = RichTable(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for place, column in enumerate(table.columns):
-        side: Literal["left", "right"] = "right" if is_right_aligned(table, place) else "left"
-        drawn.add_column(Text(column.title), justify=side, overflow="fold")
-    for row in row_texts(table):
-        drawn.add_row(*(Text(printable(text)) for text in row.values()))
-    return drawn
-
-
 def markdown_text(text: str) -> str:
     """``text`` as literal text in Markdown, safe in a cell of a table."""
     return _MARKDOWN_ACTIVE.sub(r"\\\1", printable(text)).strip()
@@ -173,16 +156,29 @@ def to_csv(table: Table) -> str:
 
     A column that holds quantities becomes four: the value, ``_low``, ``_high`` and ``_censored``.
     """
+    page = io.StringIO()
+    writer = csv.writer(page, lineterminator="\n")
+    headings, rows = to_sheet(table)
+    writer.writerow(headings)
+    writer.writerows(map(_csv_value, row) for row in rows)
+    return page.getvalue()
+
+
+def to_sheet(table: Table) -> tuple[list[str], list[list[Any]]]:
+    """The headings and the rows of a flat sheet of plain values, every column included; one that
+    holds quantities becomes four, as in :func:`to_csv`."""
     objects = to_json(table)
     ends = ("value", "low", "high", "censored")
     wide = {name for row in objects for name, value in row.items() if isinstance(value, dict)}
-    sheet = io.StringIO()
-    writer = csv.writer(sheet, lineterminator="\n")
     headings = [
-        [column.name, *(f"{column.name}_{end}" for end in ends[1:] if column.name in wide)]
+        heading
         for column in table.columns
+        for heading in (
+            column.name,
+            *(f"{column.name}_{end}" for end in ends[1:] if column.name in wide),
+        )
     ]
-    writer.writerow([heading for each in headings for heading in each])
+    rows = []
     for row in objects:
         values: list[Any] = []
         for name, value in row.items():
@@ -191,8 +187,8 @@ def to_csv(table: Table) -> str:
             else:
                 parts = value if isinstance(value, dict) else {"value": value}
                 values += [parts.get(end) for end in ends]
-        writer.writerow(map(_csv_value, values))
-    return sheet.getvalue()
+        rows.append(values)
+    return headings, rows
 
 
 def _csv_value(value: Any) -> str:

@@ -77,10 +77,13 @@ class Column:
         these.
     show
         ``always``; ``filled``: only if a row has something in it; ``differs``: only if rows differ
-        in it; ``needed``: only if rows that agree in all other shown keys differ in it. csv and
-        json always have every column.
+        in it; ``needed``: only if rows that agree in all other shown keys differ in it; ``data``:
+        never. csv, json and data frames always have every column.
     interval
         Whether a quantity is written with its interval.
+    wraps
+        Whether its texts are sentences, which a narrow terminal may break between words. Other
+        cells are never broken: they may be copied.
     """
 
     name: str
@@ -89,8 +92,9 @@ class Column:
     unit: str = ""
     digits: int = 3
     key: bool = False
-    show: Literal["always", "filled", "differs", "needed"] = "always"
+    show: Literal["always", "filled", "differs", "needed", "data"] = "always"
     interval: bool = True
+    wraps: bool = False
 
     @property
     def title(self) -> str:

@@ -37,6 +37,15 @@ class Decomposition:
     groups: Tensor
     """[batch] int64: the independent unit of each row."""
 
+    def __repr__(self) -> str:
+        total, twirled, broken = (
+            float(part.detach().sum()) for part in (self.total, self.twirled, self.equivariance)
+        )
+        return (
+            f"<Decomposition of {len(self.total)} rows: total {total:.4g} = twirled {twirled:.4g} "
+            f"+ equivariance {broken:.4g}, share {self.share:.2g}>"
+        )
+
     @property
     def share(self) -> float:
         """sum(equivariance) / sum(total): a ratio of sums, not a mean of ratios. NaN where the

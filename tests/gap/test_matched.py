@@ -193,8 +193,8 @@ def test_each_arm_stands_against_both_baselines() -> None:
         assert standing.total.low is None  # one seed
     rows = by_first_cell(ends_table(found))
     assert list(rows) == ["equivariant", "augmented", "frames", "linear baseline", "zero baseline"]
-    assert rows["linear baseline"][2:4] == ["1.00", "0.600"]
-    assert rows["zero baseline"][2:4] == ["2.50", "0"]
+    assert rows["linear baseline"][2:4] == ["1.00", "60.0%"]
+    assert rows["zero baseline"][2:4] == ["2.50", "0%"]
 
 
 def test_what_is_explained_says_what_it_is_relative_to() -> None:

@@ -14,8 +14,9 @@ from equivbench.gap.intervals import Quantity
 from equivbench.records.schema import RunRecord
 from equivbench.report.arms import summary_tables
 from equivbench.report.gaps import gap_table, headline, paragraphs, reading
-from equivbench.report.render import cell_text, to_plain, to_rich
+from equivbench.report.render import cell_text, to_plain
 from equivbench.report.table import Column, Table
+from equivbench.report.terminal import to_terminal
 from equivbench.report.text import quantity_text
 
 STEPS = [10, 20, 50, 100, 200, 500, 1000]
@@ -150,5 +151,5 @@ def test_square_brackets_in_names_are_no_markup() -> None:
     assert "[red]pair[/]" in printed(records)
     page = io.StringIO()
     console = Console(file=page, width=400)
-    console.print(to_rich(Table("", (Column("pair"),), [("[red]pair[/]",)])))
+    console.print(to_terminal(Table("", (Column("pair"),), [("[red]pair[/]",)]), 400))
     assert "[red]pair[/]" in page.getvalue()

@@ -110,9 +110,9 @@ def test_the_share_of_each_kind_of_weights_has_a_column() -> None:
     (sweep,) = gather_sweeps([point])
     row = first_row(sweep)
     assert [row[name] for name in ("share", "share_raw", "share_ema")] == [
-        "0.00100",
-        "0.300",
-        "0.200",
+        "0.0010",
+        "0.30",
+        "0.20",
     ]
 
 

@@ -29,12 +29,12 @@ def claims_table(findings: Sequence[ClaimFinding]) -> Table:
     criterion as published, and why for the annealed ones."""
     columns = (
         Column("claim", key=True),
-        Column("title", heading=" "),
+        Column("title", heading=" ", wraps=True),
         Column("hardware", key=True),
         Column("preset", key=True),
         *(Column(weights, heading=heading) for weights, heading in HEADINGS.items()),
         Column("as_published", heading="as published"),
-        Column("why"),
+        Column("why", wraps=True),
     )
     rows = []
     for own in _by_evidence(findings):
@@ -169,7 +169,7 @@ def _part(part: ClaimPart) -> list[str]:
     columns = (
         Column("figure", heading=" "),
         Column("measured (95% interval)"),
-        Column("note", heading=" ", show="filled"),
+        Column("note", heading=" ", show="filled", wraps=True),
     )
     rows = [(each.what, figure_text(each), each.note) for each in part.measurements]
     what = f"**{markdown_text(part.subject)}: {part.verdict}**, {markdown_text(part.reason)}; "

@@ -51,6 +51,7 @@ class SamplesRequest(Request):
         "The record, id or checkpoint of a flow run, or a model as `measure` takes it.",
         flag=None,
         metavar="MODEL",
+        completes="models",
     )
     count: int = option(32, "Number of backbones.")
     length: int | None = option(

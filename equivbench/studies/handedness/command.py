@@ -31,6 +31,7 @@ class HandednessRequest(Request):
         "The record, id or checkpoint of a run, or a model as `measure` takes it.",
         flag=None,
         metavar="MODEL",
+        completes="models",
     )
     task: str | None = option(None, "The task of the model. A run knows its own.")
     split: str = option("test", "The split that samples are taken from: test, validation or train.")

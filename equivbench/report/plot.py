@@ -1,0 +1,172 @@
+"""``equivbench.plot``: the figures of ``equivbench plot``, for Python and notebooks.
+
+Each function returns a matplotlib figure, which a notebook shows, and writes it where ``out`` says;
+the command calls the same functions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+
+from equivbench.errors import EquivbenchWarning, FailedError, IncomparableError
+from equivbench.gap.efficiency import efficiency_gap
+from equivbench.gap.pairing import EQUIVARIANT, Setting, largest_campaign, pair_up
+from equivbench.records.schema import RunRecord
+from equivbench.records.submission import admitted
+from equivbench.registry import board_units
+from equivbench.report.figures import (
+    draw_curves,
+    draw_gap,
+    draw_share,
+    require_drawable,
+    save_figure,
+)
+from equivbench.request import Budget
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Drawable = Literal["curves", "gap", "share"]
+RecordSource = str | Path | Iterable[RunRecord]
+
+
+class FigureOptions(TypedDict, total=False):
+    """What every figure can be asked for."""
+
+    out: str | Path | None
+    """The file to draw into (svg, png, pdf); None: none."""
+    pair: str | None
+    """Only this pair, such as ``forcefield/vector``; the others name a setting likewise."""
+    preset: str | None
+    budget: str | None
+    machine: str | None
+    kernels: str | None
+    """Only runs of the equivariant arm on this kernel backend."""
+    skip_invalid: bool
+    """Leave invalid records out, with a warning each, instead of raising."""
+
+
+def curves(results: RecordSource = "results", **options: Unpack[FigureOptions]) -> Figure:
+    """Draw the loss, the share and the explained variance of both arms of one pair against the
+    budget spent.
+
+    Parameters
+    ----------
+    results
+        A results folder, a record file, or records.
+    options
+        ``out``: the file to draw into (svg, png, pdf). ``pair``, ``preset``, ``budget``,
+        ``machine``, ``kernels``: which setting, where the results have several.
+        ``skip_invalid``: whether invalid records of a folder are left out with a warning.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Thin lines are seeds, the bold line is their mean.
+
+    Raises
+    ------
+    IncomparableError
+        If several settings fit; the message names them.
+    FailedError
+        Without matplotlib, without a record that fits, or for an invalid record.
+    UsageError
+        For a file that cannot be drawn into.
+    """
+    return draw("curves", results, **options)
+
+
+def share(results: RecordSource = "results", **options: Unpack[FigureOptions]) -> Figure:
+    """Draw the share of the loss that is a symmetry error against the budget spent, for each kind
+    of weights. Takes and raises the same as :func:`curves`."""
+    return draw("share", results, **options)
+
+
+def gap(results: RecordSource = "results", **options: Unpack[FigureOptions]) -> Figure:
+    """Draw where the curve of the better arm passes the final loss of the other, which is what s*
+    says. Takes and raises the same as :func:`curves`; both arms must have a finished run."""
+    return draw("gap", results, **options)
+
+
+def draw(kind: Drawable, results: RecordSource, **options: Unpack[FigureOptions]) -> Figure:
+    """The figure of that ``kind``; the rest as in :func:`curves`.
+
+    Runs of a sweep are left out where there are also runs without. Of several campaigns the one
+    with the most seeds is drawn, and a warning says what was left out.
+    """
+    out = options.get("out")
+    if out is not None:
+        require_drawable(Path(out))
+    records = _one_setting(_records(results, options.get("skip_invalid", False)), options)
+    if not records:
+        named = results if isinstance(results, str | Path) else "the list of results"
+        raise FailedError(f"{named} has no record that fits; `equivbench run` makes some")
+    drawn = largest_campaign(records)
+    if len(drawn) < len(records):
+        warnings.warn(
+            f"drew the {len(drawn)} records of {drawn[0].created[:10]}; left out "
+            f"{len(records) - len(drawn)} of another code or day",
+            EquivbenchWarning,
+            stacklevel=3,
+        )
+    figure = _figure(kind, drawn)
+    if out is not None:
+        save_figure(figure, Path(out))
+    return figure
+
+
+def _records(results: RecordSource, skip_invalid: bool) -> list[RunRecord]:
+    if isinstance(results, str | Path):
+        return admitted(results, invalid="warn" if skip_invalid else "raise")
+    return list(results)
+
+
+def _figure(kind: Drawable, records: Sequence[RunRecord]) -> Figure:
+    unit = board_units().get(records[0].task, "")
+    if kind == "curves":
+        return draw_curves(records, unit=unit)
+    if kind == "share":
+        return draw_share(records)
+    gaps = efficiency_gap(records)
+    if not gaps:
+        raise pair_up(records).problems[0]
+    return draw_gap(gaps[0], records, unit=unit)
+
+
+def _one_setting(records: Sequence[RunRecord], options: FigureOptions) -> list[RunRecord]:
+    """The records of the one setting that fits ``options``, where several would fit of the one
+    without a sweep."""
+    kernels = options.get("kernels")
+    fitting = [
+        record
+        for record in records
+        if all(options.get(name) in (None, value) for name, value in _named(record).items())
+        and (kernels is None or record.arm != EQUIVARIANT or record.model.kernels == kernels)
+    ]
+    fitting = [record for record in fitting if "sweep" not in record.variant] or fitting
+    settings = sorted({Setting.of(record) for record in fitting})
+    backends = sorted({record.model.kernels for record in fitting if record.arm == EQUIVARIANT})
+    if len(settings) > 1:
+        names = "; ".join(setting.text for setting in settings)
+        raise IncomparableError(
+            f"a figure shows one setting; choose by pair, preset, budget or machine among: {names}"
+        )
+    if len(backends) > 1:
+        raise IncomparableError(
+            f"a figure shows one kernel backend; choose by kernels among: {', '.join(backends)}"
+        )
+    return fitting
+
+
+def _named(record: RunRecord) -> dict[str, str]:
+    """What the options choose by."""
+    limit = record.budget.limit if record.budget.extends is None else record.budget.extends
+    return {
+        "pair": f"{record.task}/{record.pair}",
+        "preset": record.preset,
+        "budget": Budget(record.budget.kind, limit).text,
+        "machine": record.environment.machine_key,
+    }

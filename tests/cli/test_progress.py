@@ -1,0 +1,55 @@
+"""What is shown while arms train: the words and the numbers of the tables."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from equivbench.cli.progress import Bars, Lines
+from equivbench.report.arms import SUMMARY_COLUMNS
+from equivbench.report.words import MEANINGS, OBJECTIVE
+from equivbench.training.job import Progress
+
+PROGRESS = Progress(
+    step=10,
+    spent=5.0,
+    limit=10.0,
+    finished=False,
+    loss=4.1234,
+    total=0.31,
+    share=0.0112,
+    explained=0.62,
+    samples_per_second=930.4,
+    seconds_left=12.0,
+)
+JOB: Any = SimpleNamespace(
+    arm="augmented", labels={}, budget="60s", title="toy/pair augmented seed 0"
+)
+CONTEST: Any = SimpleNamespace(pair="toy/pair", seed=0)
+
+
+def test_a_line_has_the_words_and_numbers_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    Lines().trained(JOB, PROGRESS)
+    said = capsys.readouterr().err
+    figures = "objective 4.12  loss 0.310  explained 62.0%  share 0.011  930 samples/s  0:12 left"
+    assert said == f"{JOB.title}: 10 steps, {figures}\n".replace("  ", " ")
+    headings = {column.heading or column.name for column in SUMMARY_COLUMNS}
+    assert {"loss", "explained", "share", "samples/s"} <= headings
+    assert OBJECTIVE not in headings
+
+
+def test_bars_say_once_what_the_words_mean() -> None:
+    page = io.StringIO()
+    bars = Bars(Console(file=page, width=400))
+    for _ in range(2):
+        bars.begin(CONTEST, [JOB])
+        bars.show(JOB, PROGRESS)
+        bars.end()
+    shown = page.getvalue()
+    assert shown.count(MEANINGS["explained"]) == 1
+    assert "loss 0.310  explained 62.0%" in shown
+    assert shown.count("toy/pair seed 0, 60s an arm") == 2

@@ -1,0 +1,60 @@
+"""``eb.plot``: what the command draws, from a folder or from records, with the same refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from factories import make_run
+
+import equivbench as eb
+from equivbench.records.schema import RunRecord
+from equivbench.records.store import write_record
+
+pytest.importorskip("matplotlib")
+
+
+def pair(scale: float = 1.0, **more: object) -> list[RunRecord]:
+    steps = [10, 30, 100, 300, 1000]
+    return [
+        make_run(arm, lambda step, k=k: scale * k * step**-0.5, steps, tau=0.1, **more)
+        for arm, k in (("equivariant", 2.0), ("augmented", 4.0))
+    ]
+
+
+@pytest.mark.parametrize("kind", ["curves", "gap", "share"])
+@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+def test_a_folder_and_its_records_give_one_figure(kind: str, ending: str, tmp_path: Path) -> None:
+    for record in pair():
+        write_record(record, tmp_path / "results")
+    draw = getattr(eb.plot, kind)
+    files = [tmp_path / f"{name}.{ending}" for name in ("folder", "records")]
+    draw(tmp_path / "results", out=files[0])
+    draw(eb.load_results(tmp_path / "results"), out=files[1])
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_notebook_shows_the_figure() -> None:
+    figure: Any = eb.plot.share(pair())
+    assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_several_settings_need_a_choice() -> None:
+    records = [*pair(), *pair(1.1, pair="other")]
+    with pytest.raises(eb.IncomparableError, match="toy/other"):
+        eb.plot.curves(records)
+    assert eb.plot.curves(records, pair="toy/other").axes
+    with pytest.raises(eb.FailedError, match="no record that fits"):
+        eb.plot.curves(records, pair="toy/none")
+
+
+def test_what_is_left_out_is_said() -> None:
+    older = pair(1.1, run_id="older", git={"tree": "2" * 40}, created="2026-01-01T00:00:00Z")
+    with pytest.warns(eb.EquivbenchWarning, match="left out 2 of another code or day"):
+        eb.plot.gap([*pair(), *older])
+
+
+def test_a_file_that_cannot_be_drawn_into_is_refused_first(tmp_path: Path) -> None:
+    with pytest.raises(eb.UsageError, match="suffix"):
+        eb.plot.curves(tmp_path / "nothing", out=tmp_path / "figure.docx")
