@@ -43,6 +43,7 @@ from equivbench.specs import Preset
 from equivbench.specs import Recipe as Recipe
 from equivbench.specs import TaskSpec as TaskSpec
 from equivbench.specs import simple_pair as simple_pair
+from equivbench.symmetry.averaging import average_over_rotations as average_over_rotations
 from equivbench.symmetry.decomposition import Decomposition as Decomposition
 from equivbench.symmetry.decomposition import decompose as decompose
 from equivbench.symmetry.rotations import octahedral_rotations as octahedral_rotations
@@ -55,6 +56,7 @@ from equivbench.tasks.base import Feedback as Feedback
 from equivbench.tasks.base import Split as Split
 from equivbench.tasks.base import Task as Task
 from equivbench.tasks.base import TaskData as TaskData
+from equivbench.tasks.forcefield.foreign.adapting import adapt as adapt
 
 __version__: str
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from equivbench.errors import FailedError
 from equivbench.records.schema import Environment, Git
 
 T = TypeVar("T")
@@ -80,6 +81,32 @@ def package_versions(names: tuple[str, ...]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def required(module: str, what: str, extra: str) -> Any:
+    """The optional module that ``what`` ("SPICE is read") is done with.
+
+    Raises ``FailedError`` with the line that installs it, or with what keeps it from being
+    imported.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.partition(".")[0]:
+            raise _broken(module, what, error) from error
+        raise FailedError(
+            f"{what} with {error.name}, which is not installed; pip install 'equivbench[{extra}]'"
+        ) from error
+    # Someone's package, whose compiled parts may fail in any way.
+    except Exception as error:
+        raise _broken(module, what, error) from error
+
+
+def _broken(module: str, what: str, error: Exception) -> FailedError:
+    return FailedError(
+        f"{what} with {module}, which cannot be imported here ({type(error).__name__}: {error}); "
+        "install it again, in an environment of its own if it disagrees with another package"
+    )
 
 
 def cpu_model() -> str:

@@ -23,6 +23,8 @@ class ModelError(UsageError):
     """A model breaks the contract of its task: in how it is called, in what it returns, or in what
     it does to what it is lent. In a run it is the failure of its arm alone."""
 
+    exit_code = 3
+
 
 class FailedError(EquivbenchError, RuntimeError):
     """Something that should be there is missing, broken, empty or diverged."""

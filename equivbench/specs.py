@@ -24,6 +24,8 @@ Symmetry = Literal["none", "octahedral", "so3", "o3"]
 SYMMETRIES: tuple[Symmetry, ...] = get_args(Symmetry)
 Role = Literal["sample", "noise", "derived", "output"]
 Group = Literal["so3", "o3", "octahedral"]
+Prediction = Literal["energy", "forces"]
+"""What a network of another package predicts."""
 Mode = Literal["forward", "backward", "double_backward"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 """What of a kernel is timed; each holds the passes before it."""

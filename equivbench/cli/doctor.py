@@ -22,6 +22,8 @@ OPTIONAL = {
     "matplotlib": ("plots", "pip install 'equivbench[plots]'"),
     "pandas": ("data frames", "pip install 'equivbench[notebooks]'"),
     "h5py": ("reading SPICE", "pip install 'equivbench[spice]'"),
+    "ase": ("ASE calculators", "pip install 'equivbench[ase]'"),
+    "metatomic-torch": ("metatomic models", "pip install 'equivbench[metatomic]'"),
     "rdkit": ("generating data", "pip install 'equivbench[generate]'"),
     "tblite": ("generating data (Linux x86-64)", "pip install 'equivbench[generate]'"),
     "nvidia-ml-py": ("GPU energy and clocks", "pip install 'equivbench[gpu]'"),

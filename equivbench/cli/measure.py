@@ -14,7 +14,7 @@ from equivbench.cli.completion import completer
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, UsageError
 from equivbench.report.text import percent_text
-from equivbench.specs import Group
+from equivbench.specs import Group, Prediction
 
 if TYPE_CHECKING:
     from equivbench.execution.loading import FoundModel
@@ -27,7 +27,8 @@ def measure(
         typer.Argument(
             metavar="MODEL",
             help="A run's record, id or checkpoint, package.module:attribute (a module, or a "
-            "callable that returns one), or a registered name. None with --export or --import.",
+            "callable that returns one), ase:package.module:Calculator, metatomic:FILE, or a "
+            "registered name. None with --export or --import.",
             autocompletion=completer("models"),
         ),
     ] = None,
@@ -66,6 +67,14 @@ def measure(
         Path | None,
         typer.Option("--import", help="Measure the predictions that it made of them."),
     ] = None,
+    prediction: Annotated[
+        Prediction | None,
+        typer.Option(
+            "--as",
+            help="What a network of another package predicts: its energy (forces are minus the "
+            "gradient), or forces.",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure how much of a model's error comes from breaking the symmetry.
@@ -99,7 +108,7 @@ def measure(
     where = resolve_device(device)
     # Someone's model may print as it is built or called; stdout is for the result.
     with contextlib.redirect_stdout(sys.stderr):
-        found = find_model(model)
+        found = find_model(model, prediction)
         name = task_of(found, model, task)
         measured = measure_equivariance(
             found.model,

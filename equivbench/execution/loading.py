@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +11,20 @@ from typing import Any
 
 from torch import nn
 
-from equivbench.environment import cache_dir
-from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_name
+from equivbench.environment import cache_dir, required
+from equivbench.errors import FailedError, UsageError, unknown_name
+from equivbench.execution.imported import called, imported
 from equivbench.execution.state import STATE_FILE, read_state
-from equivbench.kernels.process_settings import settings_kept
 from equivbench.records.store import read_record
 from equivbench.registry import MODELS, PAIRS, resolve
-from equivbench.specs import ModelSpec, Precision, Symmetry
+from equivbench.specs import ModelSpec, Precision, Prediction, Symmetry
 from equivbench.tasks.base import DatasetSource
+from equivbench.tasks.forcefield.foreign.adapting import adapt
+from equivbench.tasks.forcefield.foreign.calculators import (
+    CalculatorModel,
+    is_calculator,
+    metatomic_calculator,
+)
 from equivbench.training.arm import load_model, resolve_arm
 from equivbench.training.checkpoint import (
     CURRENT,
@@ -148,20 +152,38 @@ class FoundModel:
     untrained: bool = False
 
 
-def find_model(text: str) -> FoundModel:
+def find_model(text: str, predicts: Prediction | None = None) -> FoundModel:
     """The model that ``text`` names.
 
     A checkpoint file (``.safetensors``), a run's record (``.json``) or id,
     ``package.module:attribute`` (a module, or a callable that returns one; modules in the current
-    folder too), or a registered name (built with random weights).
+    folder too), ``ase:package.module:attribute`` (a calculator likewise), ``metatomic:FILE``, or a
+    registered name (built with random weights).
+
+    ``predicts``: what a network of another package does, for :func:`adapt`.
 
     Raises ``UsageError`` for a name that nothing has, or that several runs share; ``FailedError``
     for a run whose checkpoint is not here or cannot be read, and for a callable that raises.
     """
+    kind, colon, rest = text.partition(":")
+    if colon and kind == "metatomic":
+        calculator = metatomic_calculator(Path(rest), predicts != "forces")
+        return _of_calculator(text, CalculatorModel(calculator))
+    if colon and kind == "ase":
+        required("ase", "an ASE calculator is called", "ase")
+        return _of_calculator(text, adapt(_calculator(rest), energy=predicts == "energy" or None))
+    if predicts is not None and (":" not in text or text.endswith((".safetensors", ".json"))):
+        raise UsageError(
+            f"--as is for networks of other packages (package.module:attribute, metatomic:FILE); "
+            f"{text} is a model of its task already"
+        )
     if text.endswith((".safetensors", ".json")):
         return _trained(checkpoint_of(text))
     if ":" in text:
-        return FoundModel(text, _from_python(text))
+        named = _from_python(text)
+        if predicts is None:
+            return FoundModel(text, named)
+        return FoundModel(text, adapt(named, energy=predicts == "energy"), "forcefield")
     entries = MODELS.entries()
     if text in entries:
         return _registered(entries[text].value)
@@ -202,37 +224,40 @@ def _registered(spec: ModelSpec) -> FoundModel:
 
 def _from_python(text: str) -> nn.Module:
     """The module that ``package.module:attribute`` is, or returns when called."""
-    here = os.getcwd()
-    sys.path.insert(0, here)
-    try:
-        with settings_kept():
-            value = resolve(text)
-    finally:
-        sys.path.remove(here)
-    return _built(text, value)
+    return _built(text, imported(text))
+
+
+def _of_calculator(name: str, model: nn.Module) -> FoundModel:
+    """A calculator as a model; its own precision is found out by the verification."""
+    return FoundModel(name, model, "forcefield", precision="float32")
+
+
+def _calculator(text: str) -> Any:
+    """The ASE calculator that ``package.module:attribute`` is, or returns when called."""
+    value = imported(text)
+    if callable(value) and not is_calculator(value):
+        value = called(text, value, [])
+    if not is_calculator(value):
+        raise UsageError(
+            f"{text} is or returns a {type(value).__name__}, not an ASE calculator or a callable "
+            "that returns one"
+        )
+    return value
 
 
 def _built(name: str, value: Any, config: Mapping[str, Any] | None = None) -> nn.Module:
     """``value`` if it is a module, else ``value(config)``; ``value()`` where no config is given and
     none is needed."""
     if callable(value) and not isinstance(value, nn.Module):
-        try:
-            arguments: list[Mapping[str, Any]] = [config or {}]
-            if config is None:
-                with contextlib.suppress(TypeError):
-                    inspect.signature(value).bind()
-                    arguments = []
-            with settings_kept():
-                value = value(*arguments)
-        except EquivbenchError:
-            raise
-        except Exception as error:  # someone's code, which may raise anything
-            raise FailedError(
-                f"{name} failed to build its model: {type(error).__name__}: {error}"
-            ) from error
+        arguments: list[Mapping[str, Any]] = [config or {}]
+        if config is None:
+            with contextlib.suppress(TypeError, ValueError):
+                inspect.signature(value).bind()
+                arguments = []
+        value = called(name, value, arguments)
     if not isinstance(value, nn.Module):
         raise UsageError(
-            f"{name} is or returns a {type(value).__name__}, "
-            "not a torch.nn.Module or a callable that returns one"
+            f"{name} is or returns a {type(value).__name__}, not a torch.nn.Module or a callable "
+            f"that returns one{'; measure ase:' + name if is_calculator(value) else ''}"
         )
     return value

@@ -44,7 +44,7 @@ class Caller:
         except TypeError as error:
             raise ModelError(
                 f"the model cannot be called with the inputs {', '.join(inputs)} of task "
-                f"{self.task.name!r}: {error}"
+                f"{self.task.name!r}: {error}{self.task.advice}"
             ) from None
         reduced = (
             torch.autocast(self.device.type, torch.bfloat16)

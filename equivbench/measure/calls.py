@@ -83,7 +83,7 @@ def checked(task: Task, outputs: object, like: Mapping[str, Tensor]) -> Batch:
             found = f"the outputs {', '.join(map(str, outputs))}"
         raise ModelError(
             f"the model returned {found}; task {task.name!r} needs a mapping with "
-            f"{' and '.join(map(repr, dict.fromkeys(needed)))}"
+            f"{' and '.join(map(repr, dict.fromkeys(needed)))}{task.advice}"
         )
     for name, wanted in like.items():
         if name in outputs:

@@ -87,12 +87,11 @@ def measure_equivariance(
     where = _device(model) if device == "auto" else torch.device(device)
     if data is None and isinstance(split, str):
         data = default_dataset(chosen.name).load()
+    asked = data.split(split) if data is not None and isinstance(split, str) else split
     with torch.inference_mode(False):
         evaluator = Evaluator(
             chosen,
-            data.split(split)
-            if data is not None and isinstance(split, str)
-            else cast(Split, split),
+            chosen.within_reach(model, cast(Split, asked)),
             requires=getattr(model, "requires", {}) if requires is None else requires,
             rotations=rotations,
             group=group,

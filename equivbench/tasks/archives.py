@@ -4,7 +4,6 @@ converted from. Imports no torch."""
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import sys
@@ -162,17 +161,6 @@ def cannot_be_read(path: Path, error: Exception) -> FailedError:
         f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); check the path and "
         "its permissions"
     )
-
-
-def required(module: str, what: str, extra: str) -> Any:
-    """The module that ``what`` ("SPICE is read") is done with; raises ``FailedError`` with the line
-    that installs it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise FailedError(
-            f"{what} with {module}, which is not installed; pip install 'equivbench[{extra}]'"
-        ) from error
 
 
 def sha256_of(path: Path) -> str:

@@ -131,6 +131,9 @@ class Task(ABC):
     """Unit of the board metric, e.g. ``(eV/A)^2``."""
     group: Group = "so3"
     """The group of the equivariance error in records; a pair's preset may choose another."""
+    advice: ClassVar[str] = ""
+    """What to do with a model that is called in another way, at the end of the error about it
+    (``; wrap it``)."""
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Switches of the task that apply to every arm, with their values, the default first
     (``{"forces": ("direct", "conservative")}``); a run's choice is its record's ``variant``."""
@@ -221,6 +224,11 @@ class Task(ABC):
         """(names, index of each prediction row into them) for the ``by`` part of a measurement, or
         None."""
         return None
+
+    def within_reach(self, model: torch.nn.Module, split: Split) -> Split:
+        """The samples of ``split`` that ``model`` can be asked about at all; default all of
+        them."""
+        return split
 
     @abstractmethod
     def baseline(self, split: Split) -> float:

@@ -1,5 +1,6 @@
 """``equivbench measure``: every way to name a model, and what is said of its declared symmetry."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -57,6 +58,11 @@ class Rude(Right):
             raise ValueError("\\x1b[2J no kernel in /home/someone/cache/kernel.so")
         return super().forward(x)
 
+class Energies(torch.nn.Module):
+    def forward(self, z, pos, batch):
+        apart = torch.cdist(pos, pos) + 100 * (batch[:, None] != batch)
+        return torch.exp(-apart.square()).sum(1) * z
+
 instance = Right()
 number = 3
 
@@ -91,6 +97,7 @@ def measure(bench: Bench, *calls: list[str]) -> list[Ran]:
 def models(bench: Bench) -> Bench:
     """A bench with a file of models in the current folder."""
     (bench.folder / "mine.py").write_text(MODELS)
+    (bench.folder / "broken.py").write_text("import nowhere\n")
     return bench
 
 
@@ -131,6 +138,34 @@ def test_models_of_the_users_own_and_registered_ones(models: Bench) -> None:
     # What a foreign exception says drives no terminal and names no folder.
     assert "ValueError: \\x1b[2J no kernel in .../kernel.so)" in rude.out
     assert "\x1b" not in rude.out + rude.err
+
+
+def test_networks_of_other_packages(models: Bench) -> None:
+    few = ["--samples", "4", "--rotations", "2", "--json"]
+    network, direct, calculator, unknown, no_calculator, fails, energy = measure(
+        models,
+        ["mine:Energies", "--as", "energy", *few],
+        ["mine:Energies", "--as", "forces", *few],
+        ["ase:ase.calculators.lj:LennardJones", *few],
+        ["ase:ase.calculators.lj:LennardJonse"],
+        ["ase:mine:number"],
+        ["ase:ase.calculators.emt:EMT"],
+        ["ase:ase.calculators.lj:LennardJones", "--as", "energy"],
+    )
+    assert (network.code, network.err) == (0, "")
+    assert network.json["task"] == "forcefield"
+    assert network.json["holds"] is True, network.json["reason"]
+    assert (direct.code, "gives no forces but a tensor" in direct.err) == (3, True)
+    if importlib.util.find_spec("ase") is None:
+        assert (calculator.code, "pip install 'equivbench[ase]'" in calculator.err) == (3, True)
+        return
+    assert calculator.json["holds"] is True, calculator.json["reason"]
+    assert (unknown.code, "LennardJonse" in unknown.err) == (2, True)
+    assert (no_calculator.code, "returns a int, not an ASE calc" in no_calculator.err) == (2, True)
+    assert (fails.code, "EMT failed on " in fails.err) == (3, True)
+    assert (energy.code, "gives forces itself" in energy.err) == (2, True)
+    for ran in (direct, unknown, no_calculator, fails, energy):
+        assert (ran.out, ran.err.count("\n")) == ("", 1)
 
 
 @pytest.mark.slow
@@ -180,7 +215,7 @@ def test_mistakes_are_one_sentence(models: Bench) -> None:
         (["mine:instance", "--task", "toy", "--split", "tset"], 2, "did you mean test"),
         (
             ["mine:instance", "--task", "forcefield"],
-            2,
+            3,
             "cannot be called with the inputs z, pos, batch",
         ),
         (["mine:nothing", "--task", "toy"], 2, "no attribute"),
@@ -188,10 +223,15 @@ def test_mistakes_are_one_sentence(models: Bench) -> None:
         (["mine:raises", "--task", "toy"], 3, "KeyError"),
         (["mine:Fails", "--task", "toy"], 3, "Fails failed on a batch: IndexError"),
         (["mine:Lost", "--task", "toy"], 3, "mine:Lost gives numbers that are not finite"),
-        (["mine:Narrow", "--task", "toy"], 2, "'y' has shape (64, 1), not the shape (64, 3)"),
-        (["mine:Whitened", "--task", "toy"], 2, "depends on the others of its batch"),
+        (["mine:Narrow", "--task", "toy"], 3, "'y' has shape (64, 1), not the shape (64, 3)"),
+        (["mine:Whitened", "--task", "toy"], 3, "depends on the others of its batch"),
         (["toy-radail", "--task", "toy"], 2, "did you mean toy-radial"),
         (["none.json"], 3, "none.json"),
+        (["mine:Energies", "--task", "forcefield", "--samples", "2"], 3, "`measure --as energy`"),
+        (["toy-radial", "--as", "energy"], 2, "a model of its task already"),
+        (["mine:Energies", "--as", "power"], 2, "unknown prediction 'power'"),
+        (["broken:Network", "--task", "toy"], 3, "No module named 'nowhere'"),
+        (["metatomic:none.pt"], 3, "none.pt is not there"),
         (["none.safetensors"], 3, "none.safetensors"),
     ]
     for (arguments, code, says), ran in zip(

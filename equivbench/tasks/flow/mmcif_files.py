@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from equivbench.tasks.archives import required
+from equivbench.environment import required
 from equivbench.tasks.flow.residues import (
     LETTERS,
     Site,

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from equivbench.environment import required
 from equivbench.errors import FailedError
-from equivbench.tasks.archives import ArchiveSource, location, must_exist, required
+from equivbench.tasks.archives import ArchiveSource, location, must_exist
 from equivbench.tasks.forcefield.extended_xyz import frames
 from equivbench.tasks.forcefield.molecules import charge_of, identity_of
 from equivbench.tasks.forcefield.spice import build_spice

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.environment import required
 from equivbench.errors import FailedError
-from equivbench.tasks.archives import cannot_be_read, location, must_exist, required
+from equivbench.tasks.archives import cannot_be_read, location, must_exist
 from equivbench.tasks.forcefield.molecules import charge_of, identity_of
 from equivbench.tasks.forcefield.table import (
     BOHR,

@@ -3,7 +3,8 @@ data in memory, and the best linear predictor of forces."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -14,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from equivbench.errors import UsageError, unknown_name
+from equivbench.errors import EquivbenchWarning, FailedError, UsageError, unknown_name
 from equivbench.kernels.neighbours import edges_within
 from equivbench.tasks.archives import read_card
 from equivbench.tasks.base import SPLITS, Batch, Card, Split, Task, TaskData, mean_square
 from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS, OPTIONS, REPORTED
 from equivbench.tasks.forcefield.table import LAYOUT, NUMBERS
-from equivbench.tasks.splits import RaggedSplit, ragged_data
+from equivbench.tasks.splits import RaggedSplit, Subset, ragged_data
 from equivbench.tasks.storage import RaggedTable
 
 FORCE_WEIGHT, ENERGY_WEIGHT = 100.0, 4.0
@@ -49,6 +50,10 @@ class ForceField(Task):
     board_unit = BOARD_UNIT
     reported: ClassVar[tuple[str, ...]] = REPORTED
     options: ClassVar[Mapping[str, tuple[str, ...]]] = OPTIONS
+    advice: ClassVar[str] = (
+        "; a network of another package, or one that predicts energies, is made one with "
+        "equivbench.adapt or `measure --as energy` (docs/foreign.md)"
+    )
     fields = FIELDS
 
     def adapt(self, model: nn.Module, variant: Mapping[str, str]) -> nn.Module:
@@ -127,6 +132,29 @@ class ForceField(Task):
     def strata(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
         """The atoms by element symbol; those that SPICE lacks are ``other``."""
         return (*NUMBERS, "other"), _stratum_of_element().to(batch["z"].device)[batch["z"]]
+
+    def within_reach(self, model: nn.Module, split: Split) -> Split:
+        """The molecules whose elements are all among ``model.elements`` (atomic numbers), where it
+        has such; how many are left out is a warning.
+
+        Raises ``FailedError`` where that is all of them.
+        """
+        elements: Sequence[int] | None = getattr(model, "elements", None)
+        if elements is None:
+            return split
+        batch = split.collate(torch.arange(len(split)))
+        known = torch.isin(batch["z"], torch.tensor(elements))
+        unknown = torch.zeros(len(split), dtype=torch.int64)
+        unknown.index_add_(0, batch["batch"], (~known).long())
+        chosen = (unknown == 0).nonzero().flatten()
+        said = "molecules have elements that the network does not know"
+        if len(chosen) == 0:
+            raise FailedError(f"all {said}, so there is nothing to measure it on")
+        if len(chosen) == len(split):
+            return split
+        left_out = f"{len(split) - len(chosen)} of {len(split)} {said}, and are left out"
+        warnings.warn(left_out, EquivbenchWarning, stacklevel=2)
+        return Subset(split, chosen)
 
     def baseline(self, split: Split) -> float:
         """Mean over atoms of |F|^2: the error of predicting no force, which is the mean force of

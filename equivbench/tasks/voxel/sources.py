@@ -16,8 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.environment import required
 from equivbench.errors import FailedError
-from equivbench.tasks.archives import ArchiveSource, cannot_be_read, location, must_exist, required
+from equivbench.tasks.archives import ArchiveSource, cannot_be_read, location, must_exist
 from equivbench.tasks.storage import USERS_COPY
 from equivbench.tasks.voxel.table import DEV, PUBLISHED, SMALL, ConformerBuilder, Grid, facts
 

@@ -1,0 +1,1 @@
+"""Networks of other packages as models of the force-field task."""

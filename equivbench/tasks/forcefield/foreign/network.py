@@ -1,0 +1,236 @@
+"""A foreign network as a model of the force-field task: its arguments from a batch of molecules,
+and forces and energies from what it returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equivbench.errors import ModelError, UsageError
+from equivbench.tasks.forcefield.foreign.conventions import Convention, Key
+from equivbench.tasks.forcefield.foreign.values import OF_EDGES, Source, Values
+
+_TASK_INPUTS = ("z", "pos", "batch", "edge_index", "n_atoms")
+_KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
+    "forces": ("forces", "force"),
+    "energy": ("energy", "total_energy", "energies"),
+}
+"""What outputs are usually called, where nobody says so."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The network's units and its way to lay out molecules."""
+
+    energy: float = 1.0
+    """eV in its unit of energy."""
+    length: float = 1.0
+    """A in its unit of length."""
+    padding: int | None = None
+    """What fills up dense batches; None: molecules are concatenated."""
+
+
+class ForeignNetwork(nn.Module):
+    """``network`` called as ``convention`` says.
+
+    ``energy``: forces are minus the gradient of the energy (True), the network's own (False), or
+    its own where it gives any (None). ``cutoff`` is that of ``edge_index`` in A.
+    """
+
+    numbers: Tensor | None
+
+    def __init__(
+        self,
+        network: nn.Module,
+        convention: Convention,
+        energy: bool | None,
+        scale: Scale,
+        numbers: Sequence[int] | None,
+        cutoff: float | None,
+    ) -> None:
+        super().__init__()
+        self.network, self.convention, self.scale = network, convention, scale
+        self.energy = energy
+        self.elements = numbers
+        """Atomic numbers of those that it knows; None: it does not say."""
+        table = None if numbers is None else torch.tensor(numbers)
+        self.register_buffer("numbers", table, persistent=False)
+        self._inputs = _arguments(
+            network, convention, scale.padding is not None, cutoff is not None
+        )
+        of_edges = [each for each in self._inputs.values() if each in OF_EDGES]
+        if of_edges and cutoff is None:
+            raise UsageError(
+                f"{type(network).__name__} takes edges; give their cutoff in A, such as cutoff=5.0"
+            )
+        self.requires: Mapping[str, float] = {} if cutoff is None else {"edge_index": cutoff}
+
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Forces [atoms, 3] eV/A and, where the network gives one, energy [molecules] eV, with the
+        network's own zero."""
+        differentiable = self.training and torch.is_grad_enabled()
+        with torch.enable_grad():
+            # A leaf: networks that differentiate inside mark it.
+            at = (pos.detach() / self.scale.length).requires_grad_(self.energy is not False)
+            values = Values(z, at, batch, edge_index, self.numbers, self.scale.padding)
+            found = self._outputs(self._call(values), values)
+            if self.energy or "forces" not in found:
+                if "energy" not in found:
+                    raise ModelError(
+                        f"{self._name} gives no energy, so its forces cannot be derived from one"
+                    )
+                gradient = self._gradient(found["energy"], at, differentiable)
+                found["forces"] = -gradient
+        unit = {"energy": self.scale.energy, "forces": self.scale.energy / self.scale.length}
+        return {
+            name: (value if differentiable else value.detach()) * unit[name]
+            for name, value in found.items()
+        }
+
+    @property
+    def _name(self) -> str:
+        return type(self.network).__name__
+
+    def _call(self, values: Values) -> Any:
+        arguments = {name: values.of(source) for name, source in self._inputs.items()}
+        call = self.convention.call
+        if call == "keywords":
+            return self.network(**arguments)
+        if call == "mapping":
+            return self.network(arguments)
+        return call(self.network, arguments)
+
+    def _outputs(self, returned: Any, values: Values) -> dict[str, Tensor]:
+        """Energy [molecules] and forces [atoms, 3], those of them that are there and wanted, in the
+        network's units."""
+        atoms = len(values.plain("z"))
+        wanted = ["energy"] if self.energy else ["energy", "forces"]
+        found = self._picked(returned, atoms)
+        if self.energy is False and "forces" not in found:
+            raise ModelError(
+                f"{self._name} gives no forces but {_said(returned)}; say which output they are, "
+                "with outputs={'forces': ...}, or derive them from its energy with energy=True"
+            )
+        if not found:
+            raise ModelError(
+                f"{self._name} gives {_said(returned)}, none of them known to be an energy or "
+                "forces; say which, with outputs={'energy': ...} or outputs={'forces': ...}"
+            )
+        kept = {name: found[name] for name in wanted if name in found}
+        if "energy" in kept:
+            kept["energy"] = self._by_molecule(kept["energy"], values)
+        if "forces" in kept and self.scale.padding is not None:
+            kept["forces"] = _undone(kept["forces"], values)
+        return kept
+
+    def _picked(self, returned: Any, atoms: int) -> dict[str, Tensor]:
+        """The tensors that are named, or known by their names or shape."""
+        if isinstance(returned, Tensor):
+            named = self.convention.outputs
+            vectors = returned.shape[-1:] == (3,) and returned.numel() == 3 * atoms
+            padded = self.scale.padding is not None and returned.shape[2:] == (3,)
+            name = next(iter(named), "forces" if vectors or padded else "energy")
+            return {"energy" if self.energy else name: returned}
+        found = {}
+        for name, usual in _KNOWN_NAMES.items():
+            named_key = self.convention.outputs.get(name)
+            keys: tuple[Key, ...] = usual if named_key is None else (named_key,)
+            if named_key is None and self.convention.outputs and name == "forces":
+                keys = ()  # an output was named, and it is not this one
+            values = [_part(returned, key) for key in keys]
+            tensor = next((each for each in values if isinstance(each, Tensor)), None)
+            if tensor is not None:
+                found[name] = tensor
+        return found
+
+    def _by_molecule(self, energy: Tensor, values: Values) -> Tensor:
+        """[molecules] of an energy that is given by molecule or by atom."""
+        if self.scale.padding is not None and energy.shape[:2] == values["mask"].shape:
+            energy = _undone(energy, values)
+        if energy.dim() > 1 and energy.shape[1:].numel() == 1:
+            energy = energy.reshape(len(energy))
+        molecules, batch = values.molecules, values.plain("batch")
+        if energy.dim() == 0 and molecules == 1:
+            return energy.reshape(1)
+        if energy.shape == (molecules,):
+            return energy
+        if energy.shape == batch.shape:
+            return energy.new_zeros(molecules).index_add(0, batch, energy)
+        raise ModelError(
+            f"{self._name} gives an energy of shape {tuple(energy.shape)} for {molecules} "
+            f"molecules of {len(batch)} atoms; one number a molecule or an atom is needed"
+        )
+
+    def _gradient(self, energy: Tensor, at: Tensor, differentiable: bool) -> Tensor:
+        try:
+            (found,) = torch.autograd.grad(energy.sum(), at, create_graph=differentiable)
+        except RuntimeError as error:
+            raise ModelError(
+                f"the energy of {self._name} cannot be differentiated by the positions ({error}); "
+                "it must not detach them, nor compute under torch.no_grad"
+            ) from error
+        return found
+
+
+def _arguments(
+    network: nn.Module, convention: Convention, dense: bool, edges: bool
+) -> dict[str, Source]:
+    """What each argument is: as the convention says; by keyword, those of the task's inputs too
+    that ``network.forward`` takes by their names."""
+    offered = [each for each in _TASK_INPUTS if not (dense and each == "batch")]
+    usual = {
+        each: each for each in offered if each != "n_atoms" and (edges or each != "edge_index")
+    }
+    if convention.call != "keywords":
+        return dict(convention.inputs or usual)
+    try:
+        parameters = inspect.signature(network.forward).parameters.values()
+    except (TypeError, ValueError):  # compiled ones may not tell
+        return dict(convention.inputs or usual)
+    if any(each.kind == each.VAR_KEYWORD for each in parameters):
+        return dict(convention.inputs or usual)
+    found = dict(convention.inputs)
+    for each in parameters:
+        needed = each.default is each.empty and each.kind != each.VAR_POSITIONAL
+        if each.name in found:
+            continue
+        if each.name in usual or (needed and each.name in offered):
+            found[each.name] = each.name
+        elif needed:
+            raise UsageError(
+                f"{type(network).__name__} takes {each.name!r}, which is no input of the task; say "
+                f"what it is, such as inputs={{{each.name!r}: 'pos'}} (docs/foreign.md)"
+            )
+    return found
+
+
+def _part(returned: Any, key: Key) -> Any:
+    """The part of a mapping, a sequence or an object, or None."""
+    try:
+        if isinstance(key, str) and not isinstance(returned, Mapping):
+            return getattr(returned, key, None)
+        return returned[key]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _said(returned: Any) -> str:
+    if isinstance(returned, Mapping):
+        return f"the outputs {', '.join(map(str, returned))}"
+    if isinstance(returned, tuple | list):
+        return f"{len(returned)} outputs in a {type(returned).__name__}"
+    if isinstance(returned, Tensor):
+        return f"a tensor of shape {tuple(returned.shape)}"
+    return f"a {type(returned).__name__}"
+
+
+def _undone(value: Tensor, values: Values) -> Tensor:
+    """[atoms, ...] of a dense ``value`` [molecules, most atoms, ...]; another shape as it is."""
+    return value[values["mask"]] if value.shape[:2] == values["mask"].shape else value

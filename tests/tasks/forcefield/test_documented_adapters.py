@@ -1,0 +1,97 @@
+"""docs/foreign.md, followed to the letter: every recipe has at most ten lines and gives a model
+that is measured rightly."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import equivbench as eb
+from equivbench.tasks.base import TaskData
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "foreign.md"
+RECIPES = dict(
+    re.findall(
+        r"<!-- example: (\w+) -->\n```python\n(.*?)```",
+        DOCUMENT.read_text(encoding="utf-8"),
+        re.DOTALL,
+    )
+)
+
+
+class Ani(nn.Module):
+    """An invariant energy of padded molecules, of types, in and out by tuples."""
+
+    def forward(self, given: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        species, at = given
+        there = species >= 0
+        apart = (at[:, None] - at[:, :, None]).square().sum(-1)
+        weights = torch.where(there, species + 1.0, 0.0).to(at)
+        pairs = weights[:, None] * weights[:, :, None] * torch.exp(-apart)
+        return species, pairs.sum((1, 2))
+
+
+class Graph(nn.Module):
+    """An energy of atoms from edges that knows a direction: not equivariant."""
+
+    def forward(
+        self,
+        node_attrs: Tensor,
+        edge_index: Tensor,
+        edge_vec: Tensor,
+        edge_len: Tensor,
+        index: Tensor,
+    ) -> Tensor:
+        strength = torch.exp(-edge_len.square()) * (1 + 0.1 * edge_vec[:, 0])
+        weights = node_attrs @ torch.arange(1.0, node_attrs.shape[1] + 1).to(node_attrs)
+        return strength.new_zeros(len(index)).index_add(0, edge_index[1], strength) * weights
+
+
+def run(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the recipe defines."""
+    code = RECIPES[name]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    networks = types.ModuleType("my_networks")
+    networks.__dict__.update(Ani=Ani, Graph=Graph)
+    monkeypatch.setitem(sys.modules, "my_networks", networks)
+    defined: dict[str, Any] = {}
+    exec(code, defined)
+    return defined
+
+
+@pytest.mark.filterwarnings("ignore:.* elements:equivbench.errors.EquivbenchWarning")
+@pytest.mark.parametrize(("name", "holds"), [("pyg", True), ("dense", True), ("graph", False)])
+def test_networks(
+    name: str, holds: bool, monkeypatch: pytest.MonkeyPatch, shipped: TaskData
+) -> None:
+    torch.manual_seed(0)
+    model = run(name, monkeypatch)["model"]
+    found = eb.measure_equivariance(model, "forcefield", data=shipped, samples=4, rotations=2)
+    assert found.verdict is not None
+    assert found.verdict.holds is holds, found.verdict.reason
+    assert found.total > 0
+
+
+def test_calculators(monkeypatch: pytest.MonkeyPatch, shipped: TaskData) -> None:
+    pytest.importorskip("ase")
+    calculator = run("ase", monkeypatch)["calculator"]()
+    found = eb.measure_equivariance(
+        eb.adapt(calculator), "forcefield", data=shipped, samples=4, rotations=2
+    )
+    assert found.verdict is not None
+    assert found.verdict.holds, found.verdict.reason
+    averaged = run("average", monkeypatch)
+    assert averaged["forces"].shape == (9, 3)
+    # Rounding, of a potential that is equivariant.
+    assert averaged["spread"].max() < 1e-9 * abs(averaged["forces"]).max()
+
+
+def test_no_recipe_is_left_out() -> None:
+    assert set(RECIPES) == {"pyg", "dense", "graph", "ase", "average"}
