@@ -26,6 +26,10 @@ Role = Literal["sample", "noise", "derived", "output"]
 Group = Literal["so3", "o3", "octahedral"]
 Prediction = Literal["energy", "forces"]
 """What a network of another package predicts."""
+By = Literal["stratum", "magnitude", "component", "irrep", "layer"]
+"""What the parts of a measurement are of. ``stratum``: the task's own (element, flow time);
+``magnitude``: rows in quarters by the size of their target; ``component``: the irreps of the
+prediction's symmetry type; ``irrep``: the irreps of the group; ``layer``: the model's features."""
 Mode = Literal["forward", "backward", "double_backward"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 """What of a kernel is timed; each holds the passes before it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import sys
 from pathlib import Path
@@ -14,11 +15,11 @@ from equivbench.cli.completion import completer
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, UsageError
 from equivbench.report.text import percent_text
-from equivbench.specs import Group, Prediction
+from equivbench.specs import By, Group, Prediction
 
 if TYPE_CHECKING:
     from equivbench.execution.loading import FoundModel
-    from equivbench.measure.measurement import Measurement
+    from equivbench.measure.measurement import Measurement, Part
 
 
 def measure(
@@ -40,13 +41,29 @@ def measure(
         ),
     ] = None,
     rotations: Annotated[
-        int,
+        str,
         typer.Option(
+            metavar="N|quadrature:DEGREE",
             help="Number of rotations drawn for each sample; 24 with octahedral is the whole "
-            "group, whose averages are exact."
+            "group, whose averages are exact. quadrature:DEGREE is for single structures (with "
+            "--samples), and says whether twice the degree agrees.",
         ),
-    ] = 4,
-    group: Annotated[Group, typer.Option(help="Group that rotations are drawn from.")] = "so3",
+    ] = "4",
+    group: Annotated[
+        Group,
+        typer.Option(
+            help="Group that rotations are drawn from; o3 has reflections too, and says how much "
+            "of the error is theirs."
+        ),
+    ] = "so3",
+    by: Annotated[
+        By,
+        typer.Option(
+            help="What the error is split by: the task's strata, the size of the target, the "
+            "irreps of the prediction, the irreps of the group (how fast the error varies with "
+            "the rotation), or the layers of the model (where the error enters and grows)."
+        ),
+    ] = "stratum",
     split: Annotated[
         str, typer.Option(help="Split to measure on: test, validation or train.")
     ] = "test",
@@ -88,16 +105,16 @@ def measure(
     from equivbench.execution.plan import resolve_device
     from equivbench.measure.equivariance import measure_equivariance
     from equivbench.registry import TASKS
-    from equivbench.report.measurements import HOLDS, measurement_table
+    from equivbench.report.measurements import HOLDS, measurement_table, remarks
+    from equivbench.symmetry.quadrature import quadrature_degree
 
-    if rotations < 2:
-        raise UsageError(
-            f"--rotations must be at least 2, not {rotations}: one rotation shows no difference"
-        )
+    elements = _rotations(rotations)
     if sum(each is not None for each in (model, export, predictions)) != 1:
         raise UsageError("give a MODEL, or --export FILE, or --import FILE: one of them")
     if export is not None:
-        _export(export, task, split, group, rotations, seed, samples)
+        if isinstance(elements, str):
+            raise UsageError("--export takes a number of --rotations, not a quadrature")
+        _export(export, task, split, group, elements, seed, samples)
         return
     if predictions is not None:
         _import(predictions, as_json)
@@ -114,8 +131,9 @@ def measure(
             found.model,
             name,
             split=split,
-            rotations=rotations,
+            rotations=elements,
             group=group,
+            by=by,
             samples=samples,
             symmetry=found.symmetry or "none",
             seed=seed,
@@ -140,8 +158,9 @@ def measure(
             "model": found.name,
             "task": name,
             "split": split,
-            "rotations": rotations,
+            "quadrature": quadrature_degree(elements),
             "samples": samples,
+            "split_by": by,
         }
         said = {
             "symmetry": found.symmetry,
@@ -156,6 +175,23 @@ def measure(
     subject = f"the declared symmetry {found.symmetry}" if declared else f"symmetry under {group}"
     typer.echo(f"explained {percent_text(measured.explained)}")
     typer.echo(f"{subject} {HOLDS[verdict.holds]}: {verdict.reason}")
+    for sentence in remarks(measured):
+        typer.echo(sentence)
+
+
+def _rotations(text: str) -> int | str:
+    from equivbench.symmetry.quadrature import quadrature_degree
+
+    try:
+        number = int(text)
+    except ValueError:
+        quadrature_degree(text)
+        return text
+    if number < 2:
+        raise UsageError(
+            f"--rotations must be at least 2, not {number}: one rotation shows no difference"
+        )
+    return number
 
 
 def _export(
@@ -210,11 +246,22 @@ def _as_object(measured: Measurement) -> dict[str, Any]:
     """The measurement as in a run record, with intervals."""
     import msgspec
 
+    from equivbench.measure.layers import LayerPart
+
     test: dict[str, Any] = msgspec.to_builtins(measured.to_record())
-    by = [(part, measured.by[name]) for name, part in test["by"].items()]
-    for part, found in [(test, measured), *by]:
+    parts: list[tuple[dict[str, Any], Part]] = [(test, measured)]
+    parts += [(part, measured.by[name]) for name, part in test["by"].items()]
+    for name, side in (("proper", measured.proper), ("parity", measured.parity)):
+        if side is not None:
+            test[name] = msgspec.to_builtins(side.to_part())
+            parts.append((test[name], side))
+    if measured.doubled is not None:
+        test["doubled"] = dataclasses.asdict(measured.doubled)
+    for part, found in parts:
         interval = found.interval()
         part["interval"] = list(interval) if all(map(math.isfinite, interval)) else None
         known = found.floor is not None and math.isfinite(found.floor)
         part["floor"] = found.floor if known else None
+        if isinstance(found, LayerPart):
+            part |= {"symmetry": found.symmetry, "declared": found.declared}
     return test

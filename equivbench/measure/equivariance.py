@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -10,11 +13,16 @@ from torch import nn
 
 from equivbench.errors import UsageError
 from equivbench.measure.evaluator import Evaluator
-from equivbench.measure.measurement import Measurement
+from equivbench.measure.measurement import Doubling, Measurement
 from equivbench.measure.precision import PRECISION_OF, EvaluationPrecision
 from equivbench.registry import DATASETS, TASKS, resolve
-from equivbench.specs import Group, Symmetry
+from equivbench.specs import By, Group, Symmetry
+from equivbench.symmetry.quadrature import HIGHEST_DEGREE, quadrature_degree
 from equivbench.tasks.base import DatasetSource, Split, Task, TaskData
+
+_DOUBLED_SAMPLES = 4
+_RESOLVED = 0.01
+"""How far the equivariance error may move when the degree of a quadrature is doubled."""
 
 
 def measure_equivariance(
@@ -22,7 +30,7 @@ def measure_equivariance(
     task: Task | str,
     *,
     split: str | Split = "test",
-    rotations: int = 4,
+    rotations: int | str = 4,
     group: Group = "so3",
     seed: int = 0,
     device: torch.device | str = "auto",
@@ -31,6 +39,7 @@ def measure_equivariance(
     data: TaskData | None = None,
     samples: int | None = None,
     symmetry: Symmetry = "none",
+    by: By = "stratum",
 ) -> Measurement:
     """How much of a model's error is a symmetry error, with the numerical floor below which it
     could not be seen, and whether the symmetry holds.
@@ -48,7 +57,9 @@ def measure_equivariance(
         ``test``, ``validation`` or ``train`` of ``data``, or a split itself.
     rotations
         Draws per sample, at least 2; for ``octahedral`` 24 or more is the whole group, whose
-        averages are exact.
+        averages are exact. ``"quadrature:DEGREE"``: the points of a quadrature, for single
+        structures, where independent draws give one digit; ``doubled`` then says what twice the
+        degree gives on at most four of the samples.
     group
         ``so3``, ``o3`` (each rotation turned inside out with probability 1/2) or ``octahedral``.
     seed
@@ -69,6 +80,11 @@ def measure_equivariance(
     symmetry
         What the model declares: ``octahedral``, ``so3`` or ``o3``, which ``verdict`` is then about;
         ``none``: it is about ``group``.
+    by
+        What the parts in ``Measurement.by`` are of: ``stratum`` (the task's own), ``magnitude``
+        (quarters of the rows by the size of the target), ``component`` (irreps of the prediction's
+        symmetry type), ``irrep`` (irreps of the group: docs/makeup.md), ``layer`` (the model's
+        features, :class:`equivbench.measure.layers.LayerPart`).
 
     Returns
     -------
@@ -88,21 +104,51 @@ def measure_equivariance(
     if data is None and isinstance(split, str):
         data = default_dataset(chosen.name).load()
     asked = data.split(split) if data is not None and isinstance(split, str) else split
+    evaluator = partial(
+        Evaluator,
+        chosen,
+        chosen.within_reach(model, cast(Split, asked)),
+        requires=getattr(model, "requires", {}) if requires is None else requires,
+        group=group,
+        seed=seed,
+        device=where,
+        symmetry=symmetry,
+        precision=precision or _precision(model, where),
+    )
+    placed = model.to(where)
     with torch.inference_mode(False):
-        evaluator = Evaluator(
-            chosen,
-            chosen.within_reach(model, cast(Split, asked)),
-            requires=getattr(model, "requires", {}) if requires is None else requires,
+        found = evaluator(
             rotations=rotations,
-            group=group,
-            seed=seed,
-            device=where,
             samples=samples,
-            symmetry=symmetry,
-            precision=precision or _precision(model, where),
+            by=by,
             untrained=lambda: {} if data is None else chosen.untrained(data),
+        ).evaluate(placed)
+        degree = quadrature_degree(rotations)
+        if degree is None or 2 * degree > HIGHEST_DEGREE:
+            return found
+        few = min(found.samples, _DOUBLED_SAMPLES)
+        once, twice = (
+            found
+            if each == degree and few == found.samples
+            else evaluator(rotations=f"quadrature:{each}", samples=few).evaluate(placed, False)
+            for each in (degree, 2 * degree)
         )
-        return evaluator.evaluate(model.to(where), floor=True)
+        return replace(found, doubled=_doubling(2 * degree, found, once, twice))
+
+
+def _doubling(degree: int, found: Measurement, once: Measurement, twice: Measurement) -> Doubling:
+    moved = once.equivariance - twice.equivariance
+    change = moved / twice.equivariance if twice.equivariance else math.copysign(math.inf, moved)
+    if moved == 0:
+        change = 0.0
+    explained = (found.allowed or 0.0) * twice.total
+    return Doubling(
+        degree,
+        twice.samples,
+        twice.share,
+        change,
+        agrees=abs(change) <= _RESOLVED or abs(moved) <= explained,
+    )
 
 
 def default_dataset(task: str) -> DatasetSource:

@@ -3,9 +3,9 @@ else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -13,56 +13,27 @@ from torch import Tensor, nn
 from equivbench.errors import ModelError, UsageError
 from equivbench.measure.caller import Caller, evaluating
 from equivbench.measure.calls import fingerprints, weights_kept
-from equivbench.measure.checks import check_companions
+from equivbench.measure.elements import elements_for
+from equivbench.measure.layers import LayerPart, layers_of
+from equivbench.measure.makeup import highest_degree, makeup_of, sides_of
 from equivbench.measure.measurement import Measurement, Verdict, part_of
+from equivbench.measure.passes import Pass, PassErrors, can_tell_irreps
 from equivbench.measure.precision import EvaluationPrecision
-from equivbench.measure.rotated_set import (
-    Chunk,
-    Placement,
-    RotatedSet,
-    draw_rotations,
-    rows_of,
-    spread,
-    strata_of,
-)
-from equivbench.measure.verification import (
-    Floor,
-    Probes,
-    by_interpolation,
-    by_precision,
-    covers,
-    interpolation_floor,
-    nothing_to_verify,
-    probe,
-)
-from equivbench.specs import Group, Symmetry
-from equivbench.symmetry.decomposition import Decomposition, decompose, sum_by_group
-from equivbench.symmetry.rotations import octahedral_rotations
+from equivbench.measure.rotated_set import Placement, RotatedSet, spread
+from equivbench.measure.verification import Floor
+from equivbench.measure.verifier import Verifier
+from equivbench.specs import By, Group, Symmetry
+from equivbench.symmetry.spectrum import FEWEST_DRAWS
 from equivbench.tasks.base import Split, Task
 from equivbench.tasks.splits import Subset
 
-_VALUES_AT_ONCE = 1 << 22
-"""Predicted numbers that are decomposed together: 32 MiB in float64, and as much again for each of
-a few temporaries."""
 _PROBED = 1 / 100
 """Samples that are probed, of those judged times their draws. Each takes seven and a half passes,
 two of them in float64, and others may be probed once more: floor, verdict and all that is assembled
 take at most a fifth of the passes. Probes go through the model at once."""
 _FEWEST_PROBES, _MOST_PROBES = 4, 32
-
-
-@dataclass(frozen=True)
-class PassErrors:
-    """What one pass over the test set gives."""
-
-    objective: float
-    errors: Decomposition
-    weights: Tensor
-    """[rows] how much each row counts in a mean."""
-    strata: Mapping[str, Tensor]
-    """[rows] mask of each stratum."""
-    reported: Mapping[str, float]
-    """Mean squared errors of further outputs."""
+_LAYER_SAMPLES, _LAYER_ROTATIONS = 8, 24
+"""At most, of those whose features are looked at layer by layer."""
 
 
 class Evaluator:
@@ -74,7 +45,7 @@ class Evaluator:
         Derived inputs that the models take, with their parameter.
     rotations
         Draws per sample, at least 2 (for ``octahedral``, 24 or more is the whole group, whose
-        averages are exact).
+        averages are exact), or ``quadrature:DEGREE``.
     seed
         Of rotations and noise: equal seeds give equal test sets, whatever the model.
     samples
@@ -89,6 +60,8 @@ class Evaluator:
         What the models declare; ``none``: the verdict is on ``group``.
     untrained
         Makes the task's untrained predictors, when first needed.
+    by
+        What the parts of a measurement are of (:data:`equivbench.specs.By`).
     alive
         Called after each forward pass over a chunk.
     """
@@ -99,7 +72,7 @@ class Evaluator:
         split: Split,
         *,
         requires: Mapping[str, float],
-        rotations: int = 4,
+        rotations: int | str = 4,
         group: Group = "so3",
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -109,6 +82,7 @@ class Evaluator:
         mirrored: bool = False,
         symmetry: Symmetry = "none",
         untrained: Callable[[], Mapping[str, nn.Module]] = dict,
+        by: By = "stratum",
         alive: Callable[[], None] = lambda: None,
     ) -> None:
         if len(split) == 0:
@@ -116,16 +90,29 @@ class Evaluator:
         self.task, self.split, self.group = task, split, group
         self._seed, self._batch_size = seed, max(1, batch_size // task.test_points)
         self._placement = Placement(task, requires, torch.device(device), precision)
-        self._mirrored, self._untrained, self._alive = mirrored, untrained, alive
-        self._promised: Group = group if symmetry == "none" else symmetry
+        self._mirrored, self._untrained, self._by = mirrored, untrained, by
         self._samples = spread(split.groups, samples)
-        drawn, self._drawn_from = draw_rotations(
-            group, rotations, len(self._samples) * task.test_points, seed
+        judged = len(self._samples) * task.test_points
+        elements = elements_for(group, rotations, judged, seed)
+        self._rotations = len(elements)
+        highest = None
+        if by == "irrep":
+            highest = highest_degree(rotations)
+        elif group == "o3" and can_tell_irreps(elements):
+            highest = 0
+        self._pass = Pass(elements, alive, highest, by == "component")
+        probed = min(int(_PROBED * len(elements) * judged), _MOST_PROBES, batch_size)
+        self._verifier = Verifier(
+            task,
+            group,
+            group if symmetry == "none" else symmetry,
+            self._samples,
+            split.groups[self._samples],
+            max(_FEWEST_PROBES, probed) // task.test_points or 1,
+            seed,
+            self._rotated,
         )
-        self._rotations = len(drawn)
-        probed = min(int(_PROBED * len(drawn) * drawn.shape[1]), _MOST_PROBES, batch_size)
-        self._probed = max(_FEWEST_PROBES, probed) // task.test_points or 1
-        self._chunks = self._rotated(self._samples, drawn).kept()
+        self._chunks = self._rotated(self._samples, elements.matrices).kept()
         self._contents = self._fingerprints()
 
     def evaluate(self, model: nn.Module, floor: bool = True) -> Measurement:
@@ -140,21 +127,27 @@ class Evaluator:
         """
         caller = self._caller(model)
         with evaluating(model), weights_kept(model):
-            judged = self._judge(caller)
-            measured, verdict = self._verify(caller, judged) if floor else (None, None)
+            judged = self._pass.over(self._chunks, caller)
+            measured, verdict = (
+                self._verifier.verify(caller, judged, lambda: self._judged_untrained.get("linear"))
+                if floor
+                else (None, None)
+            )
+            layers = self._layers(caller) if self._by == "layer" else None
         for name, value in self._fingerprints().items():
             if value != self._contents[name]:
                 raise ModelError(
                     f"the test set changed while {type(model).__name__} was evaluated on it: "
                     f"{name.rpartition('.')[2]!r} is not what it was"
                 )
-        return self._measurement(judged, measured, verdict)
+        found = self._measurement(judged, measured, verdict)
+        return found if layers is None else replace(found, by=layers)
 
     def check(self, model: nn.Module) -> None:
         """Raises ``ModelError`` where what ``model`` predicts for a sample depends on the others of
         its batch, looked at on at most 32 samples."""
         with evaluating(model):
-            self._check_companions(self._caller(model))
+            self._verifier.check_companions(self._caller(model))
 
     def inputs(self) -> Iterator[Mapping[str, Tensor]]:
         """The inputs of every call of :meth:`evaluate` without a floor, in order; those of tasks
@@ -208,156 +201,26 @@ class Evaluator:
             posed=self.group == "octahedral",
         )
 
-    def _judge(self, caller: Caller) -> PassErrors:
-        """Each chunk under each of its draws."""
-        objective = torch.zeros((), dtype=torch.float64, device=self._placement.device)
-        parts: list[Decomposition] = []
-        weights, strata, samples = [], [], 0
-        reported: dict[str, list[Tensor]] = {}
-        for chunk in self._chunks:
-            predictions, objectives = [], []
-            for draw, inputs, outputs in caller.runs(chunk):
-                for name, squares in caller.reported(outputs, draw.targets).items():
-                    reported.setdefault(name, []).append(squares)
-                objectives.append(self.task.objective(outputs, draw.targets, inputs).double())
-                predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
-                self._alive()
-            objective += torch.stack(objectives).mean() * chunk.samples
-            samples += chunk.samples
-            parts += self._decomposed(predictions, chunk)
-            weights.append(chunk.row_weights)
-            strata.append(chunk.strata)
-        return PassErrors(
-            float(objective) / samples,
-            rows_of(parts),
-            torch.cat(weights),
-            dict(strata_of(strata)),
-            {name: float(torch.cat(squares).mean()) for name, squares in reported.items()},
-        )
-
-    def _decomposed(self, predictions: Sequence[Tensor], chunk: Chunk) -> Iterator[Decomposition]:
-        """The errors of the chunk's rows from each draw's ``predictions``, a few rows at a time: 24
-        draws of a grid are large."""
-        at_once = max(1, _VALUES_AT_ONCE // (len(predictions) * chunk.target[0].numel()))
-        for start in range(0, len(chunk.target), at_once):
-            rows = slice(start, start + at_once)
-            yield decompose(
-                torch.stack([prediction[rows] for prediction in predictions]),
-                chunk.target[rows],
-                weights=None if chunk.weights is None else chunk.weights[rows],
-                groups=chunk.groups[rows],
-                drawn_from=self._drawn_from,
-            )
-
-    def _verify(self, caller: Caller, judged: PassErrors) -> tuple[Floor | None, Verdict]:
-        """The floor of the share, and whether the promised symmetry holds."""
-        task, promised, share = self.task, self._promised, judged.errors.share
-        chosen = spread(self.split.groups[self._samples], self._probed)
-        probes = self._probes(caller, self._samples[chosen])
-        if probes.deterministic:
-            self._check_companions(caller)
-        floor = probes.floor() if probes.deterministic else None
-        if task.interpolates and self.group != "octahedral":
-            linear = self._judged_untrained.get("linear")
-            floor = (
-                None
-                if linear is None
-                else interpolation_floor(linear.errors, judged.errors, judged.strata)
-            )
-        objection = nothing_to_verify(probes)
-        if objection is not None:
-            return floor, objection
-        if self._by_interpolation:
-            if not covers(promised, self.group):
-                return floor, Verdict(
-                    None, f"{promised} is declared, and more than that was measured on a grid"
-                )
-            verdict = by_interpolation(share, floor, self.group)
-            if verdict.holds and promised != self.group:
-                inverted = by_precision(probes, None, "inversion")
-                verdict = Verdict(inverted.holds, f"{verdict.reason}; {inverted.reason}")
-            return floor, verdict
-        covered = covers(promised, self.group)
-        verdict = by_precision(probes, share if covered else None, promised)
-        if verdict.holds and covered and floor is not None and share > floor.allowed:
-            # Few probes may have missed what is rare, such as a molecule without a unique frame.
-            probes = self._probes(caller, self._worst(judged))
-            verdict = by_precision(probes, None, f"{promised} where the error is largest")
-        if verdict.holds and task.interpolates and promised != "octahedral":
-            only = f"{promised} is declared and only the cube's rotations were made"
-            verdict = Verdict(None, f"{only}; {verdict.reason}")
-        return floor, verdict
-
-    @property
-    def _by_interpolation(self) -> bool:
-        """Whether the elements of the group that tell are not exact on the task's grid."""
-        return self.task.interpolates and "octahedral" not in (self.group, self._promised)
-
-    def _probes(self, caller: Caller, samples: Tensor) -> Probes:
-        """Passes over ``samples`` under two elements of the promised group each."""
-        group, count = self._promised, len(samples) * self.task.test_points
-        rotations, _ = draw_rotations("so3", 2, count, self._seed)
-        identity = torch.eye(3, dtype=torch.float64).expand(count, 3, 3)
-        if self._by_interpolation:
-            rotations = torch.stack((identity, identity))
-        elif self.task.interpolates or group == "octahedral":
-            # Quarter turns about different axes, which make the whole group between them.
-            elements = octahedral_rotations(torch.float64)
-            turns = elements[elements.diagonal(dim1=1, dim2=2).sum(1) == 1]
-            rotations = torch.stack((identity, turns[torch.arange(count) % len(turns)]))
-        if group == "o3":
-            rotations = rotations * torch.tensor([1.0, -1.0]).reshape(2, 1, 1, 1)
-
-        def made(precision: EvaluationPrecision, round_trip: bool = False) -> Chunk:
-            return next(
-                iter(self._rotated(samples, rotations, precision, len(samples), round_trip))
-            )
-
-        own = caller.precision
-        needed = not self._by_interpolation or group != self.group
-        return probe(
-            caller,
-            made(own),
-            (lambda: made("float32" if own == "float64" else "float64")) if needed else None,
-            lambda: made(own, round_trip=True),
-        )
-
-    def _check_companions(self, caller: Caller) -> None:
-        samples = self._samples[spread(self.split.groups[self._samples], self._probed)]
-        count = len(samples) * self.task.test_points
-        as_they_are = torch.eye(3, dtype=torch.float64).expand(1, count, 3, 3)
-        chunks = self._rotated(samples, as_they_are, batch_size=len(samples))
-        check_companions(caller, next(iter(chunks)))
-
-    def _worst(self, judged: PassErrors) -> Tensor:
-        """Samples of the groups with the largest equivariance errors."""
-        sums = sum_by_group(judged.errors.equivariance, judged.errors.groups)
-        rank = torch.empty_like(sums).scatter_(
-            0, sums.argsort(descending=True), torch.arange(len(sums)).to(sums)
-        )
-        _, index = torch.unique(self.split.groups[self._samples], return_inverse=True)
-        chosen = rank.cpu()[index].sort(stable=True).indices[: self._probed]
-        return self._samples[chosen].sort().values
+    def _layers(self, caller: Caller) -> dict[str, LayerPart]:
+        """The features of the model on a few samples, all under the same elements."""
+        chosen = self._samples[spread(self.split.groups[self._samples], _LAYER_SAMPLES)]
+        draws = min(max(self._rotations, FEWEST_DRAWS), _LAYER_ROTATIONS)
+        elements = elements_for(self.group, draws, 1, self._seed)
+        count = len(chosen) * self.task.test_points
+        matrices = elements.matrices.expand(-1, count, 3, 3)
+        chunk = next(iter(self._rotated(chosen, matrices, batch_size=count)))
+        return layers_of(caller, chunk, elements)
 
     def _measurement(
         self, judged: PassErrors, floor: Floor | None, verdict: Verdict | None
     ) -> Measurement:
-        errors, weights = judged.errors, judged.weights
-
-        def best_untrained(rows: Tensor | None = None) -> Tensor:
-            untrained = torch.stack(list(self._untrained_errors.values()))
-            return (untrained if rows is None else untrained[:, rows]).sum(dim=1).min()
-
-        whole = part_of(errors, weights, None if floor is None else floor.share, best_untrained)
-        by = {
-            name: part_of(
-                errors.rows(rows),
-                weights[rows],
-                None if floor is None else floor.by.get(name),
-                partial(best_untrained, rows),
-            )
-            for name, rows in judged.strata.items()
-        }
+        whole = part_of(
+            judged.errors,
+            judged.weights,
+            None if floor is None else floor.share,
+            self._best_untrained,
+        )
+        proper, parity = sides_of(judged, self._best_untrained)
         return Measurement(
             **vars(whole),
             objective=judged.objective,
@@ -368,18 +231,28 @@ class Evaluator:
             group=self.group,
             allowed=None if floor is None else floor.allowed,
             verdict=verdict,
-            by=by,
+            by=makeup_of(self._by, judged, floor, self._untrained_errors, self._best_untrained),
+            proper=proper,
+            parity=parity,
             unit=self.task.board_unit,
         )
+
+    def _best_untrained(self, rows: Tensor | None = None) -> Tensor:
+        """The summed error of the best predictor without training, on all rows or some."""
+        untrained = torch.stack(list(self._untrained_errors.values()))
+        return (untrained if rows is None else untrained[:, rows]).sum(dim=1).min()
 
     @cached_property
     def _untrained_errors(self) -> dict[str, Tensor]:
         """[rows] errors of ``zero`` and of the task's untrained predictors, by name."""
         zero = []
+        of_draws = Pass(
+            replace(self._pass.elements, weights=None, drawn_from=None), self._pass.alive
+        )
         for chunk in self._chunks:
             # Two draws of it, as few as can be decomposed.
             zeros = [torch.zeros_like(chunk.target)] * 2
-            zero += [part.total for part in self._decomposed(zeros, chunk)]
+            zero += [rows.errors.total for rows in of_draws.decomposed(zeros, chunk)]
         judged = {name: each.errors.total for name, each in self._judged_untrained.items()}
         return {"zero": torch.cat(zero), **judged}
 
@@ -392,7 +265,8 @@ class Evaluator:
         judged = {}
         for name, predictor in self._untrained().items():
             with evaluating(predictor):
-                judged[name] = self._judge(self._caller(predictor.to(self._placement.device)))
+                placed = self._caller(predictor.to(self._placement.device))
+                judged[name] = self._pass.over(self._chunks, placed)
         return judged
 
     @cached_property

@@ -58,6 +58,10 @@ class Part:
         finite where that is 0. Such predictors are fitted when this is first asked for."""
         return self.compare_untrained()
 
+    def to_part(self) -> TestPart:
+        """As it goes into a record; what is not a finite number becomes null."""
+        return TestPart(**_numbers(self, TestPart.__struct_fields__))
+
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """(low, high) of the share, within 0 and 1, by bootstrap over the groups; (NaN, NaN) for
         fewer than four groups."""
@@ -67,6 +71,22 @@ class Part:
             level,
             most=1.0,
         )
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """A quadrature held against one of twice the degree, on the same few samples."""
+
+    degree: int
+    """The doubled one."""
+    samples: int
+    share: float
+    """At the doubled degree."""
+    change: float
+    """Of the equivariance error, over that at the doubled degree; 0 where both are 0."""
+    agrees: bool
+    """Whether it changed by no more than a hundredth, or by what rounding explains: whether the
+    degree resolves how predictions vary with the rotation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +112,16 @@ class Measurement(Part, Tabular):
     """Mean squared errors of the further outputs that the task reports, of those that the model
     gives."""
     by: Mapping[str, Part] = field(default_factory=dict)
-    """The same by stratum (element, flow time), in the task's order; strata without a row are left
-    out."""
+    """The same by stratum (element, flow time), in the task's order, or by what was asked for
+    (:data:`equivbench.specs.By`); parts without a row are left out."""
+    proper: Part | None = None
+    """Under ``o3``: as if only the part of the equivariance error that rotations cause were one,
+    averaged over samples and their mirror images. With ``parity`` it adds up to the whole."""
+    parity: Part | None = None
+    """Likewise the part that only a reflection causes: what is left when predictions are averaged
+    over all rotations. None under other groups and for fewer than three rotations."""
+    doubled: Doubling | None = None
+    """For a quadrature: what twice its degree gives."""
     unit: str = ""
     """The task's board unit, of every error."""
 
@@ -116,10 +144,7 @@ class Measurement(Part, Tabular):
     def to_record(self) -> Test:
         """As it goes into a run record; what is not a finite number becomes null."""
         names = (*TestPart.__struct_fields__, "objective", "floor", "explained")
-        by = {
-            name: TestPart(**_numbers(part, TestPart.__struct_fields__))
-            for name, part in self.by.items()
-        }
+        by = {name: part.to_part() for name, part in self.by.items()}
         return Test(
             **_numbers(self, names),
             samples=self.samples,

@@ -6,16 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import get_args
 
 import torch
 from torch import Tensor
 
 from equivbench.errors import UsageError
 from equivbench.measure.precision import ROUNDINGS, EvaluationPrecision, cast, input_dtype
-from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition
-from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
+from equivbench.symmetry.rotations import random_rotations
 from equivbench.symmetry.types import SymmetryType, mirror, transform
 from equivbench.tasks.base import Batch, Split, Task
 
@@ -263,31 +261,6 @@ def strata_of(
     for position, count in enumerate(torch.bincount(index, minlength=len(names)).tolist()):
         if count:
             yield names[position], index == position
-
-
-def draw_rotations(group: Group, draws: int, samples: int, seed: int) -> tuple[Tensor, int | None]:
-    """([draws, samples, 3, 3] float64, the size of the finite group that they were drawn from).
-
-    ``so3``: independent Haar draws. ``o3``: the same, each turned inside out with probability 1/2.
-    ``octahedral``: for each sample different ones of the 24, all of them for ``draws`` >= 24.
-    """
-    if group not in get_args(Group):
-        raise UsageError(f"group {group!r} is not one of {', '.join(get_args(Group))}")
-    if draws < 2:
-        raise UsageError(f"an equivariance error needs at least 2 rotations, not {draws}")
-    generator = torch.Generator().manual_seed(seed)
-    if group != "octahedral":
-        flat = random_rotations(draws * samples, generator=generator, dtype=torch.float64)
-        rotations = flat.reshape(draws, samples, 3, 3)
-        if group == "o3":
-            inside_out = torch.randint(2, (draws, samples, 1, 1), generator=generator)
-            rotations = rotations * (1 - 2 * inside_out)
-        return rotations, None
-    elements = octahedral_rotations(torch.float64)
-    if draws >= len(elements):
-        return elements[:, None].expand(-1, samples, 3, 3), len(elements)
-    shuffled = torch.rand(samples, len(elements), generator=generator).argsort(dim=1)
-    return elements[shuffled[:, :draws].T], len(elements)
 
 
 def spread(groups: Tensor, samples: int | None, seed: int = 0) -> Tensor:

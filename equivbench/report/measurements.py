@@ -12,28 +12,59 @@ from equivbench.report.text import percent_text
 from equivbench.report.words import FLOOR, with_legend
 
 if TYPE_CHECKING:
-    from equivbench.measure.measurement import Measurement
+    from equivbench.measure.measurement import Measurement, Part
 
 HOLDS = {True: "holds", False: "DOES NOT HOLD", None: "is NOT DECIDED"}
 """How a verdict is written."""
 
 
 def measurement_table(measured: Measurement) -> Table:
-    """Make the table of ``measured``, in the unit of its task."""
+    """Make the table of ``measured``, in the unit of its task; layers have units of their own."""
+    from equivbench.measure.layers import LayerPart
+
+    layers = any(isinstance(part, LayerPart) for part in measured.by.values())
+    total = Column("total", "number", heading="loss", unit=measured.unit, digits=4)
     columns = [
-        Column("rows", key=True),
-        Column("total", "number", heading="loss", unit=measured.unit, digits=4),
+        Column("layer" if layers else "rows", key=True),
+        Column("total", "number", heading="variance", digits=4) if layers else total,
         Column("twirled", "number", digits=4),
         Column("equivariance", "number", digits=4),
         Column("share", "number", digits=4),
-        FLOOR,
+        Column("type") if layers else FLOOR,
     ]
+    parts: dict[str, Part] = {}
+    if not layers:
+        sides = {"by rotations": measured.proper, "by reflections": measured.parity}
+        parts = {
+            "all": measured,
+            **{name: side for name, side in sides.items() if side is not None},
+        }
     rows = []
-    for label, part in {"all": measured, **measured.by}.items():
+    for label, part in {**parts, **measured.by}.items():
         low, high = (end if math.isfinite(end) else None for end in part.interval())
         share = Quantity(part.share, low, high) if math.isfinite(part.share) else None
-        rows.append((label, part.total, part.twirled, part.equivariance, share, part.floor))
+        last = (part.symmetry or "none fits") if isinstance(part, LayerPart) else part.floor
+        rows.append((label, part.total, part.twirled, part.equivariance, share, last))
     return with_legend(Table("", columns, rows))
+
+
+def remarks(measured: Measurement) -> list[str]:
+    """What is to be said beside the table, of a quadrature and of layers."""
+    from equivbench.measure.layers import LayerPart, summary
+
+    said = []
+    doubled = measured.doubled
+    if doubled is not None:
+        verb = "agrees with" if doubled.agrees else "DISAGREES with"
+        more = "" if doubled.agrees else ": use a higher degree, or independent draws"
+        said.append(
+            f"the quadrature {verb} that of degree {doubled.degree}: the equivariance error of "
+            f"{doubled.samples} samples moves by {abs(doubled.change):.1e} of itself{more}"
+        )
+    layers = {name: part for name, part in measured.by.items() if isinstance(part, LayerPart)}
+    if layers:
+        said.append(summary(layers))
+    return said
 
 
 def measurement_page(measured: Measurement) -> Table:
@@ -45,4 +76,4 @@ def measurement_page(measured: Measurement) -> Table:
     ]
     if measured.verdict is not None:
         notes.append(f"symmetry {HOLDS[measured.verdict.holds]}: {measured.verdict.reason}")
-    return replace(table, notes=[*notes, *table.notes])
+    return replace(table, notes=[*notes, *remarks(measured), *table.notes])

@@ -19,12 +19,12 @@ from equivbench.environment import environment, git_state
 from equivbench.errors import UsageError
 from equivbench.execution.plan import resolve_device, with_threads
 from equivbench.measure.caller import Caller
+from equivbench.measure.elements import elements_for
 from equivbench.measure.precision import EvaluationPrecision
 from equivbench.measure.rotated_set import (
     Chunk,
     Placement,
     RotatedSet,
-    draw_rotations,
     spread,
 )
 from equivbench.specs import Group
@@ -123,14 +123,15 @@ class FixedLoss:
     def _chunk(self, split: Split, samples: Tensor, rotations: int, seed: int, k: int) -> Chunk:
         # A seed of its own for each chunk, so that no two share noise or rotations.
         own = seed * 1009 + k
-        drawn, self._drawn_from = draw_rotations(
+        elements = elements_for(
             self.group, rotations, len(samples) * self.task.test_points, _ROTATIONS + own
         )
+        self._drawn_from = elements.drawn_from
         rotated = RotatedSet(
             self._placement,
             split,
             samples,
-            drawn,
+            elements.matrices,
             len(samples),
             own,
             posed=self.group == "octahedral",

@@ -3,7 +3,6 @@ nearly equivariant, with the spread of its forces. ASE itself is imported where 
 
 from __future__ import annotations
 
-import re
 from typing import Any, get_args
 
 import torch
@@ -12,10 +11,8 @@ from torch import Tensor
 from equivbench.environment import required
 from equivbench.errors import UsageError, unknown_name
 from equivbench.specs import Group
-from equivbench.symmetry.quadrature import Quadrature, rotation_quadrature
+from equivbench.symmetry.quadrature import Quadrature, quadrature_degree, rotation_quadrature
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
-
-_QUADRATURE = re.compile(r"quadrature:(\d+)")
 
 
 def average_over_rotations(
@@ -109,11 +106,10 @@ def _alike(rotations: Tensor) -> Quadrature:
 
 def _count(rotations: int | str) -> int:
     """The number of draws, or the degree of the quadrature."""
-    if isinstance(rotations, str):
-        found = _QUADRATURE.fullmatch(rotations)
-        if found is None:
-            raise UsageError(f"rotations {rotations!r} is neither a number nor quadrature:DEGREE")
-        return int(found[1])
-    if rotations < 2:
-        raise UsageError(f"at least 2 rotations are needed to see a spread, not {rotations}")
-    return rotations
+    degree = quadrature_degree(rotations)
+    if degree is not None:
+        return degree
+    count = int(rotations)
+    if count < 2:
+        raise UsageError(f"at least 2 rotations are needed to see a spread, not {count}")
+    return count

@@ -3,6 +3,7 @@ than the degree, where independent draws give one or two digits."""
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from equivbench.errors import UsageError
 
 HIGHEST_DEGREE = 100
 """Half a million rotations."""
+_WRITTEN = re.compile(r"quadrature:(\d+)")
 
 
 class Quadrature(NamedTuple):
@@ -52,6 +54,22 @@ def rotation_quadrature(degree: int, group: str = "so3") -> Quadrature:
     return Quadrature(
         torch.cat((found.rotations, -found.rotations)), torch.cat((found.weights,) * 2) / 2
     )
+
+
+def quadrature_degree(rotations: int | str) -> int | None:
+    """The degree of ``quadrature:DEGREE``; None for a number of draws.
+
+    Raises ``UsageError`` for anything else.
+    """
+    if isinstance(rotations, int):
+        return None
+    found = _WRITTEN.fullmatch(rotations)
+    if found is None:
+        raise UsageError(
+            f"rotations are a number, or quadrature:DEGREE with a degree of 1 to {HIGHEST_DEGREE}, "
+            f"not {rotations!r}"
+        )
+    return int(found.group(1))
 
 
 def _about_z(angles: Tensor) -> Tensor:

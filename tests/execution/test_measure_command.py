@@ -25,6 +25,13 @@ class Skew(Right):
 def build(config):
     return Skew()
 
+class Deep(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.outer = Right(), Skew()
+    def forward(self, x):
+        return {"y": self.outer(self.inner(x)["y"])["y"]}
+
 class Fails(torch.nn.Module):
     def forward(self, x):
         return x[:, 7]
@@ -168,6 +175,32 @@ def test_networks_of_other_packages(models: Bench) -> None:
         assert (ran.out, ran.err.count("\n")) == ("", 1)
 
 
+def test_what_an_error_is_made_of(models: Bench) -> None:
+    two = ["--task", "toy", "--samples", "2"]
+    irreps, low, sides, layers, layer_json = measure(
+        models,
+        ["mine:build", *two, "--rotations", "quadrature:4", "--by", "irrep", "--json"],
+        ["mine:build", *two, "--rotations", "quadrature:1"],
+        ["mine:build", *two, "--group", "o3"],
+        ["mine:Deep", *two, "--by", "layer"],
+        ["mine:Deep", *two, "--by", "layer", "--group", "o3", "--json"],
+    )
+    found = irreps.json
+    # A stretch along an axis is l = 2 alone.
+    assert list(found["by"]) == ["l=1", "l=2", "higher"]
+    assert found["by"]["l=2"]["share"] == pytest.approx(found["share"], rel=1e-6)
+    assert (found["rotations"], found["quadrature"], found["split_by"]) == (75, 4, "irrep")
+    assert (found["doubled"]["degree"], found["doubled"]["agrees"]) == (8, True)
+    assert "DISAGREES with that of degree 2" in low.out
+    assert "by rotations" in sides.out
+    assert "by reflections" in sides.out
+    assert "the error enters at outer.y" in layers.out
+    assert layer_json.json["by"]["inner.y"]["symmetry"] in ("1o", "1e")
+    assert layer_json.json["by"]["outer.y"]["share"] > 1e-4
+    # From four draws each of 16 points it is as uncertain as that.
+    assert abs(layer_json.json["parity"]["share"]) < 0.01
+
+
 @pytest.mark.slow
 def test_trained_runs_by_record_id_and_checkpoint(models: Bench) -> None:
     assert models("run", "toy/plain", "--budget", "40steps", "--preset", "dev").code == 0
@@ -211,6 +244,21 @@ def test_mistakes_are_one_sentence(models: Bench) -> None:
             ["mine:instance", "--task", "toy", "--group", "o2"],
             2,
             "unknown group 'o2'; did you mean o3?",
+        ),
+        (
+            ["mine:instance", "--task", "toy", "--rotations", "quadrature:0"],
+            2,
+            "the degree of a quadrature is 1 to 100, not 0",
+        ),
+        (
+            ["--task", "toy", "--rotations", "quadrature:4", "--export", "x.npz"],
+            2,
+            "--export takes a number",
+        ),
+        (
+            ["mine:instance", "--task", "toy", "--by", "irrep", "--rotations", "2"],
+            2,
+            "at least 3 rotations",
         ),
         (["mine:instance", "--task", "toy", "--split", "tset"], 2, "did you mean test"),
         (

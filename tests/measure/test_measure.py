@@ -9,10 +9,11 @@ from toy_task import Broken, Central, Clouds, CloudSplit, Raw, clouds
 
 import equivbench as eb
 from equivbench.errors import UsageError
+from equivbench.measure.elements import elements_for
 from equivbench.measure.equivariance import measure_equivariance
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Measurement
-from equivbench.measure.rotated_set import draw_rotations, spread
+from equivbench.measure.rotated_set import spread
 from equivbench.symmetry.wrappers import wrap
 
 TASK = Clouds()
@@ -278,14 +279,15 @@ def test_samples_are_spread_over_groups() -> None:
 
 
 def test_draws_are_haar_or_different_ones_of_the_cube() -> None:
-    haar, size = draw_rotations("so3", 3, 5, 0)
-    assert haar.shape == (3, 5, 3, 3)
-    assert size is None
-    cube, size = draw_rotations("octahedral", 30, 5, 0)
-    assert cube.shape == (24, 5, 3, 3)
-    assert size == 24
-    some, size = draw_rotations("octahedral", 4, 500, 0)
-    assert size == 24
+    haar = elements_for("so3", 3, 5, 0)
+    assert haar.matrices.shape == (3, 5, 3, 3)
+    assert haar.drawn_from is None
+    cube = elements_for("octahedral", 30, 5, 0)
+    assert cube.matrices.shape == (24, 5, 3, 3)
+    assert cube.drawn_from == 24
+    drawn = elements_for("octahedral", 4, 500, 0)
+    assert drawn.drawn_from == 24
+    some = drawn.matrices
     for sample in some.unbind(1)[:50]:
         assert len(torch.unique(sample, dim=0)) == 4
     elements, counts = torch.unique(some.flatten(0, 1), dim=0, return_counts=True)

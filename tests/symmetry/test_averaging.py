@@ -91,7 +91,7 @@ def test_fixed_draws_are_repeated_and_redrawn_ones_are_not() -> None:
 def test_mistakes_are_one_sentence(unchecked_types: None) -> None:
     for says, calculator, rotations, options in (
         ("at least 2 rotations", Field(), 1, {}),
-        ("neither a number nor quadrature:DEGREE", Field(), "quad:3", {}),
+        ("are a number, or quadrature:DEGREE", Field(), "quad:3", {}),
         ("degree of a quadrature is 1 to 100", Field(), "quadrature:0", {}),
         ("did you mean so3", Field(), 4, {"group": "so2"}),
         ("redraw is for rotations that are drawn", Field(), "quadrature:3", {"redraw": True}),
