@@ -130,6 +130,14 @@ LIGHT_CALLS = [
     ["check", "a", "b"],
     ["reproduce", "--report-only"],
 ]
+COMPLETED = [
+    "equivbench ",
+    *(
+        f"equivbench {words} "
+        for words in ("run", "run --kernels", "measure", "measure x --task", "data path")
+    ),
+]
+"""Lines that a shell completes to commands and to names of what is registered."""
 
 
 def test_light_commands_import_nothing_heavy(tmp_path: Path) -> None:
@@ -144,6 +152,14 @@ for arguments in {LIGHT_CALLS!r}:
         assert stop.code in (0, 2, 3), (arguments, stop.code)
     found = [name for name in {HEAVY} if name in sys.modules]
     assert not found, (arguments, found)
+import os
+os.environ["_EQUIVBENCH_COMPLETE"] = "complete_bash"
+for line in {COMPLETED!r}:
+    os.environ["COMP_WORDS"], os.environ["COMP_CWORD"] = line, str(line.count(" "))
+    try:
+        main([])
+    except SystemExit as stop:
+        assert stop.code == 0, line
 """
     assert heavy_after(calls, tmp_path) == []
 

@@ -164,10 +164,15 @@ def _colours(arms: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def _in_unit(label: str, unit: str) -> str:
+    """``label`` with the unit in brackets, unless it is a plain number."""
+    return f"{label} [{unit}]" if unit not in ("", "1") else label
+
+
 def _finish(axes: Axes, measure: str, unit: str) -> None:
     """Label and scale of the vertical axis, a faint grid, and no frame on top and at the right."""
     label, scale = _MEASURES[measure]
-    axes.set(ylabel=f"{label} [{unit}]" if unit and measure == "total" else label, yscale=scale)
+    axes.set(ylabel=_in_unit(label, unit) if measure == "total" else label, yscale=scale)
     if measure == "explained":
         # Before it learns anything a model may be far worse than the baseline; that part of the
         # axis tells nothing.
@@ -241,7 +246,7 @@ def draw_gap(gap: PairGap, records: Sequence[RunRecord], *, unit: str = "") -> F
         axes.plot(*zip(*known, strict=True), **style, markersize=3, label=f"{arm} arm")
         # On the samples of the curve; an extended one goes on beyond the budget.
         ends[arm] = min(known, key=lambda each: abs(each[0] - gap.budget["limit"]))[1]
-    label = f"test loss [{unit}]" if unit else "test loss"
+    label = _in_unit("test loss", unit)
     axes.set(xscale="log", yscale="log", xlabel="budget spent [s]", ylabel=label)
     axes.set_title(f"{gap.task}/{gap.pair}, {gap.preset}, kernels {kernels_text(gap)}", loc="left")
     plain_ticks(axes.xaxis)
