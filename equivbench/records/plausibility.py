@@ -12,7 +12,7 @@ from typing import Any
 
 from equivbench.records.consistency import CONSISTENCY
 from equivbench.records.declared import departures, unchecked
-from equivbench.records.disturbed import disturbance
+from equivbench.records.disturbed import disturbance, slowness
 from equivbench.records.evaluations import evaluations, implied_baselines
 from equivbench.records.machine import CIRCUMSTANCES
 from equivbench.records.peaks import Peak, peak_of, width_of
@@ -114,7 +114,8 @@ def _speed(record: RunRecord) -> Iterator[str]:
 def _throughput(record: RunRecord) -> Iterator[str]:
     """The throughput gives the samples of the run in its time."""
     ratio = _timing_ratio(record)
-    if ratio is None or record.steps < TIMING_STEPS:
+    # Of a run that was slow for a part of its time the mean step says nothing.
+    if ratio is None or record.steps < TIMING_STEPS or (ratio > 1 and slowness(record)):
         return
     if not 1 / TIMING_FACTOR <= ratio <= TIMING_FACTOR:
         yield (

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from equivbench.axes import SweepRequest
 from equivbench.errors import UsageError
 from equivbench.records.declared import SWEEP, Declaration, declaration_of
+from equivbench.records.disturbed import SLOW_STEP, longest_step, slowness
 from equivbench.records.evaluations import evaluations
 from equivbench.records.schema import RunRecord
 from equivbench.request import (
@@ -22,10 +23,15 @@ from equivbench.request import (
 )
 from equivbench.schedule import COOLDOWN, cooldown_begins, is_traced, next_traced, rung_budgets
 
-READING_SECONDS = 0.25
-"""How long an asynchronous device is left alone between two readings of the clock, at most."""
-SLOW_STEP = 20.0
-"""A step that ends a budget may be this many times as long as the mean step of the run."""
+MOST_OVERSHOOT = 0.5
+"""Part of a budget in seconds by which its end may be late in a run of even pace: one long step. A
+longer one makes the pace uneven, which is marked (:mod:`equivbench.records.disturbed`) and not
+refused."""
+MOST_LOST = 0.9
+"""Part of the time of the cooldowns of rungs that long steps may have kept them from."""
+TIMED_APART = 2.0
+"""Steps of a run may be this many times as fast as those timed afterwards: at most 1.4 times in 60
+records of two shared cores."""
 CONTEST_NAME = re.compile(r"([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{8}")
 """When a contest began, and what tells it from others of the same second."""
 _STAMP = "%Y%m%dT%H%M%SZ"
@@ -123,19 +129,15 @@ def _budget(record: RunRecord, asked: Budget, longest: float | None) -> Iterator
             f"the run goes on from {base:g} to {budget.limit:g} {budget.kind}, the command "
             f"{'does not extend it' if longest is None else f'to {longest:g}'}"
         )
-    if record.status == "completed" and budget.overshoot > _slack(record):
+    if record.status == "completed" and budget.overshoot > _allowed(record, budget.limit):
         yield f"budget.overshoot is {budget.overshoot:g} {budget.kind}, longer than any step"
 
 
-def _slack(record: RunRecord) -> float:
-    """How far a budget may be overshot, in its own unit: by a step, and an interval between
-    readings of the clock."""
-    if record.budget.kind == "steps":
-        return 0.0
-    if record.budget.kind == "samples":
-        return record.recipe.batch_size - 1.0
-    busy = record.clock.train + record.clock.data
-    return READING_SECONDS + SLOW_STEP * busy / max(1, record.steps)
+def _allowed(record: RunRecord, limit: float) -> float:
+    """By how much the end of a budget of ``limit`` may be late, in its own unit."""
+    if record.budget.kind != "seconds":
+        return longest_step(record)
+    return math.inf if slowness(record) else longest_step(record) + MOST_OVERSHOOT * limit
 
 
 def _run_id(record: RunRecord, request: RunRequest, asked: Budget) -> Iterator[str]:
@@ -186,11 +188,11 @@ def _rungs(record: RunRecord, asked: Budget, rungs: int) -> Iterator[str]:
         yield (
             f"rungs are of {_listed(found)} {budget.kind}, the command asks for {_listed(expected)}"
         )
-    slack = _slack(record)
-    if budget.kind == "seconds":
+    if budget.kind == "seconds" and not slowness(record):
         # Each branch cools down over the last fifth of its budget, less the step that began it.
+        slack = longest_step(record)
         cooled = sum(max(0.0, COOLDOWN * rung.budget - slack) for rung in record.rungs[:-1])
-        if record.clock.rungs < cooled / 2:
+        if record.clock.rungs < (1 - MOST_LOST) * cooled:
             yield (
                 f"clock.rungs is {record.clock.rungs:g} s, "
                 f"the cooldowns of its rungs take {cooled:g} s"
@@ -200,7 +202,7 @@ def _rungs(record: RunRecord, asked: Budget, rungs: int) -> Iterator[str]:
             over = rung.train_seconds - rung.budget
         else:
             over = (rung.step if budget.kind == "steps" else rung.samples) - rung.budget
-        if over > slack:
+        if over > _allowed(record, rung.budget):
             yield f"rung of {rung.budget:g} {budget.kind}: {over:g} more are spent than any step"
 
 
@@ -219,10 +221,7 @@ def _trace(record: RunRecord) -> Iterator[str]:
         return
     budget, cools = record.budget, cooldown_begins(record.budget.limit)
     if budget.kind == "seconds":
-        if record.trace and record.trace[-1].train_seconds > cools + _slack(record):
-            yield f"the trace ends after {cools:g} s, where the last cooldown begins"
-        # The cooldown is a fifth of the time: not more than half of the steps can be in it.
-        last = math.floor(record.steps / 2)
+        last = _steps_before(record, cools)
     else:
         per_step = 1 if budget.kind == "steps" else max(1, record.recipe.batch_size)
         last = math.ceil(round(cools / per_step, 9))
@@ -230,6 +229,21 @@ def _trace(record: RunRecord) -> Iterator[str]:
             yield f"the trace ends after step {last}, where the last cooldown begins"
     if following <= last:
         yield f"the trace lacks step {following}, which the run made before its last cooldown"
+
+
+def _steps_before(record: RunRecord, cools: float) -> int:
+    """Steps that a run with a budget in seconds made for certain before its cooldown began, after
+    ``cools`` seconds.
+
+    How many it makes is no part of its budget: where all before the cooldown was slow they may be
+    a few of thousands. In the cooldown it makes no more than the time allows at its fastest step.
+    """
+    steps, timing = record.steps, record.throughput.step_seconds
+    fastest = 0.0 if timing is None else timing.p10 / TIMED_APART
+    if fastest <= 0 or slowness(record):
+        return 0
+    cooled = record.clock.train + record.clock.data - cools
+    return math.floor(min(steps / 2, steps - cooled / fastest))
 
 
 def _one_course(record: RunRecord) -> Iterator[str]:
@@ -245,8 +259,9 @@ def _one_course(record: RunRecord) -> Iterator[str]:
                     f"of {rung.budget:g} s ends at step {rung.step}"
                 )
                 return
-            # Of a branch no more than three quarters of its steps are in its last fifth.
-            if 4 * point.step < rung.step and point.train_seconds > rung.train_seconds:
+            # The steps of a branch's last fifth are no more than those of the trunk meanwhile.
+            late = point.train_seconds > rung.train_seconds
+            if late and SLOW_STEP * point.step < rung.step and not slowness(record):
                 yield (
                     f"the trace is at step {point.step} only after {point.train_seconds:g} s, the "
                     f"rung of {rung.budget:g} s at step {rung.step}"
@@ -263,7 +278,7 @@ def _off_budget(record: RunRecord) -> Iterator[str]:
         yield f"clock.timing is {clock.timing:g} s, the timed blocks took {blocks:g} s at least"
     passes = sum(test.samples * test.rotations for _, test in evaluations(record))
     least = passes / (SLOW_STEP * rate) if rate else 0.0
-    if passes and clock.evaluate <= least:
+    if passes and clock.evaluate <= least and not (clock.evaluate > 0 and slowness(record)):
         yield (
             f"clock.evaluate is {clock.evaluate:g} s, the evaluations made {passes} passes over a "
             "sample"
