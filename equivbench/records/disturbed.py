@@ -63,14 +63,11 @@ def _uneven(record: RunRecord, trained: float) -> str | None:
     points = [(point.step, point.train_seconds) for point in (*record.trace, *record.rungs[:-1])]
     if not points or record.steps <= 0 or trained < _SHORTEST:
         return None
-    step, seconds = max(
-        points, key=lambda point: abs(point[1] / trained - point[0] / record.steps)
-    )
+    step, seconds = max(points, key=lambda point: abs(point[1] / trained - point[0] / record.steps))
     if abs(seconds / trained - step / record.steps) <= MOST_UNEVEN:
         return None
     return (
-        f"its steps came unevenly ({step} of {record.steps} took "
-        f"{seconds:.1f} of {trained:.1f} s)"
+        f"its steps came unevenly ({step} of {record.steps} took {seconds:.1f} of {trained:.1f} s)"
     )
 
 
