@@ -3,7 +3,6 @@ alternation and recorded."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from equivbench.execution.messages import (
 )
 from equivbench.execution.plan import Contest, RunPlan, check_writable, extension, this_machine
 from equivbench.execution.state import finished_record, on_machine, remember_record
+from equivbench.execution.unbuilt import unbuilt_record
 from equivbench.execution.workers import FailedRunError, WorkerProcess
 from equivbench.records.store import read_record, write_record
 from equivbench.records.weight_files import put_beside, weights_beside
@@ -127,11 +127,11 @@ class ContestRun:
         with self._interrupt.at_once():
             for job in jobs:
                 try:
-                    worker = WorkerProcess(job, self._callback.note)
+                    worker = WorkerProcess(job, self._note)
                 except UsageError:
                     raise
                 except EquivbenchError as error:
-                    self._fail(error)
+                    self._fail(job, error)
                     continue
                 self._alive.append(worker)
                 self._attempt(worker, WorkerProcess.begin)
@@ -192,7 +192,7 @@ class ContestRun:
         except UsageError:
             raise
         except EquivbenchError as error:
-            self._fail(error)
+            self._fail(worker.job, error)
             self._remove(worker)
 
     def _remove(self, worker: WorkerProcess) -> None:
@@ -242,17 +242,21 @@ class ContestRun:
             except FailedError as error:  # the record is there all the same
                 self._result.failures.append(f"{job.label}: {error}")
 
-    def _fail(self, error: EquivbenchError) -> None:
-        """Note a failure, and keep the record of a run that failed on its way."""
+    def _note(self, text: str) -> None:
+        if text not in self._result.notes:
+            self._result.notes.append(text)
+            self._callback.note(text)
+
+    def _fail(self, job: Job, error: EquivbenchError) -> None:
+        """Note a failure of ``job``, and keep the record of a run that failed on its way."""
         if str(error) not in self._result.failures:
             self._result.failures.append(str(error))
-        job = self._contest.jobs[0]
-        if isinstance(error, FailedRunError) and error.record is not None and job.split == "test":
-            # What made the run fail (a full disk) may fail its record too; the sentence above has
-            # said it.
-            with contextlib.suppress(FailedError):
-                path = write_record(error.record, job.request.out)
-                self._result.kept.append(KeptRecord(error.record, path, None))
+        if not isinstance(error, FailedRunError) or job.split != "test":
+            return
+        if error.record is not None:
+            self._result.keep_failed(error.record, job.request.out)
+        elif error.reason is not None:
+            self._result.unbuilt.append((job, error.reason))
 
 
 def _slice_seconds(job: Job) -> float:
@@ -295,6 +299,10 @@ class LocalExecutor:
             except KeyboardInterrupt:
                 interrupt.asked = True
             result.interrupted = interrupt.asked
+        for job, why in result.unbuilt:
+            record = unbuilt_record(job, why, [kept.record for kept in result.kept])
+            if record is not None:
+                result.keep_failed(record, plan.request.out)
         return result
 
 

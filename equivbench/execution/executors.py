@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from equivbench.errors import FailedError, InterruptedRunError, UsageError, unkn
 from equivbench.execution.plan import Contest, RunPlan, make_plan
 from equivbench.records.collection import RunRecords
 from equivbench.records.schema import RunRecord
+from equivbench.records.store import write_record
 from equivbench.registry import EXECUTORS, resolve
 from equivbench.request import RunRequest, options_of
 from equivbench.training.job import Job, Progress
@@ -40,7 +42,17 @@ class RunResult:
     failures: list[str] = field(default_factory=list)
     """One plain sentence for each arm and seed that did not come to its end: killed, failed, not
     writable."""
+    unbuilt: list[tuple[Job, str]] = field(default_factory=list)
+    """Runs that failed before their arm was built, and why."""
+    notes: list[str] = field(default_factory=list)
+    """What users were told; several workers may say the same, which is told once."""
     interrupted: bool = False
+
+    def keep_failed(self, record: RunRecord, out: Path) -> None:
+        """Write the ``record`` of a run that failed; where that fails too (what made the run fail
+        may be a full disk) its sentence among the failures has to do."""
+        with contextlib.suppress(FailedError):
+            self.kept.append(KeptRecord(record, write_record(record, out), None))
 
     @property
     def diverged(self) -> list[str]:

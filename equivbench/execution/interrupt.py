@@ -4,6 +4,7 @@ so that everything is saved and recorded."""
 from __future__ import annotations
 
 import contextlib
+import errno
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -83,9 +84,16 @@ def _requests() -> list[signal.Signals]:
     return numbers
 
 
+_GONE = (errno.EPIPE, errno.EIO, errno.ENXIO)
+"""How the system says that a pipe is closed or a terminal is gone."""
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EAGAIN)
+"""And that there is no room for a line just now."""
+
+
 class WhileHeard(Callback):
     """Tells ``callback`` how runs go as long as that can write: a terminal that is gone costs
-    nobody their run."""
+    nobody their run, and neither does a disk too full for a line of it. Any other error is the
+    callback's own and is raised."""
 
     def __init__(self, callback: Callback) -> None:
         self._callback = callback
@@ -117,5 +125,8 @@ class WhileHeard(Callback):
     def _tell(self, act: Callable[[Callback], None]) -> None:
         try:
             act(self._callback)
-        except OSError:
-            self._callback = Callback()
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) or error.errno in _GONE:
+                self._callback = Callback()
+            elif error.errno not in _FULL:
+                raise

@@ -115,6 +115,8 @@ class Failure(msgspec.Struct, tag="failure", frozen=True):
     """What follows it for the user and is kept in no record: it names a file of this machine."""
     record: RunRecord | None = None
     """The run as far as it got."""
+    broke: bool = False
+    """Whether the run itself failed, and nothing that it needs and that was not there."""
 
 
 Answer = Ready | Progress | TurnOver | Concluded | Draft | Alive | Note | Failure

@@ -10,11 +10,19 @@ import signal
 import sys
 import time
 import traceback
-from typing import TYPE_CHECKING, BinaryIO
+import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
-from equivbench.errors import EquivbenchError, FailedError, ModelError, UsageError
+from equivbench.errors import (
+    EquivbenchError,
+    EquivbenchWarning,
+    FailedError,
+    ModelError,
+    UsageError,
+)
 from equivbench.execution.messages import (
     Alive,
     Answer,
@@ -37,7 +45,7 @@ from equivbench.execution.messages import (
 )
 from equivbench.execution.state import LOG_FILE, locked, open_state
 from equivbench.records.schema import RunRecord
-from equivbench.registry import PAIRS
+from equivbench.registry import PAIRS, PluginWarning
 from equivbench.request import Budget
 from equivbench.training.job import Job
 
@@ -192,7 +200,7 @@ def explain(error: BaseException, job: Job) -> Failure:
     """``error`` as one plain sentence with its exit code; what is unforeseen leaves its traceback
     in the log."""
     if isinstance(error, ModelError):
-        return Failure(f"{job.label}: {error}", FailedError.exit_code)
+        return Failure(f"{job.label}: {error}", FailedError.exit_code, broke=True)
     if isinstance(error, EquivbenchError):
         return Failure(str(error), error.exit_code)
     if isinstance(error, OSError) and error.strerror:
@@ -205,7 +213,25 @@ def explain(error: BaseException, job: Job) -> Failure:
     traceback.print_exception(error)
     said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
     hint = f"; the log {job.state_dir}/{LOG_FILE} says where"
-    return Failure(f"{job.label} failed with {said}", FailedError.exit_code, hint)
+    return Failure(f"{job.label} failed with {said}", FailedError.exit_code, hint, broke=True)
+
+
+@contextlib.contextmanager
+def warnings_told(answers: BinaryIO) -> Iterator[None]:
+    """Inside, what equivbench warns of reaches the user, not the log alone; a plug-in that cannot
+    be loaded is for the orchestrator to say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", EquivbenchWarning)
+        log = warnings.showwarning
+
+        def tell(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, EquivbenchWarning) and not issubclass(category, PluginWarning):
+                with contextlib.suppress(BrokenPipeError):
+                    send(answers, Note(str(message)))
+            log(message, category, *where)
+
+        warnings.showwarning = tell
+        yield
 
 
 def serve(commands: BinaryIO, answers: BinaryIO) -> int:
@@ -217,7 +243,7 @@ def serve(commands: BinaryIO, answers: BinaryIO) -> int:
     job = command.job
     server: Server | None = None
     # The lock is held until this process ends, whatever becomes of the orchestrator.
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as held, warnings_told(answers):
         try:
             held.enter_context(locked(job))
             server = Server(command, answers)

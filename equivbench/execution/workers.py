@@ -45,18 +45,21 @@ from equivbench.training.job import Job, Progress
 
 
 class FailedRunError(FailedError):
-    """A worker met an error; ``record`` is the run as far as it got, if it got anywhere."""
+    """A worker met an error; ``record`` is the run as far as it got, if it got anywhere, and
+    ``reason`` says why the run itself failed (None: something that it needs was not there)."""
 
-    def __init__(self, text: str, record: RunRecord | None) -> None:
+    def __init__(self, text: str, record: RunRecord | None, reason: str | None = None) -> None:
         super().__init__(text)
         self.record = record
+        self.reason = reason
 
 
 def as_error(failure: Failure) -> EquivbenchError:
     """The error of :mod:`equivbench.errors` that ends the command line with the failure's exit
     code."""
     if failure.exit_code == FailedError.exit_code:
-        return FailedRunError(f"{failure.text}{failure.hint}", failure.record)
+        reason = failure.text if failure.broke else None
+        return FailedRunError(f"{failure.text}{failure.hint}", failure.record, reason)
     kinds: dict[int, type[EquivbenchError]] = {2: UsageError, 130: InterruptedRunError}
     return kinds[failure.exit_code](failure.text)
 
@@ -257,6 +260,9 @@ class WorkerProcess:
                     pass
                 case Failure():
                     self.stop()
+                    if answer.record is None and answer.exit_code == FailedError.exit_code:
+                        record = self._last_known(answer.text)
+                        answer = msgspec.structs.replace(answer, record=record)
                     raise as_error(answer)
                 case None:
                     raise self._death()
@@ -288,11 +294,14 @@ class WorkerProcess:
 
     def _dead(self, how: str) -> WorkerDiedError:
         why = f"the worker of {self.job.label} {how}"
-        record = None
-        if self._draft is not None:
-            beat = Heartbeat(Path(self.job.state_dir) / HEARTBEAT).read()
-            record = record_of_dead(self._draft, beat, why)
-        return WorkerDiedError(f"{why}; its log is {self.log}", record)
+        return WorkerDiedError(f"{why}; its log is {self.log}", self._last_known(why), why)
+
+    def _last_known(self, why: str) -> RunRecord | None:
+        """The run that failed because of ``why``, as far as it is known to have got."""
+        if self._draft is None:
+            return None
+        beat = Heartbeat(Path(self.job.state_dir) / HEARTBEAT).read()
+        return record_of_dead(self._draft, beat, why)
 
 
 def hangs_after() -> float:

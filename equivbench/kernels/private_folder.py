@@ -3,15 +3,24 @@ rights."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+import tempfile
+import warnings
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
-from equivbench.errors import FailedError
+from equivbench.errors import EquivbenchWarning, FailedError
 
 _ELSEWHERE = "name a folder of your own in EQUIVBENCH_CACHE"
 _SYSTEM = (0, 65534)
 """Root, and whoever owns what a container does not map to a user of its own."""
+
+
+class _OpenToOthersError(FailedError):
+    """Somebody else could write a folder or put another in its place."""
 
 
 def private_folder(path: Path) -> Path:
@@ -19,33 +28,65 @@ def private_folder(path: Path) -> Path:
     by its own name: whoever loads from it by that name follows no link that could be turned
     elsewhere meanwhile.
 
-    Raises ``FailedError`` where it belongs to another user, and where another user could put a
-    folder in its place, ``OSError`` where it cannot be made. Where the system knows no owners it
-    is made and nothing else.
+    Where another user owns it, or could put a folder in its place (a cache that a group shares), it
+    is a folder of its own in the user's cache folder, or else in the folder for temporary files,
+    and a warning says so once. Where the system knows no owners it is made and nothing else.
+
+    Raises ``FailedError`` where others can write all of these, ``OSError`` where it cannot be made.
     """
+    try:
+        return _closed(path)
+    except _OpenToOthersError as error:
+        reason = error
+    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+    for base in _places_of_ones_own():
+        try:
+            folder = _closed(_closed(base) / name)
+        except (_OpenToOthersError, OSError):
+            continue
+        _say_once(str(reason), str(folder))
+        return folder
+    raise reason
+
+
+def _closed(path: Path) -> Path:
+    """The folder at ``path``, closed; raises ``_OpenToOthersError`` where that is not enough."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
     path = path.resolve()
     if not hasattr(os, "geteuid"):
         return path
     if path.stat().st_uid != os.geteuid():
-        raise FailedError(
+        raise _OpenToOthersError(
             f"compiled code is not loaded from {path}, which belongs to another user; {_ELSEWHERE}"
         )
     path.chmod(0o700)
     for above in path.parents:
         found = above.stat()
         if found.st_uid not in (os.geteuid(), *_SYSTEM):
-            raise FailedError(
+            raise _OpenToOthersError(
                 f"compiled code is not loaded from {path}: {above} belongs to another user;"
                 f" {_ELSEWHERE}"
             )
         if _writable_by_others(found) and not found.st_mode & stat.S_ISVTX:
-            raise FailedError(
+            raise _OpenToOthersError(
                 f"compiled code is not loaded from {path}: others can write {above}; close it with"
                 f" chmod go-w, or {_ELSEWHERE}"
             )
     return path
+
+
+def _places_of_ones_own() -> Iterator[Path]:
+    """Where a folder can be that no cache folder named by the user is part of."""
+    import platformdirs
+
+    yield Path(platformdirs.user_cache_dir("equivbench-private", appauthor=False))
+    yield Path(tempfile.gettempdir()) / f"equivbench-private-{os.geteuid()}"
+
+
+@cache
+def _say_once(reason: str, folder: str) -> None:
+    warnings.warn(f"{reason}; it is kept in {folder}", EquivbenchWarning, stacklevel=4)
 
 
 def is_private(file: Path) -> bool:

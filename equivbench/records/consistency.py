@@ -147,8 +147,11 @@ def _budget(record: RunRecord) -> Iterator[str]:
 
 def _counts(record: RunRecord) -> Iterator[str]:
     """Steps, samples and epochs count the same training."""
+    parameters = record.model.parameters
+    if parameters is None and (record.steps or record.status != "failed"):
+        yield f"model.parameters is null in a {record.status} run of {record.steps} steps"
     positive = {
-        "model.parameters": record.model.parameters,
+        "model.parameters": 1 if parameters is None else parameters,
         "recipe.batch_size": record.recipe.batch_size,
         "recipe.learning_rate": record.recipe.learning_rate,
         "environment.threads": record.environment.threads,

@@ -194,7 +194,8 @@ def _model(record: RunRecord, declared: Declaration) -> Iterator[str]:
     usual = chosen == {name: values[0] for name, values in options.items()}
     parameters = record.matching.measured.get(f"{arm.name} parameters")
     same_size = same_config and model.kernels == DEFAULT_KERNELS and usual
-    if parameters is not None and same_size and model.parameters != parameters:
+    built = model.parameters is not None
+    if parameters is not None and built and same_size and model.parameters != parameters:
         yield f"model.parameters is {model.parameters}, matching.measured says {parameters:.0f}"
 
 

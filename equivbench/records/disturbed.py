@@ -1,6 +1,6 @@
-"""Whether a run had its machine to itself, from beginning to end. Past these bounds none of its time-based figures is
-used: `run` and `tune` warn, validation remarks, the board marks the row and the gap gives no
-verdict."""
+"""Whether a run had its machine to itself, from beginning to end. Past these bounds none of its
+time-based figures is used: `run` and `tune` warn, validation remarks, the board marks the row and
+the gap gives no verdict."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MOST_SPREAD = 3.0
 LEAST_CORES = 0.6
 """CPU seconds a second of a run on a CPU, however many threads it has."""
 MOST_UNEVEN = 0.15
-"""Part of a run's time, beyond their part of its steps, that steps up to one of them may take, or be
-below it: a slow start, or a step in the middle that took a large part of the budget. Undisturbed
-runs of the pairs here have -0.04 to 0.02 (24 records)."""
+"""Part of a run's time, beyond or below their part of its steps, that the steps up to one of them
+may take. More: a slow start; less: a long step in the middle. Undisturbed runs of the pairs here
+have -0.04 to 0.02 (24 records)."""
 READING_SECONDS = 0.25
 """How long an asynchronous device is left alone between two readings of the clock, at most."""
 SLOW_STEP = 20.0
@@ -29,8 +29,8 @@ _SHORTEST = 1.0
 
 
 def disturbance(record: RunRecord) -> str | None:
-    """What kept ``record``'s run from its machine or slowed a part of it, as part of a sentence; None
-    if nothing did, or nobody measured."""
+    """What kept ``record``'s run from its machine or slowed a part of it, as part of a sentence;
+    None if nothing did, or nobody measured."""
     found = [slowness(record), _late(record)]
     return "; ".join(sentence for sentence in found if sentence is not None) or None
 

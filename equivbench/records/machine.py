@@ -64,7 +64,7 @@ def _versions(record: RunRecord) -> Iterator[str]:
 def _memory(record: RunRecord) -> Iterator[str]:
     """The weights fit into the memory."""
     peak, parameters = record.memory.peak_bytes, record.model.parameters
-    if peak is None:
+    if peak is None or parameters is None:
         return
     least = BYTES_A_PARAMETER * parameters
     if record.environment.device == "cpu":

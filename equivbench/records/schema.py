@@ -65,8 +65,8 @@ class ModelRecord(_Part):
     """The symmetry that the model declares."""
     symmetry_verified: bool | None
     """Whether the model has the symmetry that it declares; null if that could not be decided."""
-    parameters: int
-    """Number of trainable parameters."""
+    parameters: int | None
+    """Number of trainable parameters; null if the run ended before the network was built."""
     kernels: str
     """The backend that computed the equivariant operations."""
     config: dict[str, Any]

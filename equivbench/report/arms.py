@@ -149,7 +149,7 @@ class SweepPoint:
     value: str
     arm: str
     model: str
-    parameters: int
+    parameters: int | None
     train_samples: int | None
     """Samples of the training split."""
     epochs: float | None

@@ -84,7 +84,7 @@ class Row:
     """When the first contest of its campaign began, and the ``commit``: seeds of another code or
     another day are a row of their own (:func:`equivbench.gap.pairing.campaigns`)."""
     commit: str
-    parameters: int
+    parameters: int | None
     total: float | None
     """Board metric of the annealed weights: geometric mean over seeds, with its Student interval on
     the logarithm from two seeds on."""

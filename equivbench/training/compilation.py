@@ -134,14 +134,17 @@ def use_empty_cache(folder: Path | None) -> None:
     """Point every compiler cache of this process at an empty folder of its own, removed when the
     process ends.
 
-    Made in ``folder`` where one is given: what a killed process left there is removed first. Nobody
-    else can write it; raises ``FailedError`` where somebody could put another in its place.
+    Made in ``folder`` where one is given, or where nobody else can write it
+    (:mod:`equivbench.kernels.private_folder`): what a killed process left there is removed first.
     """
     if folder is None:
         cache = tempfile.mkdtemp(prefix="equivbench-compiler-")
     else:
         shutil.rmtree(folder / "compiler", ignore_errors=True)
         cache = str(private_folder(folder / "compiler"))
+        # It may be elsewhere, where another process left something.
+        shutil.rmtree(cache, ignore_errors=True)
+        os.mkdir(cache, mode=0o700)
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
     os.environ["TRITON_CACHE_DIR"] = os.path.join(cache, "triton")
     # What this process compiled before (another run in a notebook, a test) is a cache too.

@@ -96,19 +96,43 @@ def test_nohup_keeps_a_run_going():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_who_cannot_be_told_any_more_is_not_told():
-    class Gone(Callback):
-        told = 0
+class Failing(Callback):
+    """One whose lines fail with ``error``."""
 
-        def note(self, text: str) -> None:
-            Gone.told += 1
-            raise OSError(errno.EIO, "Input/output error")
+    def __init__(self, error: Exception) -> None:
+        self.error, self.told = error, 0
 
-    heard = WhileHeard(Gone())
+    def note(self, text: str) -> None:
+        self.told += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.EIO, "Input/output error"), 1),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1),
+        (BrokenPipeError(), 1),
+        (OSError(errno.ENOSPC, "No space left on device"), 2),
+    ],
+    ids=["terminal gone", "pipe closed", "pipe closed, no number", "disk full"],
+)
+def test_who_cannot_be_told_costs_nobody_their_run(error, told):
+    """One who is gone is not told again, one without room is."""
+    callback = Failing(error)
+    heard = WhileHeard(callback)
     heard.note("one")
     heard.note("two")
     heard.end()
-    assert Gone.told == 1
+    assert callback.told == told
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(errno.ENOENT, "no such file"), PermissionError(), ValueError("x")]
+)
+def test_what_else_goes_wrong_in_a_callback_is_raised(error):
+    with pytest.raises(type(error)):
+        WhileHeard(Failing(error)).note("one")
 
 
 def test_handlers_are_put_back():

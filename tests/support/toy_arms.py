@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import equivbench as eb
+from equivbench.errors import EquivbenchWarning
 from equivbench.registry import register_dataset
 from equivbench.specs import ArmPreset, ArmSpec, Field, MatchSpec, PairPreset, PairSpec, Recipe
 from equivbench.tasks.base import Card, Task, TaskData
@@ -202,6 +204,13 @@ def liar(config: Mapping[str, Any]) -> nn.Module:
     return Plain(config)
 
 
+@eb.register_model("toy-unbuilt", task="toy", symmetry="o3")
+def unbuilt(config: Mapping[str, Any]) -> nn.Module:
+    warnings.warn("it is going to die", EquivbenchWarning, stacklevel=1)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Radial(config)
+
+
 def pair(
     name: str,
     first: str = "toy-radial",
@@ -240,5 +249,6 @@ for each in (
     pair("diverges", nan_at=50),
     pair("own-clock", sleep=0.02, slow_at=2),
     pair("writes", first="toy-writes"),
+    pair("unbuilt", first="toy-unbuilt"),
 ):
     eb.register_pair(each)
