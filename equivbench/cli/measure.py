@@ -205,9 +205,13 @@ def _export(
 ) -> None:
     from equivbench.measure.file_door import asked, export_inputs
 
+    def tell(calls: int, size: int) -> None:
+        message("note", f"writing {calls} calls, about {size / 2**20:.1f} MiB before compression")
+
     about = export_inputs(
         path,
         asked(task, split=split, group=group, rotations=rotations, seed=seed, samples=samples),
+        tell,
     )
     typer.echo(
         f"wrote {path}: {about.calls} calls of task {about.task}, SHA-256 of all inputs "

@@ -14,6 +14,10 @@ from equivbench.specs import Group
 from equivbench.symmetry.quadrature import quadrature_degree, rotation_quadrature
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 
+MOST_DRAWS = 10_000_000
+"""Draws for all samples together: their matrices take 720 MB."""
+_SEEDS = 1 << 32
+
 
 @dataclass(frozen=True)
 class Elements:
@@ -58,6 +62,13 @@ def elements_for(group: Group, rotations: int | str, samples: int, seed: int) ->
     draws = int(rotations)
     if draws < 2:
         raise UsageError(f"an equivariance error needs at least 2 rotations, not {draws}")
+    if draws * samples > MOST_DRAWS:
+        raise UsageError(
+            f"{draws} rotations of each of {samples} samples are more than the {MOST_DRAWS:,} that "
+            "there can be; ask for fewer rotations or samples"
+        )
+    if not 0 <= seed < _SEEDS:
+        raise UsageError(f"a seed is a whole number from 0 to 2^32 - 1, not {seed}")
     generator = torch.Generator().manual_seed(seed)
     if group != "octahedral":
         flat = random_rotations(draws * samples, generator=generator, dtype=torch.float64)

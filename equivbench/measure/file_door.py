@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from equivbench.tasks.base import Task
 from equivbench.tasks.forcefield.extended_xyz import Frame, frames
 from equivbench.tasks.forcefield.table import SYMBOLS
 
+MOST_BYTES = 4 * 2**30
+"""Of the inputs of one file, which are in memory while they are written."""
 _ABOUT = "about"
 _XYZ = (".xyz", ".extxyz")
 _PREFIX = "equivbench_"
@@ -56,23 +58,24 @@ class About(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     """Of all inputs, in order."""
 
 
-def export_inputs(path: Path, about: About) -> About:
+def export_inputs(
+    path: Path, about: About, told: Callable[[int, int], None] = lambda calls, size: None
+) -> About:
     """Write the rotated inputs that ``about`` asks for to ``path``; returns it with their number
-    and checksum.
+    and checksum. ``told`` is called with the number of calls and about the bytes of their inputs
+    before these are made.
 
     Raises ``UsageError`` for a suffix that is none of .npz, .xyz, .extxyz, for names that are not
-    registered and for a task that feeds a model's output back; ``FailedError`` where the disk or
+    registered, for inputs of more than ``MOST_BYTES`` and for a task that feeds a model's output
+    back; ``FailedError`` where the disk or
     the data set refuses.
     """
-    task, evaluator = _evaluator(about)
-    calls = list(_calls(task, evaluator))
-    about = msgspec.structs.replace(about, calls=len(calls), sha256=_sha256(calls))
-    if path.suffix == ".npz":
-        content = _npz(about, calls)
-    elif path.suffix in _XYZ:
-        content = _xyz(about, calls)
-    else:
+    if path.suffix not in (".npz", *_XYZ):
         raise UsageError(f"--export {path}: a file of inputs ends in .npz, .xyz or .extxyz")
+    task, evaluator = _evaluator(about)
+    calls = _bounded_calls(evaluator, told)
+    about = msgspec.structs.replace(about, calls=len(calls), sha256=_sha256(calls))
+    content = _npz(about, calls) if path.suffix == ".npz" else _xyz(about, calls)
     write_atomically(path, content)
     return about
 
@@ -96,7 +99,7 @@ def measure_predictions(path: Path) -> tuple[About, Measurement]:
         found = list(frames(path))
         about, outputs = _read_xyz(path, found)
     task, evaluator = _evaluator(about)
-    calls = list(_calls(task, evaluator))
+    calls = _bounded_calls(evaluator) if evaluator.calls == about.calls else []
     if len(calls) != about.calls or _sha256(calls) != about.sha256:
         raise IncomparableError(
             f"the inputs that {path} was made for are not those of {about.dataset} here: another "
@@ -164,9 +167,24 @@ def asked(
     )
 
 
-def _calls(task: Task, evaluator: Evaluator) -> Iterator[dict[str, NDArray[Any]]]:
+def _bounded_calls(
+    evaluator: Evaluator, told: Callable[[int, int], None] = lambda calls, size: None
+) -> list[dict[str, NDArray[Any]]]:
+    calls: list[dict[str, NDArray[Any]]] = []
     for inputs in evaluator.inputs():
-        yield {name: tensor.cpu().numpy() for name, tensor in inputs.items()}
+        calls.append({name: tensor.cpu().numpy() for name, tensor in inputs.items()})
+        if len(calls) > 1:
+            continue
+        # Calls are about alike: the first one tells what all take.
+        size = evaluator.calls * sum(each.nbytes for each in calls[0].values())
+        if size > MOST_BYTES:
+            raise UsageError(
+                f"{evaluator.calls} calls have inputs of about {size / 2**30:.0f} GiB, more than "
+                f"the {MOST_BYTES // 2**30} that a file may hold; ask for fewer with --samples or "
+                "--rotations"
+            )
+        told(evaluator.calls, size)
+    return calls
 
 
 def _rows(task: Task, inputs: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -200,7 +218,14 @@ def _npz(about: About, calls: list[dict[str, NDArray[Any]]]) -> bytes:
 def _read_npz(path: Path) -> tuple[About, dict[str, list[NDArray[Any]]]]:
     outputs: dict[str, dict[int, NDArray[Any]]] = {}
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(each.file_size for each in archive.infolist())
+        if unpacked > MOST_BYTES:
+            raise FailedError(
+                f"{path} unpacks to {unpacked / 2**30:.0f} GiB, more than the "
+                f"{MOST_BYTES // 2**30} that a file may hold"
+            )
+        with np.load(path, allow_pickle=False) as arrays:
             about = msgspec.json.decode(str(arrays[_ABOUT]), type=About)
             for key in arrays.files:
                 call, slash, name = key.partition("/")

@@ -150,6 +150,12 @@ def test_what_does_not_belong_to_the_inputs_is_refused(tmp_path: Path) -> None:
         ({"about": retold(seed=1)}, IncomparableError, "export them again"),
         ({"about": retold(sha256="0" * 64)}, IncomparableError, "export them again"),
         ({"about": retold(task="nothing")}, UsageError, "nothing"),
+        ({"about": retold(calls=told.calls + 1)}, IncomparableError, "export them again"),
+        ({"about": retold(rotations=10**12)}, UsageError, "fewer rotations"),
+        ({"about": retold(rotations=-1)}, UsageError, "at least 2 rotations"),
+        ({"about": retold(samples=0)}, UsageError, "at least 1 sample"),
+        ({"about": retold(seed=-1)}, UsageError, "a seed is a whole number"),
+        ({"about": retold(seed=2**63)}, UsageError, "a seed is a whole number"),
     ]
     for changes, error, says in cases:
         with pytest.raises(error, match=says):
@@ -185,6 +191,27 @@ def test_what_cannot_be_exported_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_inputs_too_large_for_a_file_are_refused_before_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, int]] = []
+    made = export_inputs(tmp_path / "small.npz", about(samples=5), lambda *size: told.append(size))
+    ((calls, size),) = told
+    with np.load(tmp_path / "small.npz") as arrays:
+        exact = sum(arrays[name].nbytes for name in arrays.files if name != "about")
+    assert calls == made.calls
+    assert size == pytest.approx(exact, rel=0.2)
+    good = predicted(tmp_path / "small.npz", joined=True)
+    monkeypatch.setattr("equivbench.measure.file_door.MOST_BYTES", exact // 2)
+    with pytest.raises(UsageError, match="with --samples or --rotations"):
+        export_inputs(tmp_path / "large.npz", about(samples=5), lambda *size: told.append(size))
+    assert len(told) == 1
+    assert not (tmp_path / "large.npz").exists()
+    monkeypatch.setattr("equivbench.measure.file_door.MOST_BYTES", 1000)
+    with pytest.raises(FailedError, match="unpacks to"):
+        measure_predictions(good)
+
+
 def test_symbols_are_those_of_the_elements() -> None:
     assert [SYMBOLS[number] for number in (1, 6, 8, 53)] == ["H", "C", "O", "I"]
 
@@ -199,7 +226,9 @@ def test_the_command_writes_and_reads_them(
 
     inputs = tmp_path / "inputs.npz"
     assert run("--task", "forcefield", "--samples", 4, "--export", inputs) == 0
-    assert "calls of task forcefield" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "calls of task forcefield" in said.out
+    assert "MiB before compression" in said.err
     found = predicted(inputs, joined=True)
     assert run("--import", found) == 0
     assert "no floor and no verdict" in capsys.readouterr().out
