@@ -72,7 +72,7 @@ def export_inputs(
     """
     if path.suffix not in (".npz", *_XYZ):
         raise UsageError(f"--export {path}: a file of inputs ends in .npz, .xyz or .extxyz")
-    task, evaluator = _evaluator(about)
+    evaluator = _evaluator(about)[1]
     calls = _bounded_calls(evaluator, told)
     about = msgspec.structs.replace(about, calls=len(calls), sha256=_sha256(calls))
     content = _npz(about, calls) if path.suffix == ".npz" else _xyz(about, calls)
