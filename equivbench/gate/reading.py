@@ -19,6 +19,7 @@ from equivbench.records.line_files import (
     KERNEL_SCHEMA_VERSION,
     KernelSamples,
     line_files,
+    of_newest_code,
 )
 from equivbench.records.metrics import METRICS
 from equivbench.records.plausibility import problems
@@ -112,13 +113,14 @@ def _of_lines(file: Path, *, lenient: bool) -> Iterator[Samples]:
     lines = [each for each in enumerate(file.read_bytes().splitlines(), 1) if each[1].strip()]
     if not lines:
         raise FailedError(f"{file} is empty: it holds no samples; measure again")
+    kernels: list[KernelSamples] = []
     for number, line in lines:
         try:
             kind = msgspec.json.decode(line, type=_Line)
             if kind.benchmark is not None:
                 yield of_gate_samples(msgspec.json.decode(line, type=GateSamples), str(file))
             elif kind.case is not None:
-                yield _of_kernel(msgspec.json.decode(line, type=KernelSamples), str(file))
+                kernels.append(msgspec.json.decode(line, type=KernelSamples))
             elif lenient and kind.learning_rate is not None:
                 return  # a tuning log, which lies among measurements
             else:
@@ -130,6 +132,9 @@ def _of_lines(file: Path, *, lenient: bool) -> Iterator[Samples]:
             raise FailedError(
                 f"{file}, line {number}, is not a sample: {error}; measure again"
             ) from error
+    # Rounds of other code are none of this side's.
+    for own in of_newest_code(kernels):
+        yield from (_of_kernel(one, str(file)) for one in own)
 
 
 def _pool(timed: dict[tuple[object, ...], Samples], found: Samples) -> None:

@@ -33,8 +33,8 @@ class Line(Protocol):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What it is of, and where it was made: of two with the same identity in one file the newer
-        one counts."""
+        """What it is of, and where it was made: two with the same identity are repetitions, which
+        replace nothing."""
 
 
 L = TypeVar("L", bound=Line)
@@ -73,12 +73,12 @@ class LineFile(Generic[L]):
         return found
 
     def merge(self, lines: Iterable[L], path: Path) -> Path:
-        """Write ``lines`` into ``path``, in place of those of the same identity; what else the file
-        holds stays, and what others add at the same time. Raises ``FailedError`` where it holds
-        anything else or the disk refuses."""
+        """Write ``lines`` into ``path``, behind what it holds and what others add at the same time;
+        nothing that was measured is replaced. Raises ``FailedError`` where it holds anything else
+        or the disk refuses."""
         with alone_with(path):
-            old = {one.identity: one for one in self.read(path)} if path.exists() else {}
-            return write_lines((old | {one.identity: one for one in lines}).values(), path)
+            old = self.read(path) if path.exists() else []
+            return write_lines([*old, *(one for one in lines if one not in old)], path)
 
     def keep(self, lines: Iterable[L], results: Path) -> list[Path]:
         """Merge ``lines`` into the files of their machines below the folder ``results``; returns
@@ -160,6 +160,20 @@ class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def identity(self) -> tuple[str, ...]:
         """What the sample is of, and where."""
         return (*self.key, self.dtype, self.environment.machine_key)
+
+    @property
+    def code(self) -> tuple[str | None, bool | None]:
+        """What tells the code that was timed from others."""
+        return self.git.tree or self.git.commit, self.git.dirty
+
+
+def of_newest_code(samples: Iterable[KernelSamples]) -> list[list[KernelSamples]]:
+    """The samples of each thing that was timed, in order of time, those of the code that was timed
+    last; the first of them counts, the others are repetitions of it."""
+    alike: dict[tuple[str, ...], list[KernelSamples]] = {}
+    for sample in sorted(samples, key=lambda each: each.created):
+        alike.setdefault(sample.identity, []).append(sample)
+    return [[each for each in own if each.code == own[-1].code] for own in alike.values()]
 
 
 def _not_positive(sample: KernelSamples) -> Iterator[str]:

@@ -3,6 +3,7 @@ which records to admit."""
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from itertools import islice
@@ -129,7 +130,7 @@ def _lines(file: Path) -> Report:
     if reason is not None or not data.strip():
         report.problems.append(f"it is not a file of results: {reason or 'it is empty'}")
         return report
-    seen: dict[tuple[str, ...], int] = {}
+    seen: dict[bytes, int] = {}
     found: list[str] = []
     for number, line in enumerate(data.splitlines(), 1):
         if line.strip() and len(found) <= MOST_SHOWN:
@@ -145,7 +146,7 @@ def _line(
     number: int,
     kind: LineFile[Any] | None,
     file: Path,
-    seen: dict[tuple[str, ...], int],
+    seen: dict[bytes, int],
 ) -> list[str]:
     try:
         value: Any = msgspec.json.decode(line, type=Any if kind is None else kind.kind)
@@ -155,9 +156,11 @@ def _line(
     if found or kind is None:
         return found
     found = kind.problems_of(value)
-    first = seen.setdefault(value.identity, number)
+    # A later measurement of the same thing is a repetition; numbers that are the same are a copy.
+    measured = msgspec.structs.replace(value, created="", command="")
+    first = seen.setdefault(hashlib.sha256(msgspec.json.encode(measured)).digest(), number)
     if first != number:
-        found.append(f"it measures the same thing as line {first}")
+        found.append(f"it is a copy of line {first}")
     machine = value.environment.machine_key
     if file.absolute().parent.name != machine:
         found.append(f"it belongs into the folder {machine!r} of its machine")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from equivbench.records.line_files import KernelSamples
+from equivbench.records.line_files import KernelSamples, of_newest_code
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import number_text
 from equivbench.specs import MODES
@@ -27,18 +27,24 @@ BASE = "e3nn"
 
 def kernel_table(samples: Sequence[KernelSamples], title: str = "") -> Table:
     """Make the table of the samples of one case, by mode and, in it, from the fastest to the
-    slowest."""
-    base = {one.mode: one for one in samples if one.backend == BASE}
-    rows = [_row(one, base.get(one.mode)) for one in in_order(samples)]
+    slowest. Of samples of one thing, those of the code that was timed last, the first counts; the
+    others are shown beside it."""
+    ordered = in_order(samples)
+    base = {one.mode: one for one in ordered if one.backend == BASE}
+    later = {own[0].identity: own[1:] for own in of_newest_code(samples)}
+    rows = [_row(one, base.get(one.mode), later[one.identity]) for one in ordered]
     return Table(title, COLUMNS, rows)
 
 
 def in_order(samples: Sequence[KernelSamples]) -> list[KernelSamples]:
-    """The samples of one case in the order of its table."""
-    return sorted(samples, key=lambda one: (MODES.index(one.mode), min(one.rounds)))
+    """Those of one case's samples that count, in the order of its table."""
+    counting = [own[0] for own in of_newest_code(samples)]
+    return sorted(counting, key=lambda one: (MODES.index(one.mode), min(one.rounds)))
 
 
-def _row(sample: KernelSamples, base: KernelSamples | None) -> list[Cell]:
+def _row(
+    sample: KernelSamples, base: KernelSamples | None, later: Sequence[KernelSamples]
+) -> list[Cell]:
     return [
         sample.mode,
         sample.backend,
@@ -47,8 +53,16 @@ def _row(sample: KernelSamples, base: KernelSamples | None) -> list[Cell]:
         sample.fraction_of_floor,
         max(sample.errors.values(), default=0.0),
         sample.compile_seconds or None,
-        _method(sample),
+        _method(sample) + _repetitions(later),
     ]
+
+
+def _repetitions(later: Sequence[KernelSamples]) -> str:
+    """What is said of samples that repeat the one that counts."""
+    if not later:
+        return ""
+    times = ", ".join(number_text(1e3 * min(each.rounds)) for each in later)
+    return f" (timed again: {times} ms; the first counts)"
 
 
 def _method(sample: KernelSamples) -> str:

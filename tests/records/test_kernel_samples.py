@@ -1,4 +1,4 @@
-"""Kernel samples on disk: round trips, merging by identity, broken files."""
+"""Kernel samples on disk: round trips, repetitions that replace nothing, broken files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from factories import make_record
 
 from equivbench.errors import FailedError
 from equivbench.records.files import write_lines
-from equivbench.records.line_files import KERNEL_FILE, KernelSamples
+from equivbench.records.line_files import KERNEL_FILE, KernelSamples, of_newest_code
+from equivbench.records.schema import Git
 from equivbench.records.store import record_files
 
 
@@ -52,23 +53,30 @@ def test_of_many_writers_nobody_loses_a_sample(tmp_path: Path) -> None:
     assert [each.name for each in record_files(tmp_path, endings=(".jsonl",))] == [path.name]
 
 
-def test_the_newer_of_two_alike_counts_and_the_rest_stays(tmp_path: Path) -> None:
+def test_nothing_that_was_measured_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "kernels.jsonl"
     elsewhere = sample("a")
     elsewhere.environment = msgspec.structs.replace(elsewhere.environment, machine_key="another")
-    KERNEL_FILE.merge([sample("a"), sample("b"), elsewhere], path)
-    KERNEL_FILE.merge([sample("a", 3.0), sample("a", 4.0, dtype="float64")], path)
-    found = [
-        (one.backend, one.rounds, one.dtype, one.environment.machine_key)
-        for one in KERNEL_FILE.read(path)
-    ]
-    here = sample("a").environment.machine_key
-    assert found == [
-        ("a", [3.0], "float32", here),
-        ("b", [1.0], "float32", here),
-        ("a", [1.0], "float32", "another"),
-        ("a", [4.0], "float64", here),
-    ]
+    first = [sample("a"), sample("b"), elsewhere]
+    KERNEL_FILE.merge(first, path)
+    later = [sample("a", 3.0), sample("a", 4.0, dtype="float64")]
+    KERNEL_FILE.merge(later, path)
+    assert KERNEL_FILE.read(path) == [*first, *later]
+    KERNEL_FILE.merge(first, path)
+    assert KERNEL_FILE.read(path) == [*first, *later], "what is there already is no repetition"
+
+
+def test_of_one_code_the_first_counts_and_other_code_is_not_todays() -> None:
+    def made(day: int, commit: str, seconds: float) -> KernelSamples:
+        git = Git(commit=commit, dirty=False)
+        return msgspec.structs.replace(
+            sample("a", seconds), created=f"2026-01-{day:02}T03:04:05+00:00", git=git
+        )
+
+    samples = [made(1, "old", 9.0), made(4, "new", 2.0), made(3, "new", 1.0), made(2, "old", 8.0)]
+    (own,) = of_newest_code(samples)
+    assert [one.rounds for one in own] == [[1.0], [2.0]]
+    assert [len(own) for own in of_newest_code([*samples, sample("b")])] == [1, 2]
 
 
 def test_a_file_that_is_no_samples_is_left_alone(tmp_path: Path) -> None:

@@ -76,3 +76,12 @@ def test_the_heading_says_what_and_where():
     assert text.startswith("toy: 5 nodes, 7 edges, float32; ")
     assert "a copy runs at 1.00 GB/s" in text
     assert text.endswith("a paper")
+
+
+def test_a_later_sample_of_the_same_is_shown_and_replaces_nothing():
+    first = sample("mine", [1.0, 1.1])
+    again = sample("mine", [0.5, 0.6], created="2026-01-03T03:04:05+00:00")
+    (row,) = kernel_table([again, first]).rows
+    cells = dict(zip([column.name for column in COLUMNS], row, strict=True))
+    assert cells["ms"] == 1000.0
+    assert cells["method"] == "by hand (timed again: 500 ms; the first counts)"

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.verdicts import LEAD_SEEDS
-from equivbench.records.line_files import KernelSamples
+from equivbench.records.line_files import KernelSamples, of_newest_code
 from equivbench.report.board import DIGITS, LEVEL, Board, Row
 from equivbench.report.gaps import (
     NEVER_TIED,
@@ -255,8 +255,8 @@ def _machine(machine: str, dtype: str, samples: list[KernelSamples]) -> dict[str
     keys = backend_keys(samples)
     rows = []
     for case in sorted({sample.case for sample in samples}):
-        ordered = in_order([sample for sample in samples if sample.case == case])
-        table = kernel_table(ordered)
+        own = [sample for sample in samples if sample.case == case]
+        ordered, table = in_order(own), kernel_table(own)
         values = to_json(table)
         for sample, found, cells in zip(ordered, values, row_texts(table), strict=True):
             rows.append(
@@ -275,7 +275,9 @@ def _machine(machine: str, dtype: str, samples: list[KernelSamples]) -> dict[str
         "dtype": dtype,
         "rows": rows,
         "roofline": roofline(
-            f"Roofline of {machine}, {dtype}, both axes logarithmic", samples, keys
+            f"Roofline of {machine}, {dtype}, both axes logarithmic",
+            [own[0] for own in of_newest_code(samples)],
+            keys,
         ),
         "backends": [(backend, swatch(keys[backend, MODES[0]])) for backend in backends],
         "modes": [

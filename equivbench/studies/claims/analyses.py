@@ -46,17 +46,28 @@ _NOTES = {
 _TITLES = {"ratio": "gradient-norm ratio", "deviation": "deviation of the weights"}
 
 
-def _newest(analyses: Sequence[A], key: Callable[[A], tuple[object, ...]]) -> dict[object, A]:
-    """The newest analysis for each ``key`` of an augmented arm's weights, no point of a sweep."""
-    return {
-        key(each): each
-        for each in sorted(analyses, key=lambda analysis: analysis.created)
-        if each.arm == AUGMENTED and "sweep" not in each.variant
-    }
+def _in_order(
+    analyses: Sequence[A], key: Callable[[A], tuple[object, ...]]
+) -> list[tuple[A, list[A]]]:
+    """The analyses of an augmented arm's weights, no point of a sweep: for each ``key`` the first
+    that was made, which counts, and the later ones, which replace nothing."""
+    alike: dict[object, list[A]] = defaultdict(list)
+    for each in sorted(analyses, key=lambda analysis: analysis.created):
+        if each.arm == AUGMENTED and "sweep" not in each.variant:
+            alike[key(each)].append(each)
+    return [(first, later) for first, *later in alike.values()]
+
+
+def _repetitions(count: int) -> list[ClaimFigure]:
+    """What is said of ``count`` analyses that do not count; nothing where there are none."""
+    if not count:
+        return []
+    what = "later analyses of the same, which replace nothing: the first counts"
+    return [figure(what, Quantity(float(count)))]
 
 
 def easier(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
-    """C3: a part for each slice around an augmented arm's weights, the newest of each run, step,
+    """C3: a part for each slice around an augmented arm's weights, the first of each run, step,
     layers and directions."""
 
     def is_of(each: Landscape) -> bool:
@@ -65,14 +76,16 @@ def easier(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
         ended = each.step == machine.record_of(each).steps
         return weights == ("annealed" if ended else "raw")
 
-    slices = _newest(
+    slices = _in_order(
         [each for each in machine.landscapes if is_of(each)],
         lambda each: (each.task, each.pair, each.run_id, each.step, each.layers, each.along),
     )
-    return [_slice_part(machine, each) for each in slices.values()]
+    return [_slice_part(machine, first, later) for first, later in slices]
 
 
-def _slice_part(machine: MachineEvidence, landscape: Landscape) -> ClaimPart:
+def _slice_part(
+    machine: MachineEvidence, landscape: Landscape, later: Sequence[Landscape]
+) -> ClaimPart:
     equivariance, twirled = (landscape.parts[part] for part, _ in _SHOWN)
     where = "all parameters" if landscape.layers == "*" else f"layers {landscape.layers}"
     repeats = [part.repeated for part in (equivariance, twirled)]
@@ -108,7 +121,17 @@ def _slice_part(machine: MachineEvidence, landscape: Landscape) -> ClaimPart:
         decided,
         published,
         detail,
-        [_property(landscape, part, name) for part, _ in _SHOWN for name in _FIGURES],
+        [
+            *(_property(landscape, part, name) for part, _ in _SHOWN for name in _FIGURES),
+            *(
+                figure(
+                    f"{title}: effective condition of a later analysis, not counted",
+                    each.parts[part].effective_condition.quantity,
+                )
+                for each in later
+                for part, title in _SHOWN
+            ),
+        ],
         (machine.record_of(landscape), landscape),
     )
 
@@ -138,11 +161,13 @@ def follows(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]
     pairs: dict[tuple[str, ...], list[Gradients]] = defaultdict(list)
     analysed = {"raw": "model", "ema": "ema"}.get(weights)
     own = [each for each in machine.gradients if each.weights == analysed]
-    for each in _newest(own, lambda each: (*_kind(each), each.run_id)).values():
+    repeated: dict[tuple[str, ...], int] = defaultdict(int)
+    for each, later in _in_order(own, lambda each: (*_kind(each), each.run_id)):
         pairs[_kind(each)].append(each)
+        repeated[_kind(each)] += len(later)
     return [
-        _trend_part(machine, analyses, quantity)
-        for analyses in pairs.values()
+        _trend_part(machine, analyses, quantity, repeated[kind])
+        for kind, analyses in pairs.items()
         for quantity in QUANTITIES
         if quantity != "deviation"
         or any(point.deviation is not None for each in analyses for point in each.points)
@@ -155,7 +180,7 @@ def _kind(analysis: Gradients) -> tuple[str, ...]:
 
 
 def _trend_part(
-    machine: MachineEvidence, analyses: Sequence[Gradients], quantity: str
+    machine: MachineEvidence, analyses: Sequence[Gradients], quantity: str, repeated: int
 ) -> ClaimPart:
     first, title, found = analyses[0], _TITLES[quantity], correlations(analyses)
     raw, detrended = found[quantity], found[f"{quantity} detrended"]
@@ -185,6 +210,7 @@ def _trend_part(
             ),
             figure("seeds", Quantity(float(len(analyses)))),
             figure("snapshots", Quantity(float(points))),
+            *_repetitions(repeated),
         ),
         [source for each in analyses for source in (machine.record_of(each), each)],
     )

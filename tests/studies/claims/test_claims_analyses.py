@@ -81,15 +81,19 @@ def test_a_slice_that_does_not_repeat_is_no_measurement() -> None:
     assert one(curvature(5.0, repeated=None), curvature(50.0)).verdict == "not measured"
 
 
-def test_every_slice_counts_the_newest_of_each() -> None:
+def test_every_slice_counts_the_first_of_each_and_the_others_are_shown() -> None:
     good, bad = (curvature(5.0), curvature(50.0)), (curvature(50.0), curvature(5.0))
     assert (
         easier(landscape(RUN, *good), landscape(RUN, *bad, layers="head*")).verdict
         == "did not hold"
     )
-    newer = landscape(RUN, *good, created="2026-02-02T03:04:05Z")
-    assert easier(newer, landscape(RUN, *bad)).verdict == "held"
-    assert len(easier(newer, landscape(RUN, *bad)).parts) == 1
+    later = landscape(RUN, *good, created="2026-02-02T03:04:05Z")
+    found = easier(later, landscape(RUN, *bad))
+    assert found.verdict == "did not hold"
+    assert len(found.parts) == 1
+    repeated = [each.value for each in found.measurements if "not counted" in each.what]
+    assert repeated == [5.0, 50.0]
+    assert not [each for each in easier(later).measurements if "not counted" in each.what]
 
 
 def test_weights_are_judged_apart() -> None:
