@@ -34,7 +34,22 @@ def read_card(path: Path) -> dict[str, Any]:
         isinstance(card.get(name), str) for name in ("sha256", "version")
     ):
         raise FailedError(f"{where} is not the card of a data set; {remedy(path)}")
+    if not _are_sources(card.get("sources", {})):
+        raise FailedError(
+            f"{where} does not say of each of its sources how many bytes it has and their SHA-256; "
+            f"{remedy(path)}"
+        )
     return card
+
+
+def _are_sources(sources: Any) -> bool:
+    return isinstance(sources, dict) and all(
+        isinstance(facts, dict)
+        and type(facts.get("bytes")) is int
+        and isinstance(facts.get("sha256"), str)
+        and Path(name).name == name
+        for name, facts in sources.items()
+    )
 
 
 def verified_content(path: Path) -> tuple[bytes, dict[str, Any]]:
@@ -86,13 +101,13 @@ class ArchiveSource:
         return folder / f"{self.name}.npz"
 
     def prepare(self) -> Path:
-        """The file, built first if it is missing or its sources have changed; raises
+        """The file, built first if it is missing or its sources have changed, by size or by a
+        later date and another SHA-256 (:meth:`verify` hashes them whatever their dates say); raises
         ``FailedError`` with what to do. Reading it checks it."""
         path = self.path()
+        card = path.with_suffix(".json")
         # The card is written last: without it the file was not finished.
-        if self.build is not None and (
-            not path.with_suffix(".json").exists() or self.changed_sources()
-        ):
+        if self.build is not None and (not card.exists() or self.changed_sources(since=card)):
             self.build(path)
         return path
 
@@ -116,8 +131,8 @@ class ArchiveSource:
         """The files that the archive was converted from and that are no longer what the card says;
         one that is gone has not changed.
 
-        With ``since`` a file of the same size that is no younger than that file counts as the same
-        without being read.
+        With ``since`` a file of the same size that is older than that file counts as the same
+        without being read: a source may have many gigabytes.
         """
         if self.origin is None:
             return []
@@ -128,7 +143,7 @@ class ArchiveSource:
                 continue
             stat = file.stat()
             same = stat.st_size == facts["bytes"]
-            if same and (since is None or stat.st_mtime_ns > since.stat().st_mtime_ns):
+            if same and (since is None or stat.st_mtime_ns >= since.stat().st_mtime_ns):
                 same = sha256_of(file) == facts["sha256"]
             if not same:
                 changed.append(file)

@@ -2,6 +2,8 @@
 again."""
 
 import hashlib
+import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -131,6 +133,64 @@ def test_a_file_without_its_card_was_not_finished_and_is_built_again(
     assert len(built) == 2
     card: dict[str, Any] = read_card(source.path())
     assert source.verify() == card["sha256"]
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        ["a.xyz"],
+        {"a.xyz": 3},
+        {"a.xyz": {"bytes": 3}},
+        {"a.xyz": {"bytes": "3", "sha256": "0"}},
+        {"a.xyz": {"bytes": 3, "sha256": None}},
+        {"../a.xyz": {"bytes": 3, "sha256": "0"}},
+    ],
+)
+def test_a_card_whose_sources_make_no_sense_is_refused_with_a_sentence(
+    tmp_path: Path, sources: object
+) -> None:
+    path = write(tmp_path / "set.npz")
+    where = path.with_suffix(".json")
+    where.write_text(json.dumps({**json.loads(where.read_text()), "sources": sources}))
+    with pytest.raises(FailedError, match="how many bytes it has and their SHA-256"):
+        read_card(path)
+
+
+def test_a_source_that_is_older_than_the_card_is_hashed_by_verify_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
+    file = tmp_path / "source.xyz"
+    file.write_text("three")
+    hashed: list[Path] = []
+
+    def build(path: Path) -> None:
+        write(path)
+        where = path.with_suffix(".json")
+        facts = {"bytes": 5, "sha256": hashlib.sha256(b"three").hexdigest()}
+        where.write_text(
+            json.dumps({**json.loads(where.read_text()), "sources": {file.name: facts}})
+        )
+        os.utime(where, ns=(0, file.stat().st_mtime_ns + 1))
+
+    def sha256_of(path: Path) -> str:
+        hashed.append(path)
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    monkeypatch.setattr("equivbench.tasks.archives.sha256_of", sha256_of)
+    source = ArchiveSource("set", "toy", lambda path: None, build, origin=lambda name: file)
+    source.prepare()
+    source.prepare()
+    assert hashed == []
+    source.verify()
+    assert hashed == [file]
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 2))
+    source.prepare()
+    assert hashed == [file, file]
+    file.write_text("longer")
+    with pytest.raises(FailedError, match="changed since set was converted"):
+        source.verify()
+    assert hashed == [file, file], "another size is another file"
 
 
 def test_splits_are_a_fifth_and_a_tenth_of_the_names() -> None:

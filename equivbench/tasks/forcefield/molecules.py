@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from functools import lru_cache
 
 _BRACKET = (
     r"\[(?P<isotope>\d*)(?P<symbol>[A-Z][a-z]?|[a-z]{1,2}|\*)(?P<hand>@*(?:TH|AL|SP|TB|OH)?\d*)"
@@ -16,6 +17,9 @@ _TOKEN = re.compile(
 )
 _ATOM = re.compile(_BRACKET)
 _MAP = re.compile(r":\d+\]")
+MOST_ROUNDS = 128
+"""Bonds across which atoms are told apart by what surrounds them: enough for every molecule of 256
+atoms, and a bound on the work for a chain of thousands."""
 _ORDERS = {"=": 2, "#": 3, "$": 4}
 
 
@@ -24,6 +28,7 @@ def charge_of(smiles: str) -> int:
     return sum(_charge(found["charge"]) for found in _ATOM.finditer(smiles))
 
 
+@lru_cache(maxsize=1 << 14)
 def identity_of(smiles: str) -> str:
     """A text that is the same for all SMILES of one molecule, whatever the order of their atoms and
     their atom maps.
@@ -39,7 +44,9 @@ def identity_of(smiles: str) -> str:
     # Weisfeiler & Leman 1968: an atom's label takes in those of its neighbours until no more atoms
     # differ.
     kinds = 0
-    while len({*labels}) > kinds:
+    for _ in range(MOST_ROUNDS):
+        if len({*labels}) <= kinds:
+            break
         kinds = len({*labels})
         labels = [
             _digest(label, *sorted(labels[other] for other in others))

@@ -134,13 +134,22 @@ class SpiceMolecule:
 def molecules(file: Any, source: Path) -> Iterator[SpiceMolecule]:
     """The groups of an open file, one at a time; raises ``FailedError``, naming ``source`` and the
     group."""
-    for key, group in file.items():
+    for key in file:
         try:
-            yield _molecule(key, group)
+            molecule = _molecule(key, file[key])
         except _WrongGroupError as error:
             raise FailedError(
                 f"{source}: group {key!r} {error}; fetch the file again, or mend the group"
             ) from error
+        except Exception as error:  # h5py raises anything for what is damaged
+            # Of the system's own errors it keeps the number.
+            if isinstance(error, OSError) and error.errno:
+                raise
+            raise FailedError(
+                f"{source}: group {key!r} cannot be read ({error}); fetch the file again, or mend "
+                "the group"
+            ) from error
+        yield molecule
 
 
 class _WrongGroupError(Exception):
@@ -158,6 +167,8 @@ def _molecule(key: str, group: Any) -> SpiceMolecule:
         raise _WrongGroupError(f"holds arrays that disagree in shape ({shapes})")
     if energy.ndim != 1:
         raise _WrongGroupError(f"holds energies of shape {list(energy.shape)}")
+    if texts := [name for name in UNITS if arrays[name].dtype.kind not in "fiu"]:
+        raise _WrongGroupError(f"holds what is no numbers ({' and '.join(texts)})")
     unknown = z[(z < 1) | (z > MOST_NUMBER)] if z.dtype.kind in "iu" else z
     if len(unknown):
         raise _WrongGroupError(

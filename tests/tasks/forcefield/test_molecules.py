@@ -1,10 +1,12 @@
 """What is read off a SMILES: charges, and an identity that no order of atoms changes."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equivbench.tasks.forcefield.molecules import charge_of, identity_of
+from equivbench.tasks.forcefield.molecules import MOST_ROUNDS, charge_of, identity_of
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,11 @@ from equivbench.tasks.forcefield.molecules import charge_of, identity_of
 )
 def test_the_charge_is_the_sum_of_formal_charges(smiles: str, charge: int) -> None:
     assert charge_of(smiles) == charge
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> None:
+    identity_of.cache_clear()
 
 
 SAME = [
@@ -78,6 +85,29 @@ def test_no_order_of_atoms_changes_the_identity(data: st.DataObject, atoms: int)
         written(start, None, data.draw(st.permutations(range(atoms)))) for start in (0, atoms - 1)
     ]
     assert identity_of(names[0]) == identity_of(names[1])
+
+
+def test_a_chain_of_thousands_is_no_more_work_than_its_atoms(monkeypatch: Any) -> None:
+    """Without a bound each end is told from the middle by one more round of all atoms."""
+    digests = 0
+
+    def counted(*parts: str) -> str:
+        nonlocal digests
+        digests += 1
+        return str(hash(parts))
+
+    monkeypatch.setattr("equivbench.tasks.forcefield.molecules._digest", counted)
+    atoms = 1000
+    assert identity_of("C" * atoms) == identity_of("(".join("C" * atoms) + ")" * (atoms - 1))
+    assert digests <= 2 * (MOST_ROUNDS * atoms + 1)
+
+
+def test_the_bound_changes_no_identity_of_a_molecule_of_a_data_set(monkeypatch: Any) -> None:
+    chain = "C" * 200 + "O" + "C" * 55
+    bounded = identity_of(chain)
+    monkeypatch.setattr("equivbench.tasks.forcefield.molecules.MOST_ROUNDS", 10**6)
+    identity_of.cache_clear()
+    assert identity_of(chain) == bounded
 
 
 @pytest.mark.parametrize("text", ["[O:1]([H:2])[H:3].0", "m17", "C1CC", "CC(", "C)C", "%", ""])

@@ -101,7 +101,7 @@ def test_a_cut_spice_file_is_a_failure_that_names_it(
     write_sound(source)
     source.write_bytes(source.read_bytes()[: int(kept * source.stat().st_size)])
     monkeypatch.setenv("EQUIVBENCH_DATA_SPICE", str(source))
-    with pytest.raises(FailedError, match=r"SPICE\.hdf5 is not SPICE as published"):
+    with pytest.raises(FailedError, match=r"SPICE\.hdf5( is not SPICE|: group 'm\d+' cannot be)"):
         spice().prepare()
     assert not spice().path().exists()
 

@@ -59,6 +59,19 @@ REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
     "number 0": (assigned("m0/atomic_numbers", 0, 0), "has the atomic number 0"),
     "no gradient": (lambda file: file["m0"].pop("dft_total_gradient"), "has no dft_total_gradient"),
     "an array for a group": (replaced("m0", np.zeros(3)), "has no atomic_numbers and no"),
+    "groups for arrays": (
+        lambda file: (
+            file["m0"].pop("dft_total_energy"),
+            file["m0"].create_group("dft_total_energy"),
+        ),
+        "cannot be read",
+    ),
+    "texts for numbers": (
+        replaced("m0/dft_total_energy", np.array([b"1.0", b"2.0"])),
+        r"holds what is no numbers \(dft_total_energy\)",
+    ),
+    "a number for a SMILES": (replaced("m0/smiles", np.zeros(1)), "cannot be read"),
+    "a SMILES that is no text": (replaced("m0/smiles", np.array([b"\xff"])), "cannot be read"),
     "a cell": (lambda file: file["m0"].create_dataset("cell", data=np.eye(3)), "is periodic"),
     "some units": (
         stating(conformations="angstrom", dft_total_energy="kJ/mol"),
