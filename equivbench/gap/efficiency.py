@@ -4,7 +4,7 @@ faster the other would have to be to tie (docs/gap.md)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
@@ -20,7 +20,7 @@ from equivbench.gap.finals import (
     shared_groups,
     twirled_loss,
 )
-from equivbench.gap.intervals import UNKNOWN, UNTIMED, Quantity, Timed, exponential
+from equivbench.gap.intervals import UNKNOWN, UNTIMED, Quantity, Timed, exponential, sum_of
 from equivbench.gap.leads import Course, LeadChange, follow
 from equivbench.gap.pairing import (
     ARMS,
@@ -269,7 +269,8 @@ def _timed(tie: BreakEven, times: PairedTimes | str, arms: tuple[str, ...]) -> t
     the compile seconds c and c_o counted. With the other arm's budget of B seconds,
 
     - s* all-in is (s* B + c) / (B + c_o);
-    - speed all-in is that over the sample efficiency e: (speed B + c / e) / (B + c_o).
+    - speed all-in is that over the sample efficiency e: (speed B + c / e) / (B + c_o), whose error
+      is that of the speed, known from step times, and that of e, known from losses.
     """
     if isinstance(times, str):
         return UNTIMED, UNTIMED
@@ -283,11 +284,10 @@ def _timed(tie: BreakEven, times: PairedTimes | str, arms: tuple[str, ...]) -> t
         return s_star, Timed(times.speed, times.speed.map(lambda value: value * budget / whole))
     if not tie.efficiency.value:
         return s_star, Timed(times.speed, UNKNOWN)
-    spread = compiling / tie.efficiency.value
-    all_in = times.speed.map(lambda value: (value * budget + spread) / whole)
     # The later the crossing, the thinner the compile seconds are spread.
-    censored = tie.efficiency.map(lambda value: value, falling=True).censored
-    return s_star, Timed(times.speed, replace(all_in, censored=censored))
+    spread = tie.efficiency.map(lambda value: compiling / value / whole, falling=True)
+    steady = times.speed.map(lambda value: value * budget / whole)
+    return s_star, Timed(times.speed, sum_of(steady, spread))
 
 
 def _throughput_ratio(runs: MatchedRuns, times: PairedTimes | str) -> Timed:

@@ -147,6 +147,35 @@ def student(mid: Array, seeds: Array, *others: Component) -> Band:
     return Band(mid, mid - half, mid + half, _two_sided(mid, error, freedom))
 
 
+def sum_of(first: Quantity, second: Quantity) -> Quantity:
+    """The sum of two independent quantities that are never negative: each end is as far from the
+    sum as the root of the squares of the distances of the two ends (MOVER).
+
+    An end that one of them leaves open is open, but that nothing is below zero. Censored as the
+    ``second`` is; UNKNOWN where either is not known.
+
+    References
+    ----------
+    Zou & Donner, Statistics in Medicine 27, 1693 (2008).
+    """
+    if first.value is None or second.value is None:
+        return UNKNOWN
+    value = first.value + second.value
+    down = [each.value - (each.low or 0.0) for each in (first, second) if each.value is not None]
+    up = [
+        math.inf if each.high is None else each.high - (each.value or 0.0)
+        for each in (first, second)
+    ]
+    nothing_below = first.low is None and second.low is None
+    high = value + math.hypot(*up)
+    return Quantity(
+        value,
+        None if nothing_below else value - math.hypot(*down),
+        high if math.isfinite(high) else None,
+        second.censored,
+    )
+
+
 def group_part(influences: Array) -> Component:
     """The part of the variance that is due to the choice of the test groups, from how much each
     group moves the estimate: ``influences`` [G, P] (infinitesimal jackknife)."""

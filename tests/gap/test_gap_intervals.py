@@ -20,8 +20,15 @@ from equivbench.gap.intervals import (
     over_seeds,
     ranked,
     student,
+    sum_of,
 )
-from equivbench.gap.simulation import SCENARIOS, SPEED_SPREADS, main, simulate
+from equivbench.gap.simulation import (
+    SCENARIOS,
+    SPEED_SPREADS,
+    made_up_records,
+    main,
+    simulate,
+)
 from equivbench.records.schema import GroupErrors, RunRecord
 
 STEPS = [1000 >> k for k in range(6, -1, -1)]
@@ -51,6 +58,57 @@ def test_the_command_prints_a_row_for_each_combination(capsys: pytest.CaptureFix
     assert len(rows) == len(SCENARIOS) * len(SPEED_SPREADS)
     assert all(row.count("|") == header.count("|") for row in rows)
     assert [row.split(" | ")[2] for row in rows[:4]] == [f"{spread:g}" for spread in SPEED_SPREADS]
+
+
+POSITIVE = st.floats(1e-3, 1e3)
+
+
+@given(POSITIVE, POSITIVE, POSITIVE, POSITIVE, POSITIVE, POSITIVE)
+def test_the_ends_of_a_sum_are_beyond_those_of_each_term_alone(
+    a: float, b: float, a_low: float, b_low: float, a_high: float, b_high: float
+) -> None:
+    def term(value: float, low: float, high: float) -> Quantity:
+        return Quantity(value, value / (1 + low), value * (1 + high))
+
+    first, second = term(a, a_low, a_high), term(b, b_low, b_high)
+    both = sum_of(first, second)
+    assert both == sum_of(second, first)
+    slack = 1e-9 * both.high
+    for exact, other in ((first, second), (second, first)):
+        alone = sum_of(exact, Quantity(other.value, other.value, other.value))
+        assert alone.low == pytest.approx(exact.low + other.value)
+        assert alone.high == pytest.approx(exact.high + other.value)
+        assert both.low <= alone.low + slack
+        assert both.high >= alone.high - slack
+    # And never beyond the worst of both at once.
+    assert both.low >= first.low + second.low - slack
+    assert both.high <= first.high + second.high + slack
+
+
+def test_a_sum_is_open_where_a_term_is_and_never_below_zero() -> None:
+    closed = Quantity(2.0, 1.5, 3.0)
+    assert sum_of(closed, Quantity(1.0, None, None, "below")) == Quantity(
+        3.0, 3.0 - math.hypot(0.5, 1.0), None, "below"
+    )
+    assert sum_of(Quantity(2.0), Quantity(1.0)) == Quantity(3.0)
+    assert sum_of(Quantity(), closed) == sum_of(closed, Quantity()) == Quantity()
+
+
+def test_the_all_in_speed_carries_the_error_of_the_sample_efficiency() -> None:
+    """Its interval is wider than that of the speed alone, the more the longer is compiled."""
+    made = made_up_records(SCENARIOS[2], 6, 0.05, np.random.default_rng(0))
+    widths = []
+    for seconds in (1e-9, 20.0, 60.0):
+        for record in made:
+            record.clock.compile = seconds if record.arm == "equivariant" else 5.0
+        speed = only(made).speed
+        widths.append(
+            (speed.all_in.high - speed.all_in.low) / (speed.steady.high - speed.steady.low)
+        )
+    # B / (B + c_o) of the steady one without anything to spread.
+    assert widths[0] == pytest.approx(60 / 65, rel=1e-6)
+    assert widths == sorted(widths)
+    assert widths[2] > 1.05 * widths[0]
 
 
 def grouped_runs(groups: int, seeds: int = 3, spread: float = 1.0) -> list[RunRecord]:
