@@ -3,6 +3,7 @@ do about what is missing."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -31,6 +32,17 @@ OPTIONAL = {
 """Distribution -> what it is for and how to get it."""
 ENOUGH_BYTES = 200 * 10**6
 """Free space for the checkpoints of a run and the prepared data sets (14 MB the largest)."""
+
+
+KEPT = {
+    "runs": "what was interrupted cannot be resumed then, and no checkpoint be measured",
+    "weights": "records whose weights are not beside them (`equivbench run --keep-weights --resume` "
+    "puts them there) cannot be audited then",
+    "kernels": "they are compiled again when they are needed",
+    "datasets": "`equivbench data prepare` makes them again",
+}
+"""Folders of the cache that grow and that equivbench never empties by itself, and what it costs to
+remove them."""
 
 
 class Check(NamedTuple):
@@ -145,6 +157,24 @@ def storage() -> Iterator[Check]:
     else:
         advice = "free some space or set EQUIVBENCH_CACHE to a folder on another disk"
         yield found("cache", where if free >= ENOUGH_BYTES else None, where, advice, "broken")
+    for name, cost in KEPT.items():
+        folder = cache / name
+        files, size = contents(folder)
+        if files:
+            advice = f"to free it delete {folder} while nothing runs; {cost}"
+            yield Check(f"cache: {name}", "ok", f"{files} files, {size / 1e9:.2f} GB", advice)
+
+
+def contents(folder: Path) -> tuple[int, int]:
+    """(number of files below ``folder``, their bytes); links are not followed."""
+    files = size = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            # One that a run removes meanwhile takes no space.
+            with contextlib.suppress(OSError):
+                size += os.lstat(os.path.join(where, name)).st_size
+                files += 1
+    return files, size
 
 
 def data() -> Iterator[Check]:

@@ -4,7 +4,7 @@ it gives back is checked, and what it does to its process is undone and refused.
 from __future__ import annotations
 
 import contextlib
-import zlib
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 
 import torch
@@ -134,11 +134,12 @@ def saved_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: each for name, each in model.state_dict().items() if isinstance(each, Tensor)}
 
 
-def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, int]]:
-    """(number of elements, CRC-32 of the bytes) of each tensor, by name. Those that have no bytes
-    of their own (lazy, sparse) are left out."""
+def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, bytes]]:
+    """(number of elements, SHA-256 of the bytes) of each tensor, by name: whoever is judged by them
+    must not be able to find others that are alike, as with a checksum. Those that have no bytes of
+    their own (lazy, sparse) are left out."""
     return {
-        name: (tensor.numel(), zlib.crc32(_bytes(tensor)))
+        name: (tensor.numel(), hashlib.sha256(_bytes(tensor)).digest())
         for name, tensor in tensors.items()
         if tensor.layout == torch.strided and not nn.parameter.is_lazy(tensor)
     }

@@ -167,7 +167,7 @@ class Evaluator:
         weight = float(self._row_weights.sum())
         return {name: float(total.sum()) / weight for name, total in self._untrained_errors.items()}
 
-    def _fingerprints(self) -> dict[str, tuple[int, int]]:
+    def _fingerprints(self) -> dict[str, tuple[int, bytes]]:
         """Hashes of all that models are judged on, where it is kept, else of the first samples that
         it is assembled from."""
         if isinstance(self._chunks, RotatedSet):

@@ -73,3 +73,22 @@ def test_full_disk_exits_3(
 ) -> None:
     monkeypatch.setattr(doctor, "ENOUGH_BYTES", 10**30)
     assert run(capsys)[0] == 3
+
+
+def test_what_the_cache_keeps_is_counted_and_how_to_remove_it_is_said(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cache / "weights").mkdir()
+    for name in ("a", "b"):
+        (cache / "weights" / f"{name}.safetensors").write_bytes(bytes(30_000_000))
+    (cache / "runs" / "0123").mkdir(parents=True)
+    for name in ("0123.lock", "0123/run.json"):
+        (cache / "runs" / name).touch()
+    (cache / "runs" / "elsewhere").symlink_to(cache / "weights")
+    found = {check.name: check for check in doctor.storage()}
+    assert found["cache: weights"].detail == "2 files, 0.06 GB"
+    assert f"delete {cache / 'weights'}" in found["cache: weights"].advice
+    assert "cannot be audited" in found["cache: weights"].advice
+    assert found["cache: runs"].detail.startswith("2 files, 0.00 GB")
+    assert "cache: kernels" not in found
+    assert (cache / "weights" / "a.safetensors").exists(), "nothing is removed"
