@@ -36,8 +36,8 @@ ENOUGH_BYTES = 200 * 10**6
 
 KEPT = {
     "runs": "what was interrupted cannot be resumed then, and no checkpoint be measured",
-    "weights": "records whose weights are not beside them (`equivbench run --keep-weights --resume` "
-    "puts them there) cannot be audited then",
+    "weights": "records whose weights are not beside them (`equivbench run --keep-weights "
+    "--resume` puts them there) cannot be audited then",
     "kernels": "they are compiled again when they are needed",
     "datasets": "`equivbench data prepare` makes them again",
 }
