@@ -19,6 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from equivbench.errors import UsageError, unknown_name
+from equivbench.records.reasons import without_places_in
 from equivbench.specs import Preset
 
 Kind = Literal["seconds", "steps", "samples"]
@@ -236,7 +237,7 @@ class Request:
         ----------
         recorded
             Whether the command is for a record: without the results folder, which changes nothing
-            and may name a user's folders.
+            and may name a user's folders, and with other paths cut to their last part.
         """
         words = ["equivbench", *self.program]
         # Positional words first, whichever class of the request they come from.
@@ -244,7 +245,7 @@ class Request:
         for name, each in options:
             if each.recorded or not recorded:
                 words += each.words(getattr(self, name))
-        return shlex.join(words)
+        return shlex.join(without_places_in(words) if recorded else words)
 
     @classmethod
     def of_command(cls, command: str) -> Self:

@@ -12,7 +12,7 @@ import msgspec
 from equivbench.environment import environment, git_state
 from equivbench.errors import EquivbenchError
 from equivbench.records.declared import SWEEP
-from equivbench.records.reasons import plain_reason
+from equivbench.records.reasons import plain_reason, without_places_in
 from equivbench.records.schema import (
     RULES_VERSION,
     SCHEMA_VERSION,
@@ -179,11 +179,13 @@ def _declared(job: Job, dataset: DatasetRecord) -> _Built:
             symmetry_verified=None,
             parameters=None if parameters is None else int(parameters),
             kernels=job.kernels or DEFAULT_KERNELS,
-            config={
-                **sized.config,
-                **job.config,
-                **({} if job.kernels is None else {"kernels": job.kernels}),
-            },
+            config=without_places_in(
+                {
+                    **sized.config,
+                    **job.config,
+                    **({} if job.kernels is None else {"kernels": job.kernels}),
+                }
+            ),
             wrapper=arm.wrapper,
         ),
         recipe=RecipeRecord(**{**told, "compile": None}),

@@ -15,6 +15,7 @@ from equivbench.axes import AXES
 from equivbench.environment import is_key_of
 from equivbench.errors import UsageError, unknown_name
 from equivbench.records.evaluations import FINALS, evaluations, of_test_set
+from equivbench.records.reasons import without_places_in
 from equivbench.records.schema import RunRecord, Test
 from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, Registry
 from equivbench.request import DEFAULT_KERNELS
@@ -131,8 +132,8 @@ def unchecked(record: RunRecord) -> Iterator[str]:
 
 
 def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` as a record on disk has it: a tuple is a list there."""
-    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(config))
+    """``config`` as a record on disk has it: a tuple is a list there, a path has its last part."""
+    plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(without_places_in(config)))
     return plain
 
 

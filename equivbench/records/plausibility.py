@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from equivbench.records.consistency import CONSISTENCY
 from equivbench.records.declared import departures, unchecked
 from equivbench.records.disturbed import disturbance, slowness
 from equivbench.records.evaluations import evaluations, implied_baselines
 from equivbench.records.machine import CIRCUMSTANCES
 from equivbench.records.peaks import Peak, peak_of, width_of
+from equivbench.records.reasons import without_places_in
 from equivbench.records.requested import backdated, refusals
 from equivbench.records.rules import Rule, broken_rules
 from equivbench.records.schema import (
@@ -322,6 +325,19 @@ def _today() -> datetime:
     return max(datetime.now(UTC), MADE)
 
 
+def _places(record: RunRecord) -> Iterator[str]:
+    """It names no folder of a machine."""
+    said = {
+        "command": record.command,
+        "model.config": record.model.config,
+        "reason": record.reason,
+        "reasons": record.reasons,
+    }
+    for name, value in said.items():
+        if without_places_in(value) != msgspec.to_builtins(value):
+            yield f"{name} names a folder of the machine that it was made on"
+
+
 def _disturbed(record: RunRecord) -> Iterator[str]:
     """The run had its machine."""
     found = disturbance(record)
@@ -351,6 +367,7 @@ UNUSUAL: tuple[Rule[RunRecord], ...] = (
     _unknown_device,
     unchecked,
     backdated,
+    _places,
 )
 """Rules that an honest record may break; what breaks them is remarked, not refused."""
 

@@ -1,5 +1,5 @@
 """Somebody's words as a part of a record: on one line, with nothing that acts on a terminal and
-nothing that tells the machine they were said on."""
+nothing that tells the machine they were said on; and a record's other texts without places."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import platform
 import re
 import sys
 import tempfile
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
 from equivbench.records.files import shown
 
@@ -35,17 +37,38 @@ def plain_reason(text: object, most: int = LONGEST_REASON) -> str:
     return shown(without_places(" ".join(str(text).split())), most)
 
 
+def without_places_in(value: Any) -> Any:
+    """``value`` (what JSON can hold) with the absolute paths in its texts cut to their last part,
+    spaces included where a text is a path as a whole. The host's name stays: it may be a word of a
+    command, such as that of a pair."""
+    if isinstance(value, str):
+        for kind in (PurePosixPath, PureWindowsPath):
+            path = kind(value)
+            if path.name and (path.is_absolute() or value.startswith("~/")):
+                return f".../{path.name}"
+        return _without_paths(value)
+    if isinstance(value, Mapping):
+        return {name: without_places_in(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places_in(each) for each in value]
+    return value
+
+
 def without_places(text: str) -> str:
     """``text`` with absolute paths cut to their last part (``.../worker.log``) and without the name
     of this host."""
-    # Known folders first: their names may hold spaces, at which a path would seem to end.
-    for folder in _known_folders():
-        text = text.replace(folder + os.sep, f"{os.sep}.{os.sep}")
-    text = _PATH.sub(lambda found: f".../{found['name']}", text)
+    text = _without_paths(text)
     host = platform.node()
     if len(host) >= _LEAST_NAME:
         text = re.sub(rf"(?<![\w-]){re.escape(host)}(?![\w-])", "<host>", text)
     return text
+
+
+def _without_paths(text: str) -> str:
+    # Known folders first: their names may hold spaces, at which a path would seem to end.
+    for folder in _known_folders():
+        text = text.replace(folder + os.sep, f"{os.sep}.{os.sep}")
+    return _PATH.sub(lambda found: f".../{found['name']}", text)
 
 
 def _known_folders() -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from equivbench.environment import environment, git_state
 from equivbench.measure.calls import call
 from equivbench.measure.measurement import Verdict
-from equivbench.records.reasons import plain_reason
+from equivbench.records.reasons import plain_reason, without_places_in
 from equivbench.records.schema import (
     RULES_VERSION,
     SCHEMA_VERSION,
@@ -62,10 +62,10 @@ class Reasons(dict[str, str]):
         """``value`` for the field at ``path``; what is not measured becomes null there, with its
         own reason, and None with the reason ``why``."""
         if isinstance(value, NotMeasured):
-            self[path] = value.reason
+            self[path] = plain_reason(value.reason)
             return None
         if value is None:
-            self[path] = why
+            self[path] = plain_reason(why)
         return value
 
 
@@ -266,7 +266,7 @@ def _status(trainer: Trainer, interrupted: bool, failed: str | None) -> tuple[St
     if failed is not None:
         return "failed", plain_reason(failed)
     if trainer.diverged is not None:
-        return "diverged", trainer.diverged
+        return "diverged", plain_reason(trainer.diverged)
     if interrupted:
         done = "before its steps were timed" if trainer.finished else "before its budget was spent"
         return "interrupted", f"stopped by the user {done}"
@@ -297,7 +297,7 @@ def _model(job: Job, arm: Arm, facts: Facts, reasons: Reasons, ended: str) -> Mo
         symmetry_reason=None if verdict.holds is None else verdict.reason,
         parameters=sum(parameter.numel() for parameter in arm.model.parameters()),
         kernels=_kernels(job, arm),
-        config=dict(arm.declared.config),
+        config=without_places_in(arm.declared.config),
         wrapper=arm.declared.arm.wrapper,
     )
 

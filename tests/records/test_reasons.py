@@ -10,10 +10,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from factories import make_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equivbench.records.reasons import plain_reason, without_places
+from equivbench.records.plausibility import remarks
+from equivbench.records.reasons import plain_reason, without_places, without_places_in
+from equivbench.request import RunRequest
+from equivbench.studies.gradients.record import GradientsRequest
 
 PART = st.text("abcXYZ019._-+@", min_size=1, max_size=8).filter(lambda text: text.strip("."))
 
@@ -74,6 +78,41 @@ def raising(error: Exception) -> Callable[[], NoReturn]:
 def test_the_host_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "node", lambda: "node17")
     assert plain_reason("lost node17, not node170") == "lost <host>, not node170"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"weights": "/home/me/my runs/best.pt"}, {"weights": ".../best.pt"}),
+        ({"a": [{"b": "~/x/y.json"}, 3]}, {"a": [{"b": ".../y.json"}, 3]}),
+        ({"place": "C:\\Users\\me\\net.pt"}, {"place": ".../net.pt"}),
+        ({"from": "see /data/me/a.pt, then b"}, {"from": "see .../a.pt, then b"}),
+        (
+            {"irreps": "32x1o/2", "n": None, "act": "silu"},
+            {"irreps": "32x1o/2", "n": None, "act": "silu"},
+        ),
+        ((1, "forcefield/vector"), [1, "forcefield/vector"]),
+    ],
+)
+def test_a_config_names_no_folder(value: object, said: object) -> None:
+    assert without_places_in(value) == said
+    assert without_places_in(said) == said
+
+
+def test_a_recorded_command_names_no_folder_and_keeps_its_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(platform, "node", lambda: "vector")
+    request = RunRequest.of(pairs=["forcefield/vector"], out="/home/me/results", seeds="0-2")
+    assert request.command(recorded=True) == "equivbench run forcefield/vector --seeds 0-2"
+    kept = GradientsRequest.of(runs=["/home/me/my results/run.json"]).command(recorded=True)
+    assert kept == "equivbench analyze gradients .../run.json"
+
+
+def test_a_record_that_names_a_folder_is_remarked() -> None:
+    record = make_record(model={"config": {"weights": "/home/me/best.pt"}})
+    assert any("model.config names a folder" in remark for remark in remarks(record))
+    assert not any("names a folder" in remark for remark in remarks(make_record()))
 
 
 @given(st.text(max_size=300))
