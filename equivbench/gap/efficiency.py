@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from equivbench.gap.breakeven import BreakEven, break_even
+from equivbench.gap.campaigns import contest_of
 from equivbench.gap.finals import (
     TWIRLS,
     Finals,
@@ -30,7 +31,6 @@ from equivbench.gap.pairing import (
     Contestant,
     MatchedRuns,
     Setting,
-    contest_of,
     pair_up,
 )
 from equivbench.gap.timing import PairedTimes, step_times

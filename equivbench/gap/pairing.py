@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
 from typing import Literal
 
 import msgspec
 
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError
+from equivbench.gap.campaigns import campaigns, contest_of, largest_campaign
 from equivbench.records.curves import Evaluation, ResultWeights, curve
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord
@@ -21,8 +21,6 @@ AUGMENTED = "augmented"
 ARMS = (EQUIVARIANT, AUGMENTED)
 Contestant = Literal["equivariant", "augmented"]
 """The two arms that are compared; a pair may have further ones, which are shown beside them."""
-CAMPAIGN_GAP = timedelta(hours=12)
-"""Contests that began further apart than this, with none between them, are not one measurement."""
 
 
 @dataclass(frozen=True, order=True)
@@ -101,7 +99,7 @@ class ArmRun:
 @dataclass(frozen=True)
 class MatchedRuns:
     """Both arms under one setting, paired by seed: entry i of ``equivariant`` and of ``augmented``
-    has seed ``seeds[i]``. All are of one campaign (:func:`campaigns`)."""
+    has seed ``seeds[i]``. All are of one campaign (:func:`equivbench.gap.campaigns.campaigns`)."""
 
     setting: Setting
     kernels: dict[str, str]
@@ -225,45 +223,6 @@ def _without_partners_of_others(
     contests = {name: set(map(contest_of, own)) for name, own in equivariant.items()}
     others = set().union(*contests.values()) - contests[kernels]
     return [each for each in augmented if contest_of(each) not in others] or list(augmented)
-
-
-def campaigns(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """``records`` in parts that may be pooled, oldest first: of one code, and with no more than
-    :data:`CAMPAIGN_GAP` between a contest and the next."""
-    contests: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
-    for record in records:
-        contests[code_of(record), contest_of(record)].append(record)
-    began = {
-        key: min(datetime.fromisoformat(each.created) for each in own)
-        for key, own in contests.items()
-    }
-    found: list[list[RunRecord]] = []
-    last: tuple[str, str] | None = None
-    for key in sorted(contests, key=lambda key: (key[0], began[key], key[1])):
-        if last is None or last[0] != key[0] or began[key] - began[last] > CAMPAIGN_GAP:
-            found.append([])
-        found[-1] += contests[key]
-        last = key
-    return sorted(found, key=lambda own: min(each.created for each in own))
-
-
-def largest_campaign(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The campaign of ``records`` with the most seeds, the newest of equals: a single later record,
-    whoever made it, does not take the place of a measurement."""
-    return max(reversed(campaigns(records)), key=lambda own: len({each.seed for each in own}))
-
-
-def code_of(record: RunRecord) -> str:
-    """What tells the code of a run apart: git's hash of the package, else the commit, and whether
-    it had been changed."""
-    changed = " changed" if record.git.dirty else ""
-    return f"{record.git.tree or record.git.commit}{changed}"
-
-
-def contest_of(record: RunRecord) -> str:
-    """What the records of the arms of one contest share. Those that do not name it share the
-    second in which it began."""
-    return record.contest or record.created
 
 
 def _match(

@@ -6,20 +6,21 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from equivbench.errors import FailedError
-from equivbench.gap.pairing import campaigns
+from equivbench.gap.campaigns import campaigns
 from equivbench.records.counting import counting_run
 from equivbench.records.curves import ResultWeights, final_of
 from equivbench.records.disturbed import disturbance
 from equivbench.records.evaluations import evaluations
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord
+from equivbench.report.provenance import Provenance, provenance
 from equivbench.report.text import printable
 
 DIGITS = 5
@@ -45,26 +46,6 @@ class BoardSetting:
 
 
 @dataclass(frozen=True)
-class Provenance:
-    """What is needed to make a number again. All text is printable, and distinct values are in the
-    order of the runs."""
-
-    run_ids: tuple[str, ...]
-    commands: tuple[str, ...]
-    """The distinct command lines; one command makes both arms and all seeds."""
-    commits: tuple[str, ...]
-    """Of the checkout, as git gives them, with ``-dirty`` where it had uncommitted changes; empty
-    for an installed package."""
-    first: str
-    """When the first of the runs ended, and the ``last`` (UTC, ISO 8601)."""
-    last: str
-    device: str
-    """The processor or GPU that was timed, its threads and its driver, as the records name them."""
-    packages: tuple[str, ...]
-    """``torch 2.11.0``; a package that changed its version between runs is there more than once."""
-
-
-@dataclass(frozen=True)
 class Row:
     """One arm over its seeds. Numbers are over the finished seeds; null where no finished seed
     measured them."""
@@ -82,7 +63,7 @@ class Row:
     aggregated."""
     day: str
     """When the first contest of its campaign began, and the ``commit``: seeds of another code or
-    another day are a row of their own (:func:`equivbench.gap.pairing.campaigns`)."""
+    another day are a row of their own (:func:`equivbench.gap.campaigns.campaigns`)."""
     commit: str
     parameters: int | None
     total: float | None
@@ -410,39 +391,3 @@ def _exp(value: float) -> float | None:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.{DIGITS}g}")
-
-
-def provenance(runs: Sequence[RunRecord]) -> Provenance:
-    """The provenance of what was made from ``runs``, at least one."""
-    created = sorted(printable(run.created) for run in runs)
-    return Provenance(
-        run_ids=_distinct(run.run_id for run in runs),
-        commands=_distinct(run.command for run in runs),
-        commits=_distinct(
-            run.git.commit + "-dirty" * bool(run.git.dirty) for run in runs if run.git.commit
-        ),
-        first=created[0],
-        last=created[-1],
-        device="; ".join(_distinct(map(_device, runs))),
-        packages=_distinct(
-            version
-            for run in runs
-            for version in (
-                f"python {run.environment.python}",
-                *(f"{name} {number}" for name, number in run.environment.packages.items()),
-            )
-        ),
-    )
-
-
-def _device(run: RunRecord) -> str:
-    where = run.environment
-    processor = f"{where.threads} thread{'s' * (where.threads != 1)} of {where.cpu}"
-    if where.device == "cpu":
-        return processor
-    driver = f", driver {where.driver}" if where.driver else ""
-    return f"{where.device}{driver}, with {processor}"
-
-
-def _distinct(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(map(printable, texts)))

@@ -10,7 +10,8 @@ import msgspec
 
 from equivbench.errors import unknown_name
 from equivbench.report import render
-from equivbench.report.board import DIGITS, LEVEL, Board, BoardSetting, Provenance, Row
+from equivbench.report.board import DIGITS, LEVEL, Board, BoardSetting, Row
+from equivbench.report.provenance import Provenance
 from equivbench.report.table import Column, Table
 from equivbench.report.text import number_text
 

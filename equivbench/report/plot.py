@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from equivbench.errors import EquivbenchWarning, FailedError, IncomparableError
+from equivbench.gap.campaigns import largest_campaign
 from equivbench.gap.efficiency import efficiency_gap
-from equivbench.gap.pairing import EQUIVARIANT, Setting, largest_campaign, pair_up
+from equivbench.gap.pairing import EQUIVARIANT, Setting, pair_up
 from equivbench.records.schema import RunRecord
 from equivbench.records.submission import admitted
 from equivbench.registry import board_units

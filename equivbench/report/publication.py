@@ -26,11 +26,9 @@ from equivbench.records.submission import admitted, review
 from equivbench.report.board import (
     Board,
     BoardSetting,
-    Provenance,
     Row,
     build_boards,
     finished_runs,
-    provenance,
     rank_runs,
 )
 

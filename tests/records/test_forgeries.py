@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from forgeries import CLAIMS, REFUSED, REMARKED, Change
+from forgeries import CLAIMS, REFUSED, REMARKED
+from forging import Change
 from good_results import good_files
 from hypothesis import given
 from hypothesis import strategies as st

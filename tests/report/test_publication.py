@@ -19,7 +19,8 @@ from equivbench.gap.intervals import over_seeds
 from equivbench.records.line_files import KernelSamples
 from equivbench.records.schema import Environment, Git, RunRecord
 from equivbench.records.store import InvalidRecordWarning, write_record
-from equivbench.report.board import DIGITS, build_boards, provenance
+from equivbench.report.board import DIGITS, build_boards
+from equivbench.report.provenance import provenance
 from equivbench.report.publication import (
     KERNELS,
     Publication,
