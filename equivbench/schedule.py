@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 
-from equivbench.request import Budget
+from equivbench.budget import Budget
 
 COOLDOWN = 0.2
 """The last part of a budget, over which the learning rate falls linearly to zero."""

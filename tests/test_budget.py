@@ -2,8 +2,8 @@
 
 import pytest
 
+from equivbench.budget import Budget
 from equivbench.errors import UsageError
-from equivbench.request import Budget
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import msgspec
 import torch
 
 from equivbench.axes import SweepRequest
+from equivbench.budget import Budget
 from equivbench.environment import usable_cores
 from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError
 from equivbench.execution.executors import Callback, find_executor
@@ -26,7 +27,7 @@ from equivbench.records.requested import request_of
 from equivbench.records.schema import RunRecord, Test
 from equivbench.records.weight_files import find_weights
 from equivbench.registry import PAIRS
-from equivbench.request import DEFAULT_KERNELS, Budget
+from equivbench.request import DEFAULT_KERNELS
 from equivbench.tasks.splits import with_fraction
 from equivbench.training.arm import Arm, build_arm, resolve_arm, use_precision
 from equivbench.training.clock import clock_of

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from equivbench.budget import Budget
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.execution.executors import Callback, KeptRecord, RunResult
 from equivbench.execution.interrupt import Interrupt, WhileHeard
@@ -29,7 +30,6 @@ from equivbench.execution.unbuilt import unbuilt_record
 from equivbench.execution.workers import FailedRunError, WorkerProcess
 from equivbench.records.store import read_record, write_record
 from equivbench.records.weight_files import put_beside, weights_beside
-from equivbench.request import Budget
 from equivbench.training.job import Job, Progress
 
 TIMING_ROUNDS = 8

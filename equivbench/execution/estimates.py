@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
+from equivbench.budget import Budget
 from equivbench.environment import machine_key
 from equivbench.errors import FailedError
 from equivbench.execution.plan import Contest, RunPlan, this_machine
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
 from equivbench.registry import PAIRS
-from equivbench.request import Budget
 from equivbench.training.job import Job
 
 START_SECONDS = 10.0

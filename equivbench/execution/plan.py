@@ -17,17 +17,12 @@ from typing import TypeVar
 import msgspec
 import psutil
 
+from equivbench.budget import Budget
 from equivbench.environment import usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.kernels.backends import absent
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
-from equivbench.request import (
-    DEFAULT_KERNELS,
-    MOST_RUNGS,
-    QUICK_START_PAIR,
-    Budget,
-    RunRequest,
-)
+from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, RunRequest
 from equivbench.schedule import rung_budgets
 from equivbench.specs import PairSpec
 from equivbench.training.job import Job

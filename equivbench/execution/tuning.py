@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from equivbench.budget import Budget
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.estimates import START_SECONDS, estimated_seconds
 from equivbench.execution.executors import Callback, find_executor
@@ -29,7 +30,6 @@ from equivbench.execution.search import (
 from equivbench.execution.trials import Choice, Trial, TrialLog, WidthFor
 from equivbench.registry import PAIRS
 from equivbench.request import (
-    Budget,
     Request,
     RunRequest,
     option,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from equivbench.budget import Budget
 from equivbench.environment import environment, git_state
 from equivbench.errors import EquivbenchError
 from equivbench.records.declared import SWEEP
@@ -30,7 +31,7 @@ from equivbench.records.schema import (
     Throughput,
 )
 from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, resolve
-from equivbench.request import DEFAULT_KERNELS, Budget
+from equivbench.request import DEFAULT_KERNELS
 from equivbench.tasks.archives import ArchiveSource, read_card
 from equivbench.training.job import Job
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
+from equivbench.budget import Budget
 from equivbench.errors import (
     EquivbenchError,
     EquivbenchWarning,
@@ -46,7 +47,6 @@ from equivbench.execution.messages import (
 from equivbench.execution.state import LOG_FILE, locked, open_state
 from equivbench.records.schema import RunRecord
 from equivbench.registry import PAIRS, PluginWarning
-from equivbench.request import Budget
 from equivbench.training.job import Job
 
 if TYPE_CHECKING:

@@ -9,18 +9,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from equivbench.axes import SweepRequest
+from equivbench.budget import Budget
 from equivbench.errors import UsageError
 from equivbench.records.declared import SWEEP, Declaration, declaration_of
 from equivbench.records.disturbed import SLOW_STEP, longest_step, slowness
 from equivbench.records.evaluations import evaluations
 from equivbench.records.schema import RunRecord
-from equivbench.request import (
-    DEFAULT_KERNELS,
-    MOST_RUNGS,
-    QUICK_START_PAIR,
-    Budget,
-    RunRequest,
-)
+from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, RunRequest
 from equivbench.schedule import COOLDOWN, cooldown_begins, is_traced, next_traced, rung_budgets
 
 MOST_OVERSHOOT = 0.5

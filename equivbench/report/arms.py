@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from equivbench.budget import Budget
 from equivbench.gap.intervals import Quantity, over_seeds
 from equivbench.gap.matched import LossLevel, MatchedShares, ShareReading
 from equivbench.records.counting import counting_runs
@@ -29,7 +30,6 @@ from equivbench.report.words import (
     SPEED,
     with_legend,
 )
-from equivbench.request import Budget
 
 SUMMARY_COLUMNS = (
     Column("arm", key=True),

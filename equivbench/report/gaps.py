@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from equivbench.budget import Budget
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity, Timed
 from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import number_text, quantity_text
-from equivbench.request import Budget
 
 OTHER = {"equivariant": "augmented", "augmented": "equivariant"}
 BARELY = 1.05

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
+from equivbench.budget import Budget
 from equivbench.errors import EquivbenchWarning, FailedError, IncomparableError
 from equivbench.gap.campaigns import largest_campaign
 from equivbench.gap.efficiency import efficiency_gap
@@ -25,7 +26,6 @@ from equivbench.report.figures import (
     require_drawable,
     save_figure,
 )
-from equivbench.request import Budget
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from equivbench.budget import Budget
 from equivbench.records.schema import RunRecord, Test
 from equivbench.registry import board_units
 from equivbench.report.gaps import variant_text
@@ -19,7 +20,6 @@ from equivbench.report.words import (
     SPEED,
     with_legend,
 )
-from equivbench.request import Budget
 
 _KEYS = (
     Column("pair", key=True),

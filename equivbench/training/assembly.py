@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import torch
 
-from equivbench.request import Budget
+from equivbench.budget import Budget
 from equivbench.tasks.splits import with_fraction
 from equivbench.training.arm import Arm, build_arm, resolve_arm
 from equivbench.training.clock import clock_of

@@ -21,11 +21,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from equivbench.budget import Budget
 from equivbench.errors import FailedError
 from equivbench.measure.measurement import Verdict
 from equivbench.records.files import write_atomically
 from equivbench.records.schema import Rung, Test, TracePoint
-from equivbench.request import Budget
 from equivbench.training.clock import SPENT, Clock, ClockPart
 from equivbench.training.heartbeat import HEARTBEAT, Beat, Heartbeat
 from equivbench.training.optim import put_back

@@ -21,7 +21,7 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     arm: str
     seed: int
     budget: str
-    """As :meth:`equivbench.request.Budget.parse` takes it; the pair's default is filled in."""
+    """As :meth:`equivbench.budget.Budget.parse` takes it; the pair's default is filled in."""
     run_id: str
     created: str = ""
     """UTC, ISO 8601."""

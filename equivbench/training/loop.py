@@ -22,11 +22,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from equivbench.budget import Budget
 from equivbench.errors import FailedError, UsageError
 from equivbench.kernels import build_time
 from equivbench.records.disturbed import busy
 from equivbench.records.schema import NotMeasured, TracePoint
-from equivbench.request import Budget
 from equivbench.schedule import cooldown_begins, rung_budgets
 from equivbench.training.arm import Arm
 from equivbench.training.checkpoint import CURRENT, TRUNK, Facts, Keeper, read_checkpoint

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from equivbench.budget import Budget
 from equivbench.environment import environment, git_state
 from equivbench.measure.calls import call
 from equivbench.measure.measurement import Verdict
@@ -37,7 +38,7 @@ from equivbench.records.schema import (
     Test,
     Throughput,
 )
-from equivbench.request import DEFAULT_KERNELS, Budget
+from equivbench.request import DEFAULT_KERNELS
 from equivbench.symmetry.wrappers import wrap
 from equivbench.training.arm import Arm
 from equivbench.training.checkpoint import Facts

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from equivbench.request import Budget
+from equivbench.budget import Budget
 from equivbench.schedule import annealing
 from equivbench.training.arm import Arm, use_precision
 from equivbench.training.checkpoint import Facts

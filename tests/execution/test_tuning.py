@@ -15,6 +15,7 @@ import pytest
 from running import Bench
 from typer.testing import CliRunner
 
+from equivbench.budget import Budget
 from equivbench.cli.main import app
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution import tuning
@@ -24,7 +25,6 @@ from equivbench.execution.search import Setup
 from equivbench.execution.trials import TrialLog
 from equivbench.execution.tuning import Study, TuneRequest, recipe_lines
 from equivbench.registry import PAIRS
-from equivbench.request import Budget
 from equivbench.training.job import Job, Progress
 
 PAIR = "forcefield/vector"

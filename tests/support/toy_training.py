@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from equivbench.budget import Budget
 from equivbench.measure.caller import evaluating
 from equivbench.measure.measurement import Measurement
 from equivbench.records.schema import Rung, RunRecord, TracePoint
-from equivbench.request import Budget, RunRequest
+from equivbench.request import RunRequest
 from equivbench.specs import (
     ArmPreset,
     ArmSpec,

@@ -25,8 +25,8 @@ from toy_training import (
     toy_trainer,
 )
 
+from equivbench.budget import Budget
 from equivbench.errors import UsageError
-from equivbench.request import Budget
 from equivbench.training.clock import Clock
 from equivbench.training.job import Progress
 from equivbench.training.loop import StepTimes, Trainer

@@ -16,8 +16,8 @@ import torch
 from toy_training import FakeTime, SlowTask, ToyNet, record_so_far, run_and_kill, toy_trainer
 from warm import WarmPopen
 
+from equivbench.budget import Budget
 from equivbench.errors import FailedError
-from equivbench.request import Budget
 from equivbench.training.checkpoint import CURRENT, PREVIOUS, checkpoint_due, read_checkpoint
 from equivbench.training.clock import PARTS, Clock
 from equivbench.training.data import seed_global

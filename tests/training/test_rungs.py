@@ -21,9 +21,10 @@ from toy_training import (
     toy_trainer,
 )
 
+from equivbench.budget import Budget
 from equivbench.records.plausibility import problems
 from equivbench.records.schema import Rung
-from equivbench.request import Budget, RunRequest
+from equivbench.request import RunRequest
 from equivbench.schedule import (
     COOLDOWN,
     annealing,

@@ -6,8 +6,8 @@ from functools import cache
 import pytest
 import torch
 
+from equivbench.budget import Budget
 from equivbench.registry import resolve
-from equivbench.request import Budget
 from equivbench.specs import PRESETS, ArmSpec
 from equivbench.tasks.flow.declarations import DATASETS, MODELS
 from equivbench.tasks.flow.pairs import PAIRS, VECTOR_HEAD

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from equivbench.budget import Budget
 from equivbench.registry import DATASETS, MODELS, resolve
-from equivbench.request import Budget
 from equivbench.specs import PRESETS
 from equivbench.tasks.forcefield.pairs import PAIRS, TIED_HEAD, VECTOR
 

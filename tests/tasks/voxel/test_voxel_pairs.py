@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from equivbench.budget import Budget
 from equivbench.registry import resolve
-from equivbench.request import Budget
 from equivbench.specs import PRESETS
 from equivbench.tasks.voxel.declarations import DATASETS, MODELS
 from equivbench.tasks.voxel.pairs import OCTAHEDRAL, PAIRS
