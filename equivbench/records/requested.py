@@ -124,15 +124,17 @@ def _budget(record: RunRecord, asked: Budget, longest: float | None) -> Iterator
             f"the run goes on from {base:g} to {budget.limit:g} {budget.kind}, the command "
             f"{'does not extend it' if longest is None else f'to {longest:g}'}"
         )
-    if record.status == "completed" and budget.overshoot > _allowed(record, budget.limit):
+    if record.status == "completed" and budget.overshoot > _allowed(record):
         yield f"budget.overshoot is {budget.overshoot:g} {budget.kind}, longer than any step"
 
 
-def _allowed(record: RunRecord, limit: float) -> float:
-    """By how much the end of a budget of ``limit`` may be late, in its own unit."""
+def _allowed(record: RunRecord) -> float:
+    """By how much the end of a budget, or of a rung, may be late, in its own unit."""
     if record.budget.kind != "seconds":
         return longest_step(record)
-    return math.inf if slowness(record) else longest_step(record) + MOST_OVERSHOOT * limit
+    if slowness(record):
+        return math.inf
+    return longest_step(record) + MOST_OVERSHOOT * record.budget.limit
 
 
 def _run_id(record: RunRecord, request: RunRequest, asked: Budget) -> Iterator[str]:
@@ -197,7 +199,7 @@ def _rungs(record: RunRecord, asked: Budget, rungs: int) -> Iterator[str]:
             over = rung.train_seconds - rung.budget
         else:
             over = (rung.step if budget.kind == "steps" else rung.samples) - rung.budget
-        if over > _allowed(record, rung.budget):
+        if over > _allowed(record):
             yield f"rung of {rung.budget:g} {budget.kind}: {over:g} more are spent than any step"
 
 

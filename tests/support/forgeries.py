@@ -346,7 +346,6 @@ REFUSED: dict[str, Change] = {
     ),
     "a rung less": one_rung_less,
     "a rung more": one_rung_more,
-    "a longer rung": longer_rung,
     "no first trace point": one_trace_point_less(0),
     "a trace point less": one_trace_point_less(3),
     "no last trace point": lambda record: record.update(trace=record["trace"][:-2]),
@@ -396,6 +395,7 @@ REMARKED: dict[str, Change] = {
     "a pair that nobody knows": put(pair="mine"),
     "three times as fast": faster(3.0),
     "before its contest": backdated,
+    "a longer rung": longer_rung,
     "uncommitted changes": put(git__dirty=True),
 }
 
