@@ -130,7 +130,8 @@ def test_what_is_not_known_of_it_is_null_with_a_reason() -> None:
     assert found is not None
     assert (found.model.parameters, found.matching.measured) == (None, {})
     assert "model.parameters" in found.reasons
-    assert [each for each in problems(found) if "config" not in each] == []
+    # What the declaration has of its own size is missing: in earnest a sweep's label says why.
+    assert all("model.config" in each or "matching.measured" in each for each in problems(found))
 
 
 def test_only_a_run_that_was_never_built_may_lack_its_parameters() -> None:
@@ -152,6 +153,7 @@ def test_what_a_worker_warns_of_reaches_the_user() -> None:
         for _ in range(2):
             warnings.warn("the source changed", EquivbenchWarning, stacklevel=1)
         warnings.warn("a plug-in", PluginWarning, stacklevel=1)
+        warnings.simplefilter("always", UserWarning)
         warnings.warn("of a library", UserWarning, stacklevel=1)
     pipe.seek(0)
     assert [receive_answer(pipe) for _ in range(3)] == [

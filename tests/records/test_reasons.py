@@ -104,7 +104,7 @@ def test_a_recorded_command_names_no_folder_and_keeps_its_words(
 ) -> None:
     monkeypatch.setattr(platform, "node", lambda: "vector")
     request = RunRequest.of(pairs=["forcefield/vector"], out="/home/me/results", seeds="0-2")
-    assert request.command(recorded=True) == "equivbench run forcefield/vector --seeds 0-2"
+    assert request.command(recorded=True) == "equivbench run forcefield/vector --seeds 0,1,2"
     kept = GradientsRequest.of(runs=["/home/me/my results/run.json"]).command(recorded=True)
     assert kept == "equivbench analyze gradients .../run.json"
 

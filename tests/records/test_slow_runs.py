@@ -123,7 +123,7 @@ def test_an_even_run_is_not() -> None:
 def test_a_slow_run_excuses_no_other_forgery(begins: float) -> None:
     """What has nothing to do with its pace is refused as ever."""
     record = msgspec.to_builtins(honest((begins, begins + 0.4, 40.0)))
-    for name in ("no first trace point", "a rung less", "twice the batch", "weak baselines"):
+    for name in ("no first trace point", "a rung less", "weak baselines"):
         plain = copy.deepcopy(record)
         REFUSED[name](plain)
         assert problems(msgspec.convert(plain, RunRecord)), name
