@@ -47,7 +47,7 @@ def _are_sources(sources: Any) -> bool:
         isinstance(facts, dict)
         and type(facts.get("bytes")) is int
         and isinstance(facts.get("sha256"), str)
-        and Path(name).name == name
+        and not (Path(name).is_absolute() or ".." in Path(name).parts)
         for name, facts in sources.items()
     )
 

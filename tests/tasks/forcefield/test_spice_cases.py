@@ -64,7 +64,7 @@ REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
             file["m0"].pop("dft_total_energy"),
             file["m0"].create_group("dft_total_energy"),
         ),
-        "cannot be read",
+        "holds arrays that disagree in shape",
     ),
     "texts for numbers": (
         replaced("m0/dft_total_energy", np.array([b"1.0", b"2.0"])),
