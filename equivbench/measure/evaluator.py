@@ -152,7 +152,7 @@ class Evaluator:
     @property
     def calls(self) -> int:
         """How many calls :meth:`evaluate` makes without a floor."""
-        return -(-len(self._samples) // self._batch_size) * len(self._rotations)
+        return -(-len(self._samples) // self._batch_size) * self._rotations
 
     def inputs(self) -> Iterator[Mapping[str, Tensor]]:
         """The inputs of every call of :meth:`evaluate` without a floor, in order; those of tasks
