@@ -105,8 +105,8 @@ def test_the_all_in_speed_carries_the_error_of_the_sample_efficiency() -> None:
         widths.append(
             (speed.all_in.high - speed.all_in.low) / (speed.steady.high - speed.steady.low)
         )
-    # B / (B + c_o) of the steady one without anything to spread.
-    assert widths[0] == pytest.approx(60 / 65, rel=1e-6)
+    # B / (B + c_o) of the steady one without anything to spread; whole steps make B a little more.
+    assert widths[0] == pytest.approx(60 / 65, rel=1e-4)
     assert widths == sorted(widths)
     assert widths[2] > 1.05 * widths[0]
 
