@@ -31,6 +31,7 @@ from equivbench.report.board import (
     finished_runs,
     rank_runs,
 )
+from equivbench.report.provenance import Provenance, provenance
 
 KERNELS = "kernels.jsonl"
 

@@ -181,8 +181,8 @@ def test_what_cannot_be_exported_is_refused(
     iron = torch.tensor([1, 26])
     monkeypatch.setattr(
         file_door,
-        "_calls",
-        lambda task, evaluator: [
+        "_bounded_calls",
+        lambda evaluator, told: [
             {"z": iron.numpy(), "pos": np.zeros((2, 3)), "batch": np.zeros(2, dtype=np.int64)}
         ],
     )
