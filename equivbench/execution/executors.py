@@ -48,7 +48,7 @@ class RunResult:
     """What users were told; several workers may say the same, which is told once."""
     interrupted: bool = False
 
-    def keep_failed(self, record: RunRecord, out: Path) -> None:
+    def keep_failed(self, record: RunRecord, out: str) -> None:
         """Write the ``record`` of a run that failed; where that fails too (what made the run fail
         may be a full disk) its sentence among the failures has to do."""
         with contextlib.suppress(FailedError):

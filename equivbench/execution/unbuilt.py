@@ -13,6 +13,7 @@ from equivbench.budget import Budget
 from equivbench.environment import environment, git_state
 from equivbench.errors import EquivbenchError
 from equivbench.records.declared import SWEEP
+from equivbench.records.evaluations import FINALS
 from equivbench.records.reasons import plain_reason, without_places_in
 from equivbench.records.schema import (
     RULES_VERSION,
@@ -36,9 +37,8 @@ from equivbench.tasks.archives import ArchiveSource, read_card
 from equivbench.training.job import Job
 
 _NOTHING = "the run ended before its arm was built"
-_FINALS = ("final", "final_on_part", "final_raw", "final_ema")
 _UNMEASURED = (
-    *_FINALS,
+    *FINALS,
     *("throughput.samples_per_second", "inference.samples_per_second"),
     *("memory.peak_bytes", "flops_per_sample", "energy_joules", "machine_share"),
     "model.symmetry_verified",
@@ -115,7 +115,10 @@ def unbuilt_record(job: Job, why: str, known: Sequence[RunRecord]) -> RunRecord 
         energy_joules=None,
         rungs=[],
         trace=[],
-        **dict.fromkeys(_FINALS),
+        final=None,
+        final_on_part=None,
+        final_raw=None,
+        final_ema=None,
         out_of_distribution={},
         environment=built.environment,
         git=built.git,

@@ -224,11 +224,11 @@ def warnings_told(answers: BinaryIO) -> Iterator[None]:
         warnings.simplefilter("always", EquivbenchWarning)
         log = warnings.showwarning
 
-        def tell(message: Warning | str, category: type[Warning], *where: Any) -> None:
+        def tell(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
             if issubclass(category, EquivbenchWarning) and not issubclass(category, PluginWarning):
                 with contextlib.suppress(BrokenPipeError):
                     send(answers, Note(str(message)))
-            log(message, category, *where)
+            log(message, category, *where, **more)
 
         warnings.showwarning = tell
         yield

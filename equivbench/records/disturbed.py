@@ -60,7 +60,8 @@ def longest_step(record: RunRecord) -> float:
 
 def _uneven(record: RunRecord, trained: float) -> str | None:
     """The run was much slower in one part than in another."""
-    points = [(point.step, point.train_seconds) for point in (*record.trace, *record.rungs[:-1])]
+    points = [(point.step, point.train_seconds) for point in record.trace]
+    points += [(rung.step, rung.train_seconds) for rung in record.rungs[:-1]]
     if not points or record.steps <= 0 or trained < _SHORTEST:
         return None
     step, seconds = max(points, key=lambda point: abs(point[1] / trained - point[0] / record.steps))

@@ -24,5 +24,5 @@ def closest(pos: NDArray[np.floating]) -> float:
     if len(pos) <= _FEW:
         return float(pdist(pos).min(initial=np.inf)) if len(pos) > 1 else np.inf
     # Of each point the nearest is itself, or one in the same place.
-    distances, _ = cKDTree(pos).query(pos, k=2)
-    return float(distances[:, 1].min())
+    distances, _ = cKDTree(pos).query(pos, k=[2])
+    return float(np.min(distances))

@@ -42,7 +42,7 @@ def write_sound(path: Path, extra: Sequence[Group] = (), molecules: int = 40) ->
     return written
 
 
-def write_changed(path: Path, change: Callable[[Any], None]) -> None:
+def write_changed(path: Path, change: Callable[[Any], object]) -> None:
     """The sound file after ``change`` of the open file."""
     write_sound(path)
     with pytest.importorskip("h5py").File(path, "a") as file:

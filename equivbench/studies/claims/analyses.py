@@ -55,7 +55,7 @@ def _in_order(
     for each in sorted(analyses, key=lambda analysis: analysis.created):
         if each.arm == AUGMENTED and "sweep" not in each.variant:
             alike[key(each)].append(each)
-    return [(first, later) for first, *later in alike.values()]
+    return [(own[0], own[1:]) for own in alike.values()]
 
 
 def _repetitions(count: int) -> list[ClaimFigure]:
@@ -80,7 +80,7 @@ def easier(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
         [each for each in machine.landscapes if is_of(each)],
         lambda each: (each.task, each.pair, each.run_id, each.step, each.layers, each.along),
     )
-    return [_slice_part(machine, first, later) for first, later in slices]
+    return [_slice_part(machine, each, later) for each, later in slices]
 
 
 def _slice_part(

@@ -44,7 +44,7 @@ def test_a_sound_file_is_used_whole(source: Path) -> None:
     assert card["sources"]["spice.hdf5"]["bytes"] == source.stat().st_size
 
 
-REFUSED: dict[str, tuple[Callable[[Any], None], str]] = {
+REFUSED: dict[str, tuple[Callable[[Any], object], str]] = {
     "fewer gradients": (
         replaced("m0/dft_total_gradient", np.zeros((1, 3, 3), np.float32)),
         r"disagree in shape .*dft_total_gradient \[1, 3, 3\]",
