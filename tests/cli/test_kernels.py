@@ -82,7 +82,7 @@ def test_json_has_samples_and_refusals(tmp_path: Path, capsys: pytest.CaptureFix
     assert file.parent.name == samples[0].environment.machine_key
 
 
-def test_a_second_measurement_replaces_its_like_and_keeps_the_rest(tmp_path: Path) -> None:
+def test_a_second_measurement_replaces_nothing(tmp_path: Path) -> None:
     file = tmp_path / "mine.jsonl"
     with registered(mine=right):
         assert (
@@ -106,13 +106,12 @@ def test_a_second_measurement_replaces_its_like_and_keeps_the_rest(tmp_path: Pat
             == 0
         )
     second = KERNEL_FILE.read(file)
-    assert [one.key for one in second] == [
+    assert second[:2] == first
+    assert [one.key for one in second[2:]] == [
         ("toy", "forward", "mine"),
-        ("toy", "backward", "mine"),
         ("large", "forward", "mine"),
     ]
-    assert second[1] == first[1]
-    assert second[0].rounds != first[0].rounds
+    assert second[2].rounds != first[0].rounds
 
 
 @pytest.mark.parametrize(
