@@ -31,6 +31,9 @@ _REGISTRIES: Mapping[str, Registry[Any]] = {
     "datasets": DATASETS,
     "executors": EXECUTORS,
 }
+LONGEST = 70
+"""Characters of the line beside a name: what does not fit a line is broken by the shell's own
+means."""
 Suggestions = list[tuple[str, str]]
 """Names with a line on each, which shells that can do so show beside it."""
 
@@ -40,9 +43,15 @@ def completer(names: Completes | Iterable[str]) -> Callable[[str], Suggestions]:
 
     def complete(incomplete: str) -> Suggestions:
         found = _registered(names) if isinstance(names, str) else dict.fromkeys(names, "")
-        return [(name, line) for name, line in found.items() if name.startswith(incomplete)]
+        return [(name, _short(line)) for name, line in found.items() if name.startswith(incomplete)]
 
     return complete
+
+
+def _short(line: str) -> str:
+    """``line`` without what typer would take for markup of its own, cut to fit."""
+    line = line.replace("[", "(").replace("]", ")")
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
 
 
 def _registered(kind: str) -> Mapping[str, str]:

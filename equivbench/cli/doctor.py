@@ -62,13 +62,14 @@ def doctor(
     """What this machine has and lacks. Exits 3 if something is broken that every run needs."""
     parts = (machine, packages, torch_works, kernel_backends, storage, plugins, data)
     checks = [check for part in parts for check in part()]
-    headings = {"name": "checked", "state": "state", "detail": "found", "advice": "to do"}
+    headings = {"name": "checked", "state": "state", "detail": "found"}
     columns = [
-        # Not the advice, which may be a command.
-        Column(name, heading=heading, wraps=name == "detail")
-        for name, heading in headings.items()
+        Column(name, heading=heading, wraps=name == "detail") for name, heading in headings.items()
     ]
-    print_table(Table("", columns, checks), json=json)
+    columns.append(Column("advice", show="data"))
+    # On lines of their own, because they are commands to copy.
+    to_do = [f"{check.name}: {check.advice}" for check in checks if check.advice]
+    print_table(Table("", columns, checks, notes=to_do), json=json)
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(Exit.FAILED)
 

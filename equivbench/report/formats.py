@@ -23,6 +23,7 @@ whole publication."""
 
 
 HEADINGS = {
+    "total": "loss",
     "total_low": "low",
     "total_high": "high",
     "share": "share annealed",
@@ -116,7 +117,7 @@ def summary(board: Board) -> str:
     return (
         f"Data {setting.dataset} {setting.dataset_version} (SHA-256 {digest}), "
         f"test group {setting.group or 'unknown'}, rules {setting.rules_version}; "
-        f"total in {unit}, of the annealed weights, "
+        f"loss in {unit}, of the annealed weights, "
         f"low and high its {LEVEL:.0%} interval over seeds; raw and EMA are the weights, and their "
         "average, where the cooldown begins."
     )

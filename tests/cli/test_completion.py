@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from equivbench.axes import AXES, SweepRequest
-from equivbench.cli.completion import completer
+from equivbench.cli.completion import LONGEST, completer
 from equivbench.cli.list import KINDS
 from equivbench.cli.main import Commands, main
 from equivbench.registry import DATASETS, KERNEL_BACKENDS, MODELS, PAIRS, TASKS
@@ -58,6 +58,13 @@ def test_names_of_what_is_registered_complete(line: str, registry, offered) -> N
     assert offered(line) == names
     start = names[0][:3]
     assert offered(line + start) == [name for name in names if name.startswith(start)]
+
+
+def test_a_long_line_beside_a_name_is_cut_and_the_name_is_not() -> None:
+    for name, line in completer("pairs")(""):
+        assert name in PAIRS.entries()
+        assert len(line) <= LONGEST
+        assert "[" not in line
 
 
 def test_choices_complete(offered) -> None:
