@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,8 @@ class Stalls:
     Two kinds: the process was stopped (SIGSTOP, a frozen container), seen by a thread that wakes
     every 0.1 s; or its threads waited for a core that others held (Linux tells the seconds that
     each thread waited; the thread that waited longest counts). A suspended machine adds nothing,
-    for the clock of the run stands still as well.
+    for the clock of the run stands still as well. The thread and the files that are read end with
+    the last reference to the object.
     """
 
     def __init__(self) -> None:
@@ -52,7 +54,10 @@ class Stalls:
         self._files: dict[int, int] = {}
         self._looked = -_REFRESH
         self._seen = time.perf_counter()
-        threading.Thread(target=self._tick, name="equivbench-stalls", daemon=True).start()
+        weakref.finalize(self, _close, self._files)
+        threading.Thread(
+            target=_tick, args=(weakref.ref(self),), name="equivbench-stalls", daemon=True
+        ).start()
         self.taken()
 
     def taken(self) -> float:
@@ -64,11 +69,6 @@ class Stalls:
             stalled, self._stopped = self._stopped + self._waited, 0.0
         self._waited = 0.0
         return stalled
-
-    def _tick(self) -> None:
-        while True:
-            time.sleep(_TICK)
-            self._look(time.perf_counter())
 
     def _look(self, now: float) -> None:
         """Sign of life: what is missing since the last one was a stop."""
@@ -105,6 +105,22 @@ class Stalls:
                     )
                 except OSError:  # the thread has ended, or the kernel keeps no such statistics
                     continue
+
+
+def _tick(of: weakref.ref[Stalls]) -> None:
+    """Signs of life, for as long as anybody asks for them."""
+    while True:
+        time.sleep(_TICK)
+        stalls = of()
+        if stalls is None:
+            return
+        stalls._look(time.perf_counter())
+        del stalls
+
+
+def _close(files: dict[int, int]) -> None:
+    while files:
+        os.close(files.popitem()[1])
 
 
 class MachineMeter:

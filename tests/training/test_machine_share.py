@@ -3,6 +3,7 @@ machine the run got."""
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -165,8 +166,23 @@ def test_more_cores_than_the_run_was_given_are_found(
     assert said is None or "used 4.0 cores and the run was given 2" in said
 
 
-def test_the_watching_thread_ends_with_the_process() -> None:
-    Stalls()
-    watching = [thread for thread in threading.enumerate() if thread.name == "equivbench-stalls"]
-    assert watching
-    assert all(thread.daemon for thread in watching)
+def watching() -> set[threading.Thread]:
+    return {each for each in threading.enumerate() if each.name == "equivbench-stalls"}
+
+
+def test_the_watching_thread_ends_with_the_process_and_with_its_owner() -> None:
+    others = watching()
+    stalls = Stalls()
+    (thread,) = watching() - others
+    assert thread.daemon
+    files = stalls._files
+    assert files or not os.path.exists("/proc/self/schedstat")
+    opened = list(files.values())
+    del stalls
+    gc.collect()
+    assert not files
+    for descriptor in opened:
+        with pytest.raises(OSError):
+            os.pread(descriptor, 1, 0)
+    thread.join(5)
+    assert not thread.is_alive()

@@ -58,9 +58,8 @@ def _penalty_part(
     blind = min((loss for loss in readable.others.values() if loss), default=readable.baseline)
     shares = [(level, _share_at(level, arm)) for level in readable.levels]
     known = [(level, share) for level, share in shares if share.value is not None]
-    read = [
-        (level, share) for level, share in known if blind and level.loss <= (1 - LEARNT) * blind
-    ]
+    learned = {level.name for level, _ in known if blind and level.loss <= (1 - LEARNT) * blind}
+    read = [(level, share) for level, share in known if level.name in learned]
     over = [level.name for level, share in read if above(share, SMALL_PENALTY)]
     unsure = [level.name for level, share in read if not within(share, SMALL_PENALTY)]
     decided = decide(
@@ -80,11 +79,14 @@ def _penalty_part(
     # The gap is that of the annealed weights.
     accounted = _accounted(gap) if weights == "annealed" else None
     what = "part of that difference that the symmetry error accounts for"
+    too_early = f"does not count: less than {LEARNT:.0%} is learned"
     measured = [
-        *(
-            percent(f"share at {level.name} (loss {level.loss:.3g})", share)
-            for level, share in known
-        ),
+        percent(
+            f"share at {level.name} (loss {level.loss:.3g})",
+            share,
+            "" if level.name in learned else too_early,
+        )
+        for level, share in known
     ]
     if weights == "annealed":
         measured += [

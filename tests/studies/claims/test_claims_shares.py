@@ -253,6 +253,19 @@ def test_the_symmetry_error_is_set_beside_the_whole_difference_between_the_arms(
     assert figures["part of that difference that the symmetry error accounts for"].value is None
 
 
+def test_a_share_read_before_anything_is_learned_is_shown_as_one_that_does_not_count() -> None:
+    records = both_arms(0.05)
+    for record in records:
+        # 25% below this are the losses from 3 down; 75% explained is one of 2.5.
+        record.baselines = {"zero": 10.0, "isotropic": 4.0}
+    (part, *_) = found("C4", records).parts
+    notes = {each.what: each.note for each in part.measurements if each.what.startswith("share")}
+    unread = {what for what, note in notes.items() if "does not count" in note}
+    assert len(unread) == 2
+    assert all("explained 25%" in what or "explained 50%" in what for what in unread)
+    assert len(notes) > 2
+
+
 def test_records_without_a_share_are_no_evidence_and_no_crash() -> None:
     records = both_arms(0.05)
     for record in records:
