@@ -102,9 +102,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     ends as one sentence on stderr."""
     code: object
     write_utf8()
+    said: set[str] = set()
+
+    def say_once(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            message("warning", text)
+
     with warnings.catch_warnings():
         warnings.simplefilter("always", EquivbenchWarning)
-        warnings.showwarning = lambda text, *_, **__: message("warning", str(text))
+        warnings.showwarning = lambda text, *_, **__: say_once(str(text))
         try:
             code = get_command(app).main(
                 args=None if arguments is None else list(arguments),

@@ -45,14 +45,11 @@ class RotationAverage(Calculator):
         super().calculate(atoms, list(properties), list(system_changes))
         if self.atoms.has("initial_magmoms") and self.atoms.arrays["initial_magmoms"].ndim > 1:
             raise UsageError("magnetic moments that are vectors are not turned with the atoms")
-        wanted = [
-            name
-            for name in self.implemented_properties
-            if name not in _SPREADS and (name != "stress" or "stress" in properties)
-        ]
+        # Forces first: what gives them gives the energy with them. Others only on demand: some
+        # calculators list more than they give.
+        further = ("free_energy", "stress")
+        wanted = ["forces", "energy", *(name for name in further if name in properties)]
         rotations, weights = (each.numpy() for each in self._elements())
-        # Forces first: what gives them gives the energy with them.
-        wanted.sort(key=lambda name: name != "forces")
         found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in wanted}
         for rotation in rotations:
             turned = _turned(self.atoms, rotation)

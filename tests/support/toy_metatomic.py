@@ -18,6 +18,10 @@ from metatomic.torch import (
 
 
 class PairModel(torch.nn.Module):
+    def __init__(self, field: float = 0.0):
+        super().__init__()
+        self.field = field
+
     def forward(
         self,
         systems: List[System],  # noqa: UP006
@@ -29,7 +33,8 @@ class PairModel(torch.nn.Module):
             pos, z = system.positions, system.types.to(system.positions.dtype)
             square = (pos[None] - pos[:, None]).square().sum(2)
             strength = z[None] * z[:, None] * torch.exp(-square)
-            energies.append((strength.sum() - strength.diagonal().sum()) / 2)
+            along = (pos[:, 0] - pos[:, 0].mean()).square().sum()
+            energies.append((strength.sum() - strength.diagonal().sum()) / 2 + self.field * along)
         none: List[Labels] = []  # noqa: UP006
         numbers = torch.arange(len(systems), dtype=torch.int32).reshape(-1, 1)
         block = TensorBlock(
@@ -41,8 +46,9 @@ class PairModel(torch.nn.Module):
         return {"energy": TensorMap(keys=Labels(["_"], torch.tensor([[0]])), blocks=[block])}
 
 
-def pair_model(dtype: str = "float64") -> AtomisticModel:
-    """In eV and A, for the elements of ``pair_energies``."""
+def pair_model(field: float = 0.0) -> AtomisticModel:
+    """In eV and A, for the elements of ``pair_energies``; ``field`` (eV/A^2) pulls atoms to the
+    plane through their mean across the first axis."""
     output = ModelOutput(unit="eV", sample_kind="system", explicit_gradients=[])
     capabilities = ModelCapabilities(
         outputs={"energy": output},
@@ -50,9 +56,9 @@ def pair_model(dtype: str = "float64") -> AtomisticModel:
         interaction_range=float("inf"),
         length_unit="angstrom",
         supported_devices=["cpu"],
-        dtype=dtype,
+        dtype="float64",
     )
-    return AtomisticModel(PairModel().eval(), ModelMetadata(name="pairs"), capabilities)
+    return AtomisticModel(PairModel(field).eval(), ModelMetadata(name="pairs"), capabilities)
 
 
 def saved(folder: Path) -> Path:

@@ -7,7 +7,7 @@ import re
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -26,16 +26,24 @@ RECIPES = dict(
 )
 
 
-class Ani(nn.Module):
-    """An invariant energy of padded molecules, of types, in and out by tuples."""
+class Energies(NamedTuple):
+    species: Tensor
+    energies: Tensor
 
-    def forward(self, given: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+
+class Ani(nn.Module):
+    """An invariant energy of padded molecules, called as those of TorchANI are."""
+
+    def forward(self, given: tuple[Tensor, Tensor]) -> Energies:
         species, at = given
-        there = species >= 0
         apart = (at[:, None] - at[:, :, None]).square().sum(-1)
-        weights = torch.where(there, species + 1.0, 0.0).to(at)
+        weights = species.clamp(min=0).to(at)
         pairs = weights[:, None] * weights[:, :, None] * torch.exp(-apart)
-        return species, pairs.sum((1, 2))
+        return Energies(species, pairs.sum((1, 2)))
+
+
+def simple_ani(elements: list[str], lot: str) -> Ani:
+    return Ani()
 
 
 class Graph(nn.Module):
@@ -58,9 +66,14 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the recipe defines."""
     code = RECIPES[name]
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
-    networks = types.ModuleType("my_networks")
-    networks.__dict__.update(Ani=Ani, Graph=Graph)
-    monkeypatch.setitem(sys.modules, "my_networks", networks)
+    # What cannot be installed here: packages are named as they are, with networks of a few lines.
+    for package, attribute, held in (
+        ("my_networks", "Graph", Graph),
+        ("torchani.arch", "simple_ani", simple_ani),
+    ):
+        module = types.ModuleType(package)
+        setattr(module, attribute, held)
+        monkeypatch.setitem(sys.modules, package, module)
     defined: dict[str, Any] = {}
     exec(code, defined)
     return defined

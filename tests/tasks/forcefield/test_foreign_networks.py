@@ -220,8 +220,14 @@ class Named(Pairs):
         return {"dipole": pos, "u0": pair_energy(z, pos, batch)}
 
 
+class Fails(Pairs):
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> Any:
+        raise KeyError("width")
+
+
 MISTAKES: Mapping[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "detached": (Detached(), {}, ModelError, "Detached cannot be differentiated by the positions"),
+    "fails": (Fails(), {}, FailedError, "Fails failed, given z, pos, batch: KeyError: 'width'"),
     "shape": (Shaped(3, 4), {}, ModelError, r"shape \(3, 4\) for 4 molecules of 39 atoms"),
     "no forces": (Pairs(), {"energy": False}, ModelError, r"gives no forces but a tensor of shape"),
     "no names": (Named(), {}, ModelError, r"outputs dipole, u0, none of them known .*outputs="),

@@ -11,11 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equivbench.errors import ModelError, UsageError
+from equivbench.errors import EquivbenchError, FailedError, ModelError, UsageError
+from equivbench.records.reasons import plain_reason
 from equivbench.tasks.forcefield.foreign.conventions import Convention, Key
 from equivbench.tasks.forcefield.foreign.values import OF_EDGES, Source, Values
 
 _TASK_INPUTS = ("z", "pos", "batch", "edge_index", "n_atoms")
+_LONGEST = 300
+"""Most characters of somebody's exception."""
 _KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
     "forces": ("forces", "force"),
     "energy": ("energy", "total_energy", "energies"),
@@ -101,11 +104,20 @@ class ForeignNetwork(nn.Module):
     def _call(self, values: Values) -> Any:
         arguments = {name: values.of(source) for name, source in self._inputs.items()}
         call = self.convention.call
-        if call == "keywords":
-            return self.network(**arguments)
-        if call == "mapping":
-            return self.network(arguments)
-        return call(self.network, arguments)
+        try:
+            if call == "keywords":
+                return self.network(**arguments)
+            if call == "mapping":
+                return self.network(arguments)
+            return call(self.network, arguments)
+        except EquivbenchError:
+            raise
+        # Someone's network, which may raise anything.
+        except Exception as error:
+            raise FailedError(
+                f"{self._name} failed, given {', '.join(arguments)}: {type(error).__name__}: "
+                f"{plain_reason(error, _LONGEST)}"
+            ) from error
 
     def _outputs(self, returned: Any, values: Values) -> dict[str, Tensor]:
         """Energy [molecules] and forces [atoms, 3], those of them that are there and wanted, in the
