@@ -3,6 +3,7 @@ elsewhere, or nothing."""
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from equivbench.execution.plan import Contest
     from equivbench.training.job import Job, Progress
 
+_BAR = 18
+"""Characters of a bar."""
+_PHASE = len(" [rung of 7.5]")
 _REFRESH = 0.25
 """Least seconds between two redraws: more would take time from the arm that is training."""
 
@@ -58,6 +62,8 @@ class Bars(Quiet):
         self._bars: ProgressBars | None = None
         self._tasks: dict[str, TaskID] = {}
         self._drawn = 0.0
+        self._room = math.inf
+        """Characters of a line that are left for figures."""
         self._explained = False
         """Whether the legend was printed."""
 
@@ -66,13 +72,15 @@ class Bars(Quiet):
         self.end()
         self._bars = ProgressBars(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=18),
+            BarColumn(bar_width=_BAR),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[figures]}", markup=False),
             TextColumn("{task.fields[phase]}", markup=False),
             console=self._console,
             auto_refresh=False,
         )
+        longest = max(len(printable(job.arm)) for job in jobs)
+        self._room = self._console.width - longest - _BAR - len(" 100% ") - _PHASE
         self._tasks = {
             job.arm: self._bars.add_task(printable(job.arm), total=1.0, figures="", phase="")
             for job in jobs
@@ -93,7 +101,8 @@ class Bars(Quiet):
             task = self._tasks[job.arm]
             if progress.rung is None:
                 done = min(1.0, progress.spent / progress.limit)
-                self._bars.update(task, completed=done, figures=_figures(progress), phase="")
+                figures = _figures(progress, self._room)
+                self._bars.update(task, completed=done, figures=figures, phase="")
             else:
                 self._bars.update(task, phase=f"[rung of {progress.rung:g}]")
             if time.monotonic() - self._drawn > _REFRESH:
@@ -121,26 +130,29 @@ class Bars(Quiet):
             self._bars = None
 
 
-def _figures(progress: Progress) -> str:
+def _figures(progress: Progress, room: float = math.inf) -> str:
     """Every figure that is known: ``objective 4.12  loss 0.310  explained 62.0%  share 0.011
     930 samples/s  0:12 left``, in the words and the numbers of the tables.
 
-    Loss, explained and share are those of the last evaluation, on a part of the test set.
+    Loss, explained and share are those of the last evaluation, on a part of the test set. Where
+    there is ``room`` for so many characters only, the figures that say least are left out.
     """
-    left = None
+    known: dict[str, str] = {}
+    if progress.loss is not None:
+        known[OBJECTIVE] = f"{OBJECTIVE} {number_text(progress.loss)}"
+    evaluated = ((LOSS, progress.total), (EXPLAINED, progress.explained), (SHARE, progress.share))
+    for column, value in evaluated:
+        if value is not None:
+            known[column.name] = f"{column.name} {cell_text(value, column)}"
+    if progress.samples_per_second is not None:
+        known[SPEED.name] = f"{cell_text(progress.samples_per_second, SPEED)} {SPEED.name}"
     if progress.seconds_left is not None and not progress.finished:
         minutes, seconds = divmod(round(progress.seconds_left), 60)
-        left = f"{minutes}:{seconds:02d}"
-    evaluated = ((LOSS, progress.total), (EXPLAINED, progress.explained), (SHARE, progress.share))
-    figures = [] if progress.loss is None else [f"{OBJECTIVE} {number_text(progress.loss)}"]
-    figures += [
-        f"{column.name} {cell_text(value, column)}"
-        for column, value in evaluated
-        if value is not None
-    ]
-    if progress.samples_per_second is not None:
-        figures.append(f"{cell_text(progress.samples_per_second, SPEED)} {SPEED.name}")
-    return "  ".join(figures if left is None else [*figures, f"{left} left"])
+        known["left"] = f"{minutes}:{seconds:02d} left"
+    for least in (OBJECTIVE, SPEED.name, SHARE.name, EXPLAINED.name):
+        if len("  ".join(known.values())) > room:
+            known.pop(least, None)
+    return "  ".join(known.values())
 
 
 def progress_display(quiet: bool) -> Callback:

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from equivbench.cli.progress import Bars, Lines
@@ -53,3 +55,17 @@ def test_bars_say_once_what_the_words_mean() -> None:
     assert shown.count(MEANINGS["explained"]) == 1
     assert "loss 0.310  explained 62.0%" in shown
     assert shown.count("toy/pair seed 0, 60s an arm") == 2
+
+
+@given(width=st.integers(60, 200))
+def test_a_bar_fits_its_terminal_and_the_loss_is_always_there(width: int) -> None:
+    page = io.StringIO()
+    bars = Bars(Console(file=page, width=width, force_terminal=False))
+    bars.begin(CONTEST, [JOB])
+    bars.show(JOB, PROGRESS)
+    bars.end()
+    *_, line = page.getvalue().splitlines()
+    assert len(line.rstrip()) <= width
+    assert "loss 0.310" in line
+    assert "0:12 left" in line
+    assert "objective" in line or width < 130

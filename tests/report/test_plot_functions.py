@@ -23,8 +23,7 @@ def pair(scale: float = 1.0, **more: object) -> list[RunRecord]:
     ]
 
 
-@pytest.mark.parametrize("kind", ["curves", "gap", "share"])
-@pytest.mark.parametrize("ending", ["svg", "png", "pdf"])
+@pytest.mark.parametrize(("kind", "ending"), [("curves", "svg"), ("gap", "pdf"), ("share", "png")])
 def test_a_folder_and_its_records_give_one_figure(kind: str, ending: str, tmp_path: Path) -> None:
     for record in pair():
         write_record(record, tmp_path / "results")
