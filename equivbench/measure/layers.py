@@ -25,9 +25,8 @@ from equivbench.symmetry.types import SymmetryType, transform
 
 TYPES_ATTRIBUTE = "feature_types"
 """A model's own mapping from the path of a module to the symmetry type of what it returns."""
-_FITS = 0.5
-"""Most of a feature's variance that may be equivariance error under a type that it is said to
-have."""
+_FITS = 0.1
+"""Most of a feature's variance that may be equivariance error under a type found for it."""
 _MOST_DEGREE = 6
 _VECTORS = ("1o", "1e")
 _NAME = "feature"
@@ -70,21 +69,30 @@ def layers_of(caller: Caller, chunk: Chunk, elements: Elements) -> dict[str, Lay
     """
     declared = declared_types(caller.model)
     found: dict[str, list[Tensor]] = {}
-    inverses = []
-    for draw, inputs, _ in caller.runs(chunk):
+    inverses, predictions = [], []
+    for draw, inputs, outputs in caller.runs(chunk):
+        predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
         with recorded(caller.model) as features:
             caller.outputs(inputs)
         inverses.append(draw.inverse[:1])
         for name, each in features.items():
             found.setdefault(name, []).append(each)
     rounding = CONDITIONING * EPS[caller.precision] ** 2
+    whole = decompose(
+        torch.stack(predictions),
+        torch.zeros_like(chunk.target),
+        weights=chunk.weights,
+        drawn_from=elements.drawn_from,
+    )
+    # Inside a model that is equivariant a type that does not hold is not the feature's.
+    fits = _FITS if not whole.share <= rounding else rounding
     layers = {}
     for name, values in found.items():
         same = len(values) == len(inverses) and len({each.shape for each in values}) == 1
         if not same or not all(bool(each.isfinite().all()) for each in values):
             continue
         type_declared = declared.get(_path(name))
-        part = _part(name, values, inverses, elements, type_declared, rounding)
+        part = _part(name, values, inverses, elements, type_declared, fits, rounding)
         if part is not None:
             layers[name] = part
     return layers
@@ -150,7 +158,8 @@ def recorded(model: nn.Module) -> Iterator[dict[str, Tensor]]:
 
 
 def summary(layers: Mapping[str, LayerPart]) -> str:
-    """Where the error enters and where it grows most, as a sentence."""
+    """Where the error enters and where it grows most, of the layers whose type is known, as a
+    sentence."""
     known = [(name, part) for name, part in layers.items() if part.symmetry is not None]
     first = next(((name, part) for name, part in known if part.enters), None)
     if not known:
@@ -159,7 +168,7 @@ def summary(layers: Mapping[str, LayerPart]) -> str:
         return (
             f"none of {len(known)} layers of known type breaks the symmetry by more than rounding"
         )
-    said = f"the error enters at {first[0]} (share {first[1].share:.2g})"
+    said = f"the error enters by {first[0]} (share {first[1].share:.2g})"
     steps = [
         (after.share - before.share, name, before.share, after.share)
         for (_, before), (name, after) in itertools.pairwise(known)
@@ -198,6 +207,7 @@ def _part(
     inverses: list[Tensor],
     elements: Elements,
     declared: str | None,
+    most: float,
     rounding: float,
 ) -> LayerPart | None:
     """The best of the types that the feature may have."""
@@ -224,7 +234,7 @@ def _part(
         return None
     errors, symmetry = best
     part = part_of(errors, torch.ones_like(errors.total), None, lambda: torch.tensor(math.nan))
-    fits = declared is not None or errors.share < _FITS
+    fits = declared is not None or errors.share <= most
     return LayerPart(
         **vars(part),
         symmetry=symmetry if fits else None,

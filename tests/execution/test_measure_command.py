@@ -194,7 +194,7 @@ def test_what_an_error_is_made_of(models: Bench) -> None:
     assert "DISAGREES with that of degree 2" in low.out
     assert "by rotations" in sides.out
     assert "by reflections" in sides.out
-    assert "the error enters at outer.y" in layers.out
+    assert "the error enters by outer.y" in layers.out
     assert layer_json.json["by"]["inner.y"]["symmetry"] in ("1o", "1e")
     assert layer_json.json["by"]["outer.y"]["share"] > 1e-4
     # From four draws each of 16 points it is as uncertain as that.
