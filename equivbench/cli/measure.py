@@ -112,12 +112,10 @@ def measure(
     if sum(each is not None for each in (model, export, predictions)) != 1:
         raise UsageError("give a MODEL, or --export FILE, or --import FILE: one of them")
     if export is not None:
-        if isinstance(elements, str):
-            raise UsageError("--export takes a number of --rotations, not a quadrature")
         _export(export, task, split, group, elements, seed, samples)
         return
     if predictions is not None:
-        _import(predictions, as_json)
+        _import(predictions, by, as_json)
         return
     assert model is not None
     if task is not None:
@@ -199,7 +197,7 @@ def _export(
     task: str | None,
     split: str,
     group: Group,
-    rotations: int,
+    rotations: int | str,
     seed: int,
     samples: int | None,
 ) -> None:
@@ -219,14 +217,16 @@ def _export(
     )
 
 
-def _import(path: Path, as_json: bool) -> None:
+def _import(path: Path, by: By, as_json: bool) -> None:
     from equivbench.measure.file_door import measure_predictions
     from equivbench.report.measurements import measurement_table
+    from equivbench.symmetry.quadrature import quadrature_degree
 
-    about, measured = measure_predictions(path)
+    about, measured = measure_predictions(path, by)
     if as_json:
         asked = {"model": None, "predictions": path.name, "task": about.task, "split": about.split}
-        print_json({**asked, "rotations": about.rotations, **_as_object(measured)})
+        degree = quadrature_degree(about.rotations)
+        print_json({**asked, "quadrature": degree, "split_by": by, **_as_object(measured)})
         return
     print_table(measurement_table(measured))
     typer.echo(f"explained {percent_text(measured.explained)}")
@@ -251,6 +251,7 @@ def _as_object(measured: Measurement) -> dict[str, Any]:
     import msgspec
 
     from equivbench.measure.layers import LayerPart
+    from equivbench.report.measurements import remarks
 
     test: dict[str, Any] = msgspec.to_builtins(measured.to_record())
     parts: list[tuple[dict[str, Any], Part]] = [(test, measured)]
@@ -261,6 +262,7 @@ def _as_object(measured: Measurement) -> dict[str, Any]:
             parts.append((test[name], side))
     if measured.doubled is not None:
         test["doubled"] = dataclasses.asdict(measured.doubled)
+    test["remarks"] = remarks(measured)
     for part, found in parts:
         interval = found.interval()
         part["interval"] = list(interval) if all(map(math.isfinite, interval)) else None

@@ -27,7 +27,7 @@ from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Measurement
 from equivbench.records.files import write_atomically
 from equivbench.registry import DATASETS, TASKS, resolve
-from equivbench.specs import Group
+from equivbench.specs import By, Group
 from equivbench.tasks.archives import cannot_be_read
 from equivbench.tasks.base import Task
 from equivbench.tasks.forcefield.extended_xyz import Frame, frames
@@ -49,7 +49,8 @@ class About(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     dataset: str
     split: str
     group: Group
-    rotations: int
+    rotations: int | str
+    """Draws of each sample, or ``quadrature:DEGREE``."""
     seed: int
     samples: int | None
     requires: dict[str, float]
@@ -80,25 +81,28 @@ def export_inputs(
     return about
 
 
-def measure_predictions(path: Path) -> tuple[About, Measurement]:
+def measure_predictions(path: Path, by: By = "stratum") -> tuple[About, Measurement]:
     """What the predictions in ``path`` say, made by any program for inputs that
     :func:`export_inputs` wrote.
 
     ``.npz``: ``about`` as it was in the file of inputs, and each output either by call, as
     ``N/NAME``, or as one array NAME of all rows in their order. ``.xyz``: the frames of the file of
-    inputs, with ``forces`` a column and ``energy`` in the header, which is not compared.
+    inputs, with ``forces`` a column and ``energy`` in the header, which is not compared. ``by``:
+    what the parts of the measurement are of, anything but ``layer``.
 
     Raises ``FailedError`` for a file that cannot be read, or whose predictions are too few, too
     many, not finite or in another order; ``IncomparableError`` where the inputs here are not those
     that they were made for.
     """
+    if by == "layer":
+        raise UsageError("a file of predictions tells nothing of layers; choose another --by")
     found: list[Frame] = []
     if path.suffix == ".npz":
         about, outputs = _read_npz(path)
     else:
         found = list(frames(path))
         about, outputs = _read_xyz(path, found)
-    task, evaluator = _evaluator(about)
+    task, evaluator = _evaluator(about, by)
     calls = _bounded_calls(evaluator) if evaluator.calls == about.calls else []
     if len(calls) != about.calls or _sha256(calls) != about.sha256:
         raise IncomparableError(
@@ -128,7 +132,7 @@ class _Replayed(nn.Module):
         return next(self._answers)
 
 
-def _evaluator(about: About) -> tuple[Task, Evaluator]:
+def _evaluator(about: About, by: By = "stratum") -> tuple[Task, Evaluator]:
     task: Task = resolve(TASKS.get(about.task).factory)()
     if task.feedback is not None:
         raise UsageError(
@@ -144,12 +148,19 @@ def _evaluator(about: About) -> tuple[Task, Evaluator]:
         group=about.group,
         seed=about.seed,
         samples=about.samples,
+        by=by,
         untrained=lambda: task.untrained(data),
     )
 
 
 def asked(
-    task: str | None, *, split: str, group: Group, rotations: int, seed: int, samples: int | None
+    task: str | None,
+    *,
+    split: str,
+    group: Group,
+    rotations: int | str,
+    seed: int,
+    samples: int | None,
 ) -> About:
     """What the options of the command ask for, on the task's default data set."""
     if task is None:
@@ -284,7 +295,7 @@ def _read_xyz(path: Path, found: list[Frame]) -> tuple[About, dict[str, list[NDA
     """What the predictions were made for, and the forces; ``found`` are the frames of ``path``."""
     about: About | None = None
     for number, frame in enumerate(found):
-        facts = {
+        facts: dict[str, Any] = {
             name.removeprefix(_PREFIX): value
             for name, value in frame.info.items()
             if name.startswith(_PREFIX)
@@ -294,6 +305,8 @@ def _read_xyz(path: Path, found: list[Frame]) -> tuple[About, dict[str, list[NDA
                 f"frame {number} of {path} does not say {_PREFIX}frame={number}: predictions come "
                 "in the order of the inputs, with what their headers say"
             )
+        if facts.get("rotations", "").isdigit():
+            facts["rotations"] = int(facts["rotations"])
         try:
             told = msgspec.convert(
                 {

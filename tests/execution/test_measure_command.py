@@ -197,6 +197,7 @@ def test_what_an_error_is_made_of(models: Bench) -> None:
     assert "the error enters by outer.y" in layers.out
     assert layer_json.json["by"]["inner.y"]["symmetry"] in ("1o", "1e")
     assert layer_json.json["by"]["outer.y"]["share"] > 1e-4
+    assert layer_json.json["remarks"][0].startswith("the error enters by outer.y")
     # From four draws each of 16 points it is as uncertain as that.
     assert abs(layer_json.json["parity"]["share"]) < 0.01
 
@@ -250,11 +251,7 @@ def test_mistakes_are_one_sentence(models: Bench) -> None:
             2,
             "the degree of a quadrature is 1 to 100, not 0",
         ),
-        (
-            ["--task", "toy", "--rotations", "quadrature:4", "--export", "x.npz"],
-            2,
-            "--export takes a number",
-        ),
+        (["--import", "x.npz", "--by", "layer"], 2, "nothing of layers"),
         (
             ["mine:instance", "--task", "toy", "--by", "irrep", "--rotations", "2"],
             2,

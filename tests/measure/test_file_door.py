@@ -109,6 +109,19 @@ def test_predictions_through_extended_xyz_are_measured_as_the_model_is(tmp_path:
     assert measured.share == pytest.approx(itself.share, rel=1e-5)
 
 
+@pytest.mark.parametrize("suffix", ["npz", "xyz"])
+def test_a_single_structure_goes_out_under_a_quadrature(tmp_path: Path, suffix: str) -> None:
+    inputs = tmp_path / f"inputs.{suffix}"
+    made = export_inputs(inputs, about(samples=1, rotations="quadrature:4"))
+    assert made.calls == 75
+    out = predicted(inputs, joined=True) if suffix == "npz" else xyz_predictions(inputs)
+    found, measured = measure_predictions(out, by="irrep")
+    assert found == made
+    # A stretch is l = 2 alone; extended XYZ has nine digits.
+    assert measured.by["l=2"].equivariance == pytest.approx(measured.equivariance, rel=1e-5)
+    assert measured.share > 1e-3
+
+
 def test_frames_in_another_order_are_refused(tmp_path: Path) -> None:
     export_inputs(tmp_path / "inputs.xyz", about(samples=4))
     shuffled = xyz_predictions(tmp_path / "inputs.xyz", order=[1, 0, *range(2, 12)])
