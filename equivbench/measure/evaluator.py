@@ -208,7 +208,9 @@ class Evaluator:
 
     def _layers(self, caller: Caller) -> dict[str, LayerPart]:
         """The features of the model on a few samples, all under the same elements."""
-        chosen = self._samples[spread(self.split.groups[self._samples], _LAYER_SAMPLES)]
+        # The features of a grid are large.
+        most = 1 if self.task.interpolates else _LAYER_SAMPLES
+        chosen = self._samples[spread(self.split.groups[self._samples], most)]
         draws = min(max(self._rotations, FEWEST_DRAWS), _LAYER_ROTATIONS)
         elements = elements_for(self.group, draws, 1, self._seed)
         count = len(chosen) * self.task.test_points

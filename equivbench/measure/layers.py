@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,24 +15,21 @@ from torch import Tensor, nn
 from equivbench.errors import UsageError
 from equivbench.measure.caller import Caller
 from equivbench.measure.elements import Elements
+from equivbench.measure.feature_types import Arrangement, declared_types, irreps_out, possible_types
 from equivbench.measure.measurement import Part, part_of
 from equivbench.measure.precision import EPS
 from equivbench.measure.rotated_set import Chunk
 from equivbench.measure.verification import CONDITIONING
-from equivbench.specs import Field, Group
+from equivbench.specs import Field
 from equivbench.symmetry.decomposition import Decomposition, decompose
 from equivbench.symmetry.types import SymmetryType, transform
 
-TYPES_ATTRIBUTE = "feature_types"
-"""A model's own mapping from the path of a module to the symmetry type of what it returns."""
 _FITS = 0.1
 """Most of a feature's variance that may be equivariance error under a type found for it."""
-_MOST_DEGREE = 6
-_VECTORS = ("1o", "1e")
+_VALUES_AT_ONCE = 1 << 26
+"""Numbers of features, over all draws, that are kept at a time: 512 MiB, and as much again for each
+of a few temporaries. The model is run again for the next."""
 _NAME = "feature"
-
-Arrangement = Callable[[Tensor], Tensor]
-"""Brings a feature into the order of axes that its type is written for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,16 +64,12 @@ def layers_of(caller: Caller, chunk: Chunk, elements: Elements) -> dict[str, Lay
 
     Raises ``UsageError`` where a declared type does not fit, or names no module.
     """
-    declared = declared_types(caller.model)
-    found: dict[str, list[Tensor]] = {}
-    inverses, predictions = [], []
+    declared, told = declared_types(caller.model), irreps_out(caller.model)
+    given, inverses, predictions = [], [], []
     for draw, inputs, outputs in caller.runs(chunk):
-        predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
-        with recorded(caller.model) as features:
-            caller.outputs(inputs)
+        given.append(inputs)
         inverses.append(draw.inverse[:1])
-        for name, each in features.items():
-            found.setdefault(name, []).append(each)
+        predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
     rounding = CONDITIONING * EPS[caller.precision] ** 2
     whole = decompose(
         torch.stack(predictions),
@@ -86,45 +79,52 @@ def layers_of(caller: Caller, chunk: Chunk, elements: Elements) -> dict[str, Lay
     )
     # Inside a model that is equivariant a type that does not hold is not the feature's.
     fits = _FITS if not whole.share <= rounding else rounding
+    with hooked(caller.model) as first:
+        caller.outputs(given[0])
+    sizes = {name: each.numel() for name, each in first.items()}
+    first.clear()
     layers = {}
-    for name, values in found.items():
-        same = len(values) == len(inverses) and len({each.shape for each in values}) == 1
-        if not same or not all(bool(each.isfinite().all()) for each in values):
-            continue
-        type_declared = declared.get(_path(name))
-        part = _part(name, values, inverses, elements, type_declared, fits, rounding)
-        if part is not None:
-            layers[name] = part
+    for names in _portions(sizes, _VALUES_AT_ONCE // len(given)):
+        found: dict[str, list[Tensor]] = {name: [] for name in names}
+        for inputs in given:
+            with hooked(caller.model, found) as features:
+                caller.outputs(inputs)
+            for name, each in features.items():
+                found[name].append(each)
+        for name, values in found.items():
+            same = len(values) == len(given) and len({each.shape for each in values}) == 1
+            if not same or not all(bool(each.isfinite().all()) for each in values):
+                continue
+            path = _path(name)
+            symmetry = declared.get(path)
+            # What a module says of itself may be of another of its results.
+            if symmetry is None and path in told:
+                dimension = SymmetryType.parse(told[path]).dim
+                symmetry = told[path] if values[0].shape[-1] == dimension else None
+            part = _part(name, values, inverses, elements, symmetry, fits, rounding)
+            if part is not None:
+                layers[name] = part
     return layers
 
 
-def declared_types(model: nn.Module) -> dict[str, str]:
-    """The symmetry types that ``model`` tells of its features, by the path of the module: its
-    mapping ``feature_types``, and ``irreps_out`` of e3nn's modules."""
-    paths = dict(model.named_modules())
-    found = {
-        path: str(module.irreps_out).replace("+", " + ")
-        for path, module in paths.items()
-        if getattr(module, "irreps_out", None) is not None
-    }
-    own = getattr(model, TYPES_ATTRIBUTE, {})
-    if not isinstance(own, Mapping):
-        raise UsageError(f"{TYPES_ATTRIBUTE} of {type(model).__name__} must be a mapping")
-    for path, symmetry in own.items():
-        if path not in paths:
-            raise UsageError(
-                f"{TYPES_ATTRIBUTE} of {type(model).__name__} names {path!r}, which is no module "
-                "of it"
-            )
-        SymmetryType.parse(symmetry)
-        found[path] = symmetry
-    return found
+def _portions(sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:
+    """The names in their order, as many at a time as have ``most`` values together."""
+    portion: list[str] = []
+    held = 0
+    for name, size in sizes.items():
+        if portion and held + size > most:
+            yield portion
+            portion, held = [], 0
+        portion.append(name)
+        held += size
+    if portion:
+        yield portion
 
 
 @contextlib.contextmanager
-def recorded(model: nn.Module) -> Iterator[dict[str, Tensor]]:
+def hooked(model: nn.Module, wanted: Container[str] | None = None) -> Iterator[dict[str, Tensor]]:
     """Fills the mapping with float64 copies of what the modules of ``model`` return in the block,
-    in the order in which they return."""
+    in the order in which they return; of all, or of the ``wanted`` names."""
     found: dict[str, Tensor] = {}
     seen: list[object] = []
     calls: dict[str, int] = {}
@@ -137,6 +137,8 @@ def recorded(model: nn.Module) -> Iterator[dict[str, Tensor]]:
                 if any(value is other for other in seen):
                     continue
                 seen.append(value)
+                if wanted is not None and name + suffix not in wanted:
+                    continue
                 # Inside torch.func a tensor is wrapped, and the wrapper dies with the call.
                 plain = torch.func.debug_unwrap(value)
                 if plain.is_floating_point() and plain.dim() and len(plain):
@@ -222,7 +224,7 @@ def _part(
             )
         tried: list[tuple[str, Arrangement]] = [(declared, lambda each: each)]
     else:
-        tried = list(_candidates(values[0].shape, elements.group))
+        tried = list(possible_types(values[0].shape, elements.group))
     best: tuple[Decomposition, str] | None = None
     for symmetry, arrange in tried:
         errors = _errors(arrange, symmetry, values, inverses, elements)
@@ -280,48 +282,3 @@ def _constant(pulled: Tensor, kind: SymmetryType) -> Tensor:
         mask = scalar.repeat_interleave(sizes).to(mean)
         kept = mean * (mask[:, None, None, None] if kind.voxel else mask)
     return kept.expand(pulled.shape[1:])
-
-
-def _candidates(shape: torch.Size, group: Group) -> Iterator[tuple[str, Arrangement]]:
-    """The types that a feature of this shape may have, with how to lay it out for them."""
-    if group == "octahedral" and len(shape) == 5 and len(set(shape[2:])) == 1:
-        yield f"voxel({shape[1]}x0e)", lambda each: each
-        return
-    yield "0e", lambda each: each
-    vectors = _VECTORS if group == "o3" else _VECTORS[:1]
-    if group == "o3":
-        yield "0o", lambda each: each
-    last = shape[-1]
-    for axis in range(1, len(shape)):
-        for degree in range(1, _MOST_DEGREE + 1):
-            if shape[axis] == 2 * degree + 1:
-                for parity in "oe" if group == "o3" else "eo"[degree % 2]:
-                    yield f"{degree}{parity}", _moved(axis)
-            if shape[axis] == (degree + 1) ** 2:
-                # As spherical harmonics are written, one of each degree.
-                names = (f"{each}{'eo'[each % 2]}" for each in range(degree + 1))
-                yield " + ".join(names), _moved(axis)
-    if len(shape) == 1:
-        return
-    for scalars in (0, last // 4):
-        copies, rest = divmod(last - scalars, 3)
-        if rest or not copies or (scalars and copies != scalars) or last == 3:
-            continue
-        for vector in vectors:
-            symmetry = f"{scalars}x0e + {copies}x{vector}" if scalars else f"{copies}x{vector}"
-            yield symmetry, lambda each: each
-            yield symmetry, _by_component(scalars, copies)
-
-
-def _moved(axis: int) -> Arrangement:
-    return lambda each: each.movedim(axis, -1)
-
-
-def _by_component(scalars: int, copies: int) -> Arrangement:
-    """From scalars, all x, all y and all z to scalars and one vector after the other."""
-
-    def arranged(each: Tensor) -> Tensor:
-        vectors = each[..., scalars:].reshape(*each.shape[:-1], 3, copies).mT.flatten(-2)
-        return torch.cat((each[..., :scalars], vectors), dim=-1)
-
-    return arranged

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from toy_task import Clouds, clouds
 
 from equivbench.errors import UsageError
+from equivbench.measure import layers as layers_module
 from equivbench.measure.equivariance import measure_equivariance
 from equivbench.measure.layers import LayerPart, summary
 
@@ -215,6 +216,38 @@ def test_a_module_that_is_called_twice_is_two_layers() -> None:
     # The sequence returns what its only module did.
     assert list(found) == ["block.0", "block.0 (2)"]
     assert found["block.0"].share < found["block.0 (2)"].share
+
+
+def test_what_does_not_fit_into_memory_is_looked_at_in_portions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = layers(Layered(0.2))
+    monkeypatch.setattr(layers_module, "_VALUES_AT_ONCE", 1)
+    assert {name: part.share for name, part in layers(Layered(0.2)).items()} == {
+        name: part.share for name, part in whole.items()
+    }
+
+
+def test_what_a_module_says_of_another_result_is_no_mistake() -> None:
+    class Says(nn.Module):
+        irreps_out = "8x0e+8x1o"
+
+        def forward(self, v: Tensor) -> Tensor:
+            return 2 * v
+
+    class Says2(Says):
+        irreps_out = "whatever"
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = Says(), Says2()
+
+        def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> dict[str, Tensor]:
+            return {"pull": self.second(self.first(pos))}
+
+    found = layers(Both())
+    assert [(part.symmetry, part.declared) for part in found.values()] == [("1o", False)] * 2
 
 
 def test_hooks_are_gone_afterwards_and_inner_derivatives_work() -> None:

@@ -119,7 +119,7 @@ def test_a_single_structure_goes_out_under_a_quadrature(tmp_path: Path, suffix: 
     assert found == made
     # A stretch is l = 2 alone; extended XYZ has nine digits.
     assert measured.by["l=2"].equivariance == pytest.approx(measured.equivariance, rel=1e-5)
-    assert measured.share > 1e-3
+    assert measured.share > 1e-4
 
 
 def test_frames_in_another_order_are_refused(tmp_path: Path) -> None:
