@@ -130,6 +130,10 @@ def kernels(
         interrupted = True
     if not as_json:
         _show_last_case(done)
+        if done:
+            from equivbench.report.kernels import LEGEND
+
+            typer.echo(LEGEND)
     _say("")
     samples = [sample for each in done for sample in each.samples]
     refusals = [refusal for each in done for refusal in each.refusals]

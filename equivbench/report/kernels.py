@@ -16,10 +16,15 @@ COLUMNS = (
     Column("backend", key=True),
     Column("ms", "number", digits=4),
     Column("x e3nn", "number"),
-    Column("of floor", "percent", digits=2),
+    Column("of floor", "percent", "of roof", digits=2),
     Column("error", "number", digits=1),
     Column("compile", "seconds"),
     Column("method"),
+)
+LEGEND = (
+    "ms: least time a call over all rounds; x e3nn: times as fast as e3nn eager, the median over "
+    "rounds that alternate; of roof: of the speed that memory bandwidth allows; error: the worst "
+    "against float64; compile: before the first call, not in ms"
 )
 BASE = "e3nn"
 """The backend that the others are compared with: what the field runs by default."""

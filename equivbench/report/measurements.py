@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from equivbench.gap.intervals import Quantity
 from equivbench.report.table import Column, Table
-from equivbench.report.text import percent_text
+from equivbench.report.text import number_text, percent_text
 from equivbench.report.words import FLOOR, with_legend
 
 if TYPE_CHECKING:
     from equivbench.measure.measurement import Measurement, Part
+    from equivbench.symmetry.decomposition import Decomposition
 
 HOLDS = {True: "holds", False: "DOES NOT HOLD", None: "is NOT DECIDED"}
 """How a verdict is written."""
@@ -65,6 +66,21 @@ def remarks(measured: Measurement) -> list[str]:
     if layers:
         said.append(summary(layers))
     return said
+
+
+def decomposition_table(errors: Decomposition) -> Table:
+    """Make the table of ``errors``, a row a prediction, with the share of them all below."""
+    columns = [
+        Column("row", key=True),
+        Column("group"),
+        *(Column(name, "number", digits=4) for name in ("total", "twirled", "equivariance")),
+    ]
+    parts = (errors.groups, errors.total, errors.twirled, errors.equivariance)
+    values = zip(*(part.detach().tolist() for part in parts), strict=True)
+    low, high = errors.interval()
+    interval = f" ({number_text(low)} to {number_text(high)})" if math.isfinite(low) else ""
+    note = f"share of all rows: {number_text(errors.share)}{interval}"
+    return Table("", columns, [(row, *each) for row, each in enumerate(values)], [note])
 
 
 def measurement_page(measured: Measurement) -> Table:

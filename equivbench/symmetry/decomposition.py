@@ -6,12 +6,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from equivbench.errors import UsageError
+from equivbench.tabular import Tabular
 
 Loss = Literal["squared", "norm"]
 JACKKNIFE_ROTATIONS = 8
@@ -23,9 +24,11 @@ _CHUNK = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Decomposition:
+class Decomposition(Tabular):
     """The parts of the error, row by row, in float64; ``total == twirled + equivariance`` to
     rounding, never clipped."""
+
+    table_factory: ClassVar[str] = "equivbench.report.measurements:decomposition_table"
 
     total: Tensor
     """[batch] error of the predictions."""

@@ -160,10 +160,14 @@ def test_frames_of_results_have_a_row_each(records: eb.RunRecords, measured: Mea
     assert measured.to_dataframe()["share_low"][0] == measured.interval()[0]
 
 
-def test_a_decomposition_is_one_line() -> None:
+def test_a_decomposition_is_one_line_and_a_row_a_prediction() -> None:
     predictions = torch.randn(4, 1000, 3, generator=torch.Generator().manual_seed(0))
     d = eb.decompose(predictions, torch.zeros(1000, 3))
     assert re.fullmatch(
         r"<Decomposition of 1000 rows: total \S+ = twirled \S+ \+ equivariance \S+, share \S+>",
         repr(d),
     )
+    rows = cells(d._repr_html_())[1:]
+    assert len(rows) == MOST_ROWS
+    assert float(rows[7][2]) == pytest.approx(float(d.total[7]), rel=1e-3)
+    assert f"share of all rows: {d.share:#.3g}" in d._repr_html_()
