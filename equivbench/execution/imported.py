@@ -33,6 +33,8 @@ def imported(text: str) -> Any:
         if cause is None or _no_such_name(cause, text.partition(":")[0]):
             raise
         raise FailedError(str(error)) from cause
+    except SystemExit as error:
+        raise FailedError(f"{text} cannot be imported: it ends the process") from error
     finally:
         sys.path.remove(here)
 
@@ -52,7 +54,7 @@ def called(name: str, value: Callable[..., Any], arguments: Sequence[Any]) -> An
             return value(*arguments)
     except EquivbenchError:
         raise
-    except Exception as error:  # someone's code, which may raise anything
+    except (Exception, SystemExit) as error:  # someone's code, which may raise anything
         raise FailedError(
             f"{name} failed to build its model: {type(error).__name__}: "
             f"{shown(' '.join(str(error).split()), _LONGEST)}"

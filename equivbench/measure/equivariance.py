@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from equivbench.errors import UsageError
+from equivbench.errors import ModelError, UsageError
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Doubling, Measurement
 from equivbench.measure.precision import PRECISION_OF, EvaluationPrecision
@@ -100,6 +100,7 @@ def measure_equivariance(
         If the data set is missing or broken.
     """
     chosen = cast(Task, resolve(TASKS.get(task).factory)()) if isinstance(task, str) else task
+    _must_be_module(model, chosen)
     where = _device(model) if device == "auto" else torch.device(device)
     if data is None and isinstance(split, str):
         data = default_dataset(chosen.name).load()
@@ -149,6 +150,11 @@ def _doubling(degree: int, found: Measurement, once: Measurement, twice: Measure
         change,
         agrees=abs(change) <= _RESOLVED or abs(moved) <= explained,
     )
+
+
+def _must_be_module(model: object, task: Task) -> None:
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"a {type(model).__name__} is no torch.nn.Module{task.advice}")
 
 
 def default_dataset(task: str) -> DatasetSource:

@@ -85,7 +85,9 @@ class Odd(Springs):
         return super().get_forces(atoms)[:, :2]
 
 
-def test_mistakes_are_one_sentence() -> None:
+def test_mistakes_are_one_sentence(unchecked_types: None) -> None:
+    with pytest.raises(ModelError, match=r"a EMT is no torch.nn.Module; .* equivbench.adapt"):
+        eb.measure_equivariance(EMT(), "forcefield")
     sample = molecules()
     inputs = {name: sample[name] for name in ("z", "pos", "batch")}
     with pytest.raises(FailedError, match=r"EMT failed on .*: NotImplementedError: .*S"):

@@ -28,6 +28,7 @@ import equivbench as eb
 from equivbench.errors import FailedError, ModelError, UsageError
 from equivbench.kernels.neighbours import edges_within
 from equivbench.tasks.base import TaskData
+from equivbench.tasks.forcefield.foreign.graphs import radius_graph
 from equivbench.tasks.forcefield.foreign.values import VALUES, Values
 
 CUTOFF = 6.0
@@ -171,6 +172,20 @@ def test_a_real_network_of_pyg_is_measured(shipped: TaskData) -> None:
     assert found.at_floor
 
 
+def test_the_graph_of_pyg_has_its_loops_and_its_nearest() -> None:
+    sample = molecules()
+    pos, batch = sample["pos"], sample["batch"]
+    edges = radius_graph(pos, 2.0, batch)
+    assert torch.equal(edges, edges_within(pos, batch, 2.0))
+    loops = radius_graph(pos, 2.0, batch, loop=True)
+    assert torch.equal(loops[:, : edges.shape[1]], edges)
+    assert loops[:, edges.shape[1] :].tolist() == [list(range(len(pos)))] * 2
+    nearest = radius_graph(pos, 2.0, max_num_neighbors=1)
+    assert torch.bincount(nearest[1]).max() == 1
+    with pytest.raises(UsageError, match="source_to_target"):
+        radius_graph(pos, 2.0, flow="target_to_source")
+
+
 def test_an_adapted_network_can_be_trained_on_its_forces() -> None:
     sample = molecules()
     for network, said in (WAYS["said to be an energy"], WAYS["its own derivative"]):
@@ -257,6 +272,7 @@ MISTAKES: Mapping[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
     "element": (Pairs(), {"elements": ["H", "Xx"]}, UsageError, "'Xx' is no chemical element"),
     "twice": (Pairs(), {"elements": ["H", 1]}, UsageError, "H is named twice"),
     "output": (Pairs(), {"outputs": {"power": 0}}, UsageError, "not 'power'"),
+    "twice adapted": (eb.adapt(Pairs()), {"energy": True}, UsageError, "adapted already"),
     "a class": (Pairs, {}, UsageError, "give an instance"),
 }
 

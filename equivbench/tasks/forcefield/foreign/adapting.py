@@ -114,6 +114,8 @@ def adapt(
         if energy:
             raise UsageError("an ASE calculator gives forces itself; leave energy out")
         return CalculatorModel(model, numbers)
+    if isinstance(model, CalculatorModel | ForeignNetwork):
+        raise UsageError("it is adapted already; say all there is to say of it in one call")
     if not isinstance(model, nn.Module):
         raise UsageError(
             f"a {type(model).__name__} is neither a torch.nn.Module nor an ASE calculator; give an "
