@@ -27,8 +27,11 @@ check_calls(
     "equivbench.training",
 )
 
-# The same examples on every run, and no verdict that depends on how busy the machine is.
-settings.register_profile("reproducible", derandomize=True, deadline=None, database=None)
+# The same examples on every run, few of them, and no verdict that depends on how busy the machine
+# is.
+settings.register_profile(
+    "reproducible", derandomize=True, deadline=None, database=None, max_examples=40
+)
 settings.load_profile("reproducible")
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import t as student
@@ -38,7 +39,7 @@ class RatioEstimate:
         """How far the bounds are from the ratio, in logarithms."""
         if self.error is None:
             return None
-        return float(student.ppf(self.level, self.freedom)) * self.error
+        return _quantile(self.level, self.freedom) * self.error
 
     @property
     def low(self) -> float | None:
@@ -55,8 +56,14 @@ class RatioEstimate:
         exceeds ``threshold`` and whose bound excludes none; None: unknown."""
         if self.margin is None or self.error is None:
             return None
-        spare = float(student.ppf(FOUND, self.freedom)) * self.error
+        spare = _quantile(FOUND, self.freedom) * self.error
         return math.expm1(max(math.log1p(threshold), self.margin) + spare)
+
+
+@lru_cache(maxsize=256)
+def _quantile(level: float, freedom: float) -> float:
+    """Of Student's distribution: all rounds of a suite have the same two."""
+    return float(student.ppf(level, freedom))
 
 
 @dataclass(frozen=True)

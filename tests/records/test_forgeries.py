@@ -36,9 +36,17 @@ def forged(file: Path, change: Change) -> RunRecord:
     return msgspec.convert(plain, RunRecord)
 
 
-@pytest.mark.parametrize("file", GOOD, ids=lambda file: "-".join(file.parts[-4:-1]))
-def test_every_forgery_is_refused(file: Path) -> None:
-    assert [name for name, change in REFUSED.items() if not problems(forged(file, change))] == []
+@pytest.mark.parametrize(
+    "place", range(len(GOOD)), ids=["-".join(file.parts[-4:-1]) for file in GOOD]
+)
+def test_every_forgery_is_refused(place: int) -> None:
+    """Each kind of forgery on two of the records, and each record with a third of the kinds."""
+    kinds = [
+        (name, change)
+        for number, (name, change) in enumerate(REFUSED.items())
+        if number % 3 == place % 3
+    ]
+    assert [name for name, change in kinds if not problems(forged(GOOD[place], change))] == []
 
 
 @pytest.mark.parametrize("file", GOOD, ids=lambda file: "-".join(file.parts[-4:-1]))

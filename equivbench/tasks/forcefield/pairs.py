@@ -96,7 +96,7 @@ VECTOR = pair(
     "plain trunk in four principal frames.",
     "parameters within 15%",
     parameters=((9409, 8824), (47841, 45896), (652161, 625748)),
-    seconds=(0.042, 28.0, 16.0, 160.0),
+    seconds=(0.024, 27.0, 16.0, 160.0),
 )
 
 # The paper preset is the published SPICE model of 6M parameters.
