@@ -43,6 +43,13 @@ def steps(arm: str, setup: Setup) -> tuple[float, float, float]:
     )
 
 
+def chosen_line(arm: str, rate: float, batch: float) -> str:
+    """How a choice that is these factors away from the recipe begins to be written."""
+    recipe = RECIPES[arm]
+    chosen = f"learning_rate={recipe.learning_rate * rate:g}"
+    return f"{arm}: {chosen}, batch_size={recipe.batch_size * batch:.0f}"
+
+
 def bowl(**bottoms: tuple[float, float, float]) -> Loss:
     """Loss of each arm about its own best point; seeds differ by a factor."""
 
@@ -135,15 +142,17 @@ def test_each_arm_gets_its_own_rate_and_batch_and_both_one_width(study):
     assert steps("equivariant", found["equivariant"].setup)[:2] == (1, -1)
     assert steps("augmented", found["augmented"].setup)[:2] == (-1, 0)
     assert {each.width for each in found.values()} == {1.414}
-    assert found["equivariant"].config == {"features": 90}
+    wide = {arm.name: arm.resized("small", 1.414) for arm in VECTOR.contestants}["equivariant"]
+    assert found["equivariant"].config == wide
     assert found["equivariant"].loss == pytest.approx(1.0, rel=1e-3), "the mean of both seeds"
     (first, second) = recipe_lines(tuned)
-    assert first.startswith('equivariant: learning_rate=0.008, batch_size=8, tuned_at="60s"')
-    assert f'tuning_log_sha256="{tuned.sha256}"; config features=90 (width x1.414)' in first
-    assert second.startswith("augmented: learning_rate=0.004, batch_size=16,")
+    assert first.startswith(f'{chosen_line("equivariant", 2, 0.5)}, tuned_at="60s"')
+    text = f"config features={wide['features']} (width x1.414)"
+    assert f'tuning_log_sha256="{tuned.sha256}"; {text}' in first
+    assert second.startswith(f"{chosen_line('augmented', 0.5, 1)},")
     assert "both arms have one factor" in tuned.width
     resized = [job.config for jobs in executor.contests for job in jobs if job.config]
-    assert {"features": 90} in resized
+    assert wide in resized
 
 
 def test_where_no_size_is_matched_each_arm_has_its_own_width(study, monkeypatch):
@@ -311,7 +320,7 @@ def test_the_command_prints_recipes_and_ends_with_3_where_one_is_missing(
     command = ["tune", PAIR, "--out", str(tmp_path)]
     ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 0, ran.output
-    assert "equivariant: learning_rate=0.008" in ran.stdout
+    assert chosen_line("equivariant", 2, 0.5) in ran.stdout
     monkeypatch.setattr(tuning, "find_executor", lambda name: Pretender(loss))
     ran = CliRunner().invoke(app, [*command, "--fresh", "--extensions", "0"])
     assert isinstance(ran.exception, FailedError)
