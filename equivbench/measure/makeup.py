@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from equivbench.measure.measurement import Part, part_of
+from equivbench.measure.measurement import Part, SignedPart, part_of
 from equivbench.measure.passes import PassErrors
 from equivbench.measure.verification import Floor
 from equivbench.specs import By
@@ -90,7 +90,7 @@ def _of_power(judged: PassErrors, power: Tensor, best_untrained: Callable[..., T
     what would be left if that alone were averaged away."""
     errors = judged.errors
     made = Decomposition(errors.total, errors.total - power, power, errors.groups)
-    return part_of(made, judged.weights, None, best_untrained)
+    return SignedPart(**vars(part_of(made, judged.weights, None, best_untrained)))
 
 
 def _quarters(squares: Tensor, weights: Tensor) -> dict[str, Tensor]:

@@ -73,6 +73,22 @@ class Part:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class SignedPart(Part):
+    """A part whose equivariance error is estimated as a difference, so that it and its groups may
+    come out below 0."""
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """(low, high) of the share, as for any part; where all of it lies below 0 both are 0."""
+        return ratio_interval(
+            self.group_equivariance * self.group_weights,
+            self.group_total * self.group_weights,
+            level,
+            most=1.0,
+            signed=True,
+        )
+
+
 @dataclass(frozen=True)
 class Doubling:
     """A quadrature held against one of twice the degree, on the same few samples."""

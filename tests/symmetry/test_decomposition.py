@@ -301,6 +301,21 @@ def test_interval_from_few_groups_is_one_that_can_be(count: int) -> None:
     assert shown >= 90 if count >= 5 else shown == 0
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02])
+def test_the_interval_of_a_difference_covers_it(share: float) -> None:
+    generator, covered = seeded(3), 0
+    for _ in range(100):
+        size = torch.exp(0.5 * torch.randn(60, generator=generator, dtype=torch.float64))
+        noise = torch.randn(2, 60, generator=generator, dtype=torch.float64)
+        v, t = size * (share + 0.05 * noise[0]), size * (1 + 0.1 * noise[1])
+        low, high = ratio_interval(v, t, most=1.0, signed=True)
+        assert 0 <= low <= high <= 1
+        covered += low <= share <= high
+    # Four standard errors of 100 intervals that cover 95%.
+    assert covered >= 86
+    assert covered < 100
+
+
 def test_an_interval_knows_no_more_than_its_bounds() -> None:
     # The unbiased estimate of a share near 1 may lie above it.
     high = torch.tensor([1.3, 1.2, 1.4, 1.1, 1.3])
