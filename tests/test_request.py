@@ -22,7 +22,7 @@ from equivbench.axes import SweepRequest
 from equivbench.cli.options import takes
 from equivbench.errors import UsageError
 from equivbench.execution.executors import run
-from equivbench.execution.tuning import TuneRequest
+from equivbench.execution.tune_request import TuneRequest
 from equivbench.request import Forces, Request, RunRequest, option, options_of, read_seeds
 from equivbench.specs import PRESETS
 

@@ -10,7 +10,8 @@ import typer
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, InterruptedRunError
-from equivbench.execution.tuning import Study, TuneRequest, recipe_lines
+from equivbench.execution.tune_request import TuneRequest
+from equivbench.execution.tuning import Study, recipe_lines
 from equivbench.report.table import Column, Table
 
 

@@ -7,13 +7,12 @@ import math
 import statistics
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
-from equivbench.budget import Budget
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.estimates import START_SECONDS, estimated_seconds
 from equivbench.execution.executors import Callback, find_executor
@@ -28,81 +27,16 @@ from equivbench.execution.search import (
     width_factors,
 )
 from equivbench.execution.trials import Choice, Trial, TrialLog, WidthFor
+from equivbench.execution.tune_request import TuneRequest, check_request, trial_budget
 from equivbench.registry import PAIRS
 from equivbench.request import (
-    Request,
     RunRequest,
-    option,
-    read_seeds,
-    same_option,
     write_number,
-    write_seeds,
 )
-from equivbench.specs import ArmSpec, PairSpec, Preset
+from equivbench.specs import ArmSpec, PairSpec
 from equivbench.training.job import Job, Progress
 
 _TUNED = ("learning_rate", "batch_size", "tuned_at", "tuning_log_sha256")
-_MAX_JOBS = 64
-_MAX_POINTS = 400
-_FEWEST_SEEDS = 2
-_FIRST_SEED = 1000
-"""Smaller seeds are those that results are reported for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneRequest(Request):
-    """What ``equivbench tune`` is asked for."""
-
-    program: ClassVar[tuple[str, ...]] = ("tune",)
-
-    pair: str = option(
-        MISSING,
-        "The pair, as task/pair, e.g. forcefield/vector.",
-        flag=None,
-        metavar="PAIR",
-        completes="pairs",
-    )
-    trials: int = option(
-        9,
-        "At how many points each arm is tried at first.",
-        always=True,
-    )
-    extensions: int = option(
-        9,
-        "At how many more points each arm may be tried, until both arms' best points have worse "
-        "neighbours on all sides and no cliff beside them.",
-    )
-    seeds: tuple[int, ...] = option(
-        (1000, 1001),
-        "The seeds of every trial, two or more, from 1000 on: smaller ones are those that results "
-        "are reported for. The default is 1000,1001.",
-        read=read_seeds,
-        write=write_seeds,
-    )
-    preset: Preset = same_option(RunRequest, "preset")
-    budget: str | None = option(
-        None, "The budget of each trial. The default is the preset's, which is also the least."
-    )
-    shorter: bool = option(
-        False,
-        "Allow a --budget below the preset's, at which the order of the points is often the "
-        "reverse.",
-    )
-    device: str = same_option(RunRequest, "device")
-    threads: int | None = option(
-        None,
-        "How many CPU threads a trial uses. The default is one for each physical core, and 1 with "
-        "--jobs.",
-    )
-    jobs: int = option(
-        1,
-        "How many trials run at once. With more than one the budget must be in steps or samples.",
-    )
-    executor: str = same_option(RunRequest, "executor")
-    out: str = option(
-        "results", "The results folder; the log goes to its folder tuning.", recorded=False
-    )
-    fresh: bool = option(False, "Discard the log of an earlier tuning.", recorded=False)
 
 
 @dataclass(frozen=True)
@@ -134,8 +68,8 @@ class Study(Callback):
         if request.preset not in self.pair.presets:
             raise unknown_name(f"preset of {request.pair}", request.preset, self.pair.presets)
         self.seeds = tuple(unique(request.seeds))
-        self.budget = _budget(request, self.pair)
-        _check(request, self.budget)
+        self.budget = trial_budget(request, self.pair)
+        check_request(request, self.budget)
         threads = 1 if request.threads is None and request.jobs > 1 else request.threads
         run = RunRequest(
             pairs=(request.pair,),
@@ -383,54 +317,6 @@ def recipe_lines(tuned: Tuned) -> list[str]:
             line += f"; config {sizes} (width x{choice.width:g})"
         lines.append(line)
     return lines
-
-
-def _budget(request: TuneRequest, pair: PairSpec) -> Budget:
-    """The budget of a trial; raises ``UsageError`` for one below the preset's that is not asked for
-    in so many words."""
-    least = Budget.parse(pair.presets[request.preset].budget)
-    if request.budget is None:
-        return least
-    budget = Budget.parse(request.budget)
-    if not request.shorter and (budget.kind != least.kind or budget.limit < least.limit):
-        raise UsageError(
-            f"--budget {budget.text} is not known to be at least the {least.text} of "
-            f"{request.pair} at {request.preset}: the order of rates and sizes at a shorter budget "
-            "is often the reverse; --shorter allows it"
-        )
-    return budget
-
-
-def _check(request: TuneRequest, budget: Budget) -> None:
-    """Raise ``UsageError`` for numbers that make no sense."""
-    if len(set(request.seeds)) < _FEWEST_SEEDS:
-        raise UsageError(
-            f"--seeds must name at least {_FEWEST_SEEDS} seeds: one cannot tell a better point "
-            "from a luckier one"
-        )
-    if min(request.seeds) < _FIRST_SEED:
-        raise UsageError(
-            f"--seeds of a tuning begin at {_FIRST_SEED}, because results are reported for smaller "
-            f"ones; {min(request.seeds)} is not allowed"
-        )
-    searched = SEARCHED[budget.kind]
-    if request.trials <= 2 * len(searched):
-        raise UsageError(
-            f"--trials must be at least {2 * len(searched) + 1}, a first point and one on either "
-            f"side along {' and '.join(searched)}, not {request.trials}"
-        )
-    if request.extensions < 0 or request.trials + request.extensions > _MAX_POINTS:
-        raise UsageError(
-            f"--extensions must be at least 0 and at most {_MAX_POINTS} with --trials, "
-            f"not {request.extensions}"
-        )
-    if not 1 <= request.jobs <= _MAX_JOBS:
-        raise UsageError(f"--jobs must be between 1 and {_MAX_JOBS}, not {request.jobs}")
-    if request.jobs > 1 and budget.kind == "seconds":
-        raise UsageError(
-            "--jobs above 1 needs a budget in steps or samples: "
-            "trials that share the machine share its seconds"
-        )
 
 
 def _resized(arm: ArmSpec, preset: str, setup: Setup) -> dict[str, Any]:

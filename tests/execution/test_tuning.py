@@ -23,7 +23,8 @@ from equivbench.execution.executors import RunResult
 from equivbench.execution.plan import Machine
 from equivbench.execution.search import Setup
 from equivbench.execution.trials import TrialLog
-from equivbench.execution.tuning import Study, TuneRequest, recipe_lines
+from equivbench.execution.tune_request import TuneRequest
+from equivbench.execution.tuning import Study, recipe_lines
 from equivbench.registry import PAIRS
 from equivbench.training.job import Job, Progress
 
