@@ -64,6 +64,7 @@ class Study(Callback):
         self.request = request
         self._say = say
         self._writing = threading.Lock()
+        self._noted: set[str] = set()
         self.pair: PairSpec = PAIRS.get(request.pair)
         if request.preset not in self.pair.presets:
             raise unknown_name(f"preset of {request.pair}", request.preset, self.pair.presets)
@@ -217,6 +218,12 @@ class Study(Callback):
             labels={"width": width},
             split="validation",
         )
+
+    def note(self, text: str) -> None:
+        """Say what a worker has to tell, once: every trial would say it again."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self._say(text)
 
     def trained(self, job: Job, progress: Progress) -> None:
         """Log the trial ``job``, which ended as ``progress`` says, so that an interruption loses

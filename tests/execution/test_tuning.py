@@ -136,6 +136,13 @@ def test_both_arms_have_equal_trials_of_each_seed_in_contests_of_both(study):
     assert len({(job.arm, job.run_id) for jobs in executor.contests for job in jobs}) == len(trials)
 
 
+def test_what_workers_tell_is_said_once(study):
+    made, _ = study(CENTRED)
+    for text in ("a source changed", "a source changed", "no compiler"):
+        made.note(text)
+    assert study.said == ["a source changed", "no compiler"]
+
+
 def test_each_arm_gets_its_own_rate_and_batch_and_both_one_width(study):
     made, executor = study(CENTRED)
     tuned = made.tune()
