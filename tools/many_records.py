@@ -1,11 +1,10 @@
-"""How long `equivbench results validate` takes for many records, and how much memory: makes a
-folder of them from a sound one, each of another seed and with other losses, and validates it in
-parts of one process each.
+"""How long `equivbench results validate` takes for many records, and how much memory: makes
+folders of them from a sound one, each of another seed and with other losses, and validates them.
 
-    python tools/many_records.py RECORD [--records 10000] [--parts 1,2,5,10]
+    python tools/many_records.py RECORD [--records 100,10000]
 
-Prints for the whole folder, and for each fraction of it that `--parts` names, the exit code, wall
-seconds and peak memory of the whole command in a fresh process.
+Prints for each number of records, the smallest first, the exit code, wall seconds and peak memory
+of the whole command in a fresh process.
 """
 
 from __future__ import annotations
@@ -29,17 +28,15 @@ SMALLER = ("total", "twirled", "equivariance", "over_best_untrained")
 
 
 def main() -> None:
-    """Make the records and print a line for each part."""
+    """Make the records and print a line for each number of them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("record", type=Path)
-    parser.add_argument("--records", type=int, default=10_000)
-    parser.add_argument("--parts", default="10,1", help="divide the number by these")
+    parser.add_argument("--records", default="100,10000", help="how many, ascending")
     options = parser.parse_args()
     sound = json.loads(options.record.read_bytes())
-    for part in map(int, options.parts.split(",")):
+    for count in map(int, options.records.split(",")):
         folder = Path(tempfile.mkdtemp(prefix="many-records-"))
         try:
-            count = options.records // part
             write(sound, options.record, folder, count)
             print(f"{count} records: {validated(folder)}", flush=True)
         finally:
@@ -50,12 +47,12 @@ def write(sound: Plain, path: Path, folder: Path, count: int) -> None:
     """``count`` records like ``sound``, which is at ``path``, each of a seed of its own."""
     place = folder.joinpath(*path.absolute().parts[-5:-1])
     place.mkdir(parents=True)
-    name = f"{sound['task']}/{sound['pair']}"
+    asked = re.sub(r" --(n-)?seeds \S+", "", sound["command"])
     for seed in range(count):
         record = copy.deepcopy(sound)
         record["seed"] = seed
         record["run_id"] = re.sub(r"-seed\d+-", f"-seed{seed}-", sound["run_id"])
-        record["command"] = f"equivbench run {name} --seeds {seed}"
+        record["command"] = f"{asked} --seeds {seed}"
         record["contest"] = f"{sound['contest'][:-8]}{seed:08x}"
         for test in tests(record):
             lower(test, 1 - 1e-8 * seed)
@@ -94,7 +91,7 @@ def validated(folder: Path) -> str:
         check=False,
     )
     seconds = time.perf_counter() - start
-    # Of all children so far: the largest, so that parts go from few records to many.
+    # Of all children so far: that of the largest, as long as the numbers ascend.
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     return (
         f"{size / 1e6:.0f} MB, exit {done.returncode}, {seconds:.1f} s, at most {peak:.0f} MiB, "
