@@ -19,7 +19,7 @@ from equivbench.measure.makeup import highest_degree, makeup_of, sides_of
 from equivbench.measure.measurement import Measurement, Verdict, part_of
 from equivbench.measure.passes import Pass, PassErrors, can_tell_irreps
 from equivbench.measure.precision import EvaluationPrecision
-from equivbench.measure.rotated_set import Placement, RotatedSet, spread
+from equivbench.measure.rotated_set import Chunk, Placement, RotatedSet, spread
 from equivbench.measure.verification import Floor
 from equivbench.measure.verifier import Verifier
 from equivbench.specs import By, Group, Symmetry
@@ -32,8 +32,8 @@ _PROBED = 1 / 100
 two of them in float64, and others may be probed once more: floor, verdict and all that is assembled
 take at most a fifth of the passes. Probes go through the model at once."""
 _FEWEST_PROBES, _MOST_PROBES = 4, 32
-_LAYER_SAMPLES, _LAYER_ROTATIONS = 8, 24
-"""At most, of those whose features are looked at layer by layer."""
+_LAYER_ROTATIONS = 24
+"""At most, under which features are looked at layer by layer."""
 
 
 class Evaluator:
@@ -208,15 +208,18 @@ class Evaluator:
 
     def _layers(self, caller: Caller) -> dict[str, LayerPart]:
         """The features of the model on a few samples, all under the same elements."""
-        # The features of a grid are large.
-        most = 1 if self.task.interpolates else _LAYER_SAMPLES
-        chosen = self._samples[spread(self.split.groups[self._samples], most)]
+        # On a grid the cube's rotations are those that are exact.
+        group: Group = "octahedral" if self.task.interpolates else self.group
         draws = min(max(self._rotations, FEWEST_DRAWS), _LAYER_ROTATIONS)
-        elements = elements_for(self.group, draws, 1, self._seed)
-        count = len(chosen) * self.task.test_points
-        matrices = elements.matrices.expand(-1, count, 3, 3)
-        chunk = next(iter(self._rotated(chosen, matrices, batch_size=count)))
-        return layers_of(caller, chunk, elements)
+        elements = elements_for(group, draws, 1, self._seed)
+
+        def some(samples: int) -> Chunk:
+            chosen = self._samples[spread(self.split.groups[self._samples], samples)]
+            count = len(chosen) * self.task.test_points
+            matrices = elements.matrices.expand(-1, count, 3, 3)
+            return next(iter(self._rotated(chosen, matrices, batch_size=count)))
+
+        return layers_of(caller, some, elements)
 
     def _measurement(
         self, judged: PassErrors, floor: Floor | None, verdict: Verdict | None

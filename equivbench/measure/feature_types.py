@@ -55,6 +55,29 @@ def irreps_out(model: nn.Module) -> dict[str, str]:
     return found
 
 
+def as_declared(name: str, symmetry: str, shape: torch.Size) -> tuple[str, Arrangement]:
+    """The type that the model declares for the layer ``name``; raises ``UsageError`` where it does
+    not fit the shape."""
+    kind = SymmetryType.parse(symmetry)
+    if not kind.invariant and shape[1 if kind.voxel else -1] != kind.dim:
+        raise UsageError(
+            f"the layer {name} is declared {symmetry!r}, of {kind.dim} components, and returns the "
+            f"shape {tuple(shape)}"
+        )
+    return symmetry, lambda each: each
+
+
+def as_told(irreps: str, shape: torch.Size, grid: bool) -> tuple[str, Arrangement] | None:
+    """The type that a module's own irreps are of a feature of this shape, with its layout; None
+    where they are of another of its results, or on a ``grid`` whose rows are flattened."""
+    dimension = SymmetryType.parse(irreps).dim
+    if len(shape) == 5 and len(set(shape[2:])) == 1 and shape[1] == dimension:
+        return f"voxel({irreps})", lambda each: each
+    if len(shape) == 5 and len(set(shape[1:4])) == 1 and shape[-1] == dimension:
+        return f"voxel({irreps})", lambda each: each.movedim(-1, 1)
+    return (irreps, lambda each: each) if not grid and shape[-1] == dimension else None
+
+
 def possible_types(shape: torch.Size, group: Group) -> Iterator[tuple[str, Arrangement]]:
     """The types that a feature of this shape may have, with how to lay it out for them."""
     if group == "octahedral" and len(shape) == 5 and len(set(shape[2:])) == 1:

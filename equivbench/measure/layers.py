@@ -12,10 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from equivbench.errors import UsageError
 from equivbench.measure.caller import Caller
 from equivbench.measure.elements import Elements
-from equivbench.measure.feature_types import Arrangement, declared_types, irreps_out, possible_types
+from equivbench.measure.feature_types import (
+    Arrangement,
+    as_declared,
+    as_told,
+    declared_types,
+    irreps_out,
+    possible_types,
+)
 from equivbench.measure.measurement import Part, part_of
 from equivbench.measure.precision import EPS
 from equivbench.measure.rotated_set import Chunk
@@ -26,6 +32,9 @@ from equivbench.symmetry.types import SymmetryType, transform
 
 _FITS = 0.1
 """Most of a feature's variance that may be equivariance error under a type found for it."""
+_MOST_SAMPLES = 8
+_ROOM = 8
+"""How many copies of a feature under all elements there is room for."""
 _VALUES_AT_ONCE = 1 << 26
 """Numbers of features, over all draws, that are kept at a time: 512 MiB, and as much again for each
 of a few temporaries. The model is run again for the next."""
@@ -44,27 +53,33 @@ class LayerPart(Part):
     declared: bool
     """Whether the model says so (``feature_types``, or e3nn's ``irreps_out``), or it was found."""
     rounding: float
-    """The share that rounding may leave."""
+    """The share of ``power`` that rounding may leave."""
+    power: float
+    """Mean square of the feature, its constants included."""
 
     @property
     def enters(self) -> bool:
         """Whether there is more equivariance error than rounding leaves in a feature of known
         type."""
-        return self.symmetry is not None and self.share > self.rounding
+        return self.symmetry is not None and self.equivariance > self.rounding * self.power
 
 
-def layers_of(caller: Caller, chunk: Chunk, elements: Elements) -> dict[str, LayerPart]:
+def layers_of(
+    caller: Caller, some: Callable[[int], Chunk], elements: Elements
+) -> dict[str, LayerPart]:
     """Every module's features in the order of the calls, by the module's path.
 
-    ``chunk`` holds some samples under ``elements``, each element for all samples alike, so that it
-    does not matter which rows belong to which sample. Further calls of a module are ``PATH (2)``,
-    further results ``PATH[1]`` or ``PATH.NAME``. Left out are results that are no floating-point
-    tensor, that change shape with the rotation, that do not vary, and those that a module inside
-    returned already.
+    ``some`` gives a chunk of so many samples under ``elements``, each element for all samples
+    alike, so that it does not matter which rows belong to which sample. Further calls of a module
+    are ``PATH (2)``, further results ``PATH[1]`` or ``PATH.NAME``. Left out are results that are no
+    floating-point tensor, that change shape with the rotation, that do not vary, and those that a
+    module inside returned already.
 
     Raises ``UsageError`` where a declared type does not fit, or names no module.
     """
     declared, told = declared_types(caller.model), irreps_out(caller.model)
+    largest = max(_sizes(caller, some(1)).values(), default=1) * len(elements)
+    chunk = some(max(1, min(_MOST_SAMPLES, _VALUES_AT_ONCE // (_ROOM * largest))))
     given, inverses, predictions = [], [], []
     for draw, inputs, outputs in caller.runs(chunk):
         given.append(inputs)
@@ -79,12 +94,8 @@ def layers_of(caller: Caller, chunk: Chunk, elements: Elements) -> dict[str, Lay
     )
     # Inside a model that is equivariant a type that does not hold is not the feature's.
     fits = _FITS if not whole.share <= rounding else rounding
-    with hooked(caller.model) as first:
-        caller.outputs(given[0])
-    sizes = {name: each.numel() for name, each in first.items()}
-    first.clear()
     layers = {}
-    for names in _portions(sizes, _VALUES_AT_ONCE // len(given)):
+    for names in _portions(_sizes(caller, chunk), _VALUES_AT_ONCE // len(given)):
         found: dict[str, list[Tensor]] = {name: [] for name in names}
         for inputs in given:
             with hooked(caller.model, found) as features:
@@ -95,16 +106,24 @@ def layers_of(caller: Caller, chunk: Chunk, elements: Elements) -> dict[str, Lay
             same = len(values) == len(given) and len({each.shape for each in values}) == 1
             if not same or not all(bool(each.isfinite().all()) for each in values):
                 continue
-            path = _path(name)
-            symmetry = declared.get(path)
-            # What a module says of itself may be of another of its results.
-            if symmetry is None and path in told:
-                dimension = SymmetryType.parse(told[path]).dim
-                symmetry = told[path] if values[0].shape[-1] == dimension else None
-            part = _part(name, values, inverses, elements, symmetry, fits, rounding)
+            path, shape = _path(name), values[0].shape
+            known = None
+            if path in declared:
+                known = as_declared(name, declared[path], shape)
+            elif path in told:
+                known = as_told(told[path], shape, caller.task.interpolates)
+            part = _part(values, inverses, elements, known, fits, rounding)
             if part is not None:
                 layers[name] = part
     return layers
+
+
+def _sizes(caller: Caller, chunk: Chunk) -> dict[str, int]:
+    """How many numbers each feature has under one element."""
+    _, inputs, _ = next(caller.runs(chunk))
+    with hooked(caller.model) as first:
+        caller.outputs(inputs)
+    return {name: each.numel() for name, each in first.items()}
 
 
 def _portions(sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:
@@ -204,27 +223,17 @@ def _tensors(returned: object) -> Iterator[tuple[str, Tensor]]:
 
 
 def _part(
-    name: str,
     values: list[Tensor],
     inverses: list[Tensor],
     elements: Elements,
-    declared: str | None,
+    known: tuple[str, Arrangement] | None,
     most: float,
     rounding: float,
 ) -> LayerPart | None:
-    """The best of the types that the feature may have."""
+    """The best of the types that the feature may have, or the one that is known."""
     stacked = torch.stack(values)
-    if declared is not None:
-        kind = SymmetryType.parse(declared)
-        axis = 1 if kind.voxel else -1
-        if not kind.invariant and values[0].shape[axis] != kind.dim:
-            raise UsageError(
-                f"the layer {name} is declared {declared!r}, of {kind.dim} components, and returns "
-                f"the shape {tuple(values[0].shape)}"
-            )
-        tried: list[tuple[str, Arrangement]] = [(declared, lambda each: each)]
-    else:
-        tried = list(possible_types(values[0].shape, elements.group))
+    possible = possible_types(values[0].shape, elements.group)
+    tried = list(possible) if known is None else [known]
     best: tuple[Decomposition, str] | None = None
     for symmetry, arrange in tried:
         errors = _errors(arrange, symmetry, values, inverses, elements)
@@ -236,12 +245,15 @@ def _part(
         return None
     errors, symmetry = best
     part = part_of(errors, torch.ones_like(errors.total), None, lambda: torch.tensor(math.nan))
-    fits = declared is not None or errors.share <= most
+    power = float(stacked.square().sum()) / (len(values) * len(values[0]))
+    exact = part.equivariance <= rounding * power
+    fits = known is not None or exact or errors.share <= most
     return LayerPart(
         **vars(part),
         symmetry=symmetry if fits else None,
-        declared=declared is not None,
+        declared=known is not None,
         rounding=rounding,
+        power=power,
     )
 
 
@@ -269,7 +281,10 @@ def _errors(
 
 
 def _constant(pulled: Tensor, kind: SymmetryType) -> Tensor:
-    """[rows, ...] the mean over draws and rows, of the components that rotations leave alone."""
+    """[rows, ...] the mean over draws and rows, of the components that rotations leave alone; 0 for
+    a single row, which is no better than its mean."""
+    if pulled.shape[1] == 1:
+        return torch.zeros_like(pulled[0])
     mean = pulled.mean((0, 1))
     if kind.voxel:
         mean = mean.mean((-3, -2, -1), keepdim=True).expand(mean.shape)

@@ -218,9 +218,28 @@ def test_a_module_that_is_called_twice_is_two_layers() -> None:
     assert found["block.0"].share < found["block.0 (2)"].share
 
 
+def test_one_row_is_judged_by_its_size() -> None:
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = nn.Identity()
+
+        def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> dict[str, Tensor]:
+            size = pos.reshape(-1, POINTS, 3).square().sum((1, 2))
+            return {"pull": pos * self.pool(size)[batch, None]}
+
+    r = measure_equivariance(Pooled(), TASK, split=clouds(8), samples=1, by="layer")
+    part = r.by["pool"]
+    assert isinstance(part, LayerPart)
+    assert part.symmetry == "0e"
+    assert part.total > 1
+    assert not part.enters
+
+
 def test_what_does_not_fit_into_memory_is_looked_at_in_portions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(layers_module, "_MOST_SAMPLES", 1)
     whole = layers(Layered(0.2))
     monkeypatch.setattr(layers_module, "_VALUES_AT_ONCE", 1)
     assert {name: part.share for name, part in layers(Layered(0.2)).items()} == {
