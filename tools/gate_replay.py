@@ -20,7 +20,7 @@ from scipy.stats import binomtest
 
 from equivbench.errors import FailedError, IncomparableError
 from equivbench.gate.compare import compare
-from equivbench.gate.interleave import SIDES
+from equivbench.gate.interleave import AGAIN, SIDES, WANTED, noisy
 from equivbench.gate.reading import read_side
 from equivbench.gate.samples import Samples, Side
 
@@ -84,20 +84,27 @@ def recorded(folders: Iterable[Path]) -> Recorded:
 
 
 def replayed(
-    rounds: Recorded, count: int, seed: int, slower: Mapping[str, float] | None = None
+    rounds: Recorded,
+    count: int,
+    seed: int,
+    slower: Mapping[str, float] | None = None,
+    again: Mapping[str, int] | None = None,
 ) -> tuple[Side, Side]:
     """A comparison of ``count`` rounds drawn with replacement from those recorded, the sides
-    exchanged at random.
+    exchanged at random; as many more of the benchmarks that ``again`` names, so many times.
 
     All benchmarks take the same rounds, so that what disturbed one still disturbs the others, the
     control among them. ``slower`` multiplies the candidate's seconds of the benchmarks that it
     names.
     """
     generator = np.random.default_rng([rounds.count, seed])
-    drawn = generator.integers(0, rounds.count, size=count)
-    swapped = generator.integers(0, 2, size=count)
+    shape = (1 + AGAIN, count)
+    picks = generator.integers(0, rounds.count, size=shape).ravel()
+    swaps = generator.integers(0, 2, size=shape).ravel()
     sides: tuple[list[Samples], list[Samples]] = ([], [])
     for name, one in rounds.benchmarks.items():
+        own = count * (1 + (again or {}).get(name, 0))
+        drawn, swapped = picks[:own], swaps[:own]
         for place, side in enumerate(sides):
             factor = (slower or {}).get(name, 1.0) if place else 1.0
             blocks = {
@@ -107,6 +114,21 @@ def replayed(
             values = {index: min(block) for index, block in blocks.items()}
             side.append(replace(one, values=values, blocks=blocks, session="replayed"))
     return Side(tuple(sides[0])), Side(tuple(sides[1]))
+
+
+def measured(
+    rounds: Recorded, count: int, seed: int, slower: Mapping[str, float] | None = None
+) -> tuple[Side, Side]:
+    """A replayed comparison as `check --interleave` makes it: noisy benchmarks get more rounds."""
+    again: Counter[str] = Counter()
+    sides = replayed(rounds, count, seed, slower)
+    for _ in range(AGAIN):
+        names = noisy(sides, WANTED)
+        if not names:
+            break
+        again.update(names)
+        sides = replayed(rounds, count, seed, slower, again)
+    return sides
 
 
 def tally(
@@ -120,7 +142,7 @@ def tally(
     by_name = {name: Counter[str]() for name in names}
     alarms = 0
     for seed in range(suites):
-        sides = replayed(rounds, count, seed, dict.fromkeys(names, factor))
+        sides = measured(rounds, count, seed, dict.fromkeys(names, factor))
         judged = [each for each in compare(*sides, thresholds={}) if not each.control]
         for each in judged:
             found[each.verdict] += 1
@@ -142,7 +164,7 @@ def main() -> None:
     rounds = recorded(options.folders)
     print(
         f"{rounds.count} recorded rounds of {len(rounds.benchmarks)} benchmarks on "
-        f"{rounds.machine}, {options.rounds} a side"
+        f"{rounds.machine}, {options.rounds} a side, more for noisy ones"
     )
     null, _, alarms = tally(rounds, options.rounds, options.suites, 1.0)
     bound = binomtest(alarms, options.suites).proportion_ci(0.95, "exact").high

@@ -43,7 +43,8 @@ FEWEST = 4
 """Samples of each side in a round, however long they are."""
 WANTED = 0.10
 """The slow-down that every benchmark should be able to show: one that cannot after all rounds gets
-as many again."""
+as many again, up to :data:`AGAIN` times."""
+AGAIN = 3
 
 
 @dataclass
@@ -78,7 +79,7 @@ def interleave(
 ) -> tuple[Side, Side]:
     """Both revisions' measurements; with ``out`` their samples are kept as ``baseline.jsonl`` and
     ``candidate.jsonl`` there. Benchmarks that could not have shown a slow-down by :data:`WANTED`
-    (or twice the ``threshold``) get as many rounds again.
+    (or twice the ``threshold``) get as many rounds again, up to :data:`AGAIN` times.
 
     Raises ``UsageError`` (unknown revision, uncommitted changes), ``FailedError`` (a revision
     that cannot be measured, a process that died) and on Ctrl-C ``InterruptedRunError``, with what
@@ -97,9 +98,10 @@ def interleave(
         with checked_out(root, commits) as trees:
             for _ in range(request.rounds):
                 session.round(trees)
-            noisy = _noisy(session.sides("measured"), max(WANTED, 2 * threshold))
-            for _ in range(request.rounds if noisy else 0):
-                session.round(trees, noisy)
+            for _ in range(AGAIN):
+                again = noisy(session.sides("measured"), max(WANTED, 2 * threshold))
+                for _ in range(request.rounds if again else 0):
+                    session.round(trees, again)
     except KeyboardInterrupt:
         interrupted = True
     kept = ""
@@ -187,12 +189,13 @@ class _Session:
         return first, second
 
 
-def _noisy(sides: tuple[Side, Side], wanted: float) -> list[str]:
-    """The benchmarks that could not have shown a slow-down by ``wanted``, and the control."""
+def noisy(sides: tuple[Side, Side], wanted: float) -> list[str]:
+    """The benchmarks that could not have shown a slow-down by ``wanted``, and the control; their
+    noise alone decides, never their change."""
     found = compare(*sides, thresholds={})
-    noisy = [each.benchmark for each in found if each.power is not None and each.power > wanted]
+    unsure = [each.benchmark for each in found if each.power is not None and each.power > wanted]
     controls = [each.benchmark for each in found if each.control]
-    return list(dict.fromkeys([*controls, *noisy])) if set(noisy) - set(controls) else []
+    return list(dict.fromkeys([*controls, *unsure])) if set(unsure) - set(controls) else []
 
 
 def _measure(one: Measured, sides: Sequence[Process], name: str, seconds: float) -> None:

@@ -38,7 +38,7 @@ class InterleaveRequest(Request):
     rounds: int = option(
         10,
         "With --interleave: number of fresh processes for each revision. Benchmarks that could not "
-        "have shown a slow-down by 10% get as many again.",
+        "have shown a slow-down by 10% get as many again, up to three times.",
     )
     seconds: float = option(
         0.2,

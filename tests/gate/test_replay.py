@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from gate_replay import recorded, replayed
+from gate_replay import measured, recorded, replayed
 from toy_samples import environment, gate_samples, noisy
 
 from equivbench.errors import FailedError, IncomparableError
@@ -69,6 +69,23 @@ def test_a_planted_slow_down_is_found_and_identical_code_is_not(tmp_path: Path) 
     for seed in range(20):
         assert verdicts(replayed(rounds, 8, seed))["work"] in ("unchanged", "inconclusive")
         assert verdicts(replayed(rounds, 8, seed, {"work": 1.1}))["work"] == "regression"
+
+
+def test_what_is_too_noisy_is_replayed_with_more_rounds(tmp_path: Path) -> None:
+    noise = [
+        [
+            gate_samples(
+                noisy(1.0, spread, 12, 10 * side + place), benchmark=name, control=not place
+            )
+            for place, (name, spread) in enumerate(
+                (("control", 0.01), ("work", 0.1), ("calm", 0.01))
+            )
+        ]
+        for side in (0, 1)
+    ]
+    rounds = recorded([record(tmp_path, *noise)])
+    counts = {each.name: len(each.values) for each in measured(rounds, 10, 1)[0].measurements}
+    assert counts == {"control": 40, "work": 40, "calm": 10}
 
 
 def test_rounds_of_two_machines_are_not_mixed(tmp_path: Path) -> None:
