@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,10 +64,6 @@ def unchecked_types() -> Iterator[None]:
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     """The command line with the toy package installed, entry points and all."""
-    import running
+    from running import with_toys
 
-    bench = running.Bench(tmp_path)
-    (tmp_path / "site").mkdir()
-    shutil.copy(Path(running.__file__).with_name("toy_arms.py"), tmp_path / "site" / "toy_arms.py")
-    bench.entry_point("toy_arms", "toy-arms")
-    return bench
+    return with_toys(tmp_path)

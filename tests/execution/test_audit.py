@@ -14,18 +14,25 @@ import pytest
 import safetensors.torch
 import torch
 from forgeries import lower_everywhere, lower_final
-from running import Bench
+from running import Bench, with_toys
 
 pytestmark = pytest.mark.slow
 RUN = ("run", "toy/plain", "--preset", "dev", "--device", "cpu", "--threads", "1", "--quiet")
 
 
-@pytest.fixture
-def kept(bench: Bench) -> Bench:
-    """Both arms of a pair, their weights beside the records and nothing in the cache."""
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results folder of a run whose weights lie beside its records."""
+    bench = with_toys(tmp_path_factory.mktemp("trained"))
     ran = bench(*RUN, "--keep-weights")
     assert ran.code == 0, ran.err
-    shutil.rmtree(bench.folder / "cache")
+    return bench.results
+
+
+@pytest.fixture
+def kept(bench: Bench, trained: Path) -> Bench:
+    """Both arms of a pair, their weights beside the records and nothing in the cache."""
+    shutil.copytree(trained, bench.results)
     return bench
 
 

@@ -112,21 +112,16 @@ def test_the_refusals_can_be_printed(
     assert max(map(len, shown_text.splitlines())) < 2000
 
 
-@pytest.mark.parametrize("name", ["json", "html"])
 def test_bad_submissions_change_no_row(
-    name: str,
     good: Path,
     spoiled: tuple[Path, dict[str, tuple[str, Path]]],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    expected = export(good, capsys, "--format", name)
+    expected = export(good, capsys, "--format", "json")
     assert expected[0] == 0
-    code, out, err = export(spoiled[0], capsys, "--format", name, "--skip-invalid")
+    code, out, err = export(spoiled[0], capsys, "--format", "json", "--skip-invalid")
     assert (code, out) == (0, expected[1])
     assert "left out" in err
-    code, out, err = export(spoiled[0], capsys, "--format", name)
-    assert (code, out) == (3, "")
-    assert any(str(path) in err for _, path in spoiled[1].values())
 
 
 def test_one_bad_submission_is_enough_and_is_named(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -105,6 +106,15 @@ class Bench:
         (info / "entry_points.txt").write_text(
             "".join(f"[equivbench.{group}]\n{name} = {module}\n" for group in groups)
         )
+
+
+def with_toys(folder: Path) -> Bench:
+    """A bench in ``folder`` with the toy package installed, entry points and all."""
+    bench = Bench(folder)
+    (folder / "site").mkdir()
+    shutil.copy(Path(__file__).with_name("toy_arms.py"), folder / "site" / "toy_arms.py")
+    bench.entry_point("toy_arms", "toy-arms")
+    return bench
 
 
 def workers_of(process: subprocess.Popen[str], arm: str) -> list[psutil.Process]:
