@@ -68,10 +68,12 @@ def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Benc
     assert [point["share"] for point in ema_analysis["points"]] == [
         point["ema"]["share"] for point in trace
     ]
-    # The same seed again is the same to the bit and takes the place of the first.
+    # The same seed again is the same to the bit and stands beside the first.
     lines = GRADIENTS.read(bench.results / machine_key("cpu", 1) / "gradients.jsonl")
-    assert [line.weights for line in lines] == ["model", "ema"]
-    assert msgspec.to_builtins(lines[0].points) == analysis["points"]
+    assert sorted(line.weights for line in lines) == ["ema", "ema", "model", "model"]
+    for line in lines:
+        if line.weights == "model":
+            assert msgspec.to_builtins(line.points) == analysis["points"]
     wanted = (
         (2, "cannot be dealt into 4 chunks"),
         (2, "that of several arms"),
