@@ -299,7 +299,8 @@ class LocalExecutor:
             except KeyboardInterrupt:
                 interrupt.asked = True
             result.interrupted = interrupt.asked
-        for job, why in result.unbuilt:
+        # What was told to stop has not failed.
+        for job, why in [] if result.interrupted else result.unbuilt:
             record = unbuilt_record(job, why, [kept.record for kept in result.kept])
             if record is not None:
                 result.keep_failed(record, plan.request.out)

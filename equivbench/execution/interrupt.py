@@ -84,9 +84,12 @@ def _requests() -> list[signal.Signals]:
     return numbers
 
 
-_GONE = (errno.EPIPE, errno.EIO, errno.ENXIO)
-"""How the system says that a pipe is closed or a terminal is gone."""
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EAGAIN)
+_GONE = (
+    *(errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF, errno.ECONNRESET, errno.ENOTCONN),
+    getattr(errno, "ESTALE", errno.EIO),
+)
+"""How the system says that a pipe or a connection is closed or a terminal is gone."""
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG, errno.EAGAIN)
 """And that there is no room for a line just now."""
 
 

@@ -11,7 +11,6 @@ import msgspec
 
 from equivbench.budget import Budget
 from equivbench.environment import environment, git_state
-from equivbench.errors import EquivbenchError
 from equivbench.records.declared import SWEEP
 from equivbench.records.evaluations import FINALS
 from equivbench.records.reasons import plain_reason, without_places_in
@@ -69,7 +68,7 @@ def unbuilt_record(job: Job, why: str, known: Sequence[RunRecord]) -> RunRecord 
     same_size = [each for each in known if _has_data_of(each, job)]
     twin = next((each for each in same_size if _is_of_same_arm(each, job)), None)
     if twin is not None:
-        built = _like(twin)
+        built = _like(twin, job)
     else:
         dataset = same_size[0].dataset if same_size else _dataset(job)
         if dataset is None:
@@ -140,7 +139,7 @@ def _is_of_same_arm(record: RunRecord, job: Job) -> bool:
     return same and job.variant.items() <= record.variant.items()
 
 
-def _like(twin: RunRecord) -> _Built:
+def _like(twin: RunRecord, job: Job) -> _Built:
     of_arm = {
         path: reason
         for path, reason in twin.reasons.items()
@@ -152,8 +151,9 @@ def _like(twin: RunRecord) -> _Built:
         model=msgspec.structs.replace(twin.model, symmetry_verified=None, symmetry_reason=None),
         recipe=twin.recipe,
         variant=twin.variant,
-        environment=twin.environment,
-        git=twin.git,
+        # Of now: the twin may be of an earlier day, and resumed.
+        environment=environment(job.device, job.threads),
+        git=git_state(),
         reasons=of_arm,
     )
 
@@ -213,8 +213,8 @@ def _dataset(job: Job) -> DatasetRecord | None:
         if job.fraction != 1:
             sizes["fraction"] = round(1000 * job.fraction)
         return DatasetRecord(name=spec.name, version=version, sha256=digest, sizes=sizes)
-    # A file that is missing or broken may be what the worker died of.
-    with contextlib.suppress(EquivbenchError, OSError):
+    # What is missing or broken here may be what the worker died of.
+    with contextlib.suppress(Exception):
         source = resolve(spec.factory)()
         if isinstance(source, ArchiveSource):
             card = read_card(source.path())

@@ -3,6 +3,7 @@ rights."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -34,9 +35,14 @@ def private_folder(path: Path) -> Path:
 
     Raises ``FailedError`` where others can write all of these, ``OSError`` where it cannot be made.
     """
+    reason: FailedError | OSError
     try:
         return _closed(path)
     except _OpenToOthersError as error:
+        reason = error
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
         reason = error
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
     for base in _places_of_ones_own():
@@ -53,15 +59,21 @@ def _closed(path: Path) -> Path:
     """The folder at ``path``, closed; raises ``_OpenToOthersError`` where that is not enough."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.mkdir(mode=0o700, exist_ok=True)
-    path = path.resolve()
+    named, path = path.absolute(), path.resolve()
     if not hasattr(os, "geteuid"):
         return path
+    for part in (named, *named.parents):
+        if part.is_symlink() and part.lstat().st_uid not in (os.geteuid(), *_SYSTEM):
+            raise _OpenToOthersError(
+                f"compiled code is not loaded from {named}: the link {part} belongs to another "
+                f"user; {_ELSEWHERE}"
+            )
     if path.stat().st_uid != os.geteuid():
         raise _OpenToOthersError(
             f"compiled code is not loaded from {path}, which belongs to another user; {_ELSEWHERE}"
         )
-    path.chmod(0o700)
-    for above in path.parents:
+    # Where it is, and where the links on the way to it are.
+    for above in dict.fromkeys((*path.parents, *named.parents)):
         found = above.stat()
         if found.st_uid not in (os.geteuid(), *_SYSTEM):
             raise _OpenToOthersError(
@@ -73,6 +85,7 @@ def _closed(path: Path) -> Path:
                 f"compiled code is not loaded from {path}: others can write {above}; close it with"
                 f" chmod go-w, or {_ELSEWHERE}"
             )
+    path.chmod(0o700)
     return path
 
 

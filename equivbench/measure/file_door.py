@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -226,6 +227,19 @@ def _npz(about: About, calls: list[dict[str, NDArray[Any]]]) -> bytes:
     return buffer.getvalue()
 
 
+_DAMAGED = (
+    ValueError,
+    KeyError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    # Encrypted, or packed in a way that Python does not know.
+    RuntimeError,
+    NotImplementedError,
+    msgspec.DecodeError,
+)
+
+
 def _read_npz(path: Path) -> tuple[About, dict[str, list[NDArray[Any]]]]:
     outputs: dict[str, dict[int, NDArray[Any]]] = {}
     try:
@@ -246,7 +260,7 @@ def _read_npz(path: Path) -> tuple[About, dict[str, list[NDArray[Any]]]]:
                     )
     except OSError as error:
         raise cannot_be_read(path, error) from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, msgspec.DecodeError) as error:
+    except _DAMAGED as error:
         raise FailedError(
             f"{path} is no file of predictions ({error}): it holds 'about' as the file of inputs "
             "does, and the outputs by name"
@@ -348,6 +362,8 @@ def _check_order(path: Path, found: list[Frame], calls: list[dict[str, NDArray[A
 
 def _by_call(path: Path, name: str, found: list[NDArray[Any]], rows: list[int]) -> list[Tensor]:
     """The predictions of each call, as they are or as parts of one array of all rows."""
+    if not all(isinstance(each, np.ndarray) and each.ndim for each in found):
+        raise FailedError(f"{name!r} in {path} is no array of rows")
     if not all(np.issubdtype(each.dtype, np.floating) for each in found):
         raise FailedError(f"{name!r} in {path} is not floating point")
     if not all(bool(np.isfinite(each).all()) for each in found):

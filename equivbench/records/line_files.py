@@ -162,18 +162,24 @@ class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return (*self.key, self.dtype, self.environment.machine_key)
 
     @property
-    def code(self) -> tuple[str | None, bool | None]:
-        """What tells the code that was timed from others."""
-        return self.git.tree or self.git.commit, self.git.dirty
+    def code(self) -> tuple[object, ...]:
+        """What tells the code that was timed from others, libraries and driver included; of a tree
+        with changes, or of none, each time is another."""
+        own = self.git.tree or self.git.commit
+        told = own if own is not None and not self.git.dirty else self.created
+        made_of = self.environment
+        return told, made_of.python, sorted(made_of.packages.items()), made_of.driver
 
 
 def of_newest_code(samples: Iterable[KernelSamples]) -> list[list[KernelSamples]]:
     """The samples of each thing that was timed, in order of time, those of the code that was timed
-    last; the first of them counts, the others are repetitions of it."""
+    last; the first of them counts, of those with the most rounds (a quick look has few), the others
+    are repetitions of it."""
     alike: dict[tuple[str, ...], list[KernelSamples]] = {}
     for sample in sorted(samples, key=lambda each: each.created):
         alike.setdefault(sample.identity, []).append(sample)
-    return [[each for each in own if each.code == own[-1].code] for own in alike.values()]
+    newest = ([each for each in own if each.code == own[-1].code] for own in alike.values())
+    return [sorted(own, key=lambda each: -len(each.rounds)) for own in newest]
 
 
 def _not_positive(sample: KernelSamples) -> Iterator[str]:

@@ -132,9 +132,10 @@ def _allowed(record: RunRecord) -> float:
     """By how much the end of a budget, or of a rung, may be late, in its own unit."""
     if record.budget.kind != "seconds":
         return longest_step(record)
-    if slowness(record):
-        return math.inf
-    return longest_step(record) + MOST_OVERSHOOT * record.budget.limit
+    # Of a run that was slow for a part of its time a step may take long, but what took twice its
+    # budget is no result of it.
+    most = 1.0 if slowness(record) else MOST_OVERSHOOT
+    return longest_step(record) + most * record.budget.limit
 
 
 def _run_id(record: RunRecord, request: RunRequest, asked: Budget) -> Iterator[str]:

@@ -102,7 +102,7 @@ class RunAnalysis(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """What of two analyses with the same one in a file makes the newer count."""
+        """What repetitions of one analysis share; of those in a file the first counts."""
         where = (self.environment.machine_key, self.task, self.pair, self.arm, self.run_id)
         return (*where, self.weights, self.split, self.group, str(self.analysis_seed))
 

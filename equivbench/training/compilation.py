@@ -141,10 +141,8 @@ def use_empty_cache(folder: Path | None) -> None:
         cache = tempfile.mkdtemp(prefix="equivbench-compiler-")
     else:
         shutil.rmtree(folder / "compiler", ignore_errors=True)
-        cache = str(private_folder(folder / "compiler"))
-        # It may be elsewhere, where another process left something.
-        shutil.rmtree(cache, ignore_errors=True)
-        os.mkdir(cache, mode=0o700)
+        # A new one within it, so that nothing is removed that a link there may lead to.
+        cache = tempfile.mkdtemp(dir=private_folder(folder / "compiler"))
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
     os.environ["TRITON_CACHE_DIR"] = os.path.join(cache, "triton")
     # What this process compiled before (another run in a notebook, a test) is a cache too.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -89,6 +90,41 @@ def test_a_link_is_as_safe_as_what_it_leads_to(tmp_path: Path) -> None:
     (tmp_path / "open").chmod(0o777)
     with pytest.warns(EquivbenchWarning, match="others can write"):
         assert private_folder(tmp_path / "link") != tmp_path / "open" / "target"
+
+
+def test_a_link_that_another_user_planted_is_not_followed(tmp_path: Path) -> None:
+    """Whether it lies in a folder that others can write, or in a sticky one."""
+    if os.geteuid() != 0:
+        pytest.skip("only root gives a link to another user")
+    (tmp_path / "documents").mkdir(mode=0o755)
+    (tmp_path / "shared").mkdir()
+    link = tmp_path / "shared" / "compiler"
+    link.symlink_to(tmp_path / "documents")
+    (tmp_path / "shared").chmod(0o777)
+    with pytest.warns(EquivbenchWarning, match="others can write .*shared"):
+        assert private_folder(link) != tmp_path / "documents"
+    (tmp_path / "shared").chmod(0o1777)
+    os.lchown(link, 12345, -1)
+    with pytest.warns(EquivbenchWarning, match="the link .*compiler belongs to another user"):
+        assert private_folder(link) != tmp_path / "documents"
+    assert (tmp_path / "documents").stat().st_mode & 0o777 == 0o755, "nor is it closed"
+
+
+def test_where_it_cannot_be_made_another_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    mkdir = Path.mkdir
+
+    def only_elsewhere(path: Path, *given: object, **options: object) -> None:
+        if path.is_relative_to(tmp_path / "readonly"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        made.append(path)
+        mkdir(path, *given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", only_elsewhere)
+    with pytest.warns(EquivbenchWarning, match=r"Permission denied.*kept in"):
+        assert private_folder(tmp_path / "readonly" / "kernels") in made
 
 
 def test_what_it_is_called_has_no_link_that_could_be_turned(tmp_path: Path) -> None:

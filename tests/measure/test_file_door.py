@@ -3,6 +3,7 @@ the inputs is refused."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,16 @@ def test_what_does_not_belong_to_the_inputs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(good.read_bytes()[:200])
     with pytest.raises(FailedError, match="no file of predictions"):
         measure_predictions(tmp_path / "cut.npz")
+    whole = good.read_bytes()
+    for place in range(40, len(whole), len(whole) // 60):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        # What it tells of itself may be another request, and a name another name.
+        with contextlib.suppress(EquivbenchError):
+            measure_predictions(tmp_path / "damaged.npz")
+    with pytest.raises(FailedError, match="no array of rows"):
+        measure_predictions(spoilt(good, forces=np.float32(1.0)))
     with pytest.raises(FailedError, match="cannot be read"):
         measure_predictions(tmp_path / "nowhere.npz")
 

@@ -177,9 +177,22 @@ def test_the_compilers_caches_are_empty_at_the_start(
     (tmp_path / "compiler").mkdir()
     (tmp_path / "compiler" / "left-by-a-killed-run").touch()
     compilation.use_empty_cache(tmp_path)
-    assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "compiler")
-    assert not list((tmp_path / "compiler").iterdir())
-    assert (tmp_path / "compiler").stat().st_mode & 0o777 == 0o700
+    cache = Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])
+    assert list((tmp_path / "compiler").iterdir()) == [cache]
+    assert not list(cache.iterdir())
+    assert cache.stat().st_mode & 0o777 == cache.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_link_where_the_compilers_cache_should_be_costs_nobody_a_file(tmp_path: Path) -> None:
+    (tmp_path / "documents").mkdir()
+    (tmp_path / "documents" / "letter").touch()
+    (tmp_path / "compiler").symlink_to(tmp_path / "documents")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+        patch.setenv("TRITON_CACHE_DIR", "elsewhere")
+        compilation.use_empty_cache(tmp_path)
+        assert list(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).iterdir()) == []
+    assert (tmp_path / "documents" / "letter").exists()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
