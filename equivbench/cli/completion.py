@@ -23,7 +23,7 @@ from equivbench.registry import (
 )
 from equivbench.request import QUICK_START_PAIR, Completes
 
-_REGISTRIES: Mapping[str, Registry[Any]] = {
+REGISTRIES: Mapping[str, Registry[Any]] = {
     "tasks": TASKS,
     "pairs": PAIRS,
     "models": MODELS,
@@ -31,6 +31,7 @@ _REGISTRIES: Mapping[str, Registry[Any]] = {
     "datasets": DATASETS,
     "executors": EXECUTORS,
 }
+"""By the kinds of ``equivbench list``."""
 LONGEST = 70
 """Characters of the line beside a name: what does not fit a line is broken by the shell's own
 means."""
@@ -65,7 +66,7 @@ def _registered(kind: str) -> Mapping[str, str]:
                     PAIRS.entries().items(), key=lambda each: each[0] != QUICK_START_PAIR
                 )
                 return {arm.name: arm.model for _, each in pairs for arm in each.value.arms}
-            entries = sorted(_REGISTRIES[kind].entries().items())
+            entries = sorted(REGISTRIES[kind].entries().items())
             return {name: entry.value.summary for name, entry in entries}
         except Exception:  # noqa: BLE001  a plug-in's defect is told by the command itself
             return {}

@@ -9,19 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from equivbench.cli.completion import completer
+from equivbench.cli.completion import REGISTRIES, completer
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import unknown_name
-from equivbench.registry import (
-    DATASETS,
-    EXECUTORS,
-    KERNEL_BACKENDS,
-    MODELS,
-    PAIRS,
-    TASKS,
-    Registry,
-    resolve,
-)
+from equivbench.registry import DATASETS, resolve
 from equivbench.report.table import Column, Table
 from equivbench.specs import KernelBackendSpec, ModelSpec, PairSpec, TaskSpec
 
@@ -42,10 +33,10 @@ def list_registered(
     """List what is registered, plug-ins included, with a line on each and where it comes from."""
     if kind not in KINDS:
         raise unknown_name("kind", kind, KINDS)
-    registry, facts, shown = KINDS[kind]
+    facts, shown = KINDS[kind]
     rows = [
         {"name": name, **facts(entry.value), "summary": entry.value.summary, "origin": entry.origin}
-        for name, entry in sorted(registry.entries().items())
+        for name, entry in sorted(REGISTRIES[kind].entries().items())
     ]
     if json:
         print_json(rows)
@@ -112,13 +103,13 @@ def backend_facts(spec: KernelBackendSpec) -> dict[str, Any]:
     return {"devices": list(spec.devices), "absent": absent(spec)}
 
 
-KINDS: dict[str, tuple[Registry[Any], Callable[[Any], dict[str, Any]], tuple[str, ...]]] = {
-    "tasks": (TASKS, task_facts, ("board_unit",)),
-    "pairs": (PAIRS, pair_facts, ()),
-    "models": (MODELS, model_facts, ("task", "symmetry")),
-    "kernels": (KERNEL_BACKENDS, backend_facts, ("absent",)),
-    "datasets": (DATASETS, lambda spec: {"task": spec.task}, ("task",)),
-    "executors": (EXECUTORS, lambda spec: {}, ()),
+KINDS: dict[str, tuple[Callable[[Any], dict[str, Any]], tuple[str, ...]]] = {
+    "tasks": (task_facts, ("board_unit",)),
+    "pairs": (pair_facts, ()),
+    "models": (model_facts, ("task", "symmetry")),
+    "kernels": (backend_facts, ("absent",)),
+    "datasets": (lambda spec: {"task": spec.task}, ("task",)),
+    "executors": (lambda spec: {}, ()),
 }
-"""Of each kind its registry, what is said of one beside summary and origin, and what of that stands
-in the table."""
+"""Of each kind what is said of one beside summary and origin, and what of that stands in the
+table."""

@@ -19,6 +19,7 @@ from equivbench.specs import By, Group, Prediction
 
 if TYPE_CHECKING:
     from equivbench.execution.loading import FoundModel
+    from equivbench.measure.file_door import About
     from equivbench.measure.measurement import Measurement, Part
 
 
@@ -112,7 +113,12 @@ def measure(
     if sum(each is not None for each in (model, export, predictions)) != 1:
         raise UsageError("give a MODEL, or --export FILE, or --import FILE: one of them")
     if export is not None:
-        _export(export, task, split, group, elements, seed, samples)
+        from equivbench.measure import file_door
+
+        wanted = file_door.asked(
+            task, split=split, group=group, rotations=elements, seed=seed, samples=samples
+        )
+        _export(export, wanted)
         return
     if predictions is not None:
         _import(predictions, by, as_json)
@@ -192,25 +198,13 @@ def _rotations(text: str) -> int | str:
     return number
 
 
-def _export(
-    path: Path,
-    task: str | None,
-    split: str,
-    group: Group,
-    rotations: int | str,
-    seed: int,
-    samples: int | None,
-) -> None:
-    from equivbench.measure.file_door import asked, export_inputs
+def _export(path: Path, wanted: About) -> None:
+    from equivbench.measure.file_door import export_inputs
 
     def tell(calls: int, size: int) -> None:
         message("note", f"writing {calls} calls, about {size / 2**20:.1f} MiB before compression")
 
-    about = export_inputs(
-        path,
-        asked(task, split=split, group=group, rotations=rotations, seed=seed, samples=samples),
-        tell,
-    )
+    about = export_inputs(path, wanted, tell)
     typer.echo(
         f"wrote {path}: {about.calls} calls of task {about.task}, SHA-256 of all inputs "
         f"{about.sha256[:12]}...; predictions of them go to `equivbench measure --import FILE`"

@@ -20,8 +20,6 @@ from equivbench.records.schema import (
     BudgetRecord,
     ClockRecord,
     DatasetRecord,
-    Environment,
-    Git,
     Inference,
     Matching,
     Memory,
@@ -46,15 +44,13 @@ _UNMEASURED = (
 
 @dataclass(frozen=True)
 class _Built:
-    """What a record says of its arm, data and machine, whatever the run came to."""
+    """What a record says of its arm and data, whatever the run came to."""
 
     dataset: DatasetRecord
     matching: Matching
     model: ModelRecord
     recipe: RecipeRecord
     variant: dict[str, str]
-    environment: Environment
-    git: Git
     reasons: dict[str, str] = field(default_factory=dict)
 
 
@@ -68,7 +64,7 @@ def unbuilt_record(job: Job, why: str, known: Sequence[RunRecord]) -> RunRecord 
     same_size = [each for each in known if _has_data_of(each, job)]
     twin = next((each for each in same_size if _is_of_same_arm(each, job)), None)
     if twin is not None:
-        built = _like(twin, job)
+        built = _like(twin)
     else:
         dataset = same_size[0].dataset if same_size else _dataset(job)
         if dataset is None:
@@ -119,8 +115,9 @@ def unbuilt_record(job: Job, why: str, known: Sequence[RunRecord]) -> RunRecord 
         final_raw=None,
         final_ema=None,
         out_of_distribution={},
-        environment=built.environment,
-        git=built.git,
+        # Of now, whenever what is known of the arm was measured.
+        environment=environment(job.device, job.threads),
+        git=git_state(),
         reasons={**built.reasons, **dict.fromkeys(_UNMEASURED, _NOTHING)},
         contest=job.contest or None,
         machine_share=None,
@@ -139,7 +136,7 @@ def _is_of_same_arm(record: RunRecord, job: Job) -> bool:
     return same and job.variant.items() <= record.variant.items()
 
 
-def _like(twin: RunRecord, job: Job) -> _Built:
+def _like(twin: RunRecord) -> _Built:
     of_arm = {
         path: reason
         for path, reason in twin.reasons.items()
@@ -151,9 +148,6 @@ def _like(twin: RunRecord, job: Job) -> _Built:
         model=msgspec.structs.replace(twin.model, symmetry_verified=None, symmetry_reason=None),
         recipe=twin.recipe,
         variant=twin.variant,
-        # Of now: the twin may be of an earlier day, and resumed.
-        environment=environment(job.device, job.threads),
-        git=git_state(),
         reasons=of_arm,
     )
 
@@ -197,8 +191,6 @@ def _declared(job: Job, dataset: DatasetRecord) -> _Built:
             **{name: job.variant.get(name, values[0]) for name, values in task.options.items()},
             **job.labels,
         },
-        environment=environment(job.device, job.threads),
-        git=git_state(),
         reasons={"model.parameters": _NOTHING} if parameters is None else {},
     )
 

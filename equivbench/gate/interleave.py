@@ -100,7 +100,9 @@ def interleave(
                 session.round(trees)
             for _ in range(AGAIN):
                 again = noisy(session.sides("measured"), max(WANTED, 2 * threshold))
-                for _ in range(request.rounds if again else 0):
+                if not again:
+                    break
+                for _ in range(request.rounds):
                     session.round(trees, again)
     except KeyboardInterrupt:
         interrupted = True

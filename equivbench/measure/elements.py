@@ -12,7 +12,7 @@ from torch import Tensor
 from equivbench.errors import UsageError
 from equivbench.specs import Group
 from equivbench.symmetry.quadrature import quadrature_degree, rotation_quadrature
-from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
+from equivbench.symmetry.rotations import octahedral_rotations, random_orthogonal
 
 MOST_DRAWS = 10_000_000
 """Draws for all samples together: their matrices take 720 MB."""
@@ -71,12 +71,8 @@ def elements_for(group: Group, rotations: int | str, samples: int, seed: int) ->
         raise UsageError(f"a seed is a whole number from 0 to 2^32 - 1, not {seed}")
     generator = torch.Generator().manual_seed(seed)
     if group != "octahedral":
-        flat = random_rotations(draws * samples, generator=generator, dtype=torch.float64)
-        matrices = flat.reshape(draws, samples, 3, 3)
-        if group == "o3":
-            inside_out = torch.randint(2, (draws, samples, 1, 1), generator=generator)
-            matrices = matrices * (1 - 2 * inside_out)
-        return Elements(group, matrices)
+        flat = random_orthogonal(draws * samples, group, generator)
+        return Elements(group, flat.reshape(draws, samples, 3, 3))
     elements = octahedral_rotations(torch.float64)
     if draws >= len(elements):
         return Elements(group, elements[:, None].expand(-1, samples, 3, 3), len(elements))

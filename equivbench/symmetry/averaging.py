@@ -3,7 +3,7 @@ nearly equivariant, with the spread of its forces. ASE itself is imported where 
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from equivbench.environment import required
 from equivbench.errors import UsageError, unknown_name
 from equivbench.specs import Group
 from equivbench.symmetry.quadrature import Quadrature, quadrature_degree, rotation_quadrature
-from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
+from equivbench.symmetry.rotations import octahedral_rotations, random_orthogonal
 
 
 def average_over_rotations(
@@ -92,11 +92,8 @@ class _Draws:
         return self._kept
 
     def _drawn(self) -> Quadrature:
-        found = random_rotations(self._count, generator=self._generator, dtype=torch.float64)
-        if self._group == "o3":
-            inside_out = torch.randint(2, (self._count, 1, 1), generator=self._generator)
-            found = found * (1 - 2 * inside_out)
-        return _alike(found)
+        group: Literal["so3", "o3"] = "o3" if self._group == "o3" else "so3"
+        return _alike(random_orthogonal(self._count, group, self._generator))
 
 
 def _alike(rotations: Tensor) -> Quadrature:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Shaped
@@ -46,6 +47,18 @@ def random_rotations(
     )
     matrices = torch.stack(rows, dim=1).reshape(n, 3, 3)
     return matrices.to(dtype=dtype or torch.get_default_dtype(), device=device)
+
+
+def random_orthogonal(
+    n: int, group: Literal["so3", "o3"], generator: torch.Generator
+) -> Float[Tensor, "{n} 3 3"]:
+    """``n`` independent Haar draws from ``group`` in float64; over ``o3`` each rotation is turned
+    inside out with probability 1/2."""
+    matrices = random_rotations(n, generator=generator, dtype=torch.float64)
+    if group == "so3":
+        return matrices
+    inside_out = torch.randint(2, (n, 1, 1), generator=generator)
+    return matrices * (1 - 2 * inside_out)
 
 
 def octahedral_rotations(

@@ -97,15 +97,8 @@ def adapt(
     numbers = None if elements is None else atomic_numbers(elements)
     if is_metatomic(model) or is_calculator(model):
         said = (outputs, inputs, call, convention, cutoff)
-        if (
-            any(each is not None for each in said)
-            or dense
-            or {energy_unit, length_unit}
-            != {
-                "eV",
-                "A",
-            }
-        ):
+        other_units = (energy_unit, length_unit) != ("eV", "A")
+        if any(each is not None for each in said) or dense or other_units:
             raise UsageError(
                 "an ASE calculator or metatomic model takes no option but energy and elements"
             )
