@@ -65,6 +65,22 @@ def measure(
             "the rotation), or the layers of the model (where the error enters and grows)."
         ),
     ] = "stratum",
+    of: Annotated[
+        str | None,
+        typer.Option(
+            "--of",
+            metavar="OUTPUT",
+            help="Output that is judged, such as stress (default: the prediction of the task, such "
+            "as forces).",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Data set to measure on (default: that of the run, or the first of the task).",
+            autocompletion=completer("datasets"),
+        ),
+    ] = None,
     split: Annotated[
         str, typer.Option(help="Split to measure on: test, validation or train.")
     ] = "test",
@@ -104,7 +120,11 @@ def measure(
     """
     from equivbench.execution.loading import find_model
     from equivbench.execution.plan import resolve_device
-    from equivbench.measure.equivariance import measure_equivariance
+    from equivbench.measure.equivariance import (
+        dataset_named,
+        default_dataset,
+        measure_equivariance,
+    )
     from equivbench.registry import TASKS
     from equivbench.report.measurements import HOLDS, measurement_table, remarks
     from equivbench.symmetry.quadrature import quadrature_degree
@@ -112,15 +132,25 @@ def measure(
     elements = _rotations(rotations)
     if sum(each is not None for each in (model, export, predictions)) != 1:
         raise UsageError("give a MODEL, or --export FILE, or --import FILE: one of them")
+    if of is not None and model is None:
+        raise UsageError("--of is for a MODEL; files hold what the task predicts and nothing else")
     if export is not None:
         from equivbench.measure import file_door
 
         wanted = file_door.asked(
-            task, split=split, group=group, rotations=elements, seed=seed, samples=samples
+            task,
+            dataset=dataset,
+            split=split,
+            group=group,
+            rotations=elements,
+            seed=seed,
+            samples=samples,
         )
         _export(export, wanted)
         return
     if predictions is not None:
+        if dataset is not None:
+            raise UsageError("--dataset is not for --import: a file says what it was made for")
         _import(predictions, by, as_json)
         return
     assert model is not None
@@ -131,6 +161,8 @@ def measure(
     with contextlib.redirect_stdout(sys.stderr):
         found = find_model(model, prediction)
         name = task_of(found, model, task)
+        own = found.dataset or default_dataset(name)
+        data = (own if dataset is None else dataset_named(dataset, name)).load()
         measured = measure_equivariance(
             found.model,
             name,
@@ -144,7 +176,8 @@ def measure(
             device=where,
             requires=found.requires,
             precision=found.precision,
-            data=None if found.dataset is None else found.dataset.load(),
+            data=data,
+            of=of,
         )
     numbers = (measured.objective, measured.total, *measured.errors.values())
     if not all(map(math.isfinite, numbers)):
@@ -161,6 +194,8 @@ def measure(
         asked = {
             "model": found.name,
             "task": name,
+            "dataset": data.card.name,
+            "of": of,
             "split": split,
             "quadrature": quadrature_degree(elements),
             "samples": samples,

@@ -79,10 +79,10 @@ class Caller:
 
     def reported(self, outputs: Batch, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """[rows] float64 squared errors of the further outputs that the task reports, of those that
-        the model gives."""
+        the model gives and the data has."""
         squares = {}
         for name in self.task.reported:
-            if name in outputs:
+            if name in outputs and name in targets:
                 difference = outputs[name].double() - targets[name].double()
                 squares[name] = difference.square().reshape(len(difference), -1).sum(1)
         return squares

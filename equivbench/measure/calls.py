@@ -76,7 +76,8 @@ def checked(task: Task, outputs: object, like: Mapping[str, Tensor]) -> Batch:
     ``like`` holds tensors of the shape, on the device, that each declared output has here; floating
     point where it is. Raises ``ModelError`` that says what is wrong with which output.
     """
-    needed = [task.prediction, *([] if task.feedback is None else [task.feedback.output])]
+    fed_back = [] if task.feedback is None else [task.feedback.output]
+    needed = [task.prediction, *task.also_needed, *fed_back]
     if not isinstance(outputs, Mapping) or not all(name in outputs for name in needed):
         found = _kind(outputs)
         if isinstance(outputs, Mapping):

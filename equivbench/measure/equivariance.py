@@ -36,10 +36,11 @@ def measure_equivariance(
     device: torch.device | str = "auto",
     requires: Mapping[str, float] | None = None,
     precision: EvaluationPrecision | None = None,
-    data: TaskData | None = None,
+    data: TaskData | str | None = None,
     samples: int | None = None,
     symmetry: Symmetry = "none",
     by: By = "stratum",
+    of: str | None = None,
 ) -> Measurement:
     """How much of a model's error is a symmetry error, with the numerical floor below which it
     could not be seen, and whether the symmetry holds.
@@ -73,8 +74,9 @@ def measure_equivariance(
         ``float64``, ``float32``, ``tf32`` or ``bf16`` (autocast); None: that of the model's
         weights.
     data
-        The data set; None: the task's default (the first registered). On grids under SO(3) its
-        training split gives the floor: with a split itself and no data, the floor is not measured.
+        The data set, or the name of a registered one; None: the task's default (the first
+        registered). On grids under SO(3) its training split gives the floor: with a split itself
+        and no data, the floor is not measured.
     samples
         How many samples, spread over all groups of the split; None is all.
     symmetry
@@ -85,6 +87,9 @@ def measure_equivariance(
         (quarters of the rows by the size of the target), ``component`` (irreps of the prediction's
         symmetry type), ``irrep`` (irreps of the group: docs/makeup.md), ``layer`` (the model's
         features, :class:`equivbench.measure.layers.LayerPart`).
+    of
+        The output that is judged, such as the ``stress`` of a force field; None: the task's
+        prediction.
 
     Returns
     -------
@@ -100,8 +105,12 @@ def measure_equivariance(
         If the data set is missing or broken.
     """
     chosen = cast(Task, resolve(TASKS.get(task).factory)()) if isinstance(task, str) else task
+    if of is not None:
+        chosen = chosen.judged_on(of)
     _must_be_module(model, chosen)
     where = _device(model) if device == "auto" else torch.device(device)
+    if isinstance(data, str):
+        data = dataset_named(data, chosen.name).load()
     if data is None and isinstance(split, str):
         data = default_dataset(chosen.name).load()
     asked = data.split(split) if data is not None and isinstance(split, str) else split
@@ -155,6 +164,18 @@ def _doubling(degree: int, found: Measurement, once: Measurement, twice: Measure
 def _must_be_module(model: object, task: Task) -> None:
     if not isinstance(model, nn.Module):
         raise ModelError(f"a {type(model).__name__} is no torch.nn.Module{task.advice}")
+
+
+def dataset_named(name: str, task: str) -> DatasetSource:
+    """The data set registered as ``name``; raises ``UsageError`` if there is none, or if it is one
+    of another task than ``task``."""
+    spec = DATASETS.get(name)
+    if spec.task != task:
+        raise UsageError(
+            f"the data set {name} is of task {spec.task}, not {task}; `equivbench list datasets` "
+            "says which are"
+        )
+    return cast(DatasetSource, resolve(spec.factory)())
 
 
 def default_dataset(task: str) -> DatasetSource:

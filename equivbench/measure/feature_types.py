@@ -59,6 +59,8 @@ def as_declared(name: str, symmetry: str, shape: torch.Size) -> tuple[str, Arran
     """The type that the model declares for the layer ``name``; raises ``UsageError`` where it does
     not fit the shape."""
     kind = SymmetryType.parse(symmetry)
+    if kind.cartesian and shape[-2:] == (3, 3):
+        return "0e + 2e", kind.components
     if not kind.invariant and shape[1 if kind.voxel else -1] != kind.dim:
         raise UsageError(
             f"the layer {name} is declared {symmetry!r}, of {kind.dim} components, and returns the "

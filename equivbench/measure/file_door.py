@@ -23,16 +23,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from equivbench.errors import FailedError, IncomparableError, UsageError
-from equivbench.measure.equivariance import default_dataset_name
+from equivbench.measure.equivariance import dataset_named, default_dataset_name
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Measurement
 from equivbench.records.files import write_atomically
-from equivbench.registry import DATASETS, TASKS, resolve
+from equivbench.registry import TASKS, resolve
 from equivbench.specs import By, Group
 from equivbench.tasks.archives import cannot_be_read
 from equivbench.tasks.base import Task
-from equivbench.tasks.forcefield.extended_xyz import Frame, frames
-from equivbench.tasks.forcefield.table import SYMBOLS
+from equivbench.tasks.forcefield.extended_xyz import Frame, frame_lines, frames
 
 MOST_BYTES = 4 * 2**30
 """Of the inputs of one file, which are in memory while they are written."""
@@ -40,7 +39,7 @@ _ABOUT = "about"
 _XYZ = (".xyz", ".extxyz")
 _PREFIX = "equivbench_"
 _SAME = 1e-4
-"""A: how far positions that a program wrote back may be from those that it was given."""
+"""A: how far positions and cells that a program wrote back may be from those that it was given."""
 
 
 class About(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -101,7 +100,7 @@ def measure_predictions(path: Path, by: By = "stratum") -> tuple[About, Measurem
     if path.suffix == ".npz":
         about, outputs = _read_npz(path)
     else:
-        found = list(frames(path))
+        found = list(frames(path, periodic=True))
         about, outputs = _read_xyz(path, found)
     task, evaluator = _evaluator(about, by)
     calls = _bounded_calls(evaluator) if evaluator.calls == about.calls else []
@@ -140,7 +139,7 @@ def _evaluator(about: About, by: By = "stratum") -> tuple[Task, Evaluator]:
             f"task {task.name} feeds a model's output {task.feedback.output!r} back as an input, "
             "so its inputs cannot be written before the model is there"
         )
-    data = resolve(DATASETS.get(about.dataset).factory)().load()
+    data = dataset_named(about.dataset, about.task).load()
     return task, Evaluator(
         task,
         data.split(about.split),
@@ -157,26 +156,32 @@ def _evaluator(about: About, by: By = "stratum") -> tuple[Task, Evaluator]:
 def asked(
     task: str | None,
     *,
+    dataset: str | None = None,
     split: str,
     group: Group,
     rotations: int | str,
     seed: int,
     samples: int | None,
 ) -> About:
-    """What the options of the command ask for, on the task's default data set."""
+    """What the options of the command ask for, on ``dataset`` or the task's default data set."""
     if task is None:
         raise UsageError("say which task the inputs are of, with --task")
     TASKS.get(task)
     return About(
         task=task,
-        dataset=default_dataset_name(task),
+        dataset=default_dataset_name(task) if dataset is None else dataset,
         split=split,
         group=group,
         rotations=rotations,
         seed=seed,
         samples=samples,
-        requires={},
+        requires=_on_request(task),
     )
+
+
+def _on_request(task: str) -> dict[str, float]:
+    """What the inputs hold that not every model is given: the cells of periodic data."""
+    return {"cell": 1.0} if task == "forcefield" else {}
 
 
 def _bounded_calls(
@@ -284,25 +289,11 @@ def _xyz(about: About, calls: list[dict[str, NDArray[Any]]]) -> bytes:
             )
         for molecule in range(int(inputs["batch"][-1]) + 1):
             own = inputs["batch"] == molecule
-            lines += [
-                str(int(own.sum())),
-                f"Properties=species:S:1:pos:R:3 {header} {_PREFIX}frame={frame}",
-            ]
-            lines += [
-                f"{_symbol(int(z))} {x:.9g} {y:.9g} {w:.9g}"
-                for z, (x, y, w) in zip(inputs["z"][own], inputs["pos"][own], strict=True)
-            ]
+            cell = {name: inputs[name][molecule] for name in ("cell", "pbc") if name in inputs}
+            info = f"{header} {_PREFIX}frame={frame}"
+            lines += frame_lines(inputs["z"][own], inputs["pos"][own], info, **cell)
             frame += 1
     return ("\n".join(lines) + "\n").encode()
-
-
-def _symbol(number: int) -> str:
-    if number not in SYMBOLS:
-        raise UsageError(
-            f"there is no symbol here for the element of atomic number {number}, so extended XYZ "
-            "cannot hold these inputs; export .npz"
-        )
-    return SYMBOLS[number]
 
 
 def _read_xyz(path: Path, found: list[Frame]) -> tuple[About, dict[str, list[NDArray[Any]]]]:
@@ -326,7 +317,7 @@ def _read_xyz(path: Path, found: list[Frame]) -> tuple[About, dict[str, list[NDA
                 {
                     **facts,
                     "samples": None if facts.get("samples") == "None" else facts.get("samples"),
-                    "requires": {},
+                    "requires": _on_request(facts.get("task", "")),
                 },
                 About,
                 strict=False,
@@ -345,16 +336,28 @@ def _read_xyz(path: Path, found: list[Frame]) -> tuple[About, dict[str, list[NDA
 def _check_order(path: Path, found: list[Frame], calls: list[dict[str, NDArray[Any]]]) -> None:
     """Raise ``FailedError`` where a frame is not of the molecule and rotation it stands for."""
     wanted = (
-        (inputs["z"][inputs["batch"] == each], inputs["pos"][inputs["batch"] == each])
+        (
+            inputs["z"][inputs["batch"] == each],
+            inputs["pos"][inputs["batch"] == each],
+            inputs["cell"][each] if "cell" in inputs else None,
+        )
         for inputs in calls
         for each in range(int(inputs["batch"][-1]) + 1)
     )
-    for number, (frame, (z, pos)) in enumerate(zip(found, wanted, strict=False)):
-        if len(frame.z) != len(z) or (frame.z != z).any() or abs(frame.pos - pos).max() > _SAME:
+    for number, (frame, (z, pos, cell)) in enumerate(zip(found, wanted, strict=False)):
+        same = np.array_equal(frame.z, z)
+        if not (same and _near(frame.pos, pos) and _near(frame.cell, cell)):
             raise FailedError(
                 f"frame {number} of {path} is not the structure that was exported there: keep the "
-                "order of frames and atoms, and the orientation"
+                "order of frames and atoms, the orientation and the cell, and wrap no atoms into it"
             )
+
+
+def _near(found: NDArray[Any] | None, wanted: NDArray[Any] | None) -> bool:
+    """Whether what a program wrote back is what it was given, or both are nothing."""
+    if found is None or wanted is None:
+        return found is wanted
+    return found.shape == wanted.shape and bool(abs(found - wanted).max() <= _SAME)
 
 
 # ---

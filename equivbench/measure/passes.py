@@ -128,10 +128,12 @@ class Pass:
             components: dict[str, Decomposition] = {}
             if self.by_component:
                 given = None if weights is None else broadcast_weights(weights, target.shape)
-                for name, block in blocks_of(symmetry, target.dim()).items():
+                kind = SymmetryType.parse(symmetry)
+                parts, wanted = kind.components(stacked), kind.components(target)
+                for name, block in blocks_of(symmetry, wanted.dim()).items():
                     components[name] = self._decompose(
-                        stacked[(slice(None), *block)],
-                        target[block],
+                        parts[(slice(None), *block)],
+                        wanted[block],
                         None if given is None else given[block],
                         groups,
                     )
@@ -179,7 +181,9 @@ def blocks_of(symmetry: str, axes: int) -> dict[str, tuple[slice, ...]]:
     kind = SymmetryType.parse(symmetry)
     leading = 1 if kind.voxel else axes - 1
     start = 0
-    names = symmetry.strip().removeprefix("voxel(").removesuffix(")").split("+")
+    names = ["0e", "2e"]
+    if not kind.cartesian:
+        names = symmetry.strip().removeprefix("voxel(").removesuffix(")").split("+")
     for name, (copies, degree) in zip(map(str.strip, names), kind.irreps, strict=True):
         end = start + copies * (2 * degree + 1)
         repeated = sum(other.partition(" ")[0] == name for other in found)

@@ -154,7 +154,7 @@ class RotatedSet:
             poses = random_rotations(len(picked), generator=generator, dtype=torch.float64)
             batch = task.rotate(batch, poses.to(device), index)
         everything = {**batch, **noise}
-        target = task.assemble(batch, noise, {})[1][task.prediction]
+        targets = task.assemble(batch, noise, {})[1]
         weights = task.weights(everything)
         groups = self.split.groups[picked].to(device)
         per = {field.name: field.per for field in task.fields}
@@ -162,6 +162,12 @@ class RotatedSet:
             raise UsageError(
                 f"task {task.name!r} declares no field for its prediction {task.prediction!r}"
             )
+        if task.prediction not in targets:
+            raise UsageError(
+                f"the data have no {task.prediction!r} to compare with, only "
+                f"{' and '.join(targets)}; measure on a data set that has"
+            )
+        target = targets[task.prediction]
         return Chunk(
             draws=ChunkDraws(self, batch, noise, rotations, index),
             plain=None if task.feedback is None else placement.assembled(batch, noise)[0],

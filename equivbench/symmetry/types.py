@@ -18,11 +18,15 @@ from equivbench.symmetry.grids import rotate_grid
 
 _IRREP = re.compile(r"(?:(\d+)x)?(\d+)([eo])")
 _VOXEL = re.compile(r"voxel\((.*)\)")
+SYMMETRIC = "ij=ji"
+"""e3nn's notation for a symmetric matrix [..., 3, 3] that acts between vectors, such as a stress: S
+becomes R S R^T. It is ``0e + 2e``."""
 
 
 @dataclass(frozen=True)
 class SymmetryType:
-    """A direct sum of irreps over the last axis, or over the channel axis of a voxel grid.
+    """A direct sum of irreps over the last axis, or over the channel axis of a voxel grid, or of a
+    symmetric matrix over the last two axes.
 
     ``irreps`` lists (multiplicity, degree l), without parity, which rotations do not see.
     """
@@ -31,18 +35,23 @@ class SymmetryType:
     voxel: bool = False
     parities: tuple[int, ...] = field(default=(), compare=False)
     """The sign, +1 (``e``) or -1 (``o``), of every component under x -> -x."""
+    cartesian: bool = False
+    """Whether it is a symmetric matrix, whose irreps :meth:`components` gives."""
 
     @staticmethod
     @functools.cache
     def parse(text: str) -> SymmetryType:
-        """Read ``"1o + 2x0e"`` or ``"voxel(4x0e)"``; raises ``UsageError`` on anything else."""
+        """Read ``"1o + 2x0e"``, ``"voxel(4x0e)"`` or ``"ij=ji"``; raises ``UsageError`` on anything
+        else."""
+        if text.strip() == SYMMETRIC:
+            return SymmetryType(((1, 0), (1, 2)), parities=(1,) * 6, cartesian=True)
         inner = _VOXEL.fullmatch(text.strip())
         terms = [term.strip() for term in (inner.group(1) if inner else text).split("+")]
         matches = [_IRREP.fullmatch(term) for term in terms]
         if not all(matches):
             raise UsageError(
                 f"symmetry type {text!r} cannot be read; write e3nn irreps such as '1o + 2x0e', "
-                "or 'voxel(4x0e)'"
+                "'ij=ji' for a symmetric matrix, or 'voxel(4x0e)'"
             )
         found = [match.groups() for match in matches if match]
         irreps = tuple((int(copies or 1), int(degree)) for copies, degree, _ in found)
@@ -69,7 +78,8 @@ class SymmetryType:
         Parameters
         ----------
         tensor
-            [rows, ..., dim], or [rows, dim, x, y, z] for a voxel grid.
+            [rows, ..., dim], or [rows, dim, x, y, z] for a voxel grid, or [rows, ..., 3, 3] for a
+            symmetric matrix.
         rotations
             [rows, 3, 3], or [1, 3, 3] for one rotation of all rows.
         """
@@ -79,6 +89,10 @@ class SymmetryType:
             raise UsageError(
                 f"a tensor of {tensor.dtype} cannot be rotated; declare it invariant ('0e')"
             )
+        if self.cartesian:
+            matrices = self._matrices(tensor).double()
+            turns = rotations.double().reshape(-1, *(1,) * (tensor.dim() - 3), 3, 3)
+            return (turns @ matrices @ turns.mT).to(tensor.dtype)
         axis = 1 if self.voxel else -1
         if tensor.dim() != 5 if self.voxel else tensor.dim() < 2:
             raise UsageError(
@@ -95,6 +109,34 @@ class SymmetryType:
             return self._mix(values, rotations).to(tensor.dtype)
         moved = rotate_grid(values, rotations.expand(len(values), 3, 3))
         return self._mix(moved.movedim(1, -1), rotations).movedim(-1, 1).to(tensor.dtype)
+
+    def components(self, tensor: Tensor) -> Tensor:
+        """``tensor`` itself, or [..., 6] of a symmetric matrix [..., 3, 3]: its irreps ``0e + 2e``
+        in e3nn's basis, with the norm of the matrix. Of another matrix it is the symmetric part."""
+        if not self.cartesian:
+            return tensor
+        matrices = self._matrices(tensor)
+        matrices = (matrices + matrices.mT) / 2
+        (xx, xy, xz), (_, yy, yz), (*_, zz) = (row.unbind(-1) for row in matrices.unbind(-2))
+        return torch.stack(
+            [
+                (xx + yy + zz) / 3**0.5,
+                xz * 2**0.5,
+                xy * 2**0.5,
+                (2 * yy - xx - zz) / 6**0.5,
+                yz * 2**0.5,
+                (zz - xx) / 2**0.5,
+            ],
+            dim=-1,
+        )
+
+    def _matrices(self, tensor: Tensor) -> Tensor:
+        if tensor.dim() < 3 or tensor.shape[-2:] != (3, 3):
+            raise UsageError(
+                f"its symmetry type is a matrix of 3 by 3 but the tensor has shape "
+                f"{tuple(tensor.shape)}"
+            )
+        return tensor
 
     def _mix(self, values: Tensor, rotations: Tensor) -> Tensor:
         """[rows, ..., dim] with every irrep multiplied by its representation matrix."""

@@ -3,6 +3,7 @@ rotations."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -144,6 +145,8 @@ class Task(ABC):
     reported: ClassVar[tuple[str, ...]] = ()
     """Further outputs that are trained: their mean squared errors stand beside the board metric,
     for a model that gives them."""
+    also_needed: tuple[str, ...] = ()
+    """Outputs that a model must give beside the prediction."""
     feedback: ClassVar[Feedback | None] = None
     interpolates: ClassVar[bool] = False
     """Whether a general rotation acts on outputs by interpolation (grids). The floor of a
@@ -160,6 +163,22 @@ class Task(ABC):
         ]
         if missing:
             raise TypeError(f"task class {cls.__name__} does not declare {', '.join(missing)}")
+
+    def judged_on(self, output: str) -> Task:
+        """This task with another of its outputs as the prediction: what is decomposed then, in the
+        square of its own unit. Raises ``UsageError`` where it has no such output."""
+        from equivbench.errors import unknown_name
+
+        if output == self.prediction:
+            return self
+        outputs = {field.name: field for field in self.fields if field.role == "output"}
+        if output not in outputs:
+            raise unknown_name(f"output of task {self.name}", output, outputs)
+        other = copy.copy(self)
+        other.prediction, other.also_needed = output, (*self.also_needed, self.prediction)
+        unit = outputs[output].unit
+        other.board_unit = unit if unit == "1" else f"({unit})^2"
+        return other
 
     def noise(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Random tensors of this sample batch (fields of role ``noise``); they rotate with the

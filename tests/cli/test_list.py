@@ -49,7 +49,10 @@ def test_task_documents_its_fields_without_being_imported(
     assert fields["pos"]["symmetry"] == fields["forces"]["symmetry"] == "1o"
     assert fields["forces"]["unit"] == "eV/A"
     assert fields["z"]["dtype"] == "int64"
-    assert task["reported"] == [{"name": "energy", "unit": "(eV)^2", "per": "graph"}]
+    assert task["reported"] == [
+        {"name": "energy", "unit": "(eV)^2", "per": "graph"},
+        {"name": "stress", "unit": "(eV/A^3)^2", "per": "graph"},
+    ]
     assert "gfn2-small" in task["datasets"]
 
 

@@ -19,7 +19,7 @@ from equivbench.errors import EquivbenchError, FailedError, IncomparableError, U
 from equivbench.measure import file_door
 from equivbench.measure.equivariance import measure_equivariance
 from equivbench.measure.file_door import About, asked, export_inputs, measure_predictions
-from equivbench.tasks.forcefield.table import SYMBOLS
+from equivbench.tasks.forcefield.elements import symbol
 
 
 class Crude(nn.Module):
@@ -202,15 +202,15 @@ def test_what_cannot_be_exported_is_refused(
         export_inputs(tmp_path / "inputs.xyz", about(task="voxel", group="octahedral", samples=2))
     with pytest.raises(UsageError, match="--task"):
         asked(None, split="test", group="so3", rotations=2, seed=0, samples=None)
-    iron = torch.tensor([1, 26])
+    unknown = torch.tensor([1, 200])
     monkeypatch.setattr(
         file_door,
         "_bounded_calls",
         lambda evaluator, told: [
-            {"z": iron.numpy(), "pos": np.zeros((2, 3)), "batch": np.zeros(2, dtype=np.int64)}
+            {"z": unknown.numpy(), "pos": np.zeros((2, 3)), "batch": np.zeros(2, dtype=np.int64)}
         ],
     )
-    with pytest.raises(UsageError, match=r"atomic number 26.*export \.npz"):
+    with pytest.raises(UsageError, match=r"atomic number 200.*export \.npz"):
         export_inputs(tmp_path / "inputs.xyz", about(samples=2))
     assert list(tmp_path.iterdir()) == []
 
@@ -237,7 +237,7 @@ def test_inputs_too_large_for_a_file_are_refused_before_they_are_made(
 
 
 def test_symbols_are_those_of_the_elements() -> None:
-    assert [SYMBOLS[number] for number in (1, 6, 8, 53)] == ["H", "C", "O", "I"]
+    assert [symbol(number) for number in (1, 6, 8, 53, 118)] == ["H", "C", "O", "I", "Og"]
 
 
 def test_the_command_writes_and_reads_them(

@@ -11,7 +11,7 @@ from equivbench.tasks.base import DatasetSource
 _SOURCES = "equivbench.tasks.forcefield.sources"
 
 BOARD_UNIT = "(eV/A)^2"
-REPORTED = ("energy",)
+REPORTED = ("energy", "stress")
 OPTIONS: Mapping[str, tuple[str, ...]] = {"forces": ("direct", "conservative")}
 FIELDS = (
     Field("z", ("atoms",), "int64", "0e", "node", "1", "sample", "atomic number"),
@@ -27,6 +27,27 @@ FIELDS = (
     ),
     Field("batch", ("atoms",), "int64", "0e", "none", "1", "sample", "sorted molecule index"),
     Field(
+        "cell",
+        ("molecules", 3, 3),
+        "float32",
+        "1o",
+        "graph",
+        "A",
+        "sample",
+        "rows are the lattice vectors, which turn with the positions; of periodic data (a crystal "
+        "counts as a molecule), for models that require it",
+    ),
+    Field(
+        "pbc",
+        ("molecules", 3),
+        "bool",
+        "0e",
+        "graph",
+        "1",
+        "sample",
+        "along which lattice vectors a structure repeats; given with cell",
+    ),
+    Field(
         "edge_index",
         (2, "edges"),
         "int64",
@@ -36,7 +57,19 @@ FIELDS = (
         "derived",
         "pairs of one molecule within the required cutoff (A): row 0 the source j, row 1 the "
         "target i; "
-        "max_neighbours keeps the nearest sources of each target",
+        "max_neighbours keeps the nearest sources of each target; with cell the images of atoms "
+        "too",
+    ),
+    Field(
+        "cell_shifts",
+        ("edges", 3),
+        "int64",
+        "0e",
+        "none",
+        "1",
+        "derived",
+        "by how many lattice vectors the source of each edge is moved: its image is at pos[j] + "
+        "cell_shifts @ cell; given with edge_index and cell",
     ),
     Field(
         "n_atoms",
@@ -69,12 +102,24 @@ FIELDS = (
         "less the sum of per-element references fitted on the training split; a model may leave it "
         "out",
     ),
+    Field(
+        "stress",
+        ("molecules", 3, 3),
+        "float32",
+        "ij=ji",
+        "graph",
+        "eV/A^3",
+        "output",
+        "derivative of the energy by the strain over the volume, positive under tension; of "
+        "periodic data; a model may leave it out",
+    ),
 )
 
 TASKS: tuple[TaskSpec, ...] = (
     TaskSpec(
         name="forcefield",
-        summary="forces and energies of molecules from atomic numbers and positions (eV/A, eV)",
+        summary="forces and energies of molecules and crystals from atomic numbers and positions "
+        "(eV/A, eV)",
         factory="equivbench.tasks.forcefield.task:ForceField",
         fields=FIELDS,
         board_unit=BOARD_UNIT,
@@ -122,6 +167,15 @@ DATASETS: tuple[DatasetSpec, ...] = (
         "networks trained there; shipped",
         factory=f"{_SOURCES}:gfn2_hotter",
         checksums={"1": "74625b1f294c97061e615696787ff701b69fe4fa232210b3ecc1c34cf5de2778"},
+    ),
+    DatasetSpec(
+        name="crystals",
+        task="forcefield",
+        summary="72 perturbed structures of 12 textbook crystals with cells and stress, labelled "
+        "by a pair potential: for testing networks of periodic systems; shipped",
+        factory=f"{_SOURCES}:crystals",
+        checksums={"1": "6b6a7095faff317d354bbc06e34337b771bb502ab6e7f08fd8008186f9c57d63"},
+        sizes={"train": 0, "validation": 0, "test": 72},
     ),
     DatasetSpec(
         name="gfn2-20k",

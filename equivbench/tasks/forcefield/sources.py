@@ -189,6 +189,8 @@ _FURTHER = {"larger-molecules": gfn2_larger().path(), "hotter": gfn2_hotter().pa
 
 gfn2_small = partial(_source, "gfn2-small", None, _FURTHER)
 """The set shipped in the package."""
+crystals = partial(_source, "crystals", read="equivbench.tasks.forcefield.task:load_periodic")
+"""Shipped: perturbed crystals."""
 gfn2_20k = partial(_source, "gfn2-20k", _build_20k, _FURTHER)
 """20,000 samples by the shipped set's generator and seed: its molecules are the first of these, in
 the same splits."""

@@ -175,7 +175,9 @@ def _molecule(key: str, group: Any) -> SpiceMolecule:
             f"has the atomic number {unknown[0]}, and those from 1 to {MOST_NUMBER} are known"
         )
     if cells := [name for name in _CELLS if name in group and _is_set(group[name])]:
-        raise _WrongGroupError(f"is periodic ({' and '.join(cells)}), and the task has no cell")
+        raise _WrongGroupError(
+            f"is periodic ({' and '.join(cells)}), and these data are of molecules"
+        )
     length, unit, force = _units(group)
     smiles = _text(group, "smiles")
     return SpiceMolecule(

@@ -1,8 +1,10 @@
 """The table of force-field conformations: its columns, how they are gathered, and what the cards
-say of them; conversion to eV and A (CODATA 2018). Imports no torch."""
+say of them, of molecules and of crystals; conversion to eV and A (CODATA 2018). Imports no
+torch."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +26,6 @@ BOHR = 0.529177210903
 """A in one bohr."""
 KCAL_PER_MOL = 4184 / 96485.33212331
 """eV in one kcal/mol: joules a kcal over coulombs a mole of elementary charges."""
-NUMBERS = {
-    "H": 1, "Li": 3, "B": 5, "C": 6, "N": 7, "O": 8, "F": 9, "Na": 11, "Mg": 12, "Si": 14,
-    "P": 15, "S": 16, "Cl": 17, "K": 19, "Ca": 20, "Br": 35, "I": 53,
-}  # fmt: skip
-"""Atomic numbers by symbol, of the elements of SPICE."""
-SYMBOLS = {number: symbol for symbol, number in NUMBERS.items()}
 MOST_NUMBER = 99
 """The largest atomic number that the networks have an embedding for."""
 MOST_FORCE = HARTREE / BOHR
@@ -58,6 +54,29 @@ LAYOUT = Layout(
     units={"pos": "A", "forces": "eV/A", "energy": "eV (total)", "z": "atomic number"},
     split_rule=split_rule("by molecule", "the canonical SMILES or the name that the source gives"),
 )
+_OF_CELLS = {
+    "cell": RaggedColumn("sample", np.float32, (3, 3)),
+    "pbc": RaggedColumn("sample", np.bool_, (3,)),
+    "stress": RaggedColumn("sample", np.float32, (3, 3)),
+}
+_SHARED = {name: column for name, column in LAYOUT.columns.items() if name != LAYOUT.unit}
+PERIODIC_LAYOUT = replace(
+    LAYOUT,
+    kind="periodic force-field",
+    columns={**_SHARED, "crystal": LAYOUT.columns[LAYOUT.unit], **_OF_CELLS},
+    unit="crystal",
+    samples="structures",
+    units={
+        **LAYOUT.units,
+        "cell": "A (rows are the lattice vectors)",
+        "pbc": "whether it repeats along each",
+        "stress": "eV/A^3 (positive under tension)",
+    },
+    split_rule=split_rule("by crystal", "the name that the source gives"),
+)
+"""The same of periodic structures, which are conformations of a crystal."""
+PERIODIC_FIELDS = tuple(_OF_CELLS)
+"""What a sample of these has beside those of molecules."""
 
 
 class ConformationBuilder(TableBuilder):
@@ -143,6 +162,6 @@ def facts(table: RaggedTable) -> tuple[dict[str, Any], str]:
         f"""{len(table["z"])} atoms, {{bytes}} bytes, SHA-256 `{{sha256}}`.
 Atoms per atomic number: {plain(elements)}.
 Force component RMS {rms} eV/A; |F| p50/p90/p99/max {"/".join(map(str, quantiles))} eV/A.
-Net force of a molecule per atom, which is 0 for exact forces, mean/max \
+Net force of a {table.layout.unit} per atom, which is 0 for exact forces, mean/max \
 {"/".join(map(str, nets))} eV/A.""",
     )

@@ -1,12 +1,12 @@
-"""The force-field task: forces (and energies) of molecules from atomic numbers and positions, its
-data in memory, and the best linear predictor of forces."""
+"""The force-field task: forces (and energies) of molecules and crystals from atomic numbers,
+positions and cells, its data in memory, and the best linear predictor of forces."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from equivbench.errors import EquivbenchWarning, FailedError, UsageError, unknown_name
 from equivbench.kernels.neighbours import edges_within
+from equivbench.kernels.periodic_neighbours import periodic_edges_within
 from equivbench.tasks.archives import read_card
 from equivbench.tasks.base import SPLITS, Batch, Card, Split, Task, TaskData, mean_square
 from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS, OPTIONS, REPORTED
-from equivbench.tasks.forcefield.table import LAYOUT, NUMBERS
+from equivbench.tasks.forcefield.elements import SYMBOLS
+from equivbench.tasks.forcefield.table import LAYOUT, PERIODIC_FIELDS, PERIODIC_LAYOUT
 from equivbench.tasks.splits import RaggedSplit, Subset, ragged_data
 from equivbench.tasks.storage import RaggedTable
 
@@ -29,6 +31,8 @@ FORCE_WEIGHT, ENERGY_WEIGHT = 100.0, 4.0
 
 CUTOFF = 5.0
 """A: as far as the networks of the small presets see."""
+_DERIVED = ("edge_index", "max_neighbours", "n_atoms", "cell")
+"""What a model may require."""
 _CENTRES = 12
 _NEAREST = 0.7
 """A: no two atoms are closer, so no basis function is centred below."""
@@ -69,34 +73,36 @@ class ForceField(Task):
     def assemble(
         self, batch: Batch, noise: Batch, requires: Mapping[str, float]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Inputs z, pos, batch and, where required, edge_index and n_atoms; targets forces and
-        energy.
+        """Inputs z, pos, batch and, where required, edge_index, n_atoms, cell and pbc; targets
+        forces, energy and, of data that have it, stress.
 
-        ``requires`` may hold ``edge_index`` (the cutoff, A), with it ``max_neighbours``, and
-        ``n_atoms`` (which has no parameter: any number asks for it); anything else is a
-        ``UsageError``.
+        ``requires`` may hold ``edge_index`` (the cutoff, A), with it ``max_neighbours``, and, which
+        have no parameter (any number asks for them), ``n_atoms`` and ``cell``; anything else is a
+        ``UsageError``. With ``cell`` periodic data give ``cell`` and ``pbc``, edges with the images
+        of atoms, and ``cell_shifts`` with them; others give what they give without it.
         """
-        unknown = set(requires) - {"edge_index", "max_neighbours", "n_atoms"}
+        unknown = set(requires) - set(_DERIVED)
         if unknown:
-            raise unknown_name(
-                "derived input of task forcefield",
-                min(unknown),
-                ["edge_index", "max_neighbours", "n_atoms"],
-            )
+            raise unknown_name("derived input of task forcefield", min(unknown), _DERIVED)
         if "max_neighbours" in requires and "edge_index" not in requires:
             raise UsageError(
                 "max_neighbours needs edge_index: require both, e.g. {'edge_index': 5.0, "
                 "'max_neighbours': 20}"
             )
         inputs = {name: batch[name] for name in ("z", "pos", "batch")}
+        periodic = "cell" in requires and "cell" in batch
+        if periodic:
+            inputs |= {name: batch[name] for name in ("cell", "pbc")}
         if "edge_index" in requires:
-            most = requires.get("max_neighbours")
-            inputs["edge_index"] = edges_within(
-                batch["pos"],
-                batch["batch"],
-                float(requires["edge_index"]),
-                None if most is None else int(most),
-            )
+            limit = requires.get("max_neighbours")
+            cutoff, most = float(requires["edge_index"]), None if limit is None else int(limit)
+            atoms = batch["pos"], batch["batch"]
+            if periodic:
+                inputs["edge_index"], inputs["cell_shifts"] = periodic_edges_within(
+                    *atoms, batch["cell"], batch["pbc"], cutoff, most
+                )
+            else:
+                inputs["edge_index"] = edges_within(*atoms, cutoff, most)
         if "n_atoms" in requires:
             # With it a model knows the number of molecules from a shape: batch.max() + 1 waits for
             # a GPU and breaks a compiled graph.
@@ -104,7 +110,8 @@ class ForceField(Task):
             inputs["n_atoms"] = molecules.index_add(
                 0, batch["batch"], torch.ones_like(batch["batch"])
             )
-        return inputs, {name: batch[name] for name in ("forces", "energy")}
+        targets = ("forces", "energy", *(("stress",) if "stress" in batch else ()))
+        return inputs, {name: batch[name] for name in targets}
 
     def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> Tensor:
         """100 times the mean over atoms of |F - F_hat| plus 4 times the mean over molecules of |E -
@@ -129,16 +136,30 @@ class ForceField(Task):
         """Number of molecules."""
         return len(batch["energy"])
 
-    def strata(self, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
-        """The atoms by element symbol; those that SPICE lacks are ``other``."""
-        return (*NUMBERS, "other"), _stratum_of_element().to(batch["z"].device)[batch["z"]]
+    def strata(self, batch: Batch) -> tuple[tuple[str, ...], Tensor] | None:
+        """The atoms by element symbol, or None where a structure as a whole is judged (its
+        stress)."""
+        if self.prediction != ForceField.prediction:
+            return None
+        other, z = len(SYMBOLS), batch["z"]
+        # No element has the number 0, or one above theirs.
+        return (*SYMBOLS, "other"), torch.where(z > 0, z - 1, other).clamp(max=other)
 
     def within_reach(self, model: nn.Module, split: Split) -> Split:
         """The molecules whose elements are all among ``model.elements`` (atomic numbers), where it
-        has such; how many are left out is a warning.
+        has such; how many are left out is a warning. So is a network that takes no cell, asked
+        about periodic structures.
 
         Raises ``FailedError`` where that is all of them.
         """
+        first = split.collate(torch.arange(min(1, len(split))))
+        if "cell" in first and "cell" not in getattr(model, "requires", {}):
+            warnings.warn(
+                "the structures are periodic and the network takes no cell, so that it sees the "
+                "atoms of each cell as a molecule (requires={'cell': 1} asks for cells)",
+                EquivbenchWarning,
+                stacklevel=2,
+            )
         elements: Sequence[int] | None = getattr(model, "elements", None)
         if elements is None:
             return split
@@ -147,7 +168,8 @@ class ForceField(Task):
         unknown = torch.zeros(len(split), dtype=torch.int64)
         unknown.index_add_(0, batch["batch"], (~known).long())
         chosen = (unknown == 0).nonzero().flatten()
-        said = "molecules have elements that the network does not know"
+        what = "crystals" if "cell" in batch else "molecules"
+        said = f"{what} have elements that the network does not know"
         if len(chosen) == 0:
             raise FailedError(f"all {said}, so there is nothing to measure it on")
         if len(chosen) == len(split):
@@ -158,11 +180,14 @@ class ForceField(Task):
 
     def baseline(self, split: Split) -> float:
         """Mean over atoms of |F|^2: the error of predicting no force, which is the mean force of
-        every orientation."""
-        return mean_square(split, "forces", lambda batch: len(batch["forces"]))
+        every orientation; likewise of another output that is judged."""
+        return mean_square(split, self.prediction, lambda batch: len(batch[self.prediction]))
 
     def untrained(self, data: TaskData, seed: int = 0) -> dict[str, nn.Module]:
-        """``linear``: central pair forces (:class:`PairForces`)."""
+        """``linear``: central pair forces (:class:`PairForces`); none without a training split, and
+        of other outputs than forces."""
+        if self.prediction != ForceField.prediction or len(data.train) == 0:
+            return {}
         return {"linear": fit_pair_forces(data.train, seed)}
 
 
@@ -206,25 +231,23 @@ class ConservativeForces(nn.Module):
         super().compile(*args, **{**kwargs, "fullgraph": True})
 
 
-@cache
-def _stratum_of_element() -> Tensor:
-    table = torch.full((256,), len(NUMBERS))
-    table[list(NUMBERS.values())] = torch.arange(len(NUMBERS))
-    return table
-
-
 class ForceFieldSplit(RaggedSplit):
-    """One split of molecules with their forces, and energies less those of their atoms,
-    ``reference`` [256] eV by atomic number (:func:`fit_reference`)."""
+    """One split of molecules or crystals with their forces, and energies less those of their
+    atoms, ``reference`` [256] eV by atomic number (:func:`fit_reference`)."""
 
     def __init__(self, table: RaggedTable, chosen: Tensor, reference: NDArray[np.float64]) -> None:
         super().__init__(table, chosen)
         energy = table["energy"] - np.add.reduceat(reference[table["z"]], table.first)
         self._energy = torch.from_numpy(energy.astype(np.float32))[chosen]
+        self._periodic = {
+            name: torch.from_numpy(table[name])[chosen]
+            for name in PERIODIC_FIELDS
+            if name in table.columns
+        }
 
     def collate(self, indices: Tensor) -> dict[str, Tensor]:
         """The samples at ``indices`` [n]: z, pos, batch and forces with molecules concatenated,
-        energy [n]."""
+        energy [n]; of crystals cell, pbc and stress [n, ...] too."""
         batch, rows = self.items_of(indices)
         return {
             "z": self.flat["z"][rows].long(),
@@ -232,6 +255,7 @@ class ForceFieldSplit(RaggedSplit):
             "batch": batch,
             "forces": self.flat["forces"][rows],
             "energy": self._energy[indices],
+            **{name: each[indices] for name, each in self._periodic.items()},
         }
 
 
@@ -272,6 +296,14 @@ def load(path: Path, out_of_distribution: Mapping[str, Path] | None = None) -> T
             name: split(each, torch.arange(len(each.counts))) for name, each in further.items()
         },
     )
+
+
+def load_periodic(path: Path) -> TaskData:
+    """The periodic data set at ``path``, energies referenced per element on its training split, if
+    it has one; raises as :func:`load`."""
+    table, card = PERIODIC_LAYOUT.read(path)
+    split = partial(ForceFieldSplit, reference=fit_reference(table))
+    return ragged_data(table, card, path.stem, split)
 
 
 def load_test_set(path: Path, of: Path) -> TaskData:

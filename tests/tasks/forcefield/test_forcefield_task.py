@@ -115,8 +115,8 @@ def test_the_baseline_is_the_mean_squared_force_and_does_not_depend_on_orientati
 
 
 def test_strata_are_element_symbols(task: ForceField) -> None:
-    names, index = task.strata({"z": torch.tensor([1, 6, 53, 92])})
-    assert [names[i] for i in index.tolist()] == ["H", "C", "I", "other"]
+    names, index = task.strata({"z": torch.tensor([1, 6, 53, 92, 0, 200])})
+    assert [names[i] for i in index.tolist()] == ["H", "C", "I", "U", "other", "other"]
 
 
 def test_direct_forces_leave_the_model_as_it_is_and_unknown_forces_are_refused(

@@ -9,6 +9,7 @@ from dataclasses import replace
 from torch import nn
 
 from equivbench.errors import UsageError
+from equivbench.tasks.forcefield.elements import atomic_numbers
 from equivbench.tasks.forcefield.foreign.calculators import (
     CalculatorModel,
     is_calculator,
@@ -17,7 +18,7 @@ from equivbench.tasks.forcefield.foreign.calculators import (
 )
 from equivbench.tasks.forcefield.foreign.conventions import Call, Key, convention_of
 from equivbench.tasks.forcefield.foreign.network import ForeignNetwork, Scale
-from equivbench.tasks.forcefield.foreign.units import ENERGIES, LENGTHS, atomic_numbers, unit_of
+from equivbench.tasks.forcefield.foreign.units import ENERGIES, LENGTHS, unit_of
 from equivbench.tasks.forcefield.foreign.values import Source
 
 

@@ -26,9 +26,12 @@ class Convention:
     inputs: Mapping[str, Source] = field(default_factory=dict)
     """By the argument's name; empty: those of the task's inputs that the network takes."""
     outputs: Mapping[str, Key] = field(default_factory=dict)
-    """Of ``energy`` and ``forces``; those that are not returned are left out."""
+    """Of ``energy``, ``forces`` and ``stress``; those that are not returned are left out."""
     elements: Callable[[Any], Sequence[int | str] | None] = lambda network: None
     cutoff: Callable[[Any], float | None] = lambda network: None
+    periodic: Mapping[str, Source] = field(default_factory=dict)
+    """Arguments that are others, or there at all, where the structures are periodic; empty: it does
+    not look at cells."""
 
 
 def _nequip_elements(network: Any) -> Sequence[str] | None:
@@ -70,8 +73,13 @@ CONVENTIONS: Mapping[str, Convention] = {
             "_cell": "no_cell",
             "_pbc": lambda values: values["no_pbc"].flatten(),
         },
-        outputs={"energy": "energy", "forces": "forces"},
+        outputs={"energy": "energy", "forces": "forces", "stress": "stress"},
         cutoff=_schnetpack_cutoff,
+        periodic={
+            "_offsets": "shifts",
+            "_cell": "cell",
+            "_pbc": lambda values: values["pbc"].flatten(),
+        },
     ),
     "nequip": Convention(
         call="mapping",
@@ -82,9 +90,10 @@ CONVENTIONS: Mapping[str, Convention] = {
             "batch": "batch",
             "num_atoms": "n_atoms",
         },
-        outputs={"energy": "total_energy", "forces": "forces"},
+        outputs={"energy": "total_energy", "forces": "forces", "stress": "stress"},
         elements=_nequip_elements,
         cutoff=_nequip_cutoff,
+        periodic={"cell": "cell", "edge_cell_shift": "cell_shifts"},
     ),
     "mace": Convention(
         call="mapping",
@@ -98,9 +107,15 @@ CONVENTIONS: Mapping[str, Convention] = {
             "unit_shifts": "no_shifts",
             "cell": lambda values: values["no_cell"].flatten(0, 1),
         },
-        outputs={"energy": "energy", "forces": "forces"},
+        outputs={"energy": "energy", "forces": "forces", "stress": "stress"},
         elements=_mace_elements,
         cutoff=_mace_cutoff,
+        # It moves the targets, not the sources.
+        periodic={
+            "shifts": lambda values: -values["shifts"],
+            "unit_shifts": lambda values: -values["cell_shifts"],
+            "cell": lambda values: values["cell"].flatten(0, 1),
+        },
     ),
 }
 """By the package that a network's class comes from."""

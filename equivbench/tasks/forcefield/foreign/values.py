@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from equivbench.errors import FailedError, UsageError, unknown_name
-from equivbench.tasks.forcefield.foreign.units import symbol
+from equivbench.tasks.forcefield.elements import symbol
 
 Source = str | Callable[[Mapping[str, Tensor]], object]
 """What an argument is: the name of a value, or a function of all of them."""
@@ -19,9 +20,10 @@ class Values(Mapping[str, Tensor]):
     """Values of one batch, each made when it is first asked for.
 
     ``z`` [atoms], ``pos`` [atoms, 3] in the network's unit, ``batch`` [atoms] sorted molecule
-    index; ``edge_index`` [2, edges] (source, target), where a cutoff was given. ``numbers``
-    [elements]: the network's own elements, in the order of its types, if it has such. ``padding``:
-    what fills up the integers of dense batches; None: there are none.
+    index; ``edge_index`` [2, edges] (source, target), where a cutoff was given; ``box``: of
+    periodic structures. ``numbers`` [elements]: the network's own elements, in the order of its
+    types, if it has such. ``padding``: what fills up the integers of dense batches; None: there are
+    none.
     """
 
     def __init__(
@@ -32,9 +34,11 @@ class Values(Mapping[str, Tensor]):
         edge_index: Tensor | None,
         numbers: Tensor | None,
         padding: int | None,
+        box: Box | None = None,
     ) -> None:
         self._plain = {"z": z, "pos": pos, "batch": batch}
         self._edges, self._numbers, self._padding = edge_index, numbers, padding
+        self.box = box
         self.molecules = int(batch[-1]) + 1
 
     def __getitem__(self, name: str) -> Tensor:
@@ -113,14 +117,46 @@ class Values(Mapping[str, Tensor]):
         return self._edges
 
     def vectors(self) -> Tensor:
-        """[edges, 3] from source to target."""
+        """[edges, 3] from source, or the image of it, to target."""
         source, target = self.edges()
         pos = self._plain["pos"]
-        return pos[target] - pos[source]
+        vectors = pos[target] - pos[source]
+        return vectors if self.box is None else vectors - self.shifts()
+
+    def cell(self) -> Tensor:
+        """[molecules, 3, 3], zeros where nothing is periodic."""
+        return self.empty(self.molecules, 3, 3) if self.box is None else self.box.cell
+
+    def pbc(self) -> Tensor:
+        """[molecules, 3]."""
+        return self.cell().new_zeros(self.molecules, 3).bool() if self.box is None else self.box.pbc
+
+    def cell_shifts(self) -> Tensor:
+        """[edges, 3] in the dtype of the positions."""
+        if self.box is None or self.box.shifts is None:
+            return self.empty(self.edges().shape[1], 3)
+        return self.box.shifts.to(self._plain["pos"].dtype)
+
+    def shifts(self) -> Tensor:
+        """[edges, 3] from the source to the image of it."""
+        lattice = self.cell()[self._plain["batch"][self.edges()[1]]]
+        return torch.einsum("ek,eki->ei", self.cell_shifts(), lattice)
 
     def empty(self, *shape: int) -> Tensor:
         """Zeros like the positions."""
         return self._plain["pos"].new_zeros(shape)
+
+
+@dataclass(frozen=True)
+class Box:
+    """What is periodic in a batch."""
+
+    cell: Tensor
+    """[molecules, 3, 3] in the network's unit, rows are the lattice vectors."""
+    pbc: Tensor
+    """[molecules, 3] bool."""
+    shifts: Tensor | None
+    """[edges, 3] int64 lattice vectors by which the sources are moved, where there are edges."""
 
 
 VALUES: Mapping[str, Callable[[Values], Tensor]] = {
@@ -137,12 +173,27 @@ VALUES: Mapping[str, Callable[[Values], Tensor]] = {
     "sources": lambda values: values.edges()[0],
     "targets": lambda values: values.edges()[1],
     "vectors": Values.vectors,
+    "cell": Values.cell,
+    "pbc": Values.pbc,
+    "shifts": Values.shifts,
+    "cell_shifts": Values.cell_shifts,
     "no_shifts": lambda values: values.empty(values.edges().shape[1], 3),
     "no_cell": lambda values: values.empty(values.molecules, 3, 3),
     "no_pbc": lambda values: values.empty(values.molecules, 3).bool(),
 }
 """Names that ``eb.adapt(inputs=...)`` knows."""
-OF_EDGES = ("edge_index", "edge_index_reversed", "sources", "targets", "vectors", "no_shifts")
+OF_EDGES = (
+    "edge_index",
+    "edge_index_reversed",
+    "sources",
+    "targets",
+    "vectors",
+    "shifts",
+    "cell_shifts",
+    "no_shifts",
+)
 """Those for which a cutoff is needed."""
+OF_CELLS = ("cell", "pbc", "shifts", "cell_shifts", "vectors")
+"""Those that a network which is given them can see a crystal by."""
 _OF_ATOMS = ("z", "pos", "types", "one_hot")
 """Those that are padded in dense batches."""
