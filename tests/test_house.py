@@ -76,7 +76,7 @@ def test_no_text_is_read_or_written_in_the_encoding_of_the_locale() -> None:
                 continue
             called = ast.unparse(node.func)
             name = called.rpartition(".")[2]
-            others = called in ("os.open", "tarfile.open") or name == "_open"
+            others = called in ("os.open", "tarfile.open", "archive.open") or name == "_open"
             named = {each.arg for each in node.keywords} & {"encoding", None}
             if not others and not named and _text_mode(node, name):
                 found.append(f"{file.relative_to(ROOT).as_posix()}:{node.lineno} {called}")

@@ -146,6 +146,7 @@ def kernel_backends() -> Iterator[Check]:
 def storage() -> Iterator[Check]:
     """Whether the cache can be written and how much space is left."""
     from equivbench.environment import cache_dir
+    from equivbench.kernels.private_folder import places_of_ones_own
 
     cache = cache_dir()
     existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
@@ -158,8 +159,10 @@ def storage() -> Iterator[Check]:
     else:
         advice = "free some space or set EQUIVBENCH_CACHE to a folder on another disk"
         yield found("cache", where if free >= ENOUGH_BYTES else None, where, advice, "broken")
-    for name, cost in KEPT.items():
-        folder = cache / name
+    kept = [(name, cache / name, cost) for name, cost in KEPT.items()]
+    # What was compiled where others can write the cache.
+    kept += [("kernels of your own", each, KEPT["kernels"]) for each in places_of_ones_own()]
+    for name, folder, cost in kept:
         files, size = contents(folder)
         if files:
             advice = f"to free it delete {folder} while nothing runs; {cost}"

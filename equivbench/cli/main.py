@@ -25,6 +25,7 @@ COMMANDS = (
     ("tune", "Tune both arms of a pair with equal trials.", "tune:tune"),
     ("measure", "Split a model's error into its symmetric and its other part.", "measure:measure"),
     ("gap", "Print the efficiency gap of each pair.", "stored:gap"),
+    ("frontier", "Print loss against budget: exponents and crossing.", "stored:frontier"),
     ("plot", "Draw a figure of one pair from records.", "stored:plot"),
     ("leaderboard", "Print the board, made from records.", "stored:leaderboard"),
     ("results", "Check records, or print their schema and rules.", "results:app"),
@@ -46,7 +47,7 @@ class Commands(LazyGroup):
     own = tuple(
         CommandEntry(name, summary, f"equivbench.cli.{where}") for name, summary, where in COMMANDS
     )
-    planned = ("frontier", "pretrained", "status")
+    planned = ("pretrained", "status")
     group = "equivbench.commands"
 
     def invoke(self, ctx: Any) -> Any:

@@ -1,5 +1,5 @@
-"""The commands that read records and train nothing: ``gap``, ``plot``, ``leaderboard export`` and
-``analyze baselines``."""
+"""The commands that read records and train nothing: ``gap``, ``frontier``, ``plot``, ``leaderboard
+export`` and ``analyze baselines``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from equivbench.cli.completion import completer
 from equivbench.cli.output import message, print_json, print_table
-from equivbench.errors import FailedError, IncomparableError, UsageError
+from equivbench.errors import FailedError, IncomparableError
 from equivbench.records.curves import ResultWeights
 from equivbench.registry import board_units
 from equivbench.report.text import printable
@@ -86,6 +86,54 @@ def print_paragraphs(gaps: Sequence[PairGap]) -> None:
 
     for line in paragraphs(gaps):
         typer.echo(printable(line))
+
+
+def frontier(
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PAIR]...",
+            help="Only these pairs, such as forcefield/vector.",
+            autocompletion=completer("pairs"),
+        ),
+    ] = None,
+    results: Annotated[
+        Path, typer.Option("--results", help="A results folder or a record file.")
+    ] = STORED,
+    as_json: AsJson = False,
+    skip_invalid: SkipInvalid = False,
+) -> None:
+    """Loss against the budget over the rungs and sizes of each arm: exponents, floors, and where
+    the arms cross.
+
+    It reads records. `equivbench run PAIR --rungs 5` makes those of the declared size, `equivbench
+    analyze sweep PAIR --over size --values 0.5,1,2 --rungs 5` those of several; the budget is in
+    seconds.
+    """
+    from equivbench.gap.frontier import frontiers
+    from equivbench.registry import PAIRS
+    from equivbench.report.frontier import crossing_sentence, frontier_table
+
+    chosen = {PAIRS.get(name).key for name in pairs or ()}
+    records = [
+        record
+        for record in _records(results, skip_invalid)
+        if not chosen or f"{record.task}/{record.pair}" in chosen
+    ]
+    answer = frontiers(records)
+    if as_json:
+        print_json([each.to_json() for each in answer.found])
+    elif answer.found:
+        print_table(frontier_table(answer.found))
+        for each in answer.found:
+            typer.echo(crossing_sentence(each))
+    for text in answer.left_out:
+        message("left out", text)
+    if not answer.found:
+        raise FailedError(
+            f"{results} has no pair whose two arms have records with rungs"
+            f"{' among those named' if chosen else ''}; `equivbench run` writes both"
+        )
 
 
 def baselines(
@@ -179,7 +227,8 @@ def plot(
         typer.Argument(
             metavar="KIND",
             help="curves: loss and share against the budget; share: the share alone; gap: where "
-            "one arm passes the other's final loss; frontier is planned and not built yet.",
+            "one arm passes the other's final loss; frontier: loss against the budget over rungs "
+            "and sizes.",
         ),
     ],
     results: ResultsPath = STORED,
@@ -206,15 +255,11 @@ def plot(
 ) -> None:
     """Draw a figure of one pair under one setting, from its records.
 
-    Runs of a sweep are left out where the folder also has runs without. Needs matplotlib, which
-    comes with `pip install 'equivbench[plots]'`.
+    Runs of a sweep are left out where the folder also has runs without, but for a frontier. Needs
+    matplotlib, which comes with `pip install 'equivbench[plots]'`.
     """
     from equivbench.report.plot import draw
 
-    if kind == "frontier":
-        raise UsageError(
-            "`plot frontier` is planned and not built yet; there are curves, gap, share"
-        )
     draw(
         kind,
         results,

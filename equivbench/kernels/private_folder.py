@@ -45,7 +45,7 @@ def private_folder(path: Path) -> Path:
             raise
         reason = error
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
-    for base in _places_of_ones_own():
+    for base in places_of_ones_own():
         try:
             folder = _closed(_closed(base) / name)
         except (_OpenToOthersError, OSError):
@@ -89,7 +89,7 @@ def _closed(path: Path) -> Path:
     return path
 
 
-def _places_of_ones_own() -> Iterator[Path]:
+def places_of_ones_own() -> Iterator[Path]:
     """Where a folder can be that no cache folder named by the user is part of."""
     import platformdirs
 

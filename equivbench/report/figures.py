@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from equivbench.environment import required
 from equivbench.errors import FailedError, UsageError
 from equivbench.gap.efficiency import PairGap
 from equivbench.records.counting import counting_runs
@@ -57,12 +58,8 @@ def empty_figure(width: float, height: float) -> Figure:
 @functools.cache
 def _figure_class() -> type[Figure]:
     """matplotlib's figure, which a notebook shows though no pyplot has made it."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise FailedError(
-            "drawing a figure needs matplotlib; pip install 'equivbench[plots]'"
-        ) from error
+    required("matplotlib", "a figure is drawn", "plots")
+    from matplotlib.figure import Figure
 
     class ShownFigure(Figure):
         def _repr_png_(self) -> bytes:
@@ -164,7 +161,7 @@ def _colours(arms: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _in_unit(label: str, unit: str) -> str:
+def in_unit(label: str, unit: str) -> str:
     """``label`` with the unit in brackets, unless it is a plain number."""
     return f"{label} [{unit}]" if unit not in ("", "1") else label
 
@@ -172,7 +169,7 @@ def _in_unit(label: str, unit: str) -> str:
 def _finish(axes: Axes, measure: str, unit: str) -> None:
     """Label and scale of the vertical axis, a faint grid, and no frame on top and at the right."""
     label, scale = _MEASURES[measure]
-    axes.set(ylabel=_in_unit(label, unit) if measure == "total" else label, yscale=scale)
+    axes.set(ylabel=in_unit(label, unit) if measure == "total" else label, yscale=scale)
     if measure == "explained":
         # Before it learns anything a model may be far worse than the baseline; that part of the
         # axis tells nothing.
@@ -246,7 +243,7 @@ def draw_gap(gap: PairGap, records: Sequence[RunRecord], *, unit: str = "") -> F
         axes.plot(*zip(*known, strict=True), **style, markersize=3, label=f"{arm} arm")
         # On the samples of the curve; an extended one goes on beyond the budget.
         ends[arm] = min(known, key=lambda each: abs(each[0] - gap.budget["limit"]))[1]
-    label = _in_unit("test loss", unit)
+    label = in_unit("test loss", unit)
     axes.set(xscale="log", yscale="log", xlabel="budget spent [s]", ylabel=label)
     axes.set_title(f"{gap.task}/{gap.pair}, {gap.preset}, kernels {kernels_text(gap)}", loc="left")
     plain_ticks(axes.xaxis)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from equivbench.errors import FailedError
+from equivbench.environment import required
 from equivbench.report.render import is_right_aligned, row_texts, to_sheet
 from equivbench.report.table import Table
 from equivbench.report.text import printable
@@ -50,11 +50,6 @@ def _literal(text: str) -> str:
 
 def to_dataframe(table: Table) -> DataFrame:
     """All columns and rows; raises ``FailedError`` without pandas."""
-    try:
-        from pandas import DataFrame
-    except ImportError as error:
-        raise FailedError(
-            "a data frame needs pandas; pip install 'equivbench[notebooks]'"
-        ) from error
+    pandas = required("pandas", "a data frame is made", "notebooks")
     headings, rows = to_sheet(table)
-    return DataFrame(rows, columns=headings)
+    return cast("DataFrame", pandas.DataFrame(rows, columns=headings))

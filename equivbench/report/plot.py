@@ -15,6 +15,7 @@ from equivbench.budget import Budget
 from equivbench.errors import EquivbenchWarning, FailedError, IncomparableError
 from equivbench.gap.campaigns import largest_campaign
 from equivbench.gap.efficiency import efficiency_gap
+from equivbench.gap.frontier import frontiers as find_frontiers
 from equivbench.gap.pairing import EQUIVARIANT, Setting, pair_up
 from equivbench.records.schema import RunRecord
 from equivbench.records.submission import admitted
@@ -26,11 +27,12 @@ from equivbench.report.figures import (
     require_drawable,
     save_figure,
 )
+from equivbench.report.frontier_figure import draw_frontier
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Drawable = Literal["curves", "gap", "share"]
+Drawable = Literal["curves", "gap", "frontier", "share"]
 RecordSource = str | Path | Iterable[RunRecord]
 
 
@@ -92,31 +94,59 @@ def gap(results: RecordSource = "results", **options: Unpack[FigureOptions]) -> 
     return draw("gap", results, **options)
 
 
+def frontier(results: RecordSource = "results", **options: Unpack[FigureOptions]) -> Figure:
+    """Draw the loss of both arms against the budget over all rungs and sizes, the laws fitted to
+    them, and where these cross. Takes and raises the same as :func:`curves`; runs of a sweep over
+    the size take part."""
+    return draw("frontier", results, **options)
+
+
 def draw(kind: Drawable, results: RecordSource, **options: Unpack[FigureOptions]) -> Figure:
     """The figure of that ``kind``; the rest as in :func:`curves`.
 
-    Runs of a sweep are left out where there are also runs without. Of several campaigns the one
-    with the most seeds is drawn, and a warning says what was left out.
+    Runs of a sweep are left out where there are also runs without, but for a frontier. Of several
+    campaigns the one with the most seeds is drawn, and a warning says what was left out.
     """
     out = options.get("out")
     if out is not None:
         require_drawable(Path(out))
-    records = _one_setting(_records(results, options.get("skip_invalid", False)), options)
+    records = _fitting(_records(results, options.get("skip_invalid", False)), options)
     if not records:
         named = results if isinstance(results, str | Path) else "the list of results"
         raise FailedError(f"{named} has no record that fits; `equivbench run` makes some")
+    figure = _frontier(records) if kind == "frontier" else _of_one_setting(kind, records)
+    if out is not None:
+        save_figure(figure, Path(out))
+    return figure
+
+
+def _frontier(records: Sequence[RunRecord]) -> Figure:
+    frontiers = find_frontiers(records)
+    if len(frontiers.found) > 1:
+        names = "; ".join(
+            f"{each.task}/{each.pair} up to {each.seconds[-1]:g} s, {each.machine_key}"
+            for each in frontiers.found
+        )
+        raise IncomparableError(
+            f"a figure shows one frontier; choose by pair, preset, budget or machine among: {names}"
+        )
+    if not frontiers.found:
+        why = "; ".join(frontiers.left_out) or "no pair has both arms"
+        raise FailedError(f"there is no frontier to draw: {why}")
+    return draw_frontier(frontiers.found[0], unit=board_units().get(records[0].task, ""))
+
+
+def _of_one_setting(kind: Drawable, fitting: Sequence[RunRecord]) -> Figure:
+    records = _one_setting(fitting)
     drawn = largest_campaign(records)
     if len(drawn) < len(records):
         warnings.warn(
             f"drew the {len(drawn)} records of {drawn[0].created[:10]}; left out "
             f"{len(records) - len(drawn)} of another code or day",
             EquivbenchWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
-    figure = _figure(kind, drawn)
-    if out is not None:
-        save_figure(figure, Path(out))
-    return figure
+    return _figure(kind, drawn)
 
 
 def _records(results: RecordSource, skip_invalid: bool) -> list[RunRecord]:
@@ -137,17 +167,20 @@ def _figure(kind: Drawable, records: Sequence[RunRecord]) -> Figure:
     return draw_gap(gaps[0], records, unit=unit)
 
 
-def _one_setting(records: Sequence[RunRecord], options: FigureOptions) -> list[RunRecord]:
-    """The records of the one setting that fits ``options``, where several would fit of the one
-    without a sweep."""
+def _fitting(records: Sequence[RunRecord], options: FigureOptions) -> list[RunRecord]:
+    """The records that fit ``options``."""
     kernels = options.get("kernels")
-    fitting = [
+    return [
         record
         for record in records
         if all(options.get(name) in (None, value) for name, value in _named(record).items())
         and (kernels is None or record.arm != EQUIVARIANT or record.model.kernels == kernels)
     ]
-    fitting = [record for record in fitting if "sweep" not in record.variant] or fitting
+
+
+def _one_setting(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records of the one setting that all have, or that all without a sweep have."""
+    fitting = [record for record in records if "sweep" not in record.variant] or list(records)
     settings = sorted({Setting.of(record) for record in fitting})
     backends = sorted({record.model.kernels for record in fitting if record.arm == EQUIVARIANT})
     if len(settings) > 1:

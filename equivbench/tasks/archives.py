@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,17 @@ def verified_content(path: Path) -> tuple[bytes, dict[str, Any]]:
         content = path.read_bytes()
     except OSError as error:
         raise FailedError(f"{path} cannot be read ({error.strerror}); {remedy(path)}") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != card["sha256"]:
-        raise FailedError(
-            f"{path} ({len(content)} bytes, SHA-256 {found[:12]}...) is cut short or changed: "
-            f"its card says {card['sha256'][:12]}...; {remedy(path)}"
-        )
+    if hashlib.sha256(content).hexdigest() != card["sha256"]:
+        raise changed_content(path, card)
     return content, card
+
+
+def changed_content(path: Path, card: Mapping[str, Any]) -> FailedError:
+    """The error of a file whose SHA-256 is not that of its ``card``."""
+    return FailedError(
+        f"{path} ({path.stat().st_size} bytes, SHA-256 {sha256_of(path)[:12]}...) is cut short or "
+        f"changed: its card says {card['sha256'][:12]}...; {remedy(path)}"
+    )
 
 
 def remedy(path: Path) -> str:

@@ -24,8 +24,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.records.files import write_atomically
-from equivbench.tasks.archives import remedy, sha256_of, verified_content
+from equivbench.tasks.archives import read_card, remedy, sha256_of, verified_content
 from equivbench.tasks.base import SPLITS
+from equivbench.tasks.mapped import MAPPED_FROM, mapped_columns, unpacked_bytes
 
 USERS_COPY = {
     "data": "as its publisher states; this is the user's own copy, and equivbench does not "
@@ -95,17 +96,23 @@ class Layout:
     """The column [items, 3] of positions, of which the cards say how samples are oriented."""
 
     def read(self, path: Path) -> tuple[RaggedTable, dict[str, Any]]:
-        """(table, card) of ``path``; raises ``FailedError``, naming the file, if it or its card is
-        missing, cut short, changed or of the wrong content."""
-        content, card = verified_content(path)
+        """(table, card) of ``path``, memory-mapped if it is large; raises ``FailedError``, naming
+        the file, if it or its card is missing, cut short, changed or of the wrong content."""
         try:
-            table = self.table_of(content)
+            if unpacked_bytes(path) < MAPPED_FROM:
+                content, card = verified_content(path)
+                table = self.table_of(content)
+                table.check(path)
+            else:
+                card = read_card(path)
+                columns = mapped_columns(
+                    path, card, self.columns, lambda each: RaggedTable(self, each).check(path)
+                )
+                table = RaggedTable(self, columns)
         except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise FailedError(
                 f"{path} is not a {self.kind} archive ({error}); {remedy(path)}"
             ) from error
-        if broken := table.broken():
-            raise FailedError(f"the arrays of {path} {broken}; {remedy(path)}")
         return table, card
 
     def table_of(self, content: bytes) -> RaggedTable:
@@ -156,6 +163,11 @@ class RaggedTable:
         if not all(np.isfinite(self[name]).all() for name in floats):
             return "hold values that are not finite"
         return ""
+
+    def check(self, path: Path) -> None:
+        """Raise ``FailedError`` where the columns, read from ``path``, do not hang together."""
+        if broken := self.broken():
+            raise FailedError(f"the arrays of {path} {broken}; {remedy(path)}")
 
     def sizes(self) -> dict[str, int]:
         """Samples in each split."""

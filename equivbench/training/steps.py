@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from equivbench.budget import Budget
 from equivbench.schedule import annealing
+from equivbench.training.ahead import BatchesAhead
 from equivbench.training.arm import Arm, use_precision
 from equivbench.training.checkpoint import Facts
 from equivbench.training.clock import Clock
@@ -50,7 +51,8 @@ class Steps:
         self.clock = clock
         self.facts = facts
         use_precision(arm.recipe.precision)
-        self.batches = Batches(arm.task, arm.split, arm.recipe, arm.requires, seed, arm.device)
+        reads = BatchesAhead if clock.is_asynchronous else Batches
+        self.batches = reads(arm.task, arm.split, arm.recipe, arm.requires, seed, arm.device)
         self.optimizer = build_optimizer(arm.model, arm.recipe)
         self.average = Average(arm.model, arm.recipe.ema)
         self.watch = DivergenceWatch()

@@ -75,7 +75,7 @@ def test_choices_complete(offered) -> None:
     assert options_of(SweepRequest)["over"].completes == tuple(AXES)
 
 
-@pytest.mark.parametrize("line", ["equivbench nonsense ", "equivbench frontier ", "equivbench -"])
+@pytest.mark.parametrize("line", ["equivbench nonsense ", "equivbench status ", "equivbench -"])
 def test_a_line_that_is_wrong_is_no_error_yet(line: str, offered) -> None:
     offered(line)
 

@@ -7,6 +7,7 @@ import pytest
 
 from equivbench.cli import doctor
 from equivbench.cli.main import main
+from equivbench.kernels import private_folder
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[object, str]:
@@ -92,3 +93,16 @@ def test_what_the_cache_keeps_is_counted_and_how_to_remove_it_is_said(
     assert found["cache: runs"].detail.startswith("2 files, 0.00 GB")
     assert "cache: kernels" not in found
     assert (cache / "weights" / "a.safetensors").exists(), "nothing is removed"
+
+
+def test_kernels_kept_outside_the_cache_are_listed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where others can write the cache, compiled code lies in a folder of the user's own."""
+    monkeypatch.setattr(private_folder, "places_of_ones_own", lambda: [tmp_path / "own"])
+    (tmp_path / "own" / "abc").mkdir(parents=True)
+    (tmp_path / "own" / "abc" / "kernel.so").write_bytes(b"1234")
+    _, out = run(capsys, "--json")
+    found = {each["name"]: each for each in json.loads(out)}["cache: kernels of your own"]
+    assert found["detail"].startswith("1 files")
+    assert f"delete {tmp_path / 'own'}" in found["advice"]

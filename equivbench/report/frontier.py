@@ -1,0 +1,98 @@
+"""The frontiers of a pair for a reader: a table with a row an arm, and a sentence on where they
+cross."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from equivbench.gap.frontier import REACH, PairFrontier
+from equivbench.gap.intervals import Quantity
+from equivbench.report.gaps import turn_text, variant_text
+from equivbench.report.table import Cell, Column, Table
+from equivbench.report.text import number_text
+from equivbench.report.words import LOSS
+
+COLUMNS = (
+    Column("pair", key=True),
+    Column("arm", key=True),
+    Column("preset", key=True, show="differs"),
+    Column("variant", key=True, show="differs"),
+    Column("data", key=True, show="differs"),
+    Column("kernels", key=True, show="differs"),
+    Column("machine", key=True, show="differs"),
+    Column("seeds", "number"),
+    Column("budgets"),
+    Column("sizes"),
+    Column("best", heading="best size"),
+    LOSS,
+    Column("exponent", "number", digits=2),
+    Column("floor", "number", digits=2),
+    Column("prefactor", "number", digits=2),
+)
+LEGEND = (
+    "Best size: factor on the declared widths with the lowest loss at the largest budget. Fitted "
+    "to the best size at each budget: loss = floor + prefactor x seconds ^ -exponent; intervals "
+    "are over seeds and test groups, and do not cover that another law may hold."
+)
+
+
+def frontier_table(found: Sequence[PairFrontier]) -> Table:
+    """Make the table of the frontiers, two rows a pair."""
+    rows: list[list[Cell]] = []
+    for each in found:
+        for arm, frontier in each.arms.items():
+            law = frontier.law
+            rows.append(
+                [
+                    f"{each.task}/{each.pair}",
+                    arm,
+                    each.preset,
+                    variant_text(each.variant),
+                    each.dataset,
+                    each.kernels[arm],
+                    each.machine_key,
+                    len(each.seeds),
+                    f"{number_text(each.seconds[0])} to {number_text(each.seconds[-1])} s",
+                    ", ".join(each.tried),
+                    frontier.sizes[-1],
+                    frontier.losses[-1],
+                    law.exponent,
+                    law.floor,
+                    law.prefactor,
+                ]
+            )
+    return Table("", COLUMNS, rows, notes=[LEGEND])
+
+
+def one_frontier_table(found: PairFrontier) -> Table:
+    """Make the table of one pair, with its sentence below."""
+    return replace(frontier_table([found]), notes=[crossing_sentence(found), LEGEND])
+
+
+def crossing_sentence(found: PairFrontier) -> str:
+    """Which arm has the lower loss, and where that changes, in one sentence or two."""
+    name = f"{found.task}/{found.pair}"
+    least, most = (f"{number_text(each)} s" for each in (found.seconds[0], found.seconds[-1]))
+    crossing = found.crossing
+    if crossing is None:
+        return (
+            f"{name}: the {found.ahead} arm has the lower loss at {most}, and the fitted laws do "
+            f"not cross between {least} and {REACH:g} times {most}."
+        )
+    where = turn_text(crossing.seconds)
+    if crossing.extrapolated:
+        return (
+            f"{name}: the {found.ahead} arm has the lower loss up to {most}. The fitted laws cross "
+            f"at {where}, beyond every budget that was measured, and the {crossing.to} arm has the "
+            "lower loss from there on if they go on to hold."
+        )
+    return (
+        f"{name}: the fitted laws cross at {where}; from there on the {crossing.to} arm has the "
+        f"lower loss, up to the {most} that were measured."
+    )
+
+
+def law_text(exponent: Quantity) -> str:
+    """An exponent for a figure: ``t^-0.41``."""
+    return "" if exponent.value is None else f"t^-{number_text(exponent.value, 2)}"

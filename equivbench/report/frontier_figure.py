@@ -1,0 +1,75 @@
+"""The figure of a frontier: the loss of the best size of both arms against the budget, the laws
+through them, and where they cross."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from equivbench.gap.frontier import PairFrontier
+from equivbench.gap.loss_law import FlooredPowerLaw
+from equivbench.report.figures import COLOURS, empty_figure, in_unit, plain_ticks
+from equivbench.report.frontier import law_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_BEYOND = 4.0
+"""How far the laws are drawn beyond the largest budget, at least."""
+
+
+def draw_frontier(found: PairFrontier, *, unit: str = "") -> Figure:
+    """Draw the losses with their intervals as points, the laws as lines, dashed beyond what was
+    measured, and the crossing as a line across with its interval shaded."""
+    import numpy as np
+
+    figure = empty_figure(7.5, 4.6)
+    axes = figure.add_subplot()
+    crossing = found.crossing
+    last = found.seconds[-1]
+    end = _BEYOND * last
+    if crossing is not None and crossing.seconds.value is not None:
+        end = max(end, 1.5 * crossing.seconds.value)
+    for arm, frontier in found.arms.items():
+        values, bars = _points([(each.value, each.low, each.high) for each in frontier.losses])
+        label = f"{arm}: {law_text(frontier.law.exponent)}"
+        axes.errorbar(
+            found.seconds, values, yerr=bars, fmt="o", markersize=4, capsize=2, color=COLOURS[arm]
+        )
+        exponent, prefactor = frontier.law.exponent.value, frontier.law.prefactor.value
+        if exponent is None or prefactor is None:
+            continue
+        law = FlooredPowerLaw(float(np.log(prefactor)), exponent, frontier.law.floor.value or 0.0)
+        for begin, until, style in ((found.seconds[0], last, "-"), (last, end, "--")):
+            grid = np.linspace(np.log(begin), np.log(until), 60)
+            shown = label if style == "-" else None
+            axes.plot(
+                np.exp(grid), np.exp(law.log_loss(grid)), style, color=COLOURS[arm], label=shown
+            )
+    if crossing is not None and crossing.seconds.value is not None:
+        axes.axvline(crossing.seconds.value, color="0.4", linewidth=1.0, label="the laws cross")
+        low, high = crossing.seconds.low, crossing.seconds.high
+        if low is not None and high is not None:
+            axes.axvspan(max(low, found.seconds[0]), min(high, end), color="0.5", alpha=0.15)
+    axes.set(xscale="log", yscale="log", xlabel="budget [s]", ylabel=in_unit("test loss", unit))
+    axes.set_title(
+        f"{found.task}/{found.pair}, {found.preset}, {found.dataset}, sizes "
+        f"{', '.join(found.tried)}",
+        loc="left",
+        fontsize="medium",
+    )
+    plain_ticks(axes.xaxis)
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _points(
+    losses: Sequence[tuple[float | None, float | None, float | None]],
+) -> tuple[list[float], list[list[float]]]:
+    """The losses, and how far their intervals reach down and up; an open end has no bar."""
+    values = [value or 0.0 for value, _, _ in losses]
+    down = [0.0 if low is None or value is None else value - low for value, low, _ in losses]
+    up = [0.0 if high is None or value is None else high - value for value, _, high in losses]
+    return values, [down, up]

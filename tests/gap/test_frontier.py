@@ -1,0 +1,155 @@
+"""Frontiers of synthetic arms: exponents, the best size at each budget, and where laws cross."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from factories import make_run
+from power_laws import law
+
+from equivbench.gap.frontier import PairFrontier, frontiers, sensitivities
+from equivbench.records.schema import RunRecord
+
+TAU = 0.5
+LIMIT = 480.0
+BUDGETS = [15.0, 30.0, 60.0, 120.0, 240.0, 480.0]
+Loss = Callable[[float], float]
+
+
+def runs(
+    laws: dict[str, Loss],
+    *,
+    size: str | None = None,
+    seeds: int = 3,
+    noise: float = 0.0,
+    generator: np.random.Generator | None = None,
+    **more: object,
+) -> list[RunRecord]:
+    """Records of both arms at one size; the logarithms of every loss are apart by ``noise``."""
+    steps = [round(each / TAU) for each in BUDGETS]
+    records = []
+    for seed in range(seeds):
+        for arm, loss in laws.items():
+            drawn = np.zeros(len(steps)) if generator is None else generator.normal(size=len(steps))
+            factor = dict(zip(steps, np.exp(noise * drawn).tolist(), strict=True))
+            label = {} if size is None else {"sweep": "size", "value": size}
+            records.append(
+                make_run(
+                    arm,
+                    lambda step, loss=loss, factor=factor: loss(step * TAU) * factor[round(step)],
+                    steps,
+                    tau=TAU,
+                    seed=seed,
+                    limit=LIMIT,
+                    run_id=f"{arm}-{seed}-{size}",
+                    variant=label,
+                    **more,
+                )
+            )
+    return records
+
+
+def only(records: list[RunRecord]) -> PairFrontier:
+    found = frontiers(records)
+    assert not found.left_out
+    (one,) = found.found
+    return one
+
+
+EQUIVARIANT, AUGMENTED = law(2.0, 0.3), law(6.0, 0.5)
+CROSSING = 3.0 ** (1 / 0.2)
+"""Equal where 2 t^-.3 = 6 t^-.5: at 243 s."""
+
+
+def test_exponents_prefactors_and_the_crossing_are_those_of_the_laws() -> None:
+    found = only(runs({"equivariant": EQUIVARIANT, "augmented": AUGMENTED}))
+    one, other = (found.arms[arm].law for arm in ("equivariant", "augmented"))
+    assert one.exponent.value == pytest.approx(0.3, abs=1e-3)
+    assert other.exponent.value == pytest.approx(0.5, abs=1e-3)
+    assert one.prefactor.value == pytest.approx(2.0, rel=1e-2)
+    assert found.seconds == BUDGETS
+    assert found.ahead == "augmented"
+    assert found.crossing is not None
+    assert found.crossing.seconds.value == pytest.approx(CROSSING, rel=1e-2)
+    assert found.crossing.to == "augmented"
+    assert not found.crossing.extrapolated
+
+
+def test_a_crossing_beyond_the_largest_budget_says_so() -> None:
+    found = only(runs({"equivariant": law(1.0, 0.3), "augmented": law(5.0, 0.5)}))
+    assert found.ahead == "equivariant"
+    assert found.crossing is not None
+    assert found.crossing.extrapolated
+    assert found.crossing.seconds.value == pytest.approx(5.0**5, rel=0.05)
+
+
+def test_laws_that_do_not_cross_have_no_crossing() -> None:
+    found = only(runs({"equivariant": law(1.0, 0.5), "augmented": law(2.0, 0.5)}))
+    assert found.crossing is None
+    assert found.ahead == "equivariant"
+
+
+def test_each_budget_has_its_best_size() -> None:
+    def narrow(seconds: float) -> float:
+        return 2.0 * seconds**-0.2
+
+    def wide(seconds: float) -> float:
+        return 8.0 * seconds**-0.5
+
+    # Equal at 4^(1/.3) = 102 s.
+    records = runs({"equivariant": narrow, "augmented": narrow}, size="0.5")
+    records += runs({"equivariant": wide, "augmented": narrow})
+    found = only(records)
+    assert found.tried == ["0.5", "1"]
+    assert found.arms["equivariant"].sizes == ["0.5"] * 3 + ["1"] * 3
+    assert found.arms["equivariant"].losses[0].value == pytest.approx(narrow(15.0))
+    assert found.arms["equivariant"].losses[-1].value == pytest.approx(wide(480.0))
+    assert found.arms["augmented"].sizes == ["0.5"] * 6
+
+
+def test_intervals_hold_the_exponent_the_floor_and_the_crossing() -> None:
+    generator = np.random.default_rng(1)
+    trials, held = 40, {"exponent": 0, "floor": 0, "crossing": 0}
+    floored: dict[str, Loss] = {
+        "equivariant": lambda seconds: 0.1 + 2.0 * seconds**-0.6,
+        "augmented": lambda seconds: 0.02 + 3.0 * seconds**-0.5,
+    }
+    # Where the two are equal, by bisection.
+    low, high = 15.0, 48_000.0
+    for _ in range(100):
+        middle = math.sqrt(low * high)
+        ahead = floored["equivariant"](middle) < floored["augmented"](middle)
+        low, high = (middle, high) if ahead else (low, middle)
+    for _ in range(trials):
+        found = only(runs(floored, seeds=4, noise=0.02, generator=generator))
+        fitted = found.arms["equivariant"].law
+        held["exponent"] += fitted.exponent.low <= 0.6 <= fitted.exponent.high
+        held["floor"] += fitted.floor.low <= 0.1 <= fitted.floor.high
+        where = found.crossing.seconds if found.crossing else None
+        held["crossing"] += where is not None and (
+            (where.low or 0.0) <= low <= (where.high or math.inf)
+        )
+    # 95% of 40 is 38 with a standard deviation of 1.4; five of them below.
+    assert all(each >= 31 for each in held.values()), held
+
+
+def test_what_has_no_frontier_says_why() -> None:
+    laws = {"equivariant": EQUIVARIANT, "augmented": AUGMENTED}
+    (why,) = frontiers(runs(laws, budget={"kind": "steps"})).left_out
+    assert "not in seconds" in why
+    swept = runs(laws, seeds=1, size="2")
+    for record in swept:
+        record.seed = 7
+    (why,) = frontiers([*runs(laws), *swept]).left_out
+    assert "0 seeds" in why
+    assert not frontiers(runs({"equivariant": EQUIVARIANT})).found
+
+
+def test_sensitivities_are_derivatives() -> None:
+    at = np.array([0.3, -1.0, 2.0])
+    found = sensitivities(lambda x: np.array([np.sin(x[0]) * x[1], x[2] ** 2]), at)
+    assert np.allclose(found[:, 0], [np.cos(0.3) * -1.0, np.sin(0.3), 0.0], atol=1e-6)
+    assert np.allclose(found[:, 1], [0.0, 0.0, 4.0], atol=1e-6)
