@@ -43,9 +43,9 @@ Factory = str | Callable[..., Any]
 class Field:
     """A named tensor of a batch, with its symmetry type.
 
-    ``symmetry`` is in e3nn's notation over the last axis (``"0e"``, ``"1o"``, ``"4x0e + 1o"``) or
-    ``"voxel(IRREPS)"`` for a grid whose last three axes are x, y, z and the axis before them the
-    channels. ``per`` says what the leading axis counts: ``"graph"`` (one row a sample) or
+    ``symmetry`` is in e3nn's notation over the last axis (``"0e"``, ``"1o"``, ``"4x0e + 1o"``),
+    ``"ij=ji"`` for a symmetric matrix, or ``"voxel(IRREPS)"`` for a grid whose last axes are
+    channels, x, y, z. ``per`` says what the leading axis counts: ``"graph"`` (one row a sample) or
     ``"node"`` (rows belong to the sample that the batch's index field names); ``"none"`` is
     invariant bookkeeping such as edge lists. ``shape`` is for people: ``("atoms", 3)``.
     """

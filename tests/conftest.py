@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 check_calls(
     "equivbench.gap",
     "equivbench.kernels.neighbours",
+    "equivbench.kernels.periodic_neighbours",
     "equivbench.measure",
     "equivbench.records",
     "equivbench.symmetry",

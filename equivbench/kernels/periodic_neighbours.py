@@ -64,8 +64,8 @@ def periodic_edges_within(
             "a structure repeats along lattice vectors that are zero or depend on one another; "
             "give a cell that spans every direction in which pbc is true"
         )
-    # Of a direction without repetition both the lattice vector and the reciprocal one are 0.
-    reciprocal = torch.linalg.pinv(lattice)
+    # Of a direction without repetition the reciprocal vector is 0, too, but for rounding.
+    reciprocal = torch.linalg.pinv(lattice) * pbc[:, None, :]
     images = torch.ceil(cutoff * torch.linalg.vector_norm(reciprocal, dim=1)).long()
     places = pos.detach().double()
     cells = torch.einsum("ni,nik->nk", places, reciprocal[batch]).floor()

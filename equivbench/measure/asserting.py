@@ -57,8 +57,9 @@ def assert_equivariant(
         belong to which structure.
     inputs_types
         Symmetry type by name, in e3nn's notation over the last axis (``"1o"``, ``"8x0e + 4x1o"``)
-        or ``"voxel(IRREPS)"`` for [rows, channels, x, y, z]. Every floating-point input has one;
-        integers, and what is no tensor, stay as they are.
+        or ``"voxel(IRREPS)"`` for [rows, channels, x, y, z]; ``"1o"`` for a cell [rows, 3, 3] whose
+        rows are lattice vectors, ``"ij=ji"`` for a stress [rows, 3, 3]. Every floating-point input
+        has one; integers, and what is no tensor, stay as they are.
     outputs_types
         The same of the outputs that are checked, or the type of the tensor that is returned.
     group

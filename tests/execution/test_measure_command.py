@@ -149,7 +149,7 @@ def test_models_of_the_users_own_and_registered_ones(models: Bench) -> None:
 
 def test_networks_of_other_packages(models: Bench) -> None:
     few = ["--samples", "4", "--rotations", "2", "--json"]
-    network, direct, calculator, unknown, no_calculator, fails, energy = measure(
+    network, direct, calculator, unknown, no_calculator, fails, energy, crystals = measure(
         models,
         ["mine:Energies", "--as", "energy", *few],
         ["mine:Energies", "--as", "forces", *few],
@@ -158,15 +158,20 @@ def test_networks_of_other_packages(models: Bench) -> None:
         ["ase:mine:number"],
         ["ase:ase.calculators.emt:EMT"],
         ["ase:ase.calculators.lj:LennardJones", "--as", "energy"],
+        ["ase:ase.calculators.lj:LennardJones", "--dataset", "crystals", "--of", "stress", *few],
     )
     assert (network.code, network.err) == (0, "")
     assert network.json["task"] == "forcefield"
+    assert (network.json["dataset"], network.json["of"]) == ("gfn2-small", None)
     assert network.json["holds"] is True, network.json["reason"]
     assert (direct.code, "gives no forces but a tensor" in direct.err) == (3, True)
     if importlib.util.find_spec("ase") is None:
         assert (calculator.code, "pip install 'equivbench[ase]'" in calculator.err) == (3, True)
         return
     assert calculator.json["holds"] is True, calculator.json["reason"]
+    assert crystals.json["holds"] is True, crystals.json["reason"]
+    assert (crystals.json["dataset"], crystals.json["of"]) == ("crystals", "stress")
+    assert crystals.json["errors"]["stress"] == pytest.approx(crystals.json["total"])
     assert (unknown.code, "LennardJonse" in unknown.err) == (2, True)
     assert (no_calculator.code, "returns a int, not an ASE calc" in no_calculator.err) == (2, True)
     assert (fails.code, "EMT failed on " in fails.err) == (3, True)
@@ -258,6 +263,10 @@ def test_mistakes_are_one_sentence(models: Bench) -> None:
             "at least 3 rotations",
         ),
         (["mine:instance", "--task", "toy", "--split", "tset"], 2, "did you mean test"),
+        (["mine:instance", "--task", "toy", "--dataset", "crystals"], 2, "of task forcefield, not"),
+        (["mine:instance", "--task", "toy", "--of", "z"], 2, "unknown output of task toy 'z'"),
+        (["--task", "toy", "--export", "x.npz", "--of", "y"], 2, "--of is for a MODEL"),
+        (["--import", "x.npz", "--dataset", "crystals"], 2, "--dataset is not for --import"),
         (
             ["mine:instance", "--task", "forcefield"],
             3,

@@ -54,6 +54,34 @@ def stretched(by: float) -> Any:
     return lambda pos, forces: by * forces * forces.new_tensor([1.0, 0.0, 0.0])
 
 
+def crystal(realigned: bool, pos: Tensor, cell: Tensor) -> Mapping[str, Tensor]:
+    """Pulls towards the nearest images along each lattice vector, and the stress of these;
+    ``realigned``: as if the cell had not turned with the atoms."""
+    lattice = torch.linalg.cholesky(cell @ cell.mT) if realigned else cell
+    moves = torch.cat([lattice[0], -lattice[0], torch.zeros_like(lattice[0])])
+    vectors = pos + moves[:, None, None] - pos[:, None]
+    weight = torch.exp(-vectors.square().sum(-1, keepdim=True))
+    stress = torch.einsum("sija,sijb->ab", weight * vectors, vectors)
+    return {"forces": (weight * vectors).sum((0, 2)), "stress": stress[None]}
+
+
+@pytest.mark.parametrize("realigned", [False, True])
+def test_a_cell_turns_with_the_positions_and_a_stress_on_both_sides(realigned: bool) -> None:
+    generator = torch.Generator().manual_seed(1)
+    cell = 1.5 * torch.eye(3) + 0.4 * torch.randn(3, 3, generator=generator)
+    inputs = {"pos": structure()["pos"], "cell": cell[None]}
+    types = {"pos": "1o", "cell": "1o"}, {"forces": "1o", "stress": "ij=ji"}
+
+    def model(pos: Tensor, cell: Tensor) -> Mapping[str, Tensor]:
+        return crystal(realigned, pos, cell)
+
+    if not realigned:
+        eb.assert_equivariant(model, inputs, *types, group="o3")
+        return
+    with pytest.raises(AssertionError, match=r"(?s)'forces' is not equi.*'stress' is not equi"):
+        eb.assert_equivariant(model, inputs, *types)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("group", ["so3", "o3", "octahedral"])
 def test_an_equivariant_model_passes(dtype: torch.dtype, group: Any) -> None:

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.cli.main import main
-from equivbench.errors import EquivbenchError, FailedError, IncomparableError, UsageError
+from equivbench.errors import (
+    EquivbenchError,
+    EquivbenchWarning,
+    FailedError,
+    IncomparableError,
+    UsageError,
+)
 from equivbench.measure import file_door
 from equivbench.measure.equivariance import measure_equivariance
 from equivbench.measure.file_door import About, asked, export_inputs, measure_predictions
@@ -72,6 +78,36 @@ def test_predictions_through_npz_are_measured_as_the_model_is(tmp_path: Path, jo
     assert measured.share == pytest.approx(itself.share, rel=1e-6)
     assert measured.share > 1e-3
     assert measured.verdict is None
+
+
+@pytest.mark.parametrize("suffix", ["npz", "xyz"])
+def test_crystals_go_out_with_their_cells(tmp_path: Path, suffix: str) -> None:
+    inputs = tmp_path / f"inputs.{suffix}"
+    made = export_inputs(inputs, about(dataset="crystals", samples=12))
+    if suffix == "npz":
+        with np.load(inputs) as arrays:
+            assert arrays["0/cell"].shape == (12, 3, 3)
+            assert arrays["0/pbc"].all()
+    else:
+        assert inputs.read_text().count('pbc="T T T"') == 36
+    out = predicted(inputs, joined=False) if suffix == "npz" else xyz_predictions(inputs)
+    found, measured = measure_predictions(out)
+    assert found == made
+    with pytest.warns(EquivbenchWarning, match="takes no cell"):
+        itself = measure_equivariance(
+            Crude(), "forcefield", data="crystals", rotations=3, samples=12
+        )
+    assert measured.total == pytest.approx(itself.total, rel=1e-5)
+    assert measured.share == pytest.approx(itself.share, rel=1e-5)
+    if suffix == "xyz":
+        whole = out.read_text()
+        for spoilt in (
+            whole.replace('Lattice="', 'Lattice="1', 1),
+            whole.replace("T T T", "F F F", 1),
+        ):
+            out.write_text(spoilt)
+            with pytest.raises(FailedError, match=r"frame 0 .* is not the structure"):
+                measure_predictions(out)
 
 
 def xyz_predictions(path: Path, order: list[int] | None = None, **header: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.lj import LennardJones
 
 STRENGTH = 0.7
 
@@ -63,3 +64,18 @@ class SingleSprings(Springs):
     """The same, in float32 inside."""
 
     single = True
+
+
+class Unturned(LennardJones):
+    """Takes the cell by its lengths and angles alone, as if it had not turned with the atoms."""
+
+    def calculate(self, atoms: Atoms | None = None, *arguments: Any, **options: Any) -> None:
+        aligned = atoms.copy()
+        aligned.set_cell(atoms.cell.cellpar())
+        super().calculate(aligned, *arguments, **options)
+
+
+class Boasting(Springs):
+    """Lists a stress and gives none."""
+
+    implemented_properties = ["energy", "forces", "stress"]

@@ -24,6 +24,8 @@ def test_parse_reads_e3nns_notation() -> None:
     assert SymmetryType.parse("voxel(4x0e)") == SymmetryType(((4, 0),), voxel=True)
     assert SymmetryType.parse("8x0e + 0o").invariant
     assert not SymmetryType.parse("voxel(0e)").invariant
+    assert SymmetryType.parse("ij=ji") == SymmetryType(((1, 0), (1, 2)), cartesian=True)
+    assert SymmetryType.parse("ij=ji") != SymmetryType.parse("0e + 2e")
 
 
 @pytest.mark.parametrize("text", ["", "1", "1x", "vector", "1o +", "voxel(4x0e", "voxel()", "-1o"])
@@ -58,6 +60,39 @@ def test_act_rotates_vectors_and_leaves_scalars() -> None:
         out[..., :3], torch.einsum("nij,nkj->nki", rotations, values[..., :3])
     )
     assert torch.equal(out[..., 3:], values[..., 3:])
+
+
+def test_a_symmetric_matrix_turns_on_both_sides_as_its_irreps_do() -> None:
+    kind, rotations = SymmetryType.parse("ij=ji"), haar(5)
+    values = torch.randn(
+        5, 4, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+    )
+    values = values + values.mT
+    out = kind.act(values, rotations)
+    torch.testing.assert_close(
+        out, torch.einsum("nij,nkjl,nml->nkim", rotations, values, rotations)
+    )
+    irreps = kind.components(values)
+    assert irreps.shape == (5, 4, kind.dim)
+    torch.testing.assert_close(irreps.norm(dim=-1), values.flatten(2).norm(dim=-1))
+    torch.testing.assert_close(
+        kind.components(out), SymmetryType.parse("0e+2e").act(irreps, rotations)
+    )
+    # The same basis as e3nn's, of which the sign and order of degree 2 say all.
+    torch.testing.assert_close(
+        kind.components(torch.diag(torch.tensor([0.0, 1, 0]))[None])[0],
+        torch.tensor([1, 0, 0, 2, 0, 0]) / torch.tensor([3.0, 1, 1, 6, 1, 1]).sqrt(),
+    )
+    alone = SymmetryType.parse("1o")
+    assert alone.components(values[:, 0]) is not None
+    assert torch.equal(alone.components(values), values)
+
+
+def test_a_symmetric_matrix_has_three_rows_and_columns() -> None:
+    kind = SymmetryType.parse("ij=ji")
+    for shape in ((5, 6), (5, 3, 2), (3, 3)):
+        with pytest.raises(UsageError, match="a matrix of 3 by 3 but the tensor has shape"):
+            kind.act(torch.zeros(shape), haar(1))
 
 
 def test_act_computes_in_float64() -> None:

@@ -13,14 +13,16 @@ pytest.importorskip("ase", reason="ASE is not installed (extra 'ase')")
 
 from ase import Atoms
 from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
 from ase.calculators.morse import MorsePotential
 from molecules import molecules
-from toy_calculators import Field, SingleSprings, Springs
+from toy_calculators import Boasting, Field, SingleSprings, Springs, Unturned
 
 import equivbench as eb
 from equivbench.errors import EquivbenchWarning, FailedError, ModelError, UsageError
 from equivbench.measure.measurement import Measurement
 from equivbench.tasks.base import TaskData
+from equivbench.tasks.forcefield.sources import crystals
 
 
 def measured(calculator: Any, shipped: TaskData, rotations: int = 4) -> Measurement:
@@ -100,3 +102,42 @@ def test_mistakes_are_one_sentence(unchecked_types: None) -> None:
         eb.adapt(EMT(), energy_unit="Hartree")
     with pytest.raises(UsageError, match="give an instance"):
         eb.adapt(EMT)
+
+
+SOFT = {"sigma": 1.6, "epsilon": 0.1, "rc": 4.0}
+
+
+def test_crystals_are_asked_about_in_their_cells_with_their_stress() -> None:
+    batch = crystals().load().test.collate(torch.tensor([20, 71]))
+    inputs = {name: batch[name] for name in ("z", "pos", "batch", "cell", "pbc")}
+    found = eb.adapt(LennardJones(**SOFT))(**inputs)
+    for number in range(2):
+        own = batch["batch"] == number
+        atoms = Atoms(
+            batch["z"][own].numpy(),
+            batch["pos"][own].double().numpy(),
+            cell=batch["cell"][number].double().numpy(),
+            pbc=True,
+            calculator=LennardJones(**SOFT),
+        )
+        assert np.array_equal(found["forces"][own].numpy(), atoms.get_forces())
+        assert np.array_equal(found["stress"][number].numpy(), atoms.get_stress(voigt=False))
+    slab = {**inputs, "pbc": torch.tensor([[True, True, False], [True, True, True]])}
+    assert set(eb.adapt(LennardJones(**SOFT))(**slab)) == {"forces"}
+    assert set(eb.adapt(Boasting())(**inputs)) == {"forces"}
+
+
+@pytest.mark.parametrize("of", ["forces", "stress"])
+def test_a_calculator_that_leaves_the_cell_behind_is_caught(of: str) -> None:
+    right, wrong = (
+        eb.measure_equivariance(
+            eb.adapt(calculator), "forcefield", data="crystals", of=of, group="o3", samples=24
+        )
+        for calculator in (LennardJones(**SOFT), Unturned(**SOFT))
+    )
+    assert right.verdict is not None
+    assert right.verdict.holds, right.verdict.reason
+    assert right.at_floor
+    assert wrong.verdict is not None
+    assert wrong.verdict.holds is False
+    assert wrong.share > 0.05

@@ -111,5 +111,15 @@ def test_calculators(monkeypatch: pytest.MonkeyPatch, shipped: TaskData) -> None
     assert averaged["spread"].max() < 1e-9 * abs(averaged["forces"]).max()
 
 
+def test_crystals(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ase")
+    defined = run("crystal", monkeypatch)
+    for of in ("forces", "stress"):
+        found = defined[of]
+        assert found.samples == 72
+        assert found.verdict.holds, found.verdict.reason
+        assert found.at_floor
+
+
 def test_no_recipe_is_left_out() -> None:
-    assert set(RECIPES) == {"pyg", "tuple", "dense", "graph", "ase", "average"}
+    assert set(RECIPES) == {"pyg", "tuple", "dense", "graph", "ase", "average", "crystal"}

@@ -147,7 +147,7 @@ def test_networks_of_known_packages_need_no_options(package: str) -> None:
     network = of_package(package, forward=forward, **knows)()
     sample = molecules()
     model = eb.adapt(network.double())
-    assert model.requires == {"edge_index": CUTOFF}
+    assert model.requires == {"edge_index": CUTOFF, "cell": 1.0}
     forces = pair_forces(sample["z"], sample["pos"], sample["batch"])
     # exp(-36) of a pair beyond the cutoff.
     assert torch.allclose(call(model, **sample)["forces"], forces, rtol=1e-9, atol=1e-9)

@@ -51,16 +51,20 @@ def adapt(
         A ``torch.nn.Module``, an ASE calculator or a metatomic model.
     outputs
         Where the network's ``energy`` ([molecules] or [atoms], with or without a last axis of 1)
-        and ``forces`` ([atoms, 3]) are in what it returns: a key, an attribute or a position. One
-        alone is that of the energy (of the forces where ``energy`` is False). None: a tensor is
-        known by its shape, others by their usual names.
+        and ``forces`` ([atoms, 3]), of crystals its ``stress`` ([molecules, 3, 3]) too, are in what
+        it returns: a key, an attribute or a position. One alone is that of the energy (of the
+        forces where ``energy`` is False). None: a tensor is known by its shape, others by their
+        usual names.
     energy
-        True: forces are minus the gradient of the energy by the positions. False: they are the
-        network's own. None: its own where it gives any.
+        True: forces are minus the gradient of the energy by the positions, and the stress is that
+        by the strain over the volume. False: they are the network's own. None: its own where it
+        gives any forces.
     inputs
         By the network's argument or key: the name of a value (``z``, ``pos``, ``batch``, ``types``,
-        ``one_hot``, ``edge_index``, ``sources``, ``targets``, ``vectors``, ``n_atoms``, ``ptr``,
-        ``mask``, ``no_cell``, ...), or a function of the mapping of all of them.
+        ``one_hot``, ``edge_index``, ``sources``, ``targets``, ``vectors``, ``cell``, ``shifts``,
+        ``n_atoms``, ``ptr``, ``mask``, ...), or a function of the mapping of all of them. A network
+        is shown the images of atoms in a crystal if it takes ``cell``, ``pbc``, ``shifts``,
+        ``cell_shifts`` or ``vectors`` by these names.
     call
         ``keywords``, ``mapping`` (one positional mapping of all arguments) or a function of the
         network and that mapping, which returns the outputs.
@@ -83,8 +87,9 @@ def adapt(
     torch.nn.Module
         Called with ``z`` [atoms], ``pos`` [atoms, 3] A, ``batch`` [atoms] and, with a cutoff,
         ``edge_index`` [2, edges] by keyword; returns ``forces`` [atoms, 3] eV/A and, where the
-        network gives one, ``energy`` [molecules] eV with its own zero. It can be trained, but not
-        with ``compile=True``.
+        network gives one, ``energy`` [molecules] eV with its own zero. Of crystals it is called
+        with ``cell``, ``pbc`` and ``cell_shifts`` too, and returns ``stress`` [molecules, 3, 3]
+        eV/A^3 where there is one. It can be trained, but not with ``compile=True``.
 
     Raises
     ------
@@ -119,12 +124,15 @@ def adapt(
     if isinstance(outputs, str | int):
         outputs = {"forces" if energy is False else "energy": outputs}
     for name in outputs or ():
-        if name not in ("energy", "forces"):
-            raise UsageError(f"outputs are 'energy' and 'forces', not {name!r}")
+        if name not in ("energy", "forces", "stress"):
+            raise UsageError(f"outputs are 'energy', 'forces' and 'stress', not {name!r}")
     known = replace(
         known,
         call=known.call if call is None else call,
         inputs={**known.inputs, **(inputs or {})},
+        periodic={
+            name: each for name, each in known.periodic.items() if name not in (inputs or {})
+        },
         outputs=known.outputs if outputs is None else outputs,
     )
     if numbers is None and (own := known.elements(model)) is not None:
