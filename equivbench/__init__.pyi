@@ -72,6 +72,7 @@ def run(
     arms: str | Sequence[str] = (),
     n_seeds: int | None = None,
     preset: Preset = "small",
+    devices: str | Sequence[str] | None = None,
     threads: int | None = None,
     kernels: str | None = None,
     forces: Forces | None = None,

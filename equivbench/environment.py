@@ -3,6 +3,7 @@ GPU."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
 import os
@@ -164,26 +165,38 @@ def usable_cores() -> int:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    # Slurm without affinity shows every core of the node.
-    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    if given.isdigit() and int(given) > 0:
-        cores = min(cores, int(given))
+    # Slurm without affinity shows every core of the node. What a task was given is the finer word.
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+        given = os.environ.get(name, "")
+        if given.isdigit() and int(given) > 0:
+            cores = min(cores, int(given))
+            break
     quota = _cpu_quota()
     return cores if quota is None else max(1, min(cores, int(quota)))
 
 
 def _cpu_quota() -> float | None:
-    """Cores' worth of CPU time that this process's control group may use; None without a limit."""
-    control = Path("/sys/fs/cgroup")
-    try:
-        limit, period = _text_of(control / "cpu.max").split()
-    except (OSError, ValueError):
-        try:
-            limit = _text_of(control / "cpu/cpu.cfs_quota_us").strip()
-            period = _text_of(control / "cpu/cpu.cfs_period_us").strip()
-        except OSError:
-            return None
-    return int(limit) / int(period) if limit.isdigit() else None  # "max" or -1: none
+    """Cores' worth of CPU time that this process's control group, and those that it lies in, may
+    use; None without a limit."""
+    top, known = Path("/sys/fs/cgroup"), ["0::/", "1:cpu:/"]
+    with contextlib.suppress(OSError):
+        known += _text_of(Path("/proc/self/cgroup")).splitlines()
+    quotas = []
+    for line in known:
+        _, kinds, path = line.split(":", 2)
+        if kinds and "cpu" not in kinds.split(","):
+            continue
+        group = (top / "cpu" if kinds else top) / path.strip("/")
+        for folder in (each for each in (group, *group.parents) if each.is_relative_to(top)):
+            with contextlib.suppress(OSError, ValueError):
+                if kinds:
+                    limit = _text_of(folder / "cpu.cfs_quota_us")
+                    period = _text_of(folder / "cpu.cfs_period_us")
+                else:
+                    limit, period = _text_of(folder / "cpu.max").split()
+                # "max" and -1 are none.
+                quotas += [int(limit) / int(period)] if limit.strip().isdigit() else []
+    return min(quotas, default=None)
 
 
 def cxx_compiler() -> str | None:

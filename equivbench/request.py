@@ -301,9 +301,18 @@ class RunRequest(Request):
         identity=True,
         completes=DEVICES,
     )
+    devices: tuple[str, ...] | None = option(
+        None,
+        "Several devices, such as cuda:0,cuda:1: one contest a device, side by side. cpu:0,cpu:1 "
+        "are equal shares of the cores that the run may use, each held by one contest. With this "
+        "there is no --device.",
+        read=lambda text: tuple(each.strip() for each in text.split(",") if each.strip()),
+        write=",".join,
+    )
     threads: int | None = option(
         None,
-        "How many CPU threads to use. The default is one for each physical core.",
+        "How many CPU threads to use. The default is one for each physical core, of each contest's "
+        "share with --devices.",
         identity=True,
     )
     kernels: str | None = option(

@@ -129,6 +129,7 @@ LIGHT_CALLS = [
     ["results", "validate", "results"],
     ["check", "a", "b"],
     ["reproduce", "--report-only"],
+    ["status", "results"],
 ]
 COMPLETED = [
     "equivbench ",

@@ -22,6 +22,7 @@ COMMANDS = (
     ("list", "List tasks, pairs, models, kernels, data sets or executors.", "list:list_registered"),
     ("data", "Prepare, verify or locate a data set.", "data:app"),
     ("run", "Train both arms of a pair under one equal budget.", "run:run"),
+    ("status", "Say how far a plan is: waiting, running, done, failed.", "status:status"),
     ("tune", "Tune both arms of a pair with equal trials.", "tune:tune"),
     ("measure", "Split a model's error into its symmetric and its other part.", "measure:measure"),
     ("gap", "Print the efficiency gap of each pair.", "stored:gap"),
@@ -47,7 +48,7 @@ class Commands(LazyGroup):
     own = tuple(
         CommandEntry(name, summary, f"equivbench.cli.{where}") for name, summary, where in COMMANDS
     )
-    planned = ("pretrained", "status")
+    planned = ("pretrained",)
     group = "equivbench.commands"
 
     def invoke(self, ctx: Any) -> Any:

@@ -60,7 +60,24 @@ def _fewer_rungs(plan: RunPlan) -> list[str]:
 
 
 def _print_plan(plan: RunPlan, json: bool) -> None:
-    seconds, device, threads, where = estimate(plan)
+    from equivbench.execution.estimates import PastRuns, records_in, wall_seconds
+
+    device, threads, where = machine_of(plan)
+    each = PastRuns(plan, records_in(plan.request.out)).of_contests(plan)
+    known = [one for one in each if one is not None]
+    seconds = sum(known) if len(known) == len(each) else None
+    at_once = max(1, min(len(plan.machines), len(plan.contests)))
+    wall = wall_seconds(each, at_once)
+    units = [
+        {
+            "unit": contest.jobs[0].unit,
+            "pair": contest.pair,
+            "seed": contest.seed,
+            "arms": [job.arm for job in contest.jobs],
+            "device_hours": None if one is None else one / 3600,
+        }
+        for contest, one in zip(plan.contests, each, strict=True)
+    ]
     jobs = [(contest, job) for contest in plan.contests for job in contest.jobs]
     rows: list[dict[str, Any]] = [
         {
@@ -79,7 +96,13 @@ def _print_plan(plan: RunPlan, json: bool) -> None:
     ]
     if json:
         about = {"device": device, "threads": threads, "out": plan.request.out}
-        print_json({"jobs": rows, **about, "estimated_seconds": seconds})
+        takes = {
+            "estimated_seconds": seconds,
+            "device_hours": None if seconds is None else seconds / 3600,
+            "workers": at_once,
+            "wall_seconds": wall,
+        }
+        print_json({"jobs": rows, "units": units, **about, **takes})
         return
     names = ("pair", "arm", "seed", "preset", "budget", "dataset")
     columns = [Column(name, heading="data set" * (name == "dataset"), key=True) for name in names]
@@ -93,23 +116,32 @@ def _print_plan(plan: RunPlan, json: bool) -> None:
             options.append(f"the arm behind goes on to x{job.request.extend:g}")
         cells.append([*(row[name] for name in names), ", ".join(options)])
     print_table(Table("", columns, cells))
-    about_time = (
-        "how long they take depends on the machine"
-        if seconds is None
-        else f"about {seconds / 60:.0f} min in all"
+    about_time = "how long they take depends on the machine"
+    if seconds is not None and wall is not None:
+        about_time = f"about {wall / 60:.0f} min"
+        about_time += f" with {at_once} contests at once" if at_once > 1 else " in all"
+        about_time += f" ({seconds / 3600:.2g} device-hours, evaluations and starts included)"
+    contests = f"{len(units)} contest{'s' * (len(units) > 1)}"
+    typer.echo(
+        f"{len(cells)} runs in {contests}{where}, {about_time}; records go to {plan.request.out}"
     )
-    typer.echo(f"{len(cells)} runs{where}, {about_time}; records go to {plan.request.out}")
 
 
 def estimate(plan: RunPlan) -> tuple[float | None, str | None, int | None, str]:
     """How many seconds a plan takes, and its device and threads, as values and in words."""
     from equivbench.execution.estimates import estimated_seconds
 
+    return estimated_seconds(plan), *machine_of(plan)
+
+
+def machine_of(plan: RunPlan) -> tuple[str | None, int | None, str]:
+    """The device and the threads of a plan, as values and in words."""
     machine = plan.machine
     if machine is None:
-        return estimated_seconds(plan), None, None, ""
-    where = f" on {machine.device} with {machine.threads} threads"
-    return estimated_seconds(plan), machine.device, machine.threads, where
+        return None, None, ""
+    names = ", ".join(each.name or each.device for each in plan.machines)
+    threads = f"{machine.threads} threads{' each' * (len(plan.machines) > 1)}"
+    return machine.device, machine.threads, f" on {names} with {threads}"
 
 
 def _print_result(result: RunResult, json: bool) -> None:

@@ -1,20 +1,18 @@
-"""The executor ``local``: contests on this machine, whose workers are trained in turn, timed in
-alternation and recorded."""
+"""A contest on this machine: its workers are trained in turn, timed in alternation and recorded."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
 from equivbench.budget import Budget
 from equivbench.errors import EquivbenchError, FailedError, UsageError
+from equivbench.execution.dead import as_failed
 from equivbench.execution.executors import Callback, KeptRecord, RunResult
 from equivbench.execution.interrupt import Interrupt, WhileHeard
+from equivbench.execution.leases import ArmProgress, HeldLease
 from equivbench.execution.messages import (
     Conclude,
     Concluded,
@@ -24,9 +22,8 @@ from equivbench.execution.messages import (
     Slice,
     Time,
 )
-from equivbench.execution.plan import Contest, RunPlan, check_writable, extension, this_machine
-from equivbench.execution.state import finished_record, on_machine, remember_record
-from equivbench.execution.unbuilt import unbuilt_record
+from equivbench.execution.plan import Contest, extension
+from equivbench.execution.state import remember_record
 from equivbench.execution.workers import FailedRunError, WorkerProcess
 from equivbench.records.store import read_record, write_record
 from equivbench.records.weight_files import put_beside, weights_beside
@@ -41,18 +38,31 @@ class ContestRun:
     """A contest on this machine: its workers, one an arm, have the machine in turn.
 
     A worker that fails leaves, and the others go on without it; usage errors end the contest, since
-    they are wrong for every arm. Jobs that have a record already are not repeated. ``result`` gets
-    the records and the failures; once ``interrupt`` is asked for, turns end, and what is known is
-    saved and recorded.
+    they are wrong for every arm. A job of which ``finished`` gives a record is not repeated.
+    ``result`` gets the records and the failures; once ``interrupt`` is asked for, turns end, and
+    what is known is saved and recorded. A ``lease`` is kept alive meanwhile; once it is lost,
+    nothing is recorded any more.
     """
 
     def __init__(
-        self, contest: Contest, callback: Callback, result: RunResult, interrupt: Interrupt
+        self,
+        contest: Contest,
+        callback: Callback,
+        result: RunResult,
+        interrupt: Interrupt,
+        finished: Callable[[Job], Path | None] = lambda job: None,
+        lease: HeldLease | None = None,
     ) -> None:
         self._contest = contest
         self._callback = WhileHeard(callback)
         self._result = result
         self._interrupt = interrupt
+        self._finished_at, self._lease = finished, lease
+        self.abandoned = False
+        """Whether somebody else is at work on this contest now: nothing of it is recorded any
+        more."""
+        self._doing = ""
+        self._in_turn: WorkerProcess | None = None
         self._alive: list[WorkerProcess] = []
         self._progress: dict[str, Progress] = {}
         """How far each arm was when it last said so."""
@@ -64,10 +74,13 @@ class ContestRun:
         """Train, time and record what has no record yet; ``extend``: the arm that is behind goes on
         to this many times the budget, as a second record."""
         try:
-            todo = [job for job in self._contest.jobs if not self._has_record(job)]
-            self._train(todo)
-            if extend is not None and not self._interrupt.asked:
-                self._extend(extend)
+            if self._lease is not None:
+                self._lease.keep(self.report, self.abandon)
+            with self._interrupt.killing(self._kill):
+                todo = [job for job in self._contest.jobs if not self._has_record(job)]
+                self._train(todo)
+                if extend is not None and not self._stopped:
+                    self._extend(extend)
         except KeyboardInterrupt:
             # A second Ctrl-C means now: what the last checkpoints hold is what is kept.
             for worker in self._alive:
@@ -81,6 +94,35 @@ class ContestRun:
             # A trial of a tuning is never resumed: its result is in the log.
             if job.split == "validation":
                 shutil.rmtree(job.state_dir, ignore_errors=True)
+
+    def report(self) -> dict[str, object]:
+        """What goes on, for whoever looks at the plan."""
+        progress = {
+            arm: ArmProgress(step=each.step, spent=each.spent, limit=each.limit)
+            for arm, each in list(self._progress.items())
+        }
+        return {"doing": self._doing, "progress": progress}
+
+    def abandon(self) -> None:
+        """End the turn under way and record nothing: somebody else has taken the contest over. Safe
+        to call from another thread."""
+        self.abandoned = True
+        worker = self._in_turn
+        if worker is not None:
+            worker.end_turn()
+
+    @property
+    def _stopped(self) -> bool:
+        return self._interrupt.asked or self.abandoned
+
+    def _kill(self) -> None:
+        """End every worker at once; safe to call from a signal handler."""
+        for worker in list(self._alive):
+            worker.end_now()
+
+    def _say(self, phase: str) -> None:
+        self._doing = phase
+        self._callback.phase(phase)
 
     def _train(self, jobs: list[Job]) -> None:
         if not jobs:
@@ -123,7 +165,7 @@ class ContestRun:
     def _start(self, jobs: Sequence[Job]) -> None:
         """A worker for each job. They import at the same time and prepare one after the other:
         compilation is on the clock."""
-        self._callback.phase("loading")
+        self._say("loading")
         with self._interrupt.at_once():
             for job in jobs:
                 try:
@@ -137,29 +179,32 @@ class ContestRun:
                 self._attempt(worker, WorkerProcess.begin)
             for worker in list(self._alive):
                 self._attempt(worker, lambda each: each.answer(Ready))
-            self._callback.phase("preparing")
+            self._say("preparing")
             for worker in list(self._alive):
+                # In a thread no signal ends this: nothing is worth saving yet.
+                if self._stopped:
+                    raise KeyboardInterrupt
                 self._attempt(worker, lambda each: self._show(each, each.ask(Prepare(), Progress)))
 
     def _take_turns(self) -> None:
         """Slices in the order A B B A until every arm is done, so that what disturbs the machine
         hits both."""
-        self._callback.phase("training")
+        self._say("training")
         order = list(self._alive)
-        while any(self._is_running(worker) for worker in order) and not self._interrupt.asked:
+        while any(self._is_running(worker) for worker in order) and not self._stopped:
             for worker in order:
-                if self._is_running(worker) and not self._interrupt.asked:
+                if self._is_running(worker) and not self._stopped:
                     self._take_turn(worker, Slice(_slice_seconds(worker.job)))
             order.reverse()
 
     def _time(self) -> list[str]:
         """Alternated rounds of real steps, off the budget. Returns the arms that were timed: a
         diverged one has no step worth it."""
-        self._callback.phase("timing")
+        self._say("timing")
         order = [each for each in self._alive if self._progress[each.job.arm].diverged is None]
         for _ in range(TIMING_ROUNDS):
             for worker in order:
-                if worker in self._alive and not self._interrupt.asked:
+                if worker in self._alive and not self._stopped:
                     self._take_turn(worker, Time(_timing_seconds(worker.job)))
             order.reverse()
         return [worker.job.arm for worker in order if worker in self._alive]
@@ -169,8 +214,12 @@ class ContestRun:
 
     def _take_turn(self, worker: WorkerProcess, command: Slice | Time) -> None:
         def turn(worker: WorkerProcess) -> None:
-            with self._interrupt.ending(worker.end_turn):
-                self._show(worker, worker.take_turn(command, partial(self._show, worker)))
+            self._in_turn = worker
+            try:
+                with self._interrupt.ending(worker.end_turn):
+                    self._show(worker, worker.take_turn(command, partial(self._show, worker)))
+            finally:
+                self._in_turn = None
 
         self._attempt(worker, turn)
 
@@ -204,8 +253,11 @@ class ContestRun:
             worker.kill()
 
     def _record_all(self, timed: list[str]) -> None:
-        self._callback.phase("saving" if self._interrupt.asked else "measuring")
+        self._say("saving" if self._interrupt.asked else "measuring")
         for worker in list(self._alive):
+            if self.abandoned or (self._lease is not None and self._lease.lost):
+                self.abandoned = True
+                return
             others = ", ".join(arm for arm in timed if arm != worker.job.arm) or None
             self._attempt(worker, partial(self._record, alternated_with=others))
 
@@ -217,16 +269,14 @@ class ContestRun:
             why = f"{worker.job.label}: {wrong}"
             # Gone on with, it would have no turn in which its clock could be seen.
             shutil.rmtree(worker.job.state_dir, ignore_errors=True)
-            raise FailedRunError(
-                why, msgspec.structs.replace(concluded.record, status="failed", reason=why)
-            )
+            raise FailedRunError(why, as_failed(concluded.record, why))
         path = write_record(concluded.record, worker.job.request.out)
         self._keep(worker.job, KeptRecord(concluded.record, path, Path(concluded.checkpoint)))
         remember_record(worker.job, path)
 
     def _has_record(self, job: Job) -> bool:
         """Whether an earlier run of ``job`` came to its end; its record is kept, not repeated."""
-        path = finished_record(job) if job.request.resume else None
+        path = self._finished_at(job)
         if path is not None:
             self._keep(job, KeptRecord(read_record(path), path, None, reused=True))
         return path is not None
@@ -248,7 +298,10 @@ class ContestRun:
             self._callback.note(text)
 
     def _fail(self, job: Job, error: EquivbenchError) -> None:
-        """Note a failure of ``job``, and keep the record of a run that failed on its way."""
+        """Note a failure of ``job``, and keep the record of a run that failed on its way. What was
+        told to end at once has not failed."""
+        if self._interrupt.now or self.abandoned:
+            return
         if str(error) not in self._result.failures:
             self._result.failures.append(str(error))
         if not isinstance(error, FailedRunError) or job.split != "test":
@@ -271,49 +324,3 @@ def _timing_seconds(job: Job) -> float:
     one."""
     budget = Budget.parse(job.budget)
     return min(0.5, max(0.1, budget.limit / 120)) if budget.kind == "seconds" else 0.25
-
-
-class LocalExecutor:
-    """Runs plans in worker processes of this machine."""
-
-    def resolve(self, plan: RunPlan) -> RunPlan:
-        """``plan`` with this machine's device, threads and state folders."""
-        return on_machine(plan, this_machine(plan.request))
-
-    def run(self, plan: RunPlan, callback: Callback) -> RunResult:
-        """Run every contest of ``plan`` here; Ctrl-C ends the contest under way and the plan."""
-        check_writable(plan.request.out)
-        result = RunResult()
-        with Interrupt() as interrupt:
-
-            def run(contest: Contest) -> None:
-                if not interrupt.asked:
-                    ContestRun(contest, callback, result, interrupt).run(plan.request.extend)
-
-            try:
-                if plan.side_by_side == 1:
-                    for contest in plan.contests:
-                        run(contest)
-                else:
-                    _side_by_side(plan, run)
-            except KeyboardInterrupt:
-                interrupt.asked = True
-            result.interrupted = interrupt.asked
-        # What was told to stop has not failed.
-        for job, why in [] if result.interrupted else result.unbuilt:
-            record = unbuilt_record(job, why, [kept.record for kept in result.kept])
-            if record is not None:
-                result.keep_failed(record, plan.request.out)
-        return result
-
-
-def _side_by_side(plan: RunPlan, run: Callable[[Contest], None]) -> None:
-    """``run`` the contests of ``plan`` in threads, each of which waits for its workers."""
-    with ThreadPoolExecutor(plan.side_by_side) as pool:
-        futures = [pool.submit(run, contest) for contest in plan.contests]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

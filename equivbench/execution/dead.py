@@ -13,6 +13,17 @@ _UNKNOWN = ("machine_share", "energy_joules")
 """Fields that only the process itself knew."""
 
 
+def as_failed(record: RunRecord, why: str) -> RunRecord:
+    """``record`` as that of a run which failed because of ``why``."""
+    attempts = [
+        *record.attempts[:-1],
+        *(msgspec.structs.replace(last, ended="failed") for last in record.attempts[-1:]),
+    ]
+    return msgspec.structs.replace(
+        record, status="failed", reason=plain_reason(why), attempts=attempts
+    )
+
+
 def record_of_dead(draft: RunRecord, beat: Beat | None, why: str) -> RunRecord:
     """The failed record of a worker that died of ``why``: its last ``draft``, brought up to the
     heartbeat, whose steps no evaluation has seen."""
@@ -21,9 +32,7 @@ def record_of_dead(draft: RunRecord, beat: Beat | None, why: str) -> RunRecord:
         path: why for path, why in draft.reasons.items() if path.partition(".")[0] not in _UNKNOWN
     }
     record = msgspec.structs.replace(
-        draft,
-        status="failed",
-        reason=plain_reason(why),
+        as_failed(draft, why),
         reasons={**kept, **untold},
         memory=msgspec.structs.replace(draft.memory, peak_bytes=None),
         **dict.fromkeys(_UNKNOWN),

@@ -3,6 +3,7 @@ declares of itself."""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -27,6 +28,17 @@ def estimated_seconds(plan: RunPlan) -> float | None:
     say; None where a budget is in steps or samples and nothing tells how fast they go."""
     records = records_in(plan.request.out)
     return PastRuns(plan, records).seconds(plan)
+
+
+def wall_seconds(contests: Sequence[float | None], workers: int) -> float | None:
+    """How long contests of so many seconds each take ``workers`` that take one after the other, in
+    order; None where a length is not known."""
+    free = [0.0] * max(1, workers)
+    for seconds in contests:
+        if seconds is None:
+            return None
+        heapq.heapreplace(free, free[0] + seconds)
+    return max(free)
 
 
 def records_in(folder: str) -> list[RunRecord]:
@@ -64,17 +76,25 @@ class PastRuns:
     def seconds(self, plan: RunPlan, todo: Collection[Job] | None = None) -> float | None:
         """Wall seconds of those jobs of ``plan`` that are in ``todo`` (None: all); None where the
         length of one cannot be known."""
+        each = self.of_contests(plan, todo)
+        known = [seconds for seconds in each if seconds is not None]
+        return sum(known) if len(known) == len(each) else None
+
+    def of_contests(self, plan: RunPlan, todo: Collection[Job] | None = None) -> list[float | None]:
+        """The same of each contest of ``plan``: the seconds for which it has its device, start and
+        evaluations included."""
         wanted = {job.state_dir for job in (plan.jobs if todo is None else todo)}
-        total = 0.0
+        found: list[float | None] = []
         for contest in plan.contests:
             jobs = [job for job in contest.jobs if job.state_dir in wanted]
             lengths = [self._of_job(job) for job in jobs]
             known = [length for length in lengths if length is not None]
             if len(known) < len(lengths):
-                return None
-            total += START_SECONDS * bool(jobs) + sum(known)
-            total += self._of_extension(plan, contest, jobs)
-        return total
+                found.append(None)
+                continue
+            started = START_SECONDS * bool(jobs) + sum(known)
+            found.append(started + self._of_extension(plan, contest, jobs))
+        return found
 
     def declared(self, pair: str, what: str) -> float | None:
         """What ``pair`` says that the work called ``what`` takes; None where it does not, and on

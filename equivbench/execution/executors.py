@@ -48,6 +48,13 @@ class RunResult:
     """What users were told; several workers may say the same, which is told once."""
     interrupted: bool = False
 
+    def add(self, other: RunResult) -> None:
+        """Add what came of a part of the plan."""
+        self.kept += other.kept
+        self.failures += [text for text in other.failures if text not in self.failures]
+        self.unbuilt += other.unbuilt
+        self.notes += [text for text in other.notes if text not in self.notes]
+
     def keep_failed(self, record: RunRecord, out: str) -> None:
         """Write the ``record`` of a run that failed; where that fails too (what made the run fail
         may be a full disk) its sentence among the failures has to do."""
@@ -65,8 +72,13 @@ class Callback:
     """What is told how runs go. This one does nothing; subclasses show or keep what they need.
 
     The methods are called one after the other for each contest; where contests run side by side,
-    from several threads.
+    from several threads, and for each of them those of what :meth:`beside` gives.
     """
+
+    def beside(self) -> Callback:
+        """What is told of one of several contests that run side by side: by default this one, of
+        all."""
+        return self
 
     def begin(self, contest: Contest, jobs: list[Job]) -> None:
         """Runs of ``jobs`` are about to start."""
@@ -94,7 +106,7 @@ class Executor(Protocol):
     The unit is a contest: its arms take turns on one machine and never leave it, since the
     differences between two machines would be in the comparison. An executor places contests and
     repeats what was lost; training, timing and recording are those of
-    :class:`equivbench.execution.contest.ContestRun` wherever it runs.
+    :func:`equivbench.execution.unit.run_unit` wherever it runs.
     """
 
     def resolve(self, plan: RunPlan) -> RunPlan:
@@ -157,9 +169,8 @@ def run(
         Is told how the runs go.
     **options
         The other options: ``arms``, ``n_seeds``, ``preset``, ``threads``, ``kernels``, ``forces``,
-        ``rungs``, ``extend``, ``snapshots``, ``keep_weights``, ``resume``, ``executor``. With
-        ``dry_run=True`` the
-        request is checked and nothing is trained.
+        ``devices``, ``rungs``, ``extend``, ``snapshots``, ``keep_weights``, ``resume``,
+        ``executor``. With ``dry_run=True`` the request is checked and nothing is trained.
 
     Returns
     -------

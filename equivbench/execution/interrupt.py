@@ -1,5 +1,5 @@
-"""The user's wish to stop: Ctrl-C, SIGTERM, a terminal that is gone; each ends the turn under way,
-so that everything is saved and recorded."""
+"""The wish to stop: Ctrl-C, SIGTERM, a terminal that is gone, a scheduler's warning; each ends the
+turn under way, so that everything is saved and recorded."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ from equivbench.training.job import Job, Progress
 
 
 class Interrupt:
-    """While entered, SIGINT, SIGTERM and SIGHUP (the terminal is gone) set :attr:`asked` and end
-    the turn under way; a second one raises.
+    """While entered, SIGINT, SIGTERM, SIGHUP (the terminal is gone) and SIGUSR1 (a scheduler says
+    that time is nearly up) set :attr:`asked` and end the turns under way; a second one kills the
+    workers and raises.
 
-    SIGHUP raises never and makes no second one: a session that ends sends several signals. Where it
-    is ignored (``nohup``) it stays so. Outside the main thread signals cannot be caught, and
-    :attr:`asked` stays False.
+    SIGHUP and SIGUSR1 make no second one: a session or a job that ends sends
+    several signals. SIGHUP stays ignored where it is (``nohup``). Outside the main thread signals
+    cannot be caught, and :attr:`asked` stays False.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self.now = False
+        """Whether it was asked twice: nothing is waited for."""
         self._by_user = False
-        """Whether the user has asked, not a terminal that went away."""
+        """Whether somebody has asked who may ask again, not a terminal that went away."""
         self._at_once = False
         self._turns: list[Callable[[], None]] = []
+        self._kills: list[Callable[[], None]] = []
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -56,28 +60,44 @@ class Interrupt:
             self._turns.remove(end_turn)
 
     @contextlib.contextmanager
+    def killing(self, kill: Callable[[], None]) -> Iterator[None]:
+        """Inside, a second request calls ``kill``."""
+        self._kills.append(kill)
+        try:
+            yield
+        finally:
+            self._kills.remove(kill)
+
+    @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
-        """Inside, nothing is worth saving yet: the first request raises ``KeyboardInterrupt``."""
-        self._at_once = True
+        """Inside, nothing is worth saving yet: the first request raises ``KeyboardInterrupt``, in
+        the main thread alone."""
+        self._at_once = threading.current_thread() is threading.main_thread()
         try:
             yield
         finally:
             self._at_once = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        hung_up = number == getattr(signal, "SIGHUP", None)
-        second = self._by_user and not hung_up
+        again = number in (signal.SIGINT, signal.SIGTERM)
+        second = self._by_user and again
         self.asked = True
-        self._by_user |= not hung_up
+        self._by_user |= again
+        if second:
+            self.now = True
+            for kill in list(self._kills):
+                kill()
         if second or self._at_once:
             raise KeyboardInterrupt
-        for end_turn in self._turns:
+        for end_turn in list(self._turns):
             end_turn()
 
 
 def _requests() -> list[signal.Signals]:
     """The signals that ask to stop."""
     numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGUSR1"):
+        numbers.append(signal.SIGUSR1)
     hung_up = getattr(signal, "SIGHUP", None)
     if hung_up is not None and signal.getsignal(hung_up) is not signal.SIG_IGN:
         numbers.append(hung_up)

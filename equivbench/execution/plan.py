@@ -9,7 +9,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -18,8 +18,9 @@ import msgspec
 import psutil
 
 from equivbench.budget import Budget
-from equivbench.environment import usable_cores
+from equivbench.environment import machine_key, usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
+from equivbench.execution.shares import core_shares
 from equivbench.kernels.backends import absent
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, RunRequest
@@ -30,11 +31,20 @@ from equivbench.training.job import Job
 
 @dataclass(frozen=True)
 class Machine:
-    """The device and the CPU threads that every arm of a plan computes with."""
+    """The device and the CPU threads that every arm of a contest computes with."""
 
     device: str
     """``cpu``, ``cuda`` or ``cuda:N``."""
     threads: int
+    name: str = ""
+    """What the user called it where that is not the device: ``cpu:1`` is a share of the cores."""
+    cpus: tuple[int, ...] = ()
+    """Those that its processes keep to; empty: all that they may use."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of machine, as records name it."""
+        return machine_key(self.device, self.threads)
 
 
 def this_machine(request: RunRequest) -> Machine:
@@ -48,6 +58,48 @@ def this_machine(request: RunRequest) -> Machine:
         if reason is not None:
             raise FailedError(f"--kernels {request.kernels}: {reason}")
     return Machine(device, request.threads if request.threads is not None else default_threads())
+
+
+def machines_of(request: RunRequest) -> tuple[Machine, ...]:
+    """The devices of this machine that ``request`` means, each for one contest at a time.
+
+    ``cpu:0,cpu:1`` are equal shares of the cores that this process may use. The CPU threads of
+    several devices are equal parts of those that one would have.
+
+    Raises ``FailedError`` for a device that is not here, for more shares than cores, and for
+    devices of two kinds.
+    """
+    if request.devices is None:
+        return (this_machine(request),)
+    if request.devices[0].startswith("cpu"):
+        machines = _shares_of_cpu(request, len(request.devices))
+    else:
+        threads = request.threads or max(1, default_threads() // len(request.devices))
+        machines = [
+            Machine(this_machine(replace(request, device=name)).device, threads)
+            for name in request.devices
+        ]
+    if len({each.kind for each in machines}) > 1:
+        kinds = ", ".join(f"{each.device} is {each.kind}" for each in machines)
+        raise FailedError(
+            f"--devices names two kinds of device, whose results are not compared ({kinds}); "
+            "run each kind by itself"
+        )
+    return tuple(machines)
+
+
+def _shares_of_cpu(request: RunRequest, count: int) -> list[Machine]:
+    this_machine(replace(request, device="cpu"))
+    machines = []
+    for number, share in enumerate(core_shares(count)):
+        if request.threads is not None and request.threads > share.cores:
+            raise FailedError(
+                f"--threads {request.threads} does not fit: each of {count} shares of the CPU has "
+                f"{share.cores}"
+            )
+        threads = request.threads or min(default_threads(), share.cores)
+        machines.append(Machine("cpu", threads, f"cpu:{number}", share.cpus))
+    return machines
 
 
 def default_threads() -> int:
@@ -66,6 +118,33 @@ def check_device_name(device: str) -> None:
     named = kind in ("auto", "cpu", "cuda") and not colon
     if not named and not (kind == "cuda" and index.isdigit()):
         raise unknown_name("device", device, ["auto", "cpu", "cuda"])
+
+
+def _check_devices(request: RunRequest) -> None:
+    """Raise ``UsageError`` unless ``request.devices`` are devices of one kind, each named once."""
+    names = request.devices
+    if names is None:
+        return
+    if request.device != "auto":
+        raise UsageError("--device and --devices exclude each other; give one of them")
+    for name in names:
+        kind, _, index = name.partition(":")
+        if kind not in ("cpu", "cuda") or not index.isdecimal() or str(int(index)) != index:
+            raise UsageError(f"--devices takes names such as cuda:0 and cpu:0, not {name!r}")
+    if not names:
+        raise UsageError("--devices names no device; write cuda:0,cuda:1")
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"--devices names {twice} twice; contests that are timed never share one")
+    kinds = {name.partition(":")[0] for name in names}
+    if len(kinds) > 1:
+        raise UsageError("--devices takes devices of one kind: cuda:N or cpu:N, not both")
+    shares = [f"cpu:{number}" for number in range(len(names))]
+    if kinds == {"cpu"} and sorted(names) != sorted(shares):
+        raise UsageError(
+            f"{len(names)} equal shares of the CPU are named {','.join(shares)}, "
+            f"not {','.join(names)}"
+        )
 
 
 def resolve_device(device: str) -> str:
@@ -148,11 +227,17 @@ class RunPlan:
 
     request: RunRequest
     contests: tuple[Contest, ...]
-    machine: Machine | None = None
-    """Where they run, once an executor has resolved it; until then the jobs say what was asked."""
+    machines: tuple[Machine, ...] = ()
+    """Where they run, one contest a device at a time, once an executor has resolved it; until then
+    the jobs say what was asked."""
     side_by_side: int = 1
-    """How many contests run at once. Only runs whose budget is not in seconds may share a
-    machine."""
+    """How many contests a device has at once. Only runs whose budget is not in seconds may share
+    one."""
+
+    @property
+    def machine(self) -> Machine | None:
+        """The first device and its threads; the others are of the same kind."""
+        return self.machines[0] if self.machines else None
 
     @property
     def jobs(self) -> list[Job]:
@@ -177,6 +262,16 @@ def make_plan(request: RunRequest, now: datetime | None = None) -> RunPlan:
     seeds = unique(request.chosen_seeds)
     contests = [_contest(pair, seed, request, now) for pair in pairs for seed in seeds]
     return RunPlan(request, tuple(contests))
+
+
+def contest_name(now: datetime) -> str:
+    """A name for a contest that begins ``now``, unlike that of any other."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+
+
+def utc(moment: datetime) -> str:
+    """``moment``, which is in UTC, as records say it."""
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def extension(job: Job, factor: float) -> Job:
@@ -217,6 +312,7 @@ def _check(request: RunRequest) -> None:
     if request.threads is not None and not 1 <= request.threads <= _MAX_THREADS:
         raise UsageError(f"--threads must be between 1 and {_MAX_THREADS}, not {request.threads}")
     check_device_name(request.device)
+    _check_devices(request)
 
 
 def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> Contest:
@@ -242,8 +338,9 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
                 f"--extend prolongs the arm of {pair.key} that is behind, so it needs two arms"
             )
     options = [*request.variant.values(), *([] if kernels is None else [kernels])]
-    run_id = [request.preset, budget.text, f"seed{seed}", *options, f"{now:%Y%m%dT%H%M%SZ}"]
-    contest = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    contest = contest_name(now)
+    # Two runs of one second, in two places, have two names.
+    run_id = [request.preset, budget.text, f"seed{seed}", *options, contest]
     jobs = [
         Job(
             request=request,
@@ -253,7 +350,7 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
             seed=seed,
             budget=budget.text,
             run_id="-".join(run_id),
-            created=f"{now:%Y-%m-%dT%H:%M:%SZ}",
+            created=utc(now),
             command=request.command(recorded=True),
             variant=request.variant,
         )

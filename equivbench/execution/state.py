@@ -4,19 +4,19 @@ which records it has."""
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 
-from equivbench.environment import cache_dir
+from equivbench.budget import Budget
 from equivbench.errors import FailedError
-from equivbench.execution.plan import Machine, RunPlan
+from equivbench.execution.identity import state_folder, unit_digest
+from equivbench.execution.plan import Contest, Machine, RunPlan
 from equivbench.records.files import write_atomically
+from equivbench.records.schema import RunRecord
 from equivbench.records.store import read_record
 from equivbench.registry import MODELS, PAIRS
 from equivbench.request import DEFAULT_KERNELS
@@ -27,11 +27,6 @@ LOG_FILE = "worker.log"
 _LOCK_SECONDS = 30.0
 """How long to wait for a worker of an orchestrator that was killed: it still saves at the end of
 its slice."""
-_RUN_FIELDS = (
-    *("pair", "arm", "seed", "budget", "device", "threads", "kernels"),
-    *("recipe", "config", "fraction", "labels", "split", "variant"),
-)
-"""Fields of a job that make it this run and no other, beside those of its request."""
 
 
 class RunState(msgspec.Struct, kw_only=True):
@@ -45,17 +40,37 @@ class RunState(msgspec.Struct, kw_only=True):
     records: dict[str, str] = {}
 
 
-def on_machine(plan: RunPlan, machine: Machine) -> RunPlan:
-    """``plan`` with all that ``machine`` decides: device, threads, kernel backend, state folder.
+def on_machines(plan: RunPlan, machines: Sequence[Machine]) -> RunPlan:
+    """``plan`` with all that the first of ``machines``, which are of one kind, decides: device,
+    threads, kernel backend, state folders.
 
-    A job that is to be resumed takes over the id, the date and the contest of the run in its
-    folder.
+    The jobs of a contest that is to be resumed take over the id, the date and the contest of what
+    is in their folders.
     """
-    contests = [
-        replace(each, jobs=tuple(_on_machine(job, machine) for job in each.jobs))
-        for each in plan.contests
+    contests = []
+    for contest in plan.contests:
+        here = on_machine(contest, machines[0])
+        begun = [read_state(job.state_dir) for job in here.jobs if job.request.resume]
+        state = next((each for each in begun if each is not None), None)
+        contests.append(here if state is None else renamed(here, state))
+    return replace(plan, contests=tuple(contests), machines=tuple(machines))
+
+
+def on_machine(contest: Contest, machine: Machine, unit: str | None = None) -> Contest:
+    """``contest`` with what ``machine`` decides of its jobs; ``unit`` is its digest, if that is
+    known."""
+    unit, kind = unit or unit_digest(contest.jobs), machine.kind
+    return replace(contest, jobs=tuple(_job(job, machine, unit, kind) for job in contest.jobs))
+
+
+def renamed(contest: Contest, like: RunState | Job) -> Contest:
+    """``contest`` under the names of the one that ``like`` belongs to."""
+    names = {"run_id": like.run_id, "created": like.created}
+    jobs = [
+        msgspec.structs.replace(job, **names, contest=like.contest or job.contest)
+        for job in contest.jobs
     ]
-    return replace(plan, contests=tuple(contests), machine=machine)
+    return replace(contest, jobs=tuple(jobs))
 
 
 def read_state(folder: str | Path) -> RunState | None:
@@ -66,17 +81,44 @@ def read_state(folder: str | Path) -> RunState | None:
         return None
 
 
-def finished_record(job: Job) -> Path | None:
-    """The record of ``job`` at its budget, if an earlier run of it came to its end and the file is
-    still there."""
+def finished_record(job: Job, contest: str | None = None) -> Path | None:
+    """The record of ``job`` at its budget, on this kind of machine, where a run of it came to its
+    end and the file is still there: that which this cache remembers, else any in the results folder
+    that is of its unit. Of one ``contest`` alone, if that is named."""
     state = read_state(job.state_dir)
-    if state is None or job.budget not in state.records:
-        return None
-    path = Path(state.records[job.budget])
-    with contextlib.suppress(FailedError):
-        if read_record(path).status in ("completed", "diverged"):
-            return path
-    return None
+    if state is not None and job.budget in state.records:
+        path = Path(state.records[job.budget])
+        with contextlib.suppress(FailedError):
+            record = read_record(path)
+            if record.status in ENDED and contest in (None, record.contest):
+                return path
+    kind = Machine(job.device, job.threads).kind
+    found = [
+        path
+        for path, record in records_of_unit(job.request.out, job.unit, job, kind)
+        if contest in (None, record.contest)
+    ]
+    return found[0] if found else None
+
+
+ENDED = ("completed", "diverged")
+"""The status of a run that came to its end."""
+
+
+def records_of_unit(
+    results: str | Path, unit: str, job: Job, machine_key: str = "*"
+) -> Iterator[tuple[Path, RunRecord]]:
+    """The valid records, of runs that came to their end, of ``unit`` and of the arm and the budget
+    of ``job``, in the order of their names."""
+    named = f'"unit": "{unit}"'.encode()
+    limit = Budget.parse(job.budget).limit
+    for path in sorted(Path(results).glob(f"{machine_key}/{job.pair}/{job.arm}/*.json")):
+        # Most files are of another unit, which is told without reading them as records.
+        with contextlib.suppress(FailedError, OSError):
+            if named in path.read_bytes():
+                record = read_record(path, follow=False)
+                if record.status in ENDED and record.budget.limit == limit:
+                    yield path, record
 
 
 def open_state(job: Job) -> None:
@@ -149,48 +191,19 @@ def locked(job: Job) -> Iterator[None]:
         lock.release()
 
 
-def _on_machine(job: Job, machine: Machine) -> Job:
+def _job(job: Job, machine: Machine, unit: str, kind: str) -> Job:
     takes_kernels = MODELS.get(PAIRS.get(job.pair).arm(job.arm).model).kernels
     kernels = job.request.kernels if takes_kernels else None
     job = msgspec.structs.replace(
         job,
+        unit=unit,
         device=machine.device,
         threads=machine.threads,
         kernels=None if kernels == DEFAULT_KERNELS else kernels,
+        devices=[machine.name or machine.device],
+        cores=list(machine.cpus),
     )
-    job = msgspec.structs.replace(job, state_dir=str(cache_dir() / "runs" / _digest(job)))
-    state = read_state(job.state_dir) if job.request.resume else None
-    if state is None:
-        return job
-    return msgspec.structs.replace(
-        job,
-        run_id=state.run_id,
-        created=state.created,
-        contest=state.contest or job.contest,
-    )
-
-
-def _digest(job: Job) -> str:
-    """A hash of everything that makes ``job`` this run and no other, which names its folder."""
-    pair = PAIRS.get(job.pair)
-    arm = pair.arm(job.arm)
-    sized = arm.presets[job.request.preset]
-    # What the job's names stand for today: a changed recipe is another run.
-    settings = {
-        "model": arm.model,
-        "wrapper": arm.wrapper,
-        "config": dict(sized.config),
-        "recipe": asdict(sized.recipe),
-        "requires": dict(MODELS.get(arm.model).requires),
-        "data": asdict(pair.presets[job.request.preset]),
-    }
-    identity = {
-        **job.request.identity(),
-        **{name: getattr(job, name) for name in _RUN_FIELDS},
-        "out": os.path.abspath(job.request.out),
-        "settings": settings,
-    }
-    return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()[:20]
+    return msgspec.structs.replace(job, state_dir=str(state_folder(job, kind)))
 
 
 def _write(job: Job, state: RunState) -> None:

@@ -65,6 +65,7 @@ class TuneRequest(Request):
         "reverse.",
     )
     device: str = same_option(RunRequest, "device")
+    devices: tuple[str, ...] | None = same_option(RunRequest, "devices")
     threads: int | None = option(
         None,
         "How many CPU threads a trial uses. The default is one for each physical core, and 1 with "
@@ -122,6 +123,8 @@ def check_request(request: TuneRequest, budget: Budget) -> None:
         )
     if not 1 <= request.jobs <= _MAX_JOBS:
         raise UsageError(f"--jobs must be between 1 and {_MAX_JOBS}, not {request.jobs}")
+    if request.jobs > 1 and request.devices:
+        raise UsageError("--jobs and --devices exclude each other; give one of them")
     if request.jobs > 1 and budget.kind == "seconds":
         raise UsageError(
             "--jobs above 1 needs a budget in steps or samples: "

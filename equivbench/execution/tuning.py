@@ -77,7 +77,10 @@ class Study(Callback):
             budget=self.budget.text,
             seeds=self.seeds,
             threads=threads,
-            **{name: getattr(request, name) for name in ("preset", "device", "out", "executor")},
+            **{
+                name: getattr(request, name)
+                for name in ("preset", "device", "devices", "out", "executor")
+            },
         )
         self._executor = find_executor(request.executor)
         self._plan = self._executor.resolve(make_plan(run))
@@ -257,7 +260,8 @@ class Study(Callback):
             width=setup.width,
             seed=seed,
             budget=self.budget.text,
-            device=self.machine.device,
+            # Trials on several devices of one kind are alike.
+            device=self.machine.device.partition(":")[0],
             threads=self.machine.threads,
             status="diverged" if diverged else "completed",
             reason=progress.diverged,

@@ -72,6 +72,7 @@ def unbuilt_record(job: Job, why: str, known: Sequence[RunRecord]) -> RunRecord 
         built = _declared(job, dataset)
     budget = Budget.parse(job.budget)
     parts = dict.fromkeys(ClockRecord.__struct_fields__, 0.0)
+    where = environment(job.device, job.threads)
     return RunRecord(
         schema_version=SCHEMA_VERSION,
         rules_version=RULES_VERSION,
@@ -116,11 +117,12 @@ def unbuilt_record(job: Job, why: str, known: Sequence[RunRecord]) -> RunRecord 
         final_ema=None,
         out_of_distribution={},
         # Of now, whenever what is known of the arm was measured.
-        environment=environment(job.device, job.threads),
+        environment=where,
         git=git_state(),
         reasons={**built.reasons, **dict.fromkeys(_UNMEASURED, _NOTHING)},
         contest=job.contest or None,
         machine_share=None,
+        **job.attested(where.machine_key, "failed"),
     )
 
 

@@ -44,6 +44,7 @@ from equivbench.execution.messages import (
     receive_command,
     send,
 )
+from equivbench.execution.shares import keep_to
 from equivbench.execution.state import LOG_FILE, locked, open_state
 from equivbench.records.schema import RunRecord
 from equivbench.registry import PAIRS, PluginWarning
@@ -78,6 +79,8 @@ class Server:
         """How many evaluations the last draft holds."""
         self._said = time.monotonic()
         open_state(self._job)
+        # Before torch starts threads of its own.
+        keep_to(self._job.cores)
         # What registers the pair in the orchestrator's process would be unknown here.
         for module in begin.modules:
             try:
@@ -264,8 +267,9 @@ def serve(commands: BinaryIO, answers: BinaryIO) -> int:
 
 
 if __name__ == "__main__":
-    # The orchestrator decides what the user's wish to stop, or a terminal that is gone, means here.
-    for name in ("SIGINT", "SIGHUP"):
+    # The orchestrator decides what the wish to stop, or a terminal that is gone, means here; a
+    # scheduler tells every process of a job.
+    for name in ("SIGINT", "SIGHUP", "SIGTERM"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     faulthandler.enable()

@@ -40,6 +40,7 @@ from equivbench.execution.state import LOG_FILE
 from equivbench.execution.turns import LOOK_SECONDS, Turns, Waiting
 from equivbench.records.schema import RunRecord
 from equivbench.registry import IN_PROCESS, MODELS, PAIRS, TASKS
+from equivbench.specs import PairSpec
 from equivbench.training.heartbeat import HEARTBEAT, Heartbeat
 from equivbench.training.job import Job, Progress
 
@@ -188,6 +189,12 @@ class WorkerProcess:
         self._process.wait()
         self._hang_up()
 
+    def end_now(self) -> None:
+        """Kill it and what it started, and wait for nothing; safe to call from a signal handler."""
+        if hasattr(os, "killpg") and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
     def _hang_up(self) -> None:
         # A process that the worker left behind may hold the pipe open: it is not waited for.
         self._listener.join(1.0)
@@ -333,6 +340,14 @@ def _signal_name(number: int) -> str:
 def begin_command(job: Job) -> Begin:
     """The first command for ``job``, with what this process registered and a fresh one would not
     know."""
+    return Begin(job, *registered_here(job))
+
+
+def registered_here(job: Job) -> tuple[list[str], PairSpec | None]:
+    """(modules to import, pair) that a fresh process needs for ``job`` and would not know.
+
+    Raises ``UsageError`` for what a script registers by itself.
+    """
     entry = PAIRS.entry(job.pair)
     model = MODELS.entry(entry.value.arm(job.arm).model)
     task = TASKS.entry(entry.value.task)
@@ -344,6 +359,4 @@ def begin_command(job: Job) -> Begin:
             f"{job.pair} is registered by a script; workers import it, "
             "so move what registers it to a module"
         )
-    return Begin(
-        job, list(dict.fromkeys(modules)), entry.value if entry.origin == IN_PROCESS else None
-    )
+    return list(dict.fromkeys(modules)), entry.value if entry.origin == IN_PROCESS else None

@@ -20,7 +20,7 @@ from equivbench.records.store import record_path
 MEANS_NONE = re.compile(
     r"reason|recipe\..*|model\.(?:wrapper|symmetry_reason)|model\.config\..*|budget\.extends"
     r"|throughput\.alternated_with|throughput\.step_seconds"
-    r"|matching\.hardware|environment\.driver|git\..*|contest|weights_sha256"
+    r"|matching\.hardware|environment\.driver|git\..*|contest|unit|weights_sha256"
     r"|(?:trace|rungs|final_on_part|final_raw|final_ema|out_of_distribution)\b.*\.floor"
     r"|.*\.groups|.*\.by\..*\.over_best_untrained"
 )
@@ -40,11 +40,7 @@ def _names(record: RunRecord) -> Iterator[str]:
             f"run_id {record.run_id!r} does not hold preset {record.preset!r} "
             f"and seed {record.seed}"
         )
-    try:
-        created = datetime.fromisoformat(record.created)
-    except ValueError:
-        created = None
-    if created is None or created.utcoffset() != timedelta(0):
+    if not _is_utc(record.created):
         yield f"created {record.created!r} is not an ISO 8601 time in UTC"
     hashes = (
         ("dataset.sha256", record.dataset.sha256),
@@ -70,6 +66,8 @@ def _look_alikes(record: RunRecord) -> Iterator[str]:
         "recipe.optimizer": [recipe.optimizer],
         "recipe.precision": [recipe.precision],
         "environment.device": [where.device],
+        "devices": record.devices,
+        "attempts": [attempt.machine_key for attempt in record.attempts],
         "environment.packages": [*where.packages, *where.packages.values()],
         "variant": [*record.variant, *record.variant.values()],
         "baselines": record.baselines,
@@ -253,6 +251,41 @@ def _rungs(record: RunRecord) -> Iterator[str]:
         yield f"the last rung is at step {last.step} of {record.steps}, not at the end"
 
 
+def _attempts(record: RunRecord) -> Iterator[str]:
+    """A run says which contest it is of and what worked on it, or, before there were plans, nothing
+    of both."""
+    attempts = record.attempts
+    if record.unit is None:
+        if attempts or record.devices or record.beside:
+            yield "there are attempts, devices or contests beside it, but unit is null"
+        return
+    if not re.fullmatch(r"[0-9a-f]{20}", record.unit):
+        yield f"unit {record.unit!r} is no digest of a contest"
+    if not attempts or not record.devices:
+        yield f"unit is given, but {'devices' if attempts else 'attempts'} is empty"
+    if record.beside < 0:
+        yield f"beside is {record.beside}, below zero"
+    # Not in order of their times: the clocks of two machines differ.
+    for attempt in attempts:
+        if not _is_utc(attempt.started):
+            yield f"attempts: {attempt.started!r} is not an ISO 8601 time in UTC"
+    for attempt in attempts[-1:]:
+        if attempt.ended != record.status:
+            yield f"status is {record.status}, but the last attempt ended as {attempt.ended}"
+        if attempt.machine_key != record.environment.machine_key:
+            yield (
+                f"environment.machine_key is {record.environment.machine_key!r}, the last attempt "
+                f"was on {attempt.machine_key!r}"
+            )
+
+
+def _is_utc(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text).utcoffset() == timedelta(0)
+    except ValueError:
+        return False
+
+
 def _symmetry(record: RunRecord) -> Iterator[str]:
     """A symmetry that is refuted was refuted by something."""
     if record.model.symmetry_verified is False and not record.model.symmetry_reason:
@@ -309,6 +342,7 @@ CONSISTENCY: tuple[Rule[RunRecord], ...] = (
     _order,
     _rungs,
     *EVALUATED,
+    _attempts,
     _symmetry,
     _machine_share,
     _nulls,

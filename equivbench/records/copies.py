@@ -71,6 +71,9 @@ class RecordDigest:
     """All that the arms of one contest share but the arm and its options."""
     turn: bytes
     """All that tells the runs of one contest apart."""
+    unit: str | None
+    work: bytes
+    """All that the runs of one unit share."""
     test_set: bytes | None
     """Data, samples, rotations and training split; None for a run without a result."""
     baselines: Mapping[str, float]
@@ -95,6 +98,12 @@ def digest_of(record: RunRecord, report: Report, rank: int = 0) -> RecordDigest:
         of=(record.seed, record.arm),
         contest=record.contest if CONTEST_NAME.fullmatch(record.contest or "") else None,
         seat=_hash(where, *pair, record.seed, record.preset),
+        unit=record.unit,
+        work=_hash(
+            *(*pair, record.seed, record.preset, data.sha256),
+            # An extension belongs to the contest that it prolongs.
+            *(record.budget.kind, record.budget.extends or record.budget.limit),
+        ),
         turn=_hash(where, *pair, record.seed, record.arm, record.variant, record.budget.limit),
         test_set=None
         if final is None
@@ -115,6 +124,7 @@ def compare(digests: Sequence[RecordDigest]) -> None:
     seats: dict[str, RecordDigest] = {}
     turns: dict[tuple[str, bytes], RecordDigest] = {}
     sets: dict[bytes, RecordDigest] = {}
+    units: dict[str, RecordDigest] = {}
     for one in sorted(digests, key=lambda digest: digest.order):
         say = one.report.problems.append
         first = runs.setdefault(one.run, one)
@@ -140,6 +150,13 @@ def compare(digests: Sequence[RecordDigest]) -> None:
                 say(
                     f"its contest {one.contest} has a run of this arm and budget already, "
                     f"{other.report.path}"
+                )
+        if one.unit is not None:
+            other = units.setdefault(one.unit, one)
+            if other.work != one.work:
+                say(
+                    f"its unit {one.unit} is that of {other.report.path}, which has another pair, "
+                    "preset, seed, budget or data"
                 )
         if one.test_set is not None:
             other = sets.setdefault(one.test_set, one)

@@ -241,19 +241,20 @@ def _repeated(data: bytes) -> list[str]:
     return list(repeated)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, durable: bool = True) -> None:
     """Write ``data`` to ``path``, folders made as needed; raises ``FailedError`` and leaves no
     trace if it cannot.
 
-    The bytes go to a hidden file beside ``path``, to the disk, and only then under the name.
+    The bytes go to a hidden file beside ``path``, to the disk, and only then under the name. What
+    need not survive a power cut is not ``durable``: it does not wait for the disk.
     """
-    _place(path, data, _rename)
+    _place(path, data, _rename, durable)
 
 
-def create_atomically(path: Path, data: bytes) -> bool:
+def create_atomically(path: Path, data: bytes, *, durable: bool = True) -> bool:
     """The same, unless something has the name ``path`` already: then nothing is changed, and False
     is returned. Of several processes that create one name at a time one gets it."""
-    return _place(path, data, _rename_if_free)
+    return _place(path, data, _rename_if_free, durable)
 
 
 def _rename(temporary: Path, path: Path) -> bool:
@@ -276,7 +277,7 @@ def _rename_if_free(temporary: Path, path: Path) -> bool:
     return True
 
 
-def _place(path: Path, data: bytes, name: Callable[[Path, Path], bool]) -> bool:
+def _place(path: Path, data: bytes, name: Callable[[Path, Path], bool], durable: bool) -> bool:
     """Write ``data`` to a hidden file beside ``path`` and let ``name`` give it that name; whether
     it did."""
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -286,11 +287,13 @@ def _place(path: Path, data: bytes, name: Callable[[Path, Path], bool]) -> bool:
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if durable:
+                    os.fsync(file.fileno())
             named = name(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         reason = error.strerror or str(error)
         raise FailedError(

@@ -48,6 +48,19 @@ def _machine_key(record: RunRecord) -> Iterator[str]:
         yield f"environment.driver is {where.driver!r}, but no GPU was used"
 
 
+def _devices(record: RunRecord) -> Iterator[str]:
+    """What an arm computed on is of the kind of its machine, each once."""
+    on_cpu = record.environment.device == "cpu"
+    for name in record.devices:
+        kind, _, index = name.partition(":")
+        if kind not in ("cpu", "cuda") or not (index.isdecimal() or name == kind):
+            yield f"devices: {name!r} is no device"
+        elif (kind == "cpu") != on_cpu:
+            yield f"devices: {name!r} is not of the device {record.environment.device!r}"
+    if len(set(record.devices)) < len(record.devices):
+        yield "devices names one twice"
+
+
 def _versions(record: RunRecord) -> Iterator[str]:
     """Versions are versions and hashes are hashes."""
     where, git = record.environment, record.git
@@ -156,6 +169,7 @@ def _holds_null(value: Any) -> bool:
 
 CIRCUMSTANCES: tuple[Rule[RunRecord], ...] = (
     _machine_key,
+    _devices,
     _versions,
     _memory,
     _energy,

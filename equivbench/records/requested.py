@@ -75,13 +75,16 @@ def _asked(
     pairs = request.pairs or (QUICK_START_PAIR,)
     arms = request.arms or tuple(arm.name for arm in declared.pair.contestants)
     device = record.environment.device
-    on_device = request.device == "auto" or (request.device == "cpu") == (device == "cpu")
+    named = request.device if not request.devices else request.devices[0]
+    on_device = named == "auto" or named.startswith("cpu") == (device == "cpu")
     asks: dict[str, tuple[bool, object]] = {
         "pair": (declared.pair.key in pairs, declared.pair.key),
         "arm": (record.arm in arms, record.arm),
         "seed": (record.seed in seeds, record.seed),
         "preset": (record.preset == request.preset, record.preset),
         "device": (on_device, device),
+        "devices": (_on_those_asked(record.devices, request), ", ".join(record.devices)),
+        "beside": (record.beside < max(1, len(request.devices or ())), record.beside),
         "threads": (
             request.threads in (None, record.environment.threads),
             record.environment.threads,
@@ -110,6 +113,14 @@ def _asked(
             f"throughput.alternated_with is {record.throughput.alternated_with!r}, not other arms "
             "that the command asks for"
         )
+
+
+def _on_those_asked(devices: list[str], request: RunRequest) -> bool:
+    """Whether the ``devices`` of a record are among those that its command names."""
+    if request.devices:
+        return set(devices) <= set(request.devices)
+    named = request.device
+    return ":" not in named or set(devices) <= {named}
 
 
 def _budget(record: RunRecord, asked: Budget, longest: float | None) -> Iterator[str]:
@@ -147,6 +158,9 @@ def _run_id(record: RunRecord, request: RunRequest, asked: Budget) -> Iterator[s
     point = [record.variant[name].replace(":", "-") for name in SWEEP if name in record.variant]
     words = [record.preset, asked.text, f"seed{record.seed}", *request.variant.values()]
     words += [*kernels, *point, f"{created:{_STAMP}}"]
+    if record.unit is not None:
+        # Two contests of one second, begun in two places, are told apart by it.
+        words.append((record.contest or "").rpartition("-")[2])
     if record.budget.extends is not None:
         try:
             words += ["extended", Budget(record.budget.kind, record.budget.limit).text]

@@ -308,6 +308,18 @@ class Environment(_Part):
     """Versions of the packages that can change a result."""
 
 
+class Attempt(_Part):
+    """One process that worked on a run."""
+
+    started: str
+    """UTC, ISO 8601."""
+    machine_key: str
+    """The kind of machine that it worked on. A run is never continued on another kind: it starts
+    afresh there."""
+    ended: Literal["completed", "diverged", "failed", "interrupted", "died"]
+    """``died``: it was gone without having said how it ended."""
+
+
 class Git(_Part):
     """The git commit of the package; null if it was not imported from a checkout."""
 
@@ -402,6 +414,20 @@ class RunRecord(_Part, Tabular):
     baselines: dict[str, float] = {}
     """Board metric on the same test set of predictors that need no training: ``zero``, and
     ``linear``, the best linear or isotropic Gaussian predictor, fitted on the training split."""
+    unit: str | None = None
+    """Digest of all that makes the contest of this run that one and no other, wherever it runs: the
+    jobs of its arms, the checksum of the data, the version of the code. The runs of one contest
+    share it, and so does a repetition."""
+    devices: list[str] = []
+    """What the arm computed on: ``cpu``, ``cuda:1``; ``cpu:1`` is the second of several equal
+    shares of the cores that the run could use. Names of one machine, which mean nothing on
+    another."""
+    beside: int = 0
+    """How many other contests the same command had under way on further devices or shares of the
+    machine, at most."""
+    attempts: list[Attempt] = []
+    """The processes that worked on this contest, in order; the last one wrote this record, and
+    ended as ``status`` says."""
 
     def __repr__(self) -> str:
         ended: str = self.status

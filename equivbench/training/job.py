@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from equivbench.errors import FailedError
+from equivbench.records.schema import Attempt, Status
 from equivbench.request import RunRequest
 
 
@@ -55,6 +56,18 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     """What evaluations are made on; ``tune`` uses the validation split."""
     extends: str | None = None
     """The budget that ``budget`` prolongs (``--extend``)."""
+    unit: str = ""
+    """Digest of the contest that it belongs to (:mod:`equivbench.execution.identity`)."""
+    devices: list[str] = []
+    """What it computes on, as records name it: ``cpu:1`` is a share of the cores."""
+    cores: list[int] = []
+    """The CPUs that its process keeps to; none: all that it may use."""
+    beside: int = 0
+    """How many other contests of the same plan may run at the same time on this machine."""
+    started: str = ""
+    """When the process that runs it now began with it (UTC, ISO 8601)."""
+    attempts: list[Attempt] = []
+    """Those before this one."""
 
     @property
     def label(self) -> str:
@@ -66,6 +79,19 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
         """The same for progress, with its labels: ``... (sweep data, value 0.25)``."""
         labels = ", ".join(f"{name} {value}" for name, value in self.labels.items())
         return f"{self.label} ({labels})" if labels else self.label
+
+    def attested(self, machine_key: str, status: Status) -> dict[str, Any]:
+        """The fields of its record that say which contest it belongs to and what worked on it, up
+        to the process that leaves it with ``status``; nothing where it is part of no plan."""
+        if not self.started:
+            return {}
+        last = Attempt(started=self.started, machine_key=machine_key, ended=status)
+        return {
+            "unit": self.unit,
+            "devices": list(self.devices),
+            "beside": self.beside,
+            "attempts": [*self.attempts, last],
+        }
 
 
 def read_job(facts: Mapping[str, Any]) -> Job:

@@ -100,6 +100,7 @@ def make_record(
     untimed = "the run ended before its steps were timed"
     reasons.or_null("throughput.samples_per_second", timing.samples_per_second, untimed)
     seconds = trainer.clock.seconds()
+    where = _environment(job.device, job.threads)
     record = RunRecord(
         schema_version=SCHEMA_VERSION,
         rules_version=RULES_VERSION,
@@ -137,13 +138,14 @@ def make_record(
         final_raw=reasons.or_null("final_raw", facts.final_raw, ended),
         final_ema=reasons.or_null("final_ema", facts.final_ema, ended),
         out_of_distribution=end.out_of_distribution,
-        environment=_environment(job.device, job.threads),
+        environment=where,
         git=_git_state(),
         # A resumed run took turns with those of the contest that it began in.
         contest=facts.job.get("contest") or job.contest or None,
         machine_share=_machine_share(trainer, seconds["stalled"], reasons),
         reasons=reasons,
         baselines=end.baselines,
+        **job.attested(where.machine_key, status),
     )
     if final is not None and final.floor is None and facts.verdict is not None:
         # A model that is not deterministic has no floor.

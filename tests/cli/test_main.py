@@ -63,7 +63,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "sentence"),
     [
         (["lsit"], "did you mean list?"),
-        (["status"], "planned and not built yet"),
+        (["pretrained"], "planned and not built yet"),
         (["--nope"], "--nope"),
         (["list"], "KIND"),
         (["list", "taks"], "did you mean tasks"),

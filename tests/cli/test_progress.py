@@ -69,3 +69,35 @@ def test_a_bar_fits_its_terminal_and_the_loss_is_always_there(width: int) -> Non
     assert "loss 0.310" in line
     assert "0:12 left" in line
     assert "objective" in line or width < 130
+
+
+def test_contests_side_by_side_have_their_bars_in_one_view() -> None:
+    page = io.StringIO()
+    bars = Bars(Console(file=page, width=400))
+    lanes = [bars.beside() for _ in range(2)]
+    for number, lane in enumerate(lanes):
+        lane.begin(SimpleNamespace(pair="toy/pair", seed=number), [JOB])
+    for lane in lanes:
+        lane.show(JOB, PROGRESS)
+        lane.phase("timing")
+    assert len(bars._bars.tasks) == 2
+    lanes[0].end()
+    (left,) = bars._bars.tasks
+    assert left.description == "toy/pair seed 1 augmented"
+    assert left.fields["phase"] == "[timing]"
+    # One that is over leaves its line, and its place can take another contest.
+    assert "toy/pair seed 0 augmented objective 4.12  loss 0.310" in page.getvalue()
+    lanes[0].begin(SimpleNamespace(pair="toy/pair", seed=2), [JOB])
+    assert len(bars._bars.tasks) == 2
+    for lane in lanes:
+        lane.note("compiled eagerly")
+        lane.end()
+    assert bars._bars is None
+    shown = page.getvalue()
+    assert shown.count("compiled eagerly") == 1
+    assert shown.count(MEANINGS["explained"]) == 1
+
+
+def test_whoever_shows_nothing_of_contests_is_told_of_all() -> None:
+    lines = Lines()
+    assert lines.beside() is lines

@@ -12,7 +12,7 @@ import torch
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution.loading import find_snapshots
 from equivbench.execution.plan import make_plan, this_machine
-from equivbench.execution.state import on_machine, open_state
+from equivbench.execution.state import on_machines, open_state
 from equivbench.request import RunRequest
 from equivbench.training.checkpoint import (
     CURRENT,
@@ -35,7 +35,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def jobs_of(request: RunRequest) -> list[Job]:
-    return on_machine(make_plan(request), this_machine(request)).jobs
+    return on_machines(make_plan(request), [this_machine(request)]).jobs
 
 
 def left_behind(job: Job, *steps: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,13 +54,14 @@ def test_every_pair_meets_every_seed_once_however_often_it_is_named():
     ]
 
 
-def test_a_run_id_says_preset_budget_seed_options_and_time():
-    assert jobs(budget="60s")[0].run_id == "small-60s-seed0-20261123T161400Z"
-    assert (
-        jobs(budget="60s", forces="conservative")[0].run_id
-        == "small-60s-seed0-conservative-20261123T161400Z"
-    )
-    assert jobs(budget="60s", forces="conservative")[0].variant == {"forces": "conservative"}
+def test_a_run_id_says_preset_budget_seed_options_and_its_contest():
+    (job, other), again = jobs(budget="60s"), jobs(budget="60s")[0]
+    assert job.run_id == other.run_id == f"small-60s-seed0-{job.contest}"
+    assert re.fullmatch("20261123T161400Z-[0-9a-f]{8}", job.contest)
+    assert job.run_id != again.run_id, "two runs of one second have two names"
+    direct = jobs(budget="60s", forces="conservative")[0]
+    assert direct.run_id == f"small-60s-seed0-conservative-{direct.contest}"
+    assert direct.variant == {"forces": "conservative"}
 
 
 def test_runs_share_state_exactly_if_they_are_the_same_run():
@@ -142,7 +144,7 @@ def test_a_kernel_backend_goes_to_the_arms_that_take_one_and_into_the_run_id():
     tensor_product = {"pairs": ("forcefield/tensor-product",), "budget": "60s"}
     equivariant, augmented = jobs(**tensor_product, kernels="fused")
     assert (equivariant.kernels, augmented.kernels) == ("fused", None)
-    assert equivariant.run_id == "small-60s-seed0-fused-20261123T161400Z"
+    assert equivariant.run_id == f"small-60s-seed0-fused-{equivariant.contest}"
     plain, torch = jobs(**tensor_product), jobs(**tensor_product, kernels="torch")
     assert [job.state_dir for job in torch] == [job.state_dir for job in plain]
     assert equivariant.state_dir != plain[0].state_dir
@@ -195,7 +197,6 @@ def test_an_extension_is_a_run_of_its_own_from_the_same_state():
 
 def test_a_resumed_job_takes_over_its_run_and_contest_and_a_fresh_one_starts_over(tmp_path):
     first = jobs()[0]
-    assert jobs(resume=True)[0].run_id == first.run_id
     open_state(first)
     (Path(first.state_dir) / "weights").write_text("x")
     (Path(first.state_dir) / "weights.123.partial").write_text(

@@ -111,7 +111,8 @@ def test_equal_numbers_are_one_point_and_the_text_is_the_number() -> None:
 
 def test_run_ids_hold_the_point_and_are_file_names() -> None:
     (job,) = points("optimizer", "sgd:0.1", arms=("augmented",), budget="20steps")
-    assert job.run_id == "dev-20steps-seed0-optimizer-sgd-0.1-20261123T161400Z"
+    assert job.run_id == f"dev-20steps-seed0-optimizer-sgd-0.1-{job.contest}"
+    assert job.contest.startswith("20261123T161400Z-")
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ class Pretender:
         self.contests: list[list[Job]] = []
 
     def resolve(self, plan):
-        return replace(plan, machine=Machine("cpu", 2))
+        return replace(plan, machines=(Machine("cpu", 2),))
 
     def run(self, plan, callback):
         for contest in plan.contests:

@@ -84,7 +84,7 @@ CLAIMED = re.compile(
     # Losses of which nothing else follows: weights give them again, at the end.
     r"|.*\.objective|.*\.errors\.\w+|final\.floor|out_of_distribution\..*"
     # The code and its surroundings, what was said, and what only other records tell.
-    r"|command|contest|git\.(commit|tree)|environment\.(cpu|python|packages\..*)|model\.symmetry_reason|reasons\..*"
+    r"|command|contest|unit|attempts\.\d+\.started|git\.(commit|tree)|environment\.(cpu|python|packages\..*)|model\.symmetry_reason|reasons\..*"
 )
 """Single values that a record is trusted for."""
 

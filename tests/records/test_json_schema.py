@@ -35,8 +35,8 @@ def test_schema_is_a_schema() -> None:
 def test_contract_fields_are_required() -> None:
     names = set(RunRecord.__struct_fields__)
     assert names - set(SHIPPED["$defs"]["RunRecord"]["required"]) == {
-        "baselines",
-        "weights_sha256",
+        *("baselines", "weights_sha256"),
+        *("unit", "devices", "beside", "attempts"),
     }
 
 

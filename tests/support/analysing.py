@@ -14,7 +14,7 @@ import contextlib, io, json, sys
 from datetime import UTC, datetime
 from equivbench.cli.main import main
 from equivbench.execution.plan import make_plan, this_machine
-from equivbench.execution.state import on_machine, open_state, remember_record
+from equivbench.execution.state import on_machines, open_state, remember_record
 from equivbench.records.store import write_record
 from equivbench.request import RunRequest
 from equivbench.training.assembly import build_trainer
@@ -24,7 +24,7 @@ analysis, runs, calls = json.loads(sys.argv[1])
 for second, options in enumerate(runs):
     request = RunRequest.of(pairs=("toy/plain",), preset="dev", device="cpu", threads=1, **options)
     plan = make_plan(request, datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC))
-    for job in on_machine(plan, this_machine(request)).jobs:
+    for job in on_machines(plan, [this_machine(request)]).jobs:
         with contextlib.redirect_stdout(io.StringIO()):
             open_state(job)
             trainer = build_trainer(job)

@@ -35,7 +35,7 @@ _ADDRESS = "EQUIVBENCH_TEST_TEMPLATE"
 _PRELOADED = (
     "torch._dynamo",
     "equivbench.cli.main",
-    "equivbench.execution.contest",
+    "equivbench.execution.local",
     "equivbench.execution.worker",
     "equivbench.training.assembly",
     "equivbench.training.record",

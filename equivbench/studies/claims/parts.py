@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from equivbench.errors import UsageError, unknown_name
-from equivbench.request import Request, RunRequest, option, read_seeds, write_seeds
+from equivbench.request import (
+    Request,
+    RunRequest,
+    option,
+    read_seeds,
+    same_option,
+    write_seeds,
+)
 from equivbench.specs import Preset
 
 DEFAULT_SEEDS, FULL_SEEDS = 3, 6
@@ -150,6 +157,7 @@ class ReproduceRequest(Request):
     )
     n_seeds: int | None = option(None, "Train with this many seeds, from 0 on.")
     device: str = option("auto", "Where to compute: auto, cpu, cuda or cuda:N.")
+    devices: tuple[str, ...] | None = same_option(RunRequest, "devices")
     threads: int | None = option(
         None, "How many CPU threads to use. The default is one for each physical core."
     )

@@ -172,6 +172,7 @@ def _plan(part: EvidencePart, request: ReproduceRequest, now: datetime) -> RunPl
         "seeds": request.chosen_seeds[:1] if part.first_seed_only else request.chosen_seeds,
         "preset": request.preset,
         "device": request.device,
+        "devices": request.devices,
         "threads": request.threads,
         "out": request.out,
         # A sweep's points are not analysed.

@@ -16,9 +16,9 @@ from waiting import wait_for
 
 from equivbench.environment import machine_key
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution.contest import LocalExecutor
 from equivbench.execution.estimates import START_SECONDS, PastRuns
 from equivbench.execution.executors import Callback, KeptRecord, RunResult
+from equivbench.execution.local import LocalExecutor
 from equivbench.execution.plan import make_plan
 from equivbench.execution.state import finished_record, open_state, remember_record
 from equivbench.records.store import read_record, write_record
