@@ -12,8 +12,9 @@ from typing import Any, Literal
 
 import torch
 
-from equivbench.environment import environment, git_state, nvml_reader, package_versions
+from equivbench.environment import environment, git_state, package_versions
 from equivbench.errors import EquivbenchError
+from equivbench.gpu import nvml_reader
 from equivbench.kernels.backend import UnsupportedError
 from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.measuring import AbsentError, Prepared, prepare
@@ -21,10 +22,12 @@ from equivbench.kernels.operations import Case, costs
 from equivbench.kernels.problem import Unseen, pose
 from equivbench.kernels.timing import GpuState, copy_bandwidth, gpu_state, summary
 from equivbench.records.line_files import KernelSamples
+from equivbench.records.schema import NotMeasured
 from equivbench.registry import KERNEL_BACKENDS
 from equivbench.specs import MODES, Mode
 
 RefusalKind = Literal["absent", "unsupported", "wrong", "failed"]
+_GRAPH_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,10 @@ def _race(
         state: dict[str, float | str] = (
             {"unknown": read} if read and isinstance(read, str) else summary(states[one])
         )
-        result.samples.append(_samples(one, rounds, state, plan, bandwidth))
+        sample = _samples(one, rounds, state, plan, bandwidth)
+        if plan.device.type == "cuda":
+            _replay(one, plan, sample)
+        result.samples.append(sample)
 
 
 def _examine(seconds: dict[Prepared, list[float]], result: BackendComparison) -> None:
@@ -179,6 +185,16 @@ def _examine(seconds: dict[Prepared, list[float]], result: BackendComparison) ->
             except EquivbenchError as error:
                 del seconds[one]
                 result.refusals.append(_refusal(result.case, result.mode, one.backend, error))
+
+
+def _replay(prepared: Prepared, plan: BackendPlan, sample: KernelSamples) -> None:
+    """Add to ``sample`` what the calls take in a CUDA graph. Last of all: a kernel that cannot be
+    recorded may leave its device in any state."""
+    replayed = prepared.replayed(min(_GRAPH_ROUNDS, plan.rounds), plan.seconds)
+    if isinstance(replayed, NotMeasured):
+        sample.graph_reason = replayed.reason
+    else:
+        sample.graph_rounds = replayed
 
 
 def _samples(

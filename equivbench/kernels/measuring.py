@@ -23,16 +23,16 @@ from equivbench.kernels import operands as operands_module
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
 from equivbench.kernels.backends import absent
 from equivbench.kernels.checking import WrongKernelError, tolerance
+from equivbench.kernels.graph_replay import GraphReplay, Recorder, cuda_graph
 from equivbench.kernels.operands import Operands, Slot
 from equivbench.kernels.operations import Case
 from equivbench.kernels.problem import Arguments, KernelProblem, Results, Unseen, pose
 from equivbench.kernels.surroundings import FURTHER, attributes, unchanged
-from equivbench.kernels.timing import Timer, cache_bytes
+from equivbench.kernels.timing import SAMPLE, Timer, cache_bytes
+from equivbench.records.schema import NotMeasured
 from equivbench.registry import KERNEL_BACKENDS
 from equivbench.specs import MODES, Mode
 
-SAMPLE = 0.01
-"""Least seconds of a sample: below, the clock and the scheduler show."""
 _WARM_UP_CALLS = 3
 _ENOUGH_CALLS = 100
 """No clock stands still over so many calls."""
@@ -201,6 +201,19 @@ class Prepared:
                     self._lengthen(taken)
             self._check_known()
         return self._clock.reduce(samples)
+
+    def replayed(
+        self, rounds: int, seconds: float, record: Recorder = cuda_graph
+    ) -> list[float] | NotMeasured:
+        """Seconds a call in each of ``rounds`` rounds of about ``seconds``, the calls recorded once
+        and replayed by the device without Python; or why there are none: a kernel that waits for
+        the device fits into no graph."""
+        try:
+            with self._told():
+                replay = GraphReplay(self._operands, self._clock, self.calls, record)
+                return [replay.round(seconds) for _ in range(rounds)]
+        except EquivbenchError as error:
+            return NotMeasured(f"no times from a CUDA graph: {error}")
 
     def once(self) -> None:
         """One call, on the next arguments of the rotation, for a clock of the caller's;

@@ -146,6 +146,10 @@ class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Bytes a second of a copy, measured on this device in this process."""
     fraction_of_floor: float
     """bytes_fused / bandwidth over the least round: 1 is the fused bandwidth floor."""
+    graph_rounds: list[float] = []
+    """Seconds a call, the calls replayed from a CUDA graph, so that no Python stands between the
+    launches; empty on a CPU, and where ``graph_reason`` says why a GPU has none."""
+    graph_reason: str | None = None
     device_state: dict[str, float | str] = {}
     """GPU clocks, temperature and throttle reasons before and after."""
     environment: Environment
@@ -184,8 +188,8 @@ def of_newest_code(samples: Iterable[KernelSamples]) -> list[list[KernelSamples]
 
 def _not_positive(sample: KernelSamples) -> Iterator[str]:
     """Seconds, bytes and operations are above zero."""
-    if not sample.rounds or min(sample.rounds) <= 0:
-        yield "rounds must be seconds above zero, one at least"
+    if not sample.rounds or min(*sample.rounds, *sample.graph_rounds, math.inf) <= 0:
+        yield "rounds must be seconds above zero, one at least; so must graph_rounds"
         return
     for name in ("bytes_fused", "bytes_unfused", "bandwidth"):
         if getattr(sample, name) <= 0:
@@ -237,7 +241,7 @@ def _peak(sample: KernelSamples) -> Iterator[str]:
         width_of(sample.dtype),
         operations=sample.operations,
         moved=sample.bytes_fused,
-        seconds=min(sample.rounds),
+        seconds=min(*sample.rounds, *sample.graph_rounds, math.inf),
     ):
         yield f"on {device}, {clause}"
     if sample.bandwidth > COPY_SLACK * peak.bandwidth:

@@ -40,7 +40,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         summary="NVIDIA cuEquivariance: CUDA kernels on a GPU, its `naive` method on a CPU",
         factory=f"{_FOLDER}.cuequivariance:CuEquivariance",
         needs=("cuequivariance_torch",),
-        install="pip install cuequivariance-torch, on a GPU also cuequivariance-ops-torch-cu13",
+        install="pip install cuequivariance-torch, on a GPU 'equivbench[cue-cu13]' (or cue-cu12)",
     ),
     KernelBackendSpec(
         name="openequivariance",

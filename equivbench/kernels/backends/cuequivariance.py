@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -24,7 +25,6 @@ from equivbench.kernels.backends.plain.irreps import unit_vectors
 from equivbench.kernels.operations import Convolution, SphericalHarmonics
 from equivbench.kernels.operations.paths import coupling
 
-_CUDA_KERNELS = "cuequivariance-ops-torch-cu13"
 CUDA_METHOD = "uniform_1d"
 """The CUDA kernel for polynomials whose segments are all of one size, which both operations can be
 brought to."""
@@ -105,19 +105,28 @@ def _evaluator(polynomial: Any, like: Tensor) -> tuple[Any, str]:
     library = importlib.import_module("cuequivariance_torch")
     # The CUDA kernel computes in these two only; narrower inputs are widened.
     math_dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            module = library.SegmentedPolynomial(
-                polynomial, method=wanted, math_dtype=math_dtype
-            ).to(like.device)
-        except Warning as warning:
-            raise FailedError(f"cuequivariance would not run {wanted}: {warning}") from warning
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        module = library.SegmentedPolynomial(polynomial, method=wanted, math_dtype=math_dtype)
+    for one in said:
+        if wanted == CUDA_METHOD and _of_a_fallback(one):
+            raise FailedError(f"cuequivariance would not run {wanted}: {one.message}")
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     if module.method != wanted:
         raise FailedError(
-            f"cuequivariance runs {module.method} in place of {wanted}; reinstall {_CUDA_KERNELS}"
+            f"cuequivariance runs {module.method} in place of {wanted}; pip install '{_extra()}'"
         )
-    return module, f"cuequivariance {version('cuequivariance-torch')} {wanted}"
+    return module.to(like.device), f"cuequivariance {version('cuequivariance-torch')} {wanted}"
+
+
+def _extra() -> str:
+    """What brings the CUDA kernels for the CUDA that torch was built with."""
+    return f"equivbench[cue-cu{(torch.version.cuda or '13').partition('.')[0]}]"
+
+
+def _of_a_fallback(said: warnings.WarningMessage) -> bool:
+    """Whether it is the library's own word, and not torch's on something that it uses."""
+    return "cuequivariance" in said.filename or bool(re.search("naive|fall", str(said.message)))
 
 
 class CuEquivariance(TableBackend):
@@ -134,5 +143,5 @@ class CuEquivariance(TableBackend):
         if (reason := super().missing(device)) is not None:
             return reason
         if device.type == "cuda" and importlib.util.find_spec("cuequivariance_ops_torch") is None:
-            return f"cuEquivariance's CUDA kernels are not installed: pip install {_CUDA_KERNELS}"
+            return f"cuEquivariance's CUDA kernels are not installed: pip install '{_extra()}'"
         return None
