@@ -24,7 +24,7 @@ from equivbench.execution.messages import (
 )
 from equivbench.execution.plan import Contest, extension
 from equivbench.execution.state import remember_record
-from equivbench.execution.workers import FailedRunError, WorkerProcess
+from equivbench.execution.workers import FailedRunError, TooLargeError, WorkerProcess
 from equivbench.records.store import read_record, write_record
 from equivbench.records.weight_files import put_beside, weights_beside
 from equivbench.training.job import Job, Progress
@@ -304,6 +304,8 @@ class ContestRun:
             return
         if str(error) not in self._result.failures:
             self._result.failures.append(str(error))
+        if isinstance(error, TooLargeError):
+            self._callback.too_large(job, str(error))
         if not isinstance(error, FailedRunError) or job.split != "test":
             return
         if error.record is not None:

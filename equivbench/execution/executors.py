@@ -89,6 +89,9 @@ class Callback:
     def trained(self, job: Job, progress: Progress) -> None:
         """``job`` has spent its budget, or diverged."""
 
+    def too_large(self, job: Job, why: str) -> None:
+        """The memory of its device is too small for ``job``; ``why`` is its failure's sentence."""
+
     def phase(self, text: str) -> None:
         """What happens now, such as ``timing``."""
 

@@ -133,6 +133,10 @@ class WhileHeard(Callback):
         """Pass it on."""
         self._tell(lambda callback: callback.trained(job, progress))
 
+    def too_large(self, job: Job, why: str) -> None:
+        """Pass it on."""
+        self._tell(lambda callback: callback.too_large(job, why))
+
     def phase(self, text: str) -> None:
         """Pass it on."""
         self._tell(lambda callback: callback.phase(text))

@@ -117,6 +117,8 @@ class Failure(msgspec.Struct, tag="failure", frozen=True):
     """The run as far as it got."""
     broke: bool = False
     """Whether the run itself failed, and nothing that it needs and that was not there."""
+    too_large: bool = False
+    """Whether the memory of its device is too small for the run."""
 
 
 Answer = Ready | Progress | TurnOver | Concluded | Draft | Alive | Note | Failure

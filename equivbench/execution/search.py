@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import count, product
 from typing import Literal, NamedTuple
 
+from equivbench.errors import FailedError
 from equivbench.specs import ArmSpec
 
 Coordinate = Literal["rate", "batch", "width"]
@@ -34,6 +35,8 @@ _SIDES: Mapping[tuple[Coordinate, int], str] = {
     ("width", 1): "a wider network",
     ("width", -1): "a narrower network",
 }
+_SHRINKING: tuple[Coordinate, ...] = ("batch", "width")
+"""What takes less memory when it is smaller, in the order in which it is tried."""
 _MOST_HALVINGS = 8
 """Widths are searched up to a factor of 16 either way."""
 
@@ -137,6 +140,8 @@ class Search:
         self.one_width = one_width
         self.losses: dict[str, dict[GridPoint, float]] = {arm: {} for arm in grids}
         """Infinite where training diverged."""
+        self.too_large: dict[str, set[GridPoint]] = {arm: set() for arm in grids}
+        """Points that do not fit into the memory of the device: there the grid ends."""
 
     @property
     def points(self) -> int:
@@ -151,6 +156,25 @@ class Search:
     def next_points(self) -> dict[str, GridPoint]:
         """A point for each arm at which it was not tried yet."""
         return {arm: self._next_point(arm) for arm in self.grids}
+
+    def smaller(self, arm: str, point: GridPoint) -> GridPoint:
+        """What ``arm`` tries in place of ``point``, which does not fit into the memory: half
+        the batch, or the next narrower network where there is none and widths are its own.
+
+        Raises ``FailedError`` where neither is searched, or there is none that is smaller.
+        """
+        self.too_large[arm].add(point)
+        grid, losses = self.grids[arm], self.losses[arm]
+        for along in _SHRINKING[: 1 if self.one_width else 2]:
+            found: GridPoint | None = point
+            while along in grid.searched and found is not None:
+                found = grid.neighbour(found, along, -1)
+                if found is not None and found not in losses and self._fits(arm, found):
+                    return found
+        raise FailedError(
+            f"{arm} does not fit into the memory of the device at {grid.setup(point)}, and nothing "
+            "smaller is left to try; declare a smaller network or batch"
+        )
 
     def standing(self, arm: str) -> GridPoint | None:
         """The best point of ``arm`` that is not ruled out; None where there is none."""
@@ -272,13 +296,19 @@ class Search:
         losses, found = self.losses[arm], {}
         for sign in (1, -1):
             side = self.grids[arm].neighbour(here, along, sign)
-            if side is None or side in losses:
+            if side is None or side in losses or not self._fits(arm, side):
                 continue
             nearly = [sign] if along == "rate" else [1, -1]
             known = [losses[each] for off in nearly if (each := side.moved(off)) in losses]
             if not any(loss < CLIFF * losses[here] for loss in known):
                 found[sign] = side
         return found
+
+    def _fits(self, arm: str, point: GridPoint) -> bool:
+        """Whether nothing as small in batch and width was found too large."""
+        return not any(
+            point.batch >= each.batch and point.width >= each.width for each in self.too_large[arm]
+        )
 
     def _nearest(self, arm: str, here: GridPoint) -> GridPoint:
         """The nearest point to ``here`` that was not tried: first half a step of the rate away."""
@@ -299,7 +329,10 @@ class Search:
             untried = [
                 each
                 for each in around
-                if each in grid and each not in losses and distance(each) <= radius
+                if each in grid
+                and each not in losses
+                and self._fits(arm, each)
+                and distance(each) <= radius
             ]
             if untried:
                 return min(untried, key=distance)
@@ -328,12 +361,16 @@ def explore(
     search: Search,
     first: int,
     extensions: int,
-    measure: Callable[[Mapping[str, GridPoint]], Mapping[str, float]],
+    measure: Callable[[Mapping[str, GridPoint]], Mapping[str, float | None]],
 ) -> None:
     """Try every arm at ``first`` points, and at up to ``extensions`` more until all arms are
-    settled; ``measure`` gives the loss of each arm at its point."""
+    settled; ``measure`` gives the loss of each arm at its point, None where it does not fit into
+    the device's memory: a smaller one takes its place."""
     while search.points < first or (search.points < first + extensions and not search.settled):
-        points = search.next_points()
-        losses = measure(points)
-        for arm, point in points.items():
-            search.losses[arm][point] = losses[arm]
+        todo = search.next_points()
+        while todo:
+            losses = measure(todo)
+            known = {arm: loss for arm, loss in losses.items() if loss is not None}
+            for arm, loss in known.items():
+                search.losses[arm][todo[arm]] = loss
+            todo = {arm: search.smaller(arm, todo[arm]) for arm in todo if arm not in known}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -14,6 +14,8 @@ from equivbench.execution.search import Setup
 
 WidthFor = Literal["both arms", "each arm", "neither arm"]
 """For whom a factor on the widths was sought."""
+TOO_LARGE: Final = "out of memory"
+"""The status of a trial that did not fit into the memory of its device."""
 
 
 class Trial(
@@ -38,11 +40,11 @@ class Trial(
     budget: str
     device: str
     threads: int
-    status: Literal["completed", "diverged"]
+    status: Literal["completed", "diverged", "out of memory"]
     reason: str | None
     total: float | None
     """Board metric on the validation split at the end of the budget, annealed weights; null where
-    it diverged."""
+    it diverged or did not fit into the memory of its device."""
     explained: float | None
     share: float | None
     steps: int

@@ -26,7 +26,7 @@ from equivbench.execution.search import (
     explore,
     width_factors,
 )
-from equivbench.execution.trials import Choice, Trial, TrialLog, WidthFor
+from equivbench.execution.trials import TOO_LARGE, Choice, Trial, TrialLog, WidthFor
 from equivbench.execution.tune_request import TuneRequest, check_request, trial_budget
 from equivbench.registry import PAIRS
 from equivbench.request import (
@@ -65,6 +65,8 @@ class Study(Callback):
         self._say = say
         self._writing = threading.Lock()
         self._noted: set[str] = set()
+        self._too_large: set[str] = set()
+        """What was said of the trials that did not fit, which are no failures of the tuning."""
         self.pair: PairSpec = PAIRS.get(request.pair)
         if request.preset not in self.pair.presets:
             raise unknown_name(f"preset of {request.pair}", request.preset, self.pair.presets)
@@ -166,18 +168,23 @@ class Study(Callback):
             seconds = points * once / self.request.jobs
         return f"about {seconds / 60:.0f} min"
 
-    def _measure(self, points: Mapping[str, GridPoint]) -> dict[str, float]:
+    def _measure(self, points: Mapping[str, GridPoint]) -> dict[str, float | None]:
         """The loss of each arm at its point: the geometric mean over the seeds, infinite where one
-        diverged. Trials that are not in the log are run."""
+        diverged, None where it does not fit into its device's memory. Trials that are not in the
+        log are run."""
         if self.search.points == self.request.trials:
             open_questions = {arm: self.search.open_questions(arm) for arm in points}
             for text in (f"{arm}: {each}" for arm, why in open_questions.items() for each in why):
                 self._say(f"{text}; both arms get more points")
         setups = {arm: self.search.grids[arm].setup(point) for arm, point in points.items()}
         self._run(setups)
-        losses = {}
+        losses: dict[str, float | None] = {}
         for arm, setup in setups.items():
-            found = {t.seed: t.total for t in self.log.trials if (t.arm, t.setup) == (arm, setup)}
+            trials = [t for t in self.log.trials if (t.arm, t.setup) == (arm, setup)]
+            if any(trial.status == TOO_LARGE for trial in trials):
+                losses[arm] = None
+                continue
+            found = {trial.seed: trial.total for trial in trials}
             totals = [found[seed] for seed in self.seeds]
             known = [total for total in totals if total is not None]
             complete = len(known) == len(totals)
@@ -192,7 +199,7 @@ class Study(Callback):
             jobs = [
                 self._job(job, setups[job.arm])
                 for job in declared.jobs
-                if (job.arm, setups[job.arm], job.seed) not in done
+                if job.arm in setups and (job.arm, setups[job.arm], job.seed) not in done
             ]
             # One after the other both arms share the machine in turn; side by side each trial is a
             # contest of its own.
@@ -204,9 +211,10 @@ class Study(Callback):
         result = self._executor.run(self._executor.resolve(plan), self)
         if result.interrupted:
             raise KeyboardInterrupt
-        if result.failures:
+        failures = [each for each in result.failures if each not in self._too_large]
+        if failures:
             raise FailedError(
-                f"a trial failed: {result.failures[0]}; "
+                f"a trial failed: {failures[0]}; "
                 "the same command goes on with the trials that are left"
             )
 
@@ -231,10 +239,8 @@ class Study(Callback):
     def trained(self, job: Job, progress: Progress) -> None:
         """Log the trial ``job``, which ended as ``progress`` says, so that an interruption loses
         none that is over; trials side by side end in threads of their own."""
-        width = float(job.labels["width"])
-        setup = Setup(job.recipe["learning_rate"], job.recipe["batch_size"], width)
-        trial = self._trial(self.pair.arm(job.arm), setup, job.seed, progress)
-        words = [f"{trial.arm}: {setup}, seed {trial.seed}:"]
+        trial = self._trial(self.pair.arm(job.arm), _setup_of(job), job.seed, progress)
+        words = [f"{trial.arm}: {trial.setup}, seed {trial.seed}:"]
         words.append("diverged" if trial.total is None else f"total {trial.total:.4g}")
         if trial.explained is not None:
             words[-1] += f", explained {trial.explained:.3f}"
@@ -244,6 +250,18 @@ class Study(Callback):
         with self._writing:
             self.log.add(trial)
             self._say(" ".join(words))
+
+    def too_large(self, job: Job, why: str) -> None:
+        """Log that the trial ``job`` does not fit: the search goes on with smaller ones."""
+        self._too_large.add(why)
+        arm, setup = self.pair.arm(job.arm), _setup_of(job)
+        nothing = Progress(step=0, spent=0.0, limit=1.0, finished=True)
+        trial = msgspec.structs.replace(
+            self._trial(arm, setup, job.seed, nothing), status=TOO_LARGE, reason=why
+        )
+        with self._writing:
+            self.log.add(trial)
+            self._say(f"{trial.arm}: {setup}, seed {trial.seed}: does not fit into the memory")
 
     def _trial(self, arm: ArmSpec, setup: Setup, seed: int, progress: Progress) -> Trial:
         sized = arm.presets[self.request.preset]
@@ -328,6 +346,12 @@ def recipe_lines(tuned: Tuned) -> list[str]:
             line += f"; config {sizes} (width x{choice.width:g})"
         lines.append(line)
     return lines
+
+
+def _setup_of(job: Job) -> Setup:
+    """What the trial ``job`` is trained with."""
+    recipe = job.recipe
+    return Setup(recipe["learning_rate"], recipe["batch_size"], float(job.labels["width"]))
 
 
 def _resized(arm: ArmSpec, preset: str, setup: Setup) -> dict[str, Any]:

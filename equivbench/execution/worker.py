@@ -49,6 +49,7 @@ from equivbench.execution.state import LOG_FILE, locked, open_state
 from equivbench.records.schema import RunRecord
 from equivbench.registry import PAIRS, PluginWarning
 from equivbench.training.job import Job
+from equivbench.training.memory import is_out_of_memory
 
 if TYPE_CHECKING:
     from equivbench.training.loop import StepTimes, Trainer
@@ -96,6 +97,9 @@ class Server:
 
         importlib.import_module("equivbench.training.assembly")
         torch.set_num_threads(self._job.threads)
+        if self._job.device.startswith("cuda:"):
+            # What a library makes without naming a device goes where the run is.
+            torch.cuda.set_device(self._job.device)
         # Whatever the modules that were imported made it.
         torch.set_default_dtype(torch.float32)
 
@@ -202,6 +206,16 @@ class Server:
 def explain(error: BaseException, job: Job) -> Failure:
     """``error`` as one plain sentence with its exit code; what is unforeseen leaves its traceback
     in the log."""
+    if is_out_of_memory(error):
+        traceback.print_exception(error)
+        said = " ".join(str(error).split()).partition(". ")[0] or type(error).__name__
+        return Failure(
+            f"{job.label}: the memory of {job.device} is too small for it ({said}); take a smaller "
+            "batch_size in its recipe, or a smaller network",
+            FailedError.exit_code,
+            broke=True,
+            too_large=True,
+        )
     if isinstance(error, ModelError):
         return Failure(f"{job.label}: {error}", FailedError.exit_code, broke=True)
     if isinstance(error, EquivbenchError):

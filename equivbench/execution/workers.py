@@ -55,12 +55,17 @@ class FailedRunError(FailedError):
         self.reason = reason
 
 
+class TooLargeError(FailedRunError):
+    """The memory of the device is too small for the run."""
+
+
 def as_error(failure: Failure) -> EquivbenchError:
     """The error of :mod:`equivbench.errors` that ends the command line with the failure's exit
     code."""
     if failure.exit_code == FailedError.exit_code:
         reason = failure.text if failure.broke else None
-        return FailedRunError(f"{failure.text}{failure.hint}", failure.record, reason)
+        kind = TooLargeError if failure.too_large else FailedRunError
+        return kind(f"{failure.text}{failure.hint}", failure.record, reason)
     kinds: dict[int, type[EquivbenchError]] = {2: UsageError, 130: InterruptedRunError}
     return kinds[failure.exit_code](failure.text)
 

@@ -166,7 +166,7 @@ def test_workers_do_not_outlive_an_orchestrator_that_is_killed_and_save_what_the
         ("toy/dies-sigkill", "failed", "killed by SIGKILL"),
         ("toy/dies-sigsegv", "failed", "killed by SIGSEGV"),
         ("toy/dies-exit", "failed", "ended with code 7"),
-        ("toy/dies-memory", "failed", "failed with MemoryError"),
+        ("toy/dies-memory", "failed", "the memory of cpu is too small for it (MemoryError)"),
     ],
 )
 def test_an_arm_that_fails_leaves_the_other_alone(bench, pair, status, says):

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from equivbench.errors import FailedError
 from equivbench.execution.search import (
     CLIFF,
     SEARCHED,
@@ -278,3 +279,45 @@ def test_an_arm_without_widths_has_one_size():
 
 def _factors(pair) -> dict[int, float]:
     return width_factors(pair.contestants, "small")
+
+
+def limited(loss: Loss, batch: int, width: int) -> Callable[[GridPoint], float | None]:
+    """``loss`` on a device whose memory holds no larger batch with a network as wide."""
+
+    def found(point: GridPoint) -> float | None:
+        return None if point.batch >= batch and point.width >= width else loss(point)
+
+    return found
+
+
+@given(
+    bowls,
+    bowls,
+    st.tuples(st.integers(-2, 2), st.integers(-3, 3)),
+    st.booleans(),
+)
+def test_what_does_not_fit_is_tried_smaller_and_costs_no_arm_a_point(first, second, limit, shared):
+    losses = {"first": limited(first[0], *limit), "second": second[0]}
+    search = searched(losses, one_width=shared)
+    tried = search.losses
+    assert len(tried["first"]) == len(tried["second"]) == search.points
+    for point in tried["first"]:
+        assert losses["first"](point) is not None
+    for point in search.too_large["first"]:
+        assert losses["first"](point) is None
+    assert not search.too_large["second"]
+
+
+def test_the_best_point_at_the_end_of_the_memory_may_be_taken():
+    # The bottom lies at larger batches than the memory holds.
+    losses = {"first": limited(bowl(0, 3, 0), 2, -9), "second": bowl(0, 0, 0)}
+    search = searched(losses)
+    assert search.open_questions("first") == []
+    assert search.standing("first").batch == 1
+
+
+@pytest.mark.parametrize("kind", ["steps", "samples", "seconds"])
+def test_a_network_that_fits_in_no_way_is_said_to(kind):
+    grid = replace(GRID, searched=SEARCHED[kind])
+    with pytest.raises(FailedError, match="first does not fit into the memory"):
+        searched({"first": lambda point: None, "second": bowl(0, 0, 0)}, grid=grid)

@@ -67,22 +67,35 @@ CENTRED = bowl(equivariant=(1, -1, 1), augmented=(-1, 0, 1))
 class Pretender:
     """An executor whose runs end as ``loss`` says; after ``patience`` runs it is interrupted."""
 
-    def __init__(self, loss: Loss, patience: float = math.inf, busy: str | None = None) -> None:
+    def __init__(
+        self,
+        loss: Loss,
+        patience: float = math.inf,
+        busy: str | None = None,
+        holds: int | None = None,
+    ) -> None:
         self.loss = loss
         self.patience = patience
         self.busy = busy
+        self.holds = holds
+        """The largest batch that the memory of the device holds."""
         self.contests: list[list[Job]] = []
 
     def resolve(self, plan):
         return replace(plan, machines=(Machine("cpu", 2),))
 
     def run(self, plan, callback):
+        failures = []
         for contest in plan.contests:
             self.contests.append(list(contest.jobs))
             for job in contest.jobs:
                 if self.patience <= 0:
                     return RunResult(interrupted=True)
                 self.patience -= 1
+                if self.holds is not None and job.recipe["batch_size"] > self.holds:
+                    failures.append(f"{job.label}: the memory of cuda is too small for it")
+                    callback.too_large(job, failures[-1])
+                    continue
                 width = float(job.labels["width"])
                 setup = Setup(job.recipe["learning_rate"], job.recipe["batch_size"], width)
                 total = self.loss(job.arm, setup, job.seed)
@@ -92,7 +105,7 @@ class Pretender:
                     job,
                     Progress(10, limit, limit, True, 0, diverged, total=total, busy=self.busy),
                 )
-        return RunResult()
+        return RunResult(failures=failures)
 
 
 class Studies:
@@ -182,6 +195,28 @@ def test_where_one_arm_declares_no_widths_neither_has_another(study, monkeypatch
     tuned = made.tune()
     assert not any(job.config for jobs in executor.contests for job in jobs)
     assert "not searched" in tuned.width
+
+
+def test_what_does_not_fit_into_the_memory_is_logged_and_tried_smaller(study, tmp_path):
+    # The augmented arm's best batch is four times as large as the memory holds.
+    far = bowl(equivariant=(0, 0, 0), augmented=(0, 2, 0))
+    made, executor = study(far, extensions=30)
+    executor.holds = RECIPES["augmented"].batch_size
+    tuned = made.tune()
+    assert tuned.refused == {}
+    assert tuned.choices["augmented"].batch_size == RECIPES["augmented"].batch_size
+    trials = [line for line in lines(tuned.log) if line["kind"] == "trial"]
+    large = [each for each in trials if each["status"] == "out of memory"]
+    assert large
+    assert all(each["total"] is None and "too small" in each["reason"] for each in large)
+    assert all((each["batch_size"] > executor.holds) == (each in large) for each in trials)
+    assert any("does not fit" in text for text in study.said)
+    done = len(trials)
+    again, other = study(far, extensions=30)
+    other.holds = executor.holds
+    assert again.tune().choices == tuned.choices
+    assert other.contests == []
+    assert len(again.log.trials) == done
 
 
 def test_an_interrupted_tuning_goes_on_and_repeats_nothing(study):
@@ -356,3 +391,18 @@ def test_real_trials_are_logged_resumed_and_not_repeated(bench: Bench) -> None:
     assert again.json["choices"] == ran.json["choices"]
     totals = {(t.arm, t.setup, t.seed): t.total for t in TrialLog(log.path).trials}
     assert totals == {(t.arm, t.setup, t.seed): t.total for t in log.trials}
+
+
+@pytest.mark.slow
+def test_a_real_trial_that_runs_out_of_memory_is_logged_as_one(bench: Bench) -> None:
+    command = ("tune", "toy/dies-memory", "--preset", "dev", "--budget", "100steps", "--shorter")
+    ran = bench(*command, "--threads", "1", "--trials", "3")
+    # A budget in steps leaves nothing to make smaller.
+    assert ran.code == 3
+    assert "equivariant does not fit into the memory" in ran.err
+    log = TrialLog(bench.results / "tuning" / "toy" / "dies-memory-dev.jsonl")
+    assert {(trial.arm, trial.status) for trial in log.trials} == {
+        ("equivariant", "out of memory"),
+        ("augmented", "completed"),
+    }
+    assert all("MemoryError" in t.reason for t in log.trials if t.arm == "equivariant")
