@@ -12,14 +12,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from equivbench.errors import FailedError
+from equivbench.gpu import driver_version, gpu_name, gpu_settings, key_of_settings
 from equivbench.records.schema import Environment, Git
-
-T = TypeVar("T")
 
 PACKAGES = (
     "equivbench",
@@ -38,15 +36,17 @@ step (PaiNN: 58 to 40 ms)."""
 
 
 def machine_key(device: str, threads: int) -> str:
-    """CPU model, thread count and, for a run on it, GPU: ``amd-epyc-7b13-2t``,
-    ``intel-xeon-f6m85-8t-nvidia-h100-80gb-hbm3``.
+    """CPU model, thread count and, for a run on it, GPU with what sets it apart from others of its
+    name, a slice of the board or a power cap: ``amd-epyc-7b13-2t``,
+    ``intel-xeon-f6m85-8t-nvidia-h100-80gb-hbm3-350w``.
 
     Holds no host name and is safe as a folder name. ``device`` is a torch device (``cpu``,
     ``cuda``, ``cuda:0``).
     """
     parts = [_cpu_key(cpu_model(), _cpu_family()), f"{threads}t"]
     if device.startswith("cuda"):
-        parts.append(_slug(gpu_name(device)))
+        name = gpu_name(device)
+        parts += [_slug(name), *key_of_settings(name, gpu_settings(device))]
     return "-".join(parts)
 
 
@@ -55,7 +55,8 @@ def is_key_of(key: str, cpu: str, threads: int, device: str) -> bool:
     maker names it, and ``cpu`` or the GPU's name as torch gives it."""
     # A processor whose name tells no generation has its family and model in the key.
     processor = rf"{re.escape(_cpu_key(cpu, None))}(-f[0-9]+m[0-9]+)?"
-    gpu = "" if device == "cpu" else f"-{re.escape(_slug(device))}"
+    set_so = r"(-mig-([0-9]+g\.[0-9]+gb|slice))?(-[0-9]+w)?"
+    gpu = "" if device == "cpu" else f"-{re.escape(_slug(device))}{set_so}"
     return re.fullmatch(f"{processor}-{threads}t{gpu}", key) is not None
 
 
@@ -116,47 +117,6 @@ def cpu_model() -> str:
     if named is None and platform.system() == "Darwin":
         named = _output(["sysctl", "-n", "machdep.cpu.brand_string"])
     return named or platform.processor() or platform.machine() or "unknown"
-
-
-def gpu_name(device: str = "cuda") -> str:
-    """The GPU's name as torch gives it, e.g. ``NVIDIA H100 80GB HBM3`` (imports torch)."""
-    import torch
-
-    return str(torch.cuda.get_device_name(torch.device(device)))
-
-
-def driver_version() -> str | None:
-    """The NVIDIA driver's version, or None where there is no driver."""
-    try:
-        text = _text_of(Path("/proc/driver/nvidia/version"))
-    except OSError:
-        return _output(
-            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
-        )
-    found = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", text)
-    return found.group(1) if found else None
-
-
-def nvml_reader(device: str, read: Callable[[Any, Any], T], what: str) -> Callable[[], T] | str:
-    """What reads ``what`` (such as ``clocks``) off the board that ``device`` is, or why there is
-    nothing to read. ``read(nvml, handle)`` gets the module ``pynvml`` and its handle of the board,
-    and is tried once here. Imports torch."""
-    try:
-        import pynvml
-    except ImportError:
-        return "nvidia-ml-py is not installed: pip install 'equivbench[gpu]'"
-    import torch
-
-    try:
-        pynvml.nvmlInit()
-        # NVML does not follow CUDA_VISIBLE_DEVICES; the UUID names the same board in both.
-        uuid = str(torch.cuda.get_device_properties(torch.device(device)).uuid)
-        name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
-        handle = pynvml.nvmlDeviceGetHandleByUUID(name)
-        read(pynvml, handle)
-    except pynvml.NVMLError as error:
-        return f"NVML gives no {what} for this device: {error}"
-    return lambda: read(pynvml, handle)
 
 
 def usable_cores() -> int:

@@ -18,7 +18,7 @@ from equivbench.records.store import write_record
 LAYERS = (
     ("errors",),
     ("tabular",),
-    ("registry", "request", "budget", "environment", "specs", "axes", "schedule", "records"),
+    ("registry", "request", "budget", "environment", "gpu", "specs", "axes", "schedule", "records"),
     ("symmetry",),
     ("kernels",),
     ("tasks",),

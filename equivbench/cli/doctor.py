@@ -60,7 +60,7 @@ def doctor(
     ] = False,
 ) -> None:
     """What this machine has and lacks. Exits 3 if something is broken that every run needs."""
-    parts = (machine, packages, torch_works, kernel_backends, storage, plugins, data)
+    parts = (machine, packages, torch_works, gpus, kernel_backends, storage, plugins, data)
     checks = [check for part in parts for check in part()]
     headings = {"name": "checked", "state": "state", "detail": "found"}
     columns = [
@@ -85,7 +85,8 @@ def machine() -> Iterator[Check]:
     """Processor, cores, memory, compiler, GPU driver."""
     import psutil
 
-    from equivbench.environment import cpu_model, cxx_compiler, driver_version, usable_cores
+    from equivbench.environment import cpu_model, cxx_compiler, usable_cores
+    from equivbench.gpu import driver_version
 
     memory = psutil.virtual_memory()
     yield Check(
@@ -128,6 +129,47 @@ def torch_works() -> Iterator[Check]:
     yield found("device", where if total == 8.0 else None, where, advice, "broken")
 
 
+def gpus() -> Iterator[Check]:
+    """Each GPU: whether it computes, its memory, and how it is set."""
+    try:
+        import torch
+
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    except Exception:  # noqa: BLE001  torch_works() says what is wrong with torch
+        return
+    for number in range(count):
+        yield gpu(f"cuda:{number}")
+
+
+def gpu(device: str) -> Check:
+    """What ``device`` is, and what keeps it from computing or both arms of a contest from sharing
+    it."""
+    import torch
+
+    from equivbench.gpu import gpu_name, gpu_settings, why_not_shared
+
+    try:
+        total = float(torch.ones(8, device=device).sum())
+        free, whole = torch.cuda.mem_get_info(device)
+        name, settings = gpu_name(device), gpu_settings(device)
+    except Exception as error:  # noqa: BLE001  a driver, a build or another process may be at fault
+        said = f"does not compute: {type(error).__name__}: {error}"
+        advice = "install a torch that is built for this GPU and its driver, or end what holds it"
+        return Check(f"gpu {device}", "absent", said, advice)
+    parts = [name, f"{free / 1e9:.1f} of {whole / 1e9:.1f} GB free"]
+    if isinstance(settings, str):
+        return Check(f"gpu {device}", "ok", ", ".join(parts), settings)
+    parts.append(f"compute mode {settings.compute_mode}")
+    if settings.power_cap_watts is not None:
+        parts.append(f"capped at {settings.power_cap_watts} W")
+    if settings.mig is not None:
+        parts.append(f"slice {settings.mig}")
+    refused = why_not_shared(device, 2)
+    right = total == 8.0 and refused is None
+    state: State = "ok" if right else "absent"
+    return Check(f"gpu {device}", state, ", ".join(parts), refused or "")
+
+
 def kernel_backends() -> Iterator[Check]:
     """Which kernel backends can run here."""
     import torch
@@ -136,10 +178,12 @@ def kernel_backends() -> Iterator[Check]:
     from equivbench.kernels.backends import absent
     from equivbench.registry import KERNEL_BACKENDS
 
+    where = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
     for name, entry in sorted(KERNEL_BACKENDS.entries().items()):
         spec, reason = entry.value, absent(entry.value)
-        if reason is None and "cpu" in spec.devices:
-            reason = backend(name).missing(torch.device("cpu"))
+        if reason is None and where.type in spec.devices:
+            reason = backend(name).missing(where)
         yield Check(f"kernels: {name}", "absent" if reason else "ok", spec.summary, reason or "")
 
 

@@ -21,6 +21,7 @@ from equivbench.budget import Budget
 from equivbench.environment import machine_key, usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.shares import core_shares
+from equivbench.gpu import why_not_shared
 from equivbench.kernels.backends import absent
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, RunRequest
@@ -50,9 +51,14 @@ class Machine:
 def this_machine(request: RunRequest) -> Machine:
     """What ``request`` means on the machine that this process runs on.
 
-    Raises ``FailedError`` where the device that was asked for, or the kernel backend, is not here.
+    Raises ``FailedError`` where the device that was asked for, or the kernel backend, is not here,
+    or the device is not for as many processes as a contest has arms.
     """
     device = resolve_device(request.device)
+    if device.startswith("cuda"):
+        reason = why_not_shared(device, 1 if len(request.arms) == 1 else 2)
+        if reason is not None:
+            raise FailedError(reason)
     if request.kernels is not None:
         reason = absent(KERNEL_BACKENDS.get(request.kernels), device)
         if reason is not None:

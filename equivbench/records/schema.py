@@ -198,7 +198,8 @@ class Memory(_Part):
     """Peak memory of the run."""
 
     peak_bytes: int | None
-    """Allocated on the device for a run on a GPU; used by the whole process for a run on a CPU."""
+    """The most allocated on the device while training, for a run on a GPU; used by the whole
+    process for a run on a CPU."""
 
 
 class Test(_Part):
@@ -295,7 +296,8 @@ class Environment(_Part):
     """The machine and software of the run. It holds no host name."""
 
     machine_key: str
-    """CPU model, number of threads and, if one was used, GPU model."""
+    """CPU model, number of threads and, if one was used, GPU model, with the slice of it or the
+    power cap that it was given."""
     device: str
     """``cpu``, or the model of the GPU."""
     driver: str | None

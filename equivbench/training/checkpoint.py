@@ -72,6 +72,8 @@ class Facts(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     joules: float | None = None
     machine: dict[str, float] = {}
     """Sums of :class:`equivbench.training.machine_share.MachineMeter`."""
+    peak_memory: int = 0
+    """Bytes on the device while training (:class:`equivbench.training.memory.MemoryMeter`)."""
 
     @property
     def finished(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, get_args
 
-from equivbench.environment import nvml_reader
+from equivbench.gpu import nvml_reader
 from equivbench.records.schema import NotMeasured
 
 if TYPE_CHECKING:
@@ -202,8 +202,9 @@ class EnergyMeter:
         self.joules: float | NotMeasured = counter if isinstance(counter, NotMeasured) else 0.0
 
     @contextmanager
-    def metered(self) -> Iterator[None]:
-        """Count the block."""
+    def metered(self, clock: Clock) -> Iterator[None]:
+        """Count the block, in which ``clock`` runs, and all the work that it queued: the counter is
+        read when the device has done it, inside the time that the clock counts."""
         if isinstance(self._counter, NotMeasured) or isinstance(self.joules, NotMeasured):
             yield
             return
@@ -211,6 +212,7 @@ class EnergyMeter:
         try:
             yield
         finally:
+            clock.synchronize()
             self.joules += self._counter() - before
 
     def restore(self, joules: float | None) -> None:

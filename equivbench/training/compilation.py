@@ -30,6 +30,7 @@ from equivbench.specs import Precision
 from equivbench.training.arm import Arm
 from equivbench.training.clock import Clock, ClockPart
 from equivbench.training.data import Assembled, Batches
+from equivbench.training.memory import is_out_of_memory
 from equivbench.training.optim import copied, put_back
 
 BACKEND = "inductor, dynamic shapes"
@@ -65,9 +66,7 @@ def compile_arm(
     eager, again = _gradients(arm, canonical), _gradients(arm, canonical, stream=1)
     # Two graphs that draw random numbers (dropout) cannot agree: such a model is checked in
     # evaluation mode.
-    random = eager.keys() != again.keys() or any(
-        not torch.equal(gradient, again[name]) for name, gradient in eager.items()
-    )
+    random = _differ(eager, again, arm)
     if random:
         eager = _gradients(arm, canonical, training=False)
     with clock.part(part):
@@ -89,6 +88,8 @@ def compile_arm(
                     call(arm.module, inputs)
             arm.module.train()
         except RuntimeError as error:  # every failure of dynamo and inductor is one
+            if is_out_of_memory(error):
+                raise
             lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
             raise FailedError(
                 f"the model cannot be compiled ({type(error).__name__}: {lines[0]}); "
@@ -104,6 +105,16 @@ def compile_arm(
             "set compile=False in its recipe"
         )
     return BACKEND
+
+
+def _differ(eager: Mapping[str, Tensor], again: Mapping[str, Tensor], arm: Arm) -> bool:
+    """Whether two passes over one batch have gradients that differ, on a GPU by more than the order
+    of its sums explains."""
+    if arm.device.type == "cuda":
+        return disagreement(eager, again, arm.recipe.precision) is not None
+    return eager.keys() != again.keys() or any(
+        not torch.equal(gradient, again[name]) for name, gradient in eager.items()
+    )
 
 
 def _gradients(

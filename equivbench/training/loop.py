@@ -34,6 +34,7 @@ from equivbench.training.clock import SPENT, Clock, ClockPart, energy_meter
 from equivbench.training.job import Progress
 from equivbench.training.machine_share import MachineMeter
 from equivbench.training.measuring import Measuring
+from equivbench.training.memory import MemoryMeter
 from equivbench.training.optim import put_back
 from equivbench.training.steps import Steps
 
@@ -94,7 +95,10 @@ class Trainer(Steps):
         self.compiled: str | NotMeasured = NotMeasured("the recipe trains eagerly")
         """How the model was compiled, as the record has it, or why it was not."""
         self.energy = energy_meter(arm.device)
+        if arm.device.type == "cuda" and isinstance(self.energy.joules, NotMeasured):
+            self.notes.append(f"no energy is measured: {self.energy.joules.reason}")
         self.machine = MachineMeter(threads)
+        self.memory = MemoryMeter(arm.device)
         self.keeper = Keeper(folder, identity) if folder is not None else None
         self.measuring = Measuring(
             self,
@@ -121,12 +125,13 @@ class Trainer(Steps):
             tell = functools.partial(self._report, report)
             self.measuring.measure_due(tell)
             while not self.finished and not self.stopping and self.clock.spent < end:
-                self.step_seconds = self.advance(
-                    self.clock,
-                    self.clock.spent,
-                    self.budget.limit,
-                    self.measuring.steps_to_next(),
-                )
+                with self.memory.training():
+                    self.step_seconds = self.advance(
+                        self.clock,
+                        self.clock.spent,
+                        self.budget.limit,
+                        self.measuring.steps_to_next(),
+                    )
                 self.machine.saw_step(self.step_seconds)
                 self.facts.diverged = self.watch.verdict(self.facts.step)
                 if self.keeper is not None:
@@ -231,7 +236,7 @@ class Trainer(Steps):
         if self.clock.is_running:
             yield
             return
-        with self.machine.metered(), self.clock.running(), self.energy.metered():
+        with self.machine.metered(), self.clock.running(), self.energy.metered(self.clock):
             yield
 
     # --- off the budget
@@ -313,6 +318,7 @@ class Trainer(Steps):
             joules = self.energy.joules
             self.facts.joules = None if isinstance(joules, NotMeasured) else joules
             self.facts.machine = self.machine.facts
+            self.facts.peak_memory = self.memory.counted
             return self.keeper.save(self.tensors(), self.facts, self.clock, self.spent, name)
 
     def _keep_trunk(self) -> None:
@@ -330,6 +336,7 @@ class Trainer(Steps):
                 return False
             self.facts = facts
             self.energy.restore(facts.joules)
+            self.memory.restore(facts.peak_memory)
             self.machine.restore(facts.machine)
             self.budget = Budget.parse(facts.budget)
             self.keeper.saved(self.spent, self.clock)

@@ -4,14 +4,12 @@ reason."""
 from __future__ import annotations
 
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from equivbench.budget import Budget
@@ -128,7 +126,7 @@ def make_record(
         epochs=facts.samples / len(arm.split),
         throughput=timing,
         inference=_inference(end.rates, reasons),
-        memory=Memory(peak_bytes=reasons.or_null("memory.peak_bytes", peak_memory(arm.device))),
+        memory=Memory(peak_bytes=reasons.or_null("memory.peak_bytes", trainer.memory.peak)),
         flops_per_sample=reasons.or_null("flops_per_sample", end.flops),
         energy_joules=reasons.or_null("energy_joules", trainer.energy.joules),
         rungs=facts.rungs,
@@ -239,19 +237,6 @@ def forward_rates(
     return {
         name: arm.evaluated_at_once / statistics.median(rounds) for name, rounds in times.items()
     }
-
-
-def peak_memory(device: torch.device) -> int | NotMeasured:
-    """Peak bytes so far: of the device's allocator on CUDA, of the whole process on a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    try:
-        import resource  # absent on Windows
-    except ImportError:
-        return NotMeasured("this operating system does not tell the peak memory of a process")
-    # ru_maxrss counts bytes on macOS and kibibytes elsewhere.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _forward_seconds(module: nn.Module, inputs: Mapping[str, Tensor], clock: Clock) -> float:

@@ -86,7 +86,8 @@ class Steps:
         with clock.part("data", synchronize=False):
             inputs, targets = self.batches.at(facts.samples, recipe.batch_size)
         with clock.part("train", synchronize=False):
-            seed_global(self.seed, "dropout", facts.step)
+            # Before what the device is given to do, so that this could be recorded and replayed.
+            seed_global(self.seed, "dropout", facts.step, device=arm.device)
             with arm.autocast():
                 if self.batches.feeds_back(facts.samples):
                     inputs = arm.with_feedback(inputs, targets)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from equivbench.environment import driver_version, gpu_name, machine_key, package_versions
+from equivbench.environment import machine_key, package_versions
+from equivbench.gpu import driver_version, gpu_name
 
 THREADS = 1
 """Of every benchmark here."""

@@ -18,7 +18,7 @@ from toy_training import Batch, FakeTime, ToyTask, toy_trainer
 from equivbench.request import RunRequest
 from equivbench.training import assembly
 from equivbench.training.assembly import build_trainer
-from equivbench.training.clock import ClockPart
+from equivbench.training.clock import ClockPart, EnergyMeter
 from equivbench.training.job import Job
 from equivbench.training.loop import Trainer
 from equivbench.training.steps import READING_SECONDS
@@ -94,6 +94,26 @@ def test_what_is_queued_when_the_clock_pauses_or_evaluates_belongs_to_training()
         with clock.part("train", synchronize=False):
             device.queue(2.0)
     assert {name: s for name, s in clock.seconds().items() if s} == {"train": 5.0, "evaluate": 5.0}
+
+
+def test_energy_is_that_of_all_the_work_that_a_block_queued() -> None:
+    device = PretendDevice(FakeTime())
+    clock = device.clock()
+
+    def joules() -> float:
+        """300 W while the device works."""
+        left = max(0.0, device.busy_until - device.time())
+        return 300.0 * (sum(device.used.values()) - left)
+
+    meter = EnergyMeter(joules)
+    for part, seconds in (("train", 2.0), ("evaluate", 0.5)):
+        with clock.running(), meter.metered(clock), clock.part(part, synchronize=False):
+            device.queue(seconds, part)
+        # What the other arm draws in between is not counted.
+        device.queue(9.0, "the other arm")
+        device.synchronize()
+    assert meter.joules == pytest.approx(300.0 * 2.5)
+    assert clock.wall == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("step", [0.0004, 0.003, 0.1, 0.45])

@@ -74,3 +74,20 @@ def test_the_global_generators_are_set_without_a_queue_for_absent_devices() -> N
     seed_global(0, "dropout", 3)
     assert torch.equal(torch.rand(3), first)
     assert torch.equal(first, torch.rand(3, generator=generator(0, "dropout", 3)))
+
+
+def test_a_step_seeds_the_gpu_that_it_runs_on_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Generators of the CPU stand in for those of three GPUs.
+    gpus = [torch.Generator().manual_seed(number) for number in range(3)]
+    monkeypatch.setattr(torch.cuda, "default_generators", gpus)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    expected = stream_seed(0, "dropout", 3)
+    seed_global(0, "dropout", 3, device=torch.device("cpu"))
+    assert [each.initial_seed() for each in gpus] == [0, 1, 2]
+    seed_global(0, "dropout", 3, device=torch.device("cuda:1"))
+    assert [each.initial_seed() for each in gpus] == [0, expected, 2]
+    seed_global(0, "dropout", 3, device=torch.device("cuda"))
+    assert [each.initial_seed() for each in gpus] == [0, expected, expected]
+    assert torch.default_generator.initial_seed() == expected
