@@ -158,9 +158,11 @@ def _run_id(record: RunRecord, request: RunRequest, asked: Budget) -> Iterator[s
     point = [record.variant[name].replace(":", "-") for name in SWEEP if name in record.variant]
     words = [record.preset, asked.text, f"seed{record.seed}", *request.variant.values()]
     words += [*kernels, *point, f"{created:{_STAMP}}"]
-    if record.unit is not None:
-        # Two contests of one second, begun in two places, are told apart by it.
-        words.append((record.contest or "").rpartition("-")[2])
+    # Two contests of one second, begun in two places, are told apart by it. Runs of before there
+    # were plans have none.
+    token = (record.contest or "").rpartition("-")[2]
+    if record.unit is not None or (token and token in record.run_id.split("-")):
+        words.append(token)
     if record.budget.extends is not None:
         try:
             words += ["extended", Budget(record.budget.kind, record.budget.limit).text]
