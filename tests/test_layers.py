@@ -23,7 +23,7 @@ LAYERS = (
     ("kernels",),
     ("tasks",),
     ("measure", "gap"),
-    ("training",),
+    ("training", "pretrained"),
     ("execution",),
     ("gate",),
     ("report",),

@@ -32,6 +32,7 @@ COMMANDS = (
     ("results", "Check records, or print their schema and rules.", "results:app"),
     ("doctor", "Say what this machine has and lacks.", "doctor:doctor"),
     ("analyze", "Analyze sweeps, baselines and trained models.", "analyze:app"),
+    ("pretrained", "Measure public pretrained networks, as one table.", "pretrained:pretrained"),
     ("kernels", "Time the equivariant operations on each backend, checked.", "kernels:kernels"),
     ("check", "Gate a change: compare two result sets, or two revisions.", "check:check"),
 )
@@ -48,7 +49,6 @@ class Commands(LazyGroup):
     own = tuple(
         CommandEntry(name, summary, f"equivbench.cli.{where}") for name, summary, where in COMMANDS
     )
-    planned = ("pretrained",)
     group = "equivbench.commands"
 
     def invoke(self, ctx: Any) -> Any:

@@ -203,7 +203,7 @@ def export(
 ) -> None:
     """Rank the arms of each setting: same task, data, preset, hardware, budget and rules."""
     from equivbench.records.files import write_atomically
-    from equivbench.report.formats import FORMATS, PAGE, check_format
+    from equivbench.report.formats import BESIDE, FORMATS, PAGE, check_format
 
     name = check_format("json" if json else format)
     if name == PAGE:
@@ -215,6 +215,13 @@ def export(
         from equivbench.report.board import build_boards
 
         text = FORMATS[name](build_boards(_records(results, skip_invalid), board_units()))
+        if name in BESIDE:
+            from equivbench.report.pretrained import pretrained_table
+            from equivbench.report.publication import load_pretrained
+
+            found = load_pretrained(results, invalid=_on_invalid(skip_invalid))
+            tables = [pretrained_table(found, "Pretrained networks")] if found else []
+            text = "\n".join([text, *map(BESIDE[name], tables)])
     if out is None:
         sys.stdout.write(text)
     else:

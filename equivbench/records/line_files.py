@@ -1,5 +1,5 @@
 """Files of one JSON object a line that may lie beside run records, and what makes a line of each
-right: kernel samples, and what the studies declare. Imports no torch."""
+right: kernel samples, pretrained networks, and what the studies declare. Imports no torch."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ from equivbench.errors import FailedError
 from equivbench.records.files import alone_with, read_bounded, shown, write_lines
 from equivbench.records.peaks import beyond, peak_of, width_of
 from equivbench.records.plausibility import possible_date
+from equivbench.records.pretrained import (
+    PRETRAINED_RULES,
+    PRETRAINED_SCHEMA_VERSION,
+    PretrainedMeasurement,
+)
 from equivbench.records.rules import Rule, broken_rules
 from equivbench.records.schema import Environment, Git
 from equivbench.specs import Mode
@@ -258,16 +263,24 @@ KERNEL_FILE = LineFile(
     KERNEL_SCHEMA_VERSION,
     (_not_positive, _floor, _errors, _peak),
 )
+PRETRAINED_FILE = LineFile(
+    "pretrained.jsonl",
+    PretrainedMeasurement,
+    "measurement of a pretrained network",
+    PRETRAINED_SCHEMA_VERSION,
+    PRETRAINED_RULES,
+)
 
 
 @functools.cache
 def line_files() -> Mapping[str, LineFile[Any]]:
-    """Every kind of file by its name: kernel samples, and what the studies declare.
+    """Every kind of file by its name: kernel samples, pretrained networks, and what the studies
+    declare.
 
     A study declares its files in the entry-point group ``equivbench.result_files``. Only those of
     equivbench itself are loaded: validating someone's records never runs code of a plug-in.
     """
-    files: list[LineFile[Any]] = [KERNEL_FILE]
+    files: list[LineFile[Any]] = [KERNEL_FILE, PRETRAINED_FILE]
     # Without metadata equivbench runs from a folder that was never installed.
     with contextlib.suppress(PackageNotFoundError):
         declared = distribution("equivbench").entry_points.select(group="equivbench.result_files")

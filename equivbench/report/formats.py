@@ -175,6 +175,9 @@ FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {
     "latex": to_latex,
 }
 
+BESIDE: dict[str, Callable[[Table], str]] = {"md": render.to_markdown}
+"""Formats that show tables of other kinds behind the boards."""
+
 
 def check_format(name: str) -> str:
     """``name``; raises ``UsageError`` for an unknown format."""

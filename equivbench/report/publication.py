@@ -19,7 +19,14 @@ from equivbench.gap.intervals import Quantity, student
 from equivbench.gap.pairing import pair_up
 from equivbench.records.curves import ResultWeights, common_curves
 from equivbench.records.files import read_bounded
-from equivbench.records.line_files import KERNEL_FILE, KernelSamples
+from equivbench.records.line_files import (
+    KERNEL_FILE,
+    PRETRAINED_FILE,
+    KernelSamples,
+    L,
+    LineFile,
+)
+from equivbench.records.pretrained import PretrainedMeasurement
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning
 from equivbench.records.submission import admitted, review
@@ -32,8 +39,6 @@ from equivbench.report.board import (
     rank_runs,
 )
 from equivbench.report.provenance import Provenance, provenance
-
-KERNELS = "kernels.jsonl"
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ class Publication:
     """By machine, case, mode and backend. ``min(rounds)`` are the seconds; ``operations`` over
     these against ``operations / bytes_fused`` is the place on the roofline, ``bandwidth`` the slope
     of its roof."""
+    pretrained: tuple[PretrainedMeasurement, ...] = ()
+    """As they lie in their files, a file a machine."""
 
 
 def publish(
@@ -101,8 +108,8 @@ def publish(
     units: Mapping[str, str] | None = None,
     invalid: Literal["raise", "warn"] = "raise",
 ) -> Publication:
-    """The publication of the records at or below ``results`` and of the ``kernels.jsonl`` among
-    them.
+    """The publication of the records at or below ``results`` and of the ``kernels.jsonl`` and
+    ``pretrained.jsonl`` among them.
 
     ``units`` gives the board unit of each task. An invalid file raises ``FailedError`` naming it,
     or with ``invalid="warn"`` is left out with a warning.
@@ -111,6 +118,7 @@ def publish(
         admitted(results, invalid=invalid),
         load_kernels(Path(results), invalid=invalid),
         units=units,
+        pretrained=load_pretrained(Path(results), invalid=invalid),
     )
 
 
@@ -119,8 +127,9 @@ def make_publication(
     kernels: Sequence[KernelSamples] = (),
     *,
     units: Mapping[str, str] | None = None,
+    pretrained: Sequence[PretrainedMeasurement] = (),
 ) -> Publication:
-    """The publication of ``records`` and ``kernels``; raises ``FailedError`` as
+    """The publication of ``records``, ``kernels`` and ``pretrained``; raises ``FailedError`` as
     :func:`build_boards` does."""
     units = dict(units or {})
     pairing = pair_up(records)
@@ -143,20 +152,34 @@ def make_publication(
         kernels=tuple(
             sorted(kernels, key=lambda one: (one.environment.machine_key, *one.key, one.dtype))
         ),
+        pretrained=tuple(pretrained),
     )
 
 
 def load_kernels(
     results: Path, *, invalid: Literal["raise", "warn"] = "raise"
 ) -> list[KernelSamples]:
-    """The samples of every ``kernels.jsonl`` below the folder ``results`` (none below a file),
-    hidden ones left out.
+    """The samples of every ``kernels.jsonl`` below the folder ``results``, as :func:`load_lines`
+    reads them."""
+    return load_lines(results, KERNEL_FILE, invalid)
+
+
+def load_pretrained(
+    results: Path, *, invalid: Literal["raise", "warn"] = "raise"
+) -> list[PretrainedMeasurement]:
+    """The measurements of every ``pretrained.jsonl`` below the folder ``results``, likewise."""
+    return load_lines(results, PRETRAINED_FILE, invalid)
+
+
+def load_lines(results: Path, kind: LineFile[L], invalid: Literal["raise", "warn"]) -> list[L]:
+    """The lines of every file of ``kind`` below the folder ``results`` (none below a file), hidden
+    ones left out.
 
     A file in which :func:`equivbench.records.submission.review` finds anything wrong raises
     ``FailedError``, or with ``invalid="warn"`` is left out with a warning; a link is not followed.
     """
-    samples: list[KernelSamples] = []
-    for file in sorted(results.rglob(KERNELS)):
+    samples: list[L] = []
+    for file in sorted(results.rglob(kind.name)):
         if any(part.startswith(".") for part in file.relative_to(results).parts):
             continue
         try:
@@ -167,7 +190,7 @@ def load_kernels(
                     f"{report.path}: {report.problems[0]}; "
                     "`equivbench results validate` says all that is wrong"
                 )
-            samples += KERNEL_FILE.read(file)
+            samples += kind.read(file)
         except FailedError as error:
             if invalid == "raise":
                 raise

@@ -16,19 +16,19 @@ from hypothesis import strategies as st
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.gap.intervals import over_seeds
-from equivbench.records.line_files import KernelSamples
+from equivbench.records.line_files import KERNEL_FILE, KernelSamples
 from equivbench.records.schema import Environment, Git, RunRecord
 from equivbench.records.store import InvalidRecordWarning, write_record
 from equivbench.report.board import DIGITS, build_boards
 from equivbench.report.provenance import provenance
 from equivbench.report.publication import (
-    KERNELS,
     Publication,
     load_kernels,
     make_publication,
     publish,
 )
 
+KERNELS = KERNEL_FILE.name
 STEPS = [10, 30, 100, 300, 1000]
 
 

@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.line_files import KernelSamples, of_newest_code
+from equivbench.records.pretrained import PretrainedMeasurement
 from equivbench.report.board import DIGITS, LEVEL, Board, Row
 from equivbench.report.gaps import (
     NEVER_TIED,
@@ -43,8 +44,9 @@ from equivbench.report.html.charts import (
     swatch,
 )
 from equivbench.report.kernels import in_order, kernel_table
+from equivbench.report.pretrained import pretrained_table
 from equivbench.report.publication import Curve, CurvePoint, Publication, PublishedGap
-from equivbench.report.render import row_labels, row_texts, to_json
+from equivbench.report.render import is_right_aligned, row_labels, row_texts, to_json
 from equivbench.report.table import Column, Table
 from equivbench.report.text import number_text, printable, quantity_text
 from equivbench.specs import MODES
@@ -74,7 +76,8 @@ def to_html(publication: Publication) -> str:
     for board in publication.boards:
         tasks[board.setting.task].append(_board(board, [next(curves) for _ in board.rows]))
     machines = {board.setting.machine_key for board in publication.boards} | {
-        clean(sample.environment.machine_key) for sample in publication.kernels
+        clean(each.environment.machine_key)
+        for each in (*publication.kernels, *publication.pretrained)
     }
     text: str = (
         _environment()
@@ -89,6 +92,7 @@ def to_html(publication: Publication) -> str:
             rows=[row for board in publication.boards for row in board.rows],
             left_out=publication.left_out,
             kernels=_kernels(publication.kernels),
+            pretrained=_pretrained(publication.pretrained),
             level=f"{LEVEL:.0%}",
             rules=markup(files("equivbench.records").joinpath("rules.md").read_text("utf-8")),
             rules_versions=sorted({board.setting.rules_version for board in publication.boards}),
@@ -285,6 +289,31 @@ def _machine(machine: str, dtype: str, samples: list[KernelSamples]) -> dict[str
             for name, marker in zip(MODE_NAMES, MARKERS, strict=False)
         ],
     }
+
+
+def _pretrained(lines: Sequence[PretrainedMeasurement]) -> list[dict[str, Any]]:
+    """A table for each machine."""
+    machines: dict[str, list[PretrainedMeasurement]] = defaultdict(list)
+    for line in lines:
+        machines[line.environment.machine_key].append(line)
+    found = []
+    for machine, own in sorted(machines.items()):
+        table = pretrained_table(own).shown()
+        sides = [
+            "number" if is_right_aligned(table, place) else ""
+            for place in range(len(table.columns))
+        ]
+        found.append(
+            {
+                "id": element_id("p", machine),
+                "machine_key": machine,
+                "columns": [*zip((each.title for each in table.columns), sides, strict=True)],
+                "rows": [[*zip(row.values(), sides, strict=True)] for row in row_texts(table)],
+                "notes": table.notes,
+                "commands": sorted({line.command for line in own}),
+            }
+        )
+    return found
 
 
 def _asset(name: str) -> Markup:

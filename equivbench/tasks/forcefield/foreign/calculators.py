@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from equivbench.environment import required
-from equivbench.errors import FailedError, ModelError
+from equivbench.errors import EquivbenchError, FailedError, ModelError
 from equivbench.records.reasons import plain_reason
 
 
@@ -74,6 +74,8 @@ class CalculatorModel(nn.Module):
         try:
             forces = np.asarray(self.calculator.get_forces(atoms))
             stress = self._stress(atoms) if atoms.pbc.all() else None
+        except EquivbenchError:
+            raise
         # Someone's code, which may raise anything.
         except Exception as error:
             raise FailedError(

@@ -1,0 +1,1 @@
+"""Public pretrained networks, each measured in an environment of its own."""

@@ -1,0 +1,25 @@
+"""Writes the table of docs/pretrained.md from the records: ``python tools/pretrained_page.py``."""
+
+from pathlib import Path
+
+from equivbench.report.pretrained import pretrained_table
+from equivbench.report.publication import load_pretrained
+from equivbench.report.render import to_markdown
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "pretrained.md"
+BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
+
+
+def with_table(page: str, results: Path) -> str:
+    """``page`` with the table of the measurements below ``results`` between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    lines = load_pretrained(results)
+    table = to_markdown(pretrained_table(lines)) if lines else "Not measured on this machine yet.\n"
+    return f"{before}{BEGIN}{table}{END}{after}"
+
+
+if __name__ == "__main__":
+    text = with_table(PAGE.read_text(encoding="utf-8"), ROOT / "results")
+    PAGE.write_text(text, encoding="utf-8")
