@@ -8,9 +8,11 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import molgrid
 import numpy as np
+from numpy.typing import NDArray
 
 DATA = Path(__file__).resolve().parents[1] / "equivbench" / "pretrained" / "data"
 REACH = 25.0
@@ -39,7 +41,7 @@ CARD = {
 }
 
 
-def plain(grid) -> np.ndarray:
+def plain(grid: Any) -> NDArray[Any]:
     """A grid of molgrid as an array, number by number: molgrid knows only numpy 1."""
     if len(tuple(grid.shape)) == 1:
         return np.array([grid[row] for row in range(grid.shape[0])])

@@ -53,9 +53,7 @@ class PretrainedRequest(Request):
     weights: str | None = option(
         None, "A file of weights, for a network that takes one (escaip).", recorded=False
     )
-    out: str | None = option(
-        None, "Keep the measurements in this results folder.", recorded=False
-    )
+    out: str | None = option(None, "Keep the measurements in this results folder.", recorded=False)
 
 
 @takes(PretrainedRequest)

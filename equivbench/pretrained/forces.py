@@ -102,7 +102,7 @@ def _outcome(
     verdict = found.verdict
     assert verdict is not None  # measured with the floor
     low, high = (None if np.isnan(end) else end for end in found.interval())
-    reasons = {}
+    reasons: dict[str, str] = {}
     if low is None:
         reasons |= dict.fromkeys(("share_low", "share_high"), "too few samples for an interval")
     if found.floor is None:

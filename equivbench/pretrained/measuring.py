@@ -35,9 +35,7 @@ class Campaign:
 
     def measurements(
         self, networks: Sequence[PretrainedNetwork]
-    ) -> Generator[
-        tuple[PretrainedNetwork, PretrainedMeasurement | EquivbenchError], None, None
-    ]:
+    ) -> Generator[tuple[PretrainedNetwork, PretrainedMeasurement | EquivbenchError], None, None]:
         """Each of ``networks`` with its record, or with what kept it from being measured. Those of
         one family that follow one another share a process, whose imports take seconds."""
         with contextlib.ExitStack() as running:

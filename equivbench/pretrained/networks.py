@@ -173,7 +173,7 @@ def _gnina(weights: str) -> PretrainedNetwork:
     return PretrainedNetwork(
         f"gnina-{name}",
         GNINA,
-        f"Affinity of a complex on a voxel grid, trained on {trained_on} data with random rotations.",
+        f"Affinity on a voxel grid, trained on {trained_on} data under random rotations.",
         call,
         "none",
         COMPLEX,
@@ -303,7 +303,7 @@ def chosen(names: tuple[str, ...]) -> list[PretrainedNetwork]:
     families = {each.family.name for each in NETWORKS.values()}
     for name in names:
         if name not in NETWORKS and name not in families:
-            raise unknown_name("pretrained network", name, [*NETWORKS, *families])
+            raise unknown_name("pretrained network", name, {*NETWORKS, *families})
         found |= {
             each.name: each for each in NETWORKS.values() if name in (each.name, each.family.name)
         }

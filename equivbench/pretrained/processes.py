@@ -178,4 +178,3 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
     else:
         process.kill()
     process.wait()
-

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
+from equivbench.measure.precision import EPS
 from equivbench.pretrained.outcome import WARM_UP, Asked, Outcome
 from equivbench.pretrained.processes import NetworkProcess
 from equivbench.records.pretrained import GridErrors
@@ -107,7 +108,8 @@ def _answers(affinity: Any, positions: Vectors, asked: Asked) -> Answers:
         turned.append([affinity(posed @ turn.T) for turn in cube])
         moved.append([affinity(posed + step) for step in steps])
         rounded.append(affinity(posed.astype(np.float32).astype(np.float64) @ pose))
-    return Answers(*map(np.array, (turned, moved, rounded)), affinity(positions))
+    plain = affinity(positions)
+    return Answers(np.array(turned), np.array(moved), np.array(rounded), plain)
 
 
 def _outcome(answers: Answers, bound: BoundComplex, seconds: list[float]) -> Outcome:
@@ -116,7 +118,10 @@ def _outcome(answers: Answers, bound: BoundComplex, seconds: list[float]) -> Out
     grid = float(answers.turned.mean(axis=1).var(ddof=1))
     translation = float(answers.moved.var(axis=1).mean())
     total = float(np.square(answers.turned - bound.affinity).mean())
-    floor = float(np.square(answers.rounded - answers.plain).mean()) / total
+    # What rounding the positions does, and no less than rounding the affinity once.
+    rounding = float(np.square(answers.rounded - answers.plain).mean())
+    once = float(np.square(answers.turned * EPS["float32"]).mean())
+    floor = max(rounding, once) / total
     equivariance = learning + grid
     return Outcome(
         data=bound.name,

@@ -1,9 +1,9 @@
-"""The program that runs in a network's own environment: it loads the network, then answers questions
-until its input ends. It needs numpy and what the network needs, and nothing of equivbench.
+"""The program that runs in a network's own environment: it loads the network, then answers
+questions until its input ends. It needs numpy and what the network needs, nothing of equivbench.
 
 A message is a line ``equivbench``, 8 bytes of length, and that many bytes of a .npz archive. One
-with ``load`` says what to load, in place of what was loaded before; others go to what is loaded. The
-answer to each is arrays, or ``error``, a text, after which the program ends.
+with ``load`` says what to load, in place of what was loaded before; others go to what is loaded.
+The answer to each is arrays, or ``error``, a text, after which the program ends.
 """
 
 import importlib
@@ -118,7 +118,8 @@ def read(questions: BinaryIO) -> dict[str, NDArray[Any]] | None:
 def write(answers: BinaryIO, arrays: Mapping[str, Any]) -> None:
     """Send one message."""
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(each) for name, each in arrays.items()})
+    found = {name: np.asarray(each) for name, each in arrays.items()}
+    np.savez(buffer, **found)  # type: ignore[arg-type]  # names are no keywords of it
     data = buffer.getvalue()
     answers.write(MAGIC + len(data).to_bytes(8, "big") + data)
     answers.flush()

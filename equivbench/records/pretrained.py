@@ -1,5 +1,5 @@
-"""What was measured of one pretrained network: a line of ``pretrained.jsonl`` beside the run records
-of a machine, and what makes such a line right. Imports no torch."""
+"""What was measured of one pretrained network: a line of ``pretrained.jsonl`` beside the run
+records of a machine, and what makes such a line right. Imports no torch."""
 
 from __future__ import annotations
 
@@ -146,10 +146,11 @@ def _decomposition(line: PretrainedMeasurement) -> Iterator[str]:
     if not _alike(line.equivariance / line.total, line.share, line.share):
         yield f"share is {line.share:g}, its parts make it {line.equivariance / line.total:g}"
     low, high = line.share_low, line.share_high
-    # An unbiased share may come out above 1, where its interval ends.
-    known = low is not None and high is not None
-    if known and not (0 <= low <= high <= 1 and low <= line.share and min(line.share, 1.0) <= high):
-        yield f"share {line.share:g} does not lie in its interval, {low:g} to {high:g}"
+    if low is not None and high is not None:
+        # An unbiased share may come out above 1, where its interval ends.
+        lies = low <= line.share and min(line.share, 1.0) <= high
+        if not (lies and 0 <= low <= high <= 1):
+            yield f"share {line.share:g} does not lie in its interval, {low:g} to {high:g}"
     if line.floor is not None and line.floor < 0:
         yield f"floor is {line.floor:g}"
     if line.explained is not None and line.explained > 1:
@@ -193,9 +194,7 @@ def _grid(line: PretrainedMeasurement) -> Iterator[str]:
 def _nulls(line: PretrainedMeasurement) -> Iterator[str]:
     """A value that was not measured is null with a reason."""
     names = ("share_low", "share_high", "floor", "explained", "reference")
-    missing = [
-        each for each in names if getattr(line, each) is None and each not in line.reasons
-    ]
+    missing = [each for each in names if getattr(line, each) is None and each not in line.reasons]
     yield from (f"{name} is null and reasons has no entry for it" for name in missing)
 
 

@@ -41,9 +41,9 @@ LEGEND = (
     "alone would show",
     "learning, grid, half-cell: the share under the 24 rotations of the cube alone, the rest, and "
     "under translations by half a cell",
-    "loss: mean squared error of forces in (eV/A)^2 against GFN2-xTB, of affinities in pK^2 against "
-    "the measured one; call: one sample on the threads of the machine's name; mean of n: the loss "
-    "of the mean over n rotations, which takes n calls",
+    "loss: mean squared error of forces in (eV/A)^2 against GFN2-xTB, of affinities in pK^2 "
+    "against the measured one; call: one sample on the threads of the machine's name; mean of n: "
+    "the loss of the mean over n rotations, which takes n calls",
 )
 
 

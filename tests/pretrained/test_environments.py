@@ -1,4 +1,4 @@
-"""Environments of pretrained networks: made whole or not at all, by one process, and never twice."""
+"""Environments of pretrained networks: made whole or not at all, and by one process."""
 
 from __future__ import annotations
 
@@ -97,9 +97,7 @@ def test_a_package_that_is_not_to_be_had_is_one_sentence(index: Path) -> None:
     assert left_behind(index) == []
 
 
-def test_a_disk_that_refuses_is_one_sentence(
-    index: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_refuses_is_one_sentence(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (index / "file").write_text("no folder")
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(index / "file"))
     with pytest.raises(FailedError, match=r"the environment of toys cannot be made: .*; check"):

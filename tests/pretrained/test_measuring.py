@@ -17,9 +17,8 @@ from equivbench.pretrained.outcome import Asked
 from equivbench.records.line_files import PRETRAINED_FILE
 from equivbench.records.submission import review
 
-SAID: list[str] = []
 CAMPAIGN = Campaign(
-    asked=Asked(samples=12, rotations=8), threads=1, command="equivbench pretrained", said=SAID.append
+    asked=Asked(samples=12, rotations=8), threads=1, command="equivbench pretrained"
 )
 
 
@@ -126,7 +125,7 @@ def test_no_network_connection_is_one_sentence(
     # The toys' settings show pip nothing but the toys.
     assert run("diep") == 3
     said = capsys.readouterr().err
-    assert said.startswith("error: diep: the environment of diep cannot be made, for pip says: ")
+    assert said.startswith("error: the environment of diep cannot be made, for pip says: ")
     assert said.rstrip().endswith("it takes a network connection to the package index, once")
     assert said.count("\n") == 1
 

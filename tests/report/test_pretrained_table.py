@@ -47,8 +47,8 @@ def test_the_boards_show_what_the_folder_holds(
     write_record(make_record(), results)
     hostile = measurement("<b>bold</b>")
     PRETRAINED_FILE.keep([hostile, on_a_grid()], results)
-    assert set(each.network for each in publish(results).pretrained) == {"<b>bold</b>", "voxels"}
-    texts = {}
+    assert {each.network for each in publish(results).pretrained} == {"<b>bold</b>", "voxels"}
+    texts: dict[str, str] = {}
     for name in ("md", "html", "csv"):
         with pytest.raises(SystemExit) as stop:
             main(["leaderboard", "export", "--format", name, "--results", str(results)])
@@ -65,8 +65,9 @@ def test_the_boards_show_what_the_folder_holds(
 def test_a_folder_without_any_says_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_record(make_record(), tmp_path / "results")
+    results = tmp_path / "results"
+    write_record(make_record(), results)
     for name in ("md", "html"):
         with pytest.raises(SystemExit):
-            main(["leaderboard", "export", "--format", name, "--results", str(tmp_path / "results")])
+            main(["leaderboard", "export", "--format", name, "--results", str(results)])
         assert "retrained" not in capsys.readouterr().out

@@ -115,7 +115,6 @@ def offline(folder: Path) -> dict[str, str]:
     }
 
 
-
 def _digest(text: str) -> str:
     digest = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
     return f"sha256={digest.decode().rstrip('=')}"

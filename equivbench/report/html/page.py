@@ -75,9 +75,12 @@ def to_html(publication: Publication) -> str:
     tasks: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for board in publication.boards:
         tasks[board.setting.task].append(_board(board, [next(curves) for _ in board.rows]))
+    measured: list[KernelSamples | PretrainedMeasurement] = [
+        *publication.kernels,
+        *publication.pretrained,
+    ]
     machines = {board.setting.machine_key for board in publication.boards} | {
-        clean(each.environment.machine_key)
-        for each in (*publication.kernels, *publication.pretrained)
+        clean(each.environment.machine_key) for each in measured
     }
     text: str = (
         _environment()
