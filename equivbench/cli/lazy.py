@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-from equivbench.errors import UsageError, unknown_name
+from equivbench.errors import unknown_name
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,6 @@ class LazyGroup(TyperGroup):
     own: ClassVar[tuple[CommandEntry, ...]] = ()
     """In the order of the help text."""
     group: ClassVar[str] = ""
-    planned: ClassVar[tuple[str, ...]] = ()
-    """Commands of the public surface that are not built yet."""
 
     @classmethod
     def table(cls) -> dict[str, CommandEntry]:
@@ -84,11 +82,9 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that ``args`` call; raises ``UsageError`` with the close matches if there is
-        none, and for a command that is planned."""
+        none."""
         if ctx.resilient_parsing and args[0] not in self.table():
             return None, None, args  # a shell completes a line that is not right yet
-        if args[0] in self.planned:
-            raise UsageError(f"the command {args[0]!r} is planned and not built yet")
         if args[0] not in self.table() and not args[0].startswith("-"):
             raise unknown_name("command", args[0], self.table())
         name, stand_in, rest = super().resolve_command(ctx, args)

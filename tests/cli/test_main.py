@@ -63,7 +63,6 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "sentence"),
     [
         (["lsit"], "did you mean list?"),
-        (["pretrained"], "planned and not built yet"),
         (["--nope"], "--nope"),
         (["list"], "KIND"),
         (["list", "taks"], "did you mean tasks"),
