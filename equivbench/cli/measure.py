@@ -289,6 +289,10 @@ def _as_object(measured: Measurement) -> dict[str, Any]:
         if side is not None:
             test[name] = msgspec.to_builtins(side.to_part())
             parts.append((test[name], side))
+    test["beside"] = {}
+    for name, other in measured.beside.items():
+        test["beside"][name] = {**msgspec.to_builtins(other.to_part()), "unit": other.unit}
+        parts.append((test["beside"][name], other))
     if measured.doubled is not None:
         test["doubled"] = dataclasses.asdict(measured.doubled)
     test["remarks"] = remarks(measured)

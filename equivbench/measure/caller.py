@@ -70,10 +70,12 @@ class Caller:
             for name, output in outputs.items()
         }
 
-    def taken_back(self, outputs: Batch, inverse: Tensor, chunk: Chunk) -> Tensor:
+    def taken_back(
+        self, outputs: Batch, inverse: Tensor, chunk: Chunk, output: str | None = None
+    ) -> Tensor:
         """[rows, ...] float64: the prediction in the sample's own orientation, with no rounding but
-        the model's."""
-        name = self.task.prediction
+        the model's; or another ``output``."""
+        name = self.task.prediction if output is None else output
         prediction = {name: outputs[name].double()}
         return transform(prediction, self.task.fields, inverse, chunk.index)[name]
 

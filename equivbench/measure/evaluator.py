@@ -3,6 +3,7 @@ else."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -16,13 +17,14 @@ from equivbench.measure.calls import fingerprints, weights_kept
 from equivbench.measure.elements import elements_for
 from equivbench.measure.layers import LayerPart, layers_of
 from equivbench.measure.makeup import highest_degree, makeup_of, sides_of
-from equivbench.measure.measurement import Measurement, Verdict, part_of
+from equivbench.measure.measurement import Measurement, OutputPart, Verdict, part_of
 from equivbench.measure.passes import Pass, PassErrors, can_tell_irreps
 from equivbench.measure.precision import EvaluationPrecision
 from equivbench.measure.rotated_set import Chunk, Placement, RotatedSet, spread
 from equivbench.measure.verification import Floor
 from equivbench.measure.verifier import Verifier
 from equivbench.specs import By, Group, Symmetry
+from equivbench.symmetry.decomposition import Decomposition
 from equivbench.symmetry.spectrum import FEWEST_DRAWS
 from equivbench.tasks.base import Split, Task
 from equivbench.tasks.splits import Subset
@@ -238,6 +240,7 @@ class Evaluator:
             samples=len(self._samples),
             rotations=self._rotations,
             errors=judged.reported,
+            beside={name: self._beside(name, each) for name, each in judged.beside.items()},
             group=self.group,
             allowed=None if floor is None else floor.allowed,
             verdict=verdict,
@@ -246,6 +249,11 @@ class Evaluator:
             parity=parity,
             unit=self.task.board_unit,
         )
+
+    def _beside(self, output: str, errors: Decomposition) -> OutputPart:
+        """All rows of a further output, each counting alike."""
+        part = part_of(errors, torch.ones_like(errors.total), None, lambda: torch.tensor(math.nan))
+        return OutputPart(**vars(part), unit=self.task.judged_on(output).board_unit)
 
     def _best_untrained(self, rows: Tensor | None = None) -> Tensor:
         """The summed error of the best predictor without training, on all rows or some."""

@@ -74,6 +74,14 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
+class OutputPart(Part):
+    """The error of a further output, in the square of its own unit."""
+
+    unit: str
+    """Of that error."""
+
+
+@dataclass(frozen=True, eq=False)
 class SignedPart(Part):
     """A part whose equivariance error is estimated as a difference, so that it and its groups may
     come out below 0."""
@@ -127,6 +135,9 @@ class Measurement(Part, Tabular):
     errors: Mapping[str, float] = field(default_factory=dict)
     """Mean squared errors of the further outputs that the task reports, of those that the model
     gives."""
+    beside: Mapping[str, OutputPart] = field(default_factory=dict)
+    """The decomposition of those of them that turn with the sample (the stress of a force field),
+    without a floor and a verdict."""
     by: Mapping[str, Part] = field(default_factory=dict)
     """The same by stratum (element, flow time), in the task's order, or by what was asked for
     (:data:`equivbench.specs.By`); parts without a row are left out."""

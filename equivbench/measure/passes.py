@@ -33,6 +33,8 @@ class PassErrors:
     """[rows] mask of each stratum."""
     reported: Mapping[str, float]
     """Mean squared errors of further outputs."""
+    beside: Mapping[str, Decomposition]
+    """The errors of those of them that turn with the sample."""
     irreps: Mapping[str, Tensor]
     """[rows] the part of the equivariance error that is of each irrep of the group; empty if they
     were not asked for."""
@@ -60,17 +62,27 @@ class Pass:
         found: list[_Rows] = []
         weights, strata, samples = [], [], 0
         reported: dict[str, list[Tensor]] = {}
+        beside: dict[str, list[Decomposition]] = {}
         for chunk in chunks:
             predictions, objectives, inverses = [], [], []
             squares: dict[str, list[Tensor]] = {}
+            others: dict[str, list[Tensor]] = {}
             for draw, inputs, outputs in caller.runs(chunk):
                 for name, each in caller.reported(outputs, draw.targets).items():
                     squares.setdefault(name, []).append(each)
+                    if name in chunk.beside:
+                        back = caller.taken_back(outputs, draw.inverse, chunk, name)
+                        others.setdefault(name, []).append(back)
                 objectives.append(task.objective(outputs, draw.targets, inputs).double())
                 predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
                 inverses.append(draw.inverse)
                 self.alive()
             objective += self.elements.average(torch.stack(objectives)) * chunk.samples
+            for name, values in others.items():
+                target, groups = chunk.beside[name]
+                if len(values) == len(predictions):
+                    errors = self._decompose(torch.stack(values), target, None, groups)
+                    beside.setdefault(name, []).append(errors)
             for name, of_draws in squares.items():
                 average = self.elements.average(torch.stack(of_draws))
                 reported.setdefault(name, []).append(average)
@@ -85,6 +97,7 @@ class Pass:
             torch.cat(weights),
             dict(strata_of(strata)),
             {name: float(torch.cat(each).mean()) for name, each in reported.items()},
+            {name: rows_of(each) for name, each in beside.items() if len(each) == len(weights)},
             {name: torch.cat([each.irreps[name] for each in found]) for name in found[0].irreps},
             self.elements.group == "octahedral",
             {

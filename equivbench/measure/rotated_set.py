@@ -52,6 +52,9 @@ class Chunk:
     """[nodes] the graph of each node."""
     target: Tensor
     """[rows, ...] of the prediction, unrotated."""
+    beside: Mapping[str, tuple[Tensor, Tensor]]
+    """The same and the group of each row, of further outputs that the task reports and that turn
+    with the sample."""
     weights: Tensor | None
     row_weights: Tensor
     """[rows] float64: how much each row counts in a mean."""
@@ -157,7 +160,8 @@ class RotatedSet:
         targets = task.assemble(batch, noise, {})[1]
         weights = task.weights(everything)
         groups = self.split.groups[picked].to(device)
-        per = {field.name: field.per for field in task.fields}
+        declared = {field.name: field for field in task.fields}
+        per = {name: field.per for name, field in declared.items()}
         if task.prediction not in per:
             raise UsageError(
                 f"task {task.name!r} declares no field for its prediction {task.prediction!r}"
@@ -168,14 +172,25 @@ class RotatedSet:
                 f"{' and '.join(targets)}; measure on a data set that has"
             )
         target = targets[task.prediction]
+
+        def groups_of(output: str) -> Tensor:
+            return groups if index is None or per[output] != "node" else groups[index]
+
         return Chunk(
             draws=ChunkDraws(self, batch, noise, rotations, index),
             plain=None if task.feedback is None else placement.assembled(batch, noise)[0],
             index=index,
             target=target,
+            beside={
+                name: (targets[name], groups_of(name))
+                for name in task.reported
+                if name in targets
+                and name != task.prediction
+                and not SymmetryType.parse(declared[name].symmetry).invariant
+            },
             weights=weights,
             row_weights=target.new_ones(len(target)) if weights is None else _row_sums(weights),
-            groups=groups if index is None or per[task.prediction] != "node" else groups[index],
+            groups=groups_of(task.prediction),
             strata=task.strata(everything),
             samples=task.samples_in(batch),
         )

@@ -50,10 +50,17 @@ def measurement_table(measured: Measurement) -> Table:
 
 
 def remarks(measured: Measurement) -> list[str]:
-    """What is to be said beside the table, of a quadrature and of layers."""
+    """What is to be said beside the table, of further outputs, a quadrature and layers."""
     from equivbench.measure.layers import LayerPart, summary
 
     said = []
+    for name, part in measured.beside.items():
+        low, high = part.interval()
+        between = f" ({number_text(low)} to {number_text(high)})" if math.isfinite(low) else ""
+        said.append(
+            f"{name} beside it: loss {number_text(part.total)} {part.unit}, "
+            f"share {number_text(part.share)}{between}"
+        )
     doubled = measured.doubled
     if doubled is not None:
         verb = "agrees with" if doubled.agrees else "DISAGREES with"

@@ -149,7 +149,7 @@ def test_models_of_the_users_own_and_registered_ones(models: Bench) -> None:
 
 def test_networks_of_other_packages(models: Bench) -> None:
     few = ["--samples", "4", "--rotations", "2", "--json"]
-    network, direct, calculator, unknown, no_calculator, fails, energy, crystals = measure(
+    network, direct, calculator, unknown, no_calculator, fails, energy, crystals, stress = measure(
         models,
         ["mine:Energies", "--as", "energy", *few],
         ["mine:Energies", "--as", "forces", *few],
@@ -158,6 +158,7 @@ def test_networks_of_other_packages(models: Bench) -> None:
         ["ase:mine:number"],
         ["ase:ase.calculators.emt:EMT"],
         ["ase:ase.calculators.lj:LennardJones", "--as", "energy"],
+        ["ase:ase.calculators.lj:LennardJones", "--dataset", "crystals", *few],
         ["ase:ase.calculators.lj:LennardJones", "--dataset", "crystals", "--of", "stress", *few],
     )
     assert (network.code, network.err) == (0, "")
@@ -169,9 +170,14 @@ def test_networks_of_other_packages(models: Bench) -> None:
         assert (calculator.code, "pip install 'equivbench[ase]'" in calculator.err) == (3, True)
         return
     assert calculator.json["holds"] is True, calculator.json["reason"]
-    assert crystals.json["holds"] is True, crystals.json["reason"]
-    assert (crystals.json["dataset"], crystals.json["of"]) == ("crystals", "stress")
-    assert crystals.json["errors"]["stress"] == pytest.approx(crystals.json["total"])
+    assert calculator.json["beside"] == {}
+    for ran, of in ((crystals, None), (stress, "stress")):
+        assert ran.json["holds"] is True, ran.json["reason"]
+        assert (ran.json["dataset"], ran.json["of"]) == ("crystals", of)
+    beside = crystals.json["beside"]["stress"]
+    assert beside["unit"] == "(eV/A^3)^2"
+    assert beside["total"] == pytest.approx(stress.json["total"])
+    assert crystals.json["remarks"][0].startswith("stress beside it: loss")
     assert (unknown.code, "LennardJonse" in unknown.err) == (2, True)
     assert (no_calculator.code, "returns a int, not an ASE calc" in no_calculator.err) == (2, True)
     assert (fails.code, "EMT failed on " in fails.err) == (3, True)

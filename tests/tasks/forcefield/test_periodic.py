@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import equivbench as eb
 from equivbench.errors import EquivbenchWarning, ModelError, UsageError
 from equivbench.measure.measurement import Measurement
+from equivbench.report.measurements import remarks
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.base import TaskData
 from equivbench.tasks.forcefield.crystals import CRYSTALS, perturbed
@@ -119,6 +120,22 @@ def test_one_that_knows_an_axis_or_leaves_the_cell_behind_is_caught(
     assert found.share > least
     low, high = found.interval()
     assert 0 < low < found.share < high
+
+
+def test_the_stress_is_measured_beside_the_forces(shipped: TaskData) -> None:
+    found = measured(AlongAxis(), shipped)
+    alone = measured(AlongAxis(), shipped, of="stress")
+    beside = found.beside["stress"]
+    assert beside.unit == alone.unit
+    assert beside.floor is None
+    for quantity in ("total", "twirled", "equivariance", "share"):
+        # The same samples under the same rotations.
+        assert getattr(beside, quantity) == pytest.approx(getattr(alone, quantity), rel=1e-9)
+    assert beside.interval() == pytest.approx(alone.interval(), rel=1e-6)
+    assert found.errors["stress"] == pytest.approx(beside.total, rel=1e-6)
+    (said,) = remarks(found)
+    assert said.startswith("stress beside it: loss ")
+    assert alone.beside == {}
 
 
 def test_a_stress_is_split_by_its_irreps_and_by_those_of_the_group(shipped: TaskData) -> None:
