@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ SHIPPED = Path(__file__).with_name("data") / "complex.npz"
 HALF_CELL = 0.25
 """A: half the distance of neighbouring grid points."""
 UNIT = "pK^2"
+_BATCH, _TIMED = 8, 5
+"""Orientations a call, but for the calls that are timed, which are of one each."""
 _ONE = "one complex is measured, which has no spread over complexes"
 Vectors = NDArray[np.float64]
 
@@ -83,33 +85,38 @@ def measure_scores(process: NetworkProcess, asked: Asked, bound: BoundComplex) -
     gives the equivariance error: the variance within a pose is under rotations that take grid
     points to grid points, and has nothing to do with the grid.
     """
-    seconds: list[float] = []
 
-    def affinity(positions: Vectors) -> float:
-        answer = process.ask({"positions": positions.astype(np.float32), **bound.atoms})
+    def affinities(orientations: Vectors) -> tuple[Vectors, float]:
+        answer = process.ask({"positions": orientations.astype(np.float32), **bound.atoms})
         found = answer.get("affinity")
-        if found is None or found.shape != () or not np.isfinite(found):
-            raise FailedError(f"{process.name} gives no finite number for the affinity")
-        seconds.append(float(answer["seconds"]))
-        return float(found)
+        if found is None or found.shape != orientations.shape[:1] or not np.isfinite(found).all():
+            raise FailedError(f"{process.name} gives no finite number for each affinity")
+        return found.astype(np.float64), float(answer["seconds"])
 
-    answers = _answers(affinity, bound.positions, asked)
-    return _outcome(answers, bound, seconds)
+    def batched(orientations: Vectors) -> Vectors:
+        parts = np.split(orientations, range(_BATCH, len(orientations), _BATCH))
+        return np.concatenate([affinities(each)[0] for each in parts])
+
+    answers = _answers(batched, bound.positions, asked)
+    seconds = [affinities(bound.positions[None])[1] for _ in range(WARM_UP + _TIMED)]
+    return _outcome(answers, bound, seconds[WARM_UP:])
 
 
-def _answers(affinity: Any, positions: Vectors, asked: Asked) -> Answers:
+def _answers(affinities: Callable[[Vectors], Vectors], positions: Vectors, asked: Asked) -> Answers:
     generator = torch.Generator().manual_seed(asked.seed)
     poses = random_rotations(asked.poses, generator=generator, dtype=torch.float64).numpy()
     cube = octahedral_rotations(torch.float64).numpy()
     steps = np.array(list(itertools.product((0.0, HALF_CELL), repeat=3)))
-    turned, moved, rounded = [], [], []
-    for pose in poses:
-        posed = positions @ pose.T
-        turned.append([affinity(posed @ turn.T) for turn in cube])
-        moved.append([affinity(posed + step) for step in steps])
-        rounded.append(affinity(posed.astype(np.float32).astype(np.float64) @ pose))
-    plain = affinity(positions)
-    return Answers(np.array(turned), np.array(moved), np.array(rounded), plain)
+    posed = positions @ poses.transpose(0, 2, 1)
+    turned = (posed[:, None] @ cube.transpose(0, 2, 1)).reshape(-1, *positions.shape)
+    moved = (posed[:, None] + steps[:, None]).reshape(-1, *positions.shape)
+    rounded = posed.astype(np.float32).astype(np.float64) @ poses
+    return Answers(
+        affinities(turned).reshape(len(poses), len(cube)),
+        affinities(moved).reshape(len(poses), len(steps)),
+        affinities(rounded),
+        float(affinities(positions[None])[0]),
+    )
 
 
 def _outcome(answers: Answers, bound: BoundComplex, seconds: list[float]) -> Outcome:
@@ -146,7 +153,7 @@ def _outcome(answers: Answers, bound: BoundComplex, seconds: list[float]) -> Out
         share_high=None,
         floor=floor,
         explained=None,
-        seconds=seconds[WARM_UP:],
+        seconds=seconds,
         grid=GridErrors(poses=poses, learning=learning, grid=grid, translation=translation),
         reasons=dict.fromkeys(("share_low", "share_high", "explained"), _ONE),
     )

@@ -60,9 +60,9 @@ CHANNELS = 28
 
 
 def scores_of(network: Any) -> Answering:
-    """Answers ``positions`` [atoms, 3] A about the grid's centre, ``channels`` [atoms] and
-    ``radii`` [atoms] A of a complex with the ``affinity`` and ``pose`` that one of GNINA's networks
-    predicts, and ``seconds``."""
+    """Answers ``positions`` [orientations, atoms, 3] A about the grid's centre, ``channels``
+    [atoms] and ``radii`` [atoms] A of a complex with the ``affinity`` [orientations] that one of
+    GNINA's networks predicts, and ``seconds``."""
     import molgrid
     import torch
 
@@ -76,15 +76,15 @@ def scores_of(network: Any) -> Answering:
             torch.from_numpy(np.ascontiguousarray(asked[name], dtype=np.float32))
             for name in ("positions", "channels", "radii")
         )
-        grid = torch.zeros(shape, dtype=torch.float32)
-        # What is written into must be a grid, not a tensor that becomes one for the call.
-        view = molgrid.Grid4f(molgrid.tofloatptr(grid.data_ptr()), *shape)
-        grids.forward((0.0, 0.0, 0.0), positions, channels, radii, view)
+        found = torch.zeros((len(positions), *shape), dtype=torch.float32)
+        for orientation, grid in zip(positions, found, strict=True):
+            # What is written into must be a grid, not a tensor that becomes one for the call.
+            view = molgrid.Grid4f(molgrid.tofloatptr(grid.data_ptr()), *shape)
+            grids.forward((0.0, 0.0, 0.0), orientation, channels, radii, view)
         with torch.no_grad():
-            pose, affinity = network(grid[None])
+            _, affinity = network(found)
         return {
-            "affinity": affinity.reshape(()).double().numpy(),
-            "pose": pose[0, -1].double().exp().numpy(),
+            "affinity": affinity.reshape(len(positions)).double().numpy(),
             "seconds": time.perf_counter() - start,
         }
 

@@ -105,10 +105,14 @@ def test_a_disk_that_refuses_is_one_sentence(index: Path, monkeypatch: pytest.Mo
 
 
 def slow_maker(index: Path, log: Path, seconds: float) -> subprocess.Popen[str]:
+    return start(index, SLOW, str(log), str(seconds))
+
+
+def start(index: Path, code: str, *arguments: str) -> subprocess.Popen[str]:
     support = Path(__file__).parents[1] / "support"
     path = os.pathsep.join([str(support), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(log), str(seconds)],
+        [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -147,3 +151,28 @@ def test_of_two_at_once_one_makes_it_and_both_have_it(index: Path) -> None:
     assert [each.returncode for each in both] == [0, 0], found
     assert found[0][0] == found[1][0]
     assert (index / "log").read_text() == "began\n"
+
+
+COMMAND = """
+import sys, time
+from pathlib import Path
+from toy_pretrained import SPRINGS
+from equivbench.cli.main import main
+from equivbench.pretrained import environments
+from equivbench.pretrained.networks import NETWORKS
+def install(family, pip):
+    Path(sys.argv[1]).touch()
+    time.sleep(600)
+NETWORKS["springs"], environments._install = SPRINGS, install
+main(["pretrained", "springs"])
+"""
+
+
+def test_the_command_that_is_told_to_end_leaves_nothing(index: Path) -> None:
+    stopped = start(index, COMMAND, str(index / "log"))
+    wait_for(index / "log")
+    stopped.terminate()
+    _, errors = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130
+    assert errors == "error: interrupted; 0 of 1 networks are measured\n"
+    assert left_behind(index) == []

@@ -29,7 +29,7 @@ class Scoring:
 
     def ask(self, asked: dict[str, NDArray[Any]]) -> dict[str, Any]:
         assert asked["positions"].dtype == np.float32
-        found = self.score(asked["positions"].astype(np.float64))
+        found = [self.score(each) for each in asked["positions"].astype(np.float64)]
         return {"affinity": np.asarray(found), "seconds": np.asarray(0.5)}
 
 
@@ -81,7 +81,7 @@ def test_translations_tell_the_grid_without_rotations() -> None:
 
 @pytest.mark.parametrize("broken", [np.nan, np.ones(2)])
 def test_what_is_no_score_is_one_sentence(broken: Any) -> None:
-    with pytest.raises(FailedError, match="toy gives no finite number for the affinity"):
+    with pytest.raises(FailedError, match="toy gives no finite number for each affinity"):
         measured(lambda x: broken)
 
 
