@@ -63,7 +63,7 @@ machine() {
     python3 -m pip list 2>/dev/null; python3 -m equivbench doctor'
 }
 
-# Everything that a GPU's tests know, the most valuable first: kernels, every arm, the clock; what compiles comes last.
+# The tests of a GPU: in each file the most valuable come first, what compiles last, and what was said is kept when time is up.
 tests() {
   local name=$1 most=$2
   shift 2
@@ -73,11 +73,10 @@ tests() {
 
 part_a() {
   machine
-  tests kernels 60 tests/kernels/test_kernels_on_cuda.py tests/kernels/test_triton_kernels.py -m cuda -k 'not e3nn-compiled'
-  tests arms 80 tests/training/test_training_on_cuda.py -m cuda -k 'not compiled'
   step run 45 "${command[@]}" run forcefield/vector --preset dev --budget 3s --rungs 1 --device "$device" --out "$results" --quiet
   step validate 15 "${command[@]}" results validate "$results"
-  tests compiled 60 tests/training/test_training_on_cuda.py -m cuda -k compiled
+  tests kernels 60 tests/kernels/test_kernels_on_cuda.py tests/kernels/test_triton_kernels.py -m cuda -k 'not e3nn-compiled'
+  tests training 100 tests/training/test_training_on_cuda.py -m cuda
   tests others 30 tests/kernels/test_backend_openequivariance.py tests/kernels/test_backend_flashcart.py tests/tasks/voxel/test_voxelise.py -m cuda
 }
 

@@ -84,4 +84,6 @@ def test_other_operations_are_unsupported() -> None:
     find_spec("cuequivariance_ops_torch") is not None, reason="the CUDA kernels are installed"
 )
 def test_absence_says_what_to_install() -> None:
-    assert "pip install cuequivariance" in (CuEquivariance().missing(torch.device("cuda")) or "")
+    missing = CuEquivariance().missing(torch.device("cuda")) or ""
+    assert "pip install" in missing
+    assert "cue-cu1" in missing

@@ -44,82 +44,6 @@ def trainer_of(
     return build_trainer(job), job
 
 
-@needs_device
-@pytest.mark.parametrize(("pair", "arm"), ARMS)
-def test_every_arm_trains_and_is_measured(tmp_path: Path, pair: str, arm: str) -> None:
-    trainer, job = trainer_of(tmp_path, pair, arm)
-    trainer.train_slice(1e9)
-    assert trainer.diverged is None
-    record = make_record(job, trainer, [], None, inference_seconds=0.0)
-    assert record.status == "completed"
-    assert record.final is not None
-    assert record.final.total is not None
-    assert record.steps == 3
-    placed = {each.device.type for each in trainer.arm.model.parameters()}
-    assert placed == {DEVICE.type}
-    declared = PAIRS.get(pair).arm(arm)
-    if record.model.symmetry != "none" and declared.wrapper is None:
-        assert record.model.symmetry_verified, record.model.symmetry_reason
-    assert record.memory.peak_bytes is not None
-    assert record.memory.peak_bytes > 8 * (record.model.parameters or 0)
-
-
-@needs_device
-@pytest.mark.parametrize("pair", ["forcefield/vector", "flow/vector-head", "voxel/octahedral"])
-def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, pair: str) -> None:
-    whole, _ = trainer_of(tmp_path / "whole", pair, "augmented", "8steps")
-    whole.train_slice(1e9)
-    broken, _ = trainer_of(tmp_path / "broken", pair, "augmented", "8steps")
-    broken.train_slice(0.0)
-    while broken.facts.step < 4:
-        broken.advance(broken.clock, broken.clock.spent, broken.budget.limit, 1)
-    broken.save()
-    again, _ = trainer_of(tmp_path / "broken", pair, "augmented", "8steps", resume=True)
-    assert again.facts.step == 4
-    again.train_slice(1e9)
-    assert again.facts.step == 8
-    # Sums by atomics have no order on a GPU, and eight steps of AdamW amplify their rounding.
-    allowed = 1e-3 if IS_GPU else 0.0
-    for (name, one), other in zip(
-        whole.arm.model.named_parameters(), again.arm.model.parameters(), strict=True
-    ):
-        difference = float((one - other).detach().norm())
-        assert difference <= allowed * float(one.detach().norm()) + allowed, name
-
-
-@needs_device
-def test_dropout_of_a_step_is_a_function_of_seed_and_step(tmp_path: Path) -> None:
-    def drawn(step: int) -> torch.Tensor:
-        trainer, _ = trainer_of(tmp_path, "forcefield/vector", "augmented")
-        seen: list[torch.Tensor] = []
-        objective = trainer.arm.task.objective
-
-        def watched(*arguments: Any) -> torch.Tensor:
-            seen.append(torch.rand(8, device=DEVICE))
-            return objective(*arguments)
-
-        trainer.arm.task.objective = watched  # type: ignore[assignment,method-assign]
-        for _ in range(step):
-            trainer.step(trainer.clock)
-        return seen[-1].cpu()
-
-    assert torch.equal(drawn(2), drawn(2))
-    assert not torch.equal(drawn(1), drawn(2))
-
-
-@needs_device
-@pytest.mark.parametrize("arm", ["equivariant", "augmented"])
-def test_a_compiled_arm_has_the_gradients_of_eager(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arm: str
-) -> None:
-    trainer, _ = trainer_of(
-        tmp_path, "forcefield/vector", arm, recipe={"compile": True, "precision": "tf32"}
-    )
-    trainer.train_slice(1e9)  # raises where the gradients differ
-    assert trainer.compiled == BACKEND
-    assert trainer.clock.seconds()["compile"] > 0
-
-
 def work(product: torch.Tensor, calls: int) -> torch.Tensor:
     for _ in range(calls):
         product = product @ product
@@ -194,3 +118,79 @@ def test_too_little_memory_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError) as raised:
         trainer.train_slice(1e9)
     assert is_out_of_memory(raised.value)
+
+
+@needs_device
+@pytest.mark.parametrize(("pair", "arm"), ARMS)
+def test_every_arm_trains_and_is_measured(tmp_path: Path, pair: str, arm: str) -> None:
+    trainer, job = trainer_of(tmp_path, pair, arm)
+    trainer.train_slice(1e9)
+    assert trainer.diverged is None
+    record = make_record(job, trainer, [], None, inference_seconds=0.0)
+    assert record.status == "completed"
+    assert record.final is not None
+    assert record.final.total is not None
+    assert record.steps == 3
+    placed = {each.device.type for each in trainer.arm.model.parameters()}
+    assert placed == {DEVICE.type}
+    declared = PAIRS.get(pair).arm(arm)
+    if record.model.symmetry != "none" and declared.wrapper is None:
+        assert record.model.symmetry_verified, record.model.symmetry_reason
+    assert record.memory.peak_bytes is not None
+    assert record.memory.peak_bytes > 8 * (record.model.parameters or 0)
+
+
+@needs_device
+@pytest.mark.parametrize("pair", ["forcefield/vector", "flow/vector-head", "voxel/octahedral"])
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path, pair: str) -> None:
+    whole, _ = trainer_of(tmp_path / "whole", pair, "augmented", "8steps")
+    whole.train_slice(1e9)
+    broken, _ = trainer_of(tmp_path / "broken", pair, "augmented", "8steps")
+    broken.train_slice(0.0)
+    while broken.facts.step < 4:
+        broken.advance(broken.clock, broken.clock.spent, broken.budget.limit, 1)
+    broken.save()
+    again, _ = trainer_of(tmp_path / "broken", pair, "augmented", "8steps", resume=True)
+    assert again.facts.step == 4
+    again.train_slice(1e9)
+    assert again.facts.step == 8
+    # Sums by atomics have no order on a GPU, and eight steps of AdamW amplify their rounding.
+    allowed = 1e-3 if IS_GPU else 0.0
+    for (name, one), other in zip(
+        whole.arm.model.named_parameters(), again.arm.model.parameters(), strict=True
+    ):
+        difference = float((one - other).detach().norm())
+        assert difference <= allowed * float(one.detach().norm()) + allowed, name
+
+
+@needs_device
+def test_dropout_of_a_step_is_a_function_of_seed_and_step(tmp_path: Path) -> None:
+    def drawn(step: int) -> torch.Tensor:
+        trainer, _ = trainer_of(tmp_path, "forcefield/vector", "augmented")
+        seen: list[torch.Tensor] = []
+        objective = trainer.arm.task.objective
+
+        def watched(*arguments: Any) -> torch.Tensor:
+            seen.append(torch.rand(8, device=DEVICE))
+            return objective(*arguments)
+
+        trainer.arm.task.objective = watched  # type: ignore[assignment,method-assign]
+        for _ in range(step):
+            trainer.step(trainer.clock)
+        return seen[-1].cpu()
+
+    assert torch.equal(drawn(2), drawn(2))
+    assert not torch.equal(drawn(1), drawn(2))
+
+
+@needs_device
+@pytest.mark.parametrize("arm", ["equivariant", "augmented"])
+def test_a_compiled_arm_has_the_gradients_of_eager(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arm: str
+) -> None:
+    trainer, _ = trainer_of(
+        tmp_path, "forcefield/vector", arm, recipe={"compile": True, "precision": "tf32"}
+    )
+    trainer.train_slice(1e9)  # raises where the gradients differ
+    assert trainer.compiled == BACKEND
+    assert trainer.clock.seconds()["compile"] > 0
