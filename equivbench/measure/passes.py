@@ -143,6 +143,9 @@ class Pass:
                 given = None if weights is None else broadcast_weights(weights, target.shape)
                 kind = SymmetryType.parse(symmetry)
                 parts, wanted = kind.components(stacked), kind.components(target)
+                if given is not None and kind.cartesian:
+                    # Of a matrix as a whole: its entries do not turn one by one.
+                    given = given[..., 0, :1].expand(wanted.shape)
                 for name, block in blocks_of(symmetry, wanted.dim()).items():
                     components[name] = self._decompose(
                         parts[(slice(None), *block)],

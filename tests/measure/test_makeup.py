@@ -14,6 +14,7 @@ from equivbench.errors import UsageError
 from equivbench.measure.equivariance import measure_equivariance
 from equivbench.measure.measurement import Measurement
 from equivbench.specs import Field
+from equivbench.tasks.arrays import ArraySplit, ArrayTask
 
 TASK, POINTS = Clouds(), 6
 MATRIX = torch.tensor([[0.2, 0.6, 0.0], [-0.1, -0.4, 0.3], [0.1, 0.0, 0.5]], dtype=torch.float64)
@@ -250,3 +251,32 @@ def test_what_are_no_rotations_is_refused(text: str) -> None:
 def test_a_quadrature_of_the_cube_is_refused() -> None:
     with pytest.raises(UsageError, match="so3 and o3"):
         measured(Made(MATRIX), rotations="quadrature:4", group="octahedral")
+
+
+class Weighed(ArrayTask, abstract=True):
+    """Rows count by the size of the first coordinate."""
+
+    def weights(self, batch: Any) -> Tensor:
+        return batch["x"][:, :1, None].abs()
+
+
+class Polarised(nn.Module):
+    """x x^T, and |x|^2 along the first axis, whatever the orientation: a matrix of known trace."""
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        axis = x.new_tensor([1.0, 0.0, 0.0])
+        along = x.square().sum(-1)[:, None, None] * axis[:, None] * axis
+        return {"alpha": x[:, :, None] * x[:, None] + along}
+
+
+@pytest.mark.parametrize("kind", [ArrayTask, Weighed])
+def test_a_symmetric_matrix_is_split_into_its_trace_and_the_rest(kind: type[ArrayTask]) -> None:
+    task = kind("polarisability", inputs={"x": "1o"}, target=("alpha", "ij=ji"))
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    split = ArraySplit({"x": x, "alpha": 2 * x[:, :, None] * x[:, None]}, torch.arange(40))
+    r = measure_equivariance(Polarised(), task, split=split, by="component", rotations=6)
+    assert list(r.by) == ["0e", "2e"]
+    assert sum(part.total for part in r.by.values()) == pytest.approx(r.total, rel=1e-9)
+    assert r.by["2e"].equivariance == pytest.approx(r.equivariance, rel=1e-6)
+    # The trace is right, and so is its part of the error.
+    assert r.by["0e"].total < 1e-10 * r.total
