@@ -33,7 +33,7 @@ BEAT_SECONDS = 5.0
 SILENT_SECONDS = 300.0
 """A lease that has been watched for so long without a sign of life is taken over: its machine is
 gone. That of a process of this machine is taken over once the process is."""
-_MARK = ".lease-"
+_FOLDER = ".leases"
 _held: set[str] = set()
 """Leases that this process holds: another thread of it is another owner."""
 
@@ -127,20 +127,21 @@ class HeldLease:
 
 
 class Leases:
-    """The leases of one unit: files beside ``stem``, as ``owner`` sees them.
+    """The leases of one unit: files in a folder beside ``stem``, as ``owner`` sees them. It is
+    looked through quickly, however large the plan is.
 
     An instance is kept while a unit is waited for: it remembers since when a lease is silent.
     """
 
     def __init__(self, stem: Path, owner: str) -> None:
-        self._stem, self._owner = stem, owner
+        self._folder, self._owner = stem.with_name(f"{stem.name}{_FOLDER}"), owner
         self._seen: tuple[int, int, float] | None = None
         """The number and the beats of the lease that was seen last, and since when."""
 
     @property
     def key(self) -> str:
         """What the unit is called in this process."""
-        return os.path.abspath(self._stem)
+        return os.path.abspath(self._folder)
 
     def highest(self) -> int:
         """The number of the lease that holds; 0 where there never was one."""
@@ -155,7 +156,7 @@ class Leases:
     def age(self) -> float:
         """Seconds since the current lease was renewed, by the clock of the file system, which
         stamps both files that are compared."""
-        file, now = self._stem.with_name(f".{self._stem.name}.{os.getpid()}.now"), time.time()
+        file, now = self._folder / f".{os.getpid()}.now", time.time()
         with contextlib.suppress(OSError):
             file.touch()
             now = file.stat().st_mtime
@@ -211,16 +212,13 @@ class Leases:
             return UNREADABLE
 
     def _path(self, number: int) -> Path:
-        return self._stem.with_name(f"{self._stem.name}{_MARK}{number}")
+        return self._folder / str(number)
 
     def _numbers(self) -> list[int]:
-        start = f"{self._stem.name}{_MARK}"
         try:
-            names = os.listdir(self._stem.parent)
+            return [int(name) for name in os.listdir(self._folder) if name.isdecimal()]
         except OSError:
             return []
-        ends = (name.removeprefix(start) for name in names if name.startswith(start))
-        return [int(end) for end in ends if end.isdecimal()]
 
 
 @cache

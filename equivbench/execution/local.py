@@ -18,6 +18,11 @@ from equivbench.execution.planned import PlanFolder, Unit
 from equivbench.execution.state import on_machine, on_machines
 from equivbench.execution.unit import LOOK_AGAIN_SECONDS, record_unbuilt, run_unit
 
+_WAITS = (
+    "other processes are at work on contests of this plan: those are left to them, and waited for"
+)
+_LEAST_PAUSE = 0.02
+"""Seconds between two looks at what others are at work on, of however many contests."""
 Work = Callable[[Machine], bool]
 """Something to be done on a device; False where it cannot be done yet."""
 
@@ -73,7 +78,6 @@ class _UnitWork:
     ) -> None:
         self._unit, self._folder, self._callback = unit, folder, callback
         self._result, self._interrupt, self._at_once = result, interrupt, at_once
-        self._waits = False
 
     def __call__(self, place: Machine) -> bool:
         """Do it, unless somebody else is at it."""
@@ -86,11 +90,9 @@ class _UnitWork:
             self._interrupt,
             beside=self._at_once - 1,
         )
-        if not done and not self._waits:
-            self._waits = True
-            self._callback.note(
-                f"{self._unit.title} is being run by another process; waiting for it"
-            )
+        if not done and _WAITS not in self._result.notes:
+            self._result.notes.append(_WAITS)
+            self._callback.note(_WAITS)
         return done
 
 
@@ -118,7 +120,7 @@ def _do_all(works: Iterable[Work], places: tuple[Machine, ...], interrupt: Inter
                 return
             if not each(place):
                 left.append(each)
-                time.sleep(LOOK_AGAIN_SECONDS / max(1, len(left)))
+                time.sleep(max(_LEAST_PAUSE, LOOK_AGAIN_SECONDS / max(1, len(left))))
 
     if len(places) < 2:
         for place in places:
