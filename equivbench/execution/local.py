@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from equivbench.errors import FailedError
 from equivbench.execution.contest import ContestRun
 from equivbench.execution.executors import Callback, RunResult
 from equivbench.execution.interrupt import Interrupt
@@ -81,15 +82,20 @@ class _UnitWork:
 
     def __call__(self, place: Machine) -> bool:
         """Do it, unless somebody else is at it."""
-        done = run_unit(
-            self._unit,
-            self._folder,
-            place,
-            self._callback.beside() if self._at_once > 1 else self._callback,
-            self._result,
-            self._interrupt,
-            beside=self._at_once - 1,
-        )
+        try:
+            done = run_unit(
+                self._unit,
+                self._folder,
+                place,
+                self._callback.beside() if self._at_once > 1 else self._callback,
+                self._result,
+                self._interrupt,
+                beside=self._at_once - 1,
+            )
+        except FailedError as error:
+            # Of its lease or its file: the other contests can go on.
+            self._result.failures.append(f"{self._unit.title}: {error}")
+            return True
         if not done and _WAITS not in self._result.notes:
             self._result.notes.append(_WAITS)
             self._callback.note(_WAITS)

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from equivbench.errors import FailedError
+from equivbench.execution.identity import code_version
 from equivbench.execution.leases import Leases, is_alive
 from equivbench.execution.plan import Contest, Machine, contest_name, utc
 from equivbench.execution.state import on_machine, read_state, records_of_unit, renamed
@@ -44,6 +45,8 @@ class Unit(msgspec.Struct, kw_only=True, frozen=True):
     attempts: list[Attempt] = []
     failures: list[str] = []
     """What went wrong in the last attempt, a sentence each."""
+    code: str = ""
+    """The version of the code that it was planned with, which alone can run it."""
     format: int = _FORMAT
 
     @property
@@ -196,6 +199,7 @@ def _unit(contest: Contest) -> Unit:
         repeats=not first.request.resume,
         modules=list(dict.fromkeys(modules)),
         pair=pair,
+        code=code_version(),
     )
 
 

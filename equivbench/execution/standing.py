@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from equivbench.errors import FailedError
+from equivbench.execution.identity import code_version
 from equivbench.execution.leases import (
     SILENT_SECONDS,
     ArmProgress,
@@ -96,7 +97,9 @@ def _standing(unit: Unit, leases: Leases, ended: Sequence[_Ended]) -> UnitStandi
         state, note = "failed", "; ".join(unit.failures) or None
     else:
         state = "waiting"
-        if last == "interrupted":
+        if unit.code != code_version():
+            note = "it was planned with another version of the code, which alone can run it"
+        elif last == "interrupted":
             note = "interrupted; run it again with --resume"
         elif last == "died":
             note = "its process is gone; run it again with --resume"

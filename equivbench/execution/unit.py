@@ -4,6 +4,7 @@ process or as ``python -m equivbench.execution.unit UNIT_FILE`` in a job of a cl
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import sys
 import time
@@ -110,7 +111,9 @@ def _run(
                 f"{unit.title}: somebody else has taken it over while this process was held up"
             )
         elif begun is not None:
-            folder.end(begun, ended, own.failures)
+            # The records are what counts: a disk that is full by now takes none of them back.
+            with contextlib.suppress(FailedError):
+                folder.end(begun, ended, own.failures)
         result.add(own)
 
 

@@ -310,3 +310,12 @@ def test_a_resumed_plan_takes_over_the_names_in_this_cache() -> None:
     assert [job.run_id for job in later.jobs] == [job.run_id for job in contest.jobs]
     assert {job.contest for job in later.jobs} == {contest.jobs[0].contest}
     assert replace(later, jobs=()) == replace(contest, jobs=())
+
+
+def test_what_waits_for_code_that_is_gone_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    added(PlanFolder("results"))
+    assert standings("results")[0].note is None
+    monkeypatch.setattr("equivbench.execution.standing.code_version", lambda: "another")
+    (standing,) = standings("results")
+    assert standing.state == "waiting"
+    assert "another version of the code" in (standing.note or "")

@@ -291,8 +291,8 @@ def test_a_record_that_cannot_be_written_costs_one_sentence_and_resume_loses_not
 
 def test_a_disk_too_full_for_checkpoints_ends_with_one_sentence_and_resume_goes_on(bench):
     def tiny_files() -> None:
-        # As on a full disk, the kernel refuses to let a file grow.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, 1_000))
+        # As on a full disk, the kernel refuses to let a file grow. The plan is smaller.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8_000, 8_000))
 
     command = ("run", "toy/plain", *QUICK, "--arm", "equivariant")
     ran = bench.finish(bench.start(*command, preexec_fn=tiny_files))
