@@ -68,7 +68,7 @@ def environment_folder(family: Family) -> Path:
     made_of = {
         "requirements": family.requirements,
         "python": [platform.python_implementation(), platform.python_version(), sys.prefix],
-        "shared": package_versions(SHARED) if family.shares else {},
+        "shared": package_versions(SHARED),
     }
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
     return cache_dir() / "environments" / f"{family.name}-{digest}"
@@ -111,8 +111,7 @@ def _make(family: Family, folder: Path) -> None:
         own_pip = importlib.util.find_spec("pip") is not None
         venv.EnvBuilder(with_pip=not own_pip, symlinks=os.name != "nt").create(partial)
         python = _python(partial)
-        if family.shares:
-            _share(partial)
+        _share(partial)
         pip = [sys.executable, "-m", "pip", "--python", str(python)]
         _install(family, pip if own_pip else [str(python), "-m", "pip"])
         partial.rename(folder)

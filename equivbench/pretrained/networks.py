@@ -56,9 +56,6 @@ class Family:
     """Whose versions a record names."""
     source: str
     """Where it was published."""
-    shares: bool = True
-    """Whether its environment sees the packages of equivbench's own behind what it installs, torch
-    among them; False where versions collide."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +133,12 @@ FAIRCHEM = Family(
     ("fairchem-core==2.24.0",),
     ("fairchem-core",),
     "Wood et al. 2025, arXiv:2506.23971",
-    shares=False,
 )
 ESCAIP = Family(
     "escaip",
     ("fairchem-core==2.24.0",),
     ("fairchem-core",),
     "Qu and Krishnapriyan, NeurIPS 2024, arXiv:2410.24169",
-    shares=False,
 )
 
 
@@ -268,7 +263,11 @@ NETWORKS: Mapping[str, PretrainedNetwork] = {
                 {
                     "predict_unit": LoadCall(
                         "fairchem.core.calculate.pretrained_mlip:get_predict_unit",
-                        {"model_name": "uma-s-1p2", "device": "cpu"},
+                        {
+                            "model_name": "uma-s-1p2",
+                            "device": "cpu",
+                            "inference_settings": "high-precision",
+                        },
                     ),
                     "task_name": "omol",
                 },
@@ -283,7 +282,12 @@ NETWORKS: Mapping[str, PretrainedNetwork] = {
             "Unconstrained attention network; its weights are a file that you give with --weights.",
             LoadCall(
                 "fairchem.core:FAIRChemCalculator.from_model_checkpoint",
-                {"name_or_path": WEIGHTS, "task_name": "omol", "device": "cpu"},
+                {
+                    "name_or_path": WEIGHTS,
+                    "task_name": "omol",
+                    "device": "cpu",
+                    "inference_settings": "high-precision",
+                },
             ),
             "none",
             MOLECULES,
