@@ -62,6 +62,14 @@ def pretrained(
     list_them: Annotated[
         bool, typer.Option("--list", help="Say which networks there are, and measure none.")
     ] = False,
+    prepare: Annotated[
+        bool,
+        typer.Option(
+            "--prepare",
+            help="Make the environments, load each network once, which fetches its weights, and "
+            "measure none: afterwards no network connection is needed.",
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a list of objects, one a network.")
     ] = False,
@@ -100,37 +108,42 @@ def pretrained(
         said=_say,
     )
     lines: list[PretrainedMeasurement] = []
+    ready: list[str] = []
     refused: set[str] = set()
     """What was said: an environment that cannot be made is one sentence for all its networks."""
     interrupted = False
-    with _ending_by_signal():
-        measured = campaign.measurements(found)
+    results = campaign.preparations(found) if prepare else campaign.measurements(found)
+    with _ending_by_signal(), contextlib.closing(results):
         try:
             # Packages print and warn as they are used; stdout is for the result.
             with contextlib.redirect_stdout(sys.stderr):
-                for network, line in measured:
-                    if isinstance(line, EquivbenchError):
-                        if str(line) not in refused:
+                for network, result in results:
+                    if isinstance(result, EquivbenchError):
+                        if str(result) not in refused:
                             _say("")
-                            message("error", _sentence(network.name, line))
-                        refused.add(str(line))
-                        continue
-                    lines.append(line)
-                    if request.out is not None:
-                        PRETRAINED_FILE.keep([line], Path(request.out))
+                            message("error", _sentence(network.name, result))
+                        refused.add(str(result))
+                    elif isinstance(result, dict):
+                        ready.append(network.name)
+                    else:
+                        lines.append(result)
+                        if request.out is not None:
+                            PRETRAINED_FILE.keep([result], Path(request.out))
         except KeyboardInterrupt:
             interrupted = True
-        finally:
-            measured.close()
     _say("")
-    if as_json:
+    if prepare:
+        typer.echo(f"ready: {', '.join(ready) or 'none'}")
+    elif as_json:
         print_json(lines)
     elif lines:
         from equivbench.report.pretrained import pretrained_table
 
         print_table(pretrained_table(lines))
     if interrupted:
-        message("error", f"interrupted; {len(lines)} of {len(found)} networks are measured")
+        done = len(ready) if prepare else len(lines)
+        what = "ready" if prepare else "measured"
+        message("error", f"interrupted; {done} of {len(found)} networks are {what}")
         raise typer.Exit(Exit.INTERRUPTED)
     if refused:
         raise typer.Exit(Exit.FAILED)

@@ -9,6 +9,7 @@ import statistics
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from equivbench.environment import environment, git_state
 from equivbench.errors import EquivbenchError, FailedError, ModelError
@@ -19,6 +20,8 @@ from equivbench.pretrained.outcome import Asked, Outcome
 from equivbench.pretrained.processes import NetworkProcess
 from equivbench.pretrained.scores import measure_scores, shipped_complex
 from equivbench.records.pretrained import AVERAGED_OVER, AveragedCost, PretrainedMeasurement
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +39,29 @@ class Campaign:
     def measurements(
         self, networks: Sequence[PretrainedNetwork]
     ) -> Generator[tuple[PretrainedNetwork, PretrainedMeasurement | EquivbenchError], None, None]:
-        """Each of ``networks`` with its record, or with what kept it from being measured. Those of
-        one family that follow one another share a process, whose imports take seconds."""
+        """Each of ``networks`` with its record, or with what kept it from being measured."""
+        return self._each(networks, self._measured)
+
+    def preparations(
+        self, networks: Sequence[PretrainedNetwork]
+    ) -> Generator[tuple[PretrainedNetwork, dict[str, str] | EquivbenchError], None, None]:
+        """Each of ``networks`` with the versions of its packages once it was loaded, or with what
+        kept it from that: afterwards no network connection is needed."""
+        return self._each(networks, self._loaded)
+
+    def _each(
+        self,
+        networks: Sequence[PretrainedNetwork],
+        act: Callable[[PretrainedNetwork, NetworkProcess], T],
+    ) -> Generator[tuple[PretrainedNetwork, T | EquivbenchError], None, None]:
+        """What ``act`` gives of each. Those of one family that follow one another share a process,
+        whose imports take seconds."""
         with contextlib.ExitStack() as running:
             process: NetworkProcess | None = None
             family: Family | None = None
             unmade: dict[str, FailedError] = {}
             for network in networks:
-                found: PretrainedMeasurement | EquivbenchError
+                found: T | EquivbenchError
                 try:
                     if network.family.name in unmade:
                         raise unmade[network.family.name]
@@ -51,7 +69,7 @@ class Campaign:
                         running.close()
                         family, python = network.family, self._python(network, unmade)
                         process = running.enter_context(NetworkProcess(python, self.threads))
-                    found = self._measured(network, process)
+                    found = act(network, process)
                 except (FailedError, ModelError) as error:
                     # What fails once is not trusted again.
                     running.close()
@@ -73,9 +91,8 @@ class Campaign:
             unmade[network.family.name] = error
             raise
 
-    def _measured(
-        self, network: PretrainedNetwork, process: NetworkProcess
-    ) -> PretrainedMeasurement:
+    def _loaded(self, network: PretrainedNetwork, process: NetworkProcess) -> dict[str, str]:
+        """Load ``network``; returns the versions of its packages."""
         self.said(f"{network.name}: loading")
         load = {
             "door": network.door,
@@ -83,7 +100,7 @@ class Campaign:
             "packages": [*network.family.packages, "torch", "numpy"],
         }
         try:
-            about = process.load(network.name, load)
+            found: dict[str, str] = process.load(network.name, load)["packages"]
         except FailedError as error:
             if network.offline:
                 raise
@@ -91,13 +108,19 @@ class Campaign:
                 f"{error}; its weights are fetched when it is first loaded, which takes a network "
                 "connection, and for some a licence that is accepted first"
             ) from error
+        return found
+
+    def _measured(
+        self, network: PretrainedNetwork, process: NetworkProcess
+    ) -> PretrainedMeasurement:
+        packages = self._loaded(network, process)
         self.said(f"{network.name}: measuring")
         found = (
             measure_forces(network, process, self.asked)
             if network.door == "forces"
             else measure_scores(process, self.asked, shipped_complex())
         )
-        return self._record(network, about["packages"], found)
+        return self._record(network, packages, found)
 
     def _record(
         self, network: PretrainedNetwork, packages: dict[str, str], found: Outcome

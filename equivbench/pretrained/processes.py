@@ -30,6 +30,8 @@ MOST_BYTES = 2**30
 START_SECONDS = 600.0
 """For loading the network; longer where weights are fetched over a slow line."""
 ANSWER_SECONDS = 300.0
+_LONGEST = 300
+"""Most characters of somebody's exception in an error."""
 Arrays = Mapping[str, NDArray[Any]]
 
 

@@ -145,3 +145,12 @@ def test_a_name_is_a_network_or_a_family(capsys: pytest.CaptureFixture[str]) -> 
     names = [each["name"] for each in json.loads(capsys.readouterr().out)]
     assert names[0] == "7net-0"
     assert len(names) == len(set(names)) == 4
+
+
+def test_preparing_loads_and_measures_nothing(
+    toys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--prepare", "--out", str(tmp_path / "results"))
+    assert run("springs", "field", *options) == 0
+    assert capsys.readouterr().out == "ready: springs, field\n"
+    assert not (tmp_path / "results").exists()
