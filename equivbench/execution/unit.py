@@ -43,7 +43,8 @@ def run_unit(
     beside: int = 0,
     anywhere: bool = False,
 ) -> bool:
-    """Run ``unit`` on ``machine``, or go on with it; False where somebody else is at work on it.
+    """Run ``unit`` on ``machine``, or go on with it; False where somebody else is at work on it,
+    from the start or by now.
 
     Arms that are finished on this kind of machine are not repeated; with ``anywhere`` neither is a
     unit that is finished on another kind. Records, failures and notes go to ``result``, and
@@ -60,11 +61,11 @@ def run_unit(
         return False
     try:
         unit = folder.joined(unit)
-        if not (anywhere and _finished_elsewhere(unit, folder, machine, result)):
-            _run(unit, folder, machine, callback, result, interrupt, beside, lease)
+        if anywhere and _finished_elsewhere(unit, folder, machine, result):
+            return True
+        return _run(unit, folder, machine, callback, result, interrupt, beside, lease)
     finally:
         lease.release()
-    return True
 
 
 def _run(
@@ -76,7 +77,8 @@ def _run(
     interrupt: Interrupt,
     beside: int,
     lease: HeldLease,
-) -> None:
+) -> bool:
+    """Whether it was still this process's own at the end."""
     own = RunResult(notes=result.notes)
     finished = partial(finished_record, contest=unit.own)
     extend = unit.contest.jobs[0].request.extend
@@ -101,20 +103,18 @@ def _run(
         # One that lost its lease while it was loading ends so too.
         if not run.abandoned:
             raise
-    except EquivbenchError as error:
+    except Exception as error:
         ended = "failed"
         own.failures.append(str(error))
         raise
     finally:
-        if run.abandoned:
-            own.failures.append(
-                f"{unit.title}: somebody else has taken it over while this process was held up"
-            )
-        elif begun is not None:
-            # The records are what counts: a disk that is full by now takes none of them back.
-            with contextlib.suppress(FailedError):
-                folder.end(begun, ended, own.failures)
-        result.add(own)
+        if not run.abandoned:
+            if begun is not None:
+                # The records are what counts: a disk that is full takes none of them back.
+                with contextlib.suppress(FailedError):
+                    folder.end(begun, ended, own.failures)
+            result.add(own)
+    return not run.abandoned
 
 
 def _finished_elsewhere(
