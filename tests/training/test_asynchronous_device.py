@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ class QueueingTask(ToyTask):
         self.device, self.step, self.copy, self.launch = device, step, copy, launch
 
     def assemble(self, batch: Batch, noise: Batch, requires: Any) -> Any:
-        self.device.queue(self.copy, "data", self.launch)
+        # Batches are made beside the steps: what that costs the host delays none of them.
+        aside = threading.current_thread() is not threading.main_thread()
+        self.device.queue(self.copy, "data", 0.0 if aside else self.launch)
         return super().assemble(batch, noise, requires)
 
     def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> torch.Tensor:
@@ -120,7 +123,7 @@ def test_energy_is_that_of_all_the_work_that_a_block_queued() -> None:
 @pytest.mark.parametrize("launch", [0.0001, 0.001])
 def test_a_budget_in_seconds_is_device_seconds_to_one_reading(step: float, launch: float) -> None:
     # Host and device work at the same time, whichever is slower sets the pace.
-    each = max(step, 2 * launch)
+    each = max(step, launch)
     budget = min(3.0, 500 * each)
     device, trainer = on_device(f"{budget}s", step, launch=launch, rungs=2)
     while not trainer.finished:
