@@ -82,10 +82,11 @@ class NetworkProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        end_group(self._process)
+        # What is left to be written has no reader any more.
         with contextlib.suppress(OSError):
             assert self._process.stdin is not None
             self._process.stdin.close()
-        end_group(self._process)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def load(self, name: str, load: Mapping[str, Any]) -> dict[str, Any]:
