@@ -159,13 +159,16 @@ class Study(Callback):
     def _time(self, points: int) -> str:
         """How long trials of both arms at ``points`` points take, in words."""
         seeds, arms = len(self.seeds), len(self.search.grids)
+        # Of one point the seeds are what several devices have between them.
+        at_once = max(1, min(len(self._plan.machines), seeds))
         if self.budget.kind == "seconds":
             seconds = points * seeds * (START_SECONDS + arms * self.budget.limit)
+            seconds /= at_once
         else:
             once = estimated_seconds(self._plan)
             if once is None:
                 return "for an unknown time"
-            seconds = points * once / self.request.jobs
+            seconds = points * once / (self.request.jobs * at_once)
         return f"about {seconds / 60:.0f} min"
 
     def _measure(self, points: Mapping[str, GridPoint]) -> dict[str, float | None]:

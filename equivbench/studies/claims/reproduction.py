@@ -12,7 +12,7 @@ from typing import Any
 
 from equivbench.axes import SweepRequest
 from equivbench.errors import EquivbenchError, FailedError
-from equivbench.execution.estimates import PastRuns, records_in
+from equivbench.execution.estimates import PastRuns, records_in, wall_seconds
 from equivbench.execution.executors import Callback, find_executor
 from equivbench.execution.plan import RunPlan, check_writable, make_plan, this_machine
 from equivbench.execution.state import finished_record
@@ -109,7 +109,8 @@ def make_reproduction(
             plan = plans[part]
             jobs = tuple(plan.jobs)
             todo = tuple(job for job in jobs if finished_record(job) is None)
-            pieces.append(PlannedPart(part, plan, jobs, todo, past.seconds(plan, todo)))
+            seconds = wall_seconds(past.of_contests(plan, todo), len(plan.machines))
+            pieces.append(PlannedPart(part, plan, jobs, todo, seconds))
             continue
         jobs = tuple(
             job
