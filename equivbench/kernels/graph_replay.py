@@ -14,8 +14,8 @@ from equivbench.kernels.operands import Operands, Slot
 from equivbench.kernels.problem import Results
 from equivbench.kernels.timing import SAMPLE, Timer
 
-Work = Callable[[], Results]
-Recorder = Callable[[Work], tuple[Callable[[], object], Results]]
+CallsToRecord = Callable[[], Results]
+Recorder = Callable[[CallsToRecord], tuple[Callable[[], object], Results]]
 """Records ``work``; gives what replays it, and the results, in memory that each replay fills."""
 _MOST_CALLS = 256
 """Of a graph: capturing takes as long as calling, and each call is some ten launches."""
@@ -23,7 +23,7 @@ _WARM_UP_CALLS = 3
 _REPLAYS = 3
 
 
-def cuda_graph(work: Work) -> tuple[Callable[[], object], Results]:
+def cuda_graph(work: CallsToRecord) -> tuple[Callable[[], object], Results]:
     """The :data:`Recorder` of CUDA."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())

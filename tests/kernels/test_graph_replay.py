@@ -10,7 +10,7 @@ import torch
 from toy_kernels import TOY, registered, right
 
 from equivbench.kernels.comparing import BackendPlan, comparisons
-from equivbench.kernels.graph_replay import Work
+from equivbench.kernels.graph_replay import CallsToRecord
 from equivbench.kernels.measuring import Prepared, prepare
 from equivbench.kernels.problem import Results
 from equivbench.records.schema import NotMeasured
@@ -23,25 +23,25 @@ def copied_into(results: Results, fresh: Results) -> None:
             one.detach().copy_(fresh[name].detach())
 
 
-def honest(work: Work) -> tuple[Any, Results]:
+def honest(work: CallsToRecord) -> tuple[Any, Results]:
     """As a graph does: the same calls on what lies in the same memory now."""
     results = work()
     return lambda: copied_into(results, work()), results
 
 
-def stale(work: Work) -> tuple[Any, Results]:
+def stale(work: CallsToRecord) -> tuple[Any, Results]:
     """Replays nothing."""
     return lambda: None, work()
 
 
-def of_the_recording(work: Work) -> tuple[Any, Results]:
+def of_the_recording(work: CallsToRecord) -> tuple[Any, Results]:
     """Gives again what was computed while it was recorded."""
     results = work()
     kept = {name: None if one is None else one.detach().clone() for name, one in results.items()}
     return lambda: copied_into(results, kept), results
 
 
-def refusing(work: Work) -> tuple[Any, Results]:
+def refusing(work: CallsToRecord) -> tuple[Any, Results]:
     raise RuntimeError("operation not permitted when stream is capturing\nat once")
 
 
