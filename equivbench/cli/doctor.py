@@ -40,6 +40,7 @@ KEPT = {
     "--resume` puts them there) cannot be audited then",
     "kernels": "they are compiled again when they are needed",
     "datasets": "`equivbench data prepare` makes them again",
+    "environments": "`equivbench pretrained` makes them again, which takes a network connection",
 }
 """Folders of the cache that grow and that equivbench never empties by itself, and what it costs to
 remove them."""

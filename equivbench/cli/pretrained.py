@@ -176,7 +176,7 @@ def _sentence(name: str, error: EquivbenchError) -> str:
 
 
 def _networks_table(names: list[str]) -> Table:
-    from equivbench.pretrained.environments import environment_folder
+    from equivbench.pretrained.environments import is_made
 
     rows = []
     for each in (NETWORKS[name] for name in names):
@@ -187,7 +187,7 @@ def _networks_table(names: list[str]) -> Table:
                 each.symmetry,
                 each.dataset,
                 "with the package" if each.offline else "fetched",
-                "made" if environment_folder(each.family).is_dir() else "not yet",
+                "made" if is_made(each.family) else "not yet",
                 each.summary,
             ]
         )

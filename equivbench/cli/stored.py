@@ -111,6 +111,7 @@ def frontier(
     seconds.
     """
     from equivbench.gap.frontier import frontiers
+    from equivbench.gap.pairing import pair_up
     from equivbench.registry import PAIRS
     from equivbench.report.frontier import crossing_sentence, frontier_table
 
@@ -121,6 +122,10 @@ def frontier(
         if not chosen or f"{record.task}/{record.pair}" in chosen
     ]
     answer = frontiers(records)
+    if not answer.found:
+        for problem in pair_up(records).problems:
+            if isinstance(problem, IncomparableError):
+                raise problem
     if as_json:
         print_json([each.to_json() for each in answer.found])
     elif answer.found:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.gap.finals import shared_groups
 from equivbench.gap.intervals import (
     UNKNOWN,
     Component,
@@ -27,7 +28,7 @@ from equivbench.gap.intervals import (
     ranked,
     student,
 )
-from equivbench.gap.leads import log_losses_at, tests_at_rungs
+from equivbench.gap.leads import log_losses_at, tests_at_rungs, ungrouped
 from equivbench.gap.loss_law import ENOUGH, FlooredPowerLaw, fit_law
 from equivbench.gap.pairing import (
     ARMS,
@@ -130,20 +131,28 @@ def frontiers(records: Sequence[RunRecord]) -> Frontiers:
     """The frontier of every setting in ``records`` whose budget is in seconds: runs of the pair as
     declared, and those of a sweep over its size.
 
-    The intervals are over seeds and test groups. They do not cover that the loss may follow another
-    law, nor that the best size was chosen on the same runs.
+    The intervals are over seeds and test groups, that of a crossing over seeds alone. They do not
+    cover that the loss may follow another law, nor that the best size was chosen on the same runs.
     """
     by_setting: dict[tuple[Setting, str], dict[str, list[MatchedRuns]]] = defaultdict(
         lambda: defaultdict(list)
     )
-    for runs in pair_up(records).matched:
+    pairing = pair_up(records)
+    left_out = [str(problem) for problem in pairing.problems]
+    for runs in pairing.matched:
         label, value = (dict(runs.setting.variant).get(name) for name in SWEEP)
         if label in (None, "size"):
             key = _without_size(runs.setting), str(sorted(runs.kernels.items()))
             by_setting[key][value or DECLARED_SIZE].append(runs)
-    found, left_out = [], []
+    found = []
     for (setting, _), sizes in by_setting.items():
         most = {size: max(own, key=lambda each: len(each.seeds)) for size, own in sizes.items()}
+        for size, own in sizes.items():
+            if len(own) > 1:
+                left_out.append(
+                    f"{setting.text}: of {len(own)} sets of runs of size {size}, of another code "
+                    f"or day, the one with the most seeds ({len(most[size].seeds)}) counts"
+                )
         frontier = _frontier(setting, dict(sorted(most.items(), key=lambda each: float(each[0]))))
         if isinstance(frontier, str):
             left_out.append(f"{setting.text}: {frontier}")
@@ -185,6 +194,15 @@ def _frontier(setting: Setting, sizes: dict[str, MatchedRuns]) -> PairFrontier |
             f"{LEAST} and 1; `equivbench analyze sweep {setting.task}/{setting.pair} --over size` "
             "with --rungs runs them alike"
         )
+    every = [
+        test
+        for size in tests.values()
+        for arms in size.values()
+        for own in arms.values()
+        for test in own
+    ]
+    if not shared_groups(every):
+        tests = {size: ungrouped(each) for size, each in tests.items()}
     known: dict[str, dict[str, _Losses]] = {arm: {} for arm in ARMS}
     for size, runs in sizes.items():
         order = [runs.seeds.index(seed) for seed in seeds]

@@ -136,10 +136,10 @@ def tests_at_rungs(runs: MatchedRuns) -> dict[float, dict[str, list[Test]]] | st
         for budget in sorted(common)
     }
     every = [test for arms in tests.values() for own in arms.values() for test in own]
-    return tests if shared_groups(every) else _ungrouped(tests)
+    return tests if shared_groups(every) else ungrouped(tests)
 
 
-def _ungrouped(
+def ungrouped(
     tests: dict[float, dict[str, list[Test]]],
 ) -> dict[float, dict[str, list[Test]]]:
     """The same without test groups, which would not be those of one another."""

@@ -65,24 +65,23 @@ def _closed(path: Path) -> Path:
     for part in (named, *named.parents):
         if part.is_symlink() and part.lstat().st_uid not in (os.geteuid(), *_SYSTEM):
             raise _OpenToOthersError(
-                f"compiled code is not loaded from {named}: the link {part} belongs to another "
+                f"code is not loaded from {named}: the link {part} belongs to another "
                 f"user; {_ELSEWHERE}"
             )
     if path.stat().st_uid != os.geteuid():
         raise _OpenToOthersError(
-            f"compiled code is not loaded from {path}, which belongs to another user; {_ELSEWHERE}"
+            f"code is not loaded from {path}, which belongs to another user; {_ELSEWHERE}"
         )
     # Where it is, and where the links on the way to it are.
     for above in dict.fromkeys((*path.parents, *named.parents)):
         found = above.stat()
         if found.st_uid not in (os.geteuid(), *_SYSTEM):
             raise _OpenToOthersError(
-                f"compiled code is not loaded from {path}: {above} belongs to another user;"
-                f" {_ELSEWHERE}"
+                f"code is not loaded from {path}: {above} belongs to another user; {_ELSEWHERE}"
             )
         if _writable_by_others(found) and not found.st_mode & stat.S_ISVTX:
             raise _OpenToOthersError(
-                f"compiled code is not loaded from {path}: others can write {above}; close it with"
+                f"code is not loaded from {path}: others can write {above}; close it with"
                 f" chmod go-w, or {_ELSEWHERE}"
             )
     path.chmod(0o700)

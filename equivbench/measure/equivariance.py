@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from equivbench.errors import ModelError, UsageError
+from equivbench.errors import EquivbenchWarning, ModelError, UsageError
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Doubling, Measurement
 from equivbench.measure.precision import PRECISION_OF, EvaluationPrecision
@@ -114,11 +115,14 @@ def measure_equivariance(
     if data is None and isinstance(split, str):
         data = default_dataset(chosen.name).load()
     asked = data.split(split) if data is not None and isinstance(split, str) else split
+    needs = getattr(model, "requires", {}) if requires is None else requires
+    if unseen := chosen.not_shown(needs, cast(Split, asked)):
+        warnings.warn(unseen, EquivbenchWarning, stacklevel=2)
     evaluator = partial(
         Evaluator,
         chosen,
         chosen.within_reach(model, cast(Split, asked)),
-        requires=getattr(model, "requires", {}) if requires is None else requires,
+        requires=needs,
         group=group,
         seed=seed,
         device=where,

@@ -22,6 +22,7 @@ import filelock
 
 from equivbench.environment import cache_dir, package_versions
 from equivbench.errors import FailedError
+from equivbench.kernels.private_folder import private_folder
 from equivbench.pretrained.networks import Family
 from equivbench.pretrained.processes import end_group
 from equivbench.records.reasons import plain_reason
@@ -43,11 +44,10 @@ def ready_python(family: Family, said: Callable[[str], None] = lambda text: None
     folder of a partial name, which the next one removes. Raises ``FailedError`` where pip fails or
     the disk refuses; nothing is left behind then.
     """
-    folder = environment_folder(family)
-    if _python(folder).exists():
-        return _python(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder = environment_folder(family)
+        if _python(folder).exists():
+            return _python(folder)
         with _alone(folder, said):
             _remove_partial(folder)
             if not _python(folder).exists():
@@ -57,21 +57,33 @@ def ready_python(family: Family, said: Callable[[str], None] = lambda text: None
         reason = getattr(error, "strerror", None) or error
         raise FailedError(
             f"the environment of {family.name} cannot be made: {reason}; check "
-            f"the free space and the permissions of {folder.parent}"
+            f"the free space and the permissions of {cache_dir()}"
         ) from error
     return _python(folder)
 
 
 def environment_folder(family: Family) -> Path:
     """Where the environment of ``family`` is or would be: named by what is installed, this Python,
-    and the packages that it shares with equivbench."""
+    and the packages that it shares with equivbench.
+
+    Its programs run with the user's rights, so it is in a folder that nobody else can write
+    (:func:`equivbench.kernels.private_folder.private_folder`). Raises what that raises.
+    """
     made_of = {
         "requirements": family.requirements,
         "python": [platform.python_implementation(), platform.python_version(), sys.prefix],
         "shared": package_versions(SHARED),
     }
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-    return cache_dir() / "environments" / f"{family.name}-{digest}"
+    return private_folder(cache_dir() / "environments") / f"{family.name}-{digest}"
+
+
+def is_made(family: Family) -> bool:
+    """Whether the environment of ``family`` is there."""
+    try:
+        return _python(environment_folder(family)).exists()
+    except (OSError, FailedError):
+        return False
 
 
 def _python(folder: Path) -> Path:

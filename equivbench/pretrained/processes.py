@@ -140,7 +140,7 @@ class NetworkProcess:
                 f"{plain_reason(error)}"
             ) from error
         if "error" in answer:
-            raise FailedError(f"{self.name}: {plain_reason(answer['error'])}")
+            raise FailedError(f"{self.name}: {plain_reason(answer['error'], _LONGEST)}")
         return answer
 
     def _ended(self) -> FailedError:

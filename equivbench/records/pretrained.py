@@ -115,13 +115,22 @@ class PretrainedMeasurement(msgspec.Struct, kw_only=True, forbid_unknown_fields=
 
 def newest(lines: list[PretrainedMeasurement]) -> list[PretrainedMeasurement]:
     """The first measurement of each network, data, group and machine among those with the newest
-    packages of it: later ones of the same packages are repetitions, which replace nothing."""
+    packages of it, of those with the most samples and rotations (a quick look has few): later ones
+    are repetitions, which replace nothing."""
     kept: dict[tuple[str, ...], PretrainedMeasurement] = {}
     for line in sorted(lines, key=lambda each: each.created):
         before = kept.get(line.identity)
-        if before is None or before.packages != line.packages:
+        if before is None or _code(before) != _code(line) or _size(before) < _size(line):
             kept[line.identity] = line
     return list(kept.values())
+
+
+def _code(line: PretrainedMeasurement) -> object:
+    return line.packages, line.data_sha256
+
+
+def _size(line: PretrainedMeasurement) -> int:
+    return line.samples * line.rotations
 
 
 def _counts(line: PretrainedMeasurement) -> Iterator[str]:

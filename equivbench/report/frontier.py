@@ -82,10 +82,16 @@ def crossing_sentence(found: PairFrontier) -> str:
         )
     where = turn_text(crossing.seconds)
     if crossing.extrapolated:
+        by_law = "by the laws too" if crossing.to != found.ahead else "but not by the laws"
         return (
-            f"{name}: the {found.ahead} arm has the lower loss up to {most}. The fitted laws cross "
+            f"{name}: the {found.ahead} arm has the lower loss at {most}, {by_law}. These cross "
             f"at {where}, beyond every budget that was measured, and the {crossing.to} arm has the "
             "lower loss from there on if they go on to hold."
+        )
+    if crossing.to != found.ahead:
+        return (
+            f"{name}: the fitted laws cross at {where} and put the {crossing.to} arm ahead from "
+            f"there on, but at {most} it is the {found.ahead} arm that has the lower loss."
         )
     return (
         f"{name}: the fitted laws cross at {where}; from there on the {crossing.to} arm has the "

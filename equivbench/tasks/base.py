@@ -249,6 +249,11 @@ class Task(ABC):
         them."""
         return split
 
+    def not_shown(self, requires: Mapping[str, float], split: Split) -> str | None:
+        """What of the samples of ``split`` a model that requires this does not see, in a sentence;
+        None where it sees all of them, as by default."""
+        return None
+
     @abstractmethod
     def baseline(self, split: Split) -> float:
         """Board metric on ``split`` of a predictor that has learned nothing, such as zero: what

@@ -52,7 +52,7 @@ def test_the_table_and_the_sentence(
 ) -> None:
     assert run(monkeypatch, "frontier", "--results", results) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "toy/pair: the equivariant arm has the lower loss up to 100 s" in out
+    assert "toy/pair: the equivariant arm has the lower loss at 100 s, by the laws too." in out
     assert "beyond every budget that was measured" in out
 
 
@@ -72,6 +72,17 @@ def test_a_folder_without_a_frontier_ends_with_3_and_an_unknown_pair_with_2(
     assert run(monkeypatch, "frontier", "--results", tmp_path / "empty") == 3
     assert run(monkeypatch, "frontier", "forcefield/vectro", "--results", tmp_path) == 2
     assert "did you mean forcefield/vector" in capsys.readouterr().err
+
+
+def test_arms_that_cannot_be_compared_end_with_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for record in pair():
+        if record.arm == "augmented":
+            record.dataset.sha256 = "1" * 64
+        write_record(record, tmp_path / "results")
+    assert run(monkeypatch, "frontier", "--results", tmp_path / "results") == 4
+    assert "was run only with another" in capsys.readouterr().err
 
 
 def test_the_figure_shows_one_frontier(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from factories import make_run
 from power_laws import law
 
 from equivbench.gap.frontier import PairFrontier, frontiers, sensitivities
-from equivbench.records.schema import RunRecord
+from equivbench.records.schema import GroupErrors, RunRecord
+from equivbench.report.frontier import crossing_sentence
 
 TAU = 0.5
 LIMIT = 480.0
@@ -146,6 +148,45 @@ def test_what_has_no_frontier_says_why() -> None:
     (why,) = frontiers([*runs(laws), *swept]).left_out
     assert "0 seeds" in why
     assert not frontiers(runs({"equivariant": EQUIVARIANT})).found
+
+
+def test_sizes_that_were_judged_on_other_groups_are_compared_without() -> None:
+    wide = runs({"equivariant": law(8.0, 0.5), "augmented": law(8.0, 0.5)})
+    for record in wide:
+        for test in (*(rung.test for rung in record.rungs), record.final, record.final_on_part):
+            assert test is not None
+            test.groups = GroupErrors(
+                weights=[1.0, 1.0],
+                total=[0.5 * test.total, 1.5 * test.total],
+                equivariance=[0.0, 0.0],
+            )
+    assert only(wide).arms["equivariant"].law.exponent.low is not None
+    narrow = runs({"equivariant": law(2.0, 0.2), "augmented": law(2.0, 0.2)}, size="0.5")
+    found = only([*narrow, *wide])
+    assert found.arms["equivariant"].sizes == ["0.5"] * 3 + ["1"] * 3
+
+
+def test_runs_of_another_day_are_said_not_to_count() -> None:
+    laws = {"equivariant": EQUIVARIANT, "augmented": AUGMENTED}
+    later = runs(laws, seeds=2, created="2026-02-02T03:04:05Z", contest="another")
+    answer = frontiers([*runs(laws), *later])
+    assert [found.seeds for found in answer.found] == [[0, 1, 2]]
+    (said,) = answer.left_out
+    assert "of 2 sets of runs of size 1, of another code or day, the one with the most" in said
+
+
+def test_a_law_that_disagrees_with_the_last_loss_says_so() -> None:
+    found = only(runs({"equivariant": EQUIVARIANT, "augmented": AUGMENTED}))
+    assert "from there on the augmented arm has the lower loss, up to" in crossing_sentence(found)
+    upset = replace(found, ahead="equivariant")
+    assert crossing_sentence(upset).endswith(
+        "and put the augmented arm ahead from there on, but at 480 s it is the equivariant arm "
+        "that has the lower loss."
+    )
+    assert found.crossing is not None
+    beyond = replace(found, crossing=replace(found.crossing, extrapolated=True))
+    said = "the augmented arm has the lower loss at 480 s, but not by the laws. These cross"
+    assert said in crossing_sentence(beyond)
 
 
 def test_sensitivities_are_derivatives() -> None:

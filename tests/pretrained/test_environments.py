@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from toy_pretrained import FAMILY, make_wheel, offline
 
-from equivbench.errors import FailedError
+from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.pretrained import environments
-from equivbench.pretrained.environments import environment_folder, ready_python
+from equivbench.pretrained.environments import environment_folder, is_made, ready_python
 from equivbench.pretrained.networks import Family
 
 SHADOWED = "iniconfig"
@@ -86,6 +86,27 @@ def test_what_is_shared_and_asked_for_names_the_environment(
     monkeypatch.setattr(environments, "package_versions", lambda names: {"torch": "9.9"})
     after = {environment_folder(each) for each in (FAMILY, newer)}
     assert len(before | after) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="the system knows no owners")
+def test_where_others_can_write_the_cache_it_is_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or they could put a program of theirs in its place."""
+    own = tmp_path / "own"
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name, **_: str(own / name))
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("EQUIVBENCH_CACHE", str(cache))
+    folder = environment_folder(FAMILY)
+    assert folder.parent == cache / "environments"
+    assert folder.parent.stat().st_mode & 0o777 == 0o700
+    cache.chmod(0o777)
+    planted = folder / "bin" / "python"
+    planted.parent.mkdir(parents=True)
+    planted.touch()
+    with pytest.warns(EquivbenchWarning, match="others can write"):
+        assert environment_folder(FAMILY).is_relative_to(own)
+    assert not is_made(FAMILY)
 
 
 def test_a_package_that_is_not_to_be_had_is_one_sentence(index: Path) -> None:

@@ -73,6 +73,15 @@ def test_a_repetition_replaces_nothing_and_newer_packages_do() -> None:
     assert newest([again, first]) == [first]
     assert newest([again, newer, first]) == [newer]
     assert newest([first, on_a_grid()]) == [first, on_a_grid()]
+    other_data = measurement(created="2026-01-02T00:00:00+00:00", data_sha256="1" * 64)
+    assert newest([first, other_data]) == [other_data]
+
+
+def test_a_quick_look_never_stands_before_a_whole_measurement() -> None:
+    quick = measurement(created="2026-01-01T00:00:00+00:00", samples=2)
+    whole = measurement(created="2026-01-02T00:00:00+00:00")
+    again = measurement(created="2026-01-03T00:00:00+00:00", samples=2, rotations=8)
+    assert newest([quick, whole, again]) == [whole]
 
 
 def test_a_folder_is_validated(tmp_path: Path) -> None:

@@ -147,19 +147,10 @@ class ForceField(Task):
 
     def within_reach(self, model: nn.Module, split: Split) -> Split:
         """The molecules whose elements are all among ``model.elements`` (atomic numbers), where it
-        has such; how many are left out is a warning. So is a network that takes no cell, asked
-        about periodic structures.
+        has such; how many are left out is a warning.
 
         Raises ``FailedError`` where that is all of them.
         """
-        first = split.collate(torch.arange(min(1, len(split))))
-        if "cell" in first and "cell" not in getattr(model, "requires", {}):
-            warnings.warn(
-                "the structures are periodic and the network takes no cell, so that it sees the "
-                "atoms of each cell as a molecule (requires={'cell': 1} asks for cells)",
-                EquivbenchWarning,
-                stacklevel=2,
-            )
         elements: Sequence[int] | None = getattr(model, "elements", None)
         if elements is None:
             return split
@@ -177,6 +168,17 @@ class ForceField(Task):
         left_out = f"{len(split) - len(chosen)} of {len(split)} {said}, and are left out"
         warnings.warn(left_out, EquivbenchWarning, stacklevel=2)
         return Subset(split, chosen)
+
+    def not_shown(self, requires: Mapping[str, float], split: Split) -> str | None:
+        """That the structures are periodic, to a network that requires no ``cell``."""
+        if "cell" in requires or len(split) == 0:
+            return None
+        if "cell" not in split.collate(torch.arange(1)):
+            return None
+        return (
+            "the structures are periodic and the network takes no cell, so that it sees the atoms "
+            "of each cell as a molecule (requires={'cell': 1} asks for cells)"
+        )
 
     def baseline(self, split: Split) -> float:
         """Mean over atoms of |F|^2: the error of predicting no force, which is the mean force of

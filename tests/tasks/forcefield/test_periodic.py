@@ -3,6 +3,8 @@ stress of networks whose symmetry is known are judged as they must be."""
 
 from __future__ import annotations
 
+import warnings
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -47,6 +49,25 @@ def sample(which: int = 8, number: int = 3) -> dict[str, Tensor]:
     pos, cell = (torch.from_numpy(each.astype(np.float64)) for each in perturbed(crystal, number))
     z = torch.tensor([NUMBER_OF[each] for each in crystal.elements])
     return {"z": z, "pos": pos, "cell": cell}
+
+
+class Told(nn.Module):
+    """Requires nothing by itself: whoever registers it says what it takes."""
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, **cells: Tensor) -> dict[str, Tensor]:
+        return {"forces": pos}
+
+
+def test_who_is_given_no_cell_is_warned_and_nobody_else(shipped: TaskData) -> None:
+    ask = partial(eb.measure_equivariance, Told(), "forcefield", samples=2, rotations=2)
+    with pytest.warns(EquivbenchWarning, match="takes no cell"):
+        ask(data=shipped)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", EquivbenchWarning)
+        ask(data=shipped, requires={"cell": 1.0})
+        ask()
+    with pytest.raises(UsageError, match="is empty"):
+        ask(data=shipped, split="train")
 
 
 def test_the_cell_and_the_stress_turn_with_the_positions(
