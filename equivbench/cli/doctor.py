@@ -205,8 +205,9 @@ def storage() -> Iterator[Check]:
         advice = "free some space or set EQUIVBENCH_CACHE to a folder on another disk"
         yield found("cache", where if free >= ENOUGH_BYTES else None, where, advice, "broken")
     kept = [(name, cache / name, cost) for name, cost in KEPT.items()]
-    # What was compiled where others can write the cache.
-    kept += [("kernels of your own", each, KEPT["kernels"]) for each in places_of_ones_own()]
+    # What was compiled or installed where others can write the cache.
+    again = "kernels are compiled and environments made again when they are needed"
+    kept += [("kernels of your own", each, again) for each in places_of_ones_own()]
     for name, folder, cost in kept:
         files, size = contents(folder)
         if files:

@@ -132,7 +132,9 @@ def pretrained(
         except KeyboardInterrupt:
             interrupted = True
     _say("")
-    if prepare:
+    if prepare and as_json:
+        print_json([{"name": name} for name in ready])
+    elif prepare:
         typer.echo(f"ready: {', '.join(ready) or 'none'}")
     elif as_json:
         print_json(lines)

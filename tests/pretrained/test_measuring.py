@@ -153,4 +153,6 @@ def test_preparing_loads_and_measures_nothing(
     options = ("--prepare", "--out", str(tmp_path / "results"))
     assert run("springs", "field", *options) == 0
     assert capsys.readouterr().out == "ready: springs, field\n"
+    assert run("springs", "--prepare", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == [{"name": "springs"}]
     assert not (tmp_path / "results").exists()
