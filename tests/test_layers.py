@@ -18,7 +18,10 @@ from equivbench.records.store import write_record
 LAYERS = (
     ("errors",),
     ("tabular",),
-    ("registry", "request", "budget", "environment", "gpu", "specs", "axes", "schedule", "records"),
+    (
+        *("registry", "request", "option", "budget", "environment", "gpu", "specs", "axes"),
+        *("schedule", "records"),
+    ),
     ("symmetry",),
     ("kernels",),
     ("tasks",),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pytest
 import typer
 from hypothesis import given
@@ -174,6 +175,30 @@ def test_python_takes_what_the_command_line_takes() -> None:
         RunRequest.of(snapshot=True)
     with pytest.raises(UsageError, match="did you mean small"):
         RunRequest.of(preset="smal")
+    assert RunRequest.of(threads="2", extend=np.float64(1.5), rungs=np.int64(1)) == RunRequest(
+        threads=2, extend=1.5, rungs=1
+    )
+    assert RunRequest.of(seeds=np.arange(2)).chosen_seeds == RunRequest.of(seeds="0,1").seeds
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"seeds": 3}, "seeds takes a list, each a whole number, not 3"),
+        ({"seeds": [0.5]}, "seeds takes a list, each a whole number"),
+        ({"pairs": 3}, "pairs takes a list, each text"),
+        ({"budget": 60}, "budget takes text, not 60"),
+        ({"rungs": 1.5}, "rungs takes a whole number"),
+        ({"threads": "two"}, "--threads takes a number"),
+        ({"keep_weights": "no"}, "keep_weights takes True or False"),
+        ({"preset": ["dev"]}, "unknown preset"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_with_a_sentence(
+    given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UsageError, match=says):
+        RunRequest.of(**given)
 
 
 @given(st.lists(st.tuples(st.integers(0, 500), st.integers(0, 20)), min_size=1, max_size=4))

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from equivbench.option import Completes
 from equivbench.registry import (
     DATASETS,
     EXECUTORS,
@@ -21,7 +22,7 @@ from equivbench.registry import (
     TASKS,
     Registry,
 )
-from equivbench.request import QUICK_START_PAIR, Completes
+from equivbench.request import QUICK_START_PAIR
 
 REGISTRIES: Mapping[str, Registry[Any]] = {
     "tasks": TASKS,

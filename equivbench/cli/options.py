@@ -11,7 +11,8 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from equivbench.cli.completion import completer
-from equivbench.request import Option, Request, options_of
+from equivbench.option import Option
+from equivbench.request import Request, options_of
 
 R = TypeVar("R", bound=Request)
 

@@ -51,7 +51,9 @@ def status(
 def _row(each: UnitStanding) -> tuple[str | int | None, ...]:
     options = ", ".join(f"{name} {value}" for name, value in each.labels.items())
     parts = [
-        f"{arm} {min(1.0, done.spent / done.limit):.0%}" for arm, done in each.progress.items()
+        f"{arm} {min(1.0, done.spent / done.limit):.0%}"
+        for arm, done in each.progress.items()
+        if done.limit > 0
     ]
     if each.doing not in (None, "training"):
         parts.append(f"({each.doing})")

@@ -28,6 +28,7 @@ _RUN_FIELDS = (
 _PLACES = ("device", "out")
 """Options that say where something is on one machine."""
 _DIGITS = 20
+_PACKAGE = Path(__file__).parents[1]
 
 
 def unit_digest(jobs: Sequence[Job]) -> str:
@@ -64,14 +65,24 @@ def data_checksum(dataset: str) -> str | None:
 
 @cache
 def code_version() -> str:
-    """What tells one version of the code from another: git's hash of the package's folder, with a
-    mark where it has changed since; without git the version of the package."""
+    """What tells one version of the code from another: git's hash of the package's folder, with
+    what its files hold where they have changed since; without git the version of the package."""
     found = git_state()
     known = found.tree or found.commit
     if known is None:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             known = importlib.metadata.version("equivbench")
-    return f"{known} changed" if found.dirty else str(known)
+    return f"{known} changed {_content(_PACKAGE)}" if found.dirty else str(known)
+
+
+def _content(folder: Path) -> str:
+    """A hash of the files in ``folder``, without what Python compiled of them."""
+    found = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            found.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+    return found.hexdigest()[:_DIGITS]
 
 
 def _identity(job: Job) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import psutil
 
 from equivbench.errors import FailedError
 from equivbench.execution.plan import utc
-from equivbench.records.files import create_atomically, write_atomically
+from equivbench.records.files import create_atomically, read_bounded, write_atomically
 
 BEAT_SECONDS = 5.0
 """How often whoever holds a lease says that it is there."""
@@ -207,8 +207,8 @@ class Leases:
 
     def _read(self, number: int) -> Lease:
         try:
-            return msgspec.json.decode(self._path(number).read_bytes(), type=Lease)
-        except (OSError, msgspec.DecodeError):
+            return msgspec.json.decode(read_bounded(self._path(number), follow=False), type=Lease)
+        except (FailedError, msgspec.DecodeError, ValueError, RecursionError):
             return UNREADABLE
 
     def _path(self, number: int) -> Path:

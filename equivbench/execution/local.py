@@ -94,7 +94,8 @@ class _UnitWork:
             )
         except FailedError as error:
             # Of its lease or its file: the other contests can go on.
-            self._result.failures.append(f"{self._unit.title}: {error}")
+            if str(error) not in self._result.failures:
+                self._result.failures.append(f"{self._unit.title}: {error}")
             return True
         if not done and _WAITS not in self._result.notes:
             self._result.notes.append(_WAITS)

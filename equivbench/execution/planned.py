@@ -11,13 +11,13 @@ from typing import Literal
 
 import msgspec
 
-from equivbench.errors import FailedError
+from equivbench.errors import EquivbenchError, FailedError
 from equivbench.execution.identity import code_version
 from equivbench.execution.leases import Leases, is_alive
 from equivbench.execution.plan import Contest, Machine, contest_name, utc
 from equivbench.execution.state import on_machine, read_state, records_of_unit, renamed
 from equivbench.execution.workers import registered_here
-from equivbench.records.files import create_atomically, write_atomically
+from equivbench.records.files import create_atomically, read_bounded, write_atomically
 from equivbench.records.schema import Attempt
 from equivbench.specs import PairSpec
 from equivbench.training.job import Job
@@ -114,10 +114,12 @@ class PlanFolder:
     def read(self, digest: str) -> Unit | None:
         """The unit in a file; None where there is none that this version can read."""
         try:
-            unit = msgspec.json.decode(self.path(digest).read_bytes(), type=Unit)
-        except (OSError, msgspec.DecodeError):
+            data = read_bounded(self.path(digest), follow=False)
+            unit = msgspec.json.decode(data, type=Unit)
+        except (EquivbenchError, msgspec.DecodeError, ValueError, RecursionError):
             return None
-        return unit if unit.format == _FORMAT and unit.contest.jobs else None
+        own = unit.format == _FORMAT and unit.digest == digest
+        return unit if own and unit.contest.jobs else None
 
     def path(self, digest: str) -> Path:
         """The file of the unit with this digest."""

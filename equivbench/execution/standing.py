@@ -23,7 +23,8 @@ from equivbench.execution.leases import (
 )
 from equivbench.execution.planned import PlanFolder, Unit
 from equivbench.execution.state import ENDED
-from equivbench.records.store import read_record, record_files
+from equivbench.records.files import read_bounded
+from equivbench.records.store import decode_record, record_files
 
 Standing = Literal["waiting", "running", "done", "failed"]
 STANDINGS: tuple[Standing, ...] = ("waiting", "running", "done", "failed")
@@ -146,11 +147,12 @@ def _ended_runs(results: Path, digests: set[str]) -> Mapping[str, list[_Ended]]:
         return found
     for path in files:
         # Most of a record is of no interest here, and not read as one unless it is of this plan.
-        with contextlib.suppress(FailedError, OSError):
-            named = _UNIT.search(path.read_bytes())
+        with contextlib.suppress(FailedError):
+            data = read_bounded(path, follow=False)
+            named = _UNIT.search(data)
             if named is None or named[1].decode() not in digests:
                 continue
-            record = read_record(path, follow=False)
+            record = decode_record(data, str(path))
             if record.unit is not None and record.status in ENDED:
                 where = record.environment.machine_key
                 limit = record.budget.limit

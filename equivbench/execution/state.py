@@ -15,9 +15,9 @@ from equivbench.budget import Budget
 from equivbench.errors import FailedError
 from equivbench.execution.identity import state_folder, unit_digest
 from equivbench.execution.plan import Contest, Machine, RunPlan
-from equivbench.records.files import write_atomically
+from equivbench.records.files import read_bounded, write_atomically
 from equivbench.records.schema import RunRecord
-from equivbench.records.store import read_record
+from equivbench.records.store import decode_record, read_record
 from equivbench.registry import MODELS, PAIRS
 from equivbench.request import DEFAULT_KERNELS
 from equivbench.training.job import Job
@@ -114,9 +114,10 @@ def records_of_unit(
     limit = Budget.parse(job.budget).limit
     for path in sorted(Path(results).glob(f"{machine_key}/{job.pair}/{job.arm}/*.json")):
         # Most files are of another unit, which is told without reading them as records.
-        with contextlib.suppress(FailedError, OSError):
-            if named in path.read_bytes():
-                record = read_record(path, follow=False)
+        with contextlib.suppress(FailedError):
+            data = read_bounded(path, follow=False)
+            if named in data:
+                record = decode_record(data, str(path))
                 if record.status in ENDED and record.budget.limit == limit:
                     yield path, record
 

@@ -51,6 +51,9 @@ def test_each_contest_has_a_row_and_all_are_counted(capsys: pytest.CaptureFixtur
     found = json.loads(capsys.readouterr().out)
     assert [each["state"] for each in found] == ["waiting", "running", "waiting"]
     assert found[1]["progress"]["augmented"] == {"step": 9, "spent": 15.0, "limit": 60.0}
+    # Whoever wrote that.
+    held.tell(progress={"augmented": ArmProgress(step=9, spent=15.0, limit=0.0)})
+    assert run("status") == 0
     held.release()
 
 

@@ -3,6 +3,7 @@ finished, and where each stands."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from equivbench.execution.planned import PlanFolder, Unit
 from equivbench.execution.standing import standings
 from equivbench.execution.state import finished_record, on_machines, open_state
 from equivbench.execution.unit import read_unit
+from equivbench.records.schema import Git
 from equivbench.records.store import load_results, write_record
 from equivbench.request import RunRequest
 from equivbench.training.job import Job
@@ -103,6 +105,23 @@ def test_other_data_or_other_code_is_another_unit(monkeypatch: pytest.MonkeyPatc
     assert digest() != before
 
 
+def test_code_that_is_changed_and_changed_again_is_two_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    git = Git(commit="0" * 40, dirty=True, tree="1" * 40)
+    monkeypatch.setattr(identity, "git_state", lambda: git)
+    package = tmp_path / "package"
+    monkeypatch.setattr(identity, "_PACKAGE", package)
+    (package / "__pycache__").mkdir(parents=True)
+
+    def version(content: str, compiled: str = "") -> str:
+        (package / "model.py").write_text(content)
+        (package / "__pycache__" / "model.pyc").write_text(compiled)
+        return identity.code_version.__wrapped__()
+
+    assert version("a") == version("a", "compiled") != version("b")
+
+
 def test_data_that_has_no_checksum_yet_has_none() -> None:
     assert identity.data_checksum("nobody-has-it") is None
     assert identity.data_checksum("gfn2-small") == identity.data_checksum("gfn2-small") is not None
@@ -131,6 +150,26 @@ def test_a_unit_survives_its_file_and_is_hidden_from_whoever_reads_results(tmp_p
     assert folder.units() == units, "what cannot be read is left out"
     with pytest.raises(FailedError, match="has no plan"):
         PlanFolder("nowhere").units()
+
+
+def test_what_a_stranger_put_into_the_folders_is_left_out_and_not_waited_for() -> None:
+    folder = PlanFolder("results")
+    unit = added(folder)
+    whole = folder.path(unit.digest).read_bytes()
+    other = folder.path("0" * 20)
+    for data in (b'{"a": "\xff"}', b'{"a": ' + b"[" * 10**5 + b"]" * 10**5 + b"}", whole):
+        other.write_bytes(data)
+        assert [each.unit for each in standings("results")] == [unit.digest]
+    other.unlink()
+    places = (other, Path(finish(unit.contest.jobs[0])).with_name("pipe.json"))
+    for place in places:
+        os.mkfifo(place)
+    assert [each.unit for each in standings("results")] == [unit.digest]
+    assert folder.finished_on(unit) == []
+    leases = folder.folder / f"{unit.digest}.leases"
+    leases.mkdir()
+    os.mkfifo(leases / "1")
+    assert standings("results")[0].where == "somewhere"
 
 
 def test_a_resumed_contest_joins_what_is_planned_and_a_fresh_one_replaces_it() -> None:
