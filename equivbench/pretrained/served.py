@@ -40,6 +40,13 @@ def forces_of(calculator: Any) -> Answering:
     ``pbc`` [3] with ``forces`` [atoms, 3] eV/A of an ASE calculator, and ``seconds``."""
     from ase import Atoms
 
+    if "torch" in sys.modules:
+        # Sums of several threads otherwise come in another order each time: a difference in the
+        # last digits that is no property of the network, and that leaves no verdict on it.
+        torch = sys.modules["torch"]
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+
     def answer(asked: Arrays) -> dict[str, Any]:
         periodic = {name: asked[name] for name in ("cell", "pbc") if name in asked}
         atoms = Atoms(asked["numbers"], positions=asked["positions"], **periodic)
