@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from equivbench.gap.finals import shared_groups
 from equivbench.gap.intervals import (
     UNKNOWN,
+    Band,
     Component,
     Quantity,
     exponential,
@@ -277,9 +278,16 @@ class _Fit:
             LossLaw(
                 exponent=plain(exponent),
                 prefactor=exponential(prefactor),
-                floor=plain(floor, least=0.0) if len(self.log_seconds) >= ENOUGH else UNKNOWN,
+                floor=self._floor(floor) if len(self.log_seconds) >= ENOUGH else UNKNOWN,
             ),
         )
+
+    def _floor(self, band: Band) -> Quantity:
+        """Where all fits lie at the bound of 0 they move with nothing, so that nobody knows how far
+        above it the floor may be."""
+        at_bound = not any(law.floor for law in (self.law, *self.by_seed))
+        found = plain(band, least=0.0)
+        return replace(found, high=None) if at_bound else found
 
 
 def _groups(influence: Array) -> list[Component]:

@@ -138,6 +138,15 @@ def test_intervals_hold_the_exponent_the_floor_and_the_crossing() -> None:
     assert all(each >= 31 for each in held.values()), held
 
 
+def test_a_floor_at_its_bound_is_not_known_to_be_there() -> None:
+    def steeper(seconds: float) -> float:
+        return 2.0 * seconds**-0.3 * math.exp(-seconds / 1000)
+
+    found = only(runs({"equivariant": steeper, "augmented": AUGMENTED}))
+    floor = found.arms["equivariant"].law.floor
+    assert (floor.value, floor.low, floor.high) == (0.0, 0.0, None)
+
+
 def test_what_has_no_frontier_says_why() -> None:
     laws = {"equivariant": EQUIVARIANT, "augmented": AUGMENTED}
     (why,) = frontiers(runs(laws, budget={"kind": "steps"})).left_out
