@@ -115,8 +115,8 @@ class PretrainedMeasurement(msgspec.Struct, kw_only=True, forbid_unknown_fields=
 
 def newest(lines: list[PretrainedMeasurement]) -> list[PretrainedMeasurement]:
     """The first measurement of each network, data, group and machine among those with the newest
-    packages of it, of those with the most samples and rotations (a quick look has few): later ones
-    are repetitions, which replace nothing."""
+    packages of it and the newest code of equivbench, of those with the most samples and rotations
+    (a quick look has few): later ones are repetitions, which replace nothing."""
     kept: dict[tuple[str, ...], PretrainedMeasurement] = {}
     for line in sorted(lines, key=lambda each: each.created):
         before = kept.get(line.identity)
@@ -126,7 +126,7 @@ def newest(lines: list[PretrainedMeasurement]) -> list[PretrainedMeasurement]:
 
 
 def _code(line: PretrainedMeasurement) -> object:
-    return line.packages, line.data_sha256
+    return line.packages, line.data_sha256, line.git.tree or line.git.commit, line.git.dirty
 
 
 def _size(line: PretrainedMeasurement) -> int:

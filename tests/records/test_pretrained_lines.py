@@ -11,6 +11,7 @@ from pretrained_lines import measurement, on_a_grid
 
 from equivbench.records.line_files import PRETRAINED_FILE, line_files
 from equivbench.records.pretrained import AveragedCost, GridErrors, newest
+from equivbench.records.schema import Git
 from equivbench.records.submission import review
 
 
@@ -73,6 +74,8 @@ def test_a_repetition_replaces_nothing_and_newer_packages_do() -> None:
     assert newest([again, first]) == [first]
     assert newest([again, newer, first]) == [newer]
     assert newest([first, on_a_grid()]) == [first, on_a_grid()]
+    other_code = measurement(created="2026-01-02T00:00:00+00:00", git=Git(commit="b", dirty=False))
+    assert newest([first, other_code]) == [other_code]
     other_data = measurement(created="2026-01-02T00:00:00+00:00", data_sha256="1" * 64)
     assert newest([first, other_data]) == [other_data]
 
