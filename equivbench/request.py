@@ -281,7 +281,27 @@ class RunRequest(Request):
         False, "Check the request and print the plan without training.", recorded=False
     )
     executor: str = option(
-        "local", "What runs the plan: local. ray and slurm are planned.", completes="executors"
+        "local",
+        "What runs the plan: local (this machine), slurm (an array of jobs) or ray (a cluster).",
+        recorded=False,
+        completes="executors",
+    )
+    executor_option: tuple[str, ...] = option(
+        (),
+        "Something for the executor, as KEY=VALUE: partition=gpu for slurm, address=auto for ray. "
+        "May be repeated.",
+        metavar="KEY=VALUE",
+        recorded=False,
+    )
+    workers: int | None = option(
+        None,
+        "How many contests slurm or ray may run at once. The default is as many as there are.",
+        recorded=False,
+    )
+    detach: bool = option(
+        False,
+        "Return once the jobs are submitted; `equivbench status` says how far they are (slurm).",
+        recorded=False,
     )
 
     @property

@@ -36,7 +36,8 @@ def run(request: RunRequest, json: Json = False, quiet: Quiet = False) -> None:
     for text in _fewer_rungs(plan):
         message("note", text)
     if request.dry_run:
-        _print_plan(plan, json)
+        script = executor.script(plan)
+        _print_plan(plan, json, script)
         return
     result = executor.run(plan, progress_display(quiet))
     _print_result(result, json)
@@ -59,14 +60,15 @@ def _fewer_rungs(plan: RunPlan) -> list[str]:
     )
 
 
-def _print_plan(plan: RunPlan, json: bool) -> None:
+def _print_plan(plan: RunPlan, json: bool, script: str = "") -> None:
     from equivbench.execution.estimates import PastRuns, records_in, wall_seconds
 
     device, threads, where = machine_of(plan)
     each = PastRuns(plan, records_in(plan.request.out)).of_contests(plan)
     known = [one for one in each if one is not None]
     seconds = sum(known) if len(known) == len(each) else None
-    at_once = max(1, min(len(plan.machines), len(plan.contests)))
+    places = plan.request.workers or len(plan.machines)
+    at_once = max(1, min(places, len(plan.contests)))
     wall = wall_seconds(each, at_once)
     units = [
         {
@@ -102,7 +104,7 @@ def _print_plan(plan: RunPlan, json: bool) -> None:
             "workers": at_once,
             "wall_seconds": wall,
         }
-        print_json({"jobs": rows, "units": units, **about, **takes})
+        print_json({"jobs": rows, "units": units, **about, **takes, "script": script or None})
         return
     names = ("pair", "arm", "seed", "preset", "budget", "dataset")
     columns = [Column(name, heading="data set" * (name == "dataset"), key=True) for name in names]
@@ -125,6 +127,8 @@ def _print_plan(plan: RunPlan, json: bool) -> None:
     typer.echo(
         f"{len(cells)} runs in {contests}{where}, {about_time}; records go to {plan.request.out}"
     )
+    if script:
+        typer.echo(f"\n{script}")
 
 
 def estimate(plan: RunPlan) -> tuple[float | None, str | None, int | None, str]:

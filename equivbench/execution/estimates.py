@@ -58,10 +58,13 @@ class PastRuns:
     """
 
     def __init__(self, like: RunPlan, records: Iterable[RunRecord] = ()) -> None:
-        machine = like.machine or this_machine(like.request)
-        self.machine_key = machine_key(machine.device, machine.threads)
+        machine = like.machine
+        if machine is None and like.request.executor == "local":
+            machine = this_machine(like.request)
+        # Of the nodes of a cluster nobody here knows anything: no run was made on this machine.
+        self.machine_key = "" if machine is None else machine_key(machine.device, machine.threads)
         self.preset = like.request.preset
-        self._on_cpu = machine.device == "cpu"
+        self._on_cpu = machine is not None and machine.device == "cpu"
         self._runs: dict[tuple[str, str], list[RunRecord]] = {}
         for record in records:
             alike = (

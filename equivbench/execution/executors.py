@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
-from equivbench.errors import FailedError, InterruptedRunError, UsageError, unknown_name
+from equivbench.errors import FailedError, InterruptedRunError, unknown_name
 from equivbench.execution.plan import Contest, RunPlan, make_plan
 from equivbench.records.collection import RunRecords
 from equivbench.records.schema import RunRecord
@@ -18,9 +18,6 @@ from equivbench.records.store import write_record
 from equivbench.registry import EXECUTORS, resolve
 from equivbench.request import RunRequest, options_of
 from equivbench.training.job import Job, Progress
-
-PLANNED = ("ray", "slurm")
-"""Executors that the public surface names and that are not built yet."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +116,10 @@ class Executor(Protocol):
         Raises ``FailedError`` for what the plan asks for and the machine lacks.
         """
 
+    def script(self, plan: RunPlan) -> str:
+        """What a resolved ``plan`` would be handed to a queue as, for ``--dry-run``; empty where
+        there is none."""
+
     def run(self, plan: RunPlan, callback: Callback) -> RunResult:
         """Run every contest of ``plan``; a job that fails leaves the others alone.
 
@@ -130,15 +131,12 @@ class Executor(Protocol):
 def find_executor(name: str) -> Executor:
     """The executor called ``name``.
 
-    Raises ``UsageError`` for a name that nothing has, with the close matches, and for one that is
-    not built yet.
+    Raises ``UsageError`` for a name that nothing has, with the close matches.
     """
     known = EXECUTORS.entries()
     if name in known:
         return cast(Executor, resolve(known[name].value.factory)())
-    if name in PLANNED:
-        raise UsageError(f"--executor {name} is planned and not built yet; use --executor local")
-    raise unknown_name("executor", name, (*known, *PLANNED))
+    raise unknown_name("executor", name, known)
 
 
 def run(
@@ -173,7 +171,8 @@ def run(
     **options
         The other options: ``arms``, ``n_seeds``, ``preset``, ``threads``, ``kernels``, ``forces``,
         ``devices``, ``rungs``, ``extend``, ``snapshots``, ``keep_weights``, ``resume``,
-        ``executor``. With ``dry_run=True`` the request is checked and nothing is trained.
+        ``executor``, ``executor_option``, ``workers``, ``detach``. With ``dry_run=True`` the
+        request is checked and nothing is trained.
 
     Returns
     -------

@@ -28,6 +28,8 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.asked = False
+        self.time_is_up = False
+        """Whether a scheduler has said that its time limit is near."""
         self.now = False
         """Whether it was asked twice: nothing is waited for."""
         self._by_user = False
@@ -82,6 +84,7 @@ class Interrupt:
         again = number in (signal.SIGINT, signal.SIGTERM)
         second = self._by_user and again
         self.asked = True
+        self.time_is_up |= number == getattr(signal, "SIGUSR1", None)
         self._by_user |= again
         if second:
             self.now = True

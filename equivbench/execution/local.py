@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from equivbench.errors import FailedError
+from equivbench.errors import FailedError, UsageError
 from equivbench.execution.contest import ContestRun
 from equivbench.execution.executors import Callback, RunResult
 from equivbench.execution.interrupt import Interrupt
@@ -32,8 +32,26 @@ class LocalExecutor:
     """Runs plans in worker processes of this machine."""
 
     def resolve(self, plan: RunPlan) -> RunPlan:
-        """``plan`` with this machine's devices, threads and state folders."""
+        """``plan`` with this machine's devices, threads and state folders.
+
+        Raises ``UsageError`` for options that are meant for a cluster.
+        """
+        request = plan.request
+        for option, asked in (
+            ("--executor-option", request.executor_option),
+            ("--workers", request.workers),
+            ("--detach", request.detach),
+        ):
+            if asked:
+                raise UsageError(
+                    f"{option} is for --executor slurm and ray; --devices cpu:0,cpu:1 runs several "
+                    "contests of this machine side by side"
+                )
         return on_machines(plan, machines_of(plan.request))
+
+    def script(self, plan: RunPlan) -> str:
+        """Nothing: there is no queue."""
+        return ""
 
     def run(self, plan: RunPlan, callback: Callback) -> RunResult:
         """Run every contest of ``plan`` here; Ctrl-C ends the contests under way and the plan.

@@ -212,6 +212,7 @@ T = TypeVar("T")
 _MAX_SEED = 2**31 - 1
 _MAX_EXTENSION = 1000
 _MAX_THREADS = 1024
+_MAX_WORKERS = 100_000
 
 
 @dataclass(frozen=True)
@@ -317,6 +318,8 @@ def _check(request: RunRequest) -> None:
         raise UsageError(f"--rungs must be between 0 and {MOST_RUNGS}, not {request.rungs}")
     if request.threads is not None and not 1 <= request.threads <= _MAX_THREADS:
         raise UsageError(f"--threads must be between 1 and {_MAX_THREADS}, not {request.threads}")
+    if request.workers is not None and not 1 <= request.workers <= _MAX_WORKERS:
+        raise UsageError(f"--workers must be between 1 and {_MAX_WORKERS}, not {request.workers}")
     check_device_name(request.device)
     _check_devices(request)
 

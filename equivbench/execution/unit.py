@@ -208,8 +208,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "on at once",
     )
     asked = parser.parse_args(arguments)
+    return run_file(asked.unit, asked.owner or local_owner(), Interrupt())
+
+
+def run_file(path: Path, owner: str, interrupt: Interrupt, *, waits: bool = True) -> int:
+    """Run the unit in the file ``path`` as ``owner``, and give the exit code of :func:`main`; what
+    went wrong is a sentence on stderr. Without ``waits`` it is an error that somebody else is at
+    work on it."""
     try:
-        _work(asked.unit, asked.owner or local_owner())
+        run_unit_of(path, owner, interrupt, waits=waits)
     except EquivbenchError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
@@ -218,15 +225,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _work(path: Path, owner: str) -> None:
+def run_unit_of(path: Path, owner: str, interrupt: Interrupt, *, waits: bool = True) -> None:
+    """The same, which raises what went wrong: ``FailedError`` where an arm failed,
+    ``InterruptedRunError`` where it was stopped, ``UsageError`` for what is wrong for every arm."""
     unit = read_unit(path)
     request = unit.contest.jobs[0].request
     machine, result = this_machine(request), RunResult()
     folder = PlanFolder(request.out, owner)
-    with Interrupt() as interrupt:
+    with interrupt:
         while not run_unit(unit, folder, machine, _Log(), result, interrupt, anywhere=True):
             if interrupt.asked:
                 break
+            if not waits:
+                raise FailedError(
+                    f"{unit.title}: somebody else is at work on it, and this would wait in vain"
+                )
             time.sleep(LOOK_AGAIN_SECONDS)
             unit = read_unit(path)
         ended = {each.record.arm for each in result.kept if each.record.status in ENDED}
