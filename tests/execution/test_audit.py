@@ -176,6 +176,8 @@ def many_threads(record: dict[str, Any]) -> None:
     where = record["environment"]
     where["threads"] = 900_000
     where["machine_key"] = where["machine_key"].replace("-1t", "-900000t")
+    for attempt in record["attempts"]:
+        attempt["machine_key"] = where["machine_key"]
 
 
 def unknown_sweep(record: dict[str, Any]) -> None:

@@ -216,7 +216,7 @@ def test_what_an_error_is_made_of(models: Bench) -> None:
 @pytest.mark.slow
 def test_trained_runs_by_record_id_and_checkpoint(models: Bench) -> None:
     assert models("run", "toy/plain", "--budget", "40steps", "--preset", "dev").code == 0
-    records = sorted(models.results.rglob("*.json"))
+    records = sorted(models.results.glob("*/*/*/*/*.json"))
     checkpoints = [str(path) for path in sorted(models.folder.rglob("checkpoint.safetensors"))]
     assert (len(records), len(checkpoints)) == (2, 2)
     *by_record, by_id, by_file, wrong_task = measure(
