@@ -105,7 +105,7 @@ def test_nothing_is_loaded_from_where_others_can_write(
     native.library.cache_clear()
     tmp_path.chmod(0o777)
     with monkeypatch.context() as patch:
-        patch.setattr(private_folder, "_places_of_ones_own", lambda: iter(()))
+        patch.setattr(private_folder, "places_of_ones_own", lambda: iter(()))
         with pytest.raises(FailedError, match="others can write"):
             native.library(SOURCE)
     # Nobody replaces what is another's in a folder like /tmp.
