@@ -83,4 +83,7 @@ def run(
     resume: bool = False,
     dry_run: bool = False,
     executor: str = "local",
+    executor_option: Sequence[str] = (),
+    workers: int | None = None,
+    detach: bool = False,
 ) -> RunRecords: ...

@@ -17,7 +17,7 @@ from equivbench.studies.gradients.record import GRADIENTS
 
 @pytest.mark.slow
 def test_a_run_with_snapshots_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
-    when = "20260101T000000Z"
+    when = "20260101T000000Z-00000000"
     record = f"results/{machine_key('cpu', 1)}/toy/plain/augmented/dev-200steps-seed0-{when}.json"
     plain = record.replace("seed0", "seed1").replace("000000Z", "000001Z")
     few = ["--samples", "64", "--chunks", "4"]

@@ -19,7 +19,7 @@ TIMES = ("created", "seconds")
 
 @pytest.mark.slow
 def test_a_run_is_analysed_and_kept_beside_its_record(bench: Bench) -> None:
-    record = f"results/{machine_key('cpu', 1)}/toy/plain/augmented/dev-200steps-seed0-20260101T000000Z.json"
+    record = f"results/{machine_key('cpu', 1)}/toy/plain/augmented/dev-200steps-seed0-20260101T000000Z-00000000.json"
     other = record.replace("augmented", "equivariant")
     few = ["--points", "6", "--samples", "16"]
     calls = [
