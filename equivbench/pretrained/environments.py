@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
+import importlib.metadata
 import json
 import os
 import platform
@@ -119,8 +119,10 @@ def _remove_partial(folder: Path) -> None:
 def _make(family: Family, folder: Path) -> None:
     partial = folder.parent / f".{folder.name}{_PARTIAL}{secrets.token_hex(4)}"
     try:
-        # This process's own pip installs into it, which saves the seconds of a second pip.
-        own_pip = importlib.util.find_spec("pip") is not None
+        # This process's own pip installs into it, which saves the seconds of a second pip. It is
+        # looked for by its metadata: looking for the module would have setuptools take its
+        # distutils out of this process, and torch could compile nothing more.
+        own_pip = any(importlib.metadata.distributions(name="pip"))
         venv.EnvBuilder(with_pip=not own_pip, symlinks=os.name != "nt").create(partial)
         python = _python(partial)
         _share(partial)
