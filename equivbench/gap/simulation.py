@@ -312,6 +312,9 @@ def _record(
             "final": tests[-1],
             "final_on_part": tests[-1],
             "out_of_distribution": {},
+            "devices": [],
+            "attempts": [],
+            "beside": 0,
             "environment": {
                 "machine_key": "none",
                 "device": "none",
