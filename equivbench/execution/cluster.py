@@ -3,7 +3,6 @@ left to do, and what came of them, read from the results folder."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import sys
@@ -14,18 +13,15 @@ from pathlib import Path
 
 import msgspec
 
-from equivbench.errors import FailedError, UsageError
+from equivbench.errors import UsageError
 from equivbench.execution.executors import KeptRecord, RunResult
 from equivbench.execution.identity import unit_digest
 from equivbench.execution.plan import RunPlan
 from equivbench.execution.planned import PlanFolder, Unit
-from equivbench.execution.state import ENDED
-from equivbench.records.files import read_bounded
+from equivbench.execution.standing import ended_records
 from equivbench.records.schema import RunRecord
-from equivbench.records.store import decode_record, record_files
 
 _KEY = re.compile(r"[a-z][a-z0-9_-]*")
-_UNIT = re.compile(rb'"unit": "([0-9a-f]{20})"')
 
 
 def named(plan: RunPlan) -> RunPlan:
@@ -105,18 +101,10 @@ class UnitRecords:
     @classmethod
     def read(cls, folder: PlanFolder, units: Iterable[Unit]) -> UnitRecords:
         """Read each file of the results once, and only those of the ``units`` as records."""
-        digests = {unit.digest for unit in units}
         found: dict[str, list[tuple[Path, RunRecord]]] = {}
-        with contextlib.suppress(FailedError):  # there are none yet
-            for path in record_files(folder.results):
-                with contextlib.suppress(FailedError):
-                    data = read_bounded(path, follow=False)
-                    named_in = _UNIT.search(data)
-                    if named_in is None or named_in[1].decode() not in digests:
-                        continue
-                    record = decode_record(data, str(path))
-                    if record.status in ENDED and record.unit is not None:
-                        found.setdefault(record.unit, []).append((path, record))
+        digests = {unit.digest for unit in units}
+        for unit, path, record in ended_records(folder.results, digests):
+            found.setdefault(unit, []).append((path, record))
         return cls(found)
 
     def of(self, unit: Unit) -> list[tuple[Path, RunRecord]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -24,6 +24,7 @@ from equivbench.execution.leases import (
 from equivbench.execution.planned import PlanFolder, Unit
 from equivbench.execution.state import ENDED
 from equivbench.records.files import read_bounded
+from equivbench.records.schema import RunRecord
 from equivbench.records.store import decode_record, record_files
 
 Standing = Literal["waiting", "running", "done", "failed"]
@@ -141,10 +142,20 @@ def _finished_on(unit: Unit, ended: Sequence[_Ended]) -> tuple[list[str], list[s
 def _ended_runs(results: Path, digests: set[str]) -> Mapping[str, list[_Ended]]:
     """The runs in ``results`` that came to their end, by their unit, of those in ``digests``."""
     found: dict[str, list[_Ended]] = {}
+    for unit, _, record in ended_records(results, digests):
+        where, limit = record.environment.machine_key, record.budget.limit
+        each = _Ended(record.arm, record.contest, where, limit, record.status)
+        found.setdefault(unit, []).append(each)
+    return found
+
+
+def ended_records(results: Path, digests: set[str]) -> Iterator[tuple[str, Path, RunRecord]]:
+    """(unit, file, record) of the runs in ``results`` that came to their end, of the units in
+    ``digests``; each file is read once."""
     try:
         files = record_files(results)
     except FailedError:  # there are none yet
-        return found
+        return
     for path in files:
         # Most of a record is of no interest here, and not read as one unless it is of this plan.
         with contextlib.suppress(FailedError):
@@ -154,11 +165,7 @@ def _ended_runs(results: Path, digests: set[str]) -> Mapping[str, list[_Ended]]:
                 continue
             record = decode_record(data, str(path))
             if record.unit is not None and record.status in ENDED:
-                where = record.environment.machine_key
-                limit = record.budget.limit
-                each = _Ended(record.arm, record.contest, where, limit, record.status)
-                found.setdefault(record.unit, []).append(each)
-    return found
+                yield record.unit, path, record
 
 
 def _where(lease: Lease) -> str:
