@@ -60,13 +60,13 @@ _POINTS = sizes("scalars query_points value_points", (8, 2, 4), (12, 3, 4), (64,
 
 
 def _arms(
-    model: str, extra: Configs, learning_rate: float, tuned: Mapping[str, Any]
+    model: str, extra: Configs, rates: tuple[float, float], tuned: Mapping[str, Any]
 ) -> tuple[ArmSpec, ArmSpec]:
     """An equivariant network of the plain one's sizes with its own ``extra`` entries, and the plain
-    one."""
+    one; ``rates`` are the tuned learning rates of the two."""
     configs = {preset: {**plain, **extra[preset]} for preset, plain in _PLAIN.items()}
     widths: dict[str, int | str] = {"dim": "heads", "pair": 1}
-    mine = {"learning_rate": learning_rate, **tuned}
+    mine, plain_ones = ({"learning_rate": rate, **tuned} for rate in rates)
     return (
         arm("equivariant", model, configs, _RECIPES, widths, small=mine),
         arm(
@@ -75,7 +75,7 @@ def _arms(
             _PLAIN,
             _RECIPES,
             widths,
-            small=tuned,
+            small=plain_ones,
             augmentation="haar",
         ),
     )
@@ -88,7 +88,7 @@ VECTOR_HEAD = pair(
     _arms(
         "vector-head",
         _VECTORS,
-        6e-3,
+        (6e-3, 3e-3),
         tuning("3200samples", "61b079f80a3474184cf7abe5701184bd7dfe968b619db1132440dd1b85d3e3c7"),
     ),
     _PRESETS,
@@ -110,8 +110,8 @@ FRAMES = pair(
     _arms(
         "backbone-frames",
         _POINTS,
-        1.2e-2,
-        tuning("3200samples", "fac05700ca54bf1455d6fe97241db3594ab2d24566927d3d4b6ad7a65e6cc34a"),
+        (6e-3, 1.2e-2),
+        tuning("60s", "b922abd2c5a8c6c382ca79fc6fb1a5fecda30a8f36d225c53d5bf13450c83894"),
     ),
     _PRESETS,
     "What each side would run given the same device-seconds a step: attention over points in local "
