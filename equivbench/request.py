@@ -28,6 +28,8 @@ MOST_RUNGS = 20
 """Smaller budgets that a run may measure on its way."""
 Forces = Literal["direct", "conservative"]
 _MOST_SEEDS = 1000
+_OPTIONS: dict[type[Any], Mapping[str, Option]] = {}
+"""Those of each class of request: its types are texts, which take a millisecond to read."""
 _RANGE = re.compile(r"(\d+)-(\d+)", re.ASCII)
 
 
@@ -44,11 +46,14 @@ def same_option(request: type[Request], name: str) -> Any:
 
 def options_of(request: type[Request]) -> Mapping[str, Option]:
     """Every option of ``request`` by its field's name, in the order of the fields."""
+    if request in _OPTIONS:
+        return _OPTIONS[request]
     hints = get_type_hints(request)
     found = {}
     for each in fields(request):
         about = {"flag": f"--{each.name.replace('_', '-')}", **each.metadata["option"]}
         found[each.name] = Option(each.name, type=hints[each.name], default=each.default, **about)
+    _OPTIONS[request] = found
     return found
 
 

@@ -1,19 +1,25 @@
-"""How long the board takes: makes a folder of synthetic records, the same each time, and times
-every format of the export.
+"""How long the commands on a folder of records take, and how much memory: makes a folder of
+synthetic records, the same each time, and times `results validate`, `gap` and every format of the
+board.
 
-    python tools/bench_board.py [RECORDS]
+    python tools/bench_board.py [RECORDS] [--groups 100] [--only validate,gap,md]
 
-Prints wall seconds of the whole command in a fresh process, the best of three, and the size of what
-came out. Records are those of ``results/`` in size: 12 evaluations, 100 test groups, 3 seeds an
-arm, 2 arms a pair; one run in fifty failed.
+Prints wall seconds of the whole command in a fresh process, its peak memory and the size of what it
+printed, with an empty cache for the first command and again with what that left there. Records are
+those of ``results/`` in size: 12 evaluations, 100 test groups, 3 seeds an arm, 2 arms a pair; one
+run in fifty failed.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -23,6 +29,7 @@ from equivbench.records.schema import (
     BudgetRecord,
     ClockRecord,
     GroupErrors,
+    Inference,
     Rung,
     RunRecord,
     StepSeconds,
@@ -30,11 +37,11 @@ from equivbench.records.schema import (
     Throughput,
     TracePoint,
 )
-from equivbench.records.store import load_results, write_record
+from equivbench.records.store import load_results, record_path
 from equivbench.report.formats import FORMATS, PAGE
 
 ROOT = Path(__file__).resolve().parent.parent
-EVALUATIONS, GROUPS, SEEDS = 12, 100, 3
+EVALUATIONS, SEEDS = 12, 3
 ARMS = ("equivariant", "augmented")
 BUDGET_SECONDS = 60.0
 FINALS = ("final", "final_on_part", "final_raw", "final_ema")
@@ -43,7 +50,7 @@ BASELINE = 10.0
 FAILED_EVERY = 50
 
 
-def synthetic(template: RunRecord, number: int) -> RunRecord:
+def synthetic(template: RunRecord, number: int, groups: int) -> RunRecord:
     """Record ``number``: a power law with noise over seeds and test groups, everything else as in
     ``template``."""
     rest, arm = divmod(number, len(ARMS))
@@ -52,22 +59,22 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
     curve = np.random.default_rng([pair, arm]).uniform(
         [0.5, 0.3, 3.0], [2.0, 0.6, 9.0]
     )  # level, exponent, steps a second
-    seconds = np.geomspace(1.2, BUDGET_SECONDS, EVALUATIONS) * generator.uniform(
-        1.0, 1.002, EVALUATIONS
-    )
+    budgets = np.geomspace(1.2, BUDGET_SECONDS, EVALUATIONS)
+    seconds = budgets * generator.uniform(1.0, 1.002, EVALUATIONS)
     steps = np.maximum(1, (seconds * curve[2]).astype(int))
     mean = (
         curve[0]
         * (seconds / BUDGET_SECONDS) ** -curve[1]
         * np.exp(0.05 * generator.standard_normal())
     )
-    weights = generator.integers(20, 60, GROUPS).astype(float)
-    total = mean[:, None] * np.exp(0.3 * generator.standard_normal(GROUPS))
+    # The same test set for all.
+    weights = np.random.default_rng(0).integers(20, 60, groups).astype(float)
+    total = mean[:, None] * np.exp(0.3 * generator.standard_normal(groups))
     total *= (mean * weights.sum() / (total @ weights))[:, None]
     share = 0.02 * seconds**-0.5 if ARMS[arm] == "augmented" else np.full(EVALUATIONS, 1e-13)
     tests = [
         Test(
-            samples=400,
+            samples=template.dataset.sizes["test"],
             rotations=2,
             objective=float(loss),
             total=float(loss),
@@ -95,7 +102,10 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
         for step, at, test in zip(steps, seconds, tests, strict=True)
     ]
     trace = [TracePoint(**point, ema=point["test"]) for point in points]  # type: ignore[arg-type]
-    rungs = [Rung(**point, budget=point["train_seconds"]) for point in points]  # type: ignore[arg-type]
+    rungs = [
+        Rung(**point, budget=float(budget))  # type: ignore[arg-type]
+        for point, budget in zip(points, budgets, strict=True)
+    ]
     spent, samples = trace[-1].train_seconds, trace[-1].samples
     rate = samples / spent * generator.uniform(0.98, 1.02)
     step_seconds = template.recipe.batch_size / rate
@@ -135,6 +145,17 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
             ),
             alternated_with=ARMS[1 - arm],
         ),
+        inference=Inference(
+            samples_per_second=3 * rate, twirl={str(n): 3 * rate / n for n in (2, 4, 8)}
+        ),
+        contest=f"{(template.contest or '')[:-8]}{rest:08x}",
+        unit=None,
+        devices=[],
+        attempts=[],
+        weights_sha256=None,
+        machine_share=msgspec.structs.replace(template.machine_share, stalled_seconds=0.0)
+        if template.machine_share
+        else None,
         steps=trace[-1].step,
         samples=samples,
         epochs=samples / template.dataset.sizes["train"],
@@ -146,41 +167,71 @@ def synthetic(template: RunRecord, number: int) -> RunRecord:
     )
 
 
-def export_seconds(results: Path, name: str, out: Path) -> float:
-    """Wall seconds of ``equivbench leaderboard export`` in a process of its own."""
+@dataclass(frozen=True)
+class Spent:
+    """What a command took in a process of its own."""
+
+    seconds: float
+    """Wall seconds."""
+    peak: float
+    """MiB of memory, of the largest of its processes."""
+    size: int
+    """Bytes that it printed."""
+
+
+def spent_by(arguments: Sequence[str], out: Path) -> Spent:
+    """Run ``equivbench`` with ``arguments`` and write what it prints to ``out``."""
     started = time.perf_counter()
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "equivbench",
-            "leaderboard",
-            "export",
-            "--format",
-            name,
-            "--results",
-            results,
-            "--out",
-            out,
-        ],
-        check=True,
-    )
-    return time.perf_counter() - started
+    with out.open("wb") as file:
+        process = subprocess.Popen([sys.executable, "-m", "equivbench", *arguments], stdout=file)
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(arguments)} ended with exit code {process.returncode}")
+    return Spent(time.perf_counter() - started, usage.ru_maxrss / 1024, out.stat().st_size)
 
 
-def main(count: int) -> None:
-    """Make ``count`` records and time every format."""
-    template = load_results(ROOT / "results")[0]
+def fill(results: Path, count: int, groups: int) -> int:
+    """Write ``count`` records below ``results``, as bare JSON, and return their bytes."""
+    template, size = load_results(ROOT / "results")[0], 0
+    for number in range(count):
+        record = synthetic(template, number, groups)
+        path = record_path(record, results)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size += path.write_bytes(msgspec.json.encode(record))
+    return size
+
+
+def main() -> None:
+    """Make the records and time every command on them, the first time and again."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("records", type=int, nargs="?", default=1000)
+    parser.add_argument("--groups", type=int, default=100, help="test groups of an evaluation")
+    parser.add_argument("--only", help="commands, such as validate,gap,md (default: all)")
+    options = parser.parse_args()
+    exports = {
+        name: ["leaderboard", "export", "--format", name, "--results"] for name in (*FORMATS, PAGE)
+    }
+    commands = {"validate": ["results", "validate"], "gap": ["gap"], **exports}
+    chosen = options.only.split(",") if options.only else list(commands)
     with tempfile.TemporaryDirectory() as folder:
         results, out = Path(folder) / "results", Path(folder) / "board"
-        for number in range(count):
-            write_record(synthetic(template, number), results)
-        size = sum(file.stat().st_size for file in results.rglob("*.json"))
-        print(f"{count} records, {size / 1e6:.0f} MB")
-        for name in (*FORMATS, PAGE):
-            best = min(export_seconds(results, name, out) for _ in range(3))
-            print(f"{name:6s} {best:6.2f} s  {out.stat().st_size / 1e6:6.2f} MB")
+        os.environ["EQUIVBENCH_CACHE"] = str(Path(folder) / "cache")
+        size = fill(results, options.records, options.groups)
+        print(f"{options.records} records, {size / 1e6:.0f} MB", flush=True)
+        time.sleep(3)  # a file that has just been written may change within its own time
+        for name in chosen:
+            for which in ("first", "again"):
+                one = spent_by([*commands[name], str(results)], out)
+                print(
+                    f"{name:8s} {which} {one.seconds:7.2f} s  {one.peak:5.0f} MiB  "
+                    f"{one.size / 1e6:7.2f} MB",
+                    flush=True,
+                )
+        cache = Path(folder) / "cache"
+        kept = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
+        print(f"the cache has {kept / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1000)
+    main()

@@ -20,6 +20,7 @@ from equivbench.report.text import printable
 if TYPE_CHECKING:
     from equivbench.gap.efficiency import PairGap
     from equivbench.records.schema import RunRecord
+    from equivbench.records.submission import Admitted
 
 FigureKind = Literal["curves", "gap", "frontier", "share"]
 ResultsPath = Annotated[Path, typer.Argument(help="A results folder or a record file.")]
@@ -41,6 +42,12 @@ def _records(results: Path, skip_invalid: bool) -> list[RunRecord]:
     return admitted(results, invalid=_on_invalid(skip_invalid))
 
 
+def _admit(results: Path, skip_invalid: bool) -> Admitted:
+    from equivbench.records.submission import admit
+
+    return admit(results, invalid=_on_invalid(skip_invalid))
+
+
 def _on_invalid(skip: bool) -> Literal["raise", "warn"]:
     return "warn" if skip else "raise"
 
@@ -50,13 +57,13 @@ def gap(
 ) -> None:
     """The efficiency gap of each pair: who is behind at equal budget, and how much faster it would
     have to be to tie."""
-    from equivbench.gap.efficiency import efficiency_gap
     from equivbench.gap.pairing import ARMS, pair_up
+    from equivbench.gap.remembered import gaps_of
     from equivbench.report.gaps import gap_table
 
-    records = _records(results, skip_invalid)
-    problems = pair_up(records).problems
-    gaps = efficiency_gap(records)
+    admitted = _admit(results, skip_invalid)
+    pairing = pair_up(admitted.outlines)
+    problems, gaps = pairing.problems, gaps_of(admitted, pairing)
     if not gaps:
         if not problems:
             raise FailedError(
@@ -219,7 +226,8 @@ def export(
     else:
         from equivbench.report.board import build_boards
 
-        text = FORMATS[name](build_boards(_records(results, skip_invalid), board_units()))
+        outlines = _admit(results, skip_invalid).outlines
+        text = FORMATS[name](build_boards(outlines, board_units()))
         if name in BESIDE:
             from equivbench.report.pretrained import pretrained_table
             from equivbench.report.publication import load_pretrained

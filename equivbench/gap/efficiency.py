@@ -4,7 +4,7 @@ faster the other would have to be to tie (docs/gap.md)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import msgspec
@@ -34,7 +34,7 @@ from equivbench.gap.pairing import (
     pair_up,
 )
 from equivbench.gap.timing import PairedTimes, step_times
-from equivbench.gap.verdicts import GapVerdict, verdicts
+from equivbench.gap.verdicts import Contrast, verdicts
 from equivbench.records.schema import RunRecord
 from equivbench.tabular import Tabular
 
@@ -166,18 +166,37 @@ class MeasuredGap:
     runs: MatchedRuns
     course: Course | None
     """Over the rungs, compilation left out; None where they are not to be compared by time."""
+    contrast: Contrast
 
 
 def measure_gaps(records: Sequence[RunRecord]) -> list[MeasuredGap]:
     """The gaps of :func:`efficiency_gap`, in the same order, with what they were read from."""
-    matched = [(runs, Finals.of(runs)) for runs in pair_up(records).matched]
-    return [
-        _measure(runs, finals, verdict)
-        for (runs, finals), verdict in zip(matched, verdicts(matched), strict=True)
-    ]
+    measured = [measure(runs) for runs in pair_up(records).matched]
+    gaps = decided([(each.gap, each.contrast) for each in measured])
+    return [replace(each, gap=gap) for each, gap in zip(measured, gaps, strict=True)]
 
 
-def _measure(runs: MatchedRuns, finals: Finals, verdict: GapVerdict) -> MeasuredGap:
+def decided(gaps: Sequence[tuple[PairGap, Contrast]]) -> PairGaps:
+    """Gaps as :func:`measure` gives them, with the verdicts that all of them together allow."""
+    found = verdicts([contrast for _, contrast in gaps])
+    return PairGaps(
+        replace(
+            gap,
+            behind=verdict.behind,
+            decided=verdict.behind is not None,
+            reason=verdict.reason,
+            p=verdict.p,
+            p_holm=verdict.p_holm,
+            seeds_needed=verdict.seeds_needed,
+        )
+        for (gap, _), verdict in zip(gaps, found, strict=True)
+    )
+
+
+def measure(runs: MatchedRuns) -> MeasuredGap:
+    """The gap of ``runs``, without a verdict: that depends on the other gaps
+    (:func:`decided`)."""
+    finals = Finals.of(runs)
     times = step_times(runs)
     reversed_times = times if isinstance(times, str) else times.exchanged
     course = follow(runs)
@@ -223,17 +242,17 @@ def _measure(runs: MatchedRuns, finals: Finals, verdict: GapVerdict) -> Measured
             for arm, own in runs.arms.items()
         },
         twirl=twirl,
-        behind=verdict.behind,
-        decided=verdict.behind is not None,
-        reason=verdict.reason,
-        p=verdict.p,
-        p_holm=verdict.p_holm,
-        seeds_needed=verdict.seeds_needed,
+        behind=None,
+        decided=False,
+        reason="",
+        p=None,
+        p_holm=None,
+        seeds_needed=None,
         lead_changes=[] if course is None else course.changes,
         notes=notes,
         reasons=reasons,
     )
-    return MeasuredGap(gap, runs, course)
+    return MeasuredGap(gap, runs, course, Contrast.of(runs, finals))
 
 
 def _described(setting: Setting) -> dict[str, Any]:

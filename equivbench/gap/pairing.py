@@ -313,18 +313,20 @@ def _seed_records(
         )
     if not usable:
         return {}
-    recipes: dict[bytes, set[int]] = defaultdict(set)
-    for record in usable:
-        recipes[_recipe(record)].add(record.seed)
-    recipe = max(map(_recipe, reversed(usable)), key=lambda each: len(recipes[each]))
-    current = [record for record in usable if _recipe(record) == recipe]
+    recipes: dict[bytes, list[RunRecord]] = defaultdict(list)
+    # The newest first, which of equals is the one that is taken.
+    for record in reversed(usable):
+        recipes[_recipe(record)].append(record)
+    current = max(recipes.values(), key=lambda own: len({record.seed for record in own}))[::-1]
     if len(current) < len(usable):
         notes.append(
             f"{len(usable) - len(current)} records of the {arm} arm have another recipe "
             "or size and are left out"
         )
-    seeds = sorted({record.seed for record in current if record.budget.extends is None})
-    return {seed: [each for each in current if each.seed == seed] for seed in seeds}
+    by_seed: dict[int, list[RunRecord]] = defaultdict(list)
+    for record in current:
+        by_seed[record.seed].append(record)
+    return {seed: own for seed, own in sorted(by_seed.items()) if _unextended(own)}
 
 
 def _partners(

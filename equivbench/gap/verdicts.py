@@ -20,6 +20,8 @@ POWER = 0.8
 """Chance of a verdict that ``seeds_needed`` is for."""
 MOST_SEEDS = 1000
 """More than this nobody runs: nothing is said beyond."""
+CANDIDATE_SEEDS = np.unique(np.r_[LEAD_SEEDS:50, np.geomspace(50, MOST_SEEDS, 78).round()])
+"""Numbers of seeds that are asked for: every one up to fifty, then in steps of 4%."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,60 @@ class GapVerdict:
     """
 
 
-def verdicts(contests: Sequence[tuple[MatchedRuns, Finals]]) -> list[GapVerdict]:
-    """The verdict on each of ``contests``, corrected over those that have nothing against them."""
-    against = [_against(runs, finals) for runs, finals in contests]
-    p_values = [_p(finals) for _, finals in contests]
-    tested = [
-        index
-        for index, (why_not, p) in enumerate(zip(against, p_values, strict=True))
-        if why_not is None and p is not None
-    ]
-    corrected = dict(zip(tested, holm([p_values[index] or 0.0 for index in tested]), strict=True))
-    return [
-        _verdict(runs, finals, why_not, p, corrected.get(index), max(1, len(tested)))
-        for index, ((runs, finals), why_not, p) in enumerate(
-            zip(contests, against, p_values, strict=True)
+@dataclass(frozen=True)
+class Contrast:
+    """What the final losses of a pair's two arms say by themselves; which of them is behind depends
+    on how many other pairs there are too."""
+
+    seeds: int
+    against: str | None
+    """Why they decide nothing, whatever they are."""
+    higher: Contestant
+    """The arm with the higher mean loss."""
+    p: float | None
+    """Two-sided, of the paired test that both arms have the same loss."""
+    effect: float | None
+    """The mean log ratio of the seeds that both arms finished, without its sign; None from fewer
+    than two."""
+    between: float
+    """The variance of these log ratios."""
+    groups: tuple[float, float] | None
+    """The part of the variance of their mean that is due to the choice of test groups, and its
+    degrees of freedom; None where they are not known."""
+
+    @classmethod
+    def of(cls, runs: MatchedRuns, finals: Finals) -> Contrast:
+        """That of ``runs``, whose final losses are ``finals``."""
+        ratio, differences = finals.ratio, finals.differences
+        p, groups = float(ratio.p[0]), None
+        first, second = (finals.influence[arm] for arm in ARMS)
+        if first.shape == second.shape and first.size:
+            part = group_part((first - second).mean(axis=0)[:, None])
+            groups = float(part.variance[0]), float(part.freedom)
+        several = len(differences) > 1
+        return cls(
+            seeds=len(runs.seeds),
+            against=_against(runs, finals),
+            higher="equivariant" if ratio.mid[0] > 0 else "augmented",
+            p=p if math.isfinite(p) else None,
+            effect=abs(float(differences.mean())) if several else None,
+            between=float(differences.var(ddof=1)) if several else 0.0,
+            groups=groups,
         )
+
+
+def verdicts(contrasts: Sequence[Contrast]) -> list[GapVerdict]:
+    """The verdict on each of ``contrasts``, corrected over those that have nothing against them."""
+    tested = [
+        (index, each.p)
+        for index, each in enumerate(contrasts)
+        if each.against is None and each.p is not None
+    ]
+    adjusted = holm([p for _, p in tested])
+    corrected = {index: p for (index, _), p in zip(tested, adjusted, strict=True)}
+    return [
+        _verdict(each, corrected.get(index), max(1, len(tested)))
+        for index, each in enumerate(contrasts)
     ]
 
 
@@ -74,28 +115,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def seeds_needed(finals: Finals, tests: int) -> int | None:
+def seeds_needed(contrast: Contrast, tests: int) -> int | None:
     """Fewest seeds with which the paired test has a power of :data:`POWER` at the mean log ratio
     and the spreads seen, at the level that Holm's correction over ``tests`` asks of its first.
 
     The test set stays as it is: its part of the error does not fall with more seeds.
     """
-    differences = finals.differences
-    if len(differences) < 2:
+    if not contrast.effect or contrast.between == 0:
         return None
-    effect, between = abs(float(differences.mean())), float(differences.var(ddof=1))
-    if effect == 0 or between == 0:
-        return None
-    # Every number up to fifty, then in steps of 4%.
-    seeds = np.unique(np.r_[LEAD_SEEDS:50, np.geomspace(50, MOST_SEEDS, 78).round()])
-    parts = [Component(between / seeds, seeds - 1)]
-    first, second = (finals.influence[arm] for arm in ARMS)
-    if first.shape == second.shape and first.size:
-        parts.append(group_part((first - second).mean(axis=0)[:, None]))
+    seeds = CANDIDATE_SEEDS
+    parts = [Component(contrast.between / seeds, seeds - 1)]
+    if contrast.groups is not None:
+        parts.append(Component(np.array(contrast.groups[:1]), contrast.groups[1]))
     variance, freedom = combined(parts)
     bound = special.stdtrit(freedom, 1 - (1 - LEVEL) / tests / 2)
     # Beyond a hundred standard errors the power is one, and the function fails.
-    shift = np.minimum(effect / np.sqrt(variance), 100.0)
+    shift = np.minimum(contrast.effect / np.sqrt(variance), 100.0)
     enough = special.nctdtr(freedom, shift, bound) <= 1 - POWER
     return int(seeds[enough][0]) if enough.any() else None
 
@@ -114,29 +149,16 @@ def _against(runs: MatchedRuns, finals: Finals) -> str | None:
     return None
 
 
-def _p(finals: Finals) -> float | None:
-    p = float(finals.ratio.p[0])
-    return p if math.isfinite(p) else None
-
-
-def _verdict(
-    runs: MatchedRuns,
-    finals: Finals,
-    why_not: str | None,
-    p: float | None,
-    p_holm: float | None,
-    tests: int,
-) -> GapVerdict:
-    needed = seeds_needed(finals, tests)
-    if why_not is not None:
-        return GapVerdict(None, why_not, p, None, needed)
+def _verdict(contrast: Contrast, p_holm: float | None, tests: int) -> GapVerdict:
+    needed, p = seeds_needed(contrast, tests), contrast.p
+    if contrast.against is not None:
+        return GapVerdict(None, contrast.against, p, None, needed)
     if p_holm is None:
         return GapVerdict(None, "no seed tells the arms apart", p, None, needed)
     shown = f"{_shown(p_holm)} after Holm's correction over {tests} pair{'s' * (tests != 1)}"
     if p_holm >= 1 - LEVEL:
         return GapVerdict(None, f"{shown}, not below {1 - LEVEL:.2g}", p, p_holm, needed)
-    behind: Contestant = "equivariant" if finals.ratio.mid[0] > 0 else "augmented"
-    return GapVerdict(behind, f"{len(runs.seeds)} seeds, {shown}", p, p_holm, needed)
+    return GapVerdict(contrast.higher, f"{contrast.seeds} seeds, {shown}", p, p_holm, needed)
 
 
 def _shown(p: float) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from equivbench.errors import UsageError
 from equivbench.records.evaluations import EVALUATED, FINALS
 from equivbench.records.files import strange_letter
-from equivbench.records.rules import SUM_TOLERANCE, Rule, close, leaves, out_of_range
+from equivbench.records.rules import SUM_TOLERANCE, Rule, close, nulls, out_of_range
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import record_path
 
@@ -313,10 +313,8 @@ def _machine_share(record: RunRecord) -> Iterator[str]:
 
 def _nulls(record: RunRecord) -> Iterator[str]:
     """A value that was not measured is null with a reason."""
-    for path, value in leaves(msgspec.to_builtins(record)):
-        if value is not None or MEANS_NONE.fullmatch(path):
-            continue
-        if not _is_explained(path, record.reasons):
+    for path in nulls(msgspec.to_builtins(record)):
+        if not MEANS_NONE.fullmatch(path) and not _is_explained(path, record.reasons):
             yield f"{path} is null and reasons has no entry for it"
 
 

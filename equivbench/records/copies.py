@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,15 +48,10 @@ class Report:
         return [FailedError.exit_code] * refused + [IncomparableError.exit_code] * self.incomparable
 
 
-@dataclass(frozen=True, slots=True)
-class RecordDigest:
-    """What of one record the others are compared with."""
+class RecordDigest(msgspec.Struct, frozen=True, array_like=True):
+    """What of one record the others are compared with, wherever it lies."""
 
-    report: Report
-    """Where what is found goes."""
-    order: tuple[int, str, tuple[str, ...]]
-    """Which of two comes first: that of the lower rank, then what was created first, then what lies
-    first in the folder."""
+    created: str
     run: bytes
     """Machine, task, pair, arm and run id."""
     curve: bytes | None
@@ -76,11 +71,27 @@ class RecordDigest:
     """All that the runs of one unit share."""
     test_set: bytes | None
     """Data, samples, rotations and training split; None for a run without a result."""
-    baselines: Mapping[str, float]
+    baselines: dict[str, float]
 
 
-def digest_of(record: RunRecord, report: Report, rank: int = 0) -> RecordDigest:
-    """The digest of ``record``, whose file ``report`` is on; of a lower ``rank`` is earlier."""
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """The digest of a record, and the report on its file, where what is found goes."""
+
+    digest: RecordDigest
+    report: Report
+    rank: int = 0
+    """Of two, that of the lower rank comes first, then what was created first, then what lies first
+    in the folder."""
+
+    @property
+    def order(self) -> tuple[int, str, tuple[str, ...]]:
+        """What they are sorted by."""
+        return self.rank, self.digest.created, Path(self.report.path).with_suffix("").parts
+
+
+def digest_of(record: RunRecord) -> RecordDigest:
+    """The digest of ``record``."""
     where = record.environment.machine_key
     # A seed decides the initial weights and the order of the samples: with two of them no two
     # losses agree.
@@ -90,8 +101,7 @@ def digest_of(record: RunRecord, report: Report, rank: int = 0) -> RecordDigest:
     final, data = record.final, record.dataset
     pair = (record.task, record.pair)
     return RecordDigest(
-        report=report,
-        order=(rank, record.created, Path(report.path).with_suffix("").parts),
+        created=record.created,
         run=_hash(where, *pair, record.arm, record.run_id),
         curve=_hash(record.task, data.sha256, losses) if told_apart else None,
         times=_hash([point.train_seconds for point in points]),
@@ -116,56 +126,57 @@ def digest_of(record: RunRecord, report: Report, rank: int = 0) -> RecordDigest:
     )
 
 
-def compare(digests: Sequence[RecordDigest]) -> None:
+def compare(filed: Iterable[Filed]) -> None:
     """Put into the reports what contradicts an earlier record: one run twice, its curve as another
     seed's or arm's, a second run of one arm in its contest, other predictors on its test set."""
-    runs: dict[bytes, RecordDigest] = {}
-    curves: dict[bytes, RecordDigest] = {}
-    seats: dict[str, RecordDigest] = {}
-    turns: dict[tuple[str, bytes], RecordDigest] = {}
-    sets: dict[bytes, RecordDigest] = {}
-    units: dict[str, RecordDigest] = {}
-    for one in sorted(digests, key=lambda digest: digest.order):
-        say = one.report.problems.append
-        first = runs.setdefault(one.run, one)
+    runs: dict[bytes, Filed] = {}
+    curves: dict[bytes, Filed] = {}
+    seats: dict[str, Filed] = {}
+    turns: dict[tuple[str, bytes], Filed] = {}
+    sets: dict[bytes, Filed] = {}
+    units: dict[str, Filed] = {}
+    for one in sorted(filed, key=lambda each: each.order):
+        say, mine = one.report.problems.append, one.digest
+        first = runs.setdefault(mine.run, one)
         if first is not one:
             say(f"it is the same run as {first.report.path}")
             continue
-        if one.curve is not None:
-            other = curves.setdefault(one.curve, one)
-            if other is not one and (one.of != other.of or one.times == other.times):
+        if mine.curve is not None:
+            other = curves.setdefault(mine.curve, one)
+            its = other.digest
+            if other is not one and (mine.of != its.of or mine.times == its.times):
                 say(
                     f"its losses are those of {other.report.path}, number for number: "
                     "one run cannot count twice"
                 )
-        if one.contest is not None:
-            other = seats.setdefault(one.contest, one)
-            if other.seat != one.seat:
+        if mine.contest is not None:
+            other = seats.setdefault(mine.contest, one)
+            if other.digest.seat != mine.seat:
                 say(
-                    f"its contest {one.contest} is that of {other.report.path}, which has another "
+                    f"its contest {mine.contest} is that of {other.report.path}, which has another "
                     "machine, pair, preset or seed"
                 )
-            other = turns.setdefault((one.contest, one.turn), one)
+            other = turns.setdefault((mine.contest, mine.turn), one)
             if other is not one:
                 say(
-                    f"its contest {one.contest} has a run of this arm and budget already, "
+                    f"its contest {mine.contest} has a run of this arm and budget already, "
                     f"{other.report.path}"
                 )
-        if one.unit is not None:
-            other = units.setdefault(one.unit, one)
-            if other.work != one.work:
+        if mine.unit is not None:
+            other = units.setdefault(mine.unit, one)
+            if other.digest.work != mine.work:
                 say(
-                    f"its unit {one.unit} is that of {other.report.path}, which has another pair, "
+                    f"its unit {mine.unit} is that of {other.report.path}, which has another pair, "
                     "preset, seed, budget or data"
                 )
-        if one.test_set is not None:
-            other = sets.setdefault(one.test_set, one)
-            for name in one.baselines.keys() & other.baselines.keys():
-                mine, its = one.baselines[name], other.baselines[name]
-                if not math.isclose(mine, its, rel_tol=SAME_BASELINE):
+        if mine.test_set is not None:
+            other = sets.setdefault(mine.test_set, one)
+            for name in mine.baselines.keys() & other.digest.baselines.keys():
+                found, known = mine.baselines[name], other.digest.baselines[name]
+                if not math.isclose(found, known, rel_tol=SAME_BASELINE):
                     say(
-                        f"baselines.{name} is {mine:.9g}, on the same test set it is {its:.9g} in "
-                        f"{other.report.path}"
+                        f"baselines.{name} is {found:.9g}, on the same test set it is {known:.9g} "
+                        f"in {other.report.path}"
                     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from equivbench.records.outline import RecordOutline
 from equivbench.records.schema import RunRecord, Test
 
 ResultWeights = Literal["annealed", "raw", "ema"]
@@ -37,6 +38,8 @@ def curve(record: RunRecord, weights: ResultWeights = "annealed") -> list[Evalua
 
     Its last annealed point is ``final_on_part``, so that all points are on the same samples.
     """
+    if isinstance(record, RecordOutline):
+        raise TypeError(f"an outline has no curve; read the record {record.run_id} itself")
     if weights != "annealed":
         return [
             Evaluation(

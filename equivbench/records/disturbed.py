@@ -4,6 +4,7 @@ the gap gives no verdict."""
 
 from __future__ import annotations
 
+from equivbench.records.outline import RecordOutline
 from equivbench.records.schema import MachineShare, RunRecord
 from equivbench.schedule import cooldown_begins
 
@@ -31,6 +32,8 @@ _SHORTEST = 1.0
 def disturbance(record: RunRecord) -> str | None:
     """What kept ``record``'s run from its machine or slowed a part of it, as part of a sentence;
     None if nothing did, or nobody measured."""
+    if isinstance(record, RecordOutline):
+        return record.disturbance
     found = [slowness(record), _late(record)]
     return "; ".join(sentence for sentence in found if sentence is not None) or None
 

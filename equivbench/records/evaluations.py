@@ -7,6 +7,7 @@ import math
 import operator
 from collections.abc import Iterator, Sequence
 
+from equivbench.records.outline import RecordOutline
 from equivbench.records.rules import SUM_TOLERANCE, Rule, close, out_of_range
 from equivbench.records.schema import RunRecord, Test, TestPart
 
@@ -36,6 +37,14 @@ def of_test_set(record: RunRecord) -> Iterator[tuple[str, Test]]:
         test = getattr(record, name)
         if test is not None:
             yield name, test
+
+
+def judged_under(record: RunRecord) -> str | None:
+    """The group of rotations that ``record`` was evaluated under; None for a run that ended before
+    its first evaluation."""
+    if isinstance(record, RecordOutline):
+        return record.judged_under
+    return next((test.group for _, test in evaluations(record)), None)
 
 
 def implied_baseline(test: Test) -> float | None:

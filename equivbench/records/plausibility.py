@@ -10,15 +10,13 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
-
 from equivbench.records.consistency import CONSISTENCY
 from equivbench.records.declared import departures, unchecked
 from equivbench.records.disturbed import disturbance, slowness
 from equivbench.records.evaluations import evaluations, implied_baselines
 from equivbench.records.machine import CIRCUMSTANCES
 from equivbench.records.peaks import Peak, peak_of, width_of
-from equivbench.records.reasons import without_places_in
+from equivbench.records.reasons import names_place
 from equivbench.records.requested import backdated, refusals
 from equivbench.records.rules import Rule, broken_rules
 from equivbench.records.schema import (
@@ -334,7 +332,7 @@ def _places(record: RunRecord) -> Iterator[str]:
         "reasons": record.reasons,
     }
     for name, value in said.items():
-        if without_places_in(value) != msgspec.to_builtins(value):
+        if names_place(value):
             yield f"{name} names a folder of the machine that it was made on"
 
 

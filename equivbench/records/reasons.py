@@ -42,16 +42,23 @@ def without_places_in(value: Any) -> Any:
     spaces included where a text is a path as a whole. The host's name stays: it may be a word of a
     command, such as that of a pair."""
     if isinstance(value, str):
-        for kind in (PurePosixPath, PureWindowsPath):
-            path = kind(value)
-            if path.name and (path.is_absolute() or value.startswith("~/")):
-                return f".../{path.name}"
-        return _without_paths(value)
+        name = _absolute(value)
+        return _without_paths(value) if name is None else f".../{name}"
     if isinstance(value, Mapping):
         return {name: without_places_in(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
         return [without_places_in(each) for each in value]
     return value
+
+
+def names_place(value: Any) -> bool:
+    """Whether a text in ``value`` (what JSON can hold) holds an absolute path. What the folders of
+    this machine are called has no say in it: it is the same answer wherever it is asked."""
+    if isinstance(value, str):
+        return _absolute(value) is not None or _PATH.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(map(names_place, value.values()))
+    return isinstance(value, list | tuple) and any(map(names_place, value))
 
 
 def without_places(text: str) -> str:
@@ -64,7 +71,20 @@ def without_places(text: str) -> str:
     return text
 
 
+def _absolute(text: str) -> str | None:
+    """The last part of ``text`` where it is an absolute path as a whole."""
+    if not text.startswith(("/", "~/", "\\")) and text[1:2] != ":":
+        return None
+    for kind in (PurePosixPath, PureWindowsPath):
+        path = kind(text)
+        if path.name and (path.is_absolute() or text.startswith("~/")):
+            return path.name
+    return None
+
+
 def _without_paths(text: str) -> str:
+    if "/" not in text and "\\" not in text:
+        return text
     # Known folders first: their names may hold spaces, at which a path would seem to end.
     for folder in _known_folders():
         text = text.replace(folder + os.sep, f"{os.sep}.{os.sep}")

@@ -39,11 +39,40 @@ def broken_rules(record: object, rules: Iterable[Rule[Any]]) -> list[str]:
 
 def too_large(plain: Any) -> str | None:
     """A sentence on the first number of ``plain`` (dicts and lists) beyond ``LARGEST``, or None."""
+    if not _has_too_large(plain):
+        return None
     for path, item in leaves(plain):
         numbers = item if isinstance(item, list) else [item] if type(item) in NUMBERS else []
         if numbers and not (min(numbers) >= -LARGEST and max(numbers) <= LARGEST):
             return f"{path} is beyond {LARGEST:g} either way, which measures nothing"
     return None
+
+
+def _has_too_large(plain: Any) -> bool:
+    # Paths are made where there is something to say: in nearly no record.
+    stack = [plain]
+    while stack:
+        value = stack.pop()
+        for item in value.values() if type(value) is dict else value:
+            kind = type(item)
+            if kind is float or kind is int:
+                if not -LARGEST <= item <= LARGEST:
+                    return True
+            elif kind is list and NUMBERS.issuperset(map(type, item)):
+                if item and not (min(item) >= -LARGEST and max(item) <= LARGEST):
+                    return True
+            elif kind is dict or kind is list:
+                stack.append(item)
+    return False
+
+
+def nulls(value: Any, path: str = "") -> Iterator[str]:
+    """The paths of the nulls in nested dicts and lists, as :func:`leaves` gives them."""
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        if item is None:
+            yield f"{path}{key}"
+        elif type(item) is dict or (type(item) is list and not NUMBERS.issuperset(map(type, item))):
+            yield from nulls(item, f"{path}{key}.")
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

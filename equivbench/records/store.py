@@ -165,8 +165,8 @@ def record_files(
 
 
 def _below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
-    """Everything not hidden below ``folder`` whose name ends so, whatever it is, sorted; links to
-    folders are not entered."""
+    """Everything not hidden below ``folder`` whose name ends so, whatever it is; links to folders
+    are not entered."""
     found = []
     for place, folders, names in os.walk(folder):
         found += [
@@ -175,7 +175,7 @@ def _below(folder: Path, endings: tuple[str, ...]) -> list[Path]:
             if name.endswith(endings) and not name.startswith(".")
         ]
         folders[:] = [name for name in folders if not name.startswith(".")]
-    return sorted(found)
+    return found
 
 
 def load_results(

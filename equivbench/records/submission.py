@@ -5,29 +5,28 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from equivbench.errors import FailedError, IncomparableError, UsageError
-from equivbench.records.copies import RecordDigest, Report, compare, digest_of
+from equivbench.errors import FailedError
+from equivbench.records.copies import Filed, Report, compare
 from equivbench.records.files import hidden, not_json, read_bounded, shown
 from equivbench.records.line_files import LineFile, line_files
-from equivbench.records.plausibility import incomparable, problems, remarks
+from equivbench.records.look import MOST_SHOWN, content_of
+from equivbench.records.looking import Looked, look_through
+from equivbench.records.outline import RecordOutline
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import (
     InvalidRecordWarning,
     decode_record,
     record_files,
     record_order,
-    record_path,
 )
-
-MOST_SHOWN = 20
-"""Problems named of one file; a broken one can have thousands."""
 
 
 def review(paths: Sequence[Path]) -> list[Report]:
@@ -36,44 +35,93 @@ def review(paths: Sequence[Path]) -> list[Report]:
 
     Records are ``*.json``, kernel samples and analyses the ``*.jsonl`` of :func:`line_files`; other
     ``*.jsonl`` (logs of tuning) are looked at for hostile content only. One record is in memory at
-    a time, and of each some hundred bytes stay.
+    a time, and of each some thousand bytes stay. What was found in a record earlier is known again
+    (:mod:`equivbench.records.looking`); that records contradict each other is found each time.
     """
     folders = [path for path in paths if path.is_dir()]
-    reports: list[Report] = []
-    digests: list[RecordDigest] = []
-    for file in record_files(paths, endings=(".json", ".jsonl")):
-        if file.suffix != ".json":
-            reports.append(_lines(file))
-            continue
-        report, record = _record(file, folders)
-        reports.append(report)
-        if record is not None:
+    files = record_files(paths, endings=(".json", ".jsonl"))
+    records = [file for file in files if file.suffix == ".json"]
+    reports: dict[Path, Report] = {}
+    filed: list[Filed] = []
+    for looked in look_through(records, outlined=False):
+        report = _report(looked, folders)
+        reports[looked.file] = report
+        if looked.look.digest is not None and not _refused(report):
             # What is named first comes first: `validate results theirs` finds theirs to be copies,
             # whatever date they bear.
-            named = (index for index, path in enumerate(paths) if file.is_relative_to(path))
-            digests.append(digest_of(record, report, next(named, 0)))
-    compare(digests)
-    return reports
+            named = (index for index, path in enumerate(paths) if looked.file.is_relative_to(path))
+            filed.append(Filed(looked.look.digest, report, next(named, 0)))
+    compare(filed)
+    return [reports[file] if file in reports else _lines(file) for file in files]
 
 
-def admitted(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -> list[RunRecord]:
-    """The records at or below ``path`` that :func:`review` finds nothing wrong with, sorted as
-    ``load_results`` sorts them.
+@dataclass(frozen=True)
+class Admitted:
+    """The records at or below ``path`` that nothing is wrong with."""
+
+    path: Path
+    outlines: tuple[RecordOutline, ...]
+    """Sorted as ``load_results`` sorts records."""
+    _files: Mapping[tuple[str, ...], Looked]
+
+    def record(self, outline: RunRecord) -> RunRecord:
+        """The record that ``outline`` is of, read now; raises ``FailedError`` where it is not what
+        it was when it was looked at."""
+        looked = self._files[_name(outline)]
+        data = read_bounded(looked.file, follow=False)
+        if content_of(data) != looked.content:
+            raise FailedError(
+                f"{shown(looked.file)} was changed while it was read; give the command again"
+            )
+        return decode_record(data, str(looked.file))
+
+    def content(self, outline: RunRecord) -> bytes:
+        """The digest of the bytes of the record that ``outline`` is of."""
+        return self._files[_name(outline)].content
+
+
+def admit(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -> Admitted:
+    """The records at or below ``path`` that :func:`review` finds nothing wrong with.
 
     A file that is refused raises ``FailedError`` naming it and the first reason, or with
     ``invalid="warn"`` is left out with a warning. A record under other rules is no wrong one: the
     board keeps it apart.
     """
     folders = [each for each in [Path(path)] if each.is_dir()]
-    found = [_record(file, folders) for file in record_files(path)]
-    compare([digest_of(record, report) for report, record in found if record is not None])
-    records = []
-    for report, record in found:
-        if record is not None and report.exit_codes in ([], [IncomparableError.exit_code]):
-            records.append(record)
-        else:
+    found = [
+        (looked, _report(looked, folders))
+        for looked in look_through(record_files(path), outlined=True)
+    ]
+    compare(
+        Filed(looked.look.digest, report)
+        for looked, report in found
+        if looked.look.digest is not None and not _refused(report)
+    )
+    files: dict[tuple[str, ...], Looked] = {}
+    for looked, report in found:
+        if looked.outline is None or _refused(report):
             _refuse(report, invalid)
-    return sorted(records, key=record_order)
+        else:
+            files[_name(looked.outline)] = looked
+    outlines = [looked.outline for looked in files.values() if looked.outline is not None]
+    return Admitted(Path(path), tuple(sorted(outlines, key=record_order)), files)
+
+
+def admitted(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -> list[RunRecord]:
+    """The whole records of :func:`admit`."""
+    found = admit(path, invalid=invalid)
+    return [found.record(outline) for outline in found.outlines]
+
+
+def _name(record: RunRecord) -> tuple[str, ...]:
+    """What no two records that are admitted have in common."""
+    where = record.environment.machine_key
+    return where, record.task, record.pair, record.arm, record.run_id
+
+
+def _refused(report: Report) -> bool:
+    """Whether more is wrong than other rules."""
+    return len(report.problems) > report.incomparable
 
 
 def _refuse(report: Report, invalid: Literal["raise", "warn"]) -> None:
@@ -82,40 +130,28 @@ def _refuse(report: Report, invalid: Literal["raise", "warn"]) -> None:
     warnings.warn(f"left out: {report.refusal}", InvalidRecordWarning, stacklevel=3)
 
 
-def _record(file: Path, folders: list[Path]) -> tuple[Report, RunRecord | None]:
+def _report(looked: Looked, folders: list[Path]) -> Report:
+    """What is to be said of a record where it lies, before it is compared with others."""
+    file, look = looked.file, looked.look
     report = Report(shown(file))
-    try:
-        data = read_bounded(file, follow=False)
-        record = decode_record(data, str(file))
-    except FailedError as error:
-        report.problems.append(str(error))
-        return report, None
-    found = [*islice(hidden(data), MOST_SHOWN)]
-    # What is hidden may be endless, and is not looked at any further.
-    if not found:
-        inside = any(file.is_relative_to(folder) for folder in folders)
-        found = list(
-            dict.fromkeys([*(_misplaced(record, file) if inside else []), *problems(record)])
-        )
+    found = look.problems
+    if look.is_record and any(file.is_relative_to(folder) for folder in folders):
+        found = list(dict.fromkeys([*_misplaced(look.place, file), *found]))
     report.problems = _at_most(found)
     if not found:
-        report.remarks = [shown(remark) for remark in remarks(record)]
-        other = incomparable(record)
-        report.incomparable = other is not None
-        report.problems += [other] if other else []
-    return report, None if found else record
+        report.remarks = [shown(remark) for remark in look.remarks]
+        report.incomparable = look.incomparable is not None
+        report.problems += [look.incomparable] if look.incomparable else []
+    return report
 
 
-def _misplaced(record: RunRecord, file: Path) -> list[str]:
+def _misplaced(place: str | None, file: Path) -> list[str]:
     """A file in a folder of results must lie where its content says, or one could pass for another
     or be overwritten by it."""
-    try:
-        expected = record_path(record, "")
-    except UsageError as error:
-        return [str(error)]
-    if file.absolute().parts[-len(expected.parts) :] == expected.parts:
+    # Names that cannot be those of files are a problem of the record itself.
+    if place is None or file.absolute().as_posix().endswith(f"/{place}"):
         return []
-    return [f"the file's place does not fit its content, which belongs to {expected}"]
+    return [f"the file's place does not fit its content, which belongs to {place}"]
 
 
 def _lines(file: Path) -> Report:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
@@ -17,7 +17,7 @@ from equivbench.gap.campaigns import campaigns
 from equivbench.records.counting import counting_run
 from equivbench.records.curves import ResultWeights, final_of
 from equivbench.records.disturbed import disturbance
-from equivbench.records.evaluations import evaluations
+from equivbench.records.evaluations import judged_under
 from equivbench.records.metrics import METRICS
 from equivbench.records.schema import RunRecord
 from equivbench.report.provenance import Provenance, provenance
@@ -115,17 +115,24 @@ class Board:
     rows: tuple[Row, ...]
 
 
-def build_boards(records: Sequence[RunRecord], units: dict[str, str] | None = None) -> list[Board]:
+def build_boards(
+    records: Sequence[RunRecord], units: Mapping[str, str] | None = None
+) -> list[Board]:
     """Boards of ``records`` in the order of their settings; ``units`` gives each task's board unit.
 
     Raises ``FailedError`` if there is nothing to show or a value breaks its metric's declared
     range.
     """
-    if not records:
-        raise FailedError("there are no records to make a board of; `equivbench run` writes some")
+    return boards_of(rank_runs(records), units or {})
+
+
+def boards_of(
+    ranked: Mapping[BoardSetting, Sequence[tuple[Row, list[RunRecord]]]], units: Mapping[str, str]
+) -> list[Board]:
+    """The boards of what :func:`rank_runs` gives."""
     return [
-        Board(setting, (units or {}).get(setting.task, ""), tuple(row for row, _ in ranked))
-        for setting, ranked in rank_runs(records).items()
+        Board(setting, units.get(setting.task, ""), tuple(row for row, _ in rows))
+        for setting, rows in ranked.items()
     ]
 
 
@@ -133,18 +140,23 @@ def rank_runs(
     records: Sequence[RunRecord],
 ) -> dict[BoardSetting, list[tuple[Row, list[RunRecord]]]]:
     """The rows of each setting in order of rank, each with its runs in order of seeds; of several
-    finished runs of a seed the first, whose row says that there are others."""
+    finished runs of a seed the first, whose row says that there are others. Raises as
+    :func:`build_boards` does. Outlines of records will do."""
+    if not records:
+        raise FailedError("there are no records to make a board of; `equivbench run` writes some")
     # The group a pair is tested under, for its runs that failed before their first evaluation.
     groups = {
-        (record.task, record.pair): test.group
+        (record.task, record.pair): group
         for record in records
-        for _, test in evaluations(record)
+        if (group := judged_under(record)) is not None
     }
     pairs: dict[tuple[BoardSetting, str], list[RunRecord]] = defaultdict(list)
     for record in sorted(records, key=lambda record: (record.created, record.run_id)):
         setting = _setting(record, groups.get((record.task, record.pair), ""))
         pairs[setting, record.pair].append(record)
     rows: dict[BoardSetting, list[tuple[Row, list[RunRecord]]]] = defaultdict(list)
+    # Of parts that records share once.
+    setups: dict[tuple[int, int], str] = {}
     for setting, pair in sorted(pairs):
         for campaign in campaigns(pairs[setting, pair]):
             day = min(record.created for record in campaign)[:10]
@@ -152,7 +164,9 @@ def rank_runs(
                 lambda: defaultdict(list)
             )
             for record in campaign:
-                arms[record.arm, setup_digest(record)][record.seed].append(record)
+                parts = id(record.model), id(record.recipe)
+                setup = setups.get(parts) or setups.setdefault(parts, setup_digest(record))
+                arms[record.arm, setup][record.seed].append(record)
             rows[setting] += [_row(arms[key], key[1], day) for key in sorted(arms)]
     return {setting: _ranked(arms) for setting, arms in rows.items()}
 
@@ -177,7 +191,7 @@ def _setting(record: RunRecord, group: str) -> BoardSetting:
         variant=_clean(
             ", ".join(f"{name}={value}" for name, value in sorted(record.variant.items()))
         ),
-        group=next((test.group for _, test in evaluations(record)), group),
+        group=judged_under(record) or group,
         machine_key=_clean(record.environment.machine_key),
         rules_version=record.rules_version,
     )
@@ -185,7 +199,11 @@ def _setting(record: RunRecord, group: str) -> BoardSetting:
 
 def finished_runs(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Those that have a result."""
-    return [record for record in runs if record.status == "completed" and record.final is not None]
+    return [record for record in runs if _has_result(record)]
+
+
+def _has_result(record: RunRecord) -> bool:
+    return record.status == "completed" and record.final is not None
 
 
 def _row(by_seed: dict[int, list[RunRecord]], setup: str, day: str) -> tuple[Row, list[RunRecord]]:
@@ -195,7 +213,7 @@ def _row(by_seed: dict[int, list[RunRecord]], setup: str, day: str) -> tuple[Row
     seeds = list(chosen.values())
     first = seeds[0]
     finished = finished_runs(seeds)
-    lost = [record for record in seeds if record not in finished]
+    lost = [record for record in seeds if not _has_result(record)]
     total, low, high = log_interval(_measured("total", finished, final("total")))
     row = Row(
         rank=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
-from equivbench.gap.efficiency import PairGap, efficiency_gap
+from equivbench.gap.efficiency import PairGap, decided, measure
 from equivbench.gap.intervals import Quantity, student
-from equivbench.gap.pairing import pair_up
+from equivbench.gap.pairing import Pairing, pair_up
+from equivbench.gap.remembered import gaps_of
 from equivbench.records.curves import ResultWeights, common_curves
 from equivbench.records.files import read_bounded
 from equivbench.records.line_files import (
@@ -29,16 +30,19 @@ from equivbench.records.line_files import (
 from equivbench.records.pretrained import PretrainedMeasurement
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning
-from equivbench.records.submission import admitted, review
+from equivbench.records.submission import admit, review
 from equivbench.report.board import (
     Board,
     BoardSetting,
     Row,
-    build_boards,
+    boards_of,
     finished_runs,
     rank_runs,
 )
 from equivbench.report.provenance import Provenance, provenance
+
+MOST_CURVES = 200
+"""Rows with curves on one page: those of more make it larger than a page may be."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +92,7 @@ class Publication:
 
     boards: tuple[Board, ...]
     curves: tuple[Curve, ...]
-    """One a row of ``boards``, in the same order."""
+    """One a row of ``boards``, in the same order; none of more than :data:`MOST_CURVES` rows."""
     gaps: tuple[PublishedGap, ...]
     """Leads are corrected over all of them (Holm)."""
     left_out: tuple[str, ...]
@@ -114,11 +118,16 @@ def publish(
     ``units`` gives the board unit of each task. An invalid file raises ``FailedError`` naming it,
     or with ``invalid="warn"`` is left out with a warning.
     """
-    return make_publication(
-        admitted(results, invalid=invalid),
+    found = admit(results, invalid=invalid)
+    pairing = pair_up(found.outlines)
+    return _publication(
+        found.outlines,
+        pairing,
+        gaps_of(found, pairing),
+        found.record,
         load_kernels(Path(results), invalid=invalid),
-        units=units,
-        pretrained=load_pretrained(Path(results), invalid=invalid),
+        load_pretrained(Path(results), invalid=invalid),
+        units or {},
     )
 
 
@@ -131,14 +140,33 @@ def make_publication(
 ) -> Publication:
     """The publication of ``records``, ``kernels`` and ``pretrained``; raises ``FailedError`` as
     :func:`build_boards` does."""
-    units = dict(units or {})
     pairing = pair_up(records)
+    measured = [measure(runs) for runs in pairing.matched]
+    gaps = decided([(each.gap, each.contrast) for each in measured])
+    return _publication(
+        records, pairing, gaps, lambda record: record, kernels, pretrained, units or {}
+    )
+
+
+def _publication(
+    records: Sequence[RunRecord],
+    pairing: Pairing,
+    gaps: Sequence[PairGap],
+    whole: Callable[[RunRecord], RunRecord],
+    kernels: Sequence[KernelSamples],
+    pretrained: Sequence[PretrainedMeasurement],
+    units: Mapping[str, str],
+) -> Publication:
+    """That of ``records``, which may be outlines: ``whole`` gives the record of each."""
+    ranked = rank_runs(records)
+    drawn = sum(map(len, ranked.values())) <= MOST_CURVES
     return Publication(
-        boards=tuple(build_boards(records, units)),
+        boards=tuple(boards_of(ranked, units)),
         curves=tuple(
-            Curve(setting, row, curve_points(finished_runs(runs)))
-            for setting, rows in rank_runs(records).items()
+            Curve(setting, row, curve_points([whole(run) for run in finished_runs(runs)]))
+            for setting, rows in ranked.items()
             for row, runs in rows
+            if drawn
         ),
         gaps=tuple(
             PublishedGap(
@@ -146,7 +174,7 @@ def make_publication(
                 units.get(gap.task, ""),
                 provenance([run.record for run in (*both.equivariant, *both.augmented)]),
             )
-            for gap, both in zip(efficiency_gap(records), pairing.matched, strict=True)
+            for gap, both in zip(gaps, pairing.matched, strict=True)
         ),
         left_out=tuple(map(str, pairing.problems)),
         kernels=tuple(

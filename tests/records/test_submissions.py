@@ -46,6 +46,12 @@ def submissions() -> list[Spoiled]:
     ]
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of more than a hundred files leave something there."""
+    monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_good(tmp_path_factory.mktemp("good"))

@@ -45,13 +45,19 @@ from equivbench.report.html.charts import (
 )
 from equivbench.report.kernels import in_order, kernel_table
 from equivbench.report.pretrained import pretrained_table
-from equivbench.report.publication import Curve, CurvePoint, Publication, PublishedGap
+from equivbench.report.publication import CurvePoint, Publication, PublishedGap
 from equivbench.report.render import is_right_aligned, row_labels, row_texts, to_json
 from equivbench.report.table import Column, Table
 from equivbench.report.text import number_text, printable, quantity_text
 from equivbench.specs import MODES
 
 POLICY = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
+MOST_BYTES = 2_000_000
+"""Of the page: more is slow to send and to open."""
+MOST_ROWS = 400
+"""Of a page without curves: more make it larger than that."""
+MOST_SENTENCES = 100
+"""On settings without a gap."""
 AXES = {"seconds": "device seconds", "samples": "training samples", "steps": "training steps"}
 SHARE_DECADES = 4.0
 """Shares of interest lie between tenths and hundredths of a percent; exactly equivariant arms lie
@@ -63,18 +69,35 @@ NEUTRAL = COLOURS - 1
 MODE_NAMES = ("forward", "with gradients", "with second gradients")
 
 
-def to_html(publication: Publication) -> str:
+def to_html(publication: Publication, most_bytes: int = MOST_BYTES) -> str:
     """``publication`` as one HTML document.
 
     Every name in it that came from records is escaped and stripped of control characters, and the
     content security policy allows the page's own style sheet and script by their hashes and nothing
     else: no network, no other script.
+
+    A page of more than ``most_bytes`` has no curves, and if that is not enough only the first rows
+    of each board and the first gaps; it says what is left out and how to see it.
     """
+    longest = max(sum(len(board.rows) for board in publication.boards), len(publication.gaps), 1)
+    curves, most = bool(publication.curves), longest if publication.curves else MOST_ROWS
+    while True:
+        text = _page(publication, curves=curves, most=most)
+        if len(text.encode()) <= most_bytes or most == 1:
+            return text
+        curves, most = False, most if curves else max(1, min(most, longest) // 2)
+
+
+def _page(publication: Publication, *, curves: bool, most: int) -> str:
+    """The page, with ``curves`` or without, of ``most`` rows and as many gaps."""
     style, script = _asset("board.css"), _asset("board.js")
-    curves = iter(publication.curves)
+    quotas = shared_out([len(board.rows) for board in publication.boards], most)
+    points = iter([curve.points for curve in publication.curves])
     tasks: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for board in publication.boards:
-        tasks[board.setting.task].append(_board(board, [next(curves) for _ in board.rows]))
+    for board, quota in zip(publication.boards, quotas, strict=True):
+        drawn = [next(points) for _ in board.rows] if curves else None
+        if quota:
+            tasks[board.setting.task].append(_board(board, quota, drawn))
     measured: list[KernelSamples | PretrainedMeasurement] = [
         *publication.kernels,
         *publication.pretrained,
@@ -82,6 +105,7 @@ def to_html(publication: Publication) -> str:
     machines = {board.setting.machine_key for board in publication.boards} | {
         clean(each.environment.machine_key) for each in measured
     }
+    rows = [row for board in publication.boards for row in board.rows]
     text: str = (
         _environment()
         .get_template("page.html")
@@ -90,10 +114,15 @@ def to_html(publication: Publication) -> str:
             script=script,
             policy=f"{POLICY}; style-src {_hash(style)}; script-src {_hash(script)}",
             tasks=tasks,
+            task_count=len({board.setting.task for board in publication.boards}),
             machines=sorted(machines),
             axes=AXES,
-            rows=[row for board in publication.boards for row in board.rows],
-            left_out=publication.left_out,
+            rows=rows,
+            curves=curves,
+            rows_shown=sum(quotas),
+            gap_count=len(publication.gaps),
+            left_out=publication.left_out[:MOST_SENTENCES],
+            left_out_count=len(publication.left_out),
             kernels=_kernels(publication.kernels),
             pretrained=_pretrained(publication.pretrained),
             level=f"{LEVEL:.0%}",
@@ -101,10 +130,19 @@ def to_html(publication: Publication) -> str:
             rules_versions=sorted({board.setting.rules_version for board in publication.boards}),
             never_tied=NEVER_TIED,
             lead_seeds=LEAD_SEEDS,
-            **_gaps(publication.gaps),
+            **_gaps(publication.gaps[:most]),
         )
     )
     return text
+
+
+def shared_out(counts: Sequence[int], most: int) -> list[int]:
+    """How many of each of ``counts`` are shown where ``most`` in all are: as many of each, or all
+    it has; of the first ones alone where there are more of them than ``most``."""
+    each = most
+    while each > 1 and sum(min(count, each) for count in counts) > most:
+        each //= 2
+    return [min(count, each) if place < most else 0 for place, count in enumerate(counts)]
 
 
 @cache
@@ -139,23 +177,24 @@ def element_id(prefix: str, *parts: object) -> str:
     return prefix + hashlib.sha256(repr(parts).encode(errors="replace")).hexdigest()[:8]
 
 
-def _board(board: Board, curves: Sequence[Curve]) -> dict[str, Any]:
-    """A board with its element id, its rows with their keys in the charts, and its curves on three
-    axes."""
+def _board(
+    board: Board, quota: int, curves: Sequence[tuple[CurvePoint, ...]] | None
+) -> dict[str, Any]:
+    """A board with its element id, its first rows with their keys in the charts, and its curves, if
+    any, on three axes."""
     name, place = element_id("b", board.setting), board.setting
-    keys = row_keys(board.rows)
+    shown = board.rows[:quota]
+    keys = row_keys(shown)
     rows: list[dict[str, Any]] = [
         {
             "id": f"{name}-{number}",
             "row": row,
             "label": label,
             "swatch": swatch(key),
-            "curve": curve.points,
+            "curve": curves[number] if curves else (),
             "name": f"{row.pair}, {row.arm}" + (f" ({label})" if label else ""),
         }
-        for number, (row, label, key, curve) in enumerate(
-            zip(board.rows, labels(board.rows), keys, curves, strict=True)
-        )
+        for number, (row, label, key) in enumerate(zip(shown, labels(shown), keys, strict=True))
     ]
     unit = show_unit(board.unit)
     metrics = {
@@ -180,9 +219,10 @@ def _board(board: Board, curves: Sequence[Curve]) -> dict[str, Any]:
             filter(None, (place.preset, place.budget, place.variant, place.machine_key))
         ),
         "rows": rows,
+        "of": len(board.rows),
         "panels": [
             {"axis": axis, "loss": chart(axis, "total"), "share": chart(axis, "share")}
-            for axis in AXES
+            for axis in (AXES if curves else ())
         ],
     }
 
