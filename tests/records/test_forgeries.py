@@ -82,7 +82,7 @@ CLAIMED = re.compile(
     r"(trace|rungs)\.\d+\.train_seconds|throughput\.step_seconds\.\w+|inference\..*"
     r"|memory\.peak_bytes|machine_share\.\w+|restarts"
     # Losses of which nothing else follows: weights give them again, at the end.
-    r"|.*\.objective|.*\.errors\.\w+|final\.floor|out_of_distribution\..*"
+    r"|.*\.objective|.*\.errors\.\w+|final\.floor|out_of_distribution\..*|weights_sha256"
     # The code and its surroundings, what was said, and what only other records tell.
     r"|command|contest|unit|attempts\.\d+\.started|git\.(commit|tree)|environment\.(cpu|python|packages\..*)|model\.symmetry_reason|reasons\..*"
 )

@@ -6,6 +6,7 @@ until its weights are evaluated again."""
 from __future__ import annotations
 
 import copy
+import datetime
 
 from forging import (
     Change,
@@ -197,15 +198,19 @@ def another_preset(record: Plain) -> None:
     record["command"] += " --preset dev"
 
 
+def moved_by_days(record: Plain, days: int) -> None:
+    before = datetime.datetime.fromisoformat(record["created"])
+    record["created"] = created = (before + datetime.timedelta(days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    renamed(record, f"{before:%Y%m%dT}", created[:11].replace("-", ""))
+
+
 def backdated(record: Plain) -> None:
     """A day earlier, so as to be the first of its seed."""
-    record["created"] = record["created"].replace("-29T", "-28T")
-    renamed(record, "1129T", "1128T")
+    moved_by_days(record, -1)
 
 
 def postdated(record: Plain) -> None:
-    record["created"] = record["created"].replace("-29T", "-30T")
-    renamed(record, "1129T", "1130T")
+    moved_by_days(record, 1)
 
 
 def augmented(record: Plain) -> None:
