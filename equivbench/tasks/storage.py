@@ -14,7 +14,7 @@ import json
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +33,9 @@ USERS_COPY = {
     "distribute it"
 }
 """The licences on the card of a set that is converted from published files."""
+_PART = 2**20
+"""Items of a part of a table: some 30 MB of coordinates, so that what is computed from them is no
+second copy of a large table."""
 
 
 def digest(text: str) -> int:
@@ -142,6 +145,16 @@ class RaggedTable:
         counts = self.counts
         return np.asarray(counts.cumsum() - counts)
 
+    def parts(self) -> Iterator[tuple[slice, slice]]:
+        """(samples, items) of parts of about a million items that follow one another and are all
+        of the table."""
+        ends = self.counts.cumsum()
+        sample, item = 0, 0
+        while sample < len(ends):
+            stop = max(sample + 1, int(np.searchsorted(ends, item + _PART, "right")))
+            yield slice(sample, stop), slice(item, int(ends[stop - 1]))
+            sample, item = stop, int(ends[stop - 1])
+
     def broken(self) -> str:
         """In what way the columns do not hang together, for people; empty where they do."""
         columns, counts = self.layout.columns, self.counts
@@ -160,7 +173,12 @@ class RaggedTable:
         if len(counts) and any(self[self.layout.unit].max() >= number for number in named):
             return f"name {self.layout.unit}s that do not exist"
         floats = [name for name in columns if self[name].dtype.kind == "f"]
-        if not all(np.isfinite(self[name]).all() for name in floats):
+        rows_of = {"sample": 0, "item": 1}
+        if not all(
+            np.isfinite(self[name][part[rows_of[columns[name].per]]]).all()
+            for part in self.parts()
+            for name in floats
+        ):
             return "hold values that are not finite"
         return ""
 

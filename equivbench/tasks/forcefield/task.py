@@ -4,7 +4,7 @@ positions and cells, its data in memory, and the best linear predictor of forces
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -154,11 +154,12 @@ class ForceField(Task):
         elements: Sequence[int] | None = getattr(model, "elements", None)
         if elements is None:
             return split
-        batch = split.collate(torch.arange(len(split)))
-        known = torch.isin(batch["z"], torch.tensor(elements))
-        unknown = torch.zeros(len(split), dtype=torch.int64)
-        unknown.index_add_(0, batch["batch"], (~known).long())
-        chosen = (unknown == 0).nonzero().flatten()
+        atomic_numbers, unknown = torch.tensor(elements), []
+        for indices in torch.split(torch.arange(len(split)), 4096):
+            batch = split.collate(indices)
+            strange = (~torch.isin(batch["z"], atomic_numbers)).long()
+            unknown.append(torch.zeros_like(indices).index_add(0, batch["batch"], strange))
+        chosen = (torch.cat(unknown) == 0).nonzero().flatten()
         what = "crystals" if "cell" in batch else "molecules"
         said = f"{what} have elements that the network does not know"
         if len(chosen) == 0:
@@ -234,13 +235,12 @@ class ConservativeForces(nn.Module):
 
 
 class ForceFieldSplit(RaggedSplit):
-    """One split of molecules or crystals with their forces, and energies less those of their
-    atoms, ``reference`` [256] eV by atomic number (:func:`fit_reference`)."""
+    """One split of molecules or crystals with their forces, and ``energy`` [samples of the table]
+    eV less that of their atoms (:func:`referenced`)."""
 
-    def __init__(self, table: RaggedTable, chosen: Tensor, reference: NDArray[np.float64]) -> None:
+    def __init__(self, table: RaggedTable, chosen: Tensor, energy: NDArray[np.float32]) -> None:
         super().__init__(table, chosen)
-        energy = table["energy"] - np.add.reduceat(reference[table["z"]], table.first)
-        self._energy = torch.from_numpy(energy.astype(np.float32))[chosen]
+        self._energy = torch.from_numpy(energy)[chosen]
         self._periodic = {
             name: torch.from_numpy(table[name])[chosen]
             for name in PERIODIC_FIELDS
@@ -268,19 +268,38 @@ def fit_reference(table: RaggedTable) -> NDArray[np.float64]:
     0 for elements that the training split lacks, and the least-norm solution for directions that it
     leaves open.
     """
-    elements = np.flatnonzero(np.bincount(table["z"], minlength=256))
+    parts, atoms = list(table.parts()), table.counts
+    numbers = sum(
+        (np.bincount(table["z"][items], minlength=256) for _, items in parts), np.zeros(256)
+    )
+    elements = np.flatnonzero(numbers)
     column = np.zeros(256, dtype=np.int64)
     column[elements] = np.arange(len(elements))
-    samples = len(table.counts)
-    owner = np.repeat(np.arange(samples), table.counts)
-    cells = np.bincount(
-        owner * len(elements) + column[table["z"]], minlength=samples * len(elements)
-    )
-    counts = cells.reshape(samples, len(elements)).astype(np.float64)
     train = table["split"] == SPLITS.index("train")
+    counts = np.empty((train.sum(), len(elements)))
+    filled = 0
+    for samples, items in parts:
+        chosen = train[samples]
+        owner = np.repeat(np.arange(len(chosen)), atoms[samples])
+        cells = np.bincount(
+            owner * len(elements) + column[table["z"][items]],
+            minlength=len(chosen) * len(elements),
+        )
+        found = cells.reshape(len(chosen), len(elements))[chosen]
+        counts[filled : filled + len(found)] = found
+        filled += len(found)
     reference = np.zeros(256)
-    reference[elements] = np.linalg.lstsq(counts[train], table["energy"][train], rcond=None)[0]
+    reference[elements] = np.linalg.lstsq(counts, table["energy"][train], rcond=None)[0]
     return reference
+
+
+def referenced(table: RaggedTable, reference: NDArray[np.float64]) -> NDArray[np.float32]:
+    """[samples] eV: energies less those of their atoms, ``reference`` [256] eV by atomic number."""
+    first, energy = table.first, np.empty(len(table["energy"]), dtype=np.float32)
+    for samples, items in table.parts():
+        of_atoms = np.add.reduceat(reference[table["z"][items]], first[samples] - items.start)
+        energy[samples] = table["energy"][samples] - of_atoms
+    return energy
 
 
 def load(path: Path, out_of_distribution: Mapping[str, Path] | None = None) -> TaskData:
@@ -290,12 +309,13 @@ def load(path: Path, out_of_distribution: Mapping[str, Path] | None = None) -> T
     ``FailedError`` if a file or its card is missing, cut short or changed.
     """
     table, card = LAYOUT.read(path)
-    split = partial(ForceFieldSplit, reference=fit_reference(table))
+    reference = fit_reference(table)
     further = {name: LAYOUT.read(file)[0] for name, file in (out_of_distribution or {}).items()}
     return replace(
-        ragged_data(table, card, path.stem, split),
+        ragged_data(table, card, path.stem, _splits_of(table, reference)),
         out_of_distribution={
-            name: split(each, torch.arange(len(each.counts))) for name, each in further.items()
+            name: _splits_of(each, reference)(each, torch.arange(len(each.counts)))
+            for name, each in further.items()
         },
     )
 
@@ -304,8 +324,13 @@ def load_periodic(path: Path) -> TaskData:
     """The periodic data set at ``path``, energies referenced per element on its training split, if
     it has one; raises as :func:`load`."""
     table, card = PERIODIC_LAYOUT.read(path)
-    split = partial(ForceFieldSplit, reference=fit_reference(table))
-    return ragged_data(table, card, path.stem, split)
+    return ragged_data(table, card, path.stem, _splits_of(table, fit_reference(table)))
+
+
+def _splits_of(
+    table: RaggedTable, reference: NDArray[np.float64]
+) -> Callable[[RaggedTable, Tensor], Split]:
+    return partial(ForceFieldSplit, energy=referenced(table, reference))
 
 
 def load_test_set(path: Path, of: Path) -> TaskData:

@@ -12,8 +12,10 @@ import pytest
 import torch
 
 from equivbench.errors import FailedError, UsageError
+from equivbench.tasks import storage
 from equivbench.tasks.archives import read_card
 from equivbench.tasks.base import SPLITS, TaskData
+from equivbench.tasks.forcefield import task
 from equivbench.tasks.forcefield.sources import gfn2_small
 from equivbench.tasks.forcefield.task import fit_reference, load
 from equivbench.tasks.splits import with_fraction
@@ -25,6 +27,29 @@ def referenced(table: RaggedTable) -> np.ndarray:
     reference = fit_reference(table)
     atoms = np.split(table["z"], table.first[1:])
     return table["energy"] - [reference[z].sum() for z in atoms]
+
+
+@pytest.mark.parametrize("part", [1, 7, 500])
+def test_a_table_read_in_parts_gives_what_one_read_at_once_gives(
+    table: RaggedTable, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    assert len(list(table.parts())) == 1
+    whole = fit_reference(table)
+    energy = task.referenced(table, whole)
+    monkeypatch.setattr(storage, "_PART", part)
+    parts = list(table.parts())
+    assert len(parts) > 1
+    for ends, all_of_them in ((0, table.counts), (1, table["z"])):
+        assert np.array_equal(
+            np.concatenate([np.arange(len(all_of_them))[each[ends]] for each in parts]),
+            np.arange(len(all_of_them)),
+        )
+    for samples, items in parts:
+        assert table.counts[samples].sum() == items.stop - items.start
+        assert items.stop - items.start <= part or samples.stop - samples.start == 1
+    assert np.array_equal(fit_reference(table), whole)
+    assert np.array_equal(task.referenced(table, whole), energy)
+    assert table.broken() == ""
 
 
 @pytest.fixture
