@@ -4,10 +4,10 @@ board.
 
     python tools/bench_board.py [RECORDS] [--groups 100] [--only validate,gap,md]
 
-Prints wall seconds of the whole command in a fresh process, its peak memory and the size of what it
-printed, with an empty cache for the first command and again with what that left there. Records are
-those of ``results/`` in size: 12 evaluations, 100 test groups, 3 seeds an arm, 2 arms a pair; one
-run in fifty failed.
+Prints wall and CPU seconds of the whole command in a fresh process, its peak memory and the size of
+what it printed, with an empty cache for the first command and again with what that left there.
+Records are those of ``results/`` in size: 12 evaluations, 100 test groups, 3 seeds an arm, 2 arms a
+pair; one run in fifty failed.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from equivbench.records.store import load_results, record_path
 from equivbench.report.formats import FORMATS, PAGE
 
 ROOT = Path(__file__).resolve().parent.parent
-EVALUATIONS, SEEDS = 12, 3
+SEEDS = 3
 ARMS = ("equivariant", "augmented")
 BUDGET_SECONDS = 60.0
 FINALS = ("final", "final_on_part", "final_raw", "final_ema")
@@ -50,7 +50,7 @@ BASELINE = 10.0
 FAILED_EVERY = 50
 
 
-def synthetic(template: RunRecord, number: int, groups: int) -> RunRecord:
+def synthetic(template: RunRecord, number: int, groups: int, evaluations: int) -> RunRecord:
     """Record ``number``: a power law with noise over seeds and test groups, everything else as in
     ``template``."""
     rest, arm = divmod(number, len(ARMS))
@@ -59,8 +59,8 @@ def synthetic(template: RunRecord, number: int, groups: int) -> RunRecord:
     curve = np.random.default_rng([pair, arm]).uniform(
         [0.5, 0.3, 3.0], [2.0, 0.6, 9.0]
     )  # level, exponent, steps a second
-    budgets = np.geomspace(1.2, BUDGET_SECONDS, EVALUATIONS)
-    seconds = budgets * generator.uniform(1.0, 1.002, EVALUATIONS)
+    budgets = np.geomspace(1.2, BUDGET_SECONDS, evaluations)
+    seconds = budgets * generator.uniform(1.0, 1.002, evaluations)
     steps = np.maximum(1, (seconds * curve[2]).astype(int))
     mean = (
         curve[0]
@@ -71,7 +71,7 @@ def synthetic(template: RunRecord, number: int, groups: int) -> RunRecord:
     weights = np.random.default_rng(0).integers(20, 60, groups).astype(float)
     total = mean[:, None] * np.exp(0.3 * generator.standard_normal(groups))
     total *= (mean * weights.sum() / (total @ weights))[:, None]
-    share = 0.02 * seconds**-0.5 if ARMS[arm] == "augmented" else np.full(EVALUATIONS, 1e-13)
+    share = 0.02 * seconds**-0.5 if ARMS[arm] == "augmented" else np.full(evaluations, 1e-13)
     tests = [
         Test(
             samples=template.dataset.sizes["test"],
@@ -173,6 +173,8 @@ class Spent:
 
     seconds: float
     """Wall seconds."""
+    cpu: float
+    """CPU seconds of all its processes, which depend little on what else the machine does."""
     peak: float
     """MiB of memory, of the largest of its processes."""
     size: int
@@ -188,14 +190,19 @@ def spent_by(arguments: Sequence[str], out: Path) -> Spent:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with exit code {process.returncode}")
-    return Spent(time.perf_counter() - started, usage.ru_maxrss / 1024, out.stat().st_size)
+    return Spent(
+        seconds=time.perf_counter() - started,
+        cpu=usage.ru_utime + usage.ru_stime,
+        peak=usage.ru_maxrss / 1024,
+        size=out.stat().st_size,
+    )
 
 
-def fill(results: Path, count: int, groups: int) -> int:
+def fill(results: Path, count: int, groups: int, evaluations: int) -> int:
     """Write ``count`` records below ``results``, as bare JSON, and return their bytes."""
     template, size = load_results(ROOT / "results")[0], 0
     for number in range(count):
-        record = synthetic(template, number, groups)
+        record = synthetic(template, number, groups, evaluations)
         path = record_path(record, results)
         path.parent.mkdir(parents=True, exist_ok=True)
         size += path.write_bytes(msgspec.json.encode(record))
@@ -207,6 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("records", type=int, nargs="?", default=1000)
     parser.add_argument("--groups", type=int, default=100, help="test groups of an evaluation")
+    parser.add_argument("--evaluations", type=int, default=12, help="of a run, on its way")
     parser.add_argument("--only", help="commands, such as validate,gap,md (default: all)")
     options = parser.parse_args()
     exports = {
@@ -217,15 +225,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         results, out = Path(folder) / "results", Path(folder) / "board"
         os.environ["EQUIVBENCH_CACHE"] = str(Path(folder) / "cache")
-        size = fill(results, options.records, options.groups)
+        size = fill(results, options.records, options.groups, options.evaluations)
         print(f"{options.records} records, {size / 1e6:.0f} MB", flush=True)
         time.sleep(3)  # a file that has just been written may change within its own time
         for name in chosen:
             for which in ("first", "again"):
                 one = spent_by([*commands[name], str(results)], out)
                 print(
-                    f"{name:8s} {which} {one.seconds:7.2f} s  {one.peak:5.0f} MiB  "
-                    f"{one.size / 1e6:7.2f} MB",
+                    f"{name:8s} {which} {one.seconds:7.2f} s, CPU {one.cpu:7.2f} s, "
+                    f"{one.peak:5.0f} MiB, {one.size / 1e6:6.2f} MB printed",
                     flush=True,
                 )
         cache = Path(folder) / "cache"

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -87,7 +87,8 @@ class Filed:
     @property
     def order(self) -> tuple[int, str, tuple[str, ...]]:
         """What they are sorted by."""
-        return self.rank, self.digest.created, Path(self.report.path).with_suffix("").parts
+        place = os.path.splitext(self.report.path)[0].split(os.sep)
+        return self.rank, self.digest.created, tuple(place)
 
 
 def digest_of(record: RunRecord) -> RecordDigest:

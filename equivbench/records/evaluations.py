@@ -175,9 +175,9 @@ def _evaluations(record: RunRecord) -> Iterator[str]:
 
 def _decomposition(part: Test | TestPart) -> Iterator[str]:
     """total = twirled + equivariance, and share = equivariance / total."""
-    values = {name: getattr(part, name) for name in OF_A_PART}
-    yield from out_of_range(values)
-    total, twirled, equivariance, share = values.values()
+    total, twirled, equivariance, share = part.total, part.twirled, part.equivariance, part.share
+    values = (total, twirled, equivariance, share)
+    yield from out_of_range(dict(zip(OF_A_PART, values, strict=True)))
     if total is None or twirled is None or equivariance is None:
         return
     slack = SUM_TOLERANCE * max(abs(total), abs(twirled), abs(equivariance))

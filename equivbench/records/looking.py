@@ -40,6 +40,9 @@ class Looked:
     """A file that was looked at, now or earlier."""
 
     file: Path
+    place: str
+    """Where it lies below the results folder that a record in its place belongs to: in
+    ``machine/task/pair/arm/file``; empty for a file that is not so deep."""
     look: Look
     content: bytes
     """The digest of its bytes; empty where it could not be read."""
@@ -59,14 +62,15 @@ def look_through(files: Sequence[Path], *, outlined: bool) -> list[Looked]:
     """A look at each of ``files``, in their order; with ``outlined`` the outlines of those that
     nothing is wrong with, too. Equal parts of outlines are shared, and must not be changed."""
     foreign = _foreign()
-    places = [_place_of(file) for file in files] if len(files) >= LEAST_KEPT else []
-    kept = {folder: KeptLooks(folder) for folder in {place[0] for place in places if place}}
+    places = [_place_of(file) for file in files]
+    folders = {folder for folder, _ in places if folder} if len(files) >= LEAST_KEPT else ()
+    kept = {folder: KeptLooks(folder) for folder in folders}
     shared = SharedParts()
     found: dict[int, Looked] = {}
-    for number, place in enumerate(places):
-        known = None if place is None else kept[place[0]].find(place[1], files[number], foreign)
+    for number, (file, (folder, place)) in enumerate(zip(files, places, strict=True)):
+        known = kept[folder].find(place, file, foreign) if folder in kept else None
         if known is not None:
-            found[number] = Looked(files[number], known.look, known.content, None)
+            found[number] = Looked(file, place, known.look, known.content, None)
     if outlined and found:
         _outline(found, kept.values(), shared)
     left = [number for number in range(len(files)) if number not in found]
@@ -76,10 +80,10 @@ def look_through(files: Sequence[Path], *, outlined: bool) -> list[Looked]:
             outline = None
             if outlined and one.outline != NOTHING:
                 outline = shared.share(msgspec.json.decode(one.outline, type=RecordOutline))
-            found[number] = Looked(files[number], one.look, one.content, outline)
-            place = places[number] if places else None
-            if place is not None:
-                kept[place[0]].add(place[1], one, foreign)
+            folder, place = places[number]
+            found[number] = Looked(files[number], place, one.look, one.content, outline)
+            if folder in kept:
+                kept[folder].add(place, one, foreign)
     finally:
         for each in kept.values():
             each.close()
@@ -98,22 +102,26 @@ class KeptLooks:
                 self._known[name] = msgspec.json.decode(value, type=Known)
         self._new: list[tuple[bytes, Known, msgspec.Raw]] = []
 
-    def find(self, name: bytes, file: Path, foreign: frozenset[str]) -> Known | None:
-        """What is known of ``file``, called ``name`` below the folder; None where it has changed,
-        or where a declaration of this process has a say in it."""
-        known = self._known.get(name)
+    def find(self, place: str, file: Path, foreign: frozenset[str]) -> Known | None:
+        """What is known of ``file``, which lies at ``place`` in the folder; None where it has
+        changed, or where a declaration of this process has a say in it."""
+        known = self._known.get(os.fsencode(place))
         if known is None or foreign & {known.look.pair, known.look.dataset}:
             return None
         return known if known.stamp == stamp_of(file) else None
 
-    def add(self, name: bytes, seen: Seen, foreign: frozenset[str]) -> None:
-        """Keep what was ``seen`` of the file ``name``, if it will be the same tomorrow."""
+    def add(self, place: str, seen: Seen, foreign: frozenset[str]) -> None:
+        """Keep what was ``seen`` of the file at ``place``, if that is where it belongs and it will
+        be the same tomorrow."""
         look = seen.look
-        if seen.stamp is None or look.digest is None or foreign & {look.pair, look.dataset}:
+        if seen.stamp is None or look.digest is None or look.place != place:
+            return
+        if foreign & {look.pair, look.dataset}:
             return
         if datetime.fromisoformat(look.digest.created) > datetime.now(UTC):
             return
-        self._new.append((name, Known(seen.stamp, seen.content, look), seen.outline))
+        known = Known(seen.stamp, seen.content, look)
+        self._new.append((os.fsencode(place), known, seen.outline))
         if len(self._new) == SEGMENT:
             self._write()
 
@@ -227,8 +235,8 @@ def _foreign() -> frozenset[str]:
     )
 
 
-def _place_of(file: Path) -> tuple[str, bytes] | None:
-    """The results folder that a record at ``file`` belongs to, and its place in it; None for a file
-    that is not so deep."""
+def _place_of(file: Path) -> tuple[str, str]:
+    """The results folder that a record at ``file`` belongs to, and its place in it; both empty for
+    a file that is not so deep."""
     folder, *rest = os.path.abspath(file).rsplit(os.sep, _DEPTH)
-    return (folder, os.fsencode("/".join(rest))) if len(rest) == _DEPTH and folder else None
+    return (folder, "/".join(rest)) if len(rest) == _DEPTH else ("", "")

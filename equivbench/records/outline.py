@@ -3,6 +3,7 @@ curves and the errors of its test groups, which are nearly all of its bytes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,8 @@ from equivbench.records.schema import RunRecord
 
 SHARED = ("dataset", "matching", "model", "recipe", "variant", "environment", "git", "baselines")
 """Parts that the records of many runs have in common."""
+EMPTY = ("trace", "rungs", "devices", "attempts", "reasons", "out_of_distribution")
+"""Lists and mappings that are empty in an outline, or may be."""
 NAMES = ("preset", "task", "pair", "arm", "command", "created", "contest", "unit")
 """Texts that they have in common."""
 
@@ -46,4 +49,18 @@ class SharedParts:
         for name in NAMES:
             text = getattr(outline, name)
             setattr(outline, name, self._parts.setdefault(text, text))
+        self._share_empty(outline, EMPTY)
+        self._share_empty(outline.throughput, ("blocks",))
+        self._share_empty(outline.inference, ("twirl",))
+        for test in (outline.final, outline.final_raw, outline.final_ema):
+            if test is not None:
+                self._share_empty(test, ("by", "errors"))
         return outline
+
+    def _share_empty(self, part: object, names: Sequence[str]) -> None:
+        """Let the lists and mappings called so be one, where they are empty: they take more than
+        a number each."""
+        for name in names:
+            value = getattr(part, name)
+            if not value:
+                setattr(part, name, self._parts.setdefault(type(value), value))

@@ -92,8 +92,10 @@ larger."""
 
 def out_of_range(values: Mapping[str, float | None]) -> Iterator[str]:
     """A sentence for each of ``values``, by metric, that is outside its metric's range."""
-    problems = (METRICS[name].problem(value) for name, value in values.items())
-    yield from (problem for problem in problems if problem is not None)
+    for name, value in values.items():
+        problem = METRICS[name].problem(value)
+        if problem is not None:
+            yield problem
 
 
 def close(first: float, second: float) -> bool:

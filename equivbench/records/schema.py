@@ -29,8 +29,14 @@ class NotMeasured(msgspec.Struct, frozen=True):
     reason: str
 
 
-class _Part(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
-    """A part of a record; unknown fields are refused, so that a misspelt one is not lost."""
+class _Part(
+    msgspec.Struct, kw_only=True, forbid_unknown_fields=True, omit_defaults=False, gc=False
+):
+    """A part of a record; unknown fields are refused, so that a misspelt one is not lost.
+
+    No part refers to what refers to it: the collector of such circles need not walk through
+    thousands of records.
+    """
 
 
 class DatasetRecord(_Part):

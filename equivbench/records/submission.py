@@ -4,6 +4,7 @@ which records to admit."""
 from __future__ import annotations
 
 import hashlib
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def review(paths: Sequence[Path]) -> list[Report]:
     """
     folders = [path for path in paths if path.is_dir()]
     files = record_files(paths, endings=(".json", ".jsonl"))
-    records = [file for file in files if file.suffix == ".json"]
+    records = [file for file in files if file.name.endswith(".json")]
     reports: dict[Path, Report] = {}
     filed: list[Filed] = []
     for looked in look_through(records, outlined=False):
@@ -49,7 +50,7 @@ def review(paths: Sequence[Path]) -> list[Report]:
         if looked.look.digest is not None and not _refused(report):
             # What is named first comes first: `validate results theirs` finds theirs to be copies,
             # whatever date they bear.
-            named = (index for index, path in enumerate(paths) if looked.file.is_relative_to(path))
+            named = (index for index, path in enumerate(paths) if _is_below(looked.file, path))
             filed.append(Filed(looked.look.digest, report, next(named, 0)))
     compare(filed)
     return [reports[file] if file in reports else _lines(file) for file in files]
@@ -62,22 +63,22 @@ class Admitted:
     path: Path
     outlines: tuple[RecordOutline, ...]
     """Sorted as ``load_results`` sorts records."""
-    _files: Mapping[tuple[str, ...], Looked]
+    _files: Mapping[tuple[str, ...], tuple[Path, bytes]]
 
     def record(self, outline: RunRecord) -> RunRecord:
         """The record that ``outline`` is of, read now; raises ``FailedError`` where it is not what
         it was when it was looked at."""
-        looked = self._files[_name(outline)]
-        data = read_bounded(looked.file, follow=False)
-        if content_of(data) != looked.content:
+        file, content = self._files[_name(outline)]
+        data = read_bounded(file, follow=False)
+        if content_of(data) != content:
             raise FailedError(
-                f"{shown(looked.file)} was changed while it was read; give the command again"
+                f"{shown(file)} was changed while it was read; give the command again"
             )
-        return decode_record(data, str(looked.file))
+        return decode_record(data, str(file))
 
     def content(self, outline: RunRecord) -> bytes:
         """The digest of the bytes of the record that ``outline`` is of."""
-        return self._files[_name(outline)].content
+        return self._files[_name(outline)][1]
 
 
 def admit(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -> Admitted:
@@ -97,13 +98,14 @@ def admit(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -> A
         for looked, report in found
         if looked.look.digest is not None and not _refused(report)
     )
-    files: dict[tuple[str, ...], Looked] = {}
+    files: dict[tuple[str, ...], tuple[Path, bytes]] = {}
+    outlines: list[RecordOutline] = []
     for looked, report in found:
         if looked.outline is None or _refused(report):
             _refuse(report, invalid)
         else:
-            files[_name(looked.outline)] = looked
-    outlines = [looked.outline for looked in files.values() if looked.outline is not None]
+            outlines.append(looked.outline)
+            files[_name(looked.outline)] = (looked.file, looked.content)
     return Admitted(Path(path), tuple(sorted(outlines, key=record_order)), files)
 
 
@@ -135,8 +137,8 @@ def _report(looked: Looked, folders: list[Path]) -> Report:
     file, look = looked.file, looked.look
     report = Report(shown(file))
     found = look.problems
-    if look.is_record and any(file.is_relative_to(folder) for folder in folders):
-        found = list(dict.fromkeys([*_misplaced(look.place, file), *found]))
+    if look.is_record and any(_is_below(file, folder) for folder in folders):
+        found = list(dict.fromkeys([*_misplaced(look.place, looked.place), *found]))
     report.problems = _at_most(found)
     if not found:
         report.remarks = [shown(remark) for remark in look.remarks]
@@ -145,13 +147,21 @@ def _report(looked: Looked, folders: list[Path]) -> Report:
     return report
 
 
-def _misplaced(place: str | None, file: Path) -> list[str]:
+def _is_below(file: Path, path: Path) -> bool:
+    """``file.is_relative_to(path)``, in a tenth of its time."""
+    top, name = os.fspath(path), os.fspath(file)
+    if top == ".":
+        return not os.path.isabs(name)
+    return name == top or name.startswith(os.path.join(top, ""))
+
+
+def _misplaced(expected: str | None, place: str) -> list[str]:
     """A file in a folder of results must lie where its content says, or one could pass for another
     or be overwritten by it."""
     # Names that cannot be those of files are a problem of the record itself.
-    if place is None or file.absolute().as_posix().endswith(f"/{place}"):
+    if expected in (None, place):
         return []
-    return [f"the file's place does not fit its content, which belongs to {place}"]
+    return [f"the file's place does not fit its content, which belongs to {expected}"]
 
 
 def _lines(file: Path) -> Report:

@@ -8,6 +8,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -319,6 +320,7 @@ def unconfirmed(runs: Sequence[RunRecord]) -> list[str]:
     return [f"declared {declared} symmetry, {verb}: {_clean(reason or 'no reason given')}"]
 
 
+@lru_cache(4096)
 def _clean(text: str) -> str:
     return printable(text).strip()
 

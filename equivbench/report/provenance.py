@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from equivbench.records.schema import RunRecord
+from equivbench.records.schema import Environment, RunRecord
 from equivbench.report.text import printable
 
 
@@ -32,6 +32,8 @@ class Provenance:
 
 def provenance(runs: Sequence[RunRecord]) -> Provenance:
     """The provenance of what was made from ``runs``, at least one."""
+    # What outlines share is looked at once.
+    environments = {id(run.environment): run.environment for run in runs}.values()
     created = sorted(printable(run.created) for run in runs)
     return Provenance(
         run_ids=_distinct(run.run_id for run in runs),
@@ -41,20 +43,19 @@ def provenance(runs: Sequence[RunRecord]) -> Provenance:
         ),
         first=created[0],
         last=created[-1],
-        device="; ".join(_distinct(map(_device, runs))),
+        device="; ".join(_distinct(map(_device, environments))),
         packages=_distinct(
             version
-            for run in runs
+            for where in environments
             for version in (
-                f"python {run.environment.python}",
-                *(f"{name} {number}" for name, number in run.environment.packages.items()),
+                f"python {where.python}",
+                *(f"{name} {number}" for name, number in where.packages.items()),
             )
         ),
     )
 
 
-def _device(run: RunRecord) -> str:
-    where = run.environment
+def _device(where: Environment) -> str:
     processor = f"{where.threads} thread{'s' * (where.threads != 1)} of {where.cpu}"
     if where.device == "cpu":
         return processor

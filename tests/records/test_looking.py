@@ -149,17 +149,19 @@ def test_what_is_wrong_with_a_record_is_found_each_time(good: Path, looks: Names
     assert looks == [file.name]
 
 
-def test_a_record_from_the_future_is_looked_at_each_time(good: Path, looks: Names) -> None:
-    tomorrow = datetime.now(UTC) + timedelta(days=1)
+def test_a_record_from_the_future_and_one_out_of_its_place_are_not_kept(
+    good: Path, cache: Path
+) -> None:
     seen = see(next(good.rglob("*.json")), outlined=True)
-    assert seen.look.digest is not None
-    digest = msgspec.structs.replace(seen.look.digest, created=tomorrow.isoformat())
-    kept = looking.KeptLooks(str(good))
-    ahead = msgspec.structs.replace(seen, look=msgspec.structs.replace(seen.look, digest=digest))
-    for name, one in ((b"now", seen), (b"ahead", ahead)):
-        kept.add(name, one, frozenset())
-    kept.close()
-    assert [name for name, _ in Shelf("looks", str(good)).items()] == [b"now"]
+    place, digest = seen.look.place, seen.look.digest
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    later = msgspec.structs.replace(digest, created=tomorrow)
+    ahead = msgspec.structs.replace(seen, look=msgspec.structs.replace(seen.look, digest=later))
+    for where, one, kept in ((place, ahead, 0), ("a/b/c/d/e.json", seen, 0), (place, seen, 1)):
+        looks = looking.KeptLooks(str(good))
+        looks.add(where, one, frozenset())
+        looks.close()
+        assert len(list(Shelf("looks", str(good)).items())) == kept
 
 
 def test_a_file_that_may_have_changed_while_it_was_read_is_looked_at_again(

@@ -155,6 +155,23 @@ def test_what_is_named_first_is_no_copy(good: Path, tmp_path: Path) -> None:
     assert "one run cannot count twice" in refused.problems[0]
 
 
+@pytest.mark.parametrize("name", [".", "../results", "toy", ""])
+def test_a_record_out_of_its_place_is_refused_however_the_folder_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = next(copy_good(tmp_path / "results").rglob("*.json"))
+    (tmp_path / "results" / "toy").mkdir()
+    file.rename(tmp_path / "results" / "toy" / "x.json")
+    monkeypatch.chdir(tmp_path / "results")
+    folder = Path(name) if name else tmp_path / "results"
+    refused = [report for report in review([folder]) if not report.valid]
+    assert [report.path for report in refused] == [
+        str(folder / ("" if name == "toy" else "toy") / "x.json")
+    ]
+    assert "the file's place does not fit its content" in refused[0].problems[0]
+    assert review([Path("toy/x.json")])[0].valid, "alone it has no place"
+
+
 def things() -> Iterator[Spoiled]:
     return from_things([json.loads(good_files()[0].read_bytes())])
 
