@@ -42,8 +42,11 @@ WARNED_SECONDS = 120
 """How long before its time limit a task is told to save and to leave."""
 MOST_TASKS = 1000
 """Of one array: Slurm's own default is 1001."""
-_LOOK_SECONDS = 20.0
-"""How often Slurm is asked: a controller has others to answer."""
+_LOOK_SECONDS = (1.0, 20.0)
+"""The least and the most between two looks at Slurm, whose controller has others to answer; in
+between, a tenth of the time waited so far."""
+_GONE_SECONDS = 20.0
+"""Tasks that are in no queue for so long, and not finished, are gone."""
 _ANSWER_SECONDS = 60.0
 _SILENT = 6 * BEAT_SECONDS
 _DEAF_SECONDS = 600.0
@@ -215,7 +218,7 @@ def submit(script: str, folder: Path, after: str | None = None) -> str:
     outside = {key: value for key, value in os.environ.items() if not key.startswith("SLURM_")}
     outside |= {key: os.environ[key] for key in ("SLURM_CONF",) if key in os.environ}
     options = [f"--chdir={folder.absolute()}", *([f"--dependency={after}"] if after else [])]
-    done = _asked(["sbatch", "--parsable", *options], input=script, env=outside)
+    done = ask(["sbatch", "--parsable", *options], input=script, env=outside)
     number = done.stdout.strip().partition(";")[0]
     if done.returncode or not number.isdecimal():
         said = " ".join((done.stderr or done.stdout).split())
@@ -228,14 +231,14 @@ def in_queue(jobs: Sequence[str]) -> set[str] | None:
     does not answer."""
     if not jobs:
         return set()
-    done = _asked(["squeue", "-h", "-r", "-o", "%F_%K", "-j", ",".join(jobs)])
+    done = ask(["squeue", "-h", "-r", "-o", "%F_%K", "-j", ",".join(jobs)])
     # A job that it has forgotten is over.
     if done.returncode and "invalid job id" not in done.stderr.lower():
         return None
     return set(done.stdout.split())
 
 
-def _asked(command: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]:
+def ask(command: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]:
     """What a command of Slurm answers; one that does not answer in time has failed."""
     try:
         return subprocess.run(
@@ -277,17 +280,19 @@ def _wait(
     interrupt: Interrupt,
 ) -> None:
     """Until no task is left, or ``interrupt`` is asked for; says when more units are finished."""
-    heard, said, empty = time.monotonic(), -1, False
+    least, most = _LOOK_SECONDS
+    began = heard = there = time.monotonic()
+    said = -1
     while not interrupt.asked:
-        queue = in_queue(jobs)
+        queue, now = in_queue(jobs), time.monotonic()
         finished = count_finished(folder, units)
         if queue is not None:
-            heard = time.monotonic()
+            heard = now
+            there = now if queue else there
             # A task that is being requeued is in no queue for a moment.
-            if not queue and (empty or finished == len(units)):
+            if not queue and (finished == len(units) or now - there >= _GONE_SECONDS):
                 return
-            empty = not queue
-        elif time.monotonic() - heard > _DEAF_SECONDS:
+        elif now - heard > _DEAF_SECONDS:
             raise FailedError(
                 f"squeue has not answered for {_DEAF_SECONDS / 60:.0f} min; the jobs "
                 f"({', '.join(jobs)}) may go on, `equivbench status` says how far they are"
@@ -296,8 +301,9 @@ def _wait(
             if said >= 0:
                 callback.note(f"{finished} of {len(units)} contests are finished")
             said = finished
-        for _ in range(40):
-            time.sleep(0.0 if interrupt.asked else _LOOK_SECONDS / 40)
+        look = now + min(most, max(least, 0.1 * (now - began)))
+        while not interrupt.asked and time.monotonic() < look:
+            time.sleep(0.5)
 
 
 def _arrays(digests: Sequence[str]) -> list[Sequence[str]]:

@@ -4,7 +4,6 @@ plan, put back into the queue where its time was up before it was done."""
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -12,13 +11,17 @@ from pathlib import Path
 
 from equivbench.errors import FailedError, InterruptedRunError
 from equivbench.execution.interrupt import Interrupt
-from equivbench.execution.slurm import WARNED_SECONDS
+from equivbench.execution.slurm import WARNED_SECONDS, ask
 from equivbench.execution.unit import run_file
 
 _SHORT_STARTS = 3
 """How often a task may be put back that had hardly begun."""
 _STARTS = 100
 """How often any may: what does not fit a time limit would go round for ever."""
+
+_ASK_SECONDS = 60.0
+"""For how long Slurm is asked to put a task back: half of what the warning leaves of its time."""
+_AGAIN_SECONDS = 2.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,13 +54,20 @@ def owner() -> str:
 
 
 def requeue() -> None:
-    """Put this task back into the queue; what is left of it here is ended."""
-    done = subprocess.run(
-        ["scontrol", "requeue", _task()], capture_output=True, encoding="utf-8", check=False
-    )
-    if done.returncode:
-        said = " ".join(done.stderr.split())
-        sys.stderr.write(f"error: the time is up and scontrol does not requeue {_task()}: {said}\n")
+    """Put this task back into the queue; what is left of it here is ended.
+
+    A controller that is busy and does not answer is asked again: the state is saved, and the
+    warning came early enough. If it never does, that is one sentence on stderr.
+    """
+    began = time.monotonic()
+    while (done := ask(["scontrol", "requeue", _task()])).returncode:
+        if time.monotonic() - began > _ASK_SECONDS:
+            said = " ".join(done.stderr.split())
+            sys.stderr.write(
+                f"error: the time is up and scontrol does not requeue {_task()}: {said}\n"
+            )
+            return
+        time.sleep(_AGAIN_SECONDS)
 
 
 def _task() -> str:

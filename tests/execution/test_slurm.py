@@ -10,18 +10,24 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from waiting import wait_for
 
+from equivbench.errors import FailedError
+from equivbench.execution.planned import PlanFolder
+from equivbench.execution.slurm import _SILENT
+from equivbench.execution.standing import UnitStanding, standings
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
 
 CLUSTER = Path(__file__).parents[1] / "support" / "slurm_cluster.sh"
 pytestmark = pytest.mark.cluster
+LOOK = 0.3
+"""Seconds between two looks at Slurm: its controller has the tasks to answer too."""
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +52,7 @@ def results(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path / "cache"))
     yield tmp_path / "results"
     subprocess.run(["scancel", "--user=root"], check=False, capture_output=True)
-    wait_for(lambda: not queue())
+    wait_for(lambda: not queue(), every=LOOK)
 
 
 def queue(what: str = "%T") -> list[str]:
@@ -99,39 +105,53 @@ def records_of(results: Path, seeds: int) -> list[RunRecord]:
     return records
 
 
+def plan_of(results: Path) -> list[UnitStanding]:
+    """Where each contest stands; none before there is a plan."""
+    try:
+        return standings(results)
+    except FailedError:
+        return []
+
+
 def states(results: Path) -> Counter[str]:
-    """How many contests stand where, by `equivbench status`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "equivbench", "status", str(results), "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return Counter(each["state"] for each in json.loads(done.stdout))
+    """How many contests stand where."""
+    return Counter(each.state for each in plan_of(results))
 
 
 def running_steps(results: Path) -> int:
     """Steps that some task has told of."""
-    done = subprocess.run(
-        [sys.executable, "-m", "equivbench", "status", str(results), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    plan = json.loads(done.stdout) if done.returncode == 0 else []
-    return max((arm["step"] for unit in plan for arm in unit["progress"].values()), default=0)
+    arms = (arm for unit in plan_of(results) for arm in unit.progress.values())
+    return max((arm.step for arm in arms), default=0)
+
+
+def wait_in(results: Path, condition: Callable[[], bool]) -> None:
+    """Wait for ``condition``; where that is in vain, what Slurm and the tasks say is the failure's
+    message."""
+    try:
+        wait_for(condition, every=LOOK)
+    except AssertionError:
+        logs = [f"{each.name}: {each.read_text()[-2000:]}" for each in results.rglob("slurm-*.log")]
+        nodes = subprocess.run(["sinfo", "-N", "-l"], capture_output=True, text=True, check=False)
+        said = [*queue("%F_%K %T %r"), str(states(results)), nodes.stdout, *logs]
+        pytest.fail("waited in vain:\n" + "\n".join(said))
 
 
 def test_an_array_runs_to_its_end_while_the_command_waits(results: Path) -> None:
     done = equivbench(
         results,
         *("run", "forcefield/vector", "--preset", "dev", "--budget", "20steps", "--rungs", "0"),
-        *("--seeds", "0-3", "--executor", "slurm", "--json"),
+        *("--seeds", "0,1", "--executor", "slurm", "--json"),
     )
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["records"]) == 8
-    assert {each.steps for each in records_of(results, 4)} == {20}
-    assert states(results) == {"done": 4}
+    assert len(json.loads(done.stdout)["records"]) == 4
+    assert {each.steps for each in records_of(results, 2)} == {20}
+    told = subprocess.run(
+        [sys.executable, "-m", "equivbench", "status", str(results), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert [each["state"] for each in json.loads(told.stdout)] == ["done"] * 2
 
 
 def tasks(results: Path) -> list[psutil.Process]:
@@ -146,41 +166,49 @@ def tasks(results: Path) -> list[psutil.Process]:
     return found
 
 
+def is_silent(results: Path) -> bool:
+    """Whether no task has renewed its lease for so long that one which Slurm has ended is over."""
+    folder = PlanFolder(results)
+    leases = [folder.leases(unit.digest) for unit in folder.units()]
+    return all(each.current() is None or each.age() > _SILENT for each in leases)
+
+
 def test_requeued_preempted_and_killed_tasks_go_on_where_they_were(results: Path) -> None:
-    words = ("--threads", "1")
-    job = submitted(results, "0-2", "8s", *words)
-    wait_for(lambda: running_steps(results) > 0)
+    words = ("0,1", "4s", "--threads", "1")
+    job = submitted(results, *words)
+    wait_in(results, lambda: running_steps(results) > 0)
     # By hand.
     subprocess.run(["scontrol", "requeue", f"{job}_0"], check=True)
     # By somebody more important, who needs both nodes.
     urgent = ["sbatch", "-p", "urgent", "-N", "2", "--wrap", "sleep 1", "-o", "/dev/null"]
     subprocess.run(urgent, check=True, capture_output=True)
-    wait_for(lambda: bool(over() or tasks(results)))
+    wait_in(results, lambda: over() or bool(tasks(results)))
     # As if its node had been cut off: nothing is saved, and Slurm takes it for over.
     victims = tasks(results)
     for process in victims[:1]:
         process.kill()
     # What is being requeued is in no queue for a moment.
-    wait_for(over)
+    wait_in(results, over)
     time.sleep(3.0)
-    wait_for(over)
-    if states(results) != {"done": 3}:
-        submitted(results, "0-2", "8s", *words, "--resume")
-        wait_for(over)
-    records = records_of(results, 3)
+    wait_in(results, over)
+    if states(results) != {"done": 2}:
+        wait_in(results, lambda: is_silent(results))
+        submitted(results, *words, "--resume")
+        wait_in(results, over)
+    records = records_of(results, 2)
     for record in records:
-        assert 8.0 <= record.budget.spent <= 9.0
-        assert record.budget.overshoot == pytest.approx(record.budget.spent - 8.0)
+        assert 4.0 <= record.budget.spent <= 5.0
+        assert record.budget.overshoot == pytest.approx(record.budget.spent - 4.0)
     assert max(len(record.attempts) for record in records) >= 2
-    assert states(results) == {"done": 3}
+    assert states(results) == {"done": 2}
 
 
 def test_a_plan_that_is_in_the_queue_is_not_submitted_twice(results: Path) -> None:
-    job = submitted(results, "0", "8s", "--threads", "1")
+    job = submitted(results, "0", "2s", "--threads", "1")
     again = equivbench(
         results,
         *("run", "forcefield/vector", "--preset", "dev", "--seeds", "0", "--rungs", "0"),
-        *("--budget", "8s", "--threads", "1", "--executor", "slurm", "--resume"),
+        *("--budget", "2s", "--threads", "1", "--executor", "slurm", "--resume"),
     )
     assert again.returncode == 0, again.stderr
     assert "in the queue or running, and not submitted again" in again.stderr
@@ -192,17 +220,16 @@ def test_a_plan_that_is_in_the_queue_is_not_submitted_twice(results: Path) -> No
     ).returncode
 
 
-@pytest.mark.xfail(reason="once waited in vain beside a whole suite; not understood", strict=False)
 def test_a_task_whose_time_is_up_goes_back_into_the_queue(results: Path) -> None:
-    job = submitted(results, "0", "12s", "--threads", "1")
-    wait_for(lambda: running_steps(results) > 0)
+    job = submitted(results, "0", "4s", "--threads", "1")
+    wait_in(results, lambda: running_steps(results) > 0)
     # What Slurm sends to the batch process that long before its limit.
     subprocess.run(["scancel", "--signal=USR1", "--batch", f"{job}_0"], check=True)
-    wait_for(lambda: bool(over() and states(results) == {"done": 1}))
+    wait_in(results, lambda: over() and states(results) == {"done": 1})
     for record in records_of(results, 1):
         assert record.restarts >= 1
         assert record.lost_seconds == pytest.approx(0.0, abs=0.5)
-        assert 12.0 <= record.budget.spent <= 13.0
+        assert 4.0 <= record.budget.spent <= 5.0
 
 
 def test_what_sbatch_refuses_is_one_sentence(results: Path) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution import slurm
+from equivbench.execution import slurm, slurm_task
 from equivbench.execution.cluster import options_by_name
 from equivbench.execution.executors import Callback, find_executor
+from equivbench.execution.interrupt import Interrupt
 from equivbench.execution.plan import RunPlan, make_plan
+from equivbench.execution.planned import PlanFolder
 from equivbench.execution.slurm import SlurmExecutor, batch_script
 from equivbench.request import RunRequest
 
@@ -94,6 +98,75 @@ def test_without_slurm_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FailedError, match="needs sbatch, which is not here"):
         SlurmExecutor().run(planned, Callback())
+
+
+@pytest.mark.parametrize("answers_at", [3, 1000])
+def test_a_controller_that_is_busy_is_asked_again_to_put_a_task_back(
+    answers_at: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = tmp_path / "asked"
+    tool = tmp_path / "scontrol"
+    tool.write_text(
+        f'#!/bin/sh\necho "$@" >> {asked}\n'
+        f"[ $(wc -l < {asked}) -ge {answers_at} ] && exit 0\n"
+        "echo 'Socket timed out' >&2\nexit 1\n",
+        encoding="utf-8",
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    monkeypatch.setattr(slurm_task, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(slurm_task, "_ASK_SECONDS", 60.0 if answers_at == 3 else 0.0)
+    slurm_task.requeue()
+    lines = asked.read_text(encoding="utf-8").splitlines()
+    assert set(lines) == {"requeue 7_3"}
+    if answers_at == 3:
+        assert len(lines) == 3
+        assert capsys.readouterr().err == ""
+    else:
+        said = "error: the time is up and scontrol does not requeue 7_3: Socket timed out\n"
+        assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("seen", "looks"),
+    [
+        # Finished, and nothing in the queue: over at once.
+        ([({"1_0"}, 0), (set(), 1)], 2),
+        # Put back: in no queue for a moment, and there again.
+        ([({"1_0"}, 0), (set(), 0), ({"1_0"}, 0), (set(), 1)], 4),
+    ],
+    ids=["finished", "requeued"],
+)
+def test_waiting_ends_when_all_is_finished_and_not_when_a_task_is_put_back(
+    seen: list[tuple[set[str], int]], looks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan(tmp_path)
+    folder = PlanFolder(tmp_path)
+    units = folder.add(planned.contests)
+    left = list(seen)
+    monkeypatch.setattr(slurm, "in_queue", lambda jobs: left[0][0])
+    monkeypatch.setattr(slurm, "count_finished", lambda *_: left.pop(0)[1])
+    monkeypatch.setattr(slurm, "_LOOK_SECONDS", (0.0, 0.0))
+    slurm._wait(["1"], units, folder, Callback(), Interrupt())
+    assert len(seen) - len(left) == looks
+
+
+def test_tasks_that_are_in_no_queue_and_not_finished_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = PlanFolder(tmp_path)
+    units = folder.add(plan(tmp_path).contests)
+    monkeypatch.setattr(slurm, "in_queue", lambda jobs: set())
+    monkeypatch.setattr(slurm, "_LOOK_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr(slurm, "_GONE_SECONDS", 0.2)
+    began = time.monotonic()
+    slurm._wait(["1"], units, folder, Callback(), Interrupt())
+    assert time.monotonic() - began >= 0.2
 
 
 def test_a_bare_key_is_a_flag() -> None:

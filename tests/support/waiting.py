@@ -7,12 +7,13 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 300.0) -> None:
-    """Return when ``condition`` holds; fail after ``seconds``."""
+def wait_for(condition: Callable[[], bool], seconds: float = 300.0, every: float = 0.02) -> None:
+    """Return when ``condition`` holds, which is looked at ``every`` so many seconds; fail after
+    ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 def comes_to(read: Callable[[], Value], wanted: Value, seconds: float = 60.0) -> Value:
