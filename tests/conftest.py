@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,12 +45,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep the first parameters of each test if ``--once`` was given; start with the files that
-    hold slow tests, so that no worker begins one when the others have nothing left."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    wait for a scheduler, and go on with those that hold slow tests, so that no worker begins one
+    when the others have nothing left."""
+    first, then = (
+        {item.path for item in items if item.get_closest_marker(name)}
+        for name in ("cluster", "slow")
+    )
+    items.sort(key=lambda item: (item.path not in first, item.path not in then))
     if config.getoption("--once"):
-        first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
-        kept = set(first.values())
+        kept = set({item.nodeid.partition("[")[0]: item for item in reversed(items)}.values())
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = [item for item in items if item in kept]
 
@@ -60,6 +64,18 @@ def unchecked_types() -> Iterator[None]:
     jaxtyping_config.update("jaxtyping_disable", True)
     yield
     jaxtyping_config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def warm_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What this process runs itself has workers that start at once, as those of the bench, and
+    short timing rounds."""
+    from warm import WarmPopen
+
+    from equivbench.execution import contest
+
+    monkeypatch.setattr(subprocess, "Popen", WarmPopen)
+    monkeypatch.setattr(contest, "_timing_seconds", lambda job: 0.02)
 
 
 @pytest.fixture

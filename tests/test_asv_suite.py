@@ -320,7 +320,9 @@ def test_a_run_without_an_end_is_an_error(pairs: ModuleType) -> None:
 
 
 @pytest.mark.slow
-def test_a_pair_is_trained_and_tracked(pairs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pair_is_trained_and_tracked(
+    pairs: ModuleType, monkeypatch: pytest.MonkeyPatch, warm_workers: None
+) -> None:
     monkeypatch.setenv(
         "EQUIVBENCH_CACHE", "elsewhere"
     )  # `measured` sets one of its own; this puts the old one back

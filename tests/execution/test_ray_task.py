@@ -30,7 +30,7 @@ def plan(out: Path, **options: Any) -> RunPlan:
 
 @pytest.mark.slow
 def test_records_come_back_from_a_node_that_does_not_see_the_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_workers: None
 ) -> None:
     monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path / "cache of the node"))
     folder = PlanFolder(tmp_path / "results")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import time
 import warnings
@@ -24,6 +25,11 @@ from equivbench.errors import EquivbenchWarning
 from equivbench.registry import register_dataset
 from equivbench.specs import ArmPreset, ArmSpec, Field, MatchSpec, PairPreset, PairSpec, Recipe
 from equivbench.tasks.base import Card, Task, TaskData
+
+if "TOY_ARMS_LARGEST_FILE" in os.environ:
+    # As on a full disk, the kernel refuses to let a file of this process grow.
+    largest = int(os.environ["TOY_ARMS_LARGEST_FILE"])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
 
 
 @eb.register_task("toy", summary="a vector field to be learned", board_unit="1")
