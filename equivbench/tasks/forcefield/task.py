@@ -382,23 +382,26 @@ def fit_pair_forces(split: Split, seed: int) -> PairForces:
     kinds = torch.full((256,), len(elements))
     kinds[elements] = torch.arange(len(elements))
     size = (len(elements) + 1) * (len(elements) + 2) // 2 * _CENTRES
+    every = torch.arange(len(elements) + 1)
+    columns = [_columns(every, kind).flatten() for kind in every]
     normal, right = (
         torch.zeros(size, size, dtype=torch.float64),
         torch.zeros(size, dtype=torch.float64),
     )
     for indices in torch.split(order, 64):
         batch = split.collate(indices)
-        target, column, values, directions = _terms(
-            kinds[batch["z"]], batch["pos"].double(), batch["batch"]
-        )
-        forces = batch["forces"].double()
+        seen, forces = kinds[batch["z"]], batch["forces"].double()
+        target, column, values, directions = _terms(seen, batch["pos"].double(), batch["batch"])
         for axis in range(3):
             design = torch.zeros(len(forces) * size, dtype=torch.float64)
             cells = target[:, None] * size + column
             design.index_add_(0, cells.flatten(), (values * directions[:, axis, None]).flatten())
-            design = design.reshape(len(forces), size)
-            normal += design.T @ design
-            right += design.T @ forces[:, axis]
+            # The rows of an atom's element have entries in the columns of its pairs alone.
+            for kind in torch.unique(seen).tolist():
+                own, its = seen == kind, columns[kind]
+                rows = design.reshape(len(forces), size)[own][:, its]
+                normal[its[:, None], its] += rows.T @ rows
+                right[its] += rows.T @ forces[own, axis]
     normal.diagonal().add_(_RIDGE * normal.diagonal().mean())
     return PairForces(torch.linalg.solve(normal, right), kinds)
 
@@ -413,10 +416,11 @@ def _terms(kinds: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, T
     values = torch.exp(-0.5 * ((lengths - centres) / (centres[1] - centres[0])).square())
     # Zero with its slope at the cutoff.
     values = values * (1 - (lengths / CUTOFF).square()).square()
-    low, high = (
-        torch.minimum(kinds[source], kinds[target]),
-        torch.maximum(kinds[source], kinds[target]),
-    )
+    return target, _columns(kinds[source], kinds[target]), values, vectors / lengths
+
+
+def _columns(first: Tensor, second: Tensor) -> Tensor:
+    """[pairs, K] coefficients of pairs of such kinds, whichever comes first."""
+    low, high = torch.minimum(first, second), torch.maximum(first, second)
     pair = high * (high + 1) // 2 + low
-    column = pair[:, None] * _CENTRES + torch.arange(_CENTRES, device=pos.device)
-    return target, column, values, vectors / lengths
+    return pair[:, None] * _CENTRES + torch.arange(_CENTRES, device=pair.device)
