@@ -11,6 +11,7 @@ from typing import TypeVar
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.pairing import AUGMENTED
 from equivbench.records.curves import ResultWeights
+from equivbench.records.schema import RunRecord
 from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.findings import (
     ClaimFigure,
@@ -66,18 +67,24 @@ def _repetitions(count: int) -> list[ClaimFigure]:
     return [figure(what, Quantity(float(count)))]
 
 
+def weights_of(analysis: Gradients | Landscape, run: RunRecord) -> ResultWeights:
+    """Which weights of ``run`` were analysed. Snapshots lie on its trunk, which is never
+    annealed."""
+    if analysis.weights == "ema":
+        return "ema"
+    ended = isinstance(analysis, Landscape) and analysis.step == run.steps
+    return "annealed" if ended else "raw"
+
+
+def _of(machine: MachineEvidence, analyses: Sequence[A], weights: ResultWeights) -> list[A]:
+    return [each for each in analyses if weights_of(each, machine.record_of(each)) == weights]
+
+
 def easier(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
     """C3: a part for each slice around an augmented arm's weights, the first of each run, step,
     layers and directions."""
-
-    def is_of(each: Landscape) -> bool:
-        if each.weights == "ema":
-            return weights == "ema"
-        ended = each.step == machine.record_of(each).steps
-        return weights == ("annealed" if ended else "raw")
-
     slices = _in_order(
-        [each for each in machine.landscapes if is_of(each)],
+        _of(machine, machine.landscapes, weights),
         lambda each: (each.task, each.pair, each.run_id, each.step, each.layers, each.along),
     )
     return [_slice_part(machine, each, later) for each, later in slices]
@@ -154,13 +161,9 @@ def _better(first: Curvature, second: Curvature) -> bool:
 
 def follows(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
     """C6: a part for each pair and each of the two quantities that was measured on it, over all
-    seeds of its augmented arm.
-
-    Snapshots lie on the trunk of a run, which is never annealed.
-    """
+    seeds of its augmented arm."""
     pairs: dict[tuple[str, ...], list[Gradients]] = defaultdict(list)
-    analysed = {"raw": "model", "ema": "ema"}.get(weights)
-    own = [each for each in machine.gradients if each.weights == analysed]
+    own = _of(machine, machine.gradients, weights)
     repeated: dict[tuple[str, ...], int] = defaultdict(int)
     for each, later in _in_order(own, lambda each: (*_kind(each), each.run_id)):
         pairs[_kind(each)].append(each)

@@ -3,11 +3,13 @@ that each claim rests on, by default and in full."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import ClassVar, Literal
 
 from equivbench.errors import UsageError, unknown_name
+from equivbench.records.curves import FINALS, ResultWeights
 from equivbench.request import (
     Request,
     RunRequest,
@@ -41,6 +43,8 @@ class EvidencePart:
     budget: str | None = None
     """None: the pair's, or the one that was asked for, which stands before this one too."""
     first_seed_only: bool = False
+    weights: ResultWeights | None = None
+    """Those that an analysis is of; runs are evaluated with all three."""
 
     @property
     def as_declared(self) -> bool:
@@ -50,25 +54,32 @@ class EvidencePart:
     @property
     def title(self) -> str:
         """``runs of forcefield/vector``, ``landscape of voxel/steerable, augmented, first
-        seed``."""
+        seed, raw weights``."""
         of = "" if self.axis or self.budget else f"{self.kind} of "
         arms = f", {' and '.join(self.arms)}" if self.arms else ""
         budget = f", {self.budget}" if self.budget else ""
         points = f" at {self.axis} {', '.join(self.values)}" if self.axis else ""
         seed = ", first seed" if self.first_seed_only else ""
-        return f"{of}{self.pair}{arms}{budget}{points}{seed}"
+        weights = f", {self.weights} weights" if self.weights else ""
+        return f"{of}{self.pair}{arms}{budget}{points}{seed}{weights}"
 
 
 def _long(pair: str) -> EvidencePart:
     return EvidencePart(("C1",), pair, _LEARNING, budget="10000steps", first_seed_only=True)
 
 
-def _gradients(pair: str) -> EvidencePart:
-    return EvidencePart(("C6",), pair, _LEARNING, "gradients")
+def _gradients(*pairs: str) -> Iterator[EvidencePart]:
+    """Along a run no weights are annealed."""
+    of: tuple[ResultWeights, ...] = ("raw", "ema")
+    for pair, weights in product(pairs, of):
+        yield EvidencePart(("C6",), pair, _LEARNING, "gradients", weights=weights)
 
 
-def _landscape(pair: str) -> EvidencePart:
-    return EvidencePart(("C3",), pair, _LEARNING, "landscape", first_seed_only=True)
+def _landscapes(*pairs: str) -> Iterator[EvidencePart]:
+    for pair, weights in product(pairs, FINALS):
+        yield EvidencePart(
+            ("C3",), pair, _LEARNING, "landscape", first_seed_only=True, weights=weights
+        )
 
 
 _LEARNING = ("augmented",)
@@ -90,12 +101,11 @@ DEFAULT: tuple[EvidencePart, ...] = (
     _long("forcefield/vector"),
     EvidencePart(("C2", "C5"), "forcefield/vector", axis="data", values=("0.25",)),
     EvidencePart(("C2",), "forcefield/vector", _LEARNING, axis="size", values=("0.5",)),
-    _gradients("forcefield/vector"),
-    _gradients("forcefield/tied-head"),
-    *map(_landscape, SWEPT),
+    *_gradients("forcefield/vector", "forcefield/tied-head"),
+    *_landscapes(*SWEPT),
 )
 """One pair a task, the three-row head for parameter space, one run as long as the claim, a further
-point of data and of size."""
+point of data and of size, and each analysis for every kind of weights that it can be had for."""
 FULL: tuple[EvidencePart, ...] = (
     *(EvidencePart(("C1", "C2", "C3", "C4", "C5", "C6"), pair) for pair in SWEPT),
     *(EvidencePart(("C1", "C3", "C4", "C5", "C6"), pair) for pair in REST),
@@ -105,8 +115,8 @@ FULL: tuple[EvidencePart, ...] = (
         for pair in SWEPT
     ),
     *(EvidencePart(("C2",), pair, _LEARNING, axis="size", values=("0.5", "2")) for pair in SWEPT),
-    *map(_gradients, (*SWEPT, *REST)),
-    *map(_landscape, (*SWEPT, *REST)),
+    *_gradients(*SWEPT, *REST),
+    *_landscapes(*SWEPT, *REST),
 )
 """Every built-in pair with both arms, wider sweeps on one pair a task, gradients and landscapes of
 every pair."""

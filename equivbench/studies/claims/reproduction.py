@@ -21,6 +21,7 @@ from equivbench.execution.sweep import make_sweep
 from equivbench.records.line_files import LineFile
 from equivbench.records.store import read_record
 from equivbench.request import RunRequest
+from equivbench.studies.claims.analyses import weights_of
 from equivbench.studies.claims.parts import (
     DEFAULT,
     FULL,
@@ -95,13 +96,15 @@ def make_reproduction(
     plans = {part: _plan(part, request, now) for part in chosen if part.kind == "runs"}
     first = next(iter(plans.values()))
     machine = first.machine or this_machine(first.request)
-    past = PastRuns(first, records_in(request.out))
+    records = records_in(request.out)
+    past = PastRuns(first, records)
+    runs = {(f"{each.task}/{each.pair}", each.arm, each.run_id): each for each in records}
     made = [
-        (kind, each)
+        (kind, weights_of(each, runs[_run(each)]), each)
         for kind, file in ANALYSES.items()
         for path in sorted(Path(request.out).glob(f"*/{file.name}"))
         for each in file.read(path)
-        if _is_usual(each)
+        if _is_usual(each) and _run(each) in runs
     ]
     pieces = []
     for part in chosen:
@@ -119,7 +122,11 @@ def make_reproduction(
             if base.as_declared and job.pair == part.pair and job.arm in part.arms
         )
         jobs = jobs[:1] if part.first_seed_only else jobs
-        alike = [each for kind, each in made if (kind, _pair(each)) == (part.kind, part.pair)]
+        alike = [
+            each
+            for kind, weights, each in made
+            if (kind, weights, _run(each)[0]) == (part.kind, part.weights, part.pair)
+        ]
         # A run that was trained anew has another id.
         done = {(each.arm, each.run_id) for each in alike}
         todo = tuple(job for job in jobs if (job.arm, job.run_id) not in done)
@@ -198,17 +205,36 @@ def _analyse(piece: PlannedPart, out: str, callback: Callback, failures: list[st
             continue  # said with the runs; it has no weights to analyse
         how = ["--device", job.device, "--out", out]
         try:
-            call(["analyze", piece.part.kind, path_from_here(path), *how], callback)
+            which = _which(piece.part, path)
+            call(["analyze", piece.part.kind, path_from_here(path), *which, *how], callback)
         except FailedError as error:
             failures.append(f"{piece.part.title}: {error}")
 
 
+def _which(part: EvidencePart, record: Path) -> list[str]:
+    """The options that name the weights which ``part`` is about, of the run with this ``record``:
+    those of a landscape that are not annealed are its last snapshot's."""
+    averaged = ["--weights", "ema"] if part.weights == "ema" else []
+    if part.kind == "gradients" or part.weights == "annealed":
+        return averaged
+    return ["--step", str(last_snapshot(record)), *averaged]
+
+
+def last_snapshot(record: Path) -> int:
+    """The step of the last snapshot of the run with this ``record``; raises ``FailedError`` where
+    it kept none."""
+    # They import torch, which nothing else here needs.
+    from equivbench.execution.loading import find_snapshots
+    from equivbench.training.checkpoint import step_of
+
+    return step_of(find_snapshots(str(record)).snapshots[-1])
+
+
 def _is_usual(analysis: RunAnalysis) -> bool:
-    """Whether it is what a reproduction asks for: the model's own weights, the test split, all
-    parameters."""
-    usual = analysis.weights == "model" and analysis.split == "test"
-    return usual and getattr(analysis, "layers", "*") == "*"
+    """Whether it is what a reproduction asks for: the test split, all parameters."""
+    return analysis.split == "test" and getattr(analysis, "layers", "*") == "*"
 
 
-def _pair(analysis: RunAnalysis) -> str:
-    return f"{analysis.task}/{analysis.pair}"
+def _run(analysis: RunAnalysis) -> tuple[str, str, str]:
+    """Pair, arm and id of the run that was analysed."""
+    return f"{analysis.task}/{analysis.pair}", analysis.arm, analysis.run_id

@@ -9,11 +9,12 @@ public plotting data; none is quoted from its text.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from equivbench.errors import unknown_name
 from equivbench.gap.matched import EXPLAINED
 from equivbench.gap.verdicts import LEAD_SEEDS
+from equivbench.records.curves import ResultWeights
 
 PAPER = (
     '"Training Dynamics of Learning 3D-Rotational Equivariance", arXiv 2512.02303 (TMLR 12/2025)'
@@ -73,6 +74,8 @@ class Claim:
     """Whether the statement is about all of :data:`TASKS`, so that it held only where every pair of
     every one of them agrees; else it held on what was measured, and the finding says on what that
     is."""
+    never: Mapping[ResultWeights, str] = field(default_factory=dict)
+    """Weights for which no records can tell, with the reason in a sentence."""
 
 
 _READABLE = (
@@ -149,7 +152,8 @@ CLAIMS = (
         "condition of the quadratic fitted in the plane, and the roughness of what that fit "
         "leaves (1 is white noise, 0 a smooth shape). A slice counts where, for both parts, it "
         f"correlates at least {LANDSCAPE:g} with one of another draw. Annealed are the weights at "
-        "the end of a run, raw those of a snapshot along it.",
+        "the end of a run, raw those of a snapshot along it (`--step`), EMA their average "
+        "(`--weights ema`).",
         suffices="one landscape, from equivbench analyze landscape",
         rule="Of each slice, the effective condition number, which alone has an interval. Held: "
         "that of the equivariance error is smaller, by the whole 95% intervals. Did not hold: it "
@@ -222,7 +226,8 @@ CLAIMS = (
         measured="At snapshots along the augmented arm's runs: the ratio of the gradient norms "
         "of equivariance and twirled error (unbiased, from independent parts), the weights' "
         "deviation where a symmetric projection is known, and the correlation of each with the "
-        "share in logarithms, raw and with the common trend over steps taken out.",
+        "share in logarithms, raw and with the common trend over steps taken out. Snapshots hold "
+        "raw weights and their average (`--weights ema`).",
         suffices="the gradients along the runs of two seeds of a pair, from equivbench analyze "
         "gradients",
         rule="Judged on the detrended correlation over all seeds, each with a trend of its own: "
@@ -235,6 +240,10 @@ CLAIMS = (
         "On the first records the claim held for a pair whose raw correlation was -0.52. Snapshots "
         "lie on the part of a run that is never annealed.",
         published={"all": "log-log correlations 0.2 to 0.95, most of it a shared trend in time"},
+        never={
+            "annealed": "No records can tell: gradients are taken along a run, where no weights "
+            "are annealed"
+        },
     ),
 )
 

@@ -53,7 +53,7 @@ def _finding(claim: Claim, machine: MachineEvidence, weights: ResultWeights) -> 
         if lacking:
             verdict, reason = "not measured", f"Nothing decided on {lacking[0]}. {reason}"
     if not parts:
-        reason = f"No such records: {claim.suffices}"
+        reason = claim.never.get(weights, f"No such records: {claim.suffices}")
     return ClaimFinding(
         claim=claim.id,
         weights=weights,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
+import msgspec
 import numpy as np
 import pytest
 from claim_evidence import curvature, gradients, landscape, make_shared
@@ -152,6 +153,8 @@ def follows(*analyses: Gradients) -> ClaimFinding:
     annealed, raw, averaged = judge(gather_evidence(records, gradients=analyses), [claim("C6")])
     # Snapshots lie on the trunk.
     assert (annealed.verdict, annealed.parts, averaged.parts) == ("not measured", (), ())
+    assert annealed.reason.startswith("No records can tell: ")
+    assert averaged.reason.startswith("No such records: ")
     return raw
 
 
@@ -163,6 +166,17 @@ def test_a_shared_trend_is_no_relation() -> None:
     assert (raw.value or 0.0) > 0.9
     assert (detrended.low or 0.0) < 0 < (detrended.high or 0.0)
     assert follows(*(along(seed, 0.95) for seed in range(4))).verdict == "held"
+
+
+def test_gradients_of_averaged_weights_are_judged_as_such() -> None:
+    averaged = [msgspec.structs.replace(along(seed, 0.95), weights="ema") for seed in range(4)]
+    records = [make_shared(seed=each.seed) for each in averaged]
+    findings = judge(gather_evidence(records, gradients=averaged), [claim("C6")])
+    assert {each.weights: each.verdict for each in findings} == {
+        "annealed": "not measured",
+        "raw": "not measured",
+        "ema": "held",
+    }
 
 
 def test_few_points_decide_nothing() -> None:

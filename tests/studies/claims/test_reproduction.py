@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pytest
+from claim_evidence import curvature, landscape
 from factories import make_record
 from running import Bench
 from waiting import wait_for
@@ -39,6 +41,7 @@ from equivbench.studies.claims.reproduction import (
     gather,
     make_reproduction,
 )
+from equivbench.studies.landscape.record import LANDSCAPES
 from equivbench.training.job import Job
 
 DECLARED = PAIRS.get("forcefield/vector").seconds["small"]
@@ -224,6 +227,7 @@ class Gathering:
         self.interrupt_at: str | None = None
         monkeypatch.setattr(reproduction, "find_executor", lambda name: self)
         monkeypatch.setattr(reproduction, "call", self.call)
+        monkeypatch.setattr(reproduction, "last_snapshot", lambda record: 50)
 
     def resolve(self, plan):
         return LocalExecutor().resolve(plan)
@@ -251,6 +255,25 @@ class Gathering:
             raise FailedError("no memory")
 
 
+def test_an_analysis_of_some_weights_is_none_of_others(gathering: Gathering) -> None:
+    asked = {"claims": ("C3",), "seeds": (0,), "out": "results"}
+    gather(expand(**asked), Callback(), lambda text: None)
+    (path,) = Path("results").glob("*/forcefield/vector/augmented/*.json")
+    run = read_record(path)
+    curvatures = (curvature(5.0), curvature(50.0))
+    made = [
+        landscape(run, *curvatures, step=run.steps - 1),
+        landscape(run, *curvatures, weights="ema", layers="head*"),
+    ]
+    LANDSCAPES.keep(made, Path("results"))
+    left = {
+        piece.part.weights: len(piece.todo)
+        for piece in expand(**asked).pieces
+        if (piece.part.kind, piece.part.pair) == ("landscape", "forcefield/vector")
+    }
+    assert left == {"annealed": 1, "raw": 0, "ema": 1}
+
+
 @pytest.fixture
 def gathering(monkeypatch: pytest.MonkeyPatch) -> Gathering:
     return Gathering(monkeypatch)
@@ -260,15 +283,23 @@ def test_every_piece_is_gathered_once_and_analyses_follow_their_runs(gathering: 
     said: list[str] = []
     outcome = gather(expand(seeds=(0,)), Callback(), said.append)
     assert len(gathering.trained) == 2 + 2 + 2 + 2 + 1 + 2 + 1
-    assert [words[:2] for words in gathering.called] == 2 * [["analyze", "gradients"]] + 3 * [
-        ["analyze", "landscape"]
+    which = {
+        "gradients": 2 * [[], ["--weights", "ema"]],
+        # Annealed, raw, averaged.
+        "landscape": 3 * [[], ["--step", "50"], ["--step", "50", "--weights", "ema"]],
+    }
+    assert [(words[:2], words[3:-4]) for words in gathering.called] == [
+        (["analyze", kind], options) for kind, each in which.items() for options in each
     ]
     for words in gathering.called:
-        assert words[3:] == ["--device", "cpu", "--out", "results"]
+        assert words[-4:] == ["--device", "cpu", "--out", "results"]
         assert not Path(words[2]).is_absolute(), "a recorded command names no machine's folders"
         assert Path(words[2]).is_file()
-    assert [text.split(":")[0] for text in said] == [f"{k} of 12" for k in range(1, 13)]
-    assert outcome.failures == ["landscape of flow/vector-head, augmented, first seed: no memory"]
+    assert [text.split(":")[0] for text in said] == [f"{k} of 20" for k in range(1, 21)]
+    assert outcome.failures == [
+        f"landscape of flow/vector-head, augmented, first seed, {weights} weights: no memory"
+        for weights in ("annealed", "raw", "ema")
+    ]
     gathering.trained.clear()
     gather(expand(seeds=(0,)), Callback(), said.append)
     assert gathering.trained == [], "what is finished is not repeated"
@@ -279,11 +310,11 @@ def test_a_piece_that_fails_leaves_the_others_alone(gathering: Gathering) -> Non
     gathering.diverges.add("forcefield/tied-head")
     outcome = gather(expand(seeds=(0,)), Callback(), lambda text: None)
     assert len(gathering.trained) == 2 + 2 + 2 + 1 + 2 + 1
-    assert [words[2].split("/")[-4] for words in gathering.called] == [
-        "forcefield",
-        "forcefield",
-        "flow",
-    ]
+    assert Counter((words[1], words[2].split("/")[-4]) for words in gathering.called) == {
+        ("gradients", "forcefield"): 2,
+        ("landscape", "forcefield"): 3,
+        ("landscape", "flow"): 3,
+    }
     assert sum("was killed" in text for text in outcome.failures) == 2
     assert any(
         "voxel/steerable augmented seed 0 has no finished run to analyse" in text
@@ -325,7 +356,7 @@ from equivbench.execution.executors import Callback
 parts = [
     EvidencePart(("C6",), "toy/slow"),
     EvidencePart(("C2",), "toy/plain", ("augmented",), axis="data", values=("0.5",)),
-    EvidencePart(("C6",), "toy/slow", ("augmented",), "gradients"),
+    EvidencePart(("C6",), "toy/slow", ("augmented",), "gradients", weights="raw"),
 ]
 request = ReproduceRequest(preset="dev", budget="400steps", seeds=(0,), device="cpu", threads=1)
 before = make_reproduction(request, parts)
