@@ -64,9 +64,8 @@ class Field:
 class TaskSpec:
     """A task: ``factory()`` returns an :class:`equivbench.tasks.base.Task`.
 
-    ``fields``, ``board_unit``, ``reported``, ``options`` and ``group`` repeat what the task class
-    declares, for commands that must not import it; a task that gives them here takes its own from
-    the same table.
+    All but its name and what it is repeat what the task class declares, for commands that must not
+    import it; a task that gives them here takes its own from the same table.
     """
 
     name: str
@@ -77,6 +76,10 @@ class TaskSpec:
     reported: tuple[str, ...] = ()
     options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     group: Group = "so3"
+    test_points: int = 1
+    feedback_part: float = 0.0
+    """The part of the training batches for which the network is asked twice, by the class's
+    ``feedback``; where there is some, an evaluation asks once more for every sample."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@ comes from."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 
 from equivbench.cli.completion import REGISTRIES, completer
 from equivbench.cli.output import message, print_json, print_table
-from equivbench.errors import unknown_name
+from equivbench.errors import UsageError, unknown_name
 from equivbench.registry import DATASETS, resolve
 from equivbench.report.table import Column, Table
 from equivbench.specs import KernelBackendSpec, ModelSpec, PairSpec, TaskSpec
@@ -76,18 +77,39 @@ def task_facts(spec: TaskSpec) -> dict[str, Any]:
 
 
 def pair_facts(spec: PairSpec) -> dict[str, Any]:
-    """A pair's arms, presets and what is matched."""
+    """A pair's arms, presets and what is matched; of each preset, what evaluations take."""
     return {
         "task": spec.task,
         "arms": [
             {"name": arm.name, "model": arm.model, "wrapper": arm.wrapper} for arm in spec.arms
         ],
         "presets": {
-            preset: {"dataset": shared.dataset, "budget": shared.budget}
+            preset: {
+                "dataset": shared.dataset,
+                "budget": shared.budget,
+                "evaluation": _evaluation_steps(spec, preset),
+            }
             for preset, shared in spec.presets.items()
         },
         "matching": {"what": spec.matching.what, "target": spec.matching.target},
     }
+
+
+def _evaluation_steps(spec: PairSpec, preset: str) -> dict[str, float | None]:
+    """By contestant: how many training steps take as long as its evaluations under the preset's own
+    budget; None where a task, data set or preset is not there, or the size of its test set."""
+    from equivbench.budget import Budget
+    from equivbench.execution.evaluation_cost import evaluation_cost
+
+    step = spec.seconds.get(preset, {}).get("step")
+    found: dict[str, float | None] = {}
+    for arm in spec.contestants:
+        found[arm.name] = None
+        with contextlib.suppress(UsageError, KeyError):
+            budget = Budget.parse(spec.presets[preset].budget)
+            cost = evaluation_cost(spec, arm.name, preset, budget, step)
+            found[arm.name] = None if cost is None else cost.steps
+    return found
 
 
 def model_facts(spec: ModelSpec) -> dict[str, Any]:

@@ -3,20 +3,22 @@ arm and seed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from equivbench.cli.options import Json, Quiet, takes
 from equivbench.cli.output import message, print_json, print_table
-from equivbench.errors import FailedError, InterruptedRunError
+from equivbench.errors import FailedError, InterruptedRunError, UsageError
 from equivbench.report.table import Column, Table
 from equivbench.request import RunRequest
 
 if TYPE_CHECKING:
     from equivbench.execution.executors import RunResult
     from equivbench.execution.plan import RunPlan
+    from equivbench.training.job import Job
 
 _RECORD_FIELDS = ("run_id", "task", "pair", "arm", "seed", "preset", "status", "reason")
 
@@ -64,7 +66,8 @@ def _print_plan(plan: RunPlan, json: bool, script: str = "") -> None:
     from equivbench.execution.estimates import PastRuns, records_in, wall_seconds
 
     device, threads, where = machine_of(plan)
-    each = PastRuns(plan, records_in(plan.request.out)).of_contests(plan)
+    past = PastRuns(plan, records_in(plan.request.out))
+    each = past.of_contests(plan)
     known = [one for one in each if one is not None]
     seconds = sum(known) if len(known) == len(each) else None
     places = plan.request.workers or len(plan.machines)
@@ -93,6 +96,7 @@ def _print_plan(plan: RunPlan, json: bool, script: str = "") -> None:
             "rungs": [rung.text for rung in contest.rungs],
             "extend": job.request.extend,
             "resumes": job.request.resume,
+            "evaluation": _evaluation(job, past.declared(job.pair, "step")),
         }
         for contest, job in jobs
     ]
@@ -117,7 +121,7 @@ def _print_plan(plan: RunPlan, json: bool, script: str = "") -> None:
         if job.request.extend is not None:
             options.append(f"the arm behind goes on to x{job.request.extend:g}")
         cells.append([*(row[name] for name in names), ", ".join(options)])
-    print_table(Table("", columns, cells))
+    print_table(Table("", columns, cells, list(_evaluation_notes(rows))))
     about_time = "how long they take depends on the machine"
     if seconds is not None and wall is not None:
         about_time = f"about {wall / 60:.0f} min"
@@ -129,6 +133,34 @@ def _print_plan(plan: RunPlan, json: bool, script: str = "") -> None:
     )
     if script:
         typer.echo(f"\n{script}")
+
+
+def _evaluation(job: Job, step_seconds: float | None) -> dict[str, float | None] | None:
+    """What the evaluations of a run take; None where nobody knows how large its test set is."""
+    from equivbench.budget import Budget
+    from equivbench.execution.evaluation_cost import evaluation_cost
+    from equivbench.registry import PAIRS
+
+    pair, budget = PAIRS.get(job.pair), Budget.parse(job.budget)
+    cost = None
+    with contextlib.suppress(UsageError):  # of a data set that is not there the workers speak
+        cost = evaluation_cost(pair, job.arm, job.request.preset, budget, step_seconds)
+    if cost is None:
+        return None
+    seconds = None if step_seconds is None else cost.steps * step_seconds
+    return {"passes": cost.passes, "steps": cost.steps, "seconds": seconds}
+
+
+def _evaluation_notes(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The same in words, once for each arm of each pair."""
+    for row in {(row["pair"], row["arm"]): row for row in rows}.values():
+        found = row["evaluation"]
+        takes = "the whole test set, however large that is"
+        if found is not None:
+            takes = f"as long as about {found['steps']:.0f} training steps"
+            if found["seconds"] is not None:
+                takes += f", {found['seconds']:.0f} s"
+        yield f"evaluations of {row['pair']} {row['arm']}, off the budget: {takes}"
 
 
 def estimate(plan: RunPlan) -> tuple[float | None, str | None, int | None, str]:

@@ -37,8 +37,9 @@ def test_declared_checksums_are_those_that_records_get(name: str) -> None:
 def test_a_declared_task_is_its_class(name: str) -> None:
     spec = TASKS.get(name)
     task = resolve(spec.factory)()
-    names = ("fields", "board_unit", "reported", "options", "group")
+    names = ("fields", "board_unit", "reported", "options", "group", "test_points")
     assert [getattr(spec, each) for each in names] == [getattr(task, each) for each in names]
+    assert spec.feedback_part == (0.0 if task.feedback is None else task.feedback.probability)
 
 
 @pytest.mark.parametrize("name", [name for name, spec in DECLARED.items() if spec.sizes])

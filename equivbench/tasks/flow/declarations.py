@@ -98,6 +98,8 @@ TASKS: tuple[TaskSpec, ...] = (
         factory="equivbench.tasks.flow.task:FlowMatching",
         fields=FIELDS,
         board_unit=BOARD_UNIT,
+        test_points=7,
+        feedback_part=0.5,
     ),
 )
 

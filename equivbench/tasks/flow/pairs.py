@@ -36,7 +36,7 @@ _PRESETS = {
             "isotropic": 0.007613605705302629,
         },
     ),
-    "paper": PairPreset("ca-folder", "1h"),
+    "paper": PairPreset("ca-folder", "1h", rotations=2, test_samples=192, part_samples=16),
 }
 
 # Published: Adam 1e-4, batch 4, about a million rows. An hour is a small part of that, hence a

@@ -24,7 +24,7 @@ _PRESETS = {
         rotations=2,
         baselines={"zero": 2.7905024362813027, "linear": 1.1133196519536628},
     ),
-    "paper": PairPreset("mace-off", "1h"),
+    "paper": PairPreset("mace-off", "1h", rotations=2, test_samples=4096),
 }
 
 _ESCAIP_WIDTHS: dict[str, int | str] = {"hidden": "heads", "atom": 1, "distance": 1, "direction": 1}
