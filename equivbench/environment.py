@@ -17,6 +17,7 @@ from typing import Any
 
 from equivbench.errors import FailedError
 from equivbench.gpu import driver_version, gpu_name, gpu_settings, key_of_settings
+from equivbench.programs import output_of
 from equivbench.records.schema import Environment, Git
 
 PACKAGES = (
@@ -115,7 +116,7 @@ def cpu_model() -> str:
     """The processor's name as its maker gives it, e.g. ``AMD EPYC 7B13``."""
     named = _cpuinfo("model name")
     if named is None and platform.system() == "Darwin":
-        named = _output(["sysctl", "-n", "machdep.cpu.brand_string"])
+        named = output_of(["sysctl", "-n", "machdep.cpu.brand_string"])
     return named or platform.processor() or platform.machine() or "unknown"
 
 
@@ -301,19 +302,3 @@ def _text_of(file: Path) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.") or "unknown"
-
-
-def _output(command: list[str]) -> str | None:
-    """What ``command`` prints, stripped, or None if it is absent or fails."""
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+from equivbench.programs import output_of
 
 T = TypeVar("T")
 ComputeMode = Literal["default", "exclusive", "prohibited"]
@@ -43,7 +44,9 @@ def driver_version() -> str | None:
     try:
         text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return _asked_of_driver("driver_version")
+        return output_of(
+            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+        )
     found = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", text)
     return found.group(1) if found else None
 
@@ -154,20 +157,3 @@ def _multi_process_service() -> bool:
     exclusively its own."""
     pipe = os.environ.get("CUDA_MPS_PIPE_DIRECTORY", _MPS_PIPE)
     return (Path(pipe) / "control").exists()
-
-
-def _asked_of_driver(field: str) -> str | None:
-    """What ``nvidia-smi`` says of the first GPU; None where it is absent or fails."""
-    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader", "--id=0"]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=20,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -20,7 +20,7 @@ LAYERS = (
     ("tabular",),
     (
         *("registry", "request", "option", "budget", "environment", "gpu", "specs", "axes"),
-        *("schedule", "records"),
+        *("schedule", "records", "programs"),
     ),
     ("symmetry",),
     ("kernels",),

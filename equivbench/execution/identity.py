@@ -68,7 +68,7 @@ def code_version() -> str:
     """What tells one version of the code from another: git's hash of the package's folder, with
     what its files hold where they have changed since; without git the version of the package."""
     found = git_state()
-    known = found.tree or found.commit
+    known = found.version
     if known is None:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             known = importlib.metadata.version("equivbench")

@@ -39,10 +39,9 @@ def largest_campaign(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def code_of(record: RunRecord) -> str:
-    """What tells the code of a run apart: git's hash of the package, else the commit, and whether
-    it had been changed."""
+    """What tells the code of a run apart: its version, and whether that had been changed."""
     changed = " changed" if record.git.dirty else ""
-    return f"{record.git.tree or record.git.commit}{changed}"
+    return f"{record.git.version}{changed}"
 
 
 def contest_of(record: RunRecord) -> str:

@@ -174,7 +174,7 @@ class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     def code(self) -> tuple[object, ...]:
         """What tells the code that was timed from others, libraries and driver included; of a tree
         with changes, or of none, each time is another."""
-        own = self.git.tree or self.git.commit
+        own = self.git.version
         told = own if own is not None and not self.git.dirty else self.created
         made_of = self.environment
         return told, made_of.python, sorted(made_of.packages.items()), made_of.driver

@@ -126,7 +126,7 @@ def newest(lines: list[PretrainedMeasurement]) -> list[PretrainedMeasurement]:
 
 
 def _code(line: PretrainedMeasurement) -> object:
-    return line.packages, line.data_sha256, line.git.tree or line.git.commit, line.git.dirty
+    return line.packages, line.data_sha256, line.git.version, line.git.dirty
 
 
 def _size(line: PretrainedMeasurement) -> int:

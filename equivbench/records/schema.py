@@ -338,6 +338,11 @@ class Git(_Part):
     """Git's hash of the package's own folder at that commit: a commit that adds results or
     documentation leaves it as it is."""
 
+    @property
+    def version(self) -> str | None:
+        """What tells the code from other code, as far as it was committed."""
+        return self.tree or self.commit
+
 
 class RunRecord(_Part, Tabular):
     """The result of training one arm with one seed and one budget.

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backbones import backbone_layout
 
 from equivbench.errors import FailedError
 from equivbench.tasks.archives import ArchiveSource, read_card
 from equivbench.tasks.base import TaskData
 from equivbench.tasks.storage import (
-    Layout,
     RaggedColumn,
     RaggedTable,
     TableBuilder,
@@ -24,21 +24,7 @@ from equivbench.tasks.storage import (
     split_of,
 )
 
-LAYOUT = Layout(
-    kind="backbone",
-    columns={
-        "pos": RaggedColumn("item", np.int16, (3,)),
-        "n_atoms": RaggedColumn("sample", np.int32),
-        "molecule": RaggedColumn("sample", np.int32),
-        "split": RaggedColumn("sample", np.uint8),
-        "name": RaggedColumn("unit", np.bytes_),
-    },
-    unit="molecule",
-    items="atoms",
-    samples="shapes",
-    units={"pos": "A"},
-    split_rule="none",
-)
+LAYOUT = backbone_layout(np.int16)
 ARRAYS: dict[str, np.ndarray] = {
     "pos": np.arange(6, dtype=np.int16).reshape(2, 3),
     "n_atoms": np.array([1, 1]),

@@ -13,27 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from backbones import backbone_layout
 
 from equivbench.errors import FailedError
 from equivbench.tasks import mapped, storage
 from equivbench.tasks.archives import sha256_of
-from equivbench.tasks.storage import Layout, RaggedColumn, RaggedTable
+from equivbench.tasks.storage import RaggedTable
 
-LAYOUT = Layout(
-    kind="backbone",
-    columns={
-        "pos": RaggedColumn("item", np.float32, (3,)),
-        "n_atoms": RaggedColumn("sample", np.int32),
-        "molecule": RaggedColumn("sample", np.int32),
-        "split": RaggedColumn("sample", np.uint8),
-        "name": RaggedColumn("unit", np.bytes_),
-    },
-    unit="molecule",
-    items="atoms",
-    samples="shapes",
-    units={"pos": "A"},
-    split_rule="none",
-)
+LAYOUT = backbone_layout(np.float32)
 SAMPLES = 500
 
 
