@@ -226,19 +226,32 @@ def export(
     else:
         from equivbench.report.board import build_boards
 
-        outlines = _admit(results, skip_invalid).outlines
-        text = FORMATS[name](build_boards(outlines, board_units()))
+        beside: list[str] = []
         if name in BESIDE:
             from equivbench.report.pretrained import pretrained_table
             from equivbench.report.publication import load_pretrained
 
             found = load_pretrained(results, invalid=_on_invalid(skip_invalid))
             tables = [pretrained_table(found, "Pretrained networks")] if found else []
-            text = "\n".join([text, *map(BESIDE[name], tables)])
+            beside = [BESIDE[name](table) for table in tables]
+        boards: list[str] = []
+        if not beside or _has_records(results):
+            outlines = _admit(results, skip_invalid).outlines
+            boards = [FORMATS[name](build_boards(outlines, board_units()))]
+        text = "\n".join([*boards, *beside])
     if out is None:
         sys.stdout.write(text)
     else:
         write_atomically(out, text.encode())
+
+
+def _has_records(results: Path) -> bool:
+    from equivbench.records.store import record_files
+
+    try:
+        return bool(record_files(results))
+    except FailedError:
+        return False
 
 
 def plot(

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from factories import make_record
+from pretrained_lines import measurement
 
 from equivbench.cli.main import main
+from equivbench.records.line_files import PRETRAINED_FILE
 from equivbench.records.store import load_results, write_record
 from equivbench.report.board import build_boards
 from equivbench.report.formats import FORMATS, PAGE
@@ -73,6 +75,16 @@ def test_unknown_format_exits_2_with_the_close_match(capsys: pytest.CaptureFixtu
     code, _, err = run(capsys, "--format", "cvs")
     assert code == 2
     assert "did you mean csv" in err
+
+
+def test_pretrained_networks_alone_are_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    PRETRAINED_FILE.keep([measurement()], tmp_path)
+    code, shown, err = run(capsys, "--results", str(tmp_path))
+    assert (code, err) == (0, "")
+    assert shown.startswith("### Pretrained networks")
+    assert run(capsys, "--results", str(tmp_path), "--format", "csv")[0] == 3
 
 
 def test_no_records_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
