@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REFERENCE = "e3nn"
 PROVIDED = {
     "torch": {one.operation.name for one in CASES},
-    "fused": {"convolution"},
+    "fused": {"convolution", "painn-message"},
     REFERENCE: {"convolution", "spherical-harmonics", "linear", "steerable-convolution"},
 }
 """The operations of each backend. Stated here, not asked for: asv has no way to leave a combination

@@ -280,7 +280,7 @@ def plot(
     kernels: Annotated[
         str | None,
         typer.Option(
-            help="Only runs of the equivariant arm on this kernel backend.",
+            help="Only runs on this kernel backend; of a plain arm that has none on it, all.",
             autocompletion=completer("kernels"),
         ),
     ] = None,

@@ -7,6 +7,7 @@ the command calls the same functions.
 from __future__ import annotations
 
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
@@ -47,7 +48,7 @@ class FigureOptions(TypedDict, total=False):
     budget: str | None
     machine: str | None
     kernels: str | None
-    """Only runs of the equivariant arm on this kernel backend."""
+    """Only runs on this kernel backend; of a plain arm that has none on it, all."""
     skip_invalid: bool
     """Leave invalid records out, with a warning each, instead of raising."""
 
@@ -169,12 +170,18 @@ def _figure(kind: Drawable, records: Sequence[RunRecord]) -> Figure:
 
 def _fitting(records: Sequence[RunRecord], options: FigureOptions) -> list[RunRecord]:
     """The records that fit ``options``."""
-    kernels = options.get("kernels")
-    return [
+    fitting = [
         record
         for record in records
         if all(options.get(name) in (None, value) for name, value in _named(record).items())
-        and (kernels is None or record.arm != EQUIVARIANT or record.model.kernels == kernels)
+    ]
+    kernels = options.get("kernels")
+    if kernels is None:
+        return fitting
+    with_kernels = {record.arm for record in fitting if record.model.kernels == kernels}
+    chosen = {EQUIVARIANT, *with_kernels}
+    return [
+        record for record in fitting if record.arm not in chosen or record.model.kernels == kernels
     ]
 
 
@@ -182,15 +189,18 @@ def _one_setting(records: Sequence[RunRecord]) -> list[RunRecord]:
     """The records of the one setting that all have, or that all without a sweep have."""
     fitting = [record for record in records if "sweep" not in record.variant] or list(records)
     settings = sorted({Setting.of(record) for record in fitting})
-    backends = sorted({record.model.kernels for record in fitting if record.arm == EQUIVARIANT})
+    used: dict[str, set[str]] = defaultdict(set)
+    for record in fitting:
+        used[record.arm].add(record.model.kernels)
+    most = max(used.values(), key=len)
     if len(settings) > 1:
         names = "; ".join(setting.text for setting in settings)
         raise IncomparableError(
             f"a figure shows one setting; choose by pair, preset, budget or machine among: {names}"
         )
-    if len(backends) > 1:
+    if len(most) > 1:
         raise IncomparableError(
-            f"a figure shows one kernel backend; choose by kernels among: {', '.join(backends)}"
+            f"a figure shows one kernel backend; choose by kernels among: {', '.join(sorted(most))}"
         )
     return fitting
 

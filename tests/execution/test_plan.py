@@ -92,7 +92,10 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
         ({"arms": ("equivarant",)}, "equivariant"),
         ({"preset": "smal"}, "small"),
         ({"kernels": "troch"}, "torch"),
-        ({"kernels": "fused"}, "no chosen arm of forcefield/vector"),
+        (
+            {"kernels": "fused", "pairs": ("forcefield/tied-head",)},
+            "no chosen arm of forcefield/tied-head",
+        ),
         (
             {"kernels": "fused", "pairs": ("forcefield/tensor-product",), "arms": ("augmented",)},
             "no chosen arm",
@@ -148,6 +151,11 @@ def test_a_kernel_backend_goes_to_the_arms_that_take_one_and_into_the_run_id():
     plain, torch = jobs(**tensor_product), jobs(**tensor_product, kernels="torch")
     assert [job.state_dir for job in torch] == [job.state_dir for job in plain]
     assert equivariant.state_dir != plain[0].state_dir
+
+
+def test_a_kernel_backend_goes_to_both_arms_where_both_take_one():
+    both = jobs(pairs=(QUICK_START_PAIR,), budget="60s", kernels="fused")
+    assert [job.kernels for job in both] == ["fused", "fused"]
 
 
 def test_a_kernel_backend_that_cannot_be_here_is_a_failure_that_says_why():

@@ -165,7 +165,7 @@ def test_without_a_compiler_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
 def test_slots_rebuild_the_wigner_coefficients(operation: Convolution) -> None:
     table = couplings(operation)
     assert len(set(table.slots)) == len(table.slots)
-    found_paths = [path for part in table.degrees for path in part.paths]
+    found_paths = [path for part in table.sources for path in part.paths]
     for path, found in zip(operation.paths, found_paths, strict=True):
         rebuilt = torch.zeros(
             2 * path.target + 1, 2 * path.source + 1, 2 * path.edge + 1, dtype=torch.float64

@@ -11,7 +11,7 @@ from equivbench.kernels.backend import UnsupportedError, backend
 from equivbench.kernels.backends import BACKENDS
 from equivbench.kernels.first_use import check_first_use
 from equivbench.kernels.measuring import prepare, why_absent
-from equivbench.kernels.operations import CASES, Case, Convolution, Operation
+from equivbench.kernels.operations import CASES, Case, Convolution, Operation, PaiNNMessage
 from equivbench.kernels.timing import copy_bandwidth
 from equivbench.records.peaks import peak_of
 from equivbench.records.schema import NotMeasured
@@ -26,10 +26,12 @@ SLOW = "SteerableConvolution"
 KINDS: dict[str, Operation] = {}
 for _case in CASES:
     KINDS.setdefault(type(_case.operation).__name__, _case.operation)
-CONVOLUTIONS = [
+FUSED_OPERATIONS = [
     KINDS["Convolution"],
     Convolution((8,), 3, 3, parity=False),
     Convolution((70, 3), 1, 1),
+    KINDS["PaiNNMessage"],
+    PaiNNMessage(70, vectors=False),
 ]
 
 
@@ -51,9 +53,9 @@ def test_the_device_is_the_one_that_was_asked_for() -> None:
 
 
 @needs_device
-@pytest.mark.parametrize("operation", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("operation", FUSED_OPERATIONS, ids=str)
 @pytest.mark.parametrize("name", FUSED)
-def test_fused_convolutions_are_the_reference(name: str, operation: Convolution) -> None:
+def test_fused_operations_are_the_reference(name: str, operation: Operation) -> None:
     held_to_the_reference(name, operation, torch.float32)
 
 

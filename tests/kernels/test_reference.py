@@ -17,6 +17,7 @@ from equivbench.kernels.operations import (
     InvariantPointAttention,
     Linear,
     Operation,
+    PaiNNMessage,
     SO2Convolution,
     SphericalHarmonics,
     SteerableConvolution,
@@ -32,6 +33,8 @@ SIZES = {"nodes": 4, "edges": 6, "samples": 1, "residues": 3, "size": 3}
 FORMULAS: tuple[tuple[Operation, int], ...] = (
     (Convolution((2, 1), 1, 2), 2),
     (Convolution((1, 1), 1, 1, parity=False), 2),
+    (PaiNNMessage(2), 2),
+    (PaiNNMessage(1, vectors=False), 2),
     (EdgeProduct(1, 1), 2),
     (SO2Convolution(1, 2, 1, 1), 2),
     (SphericalHarmonics(3), 2),
@@ -117,6 +120,31 @@ def test_the_convolution_is_the_sum_written_out() -> None:
         # 3j(1, 0, 1) is the identity over the root of 3, which the normalisation takes away.
         expected[centre, 2:] += (harmonics[1:, None] * weights[2:] * scalars).flatten()
     assert_same(operation.reference(**inputs), expected)
+
+
+def test_painns_message_is_the_sum_written_out() -> None:
+    inputs = drawn(PaiNNMessage(2))
+    expected = torch.zeros(4, 8, dtype=torch.float64)
+    for edge, (source, centre) in enumerate(inputs["edge_index"].T.tolist()):
+        for_scalars, for_directions, *vectors = inputs["x"][source].view(5, 2)
+        filters = inputs["weights"][edge].view(3, 2)
+        rows = [filters[0] * for_scalars]
+        for component, vector in zip(inputs["directions"][edge], vectors, strict=True):
+            rows.append(component * filters[1] * for_directions + filters[2] * vector)
+        expected[centre] += torch.cat(rows)
+    assert_same(PaiNNMessage(2).reference(**inputs), expected)
+
+
+def test_painns_message_turns_with_its_vectors_and_directions() -> None:
+    operation = PaiNNMessage(3)
+    inputs = drawn(operation)
+    turned = {
+        **inputs,
+        "x": turn(inputs["x"], [(0, 6), (1, 3)]),
+        "directions": inputs["directions"] @ ROTATION.T,
+    }
+    function = operation.reference
+    assert_same(function(**turned), turn(function(**inputs), [(0, 3), (1, 3)]))
 
 
 def test_the_edge_product_turns_with_its_features_and_harmonics() -> None:

@@ -22,6 +22,7 @@ from equivbench.kernels.operations import (
     InvariantPointAttention,
     Linear,
     Operation,
+    PaiNNMessage,
     PairBiasAttention,
     RadialBasis,
     SO2Convolution,
@@ -36,6 +37,8 @@ SIZES = {"nodes": 4, "edges": 6, "samples": 1, "residues": 3, "size": 3}
 OPERATIONS: tuple[tuple[Operation, int], ...] = (
     (Convolution((2, 1), 1, 2), 2),
     (Convolution((1, 1), 1, 1, parity=False), 2),
+    (PaiNNMessage(2), 2),
+    (PaiNNMessage(1, vectors=False), 2),
     (EdgeProduct(1, 1), 2),
     (SO2Convolution(1, 2, 1, 1), 2),
     (SphericalHarmonics(3), 2),
@@ -227,7 +230,7 @@ def test_compiled_it_is_the_same(subject: Subject) -> None:
     # What torch traces, differentiates and makes functional, without the seconds of a C++ compiler.
     torch.compiler.reset()
     # With sizes left open where a network does so; torch thinks for minutes about those of others.
-    dynamic = True if subject.place[1] == "convolution" else None
+    dynamic = True if subject.place[1] in ("convolution", "painn-message") else None
     run = torch.compile(subject.kernel.run, backend="aot_eager", fullgraph=True, dynamic=dynamic)
     compiled = replace(subject, kernel=replace(subject.kernel, run=run))
     arguments = subject.arguments

@@ -13,7 +13,7 @@ import pytest
 import torch
 from triton_process import CONFIGURATIONS
 
-from equivbench.kernels.fused.convolution import convolve
+from equivbench.kernels.fused.edge_operator import along_edges
 from equivbench.kernels.measuring import prepare
 from equivbench.kernels.operations import Case, Convolution
 
@@ -78,7 +78,7 @@ def test_other_shapes_are_refused_before_a_kernel_reads_past_the_end() -> None:
         (x, harmonics, weights[:, 1:]),
     ):
         with pytest.raises(ValueError, match="must be"):
-            convolve(operation, *wrong, edges)
+            along_edges(operation, *wrong, edges)
 
 
 @pytest.mark.cuda

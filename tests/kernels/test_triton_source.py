@@ -2,11 +2,12 @@
 done once."""
 
 import ast
+from dataclasses import replace
 
 import pytest
 
 from equivbench.kernels.fused.triton_source import INPUTS, TritonRequest, parts, write
-from equivbench.kernels.operations import Convolution
+from equivbench.kernels.operations import Convolution, PaiNNMessage
 
 OPERATION = Convolution((128, 64, 32), 2, 2)
 
@@ -24,7 +25,7 @@ def names(source: str) -> set[str]:
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
-            and node.func.id.startswith("degree")
+            and node.func.id.startswith("rows")
         ):
             node.args = []
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -46,6 +47,13 @@ def test_the_convolution_reads_no_cotangent_and_writes_one_output() -> None:
     used = names(write(request("centres", wanted=())))
     assert {*INPUTS, "output"} <= used
     assert not {name for name in used if name.startswith(("gradient_", "tangent_", "cotangent"))}
+
+
+@pytest.mark.parametrize("vectors", [True, False])
+def test_paths_to_the_same_features_are_one_sum_that_is_written_once(vectors: bool) -> None:
+    message = replace(request("centres", wanted=()), operation=PaiNNMessage(32, vectors))
+    # The scalars and the three components of the vectors.
+    assert write(message).count("tl.store(output ") == 4
 
 
 def test_every_tangent_that_is_given_is_read() -> None:

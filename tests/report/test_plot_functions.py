@@ -57,3 +57,22 @@ def test_what_is_left_out_is_said() -> None:
 def test_a_file_that_cannot_be_drawn_into_is_refused_first(tmp_path: Path) -> None:
     with pytest.raises(eb.UsageError, match="suffix"):
         eb.plot.curves(tmp_path / "nothing", out=tmp_path / "figure.docx")
+
+
+def test_arms_on_several_kernel_backends_need_a_choice(tmp_path: Path) -> None:
+    slow, fast = (
+        pair(scale, model={"kernels": name}) for name, scale in (("torch", 1.0), ("fused", 0.9))
+    )
+    equivariant, augmented = slow
+    # Both arms on two backends, one of them alone, and a plain arm that takes none.
+    for records in ([*slow, *fast], [*slow, fast[1]]):
+        with pytest.raises(eb.IncomparableError, match=r"one kernel backend.*: fused, torch"):
+            eb.plot.curves(records)
+    for name, records, alone in (
+        ("both", [*slow, *fast], fast),
+        ("one", [equivariant, fast[0], augmented], [fast[0], augmented]),
+    ):
+        files = [tmp_path / f"{name}-{which}.svg" for which in ("chosen", "alone")]
+        eb.plot.curves(records, kernels="fused", out=files[0])
+        eb.plot.curves(alone, out=files[1])
+        assert files[0].read_bytes() == files[1].read_bytes()

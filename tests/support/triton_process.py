@@ -5,20 +5,27 @@ settled as triton is imported.
 ``compile ARCHITECTURE`` prints {kernel: registers}, as JSON.
 """
 
+import itertools
 import json
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
+from equivbench.kernels.fused.coupling import EdgeOperation, couplings
 from equivbench.kernels.fused.triton_launch import kernel, launch
-from equivbench.kernels.fused.triton_source import GROUPS, INPUTS, TritonRequest
-from equivbench.kernels.operations import Convolution
+from equivbench.kernels.fused.triton_source import (
+    GROUPS,
+    INPUTS,
+    TritonKernelKind,
+    TritonRequest,
+)
+from equivbench.kernels.operations import Convolution, PaiNNMessage
 
 RESULTS = ("grad", *INPUTS)
 SMALL = Convolution((3, 2), 1, 1)
@@ -28,6 +35,9 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "no parity": {"operation": Convolution((2, 2), 1, 1, parity=False)},
     "a degree that no path reads": {"operation": Convolution((2, 2, 2), 1, 0)},
     "channels in two blocks": {"operation": Convolution((70,), 1, 0), "edges": 4},
+    "PaiNN's message": {"operation": PaiNNMessage(3)},
+    "PaiNN's first message": {"operation": PaiNNMessage(2, vectors=False)},
+    "a message in two blocks": {"operation": PaiNNMessage(70), "edges": 4},
     "no edges": {"edges": 0},
     "one node": {"nodes": 1},
     "not contiguous": {"strided": True},
@@ -41,8 +51,21 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def reference(
+    operation: EdgeOperation, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
+) -> Tensor:
+    """That of the operation, and of PaiNN's message for any number in place of the 1."""
+    if isinstance(operation, Convolution):
+        return operation.reference(x, harmonics, weights, edge_index)
+    constant, directions = harmonics.split((1, 3), dim=1)
+    ones = torch.ones_like(constant)
+    factors = torch.cat([constant, ones, constant], dim=1).repeat_interleave(operation.channels, 1)
+    scaled = weights * factors[:, : operation.weight_size]
+    return operation.reference(x, directions, scaled, edge_index)
+
+
 def errors(
-    operation: Convolution = SMALL,
+    operation: EdgeOperation = SMALL,
     dtype: torch.dtype = torch.float64,
     nodes: int = 5,
     edges: int = 9,
@@ -63,14 +86,14 @@ def errors(
     shapes = {
         "grad": (nodes, operation.target_size),
         "x": (nodes, operation.source_size),
-        "harmonics": (edges, (operation.edge_lmax + 1) ** 2),
+        "harmonics": (edges, couplings(operation).harmonics_size),
         "weights": (edges, operation.weight_size),
     }
     given = {name: normal(*shape) for name, shape in shapes.items()}
     tangents = {name: normal(*shapes[name]) for name in INPUTS if name in cotangents}
     leaves = {name: tensor.double().requires_grad_() for name, tensor in given.items()}
     inputs = [leaves[name] for name in INPUTS]
-    output = operation.reference(*inputs, edge_index)  # type: ignore[call-arg]
+    output = reference(operation, *inputs, edge_index)  # type: ignore[call-arg]
     first = dict(
         zip(
             INPUTS,
@@ -110,7 +133,7 @@ def errors(
             tangents.get(name, torch.zeros_like(given[name])).double() for name in INPUTS
         )
         (moved,) = torch.func.jvp(
-            lambda *inputs: (operation.reference(*inputs, edge_index),),  # type: ignore[call-arg]
+            lambda *inputs: (reference(operation, *inputs, edge_index),),  # type: ignore[call-arg]
             tuple(one.detach() for one in inputs),
             directions,
         )[1]
@@ -145,10 +168,10 @@ def registers(architecture: int) -> dict[str, dict[str, int]]:
     reader = next(
         path for path in Path(triton.__file__).parent.rglob("cuobjdump") if path.is_file()
     )
-    operation = Convolution((64, 64), 1, 1)
+    operations = (Convolution((64, 64), 1, 1), PaiNNMessage(128))
     options = {"num_warps": 1, "enable_fp_fusion": True}
     found = {}
-    for kind in ("centres", "neighbours"):
+    for operation, kind in itertools.product(operations, get_args(TritonKernelKind)):
         request = TritonRequest(operation, kind, frozenset(), frozenset(INPUTS), "float32", 64)
         signature = {name: "*i64" if name in GROUPS else "*fp32" for name in request.pointers}
         aligned = {(n,): [["tt.divisibility", 16]] for n in range(len(signature))}
@@ -161,7 +184,7 @@ def registers(architecture: int) -> dict[str, dict[str, int]]:
             command = [str(reader), "--dump-resource-usage", "code.cubin"]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
         used = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", done.stdout))
-        found[kind] = {
+        found[f"{operation.name} {kind}"] = {
             "registers": int(used["REG"]),
             "spilled": int(used["STACK"]) + int(used["LOCAL"]),
         }

@@ -16,13 +16,22 @@ from equivbench.training.assembly import build_trainer
 from equivbench.training.job import Job
 from equivbench.training.record import make_record
 
-BACKENDS = ("fused", "e3nn")
+TENSOR_PRODUCT = ("forcefield/tensor-product", "equivariant")
+ARMS = {
+    TENSOR_PRODUCT: ("fused", "e3nn"),
+    ("forcefield/vector", "equivariant"): ("fused",),
+    ("forcefield/vector", "augmented"): ("fused",),
+}
+"""The arms that take a kernel backend, and the backends that have their operation."""
 
 
-def job_on(folder: Path, kernels: str | None, forces: str) -> Job:
+def job_on(
+    folder: Path, kernels: str | None, forces: str, named: tuple[str, str] = TENSOR_PRODUCT
+) -> Job:
+    pair, arm = named
     return Job(
-        pair="forcefield/tensor-product",
-        arm="equivariant",
+        pair=pair,
+        arm=arm,
         request=RunRequest(preset="dev", out=str(folder)),
         budget="8steps",
         seed=0,
@@ -35,8 +44,8 @@ def job_on(folder: Path, kernels: str | None, forces: str) -> Job:
     )
 
 
-def trained(folder: Path, kernels: str | None, forces: str) -> RunRecord:
-    job = job_on(folder, kernels, forces)
+def trained(folder: Path, kernels: str | None, forces: str, named: tuple[str, str]) -> RunRecord:
+    job = job_on(folder, kernels, forces, named)
     trainer = build_trainer(job)
     trainer.train_slice(1e9)
     return make_record(job, trainer, [], None, interrupted=True)
@@ -44,15 +53,16 @@ def trained(folder: Path, kernels: str | None, forces: str) -> RunRecord:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("forces", ["direct", "conservative"])
+@pytest.mark.parametrize("named", ARMS, ids=" ".join)
 def test_losses_along_a_run_are_the_same_to_rounding_on_every_backend(
-    tmp_path: Path, forces: str
+    tmp_path: Path, named: tuple[str, str], forces: str
 ) -> None:
-    reference = trained(tmp_path, None, forces)
-    for name in BACKENDS:
+    reference = trained(tmp_path, None, forces, named)
+    for name in ARMS[named]:
         reason = backend(name).missing(torch.device("cpu"))
         if reason is not None:
             pytest.skip(reason)
-        other = trained(tmp_path, name, forces)
+        other = trained(tmp_path, name, forces, named)
         assert other.model.kernels == name
         totals = [[point.test.total for point in run.trace] for run in (reference, other)]
         # float32 sums in another order, 1e-7 apart at first; eight steps of AdamW, which divides by

@@ -20,7 +20,7 @@ from equivbench.registry import PAIRS
 from equivbench.request import RunRequest
 from equivbench.tasks.forcefield.networks import painn
 from equivbench.tasks.forcefield.networks.graph import MolecularNetwork
-from equivbench.tasks.forcefield.networks.painn import PaiNNMessage
+from equivbench.tasks.forcefield.networks.painn import PaiNNInteraction
 from equivbench.training import compilation
 from equivbench.training.assembly import build_trainer
 from equivbench.training.job import Job
@@ -115,7 +115,7 @@ class OneMessage(MolecularNetwork):
 
     def __init__(self) -> None:
         super().__init__(channels=4, cutoff=4.0, radial=4)
-        self.message = PaiNNMessage(4, 4, 5, first=True)
+        self.message = PaiNNInteraction(4, 4, 5, "torch", first=True)
         self.force, self.energy = nn.Linear(4, 1, bias=False), nn.Linear(4, 1)
 
     def predict(

@@ -1,2 +1,2 @@
-"""Our own kernels: the convolution with gather, Clebsch-Gordan sums, weighting and scatter in one
-pass over the edges."""
+"""Our own kernels: the convolution and PaiNN's message with gather, sums over coefficients,
+weighting and scatter in one pass over the edges."""

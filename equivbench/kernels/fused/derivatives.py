@@ -1,4 +1,4 @@
-"""The derivatives of the operator of :mod:`equivbench.kernels.fused.convolution`, in reverse and
+"""The derivatives of the operator of :mod:`equivbench.kernels.fused.edge_operator`, in reverse and
 forward, and a batch of its calls as one: each in terms of the operator itself.
 
 The form S is linear in each of g, x, Y and w. So the derivative of any result along a change of
@@ -29,7 +29,7 @@ class FusedCall(NamedTuple):
     """x, harmonics and weights."""
     edge_index: Tensor
     description: Sequence[Any]
-    """Channels, degrees and parity of the operation."""
+    """Name and numbers of the operation."""
 
     @classmethod
     def of(cls, arguments: Sequence[Any]) -> FusedCall:
@@ -42,7 +42,7 @@ class FusedCall(NamedTuple):
         call = self._replace(**changes)
         if not any(call.needs):
             return [None] * 4
-        found = torch.ops.equivbench.fused_convolution(
+        found = torch.ops.equivbench.fused_along_edges(
             list(call.needs),
             call.grad,
             *call.tangents,
@@ -57,7 +57,7 @@ class FusedCall(NamedTuple):
         # Without this torch would leave it out with no more than a warning.
         if self.grad is not None and _some(self.tangents):
             raise NotImplementedError(
-                "the fused convolution has first and second derivatives only;"
+                f"the fused {self.description[0]} has first and second derivatives only;"
                 " use the torch backend for third ones"
             )
 

@@ -1,4 +1,4 @@
-"""The fused convolution on a CPU: generated C++ compiled into a shared library, once a machine, and
+"""The fused operations on a CPU: generated C++ compiled into a shared library, once a machine, and
 called with raw tensors. No torch headers, so that compiling takes seconds."""
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ from torch import Tensor
 from equivbench.environment import cache_dir, cxx_compiler
 from equivbench.errors import FailedError
 from equivbench.kernels import build_time
-from equivbench.kernels.fused.coupling import couplings
+from equivbench.kernels.fused.coupling import EdgeOperation, couplings
 from equivbench.kernels.fused.native_source import source
-from equivbench.kernels.operations import Convolution
 from equivbench.kernels.private_folder import is_private, private_folder
 
 ALWAYS = ("-std=c++14", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-x", "c++")
@@ -125,7 +124,7 @@ class _Tensors(ctypes.Structure):
 
 
 @lru_cache(maxsize=64)
-def compiled(operation: Convolution, dtype: torch.dtype) -> Any:
+def compiled(operation: EdgeOperation, dtype: torch.dtype) -> Any:
     """The function of the library for ``operation`` in ``dtype``."""
     real = "double" if dtype == torch.float64 else "float"
     launch = library(source(couplings(operation), real)).launch
@@ -135,7 +134,7 @@ def compiled(operation: Convolution, dtype: torch.dtype) -> Any:
 
 
 def results(
-    operation: Convolution, needs: Sequence[bool], x: Tensor, harmonics: Tensor, weights: Tensor
+    operation: EdgeOperation, needs: Sequence[bool], x: Tensor, harmonics: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Tensors for the derivatives by grad, x, harmonics and weights, empty where not needed."""
     shapes = ((x.shape[0], operation.target_size), x.shape, harmonics.shape, weights.shape)
@@ -146,7 +145,7 @@ def results(
 
 
 def launch(
-    operation: Convolution,
+    operation: EdgeOperation,
     needs: Sequence[bool],
     grad: Tensor | None,
     tangents: Sequence[Tensor | None],
@@ -155,7 +154,7 @@ def launch(
     weights: Tensor,
     edge_index: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The operator of :mod:`equivbench.kernels.fused.convolution`."""
+    """The operator of :mod:`equivbench.kernels.fused.edge_operator`."""
     made = results(operation, needs, x, harmonics, weights)
     given = (x, harmonics, weights, grad, *tangents)
     names = ("x", "y", "w", "g", "u_x", "u_y", "u_w")

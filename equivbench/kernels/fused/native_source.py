@@ -1,5 +1,5 @@
-"""The convolution's kernels as one C++ text: the template in ``cpp/`` filled in with the sizes and
-the Clebsch-Gordan coefficients of an operation.
+"""The kernels of an operation along edges as one C++ text: the template in ``cpp/`` filled in with
+its sizes and coefficients.
 
 The C++, formulas and all, is in the template; here stand the sums over coefficients, which are what
 differs between operations (:mod:`equivbench.kernels.fused.coupling`).
@@ -30,7 +30,8 @@ def source(table: Couplings, real: str) -> str:
         operation=table.operation,
         slots=table.slots,
         real=real,
-        parts=table.degrees,
+        harmonics_size=table.harmonics_size,
+        parts=table.sources,
         row_of=row_of,
         column_of=column_of,
         targets=targets,
@@ -48,7 +49,7 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("convolution.cpp.jinja")
+    return environment.get_template("operation.cpp.jinja")
 
 
 def row_of(path: Coupling, row: int, *factors: tuple[str, str]) -> str:

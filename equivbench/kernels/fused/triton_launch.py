@@ -1,4 +1,4 @@
-"""The fused convolution on a GPU: launches the generated Triton kernels on plain tensors.
+"""The fused operations on a GPU: launches the generated Triton kernels on plain tensors.
 
 Products and sums are in float32 (float64 for float64 inputs) and no tensor core takes part, so no
 TF32 either.
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from equivbench.errors import FailedError
-from equivbench.kernels.fused.coupling import couplings
+from equivbench.kernels.fused.coupling import EdgeOperation, couplings
 from equivbench.kernels.fused.triton_source import (
     INPUTS,
     Accumulate,
@@ -27,7 +27,6 @@ from equivbench.kernels.fused.triton_source import (
     parts,
     write,
 )
-from equivbench.kernels.operations import Convolution
 
 NEIGHBOUR, CENTRE = 0, 1
 """Rows of ``edge_index``."""
@@ -36,7 +35,7 @@ BLOCK = 64
 
 
 def launch(
-    operation: Convolution,
+    operation: EdgeOperation,
     needs: Sequence[bool],
     grad: Tensor | None,
     tangents: Sequence[Tensor | None],
@@ -45,7 +44,7 @@ def launch(
     weights: Tensor,
     edge_index: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The operator of :mod:`equivbench.kernels.fused.convolution`, in a kernel for the derivative
+    """The operator of :mod:`equivbench.kernels.fused.edge_operator`, in a kernel for the derivative
     by grad and another for the others."""
     given = {
         name: one.contiguous()
@@ -54,9 +53,10 @@ def launch(
     }
     pointers = [x.contiguous(), harmonics.contiguous(), weights.contiguous(), *given.values()]
     # A power of two, as Triton wants it, and no more than there are.
-    block = min(BLOCK, 1 << (max(operation.channels) - 1).bit_length())
+    sources = couplings(operation).sources
+    block = min(BLOCK, 1 << (max(one.channels for one in sources) - 1).bit_length())
     sums = torch.float64 if x.dtype == torch.float64 else torch.float32
-    count, degrees = len(parts(operation, block)), couplings(operation).degrees
+    count = len(parts(operation, block))
 
     def run(kind: TritonKernelKind, row: int, made: Mapping[str, Tensor], *tensors: Tensor) -> None:
         accumulate: Accumulate = "float64" if sums == torch.float64 else "float32"
@@ -78,11 +78,12 @@ def launch(
         run("centres", CENTRE, {}, *pointers, by_grad)
     made: dict[str, Tensor] = {}
     if needs[1]:
-        all_written = len(degrees) == len(operation.channels)
+        written = sum(one.height * one.channels for one in sources)
+        all_written = written == operation.source_size
         made["x"] = torch.empty_like(pointers[0]) if all_written else torch.zeros_like(pointers[0])
     if needs[2]:
         # Every part writes a share of its own, so that their sum has one order.
-        all_written = all(len(degree.harmonics) == harmonics.shape[1] for degree in degrees)
+        all_written = all(len(one.harmonics) == harmonics.shape[1] for one in sources)
         new = torch.empty if all_written else torch.zeros
         shape = (harmonics.shape[0], count, harmonics.shape[1])
         made["harmonics"] = new(shape, dtype=sums, device=x.device)
@@ -113,7 +114,7 @@ def kernel(request: TritonRequest) -> Any:
     source = write(request)
     # Triton reads a function's source through inspect, which finds code without a file in
     # linecache.
-    name = f"<convolution {hashlib.sha256(source.encode()).hexdigest()[:16]}>"
+    name = f"<{request.operation.name} {hashlib.sha256(source.encode()).hexdigest()[:16]}>"
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
     namespace: dict[str, Any] = {"triton": triton, "tl": tl, "__name__": f"{__name__}.generated"}
     exec(compile(source, name, "exec"), namespace)

@@ -1,7 +1,6 @@
-"""Writes the Triton source of one convolution: sparse Clebsch-Gordan sums unrolled with their
-constants.
+"""Writes the Triton source of one operation along edges: sparse sums unrolled with their constants.
 
-The convolution, its gradient and its second gradient are derivatives of one form, linear in each
+The operation, its gradient and its second gradient are derivatives of one form, linear in each
 argument,
 
     S = sum over edges j -> i, paths p, channels of w_p sum_rs M_p[r, s] g_i[p, r] x_j[s],    M_p[r,
@@ -11,15 +10,15 @@ A *term* says which of x, Y and w are replaced by their tangents: the plain form
 none replaced, the form whose derivatives are the second gradient has one term for each tangent
 given. Two kernels take derivatives of such a sum:
 
-- ``centres``: by g, for the centre of the edges: the convolution itself. A program sums the edges
+- ``centres``: by g, for the centre of the edges: the operation itself. A program sums the edges
   that end at one node.
 - ``neighbours``: by x, Y and w. A program takes the edges that leave one node, whose x it keeps in
   registers.
 
 So nothing of size [edges, channels] is written but the gradient by the weights, nothing needs
-atomics, and the order of every sum is fixed. A program is one warp: it does the paths of one source
-degree for one block of channels, so that no value is read twice for having been split, a lane keeps
-its sums in registers, and no warp waits for another.
+atomics, and the order of every sum is fixed. A program is one warp: it does the paths from some
+rows of x, of a convolution those of one degree, for one block of channels, so that no value is read
+twice for having been split, a lane keeps its sums in registers, and no warp waits for another.
 """
 
 from __future__ import annotations
@@ -28,8 +27,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from equivbench.kernels.fused.coupling import Coupling, SourceDegree, couplings
-from equivbench.kernels.operations import Convolution
+from equivbench.kernels.fused.coupling import Coupling, EdgeOperation, SourceFeatures, couplings
 
 TritonKernelKind = Literal["centres", "neighbours"]
 Accumulate = Literal["float32", "float64"]
@@ -46,7 +44,7 @@ class TritonRequest:
     """Which kernel: ``tangents`` empty is the plain form; ``wanted`` are the gradients that
     ``neighbours`` writes."""
 
-    operation: Convolution
+    operation: EdgeOperation
     kind: TritonKernelKind
     tangents: frozenset[str]
     wanted: frozenset[str]
@@ -75,12 +73,12 @@ class TritonRequest:
         ]
 
 
-def parts(operation: Convolution, block: int) -> tuple[tuple[int, int], ...]:
-    """What is to be done for a node, a program each: (source degree, number of the block of
-    channels)."""
+def parts(operation: EdgeOperation, block: int) -> tuple[tuple[int, int], ...]:
+    """What is to be done for a node, a program each: (number of the rows of x, number of the block
+    of channels)."""
     return tuple(
-        (part.degree, number)
-        for part in couplings(operation).degrees
+        (part.number, number)
+        for part in couplings(operation).sources
         for number in range(-(-part.channels // block))
     )
 
@@ -93,8 +91,8 @@ def write(request: TritonRequest) -> str:
         f"# {request.kind} of {request.operation},"
         f" tangents {sorted(request.tangents)}, {sorted(request.wanted)}"
     ]
-    for part in couplings(request.operation).degrees:
-        lines += [*_Degree(request, part, len(todo)).function(), ""]
+    for part in couplings(request.operation).sources:
+        lines += [*_RowsWriter(request, part, len(todo)).function(), ""]
     arguments = ", ".join(request.pointers)
     lines += [
         "@triton.jit",
@@ -104,21 +102,21 @@ def write(request: TritonRequest) -> str:
     # 64 bits: rows times columns outgrow 32 from three million edges on.
     lines += [f"    node = (tl.program_id(0) // {len(todo)}).to(tl.int64)"]
     lines += ["    first = tl.load(starts + node)", "    last = tl.load(starts + node + 1)"]
-    for place, (degree, number) in enumerate(todo):
+    for place, (rows, number) in enumerate(todo):
         lines += [f"    {'elif' if place else 'if'} part == {place}:"]
-        lines += [f"        degree{degree}({arguments}, node, first, last, {number}, {place})"]
+        lines += [f"        rows{rows}({arguments}, node, first, last, {number}, {place})"]
     return "\n".join(lines) + "\n"
 
 
-class _Degree:
-    """Writes the function for the paths from one source degree."""
+class _RowsWriter:
+    """Writes the function for the paths from some rows of x."""
 
-    def __init__(self, request: TritonRequest, part: SourceDegree, parts: int) -> None:
+    def __init__(self, request: TritonRequest, part: SourceFeatures, parts: int) -> None:
         self.table = couplings(request.operation)
         self.request, self.part, self.parts, self.slots = request, part, parts, self.table.slots
         self.terms, self.paths, self.harmonics = request.terms, part.paths, part.harmonics
-        self.rows = range(2 * part.degree + 1)
-        self.columns = (request.operation.edge_lmax + 1) ** 2
+        self.rows = range(part.height)
+        self.columns = self.table.harmonics_size
         self.mask = "" if part.channels % request.block == 0 else "inside"
 
     def function(self) -> Iterator[str]:
@@ -126,7 +124,7 @@ class _Degree:
         arguments = ", ".join(self.request.pointers)
         yield "@triton.jit"
         constants = "NUMBER: tl.constexpr, PART: tl.constexpr"
-        yield f"def degree{self.part.degree}({arguments}, node, first, last, {constants}):"
+        yield f"def rows{self.part.number}({arguments}, node, first, last, {constants}):"
         yield f"    channel = NUMBER * {self.request.block} + tl.arange(0, {self.request.block})"
         if self.mask:
             yield f"    inside = channel < {self.part.channels}"
@@ -134,19 +132,20 @@ class _Degree:
         yield from (f"    {line}" for line in body)
 
     def centres(self) -> Iterator[str]:
-        """Derivative by g: the convolution."""
+        """Derivative by g: the operation."""
         target_size = self.request.operation.target_size
-        for n, path in enumerate(self.paths):
-            yield from (self.zero(f"a{n}_{r}") for r in range(2 * path.target + 1))
+        for n, (path, *_) in enumerate(self.part.outputs):
+            yield from (self.zero(f"a{n}_{r}") for r in range(path.height))
         body = [*self.load_harmonics(), *self.load_source("other")]
         body += self.matrices((variant for variant, _ in self.variants("harmonics")), self.paths)
-        for n, path in enumerate(self.paths):
-            body += self.load_weights(path)
-            for r in range(2 * path.target + 1):
-                body.append(f"a{n}_{r} += {_sum(self.weighted_row(path, r))}")
+        for n, paths in enumerate(self.part.outputs):
+            for path in paths:
+                body += self.load_weights(path)
+                for r in range(path.height):
+                    body.append(f"a{n}_{r} += {_sum(self.weighted_row(path, r))}")
         yield from self.loop(body)
-        for n, path in enumerate(self.paths):
-            for r in range(2 * path.target + 1):
+        for n, (path, *_) in enumerate(self.part.outputs):
+            for r in range(path.height):
                 column = self.part.target(path, r)
                 yield self.store(f"output + node * {target_size} + {column}", f"a{n}_{r}")
 
@@ -175,7 +174,7 @@ class _Degree:
             body += [self.zero(f"b{k}") for k in self.harmonics]
         for path in self.paths:
             body += self.load_weights(path)
-            for r in range(2 * path.target + 1):
+            for r in range(path.height):
                 column = self.part.target(path, r)
                 place = f"cotangent + other * {operation.target_size} + {column}"
                 body.append(self.load(f"g{r}", place))
@@ -191,7 +190,7 @@ class _Degree:
     def path_gradients(self, path: Coupling) -> Iterator[str]:
         """What one path adds to the gradients of an edge."""
         for term in self.by("x"):
-            for s in self.rows:
+            for s in sorted({at for _, at, _ in path.entries}):
                 column = (
                     f"m{_variable('harmonics', term)}{slot} * g{r}"
                     for r, at, slot in path.entries

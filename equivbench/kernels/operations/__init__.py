@@ -16,6 +16,7 @@ from equivbench.kernels.operations.cube_convolution import CubeConvolution
 from equivbench.kernels.operations.edge_product import EdgeProduct
 from equivbench.kernels.operations.linear import Linear
 from equivbench.kernels.operations.neighbour_search import NeighbourSearch
+from equivbench.kernels.operations.painn_message import PaiNNMessage
 from equivbench.kernels.operations.pair_bias_attention import PairBiasAttention
 from equivbench.kernels.operations.paths import Path
 from equivbench.kernels.operations.point_attention import InvariantPointAttention
@@ -35,6 +36,7 @@ __all__ = [
     "Linear",
     "NeighbourSearch",
     "Operation",
+    "PaiNNMessage",
     "PairBiasAttention",
     "Path",
     "RadialBasis",
@@ -47,6 +49,7 @@ __all__ = [
 
 _FILES = (
     "convolution",
+    "painn_message",
     "spherical_harmonics",
     "linear",
     "radial_basis",

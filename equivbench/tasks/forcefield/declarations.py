@@ -224,6 +224,7 @@ MODELS: tuple[ModelSpec, ...] = (
         build=f"{_NETWORKS}.painn:build",
         requires=_REQUIRES,
         summary="PaiNN: first-order scalar and vector features, gated vector readout",
+        kernels=True,
     ),
     ModelSpec(
         name="plain-vectors",
@@ -232,6 +233,7 @@ MODELS: tuple[ModelSpec, ...] = (
         build=f"{_NETWORKS}.painn:build_plain",
         requires=_REQUIRES,
         summary="PaiNN's trunk with x, y, z as ordinary channels",
+        kernels=True,
     ),
     ModelSpec(
         name="escaip-tied",

@@ -7,6 +7,7 @@ from torch import Tensor
 from equivbench.kernels.backend import Kernel, TableBackend
 from equivbench.kernels.backends.plain import attention, grids, irreps
 from equivbench.kernels.backends.plain.convolution import convolution_kernel
+from equivbench.kernels.backends.plain.painn_message import message_kernel
 from equivbench.kernels.backends.plain.so2 import so2_kernel
 from equivbench.kernels.neighbours import edges_within
 from equivbench.kernels.operations import (
@@ -16,6 +17,7 @@ from equivbench.kernels.operations import (
     InvariantPointAttention,
     Linear,
     NeighbourSearch,
+    PaiNNMessage,
     PairBiasAttention,
     RadialBasis,
     SO2Convolution,
@@ -38,6 +40,7 @@ class PlainTorch(TableBackend):
     name = "torch"
     kernels = (
         (Convolution, convolution_kernel),
+        (PaiNNMessage, message_kernel),
         (SphericalHarmonics, irreps.harmonics_kernel),
         (Linear, irreps.linear_kernel),
         (RadialBasis, irreps.radial_kernel),

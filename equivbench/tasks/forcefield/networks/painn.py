@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equivbench.tasks.forcefield.networks.graph import MolecularNetwork, mlp, sum_by
+from equivbench.kernels.backend import OnBackend
+from equivbench.kernels.operations import PaiNNMessage
+from equivbench.tasks.forcefield.networks.graph import MolecularNetwork, mlp
 
 
 def vector_norm(v: Tensor) -> Tensor:
@@ -24,7 +26,7 @@ def vector_norm(v: Tensor) -> Tensor:
     return (v.square().sum(1) + 1e-8).sqrt()
 
 
-class PaiNNMessage(nn.Module):
+class PaiNNInteraction(nn.Module):
     """Equations 7 and 8: scalars and vectors gathered from the neighbours through filters of the
     geometry.
 
@@ -39,13 +41,19 @@ class PaiNNMessage(nn.Module):
         direction as well.
     first
         The first layer has no vectors to pass on yet, so it has no gate for them.
+    kernels
+        The backend of the messages.
     """
 
-    def __init__(self, state: int, features: int, geometry: int, *, first: bool) -> None:
+    def __init__(
+        self, state: int, features: int, geometry: int, kernels: str, *, first: bool
+    ) -> None:
         super().__init__()
-        self.gates = 2 if first else 3
-        self.context = mlp(state, features, self.gates * features)
-        self.filter = nn.Linear(geometry, self.gates * features, bias=False)
+        self.features = features
+        message = PaiNNMessage(features, vectors=not first)
+        self.context = mlp(state, features, message.weight_size)
+        self.filter = nn.Linear(geometry, message.weight_size, bias=False)
+        self.message = OnBackend(message, kernels)
 
     def forward(
         self,
@@ -56,14 +64,16 @@ class PaiNNMessage(nn.Module):
         edge_index: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """(change of the scalars [atoms, F], change of the vectors [atoms, 3, F])."""
-        source, target = edge_index[0], edge_index[1]
-        gates = self.context(state).index_select(0, source) * self.filter(geometry)
-        gates = gates.unflatten(-1, (self.gates, -1))
-        vectors = gates[:, 1:2] * direction.unsqueeze(-1)
+        passed = self.context(state)
         if v is not None:
-            vectors = vectors + gates[:, 2:3] * v.index_select(0, source)
-        atoms = state.shape[0]
-        return sum_by(target, gates[:, 0], atoms), sum_by(target, vectors, atoms)
+            # The gate of an atom's vectors is the same for all of its edges.
+            gates, scale = passed.split((2 * self.features, self.features), dim=1)
+            passed = torch.cat([gates, (scale.unsqueeze(1) * v).flatten(1)], dim=1)
+        sums = self.message(
+            x=passed, directions=direction, weights=self.filter(geometry), edge_index=edge_index
+        )
+        scalars, vectors = sums.split((self.features, 3 * self.features), dim=1)
+        return scalars, vectors.unflatten(1, (3, self.features))
 
 
 class PaiNNUpdate(nn.Module):
@@ -87,10 +97,13 @@ class PaiNNUpdate(nn.Module):
 class PaiNN(MolecularNetwork):
     """Energies and direct forces from a gated equivariant readout."""
 
-    def __init__(self, features: int, layers: int, radial: int, cutoff: float) -> None:
+    def __init__(
+        self, features: int, layers: int, radial: int, cutoff: float, *, kernels: str = "torch"
+    ) -> None:
         super().__init__(features, cutoff, radial)
+        self.kernels = kernels
         self.messages = nn.ModuleList(
-            PaiNNMessage(features, features, radial + 1, first=layer == 0)
+            PaiNNInteraction(features, features, radial + 1, kernels, first=layer == 0)
             for layer in range(layers)
         )
         self.updates = nn.ModuleList(PaiNNUpdate(features) for _ in range(layers))
@@ -118,18 +131,26 @@ class PaiNN(MolecularNetwork):
 
 
 def build(config: Mapping[str, Any]) -> PaiNN:
-    """Config: ``features``, ``layers``, ``radial`` (basis functions), ``cutoff`` (A)."""
+    """Config: ``features``, ``layers``, ``radial`` (basis functions), ``cutoff`` (A), ``kernels``
+    (the backend of the messages)."""
     return PaiNN(**config)
 
 
 class PlainVectors(MolecularNetwork):
     """Energies and direct forces of the unconstrained trunk."""
 
-    def __init__(self, features: int, layers: int, radial: int, cutoff: float) -> None:
+    def __init__(
+        self, features: int, layers: int, radial: int, cutoff: float, *, kernels: str = "torch"
+    ) -> None:
         super().__init__(features, cutoff, radial)
+        self.kernels = kernels
         self.messages = nn.ModuleList(
-            PaiNNMessage(
-                features if layer == 0 else 4 * features, features, radial + 4, first=layer == 0
+            PaiNNInteraction(
+                features if layer == 0 else 4 * features,
+                features,
+                radial + 4,
+                kernels,
+                first=layer == 0,
             )
             for layer in range(layers)
         )
@@ -157,5 +178,6 @@ class PlainVectors(MolecularNetwork):
 
 
 def build_plain(config: Mapping[str, Any]) -> PlainVectors:
-    """Config: ``features``, ``layers``, ``radial`` (basis functions), ``cutoff`` (A)."""
+    """Config: ``features``, ``layers``, ``radial`` (basis functions), ``cutoff`` (A), ``kernels``
+    (the backend of the messages)."""
     return PlainVectors(**config)

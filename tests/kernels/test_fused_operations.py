@@ -1,5 +1,5 @@
-"""Our convolution on a CPU: the values and derivatives of the reference, on every kind of input,
-under every transform."""
+"""Our operations along edges on a CPU: the values and derivatives of the reference, on every kind
+of input, under every transform."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from equivbench.errors import FailedError
-from equivbench.kernels.backend import UnsupportedError, backend
+from equivbench.kernels.backend import Kernel, UnsupportedError, backend
 from equivbench.kernels.fused import native
-from equivbench.kernels.fused.convolution import convolve
+from equivbench.kernels.fused.coupling import EdgeOperation
+from equivbench.kernels.fused.edge_operator import along_edges
 from equivbench.kernels.fused.native import no_compiler
-from equivbench.kernels.operations import Convolution, SphericalHarmonics
+from equivbench.kernels.operations import Convolution, PaiNNMessage, SphericalHarmonics
 
 pytestmark = pytest.mark.skipif(no_compiler() is not None, reason=str(no_compiler()))
 
@@ -23,7 +24,10 @@ pytestmark = pytest.mark.skipif(no_compiler() is not None, reason=str(no_compile
 # both parities.
 UNEVEN = Convolution((17, 5, 1), 2, 2)
 CHIRAL = Convolution((3, 2), 1, 1, parity=False)
-OPERATIONS = (UNEVEN, CHIRAL)
+MESSAGE = PaiNNMessage(17)
+FIRST_MESSAGE = PaiNNMessage(3, vectors=False)
+OPERATIONS = (UNEVEN, CHIRAL, MESSAGE, FIRST_MESSAGE)
+of_each = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 ROUNDING = 1e-13
 """Relative, in float64: sums of some hundred products in another order."""
 Inputs = dict[str, Tensor]
@@ -40,7 +44,7 @@ def few_edges_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def make(
-    operation: Convolution, nodes: int = 6, edges: int = 25, dtype: torch.dtype = torch.float64
+    operation: EdgeOperation, nodes: int = 6, edges: int = 25, dtype: torch.dtype = torch.float64
 ) -> Inputs:
     """Random inputs with unsorted edges, repeated ones among them; the last node has none."""
     generator = torch.Generator().manual_seed(nodes + edges)
@@ -50,19 +54,15 @@ def make(
             torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype).requires_grad_()
         )
 
-    return {
-        "x": normal(nodes, operation.source_size),
-        "harmonics": normal(edges, (operation.edge_lmax + 1) ** 2),
-        "weights": normal(edges, operation.weight_size),
-        "edge_index": torch.randint(0, max(1, nodes - 1), (2, edges), generator=generator),
-    }
+    stated = operation.arguments({"nodes": nodes, "edges": edges})
+    edge_index = torch.randint(0, max(1, nodes - 1), (2, edges), generator=generator)
+    numbers = {name: normal(*one.shape) for name, one in stated.items() if not one.index}
+    return {**numbers, "edge_index": edge_index}
 
 
-def derivatives(
-    function: Any, inputs: Inputs, by: tuple[str, ...] = ("x", "harmonics", "weights")
-) -> list[Tensor]:
-    """The output, its gradients by ``by``, and second gradients by these and the cotangent, for
-    fixed random cotangents."""
+def derivatives(function: Any, inputs: Inputs) -> list[Tensor]:
+    """The output, its gradients by the inputs that require them, and second gradients by these and
+    the cotangent, for fixed random cotangents."""
     generator = torch.Generator().manual_seed(0)
 
     def like(one: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def derivatives(
 
     output = function(**inputs)
     cotangent = like(output).requires_grad_()
-    chosen = [inputs[name] for name in by]
+    chosen = [one for one in inputs.values() if one.requires_grad]
     first = torch.autograd.grad(output, chosen, cotangent, create_graph=True)
     second = torch.autograd.grad(
         first, [cotangent, *chosen], [like(one) for one in first], materialize_grads=True
@@ -85,145 +85,193 @@ def assert_close(found: list[Tensor], wanted: list[Tensor], tolerance: float) ->
         assert float((one - other).norm()) <= tolerance * float(other.norm())
 
 
-def fused(operation: Convolution) -> Any:
-    return lambda **inputs: convolve(operation, **inputs)
+def fused(operation: EdgeOperation) -> Kernel:
+    return backend("fused").build(operation, dtype=torch.float64, device=torch.device("cpu"))
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=("uneven", "chiral"))
-def test_values_and_derivatives_are_the_references(operation: Convolution) -> None:
+@pytest.mark.parametrize(
+    "operation", [*OPERATIONS, PaiNNMessage(1), PaiNNMessage(28), PaiNNMessage(32)], ids=str
+)
+def test_values_and_derivatives_are_the_references(operation: EdgeOperation) -> None:
     inputs = make(operation)
     assert_close(
         derivatives(fused(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
     )
 
 
-@pytest.mark.parametrize(
-    "by",
-    [("x",), ("harmonics",), ("weights",), ("x", "weights"), ("harmonics", "weights")],
-    ids="-".join,
-)
-def test_each_set_of_inputs_that_need_gradients(by: tuple[str, ...]) -> None:
-    inputs = {name: one.detach().requires_grad_(name in by) for name, one in make(UNEVEN).items()}
+@of_each
+@pytest.mark.parametrize("places", [(0,), (1,), (2,), (0, 2), (1, 2)], ids=str)
+def test_each_set_of_inputs_that_need_gradients(
+    operation: EdgeOperation, places: tuple[int, ...]
+) -> None:
+    by = [operation.differentiable[place] for place in places]
+    inputs = {
+        name: one.detach().requires_grad_(name in by) for name, one in make(operation).items()
+    }
     assert_close(
-        derivatives(fused(UNEVEN), inputs, by), derivatives(UNEVEN.reference, inputs, by), ROUNDING
+        derivatives(fused(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
     )
 
 
+@of_each
 @pytest.mark.parametrize(("nodes", "edges"), [(3, 0), (1, 4), (1, 1), (6, 9)])
-def test_sizes_at_the_edge(nodes: int, edges: int) -> None:
-    inputs = make(UNEVEN, nodes, edges)
+def test_sizes_at_the_edge(operation: EdgeOperation, nodes: int, edges: int) -> None:
+    inputs = make(operation, nodes, edges)
     # Freed memory that is not zero: a row that the kernel forgets to write would show.
-    torch.full((nodes, UNEVEN.target_size), 7.0, dtype=torch.float64)
+    torch.full((nodes, operation.target_size), 7.0, dtype=torch.float64)
     assert_close(
-        derivatives(fused(UNEVEN), inputs), derivatives(UNEVEN.reference, inputs), ROUNDING
+        derivatives(fused(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
     )
 
 
-def test_inputs_need_not_be_contiguous() -> None:
-    inputs = make(UNEVEN)
+@of_each
+@pytest.mark.parametrize("row", [0, 1], ids=["neighbour", "centre"])
+def test_edges_may_come_in_any_order(operation: EdgeOperation, row: int) -> None:
+    inputs = make(operation)
+    order = inputs["edge_index"][row].argsort(stable=True)
+    ordered = {
+        name: one if name == "x" else one[:, order] if name == "edge_index" else one[order]
+        for name, one in inputs.items()
+    }
+    found, wanted = (
+        [output.detach(), *torch.autograd.grad(output.sin().sum(), [one["x"], one["weights"]])]
+        for one in (ordered, inputs)
+        for output in [fused(operation)(**one)]
+    )
+    assert_close(found, [*wanted[:2], wanted[2][order]], ROUNDING)
+
+
+@of_each
+def test_inputs_need_not_be_contiguous(operation: EdgeOperation) -> None:
+    inputs = make(operation)
     strided = {
         name: one.detach().mT.contiguous().mT.requires_grad_(one.requires_grad)
         for name, one in inputs.items()
     }
     assert not strided["weights"].is_contiguous()
-    assert_close(derivatives(fused(UNEVEN), strided), derivatives(fused(UNEVEN), inputs), 0)
+    assert_close(derivatives(fused(operation), strided), derivatives(fused(operation), inputs), 0)
 
 
-def test_float32_rounds_and_no_more() -> None:
-    inputs = make(UNEVEN, dtype=torch.float32)
+@pytest.mark.parametrize("operation", [UNEVEN, MESSAGE], ids=str)
+def test_float32_rounds_and_no_more(operation: EdgeOperation) -> None:
+    inputs = make(operation, dtype=torch.float32)
     exact = {
         name: one.detach().double().requires_grad_() if one.requires_grad else one
         for name, one in inputs.items()
     }
-    found = [one.double() for one in derivatives(fused(UNEVEN), inputs)]
+    found = [one.double() for one in derivatives(fused(operation), inputs)]
     # Sums of tens to hundreds of products rounded to 6e-8 each; cotangents are rounded to float32
     # too.
-    assert_close(found, derivatives(fused(UNEVEN), exact), 1e-6)
+    assert_close(found, derivatives(fused(operation), exact), 1e-6)
 
 
-def test_under_autocast_it_is_computed_in_float32() -> None:
-    inputs = make(UNEVEN, dtype=torch.float32)
+@pytest.mark.parametrize("operation", [UNEVEN, MESSAGE], ids=str)
+def test_under_autocast_it_is_computed_in_float32(operation: EdgeOperation) -> None:
+    inputs = make(operation, dtype=torch.float32)
     narrow = {
         name: one.detach().bfloat16().requires_grad_() if name in ("x", "weights") else one
         for name, one in inputs.items()
     }
+    kernel = fused(operation)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = convolve(UNEVEN, **narrow)
+        output = kernel(**narrow)
         assert output.dtype == torch.float32
-        gradients = torch.autograd.grad(output.sum(), [narrow["x"], narrow["harmonics"]])
+        by = [narrow[name] for name in operation.differentiable[:2]]
+        gradients = torch.autograd.grad(output.sum(), by)
     assert [one.dtype for one in gradients] == [torch.bfloat16, torch.float32]
     wide = {
         name: one.detach().float() if one.dtype == torch.bfloat16 else one
         for name, one in narrow.items()
     }
-    assert torch.equal(output, convolve(UNEVEN, **wide))
+    assert torch.equal(output, kernel(**wide))
 
 
-def test_the_same_bits_at_the_same_threads_and_close_at_others() -> None:
-    inputs = make(UNEVEN, nodes=30, edges=200)
-    once, again = derivatives(fused(UNEVEN), inputs), derivatives(fused(UNEVEN), inputs)
+@of_each
+def test_the_same_bits_at_the_same_threads_and_close_at_others(operation: EdgeOperation) -> None:
+    inputs = make(operation, nodes=30, edges=200)
+    once, again = (derivatives(fused(operation), inputs) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
     torch.set_num_threads(1)
-    assert_close(derivatives(fused(UNEVEN), inputs), once, ROUNDING)
+    assert_close(derivatives(fused(operation), inputs), once, ROUNDING)
 
 
-def test_a_third_derivative_is_an_error_not_nothing() -> None:
-    inputs = make(CHIRAL)
+@of_each
+def test_a_third_derivative_is_an_error_not_nothing(operation: EdgeOperation) -> None:
+    inputs = make(operation)
     first = torch.autograd.grad(
-        convolve(CHIRAL, **inputs).square().sum(), inputs["x"], create_graph=True
+        fused(operation)(**inputs).square().sum(), inputs["x"], create_graph=True
     )[0]
     second = torch.autograd.grad(first.square().sum(), inputs["weights"], create_graph=True)[0]
     with pytest.raises(NotImplementedError, match="first and second derivatives only"):
         second.square().sum().backward()
 
 
-def test_inputs_are_left_as_they_are() -> None:
-    inputs = make(UNEVEN)
+@of_each
+def test_inputs_are_left_as_they_are(operation: EdgeOperation) -> None:
+    inputs = make(operation)
     before = {name: one.detach().clone() for name, one in inputs.items()}
-    derivatives(fused(UNEVEN), inputs)
+    derivatives(fused(operation), inputs)
     assert all(torch.equal(inputs[name], before[name]) for name in inputs)
 
 
-def test_a_wrong_node_is_an_error_not_a_crash() -> None:
-    inputs = make(CHIRAL)
+@of_each
+def test_a_wrong_node_is_an_error_not_a_crash(operation: EdgeOperation) -> None:
+    inputs = make(operation)
     for wrong in (-1, len(inputs["x"]), 2**40):
         for row in (0, 1):
             edge_index = inputs["edge_index"].clone()
             edge_index[row, 3] = wrong
             with pytest.raises(IndexError, match="not among the 6"):
-                convolve(CHIRAL, **{**inputs, "edge_index": edge_index})
+                fused(operation)(**{**inputs, "edge_index": edge_index})
 
 
-def test_wrong_shapes_and_types_are_errors() -> None:
-    inputs = make(CHIRAL)
-    with pytest.raises(ValueError, match="weights of the convolution"):
-        convolve(CHIRAL, **{**inputs, "weights": inputs["weights"][:, 1:]})
+@of_each
+def test_wrong_shapes_and_types_are_errors(operation: EdgeOperation) -> None:
+    inputs = make(operation)
+    _, of_edges, _ = operation.differentiable
+    for name in operation.differentiable:
+        with pytest.raises(ValueError, match=f"of the {operation.name} is"):
+            fused(operation)(**{**inputs, name: inputs[name][:, 1:]})
+        # The rows of x are the nodes: with fewer of them edges lead to nodes that are not there.
+        with pytest.raises(IndexError if name == "x" else ValueError, match=r"must be|not among"):
+            fused(operation)(**{**inputs, name: inputs[name][:-3]})
     with pytest.raises(ValueError, match=r"must be torch\.int64"):
-        convolve(CHIRAL, **{**inputs, "edge_index": inputs["edge_index"].int()})
+        fused(operation)(**{**inputs, "edge_index": inputs["edge_index"].int()})
     with pytest.raises(ValueError, match=r"it must be torch\.float64"):
-        convolve(CHIRAL, **{**inputs, "harmonics": inputs["harmonics"].float()})
+        fused(operation)(**{**inputs, of_edges: inputs[of_edges].float()})
     with pytest.raises(ValueError, match=r"must be torch\.float32 or torch\.float64"):
         halves = {name: one.half() for name, one in inputs.items() if name != "edge_index"}
-        convolve(CHIRAL, **halves, edge_index=inputs["edge_index"])
+        fused(operation)(**halves, edge_index=inputs["edge_index"])
 
 
 GRADIENTS = [False, True, True, True]
+NUMBERS: dict[EdgeOperation, list[int]] = {CHIRAL: [3, 2, 1, 1, 0], MESSAGE: [17, 1]}
+"""What the private operator is told of an operation beside its name."""
 
 
-def private_call(**changes: Any) -> Any:
+def columns(operation: EdgeOperation) -> dict[str, int]:
+    """Of each tensor of the private operator; both operations have four harmonics."""
+    inputs = {"x": operation.source_size, "harmonics": 4, "weights": operation.weight_size}
+    tangents = {f"by_{name}": count for name, count in inputs.items()}
+    return {"grad": operation.target_size, **tangents, **inputs, "edge_index": 25}
+
+
+def zeros(operation: EdgeOperation, name: str) -> Tensor:
+    """What the private operator takes by this name."""
+    rows = {"grad": 6, "x": 6, "by_x": 6, "edge_index": 2}.get(name, 25)
+    one = torch.zeros(rows, columns(operation)[name], dtype=torch.float64)
+    return one.long() if name == "edge_index" else one
+
+
+def private_call(operation: EdgeOperation, **changes: Any) -> Any:
     """A call of the private operator for second derivatives, with ``changes``."""
-    inputs = {name: one.detach() for name, one in make(CHIRAL).items()}
     arguments: dict[str, Any] = {
         "needs": GRADIENTS,
-        "grad": torch.zeros(6, CHIRAL.target_size, dtype=torch.float64),
-        **{f"by_{name}": inputs[name] for name in ("x", "harmonics", "weights")},
-        **inputs,
-        "channels": list(CHIRAL.channels),
-        "edge_lmax": CHIRAL.edge_lmax,
-        "target_lmax": CHIRAL.target_lmax,
-        "parity": CHIRAL.parity,
+        **{name: zeros(operation, name) for name in columns(operation)},
+        "name": operation.name,
+        "numbers": NUMBERS[operation],
     }
-    return torch.ops.equivbench.fused_convolution(*(arguments | changes).values())
+    return torch.ops.equivbench.fused_along_edges(*(arguments | changes).values())
 
 
 TENSORS = ("grad", "by_x", "by_harmonics", "by_weights", "x", "harmonics", "weights", "edge_index")
@@ -239,44 +287,38 @@ SPOILT = {
 }
 
 
+@pytest.mark.parametrize("operation", NUMBERS, ids=str)
 @pytest.mark.parametrize("name", TENSORS)
 @pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
 def test_the_private_operator_reads_no_memory_that_is_not_there(
-    name: str, spoil: Callable[[Tensor], Tensor]
+    operation: EdgeOperation, name: str, spoil: Callable[[Tensor], Tensor]
 ) -> None:
-    rows = {"grad": 6, "x": 6, "by_x": 6, "edge_index": 2}.get(name, 25)
-    sizes = {
-        "grad": CHIRAL.target_size,
-        "edge_index": 25,
-        **dict.fromkeys(("x", "by_x"), CHIRAL.source_size),
-        **dict.fromkeys(("harmonics", "by_harmonics"), 4),
-        **dict.fromkeys(("weights", "by_weights"), CHIRAL.weight_size),
-    }
-    one = torch.zeros(rows, sizes[name], dtype=torch.float64)
-    right = one.long() if name == "edge_index" else one
-    assert len(private_call(**{name: right})) == 4
+    right = zeros(operation, name)
+    assert len(private_call(operation, **{name: right})) == 4
     with pytest.raises((ValueError, NotImplementedError)):
-        private_call(**{name: spoil(right)})
+        private_call(operation, **{name: spoil(right)})
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("operation", "changes"),
     [
-        {"channels": []},
-        {"channels": [3, 0]},
-        {"channels": [-1, 2]},
-        {"edge_lmax": -1},
-        {"target_lmax": -1},
-        {"needs": []},
-        {"needs": [True] * 5},
-        {"grad": None},
-        {"needs": [True] * 4, "by_x": None, "by_harmonics": None, "by_weights": None},
+        *((CHIRAL, {"numbers": wrong}) for wrong in ([], [1, 1, 0], [3, 2, 1, 1, 2])),
+        *((CHIRAL, {"numbers": wrong}) for wrong in ([3, 0, 1, 1, 0], [-1, 2, 1, 1, 0])),
+        *((CHIRAL, {"numbers": wrong}) for wrong in ([3, 2, -1, 1, 0], [3, 2, 1, -1, 0])),
+        *((MESSAGE, {"numbers": wrong}) for wrong in ([], [17], [0, 1], [17, 2], [17, 1, 1])),
+        (CHIRAL, {"name": "painn-message"}),
+        (MESSAGE, {"name": "linear"}),
+        *((each, {"needs": wrong}) for each in NUMBERS for wrong in ([], [True] * 5)),
+        *((each, {"grad": None}) for each in NUMBERS),
+        *((each, {"needs": [True] * 4, **dict.fromkeys(TENSORS[1:4])}) for each in NUMBERS),
     ],
     ids=str,
 )
-def test_the_private_operator_refuses_what_it_has_no_kernel_for(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="convolution"):
-        private_call(**changes)
+def test_the_private_operator_refuses_what_it_has_no_kernel_for(
+    operation: EdgeOperation, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match=changes.get("name", operation.name)):
+        private_call(operation, **changes)
 
 
 class Energy(torch.nn.Module):
@@ -300,9 +342,8 @@ class Energy(torch.nn.Module):
         harmonics = torch.cat([torch.ones_like(distance), vectors / distance], dim=-1)
         x = self.embedding * positions[:, :1]
         for _ in range(self.layers):
-            x = convolve(CHIRAL, x, harmonics, torch.tanh(distance) * self.scale, edge_index)[
-                :, : CHIRAL.source_size
-            ]
+            weights = torch.tanh(distance) * self.scale
+            x = along_edges(CHIRAL, x, harmonics, weights, edge_index)[:, : CHIRAL.source_size]
         return x.square().sum()
 
 
@@ -375,5 +416,3 @@ def test_the_backend_says_what_it_does_not_do() -> None:
         ours.build(SphericalHarmonics(2), dtype=torch.float32, device=cpu)
     with pytest.raises(FailedError, match="cpu and cuda only"):
         ours.build(CHIRAL, dtype=torch.float32, device=torch.device("mps"))
-    kernel = ours.build(CHIRAL, dtype=torch.float64, device=cpu)
-    assert_close(derivatives(kernel, make(CHIRAL)), derivatives(fused(CHIRAL), make(CHIRAL)), 0)

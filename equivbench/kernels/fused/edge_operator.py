@@ -1,14 +1,14 @@
-"""The fused convolution as a differentiable torch operator, for eager mode, torch.func and
-torch.compile alike.
+"""The fused operations along edges as one differentiable torch operator, for eager mode, torch.func
+and torch.compile alike.
 
 With S = sum over edges, paths and channels of C x_j Y_ij w_ij g_i, linear in each of its four
 arguments, the output is dS/dg, the first derivatives are dS/dx, dS/dY and dS/dw, and the second
 ones are sums of the same terms with one argument replaced by its cotangent. Three kernels do all of
 it, each in one pass over the edges: no intermediate has an edge's size. One operator stands for
 them, so that each order is differentiated by the next
-(:mod:`equivbench.kernels.fused.derivatives`). It holds no state: an operation goes in as plain
-numbers, and the edges are grouped by centre anew in each call, which costs about a hundredth of it
-and leaves no cache that could go stale.
+(:mod:`equivbench.kernels.fused.derivatives`). It holds no state: an operation goes in as its name
+and plain numbers, and the edges are grouped by centre anew in each call, which costs about a
+hundredth of a convolution and leaves no cache that could go stale.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from torch.autograd import forward_ad
 from torch.library import Library
 
 from equivbench.kernels.fused import native, triton_launch
+from equivbench.kernels.fused.coupling import EdgeOperation, couplings
 from equivbench.kernels.fused.derivatives import FusedCall, batched, pulled_back, pushed_forward
-from equivbench.kernels.operations import Convolution
+from equivbench.kernels.operations import Convolution, PaiNNMessage
 
 _SCHEMA = (
-    "fused_convolution(bool[] needs, Tensor? grad, Tensor? by_x, Tensor? by_harmonics,"
+    "fused_along_edges(bool[] needs, Tensor? grad, Tensor? by_x, Tensor? by_harmonics,"
     " Tensor? by_weights, Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index,"
-    " int[] channels, int edge_lmax, int target_lmax, bool parity)"
+    " str name, int[] numbers)"
     " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 """The derivatives by g, x, harmonics and weights, an empty tensor for each that ``needs`` does not
@@ -37,56 +38,64 @@ ask: of S where no tangent ``by_...`` is given, else of the sum of <by_..., firs
 the one by g, which is the output, or the output along the tangents, can do without ``grad``."""
 
 
-def convolve(
-    operation: Convolution, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
+def along_edges(
+    operation: EdgeOperation, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
 ) -> Tensor:
-    """The convolution of :class:`Convolution`'s docstring: [nodes, target_size], twice
-    differentiable by its three inputs, in reverse and in forward mode.
+    """What the docstring of ``operation`` says: [nodes, target_size], twice differentiable by its
+    three inputs, in reverse and in forward mode.
 
-    Float32 or float64, all three of the same type; under autocast float32. Raises ``ValueError``
-    for tensors of other shapes, types or devices, ``NotImplementedError`` for a third derivative
-    and, on a CPU, ``IndexError`` for an edge to a node that is not there. Results are the same bits
-    at the same number of threads.
+    The ``harmonics`` [edges, 4] of :class:`PaiNNMessage` are 1 and the direction. Float32 or
+    float64, all three of the same type; under autocast float32. Raises ``ValueError`` for tensors
+    of other shapes, types or devices, ``NotImplementedError`` for a third derivative and, on a CPU,
+    ``IndexError`` for an edge to a node that is not there. Results are the same bits at the same
+    number of threads.
     """
-    output: Tensor = torch.ops.equivbench.fused_convolution(
+    output: Tensor = torch.ops.equivbench.fused_along_edges(
         [True, False, False, False],
         *[None] * 4,
         x,
         harmonics,
         weights,
         edge_index,
-        list(operation.channels),
-        operation.edge_lmax,
-        operation.target_lmax,
-        operation.parity,
+        operation.name,
+        _numbers(operation),
     )[0]
     return output
 
 
+def _numbers(operation: EdgeOperation) -> list[int]:
+    """The fields of ``operation``, in their order."""
+    if isinstance(operation, PaiNNMessage):
+        return [operation.channels, int(operation.vectors)]
+    degrees = [operation.edge_lmax, operation.target_lmax, int(operation.parity)]
+    return [*operation.channels, *degrees]
+
+
 @lru_cache(maxsize=256)
-def _operation(
-    channels: tuple[int, ...], edge_lmax: int, target_lmax: int, parity: bool
-) -> Convolution:
-    """The operation of these numbers; raises ``ValueError`` where there is none."""
-    if not channels or min(channels) < 1 or min(edge_lmax, target_lmax) < 0:
-        raise ValueError(
-            f"there is no convolution of channels {list(channels)} with harmonics to degree"
-            f" {edge_lmax} and an output to degree {target_lmax}"
-        )
-    return Convolution(channels, edge_lmax, target_lmax, parity)
+def _operation(name: str, numbers: tuple[int, ...]) -> EdgeOperation:
+    """The operation ``name`` with these fields; raises ``ValueError`` where there is none."""
+    if name == PaiNNMessage.name and len(numbers) == 2:
+        channels, vectors = numbers
+        if channels > 0 and vectors in (0, 1):
+            return PaiNNMessage(channels, bool(vectors))
+    if name == Convolution.name and len(numbers) > 3:
+        *counts, edge_lmax, target_lmax, parity = numbers
+        if min(counts) > 0 and min(edge_lmax, target_lmax) >= 0 and parity in (0, 1):
+            return Convolution(tuple(counts), edge_lmax, target_lmax, bool(parity))
+    raise ValueError(f"there is no fused {name} of the numbers {list(numbers)}")
 
 
 _NAMES = ("x", "harmonics", "weights", "grad", "by_x", "by_harmonics", "by_weights", "edge_index")
 
 
 @lru_cache(maxsize=256)
-def _widths(operation: Convolution) -> tuple[int, ...]:
+def _widths(operation: EdgeOperation) -> tuple[int, ...]:
     """Columns of x, harmonics, weights and the output."""
-    harmonics = (operation.edge_lmax + 1) ** 2
+    harmonics = couplings(operation).harmonics_size
     return operation.source_size, harmonics, operation.weight_size, operation.target_size
 
 
-def _check(operation: Convolution, call: FusedCall) -> None:
+def _check(operation: EdgeOperation, call: FusedCall) -> None:
     """Raise ``ValueError`` where a kernel would read past the end of a tensor, take it for another
     type, or be asked for what it does not compute."""
     x, edge_index = call.inputs[0], call.edge_index
@@ -98,19 +107,19 @@ def _check(operation: Convolution, call: FusedCall) -> None:
     dtype, device = x.dtype, x.device
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"x of the convolution is {dtype}; it must be torch.float32 or torch.float64"
+            f"x of the {operation.name} is {dtype}; it must be torch.float32 or torch.float64"
         )
     for name, tensor, shape in zip(_NAMES, given, shapes, strict=True):
         if tensor is None:
             continue
         if tensor.shape != shape:
             raise ValueError(
-                f"{name} of the convolution is {list(tensor.shape)}; it must be {list(shape)}"
+                f"{name} of the {operation.name} is {list(tensor.shape)}; it must be {list(shape)}"
             )
         wanted = torch.int64 if tensor is edge_index else dtype
         if tensor.dtype != wanted or tensor.device != device or tensor.layout is not torch.strided:
             raise ValueError(
-                f"{name} of the convolution is {tensor.dtype} on {tensor.device},"
+                f"{name} of the {operation.name} is {tensor.dtype} on {tensor.device},"
                 f" {tensor.layout}; beside an x that is {dtype} on {device} it must be"
                 f" {wanted} on {device}, torch.strided"
             )
@@ -119,15 +128,19 @@ def _check(operation: Convolution, call: FusedCall) -> None:
     absent = call.needs[1:] if call.grad is None else call.needs[:1] if not along else ()
     if len(call.needs) != 4 or any(absent):
         raise ValueError(
-            f"the convolution has no results {list(call.needs)}"
+            f"the {operation.name} has no results {list(call.needs)}"
             f" {'without' if call.grad is None else 'with'} grad"
         )
 
 
+def _described(call: FusedCall) -> EdgeOperation:
+    name, numbers = call.description
+    return _operation(name, tuple(numbers))
+
+
 def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     call = FusedCall.of(arguments)
-    channels, *degrees = call.description
-    operation = _operation(tuple(channels), *degrees)
+    operation = _described(call)
     _check(operation, call)
     x, harmonics, weights = call.inputs
     launch = triton_launch.launch if x.is_cuda else native.launch
@@ -139,8 +152,7 @@ def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def _fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What torch.compile traces in place of the operator: shapes only."""
     call = FusedCall.of(arguments)
-    channels, *degrees = call.description
-    return native.results(_operation(tuple(channels), *degrees), call.needs, *call.inputs)
+    return native.results(_described(call), call.needs, *call.inputs)
 
 
 # How the operator is differentiated in a way that torch.func's transforms take too.
@@ -153,7 +165,7 @@ def _fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def _hand_on(keys: Any, arguments: tuple[Any, ...]) -> Any:
     with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.equivbench.fused_convolution.default.redispatch(
+        return torch.ops.equivbench.fused_along_edges.default.redispatch(
             keys & torch._C._after_autograd_keyset, *arguments
         )
 
@@ -211,12 +223,12 @@ def _recorded(keys: Any, *arguments: Any) -> Any:
 
 _LIBRARY = Library("equivbench", "FRAGMENT")  # type: ignore[no-untyped-call]
 _LIBRARY.define(_SCHEMA)  # type: ignore[no-untyped-call]
-_LIBRARY.impl("fused_convolution", _run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-_LIBRARY.impl("fused_convolution", _recorded, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]
-torch.library.register_fake("equivbench::fused_convolution", _fake, lib=_LIBRARY)
-torch.library.register_vmap("equivbench::fused_convolution", batched, lib=_LIBRARY)
+_LIBRARY.impl("fused_along_edges", _run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
+_LIBRARY.impl("fused_along_edges", _recorded, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]
+torch.library.register_fake("equivbench::fused_along_edges", _fake, lib=_LIBRARY)
+torch.library.register_vmap("equivbench::fused_along_edges", batched, lib=_LIBRARY)
 # Networks in bfloat16 keep it to their invariant parts.
 for _device in ("cpu", "cuda"):
     torch.library.register_autocast(
-        "equivbench::fused_convolution", _device, torch.float32, lib=_LIBRARY
+        "equivbench::fused_along_edges", _device, torch.float32, lib=_LIBRARY
     )
