@@ -46,6 +46,10 @@ CASES: dict[str, tuple[str, dict[str, object]]] = {
         "ours",
         {"network": "plain_vectors", "config": PAINN, "compile": False},
     ),
+    "equivbench vector: PaiNN h64 3L, fused, eager": (
+        "ours",
+        {"network": "painn", "config": {**PAINN, "kernels": "fused"}, "compile": False},
+    ),
     "equivbench tensor-product: transformer, eager": (
         "ours",
         {"network": "transformer", "config": PLAIN, "compile": False},

@@ -14,7 +14,7 @@ from equivbench.kernels.backends import fused
 from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.fused import native
 from equivbench.kernels.fused.coupling import couplings
-from equivbench.kernels.fused.native_source import source
+from equivbench.kernels.fused.native_source import shorter, source
 from equivbench.kernels.operations import Convolution
 from equivbench.kernels.operations.paths import coupling
 
@@ -157,6 +157,15 @@ def test_without_a_compiler_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> No
     assert "install g++" in str(native.no_compiler())
     with pytest.raises(FailedError, match="no C\\+\\+ compiler"):
         native.library(SOURCE)
+
+
+@pytest.mark.parametrize("width", [2, 4, 8, 16])
+def test_every_channel_is_in_one_vector(width: int) -> None:
+    for channels in range(1, 70):
+        found = [*range(channels // width * width)]
+        for lanes, first in shorter(channels):
+            found += range(first, first + lanes) if lanes < width else ()
+        assert found == [*range(channels)]
 
 
 @pytest.mark.parametrize(

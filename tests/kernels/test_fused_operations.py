@@ -152,7 +152,8 @@ def test_inputs_need_not_be_contiguous(operation: EdgeOperation) -> None:
     assert_close(derivatives(fused(operation), strided), derivatives(fused(operation), inputs), 0)
 
 
-@pytest.mark.parametrize("operation", [UNEVEN, MESSAGE], ids=str)
+# 31 channels: vectors of 16 lanes and of all shorter lengths.
+@pytest.mark.parametrize("operation", [UNEVEN, MESSAGE, PaiNNMessage(31)], ids=str)
 def test_float32_rounds_and_no_more(operation: EdgeOperation) -> None:
     inputs = make(operation, dtype=torch.float32)
     exact = {

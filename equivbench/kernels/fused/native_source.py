@@ -38,6 +38,8 @@ def source(table: Couplings, real: str) -> str:
         sources=sources,
         slots_of=slots_of,
         turns=turns,
+        products=products,
+        shorter=shorter,
     )
 
 
@@ -82,6 +84,17 @@ def sources(entries: Iterable[Entry]) -> list[int]:
 def slots_of(entries: Iterable[Entry]) -> list[int]:
     """The slots that occur."""
     return sorted({slot for *_, slot in entries})
+
+
+def products(entries: Iterable[Entry], slot: int) -> str:
+    """The sum of the products of g and b that belong to ``slot``, as C++."""
+    return " + ".join(f"g{m3} * b{m1}" for m3, m1, other in entries if other == slot)
+
+
+def shorter(channels: int) -> list[tuple[int, int]]:
+    """(lanes, first channel) of the vectors for what is left over by those of 16 lanes; longer ones
+    than a machine has no need of it skips."""
+    return [(lanes, channels & -2 * lanes) for lanes in (8, 4, 2, 1) if channels & lanes]
 
 
 def turns(path: Coupling) -> Iterator[list[Entry]]:

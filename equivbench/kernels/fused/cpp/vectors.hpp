@@ -44,17 +44,13 @@ template <> struct lanes<1> {
   static inline real total(type v) { return v; }
 };
 
-template <class V, int n> static inline V load(const real *p) {
-  V v = {};
-  memcpy(&v, p, n * sizeof(real));
+template <class V> static inline V load(const real *p) {
+  V v;
+  memcpy(&v, p, sizeof v);
   return v;
 }
-template <class V, int n> static inline void store(real *p, V v) {
-  memcpy(p, &v, n * sizeof(real));
-}
-template <class V, int n> static inline void add(real *p, V v) {
-  store<V, n>(p, load<V, n>(p) + v);
-}
+template <class V> static inline void store(real *p, V v) { memcpy(p, &v, sizeof v); }
+template <class V> static inline void add(real *p, V v) { store<V>(p, load<V>(p) + v); }
 
 // What a kernel sees of one edge: rows of the tensors, and M of its harmonics at m[slot * EDGES].
 struct Edge {

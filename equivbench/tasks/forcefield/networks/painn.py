@@ -26,6 +26,15 @@ def vector_norm(v: Tensor) -> Tensor:
     return (v.square().sum(1) + 1e-8).sqrt()
 
 
+class EdgeLinear(nn.Linear):
+    """A linear map without a bias, of few numbers for each of many edges."""
+
+    def forward(self, geometry: Tensor) -> Tensor:
+        """[edges, outputs]: with its weights row by row torch takes the faster of two products for
+        their gradient."""
+        return geometry @ self.weight.t().contiguous()
+
+
 class PaiNNInteraction(nn.Module):
     """Equations 7 and 8: scalars and vectors gathered from the neighbours through filters of the
     geometry.
@@ -52,7 +61,7 @@ class PaiNNInteraction(nn.Module):
         self.features = features
         message = PaiNNMessage(features, vectors=not first)
         self.context = mlp(state, features, message.weight_size)
-        self.filter = nn.Linear(geometry, message.weight_size, bias=False)
+        self.filter = EdgeLinear(geometry, message.weight_size, bias=False)
         self.message = OnBackend(message, kernels)
 
     def forward(
