@@ -168,23 +168,25 @@ def fit_linear_denoiser(task: Task, split: Split, seed: int) -> LinearDenoiser:
     multiplicity[..., 0] = 1
     if grid.size % 2 == 0:
         multiplicity[..., -1] = 1
-    n_bins = int(bins.max()) + 1
-    power: Tensor | None = None
+    # The modes of a bin together: their products are one small matrix product.
+    by_bin = torch.argsort(bins.flatten(), stable=True)
+    counts: list[int] = torch.bincount(bins.flatten()).tolist()
+    times = torch.split(multiplicity.flatten()[by_bin], counts)
+    products = []
     for part in torch.split(torch.arange(samples), 8):
         batch = split.collate(order[part])
         moved = task.rotate(batch, rotations[part], batch["batch"])
         density = voxelise(moved["pos"].double(), batch["channel"], batch["batch"], len(part), grid)
-        spectrum = torch.fft.rfftn(density, dim=(2, 3, 4)).movedim(1, -1).flatten(1, 3)
-        weighted = spectrum * multiplicity.flatten()[:, None]
-        products = torch.einsum("nkc,nkd->kcd", weighted.real, spectrum.real)
-        products += torch.einsum("nkc,nkd->kcd", weighted.imag, spectrum.imag)
-        if power is None:
-            power = products.new_zeros(n_bins, *products.shape[1:])
-        power.index_add_(0, bins.flatten(), products)
-    assert power is not None
-    modes = torch.zeros(n_bins, dtype=torch.float64).index_add(
-        0, bins.flatten(), multiplicity.flatten()
-    )
-    covariance = power / (modes.clamp(min=1) * samples * grid.size**3)[:, None, None]
+        spectrum = torch.fft.rfftn(density, dim=(2, 3, 4)).movedim(1, 0).flatten(2)
+        # [channels, samples, modes, real and imaginary part]
+        modes = torch.split(torch.view_as_real(spectrum)[:, :, by_bin], counts, dim=2)
+        of_bins = zip(modes, times, strict=True)
+        products.append(
+            torch.stack(
+                [(own * each[:, None]).flatten(1) @ own.flatten(1).T for own, each in of_bins]
+            )
+        )
+    power, weight = torch.stack(products).sum(0), torch.stack([each.sum() for each in times])
+    covariance = power / (weight.clamp(min=1) * samples * grid.size**3)[:, None, None]
     noise = grid.sigma**2 * torch.eye(covariance.shape[1], dtype=torch.float64)
     return LinearDenoiser(torch.linalg.solve(covariance + noise, covariance))
