@@ -22,6 +22,7 @@ LAYERS = (
         *("registry", "request", "option", "budget", "environment", "gpu", "specs", "axes"),
         *("schedule", "records", "programs"),
     ),
+    ("ranks",),
     ("symmetry",),
     ("kernels",),
     ("tasks",),

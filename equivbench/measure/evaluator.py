@@ -18,11 +18,12 @@ from equivbench.measure.elements import elements_for
 from equivbench.measure.layers import LayerPart, layers_of
 from equivbench.measure.makeup import highest_degree, makeup_of, sides_of
 from equivbench.measure.measurement import Measurement, OutputPart, Verdict, part_of
-from equivbench.measure.passes import Pass, PassErrors, can_tell_irreps
+from equivbench.measure.passes import ChunkErrors, Pass, PassErrors, can_tell_irreps
 from equivbench.measure.precision import EvaluationPrecision
-from equivbench.measure.rotated_set import Chunk, Placement, RotatedSet, spread
+from equivbench.measure.rotated_set import Chunk, Placement, RotatedSet, own_chunks, spread
 from equivbench.measure.verification import Floor
 from equivbench.measure.verifier import Verifier
+from equivbench.ranks import Ranks
 from equivbench.specs import By, Group, Symmetry
 from equivbench.symmetry.decomposition import Decomposition
 from equivbench.symmetry.spectrum import FEWEST_DRAWS
@@ -117,19 +118,26 @@ class Evaluator:
         self._chunks = self._rotated(self._samples, elements.matrices).kept()
         self._contents = self._fingerprints()
 
-    def evaluate(self, model: nn.Module, floor: bool = True) -> Measurement:
+    def evaluate(
+        self, model: nn.Module, floor: bool = True, ranks: Ranks | None = None
+    ) -> Measurement:
         """Measure ``model`` (called with the inputs by keyword, in evaluation mode, without
         gradients).
 
         ``floor``: also the floor of its share and the verdict on its symmetry, from at most 32 of
-        the samples.
+        the samples. ``ranks``: this one is the first, and the others judge their part of the test
+        set by :meth:`hand_in_part` at the same time.
         Every module's mode is put back as it was. Raises ``ModelError`` if the model does not take
         the inputs, does not give what the task declares, changes its own weights or the test set,
         and with ``floor`` where :meth:`check` does.
         """
         caller = self._caller(model)
         with evaluating(model), weights_kept(model):
-            judged = self._pass.over(self._chunks, caller)
+            judged = (
+                self._pass.over(self._chunks, caller)
+                if ranks is None
+                else self._pass.joined(self._gathered(caller, ranks))
+            )
             measured, verdict = (
                 self._verifier.verify(caller, judged, lambda: self._judged_untrained.get("linear"))
                 if floor
@@ -144,6 +152,17 @@ class Evaluator:
                 )
         found = self._measurement(judged, measured, verdict)
         return found if layers is None else replace(found, by=layers)
+
+    def hand_in_part(self, model: nn.Module, ranks: Ranks) -> None:
+        """Judge ``model``, which is that of all ``ranks``, on this one's part of the test set; the
+        first of them measures it meanwhile."""
+        with evaluating(model):
+            self._gathered(self._caller(model), ranks)
+
+    def _gathered(self, caller: Caller, ranks: Ranks) -> list[ChunkErrors]:
+        """On the first of ``ranks`` the errors on every chunk, in order; on the others none."""
+        own = self._pass.judged(own_chunks(self._chunks, ranks), caller)
+        return [part for parts in ranks.gathered(own) for part in parts]
 
     def check(self, model: nn.Module) -> None:
         """Raises ``ModelError`` where what ``model`` predicts for a sample depends on the others of

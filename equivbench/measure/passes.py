@@ -45,6 +45,23 @@ class PassErrors:
 
 
 @dataclass(frozen=True)
+class ChunkErrors:
+    """What the pass over one chunk gives."""
+
+    samples: int
+    objective: Tensor
+    """[] float64: of all samples together, averaged over the draws."""
+    rows: Sequence[_Rows]
+    weights: Tensor
+    """[rows] how much each row counts in a mean."""
+    strata: tuple[tuple[str, ...], Tensor] | None
+    reported: Mapping[str, Tensor]
+    """[rows] squared errors of further outputs, averaged over the draws."""
+    beside: Mapping[str, Decomposition]
+    """The errors of those of them that turn with the sample."""
+
+
+@dataclass(frozen=True)
 class Pass:
     """How chunks are judged."""
 
@@ -57,47 +74,63 @@ class Pass:
 
     def over(self, chunks: Iterable[Chunk], caller: Caller) -> PassErrors:
         """The errors of the model behind ``caller``."""
-        task = caller.task
-        objective = torch.zeros((), dtype=torch.float64, device=caller.device)
-        found: list[_Rows] = []
-        weights, strata, samples = [], [], 0
+        return self.joined(self.judged(chunks, caller))
+
+    def judged(self, chunks: Iterable[Chunk], caller: Caller) -> list[ChunkErrors]:
+        """The errors of the model behind ``caller`` on each of the ``chunks``."""
+        return [self._judged(chunk, caller) for chunk in chunks]
+
+    def _judged(self, chunk: Chunk, caller: Caller) -> ChunkErrors:
+        predictions, objectives, inverses = [], [], []
+        squares: dict[str, list[Tensor]] = {}
+        others: dict[str, list[Tensor]] = {}
+        for draw, inputs, outputs in caller.runs(chunk):
+            for name, each in caller.reported(outputs, draw.targets).items():
+                squares.setdefault(name, []).append(each)
+                if name in chunk.beside:
+                    back = caller.taken_back(outputs, draw.inverse, chunk, name)
+                    others.setdefault(name, []).append(back)
+            objectives.append(caller.task.objective(outputs, draw.targets, inputs).double())
+            predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
+            inverses.append(draw.inverse)
+            self.alive()
+        beside = {}
+        for name, values in others.items():
+            target, groups = chunk.beside[name]
+            if len(values) == len(predictions):
+                beside[name] = self._decompose(torch.stack(values), target, None, groups)
+        matrices = None if self.highest is None else torch.stack(inverses).mT
+        return ChunkErrors(
+            samples=chunk.samples,
+            objective=self.elements.average(torch.stack(objectives)) * chunk.samples,
+            rows=list(self.decomposed(predictions, chunk, matrices, task_type(caller))),
+            weights=chunk.row_weights,
+            strata=chunk.strata,
+            reported={
+                name: self.elements.average(torch.stack(each)) for name, each in squares.items()
+            },
+            beside=beside,
+        )
+
+    def joined(self, parts: Sequence[ChunkErrors]) -> PassErrors:
+        """The errors on a test set from those on each of its chunks, in order."""
+        objective = torch.zeros_like(parts[0].objective)
         reported: dict[str, list[Tensor]] = {}
         beside: dict[str, list[Decomposition]] = {}
-        for chunk in chunks:
-            predictions, objectives, inverses = [], [], []
-            squares: dict[str, list[Tensor]] = {}
-            others: dict[str, list[Tensor]] = {}
-            for draw, inputs, outputs in caller.runs(chunk):
-                for name, each in caller.reported(outputs, draw.targets).items():
-                    squares.setdefault(name, []).append(each)
-                    if name in chunk.beside:
-                        back = caller.taken_back(outputs, draw.inverse, chunk, name)
-                        others.setdefault(name, []).append(back)
-                objectives.append(task.objective(outputs, draw.targets, inputs).double())
-                predictions.append(caller.taken_back(outputs, draw.inverse, chunk))
-                inverses.append(draw.inverse)
-                self.alive()
-            objective += self.elements.average(torch.stack(objectives)) * chunk.samples
-            for name, values in others.items():
-                target, groups = chunk.beside[name]
-                if len(values) == len(predictions):
-                    errors = self._decompose(torch.stack(values), target, None, groups)
-                    beside.setdefault(name, []).append(errors)
-            for name, of_draws in squares.items():
-                average = self.elements.average(torch.stack(of_draws))
-                reported.setdefault(name, []).append(average)
-            samples += chunk.samples
-            matrices = None if self.highest is None else torch.stack(inverses).mT
-            found += self.decomposed(predictions, chunk, matrices, task_type(caller))
-            weights.append(chunk.row_weights)
-            strata.append(chunk.strata)
+        for part in parts:
+            objective += part.objective
+            for name, squares in part.reported.items():
+                reported.setdefault(name, []).append(squares)
+            for name, errors in part.beside.items():
+                beside.setdefault(name, []).append(errors)
+        found = [rows for part in parts for rows in part.rows]
         return PassErrors(
-            float(objective) / samples,
+            float(objective) / sum(part.samples for part in parts),
             rows_of([each.errors for each in found]),
-            torch.cat(weights),
-            dict(strata_of(strata)),
+            torch.cat([part.weights for part in parts]),
+            dict(strata_of([part.strata for part in parts])),
             {name: float(torch.cat(each).mean()) for name, each in reported.items()},
-            {name: rows_of(each) for name, each in beside.items() if len(each) == len(weights)},
+            {name: rows_of(each) for name, each in beside.items() if len(each) == len(parts)},
             {name: torch.cat([each.irreps[name] for each in found]) for name in found[0].irreps},
             self.elements.group == "octahedral",
             {

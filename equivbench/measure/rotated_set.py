@@ -12,6 +12,7 @@ from torch import Tensor
 
 from equivbench.errors import UsageError
 from equivbench.measure.precision import ROUNDINGS, EvaluationPrecision, cast, input_dtype
+from equivbench.ranks import Ranks
 from equivbench.symmetry.decomposition import Decomposition
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.symmetry.types import SymmetryType, mirror, transform
@@ -121,7 +122,12 @@ class RotatedSet:
 
     def __iter__(self) -> Iterator[Chunk]:
         """The chunks, of ``batch_size`` samples (the last of fewer)."""
-        for start in range(0, len(self.samples), self.batch_size):
+        return self.chunks()
+
+    def chunks(self, ranks: Ranks | None = None) -> Iterator[Chunk]:
+        """The chunks, or those that are this one's part among ``ranks``; no other is assembled."""
+        starts = range(0, len(self.samples), self.batch_size)
+        for start in starts if ranks is None else starts[ranks.part(len(starts))]:
             yield self._chunk(start)
 
     def kept(self) -> Iterable[Chunk]:
@@ -228,9 +234,7 @@ class ChunkDraws:
         nodes = samples
         if self.index is not None:
             nodes = torch.cat([(self.index == each).nonzero().flatten() for each in samples])
-        # Bookkeeping is per whatever its first axis counts.
-        counted = {each.shape[:1]: each.per for each in task.fields if each.per != "none"}
-        per = {each.name: counted.get(each.shape[:1], "none") for each in task.fields}
+        per = task.first_axes
         rows = {"graph": samples, "node": nodes}
         part = self._place(self.rotations[0], {**self.batch, **self.noise})
         for name, tensor in part.items():
@@ -253,6 +257,14 @@ class ChunkDraws:
             back = rotation.transpose(1, 2)
             moved = transform(placement.rounded(moved), fields, back, self.index)
         return cast(moved, input_dtype(placement.precision))
+
+
+def own_chunks(chunks: Iterable[Chunk], ranks: Ranks) -> Iterable[Chunk]:
+    """Those of the ``chunks`` that are this one's part among ``ranks``."""
+    if isinstance(chunks, RotatedSet):
+        return chunks.chunks(ranks)
+    held = tuple(chunks)
+    return held[ranks.part(len(held))]
 
 
 def _row_sums(weights: Tensor) -> Tensor:

@@ -164,6 +164,13 @@ class Task(ABC):
         if missing:
             raise TypeError(f"task class {cls.__name__} does not declare {', '.join(missing)}")
 
+    @property
+    def first_axes(self) -> dict[str, str]:
+        """What the first axis of each field counts: ``graph``, ``node`` or ``none`` of both.
+        Bookkeeping is per whatever its first axis counts."""
+        counted = {each.shape[:1]: each.per for each in self.fields if each.per != "none"}
+        return {each.name: counted.get(each.shape[:1], "none") for each in self.fields}
+
     def judged_on(self, output: str) -> Task:
         """This task with another of its outputs as the prediction: what is decomposed then, in the
         square of its own unit. Raises ``UsageError`` where it has no such output."""
@@ -223,7 +230,11 @@ class Task(ABC):
 
     @abstractmethod
     def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> Tensor:
-        """The training objective, a scalar."""
+        """The training objective, a scalar: a function of the outputs for all samples of a batch.
+
+        Of the ``inputs`` it may read what :meth:`assemble` gives where nothing is required: an arm
+        on several devices builds derived inputs for each device's own samples only.
+        """
 
     @abstractmethod
     def samples_in(self, batch: Batch) -> int:
