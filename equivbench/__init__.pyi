@@ -73,6 +73,7 @@ def run(
     n_seeds: int | None = None,
     preset: Preset = "small",
     devices: str | Sequence[str] | None = None,
+    devices_per_arm: int = 1,
     threads: int | None = None,
     kernels: str | None = None,
     forces: Forces | None = None,

@@ -36,10 +36,11 @@ KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": s
 step (PaiNN: 58 to 40 ms)."""
 
 
-def machine_key(device: str, threads: int) -> str:
+def machine_key(device: str, threads: int, devices: int = 1) -> str:
     """CPU model, thread count and, for a run on it, GPU with what sets it apart from others of its
     name, a slice of the board or a power cap: ``amd-epyc-7b13-2t``,
-    ``intel-xeon-f6m85-8t-nvidia-h100-80gb-hbm3-350w``.
+    ``intel-xeon-f6m85-8t-nvidia-h100-80gb-hbm3-350w``; then, where an arm has several, the number
+    of its ``devices``: ``...-x4``.
 
     Holds no host name and is safe as a folder name. ``device`` is a torch device (``cpu``,
     ``cuda``, ``cuda:0``).
@@ -48,24 +49,28 @@ def machine_key(device: str, threads: int) -> str:
     if device.startswith("cuda"):
         name = gpu_name(device)
         parts += [_slug(name), *key_of_settings(name, gpu_settings(device))]
+    if devices > 1:
+        parts.append(f"x{devices}")
     return "-".join(parts)
 
 
-def is_key_of(key: str, cpu: str, threads: int, device: str) -> bool:
+def is_key_of(key: str, cpu: str, threads: int, device: str, devices: int = 1) -> bool:
     """Whether :func:`machine_key` gives ``key`` for a machine with these: the processor as its
     maker names it, and ``cpu`` or the GPU's name as torch gives it."""
     # A processor whose name tells no generation has its family and model in the key.
     processor = rf"{re.escape(_cpu_key(cpu, None))}(-f[0-9]+m[0-9]+)?"
     set_so = r"(-mig-([0-9]+g\.[0-9]+gb|slice))?(-[0-9]+w)?"
     gpu = "" if device == "cpu" else f"-{re.escape(_slug(device))}{set_so}"
-    return re.fullmatch(f"{processor}-{threads}t{gpu}", key) is not None
+    several = f"-x{devices}" if devices > 1 else ""
+    return re.fullmatch(f"{processor}-{threads}t{gpu}{several}", key) is not None
 
 
-def environment(device: str, threads: int) -> Environment:
-    """The record's environment part for a run on ``device`` with ``threads`` CPU threads."""
+def environment(device: str, threads: int, devices: int = 1) -> Environment:
+    """The record's environment part for a run on ``device`` with ``threads`` CPU threads, or on so
+    many ``devices`` of its kind with as many threads each."""
     on_gpu = device.startswith("cuda")
     return Environment(
-        machine_key=machine_key(device, threads),
+        machine_key=machine_key(device, threads, devices),
         device=gpu_name(device) if on_gpu else "cpu",
         driver=driver_version() if on_gpu else None,
         cpu=cpu_model(),

@@ -235,10 +235,18 @@ class RunRequest(Request):
         read=lambda text: tuple(each.strip() for each in text.split(",") if each.strip()),
         write=",".join,
     )
+    devices_per_arm: int = option(
+        1,
+        "How many devices train each arm together, every one a part of each batch: the first K "
+        "GPUs, K equal shares of the cores, or K in a row of --devices. Budgets count device "
+        "seconds.",
+        identity=True,
+        implied=1,
+    )
     threads: int | None = option(
         None,
         "How many CPU threads to use. The default is one for each physical core, of each contest's "
-        "share with --devices.",
+        "share with --devices, of each device's with --devices-per-arm.",
         identity=True,
     )
     kernels: str | None = option(

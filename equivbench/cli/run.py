@@ -73,6 +73,8 @@ def _print_plan(plan: RunPlan, json: bool, script: str = "") -> None:
     places = plan.request.workers or len(plan.machines)
     at_once = max(1, min(places, len(plan.contests)))
     wall = wall_seconds(each, at_once)
+    # What is known of them is device seconds.
+    wall = None if wall is None else wall / plan.request.devices_per_arm
     units = [
         {
             "unit": contest.jobs[0].unit,
@@ -175,8 +177,9 @@ def machine_of(plan: RunPlan) -> tuple[str | None, int | None, str]:
     machine = plan.machine
     if machine is None:
         return None, None, ""
-    names = ", ".join(each.name or each.device for each in plan.machines)
-    threads = f"{machine.threads} threads{' each' * (len(plan.machines) > 1)}"
+    devices = [name for each in plan.machines for name in each.names]
+    names = ", ".join(devices)
+    threads = f"{machine.threads} threads{' each' * (len(devices) > 1)}"
     return machine.device, machine.threads, f" on {names} with {threads}"
 
 

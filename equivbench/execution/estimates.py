@@ -9,9 +9,8 @@ from pathlib import Path
 from statistics import median
 
 from equivbench.budget import Budget
-from equivbench.environment import machine_key
 from equivbench.errors import FailedError
-from equivbench.execution.plan import Contest, RunPlan, this_machine
+from equivbench.execution.plan import Contest, RunPlan, machines_of
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
 from equivbench.registry import PAIRS
@@ -26,8 +25,9 @@ OFF_BUDGET_PART = 0.3
 def estimated_seconds(plan: RunPlan) -> float | None:
     """Wall seconds of all runs of ``plan``, as the records in its results folder and its pairs
     say; None where a budget is in steps or samples and nothing tells how fast they go."""
-    records = records_in(plan.request.out)
-    return PastRuns(plan, records).seconds(plan)
+    seconds = PastRuns(plan, records_in(plan.request.out)).seconds(plan)
+    # What is known of runs is device seconds.
+    return None if seconds is None else seconds / plan.request.devices_per_arm
 
 
 def wall_seconds(contests: Sequence[float | None], workers: int) -> float | None:
@@ -60,9 +60,9 @@ class PastRuns:
     def __init__(self, like: RunPlan, records: Iterable[RunRecord] = ()) -> None:
         machine = like.machine
         if machine is None and like.request.executor == "local":
-            machine = this_machine(like.request)
+            machine = machines_of(like.request)[0]
         # Of the nodes of a cluster nobody here knows anything: no run was made on this machine.
-        self.machine_key = "" if machine is None else machine_key(machine.device, machine.threads)
+        self.machine_key = "" if machine is None else machine.kind
         self.preset = like.request.preset
         self._on_cpu = machine is not None and machine.device == "cpu"
         self._runs: dict[tuple[str, str], list[RunRecord]] = {}

@@ -170,9 +170,9 @@ def run(
         Is told how the runs go.
     **options
         The other options: ``arms``, ``n_seeds``, ``preset``, ``threads``, ``kernels``, ``forces``,
-        ``devices``, ``rungs``, ``extend``, ``snapshots``, ``keep_weights``, ``resume``,
-        ``executor``, ``executor_option``, ``workers``, ``detach``. With ``dry_run=True`` the
-        request is checked and nothing is trained.
+        ``devices``, ``devices_per_arm``, ``rungs``, ``extend``, ``snapshots``, ``keep_weights``,
+        ``resume``, ``executor``, ``executor_option``, ``workers``, ``detach``. With
+        ``dry_run=True`` the request is checked and nothing is trained.
 
     Returns
     -------

@@ -11,6 +11,7 @@ import msgspec
 
 from equivbench.records.schema import RunRecord
 from equivbench.specs import PairSpec
+from equivbench.training.acts import Act
 from equivbench.training.job import Job, Progress
 
 # --- What the orchestrator asks.
@@ -126,9 +127,10 @@ Answer = Ready | Progress | TurnOver | Concluded | Draft | Alive | Note | Failur
 _encode = msgspec.json.Encoder().encode
 _decode_command = msgspec.json.Decoder(Command).decode
 _decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_act = msgspec.json.Decoder(Begin | Act).decode
 
 
-def send(stream: BinaryIO, message: Command | Answer) -> None:
+def send(stream: BinaryIO, message: Command | Answer | Act) -> None:
     """Write ``message`` as one line; raises ``BrokenPipeError`` when nobody listens any more."""
     stream.write(_encode(message) + b"\n")
     stream.flush()
@@ -144,6 +146,12 @@ def receive_answer(stream: BinaryIO) -> Answer | None:
     """The next answer, or None when the worker is gone (a half-written line counts as gone)."""
     line = stream.readline()
     return _decode_answer(line) if line.endswith(b"\n") else None
+
+
+def receive_act(stream: BinaryIO) -> Begin | Act | None:
+    """The next that a further rank is told, or None when the first one is gone."""
+    line = stream.readline()
+    return _decode_act(line) if line.endswith(b"\n") else None
 
 
 def claim_standard_streams() -> tuple[BinaryIO, BinaryIO]:

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,7 @@ from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, RunRequest
 from equivbench.schedule import rung_budgets
 from equivbench.specs import PairSpec
-from equivbench.training.job import Job
+from equivbench.training.job import Job, Place
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,18 @@ class Machine:
     """What the user called it where that is not the device: ``cpu:1`` is a share of the cores."""
     cpus: tuple[int, ...] = ()
     """Those that its processes keep to; empty: all that they may use."""
+    further: tuple[Place, ...] = ()
+    """The other devices of every arm, with as many threads each."""
 
     @property
     def kind(self) -> str:
         """The kind of machine, as records name it."""
-        return machine_key(self.device, self.threads)
+        return machine_key(self.device, self.threads, len(self.further) + 1)
+
+    @property
+    def names(self) -> list[str]:
+        """Its devices, as records name them."""
+        return [self.name or self.device, *(place.name for place in self.further)]
 
 
 def this_machine(request: RunRequest) -> Machine:
@@ -67,7 +74,8 @@ def this_machine(request: RunRequest) -> Machine:
 
 
 def machines_of(request: RunRequest) -> tuple[Machine, ...]:
-    """The devices of this machine that ``request`` means, each for one contest at a time.
+    """The devices of this machine that ``request`` means, each for one contest at a time; those
+    that train an arm together are one.
 
     ``cpu:0,cpu:1`` are equal shares of the cores that this process may use. The CPU threads of
     several devices are equal parts of those that one would have.
@@ -75,15 +83,18 @@ def machines_of(request: RunRequest) -> tuple[Machine, ...]:
     Raises ``FailedError`` for a device that is not here, for more shares than cores, and for
     devices of two kinds.
     """
-    if request.devices is None:
-        return (this_machine(request),)
-    if request.devices[0].startswith("cpu"):
-        machines = _shares_of_cpu(request, len(request.devices))
+    names, together = request.devices, request.devices_per_arm
+    if names is None:
+        if together == 1:
+            return (this_machine(request),)
+        device = resolve_device(request.device)
+        names = tuple(f"{device}:{number}" for number in range(together))
+    if names[0].startswith("cpu"):
+        machines = _shares_of_cpu(request, len(names))
     else:
-        threads = request.threads or max(1, default_threads() // len(request.devices))
+        threads = request.threads or max(1, default_threads() // len(names))
         machines = [
-            Machine(this_machine(replace(request, device=name)).device, threads)
-            for name in request.devices
+            Machine(this_machine(replace(request, device=name)).device, threads) for name in names
         ]
     if len({each.kind for each in machines}) > 1:
         kinds = ", ".join(f"{each.device} is {each.kind}" for each in machines)
@@ -91,7 +102,16 @@ def machines_of(request: RunRequest) -> tuple[Machine, ...]:
             f"--devices names two kinds of device, whose results are not compared ({kinds}); "
             "run each kind by itself"
         )
-    return tuple(machines)
+    return tuple(
+        _together(machines[first : first + together]) for first in range(0, len(machines), together)
+    )
+
+
+def _together(machines: Sequence[Machine]) -> Machine:
+    """All of ``machines`` as one, which trains an arm together."""
+    first, *others = machines
+    further = [Place(each.device, each.name or each.device, each.cpus) for each in others]
+    return replace(first, further=tuple(further))
 
 
 def _shares_of_cpu(request: RunRequest, count: int) -> list[Machine]:
@@ -213,6 +233,7 @@ _MAX_SEED = 2**31 - 1
 _MAX_EXTENSION = 1000
 _MAX_THREADS = 1024
 _MAX_WORKERS = 100_000
+_MAX_DEVICES = 64
 
 
 @dataclass(frozen=True)
@@ -322,6 +343,23 @@ def _check(request: RunRequest) -> None:
         raise UsageError(f"--workers must be between 1 and {_MAX_WORKERS}, not {request.workers}")
     check_device_name(request.device)
     _check_devices(request)
+    _check_devices_per_arm(request)
+
+
+def _check_devices_per_arm(request: RunRequest) -> None:
+    count, names = request.devices_per_arm, request.devices
+    if not 1 <= count <= _MAX_DEVICES:
+        raise UsageError(f"--devices-per-arm must be between 1 and {_MAX_DEVICES}, not {count}")
+    if names is not None and len(names) % count:
+        raise UsageError(
+            f"--devices names {len(names)} devices, which cannot be shared among arms of {count} "
+            "each (--devices-per-arm)"
+        )
+    if count > 1 and ":" in request.device:
+        raise UsageError(
+            f"--device {request.device} is one device; with --devices-per-arm {count} name as many "
+            "by --devices, or ask for --device cuda"
+        )
 
 
 def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> Contest:

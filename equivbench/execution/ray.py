@@ -108,7 +108,8 @@ def _task_options(plan: RunPlan) -> dict[str, Any]:
     given = options_by_name(request.executor_option, _RESERVED)
     given.pop("address", None)
     try:
-        gpus = int(given.pop("num_gpus", "1" if request.device == "cuda" else "0"))
+        needed = request.devices_per_arm if request.device == "cuda" else 0
+        gpus = int(given.pop("num_gpus", str(needed)))
         retries = int(given.pop("retries", str(_RETRIES)))
         resources = {key: float(value) for key, value in given.items()}
         if min(gpus, retries, *resources.values()) < 0 or not all(
@@ -123,7 +124,8 @@ def _task_options(plan: RunPlan) -> dict[str, Any]:
         ) from None
     if request.device == "auto" and gpus:
         raise UsageError("--executor-option num_gpus asks for GPUs: say --device cuda too")
-    found = {"num_cpus": request.threads or 1, "num_gpus": gpus, "max_retries": retries}
+    cpus = (request.threads or 1) * request.devices_per_arm
+    found = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": retries}
     return {**found, "resources": resources} if resources else found
 
 

@@ -63,7 +63,7 @@ _RESERVED = {
     "signal": f"a task is told {WARNED_SECONDS} s before its end to save and to leave",
     "ntasks": "a contest is one task",
     "nodes": "a contest never leaves one node: its arms take turns there",
-    "cpus-per-task": "--threads N asks for N CPUs",
+    "cpus-per-task": "--threads N asks for N CPUs (for each of --devices-per-arm)",
     "clusters": "one cluster is asked for what its jobs do; submit where it is the default one",
     "test-only": "--dry-run shows the script",
     "parsable": "equivbench reads what sbatch says",
@@ -191,7 +191,7 @@ def batch_script(plan: RunPlan, digests: Sequence[str]) -> str:
         "output": "slurm-%A_%a.log",
     }
     if request.threads is not None:
-        directives["cpus-per-task"] = str(request.threads)
+        directives["cpus-per-task"] = str(request.threads * request.devices_per_arm)
     directives |= options_by_name(request.executor_option, _RESERVED)
     lines = ["#!/bin/bash"]
     lines += [f"#SBATCH --{key}" + f"={value}" * bool(value) for key, value in directives.items()]

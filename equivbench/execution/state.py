@@ -92,7 +92,7 @@ def finished_record(job: Job, contest: str | None = None) -> Path | None:
             record = read_record(path)
             if record.status in ENDED and contest in (None, record.contest):
                 return path
-    kind = Machine(job.device, job.threads).kind
+    kind = Machine(job.device, job.threads, further=job.replicas).kind
     found = [
         path
         for path, record in records_of_unit(job.request.out, job.unit, job, kind)
@@ -201,8 +201,9 @@ def _job(job: Job, machine: Machine, unit: str, kind: str) -> Job:
         device=machine.device,
         threads=machine.threads,
         kernels=None if kernels == DEFAULT_KERNELS else kernels,
-        devices=[machine.name or machine.device],
+        devices=machine.names,
         cores=list(machine.cpus),
+        replicas=machine.further,
     )
     return msgspec.structs.replace(job, state_dir=str(state_folder(job, kind)))
 

@@ -72,7 +72,8 @@ def unbuilt_record(job: Job, why: str, known: Sequence[RunRecord]) -> RunRecord 
         built = _declared(job, dataset)
     budget = Budget.parse(job.budget)
     parts = dict.fromkeys(ClockRecord.__struct_fields__, 0.0)
-    where = environment(job.device, job.threads)
+    devices = len(job.replicas) + 1
+    where = environment(job.device, job.threads, devices)
     return RunRecord(
         schema_version=SCHEMA_VERSION,
         rules_version=RULES_VERSION,
@@ -122,6 +123,7 @@ def unbuilt_record(job: Job, why: str, known: Sequence[RunRecord]) -> RunRecord 
         reasons={**built.reasons, **dict.fromkeys(_UNMEASURED, _NOTHING)},
         contest=job.contest or None,
         machine_share=None,
+        devices_per_arm=devices,
         **job.attested(where.machine_key, "failed"),
     )
 

@@ -21,7 +21,7 @@ from equivbench.execution.executors import Callback, KeptRecord, RunResult
 from equivbench.execution.identity import unit_digest
 from equivbench.execution.interrupt import Interrupt
 from equivbench.execution.leases import HeldLease, local_owner
-from equivbench.execution.plan import Machine, this_machine
+from equivbench.execution.plan import Machine, machines_of
 from equivbench.execution.planned import Ended, PlanFolder, Unit
 from equivbench.execution.state import ENDED, finished_record, on_machine, records_of_unit
 from equivbench.execution.unbuilt import unbuilt_record
@@ -54,9 +54,7 @@ def run_unit(
     Raises ``FailedError`` where the plan's folder cannot be written, ``UsageError`` for what is
     wrong for every arm, ``KeyboardInterrupt`` where ``interrupt`` was asked for a second time.
     """
-    lease = folder.leases(unit.digest).take(
-        machine_key=machine.kind, devices=[machine.name or machine.device]
-    )
+    lease = folder.leases(unit.digest).take(machine_key=machine.kind, devices=machine.names)
     if lease is None:
         return False
     try:
@@ -230,7 +228,7 @@ def run_unit_of(path: Path, owner: str, interrupt: Interrupt, *, waits: bool = T
     ``InterruptedRunError`` where it was stopped, ``UsageError`` for what is wrong for every arm."""
     unit = read_unit(path)
     request = unit.contest.jobs[0].request
-    machine, result = this_machine(request), RunResult()
+    machine, result = machines_of(request)[0], RunResult()
     folder = PlanFolder(request.out, owner)
     with interrupt:
         while not run_unit(unit, folder, machine, _Log(), result, interrupt, anywhere=True):

@@ -52,6 +52,7 @@ from equivbench.training.job import Job
 from equivbench.training.memory import is_out_of_memory
 
 if TYPE_CHECKING:
+    from equivbench.execution.replicas import Replicas
     from equivbench.training.loop import StepTimes, Trainer
 
 
@@ -80,28 +81,9 @@ class Server:
         """How many evaluations the last draft holds."""
         self._said = time.monotonic()
         open_state(self._job)
-        # Before torch starts threads of its own.
-        keep_to(self._job.cores)
-        # What registers the pair in the orchestrator's process would be unknown here.
-        for module in begin.modules:
-            try:
-                importlib.import_module(module)
-            except ImportError as error:
-                raise UsageError(
-                    f"a worker cannot import {module!r}, which registers what {self._job.pair} "
-                    f"needs: {error}"
-                ) from error
-        if begin.pair is not None and self._job.pair not in PAIRS.entries():
-            PAIRS.add(begin.pair)
-        import torch
-
-        importlib.import_module("equivbench.training.assembly")
-        torch.set_num_threads(self._job.threads)
-        if self._job.device.startswith("cuda:"):
-            # What a library makes without naming a device goes where the run is.
-            torch.cuda.set_device(self._job.device)
-        # Whatever the modules that were imported made it.
-        torch.set_default_dtype(torch.float32)
+        # Now, so that all ranks load at the same time.
+        self._replicas = _further_ranks(begin)
+        load(begin)
 
     def handle(self, command: Command) -> Answer:
         """The last answer to ``command``; those before it are sent on the way."""
@@ -116,7 +98,8 @@ class Server:
             case Begin():
                 return Ready()
             case Prepare():
-                trainer = self._trainer = build_trainer(self._job, self.give_sign)
+                ranks = None if self._replicas is None else self._replicas.join()
+                trainer = self._trainer = build_trainer(self._job, self.give_sign, ranks)
                 # Ctrl-C belongs to the orchestrator, which ends turns by SIGTERM.
                 signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
                 self.hand_in_draft()
@@ -189,6 +172,21 @@ class Server:
         facts = self.trainer.facts
         return len(facts.trace) + len(facts.rungs) + (facts.final_raw is not None)
 
+    def lost_rank(self, error: BaseException) -> Failure | None:
+        """What is to be said for ``error`` where the end of another rank caused it."""
+        if self._replicas is None:
+            return None
+        from equivbench.execution.replicas import LEAVE_SECONDS
+        from equivbench.ranks import LostRankError
+
+        cut_off = isinstance(error, LostRankError | BrokenPipeError)
+        return self._replicas.lost(LEAVE_SECONDS / 2 if cut_off else 0.0)
+
+    def close(self) -> None:
+        """Let the other ranks leave, if there are any."""
+        if self._replicas is not None:
+            self._replicas.close()
+
     def record_failure(self, why: str) -> RunRecord | None:
         """The run as far as it got, as a failed one; None if training had not begun or its state
         tells nothing any more."""
@@ -201,6 +199,44 @@ class Server:
         except Exception:  # noqa: BLE001  the first failure matters, not what it did to the trainer
             traceback.print_exc()
             return None
+
+
+def _further_ranks(begin: Begin) -> Replicas | None:
+    """Those of an arm on several devices, started; None for one device."""
+    if not begin.job.replicas:
+        return None
+    from equivbench.execution.replicas import Replicas
+
+    return Replicas(begin)
+
+
+def load(begin: Begin) -> None:
+    """Import all that the job needs, and keep to its device, cores and threads.
+
+    Raises ``UsageError`` where what registers its pair cannot be imported.
+    """
+    job = begin.job
+    # Before torch starts threads of its own.
+    keep_to(job.cores)
+    # What registers the pair in the orchestrator's process would be unknown here.
+    for module in begin.modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UsageError(
+                f"a worker cannot import {module!r}, which registers what {job.pair} needs: {error}"
+            ) from error
+    if begin.pair is not None and job.pair not in PAIRS.entries():
+        PAIRS.add(begin.pair)
+    import torch
+
+    importlib.import_module("equivbench.training.assembly")
+    torch.set_num_threads(job.threads)
+    if job.device.startswith("cuda:"):
+        # What a library makes without naming a device goes where the run is.
+        torch.cuda.set_device(job.device)
+    # Whatever the modules that were imported made it.
+    torch.set_default_dtype(torch.float32)
 
 
 def explain(error: BaseException, job: Job) -> Failure:
@@ -264,11 +300,13 @@ def serve(commands: BinaryIO, answers: BinaryIO) -> int:
         try:
             held.enter_context(locked(job))
             server = Server(command, answers)
+            held.callback(server.close)
             while command is not None:
                 server.say(server.handle(command))
                 command = None if server.alone else receive_command(commands)
         except BaseException as error:  # noqa: BLE001  it must reach the orchestrator as a sentence
-            failure = explain(error, job)
+            lost = None if server is None else server.lost_rank(error)
+            failure = lost or explain(error, job)
             if server is not None and failure.exit_code == FailedError.exit_code:
                 record = server.record_failure(failure.text)
                 failure = msgspec.structs.replace(failure, record=record)
@@ -280,13 +318,17 @@ def serve(commands: BinaryIO, answers: BinaryIO) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    # The orchestrator decides what the wish to stop, or a terminal that is gone, means here; a
-    # scheduler tells every process of a job.
+def leave_signals_to_the_orchestrator() -> None:
+    """What the wish to stop, or a terminal that is gone, means here it decides; a scheduler tells
+    every process of a job. SIGUSR1 writes to the log where each thread is."""
     for name in ("SIGINT", "SIGHUP", "SIGTERM"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     faulthandler.enable()
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1)
+
+
+if __name__ == "__main__":
+    leave_signals_to_the_orchestrator()
     sys.exit(serve(*claim_standard_streams()))

@@ -300,7 +300,7 @@ class WorkerProcess:
             return self._dead("closed its pipe and went on")
         if code < 0:
             hint = " (the system may have run out of memory)" if -code == signal.SIGKILL else ""
-            return self._dead(f"was killed by {_signal_name(-code)}{hint}")
+            return self._dead(f"was killed by {signal_name(-code)}{hint}")
         last = last_log_line(self.log)
         return self._dead(f"ended with code {code}{f': {last}' if last else ''}")
 
@@ -335,7 +335,8 @@ def hangs_after() -> float:
     return seconds
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """The name of signal ``number``, such as ``SIGKILL``."""
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal

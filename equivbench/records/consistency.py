@@ -19,7 +19,7 @@ from equivbench.records.store import record_path
 
 MEANS_NONE = re.compile(
     r"reason|recipe\..*|model\.(?:wrapper|symmetry_reason)|model\.config\..*|budget\.extends"
-    r"|throughput\.alternated_with|throughput\.step_seconds"
+    r"|throughput\.alternated_with|throughput\.step_seconds|throughput\.scaling_efficiency"
     r"|matching\.hardware|environment\.driver|git\..*|contest|unit|weights_sha256"
     r"|(?:trace|rungs|final_on_part|final_raw|final_ema|out_of_distribution)\b.*\.floor"
     r"|.*\.groups|.*\.by\..*\.over_best_untrained"
@@ -153,6 +153,7 @@ def _counts(record: RunRecord) -> Iterator[str]:
         "recipe.batch_size": record.recipe.batch_size,
         "recipe.learning_rate": record.recipe.learning_rate,
         "environment.threads": record.environment.threads,
+        "devices_per_arm": record.devices_per_arm,
     }
     yield from (f"{name} is {value}" for name, value in positive.items() if value <= 0)
     fraction = record.recipe.augmentation_fraction
@@ -180,6 +181,7 @@ def _measured(record: RunRecord) -> Iterator[str]:
         "samples_per_second": record.throughput.samples_per_second,
         "inference_samples_per_second": record.inference.samples_per_second,
         "step_seconds": None if steps is None else steps.p10,
+        "scaling_efficiency": record.throughput.scaling_efficiency,
     }
     yield from out_of_range(measured)
 
@@ -187,6 +189,8 @@ def _measured(record: RunRecord) -> Iterator[str]:
 def _throughput(record: RunRecord) -> Iterator[str]:
     """The throughput fits the seconds of the steps."""
     steps, rate = record.throughput.step_seconds, record.throughput.samples_per_second
+    if record.devices_per_arm == 1 and record.throughput.scaling_efficiency is not None:
+        yield "throughput.scaling_efficiency is given for an arm on one device"
     if any(seconds <= 0 for seconds in record.throughput.blocks):
         yield "throughput.blocks holds a block that took no time"
     if steps is None:
@@ -265,6 +269,10 @@ def _attempts(record: RunRecord) -> Iterator[str]:
         yield f"unit is given, but {'devices' if attempts else 'attempts'} is empty"
     if record.beside < 0:
         yield f"beside is {record.beside}, below zero"
+    if len(record.devices) not in (0, record.devices_per_arm):
+        yield (
+            f"{len(record.devices)} devices are named, devices_per_arm is {record.devices_per_arm}"
+        )
     # Not in order of their times: the clocks of two machines differ.
     for attempt in attempts:
         if not _is_utc(attempt.started):

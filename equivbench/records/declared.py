@@ -237,10 +237,12 @@ def _machine(record: RunRecord, declared: Declaration) -> Iterator[str]:
     """The key of the machine is made of its processor, threads and GPU; the packages are named
     without which nothing runs."""
     where = record.environment
-    if not is_key_of(where.machine_key, where.cpu, where.threads, where.device):
+    many = record.devices_per_arm
+    if not is_key_of(where.machine_key, where.cpu, where.threads, where.device, many):
+        of_an_arm = f", {many} an arm" if many > 1 else ""
         yield (
             f"environment.machine_key {where.machine_key!r} is not that of {where.cpu!r} with "
-            f"{where.threads} threads and device {where.device!r}"
+            f"{where.threads} threads and device {where.device!r}{of_an_arm}"
         )
     for name in ("equivbench", "torch", "numpy"):
         if name not in where.packages:

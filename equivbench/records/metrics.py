@@ -59,6 +59,7 @@ _DECLARED = (
     _positive("inference_samples_per_second", "samples/s", "higher", "mean"),
     # Data included.
     _positive("step_seconds", "s", "lower", "mean"),
+    _positive("scaling_efficiency", "1", "higher", "mean"),
     # A call of a kernel, a step or a command.
     _positive("seconds", "s", "lower", "mean"),
     Metric("compile_seconds", "s", "lower", "mean", low=0.0),

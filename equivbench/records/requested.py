@@ -84,7 +84,14 @@ def _asked(
         "preset": (record.preset == request.preset, record.preset),
         "device": (on_device, device),
         "devices": (_on_those_asked(record.devices, request), ", ".join(record.devices)),
-        "beside": (record.beside < max(1, len(request.devices or ())), record.beside),
+        "devices_per_arm": (
+            record.devices_per_arm == request.devices_per_arm,
+            record.devices_per_arm,
+        ),
+        "beside": (
+            record.beside < max(1, len(request.devices or ()) // max(1, request.devices_per_arm)),
+            record.beside,
+        ),
         "threads": (
             request.threads in (None, record.environment.threads),
             record.environment.threads,

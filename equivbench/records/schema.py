@@ -126,7 +126,8 @@ class BudgetRecord(_Part):
 
 
 class ClockRecord(_Part):
-    """Seconds spent in each part of the run."""
+    """Seconds spent in each part of the run. For an arm on several devices they are device seconds:
+    a second of all K of them counts as K."""
 
     train: float
     """Forward and backward passes and updates of the weights."""
@@ -180,20 +181,24 @@ class StepSeconds(_Part):
 
 
 class Throughput(_Part):
-    """Speed of training after compilation."""
+    """Speed of training after compilation, of each device."""
 
     samples_per_second: Number
-    """Batch size divided by the mean seconds of a step, from the alternated timing."""
+    """Batch size divided by the mean device seconds of a step, from the alternated timing."""
     step_seconds: StepSeconds | None
     alternated_with: str | None = None
     """The arms whose timed steps alternated with the steps of this arm."""
     blocks: list[float] = []
     """Seconds a step of each timed block, in order. Block i of this arm was timed beside block i of
     the other arms of the contest."""
+    scaling_efficiency: Number = None
+    """For an arm on several devices: samples a second of all of them, divided by their number times
+    those of one of them with the same batch, timed in alternation. Null for an arm on one
+    device."""
 
 
 class Inference(_Part):
-    """Speed of forward passes without gradients."""
+    """Speed of forward passes without gradients, on one device."""
 
     samples_per_second: Number
     twirl: dict[str, float] = {}
@@ -205,7 +210,7 @@ class Memory(_Part):
 
     peak_bytes: int | None
     """The most allocated on the device while training, for a run on a GPU; used by the whole
-    process for a run on a CPU."""
+    process for a run on a CPU. For an arm on several devices it is that of the first."""
 
 
 class Test(_Part):
@@ -303,14 +308,14 @@ class Environment(_Part):
 
     machine_key: str
     """CPU model, number of threads and, if one was used, GPU model, with the slice of it or the
-    power cap that it was given."""
+    power cap that it was given; then, if an arm had several devices, ``xK`` for K of them."""
     device: str
     """``cpu``, or the model of the GPU."""
     driver: str | None
     """Version of the GPU driver."""
     cpu: str
     threads: int
-    """CPU threads that the run used."""
+    """CPU threads that the run used, for each of its devices."""
     python: str
     packages: dict[str, str]
     """Versions of the packages that can change a result."""
@@ -435,6 +440,8 @@ class RunRecord(_Part, Tabular):
     """What the arm computed on: ``cpu``, ``cuda:1``; ``cpu:1`` is the second of several equal
     shares of the cores that the run could use. Names of one machine, which mean nothing on
     another."""
+    devices_per_arm: int = 1
+    """How many devices computed each training step together, every one a part of its samples."""
     beside: int = 0
     """How many other contests the same command had under way on further devices or shares of the
     machine, at most."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equivbench.environment import environment, git_state
+from equivbench.environment import environment, git_state, machine_key
 from equivbench.errors import UsageError
 from equivbench.execution.plan import resolve_device, with_threads
 from equivbench.measure.caller import Caller
@@ -207,7 +207,8 @@ class TrainedRun:
         """
         job, request = self.job, self.request
         machine = environment(self.device, job.threads)
-        record = f"results/{machine.machine_key}/{job.pair}/{job.arm}/{job.run_id}.json"
+        key = machine_key(self.device, job.threads, len(job.replicas) + 1)
+        record = f"results/{key}/{job.pair}/{job.arm}/{job.run_id}.json"
         return {
             "created": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
             "command": asked(record).command(recorded=True),

@@ -22,10 +22,12 @@ from equivbench.measure.calls import call, checked, without_gradients
 from equivbench.measure.checks import check_weights
 from equivbench.measure.evaluator import Evaluator
 from equivbench.measure.measurement import Measurement
+from equivbench.ranks import Ranks
 from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, resolve
 from equivbench.specs import ArmSpec, ModelSpec, PairPreset, PairSpec, Precision, Recipe
 from equivbench.symmetry.wrappers import wrap
 from equivbench.tasks.base import Batch, Card, DatasetSource, Split, Task, TaskData
+from equivbench.training.acts import Judge
 from equivbench.training.checkpoint import read_checkpoint
 from equivbench.training.clock import Clock
 from equivbench.training.data import seed_global
@@ -138,6 +140,31 @@ class ArmEvaluator(Protocol):
         ...
 
 
+class SharedEvaluator:
+    """An evaluator of the test set called ``name`` that all ``ranks`` of an arm judge together."""
+
+    def __init__(self, evaluator: Evaluator, name: str, ranks: Ranks) -> None:
+        self.name = name
+        self._evaluator, self._ranks = evaluator, ranks
+
+    def evaluate(self, model: nn.Module, floor: bool) -> Measurement:
+        """Measure ``model``, on the first rank: the others hand in their parts."""
+        self._ranks.tell(Judge(self.name))
+        return self._evaluator.evaluate(model, floor, self._ranks)
+
+    def hand_in_part(self, model: nn.Module) -> None:
+        """Judge ``model`` on this rank's part of the test set, for the first rank."""
+        self._evaluator.hand_in_part(model, self._ranks)
+
+    def check(self, model: nn.Module) -> None:
+        """As :meth:`equivbench.measure.evaluator.Evaluator.check`, on this rank alone."""
+        self._evaluator.check(model)
+
+    def baselines(self) -> dict[str, float]:
+        """As :meth:`equivbench.measure.evaluator.Evaluator.baselines`, on this rank alone."""
+        return self._evaluator.baselines()
+
+
 @dataclass(frozen=True)
 class Arm:
     """One arm, ready to be trained on ``device``."""
@@ -215,9 +242,10 @@ def build_arm(
     data: TaskData,
     clock: Clock,
     alive: Callable[[], None] = lambda: None,
+    ranks: Ranks | None = None,
 ) -> Arm:
     """The arm on the job's device, its test set made in clock part ``evaluate``; evaluations call
-    ``alive`` as they go on."""
+    ``alive`` as they go on. Several ``ranks`` judge test sets together."""
     device = torch.device(job.device)
     preset, task = declared.pair_preset, declared.task
     # Libraries and our own kernels compile while a network is built.
@@ -243,8 +271,10 @@ def build_arm(
     requires = declared.requires(model)
     untrained = cache(lambda: task.untrained(data))
 
-    def evaluator(split: Split, rotations: int, samples: int | None) -> Evaluator:
-        return Evaluator(
+    def evaluator(
+        name: str, split: Split, rotations: int, samples: int | None
+    ) -> Evaluator | SharedEvaluator:
+        own = Evaluator(
             task,
             split,
             requires=requires,
@@ -259,12 +289,13 @@ def build_arm(
             untrained=untrained,
             alive=alive,
         )
+        return own if ranks is None else SharedEvaluator(own, name, ranks)
 
     with clock.part("evaluate"):
         judged = data.split(job.split)
-        whole = evaluator(judged, preset.rotations, preset.test_samples)
+        whole = evaluator("whole", judged, preset.rotations, preset.test_samples)
         most = preset.test_samples or preset.part_samples
-        part = evaluator(judged, preset.part_rotations, min(preset.part_samples, most))
+        part = evaluator("part", judged, preset.part_rotations, min(preset.part_samples, most))
     return Arm(
         declared=declared,
         card=data.card,
@@ -275,7 +306,7 @@ def build_arm(
         evaluator=whole,
         part_evaluator=part,
         further_evaluators=lambda: {
-            name: evaluator(split, preset.part_rotations, preset.test_samples)
+            name: evaluator(f"further {name}", split, preset.part_rotations, preset.test_samples)
             for name, split in data.out_of_distribution.items()
         },
         device=device,

@@ -4,7 +4,7 @@ wall time, and joules, where the device counts them."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -180,14 +180,24 @@ class Clock:
         self._seconds[part or self._current] += elapsed - stalled
 
 
-def clock_of(device: torch.device, stalled: Callable[[], float] | None = None) -> Clock:
+def clock_of(
+    device: torch.device, stalled: Callable[[], float] | None = None, devices: int = 1
+) -> Clock:
     """A new clock that waits for the work queued on ``device`` before it is read, and keeps
-    ``stalled`` seconds out."""
+    ``stalled`` seconds out. It counts the seconds of all ``devices`` that work at the same time:
+    so many a second."""
+    now = time.perf_counter
+    if devices > 1:
+        now, stalled = _times(devices, now), stalled and _times(devices, stalled)
     if device.type != "cuda":
-        return Clock(stalled=stalled)
+        return Clock(now, stalled=stalled)
     import torch
 
-    return Clock(synchronize=lambda: torch.cuda.synchronize(device), stalled=stalled)
+    return Clock(now, lambda: torch.cuda.synchronize(device), stalled)
+
+
+def _times(devices: int, seconds: Callable[[], float]) -> Callable[[], float]:
+    return lambda: devices * seconds()
 
 
 class EnergyMeter:
@@ -223,13 +233,19 @@ class EnergyMeter:
         self.joules = before if joules is None else joules
 
 
-def energy_meter(device: torch.device) -> EnergyMeter:
-    """The meter of ``device``: the total energy counter of NVML, where there is one."""
+def energy_meter(device: torch.device, others: Sequence[torch.device] = ()) -> EnergyMeter:
+    """The meter of ``device``, and of the ``others`` that an arm computes on: the total energy
+    counter of NVML, where there is one."""
     if device.type != "cuda":
         return EnergyMeter(NotMeasured("no energy counter is read on a CPU"))
-    counter = nvml_reader(
-        str(device),
-        lambda nvml, handle: float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000.0,
-        "energy",
-    )
-    return EnergyMeter(NotMeasured(counter) if isinstance(counter, str) else counter)
+    counters = []
+    for each in (device, *others):
+        counter = nvml_reader(
+            str(each),
+            lambda nvml, handle: float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000.0,
+            "energy",
+        )
+        if isinstance(counter, str):
+            return EnergyMeter(NotMeasured(counter))
+        counters.append(counter)
+    return EnergyMeter(lambda: sum(counter() for counter in counters))

@@ -117,6 +117,10 @@ class Batches:
     def at(self, start: int, count: int) -> Assembled:
         """The ``count`` samples from position ``start`` of the order on, augmented and
         assembled."""
+        return self._task.assemble(*self.drawn(start, count), self._requires)
+
+    def drawn(self, start: int, count: int) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """(samples, noise) that :meth:`at` assembles, on the device, the samples augmented."""
         batch: Mapping[str, Tensor] = self._split.collate(self._order.take(start, count))
         if self._rotated > 0:
             rotations = random_rotations(
@@ -131,13 +135,14 @@ class Batches:
             rotations[left] = torch.eye(3, dtype=torch.float64)
             index = None if self._task.index_field is None else batch[self._task.index_field]
             batch = self._task.rotate(batch, rotations, index)
-        return self._assemble(batch, self._seed, "noise", start)
+        return self._with_noise(batch, self._seed, "noise", start)
 
     def canonical(self, count: int, start: int = 0) -> Assembled:
         """``count`` stored samples as they are, the same in every run: what compilation is traced
         and checked on."""
         indices = torch.arange(start, start + count) % len(self._split)
-        return self._assemble(self._split.collate(indices), 0, "canonical noise", start)
+        drawn = self._with_noise(self._split.collate(indices), 0, "canonical noise", start)
+        return self._task.assemble(*drawn, self._requires)
 
     def feeds_back(self, start: int) -> bool:
         """Whether the batch from position ``start`` on has its feedback from a first pass (else it
@@ -150,13 +155,13 @@ class Batches:
             < feedback.probability
         )
 
-    def _assemble(
+    def _with_noise(
         self, batch: Mapping[str, Tensor], seed: int, stream: str, start: int
-    ) -> Assembled:
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         moved = self._moved(batch)
         # Large noise (a grid) is drawn where it is used.
         noise = self._task.noise(moved, generator(seed, stream, start, device=self._device))
-        return self._task.assemble(moved, self._moved(noise), self._requires)
+        return moved, self._moved(noise)
 
     def _moved(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if self._device.type == "cpu":

@@ -12,6 +12,17 @@ from equivbench.records.schema import Attempt, Status
 from equivbench.request import RunRequest
 
 
+class Place(msgspec.Struct, frozen=True):
+    """What a further rank of an arm computes on."""
+
+    device: str
+    """``cpu`` or ``cuda:N``."""
+    name: str
+    """As records name it: ``cpu:1`` is a share of the cores."""
+    cores: tuple[int, ...] = ()
+    """The CPUs that its process keeps to; none: all that it may use."""
+
+
 class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """One arm with one seed, of what ``request`` asks for. It survives JSON."""
 
@@ -62,6 +73,8 @@ class Job(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True)
     """What it computes on, as records name it: ``cpu:1`` is a share of the cores."""
     cores: list[int] = []
     """The CPUs that its process keeps to; none: all that it may use."""
+    replicas: tuple[Place, ...] = ()
+    """What its further ranks compute on, where it has several (``--devices-per-arm``)."""
     beside: int = 0
     """How many other contests of the same plan may run at the same time on this machine."""
     started: str = ""

@@ -25,16 +25,18 @@ import msgspec
 from equivbench.budget import Budget
 from equivbench.errors import FailedError, UsageError
 from equivbench.kernels import build_time
+from equivbench.ranks import Ranks
 from equivbench.records.disturbed import busy
 from equivbench.records.schema import NotMeasured, TracePoint
 from equivbench.schedule import cooldown_begins, rung_budgets
+from equivbench.training.acts import Compile
 from equivbench.training.arm import Arm
 from equivbench.training.checkpoint import CURRENT, TRUNK, Facts, Keeper, read_checkpoint
 from equivbench.training.clock import SPENT, Clock, ClockPart, energy_meter
 from equivbench.training.job import Progress
 from equivbench.training.machine_share import MachineMeter
 from equivbench.training.measuring import Measuring
-from equivbench.training.memory import MemoryMeter
+from equivbench.training.memory import MemoryMeter, is_out_of_memory
 from equivbench.training.optim import put_back
 from equivbench.training.steps import Steps
 
@@ -50,6 +52,9 @@ class StepTimes(NamedTuple):
     """Seconds a step (data + train) over the whole block."""
     readings: list[float]
     """Seconds a step between two readings of the clock: on a CPU of each single step."""
+    alone: float | None = None
+    """Seconds of the same step on the first device alone, where there are several; None for one
+    device, and where the whole batch does not fit there."""
 
 
 class Trainer(Steps):
@@ -60,6 +65,8 @@ class Trainer(Steps):
     machine. ``folder`` keeps checkpoints, heartbeat and, with ``snapshots``, the weights of every
     evaluation; ``identity`` must agree for a checkpoint there
     to belong to this run, and ``job`` is kept in it so that the model can be built again.
+    ``ranks``, of which this is the first, train the arm together; ``clock`` then counts the seconds
+    of all their devices (:func:`equivbench.training.clock.clock_of`).
     """
 
     def __init__(
@@ -76,6 +83,7 @@ class Trainer(Steps):
         identity: Mapping[str, Any],
         folder: Path | None = None,
         snapshots: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
         identity = {
             **identity,
@@ -89,12 +97,12 @@ class Trainer(Steps):
             budget=budget.text,
             rungs_left=rung_budgets(budget, rungs),
         )
-        super().__init__(arm, budget, seed, clock, facts)
+        super().__init__(arm, budget, seed, clock, facts, ranks)
         self.notes: list[str] = []
         """Lines for the user: no C++ compiler, a checkpoint that could not be read."""
         self.compiled: str | NotMeasured = NotMeasured("the recipe trains eagerly")
         """How the model was compiled, as the record has it, or why it was not."""
-        self.energy = energy_meter(arm.device)
+        self.energy = energy_meter(arm.device, () if ranks is None else ranks.devices[1:])
         if arm.device.type == "cuda" and isinstance(self.energy.joules, NotMeasured):
             self.notes.append(f"no energy is measured: {self.energy.joules.reason}")
         self.machine = MachineMeter(threads)
@@ -151,6 +159,8 @@ class Trainer(Steps):
         with self.running():
             if not self._prepared:
                 self._prepared = True
+                self.copy_state()
+                self.tell(Compile())
                 # After a resume compilation is not part of what the arm costs: it was charged in
                 # full before the crash.
                 part: ClockPart = "other" if self.facts.clock.get("compile", 0.0) else "compile"
@@ -162,7 +172,9 @@ class Trainer(Steps):
                     # Triton's own cache would outlive the run.
                     use_empty_cache(None if self.keeper is None else self.keeper.folder)
                 with self.clock.part(part), self.undone():
+                    self.meet()
                     self.step(self.clock.scratch())
+                    self.meet()
                 with self.clock.part("evaluate"):
                     self.arm.part_evaluator.check(self.arm.module)
                 if part == "compile":
@@ -197,7 +209,7 @@ class Trainer(Steps):
     def progress(self) -> Progress:
         """How far the run is."""
         facts, test = self.facts, self.facts.latest
-        spent, seconds = self.spent, self.clock.spent
+        spent, seconds = self.spent, self.clock.spent / self.devices
         fraction = spent / self.budget.limit
         return Progress(
             step=facts.step,
@@ -214,7 +226,7 @@ class Trainer(Steps):
             busy=self._busy() if facts.finished else None,
             samples_per_second=facts.samples / seconds if facts.samples and seconds > 0 else None,
             seconds_left=max(0.0, seconds / fraction - seconds) if fraction > 0 else None,
-            wall=self.clock.wall,
+            wall=self.clock.wall / self.devices,
         )
 
     def _busy(self) -> str | None:
@@ -272,6 +284,7 @@ class Trainer(Steps):
             raise FailedError("this run keeps no checkpoints, so it cannot be extended")
         now, trunk = self.facts, read_checkpoint(self.keeper.folder / TRUNK)
         put_back(self.tensors(), trunk.tensors)
+        self.copy_state()
         cooled = {part: self.clock.seconds()[part] - trunk.facts.clock[part] for part in SPENT}
         for part, seconds in cooled.items():
             self.clock.charge(part, -seconds)
@@ -302,10 +315,29 @@ class Trainer(Steps):
                     count, before = self.steps_until(math.inf), clock.spent
                     for _ in range(count):
                         self.step(clock)
-                    clock.synchronize()
+                    self.await_devices(clock)
                     readings.append((clock.spent - before) / count)
                     steps += count
-                return StepTimes(clock.spent / steps, readings)
+                spent = clock.spent
+                alone = None if self.ranks is None else self._time_alone(seconds)
+                return StepTimes(spent / steps, readings, alone)
+
+    def _time_alone(self, seconds: float) -> float | None:
+        """Seconds a step that this device makes alone, the others waiting, over about ``seconds``;
+        None where the whole batch does not fit."""
+        clock, steps = self.clock.scratch(), 0
+        try:
+            with self.alone(), clock.running():
+                while not steps or clock.spent < seconds:
+                    self.step(clock)
+                    clock.synchronize()
+                    steps += 1
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                return None
+            raise
+        # The clock counts the seconds of all devices, of which one is at work.
+        return clock.spent / steps / self.devices
 
     # --- the state of the run, kept and put back
 

@@ -75,6 +75,7 @@ class Measuring:
         """Measure the weights that the arm holds now, on the test set or the ``part`` of it that is
         read on the way."""
         arm = self.steps.arm
+        self.steps.compare_ranks()
         evaluator = arm.part_evaluator if part else arm.evaluator
         return evaluator.evaluate(arm.module, floor=floor)
 
@@ -96,7 +97,7 @@ class Measuring:
         raw = self._measured(part=part)
         if raw is None:
             return None
-        with self.steps.average.swapped_in():
+        with self.steps.averaged():
             ema = self._measured(part=part)
         return None if ema is None else (raw, ema)
 

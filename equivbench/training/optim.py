@@ -104,13 +104,14 @@ class Average:
     def swapped_in(self) -> Iterator[None]:
         """The model holds the averaged weights inside the block. Storage is exchanged, nothing is
         copied."""
-        self._exchange()
+        self.exchange()
         try:
             yield
         finally:
-            self._exchange()
+            self.exchange()
 
-    def _exchange(self) -> None:
+    def exchange(self) -> None:
+        """Let the weights and their average change places."""
         for parameter, average in zip(self._parameters, self._averages, strict=True):
             weights: Tensor = parameter.data
             parameter.data = average.data

@@ -97,8 +97,11 @@ def make_record(
     timing = throughput(timed, arm.recipe.batch_size, alternated_with)
     untimed = "the run ended before its steps were timed"
     reasons.or_null("throughput.samples_per_second", timing.samples_per_second, untimed)
+    if trainer.devices > 1:
+        unknown = untimed if not timed else "the whole batch does not fit into one device"
+        reasons.or_null("throughput.scaling_efficiency", timing.scaling_efficiency, unknown)
     seconds = trainer.clock.seconds()
-    where = _environment(job.device, job.threads)
+    where = _environment(job.device, job.threads, trainer.devices)
     record = RunRecord(
         schema_version=SCHEMA_VERSION,
         rules_version=RULES_VERSION,
@@ -143,6 +146,7 @@ def make_record(
         machine_share=_machine_share(trainer, seconds["stalled"], reasons),
         reasons=reasons,
         baselines=end.baselines,
+        devices_per_arm=trainer.devices,
         **job.attested(where.machine_key, status),
     )
     if final is not None and final.floor is None and facts.verdict is not None:
@@ -155,7 +159,7 @@ def throughput(
     timed: Sequence[StepTimes], batch_size: int, alternated_with: str | None
 ) -> Throughput:
     """Throughput and its spread from blocks of steps, timed in alternation with
-    ``alternated_with``."""
+    ``alternated_with``; on several devices how it compares with one."""
     if not timed:
         return Throughput(samples_per_second=None, step_seconds=None, alternated_with=None)
     # Of a reading in which the process was stopped nothing may be left.
@@ -164,12 +168,15 @@ def throughput(
     if not blocks:
         return Throughput(samples_per_second=None, step_seconds=None, alternated_with=None)
     p10, p50, p90 = np.quantile(readings, (0.1, 0.5, 0.9)).tolist()
+    alone = [block.alone for block in timed if block.alone is not None]
     return Throughput(
         samples_per_second=batch_size / statistics.fmean(blocks),
         step_seconds=StepSeconds(p10=p10, p50=p50, p90=p90),
         alternated_with=alternated_with,
         # Blocks are read in pairs with those of the other arm: all of them, or none.
         blocks=blocks if len(blocks) == len(timed) else [],
+        # Both in seconds of one device.
+        scaling_efficiency=statistics.fmean(alone) / statistics.fmean(blocks) if alone else None,
     )
 
 
@@ -198,6 +205,8 @@ def _measure_end(trainer: Trainer, seconds: float) -> _End:
         with clock.part("timing"):
             inputs, _ = trainer.batches.canonical(arm.evaluated_at_once)
             rates = forward_rates(arm, inputs, clock.scratch(), seconds)
+            # One device makes them, and the clock counts the seconds of all.
+            rates = {name: trainer.devices * rate for name, rate in rates.items()}
         formula = getattr(arm.model, "flops", None)
         flops = None if formula is None else float(formula(inputs)) / arm.evaluated_at_once
     return _End(

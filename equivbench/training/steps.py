@@ -14,7 +14,20 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from equivbench.budget import Budget
+from equivbench.errors import FailedError
+from equivbench.measure.calls import fingerprints
+from equivbench.ranks import Ranks
 from equivbench.schedule import annealing
+from equivbench.training.acts import (
+    Act,
+    CopyState,
+    ExchangeAverage,
+    HandInPrints,
+    MakeStep,
+    MarkState,
+    Meet,
+    UndoSteps,
+)
 from equivbench.training.ahead import BatchesAhead
 from equivbench.training.arm import Arm, use_precision
 from equivbench.training.checkpoint import Facts
@@ -30,6 +43,7 @@ from equivbench.training.optim import (
     put_back,
     set_rate,
 )
+from equivbench.training.shards import SharedSteps
 
 READING_SECONDS = 0.2
 """About how long an asynchronous device is left alone between two readings of the clock, each of
@@ -41,10 +55,20 @@ class Steps:
     """The live state of one arm under ``budget``, and the steps that move it.
 
     Everything random follows from ``seed``. ``clock`` runs while the arm has the machine. Beside
-    :meth:`tensors`, ``facts`` are all that the run is at a step.
+    :meth:`tensors`, ``facts`` are all that the run is at a step. ``ranks``: those that train the
+    arm together, None for one device alone; what the first of them does here the others are told to
+    do too (:mod:`equivbench.training.follower`).
     """
 
-    def __init__(self, arm: Arm, budget: Budget, seed: int, clock: Clock, facts: Facts) -> None:
+    def __init__(
+        self,
+        arm: Arm,
+        budget: Budget,
+        seed: int,
+        clock: Clock,
+        facts: Facts,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.arm = arm
         self.budget = budget
         self.seed = seed
@@ -52,9 +76,15 @@ class Steps:
         self.facts = facts
         use_precision(arm.recipe.precision)
         reads = BatchesAhead if clock.is_asynchronous else Batches
-        self.batches = reads(arm.task, arm.split, arm.recipe, arm.requires, seed, arm.device)
+        about = (arm.task, arm.split, arm.recipe, arm.requires, seed, arm.device)
+        self.batches = reads(*about)
         self.optimizer = build_optimizer(arm.model, arm.recipe)
         self.average = Average(arm.model, arm.recipe.ema)
+        self.ranks = ranks
+        self._shared: SharedSteps | None = None
+        if ranks is not None:
+            own, ahead = Batches(*about), clock.is_asynchronous
+            self._shared = SharedSteps(arm, own, ranks, ahead=ahead)
         self.watch = DivergenceWatch()
         self.step_seconds = 0.0
         """Of a step at the last reading of the clock."""
@@ -64,6 +94,16 @@ class Steps:
     def tensors(self) -> dict[str, Tensor]:
         """The live tensors that, with ``facts``, are the whole state of the run."""
         return live_tensors(self.arm.model, self.average, self.optimizer)
+
+    @property
+    def devices(self) -> int:
+        """How many devices the arm is trained on."""
+        return 1 if self.ranks is None else self.ranks.count
+
+    def tell(self, act: Act) -> None:
+        """Have the other ranks do ``act``, if there are any."""
+        if self.ranks is not None:
+            self.ranks.tell(act)
 
     @property
     def finished(self) -> bool:
@@ -82,18 +122,29 @@ class Steps:
 
     def step(self, clock: Clock, rate_factor: float = 1.0) -> None:
         """One training step, charged to ``clock``'s parts ``data`` and ``train``."""
-        arm, recipe, facts = self.arm, self.arm.recipe, self.facts
+        arm, recipe, facts, shared = self.arm, self.arm.recipe, self.facts, self._shared
         with clock.part("data", synchronize=False):
-            inputs, targets = self.batches.at(facts.samples, recipe.batch_size)
+            if shared is None:
+                inputs, targets = self.batches.at(facts.samples, recipe.batch_size)
+            else:
+                self.tell(MakeStep(facts.step, facts.samples, rate_factor))
+                shard = shared.shard_at(facts.samples, recipe.batch_size)
+                inputs, targets = shard.own
         with clock.part("train", synchronize=False):
             # Before what the device is given to do, so that this could be recorded and replayed.
-            seed_global(self.seed, "dropout", facts.step, device=arm.device)
+            stream = () if shared is None else shared.stream
+            seed_global(self.seed, "dropout", facts.step, *stream, device=arm.device)
             with arm.autocast():
                 if self.batches.feeds_back(facts.samples):
                     inputs = arm.with_feedback(inputs, targets)
                 outputs = arm.outputs(inputs, targets)
+                if shared is not None:
+                    outputs = shared.shards.outputs(shard, outputs)
+                    inputs, targets = shard.whole
                 loss = arm.task.objective(outputs, targets, inputs)
             loss.backward()  # type: ignore[no-untyped-call]
+            if shared is not None:
+                shared.gradients.add_up()
             limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
             norm = nn.utils.clip_grad_norm_(arm.model.parameters(), limit)
             rate = learning_rate(facts.step, recipe.learning_rate, recipe.warmup_steps)
@@ -114,8 +165,62 @@ class Steps:
             # The clock is not read in between: where it counts, steps last as long as before.
             spent = self.in_unit(seconds + done * self.step_seconds)
             self.step(clock, annealing(spent, limit))
-        clock.synchronize()
+        self.await_devices(clock)
         return (clock.trained_wall - before) / steps
+
+    def await_devices(self, clock: Clock) -> None:
+        """Wait until this device, and those of the other ranks, have done what was asked of them:
+        what ``clock`` counts of steps is the time of the slowest rank."""
+        if self.ranks is not None:
+            with clock.part("train", synchronize=False):
+                self.meet()
+        clock.synchronize()
+
+    def meet(self) -> None:
+        """Wait for the other ranks, if there are any."""
+        if self.ranks is not None:
+            self.ranks.tell(Meet())
+            self.ranks.meet()
+
+    def copy_state(self) -> None:
+        """Give the other ranks, if there are any, the tensors of the first."""
+        if self.ranks is not None:
+            self.ranks.tell(CopyState())
+            self.ranks.copy_first(self.tensors())
+
+    def compare_ranks(self) -> None:
+        """Raises ``FailedError`` where the tensors of another rank are not those of this one, the
+        first, to the bit."""
+        if self.ranks is None:
+            return
+        self.ranks.tell(HandInPrints())
+        first, *others = self.ranks.gathered(fingerprints(self.tensors()))
+        for number, found in enumerate(others, 1):
+            unlike = sorted(name for name, value in first.items() if found.get(name) != value)
+            if unlike:
+                raise FailedError(
+                    f"after {self.facts.step} steps {len(unlike)} tensors of rank {number}, such "
+                    f"as {unlike[0]}, are no longer those of rank 0: the network keeps what it saw "
+                    "of its batches, or a device is broken; train it on one device"
+                )
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model holds the averaged weights inside the block."""
+        self.tell(ExchangeAverage())
+        with self.average.swapped_in():
+            yield
+        self.tell(ExchangeAverage())
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Steps inside the block are made on this device alone, whatever ranks there are; the
+        others know nothing of them, so they must be undone."""
+        shared, self._shared = self._shared, None
+        try:
+            yield
+        finally:
+            self._shared = shared
 
     def steps_until(self, mark: float, seconds: float | None = None) -> int:
         """Steps until ``mark`` of a budget is spent, ``seconds`` of training being spent so far (by
@@ -135,10 +240,12 @@ class Steps:
     def undone(self) -> Iterator[None]:
         """The steps made inside the block are those that would come next; afterwards weights,
         averages, moments and counters are what they were, to the bit."""
+        self.tell(MarkState())
         live = self.tensors()
         saved = copied(live)
         step, samples = self.facts.step, self.facts.samples
         yield
+        self.tell(UndoSteps())
         put_back(live, saved)
         self.facts.step, self.facts.samples = step, samples
         self.watch.forget()

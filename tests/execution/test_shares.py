@@ -10,24 +10,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pretend_cores import machine
 
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution import shares
 from equivbench.execution.plan import machines_of, make_plan
 from equivbench.execution.shares import core_shares, keep_to
 from equivbench.request import RunRequest
 
 HAS_AFFINITY = hasattr(os, "sched_setaffinity")
 needs_affinity = pytest.mark.skipif(not HAS_AFFINITY, reason="this system pins no process")
-
-
-def machine(patch: pytest.MonkeyPatch, cores: int, siblings: int, usable: int | None = None) -> int:
-    """Pretend so many cores, each of so many CPUs that are numbered apart; returns the CPUs."""
-    cpus = cores * siblings
-    patch.setattr(os, "sched_getaffinity", lambda _: set(range(cpus)), raising=False)
-    patch.setattr(shares, "usable_cores", lambda: cpus if usable is None else usable)
-    patch.setattr(shares, "_siblings", lambda cpu: frozenset(range(cpu % cores, cpus, cores)))
-    return cpus
 
 
 @given(cores=st.integers(1, 64), siblings=st.integers(1, 2), count=st.integers(1, 16))

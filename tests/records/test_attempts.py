@@ -101,6 +101,20 @@ FORGERIES: dict[str, tuple[Callable[[Plain], None], str]] = {
         asked("--devices cpu:0,cpu:1", devices=["cpu:1"], beside=2),
         "beside 2 is not what the command asks for",
     ),
+    "more devices than are named": (put(devices_per_arm=2), "1 devices are named"),
+    "devices an arm that were not asked for": (
+        put(devices=["cpu:0", "cpu:1"], devices_per_arm=2),
+        "devices_per_arm 2 is not what the command asks for",
+    ),
+    "the key of one device": (
+        asked("--device cpu --devices-per-arm 2", devices=["cpu:0", "cpu:1"], devices_per_arm=2),
+        "threads and device 'cpu', 2 an arm",
+    ),
+    "no device at all": (put(devices_per_arm=0), "devices_per_arm is 0"),
+    "the efficiency of one device": (
+        lambda plain: plain["throughput"].update(scaling_efficiency=0.9),
+        "is given for an arm on one device",
+    ),
     "shares of a GPU": (
         asked("--devices cuda:0,cuda:1", devices=["cuda:1"]),
         "is not of the device 'cpu'",
@@ -119,6 +133,17 @@ def test_shares_of_the_cpu_are_what_was_asked_for() -> None:
     plain = planned()
     asked("--devices cpu:0,cpu:1", devices=["cpu:1"], beside=1)(plain)
     assert found(plain) == []
+
+
+def test_an_arm_on_several_devices_is_what_was_asked_for() -> None:
+    plain = planned()
+    asked("--device cpu --devices-per-arm 2", devices=["cpu:0", "cpu:1"], devices_per_arm=2)(plain)
+    plain["throughput"]["scaling_efficiency"] = 0.9
+    for where in (plain["environment"], *plain["attempts"]):
+        where["machine_key"] += "-x2"
+    assert found(plain) == []
+    plain["environment"]["machine_key"] = plain["environment"]["machine_key"].replace("x2", "x3")
+    assert any("machine_key" in problem for problem in found(plain))
 
 
 def test_a_unit_that_two_contests_claim_is_refused(tmp_path: Path) -> None:

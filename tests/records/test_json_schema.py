@@ -36,7 +36,7 @@ def test_contract_fields_are_required() -> None:
     names = set(RunRecord.__struct_fields__)
     assert names - set(SHIPPED["$defs"]["RunRecord"]["required"]) == {
         *("baselines", "weights_sha256"),
-        *("unit", "devices", "beside", "attempts"),
+        *("unit", "devices", "devices_per_arm", "beside", "attempts"),
     }
 
 

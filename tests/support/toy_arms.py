@@ -160,7 +160,8 @@ class Radial(nn.Module):
         pause(self.config.get("sleep", 0.0))
         if self.training and self.calls == self.config.get("slow_at"):
             slow_down_the_clock()
-        if self.training and self.calls == self.config.get("raise_at"):
+        here = os.environ.get("RANK") in (None, self.config.get("on_rank", os.environ.get("RANK")))
+        if self.training and here and self.calls == self.config.get("raise_at"):
             raise ValueError("the toy model was told to raise")
         if self.training and self.calls == self.config.get("die_at"):
             end(self.config["die_by"])
@@ -184,6 +185,37 @@ class Plain(nn.Module):
 @eb.register_model("toy-radial", task="toy", symmetry="o3")
 def radial(config: Mapping[str, Any]) -> nn.Module:
     return Radial(config)
+
+
+class Remembers(Plain):
+    """A perceptron that keeps the mean of its training batches, as batch normalisation does."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.seen: Tensor
+        self.register_buffer("seen", torch.zeros(3))
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        if self.training:
+            self.seen.lerp_(x.mean(0), 0.1)
+        return super().forward(x)
+
+
+@eb.register_model("toy-remembers", task="toy", symmetry="none")
+def remembers(config: Mapping[str, Any]) -> nn.Module:
+    return Remembers(config)
+
+
+class Traced(Plain):
+    """A perceptron that is compiled up to the C++, which would take a minute."""
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        super().compile(*args, **{**kwargs, "backend": "aot_eager"})
+
+
+@eb.register_model("toy-traced", task="toy", symmetry="none")
+def traced(config: Mapping[str, Any]) -> nn.Module:
+    return Traced(config)
 
 
 class Writes(Plain):
@@ -222,10 +254,12 @@ def pair(
     first: str = "toy-radial",
     second: str = "toy-plain",
     rate: float = 1e-3,
+    compiled: bool = False,
     **config: Any,
 ) -> PairSpec:
     def arm(label: str, model: str, settings: Mapping[str, Any]) -> ArmSpec:
-        recipe = Recipe(rate, 32, "none" if label == "equivariant" else "haar", warmup_steps=5)
+        augmentation = "none" if label == "equivariant" else "haar"
+        recipe = Recipe(rate, 32, augmentation, warmup_steps=5, compile=compiled)
         return ArmSpec(
             label, model, {preset: ArmPreset(dict(settings), recipe) for preset in ("dev", "small")}
         )
@@ -255,6 +289,9 @@ for each in (
     pair("diverges", nan_at=50),
     pair("own-clock", sleep=0.02, slow_at=2),
     pair("writes", first="toy-writes"),
+    pair("remembers", second="toy-remembers"),
+    pair("raises-on-one", raise_at=50, on_rank="1"),
+    pair("compiled", second="toy-traced", compiled=True),
     pair("unbuilt", first="toy-unbuilt"),
 ):
     eb.register_pair(each)
