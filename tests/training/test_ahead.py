@@ -62,18 +62,18 @@ def test_what_making_a_batch_raises_reaches_whoever_asks_for_it() -> None:
 
 
 def readers() -> int:
-    """Threads that read ahead."""
+    """Threads that read ahead for somebody: what one was still at work on when it was let go is
+    garbage only once it is done."""
+    gc.collect()
     return sum(each.name.startswith("batches ahead") for each in threading.enumerate())
 
 
 def test_the_thread_ends_with_the_batches() -> None:
-    gc.collect()
     wait_for(lambda: not readers())
     batches = BatchesAhead(*about(ToySplit(10, 0)))
     batches.at(0, 2)
     assert readers() == 1
     del batches
-    gc.collect()
     wait_for(lambda: not readers())
 
 
