@@ -241,7 +241,8 @@ def _record(
 ) -> RunRecord:
     """A record with these rungs, and otherwise with nothing in it that the gap reads."""
     limit = BUDGET * 2.0 ** (len(steps) - RUNGS)
-    nothing: dict[str, Any] = dict.fromkeys(RunRecord.__struct_fields__)
+    needed = (each.name for each in msgspec.structs.fields(RunRecord) if each.required)
+    nothing: dict[str, Any] = dict.fromkeys(needed)
     clock = dict.fromkeys(("rungs", "evaluate", "checkpoint", "timing", "other", "stalled"), 0.0)
     rungs = [
         {
@@ -312,9 +313,6 @@ def _record(
             "final": tests[-1],
             "final_on_part": tests[-1],
             "out_of_distribution": {},
-            "devices": [],
-            "attempts": [],
-            "beside": 0,
             "environment": {
                 "machine_key": "none",
                 "device": "none",
@@ -326,7 +324,6 @@ def _record(
             },
             "git": {"commit": None, "dirty": None},
             "reasons": {},
-            "baselines": {},
         },
         RunRecord,
     )
