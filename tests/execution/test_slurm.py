@@ -89,7 +89,8 @@ def over() -> bool:
     """
     for line in queue("%F_%K|%T|%r|%S"):
         task, state, reason, start = line.split("|")
-        if state == "PENDING" and reason == "BeginTime":
+        # For a moment nobody has said when it starts.
+        if (state, reason) == ("PENDING", "BeginTime") and start != "N/A":
             held = datetime.fromisoformat(start) - datetime.now()
             if held.total_seconds() > 10:
                 command = ["scontrol", "update", f"jobid={task}", "starttime=now+3"]
