@@ -56,6 +56,9 @@ class Trial(
     """The rest of the recipe, alike in all trials of the arm."""
     busy: str | None = None
     """What kept the trial from its machine: its loss is then that of a smaller budget."""
+    machine: str | None = None
+    """The kind of machine, as records name it: a second is not as many steps on another. Null
+    where an engine chose it, and in logs from before it was kept."""
 
     @property
     def setup(self) -> Setup:

@@ -292,13 +292,16 @@ class Study(Callback):
             config={**sized.config, **_resized(arm, self.request.preset, setup)},
             recipe=recipe,
             busy=progress.busy,
+            machine=self._plan.machine.kind if self._plan.machine else None,
         )
         # As it will be read back: tuples become lists in JSON.
         return msgspec.json.decode(msgspec.json.encode(trial), type=Trial)
 
     def _require_same_study(self) -> None:
         """Raise ``UsageError`` if the log holds trials made under other settings."""
-        settings = ("pair", "preset", "budget", "device", "threads", "config", "recipe")
+        settings = ["pair", "preset", "budget", "device", "threads", "config", "recipe"]
+        if self.budget.kind == "seconds":
+            settings.append("machine")
         nothing = Progress(step=0, spent=0.0, limit=1.0, finished=True)
         for theirs in self.log.trials:
             if theirs.arm not in self.search.grids:

@@ -334,7 +334,13 @@ def test_a_shorter_budget_can_be_asked_for_in_so_many_words(study):
 
 @pytest.mark.parametrize(
     ("changed", "name"),
-    [({"budget": "120s"}, "budget"), ({"width": 2.0}, "config"), ({"threads": 1}, "threads")],
+    [
+        ({"budget": "120s"}, "budget"),
+        ({"width": 2.0}, "config"),
+        ({"threads": 1}, "threads"),
+        ({"machine": "another-2t"}, "machine"),
+        ({"machine": None}, "machine"),
+    ],
 )
 def test_trials_under_other_settings_are_refused_by_name(study, changed, name):
     tuned = study(CENTRED)[0].tune()
