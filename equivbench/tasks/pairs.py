@@ -63,11 +63,13 @@ def pair(
     parameters: tuple[tuple[int, ...], ...],
     seconds: tuple[float, ...],
     steps: tuple[float, ...] = (),
+    hardware: str = "amd-epyc-f25m17-2t",
 ) -> PairSpec:
     """The pair ``task/pair``.
 
-    ``parameters`` has a row a preset and ``steps`` the seconds of a step at ``small``, in the order
-    of the arms; ``seconds`` are those of ``PairSpec.seconds`` at ``small``.
+    ``parameters`` has a row a preset and ``steps`` the seconds of a step at ``small`` on
+    ``hardware``, in the order of the arms; ``seconds`` are those of ``PairSpec.seconds`` at
+    ``small``.
     """
     task, name = key.split("/")
     measured: dict[str, dict[str, float]] = {
@@ -77,13 +79,12 @@ def pair(
     measured["small"] |= {
         f"{arm.name} step_seconds": step for arm, step in zip(arms, steps, strict=False)
     }
-    hardware = "amd-epyc-f25m17-2t" if steps else None
     return PairSpec(
         name=name,
         task=task,
         summary=summary,
         arms=arms,
-        matching=MatchSpec(what, target, hardware, measured),
+        matching=MatchSpec(what, target, hardware if steps else None, measured),
         seconds={"small": dict(zip(_SECONDS, seconds, strict=True))},
         presets=presets,
     )
