@@ -41,6 +41,7 @@ from equivbench.specs import PairPreset as PairPreset
 from equivbench.specs import PairSpec as PairSpec
 from equivbench.specs import Preset
 from equivbench.specs import Recipe as Recipe
+from equivbench.specs import TargetLoss as TargetLoss
 from equivbench.specs import TaskSpec as TaskSpec
 from equivbench.specs import simple_pair as simple_pair
 from equivbench.symmetry.averaging import average_over_rotations as average_over_rotations

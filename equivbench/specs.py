@@ -287,6 +287,24 @@ class PairPreset:
 
 
 @dataclass(frozen=True)
+class TargetLoss:
+    """A loss of one arm that stays as it is, so that the time to it can fall
+    (``equivbench ladder``)."""
+
+    arm: str
+    preset: str
+    loss: float
+    """Board metric of annealed weights, on the part of the test set that rungs are read on: the
+    geometric mean over the seeds of the records that it is from."""
+    budget: str
+    """The budget of these records."""
+    commit: str
+    """Of the code that made them."""
+    day: str
+    """When: ``2026-11-29``."""
+
+
+@dataclass(frozen=True)
 class PairSpec:
     """Two arms (or more) of one task under one statement of what is matched."""
 
@@ -303,6 +321,8 @@ class PairSpec:
     was run: ``step`` (budget seconds of a training step), ``off_budget`` (wall seconds of a run
     beyond its budget: evaluations, timing, checkpoints), and an analysis of a run by the name of
     its command (``gradients``). What is left out is not estimated."""
+    targets: tuple[TargetLoss, ...] = ()
+    """At most one for each arm and preset; none where there are no records yet to take it from."""
 
     @property
     def key(self) -> str:
@@ -321,6 +341,11 @@ class PairSpec:
             if arm.name == name:
                 return arm
         raise unknown_name(f"arm of {self.key}", name, [arm.name for arm in self.arms])
+
+    def target(self, arm: str, preset: str) -> TargetLoss | None:
+        """The target loss of ``arm`` at ``preset``; None where it has none."""
+        found = (each for each in self.targets if (each.arm, each.preset) == (arm, preset))
+        return next(found, None)
 
     def with_model(
         self,
@@ -355,7 +380,9 @@ class PairSpec:
         )
         arms = tuple(mine if each is replaced else each for each in self.contestants)
         summary = f"{model} in {self.name}"
-        return replace(self, name=name, summary=summary, arms=arms, matching=statement, seconds={})
+        return replace(
+            self, name=name, summary=summary, arms=arms, matching=statement, seconds={}, targets=()
+        )
 
 
 def simple_pair(

@@ -43,13 +43,14 @@ class _Line(msgspec.Struct):
     benchmark: str | None = None
     case: str | None = None
     learning_rate: float | None = None
+    run_id: str | None = None
 
 
 def read_side(path: Path, metrics: Iterable[str] = ()) -> Side:
     """All that is measured at or below ``path``; what cannot be read or cannot be right is listed,
     nothing is skipped silently.
 
-    ``metrics`` are gated in addition to those that are by default. Tuning logs and analyses in a
+    ``metrics`` are gated in addition to those that are by default. Logs and analyses in a
     folder of records are no measurements; an analysis that cannot be right is listed all the same.
     """
     try:
@@ -121,8 +122,8 @@ def _of_lines(file: Path, *, lenient: bool) -> Iterator[Samples]:
                 yield of_gate_samples(msgspec.json.decode(line, type=GateSamples), str(file))
             elif kind.case is not None:
                 kernels.append(msgspec.json.decode(line, type=KernelSamples))
-            elif lenient and kind.learning_rate is not None:
-                return  # a tuning log, which lies among measurements
+            elif lenient and (kind.learning_rate is not None or kind.run_id is not None):
+                return  # the log of a tuning or a ladder, which lies among measurements
             else:
                 raise FailedError(
                     f"{file}, line {number}, is neither a kernel sample nor one of the gate; "

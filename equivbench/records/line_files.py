@@ -1,15 +1,15 @@
 """Files of one JSON object a line that may lie beside run records, and what makes a line of each
-right: kernel samples, pretrained networks, and what the studies declare. Imports no torch."""
+right: kernel samples, pretrained networks, and what is declared elsewhere. Imports no torch."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
@@ -46,6 +46,16 @@ L = TypeVar("L", bound=Line)
 
 
 @dataclass(frozen=True)
+class BackingFile:
+    """A further file that a line comes from, of a kind whose lines have one each."""
+
+    place: Callable[[Any], PurePosixPath]
+    """Where that of a line that keeps its rules lies, from the folder of the line's own file."""
+    problems: Callable[[Any, bytes], Iterable[str]]
+    """A sentence for each way in which the line does not follow from the file's content."""
+
+
+@dataclass(frozen=True)
 class LineFile(Generic[L]):
     """One kind of file, ``results/<machine-key>/<name>``, with a line for each measurement."""
 
@@ -58,6 +68,7 @@ class LineFile(Generic[L]):
     schema_version: int
     rules: tuple[Rule[Any], ...]
     """What an honest line keeps, beyond the version and the date, which every kind is held to."""
+    backing: BackingFile | None = None
 
     def read(self, path: Path) -> list[L]:
         """The lines of ``path``; raises ``FailedError`` naming file and line where it holds none
@@ -98,6 +109,18 @@ class LineFile(Generic[L]):
     def problems_of(self, line: L) -> list[str]:
         """Why ``line`` cannot be right, one sentence each; empty for a line that can."""
         return broken_rules(line, (self._version, possible_date, *self.rules))
+
+    def unfounded(self, line: L, folder: Path) -> Iterator[str]:
+        """Why ``line``, which keeps its rules, does not follow from its backing file; ``folder`` is
+        that of its file."""
+        if self.backing is None:
+            return
+        try:
+            data = read_bounded(folder / self.backing.place(line), follow=False)
+        except FailedError as error:
+            yield str(error)
+            return
+        yield from self.backing.problems(line, data)
 
     def _version(self, line: L) -> Iterator[str]:
         if line.schema_version != self.schema_version:
@@ -274,11 +297,12 @@ PRETRAINED_FILE = LineFile(
 
 @functools.cache
 def line_files() -> Mapping[str, LineFile[Any]]:
-    """Every kind of file by its name: kernel samples, pretrained networks, and what the studies
-    declare.
+    """Every kind of file by its name: kernel samples, pretrained networks, and what is declared
+    elsewhere.
 
-    A study declares its files in the entry-point group ``equivbench.result_files``. Only those of
-    equivbench itself are loaded: validating someone's records never runs code of a plug-in.
+    The ladder and the studies declare their files in the entry-point group
+    ``equivbench.result_files``. Only those of equivbench itself are loaded: validating someone's
+    records never runs code of a plug-in.
     """
     files: list[LineFile[Any]] = [KERNEL_FILE, PRETRAINED_FILE]
     # Without metadata equivbench runs from a folder that was never installed.

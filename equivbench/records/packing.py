@@ -107,7 +107,10 @@ def _members(paths: Sequence[Path], packed: Packed, without_weights: bool) -> It
     for file in files:
         if file.suffix == ".jsonl":
             if not _is_log(file):
-                yield _Member(PurePosixPath(file.absolute().parent.name, file.name), file)
+                machine = PurePosixPath(file.absolute().parent.name)
+                yield _Member(machine / file.name, file)
+                for place in _backing(file):
+                    yield _Member(machine / place, file.parent / place)
             continue
         record = read_record(file, follow=False)
         place = PurePosixPath(record_path(record, "").as_posix())
@@ -138,6 +141,14 @@ def _members(paths: Sequence[Path], packed: Packed, without_weights: bool) -> It
 
 def _is_log(file: Path) -> bool:
     return file.suffix == ".jsonl" and file.name not in line_files()
+
+
+def _backing(file: Path) -> list[PurePosixPath]:
+    """Where the files are that the lines of ``file`` come from."""
+    kind = line_files()[file.name]
+    if kind.backing is None:
+        return []
+    return sorted(set(map(kind.backing.place, kind.read(file))))
 
 
 def _sha256(file: Path) -> str:

@@ -202,6 +202,8 @@ def _line(
     if found or kind is None:
         return found
     found = kind.problems_of(value)
+    if not found:
+        found += kind.unfounded(value, file.parent)
     # A later measurement of the same thing is a repetition; numbers that are the same are a copy.
     measured = msgspec.structs.replace(value, created="", command="")
     first = seen.setdefault(hashlib.sha256(msgspec.json.encode(measured)).digest(), number)

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from equivbench.specs import PRESETS, ArmPreset, ArmSpec, MatchSpec, PairPreset, PairSpec, Recipe
+from equivbench.specs import (
+    PRESETS,
+    ArmPreset,
+    ArmSpec,
+    MatchSpec,
+    PairPreset,
+    PairSpec,
+    Recipe,
+    TargetLoss,
+)
 
 STEP_TIME = "seconds of a training step (forward, backward, optimiser) within 15%"
 _SECONDS = ("step", "off_budget", "gradients", "landscape")
@@ -27,6 +36,13 @@ def sizes(names: str, *rows: tuple[Any, ...]) -> dict[str, dict[str, Any]]:
 def tuning(budget: str, sha256: str) -> dict[str, str]:
     """Of a recipe: the budget of a trial, and the checksum of the log."""
     return {"tuned_at": budget, "tuning_log_sha256": sha256}
+
+
+def targets(budget: str, commit: str, day: str, **losses: float) -> tuple[TargetLoss, ...]:
+    """The target losses of a pair's arms at ``small``, by arm, from records of one campaign."""
+    return tuple(
+        TargetLoss(name, "small", loss, budget, commit, day) for name, loss in losses.items()
+    )
 
 
 def arm(
@@ -64,6 +80,7 @@ def pair(
     seconds: tuple[float, ...],
     steps: tuple[float, ...] = (),
     hardware: str = "amd-epyc-f25m17-2t",
+    targets: tuple[TargetLoss, ...] = (),
 ) -> PairSpec:
     """The pair ``task/pair``.
 
@@ -87,4 +104,5 @@ def pair(
         matching=MatchSpec(what, target, hardware if steps else None, measured),
         seconds={"small": dict(zip(_SECONDS, seconds, strict=True))},
         presets=presets,
+        targets=targets,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from equivbench.specs import ArmSpec, PairPreset, PairSpec, Recipe
-from equivbench.tasks.pairs import STEP_TIME, Configs, arm, pair, sizes, tuning
+from equivbench.tasks.pairs import STEP_TIME, Configs, arm, pair, sizes, targets, tuning
 
 _PRESETS = {
     "dev": PairPreset(
@@ -122,6 +122,13 @@ FRAMES = pair(
     parameters=((33835, 33863), (539939, 577459), (65123491, 61185619)),
     steps=(0.106, 0.0967),
     seconds=(0.098, 43.0, 70.0, 160.0),
+    targets=targets(
+        "60s",
+        "c8e579e88f863cc0f2b2e9159df619ccbee239f1",
+        "2026-11-30",
+        equivariant=0.0028936,
+        augmented=0.0031625,
+    ),
 )
 
 PAIRS: tuple[PairSpec, ...] = (VECTOR_HEAD, FRAMES)
