@@ -34,6 +34,7 @@ COMMANDS = (
     ("analyze", "Analyze sweeps, baselines and trained models.", "analyze:app"),
     ("pretrained", "Measure public pretrained networks, as one table.", "pretrained:pretrained"),
     ("kernels", "Time the equivariant operations on each backend, checked.", "kernels:kernels"),
+    ("ladder", "Time a commit to a pair's target loss, beside the one below.", "ladder:ladder"),
     ("check", "Gate a change: compare two result sets, or two revisions.", "check:check"),
 )
 """The commands of the core; those of the studies come by entry point."""

@@ -3,6 +3,7 @@ ends."""
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -18,16 +19,19 @@ _PATIENCE = 10.0
 way."""
 
 
-def call(words: Sequence[str], callback: Callback) -> None:
+def call(words: Sequence[str], callback: Callback, tree: Path | None = None) -> None:
     """Run ``equivbench WORDS``; raises :class:`FailedError` with its last line where it fails.
 
-    It has a session of its own, so that Ctrl-C in a terminal reaches this process alone, which ends
+    With ``tree`` it runs in that folder, which holds the checkout whose package it imports. It
+    has a session of its own, so that Ctrl-C in a terminal reaches this process alone, which ends
     it.
     """
     command = [sys.executable, "-m", "equivbench", *words]
     with Interrupt() as interrupt, interrupt.at_once():
         child = subprocess.Popen(
             command,
+            cwd=tree,
+            env=None if tree is None else _importing_from(tree),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -55,6 +59,12 @@ def call(words: Sequence[str], callback: Callback) -> None:
     for line in lines:
         if line.startswith("warning: "):
             callback.note(line.removeprefix("warning: "))
+
+
+def _importing_from(tree: Path) -> dict[str, str]:
+    """This process's environment with ``tree`` before all else that is imported from."""
+    further = os.environ.get("PYTHONPATH", "")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(tree), further]))}
 
 
 def path_from_here(path: Path) -> str:

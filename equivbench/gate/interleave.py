@@ -90,12 +90,13 @@ def interleave(
     revisions = (request.baseline, request.candidate)
     commits = (commit_of(root, request.baseline), commit_of(root, request.candidate))
     if not request.allow_dirty:
-        refuse_changes(root)
+        refuse_changes(root, "compare the commits as they are with --allow-dirty")
     _warn_if_busy()
     session = _Session(request, progress, revisions, commits)
     interrupted = False
     try:
-        with checked_out(root, commits) as trees:
+        with checked_out(root, dict(zip(SIDES, commits, strict=True))) as found:
+            trees = (found[SIDES[0]], found[SIDES[1]])
             for _ in range(request.rounds):
                 session.round(trees)
             for _ in range(AGAIN):

@@ -1,4 +1,4 @@
-"""Two revisions of a repository, checked out side by side in a temporary folder for as long as a
+"""Revisions of a repository, checked out side by side in a temporary folder for as long as a
 measurement takes."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -58,11 +58,23 @@ def repository(folder: Path) -> Path:
         said = " ".join(done.stderr.split()).removeprefix("fatal: ")
         if said.startswith("not a git repository"):
             raise UsageError(
-                f"{folder} is in no git repository; "
-                "call `equivbench check --interleave` inside a checkout of equivbench"
+                f"{folder} is in no git repository; give the command inside a checkout of "
+                "equivbench"
             )
         raise UsageError(f"git finds no working tree around {folder}: {said}")
     return Path(done.stdout.strip())
+
+
+def commit_named(root: Path, revision: str) -> str:
+    """The commit that ``revision`` names; raises ``UsageError`` for an unknown one."""
+    done = _git(
+        root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+    )
+    if done.returncode:
+        raise UsageError(
+            f"{revision!r} is no revision of {root.name}; `git log --oneline` shows some"
+        )
+    return done.stdout.strip()
 
 
 def commit_of(root: Path, revision: str) -> str:
@@ -71,14 +83,7 @@ def commit_of(root: Path, revision: str) -> str:
     Raises ``UsageError`` for an unknown revision and ``FailedError`` for one from before there was
     a gate.
     """
-    done = _git(
-        root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
-    )
-    if done.returncode:
-        raise UsageError(
-            f"{revision!r} is no revision of {root.name}; `git log --oneline` shows some"
-        )
-    commit = done.stdout.strip()
+    commit = commit_named(root, revision)
     if _git(root, "cat-file", "-e", f"{commit}:{WORKER}").returncode:
         raise FailedError(
             f"revision {revision} has no {WORKER}, so it cannot be measured; choose a later one"
@@ -86,25 +91,29 @@ def commit_of(root: Path, revision: str) -> str:
     return commit
 
 
-def refuse_changes(root: Path) -> None:
+def subject_of(root: Path, commit: str) -> str:
+    """The first line of what ``commit`` says of itself."""
+    return _git(root, "log", "-1", "--format=%s", commit).stdout.strip()
+
+
+def refuse_changes(root: Path, otherwise: str) -> None:
     """Raise ``UsageError`` if tracked files of the package differ from the last commit: they would
-    not be measured."""
+    not be measured. ``otherwise`` is what else can be done than to commit them."""
     if has_changes(root, untracked=False) is not False:
         raise UsageError(
-            "the working tree has uncommitted changes, "
-            "which `check --interleave` would not measure; "
-            "commit them, or compare the commits as they are with --allow-dirty"
+            "the working tree has uncommitted changes, which would not be measured; "
+            f"commit them, or {otherwise}"
         )
 
 
 @contextlib.contextmanager
-def checked_out(root: Path, commits: tuple[str, str]) -> Iterator[tuple[Path, Path]]:
-    """Worktrees of both commits, removed at the end; raises ``FailedError`` if git cannot make
-    them."""
+def checked_out(root: Path, commits: Mapping[str, str]) -> Iterator[dict[str, Path]]:
+    """Worktrees of ``commits``, each in a folder of its name, removed at the end; raises
+    ``FailedError`` if git cannot make them."""
     folder = Path(tempfile.mkdtemp(prefix="equivbench-check-"))
-    trees = (folder / "baseline", folder / "candidate")
+    trees = {name: folder / name for name in commits}
     try:
-        for tree, commit in zip(trees, commits, strict=True):
+        for tree, commit in zip(trees.values(), commits.values(), strict=True):
             # No hook of the repository runs: a checkout is all that is wanted.
             no_hooks = ("-c", f"core.hooksPath={os.devnull}")
             done = _git(root, *no_hooks, "worktree", "add", "--detach", "-q", str(tree), commit)
@@ -116,7 +125,8 @@ def checked_out(root: Path, commits: tuple[str, str]) -> Iterator[tuple[Path, Pa
         yield trees
     finally:
         removed = [
-            _git(root, "worktree", "remove", "--force", str(tree)).returncode == 0 for tree in trees
+            _git(root, "worktree", "remove", "--force", str(tree)).returncode == 0
+            for tree in trees.values()
         ]
         shutil.rmtree(folder, ignore_errors=True)
         if not all(removed):

@@ -1,0 +1,171 @@
+"""What a request for entries of ladders means here: for each arm the target loss, the commit that
+is measured, and the one below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from equivbench.budget import Budget
+from equivbench.errors import FailedError, UsageError
+from equivbench.execution.plan import Machine, this_machine
+from equivbench.gap.ladder_file import LADDER_FILE, LONGEST_CHANGE
+from equivbench.gate.ladder_request import HEAD, NOTHING, LadderRequest
+from equivbench.gate.worktrees import commit_named, refuse_changes, repository, subject_of
+from equivbench.records.files import shown
+from equivbench.records.ladder import LADDER_NAME, LadderEntry, placed, top_of
+from equivbench.registry import PAIRS
+from equivbench.request import RunRequest
+from equivbench.specs import PairSpec, TargetLoss
+
+ROOM = 2.0
+"""Budget of a run over that of the records that the target is from: a seed that is slower than
+their mean comes down to it too."""
+
+
+@dataclass(frozen=True)
+class EntryPlan:
+    """One entry that is to be measured."""
+
+    pair: PairSpec
+    target: TargetLoss
+    budget: Budget
+    seeds: tuple[int, ...]
+    root: Path
+    """Of the repository."""
+    commit: str
+    against: str | None
+    """The commit that is run beside it."""
+    not_compared: str | None
+    """Why none is."""
+    change: str
+    machine: Machine
+    command: str
+
+    @property
+    def runs(self) -> int:
+        """How many runs it takes."""
+        return len(self.seeds) * (1 if self.against is None else 2)
+
+
+def plans_of(request: LadderRequest) -> list[EntryPlan]:
+    """An entry for each arm that ``request`` asks for.
+
+    Raises ``UsageError`` for an unknown pair, arm or revision, an arm without a target, uncommitted
+    changes, and what else makes no sense; ``FailedError`` where the device, or the ladder, cannot
+    be used.
+    """
+    pair = PAIRS.get(request.pair)
+    arms = request.arms or tuple(each.name for each in pair.contestants)
+    targets = [_target_of(pair, pair.arm(name).name, request.preset) for name in arms]
+    if not request.seeds or len(set(request.seeds)) < len(request.seeds):
+        raise UsageError("--seeds must name each seed once, and one at least")
+    root = repository(Path.cwd())
+    commit = commit_named(root, request.commit)
+    if request.commit == HEAD:
+        refuse_changes(root, f"measure a commit as it is with --commit {commit[:12]}")
+    change = subject_of(root, commit) if request.why is None else request.why.strip()
+    if request.why is not None and ("\n" in change or not 0 < len(change) <= LONGEST_CHANGE):
+        raise UsageError(f"--why takes one sentence of at most {LONGEST_CHANGE} characters")
+    run = RunRequest(device=request.device, threads=request.threads, arms=arms[:1])
+    machine = this_machine(run)
+    return [
+        _plan(request, pair, target, root, commit, change[:LONGEST_CHANGE], machine)
+        for target in targets
+    ]
+
+
+def _plan(
+    request: LadderRequest,
+    pair: PairSpec,
+    target: TargetLoss,
+    root: Path,
+    commit: str,
+    change: str,
+    machine: Machine,
+) -> EntryPlan:
+    budget = _budget(request, target)
+    against, reason = _below(request, pair, target, root, machine.kind)
+    if against == commit:
+        what = "be compared with itself"
+        if request.against is None:
+            what = f"be compared with itself, on top of the ladder of {pair.key} {target.arm}"
+        raise UsageError(
+            f"{commit[:12]} would {what}; name another with --commit or --against, or none"
+        )
+    told = replace(
+        request,
+        arms=(target.arm,),
+        commit=commit,
+        against=NOTHING if against is None else against,
+        why=change,
+    )
+    return EntryPlan(
+        pair=pair,
+        target=target,
+        budget=budget,
+        seeds=request.seeds,
+        root=root,
+        commit=commit,
+        against=against,
+        not_compared=reason,
+        change=change,
+        machine=machine,
+        command=told.command(recorded=True),
+    )
+
+
+def _target_of(pair: PairSpec, arm: str, preset: str) -> TargetLoss:
+    found = pair.target(arm, preset)
+    if found is None:
+        known = sorted(
+            f"{entry.value.key} {each.arm} at {each.preset}"
+            for entry in PAIRS.entries().values()
+            for each in entry.value.targets
+        )
+        raise UsageError(
+            f"the arm {arm} of {pair.key} has no target loss at {preset}; those with one are "
+            f"{', '.join(known)}"
+        )
+    return found
+
+
+def _budget(request: LadderRequest, target: TargetLoss) -> Budget:
+    if request.budget is None:
+        return Budget.parse(target.budget).times(ROOM)
+    budget = Budget.parse(request.budget)
+    if budget.kind != "seconds":
+        raise UsageError(f"--budget of a ladder is in seconds, not {request.budget}")
+    return budget
+
+
+def _below(
+    request: LadderRequest, pair: PairSpec, target: TargetLoss, root: Path, machine: str
+) -> tuple[str | None, str | None]:
+    """The commit that is run beside the one that is measured, or None and why there is none."""
+    if request.against == NOTHING:
+        return None, "it was asked to run no other commit beside it (--against none)"
+    if request.against is not None:
+        return commit_named(root, request.against), None
+    below = _top(Path(request.out) / machine / LADDER_NAME, pair, target, machine)
+    if below is None:
+        return None, "it is the first entry of its ladder"
+    try:
+        return commit_named(root, str(below.git.commit)), None
+    except UsageError:
+        return None, f"the commit below, {str(below.git.commit)[:12]}, is not in this repository"
+
+
+def _top(file: Path, pair: PairSpec, target: TargetLoss, machine: str) -> LadderEntry | None:
+    """The entry on top of the ladder of one arm in ``file``; None where there is none."""
+    if not file.exists():
+        return None
+    entries = LADDER_FILE.read(file)
+    problems = [each for entry in entries for each in LADDER_FILE.problems_of(entry)]
+    if problems:
+        raise FailedError(f"{shown(file)} holds an entry that cannot be right: {problems[0]}")
+    where = (pair.task, pair.name, target.arm, target.preset, machine, target.loss)
+    return next(
+        (top_of(own) for own in placed(entries) if own[0].entry.ladder == where),
+        None,
+    )
