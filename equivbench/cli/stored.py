@@ -12,7 +12,7 @@ import typer
 
 from equivbench.cli.completion import completer
 from equivbench.cli.output import message, print_json, print_table
-from equivbench.errors import FailedError, IncomparableError
+from equivbench.errors import FailedError, IncomparableError, UsageError
 from equivbench.records.curves import ResultWeights
 from equivbench.registry import board_units
 from equivbench.report.text import printable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from equivbench.gap.efficiency import PairGap
     from equivbench.records.schema import RunRecord
     from equivbench.records.submission import Admitted
+    from equivbench.report.table import Table
 
 FigureKind = Literal["curves", "gap", "frontier", "share"]
 ResultsPath = Annotated[Path, typer.Argument(help="A results folder or a record file.")]
@@ -34,6 +35,7 @@ SkipInvalid = Annotated[
     ),
 ]
 STORED = Path("results")
+LADDER_TITLE = "Times to target losses"
 
 
 def _records(results: Path, skip_invalid: bool) -> list[RunRecord]:
@@ -211,14 +213,26 @@ def export(
         Path | None, typer.Option("--out", help="File to write; stdout if left out.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    ladder: Annotated[
+        bool,
+        typer.Option(
+            "--ladder",
+            help="Only the times to target losses, commit by commit, in any format but html, whose "
+            "page has them beside the boards.",
+        ),
+    ] = False,
     skip_invalid: SkipInvalid = False,
 ) -> None:
     """Rank the arms of each setting: same task, data, preset, hardware, budget and rules."""
     from equivbench.records.files import write_atomically
-    from equivbench.report.formats import BESIDE, FORMATS, PAGE, check_format
+    from equivbench.report.formats import BESIDE, FORMATS, PAGE, TABLES, check_format
 
     name = check_format("json" if json else format)
-    if name == PAGE:
+    if ladder:
+        if name not in TABLES:
+            raise UsageError(f"--ladder is in {', '.join(TABLES)}; the {name} page has it anyway")
+        text = TABLES[name](_ladder(results, skip_invalid))
+    elif name == PAGE:
         from equivbench.report.html.page import to_html
         from equivbench.report.publication import publish
 
@@ -228,11 +242,15 @@ def export(
 
         beside: list[str] = []
         if name in BESIDE:
+            from equivbench.report.ladder import ladder_table
             from equivbench.report.pretrained import pretrained_table
-            from equivbench.report.publication import load_pretrained
+            from equivbench.report.publication import load_ladder, load_pretrained
 
-            found = load_pretrained(results, invalid=_on_invalid(skip_invalid))
-            tables = [pretrained_table(found, "Pretrained networks")] if found else []
+            invalid = _on_invalid(skip_invalid)
+            entries = load_ladder(results, invalid=invalid)
+            found = load_pretrained(results, invalid=invalid)
+            tables = [ladder_table(entries, LADDER_TITLE)] if entries else []
+            tables += [pretrained_table(found, "Pretrained networks")] if found else []
             beside = [BESIDE[name](table) for table in tables]
         boards: list[str] = []
         if not beside or _has_records(results):
@@ -243,6 +261,17 @@ def export(
         sys.stdout.write(text)
     else:
         write_atomically(out, text.encode())
+
+
+def _ladder(results: Path, skip_invalid: bool) -> Table:
+    """The ladders below ``results``; raises ``FailedError`` where there are none."""
+    from equivbench.report.ladder import ladder_table
+    from equivbench.report.publication import load_ladder
+
+    entries = load_ladder(results, invalid=_on_invalid(skip_invalid))
+    if not entries:
+        raise FailedError(f"{results} has no ladder; `equivbench ladder PAIR` begins one")
+    return ladder_table(entries, LADDER_TITLE)
 
 
 def _has_records(results: Path) -> bool:

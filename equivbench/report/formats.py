@@ -154,7 +154,11 @@ def _source(source: Provenance) -> str:
 
 def to_json(boards: Sequence[Board]) -> str:
     """A list of {setting, unit, rows}, each row with its provenance."""
-    return msgspec.json.format(msgspec.json.encode(list(boards)), indent=2).decode() + "\n"
+    return _json_text(list(boards))
+
+
+def _json_text(value: object) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
 
 
 def to_markdown(boards: Sequence[Board]) -> str:
@@ -174,6 +178,14 @@ FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {
     "json": to_json,
     "latex": to_latex,
 }
+
+TABLES: dict[str, Callable[[Table], str]] = {
+    "md": render.to_markdown,
+    "csv": render.to_csv,
+    "json": lambda table: _json_text(render.to_json(table)),
+    "latex": lambda table: PREAMBLE + render.to_latex(table),
+}
+"""Formats of a table that is no board."""
 
 BESIDE: dict[str, Callable[[Table], str]] = {"md": render.to_markdown}
 """Formats that show tables of other kinds behind the boards."""

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import PairGap, decided, measure
 from equivbench.gap.intervals import Quantity, student
+from equivbench.gap.ladder_file import LADDER_FILE
 from equivbench.gap.pairing import Pairing, pair_up
 from equivbench.gap.remembered import gaps_of
 from equivbench.records.curves import ResultWeights, common_curves
 from equivbench.records.files import read_bounded
+from equivbench.records.ladder import LadderEntry
 from equivbench.records.line_files import (
     KERNEL_FILE,
     PRETRAINED_FILE,
@@ -104,6 +106,8 @@ class Publication:
     of its roof."""
     pretrained: tuple[PretrainedMeasurement, ...] = ()
     """As they lie in their files, a file a machine."""
+    ladder: tuple[LadderEntry, ...] = ()
+    """Likewise."""
 
 
 def publish(
@@ -112,8 +116,8 @@ def publish(
     units: Mapping[str, str] | None = None,
     invalid: Literal["raise", "warn"] = "raise",
 ) -> Publication:
-    """The publication of the records at or below ``results`` and of the ``kernels.jsonl`` and
-    ``pretrained.jsonl`` among them.
+    """The publication of the records at or below ``results`` and of the ``kernels.jsonl``,
+    ``pretrained.jsonl`` and ``ladder.jsonl`` among them.
 
     ``units`` gives the board unit of each task. An invalid file raises ``FailedError`` naming it,
     or with ``invalid="warn"`` is left out with a warning.
@@ -127,6 +131,7 @@ def publish(
         found.record,
         load_kernels(Path(results), invalid=invalid),
         load_pretrained(Path(results), invalid=invalid),
+        load_ladder(Path(results), invalid=invalid),
         units or {},
     )
 
@@ -137,14 +142,15 @@ def make_publication(
     *,
     units: Mapping[str, str] | None = None,
     pretrained: Sequence[PretrainedMeasurement] = (),
+    ladder: Sequence[LadderEntry] = (),
 ) -> Publication:
-    """The publication of ``records``, ``kernels`` and ``pretrained``; raises ``FailedError`` as
-    :func:`build_boards` does."""
+    """The publication of ``records``, ``kernels``, ``pretrained`` and ``ladder``; raises
+    ``FailedError`` as :func:`build_boards` does."""
     pairing = pair_up(records)
     measured = [measure(runs) for runs in pairing.matched]
     gaps = decided([(each.gap, each.contrast) for each in measured])
     return _publication(
-        records, pairing, gaps, lambda record: record, kernels, pretrained, units or {}
+        records, pairing, gaps, lambda record: record, kernels, pretrained, ladder, units or {}
     )
 
 
@@ -155,6 +161,7 @@ def _publication(
     whole: Callable[[RunRecord], RunRecord],
     kernels: Sequence[KernelSamples],
     pretrained: Sequence[PretrainedMeasurement],
+    ladder: Sequence[LadderEntry],
     units: Mapping[str, str],
 ) -> Publication:
     """That of ``records``, which may be outlines: ``whole`` gives the record of each."""
@@ -181,6 +188,7 @@ def _publication(
             sorted(kernels, key=lambda one: (one.environment.machine_key, *one.key, one.dtype))
         ),
         pretrained=tuple(pretrained),
+        ladder=tuple(ladder),
     )
 
 
@@ -197,6 +205,11 @@ def load_pretrained(
 ) -> list[PretrainedMeasurement]:
     """The measurements of every ``pretrained.jsonl`` below the folder ``results``, likewise."""
     return load_lines(results, PRETRAINED_FILE, invalid)
+
+
+def load_ladder(results: Path, *, invalid: Literal["raise", "warn"] = "raise") -> list[LadderEntry]:
+    """The entries of every ``ladder.jsonl`` below the folder ``results``, likewise."""
+    return load_lines(results, LADDER_FILE, invalid)
 
 
 def load_lines(results: Path, kind: LineFile[L], invalid: Literal["raise", "warn"]) -> list[L]:

@@ -10,13 +10,14 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.verdicts import LEAD_SEEDS
+from equivbench.records.ladder import LadderEntry
 from equivbench.records.line_files import KernelSamples, of_newest_code
 from equivbench.records.pretrained import PretrainedMeasurement
 from equivbench.report.board import DIGITS, LEVEL, Board, Row
@@ -44,6 +45,7 @@ from equivbench.report.html.charts import (
     swatch,
 )
 from equivbench.report.kernels import in_order, kernel_table
+from equivbench.report.ladder import ladder_table
 from equivbench.report.pretrained import pretrained_table
 from equivbench.report.publication import CurvePoint, Publication, PublishedGap
 from equivbench.report.render import is_right_aligned, row_labels, row_texts, to_json
@@ -51,6 +53,7 @@ from equivbench.report.table import Column, Table
 from equivbench.report.text import number_text, printable, quantity_text
 from equivbench.specs import MODES
 
+M = TypeVar("M", bound=PretrainedMeasurement | LadderEntry)
 POLICY = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
 MOST_BYTES = 2_000_000
 """Of the page: more is slow to send and to open."""
@@ -98,9 +101,10 @@ def _page(publication: Publication, *, curves: bool, most: int) -> str:
         drawn = [next(points) for _ in board.rows] if curves else None
         if quota:
             tasks[board.setting.task].append(_board(board, quota, drawn))
-    measured: list[KernelSamples | PretrainedMeasurement] = [
+    measured: list[KernelSamples | PretrainedMeasurement | LadderEntry] = [
         *publication.kernels,
         *publication.pretrained,
+        *publication.ladder,
     ]
     machines = {board.setting.machine_key for board in publication.boards} | {
         clean(each.environment.machine_key) for each in measured
@@ -124,7 +128,8 @@ def _page(publication: Publication, *, curves: bool, most: int) -> str:
             left_out=publication.left_out[:MOST_SENTENCES],
             left_out_count=len(publication.left_out),
             kernels=_kernels(publication.kernels),
-            pretrained=_pretrained(publication.pretrained),
+            pretrained=_beside("p", publication.pretrained, pretrained_table),
+            ladder=_beside("l", publication.ladder, ladder_table),
             level=f"{LEVEL:.0%}",
             rules=markup(files("equivbench.records").joinpath("rules.md").read_text("utf-8")),
             rules_versions=sorted({board.setting.rules_version for board in publication.boards}),
@@ -334,21 +339,23 @@ def _machine(machine: str, dtype: str, samples: list[KernelSamples]) -> dict[str
     }
 
 
-def _pretrained(lines: Sequence[PretrainedMeasurement]) -> list[dict[str, Any]]:
-    """A table for each machine."""
-    machines: dict[str, list[PretrainedMeasurement]] = defaultdict(list)
+def _beside(
+    prefix: str, lines: Sequence[M], table_of: Callable[[Sequence[M]], Table]
+) -> list[dict[str, Any]]:
+    """What lies beside the boards, as a table for each machine; ids begin with ``prefix``."""
+    machines: dict[str, list[M]] = defaultdict(list)
     for line in lines:
         machines[line.environment.machine_key].append(line)
     found = []
     for machine, own in sorted(machines.items()):
-        table = pretrained_table(own).shown()
+        table = table_of(own).shown()
         sides = [
             "number" if is_right_aligned(table, place) else ""
             for place in range(len(table.columns))
         ]
         found.append(
             {
-                "id": element_id("p", machine),
+                "id": element_id(prefix, machine),
                 "machine_key": machine,
                 "columns": [*zip((each.title for each in table.columns), sides, strict=True)],
                 "rows": [[*zip(row.values(), sides, strict=True)] for row in row_texts(table)],
