@@ -14,7 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from factories import make_record, make_test
+from factories import make_record, make_run, make_test
 
 pytest.importorskip("asv", reason="asv is in the dev extra")
 pytest.importorskip("asv_runner", reason="asv_runner is in the dev extra")
@@ -327,12 +327,82 @@ def test_a_pair_is_trained_and_tracked(
         "EQUIVBENCH_CACHE", "elsewhere"
     )  # `measured` sets one of its own; this puts the old one back
     values = pairs.measured(PAIR)
-    assert values.keys() == {f"{PAIR}/equivariant", f"{PAIR}/augmented"}
+    arms, rungs = (
+        [f"{PAIR}/{each}" for each in names]
+        for names in (("equivariant", "augmented"), pairs.PARTS)
+    )
+    assert values.keys() == {f"{PAIR}/tie", *arms, *rungs}
     assert pairs.Pairs().track_loss_ratio(values, PAIR) > 0
+    assert pairs.Ties().track_steps_at_break_even(values, f"{PAIR}/tie") > 0
+    assert all(pairs.Rungs().track_loss_ratio(values, each) > 0 for each in rungs)
+    # The target lies between the losses of half and of the whole budget when it was set.
+    assert all(15 < pairs.Targets().track_steps_to_target(values, each) <= 60 for each in arms)
     assert (
         pairs.Arms().track_equivariance_error(values, f"{PAIR}/equivariant")
         == pairs.EQUIVARIANCE_FLOOR
     )
+
+
+def test_the_arms_are_compared_at_rungs_and_where_they_tie(pairs: ModuleType) -> None:
+    # Losses 8 n^-1/2 and 16 n^-1/2 after n of 64 steps: the first is down at the second's end,
+    # 2, after a quarter of them; its steps take twice as long.
+    records = [
+        make_run(
+            arm,
+            lambda step, scale=scale: scale * step**-0.5,
+            [16, 32, 64],
+            tau=tau,
+            limit=64,
+            task="forcefield",
+            pair="vector",
+            budget={"kind": "steps", "spent": 64, "overshoot": 0},
+        )
+        for arm, scale, tau in (("equivariant", 8.0, 0.2), ("augmented", 16.0, 0.1))
+    ]
+    values = pairs.compared(PAIR, records)
+    ties, tie = pairs.Ties(), f"{PAIR}/tie"
+    assert ties.track_steps_at_break_even(values, tie) == pytest.approx(0.25)
+    assert ties.track_time_at_break_even(values, tie) == pytest.approx(0.5)
+    for part in pairs.PARTS:
+        assert pairs.Rungs().track_loss_ratio(values, f"{PAIR}/{part}") == pytest.approx(0.5)
+    # The other way round the augmented arm is in front, and the number is one over its own.
+    swapped = {"equivariant": "augmented", "augmented": "equivariant"}
+    for record in records:
+        record.arm = swapped[record.arm]
+    turned = pairs.compared(PAIR, records)
+    assert ties.track_steps_at_break_even(turned, tie) == pytest.approx(4.0)
+    assert ties.track_time_at_break_even(turned, tie) == pytest.approx(2.0)
+    ties.setup(turned, tie)
+    # Where one is below all of the other there is nothing to track, which is no failure.
+    far = [
+        records[0],
+        make_run("augmented", lambda step: 99.0, [16, 32, 64], tau=0.1, task="forcefield"),
+    ]
+    far[0].arm, far[1].pair, far[1].budget = "equivariant", "vector", far[0].budget
+    with pytest.raises(NotImplementedError, match="below all rungs"):
+        ties.setup(pairs.compared(PAIR, far), tie)
+
+
+def test_the_steps_to_a_target_follow_from_the_rungs(
+    pairs: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = make_run(
+        "augmented",
+        lambda step: 8 * step**-0.5,
+        [16, 32, 64],
+        tau=0.1,
+        task="forcefield",
+        pair="vector",
+    )
+    name = f"{PAIR}/augmented"
+    monkeypatch.setitem(pairs.TARGETS, name, 8 * 40**-0.5)
+    values = {name: pairs.values_of(record)}
+    assert pairs.Targets().track_steps_to_target(values, name) == pytest.approx(40.0)
+    monkeypatch.setitem(pairs.TARGETS, name, 8 * 65**-0.5)
+    values = {name: pairs.values_of(record)}
+    with pytest.raises(RuntimeError, match=r"steps_to_target of .* was not measured"):
+        pairs.Targets().track_steps_to_target(values, name)
+    assert pairs.Arms().track_test_loss(values, name) == 1.0
 
 
 def test_a_pair_that_was_not_measured_fails_alone(pairs: ModuleType) -> None:
