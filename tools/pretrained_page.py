@@ -2,22 +2,21 @@
 
 from pathlib import Path
 
+from blocks import replaced
+
 from equivbench.report.pretrained import pretrained_table
 from equivbench.report.publication import load_pretrained
 from equivbench.report.render import to_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "pretrained.md"
-BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
 
 
 def with_table(page: str, results: Path) -> str:
-    """``page`` with the table of the measurements below ``results`` between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    """``page`` with the table of the measurements below ``results``."""
     lines = load_pretrained(results)
     table = to_markdown(pretrained_table(lines)) if lines else "Not measured on this machine yet.\n"
-    return f"{before}{BEGIN}{table}{END}{after}"
+    return replaced(page, "table", table)
 
 
 if __name__ == "__main__":

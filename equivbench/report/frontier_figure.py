@@ -10,6 +10,7 @@ from equivbench.gap.frontier import PairFrontier
 from equivbench.gap.loss_law import FlooredPowerLaw
 from equivbench.report.figures import COLOURS, empty_figure, in_unit, plain_ticks
 from equivbench.report.frontier import law_text
+from equivbench.report.gaps import turn_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,8 +20,9 @@ _BEYOND = 4.0
 
 
 def draw_frontier(found: PairFrontier, *, unit: str = "") -> Figure:
-    """Draw the losses with their intervals as points, the laws as lines, dashed beyond what was
-    measured, and the crossing as a line across with its interval shaded."""
+    """Draw the losses with their intervals as points, the laws as lines, and the crossing as a line
+    across with its interval shaded; what lies beyond the budgets that were measured is dashed or
+    dotted."""
     import numpy as np
 
     figure = empty_figure(7.5, 4.6)
@@ -47,10 +49,19 @@ def draw_frontier(found: PairFrontier, *, unit: str = "") -> Figure:
                 np.exp(grid), np.exp(law.log_loss(grid)), style, color=COLOURS[arm], label=shown
             )
     if crossing is not None and crossing.seconds.value is not None:
-        axes.axvline(crossing.seconds.value, color="0.4", linewidth=1.0, label="the laws cross")
+        axes.axvline(
+            crossing.seconds.value,
+            color="0.4",
+            linewidth=1.0,
+            linestyle=":" if crossing.extrapolated else "-",
+            label=f"the laws cross at {turn_text(crossing.seconds)}"
+            + ", if they go on to hold" * crossing.extrapolated,
+        )
         low, high = crossing.seconds.low, crossing.seconds.high
-        if low is not None and high is not None:
-            axes.axvspan(max(low, found.seconds[0]), min(high, end), color="0.5", alpha=0.15)
+        if low is not None or high is not None:
+            # An open end is as far as the figure goes.
+            first = found.seconds[0]
+            axes.axvspan(max(low or first, first), min(high or end, end), color="0.5", alpha=0.15)
     axes.set(xscale="log", yscale="log", xlabel="budget [s]", ylabel=in_unit("test loss", unit))
     axes.set_title(
         f"{found.task}/{found.pair}, {found.preset}, {found.dataset}, sizes "

@@ -237,8 +237,11 @@ def test_gaps_of_the_same_pair_stay_apart_by_kernels() -> None:
         "torch",
     ]
     # Each has two drawn intervals, whose numbers are read out.
-    drawn = re.findall(r'<svg class="interval[^>]*role="img" aria-label="([^"]+)"', text)
+    whole = r'<svg class="interval[^>]*role="img" aria-label="([^"]+)"'
+    opening, _, section = text.partition('<section id="gaps"')
+    drawn = re.findall(whole, section)
     assert len(drawn) == 4
+    assert re.findall(whole, opening) == drawn[::2]
     assert drawn[0].startswith("0.501")  # 5 x 1000^-.6 over 5 x 1000^-.5
 
 

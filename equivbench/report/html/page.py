@@ -15,17 +15,22 @@ from typing import Any, TypeVar
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
+from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.ladder import LadderEntry
 from equivbench.records.line_files import KernelSamples, of_newest_code
 from equivbench.records.pretrained import PretrainedMeasurement
+from equivbench.report.answer import answer_text, telling_gaps
 from equivbench.report.board import DIGITS, LEVEL, Board, Row
 from equivbench.report.gaps import (
     NEVER_TIED,
+    budget_text,
     gap_table,
     headline,
+    kernels_text,
     reading,
+    seeds_text,
     setting,
     slowdown_margin,
 )
@@ -61,6 +66,10 @@ MOST_ROWS = 400
 """Of a page without curves: more make it larger than that."""
 MOST_SENTENCES = 100
 """On settings without a gap."""
+MOST_PAIRS = 100
+"""In the answer that the page opens with."""
+SIDES = {"augmented": "below", "equivariant": "above", None: ""}
+"""By the arm that is behind, on which side of the tie the ratio lies."""
 AXES = {"seconds": "device seconds", "samples": "training samples", "steps": "training steps"}
 SHARE_DECADES = 4.0
 """Shares of interest lie between tenths and hundredths of a percent; exactly equivariant arms lie
@@ -135,6 +144,7 @@ def _page(publication: Publication, *, curves: bool, most: int) -> str:
             rules_versions=sorted({board.setting.rules_version for board in publication.boards}),
             never_tied=NEVER_TIED,
             lead_seeds=LEAD_SEEDS,
+            **_answer([one.gap for one in publication.gaps]),
             **_gaps(publication.gaps[:most]),
         )
     )
@@ -265,12 +275,32 @@ def labels(rows: Sequence[Row]) -> list[str]:
     return row_labels(Table("", columns, cells), "pair", "arm")
 
 
+def _answer(gaps: Sequence[PairGap]) -> dict[str, Any]:
+    """A sentence for each task, and the loss ratio of each pair drawn on one axis."""
+    telling = telling_gaps(gaps)[:MOST_PAIRS]
+    scale = ratio_scale(gap.loss_ratio for gap in telling)
+    by_task: dict[str, list[PairGap]] = defaultdict(list)
+    for gap in telling:
+        by_task[gap.task].append(gap)
+    forest = [
+        {
+            "gap": gap,
+            "budget": budget_text(gap),
+            "kernels": kernels_text(gap),
+            "seeds": seeds_text(gap.n_seeds - gap.n_diverged, gap.n_seeds),
+            "bar": bar(gap.loss_ratio, scale, lead=SIDES[gap.behind]),
+        }
+        for gap in telling
+    ]
+    answers = {task: answer_text(own) for task, own in by_task.items()}
+    return {"answers": answers, "forest": forest, "forest_axis": axis(scale)}
+
+
 def _gaps(gaps: Sequence[PublishedGap]) -> dict[str, Any]:
     """The columns of the terminal's table, the two ratios drawn, each on the axis of its column."""
     table = gap_table([one.gap for one in gaps])
     margins = [slowdown_margin(one.gap) for one in gaps]
     ratios, spare = ratio_scale(one.gap.loss_ratio for one in gaps), ratio_scale(margins)
-    leaders = {"augmented": "below", "equivariant": "above", None: ""}
     rows = []
     for one, margin, cells, label in zip(
         gaps, margins, row_texts(table), row_labels(table, "pair"), strict=True
@@ -287,7 +317,7 @@ def _gaps(gaps: Sequence[PublishedGap]) -> dict[str, Any]:
                 "cells": cells,
                 "ratio_bar": bar(ratio, ratios, lead=side),
                 "margin": margin,
-                "margin_bar": bar(margin, spare, lead=leaders[one.gap.behind]),
+                "margin_bar": bar(margin, spare, lead=SIDES[one.gap.behind]),
                 "s_star": Quantity() if found is None else found[1].steady,
             }
         )

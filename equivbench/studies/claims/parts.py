@@ -89,6 +89,7 @@ REST = (
     "forcefield/tied-head",
     "forcefield/tensor-product",
     "forcefield/tensor-product-parameters",
+    "forcefield/platonic",
     "flow/frames",
     "voxel/octahedral",
 )

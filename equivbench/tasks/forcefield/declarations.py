@@ -268,4 +268,12 @@ MODELS: tuple[ModelSpec, ...] = (
         requires=_REQUIRES,
         summary="transformer over neighbours with filters of raw relative vectors",
     ),
+    ModelSpec(
+        name="platonic-transformer",
+        task="forcefield",
+        symmetry="octahedral",
+        build=f"{_NETWORKS}.platonic:build",
+        requires=_REQUIRES,
+        summary="the vector-transformer in the 24 frames of the cube, which share their weights",
+    ),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 from equivbench.specs import ArmSpec, PairPreset, PairSpec, Recipe
 from equivbench.tasks.pairs import STEP_TIME, Configs, arm, pair, sizes, targets, tuning
@@ -35,6 +36,7 @@ _WIDTHS: Mapping[str, Mapping[str, int | str]] = {
     "escaip-tied": _ESCAIP_WIDTHS,
     "nequip": {"channels": 1, "hidden": 1},
     "vector-transformer": {"width": "heads"},
+    "platonic-transformer": {"features": "heads"},
 }
 """By model. Bases of distances and angles (radial, orders) are resolutions, not widths."""
 
@@ -47,9 +49,10 @@ def _arm(
     rates: tuple[float, float],
     tuned: Mapping[str, Any],
     wrapper: str | None = None,
+    augmentation: Literal["none", "haar"] | None = None,
 ) -> ArmSpec:
     """An arm with batches and rates of ``small`` and ``paper``, and the one ``dev`` recipe of all
-    arms."""
+    arms. Only the augmented one is trained on rotated samples, unless ``augmentation`` says."""
     recipes = {
         "dev": Recipe(5e-3, 8, "none", warmup_steps=10),
         "small": Recipe(rates[0], batches[0], "none"),
@@ -65,7 +68,7 @@ def _arm(
         _WIDTHS[model],
         wrapper=wrapper,
         small=tuned,
-        augmentation="haar" if name == "augmented" else "none",
+        augmentation=augmentation or ("haar" if name == "augmented" else "none"),
     )
 
 
@@ -212,4 +215,53 @@ TENSOR_PRODUCT_PARAMETERS = pair(
     seconds=(0.025, 24.0, 25.0, 160.0),
 )
 
-PAIRS: tuple[PairSpec, ...] = (VECTOR, TIED_HEAD, TENSOR_PRODUCT, TENSOR_PRODUCT_PARAMETERS)
+_PLATONIC = sizes(
+    "features heads layers radial cutoff neighbours",
+    (4, 1, 2, 8, 4.0, 12.0),
+    (6, 1, 4, 12, 4.0, 12.0),
+    (16, 2, 8, 20, 5.0, 17.0),
+)
+# 24 times the features and heads of a frame.
+_TWIN = sizes(
+    "width heads layers radial cutoff neighbours",
+    (96, 24, 2, 8, 4.0, 12.0),
+    (144, 24, 4, 12, 4.0, 12.0),
+    (384, 48, 8, 20, 5.0, 17.0),
+)
+
+PLATONIC = pair(
+    "forcefield/platonic",
+    "transformer whose weights are shared among the 24 frames of the cube against the same without "
+    "sharing",
+    (
+        _arm(
+            "equivariant",
+            "platonic-transformer",
+            _PLATONIC,
+            (8, 32),
+            (1.41e-3, 5e-4),
+            {},
+            augmentation="haar",
+        ),
+        _arm("augmented", "vector-transformer", _TWIN, (8, 32), (1.41e-3, 5e-4), {}),
+    ),
+    {name: replace(each, group="octahedral") for name, each in _PRESETS.items()},
+    "One transformer, layer for layer and product for product: the equivariant arm runs the plain "
+    "arm's dense products with weights that 24 frames share, so symmetry costs no operations and "
+    "leaves a 24th of the weights. It is exact under the cube's rotations, by which the pair is "
+    "judged, each sample in a random pose; for all others both arms are trained on rotated "
+    "samples. A zero-cost pair.",
+    STEP_TIME,
+    parameters=((9133, 219172), (37567, 901588), (508561, 12205444)),
+    steps=(0.048, 0.0405),
+    hardware="amd-epyc-f26m2-2t",
+    seconds=(0.048, 24.0, 55.0, 160.0),
+)
+
+PAIRS: tuple[PairSpec, ...] = (
+    VECTOR,
+    TIED_HEAD,
+    TENSOR_PRODUCT,
+    TENSOR_PRODUCT_PARAMETERS,
+    PLATONIC,
+)

@@ -9,28 +9,53 @@ rotation-equivariant.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equivbench.tasks.forcefield.networks.graph import MolecularNetwork, mlp, sum_by
+from equivbench.tasks.forcefield.networks.graph import MolecularNetwork, sum_by
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What the trunk is made of, from widths to layers; as they are, those of a plain network."""
+
+    linear: Callable[[int, int], nn.Module] = nn.Linear
+    two: Callable[[int], nn.Module] = lambda width: nn.Linear(width, 2 * width)
+    """Two linear maps, what they give side by side."""
+    norm: Callable[[int], nn.Module] = nn.LayerNorm
+    geometry: Callable[[int, int], nn.Module] = nn.Linear
+    """From 4 K numbers of an edge: K functions of its length, then these times x, y and z of its
+    direction."""
+    scalar: Callable[[int], nn.Module] = lambda width: nn.Linear(width, 1)
+    vector: Callable[[int], nn.Module] = lambda width: nn.Linear(width, 3)
+    copies: int = 1
+    """Of the embedding of an element, side by side in the features of an atom."""
+
+    def mlp(self, width: int, hidden: int, last: Callable[[int], nn.Module]) -> nn.Sequential:
+        """A linear map, SiLU, and what ``last`` gives for the hidden width."""
+        return nn.Sequential(self.linear(width, hidden), nn.SiLU(), last(hidden))
+
+
+PLAIN = Maps()
 
 
 class VectorTransformerLayer(nn.Module):
     """Attention over the neighbours and a feed-forward layer, residual, normalised first."""
 
-    def __init__(self, width: int, heads: int, geometry: int, neighbours: float) -> None:
+    def __init__(self, width: int, heads: int, neighbours: float, maps: Maps) -> None:
         super().__init__()
         self.heads, self.scale = heads, neighbours**-0.5
-        self.before_attention, self.before_feed_forward = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(width, 2 * width)
-        self.filter = nn.Linear(geometry, 2 * width)
-        self.out = nn.Linear(width, width)
-        self.feed_forward = mlp(width, 2 * width, width)
+        self.before_attention, self.before_feed_forward = maps.norm(width), maps.norm(width)
+        self.query = maps.linear(width, width)
+        self.key_value = maps.two(width)
+        self.filter = maps.two(width)
+        self.out = maps.linear(width, width)
+        self.feed_forward = maps.mlp(width, 2 * width, lambda hidden: maps.linear(hidden, width))
 
     def forward(self, x: Tensor, geometry: Tensor, smooth: Tensor, edge_index: Tensor) -> Tensor:
         """New features [atoms, H] from x [atoms, H], geometry [edges, G] and the cutoff's value
@@ -55,16 +80,24 @@ class VectorTransformer(MolecularNetwork):
     """Energies and direct forces of the transformer."""
 
     def __init__(
-        self, width: int, layers: int, heads: int, radial: int, cutoff: float, neighbours: float
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        radial: int,
+        cutoff: float,
+        neighbours: float,
+        maps: Maps = PLAIN,
     ) -> None:
-        super().__init__(width, cutoff, radial)
-        self.geometry = nn.Sequential(nn.Linear(4 * (radial + 1), width), nn.SiLU())
+        super().__init__(width // maps.copies, cutoff, radial)
+        self.copies = maps.copies
+        self.geometry = nn.Sequential(maps.geometry(4 * (radial + 1), width), nn.SiLU())
         self.layers = nn.ModuleList(
-            VectorTransformerLayer(width, heads, width, neighbours) for _ in range(layers)
+            VectorTransformerLayer(width, heads, neighbours, maps) for _ in range(layers)
         )
-        self.norm = nn.LayerNorm(width)
-        self.energy = mlp(width, width, 1)
-        self.force = mlp(width, width, 3)
+        self.norm = maps.norm(width)
+        self.energy = maps.mlp(width, width, maps.scalar)
+        self.force = maps.mlp(width, width, maps.vector)
 
     def predict(
         self, z: Tensor, vectors: Tensor, distance: Tensor, basis: Tensor, edge_index: Tensor
@@ -76,6 +109,8 @@ class VectorTransformer(MolecularNetwork):
             torch.cat([basis, (basis.unsqueeze(1) * direction.unsqueeze(-1)).flatten(1)], dim=-1)
         )
         x = self.embedding(z)
+        if self.copies > 1:
+            x = x.repeat(1, self.copies)
         for layer in self.layers:
             x = layer(x, geometry, basis[:, -1:], edge_index)
         x = self.norm(x)

@@ -1,0 +1,124 @@
+"""Writes what README.md and the first page of the documentation say of the records, and their
+figure: ``python tools/front_page.py``."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+from blocks import replaced
+
+import equivbench as eb
+from equivbench.gap.efficiency import PairGap, efficiency_gap
+from equivbench.records.schema import RunRecord
+from equivbench.records.store import load_results
+from equivbench.registry import board_units
+from equivbench.report.answer import leaders_part, telling_gaps
+from equivbench.report.gaps import OTHER, gap_lines, setting, slowdown_margin
+from equivbench.report.text import number_text, quantity_text
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = (ROOT / "README.md", ROOT / "docs" / "index.md")
+FIGURE = ROOT / "docs" / "figures" / "frontier.png"
+SHOWN = "forcefield/vector"
+OUTPUT = "<!-- output -->"
+TASKS = {
+    "forcefield": "molecular forces",
+    "flow": "protein flow matching",
+    "voxel": "voxel denoising",
+}
+ARMS = {"equivariant": "the equivariant network", "augmented": "the plain network"}
+
+
+def shown_gaps(records: Sequence[RunRecord]) -> list[PairGap]:
+    """Of each pair the gap that says most, in the order of :data:`TASKS`."""
+    return sorted(telling_gaps(efficiency_gap(records)), key=lambda gap: [*TASKS].index(gap.task))
+
+
+def example(gaps: Sequence[PairGap]) -> PairGap:
+    """The one that is shown whole."""
+    return next(gap for gap in gaps if f"{gap.task}/{gap.pair}" == SHOWN)
+
+
+def with_numbers(page: str, records: Sequence[RunRecord]) -> str:
+    """``page`` with its blocks as ``records`` have it: the answer, and what a run ends with."""
+    gaps = shown_gaps(records)
+    (limit,) = {gap.budget["limit"] for gap in gaps}
+    (threads,) = {each.environment.threads for each in records}
+    text = f"{_answer(gaps, limit, threads)}\n\n{_table(gaps)}\n"
+    page = replaced(page, "answer", text)
+    if OUTPUT not in page:
+        return page
+    return replaced(page, "output", f"```\n{_output(example(gaps))}\n```\n")
+
+
+def _answer(gaps: Sequence[PairGap], limit: float, threads: int) -> str:
+    """Who leads, in a sentence, and the limits of it."""
+    led = {arm: [gap for gap in gaps if gap.behind == OTHER[arm]] for arm in ARMS}
+    parts = []
+    for arm, own in led.items():
+        if own:
+            names = " and ".join(f"for {TASKS[gap.task]} ({_of_other(gap)})" for gap in own)
+            parts.append(f"{ARMS[arm]} has the lower test loss {names}")
+    undecided = [TASKS[gap.task] for gap in gaps if gap.behind is None]
+    if undecided:
+        parts.append(f"there is no verdict for {' and '.join(undecided)}")
+    return textwrap.fill(
+        f"After {limit:g} s of training on {threads} CPU cores, {'; '.join(parts)}. A "
+        "GPU-hour on a large data set may tell otherwise: nobody has measured one yet.",
+        width=200,
+        break_on_hyphens=False,
+    )
+
+
+def _of_other(gap: PairGap) -> str:
+    """The leader's loss over the other's, in words."""
+    part = leaders_part(gap).value
+    assert part is not None
+    return f"{number_text(part, 2)} of the other's"
+
+
+def _table(gaps: Sequence[PairGap]) -> str:
+    heads = (
+        "task and pair",
+        "equivariant loss",
+        "augmented loss",
+        "ratio (95% interval)",
+        "seeds",
+        "the leader could be slower by",
+    )
+    units = board_units()
+    rows = [
+        (
+            f"{TASKS[gap.task]}, `{gap.task}/{gap.pair}`"
+            + f", {units[gap.task]}" * (units[gap.task] != "1"),
+            quantity_text(gap.loss_equivariant, interval=False),
+            quantity_text(gap.loss_augmented, interval=False),
+            quantity_text(gap.loss_ratio),
+            str(gap.n_seeds),
+            "no verdict"
+            if gap.behind is None
+            else f"{quantity_text(slowdown_margin(gap), 2)} times",
+        )
+        for gap in gaps
+    ]
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _output(gap: PairGap) -> str:
+    """What a run of the pair of ``gap`` ends with."""
+    lines = [f"{gap.task}/{gap.pair}: {setting(gap)}", *(f"  {line}" for line in gap_lines(gap))]
+    wrapped = [
+        textwrap.wrap(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in lines
+    ]
+    return "\n".join(line for each in wrapped for line in each)
+
+
+if __name__ == "__main__":
+    found = load_results(ROOT / "results")
+    for path in PAGES:
+        path.write_text(with_numbers(path.read_text(encoding="utf-8"), found), encoding="utf-8")
+    machine = example(shown_gaps(found)).machine_key
+    eb.plot.frontier(found, pair=SHOWN, machine=machine, out=FIGURE)
