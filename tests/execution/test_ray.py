@@ -87,3 +87,18 @@ def test_a_node_that_goes_in_mid_run_costs_no_record(cache: Path, tmp_path: Path
         equivbench("status", str(results), "--json"), capture_output=True, text=True, check=True
     )
     assert [each["state"] for each in json.loads(standing.stdout)] == ["done"] * 2
+
+
+def test_an_arm_has_several_shares_of_a_node(cache: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    command = equivbench(
+        *(*RUN, "--budget", "20steps", "--devices-per-arm", "2", "--out", str(results)),
+        *("--executor", "ray"),
+    )
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    records = load_results(results)
+    assert {each.arm for each in records} == {"equivariant", "augmented"}
+    for record in records:
+        assert (record.steps, record.devices_per_arm) == (20, 2)
+        assert record.environment.machine_key.endswith("-1t-x2")

@@ -1,5 +1,5 @@
-"""The executor ``slurm`` on a real Slurm of two nodes on this machine: an array, a time limit, a
-requeue, preemption, a killed task. The finished set is the expected one, no record twice."""
+"""The executor ``slurm`` on a real Slurm of three nodes on this machine: an array, a time limit,
+a requeue, preemption, a killed task. The finished set is the expected one, no record twice."""
 
 from __future__ import annotations
 
@@ -155,6 +155,20 @@ def test_an_array_runs_to_its_end_while_the_command_waits(results: Path) -> None
         check=True,
     )
     assert [each["state"] for each in json.loads(told.stdout)] == ["done"] * 2
+
+
+def test_an_arm_has_several_shares_of_a_node(results: Path) -> None:
+    done = equivbench(
+        results,
+        *("run", "forcefield/vector", "--preset", "dev", "--budget", "20steps", "--rungs", "0"),
+        *("--threads", "1", "--devices-per-arm", "2"),
+        *("--executor", "slurm", "--executor-option", "partition=wide"),
+    )
+    assert done.returncode == 0, done.stderr
+    for record in records_of(results, 1):
+        assert (record.steps, record.devices_per_arm) == (20, 2)
+        assert record.devices == ["cpu:0", "cpu:1"]
+        assert record.environment.machine_key.endswith("-1t-x2")
 
 
 def tasks(results: Path) -> list[psutil.Process]:

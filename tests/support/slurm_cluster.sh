@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Slurm of two nodes on this machine, for tests: no systemd, no cgroups, no database.
+# A Slurm of two nodes of one CPU, and one of two, on this machine, for tests: no systemd, no cgroups, no database.
 #
 #   tests/support/slurm_cluster.sh up DIR      then: export SLURM_CONF=DIR/slurm.conf
 #   tests/support/slurm_cluster.sh down DIR
@@ -12,8 +12,7 @@ dir=$(realpath -m "$2")
 
 stop() {
   local file
-  for file in "$dir"/run/slurmd.n1.pid "$dir"/run/slurmd.n2.pid "$dir"/run/slurmctld.pid \
-    "$dir"/run/munged.pid; do
+  for file in "$dir"/run/slurmd.n{1,2,3}.pid "$dir"/run/slurmctld.pid "$dir"/run/munged.pid; do
     if [ -s "$file" ]; then kill "$(cat "$file")" 2>/dev/null || true; fi
   done
 }
@@ -38,7 +37,7 @@ fi
 port=${EQUIVBENCH_SLURM_PORT:-16817}
 host=$(hostname -s)
 memory=$(awk '/MemTotal/{print int($2 / 1024 * 0.8)}' /proc/meminfo)
-mkdir -p "$dir"/{ctld,n1,n2,log,run}
+mkdir -p "$dir"/{ctld,n1,n2,n3,log,run}
 chmod 755 "$dir"
 head -c 1024 /dev/urandom >"$dir/munge.key"
 chmod 400 "$dir/munge.key"
@@ -78,8 +77,10 @@ JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
 SlurmdParameters=config_overrides
 NodeName=n[1-2] NodeHostname=$host NodeAddr=127.0.0.1 Port=[$((port + 4))-$((port + 5))] CPUs=1 RealMemory=$((memory / 2)) State=UNKNOWN
+NodeName=n3 NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 6)) CPUs=2 RealMemory=$((memory / 2)) State=UNKNOWN
 PartitionName=main Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 PartitionName=urgent Nodes=n[1-2] MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+PartitionName=wide Nodes=n3 MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=OFF
 CONF
 export SLURM_CONF="$dir/slurm.conf"
 trap 'stop' ERR
@@ -87,11 +88,11 @@ munged --force --key-file="$dir/munge.key" --socket="$dir/run/munge.sock" \
   --pid-file="$dir/run/munged.pid" --log-file="$dir/log/munged.log" \
   --seed-file="$dir/run/munged.seed" 2>/dev/null
 slurmctld
-for node in n1 n2; do slurmd -N "$node"; done
+for node in n1 n2 n3; do slurmd -N "$node"; done
 for _ in $(seq 80); do
-  if [ "$(sinfo -h -p main -t idle -o %D 2>/dev/null)" = 2 ]; then exit 0; fi
+  if [ "$(sinfo -h -N -p main,wide -t idle -o %N 2>/dev/null | wc -l)" = 3 ]; then exit 0; fi
   sleep 0.25
 done
 tail -n 5 "$dir"/log/*.log >&2
 stop
-skip "its two nodes did not come up in 20 s"
+skip "its three nodes did not come up in 20 s"
