@@ -15,7 +15,7 @@ from equivbench.records.counting import counting_runs
 from equivbench.records.curves import ResultWeights, common_curves, final_of
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
-from equivbench.report.board import finished_runs, unconfirmed
+from equivbench.report.board import finished_runs, unconfirmed, whole_rate
 from equivbench.report.board import over_seeds as board_mean
 from equivbench.report.gaps import seeds_text, variant_text
 from equivbench.report.table import Cell, Column, Missing, Table
@@ -116,7 +116,7 @@ def _summary(runs: Sequence[RunRecord]) -> list[Cell]:
         mean(final.total for final in finals),
         mean(final.explained for final in finals),
         *(board_mean(name, done) for name in ("share", "share_raw", "share_ema")),
-        mean(run.throughput.samples_per_second for run in done),
+        mean(map(whole_rate, done)),
         mean(run.clock.compile for run in done),
         "; ".join(remarks),
     ]

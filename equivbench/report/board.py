@@ -325,12 +325,20 @@ def _clean(text: str) -> str:
     return printable(text).strip()
 
 
-def all_in(record: RunRecord) -> float | None:
-    """Training samples a second with the compile seconds added to the time."""
+def whole_rate(record: RunRecord) -> float | None:
+    """Training samples a second of the arm, all of its devices together."""
     rate = record.throughput.samples_per_second
+    return None if rate is None else record.devices_per_arm * rate
+
+
+def all_in(record: RunRecord) -> float | None:
+    """The same with the compile seconds added to the time."""
+    rate = whole_rate(record)
     if rate is None or rate <= 0 or record.samples <= 0:
         return None
-    return record.samples / (record.samples / rate + record.clock.compile)
+    # Clocks count the seconds of every device.
+    compiled = record.clock.compile / record.devices_per_arm
+    return record.samples / (record.samples / rate + compiled)
 
 
 def final(name: str, weights: ResultWeights = "annealed") -> Figure:
@@ -348,7 +356,7 @@ FIGURES: dict[str, tuple[str, Figure]] = {
     "share_raw": ("share", final("share", "raw")),
     "share_ema": ("share", final("share", "ema")),
     **{name: (name, final(name)) for name in ("floor", "explained", "over_best_untrained")},
-    "samples_per_second": ("samples_per_second", lambda run: run.throughput.samples_per_second),
+    "samples_per_second": ("samples_per_second", whole_rate),
     "samples_per_second_all_in": ("samples_per_second", all_in),
     "compile_seconds": ("compile_seconds", lambda run: run.clock.compile),
     "epochs": ("epochs", lambda run: run.epochs),

@@ -8,6 +8,7 @@ from dataclasses import replace
 from equivbench.budget import Budget
 from equivbench.records.schema import RunRecord, Test
 from equivbench.registry import board_units
+from equivbench.report.board import whole_rate
 from equivbench.report.gaps import variant_text
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.words import (
@@ -99,7 +100,7 @@ def _figures(record: RunRecord) -> list[Cell]:
         final("share", record.final_raw),
         final("share", record.final_ema),
         *map(final, ("floor", "twirled", "equivariance", "over_best_untrained", "objective")),
-        record.throughput.samples_per_second,
+        whole_rate(record),
         record.clock.compile,
         record.clock.train + record.clock.data,
         record.steps,

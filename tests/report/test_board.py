@@ -12,7 +12,10 @@ from scipy import stats
 
 from equivbench.errors import FailedError
 from equivbench.records.schema import RunRecord
+from equivbench.report.arms import summary_tables
 from equivbench.report.board import DIGITS, build_boards
+from equivbench.report.records import record_table
+from equivbench.report.words import SPEED
 
 
 def run(total: float = 0.5, **overrides: Any) -> RunRecord:
@@ -241,6 +244,19 @@ def test_all_in_throughput_carries_the_compile_seconds() -> None:
         row.samples_per_second_all_in == 160.0
     )  # 32000 samples in 100 s of steps and 100 s of compilation
     assert row.compile_seconds == 100.0
+
+
+def test_throughput_is_that_of_all_devices_of_an_arm() -> None:
+    timed = {"samples_per_second": 320.0}
+    records = [run(devices_per_arm=4, clock={"compile": 100.0}, throughput=timed)]
+    (board,) = build_boards(records)
+    # 32000 samples in 25 s of steps and 25 s of compilation, each on four devices.
+    assert board.rows[0].samples_per_second == 4 * 320.0
+    assert board.rows[0].samples_per_second_all_in == 4 * 160.0
+    for table in (*summary_tables(records), record_table(records)):
+        (row,) = table.rows
+        at = [column.name for column in table.columns].index(SPEED.name)
+        assert row[at] == 4 * 320.0
 
 
 def test_what_was_not_measured_is_null_never_zero() -> None:
