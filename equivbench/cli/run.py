@@ -45,6 +45,9 @@ def run(request: RunRequest, json: Json = False, quiet: Quiet = False) -> None:
     _print_result(result, json)
     again = f"go on with: {request.resuming().command()}"
     if result.interrupted:
+        # What failed before or would not stop.
+        for text in result.failures:
+            message("error", text)
         raise InterruptedRunError(f"interrupted; the state is saved, {again}")
     raise_last([*result.diverged, *(f"{text}; {again}" for text in result.failures)])
 

@@ -81,7 +81,11 @@ def own_import_path() -> str:
     """Where this process imports from beyond its interpreter's own folders, as PYTHONPATH: what
     registers a user's models must be found on a node too."""
     paths = sysconfig.get_paths()
-    standard = [Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    names = ("stdlib", "platstdlib", "purelib", "platlib", "scripts")
+    standard = [Path(paths[name]) for name in names]
+    # The folder of the command itself, which Python puts first on the path of a script.
+    user = sysconfig.get_preferred_scheme("user")
+    standard.append(Path(sysconfig.get_path("scripts", user)))
     zipped = f"python{sys.version_info.major}{sys.version_info.minor}.zip"
     own = []
     for entry in map(os.path.abspath, sys.path):

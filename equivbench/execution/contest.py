@@ -304,6 +304,11 @@ class ContestRun:
             return
         if str(error) not in self._result.failures:
             self._result.failures.append(str(error))
+            others = [worker for worker in self._alive if worker.job is not job]
+            # The command ends with it, which may be hours from now.
+            if others and job.split == "test" and not self._stopped:
+                rest = "the other arm goes on" if len(others) == 1 else "the other arms go on"
+                self._callback.note(f"{error}; {rest}")
         if isinstance(error, TooLargeError):
             self._callback.too_large(job, str(error))
         if not isinstance(error, FailedRunError) or job.split != "test":

@@ -197,8 +197,9 @@ def run(
         return RunRecords()
     result = executor.run(plan, callback or Callback())
     if result.interrupted:
+        failed = f" ({'; '.join(result.failures)})" if result.failures else ""
         raise InterruptedRunError(
-            "the run was interrupted; its state is saved, resume=True goes on"
+            f"the run was interrupted{failed}; its state is saved, resume=True goes on"
         )
     if result.failures:
         raise FailedError(

@@ -15,7 +15,7 @@ import msgspec
 
 from equivbench.errors import FailedError
 from equivbench.execution.messages import Begin, Failure, receive_answer, send
-from equivbench.execution.workers import hangs_after, signal_name
+from equivbench.execution.workers import hangs_after, signal_name, stopped_process
 from equivbench.training.acts import Act, Join
 from equivbench.training.job import Job
 
@@ -90,8 +90,10 @@ class Replicas:
             with contextlib.suppress(OSError):
                 cast(BinaryIO, process.stdin).close()
         for process in self._processes:
+            # One that is stopped does not leave.
+            patience = 0.0 if stopped_process(process.pid) is not None else 2 * LEAVE_SECONDS
             try:
-                process.wait(2 * LEAVE_SECONDS)
+                process.wait(patience)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

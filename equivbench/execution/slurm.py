@@ -190,8 +190,9 @@ def batch_script(plan: RunPlan, digests: Sequence[str]) -> str:
         "signal": f"B:USR1@{WARNED_SECONDS}",
         "output": "slurm-%A_%a.log",
     }
-    if request.threads is not None:
-        directives["cpus-per-task"] = str(request.threads * request.devices_per_arm)
+    # Many sites give a task one CPU unless it asks, too few for several devices.
+    if request.threads is not None or request.devices_per_arm > 1:
+        directives["cpus-per-task"] = str((request.threads or 1) * request.devices_per_arm)
     directives |= options_by_name(request.executor_option, _RESERVED)
     lines = ["#!/bin/bash"]
     lines += [f"#SBATCH --{key}" + f"={value}" * bool(value) for key, value in directives.items()]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 import msgspec
+import psutil
 
 from equivbench.environment import last_log_line, worker_environment
 from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError, UsageError
@@ -74,6 +75,9 @@ A = TypeVar("A", bound=Answer)
 _PATIENCE = 30.0
 """Seconds a worker gets to save its checkpoint and leave after its stdin has closed, and seconds
 without a sign of life after which one that was told to end its turn is ended."""
+_STOPPED_AFTER = 3.0
+"""Seconds without a sign of life after which it is asked whether one that was told to end its turn
+is stopped, or waits for a process of its own that is: nothing would come of more patience."""
 _HANGS_AFTER = 1800.0
 """Seconds without a sign of life after which a worker is taken to hang; the environment variable
 EQUIVBENCH_HANG_SECONDS sets another number. Steps tell of themselves twice a second and evaluations
@@ -234,6 +238,10 @@ class WorkerProcess:
                         return None
                 elif silent > self._patience():
                     raise self._ended_hung(silent) from None
+                elif self._asked_to_end is not None and silent > _STOPPED_AFTER:
+                    stopped = stopped_process(self._process.pid)
+                    if stopped is not None:
+                        raise self._ended_stopped(stopped) from None
             else:
                 silent = waiting.seconds()
                 self._waited += silent
@@ -257,6 +265,11 @@ class WorkerProcess:
         self.kill()
         asked = " though it was told to end" * (self._asked_to_end is not None)
         return self._dead(f"hung: it gave no sign of life for {silent:.0f} s{asked}")
+
+    def _ended_stopped(self, title: str) -> WorkerDiedError:
+        self.kill()
+        which = "it" if title == self.job.label else title
+        return self._dead(f"did not end its turn: {which} is stopped (SIGSTOP)")
 
     def _next(self) -> Ready | Progress | TurnOver | Concluded:
         """The next answer that is not for the user or for later, or a failure."""
@@ -333,6 +346,17 @@ def hangs_after() -> float:
             f"EQUIVBENCH_HANG_SECONDS must be a positive number of seconds, not {named!r}"
         )
     return seconds
+
+
+def stopped_process(worker: int) -> str | None:
+    """The title (its last argument) of the process ``worker``, or of one that it started, if a
+    signal has stopped it."""
+    with contextlib.suppress(psutil.Error):
+        first = psutil.Process(worker)
+        for each in (first, *first.children(recursive=True)):
+            if each.status() == psutil.STATUS_STOPPED:
+                return (each.cmdline() or [each.name()])[-1]
+    return None
 
 
 def signal_name(number: int) -> str:

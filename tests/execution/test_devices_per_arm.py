@@ -5,13 +5,17 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch.distributed as dist
 from pretend_cores import machine
@@ -181,6 +185,53 @@ def test_a_rank_that_is_killed_while_the_worker_waits_ends_it_too(bench: Bench) 
 
 @pytest.mark.slow
 @two_cores
+def test_what_ended_an_arm_is_said_while_the_other_one_trains(bench: Bench) -> None:
+    process = bench.start("run", "toy/slow", *TOGETHER, "--budget", "900steps")
+    wait_for(lambda: len(bench.states()) == 2 and bench.hindmost() > 20)
+    (worker,) = workers_of(process, "augmented")
+    (rank,) = children(worker.pid)
+    os.kill(rank, signal.SIGKILL)
+    assert process.stderr is not None
+    said = next(line for line in process.stderr if "was killed by SIGKILL" in line)
+    assert said.startswith("note: ")
+    assert said.endswith("; the other arm goes on\n")
+    assert process.poll() is None
+    assert bench.furthest() < 900
+    bench.hurry()
+    ran = bench.finish(process)
+    assert ran.code == 3
+    assert "was killed by SIGKILL" in ran.err
+    statuses = {record["arm"]: record["status"] for record in bench.records()}
+    assert statuses == {"equivariant": "completed", "augmented": "failed"}
+
+
+@pytest.mark.slow
+@two_cores
+def test_ctrl_c_ends_an_arm_of_which_a_rank_is_stopped_within_seconds(bench: Bench) -> None:
+    # Processes that are forked are no children of the worker's.
+    process = replace(bench, cold=True).start(
+        "run", "toy/slow", "--arm", "augmented", *TOGETHER, "--budget", "900steps"
+    )
+    wait_for(lambda: bench.hindmost() > 20)
+    started = psutil.Process(process.pid).children(recursive=True)
+    (rank,) = [each for each in started if each.cmdline()[-1].endswith("rank 1")]
+    rank.suspend()
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    ran = bench.finish(process)
+    # One that may only be slow has half a minute.
+    assert time.monotonic() - began < 25
+    assert ran.code == 130
+    assert "toy/slow augmented seed 0 rank 1 is stopped (SIGSTOP)" in ran.err
+    (record,) = bench.records()
+    assert record["status"] == "failed"
+    assert "is stopped" in record["reason"]
+    # Whoever adopts it may never ask how it ended.
+    assert not rank.is_running() or rank.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+@two_cores
 def test_a_network_that_keeps_what_it_saw_of_its_batches_is_refused(bench: Bench) -> None:
     ran = bench("run", "toy/remembers", "--arm", "augmented", *TOGETHER)
     assert ran.code == 3
@@ -208,6 +259,24 @@ def test_two_processes_train_a_compiled_network(bench: Bench) -> None:
     assert compiled["recipe"]["compile"] is not None
     assert compiled["clock"]["compile"] > 0
     assert losses(compiled) == pytest.approx(losses(eager), rel=1e-3)
+
+
+@pytest.mark.slow
+@two_cores
+def test_two_processes_train_conservative_forces_that_are_compiled(bench: Bench) -> None:
+    """By the route of the real ones, up to the C++."""
+    source = Path(__file__).parents[1] / "support" / "traced_forces.py"
+    shutil.copy(source, bench.folder / "site")
+    bench.entry_point("traced_forces", "traced-forces")
+    for pair, options in (("traced/compiled", TOGETHER), ("traced/eager", ALONE)):
+        ran = bench("run", pair, "--arm", "equivariant", "--forces", "conservative", *options)
+        assert ran.code == 0, ran.err
+    compiled, eager = sorted(bench.records(), key=lambda record: str(record["pair"]))
+    assert (compiled["devices_per_arm"], eager["devices_per_arm"]) == (2, 1)
+    assert compiled["recipe"]["compile"] is not None
+    assert compiled["clock"]["compile"] > 0
+    assert losses(compiled) == pytest.approx(losses(eager), rel=1e-3)
+    assert losses(compiled) != losses(eager)
 
 
 def test_the_devices_of_an_arm_are_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,3 +330,13 @@ def test_a_cluster_is_asked_for_as_many_devices(tmp_path: Path) -> None:
     assert "--cpus-per-task=8" in scripts["slurm"]
     assert "'num_cpus': 8" in scripts["ray"]
     assert "'num_gpus': 4" in scripts["ray"]
+
+
+@pytest.mark.parametrize(("devices", "cpus"), [(1, None), (4, "4")])
+def test_each_device_of_a_slurm_job_has_a_cpu_where_no_threads_are_asked_for(
+    tmp_path: Path, devices: int, cpus: str | None
+) -> None:
+    request = RunRequest(preset="dev", out=str(tmp_path), devices_per_arm=devices, executor="slurm")
+    executor = SlurmExecutor()
+    script = executor.script(executor.resolve(make_plan(request)))
+    assert re.findall("--cpus-per-task=(.*)", script) == ([] if cpus is None else [cpus])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution import slurm, slurm_task
-from equivbench.execution.cluster import options_by_name
+from equivbench.execution.cluster import options_by_name, own_import_path
 from equivbench.execution.executors import Callback, find_executor
 from equivbench.execution.interrupt import Interrupt
 from equivbench.execution.plan import RunPlan, make_plan
@@ -58,6 +59,20 @@ def test_paths_with_spaces_and_quotes_reach_the_task(
         check=True,
     )
     assert shown.stdout == "/some where/it's"
+
+
+def test_a_task_imports_from_folders_of_the_users_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EQUIVBENCH_CACHE", str(tmp_path))
+    planned, names = plan(tmp_path), ("scripts", "stdlib", "purelib")
+    of_the_interpreter = [sysconfig.get_path(name) for name in names]
+    # As the command of an installed package has it: its own folder comes first.
+    monkeypatch.setattr(sys, "path", of_the_interpreter)
+    assert own_import_path() == ""
+    assert "PYTHONPATH" not in batch_script(planned, ["0" * 20])
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *of_the_interpreter])
+    assert own_import_path() == str(tmp_path)
 
 
 def test_many_contests_are_several_arrays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
