@@ -49,9 +49,10 @@ def edges_within(
     padded = pos.new_full((3, len(n_atoms) * widest), torch.nan, dtype=torch.float64)
     padded[:, place] = pos.detach().double().T
     padded = padded.view(3, -1, widest)
-    distance2 = torch.zeros((), dtype=torch.float64, device=pos.device)
-    for coordinate in padded:
-        distance2 = distance2 + (coordinate[:, :, None] - coordinate[:, None, :]).square_()
+    along = ((each[:, :, None] - each[:, None, :]).square_() for each in padded)
+    distance2 = next(along)
+    for square in along:
+        distance2 += square
     distance2.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     close = distance2 < cutoff * cutoff
     if max_neighbours is not None and max_neighbours < widest - 1:

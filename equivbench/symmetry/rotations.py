@@ -39,13 +39,16 @@ def random_rotations(
     """
     drawn_on = generator.device if generator is not None else device
     quaternions = torch.randn(n, 4, generator=generator, dtype=torch.float64, device=drawn_on)
-    w, x, y, z = (quaternions / quaternions.norm(dim=1, keepdim=True)).unbind(1)
-    rows = (
-        *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    matrices = torch.stack(rows, dim=1).reshape(n, 3, 3)
+    unit = quaternions / quaternions.norm(dim=1, keepdim=True)
+    # Of w + (x, y, z): 1 - 2 (yy + zz) and so on along the diagonal, and off it, in pairs,
+    # 2 (xy + wz) and 2 (xy - wz).
+    vector = unit[:, 1:]
+    next_one, last_one = vector.roll(-1, 1), vector.roll(-2, 1)
+    products, turned = next_one * last_one, unit[:, :1] * vector
+    xx, yy, zz = (1 - 2 * (next_one * next_one + last_one * last_one)).unbind(1)
+    zy, xz, yx = (2 * (products + turned)).unbind(1)
+    yz, zx, xy = (2 * (products - turned)).unbind(1)
+    matrices = torch.stack((xx, xy, xz, yx, yy, yz, zx, zy, zz), dim=1).reshape(n, 3, 3)
     return matrices.to(dtype=dtype or torch.get_default_dtype(), device=device)
 
 

@@ -3,9 +3,10 @@ at work on the last."""
 
 from __future__ import annotations
 
-from collections import deque
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -13,17 +14,100 @@ from torch import Tensor
 
 from equivbench.training.data import Assembled, Batches
 
-DEPTH = 2
-"""Batches that are prepared before they are asked for. More would hide no more: the host is behind
-or it is not."""
+DEPTH = 8
+"""Batches that are prepared before they are asked for, at most. The thread that prepares them is
+woken when half of them are left and then makes several in a row: to wake it for each one costs the
+training loop more than to take one that is ready."""
+_LEAST_DEPTH = 2
+_BYTES_AHEAD = 2**26
+"""Of the batches that wait, where they are large (grids)."""
 
 T = TypeVar("T")
 
 
 class _Ready(NamedTuple):
     batch: Any
+    tensors: list[Tensor]
+    """Those of the batch that are on a GPU."""
     done: Any
-    """The event of the device after which the tensors hold what they should; None on a host."""
+    """The event of the device after which they hold what they should; None on a host."""
+    error: BaseException | None = None
+    """What making the batch raised, in its place."""
+
+
+class _BatchQueue:
+    """Batches of ``count`` samples one after the other from position ``start`` on, some of them
+    made before they are taken."""
+
+    def __init__(self, start: int, count: int) -> None:
+        self.start, self.count = start, count
+        self.ready: SimpleQueue[_Ready] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._taken = self._made = 0
+        self._depth = _LEAST_DEPTH
+        self._making = False
+        self._left = False
+
+    def is_next(self, start: int, count: int) -> bool:
+        """Whether these are the samples of the batch that is taken next."""
+        return (start, count) == (self.start + self._taken * self.count, self.count)
+
+    def take_next(self) -> bool:
+        """Count one more batch as taken; whether somebody is to begin to make more."""
+        with self._lock:
+            self._taken += 1
+            begin = not self._making and self._made - self._taken <= self._depth // 2
+            self._making |= begin
+            return begin
+
+    def next_to_make(self) -> int | None:
+        """The position of the batch to be made now; None, and nobody is making any, if enough are
+        ready or no more are wanted."""
+        with self._lock:
+            if self._left or self._made - self._taken >= self._depth:
+                self._making = False
+                return None
+            position = self.start + self._made * self.count
+            self._made += 1
+            return position
+
+    def choose_depth(self, batch_bytes: int) -> None:
+        """Prepare as many batches of this size as memory allows."""
+        self._depth = max(_LEAST_DEPTH, min(DEPTH, _BYTES_AHEAD // max(1, batch_bytes)))
+
+    def leave(self) -> None:
+        """Nobody takes any of it any more."""
+        self._left = True
+
+
+class _Maker:
+    """Makes the batches of queues, on a stream of its own where ``device`` is a GPU."""
+
+    def __init__(self, make: Callable[[int, int], Any], device: torch.device) -> None:
+        self._make, self._device = make, device
+        self._stream: Any = None
+
+    def fill(self, queue: _BatchQueue) -> None:
+        """Make batches of ``queue`` until enough are ready; the last is the error, if there is
+        one."""
+        while (position := queue.next_to_make()) is not None:
+            try:
+                ready = self._made(position, queue.count)
+                queue.choose_depth(sum(each.nbytes for each in _tensors_in(ready.batch)))
+            except BaseException as error:  # noqa: BLE001  whoever asks for the batch gets it
+                queue.leave()
+                ready = _Ready(None, [], None, error)
+            queue.ready.put(ready)
+
+    def _made(self, start: int, count: int) -> _Ready:
+        if self._device.type != "cuda":
+            return _Ready(self._make(start, count), [], None)
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._stream):
+            batch = self._make(start, count)
+            on_gpu = [each for each in _tensors_in(batch) if each.device.type == "cuda"]
+            return _Ready(batch, on_gpu, self._stream.record_event())
 
 
 class ReaderAhead(Generic[T]):
@@ -40,44 +124,33 @@ class ReaderAhead(Generic[T]):
     """
 
     def __init__(self, make: Callable[[int, int], T], device: torch.device) -> None:
-        self._make, self._device = make, device
+        self._maker, self._device = _Maker(make, device), device
         # Its thread ends when nobody holds the pool any more.
         self._pool = ThreadPoolExecutor(1, "batches ahead")
-        self._ahead: deque[tuple[int, int, Future[_Ready]]] = deque()
-        self._stream: Any = None
+        self._queue: _BatchQueue | None = None
 
     def at(self, start: int, count: int) -> T:
         """The ``count`` samples from position ``start`` of the order on; raises what making them
         raises."""
-        if not self._ahead or self._ahead[0][:2] != (start, count):
-            for *_, unwanted in self._ahead:
-                unwanted.cancel()
-            self._ahead.clear()
-            self._read(start, count)
-        future = self._ahead.popleft()[2]
-        while len(self._ahead) < DEPTH:
-            last = self._ahead[-1][0] if self._ahead else start
-            self._read(last + count, count)
-        ready = future.result()
-        batch: T = ready.batch
+        queue = self._queue
+        if queue is None or not queue.is_next(start, count):
+            if queue is not None:
+                queue.leave()
+            queue = self._queue = _BatchQueue(start, count)
+        if queue.take_next():
+            self._pool.submit(self._maker.fill, queue)
+        ready = queue.ready.get()
+        if ready.error is not None:
+            self._queue = None
+            raise ready.error
         if ready.done is not None:
             stream = torch.cuda.current_stream(self._device)
             stream.wait_event(ready.done)
-            for tensor in _tensors_in(batch):
-                _used_on(tensor, stream)
+            for tensor in ready.tensors:
+                # Its memory, of another stream, is kept until this one is done with it.
+                tensor.record_stream(stream)
+        batch: T = ready.batch
         return batch
-
-    def _read(self, start: int, count: int) -> None:
-        self._ahead.append((start, count, self._pool.submit(self._made, start, count)))
-
-    def _made(self, start: int, count: int) -> _Ready:
-        if self._device.type != "cuda":
-            return _Ready(self._make(start, count), None)
-        if self._stream is None:
-            self._stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(self._stream):
-            batch = self._make(start, count)
-            return _Ready(batch, self._stream.record_event())
 
 
 class BatchesAhead(Batches):
@@ -99,9 +172,3 @@ def _tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, tuple | Mapping):
         for each in value.values() if isinstance(value, Mapping) else value:
             yield from _tensors_in(each)
-
-
-def _used_on(tensor: Tensor, stream: Any) -> None:
-    """Keep the memory of ``tensor``, made on another stream, until ``stream`` is done with it."""
-    if tensor.device.type == "cuda":
-        tensor.record_stream(stream)

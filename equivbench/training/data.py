@@ -126,13 +126,11 @@ class Batches:
             rotations = random_rotations(
                 count, generator=generator(self._seed, "rotations", start), dtype=torch.float64
             )
-            # The rotations of those that are rotated do not depend on how many are: fractions
-            # differ in nothing else.
-            left = (
-                torch.rand(count, generator=generator(self._seed, "augmented", start))
-                >= self._rotated
-            )
-            rotations[left] = torch.eye(3, dtype=torch.float64)
+            if self._rotated < 1:
+                # The rotations of those that are rotated do not depend on how many are: fractions
+                # differ in nothing else.
+                drawn = torch.rand(count, generator=generator(self._seed, "augmented", start))
+                rotations[drawn >= self._rotated] = torch.eye(3, dtype=torch.float64)
             index = None if self._task.index_field is None else batch[self._task.index_field]
             batch = self._task.rotate(batch, rotations, index)
         return self._with_noise(batch, self._seed, "noise", start)
