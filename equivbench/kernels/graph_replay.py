@@ -10,6 +10,7 @@ from functools import partial
 
 import torch
 
+from equivbench.errors import FailedError
 from equivbench.kernels.operands import Operands, Slot
 from equivbench.kernels.problem import Results
 from equivbench.kernels.timing import SAMPLE, Timer
@@ -21,6 +22,8 @@ _MOST_CALLS = 256
 """Of a graph: capturing takes as long as calling, and each call is some ten launches."""
 _WARM_UP_CALLS = 3
 _REPLAYS = 3
+_ENOUGH_CALLS = 100
+"""No clock stands still over so many."""
 
 
 def cuda_graph(work: CallsToRecord) -> tuple[Callable[[], object], Results]:
@@ -68,7 +71,8 @@ class GraphReplay:
         """Seconds a call over about ``seconds`` of replays, reduced as those of
         :meth:`equivbench.kernels.measuring.Prepared.round`.
 
-        Raises ``WrongKernelError`` where a replay's results are not the reference's.
+        Raises ``WrongKernelError`` where a replay's results are not the reference's, and
+        ``FailedError`` where the clock stands still.
         """
         samples: list[float] = []
         spent, replays = 0.0, _REPLAYS
@@ -80,6 +84,11 @@ class GraphReplay:
             self._check(number)
             if taken >= SAMPLE:
                 samples.append(taken / replays / len(self._slots))
+            elif taken <= 0.0 and replays * len(self._slots) >= _ENOUGH_CALLS:
+                raise FailedError(
+                    f"{replays} replays of {len(self._slots)} calls take no time by the clock;"
+                    " it is broken"
+                )
             else:
                 replays = math.ceil(replays * min(100.0, 1.2 * SAMPLE / max(taken, 1e-9))) + 1
         return self._clock.reduce(samples)

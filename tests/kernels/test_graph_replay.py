@@ -3,6 +3,7 @@ checked, and what fits into no graph says so."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from equivbench.kernels.comparing import BackendPlan, comparisons
 from equivbench.kernels.graph_replay import CallsToRecord
 from equivbench.kernels.measuring import Prepared, prepare
 from equivbench.kernels.problem import Results
+from equivbench.kernels.timing import Timer
 from equivbench.records.schema import NotMeasured
 from equivbench.specs import MODES, Mode
 
@@ -41,6 +43,14 @@ def of_the_recording(work: CallsToRecord) -> tuple[Any, Results]:
     return lambda: copied_into(results, kept), results
 
 
+class StandingClock(Timer):
+    """Does the work and says that it took no time."""
+
+    def seconds(self, work: Callable[[], object]) -> float:
+        work()
+        return 0.0
+
+
 def refusing(work: CallsToRecord) -> tuple[Any, Results]:
     raise RuntimeError("operation not permitted when stream is capturing\nat once")
 
@@ -63,6 +73,15 @@ def test_replays_that_compute_nothing_have_no_times(prepared: Prepared, recorder
     found = prepared.replayed(3, 0.02, recorder)
     assert isinstance(found, NotMeasured)
     assert "is wrong and not timed" in found.reason
+
+
+def test_a_clock_that_stands_still_ends_the_replays(
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "_clock", StandingClock(torch.device("cpu")))
+    found = prepared.replayed(1, 0.02, honest)
+    assert isinstance(found, NotMeasured)
+    assert "calls take no time by the clock; it is broken" in found.reason
 
 
 def test_what_fits_into_no_graph_says_so_in_one_line(prepared: Prepared) -> None:
