@@ -28,14 +28,20 @@ Sizes = Mapping[str, int]
 class Costs(NamedTuple):
     """What one call of a mode costs at least."""
 
-    bytes_fused: float
-    """Each pass of autograd reads its arguments once and writes its results once, and recomputes
-    what lies between."""
+    bytes_read: float
+    """Each pass of autograd reads its arguments once, and recomputes what lies between."""
+    bytes_written: float
+    """Each pass writes its results once."""
     bytes_unfused: float
-    """One operation after the other, each through memory."""
+    """Read and written, one operation after the other, each through memory."""
     operations: float
     """Useful floating-point operations: coefficients that are zero, and what is recomputed, do not
     count."""
+
+    @property
+    def bytes_fused(self) -> float:
+        """All that any implementation must move."""
+        return self.bytes_read + self.bytes_written
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,14 @@ class Operation:
         """Costs of the forward, backward and double-backward pass, each alone, with numbers of
         ``itemsize`` bytes: those of what is linear in each of two factors."""
         output, between, operations = self.work(sizes)
-        numbers = index = 0
-        for one in self.arguments(sizes).values():
+        numbers = fixed = 0
+        for name, one in self.arguments(sizes).items():
             count = math.prod(one.shape)
-            numbers, index = numbers + count * (not one.index), index + count * one.index
-        return bilinear_passes(itemsize, numbers, output, between, operations, INDEX_BYTES * index)
+            if name in self.differentiable:
+                numbers += count
+            else:
+                fixed += count * (INDEX_BYTES if one.index else itemsize)
+        return bilinear_passes(itemsize, numbers, output, between, operations, fixed)
 
     def _lacks(self, what: str, method: str) -> UsageError:
         return UsageError(
@@ -159,19 +168,28 @@ def costs(case: Case, mode: Mode, itemsize: int = 4) -> Costs:
 
 
 def bilinear_passes(
-    itemsize: int, arguments: int, output: int, between: int, operations: float, index: int = 0
+    itemsize: int, arguments: int, output: int, between: int, operations: float, fixed: int = 0
 ) -> tuple[Costs, ...]:
     """The three passes of what is linear in each of two factors: one product forward, two backward,
     four for second derivatives.
 
-    ``arguments``, ``output`` and what lies ``between`` (stored by one operation and read by the
-    next) are in numbers, ``index`` in bytes. Pointwise functions are counted by the same rule.
+    A backward pass reads the arguments and the output's gradient and writes a gradient for each
+    argument; the next one reads gradients of these gradients too, and writes those of the arguments
+    and of the output's gradient. ``arguments``, ``output`` and what lies ``between`` (stored by one
+    operation and read by the next) are in numbers; ``fixed``, which every pass reads and nothing is
+    differentiated by, such as indices, is in bytes. Pointwise functions are counted by the same
+    rule.
     """
     return tuple(
         Costs(
-            itemsize * (reads * arguments + writes * output) + index,
-            itemsize * (reads * arguments + writes * output + 2 * products * between) + index,
+            itemsize * read + fixed,
+            itemsize * written,
+            itemsize * (read + written + 2 * products * between) + fixed,
             products * operations,
         )
-        for reads, writes, products in ((1, 1, 1), (2, 1, 2), (3, 2, 4))
+        for read, written, products in (
+            (arguments, output, 1),
+            (arguments + output, arguments, 2),
+            (2 * arguments + output, arguments + output, 4),
+        )
     )

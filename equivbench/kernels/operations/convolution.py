@@ -105,20 +105,23 @@ class Convolution(Operation):
         gather, scatter = x + gathered, messages + out
         return (
             Costs(
-                itemsize * (arguments + out) + index,
+                itemsize * arguments + index,
+                itemsize * out,
                 itemsize * (gather + (product + messages) + scatter) + index,
                 2 * pairs + 2 * messages,
             ),
             # From the output's gradient, those by x, harmonics and weights.
             Costs(
-                itemsize * (2 * arguments + out) + index,
+                itemsize * (arguments + out) + index,
+                itemsize * arguments,
                 itemsize * (scatter + (messages + 2 * product) + gather) + index,
                 6 * pairs + 3 * messages + sources,
             ),
             # From gradients of these three, those by x, harmonics, weights and the output's
             # gradient.
             Costs(
-                itemsize * (3 * arguments + 2 * out) + index,
+                itemsize * (2 * arguments + out) + index,
+                itemsize * (arguments + out),
                 itemsize * (gather + (2 * messages + 3 * product) + scatter + gather) + index,
                 14 * pairs + 7 * messages + sources,
             ),

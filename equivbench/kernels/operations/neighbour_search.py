@@ -46,8 +46,8 @@ class NeighbourSearch(Operation):
         atoms = sizes["molecules"] * sizes["atoms"]
         pairs = atoms * sizes["atoms"]
         read = itemsize * 3 * atoms + INDEX_BYTES * atoms
-        nothing = Costs(0.0, 0.0, 0.0)
-        return Costs(read, read + 2 * itemsize * pairs, 8 * pairs), nothing, nothing
+        nothing = Costs(0.0, 0.0, 0.0, 0.0)
+        return Costs(read, 0.0, read + 2 * itemsize * pairs, 8 * pairs), nothing, nothing
 
 
 CASES = (

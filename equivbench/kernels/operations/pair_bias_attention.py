@@ -44,7 +44,13 @@ class PairBiasAttention(Operation):
         """Query, key, value and output are a head's width each."""
         rows = sizes["samples"] * sizes["residues"] * self.heads
         return attention_passes(
-            itemsize, rows, sizes["residues"], self.width, self.width, 4 * self.width
+            itemsize,
+            rows,
+            sizes["residues"],
+            self.width,
+            self.width,
+            arguments=3 * self.width,
+            output=self.width,
         )
 
 
@@ -54,19 +60,23 @@ def attention_passes(
     residues: int,
     query: int,
     value: int,
-    numbers: int,
-    geometry: int = 0,
+    *,
+    arguments: int,
+    output: int,
+    fixed: int = 0,
 ) -> tuple[Costs, ...]:
-    """The passes of ``rows`` = samples * residues * heads queries; ``numbers`` go in and out for
-    each, ``geometry`` for all."""
+    """The passes of ``rows`` = samples * residues * heads queries; for each so many numbers of
+    ``arguments`` go in, a row of the bias beside them, and of ``output`` come out; so many numbers
+    are ``fixed``."""
     logits = rows * residues
     # Two products, and about five operations a logit for bias and softmax.
     return bilinear_passes(
         itemsize,
-        rows * numbers + logits + geometry,
-        0,
+        rows * arguments + logits,
+        rows * output,
         2 * logits,
         logits * (2 * query + 2 * value + 5),
+        itemsize * fixed,
     )
 
 

@@ -101,8 +101,9 @@ class InvariantPointAttention(Operation):
             sizes["residues"],
             self.scalars + 3 * self.query_points,
             self.scalars + 3 * self.value_points,
-            4 * self.scalars + 3 * points + self.value_points,
-            12 * places,
+            arguments=3 * (self.scalars + points),
+            output=self.scalars + 4 * self.value_points,
+            fixed=12 * places,
         )
 
 
