@@ -24,6 +24,8 @@ from asv.environment import iter_matrix
 from asv_runner._aux import SpecificImporter
 from asv_runner.discovery import disc_benchmarks
 
+from equivbench.environment import KEPT_MEMORY
+
 ROOT = Path(__file__).parent.parent
 SUITE = ROOT / "benchmarks"
 SETTINGS: dict[str, Any] = json.loads((ROOT / "asv.conf.json").read_text())
@@ -72,6 +74,11 @@ def test_asv_knows_every_setting() -> None:
 def test_there_is_one_environment() -> None:
     config = Config.from_json(SETTINGS)
     assert len(list(iter_matrix(config.environment_type, config.pythons, config))) == 1
+
+
+def test_kernels_are_timed_with_the_memory_of_a_run() -> None:
+    wanted = {name: [value] for name, value in KEPT_MEMORY.items()}
+    assert SETTINGS["matrix"]["env_nobuild"] == wanted
 
 
 def test_a_commit_brings_its_own_wheel_and_nothing_else() -> None:

@@ -1,5 +1,6 @@
 """Where a run happens: keys that are safe and comparable, git state, cache, cores."""
 
+import json
 import os
 import platform
 import re
@@ -60,6 +61,37 @@ def test_environment_of_a_cpu_run() -> None:
     assert found.python == platform.python_version()
     assert {"torch", "e3nn", "torch-geometric", "numpy"} <= set(found.packages)
     assert found.machine_key == env.machine_key("cpu", 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings, and /proc")
+@pytest.mark.parametrize("already", [{}, env.KEPT_MEMORY, {"MALLOC_TRIM_THRESHOLD_": "1"}])
+def test_a_program_that_times_begins_with_the_memory_of_a_run(already: dict[str, str]) -> None:
+    code = (
+        "import json, sys; from equivbench.environment import allocator_settings, keep_memory;"
+        "keep_memory(); print(json.dumps([sys.argv, allocator_settings()]))"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "kernels", "two words"],
+        capture_output=True,
+        text=True,
+        env={**clean, **already, "MALLOC_ARENA_MAX": "7"},
+        timeout=120,
+        check=True,
+    )
+    arguments, settings = json.loads(done.stdout)
+    assert arguments == ["-c", "kernels", "two words"]
+    assert settings == {**env.KEPT_MEMORY, "MALLOC_ARENA_MAX": "7"}
+
+
+def test_what_a_process_sets_later_is_no_setting_of_its_allocator(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    before = env.allocator_settings()
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "12345")
+    assert env.allocator_settings() == before
+    monkeypatch.setattr(env, "_BEGAN_WITH", tmp_path / "nowhere")
+    assert env.allocator_settings() == {}
 
 
 def test_usable_cores_are_not_more_than_there_are() -> None:

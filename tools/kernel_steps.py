@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import statistics
-import sys
 import tempfile
 import time
 
 import torch
 
-from equivbench.environment import KEPT_MEMORY
+from equivbench.environment import keep_memory
 from equivbench.registry import MODELS, PAIRS
 from equivbench.request import DEFAULT_KERNELS, RunRequest
 from equivbench.training.assembly import build_trainer
@@ -108,7 +106,5 @@ def step(one: Trainer) -> float:
 
 
 if __name__ == "__main__":
-    if not KEPT_MEMORY.items() <= os.environ.items():
-        # The allocator reads them as a process starts.
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEPT_MEMORY})
+    keep_memory()
     main()

@@ -77,10 +77,11 @@ def kernels(
         bool, typer.Option("--json", help="Print one JSON object: samples and refusals.")
     ] = False,
 ) -> None:
-    """Time the equivariant operations on each backend, held against a float64 reference and the
-    bandwidth of a copy.
+    """Time the equivariant operations on each backend, held against a float64 reference and what
+    the device was seen to do at most.
 
-    A backend whose results are wrong is refused: exit 3, the others are timed all the same.
+    A backend whose results are wrong, or that is faster than the device was seen to be, is refused:
+    exit 3, the others are timed all the same.
     """
     from equivbench.execution.plan import default_threads, resolve_device
 

@@ -16,7 +16,6 @@ from equivbench.gate.samples import GATE_SCHEMA_VERSION, GateSamples, Samples, S
 from equivbench.records.counting import counting_runs
 from equivbench.records.line_files import (
     KERNEL_FILE,
-    KERNEL_SCHEMA_VERSION,
     KernelSamples,
     line_files,
     of_newest_code,
@@ -226,7 +225,7 @@ def _of_kernel(one: KernelSamples, source: str) -> Samples:
     }
     found = _timed(
         one,
-        KERNEL_SCHEMA_VERSION,
+        KERNEL_FILE.versions,
         f"{one.case} {one.mode} {one.backend}",
         context,
         dict(enumerate(one.rounds)),
@@ -250,7 +249,7 @@ def of_gate_samples(one: GateSamples, source: str) -> Samples:
     """The measurement that a line of the gate's own samples stands for."""
     context = {"benchmark version": one.version}
     least = {index: min(block, default=math.nan) for index, block in enumerate(one.rounds)}
-    found = _timed(one, GATE_SCHEMA_VERSION, one.benchmark, context, least, source)
+    found = _timed(one, (GATE_SCHEMA_VERSION,), one.benchmark, context, least, source)
     return replace(
         found,
         blocks={index: tuple(block) for index, block in enumerate(one.rounds)},
@@ -262,17 +261,17 @@ def of_gate_samples(one: GateSamples, source: str) -> Samples:
 
 def _timed(
     one: KernelSamples | GateSamples,
-    known: int,
+    known: tuple[int, ...],
     name: str,
     context: dict[str, str],
     values: dict[int, float],
     source: str,
 ) -> Samples:
-    if one.schema_version != known:
+    if one.schema_version not in known:
         what = "gate" if isinstance(one, GateSamples) else "kernel"
         raise FailedError(
             f"{source}: {what} samples of schema version {one.schema_version},"
-            f" this equivbench reads version {known}"
+            f" this equivbench reads version {' and '.join(map(str, known))}"
         )
     return Samples(
         name=name,

@@ -12,15 +12,22 @@ from typing import Any, Literal
 
 import torch
 
-from equivbench.environment import environment, git_state, package_versions
+from equivbench.environment import (
+    allocator_settings,
+    environment,
+    git_state,
+    package_versions,
+)
 from equivbench.errors import EquivbenchError
 from equivbench.gpu import nvml_reader
 from equivbench.kernels.backend import UnsupportedError
+from equivbench.kernels.ceilings import measure_ceilings
 from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.measuring import AbsentError, Prepared, prepare
 from equivbench.kernels.operations import Case, costs
 from equivbench.kernels.problem import Unseen, pose
-from equivbench.kernels.timing import GpuState, copy_bandwidth, gpu_state, summary
+from equivbench.kernels.roofline import InstrumentError, MeasuredRoof
+from equivbench.kernels.timing import GpuState, gpu_state, summary
 from equivbench.records.line_files import KernelSamples
 from equivbench.records.schema import NotMeasured
 from equivbench.registry import KERNEL_BACKENDS
@@ -99,7 +106,7 @@ def comparisons(
         It came where there was nothing yet to keep of a comparison, or at its end, where backends
         are called on numbers that they have not seen: nothing is kept without that.
     """
-    bandwidth = 0.0
+    roof = MeasuredRoof(lambda: measure_ceilings(plan.device, plan.dtype))
     for case in cases:
         wanted = [mode for mode in MODES if mode in modes and MODES.index(mode) <= case.derivatives]
         options: Any = {"dtype": plan.dtype, "device": plan.device, "seed": plan.seed}
@@ -113,11 +120,10 @@ def comparisons(
                     prepared.append(prepare(case, mode, name, **options, posed=posed))
                 except EquivbenchError as error:
                     result.refusals.append(_refusal(case, mode, name, error))
-            if prepared and (mode == wanted[0] or not bandwidth):
-                # The best of all tries: a floor is what the machine can do, and noise only lowers
-                # it.
-                bandwidth = max(bandwidth, copy_bandwidth(plan.device))
-            _race(prepared, plan, result, bandwidth)
+            if prepared:
+                said("how fast the device is at most")
+                roof.ready()
+            _race(prepared, plan, result, roof)
             yield result
             if result.interrupted:
                 return
@@ -134,7 +140,7 @@ def order(number: int, round_number: int) -> list[int]:
 
 
 def _race(
-    prepared: Sequence[Prepared], plan: BackendPlan, result: BackendComparison, bandwidth: float
+    prepared: Sequence[Prepared], plan: BackendPlan, result: BackendComparison, roof: MeasuredRoof
 ) -> None:
     """Fill ``result`` with the samples of ``prepared``; one that turns out wrong or fails is
     refused, the others go on."""
@@ -165,7 +171,11 @@ def _race(
         state: dict[str, float | str] = (
             {"unknown": read} if read and isinstance(read, str) else summary(states[one])
         )
-        sample = _samples(one, rounds, state, plan, bandwidth)
+        try:
+            sample = _samples(one, rounds, state, plan, roof)
+        except InstrumentError as error:
+            result.refusals.append(_refusal(result.case, result.mode, one.backend, error))
+            continue
         if plan.device.type == "cuda":
             _replay(one, plan, sample)
         result.samples.append(sample)
@@ -202,8 +212,9 @@ def _samples(
     rounds: list[float],
     state: dict[str, float | str],
     plan: BackendPlan,
-    bandwidth: float,
+    roof: MeasuredRoof,
 ) -> KernelSamples:
+    """Raises ``InstrumentError`` where the rounds are faster than the device was seen to be."""
     where = environment(str(plan.device), torch.get_num_threads())
     # Modules, not distributions, but most share their name up to the dash.
     needs = tuple(
@@ -214,6 +225,11 @@ def _samples(
         tuple(name for need in needs for name in (need, f"{need}-torch"))
     )
     cost = costs(prepared.case, prepared.mode, plan.dtype.itemsize)
+    try:
+        near = roof.over(cost, prepared.footprint, min(rounds))
+    except InstrumentError as error:
+        named = f"{prepared.backend} on {prepared.case.name} ({prepared.mode})"
+        raise InstrumentError(f"{named}: {error}") from None
     return KernelSamples(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         command=plan.command,
@@ -228,8 +244,9 @@ def _samples(
         bytes_fused=float(cost.bytes_fused),
         bytes_unfused=float(cost.bytes_unfused),
         operations=float(cost.operations),
-        bandwidth=bandwidth,
-        fraction_of_floor=cost.bytes_fused / bandwidth / min(rounds),
+        bandwidth=roof.ceilings.copy,
+        roofline=near,
+        allocator=allocator_settings(),
         device_state=state,
         environment=where,
         git=git_state(),

@@ -22,13 +22,14 @@ from equivbench.kernels import checking, timing
 from equivbench.kernels import operands as operands_module
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
 from equivbench.kernels.backends import absent
+from equivbench.kernels.caches import cache_bytes
 from equivbench.kernels.checking import WrongKernelError, tolerance
 from equivbench.kernels.graph_replay import GraphReplay, Recorder, cuda_graph
-from equivbench.kernels.operands import Operands, Slot
+from equivbench.kernels.operands import Footprint, Operands, Slot
 from equivbench.kernels.operations import Case
 from equivbench.kernels.problem import Arguments, KernelProblem, Results, Unseen, pose
 from equivbench.kernels.surroundings import FURTHER, attributes, unchanged
-from equivbench.kernels.timing import SAMPLE, Timer, cache_bytes
+from equivbench.kernels.timing import SAMPLE, Timer
 from equivbench.records.schema import NotMeasured
 from equivbench.registry import KERNEL_BACKENDS
 from equivbench.specs import MODES, Mode
@@ -140,6 +141,11 @@ class Prepared:
             self.calls = max(1, math.ceil(SAMPLE / warm)) if warm > 0 else 1
             if kernel.compiles:
                 self.compile_seconds = max(0.0, built + first - warm)
+
+    @property
+    def footprint(self) -> Footprint:
+        """What the calls of :meth:`round` pass through."""
+        return self._operands.footprint
 
     def _first_calls(self, kernel: Kernel) -> float:
         """Check four calls: one, the same memory with other numbers, and two whose results are both

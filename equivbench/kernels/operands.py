@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import secrets
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -34,6 +35,17 @@ Slot = Arguments
 """Memory of its own for one call's arguments."""
 
 
+class Footprint(NamedTuple):
+    """Bytes that calls in rotation touch beside their results."""
+
+    fresh: int
+    """Arguments of one call that no other call of the rotation is given."""
+    shared: int
+    """Arguments that all calls are given."""
+    rotation: int
+    """All arguments that are passed through before one is met again."""
+
+
 class Operands:
     """The arguments of calls of ``kernel``, in rotation.
 
@@ -58,6 +70,9 @@ class Operands:
         }
         own = sum(one.nbytes for name, one in ours.items() if name not in self._common)
         count = min(_MOST_SLOTS, max(2, -(-2 * cache // max(1, own))))
+        shared = sum(one.nbytes for one in self._common.values())
+        self.footprint = Footprint(own, shared, own * count + shared)
+        """What lies between two visits of a slot."""
         self.slots = [self._slot(self.instances[number % 2]) for number in range(count)]
         self._order = itertools.cycle(self.slots)
         self._turns = itertools.cycle(self.instances)

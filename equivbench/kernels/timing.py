@@ -1,12 +1,9 @@
-"""The clock of kernels, and what their times are held against: how fast memory is copied, how large
-the cache is, and how a GPU is throttled."""
+"""The clock of kernels, and how a GPU is throttled meanwhile."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 # By name: who replaces them later does not replace these.
 from time import perf_counter, process_time
@@ -14,16 +11,7 @@ from typing import Any
 
 import torch
 
-from equivbench.errors import FailedError
 from equivbench.kernels.checking import WrongKernelError
-
-_CPU_CACHE = 32 * 2**20
-"""Assumed where the system does not tell; large for a desktop."""
-_LARGEST = 256 * 2**20
-"""Servers share larger caches among many cores; passing this much is enough and keeps memory in
-bounds."""
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "": 1}
-
 
 SAMPLE = 0.01
 """Least seconds of a sample: below, the clock and the scheduler show."""
@@ -40,21 +28,24 @@ class Timer:
     milliseconds of a sample the host's clock is as good.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, *, watched: bool = True) -> None:
         self._device, self._threads = device, torch.get_num_threads()
+        self._watched = watched and device.type == "cpu"
+        """Whether more threads than were given are refused."""
 
     def seconds(self, work: Callable[[], object]) -> float:
         """Run ``work`` and give the seconds until its results are there; gaps in which a GPU waits
         for the host count.
 
-        Raises ``WrongKernelError`` where it takes more threads of a CPU than it was given.
+        Raises ``WrongKernelError`` where it is watched and takes more threads of a CPU than it was
+        given.
         """
         self._wait()
         start, used = perf_counter(), process_time()
         work()
         self._wait()
         taken, used = perf_counter() - start, process_time() - used
-        if self._device.type == "cpu" and used > _BUSY * self._threads * taken + _BUSY_ANYWAY:
+        if self._watched and used > _BUSY * self._threads * taken + _BUSY_ANYWAY:
             raise WrongKernelError(
                 f"it took {used:.2g} processor seconds in {taken:.2g} seconds on"
                 f" {self._threads} thread(s): it runs threads of its own"
@@ -72,49 +63,6 @@ class Timer:
         least is an outlier there: the sample below which a tenth of them lie.
         """
         return sorted(samples)[len(samples) // 10 if self._device.type == "cuda" else 0]
-
-
-def cache_bytes(
-    device: torch.device, folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")
-) -> int:
-    """Bytes of the last cache before memory, at most 256 MiB. ``folder`` is where Linux tells it
-    for CPUs."""
-    if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).L2_cache_size)
-    sizes = []
-    for file in folder.glob("index*/size"):
-        found = re.fullmatch(r"(\d+)([KMG]?)\s*", file.read_text(encoding="utf-8"))
-        if found:
-            sizes.append(int(found[1]) * _UNITS[found[2]])
-    return min(max(sizes, default=_CPU_CACHE), _LARGEST)
-
-
-def copy_bandwidth(device: torch.device, *, clock: Timer | None = None) -> float:
-    """Bytes a second, read and written, of a copy much larger than the cache, at torch's number of
-    threads: the best of five.
-
-    Raises ``FailedError`` where the clock does not move.
-    """
-    clock = clock or Timer(device)
-    numbers = max(64 * 2**20, 4 * cache_bytes(device)) // 4
-    source = torch.ones(numbers, device=device)
-    target = torch.zeros_like(source)
-    # A GPU copies this much in less than it takes to ask for it and to wait; a CPU in milliseconds.
-    copies = 20 if device.type == "cuda" else 1
-
-    def work() -> None:
-        for _ in range(copies):
-            target.copy_(source)
-
-    # The first writes map the memory.
-    target.copy_(source)
-    seconds = min(clock.seconds(work) for _ in range(5)) / copies
-    if seconds <= 0.0:
-        raise FailedError(
-            f"a copy of {4 * numbers} bytes took no time by the clock of {device};"
-            " its bandwidth is not known"
-        )
-    return 2 * 4 * numbers / seconds
 
 
 # Clocks, temperature, power and throttle reasons of a GPU, by NVML: what a slow round may be due

@@ -23,6 +23,13 @@ from equivbench.records.pretrained import (
     PRETRAINED_SCHEMA_VERSION,
     PretrainedMeasurement,
 )
+from equivbench.records.roofline import (
+    CEILING_SLACK,
+    ROUNDING,
+    Roofline,
+    beyond_peak,
+    roofline_problems,
+)
 from equivbench.records.rules import Rule, broken_rules
 from equivbench.records.schema import Environment, Git
 from equivbench.specs import Mode
@@ -69,6 +76,13 @@ class LineFile(Generic[L]):
     rules: tuple[Rule[Any], ...]
     """What an honest line keeps, beyond the version and the date, which every kind is held to."""
     backing: BackingFile | None = None
+    older: tuple[int, ...] = ()
+    """Versions of before whose lines still hold, by rules of their own."""
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """All schema versions that are read."""
+        return (*self.older, self.schema_version)
 
     def read(self, path: Path) -> list[L]:
         """The lines of ``path``; raises ``FailedError`` naming file and line where it holds none
@@ -123,22 +137,17 @@ class LineFile(Generic[L]):
         yield from self.backing.problems(line, data)
 
     def _version(self, line: L) -> Iterator[str]:
-        if line.schema_version != self.schema_version:
-            yield (
-                f"schema version {line.schema_version}, "
-                f"this equivbench reads version {self.schema_version}"
-            )
+        if line.schema_version not in self.versions:
+            known = " and ".join(map(str, self.versions))
+            yield f"schema version {line.schema_version}, this equivbench reads version {known}"
 
 
-KERNEL_SCHEMA_VERSION = 1
+KERNEL_SCHEMA_VERSION = 2
+_COPY_ALONE = 1
+"""The schema version whose samples are held against the bandwidth of a large copy alone."""
 LARGEST_ERROR = {"64": 1e-11, "32": 1e-4, "16": 1e-1}
 """By bits: what a backend may be off the reference at most and still be timed
 (:mod:`equivbench.kernels.checking`)."""
-ROUNDING = 1e-9
-"""Relative: one division and one product in float64."""
-COPY_SLACK = 1.1
-"""A copy may be timed a little above the data sheet's bandwidth: boost clocks of memory, and
-timers."""
 
 
 class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -171,9 +180,16 @@ class KernelSamples(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     operations: float
     """Useful floating-point operations."""
     bandwidth: float
-    """Bytes a second of a copy, measured on this device in this process."""
-    fraction_of_floor: float
-    """bytes_fused / bandwidth over the least round: 1 is the fused bandwidth floor."""
+    """Bytes a second, read and written, of a copy larger than the caches, measured on this device
+    in this process."""
+    fraction_of_floor: float | None = None
+    """Of schema version 1 alone: bytes_fused / bandwidth over the least round, wherever the bytes
+    lay and whatever was computed. It was more than 1 where a case lay in a cache."""
+    roofline: Roofline | None = None
+    """From schema version 2 on: what the device allows, and how near the least round is to it."""
+    allocator: dict[str, str] | None = None
+    """From schema version 2 on: what the process told the C library's allocator as it began
+    (``MALLOC_...``), for all backends alike; empty where nothing."""
     graph_rounds: list[float] = []
     """Seconds a call, the calls replayed from a CUDA graph, so that no Python stands between the
     launches; empty on a CPU, and where ``graph_reason`` says why a GPU has none."""
@@ -228,19 +244,41 @@ def _not_positive(sample: KernelSamples) -> Iterator[str]:
 
 
 def _floor(sample: KernelSamples) -> Iterator[str]:
-    """The fraction of the floor follows from bytes, bandwidth and time."""
+    """How near the device's limits it is follows from bytes, operations, rates and time."""
     if any(_not_positive(sample)):
+        return
+    if sample.schema_version == _COPY_ALONE:
+        yield from _copy_alone(sample)
+    elif (
+        sample.roofline is None or sample.allocator is None or sample.fraction_of_floor is not None
+    ):
+        yield (
+            f"a sample of schema version {sample.schema_version} has a roofline and the setting of "
+            "the allocator, and no fraction_of_floor"
+        )
+    else:
+        yield from roofline_problems(
+            sample.roofline,
+            moved=sample.bytes_fused,
+            operations=sample.operations,
+            seconds=min(sample.rounds),
+        )
+    if sample.bytes_unfused < sample.bytes_fused * (1 - ROUNDING):
+        yield (
+            f"bytes_unfused {sample.bytes_unfused:g} are fewer than "
+            f"bytes_fused {sample.bytes_fused:g}"
+        )
+
+
+def _copy_alone(sample: KernelSamples) -> Iterator[str]:
+    if sample.fraction_of_floor is None or sample.roofline is not None:
+        yield "a sample of schema version 1 has fraction_of_floor and no roofline"
         return
     fraction = sample.bytes_fused / sample.bandwidth / min(sample.rounds)
     if not math.isclose(fraction, sample.fraction_of_floor, rel_tol=ROUNDING):
         yield (
             f"fraction_of_floor is {sample.fraction_of_floor:g}, "
             f"bytes, bandwidth and rounds make it {fraction:g}"
-        )
-    if sample.bytes_unfused < sample.bytes_fused * (1 - ROUNDING):
-        yield (
-            f"bytes_unfused {sample.bytes_unfused:g} are fewer than "
-            f"bytes_fused {sample.bytes_fused:g}"
         )
 
 
@@ -272,7 +310,10 @@ def _peak(sample: KernelSamples) -> Iterator[str]:
         seconds=min(*sample.rounds, *sample.graph_rounds, math.inf),
     ):
         yield f"on {device}, {clause}"
-    if sample.bandwidth > COPY_SLACK * peak.bandwidth:
+    if sample.roofline is not None:
+        for clause in beyond_peak(sample.roofline, peak, width_of(sample.dtype)):
+            yield f"on {device}, {clause}"
+    if sample.bandwidth > CEILING_SLACK * peak.bandwidth:
         yield (
             f"bandwidth {sample.bandwidth:.3g} B/s is more than the {peak.bandwidth:.3g} "
             f"of {where.device!r}"
@@ -285,6 +326,7 @@ KERNEL_FILE = LineFile(
     "kernel sample",
     KERNEL_SCHEMA_VERSION,
     (_not_positive, _floor, _errors, _peak),
+    older=(_COPY_ALONE,),
 )
 PRETRAINED_FILE = LineFile(
     "pretrained.jsonl",

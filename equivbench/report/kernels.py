@@ -1,5 +1,5 @@
-"""Kernel times as a table: milliseconds, the ratio to e3nn, the fraction of the bandwidth floor,
-errors."""
+"""Kernel times as a table: milliseconds, the ratio to e3nn, how near to the roof and which part of
+it binds, errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 from equivbench.records.line_files import KernelSamples, of_newest_code
-from equivbench.report.table import Cell, Column, Table
+from equivbench.report.table import Cell, Column, Missing, Table
 from equivbench.report.text import number_text
 from equivbench.specs import MODES
 
@@ -17,7 +17,8 @@ COLUMNS = (
     Column("ms", "number", digits=4),
     Column("graph ms", "number", digits=4, show="filled"),
     Column("x e3nn", "number"),
-    Column("of floor", "percent", "of roof", digits=2),
+    Column("of roof", "percent", digits=2),
+    Column("bound by"),
     Column("error", "number", digits=1),
     Column("compile", "seconds"),
     Column("method"),
@@ -25,9 +26,12 @@ COLUMNS = (
 LEGEND = (
     "ms: least time a call over all rounds; graph ms, on a GPU: the same replayed from a CUDA "
     "graph, without Python between the launches; x e3nn: times as fast as e3nn eager, the median "
-    "over rounds that alternate; of roof: of the speed that memory bandwidth allows; error: the "
-    "worst against float64; compile: before the first call, not in ms"
+    "over rounds that alternate; of roof: of the speed that the device was seen to allow; bound "
+    "by: what allows no more, the bandwidth of where the bytes lie or the arithmetic of a matrix "
+    "product; error: the worst against float64; compile: before the first call, not in ms"
 )
+OLD_ROOFLINE = Missing("old roofline")
+"""In place of the fraction of a sample that was held against a large copy alone."""
 BASE = "e3nn"
 """The backend that the others are compared with: what the field runs by default."""
 
@@ -58,7 +62,8 @@ def _row(
         1e3 * min(sample.rounds),
         1e3 * min(sample.graph_rounds) if sample.graph_rounds else None,
         None if base is None else speed_up(sample, base),
-        sample.fraction_of_floor,
+        OLD_ROOFLINE if sample.roofline is None else sample.roofline.fraction,
+        None if sample.roofline is None else sample.roofline.binding,
         max(sample.errors.values(), default=0.0),
         sample.compile_seconds or None,
         _method(sample) + _repetitions(later),

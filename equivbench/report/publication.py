@@ -102,8 +102,8 @@ class Publication:
     each."""
     kernels: tuple[KernelSamples, ...]
     """By machine, case, mode and backend. ``min(rounds)`` are the seconds; ``operations`` over
-    these against ``operations / bytes_fused`` is the place on the roofline, ``bandwidth`` the slope
-    of its roof."""
+    these against ``operations / bytes_fused`` is the place on the roofline, whose slopes and top
+    are the rates of ``roofline.bounds``."""
     pretrained: tuple[PretrainedMeasurement, ...] = ()
     """As they lie in their files, a file a machine."""
     ladder: tuple[LadderEntry, ...] = ()

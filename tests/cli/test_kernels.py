@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from toy_ceilings import pretended
 from toy_kernels import TOY, breaks_later, interrupted_later, registered, right, wrong_sign
 
+from equivbench import environment
 from equivbench.cli.main import main
 from equivbench.kernels import comparing, measuring, operations
 from equivbench.kernels.backend import Kernel
@@ -20,9 +23,9 @@ from equivbench.registry import KERNEL_BACKENDS
 
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two toy cases, a small cache, a known bandwidth, one thread."""
+    """Two toy cases, a small cache, a pretended machine, one thread."""
     monkeypatch.setattr(measuring, "cache_bytes", lambda device: 20_000)
-    monkeypatch.setattr(comparing, "copy_bandwidth", lambda device: 1e9)
+    monkeypatch.setattr(comparing, "measure_ceilings", lambda device, dtype: pretended())
     monkeypatch.setattr(operations, "CASES", (TOY, replace(TOY, name="large", quick=False)))
     threads = torch.get_num_threads()
     yield
@@ -33,6 +36,22 @@ def run(*arguments: object) -> int:
     with pytest.raises(SystemExit) as end:
         main(["kernels", *map(str, arguments), "--threads", "1"])
     return int(end.value.code or 0)
+
+
+def test_only_a_process_of_its_own_is_begun_anew_with_the_memory_of_a_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = []
+    monkeypatch.setattr(environment, "keep_memory", lambda: begun.append(sys.argv[1]))
+    for words in (["kernels", "--help"], ["list", "kernels", "--help"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        assert begun == [], "a caller's process is not ours to begin again"
+        monkeypatch.setattr(sys, "argv", ["equivbench", *words])
+        with pytest.raises(SystemExit):
+            main()
+        assert begun == ["kernels"] * (words[0] == "kernels")
+        begun.clear()
 
 
 def test_the_table_compares_with_e3nn(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,6 +65,8 @@ def test_the_table_compares_with_e3nn(capsys: pytest.CaptureFixture[str]) -> Non
     }
     assert float(rows["mine"][2]) > 0
     assert rows["e3nn"][3] == "1.00"
+    assert rows["mine"][4].endswith("%")
+    assert "bound by" in out
     assert "nan" not in out
     assert "inf" not in out
 
@@ -80,6 +101,20 @@ def test_json_has_samples_and_refusals(tmp_path: Path, capsys: pytest.CaptureFix
     samples = KERNEL_FILE.read(file)
     assert [one.mode for one in samples] == [one["mode"] for one in found["samples"]]
     assert file.parent.name == samples[0].environment.machine_key
+
+
+def test_a_time_below_what_the_machine_can_do_is_refused_and_never_printed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(comparing, "measure_ceilings", lambda device, dtype: pretended(1e3))
+    with registered(mine=right):
+        where = ("--quick", "--out", tmp_path)
+        assert run("toy", "--backend", "mine", "--mode", "forward", *where) == 3
+    captured = capsys.readouterr()
+    assert "mine on toy (forward): a call took" in captured.err
+    assert "an instrument is at fault" in captured.err
+    assert "%" not in captured.out
+    assert not list(tmp_path.rglob("kernels.jsonl"))
 
 
 def test_a_second_measurement_replaces_nothing(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import cheating_kernels as cheats
 import pytest
 import torch
 import toy_kernels as bad
+from toy_ceilings import pretended
 from toy_kernels import TOY, registered, right
 
 from equivbench.kernels import comparing, measuring, timing
@@ -23,7 +24,7 @@ from equivbench.kernels.timing import Timer
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(measuring, "cache_bytes", lambda device: 20_000)
-    monkeypatch.setattr(comparing, "copy_bandwidth", lambda device: 1e9)
+    monkeypatch.setattr(comparing, "measure_ceilings", lambda device, dtype: pretended())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

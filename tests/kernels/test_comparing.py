@@ -8,22 +8,24 @@ from dataclasses import replace
 import pytest
 import torch
 import toy_kernels as bad
+from toy_ceilings import OPERATIONS, SPEED, pretended
 from toy_kernels import TOY, registered, right
 
+from equivbench.environment import allocator_settings
 from equivbench.kernels import comparing, measuring
 from equivbench.kernels.backend import Kernel
 from equivbench.kernels.comparing import BackendPlan, comparisons, order
 from equivbench.kernels.operations import costs
+from equivbench.records.line_files import KERNEL_FILE
 
 PLAN = BackendPlan(rounds=4, seconds=0.01)
-SPEED = 1e9
 
 
 @pytest.fixture(autouse=True)
 def light(monkeypatch):
-    """A small cache and a known bandwidth."""
+    """A small cache and a pretended machine."""
     monkeypatch.setattr(measuring, "cache_bytes", lambda device: 20_000)
-    monkeypatch.setattr(comparing, "copy_bandwidth", lambda device: SPEED)
+    monkeypatch.setattr(comparing, "measure_ceilings", lambda device, dtype: pretended())
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -55,7 +57,17 @@ def test_a_sample_says_what_it_is_and_how_far_from_the_floor():
         cost.bytes_unfused,
         cost.operations,
     )
-    assert sample.fraction_of_floor == pytest.approx(cost.bytes_fused / SPEED / min(sample.rounds))
+    assert sample.roofline is not None
+    assert (sample.roofline.bytes_read, sample.roofline.bytes_written) == (
+        cost.bytes_read,
+        cost.bytes_written,
+    )
+    assert [one.name for one in sample.roofline.bounds] == ["L2 cache bandwidth", "arithmetic"]
+    least = max(cost.bytes_fused / SPEED, cost.operations / OPERATIONS)
+    assert sample.roofline.fraction == pytest.approx(least / min(sample.rounds), rel=1e-9)
+    assert KERNEL_FILE.problems_of(sample) == []
+    assert sample.bandwidth == SPEED
+    assert sample.allocator == allocator_settings()
     assert sample.environment.threads == 1
     assert sample.device_state == {}
 
@@ -91,6 +103,25 @@ def test_a_backend_that_fails_in_a_round_is_refused_then():
     assert [sample.backend for sample in found.samples] == ["good"]
     assert [(one.backend, one.kind) for one in found.refusals] == [("mine", "failed")]
     assert "out of order" in found.refusals[0].reason
+
+
+def test_a_time_below_what_the_machine_can_do_is_no_sample(monkeypatch):
+    measured = []
+
+    def slower(device, dtype):
+        measured.append(dtype)
+        return pretended(1e3)
+
+    monkeypatch.setattr(comparing, "measure_ceilings", slower)
+    with registered(good=right, other=right):
+        (found,) = comparisons([TOY], ["good", "other"], ["forward"], PLAN)
+    assert found.samples == []
+    assert [(one.backend, one.kind) for one in found.refusals] == [
+        ("good", "failed"),
+        ("other", "failed"),
+    ]
+    assert "good on toy (forward): a call took" in found.refusals[0].reason
+    assert measured == [torch.float32] * 2, "once, and once more before anyone is refused"
 
 
 def test_rounds_until_an_interruption_are_kept_and_nothing_more_is_begun():

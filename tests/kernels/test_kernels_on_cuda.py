@@ -9,10 +9,10 @@ from on_device import DEVICE, IS_GPU, needs_device, needs_gpu
 
 from equivbench.kernels.backend import UnsupportedError, backend
 from equivbench.kernels.backends import BACKENDS
+from equivbench.kernels.ceilings import measure_ceilings
 from equivbench.kernels.first_use import check_first_use
 from equivbench.kernels.measuring import prepare, why_absent
 from equivbench.kernels.operations import CASES, Case, Convolution, Operation, PaiNNMessage
-from equivbench.kernels.timing import copy_bandwidth
 from equivbench.records.peaks import peak_of
 from equivbench.records.schema import NotMeasured
 
@@ -75,12 +75,15 @@ def test_a_graphs_replay_is_right_and_no_slower(name: str) -> None:
 
 
 @needs_gpu
-def test_a_copy_runs_at_what_the_devices_memory_gives() -> None:
-    bandwidth = copy_bandwidth(DEVICE)
+def test_ceilings_are_what_the_devices_memory_and_arithmetic_give() -> None:
+    found = measure_ceilings(DEVICE, torch.float32)
     peak = peak_of(torch.cuda.get_device_name(DEVICE), "", 1)
     if peak is None:
         pytest.skip("the peak of this device is not known here")
-    assert 0.5 * peak.bandwidth < bandwidth < 1.1 * peak.bandwidth
+    for bandwidth in (found.copy, found.reading.rates[-1], found.writing.rates[-1]):
+        assert 0.5 * peak.bandwidth < bandwidth < 1.1 * peak.bandwidth
+    assert found.tf32 is False
+    assert found.operations < peak.operations["32"]
 
 
 @needs_device

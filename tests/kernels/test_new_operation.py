@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from toy_ceilings import pretended
 from toy_kernels import Run, registered
 from toy_operation import CASES, ScaledRows
 
@@ -34,9 +35,9 @@ def detached(operation: Operation) -> Run:
 
 @pytest.fixture(autouse=True)
 def light(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A small cache and a known bandwidth; what the command sets is taken back."""
+    """A small cache and a pretended machine; what the command sets is taken back."""
     monkeypatch.setattr(measuring, "cache_bytes", lambda device: 20_000)
-    monkeypatch.setattr(comparing, "copy_bandwidth", lambda device: 1e9)
+    monkeypatch.setattr(comparing, "measure_ceilings", lambda device, dtype: pretended())
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

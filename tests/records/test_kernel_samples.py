@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 import pytest
 from factories import make_record
+from toy_roofline import toy_roofline
+from toy_samples import kernel_samples
 
 from equivbench.errors import FailedError
 from equivbench.records.files import write_lines
@@ -33,7 +35,10 @@ def sample(backend: str, seconds: float = 1.0, dtype: str = "float32") -> Kernel
         bytes_unfused=1.0,
         operations=1.0,
         bandwidth=1.0,
-        fraction_of_floor=1.0,
+        allocator={},
+        roofline=toy_roofline(
+            {"bytes_fused": 1.0, "operations": 1.0, "bandwidth": 1.0, "rounds": [seconds]}
+        ),
         environment=record.environment,
         git=record.git,
     )
@@ -42,6 +47,30 @@ def sample(backend: str, seconds: float = 1.0, dtype: str = "float32") -> Kernel
 def test_samples_come_back_as_they_went(tmp_path: Path) -> None:
     samples = [sample("a"), sample("b", 2.0)]
     assert KERNEL_FILE.read(write_lines(samples, tmp_path / "new" / "kernels.jsonl")) == samples
+
+
+def test_samples_of_before_are_read_kept_and_held_to_their_own_rules(tmp_path: Path) -> None:
+    published = Path(__file__).parents[2] / "results" / "amd-epyc-f25m17-2t" / "kernels.jsonl"
+    lines = published.read_bytes().splitlines(keepends=True)
+    path = tmp_path / "kernels.jsonl"
+    path.write_bytes(b"".join(line for line in lines if b'"schema_version":1,' in line))
+    old = KERNEL_FILE.read(path)
+    assert [KERNEL_FILE.problems_of(one) for one in old] == [[]] * len(old)
+    new = kernel_samples([1e-3])
+    assert KERNEL_FILE.problems_of(new) == []
+    KERNEL_FILE.merge([new], path)
+    assert KERNEL_FILE.read(path) == [*old, new]
+    assert all(
+        one.roofline is None and one.fraction_of_floor for one in KERNEL_FILE.read(path)[:-1]
+    )
+
+
+def test_a_fraction_above_one_is_a_fault_of_the_instrument() -> None:
+    # 1 MB in 10 us are 1e11 bytes a second, ten times what the copy beside it gave.
+    assert any(
+        "an instrument is at fault" in each
+        for each in KERNEL_FILE.problems_of(kernel_samples([1e-5]))
+    )
 
 
 def test_of_many_writers_nobody_loses_a_sample(tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from spoil_files import (
     GRADIENT_CHANGES,
     KERNEL_CHANGES,
     LANDSCAPE_CHANGES,
+    ROOFLINE_CHANGES,
     from_bytes,
     from_lines,
     from_things,
 )
+from toy_roofline import toy_roofline
 
 from equivbench.cli.main import main
 from equivbench.errors import FailedError
@@ -35,11 +37,14 @@ def submissions() -> list[Spoiled]:
     good = [json.loads(file.read_bytes()) for file in good_files()]
     record = read_record(good_files()[0])
     kernel = json.loads((RESULTS / MACHINE / "kernels.jsonl").read_text().splitlines()[0])
+    newer = {**kernel, "schema_version": 2, "fraction_of_floor": None, "allocator": {}}
+    newer["roofline"] = msgspec.to_builtins(toy_roofline(kernel))
     return [
         *from_records(good),
         *from_bytes(good),
         *from_things(good),
         *from_lines("kernels.jsonl", kernel, KERNEL_CHANGES),
+        *from_lines("kernels.jsonl", newer, ROOFLINE_CHANGES, first=len(KERNEL_CHANGES)),
         *from_lines("gradients.jsonl", msgspec.to_builtins(gradients_of(record)), GRADIENT_CHANGES),
         *from_lines(
             "landscapes.jsonl", msgspec.to_builtins(landscape_of(record)), LANDSCAPE_CHANGES

@@ -12,6 +12,7 @@ from markupsafe import escape
 from toy_samples import kernel_samples
 
 from equivbench.gap.intervals import Quantity
+from equivbench.records.roofline import Bound, Roofline
 from equivbench.report.html.charts import (
     BOTTOM,
     LEFT,
@@ -185,6 +186,42 @@ def test_the_roof_is_the_bandwidth_times_the_intensity() -> None:
         # Four coordinates rounded to a tenth of a pixel.
         assert (y == pytest.approx(on_roof, abs=4 * PIXEL)) is above
         assert TOP <= y <= BOTTOM
+
+
+def test_each_part_of_the_memory_has_a_roof_up_to_arithmetic() -> None:
+    fast, slow, top = (
+        Bound(name="L3 cache bandwidth", amount=5e8, rate=8e9, size=1e6),
+        Bound(name="memory bandwidth", amount=5e8, rate=1e9, size=1e9),
+        Bound(name="arithmetic", amount=8e9, rate=3.2e10),
+    )
+    shape = Roofline(
+        bytes_read=1e9, bytes_written=0.0, bounds=[slow, fast, top], binding=slow.name, fraction=0.5
+    )
+    sample = kernel_samples([1.0], operations=8e9, bytes_fused=1e9, roofline=shape)
+    drawn = str(roofline("t", [sample], backend_keys([sample])))
+    lines = [
+        [tuple(map(float, corner.split())) for corner in path.split("L")]
+        for path in re.findall(r'class="roof" d="M([^"]+)"', drawn)
+    ]
+    assert re.findall(r"<title>([^<]* GB/s)</title>", drawn) == [
+        "L3 cache bandwidth 8.00 GB/s",
+        "memory bandwidth 1.00 GB/s",
+    ]
+    cache, memory = lines
+    # The cache's meets arithmetic at 4 operations a byte, to the left of the sample's 8; that of
+    # memory at 32, beyond the axis.
+    assert len(cache) == 3
+    assert cache[1][1] == cache[2][1] < cache[0][1]
+    assert len(memory) == 2
+    assert memory[0][1] > memory[1][1] > cache[2][1]
+    assert "50% of memory bandwidth" in drawn
+
+
+def test_samples_of_before_are_drawn_beside_the_copy_they_were_held_against() -> None:
+    sample = kernel_samples([1.0], operations=8e9, bytes_fused=1e9, bandwidth=1e9, roofline=None)
+    drawn = str(roofline("t", [sample], backend_keys([sample])))
+    assert "a large copy (old roofline) 1.00 GB/s" in drawn
+    assert "% of" not in drawn
 
 
 def test_a_roofline_needs_operations_and_bytes() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from factories import make_record
+from toy_roofline import toy_roofline
 
 from equivbench.records.line_files import KernelSamples
 from equivbench.report.kernels import COLUMNS, heading, kernel_table, speed_up
@@ -12,7 +15,7 @@ from equivbench.report.render import cell_text
 
 def sample(backend: str, rounds: list[float], **changes: object) -> KernelSamples:
     record = make_record()
-    settings = {
+    settings: dict[str, Any] = {
         "created": "2026-01-02T03:04:05+00:00",
         "command": "equivbench kernels",
         "case": "toy",
@@ -27,11 +30,12 @@ def sample(backend: str, rounds: list[float], **changes: object) -> KernelSample
         "bytes_unfused": 4e6,
         "operations": 1e6,
         "bandwidth": 1e9,
-        "fraction_of_floor": 1e6 / 1e9 / min(rounds),
+        "allocator": {},
         "environment": record.environment,
         "git": record.git,
+        **changes,
     }
-    return KernelSamples(**{**settings, **changes})
+    return KernelSamples(**{"roofline": toy_roofline(settings), **settings})
 
 
 def test_rows_go_by_mode_and_then_from_fast_to_slow():
@@ -49,8 +53,19 @@ def test_rows_go_by_mode_and_then_from_fast_to_slow():
     assert [(row["mode"], row["backend"]) for row in rows] == order
     assert [row["x e3nn"] for row in rows] == ["2.00", "1.00", "0.500", "-"]
     assert rows[0]["ms"] == "2000"
-    assert rows[0]["of floor"] == "0.050%"
+    assert rows[0]["of roof"] == "0.050%"
+    assert rows[0]["bound by"] == "memory bandwidth"
     assert rows[0]["error"] == "3e-07"
+
+
+def test_a_sample_of_before_has_no_fraction_of_the_roof():
+    of_before = {"roofline": None, "allocator": None, "fraction_of_floor": 1.3}
+    (row,) = kernel_table([sample("mine", [1.0], schema_version=1, **of_before)]).rows
+    texts = {
+        column.name: cell_text(cell, column) for column, cell in zip(COLUMNS, row, strict=True)
+    }
+    assert (texts["of roof"], texts["bound by"]) == ("old roofline", "-")
+    assert "130%" not in texts.values()
 
 
 def test_the_ratio_is_of_rounds_side_by_side():

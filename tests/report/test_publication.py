@@ -12,6 +12,7 @@ import pytest
 from factories import make_record, make_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from toy_roofline import toy_roofline
 
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import efficiency_gap
@@ -72,7 +73,7 @@ def sample(backend: str = "fused", **overrides: Any) -> KernelSamples:
         "bytes_unfused": 2e6,
         "operations": 1e7,
         "bandwidth": 1e10,
-        "fraction_of_floor": 1e6 / 1e10 / 0.01,
+        "allocator": {},
         "environment": Environment(
             machine_key="toy-cpu-2t",
             device="cpu",
@@ -83,8 +84,9 @@ def sample(backend: str = "fused", **overrides: Any) -> KernelSamples:
             packages={},
         ),
         "git": Git(commit="0" * 40, dirty=False),
+        **overrides,
     }
-    return KernelSamples(**{**settings, **overrides})
+    return KernelSamples(**{"roofline": toy_roofline(settings), **settings})
 
 
 def keep(samples: list[KernelSamples], file: Path) -> None:

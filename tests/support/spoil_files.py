@@ -242,10 +242,11 @@ def _sparse(path: Path) -> None:
 
 
 def from_lines(
-    name: str, line: Plain, changes: Sequence[tuple[str, Any, str]]
+    name: str, line: Plain, changes: Sequence[tuple[str, Any, str]], first: int = 0
 ) -> Iterator[Spoiled]:
-    """Files of lines called ``name``, each holding ``line`` with one value changed."""
-    for number, (path, value, reason) in enumerate(changes):
+    """Files of lines called ``name``, each holding ``line`` with one value changed; they are
+    numbered from ``first`` on."""
+    for number, (path, value, reason) in enumerate(changes, first):
 
         def write(out: Path, path: str = path, value: Any = value, number: int = number) -> Path:
             changed = copy.deepcopy(line)
@@ -280,6 +281,23 @@ KERNEL_CHANGES: tuple[tuple[str, Any, str], ...] = (
     ("command", "\x1b[31m", "unseen character"),
     ("dtype", 32, "Expected `str`"),
     ("x", 1, "unknown field"),
+)
+ROOFLINE_CHANGES: tuple[tuple[str, Any, str], ...] = (
+    ("schema_version", 1, "no roofline"),
+    ("roofline", None, "has a roofline"),
+    ("allocator", None, "the setting of the allocator"),
+    ("fraction_of_floor", 0.3, "no fraction_of_floor"),
+    ("roofline.fraction", 0.99, "fraction is 0.99"),
+    ("roofline.binding", "arithmetic", "takes longer"),
+    ("roofline.bytes_read", 1.0, "bytes read and written are"),
+    ("roofline.bytes_written", -1.0, "neither can be below zero"),
+    ("roofline.bounds", [], "has bounds"),
+    ("roofline.bounds.0.amount", 1.0, "bytes of the bounds"),
+    ("roofline.bounds.0.rate", 1.0, "an instrument is at fault"),
+    ("roofline.bounds.0.rate", -1.0, "above zero"),
+    ("roofline.bounds.0.name", "wishes", "not 'wishes'"),
+    ("roofline.bounds.1.amount", 1.0, "operations of the bounds"),
+    ("roofline.bounds.1.rate", 1e20, "arithmetic of 1e+20 a second"),
 )
 GRADIENT_CHANGES: tuple[tuple[str, Any, str], ...] = (
     ("points.0.twirled_norm.value", -1.0, "below zero"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from toy_roofline import toy_roofline
 
 from equivbench.gate.samples import GateSamples, Samples, Side
 from equivbench.records.line_files import KernelSamples
@@ -90,11 +91,12 @@ def kernel_samples(values: Sequence[float], **changes: Any) -> KernelSamples:
         "bytes_unfused": 2e6,
         "operations": 1e7,
         "bandwidth": 1e10,
-        "fraction_of_floor": 1e6 / 1e10 / min(values) if min(values) > 0 else 0.5,
+        "allocator": {},
         "environment": environment(),
         "git": Git(commit="0" * 40, dirty=False),
+        **changes,
     }
-    return KernelSamples(**{**settings, **changes})
+    return KernelSamples(**{"roofline": toy_roofline(settings), **settings})
 
 
 def environment(machine: str = "toy-cpu-1t") -> Environment:

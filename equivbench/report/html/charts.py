@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from equivbench.gap.intervals import Quantity
 from equivbench.records.line_files import KernelSamples
+from equivbench.records.roofline import ARITHMETIC
 from equivbench.report.text import number_text, percent_text, printable, quantity_text
 from equivbench.specs import MODES
 
@@ -256,8 +257,9 @@ def roofline(
 ) -> Markup | None:
     """The chart of ``samples`` of one machine; None where none can be drawn.
 
-    The roof is bandwidth times operations per byte, from the slowest to the fastest copy measured
-    beside the samples: what lies on it moves each byte once, at the speed of a copy.
+    A roof is bandwidth times operations per byte up to the speed of arithmetic, one for each part
+    of the memory that the samples were held against, each at its fastest: what lies on it moves
+    each byte once, at that speed.
     """
     placed = [
         (one, one.operations / one.bytes_fused, one.operations / min(one.rounds))
@@ -267,10 +269,10 @@ def roofline(
     x = log_scale((intensity for _, intensity, _ in placed), LEFT, RIGHT, room=0.12, least=0.5)
     if x is None:
         return None
-    # The whole roof is on the axes, or its ends would be bent onto them.
-    roofs = [math.log10(one.bandwidth) for one, _, _ in placed if one.bandwidth > 0]
+    roofs = _roofs([one for one, _, _ in placed], x)
+    # The whole roofs are on the axes, or their ends would be bent onto them.
     logs = [math.log10(rate) for _, _, rate in placed]
-    logs += [roof + end for roof in roofs for end in (x.low, x.high)]
+    logs += [speed for _, line in roofs for _, speed in line]
     y = span(logs, BOTTOM, TOP, room=0.04, least=0.5)
     points = [
         (
@@ -278,21 +280,14 @@ def roofline(
             x(intensity),
             y(rate),
             f"{one.case} {one.mode}, {one.backend}: {number_text(rate / 1e9)} Gop/s, "
-            f"{percent_text(one.fraction_of_floor, 2)} of the roof",
+            + _nearness(one),
         )
         for one, intensity, rate in placed
     ]
-    roof = [
-        f"{at} {y.at(copy(roofs) + intensity):.1f}"
-        for at, copy, intensity in (
-            (LEFT, max, x.low),
-            (RIGHT, max, x.high),
-            (RIGHT, min, x.high),
-            (LEFT, min, x.low),
-        )
-        if roofs
+    lines = [
+        (name, y.at(line[0][1]) - 4, [f"{x.at(at):.1f} {y.at(speed):.1f}" for at, speed in line])
+        for name, line in roofs
     ]
-    speed = number_text(max(one.bandwidth for one, _, _ in placed) / 1e9)
     return drawn(
         "chart",
         title,
@@ -300,8 +295,41 @@ def roofline(
         "useful operations per second",
         x.ticks(),
         y.ticks(),
-        drawn("roofline", roof, speed, points),
+        drawn("roofline", lines, points),
     )
+
+
+def _nearness(sample: KernelSamples) -> str:
+    if sample.roofline is None:
+        return "held against a large copy alone (old roofline)"
+    return f"{percent_text(sample.roofline.fraction, 2)} of {sample.roofline.binding}"
+
+
+def _roofs(
+    samples: Sequence[KernelSamples], x: LogScale
+) -> list[tuple[str, list[tuple[float, float]]]]:
+    """The name of each roof with its corners, decimal logarithms of operations a byte and a
+    second, over the whole axis ``x``."""
+    rates: dict[str, float] = {}
+    for one in samples:
+        seen = (
+            [("a large copy (old roofline)", one.bandwidth)]
+            if one.roofline is None
+            else [(each.name, each.rate) for each in one.roofline.bounds]
+        )
+        for name, rate in seen:
+            if rate > 0:
+                rates[name] = max(rate, rates.get(name, 0.0))
+    arithmetic = rates.pop(ARITHMETIC, math.inf)
+    most = math.log10(arithmetic)
+    roofs = []
+    for name, rate in sorted(rates.items(), key=lambda each: -each[1]):
+        speed = math.log10(rate)
+        corner = min(max(most - speed, x.low), x.high)
+        ends = dict.fromkeys((x.low, corner, x.high))
+        text = f"{name} {number_text(rate / 1e9)} GB/s"
+        roofs.append((text, [(end, min(speed + end, most)) for end in ends]))
+    return roofs
 
 
 def ratio_scale(quantities: Iterable[Quantity]) -> LogScale:
