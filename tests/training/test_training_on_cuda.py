@@ -24,6 +24,8 @@ from equivbench.training.record import make_record
 
 pytestmark = [pytest.mark.cuda]
 ARMS = [(name, arm.name) for name, each in PAIRS.entries().items() for arm in each.value.arms]
+STEPS = 12
+"""After so many every arm predicts something: before that there is no symmetry to verify."""
 
 
 def trainer_of(
@@ -123,14 +125,14 @@ def test_too_little_memory_is_told_apart(tmp_path: Path) -> None:
 @needs_device
 @pytest.mark.parametrize(("pair", "arm"), ARMS)
 def test_every_arm_trains_and_is_measured(tmp_path: Path, pair: str, arm: str) -> None:
-    trainer, job = trainer_of(tmp_path, pair, arm)
+    trainer, job = trainer_of(tmp_path, pair, arm, f"{STEPS}steps")
     trainer.train_slice(1e9)
     assert trainer.diverged is None
     record = make_record(job, trainer, [], None, inference_seconds=0.0)
     assert record.status == "completed"
     assert record.final is not None
     assert record.final.total is not None
-    assert record.steps == 3
+    assert record.steps == STEPS
     placed = {each.device.type for each in trainer.arm.model.parameters()}
     assert placed == {DEVICE.type}
     declared = PAIRS.get(pair).arm(arm)
