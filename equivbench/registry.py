@@ -347,6 +347,7 @@ def register_model(
     requires: Mapping[str, float] | None = None,
     summary: str = "",
     kernels: bool = False,
+    operations: Iterable[str] = (),
 ) -> Callable[[F], F]:
     """Register a function ``build(config) -> torch.nn.Module``.
 
@@ -362,12 +363,15 @@ def register_model(
         cutoff in A).
     kernels
         Whether ``config["kernels"]`` names the backend of its equivariant operations.
+    operations
+        Names of the operations that it takes from that backend: ``run --kernels`` then refuses one
+        that lacks them before anything is trained.
     """
-    needed = dict(requires or {})
+    needed, taken = dict(requires or {}), tuple(operations)
     return _registering(
         MODELS,
         summary,
-        lambda line, build: ModelSpec(name, task, symmetry, build, needed, line, kernels),
+        lambda line, build: ModelSpec(name, task, symmetry, build, needed, line, kernels, taken),
     )
 
 
@@ -406,6 +410,7 @@ def register_kernel_backend(
     install: str = "",
     devices: Iterable[str] = ("cpu", "cuda"),
     slow_to_build: bool = False,
+    operations: Iterable[str] = (),
 ) -> Callable[[F], F]:
     """Register a function (or class) that returns an :class:`equivbench.kernels.backend.Backend`.
 
@@ -419,12 +424,14 @@ def register_kernel_backend(
         Kinds of device that it runs on.
     slow_to_build
         Whether it compiles for tens of seconds a case.
+    operations
+        Names of the operations that it does, as ``equivbench list kernels --json`` shows them.
     """
-    modules, kinds = tuple(needs), tuple(devices)
+    modules, kinds, done = tuple(needs), tuple(devices), tuple(operations)
     return _registering(
         KERNEL_BACKENDS,
         summary,
         lambda line, backend: KernelBackendSpec(
-            name, line, backend, modules, install, kinds, slow_to_build
+            name, line, backend, modules, install, kinds, slow_to_build, done
         ),
     )

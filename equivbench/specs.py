@@ -100,6 +100,9 @@ class ModelSpec:
     kernels: bool = False
     """Whether ``config["kernels"]`` names the backend of its equivariant operations (``run
     --kernels``)."""
+    operations: tuple[str, ...] = ()
+    """The operations that it takes from that backend, by their names; none: only a network that is
+    built tells."""
 
     def __post_init__(self) -> None:
         if self.symmetry not in SYMMETRIES:
@@ -148,6 +151,8 @@ class KernelBackendSpec:
     slow_to_build: bool = False
     """Whether it compiles for tens of seconds a case: quick looks leave it out unless it is
     named."""
+    operations: tuple[str, ...] = ()
+    """Those that it does, by their names, if not at every size; none: only its ``build`` tells."""
 
 
 @dataclass(frozen=True)

@@ -113,16 +113,18 @@ def _evaluation_steps(spec: PairSpec, preset: str) -> dict[str, float | None]:
 
 
 def model_facts(spec: ModelSpec) -> dict[str, Any]:
-    """A model's task, declared symmetry and required inputs."""
+    """A model's task, declared symmetry, required inputs and what it takes from a kernel
+    backend."""
     facts = {name: getattr(spec, name) for name in ("task", "symmetry", "kernels")}
-    return facts | {"requires": dict(spec.requires)}
+    return facts | {"operations": list(spec.operations), "requires": dict(spec.requires)}
 
 
 def backend_facts(spec: KernelBackendSpec) -> dict[str, Any]:
-    """A kernel backend's devices, and why it cannot run here."""
+    """A kernel backend's devices and operations, and why it cannot run here."""
     from equivbench.kernels.backends import absent
 
-    return {"devices": list(spec.devices), "absent": absent(spec)}
+    facts = {name: list(getattr(spec, name)) for name in ("devices", "operations")}
+    return facts | {"absent": absent(spec)}
 
 
 KINDS: dict[str, tuple[Callable[[Any], dict[str, Any]], tuple[str, ...]]] = {

@@ -22,11 +22,11 @@ from equivbench.environment import machine_key, usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.shares import core_shares
 from equivbench.gpu import why_not_shared
-from equivbench.kernels.backends import absent
+from equivbench.kernels.backends import absent, does_not_do
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, RunRequest
 from equivbench.schedule import rung_budgets
-from equivbench.specs import PairSpec
+from equivbench.specs import ArmSpec, PairSpec
 from equivbench.training.job import Job, Place
 
 
@@ -362,6 +362,25 @@ def _check_devices_per_arm(request: RunRequest) -> None:
         )
 
 
+def _check_kernels(name: str, pair: PairSpec, arms: Sequence[ArmSpec]) -> None:
+    """Raise ``UsageError`` unless some of ``arms`` take their operations from a backend, and the
+    one called ``name`` does what these are declared to take."""
+    models = [spec for spec in (MODELS.get(arm.model) for arm in arms) if spec.kernels]
+    if not models:
+        raise UsageError(
+            f"--kernels {name}: no chosen arm of {pair.key} takes its operations "
+            "from a kernel backend; leave the option out or choose another pair"
+        )
+    done = KERNEL_BACKENDS.get(name).operations
+    for spec in models:
+        lacking = [each for each in spec.operations if each not in done]
+        if done and lacking:
+            raise UsageError(
+                f"--kernels {name}: {spec.name} of {pair.key} takes {lacking[0]!r} from a kernel "
+                f"backend, and {does_not_do(name, lacking[0], spec.operations)}"
+            )
+
+
 def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> Contest:
     TASKS.get(pair.task)
     if request.preset not in pair.presets:
@@ -370,11 +389,8 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
     budget = Budget.parse(request.budget if request.budget is not None else preset.budget)
     arms = [pair.arm(arm) for arm in unique(request.arms)] or list(pair.contestants)
     kernels = None if request.kernels == DEFAULT_KERNELS else request.kernels
-    if kernels is not None and not any(MODELS.get(arm.model).kernels for arm in arms):
-        raise UsageError(
-            f"--kernels {kernels}: no chosen arm of {pair.key} takes its operations "
-            "from a kernel backend; leave the option out or choose another pair"
-        )
+    if kernels is not None:
+        _check_kernels(kernels, pair, arms)
     for arm in arms:
         if request.preset not in arm.presets:
             raise unknown_name(f"preset of arm {arm.name!r}", request.preset, arm.presets)

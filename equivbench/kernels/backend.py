@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import EquivbenchError, FailedError
-from equivbench.kernels.backends import absent
+from equivbench.kernels.backends import absent, does_not_do
 from equivbench.kernels.operations import Operation
 from equivbench.registry import KERNEL_BACKENDS, resolve
 
@@ -125,9 +125,7 @@ class TableBackend:
         """The kernel by the table; raises ``FailedError`` where the backend is missing."""
         make = dict(self.kernels).get(type(operation))
         if make is None:
-            raise UnsupportedError(
-                f"{self.name} does not do {operation.name!r}; choose another backend with --backend"
-            )
+            raise UnsupportedError(does_not_do(self.name, operation.name))
         if self.dtypes and dtype not in self.dtypes:
             known = " and ".join(str(one).removeprefix("torch.") for one in self.dtypes)
             raise UnsupportedError(f"{self.name} computes in {known}, not in {dtype}")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from equivbench.errors import EquivbenchError, ModelError, UsageError, unknown_name
 from equivbench.kernels import build_time
-from equivbench.kernels.backend import OnBackend, built_for
+from equivbench.kernels.backend import OnBackend, UnsupportedError, built_for
 from equivbench.kernels.first_use import check_kernels
 from equivbench.kernels.process_settings import settings_kept
 from equivbench.measure.calls import call, checked, without_gradients
@@ -250,7 +250,7 @@ def build_arm(
     preset, task = declared.pair_preset, declared.task
     # Libraries and our own kernels compile while a network is built.
     with clock.part("compile"):
-        with built_for(device):
+        with _asked_kernels(job), built_for(device):
             model = declared.build_model(job.seed).to(device)
         check_kernels(model)
         check_weights(model)
@@ -312,6 +312,18 @@ def build_arm(
         device=device,
         evaluated_at_once=at_once,
     )
+
+
+@contextlib.contextmanager
+def _asked_kernels(job: Job) -> Iterator[None]:
+    """Where the kernel backend that ``job`` asks for does not do what its network needs, the
+    sentence names the option."""
+    try:
+        yield
+    except UnsupportedError as error:
+        if job.kernels is None:
+            raise
+        raise UsageError(f"--kernels {job.kernels}: {error}") from error
 
 
 def load_model(path: Path, weights: str = "model") -> tuple[nn.Module, Task, Job]:

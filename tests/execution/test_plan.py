@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from factories import make_record
+from toy_kernels import registered, right
 
+from equivbench.cli.main import main
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution.estimates import START_SECONDS, estimated_seconds
 from equivbench.execution.executors import find_executor
@@ -100,6 +102,14 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
             {"kernels": "fused", "pairs": ("forcefield/tensor-product",), "arms": ("augmented",)},
             "no chosen arm",
         ),
+        (
+            {"kernels": "e3nn"},
+            "e3nn: painn of forcefield/vector .* 'painn-message'; choose among torch, fused",
+        ),
+        (
+            {"kernels": "sphericart", "pairs": ("forcefield/tensor-product",)},
+            "sphericart does not do 'convolution'; choose among",
+        ),
         ({"forces": "conservativ"}, "conservative"),
         ({"device": "gpu"}, "device"),
         ({"device": "cuda:x"}, "device"),
@@ -161,6 +171,23 @@ def test_a_kernel_backend_goes_to_both_arms_where_both_take_one():
 def test_a_kernel_backend_that_cannot_be_here_is_a_failure_that_says_why():
     with pytest.raises(FailedError, match="openequivariance runs on cuda only"):
         jobs(pairs=("forcefield/tensor-product",), kernels="openequivariance")
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_backend_without_the_operations_of_a_network_is_refused_before_anything_is_written(
+    dry, tmp_path, capsys
+):
+    out = tmp_path / "results"
+    with pytest.raises(SystemExit) as stop:
+        main(["run", QUICK_START_PAIR, "--kernels", "e3nn", "--out", str(out), *dry])
+    assert stop.value.code == 2
+    assert "--kernels e3nn" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_backend_that_does_not_say_what_it_does_is_left_to_the_network():
+    with registered(mine=right):
+        assert [job.kernels for job in jobs(kernels="mine")] == ["mine", "mine"]
 
 
 def test_seeds_of_the_command_line():

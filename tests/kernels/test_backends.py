@@ -1,6 +1,9 @@
 """Whether a backend can be there, told from its declaration alone."""
 
-from equivbench.kernels.backends import absent
+import pytest
+
+from equivbench.kernels.backend import TableBackend, backend
+from equivbench.kernels.backends import BACKENDS, absent, does_not_do
 from equivbench.specs import KernelBackendSpec
 
 
@@ -28,3 +31,18 @@ def test_a_device_it_does_not_run_on_is_named():
     assert absent(spec) is None
     assert absent(spec, "cuda:1") is None
     assert absent(spec, "cpu") == "one runs on cuda only"
+
+
+@pytest.mark.parametrize("spec", BACKENDS, ids=lambda spec: spec.name)
+def test_the_operations_that_are_declared_are_those_of_the_table(spec: KernelBackendSpec) -> None:
+    table = backend(spec.name)
+    assert isinstance(table, TableBackend)
+    assert sorted(spec.operations) == sorted(kind.name for kind, _ in table.kernels)
+
+
+def test_what_a_backend_does_not_do_is_said_with_those_that_do_it() -> None:
+    assert does_not_do("e3nn", "painn-message") == (
+        "e3nn does not do 'painn-message'; choose among torch, fused"
+    )
+    assert "choose among torch" in does_not_do("fused", "linear", ["cube-convolution"])
+    assert "none here" in does_not_do("e3nn", "no-such-operation")

@@ -4,10 +4,13 @@ there. Imports no torch."""
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 
+from equivbench.registry import KERNEL_BACKENDS
 from equivbench.specs import KernelBackendSpec
 
 _FOLDER = "equivbench.kernels.backends"
+_OF_E3NN = ("convolution", "spherical-harmonics", "linear", "steerable-convolution")
 
 BACKENDS: tuple[KernelBackendSpec, ...] = (
     KernelBackendSpec(
@@ -15,18 +18,25 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         summary="plain torch operations, channels innermost, one matrix product for each source"
         " degree: the networks' default",
         factory=f"{_FOLDER}.plain:PlainTorch",
+        operations=(
+            *("convolution", "painn-message", "spherical-harmonics", "linear", "radial-basis"),
+            *("neighbour-search", "edge-product", "so2-convolution", "pair-bias-attention"),
+            *("invariant-point-attention", "steerable-convolution", "cube-convolution"),
+        ),
     ),
     KernelBackendSpec(
         name="fused",
         summary="our own: unrolled sparse Clebsch-Gordan sums, gather and scatter fused;"
         " C on a CPU, Triton on a GPU",
         factory=f"{_FOLDER}.fused:Fused",
+        operations=("convolution", "painn-message"),
     ),
     KernelBackendSpec(
         name="e3nn",
         summary="e3nn's operations, eager",
         factory=f"{_FOLDER}.e3nn:E3nn",
         needs=("e3nn",),
+        operations=_OF_E3NN,
     ),
     KernelBackendSpec(
         name="e3nn-compiled",
@@ -34,6 +44,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         factory=f"{_FOLDER}.e3nn:E3nnCompiled",
         needs=("e3nn",),
         slow_to_build=True,
+        operations=_OF_E3NN,
     ),
     KernelBackendSpec(
         name="cuequivariance",
@@ -41,6 +52,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         factory=f"{_FOLDER}.cuequivariance:CuEquivariance",
         needs=("cuequivariance_torch",),
         install="pip install cuequivariance-torch, on a GPU 'equivbench[cue-cu13]' (or cue-cu12)",
+        operations=("convolution", "spherical-harmonics"),
     ),
     KernelBackendSpec(
         name="openequivariance",
@@ -49,6 +61,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         needs=("openequivariance",),
         install="pip install openequivariance, with a CUDA toolkit",
         devices=("cuda",),
+        operations=("convolution",),
     ),
     KernelBackendSpec(
         name="sphericart",
@@ -56,6 +69,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         factory=f"{_FOLDER}.sphericart:Sphericart",
         needs=("sphericart.torch",),
         install="pip install sphericart-torch",
+        operations=("spherical-harmonics",),
     ),
     KernelBackendSpec(
         name="flashcart",
@@ -64,6 +78,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         needs=("flashcart",),
         install="pip install flashcart, with a CUDA device",
         devices=("cuda",),
+        operations=("convolution",),
     ),
 )
 
@@ -82,6 +97,16 @@ def absent(spec: KernelBackendSpec, device: str | None = None) -> str | None:
         return None
     advice = f": {spec.install}" if spec.install else ""
     return f"{spec.name} needs {', '.join(missing)}, not installed here{advice}"
+
+
+def does_not_do(name: str, operation: str, needed: Iterable[str] = ()) -> str:
+    """That the backend ``name`` does not do ``operation``, and which are declared to do it and all
+    else that is ``needed``."""
+    asked = {operation, *needed}
+    entries = KERNEL_BACKENDS.entries().items()
+    able = [each for each, entry in entries if asked <= set(entry.value.operations)]
+    advice = f"choose among {', '.join(able)}" if able else "none here is declared to do it"
+    return f"{name} does not do {operation!r}; {advice}"
 
 
 def _importable(module: str) -> bool:

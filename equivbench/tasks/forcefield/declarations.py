@@ -225,6 +225,7 @@ MODELS: tuple[ModelSpec, ...] = (
         requires=_REQUIRES,
         summary="PaiNN: first-order scalar and vector features, gated vector readout",
         kernels=True,
+        operations=("painn-message",),
     ),
     ModelSpec(
         name="plain-vectors",
@@ -234,6 +235,7 @@ MODELS: tuple[ModelSpec, ...] = (
         requires=_REQUIRES,
         summary="PaiNN's trunk with x, y, z as ordinary channels",
         kernels=True,
+        operations=("painn-message",),
     ),
     ModelSpec(
         name="escaip-tied",
@@ -259,6 +261,7 @@ MODELS: tuple[ModelSpec, ...] = (
         requires=_REQUIRES,
         summary="NequIP: tensor-product message passing, direct forces",
         kernels=True,
+        operations=("convolution",),
     ),
     ModelSpec(
         name="vector-transformer",

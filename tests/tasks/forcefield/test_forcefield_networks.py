@@ -5,7 +5,7 @@ import torch
 from molecules import ATOMS, alone, call, inputs_for, molecules
 from torch import nn
 
-from equivbench.kernels.backend import UnsupportedError
+from equivbench.kernels.backend import OnBackend, UnsupportedError
 from equivbench.kernels.measuring import why_absent
 from equivbench.registry import KERNEL_BACKENDS, MODELS, resolve
 from equivbench.symmetry.rotations import random_rotations
@@ -56,6 +56,13 @@ def test_every_declared_arm_is_covered() -> None:
     assert EQUIVARIANT
     assert PLAIN
     assert {MODELS.get(name).task for name in NAMES} == {"forcefield"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_takes_from_its_kernel_backend_what_it_declares(name: str) -> None:
+    taken = {each.operation.name for each in build(name).modules() if isinstance(each, OnBackend)}
+    assert taken == set(MODELS.get(name).operations)
+    assert MODELS.get(name).kernels is bool(taken)
 
 
 @pytest.mark.parametrize("name", NAMES)
