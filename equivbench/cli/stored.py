@@ -207,7 +207,8 @@ def export(
         ),
     ] = "md",
     results: Annotated[
-        Path, typer.Option("--results", help="Results folder, or one record.")
+        Path,
+        typer.Option("--results", help="Results folder, one record, or one pretrained.jsonl."),
     ] = STORED,
     out: Annotated[
         Path | None, typer.Option("--out", help="File to write; stdout if left out.")
@@ -223,9 +224,13 @@ def export(
     ] = False,
     skip_invalid: SkipInvalid = False,
 ) -> None:
-    """Rank the arms of each setting: same task, data, preset, hardware, budget and rules."""
+    """Rank the arms of each setting: same task, data, preset, hardware, budget and rules.
+
+    Ladders and pretrained networks stand below the boards; in csv and json, which hold rows of one
+    kind, where there are no boards.
+    """
     from equivbench.records.files import write_atomically
-    from equivbench.report.formats import BESIDE, FORMATS, PAGE, TABLES, check_format
+    from equivbench.report.formats import PAGE, TABLES, check_format, to_text
 
     name = check_format("json" if json else format)
     if ladder:
@@ -238,25 +243,21 @@ def export(
 
         text = to_html(publish(results, units=board_units(), invalid=_on_invalid(skip_invalid)))
     else:
+        from equivbench.records.submission import admit
         from equivbench.report.board import build_boards
+        from equivbench.report.ladder import ladder_table
+        from equivbench.report.pretrained import pretrained_table
+        from equivbench.report.publication import load_ladder, load_pretrained
 
-        beside: list[str] = []
-        if name in BESIDE:
-            from equivbench.report.ladder import ladder_table
-            from equivbench.report.pretrained import pretrained_table
-            from equivbench.report.publication import load_ladder, load_pretrained
-
-            invalid = _on_invalid(skip_invalid)
-            entries = load_ladder(results, invalid=invalid)
-            found = load_pretrained(results, invalid=invalid)
-            tables = [ladder_table(entries, LADDER_TITLE)] if entries else []
-            tables += [pretrained_table(found, "Pretrained networks")] if found else []
-            beside = [BESIDE[name](table) for table in tables]
-        boards: list[str] = []
-        if not beside or _has_records(results):
-            outlines = _admit(results, skip_invalid).outlines
-            boards = [FORMATS[name](build_boards(outlines, board_units()))]
-        text = "\n".join([*boards, *beside])
+        invalid = _on_invalid(skip_invalid)
+        entries = load_ladder(results, invalid=invalid)
+        lines = load_pretrained(results, invalid=invalid)
+        beside = [ladder_table(entries, LADDER_TITLE)] if entries else []
+        beside += [pretrained_table(lines, "Pretrained networks")] if lines else []
+        outlines = admit(results, invalid=invalid, needed=not beside).outlines
+        # Where all were refused there is nothing to rank either.
+        boards = build_boards(outlines, board_units()) if outlines or not beside else []
+        text = to_text(name, boards, beside)
     if out is None:
         sys.stdout.write(text)
     else:
@@ -272,15 +273,6 @@ def _ladder(results: Path, skip_invalid: bool) -> Table:
     if not entries:
         raise FailedError(f"{results} has no ladder; `equivbench ladder PAIR` begins one")
     return ladder_table(entries, LADDER_TITLE)
-
-
-def _has_records(results: Path) -> bool:
-    from equivbench.records.store import record_files
-
-    try:
-        return bool(record_files(results))
-    except FailedError:
-        return False
 
 
 def plot(

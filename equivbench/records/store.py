@@ -25,12 +25,18 @@ from equivbench.records.files import (
 from equivbench.records.schema import SCHEMA_VERSION, RunRecord
 from equivbench.specs import FILE_NAME
 
+_LINES = ".jsonl"
+"""How files beside records end that have a line a measurement."""
 _MOST_REPETITIONS = 1000
 """Records of one name in one folder."""
 
 
 class InvalidRecordWarning(EquivbenchWarning):
     """A file that is not a valid record was left out."""
+
+
+class NoRecordsError(FailedError):
+    """A folder without records, or a file of lines in the place of one."""
 
 
 class _Versioned(msgspec.Struct):
@@ -143,8 +149,9 @@ def record_files(
     """What is called ``*.json`` (or ends as ``endings`` say) at or below ``path``, hidden ones left
     out, sorted.
 
-    Raises ``FailedError`` if there is nothing. Below a folder links are not followed, but named: a
-    folder, pipe or link called ``*.json`` is an invalid record.
+    Raises ``NoRecordsError`` if there are none, ``FailedError`` for what does not exist. Below a
+    folder links are not followed, but named: a folder, pipe or link called ``*.json`` is an invalid
+    record.
     """
     paths = [Path(path)] if isinstance(path, str | Path) else [Path(each) for each in path]
     files: list[Path] = []
@@ -152,8 +159,15 @@ def record_files(
         if each.is_dir():
             found = _below(each, endings)
             if not found:
-                raise FailedError(f"{shown(each)} holds no records; `equivbench run` writes some")
+                raise NoRecordsError(
+                    f"{shown(each)} holds no records; `equivbench run` writes some"
+                )
             files += found
+        elif each.name.endswith(_LINES) and not _LINES.endswith(endings) and each.exists():
+            raise NoRecordsError(
+                f"{shown(each)} holds no run records but lines of another kind; name a results "
+                f"folder, such as {shown(each.parent)}, or record files"
+            )
         elif each.exists():
             # A link that the user names is meant; its target is a plain file from here on.
             files.append(each.resolve() if each.is_symlink() else each)

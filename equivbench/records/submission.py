@@ -24,6 +24,7 @@ from equivbench.records.outline import RecordOutline
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import (
     InvalidRecordWarning,
+    NoRecordsError,
     decode_record,
     record_files,
     record_order,
@@ -81,32 +82,37 @@ class Admitted:
         return self._files[_name(outline)][1]
 
 
-def admit(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -> Admitted:
+def admit(
+    path: str | Path, *, invalid: Literal["raise", "warn"] = "raise", needed: bool = True
+) -> Admitted:
     """The records at or below ``path`` that :func:`review` finds nothing wrong with.
 
     A file that is refused raises ``FailedError`` naming it and the first reason, or with
     ``invalid="warn"`` is left out with a warning. A record under other rules is no wrong one: the
-    board keeps it apart.
+    board keeps it apart. Where they are ``needed``, no records raise ``NoRecordsError``.
     """
     folders = [each for each in [Path(path)] if each.is_dir()]
-    found = [
-        (looked, _report(looked, folders))
-        for looked in look_through(record_files(path), outlined=True)
-    ]
+    try:
+        files = record_files(path)
+    except NoRecordsError:
+        if needed:
+            raise
+        files = []
+    found = [(looked, _report(looked, folders)) for looked in look_through(files, outlined=True)]
     compare(
         Filed(looked.look.digest, report)
         for looked, report in found
         if looked.look.digest is not None and not _refused(report)
     )
-    files: dict[tuple[str, ...], tuple[Path, bytes]] = {}
+    admitted_files: dict[tuple[str, ...], tuple[Path, bytes]] = {}
     outlines: list[RecordOutline] = []
     for looked, report in found:
         if looked.outline is None or _refused(report):
             _refuse(report, invalid)
         else:
             outlines.append(looked.outline)
-            files[_name(looked.outline)] = (looked.file, looked.content)
-    return Admitted(Path(path), tuple(sorted(outlines, key=record_order)), files)
+            admitted_files[_name(looked.outline)] = (looked.file, looked.content)
+    return Admitted(Path(path), tuple(sorted(outlines, key=record_order)), admitted_files)
 
 
 def admitted(path: str | Path, *, invalid: Literal["raise", "warn"] = "raise") -> list[RunRecord]:

@@ -56,6 +56,8 @@ PREAMBLE = (
     "% Needs \\usepackage{booktabs} in the preamble; the tables are wide: landscape pages, or "
     "\\tiny in place of \\scriptsize.\n"
 )
+_MOST_COLUMNS = 12
+"""Of one table in LaTeX."""
 _RESULTS = ("total", "total_low", "total_high", "share", "share_raw", "share_ema", "floor")
 _COUNTS = (
     "explained",
@@ -179,16 +181,40 @@ FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {
     "latex": to_latex,
 }
 
+BESIDE: dict[str, Callable[[Table], str]] = {
+    "md": render.to_markdown,
+    "latex": lambda table: render.to_latex(table, _halves(table)),
+}
+"""Formats that show tables of other kinds behind the boards."""
+
 TABLES: dict[str, Callable[[Table], str]] = {
     "md": render.to_markdown,
     "csv": render.to_csv,
     "json": lambda table: _json_text(render.to_json(table)),
-    "latex": lambda table: PREAMBLE + render.to_latex(table),
+    "latex": lambda table: PREAMBLE + BESIDE["latex"](table),
 }
 """Formats of a table that is no board."""
 
-BESIDE: dict[str, Callable[[Table], str]] = {"md": render.to_markdown}
-"""Formats that show tables of other kinds behind the boards."""
+
+def to_text(name: str, boards: Sequence[Board], beside: Sequence[Table] = ()) -> str:
+    """``boards`` in the format of :data:`FORMATS` called ``name``, and behind them the tables
+    ``beside``. A format that holds rows of one kind has the last of these, where there are no
+    boards."""
+    if name in BESIDE:
+        return "\n".join(filter(None, [FORMATS[name](boards), *map(BESIDE[name], beside)]))
+    return FORMATS[name](boards) if boards or not beside else TABLES[name](beside[-1])
+
+
+def _halves(table: Table) -> Sequence[Sequence[str]]:
+    """The columns of each of two tables on top of each other, where one would be too wide; what
+    tells rows apart is in both."""
+    columns = table.shown().columns
+    keys = [each.name for each in columns if each.key]
+    others = [each.name for each in columns if not each.key]
+    if len(columns) <= _MOST_COLUMNS:
+        return ()
+    middle = (len(others) + 1) // 2
+    return [*keys, *others[:middle]], [*keys, *others[middle:]]
 
 
 def check_format(name: str) -> str:

@@ -120,18 +120,21 @@ def publish(
     ``pretrained.jsonl`` and ``ladder.jsonl`` among them.
 
     ``units`` gives the board unit of each task. An invalid file raises ``FailedError`` naming it,
-    or with ``invalid="warn"`` is left out with a warning.
+    or with ``invalid="warn"`` is left out with a warning; so does a place with nothing to show.
     """
-    found = admit(results, invalid=invalid)
+    kernels = load_kernels(Path(results), invalid=invalid)
+    pretrained = load_pretrained(Path(results), invalid=invalid)
+    ladder = load_ladder(Path(results), invalid=invalid)
+    found = admit(results, invalid=invalid, needed=not (kernels or pretrained or ladder))
     pairing = pair_up(found.outlines)
     return _publication(
         found.outlines,
         pairing,
         gaps_of(found, pairing),
         found.record,
-        load_kernels(Path(results), invalid=invalid),
-        load_pretrained(Path(results), invalid=invalid),
-        load_ladder(Path(results), invalid=invalid),
+        kernels,
+        pretrained,
+        ladder,
         units or {},
     )
 
@@ -145,7 +148,7 @@ def make_publication(
     ladder: Sequence[LadderEntry] = (),
 ) -> Publication:
     """The publication of ``records``, ``kernels``, ``pretrained`` and ``ladder``; raises
-    ``FailedError`` as :func:`build_boards` does."""
+    ``FailedError`` where there are none, and as :func:`build_boards` does."""
     pairing = pair_up(records)
     measured = [measure(runs) for runs in pairing.matched]
     gaps = decided([(each.gap, each.contrast) for each in measured])
@@ -165,7 +168,8 @@ def _publication(
     units: Mapping[str, str],
 ) -> Publication:
     """That of ``records``, which may be outlines: ``whole`` gives the record of each."""
-    ranked = rank_runs(records)
+    beside = (*kernels, *pretrained, *ladder)
+    ranked = rank_runs(records) if records or not beside else {}
     drawn = sum(map(len, ranked.values())) <= MOST_CURVES
     return Publication(
         boards=tuple(boards_of(ranked, units)),
@@ -213,14 +217,15 @@ def load_ladder(results: Path, *, invalid: Literal["raise", "warn"] = "raise") -
 
 
 def load_lines(results: Path, kind: LineFile[L], invalid: Literal["raise", "warn"]) -> list[L]:
-    """The lines of every file of ``kind`` below the folder ``results`` (none below a file), hidden
-    ones left out.
+    """The lines of every file of ``kind`` below the folder ``results``, hidden ones left out, or of
+    ``results``, if it is such a file.
 
     A file in which :func:`equivbench.records.submission.review` finds anything wrong raises
     ``FailedError``, or with ``invalid="warn"`` is left out with a warning; a link is not followed.
     """
     samples: list[L] = []
-    for file in sorted(results.rglob(kind.name)):
+    itself = results.is_file() and results.name == kind.name
+    for file in [results] if itself else sorted(results.rglob(kind.name)):
         if any(part.startswith(".") for part in file.relative_to(results).parts):
             continue
         try:

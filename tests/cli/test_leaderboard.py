@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from factories import make_record
 from pretrained_lines import measurement
+from toy_samples import kernel_samples
 
 from equivbench.cli.main import main
-from equivbench.records.line_files import PRETRAINED_FILE
+from equivbench.records.line_files import KERNEL_FILE, PRETRAINED_FILE
 from equivbench.records.store import load_results, write_record
 from equivbench.report.board import build_boards
 from equivbench.report.formats import FORMATS, PAGE
@@ -77,14 +78,48 @@ def test_unknown_format_exits_2_with_the_close_match(capsys: pytest.CaptureFixtu
     assert "did you mean csv" in err
 
 
-def test_pretrained_networks_alone_are_a_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+BEGINNINGS = {
+    "md": "### Pretrained networks",
+    "csv": "network,data,",
+    "json": '[\n  {\n    "network": "toy"',
+    "latex": "% Needs",
+    PAGE: "<!DOCTYPE html>",
+}
+
+
+@pytest.mark.parametrize("name", [*FORMATS, PAGE])
+def test_pretrained_networks_alone_are_a_table_in_every_format(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    PRETRAINED_FILE.keep([measurement()], tmp_path)
-    code, shown, err = run(capsys, "--results", str(tmp_path))
+    (file,) = PRETRAINED_FILE.keep([measurement()], tmp_path)
+    for place in (tmp_path, file):
+        code, shown, err = run(capsys, "--results", str(place), "--format", name)
+        assert (code, err) == (0, "")
+        assert shown.startswith(BEGINNINGS[name])
+        assert "gfn2-small" in shown
+
+
+def test_kernel_times_alone_are_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    KERNEL_FILE.keep([kernel_samples([0.02, 0.01], case="case")], tmp_path)
+    code, shown, err = run(capsys, "--results", str(tmp_path), "--format", PAGE)
     assert (code, err) == (0, "")
-    assert shown.startswith("### Pretrained networks")
-    assert run(capsys, "--results", str(tmp_path), "--format", "csv")[0] == 3
+    assert 'id="kernels"' in shown
+    assert 'id="gaps"' not in shown
+    code, _, err = run(capsys, "--results", str(tmp_path))
+    assert code == 3
+    assert "holds no records" in err
+
+
+@pytest.mark.parametrize("name", [*FORMATS, PAGE])
+def test_a_file_of_lines_is_not_taken_for_a_record(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "gradients.jsonl"
+    file.write_text("{}\n")
+    code, _, err = run(capsys, "--results", str(file), "--format", name)
+    assert code == 3
+    assert f"name a results folder, such as {tmp_path}" in err
+    assert "delete" not in err
 
 
 def test_no_records_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,6 +163,10 @@ def test_nothing_there_is_a_failure(tmp_path: Path) -> None:
         load_results(tmp_path)
     with pytest.raises(FailedError, match="does not exist"):
         load_results(tmp_path / "nowhere")
+    lines = tmp_path / "kernels.jsonl"
+    lines.write_text("{}\n")
+    with pytest.raises(FailedError, match=f"name a results folder, such as {tmp_path}, or"):
+        load_results(lines)
 
 
 def test_failed_write_keeps_the_old_record_and_leaves_no_trace(

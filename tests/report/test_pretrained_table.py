@@ -49,7 +49,7 @@ def test_the_boards_show_what_the_folder_holds(
     PRETRAINED_FILE.keep([hostile, on_a_grid()], results)
     assert {each.network for each in publish(results).pretrained} == {"<b>bold</b>", "voxels"}
     texts: dict[str, str] = {}
-    for name in ("md", "html", "csv"):
+    for name in ("md", "html", "latex", "csv", "json"):
         with pytest.raises(SystemExit) as stop:
             main(["leaderboard", "export", "--format", name, "--results", str(results)])
         assert stop.value.code == 0
@@ -59,7 +59,12 @@ def test_the_boards_show_what_the_folder_holds(
     assert 'id="pretrained"' in texts["html"]
     assert "&lt;b&gt;bold&lt;/b&gt;" in texts["html"]
     assert "<b>bold" not in texts["html"]
-    assert "voxels" not in texts["csv"]
+    assert texts["latex"].count("\\begin{table}") == 2
+    assert "voxels &" in texts["latex"]
+    assert r"\textless{}b\textgreater{}bold" in texts["latex"]
+    # Rows of one kind: those of the boards.
+    for name in ("csv", "json"):
+        assert "voxels" not in texts[name]
 
 
 def test_a_folder_without_any_says_nothing(
