@@ -210,7 +210,7 @@ def _levels(arms: dict[str, list[list[Evaluation]]], baseline: float | None) -> 
     if baseline is not None:
         for part in EXPLAINED:
             levels.append((f"explained {part:.0%}", math.log((1 - part) * baseline)))
-    known = [end for each in contestants or everyone if (end := _log_end(each)) is not None]
+    known = [end for each in contestants or everyone if (end := log_end(each)) is not None]
     if known:
         levels.append((END, max(known)))
     return [
@@ -233,7 +233,7 @@ def _reading(runs: Sequence[Sequence[Evaluation]], log_loss: float) -> ShareRead
     )
 
 
-def _log_end(results: Sequence[Evaluation]) -> float | None:
+def log_end(results: Sequence[Evaluation]) -> float | None:
     """Log of the loss that the non-increasing fit of a run ends with."""
     logs = [
         math.log(each.test.total)

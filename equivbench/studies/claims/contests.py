@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.finals import mean_share
 from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
-from equivbench.gap.matched import LossLevel, MatchedShares, matched_shares
+from equivbench.gap.matched import END, LossLevel, MatchedShares, log_end, matched_shares
 from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Setting
 from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.curves import ResultWeights, curve, final_of
@@ -32,6 +32,9 @@ from equivbench.studies.claims.findings import (
 from equivbench.studies.claims.headline import Headline, changes_text
 from equivbench.studies.claims.shares import AugmentedArm, augmented_arms, longest
 from equivbench.studies.claims.statements import LEARNT, SMALL_PENALTY
+
+ROUNDING = 1e-9
+"""Of a logarithm of a loss."""
 
 
 def costs_little(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
@@ -74,8 +77,15 @@ def _penalty_part(
             f"no loss with {LEARNT:.0%} learned that every seed came down to",
         ),
         (unsure, "undecided", f"the intervals do not decide at {' and '.join(unsure)}"),
-        (True, "held", f"within {SMALL_PENALTY:.0%} of the loss wherever it was read"),
+        (
+            True,
+            "held",
+            f"within {SMALL_PENALTY:.0%} of the loss wherever it was read, at fixed parts "
+            "explained and at the loss that both arms reach",
+        ),
     )
+    end = mean_share(list(arm.finals(weights).values()))
+    further = _ends_below(arm, readable.levels, weights)
     # The gap is that of the annealed weights.
     accounted = _accounted(gap) if weights == "annealed" else None
     what = "part of that difference that the symmetry error accounts for"
@@ -88,6 +98,8 @@ def _penalty_part(
         )
         for level, share in known
     ]
+    beyond = "not judged: the other arm does not come down to this loss" if further else ""
+    measured.append(percent("share at the end of the augmented arm", end, beyond))
     if weights == "annealed":
         measured += [
             figure("loss, equivariant over augmented", gap.loss_ratio),
@@ -98,13 +110,24 @@ def _penalty_part(
     detail = ""
     if read:
         detail = f"at most {max(share.value or 0.0 for _, share in read):.1%}"
+        if further and end.value is not None:
+            detail += f", {end.value:.1%} at its own end"
         if accounted is not None:
             detail += f", {accounted:.0%} of the equivariant arm's lead"
-    end = mean_share(list(arm.finals(weights).values())).value
-    published: ClaimVerdict = (
-        "not measured" if end is None else "held" if end <= SMALL_PENALTY else "did not hold"
-    )
+    published: ClaimVerdict = decide(
+        (end.value is None, "not measured", None),
+        (end.value is not None and end.value <= SMALL_PENALTY, "held", None),
+        (True, "did not hold", None),
+    )[0]
     return make_part(arm.pair, "", arm.where, decided, published, detail, measured, arm.records)
+
+
+def _ends_below(arm: AugmentedArm, levels: Sequence[LossLevel], weights: ResultWeights) -> bool:
+    """Whether every run of ``arm`` ends below the worse arm's end: the other arm is that, and what
+    lies beyond is read of nobody."""
+    ends = [log_end(run.results(weights)) for run in arm.runs.values()]
+    own = max((end for end in ends if end is not None), default=math.inf)
+    return any(level.name == END and own < math.log(level.loss) - ROUNDING for level in levels)
 
 
 def _accounted(gap: PairGap) -> float | None:

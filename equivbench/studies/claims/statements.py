@@ -188,7 +188,9 @@ CLAIMS = (
         "shown.",
         as_published=f"Held where the mean share at the end is at most {SMALL_PENALTY:.0%}.",
         weak="Intervals are over seeds only, of which few give wide ones; levels that a seed does "
-        "not reach are not read, so that a pair which learns little is judged early.",
+        "not reach are not read, so that a pair which learns little is judged early; and the share "
+        "of an augmented arm that ends ahead is judged at the loss that both arms reach: that at "
+        "its own end stands beside it and is not judged.",
         published={
             "forcefield": "share 2% at about no explained force variance, "
             "0.05 to 0.075% at the end",

@@ -241,6 +241,30 @@ def test_the_penalty_is_judged_at_losses_that_all_seeds_reach() -> None:
     assert (nothing.verdict, nothing.parts) == ("not measured", ())
 
 
+def test_what_the_penalty_is_beyond_the_loss_that_both_arms_reach_is_said_and_not_judged() -> None:
+    rises: Shares = ((10, 0.02), (100, 0.03), (1000, 0.04), (2000, 0.3))
+    records = [
+        *all_tasks(rises, loss=lambda place: 8.0 - 5.0 * place),
+        *all_tasks(
+            [(step, 1e-10) for step, _ in rises],
+            arm="equivariant",
+            loss=lambda place: 8.0 - 3.4 * place,
+        ),
+    ]
+    ahead = found("C4", records)
+    assert ahead.verdict == "held"
+    assert "at the loss that both arms reach: flow/vector-head at most 4" in ahead.reason
+    assert ahead.reason.count("30.3% at its own end") == 3
+    (end,) = (each for each in ahead.parts[0].measurements if "end of the augmented" in each.what)
+    assert end.value == pytest.approx(30.3)
+    assert end.note == "not judged: the other arm does not come down to this loss"
+    # The worse arm's end is a level that is judged.
+    behind = found("C4", both_arms(0.05))
+    assert "at its own end" not in behind.reason
+    (end,) = (each for each in behind.parts[0].measurements if "end of the augmented" in each.what)
+    assert (end.value, end.note) == (pytest.approx(5.0), "")
+
+
 def test_the_symmetry_error_is_set_beside_the_whole_difference_between_the_arms() -> None:
     (part, *_) = found("C4", both_arms(0.05, spread=0.0)).parts
     figures = {each.what: each for each in part.measurements}
