@@ -44,6 +44,8 @@ TIMED_HERE = "kernels"
 
 _NO_CHOICE = re.compile(r"'(?P<value>[^']*)' is not one of (?P<choices>'.*')")
 """How the argument parser says that a value is not among the choices."""
+_EXTRA = re.compile(r"unexpected extra argument")
+"""How it says that a command takes none, or fewer."""
 
 
 class Commands(LazyGroup):
@@ -73,8 +75,17 @@ app = typer.Typer(
 
 
 def _usage_sentence(error: Any) -> str:
-    """What the argument parser says, with the close matches of a value that is no choice."""
+    """What the argument parser says, with the close matches of a value that is no choice, and the
+    option for a results folder that was given by position."""
     said: str = error.format_message().rstrip(".")
+    if _EXTRA.search(said) and error.ctx is not None:
+        options = [
+            flag
+            for each in error.ctx.command.params
+            for flag in each.opts[:1]
+            if flag.startswith("--") and "results folder" in (each.help or "").lower()
+        ]
+        return f"{said}; a results folder is named by {options[0]}" if options else said
     found = _NO_CHOICE.search(said)
     if found is None:
         return said

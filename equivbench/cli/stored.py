@@ -124,6 +124,12 @@ def frontier(
     from equivbench.registry import PAIRS
     from equivbench.report.frontier import crossing_sentence, frontier_table
 
+    for name in pairs or ():
+        if name not in PAIRS.entries() and Path(name).exists():
+            raise UsageError(
+                f"{printable(name)} is no pair but a place on disk; name a results folder with "
+                f"--results {printable(name)}"
+            )
     chosen = {PAIRS.get(name).key for name in pairs or ()}
     records = [
         record

@@ -30,6 +30,9 @@ from equivbench.records.store import (
     record_order,
 )
 
+_MOST_NAMED = 5
+"""Lines of a file that are named one by one where the same is wrong with them."""
+
 
 def review(paths: Sequence[Path]) -> list[Report]:
     """A report on every file of results at or below ``paths``, in their order; raises
@@ -183,14 +186,25 @@ def _lines(file: Path) -> Report:
         report.problems.append(f"it is not a file of results: {reason or 'it is empty'}")
         return report
     seen: dict[bytes, int] = {}
-    found: list[str] = []
+    found: dict[str, list[int]] = {}
     for number, line in enumerate(data.splitlines(), 1):
         if line.strip() and len(found) <= MOST_SHOWN:
-            found += [
-                f"line {number}: {problem}" for problem in _line(line, number, kind, file, seen)
-            ]
-    report.problems = _at_most(found)
+            for problem in _line(line, number, kind, file, seen):
+                found.setdefault(problem, []).append(number)
+    report.problems = _at_most([f"{_named(where)}: {what}" for what, where in found.items()])
     return report
+
+
+def _named(lines: Sequence[int]) -> str:
+    """``line 3``, ``lines 1 to 24``, ``lines 1, 4 and 5`` or ``12 lines, the first 3``."""
+    first, last = lines[0], lines[-1]
+    if len(lines) == 1:
+        return f"line {first}"
+    if last - first == len(lines) - 1 > 1:
+        return f"lines {first} to {last}"
+    if len(lines) > _MOST_NAMED:
+        return f"{len(lines)} lines, the first {first}"
+    return f"lines {', '.join(map(str, lines[:-1]))} and {last}"
 
 
 def _line(

@@ -56,6 +56,13 @@ def test_the_table_and_the_sentence(
     assert "beyond every budget that was measured" in out
 
 
+def test_a_folder_by_position_is_told_the_option(
+    results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "frontier", results) == 2
+    assert f"name a results folder with --results {results}" in capsys.readouterr().err
+
+
 def test_json_holds_the_law(
     results: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

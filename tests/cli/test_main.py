@@ -69,6 +69,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         (["list", "tasks", "--nope"], "--nope"),
         (["leaderboard", "exprot"], "exprot"),
         (["analyze", "swep"], "did you mean sweep?"),
+        (["reproduce", "folder"], "(folder); a results folder is named by --out; see"),
+        (["leaderboard", "export", "folder"], "a results folder is named by --results; see"),
+        (["plot", "gap", "folder", "another"], "(another); see `equivbench plot --help`"),
     ],
 )
 def test_wrong_usage_is_one_sentence(

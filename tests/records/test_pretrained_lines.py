@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pretrained_lines import measurement, on_a_grid
 
+from equivbench.records.files import write_lines
 from equivbench.records.line_files import PRETRAINED_FILE, line_files
 from equivbench.records.pretrained import AveragedCost, GridErrors, newest
 from equivbench.records.schema import Git
@@ -95,3 +96,25 @@ def test_a_folder_is_validated(tmp_path: Path) -> None:
     PRETRAINED_FILE.keep([measurement(created="2026-01-03T00:00:00+00:00")], tmp_path)
     (report,) = review([tmp_path])
     assert report.problems == ["line 3: it is a copy of line 1"]
+
+
+def test_what_is_wrong_with_many_lines_is_said_once_in_their_order(tmp_path: Path) -> None:
+    file = write_lines(
+        [measurement(f"net {number}") for number in range(24)],
+        tmp_path / "elsewhere" / "pretrained.jsonl",
+    )
+    misplaced = "it belongs into the folder 'toy-cpu-2t' of its machine"
+    (report,) = review([tmp_path])
+    assert report.problems == [f"lines 1 to 24: {misplaced}"]
+
+    def with_samples(*counts: int) -> list[str]:
+        lines = [measurement(f"net {number}", samples=count) for number, count in enumerate(counts)]
+        write_lines(lines, tmp_path / "toy-cpu-2t" / file.name)
+        return review([tmp_path / "toy-cpu-2t"])[0].problems
+
+    assert with_samples(1, 0, 0, 1) == ["lines 2 and 3: samples is 0, below 1"]
+    assert with_samples(0, 1, 0, -1) == [
+        "lines 1 and 3: samples is 0, below 1",
+        "line 4: samples is -1, below 1",
+    ]
+    assert with_samples(*[0, 1] * 6) == ["6 lines, the first 1: samples is 0, below 1"]
