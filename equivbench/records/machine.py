@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from equivbench.records.disturbed import disturbance
-from equivbench.records.rules import Rule, leaves
+from equivbench.records.rules import Rule, nulls
 from equivbench.records.schema import RunRecord
 
 _THREADS = re.compile(r"-([0-9]{1,6})t(?=-|$)")
@@ -163,7 +163,7 @@ def _values_at(value: Any, names: list[str]) -> Iterator[Any]:
 
 def _holds_null(value: Any) -> bool:
     if isinstance(value, dict | list):
-        return any(item is None for _, item in leaves(value))
+        return any(True for _ in nulls(value))
     return value is None
 
 

@@ -39,50 +39,39 @@ def broken_rules(record: object, rules: Iterable[Rule[Any]]) -> list[str]:
 
 def too_large(plain: Any) -> str | None:
     """A sentence on the first number of ``plain`` (dicts and lists) beyond ``LARGEST``, or None."""
-    if not _has_too_large(plain):
-        return None
-    for path, item in leaves(plain):
-        numbers = item if isinstance(item, list) else [item] if type(item) in NUMBERS else []
-        if numbers and not (min(numbers) >= -LARGEST and max(numbers) <= LARGEST):
-            return f"{path} is beyond {LARGEST:g} either way, which measures nothing"
+    for path, _ in leaves(plain, _is_too_large):
+        return f"{path} is beyond {LARGEST:g} either way, which measures nothing"
     return None
 
 
-def _has_too_large(plain: Any) -> bool:
-    # Paths are made where there is something to say: in nearly no record.
-    stack = [plain]
-    while stack:
-        value = stack.pop()
-        for item in value.values() if type(value) is dict else value:
-            kind = type(item)
-            if kind is float or kind is int:
-                if not -LARGEST <= item <= LARGEST:
-                    return True
-            elif kind is list and NUMBERS.issuperset(map(type, item)):
-                if item and not (min(item) >= -LARGEST and max(item) <= LARGEST):
-                    return True
-            elif kind is dict or kind is list:
-                stack.append(item)
-    return False
+def _is_too_large(item: Any) -> bool:
+    kind = type(item)
+    if kind is float or kind is int:
+        return not -LARGEST <= item <= LARGEST
+    return kind is list and bool(item) and not (min(item) >= -LARGEST and max(item) <= LARGEST)
 
 
-def nulls(value: Any, path: str = "") -> Iterator[str]:
+def nulls(plain: Any) -> Iterator[str]:
     """The paths of the nulls in nested dicts and lists, as :func:`leaves` gives them."""
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        if item is None:
-            yield f"{path}{key}"
-        elif type(item) is dict or (type(item) is list and not NUMBERS.issuperset(map(type, item))):
-            yield from nulls(item, f"{path}{key}.")
+    return (path for path, _ in leaves(plain, _is_null))
 
 
-def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, value) of all that nested dicts and lists hold; a list of numbers, of which a record
-    has thousands, is one value."""
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        if type(item) is dict or (type(item) is list and not NUMBERS.issuperset(map(type, item))):
-            yield from leaves(item, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", item
+def _is_null(item: Any) -> bool:
+    return item is None
+
+
+def leaves(
+    plain: Any, chosen: Callable[[Any], bool] = lambda item: True, _path: tuple[Any, ...] = ()
+) -> Iterator[tuple[str, Any]]:
+    """(path, value) of all that nested dicts and lists hold and that is ``chosen``; a list of
+    numbers, of which a record has thousands, is one value."""
+    for key, item in plain.items() if isinstance(plain, dict) else enumerate(plain):
+        kind = type(item)
+        if kind is dict or (kind is list and not NUMBERS.issuperset(map(type, item))):
+            yield from leaves(item, chosen, (*_path, key))
+        elif chosen(item):
+            # Paths are made where there is something to say: in nearly no record.
+            yield ".".join(map(str, (*_path, key))), item
 
 
 SUM_TOLERANCE = 1e-6
