@@ -71,13 +71,10 @@ def _print_plan(plan: RunPlan, json: bool, script: str = "") -> None:
     device, threads, where = machine_of(plan)
     past = PastRuns(plan, records_in(plan.request.out))
     each = past.of_contests(plan)
-    known = [one for one in each if one is not None]
-    seconds = sum(known) if len(known) == len(each) else None
+    seconds = wall_seconds(each)
     places = plan.request.workers or len(plan.machines)
     at_once = max(1, min(places, len(plan.contests)))
-    wall = wall_seconds(each, at_once)
-    # What is known of them is device seconds.
-    wall = None if wall is None else wall / plan.request.devices_per_arm
+    wall = wall_seconds(each, at_once, plan.request.devices_per_arm)
     units = [
         {
             "unit": contest.jobs[0].unit,

@@ -23,21 +23,23 @@ OFF_BUDGET_PART = 0.3
 
 
 def estimated_seconds(plan: RunPlan) -> float | None:
-    """Wall seconds of all runs of ``plan``, as the records in its results folder and its pairs
-    say; None where a budget is in steps or samples and nothing tells how fast they go."""
-    seconds = PastRuns(plan, records_in(plan.request.out)).seconds(plan)
-    # What is known of runs is device seconds.
-    return None if seconds is None else seconds / plan.request.devices_per_arm
+    """Wall seconds of all runs of ``plan``, one contest after the other, as the records in its
+    results folder and its pairs say; None where a budget is in steps or samples and nothing tells
+    how fast they go."""
+    contests = PastRuns(plan, records_in(plan.request.out)).of_contests(plan)
+    return wall_seconds(contests, devices=plan.request.devices_per_arm)
 
 
-def wall_seconds(contests: Sequence[float | None], workers: int) -> float | None:
-    """How long contests of so many seconds each take ``workers`` that take one after the other, in
-    order; None where a length is not known."""
+def wall_seconds(
+    contests: Sequence[float | None], workers: int = 1, devices: int = 1
+) -> float | None:
+    """How long contests of so many device seconds each take ``workers`` of so many ``devices``
+    each, which take one after the other, in order; None where a length is not known."""
     free = [0.0] * max(1, workers)
     for seconds in contests:
         if seconds is None:
             return None
-        heapq.heapreplace(free, free[0] + seconds)
+        heapq.heapreplace(free, free[0] + seconds / devices)
     return max(free)
 
 
@@ -76,16 +78,9 @@ class PastRuns:
                 arm = (f"{record.task}/{record.pair}", record.arm)
                 self._runs.setdefault(arm, []).append(record)
 
-    def seconds(self, plan: RunPlan, todo: Collection[Job] | None = None) -> float | None:
-        """Wall seconds of those jobs of ``plan`` that are in ``todo`` (None: all); None where the
-        length of one cannot be known."""
-        each = self.of_contests(plan, todo)
-        known = [seconds for seconds in each if seconds is not None]
-        return sum(known) if len(known) == len(each) else None
-
     def of_contests(self, plan: RunPlan, todo: Collection[Job] | None = None) -> list[float | None]:
-        """The same of each contest of ``plan``: the seconds for which it has its device, start and
-        evaluations included."""
+        """The device seconds of those jobs of each contest of ``plan`` that are in ``todo`` (None:
+        all), start and evaluations included; None where the length of one cannot be known."""
         wanted = {job.state_dir for job in (plan.jobs if todo is None else todo)}
         found: list[float | None] = []
         for contest in plan.contests:

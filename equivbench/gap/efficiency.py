@@ -3,7 +3,7 @@ faster the other would have to be to tie (docs/gap.md)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -171,7 +171,12 @@ class MeasuredGap:
 
 def measure_gaps(records: Sequence[RunRecord]) -> list[MeasuredGap]:
     """The gaps of :func:`efficiency_gap`, in the same order, with what they were read from."""
-    measured = [measure(runs) for runs in pair_up(records).matched]
+    return measure_matched(pair_up(records).matched)
+
+
+def measure_matched(matched: Iterable[MatchedRuns]) -> list[MeasuredGap]:
+    """The gaps of runs that are ``matched`` already, with the verdicts that all of them allow."""
+    measured = [measure(runs) for runs in matched]
     gaps = decided([(each.gap, each.contrast) for each in measured])
     return [replace(each, gap=gap) for each, gap in zip(measured, gaps, strict=True)]
 

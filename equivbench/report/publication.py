@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
-from equivbench.gap.efficiency import PairGap, decided, measure
+from equivbench.gap.efficiency import PairGap, measure_matched
 from equivbench.gap.intervals import Quantity, student
 from equivbench.gap.ladder_file import LADDER_FILE
 from equivbench.gap.pairing import Pairing, pair_up
@@ -150,8 +150,7 @@ def make_publication(
     """The publication of ``records``, ``kernels``, ``pretrained`` and ``ladder``; raises
     ``FailedError`` where there are none, and as :func:`build_boards` does."""
     pairing = pair_up(records)
-    measured = [measure(runs) for runs in pairing.matched]
-    gaps = decided([(each.gap, each.contrast) for each in measured])
+    gaps = [each.gap for each in measure_matched(pairing.matched)]
     return _publication(
         records, pairing, gaps, lambda record: record, kernels, pretrained, ladder, units or {}
     )

@@ -13,7 +13,7 @@ from toy_kernels import registered, right
 
 from equivbench.cli.main import main
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution.estimates import START_SECONDS, estimated_seconds
+from equivbench.execution.estimates import START_SECONDS, estimated_seconds, wall_seconds
 from equivbench.execution.executors import find_executor
 from equivbench.execution.plan import extension, make_plan, resolve_device
 from equivbench.execution.state import finished_record, open_state, read_state, remember_record
@@ -276,6 +276,16 @@ def test_the_estimate_knows_seconds_and_what_pairs_declare():
     declared = PAIRS.get("forcefield/vector").seconds["small"]
     each = 1000 * declared["step"] + declared["off_budget"]
     assert estimated_seconds(steps) == pytest.approx(START_SECONDS + 2 * each)
+
+
+def test_contests_are_taken_one_after_the_other_by_as_many_workers_as_there_are():
+    assert wall_seconds([10.0, 20.0, 30.0]) == 60.0
+    assert wall_seconds([10.0, 20.0, 30.0], 2) == 40.0
+    assert wall_seconds([10.0, 20.0, 30.0], 9) == 30.0
+    # Of device seconds several devices take as many at a time.
+    assert wall_seconds([10.0, 20.0, 30.0], 2, 4) == 10.0
+    assert wall_seconds([10.0, None], 2) is None
+    assert wall_seconds([]) == 0.0
 
 
 def test_a_machine_without_a_driver_runs_on_its_cpu(monkeypatch):

@@ -18,10 +18,10 @@ from waiting import wait_for
 
 from equivbench.environment import machine_key
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution.estimates import START_SECONDS, PastRuns
+from equivbench.execution.estimates import START_SECONDS, PastRuns, wall_seconds
 from equivbench.execution.executors import Callback, KeptRecord, RunResult
 from equivbench.execution.local import LocalExecutor
-from equivbench.execution.plan import make_plan
+from equivbench.execution.plan import RunPlan, make_plan
 from equivbench.execution.state import finished_record, open_state, remember_record
 from equivbench.records.store import read_record, write_record
 from equivbench.registry import PAIRS
@@ -144,6 +144,10 @@ def test_lengths_add_up_and_what_is_finished_takes_no_time() -> None:
     assert {job.seed for job in after.pieces[0].todo} == {2}
 
 
+def lasts(past: PastRuns, plan: RunPlan, todo: list[Job] | None = None) -> float | None:
+    return wall_seconds(past.of_contests(plan, todo))
+
+
 def test_runs_that_are_there_say_how_long_the_next_ones_take() -> None:
     key = machine_key("cpu", 1)
     plan = make_plan(
@@ -159,9 +163,9 @@ def test_runs_that_are_there_say_how_long_the_next_ones_take() -> None:
     }
     both = [make_record(arm=arm, **like) for arm in ("equivariant", "augmented")]
     known = START_SECONDS + 2 * (500 * DECLARED["step"] + DECLARED["off_budget"])
-    assert PastRuns(plan).seconds(plan) == pytest.approx(known), "as on the machine of results/"
+    assert lasts(PastRuns(plan), plan) == pytest.approx(known), "as on the machine of results/"
     expected = START_SECONDS + 2 * (500 * 0.1 + 30.0)
-    assert PastRuns(plan, both).seconds(plan, plan.jobs) == pytest.approx(expected)
+    assert lasts(PastRuns(plan, both), plan, plan.jobs) == pytest.approx(expected)
     # Neither another machine nor another size nor a run that was resumed tells anything.
     for other in (
         {"environment": {"machine_key": "other"}},
@@ -170,8 +174,8 @@ def test_runs_that_are_there_say_how_long_the_next_ones_take() -> None:
         {"restarts": 1},
     ):
         others = [make_record(arm=arm, **{**like, **other}) for arm in ("equivariant", "augmented")]
-        assert PastRuns(plan, others).seconds(plan, plan.jobs) == pytest.approx(known)
-    assert PastRuns(plan, both).seconds(plan, []) == 0
+        assert lasts(PastRuns(plan, others), plan, plan.jobs) == pytest.approx(known)
+    assert lasts(PastRuns(plan, both), plan, []) == 0
 
 
 def test_its_command_asks_for_the_same_again() -> None:
