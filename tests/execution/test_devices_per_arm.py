@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import torch.distributed as dist
+from dev_jobs import dev_job
 from pretend_cores import machine
 from running import Bench, workers_of
 from waiting import wait_for
@@ -106,18 +107,8 @@ def test_every_task_has_the_losses_of_one_device_to_rounding(
     variant: dict[str, str],
 ) -> None:
     def job(folder: str, *further: Place) -> Job:
-        return Job(
-            pair=pair,
-            arm=arm,
-            request=RunRequest(preset="dev", out=str(tmp_path)),
-            budget="6steps",
-            seed=0,
-            run_id="dev-seed0",
-            state_dir=str(tmp_path / folder),
-            variant=variant,
-            split="validation",
-            replicas=further,
-        )
+        change: dict[str, Any] = {"variant": variant, "split": "validation", "replicas": further}
+        return dev_job(tmp_path / folder, pair, arm, budget="6steps", **change)
 
     alone = build_trainer(job("alone"))
     alone.train_slice(1e9)

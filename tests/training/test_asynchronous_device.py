@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+from dev_jobs import dev_job
 from hypothesis import given
 from hypothesis import strategies as st
 from pretend_device import PretendDevice
 from toy_training import Batch, FakeTime, ToyTask, toy_trainer
 
-from equivbench.request import RunRequest
 from equivbench.training import assembly
 from equivbench.training.assembly import build_trainer
 from equivbench.training.clock import ClockPart, EnergyMeter
-from equivbench.training.job import Job
 from equivbench.training.loop import Trainer
 from equivbench.training.steps import READING_SECONDS
 
@@ -184,18 +183,7 @@ def test_both_arms_of_every_task_are_charged_what_the_device_did_for_them(
     seconds = {"equivariant": 0.09, "augmented": 0.05}
     arms = {}
     for arm, step in seconds.items():
-        request = RunRequest(preset="dev", out=str(tmp_path), rungs=1)
-        trainer = build_trainer(
-            Job(
-                pair=pair,
-                arm=arm,
-                request=request,
-                budget="1s",
-                seed=0,
-                run_id="dev-seed0",
-                state_dir=str(tmp_path / arm),
-            )
-        )
+        trainer = build_trainer(dev_job(tmp_path / arm, pair, arm, asked={"rungs": 1}, budget="1s"))
         task = trainer.arm.task
 
         def queueing(

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from dev_jobs import dev_job
+from toy_kernels import registered
 
-from equivbench.kernels.backend import backend
+from equivbench.errors import UsageError
+from equivbench.kernels.backend import Kernel, UnsupportedError, backend
 from equivbench.kernels.backends import fused
 from equivbench.kernels.fused import native
+from equivbench.kernels.operations import Operation
 from equivbench.records.schema import RunRecord
-from equivbench.request import RunRequest
 from equivbench.training.assembly import build_trainer
 from equivbench.training.job import Job
 from equivbench.training.record import make_record
@@ -28,20 +31,8 @@ ARMS = {
 def job_on(
     folder: Path, kernels: str | None, forces: str, named: tuple[str, str] = TENSOR_PRODUCT
 ) -> Job:
-    pair, arm = named
-    return Job(
-        pair=pair,
-        arm=arm,
-        request=RunRequest(preset="dev", out=str(folder)),
-        budget="8steps",
-        seed=0,
-        run_id="dev-seed0",
-        created="2026-01-01T00:00:00+00:00",
-        command="",
-        state_dir=str(folder / str(kernels)),
-        kernels=kernels,
-        variant={"forces": forces},
-    )
+    place, variant = folder / str(kernels), {"forces": forces}
+    return dev_job(place, *named, budget="8steps", kernels=kernels, variant=variant)
 
 
 def trained(folder: Path, kernels: str | None, forces: str, named: tuple[str, str]) -> RunRecord:
@@ -69,6 +60,17 @@ def test_losses_along_a_run_are_the_same_to_rounding_on_every_backend(
         # small numbers, amplify them.
         assert totals[1] == pytest.approx(totals[0], rel=1e-4)
         assert len(totals[0]) > 1
+
+
+def test_what_a_backend_refuses_of_a_network_names_the_option(tmp_path: Path) -> None:
+    def refuses(operation: Operation) -> Kernel:
+        raise UnsupportedError(f"mine does linear maps only, not {operation.name}")
+
+    with (
+        registered(mine=refuses),
+        pytest.raises(UsageError, match="--kernels mine: mine does linear maps only, not convol"),
+    ):
+        build_trainer(job_on(tmp_path, "mine", "direct"))
 
 
 @pytest.mark.slow

@@ -7,23 +7,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
 from compiled import graphs_compiled
+from dev_jobs import dev_job
 from torch import Tensor, nn
 from toy_training import run_and_kill
 
 from equivbench.environment import cxx_compiler
 from equivbench.measure.checks import check_weights
 from equivbench.registry import PAIRS
-from equivbench.request import RunRequest
 from equivbench.tasks.forcefield.networks import painn
 from equivbench.tasks.forcefield.networks.graph import MolecularNetwork
 from equivbench.tasks.forcefield.networks.painn import PaiNNInteraction
 from equivbench.training import compilation
 from equivbench.training.assembly import build_trainer
-from equivbench.training.job import Job
 
 ARMS = [
     (name, arm.name)
@@ -49,21 +47,6 @@ def use_threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
-def job_of(folder: Path, pair: str, arm: str, *, resume: bool = False, **change: Any) -> Job:
-    job = Job(
-        pair=pair,
-        arm=arm,
-        request=RunRequest(preset="dev", out=str(folder), resume=resume),
-        budget="10steps",
-        seed=0,
-        run_id="dev-seed0",
-        created="2026-01-01T00:00:00+00:00",
-        command="",
-        state_dir=str(folder),
-    )
-    return msgspec.structs.replace(job, **change)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("pair", "arm", "forces", "threads"), CASES)
 def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(
@@ -76,10 +59,11 @@ def test_a_killed_run_ends_as_an_unbroken_one_to_the_bit(
 ) -> None:
     use_threads(threads)
     options: dict[str, Any] = {"variant": {"forces": forces}, "threads": threads}
-    unbroken = build_trainer(job_of(tmp_path / "unbroken", pair, arm, **options))
+    unbroken = build_trainer(dev_job(tmp_path / "unbroken", pair, arm, **options))
     unbroken.train_slice(1e9)
-    run_and_kill(build_trainer(job_of(tmp_path / "killed", pair, arm, **options)), 7)
-    trainer = build_trainer(job_of(tmp_path / "killed", pair, arm, resume=True, **options))
+    run_and_kill(build_trainer(dev_job(tmp_path / "killed", pair, arm, **options)), 7)
+    resumed = dev_job(tmp_path / "killed", pair, arm, asked={"resume": True}, **options)
+    trainer = build_trainer(resumed)
     assert trainer.facts.step == 7
     trainer.train_slice(1e9)
     assert [(p.step, p.samples, p.test, p.ema) for p in trainer.trace] == [
@@ -103,7 +87,7 @@ SHIPPED = [
 def test_a_shipped_network_keeps_the_rules_that_foreign_ones_are_held_to(
     tmp_path: Path, pair: str, arm: str
 ) -> None:
-    trainer = build_trainer(job_of(tmp_path, pair, arm, split="validation"))
+    trainer = build_trainer(dev_job(tmp_path, pair, arm, split="validation"))
     check_weights(trainer.arm.model)
     trainer.prepare()  # a step, and half of a batch alone
     trainer.arm.evaluator.check(trainer.arm.module)
@@ -136,7 +120,7 @@ def test_a_compiled_network_passes_the_gradient_check_and_never_compiles_while_t
     # refuses.
     monkeypatch.setattr(painn, "build", lambda config: OneMessage())
     trainer = build_trainer(
-        job_of(tmp_path, "forcefield/vector", "equivariant", recipe={"compile": True})
+        dev_job(tmp_path, "forcefield/vector", "equivariant", recipe={"compile": True})
     )
     assert isinstance(trainer.arm.model, OneMessage)
     trainer.prepare()

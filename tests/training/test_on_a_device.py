@@ -6,21 +6,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from dev_jobs import dev_job
 from toy_kernels import right
 
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import Kernel, OnBackend, built_for
 from equivbench.kernels.operations import Operation
 from equivbench.registry import KERNEL_BACKENDS, PAIRS, register_kernel_backend
-from equivbench.request import RunRequest
 from equivbench.symmetry.wrappers import wrap
 from equivbench.training.arm import ResolvedArm, resolve_arm
 from equivbench.training.data import Batches
-from equivbench.training.job import Job
 from equivbench.training.optim import Average, build_optimizer
 
 META = torch.device("meta")
@@ -53,10 +53,7 @@ def autocast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def declared(pair: str, arm: str) -> ResolvedArm:
-    request = RunRequest(preset="dev", out="results")
-    return resolve_arm(
-        Job(pair=pair, arm=arm, request=request, budget="1steps", seed=0, run_id="dev-seed0")
-    )
+    return resolve_arm(dev_job(Path("results"), pair, arm))
 
 
 @pytest.mark.slow

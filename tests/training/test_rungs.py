@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import torch
+from dev_jobs import dev_job
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_training import (
@@ -24,7 +25,6 @@ from toy_training import (
 from equivbench.budget import Budget
 from equivbench.records.plausibility import problems
 from equivbench.records.schema import Rung
-from equivbench.request import RunRequest
 from equivbench.schedule import (
     COOLDOWN,
     annealing,
@@ -205,16 +205,7 @@ PAIRS = ("forcefield/vector", "flow/vector-head", "voxel/octahedral")
 @pytest.mark.parametrize("arm", ["equivariant", "augmented"])
 def test_rungs_of_every_task_are_runs_to_the_bit(tmp_path: Path, pair: str, arm: str) -> None:
     def job(budget: str, name: str, **asked: Any) -> Job:
-        return Job(
-            pair=pair,
-            arm=arm,
-            request=RunRequest(preset="dev", out=str(tmp_path), **asked),
-            budget=budget,
-            seed=0,
-            run_id="dev-seed0",
-            created="2026-01-01T00:00:00+00:00",
-            state_dir=str(tmp_path / name),
-        )
+        return dev_job(tmp_path / name, pair, arm, asked=asked, budget=budget)
 
     whole = job("10steps", "whole", rungs=2)
     # Killed within the branch from step 4 to 5.

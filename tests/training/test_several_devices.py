@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import msgspec
 import pytest
 import torch
+from dev_jobs import dev_job
 from thread_ranks import led
 from toy_training import FakeTime, run_and_kill
 
@@ -18,26 +18,10 @@ from equivbench.budget import Budget
 from equivbench.records.consistency import CONSISTENCY
 from equivbench.records.rules import broken_rules
 from equivbench.records.schema import RunRecord
-from equivbench.request import RunRequest
 from equivbench.training import clock
 from equivbench.training.clock import clock_of
 from equivbench.training.job import Job, Place
 from equivbench.training.record import make_record
-
-
-def job_of(folder: Path, **change: Any) -> Job:
-    job = Job(
-        pair="forcefield/vector",
-        arm="augmented",
-        request=RunRequest(preset="dev", out=str(folder)),
-        budget="10steps",
-        seed=0,
-        run_id="dev-seed0",
-        created="2026-01-01T00:00:00+00:00",
-        command="",
-        state_dir=str(folder),
-    )
-    return msgspec.structs.replace(job, **change)
 
 
 def resumed(job: Job) -> Job:
@@ -46,7 +30,7 @@ def resumed(job: Job) -> Job:
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_as_an_unbroken_one_to_the_bit(tmp_path: Path) -> None:
-    unbroken, killed = (job_of(tmp_path / name) for name in ("unbroken", "killed"))
+    unbroken, killed = (dev_job(tmp_path / name) for name in ("unbroken", "killed"))
     with led(unbroken) as whole:
         whole.train_slice(1e9)
     with led(killed) as trainer:
@@ -68,7 +52,7 @@ def test_a_killed_run_goes_on_as_an_unbroken_one_to_the_bit(tmp_path: Path) -> N
 def test_the_record_says_how_many_devices_there_were_and_how_well_they_were_used(
     tmp_path: Path,
 ) -> None:
-    job = job_of(tmp_path, replicas=(Place("cpu", "cpu:1"),))
+    job = dev_job(tmp_path, replicas=(Place("cpu", "cpu:1"),))
     with led(job) as trainer:
         trainer.train_slice(1e9)
         before = {name: tensor.clone() for name, tensor in trainer.tensors().items()}
@@ -89,7 +73,7 @@ def test_the_record_says_how_many_devices_there_were_and_how_well_they_were_used
 
 
 def test_a_run_that_ends_before_it_is_timed_says_why_it_has_no_efficiency(tmp_path: Path) -> None:
-    job = job_of(tmp_path, replicas=(Place("cpu", "cpu:1"),))
+    job = dev_job(tmp_path, replicas=(Place("cpu", "cpu:1"),))
     with led(job) as trainer:
         record = make_record(job, trainer, [], None, interrupted=True)
     assert record.throughput.scaling_efficiency is None
@@ -113,7 +97,7 @@ def test_the_clock_of_several_devices_counts_the_seconds_of_all(
 
 
 def test_progress_is_told_in_seconds_of_the_day(tmp_path: Path) -> None:
-    with led(job_of(tmp_path, budget="1000s")) as trainer:
+    with led(dev_job(tmp_path, budget="1000s")) as trainer:
         trainer.clock.charge("train", 100.0)
         told = trainer.progress()
     assert (told.spent, told.limit) == (trainer.clock.spent, 1000.0)

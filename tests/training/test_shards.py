@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from dev_jobs import dev_job
 from thread_ranks import CPU, on_ranks
 from torch import Tensor
 from toy_training import toy_trainer
@@ -15,12 +16,10 @@ from toy_training import toy_trainer
 from equivbench.errors import FailedError, UsageError
 from equivbench.measure.evaluator import Evaluator
 from equivbench.ranks import Ranks
-from equivbench.request import RunRequest
 from equivbench.training.acts import HandInPrints
 from equivbench.training.assembly import build_trainer
 from equivbench.training.data import Batches
 from equivbench.training.follower import Follower
-from equivbench.training.job import Job
 from equivbench.training.loop import Trainer
 from equivbench.training.shards import GradientSum, Shards
 
@@ -35,18 +34,8 @@ COUNTS = (2, 3)
 
 
 def trainer_of(folder: Path, pair: str, arm: str, forces: str | None) -> Trainer:
-    return build_trainer(
-        Job(
-            pair=pair,
-            arm=arm,
-            request=RunRequest(preset="dev", out=str(folder)),
-            budget="10steps",
-            seed=0,
-            run_id="dev-seed0",
-            state_dir=str(folder),
-            variant={} if forces is None else {"forces": forces},
-        )
-    )
+    variant = {} if forces is None else {"forces": forces}
+    return build_trainer(dev_job(folder, pair, arm, variant=variant))
 
 
 def gradient(loss: Tensor, trainer: Trainer) -> Tensor:
@@ -188,15 +177,6 @@ def test_ranks_that_differ_end_the_run_and_the_tensor_is_named(tmp_path: Path) -
 
 
 def test_more_devices_than_samples_are_a_usage_error(tmp_path: Path) -> None:
-    job = Job(
-        pair="forcefield/vector",
-        arm="augmented",
-        request=RunRequest(preset="dev", out=str(tmp_path)),
-        budget="10steps",
-        seed=0,
-        run_id="dev-seed0",
-        state_dir=str(tmp_path),
-        recipe={"batch_size": 2},
-    )
+    job = dev_job(tmp_path, recipe={"batch_size": 2})
     with pytest.raises(UsageError, match="--devices-per-arm 3: a training step of forcefield"):
         build_trainer(job, ranks=Ranks(0, [CPU] * 3))

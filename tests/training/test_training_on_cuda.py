@@ -7,14 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import torch
+from dev_jobs import dev_job
 from on_device import DEVICE, IS_GPU, needs_device, needs_gpu
 
 from equivbench.records.schema import NotMeasured
 from equivbench.registry import PAIRS
-from equivbench.request import RunRequest
 from equivbench.training.assembly import build_trainer
 from equivbench.training.clock import clock_of
 from equivbench.training.compilation import BACKEND
@@ -31,18 +30,9 @@ STEPS = 12
 def trainer_of(
     folder: Path, pair: str, arm: str, budget: str = "3steps", resume: bool = False, **change: Any
 ) -> tuple[Trainer, Job]:
-    job = Job(
-        pair=pair,
-        arm=arm,
-        request=RunRequest(preset="dev", out=str(folder), resume=resume, rungs=0),
-        budget=budget,
-        seed=0,
-        run_id="dev-seed0",
-        created="2026-01-01T00:00:00+00:00",
-        state_dir=str(folder),
-        device=str(DEVICE),
-    )
-    job = msgspec.structs.replace(job, **change)
+    asked = {"resume": resume, "rungs": 0}
+    change = {"budget": budget, "device": str(DEVICE), **change}
+    job = dev_job(folder, pair, arm, asked=asked, **change)
     return build_trainer(job), job
 
 
