@@ -3,7 +3,6 @@ comes from."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ import typer
 
 from equivbench.cli.completion import REGISTRIES, completer
 from equivbench.cli.output import message, print_json, print_table
-from equivbench.errors import UsageError, unknown_name
+from equivbench.errors import unknown_name
 from equivbench.registry import DATASETS, resolve
 from equivbench.report.table import Column, Table
 from equivbench.specs import KernelBackendSpec, ModelSpec, PairSpec, TaskSpec
@@ -98,18 +97,11 @@ def pair_facts(spec: PairSpec) -> dict[str, Any]:
 def _evaluation_steps(spec: PairSpec, preset: str) -> dict[str, float | None]:
     """By contestant: how many training steps take as long as its evaluations under the preset's own
     budget; None where a task, data set or preset is not there, or the size of its test set."""
-    from equivbench.budget import Budget
-    from equivbench.execution.evaluation_cost import evaluation_cost
+    from equivbench.execution.evaluation_cost import known_cost
 
-    step = spec.seconds.get(preset, {}).get("step")
-    found: dict[str, float | None] = {}
-    for arm in spec.contestants:
-        found[arm.name] = None
-        with contextlib.suppress(UsageError, KeyError):
-            budget = Budget.parse(spec.presets[preset].budget)
-            cost = evaluation_cost(spec, arm.name, preset, budget, step)
-            found[arm.name] = None if cost is None else cost.steps
-    return found
+    step, budget = spec.seconds.get(preset, {}).get("step"), spec.presets[preset].budget
+    costs = {arm.name: known_cost(spec, arm.name, preset, budget, step) for arm in spec.contestants}
+    return {name: None if cost is None else cost.steps for name, cost in costs.items()}
 
 
 def model_facts(spec: ModelSpec) -> dict[str, Any]:

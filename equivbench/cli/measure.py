@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from equivbench.cli.completion import completer
+from equivbench.cli.options import Json
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, UsageError
 from equivbench.report.text import percent_text
@@ -109,7 +110,7 @@ def measure(
             "gradient), or forces.",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure how much of a model's error comes from breaking the symmetry.
 

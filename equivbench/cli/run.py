@@ -3,7 +3,6 @@ arm and seed."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import typer
 
 from equivbench.cli.options import Json, Quiet, takes
 from equivbench.cli.output import message, print_json, print_table
-from equivbench.errors import FailedError, InterruptedRunError, UsageError
+from equivbench.errors import FailedError, InterruptedRunError
 from equivbench.report.table import Column, Table
 from equivbench.request import RunRequest
 
@@ -139,14 +138,11 @@ def _print_plan(plan: RunPlan, json: bool, script: str = "") -> None:
 
 def _evaluation(job: Job, step_seconds: float | None) -> dict[str, float | None] | None:
     """What the evaluations of a run take; None where nobody knows how large its test set is."""
-    from equivbench.budget import Budget
-    from equivbench.execution.evaluation_cost import evaluation_cost
+    from equivbench.execution.evaluation_cost import known_cost
     from equivbench.registry import PAIRS
 
-    pair, budget = PAIRS.get(job.pair), Budget.parse(job.budget)
-    cost = None
-    with contextlib.suppress(UsageError):  # of a data set that is not there the workers speak
-        cost = evaluation_cost(pair, job.arm, job.request.preset, budget, step_seconds)
+    pair, preset = PAIRS.get(job.pair), job.request.preset
+    cost = known_cost(pair, job.arm, preset, job.budget, step_seconds)
     if cost is None:
         return None
     seconds = None if step_seconds is None else cost.steps * step_seconds

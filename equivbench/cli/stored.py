@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from equivbench.cli.completion import completer
+from equivbench.cli.options import Json
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.errors import FailedError, IncomparableError, UsageError
 from equivbench.records.curves import ResultWeights
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 FigureKind = Literal["curves", "gap", "frontier", "share"]
 ResultsPath = Annotated[Path, typer.Argument(help="A results folder or a record file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the list as JSON.")]
 SkipInvalid = Annotated[
     bool,
     typer.Option(
@@ -55,7 +55,7 @@ def _on_invalid(skip: bool) -> Literal["raise", "warn"]:
 
 
 def gap(
-    results: ResultsPath = STORED, as_json: AsJson = False, skip_invalid: SkipInvalid = False
+    results: ResultsPath = STORED, as_json: Json = False, skip_invalid: SkipInvalid = False
 ) -> None:
     """The efficiency gap of each pair: who is behind at equal budget, and how much faster it would
     have to be to tie."""
@@ -109,7 +109,7 @@ def frontier(
     results: Annotated[
         Path, typer.Option("--results", help="A results folder or a record file.")
     ] = STORED,
-    as_json: AsJson = False,
+    as_json: Json = False,
     skip_invalid: SkipInvalid = False,
 ) -> None:
     """Loss against the budget over the rungs and sizes of each arm: exponents, floors, and where
@@ -158,7 +158,7 @@ def frontier(
 
 def baselines(
     results: ResultsPath = STORED,
-    as_json: AsJson = False,
+    as_json: Json = False,
     weights: Annotated[
         ResultWeights,
         typer.Option(

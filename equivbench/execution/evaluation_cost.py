@@ -3,10 +3,12 @@ declares, as training steps that take as long; and what they may take. Imports n
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from equivbench.budget import Budget
+from equivbench.errors import UsageError
 from equivbench.registry import DATASETS, TASKS
 from equivbench.schedule import cooldown_begins, next_traced
 from equivbench.specs import PairSpec, TaskSpec
@@ -66,6 +68,16 @@ def evaluation_cost(
     traced = sum(1 for _ in _traced(steps))
     passes = part * (2 * traced + 1) + whole * (2 + 1 + _VERDICT) + further
     return EvaluationCost(passes, passes / (_STEP_PASSES + task.feedback_part) / recipe.batch_size)
+
+
+def known_cost(
+    pair: PairSpec, arm: str, preset: str, budget: str, step_seconds: float | None = None
+) -> EvaluationCost | None:
+    """The same under a ``budget`` as it is written; None too where the task, the data set or the
+    preset of the arm is not there, of which others speak."""
+    with contextlib.suppress(UsageError, KeyError):
+        return evaluation_cost(pair, arm, preset, Budget.parse(budget), step_seconds)
+    return None
 
 
 def _passes(task: TaskSpec, samples: int, rotations: int) -> int:
