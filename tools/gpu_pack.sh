@@ -46,7 +46,7 @@ def prepare_metadata_for_build_wheel(folder, config_settings=None):
 def build_wheel(*arguments):
     raise NotImplementedError
 END
-PYTHONPATH=.gpu/backend python -m pip download -q --disable-pip-version-check --no-deps --no-binary=:all: --no-build-isolation \
+PYTHONPATH="$PWD/.gpu/backend" python -m pip download -q --disable-pip-version-check --no-deps --no-binary=:all: --no-build-isolation \
   -d .gpu/sources "${sources[@]}"
 for archive in .gpu/sources/*.tar.gz; do
   tar -C .gpu/sources -xzf "$archive"
