@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # What a GPU is for, in two calls: `tools/gpu_campaign.sh A` (under 3 minutes) says whether everything runs there, `B` (under 9)
 # measures. Options: `--device cpu` rehearses either by the same steps, `--only REGEX` takes those of that name, `--seconds N` sets
-# another limit. Into $OUT (gpu-out if unset) go log.txt, a line a step, and A.tar.gz or B.tar.gz, renewed after each step: what
-# every step printed, records, kernel samples. Ends with 1 if a step failed. Its packages come from tools/gpu_pack.sh, where there
-# is no registry.
+# another limit, `--times N` gives it and every step N times as long (a CPU is slower). Into $OUT (gpu-out if unset) go log.txt, a
+# line a step, and A.tar.gz or B.tar.gz, renewed after each step: what every step printed, records, kernel samples. Ends with 1 if
+# a step failed. Its packages come from tools/gpu_pack.sh, where there is no registry.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 usage() { sed -n '2,6s/^# //p' "$0" >&2; exit 2; }
-part=${1:-} device=cuda only='.*' limit=
+part=${1:-} device=cuda only='.*' limit= times=1
 shift || usage
 while [ $# -gt 0 ]; do
-  case $1 in --device) device=${2:-} ;; --only) only=${2:-} ;; --seconds) limit=${2:-} ;; *) usage ;; esac
+  case $1 in --device) device=${2:-} ;; --only) only=${2:-} ;; --seconds) limit=${2:-} ;; --times) times=${2:-} ;; *) usage ;; esac
   shift 2 || usage
 done
-case $part in A) limit=${limit:-175} ;; B) limit=${limit:-530} ;; *) usage ;; esac
+case $part in A) limit=${limit:-$((175 * times))} ;; B) limit=${limit:-$((530 * times))} ;; *) usage ;; esac
 
 out=${OUT:-gpu-out}
 work=$(mktemp -d)
@@ -30,13 +30,13 @@ keep() { tar -C "$work" -czf "$work/kept.tar.gz" "$part" && mv "$work/kept.tar.g
 
 # step NAME SECONDS COMMAND...: no longer than that, nor than the call has left. A failure is noted and the next step follows.
 step() {
-  local name=$1 most=$2 began=$SECONDS code=0
+  local name=$1 most=$(($2 * times)) began=$SECONDS code=0
   local rest=$((limit - SECONDS - 3))
   shift 2
   if ! [[ $name =~ ^($only)$ ]]; then return 0; fi
   if ((rest < 5)); then say "$name: no time left"; skipped=$((skipped + 1)); return 1; fi
   if ((most > rest)); then most=$rest; fi
-  timeout -k 3 "$most" "$@" >"$work/$part/$name.txt" 2>&1 </dev/null || code=$?
+  timeout -k 5 "$most" "$@" >"$work/$part/$name.txt" 2>&1 </dev/null || code=$?
   if ((code)); then
     failed=1
     if ((code == 124 || code == 137)); then say "$name: ended after its $most s"; else say "$name: exit $code in $((SECONDS - began)) s"; fi
