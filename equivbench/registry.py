@@ -411,6 +411,7 @@ def register_kernel_backend(
     devices: Iterable[str] = ("cpu", "cuda"),
     slow_to_build: bool = False,
     operations: Iterable[str] = (),
+    max_derivatives: int = 2,
 ) -> Callable[[F], F]:
     """Register a function (or class) that returns an :class:`equivbench.kernels.backend.Backend`.
 
@@ -426,12 +427,14 @@ def register_kernel_backend(
         Whether it compiles for tens of seconds a case.
     operations
         Names of the operations that it does, as ``equivbench list kernels --json`` shows them.
+    max_derivatives
+        How often these can be differentiated; training on conservative forces takes two.
     """
     modules, kinds, done = tuple(needs), tuple(devices), tuple(operations)
     return _registering(
         KERNEL_BACKENDS,
         summary,
         lambda line, backend: KernelBackendSpec(
-            name, line, backend, modules, install, kinds, slow_to_build, done
+            name, line, backend, modules, install, kinds, slow_to_build, done, max_derivatives
         ),
     )

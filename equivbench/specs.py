@@ -153,6 +153,9 @@ class KernelBackendSpec:
     named."""
     operations: tuple[str, ...] = ()
     """Those that it does, by their names, if not at every size; none: only its ``build`` tells."""
+    max_derivatives: int = 2
+    """How often they can be differentiated: twice where forces that come from an energy are
+    trained."""
 
 
 @dataclass(frozen=True)

@@ -112,11 +112,12 @@ def model_facts(spec: ModelSpec) -> dict[str, Any]:
 
 
 def backend_facts(spec: KernelBackendSpec) -> dict[str, Any]:
-    """A kernel backend's devices and operations, and why it cannot run here."""
+    """A kernel backend's devices and operations, how often these can be differentiated, and why it
+    cannot run here."""
     from equivbench.kernels.backends import absent
 
     facts = {name: list(getattr(spec, name)) for name in ("devices", "operations")}
-    return facts | {"absent": absent(spec)}
+    return facts | {"max_derivatives": spec.max_derivatives, "absent": absent(spec)}
 
 
 KINDS: dict[str, tuple[Callable[[Any], dict[str, Any]], tuple[str, ...]]] = {

@@ -110,6 +110,14 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
             {"kernels": "sphericart", "pairs": ("forcefield/tensor-product",)},
             "sphericart does not do 'convolution'; choose among",
         ),
+        (
+            {
+                "kernels": "e3nn-compiled",
+                "pairs": ("forcefield/tensor-product",),
+                "forces": "conservative",
+            },
+            "--kernels e3nn-compiled: e3nn-compiled has no second derivatives",
+        ),
         ({"forces": "conservativ"}, "conservative"),
         ({"device": "gpu"}, "device"),
         ({"device": "cuda:x"}, "device"),

@@ -1,9 +1,11 @@
 """Whether a backend can be there, told from its declaration alone."""
 
 import pytest
+import torch
 
 from equivbench.kernels.backend import TableBackend, backend
 from equivbench.kernels.backends import BACKENDS, absent, does_not_do
+from equivbench.kernels.operations import Convolution
 from equivbench.specs import KernelBackendSpec
 
 
@@ -38,6 +40,15 @@ def test_the_operations_that_are_declared_are_those_of_the_table(spec: KernelBac
     table = backend(spec.name)
     assert isinstance(table, TableBackend)
     assert sorted(spec.operations) == sorted(kind.name for kind, _ in table.kernels)
+
+
+@pytest.mark.parametrize("spec", BACKENDS, ids=lambda spec: spec.name)
+def test_kernels_have_the_derivatives_that_are_declared(spec: KernelBackendSpec) -> None:
+    cpu, operation = torch.device("cpu"), Convolution((2, 2), 1, 1)
+    if operation.name not in spec.operations or backend(spec.name).missing(cpu) is not None:
+        pytest.skip("no convolution of it here")
+    kernel = backend(spec.name).build(operation, dtype=torch.float64, device=cpu)
+    assert kernel.max_derivatives == spec.max_derivatives
 
 
 def test_what_a_backend_does_not_do_is_said_with_those_that_do_it() -> None:

@@ -45,6 +45,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         needs=("e3nn",),
         slow_to_build=True,
         operations=_OF_E3NN,
+        max_derivatives=1,
     ),
     KernelBackendSpec(
         name="cuequivariance",
