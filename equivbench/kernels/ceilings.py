@@ -1,5 +1,5 @@
 """What a device does at most, measured on torch's threads: bytes a second by the size of what is
-passed through, near and far, and operations a second of a matrix product."""
+passed through, near and far, and operations a second of matrix products and convolutions."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,10 +25,17 @@ _SAMPLE = 1e-3
 _TRIES = 10
 _MOST_CALLS = 2**20
 """No clock stands still over so many."""
-_MATRIX = {"cpu": 1024, "cuda": 4096}
-"""Rows of the square matrices whose product is timed."""
-_HALF_MATRIX = 256
-"""Likewise for 16 bits on a CPU, which may take a hundred times as long there."""
+_MATRICES = {"cpu": (192, 384, 768), "cuda": (1024, 4096)}
+"""Rows of the square matrices whose products are timed: the fastest counts, and of small ones some
+are timed between two turns of whatever else runs."""
+_CONVOLUTIONS: tuple[tuple[int, tuple[int, ...]], ...] = (
+    (128, (32, 32)),
+    (128, (64, 64)),
+    (96, (24, 24, 24)),
+)
+"""Channels and output of the convolutions that are timed on a CPU, whose libraries may be faster at
+them than at products: twice as fast on an AMD EPYC of family 26."""
+_TAPS = 3
 
 
 @dataclass(frozen=True)
@@ -73,11 +81,11 @@ class Ceilings:
     copying: BandwidthCurve
     """Bytes read and bytes written; its sizes are those of both together."""
     operations: float
-    """A second, of a matrix product."""
+    """A second, of a matrix product or a dense convolution."""
     levels: Mapping[int, int] = field(default_factory=dict)
     """:func:`equivbench.kernels.caches.cache_levels`."""
     tf32: bool | None = None
-    """Whether the product could use TF32; None where there is none."""
+    """Whether products could use TF32; None where there is none."""
 
     @property
     def copy(self) -> float:
@@ -135,7 +143,7 @@ def measure_ceilings(
         reading,
         writing,
         copying,
-        max(_product(each, clock, device) for each in computed),
+        max(_arithmetic(each, clock, device) for each in computed),
         cache_levels(device),
         torch.backends.cuda.matmul.allow_tf32 if device.type == "cuda" else None,
     )
@@ -153,13 +161,28 @@ def _passes(memory: Tensor) -> dict[str, tuple[Callable[[], object], ...]]:
     }
 
 
-def _product(dtype: torch.dtype, clock: Timer, device: torch.device) -> float:
-    """Operations a second of a product of two square matrices of ``dtype``."""
-    slow = device.type == "cpu" and dtype.itemsize < 4
-    rows = _HALF_MATRIX if slow else _MATRIX[device.type]
-    first, second = (torch.ones(rows, rows, dtype=dtype, device=device) for _ in range(2))
-    out = torch.empty_like(first)
-    return 2 * rows**3 / _least(lambda: torch.mm(first, second, out=out), clock, device)
+def _arithmetic(dtype: torch.dtype, clock: Timer, device: torch.device) -> float:
+    """Operations a second in ``dtype``, of products of two square matrices or, in float32 on a CPU,
+    of dense convolutions."""
+    found: list[float] = []
+    for rows in _MATRICES[device.type]:
+        if found and device.type == "cpu" and dtype.itemsize < 4:
+            break  # a product of 16 bits may take a hundred times as long there
+        first, second = (torch.ones(rows, rows, dtype=dtype, device=device) for _ in range(2))
+        out = torch.empty_like(first)
+        seconds = _least(partial(torch.mm, first, second, out=out), clock, device)
+        found.append(2 * rows**3 / seconds)
+    for channels, output in _CONVOLUTIONS:
+        if device.type != "cpu" or dtype != torch.float32:
+            break
+        grid = [size + _TAPS - 1 for size in output]
+        image = torch.ones(1, channels, *grid, dtype=dtype)
+        filters = torch.ones(channels, channels, *[_TAPS] * len(grid), dtype=dtype)
+        convolve: Callable[..., Tensor] = torch.conv2d if len(grid) == 2 else torch.conv3d
+        seconds = _least(partial(convolve, image, filters), clock, device)
+        products = channels**2 * _TAPS ** len(grid) * math.prod(output)
+        found.append(2 * products / seconds)
+    return max(found)
 
 
 def _least(work: Callable[[], object], clock: Timer, device: torch.device) -> float:

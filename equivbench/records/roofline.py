@@ -32,7 +32,8 @@ class Bound(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Bytes to move, or operations to do, in one call."""
     rate: float
     """Of these a second, as measured in this process on as many threads: for bytes at ``size`` and
-    in this mixture of reading and writing, for operations in a matrix product of this dtype."""
+    in this mixture of reading and writing, for operations in the fastest of some matrix
+    products, or a convolution, of this dtype."""
     size: float | None = None
     """Bytes that are passed through again and again, which decide where they come from; null for
     operations."""

@@ -27,8 +27,9 @@ LEGEND = (
     "ms: least time a call over all rounds; graph ms, on a GPU: the same replayed from a CUDA "
     "graph, without Python between the launches; x e3nn: times as fast as e3nn eager, the median "
     "over rounds that alternate; of roof: of the speed that the device was seen to allow; bound "
-    "by: what allows no more, the bandwidth of where the bytes lie or the arithmetic of a matrix "
-    "product; error: the worst against float64; compile: before the first call, not in ms"
+    "by: what allows no more, the bandwidth of where the bytes lie or the arithmetic of matrix "
+    "products and convolutions; error: the worst against float64; compile: before the first call, "
+    "not in ms"
 )
 OLD_ROOFLINE = Missing("old roofline")
 """In place of the fraction of a sample that was held against a large copy alone."""

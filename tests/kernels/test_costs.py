@@ -10,8 +10,10 @@ from equivbench.kernels.operations import (
     CASES,
     Case,
     Convolution,
+    CubeConvolution,
     Linear,
     Operation,
+    SteerableConvolution,
     case,
     costs,
 )
@@ -78,6 +80,16 @@ def test_every_argument_is_read_and_every_gradient_written(one: Case) -> None:
         gradients = sum(sizes[name] for name in one.operation.differentiable)
         written = modes[1].bytes_written - modes[0].bytes_written
         assert written == pytest.approx(gradients, rel=1e-3)
+
+
+def test_voxels_beyond_the_grid_and_corners_of_a_kernel_are_no_work() -> None:
+    sizes = {"samples": 1, "size": 4}
+    cube = Case("test", CubeConvolution(1, 1, 3), sizes, 1, "")
+    # Along an axis 4 voxels meet themselves and 3 a neighbour on each side.
+    assert costs(cube, "forward").operations == 2 * 24 * 24 * (4 + 3 + 3) ** 3
+    ball = Case("test", SteerableConvolution((1,), (1,), 0, 3.0, 1), sizes, 1, "")
+    # One radial function over 0 to 1.5 voxels: not the centre, 6 faces, 12 edges, no corner (1.73).
+    assert costs(ball, "forward").operations == 2 * (6 * 3 * 4 * 4 + 12 * 3 * 3 * 4)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
@@ -12,6 +15,8 @@ if TYPE_CHECKING:
 
 ORDER = 24
 """Rotations of the cube."""
+Offset = tuple[int, ...]
+"""Voxels along each axis from the centre of a kernel."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +70,26 @@ class CubeConvolution(Operation):
 
     def work(self, sizes: Sizes) -> tuple[int, int, int]:
         """That of the dense convolution with the expanded filters."""
-        return dense_work(sizes, ORDER * self.inputs, ORDER * self.outputs, self.kernel)
+        reach = self.kernel // 2
+        return dense_work(sizes, ORDER * self.inputs, ORDER * self.outputs, offsets_within(reach))
 
 
 # What the voxel convolutions share.
 
 
-def dense_work(sizes: Sizes, inputs: int, outputs: int, kernel: int) -> tuple[int, int, int]:
-    """Of a dense convolution whose kernel is expanded from its weights."""
-    voxels, bank = sizes["samples"] * sizes["size"] ** 3, inputs * outputs * kernel**3
-    return voxels * outputs, bank, 2 * voxels * bank
+def offsets_within(reach: int) -> list[Offset]:
+    """Those of a cube of voxels with so many on each side of its centre."""
+    return list(product(range(-reach, reach + 1), repeat=3))
+
+
+def dense_work(
+    sizes: Sizes, inputs: int, outputs: int, offsets: Sequence[Offset]
+) -> tuple[int, int, int]:
+    """Of a dense convolution whose kernel is expanded from its weights and is not zero at these
+    ``offsets``; what would be multiplied by the zeros around the grid is no work."""
+    samples, size, channels = sizes["samples"], sizes["size"], inputs * outputs
+    pairs = sum(math.prod(max(0, size - abs(step)) for step in offset) for offset in offsets)
+    return samples * size**3 * outputs, channels * len(offsets), 2 * samples * channels * pairs
 
 
 def dense_convolution(x: Tensor, kernel: Tensor) -> Tensor:

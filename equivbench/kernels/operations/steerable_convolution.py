@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
-from equivbench.kernels.operations.cube_convolution import dense_convolution, dense_work
+from equivbench.kernels.operations.cube_convolution import (
+    dense_convolution,
+    dense_work,
+    offsets_within,
+)
 from equivbench.kernels.operations.paths import Path, coupling, features, triangle_paths
 
 if TYPE_CHECKING:
@@ -68,12 +71,11 @@ class SteerableConvolution(Operation):
         """A dense matrix for one offset after the other."""
         import torch
 
-        steps = range(-self.reach, self.reach + 1)
         matrices = []
-        for offset in product(steps, repeat=3):
+        for offset in offsets_within(self.reach):
             radial = x.new_tensor(self._radial_functions(math.hypot(*offset)))
             matrices.append(self._matrix(x.new_tensor(offset), radial @ weights))
-        kernel = torch.unflatten(torch.stack(matrices, dim=2), 2, (len(steps),) * 3)
+        kernel = torch.unflatten(torch.stack(matrices, dim=2), 2, (2 * self.reach + 1,) * 3)
         return dense_convolution(x, kernel)
 
     def _radial_functions(self, distance: float) -> list[float]:
@@ -107,8 +109,13 @@ class SteerableConvolution(Operation):
         return torch.cat(rows)
 
     def work(self, sizes: Sizes) -> tuple[int, int, int]:
-        """That of the dense convolution with the expanded kernel."""
-        return dense_work(sizes, features(self.inputs), features(self.outputs), 2 * self.reach + 1)
+        """That of the dense convolution with the expanded kernel, whose corners are zero."""
+        offsets = [
+            offset
+            for offset in offsets_within(self.reach)
+            if any(self._radial_functions(math.hypot(*offset)))
+        ]
+        return dense_work(sizes, features(self.inputs), features(self.outputs), offsets)
 
 
 CASES = (
