@@ -217,6 +217,8 @@ def _become(request: dict[str, Any], ends: list[int], path: list[str], address: 
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", buffering=1, closefd=False, errors="backslashreplace")  # noqa: SIM115
+        # What begins itself anew begins as this process, and not as the template.
+        sys.orig_argv = [sys.executable, *request["args"]]
         _run(request["args"], path)
         code = 0
     except SystemExit as stop:
