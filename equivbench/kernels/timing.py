@@ -45,7 +45,9 @@ class Timer:
         work()
         self._wait()
         taken, used = perf_counter() - start, process_time() - used
-        if self._watched and used > _BUSY * self._threads * taken + _BUSY_ANYWAY:
+        # In less time a tick of another thread's is more than the work.
+        watched = self._watched and taken > SAMPLE / 2
+        if watched and used > _BUSY * self._threads * taken + _BUSY_ANYWAY:
             raise WrongKernelError(
                 f"it took {used:.2g} processor seconds in {taken:.2g} seconds on"
                 f" {self._threads} thread(s): it runs threads of its own"
