@@ -112,7 +112,9 @@ def children(parent: int) -> dict[int, list[str]]:
     """The arguments of the processes that process ``parent`` asked for, by their ids; they may have
     ended."""
     started = {}
-    for path in Path(_template()).parent.glob("[0-9]*"):
+    # One that is being written still has another name.
+    written = (each for each in Path(_template()).parent.iterdir() if each.name.isdigit())
+    for path in written:
         request = json.loads(path.read_text())
         if request["parent"] == parent:
             started[int(path.name)] = request["args"]
