@@ -32,6 +32,8 @@ class Timer:
         self._device, self._threads = device, torch.get_num_threads()
         self._watched = watched and device.type == "cpu"
         """Whether more threads than were given are refused."""
+        self._unjudged = (0.0, 0.0)
+        """Seconds, and those of processors, that are too few to tell."""
 
     def seconds(self, work: Callable[[], object]) -> float:
         """Run ``work`` and give the seconds until its results are there; gaps in which a GPU waits
@@ -45,14 +47,24 @@ class Timer:
         work()
         self._wait()
         taken, used = perf_counter() - start, process_time() - used
-        # In less time a tick of another thread's is more than the work.
-        watched = self._watched and taken > SAMPLE / 2
-        if watched and used > _BUSY * self._threads * taken + _BUSY_ANYWAY:
+        if self._watched:
+            self._judge(taken, used)
+        return taken
+
+    def _judge(self, taken: float, used: float) -> None:
+        """Refuse work of so many seconds, and processor seconds, for its threads. In a short one a
+        tick of another thread is more than the work: such ones are judged together."""
+        before = self._unjudged
+        taken, used = before[0] + taken, before[1] + used
+        if taken < SAMPLE / 2:
+            self._unjudged = taken, used
+            return
+        self._unjudged = (0.0, 0.0)
+        if used > _BUSY * self._threads * taken + _BUSY_ANYWAY:
             raise WrongKernelError(
                 f"it took {used:.2g} processor seconds in {taken:.2g} seconds on"
                 f" {self._threads} thread(s): it runs threads of its own"
             )
-        return taken
 
     def _wait(self) -> None:
         if self._device.type == "cuda":

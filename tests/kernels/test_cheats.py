@@ -124,6 +124,29 @@ def test_threads_of_its_own_show_in_processor_time(monkeypatch: pytest.MonkeyPat
         clock.seconds(lambda: None)
 
 
+@pytest.mark.parametrize("each", [0.0003, 0.004])
+def test_threads_of_its_own_show_in_short_calls_taken_together(
+    monkeypatch: pytest.MonkeyPatch, each: float
+):
+    """A tick of another thread, 4 ms in one of them, does not; two threads all the time do."""
+    now, work = [0.0, 0.0], [1.0]
+
+    def call(more: float = 0.0) -> None:
+        now[0] += each
+        now[1] += work[0] * each + more
+
+    clock = Timer(torch.device("cpu"))
+    monkeypatch.setattr(timing, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing, "process_time", lambda: now[1])
+    clock.seconds(lambda: call(0.004))
+    for _ in range(100):
+        clock.seconds(call)
+    work[0] = 2.9
+    with pytest.raises(WrongKernelError, match="runs threads of its own"):
+        for _ in range(100):
+            clock.seconds(call)
+
+
 def test_a_gpu_is_waited_for_whatever_stream_works(monkeypatch: pytest.MonkeyPatch):
     done: list[str] = []
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: done.append("waited"))
