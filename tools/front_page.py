@@ -14,9 +14,11 @@ from equivbench.gap.efficiency import PairGap, efficiency_gap
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
 from equivbench.registry import board_units
-from equivbench.report.answer import leaders_part, telling_gaps
-from equivbench.report.gaps import OTHER, gap_lines, setting, slowdown_margin
-from equivbench.report.text import number_text, quantity_text
+from equivbench.report.answer import leaders_part, leads, listed, telling_gaps
+from equivbench.report.gaps import paragraphs, slowdown_margin
+from equivbench.report.render import to_markdown
+from equivbench.report.table import Column, Missing, Table
+from equivbench.report.text import number_text
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "index.md")
@@ -46,8 +48,7 @@ def with_numbers(page: str, records: Sequence[RunRecord]) -> str:
     gaps = shown_gaps(records)
     (limit,) = {gap.budget["limit"] for gap in gaps}
     (threads,) = {each.environment.threads for each in records}
-    text = f"{_answer(gaps, limit, threads)}\n\n{_table(gaps)}\n"
-    page = replaced(page, "answer", text)
+    page = replaced(page, "answer", f"{_answer(gaps, limit, threads)}\n\n{_table(gaps)}")
     if OUTPUT not in page:
         return page
     return replaced(page, "output", f"```\n{_output(example(gaps))}\n```\n")
@@ -55,15 +56,14 @@ def with_numbers(page: str, records: Sequence[RunRecord]) -> str:
 
 def _answer(gaps: Sequence[PairGap], limit: float, threads: int) -> str:
     """Who leads, in a sentence, and the limits of it."""
-    led = {arm: [gap for gap in gaps if gap.behind == OTHER[arm]] for arm in ARMS}
     parts = []
-    for arm, own in led.items():
+    for arm, own in leads(gaps).items():
         if own:
-            names = " and ".join(f"for {TASKS[gap.task]} ({_of_other(gap)})" for gap in own)
+            names = listed([f"for {TASKS[gap.task]} ({_of_other(gap)})" for gap in own])
             parts.append(f"{ARMS[arm]} has the lower test loss {names}")
     undecided = [TASKS[gap.task] for gap in gaps if gap.behind is None]
     if undecided:
-        parts.append(f"there is no verdict for {' and '.join(undecided)}")
+        parts.append(f"there is no verdict for {listed(undecided)}")
     return textwrap.fill(
         f"After {limit:g} s of training on {threads} CPU cores, {'; '.join(parts)}. A "
         "GPU-hour on a large data set may tell otherwise: nobody has measured one yet.",
@@ -80,40 +80,37 @@ def _of_other(gap: PairGap) -> str:
 
 
 def _table(gaps: Sequence[PairGap]) -> str:
-    heads = (
-        "task and pair",
-        "equivariant loss",
-        "augmented loss",
-        "ratio (95% interval)",
-        "seeds",
-        "the leader could be slower by",
+    columns = (
+        Column("task and pair"),
+        Column("equivariant loss", "number", interval=False),
+        Column("augmented loss", "number", interval=False),
+        Column("ratio (95% interval)", "number"),
+        Column("seeds"),
+        Column("the leader could be slower by a factor of", "number", digits=2),
     )
     units = board_units()
     rows = [
         (
-            f"{TASKS[gap.task]}, `{gap.task}/{gap.pair}`"
+            f"{TASKS[gap.task]}, {gap.task}/{gap.pair}"
             + f", {units[gap.task]}" * (units[gap.task] != "1"),
-            quantity_text(gap.loss_equivariant, interval=False),
-            quantity_text(gap.loss_augmented, interval=False),
-            quantity_text(gap.loss_ratio),
-            str(gap.n_seeds),
-            "no verdict"
-            if gap.behind is None
-            else f"{quantity_text(slowdown_margin(gap), 2)} times",
+            gap.loss_equivariant,
+            gap.loss_augmented,
+            gap.loss_ratio,
+            gap.n_seeds,
+            Missing("no verdict") if gap.behind is None else slowdown_margin(gap),
         )
         for gap in gaps
     ]
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return to_markdown(Table("", columns, rows))
 
 
 def _output(gap: PairGap) -> str:
     """What a run of the pair of ``gap`` ends with."""
-    lines = [f"{gap.task}/{gap.pair}: {setting(gap)}", *(f"  {line}" for line in gap_lines(gap))]
-    wrapped = [
-        textwrap.wrap(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in lines
+    lines = [
+        textwrap.wrap(line, 120, subsequent_indent="  ", break_on_hyphens=False)
+        for line in paragraphs([gap])
     ]
-    return "\n".join(line for each in wrapped for line in each)
+    return "\n".join(line for each in lines for line in each)
 
 
 if __name__ == "__main__":

@@ -6,20 +6,18 @@ the batches of every arm are made on demand, then read ahead, beside a step that
 Of a step the host is busy for the first ``--launch`` milliseconds (Python that gives the device
 its work, and that holds the interpreter's lock), the rest it waits. Prints for each arm how long a
 batch takes to make, and what share of the time training waits for its data, on demand and read
-ahead. It runs with the environment of a worker process, whose memory is kept and not given back.
+ahead. Freed memory is kept, as in a worker process.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
-import sys
 import time
 
 import torch
 
-from equivbench.environment import worker_environment
+from equivbench.environment import keep_memory
 from equivbench.execution.executors import find_executor
 from equivbench.execution.plan import make_plan
 from equivbench.registry import PAIRS
@@ -37,9 +35,6 @@ def main() -> None:
     parser.add_argument("--launch", type=float, default=1.0, help="milliseconds of these")
     parser.add_argument("--steps", type=int, default=500)
     options = parser.parse_args()
-    environment = worker_environment(1, os.environ.get("PYTHONPATH", ""))
-    if environment != dict(os.environ):
-        os.execve(sys.executable, [sys.executable, *sys.argv], environment)
     torch.set_num_threads(1)
     pairs = tuple(options.pairs) or tuple(PAIRS.entries())
     plan = find_executor("local").resolve(make_plan(RunRequest(pairs=pairs, device="cpu")))
@@ -76,4 +71,5 @@ def waits(batches: Batches, count: int, options: argparse.Namespace) -> tuple[fl
 
 
 if __name__ == "__main__":
+    keep_memory()
     main()

@@ -14,7 +14,7 @@ import msgspec
 
 from equivbench.errors import FailedError
 from equivbench.gap.ladder import numbers_of
-from equivbench.records.disturbed import busy
+from equivbench.records.disturbed import withheld
 from equivbench.records.files import not_json, shown, write_atomically
 from equivbench.records.ladder import (
     LADDER_NAME,
@@ -96,24 +96,12 @@ def departures(entry: LadderEntry, log: bytes) -> Iterator[str]:
             yield f"its log has a run of {'/'.join(place)}, which is another ladder's"
         if run.git.commit not in (commit, entry.against) or run.git.dirty is not False:
             yield f"its log has a run of commit {run.git.commit}, or of one with changes"
-        why = _withheld(run)
+        why = withheld(run.machine_share, run.clock, run.environment)
         if why is not None:
             yield f"seed {run.seed} of its log: {why}"
     for name, value in found.fields.items():
         if not _alike(msgspec.to_builtins(getattr(entry, name)), msgspec.to_builtins(value)):
             yield f"{name} does not follow from the log"
-
-
-def _withheld(run: LoggedRun) -> str | None:
-    """What kept ``run`` from its machine; None if nothing did, or nobody measured."""
-    if run.machine_share is None:
-        return None
-    return busy(
-        run.machine_share,
-        trained=run.clock.train + run.clock.data,
-        wall=run.clock.wall,
-        cpu_threads=run.environment.threads if run.environment.device == "cpu" else None,
-    )
 
 
 def read_log(data: bytes, name: str) -> list[LoggedRun]:

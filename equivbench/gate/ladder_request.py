@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from typing import ClassVar
 
+from equivbench.execution.tune_request import TuneRequest
 from equivbench.records.ladder import LEAST_SEEDS
 from equivbench.request import (
     Request,
@@ -26,13 +27,7 @@ class LadderRequest(Request):
 
     program: ClassVar[tuple[str, ...]] = ("ladder",)
 
-    pair: str = option(
-        MISSING,
-        "The pair, as task/pair, e.g. forcefield/vector.",
-        flag=None,
-        metavar="PAIR",
-        completes="pairs",
-    )
+    pair: str = same_option(TuneRequest, "pair")
     arms: tuple[str, ...] = option(
         (),
         "Measure this arm instead of the pair's first two. May be repeated.",

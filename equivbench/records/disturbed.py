@@ -5,7 +5,7 @@ the gap gives no verdict."""
 from __future__ import annotations
 
 from equivbench.records.outline import RecordOutline
-from equivbench.records.schema import MachineShare, RunRecord
+from equivbench.records.schema import ClockRecord, Environment, MachineShare, RunRecord
 from equivbench.schedule import cooldown_begins
 
 MOST_STALLED = 0.05
@@ -40,13 +40,11 @@ def disturbance(record: RunRecord) -> str | None:
 
 def slowness(record: RunRecord) -> str | None:
     """The same, by more than the lateness of its ends, which one long step explains."""
-    clock, environment = record.clock, record.environment
-    trained, share = clock.train + clock.data, record.machine_share
-    withheld = None
-    if share is not None:
-        threads = environment.threads if environment.device == "cpu" else None
-        withheld = busy(share, trained=trained, wall=clock.wall, cpu_threads=threads)
-    found = [withheld, _uneven(record, trained)]
+    trained = record.clock.train + record.clock.data
+    found = [
+        withheld(record.machine_share, record.clock, record.environment),
+        _uneven(record, trained),
+    ]
     return "; ".join(sentence for sentence in found if sentence is not None) or None
 
 
@@ -89,6 +87,21 @@ def _late(record: RunRecord) -> str | None:
     if over <= longest_step(record):
         return None
     return f"a step took long ({what} is {over:.1f} s late)"
+
+
+def withheld(
+    share: MachineShare | None, clock: ClockRecord, environment: Environment
+) -> str | None:
+    """What kept a run with these from its machine as a whole; None if nothing did, or nobody
+    measured."""
+    if share is None:
+        return None
+    return busy(
+        share,
+        trained=clock.train + clock.data,
+        wall=clock.wall,
+        cpu_threads=environment.threads if environment.device == "cpu" else None,
+    )
 
 
 def busy(

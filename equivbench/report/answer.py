@@ -39,6 +39,11 @@ def leaders_part(gap: PairGap) -> Quantity:
     return gap.loss_ratio.map(lambda value: 1 / value, falling=True)
 
 
+def leads(gaps: Sequence[PairGap]) -> dict[str, list[PairGap]]:
+    """The ``gaps`` in which each arm leads."""
+    return {arm: [gap for gap in gaps if gap.behind == other] for arm, other in OTHER.items()}
+
+
 def answer_text(gaps: Sequence[PairGap]) -> str:
     """A sentence on the ``gaps`` of one task, as :func:`telling_gaps` gives them."""
     times = Counter(gap.pair for gap in gaps)
@@ -47,17 +52,13 @@ def answer_text(gaps: Sequence[PairGap]) -> str:
         return gap.pair + f" on {kernels_text(gap)}" * (times[gap.pair] > 1)
 
     parts = []
-    for arm, other in OTHER.items():
-        led = [
-            f"{name(gap)} ({_losses(gap)}after {budget_text(gap)})"
-            for gap in gaps
-            if gap.behind == other
-        ]
+    for arm, own in leads(gaps).items():
+        led = [f"{name(gap)} ({_losses(gap)}after {budget_text(gap)})" for gap in own]
         if led:
-            parts.append(f"the {arm} arm leads in {_listed(led)}")
+            parts.append(f"the {arm} arm leads in {listed(led)}")
     open_ones = [f"{name(gap)} ({gap.reason})" for gap in gaps if gap.behind is None]
     if open_ones:
-        parts.append(f"there is no verdict in {_listed(open_ones)}")
+        parts.append(f"there is no verdict in {listed(open_ones)}")
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}."
 
@@ -68,6 +69,7 @@ def _losses(gap: PairGap) -> str:
     return "" if part is None else f"{number_text(part, 2)} of the other's loss "
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
