@@ -73,6 +73,7 @@ def run(
     arms: str | Sequence[str] = (),
     n_seeds: int | None = None,
     preset: Preset = "small",
+    dataset: str | None = None,
     devices: str | Sequence[str] | None = None,
     devices_per_arm: int = 1,
     threads: int | None = None,

@@ -221,6 +221,13 @@ class RunRequest(Request):
     )
     n_seeds: int | None = option(None, "Train with this many seeds, from 0 on.")
     preset: Preset = option("small", "How large data, models and budgets are.", identity=True)
+    dataset: str | None = option(
+        None,
+        "Another data set of the task than the preset's, a name of `list datasets`. The recipes "
+        "stay those that were tuned on the preset's.",
+        identity=True,
+        completes="datasets",
+    )
     device: str = option(
         "auto",
         "Where to compute: auto, cpu, cuda or cuda:N.",

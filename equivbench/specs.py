@@ -293,6 +293,13 @@ class PairPreset:
     every record of this preset has it (of one made on a CPU, where ``evaluated_at_once`` is not
     given and the task draws noise); empty where the data are not the same for everybody."""
 
+    def on(self, dataset: str | None) -> PairPreset:
+        """The same on another data set of the task (``--dataset``), whose baselines nobody has
+        declared; itself for None and for its own."""
+        if dataset in (None, self.dataset):
+            return self
+        return replace(self, dataset=str(dataset), baselines={})
+
 
 @dataclass(frozen=True)
 class TargetLoss:

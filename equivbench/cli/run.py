@@ -142,7 +142,7 @@ def _evaluation(job: Job, step_seconds: float | None) -> dict[str, float | None]
     from equivbench.registry import PAIRS
 
     pair, preset = PAIRS.get(job.pair), job.request.preset
-    cost = known_cost(pair, job.arm, preset, job.budget, step_seconds)
+    cost = known_cost(pair, job.arm, preset, job.budget, step_seconds, job.request.dataset)
     if cost is None:
         return None
     seconds = None if step_seconds is None else cost.steps * step_seconds

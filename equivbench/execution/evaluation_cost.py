@@ -43,17 +43,23 @@ def allowed_seconds(budget: float) -> float:
 
 
 def evaluation_cost(
-    pair: PairSpec, arm: str, preset: str, budget: Budget, step_seconds: float | None = None
+    pair: PairSpec,
+    arm: str,
+    preset: str,
+    budget: Budget,
+    step_seconds: float | None = None,
+    dataset: str | None = None,
 ) -> EvaluationCost | None:
     """The cost of an arm of ``pair`` under ``budget``; ``step_seconds`` is what a training step
-    takes, where that is known. None where a preset evaluates a whole test set of unknown size.
+    takes, where that is known, ``dataset`` another data set than the preset's. None where a preset
+    evaluates a whole test set of unknown size.
 
     Raw and averaged weights are evaluated on a part of the test set at the traced steps, and on all
     of it where the last cooldown begins; annealed weights on both at the end, and on further test
     sets. What rungs are evaluated with is on a clock part of its own, with their steps
     (:mod:`equivbench.training.measuring`).
     """
-    shared, recipe = pair.presets[preset], pair.arm(arm).presets[preset].recipe
+    shared, recipe = pair.presets[preset].on(dataset), pair.arm(arm).presets[preset].recipe
     task, data = TASKS.get(pair.task), DATASETS.get(shared.dataset)
     sizes = [size for size in (shared.test_samples, data.sizes.get("test")) if size is not None]
     if not sizes:
@@ -71,12 +77,17 @@ def evaluation_cost(
 
 
 def known_cost(
-    pair: PairSpec, arm: str, preset: str, budget: str, step_seconds: float | None = None
+    pair: PairSpec,
+    arm: str,
+    preset: str,
+    budget: str,
+    step_seconds: float | None = None,
+    dataset: str | None = None,
 ) -> EvaluationCost | None:
     """The same under a ``budget`` as it is written; None too where the task, the data set or the
     preset of the arm is not there, of which others speak."""
     with contextlib.suppress(UsageError, KeyError):
-        return evaluation_cost(pair, arm, preset, Budget.parse(budget), step_seconds)
+        return evaluation_cost(pair, arm, preset, Budget.parse(budget), step_seconds, dataset)
     return None
 
 

@@ -38,8 +38,12 @@ def unit_digest(jobs: Sequence[Job]) -> str:
     Nothing of a machine is in it but the kind of device that was asked for.
     """
     identities = sorted((_identity(job) for job in jobs), key=lambda each: str(each["arm"]))
-    data = PAIRS.get(jobs[0].pair).presets[jobs[0].request.preset].dataset
-    return _digest([identities, data_checksum(data), code_version()])
+    return _digest([identities, data_checksum(dataset_of(jobs[0])), code_version()])
+
+
+def dataset_of(job: Job) -> str:
+    """The data set that ``job`` trains on: the one asked for, else its preset's."""
+    return PAIRS.get(job.pair).presets[job.request.preset].on(job.request.dataset).dataset
 
 
 def state_folder(job: Job, machine_key: str) -> Path:
@@ -97,7 +101,7 @@ def _identity(job: Job) -> dict[str, Any]:
         "config": dict(sized.config),
         "recipe": asdict(sized.recipe),
         "requires": dict(MODELS.get(arm.model).requires),
-        "data": asdict(pair.presets[job.request.preset]),
+        "data": asdict(pair.presets[job.request.preset].on(job.request.dataset)),
     }
     asked = job.request
     named = asked.device if asked.devices is None else asked.devices[0]

@@ -23,7 +23,7 @@ from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.shares import core_shares
 from equivbench.gpu import why_not_shared
 from equivbench.kernels.backends import absent, does_not_do
-from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
+from equivbench.registry import DATASETS, KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, Forces, RunRequest
 from equivbench.schedule import rung_budgets
 from equivbench.specs import ArmSpec, PairSpec
@@ -389,11 +389,29 @@ def _check_kernels(
             )
 
 
+def _dataset(pair: PairSpec, request: RunRequest) -> str | None:
+    """The data set that is asked for; raises ``UsageError`` unless it is one of the pair's task,
+    with samples to train on."""
+    if request.dataset is None:
+        return None
+    spec = DATASETS.get(request.dataset)
+    if spec.task != pair.task:
+        entries = DATASETS.entries().items()
+        of_task = [name for name, each in entries if each.value.task == pair.task]
+        raise UsageError(
+            f"--dataset {spec.name} is of the task {spec.task}, {pair.key} takes one of "
+            f"{', '.join(sorted(of_task))}"
+        )
+    if spec.sizes.get("train") == 0:
+        raise UsageError(f"--dataset {spec.name} is a test set: it has no samples to train on")
+    return spec.name
+
+
 def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> Contest:
     TASKS.get(pair.task)
     if request.preset not in pair.presets:
         raise unknown_name(f"preset of {pair.key}", request.preset, pair.presets)
-    preset = pair.presets[request.preset]
+    preset = pair.presets[request.preset].on(_dataset(pair, request))
     budget = Budget.parse(request.budget if request.budget is not None else preset.budget)
     arms = [pair.arm(arm) for arm in unique(request.arms)] or list(pair.contestants)
     kernels = None if request.kernels == DEFAULT_KERNELS else request.kernels
@@ -408,7 +426,11 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
             raise UsageError(
                 f"--extend prolongs the arm of {pair.key} that is behind, so it needs two arms"
             )
-    options = [*request.variant.values(), *([] if kernels is None else [kernels])]
+    options = [
+        *request.variant.values(),
+        *([] if request.dataset is None else [request.dataset]),
+        *([] if kernels is None else [kernels]),
+    ]
     contest = contest_name(now)
     # Two runs of one second, in two places, have two names.
     run_id = [request.preset, budget.text, f"seed{seed}", *options, contest]

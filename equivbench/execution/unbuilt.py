@@ -11,6 +11,7 @@ import msgspec
 
 from equivbench.budget import Budget
 from equivbench.environment import environment, git_state
+from equivbench.execution.identity import dataset_of
 from equivbench.records.declared import SWEEP
 from equivbench.records.evaluations import FINALS
 from equivbench.records.reasons import plain_reason, without_places_in
@@ -202,7 +203,7 @@ def _declared(job: Job, dataset: DatasetRecord) -> _Built:
 def _dataset(job: Job) -> DatasetRecord | None:
     """What is declared of the job's data set, or what its card says; None where neither is
     there."""
-    spec = DATASETS.get(PAIRS.get(job.pair).presets[job.request.preset].dataset)
+    spec = DATASETS.get(dataset_of(job))
     if spec.checksums:
         version, digest = list(spec.checksums.items())[-1]
         sizes = dict(spec.sizes)

@@ -78,6 +78,10 @@ def declaration_of(record: RunRecord) -> Declaration | None:
     if record.preset not in presets:
         raise unknown_name(f"preset of {pair.key}", record.preset, presets)
     preset, sized = pair.presets[record.preset], arm.presets[record.preset]
+    chosen = _known(DATASETS, record.dataset.name)
+    if chosen is not None and chosen.task == pair.task:
+        # Whether it was asked for is for the rules of the command to say.
+        preset = preset.on(chosen.name)
     model = _known(MODELS, arm.model)
     if model is None:
         return None

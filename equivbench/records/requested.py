@@ -74,6 +74,7 @@ def _asked(
     """Pair, arm, seed, preset, device, threads, backend, options and sweep are those asked for."""
     pairs = request.pairs or (QUICK_START_PAIR,)
     arms = request.arms or tuple(arm.name for arm in declared.pair.contestants)
+    own = declared.pair.presets[record.preset]
     device = record.environment.device
     named = request.device if not request.devices else request.devices[0]
     on_device = named == "auto" or named.startswith("cpu") == (device == "cpu")
@@ -82,6 +83,10 @@ def _asked(
         "arm": (record.arm in arms, record.arm),
         "seed": (record.seed in seeds, record.seed),
         "preset": (record.preset == request.preset, record.preset),
+        "dataset": (
+            record.dataset.name == (request.dataset or own.dataset),
+            record.dataset.name,
+        ),
         "device": (on_device, device),
         "devices": (_on_those_asked(record.devices, request), ", ".join(record.devices)),
         "devices_per_arm": (
@@ -164,6 +169,7 @@ def _run_id(record: RunRecord, request: RunRequest, asked: Budget) -> Iterator[s
     kernels = [] if request.kernels in (None, DEFAULT_KERNELS) else [str(request.kernels)]
     point = [record.variant[name].replace(":", "-") for name in SWEEP if name in record.variant]
     words = [record.preset, asked.text, f"seed{record.seed}", *request.variant.values()]
+    words += [] if request.dataset is None else [request.dataset]
     words += [*kernels, *point, f"{created:{_STAMP}}"]
     # Two contests of one second, begun in two places, are told apart by it. Runs of before there
     # were plans have none.

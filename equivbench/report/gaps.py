@@ -219,7 +219,8 @@ def _seeds_needed(gap: PairGap) -> str:
 
 def setting(gap: PairGap) -> str:
     """What the gap was measured under, in words."""
-    parts = [gap.preset, budget_text(gap), variant_text(gap.variant)]
+    parts = [f"{gap.preset} on {gap.dataset['name']}"]
+    parts += [budget_text(gap), variant_text(gap.variant)]
     parts += [f"kernels {kernels_text(gap)}", gap.machine_key]
     epochs = ", ".join(f"{arm} {number_text(value)}" for arm, value in gap.epochs.items())
     code = f"commit {gap.commit[:12]}" if gap.commit else "code of no commit"

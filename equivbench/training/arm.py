@@ -106,7 +106,7 @@ def resolve_arm(job: Job) -> ResolvedArm:
     kernels = {} if job.kernels is None else {"kernels": job.kernels}
     return ResolvedArm(
         pair=pair,
-        pair_preset=pair.presets[size],
+        pair_preset=pair.presets[size].on(job.request.dataset),
         arm=arm,
         spec=spec,
         config={**preset.config, **job.config, **kernels},

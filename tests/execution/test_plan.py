@@ -64,6 +64,8 @@ def test_a_run_id_says_preset_budget_seed_options_and_its_contest():
     direct = jobs(budget="60s", forces="conservative")[0]
     assert direct.run_id == f"small-60s-seed0-conservative-{direct.contest}"
     assert direct.variant == {"forces": "conservative"}
+    larger = jobs(budget="60s", forces="conservative", dataset="gfn2-20k")[0]
+    assert larger.run_id == f"small-60s-seed0-conservative-gfn2-20k-{larger.contest}"
 
 
 def test_runs_share_state_exactly_if_they_are_the_same_run():
@@ -79,6 +81,7 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
         {"threads": 2},
         {"preset": "dev"},
         {"forces": "conservative"},
+        {"dataset": "gfn2-20k"},
     ]
     folders = {jobs(**{**base, **other})[0].state_dir for other in others} | {  # type: ignore[dict-item]
         same,
@@ -93,6 +96,9 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
         ({"pairs": ("forcefield/vectr",)}, "forcefield/vector"),
         ({"arms": ("equivarant",)}, "equivariant"),
         ({"preset": "smal"}, "small"),
+        ({"dataset": "gfn2-smal"}, "gfn2-small"),
+        ({"dataset": "ca-small"}, "the task flow, forcefield/vector takes one of .*gfn2-20k"),
+        ({"dataset": "gfn2-hotter"}, "a test set: it has no samples to train on"),
         ({"kernels": "troch"}, "torch"),
         (
             {"kernels": "fused", "pairs": ("forcefield/tied-head",)},

@@ -159,6 +159,7 @@ DATASETS: tuple[DatasetSpec, ...] = (
         "trained there; shipped",
         factory=f"{_SOURCES}:gfn2_larger",
         checksums={"1": "99fb50dbad2ebc95c85e1c98f2638b23eb535af3a66a04ce218698b30210157d"},
+        sizes={"train": 0, "validation": 0, "test": 120},
     ),
     DatasetSpec(
         name="gfn2-hotter",
@@ -167,6 +168,7 @@ DATASETS: tuple[DatasetSpec, ...] = (
         "networks trained there; shipped",
         factory=f"{_SOURCES}:gfn2_hotter",
         checksums={"1": "74625b1f294c97061e615696787ff701b69fe4fa232210b3ecc1c34cf5de2778"},
+        sizes={"train": 0, "validation": 0, "test": 145},
     ),
     DatasetSpec(
         name="crystals",
