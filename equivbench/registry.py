@@ -115,6 +115,13 @@ class Registry(Generic[T]):
         self._plugins.load()
         return dict(self._entries)
 
+    def known(self, name: str) -> T | None:
+        """The value called ``name``, if it is built in or registered already: plug-ins are left
+        alone, as by :meth:`without_plugins`."""
+        self._plugins.load_built_in()
+        found = self._entries.get(name)
+        return None if found is None else found.value
+
     def without_plugins(self) -> dict[str, Registered[T]]:
         """What is built in or registered already, for code that reads other people's files: it must
         not run code that they might have brought."""

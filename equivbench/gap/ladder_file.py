@@ -26,7 +26,7 @@ from equivbench.records.ladder import (
 from equivbench.records.line_files import BackingFile, LineFile
 from equivbench.records.rules import too_large
 from equivbench.registry import PAIRS
-from equivbench.specs import FILE_NAME, PairSpec
+from equivbench.specs import FILE_NAME
 
 ROUNDING = 1e-9
 """Relative: the same sums in float64, of the same log."""
@@ -58,8 +58,7 @@ def _target(entry: LadderEntry) -> Iterator[str]:
     """The target loss is the one that the pair declares."""
     if entry.target <= 0:
         yield f"target is {entry.target:g}"
-    known = PAIRS.without_plugins().get(f"{entry.task}/{entry.pair}")
-    pair: PairSpec | None = None if known is None else known.value
+    pair = PAIRS.known(f"{entry.task}/{entry.pair}")
     declared = None if pair is None else pair.target(entry.arm, entry.preset)
     if declared is not None and declared.loss != entry.target:
         yield f"target is {entry.target:g}, the pair declares {declared.loss:g}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 
 import msgspec
@@ -15,7 +16,7 @@ from equivbench.records.evaluations import EVALUATED, FINALS
 from equivbench.records.files import strange_letter
 from equivbench.records.rules import SUM_TOLERANCE, Rule, close, nulls, out_of_range
 from equivbench.records.schema import RunRecord
-from equivbench.records.store import record_path
+from equivbench.records.store import record_place
 
 MEANS_NONE = re.compile(
     r"reason|recipe\..*|model\.(?:wrapper|symmetry_reason)|model\.config\..*|budget\.extends"
@@ -31,7 +32,7 @@ measurement and needs a reason."""
 def _names(record: RunRecord) -> Iterator[str]:
     """Names are plain and hold what they should, times and checksums are such."""
     try:
-        record_path(record, ".")
+        record_place(record)
     except UsageError as error:
         yield str(error)
     seed_is_named = re.search(rf"(?<!\d){record.seed}(?!\d)", record.run_id)
@@ -322,8 +323,14 @@ def _machine_share(record: RunRecord) -> Iterator[str]:
 def _nulls(record: RunRecord) -> Iterator[str]:
     """A value that was not measured is null with a reason."""
     for path in nulls(msgspec.to_builtins(record)):
-        if not MEANS_NONE.fullmatch(path) and not _is_explained(path, record.reasons):
+        if not _means_none(path) and not _is_explained(path, record.reasons):
             yield f"{path} is null and reasons has no entry for it"
+
+
+@lru_cache(maxsize=1 << 14)
+def _means_none(path: str) -> bool:
+    """Whether a null there needs no reason; the records of a folder share their paths."""
+    return MEANS_NONE.fullmatch(path) is not None
 
 
 def _is_explained(path: str, reasons: Mapping[str, str]) -> bool:

@@ -17,7 +17,7 @@ from equivbench.errors import UsageError, unknown_name
 from equivbench.records.evaluations import FINALS, evaluations, of_test_set
 from equivbench.records.reasons import without_places_in
 from equivbench.records.schema import RunRecord, Test
-from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS, Registry
+from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS
 from equivbench.request import DEFAULT_KERNELS
 from equivbench.specs import (
     ArmSpec,
@@ -70,7 +70,7 @@ def declaration_of(record: RunRecord) -> Declaration | None:
 
     Raises ``UsageError`` where the pair has no such arm, preset or point of a sweep.
     """
-    pair = _known(PAIRS, f"{record.task}/{record.pair}")
+    pair = PAIRS.known(f"{record.task}/{record.pair}")
     if pair is None:
         return None
     arm = pair.arm(record.arm)
@@ -78,24 +78,24 @@ def declaration_of(record: RunRecord) -> Declaration | None:
     if record.preset not in presets:
         raise unknown_name(f"preset of {pair.key}", record.preset, presets)
     preset, sized = pair.presets[record.preset], arm.presets[record.preset]
-    chosen = _known(DATASETS, record.dataset.name)
+    chosen = DATASETS.known(record.dataset.name)
     if chosen is not None and chosen.task == pair.task:
         # Whether it was asked for is for the rules of the command to say.
         preset = preset.on(chosen.name)
-    model = _known(MODELS, arm.model)
+    model = MODELS.known(arm.model)
     if model is None:
         return None
     changes = swept(record, arm)
     kernels = record.model.kernels
     on_kernels = {"kernels": kernels} if model.kernels and kernels != DEFAULT_KERNELS else {}
     recipe = replace(sized.recipe, **changes.get("recipe", {}))
-    dataset = _known(DATASETS, preset.dataset)
+    dataset = DATASETS.known(preset.dataset)
     return Declaration(
         pair=pair,
         arm=arm,
         preset=preset,
         model=model,
-        task=_known(TASKS, pair.task),
+        task=TASKS.known(pair.task),
         dataset=dataset if dataset and record.dataset.version in dataset.checksums else None,
         config=_plain({**sized.config, **changes.get("config", {}), **on_kernels}),
         recipe=recipe,
@@ -139,11 +139,6 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """``config`` as a record on disk has it: a tuple is a list there, a path has its last part."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(without_places_in(config)))
     return plain
-
-
-def _known(registry: Registry[Any], name: str) -> Any:
-    found = registry.without_plugins().get(name)
-    return None if found is None else found.value
 
 
 def swept(record: RunRecord, arm: ArmSpec) -> dict[str, Any]:

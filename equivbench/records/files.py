@@ -50,6 +50,8 @@ _BLANK = re.compile(
 """Letters and marks that show nothing, or choose another form of the letter before them."""
 MOST_MARKS = 3
 """Combining marks on one letter; pointed Hebrew has three."""
+_Path = tuple[Any, ...]
+"""Where something lies: nothing, or the path of what it lies in and its key there."""
 _LOCK_SECONDS = 30.0
 _KEY = re.compile(rb'"[ \t\r\n]*:')
 
@@ -124,20 +126,23 @@ def hidden(data: bytes) -> Iterator[str]:
     # Most files are plain ASCII, where only the length of a text is left to look at.
     plain = data.isascii() and b"\\" not in data and b"\x7f" not in data
     keys = 0
-    stack: list[tuple[Any, str, int]] = [({"": value} if isinstance(value, str) else value, "", 0)]
+    # Paths are made where there is something to say: in nearly no file.
+    whole = {"": value} if isinstance(value, str) else value
+    stack: list[tuple[Any, _Path, int]] = [(whole, (), 0)]
     while stack:
         value, path, depth = stack.pop()
         if depth > DEPTH_LIMIT:
-            yield f"it nests deeper than {DEPTH_LIMIT} levels at {shown(path)}"
+            yield f"it nests deeper than {DEPTH_LIMIT} levels at {shown(_dotted(path))}"
             return
         if isinstance(value, dict):
             keys += len(value)
             if len(value) > OBJECT_LIMIT:
-                yield f"{path or 'it'} has {len(value)} entries, more than {OBJECT_LIMIT}"
+                named = _dotted(path) or "it"
+                yield f"{named} has {len(value)} entries, more than {OBJECT_LIMIT}"
                 return
             for key in value:
                 if not plain or len(key) > STRING_LIMIT:
-                    yield from _text(key, f"a key of {path or 'the record'}")
+                    yield from _text(key, f"a key of {_dotted(path) or 'the record'}")
             items: Iterable[tuple[Any, Any]] = value.items()
         elif isinstance(value, list) and not NUMBERS.issuperset(map(type, value)):
             items = enumerate(value)
@@ -146,15 +151,24 @@ def hidden(data: bytes) -> Iterator[str]:
         for key, item in items:
             kind = type(item)
             if kind is dict or kind is list:
-                stack.append((item, f"{path}.{key}" if path else str(key), depth + 1))
+                stack.append((item, (path, key), depth + 1))
             elif kind is str and (not plain or len(item) > STRING_LIMIT):
-                yield from _text(item, f"{path}.{key}" if path else str(key))
+                yield from _text(item, _dotted((path, key)))
     # Where no string holds an escape, what looks like a key is one, or lies in a text such as ":
     # so": at most too many are found.
     if b"\\" in data or len(_KEY.findall(data)) != keys:
         yield from (
             f"the key {shown(key)!r} is given twice in one object" for key in _repeated(data)
         )
+
+
+def _dotted(path: _Path) -> str:
+    """``trace.0.test`` for the nested pairs of the walk, the last part last."""
+    parts = []
+    while path:
+        path, key = path
+        parts.append(str(key))
+    return ".".join(reversed(parts))
 
 
 def shown(text: object, most: int = 400) -> str:

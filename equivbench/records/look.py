@@ -21,7 +21,7 @@ from equivbench.records.files import hidden, read_bounded
 from equivbench.records.outline import RecordOutline
 from equivbench.records.plausibility import incomparable, problems, remarks
 from equivbench.records.schema import RunRecord, Test
-from equivbench.records.store import decode_record, record_path
+from equivbench.records.store import decode_record, record_place
 
 MOST_SHOWN = 20
 """Problems named of one file; a broken one can have thousands."""
@@ -120,7 +120,7 @@ def look_at(data: bytes, name: str) -> tuple[Look, RunRecord | None]:
     if found:
         return Look(found), None
     try:
-        place = record_path(record, "").as_posix()
+        place = record_place(record)
     except UsageError:
         place = None  # said by a rule
     found = problems(record)

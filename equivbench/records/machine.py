@@ -163,7 +163,7 @@ def _values_at(value: Any, names: list[str]) -> Iterator[Any]:
 
 def _holds_null(value: Any) -> bool:
     if isinstance(value, dict | list):
-        return any(True for _ in nulls(value))
+        return bool(nulls(value))
     return value is None
 
 

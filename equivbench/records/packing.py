@@ -16,7 +16,7 @@ from typing import NamedTuple
 from equivbench.errors import FailedError
 from equivbench.records.files import read_bounded, shown
 from equivbench.records.line_files import line_files
-from equivbench.records.store import read_record, record_files, record_path
+from equivbench.records.store import read_record, record_files, record_place
 from equivbench.records.submission import review
 from equivbench.records.weight_files import LIMIT, SUFFIX, find_weights
 
@@ -113,7 +113,7 @@ def _members(paths: Sequence[Path], packed: Packed, without_weights: bool) -> It
                     yield _Member(machine / place, file.parent / place)
             continue
         record = read_record(file, follow=False)
-        place = PurePosixPath(record_path(record, "").as_posix())
+        place = PurePosixPath(record_place(record))
         packed.records += 1
         yield _Member(place, file)
         if record.recipe.tuning_log_sha256 is not None:

@@ -278,8 +278,7 @@ def _unknown_device(record: RunRecord) -> Iterator[str]:
 
 
 def _dataset(record: RunRecord) -> DatasetSpec | None:
-    known = DATASETS.without_plugins().get(record.dataset.name)
-    return None if known is None else known.value
+    return DATASETS.known(record.dataset.name)
 
 
 def _lowest_loss(record: RunRecord) -> float | None:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
+from functools import lru_cache
 
 from equivbench.axes import SweepRequest
 from equivbench.budget import Budget
@@ -29,14 +30,21 @@ TIMED_APART = 2.0
 records of two shared cores."""
 CONTEST_NAME = re.compile(r"([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{8}")
 """When a contest began, and what tells it from others of the same second."""
+_NUMBERED = re.compile(r"(-[1-9][0-9]*)?")
 _STAMP = "%Y%m%dT%H%M%SZ"
 
 
 def request_of(record: RunRecord) -> RunRequest:
     """What the command of ``record`` asks for; raises ``UsageError`` for a command that asks for no
     run."""
-    sweep = SweepRequest.program[-1] in record.command.split()[:3]
-    return (SweepRequest if sweep else RunRequest).of_command(record.command)
+    return _request_of(record.command)
+
+
+@lru_cache(maxsize=1 << 12)
+def _request_of(command: str) -> RunRequest:
+    """The records of a pair share their command."""
+    sweep = SweepRequest.program[-1] in command.split()[:3]
+    return (SweepRequest if sweep else RunRequest).of_command(command)
 
 
 def refusals(record: RunRecord) -> Iterator[str]:
@@ -184,7 +192,8 @@ def _run_id(record: RunRecord, request: RunRequest, asked: Budget) -> Iterator[s
             return
     name = "-".join(words)
     # A second run of the same second has its number at the end.
-    if not re.fullmatch(re.escape(name) + r"(-[1-9][0-9]*)?", record.run_id):
+    begun, end = record.run_id[: len(name)], record.run_id[len(name) :]
+    if begun != name or not _NUMBERED.fullmatch(end):
         yield f"run_id is {record.run_id!r}, a run as it is described has {name!r}"
 
 
@@ -335,7 +344,7 @@ def _began(record: RunRecord) -> datetime | None:
     if found is None:
         return None
     try:
-        return datetime.strptime(found[1], _STAMP).replace(tzinfo=UTC)
+        return datetime.fromisoformat(found[1])
     except ValueError:
         return None
 

@@ -44,8 +44,14 @@ class _Versioned(msgspec.Struct):
 
 
 def record_path(record: RunRecord, out: str | Path) -> Path:
-    """``out/<machine-key>/<task>/<pair>/<arm>/<run-id>.json``; raises ``UsageError`` for a name
-    that is no plain name."""
+    """Where ``record`` lies below the folder ``out``; raises ``UsageError`` as
+    :func:`record_place`."""
+    return Path(out) / record_place(record)
+
+
+def record_place(record: RunRecord) -> str:
+    """``<machine-key>/<task>/<pair>/<arm>/<run-id>.json``, its place in a results folder; raises
+    ``UsageError`` for a name that is no plain name."""
     named = {
         "machine key": record.environment.machine_key,
         "task": record.task,
@@ -59,8 +65,7 @@ def record_path(record: RunRecord, out: str | Path) -> Path:
                 f"{kind} {name!r} cannot be part of a file name; "
                 "use letters, digits and . _ + = - only"
             )
-    *folders, run_id = named.values()
-    return Path(out).joinpath(*folders, f"{run_id}.json")
+    return f"{'/'.join(named.values())}.json"
 
 
 def write_record(record: RunRecord, out: str | Path) -> Path:

@@ -20,10 +20,10 @@ from equivbench.environment import required
 from equivbench.errors import FailedError
 from equivbench.tasks.archives import ArchiveSource, location, must_exist
 from equivbench.tasks.forcefield.extended_xyz import frames
-from equivbench.tasks.forcefield.molecules import charge_of, identity_of
 from equivbench.tasks.forcefield.spice import build_spice
 from equivbench.tasks.forcefield.spice import published as spice_file
 from equivbench.tasks.forcefield.table import CHARGED, KCAL_PER_MOL, ConformationBuilder, facts
+from equivbench.tasks.molecules import charge_of, identity_of
 from equivbench.tasks.storage import USERS_COPY, draw
 
 MACE_OFF_FILES = {"train": "train_large_neut_no_bad_clean.xyz", "test": "test_large_neut_all.xyz"}
@@ -78,7 +78,7 @@ def build_mace_off(out: Path) -> None:
         "test is the published test file; of the published train file validation where "
         "draw(identity_of(SMILES)) < 0.05, else train (draw: first 8 bytes, big-endian, of "
         "SHA-256('split ' + identity) over 2^64; identity_of: that of "
-        "equivbench.tasks.forcefield.molecules); a molecule may be in both, as published"
+        "equivbench.tasks.molecules); a molecule may be in both, as published"
     )
     table = builder.finish(str(folder))
     builder.warn_of_left_out(str(folder), len(table.counts))

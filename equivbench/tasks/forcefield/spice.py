@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from equivbench.environment import required
 from equivbench.errors import FailedError
 from equivbench.tasks.archives import cannot_be_read, location, must_exist
-from equivbench.tasks.forcefield.molecules import charge_of, identity_of
 from equivbench.tasks.forcefield.table import (
     BOHR,
     CHARGED,
@@ -26,6 +25,7 @@ from equivbench.tasks.forcefield.table import (
     ConformationBuilder,
     facts,
 )
+from equivbench.tasks.molecules import charge_of, identity_of
 from equivbench.tasks.storage import USERS_COPY, split_rule
 
 _LENGTHS = {"bohr": BOHR, "angstrom": 1.0, "nm": 10.0}
@@ -104,7 +104,7 @@ def build_spice(out: Path) -> None:
     }
     rule = split_rule(
         "by molecule",
-        "its identity_of(SMILES) (equivbench.tasks.forcefield.molecules), which no order of atoms "
+        "its identity_of(SMILES) (equivbench.tasks.molecules), which no order of atoms "
         "and no atom map changes",
     )
     table.write(

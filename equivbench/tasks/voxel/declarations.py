@@ -115,6 +115,22 @@ DATASETS: tuple[DatasetSpec, ...] = (
         "(extra 'generate')",
         factory=f"{_SOURCES}:geom_drugs",
     ),
+    DatasetSpec(
+        name="qm9-32",
+        task="voxel",
+        summary="QM9, those of its molecules that fit VoxMol's 32^3 voxels of .25 A at every "
+        "rotation; the user gives the wheel of qm9pack",
+        factory=f"{_SOURCES}:qm9_32",
+        lowest_loss=_LOWEST,
+    ),
+    DatasetSpec(
+        name="qm9",
+        task="voxel",
+        summary="QM9 on 20^3 voxels of .5 A, which hold more of it; the user gives the wheel of "
+        "qm9pack",
+        factory=f"{_SOURCES}:qm9_coarse",
+        lowest_loss=_LOWEST,
+    ),
 )
 
 # Models

@@ -1,4 +1,5 @@
-"""Where each voxel data set's file comes from: shipped, generated, or converted from GEOM-drugs.
+"""Where each voxel data set's file comes from: shipped, generated, or converted from GEOM-drugs or
+QM9.
 
 GEOM-drugs comes as MiDi splits it: pickles of (SMILES, conformers), which are read without running
 what a pickle may ask for. Imports no torch.
@@ -20,7 +21,16 @@ from equivbench.environment import required
 from equivbench.errors import FailedError
 from equivbench.tasks.archives import ArchiveSource, cannot_be_read, location, must_exist
 from equivbench.tasks.storage import USERS_COPY
-from equivbench.tasks.voxel.table import DEV, PUBLISHED, SMALL, ConformerBuilder, Grid, facts
+from equivbench.tasks.voxel import qm9
+from equivbench.tasks.voxel.table import (
+    DEV,
+    PUBLISHED,
+    SMALL,
+    ConformerBuilder,
+    Grid,
+    facts,
+    standard,
+)
 
 FILES = {"train": "train_data.pickle", "validation": "val_data.pickle", "test": "test_data.pickle"}
 """Names as published with MiDi (Vignac et al. 2023)."""
@@ -198,3 +208,7 @@ conformers_10k = partial(_source, "conformers-10k", "conformers-10k", PUBLISHED,
 sets hold are equal."""
 geom_drugs = partial(_source, "geom-drugs", "geom-drugs", PUBLISHED, build_geom_drugs, _published)
 """GEOM-drugs in MiDi's split."""
+qm9_32 = partial(_source, "qm9-32", "qm9", standard(32, 0.25), qm9.build_qm9, qm9.published)
+"""QM9 on VoxMol's grid for it."""
+qm9_coarse = partial(_source, "qm9", "qm9", standard(20, 0.5), qm9.build_qm9, qm9.published)
+"""QM9 on a coarser grid, for CPUs."""

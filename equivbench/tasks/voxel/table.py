@@ -123,12 +123,18 @@ class ConformerBuilder(TableBuilder):
         self._grid = grid
 
     def add(
-        self, name: str, z: NDArray[np.integer], pos: NDArray[np.floating], split: str | None = None
+        self,
+        name: str,
+        z: NDArray[np.integer],
+        pos: NDArray[np.floating],
+        split: str | None = None,
+        identity: str | None = None,
     ) -> bool:
         """Add a conformer of the molecule ``name``: z [atoms], pos [atoms, 3] A; whether it was
         kept.
 
-        ``split`` is None for the split by name.
+        ``identity`` tells molecules apart where one may have several names (default: the name);
+        ``split`` is None for the split that it draws.
         """
         if not len(z) or pos.shape != (len(z), 3) or not np.isfinite(pos).all():
             self.left_out["without sound positions"] += 1
@@ -149,6 +155,7 @@ class ConformerBuilder(TableBuilder):
             name,
             np.array([len(z)]),
             split,
+            identity=identity,
             pos=np.rint((pos - centre) / UNIT),
             channel=np.searchsorted(NUMBERS, z),
         )

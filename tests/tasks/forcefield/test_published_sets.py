@@ -17,9 +17,9 @@ from equivbench.tasks.archives import read_card
 from equivbench.tasks.base import SPLITS
 from equivbench.tasks.forcefield import sources
 from equivbench.tasks.forcefield.extended_xyz import frames
-from equivbench.tasks.forcefield.molecules import identity_of
 from equivbench.tasks.forcefield.sources import mace_off, md17, spice
 from equivbench.tasks.forcefield.table import LAYOUT, ConformationBuilder
+from equivbench.tasks.molecules import identity_of
 from equivbench.tasks.storage import draw, split_of
 
 HARTREE_EV, BOHR_A, KCAL_EV = 27.2113862460, 0.5291772109, 0.0433641043

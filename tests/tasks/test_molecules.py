@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equivbench.tasks.forcefield.molecules import MOST_ROUNDS, charge_of, identity_of
+from equivbench.tasks.molecules import MOST_ROUNDS, charge_of, identity_of
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_chain_of_thousands_is_no_more_work_than_its_atoms(monkeypatch: Any) -
         digests += 1
         return str(hash(parts))
 
-    monkeypatch.setattr("equivbench.tasks.forcefield.molecules._digest", counted)
+    monkeypatch.setattr("equivbench.tasks.molecules._digest", counted)
     atoms = 1000
     assert identity_of("C" * atoms) == identity_of("(".join("C" * atoms) + ")" * (atoms - 1))
     assert digests <= 2 * (MOST_ROUNDS * atoms + 1)
@@ -105,7 +105,7 @@ def test_a_chain_of_thousands_is_no_more_work_than_its_atoms(monkeypatch: Any) -
 def test_the_bound_changes_no_identity_of_a_molecule_of_a_data_set(monkeypatch: Any) -> None:
     chain = "C" * 200 + "O" + "C" * 55
     bounded = identity_of(chain)
-    monkeypatch.setattr("equivbench.tasks.forcefield.molecules.MOST_ROUNDS", 10**6)
+    monkeypatch.setattr("equivbench.tasks.molecules.MOST_ROUNDS", 10**6)
     identity_of.cache_clear()
     assert identity_of(chain) == bounded
 

@@ -1,0 +1,130 @@
+"""Networks of other packages, registered as arms against ours, with their authors' code and their
+own widths: ViSNet of torch_geometric, PaiNN of schnetpack. ``tools/train_against.py`` trains
+them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import equivbench as eb
+from equivbench.registry import PAIRS
+from equivbench.specs import PairSpec
+
+CUTOFF = 5.0
+OURS = "forcefield/vector"
+RATES = (0.001, 0.002, 0.004, 0.008)
+"""Learning rates that the others are tried at; ours is tuned."""
+UNTUNED: Mapping[str, Any] = {"tuned_at": None, "tuning_log_sha256": None}
+VISNET: Mapping[str, Any] = {"hidden_channels": 32, "num_layers": 3, "num_rbf": 20, "num_heads": 4}
+"""Layers and basis functions of our PaiNN at ``small``, as many channels."""
+PAINN: Mapping[str, Any] = {"n_atom_basis": 32, "n_interactions": 3}
+
+
+class _GivenEdges(nn.Module):
+    """In the place of ViSNet's neighbour search, for which torch_geometric needs a compiled
+    package: the edges of the batch, and an edge of each atom with itself, as its own has them."""
+
+    edge_index: Tensor
+
+    def forward(self, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(edges [2, edges + atoms], lengths, vectors)."""
+        atoms = torch.arange(len(pos), device=pos.device)
+        source, target = self.edge_index
+        vectors = pos[source] - pos[target]
+        lengths = torch.cat([vectors.norm(dim=1), pos.new_zeros(len(pos))])
+        edges = torch.cat([self.edge_index, torch.stack([atoms, atoms])], dim=1)
+        return edges, lengths, torch.cat([vectors, pos.new_zeros(len(pos), 3)])
+
+
+class ViSNet(nn.Module):
+    """ViSNet (2210.16518) as torch_geometric has it, which gives energies alone."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        from torch_geometric.nn.models import ViSNet as Published
+
+        self.network = Published(**config, cutoff=CUTOFF)
+        self.edges = self.network.representation_model.distance = _GivenEdges()
+
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor
+    ) -> dict[str, Tensor]:
+        """Energies [molecules] eV; the forces beside them are zero, for runs on conservative forces
+        alone."""
+        self.edges.edge_index = edge_index
+        energy, _ = self.network(z, pos, batch)
+        return {"energy": energy.flatten(), "forces": torch.zeros_like(pos)}
+
+
+class SchNetPackPaiNN(nn.Module):
+    """PaiNN (2102.03150) as schnetpack has it, which gives energies alone."""
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        import schnetpack.atomistic as atomistic
+        import schnetpack.representation as representation
+        from schnetpack.model import NeuralNetworkPotential
+        from schnetpack.nn.cutoff import CosineCutoff
+        from schnetpack.nn.radial import GaussianRBF
+
+        radial = GaussianRBF(n_rbf=20, cutoff=CUTOFF)
+        self.network = NeuralNetworkPotential(
+            representation=representation.PaiNN(
+                radial_basis=radial, cutoff_fn=CosineCutoff(CUTOFF), **config
+            ),
+            input_modules=[atomistic.PairwiseDistances()],
+            output_modules=[atomistic.Atomwise(n_in=config["n_atom_basis"], output_key="energy")],
+        )
+
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor, edge_index: Tensor
+    ) -> dict[str, Tensor]:
+        """As :meth:`ViSNet.forward`."""
+        found = self.network(
+            {
+                "_positions": pos,
+                "_atomic_numbers": z,
+                "_idx_i": edge_index[1],
+                "_idx_j": edge_index[0],
+                "_idx_m": batch,
+                "_n_atoms": torch.bincount(batch),
+                "_offsets": pos.new_zeros(edge_index.shape[1], 3),
+            }
+        )
+        return {"energy": found["energy"].flatten(), "forces": torch.zeros_like(pos)}
+
+
+@eb.register_model("visnet", task="forcefield", symmetry="o3", requires={"edge_index": CUTOFF})
+def visnet(config: Mapping[str, Any]) -> nn.Module:
+    """Config: as ``torch_geometric.nn.models.ViSNet`` takes it."""
+    return ViSNet(**config)
+
+
+@eb.register_model(
+    "schnetpack-painn", task="forcefield", symmetry="o3", requires={"edge_index": CUTOFF}
+)
+def schnetpack_painn(config: Mapping[str, Any]) -> nn.Module:
+    """Config: as ``schnetpack.representation.PaiNN`` takes it."""
+    return SchNetPackPaiNN(**config)
+
+
+def _against(model: str, config: Mapping[str, Any], rate: float) -> PairSpec:
+    """Our PaiNN as it is tuned, and ``model`` with the other arm's recipe but for its learning
+    rate."""
+    pair = PAIRS.get(OURS).with_model(model, name=f"against-{model}-{rate:g}", config=config)
+    ours, theirs = pair.contestants
+    presets = {
+        size: replace(preset, recipe=replace(preset.recipe, learning_rate=rate, **UNTUNED))
+        for size, preset in theirs.presets.items()
+    }
+    return replace(pair, arms=(ours, replace(theirs, presets=presets)))
+
+
+for _model, _config in (("visnet", VISNET), ("schnetpack-painn", PAINN)):
+    for _rate in RATES:
+        eb.register_pair(_against(_model, _config, _rate))
