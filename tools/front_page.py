@@ -15,7 +15,7 @@ from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
 from equivbench.registry import board_units
 from equivbench.report.answer import leaders_part, leads, listed, telling_gaps
-from equivbench.report.gaps import paragraphs, slowdown_margin
+from equivbench.report.gaps import budget_text, paragraphs, slowdown_margin
 from equivbench.report.render import to_markdown
 from equivbench.report.table import Column, Missing, Table
 from equivbench.report.text import number_text
@@ -46,15 +46,19 @@ def example(gaps: Sequence[PairGap]) -> PairGap:
 def with_numbers(page: str, records: Sequence[RunRecord]) -> str:
     """``page`` with its blocks as ``records`` have it: the answer, and what a run ends with."""
     gaps = shown_gaps(records)
-    (limit,) = {gap.budget["limit"] for gap in gaps}
-    (threads,) = {each.environment.threads for each in records}
-    page = replaced(page, "answer", f"{_answer(gaps, limit, threads)}\n\n{_table(gaps)}")
+    page = replaced(page, "answer", f"{_answer(gaps)}\n\n{_table(gaps, _threads(gaps, records))}")
     if OUTPUT not in page:
         return page
     return replaced(page, "output", f"```\n{_output(example(gaps))}\n```\n")
 
 
-def _answer(gaps: Sequence[PairGap], limit: float, threads: int) -> str:
+def _threads(gaps: Sequence[PairGap], records: Sequence[RunRecord]) -> list[int]:
+    """The CPU threads that the runs of each of ``gaps`` computed with."""
+    of_contest = {each.contest: each.environment.threads for each in records}
+    return [of_contest[gap.contests[0]] for gap in gaps]
+
+
+def _answer(gaps: Sequence[PairGap]) -> str:
     """Who leads, in a sentence, and the limits of it."""
     parts = []
     for arm, own in leads(gaps).items():
@@ -65,8 +69,8 @@ def _answer(gaps: Sequence[PairGap], limit: float, threads: int) -> str:
     if undecided:
         parts.append(f"there is no verdict for {listed(undecided)}")
     return textwrap.fill(
-        f"After {limit:g} s of training on {threads} CPU cores, {'; '.join(parts)}. A "
-        "GPU-hour on a large data set may tell otherwise: nobody has measured one yet.",
+        f"After minutes of training on CPU cores, {'; '.join(parts)}. A GPU-hour on a large data "
+        "set may tell otherwise: nobody has measured one yet.",
         width=200,
         break_on_hyphens=False,
     )
@@ -79,9 +83,10 @@ def _of_other(gap: PairGap) -> str:
     return f"{number_text(part, 2)} of the other's"
 
 
-def _table(gaps: Sequence[PairGap]) -> str:
+def _table(gaps: Sequence[PairGap], threads: Sequence[int]) -> str:
     columns = (
         Column("task and pair"),
+        Column("trained for, on"),
         Column("equivariant loss", "number", interval=False),
         Column("augmented loss", "number", interval=False),
         Column("ratio (95% interval)", "number"),
@@ -93,13 +98,15 @@ def _table(gaps: Sequence[PairGap]) -> str:
         (
             f"{TASKS[gap.task]}, {gap.task}/{gap.pair}"
             + f", {units[gap.task]}" * (units[gap.task] != "1"),
+            f"{budget_text(gap)}, {cores} core{'s' * (cores > 1)}, "
+            f"{gap.dataset['sizes']['train']:,} samples",
             gap.loss_equivariant,
             gap.loss_augmented,
             gap.loss_ratio,
             gap.n_seeds,
             Missing("no verdict") if gap.behind is None else slowdown_margin(gap),
         )
-        for gap in gaps
+        for gap, cores in zip(gaps, threads, strict=True)
     ]
     return to_markdown(Table("", columns, rows))
 

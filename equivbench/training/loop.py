@@ -328,7 +328,11 @@ class Trainer(Steps):
         clock, steps = self.clock.scratch(), 0
         try:
             with self.alone(), clock.running():
-                while not steps or clock.spent < seconds:
+                # This device has not held the whole batch before: the first step gets its memory.
+                self.step(clock)
+                clock.synchronize()
+                begun = clock.spent
+                while not steps or clock.spent < begun + seconds:
                     self.step(clock)
                     clock.synchronize()
                     steps += 1
@@ -337,7 +341,7 @@ class Trainer(Steps):
                 return None
             raise
         # The clock counts the seconds of all devices, of which one is at work.
-        return clock.spent / steps / self.devices
+        return (clock.spent - begun) / steps / self.devices
 
     # --- the state of the run, kept and put back
 
