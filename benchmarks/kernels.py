@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 REFERENCE = "e3nn"
 PROVIDED = {
     "torch": {one.operation.name for one in CASES},
-    "fused": {"convolution", "painn-message"},
-    REFERENCE: {"convolution", "spherical-harmonics", "linear", "steerable-convolution"},
+    "fused": {"convolution", "painn-message", "symmetric-contraction"},
+    REFERENCE: {
+        *("convolution", "spherical-harmonics", "linear", "steerable-convolution"),
+        "symmetric-contraction",
+    },
 }
 """The operations of each backend. Stated here, not asked for: asv has no way to leave a combination
 out but to start a process for it and to write down NaN."""

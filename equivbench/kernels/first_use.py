@@ -24,6 +24,7 @@ from equivbench.specs import MODES, Mode
 SIZES = {
     "nodes": 20,
     "edges": 130,
+    "elements": 3,
     "molecules": 3,
     "atoms": 7,
     "samples": 2,

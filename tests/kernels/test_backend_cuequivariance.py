@@ -10,23 +10,32 @@ from equivbench.errors import FailedError
 from equivbench.kernels.backend import UnsupportedError
 from equivbench.kernels.backends.cuequivariance import (
     CuEquivariance,
+    contraction_polynomial,
     convolution,
     convolution_polynomial,
     uniform,
 )
 from equivbench.kernels.measuring import prepare
-from equivbench.kernels.operations import Case, Convolution, RadialBasis, SphericalHarmonics
+from equivbench.kernels.operations import (
+    Case,
+    Convolution,
+    RadialBasis,
+    SphericalHarmonics,
+    SymmetricContraction,
+)
 
 CPU = torch.device("cpu")
 needs_library = pytest.mark.skipif(
     find_spec("cuequivariance_torch") is None, reason="cuequivariance-torch is not installed"
 )
-SIZES = {"nodes": 12, "edges": 60}
+SIZES = {"nodes": 12, "edges": 60, "elements": 3}
 CASES = [
     Case("convolution", Convolution((4, 4, 4), 2, 2), SIZES, 2, "test"),
     Case("unequal", Convolution((6, 4, 2), 2, 1), SIZES, 2, "test"),
     Case("no parity", Convolution((4, 4), 1, 2, parity=False), SIZES, 2, "test"),
     Case("harmonics", SphericalHarmonics(4), SIZES, 2, "test"),
+    Case("contraction", SymmetricContraction(4, 2, 1), SIZES, 2, "test"),
+    Case("two factors", SymmetricContraction(3, 1, 2, 2), SIZES, 2, "test"),
 ]
 
 
@@ -63,6 +72,15 @@ def test_what_goes_to_the_gpu_is_uniform_and_the_same_function() -> None:
     evaluate = SegmentedPolynomial(polynomial, method="naive", math_dtype=torch.float64)
     (found,) = evaluate([inputs["weights"], inputs["x"], inputs["harmonics"]])
     torch.testing.assert_close(found, operation.reference(**inputs, edge_index=edges))
+
+
+@needs_library
+def test_a_contraction_is_uniform_as_it_is() -> None:
+    polynomial = contraction_polynomial(SymmetricContraction(4, 2, 1))
+    assert len(polynomial.operations) == 3
+    assert all(
+        operand.all_same_segment_shape() and operand.ndim == 1 for operand in polynomial.operands
+    )
 
 
 @needs_library

@@ -8,7 +8,10 @@ from equivbench.environment import cxx_compiler
 from equivbench.kernels.backend import UnsupportedError, backend
 from equivbench.kernels.operations import Case, case
 
-DOES = ("convolution", "spherical-harmonics", "linear", "steerable-convolution")
+DOES = (
+    *("convolution", "spherical-harmonics", "linear", "steerable-convolution"),
+    "symmetric-contraction",
+)
 
 
 @pytest.mark.parametrize(

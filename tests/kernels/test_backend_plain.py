@@ -11,7 +11,16 @@ from equivbench.kernels.operations import CASES, Case, Operation, case
 from equivbench.kernels.problem import make_inputs
 
 CPU = torch.device("cpu")
-FEW = {"nodes": 12, "edges": 40, "molecules": 3, "atoms": 7, "samples": 1, "residues": 9, "size": 5}
+FEW = {
+    "nodes": 12,
+    "edges": 40,
+    "elements": 3,
+    "molecules": 3,
+    "atoms": 7,
+    "samples": 1,
+    "residues": 9,
+    "size": 5,
+}
 SMALL = [replace(one, sizes={name: FEW[name] for name in one.sizes}) for one in CASES if one.quick]
 
 

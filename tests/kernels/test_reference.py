@@ -21,6 +21,7 @@ from equivbench.kernels.operations import (
     SO2Convolution,
     SphericalHarmonics,
     SteerableConvolution,
+    SymmetricContraction,
     case,
 )
 from equivbench.kernels.problem import make_inputs
@@ -28,7 +29,7 @@ from equivbench.symmetry.grids import permute_grid
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
 
 ROTATION = random_rotations(1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)[0]
-SIZES = {"nodes": 4, "edges": 6, "samples": 1, "residues": 3, "size": 3}
+SIZES = {"nodes": 4, "edges": 6, "elements": 2, "samples": 1, "residues": 3, "size": 3}
 # One channel of each kind is enough for a formula, and keeps finite differences quick.
 FORMULAS: tuple[tuple[Operation, int], ...] = (
     (Convolution((2, 1), 1, 2), 2),
@@ -36,6 +37,7 @@ FORMULAS: tuple[tuple[Operation, int], ...] = (
     (PaiNNMessage(2), 2),
     (PaiNNMessage(1, vectors=False), 2),
     (EdgeProduct(1, 1), 2),
+    (SymmetricContraction(1, 2, 1), 2),
     (SO2Convolution(1, 2, 1, 1), 2),
     (SphericalHarmonics(3), 2),
     (Linear((2, 1), (1, 2)), 2),
@@ -158,6 +160,24 @@ def test_the_edge_product_turns_with_its_features_and_harmonics() -> None:
     }
     function = operation.reference
     assert_same(function(**turned), turn(function(**inputs), blocks))
+
+
+def test_the_symmetric_contraction_turns_with_its_features() -> None:
+    operation = SymmetricContraction(2, 3, 2)
+    inputs = drawn(operation)
+    function = operation.reference
+    blocks = [(degree, 2) for degree in range(4)]
+    turned = {**inputs, "x": turn(inputs["x"], blocks)}
+    assert_same(function(**turned), turn(function(**inputs), blocks[:3]))
+
+
+def test_the_symmetric_contraction_keeps_the_parity_of_its_features() -> None:
+    operation = SymmetricContraction(2, 3, 2)
+    inputs = drawn(operation)
+    signs = torch.tensor([(-1.0) ** degree for degree in range(4) for _ in range(2 * degree + 1)])
+    mirrored = {**inputs, "x": inputs["x"] * signs.repeat_interleave(2)}
+    function = operation.reference
+    assert_same(function(**mirrored), function(**inputs) * signs[:9].repeat_interleave(2))
 
 
 def test_the_so2_convolution_turns_with_its_features_and_vectors() -> None:

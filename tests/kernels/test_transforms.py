@@ -28,18 +28,20 @@ from equivbench.kernels.operations import (
     SO2Convolution,
     SphericalHarmonics,
     SteerableConvolution,
+    SymmetricContraction,
 )
 from equivbench.kernels.problem import make_inputs
 from equivbench.registry import KERNEL_BACKENDS
 
 CPU = torch.device("cpu")
-SIZES = {"nodes": 4, "edges": 6, "samples": 1, "residues": 3, "size": 3}
+SIZES = {"nodes": 4, "edges": 6, "elements": 2, "samples": 1, "residues": 3, "size": 3}
 OPERATIONS: tuple[tuple[Operation, int], ...] = (
     (Convolution((2, 1), 1, 2), 2),
     (Convolution((1, 1), 1, 1, parity=False), 2),
     (PaiNNMessage(2), 2),
     (PaiNNMessage(1, vectors=False), 2),
     (EdgeProduct(1, 1), 2),
+    (SymmetricContraction(2, 1, 1), 2),
     (SO2Convolution(1, 2, 1, 1), 2),
     (SphericalHarmonics(3), 2),
     (Linear((2, 1), (1, 2)), 2),

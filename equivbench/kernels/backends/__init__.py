@@ -10,7 +10,10 @@ from equivbench.registry import KERNEL_BACKENDS
 from equivbench.specs import KernelBackendSpec
 
 _FOLDER = "equivbench.kernels.backends"
-_OF_E3NN = ("convolution", "spherical-harmonics", "linear", "steerable-convolution")
+_OF_E3NN = (
+    *("convolution", "spherical-harmonics", "linear", "steerable-convolution"),
+    "symmetric-contraction",
+)
 
 BACKENDS: tuple[KernelBackendSpec, ...] = (
     KernelBackendSpec(
@@ -22,6 +25,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
             *("convolution", "painn-message", "spherical-harmonics", "linear", "radial-basis"),
             *("neighbour-search", "edge-product", "so2-convolution", "pair-bias-attention"),
             *("invariant-point-attention", "steerable-convolution", "cube-convolution"),
+            "symmetric-contraction",
         ),
     ),
     KernelBackendSpec(
@@ -29,7 +33,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         summary="our own: unrolled sparse Clebsch-Gordan sums, gather and scatter fused;"
         " C on a CPU, Triton on a GPU",
         factory=f"{_FOLDER}.fused:Fused",
-        operations=("convolution", "painn-message"),
+        operations=("convolution", "painn-message", "symmetric-contraction"),
     ),
     KernelBackendSpec(
         name="e3nn",
@@ -53,7 +57,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         factory=f"{_FOLDER}.cuequivariance:CuEquivariance",
         needs=("cuequivariance_torch",),
         install="pip install cuequivariance-torch, on a GPU 'equivbench[cue-cu13]' (or cue-cu12)",
-        operations=("convolution", "spherical-harmonics"),
+        operations=("convolution", "spherical-harmonics", "symmetric-contraction"),
     ),
     KernelBackendSpec(
         name="openequivariance",

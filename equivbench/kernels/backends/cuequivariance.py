@@ -22,12 +22,13 @@ from torch import Tensor
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import Kernel, TableBackend, Tensors
 from equivbench.kernels.backends.plain.irreps import unit_vectors
-from equivbench.kernels.operations import Convolution, SphericalHarmonics
+from equivbench.kernels.operations import Convolution, SphericalHarmonics, SymmetricContraction
+from equivbench.kernels.operations.contraction_paths import contraction_terms
 from equivbench.kernels.operations.paths import coupling
 
 CUDA_METHOD = "uniform_1d"
-"""The CUDA kernel for polynomials whose segments are all of one size, which both operations can be
-brought to."""
+"""The CUDA kernel for polynomials whose segments are all of one size, which all of the operations
+can be brought to."""
 
 
 def convolution_polynomial(operation: Convolution) -> Any:
@@ -99,6 +100,47 @@ def harmonics(operation: SphericalHarmonics, like: Tensor) -> Kernel:
     return Kernel(run, method, compiles=like.device.type == "cuda")
 
 
+def contraction_polynomial(operation: SymmetricContraction) -> Any:
+    """The paths as a polynomial of weights and x, one of its products for each number of factors;
+    its segments are all of one size."""
+    cue = importlib.import_module("cuequivariance")
+    terms = contraction_terms(operation.lmax, operation.target_lmax, operation.correlation)
+    weights, x, target = (
+        cue.SegmentedOperand(ndim=1, segments=[(operation.channels,)] * count)
+        for count in (
+            len(operation.paths),
+            (operation.lmax + 1) ** 2,
+            (operation.target_lmax + 1) ** 2,
+        )
+    )
+    products = []
+    for number in range(1, operation.correlation + 1):
+        product = cue.SegmentedTensorProduct.from_subscripts(",".join("u" * (number + 2)))
+        operands = [weights, *[x] * number, target]
+        for place, operand in enumerate(operands):
+            for segment in operand.segments:
+                product.add_segment(place, segment)
+        for (row, monomial), combination in terms.items():
+            if len(monomial) == number:
+                for path, value in combination:
+                    product.add_path(path, *monomial, row, c=value)
+        products.append((cue.Operation([0, *[1] * number, 2]), product))
+    return cue.SegmentedPolynomial([weights, x], [target], products)
+
+
+def contraction(operation: SymmetricContraction, like: Tensor) -> Kernel:
+    """As ``cuequivariance_torch.SymmetricContraction`` runs it, in the library's layout ``ir_mul``,
+    with weights of the stated paths in place of those that it chooses itself."""
+    evaluate, method = _evaluator(contraction_polynomial(operation), like)
+
+    def run(inputs: Tensors) -> Tensor:
+        given = [inputs["weights"], inputs["x"]]
+        output: Tensor = evaluate(given, input_indices={0: inputs["elements"]})[0]
+        return output
+
+    return Kernel(run, method, compiles=like.device.type == "cuda")
+
+
 def _evaluator(polynomial: Any, like: Tensor) -> tuple[Any, str]:
     """The library's module for ``polynomial`` and the method that really runs."""
     wanted = CUDA_METHOD if like.device.type == "cuda" else "naive"
@@ -130,12 +172,13 @@ def _of_a_fallback(said: warnings.WarningMessage) -> bool:
 
 
 class CuEquivariance(TableBackend):
-    """Convolutions and spherical harmonics."""
+    """Convolutions, spherical harmonics and symmetric contractions."""
 
     name = "cuequivariance"
     kernels = (
         (Convolution, convolution),
         (SphericalHarmonics, harmonics),
+        (SymmetricContraction, contraction),
     )
 
     def missing(self, device: torch.device) -> str | None:

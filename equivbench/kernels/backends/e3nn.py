@@ -22,7 +22,9 @@ from equivbench.kernels.operations import (
     Operation,
     SphericalHarmonics,
     SteerableConvolution,
+    SymmetricContraction,
 )
+from equivbench.kernels.operations.contraction_paths import contraction_coefficients
 
 Blocks = Sequence[tuple[int, int]]
 """(channels, 2 l + 1) of each block of features."""
@@ -139,6 +141,53 @@ def steerable_convolution(operation: SteerableConvolution, like: Tensor) -> Kern
     return _kernel(run, source, target, list(zip(operation.weight_sizes, roots, strict=True)))
 
 
+def symmetric_contraction(operation: SymmetricContraction, like: Tensor) -> Kernel:
+    """MACE's: dense coefficients of e3nn's couplings. The highest power is contracted with weights
+    and one factor; the next one is added and another factor put in, until none is out.
+
+    In MACE's layout: ``x`` [nodes, C, rows], ``weights`` [elements, paths, C].
+    """
+    channels, rows = operation.channels, (operation.lmax + 1) ** 2
+    highest = operation.correlation
+    dense: dict[tuple[int, int], list[Tensor]] = {}
+    for path in operation.paths:
+        one = contraction_coefficients(path, operation.lmax).to(like)
+        dense.setdefault((path.target, len(path.degrees)), []).append(one)
+    # [2 l + 1, rows, ..., rows, paths]; paths of the same target and power follow each other.
+    stacked = {key: torch.stack(found, dim=-1) for key, found in dense.items()}
+    sizes = [found.shape[-1] for found in stacked.values()]
+
+    def contracted(target: int, x: Tensor, weights: dict[tuple[int, int], Tensor]) -> Tensor:
+        top = stacked[target, highest]
+        # As matrices: all that stays, by the factor that is put in and the path.
+        factors = torch.einsum("nkc,nci->ncik", weights[target, highest], x).flatten(2)
+        out = torch.unflatten(factors @ top.flatten(-2).flatten(0, -2).T, 2, top.shape[:-2])
+        for power in range(highest - 1, 0, -1):
+            if (target, power) in stacked:
+                lower = stacked[target, power]
+                added = weights[target, power].mT @ lower.flatten(0, -2).T
+                out = out + torch.unflatten(added, 2, lower.shape[:-1])
+            shape = (*x.shape[:2], *[1] * (out.ndim - 3), rows)
+            out = (out * x.reshape(shape)).sum(-1)
+        return out
+
+    def run(inputs: Tensors) -> Tensor:
+        of_nodes = inputs["weights"].index_select(0, inputs["elements"])
+        parts = torch.split(of_nodes, sizes, dim=1)
+        weights = dict(zip(stacked, parts, strict=True))
+        targets = range(operation.target_lmax + 1)
+        return torch.cat([contracted(one, inputs["x"], weights) for one in targets], dim=2)
+
+    def adapt(inputs: Tensors) -> Tensors:
+        x = torch.unflatten(inputs["x"], 1, (rows, channels)).mT.contiguous()
+        return {**inputs, "x": x, "weights": torch.unflatten(inputs["weights"], 1, (-1, channels))}
+
+    def restore(output: Tensor) -> Tensor:
+        return output.mT.flatten(1)
+
+    return Kernel(run, f"e3nn {version('e3nn')} einsum", adapt, restore)
+
+
 @contextmanager
 def _constants_of(dtype: torch.dtype) -> Iterator[None]:
     """e3nn rounds the coefficients of its modules to the default dtype of when they are made."""
@@ -159,6 +208,7 @@ class E3nn(TableBackend):
         (SphericalHarmonics, harmonics),
         (Linear, linear),
         (SteerableConvolution, steerable_convolution),
+        (SymmetricContraction, symmetric_contraction),
     )
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:

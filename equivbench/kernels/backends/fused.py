@@ -1,44 +1,80 @@
-"""Our own kernels: the convolution and PaiNN's message in one pass over the edges, in generated C++
-on a CPU and in Triton on a GPU."""
+"""Our own kernels in generated code: the convolution and PaiNN's message in one pass over the
+edges, in C++ on a CPU and in Triton on a GPU; the symmetric contraction in C++ alone."""
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from equivbench.kernels.backend import Kernel, TableBackend, Tensors
+from equivbench.kernels.backend import Kernel, TableBackend, Tensors, UnsupportedError
 from equivbench.kernels.first_use import check_first_use
+from equivbench.kernels.fused.contraction_operator import CORRELATION, contracted
 from equivbench.kernels.fused.coupling import EdgeOperation
 from equivbench.kernels.fused.edge_operator import along_edges
 from equivbench.kernels.fused.native import compiled, no_compiler
-from equivbench.kernels.operations import Convolution, PaiNNMessage
+from equivbench.kernels.fused.native_contraction import compiled_contraction
+from equivbench.kernels.operations import (
+    Convolution,
+    Operation,
+    PaiNNMessage,
+    SymmetricContraction,
+)
 
 
 def edge_kernel(operation: EdgeOperation, like: Tensor) -> Kernel:
     """Twice differentiable; on a CPU it is compiled here, and checked once a process."""
     if like.is_cuda:
         return _kernel(operation, "triton", checked=False)
+    return _native_kernel(operation, like)
+
+
+def contraction_kernel(operation: SymmetricContraction, like: Tensor) -> Kernel:
+    """As an edge kernel, of up to three factors and on a CPU only."""
+    _refuse_gpu(operation, like)
+    if operation.correlation > CORRELATION:
+        raise UnsupportedError(
+            f"fused has the {operation.name} of up to {CORRELATION} factors, not of"
+            f" {operation.correlation}; choose torch, e3nn or cuequivariance"
+        )
+    return _native_kernel(operation, like)
+
+
+def _refuse_gpu(operation: Operation, like: Tensor) -> None:
+    if like.device.type != "cpu":
+        raise UnsupportedError(f"fused has the {operation.name} on a CPU only; choose torch")
+
+
+def _native_kernel(operation: Operation, like: Tensor) -> Kernel:
     _compiled_and_checked(operation, like.dtype)
     return _kernel(operation, "generated C++", checked=True)
 
 
 @lru_cache(maxsize=64)
-def _compiled_and_checked(operation: EdgeOperation, dtype: torch.dtype) -> None:
-    compiled(operation, dtype)
+def _compiled_and_checked(operation: Operation, dtype: torch.dtype) -> None:
+    compile_native, _ = _KINDS[type(operation)]
+    compile_native(operation, dtype)
     kernel = _kernel(operation, "generated C++", checked=False)
     check_first_use(kernel, operation, "fused", torch.empty(0, dtype=dtype))
 
 
-def _kernel(operation: EdgeOperation, method: str, *, checked: bool) -> Kernel:
+def _kernel(operation: Operation, method: str, *, checked: bool) -> Kernel:
+    _, function = _KINDS[type(operation)]
+
     def run(inputs: Tensors) -> Tensor:
-        x, weights, edge_index = (inputs[name] for name in ("x", "weights", "edge_index"))
-        return along_edges(operation, x, _harmonics(inputs), weights, edge_index)
+        return function(operation, inputs)
 
     return Kernel(run, method, compiles=True, checked=checked)
+
+
+def _along_edges(operation: EdgeOperation, inputs: Tensors) -> Tensor:
+    x, weights, edge_index = (inputs[name] for name in ("x", "weights", "edge_index"))
+    return along_edges(operation, x, _harmonics(inputs), weights, edge_index)
 
 
 def _harmonics(inputs: Tensors) -> Tensor:
@@ -48,11 +84,27 @@ def _harmonics(inputs: Tensors) -> Tensor:
     return functional.pad(inputs["directions"], (1, 0), value=1.0)
 
 
+def _contracted(operation: SymmetricContraction, inputs: Tensors) -> Tensor:
+    return contracted(operation, inputs["x"], inputs["weights"], inputs["elements"])
+
+
+_KINDS: dict[type[Operation], tuple[Callable[..., Any], Callable[..., Tensor]]] = {
+    Convolution: (compiled, _along_edges),
+    PaiNNMessage: (compiled, _along_edges),
+    SymmetricContraction: (compiled_contraction, _contracted),
+}
+"""What compiles the C++ of an operation of each kind, and what calls it."""
+
+
 class Fused(TableBackend):
-    """Convolutions and PaiNN's messages in float32 and float64."""
+    """Convolutions, PaiNN's messages and symmetric contractions in float32 and float64."""
 
     name = "fused"
-    kernels = ((Convolution, edge_kernel), (PaiNNMessage, edge_kernel))
+    kernels = (
+        (Convolution, edge_kernel),
+        (PaiNNMessage, edge_kernel),
+        (SymmetricContraction, contraction_kernel),
+    )
     dtypes = (torch.float32, torch.float64)
 
     def missing(self, device: torch.device) -> str | None:

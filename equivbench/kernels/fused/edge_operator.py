@@ -18,24 +18,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch.autograd_function import enable_single_level_autograd_function  # type: ignore[attr-defined]
-from torch.autograd import forward_ad
-from torch.library import Library
 
 from equivbench.kernels.fused import native, triton_launch
+from equivbench.kernels.fused.arguments import check_arguments
 from equivbench.kernels.fused.coupling import EdgeOperation, couplings
-from equivbench.kernels.fused.derivatives import FusedCall, batched, pulled_back, pushed_forward
+from equivbench.kernels.fused.derivatives import FusedCall, FusedOperator
+from equivbench.kernels.fused.registration import register
 from equivbench.kernels.operations import Convolution, PaiNNMessage
 
 _SCHEMA = (
-    "fused_along_edges(bool[] needs, Tensor? grad, Tensor? by_x, Tensor? by_harmonics,"
+    "(bool[] needs, Tensor? grad, Tensor? by_x, Tensor? by_harmonics,"
     " Tensor? by_weights, Tensor x, Tensor harmonics, Tensor weights, Tensor edge_index,"
     " str name, int[] numbers)"
     " -> (Tensor, Tensor, Tensor, Tensor)"
 )
-"""The derivatives by g, x, harmonics and weights, an empty tensor for each that ``needs`` does not
-ask: of S where no tangent ``by_...`` is given, else of the sum of <by_..., first derivative>. Only
-the one by g, which is the output, or the output along the tangents, can do without ``grad``."""
 
 
 def along_edges(
@@ -85,9 +81,6 @@ def _operation(name: str, numbers: tuple[int, ...]) -> EdgeOperation:
     raise ValueError(f"there is no fused {name} of the numbers {list(numbers)}")
 
 
-_NAMES = ("x", "harmonics", "weights", "grad", "by_x", "by_harmonics", "by_weights", "edge_index")
-
-
 @lru_cache(maxsize=256)
 def _widths(operation: EdgeOperation) -> tuple[int, ...]:
     """Columns of x, harmonics, weights and the output."""
@@ -96,41 +89,10 @@ def _widths(operation: EdgeOperation) -> tuple[int, ...]:
 
 
 def _check(operation: EdgeOperation, call: FusedCall) -> None:
-    """Raise ``ValueError`` where a kernel would read past the end of a tensor, take it for another
-    type, or be asked for what it does not compute."""
-    x, edge_index = call.inputs[0], call.edge_index
-    nodes, edges = x.shape[:1].numel(), edge_index.shape[-1:].numel()
+    nodes, edges = call.inputs[0].shape[:1].numel(), call.indices.shape[-1:].numel()
     source, harmonics, weights, target = _widths(operation)
-    inputs = (nodes, source), (edges, harmonics), (edges, weights)
-    shapes = (*inputs, (nodes, target), *inputs, (2, edges))
-    given = (*call.inputs, call.grad, *call.tangents, edge_index)
-    dtype, device = x.dtype, x.device
-    if dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"x of the {operation.name} is {dtype}; it must be torch.float32 or torch.float64"
-        )
-    for name, tensor, shape in zip(_NAMES, given, shapes, strict=True):
-        if tensor is None:
-            continue
-        if tensor.shape != shape:
-            raise ValueError(
-                f"{name} of the {operation.name} is {list(tensor.shape)}; it must be {list(shape)}"
-            )
-        wanted = torch.int64 if tensor is edge_index else dtype
-        if tensor.dtype != wanted or tensor.device != device or tensor.layout is not torch.strided:
-            raise ValueError(
-                f"{name} of the {operation.name} is {tensor.dtype} on {tensor.device},"
-                f" {tensor.layout}; beside an x that is {dtype} on {device} it must be"
-                f" {wanted} on {device}, torch.strided"
-            )
-    along = any(one is not None for one in call.tangents)
-    # Without grad only the output, plain or along tangents; with it the output along tangents only.
-    absent = call.needs[1:] if call.grad is None else call.needs[:1] if not along else ()
-    if len(call.needs) != 4 or any(absent):
-        raise ValueError(
-            f"the {operation.name} has no results {list(call.needs)}"
-            f" {'without' if call.grad is None else 'with'} grad"
-        )
+    inputs = {"x": (nodes, source), "harmonics": (edges, harmonics), "weights": (edges, weights)}
+    check_arguments(call, inputs, (nodes, target), ("edge_index", (2, edges)))
 
 
 def _described(call: FusedCall) -> EdgeOperation:
@@ -138,97 +100,22 @@ def _described(call: FusedCall) -> EdgeOperation:
     return _operation(name, tuple(numbers))
 
 
-def _run(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    call = FusedCall.of(arguments)
+def _run(*arguments: Any) -> tuple[Tensor, ...]:
+    call = FusedCall.of(_OPERATOR, arguments)
     operation = _described(call)
     _check(operation, call)
     x, harmonics, weights = call.inputs
     launch = triton_launch.launch if x.is_cuda else native.launch
     return launch(
-        operation, call.needs, call.grad, call.tangents, x, harmonics, weights, call.edge_index
+        operation, call.needs, call.grad, call.tangents, x, harmonics, weights, call.indices
     )
 
 
-def _fake(*arguments: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _fake(*arguments: Any) -> tuple[Tensor, ...]:
     """What torch.compile traces in place of the operator: shapes only."""
-    call = FusedCall.of(arguments)
+    call = FusedCall.of(_OPERATOR, arguments)
     return native.results(_described(call), call.needs, *call.inputs)
 
 
-# How the operator is differentiated in a way that torch.func's transforms take too.
-# ``torch.library.register_autograd`` does the same, and is not used because torch.func.grad refuses
-# what it makes, compiled or not, and because it knows no forward mode. That refusal guards
-# functions which call torch's own operators in their forward pass. Here the forward pass only hands
-# the operator on below autograd, as torch's own operators do, so that each level of torch.func
-# records one node and passes the operator to the next level.
-
-
-def _hand_on(keys: Any, arguments: tuple[Any, ...]) -> Any:
-    with torch._C._AutoDispatchBelowAutograd():
-        return torch.ops.equivbench.fused_along_edges.default.redispatch(
-            keys & torch._C._after_autograd_keyset, *arguments
-        )
-
-
-class _Node(torch.autograd.function._SingleLevelFunction):
-    @staticmethod
-    def forward(ctx: Any, recorded: bool, keys: Any, *arguments: Any) -> Any:
-        # A node's forward pass runs without derivatives, which the next level of torch.func may
-        # still want.
-        with torch.set_grad_enabled(recorded), forward_ad._set_fwd_grad_enabled(True):
-            output = _hand_on(keys, arguments)
-        # Gradients that nobody asks for stay None rather than zeros of an edge tensor's size.
-        ctx.set_materialize_grads(False)
-        ctx.needs, ctx.description = arguments[0], arguments[9:]
-        ctx.save_for_backward(*arguments[1:9])
-        ctx.save_for_forward(*arguments[1:9])
-        return output
-
-    @staticmethod
-    def backward(ctx: Any, *cotangents: Any) -> Any:
-        call = FusedCall.of((ctx.needs, *ctx.saved_tensors, *ctx.description))
-        # Before the seven tensors stand two arguments of forward and ``needs``.
-        found = pulled_back(call, ctx.needs_input_grad[3:10], cotangents)
-        return None, None, None, *found, None, *[None] * len(ctx.description)
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        # What is saved carries its tangents, which are not to be followed a second time.
-        values = [_value(one) for one in ctx.saved_tensors]
-        call = FusedCall.of((ctx.needs, *values, *ctx.description))
-        with forward_ad._set_fwd_grad_enabled(True):
-            moved = pushed_forward(call, FusedCall.of(tangents[2:]))
-        shaped = zip(moved, _fake(ctx.needs, *values, *ctx.description), strict=True)
-        return tuple(torch.zeros_like(like) if one is None else one for one, like in shaped)
-
-
-def _value(one: Tensor | None) -> Tensor | None:
-    if one is None or not one.is_floating_point():
-        return one
-    value: Tensor = forward_ad.unpack_dual(one, level=0).primal  # type: ignore[no-untyped-call]
-    return value
-
-
-def _recorded(keys: Any, *arguments: Any) -> Any:
-    recorded = torch.is_grad_enabled()
-    # Tangents of forward mode exist within these two only.
-    pushed = (
-        forward_ad._current_level >= 0 or torch._C._functorch.peek_interpreter_stack() is not None
-    )
-    if pushed or (recorded and torch._C._any_requires_grad(*arguments)):
-        with enable_single_level_autograd_function():
-            return _Node.apply(recorded, keys, *arguments)  # type: ignore[attr-defined]
-    return _hand_on(keys, arguments)
-
-
-_LIBRARY = Library("equivbench", "FRAGMENT")  # type: ignore[no-untyped-call]
-_LIBRARY.define(_SCHEMA)  # type: ignore[no-untyped-call]
-_LIBRARY.impl("fused_along_edges", _run, "CompositeExplicitAutograd")  # type: ignore[no-untyped-call]
-_LIBRARY.impl("fused_along_edges", _recorded, "Autograd", with_keyset=True)  # type: ignore[no-untyped-call]
-torch.library.register_fake("equivbench::fused_along_edges", _fake, lib=_LIBRARY)
-torch.library.register_vmap("equivbench::fused_along_edges", batched, lib=_LIBRARY)
-# Networks in bfloat16 keep it to their invariant parts.
-for _device in ("cpu", "cuda"):
-    torch.library.register_autocast(
-        "equivbench::fused_along_edges", _device, torch.float32, lib=_LIBRARY
-    )
+_OPERATOR = FusedOperator("fused_along_edges", _run, _fake)
+register(_OPERATOR, _SCHEMA)

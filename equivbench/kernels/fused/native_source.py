@@ -26,7 +26,7 @@ Entry = tuple[int, int, int]
 def source(table: Couplings, real: str) -> str:
     """The translation unit for ``table`` in ``real`` (``float`` or ``double``); it exports
     ``launch``."""
-    return _template().render(
+    return template("operation.cpp.jinja").render(
         operation=table.operation,
         slots=table.slots,
         real=real,
@@ -43,15 +43,19 @@ def source(table: Couplings, real: str) -> str:
     )
 
 
+def template(name: str) -> Template:
+    """The template ``name`` in ``cpp/``."""
+    return _environment().get_template(name)
+
+
 @lru_cache(maxsize=1)
-def _template() -> Template:
-    environment = Environment(
+def _environment() -> Environment:
+    return Environment(
         loader=PackageLoader("equivbench.kernels.fused", "cpp"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("operation.cpp.jinja")
 
 
 def row_of(path: Coupling, row: int, *factors: tuple[str, str]) -> str:

@@ -24,6 +24,7 @@ from equivbench.kernels.operations.radial_basis import RadialBasis
 from equivbench.kernels.operations.so2_convolution import SO2Convolution
 from equivbench.kernels.operations.spherical_harmonics import SphericalHarmonics
 from equivbench.kernels.operations.steerable_convolution import SteerableConvolution
+from equivbench.kernels.operations.symmetric_contraction import SymmetricContraction
 
 __all__ = [
     "CASES",
@@ -43,6 +44,7 @@ __all__ = [
     "SO2Convolution",
     "SphericalHarmonics",
     "SteerableConvolution",
+    "SymmetricContraction",
     "case",
     "costs",
 ]
@@ -55,6 +57,7 @@ _FILES = (
     "radial_basis",
     "neighbour_search",
     "edge_product",
+    "symmetric_contraction",
     "so2_convolution",
     "pair_bias_attention",
     "point_attention",

@@ -57,7 +57,7 @@ class Drawn:
     @property
     def index(self) -> bool:
         """Whether it holds int64 indices."""
-        return self.draw in ("neighbour_pairs", "molecules")
+        return self.draw in ("neighbour_pairs", "molecules", "elements")
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,11 @@ def molecules(generator: Generator, sizes: Mapping[str, int]) -> Tensor:
     return torch.arange(sizes["molecules"]).repeat_interleave(sizes["atoms"])
 
 
+def elements(generator: Generator, sizes: Mapping[str, int]) -> Tensor:
+    """[nodes] int64: each node's chemical element, all equally likely."""
+    return torch.randint(sizes["elements"], (sizes["nodes"],), generator=generator)
+
+
 def neighbour_pairs(generator: Generator, sizes: Mapping[str, int]) -> Tensor:
     """[2, edges] int64, like the neighbour list of molecules one after the other: near atoms only,
     both directions.

@@ -9,6 +9,7 @@ from equivbench.kernels.backends.plain import attention, grids, irreps
 from equivbench.kernels.backends.plain.convolution import convolution_kernel
 from equivbench.kernels.backends.plain.painn_message import message_kernel
 from equivbench.kernels.backends.plain.so2 import so2_kernel
+from equivbench.kernels.backends.plain.symmetric_contraction import contraction_kernel
 from equivbench.kernels.neighbours import edges_within
 from equivbench.kernels.operations import (
     Convolution,
@@ -23,6 +24,7 @@ from equivbench.kernels.operations import (
     SO2Convolution,
     SphericalHarmonics,
     SteerableConvolution,
+    SymmetricContraction,
 )
 
 
@@ -46,6 +48,7 @@ class PlainTorch(TableBackend):
         (RadialBasis, irreps.radial_kernel),
         (NeighbourSearch, neighbour_kernel),
         (EdgeProduct, irreps.edge_product_kernel),
+        (SymmetricContraction, contraction_kernel),
         (SO2Convolution, so2_kernel),
         (PairBiasAttention, attention.pair_bias_kernel),
         (InvariantPointAttention, attention.point_kernel),

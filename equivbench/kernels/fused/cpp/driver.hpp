@@ -127,17 +127,6 @@ template <int kind> static int run(Order &o, const Tensors &a) {
   return problem;
 }
 
-// A result is often memory that the process has never touched, and bringing that in by small pages
-// takes longer than filling it: ask for large ones (a hint, which a kernel without them ignores).
-static void large_pages(const void *p, int64_t bytes) {
-#ifdef MADV_HUGEPAGE
-  enum { PAGE = 4096, LARGE = 4 << 20 };
-  const uintptr_t begin = ((uintptr_t)p + PAGE - 1) / PAGE * PAGE;
-  const uintptr_t end = ((uintptr_t)p + bytes) / PAGE * PAGE;
-  if (p && bytes >= LARGE) madvise((void *)begin, end - begin, MADV_HUGEPAGE);
-#endif
-}
-
 extern "C" int launch(int kind, int64_t nodes, int64_t edges, int64_t threads,
                       const int64_t *edge_index, const Tensors *a) {
   Order o = {};

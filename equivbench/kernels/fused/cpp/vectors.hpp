@@ -1,5 +1,5 @@
 // Vectors of channels: how wide they are here, and how rows of tensors come into them and back.
-// `real` (float or double) and SLOTS are defined by the file that includes this one.
+// `real` (float or double) is defined by the file that includes this one.
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -15,9 +15,6 @@ enum { VECTOR = 32 / sizeof(real) };
 #else
 enum { VECTOR = 16 / sizeof(real) };
 #endif
-// M of this many edges is computed at once; M of all of them must stay in the first-level cache.
-enum { EDGES = SLOTS > 128 ? 4 : 8 };
-typedef real many __attribute__((vector_size(EDGES * sizeof(real))));
 
 #if defined(__clang__)
 #define ROLLED _Pragma("clang loop unroll(disable)")
@@ -51,15 +48,3 @@ template <class V> static inline V load(const real *p) {
 }
 template <class V> static inline void store(real *p, V v) { memcpy(p, &v, sizeof v); }
 template <class V> static inline void add(real *p, V v) { store<V>(p, load<V>(p) + v); }
-
-// What a kernel sees of one edge: rows of the tensors, and M of its harmonics at m[slot * EDGES].
-struct Edge {
-  const real *x, *w, *g, *m, *u_x, *u_w, *m_u;
-  real *out, *by_x, *by_w, *by_y;
-};
-
-// The tensors; null: not given or not asked for.
-struct Tensors {
-  const real *x, *y, *w, *g, *u_x, *u_y, *u_w;
-  real *out, *by_x, *by_y, *by_w;
-};
