@@ -90,6 +90,7 @@ REST = (
     "forcefield/tensor-product",
     "forcefield/tensor-product-parameters",
     "forcefield/platonic",
+    "forcefield/so2-convolution",
     "flow/frames",
     "voxel/octahedral",
 )

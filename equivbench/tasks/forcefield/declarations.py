@@ -281,4 +281,20 @@ MODELS: tuple[ModelSpec, ...] = (
         requires=_REQUIRES,
         summary="the vector-transformer in the 24 frames of the cube, which share their weights",
     ),
+    ModelSpec(
+        name="esen",
+        task="forcefield",
+        symmetry="so3",
+        build=f"{_NETWORKS}.esen:build",
+        requires=_REQUIRES,
+        summary="eSEN: gated SO(2) convolutions in the frames of edges, direct forces",
+    ),
+    ModelSpec(
+        name="orb",
+        task="forcefield",
+        symmetry="none",
+        build=f"{_NETWORKS}.orb:build",
+        requires=_REQUIRES,
+        summary="Orb: graph network with states of edges, on harmonics of raw relative vectors",
+    ),
 )

@@ -37,6 +37,8 @@ _WIDTHS: Mapping[str, Mapping[str, int | str]] = {
     "nequip": {"channels": 1, "hidden": 1},
     "vector-transformer": {"width": "heads"},
     "platonic-transformer": {"features": "heads"},
+    "esen": {"channels": 1, "hidden": 1, "edge": 1},
+    "orb": {"width": 1, "hidden": 1},
 }
 """By model. Bases of distances and angles (radial, orders) are resolutions, not widths."""
 
@@ -258,10 +260,47 @@ PLATONIC = pair(
     seconds=(0.048, 24.0, 55.0, 160.0),
 )
 
+_ESEN = sizes(
+    "channels hidden edge layers lmax mmax radial cutoff neighbours",
+    (8, 8, 8, 2, 2, 2, 8, 4.0, 12.0),
+    (16, 16, 16, 3, 3, 2, 8, 4.0, 12.0),
+    (128, 128, 128, 10, 3, 2, 20, 5.0, 17.0),
+)
+_ORB = sizes(
+    "width hidden layers lmax radial cutoff neighbours",
+    (16, 24, 2, 2, 8, 4.0, 12.0),
+    (40, 64, 4, 3, 8, 4.0, 12.0),
+    (256, 1216, 5, 3, 20, 5.0, 17.0),
+)
+
+# The paper preset is eSEN-30M; Orb-v3 has perceptrons of 1024.
+SO2_CONVOLUTION = pair(
+    "forcefield/so2-convolution",
+    "eSEN (gated SO(2) convolutions in the frames of edges, l = 3) against an Orb-type graph "
+    "network on raw relative vectors",
+    (
+        _arm("equivariant", "esen", _ESEN, (8, 32), (2.83e-3, 5e-4), {}),
+        _arm("augmented", "orb", _ORB, (8, 32), (2.83e-3, 5e-4), {}),
+    ),
+    _PRESETS,
+    "Two published families that lead the tables of interatomic potentials, one on each side of "
+    "the question: both pass messages of edges that see both ends, weighed by the same smooth "
+    "cutoff, and both see directions as spherical harmonics of the same degree. The equivariant "
+    "arm keeps features of that degree and turns them into the frame of every edge; the augmented "
+    "arm takes the harmonics as so many numbers and spends its weights on dense products. Widths "
+    "are set so that the parameters agree; step times are what they are. Same cutoff, batch size "
+    "and objective.",
+    "parameters within 15%",
+    parameters=((14281, 13736), (135617, 138108), (29192321, 28647502)),
+    # Those of the analyses as for tensor-product, by the time of a step.
+    seconds=(0.1, 45.0, 130.0, 380.0),
+)
+
 PAIRS: tuple[PairSpec, ...] = (
     VECTOR,
     TIED_HEAD,
     TENSOR_PRODUCT,
     TENSOR_PRODUCT_PARAMETERS,
     PLATONIC,
+    SO2_CONVOLUTION,
 )

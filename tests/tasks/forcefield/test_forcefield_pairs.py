@@ -7,7 +7,7 @@ import pytest
 from equivbench.budget import Budget
 from equivbench.registry import DATASETS, MODELS, resolve
 from equivbench.specs import PRESETS
-from equivbench.tasks.forcefield.pairs import PAIRS, TIED_HEAD, VECTOR
+from equivbench.tasks.forcefield.pairs import PAIRS, SO2_CONVOLUTION, TIED_HEAD, VECTOR
 
 EACH = pytest.mark.parametrize("pair", PAIRS, ids=[pair.name for pair in PAIRS])
 
@@ -35,9 +35,9 @@ def test_the_contestants_come_first_and_differ_in_symmetry_and_augmentation_only
     equivariant, augmented = pair.arms[:2]
     assert (equivariant.name, augmented.name) == ("equivariant", "augmented")
     symmetry = MODELS.get(equivariant.model).symmetry
-    assert symmetry in ("o3", "octahedral")
+    assert symmetry in ("o3", "so3", "octahedral")
     # Frames of the cube are not all frames: both arms see rotated samples.
-    trained = "none" if symmetry == "o3" else "haar"
+    trained = "haar" if symmetry == "octahedral" else "none"
     assert MODELS.get(augmented.model).symmetry == "none"
     for preset in PRESETS:
         first, second = equivariant.presets[preset].recipe, augmented.presets[preset].recipe
@@ -54,7 +54,9 @@ def test_the_statement_gives_the_parameters_that_are_built(pair) -> None:
             assert stated[f"{arm.name} parameters"] == parameters(arm, preset), (preset, arm.name)
 
 
-@pytest.mark.parametrize("pair", [VECTOR, TIED_HEAD], ids=["vector", "tied-head"])
+@pytest.mark.parametrize(
+    "pair", [VECTOR, TIED_HEAD, SO2_CONVOLUTION], ids=["vector", "tied-head", "so2-convolution"]
+)
 def test_parameters_agree_within_the_stated_15_percent(pair) -> None:
     for preset in PRESETS:
         first, second = (parameters(arm, preset) for arm in pair.arms[:2])

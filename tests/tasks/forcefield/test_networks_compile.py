@@ -8,9 +8,9 @@ from test_forcefield_networks import NAMES, build
 from equivbench.tasks.forcefield.task import ConservativeForces
 
 # escaip differs from escaip-tied in the number of rows of one matrix only. Forces as a gradient are
-# one wrapper for all: of a cheap network and of e3nn's.
+# one wrapper for all: of a cheap network, of e3nn's harmonics and of Wigner matrices.
 DIRECT = [name for name in NAMES if name != "escaip"]
-CONSERVATIVE = ["painn", "nequip"]
+CONSERVATIVE = ["painn", "nequip", "esen"]
 
 
 @pytest.mark.slow
