@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 REFERENCE = "e3nn"
 PROVIDED = {
     "torch": {one.operation.name for one in CASES},
-    "fused": {"convolution", "painn-message", "symmetric-contraction"},
+    "fused": {"convolution", "painn-message", "symmetric-contraction", "edge-product"},
     REFERENCE: {
         *("convolution", "spherical-harmonics", "linear", "steerable-convolution"),
         "symmetric-contraction",

@@ -33,7 +33,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         summary="our own: unrolled sparse Clebsch-Gordan sums, gather and scatter fused;"
         " C on a CPU, Triton on a GPU",
         factory=f"{_FOLDER}.fused:Fused",
-        operations=("convolution", "painn-message", "symmetric-contraction"),
+        operations=("convolution", "painn-message", "symmetric-contraction", "edge-product"),
     ),
     KernelBackendSpec(
         name="e3nn",

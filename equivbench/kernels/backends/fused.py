@@ -1,5 +1,6 @@
 """Our own kernels in generated code: the convolution and PaiNN's message in one pass over the
-edges, in C++ on a CPU and in Triton on a GPU; the symmetric contraction in C++ alone."""
+edges, in C++ on a CPU and in Triton on a GPU; the symmetric contraction and Allegro's edge product
+in C++ alone."""
 
 from __future__ import annotations
 
@@ -19,8 +20,11 @@ from equivbench.kernels.fused.coupling import EdgeOperation
 from equivbench.kernels.fused.edge_operator import along_edges
 from equivbench.kernels.fused.native import compiled, no_compiler
 from equivbench.kernels.fused.native_contraction import compiled_contraction
+from equivbench.kernels.fused.native_product import compiled_product
+from equivbench.kernels.fused.product_operator import edge_product
 from equivbench.kernels.operations import (
     Convolution,
+    EdgeProduct,
     Operation,
     PaiNNMessage,
     SymmetricContraction,
@@ -42,6 +46,12 @@ def contraction_kernel(operation: SymmetricContraction, like: Tensor) -> Kernel:
             f"fused has the {operation.name} of up to {CORRELATION} factors, not of"
             f" {operation.correlation}; choose torch, e3nn or cuequivariance"
         )
+    return _native_kernel(operation, like)
+
+
+def product_kernel(operation: EdgeProduct, like: Tensor) -> Kernel:
+    """As an edge kernel, on a CPU only."""
+    _refuse_gpu(operation, like)
     return _native_kernel(operation, like)
 
 
@@ -88,22 +98,29 @@ def _contracted(operation: SymmetricContraction, inputs: Tensors) -> Tensor:
     return contracted(operation, inputs["x"], inputs["weights"], inputs["elements"])
 
 
+def _edge_product(operation: EdgeProduct, inputs: Tensors) -> Tensor:
+    names = ("x", "harmonics", "environment", "weights", "edge_index")
+    return edge_product(operation, *(inputs[name] for name in names))
+
+
 _KINDS: dict[type[Operation], tuple[Callable[..., Any], Callable[..., Tensor]]] = {
     Convolution: (compiled, _along_edges),
     PaiNNMessage: (compiled, _along_edges),
     SymmetricContraction: (compiled_contraction, _contracted),
+    EdgeProduct: (compiled_product, _edge_product),
 }
 """What compiles the C++ of an operation of each kind, and what calls it."""
 
 
 class Fused(TableBackend):
-    """Convolutions, PaiNN's messages and symmetric contractions in float32 and float64."""
+    """Convolutions, messages, symmetric contractions and edge products in float32 and float64."""
 
     name = "fused"
     kernels = (
         (Convolution, edge_kernel),
         (PaiNNMessage, edge_kernel),
         (SymmetricContraction, contraction_kernel),
+        (EdgeProduct, product_kernel),
     )
     dtypes = (torch.float32, torch.float64)
 

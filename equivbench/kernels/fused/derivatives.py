@@ -36,8 +36,9 @@ class FusedOperator:
     """Computes the results."""
     fake: Callable[..., tuple[Tensor, ...]]
     """Empty results of their shapes."""
-    indexed: int = 0
-    """The input whose rows the index names. Rows of the output are those of the first input."""
+    indexed: int | None = 0
+    """The input whose rows the index names; None where a batch of calls cannot be one call. Rows of
+    the output are those of the first input."""
     cubic: int | None = None
     """The one input, if any, that S is not linear in but of degree three at most."""
 
@@ -177,10 +178,12 @@ def pushed_forward(call: FusedCall, along: FusedCall) -> FusedResults:
 def batched(
     operator: FusedOperator, info: Any, in_dims: Sequence[Any], *arguments: Any
 ) -> tuple[Any, Any]:
-    """A batch of calls as one, in which the rows of the second follow those of the first (the rule
-    of ``torch.vmap``)."""
+    """A batch of calls as one, in which the rows of the second follow those of the first, or, where
+    that is no call, one after the other (the rule of ``torch.vmap``)."""
     call, size = FusedCall.of(operator, arguments), info.batch_size
     dims: Any = FusedCall.of(operator, in_dims)
+    if operator.indexed is None:
+        return _one_by_one(call, dims, size)
 
     def spread(tensor: Tensor, dim: int | None) -> Tensor:
         if dim is None:
@@ -208,6 +211,30 @@ def batched(
         for one, count in zip(found, (rows[0], *rows), strict=True)
     )
     return results, tuple(None if one is None else 0 for one in found)
+
+
+def _one_by_one(call: FusedCall, dims: Any, size: int) -> tuple[Any, Any]:
+    def taken(number: int, tensor: Tensor | None, dim: int | None) -> Any:
+        return tensor if tensor is None or dim is None else tensor.select(dim, number)
+
+    found = [
+        call.results(
+            grad=taken(number, call.grad, dims.grad),
+            tangents=[
+                taken(number, *pair) for pair in zip(call.tangents, dims.tangents, strict=True)
+            ],
+            inputs=[taken(number, *pair) for pair in zip(call.inputs, dims.inputs, strict=True)],
+            indices=taken(number, call.indices, dims.indices),
+        )
+        for number in range(size)
+    ]
+    results = tuple(
+        torch.stack([one for one in each if one is not None])
+        if each[0] is not None
+        else call.inputs[0].new_empty(0)
+        for each in zip(*found, strict=True)
+    )
+    return results, tuple(None if one is None else 0 for one in found[0])
 
 
 def _some(tensors: Sequence[Tensor | None]) -> bool:
