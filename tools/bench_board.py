@@ -38,7 +38,7 @@ from equivbench.records.schema import (
     TracePoint,
 )
 from equivbench.records.store import load_results, record_path
-from equivbench.report.formats import FORMATS, PAGE
+from equivbench.report.formats import ALL_FORMATS
 
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS = 3
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--only", help="commands, such as validate,gap,md (default: all)")
     options = parser.parse_args()
     exports = {
-        name: ["leaderboard", "export", "--format", name, "--results"] for name in (*FORMATS, PAGE)
+        name: ["leaderboard", "export", "--format", name, "--results"] for name in ALL_FORMATS
     }
     commands = {"validate": ["results", "validate"], "gap": ["gap"], **exports}
     chosen = options.only.split(",") if options.only else list(commands)

@@ -35,7 +35,6 @@ SkipInvalid = Annotated[
     ),
 ]
 STORED = Path("results")
-LADDER_TITLE = "Times to target losses"
 
 
 def _records(results: Path, skip_invalid: bool) -> list[RunRecord]:
@@ -122,7 +121,7 @@ def frontier(
     from equivbench.gap.frontier import frontiers
     from equivbench.gap.pairing import pair_up
     from equivbench.registry import PAIRS
-    from equivbench.report.frontier import crossing_sentence, frontier_table
+    from equivbench.report.frontier import crossing_sentences, frontier_table
 
     for name in pairs or ():
         if name not in PAIRS.entries() and Path(name).exists():
@@ -145,8 +144,8 @@ def frontier(
         print_json([each.to_json() for each in answer.found])
     elif answer.found:
         print_table(frontier_table(answer.found))
-        for each in answer.found:
-            typer.echo(crossing_sentence(each))
+        for sentence in crossing_sentences(answer.found):
+            typer.echo(sentence)
     for text in answer.left_out:
         message("left out", text)
     if not answer.found:
@@ -230,36 +229,46 @@ def export(
     ] = False,
     skip_invalid: SkipInvalid = False,
 ) -> None:
-    """Rank the arms of each setting: same task, data, preset, hardware, budget and rules.
+    """Say who leads, and rank the arms of each setting: same task, data, preset, hardware, budget
+    and rules.
 
-    Ladders and pretrained networks stand below the boards; in csv and json, which hold rows of one
-    kind, where there are no boards.
+    md and html show all that the results hold, the answer first. In latex ladders and pretrained
+    networks stand below the boards; in csv and json, which hold rows of one kind, where there are
+    no boards.
     """
     from equivbench.records.files import write_atomically
-    from equivbench.report.formats import PAGE, TABLES, check_format, to_text
+    from equivbench.report.formats import DOCUMENT, PAGE, TABLES, check_format, to_text
 
     name = check_format("json" if json else format)
     if ladder:
         if name not in TABLES:
             raise UsageError(f"--ladder is in {', '.join(TABLES)}; the {name} page has it anyway")
         text = TABLES[name](_ladder(results, skip_invalid))
-    elif name == PAGE:
-        from equivbench.report.html.page import to_html
+    elif name in (DOCUMENT, PAGE):
         from equivbench.report.publication import publish
 
-        text = to_html(publish(results, units=board_units(), invalid=_on_invalid(skip_invalid)))
+        publication = publish(results, units=board_units(), invalid=_on_invalid(skip_invalid))
+        if name == PAGE:
+            from equivbench.report.html.page import to_html
+
+            text = to_html(publication)
+        else:
+            from equivbench.report.sections import to_markdown_page
+
+            text = to_markdown_page(publication)
     else:
         from equivbench.records.submission import admit
         from equivbench.report.board import build_boards
         from equivbench.report.ladder import ladder_table
         from equivbench.report.pretrained import pretrained_table
         from equivbench.report.publication import load_ladder, load_pretrained
+        from equivbench.report.sections import LADDER_TITLE, PRETRAINED_TITLE
 
         invalid = _on_invalid(skip_invalid)
         entries = load_ladder(results, invalid=invalid)
         lines = load_pretrained(results, invalid=invalid)
         beside = [ladder_table(entries, LADDER_TITLE)] if entries else []
-        beside += [pretrained_table(lines, "Pretrained networks")] if lines else []
+        beside += [pretrained_table(lines, PRETRAINED_TITLE)] if lines else []
         outlines = admit(results, invalid=invalid, needed=not beside).outlines
         # Where all were refused there is nothing to rank either.
         boards = build_boards(outlines, board_units()) if outlines or not beside else []
@@ -274,6 +283,7 @@ def _ladder(results: Path, skip_invalid: bool) -> Table:
     """The ladders below ``results``; raises ``FailedError`` where there are none."""
     from equivbench.report.ladder import ladder_table
     from equivbench.report.publication import load_ladder
+    from equivbench.report.sections import LADDER_TITLE
 
     entries = load_ladder(results, invalid=_on_invalid(skip_invalid))
     if not entries:

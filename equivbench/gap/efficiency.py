@@ -99,7 +99,7 @@ class PairGap(Tabular):
     p: float | None
     """Two-sided, of the paired test of the final losses."""
     p_holm: float | None
-    """Corrected over all pairs that could be decided."""
+    """Corrected over all comparisons (each a pair under one setting) that could be decided."""
     seeds_needed: int | None
     """Seeds with which an effect of the size seen has an 80% chance of a verdict; None where that
     is not known, or more than a thousand."""

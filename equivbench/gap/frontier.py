@@ -98,6 +98,10 @@ class PairFrontier(Tabular):
     preset: str
     machine_key: str
     dataset: str
+    dataset_sha256: str
+    sizes: dict[str, int]
+    """Samples of each split."""
+    rules_version: int
     variant: dict[str, str]
     kernels: dict[str, str]
     seeds: list[int]
@@ -222,6 +226,9 @@ def _frontier(setting: Setting, sizes: dict[str, MatchedRuns]) -> PairFrontier |
         preset=setting.preset,
         machine_key=setting.machine_key,
         dataset=setting.dataset,
+        dataset_sha256=setting.dataset_sha256,
+        sizes=dict(setting.sizes),
+        rules_version=setting.rules_version,
         variant=dict(setting.variant),
         kernels=next(iter(sizes.values())).kernels,
         seeds=seeds,

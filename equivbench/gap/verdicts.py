@@ -1,5 +1,5 @@
-"""Which arm is behind, from enough paired seeds and with Holm's correction over pairs; or why there
-is no verdict."""
+"""Which arm is behind, from enough paired seeds and with Holm's correction over all comparisons; or
+why there is no verdict."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _verdict(contrast: Contrast, p_holm: float | None, tests: int) -> GapVerdict
         return GapVerdict(None, contrast.against, p, None, needed)
     if p_holm is None:
         return GapVerdict(None, "no seed tells the arms apart", p, None, needed)
-    shown = f"{_shown(p_holm)} after Holm's correction over {tests} pair{'s' * (tests != 1)}"
+    shown = f"{_shown(p_holm)} after Holm's correction over {tests} comparison{'s' * (tests != 1)}"
     if p_holm >= 1 - LEVEL:
         return GapVerdict(None, f"{shown}, not below {1 - LEVEL:.2g}", p, p_holm, needed)
     return GapVerdict(contrast.higher, f"{contrast.seeds} seeds, {shown}", p, p_holm, needed)

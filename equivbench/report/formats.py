@@ -1,4 +1,5 @@
-"""The board as Markdown, CSV, JSON and LaTeX: the same rows, numbers and ranks in each."""
+"""The boards as CSV, JSON and LaTeX: the same rows, numbers and ranks in each, and in the formats
+that show a whole publication."""
 
 from __future__ import annotations
 
@@ -10,16 +11,16 @@ import msgspec
 
 from equivbench.errors import unknown_name
 from equivbench.report import render
-from equivbench.report.board import DIGITS, LEVEL, Board, BoardSetting, Row
+from equivbench.report.board import LEVEL, Board, BoardSetting, Row
 from equivbench.report.provenance import Provenance
 from equivbench.report.table import Column, Table
 from equivbench.report.text import number_text
 
 SHORT = 12
 """Characters of a digest or commit that a person reads; json and csv have all."""
-PAGE = "html"
-"""The format that needs more than the boards: :func:`equivbench.report.html.page.to_html` of a
-whole publication."""
+PAGE, DOCUMENT = "html", "md"
+"""The formats that show a whole publication: :func:`equivbench.report.html.page.to_html` and
+:func:`equivbench.report.sections.to_markdown_page`."""
 
 
 HEADINGS = {
@@ -41,7 +42,6 @@ COLUMNS = tuple(
         field.name,
         "text" if field.name in _TEXTS else "number",
         HEADINGS.get(field.name, ""),
-        digits=DIGITS,
         key=field.name in _SAME[1:],
     )
     for field in fields(Row)
@@ -163,11 +163,6 @@ def _json_text(value: object) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
 
 
-def to_markdown(boards: Sequence[Board]) -> str:
-    """A heading, a table and the commands behind it for each setting."""
-    return "\n".join(render.to_markdown(board_table(board)) for board in boards)
-
-
 def to_latex(boards: Sequence[Board]) -> str:
     """A fragment for ``\\input``: a table with the commands behind it for each setting."""
     tables = [render.to_latex(board_table(board), TABULARS) for board in boards]
@@ -175,20 +170,20 @@ def to_latex(boards: Sequence[Board]) -> str:
 
 
 FORMATS: dict[str, Callable[[Sequence[Board]], str]] = {
-    "md": to_markdown,
     "csv": lambda boards: render.to_csv(sheet(boards)),
     "json": to_json,
     "latex": to_latex,
 }
+"""Formats of boards alone."""
+ALL_FORMATS = (DOCUMENT, "csv", "json", PAGE, "latex")
 
 BESIDE: dict[str, Callable[[Table], str]] = {
-    "md": render.to_markdown,
     "latex": lambda table: render.to_latex(table, _halves(table)),
 }
-"""Formats that show tables of other kinds behind the boards."""
+"""Those of them that show tables of other kinds behind the boards."""
 
 TABLES: dict[str, Callable[[Table], str]] = {
-    "md": render.to_markdown,
+    DOCUMENT: render.to_markdown,
     "csv": render.to_csv,
     "json": lambda table: _json_text(render.to_json(table)),
     "latex": lambda table: PREAMBLE + BESIDE["latex"](table),
@@ -219,6 +214,6 @@ def _halves(table: Table) -> Sequence[Sequence[str]]:
 
 def check_format(name: str) -> str:
     """``name``; raises ``UsageError`` for an unknown format."""
-    if name not in FORMATS and name != PAGE:
-        raise unknown_name("format", name, [*FORMATS, PAGE])
+    if name not in ALL_FORMATS:
+        raise unknown_name("format", name, ALL_FORMATS)
     return name

@@ -3,11 +3,14 @@ cross."""
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from equivbench.gap.frontier import REACH, PairFrontier
+from equivbench.gap.frontier import REACH, ArmFrontier, PairFrontier
 from equivbench.gap.intervals import Quantity
+from equivbench.gap.loss_law import FlooredPowerLaw
 from equivbench.report.gaps import turn_text, variant_text
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import number_text
@@ -19,10 +22,13 @@ COLUMNS = (
     Column("preset", key=True, show="differs"),
     Column("variant", key=True, show="differs"),
     Column("data", key=True, show="differs"),
+    Column("training samples", key=True, show="needed"),
     Column("kernels", key=True, show="differs"),
     Column("machine", key=True, show="differs"),
+    Column("rules", key=True, show="differs"),
+    Column("data digest", key=True, show="needed"),
     Column("seeds", "number"),
-    Column("budgets"),
+    Column("budgets", key=True),
     Column("sizes"),
     Column("best", heading="best size"),
     LOSS,
@@ -50,8 +56,11 @@ def frontier_table(found: Sequence[PairFrontier]) -> Table:
                     each.preset,
                     variant_text(each.variant),
                     each.dataset,
-                    each.kernels[arm],
+                    each.sizes.get("train"),
+                    " / ".join(dict.fromkeys(each.kernels.values())),
                     each.machine_key,
+                    each.rules_version,
+                    each.dataset_sha256[:12],
                     len(each.seeds),
                     f"{number_text(each.seconds[0])} to {number_text(each.seconds[-1])} s",
                     ", ".join(each.tried),
@@ -70,9 +79,20 @@ def one_frontier_table(found: PairFrontier) -> Table:
     return replace(frontier_table([found]), notes=[crossing_sentence(found), LEGEND])
 
 
-def crossing_sentence(found: PairFrontier) -> str:
+def crossing_sentences(found: Sequence[PairFrontier]) -> list[str]:
+    """A sentence on each of ``found``, with its machine where a pair was run on several."""
+    machines: dict[str, set[str]] = defaultdict(set)
+    for each in found:
+        machines[f"{each.task}/{each.pair}"].add(each.machine_key)
+    return [
+        crossing_sentence(each, with_machine=len(machines[f"{each.task}/{each.pair}"]) > 1)
+        for each in found
+    ]
+
+
+def crossing_sentence(found: PairFrontier, *, with_machine: bool = False) -> str:
     """Which arm has the lower loss, and where that changes, in one sentence or two."""
-    name = f"{found.task}/{found.pair}"
+    name = f"{found.task}/{found.pair}" + f" on {found.machine_key}" * with_machine
     least, most = (f"{number_text(each)} s" for each in (found.seconds[0], found.seconds[-1]))
     crossing = found.crossing
     if crossing is None:
@@ -97,6 +117,14 @@ def crossing_sentence(found: PairFrontier) -> str:
         f"{name}: the fitted laws cross at {where}; from there on the {crossing.to} arm has the "
         f"lower loss, up to the {most} that were measured."
     )
+
+
+def fitted_law(frontier: ArmFrontier) -> FlooredPowerLaw | None:
+    """The law through ``frontier``; None where there are too few budgets for one."""
+    exponent, prefactor = frontier.law.exponent.value, frontier.law.prefactor.value
+    if exponent is None or prefactor is None:
+        return None
+    return FlooredPowerLaw(math.log(prefactor), exponent, frontier.law.floor.value or 0.0)
 
 
 def law_text(exponent: Quantity) -> str:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from equivbench.gap.frontier import PairFrontier
-from equivbench.gap.loss_law import FlooredPowerLaw
 from equivbench.report.figures import COLOURS, empty_figure, in_unit, plain_ticks
-from equivbench.report.frontier import law_text
+from equivbench.report.frontier import fitted_law, law_text
 from equivbench.report.gaps import turn_text
 
 if TYPE_CHECKING:
@@ -38,10 +37,9 @@ def draw_frontier(found: PairFrontier, *, unit: str = "") -> Figure:
         axes.errorbar(
             found.seconds, values, yerr=bars, fmt="o", markersize=4, capsize=2, color=COLOURS[arm]
         )
-        exponent, prefactor = frontier.law.exponent.value, frontier.law.prefactor.value
-        if exponent is None or prefactor is None:
+        law = fitted_law(frontier)
+        if law is None:
             continue
-        law = FlooredPowerLaw(float(np.log(prefactor)), exponent, frontier.law.floor.value or 0.0)
         for begin, until, style in ((found.seconds[0], last, "-"), (last, end, "--")):
             grid = np.linspace(np.log(begin), np.log(until), 60)
             shown = label if style == "-" else None

@@ -53,12 +53,13 @@ COLUMNS = (
 )
 LEGEND = (
     "Ratios are equivariant over augmented. s*: how much faster the arm behind must become to tie; "
-    f"after a > {NEVER_TIED}. Slowdown margin: how much slower the better model could be and still "
-    "tie. Seeds needed: for a verdict, with a chance of 80%, on an effect of the size seen."
+    f"more than that where {NEVER_TIED}. Slowdown margin: how much slower the better model could "
+    "be and still tie. Seeds needed: for a verdict, with a chance of 80%, on an effect of the size "
+    "seen."
 )
 
 
-def gap_table(gaps: Sequence[PairGap]) -> Table:
+def gap_table(gaps: Sequence[PairGap], title: str = "") -> Table:
     """Make the table of ``gaps``, a row each.
 
     s* is that of the arm behind, or of the one that seems to be where the intervals do not decide.
@@ -106,7 +107,7 @@ def gap_table(gaps: Sequence[PairGap]) -> Table:
                 gap.symmetry_penalty,
             ]
         )
-    return Table("", COLUMNS, rows, notes=[LEGEND])
+    return Table(title, COLUMNS, rows, notes=[LEGEND])
 
 
 def one_gap_table(gap: PairGap) -> Table:
@@ -172,7 +173,7 @@ def gap_lines(gap: PairGap) -> list[str]:
         lines.append(
             f"break-even speed-up of the {arm} arm: {steady} steady, {all_in} with compilation"
         )
-        lines.append(f"  = sample efficiency {factors[0]} x speed {factors[1]}")
+        lines.append(f"  = sample efficiency {factors[0]}, times speed {factors[1]}")
     for change in gap.lead_changes:
         hands = (
             "the lead changes hands"

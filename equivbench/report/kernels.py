@@ -14,8 +14,8 @@ from equivbench.specs import MODES
 COLUMNS = (
     Column("mode", key=True),
     Column("backend", key=True),
-    Column("ms", "number", digits=4),
-    Column("graph ms", "number", digits=4, show="filled"),
+    Column("ms", "number"),
+    Column("graph ms", "number", show="filled"),
     Column("x e3nn", "number"),
     Column("of roof", "percent", digits=2),
     Column("bound by"),

@@ -1,12 +1,13 @@
-"""All that a results folder has to show, made once, as data: boards, curves, gaps, kernels, each
-with its provenance."""
+"""All that a results folder has to show, made once, as data: boards, curves, gaps, frontiers,
+kernels, each with its provenance."""
 
 from __future__ import annotations
 
 import math
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import PairGap, measure_matched
+from equivbench.gap.frontier import PairFrontier
+from equivbench.gap.frontier import frontiers as frontiers_of
 from equivbench.gap.intervals import Quantity, student
 from equivbench.gap.ladder_file import LADDER_FILE
 from equivbench.gap.pairing import Pairing, pair_up
@@ -41,7 +44,10 @@ from equivbench.report.board import (
     finished_runs,
     rank_runs,
 )
+from equivbench.report.kernel_axis import ArmSteps, arm_steps
 from equivbench.report.provenance import Provenance, provenance
+from equivbench.report.study_tables import study_tables
+from equivbench.report.table import Table
 
 MOST_CURVES = 200
 """Rows with curves on one page: those of more make it larger than a page may be."""
@@ -108,6 +114,13 @@ class Publication:
     """As they lie in their files, a file a machine."""
     ladder: tuple[LadderEntry, ...] = ()
     """Likewise."""
+    frontiers: tuple[PairFrontier, ...] = ()
+    """In the order of their pairs and machines; none of more than :data:`MOST_CURVES` rows."""
+    steps: tuple[ArmSteps, ...] = ()
+    """The training steps of arms that take their operations from a kernel backend."""
+    studied: tuple[Table, ...] = ()
+    """What studies have to say of the folder, such as verdicts on claims; nothing of more than
+    :data:`MOST_CURVES` rows."""
 
 
 def publish(
@@ -127,7 +140,7 @@ def publish(
     ladder = load_ladder(Path(results), invalid=invalid)
     found = admit(results, invalid=invalid, needed=not (kernels or pretrained or ladder))
     pairing = pair_up(found.outlines)
-    return _publication(
+    publication = _publication(
         found.outlines,
         pairing,
         gaps_of(found, pairing),
@@ -137,6 +150,9 @@ def publish(
         ladder,
         units or {},
     )
+    if not found.outlines or not publication.curves:
+        return publication
+    return replace(publication, studied=tuple(study_tables(Path(results))))
 
 
 def make_publication(
@@ -192,7 +208,23 @@ def _publication(
         ),
         pretrained=tuple(pretrained),
         ladder=tuple(ladder),
+        frontiers=tuple(_frontiers(records, whole)) if drawn else (),
+        steps=tuple(arm_steps(records)),
     )
+
+
+def _frontiers(
+    records: Sequence[RunRecord], whole: Callable[[RunRecord], RunRecord]
+) -> list[PairFrontier]:
+    """Those of ``records``, a pair and a machine at a time: their curves are most of the bytes."""
+    apart: dict[tuple[str, str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        apart[record.task, record.pair, record.environment.machine_key].append(record)
+    return [
+        each
+        for key in sorted(apart)
+        for each in frontiers_of([whole(record) for record in apart[key]]).found
+    ]
 
 
 def load_kernels(

@@ -93,10 +93,11 @@ def quantity_text(
         ``number``, ``percent``, ``change`` or ``seconds``.
     interval
         Whether the interval is written. An end that the data leave open is written as ``0.235 or
-        more`` or ``1.76 or less``.
+        more`` or ``1.76 or less``; behind a bound it says what is sure, ``more than 1.62 (surely
+        1.55 or more)``.
     why
-        For sentences: a bound is written in words with this reason behind it, ``more than 1.62 (it
-        never tied within the budget)``, instead of as ``> 1.62`` (the short form, for cells).
+        For sentences: a bound is written with this reason behind it in place of its interval,
+        ``more than 1.62 (it never tied within the budget)``.
 
     Returns
     -------
@@ -107,10 +108,9 @@ def quantity_text(
     if quantity.value is None:
         return {"above": "infinite", "below": "below any bound", None: "-"}[quantity.censored]
     value = write(quantity.value, digits)
+    text = {"above": "more than ", "below": "less than ", None: ""}[quantity.censored] + value
     if quantity.censored is not None and why is not None:
-        more = "more" if quantity.censored == "above" else "less"
-        return f"{more} than {value}" + (f" ({why})" if why else "")
-    text = {"above": "> ", "below": "< ", None: ""}[quantity.censored] + value
+        return text + (f" ({why})" if why else "")
     low, high = (
         None if end is None else write(end, digits) for end in (quantity.low, quantity.high)
     )
@@ -118,6 +118,7 @@ def quantity_text(
     repeats = quantity.censored is not None and (low, high) in ((value, None), (None, value))
     if not interval or repeats or (low is None and high is None):
         return text
+    sure = "surely " * (quantity.censored is not None)
     if low is None:
-        return f"{text} ({high} or less)"
-    return f"{text} ({low} or more)" if high is None else f"{text} ({low} to {high})"
+        return f"{text} ({sure}{high} or less)"
+    return f"{text} ({sure}{low} or more)" if high is None else f"{text} ({low} to {high})"

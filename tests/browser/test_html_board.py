@@ -129,7 +129,7 @@ def test_nothing_is_asked_for_and_the_console_is_silent(browser: Browser, page: 
     assert browser.complaints() == []
 
 
-@pytest.mark.parametrize("width", [320, 360, 1280])
+@pytest.mark.parametrize("width", [320, 390, 700, 1280])
 def test_no_width_scrolls_the_page_sideways(
     browser: Browser, page: Path, hostile: Path, width: int
 ) -> None:
@@ -144,7 +144,7 @@ def test_no_width_scrolls_the_page_sideways(
 def test_tables_scroll_in_their_box_and_keep_the_names_of_their_rows(
     browser: Browser, page: Path
 ) -> None:
-    browser.open(page, width=360)
+    browser.open(page, width=700)
     table = first_table(browser)
     box = f"document.querySelector('#{table}').parentElement"
     name, loss = (
@@ -156,6 +156,77 @@ def test_tables_scroll_in_their_box_and_keep_the_names_of_their_rows(
     browser.js(f"({box}.scrollLeft = 250)")
     assert browser.js(f"{loss}.left") == before - 250
     assert browser.js(f"Math.abs({name}.left - {box}.getBoundingClientRect().left) < 1")
+
+
+def test_no_column_is_cut_on_a_desk(browser: Browser, page: Path) -> None:
+    browser.open(page, width=1400)
+    boxes = "[...document.querySelectorAll('.scroll')].filter((e) => e.checkVisibility())"
+    assert browser.js(f"{boxes}.length") > 10
+    wider = f"{boxes}.filter((e) => e.scrollWidth > e.clientWidth)"
+    assert browser.js(f"{wider}.map((e) => e.getAttribute('aria-label'))") == []
+
+
+def test_on_a_phone_rows_are_cards_with_all_that_they_hold(browser: Browser, page: Path) -> None:
+    browser.open(page, width=390)
+    table = first_table(browser)
+    for selector in (f"#{table} tbody.row", "#gap tbody.row", ".forest tbody"):
+        cells = f"[...document.querySelector('{selector}').querySelectorAll('tr:first-child > *')]"
+        places = browser.js(
+            f"{cells}.map((e) => e.getBoundingClientRect()).map((r) => [r.left, r.right, r.top])"
+        )
+        assert len(places) > 5
+        assert all(left >= 0 and right <= 390 for left, right, _ in places)
+        tops = [top for *_, top in places]
+        assert tops == sorted(tops)
+        assert len(set(tops)) == len(tops), "each cell has a line of its own"
+    cell = f"document.querySelector('#{table} td[data-column=explained]')"
+    assert browser.js(f"getComputedStyle({cell}, '::before').content") == '"Explained"'
+    # To a screen reader they are tables as ever.
+    nodes = browser.cdp("Accessibility.getFullAXTree")["nodes"]
+    roles = [node["role"]["value"] for node in nodes if not node["ignored"]]
+    assert {"table", "row", "rowheader", "cell"} <= set(roles)
+
+
+def test_the_heads_of_a_long_table_stay_in_sight(browser: Browser, page: Path) -> None:
+    browser.open(page)
+    table = first_table(browser)
+    box = f"document.querySelector('#{table}').parentElement"
+    browser.js(f"({box}.style.maxHeight = '150px')")
+    browser.js(f"({box}.scrollTop = 80)")
+    assert browser.js(f"{box}.scrollTop") == 80
+    top = f"document.querySelector('#{table} thead th').getBoundingClientRect().top"
+    assert browser.js(f"Math.abs({top} - {box}.getBoundingClientRect().top) < 1")
+
+
+def test_choosing_brings_the_first_result_into_view(browser: Browser, page: Path) -> None:
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.select import Select
+
+    first = "document.querySelector('[data-block]:not([hidden])').getBoundingClientRect().top"
+    browser.open(page)
+    assert browser.js(f"{first} > innerHeight")
+    Select(browser.one("#task")).select_by_value("beta")
+    assert comes_to(lambda: browser.js(f"0 <= {first} && {first} < innerHeight"), True)
+    browser.open(page)
+    query = browser.one("#query")
+    query.send_keys("maple")
+    before = browser.js("scrollY")
+    assert comes_to(lambda: pairs_shown(browser), ["maple"] * 6) == ["maple"] * 6
+    assert browser.js("scrollY") == before, "typing alone does not move the page"
+    query.send_keys(Keys.ENTER)
+    assert comes_to(lambda: browser.js(f"0 <= {first} && {first} < innerHeight"), True)
+
+
+def test_the_leader_and_the_lowest_loss_are_marked_by_more_than_colour(
+    browser: Browser, page: Path
+) -> None:
+    browser.open(page)
+    table = first_table(browser)
+    mark = "getComputedStyle(document.querySelectorAll('#{} [data-column=total]')[{}], '::before')"
+    best, second = (browser.js(f"{mark.format(table, place)}.content") for place in (1, 2))
+    assert "\u2605" in best
+    assert "\u2605" not in second
+    assert set(browser.shown("#gap [data-column=leads] .badge")) == {"no verdict"}  # two seeds
 
 
 def test_a_click_sorts_and_the_next_turns_round(browser: Browser, page: Path) -> None:
@@ -337,7 +408,7 @@ def test_without_its_script_the_page_is_plain_tables_with_curves(
     assert column(browser, first_table(browser), "rank") == ["1", "2", "3", "4", "5", "6"]
     browser.all(".board .x-samples")[0].click()
     assert comes_to(lambda: len(browser.shown(".panels.by-samples")), 1) == 1
-    browser.all("tbody summary")[0].click()
+    browser.all("tbody.gap summary")[0].click()
     assert comes_to(lambda: len(browser.shown("tbody .provenance")), 1) == 1
 
 

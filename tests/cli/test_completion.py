@@ -9,7 +9,7 @@ from equivbench.cli.completion import LONGEST, completer
 from equivbench.cli.list import KINDS
 from equivbench.cli.main import Commands, main
 from equivbench.registry import DATASETS, KERNEL_BACKENDS, MODELS, PAIRS, TASKS
-from equivbench.report.formats import FORMATS, PAGE
+from equivbench.report.formats import ALL_FORMATS
 from equivbench.request import options_of
 
 
@@ -70,7 +70,7 @@ def test_a_long_line_beside_a_name_is_cut_and_the_name_is_not() -> None:
 def test_choices_complete(offered) -> None:
     assert offered("equivbench run --preset ") == ["dev", "small", "paper"]
     assert offered("equivbench list ") == list(KINDS)
-    assert set(offered("equivbench leaderboard export --format ")) == {*FORMATS, PAGE}
+    assert set(offered("equivbench leaderboard export --format ")) == set(ALL_FORMATS)
     assert "augmented" in offered("equivbench run forcefield/vector --arm ")
     assert options_of(SweepRequest)["over"].completes == tuple(AXES)
 

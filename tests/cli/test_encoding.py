@@ -11,7 +11,7 @@ from factories import make_record
 
 from equivbench.cli.main import main
 from equivbench.records.store import write_record
-from equivbench.report.formats import FORMATS, PAGE
+from equivbench.report.formats import ALL_FORMATS, PAGE
 
 ENCODINGS = ("utf-8", "cp1252", "ascii", "utf-16")
 
@@ -39,7 +39,7 @@ def printed(
     return stop.value.code, out, err
 
 
-@pytest.mark.parametrize("name", [*FORMATS, PAGE])
+@pytest.mark.parametrize("name", ALL_FORMATS)
 def test_a_board_is_the_same_bytes_in_every_locale_and_in_a_file(
     name: str, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,9 @@ from equivbench.cli.main import main
 from equivbench.records.line_files import KERNEL_FILE, PRETRAINED_FILE
 from equivbench.records.store import load_results, write_record
 from equivbench.report.board import build_boards
-from equivbench.report.formats import FORMATS, PAGE
+from equivbench.report.formats import ALL_FORMATS, DOCUMENT, FORMATS, PAGE
+from equivbench.report.publication import publish
+from equivbench.report.sections import to_markdown_page
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[Any, str, str]:
@@ -31,7 +33,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
 
 
-@pytest.mark.parametrize("name", [*FORMATS, PAGE])
+@pytest.mark.parametrize("name", ALL_FORMATS)
 def test_out_holds_what_stdout_shows(
     name: str, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -39,6 +41,8 @@ def test_out_holds_what_stdout_shows(
     assert (code, err) == (0, "")
     if name in FORMATS:
         assert shown == FORMATS[name](build_boards(load_results(results)))
+    elif name == DOCUMENT:
+        assert shown == to_markdown_page(publish(results))
     file = tmp_path / "board"
     assert run(capsys, "--format", name, "--results", str(results), "--out", str(file)) == (
         0,
@@ -79,7 +83,7 @@ def test_unknown_format_exits_2_with_the_close_match(capsys: pytest.CaptureFixtu
 
 
 BEGINNINGS = {
-    "md": "### Pretrained networks",
+    "md": "## Pretrained networks",
     "csv": "network,data,",
     "json": '[\n  {\n    "network": "toy"',
     "latex": "% Needs",
@@ -87,7 +91,7 @@ BEGINNINGS = {
 }
 
 
-@pytest.mark.parametrize("name", [*FORMATS, PAGE])
+@pytest.mark.parametrize("name", ALL_FORMATS)
 def test_pretrained_networks_alone_are_a_table_in_every_format(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,17 +104,23 @@ def test_pretrained_networks_alone_are_a_table_in_every_format(
 
 
 def test_kernel_times_alone_are_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    KERNEL_FILE.keep([kernel_samples([0.02, 0.01], case="case")], tmp_path)
+    samples = [
+        kernel_samples([0.02, 0.01], case="case", backend=name) for name in ("e3nn", "fused")
+    ]
+    KERNEL_FILE.keep(samples, tmp_path)
     code, shown, err = run(capsys, "--results", str(tmp_path), "--format", PAGE)
     assert (code, err) == (0, "")
     assert 'id="kernels"' in shown
     assert 'id="gaps"' not in shown
-    code, _, err = run(capsys, "--results", str(tmp_path))
+    code, shown, err = run(capsys, "--results", str(tmp_path))
+    assert (code, err) == (0, "")
+    assert shown.startswith("## Kernels\n")
+    code, _, err = run(capsys, "--results", str(tmp_path), "--format", "csv")
     assert code == 3
     assert "holds no records" in err
 
 
-@pytest.mark.parametrize("name", [*FORMATS, PAGE])
+@pytest.mark.parametrize("name", ALL_FORMATS)
 def test_a_file_of_lines_is_not_taken_for_a_record(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,7 +43,7 @@ def test_bounds_are_shown_as_bounds() -> None:
     entry, _ = ladder_entry(SECOND, 0.05, against=FIRST, target=0.17)
     (row,) = row_texts(ladder_table([entry]))
     # 5 n^-1/2 is 0.17 after 865 steps, and the runs end after 800.
-    assert row["seconds"].startswith("> 40")
+    assert row["seconds"].startswith("more than 40")
     assert row["placing"] == "not reached"
 
 
@@ -63,7 +63,7 @@ def test_the_boards_show_what_the_folder_holds(
         assert stop.value.code == 0
         return capsys.readouterr().out
 
-    assert "### Times to target losses" in export("md")
+    assert "## Times to target losses\n" in export("md")
     page = export("html")
     assert 'id="ladder"' in page
     assert "&lt;b&gt;bold&lt;/b&gt;" in page

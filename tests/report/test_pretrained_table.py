@@ -54,7 +54,7 @@ def test_the_boards_show_what_the_folder_holds(
             main(["leaderboard", "export", "--format", name, "--results", str(results)])
         assert stop.value.code == 0
         texts[name] = capsys.readouterr().out
-    assert "### Pretrained networks" in texts["md"]
+    assert "## Pretrained networks\n" in texts["md"]
     assert "| voxels |" in texts["md"]
     assert 'id="pretrained"' in texts["html"]
     assert "&lt;b&gt;bold&lt;/b&gt;" in texts["html"]

@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equivbench.gap.efficiency import efficiency_gap
+from equivbench.gap.frontier import frontiers
 from equivbench.records.schema import RunRecord
 from equivbench.report.arms import gather_sweeps, summary_tables, sweep_table
 from equivbench.report.board import build_boards
 from equivbench.report.formats import TABULARS, board_table, sheet
+from equivbench.report.frontier import frontier_table
 from equivbench.report.gaps import gap_table
 from equivbench.report.html.page import labels
 from equivbench.report.table import Table
@@ -105,6 +107,15 @@ def test_rows_that_differ_in_one_fact_are_told_apart(fact: str) -> None:
 @given(facts=st.sampled_from(list(combinations(FACTS, 3))))
 def test_rows_that_differ_in_several_facts_are_told_apart(facts: tuple[str, ...]) -> None:
     assert_all_told_apart(results(facts))
+
+
+@pytest.mark.parametrize("fact", sorted(FACTS.keys() - {"budget", "fraction of the data"}))
+def test_frontiers_are_told_apart(fact: str) -> None:
+    """A budget is told by its rungs, which these runs have in common; sweeps over the data have no
+    frontier."""
+    found = frontiers(results([fact])).found
+    assert len(found) in (2, 3)
+    assert_told_apart(frontier_table(found))
 
 
 def test_a_quarter_of_the_data_is_named_in_the_table_of_gaps() -> None:

@@ -92,8 +92,8 @@ def test_the_reading_counts_the_seeds_that_finished() -> None:
     ("quantity", "text"),
     [
         (Quantity(1.8, 1.5, 2.25), "1.80 (1.50 to 2.25)"),
-        (Quantity(3.0, 2.0, None, "above"), "> 3.00 (2.00 or more)"),
-        (Quantity(0.01, None, None, "below"), "< 0.0100"),
+        (Quantity(3.0, 2.0, None, "above"), "more than 3.00 (surely 2.00 or more)"),
+        (Quantity(0.01, None, None, "below"), "less than 0.0100"),
         (Quantity(None, None, None, "above"), "infinite"),
         (Quantity(), "-"),
     ],
@@ -105,7 +105,7 @@ def test_quantities_show_bounds_as_bounds(quantity: Quantity, text: str) -> None
 def test_every_gap_has_a_full_row() -> None:
     row = first_row(gap_table(efficiency_gap(runs(2.0, 4.0))))
     assert row["behind"] == "augmented"
-    assert row["s_star_steady"].startswith("> 1")
+    assert row["s_star_steady"].startswith("more than 1")
     assert row["slowdown_margin"].startswith("4.00 ")
 
 

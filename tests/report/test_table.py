@@ -68,13 +68,13 @@ def test_percentages() -> None:
         (Quantity(), "-", "-"),
         (Quantity(0.5, 0.47, 0.53), "0.50 (0.47 to 0.53)", "0.50 (0.47 to 0.53)"),
         (Quantity(0.5, None, 0.53), "0.50 (0.53 or less)", "0.50 (0.53 or less)"),
-        (Quantity(1.6, 1.6, None, "above"), "> 1.6", "more than 1.6 (it never tied)"),
+        (Quantity(1.6, 1.6, None, "above"), "more than 1.6", "more than 1.6 (it never tied)"),
         (
             Quantity(1.0, 0.2, None, "above"),
-            "> 1.0 (0.20 or more)",
+            "more than 1.0 (surely 0.20 or more)",
             "more than 1.0 (it never tied)",
         ),
-        (Quantity(0.3, None, 0.3, "below"), "< 0.30", "less than 0.30 (it never tied)"),
+        (Quantity(0.3, None, 0.3, "below"), "less than 0.30", "less than 0.30 (it never tied)"),
         (Quantity(censored="above"), "infinite", "infinite"),
     ],
 )

@@ -196,6 +196,9 @@ class Series:
     points: tuple[Point, ...]
     row: str = ""
     """Id of the table's row that the curve belongs to."""
+    line: bool = True
+    """Whether a line joins the points, and whether they are marked (``marks``)."""
+    marks: bool = True
 
 
 def line_chart(

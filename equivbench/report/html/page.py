@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup, escape
@@ -19,12 +19,14 @@ from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.ladder import LadderEntry
-from equivbench.records.line_files import KernelSamples, of_newest_code
+from equivbench.records.line_files import KernelSamples
 from equivbench.records.pretrained import PretrainedMeasurement
-from equivbench.report.answer import answer_text, telling_gaps
-from equivbench.report.board import DIGITS, LEVEL, Board, Row
+from equivbench.report.answer import answers, telling_gaps
+from equivbench.report.appendix import boards_apart, gaps_apart
+from equivbench.report.board import LEVEL, Board, Row
 from equivbench.report.gaps import (
     NEVER_TIED,
+    OTHER,
     budget_text,
     gap_table,
     headline,
@@ -33,6 +35,15 @@ from equivbench.report.gaps import (
     seeds_text,
     setting,
     slowdown_margin,
+    variant_text,
+)
+from equivbench.report.html.beside import (
+    clean,
+    element_id,
+    frontier_cards,
+    kernel_cards,
+    machine_cards,
+    table_card,
 )
 from equivbench.report.html.charts import (
     COLOURS,
@@ -41,24 +52,20 @@ from equivbench.report.html.charts import (
     Point,
     Series,
     axis,
-    backend_keys,
     bar,
     environment,
     line_chart,
     ratio_scale,
-    roofline,
     swatch,
 )
-from equivbench.report.kernels import in_order, kernel_table
 from equivbench.report.ladder import ladder_table
 from equivbench.report.pretrained import pretrained_table
 from equivbench.report.publication import CurvePoint, Publication, PublishedGap
-from equivbench.report.render import is_right_aligned, row_labels, row_texts, to_json
+from equivbench.report.render import row_labels, row_texts
+from equivbench.report.sections import kernel_tables
 from equivbench.report.table import Column, Table
 from equivbench.report.text import number_text, printable, quantity_text
-from equivbench.specs import MODES
 
-M = TypeVar("M", bound=PretrainedMeasurement | LadderEntry)
 POLICY = "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'"
 MOST_BYTES = 2_000_000
 """Of the page: more is slow to send and to open."""
@@ -77,8 +84,6 @@ at 1e-10 and below."""
 DASHES = ("solid", "dashed", "dotted")
 ARMS = ("equivariant", "augmented")
 """These always have the first two colours; other arms take the next ones."""
-NEUTRAL = COLOURS - 1
-MODE_NAMES = ("forward", "with gradients", "with second gradients")
 
 
 def to_html(publication: Publication, most_bytes: int = MOST_BYTES) -> str:
@@ -89,7 +94,7 @@ def to_html(publication: Publication, most_bytes: int = MOST_BYTES) -> str:
     else: no network, no other script.
 
     A page of more than ``most_bytes`` has no curves, and if that is not enough only the first rows
-    of each board and the first gaps; it says what is left out and how to see it.
+    of each board and the first gaps and frontiers; it says what is left out and how to see it.
     """
     longest = max(sum(len(board.rows) for board in publication.boards), len(publication.gaps), 1)
     curves, most = bool(publication.curves), longest if publication.curves else MOST_ROWS
@@ -101,15 +106,20 @@ def to_html(publication: Publication, most_bytes: int = MOST_BYTES) -> str:
 
 
 def _page(publication: Publication, *, curves: bool, most: int) -> str:
-    """The page, with ``curves`` or without, of ``most`` rows and as many gaps."""
+    """The page, with ``curves`` or without, of ``most`` rows and as many gaps and frontiers."""
     style, script = _asset("board.css"), _asset("board.js")
-    quotas = shared_out([len(board.rows) for board in publication.boards], most)
+    main, further = boards_apart(publication.boards)
+    gaps, further_gaps = gaps_apart(publication.gaps, lambda each: each.gap)
+    gaps, further_gaps = gaps[:most], further_gaps[: max(0, most - len(gaps))]
+    quotas = shared_out([len(board.rows) for board in (*main, *further)], most)
     points = iter([curve.points for curve in publication.curves])
-    tasks: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for board, quota in zip(publication.boards, quotas, strict=True):
-        drawn = [next(points) for _ in board.rows] if curves else None
-        if quota:
-            tasks[board.setting.task].append(_board(board, quota, drawn))
+    drawn = {
+        board.setting: [next(points) for _ in board.rows] for board in publication.boards if curves
+    }
+    shown = [
+        (board, _board(board, quota, drawn.get(board.setting)) if quota else None)
+        for board, quota in zip((*main, *further), quotas, strict=True)
+    ]
     measured: list[KernelSamples | PretrainedMeasurement | LadderEntry] = [
         *publication.kernels,
         *publication.pretrained,
@@ -119,6 +129,7 @@ def _page(publication: Publication, *, curves: bool, most: int) -> str:
         clean(each.environment.machine_key) for each in measured
     }
     rows = [row for board in publication.boards for row in board.rows]
+    units = {board.setting.task: board.unit for board in publication.boards}
     text: str = (
         _environment()
         .get_template("page.html")
@@ -126,29 +137,51 @@ def _page(publication: Publication, *, curves: bool, most: int) -> str:
             style=style,
             script=script,
             policy=f"{POLICY}; style-src {_hash(style)}; script-src {_hash(script)}",
-            tasks=tasks,
-            task_count=len({board.setting.task for board in publication.boards}),
+            tasks=_by_task(shown[: len(main)]),
+            further_tasks=_by_task(shown[len(main) :]),
+            task_names=list(dict.fromkeys(board.setting.task for board in publication.boards)),
             machines=sorted(machines),
             axes=AXES,
             rows=rows,
             curves=curves,
             rows_shown=sum(quotas),
             gap_count=len(publication.gaps),
+            gaps_shown=len(gaps) + len(further_gaps),
             left_out=publication.left_out[:MOST_SENTENCES],
             left_out_count=len(publication.left_out),
-            kernels=_kernels(publication.kernels),
-            pretrained=_beside("p", publication.pretrained, pretrained_table),
-            ladder=_beside("l", publication.ladder, ladder_table),
+            frontier_count=len(publication.frontiers),
+            frontiers=frontier_cards(
+                publication.frontiers[:most],
+                lambda task: show_unit(units.get(task, "")),
+                charts=curves,
+            ),
+            studied=[table_card(each, "s", each.title) for each in publication.studied],
+            kernels=kernel_cards(publication.kernels),
+            by_backend=[table_card(each, "x", each.title) for each in kernel_tables(publication)],
+            pretrained=machine_cards("p", publication.pretrained, pretrained_table),
+            ladder=machine_cards("l", publication.ladder, ladder_table),
             level=f"{LEVEL:.0%}",
             rules=markup(files("equivbench.records").joinpath("rules.md").read_text("utf-8")),
             rules_versions=sorted({board.setting.rules_version for board in publication.boards}),
             never_tied=NEVER_TIED,
             lead_seeds=LEAD_SEEDS,
             **_answer([one.gap for one in publication.gaps]),
-            **_gaps(publication.gaps[:most]),
+            gaps=_gaps(gaps),
+            further_gaps=_gaps(further_gaps),
         )
     )
     return text
+
+
+def _by_task(
+    boards: Sequence[tuple[Board, dict[str, Any] | None]],
+) -> dict[str, list[dict[str, Any]]]:
+    """Those of ``boards`` that are shown, by their task."""
+    tasks: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for board, card in boards:
+        if card is not None:
+            tasks[board.setting.task].append(card)
+    return tasks
 
 
 def shared_out(counts: Sequence[int], most: int) -> list[int]:
@@ -164,7 +197,7 @@ def shared_out(counts: Sequence[int], most: int) -> list[int]:
 def _environment() -> Environment:
     found = environment()
     filters: dict[str, Callable[..., Any]] = {
-        "shown": lambda value: "n/a" if value is None else number_text(value, DIGITS),
+        "shown": lambda value: "n/a" if value is None else number_text(value),
         "quantity": quantity_text,
         "clean": clean,
         "code": code,
@@ -176,20 +209,9 @@ def _environment() -> Environment:
     return found
 
 
-def clean(text: str) -> str:
-    """``text`` as the board has it: printable, without blanks round it."""
-    return printable(text).strip()
-
-
 def show_unit(unit: str) -> str:
     """``nm^2`` as ``nm²``; nothing where the quantity has no unit."""
     return "" if unit == "1" else unit.replace("^2", "²").replace("^3", "³")
-
-
-def element_id(prefix: str, *parts: object) -> str:
-    """An id that stays the same from page to page as long as ``parts`` do, and holds nothing of
-    their text."""
-    return prefix + hashlib.sha256(repr(parts).encode(errors="replace")).hexdigest()[:8]
 
 
 def _board(
@@ -279,21 +301,19 @@ def _answer(gaps: Sequence[PairGap]) -> dict[str, Any]:
     """A sentence for each task, and the loss ratio of each pair drawn on one axis."""
     telling = telling_gaps(gaps)[:MOST_PAIRS]
     scale = ratio_scale(gap.loss_ratio for gap in telling)
-    by_task: dict[str, list[PairGap]] = defaultdict(list)
-    for gap in telling:
-        by_task[gap.task].append(gap)
     forest = [
         {
             "gap": gap,
+            "leader": None if gap.behind is None else OTHER[gap.behind],
             "budget": budget_text(gap),
+            "variant": variant_text(gap.variant),
             "kernels": kernels_text(gap),
             "seeds": seeds_text(gap.n_seeds - gap.n_diverged, gap.n_seeds),
             "bar": bar(gap.loss_ratio, scale, lead=SIDES[gap.behind]),
         }
         for gap in telling
     ]
-    answers = {task: answer_text(own) for task, own in by_task.items()}
-    return {"answers": answers, "forest": forest, "forest_axis": axis(scale)}
+    return {"answers": answers(telling), "forest": forest, "forest_axis": axis(scale)}
 
 
 def _gaps(gaps: Sequence[PublishedGap]) -> dict[str, Any]:
@@ -311,6 +331,7 @@ def _gaps(gaps: Sequence[PublishedGap]) -> dict[str, Any]:
         rows.append(
             {
                 "gap": one.gap,
+                "leader": None if one.gap.behind is None else OTHER[one.gap.behind],
                 "unit": one.unit,
                 "provenance": one.provenance,
                 "label": label,
@@ -321,79 +342,7 @@ def _gaps(gaps: Sequence[PublishedGap]) -> dict[str, Any]:
                 "s_star": Quantity() if found is None else found[1].steady,
             }
         )
-    return {"gaps": rows, "ratio_axis": axis(ratios), "margin_axis": axis(spare)}
-
-
-def _kernels(samples: Sequence[KernelSamples]) -> list[dict[str, Any]]:
-    """A table and a roofline for each machine and precision; cases by name, then mode, then
-    speed."""
-    machines: dict[tuple[str, str], list[KernelSamples]] = defaultdict(list)
-    for sample in samples:
-        machines[sample.environment.machine_key, sample.dtype].append(sample)
-    return [_machine(*key, machines[key]) for key in sorted(machines)]
-
-
-def _machine(machine: str, dtype: str, samples: list[KernelSamples]) -> dict[str, Any]:
-    keys = backend_keys(samples)
-    rows = []
-    for case in sorted({sample.case for sample in samples}):
-        own = [sample for sample in samples if sample.case == case]
-        ordered, table = in_order(own), kernel_table(own)
-        values = to_json(table)
-        for sample, found, cells in zip(ordered, values, row_texts(table), strict=True):
-            rows.append(
-                {
-                    "sample": sample,
-                    "cells": cells,
-                    "speed_up": found["x e3nn"],
-                    "error": found["error"],
-                    "swatch": swatch(keys[sample.backend, sample.mode]),
-                }
-            )
-    backends = sorted({one.backend for one in samples})
-    return {
-        "id": element_id("k", machine, dtype),
-        "machine_key": machine,
-        "dtype": dtype,
-        "rows": rows,
-        "roofline": roofline(
-            f"Roofline of {machine}, {dtype}, both axes logarithmic",
-            [own[0] for own in of_newest_code(samples)],
-            keys,
-        ),
-        "backends": [(backend, swatch(keys[backend, MODES[0]])) for backend in backends],
-        "modes": [
-            (name, swatch(Key(NEUTRAL, marker, "")))
-            for name, marker in zip(MODE_NAMES, MARKERS, strict=False)
-        ],
-    }
-
-
-def _beside(
-    prefix: str, lines: Sequence[M], table_of: Callable[[Sequence[M]], Table]
-) -> list[dict[str, Any]]:
-    """What lies beside the boards, as a table for each machine; ids begin with ``prefix``."""
-    machines: dict[str, list[M]] = defaultdict(list)
-    for line in lines:
-        machines[line.environment.machine_key].append(line)
-    found = []
-    for machine, own in sorted(machines.items()):
-        table = table_of(own).shown()
-        sides = [
-            "number" if is_right_aligned(table, place) else ""
-            for place in range(len(table.columns))
-        ]
-        found.append(
-            {
-                "id": element_id(prefix, machine),
-                "machine_key": machine,
-                "columns": [*zip((each.title for each in table.columns), sides, strict=True)],
-                "rows": [[*zip(row.values(), sides, strict=True)] for row in row_texts(table)],
-                "notes": table.notes,
-                "commands": sorted({line.command for line in own}),
-            }
-        )
-    return found
+    return {"rows": rows, "ratio_axis": axis(ratios), "margin_axis": axis(spare)}
 
 
 def _asset(name: str) -> Markup:

@@ -37,7 +37,7 @@ def claims_table(findings: Sequence[ClaimFinding]) -> Table:
         Column("why", wraps=True),
     )
     rows = []
-    for own in _by_evidence(findings):
+    for own in by_evidence(findings):
         first = own["annealed"]
         rows.append(
             (
@@ -53,7 +53,7 @@ def claims_table(findings: Sequence[ClaimFinding]) -> Table:
     return Table("", columns, rows)
 
 
-def _by_evidence(
+def by_evidence(
     findings: Sequence[ClaimFinding],
 ) -> list[dict[ResultWeights, ClaimFinding]]:
     """The findings on one claim, machine and preset together, by their weights."""
@@ -141,7 +141,7 @@ def _section(each: Claim, findings: Sequence[ClaimFinding]) -> list[str]:
         f"**Weak points.** {each.weak}",
         f"**Published.** {published}.",
     ]
-    for own in _by_evidence(findings):
+    for own in by_evidence(findings):
         where = markdown_text(_hardware(own["annealed"]))
         preset = own["annealed"].preset
         where += "" if preset is None else f", preset {markdown_text(preset)}"

@@ -209,12 +209,12 @@ CLAIMS = (
         "at which the lead changes hands.",
         suffices=f"runs of both arms on a GPU, {LEAD_SEEDS} seeds",
         rule="Judged on a GPU only, at each pair's longest budget, by the lead that the gap "
-        f"claims (at least {LEAD_SEEDS} seeds, Holm's correction over pairs). Held: the augmented "
-        "arm leads wherever one leads. Did not hold: an equivariant arm leads. A CPU's figures "
-        "are shown as CPU time and decide nothing.",
+        f"claims (at least {LEAD_SEEDS} seeds, Holm's correction over comparisons). Held: the "
+        "augmented arm leads wherever one leads. Did not hold: an equivariant arm leads. A CPU's "
+        "figures are shown as CPU time and decide nothing.",
         as_published="None: the paper measured nothing of the kind.",
         weak="The budget's result is annealed, and the lead of raw and EMA weights, which stop at "
-        "80% of it, is corrected over no pairs.",
+        "80% of it, is corrected over no comparisons.",
         published={
             "all": "never measured: there is no wall-clock or equal-loss comparison with an "
             "equivariant model"

@@ -240,7 +240,7 @@ def test_figures_are_shown_with_unit_interval_and_bound() -> None:
     shown = {
         "1234 (1000 or more) steps": ClaimFigure("steps", 1234.5, 1000.0, None, "steps"),
         "4.50%": ClaimFigure("share", 4.5, None, None, "%"),
-        "> 1.03": ClaimFigure("s*", 1.03, 1.03, None, "", censored="above"),
+        "more than 1.03": ClaimFigure("s*", 1.03, 1.03, None, "", censored="above"),
         "-": ClaimFigure("none", None, None, None, "s", "why"),
     }
     assert [figure_text(figure) for figure in shown.values()] == list(shown)

@@ -112,10 +112,16 @@
     filter();
   }
 
+  // Choosing, or Enter in the search field, brings the first result into view; typing alone does not move the page.
+  function reveal() {
+    const first = one("[data-block]:not([hidden])");
+    if (first && rows.some(({ row }) => row.hidden)) first.scrollIntoView();
+  }
+
   const changed = () => { filter(); keep(); };
   query.addEventListener("input", changed);
-  for (const select of Object.values(selects)) select.addEventListener("change", changed);
-  filters.addEventListener("submit", (event) => event.preventDefault());
+  for (const select of Object.values(selects)) select.addEventListener("change", () => { changed(); reveal(); });
+  filters.addEventListener("submit", (event) => { event.preventDefault(); changed(); reveal(); });
   filters.addEventListener("reset", (event) => {
     // Cleared within the click. A timer would wait for the next frame, which may be long in coming on a slow machine.
     event.preventDefault();
@@ -144,6 +150,13 @@
     const dim = (on) => drawn.forEach((each) => each.classList.toggle("dim", on && each.dataset.row !== row.id));
     for (const name of ["mouseenter", "focusin"]) row.addEventListener(name, () => dim(true));
     for (const name of ["mouseleave", "focusout"]) row.addEventListener(name, () => dim(false));
+  }
+
+  // ---- a table laid out as cards is a table to a screen reader all the same
+  const roles = { table: "table", thead: "rowgroup", tbody: "rowgroup", tr: "row", td: "cell", "thead th": "columnheader", "tbody th": "rowheader" };
+  for (const table of all("table.cards")) {
+    table.setAttribute("role", roles.table);
+    for (const [selector, role] of Object.entries(roles)) for (const part of all(selector, table)) part.setAttribute("role", role);
   }
 
   if (matchMedia("(max-width: 40rem)").matches) one("#words").open = false; // a phone should not scroll past them first
