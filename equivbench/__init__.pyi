@@ -57,6 +57,8 @@ from equivbench.tasks.base import Feedback as Feedback
 from equivbench.tasks.base import Split as Split
 from equivbench.tasks.base import Task as Task
 from equivbench.tasks.base import TaskData as TaskData
+from equivbench.tasks.clouds import CloudData as CloudData
+from equivbench.tasks.clouds import CloudTask as CloudTask
 from equivbench.tasks.forcefield.foreign.adapting import adapt as adapt
 
 __version__: str

@@ -134,13 +134,9 @@ class ArrayData:
         """The splits; raises ``FailedError`` where tensors of one split differ in length, or a
         split is empty."""
         splits = {split: self._split(split) for split in SPLITS}
-        digest = hashlib.sha256()
-        for split in splits.values():
-            for name in sorted(split.tensors):
-                digest.update(name.encode() + split.tensors[name].contiguous().numpy().tobytes())
-        sizes = {name: len(split) for name, split in splits.items()}
-        card = Card(self.name, self.version, digest.hexdigest(), sizes)
-        return TaskData(splits["train"], splits["validation"], splits["test"], card)
+        return in_memory(
+            self.name, self.version, {name: (each, each.tensors) for name, each in splits.items()}
+        )
 
     def _split(self, name: str) -> ArraySplit:
         import torch
@@ -154,3 +150,17 @@ class ArrayData:
                 "above 0"
             )
         return ArraySplit(tensors, torch.arange(lengths.pop()) if groups is None else groups)
+
+
+def in_memory(
+    name: str, version: str, splits: Mapping[str, tuple[Split, Mapping[str, Tensor]]]
+) -> TaskData:
+    """The ``splits`` by name, each with the tensors that it is made of, as the data set ``name``:
+    its checksum is that of their bytes."""
+    digest = hashlib.sha256()
+    for _, tensors in splits.values():
+        for field in sorted(tensors):
+            digest.update(field.encode() + tensors[field].contiguous().numpy().tobytes())
+    sizes = {split: len(samples) for split, (samples, _) in splits.items()}
+    train, validation, test = (splits[split][0] for split in SPLITS)
+    return TaskData(train, validation, test, Card(name, version, digest.hexdigest(), sizes))

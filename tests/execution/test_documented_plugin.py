@@ -1,5 +1,5 @@
-"""docs/plugins.md, followed to the letter: a model, a task and a kernel of another package, each in
-at most fifteen lines."""
+"""docs/plugins.md, followed to the letter: a model, two tasks and a kernel of another package, each
+in at most fifteen lines."""
 
 from __future__ import annotations
 
@@ -56,6 +56,35 @@ eb.register_model("my-vectors", task="dipole", symmetry="o3")(lambda config: Vec
 eb.register_model("my-mlp", task="dipole", symmetry="none")(lambda config: Flat())
 eb.register_pair(eb.simple_pair("dipole/mine", dataset="point-charges", equivariant="my-vectors", augmented="my-mlp"))
 """
+CLOUD_MODELS = """
+
+from torch import nn
+
+
+class Vectors(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weigh = nn.Linear(1, 1)
+
+    def forward(self, charge, pos, batch):
+        return {"force": self.weigh(charge) * pos}
+
+
+class Flat(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(5, 32), nn.SiLU(), nn.Linear(32, 3))
+
+    def forward(self, charge, pos, batch, edge_index):
+        source, target = edge_index
+        near = torch.zeros_like(charge).index_add(0, target, charge[source])
+        return {"force": self.net(torch.cat([charge, near, pos], dim=1))}
+
+
+eb.register_model("my-vectors", task="pull", symmetry="o3")(lambda config: Vectors())
+eb.register_model("my-mlp", task="pull", symmetry="none", requires={"edge_index": 1.0})(lambda config: Flat())
+eb.register_pair(eb.simple_pair("pull/mine", dataset="clouds", equivariant="my-vectors", augmented="my-mlp"))
+"""
 LINEAR = """
 import torch
 
@@ -82,7 +111,7 @@ def installed(folder: Path, code: str, **modules: str) -> Bench:
 
 
 def test_each_takes_at_most_fifteen_lines() -> None:
-    assert EXAMPLES.keys() == {"model", "task", "kernel"}
+    assert EXAMPLES.keys() == {"model", "task", "clouds", "kernel"}
     lengths = {
         name: sum(bool(line.strip()) for line in code.splitlines())
         for name, code in EXAMPLES.items()
@@ -136,6 +165,20 @@ def test_the_task_trains_both_arms_and_knows_their_symmetry(tmp_path: Path) -> N
     ).items()
     prepared = bench("data", "verify", "point-charges")
     assert prepared.code == 0, prepared.err
+
+
+@pytest.mark.slow
+def test_samples_of_different_sizes_train_both_arms(tmp_path: Path) -> None:
+    bench = installed(tmp_path, EXAMPLES["clouds"] + CLOUD_MODELS)
+    ran = bench("run", "pull/mine", "--preset", "dev", "--threads", "1", "--json")
+    assert ran.code == 0, ran.err
+    found = {record["arm"]: record for record in bench.records()}
+    assert found["equivariant"]["model"]["symmetry_verified"] is True
+    for record in found.values():
+        assert record["final_on_part"]["total"] < record["trace"][0]["test"]["total"], (
+            "it has begun to learn"
+        )
+    assert found["augmented"]["dataset"]["sizes"] == {"train": 400, "validation": 400, "test": 400}
 
 
 @pytest.mark.slow
