@@ -64,7 +64,8 @@ def full(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The documentation as a site in ``site/``; a warning is an error."""
+    """The documentation as a site in ``site/``, with the board and asv's history; a warning is an
+    error."""
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "site", external=True)
 
 
