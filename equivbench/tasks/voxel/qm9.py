@@ -64,9 +64,10 @@ def molecules(path: Path) -> Iterator[Molecule]:
 def _molecule(row: dict[str, str]) -> Molecule:
     """A row's molecule; raises ``KeyError``, ``TypeError`` or ``ValueError`` for what is none."""
     symbols = json.loads(row["Elements"].replace("'", '"'))
-    positions = json.loads(row["XYZ_Ang"].replace("'", ""))
+    # Python's numbers, such as "0." and "6.0E-7", which JSON does not have.
+    numbers = [float(each.strip(" []'")) for each in row["XYZ_Ang"].split(",")]
     z = np.array([_NUMBER[symbol] for symbol in symbols], dtype=np.int64)
-    pos = np.array(positions, dtype=np.float64).reshape(-1, 3)
+    pos = np.array(numbers, dtype=np.float64).reshape(-1, 3)
     if len(z) != len(pos):
         raise ValueError(f"{len(z)} elements and {len(pos)} positions")
     return row["SMILES"], z, pos

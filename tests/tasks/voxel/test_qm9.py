@@ -77,6 +77,15 @@ def test_molecules_keep_their_atoms_and_shape(given: Path) -> None:
     assert card["sources"].keys() == {qm9.WHEEL}
 
 
+def test_numbers_are_read_as_python_writes_them(given: Path) -> None:
+    # The fourth row of the published table and a number of a later one.
+    written = "[[0.5995394918,0.,1.],[-0.5995394918,0.,1.],[-1.6616385861,6.0E-7,1.]]"
+    rows = [row(name, elements=["C", "C", "H"]) | {"XYZ_Ang": written} for name in NAMES]
+    found = [*qm9.molecules(published(given, rows))]
+    assert len(found) == len(NAMES)
+    assert found[0][2].tolist()[1:] == [[-0.5995394918, 0.0, 1.0], [-1.6616385861, 6e-7, 1.0]]
+
+
 def test_each_molecule_is_in_the_split_that_its_identity_draws(given: Path) -> None:
     published(given, [row(name) for name in NAMES])
     table, _ = LAYOUT.read(qm9_32().prepare())
