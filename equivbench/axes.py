@@ -44,8 +44,8 @@ class SweepRequest(RunRequest):
     )
     over: str = option(
         MISSING,
-        "The axis: size, data, learning-rate, optimizer or augmentation.",
-        completes=("size", "data", "learning-rate", "optimizer", "augmentation"),
+        "The axis: size, data, learning-rate, optimizer, augmentation or symmetry-loss.",
+        completes=("size", "data", "learning-rate", "optimizer", "augmentation", "symmetry-loss"),
     )
     values: tuple[str, ...] = option(
         MISSING,
@@ -91,6 +91,12 @@ def _with_optimizer(value: str, arm: ArmSpec, preset: str) -> dict[str, Any]:
     return {"recipe": {**recipe, "learning_rate": float(rate)} if rate else recipe}
 
 
+def _with_symmetry_loss(value: str, arm: ArmSpec, preset: str) -> dict[str, Any]:
+    if arm.presets[preset].recipe.augmentation == "none":
+        return {}
+    return {"recipe": {"symmetry_loss": float(value)}}
+
+
 AXES: Mapping[str, Axis] = {
     "size": Axis(
         title="factor on every width",
@@ -112,6 +118,12 @@ AXES: Mapping[str, Axis] = {
         title="fraction of samples rotated",
         read=_number("augmented fraction", "between 0 and 1", lambda value: 0 <= value <= 1),
         change=lambda value, arm, preset: {"recipe": {"augmentation_fraction": float(value)}},
+        augmenting_only=True,
+    ),
+    "symmetry-loss": Axis(
+        title="weight of the symmetry loss",
+        read=_number("weight of a symmetry loss", "0 or more", lambda value: value >= 0),
+        change=_with_symmetry_loss,
         augmenting_only=True,
     ),
 }

@@ -190,6 +190,10 @@ class Recipe:
     """The budget per trial at which ``equivbench tune`` chose rate, batch size and width, e.g.
     ``"60s"``."""
     tuning_log_sha256: str | None = None
+    symmetry_loss: float = 0.0
+    """Weight of the penalty on what the prediction and that on a rotated copy of each sample differ
+    by (:mod:`equivbench.training.symmetry_loss`): what of the objective one unit of the board
+    metric counts as. At 0 no copy is predicted."""
 
 
 @dataclass(frozen=True)
@@ -204,8 +208,8 @@ class ArmPreset:
 class ArmSpec:
     """A model and how it gets its symmetry.
 
-    ``wrapper`` is None, or ``twirl-N`` (average over N rotations when evaluated), ``frames`` or
-    ``canonical`` (:mod:`equivbench.symmetry.wrappers`).
+    ``wrapper`` is None, or ``twirl-N`` (average over N rotations when evaluated), ``frames``,
+    ``stochastic-frames`` or ``canonical`` (:mod:`equivbench.symmetry.wrappers`).
     """
 
     name: str

@@ -13,7 +13,7 @@ class Analyses(LazyGroup):
     own = (
         CommandEntry(
             "sweep",
-            "Train a pair over size, data, rate, optimizer or augmentation.",
+            "Train a pair over size, data, rate, optimizer, augmentation or symmetry loss.",
             "equivbench.cli.sweep:sweep",
         ),
         CommandEntry(

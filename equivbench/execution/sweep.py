@@ -43,7 +43,7 @@ def make_sweep(request: SweepRequest, now: datetime | None = None) -> RunPlan:
     if axis.augmenting_only and not any(map(_augments, plan.jobs)):
         raise UsageError(
             f"no arm of {request.pairs[0]} that takes part augments, "
-            "so there is no fraction to sweep over"
+            f"so there is no {axis.title} to sweep over"
         )
     contests = []
     for contest in plan.contests:

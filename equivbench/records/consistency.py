@@ -160,6 +160,9 @@ def _counts(record: RunRecord) -> Iterator[str]:
     fraction = record.recipe.augmentation_fraction
     if not 0 <= fraction <= 1:
         yield f"recipe.augmentation_fraction is {fraction:g}, not a fraction"
+    weight = record.recipe.symmetry_loss
+    if weight < 0:
+        yield f"recipe.symmetry_loss is {weight:g}, but a penalty has no weight below zero"
     if record.steps < 0 or record.samples != record.steps * record.recipe.batch_size:
         yield (
             f"{record.samples} samples do not fit {record.steps} steps of "

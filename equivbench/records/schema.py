@@ -109,6 +109,10 @@ class RecipeRecord(_Part):
     """Largest norm of the gradient; larger gradients are scaled down to it."""
     augmentation_fraction: float = 1.0
     """Probability with which a sample is rotated, if ``augmentation`` is not none."""
+    symmetry_loss: float = 0.0
+    """Weight of the penalty on the squared difference between the prediction, rotated, and the
+    prediction on a rotated copy of each sample, in units of the objective a unit of the board
+    metric; 0: there was none."""
 
 
 class BudgetRecord(_Part):

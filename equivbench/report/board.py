@@ -177,7 +177,10 @@ def setup_digest(record: RunRecord) -> str:
     model = msgspec.to_builtins(record.model)
     for outcome in ("symmetry_verified", "symmetry_reason"):
         del model[outcome]  # of the run, not a setting of it
-    settings = msgspec.json.encode([model, msgspec.to_builtins(record.recipe)], order="sorted")
+    recipe = msgspec.to_builtins(record.recipe)
+    if not recipe["symmetry_loss"]:
+        del recipe["symmetry_loss"]  # digests are older than it
+    settings = msgspec.json.encode([model, recipe], order="sorted")
     return hashlib.sha256(settings).hexdigest()[:8]
 
 

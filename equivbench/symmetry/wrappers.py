@@ -1,5 +1,5 @@
-"""Symmetrising wrappers round any model: averaging over rotations, over frames, or one canonical
-frame.
+"""Symmetrising wrappers round any model: averaging over rotations, over frames (in training all of
+them, or one drawn by chance), or one canonical frame.
 
 Each acts through the declared fields of inputs and outputs, so it needs to know nothing of the
 task; derivatives of the frames by the positions are left out, so a conservative model goes inside
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from equivbench.specs import Field
 
 _TWIRL_SEED = 0
+_SIGNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
+"""Of the first two principal axes: with the third their cross product, the four proper frames."""
 
 
 def wrap(
@@ -33,7 +35,7 @@ def wrap(
     ----------
     name
         ``twirl-N`` (the average over N fixed Haar rotations when evaluated), ``twirl-octahedral``
-        (over the cube group), ``frames`` or ``canonical``.
+        (over the cube group), ``frames``, ``stochastic-frames`` or ``canonical``.
     model
         Called with inputs by keyword, returns a mapping of outputs.
     fields, index_field
@@ -44,8 +46,8 @@ def wrap(
     UsageError
         For another name.
     """
-    if name in ("frames", "canonical"):
-        return (FrameAverage if name == "frames" else Canonical)(model, fields, index_field)
+    if name in _IN_FRAMES:
+        return _IN_FRAMES[name](model, fields, index_field)
     kind, _, count = name.partition("-")
     if name == "twirl-octahedral":
         return Twirl(model, fields, index_field, octahedral_rotations(torch.float64))
@@ -53,7 +55,9 @@ def wrap(
         generator = torch.Generator().manual_seed(_TWIRL_SEED)
         rotations = random_rotations(int(count), generator=generator, dtype=torch.float64)
         return Twirl(model, fields, index_field, rotations)
-    raise UsageError(f"wrapper {name!r} is not one of twirl-N, twirl-octahedral, frames, canonical")
+    raise UsageError(
+        f"wrapper {name!r} is not one of twirl-N, twirl-octahedral, {', '.join(_IN_FRAMES)}"
+    )
 
 
 class _Wrapper(nn.Module):
@@ -180,14 +184,35 @@ class FrameAverage(_Wrapper):
     def forward(self, **inputs: Tensor) -> Mapping[str, Tensor]:
         """The outputs averaged over the frames, in training and evaluation alike."""
         axes, _ = principal_axes(*self.points(inputs))
-        signs = ((1, 1), (1, -1), (-1, 1), (-1, -1))
         return self.average(
             inputs,
             [
                 _proper(axes, axes.new_tensor(sign).expand(len(axes), 2)).transpose(1, 2)
-                for sign in signs
+                for sign in _SIGNS
             ],
         )
+
+
+class StochasticFrames(FrameAverage):
+    """One of the four frames of each graph, drawn by chance, in training, and the average over all
+    four when evaluated (stochastic frame averaging: Duval et al., ICML 2023, 2305.05577).
+
+    The four frames turn with the graph as a set, and each is as likely as the others: an output on
+    a rotated graph has the distribution of the rotated outputs, so it is SO(3)-equivariant in
+    expectation, and its mean over the draw is that of :class:`FrameAverage`. A training step takes
+    one pass. Evaluated by one draw the prediction would be that mean plus noise of its own, and no
+    function of its input; over all frames it is deterministic and exactly equivariant, for four
+    passes. Drawn from torch's global generator.
+    """
+
+    def forward(self, **inputs: Tensor) -> Mapping[str, Tensor]:
+        """The outputs in one frame a graph in training, averaged over the four in evaluation."""
+        if not self.training:
+            return super().forward(**inputs)
+        axes, _ = principal_axes(*self.points(inputs))
+        drawn = torch.randint(len(_SIGNS), (len(axes),))
+        signs = torch.tensor(_SIGNS, dtype=axes.dtype)[drawn].to(axes.device)
+        return self.average(inputs, [_proper(axes, signs).transpose(1, 2)])
 
 
 class Canonical(_Wrapper):
@@ -204,6 +229,14 @@ class Canonical(_Wrapper):
         axes, skewness = principal_axes(*self.points(inputs))
         signs = torch.where(skewness[:, :2] >= 0, 1.0, -1.0).to(axes.dtype)
         return self.average(inputs, [_proper(axes, signs).transpose(1, 2)])
+
+
+_IN_FRAMES: Mapping[str, type[_Wrapper]] = {
+    "frames": FrameAverage,
+    "stochastic-frames": StochasticFrames,
+    "canonical": Canonical,
+}
+"""By the name of the wrapper."""
 
 
 def principal_axes(points: Tensor, index: Tensor, graphs: int) -> tuple[Tensor, Tensor]:

@@ -246,7 +246,8 @@ class Task(ABC):
 
         The board metric is the weighted sum of squared errors over the sum of the weights *as
         given*: a mask [samples, residues, 1] makes it a mean over residues of |error|^2, one of the
-        prediction's own shape a mean over all components.
+        prediction's own shape a mean over all components. ``batch`` holds sample fields and noise
+        or, for the penalty of a symmetry loss, inputs and targets.
         """
         return None
 

@@ -44,6 +44,7 @@ from equivbench.training.optim import (
     set_rate,
 )
 from equivbench.training.shards import SharedSteps
+from equivbench.training.symmetry_loss import SymmetryLoss
 
 READING_SECONDS = 0.2
 """About how long an asynchronous device is left alone between two readings of the clock, each of
@@ -85,6 +86,7 @@ class Steps:
         if ranks is not None:
             own, ahead = Batches(*about), clock.is_asynchronous
             self._shared = SharedSteps(arm, own, ranks, ahead=ahead)
+        self._symmetry_loss = SymmetryLoss(arm, seed) if arm.recipe.symmetry_loss else None
         self.watch = DivergenceWatch()
         self.step_seconds = 0.0
         """Of a step at the last reading of the clock."""
@@ -123,13 +125,18 @@ class Steps:
     def step(self, clock: Clock, rate_factor: float = 1.0) -> None:
         """One training step, charged to ``clock``'s parts ``data`` and ``train``."""
         arm, recipe, facts, shared = self.arm, self.arm.recipe, self.facts, self._shared
+        symmetry = self._symmetry_loss
         with clock.part("data", synchronize=False):
+            at = facts.samples, recipe.batch_size
+            rotated = None if symmetry is None else symmetry.copy_at(*at)
             if shared is None:
-                inputs, targets = self.batches.at(facts.samples, recipe.batch_size)
+                inputs, targets = self.batches.at(*at)
+                samples = slice(None)
             else:
                 self.tell(MakeStep(facts.step, facts.samples, rate_factor))
-                shard = shared.shard_at(facts.samples, recipe.batch_size)
+                shard = shared.shard_at(*at)
                 inputs, targets = shard.own
+                samples = shard.rows["graph"]
         with clock.part("train", synchronize=False):
             # Before what the device is given to do, so that this could be recorded and replayed.
             stream = () if shared is None else shared.stream
@@ -138,10 +145,15 @@ class Steps:
                 if self.batches.feeds_back(facts.samples):
                     inputs = arm.with_feedback(inputs, targets)
                 outputs = arm.outputs(inputs, targets)
+                second = None if rotated is None else rotated.outputs(inputs, targets, samples)
                 if shared is not None:
                     outputs = shared.shards.outputs(shard, outputs)
+                    if second is not None:
+                        second = shared.shards.outputs(shard, second)
                     inputs, targets = shard.whole
                 loss = arm.task.objective(outputs, targets, inputs)
+                if rotated is not None and second is not None:
+                    loss = loss + rotated.penalty(outputs, second, inputs, targets)
             loss.backward()  # type: ignore[no-untyped-call]
             if shared is not None:
                 shared.gradients.add_up()

@@ -29,6 +29,7 @@ VALUES = {
     "learning-rate": ("1e-3", "4e-3"),
     "optimizer": ("adam", "sgd:0.1"),
     "augmentation": ("0", "0.5"),
+    "symmetry-loss": ("0", "100"),
 }
 
 SHARED = {
@@ -66,8 +67,8 @@ def test_every_axis_has_its_test() -> None:
 def test_every_arm_and_seed_meets_every_point_and_no_two_runs_share_state(axis: str) -> None:
     found = points(axis, *VALUES[axis], seeds=(0, 1))
     arms = [job.arm for job in found if job.seed == 0]
-    # An arm that does not augment is the same wherever the fraction is.
-    assert arms.count("equivariant") == (1 if axis == "augmentation" else 2)
+    # An arm that does not augment is the same wherever the fraction is, or the weight.
+    assert arms.count("equivariant") == (1 if AXES[axis].augmenting_only else 2)
     assert arms.count("augmented") == 2
     assert [job.seed for job in found] == sorted(job.seed for job in found)
     declared = resolved(make_plan(RunRequest(**SHARED), NOW)).jobs
@@ -90,6 +91,8 @@ def test_what_each_axis_changes() -> None:
     assert adam.recipe["optimizer"] == "adam"
     assert "learning_rate" not in adam.recipe
     assert points("augmentation", "0.5")[1].recipe == {"augmentation_fraction": 0.5}
+    weights = {job.arm: job.recipe for job in points("symmetry-loss", "30")}
+    assert weights == {"equivariant": {}, "augmented": {"symmetry_loss": 30.0}}
 
 
 def test_a_width_stays_a_multiple_of_the_heads() -> None:
@@ -129,6 +132,7 @@ def test_run_ids_hold_the_point_and_are_file_names() -> None:
         ("optimizer", ("adamm",), "did you mean"),
         ("optimizer", ("sgd:fast",), "number"),
         ("augmentation", ("2",), "between 0 and 1"),
+        ("symmetry-loss", ("-1",), "0 or more"),
     ],
 )
 def test_what_makes_no_sense_is_a_usage_error(
@@ -138,9 +142,10 @@ def test_what_makes_no_sense_is_a_usage_error(
         points(axis, *values)
 
 
-def test_augmentation_needs_an_arm_that_augments() -> None:
+@pytest.mark.parametrize("axis", ["augmentation", "symmetry-loss"])
+def test_what_acts_on_rotated_samples_needs_an_arm_that_augments(axis: str) -> None:
     with pytest.raises(UsageError, match="augments"):
-        points("augmentation", "0.5", arms=("equivariant",))
+        points(axis, "0.5", arms=("equivariant",))
     assert VECTOR.arm("equivariant").presets["dev"].recipe.augmentation == "none"
 
 

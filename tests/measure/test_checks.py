@@ -56,7 +56,9 @@ def test_honest_networks_pass(name: str) -> None:
     Evaluator(TASK, clouds(60), requires={}).check(ANSWERS[name].build())
 
 
-@pytest.mark.parametrize("wrapper", ["frames", "canonical", "twirl-4", "twirl-octahedral"])
+@pytest.mark.parametrize(
+    "wrapper", ["frames", "stochastic-frames", "canonical", "twirl-4", "twirl-octahedral"]
+)
 def test_symmetrised_networks_pass(wrapper: str) -> None:
     judge = Evaluator(TASK, clouds(60), requires={})
     judge.check(wrap(wrapper, Raw(), TASK.fields, TASK.index_field))

@@ -83,6 +83,10 @@ DEFECTS: dict[str, tuple[dict[str, Any], str]] = {
         {"recipe": {"augmentation_fraction": 1.5}},
         "augmentation_fraction",
     ),
+    "rewarded for what breaks the symmetry": (
+        {"recipe": {"symmetry_loss": -1.0}},
+        "recipe.symmetry_loss is -1",
+    ),
     "compile unmeasured": ({"recipe": {"compile": "default"}}, "clock.compile is zero"),
     "lost without restart": ({"lost_seconds": 3.0}, "restarts"),
     "spent": ({"budget": {"spent": 90.0}}, "budget.spent is 90"),

@@ -390,6 +390,7 @@ REFUSED: dict[str, Change] = {
     "a reason for what is there": put(reasons={"final": "lost"}),
     "a reason for nothing": lambda record: record["reasons"].update(nonsense="because"),
     "no result of a half": null("rungs.2.test.total"),
+    "a symmetry loss": put(recipe__symmetry_loss=10.0),
 }
 
 REMARKED: dict[str, Change] = {

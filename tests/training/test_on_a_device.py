@@ -74,7 +74,8 @@ def test_a_step_of_every_arm_leaves_nothing_on_the_cpu(pair: str, arm: str) -> N
     optimizer = build_optimizer(model, dataclasses.replace(recipe, optimizer="adamax"))
     average = Average(model, recipe.ema)
     # A frame asks its device how many molecules there are.
-    module = model if resolved.arm.wrapper == "frames" else resolved.wrapped(model)
+    in_frames = ("frames", "stochastic-frames", "canonical")
+    module = model if resolved.arm.wrapper in in_frames else resolved.wrapped(model)
     outputs = module(**inputs)
     if task.feedback is not None:
         again = outputs[task.feedback.output].detach()

@@ -57,6 +57,7 @@ _PLAIN = sizes(
 )
 _VECTORS = sizes("vectors products", (4, 4), (2, 4), (32, 32))
 _POINTS = sizes("scalars query_points value_points", (8, 2, 4), (12, 3, 4), (64, 8, 16))
+_WIDTHS: dict[str, int | str] = {"dim": "heads", "pair": 1}
 
 
 def _arms(
@@ -65,19 +66,26 @@ def _arms(
     """An equivariant network of the plain one's sizes with its own ``extra`` entries, and the plain
     one; ``rates`` are the tuned learning rates of the two."""
     configs = {preset: {**plain, **extra[preset]} for preset, plain in _PLAIN.items()}
-    widths: dict[str, int | str] = {"dim": "heads", "pair": 1}
     mine, plain_ones = ({"learning_rate": rate, **tuned} for rate in rates)
     return (
-        arm("equivariant", model, configs, _RECIPES, widths, small=mine),
-        arm(
-            "augmented",
-            "backbone-transformer",
-            _PLAIN,
-            _RECIPES,
-            widths,
-            small=plain_ones,
-            augmentation="haar",
-        ),
+        arm("equivariant", model, configs, _RECIPES, _WIDTHS, small=mine),
+        _plain_arm("augmented", plain_ones, augmentation="haar"),
+    )
+
+
+def _plain_arm(
+    name: str, small: Mapping[str, Any], wrapper: str | None = None, **changes: Any
+) -> ArmSpec:
+    """An arm with the plain network; the rest as in :func:`equivbench.tasks.pairs.arm`."""
+    return arm(
+        name,
+        "backbone-transformer",
+        _PLAIN,
+        _RECIPES,
+        _WIDTHS,
+        wrapper=wrapper,
+        small=small,
+        **changes,
     )
 
 
@@ -103,15 +111,26 @@ VECTOR_HEAD = pair(
     seconds=(0.092, 34.0, 75.0, 115.0),
 )
 
+_UNTUNED = {"learning_rate": 1.2e-2}
+"""Of the further arms, which have the augmented one's rate."""
+
 FRAMES = pair(
     "flow/frames",
     "invariant point attention between frames of CA triplets, against a pair-biased transformer on "
     "raw coordinates",
-    _arms(
-        "backbone-frames",
-        _POINTS,
-        (6e-3, 1.2e-2),
-        tuning("60s", "b922abd2c5a8c6c382ca79fc6fb1a5fecda30a8f36d225c53d5bf13450c83894"),
+    (
+        *_arms(
+            "backbone-frames",
+            _POINTS,
+            (6e-3, 1.2e-2),
+            tuning("60s", "b922abd2c5a8c6c382ca79fc6fb1a5fecda30a8f36d225c53d5bf13450c83894"),
+        ),
+        *(
+            _plain_arm(wrapper, _UNTUNED, wrapper)
+            for wrapper in ("frames", "stochastic-frames", "canonical")
+        ),
+        # The weight that a batch's samples have in the objective is of that order.
+        _plain_arm("symmetry-loss", _UNTUNED, augmentation="haar", symmetry_loss=100.0),
     ),
     _PRESETS,
     "What each side would run given the same device-seconds a step: attention over points in local "

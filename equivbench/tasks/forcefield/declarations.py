@@ -240,6 +240,16 @@ MODELS: tuple[ModelSpec, ...] = (
         operations=("painn-message",),
     ),
     ModelSpec(
+        name="relaxed-painn",
+        task="forcefield",
+        symmetry="none",
+        build=f"{_NETWORKS}.relaxed:build",
+        requires=_REQUIRES,
+        summary="PaiNN and, on a small scale, a small plain-vectors network beside it",
+        kernels=True,
+        operations=("painn-message",),
+    ),
+    ModelSpec(
         name="escaip-tied",
         task="forcefield",
         symmetry="o3",

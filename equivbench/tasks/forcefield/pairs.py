@@ -32,6 +32,7 @@ _ESCAIP_WIDTHS: dict[str, int | str] = {"hidden": "heads", "atom": 1, "distance"
 _WIDTHS: Mapping[str, Mapping[str, int | str]] = {
     "painn": {"features": 1},
     "plain-vectors": {"features": 1},
+    "relaxed-painn": {"features": 1, "free_features": 1},
     "escaip": _ESCAIP_WIDTHS,
     "escaip-tied": _ESCAIP_WIDTHS,
     "nequip": {"channels": 1, "hidden": 1},
@@ -52,6 +53,7 @@ def _arm(
     tuned: Mapping[str, Any],
     wrapper: str | None = None,
     augmentation: Literal["none", "haar"] | None = None,
+    symmetry_loss: float = 0.0,
 ) -> ArmSpec:
     """An arm with batches and rates of ``small`` and ``paper``, and the one ``dev`` recipe of all
     arms. Only the augmented one is trained on rotated samples, unless ``augmentation`` says."""
@@ -71,6 +73,7 @@ def _arm(
         wrapper=wrapper,
         small=tuned,
         augmentation=augmentation or ("haar" if name == "augmented" else "none"),
+        symmetry_loss=symmetry_loss,
     )
 
 
@@ -82,6 +85,12 @@ _PAINN = sizes(
 _PLAIN = sizes(
     "features layers radial cutoff", (14, 2, 8, 4.0), (28, 3, 20, 5.0), (112, 3, 20, 5.0)
 )
+_RELAXED = sizes(
+    "features free_features relaxation layers radial cutoff",
+    (14, 6, 0.1, 2, 8, 4.0),
+    (28, 12, 0.1, 3, 20, 5.0),
+    (112, 48, 0.1, 3, 20, 5.0),
+)
 _VECTOR_TUNING = tuning("60s", "e9ce5fef347b96b6227f41e6afd28e73ca15e9ec5cee73e13e006489ea101653")
 
 VECTOR = pair(
@@ -90,7 +99,30 @@ VECTOR = pair(
     (
         _arm("equivariant", "painn", _PAINN, (16, 64), (8e-3, 5e-4), _VECTOR_TUNING),
         _arm("augmented", "plain-vectors", _PLAIN, (8, 64), (4e-3, 5e-4), _VECTOR_TUNING),
-        _arm("frames", "plain-vectors", _PLAIN, (8, 64), (4e-3, 5e-4), {}, "frames"),
+        *(
+            _arm(wrapper, "plain-vectors", _PLAIN, (8, 64), (4e-3, 5e-4), {}, wrapper)
+            for wrapper in ("frames", "stochastic-frames", "canonical")
+        ),
+        _arm(
+            "symmetry-loss",
+            "plain-vectors",
+            _PLAIN,
+            (8, 64),
+            (4e-3, 5e-4),
+            {},
+            augmentation="haar",
+            # Of the order of the objective's own weight of a force, 100.
+            symmetry_loss=100.0,
+        ),
+        _arm(
+            "relaxed",
+            "relaxed-painn",
+            _RELAXED,
+            (16, 64),
+            (8e-3, 5e-4),
+            {},
+            augmentation="haar",
+        ),
     ),
     _PRESETS,
     "One trunk: embedding, radial basis, gated messages along r_ij, residual updates and readouts, "

@@ -60,6 +60,7 @@ def _unet(
     configs: Configs,
     small: Mapping[str, Any] | None,
     tuned: Mapping[str, Any],
+    symmetry_loss: float = 0.0,
 ) -> ArmSpec:
     """An augmented arm with the ordinary U-Net, at ``paper`` the published one."""
     configs = {
@@ -68,7 +69,16 @@ def _unet(
     }
     tuned = {"learning_rate": 1e-3, **tuned}
     widths: dict[str, int | str] = {"channels": "groups"}
-    return arm(name, "unet", configs, _RECIPES, widths, small=tuned, augmentation="haar")
+    return arm(
+        name,
+        "unet",
+        configs,
+        _RECIPES,
+        widths,
+        small=tuned,
+        augmentation="haar",
+        symmetry_loss=symmetry_loss,
+    )
 
 
 _OCTAHEDRAL_TUNING = tuning(
@@ -77,6 +87,10 @@ _OCTAHEDRAL_TUNING = tuning(
 _STEERABLE_TUNING = tuning(
     "600samples", "71f0ac0d95fb358b2b881d5464832ee271a88952de81a0b4b49570dc9cb2a867"
 )
+
+_WIDE = sizes("channels groups", (8, 4), (16, 8), (32, 32))
+_WIDE_LEVELS = {"mults": (1, 2, 2), "blocks": (0, 2, 1)}
+"""At ``small``."""
 
 OCTAHEDRAL = pair(
     "voxel/octahedral",
@@ -92,8 +106,8 @@ OCTAHEDRAL = pair(
         ),
         _unet(
             "augmented",
-            sizes("channels groups", (8, 4), (16, 8), (32, 32)),
-            {"mults": (1, 2, 2), "blocks": (0, 2, 1)},
+            _WIDE,
+            _WIDE_LEVELS,
             {"learning_rate": 2e-3, "batch_size": 2, **_OCTAHEDRAL_TUNING},
         ),
         _unet(
@@ -101,6 +115,14 @@ OCTAHEDRAL = pair(
             sizes("channels groups", (5, 5), (5, 5), (5, 5)),
             None,
             {"learning_rate": 2e-3, "batch_size": 2},
+        ),
+        _unet(
+            "symmetry-loss",
+            _WIDE,
+            _WIDE_LEVELS,
+            {"learning_rate": 2e-3, "batch_size": 2},
+            # The objective is the board metric.
+            symmetry_loss=1.0,
         ),
     ),
     _presets(

@@ -80,7 +80,8 @@ class VoxelDenoising(Task):
     def weights(self, batch: Batch) -> Tensor:
         """One for every voxel and channel, in the shape of the prediction, so that the board metric
         is their mean."""
-        return batch["noise"].new_ones(()).expand_as(batch["noise"])
+        grids = batch["noise"] if "noise" in batch else batch["noisy"]
+        return grids.new_ones(()).expand_as(grids)
 
     def baseline(self, split: Split) -> float:
         """Mean over voxels and channels of density^2: the error of predicting empty space.
