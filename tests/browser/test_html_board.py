@@ -181,6 +181,8 @@ def test_on_a_phone_rows_are_cards_with_all_that_they_hold(browser: Browser, pag
         assert len(set(tops)) == len(tops), "each cell has a line of its own"
     cell = f"document.querySelector('#{table} td[data-column=explained]')"
     assert browser.js(f"getComputedStyle({cell}, '::before').content") == '"Explained"'
+    best = f"document.querySelector('#{table} td.best')"
+    assert "\u2605" in browser.js(f"getComputedStyle({best}, '::after').content")
     # To a screen reader they are tables as ever.
     nodes = browser.cdp("Accessibility.getFullAXTree")["nodes"]
     roles = [node["role"]["value"] for node in nodes if not node["ignored"]]

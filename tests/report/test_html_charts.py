@@ -104,6 +104,17 @@ def test_a_power_law_is_a_straight_line_with_a_mark_for_each_point() -> None:
     assert chart.count("<title>") == 5
 
 
+@pytest.mark.parametrize(("line", "marks"), [(True, False), (False, True)])
+def test_a_law_is_a_line_alone_and_what_was_measured_is_marks_alone(
+    line: bool, marks: bool
+) -> None:
+    points = tuple(Point(x, 1 / x) for x in (1.0, 2.0, 4.0))
+    chart = line_chart("t", "x", "y", [Series("s", KEY, points, line=line, marks=marks)])
+    assert chart is not None
+    assert chart.count('class="line') == line
+    assert chart.count('class="mark') == 3 * marks
+
+
 def test_points_that_a_logarithm_cannot_show_are_left_out() -> None:
     series = Series(
         "s", KEY, (Point(0.0, 1.0), Point(1.0, 0.0), Point(2.0, -1e-9), Point(3.0, 0.5))
