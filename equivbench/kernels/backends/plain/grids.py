@@ -21,6 +21,24 @@ CubeLayer = Literal["lift", "group", "project"]
 """From a grid to the 24 copies, between copies, and from copies to a grid."""
 
 
+def grid_layout(like: Tensor) -> torch.memory_format:
+    """How grids [samples, channels, x, y, z] between convolutions lie in memory on the device of
+    ``like``: on a CPU with their channels innermost, as its convolutions work on them, so that none
+    of them turns its grids round; on a GPU, whose group normalisation knows no other, as usual."""
+    return torch.channels_last_3d if like.device.type == "cpu" else torch.contiguous_format
+
+
+def map_voxels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution of grids ``x`` with a kernel of one voxel, ``weight`` [out, in, 1, 1, 1].
+
+    A matrix product where channels lie innermost: torch's convolutions would turn the grids round
+    for it with one thread and few samples.
+    """
+    if grid_layout(x) is torch.contiguous_format:
+        return functional.conv3d(x, weight, bias)
+    return functional.linear(x.movedim(1, -1), weight.flatten(1), bias).movedim(-1, 1)
+
+
 def cube_places(kernel: int, copies: int) -> Tensor:
     """[24 g, (24 h,) k^3] int64: of bank entry (g, h, s), the place of (g^-1 h, g^-1 s) in a filter
     [copies, k^3]."""
@@ -42,16 +60,14 @@ def cube_places(kernel: int, copies: int) -> Tensor:
 
 def cube_bank(weight: Tensor, place: Tensor, kernel: int, kind: CubeLayer) -> Tensor:
     """Filters [first, second, copies k^3] expanded by :func:`cube_places` to the weights of a plain
-    convolution."""
+    convolution, in memory as the grids."""
+    turns = ORDER if kind != "project" else 1
+    copies = ORDER if kind != "lift" else 1
     first, second, cube = weight.shape[0], weight.shape[1], (kernel,) * 3
     filters = weight.index_select(2, place.flatten())
-    if kind == "group":
-        bank = filters.view(first, second, ORDER, ORDER, -1).permute(0, 2, 1, 3, 4)
-        return bank.reshape(ORDER * first, ORDER * second, *cube)
-    if kind == "lift":
-        bank = filters.view(first, second, ORDER, -1).permute(0, 2, 1, 3)
-        return bank.reshape(ORDER * first, second, *cube)
-    return filters.view(first, ORDER * second, *cube)
+    bank = filters.view(first, second, turns, copies, -1).permute(0, 2, 4, 1, 3)
+    innermost = bank.reshape(turns * first, *cube, copies * second).movedim(-1, 1)
+    return innermost.contiguous(memory_format=grid_layout(weight))
 
 
 def cube_kernel(operation: CubeConvolution, like: Tensor) -> Kernel:
@@ -59,11 +75,15 @@ def cube_kernel(operation: CubeConvolution, like: Tensor) -> Kernel:
     place = cube_places(operation.kernel, ORDER).to(like.device)
     padding = (operation.kernel - 1) // 2
 
+    def adapt(inputs: Tensors) -> Tensors:
+        x = inputs["x"]
+        return {**inputs, "x": x.contiguous(memory_format=grid_layout(x))}
+
     def run(inputs: Tensors) -> Tensor:
         bank = cube_bank(inputs["weights"], place, operation.kernel, "group")
         return functional.conv3d(inputs["x"], bank, padding=padding)
 
-    return Kernel(run, "torch conv3d")
+    return Kernel(run, "torch conv3d", adapt)
 
 
 def steerable_kernel(operation: SteerableConvolution, like: Tensor) -> Kernel:

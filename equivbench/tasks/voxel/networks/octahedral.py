@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from equivbench.kernels.backends.plain.grids import CubeLayer, cube_bank, cube_places
+from equivbench.kernels.backends.plain.grids import CubeLayer, cube_bank, cube_places, map_voxels
 from equivbench.kernels.operations.cube_convolution import ORDER as ORDER
 from equivbench.tasks.voxel.networks.unet import Layers, UNet, small
 from equivbench.tasks.voxel.table import ELEMENTS
@@ -59,6 +59,8 @@ class GroupConv(nn.Module):
         """[samples, channels, size, size, size]."""
         bias = self.bias if self.kind == "project" else self.bias.repeat_interleave(ORDER)
         bank = self.bank()
+        if self.kernel == 1:
+            return map_voxels(x, bank, bias)
         padding = (self.kernel - 1) // 2
         if self.transposed:
             return nn.functional.conv_transpose3d(

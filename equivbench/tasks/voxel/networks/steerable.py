@@ -13,6 +13,7 @@ from e3nn.math import soft_one_hot_linspace
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
+from equivbench.kernels.backends.plain.grids import grid_layout
 from equivbench.tasks.voxel.networks.unet import Layers, UNet, small
 from equivbench.tasks.voxel.table import ELEMENTS
 
@@ -91,7 +92,7 @@ class SteerableConv3d(nn.Module):
         self.weight = nn.Parameter(torch.randn(sum(self.counts)))
 
     def kernel(self) -> Float[Tensor, "out in size size size"]:
-        """[out, in, size, size, size], in the irreps' order."""
+        """[out, in, size, size, size], in the irreps' order; in memory as the grids."""
         weights = iter(torch.split(self.weight, self.counts))
         rows = []
         for target, copies_out in self.copies_out.items():
@@ -104,7 +105,7 @@ class SteerableConv3d(nn.Module):
             rows.append(torch.cat(row, dim=1))
         kernel = torch.cat(rows)[self.order_out][:, self.order]
         cubes: Tensor = kernel.unflatten(2, (self.size,) * 3)
-        return cubes
+        return cubes.contiguous(memory_format=grid_layout(cubes))
 
     def forward(self, x: Float[Tensor, "samples in x y z"]) -> Float[Tensor, "samples out x y z"]:
         """Zeros beyond the faces."""

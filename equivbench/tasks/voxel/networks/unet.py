@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
+from equivbench.kernels.backends.plain.grids import grid_layout, map_voxels
 from equivbench.tasks.voxel.table import ELEMENTS
 
 HEAD_SCALE = 0.002
@@ -160,10 +161,12 @@ class UNet(nn.Module):
     def forward(self, noisy: Tensor) -> dict[str, Tensor]:
         """``density`` in the shape of ``noisy`` [samples, channels, size, size, size].
 
-        Raises ``UsageError`` if the grid cannot be halved as often as the network is deep.
+        In between grids lie in memory as
+        :func:`equivbench.kernels.backends.plain.grids.grid_layout` says. Raises ``UsageError`` if
+        the grid cannot be halved as often as the network is deep.
         """
         check_depth(noisy.shape[-1], self.levels - 1)
-        x = self.stem(noisy)
+        x = self.stem(noisy.contiguous(memory_format=grid_layout(noisy)))
         kept = []
         for level, blocks in enumerate(self.encoder):
             outputs = [x]
@@ -182,7 +185,7 @@ class UNet(nn.Module):
                 x = x + outputs.pop()
             for block in self.decoder[level]:  # type: ignore[attr-defined]
                 x = block(torch.cat([x, outputs.pop()], dim=1))
-        return {"density": self.out(x)}
+        return {"density": self.out(x).contiguous()}
 
 
 def check_depth(size: int, halvings: int) -> None:
@@ -195,6 +198,17 @@ def check_depth(size: int, halvings: int) -> None:
             f"levels does; choose fewer levels, or a multiple of {2**halvings} from "
             f"{2 ** (halvings + 1)} on"
         )
+
+
+class VoxelLinear(nn.Conv3d):
+    """A linear map of the channels of each voxel."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[samples, out, size, size, size]."""
+        return map_voxels(x, self.weight, self.bias)
 
 
 class VoxelAttention(nn.Module):
@@ -228,7 +242,7 @@ def build(config: Mapping[str, Any]) -> UNet:
         activation=lambda width: nn.SiLU(),
         last_activation=lambda width: nn.SiLU(),
         conv=lambda width, out: nn.Conv3d(width, out, 3, padding=1),
-        mix=lambda width, out: nn.Conv3d(width, out, 1),
+        mix=VoxelLinear,
         down=lambda width: nn.Conv3d(width, width, 3, stride=2, padding=1),
         up=lambda width: nn.ConvTranspose3d(width, width, 4, stride=2, padding=1),
         attention=lambda width: VoxelAttention(width, math.gcd(groups, width)),
