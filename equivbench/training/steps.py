@@ -11,7 +11,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from equivbench.budget import Budget
 from equivbench.errors import FailedError
@@ -37,6 +37,7 @@ from equivbench.training.optim import (
     Average,
     DivergenceWatch,
     build_optimizer,
+    clip_gradients,
     copied,
     learning_rate,
     live_tensors,
@@ -81,6 +82,7 @@ class Steps:
         self.batches = reads(*about)
         self.optimizer = build_optimizer(arm.model, arm.recipe)
         self.average = Average(arm.model, arm.recipe.ema)
+        self._parameters = list(arm.model.parameters())
         self.ranks = ranks
         self._shared: SharedSteps | None = None
         if ranks is not None:
@@ -157,8 +159,7 @@ class Steps:
             loss.backward()  # type: ignore[no-untyped-call]
             if shared is not None:
                 shared.gradients.add_up()
-            limit = math.inf if recipe.clip_norm is None else recipe.clip_norm
-            norm = nn.utils.clip_grad_norm_(arm.model.parameters(), limit)
+            norm = clip_gradients(self._parameters, recipe.clip_norm)
             rate = learning_rate(facts.step, recipe.learning_rate, recipe.warmup_steps)
             set_rate(self.optimizer, rate_factor * rate)
             self.optimizer.step()

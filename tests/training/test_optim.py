@@ -4,6 +4,7 @@ state at every step, resumable), the learning rate, and the average of the weigh
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from equivbench.specs import OPTIMIZERS, Optimizer
 from equivbench.training.optim import (
     Average,
     build_optimizer,
+    clip_gradients,
     decay_at,
     learning_rate,
     named_state,
@@ -94,6 +96,28 @@ def test_it_trains_and_its_record_says_which(name: Optimizer) -> None:
     record = record_so_far(trainer)
     assert record.recipe.optimizer == name
     assert total(record.trace[-1]) < total(record.trace[0])
+
+
+@pytest.mark.parametrize("limit", [0.5, 1e6, None])
+def test_gradients_are_clipped_as_torch_clips_them(limit: float | None) -> None:
+    ours, theirs = net(), net()
+    for model in (ours, theirs):
+        generator = torch.Generator().manual_seed(0)
+        for parameter in list(model.parameters())[1:]:
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+    norm = clip_gradients(list(ours.parameters()), limit)
+    whole = math.inf if limit is None else limit
+    assert torch.equal(norm, torch.nn.utils.clip_grad_norm_(theirs.parameters(), whole))
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert (mine.grad is None) is (other.grad is None)
+        assert mine.grad is None or torch.equal(mine.grad, other.grad)
+    clipped = torch.cat([each.grad.flatten() for each in list(ours.parameters())[1:]]).norm()
+    # The sum of some hundred squares in float32.
+    assert float(clipped) == pytest.approx(min(float(norm), whole), rel=1e-5)
+
+
+def test_without_gradients_there_is_nothing_to_clip() -> None:
+    assert float(clip_gradients(list(net().parameters()), 1.0)) == 0.0
 
 
 def test_warm_up_is_linear_then_constant() -> None:
