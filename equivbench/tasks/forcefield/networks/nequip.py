@@ -87,9 +87,10 @@ class NequIPLayer(nn.Module):
         source_lmax."""
         mapped = torch.cat([linear(one) for one, linear in zip(x, self.before, strict=True)], dim=1)
         convolved = self.convolution(
-            x=mapped.flatten(1),
+            # The convolution is linear in either, and atoms are far fewer than edges.
+            x=mapped.flatten(1) * self.scale,
             harmonics=harmonics,
-            weights=self.weights(basis) * self.scale,
+            weights=self.weights(basis),
             edge_index=edge_index,
         )
         sums = convolved.unflatten(-1, (sum(self.heights), -1)).split(self.heights, dim=1)
