@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from equivbench.records.submission import Admitted
     from equivbench.report.table import Table
 
-FigureKind = Literal["curves", "gap", "frontier", "share"]
+FigureKind = Literal["curves", "gap", "frontier", "share", "race"]
 ResultsPath = Annotated[Path, typer.Argument(help="A results folder or a record file.")]
 SkipInvalid = Annotated[
     bool,
@@ -227,23 +227,44 @@ def export(
             "page has them beside the boards.",
         ),
     ] = False,
+    race: Annotated[
+        bool,
+        typer.Option(
+            "--race",
+            help="Only the races: a row an arm of all pairs of a task, with what training and "
+            "inference cost and what averaging over rotations would buy; in any format but html, "
+            "whose page has those of three arms and more.",
+        ),
+    ] = False,
     skip_invalid: SkipInvalid = False,
 ) -> None:
     """Say who leads, and rank the arms of each setting: same task, data, preset, hardware, budget
     and rules.
 
-    md and html show all that the results hold, the answer first. In latex ladders and pretrained
-    networks stand below the boards; in csv and json, which hold rows of one kind, where there are
-    no boards.
+    md and html show all that the results hold, the answer first. In latex races of three arms and
+    more, ladders and pretrained networks stand below the boards; in csv and json, which hold rows
+    of one kind, the last two where there are no boards.
     """
     from equivbench.records.files import write_atomically
-    from equivbench.report.formats import DOCUMENT, PAGE, TABLES, check_format, to_text
+    from equivbench.report.formats import (
+        BESIDE,
+        DOCUMENT,
+        PAGE,
+        TABLES,
+        check_format,
+        tables_to_text,
+        to_text,
+    )
 
     name = check_format("json" if json else format)
-    if ladder:
+    if ladder or race:
+        option = "--race" if race else "--ladder"
+        if ladder and race:
+            raise UsageError("--ladder and --race are tables of two kinds; ask for one of them")
         if name not in TABLES:
-            raise UsageError(f"--ladder is in {', '.join(TABLES)}; the {name} page has it anyway")
-        text = TABLES[name](_ladder(results, skip_invalid))
+            raise UsageError(f"{option} is in {', '.join(TABLES)}; the {name} page has it anyway")
+        tables = _races(results, name, skip_invalid) if race else [_ladder(results, skip_invalid)]
+        text = tables_to_text(name, tables)
     elif name in (DOCUMENT, PAGE):
         from equivbench.report.publication import publish
 
@@ -258,10 +279,11 @@ def export(
             text = to_markdown_page(publication)
     else:
         from equivbench.records.submission import admit
-        from equivbench.report.board import build_boards
+        from equivbench.report.board import boards_of, rank_runs
         from equivbench.report.ladder import ladder_table
         from equivbench.report.pretrained import pretrained_table
-        from equivbench.report.publication import load_ladder, load_pretrained
+        from equivbench.report.publication import MOST_CURVES, load_ladder, load_pretrained
+        from equivbench.report.race import race_tables, races_of
         from equivbench.report.sections import LADDER_TITLE, PRETRAINED_TITLE
 
         invalid = _on_invalid(skip_invalid)
@@ -269,9 +291,13 @@ def export(
         lines = load_pretrained(results, invalid=invalid)
         beside = [ladder_table(entries, LADDER_TITLE)] if entries else []
         beside += [pretrained_table(lines, PRETRAINED_TITLE)] if lines else []
-        outlines = admit(results, invalid=invalid, needed=not beside).outlines
+        found = admit(results, invalid=invalid, needed=not beside)
         # Where all were refused there is nothing to rank either.
-        boards = build_boards(outlines, board_units()) if outlines or not beside else []
+        ranked = rank_runs(found.outlines) if found.outlines or not beside else {}
+        boards = boards_of(ranked, board_units())
+        if name in BESIDE and sum(map(len, ranked.values())) <= MOST_CURVES:
+            races = races_of(ranked, board_units(), found.record)
+            beside = [*race_tables(races), *beside]
         text = to_text(name, boards, beside)
     if out is None:
         sys.stdout.write(text)
@@ -291,6 +317,24 @@ def _ladder(results: Path, skip_invalid: bool) -> Table:
     return ladder_table(entries, LADDER_TITLE)
 
 
+def _races(results: Path, name: str, skip_invalid: bool) -> list[Table]:
+    """The races of the records below ``results``, a table each or, in a format of rows, one sheet;
+    raises ``FailedError`` where no setting has two arms."""
+    from equivbench.records.submission import admit
+    from equivbench.report.board import rank_runs
+    from equivbench.report.formats import OF_ROWS
+    from equivbench.report.race import race_sheet, race_tables, races_of
+
+    found = admit(results, invalid=_on_invalid(skip_invalid))
+    races = races_of(rank_runs(found.outlines), board_units(), found.record, fewest=2)
+    if not races:
+        raise FailedError(
+            f"{results} has no setting in which two arms raced; `equivbench run` trains both of a "
+            "pair, with --arm further ones"
+        )
+    return [race_sheet(races)] if name in OF_ROWS else race_tables(races)
+
+
 def plot(
     kind: Annotated[
         FigureKind,
@@ -298,13 +342,20 @@ def plot(
             metavar="KIND",
             help="curves: loss and share against the budget; share: the share alone; gap: where "
             "one arm passes the other's final loss; frontier: loss against the budget over rungs "
-            "and sizes.",
+            "and sizes; race: loss of all arms of a task against training and inference cost.",
         ),
     ],
     results: ResultsPath = STORED,
     out: Annotated[Path, typer.Option("--out", help="File to draw into (svg, png or pdf).")] = Path(
         "figure.svg"
     ),
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Only this task, such as forcefield: for a race.",
+            autocompletion=completer("tasks"),
+        ),
+    ] = None,
     pair: Annotated[
         str | None,
         typer.Option(
@@ -323,7 +374,8 @@ def plot(
     ] = None,
     skip_invalid: SkipInvalid = False,
 ) -> None:
-    """Draw a figure of one pair under one setting, from its records.
+    """Draw a figure of one pair, or a race of all arms of a task, under one setting, from its
+    records.
 
     Runs of a sweep are left out where the folder also has runs without, but for a frontier. Needs
     matplotlib, which comes with `pip install 'equivbench[plots]'`.
@@ -334,6 +386,7 @@ def plot(
         kind,
         results,
         out=out,
+        task=task,
         pair=pair,
         preset=preset,
         budget=budget,

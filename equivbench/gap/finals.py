@@ -192,20 +192,27 @@ def _share_influence(groups: GroupErrors) -> Array:
     return np.asarray(weights * (equivariance - total * (weights @ equivariance) / whole) / whole)
 
 
+def averaged_loss(test: Test, n: int) -> float | None:
+    """The board metric to be expected of predictions that are averaged over ``n`` rotations: total
+    - V + V/n on average over their choice (V: equivariance error of ``test``). It can come out
+    below zero, where V, an estimate, is above the total. None where it was not measured."""
+    if test.total is None or n == 1:
+        return test.total
+    return None if test.equivariance is None else test.total - (1 - 1 / n) * test.equivariance
+
+
 def twirled_loss(n: int, runs: MatchedRuns, reasons: dict[str, str]) -> TwirledLoss:
-    """The augmented arm at its end, averaged over ``n`` rotations: its loss is total - V + V/n on
-    average over their choice (V: equivariance error).
+    """The augmented arm at its end, averaged over ``n`` rotations (:func:`averaged_loss`).
 
     What was not measured is put into ``reasons``.
     """
-    part = 1 - 1 / n
     tests = [test for test in finished(runs.augmented) if test.equivariance is not None]
-    losses = [(test.total or 0.0) - part * (test.equivariance or 0.0) for test in tests]
+    losses = [averaged_loss(test, n) or 0.0 for test in tests]
     loss = UNKNOWN
     if losses and min(losses) > 0:
         influence = None
         if shared_groups(tests):
-            influence = np.array([log_influence(test.groups, part) for test in tests])
+            influence = np.array([log_influence(test.groups, 1 - 1 / n) for test in tests])
         loss = exponential(mean_over_seeds(np.log(losses), influence))
     else:
         reasons[f"twirl.{n}.loss"] = (

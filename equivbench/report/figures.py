@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COLOURS = {"equivariant": "#0072b2", "augmented": "#d55e00"}
-OTHER_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-"""Okabe and Ito's palette, told apart with any colour vision."""
+OTHER_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#999999")
+"""Okabe and Ito's palette and a grey, told apart with any colour vision."""
 _LINES = ("-", "--", ":", "-.")
 """Of the arms, where colour stands for the value."""
 _BEHIND: dict[ResultWeights, str] = {"raw": "--", "ema": ":"}
@@ -135,7 +135,7 @@ def _draw_measures(panels: dict[str, Axes], records: Sequence[RunRecord], unit: 
     arms: dict[str, list[RunRecord]] = defaultdict(list)
     for record in shown:
         arms[record.arm].append(record)
-    colours = _colours(arms)
+    colours = arm_colours(arms)
     top = next(iter(panels.values()))
     for arm, own in arms.items():
         runs = _counting_runs(own)
@@ -154,7 +154,8 @@ def _draw_measures(panels: dict[str, Axes], records: Sequence[RunRecord], unit: 
         _finish(axes, name, unit)
 
 
-def _colours(arms: Iterable[str]) -> dict[str, str]:
+def arm_colours(arms: Iterable[str]) -> dict[str, str]:
+    """A colour for each of ``arms``; the two contestants always have the same."""
     found = dict(COLOURS)
     for arm in arms:
         found.setdefault(arm, OTHER_COLOURS[len(found) % len(OTHER_COLOURS)])
@@ -300,7 +301,7 @@ def draw_sweep(sweep: Sweep, *, title: str) -> Figure:
         value: colormaps["viridis"](0.9 * index / max(len(places) - 1, 1))
         for index, value in enumerate(places)
     }
-    colours = _colours(sweep.arms)
+    colours = arm_colours(sweep.arms)
     styles = dict(zip(sweep.arms, itertools.cycle(_LINES), strict=False))
     for measure, ends, ways in zip(_MEASURES, above, below, strict=True):
         for arm in sweep.arms:

@@ -111,15 +111,20 @@ def setting_text(setting: BoardSetting) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def summary(board: Board) -> str:
-    """What else the rows share, and what the first number of each is."""
-    setting = board.setting
+def data_text(setting: BoardSetting) -> str:
+    """What else is the same of all rows: data, test group and rules."""
     digest = setting.dataset_sha256[:SHORT]
-    unit = board.unit or "the unit of the task"
     return (
         f"Data {setting.dataset} {setting.dataset_version} (SHA-256 {digest}), "
-        f"test group {setting.group or 'unknown'}, rules {setting.rules_version}; "
-        f"loss in {unit}, of the annealed weights, "
+        f"test group {setting.group or 'unknown'}, rules {setting.rules_version}"
+    )
+
+
+def summary(board: Board) -> str:
+    """What else the rows share, and what the first number of each is."""
+    unit = board.unit or "the unit of the task"
+    return (
+        f"{data_text(board.setting)}; loss in {unit}, of the annealed weights, "
         f"low and high its {LEVEL:.0%} interval over seeds; raw and EMA are the weights, and their "
         "average, where the cooldown begins."
     )
@@ -189,6 +194,16 @@ TABLES: dict[str, Callable[[Table], str]] = {
     "latex": lambda table: PREAMBLE + BESIDE["latex"](table),
 }
 """Formats of a table that is no board."""
+OF_ROWS = ("csv", "json")
+"""Those of them that hold rows of one kind, and so one table."""
+
+
+def tables_to_text(name: str, tables: Sequence[Table]) -> str:
+    """``tables``, one at least and in a format of rows no more, in the format of :data:`TABLES`
+    called ``name``."""
+    if name in BESIDE:
+        return PREAMBLE + "\n".join(map(BESIDE[name], tables))
+    return "\n".join(map(TABLES[name], tables))
 
 
 def to_text(name: str, boards: Sequence[Board], beside: Sequence[Table] = ()) -> str:

@@ -21,6 +21,7 @@ from equivbench.gap.pairing import EQUIVARIANT, Setting, pair_up
 from equivbench.records.schema import RunRecord
 from equivbench.records.submission import admitted
 from equivbench.registry import board_units
+from equivbench.report.board import rank_runs
 from equivbench.report.figures import (
     draw_curves,
     draw_gap,
@@ -28,12 +29,15 @@ from equivbench.report.figures import (
     require_drawable,
     save_figure,
 )
+from equivbench.report.formats import setting_text
 from equivbench.report.frontier_figure import draw_frontier
+from equivbench.report.race import races_of
+from equivbench.report.race_figure import draw_race
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Drawable = Literal["curves", "gap", "frontier", "share"]
+Drawable = Literal["curves", "gap", "frontier", "share", "race"]
 RecordSource = str | Path | Iterable[RunRecord]
 
 
@@ -42,8 +46,9 @@ class FigureOptions(TypedDict, total=False):
 
     out: str | Path | None
     """The file to draw into (svg, png, pdf); None: none."""
+    task: str | None
+    """Only this task, such as ``forcefield``; the others name a setting likewise."""
     pair: str | None
-    """Only this pair, such as ``forcefield/vector``; the others name a setting likewise."""
     preset: str | None
     budget: str | None
     machine: str | None
@@ -62,8 +67,8 @@ def curves(results: RecordSource = "results", **options: Unpack[FigureOptions]) 
     results
         A results folder, a record file, or records.
     options
-        ``out``: the file to draw into (svg, png, pdf). ``pair``, ``preset``, ``budget``,
-        ``machine``, ``kernels``: which setting, where the results have several.
+        ``out``: the file to draw into (svg, png, pdf). ``task``, ``pair``, ``preset``,
+        ``budget``, ``machine``, ``kernels``: which setting, where the results have several.
         ``skip_invalid``: whether invalid records of a folder are left out with a warning.
 
     Returns
@@ -102,6 +107,13 @@ def frontier(results: RecordSource = "results", **options: Unpack[FigureOptions]
     return draw("frontier", results, **options)
 
 
+def race(results: RecordSource = "results", **options: Unpack[FigureOptions]) -> Figure:
+    """Draw the loss of all arms of one task, whichever pair they come from, against the seconds of
+    training and against what a prediction costs, averages over rotations included. Takes and raises
+    the same as :func:`curves`; one task, data set, preset, budget and machine at a time."""
+    return draw("race", results, **options)
+
+
 def draw(kind: Drawable, results: RecordSource, **options: Unpack[FigureOptions]) -> Figure:
     """The figure of that ``kind``; the rest as in :func:`curves`.
 
@@ -115,7 +127,12 @@ def draw(kind: Drawable, results: RecordSource, **options: Unpack[FigureOptions]
     if not records:
         named = results if isinstance(results, str | Path) else "the list of results"
         raise FailedError(f"{named} has no record that fits; `equivbench run` makes some")
-    figure = _frontier(records) if kind == "frontier" else _of_one_setting(kind, records)
+    if kind == "frontier":
+        figure = _frontier(records)
+    elif kind == "race":
+        figure = _race(records)
+    else:
+        figure = _of_one_setting(kind, records)
     if out is not None:
         save_figure(figure, Path(out))
     return figure
@@ -135,6 +152,21 @@ def _frontier(records: Sequence[RunRecord]) -> Figure:
         why = "; ".join(frontiers.left_out) or "no pair has both arms"
         raise FailedError(f"there is no frontier to draw: {why}")
     return draw_frontier(frontiers.found[0], unit=board_units().get(records[0].task, ""))
+
+
+def _race(records: Sequence[RunRecord]) -> Figure:
+    races = races_of(rank_runs(records), board_units(), fewest=2)
+    if len(races) > 1:
+        names = "; ".join(setting_text(each.setting) for each in races)
+        raise IncomparableError(
+            "a figure shows one race; choose by task, preset, budget or machine among: " + names
+        )
+    if not races:
+        raise FailedError(
+            "there is no race to draw: no setting has two arms; `equivbench run PAIR --arm NAME` "
+            "trains a further one"
+        )
+    return draw_race(races[0])
 
 
 def _of_one_setting(kind: Drawable, fitting: Sequence[RunRecord]) -> Figure:
@@ -209,6 +241,7 @@ def _named(record: RunRecord) -> dict[str, str]:
     """What the options choose by."""
     limit = record.budget.limit if record.budget.extends is None else record.budget.extends
     return {
+        "task": record.task,
         "pair": f"{record.task}/{record.pair}",
         "preset": record.preset,
         "budget": Budget(record.budget.kind, limit).text,

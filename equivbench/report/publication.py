@@ -46,6 +46,7 @@ from equivbench.report.board import (
 )
 from equivbench.report.kernel_axis import ArmSteps, arm_steps
 from equivbench.report.provenance import Provenance, provenance
+from equivbench.report.race import Race, races_of
 from equivbench.report.study_tables import study_tables
 from equivbench.report.table import Table
 
@@ -116,6 +117,8 @@ class Publication:
     """Likewise."""
     frontiers: tuple[PairFrontier, ...] = ()
     """In the order of their pairs and machines; none of more than :data:`MOST_CURVES` rows."""
+    races: tuple[Race, ...] = ()
+    """Of settings with more than two arms; none of more than :data:`MOST_CURVES` rows."""
     steps: tuple[ArmSteps, ...] = ()
     """The training steps of arms that take their operations from a kernel backend."""
     studied: tuple[Table, ...] = ()
@@ -209,6 +212,7 @@ def _publication(
         pretrained=tuple(pretrained),
         ladder=tuple(ladder),
         frontiers=tuple(_frontiers(records, whole)) if drawn else (),
+        races=tuple(races_of(ranked, units, whole)) if drawn else (),
         steps=tuple(arm_steps(records)),
     )
 

@@ -15,11 +15,13 @@ from equivbench.report.kernel_axis import operations_table, steps_table
 from equivbench.report.ladder import ladder_table
 from equivbench.report.pretrained import pretrained_table
 from equivbench.report.publication import Publication
+from equivbench.report.race import race_tables
 from equivbench.report.render import markdown_text, to_markdown
 from equivbench.report.table import Table
 
 LADDER_TITLE = "Times to target losses"
 PRETRAINED_TITLE = "Pretrained networks"
+RACE_TITLE = "The race"
 STEPS_TITLE = "Training steps by kernel backend"
 OPERATIONS_TITLE = "Operations by kernel backend"
 
@@ -44,6 +46,7 @@ def sections(publication: Publication) -> list[BoardSection]:
             [f"{task}: {sentence}" for task, sentence in answers(telling).items()],
             [answer_table(telling)] if telling else [],
         ),
+        BoardSection(RACE_TITLE, (), race_tables(publication.races)),
         BoardSection(
             "Loss against budget",
             crossing_sentences(publication.frontiers),

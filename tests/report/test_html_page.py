@@ -170,7 +170,7 @@ def test_a_name_is_shown_as_it_is_without_control_characters(name: str) -> None:
     named = [
         attributes["data-task"] for _, attributes in page.elements if "data-task" in attributes
     ]
-    assert named == [shown] * 3  # a frontier, a gap and a board
+    assert named == [shown] * 4  # a race, a frontier, a gap and a board
 
 
 def test_every_row_says_how_many_of_its_runs_finished_and_why_the_others_did_not() -> None:

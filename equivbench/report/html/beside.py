@@ -1,5 +1,5 @@
-"""What stands beside the boards on the page: frontiers, verdicts on claims, kernels, pretrained
-networks and ladders, each as cards for the templates."""
+"""What stands beside the boards on the page: races, frontiers, verdicts on claims, kernels,
+pretrained networks and ladders, each as cards for the templates."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from equivbench.report.html.charts import (
     swatch,
 )
 from equivbench.report.kernels import in_order, kernel_table
+from equivbench.report.race import Race, race_table
 from equivbench.report.render import is_right_aligned, row_texts, to_json
 from equivbench.report.table import Table
 from equivbench.report.text import printable
@@ -88,6 +89,20 @@ def machine_cards(
             "commands": sorted({line.command for line in own}),
         }
         for machine, own in sorted(machines.items())
+    ]
+
+
+def race_cards(races: Iterable[Race]) -> list[dict[str, Any]]:
+    """A table for each of ``races``, with the commands that made its rows."""
+    return [
+        {
+            **table_card(race_table(race), "r", race.setting),
+            "setting": race.setting,
+            "commands": sorted(
+                {command for each in race.rows for command in each.row.provenance.commands}
+            ),
+        }
+        for race in races
     ]
 
 

@@ -43,6 +43,7 @@ from equivbench.report.html.beside import (
     frontier_cards,
     kernel_cards,
     machine_cards,
+    race_cards,
     table_card,
 )
 from equivbench.report.html.charts import (
@@ -149,6 +150,7 @@ def _page(publication: Publication, *, curves: bool, most: int) -> str:
             gaps_shown=len(gaps) + len(further_gaps),
             left_out=publication.left_out[:MOST_SENTENCES],
             left_out_count=len(publication.left_out),
+            races=race_cards(publication.races if curves else ()),
             frontier_count=len(publication.frontiers),
             frontiers=frontier_cards(
                 publication.frontiers[:most],
