@@ -53,7 +53,7 @@ def test_arms_in_frames_are_equivariant_under_rotations(tmp_path: Path, arm: str
 @pytest.mark.parametrize("arm", IN_FRAMES)
 def test_arms_in_frames_are_not_under_reflections(tmp_path: Path, arm: str) -> None:
     """Their frames are proper."""
-    with pytest.raises(AssertionError, match="forces"):
+    with pytest.raises(AssertionError, match="with proper rotations, and not with reflections"):
         check(*module_of(tmp_path, arm), group="o3")
 
 
