@@ -1,5 +1,5 @@
 """What of a board stands in its appendix: sweeps, and budgets smaller than the largest of the same
-pair on the same data and machine."""
+pair on the same data, machine and kernel backend."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TypeAlias, TypeVar
 
 from equivbench.gap.efficiency import PairGap
 from equivbench.report.board import Board, BoardSetting
+from equivbench.report.gaps import kernels_text
 
 T = TypeVar("T")
 BudgetSize: TypeAlias = tuple[bool, float]
@@ -25,7 +26,8 @@ def boards_apart(boards: Sequence[Board]) -> tuple[list[Board], list[Board]]:
 
     def pairs(board: Board) -> list[Hashable]:
         place = board.setting.task, board.setting.dataset, board.setting.machine_key
-        return [(pair, *place) for pair in dict.fromkeys(row.pair for row in board.rows)]
+        rows = dict.fromkeys((row.pair, row.kernels) for row in board.rows)
+        return [(*row, *place) for row in rows]
 
     return _apart(
         boards, pairs, lambda board: _size(board.setting), lambda board: _is_sweep(board.setting)
@@ -37,7 +39,8 @@ def gaps_apart(gaps: Iterable[T], gap_of: Callable[[T], PairGap]) -> tuple[list[
 
     def pairs(each: T) -> list[Hashable]:
         gap = gap_of(each)
-        return [(gap.pair, gap.task, gap.dataset["name"], gap.machine_key)]
+        place = gap.task, gap.dataset["name"], gap.machine_key
+        return [(gap.pair, kernels_text(gap), *place)]
 
     return _apart(
         list(gaps),

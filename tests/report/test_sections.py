@@ -127,6 +127,25 @@ def test_sweeps_and_short_budgets_stand_in_the_appendix(publication: Publication
     assert appendix.count('<article class="card board"') == 2
 
 
+def test_what_the_answer_rests_on_is_never_in_the_appendix() -> None:
+    fused = {"model": {"kernels": "fused"}}
+    records = [
+        *both(),
+        *both(limit=10.0),
+        *both(limit=20.0, **fused),
+        *both(limit=5.0, **fused),
+        *both(limit=50.0, environment={"machine_key": "other"}),
+        *both(limit=30.0, dataset={"name": "other"}),
+    ]
+    gaps = [one.gap for one in make_publication(records).gaps]
+    first, rest = gaps_apart(gaps, lambda gap: gap)
+    assert sorted(gap.budget["limit"] for gap in first) == [20.0, 30.0, 50.0, 100.0]
+    assert sorted(gap.budget["limit"] for gap in rest) == [5.0, 10.0]
+    telling = telling_gaps(gaps)
+    assert [gap.budget["limit"] for gap in telling] == [100.0, 20.0]
+    assert all(gap in first for gap in telling)
+
+
 budgets = st.sampled_from(["10 seconds", "60 seconds", "100 steps"])
 
 
