@@ -40,7 +40,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         summary="e3nn's operations, eager",
         factory=f"{_FOLDER}.e3nn:E3nn",
         needs=("e3nn",),
-        operations=_OF_E3NN,
+        operations=(*_OF_E3NN, "so2-convolution"),
     ),
     KernelBackendSpec(
         name="e3nn-compiled",

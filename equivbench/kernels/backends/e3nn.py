@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
+from typing import ClassVar
 
 import torch
 from e3nn import get_optimization_defaults, o3
@@ -16,10 +17,13 @@ from torch import Tensor
 from equivbench.environment import cxx_compiler
 from equivbench.kernels.backend import Kernel, TableBackend, Tensors
 from equivbench.kernels.backends.plain.irreps import harmonics_kernel
+from equivbench.kernels.backends.plain.so2 import kernel_with
+from equivbench.kernels.backends.plain.wigner import frame_rows
 from equivbench.kernels.operations import (
     Convolution,
     Linear,
     Operation,
+    SO2Convolution,
     SphericalHarmonics,
     SteerableConvolution,
     SymmetricContraction,
@@ -188,6 +192,35 @@ def symmetric_contraction(operation: SymmetricContraction, like: Tensor) -> Kern
     return Kernel(run, f"e3nn {version('e3nn')} einsum", adapt, restore)
 
 
+def so2_convolution(operation: SO2Convolution, like: Tensor) -> Kernel:
+    """Wigner matrices of whole degrees as o3.wigner_D makes them, exponentials of two angles'
+    generators, and dense maps, for which e3nn has nothing of its own.
+
+    The generators are kept: o3.wigner_D makes them anew in each call, on the CPU. In float32
+    derivatives of single edges are off by up to 7e-5, second ones by 5e-4 (torch backend: 2e-6):
+    there are none but in float64.
+    """
+    size = (operation.lmax + 1) ** 2
+    generators = [o3.so3_generators(degree).to(like) for degree in range(operation.lmax + 1)]
+    rows = [degree**2 + degree + m for degree, m in frame_rows(operation.lmax, operation.mmax)]
+    kept = torch.tensor(rows, device=like.device)
+
+    def wigner(vectors: Tensor) -> Tensor:
+        first, second = o3.xyz_to_angles(vectors)
+        blocks = []
+        for degree, about in enumerate(generators):
+            # The rotation that takes y to the vector, turned round.
+            from_axis = torch.matrix_exp(first[:, None, None] * about[1]) @ torch.matrix_exp(
+                second[:, None, None] * about[0]
+            )
+            place = (degree**2, size - (degree + 1) ** 2)
+            blocks.append(torch.nn.functional.pad(from_axis.mT, place))
+        return torch.cat(blocks, dim=1).index_select(1, kept)
+
+    kernel = kernel_with(operation, wigner, _method())
+    return replace(kernel, max_derivatives=2 if like.dtype == torch.float64 else 0)
+
+
 @contextmanager
 def _constants_of(dtype: torch.dtype) -> Iterator[None]:
     """e3nn rounds the coefficients of its modules to the default dtype of when they are made."""
@@ -203,12 +236,13 @@ class E3nn(TableBackend):
     """Eager, in the mode that ``method`` says."""
 
     name = "e3nn"
-    kernels = (
+    kernels: ClassVar[tuple[tuple[type[Operation], Callable[..., Kernel]], ...]] = (
         (Convolution, convolution),
         (SphericalHarmonics, harmonics),
         (Linear, linear),
         (SteerableConvolution, steerable_convolution),
         (SymmetricContraction, symmetric_contraction),
+        (SO2Convolution, so2_convolution),
     )
 
     def build(self, operation: Operation, *, dtype: torch.dtype, device: torch.device) -> Kernel:
@@ -222,6 +256,8 @@ class E3nnCompiled(E3nn):
     second derivatives."""
 
     name = "e3nn-compiled"
+    # Compiled exponentials take minutes to build and are no faster.
+    kernels = tuple(each for each in E3nn.kernels if each[0] is not SO2Convolution)
 
     def missing(self, device: torch.device) -> str | None:
         """A compiler is needed on a CPU."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,8 +14,16 @@ from equivbench.kernels.operations import SO2Convolution
 
 
 def so2_kernel(operation: SO2Convolution, like: Tensor) -> Kernel:
-    """Rows |m| <= mmax are turned by a batched product, then mixed by one dense map for each m."""
+    """By Wigner matrices of our own."""
     wigner = WignerToAxis(operation.lmax, operation.mmax).to(like)
+    return kernel_with(operation, wigner, "torch matmul")
+
+
+def kernel_with(
+    operation: SO2Convolution, wigner: Callable[[Tensor], Tensor], method: str
+) -> Kernel:
+    """Rows |m| <= mmax are turned by a batched product with the matrices [edges, K, (lmax + 1)^2]
+    that ``wigner`` makes of vectors [edges, 3], then mixed by one dense map for each m."""
     counts = operation.degrees
     weight_sizes = [count * operation.channels for count in counts]
     row_counts = [count * (1 if m == 0 else 2) for m, count in enumerate(counts)]
@@ -33,7 +43,7 @@ def so2_kernel(operation: SO2Convolution, like: Tensor) -> Kernel:
         messages = (turns.mT @ torch.cat(mixed, dim=1)).flatten(1)
         return x.new_zeros(len(x), messages.shape[1]).index_add(0, edge_index[1], messages)
 
-    return Kernel(run, "torch matmul")
+    return Kernel(run, method)
 
 
 def _mixed(m: int, count: int, z: Tensor, scale: Tensor, weights: Tensor) -> Tensor:
