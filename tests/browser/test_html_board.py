@@ -168,11 +168,12 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory, publish(RESULTS, units=board_units()))
 
 
+@pytest.mark.parametrize("width", [390, 1400])
 @pytest.mark.parametrize("board", ["page", "shipped"])
-def test_no_column_is_cut_on_a_desk(
-    browser: Browser, board: str, request: pytest.FixtureRequest
+def test_no_column_is_cut_on_a_phone_or_a_desk(
+    browser: Browser, board: str, width: int, request: pytest.FixtureRequest
 ) -> None:
-    browser.open(request.getfixturevalue(board), width=1400)
+    browser.open(request.getfixturevalue(board), width=width)
     boxes = "[...document.querySelectorAll('.scroll')].filter((e) => e.checkVisibility())"
     assert browser.js(f"{boxes}.length") > 10
     wider = f"{boxes}.filter((e) => e.scrollWidth > e.clientWidth)"
