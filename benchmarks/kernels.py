@@ -22,7 +22,7 @@ PROVIDED = {
     "fused": {"convolution", "painn-message", "symmetric-contraction", "edge-product"},
     REFERENCE: {
         *("convolution", "spherical-harmonics", "linear", "steerable-convolution"),
-        "symmetric-contraction",
+        *("symmetric-contraction", "so2-convolution"),
     },
 }
 """The operations of each backend. Stated here, not asked for: asv has no way to leave a combination
