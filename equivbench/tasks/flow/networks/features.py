@@ -17,10 +17,10 @@ from equivbench.kernels.backends.plain.attention import length
 
 NEAREST, FARTHEST = 0.1, 3.0
 """Range of the distance bins, nm, as in Proteina."""
-NEAR_BINS = 9
-"""Distance bins that are worked out, four on either side of a distance's own: the next one is
-4.5 spacings away, where a Gaussian is 1.6e-9. Farther ones underflow, and numbers below the normal
-range cost a processor many times what others do."""
+FAR = 6.0
+"""Spacings from a distance bin beyond which one is as far as another: a Gaussian is 2e-16 there.
+Farther ones would underflow, and numbers below the normal range take a processor several times as
+long as others."""
 MAX_SEPARATION = 63
 """Separations along the chain beyond this one look alike (127 bins, as in Proteina)."""
 STRIDES = (1, 2, 4)
@@ -76,7 +76,7 @@ class ResidueEmbedding(nn.Module):
 
 def soft_bins(distance: Tensor, bins: int) -> Tensor:
     """[..., bins]: Gaussians of ``distance`` [...] nm about evenly spaced centres in .1-3 nm, as
-    wide as their spacing; 0 but for the ``NEAR_BINS`` nearest, which leaves out less than 2e-9.
+    wide as their spacing; at their least what they are ``FAR`` spacings away, 2e-16.
 
     Proteina's bins are hard. Those jump when rounding moves a distance over an edge, which would be
     read as an error of equivariance.
@@ -84,13 +84,9 @@ def soft_bins(distance: Tensor, bins: int) -> Tensor:
     spacing = (FARTHEST - NEAREST) / (bins - 1)
     # Beyond the range the last bin stays on, as an open-ended bin does.
     place = (distance.clamp(max=FARTHEST) - NEAREST) / spacing
-    span = min(NEAR_BINS, bins)
-    first = (place.detach().round() - span // 2).clamp(0, bins - span)
-    near = torch.arange(span, device=distance.device)
-    values = torch.exp(-((place - first)[..., None] - near).square())
-    # A distance that is no number has bins that are none, and a place all the same.
-    index = first.nan_to_num(0.0).long()[..., None] + near
-    return values.new_zeros(*distance.shape, bins).scatter(-1, index, values)
+    offset = place[..., None] - torch.arange(bins, device=distance.device, dtype=distance.dtype)
+    # In place, for these are the largest tensors of a step.
+    return offset.clamp_(-FAR, FAR).square().neg_().exp_()
 
 
 def distances(x: Tensor) -> Tensor:
