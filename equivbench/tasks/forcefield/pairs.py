@@ -325,7 +325,7 @@ SO2_CONVOLUTION = pair(
     "parameters within 15%",
     parameters=((14281, 13736), (135617, 138108), (29192321, 28647502)),
     # Those of the analyses as for tensor-product, by the time of a step.
-    seconds=(0.1, 45.0, 130.0, 380.0),
+    seconds=(0.08, 45.0, 105.0, 305.0),
 )
 
 PAIRS: tuple[PairSpec, ...] = (

@@ -85,19 +85,18 @@ class DegreeLinear(nn.Module):
 class Gate(nn.Module):
     """SiLU of the scalars, in the first row; every other row times a gate of its degree."""
 
-    place: Tensor
-
     def __init__(self, degrees: Sequence[int]) -> None:
         super().__init__()
-        self.number = max(degrees)
-        place = torch.tensor([degree - 1 for degree in degrees[1:]])
-        self.register_buffer("place", place, persistent=False)
+        self.degrees = list(degrees[1:])
 
     def forward(self, x: Tensor, gates: Tensor) -> Tensor:
         """[n, rows, H] from x, the same, and gates [n, lmax H] before their sigmoid."""
-        each = torch.sigmoid(gates).unflatten(1, (self.number, -1)).index_select(1, self.place)
-        scalars, others = x.split((1, len(self.place)), dim=1)
-        return torch.cat([functional.silu(scalars), others * each], dim=1)
+        # Stacked, not selected: on a CPU the backward of index_select along a middle axis takes
+        # ten times as long.
+        each = torch.sigmoid(gates).chunk(max(self.degrees), dim=1)
+        rows = torch.stack([each[degree - 1] for degree in self.degrees], dim=1)
+        scalars, others = x.split((1, len(self.degrees)), dim=1)
+        return torch.cat([functional.silu(scalars), others * rows], dim=1)
 
 
 class FeedForward(nn.Module):
@@ -163,7 +162,6 @@ class EdgeMessages(nn.Module):
     """Messages in the frames of the edges from features up to l = ``source_lmax``, turned back up
     to l = ``target_lmax`` and summed."""
 
-    order: Tensor
     kept: Tensor
 
     def __init__(
@@ -182,13 +180,12 @@ class EdgeMessages(nn.Module):
         # What the target lacks is not made: the rows of m <= mmax come first.
         mmax = min(mmax, target_lmax)
         rows = frame_rows(source_lmax, mmax)
-        weighted = [(l, m) for l, m in rows if m >= 0]
-        order = torch.tensor([weighted.index((l, abs(m))) for l, m in rows])
-        self.register_buffer("order", order, persistent=False)
+        self.rows = len(rows)
+        self.weighted = [source_lmax + 1 - m for m in range(mmax + 1)]
         kept = torch.tensor([n for n, (l, _) in enumerate(rows) if l <= target_lmax])
         self.register_buffer("kept", kept, persistent=False)
         self.target_rows = (target_lmax + 1) ** 2
-        self.radial = Radial(embedding, edge, len(weighted) * 2 * channels)
+        self.radial = Radial(embedding, edge, sum(self.weighted) * 2 * channels)
         self.first = SO2Linear(
             2 * channels, hidden, (source_lmax, source_lmax), mmax, source_lmax * hidden
         )
@@ -201,10 +198,14 @@ class EdgeMessages(nn.Module):
         """[atoms, (target_lmax + 1)^2, C] from x [atoms, (source_lmax + 1)^2, C], embedding
         [edges, E], frames [edges, K, (source_lmax + 1)^2] and the cutoff's value [edges, 1]."""
         source, target = edge_index[0], edge_index[1]
-        frames = frames[:, : len(self.order)]
-        ends = torch.cat([x.index_select(0, source), x.index_select(0, target)], dim=-1)
+        frames = frames[:, : self.rows]
+        # Turned one by one: the gradients of two halves of one tensor are slow to sum.
+        ends = torch.cat([frames @ x.index_select(0, row) for row in (source, target)], dim=-1)
         weights = self.radial(embedding).unflatten(1, (-1, ends.shape[2]))
-        z, gates = self.first((frames @ ends) * weights.index_select(1, self.order))
+        # The rows of -m have the weights of m.
+        unturned, *turned = weights.split(self.weighted, dim=1)
+        weights = torch.cat([unturned, *(each for each in turned for _ in range(2))], dim=1)
+        z, gates = self.first(ends * weights)
         z, _ = self.second(self.gate(z, gates))
         back = frames.index_select(1, self.kept)[:, :, : self.target_rows].mT
         message = back @ (z * (smooth * self.scale).unsqueeze(-1))
