@@ -1,4 +1,5 @@
-"""Every number of the first pages is that of the records that the project ships."""
+"""Every number of the first pages and of the board is that of the records that the project
+ships."""
 
 from pathlib import Path
 
@@ -7,6 +8,9 @@ from blocks import replaced
 from front_page import FIGURE, PAGES, with_numbers
 
 from equivbench.records.store import load_results
+from equivbench.registry import board_units
+from equivbench.report.publication import publish
+from equivbench.report.sections import to_markdown_page
 
 README = PAGES[0]
 RESULTS = README.parent / "results"
@@ -17,6 +21,14 @@ RESULTS = README.parent / "results"
 def test_the_numbers_of_the_first_pages_are_those_of_the_records(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     assert page == with_numbers(page, load_results(RESULTS)), "python tools/front_page.py"
+
+
+@pytest.mark.skipif(not RESULTS.is_dir(), reason="the records are no part of a source archive")
+def test_the_board_beside_the_records_is_theirs() -> None:
+    made = to_markdown_page(publish(RESULTS, units=board_units()))
+    assert (RESULTS / "board.md").read_text(encoding="utf-8") == made, (
+        "equivbench leaderboard export --results results --format md --out results/board.md"
+    )
 
 
 def test_the_readme_is_short() -> None:
