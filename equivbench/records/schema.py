@@ -206,7 +206,8 @@ class Inference(_Part):
 
     samples_per_second: Number
     twirl: dict[str, float] = {}
-    """Samples per second when predictions are averaged over n rotations at test time, by n."""
+    """Samples per second when predictions are averaged over n rotations at test time, by n; not
+    measured of an arm in a wrapper."""
 
 
 class Memory(_Part):

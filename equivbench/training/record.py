@@ -228,19 +228,22 @@ def forward_rates(
     Returns
     -------
     dict
-        ``plain``, and ``2``, ``4``, ``8``: averaged over that many rotations at test time.
+        ``plain``, and of an arm without a wrapper ``2``, ``4``, ``8``: averaged over that many
+        rotations at test time. An average of the model inside a wrapper would be that of another
+        arm, and may be faster than the arm itself.
     """
     modules: dict[str, nn.Module] = {"plain": arm.module}
-    for n in TWIRLS:
-        modules[str(n)] = wrap(f"twirl-{n}", arm.model, arm.task.fields, arm.task.index_field)
+    averages = [] if arm.declared.arm.wrapper is not None else list(map(str, TWIRLS))
+    for n in averages:
+        modules[n] = wrap(f"twirl-{n}", arm.model, arm.task.fields, arm.task.index_field)
     times: dict[str, list[float]] = {name: [] for name in modules}
     for module in modules.values():
         module.eval()
     with clock.running(), arm.without_gradients(), arm.autocast():
         _forward_seconds(modules["plain"], inputs, clock)  # warm-up
         while not times["plain"] or clock.wall < seconds:
-            for n in TWIRLS:
-                for name in ("plain", str(n)):
+            for turn in [["plain", n] for n in averages] or [["plain"]]:
+                for name in turn:
                     times[name].append(_forward_seconds(modules[name], inputs, clock))
     arm.module.train()
     return {

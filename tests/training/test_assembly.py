@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import torch
 from torch import nn
-from toy_training import ToyNet, ToySplit, ToyTask
+from toy_training import ToyNet, ToySplit, ToyTask, record_at_end
 
 from equivbench.errors import FailedError, UsageError
 from equivbench.registry import PluginLoader, Registry
@@ -205,6 +205,9 @@ def test_a_wrapped_arm_trains_the_plain_model_and_is_judged_wrapped(job: Job) ->
     assert twirled is not None
     assert untwirled is not None
     assert twirled.equivariance < untwirled.equivariance  # type: ignore[operator]
+    # Averages of the model without its wrapper would be those of the plain arm.
+    rates = [record_at_end(run).inference.twirl.keys() for run in (trainer, plain)]
+    assert rates == [set(), {"2", "4", "8"}]
 
 
 def test_resume_goes_on_and_without_it_the_run_starts_afresh(job: Job) -> None:
