@@ -14,8 +14,10 @@ from dataclasses import astuple, dataclass, replace
 
 from equivbench.gap.finals import averaged_loss
 from equivbench.gap.intervals import Quantity, over_seeds
+from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
-from equivbench.report.board import BoardSetting, Row, finished_runs
+from equivbench.report.arms import mean
+from equivbench.report.board import BoardSetting, Row, finished_runs, whole_rate
 from equivbench.report.formats import SETTING, data_text, setting_text
 from equivbench.report.gaps import seeds_text
 from equivbench.report.table import Cell, Column, Table
@@ -73,7 +75,8 @@ class RaceRow:
     share: Quantity
     """Of the equivariance error in the loss."""
     training: float | None
-    """Samples a second, of all devices of the arm together."""
+    """Samples a second, of all devices of the arm together; like ``inference`` over the runs that
+    had their machine."""
     inference: float | None
     """Samples a second, on one device."""
     tuned_at: str | None
@@ -156,18 +159,19 @@ def _row(
 ) -> RaceRow:
     tests = [run.final for run in done if run.final is not None]
     losses, shares = _averaged(tests, n or 1)
+    # Of a run that did not have its machine no time counts.
+    timed = [run for run in done if disturbance(run) is None]
     speeds = [
         run.inference.samples_per_second if n is None else run.inference.twirl[str(n)]
-        for run in done
+        for run in timed
     ]
-    known = [speed for speed in speeds if speed is not None]
     return RaceRow(
         row=row,
         averaged_over=n,
         loss=over_seeds(losses, geometric=True),
         share=over_seeds(shares, least=0.0, most=1.0),
-        training=row.samples_per_second,
-        inference=sum(known) / len(known) if known else None,
+        training=mean(map(whole_rate, timed)),
+        inference=mean(speeds),
         tuned_at=runs[0].recipe.tuned_at,
         on_front=False,
         runs=done,

@@ -147,6 +147,22 @@ def test_an_arm_that_timed_no_averages_has_none() -> None:
     assert not row_of(race, "augmented").on_front
 
 
+def test_no_time_counts_of_a_run_that_did_not_have_its_machine() -> None:
+    records = [*runs("equivariant", 0.2), *plain("augmented", 0.4)]
+    busy = records[-1]
+    assert busy.machine_share is not None
+    busy.machine_share.cpu_share = 0.05
+    busy.inference.samples_per_second, busy.inference.twirl["4"] = 1.0, 1.0
+    busy.throughput.samples_per_second = 1.0
+    row, fourth = (row_of(race_of(records, 2), "augmented", n) for n in (None, 4))
+    assert (row.training, row.inference, fourth.inference) == (320.0, 1000.0, 250.0)
+    assert row.loss == over_seeds([0.4 * k for k in SPREAD], geometric=True)
+    for record in records[-3:]:
+        record.machine_share = busy.machine_share
+    row = row_of(race_of(records, 2), "augmented")
+    assert (row.training, row.inference, row.on_front) == (None, None, False)
+
+
 def test_settings_are_apart_and_sweeps_race_with_nobody() -> None:
     records = field_of_arms()
     elsewhere = [
