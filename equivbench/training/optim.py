@@ -64,7 +64,10 @@ def clip_gradients(parameters: Sequence[nn.Parameter], limit: float | None) -> T
         return torch.zeros(())
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     if limit is not None:
-        torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0)
+        # A CPU knows it by now; to ask another device would be to wait for it.
+        if factor.device.type != "cpu" or float(factor) != 1.0:
+            torch._foreach_mul_(gradients, factor)
     return norm
 
 

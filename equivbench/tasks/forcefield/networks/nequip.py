@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from equivbench.kernels.backend import OnBackend
 from equivbench.kernels.operations import Convolution
-from equivbench.tasks.forcefield.networks.graph import ELEMENTS, MolecularNetwork, mlp
+from equivbench.tasks.forcefield.networks.graph import ELEMENTS, EdgeLinear, MolecularNetwork, mlp
 
 
 def degree_map(inputs: int, outputs: int) -> nn.Linear:
@@ -62,7 +62,7 @@ class NequIPLayer(nn.Module):
         self.convolution = OnBackend(convolution, kernels)
         # Without biases, so that the weights vanish with the basis at the cutoff.
         self.weights = nn.Sequential(
-            nn.Linear(radial + 1, hidden, bias=False),
+            EdgeLinear(radial + 1, hidden, bias=False),
             nn.SiLU(),
             nn.Linear(hidden, hidden, bias=False),
             nn.SiLU(),

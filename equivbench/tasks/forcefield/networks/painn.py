@@ -18,21 +18,12 @@ from torch import Tensor, nn
 
 from equivbench.kernels.backend import OnBackend
 from equivbench.kernels.operations import PaiNNMessage
-from equivbench.tasks.forcefield.networks.graph import MolecularNetwork, mlp
+from equivbench.tasks.forcefield.networks.graph import EdgeLinear, MolecularNetwork, mlp
 
 
 def vector_norm(v: Tensor) -> Tensor:
     """Length over the axis of x, y, z: ``v`` [atoms, 3, F] to [atoms, F]; smooth at zero."""
     return (v.square().sum(1) + 1e-8).sqrt()
-
-
-class EdgeLinear(nn.Linear):
-    """A linear map without a bias, of few numbers for each of many edges."""
-
-    def forward(self, geometry: Tensor) -> Tensor:
-        """[edges, outputs]: with its weights row by row torch takes the faster of two products for
-        their gradient."""
-        return geometry @ self.weight.t().contiguous()
 
 
 class PaiNNInteraction(nn.Module):
