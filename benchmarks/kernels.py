@@ -27,14 +27,16 @@ PROVIDED = {
 }
 """The operations of each backend. Stated here, not asked for: asv has no way to leave a combination
 out but to start a process for it and to write down NaN."""
+FORWARD_ONLY = ("so2-convolution",)
+"""What e3nn gives no derivatives of in float32."""
 ROUNDS = 8
 SECONDS = 0.05
 """Of each round; the rounds of a case's backends alternate, and each gives its least sample."""
 
 
 def modes_of(one: Case) -> tuple[Mode, ...]:
-    """The derivatives that networks take of it."""
-    return MODES[: one.derivatives + 1]
+    """The derivatives that networks take of it and e3nn gives."""
+    return MODES[: 1 if one.operation.name in FORWARD_ONLY else one.derivatives + 1]
 
 
 def backends_of(one: Case) -> tuple[str, ...]:

@@ -175,6 +175,20 @@ def test_every_operation_is_timed_where_it_is_provided(kernels: ModuleType) -> N
             )
 
 
+def test_what_is_compared_has_the_derivatives_of_e3nn(kernels: ModuleType) -> None:
+    import torch
+
+    from equivbench.kernels.backend import backend
+
+    device = torch.device("cpu")
+    for one in kernels.QUICK:
+        if kernels.REFERENCE not in kernels.backends_of(one):
+            continue
+        kernel = backend(kernels.REFERENCE).build(one.operation, dtype=torch.float32, device=device)
+        derivatives = min(one.derivatives, kernel.max_derivatives)
+        assert len(kernels.modes_of(one)) == derivatives + 1, one.name
+
+
 def test_an_absent_backend_is_skipped_and_a_wrong_one_fails(kernels: ModuleType) -> None:
     one, other = kernels.COMPARED[:2]
     values = {one: {"of_reference": 0.5}, other: "absent: no compiler"}
