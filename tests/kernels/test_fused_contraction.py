@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_fused_operations import SPOILT, Inputs, assert_close, derivatives
+from derivatives import SPOILT, Inputs, assert_close, derivatives
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from derivatives import SPOILT, Inputs, assert_close, derivatives
 from torch import Tensor
 
 from equivbench.errors import FailedError
@@ -30,7 +31,6 @@ OPERATIONS = (UNEVEN, CHIRAL, MESSAGE, FIRST_MESSAGE)
 of_each = pytest.mark.parametrize("operation", OPERATIONS, ids=str)
 ROUNDING = 1e-13
 """Relative, in float64: sums of some hundred products in another order."""
-Inputs = dict[str, Tensor]
 
 
 @pytest.fixture(autouse=True)
@@ -58,31 +58,6 @@ def make(
     edge_index = torch.randint(0, max(1, nodes - 1), (2, edges), generator=generator)
     numbers = {name: normal(*one.shape) for name, one in stated.items() if not one.index}
     return {**numbers, "edge_index": edge_index}
-
-
-def derivatives(function: Any, inputs: Inputs) -> list[Tensor]:
-    """The output, its gradients by the inputs that require them, and second gradients by these and
-    the cotangent, for fixed random cotangents."""
-    generator = torch.Generator().manual_seed(0)
-
-    def like(one: Tensor) -> Tensor:
-        return torch.randn(one.shape, dtype=torch.float64, generator=generator).to(one.dtype)
-
-    output = function(**inputs)
-    cotangent = like(output).requires_grad_()
-    chosen = [one for one in inputs.values() if one.requires_grad]
-    first = torch.autograd.grad(output, chosen, cotangent, create_graph=True)
-    second = torch.autograd.grad(
-        first, [cotangent, *chosen], [like(one) for one in first], materialize_grads=True
-    )
-    return [output.detach(), *(one.detach() for one in (*first, *second))]
-
-
-def assert_close(found: list[Tensor], wanted: list[Tensor], tolerance: float) -> None:
-    assert len(found) == len(wanted)
-    for one, other in zip(found, wanted, strict=True):
-        assert one.shape == other.shape
-        assert float((one - other).norm()) <= tolerance * float(other.norm())
 
 
 def fused(operation: EdgeOperation) -> Kernel:
@@ -276,16 +251,6 @@ def private_call(operation: EdgeOperation, **changes: Any) -> Any:
 
 
 TENSORS = ("grad", "by_x", "by_harmonics", "by_weights", "x", "harmonics", "weights", "edge_index")
-SPOILT = {
-    "a row less": lambda one: one[1:],
-    "a column less": lambda one: one[:, 1:],
-    "no rows": lambda one: one[:0],
-    "one dimension": lambda one: one.flatten(),
-    "none at all": lambda one: one.sum(),
-    "another precision": lambda one: one.float(),
-    "whole numbers": lambda one: one.int(),
-    "sparse": lambda one: one.to_sparse(),
-}
 
 
 @pytest.mark.parametrize("operation", NUMBERS, ids=str)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_fused_operations import SPOILT, Inputs, assert_close, derivatives
+from derivatives import SPOILT, Inputs, assert_close, derivatives
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
@@ -211,9 +211,11 @@ def test_slots_rebuild_the_wigner_coefficients() -> None:
         for path, row, value in table.slots[slot]:
             found[path, target, source, row] += value
     wanted = torch.zeros_like(found)
-    for number, path in enumerate(UNEVEN.paths):
-        blocks = (slice(l**2, (l + 1) ** 2) for l in (path.target, path.source, path.edge))
-        wanted[(number, *blocks)] = coupling(path)
+    for number, one in enumerate(UNEVEN.paths):
+        target, source, edge = (
+            slice(l**2, (l + 1) ** 2) for l in (one.target, one.source, one.edge)
+        )
+        wanted[number, target, source, edge] = coupling(one)
     # Entries that agree to the rounding of the table share a slot.
     torch.testing.assert_close(found, wanted, rtol=0, atol=2e-12)
 
