@@ -212,10 +212,8 @@ def test_slots_rebuild_the_wigner_coefficients() -> None:
             found[path, target, source, row] += value
     wanted = torch.zeros_like(found)
     for number, one in enumerate(UNEVEN.paths):
-        target, source, edge = (
-            slice(l**2, (l + 1) ** 2) for l in (one.target, one.source, one.edge)
-        )
-        wanted[number, target, source, edge] = coupling(one)
+        blocks = [slice(l**2, (l + 1) ** 2) for l in (one.target, one.source, one.edge)]
+        wanted[number, blocks[0], blocks[1], blocks[2]] = coupling(one)
     # Entries that agree to the rounding of the table share a slot.
     torch.testing.assert_close(found, wanted, rtol=0, atol=2e-12)
 
