@@ -10,6 +10,7 @@ from statistics import median
 
 from equivbench.budget import Budget
 from equivbench.errors import FailedError
+from equivbench.execution.identity import dataset_of
 from equivbench.execution.plan import Contest, RunPlan, machines_of
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
@@ -67,7 +68,7 @@ class PastRuns:
         self.machine_key = "" if machine is None else machine.kind
         self.preset = like.request.preset
         self._on_cpu = machine is not None and machine.device == "cpu"
-        self._runs: dict[tuple[str, str], list[RunRecord]] = {}
+        self._runs: dict[tuple[str, str, str], list[RunRecord]] = {}
         for record in records:
             alike = (
                 record.environment.machine_key == self.machine_key
@@ -75,8 +76,12 @@ class PastRuns:
                 and record.status == "completed"
             )
             if alike and "sweep" not in record.variant and not record.restarts:
-                arm = (f"{record.task}/{record.pair}", record.arm)
+                arm = (f"{record.task}/{record.pair}", record.arm, record.dataset.name)
                 self._runs.setdefault(arm, []).append(record)
+
+    def _like(self, job: Job) -> list[RunRecord]:
+        """Runs of the arm of ``job`` on its data, whatever their budget."""
+        return self._runs.get((job.pair, job.arm, dataset_of(job)), [])
 
     def of_contests(self, plan: RunPlan, todo: Collection[Job] | None = None) -> list[float | None]:
         """The device seconds of those jobs of each contest of ``plan`` that are in ``todo`` (None:
@@ -102,12 +107,14 @@ class PastRuns:
 
     def _of_job(self, job: Job) -> float | None:
         budget = Budget.parse(job.budget)
-        like = self._runs.get((job.pair, job.arm), [])
+        like = self._like(job)
         spent = self._spent(job, budget, like)
         if spent is None:
             return None
-        if like:
-            clocks = [record.clock for record in like]
+        # Rungs take more of a larger budget.
+        same = (budget.kind, budget.limit)
+        clocks = [each.clock for each in like if (each.budget.kind, each.budget.limit) == same]
+        if clocks:
             return spent + median(each.wall - each.train - each.data for each in clocks)
         declared = self.declared(job.pair, "off_budget")
         if declared is not None:
@@ -129,7 +136,5 @@ class PastRuns:
         """The budget that the arm behind trains for on top, once both are finished."""
         if plan.request.extend is None or not jobs:
             return 0.0
-        spent = self._spent(
-            jobs[0], contest.budget, self._runs.get((jobs[0].pair, jobs[0].arm), [])
-        )
+        spent = self._spent(jobs[0], contest.budget, self._like(jobs[0]))
         return (1 + OFF_BUDGET_PART) * (plan.request.extend - 1) * (spent or 0.0)

@@ -116,7 +116,7 @@ def test_reference_records_took_about_what_is_said_and_no_more_than_is_allowed()
 def said(record: RunRecord, step: float) -> float:
     pair = PAIRS.get(f"{record.task}/{record.pair}")
     budget = Budget(record.budget.kind, record.budget.limit)
-    cost = evaluation_cost(pair, record.arm, record.preset, budget, step)
+    cost = evaluation_cost(pair, record.arm, record.preset, budget, step, record.dataset.name)
     assert cost is not None
     return cost.steps * step
 

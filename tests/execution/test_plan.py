@@ -98,7 +98,7 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
         ({"preset": "smal"}, "small"),
         ({"dataset": "gfn2-smal"}, "gfn2-small"),
         ({"dataset": "ca-small"}, "the task flow, forcefield/vector takes one of .*gfn2-20k"),
-        ({"dataset": "gfn2-hotter"}, "a test set: it has no samples to train on"),
+        ({"dataset": "crystals"}, "a test set: it has no samples to train on"),
         ({"kernels": "troch"}, "torch"),
         (
             {"kernels": "fused", "pairs": ("forcefield/tied-head",)},
@@ -283,13 +283,17 @@ def test_only_a_record_that_came_to_its_end_and_is_still_there_counts_as_finishe
     assert finished_record(job) is None
 
 
-def test_the_estimate_knows_seconds_and_what_pairs_declare():
-    assert estimated_seconds(make_plan(RunRequest(budget="60s"), NOW)) > 120
-    assert estimated_seconds(make_plan(RunRequest(budget="60steps", preset="dev"), NOW)) is None
-    steps = make_plan(RunRequest(budget="1000steps", device="cpu", threads=1), NOW)
+def test_the_estimate_knows_seconds_and_what_pairs_declare(tmp_path):
+    def of(**request):
+        return estimated_seconds(make_plan(RunRequest(**request, out=str(tmp_path)), NOW))
+
+    assert of(budget="60s") > 120
+    assert of(budget="60steps", preset="dev") is None
     declared = PAIRS.get("forcefield/vector").seconds["small"]
     each = 1000 * declared["step"] + declared["off_budget"]
-    assert estimated_seconds(steps) == pytest.approx(START_SECONDS + 2 * each)
+    assert of(budget="1000steps", device="cpu", threads=1) == pytest.approx(
+        START_SECONDS + 2 * each
+    )
 
 
 def test_contests_are_taken_one_after_the_other_by_as_many_workers_as_there_are():

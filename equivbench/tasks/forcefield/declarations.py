@@ -141,6 +141,10 @@ def _trajectory(molecule: str, revised: str) -> DatasetSource:
     return sources.md17(molecule, revised)
 
 
+_TRAINED = {"train": 1323, "validation": 237}
+"""Samples of ``gfn2-small``, which those are trained on that are tested on its further sets."""
+_FURTHER = {"larger-molecules": 120, "hotter": 145}
+
 DATASETS: tuple[DatasetSpec, ...] = (
     DatasetSpec(
         name="gfn2-small",
@@ -149,8 +153,8 @@ DATASETS: tuple[DatasetSpec, ...] = (
         "package",
         factory=f"{_SOURCES}:gfn2_small",
         checksums={"1": "5ef2a9b7e6f3e5fb81273461fa7236f9dd02db603029d803a3c8816b4dc10b83"},
-        sizes={"train": 1323, "validation": 237, "test": 435},
-        further={"larger-molecules": 120, "hotter": 145},
+        sizes={**_TRAINED, "test": 435},
+        further=_FURTHER,
     ),
     DatasetSpec(
         name="gfn2-larger",
@@ -159,7 +163,7 @@ DATASETS: tuple[DatasetSpec, ...] = (
         "trained there; shipped",
         factory=f"{_SOURCES}:gfn2_larger",
         checksums={"1": "99fb50dbad2ebc95c85e1c98f2638b23eb535af3a66a04ce218698b30210157d"},
-        sizes={"train": 0, "validation": 0, "test": 120},
+        sizes={**_TRAINED, "test": 120},
     ),
     DatasetSpec(
         name="gfn2-hotter",
@@ -168,7 +172,7 @@ DATASETS: tuple[DatasetSpec, ...] = (
         "networks trained there; shipped",
         factory=f"{_SOURCES}:gfn2_hotter",
         checksums={"1": "74625b1f294c97061e615696787ff701b69fe4fa232210b3ecc1c34cf5de2778"},
-        sizes={"train": 0, "validation": 0, "test": 145},
+        sizes={**_TRAINED, "test": 145},
     ),
     DatasetSpec(
         name="crystals",
@@ -185,6 +189,8 @@ DATASETS: tuple[DatasetSpec, ...] = (
         summary="20,000 conformations of 6,667 drug-like molecules, GFN2-xTB labels; generated on "
         "request (extra 'generate')",
         factory=f"{_SOURCES}:gfn2_20k",
+        sizes={"train": 13911, "validation": 2106, "test": 3983},
+        further=_FURTHER,
     ),
     DatasetSpec(
         name="spice",
