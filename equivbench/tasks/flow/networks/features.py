@@ -85,8 +85,8 @@ def soft_bins(distance: Tensor, bins: int) -> Tensor:
     # Beyond the range the last bin stays on, as an open-ended bin does.
     place = (distance.clamp(max=FARTHEST) - NEAREST) / spacing
     offset = place[..., None] - torch.arange(bins, device=distance.device, dtype=distance.dtype)
-    # In place, for these are the largest tensors of a step.
-    return offset.clamp_(-FAR, FAR).square().neg_().exp_()
+    # Partly in place, for these are the largest tensors of a step.
+    return offset.clamp(-FAR, FAR).square().neg_().exp_()
 
 
 def distances(x: Tensor) -> Tensor:
