@@ -143,12 +143,21 @@ def _tables(source: int, target: int, lmax: int, lattice: Tensor, bumps: Tensor)
     return tables
 
 
-def _copies(x: Tensor, irreps: o3.Irreps) -> list[tuple[int, Tensor]]:
-    """(degree, [samples, copies, components, size, size, size]) of each of the irreps of ``x``."""
-    parts = torch.split(x, [part.dim for part in irreps], dim=1)
+Parts = list[tuple[int, int]]
+"""(copies, degree) of irreps: torch.compile does not trace e3nn's ``Irreps``."""
+
+
+def _parts(irreps: o3.Irreps) -> Parts:
+    return [(copies, irrep.l) for copies, irrep in irreps]
+
+
+def _copies(x: Tensor, parts: Parts) -> list[tuple[int, Tensor]]:
+    """(degree, [samples, copies, components, size, size, size]) of each of the ``parts`` of
+    ``x``."""
+    grids = torch.split(x, [copies * (2 * degree + 1) for copies, degree in parts], dim=1)
     return [
-        (irrep.l, part.unflatten(1, (-1, irrep.dim)))
-        for part, (_, irrep) in zip(parts, irreps, strict=True)
+        (degree, grid.unflatten(1, (copies, 2 * degree + 1)))
+        for grid, (copies, degree) in zip(grids, parts, strict=True)
     ]
 
 
@@ -167,17 +176,17 @@ class IrrepNorm(nn.Module):
 
     def __init__(self, irreps: o3.Irreps) -> None:
         super().__init__()
-        self.irreps = irreps
-        self.scalars = [multiplicity for multiplicity, irrep in irreps if irrep.l == 0]
+        self.parts = _parts(irreps)
+        self.scalars = [copies for copies, degree in self.parts if degree == 0]
         self.weight = nn.Parameter(torch.ones(irreps.num_irreps))
         self.bias = nn.Parameter(torch.zeros(sum(self.scalars)))
 
     def forward(self, x: Tensor) -> Tensor:
         """[samples, irreps, size, size, size]."""
-        weights = _by_irrep(self.weight, [multiplicity for multiplicity, _ in self.irreps])
+        weights = _by_irrep(self.weight, [copies for copies, _ in self.parts])
         biases = _by_irrep(self.bias, self.scalars)
         out = []
-        for degree, copies in _copies(x, self.irreps):
+        for degree, copies in _copies(x, self.parts):
             if degree == 0:
                 copies = copies - copies.mean(dim=(1, 2, 3, 4, 5), keepdim=True)
             scale = (copies.square().mean(dim=(1, 2, 3, 4, 5), keepdim=True) + 1e-5).rsqrt()
@@ -196,8 +205,8 @@ class NormGate(nn.Module):
 
     def __init__(self, irreps: o3.Irreps) -> None:
         super().__init__()
-        self.irreps = irreps
-        self.gated = [multiplicity for multiplicity, irrep in irreps if irrep.l > 0]
+        self.parts = _parts(irreps)
+        self.gated = [copies for copies, degree in self.parts if degree > 0]
         gated = sum(self.gated)
         self.slope, self.offset = nn.Parameter(torch.ones(gated)), nn.Parameter(torch.zeros(gated))
 
@@ -205,7 +214,7 @@ class NormGate(nn.Module):
         """[samples, irreps, size, size, size]."""
         slopes, offsets = (_by_irrep(each, self.gated) for each in (self.slope, self.offset))
         out = []
-        for degree, copies in _copies(x, self.irreps):
+        for degree, copies in _copies(x, self.parts):
             if degree == 0:
                 copies = nn.functional.silu(copies)
             else:

@@ -1,0 +1,34 @@
+"""The steerable U-Net, which is made of e3nn's irreps, is traced whole by torch.compile, for
+batches of any size, and its gradients stay right."""
+
+import pytest
+import torch
+from test_voxel_layout import gradients
+from test_voxel_networks import built, noise
+
+
+@pytest.mark.slow
+def test_one_graph_serves_every_batch_with_the_gradients_of_eager() -> None:
+    """Differentiated by AOT autograd, without the slow C++ back end."""
+    torch.compiler.reset()
+    frames = 0
+
+    def backend(graph: torch.fx.GraphModule, example: list[torch.Tensor]) -> object:
+        nonlocal frames
+        frames += 1
+        return torch._dynamo.backends.debugging.aot_eager(graph, example)
+
+    model, compiled = built("steerable").double(), built("steerable").double()
+    compiled.compile(backend=backend, dynamic=True, fullgraph=True)
+    first = 0
+    for rows in (2, 3):
+        x = noise(8, rows).double()
+        expected, found = gradients(model, x), gradients(compiled, x)
+        largest = max(float(each.abs().max()) for each in expected.values())
+        for layer, wanted in expected.items():
+            # float64, sums in another order.
+            torch.testing.assert_close(
+                found[layer], wanted, rtol=1e-7, atol=1e-10 * largest, msg=layer
+            )
+        first = first or frames
+    assert 0 < first == frames
