@@ -296,13 +296,15 @@ class PairPreset:
     """Board metric of the predictors that need no training on the test set that runs end with, as
     every record of this preset has it (of one made on a CPU, where ``evaluated_at_once`` is not
     given and the task draws noise); empty where the data are not the same for everybody."""
+    baselines_on: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """The same on other data sets of the task (``--dataset``), by their names."""
 
     def on(self, dataset: str | None) -> PairPreset:
-        """The same on another data set of the task (``--dataset``), whose baselines nobody has
-        declared; itself for None and for its own."""
-        if dataset in (None, self.dataset):
+        """The same on another data set of the task (``--dataset``); itself for None and for its
+        own."""
+        if dataset is None or dataset == self.dataset:
             return self
-        return replace(self, dataset=str(dataset), baselines={})
+        return replace(self, dataset=dataset, baselines=self.baselines_on.get(dataset, {}))
 
 
 @dataclass(frozen=True)

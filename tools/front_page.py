@@ -69,11 +69,17 @@ def _answer(gaps: Sequence[PairGap]) -> str:
     if undecided:
         parts.append(f"there is no verdict for {listed(undecided)}")
     return textwrap.fill(
-        f"After minutes of training on CPU cores, {'; '.join(parts)}. A GPU-hour on a large data "
-        "set may tell otherwise: nobody has measured one yet.",
+        f"After {_times(gaps)} of training on CPU cores, {'; '.join(parts)}. A GPU-hour on a large "
+        "data set may tell otherwise: nobody has measured one yet.",
         width=200,
         break_on_hyphens=False,
     )
+
+
+def _times(gaps: Sequence[PairGap]) -> str:
+    """The budgets, from the least to the largest."""
+    least, most = (take(gap.budget["limit"] for gap in gaps) for take in (min, max))
+    return f"{least:g} s" if least == most else f"{least:g} to {most:g} s"
 
 
 def _of_other(gap: PairGap) -> str:
@@ -98,8 +104,7 @@ def _table(gaps: Sequence[PairGap], threads: Sequence[int]) -> str:
         (
             f"{TASKS[gap.task]}, {gap.task}/{gap.pair}"
             + f", {units[gap.task]}" * (units[gap.task] != "1"),
-            f"{budget_text(gap)}, {cores} core{'s' * (cores > 1)}, "
-            f"{gap.dataset['sizes']['train']:,} samples",
+            f"{budget_text(gap)}, {cores} core{'s' * (cores > 1)}, {gap.dataset['name']}",
             gap.loss_equivariant,
             gap.loss_augmented,
             gap.loss_ratio,

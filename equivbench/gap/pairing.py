@@ -64,7 +64,7 @@ class Setting:
         """The setting in words, for messages."""
         variant = "".join(f", {name} {value}" for name, value in self.variant)
         budget = f"{self.budget_limit:g} {self.budget_kind}"
-        where = f"preset {self.preset}, {budget}{variant}, {self.machine_key}"
+        where = f"preset {self.preset} on {self.dataset}, {budget}{variant}, {self.machine_key}"
         return f"{self.task}/{self.pair} ({where})"
 
 

@@ -79,9 +79,10 @@ def declaration_of(record: RunRecord) -> Declaration | None:
         raise unknown_name(f"preset of {pair.key}", record.preset, presets)
     preset, sized = pair.presets[record.preset], arm.presets[record.preset]
     chosen = DATASETS.known(record.dataset.name)
-    if chosen is not None and chosen.task == pair.task:
-        # Whether it was asked for is for the rules of the command to say.
-        preset = preset.on(chosen.name)
+    if chosen is None or chosen.task == pair.task:
+        # One that a plug-in brings is not known here, which is remarked. Whether it was asked for
+        # is for the rules of the command to say.
+        preset = preset.on(record.dataset.name)
     model = MODELS.known(arm.model)
     if model is None:
         return None
@@ -128,7 +129,11 @@ def unchecked(record: RunRecord) -> Iterator[str]:
             f"not checked: the pair {record.task}/{record.pair} is not installed with equivbench "
             "itself, and the code of plug-ins is not run to check a record"
         )
-    elif not declared.tuned_here:
+        return
+    own = declared.pair.presets[record.preset].dataset
+    if record.dataset.name != own:
+        yield f"tuned and matched on {own}, trained on {record.dataset.name}"
+    if not declared.tuned_here:
         yield (
             "not checked: the recipe names another tuning than the one that "
             f"{declared.place} declares"
@@ -269,6 +274,9 @@ def _data(record: RunRecord, declared: Declaration) -> Iterator[str]:
             f"{declared.preset.dataset!r}"
         )
         return
+    known = DATASETS.known(found.name)
+    if known is not None and known.sizes.get("train") == 0:
+        yield f"the data set {found.name} has no samples to train on"
     if spec is None or not spec.sizes:
         return
     sizes = dict(spec.sizes)

@@ -264,7 +264,7 @@ def _unknown_data(record: RunRecord) -> Iterator[str]:
     known, name, version = _dataset(record), record.dataset.name, record.dataset.version
     if known is None:
         yield f"the data set {name!r} is not known here, so its checksum cannot be checked"
-    elif known.checksums and version not in known.checksums:
+    elif version not in known.checksums:
         yield (
             f"version {version!r} of {name} is not known here, so its checksum cannot be checked"
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity
+from equivbench.registry import DATASETS
 from equivbench.report.appendix import BudgetSize, budget_size
 from equivbench.report.gaps import (
     OTHER,
@@ -43,7 +44,8 @@ CAPTION = (
 def telling_gaps(gaps: Iterable[PairGap]) -> list[PairGap]:
     """One gap of each pair on each kernel backend, in their order: of the runs as the pair is
     declared (no sweep) that of the largest budget, in seconds where there is one, then of the most
-    seeds, then the newest.
+    seeds, then the newest. Data whose content is known here come before all others, so that
+    nobody chooses who leads by choosing data.
 
     Which arm leads has no part in the choice.
     """
@@ -54,9 +56,12 @@ def telling_gaps(gaps: Iterable[PairGap]) -> list[PairGap]:
     return [found[key] for key in sorted(found)]
 
 
-def _weight(gap: PairGap) -> tuple[BudgetSize, int, str, str]:
+def _weight(gap: PairGap) -> tuple[bool, BudgetSize, int, str, str]:
     """How much a gap says; the last is there for an order that never changes."""
-    return budget_size(gap), gap.n_seeds - gap.n_diverged, gap.day, gap.machine_key
+    known = DATASETS.known(gap.dataset["name"])
+    checked = known is not None and gap.dataset["sha256"] in known.checksums.values()
+    finished = gap.n_seeds - gap.n_diverged
+    return checked, budget_size(gap), finished, gap.day, gap.machine_key
 
 
 def leaders_part(gap: PairGap) -> Quantity:
@@ -112,7 +117,10 @@ def answer_text(gaps: Sequence[PairGap]) -> str:
 
     parts = []
     for arm, own in leads(gaps).items():
-        led = [f"{name(gap)} ({_losses(gap)}after {budget_text(gap)})" for gap in own]
+        led = [
+            f"{name(gap)} ({_losses(gap)}after {budget_text(gap)} on {gap.dataset['name']})"
+            for gap in own
+        ]
         if led:
             parts.append(f"the {arm} arm leads in {listed(led)}")
     open_ones = [f"{name(gap)} ({gap.reason})" for gap in gaps if gap.behind is None]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from equivbench.gap.campaigns import largest_campaign
 from equivbench.gap.pairing import EQUIVARIANT
+from equivbench.records.disturbed import disturbance
 from equivbench.records.line_files import KernelSamples, of_newest_code
 from equivbench.records.schema import RunRecord
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS
@@ -81,10 +82,10 @@ def arm_steps(records: Iterable[RunRecord]) -> list[ArmSteps]:
     """The steps of every arm whose operations come from a kernel backend, runs of a sweep left out.
     Outlines of records will do. No plug-in is loaded: an arm of one counts if it was run on two
     backends."""
-    built_in = MODELS.without_plugins()
     arms: dict[tuple[str, ...], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         timed = record.status == "completed" and record.throughput.step_seconds is not None
+        timed = timed and disturbance(record) is None
         if timed and "sweep" not in record.variant:
             key = (
                 record.task,
@@ -102,8 +103,7 @@ def arm_steps(records: Iterable[RunRecord]) -> list[ArmSteps]:
     for place in sorted(arms, key=lambda each: (*each[:2], each[2] != EQUIVARIANT, *each[2:])):
         task, pair, arm, preset, data, variant, machine, model = place
         backends = arms[place]
-        entry = built_in.get(model)
-        if len(backends) > 1 or (entry is not None and entry.value.kernels):
+        if len(backends) > 1 or _takes_kernels(model):
             steps = {name: _mean_step(own) for name, own in sorted(backends.items())}
             found.append(ArmSteps(task, pair, arm, preset, data, variant, machine, model, steps))
     return found
@@ -155,10 +155,10 @@ def _over(slow: float | None, fast: float | None) -> float | None:
 def backends_of(model: str) -> list[str]:
     """The built-in backends that are declared to do all operations which the built-in ``model``
     takes from one; none of a model that is not built in."""
-    entry = MODELS.without_plugins().get(model)
-    if entry is None or not entry.value.operations:
+    known = MODELS.known(model)
+    if known is None or not known.operations:
         return []
-    needed = set(entry.value.operations)
+    needed = set(known.operations)
     backends = KERNEL_BACKENDS.without_plugins().items()
     return [name for name, each in backends if needed <= set(each.value.operations)]
 
@@ -191,16 +191,16 @@ def _taking_kernels() -> list[str]:
 
 
 def _takes_kernels(model: str) -> bool:
-    entry = MODELS.without_plugins().get(model)
-    return entry is not None and entry.value.kernels
+    known = MODELS.known(model)
+    return known is not None and known.kernels
 
 
 def _able(pair: str) -> list[str]:
     """The backends that do what the contestants of the built-in ``pair`` take from one."""
-    entry = PAIRS.without_plugins().get(pair)
-    if entry is None:
+    known = PAIRS.known(pair)
+    if known is None:
         return []
-    each = [backends_of(arm.model) for arm in entry.value.contestants if _takes_kernels(arm.model)]
+    each = [backends_of(arm.model) for arm in known.contestants if _takes_kernels(arm.model)]
     return [name for name in each[0] if all(name in own for own in each)] if each else []
 
 

@@ -54,8 +54,8 @@ LEGEND = (
     "twirled + equivariance / n of the same runs, at the measured speed of such means; on a grid "
     "without the error of turning it.",
     "Tuned: the budget of a trial of `equivbench tune`; a rate that is not tuned is that of "
-    "another arm, so the arm may do better. Pareto: no other row has both a lower loss and faster "
-    "inference.",
+    "another arm, so the arm may do better. Pareto: no other row is at least as good in "
+    "loss and in inference and better in one of them.",
 )
 APART = (
     "Arms of another day or commit did not take turns with the others: a difference in speed may "
@@ -82,7 +82,8 @@ class RaceRow:
     tuned_at: str | None
     """The budget of a trial; None where the recipe is not tuned."""
     on_front: bool
-    """Whether no other row of the race has both a lower loss and faster inference."""
+    """Whether no other row of the race is at least as good in loss and in inference and better in
+    one of them."""
     runs: tuple[RunRecord, ...]
     """The finished runs, whole."""
 

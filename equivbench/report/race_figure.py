@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from equivbench.records.disturbed import disturbance
 from equivbench.report.figures import arm_colours, empty_figure, in_unit, plain_ticks
 from equivbench.report.formats import setting_text
 from equivbench.report.publication import curve_points
@@ -61,7 +62,8 @@ def _draw_training(axes: Axes, rows: Sequence[RaceRow], style: Any) -> None:
     for each in rows:
         points = [
             (point.seconds, point.total.value)
-            for point in curve_points(each.runs)
+            # Of runs that did not have their machine no seconds count.
+            for point in curve_points([run for run in each.runs if disturbance(run) is None])
             if point.total.value
         ]
         seen += points

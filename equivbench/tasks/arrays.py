@@ -156,11 +156,12 @@ def in_memory(
     name: str, version: str, splits: Mapping[str, tuple[Split, Mapping[str, Tensor]]]
 ) -> TaskData:
     """The ``splits`` by name, each with the tensors that it is made of, as the data set ``name``:
-    its checksum is that of their bytes."""
+    its checksum is that of their types, shapes and bytes, and of what is independent of what."""
     digest = hashlib.sha256()
-    for _, tensors in splits.values():
-        for field in sorted(tensors):
-            digest.update(field.encode() + tensors[field].contiguous().numpy().tobytes())
+    for samples, tensors in splits.values():
+        for field, values in sorted({**tensors, "groups": samples.groups}.items()):
+            digest.update(f"{field} {values.dtype} {tuple(values.shape)} ".encode())
+            digest.update(values.contiguous().numpy().tobytes())
     sizes = {split: len(samples) for split, (samples, _) in splits.items()}
     train, validation, test = (splits[split][0] for split in SPLITS)
     return TaskData(train, validation, test, Card(name, version, digest.hexdigest(), sizes))

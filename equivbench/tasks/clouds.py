@@ -114,7 +114,7 @@ class CloudTask(Task, abstract=True):
     def objective(self, outputs: Batch, targets: Batch, inputs: Batch) -> Tensor:
         """Squared error, summed over trailing axes, averaged over points or clouds."""
         error = outputs[self.prediction] - targets[self.prediction]
-        return error.square().flatten(1).sum(1).mean()
+        return error.square().reshape(len(error), -1).sum(1).mean()
 
     def samples_in(self, batch: Batch) -> int:
         """Number of clouds."""

@@ -18,8 +18,11 @@ from equivbench.tasks.voxel.task import grid_of
 
 CARDS = sorted(Path(equivbench.tasks.__file__).parent.glob("*/data/*.npz"))
 DECLARED = {
-    name: entry.value for name, entry in DATASETS.entries().items() if entry.value.checksums
+    name: entry.value
+    for name, entry in DATASETS.entries().items()
+    if entry.value.checksums and resolve(entry.value.factory)().build is None
 }
+"""Those that are shipped: others have to be built first."""
 
 
 def test_every_shipped_archive_has_its_checksum_declared() -> None:

@@ -161,7 +161,9 @@ def _rests_on(gap: PairGap, own: Setting) -> bool:
     return (
         (gap.task, gap.pair, gap.variant) == (own.task, own.pair, dict(own.variant))
         and (gap.budget["kind"], gap.budget["limit"]) == (own.budget_kind, own.budget_limit)
-        and (gap.dataset["sha256"], gap.rules_version) == (own.dataset_sha256, own.rules_version)
+        # Several data sets may be views of one file.
+        and (gap.dataset["name"], gap.dataset["sha256"]) == (own.dataset, own.dataset_sha256)
+        and gap.rules_version == own.rules_version
     )
 
 

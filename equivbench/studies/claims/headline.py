@@ -91,6 +91,7 @@ _KEYS = (
     Column("options", key=True, show="filled"),
     Column("hardware", key=True),
     Column("data", key=True),
+    Column("part", heading="part of the data", key=True, show="needed"),
     Column("commit", key=True, show="needed"),
     Column("day", key=True, show="needed"),
 )
@@ -249,6 +250,7 @@ def _key_cells(each: Headline) -> tuple[Cell, ...]:
         gap.preset,
         variant_text(options),
         f"{gap.machine_key} ({each.hardware})",
+        gap.dataset["name"],
         None if each.fraction is None else f"{each.fraction:.3g}",
         (gap.commit or "")[:12],
         gap.day,

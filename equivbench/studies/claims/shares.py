@@ -129,7 +129,7 @@ def longest(arms: Sequence[AugmentedArm]) -> list[AugmentedArm]:
     steps."""
     alike: dict[tuple[Setting, str], list[AugmentedArm]] = defaultdict(list)
     for arm in arms:
-        unbudgeted = replace(arm.setting, dataset="", budget_kind="", budget_limit=0.0)
+        unbudgeted = replace(arm.setting, budget_kind="", budget_limit=0.0)
         alike[unbudgeted, arm.kernels].append(arm)
     return [
         max(each, key=lambda arm: max(run.results()[-1].step for run in arm.runs.values()))

@@ -189,6 +189,7 @@ DATASETS: tuple[DatasetSpec, ...] = (
         summary="20,000 conformations of 6,667 drug-like molecules, GFN2-xTB labels; generated on "
         "request (extra 'generate')",
         factory=f"{_SOURCES}:gfn2_20k",
+        checksums={"1": "1860a19a35da0516836eb223efbeb51785cc5355fe865c397b42207bb1bbbd62"},
         sizes={"train": 13911, "validation": 2106, "test": 3983},
         further=_FURTHER,
     ),

@@ -24,6 +24,7 @@ _PRESETS = {
         "60s",
         rotations=2,
         baselines={"zero": 2.7905024362813027, "linear": 1.1133196519536628},
+        baselines_on={"gfn2-20k": {"zero": 2.8045629028249794, "linear": 1.0887692141752936}},
     ),
     "paper": PairPreset("mace-off", "1h", rotations=2, test_samples=4096),
 }

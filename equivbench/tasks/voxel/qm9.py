@@ -48,7 +48,8 @@ def molecules(path: Path) -> Iterator[Molecule]:
         with zipfile.ZipFile(path) as archive:
             for part in PARTS:
                 with archive.open(part, mode="r") as file:
-                    rows = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8", newline=""))
+                    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+                    rows = csv.DictReader(text, restval="")
                     for row in rows:
                         where = f"{part}, line {rows.line_num}"
                         yield _molecule(row)

@@ -128,8 +128,9 @@ def test_one_conversion_serves_both_grids_which_leave_out_what_they_cannot_show(
         (row("C") | {"XYZ_Ang": "[[0.0, 0.0"}, "line 3: "),
         (row("C") | {"XYZ_Ang": "[[0.0, 0.0]]"}, "line 3: "),
         (row("C") | {"Elements": "5"}, "line 3: "),
+        (row("C") | {"XYZ_Ang": ""}, "line 3: "),
     ],
-    ids=["counts", "element", "cut", "plane", "number"],
+    ids=["counts", "element", "cut", "plane", "number", "short"],
 )
 def test_a_broken_row_is_a_failure_that_names_it(
     given: Path, broken: dict[str, str], says: str
