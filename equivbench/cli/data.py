@@ -10,7 +10,6 @@ import typer
 from equivbench.cli.completion import completer
 from equivbench.cli.options import Json
 from equivbench.cli.output import print_json
-from equivbench.errors import FailedError
 
 if TYPE_CHECKING:
     from equivbench.tasks.base import DatasetSource
@@ -75,11 +74,11 @@ def path(dataset: Dataset, json: Json = False) -> None:
 
     Exits 3 if it is not there.
     """
+    from equivbench.tasks.archives import not_prepared
+
     source = _source(dataset)
     if not source.path().exists():
-        raise FailedError(
-            f"{dataset} is not at {source.path()} yet; run `equivbench data prepare {dataset}`"
-        )
+        raise not_prepared(dataset, source.path())
     _show(dataset, source, None, json)
 
 

@@ -363,6 +363,10 @@ def plot(
         ),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Only this preset.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Only this data set.", autocompletion=completer("datasets")),
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="Only this budget, such as 60s.")] = None,
     machine: Annotated[str | None, typer.Option(help="Only this machine key.")] = None,
     kernels: Annotated[
@@ -389,6 +393,7 @@ def plot(
         task=task,
         pair=pair,
         preset=preset,
+        dataset=dataset,
         budget=budget,
         machine=machine,
         kernels=kernels,

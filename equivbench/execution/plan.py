@@ -23,10 +23,11 @@ from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.shares import core_shares
 from equivbench.gpu import why_not_shared
 from equivbench.kernels.backends import absent, does_not_do
-from equivbench.registry import DATASETS, KERNEL_BACKENDS, MODELS, PAIRS, TASKS
+from equivbench.registry import DATASETS, KERNEL_BACKENDS, MODELS, PAIRS, TASKS, resolve
 from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, Forces, RunRequest
 from equivbench.schedule import rung_budgets
 from equivbench.specs import ArmSpec, PairSpec
+from equivbench.tasks.archives import ArchiveSource, not_prepared
 from equivbench.training.job import Job, Place
 
 
@@ -58,9 +59,11 @@ class Machine:
 def this_machine(request: RunRequest) -> Machine:
     """What ``request`` means on the machine that this process runs on.
 
-    Raises ``FailedError`` where the device that was asked for, or the kernel backend, is not here,
-    or the device is not for as many processes as a contest has arms.
+    Raises ``FailedError`` where the device, the kernel backend or the data set that was asked for
+    is not here, or the device is not for as many processes as a contest has arms.
     """
+    if request.dataset is not None:
+        _check_prepared(request.dataset)
     device = resolve_device(request.device)
     if device.startswith("cuda"):
         reason = why_not_shared(device, 1 if len(request.arms) == 1 else 2)
@@ -71,6 +74,12 @@ def this_machine(request: RunRequest) -> Machine:
         if reason is not None:
             raise FailedError(f"--kernels {request.kernels}: {reason}")
     return Machine(device, request.threads if request.threads is not None else default_threads())
+
+
+def _check_prepared(name: str) -> None:
+    source = resolve(DATASETS.get(name).factory)()
+    if isinstance(source, ArchiveSource) and not source.path().exists():
+        raise not_prepared(name, source.path())
 
 
 def machines_of(request: RunRequest) -> tuple[Machine, ...]:

@@ -106,8 +106,9 @@ def sheet(boards: Sequence[Board]) -> Table:
 
 
 def setting_text(setting: BoardSetting) -> str:
-    """Task, preset, budget, variant and machine."""
-    parts = (setting.task, setting.preset, setting.budget, setting.variant, setting.machine_key)
+    """Task, preset, data set, budget, variant and machine."""
+    size = f"{setting.preset} on {setting.dataset}"
+    parts = (setting.task, size, setting.budget, setting.variant, setting.machine_key)
     return ", ".join(part for part in parts if part)
 
 

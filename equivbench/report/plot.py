@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Drawable = Literal["curves", "gap", "frontier", "share", "race"]
+_CHOOSE = "choose by pair, preset, dataset, budget or machine"
 RecordSource = str | Path | Iterable[RunRecord]
 
 
@@ -50,6 +51,7 @@ class FigureOptions(TypedDict, total=False):
     """Only this task, such as ``forcefield``; the others name a setting likewise."""
     pair: str | None
     preset: str | None
+    dataset: str | None
     budget: str | None
     machine: str | None
     kernels: str | None
@@ -68,7 +70,8 @@ def curves(results: RecordSource = "results", **options: Unpack[FigureOptions]) 
         A results folder, a record file, or records.
     options
         ``out``: the file to draw into (svg, png, pdf). ``task``, ``pair``, ``preset``,
-        ``budget``, ``machine``, ``kernels``: which setting, where the results have several.
+        ``dataset``, ``budget``, ``machine``, ``kernels``: which setting, where the results have
+        several.
         ``skip_invalid``: whether invalid records of a folder are left out with a warning.
 
     Returns
@@ -142,12 +145,11 @@ def _frontier(records: Sequence[RunRecord]) -> Figure:
     frontiers = find_frontiers(records)
     if len(frontiers.found) > 1:
         names = "; ".join(
-            f"{each.task}/{each.pair} up to {each.seconds[-1]:g} s, {each.machine_key}"
+            f"{each.task}/{each.pair} on {each.dataset} up to {each.seconds[-1]:g} s, "
+            f"{each.machine_key}"
             for each in frontiers.found
         )
-        raise IncomparableError(
-            f"a figure shows one frontier; choose by pair, preset, budget or machine among: {names}"
-        )
+        raise IncomparableError(f"a figure shows one frontier; {_CHOOSE} among: {names}")
     if not frontiers.found:
         why = "; ".join(frontiers.left_out) or "no pair has both arms"
         raise FailedError(f"there is no frontier to draw: {why}")
@@ -159,7 +161,7 @@ def _race(records: Sequence[RunRecord]) -> Figure:
     if len(races) > 1:
         names = "; ".join(setting_text(each.setting) for each in races)
         raise IncomparableError(
-            "a figure shows one race; choose by task, preset, budget or machine among: " + names
+            f"a figure shows one race; {_CHOOSE.replace('pair', 'task')} among: {names}"
         )
     if not races:
         raise FailedError(
@@ -227,9 +229,7 @@ def _one_setting(records: Sequence[RunRecord]) -> list[RunRecord]:
     most = max(used.values(), key=len)
     if len(settings) > 1:
         names = "; ".join(setting.text for setting in settings)
-        raise IncomparableError(
-            f"a figure shows one setting; choose by pair, preset, budget or machine among: {names}"
-        )
+        raise IncomparableError(f"a figure shows one setting; {_CHOOSE} among: {names}")
     if len(most) > 1:
         raise IncomparableError(
             f"a figure shows one kernel backend; choose by kernels among: {', '.join(sorted(most))}"
@@ -244,6 +244,7 @@ def _named(record: RunRecord) -> dict[str, str]:
         "task": record.task,
         "pair": f"{record.task}/{record.pair}",
         "preset": record.preset,
+        "dataset": record.dataset.name,
         "budget": Budget(record.budget.kind, limit).text,
         "machine": record.environment.machine_key,
     }

@@ -26,6 +26,10 @@ def read_card(path: Path) -> dict[str, Any]:
     where = path.with_suffix(".json")
     try:
         card = json.loads(where.read_bytes())
+    except FileNotFoundError as error:
+        if not path.exists():
+            raise not_prepared(path.stem, path) from error
+        raise FailedError(f"{where} is missing; {remedy(path)}") from error
     except OSError as error:
         raise FailedError(f"{where} cannot be read ({error.strerror}); {remedy(path)}") from error
     except ValueError as error:
@@ -71,6 +75,11 @@ def changed_content(path: Path, card: Mapping[str, Any]) -> FailedError:
         f"{path} ({path.stat().st_size} bytes, SHA-256 {sha256_of(path)[:12]}...) is cut short or "
         f"changed: its card says {card['sha256'][:12]}...; {remedy(path)}"
     )
+
+
+def not_prepared(dataset: str, path: Path) -> FailedError:
+    """The error of a data set that belongs at ``path`` and is not there yet."""
+    return FailedError(f"{dataset} is not at {path} yet; run `equivbench data prepare {dataset}`")
 
 
 def remedy(path: Path) -> str:

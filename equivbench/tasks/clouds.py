@@ -58,6 +58,8 @@ class CloudTask(Task, abstract=True):
         per: Literal["point", "cloud"] = "point",
         units: Mapping[str, str] | None = None,
     ) -> None:
+        if per not in ("point", "cloud"):
+            raise UsageError(f"task {name!r}: per is 'point' or 'cloud', not {per!r}")
         self.name, self.prediction = name, target[0]
         units = units or {}
         unit = units.get(target[0], "1")

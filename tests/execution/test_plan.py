@@ -46,6 +46,11 @@ def test_by_default_both_arms_of_the_quick_start_pair_with_one_seed():
     assert len({job.budget for job in plan.jobs}) == 1
 
 
+def test_data_that_are_not_there_yet_are_missed_before_anything_is_planned():
+    with pytest.raises(FailedError, match="yet; run `equivbench data prepare gfn2-20k`"):
+        jobs(dataset="gfn2-20k")
+
+
 def test_every_pair_meets_every_seed_once_however_often_it_is_named():
     found = jobs(pairs=(QUICK_START_PAIR, QUICK_START_PAIR), seeds=(3, 1, 3))
     assert [(job.seed, job.arm) for job in found] == [
@@ -64,8 +69,8 @@ def test_a_run_id_says_preset_budget_seed_options_and_its_contest():
     direct = jobs(budget="60s", forces="conservative")[0]
     assert direct.run_id == f"small-60s-seed0-conservative-{direct.contest}"
     assert direct.variant == {"forces": "conservative"}
-    larger = jobs(budget="60s", forces="conservative", dataset="gfn2-20k")[0]
-    assert larger.run_id == f"small-60s-seed0-conservative-gfn2-20k-{larger.contest}"
+    larger = jobs(budget="60s", forces="conservative", dataset="gfn2-hotter")[0]
+    assert larger.run_id == f"small-60s-seed0-conservative-gfn2-hotter-{larger.contest}"
 
 
 def test_runs_share_state_exactly_if_they_are_the_same_run():
@@ -81,7 +86,7 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
         {"threads": 2},
         {"preset": "dev"},
         {"forces": "conservative"},
-        {"dataset": "gfn2-20k"},
+        {"dataset": "gfn2-hotter"},
     ]
     folders = {jobs(**{**base, **other})[0].state_dir for other in others} | {  # type: ignore[dict-item]
         same,

@@ -70,9 +70,13 @@ def test_who_leads_by_how_much_and_where_there_is_no_verdict() -> None:
     )
     text = answer_text(gaps)
     assert text.startswith(
-        "The equivariant arm leads in ash (0.50 of the other's loss after 100s) and cedar (0.83 of "
+        "The equivariant arm leads in ash (0.50 of the other's loss after 100s on toy-set) and "
+        "cedar (0.83 of "
     )
-    assert "; the augmented arm leads in birch (0.81 of the other's loss after 100s);" in text
+    assert (
+        "; the augmented arm leads in birch (0.81 of the other's loss after 100s on toy-set);"
+        in text
+    )
     assert text.endswith(f"there is no verdict in maple ({gaps[-1].reason}).")
 
 

@@ -73,6 +73,11 @@ def test_the_errors_are_those_of_the_closed_form(task: CloudTask, of: str) -> No
     assert tilted.equivariance == pytest.approx(0.09, rel=0.01)
 
 
+def test_a_target_is_one_of_points_or_of_clouds() -> None:
+    with pytest.raises(UsageError, match="per is 'point' or 'cloud', not 'points'"):
+        CloudTask("toy", inputs=INPUTS, target=("force", "1o"), per="points")  # type: ignore[arg-type]
+
+
 def test_rotations_act_on_each_cloud_by_its_own() -> None:
     batch = CloudData("toy", make, per_cloud=["dipole"]).load().train.collate(torch.arange(5))
     rotations = random_rotations(5, dtype=torch.float64)

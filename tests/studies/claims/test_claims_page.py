@@ -228,7 +228,7 @@ def test_the_headline_stands_on_the_page_at_every_budget_and_fraction() -> None:
         for table in tables
         for row in table.rows
     ]
-    data = [column.name for column in tables[0].columns].index("data")
+    data = [column.name for column in tables[0].columns].index("part")
     assert {row[data] for row in tables[0].rows} == {"1", "0.25"}
     assert sum(
         line.startswith("- forcefield/vector, kernels default, data ") for line in lines

@@ -86,7 +86,7 @@ def test_other_sweeps_take_no_part_and_a_value_that_is_no_number_has_no_fraction
     for value in ("much", "nan", "-1", "inf"):
         odd = one(at_fraction(value))
         assert odd.fraction is None
-        assert cell(odd, "data") == "-"
+        assert cell(odd, "part") == "-"
 
 
 def test_the_gaps_are_those_of_the_gap_command() -> None:

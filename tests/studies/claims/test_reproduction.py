@@ -160,18 +160,27 @@ def test_runs_that_are_there_say_how_long_the_next_ones_take() -> None:
         "environment": {"machine_key": key},
         "clock": clock,
         "steps": 1000,
+        "dataset": {"name": "gfn2-small"},
+        "budget": {"kind": "steps", "limit": 500.0},
     }
     both = [make_record(arm=arm, **like) for arm in ("equivariant", "augmented")]
     known = START_SECONDS + 2 * (500 * DECLARED["step"] + DECLARED["off_budget"])
     assert lasts(PastRuns(plan), plan) == pytest.approx(known), "as on the machine of results/"
     expected = START_SECONDS + 2 * (500 * 0.1 + 30.0)
     assert lasts(PastRuns(plan, both), plan, plan.jobs) == pytest.approx(expected)
-    # Neither another machine nor another size nor a run that was resumed tells anything.
+    # Of another budget the pace is the same, what comes beyond it is not.
+    longer = {**like, "budget": {"kind": "steps", "limit": 1000.0}}
+    others = [make_record(arm=arm, **longer) for arm in ("equivariant", "augmented")]
+    beyond = START_SECONDS + 2 * (500 * 0.1 + DECLARED["off_budget"])
+    assert lasts(PastRuns(plan, others), plan, plan.jobs) == pytest.approx(beyond)
+    # Neither another machine nor another size nor a run that was resumed tells anything, nor one on
+    # other data.
     for other in (
         {"environment": {"machine_key": "other"}},
         {"preset": "paper"},
         {"variant": {"sweep": "size"}},
         {"restarts": 1},
+        {"dataset": {"name": "gfn2-20k"}},
     ):
         others = [make_record(arm=arm, **{**like, **other}) for arm in ("equivariant", "augmented")]
         assert lasts(PastRuns(plan, others), plan, plan.jobs) == pytest.approx(known)
