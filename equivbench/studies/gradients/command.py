@@ -177,8 +177,7 @@ def draw_gradients(analyses: Sequence[Gradients]) -> Figure:
     for index, analysis in enumerate(analyses):
         style = _LINES[index % len(_LINES)]
         runs.append(f"{style} {analysis.task}/{analysis.pair} {analysis.arm} seed {analysis.seed}")
-        colours = (*OTHER_COLOURS, "#0072b2")
-        for (axes, name, label), colour in zip(shown, colours, strict=True):
+        for (axes, name, label), colour in zip(shown, OTHER_COLOURS, strict=False):
             how = {"color": colour, "linestyle": style, "label": label if index == 0 else None}
             _line(axes, analysis.points, name, **how)
     for axes in (norms, ratios):

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from e3nn import o3
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn import functional
 
 from equivbench.kernels.backend import Kernel, Tensors
@@ -26,6 +27,13 @@ def grid_layout(like: Tensor) -> torch.memory_format:
     ``like``: on a CPU with their channels innermost, as its convolutions work on them, so that none
     of them turns its grids round; on a GPU, whose group normalisation knows no other, as usual."""
     return torch.channels_last_3d if like.device.type == "cpu" else torch.contiguous_format
+
+
+def laid_out(grids: Tensor) -> Tensor:
+    """``grids`` in that layout; inside ``torch.vmap``, which lays out its batches itself, as they
+    are."""
+    inside = not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(grids)
+    return grids if inside else grids.contiguous(memory_format=grid_layout(grids))
 
 
 def map_voxels(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -67,7 +75,7 @@ def cube_bank(weight: Tensor, place: Tensor, kernel: int, kind: CubeLayer) -> Te
     filters = weight.index_select(2, place.flatten())
     bank = filters.view(first, second, turns, copies, -1).permute(0, 2, 4, 1, 3)
     innermost = bank.reshape(turns * first, *cube, copies * second).movedim(-1, 1)
-    return innermost.contiguous(memory_format=grid_layout(weight))
+    return laid_out(innermost)
 
 
 def cube_kernel(operation: CubeConvolution, like: Tensor) -> Kernel:
@@ -76,8 +84,7 @@ def cube_kernel(operation: CubeConvolution, like: Tensor) -> Kernel:
     padding = (operation.kernel - 1) // 2
 
     def adapt(inputs: Tensors) -> Tensors:
-        x = inputs["x"]
-        return {**inputs, "x": x.contiguous(memory_format=grid_layout(x))}
+        return {**inputs, "x": laid_out(inputs["x"])}
 
     def run(inputs: Tensors) -> Tensor:
         bank = cube_bank(inputs["weights"], place, operation.kernel, "group")

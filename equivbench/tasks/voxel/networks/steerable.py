@@ -13,7 +13,7 @@ from e3nn.math import soft_one_hot_linspace
 from jaxtyping import Complex, Float, Int
 from torch import Tensor, nn
 
-from equivbench.kernels.backends.plain.grids import grid_layout
+from equivbench.kernels.backends.plain.grids import laid_out
 from equivbench.tasks.voxel.networks.unet import Layers, UNet, small
 from equivbench.tasks.voxel.table import ELEMENTS
 
@@ -104,8 +104,7 @@ class SteerableConv3d(nn.Module):
                 row.append(block.view(shape).transpose(1, 2).flatten(2, 3).flatten(0, 1))
             rows.append(torch.cat(row, dim=1))
         kernel = torch.cat(rows)[self.order_out][:, self.order]
-        cubes: Tensor = kernel.unflatten(2, (self.size,) * 3)
-        return cubes.contiguous(memory_format=grid_layout(cubes))
+        return laid_out(kernel.unflatten(2, (self.size,) * 3))
 
     def forward(self, x: Float[Tensor, "samples in x y z"]) -> Float[Tensor, "samples out x y z"]:
         """Zeros beyond the faces."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from equivbench.errors import UsageError
-from equivbench.kernels.backends.plain.grids import grid_layout, map_voxels
+from equivbench.kernels.backends.plain.grids import laid_out, map_voxels
 from equivbench.tasks.voxel.table import ELEMENTS
 
 HEAD_SCALE = 0.002
@@ -166,7 +166,7 @@ class UNet(nn.Module):
         the grid cannot be halved as often as the network is deep.
         """
         check_depth(noisy.shape[-1], self.levels - 1)
-        x = self.stem(noisy.contiguous(memory_format=grid_layout(noisy)))
+        x = self.stem(laid_out(noisy))
         kept = []
         for level, blocks in enumerate(self.encoder):
             outputs = [x]
