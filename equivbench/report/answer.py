@@ -42,18 +42,18 @@ CAPTION = (
 )
 
 
-def telling_gaps(gaps: Iterable[PairGap]) -> list[PairGap]:
-    """One gap of each pair on each kernel backend, in their order: of the runs as the pair is
-    declared (no sweep) that of the largest budget, in seconds where there is one, then of the most
-    seeds, then the newest. Data whose content is known here come before all others, so that
-    nobody chooses who leads by choosing data.
+def telling_gaps(gaps: Iterable[PairGap], *, by_kernels: bool = True) -> list[PairGap]:
+    """One gap of each pair on each kernel backend, or of each pair, in their order: of the runs as
+    the pair is declared (no sweep) that of the largest budget, in seconds where there is one, then
+    of the most seeds, then the newest. Data whose content is known here come before all others, so
+    that nobody chooses who leads by choosing data.
 
     Which arm leads has no part in the choice.
     """
     found: dict[tuple[str, str, str], PairGap] = {}
     for gap in sorted(gaps, key=_weight):
         if "sweep" not in gap.variant:
-            found[gap.task, gap.pair, kernels_text(gap)] = gap
+            found[gap.task, gap.pair, kernels_text(gap) if by_kernels else ""] = gap
     return [found[key] for key in sorted(found)]
 
 
