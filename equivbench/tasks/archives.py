@@ -26,11 +26,9 @@ def read_card(path: Path) -> dict[str, Any]:
     where = path.with_suffix(".json")
     try:
         card = json.loads(where.read_bytes())
-    except FileNotFoundError as error:
-        if not path.exists():
-            raise not_prepared(path.stem, path) from error
-        raise FailedError(f"{where} is missing; {remedy(path)}") from error
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.exists():
+            raise not_prepared(path.stem, path) from error
         raise FailedError(f"{where} cannot be read ({error.strerror}); {remedy(path)}") from error
     except ValueError as error:
         raise FailedError(f"{where} is not valid JSON; {remedy(path)}") from error
