@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from derivatives import SPOILT, Inputs, assert_close, derivatives
+from derivatives import SPOILT, Inputs, assert_close, assert_refused_while_wrong, derivatives
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
 from equivbench.kernels.backends import fused
-from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.fused import native_contraction
 from equivbench.kernels.fused.contraction_operator import contracted
-from equivbench.kernels.fused.contraction_source import contraction_source
 from equivbench.kernels.fused.native import no_compiler
 from equivbench.kernels.operations import SymmetricContraction
 
@@ -296,23 +294,14 @@ WRONG = {
 def test_a_library_that_computes_something_else_is_not_used(
     result: str, change: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caches = native_contraction.compiled_contraction, fused._compiled_and_checked
     operation = SymmetricContraction(1, 1, 1)
-
-    def wrong(*given: Any) -> str:
-        text = contraction_source(*given)
-        assert change[0] in text
-        return text.replace(*change)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(native_contraction, "contraction_source", wrong)
-        for cache in caches:
-            cache.cache_clear()
-        with pytest.raises(WrongKernelError, match=rf"is wrong on '{operation.name}'.*: {result}"):
-            ours(operation)
-    for cache in caches:
-        cache.cache_clear()
-    ours(operation)
+    assert_refused_while_wrong(
+        lambda: ours(operation),
+        (native_contraction, "contraction_source", native_contraction.compiled_contraction),
+        change,
+        rf"is wrong on '{operation.name}'.*: {result}",
+        monkeypatch,
+    )
 
 
 def test_the_backend_says_what_it_does_not_do() -> None:

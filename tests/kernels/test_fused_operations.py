@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from derivatives import SPOILT, Inputs, assert_close, derivatives
+from derivatives import SPOILT, assert_close, derivatives, edge_inputs
 from torch import Tensor
 
 from equivbench.errors import FailedError
@@ -43,23 +43,6 @@ def few_edges_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def make(
-    operation: EdgeOperation, nodes: int = 6, edges: int = 25, dtype: torch.dtype = torch.float64
-) -> Inputs:
-    """Random inputs with unsorted edges, repeated ones among them; the last node has none."""
-    generator = torch.Generator().manual_seed(nodes + edges)
-
-    def normal(*shape: int) -> Tensor:
-        return (
-            torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype).requires_grad_()
-        )
-
-    stated = operation.arguments({"nodes": nodes, "edges": edges})
-    edge_index = torch.randint(0, max(1, nodes - 1), (2, edges), generator=generator)
-    numbers = {name: normal(*one.shape) for name, one in stated.items() if not one.index}
-    return {**numbers, "edge_index": edge_index}
-
-
 def fused(operation: EdgeOperation) -> Kernel:
     return backend("fused").build(operation, dtype=torch.float64, device=torch.device("cpu"))
 
@@ -68,7 +51,7 @@ def fused(operation: EdgeOperation) -> Kernel:
     "operation", [*OPERATIONS, PaiNNMessage(1), PaiNNMessage(28), PaiNNMessage(32)], ids=str
 )
 def test_values_and_derivatives_are_the_references(operation: EdgeOperation) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     assert_close(
         derivatives(fused(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
     )
@@ -81,7 +64,8 @@ def test_each_set_of_inputs_that_need_gradients(
 ) -> None:
     by = [operation.differentiable[place] for place in places]
     inputs = {
-        name: one.detach().requires_grad_(name in by) for name, one in make(operation).items()
+        name: one.detach().requires_grad_(name in by)
+        for name, one in edge_inputs(operation).items()
     }
     assert_close(
         derivatives(fused(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
@@ -91,7 +75,7 @@ def test_each_set_of_inputs_that_need_gradients(
 @of_each
 @pytest.mark.parametrize(("nodes", "edges"), [(3, 0), (1, 4), (1, 1), (6, 9)])
 def test_sizes_at_the_edge(operation: EdgeOperation, nodes: int, edges: int) -> None:
-    inputs = make(operation, nodes, edges)
+    inputs = edge_inputs(operation, nodes, edges)
     # Freed memory that is not zero: a row that the kernel forgets to write would show.
     torch.full((nodes, operation.target_size), 7.0, dtype=torch.float64)
     assert_close(
@@ -102,7 +86,7 @@ def test_sizes_at_the_edge(operation: EdgeOperation, nodes: int, edges: int) -> 
 @of_each
 @pytest.mark.parametrize("row", [0, 1], ids=["neighbour", "centre"])
 def test_edges_may_come_in_any_order(operation: EdgeOperation, row: int) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     order = inputs["edge_index"][row].argsort(stable=True)
     ordered = {
         name: one if name == "x" else one[:, order] if name == "edge_index" else one[order]
@@ -118,7 +102,7 @@ def test_edges_may_come_in_any_order(operation: EdgeOperation, row: int) -> None
 
 @of_each
 def test_inputs_need_not_be_contiguous(operation: EdgeOperation) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     strided = {
         name: one.detach().mT.contiguous().mT.requires_grad_(one.requires_grad)
         for name, one in inputs.items()
@@ -130,7 +114,7 @@ def test_inputs_need_not_be_contiguous(operation: EdgeOperation) -> None:
 # 31 channels: vectors of 16 lanes and of all shorter lengths.
 @pytest.mark.parametrize("operation", [UNEVEN, MESSAGE, PaiNNMessage(31)], ids=str)
 def test_float32_rounds_and_no_more(operation: EdgeOperation) -> None:
-    inputs = make(operation, dtype=torch.float32)
+    inputs = edge_inputs(operation, dtype=torch.float32)
     exact = {
         name: one.detach().double().requires_grad_() if one.requires_grad else one
         for name, one in inputs.items()
@@ -143,7 +127,7 @@ def test_float32_rounds_and_no_more(operation: EdgeOperation) -> None:
 
 @pytest.mark.parametrize("operation", [UNEVEN, MESSAGE], ids=str)
 def test_under_autocast_it_is_computed_in_float32(operation: EdgeOperation) -> None:
-    inputs = make(operation, dtype=torch.float32)
+    inputs = edge_inputs(operation, dtype=torch.float32)
     narrow = {
         name: one.detach().bfloat16().requires_grad_() if name in ("x", "weights") else one
         for name, one in inputs.items()
@@ -164,7 +148,7 @@ def test_under_autocast_it_is_computed_in_float32(operation: EdgeOperation) -> N
 
 @of_each
 def test_the_same_bits_at_the_same_threads_and_close_at_others(operation: EdgeOperation) -> None:
-    inputs = make(operation, nodes=30, edges=200)
+    inputs = edge_inputs(operation, nodes=30, edges=200)
     once, again = (derivatives(fused(operation), inputs) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
     torch.set_num_threads(1)
@@ -173,7 +157,7 @@ def test_the_same_bits_at_the_same_threads_and_close_at_others(operation: EdgeOp
 
 @of_each
 def test_a_third_derivative_is_an_error_not_nothing(operation: EdgeOperation) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     first = torch.autograd.grad(
         fused(operation)(**inputs).square().sum(), inputs["x"], create_graph=True
     )[0]
@@ -184,7 +168,7 @@ def test_a_third_derivative_is_an_error_not_nothing(operation: EdgeOperation) ->
 
 @of_each
 def test_inputs_are_left_as_they_are(operation: EdgeOperation) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     before = {name: one.detach().clone() for name, one in inputs.items()}
     derivatives(fused(operation), inputs)
     assert all(torch.equal(inputs[name], before[name]) for name in inputs)
@@ -192,7 +176,7 @@ def test_inputs_are_left_as_they_are(operation: EdgeOperation) -> None:
 
 @of_each
 def test_a_wrong_node_is_an_error_not_a_crash(operation: EdgeOperation) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     for wrong in (-1, len(inputs["x"]), 2**40):
         for row in (0, 1):
             edge_index = inputs["edge_index"].clone()
@@ -203,7 +187,7 @@ def test_a_wrong_node_is_an_error_not_a_crash(operation: EdgeOperation) -> None:
 
 @of_each
 def test_wrong_shapes_and_types_are_errors(operation: EdgeOperation) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     _, of_edges, _ = operation.differentiable
     for name in operation.differentiable:
         with pytest.raises(ValueError, match=f"of the {operation.name} is"):

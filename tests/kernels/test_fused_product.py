@@ -8,16 +8,21 @@ from typing import Any
 
 import pytest
 import torch
-from derivatives import SPOILT, Inputs, assert_close, derivatives
+from derivatives import (
+    SPOILT,
+    assert_close,
+    assert_refused_while_wrong,
+    derivatives,
+    edge_inputs,
+)
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
 from equivbench.kernels.backends import fused
-from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.fused import native, native_product
 from equivbench.kernels.fused.native import no_compiler
 from equivbench.kernels.fused.product_operator import edge_product
-from equivbench.kernels.fused.product_source import product_source, product_table
+from equivbench.kernels.fused.product_source import product_table
 from equivbench.kernels.operations import EdgeProduct
 from equivbench.kernels.operations.paths import coupling
 
@@ -42,29 +47,13 @@ def few_edges_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def make(
-    operation: EdgeProduct, nodes: int = 6, edges: int = 25, dtype: torch.dtype = torch.float64
-) -> Inputs:
-    """Random inputs with unsorted edges, repeated ones among them; the last node has none."""
-    generator = torch.Generator().manual_seed(nodes + edges)
-
-    def normal(*shape: int) -> Tensor:
-        drawn = torch.randn(shape, dtype=torch.float64, generator=generator)
-        return drawn.to(dtype).requires_grad_()
-
-    stated = operation.arguments({"nodes": nodes, "edges": edges})
-    edge_index = torch.randint(0, max(1, nodes - 1), (2, edges), generator=generator)
-    numbers = {name: normal(*one.shape) for name, one in stated.items() if not one.index}
-    return {**numbers, "edge_index": edge_index}
-
-
 def ours(operation: EdgeProduct, dtype: torch.dtype = torch.float64) -> Kernel:
     return backend("fused").build(operation, dtype=dtype, device=CPU)
 
 
 @pytest.mark.parametrize("operation", [*OPERATIONS, EdgeProduct(16, 1)], ids=str)
 def test_values_and_derivatives_are_the_references(operation: EdgeProduct) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     assert_close(
         derivatives(ours(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
     )
@@ -77,7 +66,8 @@ def test_each_set_of_inputs_that_need_gradients(
 ) -> None:
     by = [operation.differentiable[place] for place in places]
     inputs = {
-        name: one.detach().requires_grad_(name in by) for name, one in make(operation).items()
+        name: one.detach().requires_grad_(name in by)
+        for name, one in edge_inputs(operation).items()
     }
     assert_close(
         derivatives(ours(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
@@ -87,7 +77,7 @@ def test_each_set_of_inputs_that_need_gradients(
 @of_each
 @pytest.mark.parametrize(("nodes", "edges"), [(3, 0), (1, 4), (1, 1), (6, 9)])
 def test_sizes_at_the_edge(operation: EdgeProduct, nodes: int, edges: int) -> None:
-    inputs = make(operation, nodes, edges)
+    inputs = edge_inputs(operation, nodes, edges)
     assert_close(
         derivatives(ours(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
     )
@@ -95,7 +85,7 @@ def test_sizes_at_the_edge(operation: EdgeProduct, nodes: int, edges: int) -> No
 
 @of_each
 def test_what_centres_are_called_does_not_matter(operation: EdgeProduct) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     far = {**inputs, "edge_index": inputs["edge_index"] * 2**40 + 7}
     # In the order of their numbers, so that sums have the same order too.
     assert_close(derivatives(ours(operation), far), derivatives(ours(operation), inputs), 0)
@@ -105,7 +95,7 @@ def test_what_centres_are_called_does_not_matter(operation: EdgeProduct) -> None
 
 @of_each
 def test_inputs_need_not_be_contiguous(operation: EdgeProduct) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     strided = {
         name: one.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_(one.requires_grad)
         for name, one in inputs.items()
@@ -115,7 +105,7 @@ def test_inputs_need_not_be_contiguous(operation: EdgeProduct) -> None:
 
 
 def test_float32_rounds_and_no_more() -> None:
-    inputs = make(UNEVEN, dtype=torch.float32)
+    inputs = edge_inputs(UNEVEN, dtype=torch.float32)
     exact = {
         name: one.detach().double().requires_grad_() if one.requires_grad else one
         for name, one in inputs.items()
@@ -128,7 +118,7 @@ def test_float32_rounds_and_no_more() -> None:
 
 @of_each
 def test_the_same_bits_at_the_same_threads_and_close_at_others(operation: EdgeProduct) -> None:
-    inputs = make(operation, nodes=30, edges=200)
+    inputs = edge_inputs(operation, nodes=30, edges=200)
     once, again = (derivatives(ours(operation), inputs) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
     torch.set_num_threads(1)
@@ -137,7 +127,7 @@ def test_the_same_bits_at_the_same_threads_and_close_at_others(operation: EdgePr
 
 @of_each
 def test_inputs_are_left_as_they_are(operation: EdgeProduct) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     before = {name: one.detach().clone() for name, one in inputs.items()}
     derivatives(ours(operation), inputs)
     assert all(torch.equal(inputs[name], before[name]) for name in inputs)
@@ -145,7 +135,7 @@ def test_inputs_are_left_as_they_are(operation: EdgeProduct) -> None:
 
 @of_each
 def test_a_third_derivative_is_an_error_not_nothing(operation: EdgeProduct) -> None:
-    inputs = make(operation)
+    inputs = edge_inputs(operation)
     output = ours(operation)(**inputs).square().sum()
     (first,) = torch.autograd.grad(output, inputs["x"], create_graph=True)
     (second,) = torch.autograd.grad(first.square().sum(), inputs["weights"], create_graph=True)
@@ -161,7 +151,7 @@ TENSORS = (
 
 def private_call(operation: EdgeProduct, **changes: Any) -> Any:
     """A call of the private operator for second derivatives, with ``changes``."""
-    inputs = {name: one.detach() for name, one in make(operation).items()}
+    inputs = {name: one.detach() for name, one in edge_inputs(operation).items()}
     arguments: dict[str, Any] = {
         "needs": [True] * 5,
         "grad": torch.zeros_like(inputs["x"]),
@@ -220,7 +210,7 @@ def test_slots_rebuild_the_wigner_coefficients() -> None:
 
 @pytest.mark.slow
 def test_a_compiled_energy_and_its_gradient_give_the_same_second_derivatives() -> None:
-    inputs = make(FEW)
+    inputs = edge_inputs(FEW)
     weights = inputs["weights"]
 
     def energy(x: Tensor, harmonics: Tensor, environment: Tensor, edge_index: Tensor) -> Tensor:
@@ -249,23 +239,14 @@ WRONG = {
 def test_a_library_that_computes_something_else_is_not_used(
     result: str, change: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caches = native_product.compiled_product, fused._compiled_and_checked
     operation = EdgeProduct(2, 1)
-
-    def wrong(*given: Any) -> str:
-        text = product_source(*given)
-        assert change[0] in text
-        return text.replace(*change)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(native_product, "product_source", wrong)
-        for cache in caches:
-            cache.cache_clear()
-        with pytest.raises(WrongKernelError, match=rf"is wrong on '{operation.name}'.*: {result}"):
-            ours(operation)
-    for cache in caches:
-        cache.cache_clear()
-    ours(operation)
+    assert_refused_while_wrong(
+        lambda: ours(operation),
+        (native_product, "product_source", native_product.compiled_product),
+        change,
+        rf"is wrong on '{operation.name}'.*: {result}",
+        monkeypatch,
+    )
 
 
 def test_on_a_gpu_it_says_that_there_is_none() -> None:

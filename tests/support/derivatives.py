@@ -4,10 +4,17 @@ that a compiled operator must refuse."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
+
+from equivbench.kernels.backends import fused
+from equivbench.kernels.checking import WrongKernelError
+from equivbench.kernels.fused.coupling import EdgeOperation
+from equivbench.kernels.operations import EdgeProduct
 
 Inputs = dict[str, Tensor]
 SPOILT: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -45,3 +52,53 @@ def assert_close(found: list[Tensor], wanted: list[Tensor], tolerance: float) ->
     for one, other in zip(found, wanted, strict=True):
         assert one.shape == other.shape
         assert float((one - other).norm()) <= tolerance * float(other.norm())
+
+
+def edge_inputs(
+    operation: EdgeOperation | EdgeProduct,
+    nodes: int = 6,
+    edges: int = 25,
+    dtype: torch.dtype = torch.float64,
+) -> Inputs:
+    """Random inputs with unsorted edges, repeated ones among them; the last node has none."""
+    generator = torch.Generator().manual_seed(nodes + edges)
+
+    def normal(*shape: int) -> Tensor:
+        return (
+            torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype).requires_grad_()
+        )
+
+    stated = operation.arguments({"nodes": nodes, "edges": edges})
+    edge_index = torch.randint(0, max(1, nodes - 1), (2, edges), generator=generator)
+    numbers = {name: normal(*one.shape) for name, one in stated.items() if not one.index}
+    return {**numbers, "edge_index": edge_index}
+
+
+def assert_refused_while_wrong(
+    build: Callable[[], object],
+    made_by: tuple[ModuleType, str, Any],
+    change: tuple[str, str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``build`` refuses the library whose text, as the function of that name in the module makes
+    it, has the ``change``, and takes the right one afterwards; last in ``made_by`` is the cache of
+    compiled libraries."""
+    module, name, compiled = made_by
+    right = getattr(module, name)
+    caches = compiled, fused._compiled_and_checked
+
+    def wrong(*given: Any) -> str:
+        text: str = right(*given)
+        assert change[0] in text
+        return text.replace(*change)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, wrong)
+        for cache in caches:
+            cache.cache_clear()
+        with pytest.raises(WrongKernelError, match=says):
+            build()
+    for cache in caches:
+        cache.cache_clear()
+    build()

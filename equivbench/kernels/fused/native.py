@@ -114,6 +114,15 @@ def _seconds_of(path: Path) -> float:
         return 0.0
 
 
+def launcher(text: str, tensors: type[ctypes.Structure]) -> Any:
+    """The function ``launch`` of the library that ``text`` compiles to: it takes a kind, three
+    sizes, indices and ``tensors``."""
+    launch = library(text).launch
+    sizes = [ctypes.c_int64] * 3
+    launch.argtypes = [ctypes.c_int, *sizes, ctypes.c_void_p, ctypes.POINTER(tensors)]
+    return launch
+
+
 class _Tensors(ctypes.Structure):
     """The struct of the same name in the C++ text."""
 
@@ -127,10 +136,7 @@ class _Tensors(ctypes.Structure):
 def compiled(operation: EdgeOperation, dtype: torch.dtype) -> Any:
     """The function of the library for ``operation`` in ``dtype``."""
     real = "double" if dtype == torch.float64 else "float"
-    launch = library(source(couplings(operation), real)).launch
-    sizes = [ctypes.c_int64] * 3
-    launch.argtypes = [ctypes.c_int, *sizes, ctypes.c_void_p, ctypes.POINTER(_Tensors)]
-    return launch
+    return launcher(source(couplings(operation), real), _Tensors)
 
 
 def results(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from equivbench.kernels.fused.contraction_source import contraction_source
-from equivbench.kernels.fused.native import library
+from equivbench.kernels.fused.native import launcher
 from equivbench.kernels.fused.polynomial import polynomials
 from equivbench.kernels.operations import SymmetricContraction
 
@@ -32,10 +32,7 @@ class _ContractionTensors(ctypes.Structure):
 def compiled_contraction(operation: SymmetricContraction, dtype: torch.dtype) -> Any:
     """The function of the library for ``operation`` in ``dtype``."""
     real = "double" if dtype == torch.float64 else "float"
-    launch = library(contraction_source(polynomials(operation), real)).launch
-    sizes = [ctypes.c_int64] * 3
-    launch.argtypes = [ctypes.c_int, *sizes, ctypes.c_void_p, ctypes.POINTER(_ContractionTensors)]
-    return launch
+    return launcher(contraction_source(polynomials(operation), real), _ContractionTensors)
 
 
 def results(

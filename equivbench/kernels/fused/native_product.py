@@ -34,10 +34,7 @@ class _ProductTensors(ctypes.Structure):
 def compiled_product(operation: EdgeProduct, dtype: torch.dtype) -> Any:
     """The function of the library for ``operation`` in ``dtype``."""
     real = "double" if dtype == torch.float64 else "float"
-    launch = native.library(product_source(product_table(operation), real)).launch
-    sizes = [ctypes.c_int64] * 3
-    launch.argtypes = [ctypes.c_int, *sizes, ctypes.c_void_p, ctypes.POINTER(_ProductTensors)]
-    return launch
+    return native.launcher(product_source(product_table(operation), real), _ProductTensors)
 
 
 def results(needs: Sequence[bool], *inputs: Tensor) -> tuple[Tensor, ...]:
