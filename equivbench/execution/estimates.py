@@ -10,7 +10,7 @@ from statistics import median
 
 from equivbench.budget import Budget
 from equivbench.errors import FailedError
-from equivbench.execution.identity import dataset_of
+from equivbench.execution.chosen_data import dataset_of
 from equivbench.execution.plan import Contest, RunPlan, machines_of
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from equivbench.environment import cache_dir, git_state
+from equivbench.execution.chosen_data import dataset_of
 from equivbench.registry import DATASETS, MODELS, PAIRS, resolve
 from equivbench.tasks.archives import ArchiveSource, read_card
 from equivbench.training.job import Job
@@ -39,11 +40,6 @@ def unit_digest(jobs: Sequence[Job]) -> str:
     """
     identities = sorted((_identity(job) for job in jobs), key=lambda each: str(each["arm"]))
     return _digest([identities, data_checksum(dataset_of(jobs[0])), code_version()])
-
-
-def dataset_of(job: Job) -> str:
-    """The data set that ``job`` trains on: the one asked for, else its preset's."""
-    return PAIRS.get(job.pair).presets[job.request.preset].on(job.request.dataset).dataset
 
 
 def state_folder(job: Job, machine_key: str) -> Path:

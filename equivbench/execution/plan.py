@@ -20,14 +20,14 @@ import psutil
 from equivbench.budget import Budget
 from equivbench.environment import machine_key, usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
+from equivbench.execution.chosen_data import check_prepared, chosen_dataset
 from equivbench.execution.shares import core_shares
 from equivbench.gpu import why_not_shared
 from equivbench.kernels.backends import absent, does_not_do
-from equivbench.registry import DATASETS, KERNEL_BACKENDS, MODELS, PAIRS, TASKS, resolve
+from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, Forces, RunRequest
 from equivbench.schedule import rung_budgets
 from equivbench.specs import ArmSpec, PairSpec
-from equivbench.tasks.archives import ArchiveSource, not_prepared
 from equivbench.training.job import Job, Place
 
 
@@ -63,7 +63,7 @@ def this_machine(request: RunRequest) -> Machine:
     is not here, or the device is not for as many processes as a contest has arms.
     """
     if request.dataset is not None:
-        _check_prepared(request.dataset)
+        check_prepared(request.dataset)
     device = resolve_device(request.device)
     if device.startswith("cuda"):
         reason = why_not_shared(device, 1 if len(request.arms) == 1 else 2)
@@ -74,12 +74,6 @@ def this_machine(request: RunRequest) -> Machine:
         if reason is not None:
             raise FailedError(f"--kernels {request.kernels}: {reason}")
     return Machine(device, request.threads if request.threads is not None else default_threads())
-
-
-def _check_prepared(name: str) -> None:
-    source = resolve(DATASETS.get(name).factory)()
-    if isinstance(source, ArchiveSource) and not source.path().exists():
-        raise not_prepared(name, source.path())
 
 
 def machines_of(request: RunRequest) -> tuple[Machine, ...]:
@@ -398,29 +392,11 @@ def _check_kernels(
             )
 
 
-def _dataset(pair: PairSpec, request: RunRequest) -> str | None:
-    """The data set that is asked for; raises ``UsageError`` unless it is one of the pair's task,
-    with samples to train on."""
-    if request.dataset is None:
-        return None
-    spec = DATASETS.get(request.dataset)
-    if spec.task != pair.task:
-        entries = DATASETS.entries().items()
-        of_task = [name for name, each in entries if each.value.task == pair.task]
-        raise UsageError(
-            f"--dataset {spec.name} is of the task {spec.task}, {pair.key} takes one of "
-            f"{', '.join(sorted(of_task))}"
-        )
-    if spec.sizes.get("train") == 0:
-        raise UsageError(f"--dataset {spec.name} is a test set: it has no samples to train on")
-    return spec.name
-
-
 def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> Contest:
     TASKS.get(pair.task)
     if request.preset not in pair.presets:
         raise unknown_name(f"preset of {pair.key}", request.preset, pair.presets)
-    preset = pair.presets[request.preset].on(_dataset(pair, request))
+    preset = pair.presets[request.preset].on(chosen_dataset(pair, request))
     budget = Budget.parse(request.budget if request.budget is not None else preset.budget)
     arms = [pair.arm(arm) for arm in unique(request.arms)] or list(pair.contestants)
     kernels = None if request.kernels == DEFAULT_KERNELS else request.kernels

@@ -11,7 +11,7 @@ import msgspec
 
 from equivbench.budget import Budget
 from equivbench.environment import environment, git_state
-from equivbench.execution.identity import dataset_of
+from equivbench.execution.chosen_data import dataset_of
 from equivbench.records.declared import SWEEP
 from equivbench.records.evaluations import FINALS
 from equivbench.records.reasons import plain_reason, without_places_in
