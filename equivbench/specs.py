@@ -18,6 +18,7 @@ Preset = Literal["dev", "small", "paper"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 Augmentation = Literal["none", "haar"]
 Precision = Literal["float32", "tf32", "bf16"]
+SymmetryLossKind = Literal["rotated-copy", "rotational-gradient"]
 Optimizer = Literal["adamw", "adam", "nadam", "radam", "adamax", "rmsprop", "sgd"]
 OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
 Symmetry = Literal["none", "octahedral", "so3", "o3"]
@@ -191,9 +192,13 @@ class Recipe:
     ``"60s"``."""
     tuning_log_sha256: str | None = None
     symmetry_loss: float = 0.0
-    """Weight of the penalty on what the prediction and that on a rotated copy of each sample differ
-    by (:mod:`equivbench.training.symmetry_loss`): what of the objective one unit of the board
-    metric counts as. At 0 no copy is predicted."""
+    """Weight of the penalty on what the predictions lack to be equivariant
+    (:mod:`equivbench.training.symmetry_loss`): what of the objective one unit of that counts as. At
+    0 there is none."""
+    symmetry_loss_kind: SymmetryLossKind = "rotated-copy"
+    """What is penalised. ``rotated-copy``: what the prediction and that on a rotated copy of each
+    sample differ by, in the board metric. ``rotational-gradient``: the derivative of each sample's
+    energy by a rotation, in eV, of arms whose forces are an energy's gradient."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +225,18 @@ class ArmSpec:
     """The config's widths, which a size sweep multiplies, each with what it must stay a multiple
     of: a number, or the name of another config key (``{"width": "heads"}``). A width may be a
     number or a list of them."""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """Options of the task without which the arm is not trained
+    (``{"forces": "conservative"}``)."""
+
+    def check_options(self, chosen: Mapping[str, str]) -> None:
+        """Raise ``UsageError`` unless the options of the task that are ``chosen`` are those that
+        the arm needs."""
+        for name, value in self.needs.items():
+            if chosen.get(name) != value:
+                raise UsageError(
+                    f"the arm {self.name!r} is for {value} {name} alone; add --{name} {value}"
+                )
 
     def resized(self, preset: str, factor: float) -> dict[str, Any]:
         """The entries of the config that change where all widths are multiplied by ``factor``.
@@ -395,7 +412,7 @@ class PairSpec:
             size: replace(preset, config=dict(config or {}))
             for size, preset in replaced.presets.items()
         }
-        mine = ArmSpec(replaced.name, model, presets, replaced.wrapper)
+        mine = ArmSpec(replaced.name, model, presets, replaced.wrapper, needs=replaced.needs)
         statement = MatchSpec(
             f"The {arm} arm of {self.key} with another model, {model}.", "nothing", of_size=False
         )

@@ -16,7 +16,7 @@ import torch
 from benzenes import benzene_batch, targets
 from timing_worker import serve
 
-from equivbench.tasks.forcefield.task import ConservativeForces
+from equivbench.tasks.forcefield.conservative import ConservativeForces
 
 options = json.loads(sys.argv[1])
 torch.set_num_threads(int(options["threads"]))

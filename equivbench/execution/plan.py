@@ -405,6 +405,7 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
     for arm in arms:
         if request.preset not in arm.presets:
             raise unknown_name(f"preset of arm {arm.name!r}", request.preset, arm.presets)
+        arm.check_options(request.variant)
     if request.extend is not None:
         budget.times(request.extend)
         if len(arms) < 2:

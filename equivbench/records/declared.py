@@ -254,7 +254,8 @@ def _machine(record: RunRecord, declared: Declaration) -> Iterator[str]:
 
 
 def _variant(record: RunRecord, declared: Declaration) -> Iterator[str]:
-    """The variant names the options of the task, and the point of a sweep, and nothing else."""
+    """The variant names the options of the task, as the arm needs them, and the point of a sweep,
+    and nothing else."""
     options = declared.task.options if declared.task and declared.task.fields else None
     if options is None:
         return
@@ -263,6 +264,12 @@ def _variant(record: RunRecord, declared: Declaration) -> Iterator[str]:
             yield f"variant.{name} is {record.variant.get(name)!r}, not one of {values}"
     for name in record.variant.keys() - options.keys() - set(SWEEP):
         yield f"variant.{name} is no option of {record.task}"
+    for name, value in declared.arm.needs.items():
+        if record.variant.get(name) != value:
+            yield (
+                f"variant.{name} is {record.variant.get(name)!r}, but {declared.place} is trained "
+                f"on {value} {name} alone"
+            )
 
 
 def _data(record: RunRecord, declared: Declaration) -> Iterator[str]:

@@ -110,9 +110,12 @@ class RecipeRecord(_Part):
     augmentation_fraction: float = 1.0
     """Probability with which a sample is rotated, if ``augmentation`` is not none."""
     symmetry_loss: float = 0.0
-    """Weight of the penalty on the squared difference between the prediction, rotated, and the
-    prediction on a rotated copy of each sample, in units of the objective a unit of the board
-    metric; 0: there was none."""
+    """Weight of the penalty on what the predictions lack to be equivariant; 0: there was none."""
+    symmetry_loss_kind: Literal["rotated-copy", "rotational-gradient"] = "rotated-copy"
+    """What was penalised. ``rotated-copy``: the squared difference between the prediction, rotated,
+    and the prediction on a rotated copy of each sample, weighed in units of the objective a unit of
+    the board metric. ``rotational-gradient``: the length of the derivatives of each sample's energy
+    by a rotation about three axes, weighed in units of the objective an eV."""
 
 
 class BudgetRecord(_Part):

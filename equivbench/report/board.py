@@ -178,8 +178,11 @@ def setup_digest(record: RunRecord) -> str:
     for outcome in ("symmetry_verified", "symmetry_reason"):
         del model[outcome]  # of the run, not a setting of it
     recipe = msgspec.to_builtins(record.recipe)
+    # Digests are older than these.
     if not recipe["symmetry_loss"]:
-        del recipe["symmetry_loss"]  # digests are older than it
+        del recipe["symmetry_loss"]
+    if recipe["symmetry_loss_kind"] == "rotated-copy":
+        del recipe["symmetry_loss_kind"]
     settings = msgspec.json.encode([model, recipe], order="sorted")
     return hashlib.sha256(settings).hexdigest()[:8]
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
+from equivbench.errors import UsageError, unknown_name
 from equivbench.specs import Field, Group
 
 if TYPE_CHECKING:
@@ -66,8 +67,6 @@ class TaskData:
 
     def split(self, name: str) -> Split:
         """The split called ``name``: train, validation, test or one of ``out_of_distribution``."""
-        from equivbench.errors import unknown_name
-
         splits: dict[str, Split] = {each: getattr(self, each) for each in SPLITS}
         splits |= self.out_of_distribution
         if name not in splits:
@@ -174,8 +173,6 @@ class Task(ABC):
     def judged_on(self, output: str) -> Task:
         """This task with another of its outputs as the prediction: what is decomposed then, in the
         square of its own unit. Raises ``UsageError`` where it has no such output."""
-        from equivbench.errors import unknown_name
-
         if output == self.prediction:
             return self
         outputs = {field.name: field for field in self.fields if field.role == "output"}
@@ -235,6 +232,21 @@ class Task(ABC):
         Of the ``inputs`` it may read what :meth:`assemble` gives where nothing is required: an arm
         on several devices builds derived inputs for each device's own samples only.
         """
+
+    def rotational_gradient(
+        self, variant: Mapping[str, str], requires: Mapping[str, float]
+    ) -> Callable[[Batch, Batch], Tensor]:
+        """The function of (outputs, inputs) of a model under the options ``variant`` that gives
+        [samples, 3]: the derivative of each sample's energy by the angle of a rotation of the whole
+        sample about x, y and z.
+
+        It reads of the inputs what :meth:`objective` may. Raises ``UsageError`` where such outputs
+        do not hold an energy's gradient by everything of the sample that turns, as by default.
+        """
+        raise UsageError(
+            f"task {self.name} has no energy whose gradient its models predict, so no arm of it "
+            "has a symmetry loss of the kind rotational-gradient"
+        )
 
     @abstractmethod
     def samples_in(self, batch: Batch) -> int:

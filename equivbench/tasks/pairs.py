@@ -54,10 +54,11 @@ def arm(
     *,
     wrapper: str | None = None,
     small: Mapping[str, Any] | None = None,
+    needs: Mapping[str, str] | None = None,
     **changes: Any,
 ) -> ArmSpec:
     """An arm with its three presets; ``changes`` are of all presets' recipes, ``small`` of that
-    one's."""
+    one's. ``needs``: as in :class:`ArmSpec`."""
     presets = {
         preset: ArmPreset(configs[preset], replace(recipe, **changes))
         for preset, recipe in recipes.items()
@@ -65,7 +66,7 @@ def arm(
     presets["small"] = replace(
         presets["small"], recipe=replace(presets["small"].recipe, **(small or {}))
     )
-    return ArmSpec(name, model, presets, wrapper, widths)
+    return ArmSpec(name, model, presets, wrapper, widths, needs or {})
 
 
 def pair(

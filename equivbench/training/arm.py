@@ -83,7 +83,7 @@ def resolve_arm(job: Job) -> ResolvedArm:
     """Look up what ``job`` names.
 
     Raises ``UsageError`` for a name, an option of the task, an entry of the config or a field of
-    the recipe that does not exist, with the close matches.
+    the recipe that does not exist, with the close matches, and where the arm needs another option.
     """
     pair = PAIRS.get(job.pair)
     arm = pair.arm(job.arm)
@@ -103,6 +103,7 @@ def resolve_arm(job: Job) -> ResolvedArm:
     _check_names(f"option of {task.name}", job.variant, task.options)
     for name, value in job.variant.items():
         _check_names(f"value of {name}", [value], task.options[name])
+    arm.check_options(job.variant)
     kernels = {} if job.kernels is None else {"kernels": job.kernels}
     return ResolvedArm(
         pair=pair,

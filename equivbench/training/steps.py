@@ -18,6 +18,7 @@ from equivbench.errors import FailedError
 from equivbench.measure.calls import fingerprints
 from equivbench.ranks import Ranks
 from equivbench.schedule import annealing
+from equivbench.tasks.base import Batch
 from equivbench.training.acts import (
     Act,
     CopyState,
@@ -45,7 +46,7 @@ from equivbench.training.optim import (
     set_rate,
 )
 from equivbench.training.shards import SharedSteps
-from equivbench.training.symmetry_loss import SymmetryLoss
+from equivbench.training.symmetry_loss import symmetry_loss_of
 
 READING_SECONDS = 0.2
 """About how long an asynchronous device is left alone between two readings of the clock, each of
@@ -88,7 +89,7 @@ class Steps:
         if ranks is not None:
             own, ahead = Batches(*about), clock.is_asynchronous
             self._shared = SharedSteps(arm, own, ranks, ahead=ahead)
-        self._symmetry_loss = SymmetryLoss(arm, seed) if arm.recipe.symmetry_loss else None
+        self._symmetry_loss = symmetry_loss_of(arm, seed)
         self.watch = DivergenceWatch()
         self.step_seconds = 0.0
         """Of a step at the last reading of the clock."""
@@ -130,7 +131,7 @@ class Steps:
         symmetry = self._symmetry_loss
         with clock.part("data", synchronize=False):
             at = facts.samples, recipe.batch_size
-            rotated = None if symmetry is None else symmetry.copy_at(*at)
+            penalised = None if symmetry is None else symmetry.at(*at)
             if shared is None:
                 inputs, targets = self.batches.at(*at)
                 samples = slice(None)
@@ -147,15 +148,17 @@ class Steps:
                 if self.batches.feeds_back(facts.samples):
                     inputs = arm.with_feedback(inputs, targets)
                 outputs = arm.outputs(inputs, targets)
-                second = None if rotated is None else rotated.outputs(inputs, targets, samples)
+                second: Batch = {}
+                if penalised is not None:
+                    second = penalised.outputs(inputs, targets, samples)
                 if shared is not None:
                     outputs = shared.shards.outputs(shard, outputs)
-                    if second is not None:
+                    if second:
                         second = shared.shards.outputs(shard, second)
                     inputs, targets = shard.whole
                 loss = arm.task.objective(outputs, targets, inputs)
-                if rotated is not None and second is not None:
-                    loss = loss + rotated.penalty(outputs, second, inputs, targets)
+                if penalised is not None:
+                    loss = loss + penalised.penalty(outputs, second, inputs, targets)
             loss.backward()  # type: ignore[no-untyped-call]
             if shared is not None:
                 shared.gradients.add_up()

@@ -130,6 +130,7 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
             "--kernels e3nn-compiled: e3nn-compiled has no second derivatives",
         ),
         ({"forces": "conservativ"}, "conservative"),
+        ({"arms": ("equigrad",)}, "'equigrad' is for conservative forces .* --forces conservative"),
         ({"device": "gpu"}, "device"),
         ({"device": "cuda:x"}, "device"),
         ({"budget": "0s"}, "positive"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from equivbench.registry import PAIRS
 from equivbench.request import RunRequest
 from equivbench.training.job import Job
 
@@ -23,7 +24,8 @@ def dev_job(
 ) -> Job:
     """The job of seed 0 for ten steps, whose state and records go to ``folder``.
 
-    ``asked`` are further options of its request; ``change`` names fields of the job.
+    ``asked`` are further options of its request; ``change`` names fields of the job. The options of
+    the task are those that the arm needs, unless it does.
     """
     job = Job(
         pair=pair,
@@ -34,5 +36,6 @@ def dev_job(
         run_id="dev-seed0",
         created="2026-01-01T00:00:00+00:00",
         state_dir=str(folder),
+        variant=dict(PAIRS.get(pair).arm(arm).needs),
     )
     return msgspec.structs.replace(job, **change)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 import equivbench as eb
 from equivbench.specs import ArmPreset, ArmSpec, MatchSpec, PairPreset, PairSpec, Recipe
-from equivbench.tasks.forcefield.task import ConservativeForces, ForceField
+from equivbench.tasks.forcefield.conservative import ConservativeForces
+from equivbench.tasks.forcefield.task import ForceField
 
 CUTOFF = 4.0
 

@@ -33,7 +33,7 @@ ARMS = [
 # Two threads for a network of each kind of arithmetic: what they could change is the order of a
 # sum, which is torch's, not ours.
 CASES = [
-    *((pair, arm, "direct", 1) for pair, arm in ARMS),
+    *((pair, arm, PAIRS.get(pair).arm(arm).needs.get("forces", "direct"), 1) for pair, arm in ARMS),
     *((pair, "equivariant", "conservative", 1) for pair in sorted({pair for pair, _ in ARMS})),
     ("forcefield/vector", "augmented", "direct", 2),
     ("forcefield/vector", "equivariant", "conservative", 2),

@@ -1,5 +1,5 @@
-"""The symmetry loss: what it is of a network whose penalty is known in closed form, what a step
-does with it, and that ranks share it exactly."""
+"""The symmetry loss: what that on rotated copies is of a network whose penalty is known in closed
+form, what a step does with it, and that ranks share both kinds exactly."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ from equivbench.training.arm import Arm
 from equivbench.training.assembly import build_trainer
 from equivbench.training.data import Batches
 from equivbench.training.loop import Trainer
+from equivbench.training.rotated_copies import RotatedCopies, RotatedCopy, metric_of
+from equivbench.training.rotational_gradient import RotationalGradient
 from equivbench.training.shards import Shards
-from equivbench.training.symmetry_loss import RotatedCopy, SymmetryLoss, metric_of
+from equivbench.training.symmetry_loss import symmetry_loss_of
 
 SHIPPED = ["forcefield/vector", "flow/frames", "voxel/octahedral"]
+KINDS = [*((pair, "symmetry-loss") for pair in SHIPPED), ("forcefield/vector", "equigrad")]
 
 
 class Matrix(nn.Module):
@@ -58,9 +61,11 @@ def arm_of(model: nn.Module, weight: float = 1.0, group: Group | None = None) ->
     return dataclasses.replace(arm, declared=dataclasses.replace(arm.declared, pair_preset=preset))
 
 
-def penalty_of(copy: RotatedCopy, arm: Arm, inputs: Batch, targets: Batch) -> Tensor:
-    outputs, second = arm.outputs(inputs, targets), copy.outputs(inputs, targets)
-    return copy.penalty(outputs, second, inputs, targets)
+def penalty_of(
+    penalised: RotatedCopy | RotationalGradient, arm: Arm, inputs: Batch, targets: Batch
+) -> Tensor:
+    outputs, second = arm.outputs(inputs, targets), penalised.outputs(inputs, targets)
+    return penalised.penalty(outputs, second, inputs, targets)
 
 
 def vectors(count: int, seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -74,7 +79,7 @@ def test_penalty_and_gradient_of_a_matrix_are_those_of_the_formula() -> None:
     model = Matrix()
     arm = arm_of(model, weight)
     inputs, targets = vectors(count)
-    copy = SymmetryLoss(arm, seed=3).copy_at(11, count)
+    copy = RotatedCopies(arm, seed=3).at(11, count)
     found = penalty_of(copy, arm, inputs, targets)
     turns, w, a = copy._elements, model.weight.detach(), inputs["a"]
     # f(R a) - R f(a) = (W R - R W) a =: r; of |r|^2 the gradient by W is
@@ -94,11 +99,11 @@ def test_penalty_and_gradient_of_a_matrix_are_those_of_the_formula() -> None:
 def test_on_augmented_samples_it_is_twice_the_equivariance_error() -> None:
     model = Matrix()
     arm = arm_of(model)
-    loss = SymmetryLoss(arm, seed=0)
+    loss = RotatedCopies(arm, seed=0)
     split = ToySplit(64, 1)
     batches = Batches(arm.task, split, arm.recipe, {}, 0, arm.device)
     drawn = torch.stack(
-        [penalty_of(loss.copy_at(64 * k, 64), arm, *batches.at(64 * k, 64)) for k in range(300)]
+        [penalty_of(loss.at(64 * k, 64), arm, *batches.at(64 * k, 64)) for k in range(300)]
     ).detach()
     # Over rotations R^T W R has the mean tr W / 3, and its square the mean |W|^2 / 3.
     w = model.weight.detach()
@@ -112,28 +117,28 @@ def test_on_augmented_samples_it_is_twice_the_equivariance_error() -> None:
 def test_an_equivariant_network_is_not_penalised(group: Group | None) -> None:
     arm = arm_of(Cross(), group=group)
     inputs, targets = vectors(5)
-    copy = SymmetryLoss(arm, seed=0).copy_at(0, 5)
+    copy = RotatedCopies(arm, seed=0).at(0, 5)
     # The square of rounding of products of numbers of order one.
     assert float(penalty_of(copy, arm, inputs, targets).detach()) < 1e-28
 
 
 def test_the_group_is_the_one_that_the_arm_is_judged_under() -> None:
-    cube = SymmetryLoss(arm_of(Cross(), group="octahedral"), seed=0).copy_at(0, 40)._elements
+    cube = RotatedCopies(arm_of(Cross(), group="octahedral"), seed=0).at(0, 40)._elements
     every = octahedral_rotations(torch.float64)
     assert all(bool((each == every).flatten(1).all(1).any()) for each in cube)
     assert len(torch.unique(cube, dim=0)) > 5
     # Of two vectors that are mirrored the product is not: half of the elements see it.
     mirrored = arm_of(Cross(), group="o3")
-    copy = SymmetryLoss(mirrored, seed=0).copy_at(0, 40)
+    copy = RotatedCopies(mirrored, seed=0).at(0, 40)
     assert set(torch.linalg.det(copy._elements).round().tolist()) == {-1.0, 1.0}
     assert float(penalty_of(copy, mirrored, *vectors(40)).detach()) > 0.1
 
 
 def test_elements_are_a_function_of_the_seed_and_the_position() -> None:
-    loss = SymmetryLoss(arm_of(Cross()), seed=1)
-    first = loss.copy_at(8, 4)._elements
-    assert torch.equal(first, SymmetryLoss(arm_of(Cross()), seed=1).copy_at(8, 4)._elements)
-    for other in (loss.copy_at(12, 4), SymmetryLoss(arm_of(Cross()), seed=2).copy_at(8, 4)):
+    loss = RotatedCopies(arm_of(Cross()), seed=1)
+    first = loss.at(8, 4)._elements
+    assert torch.equal(first, RotatedCopies(arm_of(Cross()), seed=1).at(8, 4)._elements)
+    for other in (loss.at(12, 4), RotatedCopies(arm_of(Cross()), seed=2).at(8, 4)):
         assert not torch.equal(first, other._elements)
 
 
@@ -157,7 +162,7 @@ def test_a_step_descends_on_the_objective_and_the_penalty() -> None:
     weight = arm.model.get_parameter("weight")
     inputs, targets = trainer.batches.at(0, count)
     outputs = arm.outputs(inputs, targets)
-    copy = SymmetryLoss(arm, trainer.seed).copy_at(0, count)
+    copy = RotatedCopies(arm, trainer.seed).at(0, count)
     loss = arm.task.objective(outputs, targets, inputs) + penalty_of(copy, arm, inputs, targets)
     (gradient,) = torch.autograd.grad(loss, [weight])
     before = weight.detach().clone()
@@ -190,8 +195,8 @@ def test_other_arms_draw_what_they_drew_before() -> None:
         assert torch.equal(first[0]["a"], second[0]["a"])
 
 
-def trainer_of(folder: Path, pair: str) -> Trainer:
-    return build_trainer(dev_job(folder, pair, "symmetry-loss"))
+def trainer_of(folder: Path, pair: str, arm: str = "symmetry-loss") -> Trainer:
+    return build_trainer(dev_job(folder, pair, arm))
 
 
 @pytest.mark.parametrize("pair", SHIPPED)
@@ -205,7 +210,7 @@ def test_the_penalty_of_a_shipped_arm_is_of_the_board_metric(tmp_path: Path, pai
     with torch.no_grad():
         for parameter in arm.model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=noise)
-    copy = SymmetryLoss(arm, trainer.seed).copy_at(count, count)
+    copy = RotatedCopies(arm, trainer.seed).at(count, count)
     found = penalty_of(copy, arm, inputs, targets)
     found.backward()  # type: ignore[no-untyped-call]
     reached = [each.grad.norm() for each in arm.model.parameters() if each.grad is not None]
@@ -218,8 +223,9 @@ def test_the_penalty_of_a_shipped_arm_is_of_the_board_metric(tmp_path: Path, pai
     assert float(ones) == pytest.approx(expected, rel=1e-5)
 
 
-def test_shipped_arms_train_with_it(tmp_path: Path) -> None:
-    trainer = trainer_of(tmp_path, "forcefield/vector")
+@pytest.mark.parametrize("arm", ["symmetry-loss", "equigrad"])
+def test_shipped_arms_train_with_it(tmp_path: Path, arm: str) -> None:
+    trainer = trainer_of(tmp_path, "forcefield/vector", arm)
     weights = [each.detach().clone() for each in trainer.arm.model.parameters()]
     with trainer.clock.running():
         trainer.step(trainer.clock)
@@ -229,9 +235,11 @@ def test_shipped_arms_train_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pair", SHIPPED)
-def test_the_gradients_of_the_ranks_add_up_to_that_of_one_device(tmp_path: Path, pair: str) -> None:
-    trainer = trainer_of(tmp_path, pair)
+@pytest.mark.parametrize(("pair", "kind"), KINDS)
+def test_the_gradients_of_the_ranks_add_up_to_that_of_one_device(
+    tmp_path: Path, pair: str, kind: str
+) -> None:
+    trainer = trainer_of(tmp_path, pair, kind)
     arm, count = trainer.arm, trainer.arm.recipe.batch_size
     parameters = list(arm.model.parameters())
     noise = torch.Generator().manual_seed(0)
@@ -247,8 +255,10 @@ def test_the_gradients_of_the_ranks_add_up_to_that_of_one_device(tmp_path: Path,
         ]
         return torch.cat([piece.reshape(-1) for piece in pieces]).double()
 
-    copy = SymmetryLoss(arm, trainer.seed).copy_at(count, count)
-    expected = gradient(penalty_of(copy, arm, *trainer.batches.at(count, count)))
+    symmetry = symmetry_loss_of(arm, trainer.seed)
+    assert symmetry is not None
+    penalised = symmetry.at(count, count)
+    expected = gradient(penalty_of(penalised, arm, *trainer.batches.at(count, count)))
     assert expected.norm() > 0
 
     def work(ranks: Ranks) -> Tensor:
@@ -257,9 +267,9 @@ def test_the_gradients_of_the_ranks_add_up_to_that_of_one_device(tmp_path: Path,
         shard = shards.at(count, count)
         inputs, targets = shard.own
         own = arm.outputs(inputs, targets)
-        second = copy.outputs(inputs, targets, shard.rows["graph"])
-        outputs, seconds = shards.outputs(shard, own), shards.outputs(shard, second)
-        return gradient(copy.penalty(outputs, seconds, *shard.whole))
+        second = penalised.outputs(inputs, targets, shard.rows["graph"])
+        outputs, seconds = (shards.outputs(shard, each) if each else {} for each in (own, second))
+        return gradient(penalised.penalty(outputs, seconds, *shard.whole))
 
     gradients = on_ranks(2, work)
     # Float32 sums in another order, as without the penalty.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-from equivbench.specs import ArmSpec, PairPreset, PairSpec, Recipe
+from equivbench.specs import ArmSpec, Augmentation, PairPreset, PairSpec, Recipe
 from equivbench.tasks.pairs import STEP_TIME, Configs, arm, pair, sizes, targets, tuning
 
 _PRESETS = {
@@ -53,11 +53,12 @@ def _arm(
     rates: tuple[float, float],
     tuned: Mapping[str, Any],
     wrapper: str | None = None,
-    augmentation: Literal["none", "haar"] | None = None,
-    symmetry_loss: float = 0.0,
+    augmentation: Augmentation | None = None,
+    **changes: Any,
 ) -> ArmSpec:
     """An arm with batches and rates of ``small`` and ``paper``, and the one ``dev`` recipe of all
-    arms. Only the augmented one is trained on rotated samples, unless ``augmentation`` says."""
+    arms; ``changes`` as in :func:`equivbench.tasks.pairs.arm`. Only the augmented one is trained on
+    rotated samples, unless ``augmentation`` says."""
     recipes = {
         "dev": Recipe(5e-3, 8, "none", warmup_steps=10),
         "small": Recipe(rates[0], batches[0], "none"),
@@ -74,7 +75,28 @@ def _arm(
         wrapper=wrapper,
         small=tuned,
         augmentation=augmentation or ("haar" if name == "augmented" else "none"),
-        symmetry_loss=symmetry_loss,
+        **changes,
+    )
+
+
+def _equigrad(
+    model: str, configs: Configs, batches: tuple[int, int], rates: tuple[float, float]
+) -> ArmSpec:
+    """The augmented arm of such a ``model``, with a penalty on the torque of forces that are an
+    energy's gradient."""
+    return _arm(
+        "equigrad",
+        model,
+        configs,
+        batches,
+        rates,
+        {},
+        augmentation="haar",
+        needs={"forces": "conservative"},
+        # Where errors of forces know nothing of each other, of the order of the objective's own
+        # part of the forces.
+        symmetry_loss=5.0,
+        symmetry_loss_kind="rotational-gradient",
     )
 
 
@@ -115,6 +137,7 @@ VECTOR = pair(
             # Of the order of the objective's own weight of a force, 100.
             symmetry_loss=100.0,
         ),
+        _equigrad("plain-vectors", _PLAIN, (8, 64), (4e-3, 5e-4)),
         _arm(
             "relaxed",
             "relaxed-painn",
@@ -314,6 +337,7 @@ SO2_CONVOLUTION = pair(
     (
         _arm("equivariant", "esen", _ESEN, (8, 32), (2.83e-3, 5e-4), {}),
         _arm("augmented", "orb", _ORB, (8, 32), (2.83e-3, 5e-4), {}),
+        _equigrad("orb", _ORB, (8, 32), (2.83e-3, 5e-4)),
     ),
     _PRESETS,
     "Two published families that lead the tables of interatomic potentials, one on each side of "

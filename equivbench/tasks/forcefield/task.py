@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from equivbench.kernels.neighbours import edges_within
 from equivbench.kernels.periodic_neighbours import periodic_edges_within
 from equivbench.tasks.archives import read_card
 from equivbench.tasks.base import SPLITS, Batch, Card, Split, Task, TaskData, mean_square
+from equivbench.tasks.forcefield.conservative import ConservativeForces, energy_by_rotation
 from equivbench.tasks.forcefield.declarations import BOARD_UNIT, FIELDS, OPTIONS, REPORTED
 from equivbench.tasks.forcefield.elements import SYMBOLS
 from equivbench.tasks.forcefield.table import LAYOUT, PERIODIC_FIELDS, PERIODIC_LAYOUT
@@ -132,6 +133,23 @@ class ForceField(Task):
             loss = loss + ENERGY_WEIGHT * (error / n_atoms).mean()
         return loss
 
+    def rotational_gradient(
+        self, variant: Mapping[str, str], requires: Mapping[str, float]
+    ) -> Callable[[Batch, Batch], Tensor]:
+        """That of [molecules, 3] eV where forces are conservative (:func:`energy_by_rotation`); of
+        networks that take cells ``UsageError`` too: the forces are no gradient by these."""
+        if variant.get("forces") != "conservative":
+            raise UsageError(
+                "the rotational gradient of an energy is read from forces that are its gradient; "
+                "add --forces conservative"
+            )
+        if "cell" in requires:
+            raise UsageError(
+                "the rotational gradient of a periodic structure's energy has a part by the cell, "
+                "which forces do not tell; take a network without the requirement cell"
+            )
+        return energy_by_rotation
+
     def samples_in(self, batch: Batch) -> int:
         """Number of molecules."""
         return len(batch["energy"])
@@ -192,46 +210,6 @@ class ForceField(Task):
         if self.prediction != ForceField.prediction or len(data.train) == 0:
             return {}
         return {"linear": fit_pair_forces(data.train, seed)}
-
-
-class ConservativeForces(nn.Module):
-    """``model`` with its forces replaced by minus the gradient of its energies by the positions, in
-    eV/A.
-
-    Whatever forces the model itself predicts are dropped; the parameters of such a head stay in the
-    count and get no gradient. Works under ``no_grad``, and in training the forces are
-    differentiable in the parameters. Raises ``UsageError`` if the model gives no energy.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        requires: Mapping[str, float] | None = getattr(model, "requires", None)
-        if requires is not None:
-            self.requires = requires
-
-    def forward(self, pos: Tensor, **others: Tensor) -> dict[str, Tensor]:
-        """Forces [atoms, 3] eV/A and the model's energies [molecules] eV; inputs by keyword, as for
-        the model."""
-
-        def total(positions: Tensor) -> tuple[Tensor, Tensor]:
-            outputs: Mapping[str, Tensor] = self.model(pos=positions, **others)
-            if "energy" not in outputs:
-                raise UsageError(
-                    f"{type(self.model).__name__} gives no energy, so it has no conservative "
-                    "forces; use --forces direct"
-                )
-            return outputs["energy"].sum(), outputs["energy"]
-
-        # The one route to double backward that torch.compile gets right (torch 2.11 and later);
-        # autograd.grad inside is refused.
-        gradient, (_, energy) = torch.func.grad_and_value(total, has_aux=True)(pos)
-        return {"forces": -gradient, "energy": energy}
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """As ``nn.Module.compile``, but always in one graph: a break inside the gradient would
-        leave it to another route."""
-        super().compile(*args, **{**kwargs, "fullgraph": True})
 
 
 class ForceFieldSplit(RaggedSplit):

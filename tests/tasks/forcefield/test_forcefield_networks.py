@@ -9,8 +9,8 @@ from equivbench.kernels.backend import OnBackend, UnsupportedError
 from equivbench.kernels.measuring import why_absent
 from equivbench.registry import KERNEL_BACKENDS, MODELS, resolve
 from equivbench.symmetry.rotations import random_rotations
+from equivbench.tasks.forcefield.conservative import ConservativeForces
 from equivbench.tasks.forcefield.pairs import PAIRS
-from equivbench.tasks.forcefield.task import ConservativeForces
 
 CONFIGS = {arm.model: arm.presets["dev"].config for pair in PAIRS for arm in pair.arms}
 NAMES = sorted(CONFIGS)

@@ -19,7 +19,8 @@ from equivbench.tasks.forcefield.pairs import VECTOR
 from equivbench.training.arm import resolve_arm
 
 IN_FRAMES = ("frames", "stochastic-frames", "canonical")
-FREE = ("augmented", "symmetry-loss", "relaxed")
+PENALISED = ("symmetry-loss", "equigrad")
+FREE = ("augmented", *PENALISED, "relaxed")
 DEV = VECTOR.arm("relaxed").presets["dev"].config
 
 
@@ -68,7 +69,7 @@ def test_arms_of_the_plain_trunk_are_the_augmented_arm_but_for_what_they_are_nam
     preset: str,
 ) -> None:
     plain = VECTOR.arm("augmented").presets[preset]
-    for name in (*IN_FRAMES, "symmetry-loss"):
+    for name in (*IN_FRAMES, *PENALISED):
         arm = VECTOR.arm(name)
         recipe = arm.presets[preset].recipe
         assert (arm.model, arm.presets[preset].config) == ("plain-vectors", plain.config)
@@ -76,10 +77,10 @@ def test_arms_of_the_plain_trunk_are_the_augmented_arm_but_for_what_they_are_nam
             plain.recipe.learning_rate,
             plain.recipe.batch_size,
         )
-        assert recipe.augmentation == ("haar" if name == "symmetry-loss" else "none")
+        assert recipe.augmentation == ("haar" if name in PENALISED else "none")
         assert recipe.tuned_at is None
-        assert (recipe.symmetry_loss > 0) == (name == "symmetry-loss")
-        assert arm.wrapper == (None if name == "symmetry-loss" else name)
+        assert (recipe.symmetry_loss > 0) == (name in PENALISED)
+        assert arm.wrapper == (None if name in PENALISED else name)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -5,7 +5,7 @@ import torch
 from molecules import alone, inputs_for, molecules
 from test_forcefield_networks import NAMES, build
 
-from equivbench.tasks.forcefield.task import ConservativeForces
+from equivbench.tasks.forcefield.conservative import ConservativeForces
 
 # escaip differs from escaip-tied in the number of rows of one matrix only. Forces as a gradient are
 # one wrapper for all: of a cheap network, of e3nn's harmonics and of Wigner matrices.

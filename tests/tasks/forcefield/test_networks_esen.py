@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from equivbench.kernels.backends.plain.wigner import frame_rows
 from equivbench.symmetry.rotations import random_rotations
+from equivbench.tasks.forcefield.conservative import ConservativeForces
 from equivbench.tasks.forcefield.networks.esen import ESEN, DegreeNorm, SO2Linear, build
 from equivbench.tasks.forcefield.pairs import SO2_CONVOLUTION
-from equivbench.tasks.forcefield.task import ConservativeForces
 
 DEV = SO2_CONVOLUTION.arms[0].presets["dev"].config
 LMAX, MMAX = 3, 2

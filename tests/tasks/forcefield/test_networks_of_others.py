@@ -12,7 +12,7 @@ from benzenes import benzene_batch
 
 from equivbench.registry import MODELS, PAIRS
 from equivbench.symmetry.rotations import random_rotations
-from equivbench.tasks.forcefield.task import ConservativeForces
+from equivbench.tasks.forcefield.conservative import ConservativeForces
 
 PACKAGES = {"visnet": "torch_geometric", "schnetpack-painn": "schnetpack"}
 
