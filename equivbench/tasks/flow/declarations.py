@@ -164,4 +164,11 @@ MODELS: tuple[ModelSpec, ...] = (
         build=f"{_NETWORKS}.invariant_points:build",
         summary="invariant point attention between frames of CA triplets, velocity in local frames",
     ),
+    ModelSpec(
+        name="relaxed-frames",
+        task="flow",
+        symmetry="none",
+        build=f"{_NETWORKS}.relaxed:build",
+        summary="the same and, on a small scale, a small backbone-transformer beside it",
+    ),
 )

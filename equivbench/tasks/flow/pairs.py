@@ -57,6 +57,8 @@ _PLAIN = sizes(
 )
 _VECTORS = sizes("vectors products", (4, 4), (2, 4), (32, 32))
 _POINTS = sizes("scalars query_points value_points", (8, 2, 4), (12, 3, 4), (64, 8, 16))
+_RELAXED = sizes("dim free_dim relaxation", (26, 12, 0.1), (80, 32, 0.1), (448, 192, 0.1))
+"""Widths in place of those of the network in frames, whose parameters both networks then have."""
 _WIDTHS: dict[str, int | str] = {"dim": "heads", "pair": 1}
 
 
@@ -112,7 +114,7 @@ VECTOR_HEAD = pair(
 )
 
 _UNTUNED = {"learning_rate": 1.2e-2}
-"""Of the further arms, which have the augmented one's rate."""
+"""Of the further arms with the plain network, which have the augmented one's rate."""
 
 FRAMES = pair(
     "flow/frames",
@@ -131,6 +133,18 @@ FRAMES = pair(
         ),
         # The weight that a batch's samples have in the objective is of that order.
         _plain_arm("symmetry-loss", _UNTUNED, augmentation="haar", symmetry_loss=100.0),
+        arm(
+            "relaxed",
+            "relaxed-frames",
+            {
+                preset: {**plain, **_POINTS[preset], **_RELAXED[preset]}
+                for preset, plain in _PLAIN.items()
+            },
+            _RECIPES,
+            {**_WIDTHS, "free_dim": "heads"},
+            small={"learning_rate": 6e-3},
+            augmentation="haar",
+        ),
     ),
     _PRESETS,
     "What each side would run given the same device-seconds a step: attention over points in local "

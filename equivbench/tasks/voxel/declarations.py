@@ -154,6 +154,13 @@ MODELS: tuple[ModelSpec, ...] = (
         "cube rotations",
     ),
     ModelSpec(
+        name="relaxed-octahedral-unet",
+        task="voxel",
+        symmetry="none",
+        build=f"{_NETWORKS}.relaxed:build",
+        summary="the same and, on a small scale, a small plain U-Net beside it",
+    ),
+    ModelSpec(
         name="steerable-unet",
         task="voxel",
         symmetry="so3",

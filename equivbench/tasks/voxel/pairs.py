@@ -92,6 +92,13 @@ _WIDE = sizes("channels groups", (8, 4), (16, 8), (32, 32))
 _WIDE_LEVELS = {"mults": (1, 2, 2), "blocks": (0, 2, 1)}
 """At ``small``."""
 
+_FREE = sizes(
+    "features free_channels free_mults relaxation",
+    (1, 1, (1, 1), 0.1),
+    (1, 2, (1, 1, 1), 0.1),
+    (1, 3, (1, 2, 2, 2), 0.1),
+)
+
 OCTAHEDRAL = pair(
     "voxel/octahedral",
     "3D U-Net of cube-group convolutions against the ordinary one",
@@ -123,6 +130,15 @@ OCTAHEDRAL = pair(
             {"learning_rate": 2e-3, "batch_size": 2},
             # The objective is the board metric.
             symmetry_loss=1.0,
+        ),
+        arm(
+            "relaxed",
+            "relaxed-octahedral-unet",
+            _on_skeleton(_FREE),
+            _RECIPES,
+            {"features": 1, "free_channels": 1},
+            small={"learning_rate": 4e-3, "batch_size": 2},
+            augmentation="haar",
         ),
     ),
     _presets(
