@@ -12,7 +12,6 @@ from derivatives import SPOILT, Inputs, assert_close, assert_refused_while_wrong
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
-from equivbench.kernels.backends import fused
 from equivbench.kernels.fused import native_contraction
 from equivbench.kernels.fused.contraction_operator import contracted
 from equivbench.kernels.fused.native import no_compiler
@@ -307,5 +306,3 @@ def test_a_library_that_computes_something_else_is_not_used(
 def test_the_backend_says_what_it_does_not_do() -> None:
     with pytest.raises(UnsupportedError, match="up to 3 factors, not of 4"):
         ours(SymmetricContraction(2, 1, 1, 4))
-    with pytest.raises(UnsupportedError, match="on a CPU only"):
-        fused.contraction_kernel(FEW, torch.empty(0, device="meta"))

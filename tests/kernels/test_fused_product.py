@@ -17,8 +17,7 @@ from derivatives import (
 )
 from torch import Tensor
 
-from equivbench.kernels.backend import Kernel, UnsupportedError, backend
-from equivbench.kernels.backends import fused
+from equivbench.kernels.backend import Kernel, backend
 from equivbench.kernels.fused import native, native_product
 from equivbench.kernels.fused.native import no_compiler
 from equivbench.kernels.fused.product_operator import edge_product
@@ -247,8 +246,3 @@ def test_a_library_that_computes_something_else_is_not_used(
         rf"is wrong on '{operation.name}'.*: {result}",
         monkeypatch,
     )
-
-
-def test_on_a_gpu_it_says_that_there_is_none() -> None:
-    with pytest.raises(UnsupportedError, match="on a CPU only"):
-        fused.product_kernel(FEW, torch.empty(0, device="meta"))

@@ -12,7 +12,15 @@ from equivbench.kernels.backends import BACKENDS
 from equivbench.kernels.ceilings import measure_ceilings
 from equivbench.kernels.first_use import check_first_use
 from equivbench.kernels.measuring import prepare, why_absent
-from equivbench.kernels.operations import CASES, Case, Convolution, Operation, PaiNNMessage
+from equivbench.kernels.operations import (
+    CASES,
+    Case,
+    Convolution,
+    EdgeProduct,
+    Operation,
+    PaiNNMessage,
+    SymmetricContraction,
+)
 from equivbench.records.peaks import peak_of
 from equivbench.records.schema import NotMeasured
 
@@ -32,6 +40,10 @@ FUSED_OPERATIONS = [
     Convolution((70, 3), 1, 1),
     KINDS["PaiNNMessage"],
     PaiNNMessage(70, vectors=False),
+    KINDS["SymmetricContraction"],
+    SymmetricContraction(40, 2, 1),
+    KINDS["EdgeProduct"],
+    EdgeProduct(40, 2),
 ]
 
 

@@ -1,4 +1,4 @@
-"""The Triton convolution: in the interpreter on a CPU, compiled for GPUs that need not be there,
+"""The Triton kernels: in the interpreter on a CPU, compiled for GPUs that need not be there,
 and on one that is."""
 
 import json
@@ -15,7 +15,13 @@ from triton_process import CONFIGURATIONS
 
 from equivbench.kernels.fused.edge_operator import along_edges
 from equivbench.kernels.measuring import prepare
-from equivbench.kernels.operations import Case, Convolution
+from equivbench.kernels.operations import (
+    Case,
+    Convolution,
+    EdgeProduct,
+    Operation,
+    SymmetricContraction,
+)
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -48,7 +54,7 @@ def test_output_and_both_derivatives_are_the_references(
     configuration: str, interpreted: Any
 ) -> None:
     # Rounding of sums of some hundred products.
-    allowed = 1e-6 if configuration == "float32" else 1e-14
+    allowed = 1e-6 if "float32" in configuration else 1e-14
     assert {
         name: error for name, error in interpreted[configuration].items() if not error <= allowed
     } == {}
@@ -58,10 +64,11 @@ def test_output_and_both_derivatives_are_the_references(
 @needs_triton
 @pytest.mark.parametrize("architecture", ["80", "90"])
 def test_kernels_fit_the_registers_of_a_gpu(architecture: str, tmp_path: Path) -> None:
-    for used in run("compile", architecture, TRITON_CACHE_DIR=str(tmp_path)).values():
+    for kernel, used in run("compile", architecture, TRITON_CACHE_DIR=str(tmp_path)).items():
         assert used["spilled"] == 0
-        # 65,536 registers of a multiprocessor over 128: 16 warps in flight at least.
-        assert used["registers"] <= 128
+        # 65,536 registers of a multiprocessor over 32 lanes and 128: 16 warps in flight at least;
+        # over 200, for all sums of a node's polynomials and their tangents, 10.
+        assert used["registers"] <= (200 if kernel == "symmetric-contraction gradients" else 128)
 
 
 def test_other_shapes_are_refused_before_a_kernel_reads_past_the_end() -> None:
@@ -85,11 +92,19 @@ def test_other_shapes_are_refused_before_a_kernel_reads_past_the_end() -> None:
 @needs_gpu
 @needs_triton
 @pytest.mark.parametrize(
-    "operation", [Convolution((32, 32, 32), 2, 2), Convolution((128, 64, 32), 2, 1)], ids=str
+    "operation",
+    [
+        Convolution((32, 32, 32), 2, 2),
+        Convolution((128, 64, 32), 2, 1),
+        EdgeProduct(48, 2),
+        SymmetricContraction(48, 2, 1),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_on_a_gpu(operation: Convolution, dtype: torch.dtype) -> None:
-    case = Case("convolution", operation, {"nodes": 40, "edges": 400}, 2, "test")
+def test_on_a_gpu(operation: Operation, dtype: torch.dtype) -> None:
+    sizes = {"nodes": 40, "edges": 400, "elements": 3}
+    case = Case(operation.name, operation, sizes, 2, "test")
     prepared = prepare(
         case, "double_backward", "fused", dtype=dtype, device=torch.device("cuda")
     )  # raises if one is wrong

@@ -11,24 +11,35 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from equivbench.kernels.fused.coupling import EdgeOperation, couplings
-from equivbench.kernels.fused.triton_launch import kernel, launch
-from equivbench.kernels.fused.triton_source import (
-    GROUPS,
-    INPUTS,
-    TritonKernelKind,
-    TritonRequest,
+from equivbench.kernels.fused import (
+    triton_contraction,
+    triton_contraction_source,
+    triton_launch,
+    triton_product,
+    triton_product_source,
+    triton_source,
 )
-from equivbench.kernels.operations import Convolution, PaiNNMessage
+from equivbench.kernels.fused.coupling import EdgeOperation, couplings
+from equivbench.kernels.operations import (
+    Convolution,
+    EdgeProduct,
+    Operation,
+    PaiNNMessage,
+    SymmetricContraction,
+)
 
-RESULTS = ("grad", *INPUTS)
 SMALL = Convolution((3, 2), 1, 1)
+PRODUCT = EdgeProduct(3, 1)
+CONTRACTION = SymmetricContraction(3, 1, 1)
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "float64": {"operation": Convolution((4, 4, 4), 2, 1), "dtype": torch.float64},
     "float32": {"operation": Convolution((2, 3), 2, 2), "dtype": torch.float32},
@@ -44,34 +55,110 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "some gradients": {"needs": ("x",)},
     "gradients by harmonics": {"needs": ("harmonics",)},
     "a cotangent of x alone": {"cotangents": ("x",)},
+    "a cotangent of the weights alone": {"cotangents": ("weights",)},
     "cotangents of the edges": {
         "cotangents": ("harmonics", "weights"),
         "needs": ("grad", "weights"),
     },
+    "product in float64": {"operation": EdgeProduct(2, 2)},
+    "product in float32": {"operation": EdgeProduct(2, 2), "dtype": torch.float32, "edges": 4},
+    "product of scalars": {"operation": EdgeProduct(1, 0)},
+    "product in two blocks": {"operation": EdgeProduct(35, 1), "edges": 4},
+    "product without edges": {"operation": PRODUCT, "edges": 0},
+    "product not contiguous": {"operation": PRODUCT, "strided": True},
+    "product by x": {"operation": PRODUCT, "needs": ("x",)},
+    "product by the harmonics": {"operation": PRODUCT, "needs": ("harmonics",)},
+    "product along the environment": {"operation": PRODUCT, "cotangents": ("environment",)},
+    "product along the harmonics": {"operation": PRODUCT, "cotangents": ("harmonics",)},
+    "product along x and the weights": {"operation": PRODUCT, "cotangents": ("x", "weights")},
+    "product along the weights": {"operation": PRODUCT, "cotangents": ("weights",)},
+    "product along x": {"operation": PRODUCT, "cotangents": ("x",)},
+    "contraction in float64": {"operation": SymmetricContraction(2, 2, 1)},
+    "contraction in float32": {
+        "operation": SymmetricContraction(2, 1, 2),
+        "dtype": torch.float32,
+    },
+    "contraction of one factor": {"operation": SymmetricContraction(2, 1, 1, 1)},
+    "contraction of pairs": {"operation": SymmetricContraction(1, 2, 0, 2)},
+    "contraction in two blocks": {"operation": SymmetricContraction(35, 1, 0), "nodes": 3},
+    "contraction in chunks": {"operation": CONTRACTION, "nodes": 9, "programs": 3},
+    "contraction without nodes": {"operation": CONTRACTION, "nodes": 0},
+    "contraction not contiguous": {"operation": CONTRACTION, "strided": True},
+    "contraction by x": {"operation": CONTRACTION, "needs": ("x",)},
+    "contraction by the weights": {"operation": CONTRACTION, "needs": ("weights",)},
+    "contraction along x": {"operation": CONTRACTION, "cotangents": ("x",)},
+    "contraction along the weights": {"operation": CONTRACTION, "cotangents": ("weights",)},
 }
 
 
-def reference(
-    operation: EdgeOperation, x: Tensor, harmonics: Tensor, weights: Tensor, edge_index: Tensor
-) -> Tensor:
-    """That of the operation, and of PaiNN's message for any number in place of the 1."""
-    if isinstance(operation, Convolution):
-        return operation.reference(x, harmonics, weights, edge_index)
-    constant, directions = harmonics.split((1, 3), dim=1)
-    ones = torch.ones_like(constant)
-    factors = torch.cat([constant, ones, constant], dim=1).repeat_interleave(operation.channels, 1)
-    scaled = weights * factors[:, : operation.weight_size]
-    return operation.reference(x, directions, scaled, edge_index)
+def inputs_of(operation: Operation) -> tuple[str, ...]:
+    """The names of the inputs that there are gradients by, as the kernels call them."""
+    if isinstance(operation, PaiNNMessage):
+        return triton_source.INPUTS
+    return operation.differentiable
+
+
+def shapes_of(operation: Any, nodes: int, edges: int) -> dict[str, tuple[int, ...]]:
+    """Of these inputs, of the gradient of the output as ``grad``, and of the indices."""
+    if isinstance(operation, Convolution | PaiNNMessage):
+        return {
+            "grad": (nodes, operation.target_size),
+            "x": (nodes, operation.source_size),
+            "harmonics": (edges, couplings(operation).harmonics_size),
+            "weights": (edges, operation.weight_size),
+            "edge_index": (2, edges),
+        }
+    sizes = {"nodes": nodes, "edges": edges, "elements": 4}
+    stated = {name: one.shape for name, one in operation.arguments(sizes).items()}
+    if isinstance(operation, EdgeProduct):
+        return {"grad": stated["x"], **stated}
+    return {"grad": (nodes, operation.target_size), **stated}
+
+
+def reference_of(operation: Operation, index: Tensor) -> Callable[..., Tensor]:
+    """The reference by the inputs alone; that of PaiNN's message for any number in place of
+    the 1."""
+    if not isinstance(operation, PaiNNMessage):
+        return lambda *inputs: operation.reference(*inputs, index)
+
+    def message(x: Tensor, harmonics: Tensor, weights: Tensor) -> Tensor:
+        constant, directions = harmonics.split((1, 3), dim=1)
+        ones = torch.ones_like(constant)
+        factors = torch.cat([constant, ones, constant], dim=1)
+        factors = factors.repeat_interleave(operation.channels, 1)[:, : operation.weight_size]
+        return operation.reference(x, directions, weights * factors, index)
+
+    return message
+
+
+def launch(
+    operation: Operation,
+    index: Tensor,
+    needs: list[bool],
+    grad: Tensor | None,
+    tangents: list[Tensor | None],
+    inputs: list[Tensor],
+) -> tuple[Tensor, ...]:
+    """The kernels of any operation."""
+    if isinstance(operation, EdgeProduct):
+        return triton_product.launch(operation, needs, grad, tangents, inputs, index)
+    function: Any = (
+        triton_contraction.launch
+        if isinstance(operation, SymmetricContraction)
+        else triton_launch.launch
+    )
+    return function(operation, needs, grad, tangents, *inputs, index)
 
 
 def errors(
-    operation: EdgeOperation = SMALL,
+    operation: Operation = SMALL,
     dtype: torch.dtype = torch.float64,
     nodes: int = 5,
     edges: int = 9,
     strided: bool = False,
-    needs: tuple[str, ...] = RESULTS,
-    cotangents: tuple[str, ...] = INPUTS,
+    needs: tuple[str, ...] | None = None,
+    cotangents: tuple[str, ...] | None = None,
+    programs: int = triton_contraction.PROGRAMS,
 ) -> dict[str, float]:
     """Of the output, the gradients and the second gradients, relative to the reference; 0 for what
     must be empty and is."""
@@ -81,67 +168,46 @@ def errors(
         drawn = torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
         return drawn.repeat_interleave(2, 1)[:, ::2] if strided else drawn
 
-    # The last node has no edges where there is more than one.
+    names = inputs_of(operation)
+    results = ("grad", *names)
+    needs, cotangents = needs or results, cotangents or names
+    shapes = shapes_of(operation, nodes, edges)
+    # The last node has no edges where there is more than one, and no node is of the last element.
     edge_index = torch.randint(0, max(1, nodes - 1), (2, edges), generator=generator)
-    shapes = {
-        "grad": (nodes, operation.target_size),
-        "x": (nodes, operation.source_size),
-        "harmonics": (edges, couplings(operation).harmonics_size),
-        "weights": (edges, operation.weight_size),
-    }
-    given = {name: normal(*shape) for name, shape in shapes.items()}
-    tangents = {name: normal(*shapes[name]) for name in INPUTS if name in cotangents}
+    elements = torch.randint(0, 3, (nodes,), generator=generator)
+    index = edge_index if "edge_index" in shapes else elements
+    given = {name: normal(*shapes[name]) for name in results}
+    tangents = {name: normal(*shapes[name]) for name in names if name in cotangents}
+
     leaves = {name: tensor.double().requires_grad_() for name, tensor in given.items()}
-    inputs = [leaves[name] for name in INPUTS]
-    output = reference(operation, *inputs, edge_index)  # type: ignore[call-arg]
-    first = dict(
-        zip(
-            INPUTS,
-            torch.autograd.grad(output, inputs, leaves["grad"], create_graph=True),
-            strict=True,
-        )
-    )
-    total = sum(
-        ((first[name] * tangent.double()).sum() for name, tangent in tangents.items()),
-        output.sum() * 0,
-    )
-    second = dict(
-        zip(
-            RESULTS,
-            torch.autograd.grad(total, list(leaves.values()), materialize_grads=True),
-            strict=True,
-        )
-    )
+    inputs = [leaves[name] for name in names]
+    reference = reference_of(operation, index)
+    output = reference(*inputs)
+    first = torch.autograd.grad(output, inputs, leaves["grad"], create_graph=True)
+    total = output.sum() * 0
+    for name, one in zip(names, first, strict=True):
+        total = total + (one * tangents[name].double()).sum() if name in tangents else total
+    second = torch.autograd.grad(total, list(leaves.values()), materialize_grads=True)
+    # What forward mode asks for: the output along tangents, without a gradient.
+    directions = tuple(tangents.get(name, torch.zeros_like(given[name])).double() for name in names)
+    (_, moved) = torch.func.jvp(reference, tuple(one.detach() for one in inputs), directions)
 
-    arguments = [given[name] for name in INPUTS]
-    wanted = [name in needs for name in RESULTS]
-    none = [None] * 3
-    output_only, no_output = [True, False, False, False], [False, *wanted[1:]]
-    found = {"output": launch(operation, output_only, None, none, *arguments, edge_index)[0]}  # type: ignore[call-arg]
-    _, *gradients = launch(operation, no_output, given["grad"], none, *arguments, edge_index)  # type: ignore[call-arg]
-    found |= {f"gradient {name}": one for name, one in zip(INPUTS, gradients, strict=True)}
-    given_tangents = [tangents.get(name) for name in INPUTS]
-    seconds = launch(  # type: ignore[call-arg]
-        operation, wanted, given["grad"], given_tangents, *arguments, edge_index
-    )
-    found |= {f"second {name}": one for name, one in zip(RESULTS, seconds, strict=True)}
-
-    if tangents:
-        # What forward mode asks for: the output along tangents, without a gradient.
-        along = launch(operation, output_only, None, given_tangents, *arguments, edge_index)[0]  # type: ignore[call-arg]
-        directions = tuple(
-            tangents.get(name, torch.zeros_like(given[name])).double() for name in INPUTS
-        )
-        (moved,) = torch.func.jvp(
-            lambda *inputs: (reference(operation, *inputs, edge_index),),  # type: ignore[call-arg]
-            tuple(one.detach() for one in inputs),
-            directions,
-        )[1]
-        found["along"] = along
-    expected = {"output": output} | {f"gradient {name}": one for name, one in first.items()}
-    expected |= {f"second {name}": one for name, one in second.items()}
-    if tangents:
-        expected["along"] = moved
+    call = partial(launch, operation, index)
+    plain = [given[name] for name in names]
+    wanted = [name in needs for name in results]
+    output_only = [True, *[False] * len(names)]
+    none: list[Tensor | None] = [None] * len(names)
+    along = [tangents.get(name) for name in names]
+    with patch.object(triton_contraction, "PROGRAMS", programs):
+        found = {"output": call(output_only, None, none, plain)[0]}
+        _, *gradients = call([False, *wanted[1:]], given["grad"], none, plain)
+        seconds = call(wanted, given["grad"], along, plain)
+        found["along"] = call(output_only, None, along, plain)[0]
+    found |= {f"gradient {name}": one for name, one in zip(names, gradients, strict=True)}
+    found |= {f"second {name}": one for name, one in zip(results, seconds, strict=True)}
+    expected = {"output": output, "along": moved}
+    expected |= {f"gradient {name}": one for name, one in zip(names, first, strict=True)}
+    expected |= {f"second {name}": one for name, one in zip(results, second, strict=True)}
     return {
         name: relative(found[name], one)
         if name in ("output", "along") or name.split()[1] in needs
@@ -159,7 +225,47 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.detach()).norm()) / scale
 
 
-def registers(architecture: int) -> dict[str, dict[str, int]]:
+def kernels() -> Iterator[tuple[str, Any, list[str]]]:
+    """Name, function and pointers of what is compiled."""
+    edge_operations: tuple[EdgeOperation, ...] = (Convolution((64, 64), 1, 1), PaiNNMessage(128))
+    none: frozenset[str] = frozenset()
+    for operation, kind in itertools.product(
+        edge_operations, get_args(triton_source.TritonKernelKind)
+    ):
+        request = triton_source.TritonRequest(
+            operation, kind, none, frozenset(triton_source.INPUTS), "float32", 64
+        )
+        yield f"{operation.name} {kind}", triton_launch.kernel(request), request.pointers
+    # Second derivatives, which hold the most, along tangents of all inputs.
+    for kind in get_args(triton_product_source.ProductKernelKind):
+        of_product = triton_product_source.ProductRequest(
+            EdgeProduct(64, 2),
+            kind,
+            frozenset(triton_product_source.INPUTS),
+            frozenset(triton_product_source.INPUTS),
+            "float32",
+            32,
+        )
+        function = triton_product.product_kernel(of_product)
+        yield f"edge-product {kind}", function, of_product.pointers
+    for kind in get_args(triton_contraction_source.ContractionKernelKind):
+        of_contraction = triton_contraction_source.ContractionRequest(
+            SymmetricContraction(64, 2, 1),
+            kind,
+            frozenset(triton_contraction_source.INPUTS),
+            frozenset(triton_contraction_source.INPUTS),
+            "float32",
+            32,
+        )
+        function = triton_contraction.contraction_kernel(of_contraction)
+        yield f"symmetric-contraction {kind}", function, of_contraction.pointers
+
+
+INDICES = {"order", "others", "starts", "elements", "begins", "ends", "firsts"}
+"""Pointers to int64."""
+
+
+def registers(architecture: int) -> Mapping[str, Mapping[str, int]]:
     """Registers a thread and bytes in local memory, compiled for a GPU that need not be there."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -168,14 +274,12 @@ def registers(architecture: int) -> dict[str, dict[str, int]]:
     reader = next(
         path for path in Path(triton.__file__).parent.rglob("cuobjdump") if path.is_file()
     )
-    operations = (Convolution((64, 64), 1, 1), PaiNNMessage(128))
     options = {"num_warps": 1, "enable_fp_fusion": True}
     found = {}
-    for operation, kind in itertools.product(operations, get_args(TritonKernelKind)):
-        request = TritonRequest(operation, kind, frozenset(), frozenset(INPUTS), "float32", 64)
-        signature = {name: "*i64" if name in GROUPS else "*fp32" for name in request.pointers}
+    for called, function, pointers in kernels():
+        signature = {name: "*i64" if name in INDICES else "*fp32" for name in pointers}
         aligned = {(n,): [["tt.divisibility", 16]] for n in range(len(signature))}
-        source = ASTSource(kernel(request), signature, constexprs={}, attrs=aligned)
+        source = ASTSource(function, signature, constexprs={}, attrs=aligned)
         code = triton.compile(
             source, target=GPUTarget("cuda", architecture, 32), options=options
         ).asm["cubin"]
@@ -184,7 +288,7 @@ def registers(architecture: int) -> dict[str, dict[str, int]]:
             command = [str(reader), "--dump-resource-usage", "code.cubin"]
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
         used = dict(re.findall(r"(REG|STACK|LOCAL):(\d+)", done.stdout))
-        found[f"{operation.name} {kind}"] = {
+        found[called] = {
             "registers": int(used["REG"]),
             "spilled": int(used["STACK"]) + int(used["LOCAL"]),
         }

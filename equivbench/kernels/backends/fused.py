@@ -1,6 +1,5 @@
-"""Our own kernels in generated code: the convolution and PaiNN's message in one pass over the
-edges, in C++ on a CPU and in Triton on a GPU; the symmetric contraction and Allegro's edge product
-in C++ alone."""
+"""Our own kernels in generated code, in C++ on a CPU and in Triton on a GPU: the convolution and
+PaiNN's message in one pass over the edges, the symmetric contraction and Allegro's edge product."""
 
 from __future__ import annotations
 
@@ -31,38 +30,22 @@ from equivbench.kernels.operations import (
 )
 
 
-def edge_kernel(operation: EdgeOperation, like: Tensor) -> Kernel:
+def fused_kernel(operation: Operation, like: Tensor) -> Kernel:
     """Twice differentiable; on a CPU it is compiled here, and checked once a process."""
     if like.is_cuda:
         return _kernel(operation, "triton", checked=False)
-    return _native_kernel(operation, like)
+    _compiled_and_checked(operation, like.dtype)
+    return _kernel(operation, "generated C++", checked=True)
 
 
 def contraction_kernel(operation: SymmetricContraction, like: Tensor) -> Kernel:
-    """As an edge kernel, of up to three factors and on a CPU only."""
-    _refuse_gpu(operation, like)
+    """The same, of up to three factors."""
     if operation.correlation > CORRELATION:
         raise UnsupportedError(
             f"fused has the {operation.name} of up to {CORRELATION} factors, not of"
             f" {operation.correlation}; choose torch, e3nn or cuequivariance"
         )
-    return _native_kernel(operation, like)
-
-
-def product_kernel(operation: EdgeProduct, like: Tensor) -> Kernel:
-    """As an edge kernel, on a CPU only."""
-    _refuse_gpu(operation, like)
-    return _native_kernel(operation, like)
-
-
-def _refuse_gpu(operation: Operation, like: Tensor) -> None:
-    if like.device.type != "cpu":
-        raise UnsupportedError(f"fused has the {operation.name} on a CPU only; choose torch")
-
-
-def _native_kernel(operation: Operation, like: Tensor) -> Kernel:
-    _compiled_and_checked(operation, like.dtype)
-    return _kernel(operation, "generated C++", checked=True)
+    return fused_kernel(operation, like)
 
 
 @lru_cache(maxsize=64)
@@ -117,10 +100,10 @@ class Fused(TableBackend):
 
     name = "fused"
     kernels = (
-        (Convolution, edge_kernel),
-        (PaiNNMessage, edge_kernel),
+        (Convolution, fused_kernel),
+        (PaiNNMessage, fused_kernel),
         (SymmetricContraction, contraction_kernel),
-        (EdgeProduct, product_kernel),
+        (EdgeProduct, fused_kernel),
     )
     dtypes = (torch.float32, torch.float64)
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equivbench.kernels.fused import native_contraction
+from equivbench.kernels.fused import native_contraction, triton_contraction
 from equivbench.kernels.fused.arguments import check_arguments
 from equivbench.kernels.fused.derivatives import FusedCall, FusedOperator
 from equivbench.kernels.fused.registration import register
@@ -38,9 +38,9 @@ def contracted(
     and ``weights``, in reverse and in forward mode.
 
     Float32 or float64, both of the same type; under autocast float32. Raises ``ValueError`` for
-    tensors of other shapes, types or devices, ``NotImplementedError`` for a third derivative and
-    ``IndexError`` for an element that has no weights. Results are the same bits at any number of
-    threads.
+    tensors of other shapes, types or devices, ``NotImplementedError`` for a third derivative and,
+    on a CPU, ``IndexError`` for an element that has no weights. Results are the same bits at any
+    number of threads.
     """
     output: Tensor = torch.ops.equivbench.fused_contraction(
         [True, False, False],
@@ -79,11 +79,8 @@ def _run(*arguments: Any) -> tuple[Tensor, ...]:
         "weights": (elements, operation.weight_size),
     }
     check_arguments(call, inputs, (nodes, operation.target_size), ("elements", (nodes,)))
-    if not x.is_cpu:
-        raise NotImplementedError(f"the fused {operation.name} runs on a CPU only")
-    return native_contraction.launch(
-        operation, call.needs, call.grad, call.tangents, x, weights, call.indices
-    )
+    launch = triton_contraction.launch if x.is_cuda else native_contraction.launch
+    return launch(operation, call.needs, call.grad, call.tangents, x, weights, call.indices)
 
 
 def _fake(*arguments: Any) -> tuple[Tensor, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equivbench.kernels.fused import native_product
+from equivbench.kernels.fused import native_product, triton_product
 from equivbench.kernels.fused.arguments import check_arguments
 from equivbench.kernels.fused.derivatives import FusedCall, FusedOperator
 from equivbench.kernels.fused.registration import register
@@ -88,11 +88,8 @@ def _run(*arguments: Any) -> tuple[Tensor, ...]:
         "weights": (len(operation.paths), channels),
     }
     check_arguments(call, inputs, features, ("edge_index", (2, edges)))
-    if not call.indices.is_cpu:
-        raise NotImplementedError(f"the fused {operation.name} runs on a CPU only")
-    return native_product.launch(
-        operation, call.needs, call.grad, call.tangents, call.inputs, call.indices
-    )
+    launch = triton_product.launch if call.indices.is_cuda else native_product.launch
+    return launch(operation, call.needs, call.grad, call.tangents, call.inputs, call.indices)
 
 
 def _fake(*arguments: Any) -> tuple[Tensor, ...]:

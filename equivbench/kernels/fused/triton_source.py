@@ -28,13 +28,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from equivbench.kernels.fused.coupling import Coupling, EdgeOperation, SourceFeatures, couplings
+from equivbench.kernels.fused.triton_text import Accumulate, ChannelBlock, loop, total
 
 TritonKernelKind = Literal["centres", "neighbours"]
-Accumulate = Literal["float32", "float64"]
 INPUTS = ("x", "harmonics", "weights")
 LETTERS = {"x": "x", "harmonics": "y", "weights": "w"}
 GROUPS = ("order", "others", "starts")
-"""The pointers of :class:`equivbench.kernels.fused.triton_launch.Groups`."""
+"""The pointers of :class:`equivbench.kernels.fused.groups.Groups`."""
 Term = frozenset[str]
 """The inputs replaced by their tangents."""
 
@@ -117,7 +117,7 @@ class _RowsWriter:
         self.terms, self.paths, self.harmonics = request.terms, part.paths, part.harmonics
         self.rows = range(part.height)
         self.columns = self.table.harmonics_size
-        self.mask = "" if part.channels % request.block == 0 else "inside"
+        self.lanes = ChannelBlock(part.channels, request.block, request.accumulate)
 
     def function(self) -> Iterator[str]:
         """The lines of the function."""
@@ -125,9 +125,7 @@ class _RowsWriter:
         yield "@triton.jit"
         constants = "NUMBER: tl.constexpr, PART: tl.constexpr"
         yield f"def rows{self.part.number}({arguments}, node, first, last, {constants}):"
-        yield f"    channel = NUMBER * {self.request.block} + tl.arange(0, {self.request.block})"
-        if self.mask:
-            yield f"    inside = channel < {self.part.channels}"
+        yield from (f"    {line}" for line in self.lanes.channel("NUMBER"))
         body = self.centres() if self.request.kind == "centres" else self.neighbours()
         yield from (f"    {line}" for line in body)
 
@@ -135,19 +133,19 @@ class _RowsWriter:
         """Derivative by g: the operation."""
         target_size = self.request.operation.target_size
         for n, (path, *_) in enumerate(self.part.outputs):
-            yield from (self.zero(f"a{n}_{r}") for r in range(path.height))
+            yield from (self.lanes.zero(f"a{n}_{r}") for r in range(path.height))
         body = [*self.load_harmonics(), *self.load_source("other")]
         body += self.matrices((variant for variant, _ in self.variants("harmonics")), self.paths)
         for n, paths in enumerate(self.part.outputs):
             for path in paths:
                 body += self.load_weights(path)
                 for r in range(path.height):
-                    body.append(f"a{n}_{r} += {_sum(self.weighted_row(path, r))}")
-        yield from self.loop(body)
+                    body.append(f"a{n}_{r} += {total(self.weighted_row(path, r))}")
+        yield from loop(body, {"edge": "order", "other": "others"})
         for n, (path, *_) in enumerate(self.part.outputs):
             for r in range(path.height):
                 column = self.part.target(path, r)
-                yield self.store(f"output + node * {target_size} + {column}", f"a{n}_{r}")
+                yield self.lanes.store(f"output + node * {target_size} + {column}", f"a{n}_{r}")
 
     def weighted_row(self, path: Coupling, r: int) -> Iterator[str]:
         """w (M x)[r] for each variant of w, summed over the terms with it."""
@@ -159,33 +157,35 @@ class _RowsWriter:
                 for row, s, slot in path.entries
                 if row == r
             ]
-            yield f"{variant} * ({_sum(products)})"
+            yield f"{variant} * ({total(products)})"
 
     def neighbours(self) -> Iterator[str]:
         """Derivatives by x, Y and w: the gradients."""
         operation, wanted = self.request.operation, self.request.wanted
         yield from self.load_source("node")
         if "x" in wanted:
-            yield from (self.zero(f"a{s}") for s in self.rows)
+            yield from (self.lanes.zero(f"a{s}") for s in self.rows)
         body = list(self.load_harmonics())
         by_x = [_variable("harmonics", term) for term in self.by("x")]
         body += self.matrices(dict.fromkeys(by_x), self.paths)
         if "harmonics" in wanted:
-            body += [self.zero(f"b{k}") for k in self.harmonics]
+            body += [self.lanes.zero(f"b{k}") for k in self.harmonics]
         for path in self.paths:
             body += self.load_weights(path)
             for r in range(path.height):
                 column = self.part.target(path, r)
                 place = f"cotangent + other * {operation.target_size} + {column}"
-                body.append(self.load(f"g{r}", place))
+                body.append(self.lanes.load(f"g{r}", place))
             body += self.path_gradients(path)
         for k in self.harmonics if "harmonics" in wanted else ():
             place = f"gradient_harmonics + (edge * {self.parts} + PART) * {self.columns} + {k}"
             body.append(f"tl.store({place}, tl.sum(b{k}, axis=0))")
-        yield from self.loop(body)
+        yield from loop(body, {"edge": "order", "other": "others"})
         for s in self.rows if "x" in wanted else ():
             column = self.part.source(s)
-            yield self.store(f"gradient_x + node * {operation.source_size} + {column}", f"a{s}")
+            yield self.lanes.store(
+                f"gradient_x + node * {operation.source_size} + {column}", f"a{s}"
+            )
 
     def path_gradients(self, path: Coupling) -> Iterator[str]:
         """What one path adds to the gradients of an edge."""
@@ -196,7 +196,7 @@ class _RowsWriter:
                     for r, at, slot in path.entries
                     if at == s
                 )
-                yield f"a{s} += {_variable('weights', term)} * ({_sum(column)})"
+                yield f"a{s} += {_variable('weights', term)} * ({total(column)})"
         # q[k] = sum_rs C[r, s, k] g[r] x[s] gives the gradients by w (times Y) and by Y (times w)
         # alike.
         rows = self.table.rows([path])
@@ -206,7 +206,7 @@ class _RowsWriter:
             shares: dict[int, list[str]] = {}
             for r, s, slot in path.entries:
                 shares.setdefault(slot, []).append(f"g{r} * {variant}{s}")
-            yield from (f"p{slot} = {_sum(products)}" for slot, products in shares.items())
+            yield from (f"p{slot} = {total(products)}" for slot, products in shares.items())
             for k in rows:
                 scaled = (
                     f"{value!r} * p{slot}"
@@ -214,7 +214,7 @@ class _RowsWriter:
                     for row, value in self.slots[slot]
                     if row == k
                 )
-                yield f"q{variant}{k} = {_sum(scaled)}"
+                yield f"q{variant}{k} = {total(scaled)}"
         for term in self.by("harmonics"):
             yield from (
                 f"b{k} += {_variable('weights', term)} * q{_variable('x', term)}{k}" for k in rows
@@ -227,7 +227,7 @@ class _RowsWriter:
             place = (
                 f"gradient_weights + edge * {self.request.operation.weight_size} + {path.weights}"
             )
-            yield self.store(place, _sum(products))
+            yield self.lanes.store(place, total(products))
 
     def by(self, name: str) -> list[Term]:
         """The terms whose derivative by ``name`` is asked for and not zero."""
@@ -253,26 +253,14 @@ class _RowsWriter:
         for variant in variants:
             for slot in slots:
                 terms = (f"{value!r} * {variant}{k}" for k, value in self.slots[slot])
-                yield f"m{variant}{slot} = {_sum(terms)}"
-
-    def loop(self, body: Iterable[str]) -> Iterator[str]:
-        """The loop over the edges of a node; the next indices are on their way while this edge is
-        worked on."""
-        yield "next_edge = tl.load(order + first, mask=first < last, other=0)"
-        yield "next_other = tl.load(others + first, mask=first < last, other=0)"
-        yield "for step in tl.range(first, last):"
-        yield "    edge = next_edge"
-        yield "    other = next_other"
-        yield "    next_edge = tl.load(order + step + 1, mask=step + 1 < last, other=0)"
-        yield "    next_other = tl.load(others + step + 1, mask=step + 1 < last, other=0)"
-        yield from (f"    {line}" for line in body)
+                yield f"m{variant}{slot} = {total(terms)}"
 
     def load_harmonics(self) -> Iterator[str]:
         """Numbers of one edge."""
         for variant, pointer in self.variants("harmonics"):
             for k in self.harmonics:
                 place = f"{pointer} + edge * {self.columns} + {k}"
-                yield f"{variant}{k} = tl.load({place}).to(tl.{self.request.accumulate})"
+                yield self.lanes.number(f"{variant}{k}", place)
 
     def load_source(self, row: str) -> Iterator[str]:
         """The features of one node, a block of channels for each component."""
@@ -280,33 +268,16 @@ class _RowsWriter:
             for s in self.rows:
                 column = self.part.source(s)
                 place = f"{pointer} + {row} * {self.request.operation.source_size} + {column}"
-                yield self.load(f"{variant}{s}", place)
+                yield self.lanes.load(f"{variant}{s}", place)
 
     def load_weights(self, path: Coupling) -> Iterator[str]:
         """The weights of one edge and path, a block of channels."""
         for variant, pointer in self.variants("weights"):
-            yield self.load(
+            yield self.lanes.load(
                 variant, f"{pointer} + edge * {self.request.operation.weight_size} + {path.weights}"
             )
-
-    def zero(self, name: str) -> str:
-        """A sum to begin with, a block of channels."""
-        return f"{name} = tl.zeros([{self.request.block}], tl.{self.request.accumulate})"
-
-    def load(self, name: str, place: str) -> str:
-        """A block of channels from ``place`` on."""
-        masked = f", mask={self.mask}, other=0" if self.mask else ""
-        return f"{name} = tl.load({place} + channel{masked}).to(tl.{self.request.accumulate})"
-
-    def store(self, place: str, value: str) -> str:
-        """A block of channels to ``place`` on."""
-        return f"tl.store({place} + channel, {value}{f', mask={self.mask}' if self.mask else ''})"
 
 
 def _variable(name: str, term: Term) -> str:
     """What an input is called in a term."""
     return ("v" if name in term else "") + LETTERS[name]
-
-
-def _sum(terms: Iterable[str]) -> str:
-    return " + ".join(terms)
