@@ -155,12 +155,12 @@ def _verdict(contrast: Contrast, p_holm: float | None, tests: int) -> GapVerdict
         return GapVerdict(None, contrast.against, p, None, needed)
     if p_holm is None:
         return GapVerdict(None, "no seed tells the arms apart", p, None, needed)
-    shown = f"{_shown(p_holm)} after Holm's correction over {tests} comparison{'s' * (tests != 1)}"
+    shown = f"{p_text(p_holm)} after Holm's correction over {tests} comparison{'s' * (tests != 1)}"
     if p_holm >= 1 - LEVEL:
         return GapVerdict(None, f"{shown}, not below {1 - LEVEL:.2g}", p, p_holm, needed)
     return GapVerdict(contrast.higher, f"{contrast.seeds} seeds, {shown}", p, p_holm, needed)
 
 
-def _shown(p: float) -> str:
-    """In words no more precise than a Student test of a few seeds can be."""
+def p_text(p: float) -> str:
+    """``p`` in words no more precise than a Student test of a few seeds can be."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"

@@ -3,8 +3,8 @@ what training and a prediction cost beside the loss; and what averaging the pred
 network over rotations would make of both.
 
 A board ranks the same rows; here each arm has one row, that of its largest campaign, and stands
-beside arms that it did not take turns with, so a race names no winner. Which of two arms leads is
-for the gap to say.
+beside arms that it did not take turns with, so a race names no winner. What it decides is whether
+an arm is ahead of the augmented one of its own pair, seed by seed, where the two took turns.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 
+from equivbench.gap.campaigns import contest_of
+from equivbench.gap.contrasts import arm_verdicts, contrast
 from equivbench.gap.finals import averaged_loss
-from equivbench.gap.intervals import Quantity, over_seeds
+from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
+from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
 from equivbench.report.arms import mean
@@ -35,6 +38,8 @@ COLUMNS = (
     Column("model", key=True, show="needed"),
     Column("setup", key=True, show="needed"),
     LOSS,
+    Column("over_augmented", show="filled", heading="over augmented"),
+    Column("verdict", show="filled", wraps=True),
     SHARE,
     Column("training", "number", unit="samples/s"),
     Column("inference", "number", unit="samples/s"),
@@ -50,6 +55,9 @@ LEGEND = (
     "Loss: geometric mean over finished seeds with its 95% interval; share: the part of it that is "
     "a symmetry error; training: samples a second without compilation; inference: samples a second "
     "of a forward pass without gradients.",
+    "Over augmented: the loss over that of the pair's augmented arm, seed by seed, with its 95% "
+    "interval; the verdict is that of Student's paired test at 5% after Holm's correction over all "
+    "arms of the race that have a ratio. Whether the equivariant arm leads is for the gap to say.",
     "Averaged over n: the loss to be expected of the mean of n predictions under random rotations, "
     "twirled + equivariance / n of the same runs, at the measured speed of such means; on a grid "
     "without the error of turning it.",
@@ -74,6 +82,12 @@ class RaceRow:
     loss: Quantity
     share: Quantity
     """Of the equivariance error in the loss."""
+    over_augmented: Quantity
+    """The loss over that of the pair's augmented arm, seed by seed; unknown for that arm itself and
+    for averages."""
+    verdict: str
+    """Whether it is ahead of that arm, or why that is not decided; empty where there is no ratio,
+    and for the equivariant arm, of which the gap says it."""
     training: float | None
     """Samples a second, of all devices of the arm together; like ``inference`` over the runs that
     had their machine."""
@@ -118,11 +132,11 @@ def races_of(
         swept = any("sweep" in run.variant for _, runs in entrants for run in runs)
         if swept or len({(row.pair, row.arm) for row, _ in entrants}) < fewest:
             continue
-        raced = [
-            each
-            for row, runs in entrants
-            for each in _rows(row, runs, tuple(map(whole, finished_runs(runs))))
+        field = [
+            _Entrant(row, runs, tuple(map(whole, finished_runs(runs)))) for row, runs in entrants
         ]
+        compared = _against_augmented(field)
+        raced = [each for entrant in field for each in _rows(entrant, compared.get(entrant.key))]
         front = pareto_front(
             [(None if each.row.diverged else each.loss.value, each.inference) for each in raced]
         )
@@ -144,10 +158,54 @@ def _entrants(
     return list(chosen.values())
 
 
-def _rows(row: Row, runs: Sequence[RunRecord], done: tuple[RunRecord, ...]) -> list[RaceRow]:
-    """The row of the arm as it is and, of a plain network without a wrapper, those averaged over as
-    many rotations as all its finished runs timed."""
+@dataclass(frozen=True)
+class _Entrant:
+    """An arm in one setup: its row of the board, its runs and, whole, those that have a result."""
+
+    row: Row
+    runs: Sequence[RunRecord]
+    done: tuple[RunRecord, ...]
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.row.pair, self.row.arm, self.row.setup
+
+    @property
+    def contests(self) -> set[str]:
+        return set(map(contest_of, self.runs))
+
+
+def _against_augmented(
+    field: Sequence[_Entrant],
+) -> dict[tuple[str, str, str], tuple[Quantity, str]]:
+    """By key of each arm that shared seeds with the augmented one of its pair, the ratio of their
+    losses and the verdict. Of several setups of the augmented arm it is held against the one that
+    it took the most turns with."""
+    plain = [each for each in field if each.row.arm == AUGMENTED]
+    contrasts = {}
+    for each in field:
+        rivals = [rival for rival in plain if rival.row.pair == each.row.pair]
+        if each in plain or not rivals:
+            continue
+        rival = max(rivals, key=lambda rival: len(rival.contests & each.contests))
+        started = {run.seed for run in (*each.runs, *rival.runs)}
+        found = contrast(each.done, rival.done, len(started))
+        if found is not None:
+            contrasts[each.key] = found
+    verdicts = arm_verdicts(list(contrasts.values()))
+    return {
+        key: (found.ratio, "" if key[1] == EQUIVARIANT else verdict)
+        for (key, found), verdict in zip(contrasts.items(), verdicts, strict=True)
+    }
+
+
+def _rows(entrant: _Entrant, compared: tuple[Quantity, str] | None) -> list[RaceRow]:
+    """The row of the arm as it is, ``compared`` with the augmented one, and, of a plain network
+    without a wrapper, those averaged over as many rotations as all its finished runs timed."""
+    row, runs, done = entrant.row, entrant.runs, entrant.done
     own = _row(row, runs, done, None)
+    if compared is not None:
+        own = replace(own, over_augmented=compared[0], verdict=compared[1])
     model = runs[0].model
     if model.symmetry != "none" or model.wrapper is not None or not done:
         return [own]
@@ -171,6 +229,8 @@ def _row(
         averaged_over=n,
         loss=over_seeds(losses, geometric=True),
         share=over_seeds(shares, least=0.0, most=1.0),
+        over_augmented=UNKNOWN,
+        verdict="",
         training=mean(map(whole_rate, timed)),
         inference=mean(speeds),
         tuned_at=runs[0].recipe.tuned_at,
@@ -258,6 +318,8 @@ def _cells(each: RaceRow) -> list[Cell]:
         row.model,
         row.setup,
         each.loss,
+        None if each.over_augmented.value is None else each.over_augmented,
+        each.verdict,
         each.share,
         each.training,
         each.inference,

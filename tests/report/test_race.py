@@ -163,6 +163,25 @@ def test_no_time_counts_of_a_run_that_did_not_have_its_machine() -> None:
     assert (row.training, row.inference, row.on_front) == (None, None, False)
 
 
+def test_an_arm_is_held_against_the_augmented_one_of_its_own_pair() -> None:
+    race = race_of(field_of_arms())
+    frames = row_of(race, "frames")
+    assert frames.over_augmented.value == pytest.approx(0.3 / 0.4)
+    assert frames.verdict.startswith("ahead, p ")
+    equivariant = row_of(race, "equivariant")
+    assert (equivariant.over_augmented.value, equivariant.verdict) == (pytest.approx(0.5), "")
+    # Neither an augmented arm nor an average of one, nor an arm of a pair without one.
+    for row in race.rows:
+        if row.row.arm == "augmented":
+            assert (row.over_augmented.value, row.verdict) == (None, "")
+    headings = [column.title for column in race_table(race).shown().columns]
+    assert "over augmented" in headings
+    apart = [*plain("augmented", 0.4), *runs("a", 0.1, pair="b"), *runs("c", 0.1, pair="d")]
+    assert {row.verdict for row in race_of(apart).rows} == {""}
+    shown = race_table(race_of(apart)).shown().columns
+    assert "over_augmented" not in [column.name for column in shown]
+
+
 def test_settings_are_apart_and_sweeps_race_with_nobody() -> None:
     records = field_of_arms()
     elsewhere = [
@@ -209,7 +228,7 @@ def test_the_legend_of_several_tables_is_below_the_last_and_each_names_its_data(
     ]
     races = races_of(rank_runs([*field_of_arms(), *elsewhere]), {"toy": "eV"})
     first, last = race_tables(races)
-    assert (first.notes, len(last.notes)) == ([], 3)
+    assert (first.notes, len(last.notes)) == ([], 4)
     assert [table.caption[:15] for table in (first, last)] == ["Data larger-set", "Data toy-set 1 "]
     assert last.caption.endswith("; loss in eV.")
 
