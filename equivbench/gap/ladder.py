@@ -27,8 +27,10 @@ from equivbench.records.ladder import (
     LoggedPoint,
     LoggedRun,
     SeedTime,
+    Side,
 )
 from equivbench.records.schema import Git, RunRecord
+from equivbench.request import DEFAULT_KERNELS
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ def logged(record: RunRecord) -> LoggedRun:
     )
 
 
+def side_of(run: LoggedRun) -> Side:
+    """What ``run`` is a run of."""
+    return Side(str(run.git.commit), run.model.kernels)
+
+
 def unusable(record: RunRecord) -> str | None:
     """Why nothing can be timed by ``record``: it did not come to its end, or not with the machine
     to itself; None if it can."""
@@ -97,21 +104,21 @@ def unusable(record: RunRecord) -> str | None:
 
 
 def numbers_of(
-    runs: Sequence[LoggedRun], commit: str, against: str | None, loss: float
+    runs: Sequence[LoggedRun], side: Side, against: Side | None, loss: float
 ) -> EntryNumbers:
-    """The numbers of the entry of ``commit`` whose log is ``runs``.
+    """The numbers of the entry of ``side`` whose log is ``runs``.
 
-    Raises ``FailedError`` where a seed of one commit is missing or there twice, or has no curve.
+    Raises ``FailedError`` where a seed of one side is missing or there twice, or has no curve.
     """
-    own = _times(runs, commit, loss)
+    own = _times(runs, side, loss)
     others = {} if against is None else _times(runs, against, loss)
     if against is not None and own.keys() != others.keys():
         raise FailedError(
-            f"the log has the seeds {sorted(own)} of {commit[:12]} and {sorted(others)} of "
-            f"{against[:12]}"
+            f"the log has the seeds {sorted(own)} of {side.text} and {sorted(others)} of "
+            f"{against.text}"
         )
     if not own:
-        raise FailedError(f"the log has no run of {commit[:12]}")
+        raise FailedError(f"the log has no run of {side.text}")
     sides = [each.censored for each in own.values()]
     means = {
         name: mean_time([getattr(each, name) for each in own.values()], sides)
@@ -125,20 +132,20 @@ def numbers_of(
     )
 
 
-def _times(runs: Iterable[LoggedRun], commit: str, loss: float) -> dict[int, TimeToLoss]:
+def _times(runs: Iterable[LoggedRun], side: Side, loss: float) -> dict[int, TimeToLoss]:
     found: dict[int, TimeToLoss] = {}
     for run in sorted(runs, key=lambda each: each.seed):
-        if run.git.commit != commit:
+        if side_of(run) != side:
             continue
         if run.seed in found:
-            raise FailedError(f"the log has seed {run.seed} of {commit[:12]} twice")
+            raise FailedError(f"the log has seed {run.seed} of {side.text} twice")
         points = [
             CostedLoss(each.train_seconds, each.step, each.samples, each.total or 0.0)
             for each in run.points
         ]
         taken = time_to_loss(points, loss)
         if taken is None:
-            raise FailedError(f"the log has no curve of seed {run.seed} of {commit[:12]}")
+            raise FailedError(f"the log has no curve of seed {run.seed} of {side.text}")
         found[run.seed] = taken
     return found
 
@@ -167,8 +174,9 @@ class EntryFacts:
     change: str
     git: Git
     """The commit that was measured."""
-    against: str | None
-    """The commit that was run beside it."""
+    kernels: str
+    against: Side | None
+    """What was run beside it."""
     not_compared: str | None
     """Why none was."""
 
@@ -177,8 +185,8 @@ def make_entry(runs: Sequence[LoggedRun], facts: EntryFacts) -> tuple[LadderEntr
     """The entry whose log is ``runs``, one or more, and the content of the log; raises as
     :func:`numbers_of`."""
     first = runs[0]
-    commit = str(facts.git.commit)
-    numbers = numbers_of(runs, commit, facts.against, facts.target)
+    side = Side(str(facts.git.commit), facts.kernels)
+    numbers = numbers_of(runs, side, facts.against, facts.target)
     log = b"".join(msgspec.json.encode(run) + b"\n" for run in runs)
     digest = hashlib.sha256(log).hexdigest()
     entry = LadderEntry(
@@ -191,8 +199,10 @@ def make_entry(runs: Sequence[LoggedRun], facts: EntryFacts) -> tuple[LadderEntr
         budget=facts.budget,
         target=facts.target,
         change=facts.change,
-        against=facts.against,
-        log=f"{first.task}-{first.pair}-{first.arm}-{commit[:12]}-{digest[:8]}.jsonl",
+        kernels=facts.kernels,
+        against=None if facts.against is None else facts.against.commit,
+        against_kernels=DEFAULT_KERNELS if facts.against is None else facts.against.kernels,
+        log=f"{first.task}-{first.pair}-{first.arm}-{side.commit[:12]}-{digest[:8]}.jsonl",
         log_sha256=digest,
         environment=first.environment,
         git=facts.git,

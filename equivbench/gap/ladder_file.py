@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from equivbench.errors import FailedError
-from equivbench.gap.ladder import numbers_of
+from equivbench.gap.ladder import numbers_of, side_of
 from equivbench.records.disturbed import withheld
 from equivbench.records.files import not_json, shown, write_atomically
 from equivbench.records.ladder import (
@@ -48,7 +48,7 @@ def _said(entry: LadderEntry) -> Iterator[str]:
         yield f"change is not one sentence of at most {LONGEST_CHANGE} characters"
     if entry.git.commit is None or entry.git.dirty is not False:
         yield "git names no commit without changes, which nobody could run again"
-    if entry.against is not None and entry.against == entry.git.commit:
+    if entry.against_side == entry.side:
         yield "it is compared with itself"
     if not FILE_NAME.fullmatch(entry.log):
         yield f"log {entry.log!r} is no plain file name"
@@ -82,10 +82,9 @@ def departures(entry: LadderEntry, log: bytes) -> Iterator[str]:
     if hashlib.sha256(log).hexdigest() != entry.log_sha256:
         yield f"its log {entry.log} has another SHA-256"
         return
-    commit = str(entry.git.commit)
     try:
         runs = read_log(log, entry.log)
-        found = numbers_of(runs, commit, entry.against, entry.target)
+        found = numbers_of(runs, entry.side, entry.against_side, entry.target)
     except FailedError as error:
         yield str(error)
         return
@@ -93,8 +92,8 @@ def departures(entry: LadderEntry, log: bytes) -> Iterator[str]:
         place = (run.task, run.pair, run.arm, run.preset, run.environment.machine_key)
         if place != entry.ladder[:5]:
             yield f"its log has a run of {'/'.join(place)}, which is another ladder's"
-        if run.git.commit not in (commit, entry.against) or run.git.dirty is not False:
-            yield f"its log has a run of commit {run.git.commit}, or of one with changes"
+        if side_of(run) not in (entry.side, entry.against_side) or run.git.dirty is not False:
+            yield f"its log has a run of {side_of(run).text}, or of a commit with changes"
         why = withheld(run.machine_share, run.clock, run.environment)
         if why is not None:
             yield f"seed {run.seed} of its log: {why}"

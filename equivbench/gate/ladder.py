@@ -14,10 +14,11 @@ from equivbench.execution.executors import Callback
 from equivbench.gap.ladder import EntryFacts, logged, make_entry, unusable
 from equivbench.gate.ladder_plan import EntryPlan
 from equivbench.gate.worktrees import checked_out
-from equivbench.records.ladder import LadderEntry, LoggedRun
+from equivbench.records.ladder import LadderEntry, LoggedRun, Side
 from equivbench.records.reasons import plain_reason
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
+from equivbench.request import DEFAULT_KERNELS
 
 ATTEMPTS = 2
 """A run that did not have its machine to itself is made again once."""
@@ -36,14 +37,15 @@ def measure_entry(
     """
     climb = _Climb(plan, progress, callback)
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    commits = {MEASURED: plan.commit}
+    sides = {MEASURED: plan.measured}
     if plan.against is not None:
-        commits[BELOW] = plan.against
+        sides[BELOW] = plan.against
+    commits = {name: side.commit for name, side in sides.items()}
     try:
         with checked_out(plan.root, commits) as trees, tempfile.TemporaryDirectory() as folder:
             for place, seed in enumerate(plan.seeds):
                 for name in list(trees) if place % 2 == 0 else list(trees)[::-1]:
-                    climb.run(name, trees[name], seed, Path(folder))
+                    climb.run(name, sides[name], trees[name], seed, Path(folder))
     except KeyboardInterrupt:
         raise InterruptedRunError(
             f"interrupted after {climb.done} of {plan.runs} runs; the ladder is as it was"
@@ -62,6 +64,7 @@ def measure_entry(
         target=plan.target.loss,
         change=plan.change,
         git=climb.records[MEASURED][0].git,
+        kernels=plan.measured.kernels,
         against=plan.against if compared else None,
         not_compared=climb.not_compared,
     )
@@ -79,21 +82,21 @@ class _Climb:
         self.done = 0
         self._plan, self._progress, self._callback = plan, progress, callback
 
-    def run(self, name: str, tree: Path, seed: int, folder: Path) -> None:
-        """Train one seed of the commit in ``tree``; below ``folder`` its record is written."""
+    def run(self, name: str, side: Side, tree: Path, seed: int, folder: Path) -> None:
+        """Train one seed of ``side``, whose commit is in ``tree``; below ``folder`` its record is
+        written."""
         if name == BELOW and self.not_compared is not None:
             return
-        commit = str(self._plan.commit if name == MEASURED else self._plan.against)
-        what = f"seed {seed} of {commit[:12]}"
+        what = f"seed {seed} of {side.text}"
         for attempt in range(1, ATTEMPTS + 1):
             again = " once more" if attempt > 1 else ""
             self._progress(f"{what}{again} ({self.done + 1} of {self._plan.runs})")
             try:
-                record = self._trained(tree, commit, seed, folder / f"{name}-{seed}-{attempt}")
+                record = self._trained(tree, side, seed, folder / f"{name}-{seed}-{attempt}")
             except FailedError as error:
                 if name == MEASURED:
                     raise
-                self.not_compared = plain_reason(f"{commit[:12]} is not compared: {error}")
+                self.not_compared = plain_reason(f"{side.text} is not compared: {error}")
                 return
             why = unusable(record)
             if why is None:
@@ -102,16 +105,21 @@ class _Climb:
                 return
         raise FailedError(f"{what}: {why}; measure on a quiet machine")
 
-    def _trained(self, tree: Path, commit: str, seed: int, out: Path) -> RunRecord:
+    def _trained(self, tree: Path, side: Side, seed: int, out: Path) -> RunRecord:
         plan = self._plan
         words = ["run", plan.pair.key, "--arm", plan.target.arm, "--preset", plan.target.preset]
         words += ["--budget", plan.budget.text, "--seeds", str(seed), "--out", str(out)]
         words += ["--device", plan.machine.device, "--threads", str(plan.machine.threads)]
+        # A commit of before an arm had backends knows no other, and need not know the option.
+        if side.kernels != DEFAULT_KERNELS:
+            words += ["--kernels", side.kernels]
         subcommand.call(words, self._callback, tree)
         (record,) = load_results(out)
-        if record.git.commit != commit:
+        if record.model.kernels != side.kernels:
+            raise FailedError(f"it ran on {record.model.kernels}, not on {side.kernels}")
+        if record.git.commit != side.commit:
             raise FailedError(
-                f"the process in the checkout of {commit[:12]} imported "
+                f"the process in the checkout of {side.commit[:12]} imported "
                 f"{record.git.commit or 'an installed package'}; install equivbench editable"
             )
         others = self.records[MEASURED]

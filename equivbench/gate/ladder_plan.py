@@ -13,9 +13,9 @@ from equivbench.gap.ladder_file import LADDER_FILE, LONGEST_CHANGE
 from equivbench.gate.ladder_request import HEAD, NOTHING, LadderRequest
 from equivbench.gate.worktrees import commit_named, refuse_changes, repository, subject_of
 from equivbench.records.files import shown
-from equivbench.records.ladder import LADDER_NAME, LadderEntry, placed, top_of
+from equivbench.records.ladder import LADDER_NAME, LadderEntry, Side, placed, top_of
 from equivbench.registry import PAIRS
-from equivbench.request import RunRequest
+from equivbench.request import DEFAULT_KERNELS, RunRequest
 from equivbench.specs import PairSpec, TargetLoss
 
 ROOM = 2.0
@@ -33,9 +33,9 @@ class EntryPlan:
     seeds: tuple[int, ...]
     root: Path
     """Of the repository."""
-    commit: str
-    against: str | None
-    """The commit that is run beside it."""
+    measured: Side
+    against: Side | None
+    """What is run beside it."""
     not_compared: str | None
     """Why none is."""
     change: str
@@ -69,8 +69,9 @@ def plans_of(request: LadderRequest) -> list[EntryPlan]:
         raise UsageError(f"--why takes one sentence of at most {LONGEST_CHANGE} characters")
     run = RunRequest(device=request.device, threads=request.threads, arms=arms[:1])
     machine = this_machine(run)
+    measured = Side(commit, request.kernels or DEFAULT_KERNELS)
     return [
-        _plan(request, pair, target, root, commit, change[:LONGEST_CHANGE], machine)
+        _plan(request, pair, target, root, measured, change[:LONGEST_CHANGE], machine)
         for target in targets
     ]
 
@@ -80,24 +81,24 @@ def _plan(
     pair: PairSpec,
     target: TargetLoss,
     root: Path,
-    commit: str,
+    measured: Side,
     change: str,
     machine: Machine,
 ) -> EntryPlan:
     budget = _budget(request, target)
     against, reason = _below(request, pair, target, root, machine.kind)
-    if against == commit:
+    if against == measured:
         what = "be compared with itself"
         if request.against is None:
             what = f"be compared with itself, on top of the ladder of {pair.key} {target.arm}"
         raise UsageError(
-            f"{commit[:12]} would {what}; name another with --commit or --against, or none"
+            f"{measured.text} would {what}; name another with --commit or --against, or none"
         )
     told = replace(
         request,
         arms=(target.arm,),
-        commit=commit,
-        against=NOTHING if against is None else against,
+        commit=measured.commit,
+        against=NOTHING if against is None else against.commit,
         why=change,
     )
     return EntryPlan(
@@ -106,7 +107,7 @@ def _plan(
         budget=budget,
         seeds=request.seeds,
         root=root,
-        commit=commit,
+        measured=measured,
         against=against,
         not_compared=reason,
         change=change,
@@ -141,17 +142,22 @@ def _budget(request: LadderRequest, target: TargetLoss) -> Budget:
 
 def _below(
     request: LadderRequest, pair: PairSpec, target: TargetLoss, root: Path, machine: str
-) -> tuple[str | None, str | None]:
-    """The commit that is run beside the one that is measured, or None and why there is none."""
+) -> tuple[Side | None, str | None]:
+    """What is run beside the commit that is measured, or None and why nothing is. A commit that is
+    named is run on the backend of the entry below where it is that entry's, else on that of the
+    measured one."""
     if request.against == NOTHING:
         return None, "it was asked to run no other commit beside it (--against none)"
-    if request.against is not None:
-        return commit_named(root, request.against), None
     below = _top(Path(request.out) / machine / LADDER_NAME, pair, target, machine)
+    if request.against is not None:
+        commit = commit_named(root, request.against)
+        if below is not None and below.git.commit == commit:
+            return below.side, None
+        return Side(commit, request.kernels or DEFAULT_KERNELS), None
     if below is None:
         return None, "it is the first entry of its ladder"
     try:
-        return commit_named(root, str(below.git.commit)), None
+        return Side(commit_named(root, str(below.git.commit)), below.kernels), None
     except UsageError:
         return None, f"the commit below, {str(below.git.commit)[:12]}, is not in this repository"
 

@@ -57,6 +57,7 @@ class LadderRequest(Request):
         "What was changed, in one sentence. The default is the first line of the commit's message.",
     )
     preset: Preset = same_option(RunRequest, "preset")
+    kernels: str | None = same_option(RunRequest, "kernels")
     device: str = same_option(RunRequest, "device")
     threads: int | None = same_option(RunRequest, "threads")
     out: str = same_option(RunRequest, "out")

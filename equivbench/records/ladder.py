@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,7 @@ from equivbench.records.schema import (
     Number,
     RecipeRecord,
 )
+from equivbench.request import DEFAULT_KERNELS
 
 LADDER_SCHEMA_VERSION = 1
 LADDER_NAME = "ladder.jsonl"
@@ -39,6 +40,20 @@ compared with it; compared with another commit (``beside``); of too few seeds, o
 did not come down to the target loss."""
 COUNTING: tuple[Placing, ...] = ("first", "faster", "not compared")
 """What the next entry is compared with is the last of these."""
+
+
+class Side(NamedTuple):
+    """What an entry times, or is compared with."""
+
+    commit: str
+    kernels: str
+    """The backend of the arm's operations."""
+
+    @property
+    def text(self) -> str:
+        """In words, for messages."""
+        backend = "" if self.kernels == DEFAULT_KERNELS else f" on {self.kernels}"
+        return f"{self.commit[:12]}{backend}"
 
 
 class SeedTime(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -73,6 +88,8 @@ class LadderEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     on."""
     change: str
     """What the commit changed, in one sentence."""
+    kernels: str = DEFAULT_KERNELS
+    """The backend of the arm's operations."""
     times: list[SeedTime]
     seconds: Number
     """Geometric mean over seeds; a bound where ``censored`` says so."""
@@ -86,6 +103,8 @@ class LadderEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     against: str | None
     """The commit of the entry below, or of another that was asked for, run again beside this one;
     null where none was."""
+    against_kernels: str = DEFAULT_KERNELS
+    """The backend that it was run on."""
     against_times: list[SeedTime]
     """What it took, seed by seed."""
     speed_up: Number
@@ -114,9 +133,19 @@ class LadderEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def identity(self) -> tuple[str, ...]:
-        """The arm, the commit, and where it was timed."""
+        """The arm, the commit, the backend, and where it was timed."""
         names = (self.task, self.pair, self.arm, self.preset)
-        return (*names, self.environment.machine_key, str(self.git.commit))
+        return (*names, self.environment.machine_key, *self.side)
+
+    @property
+    def side(self) -> Side:
+        """What was measured."""
+        return Side(str(self.git.commit), self.kernels)
+
+    @property
+    def against_side(self) -> Side | None:
+        """What was run beside it."""
+        return None if self.against is None else Side(self.against, self.against_kernels)
 
 
 class LoggedPoint(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -193,6 +222,6 @@ def _placing(entry: LadderEntry, below: LadderEntry | None) -> Placing:
         return "first"
     if entry.against is None:
         return "not compared"
-    if entry.against != below.git.commit:
+    if entry.against_side != below.side:
         return "beside"
     return "faster" if entry.p is not None and entry.p < SIGNIFICANT else "not faster"

@@ -48,6 +48,7 @@ git = ["git", "-C", str(tree), "rev-parse", "HEAD"]
 commit = subprocess.run(git, capture_output=True, check=True, encoding="utf-8").stdout.strip()
 record = json.loads((tree / "equivbench" / "records.json").read_text("utf-8"))[given["--seeds"]]
 record["git"] = {"commit": commit, "dirty": False, "tree": None}
+record["model"]["kernels"] = given.get("--kernels", "torch")
 EXTRA
 file = Path(given["--out"], "machine", "record.json")
 file.parent.mkdir(parents=True)
@@ -97,6 +98,7 @@ class ToyRepository:
                 task="forcefield",
                 pair="vector",
                 environment=WHERE,
+                model={"kernels": "torch"},
             )
             for seed in range(6)
         }
@@ -146,7 +148,8 @@ def test_a_faster_commit_is_measured_beside_the_one_below(
     assert [each.steps for each in start.times] == pytest.approx([400.0] * 6)
     second = repository.commit(0.05, shift=1)
     plan = asked_for(out, why="Half of a step.")
-    assert (plan.commit, plan.against, plan.runs) == (second, first, 12)
+    assert (plan.measured, plan.against) == ((second, "torch"), (first, "torch"))
+    assert plan.runs == 12
     faster = climb(out, why="Half of a step.")
     assert " ".join(repository.asked[6:]) == "m0 b0 b1 m1 m2 b2 b3 m3 m4 b4 b5 m5"
     assert (faster.git.commit, faster.against) == (second, first)
@@ -157,9 +160,31 @@ def test_a_faster_commit_is_measured_beside_the_one_below(
     assert (told.commit, told.against, told.arms) == (second, first, ("equivariant",))
     # The next one is compared with it, whatever is checked out.
     repository.commit(0.05)
-    assert asked_for(out).against == second
+    assert asked_for(out).against == (second, "torch")
     assert [report.problems for report in review([out])] == [[]] * 3
     assert repository.git("worktree", "list").count("\n") == 1
+
+
+def test_another_backend_of_one_commit_is_measured_beside_the_first(
+    repository: ToyRepository, out: Path
+) -> None:
+    only = repository.commit(0.1)
+    climb(out)
+    plan = asked_for(out, kernels="fused")
+    assert (plan.measured, plan.against) == ((only, "fused"), (only, "torch"))
+    entry = climb(out, kernels="fused")
+    assert (entry.kernels, entry.against, entry.against_kernels) == ("fused", only, "torch")
+    assert entry.speed_up == pytest.approx(1.0)
+    told = LadderRequest.of_command(entry.command)
+    assert (told.kernels, told.against) == ("fused", only)
+    # No faster, so the entry below is still the first, on its own backend.
+    assert asked_for(out, kernels="e3nn").against == (only, "torch")
+    assert asked_for(out, kernels="e3nn", against=only).against == (only, "torch")
+    assert [report.problems for report in review([out])] == [[]] * 3
+    # What runs on another backend than it was asked to is no measurement of that.
+    repository.commit(0.05, extra="record['model']['kernels'] = 'torch'")
+    with pytest.raises(FailedError, match="ran on torch, not on fused"):
+        climb(out, kernels="fused", against="none")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from equivbench.gap.ladder import numbers_of, unusable
 from equivbench.gap.ladder_file import LADDER_FILE, departures, keep_entry
 from equivbench.gap.pairing import ArmRun
 from equivbench.gate.reading import read_side
-from equivbench.records.ladder import placed, top_of
+from equivbench.records.ladder import Side, placed, top_of
 from equivbench.records.line_files import line_files
 from equivbench.records.packing import pack
 from equivbench.records.schema import Git
@@ -84,7 +84,9 @@ def test_each_rule_finds_what_breaks_it(changed: dict[str, Any], says: str) -> N
         ({"p": 0.5}, "p does not follow from the log"),
         ({"times": []}, "times does not follow from the log"),
         ({"target": 0.3}, "seconds does not follow from the log"),
-        ({"against": None}, "or of one with changes"),
+        ({"against": None}, "or of a commit with changes"),
+        ({"against_kernels": "fused"}, "has the seeds"),
+        ({"kernels": "fused"}, "of bbbbbbbbbbbb on fused and"),
         ({"log_sha256": "0" * 64}, "has another SHA-256"),
         ({"arm": "augmented"}, "another ladder's"),
     ],
@@ -106,9 +108,24 @@ def test_a_log_must_have_every_seed_of_both_commits_once() -> None:
         (other, "has the seeds"),
     ):
         with pytest.raises(FailedError, match=says):
-            numbers_of(runs, SECOND, FIRST, TARGET)
+            numbers_of(runs, Side(SECOND, "torch"), Side(FIRST, "torch"), TARGET)
     with pytest.raises(FailedError, match="no run of"):
-        numbers_of(other, SECOND, None, TARGET)
+        numbers_of(other, Side(SECOND, "torch"), None, TARGET)
+
+
+def test_a_backend_is_a_rung_of_its_own() -> None:
+    """One commit on two backends is compared as two commits are, and each is an entry."""
+    first, _ = ladder_entry()
+    second, log = ladder_entry(FIRST, 0.05, kernels="fused", against=FIRST, day=2)
+    assert second.speed_up == pytest.approx(2.0)
+    assert [*LADDER_FILE.problems_of(second), *departures(second, log)] == []
+    assert first.identity != second.identity
+    third, _ = ladder_entry(SECOND, 0.04, against=FIRST, day=3)
+    (ladder,) = placed([first, second, third])
+    # The third was run beside that commit on another backend than the entry below has.
+    assert [each.placing for each in ladder] == ["first", "faster", "beside"]
+    changed = msgspec.structs.replace(second, kernels="torch")
+    assert any("compared with itself" in each for each in LADDER_FILE.problems_of(changed))
 
 
 def test_a_run_that_did_not_have_its_machine_is_no_evidence() -> None:

@@ -10,8 +10,9 @@ from factories import make_run
 
 from equivbench.gap.ladder import EntryFacts, logged, make_entry
 from equivbench.gap.ladder_file import keep_entry
-from equivbench.records.ladder import LadderEntry, LoggedRun
+from equivbench.records.ladder import LadderEntry, LoggedRun, Side
 from equivbench.records.schema import Git, RunRecord
+from equivbench.request import DEFAULT_KERNELS
 
 TARGET = 0.25
 STEPS = (25, 50, 100, 200, 400, 800)
@@ -20,7 +21,9 @@ SPREAD = (1.02, 0.97, 1.01, 0.99, 1.03, 0.98)
 FIRST, SECOND, THIRD = ("a" * 40, "b" * 40, "c" * 40)
 
 
-def ladder_run(commit: str, seed: int, tau: float = 0.1, scale: float = 5.0) -> RunRecord:
+def ladder_run(
+    commit: str, seed: int, tau: float = 0.1, scale: float = 5.0, kernels: str = DEFAULT_KERNELS
+) -> RunRecord:
     """A run with the loss ``scale`` n^-1/2 after n steps of ``tau`` seconds: it comes down to
     ``TARGET`` after (``scale`` / ``TARGET``)^2 of them."""
     return make_run(
@@ -31,15 +34,20 @@ def ladder_run(commit: str, seed: int, tau: float = 0.1, scale: float = 5.0) -> 
         seed=seed,
         limit=STEPS[-1] * tau,
         run_id=f"small-seed{seed}-{commit[:4]}-{tau:g}",
+        model={"kernels": kernels},
         git={"commit": commit, "dirty": False, "tree": commit[::-1]},
     )
 
 
-def ladder_log(commit: str, tau: float, seeds: int = 6, shift: int = 0) -> list[LoggedRun]:
+def ladder_log(
+    commit: str, tau: float, seeds: int = 6, shift: int = 0, kernels: str = DEFAULT_KERNELS
+) -> list[LoggedRun]:
     """The runs of a commit whose steps take ``tau`` seconds, give or take what seeds differ by;
     ``shift`` deals the differences out to other seeds."""
     return [
-        logged(ladder_run(commit, seed, tau * SPREAD[(seed + shift) % len(SPREAD)]))
+        logged(
+            ladder_run(commit, seed, tau * SPREAD[(seed + shift) % len(SPREAD)], kernels=kernels)
+        )
         for seed in range(seeds)
     ]
 
@@ -50,12 +58,14 @@ def ladder_entry(
     *,
     against: str | None = None,
     against_tau: float = 0.1,
+    kernels: str = DEFAULT_KERNELS,
     seeds: int = 6,
     day: int = 1,
     **facts: Any,
 ) -> tuple[LadderEntry, bytes]:
-    """The entry of ``commit``, and its log; ``against`` is run beside it."""
-    runs: Sequence[LoggedRun] = ladder_log(commit, tau, seeds)
+    """The entry of ``commit`` on ``kernels``, and its log; ``against`` is run beside it, on the
+    default ones."""
+    runs: Sequence[LoggedRun] = ladder_log(commit, tau, seeds, kernels=kernels)
     if against is not None:
         runs = [*runs, *ladder_log(against, against_tau, seeds, shift=1)]
     known: dict[str, Any] = {
@@ -65,7 +75,8 @@ def ladder_entry(
         "target": TARGET,
         "change": f"steps of {tau:g} s",
         "git": Git(commit=commit, dirty=False),
-        "against": against,
+        "kernels": kernels,
+        "against": None if against is None else Side(against, DEFAULT_KERNELS),
         "not_compared": None,
     }
     return make_entry(runs, EntryFacts(**{**known, **facts}))
