@@ -3,6 +3,7 @@ skipped, saying so."""
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,24 @@ class Browser:
         found = f"[...document.querySelectorAll(arguments[0])].filter({seen})"
         code = f"{found}.map((e) => e.textContent.trim())"
         return list(self.js(code, selector))
+
+    def to_a_screen_reader(self, roles: set[str]) -> list[tuple[str, str]]:
+        """(role, name) of everything in the accessibility tree, once all ``roles`` are there and it
+        has stood still: Chromium builds it piece by piece after it is first asked for. What it was
+        last where they never come."""
+        deadline = time.monotonic() + 60.0
+        before: list[tuple[str, str]] = []
+        while True:
+            found = [
+                (node["role"]["value"], node.get("name", {}).get("value", ""))
+                for node in self.cdp("Accessibility.getFullAXTree")["nodes"]
+                if not node["ignored"]
+            ]
+            whole = found == before and roles <= {role for role, _ in found}
+            if whole or time.monotonic() > deadline:
+                return found
+            before = found
+            time.sleep(0.1)
 
     def complaints(self) -> list[str]:
         """What the console said since the page was opened."""

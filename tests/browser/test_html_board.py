@@ -198,9 +198,8 @@ def test_on_a_phone_rows_are_cards_with_all_that_they_hold(browser: Browser, pag
     best = f"document.querySelector('#{table} td.best')"
     assert "\u2605" in browser.js(f"getComputedStyle({best}, '::after').content")
     # To a screen reader they are tables as ever.
-    nodes = browser.cdp("Accessibility.getFullAXTree")["nodes"]
-    roles = [node["role"]["value"] for node in nodes if not node["ignored"]]
-    assert {"table", "row", "rowheader", "cell"} <= set(roles)
+    wanted = {"table", "row", "rowheader", "cell"}
+    assert wanted <= {role for role, _ in browser.to_a_screen_reader(wanted)}
 
 
 def test_the_heads_of_a_long_table_stay_in_sight(browser: Browser, page: Path) -> None:
@@ -459,14 +458,9 @@ def test_the_keyboard_gets_past_the_head_and_reduced_motion_is_kept(
 
 def test_the_page_says_what_it_is_to_a_screen_reader(browser: Browser, page: Path) -> None:
     browser.open(page)
-    nodes = browser.cdp("Accessibility.getFullAXTree")["nodes"]
-    named = [
-        (node["role"]["value"], node.get("name", {}).get("value", ""))
-        for node in nodes
-        if not node["ignored"]
-    ]
-    roles = {role for role, _ in named}
-    assert {"banner", "navigation", "search", "main", "contentinfo"} <= roles
+    landmarks = {"banner", "navigation", "search", "main", "contentinfo"}
+    named = browser.to_a_screen_reader(landmarks)
+    assert landmarks <= {role for role, _ in named}
     assert browser.js("document.documentElement.lang") == "en"
     # Whatever can be operated, seen as a picture or scrolled to has a name.
     operable = {

@@ -161,14 +161,14 @@ def test_an_arm_has_several_shares_of_a_node(results: Path) -> None:
     done = equivbench(
         results,
         *("run", "forcefield/vector", "--preset", "dev", "--budget", "20steps", "--rungs", "0"),
-        *("--threads", "1", "--devices-per-arm", "2"),
+        *("--arm", "equivariant", "--threads", "1", "--devices-per-arm", "2"),
         *("--executor", "slurm", "--executor-option", "partition=wide"),
     )
     assert done.returncode == 0, done.stderr
-    for record in records_of(results, 1):
-        assert (record.steps, record.devices_per_arm) == (20, 2)
-        assert record.devices == ["cpu:0", "cpu:1"]
-        assert record.environment.machine_key.endswith("-1t-x2")
+    (record,) = load_results(results)
+    assert (record.status, record.steps, record.devices_per_arm) == ("completed", 20, 2)
+    assert record.devices == ["cpu:0", "cpu:1"]
+    assert record.environment.machine_key.endswith("-1t-x2")
 
 
 def tasks(results: Path) -> list[psutil.Process]:
