@@ -130,5 +130,12 @@ if __name__ == "__main__":
     found = load_results(ROOT / "results")
     for path in PAGES:
         path.write_text(with_numbers(path.read_text(encoding="utf-8"), found), encoding="utf-8")
-    machine = example(shown_gaps(found)).machine_key
-    eb.plot.frontier(found, pair=SHOWN, machine=machine, out=FIGURE)
+    shown = example(shown_gaps(found))
+    eb.plot.frontier(
+        found,
+        pair=SHOWN,
+        machine=shown.machine_key,
+        dataset=shown.dataset["name"],
+        budget=budget_text(shown),
+        out=FIGURE,
+    )

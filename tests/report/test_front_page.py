@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from blocks import replaced
 from front_page import FIGURE, PAGES, with_numbers
+from measurements_page import PAGE as MEASUREMENTS
+from measurements_page import with_tables
 
 from equivbench.records.store import load_results
 from equivbench.registry import board_units
@@ -21,6 +23,12 @@ RESULTS = README.parent / "results"
 def test_the_numbers_of_the_first_pages_are_those_of_the_records(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     assert page == with_numbers(page, load_results(RESULTS)), "python tools/front_page.py"
+
+
+@pytest.mark.skipif(not RESULTS.is_dir(), reason="the records are no part of a source archive")
+def test_the_tables_of_what_was_measured_are_those_of_the_records() -> None:
+    page = MEASUREMENTS.read_text(encoding="utf-8")
+    assert page == with_tables(page, RESULTS), "python tools/measurements_page.py"
 
 
 @pytest.mark.skipif(not RESULTS.is_dir(), reason="the records are no part of a source archive")
