@@ -24,10 +24,10 @@ from equivbench.gap.target import (
 from equivbench.records.disturbed import disturbance
 from equivbench.records.ladder import (
     LadderEntry,
+    LadderSide,
     LoggedPoint,
     LoggedRun,
     SeedTime,
-    Side,
 )
 from equivbench.records.schema import Git, RunRecord
 from equivbench.request import DEFAULT_KERNELS
@@ -90,9 +90,9 @@ def logged(record: RunRecord) -> LoggedRun:
     )
 
 
-def side_of(run: LoggedRun) -> Side:
+def side_of(run: LoggedRun) -> LadderSide:
     """What ``run`` is a run of."""
-    return Side(str(run.git.commit), run.model.kernels)
+    return LadderSide(str(run.git.commit), run.model.kernels)
 
 
 def unusable(record: RunRecord) -> str | None:
@@ -104,7 +104,7 @@ def unusable(record: RunRecord) -> str | None:
 
 
 def numbers_of(
-    runs: Sequence[LoggedRun], side: Side, against: Side | None, loss: float
+    runs: Sequence[LoggedRun], side: LadderSide, against: LadderSide | None, loss: float
 ) -> EntryNumbers:
     """The numbers of the entry of ``side`` whose log is ``runs``.
 
@@ -132,7 +132,7 @@ def numbers_of(
     )
 
 
-def _times(runs: Iterable[LoggedRun], side: Side, loss: float) -> dict[int, TimeToLoss]:
+def _times(runs: Iterable[LoggedRun], side: LadderSide, loss: float) -> dict[int, TimeToLoss]:
     found: dict[int, TimeToLoss] = {}
     for run in sorted(runs, key=lambda each: each.seed):
         if side_of(run) != side:
@@ -175,7 +175,7 @@ class EntryFacts:
     git: Git
     """The commit that was measured."""
     kernels: str
-    against: Side | None
+    against: LadderSide | None
     """What was run beside it."""
     not_compared: str | None
     """Why none was."""
@@ -185,7 +185,7 @@ def make_entry(runs: Sequence[LoggedRun], facts: EntryFacts) -> tuple[LadderEntr
     """The entry whose log is ``runs``, one or more, and the content of the log; raises as
     :func:`numbers_of`."""
     first = runs[0]
-    side = Side(str(facts.git.commit), facts.kernels)
+    side = LadderSide(str(facts.git.commit), facts.kernels)
     numbers = numbers_of(runs, side, facts.against, facts.target)
     log = b"".join(msgspec.json.encode(run) + b"\n" for run in runs)
     digest = hashlib.sha256(log).hexdigest()

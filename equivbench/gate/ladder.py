@@ -14,7 +14,7 @@ from equivbench.execution.executors import Callback
 from equivbench.gap.ladder import EntryFacts, logged, make_entry, unusable
 from equivbench.gate.ladder_plan import EntryPlan
 from equivbench.gate.worktrees import checked_out
-from equivbench.records.ladder import LadderEntry, LoggedRun, Side
+from equivbench.records.ladder import LadderEntry, LadderSide, LoggedRun
 from equivbench.records.reasons import plain_reason
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
@@ -82,7 +82,7 @@ class _Climb:
         self.done = 0
         self._plan, self._progress, self._callback = plan, progress, callback
 
-    def run(self, name: str, side: Side, tree: Path, seed: int, folder: Path) -> None:
+    def run(self, name: str, side: LadderSide, tree: Path, seed: int, folder: Path) -> None:
         """Train one seed of ``side``, whose commit is in ``tree``; below ``folder`` its record is
         written."""
         if name == BELOW and self.not_compared is not None:
@@ -105,7 +105,7 @@ class _Climb:
                 return
         raise FailedError(f"{what}: {why}; measure on a quiet machine")
 
-    def _trained(self, tree: Path, side: Side, seed: int, out: Path) -> RunRecord:
+    def _trained(self, tree: Path, side: LadderSide, seed: int, out: Path) -> RunRecord:
         plan = self._plan
         words = ["run", plan.pair.key, "--arm", plan.target.arm, "--preset", plan.target.preset]
         words += ["--budget", plan.budget.text, "--seeds", str(seed), "--out", str(out)]

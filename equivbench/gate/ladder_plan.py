@@ -13,7 +13,7 @@ from equivbench.gap.ladder_file import LADDER_FILE, LONGEST_CHANGE
 from equivbench.gate.ladder_request import HEAD, NOTHING, LadderRequest
 from equivbench.gate.worktrees import commit_named, refuse_changes, repository, subject_of
 from equivbench.records.files import shown
-from equivbench.records.ladder import LADDER_NAME, LadderEntry, Side, placed, top_of
+from equivbench.records.ladder import LADDER_NAME, LadderEntry, LadderSide, placed, top_of
 from equivbench.registry import PAIRS
 from equivbench.request import DEFAULT_KERNELS, RunRequest
 from equivbench.specs import PairSpec, TargetLoss
@@ -33,8 +33,8 @@ class EntryPlan:
     seeds: tuple[int, ...]
     root: Path
     """Of the repository."""
-    measured: Side
-    against: Side | None
+    measured: LadderSide
+    against: LadderSide | None
     """What is run beside it."""
     not_compared: str | None
     """Why none is."""
@@ -69,7 +69,7 @@ def plans_of(request: LadderRequest) -> list[EntryPlan]:
         raise UsageError(f"--why takes one sentence of at most {LONGEST_CHANGE} characters")
     run = RunRequest(device=request.device, threads=request.threads, arms=arms[:1])
     machine = this_machine(run)
-    measured = Side(commit, request.kernels or DEFAULT_KERNELS)
+    measured = LadderSide(commit, request.kernels or DEFAULT_KERNELS)
     return [
         _plan(request, pair, target, root, measured, change[:LONGEST_CHANGE], machine)
         for target in targets
@@ -81,7 +81,7 @@ def _plan(
     pair: PairSpec,
     target: TargetLoss,
     root: Path,
-    measured: Side,
+    measured: LadderSide,
     change: str,
     machine: Machine,
 ) -> EntryPlan:
@@ -142,7 +142,7 @@ def _budget(request: LadderRequest, target: TargetLoss) -> Budget:
 
 def _below(
     request: LadderRequest, pair: PairSpec, target: TargetLoss, root: Path, machine: str
-) -> tuple[Side | None, str | None]:
+) -> tuple[LadderSide | None, str | None]:
     """What is run beside the commit that is measured, or None and why nothing is. A commit that is
     named is run on the backend of the entry below where it is that entry's, else on that of the
     measured one."""
@@ -153,11 +153,11 @@ def _below(
         commit = commit_named(root, request.against)
         if below is not None and below.git.commit == commit:
             return below.side, None
-        return Side(commit, request.kernels or DEFAULT_KERNELS), None
+        return LadderSide(commit, request.kernels or DEFAULT_KERNELS), None
     if below is None:
         return None, "it is the first entry of its ladder"
     try:
-        return Side(commit_named(root, str(below.git.commit)), below.kernels), None
+        return LadderSide(commit_named(root, str(below.git.commit)), below.kernels), None
     except UsageError:
         return None, f"the commit below, {str(below.git.commit)[:12]}, is not in this repository"
 

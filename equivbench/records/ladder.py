@@ -42,7 +42,7 @@ COUNTING: tuple[Placing, ...] = ("first", "faster", "not compared")
 """What the next entry is compared with is the last of these."""
 
 
-class Side(NamedTuple):
+class LadderSide(NamedTuple):
     """What an entry times, or is compared with."""
 
     commit: str
@@ -138,14 +138,14 @@ class LadderEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         return (*names, self.environment.machine_key, *self.side)
 
     @property
-    def side(self) -> Side:
+    def side(self) -> LadderSide:
         """What was measured."""
-        return Side(str(self.git.commit), self.kernels)
+        return LadderSide(str(self.git.commit), self.kernels)
 
     @property
-    def against_side(self) -> Side | None:
+    def against_side(self) -> LadderSide | None:
         """What was run beside it."""
-        return None if self.against is None else Side(self.against, self.against_kernels)
+        return None if self.against is None else LadderSide(self.against, self.against_kernels)
 
 
 class LoggedPoint(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ from equivbench.gap.ladder import numbers_of, unusable
 from equivbench.gap.ladder_file import LADDER_FILE, departures, keep_entry
 from equivbench.gap.pairing import ArmRun
 from equivbench.gate.reading import read_side
-from equivbench.records.ladder import Side, placed, top_of
+from equivbench.records.ladder import LadderSide, placed, top_of
 from equivbench.records.line_files import line_files
 from equivbench.records.packing import pack
 from equivbench.records.schema import Git
@@ -108,9 +108,9 @@ def test_a_log_must_have_every_seed_of_both_commits_once() -> None:
         (other, "has the seeds"),
     ):
         with pytest.raises(FailedError, match=says):
-            numbers_of(runs, Side(SECOND, "torch"), Side(FIRST, "torch"), TARGET)
+            numbers_of(runs, LadderSide(SECOND, "torch"), LadderSide(FIRST, "torch"), TARGET)
     with pytest.raises(FailedError, match="no run of"):
-        numbers_of(other, Side(SECOND, "torch"), None, TARGET)
+        numbers_of(other, LadderSide(SECOND, "torch"), None, TARGET)
 
 
 def test_a_backend_is_a_rung_of_its_own() -> None:

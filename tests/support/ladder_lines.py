@@ -10,7 +10,7 @@ from factories import make_run
 
 from equivbench.gap.ladder import EntryFacts, logged, make_entry
 from equivbench.gap.ladder_file import keep_entry
-from equivbench.records.ladder import LadderEntry, LoggedRun, Side
+from equivbench.records.ladder import LadderEntry, LadderSide, LoggedRun
 from equivbench.records.schema import Git, RunRecord
 from equivbench.request import DEFAULT_KERNELS
 
@@ -76,7 +76,7 @@ def ladder_entry(
         "change": f"steps of {tau:g} s",
         "git": Git(commit=commit, dirty=False),
         "kernels": kernels,
-        "against": None if against is None else Side(against, DEFAULT_KERNELS),
+        "against": None if against is None else LadderSide(against, DEFAULT_KERNELS),
         "not_compared": None,
     }
     return make_entry(runs, EntryFacts(**{**known, **facts}))
