@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 REFERENCE = "e3nn"
 PROVIDED = {
     "torch": {one.operation.name for one in CASES},
-    "fused": {"convolution", "painn-message", "symmetric-contraction", "edge-product"},
+    "fused": {
+        *("convolution", "painn-message", "symmetric-contraction", "edge-product"),
+        *("so2-convolution", "so2-message"),
+    },
     REFERENCE: {
         *("convolution", "spherical-harmonics", "linear", "steerable-convolution"),
         *("symmetric-contraction", "so2-convolution"),

@@ -13,10 +13,12 @@ from equivbench.kernels.operations import (
     Operation,
     Path,
     SO2Convolution,
+    SO2Message,
     SteerableConvolution,
     case,
     costs,
 )
+from equivbench.kernels.operations.edge_frames import frame_elements, frame_rows
 
 
 def test_paths_are_those_of_the_triangle_rule() -> None:
@@ -49,6 +51,21 @@ def test_orders_up_to_mmax_are_mixed() -> None:
     operation = SO2Convolution(3, 5, 3, 1)
     assert operation.degrees == (4, 3)
     assert operation.mixing_size == (4 * 4 + 2 * 3 * 3) * 3 * 5
+
+
+def test_a_message_makes_no_orders_that_its_target_lacks() -> None:
+    operation = SO2Message(3, 5, 3, 1, 2)
+    assert (operation.into.rows, operation.back.rows) == (frame_rows(3, 1), frame_rows(1, 1))
+    # Gates of three degrees beside four rows of m = 0; of m = 1 there are three rows and one.
+    assert operation.first_shapes == ((4 * 6, 7 * 5), (3 * 6, 3 * 5))
+    assert operation.second_shapes == ((4 * 5, 2 * 3), (3 * 5, 3))
+
+
+def test_elements_of_lower_orders_come_first() -> None:
+    few, many = frame_elements(3, 1), frame_elements(3, 2)
+    assert many[: len(few)] == few
+    assert [one for _, one in few[:16]] == list(range(16))
+    assert len(set(many)) == len(many) == 70  # 1 + 3 3 + 5 5 + 5 7: rows by columns
 
 
 def test_every_operation_has_a_quick_case() -> None:

@@ -1,6 +1,7 @@
 """The references: derivatives against finite differences, and the symmetries that make each
 operation what it is."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from e3nn import o3
 from test_backend_plain import CPU, SMALL
 from torch import Tensor
 
+from equivbench.kernels.backends.plain.wigner import WignerToAxis, whole_matrices
 from equivbench.kernels.operations import (
     Case,
     Convolution,
@@ -19,11 +21,13 @@ from equivbench.kernels.operations import (
     Operation,
     PaiNNMessage,
     SO2Convolution,
+    SO2Message,
     SphericalHarmonics,
     SteerableConvolution,
     SymmetricContraction,
     case,
 )
+from equivbench.kernels.operations.edge_frames import frame_elements, frame_rows
 from equivbench.kernels.problem import make_inputs
 from equivbench.symmetry.grids import permute_grid
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
@@ -39,6 +43,7 @@ FORMULAS: tuple[tuple[Operation, int], ...] = (
     (EdgeProduct(1, 1), 2),
     (SymmetricContraction(1, 2, 1), 2),
     (SO2Convolution(1, 2, 1, 1), 2),
+    (SO2Message(1, 2, 2, 1, 1), 2),
     (SphericalHarmonics(3), 2),
     (Linear((2, 1), (1, 2)), 2),
     (InvariantPointAttention(1, 2, 1, 1), 1),
@@ -190,6 +195,41 @@ def test_the_so2_convolution_turns_with_its_features_and_vectors() -> None:
     }
     function = operation.reference
     assert_same(function(**turned), turn(function(**inputs), [(l, 3) for l in range(3)]))
+
+
+def of_vectors(vectors: Tensor) -> Tensor:
+    """The Wigner matrices of l <= 3 and |m| <= 2, for a message."""
+    return WignerToAxis(3, 2).double()(vectors)
+
+
+def test_esens_message_turns_with_its_features_and_vectors() -> None:
+    operation = SO2Message(2, 3, 3, 2, 2)
+    inputs = drawn(operation)
+    vectors = torch.randn(6, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    stands = {**inputs, "frames": of_vectors(vectors)}
+    turned = {
+        **inputs,
+        "frames": of_vectors(vectors @ ROTATION.T),
+        "x": turn(inputs["x"], [(l, 2) for l in range(4)]),
+    }
+    function = operation.reference
+    assert_same(function(**turned), turn(function(**stands), [(l, 2) for l in range(3)]))
+
+
+def test_esens_message_does_not_see_turns_about_the_edge() -> None:
+    operation = SO2Message(2, 3, 3, 2, 2)
+    inputs = drawn(operation)
+    rows = frame_rows(3, 2)
+    about = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+    for n, (l, m) in enumerate(rows):
+        about[n, n] = math.cos(0.7 * m)
+        if m:
+            about[n, rows.index((l, -m))] = math.sin(0.7 * m)
+    whole = about @ whole_matrices(3, 2, inputs["x"])(inputs["frames"])
+    places = frame_elements(3, 2)
+    turned = {**inputs, "frames": torch.stack([whole[:, row, one] for row, one in places], dim=1)}
+    assert (turned["frames"] - inputs["frames"]).abs().max() > 0.1
+    assert_same(operation.reference(**turned), operation.reference(**inputs))
 
 
 def test_harmonics_are_e3nns() -> None:

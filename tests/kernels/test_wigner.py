@@ -8,7 +8,8 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from equivbench.kernels.backends.plain.wigner import WignerToAxis, frame_rows
+from equivbench.kernels.backends.plain.wigner import WignerToAxis, whole_matrices
+from equivbench.kernels.operations.edge_frames import frame_elements, frame_rows
 
 LMAX = 3
 AXES = torch.cat([torch.eye(3), -torch.eye(3)]).double()
@@ -26,6 +27,12 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 VECTORS = torch.cat([1.3 * AXES, normal(20, 3)])
 
 
+def wigner(vectors: Tensor, lmax: int = LMAX, mmax: int = LMAX) -> Tensor:
+    """[edges, K, (lmax + 1)^2]."""
+    elements = WignerToAxis(lmax, mmax).double()(vectors)
+    return whole_matrices(lmax, mmax, vectors)(elements)
+
+
 def harmonics(vectors: Tensor) -> Tensor:
     """[..., (LMAX + 1)^2] of the directions."""
     return o3.spherical_harmonics(list(range(LMAX + 1)), vectors, normalize=True)
@@ -38,7 +45,7 @@ def rotations(matrices: Tensor) -> Tensor:
 
 
 def test_they_are_those_of_a_rotation_that_takes_the_vector_to_the_axis() -> None:
-    matrices = WignerToAxis(LMAX, LMAX).double()(VECTORS)
+    matrices = wigner(VECTORS)
     turns = rotations(matrices)
     # Rounding of float64 in sums of 28 products, some by 30.
     exact = {"atol": 1e-13, "rtol": 0.0}
@@ -55,16 +62,23 @@ def test_they_are_those_of_a_rotation_that_takes_the_vector_to_the_axis() -> Non
 
 @pytest.mark.parametrize("mmax", [0, 1, 2])
 def test_lower_orders_are_their_first_rows(mmax: int) -> None:
-    every = WignerToAxis(LMAX, LMAX).double()(VECTORS)
-    some = WignerToAxis(LMAX, mmax).double()(VECTORS)
+    every, some = wigner(VECTORS), wigner(VECTORS, mmax=mmax)
     assert some.shape[1] == sum(min(2 * l, 2 * mmax) + 1 for l in range(LMAX + 1))
     # The same polynomials, fitted beside others.
     torch.testing.assert_close(some, every[:, : some.shape[1]], atol=1e-13, rtol=0.0)
 
 
+def test_their_first_elements_are_harmonics_of_the_edge() -> None:
+    elements = WignerToAxis(LMAX, 2).double()(VECTORS)
+    assert elements.shape[1] == len(frame_elements(LMAX, 2))
+    degrees = list(range(LMAX + 1))
+    wanted = o3.spherical_harmonics(degrees, VECTORS, normalize=True, normalization="norm")
+    torch.testing.assert_close(elements[:, : (LMAX + 1) ** 2], wanted, atol=1e-13, rtol=0.0)
+
+
 @pytest.mark.parametrize("lmax", [0, 1, 2, 4])
 def test_rows_are_orthonormal_at_every_degree(lmax: int) -> None:
-    matrices = WignerToAxis(lmax, lmax).double()(VECTORS)
+    matrices = wigner(VECTORS, lmax, lmax)
     one = torch.eye((lmax + 1) ** 2, dtype=torch.float64).expand(len(VECTORS), -1, -1)
     torch.testing.assert_close(matrices @ matrices.mT, one, atol=1e-12, rtol=0.0)
 
@@ -73,19 +87,20 @@ def test_a_module_turned_to_float64_is_not_one_that_was_rounded() -> None:
     single = WignerToAxis(LMAX, 2)
     rough = single(VECTORS.float()).double()
     exact = single.double()(VECTORS)
-    one = torch.eye(exact.shape[1], dtype=torch.float64).expand(len(VECTORS), -1, -1)
-    assert (exact @ exact.mT - one).abs().max() < 1e-13
+    matrices = whole_matrices(LMAX, 2, exact)(exact)
+    one = torch.eye(matrices.shape[1], dtype=torch.float64).expand(len(VECTORS), -1, -1)
+    assert (matrices @ matrices.mT - one).abs().max() < 1e-13
     # Sums of products by up to 30 in float32, whose unit roundoff is 6e-8: 5e-7 (measured).
     assert 1e-9 < (rough - exact).abs().max() < 1e-5
 
 
 def message(module: WignerToAxis, vector: Tensor, x: Tensor) -> Tensor:
     """D^T A D x with an A that commutes with turns about the axis and mixes degrees."""
-    turns = module(vector)
+    turns, rows = whole_matrices(2, 1, vector)(module(vector)), frame_rows(2, 1)
     z = turns @ x
-    mixing = z.new_zeros(len(module.rows), len(module.rows))
-    for n, (l, m) in enumerate(module.rows):
-        for k, (other, order) in enumerate(module.rows):
+    mixing = z.new_zeros(len(rows), len(rows))
+    for n, (l, m) in enumerate(rows):
+        for k, (other, order) in enumerate(rows):
             if order == m:
                 mixing[n, k] = 0.3 + 0.2 * l - 0.1 * other * abs(m)
             elif order == -m:

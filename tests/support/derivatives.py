@@ -14,7 +14,7 @@ from torch import Tensor
 from equivbench.kernels.backends import fused
 from equivbench.kernels.checking import WrongKernelError
 from equivbench.kernels.fused.coupling import EdgeOperation
-from equivbench.kernels.operations import EdgeProduct
+from equivbench.kernels.operations import EdgeProduct, SO2Message
 
 Inputs = dict[str, Tensor]
 SPOILT: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -55,7 +55,7 @@ def assert_close(found: list[Tensor], wanted: list[Tensor], tolerance: float) ->
 
 
 def edge_inputs(
-    operation: EdgeOperation | EdgeProduct,
+    operation: EdgeOperation | EdgeProduct | SO2Message,
     nodes: int = 6,
     edges: int = 25,
     dtype: torch.dtype = torch.float64,

@@ -24,6 +24,7 @@ ARMS = {
     TENSOR_PRODUCT: ("fused", "e3nn"),
     ("forcefield/vector", "equivariant"): ("fused",),
     ("forcefield/vector", "augmented"): ("fused",),
+    ("forcefield/so2-convolution", "equivariant"): ("fused",),
 }
 """The arms that take a kernel backend, and the backends that have their operation."""
 

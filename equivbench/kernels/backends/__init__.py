@@ -25,7 +25,7 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
             *("convolution", "painn-message", "spherical-harmonics", "linear", "radial-basis"),
             *("neighbour-search", "edge-product", "so2-convolution", "pair-bias-attention"),
             *("invariant-point-attention", "steerable-convolution", "cube-convolution"),
-            "symmetric-contraction",
+            *("symmetric-contraction", "so2-message"),
         ),
     ),
     KernelBackendSpec(
@@ -33,7 +33,10 @@ BACKENDS: tuple[KernelBackendSpec, ...] = (
         summary="our own: unrolled sparse Clebsch-Gordan sums, gather and scatter fused;"
         " C on a CPU, Triton on a GPU",
         factory=f"{_FOLDER}.fused:Fused",
-        operations=("convolution", "painn-message", "symmetric-contraction", "edge-product"),
+        operations=(
+            *("convolution", "painn-message", "symmetric-contraction", "edge-product"),
+            *("so2-convolution", "so2-message"),
+        ),
     ),
     KernelBackendSpec(
         name="e3nn",

@@ -18,7 +18,6 @@ from equivbench.environment import cxx_compiler
 from equivbench.kernels.backend import Kernel, TableBackend, Tensors
 from equivbench.kernels.backends.plain.irreps import harmonics_kernel
 from equivbench.kernels.backends.plain.so2 import kernel_with
-from equivbench.kernels.backends.plain.wigner import frame_rows
 from equivbench.kernels.operations import (
     Convolution,
     Linear,
@@ -29,6 +28,7 @@ from equivbench.kernels.operations import (
     SymmetricContraction,
 )
 from equivbench.kernels.operations.contraction_paths import contraction_coefficients
+from equivbench.kernels.operations.edge_frames import frame_rows
 
 Blocks = Sequence[tuple[int, int]]
 """(channels, 2 l + 1) of each block of features."""
@@ -217,7 +217,7 @@ def so2_convolution(operation: SO2Convolution, like: Tensor) -> Kernel:
             blocks.append(torch.nn.functional.pad(from_axis.mT, place))
         return torch.cat(blocks, dim=1).index_select(1, kept)
 
-    kernel = kernel_with(operation, wigner, _method())
+    kernel = kernel_with(operation, wigner, like, _method())
     return replace(kernel, max_derivatives=2 if like.dtype == torch.float64 else 0)
 
 

@@ -18,17 +18,18 @@ def check_arguments(
     """Raise ``ValueError`` where a kernel would read past the end of a tensor, take it for another
     type, or be asked for what it does not compute.
 
-    ``inputs`` are their shapes by name, the first one ``x``; ``index`` is name and shape.
+    ``inputs`` are their shapes by name, of which the first tells the type of all; ``index`` is name
+    and shape.
     """
     operation = call.description[0]
-    x = call.inputs[0]
+    one = call.inputs[0]
     names = (*inputs, "grad", *(f"by_{name}" for name in inputs), index[0])
     shapes = (*inputs.values(), output, *inputs.values(), index[1])
     given = (*call.inputs, call.grad, *call.tangents, call.indices)
-    dtype, device = x.dtype, x.device
+    dtype, device = one.dtype, one.device
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(
-            f"x of the {operation} is {dtype}; it must be torch.float32 or torch.float64"
+            f"{names[0]} of the {operation} is {dtype}; it must be torch.float32 or torch.float64"
         )
     for name, tensor, shape in zip(names, given, shapes, strict=True):
         if tensor is None:
@@ -41,7 +42,7 @@ def check_arguments(
         if tensor.dtype != wanted or tensor.device != device or tensor.layout is not torch.strided:
             raise ValueError(
                 f"{name} of the {operation} is {tensor.dtype} on {tensor.device},"
-                f" {tensor.layout}; beside an x that is {dtype} on {device} it must be"
+                f" {tensor.layout}; beside {names[0]}, which is {dtype} on {device}, it must be"
                 f" {wanted} on {device}, torch.strided"
             )
     along = any(one is not None for one in call.tangents)

@@ -184,8 +184,13 @@ def launch(
     problem = compiled(operation, x.dtype)(
         kind, nodes, edges.shape[1], threads, edges.data_ptr(), ctypes.byref(tensors)
     )
+    raise_for(problem, nodes, edges.shape[1])
+    return made
+
+
+def raise_for(problem: int, nodes: int, edges: int) -> None:
+    """Raise what the number that a library returned means; 0: nothing."""
     if problem == 1:
-        raise MemoryError(f"no memory to group {edges.shape[1]} edges by centre")
+        raise MemoryError(f"no memory to group {edges} edges by centre")
     if problem == 2:
         raise IndexError(f"edge_index names a node that is not among the {nodes} of x")
-    return made

@@ -22,6 +22,7 @@ from equivbench.kernels.operations.paths import Path
 from equivbench.kernels.operations.point_attention import InvariantPointAttention
 from equivbench.kernels.operations.radial_basis import RadialBasis
 from equivbench.kernels.operations.so2_convolution import SO2Convolution
+from equivbench.kernels.operations.so2_message import SO2Message
 from equivbench.kernels.operations.spherical_harmonics import SphericalHarmonics
 from equivbench.kernels.operations.steerable_convolution import SteerableConvolution
 from equivbench.kernels.operations.symmetric_contraction import SymmetricContraction
@@ -42,6 +43,7 @@ __all__ = [
     "Path",
     "RadialBasis",
     "SO2Convolution",
+    "SO2Message",
     "SphericalHarmonics",
     "SteerableConvolution",
     "SymmetricContraction",
@@ -59,6 +61,7 @@ _FILES = (
     "edge_product",
     "symmetric_contraction",
     "so2_convolution",
+    "so2_message",
     "pair_bias_attention",
     "point_attention",
     "steerable_convolution",

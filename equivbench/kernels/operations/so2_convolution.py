@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from equivbench.kernels.operations.base import Case, Drawn, Operation, Sizes
+from equivbench.kernels.operations.edge_frames import FrameTurn
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +41,16 @@ class SO2Convolution(Operation):
     def degrees(self) -> tuple[int, ...]:
         """Degrees that have each order m = 0, 1, ... mmax."""
         return tuple(self.lmax + 1 - m for m in range(self.mmax + 1))
+
+    @property
+    def into(self) -> FrameTurn:
+        """How features come into the frames of the edges."""
+        return FrameTurn(self.channels, 1, self.lmax, self.mmax, self.lmax, self.mmax)
+
+    @property
+    def back(self) -> FrameTurn:
+        """How messages come out of them."""
+        return FrameTurn(self.hidden, 1, self.lmax, self.mmax, self.lmax, self.mmax)
 
     @property
     def mixing_sizes(self) -> list[int]:

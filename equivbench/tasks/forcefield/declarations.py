@@ -305,6 +305,8 @@ MODELS: tuple[ModelSpec, ...] = (
         build=f"{_NETWORKS}.esen:build",
         requires=_REQUIRES,
         summary="eSEN: gated SO(2) convolutions in the frames of edges, direct forces",
+        kernels=True,
+        operations=("so2-message", "convolution"),
     ),
     ModelSpec(
         name="orb",

@@ -1,19 +1,16 @@
-"""eSEN's parts: maps that commute with turns about an edge, handedness in their imaginary parts,
-and edges along the polar axis like all others."""
+"""eSEN's parts: handedness in the imaginary parts of its maps, and edges along the polar axis like
+all others."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
 from molecules import call, inputs_for, molecules
 from torch import Tensor, nn
 
-from equivbench.kernels.backends.plain.wigner import frame_rows
 from equivbench.symmetry.rotations import random_rotations
 from equivbench.tasks.forcefield.conservative import ConservativeForces
-from equivbench.tasks.forcefield.networks.esen import ESEN, DegreeNorm, SO2Linear, build
+from equivbench.tasks.forcefield.networks.esen import ESEN, DegreeNorm, SO2Maps, build
 from equivbench.tasks.forcefield.pairs import SO2_CONVOLUTION
 
 DEV = SO2_CONVOLUTION.arms[0].presets["dev"].config
@@ -30,30 +27,6 @@ def rotation() -> Tensor:
     return random_rotations(1, generator=torch.Generator().manual_seed(5), dtype=torch.float64)[0]
 
 
-def about_the_edge(rows: list[tuple[int, int]], angle: float) -> Tensor:
-    """[rows, rows]: y_m and y_-m turn by m times the angle."""
-    turn = torch.zeros(len(rows), len(rows), dtype=torch.float64)
-    for n, (l, m) in enumerate(rows):
-        turn[n, n] = math.cos(m * angle)
-        if m:
-            turn[n, rows.index((l, -m))] = math.sin(m * angle)
-    return turn
-
-
-def test_its_maps_commute_with_turns_about_the_edge() -> None:
-    torch.manual_seed(0)
-    linear = SO2Linear(4, 5, (LMAX, 2), MMAX, scalars=3).double()
-    source, target = frame_rows(LMAX, MMAX), frame_rows(2, MMAX)
-    z = torch.randn(6, len(source), 4, dtype=torch.float64)
-    features, scalars = linear(z)
-    assert features.shape == (6, len(target), 5)
-    assert scalars.shape == (6, 3)
-    turned, same = linear(about_the_edge(source, 0.7) @ z)
-    torch.testing.assert_close(turned, about_the_edge(target, 0.7) @ features)
-    torch.testing.assert_close(same, scalars)
-    assert (turned - features).abs().max() > 0.1
-
-
 def test_it_is_handed_by_the_imaginary_parts_of_its_maps_alone(network: ESEN) -> None:
     sample = molecules()
     mirrored = {**sample, "pos": -sample["pos"]}
@@ -62,10 +35,8 @@ def test_it_is_handed_by_the_imaginary_parts_of_its_maps_alone(network: ESEN) ->
     assert (other + stands).abs().max() > 1e-4 * size  # far above rounding
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, SO2Linear):
-                for weight in module.turned.parameters():
-                    # Rows of a weight: the real map, then the imaginary one.
-                    _, imaginary = weight.chunk(2)
+            if isinstance(module, SO2Maps):
+                for _, imaginary in module.turned:
                     imaginary.zero_()
     first, second = call(network, sample), call(network, mirrored)
     assert (second["forces"] + first["forces"]).abs().max() < 1e-10 * size  # float64 rounding

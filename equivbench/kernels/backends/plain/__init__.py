@@ -5,10 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, TableBackend
-from equivbench.kernels.backends.plain import attention, grids, irreps
+from equivbench.kernels.backends.plain import attention, grids, irreps, so2
 from equivbench.kernels.backends.plain.convolution import convolution_kernel
 from equivbench.kernels.backends.plain.painn_message import message_kernel
-from equivbench.kernels.backends.plain.so2 import so2_kernel
 from equivbench.kernels.backends.plain.symmetric_contraction import contraction_kernel
 from equivbench.kernels.neighbours import edges_within
 from equivbench.kernels.operations import (
@@ -22,6 +21,7 @@ from equivbench.kernels.operations import (
     PairBiasAttention,
     RadialBasis,
     SO2Convolution,
+    SO2Message,
     SphericalHarmonics,
     SteerableConvolution,
     SymmetricContraction,
@@ -49,7 +49,8 @@ class PlainTorch(TableBackend):
         (NeighbourSearch, neighbour_kernel),
         (EdgeProduct, irreps.edge_product_kernel),
         (SymmetricContraction, contraction_kernel),
-        (SO2Convolution, so2_kernel),
+        (SO2Convolution, so2.so2_kernel),
+        (SO2Message, so2.message_kernel),
         (PairBiasAttention, attention.pair_bias_kernel),
         (InvariantPointAttention, attention.point_kernel),
         (SteerableConvolution, grids.steerable_kernel),

@@ -7,51 +7,48 @@ from functools import cache
 from itertools import product
 
 import torch
+import torch._dynamo
 from e3nn import o3
 from torch import Tensor, nn
 
-
-def frame_rows(lmax: int, mmax: int) -> list[tuple[int, int]]:
-    """(l, m) of the rows that features in an edge's frame keep: those of m = 0, then for each m up
-    to ``mmax`` those of m and those of -m, each by l."""
-    orders = [0, *(sign * m for m in range(1, mmax + 1) for sign in (1, -1))]
-    return [(l, m) for m in orders for l in range(abs(m), lmax + 1)]
+from equivbench.kernels.operations.edge_frames import frame_elements, frame_rows
 
 
 class WignerToAxis(nn.Module):
     """Wigner matrices D of rotations that take vectors to the polar axis y.
 
-    ``forward(vectors)`` returns [edges, K, (lmax + 1)^2] from ``vectors`` [edges, 3], of any length
-    but 0: the rows of :func:`frame_rows`. The angle about the vector that D leaves open is that of
-    the shortest rotation where the vector points up; where it points down, half a turn about x
-    brings it up first. What commutes with turns about the edge does not see this choice, and no
-    vector is near one that has no shortest rotation: values and derivatives are as exact on the
-    axis as elsewhere.
+    ``forward(vectors)`` returns [edges, F] from ``vectors`` [edges, 3], of any length but 0: the
+    elements of :func:`equivbench.kernels.operations.edge_frames.frame_elements`. The angle about
+    the vector that D leaves open is that of the shortest rotation where the vector points up; where
+    it points down, half a turn about x brings it up first. What commutes with turns about the edge
+    does not see this choice, and no vector is near one that has no shortest rotation: values and
+    derivatives are as exact on the axis as elsewhere.
 
     The quaternion (w, a, 0, c) of the rotation has no part along y, and the elements of D are
     polynomials of degree 2 l in its three numbers, so all of them come from one matrix product.
     """
 
     coefficients: Tensor
-    """[monomials of degree 2 lmax, K (lmax + 1)^2]."""
+    """[monomials of degree 2 lmax, F]."""
     upside_down: Tensor
-    """[(lmax + 1)^2]: what half a turn about x does to harmonics."""
+    """[F]: what half a turn about x does to the harmonics that the elements stand for."""
     powers: Tensor
     """[3 monomials] int64: places of w^i, then a^j, then c^k among the powers of the three."""
 
     def __init__(self, lmax: int, mmax: int) -> None:
         super().__init__()
-        self.lmax, self.rows = lmax, frame_rows(lmax, mmax)
+        self.lmax = lmax
         self._exact = _coefficients(lmax, mmax)
         dtype = torch.get_default_dtype()
         self.register_buffer("coefficients", self._exact.to(dtype), persistent=False)
         signs = [float((-1) ** (l + (m < 0))) for l in range(lmax + 1) for m in range(-l, l + 1)]
-        self.register_buffer("upside_down", torch.tensor(signs), persistent=False)
+        upside_down = torch.tensor([signs[one] for _, one in frame_elements(lmax, mmax)])
+        self.register_buffer("upside_down", upside_down, persistent=False)
         powers = torch.tensor(_exponents(lmax)) * 3 + torch.arange(3)
         self.register_buffer("powers", powers.T.flatten(), persistent=False)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """The matrices of all edges."""
+        """The elements of all edges."""
         x, y, z = (vectors / vectors.square().sum(1, keepdim=True).sqrt()).unbind(1)
         down = y < 0
         y, z = torch.where(down, -y, y), torch.where(down, -z, z)
@@ -62,10 +59,9 @@ class WignerToAxis(nn.Module):
             powers.append(powers[-1] * numbers)
         found = torch.cat(powers, dim=1).index_select(1, self.powers)
         first, second, third = found.chunk(3, dim=1)
-        shape = (len(self.rows), len(self.upside_down))
-        turns = torch.unflatten((first * second * third) @ self.coefficients, 1, shape)
+        turns = (first * second * third) @ self.coefficients
         signs = torch.where(down.unsqueeze(1), self.upside_down, torch.ones_like(self.upside_down))
-        out: Tensor = turns * signs.unsqueeze(1)
+        out: Tensor = turns * signs
         return out
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> WignerToAxis:
@@ -82,10 +78,25 @@ def _exponents(lmax: int) -> list[tuple[int, int, int]]:
     return [(i, j, k) for i, j, k in triples if i + j + k == 2 * lmax]
 
 
+def whole_matrices(lmax: int, mmax: int, like: Tensor) -> Callable[[Tensor], Tensor]:
+    """What makes matrices [edges, K, (lmax + 1)^2] of their elements [edges, F], with zeros for the
+    others; its constants are on the device of ``like``."""
+    rows, size = len(frame_rows(lmax, mmax)), (lmax + 1) ** 2
+    flat = [row * size + one for row, one in frame_elements(lmax, mmax)]
+    places = torch.tensor(flat, device=like.device)
+    torch._dynamo.mark_static(places)
+
+    def whole(elements: Tensor) -> Tensor:
+        zeros = elements.new_zeros(elements.shape[0], rows * size)
+        return torch.unflatten(zeros.index_copy(1, places, elements), 1, (rows, size))
+
+    return whole
+
+
 @cache
 def _coefficients(lmax: int, mmax: int) -> Tensor:
-    """[monomials, K (lmax + 1)^2] in float64, found from harmonics of turned points: e3nn's own
-    Wigner matrices are good to float32 only."""
+    """[monomials, F] in float64, found from harmonics of turned points: e3nn's own Wigner matrices
+    are good to float32 only."""
     exponents = torch.tensor(_exponents(lmax), dtype=torch.float64)
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(8 * len(exponents), 3, generator=generator, dtype=torch.float64)
@@ -93,7 +104,7 @@ def _coefficients(lmax: int, mmax: int) -> Tensor:
     monomials = (numbers.unsqueeze(1) ** exponents).prod(-1)
     points = torch.randn(8 * lmax + 4, 3, generator=generator, dtype=torch.float64)
     turned = points @ _rotations(numbers).mT
-    size, rows = (lmax + 1) ** 2, frame_rows(lmax, mmax)
+    size = (lmax + 1) ** 2
     matrices = numbers.new_zeros(len(numbers), size, size)
     for degree in range(lmax + 1):
         before, after = (
@@ -101,8 +112,10 @@ def _coefficients(lmax: int, mmax: int) -> Tensor:
         )
         block = slice(degree**2, (degree + 1) ** 2)
         matrices[:, block, block] = (torch.linalg.pinv(before) @ after).mT
-    kept = matrices[:, [degree**2 + degree + m for degree, m in rows]]
-    found: Tensor = torch.linalg.lstsq(monomials, kept.flatten(1)).solution
+    rows = [degree**2 + degree + m for degree, m in frame_rows(lmax, mmax)]
+    places = [(rows[row], one) for row, one in frame_elements(lmax, mmax)]
+    kept = torch.stack([matrices[:, row, one] for row, one in places], dim=1)
+    found: Tensor = torch.linalg.lstsq(monomials, kept).solution
     return found
 
 

@@ -1,4 +1,4 @@
-// The loops over threads, centres and edges, the same for all operations; what is done for one edge
+// The loops over centres and edges, the same for all operations; what is done for one edge
 // (forward, first, by_harmonics, ...) is generated.
 
 static void harmonics_of(const Order &o, const real *y, int64_t s, int64_t count, many *m) {
@@ -63,70 +63,6 @@ template <int kind> static void sweep(const Order &o, const Tensors &a, int64_t 
     memset(a.out + cleared * TARGET, 0, sizeof(real) * TARGET);
 }
 
-// The rows of the gradient by x that are thread t's to finish: the parts added up in the order of
-// the threads.
-static void gather(const Order &o, real *by_x, int64_t t) {
-  for (int64_t j = o.nodes * t / o.threads; j < o.nodes * (t + 1) / o.threads; j++) {
-    real *row = by_x + j * SOURCE;
-    if (j < o.low[0] || j >= o.high[0]) memset(row, 0, sizeof(real) * SOURCE);
-    for (int64_t p = 1; p < o.threads; p++)
-      if (j >= o.low[p] && j < o.high[p]) {
-        const real *other = o.part[p] + (j - o.low[p]) * SOURCE;
-        for (int n = 0; n < SOURCE; n++) row[n] += other[n];
-      }
-  }
-}
-
-template <int kind> static int run(Order &o, const Tensors &a) {
-  const int64_t count = o.nodes + 1 + o.edges + o.threads + 1 + 2 * o.threads;
-  int64_t *space = (int64_t *)malloc(sizeof(int64_t) * count + sizeof(real *) * o.threads);
-  if (!space) return 1;
-  o.first = space;
-  o.edge = o.first + o.nodes + 1;
-  o.node = o.edge + o.edges;
-  o.low = o.node + o.threads + 1;
-  o.high = o.low + o.threads;
-  o.part = (real **)(o.high + o.threads);
-  int problem = arrange(o);
-  real *parts = 0;
-  if (!problem && a.by_x) {
-    // The first thread adds straight into the result, the others into parts of their own.
-    int64_t rows = 0;
-    for (int64_t t = 1; t < o.threads; t++) rows += o.high[t] > o.low[t] ? o.high[t] - o.low[t] : 0;
-    parts = (real *)malloc(sizeof(real) * SOURCE * rows + 1);
-    if (!parts) problem = 1;
-    o.part[0] = a.by_x + (o.high[0] > o.low[0] ? o.low[0] : 0) * SOURCE;
-    rows = 0;
-    for (int64_t t = 1; t < o.threads; t++) {
-      o.part[t] = parts + rows * SOURCE;
-      rows += o.high[t] > o.low[t] ? o.high[t] - o.low[t] : 0;
-    }
-  }
-  if (!problem) {
-#ifdef _OPENMP
-#pragma omp parallel num_threads((int)o.threads)
-    {
-#pragma omp for schedule(static, 1)
-#endif
-      for (int64_t t = 0; t < o.threads; t++) {
-        if (a.by_x && o.high[t] > o.low[t])
-          memset(o.part[t], 0, sizeof(real) * SOURCE * (o.high[t] - o.low[t]));
-        sweep<kind>(o, a, t);
-      }
-#ifdef _OPENMP
-#pragma omp for schedule(static, 1)
-#endif
-      for (int64_t t = 0; t < o.threads; t++)
-        if (a.by_x) gather(o, a.by_x, t);
-#ifdef _OPENMP
-    }
-#endif
-  }
-  free(parts);
-  free(space);
-  return problem;
-}
-
 extern "C" int launch(int kind, int64_t nodes, int64_t edges, int64_t threads,
                       const int64_t *edge_index, const Tensors *a) {
   Order o = {};
@@ -135,5 +71,9 @@ extern "C" int launch(int kind, int64_t nodes, int64_t edges, int64_t threads,
   large_pages(a->out, sizeof(real) * TARGET * nodes);
   large_pages(a->by_x, sizeof(real) * SOURCE * nodes);
   large_pages(a->by_w, sizeof(real) * WEIGHTS * edges);
-  return kind == 0 ? run<0>(o, *a) : kind == 1 ? run<1>(o, *a) : run<2>(o, *a);
+  return run(o, a->by_x, false, [&](int64_t t) {
+    if (kind == 0) sweep<0>(o, *a, t);
+    if (kind == 1) sweep<1>(o, *a, t);
+    if (kind == 2) sweep<2>(o, *a, t);
+  });
 }

@@ -21,8 +21,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from equivbench.kernels.backends.plain.wigner import WignerToAxis, frame_rows
-from equivbench.tasks.forcefield.networks.graph import ELEMENTS, MolecularNetwork, mlp, sum_by
+from equivbench.kernels.backend import OnBackend
+from equivbench.kernels.backends.plain.wigner import WignerToAxis
+from equivbench.kernels.operations import Convolution, SO2Message
+from equivbench.tasks.forcefield.networks.graph import ELEMENTS, MolecularNetwork, mlp
 
 _EPSILON = 1e-6
 """Keeps the normalisation of features near zero smooth."""
@@ -36,6 +38,12 @@ def degrees_of(lmax: int) -> list[int]:
 def in_scalars(values: Tensor, rows: int) -> Tensor:
     """[..., rows, C]: ``values`` [..., C] in the first row, zeros in the others."""
     return functional.pad(values.unsqueeze(-2), (0, 0, 0, rows - 1))
+
+
+def uniform(inputs: int, *shape: int) -> Tensor:
+    """Weights as torch's linear maps of so many inputs begin."""
+    bound = inputs**-0.5
+    return torch.empty(shape).uniform_(-bound, bound)
 
 
 class DegreeNorm(nn.Module):
@@ -69,9 +77,7 @@ class DegreeLinear(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, lmax: int) -> None:
         super().__init__()
-        bound = inputs**-0.5
-        weight = torch.empty(lmax + 1, inputs, outputs).uniform_(-bound, bound)
-        self.weight = nn.Parameter(weight)
+        self.weight = nn.Parameter(uniform(inputs, lmax + 1, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.register_buffer("degree", torch.tensor(degrees_of(lmax)), persistent=False)
 
@@ -115,40 +121,23 @@ class FeedForward(nn.Module):
         return out
 
 
-class SO2Linear(nn.Module):
-    """A map of features in the frames of edges that commutes with turns about the edge.
+class SO2Maps(nn.Module):
+    """The weights of a map of features in the frames of edges that commutes with turns about the
+    edge, as :class:`equivbench.kernels.operations.SO2Message` takes them."""
 
-    Rows are those of :func:`equivbench.kernels.backends.plain.wigner.frame_rows`. ``scalars`` more
-    numbers are made of the rows of m = 0, which no turn about the edge changes.
-    """
-
-    def __init__(
-        self, inputs: int, outputs: int, degrees: tuple[int, int], mmax: int, scalars: int = 0
-    ) -> None:
+    def __init__(self, shapes: Sequence[tuple[int, int]]) -> None:
         super().__init__()
-        source, target = ([lmax + 1 - m for m in range(mmax + 1)] for lmax in degrees)
-        self.rows = [(1 if m == 0 else 2) * count for m, count in enumerate(source)]
-        self.features, self.outputs = target[0] * outputs, outputs
-        self.unturned = nn.Linear(source[0] * inputs, self.features + scalars)
-        self.turned = nn.ModuleList(
-            nn.Linear(before * inputs, 2 * after * outputs, bias=False)
-            for before, after in zip(source[1:], target[1:], strict=True)
+        (inputs, outputs), *others = shapes
+        self.unturned = nn.Parameter(uniform(inputs, inputs, outputs))
+        self.bias = nn.Parameter(uniform(inputs, outputs))
+        # Real parts, which see no handedness, and imaginary ones.
+        self.turned = nn.ParameterList(
+            uniform(before, 2, before, after) for before, after in others
         )
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """([edges, rows, outputs], [edges, scalars]) from [edges, rows, inputs]."""
-        first, *others = z.split(self.rows, dim=1)
-        mapped = self.unturned(first.flatten(1))
-        features, scalars = mapped.split((self.features, mapped.shape[1] - self.features), dim=1)
-        parts = [features]
-        for part, linear in zip(others, self.turned, strict=True):
-            # [edges, m and -m, real and imaginary map, outputs]
-            both = linear(part.unflatten(1, (2, -1)).flatten(2)).unflatten(2, (2, -1))
-            real, imaginary = both.unbind(2)
-            plus, minus = real.unbind(1)
-            plus_turned, minus_turned = imaginary.unbind(1)
-            parts += [plus - minus_turned, minus + plus_turned]
-        return torch.cat(parts, dim=1).unflatten(1, (-1, self.outputs)), scalars
+    def forward(self) -> Tensor:
+        """All of them, flat."""
+        return torch.cat([one.flatten() for one in (self.unturned, self.bias, *self.turned)])
 
 
 class Radial(nn.Sequential):
@@ -162,8 +151,6 @@ class EdgeMessages(nn.Module):
     """Messages in the frames of the edges from features up to l = ``source_lmax``, turned back up
     to l = ``target_lmax`` and summed."""
 
-    kept: Tensor
-
     def __init__(
         self,
         channels: int,
@@ -174,42 +161,32 @@ class EdgeMessages(nn.Module):
         target_lmax: int,
         mmax: int,
         neighbours: float,
+        kernels: str,
     ) -> None:
         super().__init__()
-        self.scale = neighbours**-0.5
-        # What the target lacks is not made: the rows of m <= mmax come first.
-        mmax = min(mmax, target_lmax)
-        rows = frame_rows(source_lmax, mmax)
-        self.rows = len(rows)
-        self.weighted = [source_lmax + 1 - m for m in range(mmax + 1)]
-        kept = torch.tensor([n for n, (l, _) in enumerate(rows) if l <= target_lmax])
-        self.register_buffer("kept", kept, persistent=False)
-        self.target_rows = (target_lmax + 1) ** 2
-        self.radial = Radial(embedding, edge, sum(self.weighted) * 2 * channels)
-        self.first = SO2Linear(
-            2 * channels, hidden, (source_lmax, source_lmax), mmax, source_lmax * hidden
-        )
-        self.gate = Gate([l for l, _ in rows])
-        self.second = SO2Linear(hidden, channels, (source_lmax, target_lmax), mmax)
+        message = SO2Message(channels, hidden, source_lmax, target_lmax, mmax)
+        self.scale, self.channels = neighbours**-0.5, channels
+        self.radial = Radial(embedding, edge, message.into.weight_size)
+        self.first = SO2Maps(message.first_shapes)
+        self.second = SO2Maps(message.second_shapes)
+        self.message = OnBackend(message, kernels)
 
     def forward(
         self, x: Tensor, embedding: Tensor, frames: Tensor, smooth: Tensor, edge_index: Tensor
     ) -> Tensor:
         """[atoms, (target_lmax + 1)^2, C] from x [atoms, (source_lmax + 1)^2, C], embedding
-        [edges, E], frames [edges, K, (source_lmax + 1)^2] and the cutoff's value [edges, 1]."""
-        source, target = edge_index[0], edge_index[1]
-        frames = frames[:, : self.rows]
-        # Turned one by one: the gradients of two halves of one tensor are slow to sum.
-        ends = torch.cat([frames @ x.index_select(0, row) for row in (source, target)], dim=-1)
-        weights = self.radial(embedding).unflatten(1, (-1, ends.shape[2]))
-        # The rows of -m have the weights of m.
-        unturned, *turned = weights.split(self.weighted, dim=1)
-        weights = torch.cat([unturned, *(each for each in turned for _ in range(2))], dim=1)
-        z, gates = self.first(ends * weights)
-        z, _ = self.second(self.gate(z, gates))
-        back = frames.index_select(1, self.kept)[:, :, : self.target_rows].mT
-        message = back @ (z * (smooth * self.scale).unsqueeze(-1))
-        return sum_by(target, message, len(x))
+        [edges, E], the elements of Wigner matrices [edges, F] and the cutoff's value [edges, 1]."""
+        sums = self.message(
+            x=x.flatten(1),
+            frames=frames,
+            weights=self.radial(embedding),
+            first=self.first(),
+            second=self.second(),
+            scales=smooth * self.scale,
+            edge_index=edge_index,
+        )
+        out: Tensor = torch.unflatten(sums, 1, (-1, self.channels))
+        return out
 
 
 class ESENLayer(nn.Module):
@@ -225,12 +202,13 @@ class ESENLayer(nn.Module):
         target_lmax: int,
         mmax: int,
         neighbours: float,
+        kernels: str,
     ) -> None:
         super().__init__()
         self.target_rows = (target_lmax + 1) ** 2
         self.before_messages = DegreeNorm(channels, source_lmax)
         self.messages = EdgeMessages(
-            channels, hidden, embedding, edge, source_lmax, target_lmax, mmax, neighbours
+            channels, hidden, embedding, edge, source_lmax, target_lmax, mmax, neighbours, kernels
         )
         self.before_feed_forward = DegreeNorm(channels, target_lmax)
         self.feed_forward = FeedForward(channels, hidden, target_lmax)
@@ -259,16 +237,20 @@ class ESEN(MolecularNetwork):
         radial: int,
         cutoff: float,
         neighbours: float,
+        *,
+        kernels: str = "torch",
     ) -> None:
         super().__init__(channels, cutoff, radial)
-        self.scale, self.degrees = neighbours**-0.5, lmax + 1
+        self.kernels, self.channels = kernels, channels
+        self.scale, self.rows = neighbours**-0.5, (lmax + 1) ** 2
         self.frames = WignerToAxis(lmax, mmax)
         self.ends = nn.ModuleList(nn.Embedding(ELEMENTS, edge) for _ in range(2))
         embedding = radial + 1 + 2 * edge
-        self.neighbourhood = Radial(embedding, edge, self.degrees * channels)
+        self.neighbourhood = Radial(embedding, edge, (lmax + 1) * channels)
+        self.around = OnBackend(Convolution((channels,), lmax, lmax), kernels)
         targets = [lmax] * (layers - 1) + [1]
         self.layers = nn.ModuleList(
-            ESENLayer(channels, hidden, embedding, edge, lmax, target, mmax, neighbours)
+            ESENLayer(channels, hidden, embedding, edge, lmax, target, mmax, neighbours, kernels)
             for target in targets
         )
         self.norm = DegreeNorm(channels, 1)
@@ -283,10 +265,14 @@ class ESEN(MolecularNetwork):
         ends = zip(self.ends, edge_index.unbind(), strict=True)
         elements = [end(z).index_select(0, row) for end, row in ends]
         embedding = torch.cat([basis, *elements], dim=-1)
-        # Rows of m = 0 turned back are spherical harmonics of the edge.
-        around = self.neighbourhood(embedding).unflatten(1, (self.degrees, -1))
-        around = frames[:, : self.degrees].mT @ (around * (smooth * self.scale).unsqueeze(-1))
-        x = sum_by(edge_index[1], around, len(z))
+        # Rows of m = 0 turned back are spherical harmonics of the edge, and of all elements first.
+        around = self.around(
+            x=basis.new_ones((len(z), self.channels)),
+            harmonics=frames[:, : self.rows],
+            weights=self.neighbourhood(embedding) * (smooth * self.scale),
+            edge_index=edge_index,
+        )
+        x = around.unflatten(1, (self.rows, self.channels))
         x = x + in_scalars(self.embedding(z), x.shape[1])
         for layer in self.layers:
             x = layer(x, embedding, frames, smooth, edge_index)
@@ -297,6 +283,6 @@ class ESEN(MolecularNetwork):
 def build(config: Mapping[str, Any]) -> ESEN:
     """Config: ``channels`` of each degree, ``hidden`` channels within a layer, ``edge`` width of
     edge embeddings, ``layers``, ``lmax``, ``mmax``, ``radial`` functions, ``cutoff`` (A),
-    ``neighbours`` (the mean number, for normalisation).
+    ``neighbours`` (the mean number, for normalisation), ``kernels`` (the backend of the messages).
     """
     return ESEN(**config)
