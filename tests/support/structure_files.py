@@ -16,6 +16,15 @@ def sequence(residues: int, seed: int) -> str:
     return "".join(np.random.default_rng(seed).choice(list(THREE), residues))
 
 
+def mutated(letters: str, share: float, seed: int) -> str:
+    """``letters`` with exactly that share of its residues replaced by others."""
+    generator = np.random.default_rng(seed)
+    changed = list(letters)
+    for index in generator.choice(len(letters), round(share * len(letters)), replace=False):
+        changed[index] = generator.choice([letter for letter in THREE if letter != letters[index]])
+    return "".join(changed)
+
+
 def trace(residues: int, seed: int) -> np.ndarray:
     """[residues, 3] A: steps of 3.8 A that turn back to the origin, so that the chain is
     compact."""

@@ -11,7 +11,7 @@ from equivbench.measure.evaluator import Evaluator
 from equivbench.records.declared import SAME_BASELINE
 from equivbench.registry import DATASETS, PAIRS, TASKS, resolve
 from equivbench.tasks.archives import read_card
-from equivbench.tasks.flow.sources import PER_ANGSTROM
+from equivbench.tasks.flow.table import PER_ANGSTROM
 from equivbench.tasks.voxel.data import voxelise
 from equivbench.tasks.voxel.table import UNIT
 from equivbench.tasks.voxel.task import grid_of

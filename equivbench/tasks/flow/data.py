@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from equivbench.tasks.base import TaskData
-from equivbench.tasks.flow.sources import LAYOUT, PER_ANGSTROM, RESIDUES
+from equivbench.tasks.flow.table import LAYOUT, PER_ANGSTROM, RESIDUES
 from equivbench.tasks.splits import RaggedSplit, ragged_data
 from equivbench.tasks.storage import RaggedTable
 

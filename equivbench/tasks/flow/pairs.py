@@ -35,6 +35,13 @@ _PRESETS = {
             "linear": 0.0034803881512065512,
             "isotropic": 0.007613605705302629,
         },
+        baselines_on={
+            "ca-windows-64": {
+                "zero": 1.6909416254670144,
+                "linear": 0.0033445043566473665,
+                "isotropic": 0.007137676717724713,
+            }
+        },
     ),
     "paper": PairPreset("ca-folder", "1h", rotations=2, test_samples=192, part_samples=16),
 }

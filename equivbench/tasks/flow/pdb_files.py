@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 
@@ -23,6 +24,10 @@ from equivbench.tasks.flow.residues import (
     chains_of_sites,
     not_valid,
 )
+
+_MODEL_END = re.compile(rb"^ENDMDL[^\r\n]*", re.MULTILINE)
+_ATOM = re.compile(rb"^(?:ATOM|HETATM)", re.MULTILINE)
+_ATOM_OR_MODEL = re.compile(rb"^(?:ATOM|HETATM|MODEL )", re.MULTILINE)
 
 
 def read_pdb(content: bytes) -> Structure:
@@ -66,6 +71,22 @@ def read_pdb(content: bytes) -> Structure:
 
     chains = chains_of_sites(sites())
     return Structure(atoms, chains, cell)
+
+
+def each_model(content: bytes) -> Iterator[bytes]:
+    """``content`` once for each of its models that has an atom, with the lines before the first
+    one; whole if no more than one ends in it."""
+    parts = _MODEL_END.split(content)
+    if len(parts) <= 2:
+        yield content
+        return
+    first = _ATOM_OR_MODEL.search(parts[0])
+    header = parts[0][: first.start()] if first else b""
+    yield from (
+        part if index == 0 else header + part
+        for index, part in enumerate(parts)
+        if _ATOM.search(part)
+    )
 
 
 def _residue_and_chain(line: str, before: str) -> tuple[str, str]:

@@ -1,84 +1,26 @@
-"""The flow data sets: the table of protein backbones, which chains qualify and how they are cropped
-and split, and where each file comes from: shipped, or gathered once from any folder of PDB or mmCIF
-files that the user has. Imports no torch."""
+"""Where each flow data set's file comes from: shipped, or gathered once from packages that the user
+has or from any folder of PDB or mmCIF files. Imports no torch."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.tasks.archives import ArchiveSource, location, show_progress
-from equivbench.tasks.base import SPLITS
-from equivbench.tasks.flow.chains import (
-    IDENTITY,
-    SHORTEST,
-    SUFFIXES,
-    Chain,
-    chains_of,
-    cluster,
-    content_of,
-    distinct,
-    merged,
-)
+from equivbench.tasks.flow.chains import SUFFIXES, Chain, chains_of, content_of
 from equivbench.tasks.flow.listing import structure_files
 from equivbench.tasks.flow.mmcif_files import gemmi
 from equivbench.tasks.flow.residues import UnusableFileError
-from equivbench.tasks.storage import (
-    Layout,
-    RaggedColumn,
-    RaggedTable,
-    empty_splits,
-    plain,
-    split_of,
-    split_rule,
-)
+from equivbench.tasks.flow.table import MOST_SPREAD, RESIDUES, facts, gather
+from equivbench.tasks.flow.windows import build_windows, package
+from equivbench.tasks.storage import plain
 
-RESIDUES = (SHORTEST, 256)
-"""Fewest and most residues of a sample."""
-MOST_SPREAD = 3.6
-"""A: radius of gyration over N^(1/3) must be below; compact folds have 2.2-3.2, long helices and
-ribosomal tails more."""
-PER_ANGSTROM = 100
-"""Coordinates are stored in hundredths of an A, about the centre of each sample."""
-LAYOUT = Layout(
-    kind="backbone",
-    columns={
-        "ca": RaggedColumn("item", np.int16, (3,)),
-        "letter": RaggedColumn("item", np.uint8),  # ASCII
-        "n_residues": RaggedColumn("sample", np.int32),
-        "start": RaggedColumn("sample", np.int32),  # residues of its chain before the sample
-        # Residues of the unbroken stretch that the sample is or is cropped from.
-        "of": RaggedColumn("sample", np.int32),
-        "cluster": RaggedColumn("sample", np.int32),
-        "split": RaggedColumn("sample", np.uint8),
-        "name": RaggedColumn("sample", np.bytes_),  # of the chain, such as 1UBI_A
-    },
-    unit="cluster",
-    items="residues",
-    positions="ca",
-    samples="backbones",
-    units={
-        "ca": f"1/{PER_ANGSTROM} A, about the centre of each sample",
-        "letter": "one-letter code of the residue",
-    },
-    split_rule=split_rule(
-        f"by cluster of sequences ({IDENTITY:.0%} identity over the shorter one, greedy from the "
-        "longest down; parts of one chain are in one cluster)",
-        "the sequence of the cluster's representative",
-    ),
-)
 LICENCES = {
     "structures": "as their source states; these are the user's own files, and equivbench does not "
     "distribute them"
@@ -87,101 +29,6 @@ _NAMED = 5
 """Skipped files that the warning names."""
 _VERSION = "2"
 """Of the rules by which files become backbones: part of the cache's key."""
-
-
-def windows(residues: int) -> list[tuple[int, int]]:
-    """(start, stop) of a stretch's samples: all of it, or if it is too long as few windows as cover
-    it, equal to one residue."""
-    parts = -(-residues // RESIDUES[1])
-    edges = [residues * part // parts for part in range(parts + 1)]
-    return list(itertools.pairwise(edges))
-
-
-def spread(ca: NDArray[np.floating]) -> float:
-    """Radius of gyration over N^(1/3) of ``ca`` [N, 3], in its unit."""
-    return float(np.sqrt(np.square(ca - ca.mean(0)).sum(1).mean()) / len(ca) ** (1 / 3))
-
-
-def gather(chains: Iterable[Chain], source: str) -> tuple[RaggedTable, dict[str, int]]:
-    """The table of what qualifies, and how many chains or samples each step left; memory is that
-    of the chains.
-
-    Raises ``FailedError``, naming ``source``, if a split has no sample.
-    """
-    found = list(chains)
-    # Each with the residues of the stretch that it is a window of.
-    samples = [
-        (
-            replace(
-                chain,
-                start=chain.start + start,
-                sequence=chain.sequence[start:stop],
-                ca=chain.ca[start:stop],
-            ),
-            len(chain.sequence),
-        )
-        for chain in found
-        for start, stop in windows(len(chain.sequence))
-    ]
-    unique = [samples[index] for index in distinct([part.sequence for part, _ in samples])]
-    compact = [(part, of) for part, of in unique if spread(part.ca) < MOST_SPREAD]
-    parts, stretches = [part for part, _ in compact], [of for _, of in compact]
-    sequences = [part.sequence for part in parts]
-    labels = merged(cluster(sequences), [part.name for part in parts])
-    counts = {
-        f"unbroken chains of {SHORTEST} residues or more": len(found),
-        "whole chains and crops": len(samples),
-        "distinct": len(unique),
-        "compact": len(compact),
-        "of these whole chains": sum(of == len(part.sequence) for part, of in compact),
-    }
-    stored = [np.rint((part.ca - part.ca.mean(0)) * PER_ANGSTROM) for part in parts]
-    columns = {
-        "ca": np.concatenate([np.zeros((0, 3)), *stored]),
-        "letter": np.frombuffer("".join(sequences).encode(), dtype=np.uint8),
-        "n_residues": [len(sequence) for sequence in sequences],
-        "start": [part.start for part in parts],
-        "of": stretches,
-        "cluster": np.unique(labels, return_inverse=True)[1],
-        "split": [SPLITS.index(split_of(sequences[label])) for label in labels.tolist()],
-        "name": [part.name.encode() for part in parts],
-    }
-    table = RaggedTable(
-        LAYOUT,
-        {name: np.array(rows, dtype=LAYOUT.columns[name].dtype) for name, rows in columns.items()},
-    )
-    if empty := empty_splits(table.sizes()):
-        raise FailedError(
-            f"{source} gives {len(compact)} usable backbones and none for {empty}; give more or "
-            f"other chains (unbroken, {RESIDUES[0]} residues or more, compact)"
-        )
-    return table, counts
-
-
-def facts(table: RaggedTable, counts: Mapping[str, int]) -> tuple[dict[str, Any], str]:
-    """What the cards say of the content: for programs and for people."""
-    steps = np.linalg.norm(np.diff(table["ca"].astype(np.float64) / PER_ANGSTROM, axis=0), axis=1)
-    inside = np.ones(len(steps), dtype=bool)
-    inside[table["n_residues"].cumsum()[:-1] - 1] = False
-    cropped = table["n_residues"] != table["of"]
-    crops = int(cropped.sum())
-    quantiles = [round(float(q), 3) for q in np.quantile(steps[inside], [0.01, 0.5, 0.99])]
-    card = {
-        "whole_chains": len(cropped) - crops,
-        "crops": crops,
-        "crops_from_chains": len(set(table["name"][cropped].tolist())),
-        "ca_ca_p1_p50_p99": quantiles,
-        "counts": dict(counts),
-    }
-    return (
-        card,
-        f"""{len(cropped) - crops} whole unbroken chains and {crops} crops of \
-{card["crops_from_chains"]} longer ones,
-{len(table["letter"])} residues, {{bytes}} bytes, SHA-256 `{{sha256}}`.
-Neighbouring CA atoms are {"/".join(map(str, quantiles))} A apart (p1/p50/p99). \
-What each step left: {plain(counts)}.
-A set for benchmarks that fits into a package, not a training set on the scale of the PDB.""",
-    )
 
 
 class FolderSource(ArchiveSource):
@@ -302,5 +149,9 @@ ca_small = partial(ArchiveSource, "ca-small", "flow", _READ)
 """The set shipped in the package."""
 ca_crops_64 = partial(ArchiveSource, "ca-small", "flow", _READ, arguments=("ca-crops-64",))
 """Windows of at most 64 residues of the shipped set."""
+ca_windows_64 = partial(
+    ArchiveSource, "ca-windows-64", "flow", _READ, build_windows, origin=package
+)
+"""All windows of 64 residues of all chains and models in four packages that the user has."""
 ca_folder = partial(FolderSource, "ca-folder", "flow", _READ, build)
 """The user's own structures."""

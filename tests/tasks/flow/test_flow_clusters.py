@@ -10,20 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from structure_files import THREE, pdb, sequence, trace
+from structure_files import mutated, pdb, sequence, trace
 
 from equivbench.tasks.flow import generate
 from equivbench.tasks.flow.chains import Chain, cluster, distinct, merged
-from equivbench.tasks.flow.sources import LAYOUT, RESIDUES, gather, windows
-
-
-def mutated(letters: str, share: float, seed: int) -> str:
-    """``letters`` with exactly that share of its residues replaced by others."""
-    generator = np.random.default_rng(seed)
-    changed = list(letters)
-    for index in generator.choice(len(letters), round(share * len(letters)), replace=False):
-        changed[index] = generator.choice([letter for letter in THREE if letter != letters[index]])
-    return "".join(changed)
+from equivbench.tasks.flow.table import LAYOUT, RESIDUES, crop_bounds, gather
 
 
 def test_equal_sequences_and_parts_are_found_once() -> None:
@@ -71,7 +62,7 @@ def test_labels_that_share_a_chain_become_one() -> None:
 
 @given(st.integers(RESIDUES[0], 5000))
 def test_windows_cover_a_chain_once_and_are_all_allowed(residues: int) -> None:
-    found = windows(residues)
+    found = crop_bounds(residues)
     assert [place for start, stop in found for place in range(start, stop)] == list(range(residues))
     lengths = [stop - start for start, stop in found]
     assert min(lengths) >= RESIDUES[0]

@@ -15,15 +15,8 @@ from equivbench.errors import FailedError
 from equivbench.tasks.base import SPLITS, TaskData
 from equivbench.tasks.flow.chains import STEP
 from equivbench.tasks.flow.data import CROP, BackboneSplit, load
-from equivbench.tasks.flow.sources import (
-    LAYOUT,
-    MOST_SPREAD,
-    PER_ANGSTROM,
-    RESIDUES,
-    ca_crops_64,
-    ca_small,
-    spread,
-)
+from equivbench.tasks.flow.sources import ca_crops_64, ca_small
+from equivbench.tasks.flow.table import LAYOUT, MOST_SPREAD, PER_ANGSTROM, RESIDUES, spread
 from equivbench.tasks.storage import RaggedTable, split_of
 
 

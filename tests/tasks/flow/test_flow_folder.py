@@ -16,7 +16,8 @@ from equivbench.errors import EquivbenchWarning, FailedError
 from equivbench.tasks.archives import read_card
 from equivbench.tasks.flow import chains as traces
 from equivbench.tasks.flow.residues import UnusableFileError
-from equivbench.tasks.flow.sources import LAYOUT, PER_ANGSTROM, ca_folder
+from equivbench.tasks.flow.sources import ca_folder
+from equivbench.tasks.flow.table import LAYOUT, PER_ANGSTROM
 
 GOOD = pdb(sequence(60, 100), trace(60, 100))
 
