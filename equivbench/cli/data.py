@@ -18,8 +18,9 @@ HELP = """Prepare, verify or locate a data set (`equivbench list datasets` names
 
 Shipped sets are in the package. Others are built once into the cache (EQUIVBENCH_CACHE, by default
 the user's cache folder): gfn2-20k and conformers-10k by generators, which takes about 10 minutes on
-two cores (pip install 'equivbench[generate]'); spice, mace-off, md17-*, rmd17-*, ca-folder,
-ca-windows-64, geom-drugs, qm9 and qm9-32 from files that you have and whose place you name:
+two cores (pip install 'equivbench[generate]'), and gfn2-100k in about 40, which goes on where it
+was interrupted; spice, mace-off, md17-*, rmd17-*, ca-folder, ca-windows-64, geom-drugs, qm9 and
+qm9-32 from files that you have and whose place you name:
 
 \b
 EQUIVBENCH_DATA_SPICE      the file SPICE.hdf5 (pip install 'equivbench[spice]')
@@ -30,6 +31,8 @@ EQUIVBENCH_DATA_CA_FOLDER  a folder of mmCIF or PDB files, .gz too
                            (pip install 'equivbench[structures]')
 EQUIVBENCH_DATA_CA_PACKAGES the folder in which you run `pip download` as `data prepare
                            ca-windows-64` says (pip install 'equivbench[structures]')
+EQUIVBENCH_DATA_MOSES      for gfn2-100k: the wheel that
+                           `pip download --no-deps molsets==0.3.1` brings
 EQUIVBENCH_DATA_GEOM_DRUGS the folder of train_data.pickle, val_data.pickle and
                            test_data.pickle (MiDi's split)
 EQUIVBENCH_DATA_QM9        the wheel that `pip download --no-deps qm9pack==1.0.3` brings

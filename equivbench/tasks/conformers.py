@@ -25,35 +25,78 @@ Made = TypeVar("Made")
 
 
 def pool(seed: int, elements: Sequence[str], atoms: tuple[int, int]) -> list[str]:
-    """Canonical SMILES of the molecules that qualify, each once, in an order drawn from ``seed``.
-
-    One neutral, closed-shell fragment of ``atoms`` (fewest and most, hydrogens included), of
-    ``elements``, no isotope labels.
-    """
-    from rdkit import Chem, RDConfig, rdBase
+    """Canonical SMILES of the molecules in rdkit's files that qualify (:func:`qualified`), each
+    once, in an order drawn from ``seed``."""
+    from rdkit import RDConfig, rdBase
 
     found: set[str] = set()
     with rdBase.BlockLogs():
         for name in SMILES_FILES:
             for line in (Path(RDConfig.RDDataDir) / name).read_text(encoding="utf-8").splitlines():
                 text = line.split('"')[1] if line.startswith('"') else line.split()[0]
-                molecule = Chem.MolFromSmiles(text)
-                if molecule is None or len(Chem.GetMolFrags(molecule)) != 1:
-                    continue
-                molecule = Chem.AddHs(molecule)
-                members = list(molecule.GetAtoms())
-                if (
-                    atoms[0] <= len(members) <= atoms[1]
-                    and sum(atom.GetFormalCharge() for atom in members) == 0
-                    and all(
-                        atom.GetSymbol() in elements
-                        and not atom.GetNumRadicalElectrons()
-                        and not atom.GetIsotope()
-                        for atom in members
-                    )
-                ):
-                    found.add(Chem.MolToSmiles(Chem.RemoveHs(molecule)))
+                if smiles := qualified(text, elements, atoms):
+                    found.add(smiles)
     return sorted(found, key=lambda smiles: digest(f"order {seed} {smiles}"))
+
+
+def further_pool(
+    known: Sequence[str],
+    texts: Sequence[str],
+    number: int,
+    seed: int,
+    elements: Sequence[str],
+    atoms: tuple[int, int],
+) -> list[str]:
+    """Canonical SMILES of ``number`` of the molecules ``texts`` (SMILES) that qualify, or of all if
+    they are fewer, in an order drawn from ``seed``, each once and none that is one of ``known`` or
+    a stereoisomer of one."""
+    from rdkit import rdBase
+
+    taken = {without_hand(smiles) for smiles in known}
+    found: list[str] = []
+    with rdBase.BlockLogs():
+        for text in sorted({*texts}, key=lambda text: digest(f"order {seed} {text}")):
+            if len(found) == number:
+                break
+            smiles = qualified(text, elements, atoms)
+            if smiles is None or (flat := without_hand(smiles)) in taken:
+                continue
+            taken.add(flat)
+            found.append(smiles)
+    return found
+
+
+def without_hand(smiles: str) -> str:
+    """The canonical SMILES that all stereoisomers of a molecule share."""
+    from rdkit import Chem
+
+    flat: str = Chem.MolToSmiles(Chem.MolFromSmiles(smiles), isomericSmiles=False)
+    return flat
+
+
+def qualified(text: str, elements: Sequence[str], atoms: tuple[int, int]) -> str | None:
+    """The canonical SMILES of a molecule, or None unless it is one neutral, closed-shell fragment
+    of ``atoms`` (fewest and most, hydrogens included), of ``elements``, without isotope labels."""
+    from rdkit import Chem
+
+    molecule = Chem.MolFromSmiles(text)
+    if molecule is None or len(Chem.GetMolFrags(molecule)) != 1:
+        return None
+    molecule = Chem.AddHs(molecule)
+    members = list(molecule.GetAtoms())
+    if (
+        atoms[0] <= len(members) <= atoms[1]
+        and sum(atom.GetFormalCharge() for atom in members) == 0
+        and all(
+            atom.GetSymbol() in elements
+            and not atom.GetNumRadicalElectrons()
+            and not atom.GetIsotope()
+            for atom in members
+        )
+    ):
+        smiles: str = Chem.MolToSmiles(Chem.RemoveHs(molecule))
+        return smiles
+    return None
 
 
 def minimised(smiles: str, draw: str) -> tuple[Any, Any] | None:
@@ -82,7 +125,7 @@ def minimised(smiles: str, draw: str) -> tuple[Any, Any] | None:
 
 
 def in_processes(
-    function: Callable[[tuple[str, int]], Made], pool: list[str], seed: int, processes: int
+    function: Callable[[tuple[str, int]], Made], pool: Sequence[str], seed: int, processes: int
 ) -> Iterator[Made]:
     """``function`` of (SMILES, seed) for each of the pool, in its order whatever the number of
     ``processes``, each with one thread."""

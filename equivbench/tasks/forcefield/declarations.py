@@ -194,6 +194,13 @@ DATASETS: tuple[DatasetSpec, ...] = (
         further=_FURTHER,
     ),
     DatasetSpec(
+        name="gfn2-100k",
+        task="forcefield",
+        summary="100,000 conformations of 33,334 drug-like and lead-like molecules, GFN2-xTB "
+        "labels; generated on request (extra 'generate'), the user gives the wheel of molsets",
+        factory=f"{_SOURCES}:gfn2_100k",
+    ),
+    DatasetSpec(
         name="spice",
         task="forcefield",
         summary="SPICE as published (HDF5, wB97M-D3(BJ)/def2-TZVPPD); the user gives the file "

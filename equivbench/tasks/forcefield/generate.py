@@ -7,6 +7,11 @@ maintainers' command, and likewise for ``larger`` and ``hotter``, which are test
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +19,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.errors import FailedError
 from equivbench.tasks.archives import show_progress
 from equivbench.tasks.base import SPLITS
 from equivbench.tasks.conformers import (
     STRUCTURES_LICENCE,
     command_line,
+    further_pool,
     in_processes,
     minimised,
     pool,
     recipe,
 )
+from equivbench.tasks.forcefield.moses import LICENCE, TABLE, WHEEL, published
 from equivbench.tasks.forcefield.table import BOHR, HARTREE, LAYOUT, ConformationBuilder, facts
+from equivbench.tasks.parts import resumed
 from equivbench.tasks.storage import digest
 
 ELEMENTS = ("H", "C", "N", "O", "F", "P", "S", "Cl", "Br", "I")
@@ -50,6 +59,9 @@ LICENCES = {
 TRAINED = Path(__file__).parent / "data" / "gfn2-small.npz"
 """What the networks are trained on that the further sets test."""
 TOOLS = ("rdkit", "tblite", "numpy")
+_MADE = 1
+"""Of what :func:`process` makes: raised where it makes something else of the same arguments, so
+that nothing half done is gone on with."""
 BOLTZMANN = 0.00198720425864083
 """kcal/mol/K."""
 ACCELERATION = 4.184e-4
@@ -156,6 +168,31 @@ def generate(samples: int, out: Path, *, seed: int = 0, processes: int = 2) -> P
     return _write(out, how, pool(seed, ELEMENTS, ATOMS), samples, seed=seed, processes=processes)
 
 
+def generate_beyond(
+    samples: int, out: Path, *, seed: int = 0, processes: int = 2, further: Sequence[str]
+) -> Path:
+    """The same as :func:`generate` of more samples than rdkit's molecules give: all of these come
+    first, so that a smaller set is part of this one, in the same splits, and then those of the
+    SMILES ``further`` that qualify, which are from the wheel of :mod:`.moses`."""
+    how = recipe(TOOLS, seed, ELEMENTS, ATOMS)
+    first = pool(seed, ELEMENTS, ATOMS)
+    # Some fail a step: a twentieth more than are needed.
+    wanted = max(0, math.ceil(1.05 * samples / len(TEMPERATURES)) - len(first))
+    others = further_pool(first, further, wanted, seed, ELEMENTS, ATOMS)
+    how["further smiles"] = f"{WHEEL}, {TABLE}: none that is among the others or a stereoisomer"
+    how["molecules"] = f"the {len(first)} that qualify of rdkit's, then the further ones"
+    return _write(
+        out,
+        how,
+        [*first, *others],
+        samples,
+        seed=seed,
+        processes=processes,
+        licences={**LICENCES, "further structures": LICENCE},
+        sources={WHEEL: published()},
+    )
+
+
 def generate_larger(samples: int, out: Path, *, seed: int = 1, processes: int = 2) -> Path:
     """The same of ``samples`` molecules with more atoms, hydrogens or not, than any of
     ``gfn2-small``: one conformation of each, at its temperatures in turn."""
@@ -205,12 +242,30 @@ def _write(
     split: str | None = None,
     temperatures: tuple[float, ...] = TEMPERATURES,
     in_turn: bool = False,
+    licences: Mapping[str, str] = LICENCES,
+    sources: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write the first ``samples`` conformations of ``candidates`` at all ``temperatures``, or
-    ``in_turn`` each candidate at one of them."""
+    ``in_turn`` each candidate at one of them.
+
+    What is made is kept beside ``out`` until it is written, so that an interrupted call that is
+    made again goes on. Raises ``FailedError`` where the candidates are too few.
+    """
     builder, have, failed, molecules = ConformationBuilder(), 0, 0, 0
     labelled = partial(process, temperatures=temperatures)
-    for made in in_processes(labelled, candidates, seed, processes):
+    dynamics = {
+        "steps": STEPS,
+        "timestep_fs": TIMESTEP,
+        "friction_per_fs": FRICTION,
+        "hydrogen_mass_da": HYDROGEN_MASS,
+        "temperatures_k": list(temperatures),
+    }
+    parts = out.with_name(f"{out.stem}.parts")
+    decides = json.dumps([_MADE, how["tools"], seed, dynamics, candidates])
+    folder = parts / hashlib.sha256(decides.encode()).hexdigest()[:16]
+    for made in resumed(
+        folder, candidates, lambda rest: in_processes(labelled, rest, seed, processes)
+    ):
         if made is None:
             failed += 1
             continue
@@ -224,16 +279,15 @@ def _write(
         builder.add(smiles, z, pos, forces, energy, split)
         if have == samples:
             break
+    if have < samples:
+        raise FailedError(
+            f"{len(candidates)} molecules qualify and give {have} conformations, not {samples}; "
+            "ask for fewer"
+        )
     how |= {
         "geometry": "ETKDGv3 embedding, MMFF94s minimisation, then MMFF94s Langevin dynamics "
         "(BAOAB) from the minimum",
-        "dynamics": {
-            "steps": STEPS,
-            "timestep_fs": TIMESTEP,
-            "friction_per_fs": FRICTION,
-            "hydrogen_mass_da": HYDROGEN_MASS,
-            "temperatures_k": list(temperatures),
-        },
+        "dynamics": dynamics,
         "labels": "GFN2-xTB energy and analytical forces (tblite, default accuracy) at the stored "
         "float32 positions",
         "molecules that failed a step": failed,
@@ -244,7 +298,9 @@ def _write(
         f"{samples} samples of seed {seed}", SPLITS if split is None else (split,)
     )
     rule = None if split is None else "no model is trained on them: all are test"
-    return table.write(out, *facts(table), recipe=how, licences=LICENCES, split_rule=rule)
+    table.write(out, *facts(table), recipe=how, licences=licences, split_rule=rule, sources=sources)
+    shutil.rmtree(parts, ignore_errors=True)
+    return out
 
 
 SETS = {

@@ -19,6 +19,7 @@ import numpy as np
 from equivbench.environment import required
 from equivbench.errors import FailedError
 from equivbench.tasks.archives import ArchiveSource, location, must_exist
+from equivbench.tasks.forcefield import moses
 from equivbench.tasks.forcefield.extended_xyz import frames
 from equivbench.tasks.forcefield.spice import build_spice
 from equivbench.tasks.forcefield.spice import published as spice_file
@@ -38,6 +39,15 @@ def _build_20k(path: Path) -> None:
     from equivbench.tasks.forcefield.generate import generate
 
     generate(20_000, path, processes=os.cpu_count() or 1)
+
+
+def _build_100k(path: Path) -> None:
+    smiles = moses.moses_smiles()
+    for tool in ("rdkit", "tblite"):
+        required(tool, f"{path.stem} is generated", "generate")
+    from equivbench.tasks.forcefield.generate import generate_beyond
+
+    generate_beyond(100_000, path, processes=os.cpu_count() or 1, further=smiles)
 
 
 def build_mace_off(out: Path) -> None:
@@ -194,6 +204,8 @@ crystals = partial(_source, "crystals", read="equivbench.tasks.forcefield.task:l
 gfn2_20k = partial(_source, "gfn2-20k", _build_20k, _FURTHER)
 """20,000 samples by the shipped set's generator and seed: its molecules are the first of these, in
 the same splits."""
+gfn2_100k = partial(_source, "gfn2-100k", _build_100k, _FURTHER, origin=moses.published)
+"""100,000 samples, likewise: all that rdkit's molecules give, and then of molecules of MOSES."""
 spice = partial(_source, "spice", build_spice, origin=spice_file)
 """SPICE as published."""
 mace_off = partial(_source, "mace-off", build_mace_off, origin=_mace_off_file)

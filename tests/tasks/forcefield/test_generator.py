@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("rdkit")
 pytest.importorskip("tblite")
 
+from equivbench.tasks.conformers import further_pool, pool, without_hand
 from equivbench.tasks.forcefield import generate
 from equivbench.tasks.forcefield.sources import gfn2_small
 from equivbench.tasks.forcefield.table import LAYOUT
@@ -53,3 +54,40 @@ def test_the_further_test_sets_begin_as_they_are_shipped(name: str, tmp_path: Pa
     assert np.array_equal(made["z"], shipped["z"][:atoms])
     assert np.allclose(made["pos"], shipped["pos"][:atoms], atol=1e-3)  # as above
     assert np.allclose(made["forces"], shipped["forces"][:atoms], atol=2e-2)
+
+
+FURTHER = [
+    *("CCOC(=O)c1ccc(N)cc1", "c1ccc2c(c1)CCN2C(=O)C", "CC(C)CNC(=O)c1ccco1", "O=C(NC1CC1)c1cccnc1"),
+    *("CC(=O)[O-]", "C", "CCO.CCN", "[13CH3]CCCCC", "C[C@H](N)C(=O)NCC", "CC(N)C(=O)NCC"),
+]
+"""Four that qualify, four that do not, and two of which the second is the first without its
+hand."""
+
+
+def test_further_molecules_are_those_that_qualify_and_are_not_known() -> None:
+    known = ["CC(=O)Nc1ccccc1"]
+    texts = [*FURTHER, "c1ccccc1NC(C)=O"]
+    found = further_pool(known, texts, 100, 0, generate.ELEMENTS, generate.ATOMS)
+    flat = {without_hand(smiles) for smiles in found}
+    assert len(found) == len(flat) == 5
+    assert flat.isdisjoint(known)
+    # Fewer are the first of these, and the order of the file does not matter.
+    fewer = further_pool(known, texts[::-1], 2, 0, generate.ELEMENTS, generate.ATOMS)
+    assert fewer == found[:2]
+
+
+@pytest.mark.slow
+def test_a_set_beyond_rdkits_molecules_begins_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = pool(0, generate.ELEMENTS, generate.ATOMS)[:4]
+    monkeypatch.setattr(generate, "pool", lambda *_: first)
+    monkeypatch.setattr(generate, "published", lambda: gfn2_small().path())
+    made = LAYOUT.read(
+        generate.generate_beyond(15, tmp_path / "set.npz", processes=2, further=FURTHER)
+    )[0]
+    shipped = LAYOUT.read(gfn2_small().path())[0]
+    atoms = int(made["n_atoms"][:12].sum())
+    assert np.array_equal(made["z"][:atoms], shipped["z"][:atoms])
+    assert np.allclose(made["pos"][:atoms], shipped["pos"][:atoms], atol=1e-3)  # as above
+    assert len(made["names"]) == 5
