@@ -8,9 +8,10 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,21 +37,48 @@ _MOST_CORES = 1.25
 COUNTERS = ("wall", "cpu", "switches", "steal", "jiffies", "throttled")
 
 
+class ThreadTime(NamedTuple):
+    """For how long a thread ran, and waited for a core."""
+
+    ran: int
+    waited: int
+
+
+def held_by_others(threads: Sequence[ThreadTime], cores: int) -> int:
+    """For how long a thread at least waited for cores that other processes held, at the most of all
+    ``threads`` of this process, which may use so many ``cores``.
+
+    A thread waits while all cores are taken. Its fellows take them all, together, no longer than
+    those of them ran that are not among the ``cores`` - 1 that ran longest. So a rank of an arm
+    whose threads share one core, the one that computes and those that pass tensors on, is not held
+    up by others when they wait for each other.
+    """
+    ran, longest = sorted(each.ran for each in threads), 0
+    # How many fellows of a thread are not among the cores - 1 that ran longest.
+    others = max(0, len(threads) - cores)
+    together = sum(ran[:others])
+    for each in threads:
+        # Of those, where it is one of the others itself, the next one takes its place.
+        instead = ran[others] - each.ran if others and each.ran <= ran[others - 1] else 0
+        longest = max(longest, each.waited - together - instead)
+    return longest
+
+
 class Stalls:
     """Seconds in which the process had work and did not run.
 
     Two kinds: the process was stopped (SIGSTOP, a frozen container), seen by a thread that wakes
     every 0.1 s; or its threads waited for a core that others held (Linux tells the seconds that
-    each thread waited; the thread that waited longest counts). A suspended machine adds nothing,
-    for the clock of the run stands still as well. The thread and the files that are read end with
-    the last reference to the object.
+    each thread ran and waited; see :func:`held_by_others`). A suspended machine adds nothing, for
+    the clock of the run stands still as well. The thread and the files that are read end with the
+    last reference to the object.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._stopped = 0.0
         self._waited = 0.0
-        self._delays: dict[int, int] = {}
+        self._counted: dict[int, ThreadTime] = {}
         self._files: dict[int, int] = {}
         self._looked = -_REFRESH
         self._seen = time.perf_counter()
@@ -79,22 +107,23 @@ class Stalls:
             self._seen = max(self._seen, now)
 
     def _wait(self) -> None:
-        """Add the seconds that the thread which waited longest for a core has waited."""
+        """Add the seconds for which a thread has waited for cores that others held."""
         if not sys.platform.startswith("linux"):
             return
         if self._seen - self._looked >= _REFRESH:
             self._looked = self._seen
             self._open()
-        longest = 0
+        since: list[ThreadTime] = []
         for thread, file in list(self._files.items()):
             try:
-                delay = int(os.pread(file, 64, 0).split()[1])
-            except (OSError, IndexError, ValueError):  # the thread has ended
+                ran, waited = map(int, os.pread(file, 64, 0).split()[:2])
+            except (OSError, ValueError):  # the thread has ended
                 os.close(self._files.pop(thread))
                 continue
-            longest = max(longest, delay - self._delays.get(thread, delay))
-            self._delays[thread] = delay
-        self._waited += longest / 1e9
+            before = self._counted.get(thread, ThreadTime(ran, waited))
+            since.append(ThreadTime(ran - before.ran, waited - before.waited))
+            self._counted[thread] = ThreadTime(ran, waited)
+        self._waited += held_by_others(since, len(os.sched_getaffinity(0))) / 1e9
 
     def _open(self) -> None:
         for name in os.listdir("/proc/self/task"):

@@ -20,7 +20,12 @@ from toy_training import FakeTime
 from equivbench.records.schema import MachineShare
 from equivbench.training import machine_share
 from equivbench.training.clock import Clock
-from equivbench.training.machine_share import MachineMeter, Stalls
+from equivbench.training.machine_share import (
+    MachineMeter,
+    Stalls,
+    ThreadTime,
+    held_by_others,
+)
 
 SECONDS = st.floats(0.0, 10.0)
 
@@ -96,6 +101,48 @@ def test_threads_that_wait_for_a_core_are_seen() -> None:
         hog.wait()
     # Two processes share the core, others of the machine may come to it.
     assert 0.2 * elapsed < stalled < elapsed
+
+
+@st.composite
+def schedules(draw: st.DrawFn) -> tuple[list[ThreadTime], int, bool, int]:
+    """(threads, cores, whether another process ever ran, the longest wait) of a machine that leaves
+    no core idle while somebody waits."""
+    cores, own = draw(st.integers(1, 3)), draw(st.integers(1, 5))
+    ran, waited, disturbed = [0] * own, [0] * own, False
+    for _ in range(draw(st.integers(1, 30))):
+        ready = [place for place in range(own) if draw(st.booleans())]
+        held = draw(st.integers(0, cores))  # of the cores, by other processes
+        disturbed = disturbed or held > 0
+        order = draw(st.permutations(ready))
+        for place in order[: cores - held]:
+            ran[place] += 1
+        for place in order[cores - held :]:
+            waited[place] += 1
+    threads = [ThreadTime(*each) for each in zip(ran, waited, strict=True)]
+    return threads, cores, disturbed, max(waited)
+
+
+@given(schedules())
+def test_threads_that_wait_for_each_other_are_not_held_up_by_others(
+    schedule: tuple[list[ThreadTime], int, bool, int],
+) -> None:
+    threads, cores, disturbed, longest = schedule
+    found = held_by_others(threads, cores)
+    assert 0 <= found <= longest
+    if not disturbed:
+        assert found == 0
+    if len(threads) <= cores:
+        # They always fit, so that whatever one waited for was held by others.
+        assert found == longest
+
+
+def test_two_threads_on_one_core_wait_for_each_other_and_a_third_process_is_seen() -> None:
+    own = [ThreadTime(ran=500, waited=500), ThreadTime(ran=500, waited=500)]
+    assert held_by_others(own, 1) == 0
+    # A computing thread and one that passes tensors on, beside a process with a third of the core.
+    shared = [ThreadTime(ran=500, waited=450), ThreadTime(ran=150, waited=600)]
+    assert held_by_others(shared, 1) == 300
+    assert held_by_others([], 2) == 0
 
 
 def test_a_meter_counts_what_it_is_given_and_goes_on_after_a_restart() -> None:
