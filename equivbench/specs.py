@@ -133,6 +133,11 @@ class DatasetSpec:
     sizes: Mapping[str, int] = field(default_factory=dict)
     further: Mapping[str, int] = field(default_factory=dict)
 
+    @property
+    def only_tests(self) -> bool:
+        """Whether it is known to have no samples to train on."""
+        return self.sizes.get("train") == 0
+
 
 @dataclass(frozen=True)
 class KernelBackendSpec:

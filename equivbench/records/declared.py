@@ -66,10 +66,31 @@ class Declaration:
 
 def declaration_of(record: RunRecord) -> Declaration | None:
     """What is declared of ``record``'s run; None where its pair is not equivbench's own, nor
-    registered by this process.
+    registered by this process. Records that name the same share it.
 
     Raises ``UsageError`` where the pair has no such arm, preset or point of a sweep.
     """
+    named = (
+        *(record.task, record.pair, record.arm, record.preset),
+        *(record.dataset.name, record.dataset.version),
+        *(record.model.kernels, record.recipe.tuning_log_sha256),
+        *(record.variant.get(name) for name in SWEEP),
+        *(registry.state for registry in (PAIRS, MODELS, TASKS, DATASETS)),
+    )
+    if named not in _KNOWN:
+        found = _worked_out(record)
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[named] = found
+    return _KNOWN[named]
+
+
+_KNOWN: dict[tuple[object, ...], Declaration | None] = {}
+"""Declarations by all that they are worked out from."""
+_MOST_KNOWN = 1000
+
+
+def _worked_out(record: RunRecord) -> Declaration | None:
     pair = PAIRS.known(f"{record.task}/{record.pair}")
     if pair is None:
         return None
@@ -282,7 +303,7 @@ def _data(record: RunRecord, declared: Declaration) -> Iterator[str]:
         )
         return
     known = DATASETS.known(found.name)
-    if known is not None and known.sizes.get("train") == 0:
+    if known is not None and known.only_tests:
         yield f"the data set {found.name} has no samples to train on"
     if spec is None or not spec.sizes:
         return
