@@ -4,6 +4,7 @@ traps (see docs/trackers.md)."""
 import importlib
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -79,6 +80,30 @@ def test_there_is_one_environment() -> None:
 def test_kernels_are_timed_with_the_memory_of_a_run() -> None:
     wanted = {name: [value] for name, value in KEPT_MEMORY.items()}
     assert SETTINGS["matrix"]["env_nobuild"] == wanted
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings, and /proc")
+@pytest.mark.parametrize(("act", "kept"), [("setup_cache", True), ("discover", False)])
+def test_so_they_are_in_an_environment_that_asv_sets_nothing_for(
+    act: str, kept: bool, tmp_path: Path
+) -> None:
+    runner = tmp_path / "benchmark.py"
+    runner.write_text(
+        f"import json, sys\nsys.path.insert(0, {str(ROOT)!r})\nimport benchmarks\n"
+        "from equivbench.environment import allocator_settings\n"
+        "print(json.dumps([sys.argv[1:], allocator_settings()]))\n",
+        encoding="utf-8",
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, str(runner), act, "two words"],
+        capture_output=True,
+        text=True,
+        env=clean,
+        timeout=120,
+        check=True,
+    )
+    assert json.loads(done.stdout) == [[act, "two words"], KEPT_MEMORY if kept else {}]
 
 
 def test_a_commit_brings_its_own_wheel_and_nothing_else() -> None:
