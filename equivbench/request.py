@@ -24,6 +24,8 @@ QUICK_START_PAIR = "forcefield/vector"
 DEVICES = ("auto", "cpu", "cuda")
 DEFAULT_KERNELS = "torch"
 """What a network's operations run on where nothing else is asked for."""
+THREADS = "How many CPU threads to use. The default is one for each physical core"
+"""What ``--threads`` is in every command; a run has shares of the cores besides."""
 MOST_RUNGS = 20
 """Smaller budgets that a run may measure on its way."""
 Forces = Literal["direct", "conservative"]
@@ -203,7 +205,8 @@ class RunRequest(Request):
     )
     arms: tuple[str, ...] = option(
         (),
-        "Train this arm instead of the pair's first two. May be repeated.",
+        "Train this arm instead of the two contestants; `list pairs --json` names all. May be "
+        "repeated.",
         flag="--arm",
         completes="arms",
     )
@@ -219,7 +222,9 @@ class RunRequest(Request):
         read=read_seeds,
         write=write_seeds,
     )
-    n_seeds: int | None = option(None, "Train with this many seeds, from 0 on.")
+    n_seeds: int | None = option(
+        None, "Train with this many seeds, from 0 on. A verdict takes three or more."
+    )
     preset: Preset = option("small", "How large data, models and budgets are.", identity=True)
     dataset: str | None = option(
         None,
@@ -252,8 +257,8 @@ class RunRequest(Request):
     )
     threads: int | None = option(
         None,
-        "How many CPU threads to use. The default is one for each physical core, of each contest's "
-        "share with --devices, of each device's with --devices-per-arm.",
+        f"{THREADS}, of each contest's share with --devices, of each device's with "
+        "--devices-per-arm.",
         identity=True,
     )
     kernels: str | None = option(

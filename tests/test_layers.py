@@ -16,7 +16,7 @@ from equivbench.cli.main import Commands
 from equivbench.records.store import write_record
 
 LAYERS = (
-    ("errors",),
+    ("errors", "counted"),
     ("tabular",),
     (
         *("registry", "request", "option", "budget", "environment", "gpu", "specs", "axes"),

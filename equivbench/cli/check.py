@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from equivbench.cli.options import takes
+from equivbench.cli.options import ShortJson, chosen_format, takes
 from equivbench.cli.output import Exit, message, overall, print_json, print_table
 from equivbench.errors import UsageError
 from equivbench.gate.worktrees import InterleaveRequest
@@ -54,13 +54,14 @@ def check(
         ),
     ] = None,
     format: Annotated[
-        CheckFormat,
+        CheckFormat | None,
         typer.Option(
             "--format",
-            help="Output format; github adds annotations and a table on the summary page of a "
-            "workflow run.",
+            help="Output format (default: text); github adds annotations and a table on the "
+            "summary page of a workflow run.",
         ),
-    ] = "text",
+    ] = None,
+    json: ShortJson = False,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Let an inconclusive benchmark fail the check (exit 5)."),
@@ -88,6 +89,7 @@ def check(
     from equivbench.gate.metrics import DEFAULT, parse_thresholds
     from equivbench.gate.reading import read_side
 
+    output = chosen_format(format, json, "text")
     thresholds = parse_thresholds(fail_on or [])
     if not interleave and (request.only or out is not None):
         raise UsageError(
@@ -106,7 +108,7 @@ def check(
         sides = first, second
     judgements = compare(*sides, thresholds=thresholds, allow_dirty=request.allow_dirty)
     code = exit_code(judgements, strict)
-    _print(judgements, code, format, strict, f"equivbench check: {names[0]} against {names[1]}")
+    _print(judgements, code, output, strict, f"equivbench check: {names[0]} against {names[1]}")
     raise typer.Exit(code)
 
 
@@ -119,7 +121,7 @@ def exit_code(judgements: Sequence[Judgement], strict: bool) -> int:
 
 
 def _print(
-    judgements: Sequence[Judgement], code: int, output: CheckFormat, strict: bool, title: str
+    judgements: Sequence[Judgement], code: int, output: str, strict: bool, title: str
 ) -> None:
     from equivbench.report.gate import (
         gate_table,

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, NamedTuple
 import typer
 
 from equivbench.cli.output import Exit, print_table
+from equivbench.counted import counted
 from equivbench.report.table import Column, Table
 
 State = Literal["ok", "absent", "broken"]
@@ -91,7 +92,9 @@ def machine() -> Iterator[Check]:
 
     memory = psutil.virtual_memory()
     yield Check(
-        "processor", "ok", f"{cpu_model()}, {usable_cores()} of {os.cpu_count()} cores usable"
+        "processor",
+        "ok",
+        f"{cpu_model()}, {usable_cores()} of {counted(os.cpu_count() or 1, 'core')} usable",
     )
     yield Check("memory", "ok", f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free")
     yield Check(
@@ -123,7 +126,7 @@ def torch_works() -> Iterator[Check]:
 
         total = float(torch.ones(8).sum())
         device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu"
-        where = f"{device}, {torch.get_num_threads()} threads"
+        where = f"{device}, {counted(torch.get_num_threads(), 'thread')}"
     except Exception as error:  # noqa: BLE001  a broken installation can fail in any way
         where = f"torch does not work: {type(error).__name__}: {error}"
         total = 0.0
@@ -212,7 +215,9 @@ def storage() -> Iterator[Check]:
         files, size = contents(folder)
         if files:
             advice = f"to free it delete {folder} while nothing runs; {cost}"
-            yield Check(f"cache: {name}", "ok", f"{files} files, {size / 1e9:.2f} GB", advice)
+            yield Check(
+                f"cache: {name}", "ok", f"{counted(files, 'file')}, {size / 1e9:.2f} GB", advice
+            )
 
 
 def contents(folder: Path) -> tuple[int, int]:

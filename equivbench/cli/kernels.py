@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from equivbench.cli.options import takes
-from equivbench.cli.output import Exit, message, print_json, print_table
+from equivbench.cli.output import Exit, message, print_json, print_table, print_text
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.records.line_files import KERNEL_FILE
 from equivbench.registry import KERNEL_BACKENDS
-from equivbench.request import Request, RunRequest, option, same_option
+from equivbench.request import THREADS, Request, RunRequest, option, same_option
 from equivbench.specs import MODES
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class KernelsRequest(Request):
         completes=MODES,
     )
     device: str = same_option(RunRequest, "device")
-    threads: int | None = same_option(RunRequest, "threads")
+    threads: int | None = option(None, f"{THREADS}.")
     dtype: str = option("float32", f"{', '.join(DTYPES)}.", completes=DTYPES)
     rounds: int = option(10, f"Rounds (1 to {MOST_ROUNDS}), which alternate over the backends.")
     quick: bool = option(
@@ -134,7 +134,7 @@ def kernels(
         if done:
             from equivbench.report.kernels import LEGEND
 
-            typer.echo(LEGEND)
+            print_text(LEGEND)
     _say("")
     samples = [sample for each in done for sample in each.samples]
     refusals = [refusal for each in done for refusal in each.refusals]

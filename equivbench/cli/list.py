@@ -11,10 +11,10 @@ import typer
 
 from equivbench.cli.completion import REGISTRIES, completer
 from equivbench.cli.output import message, print_json, print_table
-from equivbench.errors import unknown_name
+from equivbench.errors import FailedError, unknown_name
 from equivbench.registry import DATASETS, resolve
 from equivbench.report.table import Column, Table
-from equivbench.specs import KernelBackendSpec, ModelSpec, PairSpec, TaskSpec
+from equivbench.specs import DatasetSpec, KernelBackendSpec, ModelSpec, PairSpec, TaskSpec
 
 
 def list_registered(
@@ -44,9 +44,17 @@ def list_registered(
     names = ("name", *shown, "origin", "summary")
     cells = [[row[name] or "" for name in names] for row in rows]
     columns = [
-        Column(name, key=name == "name", wraps=name in ("absent", "summary")) for name in names
+        Column(
+            name,
+            key=name == "name",
+            show="differs" if name == "origin" else "always",
+            wraps=name in ("absent", "summary"),
+        )
+        for name in names
     ]
-    print_table(Table("", columns, cells))
+    origins = {row["origin"] for row in rows}
+    notes = [f"all of them come with {origin}" for origin in origins if len(origins) == 1]
+    print_table(Table("", columns, cells, notes))
 
 
 def task_facts(spec: TaskSpec) -> dict[str, Any]:
@@ -120,12 +128,32 @@ def backend_facts(spec: KernelBackendSpec) -> dict[str, Any]:
     return facts | {"max_derivatives": spec.max_derivatives, "absent": absent(spec)}
 
 
+def dataset_facts(spec: DatasetSpec) -> dict[str, Any]:
+    """A data set's task, whether it is on this machine, and whether it only tests."""
+    state = _dataset_state(spec) + ", only tests" * spec.only_tests
+    return {"task": spec.task, "state": state, "only_tests": spec.only_tests}
+
+
+def _dataset_state(spec: DatasetSpec) -> str:
+    from equivbench.tasks.archives import ArchiveSource
+
+    try:
+        source = resolve(spec.factory)()
+        if isinstance(source, ArchiveSource) and source.build is None:
+            return "shipped"
+        return "prepared" if source.path().exists() else "not prepared"
+    except FailedError:  # the place that it is made from is not there either
+        return "not prepared"
+    except Exception:  # noqa: BLE001  a plug-in's source may raise anything
+        return "unknown"
+
+
 KINDS: dict[str, tuple[Callable[[Any], dict[str, Any]], tuple[str, ...]]] = {
     "tasks": (task_facts, ("board_unit",)),
     "pairs": (pair_facts, ()),
     "models": (model_facts, ("task", "symmetry")),
     "kernels": (backend_facts, ("absent",)),
-    "datasets": (lambda spec: {"task": spec.task}, ("task",)),
+    "datasets": (dataset_facts, ("task", "state")),
     "executors": (lambda spec: {}, ()),
 }
 """Of each kind what is said of one beside summary and origin, and what of that stands in the

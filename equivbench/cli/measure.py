@@ -13,7 +13,7 @@ import typer
 
 from equivbench.cli.completion import completer
 from equivbench.cli.options import Json
-from equivbench.cli.output import message, print_json, print_table
+from equivbench.cli.output import message, print_json, print_table, print_text
 from equivbench.errors import FailedError, UsageError
 from equivbench.report.text import percent_text
 from equivbench.specs import By, Group, Prediction
@@ -100,7 +100,10 @@ def measure(
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option("--import", help="Measure the predictions that it made of them."),
+        typer.Option(
+            "--import",
+            help="Measure the predictions that another program made of exported inputs.",
+        ),
     ] = None,
     prediction: Annotated[
         Prediction | None,
@@ -213,10 +216,10 @@ def measure(
         return
     print_table(measurement_table(measured))
     subject = f"the declared symmetry {found.symmetry}" if declared else f"symmetry under {group}"
-    typer.echo(f"explained {percent_text(measured.explained)}")
-    typer.echo(f"{subject} {HOLDS[verdict.holds]}: {verdict.reason}")
+    print_text(f"explained {percent_text(measured.explained)}")
+    print_text(f"{subject} {HOLDS[verdict.holds]}: {verdict.reason}")
     for sentence in remarks(measured):
-        typer.echo(sentence)
+        print_text(sentence)
 
 
 def _rotations(text: str) -> int | str:
@@ -241,7 +244,7 @@ def _export(path: Path, wanted: About) -> None:
         message("note", f"writing {calls} calls, about {size / 2**20:.1f} MiB before compression")
 
     about = export_inputs(path, wanted, tell)
-    typer.echo(
+    print_text(
         f"wrote {path}: {about.calls} calls of task {about.task}, SHA-256 of all inputs "
         f"{about.sha256[:12]}...; predictions of them go to `equivbench measure --import FILE`"
     )
@@ -259,8 +262,8 @@ def _import(path: Path, by: By, as_json: bool) -> None:
         print_json({**asked, "quadrature": degree, "split_by": by, **_as_object(measured)})
         return
     print_table(measurement_table(measured))
-    typer.echo(f"explained {percent_text(measured.explained)}")
-    typer.echo(
+    print_text(f"explained {percent_text(measured.explained)}")
+    print_text(
         "no floor and no verdict: predictions of a file cannot be asked again in another precision"
     )
 

@@ -6,11 +6,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
 from equivbench.cli.completion import completer
+from equivbench.errors import UsageError
 from equivbench.option import Option
 from equivbench.request import Request, options_of
 
@@ -73,5 +75,35 @@ def _parameter(option: Option) -> inspect.Parameter:
     )
 
 
+def chosen_format(format: str | None, json: bool, default: str) -> str:
+    """The output format that is asked for by ``--format`` or by ``--json``, which is short for one
+    of its values; raises ``UsageError`` where both are given."""
+    if json and format is not None:
+        raise UsageError(f"--json is short for --format json; leave it or --format {format} out")
+    return "json" if json else format or default
+
+
+RESULTS = Path("results")
+"""Where records are, unless it is said."""
+ResultsArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[RESULTS]", help="A results folder or a record file (default: results)."
+    ),
+]
+ResultsOption = Annotated[
+    Path | None, typer.Option("--results", help="The same as RESULTS, by name.")
+]
+
+
+def results_place(argument: Path | None, named: Path | None) -> Path:
+    """Where a command is to read results, by position or by ``--results``; raises ``UsageError``
+    where both are given."""
+    if argument is not None and named is not None:
+        raise UsageError(f"{argument} and --results {named} are two places; leave one of them out")
+    return argument or named or RESULTS
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ShortJson = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

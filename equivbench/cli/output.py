@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 from enum import IntEnum
 from typing import Any
 
 from equivbench.report.render import to_json, to_plain
 from equivbench.report.table import Table
-from equivbench.report.terminal import to_terminal
+from equivbench.report.terminal import fitted, to_terminal
 from equivbench.report.text import printable
 
 
@@ -60,25 +62,43 @@ def print_json(value: Any) -> None:
 def print_table(table: Table, *, json: bool = False) -> None:
     """Print a table on stdout: title, caption, rows and notes.
 
-    On a terminal that is too narrow for its columns each row becomes a block; in a pipe or a file
-    every row stays one whole line.
-    With ``json`` a list of objects, one a row, is printed instead.
+    A terminal that is too narrow for its columns leaves spare ones out, or makes each row a block;
+    in a pipe or a file every row stays one whole line. With ``json`` a list of objects, one a row,
+    is printed instead.
     """
     if json:
         print_json(to_json(table))
         return
     for line in (table.title, table.caption):
         if line:
-            sys.stdout.write(printable(line) + "\n")
+            print_text(line)
     if sys.stdout.isatty():
         from rich.console import Console
 
         console = Console(highlight=False)
+        table = fitted(table, console.width)
         console.print(to_terminal(table, console.width), soft_wrap=True)
     else:
         sys.stdout.write(to_plain(table))
     for note in table.notes:
-        sys.stdout.write(printable(note) + "\n")
+        print_text(note)
+
+
+def print_text(text: str) -> None:
+    """Print a paragraph on stdout: on a terminal in lines of its width, broken between words and
+    indented as it begins; in a pipe or a file as one line."""
+    line = printable(text)
+    if sys.stdout.isatty():
+        indent = " " * (len(line) - len(line.lstrip()))
+        line = textwrap.fill(
+            line.lstrip(),
+            shutil.get_terminal_size().columns,
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    sys.stdout.write(f"{line}\n")
 
 
 def message(kind: str, text: str) -> None:

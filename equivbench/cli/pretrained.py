@@ -20,7 +20,7 @@ from equivbench.errors import EquivbenchError, FailedError, UsageError, unknown_
 from equivbench.pretrained.networks import NETWORKS, PretrainedNetwork, chosen
 from equivbench.records.line_files import PRETRAINED_FILE
 from equivbench.report.table import Column, Table
-from equivbench.request import Request, RunRequest, option, same_option
+from equivbench.request import THREADS, Request, option
 
 if TYPE_CHECKING:
     from equivbench.records.pretrained import PretrainedMeasurement
@@ -49,7 +49,7 @@ class PretrainedRequest(Request):
         4, "Random orientations of a complex on a grid; each is turned by the cube's 24 rotations."
     )
     seed: int = option(0, "Seed of rotations and poses.")
-    threads: int | None = same_option(RunRequest, "threads")
+    threads: int | None = option(None, f"{THREADS}.")
     weights: str | None = option(
         None, "A file of weights, for a network that takes one (escaip).", recorded=False
     )

@@ -16,6 +16,7 @@ from rich.progress import Progress as ProgressBars
 from rich.text import Text
 
 from equivbench.cli.output import message
+from equivbench.counted import counted
 from equivbench.execution.executors import Callback
 from equivbench.report.render import cell_text
 from equivbench.report.text import number_text, printable
@@ -51,7 +52,7 @@ class Lines(Quiet):
     def trained(self, job: Job, progress: Progress) -> None:
         """A line when the arm's training has ended."""
         ended = f"diverged: {progress.diverged}" if progress.diverged else _figures(progress)
-        message(job.title, f"{progress.step} steps, {ended}")
+        message(job.title, f"{counted(progress.step, 'step')}, {ended}")
 
 
 class Bars(Quiet):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from equivbench.cli.output import message, overall, print_json, print_table
+from equivbench.cli.output import message, overall, print_json, print_table, print_text
+from equivbench.counted import counted
 from equivbench.errors import FailedError
 from equivbench.report.table import Column, Table
 from equivbench.report.text import printable
@@ -60,7 +61,7 @@ def validate(
         typer.echo(f"{_count(reports)}, {invalid} invalid")
     code = overall(code for report in reports for code in report.exit_codes)
     if code:
-        message("error", f"{invalid} of {len(reports)} files are not valid")
+        message("error", f"not valid: {invalid} of {counted(len(reports), 'file')}")
     raise typer.Exit(code)
 
 
@@ -68,8 +69,8 @@ def _count(reports: list[Report]) -> str:
     """``70 records and 2 other files``."""
     records = sum(report.path.endswith(".json") for report in reports)
     others = len(reports) - records
-    text = f"{records} record{'s' * (records != 1)}"
-    return f"{text} and {others} other file{'s' * (others != 1)}" if others else text
+    text = counted(records, "record")
+    return f"{text} and {counted(others, 'other file')}" if others else text
 
 
 @app.command()
@@ -124,10 +125,10 @@ def audit(
             for text in (*each.differences, *each.rerun):
                 typer.echo(f"{printable(each.path)}: {printable(text)}")
         print_table(_audit_table(audits))
-        typer.echo(CLAIMED)
+        print_text(CLAIMED)
     wrong = sum(each.verdict != "agrees" for each in audits)
     if wrong or not audits:
-        raise FailedError(f"{wrong} of {len(audits)} records did not pass the audit")
+        raise FailedError(f"{wrong} of {counted(len(audits), 'record')} did not pass the audit")
 
 
 def _audit_table(audits: Sequence[Audit]) -> Table:
@@ -175,10 +176,11 @@ def submit(
     for note in packed.notes:
         message("note", note)
     typer.echo(
-        f"wrote {out}: {packed.records} records, {packed.weights} files of weights, "
-        f"{packed.logs} logs of tuning"
+        f"wrote {out}: {counted(packed.records, 'record')}, "
+        f"{counted(packed.weights, 'file of weights', 'files of weights')}, "
+        f"{counted(packed.logs, 'log of tuning', 'logs of tuning')}"
     )
-    typer.echo(CLAIMED)
+    print_text(CLAIMED)
 
 
 @app.command()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from equivbench.cli.options import Json, Quiet, takes
-from equivbench.cli.output import message, print_json, print_table
+from equivbench.cli.output import message, print_json, print_table, print_text
+from equivbench.counted import counted
 from equivbench.errors import FailedError, InterruptedRunError
 from equivbench.report.table import Column, Table
 from equivbench.request import RunRequest
@@ -41,7 +42,7 @@ def run(request: RunRequest, json: Json = False, quiet: Quiet = False) -> None:
         _print_plan(plan, json, script)
         return
     result = executor.run(plan, progress_display(quiet))
-    _print_result(result, json)
+    _print_result(result, request, json)
     again = f"go on with: {request.resuming().command()}"
     if result.interrupted:
         # What failed before or would not stop.
@@ -58,7 +59,8 @@ def _fewer_rungs(plan: RunPlan) -> list[str]:
 
     return unique(
         f"--rungs {asked}: a budget of {each.budget.text} can be halved to whole "
-        f"{each.budget.kind} only {len(each.rungs)} times, so {each.pair} has {len(each.rungs)}"
+        f"{each.budget.kind} only {counted(len(each.rungs), 'time')}, so {each.pair} has "
+        f"{len(each.rungs)}"
         for each in plan.contests
         if len(each.rungs) < asked
     )
@@ -128,10 +130,8 @@ def _print_plan(plan: RunPlan, json: bool, script: str = "") -> None:
         about_time = f"about {wall / 60:.0f} min"
         about_time += f" with {at_once} contests at once" if at_once > 1 else " in all"
         about_time += f" ({seconds / 3600:.2g} device-hours, evaluations and starts included)"
-    contests = f"{len(units)} contest{'s' * (len(units) > 1)}"
-    typer.echo(
-        f"{len(cells)} runs in {contests}{where}, {about_time}; records go to {plan.request.out}"
-    )
+    runs, contests = counted(len(cells), "run"), counted(len(units), "contest")
+    print_text(f"{runs} in {contests}{where}, {about_time}; records go to {plan.request.out}")
     if script:
         typer.echo(f"\n{script}")
 
@@ -175,15 +175,16 @@ def machine_of(plan: RunPlan) -> tuple[str | None, int | None, str]:
         return None, None, ""
     devices = [name for each in plan.machines for name in each.names]
     names = ", ".join(devices)
-    threads = f"{machine.threads} threads{' each' * (len(devices) > 1)}"
+    threads = counted(machine.threads, "thread") + " each" * (len(devices) > 1)
     return machine.device, machine.threads, f" on {names} with {threads}"
 
 
-def _print_result(result: RunResult, json: bool) -> None:
+def _print_result(result: RunResult, request: RunRequest, json: bool) -> None:
     from equivbench.cli.stored import print_paragraphs
     from equivbench.gap.efficiency import efficiency_gap
     from equivbench.records.disturbed import disturbance
     from equivbench.report.arms import summary_tables
+    from equivbench.report.gaps import beyond_gaps
 
     records = [kept.record for kept in result.kept]
     for record in records:
@@ -219,6 +220,8 @@ def _print_result(result: RunResult, json: bool) -> None:
         for table in summary_tables(records):
             print_table(table)
         print_paragraphs(gaps)
+        for line in beyond_gaps(ended, request):
+            print_text(line)
         for kept in result.kept:
             typer.echo(f"{'kept' if kept.reused else 'wrote'} {kept.path}")
 

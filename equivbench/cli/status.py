@@ -3,12 +3,9 @@ runs it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from equivbench.cli.options import Json
+from equivbench.cli.options import Json, ResultsArgument, ResultsOption, results_place
 from equivbench.cli.output import print_json, print_table
 from equivbench.report.table import Column, Table
 
@@ -17,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def status(
-    results: Annotated[Path, typer.Argument(help="A results folder.")] = Path("results"),
+    results: ResultsArgument = None,
+    named: ResultsOption = None,
     json: Json = False,
 ) -> None:
     """What of the plan in RESULTS is waiting, running (where, and how far), done or failed.
@@ -26,7 +24,7 @@ def status(
     """
     from equivbench.execution.standing import STANDINGS, standings
 
-    found = standings(results)
+    found = standings(results_place(results, named))
     if json:
         print_json(found)
         return

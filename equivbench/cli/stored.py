@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from equivbench.cli.completion import completer
-from equivbench.cli.options import Json
-from equivbench.cli.output import message, print_json, print_table
+from equivbench.cli.options import (
+    RESULTS,
+    Json,
+    ResultsArgument,
+    ResultsOption,
+    ShortJson,
+    chosen_format,
+    results_place,
+)
+from equivbench.cli.output import message, print_json, print_table, print_text
 from equivbench.errors import FailedError, IncomparableError, UsageError
 from equivbench.records.curves import ResultWeights
 from equivbench.registry import board_units
-from equivbench.report.text import printable
+from equivbench.report.text import loss_in, printable
 
 if TYPE_CHECKING:
     from equivbench.gap.efficiency import PairGap
@@ -25,7 +33,6 @@ if TYPE_CHECKING:
     from equivbench.report.table import Table
 
 FigureKind = Literal["curves", "gap", "frontier", "share", "race"]
-ResultsPath = Annotated[Path, typer.Argument(help="A results folder or a record file.")]
 SkipInvalid = Annotated[
     bool,
     typer.Option(
@@ -34,7 +41,6 @@ SkipInvalid = Annotated[
         "with exit code 3.",
     ),
 ]
-STORED = Path("results")
 
 
 def _records(results: Path, skip_invalid: bool) -> list[RunRecord]:
@@ -54,7 +60,10 @@ def _on_invalid(skip: bool) -> Literal["raise", "warn"]:
 
 
 def gap(
-    results: ResultsPath = STORED, as_json: Json = False, skip_invalid: SkipInvalid = False
+    results: ResultsArgument = None,
+    named: ResultsOption = None,
+    as_json: Json = False,
+    skip_invalid: SkipInvalid = False,
 ) -> None:
     """The efficiency gap of each pair: who is behind at equal budget, and how much faster it would
     have to be to tie."""
@@ -62,14 +71,14 @@ def gap(
     from equivbench.gap.remembered import gaps_of
     from equivbench.report.gaps import gap_table
 
-    admitted = _admit(results, skip_invalid)
+    place = results_place(results, named)
+    admitted = _admit(place, skip_invalid)
     pairing = pair_up(admitted.outlines)
     problems, gaps = pairing.problems, gaps_of(admitted, pairing)
     if not gaps:
         if not problems:
             raise FailedError(
-                f"{results} has no record of an {' or '.join(ARMS)} arm; "
-                "`equivbench run` writes both"
+                f"{place} has no record of an {' or '.join(ARMS)} arm; `equivbench run` writes both"
             )
         raise next((each for each in problems if isinstance(each, IncomparableError)), problems[0])
     if as_json:
@@ -93,7 +102,7 @@ def print_paragraphs(gaps: Sequence[PairGap]) -> None:
     from equivbench.report.gaps import paragraphs
 
     for line in paragraphs(gaps):
-        typer.echo(printable(line))
+        print_text(line)
 
 
 def frontier(
@@ -107,16 +116,16 @@ def frontier(
     ] = None,
     results: Annotated[
         Path, typer.Option("--results", help="A results folder or a record file.")
-    ] = STORED,
+    ] = RESULTS,
     as_json: Json = False,
     skip_invalid: SkipInvalid = False,
 ) -> None:
     """Loss against the budget over the rungs and sizes of each arm: exponents, floors, and where
     the arms cross.
 
-    It reads records. `equivbench run PAIR --rungs 5` makes those of the declared size, `equivbench
-    analyze sweep PAIR --over size --values 0.5,1,2 --rungs 5` those of several; the budget is in
-    seconds.
+    It reads records of a budget in seconds. `equivbench run PAIR --budget 60s --rungs 5` makes
+    those of the declared size; `equivbench analyze sweep PAIR --over size --values 0.5,1,2 --rungs
+    5` those of several, which `--results sweeps` reads.
     """
     from equivbench.gap.frontier import frontiers
     from equivbench.gap.pairing import pair_up
@@ -145,18 +154,22 @@ def frontier(
     elif answer.found:
         print_table(frontier_table(answer.found))
         for sentence in crossing_sentences(answer.found):
-            typer.echo(sentence)
+            print_text(sentence)
     for text in answer.left_out:
         message("left out", text)
-    if not answer.found:
-        raise FailedError(
-            f"{results} has no pair whose two arms have records with rungs"
-            f"{' among those named' if chosen else ''}; `equivbench run` writes both"
-        )
+    if answer.found:
+        return
+    if answer.left_out:
+        raise FailedError(f"nothing in {results} makes a frontier, for the reasons given above")
+    raise FailedError(
+        f"{results} has no pair whose two arms have records with rungs"
+        f"{' among those named' if chosen else ''}; `equivbench run PAIR --budget 60s` writes both"
+    )
 
 
 def baselines(
-    results: ResultsPath = STORED,
+    results: ResultsArgument = None,
+    named: ResultsOption = None,
     as_json: Json = False,
     weights: Annotated[
         ResultWeights,
@@ -176,16 +189,17 @@ def baselines(
     from equivbench.gap.matched import matched_shares
     from equivbench.report.arms import ends_table, levels_table
 
-    found = matched_shares(_records(results, skip_invalid), weights)
+    place = results_place(results, named)
+    found = matched_shares(_records(place, skip_invalid), weights)
     if not found:
-        raise FailedError(f"{results} has no finished run; `equivbench run` makes some")
+        raise FailedError(f"{place} has no finished run; `equivbench run` makes some")
     if as_json:
         print_json(found)
         return
     units = board_units()
     for each in found:
         unit = units.get(each.setting.task)
-        print_table(ends_table(each, each.setting.text + (f", loss in {unit}" if unit else "")))
+        print_table(ends_table(each, each.setting.text + (f", {loss_in(unit)}" if unit else "")))
         if each.levels:
             print_table(levels_table(each.levels, f"{each.weights} weights"))
         for note in each.notes:
@@ -204,21 +218,21 @@ def _leaderboard() -> None:
 @leaderboard.command()
 def export(
     format: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--format",
-            help="md, csv, json, html or latex.",
+            help="md (the default), csv, json, html or latex.",
             autocompletion=completer(("md", "csv", "json", "html", "latex")),
         ),
-    ] = "md",
+    ] = None,
     results: Annotated[
         Path,
         typer.Option("--results", help="Results folder, one record, or one pretrained.jsonl."),
-    ] = STORED,
+    ] = RESULTS,
     out: Annotated[
         Path | None, typer.Option("--out", help="File to write; stdout if left out.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    json: ShortJson = False,
     ladder: Annotated[
         bool,
         typer.Option(
@@ -256,7 +270,7 @@ def export(
         to_text,
     )
 
-    name = check_format("json" if json else format)
+    name = check_format(chosen_format(format, json, DOCUMENT))
     if ladder or race:
         option = "--race" if race else "--ladder"
         if ladder and race:
@@ -345,7 +359,8 @@ def plot(
             "and sizes; race: loss of all arms of a task against training and inference cost.",
         ),
     ],
-    results: ResultsPath = STORED,
+    results: ResultsArgument = None,
+    named: ResultsOption = None,
     out: Annotated[Path, typer.Option("--out", help="File to draw into (svg, png or pdf).")] = Path(
         "figure.svg"
     ),
@@ -388,7 +403,7 @@ def plot(
 
     draw(
         kind,
-        results,
+        results_place(results, named),
         out=out,
         task=task,
         pair=pair,

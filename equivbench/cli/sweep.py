@@ -13,6 +13,7 @@ from equivbench.axes import AXES, SweepRequest
 from equivbench.cli.options import Json, Quiet, takes
 from equivbench.cli.output import message, print_json, print_table
 from equivbench.cli.run import estimate, raise_last
+from equivbench.counted import counted
 from equivbench.errors import InterruptedRunError
 from equivbench.execution.sweep import make_sweep
 from equivbench.registry import board_units
@@ -108,7 +109,7 @@ def _print_points(plan: RunPlan, json: bool) -> None:
         for point in points
     ]
     about = "" if seconds is None else f", about {seconds / 60:.0f} min if none were finished"
-    note = f"{len(rows)} runs{where}{about}; records go to {out}"
+    note = f"{counted(len(rows), 'run')}{where}{about}; records go to {out}"
     print_table(Table("", columns, rows, notes=[note]))
 
 

@@ -9,6 +9,7 @@ import typer
 
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
+from equivbench.counted import counted
 from equivbench.errors import FailedError, InterruptedRunError
 from equivbench.execution.tune_request import TuneRequest
 from equivbench.execution.tuning import Study, recipe_lines
@@ -39,8 +40,8 @@ def tune(request: TuneRequest, json: Json = False) -> None:
     if tuned.busy:
         message(
             "warning",
-            f"{tuned.busy} trials ran on a busy machine (field busy of the log), so that their "
-            "losses are those of smaller budgets; tune again on a quiet machine with --fresh",
+            f"{counted(tuned.busy, 'trial')} ran on a busy machine (field busy of the log), as if "
+            "with a smaller budget; tune again on a quiet machine with --fresh",
         )
     if json:
         print_json(asdict(tuned) | {"log": str(tuned.log)})
@@ -68,6 +69,6 @@ def tune(request: TuneRequest, json: Json = False) -> None:
     if tuned.refused:
         reasons = "; ".join(f"{arm}: {' and '.join(why)}" for arm, why in tuned.refused.items())
         raise FailedError(
-            f"no choice for {' and '.join(tuned.refused)} after {tuned.points} points; {reasons}; "
-            "the same command with more --extensions goes on"
+            f"no choice for {' and '.join(tuned.refused)} after {counted(tuned.points, 'point')}; "
+            f"{reasons}; the same command with more --extensions goes on"
         )

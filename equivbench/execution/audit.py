@@ -16,6 +16,7 @@ import torch
 
 from equivbench.axes import SweepRequest
 from equivbench.budget import Budget
+from equivbench.counted import counted
 from equivbench.environment import usable_cores
 from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError
 from equivbench.execution.executors import Callback, find_executor
@@ -222,7 +223,7 @@ def rerun(record: RunRecord, found: Audit, callback: Callback, device: str = "au
     most = SAME_TRAINING if exact else ELSEWHERE
     where = "this machine" if exact else "another machine, or with other code"
     found.rerun.append(
-        f"trained again on {where}: {len(judged)} points of the trace to step "
+        f"trained again on {where}: {counted(len(judged), 'point')} of the trace to step "
         f"{judged[-1][0].step if judged else 0}, off by {worst:.2g} at most"
     )
     if not worst <= most:

@@ -23,15 +23,22 @@ def chosen_dataset(pair: PairSpec, request: RunRequest) -> str | None:
         return None
     spec = DATASETS.get(request.dataset)
     if spec.task != pair.task:
-        entries = DATASETS.entries().items()
-        of_task = [name for name, each in entries if each.value.task == pair.task]
+        raise UsageError(f"--dataset {spec.name} is of the task {spec.task}; {_alternatives(pair)}")
+    if spec.only_tests:
         raise UsageError(
-            f"--dataset {spec.name} is of the task {spec.task}, {pair.key} takes one of "
-            f"{', '.join(sorted(of_task))}"
+            f"--dataset {spec.name} is a test set, without samples to train on; "
+            f"{_alternatives(pair)}"
         )
-    if spec.sizes.get("train") == 0:
-        raise UsageError(f"--dataset {spec.name} is a test set: it has no samples to train on")
     return spec.name
+
+
+def _alternatives(pair: PairSpec) -> str:
+    """What ``pair`` can be trained on."""
+    entries = DATASETS.entries().items()
+    found = [
+        name for name, each in entries if each.value.task == pair.task and not each.value.only_tests
+    ]
+    return f"{pair.key} takes one of {', '.join(sorted(found))}"
 
 
 def check_prepared(name: str) -> None:

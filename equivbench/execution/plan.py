@@ -18,6 +18,7 @@ import msgspec
 import psutil
 
 from equivbench.budget import Budget
+from equivbench.counted import counted
 from equivbench.environment import machine_key, usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.chosen_data import check_prepared, chosen_dataset
@@ -355,8 +356,8 @@ def _check_devices_per_arm(request: RunRequest) -> None:
         raise UsageError(f"--devices-per-arm must be between 1 and {_MAX_DEVICES}, not {count}")
     if names is not None and len(names) % count:
         raise UsageError(
-            f"--devices names {len(names)} devices, which cannot be shared among arms of {count} "
-            "each (--devices-per-arm)"
+            f"--devices names {counted(len(names), 'device')}, which cannot be shared "
+            f"among arms of {count} each (--devices-per-arm)"
         )
     if count > 1 and ":" in request.device:
         raise UsageError(

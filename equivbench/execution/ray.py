@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from equivbench.counted import counted
 from equivbench.environment import required, usable_cores
 from equivbench.errors import EquivbenchError, FailedError, UsageError
 from equivbench.execution.cluster import (
@@ -193,7 +194,8 @@ def _run_all(
         for each in done:
             unit = running.pop(each)
             take_in(ray, each, unit, folder, result)
-            callback.note(f"{unit.title} is over; {len(waiting) + len(running)} contests are left")
+            left = counted(len(waiting) + len(running), "contest")
+            callback.note(f"{unit.title} is over; left: {left}")
 
 
 def take_in(ray: Any, reference: Any, unit: Unit, folder: PlanFolder, result: RunResult) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from equivbench.counted import counted
 from equivbench.environment import usable_cores
 from equivbench.errors import FailedError
 
@@ -30,8 +31,8 @@ def core_shares(count: int) -> list[CoreShare]:
     each = usable // count
     if not each:
         raise FailedError(
-            f"{count} shares of the CPU are asked for and this process may use {usable} "
-            f"core{'s' * (usable > 1)}; ask for fewer"
+            f"{count} shares of the CPU are asked for and this process may use "
+            f"{counted(usable, 'core')}; ask for fewer"
         )
     parts = [cores[number * each : (number + 1) * each] for number in range(count)]
     return [CoreShare(tuple(cpu for core in part for cpu in core), each) for part in parts]

@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from equivbench.counted import counted
 from equivbench.environment import cache_dir
 from equivbench.errors import FailedError, InterruptedRunError
 from equivbench.execution.cluster import (
@@ -113,7 +114,7 @@ class SlurmExecutor:
         result = RunResult()
         if jobs:
             callback.note(
-                f"submitted {len(left)} contests as Slurm job {', '.join(jobs)}; "
+                f"submitted {counted(len(left), 'contest')} as Slurm job {', '.join(jobs)}; "
                 f"`equivbench status {plan.request.out}` says how far they are"
             )
         if plan.request.detach:
@@ -172,7 +173,8 @@ def _without_queued(folder: PlanFolder, units: Sequence[Unit], callback: Callbac
         raise FailedError("squeue does not answer, and jobs of this plan may be in the queue")
     there = {digest for task, digest in tasks.items() if task in queue}
     if there:
-        callback.note(f"{len(there)} contests are in the queue or running, and not submitted again")
+        found = counted(len(there), "contest")
+        callback.note(f"not submitted again, as in the queue or running: {found}")
     return [unit for unit in units if unit.digest not in there]
 
 
@@ -300,7 +302,7 @@ def _wait(
             )
         if finished != said:
             if said >= 0:
-                callback.note(f"{finished} of {len(units)} contests are finished")
+                callback.note(f"finished {finished} of {counted(len(units), 'contest')}")
             said = finished
         look = now + min(most, max(least, 0.1 * (now - began)))
         while not interrupt.asked and time.monotonic() < look:

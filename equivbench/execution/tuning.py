@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from equivbench.counted import counted
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.estimates import START_SECONDS, estimated_seconds
 from equivbench.execution.executors import Callback, find_executor
@@ -115,9 +116,9 @@ class Study(Callback):
         """
         first, more = self.request.trials, self.request.extensions
         self._say(
-            f"{first} points for each arm with {len(self.seeds)} seeds each, at {self.budget.text} "
-            f"a trial, {self._time(first)}; at most {more} more points until both arms are "
-            f"settled, {self._time(first + more)} in all"
+            f"{counted(first, 'point')} for each arm with {len(self.seeds)} seeds each, at "
+            f"{self.budget.text} a trial, {self._time(first)}; at most {more} more "
+            f"points until both arms are settled, {self._time(first + more)} in all"
         )
         explore(self.search, first, more, self._measure)
         refused = {arm: self.search.open_questions(arm) for arm in self.search.grids}
@@ -247,7 +248,7 @@ class Study(Callback):
         words.append("diverged" if trial.total is None else f"total {trial.total:.4g}")
         if trial.explained is not None:
             words[-1] += f", explained {trial.explained:.3f}"
-        words.append(f"in {trial.steps} steps")
+        words.append(f"in {counted(trial.steps, 'step')}")
         if trial.busy is not None:
             words.append(f"but {trial.busy}")
         with self._writing:

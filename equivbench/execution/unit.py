@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from equivbench.counted import counted
 from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError, UsageError
 from equivbench.execution.contest import ContestRun
 from equivbench.execution.executors import Callback, KeptRecord, RunResult
@@ -176,7 +177,11 @@ class _Log(Callback):
 
     def trained(self, job: Job, progress: Progress) -> None:
         """A line when an arm has spent its budget."""
-        how = f"diverged: {progress.diverged}" if progress.diverged else f"{progress.step} steps"
+        how = (
+            f"diverged: {progress.diverged}"
+            if progress.diverged
+            else counted(progress.step, "step")
+        )
         self._say(f"{job.title}: {how}")
 
     def note(self, text: str) -> None:

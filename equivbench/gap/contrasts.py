@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.counted import counted
 from equivbench.gap.campaigns import contest_of
 from equivbench.gap.curves import log_influence
 from equivbench.gap.finals import (
@@ -93,7 +94,7 @@ def _against(
     if any(disturbance(run) is not None for pair in pairs for run in pair):
         return "a run did not have its machine"
     if len(pairs) < LEAD_SEEDS:
-        return f"{len(pairs)} seed{'s' * (len(pairs) != 1)}; a verdict takes {LEAD_SEEDS}"
+        return f"{counted(len(pairs), 'seed')}; a verdict takes {LEAD_SEEDS}"
     for runs, moved in zip(zip(*pairs, strict=True), influence, strict=True):
         if not past_untrained([over_best_untrained(run) for run in runs], moved):
             return "not past the best predictor that needs no training"

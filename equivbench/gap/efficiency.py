@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import msgspec
 import numpy as np
 
+from equivbench.counted import counted
 from equivbench.gap.breakeven import BreakEven, break_even
 from equivbench.gap.campaigns import contest_of
 from equivbench.gap.finals import (
@@ -120,7 +121,7 @@ class PairGap(Tabular):
         if ratio.low is not None and ratio.high is not None:
             text += f" ({ratio.low:.3g} to {ratio.high:.3g})"
         lead = f"the {self.behind} arm is behind" if self.behind else "undecided"
-        return f"<PairGap {where}, {self.n_seeds} seeds: loss ratio {text}, {lead}>"
+        return f"<PairGap {where}, {counted(self.n_seeds, 'seed')}: loss ratio {text}, {lead}>"
 
 
 class PairGaps(Tabular, list[PairGap]):

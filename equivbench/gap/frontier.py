@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.counted import counted
 from equivbench.gap.finals import shared_groups
 from equivbench.gap.intervals import (
     UNKNOWN,
@@ -185,6 +186,12 @@ class _Losses:
 
 
 def _frontier(setting: Setting, sizes: dict[str, MatchedRuns]) -> PairFrontier | str:
+    pair = f"{setting.task}/{setting.pair}"
+    if setting.budget_kind != "seconds":
+        return (
+            f"its budget is in {setting.budget_kind} and a frontier is over seconds; `equivbench "
+            f"run {pair} --budget 60s --rungs 5` makes one"
+        )
     tests = {}
     for size, runs in sizes.items():
         at_rungs = tests_at_rungs(runs)
@@ -194,10 +201,13 @@ def _frontier(setting: Setting, sizes: dict[str, MatchedRuns]) -> PairFrontier |
     budgets = sorted(set.intersection(*(set(each) for each in tests.values())))
     seeds = sorted(set.intersection(*(set(runs.seeds) for runs in sizes.values())))
     if len(budgets) < LEAST or not seeds:
+        have, command = "arms have", f"run {pair}"
+        if set(sizes) != {DECLARED_SIZE}:
+            have = "sizes share"
+            command = f"analyze sweep {pair} --over size --values {','.join(sizes)}"
         return (
-            f"its sizes share {len(budgets)} rungs and {len(seeds)} seeds, and a frontier takes "
-            f"{LEAST} and 1; `equivbench analyze sweep {setting.task}/{setting.pair} --over size` "
-            "with --rungs runs them alike"
+            f"its {have} {counted(len(budgets), 'budget')} and {counted(len(seeds), 'seed')}, and "
+            f"a frontier takes {LEAST} and 1; `equivbench {command} --rungs 5` makes one"
         )
     every = [
         test

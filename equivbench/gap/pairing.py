@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from equivbench.counted import counted
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError
 from equivbench.gap.campaigns import campaigns, contest_of, largest_campaign
 from equivbench.records.curves import Evaluation, ResultWeights, curve
@@ -143,7 +144,7 @@ class MatchedRuns:
         arms of one did not take turns, or a run did not have its machine."""
         started = len(self.seeds) + len(self.unfinished)
         if self.finished < started:
-            return f"{self.finished} of {started} seeds finished"
+            return f"{self.finished} of {counted(started, 'seed')} finished"
         apart = [
             seed
             for seed, first, second in zip(
@@ -289,8 +290,8 @@ def arm_runs(arm: str, records: Sequence[RunRecord], notes: list[str]) -> dict[i
     chosen = largest_campaign(records)
     if len(chosen) < len(records):
         notes.append(
-            f"{len(records) - len(chosen)} records of the {arm} arm are of another code or day and "
-            "are left out"
+            f"left out {counted(len(records) - len(chosen), 'record')} of the {arm} arm, of "
+            "another code or day"
         )
     found = _seed_records(arm, chosen, notes)
     return {seed: _joined_run(own) for seed, own in found.items()}
@@ -308,8 +309,8 @@ def _seed_records(
     unusable = len(records) - len(usable)
     if unusable:
         notes.append(
-            f"{unusable} record{'s' * (unusable > 1)} of the {arm} arm failed or stopped early "
-            "and are left out"
+            f"left out {counted(unusable, 'record')} of the {arm} arm, which failed or stopped "
+            "early"
         )
     if not usable:
         return {}
@@ -320,8 +321,8 @@ def _seed_records(
     current = max(recipes.values(), key=lambda own: len({record.seed for record in own}))[::-1]
     if len(current) < len(usable):
         notes.append(
-            f"{len(usable) - len(current)} records of the {arm} arm have another recipe "
-            "or size and are left out"
+            f"left out {counted(len(usable) - len(current), 'record')} of the {arm} arm, of "
+            "another recipe or size"
         )
     by_seed: dict[int, list[RunRecord]] = defaultdict(list)
     for record in current:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from equivbench.counted import counted
 from equivbench.gap.finals import Finals
 from equivbench.gap.intervals import LEVEL, Component, combined, group_part
 from equivbench.gap.pairing import ARMS, Contestant, MatchedRuns
@@ -141,7 +142,7 @@ def _against(runs: MatchedRuns, finals: Finals) -> str | None:
         return runs.undecidable
     count = len(runs.seeds)
     if count < LEAD_SEEDS:
-        return f"{count} seed{'s' * (count != 1)}; a verdict takes {LEAD_SEEDS}"
+        return f"{counted(count, 'seed')}; a verdict takes {LEAD_SEEDS}"
     low = finals.not_past_untrained()
     if low:
         which = f"the {low[0]} arm is not" if len(low) == 1 else "neither arm is"
@@ -155,7 +156,7 @@ def _verdict(contrast: Contrast, p_holm: float | None, tests: int) -> GapVerdict
         return GapVerdict(None, contrast.against, p, None, needed)
     if p_holm is None:
         return GapVerdict(None, "no seed tells the arms apart", p, None, needed)
-    shown = f"{p_text(p_holm)} after Holm's correction over {tests} comparison{'s' * (tests != 1)}"
+    shown = f"{p_text(p_holm)} after Holm's correction over {counted(tests, 'comparison')}"
     if p_holm >= 1 - LEVEL:
         return GapVerdict(None, f"{shown}, not below {1 - LEVEL:.2g}", p, p_holm, needed)
     return GapVerdict(contrast.higher, f"{contrast.seeds} seeds, {shown}", p, p_holm, needed)

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from equivbench.counted import counted
 from equivbench.gate.metrics import DEFAULT
 from equivbench.gate.samples import Samples, Side
 from equivbench.gate.verdict import GateVerdict, judge, level_of, shown, useless
@@ -190,7 +191,7 @@ def _figures(
         level=level,
         threshold=threshold,
         power=found.power(threshold),
-        repeats=f"{found.repeats} {baseline.unit}{'s' * (found.repeats != 1)}",
+        repeats=counted(found.repeats, baseline.unit),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from equivbench.counted import counted
 from equivbench.environment import usable_cores
 from equivbench.errors import (
     EquivbenchWarning,
@@ -113,7 +114,7 @@ def interleave(
             write_lines(lines, out / f"{name}.jsonl")
         kept = f"; what was measured is in {out}"
     if interrupted:
-        raise InterruptedRunError(f"interrupted after {session.done} rounds{kept}")
+        raise InterruptedRunError(f"interrupted after {counted(session.done, 'round')}{kept}")
     return session.sides(str(out or session.name))
 
 
@@ -239,7 +240,7 @@ def _warn_if_busy() -> None:
     load, cores = os.getloadavg()[0], usable_cores()
     if load > BUSY * cores:
         text = (
-            f"the machine is busy (load {load:.1f} on {cores} cores): "
+            f"the machine is busy (load {load:.1f} on {counted(cores, 'core')}): "
             "verdicts may come out inconclusive"
         )
         warnings.warn(text, EquivbenchWarning, stacklevel=3)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from equivbench.counted import counted
 from equivbench.errors import FailedError, InterruptedRunError
 from equivbench.execution import subcommand
 from equivbench.execution.executors import Callback
@@ -48,7 +49,8 @@ def measure_entry(
                     climb.run(name, sides[name], trees[name], seed, Path(folder))
     except KeyboardInterrupt:
         raise InterruptedRunError(
-            f"interrupted after {climb.done} of {plan.runs} runs; the ladder is as it was"
+            f"interrupted after {climb.done} of {counted(plan.runs, 'run')}; the ladder is as "
+            "it was"
         ) from None
     compared = climb.not_compared is None
     runs: list[LoggedRun] = [

@@ -8,6 +8,7 @@ from typing import ClassVar
 from equivbench.execution.tune_request import TuneRequest
 from equivbench.records.ladder import LEAST_SEEDS
 from equivbench.request import (
+    THREADS,
     Request,
     RunRequest,
     option,
@@ -59,6 +60,6 @@ class LadderRequest(Request):
     preset: Preset = same_option(RunRequest, "preset")
     kernels: str | None = same_option(RunRequest, "kernels")
     device: str = same_option(RunRequest, "device")
-    threads: int | None = same_option(RunRequest, "threads")
+    threads: int | None = option(None, f"{THREADS}.")
     out: str = same_option(RunRequest, "out")
     dry_run: bool = same_option(RunRequest, "dry_run")

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from equivbench.counted import counted
 from equivbench.gate.estimate import RatioEstimate, estimate
 from equivbench.gate.samples import Samples
 
@@ -62,8 +63,8 @@ def judge(
 def useless(side: Samples) -> str | None:
     """Why ``side`` can decide nothing whatever it is compared with; None if it can."""
     if side.unit == "round" and len(side.values) < MIN_ROUNDS:
-        count = len(side.values)
-        return f"{count} round{'s' * (count != 1)} can never decide; measure at least {MIN_ROUNDS}"
+        count = counted(len(side.values), "round")
+        return f"{count} can never decide; measure at least {MIN_ROUNDS}"
     if side.unit == "seed" and len(side.values) < 2 and not side.deterministic:
         return (
             "one seed under a budget in seconds can never show the noise of training; run more "

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from equivbench.counted import counted
 from equivbench.records.schema import GroupErrors, Number, Test, TestPart
 from equivbench.specs import Group
 from equivbench.symmetry.decomposition import Decomposition, ratio_interval, sum_by_group
@@ -156,7 +157,8 @@ class Measurement(Part, Tabular):
         says = "" if self.verdict is None else f", symmetry {_HOLDS[self.verdict.holds]}"
         floor = "" if self.floor is None else f", floor {self.floor:.2g}"
         return (
-            f"<Measurement of {self.samples} samples, {self.rotations} rotations of {self.group}: "
+            f"<Measurement of {counted(self.samples, 'sample')}, "
+            f"{counted(self.rotations, 'rotation')} of {self.group}: "
             f"total {self.total:.4g}, share {self.share:.2g}{floor}{says}>"
         )
 

@@ -33,6 +33,16 @@ def final_of(record: RunRecord, weights: ResultWeights) -> Test | None:
     return found
 
 
+def is_on_whole_set(record: RunRecord) -> bool:
+    """Whether all rungs of ``record`` are read on as many samples and rotations as its final
+    result: on the whole test set, not on a part of it."""
+    final = record.final
+    return final is None or all(
+        (rung.test.samples, rung.test.rotations) == (final.samples, final.rotations)
+        for rung in record.rungs
+    )
+
+
 def curve(record: RunRecord, weights: ResultWeights = "annealed") -> list[Evaluation]:
     """The curve of ``record``: for annealed weights a point a rung, for others one a trace point.
 

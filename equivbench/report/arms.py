@@ -15,10 +15,11 @@ from equivbench.records.counting import counting_runs
 from equivbench.records.curves import ResultWeights, common_curves, final_of
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
-from equivbench.report.board import finished_runs, unconfirmed, whole_rate
+from equivbench.report.board import finished_runs, unconfirmed
 from equivbench.report.board import over_seeds as board_mean
 from equivbench.report.gaps import seeds_text, variant_text
 from equivbench.report.table import Cell, Column, Missing, Table
+from equivbench.report.text import loss_in
 from equivbench.report.words import (
     COMPILE,
     EXPLAINED,
@@ -45,7 +46,8 @@ SUMMARY_COLUMNS = (
     *(LOSS, EXPLAINED, SHARE, SHARE_RAW, SHARE_EMA, SPEED, COMPILE),
     Column("remarks", show="filled", wraps=True),
 )
-"""Narrow enough for 80 columns where the rows are the two arms of one pair."""
+"""Narrow enough for 80 columns, without the spare ones, where the rows are the two arms of one
+pair."""
 SWEEP_COLUMNS = (
     Column("value", key=True),
     Column("arm", key=True),
@@ -116,8 +118,8 @@ def _summary(runs: Sequence[RunRecord]) -> list[Cell]:
         mean(final.total for final in finals),
         mean(final.explained for final in finals),
         *(board_mean(name, done) for name in ("share", "share_raw", "share_ema")),
-        mean(map(whole_rate, done)),
-        mean(run.clock.compile for run in done),
+        # Of the runs that had their machine.
+        *(board_mean(name, done) for name in ("samples_per_second", "compile_seconds")),
         "; ".join(remarks),
     ]
 
@@ -231,7 +233,7 @@ def gather_sweeps(
 
 def sweep_table(sweep: Sweep) -> Table:
     """Make the table of a sweep, a row a point."""
-    unit = f", loss in {sweep.unit}" if sweep.unit else ""
+    unit = f", {loss_in(sweep.unit)}" if sweep.unit else ""
     title = (
         f"{sweep.task}/{sweep.pair} over {sweep.axis}: {sweep.preset}, {sweep.budget} an arm, "
         f"{sweep.machine_key}{unit}"

@@ -83,7 +83,8 @@ class Row:
     """``total`` relative to that of the best predictor that needs no training, on the same test
     set."""
     samples_per_second: float | None
-    """Training throughput, steady state."""
+    """Training throughput, steady state. Like all that follow from a time it is of the runs that
+    had their machine."""
     samples_per_second_all_in: float | None
     """The same with the compile seconds added to the time."""
     compile_seconds: float | None
@@ -309,7 +310,7 @@ def _notes(seeds: list[RunRecord], finished: int) -> list[str]:
     notes += unconfirmed(seeds)
     busy = [str(record.seed) for record in seeds if disturbance(record) is not None]
     if busy:
-        notes.append(f"the machine was busy during seed {', '.join(busy)}")
+        notes.append(f"the machine was busy during seed {', '.join(busy)}: no speed of it counts")
     return notes
 
 
@@ -347,6 +348,12 @@ def all_in(record: RunRecord) -> float | None:
     return record.samples / (record.samples / rate + compiled)
 
 
+def undisturbed(figure: Figure) -> Figure:
+    """What reads a time or a speed where the run had its machine, and nothing where it had not:
+    no time-based figure of such a run is used."""
+    return lambda run: None if disturbance(run) is not None else figure(run)
+
+
 def final(name: str, weights: ResultWeights = "annealed") -> Figure:
     """What reads ``name`` from a run's final evaluation of those weights."""
 
@@ -362,9 +369,9 @@ FIGURES: dict[str, tuple[str, Figure]] = {
     "share_raw": ("share", final("share", "raw")),
     "share_ema": ("share", final("share", "ema")),
     **{name: (name, final(name)) for name in ("floor", "explained", "over_best_untrained")},
-    "samples_per_second": ("samples_per_second", whole_rate),
-    "samples_per_second_all_in": ("samples_per_second", all_in),
-    "compile_seconds": ("compile_seconds", lambda run: run.clock.compile),
+    "samples_per_second": ("samples_per_second", undisturbed(whole_rate)),
+    "samples_per_second_all_in": ("samples_per_second", undisturbed(all_in)),
+    "compile_seconds": ("compile_seconds", undisturbed(lambda run: run.clock.compile)),
     "epochs": ("epochs", lambda run: run.epochs),
 }
 """What a row says of its finished seeds beside the total: the metric that it is one of, and where a

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from equivbench.counted import counted
 from equivbench.environment import required
 from equivbench.errors import FailedError, UsageError
 from equivbench.gap.efficiency import PairGap
@@ -139,8 +140,7 @@ def _draw_measures(panels: dict[str, Axes], records: Sequence[RunRecord], unit: 
     top = next(iter(panels.values()))
     for arm, own in arms.items():
         runs = _counting_runs(own)
-        count = f"{len(runs)} seed{'s' * (len(runs) != 1)}"
-        label = f"{arm} ({runs[0].model.name}, {count})"
+        label = f"{arm} ({runs[0].model.name}, {counted(len(runs), 'seed')})"
         for name, axes in panels.items():
             _seeds_and_mean(axes, runs, name, colours[arm], label)
     for weights, style in _BEHIND.items():

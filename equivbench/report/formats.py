@@ -14,7 +14,7 @@ from equivbench.report import render
 from equivbench.report.board import LEVEL, Board, BoardSetting, Row
 from equivbench.report.provenance import Provenance
 from equivbench.report.table import Column, Table
-from equivbench.report.text import number_text
+from equivbench.report.text import loss_in, number_text
 
 SHORT = 12
 """Characters of a digest or commit that a person reads; json and csv have all."""
@@ -123,9 +123,8 @@ def data_text(setting: BoardSetting) -> str:
 
 def summary(board: Board) -> str:
     """What else the rows share, and what the first number of each is."""
-    unit = board.unit or "the unit of the task"
     return (
-        f"{data_text(board.setting)}; loss in {unit}, of the annealed weights, "
+        f"{data_text(board.setting)}; {loss_in(board.unit)}, of the annealed weights, "
         f"low and high its {LEVEL:.0%} interval over seeds; raw and EMA are the weights, and their "
         "average, where the cooldown begins."
     )

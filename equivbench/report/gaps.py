@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from equivbench.budget import Budget
+from equivbench.counted import counted
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity, Timed
+from equivbench.gap.pairing import ARMS
 from equivbench.gap.verdicts import LEAD_SEEDS
+from equivbench.records.schema import RunRecord
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import number_text, quantity_text
+from equivbench.request import RunRequest
 
 OTHER = {"equivariant": "augmented", "augmented": "equivariant"}
 BARELY = 1.05
@@ -225,7 +230,7 @@ def setting(gap: PairGap) -> str:
     parts += [f"kernels {kernels_text(gap)}", gap.machine_key]
     epochs = ", ".join(f"{arm} {number_text(value)}" for arm, value in gap.epochs.items())
     code = f"commit {gap.commit[:12]}" if gap.commit else "code of no commit"
-    contests = f"{len(gap.contests)} contest{'s' * (len(gap.contests) != 1)}"
+    contests = counted(len(gap.contests), "contest")
     return f"{', '.join(filter(None, parts))}; {code}, {gap.day}, {contests}; epochs: {epochs}"
 
 
@@ -263,3 +268,27 @@ def turn_text(seconds: Quantity) -> str:
         return text
     value, _, interval = text.partition(" (")
     return f"{value}?" + f" ({interval}" * bool(interval)
+
+
+def beyond_gaps(records: Sequence[RunRecord], request: RunRequest) -> list[str]:
+    """What is said of runs of ``request`` that stand in no gap, and where they can be compared, by
+    pair: a gap is of both contestants, and further arms are in none."""
+    arms: dict[str, dict[str, None]] = {}
+    for record in records:
+        arms.setdefault(f"{record.task}/{record.pair}", {})[record.arm] = None
+    said = []
+    for pair, own in arms.items():
+        further = [arm for arm in own if arm not in ARMS]
+        if not set(ARMS) <= own.keys():
+            both = replace(request, pairs=(pair,), arms=(), resume=False).command()
+            said.append(
+                f"{pair}: no efficiency gap, which takes runs of both contestants, "
+                f"{' and '.join(ARMS)}; `{both}` trains them in turn"
+            )
+        if further:
+            race = ["equivbench", "leaderboard", "export", "--race", "--results", request.out]
+            said.append(
+                f"{pair}: {' and '.join(further)} beside the other arms of the task, ranked by "
+                f"loss: `{shlex.join(race)}`"
+            )
+    return said

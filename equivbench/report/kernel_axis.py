@@ -8,6 +8,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from equivbench.gap.campaigns import largest_campaign
 from equivbench.gap.pairing import EQUIVARIANT
@@ -59,6 +60,7 @@ OPERATION_LEGEND = (
     "least time a call; x: times as fast, the median over rounds that alternate where both were "
     "timed in one process"
 )
+Device = Literal["cpu", "cuda"]
 NOT_RUN, CANNOT = Missing("not run"), Missing("cannot")
 
 
@@ -74,6 +76,8 @@ class ArmSteps:
     dataset: str
     variant: str
     machine_key: str
+    device: Device
+    """The kind of device that it was run on."""
     model: str
     seconds: Mapping[str, float]
 
@@ -95,17 +99,20 @@ def arm_steps(records: Iterable[RunRecord]) -> list[ArmSteps]:
                 record.dataset.name,
                 variant_text(record.variant),
                 record.environment.machine_key,
+                "cpu" if record.environment.device == "cpu" else "cuda",
                 record.model.name,
             )
             arms[key][record.model.kernels].append(record)
     found = []
     # Of a pair the equivariant arm first.
     for place in sorted(arms, key=lambda each: (*each[:2], each[2] != EQUIVARIANT, *each[2:])):
-        task, pair, arm, preset, data, variant, machine, model = place
+        task, pair, arm, preset, data, variant, machine, device, model = place
         backends = arms[place]
         if len(backends) > 1 or _takes_kernels(model):
             steps = {name: _mean_step(own) for name, own in sorted(backends.items())}
-            found.append(ArmSteps(task, pair, arm, preset, data, variant, machine, model, steps))
+            kind: Device = "cpu" if device == "cpu" else "cuda"
+            setting = (task, pair, arm, preset, data, variant, machine)
+            found.append(ArmSteps(*setting, kind, model, steps))
     return found
 
 
@@ -123,7 +130,7 @@ def steps_table(steps: Sequence[ArmSteps], title: str = "") -> Table:
 
 
 def _steps_row(each: ArmSteps) -> list[Cell]:
-    able = backends_of(each.model)
+    able = backends_of(each.model, each.device)
     others = {name: own for name, own in each.seconds.items() if name not in (BASE, *OURS)}
     best = min(others, key=lambda name: others[name]) if others else None
     own = {name: each.seconds[name] for name in OURS if name in each.seconds}
@@ -152,15 +159,19 @@ def _over(slow: float | None, fast: float | None) -> float | None:
     return None if slow is None or fast is None else slow / fast
 
 
-def backends_of(model: str) -> list[str]:
-    """The built-in backends that are declared to do all operations which the built-in ``model``
-    takes from one; none of a model that is not built in."""
+def backends_of(model: str, device: Device) -> list[str]:
+    """The built-in backends that are declared to run on that kind of ``device`` and to do all
+    operations which the built-in ``model`` takes from one; none of a model that is not built in."""
     known = MODELS.known(model)
     if known is None or not known.operations:
         return []
     needed = set(known.operations)
     backends = KERNEL_BACKENDS.without_plugins().items()
-    return [name for name, each in backends if needed <= set(each.value.operations)]
+    return [
+        name
+        for name, each in backends
+        if device in each.value.devices and needed <= set(each.value.operations)
+    ]
 
 
 def _others(able: Sequence[str]) -> list[str]:
@@ -168,16 +179,27 @@ def _others(able: Sequence[str]) -> list[str]:
 
 
 def _commands(steps: Sequence[ArmSteps]) -> list[str]:
-    """What would make the steps that are not there, a sentence for each pair."""
-    known: dict[str, set[str]] = defaultdict(set)
+    """What would make the steps that are not there, a sentence for each pair and the machines that
+    lack the same."""
+    machines = sorted({(each.machine_key, each.device) for each in steps})
+    known: dict[tuple[str, str], set[str]] = defaultdict(set)
     for each in steps:
-        known[f"{each.task}/{each.pair}"] |= each.seconds.keys()
+        known[f"{each.task}/{each.pair}", each.machine_key] |= each.seconds.keys()
+    lacking: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for pair in sorted({*(pair for pair, _ in known), *_taking_kernels()} if steps else ()):
+        for machine, device in machines:
+            names = [name for name in _able(pair, device) if name not in known[pair, machine]]
+            if names:
+                lacking[pair, tuple(names)].append(machine)
     found = []
-    for pair in sorted({*known, *_taking_kernels()} if steps else ()):
-        lacking = [name for name in _able(pair) if name not in known[pair]]
-        if lacking:
-            command = f"equivbench run {pair} --kernels {'NAME' if lacking[1:] else lacking[0]}"
-            found.append(f"{pair} was not run on {', '.join(lacking)}: {command}")
+    for (pair, missed), where in lacking.items():
+        command = f"equivbench run {pair} --kernels {'NAME' if missed[1:] else missed[0]}"
+        on = "any machine" if len(where) == len(machines) else " and ".join(where)
+        found.append(f"{pair} was not run on {', '.join(missed)} (on {on}): {command}")
+    if found:
+        found.append(
+            "equivbench doctor says which backends are installed, and how to get the others"
+        )
     return found
 
 
@@ -195,12 +217,15 @@ def _takes_kernels(model: str) -> bool:
     return known is not None and known.kernels
 
 
-def _able(pair: str) -> list[str]:
-    """The backends that do what the contestants of the built-in ``pair`` take from one."""
+def _able(pair: str, device: Device) -> list[str]:
+    """The backends that do on that kind of device what the contestants of the built-in ``pair``
+    take from one."""
     known = PAIRS.known(pair)
     if known is None:
         return []
-    each = [backends_of(arm.model) for arm in known.contestants if _takes_kernels(arm.model)]
+    each = [
+        backends_of(arm.model, device) for arm in known.contestants if _takes_kernels(arm.model)
+    ]
     return [name for name in each[0] if all(name in own for own in each)] if each else []
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
+from equivbench.counted import counted
 from equivbench.records.line_files import KernelSamples, of_newest_code
 from equivbench.report.table import Cell, Column, Missing, Table
 from equivbench.report.text import number_text
@@ -18,10 +19,10 @@ COLUMNS = (
     Column("graph ms", "number", show="filled"),
     Column("x e3nn", "number"),
     Column("of roof", "percent", digits=2),
-    Column("bound by"),
+    Column("bound by", spare=True),
     Column("error", "number", digits=1),
-    Column("compile", "seconds"),
-    Column("method"),
+    Column("compile", "seconds", spare=True),
+    Column("method", spare=True),
 )
 LEGEND = (
     "ms: least time a call over all rounds; graph ms, on a GPU: the same replayed from a CUDA "
@@ -101,6 +102,10 @@ def heading(source: str, sizes: Mapping[str, int], sample: KernelSamples) -> str
     GB/s; NequIP ...``."""
     size = ", ".join(f"{count} {name}" for name, count in sizes.items())
     where = sample.environment
-    device = f"{where.threads} threads of {where.cpu}" if where.device == "cpu" else where.device
+    device = (
+        f"{counted(where.threads, 'thread')} of {where.cpu}"
+        if where.device == "cpu"
+        else where.device
+    )
     copied = f"a copy runs at {number_text(sample.bandwidth / 1e9)} GB/s"
     return f"{sample.case}: {size}, {sample.dtype}; {device}, {copied}; {source}"

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from equivbench.counted import counted
 from equivbench.gap.intervals import Quantity
 from equivbench.report.table import Column, Table
 from equivbench.report.text import number_text, percent_text
@@ -56,9 +57,10 @@ def remarks(measured: Measurement) -> list[str]:
     said = []
     for name, part in measured.beside.items():
         low, high = part.interval()
+        unit = f" {part.unit}" if part.unit != "1" else ""
         between = f" ({number_text(low)} to {number_text(high)})" if math.isfinite(low) else ""
         said.append(
-            f"{name} beside it: loss {number_text(part.total)} {part.unit}, "
+            f"{name} beside it: loss {number_text(part.total)}{unit}, "
             f"share {number_text(part.share)}{between}"
         )
     doubled = measured.doubled
@@ -67,7 +69,8 @@ def remarks(measured: Measurement) -> list[str]:
         more = "" if doubled.agrees else ": use a higher degree, or independent draws"
         said.append(
             f"the quadrature {verb} that of degree {doubled.degree}: the equivariance error of "
-            f"{doubled.samples} samples moves by {abs(doubled.change):.1e} of itself{more}"
+            f"{counted(doubled.samples, 'sample')} moves by {abs(doubled.change):.1e} of "
+            f"itself{more}"
         )
     layers = {name: part for name, part in measured.by.items() if isinstance(part, LayerPart)}
     if layers:
@@ -94,7 +97,8 @@ def measurement_page(measured: Measurement) -> Table:
     """The same with what it says below the rows, for a notebook."""
     table = measurement_table(measured)
     notes = [
-        f"{measured.samples} samples, {measured.rotations} rotations of {measured.group} each; "
+        f"{counted(measured.samples, 'sample')}, "
+        f"{counted(measured.rotations, 'rotation')} of {measured.group} each; "
         f"explained {percent_text(measured.explained)}"
     ]
     if measured.verdict is not None:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 from equivbench.budget import Budget
-from equivbench.errors import EquivbenchWarning, FailedError, IncomparableError
+from equivbench.counted import counted
+from equivbench.errors import EquivbenchWarning, FailedError, UsageError
 from equivbench.gap.campaigns import largest_campaign
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.gap.frontier import frontiers as find_frontiers
@@ -81,12 +82,10 @@ def curves(results: RecordSource = "results", **options: Unpack[FigureOptions]) 
 
     Raises
     ------
-    IncomparableError
-        If several settings fit; the message names them.
+    UsageError
+        If several settings fit; the message names them. For a file that cannot be drawn into.
     FailedError
         Without matplotlib, without a record that fits, or for an invalid record.
-    UsageError
-        For a file that cannot be drawn into.
     """
     return draw("curves", results, **options)
 
@@ -149,7 +148,7 @@ def _frontier(records: Sequence[RunRecord]) -> Figure:
             f"{each.machine_key}"
             for each in frontiers.found
         )
-        raise IncomparableError(f"a figure shows one frontier; {_CHOOSE} among: {names}")
+        raise UsageError(f"a figure shows one frontier; {_CHOOSE} among: {names}")
     if not frontiers.found:
         why = "; ".join(frontiers.left_out) or "no pair has both arms"
         raise FailedError(f"there is no frontier to draw: {why}")
@@ -160,7 +159,7 @@ def _race(records: Sequence[RunRecord]) -> Figure:
     races = races_of(rank_runs(records), board_units(), fewest=2)
     if len(races) > 1:
         names = "; ".join(setting_text(each.setting) for each in races)
-        raise IncomparableError(
+        raise UsageError(
             f"a figure shows one race; {_CHOOSE.replace('pair', 'task')} among: {names}"
         )
     if not races:
@@ -176,7 +175,7 @@ def _of_one_setting(kind: Drawable, fitting: Sequence[RunRecord]) -> Figure:
     drawn = largest_campaign(records)
     if len(drawn) < len(records):
         warnings.warn(
-            f"drew the {len(drawn)} records of {drawn[0].created[:10]}; left out "
+            f"drew {counted(len(drawn), 'record')} of {drawn[0].created[:10]}; left out "
             f"{len(records) - len(drawn)} of another code or day",
             EquivbenchWarning,
             stacklevel=4,
@@ -229,9 +228,9 @@ def _one_setting(records: Sequence[RunRecord]) -> list[RunRecord]:
     most = max(used.values(), key=len)
     if len(settings) > 1:
         names = "; ".join(setting.text for setting in settings)
-        raise IncomparableError(f"a figure shows one setting; {_CHOOSE} among: {names}")
+        raise UsageError(f"a figure shows one setting; {_CHOOSE} among: {names}")
     if len(most) > 1:
-        raise IncomparableError(
+        raise UsageError(
             f"a figure shows one kernel backend; choose by kernels among: {', '.join(sorted(most))}"
         )
     return fitting

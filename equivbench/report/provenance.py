@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from equivbench.counted import counted
 from equivbench.records.schema import Environment, RunRecord
 from equivbench.report.text import printable
 
@@ -56,7 +57,7 @@ def provenance(runs: Sequence[RunRecord]) -> Provenance:
 
 
 def _device(where: Environment) -> str:
-    processor = f"{where.threads} thread{'s' * (where.threads != 1)} of {where.cpu}"
+    processor = f"{counted(where.threads, 'thread')} of {where.cpu}"
     if where.device == "cpu":
         return processor
     driver = f", driver {where.driver}" if where.driver else ""

@@ -24,6 +24,7 @@ from equivbench.report.board import BoardSetting, Row, finished_runs, whole_rate
 from equivbench.report.formats import SETTING, data_text, setting_text
 from equivbench.report.gaps import seeds_text
 from equivbench.report.table import Cell, Column, Table
+from equivbench.report.text import loss_in
 from equivbench.report.words import LOSS, SHARE
 
 Ranked = Mapping[BoardSetting, Sequence[tuple[Row, list[RunRecord]]]]
@@ -52,9 +53,9 @@ COLUMNS = (
     Column("note", show="filled", wraps=True),
 )
 LEGEND = (
-    "Loss: geometric mean over finished seeds with its 95% interval; share: the part of it that is "
-    "a symmetry error; training: samples a second without compilation; inference: samples a second "
-    "of a forward pass without gradients.",
+    "Loss: at the end of the budget, on the whole test set: geometric mean over finished seeds "
+    "with its 95% interval; share: the part of it that is a symmetry error; training: samples a "
+    "second without compilation; inference: samples a second of a forward pass without gradients.",
     "Over augmented: the loss over that of the pair's augmented arm, seed by seed, with its 95% "
     "interval; the verdict is that of Student's paired test at 5% after Holm's correction over all "
     "arms of the race that have a ratio. Whether the equivariant arm leads is for the gap to say.",
@@ -276,7 +277,7 @@ def _order(each: RaceRow) -> tuple[bool, bool, float, str]:
 
 def race_table(race: Race) -> Table:
     """Make the table of one race: the setting above it, what the columns mean below."""
-    unit = f"; loss in {race.unit}" if race.unit else ""
+    unit = f"; {loss_in(race.unit)}" if race.unit else ""
     return Table(
         f"The race: {setting_text(race.setting)}",
         COLUMNS,

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from equivbench.records.curves import is_on_whole_set
 from equivbench.records.disturbed import disturbance
 from equivbench.report.figures import arm_colours, empty_figure, in_unit, plain_ticks
 from equivbench.report.formats import setting_text
@@ -28,8 +29,9 @@ def draw_race(race: Race) -> Figure:
 
     On the left the annealed loss of each arm by budget, at the end of which they all have spent as
     much; on the right the loss at the end against the time of a forward pass a sample, with a
-    line from an arm to its averages over 2, 4, 8 rotations. Dotted: the lowest loss at most so many
-    seconds. Colours are arms, markers pairs.
+    line from an arm to its averages over 2, 4, 8 rotations. The title of each says on what of the
+    test set it is. Dotted: the lowest loss at most so many seconds. Colours are arms, markers
+    pairs.
     """
     rows = [each for each in race.rows if each.loss.value is not None and each.loss.value > 0]
     figure = empty_figure(11.0, 5.2)
@@ -46,6 +48,11 @@ def draw_race(race: Race) -> Figure:
     _draw_inference(inference, rows, style)
     training.set(xlabel="training [s]", ylabel=in_unit("test loss", race.unit))
     inference.set(xlabel="inference [ms a sample]")
+    of_curves = (
+        "the whole test set" if all(map(_is_on_whole_set, rows)) else "a part of the test set"
+    )
+    training.set_title(f"by budget, on {of_curves}", fontsize="medium")
+    inference.set_title("at the end, on the whole test set", fontsize="medium")
     for axes in (training, inference):
         axes.set(xscale="log", yscale="log")
         plain_ticks(axes.xaxis)
@@ -55,6 +62,10 @@ def draw_race(race: Race) -> Figure:
     figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(setting_text(race.setting), fontsize="medium")
     return figure
+
+
+def _is_on_whole_set(each: RaceRow) -> bool:
+    return all(map(is_on_whole_set, each.runs))
 
 
 def _draw_training(axes: Axes, rows: Sequence[RaceRow], style: Any) -> None:

@@ -63,7 +63,8 @@ def cell_text(cell: Cell, column: Column, missing: str = "-") -> str:
         case Amount():
             if cell.unit == "s":
                 return seconds_text(cell.value, column.digits)
-            return f"{number_text(cell.value, column.digits)} {cell.unit}".strip()
+            unit = cell.unit if cell.unit != "1" else ""
+            return f"{number_text(cell.value, column.digits)} {unit}".strip()
         case quantity:
             text = quantity_text(
                 quantity, column.digits, kind=column.kind, interval=column.interval

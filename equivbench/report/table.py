@@ -84,6 +84,9 @@ class Column:
     wraps
         Whether its texts are sentences, which a narrow terminal may break between words. Other
         cells are never broken: they may be copied.
+    spare
+        Whether a terminal that is too narrow for all columns leaves it out, and says so; of
+        several those on the right go first.
     """
 
     name: str
@@ -95,6 +98,7 @@ class Column:
     show: Literal["always", "filled", "differs", "needed", "data"] = "always"
     interval: bool = True
     wraps: bool = False
+    spare: bool = False
 
     @property
     def title(self) -> str:

@@ -1,4 +1,5 @@
-"""A table on a terminal: columns where they fit, else a block a row, and no name is ever broken.
+"""A table on a terminal: columns where they fit, if need be without the spare ones, else a block a
+row; and no name is ever broken.
 
 What a reader may want to copy (a pair, a run, a machine key) stays on one line whatever the width;
 only columns of sentences (``wraps``) are broken, between words.
@@ -7,6 +8,7 @@ only columns of sentences (``wraps``) are broken, between words.
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from equivbench.report.render import is_right_aligned, row_texts
@@ -23,6 +25,26 @@ NARROWEST = 30
 """Characters of a column of sentences below which it is no pleasure to read."""
 
 
+def fitted(table: Table, width: int) -> Table:
+    """``table`` as a reader sees it, without as many of its spare columns as it takes for the
+    others to fit into ``width`` characters, and with a note that names those; with all of them
+    where none is too many or leaving them out does not help."""
+    whole = fitting = table.shown()
+    left_out: list[str] = []
+    while _widths(fitting, _texts(fitting), width) is None:
+        spare = [column for column in fitting.columns if column.spare]
+        if not spare:
+            return whole
+        left_out.insert(0, spare[-1].title)
+        fitting = fitting.select(
+            [column.name for column in fitting.columns if column is not spare[-1]]
+        )
+    if not left_out:
+        return whole
+    note = f"not shown for want of width: {', '.join(left_out)}"
+    return replace(fitting, notes=[note, *fitting.notes])
+
+
 def to_terminal(table: Table, width: int) -> RenderableType:
     """The rows for a terminal ``width`` characters wide.
 
@@ -33,7 +55,7 @@ def to_terminal(table: Table, width: int) -> RenderableType:
     from rich.text import Text
 
     table = table.shown()
-    rows = [list(map(printable, row.values())) for row in row_texts(table)]
+    rows = _texts(table)
     widths = _widths(table, rows, width)
     if widths is None:
         blocks = [_block(table, row, width) for row in rows]
@@ -49,6 +71,10 @@ def to_terminal(table: Table, width: int) -> RenderableType:
             *(Text(_wrapped(cell, room) if each.wraps else cell) for cell, room, each in cells)
         )
     return drawn
+
+
+def _texts(table: Table) -> list[list[str]]:
+    return [list(map(printable, row.values())) for row in row_texts(table)]
 
 
 def _widths(table: Table, rows: list[list[str]], width: int) -> list[int] | None:

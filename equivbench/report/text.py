@@ -63,6 +63,12 @@ def seconds_text(seconds: float, digits: int = 3) -> str:
     return "0 s" if seconds == 0 else f"{number_text(seconds / 1e-9, digits)} ns"
 
 
+def loss_in(unit: str) -> str:
+    """What a caption says of the unit of its losses: ``loss in nm^2``, or ``loss without unit``
+    where they are plain numbers."""
+    return "loss without unit" if unit == "1" else f"loss in {unit or 'the unit of the task'}"
+
+
 WRITERS = {
     "number": number_text,
     "percent": percent_text,

@@ -14,11 +14,11 @@ from equivbench.report.table import Column, Table
 LOSS = Column("loss", "number")
 EXPLAINED = Column("explained", "percent")
 SHARE = Column("share", "number", digits=2)
-SHARE_RAW = Column("share_raw", "number", "raw", digits=2)
-SHARE_EMA = Column("share_ema", "number", "EMA", digits=2)
+SHARE_RAW = Column("share_raw", "number", "raw", digits=2, spare=True)
+SHARE_EMA = Column("share_ema", "number", "EMA", digits=2, spare=True)
 FLOOR = Column("floor", "number", digits=2)
 SPEED = Column("samples/s", "number")
-COMPILE = Column("compile", "seconds")
+COMPILE = Column("compile", "seconds", spare=True)
 OVER_BEST_UNTRAINED = Column("over best untrained", "number")
 
 OBJECTIVE = "objective"

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from equivbench.counted import counted
 from equivbench.errors import UsageError
 from equivbench.tabular import Tabular
 
@@ -45,8 +46,8 @@ class Decomposition(Tabular):
             float(part.detach().sum()) for part in (self.total, self.twirled, self.equivariance)
         )
         return (
-            f"<Decomposition of {len(self.total)} rows: total {total:.4g} = twirled {twirled:.4g} "
-            f"+ equivariance {broken:.4g}, share {self.share:.2g}>"
+            f"<Decomposition of {counted(len(self.total), 'row')}: total {total:.4g} = "
+            f"twirled {twirled:.4g} + equivariance {broken:.4g}, share {self.share:.2g}>"
         )
 
     @property

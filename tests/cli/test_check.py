@@ -69,6 +69,17 @@ def test_each_case_has_its_verdict_and_exit_code(
     }
 
 
+def test_json_is_short_for_the_format(
+    baseline: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    candidate, outputs = write(tmp_path / "b.jsonl", gate_samples(SLOWER)), []
+    for arguments in (["--json"], ["--format", "json"]):
+        assert check(baseline, candidate, *arguments) == 1
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert json.loads(outputs[0])["exit_code"] == 1
+
+
 @pytest.mark.parametrize("content", ["", "{", "NaN", '{"benchmark": "work"}'])
 def test_an_empty_or_cut_file_ends_with_3(content: str, baseline: Path, tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_text(content)
@@ -122,6 +133,7 @@ def test_a_threshold_can_be_given(baseline: Path, tmp_path: Path) -> None:
         ["--fail-on", "speed:5"],
         ["--fail-on", "seconds:no"],
         ["--format", "yaml"],
+        ["--format", "text", "--json"],
         ["--nonsense"],
         ["--only", "x"],
         ["--out", "x"],

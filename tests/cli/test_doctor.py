@@ -104,5 +104,5 @@ def test_kernels_kept_outside_the_cache_are_listed(
     (tmp_path / "own" / "abc" / "kernel.so").write_bytes(b"1234")
     _, out = run(capsys, "--json")
     found = {each["name"]: each for each in json.loads(out)}["cache: kernels of your own"]
-    assert found["detail"].startswith("1 files")
+    assert found["detail"].startswith("1 file,")
     assert f"delete {tmp_path / 'own'}" in found["advice"]

@@ -81,6 +81,21 @@ def test_a_folder_without_a_frontier_ends_with_3_and_an_unknown_pair_with_2(
     assert "did you mean forcefield/vector" in capsys.readouterr().err
 
 
+def test_a_budget_in_steps_is_told_the_command_that_makes_a_frontier(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    budget = {"kind": "steps", "limit": 1000.0, "spent": 1000.0, "overshoot": 0.0}
+    for record in pair(budget=budget):
+        for rung in record.rungs:
+            rung.budget = float(rung.step)
+        write_record(record, tmp_path / "results")
+    assert run(monkeypatch, "frontier", "--results", tmp_path / "results") == 3
+    why, error = capsys.readouterr().err.splitlines()
+    assert why.startswith("left out: toy/pair")
+    assert "`equivbench run toy/pair --budget 60s --rungs 5` makes one" in why
+    assert error.endswith("makes a frontier, for the reasons given above")
+
+
 def test_arms_that_cannot_be_compared_end_with_4(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,7 +116,7 @@ def test_the_figure_shows_one_frontier(
     assert "<svg" in figure.read_text(encoding="utf-8")
     for record in pair(1.1, pair="other"):
         write_record(record, results)
-    assert run(monkeypatch, "plot", "frontier", results, "--out", figure) == 4
+    assert run(monkeypatch, "plot", "frontier", results, "--out", figure) == 2
     assert (
         run(monkeypatch, "plot", "frontier", results, "--out", figure, "--pair", "toy/other") == 0
     )

@@ -49,7 +49,7 @@ def test_json_is_the_list_of_gaps(
 def test_the_table_reads_in_plain_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert gap(monkeypatch, write(tmp_path, *pair())) == 0
+    assert gap(monkeypatch, "--results", write(tmp_path, *pair())) == 0
     out = capsys.readouterr().out
     assert "toy/pair" in out
     assert "No verdict: 1 seed; a verdict takes 3." in out

@@ -58,7 +58,7 @@ def test_the_table_compares_with_e3nn(capsys: pytest.CaptureFixture[str]) -> Non
     with registered(mine=right):
         assert run("--backend", "mine", "--backend", "e3nn", "--mode", "forward", "--quick") == 0
     out = capsys.readouterr().out
-    assert "toy: 12 nodes, 60 edges, float32; 1 threads of" in out
+    assert "toy: 12 nodes, 60 edges, float32; 1 thread of" in out
     assert "large" not in out, "only quick cases by default"
     rows = {
         line.split()[1]: line.split() for line in out.splitlines() if line.startswith("forward")

@@ -61,6 +61,15 @@ def test_results_are_those_of_the_working_folder_by_default(
     assert len(json.loads(shown)[0]["rows"]) == 2
 
 
+@pytest.mark.parametrize("name", ["md", "json"])
+def test_two_ways_to_name_a_format_are_one_too_many(
+    name: str, results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "--json", "--format", name, "--results", str(results))
+    assert (code, out) == (2, "")
+    assert f"leave it or --format {name} out" in err
+
+
 def test_page_shows_the_kernels_of_the_folder_and_skips_broken_ones_when_asked(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

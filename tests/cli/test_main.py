@@ -3,10 +3,12 @@ failure."""
 
 import errno
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 import typer
@@ -46,6 +48,13 @@ def test_help_shows_every_command_and_imports_none(
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(name, "--help") == 0
     assert f"equivbench {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [*Commands.table(), *Analyses.table()])
+def test_every_command_is_on_the_page_of_all_commands(name: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+    # Behind a dot the word "equivbench" is left out.
+    assert re.search(rf"(equivbench (analyze )?|· `(analyze )?){name}\b", page)
 
 
 @pytest.mark.parametrize("name", [*Analyses.table()])

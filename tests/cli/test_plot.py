@@ -59,7 +59,7 @@ def test_two_settings_are_not_mixed_and_a_choice_decides(
 ) -> None:
     folder = write(tmp_path / "results", *pair(), *pair(1.1, pair="other"))
     figure = tmp_path / "figure.png"
-    assert plot(monkeypatch, "curves", folder, "--out", figure) == 4
+    assert plot(monkeypatch, "curves", folder, "--out", figure) == 2
     assert "toy/other" in capsys.readouterr().err
     assert plot(monkeypatch, "curves", folder, "--out", figure, "--pair", "toy/pair") == 0
     assert plot(monkeypatch, "curves", folder, "--out", figure, "--pair", "toy/none") == 3
@@ -74,7 +74,7 @@ def test_runs_of_an_older_code_are_left_out_and_it_says_so(
     folder = write(tmp_path / "results", *pair(), *older)
     assert plot(monkeypatch, "gap", folder, "--out", tmp_path / "figure.svg") == 0
     says = capsys.readouterr().err
-    assert "drew the 2 records of 2026-01-02; left out 2 of another code or day" in says
+    assert "drew 2 records of 2026-01-02; left out 2 of another code or day" in says
 
 
 def test_a_single_newer_record_does_not_take_the_place_of_a_measurement(
@@ -86,7 +86,7 @@ def test_a_single_newer_record_does_not_take_the_place_of_a_measurement(
     )
     folder = write(tmp_path / "results", *three, *newer)
     assert plot(monkeypatch, "gap", folder, "--out", tmp_path / "figure.svg") == 0
-    assert "drew the 6 records of 2026-01-02; left out 2" in capsys.readouterr().err
+    assert "drew 6 records of 2026-01-02; left out 2" in capsys.readouterr().err
 
 
 def test_an_invalid_record_ends_with_3_and_can_be_left_out(

@@ -45,7 +45,7 @@ def test_every_invalid_record_is_named_and_the_code_is_3(
     assert code == 3
     assert f"{bad}: the clock's parts" in out
     assert "cut.json: " in out
-    assert "2 of 3 files are not valid" in err
+    assert "not valid: 2 of 3 files" in err
     code, out, _ = run(capsys, "validate", str(tmp_path), "--json")
     assert code == 3
     assert {row["path"]: row["valid"] for row in json.loads(out)} == {

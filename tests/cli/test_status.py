@@ -47,6 +47,13 @@ def test_each_contest_has_a_row_and_all_are_counted(capsys: pytest.CaptureFixtur
     (line,) = [line for line in shown.splitlines() if "running" in line and "vector" in line]
     assert "slurm 7_1 on cuda:0" in line
     assert "augmented 25% (timing)" in line
+    outputs = []
+    for words in (("results",), ("--results", "results")):
+        assert run("status", *words, "--json") == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+    assert run("status", "results", "--results", "elsewhere") == 2
+    assert "results and --results elsewhere are two places" in capsys.readouterr().err
     assert run("status", "results", "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [each["state"] for each in found] == ["waiting", "running", "waiting"]
@@ -81,6 +88,6 @@ def test_a_dry_run_says_what_the_plan_takes(
     assert two["wall_seconds"] == pytest.approx(2 / 3 * 3600 * hours)
     assert run(*asked, "--devices", "cpu:0,cpu:1") == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "6 runs in 3 contests on cpu:0, cpu:1 with 1 threads each" in shown
+    assert "6 runs in 3 contests on cpu:0, cpu:1 with 1 thread each" in shown
     assert "with 2 contests at once" in shown
     assert "device-hours, evaluations and starts included" in shown

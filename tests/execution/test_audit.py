@@ -96,7 +96,7 @@ def test_a_loss_that_the_weights_do_not_give_is_found(
     ran = kept("results", "audit", str(path), "--device", "cpu")
     assert ran.code == 3
     assert "its weights give" in ran.out
-    assert "1 of 1 records did not pass the audit" in ran.err
+    assert "1 of 1 record did not pass the audit" in ran.err
 
 
 def other_weights(path: Path) -> None:

@@ -228,7 +228,7 @@ def test_a_plan_that_is_in_the_queue_is_not_submitted_twice(results: Path) -> No
         *("--budget", "2s", "--threads", "1", "--executor", "slurm", "--resume"),
     )
     assert again.returncode == 0, again.stderr
-    assert "in the queue or running, and not submitted again" in again.stderr
+    assert "not submitted again, as in the queue or running: 1 contest" in again.stderr
     assert "submitted 1" not in again.stderr
     assert queue("%F") == []
     assert {record.contest for record in records_of(results, 1)}

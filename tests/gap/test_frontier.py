@@ -150,12 +150,19 @@ def test_a_floor_at_its_bound_is_not_known_to_be_there() -> None:
 def test_what_has_no_frontier_says_why() -> None:
     laws = {"equivariant": EQUIVARIANT, "augmented": AUGMENTED}
     (why,) = frontiers(runs(laws, budget={"kind": "steps"})).left_out
-    assert "not in seconds" in why
+    assert "in steps and a frontier is over seconds; `equivbench run toy/pair --budget" in why
+    few = runs(laws)
+    for record in few:
+        record.rungs = record.rungs[-2:]
+    (why,) = frontiers(few).left_out
+    assert "its arms have 2 budgets" in why
+    assert "`equivbench run toy/pair --rungs 5` makes one" in why
     swept = runs(laws, seeds=1, size="2")
     for record in swept:
         record.seed = 7
     (why,) = frontiers([*runs(laws), *swept]).left_out
     assert "0 seeds" in why
+    assert "`equivbench analyze sweep toy/pair --over size --values 1,2 --rungs 5`" in why
     assert not frontiers(runs({"equivariant": EQUIVARIANT})).found
 
 

@@ -372,7 +372,7 @@ def test_json_has_the_contract_s_fields_and_no_number_that_json_lacks() -> None:
     assert set(plain["twirl"]) == {"2", "4", "8"}
     assert set(plain["twirl"]["2"]) == {"loss", "cost"}
     assert plain["decided"] is False
-    assert plain["reason"] == "0 of 1 seeds finished"
+    assert plain["reason"] == "0 of 1 seed finished"
     described = {"task", "pair", "preset", "machine_key", "budget", "n_seeds", "n_diverged"}
     assert described | {"behind", "commit", "contests", "day", "seeds_needed"} <= set(plain)
 

@@ -230,7 +230,7 @@ def test_a_single_later_record_takes_the_place_of_no_measurement() -> None:
         runs = arm_runs("augmented", [*three, later], notes)
         assert [run.record for run in runs.values()] == three
         assert len(notes) == 1
-        assert notes[0].startswith("1 records of the augmented arm")
+        assert notes[0].startswith("left out 1 record of the augmented arm")
 
 
 def test_the_extension_of_a_repetition_prolongs_no_other_run() -> None:

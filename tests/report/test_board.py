@@ -246,6 +246,29 @@ def test_all_in_throughput_carries_the_compile_seconds() -> None:
     assert row.compile_seconds == 100.0
 
 
+def test_no_speed_of_a_run_that_did_not_have_its_machine_is_shown() -> None:
+    fast, busy = (
+        run(
+            0.5 + 0.1 * seed,
+            seed=seed,
+            throughput={"samples_per_second": rate},
+            machine_share={"cpu_share": share},
+        )
+        for seed, (rate, share) in enumerate(((300.0, 0.98), (30.0, 0.05)))
+    )
+    (row,) = build_boards([fast, busy])[0].rows
+    assert (row.finished, row.samples_per_second) == (2, 300.0)
+    assert row.compile_seconds == fast.clock.compile
+    assert "busy during seed 1: no speed of it counts" in row.note
+    (alone,) = build_boards([busy])[0].rows
+    assert alone.total == 0.6
+    assert alone.samples_per_second is alone.samples_per_second_all_in is None
+    assert alone.compile_seconds is None
+    (table,) = summary_tables([busy])
+    names = [column.name for column in table.columns]
+    assert table.rows[0][names.index(SPEED.name)] is None
+
+
 def test_throughput_is_that_of_all_devices_of_an_arm() -> None:
     timed = {"samples_per_second": 320.0}
     records = [run(devices_per_arm=4, clock={"compile": 100.0}, throughput=timed)]

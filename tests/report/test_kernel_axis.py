@@ -71,18 +71,43 @@ def test_what_is_missing_has_its_command_and_what_cannot_be_says_so() -> None:
     (row,) = row_texts(table)
     assert (row["e3nn"], row["other"], row["fused"]) == ("not run", "not run", "not run")
     (note,) = [each for each in table.notes if each.startswith("forcefield/tensor-product ")]
-    lacking = note.removeprefix("forcefield/tensor-product was not run on ").partition(": ")[0]
-    assert {"fused", "e3nn", "cuequivariance"} <= set(lacking.split(", "))
-    assert "torch" not in lacking
-    assert note.endswith(": equivbench run forcefield/tensor-product --kernels NAME")
+    lacking = note.removeprefix("forcefield/tensor-product was not run on ").partition(" (on ")[0]
+    # Of a CPU: what runs on GPUs alone is no gap of its records.
+    assert lacking.split(", ") == ["fused", "e3nn", "e3nn-compiled", "cuequivariance"]
+    assert note.endswith(
+        " (on any machine): equivbench run forcefield/tensor-product --kernels NAME"
+    )
+    assert any("equivbench doctor" in each for each in table.notes)
     # PaiNN's message is no operation of e3nn.
     (painn,) = arm_steps([timed("torch", 0.2, model="painn", pair="vector")])
     (row,) = row_texts(steps_table([painn]))
     assert (row["e3nn"], row["fused"]) == ("cannot", "not run")
-    assert (
-        "forcefield/vector was not run on fused: equivbench run forcefield/vector --kernels fused"
-        in (steps_table([painn]).notes)
-    )
+    command = "equivbench run forcefield/vector --kernels fused"
+    said = f"forcefield/vector was not run on fused (on any machine): {command}"
+    assert said in steps_table([painn]).notes
+
+
+def test_machines_are_told_apart_in_what_is_missing() -> None:
+    gpu = {"machine_key": "toy-gpu", "device": "Toy GPU"}
+    records = [
+        timed("torch", 0.2),
+        timed("fused", 0.1, environment={"machine_key": "second-2t"}),
+        timed("fused", 0.1, environment=gpu),
+    ]
+    notes = steps_table(arm_steps(records)).notes
+    of_pair = [each for each in notes if each.startswith("forcefield/tensor-product was")]
+    lacking = {
+        where.partition(")")[0]: names.split(", ")
+        for names, _, where in (
+            each.removeprefix("forcefield/tensor-product was not run on ").partition(" (on ")
+            for each in of_pair
+        )
+    }
+    assert list(lacking) == ["second-2t", "toy-cpu-2t", "toy-gpu"]
+    assert "torch" not in lacking["toy-cpu-2t"]
+    assert "torch" in lacking["second-2t"]
+    assert "openequivariance" in lacking["toy-gpu"]
+    assert "openequivariance" not in lacking["second-2t"]
 
 
 def test_every_pair_that_takes_a_backend_is_named_once_some_arm_was_timed() -> None:
@@ -92,9 +117,10 @@ def test_every_pair_that_takes_a_backend_is_named_once_some_arm_was_timed() -> N
 
 
 def test_the_commands_are_of_pairs_and_backends_that_there_are() -> None:
-    assert set(OURS) <= set(backends_of("nequip"))
-    assert backends_of("painn") == ["torch", "fused"]
-    assert backends_of("no such model") == []
+    assert set(OURS) <= set(backends_of("nequip", "cpu"))
+    assert "openequivariance" in backends_of("nequip", "cuda")
+    assert backends_of("painn", "cpu") == ["torch", "fused"]
+    assert backends_of("no such model", "cpu") == []
     assert "forcefield/tensor-product" in PAIRS.without_plugins()
 
 

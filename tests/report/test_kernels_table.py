@@ -10,7 +10,8 @@ from toy_roofline import toy_roofline
 
 from equivbench.records.line_files import KernelSamples
 from equivbench.report.kernels import COLUMNS, heading, kernel_table, speed_up
-from equivbench.report.render import cell_text
+from equivbench.report.render import cell_text, to_plain
+from equivbench.report.terminal import fitted
 
 
 def sample(backend: str, rounds: list[float], **changes: object) -> KernelSamples:
@@ -100,3 +101,21 @@ def test_a_later_sample_of_the_same_is_shown_and_replaces_nothing():
     cells = dict(zip([column.name for column in COLUMNS], row, strict=True))
     assert cells["ms"] == 1000.0
     assert cells["method"] == "by hand (timed again: 500 ms; the first counts)"
+
+
+def test_the_table_fits_a_terminal_of_80_columns() -> None:
+    samples = [
+        sample(
+            backend,
+            [0.12345],
+            mode="double_backward",
+            method="cuequivariance 0.13.0 naive",
+            compile_seconds=12.3,
+        )
+        for backend in ("cuequivariance", "e3nn-compiled")
+    ]
+    table = kernel_table(samples)
+    assert max(map(len, to_plain(table).splitlines())) > 80
+    narrow = fitted(table, 80)
+    assert max(map(len, to_plain(narrow).splitlines())) <= 80
+    assert {"ms", "x e3nn", "of roof", "error"} <= {each.name for each in narrow.columns}

@@ -41,7 +41,7 @@ def test_a_notebook_shows_the_figure() -> None:
 
 def test_several_settings_need_a_choice() -> None:
     records = [*pair(), *pair(1.1, pair="other")]
-    with pytest.raises(eb.IncomparableError, match="toy/other"):
+    with pytest.raises(eb.UsageError, match="toy/other"):
         eb.plot.curves(records)
     assert eb.plot.curves(records, pair="toy/other").axes
     with pytest.raises(eb.FailedError, match="no record that fits"):
@@ -66,7 +66,7 @@ def test_arms_on_several_kernel_backends_need_a_choice(tmp_path: Path) -> None:
     equivariant, augmented = slow
     # Both arms on two backends, one of them alone, and a plain arm that takes none.
     for records in ([*slow, *fast], [*slow, fast[1]]):
-        with pytest.raises(eb.IncomparableError, match=r"one kernel backend.*: fused, torch"):
+        with pytest.raises(eb.UsageError, match=r"one kernel backend.*: fused, torch"):
             eb.plot.curves(records)
     for name, records, alone in (
         ("both", [*slow, *fast], fast),

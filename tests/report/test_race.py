@@ -376,8 +376,22 @@ def test_the_figure_has_a_line_an_arm_and_the_costs_of_averages() -> None:
     labels = [line.get_label() for line in training.get_lines()]
     assert labels[:4] == ["pair equivariant", "other augmented", "pair frames", "pair augmented"]
     assert {text.get_text() for text in inference.texts} == {"2", "4", "8"}
+    assert training.get_title() == "by budget, on a part of the test set"
+    assert inference.get_title() == "at the end, on the whole test set"
     augmented = next(line for line in inference.get_lines() if len(line.get_xdata()) == 4)
     assert list(augmented.get_xdata()) == pytest.approx([1.0, 2.0, 4.0, 8.0])
+
+
+def test_the_figure_says_where_rungs_are_read_on_the_whole_test_set() -> None:
+    pytest.importorskip("matplotlib")
+    records = field_of_arms()
+    for record in records:
+        assert record.final is not None
+        for rung in record.rungs:
+            rung.test.samples = record.final.samples
+            rung.test.rotations = record.final.rotations
+    training, _ = eb.plot.race(records).axes
+    assert training.get_title() == "by budget, on the whole test set"
 
 
 def test_a_figure_of_several_races_needs_a_choice(tmp_path: Path) -> None:
@@ -386,7 +400,7 @@ def test_a_figure_of_several_races_needs_a_choice(tmp_path: Path) -> None:
     others = [
         record for arm in ("equivariant", "augmented") for record in runs(arm, 0.3, task="board")
     ]
-    with pytest.raises(eb.IncomparableError, match=r"shows one race; .*board, small.*; toy, small"):
+    with pytest.raises(eb.UsageError, match=r"shows one race; .*board, small.*; toy, small"):
         eb.plot.race([*records, *others])
     assert eb.plot.race([*records, *others], task="toy", out=tmp_path / "race.svg").axes
     assert "<svg" in (tmp_path / "race.svg").read_text(encoding="utf-8")

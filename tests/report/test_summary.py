@@ -13,11 +13,12 @@ from equivbench.gap.efficiency import PairGap, efficiency_gap
 from equivbench.gap.intervals import Quantity
 from equivbench.records.schema import RunRecord
 from equivbench.report.arms import summary_tables
-from equivbench.report.gaps import gap_table, headline, paragraphs, reading
+from equivbench.report.gaps import beyond_gaps, gap_table, headline, paragraphs, reading
 from equivbench.report.render import cell_text, to_plain
 from equivbench.report.table import Column, Table
-from equivbench.report.terminal import to_terminal
+from equivbench.report.terminal import fitted, to_terminal
 from equivbench.report.text import quantity_text
+from equivbench.request import RunRequest
 
 STEPS = [10, 20, 50, 100, 200, 500, 1000]
 
@@ -62,6 +63,23 @@ def test_the_reading_names_the_arm_behind_and_how_much_faster_it_must_become() -
     assert "--extend" in text
     assert "equivariant arm could be 4.0x slower" in text
     assert "6 seeds, p < 0.001" in text
+
+
+def test_runs_that_stand_in_no_gap_are_told_where_they_are_compared() -> None:
+    both = runs(2.0, 4.0, seeds=1)
+    request = RunRequest(pairs=("toy/pair",), arms=("frames",), budget="2min", out="my results")
+    assert beyond_gaps(both, request) == []
+    frames = make_run("frames", lambda step: step**-0.5, STEPS, tau=0.1)
+    gap, race = beyond_gaps([frames], request)
+    assert "takes runs of both contestants, equivariant and augmented" in gap
+    assert "`equivbench run toy/pair --budget 2min --out 'my results'` trains them in turn" in gap
+    command = "`equivbench leaderboard export --race --results 'my results'`"
+    assert race == (
+        f"toy/pair: frames beside the other arms of the task, ranked by loss: {command}"
+    )
+    assert beyond_gaps([*both, frames], request) == [race]
+    (alone,) = beyond_gaps(both[:1], request)
+    assert alone == gap
 
 
 def test_the_reading_says_why_there_is_no_verdict() -> None:
@@ -144,6 +162,18 @@ def test_the_table_fits_a_terminal_of_80_columns() -> None:
     assert header.split() == shown.split()
     assert len(rows) == 2
     assert max(map(len, (header, *rows))) <= 80
+
+
+def test_a_table_of_small_numbers_fits_it_without_the_spare_columns() -> None:
+    records = runs(2.0e-5, 4.0e-5, share=1.23e-10)
+    for record in records:
+        record.final_raw.share = record.final_ema.share = 1.23e-10
+    (table,) = summary_tables(records)
+    assert max(map(len, to_plain(table).splitlines())) > 80
+    narrow = fitted(table, 80)
+    assert max(map(len, to_plain(narrow).splitlines())) <= 80
+    assert {"loss", "explained", "share", "samples/s"} <= {each.name for each in narrow.columns}
+    assert narrow.notes[0] == "not shown for want of width: compile"
 
 
 def test_square_brackets_in_names_are_no_markup() -> None:

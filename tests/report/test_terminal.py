@@ -11,7 +11,7 @@ from rich.console import Console
 from equivbench.gap.intervals import Quantity
 from equivbench.report.render import row_texts, to_plain
 from equivbench.report.table import Column, Table
-from equivbench.report.terminal import NARROWEST, to_terminal
+from equivbench.report.terminal import NARROWEST, fitted, to_terminal
 
 NAMES = st.text("abcdefgh/-_.0123456789", min_size=1, max_size=60)
 SENTENCES = st.lists(st.text("abcdefgh", min_size=1, max_size=12), max_size=30).map(" ".join)
@@ -68,6 +68,30 @@ def test_what_fits_stands_in_columns_and_what_does_not_in_a_block_a_row() -> Non
         "machine    cpu-2t",
         "loss [eV]  1.50",
     ]
+
+
+SPARE = (
+    Column("pair", key=True),
+    Column("loss", "number"),
+    Column("first", spare=True),
+    Column("second", spare=True),
+)
+
+
+@given(width=st.integers(1, 60))
+def test_spare_columns_are_left_out_from_the_right_until_the_others_fit(width: int) -> None:
+    table = Table("", SPARE, [("task/one", 0.5, "a", "bb")], notes=["below"])
+    found = fitted(table, width)
+    names = [column.name for column in found.columns]
+    widths = {"pair": 8, "loss": 7, "first": 7, "second": 8}  # with the blanks before them
+    best = next(
+        (n for n in (4, 3, 2) if sum(list(widths.values())[:n]) <= width),
+        4,  # too narrow for any: a block a row, with all of them
+    )
+    assert names == list(widths)[:best]
+    left_out = list(widths)[best:]
+    said = [f"not shown for want of width: {', '.join(left_out)}"] if left_out else []
+    assert found.notes == [*said, "below"]
 
 
 def test_sentences_are_wrapped_before_columns_are_given_up() -> None:

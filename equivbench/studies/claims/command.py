@@ -12,6 +12,7 @@ import typer
 
 from equivbench.cli.options import Json, Quiet, takes
 from equivbench.cli.output import message, print_json, print_table
+from equivbench.counted import counted
 from equivbench.errors import FailedError, InterruptedRunError, UsageError
 from equivbench.report.table import Column, Table
 from equivbench.studies.claims.parts import ReproduceRequest
@@ -119,7 +120,7 @@ def _print_parts(reproduction: Reproduction, json: bool, to_stderr: bool = False
             }
         )
         return
-    where = f"on {reproduction.device} with {reproduction.threads} threads"
+    where = f"on {reproduction.device} with {counted(reproduction.threads, 'thread')}"
     total = f"{_total(reproduction)} {where}; records go to {request.out}"
     if to_stderr:
         message("note", total)

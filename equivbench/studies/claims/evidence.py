@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from equivbench.counted import counted
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import PairGap
 from equivbench.records.line_files import LineFile
@@ -103,7 +104,7 @@ def gather_evidence(
     used = [record for record in records if record.preset != TRIAL_PRESET and record.task in TASKS]
     if len(used) < len(records):
         others = f"of the preset {TRIAL_PRESET} or of tasks that the paper does not have"
-        notes.append(f"{len(records) - len(used)} records {others} are no evidence")
+        notes.append(f"no evidence: {counted(len(records) - len(used), 'record')} {others}")
     known = {_identity(record) for record in used if record.status == "completed"}
     kept_gradients = _kept(gradients, known, notes)
     kept_landscapes = _kept(landscapes, known, notes)
@@ -147,8 +148,8 @@ def _kept(analyses: Sequence[A], known: set[tuple[str, ...]], notes: list[str]) 
     kept = [each for each in analyses if _identity(each) in known and each.preset != TRIAL_PRESET]
     if len(kept) < len(analyses):
         notes.append(
-            f"{len(analyses) - len(kept)} analyses of runs whose finished records are not here "
-            f"are left out"
+            f"left out {counted(len(analyses) - len(kept), 'analysis', 'analyses')} of runs whose "
+            "finished records are not here"
         )
     return kept
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from equivbench.counted import counted
 from equivbench.gap.intervals import Quantity
 from equivbench.records.curves import ResultWeights
 from equivbench.report.gaps import kernels_text
@@ -157,9 +158,9 @@ def _section(each: Claim, findings: Sequence[ClaimFinding]) -> list[str]:
         parts = [part for found in own.values() for part in found.parts]
         commands = distinct(command for part in parts for command in part.commands)
         if commands:
-            runs = len({run for part in parts for run in part.runs})
+            runs = counted(len({run for part in parts for run in part.runs}), "run")
             blocks += [
-                f"{runs} run{'s' * (runs != 1)}, made by",
+                f"{runs}, made by",
                 "\n".join(f"    {printable(command)}" for command in commands),
             ]
     return blocks

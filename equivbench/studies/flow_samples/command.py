@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
+from equivbench.counted import counted
 from equivbench.errors import UsageError
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import percent_text
@@ -113,7 +114,7 @@ def samples(request: SamplesRequest, json: Json = False) -> None:
     elif out is not None:
         write_npz(out, drawn.positions, drawn.mask)
     if plot is not None:
-        title = f"{found.name}, {request.steps} {request.method} steps"
+        title = f"{found.name}, {counted(request.steps, f'{request.method} step')}"
         save_figure(draw_structures(drawn, real, title=title), plot)
     if json:
         asked = asdict(request) | {"model": found.name}

@@ -14,6 +14,7 @@ import typer
 
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
+from equivbench.counted import counted
 from equivbench.errors import FailedError
 from equivbench.report.table import Column, Table
 from equivbench.studies.gradients.record import (
@@ -84,8 +85,9 @@ def gradients(request: GradientsRequest, json: Json = False) -> None:
 def gradient_table(analysis: Gradients, unit: str) -> Table:
     """A row for each snapshot; ``unit`` is that of the loss. The notes say what is missing."""
     where = f"{analysis.task}/{analysis.pair} {analysis.arm}, {analysis.run_id}"
-    samples = f"{analysis.samples} {analysis.split} samples in {analysis.chunks} chunks"
-    how = f"{analysis.weights} weights, {samples}, {analysis.rotations} rotations"
+    samples = counted(analysis.samples, f"{analysis.split} sample")
+    samples += f" in {counted(analysis.chunks, 'chunk')}"
+    how = f"{analysis.weights} weights, {samples}, {counted(analysis.rotations, 'rotation')}"
     columns = (
         Column("step", key=True),
         Column("budget", kind="number", unit="s"),

@@ -13,8 +13,9 @@ import numpy as np
 
 from equivbench.cli.options import Json, takes
 from equivbench.cli.output import message, print_json, print_table
+from equivbench.counted import counted
 from equivbench.report.table import Cell, Column, Table
-from equivbench.report.text import number_text
+from equivbench.report.text import loss_in, number_text
 from equivbench.studies.landscape.record import LANDSCAPES, Curvature, Landscape, LandscapeRequest
 from equivbench.studies.record import ERROR_PARTS, Estimate
 
@@ -75,9 +76,11 @@ def landscape_table(found: Landscape, unit: str) -> Table:
     first, second = (number_text(axis[-1]) for axis in found.axes)
     title = (
         f"{found.task}/{found.pair} {found.arm}, {found.run_id}, step {found.step}: "
-        f"{found.weights} weights, {which} ({found.parameters}), {found.samples} {found.split} "
-        f"samples, {found.rotations} rotations ({found.group}), {found.precision}; loss in {unit}; "
-        f"slice along the {found.along} error's extreme eigenvectors, radii {first} and {second}"
+        f"{found.weights} weights, {which} ({found.parameters}), "
+        f"{counted(found.samples, f'{found.split} sample')}, "
+        f"{counted(found.rotations, 'rotation')} ({found.group}), {found.precision}; "
+        f"{loss_in(unit)}; slice along the {found.along} error's extreme eigenvectors, radii "
+        f"{first} and {second}"
     )
     columns = [Column("property", heading=" ", key=True)]
     columns += [Column(part, kind="number") for part in ERROR_PARTS]

@@ -122,8 +122,7 @@ def test_an_analysis_counts_only_while_its_run_is_there() -> None:
         for finding in judge(evidence, [claim("C3")]):
             assert (finding.verdict, finding.parts) == ("not measured", ())
         assert (
-            "1 analyses of runs whose finished records are not here are left out"
-            in evidence.warnings
+            "left out 1 analysis of runs whose finished records are not here" in evidence.warnings
         )
 
 

@@ -85,7 +85,7 @@ def test_each_kind_of_weights_has_a_verdict_of_its_own() -> None:
 def test_runs_of_another_version_of_the_code_are_not_left_out_in_silence() -> None:
     records = [make_shared(seed=seed, git={"tree": str(seed) * 40}) for seed in range(2)]
     (part,) = found("C1", records).parts
-    assert part.subject.endswith("are of another code or day and are left out")
+    assert part.subject.endswith("left out 1 record of the augmented arm, of another code or day")
 
 
 def test_a_share_that_is_small_because_nothing_is_learned_is_no_fall() -> None:
