@@ -2,7 +2,8 @@
 settled as triton is imported.
 
 ``python triton_process.py interpret`` prints {configuration: {result: relative error}} and
-``compile ARCHITECTURE`` prints {kernel: registers}, as JSON.
+``compile ARCHITECTURE [LMAX]`` prints {kernel: registers}, as JSON; LMAX (2) is that of the edge
+product and the symmetric contraction.
 """
 
 import itertools
@@ -225,8 +226,8 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.detach()).norm()) / scale
 
 
-def kernels() -> Iterator[tuple[str, Any, list[str]]]:
-    """Name, function and pointers of what is compiled."""
+def kernels(lmax: int) -> Iterator[tuple[str, Any, list[str]]]:
+    """Name, function and pointers of what is compiled, of some operations up to degree ``lmax``."""
     edge_operations: tuple[EdgeOperation, ...] = (Convolution((64, 64), 1, 1), PaiNNMessage(128))
     none: frozenset[str] = frozenset()
     for operation, kind in itertools.product(
@@ -239,7 +240,7 @@ def kernels() -> Iterator[tuple[str, Any, list[str]]]:
     # Second derivatives, which hold the most, along tangents of all inputs.
     for kind in get_args(triton_product_source.ProductKernelKind):
         of_product = triton_product_source.ProductRequest(
-            EdgeProduct(64, 2),
+            EdgeProduct(64, lmax),
             kind,
             frozenset(triton_product_source.INPUTS),
             frozenset(triton_product_source.INPUTS),
@@ -250,7 +251,7 @@ def kernels() -> Iterator[tuple[str, Any, list[str]]]:
         yield f"edge-product {kind}", function, of_product.pointers
     for kind in get_args(triton_contraction_source.ContractionKernelKind):
         of_contraction = triton_contraction_source.ContractionRequest(
-            SymmetricContraction(64, 2, 1),
+            SymmetricContraction(64, lmax, 1),
             kind,
             frozenset(triton_contraction_source.INPUTS),
             frozenset(triton_contraction_source.INPUTS),
@@ -265,7 +266,7 @@ INDICES = {"order", "others", "starts", "elements", "begins", "ends", "firsts"}
 """Pointers to int64."""
 
 
-def registers(architecture: int) -> Mapping[str, Mapping[str, int]]:
+def registers(architecture: int, lmax: int = 2) -> Mapping[str, Mapping[str, int]]:
     """Registers a thread and bytes in local memory, compiled for a GPU that need not be there."""
     import triton
     from triton.backends.compiler import GPUTarget
@@ -276,7 +277,7 @@ def registers(architecture: int) -> Mapping[str, Mapping[str, int]]:
     )
     options = {"num_warps": 1, "enable_fp_fusion": True}
     found = {}
-    for called, function, pointers in kernels():
+    for called, function, pointers in kernels(lmax):
         signature = {name: "*i64" if name in INDICES else "*fp32" for name in pointers}
         aligned = {(n,): [["tt.divisibility", 16]] for n in range(len(signature))}
         source = ASTSource(function, signature, constexprs={}, attrs=aligned)
@@ -303,4 +304,4 @@ if __name__ == "__main__":
             )
         )
     else:
-        print(json.dumps(registers(int(sys.argv[2]))))
+        print(json.dumps(registers(*map(int, sys.argv[2:]))))
