@@ -39,7 +39,7 @@ from equivbench.specs import MatchSpec as MatchSpec
 from equivbench.specs import ModelSpec as ModelSpec
 from equivbench.specs import PairPreset as PairPreset
 from equivbench.specs import PairSpec as PairSpec
-from equivbench.specs import Preset
+from equivbench.specs import Precision, Preset
 from equivbench.specs import Recipe as Recipe
 from equivbench.specs import TargetLoss as TargetLoss
 from equivbench.specs import TaskSpec as TaskSpec
@@ -81,6 +81,7 @@ def run(
     threads: int | None = None,
     kernels: str | None = None,
     forces: Forces | None = None,
+    precision: Precision | None = None,
     rungs: int | None = None,
     extend: float | None = None,
     snapshots: bool = False,

@@ -19,6 +19,7 @@ from equivbench.errors import FailedError
 from equivbench.gpu import driver_version, gpu_name, gpu_settings, key_of_settings
 from equivbench.programs import output_of
 from equivbench.records.schema import Environment, Git
+from equivbench.specs import Precision
 
 PACKAGES = (
     "equivbench",
@@ -34,6 +35,10 @@ PACKAGES = (
 KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
 """glibc keeps freed memory instead of giving it back: page faults took a third of a CPU training
 step (PaiNN: 58 to 40 ms)."""
+_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
+"""Flags of processors that have arithmetic in bfloat16, as Linux names them."""
+_AMPERE = 8
+"""Major compute capability of the first GPUs with TF32 and bfloat16."""
 _BEGAN_WITH = Path("/proc/self/environ")
 """The environment variables that this process began with, of which its C library has read."""
 
@@ -297,6 +302,26 @@ def _built_from() -> Git:
     except ImportError:
         return Git(commit=None, dirty=None)
     return Git(commit=built.COMMIT, dirty=None if built.COMMIT is None else False, tree=built.TREE)
+
+
+def no_arithmetic(precision: Precision, device: str) -> str | None:
+    """Why ``device`` (``cpu``, ``cuda`` or ``cuda:N``) has none of ``precision`` of its own; None
+    where it has, or nothing is known of it."""
+    if device == "cpu":
+        if precision == "tf32":
+            return "tf32 is arithmetic of GPUs; take float32 or bf16"
+        known = _cpuinfo("flags") or _cpuinfo("Features")
+        if precision == "bf16" and known and not _BFLOAT16 & {*known.split()}:
+            return "this processor has no arithmetic in bfloat16; take float32"
+        return None
+    if precision == "float32":
+        return None
+    import torch
+
+    major, _ = torch.cuda.get_device_capability(device)
+    if major >= _AMPERE:
+        return None
+    return f"{torch.cuda.get_device_name(device)} has no arithmetic in {precision}; take float32"
 
 
 def _cpu_key(model: str, family: str | None) -> str:

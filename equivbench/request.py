@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal, Self, get_type_hints
 from equivbench.errors import UsageError, unknown_name
 from equivbench.option import Option
 from equivbench.records.reasons import without_places_in
-from equivbench.specs import Preset
+from equivbench.specs import Precision, Preset
 
 QUICK_START_PAIR = "forcefield/vector"
 """What is run where no pair is named."""
@@ -274,6 +274,12 @@ class RunRequest(Request):
         "How every arm predicts forces: as an output of the network (direct, the default), or as "
         "the gradient of its energy (conservative).",
         implied="direct",
+        identity=True,
+    )
+    precision: Precision | None = option(
+        None,
+        "The arithmetic of every arm, in training and evaluation: float32, tf32 (on a GPU alone) "
+        "or bf16. The default is the preset's, in which recipes were tuned.",
         identity=True,
     )
     rungs: int | None = option(

@@ -18,6 +18,7 @@ Preset = Literal["dev", "small", "paper"]
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 Augmentation = Literal["none", "haar"]
 Precision = Literal["float32", "tf32", "bf16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 SymmetryLossKind = Literal["rotated-copy", "rotational-gradient"]
 Optimizer = Literal["adamw", "adam", "nadam", "radam", "adamax", "rmsprop", "sgd"]
 OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)

@@ -25,7 +25,7 @@ from equivbench.errors import UsageError
 from equivbench.execution.executors import run
 from equivbench.execution.tune_request import TuneRequest
 from equivbench.request import Forces, Request, RunRequest, option, options_of, read_seeds
-from equivbench.specs import PRESETS
+from equivbench.specs import PRECISIONS, PRESETS
 
 REQUESTS = (RunRequest, SweepRequest, TuneRequest)
 words = st.text(st.characters(categories=("L", "N", "P", "Zs")), min_size=1, max_size=8).filter(
@@ -43,6 +43,7 @@ requests = st.builds(
     threads=st.none() | st.integers(1, 1024),
     kernels=st.none() | words,
     forces=st.none() | st.sampled_from(get_args(Forces)),
+    precision=st.none() | st.sampled_from(PRECISIONS),
     extend=st.none() | st.floats(1, 1000, exclude_min=True),
     out=words,
     snapshots=st.booleans(),

@@ -22,7 +22,7 @@ from equivbench.errors import EquivbenchError, FailedError, InterruptedRunError
 from equivbench.execution.executors import Callback, find_executor
 from equivbench.execution.plan import make_plan, resolve_device, with_threads
 from equivbench.execution.sweep import make_sweep
-from equivbench.records.declared import SWEEP, swept
+from equivbench.records.declared import LABELS, relabelled
 from equivbench.records.files import shown
 from equivbench.records.requested import request_of
 from equivbench.records.schema import RunRecord, Test
@@ -132,7 +132,7 @@ def job_of(record: RunRecord, device: str) -> Job:
     """The job that ``record`` is of, on ``device``; raises ``UsageError`` where nothing that is
     registered is it."""
     pair = PAIRS.get(f"{record.task}/{record.pair}")
-    labels = {name: record.variant[name] for name in SWEEP if name in record.variant}
+    labels = {name: record.variant[name] for name in LABELS if name in record.variant}
     job = Job(
         request=request_of(record),
         pair=pair.key,
@@ -146,7 +146,7 @@ def job_of(record: RunRecord, device: str) -> Job:
         variant={name: value for name, value in record.variant.items() if name not in labels},
         labels=labels,
     )
-    return msgspec.structs.replace(job, **swept(record, pair.arm(record.arm)))
+    return msgspec.structs.replace(job, **relabelled(record, pair.arm(record.arm)))
 
 
 def _threads(record: RunRecord) -> int:

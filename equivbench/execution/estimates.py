@@ -12,6 +12,7 @@ from equivbench.budget import Budget
 from equivbench.errors import FailedError
 from equivbench.execution.chosen_data import dataset_of
 from equivbench.execution.plan import Contest, RunPlan, machines_of
+from equivbench.records.declared import PRECISION
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
 from equivbench.registry import PAIRS
@@ -68,7 +69,7 @@ class PastRuns:
         self.machine_key = "" if machine is None else machine.kind
         self.preset = like.request.preset
         self._on_cpu = machine is not None and machine.device == "cpu"
-        self._runs: dict[tuple[str, str, str], list[RunRecord]] = {}
+        self._runs: dict[tuple[str, str, str, str | None], list[RunRecord]] = {}
         for record in records:
             alike = (
                 record.environment.machine_key == self.machine_key
@@ -76,12 +77,14 @@ class PastRuns:
                 and record.status == "completed"
             )
             if alike and "sweep" not in record.variant and not record.restarts:
-                arm = (f"{record.task}/{record.pair}", record.arm, record.dataset.name)
-                self._runs.setdefault(arm, []).append(record)
+                arm = f"{record.task}/{record.pair}", record.arm, record.dataset.name
+                key = *arm, record.variant.get(PRECISION)
+                self._runs.setdefault(key, []).append(record)
 
     def _like(self, job: Job) -> list[RunRecord]:
-        """Runs of the arm of ``job`` on its data, whatever their budget."""
-        return self._runs.get((job.pair, job.arm, dataset_of(job)), [])
+        """Runs of the arm of ``job`` on its data, in its precision, whatever their budget."""
+        key = job.pair, job.arm, dataset_of(job), job.labels.get(PRECISION)
+        return self._runs.get(key, [])
 
     def of_contests(self, plan: RunPlan, todo: Collection[Job] | None = None) -> list[float | None]:
         """The device seconds of those jobs of each contest of ``plan`` that are in ``todo`` (None:

@@ -12,19 +12,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import psutil
 
 from equivbench.budget import Budget
 from equivbench.counted import counted
-from equivbench.environment import machine_key, usable_cores
+from equivbench.environment import machine_key, no_arithmetic, usable_cores
 from equivbench.errors import FailedError, UsageError, unknown_name
 from equivbench.execution.chosen_data import check_prepared, chosen_dataset
 from equivbench.execution.shares import core_shares
 from equivbench.gpu import why_not_shared
 from equivbench.kernels.backends import absent, does_not_do
+from equivbench.records.declared import PRECISION
 from equivbench.registry import KERNEL_BACKENDS, MODELS, PAIRS, TASKS
 from equivbench.request import DEFAULT_KERNELS, MOST_RUNGS, QUICK_START_PAIR, Forces, RunRequest
 from equivbench.schedule import rung_budgets
@@ -60,8 +61,8 @@ class Machine:
 def this_machine(request: RunRequest) -> Machine:
     """What ``request`` means on the machine that this process runs on.
 
-    Raises ``FailedError`` where the device, the kernel backend or the data set that was asked for
-    is not here, or the device is not for as many processes as a contest has arms.
+    Raises ``FailedError`` where the device, its arithmetic, the kernel backend or the data set that
+    was asked for is not here, or the device is not for as many processes as a contest has arms.
     """
     if request.dataset is not None:
         check_prepared(request.dataset)
@@ -70,6 +71,10 @@ def this_machine(request: RunRequest) -> Machine:
         reason = why_not_shared(device, 1 if len(request.arms) == 1 else 2)
         if reason is not None:
             raise FailedError(reason)
+    if request.precision is not None:
+        reason = no_arithmetic(request.precision, device)
+        if reason is not None:
+            raise FailedError(f"--precision {request.precision}: {reason}")
     if request.kernels is not None:
         reason = absent(KERNEL_BACKENDS.get(request.kernels), device)
         if reason is not None:
@@ -393,6 +398,15 @@ def _check_kernels(
             )
 
 
+def _in_precision(arm: ArmSpec, request: RunRequest) -> dict[str, Any]:
+    """The fields of a job of ``arm`` that the precision asked for changes, if it is another than
+    the arm's own."""
+    if request.precision in (None, arm.presets[request.preset].recipe.precision):
+        return {}
+    chosen = {PRECISION: str(request.precision)}
+    return {"recipe": chosen, "labels": chosen}
+
+
 def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> Contest:
     TASKS.get(pair.task)
     if request.preset not in pair.presets:
@@ -416,6 +430,7 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
     options = [
         *request.variant.values(),
         *([] if request.dataset is None else [request.dataset]),
+        *([] if request.precision is None else [request.precision]),
         *([] if kernels is None else [kernels]),
     ]
     contest = contest_name(now)
@@ -433,6 +448,7 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
             created=utc(now),
             command=request.command(recorded=True),
             variant=request.variant,
+            **_in_precision(arm, request),
         )
         for arm in arms
     ]

@@ -58,14 +58,14 @@ def make_sweep(request: SweepRequest, now: datetime | None = None) -> RunPlan:
 
 def _job(job: Job, axis: Axis, value: str, request: SweepRequest) -> Job:
     head = job.run_id.removesuffix(f"-{job.contest}")
-    arm = PAIRS.get(job.pair).arm(job.arm)
+    changes = axis.change(value, PAIRS.get(job.pair).arm(job.arm), request.preset)
     shared = {name: getattr(request, name) for name in options_of(RunRequest) if name != "resume"}
     return msgspec.structs.replace(
         job,
         request=RunRequest(**shared, resume=True),
         run_id=f"{head}-{request.over}-{value.replace(':', '-')}-{job.contest}",
-        labels={"sweep": request.over, "value": value},
-        **axis.change(value, arm, request.preset),
+        labels={**job.labels, "sweep": request.over, "value": value},
+        **{**changes, "recipe": {**job.recipe, **changes.get("recipe", {})}},
     )
 
 

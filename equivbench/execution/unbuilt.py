@@ -12,7 +12,7 @@ import msgspec
 from equivbench.budget import Budget
 from equivbench.environment import environment, git_state
 from equivbench.execution.chosen_data import dataset_of
-from equivbench.records.declared import SWEEP
+from equivbench.records.declared import LABELS
 from equivbench.records.evaluations import FINALS
 from equivbench.records.reasons import plain_reason, without_places_in
 from equivbench.records.schema import (
@@ -131,7 +131,7 @@ def unbuilt_record(job: Job, why: str, known: Sequence[RunRecord]) -> RunRecord 
 
 def _has_data_of(record: RunRecord, job: Job) -> bool:
     found = (f"{record.task}/{record.pair}", record.preset)
-    point = {name: value for name, value in record.variant.items() if name in SWEEP}
+    point = {name: value for name, value in record.variant.items() if name in LABELS}
     return found == (job.pair, job.request.preset) and point == job.labels
 
 

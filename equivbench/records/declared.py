@@ -20,6 +20,7 @@ from equivbench.records.schema import RunRecord, Test
 from equivbench.registry import DATASETS, MODELS, PAIRS, TASKS
 from equivbench.request import DEFAULT_KERNELS
 from equivbench.specs import (
+    PRECISIONS,
     ArmSpec,
     DatasetSpec,
     ModelSpec,
@@ -31,6 +32,9 @@ from equivbench.specs import (
 
 SWEEP = ("sweep", "value")
 """The labels of a point of a sweep in a record's ``variant``."""
+PRECISION = "precision"
+"""The label of a run whose precision is another than its preset's (``--precision``)."""
+LABELS = (*SWEEP, PRECISION)
 TUNED = ("learning_rate", "batch_size", "tuned_at", "tuning_log_sha256")
 """Fields of a recipe that another tuning than the declared one may have chosen otherwise."""
 SAME_BASELINE = 1e-4
@@ -74,7 +78,7 @@ def declaration_of(record: RunRecord) -> Declaration | None:
         *(record.task, record.pair, record.arm, record.preset),
         *(record.dataset.name, record.dataset.version),
         *(record.model.kernels, record.recipe.tuning_log_sha256),
-        *(record.variant.get(name) for name in SWEEP),
+        *(record.variant.get(name) for name in LABELS),
         *(registry.state for registry in (PAIRS, MODELS, TASKS, DATASETS)),
     )
     if named not in _KNOWN:
@@ -107,7 +111,7 @@ def _worked_out(record: RunRecord) -> Declaration | None:
     model = MODELS.known(arm.model)
     if model is None:
         return None
-    changes = swept(record, arm)
+    changes = relabelled(record, arm)
     kernels = record.model.kernels
     on_kernels = {"kernels": kernels} if model.kernels and kernels != DEFAULT_KERNELS else {}
     recipe = replace(sized.recipe, **changes.get("recipe", {}))
@@ -165,6 +169,20 @@ def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
     """``config`` as a record on disk has it: a tuple is a list there, a path has its last part."""
     plain: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(without_places_in(config)))
     return plain
+
+
+def relabelled(record: RunRecord, arm: ArmSpec) -> dict[str, Any]:
+    """The fields of a job that the labels of ``record`` change: those of its point of a sweep, and
+    the precision of its recipe.
+
+    Raises ``UsageError`` where there is no such point or precision.
+    """
+    changes, precision = swept(record, arm), record.variant.get(PRECISION)
+    if precision is None:
+        return changes
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    return {**changes, "recipe": {**changes.get("recipe", {}), "precision": precision}}
 
 
 def swept(record: RunRecord, arm: ArmSpec) -> dict[str, Any]:
@@ -275,16 +293,19 @@ def _machine(record: RunRecord, declared: Declaration) -> Iterator[str]:
 
 
 def _variant(record: RunRecord, declared: Declaration) -> Iterator[str]:
-    """The variant names the options of the task, as the arm needs them, and the point of a sweep,
-    and nothing else."""
+    """The variant names the options of the task, as the arm needs them, another precision than the
+    arm's, and the point of a sweep, and nothing else."""
     options = declared.task.options if declared.task and declared.task.fields else None
     if options is None:
         return
     for name, values in options.items():
         if record.variant.get(name) not in values:
             yield f"variant.{name} is {record.variant.get(name)!r}, not one of {values}"
-    for name in record.variant.keys() - options.keys() - set(SWEEP):
+    for name in record.variant.keys() - options.keys() - set(LABELS):
         yield f"variant.{name} is no option of {record.task}"
+    usual = declared.arm.presets[record.preset].recipe.precision
+    if record.variant.get(PRECISION) == usual:
+        yield f"variant.precision is {usual!r}, which {declared.place} has in any case"
     for name, value in declared.arm.needs.items():
         if record.variant.get(name) != value:
             yield (

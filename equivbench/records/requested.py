@@ -12,7 +12,7 @@ from functools import lru_cache
 from equivbench.axes import SweepRequest
 from equivbench.budget import Budget
 from equivbench.errors import UsageError
-from equivbench.records.declared import SWEEP, Declaration, declaration_of
+from equivbench.records.declared import PRECISION, SWEEP, Declaration, declaration_of
 from equivbench.records.disturbed import SLOW_STEP, longest_step, slowness
 from equivbench.records.evaluations import evaluations
 from equivbench.records.schema import RunRecord
@@ -118,6 +118,9 @@ def _asked(
     for name, values in (declared.task.options if declared.task else {}).items():
         chosen = request.variant.get(name, values[0])
         asks[f"variant.{name}"] = (record.variant.get(name) == chosen, record.variant.get(name))
+    own_precision = declared.arm.presets[record.preset].recipe.precision
+    other = None if request.precision == own_precision else request.precision
+    asks["precision"] = (record.variant.get(PRECISION) == other, record.recipe.precision)
     label, value = (record.variant.get(name) for name in SWEEP)
     over: str | None = None
     points: tuple[str | None, ...] = (None,)
@@ -177,7 +180,7 @@ def _run_id(record: RunRecord, request: RunRequest, asked: Budget) -> Iterator[s
     kernels = [] if request.kernels in (None, DEFAULT_KERNELS) else [str(request.kernels)]
     point = [record.variant[name].replace(":", "-") for name in SWEEP if name in record.variant]
     words = [record.preset, asked.text, f"seed{record.seed}", *request.variant.values()]
-    words += [] if request.dataset is None else [request.dataset]
+    words += [each for each in (request.dataset, request.precision) if each is not None]
     words += [*kernels, *point, f"{created:{_STAMP}}"]
     # Two contests of one second, begun in two places, are told apart by it. Runs of before there
     # were plans have none.

@@ -387,8 +387,9 @@ class RunRecord(_Part, Tabular):
     model: ModelRecord
     recipe: RecipeRecord
     variant: dict[str, str]
-    """Options of the task, such as ``forces`` (direct or conservative), and labels of a sweep. Runs
-    with different variants are not compared."""
+    """Options of the task, such as ``forces`` (direct or conservative), another ``precision`` than
+    the preset's where one was asked for, and labels of a sweep. Runs with different variants are
+    not compared."""
     seed: int
     budget: BudgetRecord
     clock: ClockRecord

@@ -11,11 +11,12 @@ import pytest
 from factories import make_record
 from toy_kernels import registered, right
 
+from equivbench import environment
 from equivbench.cli.main import main
 from equivbench.errors import FailedError, UsageError
 from equivbench.execution.estimates import START_SECONDS, estimated_seconds, wall_seconds
 from equivbench.execution.executors import find_executor
-from equivbench.execution.plan import extension, make_plan, resolve_device
+from equivbench.execution.plan import extension, make_plan, resolve_device, this_machine
 from equivbench.execution.state import finished_record, open_state, read_state, remember_record
 from equivbench.records.store import write_record
 from equivbench.registry import PAIRS
@@ -133,6 +134,7 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
             "--kernels e3nn-compiled: e3nn-compiled has no second derivatives",
         ),
         ({"forces": "conservativ"}, "conservative"),
+        ({"precision": "bf61"}, "bf16"),
         ({"arms": ("equigrad",)}, "'equigrad' is for conservative forces .* --forces conservative"),
         ({"device": "gpu"}, "device"),
         ({"device": "cuda:x"}, "device"),
@@ -156,6 +158,37 @@ def test_runs_share_state_exactly_if_they_are_the_same_run():
 def test_what_makes_no_sense_is_a_usage_error_that_names_it(request_, says):
     with pytest.raises(UsageError, match=says):
         planned(RunRequest(**{"device": "cpu", **request_}))
+
+
+def test_a_precision_goes_to_every_arm_and_sets_the_runs_apart():
+    for job in jobs(budget="60s", precision="bf16", forces="conservative"):
+        assert job.run_id == f"small-60s-seed0-conservative-bf16-{job.contest}"
+        assert (job.recipe, job.labels) == ({"precision": "bf16"}, {"precision": "bf16"})
+    # The preset's own is named, and changes nothing.
+    for job in jobs(budget="60s", precision="float32"):
+        assert job.run_id == f"small-60s-seed0-float32-{job.contest}"
+        assert (job.recipe, job.labels) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "says"),
+    [
+        ("fpu avx512f avx512_bf16", "bf16", None),
+        ("fp asimd bf16", "bf16", None),
+        ("fpu avx2", "bf16", "no arithmetic in bfloat16"),
+        ("fpu avx2", "float32", None),
+        (None, "bf16", None),
+        ("fpu avx512_bf16", "tf32", "arithmetic of GPUs"),
+    ],
+)
+def test_a_processor_is_asked_for_arithmetic_that_it_has(monkeypatch, flags, precision, says):
+    monkeypatch.setattr(environment, "_cpuinfo", lambda key: flags if key == "flags" else None)
+    request = RunRequest(device="cpu", threads=1, precision=precision)
+    if says is None:
+        assert this_machine(request).device == "cpu"
+    else:
+        with pytest.raises(FailedError, match=f"--precision {precision}: .*{says}"):
+            this_machine(request)
 
 
 def test_a_record_says_what_was_run_and_not_where_it_went():

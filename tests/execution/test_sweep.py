@@ -95,6 +95,14 @@ def test_what_each_axis_changes() -> None:
     assert weights == {"equivariant": {}, "augmented": {"symmetry_loss": 30.0}}
 
 
+def test_a_point_in_another_precision_keeps_what_both_change() -> None:
+    rate, _ = points("learning-rate", "2e-3", precision="bf16")
+    assert (rate.recipe["learning_rate"], rate.recipe["precision"]) == (0.002, "bf16")
+    assert rate.labels == {"precision": "bf16", "sweep": "learning-rate", "value": "0.002"}
+    _, size = points("size", "2", precision="bf16")
+    assert (size.recipe, size.config) == ({"precision": "bf16"}, {"features": 28})
+
+
 def test_a_width_stays_a_multiple_of_the_heads() -> None:
     (job,) = points(
         "size", "0.3", pairs=("forcefield/tensor-product",), preset="small", arms=("augmented",)

@@ -391,6 +391,8 @@ REFUSED: dict[str, Change] = {
     "a reason for nothing": lambda record: record["reasons"].update(nonsense="because"),
     "no result of a half": null("rungs.2.test.total"),
     "a symmetry loss": put(recipe__symmetry_loss=10.0),
+    "a precision that nobody asked for": put(recipe__precision="bf16", variant__precision="bf16"),
+    "a precision beside the usual one": put(variant__precision="float32"),
 }
 
 MARKED: dict[str, Change] = {"a trace twice as fast": faster_trace}
