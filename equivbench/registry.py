@@ -82,9 +82,6 @@ class Registry(Generic[T]):
         """The class of its values."""
         self._plugins = plugins
         self._entries: dict[str, Registered[T]] = {}
-        self.state = object()
-        """Another object after every change: what was worked out from what is registered holds for
-        as long as it is the same."""
         plugins.registries.append(self)
 
     def add(self, value: T) -> None:
@@ -101,7 +98,6 @@ class Registry(Generic[T]):
                 "rename one"
             )
         self._entries[name] = Registered(value, origin)
-        self.state = object()
 
     def get(self, name: str) -> T:
         """The value called ``name``; raises ``UsageError`` with the close matches."""
@@ -139,7 +135,6 @@ class Registry(Generic[T]):
     def restore(self, snapshot: dict[str, Registered[T]]) -> None:
         """Go back to a :meth:`snapshot`: a plug-in that fails half-way leaves nothing behind."""
         self._entries = dict(snapshot)
-        self.state = object()
 
 
 def _check_names(kind: str, value: object) -> None:

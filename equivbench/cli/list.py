@@ -54,6 +54,8 @@ def list_registered(
     ]
     origins = {row["origin"] for row in rows}
     notes = [f"all of them come with {origin}" for origin in origins if len(origins) == 1]
+    if any(row.get("only_tests") for row in rows):
+        notes.append("tests: a set without samples to train on")
     print_table(Table("", columns, cells, notes))
 
 
@@ -130,7 +132,7 @@ def backend_facts(spec: KernelBackendSpec) -> dict[str, Any]:
 
 def dataset_facts(spec: DatasetSpec) -> dict[str, Any]:
     """A data set's task, whether it is on this machine, and whether it only tests."""
-    state = _dataset_state(spec) + ", only tests" * spec.only_tests
+    state = _dataset_state(spec) + ", tests" * spec.only_tests
     return {"task": spec.task, "state": state, "only_tests": spec.only_tests}
 
 

@@ -70,31 +70,10 @@ class Declaration:
 
 def declaration_of(record: RunRecord) -> Declaration | None:
     """What is declared of ``record``'s run; None where its pair is not equivbench's own, nor
-    registered by this process. Records that name the same share it.
+    registered by this process.
 
     Raises ``UsageError`` where the pair has no such arm, preset or point of a sweep.
     """
-    named = (
-        *(record.task, record.pair, record.arm, record.preset),
-        *(record.dataset.name, record.dataset.version),
-        *(record.model.kernels, record.recipe.tuning_log_sha256),
-        *(record.variant.get(name) for name in LABELS),
-        *(registry.state for registry in (PAIRS, MODELS, TASKS, DATASETS)),
-    )
-    if named not in _KNOWN:
-        found = _worked_out(record)
-        if len(_KNOWN) >= _MOST_KNOWN:
-            _KNOWN.clear()
-        _KNOWN[named] = found
-    return _KNOWN[named]
-
-
-_KNOWN: dict[tuple[object, ...], Declaration | None] = {}
-"""Declarations by all that they are worked out from."""
-_MOST_KNOWN = 1000
-
-
-def _worked_out(record: RunRecord) -> Declaration | None:
     pair = PAIRS.known(f"{record.task}/{record.pair}")
     if pair is None:
         return None
