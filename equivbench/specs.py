@@ -163,6 +163,14 @@ class KernelBackendSpec:
     max_derivatives: int = 2
     """How often they can be differentiated: twice where forces that come from an energy are
     trained."""
+    cpu_operations: tuple[str, ...] = ()
+    """Those of its operations that it does on a CPU alone."""
+
+    def operations_on(self, device: str) -> set[str]:
+        """Those that it does on this kind of ``device``."""
+        if device not in self.devices:
+            return set()
+        return set(self.operations) - (set(self.cpu_operations) if device != "cpu" else set())
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from blocks import replaced
 
 from equivbench.gap.efficiency import PairGap, efficiency_gap
 from equivbench.gap.pairing import ARMS
+from equivbench.records.declared import as_declared
 from equivbench.records.line_files import KernelSamples
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
@@ -40,6 +41,7 @@ RUNS = (
 )
 KERNELS = (
     Column("case", key=True),
+    Column("dtype", key=True, show="differs"),
     Column("mode", key=True),
     Column("machine", key=True),
     Column("fused ms", "number"),
@@ -58,11 +60,11 @@ def with_tables(page: str, results: Path) -> str:
 
 
 def runs_table(records: Sequence[RunRecord]) -> Table:
-    """A row for each gap of whole campaigns, sweeps left out."""
+    """A row for each gap of runs as their pair is declared."""
     runs: dict[str, list[RunRecord]] = defaultdict(list)
     for record in records:
         runs[record.contest or record.created].append(record)
-    gaps = [gap for gap in efficiency_gap(records) if "sweep" not in gap.variant]
+    gaps = [gap for gap in efficiency_gap(records) if as_declared(gap.variant)]
     units = board_units()
     return Table("", RUNS, [_run_row(gap, runs, units.get(gap.task, "")) for gap in gaps])
 
@@ -102,8 +104,8 @@ def kernels_table(samples: Iterable[KernelSamples]) -> Table:
         place = sample.case, sample.dtype, sample.environment.machine_key
         cases[place].append(sample)
     rows: list[list[Cell]] = []
-    for case, _, machine in sorted(cases):
-        ordered = in_order(cases[case, _, machine])
+    for case, dtype, machine in sorted(cases):
+        ordered = in_order(cases[case, dtype, machine])
         for ours in (each for each in ordered if each.backend == OURS):
             others = {
                 each.backend: speed_up(ours, each)
@@ -118,6 +120,7 @@ def kernels_table(samples: Iterable[KernelSamples]) -> Table:
             rows.append(
                 [
                     case,
+                    dtype,
                     ours.mode,
                     machine,
                     1e3 * min(ours.rounds),

@@ -310,7 +310,7 @@ def export(
         ranked = rank_runs(found.outlines) if found.outlines or not beside else {}
         boards = boards_of(ranked, board_units())
         if name in BESIDE and sum(map(len, ranked.values())) <= MOST_CURVES:
-            races = races_of(ranked, board_units(), found.record)
+            races = races_of(ranked, found.outlines, board_units(), found.record)
             beside = [*race_tables(races), *beside]
         text = to_text(name, boards, beside)
     if out is None:
@@ -340,7 +340,9 @@ def _races(results: Path, name: str, skip_invalid: bool) -> list[Table]:
     from equivbench.report.race import race_sheet, race_tables, races_of
 
     found = admit(results, invalid=_on_invalid(skip_invalid))
-    races = races_of(rank_runs(found.outlines), board_units(), found.record, fewest=2)
+    races = races_of(
+        rank_runs(found.outlines), found.outlines, board_units(), found.record, fewest=2
+    )
     if not races:
         raise FailedError(
             f"{results} has no setting in which two arms raced; `equivbench run` trains both of a "

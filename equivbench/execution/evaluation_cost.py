@@ -23,6 +23,8 @@ they are assembled and judged too: 1.8 to 2.8 in the reference records."""
 _VERDICT = 1 / 5
 """What the verdict on the symmetry adds to the passes of the last evaluation, at most
 (:mod:`equivbench.measure.evaluator`)."""
+_FRAMES, _ROTATIONS_OF_CUBE = 4, 24
+"""Predictions that a wrapper averages: in the proper principal frames, over the cube's group."""
 _MANY_STEPS = 10**6
 """Taken where nobody knows how many steps a budget holds: few more evaluations than of fewer."""
 
@@ -72,8 +74,21 @@ def evaluation_cost(
     )
     steps = _steps_in(budget, recipe.batch_size, step_seconds)
     traced = sum(1 for _ in _traced(steps))
-    passes = part * (2 * traced + 1) + whole * (2 + 1 + _VERDICT) + further
-    return EvaluationCost(passes, passes / (_STEP_PASSES + task.feedback_part) / recipe.batch_size)
+    trained, evaluated = wrapper_passes(pair.arm(arm).wrapper)
+    passes = evaluated * (part * (2 * traced + 1) + whole * (2 + 1 + _VERDICT) + further)
+    if recipe.symmetry_loss and recipe.symmetry_loss_kind == "rotated-copy":
+        trained *= 2  # the rotated copies pass too
+    of_step = trained * (_STEP_PASSES + task.feedback_part) * recipe.batch_size
+    return EvaluationCost(passes, passes / of_step)
+
+
+def wrapper_passes(name: str | None) -> tuple[int, int]:
+    """Forward passes of the model in one of an arm in the wrapper ``name``: (in training, when
+    evaluated)."""
+    averaged, _, over = (name or "").partition("-")
+    if averaged == "twirl":
+        return 1, _ROTATIONS_OF_CUBE if over == "octahedral" else int(over)
+    return {"frames": (_FRAMES, _FRAMES), "stochastic-frames": (1, _FRAMES)}.get(name or "", (1, 1))
 
 
 def known_cost(

@@ -371,7 +371,7 @@ def _check_devices_per_arm(request: RunRequest) -> None:
         )
 
 
-def _check_kernels(
+def check_kernels(
     name: str, pair: PairSpec, arms: Sequence[ArmSpec], forces: Forces | None
 ) -> None:
     """Raise ``UsageError`` unless some of ``arms`` take their operations from a backend, and the
@@ -416,7 +416,7 @@ def _contest(pair: PairSpec, seed: int, request: RunRequest, now: datetime) -> C
     arms = [pair.arm(arm) for arm in unique(request.arms)] or list(pair.contestants)
     kernels = None if request.kernels == DEFAULT_KERNELS else request.kernels
     if kernels is not None:
-        _check_kernels(kernels, pair, arms, request.forces)
+        check_kernels(kernels, pair, arms, request.forces)
     for arm in arms:
         if request.preset not in arm.presets:
             raise unknown_name(f"preset of arm {arm.name!r}", request.preset, arm.presets)

@@ -1,111 +1,70 @@
-"""How the arms of a pair compare with its augmented arm, each seed by seed: the ratio of their
-final losses, and who is ahead after Holm's correction over all arms that are compared.
-
-The gap is that of two arms; this is for the further ones, with the gap's own rules: arms that took
-turns in one contest, three seeds that both finished, on a machine of their own, past what needs no
-training.
-"""
+"""How any arm of a pair compares with its augmented arm: the ratio of their final losses, and who
+is ahead. The gap is that of two arms; a further one is held against the augmented one by the gap's
+own rules, in the place of the equivariant one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+import msgspec
 
-from equivbench.counted import counted
-from equivbench.gap.campaigns import contest_of
-from equivbench.gap.curves import log_influence
-from equivbench.gap.finals import (
-    mean_over_seeds,
-    over_best_untrained,
-    past_untrained,
-    shared_groups,
-)
-from equivbench.gap.intervals import LEVEL, Quantity, exponential
-from equivbench.gap.verdicts import LEAD_SEEDS, holm, p_text
-from equivbench.records.disturbed import disturbance
-from equivbench.records.schema import RunRecord, Test
-
-Array = NDArray[np.float64]
+from equivbench.gap.finals import Finals
+from equivbench.gap.intervals import Quantity, exponential
+from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, MatchedRuns, Setting, pair_up
+from equivbench.gap.verdicts import Contrast, p_text, verdicts
+from equivbench.records.schema import RunRecord
 
 
 @dataclass(frozen=True)
 class ArmContrast:
-    """An arm's final losses over those of the augmented arm of the same seeds, by themselves."""
+    """An arm's final losses over those of the augmented arm, seed by seed."""
 
+    arm: str
+    setting: Setting
     ratio: Quantity
-    """Below 1 the arm has the lower loss; the mean over the seeds that both finished."""
-    p: float | None
-    """Two-sided, of the paired test that both have the same loss."""
-    against: str | None
-    """Why they decide nothing, whatever they are."""
+    """Below 1 the arm has the lower loss."""
+    contrast: Contrast
+    """With ``equivariant`` for the arm."""
+    run_ids: frozenset[str]
+    """Of the arm's runs."""
 
 
-def contrast(
-    own: Sequence[RunRecord], plain: Sequence[RunRecord], started: int
-) -> ArmContrast | None:
-    """That of the finished runs of an arm and of the augmented one, each of one campaign and
-    setting, whole, which have ``started`` seeds between them; None where they share none."""
-    partners = {run.seed: run for run in plain}
-    pairs = [(run, partners[run.seed]) for run in own if run.seed in partners]
-    if not pairs:
-        return None
-    sides = tuple(list(runs) for runs in zip(*pairs, strict=True))
-    tests = [[run.final for run in runs if run.final is not None] for runs in sides]
-    grouped = shared_groups([test for side in tests for test in side])
-    logs = [np.log([test.total or np.nan for test in side]) for side in tests]
-    influence = [_influence(side, grouped) for side in tests]
-    band = mean_over_seeds(logs[0] - logs[1], influence[0] - influence[1])
-    p = float(band.p[0])
-    return ArmContrast(
-        ratio=exponential(band),
-        p=p if np.isfinite(p) else None,
-        against=_against(started, pairs, influence),
-    )
+def arm_contrasts(
+    records: Iterable[RunRecord],
+    arm: str,
+    whole: Callable[[RunRecord], RunRecord] = lambda record: record,
+) -> list[ArmContrast]:
+    """Those of ``arm`` under each setting, campaign and backend in which ``records``, all of one
+    pair, have a seed of both arms. ``whole`` gives the record of what may be an outline."""
+    own = [
+        msgspec.structs.replace(whole(record), arm=EQUIVARIANT)
+        for record in records
+        if record.arm == arm
+    ]
+    plain = [whole(record) for record in records if record.arm == AUGMENTED]
+    return [_contrast(runs, arm) for runs in pair_up([*own, *plain]).matched]
 
 
 def arm_verdicts(contrasts: Sequence[ArmContrast]) -> list[str]:
-    """What each of ``contrasts`` comes to, corrected over those that have nothing against them:
-    ``ahead``, ``behind`` or ``not decided``, with p, or why they decide nothing."""
-    tested = [
-        (place, each.p)
-        for place, each in enumerate(contrasts)
-        if each.against is None and each.p is not None
+    """What each of ``contrasts`` comes to, corrected over those that can be decided: ``ahead``,
+    ``behind`` or ``not decided``, with p, or why they decide nothing."""
+    words = {None: "not decided", AUGMENTED: "ahead", EQUIVARIANT: "behind"}
+    found = verdicts([each.contrast for each in contrasts])
+    return [
+        verdict.reason.replace(EQUIVARIANT, each.arm)
+        if verdict.p_holm is None
+        else f"{words[verdict.behind]}, {p_text(verdict.p_holm)}"
+        for each, verdict in zip(contrasts, found, strict=True)
     ]
-    adjusted = holm([p for _, p in tested])
-    corrected = {place: p for (place, _), p in zip(tested, adjusted, strict=True)}
-    return [_verdict(each, corrected.get(place)) for place, each in enumerate(contrasts)]
 
 
-def _influence(tests: Sequence[Test], grouped: bool) -> Array:
-    return np.array([log_influence(test.groups if grouped else None) for test in tests])
-
-
-def _against(
-    started: int, pairs: Sequence[tuple[RunRecord, RunRecord]], influence: Sequence[Array]
-) -> str | None:
-    """Why ``pairs``, of ``started`` seeds, decide nothing whatever their losses are."""
-    if len(pairs) < started:
-        return f"both arms finished {len(pairs)} of {started} seeds"
-    if any(contest_of(first) != contest_of(second) for first, second in pairs):
-        return "did not take turns in one contest"
-    if any(disturbance(run) is not None for pair in pairs for run in pair):
-        return "a run did not have its machine"
-    if len(pairs) < LEAD_SEEDS:
-        return f"{counted(len(pairs), 'seed')}; a verdict takes {LEAD_SEEDS}"
-    for runs, moved in zip(zip(*pairs, strict=True), influence, strict=True):
-        if not past_untrained([over_best_untrained(run) for run in runs], moved):
-            return "not past the best predictor that needs no training"
-    return None
-
-
-def _verdict(each: ArmContrast, p_holm: float | None) -> str:
-    if each.against is not None:
-        return each.against
-    if p_holm is None or each.ratio.value is None:
-        return "no seed tells the arms apart"
-    if p_holm >= 1 - LEVEL:
-        return f"not decided, {p_text(p_holm)}"
-    return f"{'ahead' if each.ratio.value < 1 else 'behind'}, {p_text(p_holm)}"
+def _contrast(runs: MatchedRuns, arm: str) -> ArmContrast:
+    finals = Finals.of(runs)
+    return ArmContrast(
+        arm=arm,
+        setting=runs.setting,
+        ratio=exponential(finals.ratio),
+        contrast=Contrast.of(runs, finals),
+        run_ids=frozenset(run.record.run_id for run in runs.equivariant),
+    )

@@ -60,9 +60,9 @@ class Finals:
     """By arm [S]; infinite where a seed diverged."""
     influence: dict[str, Array]
     """By arm [S, G]: how much each test group moves each; G = 0 where not all share the groups."""
-    over_untrained: dict[str, list[float | None]]
-    """By arm, of the seeds that finished: the loss over that of the best predictor that needs no
-    training, None where it is not known."""
+    over_untrained: dict[str, Array]
+    """By arm, of the seeds where it is known: log of the loss over that of the best predictor that
+    needs no training."""
 
     @classmethod
     def of(cls, runs: MatchedRuns) -> Finals:
@@ -79,7 +79,13 @@ class Finals:
                 for arm, own in runs.arms.items()
             },
             over_untrained={
-                arm: [over_best_untrained(run.record) for run in own if not run.diverged]
+                arm: np.log(
+                    [
+                        over
+                        for run in own
+                        if not run.diverged and (over := _over_best_untrained(run.record))
+                    ]
+                )
                 for arm, own in runs.arms.items()
             },
         )
@@ -109,11 +115,13 @@ class Finals:
     def not_past_untrained(self) -> list[str]:
         """The arms whose loss is not below that of the best predictor that needs no training by
         more than its interval."""
-        return [
-            arm
-            for arm, over in self.over_untrained.items()
-            if not past_untrained(over, self.influence[arm])
-        ]
+        low = []
+        for arm, logs in self.over_untrained.items():
+            influence = self.influence[arm]
+            band = mean_over_seeds(logs, influence if len(influence) == len(logs) else None)
+            if len(logs) and not band.high[0] < 0:
+                low.append(arm)
+        return low
 
 
 def finished(runs: Sequence[ArmRun]) -> list[Test]:
@@ -126,18 +134,7 @@ def _log_final(run: ArmRun) -> float:
     return math.inf if run.diverged or final is None else math.log(final.total or 0.0)
 
 
-def past_untrained(over: Sequence[float | None], influence: Array) -> bool:
-    """Whether losses ``over`` that of the best predictor that needs no training, one a seed, are
-    below 1 by more than the interval of their mean, ``influence`` [S, G]; so they count too where
-    none is known."""
-    logs = np.log([each for each in over if each])
-    band = mean_over_seeds(logs, influence if len(influence) == len(logs) else None)
-    return not len(logs) or bool(band.high[0] < 0)
-
-
-def over_best_untrained(record: RunRecord) -> float | None:
-    """The final loss of ``record`` over that of the best predictor that needs no training; None
-    where that is not known."""
+def _over_best_untrained(record: RunRecord) -> float | None:
     final = record.final
     if final is None or final.over_best_untrained is not None:
         return None if final is None else final.over_best_untrained

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from equivbench.budget import Budget
 from equivbench.errors import FailedError, UsageError
-from equivbench.execution.plan import Machine, this_machine
+from equivbench.execution.plan import Machine, check_kernels, this_machine
 from equivbench.gap.ladder_file import LADDER_FILE, LONGEST_CHANGE
 from equivbench.gate.ladder_request import HEAD, NOTHING, LadderRequest
 from equivbench.gate.worktrees import commit_named, refuse_changes, repository, subject_of
 from equivbench.records.files import shown
 from equivbench.records.ladder import LADDER_NAME, LadderEntry, LadderSide, placed, top_of
-from equivbench.registry import PAIRS
+from equivbench.registry import KERNEL_BACKENDS, PAIRS
 from equivbench.request import DEFAULT_KERNELS, RunRequest
 from equivbench.specs import PairSpec, TargetLoss
 
@@ -67,7 +67,11 @@ def plans_of(request: LadderRequest) -> list[EntryPlan]:
     change = subject_of(root, commit) if request.why is None else request.why.strip()
     if request.why is not None and ("\n" in change or not 0 < len(change) <= LONGEST_CHANGE):
         raise UsageError(f"--why takes one sentence of at most {LONGEST_CHANGE} characters")
-    run = RunRequest(device=request.device, threads=request.threads, arms=arms[:1])
+    for target in targets if request.kernels is not None else ():
+        check_kernels(str(request.kernels), pair, [pair.arm(target.arm)], None)
+    run = RunRequest(
+        device=request.device, threads=request.threads, arms=arms[:1], kernels=request.kernels
+    )
     machine = this_machine(run)
     measured = LadderSide(commit, request.kernels or DEFAULT_KERNELS)
     return [
@@ -98,7 +102,7 @@ def _plan(
         request,
         arms=(target.arm,),
         commit=measured.commit,
-        against=NOTHING if against is None else against.commit,
+        against=NOTHING if against is None else _written(against, measured),
         why=change,
     )
     return EntryPlan(
@@ -114,6 +118,12 @@ def _plan(
         machine=machine,
         command=told.command(recorded=True),
     )
+
+
+def _written(against: LadderSide, measured: LadderSide) -> str:
+    """``against`` as ``--against`` takes it; with its backend unless both have the default."""
+    plain = against.kernels == measured.kernels == DEFAULT_KERNELS
+    return against.commit if plain else f"{against.commit}@{against.kernels}"
 
 
 def _target_of(pair: PairSpec, arm: str, preset: str) -> TargetLoss:
@@ -144,12 +154,15 @@ def _below(
     request: LadderRequest, pair: PairSpec, target: TargetLoss, root: Path, machine: str
 ) -> tuple[LadderSide | None, str | None]:
     """What is run beside the commit that is measured, or None and why nothing is. A commit that is
-    named is run on the backend of the entry below where it is that entry's, else on that of the
-    measured one."""
+    named without a backend is run on that of the entry below where it is that entry's, else on that
+    of the measured one."""
     if request.against == NOTHING:
         return None, "it was asked to run no other commit beside it (--against none)"
     below = _top(Path(request.out) / machine / LADDER_NAME, pair, target, machine)
     if request.against is not None:
+        revision, _, kernels = request.against.rpartition("@")
+        if revision and kernels in KERNEL_BACKENDS.entries():
+            return LadderSide(commit_named(root, revision), kernels), None
         commit = commit_named(root, request.against)
         if below is not None and below.git.commit == commit:
             return below.side, None

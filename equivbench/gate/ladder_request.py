@@ -50,7 +50,8 @@ class LadderRequest(Request):
     commit: str = option(HEAD, "The commit that is measured.")
     against: str | None = option(
         None,
-        "Run this commit beside it, or none. The default is the entry below.",
+        "Run this commit beside it, or none; COMMIT@fused on that backend of kernels. The default "
+        "is the entry below.",
         metavar="COMMIT|none",
     )
     why: str | None = option(

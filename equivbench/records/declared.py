@@ -35,6 +35,7 @@ SWEEP = ("sweep", "value")
 PRECISION = "precision"
 """The label of a run whose precision is another than its preset's (``--precision``)."""
 LABELS = (*SWEEP, PRECISION)
+"""What a run has in its ``variant`` where it is not of the pair as that is declared."""
 TUNED = ("learning_rate", "batch_size", "tuned_at", "tuning_log_sha256")
 """Fields of a recipe that another tuning than the declared one may have chosen otherwise."""
 SAME_BASELINE = 1e-4
@@ -122,6 +123,12 @@ def departures(record: RunRecord) -> Iterator[str]:
             yield from rule(record, declared)
 
 
+def as_declared(variant: Mapping[str, str]) -> bool:
+    """Whether runs with this ``variant`` are of the pair as it is declared: no point of a sweep, in
+    the preset's precision."""
+    return variant.keys().isdisjoint(LABELS)
+
+
 def unchecked(record: RunRecord) -> Iterator[str]:
     """Everything that could be looked up was looked up."""
     try:
@@ -137,6 +144,8 @@ def unchecked(record: RunRecord) -> Iterator[str]:
     own = declared.pair.presets[record.preset].dataset
     if record.dataset.name != own:
         yield f"tuned and matched on {own}, trained on {record.dataset.name}"
+    if PRECISION in record.variant:
+        yield f"tuned in the preset's precision, trained in {record.variant[PRECISION]}"
     if not declared.tuned_here:
         yield (
             "not checked: the recipe names another tuning than the one that "

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity
+from equivbench.records.declared import as_declared
 from equivbench.registry import DATASETS
 from equivbench.report.appendix import BudgetSize, budget_size
 from equivbench.report.gaps import (
@@ -44,15 +45,15 @@ CAPTION = (
 
 def telling_gaps(gaps: Iterable[PairGap], *, by_kernels: bool = True) -> list[PairGap]:
     """One gap of each pair on each kernel backend, or of each pair, in their order: of the runs as
-    the pair is declared (no sweep) that of the largest budget, in seconds where there is one, then
-    of the most seeds, then the newest. Data whose content is known here come before all others, so
-    that nobody chooses who leads by choosing data.
+    the pair is declared (no sweep, no other precision) that of the largest budget, in seconds where
+    there is one, then of the most seeds, then the newest. Data whose content is known here come
+    before all others, so that nobody chooses who leads by choosing data.
 
     Which arm leads has no part in the choice.
     """
     found: dict[tuple[str, str, str], PairGap] = {}
     for gap in sorted(gaps, key=_weight):
-        if "sweep" not in gap.variant:
+        if as_declared(gap.variant):
             found[gap.task, gap.pair, kernels_text(gap) if by_kernels else ""] = gap
     return [found[key] for key in sorted(found)]
 

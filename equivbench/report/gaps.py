@@ -10,7 +10,7 @@ from equivbench.budget import Budget
 from equivbench.counted import counted
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity, Timed
-from equivbench.gap.pairing import ARMS
+from equivbench.gap.pairing import ARMS, AUGMENTED
 from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.schema import RunRecord
 from equivbench.report.table import Cell, Column, Table
@@ -285,7 +285,14 @@ def beyond_gaps(records: Sequence[RunRecord], request: RunRequest) -> list[str]:
                 f"{pair}: no efficiency gap, which takes runs of both contestants, "
                 f"{' and '.join(ARMS)}; `{both}` trains them in turn"
             )
-        if further:
+        if further and AUGMENTED not in own:
+            arms_again = (AUGMENTED, *further)
+            beside = replace(request, pairs=(pair,), arms=arms_again, resume=False).command()
+            said.append(
+                f"{pair}: whether {' and '.join(further)} learns more than the augmented arm shows "
+                f"where they take turns: `{beside}`"
+            )
+        elif further:
             race = ["equivbench", "leaderboard", "export", "--race", "--results", request.out]
             said.append(
                 f"{pair}: {' and '.join(further)} beside the other arms of the task, ranked by "

@@ -12,6 +12,7 @@ from typing import Literal
 
 from equivbench.gap.campaigns import largest_campaign
 from equivbench.gap.pairing import EQUIVARIANT
+from equivbench.records.declared import as_declared
 from equivbench.records.disturbed import disturbance
 from equivbench.records.line_files import KernelSamples, of_newest_code
 from equivbench.records.schema import RunRecord
@@ -90,7 +91,7 @@ def arm_steps(records: Iterable[RunRecord]) -> list[ArmSteps]:
     for record in records:
         timed = record.status == "completed" and record.throughput.step_seconds is not None
         timed = timed and disturbance(record) is None
-        if timed and "sweep" not in record.variant:
+        if timed and as_declared(record.variant):
             key = (
                 record.task,
                 record.pair,
@@ -167,11 +168,7 @@ def backends_of(model: str, device: Device) -> list[str]:
         return []
     needed = set(known.operations)
     backends = KERNEL_BACKENDS.without_plugins().items()
-    return [
-        name
-        for name, each in backends
-        if device in each.value.devices and needed <= set(each.value.operations)
-    ]
+    return [name for name, each in backends if needed <= each.value.operations_on(device)]
 
 
 def _others(able: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ from equivbench.gap.campaigns import largest_campaign
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.gap.frontier import frontiers as find_frontiers
 from equivbench.gap.pairing import EQUIVARIANT, Setting, pair_up
+from equivbench.records.declared import as_declared
 from equivbench.records.schema import RunRecord
 from equivbench.records.submission import admitted
 from equivbench.registry import board_units
@@ -156,7 +157,7 @@ def _frontier(records: Sequence[RunRecord]) -> Figure:
 
 
 def _race(records: Sequence[RunRecord]) -> Figure:
-    races = races_of(rank_runs(records), board_units(), fewest=2)
+    races = races_of(rank_runs(records), records, board_units(), fewest=2)
     if len(races) > 1:
         names = "; ".join(setting_text(each.setting) for each in races)
         raise UsageError(
@@ -219,8 +220,8 @@ def _fitting(records: Sequence[RunRecord], options: FigureOptions) -> list[RunRe
 
 
 def _one_setting(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The records of the one setting that all have, or that all without a sweep have."""
-    fitting = [record for record in records if "sweep" not in record.variant] or list(records)
+    """The records of the one setting that all have, or that all as declared have."""
+    fitting = [record for record in records if as_declared(record.variant)] or list(records)
     settings = sorted({Setting.of(record) for record in fitting})
     used: dict[str, set[str]] = defaultdict(set)
     for record in fitting:

@@ -212,7 +212,7 @@ def _publication(
         pretrained=tuple(pretrained),
         ladder=tuple(ladder),
         frontiers=tuple(_frontiers(records, whole)) if drawn else (),
-        races=tuple(races_of(ranked, units, whole)) if drawn else (),
+        races=tuple(races_of(ranked, records, units, whole)) if drawn else (),
         steps=tuple(arm_steps(records)),
     )
 

@@ -9,14 +9,15 @@ an arm is ahead of the augmented one of its own pair, seed by seed, where the tw
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import cache
 
-from equivbench.gap.campaigns import contest_of
-from equivbench.gap.contrasts import arm_verdicts, contrast
+from equivbench.gap.contrasts import ArmContrast, arm_contrasts, arm_verdicts
 from equivbench.gap.finals import averaged_loss
 from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
-from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT
+from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Setting
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord, Test
 from equivbench.report.arms import mean
@@ -58,7 +59,7 @@ LEGEND = (
     "second without compilation; inference: samples a second of a forward pass without gradients.",
     "Over augmented: the loss over that of the pair's augmented arm, seed by seed, with its 95% "
     "interval; the verdict is that of Student's paired test at 5% after Holm's correction over all "
-    "arms of the race that have a ratio. Whether the equivariant arm leads is for the gap to say.",
+    "arms of the race that can be decided. Whether the equivariant arm leads the gap says.",
     "Averaged over n: the loss to be expected of the mean of n predictions under random rotations, "
     "twirled + equivariance / n of the same runs, at the measured speed of such means; on a grid "
     "without the error of turning it.",
@@ -121,13 +122,16 @@ class Race:
 
 def races_of(
     ranked: Ranked,
+    records: Iterable[RunRecord],
     units: Mapping[str, str],
     whole: Callable[[RunRecord], RunRecord] = lambda record: record,
     fewest: int = FEWEST,
 ) -> list[Race]:
-    """The races of what ``rank_runs`` gives, of settings with ``fewest`` arms or more; points of a
-    sweep race with nobody. ``whole`` gives the record of what may be an outline."""
+    """The races of what ``rank_runs`` gives of ``records``, of settings with ``fewest`` arms or
+    more; points of a sweep race with nobody. ``whole`` gives the record of what may be an
+    outline."""
     found = []
+    contrasts_of = _contrasts(records, whole)
     for setting, rows in ranked.items():
         entrants = _entrants(rows)
         swept = any("sweep" in run.variant for _, runs in entrants for run in runs)
@@ -136,7 +140,7 @@ def races_of(
         field = [
             _Entrant(row, runs, tuple(map(whole, finished_runs(runs)))) for row, runs in entrants
         ]
-        compared = _against_augmented(field)
+        compared = _against_augmented(field, contrasts_of)
         raced = [each for entrant in field for each in _rows(entrant, compared.get(entrant.key))]
         front = pareto_front(
             [(None if each.row.diverged else each.loss.value, each.inference) for each in raced]
@@ -171,33 +175,43 @@ class _Entrant:
     def key(self) -> tuple[str, str, str]:
         return self.row.pair, self.row.arm, self.row.setup
 
-    @property
-    def contests(self) -> set[str]:
-        return set(map(contest_of, self.runs))
-
 
 def _against_augmented(
-    field: Sequence[_Entrant],
+    field: Sequence[_Entrant], contrasts_of: Callable[[RunRecord], list[ArmContrast]]
 ) -> dict[tuple[str, str, str], tuple[Quantity, str]]:
     """By key of each arm that shared seeds with the augmented one of its pair, the ratio of their
-    losses and the verdict. Of several setups of the augmented arm it is held against the one that
-    it took the most turns with."""
-    plain = [each for each in field if each.row.arm == AUGMENTED]
+    losses and the verdict; ``contrasts_of`` gives the contrasts of a run's arm."""
     contrasts = {}
     for each in field:
-        rivals = [rival for rival in plain if rival.row.pair == each.row.pair]
-        if each in plain or not rivals:
-            continue
-        rival = max(rivals, key=lambda rival: len(rival.contests & each.contests))
-        started = {run.seed for run in (*each.runs, *rival.runs)}
-        found = contrast(each.done, rival.done, len(started))
-        if found is not None:
-            contrasts[each.key] = found
+        setting = Setting.of(each.runs[0])
+        shared = {
+            len(found.run_ids & {run.run_id for run in each.runs}): found
+            for found in contrasts_of(each.runs[0])
+            if found.setting == setting
+        }
+        if max(shared, default=0):
+            contrasts[each.key] = shared[max(shared)]
     verdicts = arm_verdicts(list(contrasts.values()))
     return {
         key: (found.ratio, "" if key[1] == EQUIVARIANT else verdict)
         for (key, found), verdict in zip(contrasts.items(), verdicts, strict=True)
     }
+
+
+def _contrasts(
+    records: Iterable[RunRecord], whole: Callable[[RunRecord], RunRecord]
+) -> Callable[[RunRecord], list[ArmContrast]]:
+    """What gives the contrasts of a run's arm with the augmented one of its pair, each made once;
+    none of that arm itself."""
+    pairs: dict[tuple[str, str], list[RunRecord]] = defaultdict(list)
+    for record in records:
+        pairs[record.task, record.pair].append(record)
+
+    @cache
+    def of_arm(task: str, pair: str, arm: str) -> list[ArmContrast]:
+        return [] if arm == AUGMENTED else arm_contrasts(pairs[task, pair], arm, whole)
+
+    return lambda run: of_arm(run.task, run.pair, run.arm)
 
 
 def _rows(entrant: _Entrant, compared: tuple[Quantity, str] | None) -> list[RaceRow]:

@@ -72,9 +72,7 @@ def _packed(part: Sequence[tuple[Any, ...] | None]) -> bytes:
 def _read(path: Path) -> list[tuple[Any, ...] | None] | None:
     """What a part holds; None where it is not there, or not whole."""
     with (
-        contextlib.suppress(
-            OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error
-        ),
+        contextlib.suppress(*_BROKEN),
         np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays,
     ):
         held = set(arrays.files)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from factories import make_run
 
-from equivbench.gap.contrasts import ArmContrast, arm_verdicts, contrast
+from equivbench.gap.contrasts import ArmContrast, arm_contrasts, arm_verdicts
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.gap.verdicts import LEAD_SEEDS, holm
 from equivbench.records.schema import RunRecord
@@ -33,9 +33,8 @@ def side(arm: str, level: float, seeds: int = 6, draw: int = 0, **more: Any) -> 
     ]
 
 
-def between(own: list[RunRecord], plain: list[RunRecord], started: int = 6) -> ArmContrast:
-    found = contrast(own, plain, started)
-    assert found is not None
+def between(own: list[RunRecord], plain: list[RunRecord]) -> ArmContrast:
+    (found,) = arm_contrasts([*own, *plain], own[0].arm)
     return found
 
 
@@ -47,7 +46,7 @@ def test_of_the_equivariant_arm_it_is_what_the_gap_says(level: float) -> None:
     assert found.ratio.value == pytest.approx(gap.loss_ratio.value)
     assert found.ratio.low == pytest.approx(gap.loss_ratio.low)
     assert found.ratio.high == pytest.approx(gap.loss_ratio.high)
-    assert found.p == pytest.approx(gap.p)
+    assert found.contrast.p == pytest.approx(gap.p)
     (verdict,) = arm_verdicts([found])
     word = {None: "not decided", "equivariant": "behind", "augmented": "ahead"}[gap.behind]
     assert verdict.startswith(f"{word}, p ")
@@ -60,43 +59,48 @@ def test_the_correction_is_over_all_that_are_compared() -> None:
         between(side(f"arm-{place}", level, draw=place + 1), plain)
         for place, level in enumerate(levels)
     ]
-    expected = holm([each.p or 0.0 for each in contrasts])
+    expected = holm([each.contrast.p or 0.0 for each in contrasts])
     for each, p, verdict in zip(contrasts, expected, arm_verdicts(contrasts), strict=True):
         decided = p < 0.05
         assert verdict.startswith("not decided") is not decided
         if decided:
             assert verdict.startswith("ahead" if (each.ratio.value or 0.0) < 1 else "behind")
     # What decides nothing is no test, and costs the others nothing.
-    few = between(side("few", 0.5, 2), plain[:2], 2)
+    few = between(side("few", 0.5, 2), plain[:2])
     assert arm_verdicts([*contrasts, few])[:-1] == arm_verdicts(contrasts)
 
 
 def test_every_reason_for_which_nothing_is_decided() -> None:
     plain = side("augmented", 1.0)
     own = side("frames", 0.5, draw=1)
-    cases = {
-        "both arms finished 5 of 6 seeds": (own[:5], plain, 6),
-        "2 seeds; a verdict takes 3": (own[:2], plain[:2], 2),
-        "did not take turns in one contest": (
+    cases: dict[str, tuple[list[RunRecord], list[RunRecord]]] = {
+        "5 of 6 seeds finished": (
+            [*own[:5], *side("frames", 0.5, draw=1, status="failed", reason="no memory")[5:]],
+            plain,
+        ),
+        "2 seeds; a verdict takes 3": (own[:2], plain[:2]),
+        "the arms of seeds 0, 1, 2, 3, 4, 5 did not take turns in one contest": (
             side("frames", 0.5, contest="1" * 8),
             plain,
-            6,
         ),
-        "not past the best predictor that needs no training": (
+        "neither arm is past the best predictor that needs no training by more than its interval": (
             side("frames", 50.0, draw=1),
             side("augmented", 60.0),
-            6,
         ),
+        "the frames arm is not past the best predictor that needs no training by more than its "
+        "interval": (side("frames", 50.0, draw=1), plain),
     }
     assert LEAD_SEEDS == 3
-    for reason, (first, second, started) in cases.items():
-        assert arm_verdicts([between(first, second, started)]) == [reason]
+    for reason, (first, second) in cases.items():
+        assert arm_verdicts([between(first, second)]) == [reason]
     busy = side("frames", 0.5, draw=1)
     share = busy[2].machine_share
     assert share is not None
     share.cpu_share = 0.05
-    assert arm_verdicts([between(busy, plain)]) == ["a run did not have its machine"]
+    (verdict,) = arm_verdicts([between(busy, plain)])
+    assert verdict.startswith("frames seed 2: the machine was busy")
 
 
 def test_arms_that_share_no_seed_are_not_compared() -> None:
-    assert contrast(side("frames", 0.5)[:2], side("augmented", 1.0)[3:], 5) is None
+    records = [*side("frames", 0.5)[:2], *side("augmented", 1.0)[3:]]
+    assert arm_contrasts(records, "frames") == []

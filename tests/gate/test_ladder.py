@@ -176,10 +176,12 @@ def test_another_backend_of_one_commit_is_measured_beside_the_first(
     assert (entry.kernels, entry.against, entry.against_kernels) == ("fused", only, "torch")
     assert entry.speed_up == pytest.approx(1.0)
     told = LadderRequest.of_command(entry.command)
-    assert (told.kernels, told.against) == ("fused", only)
+    assert (told.kernels, told.against) == ("fused", f"{only}@torch")
+    plan = asked_for(out, kernels="fused", against=told.against)
+    assert (plan.measured, plan.against) == ((only, "fused"), (only, "torch"))
     # No faster, so the entry below is still the first, on its own backend.
-    assert asked_for(out, kernels="e3nn").against == (only, "torch")
-    assert asked_for(out, kernels="e3nn", against=only).against == (only, "torch")
+    assert asked_for(out, kernels="fused").against == (only, "torch")
+    assert asked_for(out, kernels="fused", against=only).against == (only, "torch")
     assert [report.problems for report in review([out])] == [[]] * 3
     # What runs on another backend than it was asked to is no measurement of that.
     repository.commit(0.05, extra="record['model']['kernels'] = 'torch'")
@@ -274,6 +276,7 @@ def test_what_makes_no_sense_is_said_before_anything_is_run(
         ({"against": "nowhere"}, "no revision"),
         ({"against": first}, "compared with itself"),
         ({}, "on top of the ladder"),
+        ({"kernels": "fusd"}, "unknown kernel backend 'fusd'"),
         ({"why": "  "}, "one sentence"),
         ({"why": "x" * 301}, "one sentence"),
     ):

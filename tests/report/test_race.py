@@ -79,7 +79,7 @@ def slow(rate: float) -> dict[str, Any]:
 
 
 def race_of(records: list[RunRecord], fewest: int = 3) -> Race:
-    (race,) = races_of(rank_runs(records), {"toy": "eV"}, fewest=fewest)
+    (race,) = races_of(rank_runs(records), records, {"toy": "eV"}, fewest=fewest)
     return race
 
 
@@ -182,6 +182,26 @@ def test_an_arm_is_held_against_the_augmented_one_of_its_own_pair() -> None:
     assert "over_augmented" not in [column.name for column in shown]
 
 
+def test_an_arm_is_held_against_the_augmented_runs_that_it_took_turns_with() -> None:
+    """Seeds that the contestants were run on before, and more of them, change nothing."""
+    before = [
+        *runs("equivariant", 0.2, contest="a" * 12),
+        *plain("augmented", 0.5, contest="a" * 12),
+    ]
+    later: dict[str, Any] = {"contest": "b" * 12, "created": "2026-01-02T04:04:05Z"}
+    turns = [
+        *plain("augmented", 0.4, seeds=3, run_id="again", **later),
+        *plain("frames", 0.3, model={"wrapper": "frames"}, **later),
+    ]
+    frames = row_of(race_of([*before, *turns]), "frames")
+    assert frames.over_augmented.value == pytest.approx(0.3 / 0.4)
+    assert frames.verdict.startswith("ahead, p ")
+    fewer = row_of(race_of([*before, *turns[:2], *turns[3:5]]), "frames")
+    assert fewer.verdict == "2 seeds; a verdict takes 3"
+    alone = row_of(race_of([*before, *turns[3:]]), "frames")
+    assert alone.verdict == "the arms of seeds 0, 1, 2 did not take turns in one contest"
+
+
 def test_settings_are_apart_and_sweeps_race_with_nobody() -> None:
     records = field_of_arms()
     elsewhere = [
@@ -194,14 +214,15 @@ def test_settings_are_apart_and_sweeps_race_with_nobody() -> None:
         for arm in ("equivariant", "augmented", "third")
         for record in runs(arm, 0.6, variant={"sweep": "data", "value": "0.5"})
     ]
-    races = races_of(rank_runs([*records, *elsewhere, *swept]), {})
+    records += [*elsewhere, *swept]
+    races = races_of(rank_runs(records), records, {})
     assert sorted(race.setting.machine_key for race in races) == ["toy-cpu-2t", "toy-gpu"]
     assert {race.setting.variant for race in races} == {""}
 
 
 def test_two_arms_are_a_pair_and_no_race_unless_asked_for() -> None:
     records = [*runs("equivariant", 0.2), *plain("augmented", 0.4)]
-    assert races_of(rank_runs(records), {}) == []
+    assert races_of(rank_runs(records), records, {}) == []
     assert len(race_of(records, fewest=2).rows) == 2 + 3
 
 
@@ -226,7 +247,8 @@ def test_the_legend_of_several_tables_is_below_the_last_and_each_names_its_data(
         for arm in ("equivariant", "augmented", "third")
         for record in runs(arm, 0.5, dataset={"name": "larger-set"})
     ]
-    races = races_of(rank_runs([*field_of_arms(), *elsewhere]), {"toy": "eV"})
+    records = [*field_of_arms(), *elsewhere]
+    races = races_of(rank_runs(records), records, {"toy": "eV"})
     first, last = race_tables(races)
     assert (first.notes, len(last.notes)) == ([], 4)
     assert [table.caption[:15] for table in (first, last)] == ["Data larger-set", "Data toy-set 1 "]

@@ -70,14 +70,20 @@ def test_runs_that_stand_in_no_gap_are_told_where_they_are_compared() -> None:
     request = RunRequest(pairs=("toy/pair",), arms=("frames",), budget="2min", out="my results")
     assert beyond_gaps(both, request) == []
     frames = make_run("frames", lambda step: step**-0.5, STEPS, tau=0.1)
-    gap, race = beyond_gaps([frames], request)
+    gap, beside = beyond_gaps([frames], request)
     assert "takes runs of both contestants, equivariant and augmented" in gap
     assert "`equivbench run toy/pair --budget 2min --out 'my results'` trains them in turn" in gap
-    command = "`equivbench leaderboard export --race --results 'my results'`"
-    assert race == (
-        f"toy/pair: frames beside the other arms of the task, ranked by loss: {command}"
+    command = (
+        "equivbench run toy/pair --arm augmented --arm frames --budget 2min --out 'my results'"
     )
-    assert beyond_gaps([*both, frames], request) == [race]
+    assert beside == (
+        "toy/pair: whether frames learns more than the augmented arm shows where they take turns: "
+        f"`{command}`"
+    )
+    command = "`equivbench leaderboard export --race --results 'my results'`"
+    assert beyond_gaps([*both, frames], request) == [
+        f"toy/pair: frames beside the other arms of the task, ranked by loss: {command}"
+    ]
     (alone,) = beyond_gaps(both[:1], request)
     assert alone == gap
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from equivbench.counted import counted
 from equivbench.errors import FailedError
 from equivbench.gap.efficiency import PairGap
+from equivbench.records.declared import as_declared
 from equivbench.records.line_files import LineFile
 from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning
@@ -43,13 +44,13 @@ class MachineEvidence:
 
     @property
     def declared(self) -> list[RunRecord]:
-        """The records of pairs as declared, points of sweeps left out."""
-        return [record for record in self.records if "sweep" not in record.variant]
+        """The records of pairs as declared, points of sweeps and other precisions left out."""
+        return [record for record in self.records if as_declared(record.variant)]
 
     @property
     def gaps(self) -> list[PairGap]:
         """Those of pairs as declared."""
-        return [each.gap for each in self.headlines if "sweep" not in each.gap.variant]
+        return [each.gap for each in self.headlines if as_declared(each.gap.variant)]
 
     def record_of(self, analysis: RunAnalysis) -> RunRecord:
         """The run that was analysed."""

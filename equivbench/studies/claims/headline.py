@@ -14,6 +14,7 @@ from equivbench.gap.efficiency import MeasuredGap, PairGap, measure_gaps
 from equivbench.gap.leads import Course, LeadChange
 from equivbench.gap.pairing import MatchedRuns
 from equivbench.gap.power_laws import CurveScaling, fit_within_run
+from equivbench.records.declared import PRECISION
 from equivbench.records.evaluations import implied_baseline
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import (
@@ -76,11 +77,16 @@ def make_headline(records: Sequence[RunRecord]) -> list[Headline]:
     """A headline for each gap of a pair as declared or of a data sweep, sorted by pair, machine and
     fraction.
 
-    Sweeps over anything else (sizes, optimisers) change the arms or their recipes and take no part.
+    Sweeps over anything else (sizes, optimisers) and other precisions change the arms or their
+    recipes and take no part.
     What differs in preset, data, budget, switches, kernels or rules stays apart, as in
     :func:`equivbench.gap.efficiency.efficiency_gap`.
     """
-    taking_part = [record for record in records if record.variant.get("sweep", DATA) == DATA]
+    taking_part = [
+        record
+        for record in records
+        if record.variant.get("sweep", DATA) == DATA and PRECISION not in record.variant
+    ]
     return sorted((_headline(each) for each in measure_gaps(taking_part)), key=_order)
 
 
