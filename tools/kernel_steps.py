@@ -43,25 +43,23 @@ def main() -> None:
     names = options.kernels or [DEFAULT_KERNELS, "fused"]
     for arm in PAIRS.get(options.pair).contestants:
         if MODELS.get(arm.model).kernels:
-            trainers = {name: trainer(arm.name, name, options) for name in names}
+            trainers = {name: build_trainer(endless_job(arm.name, name, options)) for name in names}
             show(f"{options.pair} {arm.name}, forces {options.forces}", trainers, options.steps)
 
 
-def trainer(arm: str, kernels: str, options: argparse.Namespace) -> Trainer:
+def endless_job(arm: str, kernels: str, options: argparse.Namespace) -> Job:
     """That of ``arm`` on the backend ``kernels``, seed 0, its budget far away."""
-    return build_trainer(
-        Job(
-            pair=options.pair,
-            arm=arm,
-            request=RunRequest(preset=options.preset),
-            budget="1000000steps",
-            seed=0,
-            run_id="steps",
-            state_dir=tempfile.mkdtemp(prefix="equivbench-steps-"),
-            kernels=None if kernels == DEFAULT_KERNELS else kernels,
-            threads=options.threads,
-            variant={"forces": options.forces},
-        )
+    return Job(
+        pair=options.pair,
+        arm=arm,
+        request=RunRequest(preset=options.preset),
+        budget="1000000steps",
+        seed=0,
+        run_id="steps",
+        state_dir=tempfile.mkdtemp(prefix="equivbench-steps-"),
+        kernels=None if kernels == DEFAULT_KERNELS else kernels,
+        threads=options.threads,
+        variant={} if options.forces is None else {"forces": options.forces},
     )
 
 

@@ -13,22 +13,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import statistics
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import torch
-from kernel_steps import WARM, step
+from kernel_steps import WARM, endless_job, step
 
 from equivbench.environment import keep_memory
 from equivbench.registry import MODELS, PAIRS
-from equivbench.request import DEFAULT_KERNELS, RunRequest
+from equivbench.request import DEFAULT_KERNELS
 from equivbench.training import steps
 from equivbench.training.assembly import build_trainer
-from equivbench.training.job import Job
 from equivbench.training.loop import Trainer
 
 
@@ -51,24 +50,11 @@ def main() -> None:
 
 
 def trainer_of(arm: str, options: argparse.Namespace) -> Trainer:
-    """That of ``arm``, seed 0, its budget far away."""
+    """That of ``arm``, on the backend that was asked for where its model takes one."""
     takes_kernels = MODELS.get(PAIRS.get(options.pair).arm(arm).model).kernels
-    default = options.kernels == DEFAULT_KERNELS or not takes_kernels
-    return build_trainer(
-        Job(
-            pair=options.pair,
-            arm=arm,
-            request=RunRequest(preset=options.preset),
-            budget="1000000steps",
-            seed=0,
-            run_id="steps",
-            state_dir=tempfile.mkdtemp(prefix="equivbench-steps-"),
-            kernels=None if default else options.kernels,
-            threads=options.threads,
-            variant={} if options.forces is None else {"forces": options.forces},
-            recipe={} if options.precision is None else {"precision": options.precision},
-        )
-    )
+    job = endless_job(arm, options.kernels if takes_kernels else DEFAULT_KERNELS, options)
+    recipe = {} if options.precision is None else {"precision": options.precision}
+    return build_trainer(msgspec.structs.replace(job, recipe=recipe))
 
 
 def show(arm: str, trainer: Trainer, count: int) -> None:

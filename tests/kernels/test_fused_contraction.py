@@ -8,6 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from compiled_rules import (
+    assert_leaves_inputs,
+    assert_no_third_derivative,
+    in_double,
+    needing,
+    strided,
+)
 from derivatives import SPOILT, Inputs, assert_close, assert_refused_while_wrong, derivatives
 from torch import Tensor
 
@@ -81,9 +88,7 @@ def test_values_and_derivatives_are_the_references(operation: SymmetricContracti
 def test_each_input_may_be_the_one_that_needs_gradients(
     operation: SymmetricContraction, by: str
 ) -> None:
-    inputs = {
-        name: one.detach().requires_grad_(name == by) for name, one in make(operation).items()
-    }
+    inputs = needing(make(operation), [by])
     assert_close(
         derivatives(ours(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
     )
@@ -103,25 +108,18 @@ def test_sizes_at_the_edge(operation: SymmetricContraction, nodes: int, elements
 @of_each
 def test_inputs_need_not_be_contiguous(operation: SymmetricContraction) -> None:
     inputs = make(operation)
-    strided = {
-        name: one.detach().repeat_interleave(2, 0)[::2].requires_grad_(one.requires_grad)
-        for name, one in inputs.items()
-    }
-    assert not any(one.is_contiguous() for one in strided.values())
-    assert_close(derivatives(ours(operation), strided), derivatives(ours(operation), inputs), 0)
+    apart = strided(inputs, dim=0)
+    assert not any(one.is_contiguous() for one in apart.values())
+    assert_close(derivatives(ours(operation), apart), derivatives(ours(operation), inputs), 0)
 
 
 def test_float32_rounds_and_no_more() -> None:
     inputs = make(UNEVEN, dtype=torch.float32)
-    exact = {
-        name: one.detach().double().requires_grad_() if one.requires_grad else one
-        for name, one in inputs.items()
-    }
     kernel = ours(UNEVEN, torch.float32)
     found = [one.double() for one in derivatives(kernel, inputs)]
     # Sums of tens to hundreds of products rounded to 6e-8 each; cotangents are rounded to float32
     # too.
-    assert_close(found, derivatives(ours(UNEVEN), exact), 2e-6)
+    assert_close(found, derivatives(ours(UNEVEN), in_double(inputs)), 2e-6)
 
 
 def test_under_autocast_it_is_computed_in_float32() -> None:
@@ -147,20 +145,12 @@ def test_the_same_bits_at_any_number_of_threads(operation: SymmetricContraction)
 
 @of_each
 def test_inputs_are_left_as_they_are(operation: SymmetricContraction) -> None:
-    inputs = make(operation)
-    before = {name: one.detach().clone() for name, one in inputs.items()}
-    derivatives(ours(operation), inputs)
-    assert all(torch.equal(inputs[name], before[name]) for name in inputs)
+    assert_leaves_inputs(ours(operation), make(operation))
 
 
 @of_each
 def test_a_third_derivative_is_an_error_not_nothing(operation: SymmetricContraction) -> None:
-    inputs = make(operation)
-    output = ours(operation)(**inputs).square().sum()
-    (first,) = torch.autograd.grad(output, inputs["x"], create_graph=True)
-    (second,) = torch.autograd.grad(first.square().sum(), inputs["weights"], create_graph=True)
-    with pytest.raises(NotImplementedError, match="first and second derivatives only"):
-        second.square().sum().backward()
+    assert_no_third_derivative(ours(operation), make(operation))
 
 
 @of_each

@@ -8,6 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from compiled_rules import (
+    assert_leaves_inputs,
+    assert_no_third_derivative,
+    assert_nodes_are_checked,
+    assert_same_bits,
+    in_double,
+    needing,
+    strided,
+    two_threads,
+)
 from derivatives import (
     SPOILT,
     assert_close,
@@ -19,7 +29,7 @@ from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
 from equivbench.kernels.backends import fused
-from equivbench.kernels.fused import native, native_frames
+from equivbench.kernels.fused import native_frames
 from equivbench.kernels.fused.frames_operator import BACK, INTO
 from equivbench.kernels.fused.frames_source import rows_of
 from equivbench.kernels.fused.native import no_compiler
@@ -46,12 +56,8 @@ ROUNDING = 1e-12
 
 @pytest.fixture(autouse=True)
 def few_edges_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two threads take part even for the few edges of a test."""
-    monkeypatch.setattr(native, "EDGES_A_THREAD", 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with two_threads(monkeypatch):
+        yield
 
 
 def ours(operation: Operation, dtype: torch.dtype = torch.float64) -> Kernel:
@@ -84,10 +90,7 @@ def test_each_set_of_inputs_that_need_gradients(
     operation: SO2Message, places: tuple[int, ...]
 ) -> None:
     by = [operation.differentiable[place] for place in places]
-    inputs = {
-        name: one.detach().requires_grad_(name in by)
-        for name, one in edge_inputs(operation).items()
-    }
+    inputs = needing(edge_inputs(operation), by)
     assert_close(
         derivatives(ours(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
     )
@@ -105,62 +108,37 @@ def test_sizes_at_the_edge(operation: SO2Message, nodes: int, edges: int) -> Non
 @of_each
 def test_inputs_need_not_be_contiguous(operation: SO2Message) -> None:
     inputs = edge_inputs(operation)
-    strided = {
-        name: one.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_(one.requires_grad)
-        for name, one in inputs.items()
-    }
-    assert not any(strided[name].is_contiguous() for name in ("x", "frames", "first"))
+    apart = strided(inputs)
+    assert not any(apart[name].is_contiguous() for name in ("x", "frames", "first"))
     # Products with weights that lie apart may sum in another order.
-    assert_close(derivatives(ours(operation), strided), derivatives(ours(operation), inputs), 1e-14)
+    assert_close(derivatives(ours(operation), apart), derivatives(ours(operation), inputs), 1e-14)
 
 
 def test_float32_rounds_and_no_more() -> None:
     inputs = edge_inputs(UNEVEN, dtype=torch.float32)
-    exact = {
-        name: one.detach().double().requires_grad_() if one.requires_grad else one
-        for name, one in inputs.items()
-    }
     found = [one.double() for one in derivatives(ours(UNEVEN, torch.float32), inputs)]
     # Sums of tens to hundreds of products rounded to 6e-8 each, through two maps and a gate.
-    assert_close(found, derivatives(ours(UNEVEN), exact), 1e-5)
+    assert_close(found, derivatives(ours(UNEVEN), in_double(inputs)), 1e-5)
 
 
 @of_each
 def test_the_same_bits_at_the_same_threads_and_close_at_others(operation: SO2Message) -> None:
-    inputs = edge_inputs(operation, nodes=30, edges=200)
-    once, again = (derivatives(ours(operation), inputs) for _ in range(2))
-    assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
-    torch.set_num_threads(1)
-    assert_close(derivatives(ours(operation), inputs), once, ROUNDING)
+    assert_same_bits(ours(operation), edge_inputs(operation, nodes=30, edges=200), ROUNDING)
 
 
 @of_each
 def test_inputs_are_left_as_they_are(operation: SO2Message) -> None:
-    inputs = edge_inputs(operation)
-    before = {name: one.detach().clone() for name, one in inputs.items()}
-    derivatives(ours(operation), inputs)
-    assert all(torch.equal(inputs[name], before[name]) for name in inputs)
+    assert_leaves_inputs(ours(operation), edge_inputs(operation))
 
 
 @of_each
 def test_a_wrong_node_is_an_error_not_a_crash(operation: SO2Message) -> None:
-    inputs = edge_inputs(operation)
-    for wrong in (-1, len(inputs["x"]), 2**40):
-        for row in (0, 1):
-            edge_index = inputs["edge_index"].clone()
-            edge_index[row, 3] = wrong
-            with pytest.raises(IndexError, match="not among the 6"):
-                ours(operation)(**{**inputs, "edge_index": edge_index})
+    assert_nodes_are_checked(ours(operation), edge_inputs(operation))
 
 
 @of_each
 def test_a_third_derivative_is_an_error_not_nothing(operation: SO2Message) -> None:
-    inputs = edge_inputs(operation)
-    output = ours(operation)(**inputs).square().sum()
-    (first,) = torch.autograd.grad(output, inputs["x"], create_graph=True)
-    (second,) = torch.autograd.grad(first.square().sum(), inputs["weights"], create_graph=True)
-    with pytest.raises(NotImplementedError, match="first and second derivatives only"):
-        second.square().sum().backward()
+    assert_no_third_derivative(ours(operation), edge_inputs(operation))
 
 
 NUMBERS = {INTO: [3, 2, 2, 2, 2, 1], BACK: [3, 1, 2, 2, 1, 1]}

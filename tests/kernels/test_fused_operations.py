@@ -8,12 +8,20 @@ from typing import Any
 
 import pytest
 import torch
+from compiled_rules import (
+    assert_leaves_inputs,
+    assert_no_third_derivative,
+    assert_nodes_are_checked,
+    assert_same_bits,
+    in_double,
+    needing,
+    two_threads,
+)
 from derivatives import SPOILT, assert_close, derivatives, edge_inputs
 from torch import Tensor
 
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
-from equivbench.kernels.fused import native
 from equivbench.kernels.fused.coupling import EdgeOperation
 from equivbench.kernels.fused.edge_operator import along_edges
 from equivbench.kernels.fused.native import no_compiler
@@ -35,12 +43,8 @@ ROUNDING = 1e-13
 
 @pytest.fixture(autouse=True)
 def few_edges_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two threads take part even for the few edges of a test."""
-    monkeypatch.setattr(native, "EDGES_A_THREAD", 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with two_threads(monkeypatch):
+        yield
 
 
 def fused(operation: EdgeOperation) -> Kernel:
@@ -63,10 +67,7 @@ def test_each_set_of_inputs_that_need_gradients(
     operation: EdgeOperation, places: tuple[int, ...]
 ) -> None:
     by = [operation.differentiable[place] for place in places]
-    inputs = {
-        name: one.detach().requires_grad_(name in by)
-        for name, one in edge_inputs(operation).items()
-    }
+    inputs = needing(edge_inputs(operation), by)
     assert_close(
         derivatives(fused(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
     )
@@ -115,14 +116,10 @@ def test_inputs_need_not_be_contiguous(operation: EdgeOperation) -> None:
 @pytest.mark.parametrize("operation", [UNEVEN, MESSAGE, PaiNNMessage(31)], ids=str)
 def test_float32_rounds_and_no_more(operation: EdgeOperation) -> None:
     inputs = edge_inputs(operation, dtype=torch.float32)
-    exact = {
-        name: one.detach().double().requires_grad_() if one.requires_grad else one
-        for name, one in inputs.items()
-    }
     found = [one.double() for one in derivatives(fused(operation), inputs)]
     # Sums of tens to hundreds of products rounded to 6e-8 each; cotangents are rounded to float32
     # too.
-    assert_close(found, derivatives(fused(operation), exact), 1e-6)
+    assert_close(found, derivatives(fused(operation), in_double(inputs)), 1e-6)
 
 
 @pytest.mark.parametrize("operation", [UNEVEN, MESSAGE], ids=str)
@@ -148,41 +145,22 @@ def test_under_autocast_it_is_computed_in_float32(operation: EdgeOperation) -> N
 
 @of_each
 def test_the_same_bits_at_the_same_threads_and_close_at_others(operation: EdgeOperation) -> None:
-    inputs = edge_inputs(operation, nodes=30, edges=200)
-    once, again = (derivatives(fused(operation), inputs) for _ in range(2))
-    assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
-    torch.set_num_threads(1)
-    assert_close(derivatives(fused(operation), inputs), once, ROUNDING)
+    assert_same_bits(fused(operation), edge_inputs(operation, nodes=30, edges=200), ROUNDING)
 
 
 @of_each
 def test_a_third_derivative_is_an_error_not_nothing(operation: EdgeOperation) -> None:
-    inputs = edge_inputs(operation)
-    first = torch.autograd.grad(
-        fused(operation)(**inputs).square().sum(), inputs["x"], create_graph=True
-    )[0]
-    second = torch.autograd.grad(first.square().sum(), inputs["weights"], create_graph=True)[0]
-    with pytest.raises(NotImplementedError, match="first and second derivatives only"):
-        second.square().sum().backward()
+    assert_no_third_derivative(fused(operation), edge_inputs(operation))
 
 
 @of_each
 def test_inputs_are_left_as_they_are(operation: EdgeOperation) -> None:
-    inputs = edge_inputs(operation)
-    before = {name: one.detach().clone() for name, one in inputs.items()}
-    derivatives(fused(operation), inputs)
-    assert all(torch.equal(inputs[name], before[name]) for name in inputs)
+    assert_leaves_inputs(fused(operation), edge_inputs(operation))
 
 
 @of_each
 def test_a_wrong_node_is_an_error_not_a_crash(operation: EdgeOperation) -> None:
-    inputs = edge_inputs(operation)
-    for wrong in (-1, len(inputs["x"]), 2**40):
-        for row in (0, 1):
-            edge_index = inputs["edge_index"].clone()
-            edge_index[row, 3] = wrong
-            with pytest.raises(IndexError, match="not among the 6"):
-                fused(operation)(**{**inputs, "edge_index": edge_index})
+    assert_nodes_are_checked(fused(operation), edge_inputs(operation))
 
 
 @of_each

@@ -8,6 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from compiled_rules import (
+    assert_leaves_inputs,
+    assert_no_third_derivative,
+    assert_same_bits,
+    in_double,
+    needing,
+    strided,
+    two_threads,
+)
 from derivatives import (
     SPOILT,
     assert_close,
@@ -18,7 +27,7 @@ from derivatives import (
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, backend
-from equivbench.kernels.fused import native, native_product
+from equivbench.kernels.fused import native_product
 from equivbench.kernels.fused.native import no_compiler
 from equivbench.kernels.fused.product_operator import edge_product
 from equivbench.kernels.fused.product_source import product_table
@@ -38,12 +47,8 @@ ROUNDING = 1e-13
 
 @pytest.fixture(autouse=True)
 def few_edges_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two threads take part even for the few edges of a test."""
-    monkeypatch.setattr(native, "EDGES_A_THREAD", 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with two_threads(monkeypatch):
+        yield
 
 
 def ours(operation: EdgeProduct, dtype: torch.dtype = torch.float64) -> Kernel:
@@ -64,10 +69,7 @@ def test_each_set_of_inputs_that_need_gradients(
     operation: EdgeProduct, places: tuple[int, ...]
 ) -> None:
     by = [operation.differentiable[place] for place in places]
-    inputs = {
-        name: one.detach().requires_grad_(name in by)
-        for name, one in edge_inputs(operation).items()
-    }
+    inputs = needing(edge_inputs(operation), by)
     assert_close(
         derivatives(ours(operation), inputs), derivatives(operation.reference, inputs), ROUNDING
     )
@@ -95,51 +97,32 @@ def test_what_centres_are_called_does_not_matter(operation: EdgeProduct) -> None
 @of_each
 def test_inputs_need_not_be_contiguous(operation: EdgeProduct) -> None:
     inputs = edge_inputs(operation)
-    strided = {
-        name: one.detach().repeat_interleave(2, -1)[..., ::2].requires_grad_(one.requires_grad)
-        for name, one in inputs.items()
-    }
-    assert not any(strided[name].is_contiguous() for name in ("x", "harmonics", "edge_index"))
-    assert_close(derivatives(ours(operation), strided), derivatives(ours(operation), inputs), 0)
+    apart = strided(inputs)
+    assert not any(apart[name].is_contiguous() for name in ("x", "harmonics", "edge_index"))
+    assert_close(derivatives(ours(operation), apart), derivatives(ours(operation), inputs), 0)
 
 
 def test_float32_rounds_and_no_more() -> None:
     inputs = edge_inputs(UNEVEN, dtype=torch.float32)
-    exact = {
-        name: one.detach().double().requires_grad_() if one.requires_grad else one
-        for name, one in inputs.items()
-    }
     found = [one.double() for one in derivatives(ours(UNEVEN, torch.float32), inputs)]
     # Sums of tens to hundreds of products rounded to 6e-8 each; cotangents are rounded to float32
     # too.
-    assert_close(found, derivatives(ours(UNEVEN), exact), 2e-6)
+    assert_close(found, derivatives(ours(UNEVEN), in_double(inputs)), 2e-6)
 
 
 @of_each
 def test_the_same_bits_at_the_same_threads_and_close_at_others(operation: EdgeProduct) -> None:
-    inputs = edge_inputs(operation, nodes=30, edges=200)
-    once, again = (derivatives(ours(operation), inputs) for _ in range(2))
-    assert all(torch.equal(one, other) for one, other in zip(once, again, strict=True))
-    torch.set_num_threads(1)
-    assert_close(derivatives(ours(operation), inputs), once, ROUNDING)
+    assert_same_bits(ours(operation), edge_inputs(operation, nodes=30, edges=200), ROUNDING)
 
 
 @of_each
 def test_inputs_are_left_as_they_are(operation: EdgeProduct) -> None:
-    inputs = edge_inputs(operation)
-    before = {name: one.detach().clone() for name, one in inputs.items()}
-    derivatives(ours(operation), inputs)
-    assert all(torch.equal(inputs[name], before[name]) for name in inputs)
+    assert_leaves_inputs(ours(operation), edge_inputs(operation))
 
 
 @of_each
 def test_a_third_derivative_is_an_error_not_nothing(operation: EdgeProduct) -> None:
-    inputs = edge_inputs(operation)
-    output = ours(operation)(**inputs).square().sum()
-    (first,) = torch.autograd.grad(output, inputs["x"], create_graph=True)
-    (second,) = torch.autograd.grad(first.square().sum(), inputs["weights"], create_graph=True)
-    with pytest.raises(NotImplementedError, match="first and second derivatives only"):
-        second.square().sum().backward()
+    assert_no_third_derivative(ours(operation), edge_inputs(operation))
 
 
 TENSORS = (
