@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from toy_task import Clouds, Raw, clouds
 
 from equivbench.errors import ModelError, UsageError
+from equivbench.execution.evaluation_cost import wrapper_passes
 from equivbench.specs import Field
 from equivbench.symmetry.decomposition import decompose
 from equivbench.symmetry.rotations import octahedral_rotations, random_rotations
@@ -54,6 +55,23 @@ def test_frames_make_any_network_equivariant(name: str, seed: int, turn: int) ->
     torch.testing.assert_close(
         moved_then_back(model, inputs, haar(3, turn)), plain, atol=1e-11, rtol=0
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["frames", "stochastic-frames", "canonical", "twirl-3", "twirl-octahedral"]
+)
+def test_a_wrapper_takes_the_passes_that_a_plan_counts(name: str) -> None:
+    raw, passes = Raw(seed=0).double(), []
+    raw.register_forward_pre_hook(
+        lambda module, given, named: passes.append(int(named["batch"].max()) + 1), with_kwargs=True
+    )
+    model = wrap(name, raw, TASK.fields, TASK.index_field)
+    found = []
+    for training in (True, False):
+        passes.clear()
+        model.train(training)(**inputs_of(1, seed=0))
+        found.append(sum(passes))
+    assert tuple(found) == wrapper_passes(name)
 
 
 def spectra(inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
