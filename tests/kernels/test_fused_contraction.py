@@ -14,6 +14,7 @@ from compiled_rules import (
     in_double,
     needing,
     strided,
+    two_threads,
 )
 from derivatives import SPOILT, Inputs, assert_close, assert_refused_while_wrong, derivatives
 from torch import Tensor
@@ -41,11 +42,8 @@ ROUNDING = 1e-13
 @pytest.fixture(autouse=True)
 def few_features_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two threads take part even for the few nodes of a test."""
-    monkeypatch.setattr(native_contraction, "FEATURES_A_THREAD", 1)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with two_threads(monkeypatch, native_contraction, "FEATURES_A_THREAD"):
+        yield
 
 
 def make(

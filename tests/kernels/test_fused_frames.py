@@ -29,7 +29,7 @@ from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
 from equivbench.kernels.backends import fused
-from equivbench.kernels.fused import native_frames
+from equivbench.kernels.fused import native, native_frames
 from equivbench.kernels.fused.frames_operator import BACK, INTO
 from equivbench.kernels.fused.frames_source import rows_of
 from equivbench.kernels.fused.native import no_compiler
@@ -56,7 +56,7 @@ ROUNDING = 1e-12
 
 @pytest.fixture(autouse=True)
 def few_edges_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with two_threads(monkeypatch):
+    with two_threads(monkeypatch, native, "EDGES_A_THREAD"):
         yield
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from equivbench.errors import FailedError
 from equivbench.kernels.backend import Kernel, UnsupportedError, backend
+from equivbench.kernels.fused import native
 from equivbench.kernels.fused.coupling import EdgeOperation
 from equivbench.kernels.fused.edge_operator import along_edges
 from equivbench.kernels.fused.native import no_compiler
@@ -43,7 +44,7 @@ ROUNDING = 1e-13
 
 @pytest.fixture(autouse=True)
 def few_edges_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with two_threads(monkeypatch):
+    with two_threads(monkeypatch, native, "EDGES_A_THREAD"):
         yield
 
 

@@ -27,7 +27,7 @@ from derivatives import (
 from torch import Tensor
 
 from equivbench.kernels.backend import Kernel, backend
-from equivbench.kernels.fused import native_product
+from equivbench.kernels.fused import native, native_product
 from equivbench.kernels.fused.native import no_compiler
 from equivbench.kernels.fused.product_operator import edge_product
 from equivbench.kernels.fused.product_source import product_table
@@ -47,7 +47,7 @@ ROUNDING = 1e-13
 
 @pytest.fixture(autouse=True)
 def few_edges_a_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with two_threads(monkeypatch):
+    with two_threads(monkeypatch, native, "EDGES_A_THREAD"):
         yield
 
 

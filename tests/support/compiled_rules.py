@@ -5,19 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 import pytest
 import torch
 from derivatives import Inputs, assert_close, derivatives
 
 from equivbench.kernels.backend import Kernel
-from equivbench.kernels.fused import native
 
 
 @contextmanager
-def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Two threads take part even for the few edges of a test."""
-    monkeypatch.setattr(native, "EDGES_A_THREAD", 1)
+def two_threads(monkeypatch: pytest.MonkeyPatch, module: ModuleType, least: str) -> Iterator[None]:
+    """Two threads take part even in the small work of a test: ``least`` in ``module`` is what a
+    thread is given at least."""
+    monkeypatch.setattr(module, least, 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
