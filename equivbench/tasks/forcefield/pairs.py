@@ -220,7 +220,7 @@ _TENSOR_TUNING = tuning(
     "6400samples", "fc1bc23211f719bed5370fe17d3d8a05c48e6deab8087c37f428048b40fc92d1"
 )
 _PARAMETERS_TUNING = tuning(
-    "6400samples", "0ee7f9c7a6960236b8620877930b2e02b3b2b16a35b6eee3a5ba7a56d8aa306d"
+    "60s", "da5d5a21c1b20b08a3b96539b79159949fd671af98e9a011faef14ff231f96d5"
 )
 
 TENSOR_PRODUCT = pair(
@@ -253,13 +253,13 @@ TENSOR_PRODUCT_PARAMETERS = pair(
     "the tensor-product pair with as many parameters on both sides: where the gap is read per "
     "kernel backend",
     (
-        _arm("equivariant", "nequip", _NEQUIP, (8, 32), (5.65e-3, 2e-3), _PARAMETERS_TUNING),
+        _arm("equivariant", "nequip", _NEQUIP, (2, 32), (5.65e-3, 2e-3), _PARAMETERS_TUNING),
         _arm(
             "augmented",
             "vector-transformer",
             _NARROW,
             (8, 32),
-            (2.82e-3, 5e-4),
+            (3.99e-3, 5e-4),
             _PARAMETERS_TUNING,
         ),
     ),
