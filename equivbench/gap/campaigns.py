@@ -1,15 +1,19 @@
-"""Which contests are one measurement: those of one code, with no long pause between them."""
+"""Which contests are one measurement: those of one code, with no long pause between them; and which
+of several measurements of one thing counts."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
+from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord
 
 CAMPAIGN_GAP = timedelta(hours=12)
 """Contests that began further apart than this, with none between them, are not one measurement."""
+LEAD_SEEDS = 3
+"""There is no verdict below this many paired seeds."""
 
 
 def campaigns(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
@@ -32,10 +36,30 @@ def campaigns(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
     return sorted(found, key=lambda own: min(each.created for each in own))
 
 
-def largest_campaign(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The campaign of ``records`` with the most seeds, the newest of equals: a single later record,
-    whoever made it, does not take the place of a measurement."""
-    return max(reversed(campaigns(records)), key=lambda own: len({each.seed for each in own}))
+def campaign_precedence(seeds: int, disturbed: bool) -> tuple[bool, int, bool]:
+    """By what one of several campaigns under one setting is taken, the highest: whether it has
+    ``seeds`` enough for a verdict and had its machine, then its seeds, then whether it had its
+    machine. Of equals the newest is taken.
+
+    Who leads and how the runs ended have no part in it, and a single later record, whoever made it,
+    does not take the place of a measurement.
+    """
+    return seeds >= LEAD_SEEDS and not disturbed, seeds, not disturbed
+
+
+def telling_campaign(
+    records: Sequence[RunRecord], holding: Collection[str] = ()
+) -> list[RunRecord]:
+    """The first campaign of ``records`` by :func:`campaign_precedence`; among those that have one
+    of the contests ``holding``, where one has."""
+    found = campaigns(records)
+    held = [own for own in found if any(contest_of(each) in holding for each in own)]
+    return max(reversed(held or found), key=_precedence)
+
+
+def _precedence(records: Sequence[RunRecord]) -> tuple[bool, int, bool]:
+    seeds = {each.seed for each in records}
+    return campaign_precedence(len(seeds), any(disturbance(each) is not None for each in records))
 
 
 def code_of(record: RunRecord) -> str:

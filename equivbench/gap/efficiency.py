@@ -12,7 +12,7 @@ import numpy as np
 
 from equivbench.counted import counted
 from equivbench.gap.breakeven import BreakEven, break_even
-from equivbench.gap.campaigns import contest_of
+from equivbench.gap.campaigns import campaign_precedence, contest_of
 from equivbench.gap.finals import (
     TWIRLS,
     Finals,
@@ -70,6 +70,8 @@ class PairGap(Tabular):
     """Further seeds, of which a run failed or was stopped."""
     repetitions: dict[str, dict[int, list[float]]]
     """By arm and seed, the final losses of a seed that was run more than once; the first counts."""
+    disturbed: str | None
+    """Which of its runs did not have the machine, and why; None where all had it."""
     throughput_ratio: Timed
     """Equivariant over augmented seconds a training sample."""
     loss_equivariant: Quantity
@@ -109,6 +111,13 @@ class PairGap(Tabular):
     notes: list[str]
     reasons: dict[str, str]
     """Why a quantity was not measured, by its name."""
+
+    @property
+    def precedence(self) -> tuple[tuple[bool, int, bool], str]:
+        """How much it says beside gaps of other campaigns under its setting
+        (:func:`equivbench.gap.campaigns.campaign_precedence`), and its day: the newest of equals
+        counts."""
+        return campaign_precedence(self.n_seeds, self.disturbed is not None), self.day
 
     def to_json(self) -> dict[str, Any]:
         """Plain objects: contract section 3's fields, and more."""
@@ -232,6 +241,7 @@ def measure(runs: MatchedRuns) -> MeasuredGap:
         diverged={arm: sum(run.diverged for run in own) for arm, own in runs.arms.items()},
         unfinished=list(runs.unfinished),
         repetitions=runs.repetitions,
+        disturbed=runs.disturbed,
         throughput_ratio=_throughput_ratio(runs, times),
         loss_equivariant=exponential(finals.loss(EQUIVARIANT)),
         loss_augmented=exponential(finals.loss(AUGMENTED)),

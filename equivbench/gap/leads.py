@@ -14,11 +14,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from equivbench.gap.campaigns import LEAD_SEEDS
 from equivbench.gap.curves import decreasing, last_crossing, log_influence
 from equivbench.gap.finals import mean_over_seeds, shared_groups
 from equivbench.gap.intervals import UNKNOWN, Band, Quantity, exponential
 from equivbench.gap.pairing import Contestant, MatchedRuns
-from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.curves import by_place
 from equivbench.records.schema import RunRecord, Test
 

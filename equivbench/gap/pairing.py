@@ -4,7 +4,7 @@ anything else."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -12,7 +12,7 @@ import msgspec
 
 from equivbench.counted import counted
 from equivbench.errors import EquivbenchError, FailedError, IncomparableError
-from equivbench.gap.campaigns import campaigns, contest_of, largest_campaign
+from equivbench.gap.campaigns import campaigns, contest_of, telling_campaign
 from equivbench.records.curves import Evaluation, ResultWeights, curve
 from equivbench.records.disturbed import disturbance
 from equivbench.records.schema import RunRecord
@@ -284,10 +284,14 @@ def _match(
     )
 
 
-def arm_runs(arm: str, records: Sequence[RunRecord], notes: list[str]) -> dict[int, ArmRun]:
-    """The arm's runs by seed: one campaign and one recipe (those with the most seeds), the first
-    record of each seed, its extension joined on. What is left out is put into ``notes``."""
-    chosen = largest_campaign(records)
+def arm_runs(
+    arm: str, records: Sequence[RunRecord], notes: list[str], holding: Collection[str] = ()
+) -> dict[int, ArmRun]:
+    """The arm's runs by seed: those of the campaign that says most
+    (:func:`equivbench.gap.campaigns.telling_campaign`, to which ``holding`` goes) and of its recipe
+    with the most seeds, the first record of each seed, its extension joined on. What is left out is
+    put into ``notes``."""
+    chosen = telling_campaign(records, holding)
     if len(chosen) < len(records):
         notes.append(
             f"left out {counted(len(records) - len(chosen), 'record')} of the {arm} arm, of "

@@ -11,12 +11,11 @@ import numpy as np
 from scipy import special
 
 from equivbench.counted import counted
+from equivbench.gap.campaigns import LEAD_SEEDS
 from equivbench.gap.finals import Finals
 from equivbench.gap.intervals import LEVEL, Component, combined, group_part
 from equivbench.gap.pairing import ARMS, Contestant, MatchedRuns
 
-LEAD_SEEDS = 3
-"""There is no verdict below this many paired seeds."""
 POWER = 0.8
 """Chance of a verdict that ``seeds_needed`` is for."""
 MOST_SEEDS = 1000

@@ -10,7 +10,7 @@ from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity
 from equivbench.records.declared import as_declared
 from equivbench.registry import DATASETS
-from equivbench.report.appendix import BudgetSize, budget_size
+from equivbench.report.appendix import budget_size
 from equivbench.report.gaps import (
     OTHER,
     budget_text,
@@ -46,7 +46,8 @@ CAPTION = (
 def telling_gaps(gaps: Iterable[PairGap], *, by_kernels: bool = True) -> list[PairGap]:
     """One gap of each pair on each kernel backend, or of each pair, in their order: of the runs as
     the pair is declared (no sweep, no other precision) that of the largest budget, in seconds where
-    there is one, then of the most seeds, then the newest. Data whose content is known here come
+    there is one, then of the campaign that comes first
+    (:attr:`equivbench.gap.efficiency.PairGap.precedence`). Data whose content is known here come
     before all others, so that nobody chooses who leads by choosing data.
 
     Which arm leads has no part in the choice.
@@ -58,12 +59,11 @@ def telling_gaps(gaps: Iterable[PairGap], *, by_kernels: bool = True) -> list[Pa
     return [found[key] for key in sorted(found)]
 
 
-def _weight(gap: PairGap) -> tuple[bool, BudgetSize, int, str, str]:
+def _weight(gap: PairGap) -> tuple[object, ...]:
     """How much a gap says; the last is there for an order that never changes."""
     known = DATASETS.known(gap.dataset["name"])
     checked = known is not None and gap.dataset["sha256"] in known.checksums.values()
-    finished = gap.n_seeds - gap.n_diverged
-    return checked, budget_size(gap), finished, gap.day, gap.machine_key
+    return checked, budget_size(gap), gap.precedence, gap.machine_key
 
 
 def leaders_part(gap: PairGap) -> Quantity:

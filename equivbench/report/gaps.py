@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from equivbench.budget import Budget
 from equivbench.counted import counted
+from equivbench.gap.campaigns import LEAD_SEEDS
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity, Timed
 from equivbench.gap.pairing import ARMS, AUGMENTED
-from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.schema import RunRecord
 from equivbench.report.table import Cell, Column, Table
 from equivbench.report.text import number_text, quantity_text

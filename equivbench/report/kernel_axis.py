@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from equivbench.gap.campaigns import largest_campaign
+from equivbench.gap.campaigns import telling_campaign
 from equivbench.gap.pairing import EQUIVARIANT
 from equivbench.records.declared import as_declared
 from equivbench.records.disturbed import disturbance
@@ -118,8 +118,8 @@ def arm_steps(records: Iterable[RunRecord]) -> list[ArmSteps]:
 
 
 def _mean_step(records: Sequence[RunRecord]) -> float:
-    """The geometric mean over seeds of the median step of the largest campaign."""
-    steps = [each.throughput.step_seconds for each in largest_campaign(records)]
+    """The geometric mean over seeds of the median step, of the campaign that says most."""
+    steps = [each.throughput.step_seconds for each in telling_campaign(records)]
     return math.exp(statistics.fmean(math.log(each.p50) for each in steps if each is not None))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 from equivbench.budget import Budget
 from equivbench.counted import counted
 from equivbench.errors import EquivbenchWarning, FailedError, UsageError
-from equivbench.gap.campaigns import largest_campaign
+from equivbench.gap.campaigns import telling_campaign
 from equivbench.gap.efficiency import efficiency_gap
 from equivbench.gap.frontier import frontiers as find_frontiers
 from equivbench.gap.pairing import EQUIVARIANT, Setting, pair_up
@@ -121,7 +121,8 @@ def draw(kind: Drawable, results: RecordSource, **options: Unpack[FigureOptions]
     """The figure of that ``kind``; the rest as in :func:`curves`.
 
     Runs of a sweep are left out where there are also runs without, but for a frontier. Of several
-    campaigns the one with the most seeds is drawn, and a warning says what was left out.
+    campaigns the one that says most is drawn
+    (:func:`equivbench.gap.campaigns.campaign_precedence`), and a warning says what was left out.
     """
     out = options.get("out")
     if out is not None:
@@ -173,7 +174,7 @@ def _race(records: Sequence[RunRecord]) -> Figure:
 
 def _of_one_setting(kind: Drawable, fitting: Sequence[RunRecord]) -> Figure:
     records = _one_setting(fitting)
-    drawn = largest_campaign(records)
+    drawn = telling_campaign(records)
     if len(drawn) < len(records):
         warnings.warn(
             f"drew {counted(len(drawn), 'record')} of {drawn[0].created[:10]}; left out "

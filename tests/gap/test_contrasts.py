@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from factories import make_run
 
+from equivbench.gap.campaigns import LEAD_SEEDS
 from equivbench.gap.contrasts import ArmContrast, arm_contrasts, arm_verdicts
 from equivbench.gap.efficiency import efficiency_gap
-from equivbench.gap.verdicts import LEAD_SEEDS, holm
+from equivbench.gap.verdicts import holm
 from equivbench.records.schema import RunRecord
 
 STEPS = [1000 >> k for k in range(6, -1, -1)]

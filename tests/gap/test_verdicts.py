@@ -10,8 +10,9 @@ import pytest
 from factories import make_run
 from scipy import stats
 
+from equivbench.gap.campaigns import LEAD_SEEDS
 from equivbench.gap.efficiency import PairGap, efficiency_gap
-from equivbench.gap.verdicts import LEAD_SEEDS, POWER, holm
+from equivbench.gap.verdicts import POWER, holm
 from equivbench.records.schema import GroupErrors, RunRecord, Status
 
 STEPS = [1000 >> k for k in range(6, -1, -1)]

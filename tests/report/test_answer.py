@@ -40,7 +40,7 @@ def gap() -> PairGap:
 
 
 @given(order=st.randoms(use_true_random=False))
-def test_the_largest_budget_then_the_most_seeds_then_the_newest(
+def test_the_largest_budget_then_the_campaign_that_says_most(
     gap: PairGap, order: random.Random
 ) -> None:
     less = [
@@ -48,6 +48,7 @@ def test_the_largest_budget_then_the_most_seeds_then_the_newest(
         replace(gap, budget={"kind": "seconds", "limit": 50.0}, n_seeds=12),
         replace(gap, n_seeds=gap.n_seeds - 1, day="2099-01-01"),
         replace(gap, day="1999-01-01", behind="equivariant"),
+        replace(gap, n_seeds=12, day="2099-01-01", disturbed="augmented seed 0: it had to wait"),
         replace(gap, budget={"kind": "seconds", "limit": 1e6}, variant={"sweep": "data"}),
     ]
     everything = [gap, *less]

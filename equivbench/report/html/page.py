@@ -15,9 +15,9 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup, escape
 
+from equivbench.gap.campaigns import LEAD_SEEDS
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.intervals import Quantity
-from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.ladder import LadderEntry
 from equivbench.records.line_files import KernelSamples
 from equivbench.records.pretrained import PretrainedMeasurement

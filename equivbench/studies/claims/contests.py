@@ -7,12 +7,12 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 
+from equivbench.gap.campaigns import LEAD_SEEDS, contest_of, telling_campaign
 from equivbench.gap.efficiency import PairGap
 from equivbench.gap.finals import mean_share
 from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
 from equivbench.gap.matched import END, LossLevel, MatchedShares, log_end, matched_shares
 from equivbench.gap.pairing import AUGMENTED, EQUIVARIANT, Setting
-from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.curves import ResultWeights, curve, final_of
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import OTHER, headline, setting
@@ -29,8 +29,14 @@ from equivbench.studies.claims.findings import (
     percent,
     within,
 )
-from equivbench.studies.claims.headline import Headline, changes_text
-from equivbench.studies.claims.shares import AugmentedArm, augmented_arms, longest
+from equivbench.studies.claims.headline import Headline, changes_text, telling_headlines
+from equivbench.studies.claims.shares import (
+    AugmentedArm,
+    augmented_arms,
+    gap_of,
+    longest,
+    rests_on,
+)
 from equivbench.studies.claims.statements import LEARNT, SMALL_PENALTY
 
 ROUNDING = 1e-9
@@ -45,14 +51,25 @@ def costs_little(machine: MachineEvidence, weights: ResultWeights) -> list[Claim
         for record in machine.declared
         if any(at.test.share is not None for at in curve(record, weights))
     ]
-    readable = {each.setting: each for each in matched_shares(split, weights)}
+    gaps = machine.gaps
     # An arm that ran alone, however long, has no other's losses to be matched with.
-    contests = [arm for arm in augmented_arms(split) if _gap_of(arm, machine.gaps)]
-    return [
-        _penalty_part(readable[arm.setting], arm, gap, weights)
-        for arm in longest(contests)
-        if (gap := _gap_of(arm, machine.gaps))
+    contests = [
+        arm for arm in augmented_arms(split, gaps) if gap_of(arm.setting, arm.kernels, gaps)
     ]
+    return [
+        _penalty_part(_readable(split, arm, gap, weights), arm, gap, weights)
+        for arm in longest(contests)
+        if (gap := gap_of(arm.setting, arm.kernels, gaps))
+    ]
+
+
+def _readable(
+    records: Sequence[RunRecord], arm: AugmentedArm, gap: PairGap, weights: ResultWeights
+) -> MatchedShares:
+    """The shares of ``arm`` and of those that it ran beside, in the campaign of ``gap``."""
+    alike = [record for record in records if Setting.of(record) == arm.setting]
+    (found,) = matched_shares(telling_campaign(alike, gap.contests), weights)
+    return found
 
 
 def _penalty_part(
@@ -147,31 +164,12 @@ def _share_at(level: LossLevel, arm: AugmentedArm) -> Quantity:
     return UNKNOWN
 
 
-def _gap_of(arm: AugmentedArm, gaps: Sequence[PairGap]) -> PairGap | None:
-    found = [
-        gap for gap in gaps if _rests_on(gap, arm.setting) and gap.kernels[AUGMENTED] == arm.kernels
-    ]
-    # The same augmented runs may stand against the equivariant arm on several backends: that of its
-    # own name comes first.
-    return min(found, key=lambda gap: len(set(gap.kernels.values())), default=None)
-
-
-def _rests_on(gap: PairGap, own: Setting) -> bool:
-    """Whether ``gap`` is one of runs under this setting."""
-    return (
-        (gap.task, gap.pair, gap.variant) == (own.task, own.pair, dict(own.variant))
-        and (gap.budget["kind"], gap.budget["limit"]) == (own.budget_kind, own.budget_limit)
-        # Several data sets may be views of one file.
-        and (gap.dataset["name"], gap.dataset["sha256"]) == (own.dataset, own.dataset_sha256)
-        and gap.rules_version == own.rules_version
-    )
-
-
 def wins_per_hour(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
     """C5: a part for each pair and pair of kernel backends, at the longest budget of device seconds
-    (a CPU's hours are shown as what they are and decide nothing); less data beside all of it."""
+    (a CPU's hours are shown as what they are and decide nothing), of the campaign that counts
+    there; less data beside all of it."""
     alike: dict[str, list[Headline]] = defaultdict(list)
-    for each in machine.headlines:
+    for each in telling_headlines(machine.headlines):
         if each.gap.budget["kind"] == "seconds":
             alike[_apart_from_budget(each.gap)].append(each)
     parts = []
@@ -200,7 +198,8 @@ def _hours_part(
         record
         for record in machine.records
         if any(
-            _rests_on(each, Setting.of(record))
+            rests_on(each, Setting.of(record))
+            and contest_of(record) in each.contests
             and record.seed in each.seeds
             and each.kernels.get(record.arm) == record.model.kernels
             for each in used
@@ -261,7 +260,7 @@ def _ratio_of(records: Sequence[RunRecord], gap: PairGap, weights: ResultWeights
     found: dict[str, dict[int, float]] = {EQUIVARIANT: {}, AUGMENTED: {}}
     for record in records:
         test = final_of(record, weights)
-        own = record.arm in found and _rests_on(gap, Setting.of(record))
+        own = record.arm in found and rests_on(gap, Setting.of(record))
         if own and test is not None and test.total:
             found[record.arm][record.seed] = test.total
     return over_seeds(

@@ -19,7 +19,7 @@ from equivbench.records.schema import RunRecord
 from equivbench.records.store import InvalidRecordWarning
 from equivbench.records.submission import admitted
 from equivbench.studies.claims.findings import Hardware, hardware_of
-from equivbench.studies.claims.headline import Headline, make_headline
+from equivbench.studies.claims.headline import Headline, make_headline, telling_headlines
 from equivbench.studies.claims.statements import TASKS
 from equivbench.studies.gradients.record import GRADIENTS, Gradients
 from equivbench.studies.landscape.record import LANDSCAPES, Landscape
@@ -49,8 +49,9 @@ class MachineEvidence:
 
     @property
     def gaps(self) -> list[PairGap]:
-        """Those of pairs as declared."""
-        return [each.gap for each in self.headlines if as_declared(each.gap.variant)]
+        """Those of pairs as declared, of the campaign that counts where there are several."""
+        telling = telling_headlines(self.headlines)
+        return [each.gap for each in telling if as_declared(each.gap.variant)]
 
     def record_of(self, analysis: RunAnalysis) -> RunRecord:
         """The run that was analysed."""

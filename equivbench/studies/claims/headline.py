@@ -7,6 +7,7 @@ called by the device that it was measured on: an hour of a CPU says nothing abou
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +28,7 @@ from equivbench.report.gaps import (
     variant_text,
 )
 from equivbench.report.table import Amount, Cell, Column, Table
-from equivbench.report.text import percent_text, quantity_text, seconds_text
+from equivbench.report.text import percent_text, seconds_text
 from equivbench.studies.claims.findings import Hardware, hardware_of
 
 DATA = "data"
@@ -90,6 +91,22 @@ def make_headline(records: Sequence[RunRecord]) -> list[Headline]:
     return sorted((_headline(each) for each in measure_gaps(taking_part)), key=_order)
 
 
+def telling_headlines(headlines: Sequence[Headline]) -> list[Headline]:
+    """Of the campaigns of each pair on its kernel backends under one setting the one that counts
+    (:attr:`equivbench.gap.efficiency.PairGap.precedence`), in order."""
+    alike: dict[str, list[Headline]] = defaultdict(list)
+    for each in headlines:
+        alike[_setting_of(each.gap)].append(each)
+    return [max(own, key=lambda each: each.gap.precedence) for own in alike.values()]
+
+
+def _setting_of(gap: PairGap) -> str:
+    where = (gap.task, gap.pair, gap.preset, gap.machine_key, gap.rules_version)
+    data = (gap.dataset["name"], gap.dataset["sha256"], sorted(gap.dataset["sizes"].items()))
+    how = (sorted(gap.budget.items()), sorted(gap.variant.items()), sorted(gap.kernels.items()))
+    return repr((where, data, how))
+
+
 _KEYS = (
     Column("pair", key=True),
     Column("kernels", key=True),
@@ -101,7 +118,7 @@ _KEYS = (
     Column("commit", key=True, show="needed"),
     Column("day", key=True, show="needed"),
 )
-"""What tells the rows of both tables apart."""
+"""What tells the rows of all tables apart."""
 
 
 def headline_table(headlines: Sequence[Headline]) -> Table:
@@ -178,19 +195,26 @@ def changes_text(each: Headline) -> str:
     return "; ".join(texts)
 
 
-def scaling_text(each: Headline) -> str:
-    """The fits of both arms in a sentence."""
-    if each.scaling is None:
-        return f"no scaling fit: {each.unfitted}"
-    fits = each.scaling
-    falls = ", ".join(
-        f"{arm} seconds^-{quantity_text(exponent, 2)}"
-        for arm, exponent in (("equivariant", fits.equivariant), ("augmented", fits.augmented))
+def scaling_table(headlines: Sequence[Headline]) -> Table:
+    """The exponents of both arms' losses over the rungs of the last decade of each budget; where
+    there are none, why."""
+    columns = (
+        *_KEYS,
+        Column("budget", key=True),
+        Column("from", kind="seconds", digits=2),
+        Column("to", kind="seconds", digits=2),
+        Column("equivariant", kind="number", digits=2),
+        Column("augmented", kind="number", digits=2),
+        Column("why not", show="filled", wraps=True),
     )
-    return (
-        f"from {seconds_text(fits.since, 2)} to {seconds_text(fits.until, 2)} the loss falls "
-        f"as: {falls}"
-    )
+    rows = []
+    for each in headlines:
+        fits = each.scaling
+        found: tuple[Cell, ...] = (None,) * 4
+        if fits is not None:
+            found = (fits.since, fits.until, fits.equivariant, fits.augmented)
+        rows.append((*_key_cells(each), budget_text(each.gap), *found, each.unfitted))
+    return Table("", columns, rows)
 
 
 def _headline(weighed: MeasuredGap) -> Headline:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from equivbench.counted import counted
 from equivbench.gap.intervals import Quantity
 from equivbench.records.curves import ResultWeights
-from equivbench.report.gaps import kernels_text
 from equivbench.report.render import markdown_text, to_markdown
 from equivbench.report.table import Column, Table
 from equivbench.report.text import printable, quantity_text
@@ -17,9 +16,17 @@ from equivbench.studies.claims.headline import (
     Headline,
     budget_table,
     headline_table,
-    scaling_text,
+    scaling_table,
 )
-from equivbench.studies.claims.statements import CLAIMS, CURVES, ORIGIN, PAPER, Claim, claim
+from equivbench.studies.claims.statements import (
+    CAMPAIGNS,
+    CLAIMS,
+    CURVES,
+    ORIGIN,
+    PAPER,
+    Claim,
+    claim,
+)
 
 HEADINGS: dict[ResultWeights, str] = {"annealed": "annealed", "raw": "raw", "ema": "EMA"}
 """What each kind of weights is called on the page."""
@@ -95,7 +102,7 @@ def render_claims(
         "an interval leaves open, *not measured* means just that. *As published* is the verdict "
         "for the annealed weights by the criterion that the paper's figures suggest, which looks "
         "at no interval. A CPU's time is never read as a GPU's, and no two machines or presets "
-        "are mixed.",
+        f"are mixed. {CAMPAIGNS}",
     ]
     if headlines:
         blocks += _headline(headlines)
@@ -110,22 +117,20 @@ def render_claims(
 
 def _headline(headlines: Sequence[Headline]) -> list[str]:
     timed = [each for each in headlines if each.steady is not None]
-    fits = []
-    for each in timed:
-        data = "" if each.fraction is None else f", data {each.fraction:.3g}"
-        where = f"{each.gap.task}/{each.gap.pair}, kernels {kernels_text(each.gap)}{data}"
-        fits.append(f"- {markdown_text(where)}: {markdown_text(scaling_text(each))}")
     return [
         "## The headline: loss per device-hour",
         "Loss of the equivariant arm over that of the augmented one, each at its budget; *data* "
-        "is the fraction of the training split. An arm in brackets with a question mark is ahead "
+        "is the data set, *part of the data* the fraction of its training split, where some runs "
+        "had less than all of it. An arm in brackets with a question mark is ahead "
         "by the estimate alone: there is no verdict. s* is how much faster the other arm would "
         "have to be to tie. An hour is one of the whole machine: CPU-h are no GPU-h.",
         _rows(headline_table(headlines)),
         "At the budgets of the rungs, each the annealed result of its budget; an arm in brackets "
         "is ahead by the interval there, which is no claimed lead:",
         _rows(budget_table(timed)),
-        "\n".join(fits),
+        "Exponents of loss = constant x seconds ^ -exponent for each arm, through its rungs of the "
+        "last decade of the budget:",
+        _rows(scaling_table(timed)),
     ]
 
 

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from equivbench.gap.campaigns import telling_campaign
+from equivbench.gap.efficiency import PairGap
 from equivbench.gap.finals import mean_loss, mean_share
 from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
 from equivbench.gap.pairing import AUGMENTED, ArmRun, Setting, arm_runs
@@ -39,7 +41,7 @@ class AugmentedArm:
     kernels: str
     runs: dict[int, ArmRun]
     started: int
-    """Seeds that were started."""
+    """Seeds that were started in the same campaign."""
     notes: tuple[str, ...]
     """What was left out."""
 
@@ -103,9 +105,11 @@ class ArmShare:
     learned: Quantity
 
 
-def augmented_arms(records: Sequence[RunRecord]) -> list[AugmentedArm]:
+def augmented_arms(
+    records: Sequence[RunRecord], gaps: Sequence[PairGap] = ()
+) -> list[AugmentedArm]:
     """The augmented arm of every setting and kernel backend among ``records`` that has a finished
-    seed."""
+    seed: of the campaign that its gap among ``gaps`` is of, where it has one."""
     found: dict[tuple[Setting, str], list[RunRecord]] = defaultdict(list)
     for record in records:
         if record.arm == AUGMENTED:
@@ -113,15 +117,36 @@ def augmented_arms(records: Sequence[RunRecord]) -> list[AugmentedArm]:
     arms = []
     for (setting, kernels), own in sorted(found.items(), key=lambda item: item[0]):
         notes: list[str] = []
+        gap = gap_of(setting, kernels, gaps)
+        contests: Sequence[str] = () if gap is None else gap.contests
         runs = {
             seed: run
-            for seed, run in arm_runs(AUGMENTED, own, notes).items()
+            for seed, run in arm_runs(AUGMENTED, own, notes, contests).items()
             if not run.diverged and run.results()
         }
         if runs:
-            started = len({record.seed for record in own})
+            started = len({record.seed for record in telling_campaign(own, contests)})
             arms.append(AugmentedArm(setting, kernels, runs, started, tuple(notes)))
     return arms
+
+
+def gap_of(setting: Setting, kernels: str, gaps: Sequence[PairGap]) -> PairGap | None:
+    """That of ``gaps`` in which the augmented arm under this setting, on ``kernels``, stands."""
+    found = [gap for gap in gaps if rests_on(gap, setting) and gap.kernels[AUGMENTED] == kernels]
+    # The same augmented runs may stand against the equivariant arm on several backends: that of its
+    # own name comes first.
+    return min(found, key=lambda gap: len(set(gap.kernels.values())), default=None)
+
+
+def rests_on(gap: PairGap, own: Setting) -> bool:
+    """Whether ``gap`` is one of runs under this setting."""
+    return (
+        (gap.task, gap.pair, gap.variant) == (own.task, own.pair, dict(own.variant))
+        and (gap.budget["kind"], gap.budget["limit"]) == (own.budget_kind, own.budget_limit)
+        # Several data sets may be views of one file.
+        and (gap.dataset["name"], gap.dataset["sha256"]) == (own.dataset, own.dataset_sha256)
+        and gap.rules_version == own.rules_version
+    )
 
 
 def longest(arms: Sequence[AugmentedArm]) -> list[AugmentedArm]:
@@ -178,7 +203,8 @@ def _blind(record: RunRecord, test: Test) -> float | None:
 
 def falls_early(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
     """C1: a part for each pair, over the finished seeds of its augmented arm's longest setting."""
-    return [_fall_part(arm, weights) for arm in longest(augmented_arms(machine.declared))]
+    arms = augmented_arms(machine.declared, machine.gaps)
+    return [_fall_part(arm, weights) for arm in longest(arms)]
 
 
 def _is_learned(reading: ArmShare) -> bool:
@@ -268,7 +294,8 @@ def _fall_part(arm: AugmentedArm, weights: ResultWeights) -> ClaimPart:
 
 def whatever_the_size(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
     """C2: a part for each pair and axis of a sweep that the pair as declared was run beside."""
-    bases = {_apart_from_sweep(arm): arm for arm in augmented_arms(machine.declared)}
+    declared = augmented_arms(machine.declared, machine.gaps)
+    bases = {_apart_from_sweep(arm): arm for arm in declared}
     sweeps: dict[tuple[tuple[Setting, str], str], list[AugmentedArm]] = defaultdict(list)
     for arm in augmented_arms(machine.records):
         axis = dict(arm.setting.variant).get("sweep")

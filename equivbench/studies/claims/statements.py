@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from equivbench.errors import unknown_name
+from equivbench.gap.campaigns import LEAD_SEEDS
 from equivbench.gap.matched import EXPLAINED
-from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.curves import ResultWeights
 
 PAPER = (
@@ -25,9 +25,17 @@ ORIGIN = (
     "documentation eight hours before the first rules did, and C1's first rule was changed to fit "
     "the shape of known curves. These are the second rules, fixed on 2026-11-29, when every "
     "verdict by the first was known; a run that began before that date was known to whoever wrote "
-    "them, a later one was not, but repeats experiments whose outcome was."
+    "them, a later one was not, but repeats experiments whose outcome was. Two rules were mended "
+    "on 2026-12-01: which of several campaigns counts, when the figures of all were known, and C3, "
+    "which looked at one seed, before there was a landscape of these runs."
 )
 """When the rules were written, and what was known then."""
+CAMPAIGNS = (
+    "Where contests of one setting are several campaigns, that one counts for every claim which "
+    f"is large enough for a verdict ({LEAD_SEEDS} seeds) and whose runs had their machine; then "
+    "the one of more seeds, then the newest. The tables of the headline have all of them."
+)
+"""Which of several campaigns of one setting is judged."""
 TASKS = ("forcefield", "flow", "voxel")
 """The paper's three tasks; its networks there: EScAIP, Proteina, VoxMol."""
 

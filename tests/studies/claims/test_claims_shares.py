@@ -265,6 +265,22 @@ def test_what_the_penalty_is_beyond_the_loss_that_both_arms_reach_is_said_and_no
     assert (end.value, end.note) == (pytest.approx(5.0), "")
 
 
+def test_all_claims_go_by_the_campaign_whose_contests_had_their_machine() -> None:
+    waited, quiet = both_arms(0.15), both_arms(0.05)
+    for record in waited:
+        # The newer one; the augmented arm's own runs had their machine.
+        record.created, record.contest = "2026-02-02T03:04:05Z", "waited"
+        if record.arm == "equivariant":
+            record.machine_share.stalled_seconds = 50.0
+    assert found("C4", waited).verdict == "did not hold"
+    for records in ([*waited, *quiet], [*quiet, *waited]):
+        penalty, early = found("C4", records), found("C1", records)
+        assert penalty.verdict == "held"
+        assert [part.detail[:4] for part in early.parts] == ["5.0%"] * len(PAIRS)
+        for part in (*penalty.parts, *early.parts):
+            assert "left out 3 records of the augmented arm, of another code or day" in part.subject
+
+
 def test_the_symmetry_error_is_set_beside_the_whole_difference_between_the_arms() -> None:
     (part, *_) = found("C4", both_arms(0.05, spread=0.0)).parts
     figures = {each.what: each for each in part.measurements}

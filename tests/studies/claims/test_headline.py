@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from power_laws import BUDGETS, CROSSING, LIMIT, T_STAR, law, runs
 
+from equivbench.gap.campaigns import LEAD_SEEDS
 from equivbench.gap.efficiency import efficiency_gap
-from equivbench.gap.verdicts import LEAD_SEEDS
 from equivbench.records.schema import RunRecord
 from equivbench.report.gaps import gap_lines
 from equivbench.report.render import cell_text
@@ -23,7 +23,7 @@ from equivbench.studies.claims.headline import (
     budget_table,
     headline_table,
     make_headline,
-    scaling_text,
+    scaling_table,
 )
 
 GPU = {"environment": {"device": "NVIDIA H100", "machine_key": "epyc-2t-h100"}}
@@ -144,9 +144,10 @@ def test_the_ratio_is_given_by_budget_too() -> None:
 
 
 def test_the_exponents_are_those_of_the_rungs() -> None:
-    text = scaling_text(one(runs(CROSSING, seeds=2)))
-    assert "equivariant seconds^-0.70" in text
-    assert "augmented seconds^-0.30" in text
+    (row,) = shown(scaling_table([one(runs(CROSSING, seeds=2))]))
+    assert row["equivariant"].startswith("0.70")
+    assert row["augmented"].startswith("0.30")
+    assert (row["to"], row["why not"]) == ("100 s", "-")
 
 
 def test_without_step_times_the_row_is_full_of_gaps_and_still_a_row() -> None:
@@ -154,7 +155,8 @@ def test_without_step_times_the_row_is_full_of_gaps_and_still_a_row() -> None:
     found = one(runs(CROSSING, throughput=untimed, budget={"kind": "steps", "limit": 500.0}))
     assert found.seconds is None
     assert cell(found, "device-hours") == cell(found, "lead changes at") == "-"
-    assert scaling_text(found) == "no scaling fit: the budget is not in seconds"
+    (row,) = shown(scaling_table([found]))
+    assert (row["equivariant"], row["why not"]) == ("-", "the budget is not in seconds")
 
 
 def test_headlines_are_plain_data() -> None:
