@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from equivbench.counted import counted
+from equivbench.gap.campaigns import campaign_precedence
 from equivbench.gap.finals import shared_groups
 from equivbench.gap.intervals import (
     UNKNOWN,
@@ -116,6 +117,14 @@ class PairFrontier(Tabular):
     crossing: FrontierCrossing | None
     """None where the laws do not cross between the least budget and :data:`REACH` times the
     largest."""
+    crossing_seeds: list[int]
+    """The seeds whose own laws cross there: to the arm of ``crossing``, where there is one."""
+
+    @property
+    def not_falling(self) -> list[str]:
+        """The arms whose law is not surely a falling one, the interval of its exponent being open
+        below or holding values that are not above 0: where it crosses another is not decided."""
+        return [arm for arm, own in self.arms.items() if (own.law.exponent.low or 0.0) <= 0]
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
@@ -152,19 +161,33 @@ def frontiers(records: Sequence[RunRecord]) -> Frontiers:
             by_setting[key][value or DECLARED_SIZE].append(runs)
     found = []
     for (setting, _), sizes in by_setting.items():
-        most = {size: max(own, key=lambda each: len(each.seeds)) for size, own in sizes.items()}
+        counting = {size: _telling(own) for size, own in sizes.items()}
         for size, own in sizes.items():
             if len(own) > 1:
                 left_out.append(
                     f"{setting.text}: of {len(own)} sets of runs of size {size}, of another code "
-                    f"or day, the one with the most seeds ({len(most[size].seeds)}) counts"
+                    f"or day, that of {_day(counting[size])} counts "
+                    f"({counted(len(counting[size].seeds), 'seed')})"
                 )
-        frontier = _frontier(setting, dict(sorted(most.items(), key=lambda each: float(each[0]))))
+        ordered = dict(sorted(counting.items(), key=lambda each: float(each[0])))
+        frontier = _frontier(setting, ordered)
         if isinstance(frontier, str):
             left_out.append(f"{setting.text}: {frontier}")
         else:
             found.append(frontier)
     return Frontiers(found, left_out)
+
+
+def _telling(own: Sequence[MatchedRuns]) -> MatchedRuns:
+    """Of the runs of several campaigns, in order of time, those that count."""
+    return max(
+        reversed(own),
+        key=lambda runs: campaign_precedence(len(runs.seeds), runs.disturbed is not None),
+    )
+
+
+def _day(runs: MatchedRuns) -> str:
+    return min(record.created for record in runs.records)[:10]
 
 
 def _without_size(setting: Setting) -> Setting:
@@ -230,6 +253,7 @@ def _frontier(setting: Setting, sizes: dict[str, MatchedRuns]) -> PairFrontier |
     log_seconds = np.log(budgets)
     fits = {arm: _Fit.of(log_seconds, own) for arm, own in known.items()}
     last = {arm: float(fit.losses.means[-1]) for arm, fit in fits.items()}
+    crossing, crossed = _crossing(fits[EQUIVARIANT], fits[AUGMENTED])
     return PairFrontier(
         task=setting.task,
         pair=setting.pair,
@@ -246,7 +270,8 @@ def _frontier(setting: Setting, sizes: dict[str, MatchedRuns]) -> PairFrontier |
         seconds=budgets,
         arms={arm: fit.frontier() for arm, fit in fits.items()},
         ahead="equivariant" if last[EQUIVARIANT] < last[AUGMENTED] else "augmented",
-        crossing=_crossing(fits[EQUIVARIANT], fits[AUGMENTED]),
+        crossing=crossing,
+        crossing_seeds=[seed for seed, own in zip(seeds, crossed, strict=True) if own],
     )
 
 
@@ -319,9 +344,12 @@ def sensitivities(estimates: Callable[[Array], Array], at: Array) -> Array:
     return np.array([(estimates(at + step) - estimates(at - step)) / (2 * _STEP) for step in steps])
 
 
-def _crossing(equivariant: _Fit, augmented: _Fit) -> FrontierCrossing | None:
-    """Where the laws cross for the last time within reach; a seed whose laws do not cross there
-    counts as crossing before or beyond it."""
+def _crossing(equivariant: _Fit, augmented: _Fit) -> tuple[FrontierCrossing | None, list[bool]]:
+    """Where the laws cross for the last time within reach, and of each seed whether its own do: to
+    the same arm, where those of the means cross.
+
+    A seed whose laws do not counts as crossing before or beyond it.
+    """
     log_seconds = equivariant.log_seconds
     grid = np.linspace(log_seconds[0], log_seconds[-1] + math.log(REACH), 2000)
 
@@ -329,27 +357,32 @@ def _crossing(equivariant: _Fit, augmented: _Fit) -> FrontierCrossing | None:
         return first.log_loss(grid) - second.log_loss(grid)
 
     overall = difference(equivariant.law, augmented.law)
+    own = [
+        difference(first, second)
+        for first, second in zip(equivariant.by_seed, augmented.by_seed, strict=True)
+    ]
+    turns = [_last_turn(grid, each) for each in own]
     where = _last_turn(grid, overall)
     if where is None:
-        return None
-    ends_above = overall[-1] > 0
+        return None, [turn is not None for turn in turns]
+    ends_above = bool(overall[-1] > 0)
     by_seed = []
-    for first, second in zip(equivariant.by_seed, augmented.by_seed, strict=True):
-        own = difference(first, second)
-        turn = _last_turn(grid, own)
-        if turn is None:
-            turn = -math.inf if (own[-1] > 0) == ends_above else math.inf
-        by_seed.append(turn)
+    for each, turn in zip(own, turns, strict=True):
+        if bool(each[-1] > 0) != ends_above:
+            by_seed.append(math.inf)
+        else:
+            by_seed.append(-math.inf if turn is None else turn)
     seeds = np.array(by_seed)[:, None]
     if np.isfinite(seeds).all():
         band = student(np.array([where]), seeds)
     else:
         band = replace(ranked(seeds), mid=np.array([where]))
-    return FrontierCrossing(
+    crossing = FrontierCrossing(
         exponential(band),
         "augmented" if ends_above else "equivariant",
         extrapolated=bool(where > log_seconds[-1]),
     )
+    return crossing, [math.isfinite(each) for each in by_seed]
 
 
 def _last_turn(grid: Array, difference: Array) -> float | None:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from equivbench.counted import counted
 from equivbench.gap.frontier import REACH, ArmFrontier, PairFrontier
 from equivbench.gap.intervals import Quantity
 from equivbench.gap.loss_law import FlooredPowerLaw
@@ -57,7 +58,7 @@ def frontier_table(found: Sequence[PairFrontier]) -> Table:
                     variant_text(each.variant),
                     each.dataset,
                     each.sizes.get("train"),
-                    " / ".join(dict.fromkeys(each.kernels.values())),
+                    _kernels(each),
                     each.machine_key,
                     each.rules_version,
                     each.dataset_sha256[:12],
@@ -80,43 +81,89 @@ def one_frontier_table(found: PairFrontier) -> Table:
 
 
 def crossing_sentences(found: Sequence[PairFrontier]) -> list[str]:
-    """A sentence on each of ``found``, with its machine where a pair was run on several."""
-    machines: dict[str, set[str]] = defaultdict(set)
+    """A sentence on each of ``found``, with what tells it from others of its pair."""
+    alike: dict[str, list[PairFrontier]] = defaultdict(list)
     for each in found:
-        machines[f"{each.task}/{each.pair}"].add(each.machine_key)
+        alike[f"{each.task}/{each.pair}"].append(each)
     return [
-        crossing_sentence(each, with_machine=len(machines[f"{each.task}/{each.pair}"]) > 1)
-        for each in found
+        crossing_sentence(each, _apart(each, alike[f"{each.task}/{each.pair}"])) for each in found
     ]
 
 
-def crossing_sentence(found: PairFrontier, *, with_machine: bool = False) -> str:
-    """Which arm has the lower loss, and where that changes, in one sentence or two."""
-    name = f"{found.task}/{found.pair}" + f" on {found.machine_key}" * with_machine
-    least, most = (f"{number_text(each)} s" for each in (found.seconds[0], found.seconds[-1]))
-    crossing = found.crossing
-    if crossing is None:
-        return (
-            f"{name}: the {found.ahead} arm has the lower loss at {most}, and the fitted laws do "
-            f"not cross between {least} and {REACH:g} times {most}."
-        )
-    where = turn_text(crossing.seconds)
-    if crossing.extrapolated:
-        by_law = "by the laws too" if crossing.to != found.ahead else "but not by the laws"
-        return (
-            f"{name}: the {found.ahead} arm has the lower loss at {most}, {by_law}. These cross "
-            f"at {where}, beyond every budget that was measured, and the {crossing.to} arm has the "
-            "lower loss from there on if they go on to hold."
-        )
-    if crossing.to != found.ahead:
-        return (
-            f"{name}: the fitted laws cross at {where} and put the {crossing.to} arm ahead from "
-            f"there on, but at {most} it is the {found.ahead} arm that has the lower loss."
-        )
+def _apart(found: PairFrontier, others: Sequence[PairFrontier]) -> str:
+    """In which of its marks ``found`` differs from one of ``others`` (itself among them); what the
+    training samples and their digest are only where nothing else tells two apart."""
+    named = [_marks(each) for each in others]
+    own = _marks(found)
+    differing = [place for place in range(len(own)) if len({marks[place] for marks in named}) > 1]
+    twins = [
+        each
+        for each, marks in zip(others, named, strict=True)
+        if (marks, each.seconds) == (own, found.seconds)
+    ]
+    texts = [own[place] for place in differing]
+    if len(twins) > 1:
+        texts += [f"{found.sizes.get('train')} training samples of {found.dataset_sha256[:12]}"]
+    return ", ".join(filter(None, texts))
+
+
+def _marks(found: PairFrontier) -> tuple[str, ...]:
     return (
-        f"{name}: the fitted laws cross at {where}; from there on the {crossing.to} arm has the "
-        f"lower loss, up to the {most} that were measured."
+        found.dataset,
+        f"preset {found.preset}",
+        variant_text(found.variant),
+        f"kernels {_kernels(found)}",
+        found.machine_key,
+        f"rules {found.rules_version}",
     )
+
+
+def _kernels(found: PairFrontier) -> str:
+    return " / ".join(dict.fromkeys(found.kernels.values()))
+
+
+def crossing_sentence(found: PairFrontier, apart: str = "") -> str:
+    """Which arm has the lower loss, where that changes, and in how many seeds it does, in one
+    sentence or two; ``apart`` is what tells it from other frontiers of its pair."""
+    name = f"{found.task}/{found.pair}" + f" on {apart}" * bool(apart)
+    least, most = (f"{number_text(each)} s" for each in (found.seconds[0], found.seconds[-1]))
+    crossing, seeds = found.crossing, counted(len(found.seeds), "seed")
+    crossed = f"{len(found.crossing_seeds) or 'none'} of {seeds}"
+    # A law that may be flat may cross another anywhere or nowhere.
+    doubts = [f"the exponent of the {arm} arm is not surely above 0" for arm in found.not_falling]
+    if crossing is None:
+        nobody = f", nor do those of any seed by itself ({seeds})"
+        if found.crossing_seeds:
+            nobody = ""
+            doubts.append(f"those of {crossed} do")
+        said = (
+            f"the {found.ahead} arm has the lower loss at {most}, and the fitted laws do not cross "
+            f"between {least} and {REACH:g} times {most}{nobody}"
+        )
+    else:
+        where = f"{turn_text(crossing.seconds)}, in {crossed}"
+        others = len(found.seeds) - len(found.crossing_seeds)
+        if others:
+            doubts.append(f"those of {others} of {seeds} do not")
+        if crossing.extrapolated:
+            by_law = "by the laws too" if crossing.to != found.ahead else "but not by the laws"
+            said = (
+                f"the {found.ahead} arm has the lower loss at {most}, {by_law}. These cross at "
+                f"{where}, beyond every budget that was measured, and the {crossing.to} arm has "
+                "the lower loss from there on if they go on to hold"
+            )
+        elif crossing.to != found.ahead:
+            said = (
+                f"the fitted laws cross at {where}, and put the {crossing.to} arm ahead from there "
+                f"on, but at {most} it is the {found.ahead} arm that has the lower loss"
+            )
+        else:
+            said = (
+                f"the fitted laws cross at {where}; from there on the {crossing.to} arm has the "
+                f"lower loss, up to the {most} that were measured"
+            )
+    undecided = f" Whether they cross is not decided: {' and '.join(doubts)}." * bool(doubts)
+    return f"{name}: {said}.{undecided}"
 
 
 def fitted_law(frontier: ArmFrontier) -> FlooredPowerLaw | None:

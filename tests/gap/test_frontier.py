@@ -13,7 +13,7 @@ from power_laws import law
 
 from equivbench.gap.frontier import PairFrontier, frontiers, sensitivities
 from equivbench.records.schema import GroupErrors, RunRecord
-from equivbench.report.frontier import crossing_sentence
+from equivbench.report.frontier import crossing_sentence, crossing_sentences
 
 TAU = 0.5
 LIMIT = 480.0
@@ -92,6 +92,74 @@ def test_laws_that_do_not_cross_have_no_crossing() -> None:
     found = only(runs({"equivariant": law(1.0, 0.5), "augmented": law(2.0, 0.5)}))
     assert found.crossing is None
     assert found.ahead == "equivariant"
+
+
+def by_seed(*laws: dict[str, Loss]) -> list[RunRecord]:
+    """Of each seed the arms follow laws of their own."""
+    return [
+        record
+        for seed, own in enumerate(laws)
+        for record in runs(own, seeds=len(laws))
+        if record.seed == seed
+    ]
+
+
+def test_it_is_said_in_how_many_seeds_the_laws_cross() -> None:
+    apart = {"equivariant": law(1.0, 0.5), "augmented": law(2.0, 0.5)}
+    everywhere = crossing_sentence(only(by_seed(apart, apart, apart)))
+    assert everywhere.endswith("100 times 480 s, nor do those of any seed by itself (3 seeds).")
+    # 2 t^-.6 is below t^-.5 from 2^10 = 1024 s on; the mean, 2 t^-.525, from 2^40 s on.
+    crosses = {"equivariant": law(1.0, 0.5), "augmented": law(2.0, 0.6)}
+    found = only(by_seed(apart, apart, apart, crosses))
+    assert found.crossing is None
+    assert found.crossing_seeds == [3]
+    assert crossing_sentence(found).endswith(
+        "100 times 480 s. Whether they cross is not decided: those of 1 of 4 seeds do."
+    )
+
+
+def test_a_seed_counts_as_crossing_only_where_it_crosses_to_the_same_arm() -> None:
+    to_augmented = {"equivariant": EQUIVARIANT, "augmented": AUGMENTED}
+    to_equivariant = {"equivariant": AUGMENTED, "augmented": EQUIVARIANT}
+    found = only(by_seed(to_augmented, to_equivariant, to_augmented, to_augmented))
+    assert found.crossing is not None
+    assert found.crossing.to == "augmented"
+    assert found.crossing.seconds.high is None
+    assert found.crossing_seeds == [0, 2, 3]
+    said = crossing_sentence(found)
+    assert ", in 3 of 4 seeds; from there on" in said
+    assert said.endswith("Whether they cross is not decided: those of 1 of 4 seeds do not.")
+
+
+def test_where_a_law_may_be_flat_nothing_is_decided() -> None:
+    steep, flat = law(2.0, 0.3), law(2.0, 0.02)
+    plain = (steep, flat, flat)
+    found = only(by_seed(*({"equivariant": law(1.0, 0.5), "augmented": own} for own in plain)))
+    assert found.crossing is None
+    assert found.not_falling == ["augmented"]
+    assert crossing_sentence(found).endswith(
+        "Whether they cross is not decided: the exponent of the augmented arm is not surely above "
+        "0."
+    )
+
+
+def test_no_two_sentences_on_a_pair_are_the_same() -> None:
+    found = only(runs({"equivariant": EQUIVARIANT, "augmented": AUGMENTED}))
+    fused = replace(found, kernels=dict.fromkeys(found.arms, "fused"))
+    several = [
+        found,
+        fused,
+        replace(found, machine_key="another-machine", dataset="another-set"),
+        replace(found, dataset_sha256="f" * 64),
+        replace(found, pair="other"),
+    ]
+    sentences = crossing_sentences(several)
+    assert len(set(sentences)) == len(several)
+    assert sentences[1].startswith("toy/pair on toy-set, kernels fused, toy-cpu-2t: ")
+    assert sentences[3].partition(": ")[0].endswith(", 1000 training samples of ffffffffffff")
+    assert sentences[4].startswith("toy/other: ")
+    # A word for a mark in which they do not differ would be one too many.
+    assert crossing_sentences([found, fused])[0].startswith("toy/pair on kernels default: ")
 
 
 def test_each_budget_has_its_best_size() -> None:
@@ -188,7 +256,19 @@ def test_runs_of_another_day_are_said_not_to_count() -> None:
     answer = frontiers([*runs(laws), *later])
     assert [found.seeds for found in answer.found] == [[0, 1, 2]]
     (said,) = answer.left_out
-    assert "of 2 sets of runs of size 1, of another code or day, the one with the most" in said
+    assert said.endswith(
+        "of 2 sets of runs of size 1, of another code or day, that of 2026-01-02 counts (3 seeds)"
+    )
+
+
+def test_runs_that_had_their_machine_count_before_more_runs_that_had_not() -> None:
+    laws = {"equivariant": EQUIVARIANT, "augmented": AUGMENTED}
+    waited = runs(laws, seeds=4, machine_share={"stalled_seconds": 100.0})
+    quiet = runs(laws, created="2026-02-02T03:04:05Z", contest="another")
+    answer = frontiers([*quiet, *waited])
+    assert [found.seeds for found in answer.found] == [[0, 1, 2]]
+    (said,) = answer.left_out
+    assert said.endswith("that of 2026-02-02 counts (3 seeds)")
 
 
 def test_a_law_that_disagrees_with_the_last_loss_says_so() -> None:
