@@ -6,12 +6,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
 from typing import TypeVar
 
-from equivbench.gap.intervals import Quantity
-from equivbench.gap.pairing import AUGMENTED
+from equivbench.counted import counted
+from equivbench.gap.campaigns import telling_campaign
+from equivbench.gap.intervals import UNKNOWN, Quantity, over_seeds
+from equivbench.gap.pairing import AUGMENTED, Setting
 from equivbench.records.curves import ResultWeights
 from equivbench.records.schema import RunRecord
+from equivbench.report.text import quantity_text
 from equivbench.studies.claims.evidence import MachineEvidence
 from equivbench.studies.claims.findings import (
     ClaimFigure,
@@ -21,6 +26,7 @@ from equivbench.studies.claims.findings import (
     decide,
     figure,
     make_part,
+    within,
 )
 from equivbench.studies.claims.statements import LANDSCAPE, TRACKS
 from equivbench.studies.gradients.record import Gradients
@@ -44,6 +50,8 @@ _NOTES = {
     "in_plane_condition": "without an interval, not judged",
     "roughness": "without an interval, not judged",
 }
+_NOTES_OVER_SEEDS = _NOTES | dict.fromkeys(("in_plane_condition", "roughness"), "not judged")
+_RATIOS = ("effective_condition", "in_plane_condition")
 _TITLES = {"ratio": "gradient-norm ratio", "deviation": "deviation of the weights"}
 
 
@@ -80,77 +88,186 @@ def _of(machine: MachineEvidence, analyses: Sequence[A], weights: ResultWeights)
     return [each for each in analyses if weights_of(each, machine.record_of(each)) == weights]
 
 
+@dataclass(frozen=True)
+class _SeedSlice:
+    """The first slice of its kind around the weights of ``run``, and the later ones of the same."""
+
+    run: RunRecord
+    landscape: Landscape
+    later: list[Landscape]
+
+    @property
+    def curvatures(self) -> tuple[Curvature, Curvature]:
+        """Of the equivariance error and of the rest, the twirled error."""
+        return self.landscape.parts["equivariance"], self.landscape.parts["twirled"]
+
+    @property
+    def correlation(self) -> float | None:
+        """The lower one of both parts with another draw; None where one was not repeated."""
+        repeated = [part.repeated for part in self.curvatures]
+        known = [each for each in repeated if each is not None]
+        return min(known) if len(known) == len(repeated) else None
+
+    @property
+    def ratio(self) -> float | None:
+        """Of the effective condition numbers: below 1 the equivariance error is the better
+        conditioned."""
+        first, second = (part.effective_condition.value for part in self.curvatures)
+        return first / second if first is not None and second else None
+
+
 def easier(machine: MachineEvidence, weights: ResultWeights) -> list[ClaimPart]:
-    """C3: a part for each slice around an augmented arm's weights, the first of each run, step,
-    layers and directions."""
+    """C3: a part for each kind of slice around an augmented arm's weights (setting, place in the
+    run, layers, direction), over the seeds of one campaign."""
     slices = _in_order(
         _of(machine, machine.landscapes, weights),
         lambda each: (each.task, each.pair, each.run_id, each.step, each.layers, each.along),
     )
-    return [_slice_part(machine, each, later) for each, later in slices]
+    alike: dict[tuple[object, ...], list[_SeedSlice]] = defaultdict(list)
+    for each, later in slices:
+        run = machine.record_of(each)
+        # Runs of one budget end at steps of their own.
+        place = "end" if each.step == run.steps else each.step
+        kind = (Setting.of(run), run.model.kernels, place, each.layers, each.along)
+        alike[kind].append(_SeedSlice(run, each, later))
+    return [_slices_part(own) for own in alike.values()]
 
 
-def _slice_part(
-    machine: MachineEvidence, landscape: Landscape, later: Sequence[Landscape]
-) -> ClaimPart:
-    equivariance, twirled = (landscape.parts[part] for part, _ in _SHOWN)
-    where = "all parameters" if landscape.layers == "*" else f"layers {landscape.layers}"
-    repeats = [part.repeated for part in (equivariance, twirled)]
-    known = [each for each in repeats if each is not None]
-    unknown, noise = len(known) < len(repeats), min(known, default=0.0) < LANDSCAPE
-    decided = decide(
-        (unknown, "not measured", "without a repeat nobody knows what of the slice is noise"),
-        (noise, "not measured", "the slice does not repeat: it is mostly the draw"),
-        (_better(equivariance, twirled), "held", "the equivariance error is better conditioned"),
-        (
-            _better(twirled, equivariance),
-            "did not hold",
-            "the equivariance error is worse conditioned",
-        ),
-        (True, "undecided", "the intervals of the condition numbers meet"),
-    )
-    detail = ""
+def _slices_part(found: Sequence[_SeedSlice]) -> ClaimPart:
+    campaign = {run.run_id for run in telling_campaign([each.run for each in found])}
+    own = [each for each in found if each.run.run_id in campaign]
+    first: dict[int, _SeedSlice] = {}
+    for each in sorted(own, key=lambda each: (each.run.created, each.run.run_id)):
+        first.setdefault(each.run.seed, each)
+    slices = [first[seed] for seed in sorted(first)]
+    again = [each.landscape for each in own if each not in slices]
+    again += [landscape for each in own for landscape in each.later]
+    counting = [each for each in slices if (each.correlation or 0.0) >= LANDSCAPE]
+    judged = counting or slices
+    ratio = _ratio(counting)
+    detail = [f"ratio {quantity_text(ratio)}"] if len(counting) >= FEWEST_SEEDS else []
+    known = [each.correlation for each in judged if each.correlation is not None]
     if known:
-        detail = f"correlation {min(known):.2f}"
-    smooth = [part.fresh_r2 for part in (equivariance, twirled)]
-    published: ClaimVerdict = (
-        "not measured"
-        if smooth[0] is None or smooth[1] is None
-        else "held"
-        if smooth[0] > smooth[1]
-        else "did not hold"
-    )
+        detail.append(f"correlation {min(known):.2f}")
+    smooth = [_mean([each.landscape.parts[part].fresh_r2 for each in judged]) for part, _ in _SHOWN]
+    published: ClaimVerdict = decide(
+        (smooth[0] is None or smooth[1] is None, "not measured", None),
+        ((smooth[0] or 0.0) > (smooth[1] or 0.0), "held", None),
+        (True, "did not hold", None),
+    )[0]
+    figures = [figure("seeds", Quantity(float(len(counting))), note=_lacking(slices, counting))]
+    if len(counting) >= FEWEST_SEEDS:
+        ratios = [each.ratio for each in counting]
+        each_seed = ", ".join("-" if own is None else f"{own:.3g}" for own in ratios)
+        what = "effective condition of the equivariance error over that of the twirled error"
+        figures.append(figure(what, ratio, note=f"seed by seed: {each_seed}"))
+    run = slices[0].run
     return make_part(
-        (landscape.task, landscape.pair),
+        (run.task, run.pair),
         "",
-        f", seed {landscape.seed}, step {landscape.step}, {where}, along the {landscape.along} "
-        "error",
-        decided,
+        _slices_text(slices, len(found) - len(own)),
+        _conditioned(slices, counting, ratio),
         published,
-        detail,
+        ", ".join(detail),
         [
-            *(_property(landscape, part, name) for part, _ in _SHOWN for name in _FIGURES),
+            *figures,
+            *(_property(judged, part, name) for part, _ in _SHOWN for name in _FIGURES),
             *(
                 figure(
                     f"{title}: effective condition of a later analysis, not counted",
                     each.parts[part].effective_condition.quantity,
                 )
-                for each in later
+                for each in again
                 for part, title in _SHOWN
             ),
         ],
-        (machine.record_of(landscape), landscape),
+        [source for each in slices for source in (each.run, each.landscape)],
     )
 
 
-def _property(landscape: Landscape, part: str, name: str) -> ClaimFigure:
-    value = getattr(landscape.parts[part], name)
-    note = landscape.reasons.get(f"parts.{part}.{name}", "")
-    return figure(
-        f"{dict(_SHOWN)[part]}: {_FIGURES[name]}",
-        value.quantity if isinstance(value, Estimate) else Quantity(value),
-        note=note or _NOTES.get(name, ""),
+def _slices_text(slices: Sequence[_SeedSlice], left_out: int) -> str:
+    """What the slices are of, and what was left out."""
+    first, steps = slices[0], [each.landscape.step for each in slices]
+    setting, layers = Setting.of(first.run), first.landscape.layers
+    texts = [
+        setting.dataset,
+        f"{setting.budget_limit:g} {setting.budget_kind}",
+        f"seed{'s' * (len(slices) > 1)} {', '.join(str(each.run.seed) for each in slices)}",
+        f"step {steps[0]}" if len({*steps}) == 1 else f"steps {min(steps)} to {max(steps)}",
+        "all parameters" if layers == "*" else f"layers {layers}",
+        f"along the {first.landscape.along} error",
+    ]
+    if left_out:
+        texts.append(f"left out {counted(left_out, 'landscape')} of another code or day")
+    return "".join(f", {text}" for text in texts)
+
+
+def _lacking(slices: Sequence[_SeedSlice], counting: Sequence[_SeedSlice]) -> str:
+    """Which seeds do not count, and why."""
+    others = [str(each.run.seed) for each in slices if each not in counting]
+    return f"not counted, for their slices do not repeat: {', '.join(others)}" if others else ""
+
+
+def _conditioned(
+    slices: Sequence[_SeedSlice], counting: Sequence[_SeedSlice], ratio: Quantity
+) -> tuple[ClaimVerdict, str]:
+    several, whose = len(counting) >= FEWEST_SEEDS, f"over {counted(len(counting), 'seed')}"
+    unknown = any(each.correlation is None for each in slices)
+    if several:
+        better, worse = within(ratio, 1.0), above(ratio, 1.0)
+        unsure = "the interval of the ratio of the condition numbers holds 1"
+    else:
+        whose = "in one seed"
+        better, worse = (
+            any(_better(*pair) for pair in pairs)
+            for pairs in (
+                [each.curvatures for each in counting],
+                [each.curvatures[::-1] for each in counting],
+            )
+        )
+        unsure = "the intervals of the condition numbers meet"
+    return decide(
+        (
+            not counting and unknown,
+            "not measured",
+            "without a repeat nobody knows what of the slice is noise",
+        ),
+        (not counting, "not measured", "the slice does not repeat: it is mostly the draw"),
+        (better, "held", f"the equivariance error is better conditioned, {whose}"),
+        (worse, "did not hold", f"the equivariance error is worse conditioned, {whose}"),
+        (
+            several and ratio == UNKNOWN,
+            "undecided",
+            f"not every seed has both condition numbers, {whose}",
+        ),
+        (True, "undecided", f"{unsure}, {whose}"),
     )
+
+
+def _ratio(slices: Sequence[_SeedSlice]) -> Quantity:
+    """The geometric mean over seeds; unknown where a seed has none."""
+    known = [each.ratio for each in slices if each.ratio is not None]
+    return over_seeds(known, geometric=True) if len(known) == len(slices) else UNKNOWN
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
+
+
+def _property(slices: Sequence[_SeedSlice], part: str, name: str) -> ClaimFigure:
+    """One seed's, with its own interval; of several their mean with its interval over seeds."""
+    found = [getattr(each.landscape.parts[part], name) for each in slices]
+    estimates = [each.quantity if isinstance(each, Estimate) else Quantity(each) for each in found]
+    reasons = [each.landscape.reasons.get(f"parts.{part}.{name}", "") for each in slices]
+    quantity, notes = estimates[0], _NOTES
+    if len(slices) > 1:
+        known = [each.value for each in estimates if each.value is not None]
+        whole = len(known) == len(estimates)
+        quantity = over_seeds(known, geometric=name in _RATIOS) if whole else UNKNOWN
+        notes = _NOTES_OVER_SEEDS
+    note = next(filter(None, reasons), "") or notes.get(name, "")
+    return figure(f"{dict(_SHOWN)[part]}: {_FIGURES[name]}", quantity, note=note)
 
 
 def _better(first: Curvature, second: Curvature) -> bool:

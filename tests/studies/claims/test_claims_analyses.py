@@ -97,6 +97,75 @@ def test_every_slice_counts_the_first_of_each_and_the_others_are_shown() -> None
     assert not [each for each in easier(later).measurements if "not counted" in each.what]
 
 
+def of_seeds(*pairs: tuple[float, float], **more: Any) -> ClaimFinding:
+    """Of seed i the condition numbers of both parts of the error are the i-th of ``pairs``."""
+    records = [make_shared(seed=seed) for seed in range(len(pairs))]
+    slices = [
+        landscape(record, *map(curvature, pair), **more)
+        for record, pair in zip(records, pairs, strict=True)
+    ]
+    return easier(*slices, records=records)
+
+
+def test_several_seeds_are_judged_by_their_ratios_and_not_by_one_of_them() -> None:
+    held = of_seeds((5.0, 50.0), (6.0, 50.0), (5.0, 60.0))
+    assert (held.verdict, len(held.parts)) == ("held", 1)
+    assert "better conditioned, over 3 seeds" in held.reason
+    figures = {each.what: each for each in held.measurements}
+    (ratio,) = [each for what, each in figures.items() if "over that of" in what]
+    assert ratio.value == pytest.approx((0.1 * 0.12 * (5 / 60)) ** (1 / 3))
+    assert ratio.low < ratio.value < ratio.high < 1
+    assert figures["seeds"].value == 3
+    assert held.parts[0].subject.count("seeds 0, 1, 2") == 1
+    assert len(held.parts[0].runs) == 3
+    assert of_seeds((50.0, 5.0), (60.0, 5.0), (50.0, 6.0)).verdict == "did not hold"
+    # Each alone would have held but for the second.
+    mixed = of_seeds((5.0, 50.0), (50.0, 5.0), (5.0, 50.0))
+    assert (mixed.verdict, "holds 1, over 3 seeds" in mixed.reason) == ("undecided", True)
+
+
+def test_of_one_seed_the_verdict_says_so() -> None:
+    assert of_seeds((5.0, 50.0)).reason.startswith(
+        "Held, the equivariance error is better conditioned, in one seed: forcefield/vector"
+    )
+
+
+def test_a_seed_whose_slice_is_noise_does_not_count_and_is_named() -> None:
+    records = [make_shared(seed=seed) for seed in range(3)]
+    slices = [
+        landscape(record, curvature(5.0), curvature(50.0 + record.seed)) for record in records[:2]
+    ]
+    noise = landscape(records[2], curvature(50.0), curvature(5.0, repeated=0.1))
+    found = easier(*slices, noise, records=records)
+    assert found.verdict == "held"
+    assert "over 2 seeds" in found.reason
+    (seeds,) = [each for each in found.measurements if each.what == "seeds"]
+    assert (seeds.value, seeds.note) == (2, "not counted, for their slices do not repeat: 2")
+    unknown = curvature(5.0, effective_condition=Estimate(value=None))
+    lacking = easier(*slices, landscape(records[2], unknown, curvature(50.0)), records=records)
+    assert (lacking.verdict, "not every seed" in lacking.reason.lower()) == ("undecided", True)
+
+
+def test_seeds_of_another_code_and_other_places_in_a_run_are_not_pooled() -> None:
+    records = [make_shared(seed=seed) for seed in range(3)]
+    changed = make_shared(seed=3, git={"tree": "2" * 40})
+    pair = (curvature(5.0), curvature(50.0))
+    found = easier(
+        *(landscape(record, *pair) for record in records),
+        landscape(changed, *pair[::-1]),
+        records=[*records, changed],
+    )
+    assert found.verdict == "held"
+    (part,) = found.parts
+    assert part.subject.endswith("left out 1 landscape of another code or day")
+    on_the_way = easier(
+        *(landscape(record, *pair, step=10 * (1 + record.seed)) for record in records),
+        records=records,
+        weights="raw",
+    )
+    assert len(on_the_way.parts) == 3
+
+
 def test_weights_are_judged_apart() -> None:
     slices = (
         landscape(RUN, curvature(5.0), curvature(50.0)),
