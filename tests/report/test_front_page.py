@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 from blocks import replaced
-from front_page import FIGURE, PAGES, with_numbers
+from factories import make_run
+from front_page import FIGURE, PAGES, shown_gaps, tuning_sentence, with_numbers
 from measurements_page import PAGE as MEASUREMENTS
 from measurements_page import with_tables
 
+from equivbench.cli.main import main
+from equivbench.records.schema import RunRecord
 from equivbench.records.store import load_results
 from equivbench.registry import board_units
 from equivbench.report.publication import publish
@@ -37,6 +40,55 @@ def test_the_board_beside_the_records_is_theirs() -> None:
     assert (RESULTS / "board.md").read_text(encoding="utf-8") == made, (
         "equivbench leaderboard export --results results --format md --out results/board.md"
     )
+
+
+@pytest.mark.skipif(not RESULTS.is_dir(), reason="the records are no part of a source archive")
+def test_the_page_of_the_claims_is_that_of_the_records(tmp_path: Path) -> None:
+    made = tmp_path / "claims.md"
+    with pytest.raises(SystemExit) as end:
+        main(["reproduce", "--report-only", "--out", str(RESULTS), "--page", str(made)])
+    assert not end.value.code
+    page = README.parent / "docs" / "claims.md"
+    assert page.read_text(encoding="utf-8") == made.read_text(encoding="utf-8"), (
+        "equivbench reproduce --report-only --page docs/claims.md"
+    )
+
+
+STEPS = (10, 100, 1000)
+
+
+def tuned(task: str, pair: str, **tuned_at: str | None) -> list[RunRecord]:
+    """Both arms of a pair under 100 s, each tuned at what ``tuned_at`` says."""
+    return [
+        make_run(
+            arm,
+            lambda step, arm=arm: len(arm) * step**-0.5,
+            STEPS,
+            tau=0.1,
+            task=task,
+            pair=pair,
+            recipe={"tuned_at": text},
+        )
+        for arm, text in tuned_at.items()
+    ]
+
+
+def test_a_tuning_below_the_budget_is_said_beside_the_answer() -> None:
+    short = tuned("forcefield", "vector", equivariant="60s", augmented="50s")
+    enough = tuned("flow", "frames", equivariant="2min", augmented="100s")
+    never = tuned("voxel", "octahedral", equivariant=None, augmented="60s")
+
+    def said(records: list[RunRecord]) -> str:
+        return tuning_sentence(shown_gaps(records), records)
+
+    assert said(short) == " Both arms were tuned at 50 s only."
+    assert said(enough) == ""
+    assert said([*short, *enough]) == " For molecular forces both arms were tuned at 50 s only."
+    assert said([*short, *never]).endswith(" For voxel denoising both arms were not tuned.")
+    # A further arm of the same contest says nothing of the two.
+    own = {"task": "flow", "pair": "frames"}
+    further = make_run("frames", lambda step: 3 * step**-0.5, STEPS, tau=0.1, **own)
+    assert said([*enough, further]) == ""
 
 
 def test_the_readme_is_short() -> None:
